@@ -1,0 +1,1 @@
+"""From files to items, and from items to a packed, memory-mapped store."""

@@ -1,0 +1,41 @@
+"""The Reader contract: files to items."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+
+class Reader(ABC):
+    """Reads the files of one data set. Keyword-only parameters are its recipe schema (section `data`).
+
+    framing "stream": the items are consecutive pieces of one long sequence (a text), cut where an encoding
+    can be applied to each piece alone; they are concatenated. framing "sequences": each item is a sequence
+    of its own and is framed by BOS and EOS.
+    """
+
+    framing: ClassVar[Literal["stream", "sequences"]]
+
+    def __init__(self, files: Sequence[Path], /) -> None:
+        self.files = list(files)
+        self.dropped: Counter[str] = Counter()  # reason → how many, after one pass over items()
+        self.notes: list[str] = []  # what a person should know about this reading
+
+    @abstractmethod
+    def items(self) -> Iterator[Any]:
+        """The items in file order. May be called again: reads anew and gives the same items."""
+
+    def length(self, item: Any) -> int:
+        """What the split is measured in: 1 an item; a stream counts its own units (characters)."""
+        return 1
+
+    def group(self, item: Any) -> str | None:
+        """Items with the same key are the same piece and stay on one side of a split; None = its own group."""
+        return None
+
+    def digest(self) -> str | None:
+        """Content digest of what is read when there are no files (a package's corpus); None = the files'."""
+        return None

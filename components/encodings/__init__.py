@@ -1,0 +1,1 @@
+"""Items to token ids and back."""

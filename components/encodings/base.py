@@ -1,0 +1,74 @@
+"""The Encoding contract: items (strings, scores) to token ids and back.
+
+Keyword-only parameters of an encoding's constructor are its recipe schema. What is learned from the
+training data (the vocabulary) is set by `fit` and travels in `state()`; the pair rebuilds the encoding
+exactly, so it is stored with the model and generation can't use another vocabulary than training did.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from components.encodings.vocabulary import BOS, PAD, UNK, Vocabulary
+from components.registry import resolve
+
+
+class Encoding(ABC):
+    """Items to ids [T] and back. Framing by BOS and EOS is the ingestion's business, not `encode`'s."""
+
+    kind: ClassVar[str]  # its name in the registry
+    unit: ClassVar[str] = "token"  # what one token is, for metric names: char, word, token
+    position_count: int = 0  # size of the second input stream (see `positions`); 0 = there is none
+    vocabulary: Vocabulary
+
+    def fit(self, items: Iterable[Any]) -> None:
+        """Learn the vocabulary from the training items (a no-op where the vocabulary is fixed)."""
+
+    @abstractmethod
+    def encode(self, item: Any) -> np.ndarray:
+        """The item's ids, int64 [T], without BOS and EOS."""
+
+    @abstractmethod
+    def decode(self, ids: Sequence[int] | np.ndarray) -> Any:
+        """The item that the ids stand for. Total: never raises on ids inside the vocabulary; specials are skipped."""
+
+    def positions(self, ids: np.ndarray) -> np.ndarray:
+        """For each of the ids [T] (BOS first) the position index of the token *after* it, int64 [T].
+
+        A function of the past only: `positions(ids[:t]) == positions(ids)[:t]`. A model reads it beside the
+        token, so that it knows where in the bar and in which voice it is writing.
+        """
+        return np.zeros(len(ids), dtype=np.int64)
+
+    def allowed(self, ids: np.ndarray) -> np.ndarray:
+        """Which tokens may follow the ids [T] (BOS first): bool [V], never all False."""
+        mask = np.ones(len(self.vocabulary), dtype=bool)
+        mask[[PAD, UNK, BOS]] = False
+        return mask
+
+    def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A training variant of the ids [T], of the same length (a transposition, say)."""
+        return ids
+
+    def counts(self, ids: np.ndarray) -> dict[str, int]:
+        """Units other than the token that metrics are also given in: {"frame": number of frames in ids [T]}."""
+        return {}
+
+    @abstractmethod
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments that rebuild this encoding."""
+
+    def state(self) -> dict[str, Any]:
+        """All that is needed to rebuild the encoding, as JSON-ready data."""
+        return {"kind": self.kind, "options": self.options(), "vocabulary": self.vocabulary.state()}
+
+
+def encoding_from_state(state: dict[str, Any]) -> Encoding:
+    """The encoding that `state()` described."""
+    encoding = resolve("encoding", state["kind"])(**state["options"])
+    encoding.vocabulary = Vocabulary.from_state(state["vocabulary"])
+    return encoding

@@ -1,0 +1,31 @@
+"""The one error a user is meant to read: where, what is wrong, and the way out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake in what the user gave: shown without a traceback, exit code 2.
+
+    `where` is a file, a dotted key or a command; `hint` is the way out.
+    """
+
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
+        self.what, self.where, self.hint = what, where, hint
+        super().__init__("\n".join(filter(None, [f"{where}: {what}" if where else what, hint])))
+
+
+def nearest(name: str, choices: Iterable[str]) -> str | None:
+    """The choice that `name` was probably meant to be, or None."""
+    found = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+def unknown(kind: str, name: str, choices: Iterable[str], *, where: str | None = None) -> UserError:
+    """The error for a name that isn't among `choices`: says the nearest one and lists them all."""
+    choices = sorted(choices)
+    near = nearest(name, choices)
+    meant = f" Did you mean {near!r}?" if near else ""
+    return UserError(f"unknown {kind} {name!r}.{meant}", where=where, hint=f"choices: {', '.join(choices) or 'none'}")

@@ -1,0 +1,1 @@
+"""The one evaluation loop and what it reports."""

@@ -1,0 +1,1 @@
+"""Sampling new sequences from a trained model."""

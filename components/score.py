@@ -1,0 +1,51 @@
+"""A score as plain data: what readers produce, encodings turn into tokens, and renderers draw and play."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Note:
+    """One sounding note. `start` and `duration` count grid steps from the score's first step."""
+
+    start: int
+    duration: int
+    pitch: int  # MIDI number, 60 = middle C
+    velocity: int = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One voice or instrument: its notes in order of start."""
+
+    name: str
+    notes: tuple[Note, ...]
+    program: int = 0  # General MIDI program, 0 = piano
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Parts on a common grid of `steps_per_beat` steps in a quarter note.
+
+    `upbeat_steps` is the length of an incomplete first bar (0 when the piece starts on a bar line).
+    """
+
+    parts: tuple[Part, ...]
+    steps_per_beat: int = 4
+    metre: tuple[int, int] = (4, 4)
+    upbeat_steps: int = 0
+    length_steps: int = 0
+    tempo_bpm: float = 84.0  # quarter notes a minute
+    title: str = ""
+
+    @property
+    def bar_steps(self) -> int:
+        """Steps in a full bar."""
+        beats, unit = self.metre
+        return beats * 4 * self.steps_per_beat // unit
+
+    @property
+    def length_seconds(self) -> float:
+        """Playing time."""
+        return self.length_steps / self.steps_per_beat * 60.0 / self.tempo_bpm

@@ -1,0 +1,1 @@
+"""Runs and models: where they are tracked and kept."""

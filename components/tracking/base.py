@@ -1,0 +1,70 @@
+"""What the rest of the house knows of tracking: a run to write to, a store of models. No MLflow here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class RunRef:
+    """A tracked run."""
+
+    run_id: str
+    experiment: str
+    url: str = ""  # deep link into the UI
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A registered model version. `alias` is what registration made of it: champion, challenger or ''."""
+
+    name: str
+    version: str
+    run_id: str
+    alias: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} v{self.version}"
+
+
+class Run(Protocol):
+    """An open run, always written to by its explicit id. Metrics never block training and never get lost:
+    they go to a local spool first and from there in batches to the server."""
+
+    ref: RunRef
+
+    def params(self, values: Mapping[str, Any]) -> None: ...
+    def tags(self, values: Mapping[str, str]) -> None: ...
+    def describe(self, markdown: str) -> None: ...
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None: ...
+    def dataset(self, name: str, digest: str, source: str, profile: Mapping[str, Any], context: str) -> None: ...
+    def file(self, path: Path, folder: str = "") -> None: ...
+    def text(self, content: str, path: str) -> None: ...
+    def table(self, columns: Mapping[str, list[Any]], path: str) -> None: ...
+    def image(self, path: Path, key: str, step: int) -> None: ...
+    def flush(self, wait_seconds: float = 10.0) -> int:
+        """Send what is spooled; returns how many points could not be sent and stay spooled."""
+    def finish(self, status: str = "FINISHED") -> None: ...
+
+
+class Tracker(Protocol):
+    """Opens runs."""
+
+    def start(self, experiment: str, name: str, *, tags: Mapping[str, str], parent: str | None = None) -> Run: ...
+    def resume(self, run_id: str) -> Run: ...
+
+
+class ModelStore(Protocol):
+    """Registered models: folders of safetensors + JSON + recipe."""
+
+    def register(self, run: RunRef, folder: Path, name: str, *, tags: Mapping[str, str]) -> ModelRef: ...
+    def find(self, name: str, selector: str) -> ModelRef:
+        """`selector`: an alias ("champion"), a version ("3") or "latest". Raises UserError with what there is."""
+    def fetch(self, ref: ModelRef) -> Path:
+        """A local, digest-checked copy of the model's folder."""
+    def set_alias(self, ref: ModelRef, alias: str) -> None: ...
+    def champion(self, name: str) -> ModelRef | None: ...
+    def tags(self, ref: ModelRef) -> dict[str, str]: ...

@@ -1,0 +1,1 @@
+"""The Prefect flows and the command line: the only place that knows Prefect."""
