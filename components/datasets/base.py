@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -13,8 +13,8 @@ class Reader(ABC):
     """Reads the files of one data set. Keyword-only parameters are its recipe schema (section `data`).
 
     framing "stream": the items are consecutive pieces of one long sequence (a text), cut where an encoding
-    can be applied to each piece alone; they are concatenated. framing "sequences": each item is a sequence
-    of its own and is framed by BOS and EOS.
+    can be applied to each piece alone; they are concatenated, and may be sliced: `length(item[:n]) == n`.
+    framing "sequences": each item is a sequence of its own and is framed by BOS and EOS.
     """
 
     framing: ClassVar[Literal["stream", "sequences"]]
@@ -23,6 +23,7 @@ class Reader(ABC):
         self.files = list(files)
         self.dropped: Counter[str] = Counter()  # reason → how many, after one pass over items()
         self.notes: list[str] = []  # what a person should know about this reading
+        self.progress: Callable[[str], None] = lambda line: None  # told now and then how far a slow reading is
 
     @abstractmethod
     def items(self) -> Iterator[Any]:

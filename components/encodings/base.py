@@ -8,12 +8,13 @@ exactly, so it is stored with the model and generation can't use another vocabul
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from components.encodings.vocabulary import BOS, PAD, UNK, Vocabulary
+from components.errors import UserError
 from components.registry import resolve
 
 
@@ -25,7 +26,7 @@ class Encoding(ABC):
     position_count: int = 0  # size of the second input stream (see `positions`); 0 = there is none
     vocabulary: Vocabulary
 
-    def fit(self, items: Iterable[Any]) -> None:
+    def fit(self, items: Iterable[Any]) -> None:  # noqa: B027 - a fixed vocabulary has nothing to learn
         """Learn the vocabulary from the training items (a no-op where the vocabulary is fixed)."""
 
     @abstractmethod
@@ -35,6 +36,18 @@ class Encoding(ABC):
     @abstractmethod
     def decode(self, ids: Sequence[int] | np.ndarray) -> Any:
         """The item that the ids stand for. Total: never raises on ids inside the vocabulary; specials are skipped."""
+
+    def cut(self, item: Any, position: int) -> int:
+        """Where a streamed item is best cut, near `position`: there `encode(a + b) == encode(a) + encode(b)`."""
+        return position
+
+    def prompt(self, text: str) -> tuple[np.ndarray, list[str]]:
+        """What a person typed to start from, as ids [T] without BOS, and warnings about what couldn't be read."""
+        ids = self.encode(text)
+        unknown = int((ids == UNK).sum())
+        return ids, [f"{unknown} of {len(ids)} {self.unit}s of the prompt are unknown to the model: <UNK>"] * bool(
+            unknown
+        )
 
     def positions(self, ids: np.ndarray) -> np.ndarray:
         """For each of the ids [T] (BOS first) the position index of the token *after* it, int64 [T].
@@ -58,6 +71,21 @@ class Encoding(ABC):
         """Units other than the token that metrics are also given in: {"frame": number of frames in ids [T]}."""
         return {}
 
+    def label(self, id: int) -> str:
+        """A few characters that stand for the token in a picture."""
+        return self.vocabulary.token(id).replace("\n", "⏎").replace(" ", "·")
+
+    def layout(self, ids: np.ndarray, columns: int = 64) -> list[list[int]]:
+        """Indices of the ids [T] in rows as they are drawn in a picture: new lines begin new rows."""
+        rows: list[list[int]] = [[]]
+        for index, id in enumerate(ids):
+            if len(rows[-1]) == columns:
+                rows.append([])
+            rows[-1].append(index)
+            if self.vocabulary.token(int(id)).endswith("\n"):
+                rows.append([])
+        return [row for row in rows if row]
+
     @abstractmethod
     def options(self) -> dict[str, Any]:
         """The keyword arguments that rebuild this encoding."""
@@ -67,8 +95,16 @@ class Encoding(ABC):
         return {"kind": self.kind, "options": self.options(), "vocabulary": self.vocabulary.state()}
 
 
-def encoding_from_state(state: dict[str, Any]) -> Encoding:
-    """The encoding that `state()` described."""
-    encoding = resolve("encoding", state["kind"])(**state["options"])
-    encoding.vocabulary = Vocabulary.from_state(state["vocabulary"])
+def encoding_from_state(state: Mapping[str, Any]) -> Encoding:
+    """The encoding that `state()` described.
+
+    Raises:
+        UserError: `state` describes none (a damaged file, or one of another version).
+    """
+    try:
+        encoding = resolve("encoding", state["kind"], where="encoding.kind")(**state["options"])
+        encoding.vocabulary = Vocabulary.from_state(state["vocabulary"])
+    except (KeyError, TypeError, ValueError) as error:
+        hint = "it was stored by another version or is damaged: ingest the data again, or train the model again"
+        raise UserError(f"the stored encoding can't be rebuilt ({error!r})", where="encoding", hint=hint) from error
     return encoding

@@ -31,8 +31,12 @@ class ModelRef:
 
 
 class Run(Protocol):
-    """An open run, always written to by its explicit id. Metrics never block training and never get lost:
-    they go to a local spool first and from there in batches to the server."""
+    """An open run, always written to by its explicit id.
+
+    `params` and `dataset` reach the store before they return and raise UserError when it refuses: they belong to
+    the start of a run. All the rest goes to a local spool first and from there in batches to the store, so it never
+    blocks training, never fails because of the store, and never gets lost.
+    """
 
     ref: RunRef
 
@@ -43,11 +47,15 @@ class Run(Protocol):
     def dataset(self, name: str, digest: str, source: str, profile: Mapping[str, Any], context: str) -> None: ...
     def file(self, path: Path, folder: str = "") -> None: ...
     def text(self, content: str, path: str) -> None: ...
-    def table(self, columns: Mapping[str, list[Any]], path: str) -> None: ...
+    def table(self, columns: Mapping[str, list[Any]], path: str) -> None:
+        """The whole table: the same path again replaces it."""
+
     def image(self, path: Path, key: str, step: int) -> None: ...
     def flush(self, wait_seconds: float = 10.0) -> int:
-        """Send what is spooled; returns how many points could not be sent and stay spooled."""
-    def finish(self, status: str = "FINISHED") -> None: ...
+        """Send what is spooled; returns how many entries could not be sent and stay spooled."""
+
+    def finish(self, status: str = "FINISHED") -> None:
+        """`status`: FINISHED, FAILED or KILLED. Waits for the spool, within bounds; a second call does nothing."""
 
 
 class Tracker(Protocol):
@@ -55,16 +63,27 @@ class Tracker(Protocol):
 
     def start(self, experiment: str, name: str, *, tags: Mapping[str, str], parent: str | None = None) -> Run: ...
     def resume(self, run_id: str) -> Run: ...
+    def send_leftovers(self, run_id: str | None = None) -> tuple[int, int]:
+        """Send what writers that died or couldn't reach the store left in the spool, and close the runs of the dead:
+        (entries sent, entries left)."""
+
+    def experiment_url(self, experiment: str) -> str:
+        """Link to the page that compares the experiment's runs."""
 
 
 class ModelStore(Protocol):
     """Registered models: folders of safetensors + JSON + recipe."""
 
-    def register(self, run: RunRef, folder: Path, name: str, *, tags: Mapping[str, str]) -> ModelRef: ...
+    def register(self, run: RunRef, folder: Path, name: str, *, tags: Mapping[str, str]) -> ModelRef:
+        """A new version; the same folder of the same run a second time gives the version that is there already."""
+
     def find(self, name: str, selector: str) -> ModelRef:
         """`selector`: an alias ("champion"), a version ("3") or "latest". Raises UserError with what there is."""
+
     def fetch(self, ref: ModelRef) -> Path:
-        """A local, digest-checked copy of the model's folder."""
-    def set_alias(self, ref: ModelRef, alias: str) -> None: ...
+        """The model's folder on this machine, digest-checked and to be read only. Raises UserError when changed."""
+
+    def names(self) -> list[str]: ...
+    def set_alias(self, ref: ModelRef, alias: str) -> ModelRef: ...
     def champion(self, name: str) -> ModelRef | None: ...
     def tags(self, ref: ModelRef) -> dict[str, str]: ...

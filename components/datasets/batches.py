@@ -1,0 +1,162 @@
+"""Windows of a stored split as batches for truncated backpropagation through time.
+
+The order is a pure function of (seed, epoch, index): nothing is drawn in passing, so a resumed run reads what the
+interrupted one would have read. Shapes: B rows, T steps, S input streams.
+"""
+
+from __future__ import annotations
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from components.datasets.store import Sequences
+from components.encodings.base import Encoding
+from components.encodings.vocabulary import PAD
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One window. Targets that are PAD don't count. `fresh`: the state starts anew; else it is carried on."""
+
+    inputs_BTS: np.ndarray
+    targets_BT: np.ndarray
+    fresh: bool
+    units: dict[str, int] = field(default_factory=dict)  # other units than the token that end up in this window
+
+
+class Batches(ABC):
+    """A split cut into windows of at most `window` steps, `batch_size` rows at a time."""
+
+    def __init__(
+        self, sequences: Sequences, encoding: Encoding, /, *, batch_size: int, window: int, seed: int, training: bool
+    ) -> None:
+        self.sequences, self.encoding = sequences, encoding
+        self.batch_size, self.window, self.seed, self.training = batch_size, window, seed, training
+
+    @abstractmethod
+    def count(self, epoch: int) -> int:
+        """Windows in an epoch."""
+
+    @abstractmethod
+    def at(self, epoch: int, index: int) -> Batch:
+        """The window `index` of an epoch."""
+
+    def epoch(self, epoch: int = 0) -> Iterator[Batch]:
+        """All windows of an epoch."""
+        return (self.at(epoch, index) for index in range(self.count(epoch)))
+
+    def rng(self, *key: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, *key])
+
+    def inputs(self, ids_BT: np.ndarray, positions_BT: np.ndarray | None) -> np.ndarray:
+        streams = [ids_BT] if positions_BT is None else [ids_BT, positions_BT]
+        return np.stack(streams, axis=-1)
+
+
+class StreamBatches(Batches):
+    """One long sequence as `batch_size` contiguous lanes, read side by side with the state carried along.
+
+    In training the lanes start at an offset below `window` drawn per epoch, so that windows differ. Every token
+    but the first of the split is predicted once in evaluation; each lane starts from a zero state.
+    """
+
+    def _lanes(self, epoch: int) -> tuple[int, int, int]:
+        """Number of lanes, where the first starts, and the steps in each."""
+        steps = max(0, len(self.sequences.tokens) - 1)
+        rows = max(1, min(self.batch_size, steps // self.window))
+        if not self.training:
+            return rows, 0, -(-steps // rows)
+        spare = max(1, min(self.window, steps - rows * self.window))
+        offset = int(self.rng(epoch).integers(0, spare))
+        return rows, offset, (steps - offset) // rows
+
+    def count(self, epoch: int) -> int:
+        _, _, length = self._lanes(epoch)
+        return -(-length // self.window)
+
+    def at(self, epoch: int, index: int) -> Batch:
+        rows, offset, length = self._lanes(epoch)
+        start = index * self.window
+        stop = min(start + self.window, length)
+        tokens = self.sequences.tokens
+        ids = np.full((rows, stop - start + 1), PAD, dtype=np.int64)
+        for row in range(rows):
+            first = offset + row * length + start
+            # a lane ends where the next begins: its last target is the next lane's first input
+            piece = tokens[first : min(first + stop - start + 1, len(tokens))]
+            ids[row, : len(piece)] = piece
+        return Batch(self.inputs(ids[:, :-1], None), ids[:, 1:], fresh=index == 0)
+
+
+class SequenceBatches(Batches):
+    """Sequences of like length side by side, each group of rows read to its end in windows of equal length."""
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019 - lives as long as the run; two epochs at most
+    def _plan(self, epoch: int) -> list[tuple[np.ndarray, int, int]]:
+        """(rows, start, stop) of every window, in order."""
+        lengths = np.diff(self.sequences.offsets) - 1  # steps: inputs are all tokens but the last
+        order = np.arange(len(lengths))
+        if self.training:
+            rng = self.rng(epoch)
+            # sort by length with noise: like lengths meet, but not the same neighbours every epoch
+            order = np.argsort(lengths * rng.uniform(0.9, 1.1, len(lengths)), kind="stable")
+        else:
+            order = np.argsort(lengths, kind="stable")
+        groups = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        if self.training:
+            groups = [groups[i] for i in rng.permutation(len(groups))]
+        plan = []
+        for rows in groups:
+            longest = int(lengths[rows].max(initial=0))
+            windows = max(1, -(-longest // self.window))
+            edges = np.linspace(0, longest, windows + 1).round().astype(int)
+            plan += [(rows, int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        return plan
+
+    def count(self, epoch: int) -> int:
+        return len(self._plan(epoch))
+
+    def at(self, epoch: int, index: int) -> Batch:
+        rows, start, stop = self._plan(epoch)[index]
+        ids = np.full((len(rows), stop - start + 1), PAD, dtype=np.int64)
+        positions = np.zeros((len(rows), stop - start), dtype=np.int64) if self.encoding.position_count else None
+        units: dict[str, int] = {}
+        for slot, row in enumerate(rows):
+            whole, where = self._sequence(epoch, int(row))
+            piece = whole[start : stop + 1]
+            ids[slot, : len(piece)] = piece
+            if positions is not None:
+                part = where[start:stop]
+                positions[slot, : len(part)] = part
+            if not self.training:
+                # a sequence's units are counted in its first window, and named in every one
+                for unit, count in self.encoding.counts(whole).items():
+                    units[unit] = units.get(unit, 0) + (count if start == 0 else 0)
+        return Batch(self.inputs(ids[:, :-1], positions), ids[:, 1:], fresh=start == 0, units=units)
+
+    @functools.lru_cache(maxsize=256)  # noqa: B019 - the windows of one group ask for the same rows again and again
+    def _sequence(self, epoch: int, row: int) -> tuple[np.ndarray, np.ndarray | None]:
+        ids = np.asarray(self.sequences[row], dtype=np.int64)
+        if self.training:
+            ids = self.encoding.augment(ids, self.rng(epoch, row))
+        return ids, self.encoding.positions(ids) if self.encoding.position_count else None
+
+
+def batches(
+    framing: str,
+    sequences: Sequences,
+    encoding: Encoding,
+    /,
+    *,
+    batch_size: int,
+    window: int,
+    seed: int,
+    training: bool,
+) -> Batches:
+    """The batches that suit a store's framing ("stream" or "sequences")."""
+    kind = StreamBatches if framing == "stream" else SequenceBatches
+    return kind(sequences, encoding, batch_size=batch_size, window=window, seed=seed, training=training)

@@ -1,0 +1,173 @@
+"""The files of a card: from the cache, a mirror folder, or the network; none is used before its sha256 agrees."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from components.datasets.cards import Card, CardFile
+from components.errors import UserError
+
+if TYPE_CHECKING:
+    import requests
+
+MIRROR = "REPRISE_MIRROR"
+BLOCK = 1 << 16
+ATTEMPTS = 3  # each goes on where the last one broke off
+TIMEOUT_SECONDS = (10.0, 30.0)  # to connect; between two pieces
+
+
+class Truncated(Exception):
+    """The connection ended before the file did."""
+
+
+def fetch(card: Card, cache_dir: Path, mirror: Path | None, progress: bool = False) -> list[Path]:
+    """The card's files, in its order, each with the right sha256. `progress`: a bar on stderr while downloading.
+
+    Looks in the cache, then for `<mirror>/<card>/<file>` and `<mirror>/<file>` (used where they lie), then downloads.
+
+    Raises:
+        UserError: a file can't be had; the message names its address and the other ways to give it.
+    """
+    folder = cache_dir / "downloads" / card.name
+    return [_fetch(card, file, folder, mirror, progress) for file in card.files]
+
+
+def mirror_folder(root: Path) -> Path | None:
+    """The folder that holds copies of the files: $REPRISE_MIRROR, else the one line of `<root>/data/mirror`.
+
+    Raises:
+        UserError: the folder that is named isn't there.
+    """
+    pointer = root / "data" / "mirror"
+    where, named = f"${MIRROR}", os.environ.get(MIRROR, "").strip()
+    if not named and pointer.is_file():
+        where = str(pointer)
+        with pointer.open(encoding="utf-8", errors="replace") as file:
+            named = file.readline(4096).strip()
+    if not named:
+        return None
+    folder = root / Path(named).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"no such folder: {folder}", where=where, hint="name the folder of the mirror, or unset it")
+    return folder
+
+
+def sha256_of(path: Path) -> str:
+    """The file's sha256 as hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fetch(card: Card, file: CardFile, folder: Path, mirror: Path | None, progress: bool) -> Path:
+    target = folder / file.name
+    if _is(target, file):
+        return target
+    problems = []
+    for candidate in [mirror / card.name / file.name, mirror / file.name] if mirror else []:
+        if _is(candidate, file):
+            return candidate
+        if candidate.is_file():
+            problems.append(f"{candidate} is another file: its sha256 or size differs from the card's")
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f".{file.name}.lock"):
+        if _is(target, file):  # another process was faster
+            return target
+        target.unlink(missing_ok=True)
+        problem = _download(file, target, progress)
+    if problem is None:
+        return target
+    raise UserError(
+        "; ".join([f"{file.name} can't be downloaded from {file.url} ({problem})", *problems]),
+        where=f"dataset {card.name}",
+        hint=f"put the file into a mirror folder and name that folder in ${MIRROR} or data/mirror, "
+        f"or read a file of your own with data.path",
+    )
+
+
+def _is(path: Path, file: CardFile) -> bool:
+    return path.is_file() and path.stat().st_size == file.bytes and sha256_of(path) == file.sha256
+
+
+def _download(file: CardFile, target: Path, progress: bool) -> str | None:
+    """Download through pooch, which verifies and moves the file into place. Returns what went wrong, or None."""
+    import pooch
+    import requests
+
+    pooch.get_logger().setLevel(logging.WARNING)
+    part = target.with_name(f"{target.name}.part")
+
+    def downloader(url: str, output_file: str, pooch: object) -> None:
+        for attempt in range(ATTEMPTS):
+            try:
+                _resume(url, part, file.bytes, progress)
+                break
+            except (Truncated, requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
+                if attempt == ATTEMPTS - 1:
+                    raise
+                time.sleep(0.2 * 4**attempt)
+        os.replace(part, output_file)
+
+    try:
+        pooch.retrieve(
+            file.url, known_hash=f"sha256:{file.sha256}", fname=target.name, path=target.parent, downloader=downloader
+        )
+    except (requests.RequestException, Truncated, OSError) as error:
+        return str(error) or type(error).__name__
+    except ValueError:  # pooch's word for a wrong hash
+        return "what came has another sha256 than the card says: the file was changed at its source"
+    return None
+
+
+def _resume(url: str, part: Path, size: int, progress: bool) -> None:
+    """Bring `part` to `size` bytes, beginning where it ends.
+
+    Raises:
+        Truncated: the answer was shorter. requests.RequestException: what requests met, a refusal included.
+    """
+    import requests
+
+    have = part.stat().st_size if part.exists() else 0
+    if have > size:
+        part.unlink()
+        have = 0
+    if have == size:
+        return
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
+        if response.status_code == requests.codes.requested_range_not_satisfiable:
+            part.unlink(missing_ok=True)  # it isn't the beginning of what is there now
+            raise Truncated("the server doesn't know the part that is missing")
+        response.raise_for_status()
+        goes_on = response.status_code == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        _save(response, part, have if goes_on else 0, size, progress)
+
+
+def _save(response: requests.Response, part: Path, have: int, size: int, progress: bool) -> None:
+    import requests
+    from rich.console import Console
+    from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
+
+    columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
+    with (
+        part.open("ab" if have else "wb") as file,
+        Progress(*columns, console=Console(stderr=True), disable=not progress) as bar,
+    ):
+        # Else a connection that breaks off raises before its last piece is handed over, and nothing could go on there.
+        response.raw.enforce_content_length = False
+        task = bar.add_task(part.stem, total=size, completed=have)
+        for block in response.iter_content(BLOCK):
+            have += len(block)
+            if have > size:
+                part.unlink()
+                raise requests.RequestException(f"more than the {size:,} bytes that the card says")
+            file.write(block)
+            bar.advance(task, len(block))
+    if have < size:
+        raise Truncated(f"{have:,} of {size:,} bytes came")

@@ -1,0 +1,111 @@
+"""Train, val and test: a text is cut, sequences are dealt out by groups."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from components.datasets.base import Reader
+from components.datasets.store import SPLITS
+from components.encodings.base import Encoding
+from components.errors import UserError
+
+DEFAULT_SPLIT = (0.8, 0.1, 0.1)
+Pieces = Callable[[], Iterator[tuple[str, Any]]]  # (split, item) of all items, anew at each call
+
+
+def split_fractions(given: Any) -> list[float]:
+    """The fractions of train, val and test.
+
+    Raises:
+        UserError: they aren't three numbers from 0 to 1 that add up to 1, or nothing is left to train on.
+    """
+    numbers = isinstance(given, list | tuple) and all(type(part) in (int, float) for part in given)
+    if not numbers or len(given) != 3 or min(given) < 0 or not given[0] or not abs(sum(given) - 1) < 1e-6:
+        hint = "three fractions for train, val and test that add up to 1, such as [0.8, 0.1, 0.1]"
+        raise UserError(f"can't split into {given!r}", where="data.split", hint=hint)
+    return [float(part) for part in given]
+
+
+def stream_split(reader: Reader, encoding: Encoding, fractions: Sequence[float]) -> Pieces:
+    """Train, then val, then test, contiguous, by the reader's lengths; cut where the encoding can be.
+
+    Raises:
+        UserError: the reader has nothing to give.
+    """
+    total = sum(reader.length(item) for item in reader.items())
+    if not total:
+        raise _nothing(reader)
+    ends = [int(end * total + 1e-6) for end in itertools.accumulate(fractions)]
+    wanted = [(split, end) for split, end, fraction in zip(SPLITS, ends, fractions, strict=True) if fraction]
+
+    def pieces() -> Iterator[tuple[str, Any]]:
+        remaining, position = list(wanted), 0
+        for item in reader.items():
+            while len(remaining) > 1 and position + len(item) > remaining[0][1]:
+                cut = encoding.cut(item, max(remaining[0][1] - position, 0))
+                if cut:
+                    yield remaining[0][0], item[:cut]
+                item, position = item[cut:], position + cut
+                remaining.pop(0)
+            if len(item):
+                yield remaining[0][0], item
+            position += len(item)
+
+    return pieces
+
+
+def group_split(reader: Reader, fractions: Sequence[float], seed: int) -> Pieces:
+    """Sequences shuffled by `seed`, all of a group on one side; a split that is wanted gets one group at least.
+
+    Raises:
+        UserError: there are fewer groups than splits.
+    """
+    keys: dict[str, int] = {}
+    groups: list[int] = []  # of each item
+    for index, item in enumerate(reader.items()):
+        key = reader.group(item)
+        groups.append(keys.setdefault(f"\0{index}" if key is None else key, len(keys)))
+    if not groups:
+        raise _nothing(reader)
+    sizes = np.bincount(groups)
+    wanted = [index for index, fraction in enumerate(fractions) if fraction]
+    if len(sizes) < len(wanted):
+        raise UserError(
+            f"{len(sizes)} different sequences can't be split into {len(wanted)} parts ({dropped(reader)})",
+            where="data.split",
+            hint="give more data, or set a fraction to 0",
+        )
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    middles = np.cumsum(sizes[order]) - sizes[order] / 2  # a group goes where its middle item falls
+    ends = np.searchsorted(middles, np.cumsum([fractions[index] for index in wanted]) * len(groups))
+    for at in range(len(ends)):
+        ends[at] = max(ends[at], at + 1, ends[at - 1] + 1 if at else 0)
+    ends[-1] = len(sizes)
+    for at in reversed(range(len(ends) - 1)):
+        ends[at] = min(ends[at], ends[at + 1] - 1)
+    split_of = np.empty(len(sizes), dtype=np.int64)
+    split_of[order] = np.repeat(wanted, np.diff(ends, prepend=0))
+
+    def pieces() -> Iterator[tuple[str, Any]]:
+        for group, item in zip(groups, reader.items(), strict=True):
+            yield SPLITS[split_of[group]], item
+
+    return pieces
+
+
+def dropped(reader: Reader) -> str:
+    """What the reader left out and why, for a message."""
+    return "dropped: " + (", ".join(f"{count:,} × {reason}" for reason, count in reader.dropped.items()) or "none")
+
+
+def _nothing(reader: Reader) -> UserError:
+    names = ", ".join(file.name for file in reader.files[:3]) or "the data set"
+    return UserError(
+        f"nothing to learn from is left of {names} ({dropped(reader)})",
+        where="data",
+        hint="check that the reader fits the file, and the reader's settings that drop items",
+    )

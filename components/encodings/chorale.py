@@ -1,0 +1,213 @@
+"""Four-part chorales as tokens: every sixteenth one token a voice, soprano first.
+
+A sequence is `metre, upbeat, S A T B, S A T B, …`: in each frame a pitch where a note begins, `hold` while it goes
+on, `rest` while the voice is silent (the representation of DeepBach, Hadjeres et al. 2017, with the voices in turn
+instead of in parallel). The vocabulary is fixed: what the training pieces lack can still be written down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from components.encodings.base import Encoding
+from components.encodings.vocabulary import EOS, SPECIALS, Vocabulary
+from components.errors import UserError
+from components.score import Note, Part, Score
+
+VOICES = ("Soprano", "Alto", "Tenor", "Bass")
+METRES = ((4, 4), (3, 4), (3, 2))  # all that the four-part chorales of music21's corpus have
+LOWEST, HIGHEST = 24, 96  # MIDI pitches with a token of their own
+# Comfortable ranges of a choir; a piece that leaves one takes its own range there.
+RANGES = ((60, 81), (53, 74), (48, 69), (40, 64))
+SHIFTS = range(-5, 7)  # one octave in all: every key once
+PREFIX = 2  # metre and upbeat
+
+
+class Chorale(Encoding):
+    """Scores of four parts ↔ ids, `steps_per_beat` frames of four tokens in a quarter note."""
+
+    kind = "chorale"
+    unit = "token"
+
+    def __init__(self, *, steps_per_beat: int = 4) -> None:
+        if not 1 <= steps_per_beat <= 48:
+            raise UserError(
+                f"{steps_per_beat} steps in a beat can't be used",
+                where="encoding.steps_per_beat",
+                hint="choose 1 to 48; 4 is a grid of sixteenths",
+            )
+        self.steps_per_beat = steps_per_beat
+        self.bars = [Score((), steps_per_beat, metre).bar_steps for metre in METRES]
+        longest = max(self.bars)
+        self._vocabulary = Vocabulary(
+            [
+                *SPECIALS,
+                "hold",
+                "rest",
+                *(f"metre {beats}/{unit}" for beats, unit in METRES),
+                *(f"upbeat {steps}" for steps in range(longest)),
+                *(f"pitch {pitch}" for pitch in range(LOWEST, HIGHEST + 1)),
+            ]
+        )
+        self.hold, self.rest = self._vocabulary.id("hold"), self._vocabulary.id("rest")
+        self.metre0, self.upbeat0 = self.rest + 1, self.rest + 1 + len(METRES)
+        self.pitch0 = self.upbeat0 + longest  # the id of LOWEST; ids from here on are pitches
+        self.position_count = PREFIX + longest * len(VOICES)
+        self._masks = self._make_masks()
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The fixed vocabulary. Setting another one is refused: the ids' arithmetic depends on it."""
+        return self._vocabulary
+
+    @vocabulary.setter
+    def vocabulary(self, vocabulary: Vocabulary) -> None:
+        if vocabulary != self._vocabulary:
+            raise UserError(
+                "the stored vocabulary isn't the one that this version of the chorale encoding uses",
+                where="encoding",
+                hint="ingest the data again and train the model again, or use the version that made it",
+            )
+
+    def options(self) -> dict[str, Any]:
+        return {"steps_per_beat": self.steps_per_beat}
+
+    def encode(self, item: Score) -> np.ndarray:
+        """The score's ids, int64 [2 + 4·frames].
+
+        Raises:
+            UserError: not four parts, an unknown metre, a note off the grid or out of range.
+        """
+        where = item.title or "score"
+        if len(item.parts) != len(VOICES):
+            raise UserError(f"{len(item.parts)} parts where a chorale has four", where=where)
+        if tuple(item.metre) not in METRES:
+            known = ", ".join(f"{beats}/{unit}" for beats, unit in METRES)
+            raise UserError(
+                f"the metre {item.metre[0]}/{item.metre[1]} has no token", where=where, hint=f"has: {known}"
+            )
+        metre = METRES.index(tuple(item.metre))
+        scale = Fraction(self.steps_per_beat, item.steps_per_beat)
+        upbeat = self._step(item.upbeat_steps, scale, where)
+        if not 0 <= upbeat < self.bars[metre]:
+            raise UserError(f"an upbeat of {upbeat} steps doesn't fit a bar of {self.bars[metre]}", where=where)
+        frames = np.full((self._step(item.length_steps, scale, where), len(VOICES)), self.rest, dtype=np.int64)
+        for voice, part in enumerate(item.parts):
+            for note in part.notes:
+                if not LOWEST <= note.pitch <= HIGHEST:
+                    raise UserError(f"the pitch {note.pitch} is outside {LOWEST} to {HIGHEST}", where=where)
+                start, end = self._step(note.start, scale, where), self._step(note.start + note.duration, scale, where)
+                frames[start:end, voice] = self.hold
+                frames[start : start + 1, voice] = self.pitch0 + note.pitch - LOWEST
+        return np.concatenate([[self.metre0 + metre, self.upbeat0 + upbeat], frames.ravel()])
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> Score:
+        """The score that the ids stand for.
+
+        What breaks the grammar is read leniently: specials and misplaced prefix tokens are skipped, a missing metre
+        is 4/4, `hold` without a note is silence, an incomplete last frame is dropped.
+        """
+        ids = np.asarray(ids, dtype=np.int64)
+        metre = next((int(id) - self.metre0 for id in ids if self.metre0 <= id < self.upbeat0), 0)
+        upbeat = next((int(id) - self.upbeat0 for id in ids if self.upbeat0 <= id < self.pitch0), 0)
+        tokens = ids[self._is_frame(ids)]
+        length = len(tokens) // len(VOICES)
+        frames = tokens[: length * len(VOICES)].reshape(length, len(VOICES))
+        parts = []
+        for name, voice in zip(VOICES, frames.T, strict=True):
+            ends = np.append(np.flatnonzero(voice != self.hold), length)
+            notes = [
+                Note(int(start), int(end - start), int(voice[start]) - self.pitch0 + LOWEST)
+                for start, end in pairwise(ends)
+                if voice[start] >= self.pitch0
+            ]
+            parts.append(Part(name, tuple(notes)))
+        return Score(
+            tuple(parts),
+            steps_per_beat=self.steps_per_beat,
+            metre=METRES[metre],
+            upbeat_steps=upbeat if upbeat < self.bars[metre] else 0,
+            length_steps=length,
+        )
+
+    def positions(self, ids: np.ndarray) -> np.ndarray:
+        """int64 [T]: 0 and 1 before the metre and the upbeat, then 2 + 4·(step in the bar) + voice."""
+        ids = np.asarray(ids, dtype=np.int64)
+        places = np.arange(len(ids)) - PREFIX  # of the next token, counted from the first frame's soprano
+        bar, upbeat = self._prefix(ids)
+        steps, voices = np.divmod(places, len(VOICES))
+        in_frames = PREFIX + (steps - upbeat) % bar * len(VOICES) + voices
+        return np.where(places < 0, places + PREFIX, in_frames)
+
+    def allowed(self, ids: np.ndarray) -> np.ndarray:
+        """The grammar's mask, bool [V]: reads the two prefix tokens and the last frame only, whatever the length.
+
+        A note is held only after a note, the end comes only after a whole frame and at least one full bar.
+        """
+        place = len(ids) - 1 - PREFIX
+        if place >= 0 and int(ids[-1]) == EOS:
+            return self._masks["ended"].copy()
+        if place < 0:
+            key: Any = "metre" if place == -PREFIX else min(max(int(ids[1]) - self.metre0, 0), len(METRES) - 1)
+            return self._masks[key].copy()
+        bar, upbeat = self._prefix(ids[: PREFIX + 1])
+        step, voice = divmod(place, len(VOICES))
+        may_hold = step > 0 and (int(ids[-len(VOICES)]) == self.hold or int(ids[-len(VOICES)]) >= self.pitch0)
+        may_end = voice == 0 and step >= upbeat + bar
+        return self._masks[may_hold, may_end].copy()
+
+    def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The whole piece moved by one interval that keeps every voice in a singer's range; int64 [T]."""
+        ids = np.asarray(ids, dtype=np.int64)
+        low, high = SHIFTS[0], SHIFTS[-1]
+        pitched = ids >= self.pitch0
+        voice_of = (np.arange(len(ids)) - np.argmax(self._is_frame(ids))) % len(VOICES)
+        for voice, (floor, ceiling) in enumerate(RANGES):
+            pitches = ids[pitched & (voice_of == voice)] - self.pitch0 + LOWEST
+            if len(pitches):
+                low = max(low, min(floor - int(pitches.min()), 0))
+                high = min(high, max(ceiling - int(pitches.max()), 0))
+        return ids + int(rng.integers(low, high + 1)) * pitched
+
+    def counts(self, ids: np.ndarray) -> dict[str, int]:
+        return {"frame": int(self._is_frame(np.asarray(ids)).sum()) // len(VOICES)}
+
+    def _is_frame(self, ids: np.ndarray) -> np.ndarray:
+        return (ids == self.hold) | (ids == self.rest) | (ids >= self.pitch0)
+
+    def _prefix(self, ids: np.ndarray) -> tuple[int, int]:
+        """(steps in a bar, steps of upbeat) of ids that begin with BOS; what isn't there yet counts as 4/4 and 0."""
+        metre = int(ids[1]) - self.metre0 if len(ids) > 1 else 0
+        bar = self.bars[metre] if 0 <= metre < len(METRES) else self.bars[0]
+        upbeat = int(ids[2]) - self.upbeat0 if len(ids) > 2 else 0
+        return bar, upbeat if 0 <= upbeat < bar else 0
+
+    def _step(self, step: int, scale: Fraction, where: str) -> int:
+        scaled = step * scale
+        if scaled.denominator != 1:
+            raise UserError(
+                f"step {step} isn't on a grid of {self.steps_per_beat} steps in a beat",
+                where=where,
+                hint="set encoding.steps_per_beat to a multiple of the score's own grid",
+            )
+        return int(scaled)
+
+    def _make_masks(self) -> dict[Any, np.ndarray]:
+        """bool [V] for each state of the grammar: what `allowed` looks up."""
+        ids = np.arange(len(self._vocabulary))
+        masks: dict[Any, np.ndarray] = {
+            "metre": (ids >= self.metre0) & (ids < self.upbeat0),
+            "ended": ids == EOS,
+        }
+        for metre, bar in enumerate(self.bars):
+            masks[metre] = (ids >= self.upbeat0) & (ids < self.upbeat0 + bar)
+        for may_hold in (False, True):
+            for may_end in (False, True):
+                sounding = (ids >= self.pitch0) | (ids == self.rest)
+                masks[may_hold, may_end] = sounding | (may_hold & (ids == self.hold)) | (may_end & (ids == EOS))
+        return masks

@@ -1,0 +1,118 @@
+"""Tokens and their ids. Every vocabulary begins with the same four specials, so their ids are constants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+
+from components.errors import UserError
+
+PAD, UNK, BOS, EOS = 0, 1, 2, 3
+SPECIALS = ("<PAD>", "<UNK>", "<BOS>", "<EOS>")
+
+# A stored vocabulary comes from outside: far above any that a softmax can use, far below what fills the memory.
+LARGEST = 4_000_000
+
+
+class Vocabulary:
+    """A bijection of V tokens and the ids 0 … V−1. Immutable.
+
+    Raises:
+        ValueError: `tokens` doesn't begin with the four specials, or one occurs twice.
+    """
+
+    def __init__(self, tokens: Sequence[str], /) -> None:
+        self._tokens = tuple(tokens)
+        if self._tokens[: len(SPECIALS)] != SPECIALS:
+            raise ValueError(f"a vocabulary begins with {', '.join(SPECIALS)}, not {self._tokens[: len(SPECIALS)]}")
+        self._ids = {token: index for index, token in enumerate(self._tokens)}
+        if len(self._ids) != len(self._tokens):
+            twice = next(token for index, token in enumerate(self._tokens) if self._ids[token] != index)
+            raise ValueError(f"the token {twice!r} occurs twice")
+
+    @classmethod
+    def build(cls, counts: Mapping[str, int], *, min_count: int = 1, max_size: int | None = None) -> Vocabulary:
+        """The tokens seen at least `min_count` times, the commonest `max_size` of them (specials not counted).
+
+        Ordered by falling count, then by token: the same counts give the same ids.
+        """
+        kept = sorted((-count, token) for token, count in counts.items() if count >= min_count)
+        return cls([*SPECIALS, *(token for _, token in kept[:max_size])])
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def __contains__(self, token: str) -> bool:
+        return token in self._ids
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocabulary) and self._tokens == other._tokens
+
+    def __hash__(self) -> int:
+        return hash(self._tokens)
+
+    def __repr__(self) -> str:
+        return f"Vocabulary({len(self)} tokens)"
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """All tokens in the order of their ids, the specials first."""
+        return self._tokens
+
+    def id(self, token: str) -> int:
+        """The token's id; UNK when it isn't in the vocabulary."""
+        return self._ids.get(token, UNK)
+
+    def token(self, id: int) -> str:
+        """The token of an id in 0 … V−1."""
+        if not 0 <= id < len(self._tokens):
+            raise IndexError(f"id {id} is outside the vocabulary of {len(self)} tokens")
+        return self._tokens[id]
+
+    def ids(self, tokens: Iterable[str]) -> np.ndarray:
+        """The tokens' ids, int64 [T], UNK for those not in the vocabulary."""
+        return np.fromiter(map(self._ids.get, tokens, repeat(UNK)), dtype=np.int64)
+
+    def one_hot(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
+        """x⟨t⟩ as the course writes it: float32 [T, V], one 1 in each row. Training looks rows up instead."""
+        index = np.asarray(ids, dtype=np.int64)
+        rows = np.zeros((len(index), len(self)), dtype=np.float32)
+        rows[np.arange(len(index)), index] = 1.0
+        return rows
+
+    def state(self) -> list[str]:
+        """The tokens as JSON-ready data."""
+        return list(self._tokens)
+
+    @classmethod
+    def from_state(cls, state: Any) -> Vocabulary:
+        """The vocabulary that `state()` described.
+
+        Raises:
+            UserError: `state` isn't a vocabulary (a damaged or foreign file).
+        """
+        problem = None
+        if not isinstance(state, list) or not all(isinstance(token, str) for token in state):
+            problem = f"a vocabulary is a list of strings, not {type(state).__name__}"
+        elif len(state) > LARGEST:
+            problem = f"{len(state):,} tokens are more than the {LARGEST:,} allowed"
+        else:
+            try:
+                return cls(state)
+            except ValueError as error:
+                problem = str(error)
+        raise UserError(problem, where="vocabulary", hint="the stored encoding is damaged: ingest the data again")
+
+
+def check_limits(min_count: int, max_size: int | None) -> None:
+    """Refuse settings of `Vocabulary.build` that leave no vocabulary.
+
+    Raises:
+        UserError: either is less than 1.
+    """
+    for name, value in (("min_count", min_count), ("max_size", max_size)):
+        if value is not None and value < 1:
+            raise UserError(f"{value} leaves no vocabulary", where=f"encoding.{name}", hint="choose 1 or more")

@@ -1,0 +1,63 @@
+"""Text as words, without loss: joining the tokens gives the text back."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from components.encodings.base import Encoding
+from components.encodings.vocabulary import SPECIALS, UNK, Vocabulary, check_limits
+
+# A word (with its apostrophe: don't) or one sign, each with the single space before it; any other whitespace alone.
+# Whitespace stands only at a token's beginning, so a text may be cut before any. A token has at most 64 characters:
+# what never ends (a base64 blob) is cut, and still joins back.
+TOKEN = re.compile(r" ?\w{1,50}(?:['’]\w{1,12})?| ?[^\w\s]|\s")
+SPACE = re.compile(r"\s")
+# Distinct tokens kept while counting: a gigabyte of random words must not fill the memory.
+MOST_COUNTED = 2_000_000
+
+
+class Words(Encoding):
+    """Strings ↔ ids, one a word or sign. `max_size` keeps the commonest words, the others become UNK."""
+
+    kind = "words"
+    unit = "word"
+
+    def __init__(self, *, min_count: int = 1, max_size: int | None = None, lowercase: bool = False) -> None:
+        check_limits(min_count, max_size)
+        self.min_count, self.max_size, self.lowercase = min_count, max_size, lowercase
+        self.vocabulary = Vocabulary(SPECIALS)
+
+    def fit(self, items: Iterable[str]) -> None:
+        counts: Counter[str] = Counter()
+        for item in items:
+            counts.update(self._tokens(item))
+            if len(counts) > MOST_COUNTED:  # as word2vec does: forget the rarest so far and count on
+                rare = 1
+                while len(counts) > MOST_COUNTED // 2:
+                    counts = Counter({token: count for token, count in counts.items() if count > rare})
+                    rare += 1
+        self.vocabulary = Vocabulary.build(counts, min_count=self.min_count, max_size=self.max_size)
+
+    def encode(self, item: str) -> np.ndarray:
+        return self.vocabulary.ids(self._tokens(item))
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        tokens = self.vocabulary.tokens
+        return "".join(tokens[id] for id in np.asarray(ids).tolist() if id >= len(SPECIALS) or id == UNK)
+
+    def cut(self, item: str, position: int) -> int:
+        after = SPACE.search(item, position)
+        if after is not None:
+            return after.start()
+        return max((found.start() for found in SPACE.finditer(item, 0, position)), default=position)
+
+    def options(self) -> dict[str, Any]:
+        return {"min_count": self.min_count, "max_size": self.max_size, "lowercase": self.lowercase}
+
+    def _tokens(self, text: str) -> list[str]:
+        return TOKEN.findall(text.lower() if self.lowercase else text)

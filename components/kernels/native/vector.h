@@ -1,0 +1,69 @@
+// One register of floats, as wide as the instruction set this file is compiled for, in the vector extension that GCC and
+// Clang share; and the two nonlinearities. Everything lives in a namespace of its own per instruction set, so that the
+// linker can't merge an inline function of one with another's.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX512F__)
+#define ISA avx512
+#define LANES 16
+#define PANEL_REGISTERS 4  // 6 rows x 4 registers of sums + 4 of weights: 28 of 32
+#elif defined(__AVX2__)
+#define ISA avx2
+#define LANES 8
+#define PANEL_REGISTERS 2  // 6 x 2 + 2: 14 of 16
+#else
+#define ISA baseline
+#define LANES 4
+#define PANEL_REGISTERS 2
+#endif
+
+namespace ISA {
+
+typedef float Vec __attribute__((vector_size(4 * LANES)));
+typedef float Unaligned __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+inline Vec load(const float* from) { return *reinterpret_cast<const Unaligned*>(from); }
+inline void store(float* to, Vec value) { *reinterpret_cast<Unaligned*>(to) = value; }
+
+// The first `count` floats only (at least one); the rest is 0 and is not written back.
+inline Vec load(const float* from, int64_t count) {
+  if (count >= LANES) return load(from);
+  Vec value = {};
+  std::memcpy(&value, from, sizeof(float) * (count & (LANES - 1)));
+  return value;
+}
+inline void store(float* to, Vec value, int64_t count) {
+  if (count >= LANES) return store(to, value);
+  std::memcpy(to, &value, sizeof(float) * (count & (LANES - 1)));
+}
+
+inline float sum(Vec value) {
+  float total = 0;
+  for (int lane = 0; lane < LANES; ++lane) total += value[lane];
+  return total;
+}
+
+// tanh by the rational minimax approximation of degree 13/6 that Eigen and XLA use (Eigen: MathFunctionsImpl.h);
+// within 4e-7 of the true value everywhere, and NaN stays NaN.
+inline Vec tanh(Vec x) {
+  const Vec limit = x * 0 + 7.90531110763549805f;
+  x = x > limit ? limit : x;
+  x = x < -limit ? -limit : x;
+  const Vec s = x * x;
+  Vec p = s * -2.76076847742355e-16f + 2.00018790482477e-13f;
+  p = p * s + -8.60467152213735e-11f;
+  p = p * s + 5.12229709037114e-08f;
+  p = p * s + 1.48572235717979e-05f;
+  p = p * s + 6.37261928875436e-04f;
+  p = p * s + 4.89352455891786e-03f;
+  Vec q = s * 1.19825839466702e-06f + 1.18534705686654e-04f;
+  q = q * s + 2.26843463243900e-03f;
+  q = q * s + 4.89352518554385e-03f;
+  return x * p / q;
+}
+inline Vec sigmoid(Vec x) { return tanh(x * 0.5f) * 0.5f + 0.5f; }
+
+}  // namespace ISA

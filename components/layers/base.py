@@ -1,0 +1,61 @@
+"""The Recurrent contract.
+
+Shapes: B batch, T time, I input features, O output features, S one-hot streams. A state is a flat dict of
+batch-first tensors, so beams can reorder it, truncated backpropagation can detach it, and a server can keep it
+without knowing the cell.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+State = dict[str, Tensor]
+
+
+def detach(state: State) -> State:
+    """The state cut off from its past: the truncation of truncated backpropagation through time."""
+    return {name: value.detach() for name, value in state.items()}
+
+
+class Recurrent(nn.Module, ABC):
+    """A causal map from a sequence and a state to a sequence and a state.
+
+    Inputs are floats x_BTI, or int64 ids_BTS: S one-hot vectors stacked into one of size `input_size`, given by
+    the index of each 1. A one-hot product is a row look-up and is computed as one.
+
+    What must hold (tests/test_recurrent_contract.py checks every registered cell): a whole sequence equals its
+    steps; a cut anywhere with the state carried changes nothing; a given state is used; padding changes nothing,
+    the final state included; the past ignores the future; rows are independent; every parameter gets a gradient;
+    gradients equal finite differences.
+    """
+
+    input_size: int
+    output_size: int
+
+    @abstractmethod
+    def initial_state(self, batch_size: int) -> State:
+        """The state before the first step, on the parameters' device."""
+
+    @abstractmethod
+    def forward(
+        self, x_BTI: Tensor, state: State | None = None, lengths_B: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """y_BTO and the state after each row's last step.
+
+        `lengths_B` (0 to T) marks the end of each row: outputs after it are 0, the state is the one at the end.
+        Without it every row is T long.
+        """
+
+    def step(self, x_BI: Tensor, state: State) -> tuple[Tensor, State]:
+        """One time step: y_BO and the next state."""
+        y_BTO, state = self.forward(x_BI.unsqueeze(1), state)
+        return y_BTO.squeeze(1), state
+
+
+def zeros_like_parameters(module: nn.Module, batch_size: int, size: int) -> Tensor:
+    """A zero state [batch_size, size] of the module's type and device."""
+    parameter = next(module.parameters())
+    return torch.zeros(batch_size, size, dtype=parameter.dtype, device=parameter.device)

@@ -1,0 +1,38 @@
+"""Long short-term memory (Hochreiter & Schmidhuber 1997; forget gate by Gers et al. 2000); gate order i f g o."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+
+from components.layers.cell import Backend, Cell
+
+
+class LSTM(Cell):
+    """c⟨t⟩ = f ∘ c⟨t−1⟩ + i ∘ g,  h⟨t⟩ = o ∘ tanh(c⟨t⟩). State: h and c."""
+
+    gates = 4
+    state_names = ("h", "c")
+    kernel = "lstm"
+
+    def __init__(
+        self,
+        input_size: int,
+        /,
+        *,
+        hidden_size: Annotated[int, Field(gt=0, le=16384)] = 256,
+        forget_bias: float = 1.0,
+        backend: Backend = "auto",
+    ) -> None:
+        self.forget_bias = forget_bias
+        super().__init__(input_size, hidden_size, backend)
+
+    def reset_parameters(self) -> None:
+        """As every cell; the forget gate starts open (Jozefowicz et al. 2015)."""
+        super().reset_parameters()
+        with torch.no_grad():
+            H = self.hidden_size
+            self.bias_hh[H : 2 * H].zero_()
+            self.bias_ih[H : 2 * H].fill_(self.forget_bias)

@@ -1,0 +1,82 @@
+"""Weights by name, and tensors in files: safetensors, written whole or not at all, without pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from components.errors import UserError
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Tensors and JSON-ready facts in one file. The file at `path` is the old one or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    contiguous = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+    save_file(contiguous, temporary, metadata={"facts": json.dumps(facts)})
+    descriptor = os.open(temporary, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(temporary, path)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `write_tensors` wrote, on the CPU.
+
+    Raises:
+        UserError: there is no such file, or it is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            facts = json.loads((file.metadata() or {}).get("facts", "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 - not a dict
+    except FileNotFoundError:
+        raise UserError("there is no such file", where=str(path)) from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"damaged: {error}", where=str(path), hint="the file can't be used: train again") from None
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, each once (tied weights under their first name)."""
+    return dict(model.named_parameters()) | dict(model.named_buffers())
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:
+    """Copy weights into a model, exactly.
+
+    Raises:
+        UserError: a name is missing or too many, or a shape differs: all are named.
+    """
+    own = weights(model)
+    problems = [f"missing {name}" for name in own.keys() - tensors.keys()]
+    problems += [f"unexpected {name}" for name in tensors.keys() - own.keys()]
+    problems += [
+        f"{name} is {list(tensors[name].shape)}, the model's is {list(own[name].shape)}"
+        for name in own.keys() & tensors.keys()
+        if own[name].shape != tensors[name].shape
+    ]
+    if problems:
+        raise UserError(f"weights don't fit the model: {'; '.join(sorted(problems)[:8])}", where=where)
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
+
+
+def pack(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under "prefix:name"."""
+    return {f"{prefix}:{name}": tensor for name, tensor in tensors.items()}
+
+
+def unpack(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that `pack` put under the prefix."""
+    return {name.partition(":")[2]: t for name, t in tensors.items() if name.startswith(f"{prefix}:")}

@@ -1,0 +1,131 @@
+"""Where a result came from: code version, library versions, machine, and digests of what was read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+# what can change a number, and what is needed to load a model again
+LIBRARIES = ("torch", "numpy", "pandas", "prefect", "mlflow", "music21", "safetensors", "pydantic")
+
+
+def digest_bytes(data: bytes) -> str:
+    """The sha256 of `data`, as 64 hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """The sha256 of the file's content, read in pieces.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_json(value: Any) -> str:
+    """The sha256 of `value` as canonical JSON: sorted keys, no spaces, ASCII. Equal data, equal digest.
+
+    Raises:
+        TypeError: `value` isn't JSON-ready data.
+        ValueError: it holds a NaN or an infinity, which JSON has no word for.
+    """
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return digest_bytes(canonical.encode("ascii"))
+
+
+def digest_tree(paths: Iterable[Path]) -> str:
+    """One sha256 for files and folders: contents and relative names, not where they lie nor in which order they came.
+
+    A folder counts with everything beneath it, except Python's caches, so that a package's digest changes
+    when its code does and not when it is imported.
+
+    Raises:
+        OSError: a path doesn't exist or can't be read.
+    """
+    entries: list[tuple[str, str]] = []
+    for path in map(Path, paths):
+        if not path.is_dir():
+            entries.append((path.name, digest_file(path)))
+            continue
+        for file in path.rglob("*"):
+            if file.is_file() and "__pycache__" not in file.parts:
+                entries.append((file.relative_to(path).as_posix(), digest_file(file)))
+    return digest_json(sorted(entries))
+
+
+def code_version(root: Path) -> dict[str, Any]:
+    """The version of the code in `root`: {"commit", "dirty", "version"}.
+
+    `commit` is the full hash, "" when `root` is not a git checkout of its own or git is missing; `dirty` says
+    that tracked files changed or that there are untracked ones not ignored. `version` is the installed
+    package's, "" when it runs from the folder without being installed.
+    """
+    try:
+        package = version("reprise")
+    except PackageNotFoundError:
+        package = ""
+    commit, dirty = "", False
+    # a folder inside somebody else's checkout (an environment, say) must not borrow that one's commit
+    top = _git(root, "rev-parse", "--show-toplevel")
+    if top and Path(top).resolve() == Path(root).resolve():
+        commit = _git(root, "rev-parse", "--verify", "--quiet", "HEAD") or ""
+        dirty = _git(root, "status", "--porcelain") != ""  # a failing status vouches for nothing
+    return {"commit": commit, "dirty": dirty, "version": package}
+
+
+def library_versions() -> dict[str, str]:
+    """The installed version of every library that results depend on, by name. Imports none of them."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """The machine: {"cpu", "cores", "memory_bytes", "os", "python"}. `cores` counts those this process may use."""
+    import psutil
+
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {
+        "cpu": _cpu_model(),
+        "cores": usable,
+        "memory_bytes": psutil.virtual_memory().total,
+        "os": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """The stripped output of a git command in `root`, None when it failed or there is no git."""
+    # a hook's GIT_DIR would point at another repository; optional locks would disturb a git that works beside us
+    environment = {name: value for name, value in os.environ.items() if name not in ("GIT_DIR", "GIT_WORK_TREE")}
+    try:
+        done = subprocess.run(
+            ["git", "--no-optional-locks", "-C", str(root), *arguments],
+            capture_output=True, text=True, timeout=20, check=True, env=environment,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

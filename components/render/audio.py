@@ -1,0 +1,191 @@
+"""Scores to sound: a small additive synthesiser of organ-like pipes in a quiet room. NumPy only."""
+
+from __future__ import annotations
+
+import io
+import struct
+import wave
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from components.errors import UserError
+from components.render.layout import score_end
+from components.render.record import Record, embed_marker
+from components.score import Score
+
+LIMIT_SECONDS = 30 * 60
+_MOST_VOICES = 8  # sounding all the time; a score of 30 minutes may have more that rest
+_MOST_CACHED_SAMPLES = 32_000_000
+_PEAK = 10 ** (-1 / 20)  # −1 dBFS
+_TAIL_SECONDS = 2.2  # room after the last note
+_ATTACK_SECONDS, _RELEASE_SECONDS, _GAP_SECONDS = 0.028, 0.16, 0.05
+# each partial: its multiple of the fundamental, its amplitude, the share of it that dies away, how fast (per second)
+_PARTIALS = (
+    (1, 1.00, 0.12, 0.8), (2, 0.52, 0.25, 1.4), (3, 0.30, 0.40, 2.0), (4, 0.17, 0.50, 2.8),
+    (5, 0.085, 0.60, 3.6), (6, 0.055, 0.70, 4.6), (8, 0.030, 0.80, 6.0),
+)  # fmt: skip
+_BRIGHTNESS_HZ = 2600.0  # partials above are rolled off
+_DETUNE_CENTS = 2.5  # the two pipes of a note lie this far to either side of its pitch
+
+
+def synthesise(score: Score, rate: int = 32000) -> np.ndarray:
+    """The score as float32 [2, N] at `rate` samples a second, peak at −1 dBFS, with room for the last tone to end.
+
+    Silence in, silence out. The same score gives the same samples.
+
+    Raises:
+        UserError: the score is longer than 30 minutes or can't be played.
+    """
+    end = score_end(score)
+    seconds_per_step = 60.0 / score.tempo_bpm / score.steps_per_beat
+    if end * seconds_per_step > LIMIT_SECONDS:
+        raise UserError(
+            f"plays for {end * seconds_per_step / 60:.0f} minutes, the limit is {LIMIT_SECONDS // 60}",
+            where=f"score {score.title[:60]!r}",
+            hint="render it in parts, or at a faster tempo",
+        )
+    sounding = sum(note.duration for part in score.parts for note in part.notes) * seconds_per_step
+    if sounding > _MOST_VOICES * LIMIT_SECONDS:
+        raise UserError(
+            f"has {sounding / 3600:.0f} hours of notes on top of each other",
+            where=f"score {score.title[:60]!r}",
+            hint="render it in parts",
+        )
+    length = round((end * seconds_per_step + _RELEASE_SECONDS + _TAIL_SECONDS) * rate)
+    mix = np.zeros((2, length), dtype=np.float32)
+    tones: dict[tuple[int, int], np.ndarray] = {}
+    cached = 0
+    for voice, part in enumerate(score.parts):
+        gains = _pan(voice, len(score.parts))
+        for note in part.notes:
+            tone = tones.get((note.pitch, note.duration))
+            if tone is None:
+                if cached > _MOST_CACHED_SAMPLES:
+                    tones.clear()
+                    cached = 0
+                tone = tones[note.pitch, note.duration] = _tone(note.pitch, note.duration * seconds_per_step, rate)
+                cached += len(tone)
+            start = round(note.start * seconds_per_step * rate)
+            stop = min(length, start + len(tone))
+            for side, gain in enumerate(gains):
+                mix[side, start:stop] += tone[: stop - start] * np.float32(gain * (note.velocity / 100) ** 1.5)
+    peak = float(np.abs(mix).max(initial=0.0))
+    if peak == 0.0:
+        return mix
+    mix = _room(mix, rate)
+    fade = np.linspace(1.0, 0.0, max(1, rate // 4), dtype=np.float32)
+    mix[:, -len(fade) :] *= fade[-length:]
+    return mix * np.float32(_PEAK / np.abs(mix).max())
+
+
+def _pan(voice: int, count: int) -> tuple[float, float]:
+    """Equal-power gains: voices stand in an arc from a little left to a little right."""
+    angle = np.pi / 4 + (0.0 if count < 2 else (voice / (count - 1) - 0.5) * 0.6)
+    return float(np.cos(angle)), float(np.sin(angle))
+
+
+def _tone(pitch: int, seconds: float, rate: int) -> np.ndarray:
+    """One note, float32 [samples], release included. It is let go a little early, so that repeated notes speak."""
+    seconds -= min(_GAP_SECONDS, 0.15 * seconds)
+    frequency = 440.0 * 2.0 ** ((pitch - 69) / 12)
+    samples = round((seconds + _RELEASE_SECONDS) * rate)
+    time = np.arange(samples, dtype=np.float32) / np.float32(rate)
+    tone = np.zeros(samples, dtype=np.float32)
+    for multiple, amplitude, dying, speed in _PARTIALS:
+        partial = frequency * multiple
+        if partial > 0.45 * rate:
+            break
+        # two pipes a little apart beat slowly; as one product of a carrier and a slow envelope they cost one sine more
+        beat = 2 * np.pi * partial * (2 ** (_DETUNE_CENTS / 1200) - 1)
+        level = amplitude / (1 + (partial / _BRIGHTNESS_HZ) ** 2)
+        decay = (1 - dying) + dying * np.exp(-speed * time)
+        # the phase in double precision, or long tones go out of tune
+        phase = np.remainder(np.arange(samples) * (partial / rate), 1.0).astype(np.float32)
+        tone += (
+            np.float32(level)
+            * np.sin(np.float32(2 * np.pi) * phase)
+            * decay
+            * (0.8 + 0.2 * np.cos(np.float32(beat) * time))
+        )
+    # the ear is less keen on low tones: lift the bass, spare the treble
+    tone *= np.float32((262.0 / frequency) ** 0.15) * _envelope(samples, rate)
+    return tone
+
+
+def _envelope(samples: int, rate: int) -> np.ndarray:
+    """Soft attack and release as raised cosines; both shrink in notes shorter than the two together."""
+    attack = min(samples // 2, round(_ATTACK_SECONDS * rate))
+    release = min(samples - attack, round(_RELEASE_SECONDS * rate))
+    envelope = np.ones(samples, dtype=np.float32)
+    envelope[:attack] = 0.5 - 0.5 * np.cos(np.pi * np.arange(attack) / max(1, attack))
+    envelope[samples - release :] = 0.5 + 0.5 * np.cos(np.pi * np.arange(1, release + 1) / max(1, release))
+    return envelope
+
+
+@cache
+def _impulse(rate: int) -> np.ndarray:
+    """The room: noise that decays, float32 [2, N], from a fixed seed; duller than the sound that enters it."""
+    time = np.arange(round(1.8 * rate)) / rate
+    noise = np.random.default_rng(20).standard_normal((2, len(time)))
+    noise *= np.exp(-time * 4.2) * (1 - np.exp(-time * 90))  # 60 dB down after 1.6 s; builds up within 10 ms
+    width = max(1, round(rate / 5000))
+    kernel = np.hanning(width + 2)[1:-1]
+    noise = np.stack([np.convolve(side, kernel, mode="same") for side in noise])
+    impulse = noise / np.sqrt((noise**2).sum(axis=1, keepdims=True))
+    return impulse.astype(np.float32)
+
+
+def _room(dry: np.ndarray, rate: int, wet: float = 0.30) -> np.ndarray:
+    """The sound [2, N] with its reverberation, by convolution in overlapping blocks (so memory stays small)."""
+    impulse = _impulse(rate)
+    size = 1 << 17
+    step = size - impulse.shape[1] + 1
+    room = np.fft.rfft(impulse, size)
+    out = dry.copy()
+    length = dry.shape[1]
+    for start in range(0, length, step):
+        block = np.fft.irfft(np.fft.rfft(dry[:, start : start + step], size) * room, size)
+        stop = min(length, start + size)
+        out[:, start:stop] += (wet * block[:, : stop - start]).astype(np.float32)
+    return out
+
+
+def wav_bytes(samples: np.ndarray, rate: int, record: Record | None = None) -> bytes:
+    """float [channels, N] in −1 … 1 as a 16-bit PCM wav file; the record is the comment of an INFO chunk.
+
+    Raises:
+        UserError: the record isn't JSON-ready.
+    """
+    pcm = np.clip(np.rint(samples * 32767.0), -32768, 32767).astype("<i2")
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setparams((len(pcm), 2, rate, pcm.shape[1], "NONE", ""))
+        file.writeframes(np.ascontiguousarray(pcm.T).tobytes())
+    data = buffer.getvalue()
+    if record is not None:
+        text = embed_marker(record).encode() + b"\0"
+        text += b"\0" * (len(text) % 2)  # chunks are even
+        data += struct.pack("<4sI4s4sI", b"LIST", len(text) + 12, b"INFO", b"ICMT", len(text)) + text
+        data = data[:4] + struct.pack("<I", len(data) - 8) + data[8:]
+    return data
+
+
+def write_wav(score: Score, path: Path, record: Record | None = None, *, rate: int = 32000) -> None:
+    """The score as a stereo wav file of 16 bits a sample.
+
+    Raises:
+        UserError: the score is longer than 30 minutes or can't be played, or the record isn't JSON-ready.
+    """
+    Path(path).write_bytes(wav_bytes(synthesise(score, rate), rate, record))
+
+
+def page_audio(score: Score) -> bytes:
+    """The score as a small mono wav for the listening page: 22,050 Hz, 2.6 MB a minute; less where it is long.
+
+    Raises:
+        UserError: the score is longer than 30 minutes or can't be played.
+    """
+    rate = 22050 if score_end(score) * 60 / score.tempo_bpm / score.steps_per_beat <= 120 else 16000
+    return wav_bytes(synthesise(score, rate).mean(axis=0, keepdims=True), rate)

@@ -1,0 +1,102 @@
+"""Where bars and notes lie in a score: what every picture of it shares."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+
+from components.errors import UserError
+from components.score import Note, Score
+
+# Okabe and Ito's colours, told apart by every kind of colour vision; one a voice, then from the start again.
+PALETTE = ("#d55e00", "#0072b2", "#009e73", "#aa4499", "#e69f00", "#56b4e9")
+NOTE_LIMIT = 200_000
+
+_NAMES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
+
+
+def colour(voice: int) -> str:
+    """The colour of the voice with this index, as #rrggbb."""
+    return PALETTE[voice % len(PALETTE)]
+
+
+def pitch_name(pitch: int) -> str:
+    """C4 for 60."""
+    return f"{_NAMES[pitch % 12]}{pitch // 12 - 1}"
+
+
+def is_black(pitch: int) -> bool:
+    """Whether the pitch is a black key of the piano."""
+    return pitch % 12 in (1, 3, 6, 8, 10)
+
+
+def score_end(score: Score) -> int:
+    """The score's length in steps: its own, or the end of its last note where that is later.
+
+    Raises:
+        UserError: the score can't be drawn, played or written (a pitch out of range, a bar without steps …).
+    """
+    notes = [note for part in score.parts for note in part.notes]
+    where = f"score {score.title[:60]!r}" if score.title else "score"
+    for wrong, what in (
+        (len(notes) > NOTE_LIMIT, f"has {len(notes):,} notes, more than {NOTE_LIMIT:,}"),
+        (score.steps_per_beat < 1, f"has {score.steps_per_beat} steps in a beat"),
+        (not (math.isfinite(score.tempo_bpm) and 1 <= score.tempo_bpm <= 1000), f"has a tempo of {score.tempo_bpm}"),
+        (min(score.metre) < 1 or score.bar_steps < 1, f"has bars without a step: metre {score.metre}"),
+        (score.upbeat_steps < 0 or score.length_steps < 0, "has a negative length"),
+        (any(not 0 <= n.pitch <= 127 for n in notes), "has a pitch outside MIDI's 0 to 127"),
+        (any(n.start < 0 or n.duration < 1 for n in notes), "has a note before the start or without duration"),
+    ):
+        if wrong:
+            raise UserError(what, where=where, hint="this score can't be rendered; decode it again from its tokens")
+    return max([score.length_steps, *(note.start + note.duration for note in notes)])
+
+
+def bars(score: Score) -> list[tuple[int, int, int]]:
+    """(number, first step, end step) of each bar. An upbeat is bar 0; the last bar may be incomplete."""
+    end = score_end(score)
+    upbeat = score.upbeat_steps % score.bar_steps
+    found = [(0, 0, min(upbeat, end))] if upbeat and end else []
+    found += [
+        (number, start, min(start + score.bar_steps, end))
+        for number, start in enumerate(range(upbeat, end, score.bar_steps), start=1)
+    ]
+    return found
+
+
+def beat_steps(score: Score) -> int:
+    """Steps in a beat as it is counted: a quarter in 4/4, a dotted quarter in 6/8, an eighth in 3/8."""
+    beats, unit = score.metre
+    if beats % 3 == 0 and beats > 3 and unit >= 8:
+        beats //= 3
+    return max(1, score.bar_steps // beats)
+
+
+def pitch_range(score: Score, least: int = 12) -> tuple[int, int]:
+    """Lowest and highest pitch to show: those of the notes, widened to `least` semitones."""
+    pitches = [note.pitch for part in score.parts for note in part.notes] or [60]
+    low, high = min(pitches) - 1, max(pitches) + 1
+    missing = max(0, least - (high - low))
+    return max(0, low - missing // 2), min(127, high + (missing + 1) // 2)
+
+
+def lanes(score: Score) -> list[list[tuple[Note, int, int]]]:
+    """For each part its notes as (note, lane, lane count): voices in unison share a row, each in its own lane."""
+    rows: dict[int, list[tuple[int, int, int, Note]]] = defaultdict(list)
+    for voice, part in enumerate(score.parts):
+        for note in part.notes:
+            rows[note.pitch].append((note.start, voice, note.start + note.duration, note))
+    placed: list[list[tuple[Note, int, int]]] = [[] for _ in score.parts]
+    for row in rows.values():
+        cluster: list[tuple[int, int, int, Note]] = []
+        reach = 0
+        for item in [*sorted(row), None]:
+            if item is None or item[0] >= reach:  # nothing of the cluster sounds any more: place it
+                voices = sorted({member[1] for member in cluster})
+                for _, voice, _, note in cluster:
+                    placed[voice].append((note, voices.index(voice), len(voices)))
+                cluster, reach = [], 0
+            if item is not None:
+                cluster.append(item)
+                reach = max(reach, item[2])
+    return [sorted(voice) for voice in placed]

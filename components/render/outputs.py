@@ -1,0 +1,44 @@
+"""What was generated, as files: a text as .txt; a score as .mid, .musicxml, .wav, .png and a listening page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from components.render.record import Record, with_record
+from components.score import Score
+
+
+def write_texts(texts: Sequence[str], path: Path, record: Record) -> None:
+    """All texts in one file: one a line when they are lines, else each under a line with its number."""
+    if any("\n" in text for text in texts):
+        content = "\n".join(f"=== {number} ===\n{text.rstrip()}\n" for number, text in enumerate(texts, 1))
+    else:
+        content = "".join(f"{text}\n" for text in texts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(with_record(content, record), encoding="utf-8", newline="\n")
+
+
+def write_score(
+    item: Score, base: Path, *, title: str, subtitle: str, facts: Mapping[str, str], record: Record
+) -> list[Path]:
+    """Write the score's files, `base` with an ending each, and give their paths.
+
+    Every file carries `record`; equal arguments give equal bytes. A score without a single step has nothing to
+    show: it gives no file.
+    """
+    if not item.length_steps:
+        return []
+    from components.render.audio import page_audio, write_wav
+    from components.render.page import write_page
+    from components.render.pianoroll import write_pianoroll
+    from components.render.score import write_midi, write_musicxml
+
+    base.parent.mkdir(parents=True, exist_ok=True)
+    midi, sheet, wav, picture, page = (base.with_suffix(s) for s in (".mid", ".musicxml", ".wav", ".png", ".html"))
+    write_midi(item, midi, record)
+    write_musicxml(item, sheet, record)
+    write_wav(item, wav, record)
+    write_pianoroll(item, picture, record)
+    write_page(item, page, title=title, subtitle=subtitle, facts=facts, audio=page_audio(item), record=record)
+    return [midi, sheet, wav, picture, page]

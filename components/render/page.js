@@ -1,0 +1,167 @@
+"use strict";
+// The listening page: one audio element is the clock; everything shown follows it.
+const by = (id) => document.getElementById(id);
+const root = document.documentElement;
+const audio = by("audio"), play = by("play"), sheet = by("sheet"), scroller = by("scroll"), overview = by("overview");
+const score = JSON.parse(by("score").textContent); // seconds, steps, upbeat, bar, beat (in steps)
+const cursors = document.querySelectorAll(".cursor");
+const voices = [...document.querySelectorAll(".voice")];
+const legend = [...document.querySelectorAll(".legend button")];
+const notes = [...document.querySelectorAll(".voice rect")].map((box) => {
+  const start = +box.getAttribute("x");
+  return { box, start, end: start + +box.getAttribute("width") };
+});
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+root.classList.add("js");
+audio.controls = false;
+
+const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
+const clock = (seconds) => Math.floor(seconds / 60) + ":" + String(Math.floor(seconds % 60)).padStart(2, "0");
+const now = () => (clamp(audio.currentTime, 0, score.seconds) / score.seconds) * score.steps;
+const say = (message) => (by("status").textContent = message);
+
+let shown = -1, handsOff = 0, pinned = null, dragging = null;
+
+function place(step) {
+  const inside = (((step - score.upbeat) % score.bar) + score.bar) % score.bar;
+  const bar = step < score.upbeat ? 0 : Math.floor((step - score.upbeat) / score.bar) + 1;
+  const beat = Math.floor(inside / score.beat) + 1;
+  return (bar ? "bar " + bar : "upbeat") + ", beat " + beat;
+}
+
+function draw() {
+  const step = now(), share = (100 * step) / score.steps;
+  for (const cursor of cursors) cursor.style.left = share + "%";
+  const whole = Math.floor(step + 1e-6);
+  by("time").textContent = clock(clamp(audio.currentTime, 0, score.seconds)) + " / " + clock(score.seconds);
+  if (whole !== shown) {
+    shown = whole;
+    const text = place(Math.min(whole, score.steps - 1));
+    by("place").textContent = text[0].toUpperCase() + text.slice(1);
+    overview.setAttribute("aria-valuenow", Math.floor(whole / score.beat));
+    overview.setAttribute("aria-valuetext", text);
+    const live = whole > 0 || !audio.paused; // at rest at the start nothing sounds yet
+    for (const note of notes) note.box.classList.toggle("on", live && note.start <= whole && whole < note.end);
+  }
+}
+
+function frame() {
+  draw();
+  follow();
+  if (!audio.paused) requestAnimationFrame(frame);
+}
+
+function follow(always) {
+  // turn the page when the cursor leaves it, unless a hand is on it
+  if (!always && performance.now() < handsOff) return;
+  const at = (now() / score.steps) * sheet.clientWidth, left = scroller.scrollLeft, width = scroller.clientWidth;
+  if (at >= left && at <= left + 0.9 * width) return;
+  const target = clamp(at - 0.08 * width, 0, sheet.clientWidth - width);
+  if (Math.abs(target - left) < 2 || Math.abs(target - follow.target) < 2 && performance.now() < follow.until) return;
+  follow.target = target;
+  follow.until = performance.now() + 900;
+  scroller.scrollTo({ left: target, behavior: calm.matches || always ? "auto" : "smooth" });
+}
+
+function seek(step, turn = true) {
+  audio.currentTime = (clamp(step, 0, score.steps) / score.steps) * score.seconds;
+  handsOff = 0;
+  draw();
+  if (turn) follow(true);
+}
+
+function jump(direction, size) {
+  // to the next line of the grid; backwards, a press just after a line goes to the line before it
+  const at = (now() - score.upbeat) / size;
+  const line = direction > 0 ? Math.floor(at + 1e-4) + 1 : Math.ceil(at - (audio.paused ? 1e-4 : 0.35 * score.beat / size)) - 1;
+  seek(score.upbeat + line * size);
+}
+
+function toggle() {
+  if (!audio.paused) return audio.pause();
+  if (audio.currentTime >= score.seconds - 0.02) audio.currentTime = 0;
+  audio.play().then(() => say(""), (error) => error.name !== "AbortError" && say("The sound can't be played here: " + error.message));
+}
+
+function state() {
+  root.classList.toggle("playing", !audio.paused);
+  play.setAttribute("aria-label", audio.paused ? "Play" : "Pause");
+  requestAnimationFrame(frame);
+}
+
+for (const name of ["play", "pause", "ended", "seeked", "loadedmetadata"]) audio.addEventListener(name, state);
+audio.addEventListener("error", () => {
+  // some browsers refuse long data addresses: hand the same bytes over as a blob, once
+  if (!audio.src.startsWith("data:")) return say("This browser can't play the sound; the notes are below.");
+  const bytes = Uint8Array.from(atob(audio.src.slice(audio.src.indexOf(",") + 1)), (c) => c.charCodeAt(0));
+  audio.src = URL.createObjectURL(new Blob([bytes], { type: "audio/wav" }));
+});
+play.addEventListener("click", toggle);
+
+addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.altKey || event.metaKey) return;
+  const onSlider = event.target === overview;
+  const size = event.shiftKey ? score.bar : score.beat;
+  if (event.key === " ") {
+    if (event.target.closest("button")) return; // the button's own business
+    toggle();
+  } else if (event.key === "ArrowLeft") jump(-1, size);
+  else if (event.key === "ArrowRight") jump(1, size);
+  else if (onSlider && (event.key === "ArrowDown" || event.key === "PageDown")) jump(-1, score.bar);
+  else if (onSlider && (event.key === "ArrowUp" || event.key === "PageUp")) jump(1, score.bar);
+  else if (event.key === "Home") seek(0);
+  else if (event.key === "End") seek(score.steps);
+  else return;
+  event.preventDefault();
+});
+
+function pointAt(event) {
+  const box = dragging.getBoundingClientRect();
+  seek(((event.clientX - box.left) / box.width) * score.steps, dragging === overview);
+}
+for (const area of [sheet, overview]) {
+  area.addEventListener("pointerdown", (event) => {
+    // a finger on the sheet scrolls it; its tap arrives as a click
+    if (event.button || (area === sheet && event.pointerType !== "mouse")) return;
+    dragging = area;
+    area.setPointerCapture(event.pointerId);
+    pointAt(event);
+  });
+  area.addEventListener("pointermove", (event) => dragging === area && pointAt(event));
+  for (const end of ["pointerup", "pointercancel"]) area.addEventListener(end, () => (dragging = null));
+}
+sheet.addEventListener("click", (event) => {
+  dragging = sheet;
+  pointAt(event);
+  dragging = null;
+});
+for (const name of ["wheel", "touchmove"]) {
+  scroller.addEventListener(name, () => (handsOff = performance.now() + 3000), { passive: true });
+}
+
+function highlight(voice) {
+  for (const group of voices) group.classList.toggle("dim", voice !== null && group.dataset.voice !== voice);
+}
+for (const button of legend) {
+  const voice = button.dataset.voice;
+  button.addEventListener("click", () => {
+    pinned = pinned === voice ? null : voice;
+    for (const other of legend) other.setAttribute("aria-pressed", other.dataset.voice === pinned);
+    highlight(pinned);
+  });
+}
+for (const item of [...legend, ...voices]) {
+  for (const name of ["pointerenter", "focus"]) item.addEventListener(name, () => highlight(item.dataset.voice));
+  for (const name of ["pointerleave", "blur"]) item.addEventListener(name, () => highlight(pinned));
+}
+
+function pane() {
+  const width = sheet.clientWidth, part = by("window");
+  part.hidden = width <= scroller.clientWidth + 1;
+  part.style.left = (100 * scroller.scrollLeft) / width + "%";
+  part.style.width = (100 * scroller.clientWidth) / width + "%";
+}
+scroller.addEventListener("scroll", pane, { passive: true });
+addEventListener("resize", pane);
+pane();
+draw();

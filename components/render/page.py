@@ -1,0 +1,145 @@
+"""The listening page: one HTML file with the sound, the notes and how they were made. It asks for nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from components.errors import UserError
+from components.render.layout import PALETTE, bars, beat_steps, is_black, lanes, pitch_name, pitch_range, score_end
+from components.render.record import Record, embed_marker, printable
+from components.score import Score
+
+AUDIO_LIMIT_BYTES = 64 * 1024 * 1024
+_HERE = Path(__file__).parent
+
+
+def write_page(
+    score: Score,
+    path: Path,
+    *,
+    title: str,
+    subtitle: str,
+    facts: Mapping[str, str],
+    audio: bytes,
+    record: Record | None = None,
+) -> None:
+    """A self-contained page that plays `audio` (a wav of the score, see `page_audio`) along a piano roll.
+
+    It works from a file, in a sandboxed frame and without scripts (then as a picture over the browser's own
+    player). `facts` are shown in order as name and value; all text may come from outside. The record is the
+    page's last script block, as data.
+
+    Raises:
+        UserError: the score has no steps or can't be drawn, `audio` isn't a wav or exceeds 64 MB, or the
+            record isn't JSON-ready.
+    """
+    steps = score_end(score)
+    if not steps:
+        raise UserError("has nothing to play", where=f"score {title[:60]!r}", hint="generate at least one bar")
+    if audio[:4] != b"RIFF" or len(audio) > AUDIO_LIMIT_BYTES:
+        what = (
+            "isn't a wav file"
+            if audio[:4] != b"RIFF"
+            else f"is {len(audio):,} bytes, the limit is {AUDIO_LIMIT_BYTES:,}"
+        )
+        raise UserError(
+            f"the page's audio {what}", where=f"score {title[:60]!r}", hint="make it with page_audio(score)"
+        )
+    low, high = pitch_range(score)
+    script = (_HERE / "page.js").read_text(encoding="utf-8")
+    timing = {
+        "seconds": steps / score.steps_per_beat * 60.0 / score.tempo_bpm,
+        "steps": steps,
+        "upbeat": score.upbeat_steps % score.bar_steps,
+        "bar": score.bar_steps,
+        "beat": beat_steps(score),
+    }
+    count = sum(len(part.notes) for part in score.parts)
+    description = (
+        f"Piano roll: {count} notes in {len(score.parts)} voices from {pitch_name(low + 1)} to {pitch_name(high - 1)}"
+    )
+    values = {
+        "title": _text(title) or "Untitled",
+        "subtitle": _text(subtitle),
+        "audio": base64.b64encode(audio).decode(),
+        "legend": "".join(
+            f'<button type="button" class="{_class(voice)}" data-voice="{voice}" aria-pressed="false">'
+            f"<i></i>{_text(part.name, 40) or f'Part {voice + 1}'}</button>"
+            for voice, part in enumerate(score.parts)
+        ),
+        "keys": "".join(
+            f'<span style="top:{100 * (high - pitch + 0.5) / (high - low + 1):.2f}%">{pitch_name(pitch)}</span>'
+            for pitch in range(low, high + 1)
+            if pitch % 12 in (0, 7)
+        ),
+        "numbers": _numbers(score, steps),
+        "beats": str(-(-steps // timing["beat"])),
+        "rows": str(high - low + 1),
+        "steps": str(steps),
+        "description": _text(description),
+        "grid": _grid(score, low, high),
+        "notes": _notes(score, high),
+        "facts": "".join(
+            f"<div><dt>{_text(name)}</dt><dd>{_text(value, 1000)}</dd></div>" for name, value in facts.items()
+        ),
+        "score": json.dumps(timing),
+        "script": script,
+        "script_hash": "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "record": "" if record is None else embed_marker(record),
+    }
+    template = (_HERE / "page.html").read_text(encoding="utf-8")
+    # in one pass, so that a value that looks like a place to fill stays a value
+    page = re.sub("@@([a-z_]+)@@", lambda place: values[place.group(1)], template)
+    Path(path).write_text(page, encoding="utf-8", newline="\n")
+
+
+def _text(value: str, limit: int = 300) -> str:
+    return html.escape(printable(str(value), limit))
+
+
+def _class(voice: int) -> str:
+    return f"v{voice % len(PALETTE)}"
+
+
+def _numbers(score: Score, steps: int) -> str:
+    """Bar numbers over the roll, fewer where they would touch."""
+    layout = [bar for bar in bars(score) if bar[0]]
+    every = max(1, 4 * beat_steps(score) // (2 * score.bar_steps))  # very short bars: every second or fourth
+    return "".join(
+        f'<span style="left:{100 * start / steps:.3f}%">{number}</span>'
+        for number, start, _ in layout
+        if number == 1 or number % every == 0
+    )
+
+
+def _grid(score: Score, low: int, high: int) -> str:
+    steps, rows = score_end(score), high - low + 1
+    stripes = "".join(f"M0 {high - pitch}h{steps}v1H0z" for pitch in range(low, high + 1) if is_black(pitch))
+    octaves = "".join(f"M0 {high - pitch + 1}h{steps}" for pitch in range(low, high + 1) if pitch % 12 == 0)
+    beats, lines = [], []
+    for number, start, stop in bars(score):
+        origin = start if number else stop - score.bar_steps  # an upbeat is the end of a bar
+        beats += [f"M{step} 0v{rows}" for step in range(origin, stop, beat_steps(score)) if step > start]
+        lines += [f"M{start} 0v{rows}"] if start else []
+    return (
+        f'<path class="stripe" d="{stripes}"/><path class="line" d="{octaves}"/>'
+        f'<path class="line beats" d="{"".join(beats)}"/><path class="line bars" d="{"".join(lines)}"/>'
+    )
+
+
+def _notes(score: Score, high: int) -> str:
+    """One group a voice; voices in unison share the row."""
+    groups = []
+    for voice, notes in enumerate(lanes(score)):
+        boxes = []
+        for note, lane, count in notes:
+            top, height = high - note.pitch + lane / count, 1 / count
+            boxes.append(f'<rect x="{note.start}" y="{top:g}" width="{note.duration}" height="{height:g}"/>')
+        groups.append(f'<g class="voice {_class(voice)}" data-voice="{voice}">{"".join(boxes)}</g>')
+    return "".join(groups)

@@ -1,0 +1,144 @@
+"""The piano roll as a picture: pitch over time, a colour for each voice."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.render.layout import bars, beat_steps, colour, is_black, lanes, pitch_name, pitch_range
+from components.render.record import Record, embed_marker, printable
+from components.score import Note, Score
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_INK, _LINE, _GRID, _PAPER, _SHADE = "#2b2b33", "#8d8d9b", "#c9c9d2", "#ffffff", "#f1f1f5"
+_DPI = 120
+_BARS_A_ROW, _MOST_ROWS = 16, 12
+_INCHES_PER_BAR, _LEAST_INCHES, _MOST_INCHES = 0.66, 8.0, 30.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 0.62, 0.25, 0.62, 0.36  # margins, in inches so that they don't grow with the picture
+
+
+def write_pianoroll(score: Score, path: Path, record: Record | None = None) -> None:
+    """A PNG of the score, 960 to 3,600 pixels wide; long scores are broken into rows like lines of notation.
+
+    The record is an uncompressed text chunk ("Comment").
+
+    Raises:
+        UserError: the score can't be rendered or the record isn't JSON-ready.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = _rows(bars(score))
+    low, high = pitch_range(score, least=14)
+    width = _LEFT + _RIGHT + _INCHES_PER_BAR * max(row[-1][0] - row[0][0] + 1 for row in rows)
+    width = min(_MOST_INCHES, max(_LEAST_INCHES, width))
+    inner = min(6.0, (0.12 if len(rows) == 1 else 0.1) * (high - low + 1))
+    height = _TOP + len(rows) * (inner + _BOTTOM) + 0.05
+    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor=_PAPER)
+    FigureCanvasAgg(figure)
+    longest = max(1, *(row[-1][2] - row[0][1] for row in rows))
+    placed = lanes(score)
+    for index, row in enumerate(rows):
+        bottom = height - _TOP - inner - index * (inner + _BOTTOM)
+        full = (width - _LEFT - _RIGHT) / width
+        span = max(1, row[-1][2] - row[0][1])
+        axes = figure.add_axes((_LEFT / width, bottom / height, full * span / longest, inner / height))
+        axes.set_xlim(row[0][1], row[0][1] + span)
+        axes.set_ylim(low - 0.5, high + 0.5)
+        _draw_grid(axes, score, row, low, high)
+        _draw_notes(axes, placed, row)
+        if index == 0:
+            _draw_legend(axes, score)
+    title = printable(score.title, 70) or "Untitled"
+    figure.text(
+        _LEFT / width,
+        1 - 0.32 / height,
+        title,
+        fontsize=13,
+        fontweight="bold",
+        color=_INK,
+        va="center",
+        parse_math=False,
+    )
+    metadata = {"Software": None}
+    if record is not None:
+        metadata["Comment"] = embed_marker(record)
+    figure.savefig(path, format="png", metadata=metadata)
+
+
+def _rows(layout: list[tuple[int, int, int]]) -> list[list[tuple[int, int, int]]]:
+    """The bars in rows of equal length: one row up to 20 bars, then of about 16, more when there would be too many."""
+    if len(layout) <= _BARS_A_ROW + 4:
+        return [layout or [(1, 0, 0)]]
+    numbered = [bar for bar in layout if bar[0]]
+    count = min(_MOST_ROWS, math.ceil(len(numbered) / _BARS_A_ROW))
+    size = math.ceil(len(numbered) / count)
+    rows = [numbered[start : start + size] for start in range(0, len(numbered), size)]
+    return [layout[: len(layout) - len(numbered)] + rows[0], *rows[1:]]
+
+
+def _draw_grid(axes: Axes, score: Score, row: list[tuple[int, int, int]], low: int, high: int) -> None:
+    for pitch in range(low, high + 1):
+        if is_black(pitch):
+            axes.axhspan(pitch - 0.5, pitch + 0.5, color=_SHADE, linewidth=0, zorder=0)
+        if pitch % 12 in (0, 5):  # between B and C, and between E and F: two white keys touch
+            axes.axhline(pitch - 0.5, color=_GRID if pitch % 12 == 0 else _SHADE, linewidth=0.9, zorder=1)
+    crowded = len(row) > 3 * _BARS_A_ROW
+    every = next(n for n in (1, 2, 4, 8, 16, 32, 64, 1 << 30) if len(row) / n <= 4 * _BARS_A_ROW)
+    beats, ticks = [], []
+    for number, start, stop in row:
+        origin = start if number else stop - score.bar_steps  # an upbeat is the end of a bar
+        beats += [step for step in range(origin, stop, beat_steps(score)) if step > start]
+        if number and (number == row[0][0] or number % every == 0):
+            ticks.append((start, str(number)))
+    reach = (low - 0.5, high + 0.5)
+    if not crowded:
+        axes.vlines(beats, *reach, color=_GRID, linewidth=0.6, linestyle=(0, (1, 2.5)), zorder=1)
+    axes.vlines([start for _, start, _ in row[1:]], *reach, color=_LINE, linewidth=0.9, zorder=1)
+    axes.set_xticks([step for step, _ in ticks], [name for _, name in ticks], fontsize=8.5, color=_INK, ha="left")
+    axes.annotate(
+        "bar", (0, 0), (-5, -5), xycoords="axes fraction", textcoords="offset points", ha="right", va="top",
+        fontsize=8.5, color=_LINE,
+    )  # fmt: skip
+    shown = [pitch for pitch in range(low, high + 1) if pitch % 12 in ((0, 7) if high - low > 18 else (0, 4, 7))]
+    axes.set_yticks(shown, [pitch_name(pitch) for pitch in shown], fontsize=8.5, color=_INK)
+    axes.tick_params(length=0, pad=4)
+    for side in axes.spines.values():
+        side.set_color(_LINE)
+        side.set_linewidth(0.9)
+
+
+def _draw_notes(axes: Axes, placed: list[list[tuple[Note, int, int]]], row: list[tuple[int, int, int]]) -> None:
+    from matplotlib.collections import PolyCollection
+
+    for voice, notes in enumerate(placed):
+        boxes = []
+        for note, lane, count in notes:
+            if note.start >= row[-1][2] or note.start + note.duration <= row[0][1]:
+                continue
+            height = 0.92 / count
+            bottom = note.pitch + 0.46 - height * (lane + 1)
+            left, right = note.start, note.start + note.duration
+            boxes.append([(left, bottom), (right, bottom), (right, bottom + height), (left, bottom + height)])
+        # the paper-coloured edge keeps repeated notes apart
+        boxes_drawn = PolyCollection(boxes, facecolor=colour(voice), edgecolor=_PAPER, linewidth=0.7, zorder=3)
+        axes.add_collection(boxes_drawn, autolim=False)
+
+
+def _draw_legend(axes: Axes, score: Score) -> None:
+    from matplotlib.patches import Patch
+
+    handles = [
+        Patch(facecolor=colour(v), label=printable(p.name, 24) or f"Part {v + 1}") for v, p in enumerate(score.parts)
+    ]
+    if not handles:
+        return
+    legend = axes.legend(
+        handles=handles[:12], loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=min(len(handles), 12), frameon=False,
+        fontsize=9.5, handlelength=1.1, handleheight=0.8, columnspacing=1.4, borderaxespad=0.35, labelcolor=_INK,
+    )  # fmt: skip
+    for label in legend.get_texts():
+        label.set_parse_math(False)

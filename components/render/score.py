@@ -1,0 +1,303 @@
+"""Scores to MIDI and MusicXML, through music21: the same score and record give the same bytes."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.render.layout import bars, beat_steps, score_end
+from components.render.record import Record, embed_marker, printable
+from components.score import Note, Part, Score
+
+if TYPE_CHECKING:
+    from music21 import clef, key, note, pitch, stream
+
+_CHANNELS = [channel for channel in range(1, 17) if channel != 10]  # 10 is General MIDI's drum kit
+Event = tuple[int, int, tuple[int, ...]]  # start, end, pitches
+
+
+def estimate_key(score: Score) -> key.Key:
+    """The key that music21 (Krumhansl and Schmuckler's profiles) finds in the notes; C major for silence."""
+    from music21 import key, note, stream
+
+    flat = stream.Stream()
+    for part in score.parts:
+        for n in part.notes:
+            flat.insert(n.start, note.Note(n.pitch, quarterLength=n.duration))
+    return flat.analyze("key") if len(flat) else key.Key("C")
+
+
+def spelling(sharps: int, mode: str) -> dict[int, str]:
+    """Pitch class → name, music21's way (B-flat is B-), for a key of `sharps` sharps (flats are negative).
+
+    Twelve neighbours on the line of fifths around the key: in minor the raised 6th and 7th are among them,
+    so the leading tone of C minor is B and that of G♯ minor is F𝄪.
+    """
+    lowest = sharps - (2 if mode == "minor" else 3)
+    names = {}
+    for fifths in range(lowest, lowest + 12):  # C = 0, G = 1, F = -1 …
+        letter, alteration = "FCGDAEB"[(fifths + 1) % 7], (fifths + 1) // 7
+        names[fifths * 7 % 12] = letter + ("#" * alteration if alteration > 0 else "-" * -alteration)
+    return names
+
+
+def _upbeat_metre(score: Score) -> str | None:
+    """The upbeat as a metre of its own, as notation programs write it into MIDI so that bar lines fall right."""
+    length = Fraction(score.upbeat_steps % score.bar_steps, 4 * score.steps_per_beat)
+    if not length or length.denominator & (length.denominator - 1):
+        return None
+    unit = max(length.denominator, score.metre[1])
+    return f"{length * unit}/{unit}"
+
+
+def write_midi(score: Score, path: Path, record: Record | None = None) -> None:
+    """A standard MIDI file: a conductor track, then one track and channel a part.
+
+    The record is a text event in the conductor track. Parts beyond the fifteenth share channels.
+
+    Raises:
+        UserError: the score can't be rendered or the record isn't JSON-ready.
+    """
+    from music21 import instrument, key, meter, midi, note, stream, tempo
+    from music21.midi.translate import streamToMidiFile
+
+    score_end(score)  # refuses what can't be written
+    whole = stream.Score()
+    for part in score.parts:
+        track = stream.Part()
+        track.insert(0, instrument.instrumentFromMidiProgram(part.program))
+        for n in part.notes:
+            sounding = note.Note(n.pitch, quarterLength=Fraction(n.duration, score.steps_per_beat))
+            sounding.volume.velocity = n.velocity
+            track.insert(Fraction(n.start, score.steps_per_beat), sounding)
+        whole.insert(0, track)
+    conductor = whole.parts.first() or stream.Part()
+    metre, upbeat = f"{score.metre[0]}/{score.metre[1]}", _upbeat_metre(score)
+    conductor.insert(0, tempo.MetronomeMark(number=score.tempo_bpm))
+    conductor.insert(0, key.KeySignature(estimate_key(score).sharps))
+    conductor.insert(0, meter.TimeSignature(upbeat or metre))
+    if upbeat:
+        conductor.insert(
+            Fraction(score.upbeat_steps % score.bar_steps, score.steps_per_beat), meter.TimeSignature(metre)
+        )
+    if not score.parts:
+        whole.insert(0, conductor)
+    file = streamToMidiFile(whole)
+
+    def text(track: midi.MidiTrack, kind: midi.MetaEvents, value: str) -> list[midi.MidiEvent]:
+        event = midi.MidiEvent(track, type=kind)
+        event.data = value.encode()
+        return [midi.DeltaTime(track), event]
+
+    head, voices = file.tracks[0], file.tracks[1:]
+    names = midi.MetaEvents.SEQUENCE_TRACK_NAME
+    for index, (track, part) in enumerate(zip(voices, score.parts, strict=bool(score.parts))):
+        # music21 gives parts of the same instrument one channel: a unison would end for both with the first
+        track.setChannel(_CHANNELS[index % len(_CHANNELS)])
+        track.events = [*text(track, names, printable(part.name)), *_without(track.events, names)]
+    head.events = [*text(head, names, printable(score.title)), *head.events] if score.title else head.events
+    if record is not None:
+        # before the end-of-track event and its delta time
+        head.events[-2:-2] = text(head, midi.MetaEvents.TEXT_EVENT, embed_marker(record))
+    Path(path).write_bytes(file.writestr())
+
+
+def _without(events: list, kind: object) -> list:
+    """MIDI events (pairs of delta time and event) less those of a kind, which stand at time 0."""
+    pairs = zip(events[::2], events[1::2], strict=True)
+    return [item for pair in pairs if pair[1].type is not kind for item in pair]
+
+
+def write_musicxml(score: Score, path: Path, record: Record | None = None) -> None:
+    """Notation as MusicXML: bars, ties, rests, clefs, an estimated key and pitches spelled in it.
+
+    The record is a miscellaneous field of the identification.
+
+    Raises:
+        UserError: the score can't be rendered or the record isn't JSON-ready.
+    """
+    from music21.musicxml.m21ToXml import ScoreExporter
+
+    score_end(score)  # refuses what can't be written
+    exporter = ScoreExporter(_notated(score, record))
+    exporter.parse()
+    # music21 writes the day it ran; without it the same score gives the same bytes on any day
+    Path(path).write_bytes(re.sub(rb"\s*<encoding-date>[^<]*</encoding-date>", b"", exporter.asBytes()))
+
+
+def _notated(score: Score, record: Record | None) -> stream.Score:
+    from music21 import instrument, layout, metadata, stream, tempo
+
+    found = estimate_key(score)
+    names = spelling(found.sharps, found.mode)
+    whole = stream.Score(id="score")
+    whole.metadata = metadata.Metadata(title=printable(score.title) or "Untitled")
+    whole.metadata.composer = printable(f"Reprise, {record['model']}" if record and "model" in record else "Reprise")
+    if record is not None:
+        whole.metadata.addCustom("reprise-record", embed_marker(record))
+    for index, part in enumerate(score.parts, start=1):
+        staff = stream.Part(id=f"P{index}")
+        sound = instrument.instrumentFromMidiProgram(part.program)
+        # without these music21 draws random identifiers
+        sound.partId, sound.instrumentId = f"P{index}", f"I{index}"
+        sound.midiChannel = _CHANNELS[(index - 1) % len(_CHANNELS)] - 1  # counted from 0 here
+        staff.partName = sound.partName = printable(part.name) or f"Part {index}"
+        staff.partAbbreviation = sound.partAbbreviation = staff.partName[: 1 if _initials_differ(score) else 3] + "."
+        staff.insert(0, sound)
+        for measure in _measures(score, part, found, names):
+            staff.append(measure)
+        if index == 1 and staff.hasMeasures():
+            staff[stream.Measure].first().insert(0, tempo.MetronomeMark(number=score.tempo_bpm))
+        whole.insert(0, staff)
+    if len(score.parts) > 1:
+        whole.insert(0, layout.StaffGroup(list(whole.parts), symbol="bracket", barTogether=False))
+    return whole
+
+
+def _initials_differ(score: Score) -> bool:
+    initials = [printable(part.name)[:1] for part in score.parts]
+    return all(initials) and len(set(initials)) == len(initials)
+
+
+def _measures(score: Score, part: Part, found: key.Key, names: dict[int, str]) -> Iterator[stream.Measure]:
+    """The part's bars in order; voices where its notes overlap without being a chord."""
+    from music21 import bar, key, meter, stream
+
+    voices = _voices(part.notes)
+    layout = bars(score)
+    for number, start, end in layout:
+        measure = stream.Measure(number=number)
+        if (start, end) == layout[0][1:]:
+            measure.append(
+                [_clef(part), key.KeySignature(found.sharps), meter.TimeSignature("/".join(map(str, score.metre)))]
+            )
+        missing = score.bar_steps - (end - start)
+        if number == 0:
+            measure.paddingLeft = float(Fraction(missing, score.steps_per_beat))
+            measure.showNumber = stream.enums.ShowNumber.NEVER
+        elif missing == score.upbeat_steps % score.bar_steps:
+            measure.paddingRight = float(Fraction(missing, score.steps_per_beat))  # the upbeat makes it whole
+        else:
+            end = start + score.bar_steps
+        here = [[event for event in voice if event[0] < end and event[1] > start] for voice in voices]
+        here = [voice for voice in here if voice] or [[]]
+        for index, events in enumerate(here, start=1):
+            target = measure if len(here) == 1 else stream.Voice(id=str(index))
+            for element in _elements(score, events, start, end, number, names):
+                target.append(element)
+            if target is not measure:
+                measure.insert(0, target)
+        if number == layout[-1][0]:
+            measure.rightBarline = bar.Barline("final")
+        yield measure
+
+
+def _voices(notes: tuple[Note, ...]) -> list[list[Event]]:
+    """Notes of the same start and length as chords, laid into as few voices as never overlap."""
+    chords: dict[tuple[int, int], set[int]] = defaultdict(set)
+    for note in notes:
+        chords[note.start, note.start + note.duration].add(note.pitch)
+    voices: list[list[Event]] = []
+    for (start, end), pitches in sorted(chords.items()):
+        free = next((voice for voice in voices if voice[-1][1] <= start), None)
+        if free is None:
+            voices.append(free := [])
+        free.append((start, end, tuple(sorted(pitches))))
+    return voices
+
+
+def _elements(
+    score: Score, events: list[Event], start: int, end: int, number: int, names: dict[int, str]
+) -> Iterator[note.GeneralNote]:
+    """Notes, chords and rests that fill the bar from `start` to `end`, each of a length that one sign can show."""
+    from music21 import chord, note, tie
+
+    origin = start if number else end  # an upbeat is the end of a bar: its beats are counted from the bar line
+
+    def quarters(begin: int, stop: int) -> list[Fraction]:
+        signs = _signs(begin - origin, stop - begin, score.steps_per_beat, beat_steps(score))
+        return [Fraction(length, score.steps_per_beat) for length in signs]
+
+    if not events and end - start == score.bar_steps:
+        yield note.Rest(quarterLength=Fraction(end - start, score.steps_per_beat), fullMeasure=True)
+        return
+    if not events:  # a whole rest alone in an incomplete bar would be read as a full bar's: write two
+        cut = min(end, start + beat_steps(score))
+        events = [(cut, cut, ())]
+    at = start
+    for begin, stop, pitches in events:
+        first, last = max(begin, start), min(stop, end)
+        yield from (note.Rest(quarterLength=length, fullMeasure=False) for length in quarters(at, first))
+        lengths = quarters(first, last)
+        for index, length in enumerate(lengths):
+            spelled = [_pitch(pitch, names[pitch % 12]) for pitch in pitches]
+            one = len(spelled) == 1
+            sound = note.Note(spelled[0], quarterLength=length) if one else chord.Chord(spelled, quarterLength=length)
+            before, after = index > 0 or begin < start, index < len(lengths) - 1 or stop > end
+            if before or after:
+                sound.tie = tie.Tie("continue" if before and after else "stop" if before else "start")
+            yield sound
+        at = last
+    yield from (note.Rest(quarterLength=length, fullMeasure=False) for length in quarters(at, end))
+
+
+def _signs(at: int, length: int, steps_per_beat: int, beat: int) -> list[int]:
+    """Cuts `length` steps, which begin `at` steps after a bar line, into lengths that a single sign can show.
+
+    Cuts fall on beats where they can; what begins off the beat and outlasts one is cut there, so that the
+    reader's eye finds every beat.
+    """
+    if length <= 1:
+        return [1] * length
+    if (length <= beat or at % beat == 0) and _one_sign(Fraction(length, steps_per_beat)):
+        return [length]
+    to_beat = beat - at % beat
+    if to_beat < length and at % beat:
+        head = to_beat
+    elif length > beat:
+        head = length - (at + length) % beat  # whole beats, then the rest
+        if head == length:
+            head = next(
+                n for n in range(length - beat, 0, -beat) if n == beat or _one_sign(Fraction(n, steps_per_beat))
+            )
+    else:
+        head = next(n for n in range(length - 1, 0, -1) if n == 1 or _one_sign(Fraction(n, steps_per_beat)))
+    return _signs(at, head, steps_per_beat, beat) + _signs(at + head, length - head, steps_per_beat, beat)
+
+
+@cache
+def _one_sign(quarters: Fraction) -> bool:
+    """Whether one note sign of at most one dot, alone or in a triplet, lasts this many quarter notes."""
+    for factor in (1, Fraction(2, 3), Fraction(3, 2)):
+        numerator, denominator = (quarters * factor).as_integer_ratio()
+        plain = numerator & (numerator - 1) == 0 and denominator & (denominator - 1) == 0
+        if plain and Fraction(1, 16) <= quarters <= 8:
+            return True
+    return False
+
+
+def _pitch(midi: int, name: str) -> pitch.Pitch:
+    """The pitch `midi` spelled as `name`: B♯ belongs to the octave below its sound, C♭ to the one above."""
+    from music21 import pitch
+
+    spelled = pitch.Pitch(name, octave=4)
+    spelled.octave += (midi - spelled.midi) // 12
+    return spelled
+
+
+def _clef(part: Part) -> clef.Clef:
+    """The clef of a choral voice by its name, of any other part by where most of its notes lie."""
+    from music21 import clef
+
+    name = part.name.casefold()
+    if "tenor" in name:
+        return clef.Treble8vbClef()
+    if "soprano" in name or "alto" in name:
+        return clef.TrebleClef()
+    pitches = sorted(note.pitch for note in part.notes) or [60]
+    return clef.BassClef() if "bass" in name or pitches[len(pitches) // 2] < 57 else clef.TrebleClef()

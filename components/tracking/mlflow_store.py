@@ -1,0 +1,233 @@
+"""Registered models in MLflow: folders of safetensors and JSON, verified by digest whenever they are fetched."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+from components.errors import UserError, unknown
+from components.provenance import digest_json
+from components.tracking.base import ModelRef, RunRef
+from components.tracking.manifest import manifest, verify
+from components.tracking.mlflow_client import explained, open_client
+from components.tracking.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# tags of a model version: {file: sha256} as JSON, and one digest over all of it
+FILES, DIGEST = "bundle.files", "bundle.digest"
+NAME = re.compile(r"[\w-][\w. -]{0,199}")
+BUNDLE = "artifacts/bundle"  # where the bundle lies inside an MLflow model
+
+
+class MlflowStore:
+    """The models of the store that `settings` names; see `components.tracking.base.ModelStore`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @property
+    def client(self) -> MlflowClient:
+        return open_client(self.settings)
+
+    def register(self, run: RunRef, folder: Path, name: str, *, tags: Mapping[str, str]) -> ModelRef:
+        """A new version of `name` from the bundle in `folder`, servable by MLflow. The same bundle of the same run
+        a second time (a flow that is retried) gives the version that is there already.
+
+        Raises:
+            UserError: the folder is empty, the name can't be one, or the store doesn't answer.
+        """
+        files = manifest(folder)
+        if not files:
+            raise UserError("there is nothing to register", where=str(folder))
+        if not NAME.fullmatch(name):
+            raise UserError(f"{name[:80]!r} can't be a model's name", hint="letters, digits, _ - . and space")
+        every = {
+            **{key: str(value) for key, value in tags.items()},
+            FILES: json.dumps(files),
+            DIGEST: digest_json(files),
+        }
+        with explained(self.settings):
+            for version in self._versions(f"name = '{name}' and run_id = '{run.run_id}'"):
+                if version.tags.get(DIGEST) == every[DIGEST]:
+                    return self._ref(name, str(version.version))
+            self._create(name)
+            logged = self._log_model(run, folder, name)
+            # the location itself: MLflow's sqlite registry looks up models:/… in the globally set store
+            version = self.client.create_model_version(
+                name, source=logged.artifact_location, run_id=run.run_id, tags=every, model_id=logged.model_id
+            )
+        return ModelRef(name, str(version.version), run.run_id)
+
+    def find(self, name: str, selector: str) -> ModelRef:
+        """The version that an alias ("champion"), a number ("3") or "latest" names.
+
+        Raises:
+            UserError: no such model (the registered ones are listed) or version (versions and aliases are listed).
+        """
+        with explained(self.settings):
+            model = self._registered(name)
+            if model is None:
+                raise unknown("model", name, self.names())
+            versions = {str(version.version) for version in self._versions(f"name = '{name}'")}
+            number = re.sub(r"^[vV](?=\d+$)", "", selector)
+            if selector == "latest" and versions:
+                number = max(versions, key=int)
+            elif number not in versions:
+                number = str(model.aliases.get(self.settings.aliases.get(selector, selector), ""))
+            if number not in versions:
+                aliases = ", ".join(f"{alias} (v{version})" for alias, version in sorted(model.aliases.items()))
+                raise UserError(
+                    f"{name} has no version {selector!r}",
+                    hint=f"versions: {', '.join(sorted(versions, key=int)) or 'none'}; aliases: {aliases or 'none'}",
+                )
+            return self._ref(name, number)
+
+    def names(self) -> list[str]:
+        """The registered models' names."""
+        with explained(self.settings):
+            return sorted(model.name for model in self.client.search_registered_models(max_results=1000))
+
+    def fetch(self, ref: ModelRef) -> Path:
+        """The bundle's folder on this machine, equal to what was registered. A store on this machine is used as it
+        is; from elsewhere it is copied once into the model cache.
+
+        Raises:
+            UserError: the files aren't the registered ones, or there is no such version.
+        """
+        from mlflow.artifacts import download_artifacts
+
+        with explained(self.settings):
+            version = self.client.get_model_version(ref.name, ref.version)
+            address = self.client.get_model_version_download_uri(ref.name, ref.version)
+            expected = _registered_files(version.tags, str(ref))
+            here = self._local_folder(address)
+            if here is not None:
+                verify(
+                    here / BUNDLE, expected, where=str(ref), hint="the artifact store was changed: register it again"
+                )
+                return here / BUNDLE
+            cached = self.settings.model_cache / f"{ref.name}-v{ref.version}-{version.tags[DIGEST][:12]}"
+            again = f"delete {cached} to fetch it again"
+            if not cached.exists():
+                self.settings.model_cache.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryDirectory(dir=self.settings.model_cache, prefix=".fetching-") as folder:
+                    uri = f"{address}/{BUNDLE}"
+                    got = Path(download_artifacts(uri, dst_path=folder, tracking_uri=self.settings.tracking_uri))
+                    verify(got, expected, where=str(ref), hint="the artifact store was changed: register it again")
+                    with contextlib.suppress(OSError):  # another process was quicker; its copy is checked below
+                        got.rename(cached)
+            verify(cached, expected, where=str(ref), hint=again)
+            return cached
+
+    def set_alias(self, ref: ModelRef, alias: str) -> ModelRef:
+        """Give the version an alias (or the role champion or challenger); whoever had it loses it."""
+        roles = self.settings.aliases
+        with explained(self.settings):
+            self.client.set_registered_model_alias(ref.name, roles.get(alias, alias), ref.version)
+            others = self._aliases(ref) if alias == "champion" else []
+            if roles["challenger"] in others:  # promoted: no longer its own challenger
+                self.client.delete_registered_model_alias(ref.name, roles["challenger"])
+        return replace(ref, alias=alias)
+
+    def champion(self, name: str) -> ModelRef | None:
+        """The present champion, None when there is none or no such model."""
+        with explained(self.settings):
+            model = self._registered(name)
+            number = model and model.aliases.get(self.settings.aliases["champion"])
+            return self._ref(name, str(number)) if number else None
+
+    def tags(self, ref: ModelRef) -> dict[str, str]:
+        """The version's tags."""
+        with explained(self.settings):
+            return dict(self.client.get_model_version(ref.name, ref.version).tags)
+
+    def _log_model(self, run: RunRef, folder: Path, name: str) -> Any:
+        """Store the bundle as a servable model of the run; returns MLflow's record of it."""
+        from mlflow.entities import LoggedModelOutput
+        from mlflow.models import Model
+
+        from components.tracking.pyfunc import save_served_model
+
+        data = self.client.get_run(run.run_id)
+        logged = self.client.create_logged_model(
+            data.info.experiment_id,
+            name,
+            source_run_id=run.run_id,
+            params=data.data.params,
+            model_type="sequence model",
+        )
+        with tempfile.TemporaryDirectory() as temporary:
+            # MLflow names the folder inside the model after the one it is given
+            bundle = Path(temporary) / "bundle"
+            shutil.copytree(folder, bundle)
+            described = Model(artifact_path=logged.artifact_location, run_id=run.run_id, model_id=logged.model_id)
+            save_served_model(bundle, Path(temporary) / "model", described)
+            self.client.log_model_artifacts(logged.model_id, str(Path(temporary) / "model"))
+        self.client.finalize_logged_model(logged.model_id, "READY")
+        self.client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        return logged
+
+    def _local_folder(self, address: str) -> Path | None:
+        """The folder behind an artifact address, None when it lies elsewhere."""
+        parsed = urlparse(address)
+        if parsed.scheme not in ("", "file"):
+            return None
+        folder = Path(url2pathname(parsed.path) if parsed.scheme else address)
+        # addresses are absolute; in a project folder that was moved, the same <experiment>/models/<id>/artifacts
+        # lies under the artifact root of today
+        return folder if folder.exists() else Path(self.settings.artifacts, *folder.parts[-4:])
+
+    def _create(self, name: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _registered(self, name: str) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_registered_model(name) if NAME.fullmatch(name) else None
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+
+    def _versions(self, filter_string: str) -> list[Any]:
+        return list(self.client.search_model_versions(filter_string, max_results=10_000))
+
+    def _aliases(self, ref: ModelRef) -> list[str]:
+        model = self.client.get_registered_model(ref.name)
+        return [alias for alias, version in model.aliases.items() if str(version) == ref.version]
+
+    def _ref(self, name: str, number: str) -> ModelRef:
+        version = self.client.get_model_version(name, number)
+        aliases = self._aliases(ModelRef(name, number, ""))
+        # the roles first, under the names the rest of the house knows them by
+        roles = [role for role, alias in self.settings.aliases.items() if alias in aliases]
+        return ModelRef(name, number, version.run_id or "", next(iter(roles + sorted(aliases)), ""))
+
+
+def _registered_files(tags: Mapping[str, str], where: str) -> dict[str, str]:
+    """The manifest in a version's tags."""
+    try:
+        files = json.loads(tags[FILES])
+        if digest_json(files) != tags[DIGEST] or not isinstance(files, dict):
+            raise ValueError
+    except (KeyError, ValueError) as error:
+        raise UserError("its files can't be verified: it wasn't registered by Reprise", where=where) from error
+    return files

@@ -1,0 +1,96 @@
+"""Who becomes champion, and whether a result is good enough: decisions over plain data, no store."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from components.errors import UserError, nearest
+
+# tags of a model version that promotion rests on
+METRIC, VALUE, TEST_DIGEST = "primary.metric", "primary.value", "test.digest"
+
+_COMPARE: dict[str, Callable[[float, float], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+_CONDITION = re.compile(r"\s*(<=|>=|<|>)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*", re.ASCII)
+
+
+def promotion_tags(metric: str, value: float, test_digest: str) -> dict[str, str]:
+    """The tags that a version is judged by: its primary metric, the exact value, and the test data's digest."""
+    return {METRIC: metric, VALUE: repr(float(value)), TEST_DIGEST: test_digest}
+
+
+def decide(
+    candidate: Mapping[str, str], champion: Mapping[str, str] | None, *, higher_is_better: bool
+) -> tuple[Literal["champion", "challenger"], str]:
+    """The candidate's alias and the reason in one sentence, from the `promotion_tags` of both.
+
+    It becomes champion when there is none yet, or when it is strictly better in the same metric on the same
+    test data. Numbers from different data are not compared.
+    """
+    value = _value(candidate)
+    metric = candidate.get(METRIC, "")
+    if not metric or not math.isfinite(value):
+        return "challenger", f"{metric or 'the primary metric'} is {candidate.get(VALUE, 'missing')}, not a number"
+    if champion is None:
+        return "champion", f"the first version, {metric} {value:.6g}"
+    if champion.get(METRIC) != metric:
+        return "challenger", f"measured in {metric}, the champion in {champion.get(METRIC) or 'nothing known'}"
+    digest = candidate.get(TEST_DIGEST)
+    if not digest or champion.get(TEST_DIGEST) != digest:
+        theirs = champion.get(TEST_DIGEST) or "unknown"
+        return "challenger", f"tested on other data ({(digest or 'unknown')[:12]}) than the champion ({theirs[:12]})"
+    best = _value(champion)
+    if not math.isfinite(best):
+        return "champion", f"{metric} {value:.6g}, the champion's is not a number"
+    better = value > best if higher_is_better else value < best
+    direction = "higher" if higher_is_better else "lower"
+    if better:
+        return "champion", f"{metric} {value:.6g} beats the champion's {best:.6g} ({direction} is better)"
+    return "challenger", f"{metric} {value:.6g} doesn't beat the champion's {best:.6g} ({direction} is better)"
+
+
+def parse_condition(text: str, *, where: str | None = None) -> tuple[str, float]:
+    """A condition such as "< 0.75" as (sign, bound).
+
+    Raises:
+        UserError: it isn't one of < <= > >= followed by a finite number.
+    """
+    match = _CONDITION.fullmatch(text) if isinstance(text, str) and len(text) <= 80 else None
+    if match is None or not math.isfinite(float(match[2])):
+        raise UserError(
+            f"{str(text)[:80]!r} is no condition", where=where, hint='write one of < <= > >= and a number: "< 0.75"'
+        )
+    return match[1], float(match[2])
+
+
+def meets(accept: Mapping[str, str], metrics: Mapping[str, float]) -> list[str]:
+    """What of a recipe's `accept` the metrics don't meet, one sentence each; empty when all is met."""
+    problems = []
+    for name, text in accept.items():
+        try:
+            sign, bound = parse_condition(text, where=f"accept.{name}")
+        except UserError as error:
+            problems.append(str(error).replace("\n", "; "))
+            continue
+        if name not in metrics:
+            near = nearest(name, metrics)
+            meant = f", did you mean {near!r}?" if near else ""
+            problems.append(f"accept.{name}: no such metric{meant} Measured: {', '.join(sorted(metrics)) or 'none'}")
+        elif not _COMPARE[sign](metrics[name], bound):  # false for NaN, whatever the sign
+            problems.append(f"{name} is {metrics[name]:.6g}, accepted is {sign} {bound:.6g}")
+    return problems
+
+
+def _value(tags: Mapping[str, str]) -> float:
+    try:
+        return float(tags.get(VALUE, "nan"))
+    except ValueError:
+        return math.nan

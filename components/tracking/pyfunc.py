@@ -1,0 +1,199 @@
+"""A registered model as MLflow loads and serves it: this file, the bundle, the code; no pickle anywhere.
+
+MLflow copies this file into the model and runs it when the model is loaded ("models from code"); the copy of
+`components` that travels with the model is on the path by then.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextvars
+import logging
+import math
+import re
+import secrets
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow.pyfunc
+import numpy as np
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature, set_model
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+from components.errors import UserError, unknown
+
+MAX_COUNT = 64
+MAX_LENGTH = 20_000
+MAX_PROMPTS = 64
+MAX_PROMPT_CHARACTERS = 100_000
+
+# param → (MLflow's type, lowest, highest); a param that isn't given keeps the value in the model's own recipe
+PARAMS: dict[str, tuple[str, float, float]] = {
+    "temperature": ("double", 0.0, 10.0),
+    "top_k": ("long", 0, 2**31),
+    "top_p": ("double", 0.0, 1.0),
+    "max_length": ("long", 1, MAX_LENGTH),
+    "count": ("long", 1, MAX_COUNT),
+    "seed": ("long", 0, 2**63 - 1),
+}
+# what a server needs to load the bundle; the versions are those that registered it
+REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "pydantic", "PyYAML", "safetensors", "music21")
+
+
+def signature() -> ModelSignature:
+    """Input: a column `prompt`. Output: one row for each generated item. Params: PARAMS."""
+    return ModelSignature(
+        inputs=Schema([ColSpec("string", "prompt")]),
+        outputs=Schema(
+            [
+                ColSpec("string", "prompt"),
+                ColSpec("long", "index"),
+                ColSpec("string", "text"),
+                ColSpec("long", "seed"),
+                ColSpec("string", "midi_base64", required=False),
+            ]
+        ),
+        params=ParamSchema([ParamSpec(name, kind, None) for name, (kind, _, _) in PARAMS.items()]),
+    )
+
+
+def save_served_model(bundle: Path, target: Path, model: Model) -> None:
+    """Write the MLflow model to the folder `target`; the bundle lies in `target`/artifacts/bundle.
+
+    `bundle` is a folder of that name. Requirements are given, since MLflow's inference takes seconds.
+    """
+    mlflow.pyfunc.save_model(
+        path=target,
+        input_example=pd.DataFrame({"prompt": ["The"]}),
+        python_model=__file__,
+        artifacts={"bundle": str(bundle)},
+        code_paths=[str(Path(__file__).parents[1])],
+        # "2.13.0+cpu" names a build that package indexes don't have
+        pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS],
+        signature=signature(),
+        mlflow_model=model,
+    )
+
+
+class RepriseModel(mlflow.pyfunc.PythonModel):
+    """Generates from a bundle. Every refusal is an INVALID_PARAMETER_VALUE, which a server answers with status 400."""
+
+    def load_context(self, context: Any) -> None:
+        """Open the bundle.
+
+        Raises:
+            UserError: the bundle is damaged or of another format.
+        """
+        from components.bundle import load_bundle
+
+        _watch_dropped_params()
+        self.bundle = load_bundle(Path(context.artifacts["bundle"]))
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """For each prompt, `count` new sequences: a DataFrame with the columns of `signature()`.
+
+        Without `seed` a fresh one is drawn; the column `seed` says which made the row.
+        """
+        dropped = _dropped.get()
+        _dropped.set(None)
+        try:
+            if dropped:
+                raise unknown("param", dropped, PARAMS, where="params")
+            given = _checked_params(params or {})
+            rows = self._rows(_checked_prompts(model_input), given)
+        except UserError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+        return pd.DataFrame(rows)
+
+    def _rows(self, prompts: list[str], given: dict[str, Any]) -> list[dict[str, Any]]:
+        seed = given.pop("seed", None)
+        seed = secrets.randbelow(2**31) if seed is None else seed
+        rows: list[dict[str, Any]] = []
+        for prompt in prompts:
+            made = self.bundle.generate({**given, "prompt": prompt}, seed=seed)
+            for index, item in enumerate(made.items):
+                rows.append({"prompt": prompt, "index": index, **_content(item), "seed": seed})
+        return rows
+
+
+def _content(item: Any) -> dict[str, str]:
+    """The columns that show a generated item: its text, and the MIDI file when it is a score."""
+    if isinstance(item, str):
+        return {"text": item}
+    from components.render.layout import pitch_name
+    from components.render.score import write_midi
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "score.mid"
+        write_midi(item, path)
+        midi = base64.b64encode(path.read_bytes()).decode("ascii")
+    lines = [f"{part.name}: {' '.join(pitch_name(note.pitch) for note in part.notes)}" for part in item.parts]
+    return {"text": "\n".join(lines), "midi_base64": midi}
+
+
+def _checked_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The params that were given, each within its bounds."""
+    given = {}
+    for name, value in params.items():
+        if name not in PARAMS:
+            raise unknown("param", name, PARAMS, where="params")
+        if value is None:
+            continue
+        kind, low, high = PARAMS[name]
+        number = float(value)
+        if not math.isfinite(number) or not low <= number <= high:
+            raise UserError(f"{number:g} is out of range", where=f"params.{name}", hint=f"{low:g} to {high:g}")
+        given[name] = number if kind == "double" else int(value)
+    return given
+
+
+def _checked_prompts(model_input: Any) -> list[str]:
+    """The prompts of a DataFrame, in its order."""
+    if not isinstance(model_input, pd.DataFrame) or "prompt" not in model_input.columns:
+        raise UserError("the input is a table with a column `prompt`", where="input")
+    prompts: list[Any] = []
+    for cell in model_input["prompt"]:
+        # {"prompt": ["a", "b"]} reaches us as one row that holds the list
+        prompts += list(cell) if isinstance(cell, list | tuple | np.ndarray) else [cell]
+    if not 1 <= len(prompts) <= MAX_PROMPTS:
+        raise UserError(f"{len(prompts)} prompts, 1 to {MAX_PROMPTS} are taken in one call", where="input.prompt")
+    for number, prompt in enumerate(prompts):
+        if not isinstance(prompt, str):
+            raise UserError(f"{type(prompt).__name__} is no text", where=f"input.prompt[{number}]")
+        if len(prompt) > MAX_PROMPT_CHARACTERS:
+            raise UserError(
+                f"{len(prompt):,} characters, {MAX_PROMPT_CHARACTERS:,} at most", where=f"input.prompt[{number}]"
+            )
+    return prompts
+
+
+# Params that aren't in the schema never reach `predict`: MLflow drops them and logs a warning. The warning is the
+# only trace, so it is caught here and kept for the call that follows it in the same thread.
+_dropped: contextvars.ContextVar[str | None] = contextvars.ContextVar("dropped", default=None)
+
+
+class _DroppedParams(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        ignored, _, supported = record.getMessage().partition("Supported params are:")
+        if not ignored.startswith("Unrecognized params") or not all(repr(name) in supported for name in PARAMS):
+            return True  # another warning, or another model's
+        _dropped.set(", ".join(re.findall(r"'([^']*)'", ignored)) or "?")
+        return False
+
+
+def _watch_dropped_params() -> None:
+    logger = logging.getLogger("mlflow.models.utils")
+    if not any(isinstance(each, _DroppedParams) for each in logger.filters):
+        logger.addFilter(_DroppedParams())
+
+
+if __name__ != "components.tracking.pyfunc":
+    # MLflow runs a copy of this file under a name of its own at every load; the one module above keeps the state
+    from components.tracking.pyfunc import RepriseModel as _Shared
+
+    set_model(_Shared())

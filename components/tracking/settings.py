@@ -1,0 +1,194 @@
+"""mlflow.yaml, read and checked: where runs and models are kept and how they are named."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from components.errors import UserError, nearest
+from components.recipe import parse_yaml
+
+FILE = "mlflow.yaml"
+MAX_FILE_BYTES = 64 * 1024
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+SERVERS = ("http", "https")
+
+
+def _not_a_version(alias: str) -> str:
+    if re.fullmatch(r"latest|[vV]?\d+", alias):
+        raise ValueError("would be read as a version")
+    return alias
+
+
+Alias = Annotated[str, Field(pattern=r"^[\w-]{1,64}$"), AfterValidator(_not_a_version)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class _Tracking(_Section):
+    uri: str = "sqlite:///mlflow.db"
+    artifacts: str = "artifacts"
+
+
+class _Experiments(_Section):
+    prefix: Annotated[str, Field(pattern=r"^[\w. /-]{0,64}$")] = ""
+    tags: dict[str, str] = {}
+
+
+class _Registry(_Section):
+    champion: Alias = "champion"
+    challenger: Alias = "challenger"
+
+
+class _Promotion(_Section):
+    rule: str = "A version that beats the present champion on the same test data becomes champion."
+
+
+class _Ui(_Section):
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 5000
+
+
+class _SystemMetrics(_Section):
+    every_seconds: Annotated[float, Field(ge=0, le=3600)] = 10
+
+
+class _File(_Section):
+    home: str = "runs"
+    tracking: _Tracking = _Tracking()
+    experiments: _Experiments = _Experiments()
+    registry: _Registry = _Registry()
+    promotion: _Promotion = _Promotion()
+    ui: _Ui = _Ui()
+    system_metrics: _SystemMetrics = _SystemMetrics()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """mlflow.yaml with every address resolved. `home` is the state root of this machine, an absolute path."""
+
+    root: Path
+    home: Path
+    tracking_uri: str
+    artifacts: str  # an absolute folder or an address; not used with a server, which decides for itself
+    experiment_prefix: str
+    tags: dict[str, str]  # on every run
+    aliases: dict[Literal["champion", "challenger"], str]  # role → alias in the registry
+    promotion_rule: str
+    ui_host: str
+    ui_port: int
+    system_metrics_seconds: float  # 0 = off
+
+    @property
+    def served(self) -> bool:
+        """Whether the store is behind a server (else it is a database that this process opens itself)."""
+        return self.tracking_uri.startswith(SERVERS)
+
+    @property
+    def ui_url(self) -> str:
+        """Where the UI answers: the server itself, or the one that `ui` in mlflow.yaml describes."""
+        # credentials in the address are for the client, not for links that get printed
+        uri = re.sub(r"//[^/@]*@", "//", self.tracking_uri)
+        return uri.rstrip("/") if self.served else f"http://{self.ui_host}:{self.ui_port}"
+
+    @property
+    def spool(self) -> Path:
+        """Where runs keep what the store hasn't got yet."""
+        return self.home / "spool"
+
+    @property
+    def model_cache(self) -> Path:
+        """Where fetched models lie."""
+        return self.home / "models"
+
+
+def load_settings(root: Path) -> Settings:
+    """Read `root`/mlflow.yaml; without the file the defaults hold.
+
+    Environment: MLFLOW_TRACKING_URI overrides `tracking.uri`, REPRISE_HOME overrides `home`; relative paths
+    in them start at the current folder, those in the file at the file's.
+
+    Raises:
+        UserError: the file can't be read, or holds unknown keys or wrong values; all of them in one message.
+    """
+    root = Path(root).resolve()
+    file = _read(root / FILE)
+    moved = os.environ.get("REPRISE_HOME")
+    home = Path(moved).expanduser().resolve() if moved else (root / file.home).resolve()
+    chosen = os.environ.get("MLFLOW_TRACKING_URI")
+    uri = _resolve_uri(chosen, Path.cwd(), "MLFLOW_TRACKING_URI") if chosen else None
+    if file.registry.champion == file.registry.challenger:
+        raise UserError("champion and challenger are the same alias", where=f"{FILE}: registry")
+    artifacts = file.tracking.artifacts
+    return Settings(
+        root=root,
+        home=home,
+        tracking_uri=uri or _resolve_uri(file.tracking.uri, home, f"{FILE}: tracking.uri"),
+        artifacts=artifacts if "://" in artifacts else str(home / artifacts),
+        experiment_prefix=file.experiments.prefix,
+        tags=dict(file.experiments.tags),
+        aliases={"champion": file.registry.champion, "challenger": file.registry.challenger},
+        promotion_rule=file.promotion.rule.strip(),
+        ui_host=file.ui.host,
+        ui_port=file.ui.port,
+        system_metrics_seconds=file.system_metrics.every_seconds,
+    )
+
+
+def _read(path: Path) -> _File:
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        return _File()
+    except OSError as error:
+        raise UserError(f"can't be read ({error.strerror})", where=str(path)) from error
+    if len(raw) > MAX_FILE_BYTES:
+        raise UserError(f"is larger than {MAX_FILE_BYTES} bytes", where=str(path))
+    try:
+        data = parse_yaml(raw.decode("utf-8"), where=str(path))
+    except UnicodeDecodeError as error:
+        raise UserError(f"not UTF-8 text (byte {error.start})", where=str(path)) from error
+    try:
+        return _File.model_validate({} if data is None else data)
+    except ValidationError as error:
+        problems = [_problem(problem) for problem in error.errors(include_url=False)]
+        raise UserError("\n  ".join([f"{len(problems)} problem(s)", *problems]), where=str(path)) from error
+
+
+def _problem(problem: Any) -> str:
+    """One line about one of pydantic's findings: dotted key, what is wrong, the nearest name."""
+    *parents, last = [str(part) for part in problem["loc"]] or ["(the whole file)"]
+    key = ".".join([*parents, last])
+    if problem["type"] != "extra_forbidden":
+        return f"{key}: {problem['msg']}, got {repr(problem['input'])[:80]}"
+    section: Any = _File
+    for name in parents:
+        section = section.model_fields[name].annotation
+    near = nearest(last, section.model_fields)
+    meant = f" Did you mean {near!r}?" if near else ""
+    return f"{key}: unknown key.{meant} Known here: {', '.join(section.model_fields)}"
+
+
+def _resolve_uri(uri: str, base: Path, where: str) -> str:
+    """`uri` with a relative sqlite path made absolute under `base`. The message never shows a password in it."""
+    scheme = uri.partition(":")[0].partition("+")[0].lower()
+    if "://" not in uri or scheme not in (*DATABASES, *SERVERS):
+        raise UserError(
+            f"{scheme[:20]!r} isn't an address of a tracking store",
+            where=where,
+            hint="for example sqlite:///mlflow.db, http://127.0.0.1:5000 or postgresql://host/database",
+        )
+    if scheme != "sqlite":
+        return uri
+    head, _, path = uri.partition(":///")
+    if not path or path.startswith(":memory:"):
+        raise UserError("needs a file: an sqlite store in memory would be gone at the end", where=where)
+    return f"{head}:///{(base / path).resolve()}"

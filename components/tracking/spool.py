@@ -1,0 +1,255 @@
+"""The spool: what a run writes goes to a local journal first and is sent from there by a thread.
+
+So training never waits for the store, and what the store couldn't take survives the process. A run's journal
+is one folder per writer, `<run_id>.<token>/`: `journal.jsonl` (one entry a line), `sent` (how many of its bytes
+the store has acknowledged) and `files/` (copies of files to be uploaded). The lock beside it, held for as long
+as the writer lives, tells the journals of the living from leftovers.
+
+An entry is one of {"metric": [key, value, step, time_ms]}, {"tag": [key, value]}, {"file": [path, folder]},
+{"image": [path, key, step, time_ms]}, {"finish": [status, time_ms]}; paths lie inside the journal's folder.
+An entry may be delivered twice (a crash between sending and noting so), so delivery must be idempotent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import re
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+log = logging.getLogger(__name__)
+
+INTERVAL_SECONDS = 2.0
+LONGEST_PAUSE_SECONDS = 60.0
+# entries in one delivery: MLflow takes 1,000 metrics or 100 tags a request; the others go one by one
+BATCH = {"metric": 1000, "tag": 100}
+
+Entry = dict[str, list[Any]]
+
+
+class Refused(Exception):
+    """The store will never take this (the run is gone or deleted): trying again is pointless."""
+
+
+def summary(error: BaseException) -> str:
+    """An error's first line, for a log or a user: short, and without the credentials that an address may hold."""
+    return re.sub(r"//[^/@\s]*@", "//", str(error).partition("\n")[0])[:300]
+
+
+class Journal:
+    """One writer's journal. Appending is thread-safe; sending belongs to one thread."""
+
+    def __init__(self, folder: Path, lock: FileLock) -> None:
+        self.folder, self._lock, self._mutex = folder, lock, threading.Lock()
+        (folder / "files").mkdir(parents=True, exist_ok=True)
+        # unbuffered and appended: once write() returned, the line survives the death of this process
+        self._file = (folder / "journal.jsonl").open("ab", buffering=0)
+        self._file_number = 0
+        self.sent_bytes = self._read_sent()
+        self.pending = sum(1 for _ in self._unsent())
+
+    @classmethod
+    def create(cls, root: Path, run_id: str) -> Journal:
+        """A new journal for the run under `root`."""
+        root.mkdir(parents=True, exist_ok=True)
+        name = f"{run_id}.{uuid.uuid4().hex[:12]}"
+        # the lock comes first: a folder without a living lock is fair game for whoever sends leftovers
+        lock = _lock(root / f"{name}.lock")
+        lock.acquire(timeout=0)
+        return cls(root / name, lock)
+
+    @classmethod
+    def leftovers(cls, root: Path, run_id: str | None = None) -> Iterator[Journal]:
+        """The journals under `root` (of one run, or all) whose writer is gone, each locked while it is yielded."""
+        for folder in sorted(root.glob(f"{run_id or '*'}.*/")):
+            lock = _lock(root / f"{folder.name}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                continue  # its writer lives
+            if not folder.exists():  # somebody else sent it between the listing and the lock
+                lock.release()
+                Path(lock.lock_file).unlink(missing_ok=True)
+                continue
+            journal = cls(folder, lock)
+            try:
+                yield journal
+            finally:
+                journal.close()
+
+    @property
+    def run_id(self) -> str:
+        """The run that the entries belong to."""
+        return self.folder.name.partition(".")[0]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the writer ended the run; false for one that died."""
+        lines = (self.folder / "journal.jsonl").read_bytes().splitlines()
+        return bool(lines) and lines[-1].startswith(b'{"finish"')
+
+    def has_living_sibling(self) -> bool:
+        """Whether another writer has a journal for the same run open right now."""
+        for folder in self.folder.parent.glob(f"{self.run_id}.*/"):
+            lock = _lock(folder.with_name(f"{folder.name}.lock"))
+            if folder == self.folder:
+                continue
+            try:
+                lock.acquire(timeout=0)
+                lock.release()
+            except Timeout:
+                return True
+        return False
+
+    def append(self, entries: list[Entry]) -> None:
+        """Keep the entries. When this returns they survive the death of the process.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        data = b"".join(json.dumps(entry).encode() + b"\n" for entry in entries)
+        with self._mutex:
+            size = self._file.seek(0, os.SEEK_END)
+            if self._file.write(data) != len(data):
+                os.ftruncate(self._file.fileno(), size)  # half a line would spoil the next one
+                raise OSError(errno.ENOSPC, "no space for the spool", str(self.folder))
+            self.pending += len(entries)
+
+    def keep_file(self, source: Path) -> str:
+        """Copy a file into the journal's folder; returns its path there, for an entry."""
+        target = self.new_file(source.name)
+        shutil.copyfile(source, target)
+        return target.relative_to(self.folder).as_posix()
+
+    def new_file(self, name: str) -> Path:
+        """A path in the journal's folder to write a file of this name to."""
+        with self._mutex:
+            self._file_number += 1
+            folder = self.folder / "files" / f"{self._file_number:06d}-{uuid.uuid4().hex[:6]}"
+        folder.mkdir()
+        return folder / name
+
+    def send(self, deliver: Callable[[Path, list[Entry]], None]) -> None:
+        """Hand all unsent entries to `deliver(folder, entries)`, in order and in batches of one kind.
+
+        Raises:
+            Exception: whatever `deliver` raised; what it took before stays noted as sent.
+        """
+        batch: list[Entry] = []
+        end = self.sent_bytes
+        for entry, entry_end in self._unsent():
+            kind = next(iter(entry))
+            if batch and (kind not in batch[0] or len(batch) >= BATCH.get(kind, 1)):
+                self._deliver(deliver, batch, end)
+                batch = []
+            batch.append(entry)
+            end = entry_end
+        if batch:
+            self._deliver(deliver, batch, end)
+
+    def close(self) -> None:
+        """Let go of the journal; it is deleted when all of it was sent."""
+        self._file.close()
+        if not self.pending:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.release()
+        if not self.pending:
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+
+    def _deliver(self, deliver: Callable[[Path, list[Entry]], None], batch: list[Entry], end: int) -> None:
+        deliver(self.folder, batch)
+        (self.folder / "sent").write_text(f"{end:020d}", encoding="ascii")
+        for entry in batch:
+            for kind in ("file", "image"):
+                if kind in entry:
+                    shutil.rmtree((self.folder / entry[kind][0]).parent, ignore_errors=True)
+        with self._mutex:
+            self.sent_bytes = end
+            self.pending -= len(batch)
+
+    def _read_sent(self) -> int:
+        try:
+            return int((self.folder / "sent").read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return 0  # sending again is harmless
+
+    def _unsent(self) -> Iterator[tuple[Entry, int]]:
+        """The entries after the sent ones and the byte at which each ends. A torn last line isn't there yet."""
+        with (self.folder / "journal.jsonl").open("rb") as file:
+            file.seek(self.sent_bytes)
+            end = self.sent_bytes
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                end += len(line)
+                with contextlib.suppress(ValueError):  # a spoilt disk must not dam up what follows
+                    yield json.loads(line), end
+
+
+def _lock(path: Path) -> FileLock:
+    # taken by the thread that starts a run, released by the one that sends: not bound to a thread
+    return FileLock(path, thread_local=False)
+
+
+class Sender:
+    """The thread that empties a journal into the store: every two seconds, or when asked to."""
+
+    def __init__(self, journal: Journal, deliver: Callable[[Path, list[Entry]], None]) -> None:
+        self._journal, self._deliver = journal, deliver
+        self._wake, self._closing, self._tried = threading.Event(), threading.Event(), threading.Condition()
+        self.refused = False
+        self._thread = threading.Thread(target=self._loop, name=f"spool-{journal.run_id[:8]}", daemon=True)
+        self._thread.start()
+
+    def flush(self, wait_seconds: float) -> int:
+        """Send now; waits at most so long. Returns how many entries are still unsent."""
+        deadline = time.monotonic() + wait_seconds
+        self._wake.set()
+        with self._tried:
+            while self._journal.pending and not self.refused and (left := deadline - time.monotonic()) > 0:
+                self._tried.wait(min(left, 0.5))
+        return self._journal.pending
+
+    def close(self, wait_seconds: float) -> int:
+        """Flush and stop. Returns how many entries stay in the journal."""
+        left = self.flush(wait_seconds)
+        self._closing.set()
+        self._wake.set()
+        self._thread.join(timeout=1.0)  # one stuck in a request lets go of the journal when that ends
+        return left
+
+    def _loop(self) -> None:
+        failures = 0
+        while not self.refused:
+            self._wake.wait(min(INTERVAL_SECONDS * 2 ** max(failures - 1, 0), LONGEST_PAUSE_SECONDS))
+            self._wake.clear()
+            if self._closing.is_set():
+                break
+            try:
+                self._journal.send(self._deliver)
+                if failures:
+                    log.warning("run %s: the store answers again, the spool is sent", self._journal.run_id)
+                failures = 0
+            except Refused as error:
+                self.refused = True
+                log.warning("run %s: the store refuses what is written: %s", self._journal.run_id, summary(error))
+            except Exception as error:  # whatever a network or a database raises: keep and retry
+                failures += 1
+                if failures == 1:
+                    why = summary(error)
+                    log.warning("run %s: the store is in trouble, spooling meanwhile (%s)", self._journal.run_id, why)
+            with self._tried:
+                self._tried.notify_all()
+        self._closing.wait()
+        self._journal.close()

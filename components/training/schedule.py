@@ -1,0 +1,50 @@
+"""The learning rate as a function of the step, or of how evaluation goes."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+
+class Schedule:
+    """A factor on the learning rate: linear warm-up, then constant, a half cosine down to `final_factor` at the last
+    step, or halved each time `plateau_patience` evaluations bring no improvement."""
+
+    def __init__(
+        self,
+        steps: int,
+        /,
+        *,
+        schedule: Literal["constant", "cosine", "plateau"] = "cosine",
+        warmup_steps: Annotated[int, Field(ge=0)] = 0,
+        final_factor: Annotated[float, Field(ge=0, le=1)] = 0.05,
+        plateau_patience: Annotated[int, Field(gt=0)] = 2,
+    ) -> None:
+        self.steps, self.schedule, self.warmup_steps = steps, schedule, warmup_steps
+        self.final_factor, self.plateau_patience = final_factor, plateau_patience
+        self.halvings = self.bad_evaluations = 0
+
+    def factor(self, step: int) -> float:
+        """The factor for update `step` (the first is 0)."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        if self.schedule == "plateau":
+            return max(0.5**self.halvings, self.final_factor)
+        if self.schedule == "constant":
+            return 1.0
+        progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        return self.final_factor + (1 - self.final_factor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+    def evaluated(self, improved: bool) -> None:
+        """Tell how an evaluation went."""
+        self.bad_evaluations = 0 if improved else self.bad_evaluations + 1
+        if self.bad_evaluations >= self.plateau_patience:
+            self.halvings, self.bad_evaluations = self.halvings + 1, 0
+
+    def state(self) -> dict[str, Any]:
+        return {"halvings": self.halvings, "bad_evaluations": self.bad_evaluations}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.halvings, self.bad_evaluations = state["halvings"], state["bad_evaluations"]

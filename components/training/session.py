@@ -1,0 +1,76 @@
+"""A training run put together from a recipe and an ingested dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components.bundle import make_task
+from components.datasets.store import Store
+from components.evaluation.evaluator import Evaluator
+from components.models.weights import load_weights, read_tensors
+from components.recipe import Recipe, options_of
+from components.training.device import prepare
+from components.training.optim import make_optimizer
+from components.training.schedule import Schedule
+from components.training.trainer import Events, Progress, Trainer
+
+
+class Session:
+    """Everything of one run that lives in memory: built the same way by training, resuming and evaluating.
+
+    `device` and `threads` are resolved names and numbers (components.training.device).
+    """
+
+    def __init__(self, recipe: Recipe, store: Store, device: str, threads: int, /) -> None:
+        prepare(recipe.seed, threads)
+        self.recipe, self.store = recipe, store
+        self.encoding = store.encoding()
+        self.task = make_task(recipe.task, self.encoding, store.manifest["framing"])
+        self.model = self.task.build_model(recipe.model).to(device)
+        self.evaluator = Evaluator(self.task, **recipe.evaluation)
+
+    @property
+    def parameter_count(self) -> int:
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def train(self, folder: Path, events: Events) -> Progress:
+        """Train, or go on from the checkpoint in `folder`; leaves the best weights in the model."""
+        section = self.recipe.training
+        optimizer = make_optimizer(self.model, **_part(section, make_optimizer))
+        schedule = Schedule(section["steps"], **_part(section, Schedule))
+        trainer = Trainer(
+            self.model, self.task.loss, optimizer, schedule, folder, events, **_part(section, Trainer)
+        )
+        batches = self.task.batches(
+            self.store.split("train"),
+            batch_size=trainer.batch_size,
+            window=trainer.tbptt_length,
+            seed=self.recipe.seed,
+            training=True,
+        )
+        progress = trainer.train(
+            batches,
+            lambda: self.evaluate("val"),
+            every=self.evaluator.every,
+            primary=self.task.primary,
+            lower=self.task.lower_is_better,
+        )
+        self.load_best(folder)
+        return progress
+
+    def load_best(self, folder: Path) -> None:
+        """Put the best weights of the run into the model."""
+        path = folder / "best.safetensors"
+        tensors, _ = read_tensors(path)
+        load_weights(self.model, tensors, where=str(path))
+
+    def evaluate(self, split: str) -> dict[str, float]:
+        """The metrics of a split with the model as it is."""
+        return self.evaluator.evaluate(self.model, self.store.split(split))
+
+
+def _part(section: Mapping[str, Any], target: Any) -> dict[str, Any]:
+    """The settings of a section that belong to `target`."""
+    return {name: section[name] for name in options_of(target)}

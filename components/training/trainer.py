@@ -1,0 +1,245 @@
+"""The one training loop: truncated backpropagation through time, clipped, checkpointed, resumable bit for bit."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from components.datasets.batches import Batches
+from components.errors import UserError
+from components.layers.base import State, detach
+from components.models.weights import load_weights, pack, read_tensors, unpack, weights, write_tensors
+from components.training.checkpoint import load_optimizer, load_random_state, optimizer_tensors, random_state
+from components.training.schedule import Schedule
+
+LOG_EVERY = 25  # optimizer updates between two points of the training curves
+GIVE_UP_AFTER = 20  # refused updates in a row
+
+
+class Events(Protocol):
+    """Who listens to a training run."""
+
+    def metrics(self, values: dict[str, float], step: int) -> None:
+        """Points of curves. Called when a checkpoint holds what led to them, so none is told twice."""
+
+    def progress(self, step: int, steps: int, values: dict[str, float]) -> None:
+        """After each update, with the latest known values."""
+
+    def evaluated(self, values: dict[str, float], step: int, improved: bool) -> None:
+        """After each evaluation."""
+
+
+@dataclass
+class Progress:
+    """Where training stands: all of it is in the checkpoint."""
+
+    global_step: int = 0
+    epoch: int = 0
+    index: int = 0  # the next window of the epoch
+    best: float = math.nan
+    best_step: int = -1
+    bad_evaluations: int = 0
+    loss: float = math.nan  # per token, over the updates since the last point of the training curves
+    tokens: float = 0.0
+    seconds: float = 0.0
+    skipped: int = 0  # updates refused in all
+    stopped: str = ""  # why training ended
+    window: dict[str, float] = field(default_factory=dict)  # sums since the last point of the training curves
+    history: list[dict[str, float]] = field(default_factory=list)  # an entry for each evaluation
+
+
+class Trainer:
+    """Keyword-only parameters are the recipe's training section.
+
+    `steps` are optimizer updates; `tbptt_length` the time steps that gradients flow back through; `clip_norm`
+    bounds the gradient's norm over all parameters (Pascanu et al. 2013), `clip_value` each of its entries; training
+    ends early after `patience` evaluations without improvement (0 = never).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Callable[[nn.Module, Any, State | None], tuple[Any, State]],
+        optimizer: torch.optim.Optimizer,
+        schedule: Schedule,
+        folder: Path,
+        events: Events,
+        /,
+        *,
+        steps: Annotated[int, Field(gt=0)] = 5000,
+        batch_size: Annotated[int, Field(gt=0, le=65536)] = 32,
+        tbptt_length: Annotated[int, Field(gt=0, le=100_000)] = 128,
+        clip_norm: Annotated[float, Field(gt=0)] | None = 1.0,
+        clip_value: Annotated[float, Field(gt=0)] | None = None,
+        patience: Annotated[int, Field(ge=0)] = 0,
+        precision: Literal["float32", "bfloat16"] = "float32",
+        checkpoint_seconds: Annotated[float, Field(ge=0)] = 15.0,
+    ) -> None:
+        self.model, self.loss, self.optimizer, self.schedule = model, loss, optimizer, schedule
+        self.folder, self.events = folder, events
+        self.steps, self.batch_size, self.tbptt_length = steps, batch_size, tbptt_length
+        self.clip_norm, self.clip_value, self.patience = clip_norm, clip_value, patience
+        self.precision, self.checkpoint_seconds = precision, checkpoint_seconds
+        self.at = Progress()
+        self.state: State | None = None
+        self.pending: list[tuple[dict[str, float], int]] = []
+        self.learning_rates = [group["lr"] for group in optimizer.param_groups]
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def best_path(self) -> Path:
+        return self.folder / "best.safetensors"
+
+    def train(
+        self, batches: Batches, evaluate: Callable[[], dict[str, float]], every: int, primary: str, lower: bool = True
+    ) -> Progress:
+        """Train until `steps`, or until `patience` runs out; the best weights are in `best_path`.
+
+        `evaluate` is called every `every` updates and at the end; its `primary` metric decides what is best.
+
+        Raises:
+            UserError: the loss or the gradient stayed non-finite; the last good state is in the checkpoint.
+        """
+        if self.checkpoint_path.exists():
+            self._load()
+        started = time.perf_counter() - self.at.seconds
+        saved = time.perf_counter()
+        refused = 0
+        self.model.train()
+        while self.at.global_step < self.steps and not self.at.stopped:
+            refused = 0 if self._update(batches) else refused + 1
+            if refused >= GIVE_UP_AFTER:
+                raise UserError(
+                    f"loss or gradient was not finite {refused} updates in a row, at update {self.at.global_step}; "
+                    f"none of these updates was taken, and the last good state is in {self.checkpoint_path}",
+                    where="training",
+                    hint="lower training.learning_rate, set training.clip_norm, or use precision float32",
+                )
+            self.at.seconds = time.perf_counter() - started
+            if self.at.global_step % every == 0 or self.at.global_step == self.steps:
+                self._evaluate(evaluate, primary, lower)
+                self.at.seconds = time.perf_counter() - started
+                self.save()
+                saved = time.perf_counter()
+            elif time.perf_counter() - saved >= self.checkpoint_seconds:
+                self.save()
+                saved = time.perf_counter()
+        if not self.at.stopped:
+            self.at.stopped = f"all {self.steps} updates done"
+        self.save()
+        return self.at
+
+    def _update(self, batches: Batches) -> bool:
+        """One window: forward, backward, clip, step. False when the step was refused."""
+        at = self.at
+        batch = batches.at(at.epoch, at.index)
+        at.index += 1
+        if at.index >= batches.count(at.epoch):
+            at.epoch, at.index = at.epoch + 1, 0
+        device = next(self.model.parameters()).device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            tally, state = self.loss(self.model, batch, None if batch.fresh else self.state)
+        factor = self.schedule.factor(at.global_step)
+        for group, rate in zip(self.optimizer.param_groups, self.learning_rates, strict=True):
+            group["lr"] = rate * factor
+        self.optimizer.zero_grad(set_to_none=True)
+        (tally.total / max(1, tally.count)).backward()
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
+        total, grad_norm = float(tally.total.detach()), float(norm)
+        finite = math.isfinite(total) and math.isfinite(grad_norm)
+        if finite:
+            if self.clip_value is not None:
+                torch.nn.utils.clip_grad_value_(parameters, self.clip_value)
+                norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
+            if self.clip_norm is not None:
+                torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
+            self.optimizer.step()
+            self.state = detach(state)
+            clipped = self.clip_norm is not None and grad_norm > self.clip_norm
+            self._add(loss=total, count=tally.count, norm=grad_norm, clipped=float(clipped), updates=1)
+            at.tokens += tally.count
+        else:
+            # a state that led here may hold what is not finite; the next window starts anew
+            self.state = None
+            at.skipped += 1
+        at.global_step += 1
+        self._point(factor)
+        return finite
+
+    def _add(self, **sums: float) -> None:
+        for name, value in sums.items():
+            self.at.window[name] = self.at.window.get(name, 0.0) + value
+
+    def _point(self, factor: float) -> None:
+        at, sums = self.at, self.at.window
+        if sums:
+            at.loss = sums["loss"] / max(1, sums["count"])
+        if at.global_step % LOG_EVERY == 0 and sums:
+            values = {
+                "train/loss": at.loss,
+                "train/gradient_norm": sums["norm"] / sums["updates"],
+                "train/clipped_share": sums["clipped"] / sums["updates"],
+                "train/learning_rate": self.learning_rates[0] * factor,
+                "train/skipped_updates": float(at.skipped),
+                "train/tokens": at.tokens,
+                "train/tokens_per_second": at.tokens / max(at.seconds, 1e-9),
+                "train/epoch": float(at.epoch),
+            }
+            self.pending.append((values, at.global_step))
+            at.window = {}
+        self.events.progress(at.global_step, self.steps, {"loss": at.loss})
+
+    def _evaluate(self, evaluate: Callable[[], dict[str, float]], primary: str, lower: bool) -> None:
+        at = self.at
+        values = evaluate()
+        # without a validation split the last weights are the best that is known
+        value = values.get(primary, -math.inf if lower else math.inf)
+        better = math.isnan(at.best) or (value < at.best if lower else value > at.best) or primary not in values
+        if better and not math.isnan(value):
+            at.best, at.best_step, at.bad_evaluations = value, at.global_step, 0
+            facts = {"global_step": at.global_step, "metrics": values}
+            write_tensors(self.best_path, weights(self.model), facts)
+        else:
+            at.bad_evaluations += 1
+            if self.patience and at.bad_evaluations >= self.patience:
+                at.stopped = f"no better for {self.patience} evaluations"
+        self.schedule.evaluated(better)
+        at.history.append({"step": at.global_step, "tokens": at.tokens, "train": at.loss, "val": values.get(primary, math.nan)})
+        self.pending.append(({f"val/{name}": v for name, v in values.items()}, at.global_step))
+        self.events.evaluated(values, at.global_step, better)
+
+    def save(self) -> None:
+        """Tell the pending points and write the checkpoint. Points first: a kill between the two tells a few twice
+        (the same values again), never loses one."""
+        for values, step in self.pending:
+            self.events.metrics(values, step)
+        self.pending.clear()
+        tensors = pack("model", weights(self.model))
+        tensors |= pack("optimizer", optimizer_tensors(self.optimizer))
+        tensors |= pack("random", random_state())
+        tensors |= pack("state", self.state or {})
+        facts = {"progress": asdict(self.at), "schedule": self.schedule.state()}
+        write_tensors(self.checkpoint_path, tensors, facts)
+
+    def _load(self) -> None:
+        tensors, facts = read_tensors(self.checkpoint_path)
+        where = str(self.checkpoint_path)
+        load_weights(self.model, unpack("model", tensors), where=where)
+        load_optimizer(self.optimizer, unpack("optimizer", tensors))
+        load_random_state(unpack("random", tensors))
+        device = next(self.model.parameters()).device
+        self.state = {k: v.to(device) for k, v in unpack("state", tensors).items()} or None
+        self.at = Progress(**facts["progress"])
+        self.schedule.load(facts["schedule"])

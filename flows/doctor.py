@@ -1,0 +1,104 @@
+"""Is everything here that Reprise needs?"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable
+
+from components.errors import UserError
+from components.provenance import library_versions, machine
+from flows.console import out
+from flows.places import ROOT, Places, places
+from flows.server import Server
+
+
+def examine() -> bool:
+    """Print a line for each check; True when nothing is missing."""
+    where = places()
+    checks: list[tuple[str, Callable[[Places], str]]] = [
+        ("machine", _machine),
+        ("libraries", _libraries),
+        ("device", _device),
+        ("disk", _disk),
+        ("tracking", _tracking),
+        ("prefect", _prefect),
+        ("data", _data),
+    ]
+    good = True
+    for name, check in checks:
+        try:
+            out.print(f"ok    {name:<10} {check(where)}", markup=False)
+        except UserError as error:
+            good = False
+            out.print(f"WRONG {name:<10} {error}", markup=False)
+    return good
+
+
+def _machine(where: Places) -> str:
+    return ", ".join(f"{key} {value}" for key, value in machine().items())
+
+
+def _libraries(where: Places) -> str:
+    from importlib.metadata import requires
+
+    from packaging.requirements import Requirement
+
+    wrong = []
+    versions = library_versions()
+    for text in requires("reprise") or []:
+        requirement = Requirement(text)
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            found = version(requirement.name)
+        except PackageNotFoundError:
+            found = "not installed"
+        if found == "not installed" or not requirement.specifier.contains(found, prereleases=True):
+            wrong.append(f"{requirement} (found {found})")
+    if wrong:
+        raise UserError("; ".join(wrong), hint="pip install -r requirements.lock")
+    return ", ".join(f"{name} {found}" for name, found in versions.items())
+
+
+def _device(where: Places) -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return f"GPU {torch.cuda.get_device_name(0)}"
+    return f"CPU, {torch.get_num_threads()} threads (no GPU that torch can use)"
+
+
+def _disk(where: Places) -> str:
+    where.home.mkdir(parents=True, exist_ok=True)
+    if not os.access(where.home, os.W_OK):
+        raise UserError("can't be written to", where=str(where.home), hint="set REPRISE_HOME to a folder of yours")
+    free = shutil.disk_usage(where.home).free / 1e9
+    if free < 1:
+        raise UserError(f"only {free:.1f} GB free", where=str(where.home))
+    return f"{where.home}, {free:.0f} GB free"
+
+
+def _tracking(where: Places) -> str:
+    from components.tracking.mlflow_backend import MlflowTracker
+
+    sent, left = MlflowTracker(where.settings).send_leftovers()
+    waiting = f", {left} entries wait to be sent" if left else ""
+    return f"{where.settings.ui_url if where.settings.served else where.settings.tracking_uri}{waiting}"
+
+
+def _prefect(where: Places) -> str:
+    url = os.environ.get("PREFECT_API_URL") or Server(where.prefect).url()
+    return url or "no server running; `reprise run` starts one"
+
+
+def _data(where: Places) -> str:
+    from components.datasets.download import mirror_folder
+
+    if importlib.util.find_spec("music21") is None:
+        raise UserError("music21 and its corpus aren't installed", hint="pip install -r requirements.lock")
+    mirror = mirror_folder(ROOT)
+    return f"{where.datasets}; mirror {mirror or 'not set (REPRISE_MIRROR)'}"

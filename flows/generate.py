@@ -1,0 +1,183 @@
+"""Generation: from a registered model to new sequences in files, each of which can be made again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect import task as prefect_task
+
+from components.bundle import Bundle, Generation, load_bundle
+from components.errors import UserError
+from components.provenance import digest_json
+from components.render.outputs import write_score, write_texts
+from components.render.record import read_record
+from components.tracking.base import ModelRef
+from components.tracking.mlflow_store import MlflowStore
+from flows.console import bar, say
+from flows.places import places
+from flows.runs import find_run, open_run
+
+TEMPERATURES = (0.5, 0.8, 1.0, 1.2)  # of the samples that are compared across runs
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A bundle and where it came from: `version` is "" for a run's own model that was not registered."""
+
+    bundle: Bundle
+    name: str
+    version: str
+    run_id: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}-v{self.version}" if self.version else f"{self.name}-run-{self.run_id[:8]}"
+
+
+def open_model(selector: str) -> Opened:
+    """NAME (its champion), NAME@champion, NAME@3, NAME@latest; or "run:ID", the unregistered model of a run here."""
+    if selector.startswith("run:"):
+        where = places()
+        record = find_run(selector.removeprefix("run:"), where)
+        folder = where.run_folder(record.ref.run_id) / "bundle"
+        return Opened(load_bundle(folder), record.recipe.name, "", record.ref.run_id)
+    name, _, version = selector.partition("@")
+    store = MlflowStore(places().settings)
+    ref = store.find(name, version or "champion")
+    return Opened(load_bundle(store.fetch(ref)), ref.name, ref.version, ref.run_id)
+
+
+def generate(opened: Opened, overrides: Mapping[str, Any], seed: int) -> Generation:
+    """New sequences, with a progress bar and the warnings told."""
+    limit = overrides.get("max_length") or opened.bundle.recipe["generation"]["max_length"]
+    with bar("generate", limit, "tokens") as advance:
+        made = opened.bundle.generate(overrides, seed=seed, progress=lambda done: advance(done, ""))
+    for warning in made.warnings:
+        say(f"warning: {warning}")
+    return made
+
+
+def write(opened: Opened, made: Generation, folder: Path) -> list[Path]:
+    """The files of all generated items."""
+    record = {
+        "model": opened.name,
+        "version": opened.version,
+        "run_id": opened.run_id,
+        "weights_sha256": opened.bundle.weights_digest,
+        "seed": made.seed,
+        "settings": made.settings,
+    }
+    if isinstance(made.items[0], str):
+        path = folder / f"{opened.name}.txt"
+        write_texts(made.items, path, record)
+        return [path]
+    paths: list[Path] = []
+    for number, (item, sampled) in enumerate(zip(made.items, made.sampled, strict=True), 1):
+        facts = {
+            "model": f"{opened.name} v{opened.version}" if opened.version else f"run {opened.run_id[:8]}",
+            "seed": f"{made.seed}, number {number} of {len(made.items)}",
+            "temperature": f"{made.settings['temperature']:g}",
+            "top-p": f"{made.settings['top_p']:g}",
+            "surprise": f"{sampled.nats_per_token:.3f} nats per token",
+            "ending": "its own" if sampled.ended else "cut at max_length",
+            "trained on": opened.bundle.info["data"]["name"],
+        }
+        title = f"{opened.name.replace('-', ' ').capitalize()} no. {number}"
+        paths += write_score(
+            replace(item, title=title),
+            folder / f"{opened.name}-{number}",
+            title=title,
+            subtitle=f"written by a recurrent network, seed {made.seed}",
+            facts=facts,
+            record=record | {"number": number},
+        )
+    return paths
+
+
+def folder_for(opened: Opened, made: Generation) -> Path:
+    """A folder of its own for each model, seed and settings."""
+    settings = digest_json(made.settings)[:6]
+    return places().generated / f"{opened.label}-seed{made.seed}-{settings}"
+
+
+@prefect_task(name="generate")
+def generate_task(selector: str, overrides: dict[str, Any], seed: int, out: str | None = None) -> list[str]:
+    """Generate with a model's own settings and `overrides`; gives the files' paths."""
+    opened = open_model(selector)
+    made = generate(opened, overrides, seed)
+    paths = write(opened, made, Path(out) if out else folder_for(opened, made))
+    say(f"wrote   {len(made.items)} × {opened.name} to {paths[0].parent if paths else 'no file: all were empty'}")
+    return [str(path) for path in paths]
+
+
+@prefect_task(name="samples")
+def samples_task(run_id: str, selector: str, seed: int) -> list[str]:
+    """The run's samples in MLflow: its generated files, and short ones at several temperatures in one table."""
+    paths = generate_task.fn(selector, {}, seed)
+    run, opened = open_run(run_id), open_model(selector)
+    for path in paths:
+        run.file(Path(path), "samples")
+    made = [(t, opened.bundle.generate(_short(opened, t), seed=seed)) for t in TEMPERATURES]
+    rows = [
+        (temperature, index, described(item), f"{sampled.nats_per_token:.3f}", sampled.ended)
+        for temperature, generation in made
+        for index, (item, sampled) in enumerate(zip(generation.items, generation.sampled, strict=True))
+    ]
+    names = ("temperature", "number", "sample", "nats_per_token", "ended_itself")
+    run.table({name: [row[i] for row in rows] for i, name in enumerate(names)}, "samples/temperatures.json")
+    return paths
+
+
+def _short(opened: Opened, temperature: float) -> dict[str, Any]:
+    limit = min(400, opened.bundle.recipe["generation"]["max_length"])
+    return {"count": 2, "max_length": limit, "temperature": temperature}
+
+
+def described(item: Any) -> str:
+    """An item in a line or a few: a text as it is, a score by its voices' notes."""
+    if isinstance(item, str):
+        return item
+    from components.render.layout import pitch_name
+
+    voices = (f"{part.name}: {' '.join(pitch_name(n.pitch) for n in part.notes[:24])}" for part in item.parts)
+    return "\n".join([f"{item.metre[0]}/{item.metre[1]}, {item.length_steps / item.bar_steps:.1f} bars", *voices])
+
+
+def replay(path: Path, out: Path | None) -> tuple[list[Path], bool]:
+    """Make a generated file again, from the record in it: the new files, and whether this one's bytes are the same.
+
+    Raises:
+        UserError: the file has no record, or the model it names isn't here or isn't the same.
+    """
+    record = read_record(path)
+    try:
+        selector = f"{record['model']}@{record['version']}" if record["version"] else f"run:{record['run_id']}"
+        seed, settings = record["seed"], record["settings"]
+        weights = record["weights_sha256"]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"its record lacks {error}", where=str(path)) from None
+    opened = open_model(selector)
+    if opened.bundle.weights_digest != weights:
+        raise UserError(
+            f"was made by other weights than those of {selector} here", where=str(path), hint="fetch the same model"
+        )
+    made = generate(opened, settings, seed)
+    folder = out or folder_for(opened, made)
+    before = path.read_bytes()
+    paths = [p for p in write(opened, made, folder) if read_record(p) == record]
+    again = next((p for p in paths if p.suffix == path.suffix), None)
+    return paths, again is not None and again.read_bytes() == before
+
+
+@flow(name="generate")
+def generate_flow(
+    model: str, overrides: dict[str, Any] | None = None, seed: int = 0, out: str | None = None
+) -> list[str]:
+    """Generate with a registered model: NAME, NAME@champion or NAME@VERSION."""
+    return generate_task(model, overrides or {}, seed, out)
+
+

@@ -1,0 +1,57 @@
+"""Registration: the model goes to the registry when it is good enough, and becomes champion when it is better."""
+
+from __future__ import annotations
+
+from prefect import task as prefect_task
+
+from components.bundle import save_bundle
+from components.datasets.store import Store
+from components.provenance import library_versions
+from components.tracking.base import ModelRef
+from components.tracking.mlflow_store import MlflowStore
+from components.tracking.promotion import decide, meets, promotion_tags
+from components.training.session import Session
+from flows.console import say
+from flows.places import places
+from flows.retry import worth_retrying
+from flows.runs import RunRecord, open_run
+
+
+@prefect_task(name="register", retries=1, retry_condition_fn=worth_retrying)
+def register_task(run_id: str, metrics: dict[str, float]) -> ModelRef | None:
+    """The registered version with its alias; None when `accept` refuses it (the run keeps its bundle)."""
+    where = places()
+    folder = where.run_folder(run_id)
+    record = RunRecord.load(folder)
+    recipe, run, models = record.recipe, open_run(run_id), MlflowStore(where.settings)
+    store = Store.open(record.dataset.path)
+    session = Session(recipe, store, "cpu", record.threads)
+    session.load_best(folder)
+    facts = {
+        "framing": store.manifest["framing"],
+        "run_id": run_id,
+        "recipe_digest": recipe.digest,
+        "data": {"name": store.manifest["name"], "digest": record.dataset.digest},
+        "metrics": metrics,
+        "versions": library_versions(),
+    }
+    bundle = folder / "bundle"
+    save_bundle(bundle, recipe.name, session.model, session.encoding, recipe.as_dict(), facts)
+    if problems := meets(recipe.accept, metrics):
+        run.tags({"registered": "refused: " + "; ".join(problems)})
+        say("model   not registered: " + "; ".join(problems))
+        return None
+    primary = f"test/{session.task.primary}"
+    primary = primary if primary in metrics else f"val/{session.task.primary}"
+    digest = store.manifest["digests"]["splits"][primary.partition("/")[0]]
+    tags = promotion_tags(primary, metrics[primary], digest) | {"data.digest": record.dataset.digest}
+    tags |= {"recipe.digest": recipe.digest, "run.name": record.run_name}
+    champion = models.champion(recipe.name)
+    role, reason = decide(
+        tags, models.tags(champion) if champion else None, higher_is_better=not session.task.lower_is_better
+    )
+    ref = models.register(record.ref, bundle, recipe.name, tags=tags)
+    ref = models.set_alias(ref, role)
+    run.tags({"registered": f"{ref} as {role}: {reason}"})
+    say(f"model   {ref} registered as {role}: {reason}")
+    return ref

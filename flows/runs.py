@@ -1,0 +1,104 @@
+"""The record of a run on this machine: what resuming, evaluating and registering need to know."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from components.datasets.store import DatasetRef
+from components.errors import UserError, nearest
+from components.recipe import Recipe
+from components.tracking.base import RunRef
+from components.tracking.mlflow_backend import MlflowRun, MlflowTracker
+from flows.places import Places, places
+
+FILE = "run.json"
+_open: dict[str, MlflowRun] = {}  # the runs that this process writes to
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Everything a run was started with. `device` and `threads` stay as they were: they decide the last bits."""
+
+    recipe: Recipe
+    dataset: DatasetRef
+    ref: RunRef
+    run_name: str
+    device: str
+    threads: int
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        values = asdict(self) | {"recipe": {"name": self.recipe.name, **self.recipe.as_dict()}}
+        temporary = folder / f".{FILE}.{os.getpid()}"
+        temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
+        temporary.replace(folder / FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> RunRecord:
+        try:
+            values = json.loads((folder / FILE).read_text(encoding="utf-8"))
+            recipe = dict(values.pop("recipe"))
+            return cls(
+                recipe=Recipe.from_dict(recipe.pop("name"), recipe),
+                dataset=DatasetRef(**values.pop("dataset")),
+                ref=RunRef(**values.pop("ref")),
+                **values,
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"isn't the record of a run: {error}", where=str(folder / FILE)) from None
+
+
+def keep_open(run: MlflowRun) -> None:
+    """Hand an opened run to the steps that follow in this process."""
+    _open[run.ref.run_id] = run
+
+
+def open_run(run_id: str) -> MlflowRun:
+    """The tracked run, opened again where this process hasn't got it open."""
+    if run_id not in _open:
+        _open[run_id] = MlflowTracker(places().settings).resume(run_id)
+    return _open[run_id]
+
+
+@contextmanager
+def closing(run_id: str) -> Iterator[None]:
+    """End the tracked run with the block: FINISHED, KILLED when it is interrupted, FAILED with any other exception."""
+    status = "FAILED"
+    try:
+        yield
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        open_run(run_id).finish(status)
+        del _open[run_id]
+
+
+def find_run(selector: str, places: Places) -> RunRecord:
+    """The run with this id, the beginning of an id, or this name (the latest of several).
+
+    Raises:
+        UserError: no run of this machine fits.
+    """
+    root = places.home / "checkpoints"
+    folders = sorted((f.parent for f in root.glob(f"*/{FILE}")), key=lambda f: (f / FILE).stat().st_mtime, reverse=True)
+    if selector == "latest" and folders:
+        return RunRecord.load(folders[0])
+    for folder in folders:
+        if folder.name.startswith(selector) and len(selector) >= 6:
+            return RunRecord.load(folder)
+    records = [RunRecord.load(folder) for folder in folders]
+    for record in records:
+        if selector in (record.run_name, record.recipe.name):
+            return record
+    known = [record.run_name for record in records]
+    near = nearest(selector, known)
+    meant = f" Did you mean {near!r}?" if near else ""
+    names = ", ".join(f"{record.run_name} ({record.ref.run_id[:8]})" for record in records[:10])
+    raise UserError(f"no run {selector!r} on this machine.{meant}", hint=f"runs here: {names or 'none yet'}")

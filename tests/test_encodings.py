@@ -1,0 +1,175 @@
+"""Characters and words: what was encoded comes back, wherever the text was cut."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from components.encodings import words
+from components.encodings.base import encoding_from_state
+from components.encodings.characters import Characters
+from components.encodings.vocabulary import BOS, EOS, PAD, UNK
+from components.encodings.words import TOKEN, Words
+from components.errors import UserError
+
+TEXT_ENCODINGS = [Characters, Words]
+# Letters, signs, blanks and everything else, lone surrogates included: a reader with errors=replace can't make
+# them, but a prompt can hold them.
+texts = st.text(st.one_of(st.sampled_from("ab'’ \t\n\u3000\u00a0.,é字\0"), st.characters()), max_size=60)
+
+
+@pytest.mark.parametrize("kind", TEXT_ENCODINGS)
+@given(text=texts)
+@example(text="x" * 300 + "'" + "y" * 70 + "  \r\n don't\u2019s")
+def test_a_text_comes_back_from_its_ids(kind, text):
+    encoding = kind()
+    encoding.fit([text])
+    ids = encoding.encode(text)
+    assert ids.dtype == np.int64
+    assert UNK not in ids
+    assert encoding.decode(ids) == text
+
+
+@pytest.mark.parametrize("kind", TEXT_ENCODINGS)
+@given(text=texts, position=st.integers(0, 60))
+@example(text="to be or", position=0)
+@example(text="to be or", position=7)
+def test_the_halves_of_a_cut_text_encode_as_the_whole(kind, text, position):
+    encoding = kind()
+    encoding.fit([text])
+    cut = encoding.cut(text, min(position, len(text)))
+    assert 0 <= cut <= len(text)
+    halves = np.concatenate([encoding.encode(text[:cut]), encoding.encode(text[cut:])])
+    if kind is Characters or any(character.isspace() for character in text):
+        assert halves.tolist() == encoding.encode(text).tolist()
+
+
+@given(text=texts)
+def test_a_text_cut_before_any_whitespace_has_the_same_words(text):
+    for position, character in enumerate(text):
+        if character.isspace():
+            halves = TOKEN.findall(text[:position]) + TOKEN.findall(text[position:])
+            assert halves == TOKEN.findall(text)
+
+
+@given(text=texts)
+def test_no_word_is_longer_than_64_characters(text):
+    assert max(map(len, TOKEN.findall(text * 5)), default=0) <= 64
+    assert max(map(len, TOKEN.findall(" " + "x" * 50 + "'" + "y" * 500))) == 64
+
+
+def test_words_carry_the_space_before_them():
+    assert TOKEN.findall("To be, or  not\nto be: don't!") == [
+        *("To", " be", ",", " or", " ", " not", "\n", "to", " be", ":", " don't", "!")
+    ]
+
+
+@pytest.mark.parametrize("kind", TEXT_ENCODINGS)
+def test_what_training_never_saw_is_unknown_and_visible(kind):
+    encoding = kind()
+    encoding.fit(["ab ab"])
+    assert UNK in encoding.encode("\N{PILE OF POO}")
+    shown = {"characters": "\N{REPLACEMENT CHARACTER}", "words": "<UNK>"}[encoding.kind]
+    assert encoding.decode([BOS, UNK, EOS, PAD]) == shown
+
+
+@given(known=texts, text=texts)
+def test_every_character_that_training_never_saw_is_unknown(known, text):
+    encoding = Characters()
+    encoding.fit([known])
+    assert [id == UNK for id in encoding.encode(text)] == [character not in known for character in text]
+
+
+@pytest.mark.parametrize("kind", TEXT_ENCODINGS)
+def test_an_encoding_that_was_never_fitted_knows_nothing_and_does_not_fail(kind):
+    assert set(kind().encode("abc")) == {UNK}
+    assert kind().encode("").tolist() == []
+    assert kind().decode([]) == ""
+
+
+@pytest.mark.parametrize("kind", TEXT_ENCODINGS)
+def test_lowercase_encodes_as_the_lowered_text(kind):
+    encoding = kind(lowercase=True)
+    encoding.fit(["To Be"])
+    assert encoding.decode(encoding.encode("TO BE")) == "to be"
+
+
+@pytest.mark.parametrize("kind", TEXT_ENCODINGS)
+def test_rare_tokens_are_left_out_of_the_vocabulary(kind):
+    encoding = kind(min_count=2, max_size=1)
+    encoding.fit(["a a a", " b b", "c"])
+    assert len(encoding.vocabulary) == 5
+
+
+@pytest.mark.parametrize("kind", TEXT_ENCODINGS)
+@given(pieces=st.lists(texts, max_size=5))
+def test_counting_in_pieces_gives_what_counting_one_by_one_gives(kind, pieces):
+    encoding, other = kind(), kind()
+    encoding.fit(pieces)
+    counted = {}
+    for piece in pieces:
+        for token in piece if kind is Characters else TOKEN.findall(piece):
+            counted[token] = counted.get(token, 0) + 1
+    expected = sorted(counted, key=lambda token: (-counted[token], token))
+    assert list(encoding.vocabulary.tokens[4:]) == expected
+    other.fit(iter(pieces))
+    assert other.vocabulary == encoding.vocabulary
+
+
+@pytest.mark.parametrize("kind", TEXT_ENCODINGS)
+@pytest.mark.parametrize("options", [{"min_count": 0}, {"max_size": 0}, {"max_size": -1}])
+def test_limits_that_leave_no_vocabulary_are_refused(kind, options):
+    with pytest.raises(UserError, match=f"encoding.{next(iter(options))}"):
+        kind(**options)
+
+
+def test_characters_counts_more_than_one_batch(monkeypatch):
+    monkeypatch.setattr("components.encodings.characters.BATCH", 4)
+    encoding = Characters()
+    encoding.fit(["abcabc", "c", "cc", "d" * 9])
+    assert encoding.vocabulary.tokens[4:] == ("d", "c", "a", "b")
+
+
+def test_counting_words_forgets_the_rarest_before_the_memory_is_full(monkeypatch):
+    monkeypatch.setattr(words, "MOST_COUNTED", 10)
+    encoding = Words()
+    encoding.fit(["often often often", *(f"word{index}" for index in range(50))])
+    assert " often" in encoding.vocabulary
+    assert len(encoding.vocabulary) <= 4 + 10
+
+
+@pytest.mark.parametrize("kind", TEXT_ENCODINGS)
+@given(text=texts)
+def test_a_rebuilt_encoding_encodes_alike(kind, text):
+    encoding = kind(lowercase=True)
+    encoding.fit(["some training text. ü字"])
+    again = encoding_from_state(json.loads(json.dumps(encoding.state())))
+    assert type(again) is kind
+    assert again.options() == encoding.options()
+    assert again.encode(text).tolist() == encoding.encode(text).tolist()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        {"kind": "morse", "options": {}, "vocabulary": []},
+        {"kind": "words", "options": {"min_cuont": 1}, "vocabulary": []},
+        {"kind": "words", "options": [], "vocabulary": []},
+        {"kind": "characters", "options": {}, "vocabulary": ["<PAD>", "<UNK>", "<BOS>", "<EOS>", "two letters"]},
+        {"kind": "chorale", "options": {}, "vocabulary": ["<PAD>", "<UNK>", "<BOS>", "<EOS>", "a"]},
+    ],
+)
+def test_a_damaged_stored_encoding_is_refused(state):
+    with pytest.raises(UserError, match="encoding"):
+        encoding_from_state(state)
+
+
+def test_the_mask_keeps_a_text_from_the_specials_but_for_the_end():
+    encoding = Characters()
+    encoding.fit(["ab"])
+    assert encoding.allowed(np.array([BOS])).tolist() == [False, False, False, True, True, True]

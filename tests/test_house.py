@@ -1,0 +1,175 @@
+"""The rules of the house: directions, doors, sizes. Each rule is shown to bite."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from components.registry import TABLE, names, resolve
+
+ROOT = Path(__file__).resolve().parents[1]
+CEILING = 400
+
+# A module may import from its own rank's name and from lower ranks; nothing looks up.
+RANKS = {
+    "errors": 0, "score": 0, "registry": 0, "provenance": 0, "recipe": 0, "schema": 0,
+    "encodings": 1, "kernels": 1, "render": 1,
+    "datasets": 2, "layers": 2,
+    "models": 3,
+    "generation": 4,
+    "tasks": 5,
+    "bundle": 6,
+    "evaluation": 7, "tracking": 7,
+    "training": 8,
+}  # fmt: skip
+# The tables of contents name what they list and import it only when asked.
+TABLES = {"registry", "schema"}
+
+DOORS = {
+    "prefect": ["flows/"],
+    "mlflow": ["components/tracking/"],
+    "music21": ["components/datasets/scores.py", "components/render/score.py"],
+    "pandas": ["components/datasets/", "components/evaluation/", "components/tracking/pyfunc.py"],
+    "torch": [
+        "components/kernels/", "components/layers/", "components/models/", "components/tasks/", "components/training/",
+        "components/generation/", "components/evaluation/", "components/bundle.py", "flows/doctor.py",
+    ],
+    "cyclopts": ["flows/cli.py"],
+    "matplotlib": ["components/render/", "components/evaluation/"],
+}  # fmt: skip
+# On the way to `--help` nothing heavy may be imported at a module's top.
+LIGHT = ["flows/cli.py", "flows/places.py", "components/errors.py", "components/registry.py", "components/recipe.py"]
+HEAVY = {"torch", "prefect", "mlflow", "music21", "pandas", "matplotlib", "numpy"}
+
+
+def sources() -> list[Path]:
+    files = sorted([*ROOT.glob("components/**/*.py"), *ROOT.glob("flows/**/*.py")])
+    assert len(files) >= 50, "the guard must see the house"
+    return files
+
+
+def imports(text: str, *, top_only: bool = False) -> Iterator[str]:
+    """Full names of the modules that a source imports."""
+    tree = ast.parse(text)
+    nodes = tree.body if top_only else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def looks_up(path: str, text: str) -> list[str]:
+    """Imports against the direction."""
+    parts = path.removesuffix(".py").split("/")
+    if parts[0] != "components" or parts[1] in TABLES or parts[1] == "__init__":
+        return []
+    own, found = parts[1], []
+    for name in imports(text):
+        other = name.split(".")
+        if other[0] == "flows":
+            found.append(f"{path} imports {name}: components know no flows")
+        elif other[0] == "components" and len(other) > 1 and other[1] != own:
+            if other[1] in TABLES:
+                continue
+            if RANKS[other[1]] >= RANKS[own] and (RANKS[own] > 0 or RANKS[other[1]] > 0):
+                found.append(f"{path} imports {name}: {own} must not know {other[1]}")
+    return found
+
+
+def wrong_door(path: str, text: str) -> list[str]:
+    """Outside libraries imported where they aren't at home."""
+    found = []
+    for name in imports(text):
+        library = name.split(".")[0]
+        if library in DOORS and not any(path.startswith(door) for door in DOORS[library]):
+            found.append(f"{path} imports {library}")
+    return found
+
+
+def too_heavy(path: str, text: str) -> list[str]:
+    if path not in LIGHT:
+        return []
+    return [f"{path} imports {n} at its top" for n in imports(text, top_only=True) if n.split(".")[0] in HEAVY]
+
+
+def too_long(path: str, text: str) -> list[str]:
+    lines = text.count("\n")
+    return [f"{path} has {lines} lines"] if lines > CEILING else []
+
+
+RULES = [looks_up, wrong_door, too_heavy, too_long]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_house_keeps_its_rules(rule) -> None:
+    found = [f for path in sources() for f in rule(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8"))]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "text"),
+    [
+        (looks_up, "components/kernels/rnn.py", "from components.layers.base import State"),
+        (looks_up, "components/tasks/base.py", "def f():\n    from components.training.trainer import Trainer"),
+        (looks_up, "components/errors.py", "import flows.cli"),
+        (looks_up, "components/errors.py", "from components.bundle import load_bundle"),
+        (wrong_door, "components/models/graph.py", "import mlflow"),
+        (wrong_door, "components/bundle.py", "def f():\n    from music21 import stream"),
+        (wrong_door, "components/encodings/words.py", "import torch.nn"),
+        (too_heavy, "flows/cli.py", "import torch"),
+        (too_long, "components/layers/base.py", "x = 1\n" * (CEILING + 1)),
+    ],
+)
+def test_each_rule_bites(rule, path: str, text: str) -> None:
+    assert rule(path, text)
+
+
+def test_every_package_has_its_rank() -> None:
+    found = {p.name for p in (ROOT / "components").iterdir() if p.is_dir() and not p.name.startswith("__")}
+    found |= {p.stem for p in (ROOT / "components").glob("*.py")} - {"__init__"}
+    assert found == set(RANKS)
+
+
+def test_nothing_is_called_utils() -> None:
+    assert not [p for p in sources() if p.stem in ("utils", "util", "common", "helpers", "misc")]
+
+
+def test_everything_in_the_registry_is_there() -> None:
+    seen = 0
+    for kind in TABLE:
+        for name in names(kind):
+            assert resolve(kind, name) is not None
+            seen += 1
+    assert seen >= 10
+
+
+def test_the_lock_is_exact_and_names_no_address() -> None:
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert len(pins) >= 80
+    assert not [line for line in pins if not re.fullmatch(r"[A-Za-z0-9_.-]+==[A-Za-z0-9_.!-]+( ; .+)?", line)]
+
+
+def test_the_pins_that_prefect_needs_hold() -> None:
+    # facts of November 2026: fastapi 0.151 breaks the first flow, sqlalchemy 2.1 silences schedules
+    from importlib.metadata import version
+
+    from packaging.version import Version
+
+    assert Version("0.139") <= Version(version("fastapi")) < Version("0.151")
+    assert Version("2") <= Version(version("sqlalchemy")) < Version("2.1")
+
+
+def test_no_tracked_text_names_a_private_path_or_an_index() -> None:
+    leak = re.compile(r"--(extra-)?index-url|/simple/?[\"' ]|/tmp/bash|/root/|/home/[a-z]+/")
+    found = []
+    files = [*sources(), *ROOT.glob("*.*"), *ROOT.glob("docs/*.md"), *ROOT.glob("data/**/*.yaml"), ROOT / "Makefile"]
+    for path in files:
+        if path.is_file() and leak.search(path.read_text(encoding="utf-8", errors="replace")):
+            found.append(path.name)
+    assert not found

@@ -1,0 +1,304 @@
+"""The C++ kernels against the kernels by hand in float64: values and every gradient; determinism; hostile inputs."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from components.errors import UserError
+from components.kernels import backends
+from components.kernels.function import recurrent
+from components.kernels.native import build, kernels, products
+
+pytestmark = pytest.mark.skipif(
+    not any(shutil.which(name) for name in ("c++", "g++", "clang++")), reason="no C++ compiler on this machine"
+)
+
+CASES = {
+    "rnn-tanh": ("rnn", {"nonlinearity": "tanh"}),
+    "rnn-relu": ("rnn", {"nonlinearity": "relu"}),
+    "gru": ("gru", {}),
+    "lstm": ("lstm", {}),
+}
+# (B, T, I, H): register-sized and odd, one unit, more rows than a tile, units beyond one panel
+SHAPES = [(1, 5, 3, 1), (5, 7, 9, 13), (7, 4, 6, 16), (13, 9, 33, 70), (3, 300, 4, 20)]
+every_case = pytest.mark.parametrize("case", CASES)
+
+
+@pytest.fixture(params=["avx512", "avx2", "baseline"])
+def instruction_set(request):
+    """Each version of the kernels that this processor can run, in turn."""
+    lib = build.library()
+    chosen = lib.reprise_choose(request.param.encode()).decode()
+    if chosen != request.param:
+        lib.reprise_choose(None)
+        pytest.skip(f"this processor has no {request.param}")
+    yield chosen
+    lib.reprise_choose(None)
+
+
+@pytest.fixture
+def set_threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def make(case: str, shape: tuple[int, int, int, int], *, seed: int = 0) -> dict[str, Tensor]:
+    """Every input of a layer in float32, with gradients on, by name."""
+    kind, (B, T, I, H) = CASES[case][0], shape
+    G = backends.KERNELS[kind].GATES * H
+    generator = torch.Generator().manual_seed(seed)
+    scales = {"x": (B, T, I), "weight_ih": (G, I), "weight_hh": (G, H), "bias_ih": (G,), "bias_hh": (G,)}
+    scales |= dict.fromkeys(backends.KERNELS[kind].STATE, (B, H))
+    return {
+        name: (torch.randn(size, generator=generator) / (H**0.5 if name.startswith("weight") else 1)).requires_grad_()
+        for name, size in scales.items()
+    }
+
+
+def run(
+    case: str, inputs: dict[str, Tensor], lengths: Tensor | None, backend: str, record: Tensor | None = None
+) -> dict:
+    """Outputs, final state and every gradient, by name."""
+    kind, options = CASES[case]
+    y, final = recurrent(kind, inputs["x"], inputs, inputs, lengths, backend=backend, record=record, **options)
+    results = {"y": y} | {f"final {name}": value for name, value in final.items()}
+    weights = [
+        torch.cos(n + torch.arange(value.numel(), dtype=torch.float64)).view(value.shape).to(value.dtype)
+        for n, value in enumerate(results.values())
+    ]
+    loss = sum((value * weight).sum() for value, weight in zip(results.values(), weights, strict=True))
+    named = {name: value for name, value in inputs.items() if value.requires_grad}
+    grads = torch.autograd.grad(loss, list(named.values()))
+    return results | {f"grad {name}": grad for name, grad in zip(named, grads, strict=True)}
+
+
+def to_double(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name: value.detach().double().requires_grad_() if value.is_floating_point() else value
+        for name, value in inputs.items()
+    }
+
+
+def assert_close(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    """Within 1e-5 of the exact values, gradients relative to the largest of their name; none is all zeros."""
+    assert got.keys() == wanted.keys()
+    for name, exact in wanted.items():
+        scale = exact.abs().max().item()
+        assert scale > 0, f"{name} is all zeros: nothing was compared"
+        error = (got[name].double() - exact).abs().max().item() / max(scale, 1e-3)
+        assert error < 1e-5, f"{name}: {error:.1e}"
+
+
+def assert_same_bits(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    for name, value in wanted.items():
+        assert torch.equal(got[name], value), name
+
+
+@every_case
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_values_and_every_gradient_are_those_of_the_kernels_by_hand(case, shape, instruction_set):
+    inputs = make(case, shape)
+    B, T, I, _ = shape
+    generator = torch.Generator().manual_seed(1)
+    ragged = torch.randint(0, T + 1, (B,), generator=generator)
+    ragged[0] = T
+    ids = {
+        "float": inputs["x"],
+        "ids": torch.randint(0, I, (B, T), generator=generator),
+        "two streams": torch.randint(0, I, (B, T, 2), generator=generator),
+    }
+    for x in ids.values():
+        for lengths in (None, ragged):
+            given = inputs | {"x": x}
+            assert_close(run(case, given, lengths, "native"), run(case, to_double(given), lengths, "by-hand"))
+
+
+@every_case
+def test_every_run_gives_the_same_bits_whatever_the_number_of_threads(case, set_threads):
+    for streams in (0, 1):
+        inputs = make(case, (11, 40, 50, 70))
+        if streams:
+            inputs["x"] = torch.randint(0, 50, (11, 40))
+        set_threads(1)
+        wanted = run(case, inputs, None, "native")
+        for threads in (1, 2, 2, 2, 3, 7):
+            set_threads(threads)
+            moved = torch.empty(threads * 1000 + 1)  # what the allocator hands out next lies elsewhere
+            assert_same_bits(run(case, inputs, None, "native"), wanted)
+            del moved
+
+
+@every_case
+def test_a_rows_result_does_not_depend_on_its_neighbours(case):
+    inputs = make(case, (9, 6, 5, 33))
+    whole = run(case, inputs, None, "native")["y"]
+    for b in (0, 4, 8):
+        alone = {name: value[b : b + 1] if name in ("x", "h", "c") else value for name, value in inputs.items()}
+        kind, options = CASES[case]
+        y, _ = recurrent(kind, alone["x"], alone, alone, None, backend="native", **options)
+        assert torch.equal(y[0], whole[b])
+
+
+@every_case
+def test_what_lies_after_a_rows_end_never_leaks_not_even_nan(case):
+    clean = make(case, (3, 7, 4, 21))
+    lengths = torch.tensor([3, 0, 7])
+    after_end = torch.arange(7)[None, :] >= lengths[:, None]
+    poisoned = clean | {"x": clean["x"].detach().masked_fill(after_end[:, :, None], torch.nan).requires_grad_()}
+    assert_same_bits(run(case, poisoned, lengths, "native"), run(case, clean, lengths, "native"))
+    y, _ = recurrent(CASES[case][0], clean["x"], clean, clean, lengths, backend="native", **CASES[case][1])
+    grad_y = torch.ones_like(y).masked_fill(after_end[:, :, None], torch.nan)
+    for grad in torch.autograd.grad(y, list(clean.values()), grad_y):
+        assert grad.isfinite().all()
+
+
+@every_case
+def test_nan_inside_a_row_is_not_hidden_and_stays_in_its_row(case):
+    inputs = make(case, (3, 7, 4, 21))
+    x = inputs["x"].detach().clone()
+    x[1, 2, 0] = torch.nan
+    y, _ = recurrent(CASES[case][0], x, inputs, inputs, None, backend="native", **CASES[case][1])
+    if case != "rnn-relu":  # torch.relu(NaN) is NaN and so is ours; where it lands depends on the sign of the others
+        assert y[1, 2:].isnan().all()
+    assert y[1, 2:].isnan().any()
+    assert y[1, :2].isfinite().all()
+    assert y[[0, 2]].isfinite().all()
+
+
+@every_case
+@pytest.mark.parametrize("lengths", [None, [3, 0, 7]], ids=["whole", "ragged"])
+def test_recorded_norms_are_those_of_the_kernels_by_hand(case, lengths):
+    inputs = make(case, (3, 7, 4, 21))
+    lengths = None if lengths is None else torch.tensor(lengths)
+    got, wanted = torch.full((7, 3), torch.nan), torch.full((7, 3), torch.nan, dtype=torch.float64)
+    run(case, inputs, lengths, "native", record=got)
+    run(case, to_double(inputs), lengths, "by-hand", record=wanted)
+    torch.testing.assert_close(got.double(), wanted, rtol=1e-5, atol=1e-6)
+
+
+@every_case
+def test_a_cut_with_the_state_carried_changes_no_bit(case):
+    inputs = make(case, (3, 9, 4, 21))
+    kind, options = CASES[case]
+    whole, final_whole = recurrent(kind, inputs["x"], inputs, inputs, None, backend="native", **options)
+    for cut in (0, 1, 5, 9):
+        first, state = recurrent(kind, inputs["x"][:, :cut], inputs, inputs, None, backend="native", **options)
+        second, final = recurrent(kind, inputs["x"][:, cut:], state, inputs, None, backend="native", **options)
+        assert torch.equal(torch.cat([first, second], dim=1), whole)
+        assert_same_bits(final, final_whole)
+
+
+def test_tanh_and_sigmoid_are_within_a_millionth_everywhere(instruction_set):
+    """Through cells whose weights are 0: an RNN of one step is tanh, an LSTM's new cell f ⊙ 1 + σ(0) · tanh(0) is σ."""
+    points = torch.cat([torch.linspace(-30, 30, 20001), torch.tensor([0.0, 1e-8, -1e-8, 1e30, -1e30, torch.inf])])
+    n = len(points)
+    y, _, _ = kernels.forward(("rnn", "tanh"), points.view(1, 1, n), {"h": torch.zeros(1, n)}, torch.zeros(n, n), None)
+    assert (y.flatten().double() - torch.tanh(points.double())).abs().max() < 1e-6
+    few = points[::97]
+    n = len(few)
+    gates = torch.zeros(1, 1, 4 * n)
+    gates[0, 0, n : 2 * n] = few
+    state = {"h": torch.zeros(1, n), "c": torch.ones(1, n)}
+    _, final, _ = kernels.forward(("lstm", "tanh"), gates, state, torch.zeros(4 * n, n), None)
+    assert (final["c"].flatten().double() - torch.sigmoid(few.double())).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("size", [(1, 1, 1), (7, 5, 3), (70, 300, 65), (64, 257, 128), (200, 3, 17)], ids=str)
+def test_products_are_those_of_torch_for_every_layout(size, instruction_set):
+    R, K, C = size
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(R, K, generator=generator), torch.randn(K, C, generator=generator)
+    wanted = a.double() @ b.double()
+    every_second = torch.randn(R, 2 * K, generator=generator)[:, ::2].copy_(a)
+    for left in (a, a.t().contiguous().t(), every_second):
+        for right in (b, b.t().contiguous().t()):
+            torch.testing.assert_close(products.multiply(left, right).double(), wanted, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("bad", [-1, 9, 2**40])
+def test_an_id_outside_the_table_is_an_error_not_a_read_of_foreign_memory(bad):
+    inputs = make("lstm", (2, 4, 9, 8))
+    ids = torch.zeros(2, 4, dtype=torch.int64)
+    ids[1, 2] = bad
+    with pytest.raises(IndexError, match=r"outside \[0, 9\)"):
+        recurrent("lstm", ids, inputs, inputs, backend="native")
+
+
+def test_shapes_that_do_not_fit_are_errors_not_reads_of_foreign_memory():
+    inputs = make("gru", (2, 5, 4, 8))
+    x = inputs["x"].detach()
+    for name, wrong in {
+        "weight_ih": torch.zeros(24, 5),
+        "weight_hh": torch.zeros(23, 8),
+        "bias_hh": torch.zeros(8),
+        "h": torch.zeros(3, 8),
+    }.items():
+        with pytest.raises((ValueError, RuntimeError)):
+            recurrent("gru", x, inputs | {name: wrong}, inputs | {name: wrong}, backend="native")
+    with pytest.raises((ValueError, RuntimeError)):
+        recurrent("gru", x, inputs, inputs, torch.tensor([1, 2, 3]), backend="native")
+    with pytest.raises(ValueError, match="can't multiply"):
+        recurrent("gru", x.double(), inputs, inputs, backend="native")
+    with pytest.raises(ValueError, match="bias"):
+        kernels.project(x, torch.zeros(24, 4), torch.zeros(23))
+
+
+def test_native_where_it_does_not_apply_says_why():
+    inputs = make("gru", (2, 5, 4, 8))
+    with pytest.raises(UserError, match="resets after"):
+        recurrent("gru", inputs["x"], inputs, inputs, backend="native", reset_after=False)
+    double = to_double(inputs)
+    with pytest.raises(UserError, match="float64"):
+        recurrent("gru", double["x"], double, double, backend="native")
+    lstm = make("lstm", (2, 5, 4, 8))
+    with pytest.raises(UserError, match="peepholes"):
+        recurrent("lstm", lstm["x"], lstm, lstm | {"peepholes": torch.zeros(3, 8)}, backend="native")
+
+
+def test_auto_is_native_where_it_applies_and_by_hand_elsewhere():
+    inputs = make("gru", (2, 5, 4, 8))
+    choices = {
+        "native": (inputs["x"], inputs, {}),
+        "by-hand": (inputs["x"][:, :1], inputs, {}),
+    }
+    for name, (x, parameters, options) in choices.items():
+        assert backends.choose("auto", "gru", x, parameters, options).name == name
+    assert backends.choose("auto", "gru", inputs["x"], inputs, {"reset_after": False}).name == "by-hand"
+    assert backends.choose("auto", "gru", inputs["x"], to_double(inputs), {}).name == "by-hand"
+
+
+def test_without_a_compiler_the_kernels_by_hand_run_after_one_warning(tmp_path):
+    script = f"""
+import logging, sys, torch
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from components.kernels.function import recurrent
+logging.basicConfig(format="%(levelname)s %(message)s")
+parameters = {{"weight_ih": torch.ones(2, 3), "weight_hh": torch.ones(2, 2)}}
+for _ in range(2):
+    y, _ = recurrent("rnn", torch.ones(1, 5, 3), {{"h": torch.zeros(1, 2)}}, parameters)
+print(tuple(y.shape))
+"""
+    environment = {"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "(1, 5, 2)", done.stderr
+    assert done.stderr.count("WARNING the kernels by hand are used") == 1
+    assert "no C++ compiler found" in done.stderr
+
+
+def test_a_compiler_that_fails_is_reported_with_its_words(tmp_path, monkeypatch):
+    broken = tmp_path / "broken-c++"
+    broken.write_text('#!/bin/sh\ncase "$1" in --version) echo 1.0;; *) echo "fatal: no luck" >&2; exit 1;; esac\n')
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(UserError, match="fatal: no luck"):
+        build.library.__wrapped__()
+    assert not list(tmp_path.rglob("*.so"))

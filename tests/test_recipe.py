@@ -1,0 +1,180 @@
+"""Recipes: what is read, what is refused, and how it is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.errors import UserError
+from components.recipe import Recipe, apply_override, load_yaml, parse_yaml, read_recipe
+from flows.places import RECIPES, recipe_names, recipe_path
+
+GOOD = """
+seed: 3
+data: {dataset: names}
+encoding: {kind: characters}
+task: {kind: language_model}
+model: {kind: gru, hidden_size: 16}
+training: {learning_rate: 2e-3, steps: 10}
+"""
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path):
+    def write(text: str, name: str = "mine") -> Path:
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def refused(path: Path, *overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        read_recipe(path, overrides)
+    return str(caught.value)
+
+
+def test_every_recipe_of_ours_is_valid_and_says_what_to_expect() -> None:
+    names = recipe_names()
+    assert len(names) >= 3
+    for name in names:
+        recipe = read_recipe(RECIPES / f"{name}.yaml")
+        assert recipe.name == name
+        first = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
+        assert first.startswith(f"# {name}: "), first
+
+
+def test_defaults_are_filled_in_and_part_of_the_digest(recipe_file) -> None:
+    recipe = read_recipe(recipe_file(GOOD))
+    assert recipe.model == {
+        **recipe.model, "kind": "gru", "hidden_size": 16, "num_layers": 1, "input": "embedding", "backend": "auto"
+    }  # fmt: skip
+    assert recipe.training["learning_rate"] == 0.002
+    assert recipe.data["split"] == (0.8, 0.1, 0.1) or len(recipe.data["split"]) == 3
+    spelled_out = read_recipe(recipe_file(GOOD), ["model.num_layers=1"])
+    assert spelled_out.digest == recipe.digest
+    assert read_recipe(recipe_file(GOOD), ["model.num_layers=2"]).digest != recipe.digest
+    assert read_recipe(recipe_file(GOOD, "other")).digest == recipe.digest
+
+
+def test_a_recipe_survives_being_written_down(recipe_file) -> None:
+    import json
+
+    recipe = read_recipe(recipe_file(GOOD))
+    assert Recipe.from_dict("mine", json.loads(json.dumps(recipe.as_dict()))) == recipe
+
+
+def test_all_problems_come_in_one_message_with_the_nearest_names(recipe_file) -> None:
+    message = refused(
+        recipe_file("""
+seed: -1
+data: {dataset: nmaes}
+encoding: {kind: charcters}
+task: {kind: language_model}
+model: {kind: lstm, hiden_size: 256, num_layers: 0, dropout: much}
+training: {optimizer: adamm, steps: 10.5}
+modle: {}
+accept: {val/nats_per_char: "less"}
+""")
+    )
+    for part in (
+        "seed: must be a whole number",
+        "names",
+        "encoding.kind: unknown encoding 'charcters'; did you mean 'characters'?",
+        "model.hiden_size: unknown setting; did you mean 'hidden_size'?",
+        "model.num_layers: input should be greater than 0, not 0",
+        "model.dropout: input should be a valid number, not 'much'",
+        "training.optimizer: input should be 'adamw', 'adam' or 'sgd', not 'adamm'; did you mean 'adam'?",
+        "training.steps: input should be a valid integer",
+        "modle: unknown section; did you mean 'model'?",
+        "accept.val/nats_per_char",
+        "mine.yaml",
+        "10 problems",
+    ):
+        assert part in message, f"{part!r} isn't in:\n{message}"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("- a\n- b", "a mapping of sections"),
+        ("seed: 1\nseed: 2", "'seed' stands twice"),
+        ("a: &x [1]\nb: *x", "aliases"),
+        ("a: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
+        ("a: [1", "line 1, column 6"),
+        ("1: 2", "isn't text"),
+        ("model: 3\n" + GOOD.replace("model:", "training_:"), "model: must be a mapping"),
+    ],
+)
+def test_bad_yaml_is_refused_with_its_place(recipe_file, text, said) -> None:
+    assert said in refused(recipe_file(text))
+
+
+def test_files_that_cannot_be_recipes(tmp_path: Path, recipe_file) -> None:
+    assert "No such file" in refused(tmp_path / "none.yaml")
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    assert "not UTF-8" in refused(binary)
+    assert "larger than" in refused(recipe_file("a: " + "x" * (1 << 20)))
+    assert "may hold only" in refused(recipe_file(GOOD, "no spaces please"))
+
+
+def test_overrides(recipe_file) -> None:
+    path = recipe_file(GOOD)
+    recipe = read_recipe(path, ["training.learning_rate=1e-4", "model.kind=lstm", "model.forget_bias=0.5"])
+    assert recipe.training["learning_rate"] == 1e-4
+    assert recipe.model["forget_bias"] == 0.5
+    assert "isn't KEY=VALUE" in refused(path, "training.steps")
+    assert "training.setps: unknown setting; did you mean 'steps'?" in refused(path, "training.setps=5")
+    assert "a value, not a section" in refused(path, "seed.x=5")
+    # an option of the LSTM is none of the GRU's
+    assert "model.forget_bias: unknown setting" in refused(path, "model.forget_bias=0.5")
+
+
+@pytest.mark.parametrize("split", ["[0.5, 0.5, 0.5]", "[1.0, 0.5, -0.5]", "[0.9, 0.1]", "0.9"])
+def test_a_split_must_add_up(recipe_file, split) -> None:
+    assert "data.split" in refused(recipe_file(GOOD), f"data.split={split}")
+
+
+def test_an_unknown_recipe_name_gives_the_nearest() -> None:
+    with pytest.raises(UserError, match="Did you mean 'chorales'"):
+        recipe_path("choral")
+    for name in ("../../etc/passwd", "", "a/b"):
+        with pytest.raises(UserError):
+            recipe_path(name)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)))  # fmt: skip
+def test_any_value_anywhere_is_a_message_not_a_crash(value) -> None:
+    base = {"data": {"dataset": "names"}, "encoding": {"kind": "characters"}, "task": {"kind": "language_model"},
+            "model": {"kind": "gru"}}  # fmt: skip
+    for key in ("seed", "data", "model", "training", "accept", "encoding"):
+        try:
+            Recipe.from_dict("mine", {**base, key: value})
+        except UserError as error:
+            assert "problem" in str(error)  # noqa: PT017 - a valid value is fine too
+    for key, name in (("model", "hidden_size"), ("data", "split"), ("training", "steps"), ("generation", "prompt")):
+        try:
+            Recipe.from_dict("mine", {**base, key: {**base.get(key, {}), name: value}})
+        except UserError as error:
+            assert name in str(error)  # noqa: PT017
+
+
+@given(st.text(max_size=60))
+def test_any_text_as_yaml_or_override_is_a_message_not_a_crash(text) -> None:
+    for attempt in (lambda: parse_yaml(text, where="here"), lambda: apply_override({}, text)):
+        try:
+            attempt()
+        except UserError as error:
+            assert str(error)  # noqa: PT017
+
+
+def test_scientific_notation_without_a_point_is_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("a: 2e-3\nb: 1E5\nc: '2e-3'\nd: 12\ne: 0.5\nf: e5\n")
+    assert load_yaml(path) == {"a": 0.002, "b": 1e5, "c": "2e-3", "d": 12, "e": 0.5, "f": "e5"}

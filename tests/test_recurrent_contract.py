@@ -1,0 +1,159 @@
+"""What must hold of every recurrent layer: the registry supplies the cells, this file the properties."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from components.layers.base import Recurrent, State
+from components.layers.stack import Stack
+from components.registry import names, resolve
+
+I, H, B, T = 5, 6, 4, 7
+
+
+def _members() -> dict[str, object]:
+    members = {}
+    for kind in names("cell"):
+        for backend in ("torch", "by_hand"):
+            members[f"{kind}-{backend}"] = lambda kind=kind, backend=backend: resolve("cell", kind)(
+                I, hidden_size=H, backend=backend
+            )
+        members[f"{kind}-deep"] = lambda kind=kind: Stack.of(
+            lambda size, kind=kind: resolve("cell", kind)(size, hidden_size=H), I, 3
+        )
+    members["rnn-relu"] = lambda: resolve("cell", "rnn")(I, hidden_size=H, nonlinearity="relu")
+    assert len(members) >= 10
+    return members
+
+
+MEMBERS = _members()
+
+
+@pytest.fixture(params=MEMBERS, ids=str)
+def layer(request) -> Recurrent:
+    torch.manual_seed(3)
+    return MEMBERS[request.param]().double().eval()
+
+
+@pytest.fixture
+def x() -> torch.Tensor:
+    torch.manual_seed(4)
+    return torch.randn(B, T, I, dtype=torch.float64)
+
+
+def random_state(layer: Recurrent, batch: int = B) -> State:
+    return {name: torch.rand_like(value) - 0.5 for name, value in layer.initial_state(batch).items()}
+
+
+def same(a, b, tolerance: float = 1e-12) -> None:
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for name in a:
+            same(a[name], b[name], tolerance)
+    else:
+        torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
+
+
+def test_a_whole_sequence_is_its_steps(layer, x) -> None:
+    state = random_state(layer)
+    whole, last = layer(x, state)
+    outputs = []
+    for t in range(T):
+        y, state = layer.step(x[:, t], state)
+        outputs.append(y)
+    same(whole, torch.stack(outputs, dim=1))
+    same(last, state)
+
+
+@pytest.mark.parametrize("cut", [1, 3, T - 1])
+def test_a_cut_with_the_state_carried_changes_nothing(layer, x, cut) -> None:
+    whole, last = layer(x)
+    first, state = layer(x[:, :cut])
+    second, after = layer(x[:, cut:], state)
+    same(whole, torch.cat([first, second], dim=1))
+    same(last, after)
+
+
+def test_a_given_state_is_used_and_none_is_the_initial_one(layer, x) -> None:
+    same(layer(x)[0], layer(x, layer.initial_state(B))[0])
+    assert (layer(x)[0] - layer(x, random_state(layer))[0]).abs().max() > 1e-3
+
+
+def test_padding_changes_nothing_not_even_the_final_state(layer, x) -> None:
+    lengths = torch.tensor([T, 0, 3, 1])
+    state = random_state(layer)
+    poisoned = x.clone()
+    for row, length in enumerate(lengths):
+        poisoned[row, length:] = 1e6
+    y, after = layer(poisoned, state, lengths)
+    for row, length in enumerate(lengths.tolist()):
+        alone = {name: value[row : row + 1] for name, value in state.items()}
+        if length:
+            expected, alone = layer(x[row : row + 1, :length], alone)
+            same(y[row : row + 1, :length], expected)
+        assert (y[row, length:] == 0).all()
+        same({name: value[row : row + 1] for name, value in after.items()}, alone)
+
+
+def test_the_past_ignores_the_future(layer, x) -> None:
+    other = x.clone()
+    other[:, 4:] = torch.randn_like(other[:, 4:])
+    same(layer(x)[0][:, :4], layer(other)[0][:, :4])
+
+
+def test_rows_are_independent(layer, x) -> None:
+    order = torch.tensor([2, 0, 3, 1])
+    same(layer(x)[0][order], layer(x[order])[0])
+
+
+def test_every_parameter_gets_a_gradient(layer, x) -> None:
+    layer(x, random_state(layer))[0].pow(2).sum().backward()
+    for name, parameter in layer.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_gradients_are_finite_differences(layer, x) -> None:
+    names_ = [name for name, _ in layer.named_parameters()]
+    state = random_state(layer)
+
+    def run(x, *values):
+        cells = dict(zip(state, values[: len(state)], strict=True))
+        weights = dict(zip(names_, values[len(state) :], strict=True))
+        y, after = torch.func.functional_call(layer, weights, (x[:, :3], cells))
+        return (y, *after.values())
+
+    inputs = [x[:2], *(value[:2] for value in state.values()), *(p.detach() for p in layer.parameters())]
+    inputs = [value.clone().requires_grad_() for value in inputs]
+    assert torch.autograd.gradcheck(run, inputs, eps=1e-6, atol=1e-6)
+
+
+def test_a_one_hot_product_is_a_row_look_up(layer) -> None:
+    ids = torch.randint(0, I, (B, T, 1))
+    one_hot = torch.nn.functional.one_hot(ids.squeeze(-1), I).double()
+    by_row, after = layer(ids)
+    by_product, expected = layer(one_hot)
+    same(by_row, by_product)
+    same(after, expected)
+    gradients = []
+    for y in (by_row, by_product):
+        layer.zero_grad()
+        y.pow(2).sum().backward()
+        gradients.append({name: parameter.grad.clone() for name, parameter in layer.named_parameters()})
+    same(*gradients)
+
+
+def test_weights_go_from_one_backend_to_another(x) -> None:
+    for kind in names("cell"):
+        layers = [resolve("cell", kind)(I, hidden_size=H, backend=backend).double() for backend in ("torch", "by_hand")]
+        layers[1].load_state_dict(layers[0].state_dict())
+        same(layers[0](x)[0], layers[1](x)[0])
+
+
+def test_weights_are_named_and_ordered_as_in_torch_nn(x) -> None:
+    for kind, reference in (("rnn", torch.nn.RNN), ("gru", torch.nn.GRU), ("lstm", torch.nn.LSTM)):
+        layer = resolve("cell", kind)(I, hidden_size=H).double()
+        theirs = reference(I, H, batch_first=True).double()
+        theirs.load_state_dict({f"{name}_l0": value for name, value in layer.state_dict().items()})
+        same(layer(x)[0], theirs(x)[0])

@@ -1,0 +1,255 @@
+"""The training loop: it learns, refuses what isn't finite, and resumes bit for bit."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from components.errors import UserError
+from components.models.weights import read_tensors, weights
+from components.registry import names
+from components.tasks.base import Tally
+from components.training.schedule import Schedule
+from components.training.session import Session
+from components.training.trainer import GIVE_UP_AFTER
+
+
+class Stop(Exception):
+    """An interruption at a chosen step."""
+
+
+def stopping_at(listener, step: int):
+    def progress(at: int, steps: int, values: dict[str, float]) -> None:
+        if at == step:
+            raise Stop
+
+    listener.progress = progress
+    return listener
+
+
+def trained(recipe, store, folder: Path, listener) -> dict[str, torch.Tensor]:
+    session = Session(recipe, store, "cpu", 1)
+    session.train(folder, listener)
+    tensors, _ = read_tensors(folder / "checkpoint.safetensors")
+    return tensors
+
+
+def assert_identical(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    different = [name for name in a if not torch.equal(a[name], b[name])]
+    assert not different
+
+
+@pytest.mark.parametrize("framing", ["sequences", "stream"])
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"model": {"kind": "lstm"}},
+        {"model": {"kind": "gru", "input": "one_hot"}, "training": {"schedule": "plateau", "plateau_patience": 1}},
+        {"model": {"kind": "rnn", "backend": "by_hand"}, "training": {"optimizer": "sgd", "momentum": 0.9}},
+    ],
+    ids=["lstm", "gru-one-hot-plateau", "rnn-by-hand-sgd"],
+)
+def test_resuming_is_bit_identical(small_recipe, small_store, tmp_path, silent, framing, sections) -> None:
+    sections = {**sections, "training": {"checkpoint_seconds": 0.0, **sections.get("training", {})}}
+    recipe = small_recipe(framing, **sections)
+    store = small_store(recipe)
+    whole = trained(recipe, store, tmp_path / "whole", silent)
+    for step in (1, 7, 8, 20):  # beside, before, at and after an evaluation
+        with pytest.raises(Stop):
+            trained(recipe, store, tmp_path / "parts", stopping_at(type(silent)(), step))
+    assert_identical(whole, trained(recipe, store, tmp_path / "parts", type(silent)()))
+    best = [read_tensors(tmp_path / part / "best.safetensors")[0] for part in ("whole", "parts")]
+    assert_identical(*best)
+
+
+CHILD = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from components.recipe import Recipe
+from components.datasets.store import Store
+from components.training.session import Session
+class Listener:
+    def metrics(self, values, step): pass
+    def evaluated(self, values, step, improved): pass
+    def progress(self, step, steps, values): print(step, flush=True)
+recipe = Recipe.from_dict("small", json.loads(Path(sys.argv[2]).read_text()))
+Session(recipe, Store.open(sys.argv[3]), "cpu", 1).train(Path(sys.argv[4]), Listener())
+print("done", flush=True)
+"""
+
+
+def test_killed_with_9_at_any_moment_and_resumed_gives_the_same_weights(small_recipe, small_store, tmp_path, silent) -> None:
+    recipe = small_recipe(training={"steps": 60, "checkpoint_seconds": 0.0})
+    store = small_store(recipe)
+    whole = trained(recipe, store, tmp_path / "whole", silent)
+    description = tmp_path / "recipe.json"
+    description.write_text(json.dumps(recipe.as_dict()))
+    root = Path(__file__).resolve().parents[1]
+    command = [sys.executable, "-c", CHILD, str(root), str(description), str(store.path), str(tmp_path / "parts")]
+    killed = 0
+    for kill_after in (1, 17, 40, None):  # lines of progress; a kill comes anywhere in the update after
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        for count, _ in enumerate(child.stdout, 1):
+            if count == kill_after:
+                time.sleep(0.002 * kill_after % 0.01)
+                child.send_signal(signal.SIGKILL)
+                break
+        child.stdout.close()
+        killed += child.wait() == -signal.SIGKILL
+    assert killed == 3
+    assert_identical(whole, read_tensors(tmp_path / "parts" / "checkpoint.safetensors")[0])
+    assert not list((tmp_path / "parts").glob("*.tmp"))
+
+
+@pytest.mark.parametrize("kind", names("cell"))
+@pytest.mark.parametrize("input", ["embedding", "one_hot"])
+def test_every_cell_learns_a_text_by_heart(small_recipe, small_store, tmp_path, silent, kind, input) -> None:
+    recipe = small_recipe(
+        "stream",
+        model={"kind": kind, "hidden_size": 32, "num_layers": 1, "dropout": 0.0, "input": input},
+        training={"steps": 150, "tbptt_length": 20, "learning_rate": 2e-2},
+        evaluation={"every": 150},
+    )
+    session = Session(recipe, small_store(recipe), "cpu", 1)
+    session.train(tmp_path / "run", silent)
+    assert session.evaluate("test")["nats_per_char"] < 0.25
+
+
+def test_an_update_that_is_not_finite_is_refused_and_training_goes_on(small_recipe, small_store, tmp_path, silent) -> None:
+    recipe = small_recipe()
+    session = Session(recipe, small_store(recipe), "cpu", 1)
+    real, calls = session.task.loss, []
+
+    def loss(model, batch, state):
+        tally, state = real(model, batch, state)
+        calls.append({name: value.clone() for name, value in weights(model).items()})
+        return (Tally(tally.total * math.nan, tally.count) if len(calls) == 3 else tally), state
+
+    session.task.loss = loss
+    progress = session.train(tmp_path / "run", silent)
+    assert progress.skipped == 1
+    assert all(torch.equal(calls[2][name], calls[3][name]) for name in calls[2]), "the bad update was taken"
+    assert any(not torch.equal(calls[3][name], calls[4][name]) for name in calls[3])
+    assert all(torch.isfinite(value).all() for value in weights(session.model).values())
+
+
+def test_a_loss_that_stays_nan_ends_with_a_message_and_the_last_good_state(small_recipe, small_store, tmp_path, silent) -> None:
+    recipe = small_recipe(training={"checkpoint_seconds": 0.0, "steps": 200})
+    session = Session(recipe, small_store(recipe), "cpu", 1)
+    real, calls = session.task.loss, []
+
+    def loss(model, batch, state):
+        calls.append(1)
+        tally, state = real(model, batch, state)
+        return (Tally(tally.total * math.inf, tally.count) if len(calls) > 10 else tally), state
+
+    session.task.loss = loss
+    with pytest.raises(UserError, match=f"not finite {GIVE_UP_AFTER} updates in a row.*last good state") as caught:
+        session.train(tmp_path / "run", silent)
+    assert "learning_rate" in caught.value.hint
+    tensors, _ = read_tensors(tmp_path / "run" / "checkpoint.safetensors")
+    assert all(torch.isfinite(value).all() for value in tensors.values() if value.is_floating_point())
+
+
+@pytest.mark.parametrize("options", [{"clip_norm": 0.01}, {"clip_norm": None, "clip_value": 1e-4}])
+def test_gradients_are_clipped(small_recipe, small_store, tmp_path, silent, options) -> None:
+    recipe = small_recipe(training={**options, "optimizer": "sgd", "learning_rate": 1.0, "steps": 3})
+    session = Session(recipe, small_store(recipe), "cpu", 1)
+    seen = []
+    original = torch.optim.SGD.step
+
+    def step(self, *args):
+        seen.append([p.grad.clone() for group in self.param_groups for p in group["params"]])
+        return original(self, *args)
+
+    torch.optim.SGD.step = step
+    try:
+        session.train(tmp_path / "run", silent)
+    finally:
+        torch.optim.SGD.step = original
+    for gradients in seen:
+        if options.get("clip_value"):
+            assert max(g.abs().max() for g in gradients) <= 1e-4
+        else:
+            assert torch.nn.utils.get_total_norm(gradients) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_training_stops_when_it_gets_no_better(small_recipe, small_store, tmp_path, silent) -> None:
+    recipe = small_recipe(training={"steps": 5000, "patience": 2, "learning_rate": 0.5}, evaluation={"every": 4})
+    session = Session(recipe, small_store(recipe), "cpu", 1)
+    progress = session.train(tmp_path / "run", silent)
+    assert progress.stopped == "no better for 2 evaluations"
+    assert progress.global_step < 5000
+    best = min(values["nats_per_char"] for _, values in silent.evaluations)
+    assert session.evaluate("val")["nats_per_char"] == pytest.approx(best, abs=1e-9), "the best weights are kept"
+
+
+def test_evaluation_is_every_token_once(small_recipe, small_store) -> None:
+    """Batched, windowed, padded, carried: the same as one sequence after the other."""
+    recipe = small_recipe(evaluation={"batch_size": 5, "window": 3})
+    store = small_store(recipe)
+    session = Session(recipe, store, "cpu", 1)
+    session.model.eval()
+    total = count = 0
+    for ids in store.split("train"):
+        ids = torch.tensor(ids.astype("int64"))
+        logits, _ = session.model(ids[None, :-1, None])
+        total += torch.nn.functional.cross_entropy(logits[0], ids[1:], reduction="sum").item()
+        count += len(ids) - 1
+    values = session.evaluate("train")
+    assert values["nats_per_char"] == pytest.approx(total / count, rel=1e-5)
+    assert values["bits_per_char"] == pytest.approx(total / count / math.log(2), rel=1e-5)
+    assert values["perplexity"] == pytest.approx(math.exp(total / count), rel=1e-5)
+
+
+def test_curves_are_told_once_however_often_training_is_cut_off(small_recipe, small_store, tmp_path, silent) -> None:
+    recipe = small_recipe(training={"steps": 60, "checkpoint_seconds": 1000.0}, evaluation={"every": 20})
+    store = small_store(recipe)
+    told = []
+    for step in (30, 45, None):
+        listener = type(silent)()
+        if step:
+            with pytest.raises(Stop):
+                trained(recipe, store, tmp_path / "run", stopping_at(listener, step))
+        else:
+            trained(recipe, store, tmp_path / "run", listener)
+        told += [(at, name) for values, at in listener.points for name in values]
+    assert len(told) == len(set(told))
+    assert {at for at, name in told if name == "train/loss"} == {25, 50}
+    assert {at for at, name in told if name == "val/nats_per_char"} == {20, 40, 60}
+
+
+def test_schedules() -> None:
+    cosine = Schedule(100, schedule="cosine", warmup_steps=10, final_factor=0.1)
+    assert [cosine.factor(s) for s in (0, 9, 10)] == [0.1, 1.0, 1.0]
+    assert cosine.factor(100) == pytest.approx(0.1)
+    assert all(cosine.factor(s) >= cosine.factor(s + 1) for s in range(10, 100))
+    plateau = Schedule(100, schedule="plateau", plateau_patience=2)
+    for improved in (True, False, False, True, False):
+        plateau.evaluated(improved)
+    assert plateau.factor(50) == 0.5
+    again = Schedule(100, schedule="plateau", plateau_patience=2)
+    again.load(plateau.state())
+    again.evaluated(False)
+    assert again.factor(50) == 0.25
+
+
+def test_a_damaged_checkpoint_is_a_message(small_recipe, small_store, tmp_path, silent) -> None:
+    recipe = small_recipe()
+    store = small_store(recipe)
+    trained(recipe, store, tmp_path / "run", silent)
+    path = tmp_path / "run" / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match="damaged"):
+        trained(recipe, store, tmp_path / "run", silent)
