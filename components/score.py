@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_NAMES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
+
+
+def pitch_name(pitch: int) -> str:
+    """C4 for 60."""
+    return f"{_NAMES[pitch % 12]}{pitch // 12 - 1}"
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Note:

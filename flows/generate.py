@@ -141,7 +141,7 @@ def described(item: Any) -> str:
     """An item in a line or a few: a text as it is, a score by its voices' notes."""
     if isinstance(item, str):
         return item
-    from components.render.layout import pitch_name
+    from components.score import pitch_name
 
     voices = (f"{part.name}: {' '.join(pitch_name(n.pitch) for n in part.notes[:24])}" for part in item.parts)
     return "\n".join([f"{item.metre[0]}/{item.metre[1]}, {item.length_steps / item.bar_steps:.1f} bars", *voices])

@@ -8,7 +8,7 @@ from prefect import task as prefect_task
 from components.datasets.ingest import ingest
 from components.datasets.store import DatasetRef, Store
 from components.recipe import Recipe, read_recipe
-from flows.console import say
+from flows.console import bar, say
 from flows.places import ROOT, places, recipe_path
 from flows.retry import worth_retrying
 
@@ -17,9 +17,16 @@ from flows.retry import worth_retrying
 def ingest_task(recipe: Recipe) -> DatasetRef:
     """The recipe's dataset. What was ingested from the same content by the same code is reused; the key is made
     from the content, so Prefect's own caching would only add a second, weaker one."""
-    ref = ingest(
-        recipe.data, recipe.encoding, root=ROOT, cache_dir=places().datasets, seed=recipe.seed, progress=None
-    )
+    # the split stays the same whatever the recipe's seed, so that models of several seeds meet the same test data
+    with bar("ingest", None, "") as advance:
+        ref = ingest(
+            recipe.data,
+            recipe.encoding,
+            root=ROOT,
+            cache_dir=places().datasets,
+            seed=0,
+            progress=lambda words: advance(0, words),
+        )
     manifest = Store.open(ref.path).manifest
     counts = manifest["counts"]
     unit = next(iter(counts["train"]["units"]), "token")

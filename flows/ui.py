@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from components.errors import UserError
-from components.tracking.mlflow_backend import ui_command
+from components.tracking.mlflow_client import ui_command
 from flows.console import say
 from flows.places import places
 from flows.server import Server

@@ -1,58 +1,82 @@
-"""Fixtures that several files share: an MLflow store of the test's own, and a run in it."""
+"""What every test shares: its own state folder, one CPU thread, no clock in the properties, a small dataset."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+# before anything imports torch, Prefect or MLflow
+os.environ["OMP_NUM_THREADS"] = "1"
+for _name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME", "REPRISE_HOME", "REPRISE_MIRROR"):
+    os.environ.pop(_name, None)
 
 import pytest
+from hypothesis import settings
 
-from components.tracking.settings import Settings, load_settings
+# these machines are shared: a deadline would measure the neighbours
+settings.register_profile("house", deadline=None, max_examples=50, derandomize=True)
+settings.load_profile("house")
 
-if TYPE_CHECKING:  # most test files need none of MLflow
-    from components.tracking.mlflow_backend import MlflowRun, MlflowTracker
-
-
-@pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("REPRISE_HOME", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(scope="session")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty store; making one takes seconds, copying it doesn't."""
-    from components.tracking.mlflow_client import open_client
-
-    root = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REPRISE_HOME", str(root))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        open_client(load_settings(root))
-    return root / "mlflow.db"
+NAMES = [f"{a}{b}{c}" for a in ("ma", "li", "jo", "an", "ka") for b in ("ri", "na", "el", "to") for c in ("a", "na", "s")]
+TEXT = "the cat sat on the mat; the dog sat on the log. " * 60
 
 
 @pytest.fixture
-def settings(tmp_path: Path, database: Path) -> Settings:
-    (tmp_path / "mlflow.yaml").write_text("system_metrics: {every_seconds: 0}\nexperiments: {tags: {project: p}}\n")
-    (tmp_path / "runs").mkdir()
-    shutil.copy(database, tmp_path / "runs" / "mlflow.db")
-    return load_settings(tmp_path)
+def small_recipe(tmp_path: Path) -> Callable[..., object]:
+    """A recipe over a small data set of our own making: sequences (names) or a stream (text)."""
+    from components.recipe import Recipe
+
+    def make(framing: str = "sequences", **sections: dict) -> Recipe:
+        path = tmp_path / f"{framing}.txt"
+        path.write_text("\n".join(NAMES) if framing == "sequences" else TEXT, encoding="utf-8")
+        values = {
+            "seed": 5,
+            "data": {"path": str(path), "reader": "lines" if framing == "sequences" else "text"},
+            "encoding": {"kind": "characters"},
+            "task": {"kind": "language_model"},
+            "model": {"kind": "lstm", "hidden_size": 12, "num_layers": 2, "dropout": 0.3},
+            "training": {"steps": 24, "batch_size": 8, "tbptt_length": 6, "learning_rate": 1e-2},
+            "evaluation": {"every": 8},
+            "generation": {"max_length": 60, "prompt": "" if framing == "sequences" else "the "},
+        }
+        for name, section in sections.items():
+            values[name] = {**values.get(name, {}), **section}
+        return Recipe.from_dict("small", values)
+
+    return make
 
 
 @pytest.fixture
-def tracker(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> MlflowTracker:
-    from components.tracking import spool
-    from components.tracking.mlflow_backend import MlflowTracker
+def small_store(tmp_path: Path) -> Callable[..., object]:
+    """The ingested dataset of a small recipe."""
+    from components.datasets.ingest import ingest
+    from components.datasets.store import Store
 
-    monkeypatch.setattr(spool, "INTERVAL_SECONDS", 0.02)
-    return MlflowTracker(settings)
+    def make(recipe) -> Store:
+        ref = ingest(recipe.data, recipe.encoding, root=tmp_path, cache_dir=tmp_path / "cache", seed=0)
+        return Store.open(ref.path)
+
+    return make
+
+
+class Silent:
+    """A listener that only remembers."""
+
+    def __init__(self) -> None:
+        self.points: list[tuple[dict[str, float], int]] = []
+        self.evaluations: list[tuple[int, dict[str, float]]] = []
+
+    def metrics(self, values: dict[str, float], step: int) -> None:
+        self.points.append((values, step))
+
+    def progress(self, step: int, steps: int, values: dict[str, float]) -> None:
+        pass
+
+    def evaluated(self, values: dict[str, float], step: int, improved: bool) -> None:
+        self.evaluations.append((step, values))
 
 
 @pytest.fixture
-def run(tracker: MlflowTracker) -> Iterator[MlflowRun]:
-    run = tracker.start("chorales", "lstm-s0", tags={"recipe": "chorales"})
-    yield run
-    run.finish()
+def silent() -> Silent:
+    return Silent()

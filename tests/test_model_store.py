@@ -15,6 +15,7 @@ from components.tracking.base import ModelRef
 from components.tracking.mlflow_backend import MlflowRun, MlflowStore
 from components.tracking.settings import Settings, load_settings
 
+pytest_plugins = ["tracking_fixtures"]
 # MLflow 3.17 looking at an input example with pandas 3
 pytestmark = pytest.mark.filterwarnings("ignore:Operation with range is deprecated")
 

@@ -52,10 +52,10 @@ def set_threads():
 
 def make(case: str, shape: tuple[int, int, int, int], *, seed: int = 0) -> dict[str, Tensor]:
     """Every input of a layer in float32, with gradients on, by name."""
-    kind, (B, T, I, H) = CASES[case][0], shape
+    kind, (B, T, input_size, H) = CASES[case][0], shape
     G = backends.KERNELS[kind].GATES * H
     generator = torch.Generator().manual_seed(seed)
-    scales = {"x": (B, T, I), "weight_ih": (G, I), "weight_hh": (G, H), "bias_ih": (G,), "bias_hh": (G,)}
+    scales = {"x": (B, T, input_size), "weight_ih": (G, input_size), "weight_hh": (G, H), "bias_ih": (G,), "bias_hh": (G,)}
     scales |= dict.fromkeys(backends.KERNELS[kind].STATE, (B, H))
     return {
         name: (torch.randn(size, generator=generator) / (H**0.5 if name.startswith("weight") else 1)).requires_grad_()
@@ -106,14 +106,14 @@ def assert_same_bits(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_values_and_every_gradient_are_those_of_the_kernels_by_hand(case, shape, instruction_set):
     inputs = make(case, shape)
-    B, T, I, _ = shape
+    B, T, input_size, _ = shape
     generator = torch.Generator().manual_seed(1)
     ragged = torch.randint(0, T + 1, (B,), generator=generator)
     ragged[0] = T
     ids = {
         "float": inputs["x"],
-        "ids": torch.randint(0, I, (B, T), generator=generator),
-        "two streams": torch.randint(0, I, (B, T, 2), generator=generator),
+        "ids": torch.randint(0, input_size, (B, T), generator=generator),
+        "two streams": torch.randint(0, input_size, (B, T, 2), generator=generator),
     }
     for x in ids.values():
         for lengths in (None, ragged):
@@ -197,18 +197,16 @@ def test_a_cut_with_the_state_carried_changes_no_bit(case):
 
 
 def test_tanh_and_sigmoid_are_within_a_millionth_everywhere(instruction_set):
-    """Through cells whose weights are 0: an RNN of one step is tanh, an LSTM's new cell f ⊙ 1 + σ(0) · tanh(0) is σ."""
-    points = torch.cat([torch.linspace(-30, 30, 20001), torch.tensor([0.0, 1e-8, -1e-8, 1e30, -1e30, torch.inf])])
-    n = len(points)
-    y, _, _ = kernels.forward(("rnn", "tanh"), points.view(1, 1, n), {"h": torch.zeros(1, n)}, torch.zeros(n, n), None)
-    assert (y.flatten().double() - torch.tanh(points.double())).abs().max() < 1e-6
-    few = points[::97]
-    n = len(few)
-    gates = torch.zeros(1, 1, 4 * n)
-    gates[0, 0, n : 2 * n] = few
-    state = {"h": torch.zeros(1, n), "c": torch.ones(1, n)}
-    _, final, _ = kernels.forward(("lstm", "tanh"), gates, state, torch.zeros(4 * n, n), None)
-    assert (final["c"].flatten().double() - torch.sigmoid(few.double())).abs().max() < 1e-6
+    """Through cells whose weights are 0: an RNN's step is tanh; an LSTM's cell f ⊙ 1 + i ⊙ tanh(0) is σ."""
+    edges = [0.0, -0.0, 1e-8, -1e-8, 1e-40, 1e30, -1e30, torch.inf, -torch.inf]
+    points = torch.cat([torch.linspace(-30, 30, 20000 - len(edges)), torch.tensor(edges)]).view(500, 1, 40)
+    y, _, _ = kernels.forward(("rnn", "tanh"), points, {"h": torch.zeros(500, 40)}, torch.zeros(40, 40), None)
+    assert (y.double() - torch.tanh(points.double())).abs().max() < 1e-6
+    gates = torch.zeros(500, 1, 160)
+    gates[:, :, 40:80] = points
+    state = {"h": torch.zeros(500, 40), "c": torch.ones(500, 40)}
+    _, final, _ = kernels.forward(("lstm", "tanh"), gates, state, torch.zeros(160, 40), None)
+    assert (final["c"].double() - torch.sigmoid(points[:, 0].double())).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("size", [(1, 1, 1), (7, 5, 3), (70, 300, 65), (64, 257, 128), (200, 3, 17)], ids=str)

@@ -12,6 +12,12 @@ from components.tracking.settings import load_settings
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("REPRISE_HOME", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def test_the_projects_own_file_is_valid() -> None:
     settings = load_settings(ROOT)
     assert (ROOT / "mlflow.yaml").is_file()

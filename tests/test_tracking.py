@@ -19,6 +19,7 @@ from components.tracking.settings import Settings, load_settings
 from components.tracking.spool import Journal
 from components.tracking.system import SystemSampler
 
+pytest_plugins = ["tracking_fixtures"]
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -265,6 +266,7 @@ sys.exit(sum(os.waitpid(child, 0)[1] != 0 for child in children))
 """
 
 
+@pytest.mark.usefixtures("no_settings_from_outside")
 def test_eight_writers_at_once_on_a_fresh_store_lose_nothing(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", AT_ONCE, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -280,6 +282,7 @@ def test_eight_writers_at_once_on_a_fresh_store_lose_nothing(tmp_path: Path) -> 
     assert not (tmp_path / "runs" / "mlflow.db.new").exists()
 
 
+@pytest.mark.usefixtures("no_settings_from_outside")
 def test_an_unusable_store_is_explained(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "mlflow.db").write_bytes(b"not a database" * 100)

@@ -17,7 +17,7 @@ import numpy as np
 from components.encodings.base import Encoding
 from components.encodings.vocabulary import EOS, SPECIALS, Vocabulary
 from components.errors import UserError
-from components.score import Note, Part, Score
+from components.score import Note, Part, Score, pitch_name
 
 VOICES = ("Soprano", "Alto", "Tenor", "Bass")
 METRES = ((4, 4), (3, 4), (3, 2))  # all that the four-part chorales of music21's corpus have
@@ -134,6 +134,40 @@ class Chorale(Encoding):
             upbeat_steps=upbeat if upbeat < self.bars[metre] else 0,
             length_steps=length,
         )
+
+    def prompt(self, text: str) -> tuple[np.ndarray, list[str]]:
+        """A metre, "3/4", and where wanted an upbeat in steps, "3/4 upbeat 4"; nothing leaves both to the model.
+
+        Raises:
+            UserError: the text is neither, with what can be asked for.
+        """
+        tokens = [f"metre {text.split()[0]}", " ".join(text.split()[1:])] if text.strip() else []
+        tokens = [token for token in tokens if token]
+        known = self._vocabulary.tokens
+        if any(token not in known for token in tokens) or (len(tokens) > 1 and not tokens[1].startswith("upbeat ")):
+            metres = ", ".join(f"{beats}/{unit}" for beats, unit in METRES)
+            raise UserError(
+                f"{text[:80]!r} is no beginning of a chorale",
+                where="prompt",
+                hint=f'give a metre ({metres}), and an upbeat in steps if you like: "3/4 upbeat {self.steps_per_beat}"',
+            )
+        return self._vocabulary.ids(tokens), []
+
+    def label(self, id: int) -> str:
+        """A pitch by its name, a held note as a line."""
+        if id >= self.pitch0:
+            return pitch_name(id - self.pitch0 + LOWEST)
+        return {self.hold: "–", self.rest: "·", EOS: "end"}.get(id, self._vocabulary.token(id).split()[-1])
+
+    def layout(self, ids: np.ndarray, columns: int = 32) -> list[list[int]]:
+        """As a score: the voices one under the other, soprano on top; the prefix in a row of its own."""
+        framed = np.flatnonzero(self._is_frame(np.asarray(ids)))
+        rows = [[index for index in range(len(ids)) if index not in set(framed.tolist())]]
+        width = columns * len(VOICES)
+        for start in range(0, len(framed), width):
+            system = framed[start : start + width]
+            rows += [system[voice :: len(VOICES)].tolist() for voice in range(len(VOICES))]
+        return [row for row in rows if row]
 
     def positions(self, ids: np.ndarray) -> np.ndarray:
         """int64 [T]: 0 and 1 before the metre and the upbeat, then 2 + 4·(step in the bar) + voice."""

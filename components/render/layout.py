@@ -12,17 +12,10 @@ from components.score import Note, Score
 PALETTE = ("#d55e00", "#0072b2", "#009e73", "#aa4499", "#e69f00", "#56b4e9")
 NOTE_LIMIT = 200_000
 
-_NAMES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
-
 
 def colour(voice: int) -> str:
     """The colour of the voice with this index, as #rrggbb."""
     return PALETTE[voice % len(PALETTE)]
-
-
-def pitch_name(pitch: int) -> str:
-    """C4 for 60."""
-    return f"{_NAMES[pitch % 12]}{pitch // 12 - 1}"
 
 
 def is_black(pitch: int) -> bool:

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from components.errors import UserError
-from components.render.layout import PALETTE, bars, beat_steps, is_black, lanes, pitch_name, pitch_range, score_end
+from components.render.layout import PALETTE, bars, beat_steps, is_black, lanes, pitch_range, score_end
 from components.render.record import Record, embed_marker, printable
-from components.score import Score
+from components.score import Score, pitch_name
 
 AUDIO_LIMIT_BYTES = 64 * 1024 * 1024
 _HERE = Path(__file__).parent

@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.render.layout import bars, beat_steps, colour, is_black, lanes, pitch_name, pitch_range
+from components.render.layout import bars, beat_steps, colour, is_black, lanes, pitch_range
 from components.render.record import Record, embed_marker, printable
-from components.score import Note, Score
+from components.score import Note, Score, pitch_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

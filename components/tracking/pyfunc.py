@@ -125,7 +125,7 @@ def _content(item: Any) -> dict[str, str]:
     """The columns that show a generated item: its text, and the MIDI file when it is a score."""
     if isinstance(item, str):
         return {"text": item}
-    from components.render.layout import pitch_name
+    from components.score import pitch_name
     from components.render.score import write_midi
 
     with tempfile.TemporaryDirectory() as folder:

@@ -23,13 +23,13 @@ struct Rnn {
   static void forward(const Row& row) {
     FOR_UNITS(j, n) {
       const Vec s = load(row.gates + j, n) + load(row.bias + j, n);
-      store(row.h + row.next + j, RELU ? (s < 0 ? s * 0 : s) : tanh(s), n);  // (2)
+      store(row.h + row.next + j, RELU ? (s < 0 ? Vec{} : s) : tanh(s), n);  // (2)
     }
   }
   static void backward(const Row& row) {
     FOR_UNITS(j, n) {
       const Vec h = load(row.h + row.next + j, n), dh = load(row.dh + j, n) + load(row.dy + j, n);
-      store(row.dgates + j, RELU ? (h > 0 ? dh : dh * 0) : dh * (1 - h * h), n);  // (2')
+      store(row.dgates + j, RELU ? (h > 0 ? dh : Vec{}) : dh * (1 - h * h), n);  // (2')
       store(row.dh + j, Vec{}, n);
     }
   }

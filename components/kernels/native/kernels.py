@@ -16,7 +16,6 @@ from torch import Tensor
 from components.kernels import gru, lstm, rnn
 from components.kernels.native import products
 from components.kernels.native.build import Pass, library
-from components.kernels.native import products
 from components.kernels.native.products import bias_or_zeros, buffer, multiply, packed_buffer
 from components.kernels.sequence import outputs, steps_alive, time_major_steps
 

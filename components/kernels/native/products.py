@@ -59,7 +59,11 @@ def multiply(a_RK: Tensor, b_KC: Tensor, *, start_C: Tensor | None = None) -> Te
     if len(b_KC) != K or {a_RK.dtype, b_KC.dtype} != {torch.float32} or {a_RK.device.type, b_KC.device.type} != {"cpu"}:
         raise ValueError(f"can't multiply {a_RK.dtype} {tuple(a_RK.shape)} by {b_KC.dtype} {tuple(b_KC.shape)}")
     c_RC = buffer(R, C)
-    c_RC.zero_() if start_C is None else c_RC.copy_(start_C.expand(R, C))
+    if start_C is None:
+        c_RC.zero_()
+    else:
+        check("bias", start_C, (C,))
+        c_RC.copy_(start_C.expand(R, C))
     if 0 in (R, K, C):
         return c_RC
     if 1 not in a_RK.stride():

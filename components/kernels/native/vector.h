@@ -25,6 +25,8 @@ namespace ISA {
 typedef float Vec __attribute__((vector_size(4 * LANES)));
 typedef float Unaligned __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
+typedef int32_t Bits __attribute__((vector_size(4 * LANES)));
+
 inline Vec load(const float* from) { return *reinterpret_cast<const Unaligned*>(from); }
 inline void store(float* to, Vec value) { *reinterpret_cast<Unaligned*>(to) = value; }
 
@@ -49,7 +51,7 @@ inline float sum(Vec value) {
 // tanh by the rational minimax approximation of degree 13/6 that Eigen and XLA use (Eigen: MathFunctionsImpl.h);
 // within 4e-7 of the true value everywhere, and NaN stays NaN.
 inline Vec tanh(Vec x) {
-  const Vec limit = x * 0 + 7.90531110763549805f;
+  const Vec limit = Vec{} + 7.90531110763549805f;
   x = x > limit ? limit : x;
   x = x < -limit ? -limit : x;
   const Vec s = x * x;
@@ -64,6 +66,26 @@ inline Vec tanh(Vec x) {
   q = q * s + 4.89352518554385e-03f;
   return x * p / q;
 }
-inline Vec sigmoid(Vec x) { return tanh(x * 0.5f) * 0.5f + 0.5f; }
+
+// σ(x) = 1 / (1 + e^-x), with e^y = 2^n e^r, |r| <= ln2 / 2, and e^r by the polynomial of Cephes' expf. Not by tanh: the
+// forget gate's small error would always have the same sign, and a long sequence adds it up.
+inline Vec sigmoid(Vec x) {
+  const Vec limit = Vec{} + 87.0f;
+  Vec y = -x;
+  y = y > limit ? limit : y;
+  y = y < -limit ? -limit : y;
+  const float rounder = 12582912.0f;  // 1.5 · 2^23: adding it leaves the nearest integer in the low bits
+  const Vec shifted = y * 1.44269504088896341f + rounder;
+  const Vec n = shifted - rounder;
+  const Vec r = n * 2.12194440e-4f + (n * -0.693359375f + y);
+  Vec p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + (r + 1.0f);
+  const Vec exponential = (Vec)((Bits)p + ((Bits)shifted << 23));
+  return 1.0f / (exponential + (y * 0.0f + 1.0f));  // y · 0: a NaN's bits don't survive the line above
+}
 
 }  // namespace ISA

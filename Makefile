@@ -1,0 +1,38 @@
+# make run   set up and do the main job: Bach's chorales, from the corpus to a new one you can hear
+# make test  set up and run the tests
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: run test lint docs bench ui clean
+
+run: $(READY)
+	$(BIN)/reprise run chorales
+
+test: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -q
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+docs: $(READY)
+	$(BIN)/python -m flows.reference > docs/cli.md
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.verify
+
+ui: $(READY)
+	$(BIN)/reprise ui
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+
+# made again when what it is made from changes; setuptools comes from the lock, so nothing is built in isolation
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Reprise needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	touch $@

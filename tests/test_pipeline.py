@@ -1,0 +1,279 @@
+"""End to end: real Prefect flows, a real sqlite MLflow, a small corpus."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import NAMES, TEXT
+
+from components.errors import UserError
+from components.render.record import read_record
+
+pytestmark = pytest.mark.xdist_group("prefect")  # one server for all of them
+
+SECTIONS = {
+    "seed": 5,
+    "encoding": {"kind": "characters"},
+    "task": {"kind": "language_model"},
+    "model": {"kind": "lstm", "hidden_size": 16, "dropout": 0.2},
+    "training": {"steps": 30, "batch_size": 8, "tbptt_length": 10, "learning_rate": 1e-2, "checkpoint_seconds": 0.0},
+    "evaluation": {"every": 10},
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A state folder and a Prefect server of the tests' own."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REPRISE_HOME", str(folder))
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        from flows.server import QUIET, Server
+
+        for name, value in {**QUIET, "PREFECT_HOME": str(folder / "prefect")}.items():
+            patch.setenv(name, value)
+        server = Server(folder / "prefect")
+        server.begin()
+        url = os.environ.pop("PREFECT_API_URL")
+        patch.setenv("PREFECT_API_URL", url)
+        assert server.wait(), (folder / "prefect" / "server.log").read_text()
+        yield folder
+        assert server.stop()
+
+
+@pytest.fixture
+def recipe(home: Path):
+    """Write a recipe file over a small text or list of names; gives its path."""
+
+    def write(name: str, framing: str = "sequences", **sections: dict) -> str:
+        data = home / f"{framing}.txt"
+        data.write_text("\n".join(NAMES) if framing == "sequences" else TEXT, encoding="utf-8")
+        reader = "lines" if framing == "sequences" else "text"
+        values = {**SECTIONS, "data": {"path": str(data), "reader": reader, "split": [0.6, 0.2, 0.2]}}
+        values["generation"] = {"max_length": 40, "count": 3, "prompt": "" if framing == "sequences" else "the "}
+        for section, changes in sections.items():
+            values[section] = {**values.get(section, {}), **changes} if isinstance(changes, dict) else changes
+        path = home / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(values))
+        return str(path)
+
+    return write
+
+
+def client(home: Path):
+    from components.tracking.mlflow_client import open_client
+    from flows.places import places
+
+    return open_client(places().settings)
+
+
+@pytest.mark.parametrize("framing", ["sequences", "stream"])
+def test_from_a_recipe_to_a_registered_model_and_what_it_writes(home, recipe, framing) -> None:
+    from flows.pipeline import pipeline
+
+    path = recipe(f"whole-{framing}", framing)
+    outcome = pipeline(path, ["training.learning_rate=0.02"], "cpu", 1)
+    assert outcome.model.alias == "champion"
+    assert str(outcome.model) == f"whole-{framing} v1"
+    run = client(home).get_run(outcome.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "lstm-h16-lr0.02-s5"
+    assert run.data.params["training.learning_rate"] == "0.02"
+    assert run.data.params["model.num_layers"] == "1", "defaults are recorded too"
+    assert run.data.metrics["test/nats_per_char"] == pytest.approx(outcome.metrics["test/nats_per_char"])
+    assert {d.dataset.name for d in run.inputs.dataset_inputs}
+    assert run.data.tags["data.digest"]
+    assert run.data.tags["prefect.flow_run_id"]
+    assert "| test/nats_per_char |" in run.data.tags["mlflow.note.content"]
+    history = client(home).get_metric_history(outcome.run_id, "val/nats_per_char")
+    assert [point.step for point in history] == [10, 20, 30]
+    kept = {f.path for folder in ("figures", "samples", "") for f in client(home).list_artifacts(outcome.run_id, folder)}
+    assert {"figures/learning_curve.png", "figures/surprise.png", "recipe.yaml"} <= kept
+    assert f"samples/whole-{framing}.txt" in kept
+    assert "samples/temperatures.json" in kept
+    assert not list(home.rglob("*.pkl"))
+
+
+def test_the_recorded_recipe_gives_the_same_run_again(home, recipe) -> None:
+    from components.recipe import read_recipe
+    from flows.pipeline import pipeline
+
+    path = recipe("recorded")
+    outcome = pipeline(path, ["model.hidden_size=8"], "cpu", 1)
+    local = client(home).download_artifacts(outcome.run_id, "recipe.yaml", str(home))
+    assert read_recipe(Path(local)).digest == read_recipe(Path(path), ["model.hidden_size=8"]).digest
+
+
+def test_a_better_model_becomes_champion_and_a_worse_one_does_not(home, recipe) -> None:
+    from flows.pipeline import pipeline
+
+    path = recipe("contest")
+    roles = [
+        pipeline(path, [f"training.steps={steps}", f"seed={seed}"], "cpu", 1).model.alias
+        for seed, steps in ((1, 10), (2, 60), (3, 5))
+    ]
+    assert roles == ["champion", "champion", "challenger"]
+    from components.tracking.mlflow_backend import MlflowStore
+    from flows.places import places
+
+    store = MlflowStore(places().settings)
+    assert store.find("contest", "champion").version == "2"
+    assert store.find("contest", "challenger").version == "3"
+    with pytest.raises(UserError, match="contest"):
+        store.find("contst", "champion")
+
+
+def test_accept_refuses_registration_and_the_run_says_so(home, recipe) -> None:
+    from flows.generate import open_model
+    from flows.pipeline import pipeline
+
+    outcome = pipeline(recipe("refused", accept={"test/nats_per_char": "< 0.001"}), [], "cpu", 1)
+    assert outcome.model is None
+    assert outcome.files, "its samples are still written, to be looked at"
+    run = client(home).get_run(outcome.run_id)
+    assert "accepted is < 0.001" in run.data.tags["registered"]
+    with pytest.raises(UserError, match="refused"):
+        open_model("refused@champion")
+    assert open_model(f"run:{outcome.run_id}").version == ""
+
+
+def test_same_seed_same_output_and_any_file_can_be_made_again(home, recipe, tmp_path) -> None:
+    from flows.generate import generate_flow, replay
+    from flows.pipeline import pipeline
+
+    pipeline(recipe("again"), [], "cpu", 1)
+    options = {"count": 4, "temperature": 0.9, "top_p": 0.95, "prompt": "ma"}
+    one, two, other = (
+        Path(generate_flow("again@champion", options, seed, str(tmp_path / out))[0]).read_bytes()
+        for seed, out in ((7, "a"), (7, "b"), (8, "c"))
+    )
+    assert one == two
+    assert one != other
+    record = read_record(tmp_path / "a" / "again.txt")
+    assert (record["model"], record["version"], record["seed"]) == ("again", "1", 7)
+    paths, same = replay(tmp_path / "a" / "again.txt", tmp_path / "d")
+    assert same
+    assert paths[0].read_bytes() == one
+    changed = tmp_path / "changed.txt"
+    changed.write_bytes(one.replace(b"ma", b"mu", 1))
+    assert replay(changed, tmp_path / "e")[1] is False
+
+
+def test_an_unknown_character_in_a_prompt_is_unk_with_a_warning(home, recipe, tmp_path, capsys) -> None:
+    from flows.generate import generate_flow
+    from flows.pipeline import pipeline
+
+    pipeline(recipe("unknown"), [], "cpu", 1)
+    files = generate_flow("unknown", {"prompt": "m€", "count": 1}, 0, str(tmp_path))
+    assert "1 of 2 chars of the prompt are unknown to the model: <UNK>" in capsys.readouterr().out
+    assert Path(files[0]).read_text(encoding="utf-8").startswith("m\N{REPLACEMENT CHARACTER}")
+
+
+def test_a_retry_goes_on_from_the_checkpoint(home, recipe, monkeypatch) -> None:
+    from components.models.weights import read_tensors
+    from components.training import session
+    from flows.pipeline import pipeline
+    from flows.places import places
+
+    path = recipe("retried")
+    whole = pipeline(path, [], "cpu", 1)
+    steps = []
+
+    class Flaky(session.Trainer):
+        def _update(self, batches):
+            steps.append(self.at.global_step)
+            if len(steps) == 18:
+                raise OSError("the disk was busy")
+            return super()._update(batches)
+
+    monkeypatch.setattr(session, "Trainer", Flaky)
+    outcome = pipeline(path, [], "cpu", 1)
+    assert len(steps) == 31, "one update was done again, none lost"
+    tensors = [
+        read_tensors(places().run_folder(run_id) / "checkpoint.safetensors")[0]
+        for run_id in (whole.run_id, outcome.run_id)
+    ]
+    assert all((tensors[0][name] == tensors[1][name]).all() for name in tensors[0])
+
+
+def test_a_run_that_was_cut_off_is_resumed_to_the_end(home, recipe, monkeypatch) -> None:
+    from components.training import session
+    from flows.pipeline import pipeline, resume
+    from flows.places import places
+    from flows.runs import find_run
+
+    class Interrupted(session.Trainer):
+        def _update(self, batches):
+            if self.at.global_step == 12:
+                raise KeyboardInterrupt
+            return super()._update(batches)
+
+    path = recipe("cut-off")
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "Trainer", Interrupted)
+        with pytest.raises(BaseException):  # noqa: B017, PT011 - Prefect may wrap the interruption
+            pipeline(path, [], "cpu", 1)
+    run_id = find_run("cut-off", places()).ref.run_id
+    assert client(home).get_run(run_id).info.status in ("KILLED", "FAILED")
+    outcome = resume(run_id)
+    assert client(home).get_run(run_id).info.status == "FINISHED"
+    assert outcome.model.alias == "champion"
+    steps = [point.step for point in client(home).get_metric_history(run_id, "val/nats_per_char")]
+    assert steps == [10, 20, 30], "no point of the curve is missing or doubled"
+
+
+def test_ingestion_is_reused_when_nothing_changed(home, recipe, capsys) -> None:
+    from flows.ingest import ingest_flow
+
+    path = recipe("ingested")
+    ingest_flow(path, ["encoding.lowercase=true"])
+    assert "reused" not in capsys.readouterr().out
+    first = ingest_flow(path, ["encoding.lowercase=true"])
+    assert "reused" in capsys.readouterr().out
+    assert first.reused
+    (home / "sequences.txt").write_text("\n".join(NAMES[::-1]) + "\nnew", encoding="utf-8")
+    assert not ingest_flow(path, ["encoding.lowercase=true"]).reused, "other content is other data"
+
+
+def test_chorales_from_the_corpus_to_files_one_can_hear_and_read(home, tmp_path) -> None:
+    from flows.generate import replay
+    from flows.pipeline import pipeline
+    from flows.places import RECIPES
+
+    shutil.copy(RECIPES / "chorales.yaml", tmp_path / "small-chorales.yaml")
+    small = ["data.limit=14", "model.hidden_size=24", "training.steps=12", "evaluation.every=6", "accept={}"]
+    small += ["generation.count=1", "generation.max_length=300"]
+    outcome = pipeline(str(tmp_path / "small-chorales.yaml"), small, "cpu", 1)
+    assert outcome.metrics["test/nats_per_frame"] > outcome.metrics["test/nats_per_token"]
+    suffixes = {Path(path).suffix for path in outcome.files}
+    assert suffixes == {".mid", ".musicxml", ".wav", ".png", ".html"}
+    for path in map(Path, outcome.files):
+        assert read_record(path)["model"] == "small-chorales"
+        _, same = replay(path, tmp_path / "again")
+        assert same, path.suffix
+
+
+def test_a_model_loads_and_generates_through_mlflow_without_a_pickle(home, recipe, monkeypatch) -> None:
+    import mlflow
+    import pandas as pd
+
+    from flows.pipeline import pipeline
+    from flows.places import places
+
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    pipeline(recipe("served"), [], "cpu", 1)
+    uri = places().settings.tracking_uri
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    model = mlflow.pyfunc.load_model("models:/served@champion")
+    frame = pd.DataFrame({"prompt": ["ma"]})
+    rows = [model.predict(frame, params={"count": 2, "seed": 3, "max_length": 10}) for _ in range(2)]
+    assert rows[0].equals(rows[1])
+    assert len(rows[0]) == 2
+    assert json.loads(rows[0].to_json(orient="records"))[0]["text"].startswith("ma")

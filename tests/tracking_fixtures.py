@@ -1,0 +1,58 @@
+"""Fixtures of the tests that need MLflow: a store of the test's own, and a run in it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from components.tracking.settings import Settings, load_settings
+
+if TYPE_CHECKING:  # most test files need none of MLflow
+    from components.tracking.mlflow_backend import MlflowRun, MlflowTracker
+
+
+@pytest.fixture
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("REPRISE_HOME", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store; making one takes seconds, copying it doesn't."""
+    from components.tracking.mlflow_client import open_client
+
+    root = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REPRISE_HOME", str(root))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        open_client(load_settings(root))
+    return root / "mlflow.db"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database: Path, no_settings_from_outside: None) -> Settings:
+    (tmp_path / "mlflow.yaml").write_text("system_metrics: {every_seconds: 0}\nexperiments: {tags: {project: p}}\n")
+    (tmp_path / "runs").mkdir()
+    shutil.copy(database, tmp_path / "runs" / "mlflow.db")
+    return load_settings(tmp_path)
+
+
+@pytest.fixture
+def tracker(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> MlflowTracker:
+    from components.tracking import spool
+    from components.tracking.mlflow_backend import MlflowTracker
+
+    monkeypatch.setattr(spool, "INTERVAL_SECONDS", 0.02)
+    return MlflowTracker(settings)
+
+
+@pytest.fixture
+def run(tracker: MlflowTracker) -> Iterator[MlflowRun]:
+    run = tracker.start("chorales", "lstm-s0", tags={"recipe": "chorales"})
+    yield run
+    run.finish()
