@@ -16,9 +16,9 @@ from torch import nn
 
 from components.encodings.base import Encoding, encoding_from_state
 from components.errors import UserError
+from components.generation.sampling import Sampled, Settings, sample
 from components.models.sequence_model import SequenceModel
 from components.models.weights import load_weights, read_tensors, weights, write_tensors
-from components.generation.sampling import Sampled, Settings, sample
 from components.provenance import digest_file
 from components.recipe import check_options
 from components.registry import resolve

@@ -66,7 +66,9 @@ class Recipe:
         if problems:
             lines = "\n".join(f"  {line}" for line in problems)
             count = f"{len(problems)} problem{'s' * (len(problems) > 1)} in the recipe"
-            raise UserError(f"{count}\n{lines}", where=where or name, hint="`reprise show chorales` shows a whole recipe")
+            raise UserError(
+                f"{count}\n{lines}", where=where or name, hint="`reprise show chorales` shows a whole recipe"
+            )
         return cls(name=name, **resolved)
 
 
@@ -129,7 +131,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
 def parse_yaml(text: str, *, where: str) -> Any:
     """The value of a piece of YAML."""
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
+        return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -215,7 +217,9 @@ def _resolve(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     for key in values:
         if key not in known:
             near = nearest(str(key), known)
-            problems.append(f"{key}: unknown section; {f'did you mean {near!r}?' if near else f'sections: {sorted(known)}'}")
+            problems.append(
+                f"{key}: unknown section; {f'did you mean {near!r}?' if near else f'sections: {sorted(known)}'}"
+            )
     sections = {}
     for section in SECTIONS:
         given = values.get(section) or {}
@@ -247,5 +251,3 @@ def _resolve(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
         accept = {}
     problems += schema.check_accept(accept)
     return {"seed": seed, **sections, "accept": dict(accept)}
-
-

@@ -56,7 +56,9 @@ def check_data(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]
         try:
             card = load_card(dataset)
         except UserError as error:
-            problems.append(f"data.dataset: {error.what} ({error.hint})" if error.hint else f"data.dataset: {error.what}")
+            problems.append(
+                f"data.dataset: {error.what} ({error.hint})" if error.hint else f"data.dataset: {error.what}"
+            )
             return {}
     reader = reader or (card.reader if card else "text")
     try:

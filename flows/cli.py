@@ -20,7 +20,8 @@ app = App(
 START, LOOK, USE = Group.create_ordered("Train"), Group.create_ordered("Look"), Group.create_ordered("Use")
 
 Set = Annotated[
-    list[str] | None, Parameter(name="--set", help="Override a setting: KEY=VALUE, e.g. training.steps=500. Repeatable.")
+    list[str] | None,
+    Parameter(name="--set", help="Override a setting: KEY=VALUE, e.g. training.steps=500. Repeatable."),
 ]
 Device = Annotated[str, Parameter(help="auto, cpu or cuda.")]
 Threads = Annotated[int, Parameter(help="CPU threads; 0 = one for each core.")]

@@ -25,16 +25,16 @@ def evaluate_task(run_id: str) -> dict[str, float]:
     record = RunRecord.load(folder)
     session = Session(record.recipe, Store.open(record.dataset.path), record.device, record.threads)
     session.load_best(folder)
-    metrics = {
-        f"{split}/{name}": value for split in ("val", "test") for name, value in session.evaluate(split).items()
-    }
+    metrics = {f"{split}/{name}": value for split in ("val", "test") for name, value in session.evaluate(split).items()}
     run = open_run(run_id)
 
     # the chosen weights on val go under "best/", apart from the curve over training
     run.metrics({name.replace("val/", "best/"): value for name, value in metrics.items()})
     for picture in _pictures(session, folder, metrics):
         run.file(picture, "figures")
-    shown = "  ".join(f"{name.removeprefix('test/')} {v:.4f}" for name, v in metrics.items() if name.startswith("test/"))
+    shown = "  ".join(
+        f"{name.removeprefix('test/')} {v:.4f}" for name, v in metrics.items() if name.startswith("test/")
+    )
     say(f"test    {shown or 'the recipe keeps no test data'}")
     return metrics
 

@@ -15,7 +15,6 @@ from components.errors import UserError
 from components.provenance import digest_json
 from components.render.outputs import write_score, write_texts
 from components.render.record import read_record
-from components.tracking.base import ModelRef
 from components.tracking.mlflow_store import MlflowStore
 from flows.console import bar, say
 from flows.places import places
@@ -179,5 +178,3 @@ def generate_flow(
 ) -> list[str]:
     """Generate with a registered model: NAME, NAME@champion or NAME@VERSION."""
     return generate_task(model, overrides or {}, seed, out)
-
-

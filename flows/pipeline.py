@@ -82,4 +82,3 @@ def description(
         f"Pictures: `figures/learning_curve.png`, `figures/surprise.png`. Samples:\n{names}\n\n"
         f"Again: `reprise run {recipe.name}` · more: `reprise generate {recipe.name} --seed 1`\n"
     )
-

@@ -18,7 +18,9 @@ from hypothesis import settings
 settings.register_profile("house", deadline=None, max_examples=50, derandomize=True)
 settings.load_profile("house")
 
-NAMES = [f"{a}{b}{c}" for a in ("ma", "li", "jo", "an", "ka") for b in ("ri", "na", "el", "to") for c in ("a", "na", "s")]
+NAMES = [
+    f"{a}{b}{c}" for a in ("ma", "li", "jo", "an", "ka") for b in ("ri", "na", "el", "to") for c in ("a", "na", "s")
+]
 TEXT = "the cat sat on the mat; the dog sat on the log. " * 60
 
 

@@ -27,7 +27,7 @@ CASES = {
     "lstm": ("lstm", {}),
 }
 # (B, T, I, H): register-sized and odd, one unit, more rows than a tile, units beyond one panel
-SHAPES = [(1, 5, 3, 1), (5, 7, 9, 13), (7, 4, 6, 16), (13, 9, 33, 70), (3, 300, 4, 20)]
+SHAPES = [(2, 5, 3, 1), (5, 7, 9, 13), (7, 4, 6, 16), (13, 9, 33, 70), (3, 300, 4, 20)]
 every_case = pytest.mark.parametrize("case", CASES)
 
 
@@ -55,7 +55,13 @@ def make(case: str, shape: tuple[int, int, int, int], *, seed: int = 0) -> dict[
     kind, (B, T, input_size, H) = CASES[case][0], shape
     G = backends.KERNELS[kind].GATES * H
     generator = torch.Generator().manual_seed(seed)
-    scales = {"x": (B, T, input_size), "weight_ih": (G, input_size), "weight_hh": (G, H), "bias_ih": (G,), "bias_hh": (G,)}
+    scales = {
+        "x": (B, T, input_size),
+        "weight_ih": (G, input_size),
+        "weight_hh": (G, H),
+        "bias_ih": (G,),
+        "bias_hh": (G,),
+    }
     scales |= dict.fromkeys(backends.KERNELS[kind].STATE, (B, H))
     return {
         name: (torch.randn(size, generator=generator) / (H**0.5 if name.startswith("weight") else 1)).requires_grad_()
@@ -88,13 +94,13 @@ def to_double(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def assert_close(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    """Within 1e-5 of the exact values, gradients relative to the largest of their name; none is all zeros."""
+    """Within 3e-6 of the exact values, relative to the largest of their name; none is all zeros."""
     assert got.keys() == wanted.keys()
     for name, exact in wanted.items():
         scale = exact.abs().max().item()
         assert scale > 0, f"{name} is all zeros: nothing was compared"
         error = (got[name].double() - exact).abs().max().item() / max(scale, 1e-3)
-        assert error < 1e-5, f"{name}: {error:.1e}"
+        assert error < 3e-6, f"{name}: {error:.1e}"
 
 
 def assert_same_bits(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:

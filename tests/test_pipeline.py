@@ -93,7 +93,9 @@ def test_from_a_recipe_to_a_registered_model_and_what_it_writes(home, recipe, fr
     assert "| test/nats_per_char |" in run.data.tags["mlflow.note.content"]
     history = client(home).get_metric_history(outcome.run_id, "val/nats_per_char")
     assert [point.step for point in history] == [10, 20, 30]
-    kept = {f.path for folder in ("figures", "samples", "") for f in client(home).list_artifacts(outcome.run_id, folder)}
+    kept = {
+        f.path for folder in ("figures", "samples", "") for f in client(home).list_artifacts(outcome.run_id, folder)
+    }
     assert {"figures/learning_curve.png", "figures/surprise.png", "recipe.yaml"} <= kept
     assert f"samples/whole-{framing}.txt" in kept
     assert "samples/temperatures.json" in kept
@@ -217,7 +219,7 @@ def test_a_run_that_was_cut_off_is_resumed_to_the_end(home, recipe, monkeypatch)
     path = recipe("cut-off")
     with monkeypatch.context() as patch:
         patch.setattr(session, "Trainer", Interrupted)
-        with pytest.raises(BaseException):  # noqa: B017, PT011 - Prefect may wrap the interruption
+        with pytest.raises(BaseException):  # noqa: B017 - Prefect may wrap the interruption
             pipeline(path, [], "cpu", 1)
     run_id = find_run("cut-off", places()).ref.run_id
     assert client(home).get_run(run_id).info.status in ("KILLED", "FAILED")

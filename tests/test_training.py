@@ -89,7 +89,9 @@ print("done", flush=True)
 """
 
 
-def test_killed_with_9_at_any_moment_and_resumed_gives_the_same_weights(small_recipe, small_store, tmp_path, silent) -> None:
+def test_killed_with_9_at_any_moment_and_resumed_gives_the_same_weights(
+    small_recipe, small_store, tmp_path, silent
+) -> None:
     recipe = small_recipe(training={"steps": 60, "checkpoint_seconds": 0.0})
     store = small_store(recipe)
     whole = trained(recipe, store, tmp_path / "whole", silent)
@@ -126,7 +128,9 @@ def test_every_cell_learns_a_text_by_heart(small_recipe, small_store, tmp_path, 
     assert session.evaluate("test")["nats_per_char"] < 0.25
 
 
-def test_an_update_that_is_not_finite_is_refused_and_training_goes_on(small_recipe, small_store, tmp_path, silent) -> None:
+def test_an_update_that_is_not_finite_is_refused_and_training_goes_on(
+    small_recipe, small_store, tmp_path, silent
+) -> None:
     recipe = small_recipe()
     session = Session(recipe, small_store(recipe), "cpu", 1)
     real, calls = session.task.loss, []
@@ -144,7 +148,9 @@ def test_an_update_that_is_not_finite_is_refused_and_training_goes_on(small_reci
     assert all(torch.isfinite(value).all() for value in weights(session.model).values())
 
 
-def test_a_loss_that_stays_nan_ends_with_a_message_and_the_last_good_state(small_recipe, small_store, tmp_path, silent) -> None:
+def test_a_loss_that_stays_nan_ends_with_a_message_and_the_last_good_state(
+    small_recipe, small_store, tmp_path, silent
+) -> None:
     recipe = small_recipe(training={"checkpoint_seconds": 0.0, "steps": 200})
     session = Session(recipe, small_store(recipe), "cpu", 1)
     real, calls = session.task.loss, []

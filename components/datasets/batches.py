@@ -7,6 +7,7 @@ interrupted one would have read. Shapes: B rows, T steps, S input streams.
 from __future__ import annotations
 
 import functools
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -114,7 +115,7 @@ class SequenceBatches(Batches):
             longest = int(lengths[rows].max(initial=0))
             windows = max(1, -(-longest // self.window))
             edges = np.linspace(0, longest, windows + 1).round().astype(int)
-            plan += [(rows, int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+            plan += [(rows, int(a), int(b)) for a, b in itertools.pairwise(edges)]
         return plan
 
     def count(self, epoch: int) -> int:

@@ -29,9 +29,7 @@ class Evaluator:
 
     def evaluate(self, model: nn.Module, sequences: Sequences) -> dict[str, float]:
         """The metrics of a split; empty when the split is."""
-        batches = self.task.batches(
-            sequences, batch_size=self.batch_size, window=self.window, seed=0, training=False
-        )
+        batches = self.task.batches(sequences, batch_size=self.batch_size, window=self.window, seed=0, training=False)
         tallies: dict[str, Tally] = {}
         was_training = model.training
         model.eval()

@@ -125,8 +125,8 @@ def _content(item: Any) -> dict[str, str]:
     """The columns that show a generated item: its text, and the MIDI file when it is a score."""
     if isinstance(item, str):
         return {"text": item}
-    from components.score import pitch_name
     from components.render.score import write_midi
+    from components.score import pitch_name
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "score.mid"

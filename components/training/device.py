@@ -35,7 +35,7 @@ def prepare(seed: int, threads: int) -> None:
     """Seed every generator and fix what else could make two runs differ."""
     torch.set_num_threads(threads)
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - for libraries that draw from the global generator; ours don't
+    np.random.seed(seed)
     torch.manual_seed(seed)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True

@@ -40,9 +40,7 @@ class Session:
         section = self.recipe.training
         optimizer = make_optimizer(self.model, **_part(section, make_optimizer))
         schedule = Schedule(section["steps"], **_part(section, Schedule))
-        trainer = Trainer(
-            self.model, self.task.loss, optimizer, schedule, folder, events, **_part(section, Trainer)
-        )
+        trainer = Trainer(self.model, self.task.loss, optimizer, schedule, folder, events, **_part(section, Trainer))
         batches = self.task.batches(
             self.store.split("train"),
             batch_size=trainer.batch_size,

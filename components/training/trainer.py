@@ -216,7 +216,9 @@ class Trainer:
             if self.patience and at.bad_evaluations >= self.patience:
                 at.stopped = f"no better for {self.patience} evaluations"
         self.schedule.evaluated(better)
-        at.history.append({"step": at.global_step, "tokens": at.tokens, "train": at.loss, "val": values.get(primary, math.nan)})
+        at.history.append(
+            {"step": at.global_step, "tokens": at.tokens, "train": at.loss, "val": values.get(primary, math.nan)}
+        )
         self.pending.append(({f"val/{name}": v for name, v in values.items()}, at.global_step))
         self.events.evaluated(values, at.global_step, better)
 

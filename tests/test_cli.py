@@ -1,0 +1,88 @@
+"""The command line: quick help, clear refusals, exit codes. Flows behind it are tested in test_pipeline.py."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def reprise(*arguments: str, home: Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "REPRISE_HOME": str(home), "COLUMNS": "200"}
+    command = [
+        sys.executable,
+        "-c",
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from flows.cli import main; main()",
+    ]
+    return subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, env=environment, cwd=cwd or home, timeout=120
+    )
+
+
+def test_help_imports_nothing_heavy(tmp_path) -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv = ['reprise', '--help']\n"
+        "from flows.cli import main\n"
+        "try: main()\nexcept SystemExit as end: assert not end.code\n"
+        "heavy = {'torch', 'prefect', 'mlflow', 'music21', 'pandas', 'matplotlib', 'numpy', 'pydantic'} & set(sys.modules)\n"
+        "print('HEAVY', sorted(heavy))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "HEAVY []" in done.stdout
+    for command in ("run", "resume", "recipes", "show", "validate", "generate", "replay", "ui", "doctor"):
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "choral"], "Did you mean 'chorales'?"),
+        (["run", "none.yaml"], "none.yaml: No such file"),
+        (["run", "names", "--set", "model.kind=lstmm"], "did you mean 'lstm'?"),
+        (["run", "names", "--device", "gpu"], "unknown device 'gpu'"),
+        (["validate", "names", "--set", "training.steps"], "isn't KEY=VALUE"),
+        (["resume", "nothing"], "no run 'nothing' on this machine"),
+        (["replay", "none.mid"], "none.mid"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(tmp_path, arguments, said) -> None:
+    done = reprise(*arguments, home=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "prefect").exists() or "resume" in arguments, "nothing was started for a mistake"
+
+
+def test_a_wrong_option_is_exit_code_2_too(tmp_path) -> None:
+    done = reprise("run", "chorales", "--sett", "a=b", home=tmp_path)
+    assert done.returncode == 2
+    assert "--set" in done.stdout + done.stderr
+
+
+def test_recipes_show_and_validate(tmp_path) -> None:
+    listed = reprise("recipes", home=tmp_path)
+    assert listed.returncode == 0
+    assert "chorales" in listed.stdout
+    assert "shakespeare-chars" in listed.stdout
+    shown = reprise("show", "names", "--set", "model.hidden_size=99", home=tmp_path)
+    assert shown.returncode == 0
+    assert "hidden_size: 99" in shown.stdout
+    own = tmp_path / "own.yaml"
+    own.write_text(shown.stdout)
+    checked = reprise("validate", "own.yaml", home=tmp_path)
+    assert checked.returncode == 0, checked.stderr
+    assert "own is valid" in checked.stdout
+    assert shown.stdout.splitlines()[0].split()[-1] in checked.stdout, "the same digest: the same run"
+
+
+def test_a_file_that_no_model_wrote_cannot_be_replayed(tmp_path) -> None:
+    (tmp_path / "own.txt").write_text("hello")
+    done = reprise("replay", "own.txt", home=tmp_path)
+    assert done.returncode == 2
+    assert "own.txt" in done.stderr
