@@ -85,7 +85,7 @@ def _disk(where: Places) -> str:
 def _tracking(where: Places) -> str:
     from components.tracking.mlflow_backend import MlflowTracker
 
-    sent, left = MlflowTracker(where.settings).send_leftovers()
+    _, left = MlflowTracker(where.settings).send_leftovers()
     waiting = f", {left} entries wait to be sent" if left else ""
     return f"{where.settings.ui_url if where.settings.served else where.settings.tracking_uri}{waiting}"
 

@@ -29,8 +29,8 @@ def test_help_imports_nothing_heavy(tmp_path) -> None:
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv = ['reprise', '--help']\n"
         "from flows.cli import main\n"
         "try: main()\nexcept SystemExit as end: assert not end.code\n"
-        "heavy = {'torch', 'prefect', 'mlflow', 'music21', 'pandas', 'matplotlib', 'numpy', 'pydantic'} & set(sys.modules)\n"
-        "print('HEAVY', sorted(heavy))"
+        "big = {'torch', 'prefect', 'mlflow', 'music21', 'pandas', 'matplotlib', 'numpy', 'pydantic'}\n"
+        "print('HEAVY', sorted(big & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert done.returncode == 0, done.stderr

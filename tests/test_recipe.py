@@ -148,8 +148,13 @@ def test_an_unknown_recipe_name_gives_the_nearest() -> None:
             recipe_path(name)
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)))  # fmt: skip
+leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+anything = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+)
+
+
+@given(anything)
 def test_any_value_anywhere_is_a_message_not_a_crash(value) -> None:
     base = {"data": {"dataset": "names"}, "encoding": {"kind": "characters"}, "task": {"kind": "language_model"},
             "model": {"kind": "gru"}}  # fmt: skip

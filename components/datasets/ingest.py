@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import multiprocessing
 import platform
 import re
 import shutil
@@ -51,6 +52,9 @@ def ingest(
     Raises:
         UserError: a setting is wrong, the files can't be had or read, or nothing is left of them.
     """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        # a script without a __main__ guard runs again in each worker process and would wait for itself here
+        raise RuntimeError("ingest is called while a worker process starts: guard it by `if __name__ == '__main__'`")
     tell = progress or (lambda line: None)
     if bool(data.get("dataset")) == bool(data.get("path")):
         raise UserError("give either dataset or path", where="data", hint="dataset: a card's name; path: your own file")

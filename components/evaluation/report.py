@@ -53,10 +53,8 @@ def baselines(train_ids: np.ndarray, test_ids: np.ndarray, vocabulary_size: int)
     """Nats per token of models without memory: every token alike, and tokens as often as in training (add-one)."""
     counts = np.bincount(train_ids, minlength=vocabulary_size).astype(np.float64) + 1
     logp = np.log(counts / counts.sum())
-    return {
-        "uniform": math.log(vocabulary_size),
-        "unigram": float(-logp[test_ids].mean()) if len(test_ids) else math.nan,
-    }
+    unigram = float(-logp[test_ids].mean()) if len(test_ids) else math.nan
+    return {"uniform": math.log(vocabulary_size), "unigram": unigram}
 
 
 @torch.inference_mode()
