@@ -11,7 +11,7 @@ NOTE = "Generated from the commands' own help by `make docs`; a test compares th
 
 def markdown() -> str:
     """Every command's help, as Markdown that ends with one line feed."""
-    title, _, rest = app.generate_docs().partition("\n")
+    title, _, rest = app.generate_docs(usage_name=app.name[0]).partition("\n")
     lines = [line.rstrip() for line in f"{title}\n\n{NOTE}\n{rest}".splitlines()]
     return "\n".join(lines).strip() + "\n"
 

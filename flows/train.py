@@ -63,9 +63,8 @@ def train_task(run_id: str) -> str:
     record = RunRecord.load(folder)
     session = Session(record.recipe, Store.open(record.dataset.path), record.device, record.threads)
     threads = f"{record.threads} threads" if record.device == "cpu" else "GPU"
-    say(
-        f"train   {record.run_name}: {session.parameter_count:,} parameters, {record.device} ({threads}), run {run_id[:8]}"
-    )
+    size = f"{session.parameter_count:,} parameters"
+    say(f"train   {record.run_name}: {size}, {record.device} ({threads}), run {run_id[:8]}")
     run = open_run(run_id)
     run.params({"parameters": session.parameter_count})
     steps = record.recipe.training["steps"]

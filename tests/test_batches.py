@@ -123,7 +123,7 @@ def test_augmentation_differs_by_epoch_and_never_in_evaluation() -> None:
 
 
 @pytest.mark.parametrize("window", [1, 7, 100])
-def test_positions_are_those_of_the_whole_sequence(window) -> None:
+def test_the_context_is_that_of_the_whole_sequence(window) -> None:
     from components.encodings.chorale import Chorale
     from components.score import Note, Part, Score
 
@@ -132,6 +132,6 @@ def test_positions_are_those_of_the_whole_sequence(window) -> None:
     ids = np.concatenate([[2], chorale.encode(Score(parts, length_steps=20, upbeat_steps=4)), [3]])
     store = Sequences(ids.astype(np.uint16), np.array([0, len(ids)]))
     made = SequenceBatches(store, chorale, batch_size=1, window=window, seed=0, training=False)
-    got = np.concatenate([batch.inputs_BTS[0, :, 1] for batch in made.epoch()])
-    assert (got == chorale.positions(ids)[:-1]).all()
+    got = np.concatenate([batch.inputs_BTS[0, :, 1:] for batch in made.epoch()])
+    assert (got == chorale.context(ids)[:-1]).all()
     assert sum(batch.units["frame"] for batch in made.epoch()) == 20

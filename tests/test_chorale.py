@@ -96,30 +96,38 @@ def test_a_broken_prefix_and_a_torn_frame_are_read_leniently():
 
 
 @given(score=scores())
-def test_positions_tell_step_and_voice_and_never_look_ahead(score):
+def test_the_context_tells_place_and_sounding_pitches_and_never_looks_ahead(score):
     ids = framed(score)
-    positions = ENCODING.positions(ids)
-    assert positions.dtype == np.int64
-    assert positions.min() >= 0
-    assert positions.max() < ENCODING.position_count
-    assert positions[:2].tolist() == [0, 1]
-    for place, position in enumerate(positions[2:]):
+    context = ENCODING.context(ids)
+    assert context.dtype == np.int64
+    assert (context >= 0).all()
+    assert (context.max(axis=0) < ENCODING.context_sizes).all()
+    assert context[:2, 0].tolist() == [0, 1]
+    for place, position in enumerate(context[2:, 0]):
         step = (place // 4 - score.upbeat_steps) % score.bar_steps
         assert position == 2 + 4 * step + place % 4
     for cut in range(len(ids)):
-        assert ENCODING.positions(ids[:cut]).tolist() == positions[:cut].tolist()
+        assert ENCODING.context(ids[:cut]).tolist() == context[:cut].tolist()
+    for voice, part in enumerate(score.parts):
+        for step in range(score.length_steps):
+            sounding = [note.pitch for note in part.notes if note.start <= step < note.start + note.duration]
+            expected = sounding[0] - 24 + 1 if sounding else 0
+            assert context[3 + 4 * step + voice, 1 + voice] == expected, "told as soon as it is read"
+            assert context[3 + 4 * step + 3, 1 + voice] == expected, "and still there at the end of the frame"
 
 
 def test_the_first_full_bar_begins_after_the_upbeat():
     ids = framed(plain(length=20, upbeat=4))
-    begins = np.flatnonzero(ENCODING.positions(ids) == 2)  # what follows is a soprano on beat one
+    begins = np.flatnonzero(ENCODING.context(ids)[:, 0] == 2)  # what follows is a soprano on beat one
     assert ((begins - 2) // 4).tolist() == [4, 20]
 
 
 @given(ids=ANY_IDS)
-def test_positions_and_masks_are_total(ids):
+def test_context_and_masks_are_total(ids):
     ids = np.array([BOS, *ids])
-    assert ENCODING.positions(ids).shape == ids.shape
+    context = ENCODING.context(ids)
+    assert context.shape == (len(ids), 5)
+    assert ((context >= 0) & (context < ENCODING.context_sizes)).all()
     mask = ENCODING.allowed(ids)
     assert mask.shape == (len(ENCODING.vocabulary),)
     assert mask.any()

@@ -77,7 +77,7 @@ def text_model(**options) -> tuple[SequenceModel, Characters]:
     torch.manual_seed(0)
     encoding = Characters()
     encoding.fit(["abcdefgh "])
-    model = SequenceModel(len(encoding.vocabulary), 0, kind="lstm", hidden_size=16, num_layers=2, **options).eval()
+    model = SequenceModel(len(encoding.vocabulary), kind="lstm", hidden_size=16, num_layers=2, **options).eval()
     with torch.no_grad():
         model.head.weight.mul_(8)  # opinions strong enough to make sequences differ
     return model, encoding
@@ -133,7 +133,7 @@ def test_surprise_is_the_models_own_whatever_the_temperature() -> None:
 def test_an_untrained_model_still_writes_chorales_of_the_grammar() -> None:
     torch.manual_seed(0)
     encoding = Chorale()
-    model = SequenceModel(len(encoding.vocabulary), encoding.position_count, kind="gru", hidden_size=8)
+    model = SequenceModel(len(encoding.vocabulary), encoding.context_sizes, kind="gru", hidden_size=8)
     for one in sample(model, encoding, [], Settings(count=4, max_length=400), seed=0, framed=True):
         score = encoding.decode(one.ids)
         whole_frames = one.ids[: 2 + 4 * score.length_steps]

@@ -53,10 +53,6 @@ class Batches(ABC):
     def rng(self, *key: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, *key])
 
-    def inputs(self, ids_BT: np.ndarray, positions_BT: np.ndarray | None) -> np.ndarray:
-        streams = [ids_BT] if positions_BT is None else [ids_BT, positions_BT]
-        return np.stack(streams, axis=-1)
-
 
 class StreamBatches(Batches):
     """One long sequence as `batch_size` contiguous lanes, read side by side with the state carried along.
@@ -90,7 +86,7 @@ class StreamBatches(Batches):
             # a lane ends where the next begins: its last target is the next lane's first input
             piece = tokens[first : min(first + stop - start + 1, len(tokens))]
             ids[row, : len(piece)] = piece
-        return Batch(self.inputs(ids[:, :-1], None), ids[:, 1:], fresh=index == 0)
+        return Batch(ids[:, :-1, None], ids[:, 1:], fresh=index == 0)
 
 
 class SequenceBatches(Batches):
@@ -124,27 +120,27 @@ class SequenceBatches(Batches):
     def at(self, epoch: int, index: int) -> Batch:
         rows, start, stop = self._plan(epoch)[index]
         ids = np.full((len(rows), stop - start + 1), PAD, dtype=np.int64)
-        positions = np.zeros((len(rows), stop - start), dtype=np.int64) if self.encoding.position_count else None
+        context = np.zeros((len(rows), stop - start, len(self.encoding.context_sizes)), dtype=np.int64)
         units: dict[str, int] = {}
         for slot, row in enumerate(rows):
-            whole, where = self._sequence(epoch, int(row))
+            whole, beside = self._sequence(epoch, int(row))
             piece = whole[start : stop + 1]
             ids[slot, : len(piece)] = piece
-            if positions is not None:
-                part = where[start:stop]
-                positions[slot, : len(part)] = part
+            part = beside[start:stop]
+            context[slot, : len(part)] = part
             if not self.training:
                 # a sequence's units are counted in its first window, and named in every one
                 for unit, count in self.encoding.counts(whole).items():
                     units[unit] = units.get(unit, 0) + (count if start == 0 else 0)
-        return Batch(self.inputs(ids[:, :-1], positions), ids[:, 1:], fresh=start == 0, units=units)
+        inputs = np.concatenate([ids[:, :-1, None], context], axis=-1)
+        return Batch(inputs, ids[:, 1:], fresh=start == 0, units=units)
 
     @functools.lru_cache(maxsize=256)  # noqa: B019 - the windows of one group ask for the same rows again and again
-    def _sequence(self, epoch: int, row: int) -> tuple[np.ndarray, np.ndarray | None]:
+    def _sequence(self, epoch: int, row: int) -> tuple[np.ndarray, np.ndarray]:
         ids = np.asarray(self.sequences[row], dtype=np.int64)
         if self.training:
             ids = self.encoding.augment(ids, self.rng(epoch, row))
-        return ids, self.encoding.positions(ids) if self.encoding.position_count else None
+        return ids, self.encoding.context(ids)
 
 
 def batches(

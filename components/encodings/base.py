@@ -23,7 +23,7 @@ class Encoding(ABC):
 
     kind: ClassVar[str]  # its name in the registry
     unit: ClassVar[str] = "token"  # what one token is, for metric names: char, word, token
-    position_count: int = 0  # size of the second input stream (see `positions`); 0 = there is none
+    context_sizes: tuple[int, ...] = ()  # sizes of the input streams beside the token (see `context`)
     vocabulary: Vocabulary
 
     def fit(self, items: Iterable[Any]) -> None:  # noqa: B027 - a fixed vocabulary has nothing to learn
@@ -49,13 +49,13 @@ class Encoding(ABC):
             unknown
         )
 
-    def positions(self, ids: np.ndarray) -> np.ndarray:
-        """For each of the ids [T] (BOS first) the position index of the token *after* it, int64 [T].
+    def context(self, ids: np.ndarray) -> np.ndarray:
+        """What a model is told beside each of the ids [T] (BOS first): int64 [T, C], one column a stream.
 
-        A function of the past only: `positions(ids[:t]) == positions(ids)[:t]`. A model reads it beside the
-        token, so that it knows where in the bar and in which voice it is writing.
+        It says where the next token stands and what holds there: the beat and the voice, the notes that sound. A
+        function of the past only, `context(ids[:t]) == context(ids)[:t]`, so it is there in generation too.
         """
-        return np.zeros(len(ids), dtype=np.int64)
+        return np.zeros((len(ids), len(self.context_sizes)), dtype=np.int64)
 
     def allowed(self, ids: np.ndarray) -> np.ndarray:
         """Which tokens may follow the ids [T] (BOS first): bool [V], never all False."""

@@ -57,7 +57,9 @@ class Chorale(Encoding):
         self.hold, self.rest = self._vocabulary.id("hold"), self._vocabulary.id("rest")
         self.metre0, self.upbeat0 = self.rest + 1, self.rest + 1 + len(METRES)
         self.pitch0 = self.upbeat0 + longest  # the id of LOWEST; ids from here on are pitches
-        self.position_count = PREFIX + longest * len(VOICES)
+        pitches = HIGHEST - LOWEST + 1
+        # where the next token stands, and for each voice what sounds (0 = nothing)
+        self.context_sizes = (PREFIX + longest * len(VOICES), *[1 + pitches] * len(VOICES))
         self._masks = self._make_masks()
 
     @property
@@ -169,14 +171,26 @@ class Chorale(Encoding):
             rows += [system[voice :: len(VOICES)].tolist() for voice in range(len(VOICES))]
         return [row for row in rows if row]
 
-    def positions(self, ids: np.ndarray) -> np.ndarray:
-        """int64 [T]: 0 and 1 before the metre and the upbeat, then 2 + 4·(step in the bar) + voice."""
+    def context(self, ids: np.ndarray) -> np.ndarray:
+        """int64 [T, 5]: the place of the next token, and the pitch that sounds in each voice once the id was read.
+
+        The place is 0 and 1 before the metre and the upbeat, then 2 + 4·(step in the bar) + voice. A pitch counts
+        from 1, the lowest; 0 is silence. So a model needn't remember through the holds what it has written.
+        """
         ids = np.asarray(ids, dtype=np.int64)
         places = np.arange(len(ids)) - PREFIX  # of the next token, counted from the first frame's soprano
         bar, upbeat = self._prefix(ids)
         steps, voices = np.divmod(places, len(VOICES))
         in_frames = PREFIX + (steps - upbeat) % bar * len(VOICES) + voices
-        return np.where(places < 0, places + PREFIX, in_frames)
+        columns = [np.where(places < 0, places + PREFIX, in_frames)]
+        sets_pitch = (ids >= self.pitch0) | (ids == self.rest)
+        sounding = np.where(ids >= self.pitch0, ids - self.pitch0 + 1, 0)
+        for voice in range(len(VOICES)):
+            # the id at `places` belongs to the voice before the next one; the last that set a pitch still holds
+            mine = sets_pitch & ((places - 1) % len(VOICES) == voice) & (places > 0)
+            last = np.maximum.accumulate(np.where(mine, np.arange(len(ids)), -1))
+            columns.append(np.where(last >= 0, sounding[last], 0))
+        return np.stack(columns, axis=-1)
 
     def allowed(self, ids: np.ndarray) -> np.ndarray:
         """The grammar's mask, bool [V]: reads the two prefix tokens and the last frame only, whatever the length.

@@ -61,10 +61,8 @@ def baselines(train_ids: np.ndarray, test_ids: np.ndarray, vocabulary_size: int)
 def surprise(model: nn.Module, encoding: Encoding, ids: np.ndarray) -> np.ndarray:
     """Nats of each of ids[1:] given those before it, float64 [T − 1]."""
     ids = np.asarray(ids, dtype=np.int64)
-    streams = [ids[:-1]]
-    if encoding.position_count:
-        streams.append(encoding.positions(ids)[:-1])
-    logits_BTV, _ = model(to_device(np.stack(streams, axis=-1)[None], model), None)
+    streams = np.concatenate([ids[:, None], encoding.context(ids)], axis=-1)[:-1]
+    logits_BTV, _ = model(to_device(streams[None], model), None)
     logp = torch.log_softmax(logits_BTV[0].double(), dim=-1).cpu().numpy()
     return -logp[np.arange(len(ids) - 1), ids[1:]]
 

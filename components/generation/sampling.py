@@ -107,10 +107,10 @@ def sample(
 
     def streams(first: int, stop: int) -> torch.Tensor:
         tokens = ids[:, first:stop]
-        if not encoding.position_count:
+        if not encoding.context_sizes:
             return torch.from_numpy(tokens[..., None].copy()).to(device)
-        positions = np.stack([encoding.positions(row[:stop])[first:] for row in ids])
-        return torch.from_numpy(np.stack([tokens, positions], axis=-1)).to(device)
+        context = np.stack([encoding.context(row[:stop])[first:] for row in ids])
+        return torch.from_numpy(np.concatenate([tokens[..., None], context], axis=-1)).to(device)
 
     logits_NTV, state = model(streams(0, len(start)), model.initial_state(count))
     logits = logits_NTV[:, -1]

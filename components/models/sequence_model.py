@@ -1,11 +1,12 @@
 """Tokens in, a distribution over the next token out.
 
-Shapes: B batch, T time, S input streams (the token, and where the encoding has one its position), V vocabulary,
-H hidden.
+Shapes: B batch, T time, S input streams (the token and what the encoding tells beside it), V vocabulary, H hidden.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import torch
@@ -21,16 +22,15 @@ from components.registry import resolve
 class SequenceModel(nn.Module):
     """Input rows → stack of recurrent layers → logits.
 
-    With `input: embedding` a token's vector is learned and, where there is a position stream, the position's is
-    added to it. With `input: one_hot` the first layer reads the tokens' (and positions') one-hot vectors; the
-    product is a row look-up, so no one-hot vector is ever made. `tie_weights` uses the embedding as the output
-    matrix (Press & Wolf 2017) and needs embedding_size = hidden_size.
+    With `input: embedding` each stream has learned vectors, which are added up. With `input: one_hot` the first layer
+    reads the streams' one-hot vectors, stacked; the product is a row look-up, so no one-hot vector is ever made.
+    `tie_weights` uses the embedding as the output matrix (Press & Wolf 2017) and needs embedding_size = hidden_size.
     """
 
     def __init__(
         self,
         vocabulary_size: int,
-        position_count: int = 0,
+        context_sizes: Sequence[int] = (),
         /,
         *,
         kind: str = "lstm",
@@ -42,7 +42,7 @@ class SequenceModel(nn.Module):
         **cell: Any,
     ) -> None:
         super().__init__()
-        self.vocabulary_size, self.position_count = vocabulary_size, position_count
+        self.vocabulary_size, self.context_sizes = vocabulary_size, tuple(context_sizes)
         make = resolve("cell", kind)
         width = embedding_size or cell["hidden_size"]
         if tie_weights and (input != "embedding" or width != cell["hidden_size"]):
@@ -51,12 +51,16 @@ class SequenceModel(nn.Module):
                 where="model.tie_weights",
                 hint="set model.input: embedding and leave model.embedding_size at model.hidden_size",
             )
-        self.embedding = self.position_embedding = None
-        first = vocabulary_size + position_count
+        self.embedding = None
+        self.context_embeddings = nn.ModuleList()
+        first = vocabulary_size + sum(context_sizes)
         if input == "embedding":
             first = width
             self.embedding = nn.Embedding(vocabulary_size, width)
-            self.position_embedding = nn.Embedding(position_count, width) if position_count else None
+            self.context_embeddings.extend(nn.Embedding(size, width) for size in context_sizes)
+        # where each stream's rows begin in the stacked one-hot vector
+        starts = [0, *itertools.accumulate([vocabulary_size, *context_sizes])][:-1]
+        self.register_buffer("starts_S", torch.tensor(starts), persistent=False)
         self.dropout = nn.Dropout(dropout)
         self.recurrent: Recurrent = Stack.of(lambda size: make(size, **cell), first, num_layers, dropout=dropout)
         if self.embedding is None:
@@ -86,13 +90,9 @@ class SequenceModel(nn.Module):
 
     def _rows(self, inputs_S: Tensor) -> Tensor:
         """The first layer's input: embedded tokens [..., I], or row indices [..., S] of stacked one-hot vectors."""
-        token = inputs_S[..., 0]
         if self.embedding is None:
-            rows = [token]
-            if self.position_count:
-                rows.append(inputs_S[..., 1] + self.vocabulary_size)
-            return torch.stack(rows, dim=-1)
-        embedded = self.embedding(token)
-        if self.position_embedding is not None:
-            embedded = embedded + self.position_embedding(inputs_S[..., 1])
+            return inputs_S + self.starts_S
+        embedded = self.embedding(inputs_S[..., 0])
+        for stream, table in enumerate(self.context_embeddings, 1):
+            embedded = embedded + table(inputs_S[..., stream])
         return self.dropout(embedded)

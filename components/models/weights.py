@@ -47,8 +47,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name, each once (tied weights under their first name)."""
-    return dict(model.named_parameters()) | dict(model.named_buffers())
+    """Parameters and persistent buffers by name, each once (tied weights under their first name)."""
+    kept = model.state_dict(keep_vars=True)
+    buffers = {name: value for name, value in model.named_buffers() if name in kept}
+    return dict(model.named_parameters()) | buffers
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:

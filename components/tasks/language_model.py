@@ -30,7 +30,7 @@ class LanguageModel(Task):
         self.primary = f"nats_per_{encoding.unit}"
 
     def build_model(self, options: Mapping[str, Any]) -> SequenceModel:
-        return SequenceModel(len(self.encoding.vocabulary), self.encoding.position_count, **options)
+        return SequenceModel(len(self.encoding.vocabulary), self.encoding.context_sizes, **options)
 
     def batches(self, sequences: Sequences, *, batch_size: int, window: int, seed: int, training: bool) -> Batches:
         return batches(

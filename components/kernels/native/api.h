@@ -33,7 +33,7 @@ struct Gather {
   float* sums;         // [G]: sum of all steps
 };
 
-// c [rows, columns] += a · b, or aᵀ · b when `transposed` (a is then [K, rows]); b may be read transposed by its strides.
+// c [rows, columns] += a · b, or aᵀ · b when `transposed` (a is then [K, rows]); b is read by its two strides.
 struct Product {
   int64_t rows, K, columns, transposed, threads;
   int64_t stride_a, stride_b_k, stride_b_n, stride_c;

@@ -1,5 +1,5 @@
-// One register of floats, as wide as the instruction set this file is compiled for, in the vector extension that GCC and
-// Clang share; and the two nonlinearities. Everything lives in a namespace of its own per instruction set, so that the
+// One register of floats, as wide as the instruction set this file is compiled for, in the vector extension that GCC
+// and Clang share; and the two nonlinearities. Everything lives in a namespace of its own per instruction set, so that the
 // linker can't merge an inline function of one with another's.
 #pragma once
 
@@ -49,8 +49,8 @@ inline float sum(Vec value) {
 }
 
 // tanh by the rational minimax approximation of degree 13/6 that Eigen and XLA use (Eigen: MathFunctionsImpl.h);
-// within 3e-7 of the true value everywhere, and NaN stays NaN. Beyond the limit it is exactly 1: with 1 − 2e-7 there, the
-// slope 1 − tanh² of large cells isn't 0, always errs to one side, and long sequences add it up (T = 300: errors of
+// within 3e-7 of the true value everywhere, and NaN stays NaN. Beyond the limit it is exactly 1: with 1 − 2e-7 there,
+// the slope 1 − tanh² of large cells isn't 0, always errs to one side, and long sequences add it up (T = 300: errors of
 // gradients 15 times those of torch's operations; with 1, the same).
 inline Vec tanh(Vec whole) {
   const Vec limit = Vec{} + 7.90531110763549805f, one = Vec{} + 1.0f;

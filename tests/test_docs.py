@@ -1,0 +1,207 @@
+"""The documents are true: what they name exists, what they show can be typed, what is generated is up to date."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_house import DOORS, RANKS
+
+from components.errors import UserError
+from flows.cli import app
+from flows.places import recipe_path
+from flows.reference import markdown
+
+ROOT = Path(__file__).resolve().parents[1]
+FENCE = re.compile(r"^ *```[^\n]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+LINK = re.compile(r"\]\(\s*<?([^)\s>]+)[^)]*\)|(?:src|href)=\"([^\"]+)\"")
+PATH = re.compile(r"(?:components|flows|tests|docs)/[^\s]*")
+ENTRY = re.compile(r"^## (\d{4}-\d\d-\d\d) · \S.*$", re.MULTILINE)
+COMMANDS = [name for name in app if not name.startswith("-")]
+
+
+def documents() -> list[Path]:
+    found = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+    assert len(found) >= 5, "the guard must see the documents"
+    return found
+
+
+def commands(text: str, program: str) -> Iterator[list[str]]:
+    """The words after `program` wherever it is shown, in a block or in a line, without comments and redirections."""
+    lines = [line for block in FENCE.findall(text) for line in block.replace("\\\n", " ").splitlines()]
+    for line in [*lines, *SPAN.findall(FENCE.sub("", text))]:
+        if program not in line:
+            continue
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+        lexer.whitespace_split, part = True, []
+        for word in [*lexer, ";"]:
+            if set(word) <= set(lexer.punctuation_chars):
+                while part and (part[0] == "$" or re.fullmatch(r"\w+=.*", part[0])):
+                    part.pop(0)
+                if part and part[0].rpartition("/")[2] == program:
+                    yield part[1:]
+                part = []
+            else:
+                part.append(word)
+
+
+def wrong_commands(text: str, where: Path) -> list[str]:
+    """Commands that the command line or the Makefile doesn't know. None is run."""
+    found = []
+    for words in commands(text, "reprise"):
+        if any(word.startswith("[") for word in words) or words == ["COMMAND"]:
+            continue  # a synopsis
+        try:
+            _, bound, _ = app.parse_args(words, print_error=False, exit_on_error=False)
+            recipe = str(bound.arguments.get("recipe", "NAME"))
+            if recipe.islower() and not recipe.endswith(".yaml"):
+                check_recipe(recipe, bound.arguments.get("set") or [])
+        except Exception as error:  # whatever it is, the reader would meet it too
+            found.append(f"{where.name}: reprise {' '.join(words)}: {error}")
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    for words in commands(text, "make"):
+        unknown = [word for word in words if "=" not in word and word not in targets]
+        found += [f"{where.name}: make {word}: no such target" for word in unknown]
+    return found
+
+
+def check_recipe(name: str, overrides: list[str]) -> None:
+    from components.recipe import read_recipe
+
+    recipe = read_recipe(recipe_path(name), overrides)
+    if recipe.data["dataset"] and recipe.data["path"]:
+        raise UserError("ingestion takes a dataset or a path, not both")
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of the headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ +(.*?) *$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken_links(text: str, where: Path) -> list[str]:
+    """Relative links that lead nowhere."""
+    found = []
+    for link in (one or other for one, other in LINK.findall(FENCE.sub("", text))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = where.parent / path if path else where
+        if not target.exists():
+            found.append(f"{where.name}: {link} leads nowhere")
+        elif anchor and anchor not in anchors(text if not path else target.read_text(encoding="utf-8")):
+            found.append(f"{where.name}: {link}: no such heading")
+    return found
+
+
+def missing_files(text: str, where: Path) -> list[str]:
+    """Files and folders of the repository that are named in backticks and aren't there; NAME stands for any."""
+    found = []
+    for span in SPAN.findall(FENCE.sub("", text)):
+        path, _, name = span.partition("::")
+        if not PATH.fullmatch(path) or "NAME" in path:
+            continue
+        there = [other for other in ROOT.glob(path.rstrip("/")) if other.is_dir() or not path.endswith("/")]
+        if not there:
+            found.append(f"{where.name}: {path} isn't there")
+        elif name and not re.search(rf"(def|class) {name}\b", there[0].read_text(encoding="utf-8")):
+            found.append(f"{where.name}: {path} has no {name}")
+    return found
+
+
+def disordered_log(text: str, where: Path) -> list[str]:
+    """Entries that aren't newest first, or don't say what was tried, what was seen and what we do."""
+    dates, entries = ENTRY.findall(text), ENTRY.split(text)[2::2]
+    found = [] if dates == sorted(dates, reverse=True) else [f"{where.name}: not newest first"]
+    if len(dates) != len(re.findall(r"^#+ ", text, re.MULTILINE)) - 1:
+        found.append(f"{where.name}: a heading isn't `## DATE · title`")
+    for date, entry in zip(dates, entries, strict=True):
+        missing = [part for part in ("Tried", "Seen", "We do") if f"**{part}:**" not in entry]
+        found += [f"{where.name}: {date} {entry.strip()[:40]!r} lacks {part}" for part in missing]
+    return found
+
+
+RULES = [wrong_commands, broken_links, missing_files]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_what_the_documents_show_is_there(rule) -> None:
+    found = [problem for path in documents() for problem in rule(path.read_text(encoding="utf-8"), path)]
+    assert not found, "\n".join(found)
+
+
+def test_the_log_is_newest_first_and_every_entry_is_whole() -> None:
+    path = ROOT / "docs" / "log.md"
+    text = path.read_text(encoding="utf-8")
+    assert len(ENTRY.findall(text)) >= 10
+    assert not disordered_log(text, path)
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        (wrong_commands, "type `reprise rnu chorales`"),
+        (wrong_commands, "```\n$ REPRISE_HOME=x .venv/bin/reprise run chorales --sett a=b  # a comment\n```"),
+        (wrong_commands, "```\nmake lint && reprise generate chorales \\\n  --count many\n```"),
+        (wrong_commands, "| `reprise run choral` |"),
+        (wrong_commands, "`reprise show chorales --set model.kindd=gru`"),
+        (wrong_commands, "`reprise run names --set data.path=my.txt`"),
+        (wrong_commands, "`make tests`"),
+        (broken_links, "see [the log](docs/logg.md)"),
+        (broken_links, "see [the log](docs/log.md#no-such-entry)"),
+        (broken_links, "see [below](#nothing)"),
+        (broken_links, '<img src="docs/none.png">'),
+        (missing_files, "in `components/layers/transformer.py`"),
+        (missing_files, "in `tests/test_docs.py::test_that_is_not_there`"),
+        (missing_files, "all of `docs/*.rst`"),
+        (missing_files, "in the folder `flows/cli.py/`"),
+        (disordered_log, "# Log\n## 2026-01-01 · a\n**Tried:** **Seen:** **We do:**\n## 2026-01-02 · b\n**Tried:** **Seen:** **We do:**"),
+        (disordered_log, "# Log\n## 2026-01-01 · a\n**Tried:** it **We do:** nothing"),
+        (disordered_log, "# Log\n## yesterday\n**Tried:** **Seen:** **We do:**"),
+    ],
+)  # fmt: skip
+def test_each_rule_bites(rule, text: str) -> None:
+    assert rule(text, ROOT / "README.md")
+
+
+def test_what_is_right_passes() -> None:
+    text = (
+        "# A heading\n\n[up](#a-heading), [log](docs/log.md), [out](https://example.org/x)\n"
+        "`components/layers/`, `tests/test_docs.py::test_each_rule_bites`, `flows/recipes/NAME.yaml`, `flows/recipes/*.yaml`\n"
+        "```console\nreprise run [OPTIONS] RECIPE\n$ make PYTHON=python3 test; reprise generate chorales@3 --top-p 0.9 > x.txt\n```\n"
+        "`reprise run mine.yaml --set training.steps=5` or `reprise run NAME`\n"
+    )
+    assert not [problem for rule in RULES for problem in rule(text, ROOT / "README.md")]
+    assert len(list(commands(text, "reprise"))) == 4
+
+
+def test_the_reference_of_the_command_line_is_up_to_date() -> None:
+    assert len(COMMANDS) >= 10
+    kept = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert kept == markdown(), "`make docs` writes it anew"
+    assert all(f"## reprise {name}\n" in kept for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_shows_an_example_of_itself(name: str) -> None:
+    _, _, example = app[name].help.partition("Example:")
+    assert f"`reprise {name}" in example
+
+
+def cells(text: str, heading: str) -> dict[str, str]:
+    """First and second cell of each row of the table under a heading."""
+    section = text.split(f"## {heading}\n")[1].split("\n## ")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in section.splitlines() if line.startswith("|")]
+    return {first: second for first, second in rows[2:]}
+
+
+def test_the_tables_of_directions_and_doors_are_those_of_the_rules() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    doors = {library: re.findall(r"`([^`]+)`", where) for library, where in cells(text, "One giant, one door").items()}
+    assert doors == DOORS
+    ranks = {name: int(rank) for rank, names in cells(text, "Directions").items() for name in names.split(", ")}
+    assert ranks == RANKS
