@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from components.errors import UserError
@@ -44,7 +45,10 @@ DATA = {
 
 
 def check_data(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
-    """The data section: a card of the catalogue, or a path of one's own with a reader, and the reader's options."""
+    """The data section: a card of the catalogue, or a path of one's own with a reader, and the reader's options.
+
+    A `path` (relative to where the command runs) takes the place of the card's files.
+    """
     from components.datasets.cards import load_card
 
     dataset, path, reader = (values.get(key) for key in ("dataset", "path", "reader"))
@@ -70,6 +74,9 @@ def check_data(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]
     if not checked:
         return {}
     checked["reader"] = reader
+    if checked["path"] is not None:
+        # a file of one's own in place of the card's; its reader and split stay the recipe's
+        checked |= {"dataset": None, "path": str(Path(checked["path"]).expanduser().resolve())}
     split = checked["split"] or (tuple(card.split) if card else (0.8, 0.1, 0.1))
     checked["split"] = split
     if abs(sum(split) - 1) > 1e-6 or min(split) < 0 or split[0] <= 0:

@@ -21,7 +21,7 @@ START, LOOK, USE = Group.create_ordered("Train"), Group.create_ordered("Look"), 
 
 Set = Annotated[
     list[str] | None,
-    Parameter(name="--set", help="Override a setting: KEY=VALUE, e.g. training.steps=500. Repeatable."),
+    Parameter(name="--set", negative="", help="Override a setting: KEY=VALUE, e.g. training.steps=500. Repeatable."),
 ]
 Device = Annotated[str, Parameter(help="auto, cpu or cuda.")]
 Threads = Annotated[int, Parameter(help="CPU threads; 0 = one for each core.")]
@@ -128,14 +128,16 @@ def generate(
     model: str,
     /,
     *,
-    count: int | None = None,
-    seed: int = 0,
-    temperature: float | None = None,
-    top_p: float | None = None,
-    top_k: int | None = None,
-    prompt: str | None = None,
-    max_length: int | None = None,
-    out: Path | None = None,
+    count: Annotated[int | None, Parameter(help="How many sequences.")] = None,
+    seed: Annotated[int, Parameter(help="Same seed, same sequences.")] = 0,
+    temperature: Annotated[
+        float | None, Parameter(help="Below 1 safer, above 1 wilder, 0 always the likeliest.")
+    ] = None,
+    top_p: Annotated[float | None, Parameter(help="Sample from the fewest tokens that hold this probability.")] = None,
+    top_k: Annotated[int | None, Parameter(help="Sample from the k likeliest tokens; 0 = all.")] = None,
+    prompt: Annotated[str | None, Parameter(help='What to go on from; a metre such as "3/4" for chorales.')] = None,
+    max_length: Annotated[int | None, Parameter(help="At most so many tokens.")] = None,
+    out: Annotated[Path | None, Parameter(help="Folder for the files; else one under generated/.")] = None,
 ) -> None:
     """Generate with a registered model: NAME (its champion), NAME@champion, NAME@3 or NAME@latest.
 
@@ -167,7 +169,9 @@ def generate(
 
 
 @app.command(group=USE)
-def replay(file: Path, /, *, out: Path | None = None) -> None:
+def replay(
+    file: Path, /, *, out: Annotated[Path | None, Parameter(help="Folder for the files that are made again.")] = None
+) -> None:
     """Make a generated file again from the record inside it, and say whether it is the same, byte for byte.
 
     Example: `reprise replay generated/chorales-v1-seed0-3fa4c1/chorales-1.mid`
@@ -254,6 +258,7 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
+        print("stopped. What was trained is kept: reprise resume latest", file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -106,14 +106,15 @@ def test_the_context_tells_place_and_sounding_pitches_and_never_looks_ahead(scor
     for place, position in enumerate(context[2:, 0]):
         step = (place // 4 - score.upbeat_steps) % score.bar_steps
         assert position == 2 + 4 * step + place % 4
+        assert context[2 + place, 1] == min((place // 4 - score.upbeat_steps) // score.bar_steps + 1, 31)
     for cut in range(len(ids)):
         assert ENCODING.context(ids[:cut]).tolist() == context[:cut].tolist()
     for voice, part in enumerate(score.parts):
         for step in range(score.length_steps):
             sounding = [note.pitch for note in part.notes if note.start <= step < note.start + note.duration]
             expected = sounding[0] - 24 + 1 if sounding else 0
-            assert context[3 + 4 * step + voice, 1 + voice] == expected, "told as soon as it is read"
-            assert context[3 + 4 * step + 3, 1 + voice] == expected, "and still there at the end of the frame"
+            assert context[3 + 4 * step + voice, 2 + voice] == expected, "told as soon as it is read"
+            assert context[3 + 4 * step + 3, 2 + voice] == expected, "and still there at the end of the frame"
 
 
 def test_the_first_full_bar_begins_after_the_upbeat():
@@ -126,7 +127,7 @@ def test_the_first_full_bar_begins_after_the_upbeat():
 def test_context_and_masks_are_total(ids):
     ids = np.array([BOS, *ids])
     context = ENCODING.context(ids)
-    assert context.shape == (len(ids), 5)
+    assert context.shape == (len(ids), 6)
     assert ((context >= 0) & (context < ENCODING.context_sizes)).all()
     mask = ENCODING.allowed(ids)
     assert mask.shape == (len(ENCODING.vocabulary),)

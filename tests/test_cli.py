@@ -86,3 +86,12 @@ def test_a_file_that_no_model_wrote_cannot_be_replayed(tmp_path) -> None:
     done = reprise("replay", "own.txt", home=tmp_path)
     assert done.returncode == 2
     assert "own.txt" in done.stderr
+
+
+def test_a_file_of_ones_own_takes_the_place_of_the_cards(tmp_path) -> None:
+    (tmp_path / "mine.txt").write_text("my own text, and more of it. " * 40)
+    done = reprise("show", "shakespeare-chars", "--set", "data.path=mine.txt", home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"path: {tmp_path / 'mine.txt'}" in done.stdout
+    assert "dataset: null" in done.stdout
+    assert "reader: text" in done.stdout

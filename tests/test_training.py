@@ -56,8 +56,9 @@ def assert_identical(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> 
         {"model": {"kind": "lstm"}},
         {"model": {"kind": "gru", "input": "one_hot"}, "training": {"schedule": "plateau", "plateau_patience": 1}},
         {"model": {"kind": "rnn", "backend": "by_hand"}, "training": {"optimizer": "sgd", "momentum": 0.9}},
+        {"model": {"kind": "lstm"}, "training": {"precision": "bfloat16"}},
     ],
-    ids=["lstm", "gru-one-hot-plateau", "rnn-by-hand-sgd"],
+    ids=["lstm", "gru-one-hot-plateau", "rnn-by-hand-sgd", "lstm-bfloat16"],
 )
 def test_resuming_is_bit_identical(small_recipe, small_store, tmp_path, silent, framing, sections) -> None:
     sections = {**sections, "training": {"checkpoint_seconds": 0.0, **sections.get("training", {})}}

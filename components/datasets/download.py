@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
@@ -118,6 +119,8 @@ def _download(file: CardFile, target: Path, progress: bool) -> str | None:
         pooch.retrieve(
             file.url, known_hash=f"sha256:{file.sha256}", fname=target.name, path=target.parent, downloader=downloader
         )
+    except requests.ConnectionError:
+        return f"no connection to {urlsplit(file.url).hostname}"
     except (requests.RequestException, Truncated, OSError) as error:
         return str(error) or type(error).__name__
     except ValueError:  # pooch's word for a wrong hash

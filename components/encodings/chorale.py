@@ -26,6 +26,7 @@ LOWEST, HIGHEST = 24, 96  # MIDI pitches with a token of their own
 RANGES = ((60, 81), (53, 74), (48, 69), (40, 64))
 SHIFTS = range(-5, 7)  # one octave in all: every key once
 PREFIX = 2  # metre and upbeat
+BARS = 32  # that are told apart; the rest count as the last of them
 
 
 class Chorale(Encoding):
@@ -58,8 +59,8 @@ class Chorale(Encoding):
         self.metre0, self.upbeat0 = self.rest + 1, self.rest + 1 + len(METRES)
         self.pitch0 = self.upbeat0 + longest  # the id of LOWEST; ids from here on are pitches
         pitches = HIGHEST - LOWEST + 1
-        # where the next token stands, and for each voice what sounds (0 = nothing)
-        self.context_sizes = (PREFIX + longest * len(VOICES), *[1 + pitches] * len(VOICES))
+        # where in the bar the next token stands, in which bar, and for each voice what sounds (0 = nothing)
+        self.context_sizes = (PREFIX + longest * len(VOICES), BARS, *[1 + pitches] * len(VOICES))
         self._masks = self._make_masks()
 
     @property
@@ -172,17 +173,19 @@ class Chorale(Encoding):
         return [row for row in rows if row]
 
     def context(self, ids: np.ndarray) -> np.ndarray:
-        """int64 [T, 5]: the place of the next token, and the pitch that sounds in each voice once the id was read.
+        """int64 [T, 6]: the place of the next token, its bar, and the pitch that sounds in each voice after the id.
 
-        The place is 0 and 1 before the metre and the upbeat, then 2 + 4·(step in the bar) + voice. A pitch counts
-        from 1, the lowest; 0 is silence. So a model needn't remember through the holds what it has written.
+        The place is 0 and 1 before the metre and the upbeat, then 2 + 4·(step in the bar) + voice. Bars count from 0,
+        the upbeat's. A pitch counts from 1, the lowest; 0 is silence. So a model needn't remember through the holds
+        what it has written, nor count how long a piece has gone on.
         """
         ids = np.asarray(ids, dtype=np.int64)
         places = np.arange(len(ids)) - PREFIX  # of the next token, counted from the first frame's soprano
         bar, upbeat = self._prefix(ids)
         steps, voices = np.divmod(places, len(VOICES))
         in_frames = PREFIX + (steps - upbeat) % bar * len(VOICES) + voices
-        columns = [np.where(places < 0, places + PREFIX, in_frames)]
+        bars = np.clip((steps - upbeat) // bar + 1, 0, BARS - 1)
+        columns = [np.where(places < 0, places + PREFIX, in_frames), np.where(places < 0, 0, bars)]
         sets_pitch = (ids >= self.pitch0) | (ids == self.rest)
         sounding = np.where(ids >= self.pitch0, ids - self.pitch0 + 1, 0)
         for voice in range(len(VOICES)):
