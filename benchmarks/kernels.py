@@ -4,7 +4,8 @@
 
 Forward and backward of the layers alone, float32, on the CPU. Every contender is first checked against the kernels by
 hand in float64; a wrong one isn't timed. Contenders take turns within each repeat, so that a busy machine slows them
-alike; the ratio is the median over repeats of (torch.nn's time / the contender's). "ids": tokens, which torch.nn must
+alike; a ratio is the median over repeats of (torch.nn's time / the contender's). On a busy machine only the ratio of
+processor time on one thread means much: waiting threads spin, and a barrier waits for whoever was interrupted. "ids": tokens, which torch.nn must
 be given as one-hot vectors. "dense": the same float vectors for everyone. Writes results/kernels.json beside this file.
 """
 
@@ -20,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,9 +67,9 @@ def contenders(kind: str, shape: tuple[int, int, int, int, int], dense: bool) ->
 
     return {
         "torch.nn": torch_nn,
-        "by hand": ours("by-hand"),
+        "by hand": ours("by_hand"),
         "native": ours("native"),
-        "exact": ours("by-hand", torch.float64),
+        "exact": ours("by_hand", torch.float64),
     }
 
 
@@ -89,29 +91,30 @@ def verify(runs: dict[str, Run]) -> dict[str, float]:
     return errors
 
 
-def measure(runs: dict[str, Run], repeats: int) -> dict[str, list[float]]:
-    """Milliseconds of each contender in each repeat."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
+def measure(runs: dict[str, Run], repeats: int) -> dict[str, list[tuple[float, float]]]:
+    """Milliseconds of each contender in each repeat: on the clock, and of processor time."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
-            start = time.perf_counter()
+            clock, processor = time.perf_counter(), time.process_time()
             run()
-            times[name].append((time.perf_counter() - start) * 1e3)
+            times[name].append(((time.perf_counter() - clock) * 1e3, (time.process_time() - processor) * 1e3))
     return times
 
 
-def summary(times: dict[str, list[float]], errors: dict[str, float]) -> dict[str, dict[str, float]]:
-    result = {}
-    for name, milliseconds in times.items():
-        ratios = [a / b for a, b in zip(times["torch.nn"], milliseconds, strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        result[name] = {
-            "milliseconds_median": round(statistics.median(milliseconds), 2),
-            "milliseconds_min": round(min(milliseconds), 2),
-            "ratio_median": round(middle, 2),
-            "ratio_quartiles": [round(low, 2), round(high, 2)],
-            "largest_error": float(f"{errors[name]:.1e}"),
-        }
+def summary(times: dict[str, list[tuple[float, float]]], errors: dict[str, float]) -> dict[str, dict[str, Any]]:
+    result: dict[str, dict[str, Any]] = {}
+    for name, pairs in times.items():
+        result[name] = {"largest_error": float(f"{errors[name]:.1e}")}
+        for n, of in enumerate(["clock", "processor"]):
+            mine, theirs = [pair[n] for pair in pairs], [pair[n] for pair in times["torch.nn"]]
+            low, middle, high = statistics.quantiles([a / b for a, b in zip(theirs, mine, strict=True)], n=4)
+            result[name][of] = {
+                "milliseconds_median": round(statistics.median(mine), 2),
+                "milliseconds_min": round(min(mine), 2),
+                "ratio_median": round(middle, 2),
+                "ratio_quartiles": [round(low, 2), round(high, 2)],
+            }
     return result
 
 
@@ -162,7 +165,8 @@ def main() -> None:
                         }
                     )
                     line = " · ".join(
-                        f"{name} {value['milliseconds_median']} ms (×{value['ratio_median']})"
+                        f"{name} {value['clock']['milliseconds_median']} ms "
+                        f"×{value['clock']['ratio_median']} (processor ×{value['processor']['ratio_median']})"
                         for name, value in result.items()
                     )
                     print(f"{threads} threads {kind} {rows[-1]['input']} {shape}: {line}", flush=True)

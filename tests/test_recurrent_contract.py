@@ -42,6 +42,18 @@ def x() -> torch.Tensor:
     return torch.randn(B, T, I, dtype=torch.float64)
 
 
+@pytest.fixture
+def native(request) -> None:
+    """Skips where there is no C++ compiler: then `auto` takes another backend, which the other tests cover."""
+    from components.errors import UserError
+    from components.kernels.native.build import library
+
+    try:
+        library()
+    except UserError as error:
+        pytest.skip(f"the native kernels can't be compiled here: {error.what}")
+
+
 def random_state(layer: Recurrent, batch: int = B) -> State:
     return {name: torch.rand_like(value) - 0.5 for name, value in layer.initial_state(batch).items()}
 
@@ -149,6 +161,23 @@ def test_weights_go_from_one_backend_to_another(x) -> None:
         layers = [resolve("cell", kind)(I, hidden_size=H, backend=backend).double() for backend in ("torch", "by_hand")]
         layers[1].load_state_dict(layers[0].state_dict())
         same(layers[0](x)[0], layers[1](x)[0])
+
+
+@pytest.mark.parametrize("kind", names("cell"))
+@pytest.mark.parametrize("ids", [False, True], ids=["floats", "one-hot"])
+def test_the_native_backend_is_the_one_by_hand_and_auto_takes_it(native, x, kind, ids) -> None:
+    inputs = torch.randint(0, I, (B, T, 1)) if ids else x.float()
+    lengths = torch.tensor([T, 0, 3, 1])
+    results = {}
+    for backend in ("by_hand", "native", "auto"):
+        torch.manual_seed(0)
+        layer = resolve("cell", kind)(I, hidden_size=H, backend=backend)
+        y, after = layer(inputs, random_state(layer), lengths)
+        (y.pow(2).sum() + sum(value.pow(2).sum() for value in after.values())).backward()
+        results[backend] = [y, *after.values(), *(parameter.grad for parameter in layer.parameters())]
+    for by_hand, compiled, chosen in zip(*results.values(), strict=True):
+        torch.testing.assert_close(by_hand, compiled, rtol=1e-4, atol=1e-5)
+        assert torch.equal(compiled, chosen)
 
 
 def test_weights_are_named_and_ordered_as_in_torch_nn(x) -> None:

@@ -15,7 +15,7 @@ from components.kernels import gru, lstm, rnn, sequence
 
 KERNELS = {"rnn": rnn, "gru": gru, "lstm": lstm}
 OPTIONS = {"rnn": ("nonlinearity",), "gru": ("reset_after",), "lstm": ()}
-BACKENDS = ("auto", "by-hand", "native")
+BACKENDS = ("auto", "by_hand", "native")
 NATIVE_FROM_STEPS = 4  # below, packing the weights costs more than the native kernels save
 
 log = logging.getLogger(__name__)
@@ -52,13 +52,20 @@ def choose(
     obstacle = _obstacle(parameters, options)
     if wanted == "native":
         if obstacle:
-            raise UserError(f"backend native: {obstacle}", hint="use backend auto or by-hand")
+            raise UserError(f"backend native: {obstacle}", hint="use backend auto or by_hand")
         return _native(kind, nonlinearity)
-    if wanted == "auto" and not obstacle and x.shape[1] >= NATIVE_FROM_STEPS and _native_builds():
+    if wanted == "auto" and native_applies(x, parameters, options):
         return _native(kind, nonlinearity)
     kernel = KERNELS[kind]
     forward = functools.partial(kernel.forward, **options)
-    return Backend("by-hand", sequence.project, forward, kernel.backward, sequence.project_backward)
+    return Backend("by_hand", sequence.project, forward, kernel.backward, sequence.project_backward)
+
+
+def native_applies(x: Tensor, parameters: Mapping[str, Tensor | None], options: Mapping[str, Any]) -> bool:
+    """Whether the native kernels can run these inputs, are worth it, and are compiled or can be."""
+    long_enough = x.shape[1] >= NATIVE_FROM_STEPS
+    single = x.dtype in (torch.float32, torch.int64) and not torch.is_autocast_enabled(x.device.type)
+    return long_enough and single and not _obstacle(parameters, options) and _native_builds()
 
 
 def _obstacle(parameters: Mapping[str, Tensor | None], options: Mapping[str, Any]) -> str | None:
@@ -78,7 +85,7 @@ def _native_builds() -> bool:
     try:
         library()
     except UserError as error:
-        log.warning("the kernels by hand are used instead of the faster native ones: %s", error)
+        log.warning("the faster native kernels can't be used: %s", error)
         return False
     return True
 

@@ -1,7 +1,9 @@
-"""What the RNN, GRU and LSTM layers share: parameters named and ordered as in torch.nn, and two backends.
+"""What the RNN, GRU and LSTM layers share: parameters named and ordered as in torch.nn, and three backends.
 
-`torch` runs torch's own kernels (oneDNN or MKL on CPU, cuDNN on GPU); `by_hand` runs components.kernels, which
-can be read and takes one-hot inputs as row look-ups; `auto` takes by_hand for one-hot inputs and torch otherwise.
+`torch` runs torch's own kernels (oneDNN or MKL on CPU, cuDNN on GPU); `by_hand` runs components.kernels, which can be
+read and takes one-hot inputs as row look-ups; `native` runs the same mathematics compiled from C++ (float32 on CPU);
+`auto` takes native where it applies and can be compiled, else torch, and by_hand for one-hot inputs, which torch
+would need written out.
 """
 
 from __future__ import annotations
@@ -12,10 +14,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from components.kernels.backends import native_applies
 from components.kernels.function import recurrent
 from components.layers.base import Recurrent, State, zeros_like_parameters
 
-Backend = Literal["auto", "torch", "by_hand"]
+Backend = Literal["auto", "torch", "by_hand", "native"]
 
 
 class Cell(Recurrent):
@@ -60,11 +63,20 @@ class Cell(Recurrent):
         self, x_BTI: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
         state = self.initial_state(x_BTI.shape[0]) if state is None else state
-        if self.backend == "by_hand" or not x_BTI.is_floating_point():
-            return recurrent(self.kernel, x_BTI, state, self.parameters_by_name, lengths_B, **self.kernel_options)
-        if lengths_B is None:
-            return self._torch(x_BTI, state)
-        return self._torch_ragged(x_BTI, state, lengths_B)
+        backend = self._backend_for(x_BTI)
+        if backend == "torch":
+            return self._torch(x_BTI, state) if lengths_B is None else self._torch_ragged(x_BTI, state, lengths_B)
+        options = self.kernel_options
+        return recurrent(self.kernel, x_BTI, state, self.parameters_by_name, lengths_B, backend=backend, **options)
+
+    def _backend_for(self, x_BTI: Tensor) -> str:
+        if self.backend == "native" and x_BTI.shape[1] == 1:
+            return "by_hand"  # a single step; packing the weights for it would cost more than the step
+        if self.backend == "auto" and native_applies(x_BTI, self.parameters_by_name, self.kernel_options):
+            return "native"
+        if self.backend in ("auto", "torch"):
+            return "torch" if x_BTI.is_floating_point() else "by_hand"
+        return self.backend
 
     def _torch(self, x_BTI: Tensor, state: State) -> tuple[Tensor, State]:
         hx = [state[name].unsqueeze(0) for name in self.state_names]
@@ -74,7 +86,7 @@ class Cell(Recurrent):
         return y_BTH, {name: value.squeeze(0) for name, value in zip(self.state_names, last, strict=True)}
 
     def step(self, x_BI: Tensor, state: State) -> tuple[Tensor, State]:
-        if self.backend == "by_hand" or not x_BI.is_floating_point():
+        if self._backend_for(x_BI.unsqueeze(1)) != "torch":
             return super().step(x_BI, state)
         hx = [state[name] for name in self.state_names]
         # torch's function for one step has a third of the whole-sequence function's overhead
