@@ -5,8 +5,10 @@
 Forward and backward of the layers alone, float32, on the CPU. Every contender is first checked against the kernels by
 hand in float64; a wrong one isn't timed. Contenders take turns within each repeat, so that a busy machine slows them
 alike; a ratio is the median over repeats of (torch.nn's time / the contender's). On a busy machine only the ratio of
-processor time on one thread means much: waiting threads spin, and a barrier waits for whoever was interrupted. "ids": tokens, which torch.nn must
-be given as one-hot vectors. "dense": the same float vectors for everyone. Writes results/kernels.json beside this file.
+processor time on one thread means much: waiting threads spin, and a barrier waits for whoever was interrupted.
+
+"ids": tokens, which torch.nn must be given as one-hot vectors. "dense": the same float vectors for everyone.
+Writes results/kernels.json beside this file.
 """
 
 from __future__ import annotations

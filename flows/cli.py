@@ -53,11 +53,11 @@ def resume(run: str = "latest", /) -> None:
 
     Example: `reprise resume latest`
     """
-    begin = _server()
     from flows.places import places
     from flows.runs import find_run
 
     run_id = find_run(run, places()).ref.run_id
+    begin = _server()
     from flows.pipeline import resume as resume_flow
 
     begin()

@@ -266,6 +266,20 @@ def test_ids_are_the_one_hot_vectors_they_stand_for(case, streams, bias):
         assert_same(gradients(loss_of(*gathered), inputs), gradients(loss_of(*dense), inputs))
 
 
+@pytest.mark.parametrize("streams", [1, 2])
+def test_ids_after_a_rows_end_are_never_looked_up(streams):
+    inputs, options = make("gru-reset-after", 7, seed=8)
+    lengths = torch.tensor(LENGTHS[7])
+    ids = torch.randint(0, INPUT_SIZE, (B, 7, streams), generator=torch.Generator().manual_seed(9))
+    after_end = torch.arange(7)[None, :] >= lengths[:, None]
+    foreign = ids.masked_fill(after_end[:, :, None], 10**9)
+    ids, foreign = (ids[:, :, 0], foreign[:, :, 0]) if streams == 1 else (ids, foreign)
+    y, final = run("gru-reset-after", inputs | {"x": foreign}, options, lengths)
+    y_clean, final_clean = run("gru-reset-after", inputs | {"x": ids}, options, lengths)
+    assert torch.equal(y, y_clean)
+    assert torch.equal(final["h"], final_clean["h"])
+
+
 @every_case
 @ragged_or_not
 def test_recorded_norms_are_those_of_the_gradient_of_each_state(case, ragged):

@@ -213,11 +213,23 @@ def test_tanh_and_sigmoid_are_within_a_millionth_everywhere(instruction_set):
     points = torch.cat([torch.linspace(-30, 30, 20000 - len(edges)), torch.tensor(edges)]).view(500, 1, 40)
     y, _, _ = kernels.forward(("rnn", "tanh"), points, {"h": torch.zeros(500, 40)}, torch.zeros(40, 40), None)
     assert (y.double() - torch.tanh(points.double())).abs().max() < 1e-6
-    gates = torch.zeros(500, 1, 160)
+    gates = torch.zeros(500, 1, 160)  # i f g o of 40 units
     gates[:, :, 40:80] = points
     state = {"h": torch.zeros(500, 40), "c": torch.ones(500, 40)}
     _, final, _ = kernels.forward(("lstm", "tanh"), gates, state, torch.zeros(160, 40), None)
     assert (final["c"].double() - torch.sigmoid(points[:, 0].double())).abs().max() < 1e-6
+
+
+def test_every_nan_stays_nan_in_every_gate(instruction_set):
+    """A NaN carries payload bits; σ takes its argument's bits apart, and must not make a number of them."""
+    nans = torch.tensor([0x7FC00000, 0x7FC00001, 0x7FFFFFFF, 0x7F800001, -0x3FFFFF, -1], dtype=torch.int32)
+    n = len(nans)
+    for gate in range(4):
+        gates = torch.zeros(1, 1, 4 * n)
+        gates[0, 0, gate * n : (gate + 1) * n] = nans.view(torch.float32)
+        state = {"h": torch.zeros(1, n), "c": torch.ones(1, n)}
+        y, _, _ = kernels.forward(("lstm", "tanh"), gates, state, torch.zeros(4 * n, n), None)
+        assert y.isnan().all(), "ifgo"[gate]
 
 
 @pytest.mark.parametrize("size", [(1, 1, 1), (7, 5, 3), (70, 300, 65), (64, 257, 128), (200, 3, 17)], ids=str)
