@@ -252,6 +252,8 @@ def _server() -> Any:
 
 def main() -> None:
     """The console command. A user's mistake is one message and exit code 2; Ctrl-C is 130; a failure is 1."""
+    # read when torch is loaded: threads that spin at barriers make training several times slower on a busy machine
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(result_action="return_value")
     except UserError as error:

@@ -135,7 +135,7 @@ def test_over_long_sequences_gradients_err_no_more_than_those_of_torch_operation
 @every_case
 def test_every_run_gives_the_same_bits_whatever_the_number_of_threads(case, set_threads):
     for streams in (0, 1):
-        inputs = make(case, (11, 40, 50, 70))
+        inputs = make(case, (11, 40, 50, 130))
         if streams:
             inputs["x"] = torch.randint(0, 50, (11, 40))
         set_threads(1)
@@ -145,6 +145,22 @@ def test_every_run_gives_the_same_bits_whatever_the_number_of_threads(case, set_
             moved = torch.empty(threads * 1000 + 1)  # what the allocator hands out next lies elsewhere
             assert_same_bits(run(case, inputs, None, "native"), wanted)
             del moved
+
+
+def test_gathering_and_scattering_ids_give_the_same_bits_whatever_the_number_of_threads(set_threads):
+    generator = torch.Generator().manual_seed(0)
+    ids, weight = torch.randint(0, 20, (6000, 2), generator=generator), torch.randn(300, 20, generator=generator)
+    results = []
+    for threads in (1, 2, 3, 5):
+        set_threads(threads)
+        assert products.threads_for(6000 * 300 * 3) == threads, "too little work to be shared"
+        steps = products.gather(ids, weight, None)
+        results.append((steps, *products.scatter(steps, ids, 20)))
+    exact = weight.double().t()[ids].sum(1)
+    torch.testing.assert_close(results[0][0].double(), exact, rtol=0, atol=1e-6)
+    torch.testing.assert_close(results[0][2].double(), exact.sum(0), rtol=1e-5, atol=1e-2)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(other, results[0], strict=True))
 
 
 @every_case

@@ -165,7 +165,6 @@ def _call(name: str, kind: tuple[str, str], sizes: tuple[int, int, int], **tenso
     }
     for key, tensor in present.items():
         products.check(key, tensor, shapes.get(key, tensor.shape), torch.int64 if key == "lengths" else torch.float32)
-    arguments = Pass(
-        T, B, H, max(1, min(torch.get_num_threads(), B)), **{key: tensor.data_ptr() for key, tensor in present.items()}
-    )
+    addresses = {key: tensor.data_ptr() for key, tensor in present.items()}
+    arguments = Pass(T, B, H, max(1, min(B, products.threads_for(T * B * G * H))), **addresses)
     getattr(library(), name)(KINDS[kind], ctypes.byref(arguments))

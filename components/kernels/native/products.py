@@ -75,7 +75,7 @@ def multiply(a_RK: Tensor, b_KC: Tensor, *, start_C: Tensor | None = None) -> Te
         K=K,
         columns=C,
         transposed=transposed,
-        threads=torch.get_num_threads(),
+        threads=threads_for(R * K * C),
         stride_a=a_RK.stride(1 if transposed else 0),
         stride_b_k=b_KC.stride(0),
         stride_b_n=b_KC.stride(1),
@@ -95,6 +95,11 @@ def buffer(*shape: int) -> Tensor:
     if tensor.nbytes >= HUGE_BYTES:
         library().reprise_huge_pages(tensor.data_ptr(), tensor.nbytes)
     return tensor
+
+
+def threads_for(work: int) -> int:
+    """Threads worth waking for this many multiply-adds: one for each 2²⁰ (some 20 µs). No bit depends on it."""
+    return max(1, min(torch.get_num_threads(), work >> 20))
 
 
 def packed_buffer(K: int, columns: int) -> Tensor:
@@ -128,7 +133,7 @@ def _gather(ids_NS: Tensor, table_IG: Tensor, steps_NG: Tensor) -> Gather:
         S=S,
         G=G,
         rows_count=len(table_IG),
-        threads=torch.get_num_threads(),
+        threads=threads_for(N * G * (S + 1)),
         stride=steps_NG.stride(0),
         ids=ids_NS.data_ptr(),
         table=table_IG.data_ptr(),
