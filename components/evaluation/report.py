@@ -35,10 +35,17 @@ def write_learning_curve(
     tokens = [point["tokens"] for point in history]
     for key, colour, name in (("train", TRAIN, "train (dropout on)"), ("val", VAL, "val")):
         axes.plot(tokens, [point[key] for point in history], color=colour, marker="o", markersize=3, label=name)
-    for name, value in baselines.items():
-        axes.axhline(value, color=SOFT, linewidth=0.9, linestyle="--")
-        axes.annotate(f"{name} {value:.2f}", (1, value), xycoords=("axes fraction", "data"), ha="right", va="bottom",
-                      fontsize=8, color=SOFT)  # fmt: skip
+    curves = [value for point in history for value in (point["train"], point["val"]) if math.isfinite(value)]
+    curves += [test] if test is not None else []
+    if curves:
+        # a baseline far above would press the curves flat: it is named in the legend instead
+        low, high = min(curves), max(curves)
+        near = [value for value in baselines.values() if value < 2.5 * high]
+        top = max([high, *near])
+        axes.set_ylim(max(0.0, low - 0.15 * (top - low)), top + 0.1 * (top - low))
+        for name, value in baselines.items():
+            far = "" if value <= top else " (off the picture)"
+            axes.axhline(value, color=SOFT, linewidth=0.9, linestyle="--", label=f"{name} {value:.2f}{far}")
     if test is not None and tokens:
         axes.plot(tokens[-1:], [test], color=INK, marker="*", markersize=11, linestyle="none", label=f"test {test:.3f}")
     axes.set(xlabel="tokens seen in training", ylabel=metric.replace("_", " "), title=title)

@@ -1,0 +1,78 @@
+"""The pictures of a run: what they show is what was measured, and they can be drawn of anything."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from components.evaluation import report
+from components.training.session import Session
+
+
+def test_baselines_are_the_entropy_of_the_counts() -> None:
+    train = np.array([4] * 60 + [5] * 30 + [6] * 10)
+    values = report.baselines(train, train, 8)
+    counts = np.bincount(train, minlength=8) + 1
+    p = counts / counts.sum()
+    assert values["uniform"] == pytest.approx(math.log(8))
+    assert values["unigram"] == pytest.approx(-np.mean(np.log(p[train])))
+    assert math.isnan(report.baselines(train, train[:0], 8)["unigram"])
+
+
+def test_the_surprises_of_a_piece_are_the_loss_on_it(small_recipe, small_store) -> None:
+    recipe = small_recipe()
+    store = small_store(recipe)
+    session = Session(recipe, store, "cpu", 1)
+    session.model.eval()
+    total = count = 0
+    for ids in store.split("test"):
+        nats = report.surprise(session.model, session.encoding, ids)
+        assert len(nats) == len(ids) - 1
+        total, count = total + nats.sum(), count + len(nats)
+    assert total / count == pytest.approx(session.evaluate("test")["nats_per_char"], rel=1e-5)
+
+
+@pytest.mark.parametrize("framing", ["sequences", "stream"])
+def test_pictures_can_be_drawn(small_recipe, small_store, tmp_path, framing) -> None:
+    recipe = small_recipe(framing)
+    store = small_store(recipe)
+    session = Session(recipe, store, "cpu", 1)
+    session.model.eval()
+    ids = report.excerpt(store.split("test")[0])
+    nats = report.surprise(session.model, session.encoding, ids)
+    report.write_surprise(tmp_path / "s.png", session.encoding, ids, nats, title="held out")
+    history = [{"step": s, "tokens": s * 10.0, "train": 3.0 / s, "val": 3.1 / s} for s in (1, 2, 3)]
+    lines = {"uniform": 40.0, "unigram": 3.3}
+    report.write_learning_curve(tmp_path / "a.png", history, metric="nats_per_char", baselines=lines, test=1.0, title="")
+    empty = [{"step": 1, "tokens": 10.0, "train": math.nan, "val": math.nan}]
+    report.write_learning_curve(tmp_path / "b.png", empty, metric="nats_per_char", baselines={}, test=None, title="")
+    for name in ("s", "a", "b"):
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert min(image.size) > 100
+            assert len(image.convert("L").getcolors(256)) > 10, "something is drawn"
+
+
+def test_every_token_of_a_piece_is_in_the_layout_once() -> None:
+    from components.encodings.characters import Characters
+    from components.encodings.chorale import Chorale
+
+    text = Characters()
+    text.fit(["one line\nand another that is longer than a row " * 5])
+    ids = text.encode("one line\nand another that is longer than a row " * 5)
+    rows = text.layout(ids)
+    assert sorted(index for row in rows for index in row) == list(range(len(ids)))
+    assert max(map(len, rows)) <= 64
+    assert text.label(text.vocabulary.id("\n")) == "⏎"
+    chorale = Chorale()
+    rng = np.random.default_rng(0)
+    frames = rng.integers(chorale.pitch0, len(chorale.vocabulary), 4 * 70)
+    ids = np.concatenate([chorale.vocabulary.ids(["metre 4/4", "upbeat 0"]), frames, [3]])
+    rows = chorale.layout(ids)
+    assert sorted(index for row in rows for index in row) == list(range(len(ids)))
+    assert [len(row) for row in rows[1:]] == [32] * 8 + [6] * 4
+    assert all((index - 2) % 4 == voice for voice, row in enumerate(rows[1:5]) for index in row)
+    assert chorale.label(int(chorale.vocabulary.id("pitch 60"))) == "C4"
+    assert len({chorale.label(id) for id in range(chorale.pitch0, len(chorale.vocabulary))}) == 73
