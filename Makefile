@@ -21,7 +21,7 @@ docs: $(READY)
 	$(BIN)/python -m flows.reference > docs/cli.md
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks.verify
+	$(BIN)/python -m benchmarks.kernels
 
 ui: $(READY)
 	$(BIN)/reprise ui
