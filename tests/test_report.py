@@ -46,9 +46,10 @@ def test_pictures_can_be_drawn(small_recipe, small_store, tmp_path, framing) -> 
     report.write_surprise(tmp_path / "s.png", session.encoding, ids, nats, title="held out")
     history = [{"step": s, "tokens": s * 10.0, "train": 3.0 / s, "val": 3.1 / s} for s in (1, 2, 3)]
     lines = {"uniform": 40.0, "unigram": 3.3}
-    report.write_learning_curve(tmp_path / "a.png", history, metric="nats_per_char", baselines=lines, test=1.0, title="")
+    words = {"metric": "nats_per_char", "title": "a curve"}
+    report.write_learning_curve(tmp_path / "a.png", history, baselines=lines, test=1.0, **words)
     empty = [{"step": 1, "tokens": 10.0, "train": math.nan, "val": math.nan}]
-    report.write_learning_curve(tmp_path / "b.png", empty, metric="nats_per_char", baselines={}, test=None, title="")
+    report.write_learning_curve(tmp_path / "b.png", empty, baselines={}, test=None, **words)
     for name in ("s", "a", "b"):
         with Image.open(tmp_path / f"{name}.png") as image:
             assert min(image.size) > 100
