@@ -60,9 +60,11 @@ class Bundle:
             UserError: an override is unknown or out of range, or a text stream has no prompt to start from.
         """
         problems: list[str] = []
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+            problems.append(f"seed: a whole number from 0 to {2**63 - 1}, not {seed!r}")
         values = check_options("generation", {**self.recipe["generation"], **overrides}, [Settings], problems)
         if problems:
-            raise UserError("\n".join(problems), where="generation")
+            raise UserError("; ".join(problems), where="generation")
         settings = Settings(**values)
         prompt_ids, warnings = self.encoding.prompt(settings.prompt)
         framed = self.info["framing"] == "sequences"

@@ -157,8 +157,9 @@ def replay(path: Path, out: Path | None) -> tuple[list[Path], bool]:
         selector = f"{record['model']}@{record['version']}" if record["version"] else f"run:{record['run_id']}"
         seed, settings = record["seed"], record["settings"]
         weights = record["weights_sha256"]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"its record lacks {error}", where=str(path)) from None
+        settings = dict(settings)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"its record isn't one of ours: {error}", where=str(path)) from None
     opened = open_model(selector)
     if opened.bundle.weights_digest != weights:
         raise UserError(

@@ -167,6 +167,30 @@ def test_same_seed_same_output_and_any_file_can_be_made_again(home, recipe, tmp_
     assert replay(changed, tmp_path / "e")[1] is False
 
 
+def test_a_tampered_record_and_wrong_settings_are_refused(home, recipe, tmp_path) -> None:
+    from components.render.record import with_record
+    from flows.generate import generate_flow, replay
+    from flows.pipeline import pipeline
+
+    pipeline(recipe("tampered"), [], "cpu", 1)
+    good = read_record(Path(generate_flow("tampered", {"count": 1}, 0, str(tmp_path / "good"))[0]))
+    for change, said in (
+        ({"weights_sha256": "0" * 64}, "other weights"),
+        ({"version": "99"}, "99"),
+        ({"model": "../../etc"}, "unknown model"),
+        ({"seed": "x"}, "seed: a whole number"),
+        ({"settings": 5}, "isn't one of ours"),
+        ({"settings": {"max_length": 10**9}}, "max_length"),
+        ({"settings": {"tempreture": 1.0}}, "did you mean 'temperature'"),
+    ):
+        file = tmp_path / "bad.txt"
+        file.write_text(with_record("text", good | change))
+        with pytest.raises(UserError, match=said):
+            replay(file, tmp_path / "out")
+    with pytest.raises(UserError, match="seed: a whole number"):
+        generate_flow("tampered", {}, -1, str(tmp_path))
+
+
 def test_an_unknown_character_in_a_prompt_is_unk_with_a_warning(home, recipe, tmp_path, capsys) -> None:
     from flows.generate import generate_flow
     from flows.pipeline import pipeline
