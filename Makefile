@@ -11,7 +11,7 @@ run: $(READY)
 	$(BIN)/reprise run chorales
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -q
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -20,7 +20,8 @@ from pathlib import Path
 from filelock import FileLock
 
 HOST = "127.0.0.1"
-FIRST_PORT = 4200
+PORT = 4200  # where people look for it; when it is taken, any free one
+STARTS = 3
 START_SECONDS = 90.0
 
 QUIET = {
@@ -52,23 +53,28 @@ class Server:
             known = self._known()
             if known is None or not _alive(known["pid"]):
                 known = self._start()
-        os.environ["PREFECT_API_URL"] = f"http://{HOST}:{known['port']}/api"
+        os.environ["PREFECT_API_URL"] = _api(known)
 
     def wait(self) -> str | None:
         """The address of the server once it answers. When ours doesn't, flows go on with a temporary one: None."""
-        url = os.environ.get("PREFECT_API_URL")
+        url, known = os.environ.get("PREFECT_API_URL"), self._known()
         if url is None:
             return None
-        known = self._known()
-        deadline = time.monotonic() + START_SECONDS
-        while not _answers(url):
-            ours = known is not None and url == f"http://{HOST}:{known['port']}/api"
-            if not ours or time.monotonic() > deadline or not _alive(known["pid"]):
-                if ours:
-                    del os.environ["PREFECT_API_URL"]
-                return None
+        if known is None or url != _api(known):  # not ours: whoever configured it keeps it
+            return url.removesuffix("/api") if _answers(url) else None
+        deadline, starts = time.monotonic() + START_SECONDS, 1
+        while time.monotonic() < deadline:
+            if not _alive(known["pid"]):  # another program took the port while ours started
+                if starts == STARTS:
+                    break
+                with self.lock:
+                    known, starts = self._start(), starts + 1
+                os.environ["PREFECT_API_URL"] = _api(known)
+            elif _answers(_api(known)):
+                return _api(known).removesuffix("/api")
             time.sleep(0.1)
-        return url.removesuffix("/api")
+        del os.environ["PREFECT_API_URL"]
+        return None
 
     def stop(self) -> bool:
         """End the server that we started; False when there is none."""
@@ -83,8 +89,7 @@ class Server:
     def url(self) -> str | None:
         """Where our server answers now, if it does."""
         known = self._known()
-        url = f"http://{HOST}:{known['port']}" if known else None
-        return url if url and _answers(f"{url}/api") else None
+        return _api(known).removesuffix("/api") if known and _answers(_api(known)) else None
 
     def _known(self) -> dict[str, int] | None:
         try:
@@ -107,6 +112,10 @@ class Server:
         known = {"pid": process.pid, "port": port}
         self.file.write_text(json.dumps(known))
         return known
+
+
+def _api(known: dict[str, int]) -> str:
+    return f"http://{HOST}:{known['port']}/api"
 
 
 def _alive(pid: int) -> bool:
@@ -133,11 +142,11 @@ def _answers(url: str) -> bool:
 
 
 def _free_port() -> int:
-    for port in range(FIRST_PORT, FIRST_PORT + 50):
+    for port in (PORT, 0):  # 0 = the system chooses
         with socket.socket() as probe:
             try:
                 probe.bind((HOST, port))
             except OSError:
                 continue
-            return port
-    return 0
+            return probe.getsockname()[1]
+    raise OSError(f"no free port on {HOST}")

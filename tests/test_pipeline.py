@@ -15,8 +15,6 @@ from conftest import NAMES, TEXT
 from components.errors import UserError
 from components.render.record import read_record
 
-pytestmark = pytest.mark.xdist_group("prefect")  # one server for all of them
-
 SECTIONS = {
     "seed": 5,
     "encoding": {"kind": "characters"},
@@ -34,14 +32,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REPRISE_HOME", str(folder))
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        from flows import server as server_module
         from flows.server import QUIET, Server
 
+        patch.setattr(server_module, "PORT", 0)  # never the one of the person who runs the tests
         for name, value in {**QUIET, "PREFECT_HOME": str(folder / "prefect")}.items():
             patch.setenv(name, value)
         server = Server(folder / "prefect")
+        patch.setenv("PREFECT_API_URL", "to be put back")
+        del os.environ["PREFECT_API_URL"]
         server.begin()
-        url = os.environ.pop("PREFECT_API_URL")
-        patch.setenv("PREFECT_API_URL", url)
         assert server.wait(), (folder / "prefect" / "server.log").read_text()
         yield folder
         assert server.stop()

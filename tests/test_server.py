@@ -1,0 +1,98 @@
+"""The Prefect server that Reprise starts: found again, started once, given up on in time."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import socketserver
+import threading
+from pathlib import Path
+
+import pytest
+
+from flows import server as module
+from flows.server import Server
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PREFECT_API_URL", "PREFECT_HOME", "REPRISE_PREFECT", *module.QUIET):
+        monkeypatch.setenv(name, "to be put back")
+        del os.environ[name]
+
+
+@pytest.fixture
+def answering():
+    """Something on this machine that answers /api/health; gives its port."""
+
+    class Healthy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/api/health" else 404)
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Healthy) as listener:
+        threading.Thread(target=listener.serve_forever, daemon=True).start()
+        yield listener.server_address[1]
+        listener.shutdown()
+
+
+def test_a_configured_server_is_used_and_none_is_started(tmp_path: Path, answering, monkeypatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{answering}/api")
+    server = Server(tmp_path)
+    server.begin()
+    assert server.wait() == f"http://127.0.0.1:{answering}"
+    assert not (tmp_path / "server.json").exists()
+    assert not server.stop(), "what isn't ours isn't stopped"
+
+
+def test_a_configured_server_that_is_silent_is_not_replaced(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    server = Server(tmp_path)
+    server.begin()
+    assert server.wait() is None
+    assert os.environ["PREFECT_API_URL"] == "http://127.0.0.1:9/api"
+
+
+def test_a_process_number_of_another_program_is_not_taken_for_the_server(tmp_path: Path, monkeypatch) -> None:
+    started = []
+    monkeypatch.setattr(Server, "_start", lambda self: started.append(1) or {"pid": 0, "port": 9})
+    tmp_path.mkdir(exist_ok=True)
+    (tmp_path / "server.json").write_text(json.dumps({"pid": 1, "port": 4200}))
+    Server(tmp_path).begin()
+    assert started
+    assert not Server(tmp_path).stop()
+
+
+def test_a_server_that_dies_at_its_start_is_started_again_and_then_given_up(tmp_path: Path, monkeypatch) -> None:
+    starts = []
+
+    def start(self) -> dict[str, int]:
+        starts.append(1)
+        known = {"pid": 2**22 + 1, "port": 9}
+        self.file.write_text(json.dumps(known))
+        return known
+
+    monkeypatch.setattr(Server, "_start", start)
+    server = Server(tmp_path)
+    server.begin()
+    assert server.wait() is None
+    assert len(starts) == module.STARTS
+    assert "PREFECT_API_URL" not in os.environ, "flows go on with a temporary server"
+
+
+def test_a_damaged_note_of_the_server_is_no_server(tmp_path: Path) -> None:
+    for text in ("", "{", "[]", '{"pid": "x", "port": 1}', "null"):
+        (tmp_path / "server.json").write_text(text)
+        assert Server(tmp_path).url() is None
+
+
+def test_a_temporary_server_can_be_asked_for(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("REPRISE_PREFECT", "temporary")
+    server = Server(tmp_path)
+    server.begin()
+    assert "PREFECT_API_URL" not in os.environ
+    assert server.wait() is None
