@@ -170,7 +170,12 @@ def generate(
 
 @app.command(group=USE)
 def replay(
-    file: Path, /, *, out: Annotated[Path | None, Parameter(help="Folder for the files that are made again.")] = None
+    file: Path,
+    /,
+    *,
+    out: Annotated[
+        Path | None, Parameter(help="Folder for what is made again; else replayed/ beside the file.")
+    ] = None,
 ) -> None:
     """Make a generated file again from the record inside it, and say whether it is the same, byte for byte.
 

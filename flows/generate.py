@@ -166,7 +166,7 @@ def replay(path: Path, out: Path | None) -> tuple[list[Path], bool]:
             f"was made by other weights than those of {selector} here", where=str(path), hint="fetch the same model"
         )
     made = generate(opened, settings, seed)
-    folder = out or folder_for(opened, made)
+    folder = out or path.parent / "replayed"  # never over the file in question
     before = path.read_bytes()
     paths = [p for p in write(opened, made, folder) if read_record(p) == record]
     again = next((p for p in paths if p.suffix == path.suffix), None)
