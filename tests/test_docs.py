@@ -207,3 +207,11 @@ def test_the_tables_of_directions_and_doors_are_those_of_the_rules() -> None:
     assert doors == DOORS
     ranks = {name: int(rank) for rank, names in cells(text, "Directions").items() for name in names.split(", ")}
     assert ranks == RANKS
+
+
+def test_the_table_of_speed_is_the_one_of_the_measured_results() -> None:
+    from benchmarks.table import table
+
+    shown = table()
+    assert shown.count("\n") >= 4
+    assert shown in (ROOT / "README.md").read_text(encoding="utf-8"), "python -m benchmarks.table prints it"
