@@ -50,6 +50,7 @@ def check_data(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]
     A `path` (relative to where the command runs) takes the place of the card's files.
     """
     from components.datasets.cards import load_card
+    from components.datasets.splits import DEFAULT_SPLIT, split_fractions
 
     dataset, path, reader = (values.get(key) for key in ("dataset", "path", "reader"))
     if not isinstance(dataset, str) and not isinstance(path, str):
@@ -77,10 +78,11 @@ def check_data(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]
     if checked["path"] is not None:
         # a file of one's own in place of the card's; its reader and split stay the recipe's
         checked |= {"dataset": None, "path": str(Path(checked["path"]).expanduser().resolve())}
-    split = checked["split"] or (tuple(card.split) if card else (0.8, 0.1, 0.1))
-    checked["split"] = split
-    if abs(sum(split) - 1) > 1e-6 or min(split) < 0 or split[0] <= 0:
-        problems.append(f"data.split: three fractions (train, val, test) that add up to 1, not {list(split)}")
+    checked["split"] = checked["split"] or (tuple(card.split) if card else DEFAULT_SPLIT)
+    try:
+        split_fractions(checked["split"])
+    except UserError as error:
+        problems.append(f"data.split: {error.what}: {error.hint}")
     return checked
 
 

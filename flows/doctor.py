@@ -41,7 +41,7 @@ def _machine(where: Places) -> str:
 
 
 def _libraries(where: Places) -> str:
-    from importlib.metadata import requires
+    from importlib.metadata import PackageNotFoundError, requires, version
 
     from packaging.requirements import Requirement
 
@@ -51,8 +51,6 @@ def _libraries(where: Places) -> str:
         requirement = Requirement(text)
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
             continue
-        from importlib.metadata import PackageNotFoundError, version
-
         try:
             found = version(requirement.name)
         except PackageNotFoundError:

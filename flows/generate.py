@@ -106,7 +106,10 @@ def folder_for(opened: Opened, made: Generation) -> Path:
 @prefect_task(name="generate")
 def generate_task(selector: str, overrides: dict[str, Any], seed: int, out: str | None = None) -> list[str]:
     """Generate with a model's own settings and `overrides`; gives the files' paths."""
-    opened = open_model(selector)
+    return _generate(open_model(selector), overrides, seed, out)
+
+
+def _generate(opened: Opened, overrides: Mapping[str, Any], seed: int, out: str | None = None) -> list[str]:
     made = generate(opened, overrides, seed)
     paths = write(opened, made, Path(out) if out else folder_for(opened, made))
     say(f"wrote   {len(made.items)} × {opened.name} to {paths[0].parent if paths else 'no file: all were empty'}")
@@ -116,8 +119,8 @@ def generate_task(selector: str, overrides: dict[str, Any], seed: int, out: str 
 @prefect_task(name="samples")
 def samples_task(run_id: str, selector: str, seed: int) -> list[str]:
     """The run's samples in MLflow: its generated files, and short ones at several temperatures in one table."""
-    paths = generate_task.fn(selector, {}, seed)
     run, opened = open_run(run_id), open_model(selector)
+    paths = _generate(opened, {}, seed)
     for path in paths:
         run.file(Path(path), "samples")
     made = [(t, opened.bundle.generate(_short(opened, t), seed=seed)) for t in TEMPERATURES]

@@ -101,6 +101,8 @@ def test_killed_with_9_at_any_moment_and_resumed_gives_the_same_weights(
     root = Path(__file__).resolve().parents[1]
     command = [sys.executable, "-c", CHILD, str(root), str(description), str(store.path), str(tmp_path / "parts")]
     killed = 0
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / ".checkpoint.safetensors.99999").write_bytes(b"cut off in the middle")
     for kill_after in (1, 17, 40, None):  # lines of progress; a kill comes anywhere in the update after
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
         for count, _ in enumerate(child.stdout, 1):
@@ -112,7 +114,8 @@ def test_killed_with_9_at_any_moment_and_resumed_gives_the_same_weights(
         killed += child.wait() == -signal.SIGKILL
     assert killed == 3
     assert_identical(whole, read_tensors(tmp_path / "parts" / "checkpoint.safetensors")[0])
-    assert not list((tmp_path / "parts").glob("*.tmp"))
+    left = {path.name for path in (tmp_path / "parts").iterdir()}
+    assert left == {"checkpoint.safetensors", "best.safetensors"}, "nothing half-written stays"
 
 
 @pytest.mark.parametrize("kind", names("cell"))

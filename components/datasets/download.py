@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import time
@@ -14,6 +13,7 @@ from filelock import FileLock
 
 from components.datasets.cards import Card, CardFile
 from components.errors import UserError
+from components.provenance import digest_file
 
 if TYPE_CHECKING:
     import requests
@@ -60,12 +60,6 @@ def mirror_folder(root: Path) -> Path | None:
     return folder
 
 
-def sha256_of(path: Path) -> str:
-    """The file's sha256 as hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _fetch(card: Card, file: CardFile, folder: Path, mirror: Path | None, progress: bool) -> Path:
     target = folder / file.name
     if _is(target, file):
@@ -93,7 +87,7 @@ def _fetch(card: Card, file: CardFile, folder: Path, mirror: Path | None, progre
 
 
 def _is(path: Path, file: CardFile) -> bool:
-    return path.is_file() and path.stat().st_size == file.bytes and sha256_of(path) == file.sha256
+    return path.is_file() and path.stat().st_size == file.bytes and digest_file(path) == file.sha256
 
 
 def _download(file: CardFile, target: Path, progress: bool) -> str | None:

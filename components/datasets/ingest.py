@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 import multiprocessing
 import platform
 import re
@@ -20,12 +19,13 @@ from filelock import FileLock
 
 from components.datasets.base import Reader
 from components.datasets.cards import Card, load_card
-from components.datasets.download import fetch, mirror_folder, sha256_of
+from components.datasets.download import fetch, mirror_folder
 from components.datasets.splits import DEFAULT_SPLIT, dropped, group_split, split_fractions, stream_split
 from components.datasets.store import SPLITS, DatasetRef, Store, StoreWriter, token_dtype
 from components.encodings.base import Encoding
 from components.encodings.vocabulary import BOS, EOS, UNK
 from components.errors import UserError, unknown
+from components.provenance import digest_file, digest_json
 from components.registry import resolve
 
 SECTION = ("dataset", "path", "reader", "split")  # keys of the data section that aren't the reader's own
@@ -67,11 +67,14 @@ def ingest(
     reader.progress = tell
     encoder = _build("encoding", encoding.get("kind", ""), encoding, ("kind",))
     sources = [_source(file) for file in reader.files]
-    digests = {"source": reader.digest() or _digest([source["sha256"] for source in sources]), "code": _code_digest()}
+    digests = {
+        "source": reader.digest() or digest_json([source["sha256"] for source in sources]),
+        "code": _code_digest(),
+    }
     sections = {"data": dict(data), "encoding": dict(encoding), "split": fractions}
     # The order of a stream is the text's own: its split doesn't depend on the seed.
     split_seed = seed if reader.framing == "sequences" else None
-    digests["key"] = _digest([sections, digests, split_seed])
+    digests["key"] = digest_json([sections, digests, split_seed])
     folder = cache_dir / "stores" / f"{name}-{digests['key'][:16]}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
@@ -146,7 +149,7 @@ def _write(
             _finish(count, split, fractions[SPLITS.index(split)], reader, encoding)
         content_digests = {split: digest.hexdigest() for split, digest in content.items()}
         state = encoding.state()
-        manifest["digests"] |= {"splits": content_digests, "content": _digest([content_digests, state])}
+        manifest["digests"] |= {"splits": content_digests, "content": digest_json([content_digests, state])}
         manifest |= {"encoding": state, "counts": counts, "dropped": dict(reader.dropped), "notes": reader.notes}
         manifest["longest"] = max(count["longest"] for count in counts.values())
         writer.close(manifest)
@@ -216,7 +219,7 @@ def _build(kind: str, name: str, section: Mapping[str, Any], reserved: tuple[str
 
 def _source(file: Path) -> dict[str, Any]:
     try:
-        return {"name": file.name, "bytes": file.stat().st_size, "sha256": sha256_of(file)}
+        return {"name": file.name, "bytes": file.stat().st_size, "sha256": digest_file(file)}
     except OSError as error:
         raise UserError(f"can't be read: {error.strerror or error}", where=str(file)) from error
 
@@ -229,10 +232,6 @@ def _cached(folder: Path, tell: Progress) -> DatasetRef | None:
     except UserError as error:
         tell(f"{error.what}: making it anew")
         return None
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _code_digest() -> str:

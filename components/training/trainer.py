@@ -111,6 +111,8 @@ class Trainer:
         Raises:
             UserError: the loss or the gradient stayed non-finite; the last good state is in the checkpoint.
         """
+        for half_written in self.folder.glob(".*.safetensors.*"):  # what a kill left
+            half_written.unlink()
         if self.checkpoint_path.exists():
             self._load()
         started = time.perf_counter() - self.at.seconds
