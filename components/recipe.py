@@ -26,6 +26,14 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True)
+class Nested:
+    """Marks an option (`Annotated[dict[str, Any], Nested("encoding")]`) that is itself a registered kind with options
+    of its own."""
+
+    table: str
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One run, fully resolved: every setting has its value, defaults included.
 
@@ -182,7 +190,32 @@ def check_options(
         for item in error.errors():
             problems.append(_explain(section, item, fields))
         return {}
-    return {name: getattr(checked, f"o_{name}") for name in fields}
+    values = {name: getattr(checked, f"o_{name}") for name in fields}
+    for name, (annotation, _) in fields.items():
+        for mark in getattr(annotation, "__metadata__", ()):
+            if isinstance(mark, Nested):
+                values[name] = check_kind(f"{section}.{name}", mark.table, values[name], problems)
+    return values
+
+
+def check_kind(section: str, table: str, values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """A section that names a registered `kind`, checked against that class's options; {} when it is wrong."""
+    from components import schema
+
+    kind = values.get("kind")
+    if kind not in names(table):
+        problems.append(f"{section}.kind: {_unknown_kind(table, kind, names(table))}")
+        return {}
+    options = {key: value for key, value in values.items() if key != "kind"}
+    before = len(problems)
+    checked = check_options(section, options, schema.targets(table, kind), problems)
+    return {} if len(problems) > before else {**checked, "kind": kind}
+
+
+def _unknown_kind(what: str, kind: Any, choices: Sequence[str]) -> str:
+    near = nearest(str(kind), choices) if kind else None
+    meant = f"; did you mean {near!r}?" if near else ""
+    return f"{f'unknown {what} {kind!r}' if kind else 'must be set'}{meant} (choices: {', '.join(choices)})"
 
 
 def _as_written(value: Any) -> Any:
@@ -227,21 +260,16 @@ def _resolve(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
             problems.append(f"{section}: must be a mapping of settings, not {given!r}")
             given = {}
         sections[section] = dict(given)
-    for section, table in (("encoding", "encoding"), ("task", "task"), ("model", "cell")):
-        kind = sections[section].get("kind")
-        if kind not in names(table):
-            near = nearest(str(kind), names(table)) if kind else None
-            meant = f"; did you mean {near!r}?" if near else ""
-            what = f"unknown {section} {kind!r}" if kind else "must be set"
-            problems.append(f"{section}.kind: {what}{meant} (choices: {', '.join(names(table))})")
-            sections[section] = {}
-        else:
-            targets = schema.targets(section, kind)
-            options = {key: value for key, value in sections[section].items() if key != "kind"}
-            sections[section] = {**check_options(section, options, targets, problems), "kind": kind}
+    for section in ("encoding", "task"):
+        sections[section] = check_kind(section, section, sections[section], problems)
+    sections["model"] = schema.check_model(sections["model"], sections["task"], problems)
     sections["data"] = schema.check_data(sections["data"], problems)
-    for section in ("training", "evaluation", "generation"):
+    for section in ("training", "evaluation"):
         sections[section] = check_options(section, sections[section], schema.targets(section), problems)
+    if sections["task"]:
+        targets = schema.generation_targets(sections["task"])
+        sections["generation"] = check_options("generation", sections["generation"], targets, problems)
+    problems += schema.check_together(sections)
     seed = values.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
         problems.append(f"seed: must be a whole number from 0 to {2**32 - 1}, not {seed!r}")

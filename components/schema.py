@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.errors import UserError
+from components.errors import UserError, nearest
 from components.recipe import check_options
 from components.registry import names, resolve
 
@@ -17,10 +17,6 @@ def targets(section: str, kind: str | None = None) -> list[Any]:
         return [resolve("encoding", kind or "")]
     if section == "task":
         return [resolve("task", kind or "")]
-    if section == "model":
-        from components.models.sequence_model import SequenceModel
-
-        return [SequenceModel, resolve("cell", kind or "")]
     if section == "training":
         from components.training.optim import make_optimizer
         from components.training.schedule import Schedule
@@ -31,14 +27,68 @@ def targets(section: str, kind: str | None = None) -> list[Any]:
         from components.evaluation.evaluator import Evaluator
 
         return [Evaluator]
-    from components.generation.sampling import Settings
+    raise KeyError(section)
 
-    return [Settings]
+
+def generation_targets(task: Mapping[str, Any]) -> list[Any]:
+    """What the generation section of a task that writes configures. A task that answers has no such settings."""
+    settings = resolve("task", task["kind"]).settings if task else None
+    return [settings] if settings else []
+
+
+def check_model(values: Mapping[str, Any], task: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """The model section: `kind` is a cell, or another kind that the task knows; the task says what goes with it.
+
+    Without a valid task nothing is checked: its problem is told already.
+    """
+    if not task:
+        return {}
+    kinds = resolve("task", task["kind"]).model_kinds()
+    kind = values.get("kind")
+    if kind not in list(kinds):
+        near = nearest(str(kind), kinds) if kind else None
+        meant = f"; did you mean {near!r}?" if near else ""
+        what = f"unknown model {kind!r}" if kind else "must be set"
+        problems.append(f"model.kind: {what}{meant} (choices: {', '.join(kinds)})")
+        return {}
+    options = {key: value for key, value in values.items() if key != "kind"}
+    before = len(problems)
+    checked = check_options("model", options, kinds[kind], problems)
+    if kind == "graph" and len(problems) == before:
+        checked = resolve("task", task["kind"]).check_graph(checked, problems)
+    return {} if len(problems) > before else {**checked, "kind": kind}
+
+
+def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Problems between sections that are each right: what the reader gives, the encoding takes and the task reads."""
+    data, encoding, task, model = (sections[name] for name in ("data", "encoding", "task", "model"))
+    problems = []
+    if encoding and task:
+        form, wanted = resolve("encoding", encoding["kind"]).form, resolve("task", task["kind"]).form
+        if form != wanted:
+            fitting = [name for name in names("encoding") if resolve("encoding", name).form == wanted]
+            problems.append(
+                f"encoding.kind: {encoding['kind']} gives {form}, the task {task['kind']} reads {wanted} "
+                f"(encodings that fit: {', '.join(fitting)})"
+            )
+    if encoding and data:
+        pairs = resolve("reader", data["reader"]).pairs
+        if pairs != (encoding["kind"] == "pair"):
+            what = "(input, target) pairs" if pairs else "single items"
+            problems.append(
+                f"encoding.kind: {encoding['kind']} doesn't fit data.reader {data['reader']}, which gives {what}"
+            )
+    if task and model and resolve("task", task["kind"]).settings:
+        model_class = resolve("task", task["kind"]).model_kinds()[model["kind"]][0]
+        if not model_class.is_causal(model):
+            name = "layers" if model["kind"] == "graph" else "bidirectional" if model.get("bidirectional") else "kind"
+            problems.append(f"model.{name}: reads the future, but {task['kind']} writes from the past alone")
+    return problems
 
 
 DATA = {
     "dataset": (str | None, None),
-    "path": (str | None, None),
+    "path": (str | dict[str, str] | None, None),
     "reader": (str | None, None),
     "split": (tuple[float, float, float] | None, None),
 }
@@ -53,7 +103,8 @@ def check_data(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]
     from components.datasets.splits import DEFAULT_SPLIT, split_fractions
 
     dataset, path, reader = (values.get(key) for key in ("dataset", "path", "reader"))
-    if not isinstance(dataset, str) and not isinstance(path, str):
+    own = reader in names("reader") and resolve("reader", reader).own
+    if not own and not isinstance(dataset, str) and not isinstance(path, str | dict):
         problems.append("data: set dataset (a card in data/catalogue) or path (a file of your own)")
         return {}
     card = None
@@ -77,13 +128,24 @@ def check_data(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]
     checked["reader"] = reader
     if checked["path"] is not None:
         # a file of one's own in place of the card's; its reader and split stay the recipe's
-        checked |= {"dataset": None, "path": str(Path(checked["path"]).expanduser().resolve())}
+        checked |= {"dataset": None, "path": _absolute(checked["path"], problems)}
     checked["split"] = checked["split"] or (tuple(card.split) if card else DEFAULT_SPLIT)
     try:
         split_fractions(checked["split"])
     except UserError as error:
         problems.append(f"data.split: {error.what}: {error.hint}")
     return checked
+
+
+def _absolute(path: str | Mapping[str, str], problems: list[str]) -> Any:
+    """The path, or each split's, from where the command runs."""
+    if isinstance(path, str):
+        return str(Path(path).expanduser().resolve())
+    if not set(path) <= {"train", "val", "test"} or "train" not in path:
+        problems.append(
+            f"data.path: one path, or one each for train, val and test (train at least), not {sorted(path)}"
+        )
+    return {split: str(Path(one).expanduser().resolve()) for split, one in path.items()}
 
 
 def check_accept(accept: Mapping[str, str]) -> list[str]:

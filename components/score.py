@@ -29,13 +29,26 @@ class Part:
     name: str
     notes: tuple[Note, ...]
     program: int = 0  # General MIDI program, 0 = piano
+    role: str = ""  # melody, chords, bass, drums; "" = not told apart
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Chord:
+    """A chord symbol that holds from `start` for `duration` grid steps. `kind`: a name of components.harmony."""
+
+    start: int
+    duration: int
+    root: int  # pitch class, 0 = C
+    kind: str
+    bass: int | None = None  # pitch class where it isn't the root
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
     """Parts on a common grid of `steps_per_beat` steps in a quarter note.
 
-    `upbeat_steps` is the length of an incomplete first bar (0 when the piece starts on a bar line).
+    `upbeat_steps` is the length of an incomplete first bar (0 when the piece starts on a bar line);
+    `metre_changes` are (step, metre) after the first metre.
     """
 
     parts: tuple[Part, ...]
@@ -45,6 +58,9 @@ class Score:
     length_steps: int = 0
     tempo_bpm: float = 84.0  # quarter notes a minute
     title: str = ""
+    chords: tuple[Chord, ...] = ()
+    key: str = ""  # such as "F major"
+    metre_changes: tuple[tuple[int, tuple[int, int]], ...] = ()
 
     @property
     def bar_steps(self) -> int:

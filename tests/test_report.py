@@ -8,18 +8,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from components.datasets.store import Sequences
+from components.encodings.characters import Characters
+from components.encodings.vocabulary import SPECIALS, Vocabulary
 from components.evaluation import report
+from components.tasks.base import Matrix
+from components.tasks.language_model import LanguageModel, excerpt, surprise
 from components.training.session import Session
 
 
 def test_baselines_are_the_entropy_of_the_counts() -> None:
     train = np.array([4] * 60 + [5] * 30 + [6] * 10)
-    values = report.baselines(train, train, 8)
+    encoding = Characters()
+    encoding.vocabulary = Vocabulary([*SPECIALS, "a", "b", "c", "d"])
+    task = LanguageModel(encoding, "stream")
+    split = Sequences(train, np.array([0, len(train)]))
+    values = task.baselines(split, split)
     counts = np.bincount(train, minlength=8) + 1
     p = counts / counts.sum()
     assert values["uniform"] == pytest.approx(math.log(8))
     assert values["unigram"] == pytest.approx(-np.mean(np.log(p[train])))
-    assert math.isnan(report.baselines(train, train[:0], 8)["unigram"])
+    assert math.isnan(task.baselines(split, Sequences(train[:0], np.array([0])))["unigram"])
 
 
 def test_the_surprises_of_a_piece_are_the_loss_on_it(small_recipe, small_store) -> None:
@@ -29,7 +38,7 @@ def test_the_surprises_of_a_piece_are_the_loss_on_it(small_recipe, small_store) 
     session.model.eval()
     total = count = 0
     for ids in store.split("test"):
-        nats = report.surprise(session.model, session.encoding, ids)
+        nats = surprise(session.model, session.encoding, ids)
         assert len(nats) == len(ids) - 1
         total, count = total + nats.sum(), count + len(nats)
     assert total / count == pytest.approx(session.evaluate("test")["nats_per_char"], rel=1e-5)
@@ -41,8 +50,8 @@ def test_pictures_can_be_drawn(small_recipe, small_store, tmp_path, framing) -> 
     store = small_store(recipe)
     session = Session(recipe, store, "cpu", 1)
     session.model.eval()
-    ids = report.excerpt(store.split("test")[0])
-    nats = report.surprise(session.model, session.encoding, ids)
+    ids = excerpt(store.split("test")[0])
+    nats = surprise(session.model, session.encoding, ids)
     report.write_surprise(tmp_path / "s.png", session.encoding, ids, nats, title="held out")
     history = [{"step": s, "tokens": s * 10.0, "train": 3.0 / s, "val": 3.1 / s} for s in (1, 2, 3)]
     lines = {"uniform": 40.0, "unigram": 3.3}
@@ -50,14 +59,17 @@ def test_pictures_can_be_drawn(small_recipe, small_store, tmp_path, framing) -> 
     report.write_learning_curve(tmp_path / "a.png", history, baselines=lines, test=1.0, **words)
     empty = [{"step": 1, "tokens": 10.0, "train": math.nan, "val": math.nan}]
     report.write_learning_curve(tmp_path / "b.png", empty, baselines={}, test=None, **words)
-    for name in ("s", "a", "b"):
+    report.write_learning_curve(tmp_path / "c.png", history, baselines={}, test=1.0, loss_unit="nats", **words)
+    names = tuple("abcdef")
+    grid = Matrix("confusion", "what is taken for what", np.eye(6), names, names, "label", "predicted", cells=True)
+    report.draw(grid, session.encoding, tmp_path / "d.png")
+    for name in ("s", "a", "b", "c", "d"):
         with Image.open(tmp_path / f"{name}.png") as image:
             assert min(image.size) > 100
             assert len(image.convert("L").getcolors(256)) > 10, "something is drawn"
 
 
 def test_every_token_of_a_piece_is_in_the_layout_once() -> None:
-    from components.encodings.characters import Characters
     from components.encodings.chorale import Chorale
 
     text = Characters()

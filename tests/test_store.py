@@ -15,7 +15,8 @@ from components.datasets import text as text_module
 from components.datasets.base import Reader
 from components.datasets.ingest import ingest
 from components.datasets.splits import group_split, split_fractions, stream_split
-from components.datasets.store import SPLITS, DatasetRef, Store, StoreWriter, token_dtype
+from components.datasets.store import SPLITS, DatasetRef, Store, StoreWriter, field_dtype
+from components.encodings.base import Field
 from components.encodings.characters import Characters
 from components.encodings.vocabulary import BOS, EOS, UNK
 from components.encodings.words import Words
@@ -64,9 +65,9 @@ class Listed(Reader):
 
 @pytest.mark.parametrize(("size", "dtype"), [(4, "<u2"), (1 << 16, "<u2"), ((1 << 16) + 1, "<u4")])
 def test_tokens_take_the_smallest_type_that_holds_them(tmp_path, size, dtype):
-    assert token_dtype(size) == np.dtype(dtype)
-    writer = StoreWriter(tmp_path, token_dtype(size))
-    writer.add("train", np.array([0, size - 1]))
+    assert field_dtype(Field(size)) == np.dtype(dtype)
+    writer = StoreWriter(tmp_path, {"tokens": Field(size)})
+    writer.add("train", {"tokens": np.array([0, size - 1])})
     writer.close({})
     assert Store.open(tmp_path).split("train")[0].tolist() == [0, size - 1]
 
@@ -74,10 +75,10 @@ def test_tokens_take_the_smallest_type_that_holds_them(tmp_path, size, dtype):
 @given(sequences=st.lists(st.lists(st.integers(0, 99), max_size=5), max_size=6))
 def test_sequences_come_back_as_they_were_added(tmp_path_factory, sequences):
     folder = tmp_path_factory.mktemp("store")
-    writer = StoreWriter(folder, token_dtype(100))
+    writer = StoreWriter(folder, {"tokens": Field(100)})
     for ids in sequences:
-        writer.add("val", np.array(ids[:2], dtype=np.int64))
-        writer.extend("val", np.array(ids[2:], dtype=np.int64))
+        writer.add("val", {"tokens": np.array(ids[:2], dtype=np.int64)})
+        writer.extend("val", {"tokens": np.array(ids[2:], dtype=np.int64)})
     writer.close({"name": "ü\ud800"})
     store = Store.open(folder)
     split = store.split("val")
@@ -90,10 +91,10 @@ def test_sequences_come_back_as_they_were_added(tmp_path_factory, sequences):
 
 
 def test_an_id_that_does_not_fit_is_refused_and_not_wrapped(tmp_path):
-    writer = StoreWriter(tmp_path, token_dtype(10))
-    for id in (-1, 1 << 16):
-        with pytest.raises(ValueError, match="don't fit"):
-            writer.add("train", np.array([id]))
+    writer = StoreWriter(tmp_path, {"tokens": Field(10)})
+    for id in (-1, 10, 1 << 16):
+        with pytest.raises(ValueError, match="outside"):
+            writer.add("train", {"tokens": np.array([id])})
     writer.abandon()
 
 
@@ -120,7 +121,7 @@ def test_negative_indices_count_from_the_end_and_others_are_refused(make):
         lambda folder: (folder / "manifest.json").write_text("[]"),
         lambda folder: (folder / "manifest.json").write_text('{"format": 1}'),
         lambda folder: (folder / "train.tokens.bin").write_bytes(b"1"),
-        lambda folder: (folder / "test.offsets.bin").unlink(),
+        lambda folder: (folder / "test.tokens.offsets.bin").unlink(),
     ],
 )
 def test_a_damaged_store_is_refused_with_the_way_out_and_made_anew(make, damage):
@@ -136,8 +137,8 @@ def test_a_damaged_store_is_refused_with_the_way_out_and_made_anew(make, damage)
 
 def test_offsets_that_do_not_fit_the_tokens_are_refused(make):
     ref = make()
-    np.array([0, 5]).tofile(f"{ref.path}/train.offsets.bin")
-    with pytest.raises(UserError, match="offsets of train"):
+    np.array([0, 5]).tofile(f"{ref.path}/train.tokens.offsets.bin")
+    with pytest.raises(UserError, match=r"offsets of train\.tokens"):
         Store.open(ref.path).split("train")
     with pytest.raises(UserError, match="Did you mean 'train'"):
         Store.open(ref.path).split("trian")

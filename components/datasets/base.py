@@ -18,11 +18,17 @@ class Reader(ABC):
     """
 
     framing: ClassVar[Literal["stream", "sequences"]]
+    pairs: ClassVar[bool] = False  # items are (input, target)
+    own: ClassVar[bool] = False  # makes its items itself: no dataset, no path
+    holds_splits: ClassVar[bool] = False  # its files say what is train, val and test: read with `part` set to each
+    part: str | None = None
+    takes_folders: ClassVar[bool] = False  # looks for its files in a folder itself, however deep
 
     def __init__(self, files: Sequence[Path], /) -> None:
         self.files = list(files)
         self.dropped: Counter[str] = Counter()  # reason → how many, after one pass over items()
         self.notes: list[str] = []  # what a person should know about this reading
+        self.report: list[dict[str, Any]] = []  # a row for each file, where a person would want to know: equal keys
         self.progress: Callable[[str], None] = lambda line: None  # told now and then how far a slow reading is
 
     @abstractmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -28,6 +28,7 @@ class CardFile(BaseModel):
     url: str = Field(pattern=r"^https?://[^\s]+$")
     bytes: int = Field(gt=0, lt=1 << 40)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    split: Literal["train", "val", "test"] | None = None  # where the data set itself says; for all files or for none
 
 
 class Card(BaseModel):
@@ -51,6 +52,9 @@ class Card(BaseModel):
             raise ValueError("a card has either files or a package")
         if len({file.name for file in self.files}) != len(self.files):
             raise ValueError("two files have the same name")
+        splits = {file.split for file in self.files}
+        if len(splits) > 1 and (None in splits or "train" not in splits):
+            raise ValueError("either every file has its split, train among them, or none has")
         if abs(sum(self.split) - 1) > 1e-6:
             raise ValueError(f"the split {self.split} doesn't add up to 1")
         return self

@@ -31,7 +31,8 @@ class Truncated(Exception):
 def fetch(card: Card, cache_dir: Path, mirror: Path | None, progress: bool = False) -> list[Path]:
     """The card's files, in its order, each with the right sha256. `progress`: a bar on stderr while downloading.
 
-    Looks in the cache, then for `<mirror>/<card>/<file>` and `<mirror>/<file>` (used where they lie), then downloads.
+    Looks in the cache, then for `<mirror>/<card>/<file>` (- or _ in the card's name, and one folder deeper) and
+    `<mirror>/<file>`, used where they lie; then downloads.
 
     Raises:
         UserError: a file can't be had; the message names its address and the other ways to give it.
@@ -65,7 +66,9 @@ def _fetch(card: Card, file: CardFile, folder: Path, mirror: Path | None, progre
     if _is(target, file):
         return target
     problems = []
-    for candidate in [mirror / card.name / file.name, mirror / file.name] if mirror else []:
+    folders = [mirror / card.name, mirror / card.name.replace("-", "_"), mirror] if mirror else []
+    below = [found for folder in folders[:2] for found in sorted(folder.glob(f"*/{file.name}"))]
+    for candidate in [*(folder / file.name for folder in folders), *below]:
         if _is(candidate, file):
             return candidate
         if candidate.is_file():

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import multiprocessing
 import platform
-import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,18 +15,24 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from components.datasets.base import Reader
-from components.datasets.cards import Card, load_card
-from components.datasets.download import fetch, mirror_folder
-from components.datasets.splits import DEFAULT_SPLIT, dropped, group_split, split_fractions, stream_split
-from components.datasets.store import SPLITS, DatasetRef, Store, StoreWriter, token_dtype
+from components.datasets.cards import load_card
+from components.datasets.sources import SECTION, Readers, build, card_readers, describe, path_readers
+from components.datasets.splits import (
+    DEFAULT_SPLIT,
+    Pieces,
+    dropped,
+    given_split,
+    group_split,
+    split_fractions,
+    stream_split,
+)
+from components.datasets.store import SPLITS, DatasetRef, Store, StoreWriter
 from components.encodings.base import Encoding
 from components.encodings.vocabulary import BOS, EOS, UNK
-from components.errors import UserError, unknown
-from components.provenance import digest_file, digest_json
+from components.errors import UserError
+from components.provenance import digest_json
 from components.registry import resolve
 
-SECTION = ("dataset", "path", "reader", "split")  # keys of the data section that aren't the reader's own
 CODE = Path(__file__).resolve().parents[1]  # components/
 TELL_EVERY = 2_000_000  # tokens
 Progress = Callable[[str], None]
@@ -56,24 +60,31 @@ def ingest(
         # a script without a __main__ guard runs again in each worker process and would wait for itself here
         raise RuntimeError("ingest is called while a worker process starts: guard it by `if __name__ == '__main__'`")
     tell = progress or (lambda line: None)
-    if bool(data.get("dataset")) == bool(data.get("path")):
+    own = bool(data.get("reader")) and resolve("reader", str(data["reader"]), where="data.reader").own
+    if not own and bool(data.get("dataset")) == bool(data.get("path")):
         raise UserError("give either dataset or path", where="data", hint="dataset: a card's name; path: your own file")
     card = load_card(str(data["dataset"])) if data.get("dataset") else None
     fractions = split_fractions(data.get("split") or (card.split if card else DEFAULT_SPLIT))
     if card:
-        name, reader = card.name, _card_reader(card, data, root, cache_dir, progress)
+        name, readers = card.name, card_readers(card, data, root, cache_dir, progress is not None)
+    elif own:
+        name, readers = str(data["reader"]), {None: build("reader", str(data["reader"]), data, SECTION, [])}
     else:
-        name, reader = _path_reader(data, root)
-    reader.progress = tell
-    encoder = _build("encoding", encoding.get("kind", ""), encoding, ("kind",))
-    sources = [_source(file) for file in reader.files]
+        name, readers = path_readers(data, root)
+    for reader in readers.values():
+        reader.progress = tell
+    encoder = build("encoding", encoding.get("kind", ""), encoding, ("kind",))
+    sources = [describe(file) | ({"split": of} if of else {}) for of, r in readers.items() for file in r.files]
     digests = {
-        "source": reader.digest() or digest_json([source["sha256"] for source in sources]),
+        "source": digest_json(
+            [[of, r.digest() or [describe(file)["sha256"] for file in r.files]] for of, r in readers.items()]
+        ),
         "code": _code_digest(),
     }
     sections = {"data": dict(data), "encoding": dict(encoding), "split": fractions}
+    framing = next(iter(readers.values())).framing
     # The order of a stream is the text's own: its split doesn't depend on the seed.
-    split_seed = seed if reader.framing == "sequences" else None
+    split_seed = seed if framing == "sequences" else None
     digests["key"] = digest_json([sections, digests, split_seed])
     folder = cache_dir / "stores" / f"{name}-{digests['key'][:16]}"
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -88,13 +99,13 @@ def ingest(
             manifest = {
                 "name": name,
                 "digests": digests,
-                "framing": reader.framing,
+                "framing": framing,
                 "sections": sections,
                 "seed": split_seed,
                 "sources": sources,
                 "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
             }
-            _write(building, manifest, reader, encoder, fractions, seed, tell)
+            _write(building, manifest, readers, encoder, fractions, seed, tell)
             shutil.rmtree(folder, ignore_errors=True)
             building.replace(folder)
         except OSError as error:
@@ -108,7 +119,7 @@ def ingest(
 def _write(
     folder: Path,
     manifest: dict[str, Any],
-    reader: Reader,
+    readers: Readers,
     encoding: Encoding,
     fractions: list[float],
     seed: int,
@@ -116,112 +127,118 @@ def _write(
 ) -> None:
     """Build the store; `manifest` gets the counts, the encoding's state and the content's digests."""
     tell("reading")
-    if reader.framing == "stream":
-        pieces = stream_split(reader, encoding, fractions)
-    else:
-        pieces = group_split(reader, fractions, seed)
+    pieces = _pieces(readers, encoding, fractions, seed)
+    stream = manifest["framing"] == "stream"
     tell("learning the vocabulary")
-    encoding.fit(item for split, item in pieces() if split == "train")
-    writer = StoreWriter(folder, token_dtype(len(encoding.vocabulary)))
+    encoding.fit(_Train(pieces))
+    writer = StoreWriter(folder, encoding.fields)
     counts = {split: {"sequences": 0, "tokens": 0, "units": Counter(), "unk": 0, "longest": 0} for split in SPLITS}
     content = {split: hashlib.sha256() for split in SPLITS}
     done = 0
     tell("encoding")
     try:
         for split, item in pieces():
-            ids = encoding.encode(item)
-            _count(counts[split], encoding, item, ids, new=reader.framing == "sequences")
-            content[split].update(
-                item.encode("utf-8", "surrogatepass") if isinstance(item, str) else repr(item).encode()
-            )
-            if reader.framing == "sequences":
-                content[split].update(b"\0")  # ["ab"] isn't ["a", "b"]
-                writer.add(split, np.concatenate([[BOS], ids, [EOS]]))
-            elif counts[split]["sequences"] == 1:
-                writer.extend(split, ids)
+            encoded = encoding.encode(item)
+            arrays = encoded if isinstance(encoded, dict) else {next(iter(encoding.fields)): encoded}
+            steps = next(iter(arrays.values()))
+            framed = encoding.form == "tokens" and not stream
+            _count(counts[split], encoding, item, arrays, new=not stream, framed=framed)
+            _feed(content[split], item)
+            if framed:
+                arrays = {name: np.concatenate([[BOS], ids, [EOS]]) for name, ids in arrays.items()}
+            if stream and counts[split]["sequences"]:
+                writer.extend(split, arrays)
             else:
-                counts[split]["sequences"] = 1
-                writer.add(split, ids)
-            done += len(ids)
-            if done // TELL_EVERY > (done - len(ids)) // TELL_EVERY:
-                tell(f"encoded {done:,} tokens")
+                writer.add(split, arrays)
+                counts[split]["sequences"] += stream
+            if not stream:
+                content[split].update(b"\0")  # ["ab"] isn't ["a", "b"]
+            done += len(steps)
+            if done // TELL_EVERY > (done - len(steps)) // TELL_EVERY:
+                tell(f"encoded {done:,} {encoding.unit}s")
+        left_out = _left_out(readers)
         for split, count in counts.items():
-            _finish(count, split, fractions[SPLITS.index(split)], reader, encoding)
+            wanted = fractions[SPLITS.index(split)] if None in readers else split in readers
+            _finish(count, split, bool(wanted), left_out, encoding)
         content_digests = {split: digest.hexdigest() for split, digest in content.items()}
         state = encoding.state()
         manifest["digests"] |= {"splits": content_digests, "content": digest_json([content_digests, state])}
-        manifest |= {"encoding": state, "counts": counts, "dropped": dict(reader.dropped), "notes": reader.notes}
+        notes = [note for reader in readers.values() for note in reader.notes]
+        manifest["report"] = [row for reader in readers.values() for row in reader.report]
+        manifest |= {"encoding": state, "counts": counts, "dropped": dict(left_out), "notes": notes}
         manifest["longest"] = max(count["longest"] for count in counts.values())
         writer.close(manifest)
     finally:
         writer.abandon()
 
 
-def _count(count: dict[str, Any], encoding: Encoding, item: Any, ids: np.ndarray, *, new: bool) -> None:
-    """Add one encoded piece to its split's counts; `new`: the piece is a sequence, framed by BOS and EOS."""
-    framed = len(ids) + 2 if new else len(ids)
+class _Train:
+    """The training items, read anew by every loop over them."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        self.pieces = pieces
+
+    def __iter__(self) -> Iterator[Any]:
+        return (item for split, item in self.pieces() if split == "train")
+
+
+def _pieces(readers: Readers, encoding: Encoding, fractions: list[float], seed: int) -> Pieces:
+    if None not in readers:
+        return given_split(readers, encoding, fractions, seed)
+    reader = readers[None]
+    if reader.framing == "stream":
+        return stream_split(reader, encoding, fractions)
+    return group_split(reader, fractions, seed)
+
+
+def _feed(digest: Any, item: Any) -> None:
+    """Add an item's content to a digest: text, arrays, and what holds them."""
+    if isinstance(item, str):
+        digest.update(item.encode("utf-8", "surrogatepass"))
+    elif isinstance(item, np.ndarray):
+        digest.update(f"{item.dtype}{item.shape}".encode() + np.ascontiguousarray(item).tobytes())
+    elif isinstance(item, tuple | list):
+        digest.update(f"{len(item)}(".encode())
+        for part in item:
+            _feed(digest, part)
+            digest.update(b"\0")
+    else:
+        digest.update(repr(item).encode())
+
+
+def _left_out(readers: Readers) -> Counter[str]:
+    return sum((reader.dropped for reader in readers.values()), Counter())
+
+
+def _count(
+    count: dict[str, Any], encoding: Encoding, item: Any, arrays: Mapping[str, np.ndarray], *, new: bool, framed: bool
+) -> None:
+    """Add one encoded piece to its split's counts; `new`: the piece is a sequence, `framed` by BOS and EOS."""
+    steps = next(iter(arrays.values()))
+    length = len(steps) + 2 * framed
     count["sequences"] += new
-    count["tokens"] += framed
-    count["unk"] += int((ids == UNK).sum())
-    count["longest"] = max(count["longest"], framed) if new else count["tokens"]
+    count["tokens"] += length
+    count["unk"] += int((steps == UNK).sum()) if steps.dtype.kind in "iu" else 0
+    count["longest"] = max(count["longest"], length) if new else count["tokens"]
     units = count["units"]
-    units[encoding.unit] += len(ids)
+    units[encoding.unit] += len(steps)
     if isinstance(item, str) and encoding.unit != "char":
         units["char"] += len(item)  # so that words can be compared in bits a character
-    units.update(encoding.counts(ids))
+    if encoding.form == "tokens":
+        units.update(encoding.counts(steps))
 
 
-def _finish(count: dict[str, Any], split: str, fraction: float, reader: Reader, encoding: Encoding) -> None:
+def _finish(count: dict[str, Any], split: str, wanted: bool, left_out: Counter[str], encoding: Encoding) -> None:
     """Turn the number of unknown tokens into a rate, and refuse a split that was asked for and got nothing."""
     total = count["units"][encoding.unit]
-    if fraction and not total:
+    if wanted and not total:
         raise UserError(
-            f"nothing is left for {split} ({dropped(reader)})",
+            f"nothing is left for {split} ({dropped(left_out)})",
             where="data",
             hint="give more data, loosen what drops it, or set the fraction of that split to 0 in data.split",
         )
     count["unk_rate"] = count.pop("unk") / total if total else 0.0
     count["units"] = dict(count["units"])
-
-
-def _card_reader(card: Card, data: Mapping[str, Any], root: Path, cache_dir: Path, progress: Progress | None) -> Reader:
-    if data.get("reader", card.reader) != card.reader:
-        hint = "leave data.reader out, or read your own file with data.path"
-        raise UserError(f"{card.name} is read by {card.reader}", where="data.reader", hint=hint)
-    _build("reader", card.reader, data, SECTION, [])  # a wrong setting is said before anything is fetched
-    files = fetch(card, cache_dir, mirror_folder(root), progress is not None)
-    return _build("reader", card.reader, data, SECTION, files)
-
-
-def _path_reader(data: Mapping[str, Any], root: Path) -> tuple[str, Reader]:
-    """(a name made from the file's, its reader)"""
-    path = root / Path(str(data["path"])).expanduser()
-    files = [path] if path.is_file() else sorted(file for file in path.glob("[!.]*") if file.is_file())
-    if not files:
-        what = "the folder has no files" if path.is_dir() else "no such file or folder"
-        raise UserError(what, where=f"data.path: {path}", hint="a relative path counts from the project's root")
-    name = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:40] or "data"
-    return name, _build("reader", str(data.get("reader", "text")), data, SECTION, files)
-
-
-def _build(kind: str, name: str, section: Mapping[str, Any], reserved: tuple[str, ...], *positional: Any) -> Any:
-    """The registered class with the section's options; an option that it doesn't have is refused by name."""
-    where = "data" if kind == "reader" else kind
-    factory = resolve(kind, name, where=f"{where}.{'reader' if kind == 'reader' else 'kind'}")
-    parameters = inspect.signature(factory).parameters.values()
-    known = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
-    options = {key: value for key, value in section.items() if key not in reserved}
-    for key in options:
-        if key not in known:
-            raise unknown(f"setting of the {kind} {name}", key, [*known, *reserved], where=where)
-    return factory(*positional, **options)
-
-
-def _source(file: Path) -> dict[str, Any]:
-    try:
-        return {"name": file.name, "bytes": file.stat().st_size, "sha256": digest_file(file)}
-    except OSError as error:
-        raise UserError(f"can't be read: {error.strerror or error}", where=str(file)) from error
 
 
 def _cached(folder: Path, tell: Progress) -> DatasetRef | None:

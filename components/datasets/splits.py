@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,7 +75,7 @@ def group_split(reader: Reader, fractions: Sequence[float], seed: int) -> Pieces
     wanted = [index for index, fraction in enumerate(fractions) if fraction]
     if len(sizes) < len(wanted):
         raise UserError(
-            f"{len(sizes)} different sequences can't be split into {len(wanted)} parts ({dropped(reader)})",
+            f"{len(sizes)} different sequences can't be split into {len(wanted)} parts ({dropped(reader.dropped)})",
             where="data.split",
             hint="give more data, or set a fraction to 0",
         )
@@ -97,15 +97,39 @@ def group_split(reader: Reader, fractions: Sequence[float], seed: int) -> Pieces
     return pieces
 
 
-def dropped(reader: Reader) -> str:
-    """What the reader left out and why, for a message."""
-    return "dropped: " + (", ".join(f"{count:,} × {reason}" for reason, count in reader.dropped.items()) or "none")
+def given_split(readers: Mapping[str, Reader], encoding: Encoding, fractions: Sequence[float], seed: int) -> Pieces:
+    """The split that the files give. Without a val file, val is cut from train by the fractions of the two.
+
+    Raises:
+        UserError: a file has nothing to give.
+    """
+    carved = None
+    train, val, _ = fractions
+    if "val" not in readers and val:
+        parts = [train / (train + val), val / (train + val), 0.0]
+        reader = readers["train"]
+        stream = reader.framing == "stream"
+        carved = stream_split(reader, encoding, parts) if stream else group_split(reader, parts, seed)
+
+    def pieces() -> Iterator[tuple[str, Any]]:
+        for split, reader in readers.items():
+            if split == "train" and carved is not None:
+                yield from carved()
+            else:
+                yield from ((split, item) for item in reader.items())
+
+    return pieces
+
+
+def dropped(reasons: Mapping[str, int]) -> str:
+    """What a reader left out and why, for a message."""
+    return "dropped: " + (", ".join(f"{count:,} × {reason}" for reason, count in reasons.items()) or "none")
 
 
 def _nothing(reader: Reader) -> UserError:
     names = ", ".join(file.name for file in reader.files[:3]) or "the data set"
     return UserError(
-        f"nothing to learn from is left of {names} ({dropped(reader)})",
+        f"nothing to learn from is left of {names} ({dropped(reader.dropped)})",
         where="data",
         hint="check that the reader fits the file, and the reader's settings that drop items",
     )

@@ -1,25 +1,29 @@
-"""The ingested dataset on disk: all tokens of a split packed in one memory-mapped file.
+"""The ingested dataset on disk: all steps of a split packed in one memory-mapped file for each field.
 
-A store is a folder: `<split>.tokens.bin` (uint16 or uint32, little-endian), `<split>.offsets.bin` (int64, where each
-sequence begins, and the end), `manifest.json`. The manifest is written last: a folder without it is no store.
+A store is a folder: `<split>.<field>.bin` (uint16 or uint32 ids, or float32 frames, little-endian),
+`<split>.<field>.offsets.bin` (int64, the step where each sequence begins, and the end), `manifest.json`. The manifest
+is written last: a folder without it is no store. A token encoding has the one field "tokens", a pair has "input" and
+"target".
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from components.encodings.base import Encoding, encoding_from_state
+from components.encodings.base import Encoding, Field, encoding_from_state
 from components.errors import UserError, unknown
 
-FORMAT = 1  # of the files; a reader of another format refuses the store
+FORMAT = 2  # of the files; a reader of another format refuses the store
 SPLITS = ("train", "val", "test")
 MANIFEST = "manifest.json"
+FIELD = re.compile(r"[a-z][a-z_0-9]{0,31}")
 LARGEST_MANIFEST = 256 << 20  # bytes; a vocabulary of two million words needs about 40 MB
 
 
@@ -32,51 +36,61 @@ class DatasetRef:
     reused: bool = False  # found in the cache, not made now
 
 
-def token_dtype(vocabulary_size: int) -> np.dtype:
-    """The smallest type that holds every id."""
-    return np.dtype("<u2" if vocabulary_size <= 1 << 16 else "<u4")
+def field_dtype(field: Field) -> np.dtype:
+    """float32 for frames, else the smallest type that holds every id."""
+    if field.width:
+        return np.dtype("<f4")
+    return np.dtype("<u2" if field.size <= 1 << 16 else "<u4")
 
 
 class StoreWriter:
     """Writes a store: `add` and `extend` stream to disk, `close` writes the manifest and thereby makes it a store."""
 
-    def __init__(self, folder: Path, dtype: np.dtype) -> None:
+    def __init__(self, folder: Path, fields: Mapping[str, Field]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.dtype = folder, np.dtype(dtype)
-        self._files: dict[str, BinaryIO] = {}
-        self._tokens = dict.fromkeys(SPLITS, 0)
+        self.folder, self.fields = folder, dict(fields)
+        self._files: dict[tuple[str, str], BinaryIO] = {}
+        self._steps = {(split, name): 0 for split in SPLITS for name in fields}
         # Offsets are streamed too: a corpus of short lines has nearly as many of them as tokens.
         self._sequences = dict.fromkeys(SPLITS, 0)
         try:
             for split in SPLITS:
-                for kind in ("tokens", "offsets"):
-                    self._files[f"{split}.{kind}"] = (folder / f"{split}.{kind}.bin").open("wb")
+                for name in fields:
+                    for part in (name, f"{name}.offsets"):
+                        self._files[split, part] = (folder / f"{split}.{part}.bin").open("wb")
         except OSError:
             self.abandon()
             raise
 
-    def add(self, split: str, ids: np.ndarray) -> None:
-        """One sequence, int [T]."""
-        self._files[f"{split}.offsets"].write(np.int64(self._tokens[split]).tobytes())
+    def add(self, split: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """One sequence: ids [T] or frames [T, width] of every field."""
+        for name in self.fields:
+            self._files[split, f"{name}.offsets"].write(np.int64(self._steps[split, name]).tobytes())
         self._sequences[split] += 1
-        self.extend(split, ids)
+        self.extend(split, arrays)
 
-    def extend(self, split: str, ids: np.ndarray) -> None:
-        """More tokens, int [T], of the sequence added last."""
+    def extend(self, split: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """More steps of the sequence added last."""
         if not self._sequences[split]:
             raise ValueError(f"{split} has no sequence to extend")
-        if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) <= np.iinfo(self.dtype).max:
-            raise ValueError(f"ids {ids.min()} … {ids.max()} don't fit {self.dtype}")
-        self._files[f"{split}.tokens"].write(np.ascontiguousarray(ids, dtype=self.dtype).tobytes())
-        self._tokens[split] += len(ids)
+        for name, field in self.fields.items():
+            steps, dtype = arrays[name], field_dtype(field)
+            if field.width and steps.shape[1:] != (field.width,):
+                raise ValueError(f"{name}: frames [T, {field.width}], not {steps.shape}")
+            if not field.width and len(steps) and not 0 <= int(steps.min()) <= int(steps.max()) < field.size:
+                raise ValueError(f"{name}: ids {steps.min()} … {steps.max()} outside 0 … {field.size - 1}")
+            self._files[split, name].write(np.ascontiguousarray(steps, dtype=dtype).tobytes())
+            self._steps[split, name] += len(steps)
 
     def close(self, manifest: Mapping[str, Any]) -> None:
-        """Finish the files and write the manifest (extended by `format`, `dtype` and the `files`' sizes)."""
-        for split in SPLITS:
-            self._files[f"{split}.offsets"].write(np.int64(self._tokens[split]).tobytes())
+        """Finish the files and write the manifest (extended by `format`, the `fields` and the `files`' sizes)."""
+        for (split, name), steps in self._steps.items():
+            self._files[split, f"{name}.offsets"].write(np.int64(steps).tobytes())
         self.abandon()
-        sizes = {f"{name}.bin": (self.folder / f"{name}.bin").stat().st_size for name in self._files}
-        content = {**manifest, "format": FORMAT, "dtype": self.dtype.str, "files": sizes}
+        sizes = {f"{split}.{part}.bin" for split, part in self._files}
+        sizes = {name: (self.folder / name).stat().st_size for name in sorted(sizes)}
+        fields = {name: asdict(field) for name, field in self.fields.items()}
+        content = {**manifest, "format": FORMAT, "fields": fields, "files": sizes}
         (self.folder / MANIFEST).write_text(json.dumps(content, indent=1), encoding="utf-8")
 
     def abandon(self) -> None:
@@ -86,16 +100,16 @@ class StoreWriter:
 
 
 class Sequences:
-    """The sequences of one split: `len`, and `[i]` as a read-only view of the mapped tokens."""
+    """One field of a split: `len`, and `[i]` as a read-only view of the mapped steps."""
 
     def __init__(self, tokens: np.ndarray, offsets: np.ndarray) -> None:
-        self.tokens, self.offsets = tokens, offsets  # [total], [N + 1]
+        self.tokens, self.offsets = tokens, offsets  # ids [total] or frames [total, width]; [N + 1]
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Ids of sequence `index`, uint16 or uint32 [T]."""
+        """Sequence `index`: ids, uint16 or uint32 [T]; or frames, float32 [T, width]."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"sequence {index} of {len(self)}")
         index %= len(self)
@@ -113,6 +127,25 @@ class Sequences:
     def lengths(self) -> np.ndarray:
         """int64 [N]."""
         return np.diff(self.offsets)
+
+
+class Examples:
+    """A split of several fields, side by side: `len`, and `[i]` as the field's arrays by name."""
+
+    def __init__(self, fields: Mapping[str, Sequences]) -> None:
+        self.fields = dict(fields)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.fields.values())))
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        return {name: field[index] for name, field in self.fields.items()}
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        return (self[index] for index in range(len(self)))
+
+
+Split = Sequences | Examples
 
 
 class Store:
@@ -140,9 +173,11 @@ class Store:
             raise _damaged(path, f"the manifest can't be read ({error})") from error
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
             raise _damaged(path, "the manifest is of another version")
-        files, dtype = manifest.get("files"), manifest.get("dtype")
-        expected = {f"{split}.{kind}.bin" for split in SPLITS for kind in ("tokens", "offsets")}
-        if not isinstance(files, dict) or set(files) != expected or dtype not in ("<u2", "<u4"):
+        files, fields = manifest.get("files"), manifest.get("fields")
+        if not isinstance(fields, dict) or not all(FIELD.fullmatch(name) for name in fields) or not fields:
+            raise _damaged(path, "the manifest lacks the fields")
+        expected = {f"{s}.{name}{part}.bin" for s in SPLITS for name in fields for part in ("", ".offsets")}
+        if not isinstance(files, dict) or set(files) != expected:
             raise _damaged(path, "the manifest lacks the files' sizes")
         for name, size in files.items():
             there = (path / name).stat().st_size if (path / name).is_file() else None
@@ -154,21 +189,32 @@ class Store:
         """The encoding that the tokens were made with."""
         return encoding_from_state(self.manifest.get("encoding", {}))
 
-    def split(self, name: str) -> Sequences:
-        """The sequences of train, val or test."""
+    def split(self, name: str) -> Split:
+        """The sequences of train, val or test; examples when the store has more fields than "tokens"."""
         if name not in SPLITS:
             raise unknown("split", name, SPLITS, where=str(self.path))
-        tokens = self._map(f"{name}.tokens.bin", np.dtype(self.manifest["dtype"]))
-        offsets = np.fromfile(self.path / f"{name}.offsets.bin", dtype="<i8")
-        ends_meet = len(offsets) and offsets[0] == 0 and offsets[-1] == len(tokens)
-        if not ends_meet or (np.diff(offsets) < 0).any():
-            raise _damaged(self.path, f"the offsets of {name} don't fit its tokens")
-        return Sequences(tokens, offsets)
+        fields = {field: self._field(name, field) for field in self.manifest["fields"]}
+        if len({len(field) for field in fields.values()}) > 1:
+            raise _damaged(self.path, f"the fields of {name} differ in their number of sequences")
+        return fields["tokens"] if set(fields) == {"tokens"} else Examples(fields)
 
-    def _map(self, name: str, dtype: np.dtype) -> np.ndarray:
+    def _field(self, split: str, name: str) -> Sequences:
+        try:
+            field = Field(**self.manifest["fields"][name])
+            steps = self._map(f"{split}.{name}.bin", field)
+        except (TypeError, ValueError) as error:
+            raise _damaged(self.path, f"the field {name} of {split} can't be read ({error})") from error
+        offsets = np.fromfile(self.path / f"{split}.{name}.offsets.bin", dtype="<i8")
+        ends_meet = len(offsets) and offsets[0] == 0 and offsets[-1] == len(steps)
+        if not ends_meet or (np.diff(offsets) < 0).any():
+            raise _damaged(self.path, f"the offsets of {split}.{name} don't fit its steps")
+        return Sequences(steps, offsets)
+
+    def _map(self, name: str, field: Field) -> np.ndarray:
+        shape = (-1, field.width) if field.width else (-1,)
         if not self.manifest["files"][name]:
-            return np.zeros(0, dtype=dtype)  # nothing can't be mapped
-        return np.memmap(self.path / name, dtype=dtype, mode="r")
+            return np.zeros((0, *shape[1:]), dtype=field_dtype(field))  # nothing can't be mapped
+        return np.memmap(self.path / name, dtype=field_dtype(field), mode="r").reshape(shape)
 
 
 def _damaged(path: Path, what: str) -> UserError:

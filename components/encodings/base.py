@@ -1,4 +1,4 @@
-"""The Encoding contract: items (strings, scores) to token ids and back.
+"""The Encoding contract: items (strings, scores, frames) to arrays and back.
 
 Keyword-only parameters of an encoding's constructor are its recipe schema. What is learned from the
 training data (the vocabulary) is set by `fit` and travels in `state()`; the pair rebuilds the encoding
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -18,20 +19,37 @@ from components.errors import UserError
 from components.registry import resolve
 
 
+@dataclass(frozen=True)
+class Field:
+    """One array of an encoded item: ids [T] below `size` when `width` is 0, else float32 [T, width]."""
+
+    size: int = 0
+    width: int = 0
+
+
 class Encoding(ABC):
-    """Items to ids [T] and back. Framing by BOS and EOS is the ingestion's business, not `encode`'s."""
+    """Items to ids [T] (or frames [T, width]) and back. Framing by BOS and EOS is the ingestion's business."""
 
     kind: ClassVar[str]  # its name in the registry
+    form: ClassVar[Literal["tokens", "frames", "pairs", "streams"]] = "tokens"  # what a task must be able to read
     unit: ClassVar[str] = "token"  # what one token is, for metric names: char, word, token
     context_sizes: tuple[int, ...] = ()  # sizes of the input streams beside the token (see `context`)
     vocabulary: Vocabulary
 
+    @property
+    def fields(self) -> dict[str, Field]:
+        """The arrays that `encode` gives, by name, known once the encoding is fitted. One array is not named."""
+        return {"tokens": Field(size=len(self.vocabulary))}
+
     def fit(self, items: Iterable[Any]) -> None:  # noqa: B027 - a fixed vocabulary has nothing to learn
-        """Learn the vocabulary from the training items (a no-op where the vocabulary is fixed)."""
+        """Learn the vocabulary from the training items (a no-op where the vocabulary is fixed).
+
+        `items` may be read more than once."""
 
     @abstractmethod
-    def encode(self, item: Any) -> np.ndarray:
-        """The item's ids, int64 [T], without BOS and EOS."""
+    def encode(self, item: Any) -> Any:
+        """The item's ids, int64 [T], without BOS and EOS; frames, float32 [T, width]; a pair, an array a field;
+        streams, an array a field with BOS and EOS."""
 
     @abstractmethod
     def decode(self, ids: Sequence[int] | np.ndarray) -> Any:
@@ -47,6 +65,18 @@ class Encoding(ABC):
         unknown = int((ids == UNK).sum())
         return ids, [f"{unknown} of {len(ids)} {self.unit}s of the prompt are unknown to the model: <UNK>"] * bool(
             unknown
+        )
+
+    def with_melody(self, melody: Any) -> np.ndarray:
+        """The ids [T] of a piece around a given melody (a score), −1 where the other voices are to be written.
+
+        Raises:
+            UserError: this encoding has no voices beside the melody, or can't write this one down.
+        """
+        raise UserError(
+            f"{self.kind} has no voices to write under a melody",
+            where="melody",
+            hint="a chorale model has: reprise run chorales",
         )
 
     def context(self, ids: np.ndarray) -> np.ndarray:
@@ -90,9 +120,18 @@ class Encoding(ABC):
     def options(self) -> dict[str, Any]:
         """The keyword arguments that rebuild this encoding."""
 
+    def learned(self) -> dict[str, Any]:
+        """What `fit` learned beside the vocabulary, as JSON-ready data."""
+        return {}
+
+    def set_learned(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - most learn a vocabulary only
+        """Take back what `learned` gave."""
+
     def state(self) -> dict[str, Any]:
         """All that is needed to rebuild the encoding, as JSON-ready data."""
-        return {"kind": self.kind, "options": self.options(), "vocabulary": self.vocabulary.state()}
+        state = {"kind": self.kind, "options": self.options(), "vocabulary": self.vocabulary.state()}
+        learned = self.learned()
+        return state | {"learned": learned} if learned else state
 
 
 def encoding_from_state(state: Mapping[str, Any]) -> Encoding:
@@ -104,6 +143,7 @@ def encoding_from_state(state: Mapping[str, Any]) -> Encoding:
     try:
         encoding = resolve("encoding", state["kind"], where="encoding.kind")(**state["options"])
         encoding.vocabulary = Vocabulary.from_state(state["vocabulary"])
+        encoding.set_learned(state.get("learned", {}))
     except (KeyError, TypeError, ValueError) as error:
         hint = "it was stored by another version or is damaged: ingest the data again, or train the model again"
         raise UserError(f"the stored encoding can't be rebuilt ({error!r})", where="encoding", hint=hint) from error

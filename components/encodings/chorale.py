@@ -8,6 +8,7 @@ instead of in parallel). The vocabulary is fixed: what the training pieces lack 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -155,6 +156,13 @@ class Chorale(Encoding):
                 hint=f'give a metre ({metres}), and an upbeat in steps if you like: "3/4 upbeat {self.steps_per_beat}"',
             )
         return self._vocabulary.ids(tokens), []
+
+    def with_melody(self, melody: Score) -> np.ndarray:
+        """The melody as soprano, the other three voices free."""
+        soprano = next((part for part in melody.parts if part.role == "melody"), None) or melody.parts[0]
+        ids = self.encode(replace(melody, parts=(soprano, *(Part(name, ()) for name in VOICES[1:]))))
+        ids[PREFIX:].reshape(-1, len(VOICES))[:, 1:] = -1
+        return ids
 
     def label(self, id: int) -> str:
         """A pitch by its name, a held note as a line."""

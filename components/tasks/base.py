@@ -7,26 +7,38 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from components.datasets.batches import Batch, Batches
-from components.datasets.store import Sequences
+from components.datasets.store import Split
+from components.generation.sampling import Sampled
 from components.layers.base import State
+
+
+def mean(total: Any, count: float) -> float:
+    return float(total) / count
+
+
+def exp_mean(total: Any, count: float) -> float:
+    """Perplexity, from nats."""
+    return math.exp(min(float(total) / count, 700.0))
 
 
 @dataclass(frozen=True)
 class Tally:
-    """A sum and what to divide it by. Sums add up over batches and are divided once, at the end: a mean of means
-    is wrong for ragged batches."""
+    """Sums over examples, and how a metric is made of them. Sums add up over batches and are put together once, at
+    the end: a mean of means is wrong for ragged batches. `total` may be a vector or matrix of sums (true positives and
+    errors, a confusion matrix) that `of` knows to read."""
 
-    total: Tensor | float
+    total: Any
     count: float
-    of: Literal["mean", "exp_mean"] = "mean"
+    of: Callable[[Any, float], float] = mean
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(self.total + other.total, self.count + other.count, self.of)
@@ -34,24 +46,83 @@ class Tally:
     @property
     def value(self) -> float:
         """The metric; NaN when nothing was counted."""
-        if self.count == 0:
-            return math.nan
-        mean = float(self.total) / self.count
-        return math.exp(min(mean, 700.0)) if self.of == "exp_mean" else mean
+        return math.nan if self.count == 0 else self.of(self.total, self.count)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Something to look through, row by row: columns of equal length."""
+
+    name: str
+    columns: dict[str, list[Any]]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Numbers in a grid, to be drawn dark where they are large; `cells`: write each number into its cell."""
+
+    name: str
+    title: str
+    values: np.ndarray
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    row_axis: str
+    column_axis: str
+    cells: bool = False
+
+
+@dataclass(frozen=True)
+class Surprise:
+    """A held-out sequence, int64 [T + 1], and the nats of each of ids[1:], float64 [T]."""
+
+    name: str
+    title: str
+    ids: np.ndarray
+    nats: np.ndarray
+
+
+Finding = Table | Matrix | Surprise
+
+
+@dataclass(frozen=True)
+class Made:
+    """New items (texts, scores) with how each was sampled, and what the person who asked should know."""
+
+    items: list[Any]
+    sampled: list[Sampled]
+    warnings: list[str]
 
 
 class Task(ABC):
-    """Keyword-only parameters of a task's constructor are its recipe schema."""
+    """Made with the encoding and the store's framing; keyword-only parameters are its recipe schema."""
 
+    form: ClassVar[str]  # of the encodings that it reads: tokens, frames, pairs
+    # keyword-only parameters are the recipe's generation section; None: the task answers, it doesn't write. What
+    # writes does so step by step, so its model may not read the future.
+    settings: ClassVar[type | None] = None
     primary: str  # the metric that decides: early stopping, best weights, promotion
     lower_is_better: ClassVar[bool] = True
+    loss_unit: str = ""  # of the training loss, where that isn't the primary metric
+    counted: str = "tokens"  # what the loss counts
+    measured_in: str = "nats"  # the loss
+
+    @classmethod
+    @abstractmethod
+    def model_kinds(cls) -> dict[str, list[Any]]:
+        """What `model.kind` may be, and the classes whose keyword-only parameters are then the model's settings."""
+
+    @classmethod
+    def check_graph(cls, options: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+        """The options of `model.kind: graph`, where `model_kinds` has it, with every layer's defaults; problems are
+        appended."""
+        raise NotImplementedError(f"{cls.__name__} takes no graph")
 
     @abstractmethod
     def build_model(self, options: Mapping[str, Any]) -> nn.Module:
         """The model that the recipe's model section describes."""
 
     @abstractmethod
-    def batches(self, sequences: Sequences, *, batch_size: int, window: int, seed: int, training: bool) -> Batches:
+    def batches(self, split: Split, *, batch_size: int, window: int, seed: int, training: bool) -> Batches:
         """A split as batches."""
 
     @abstractmethod
@@ -61,6 +132,24 @@ class Task(ABC):
     @abstractmethod
     def measure(self, model: nn.Module, batch: Batch, state: State | None) -> tuple[dict[str, Tally], State]:
         """The metrics of one window."""
+
+    def generate(
+        self, model: nn.Module, settings: Any, *, seed: int, progress: Callable[[int], None] = lambda done: None
+    ) -> Made:
+        """New sequences; same seed, same sequences. Only of a task that has `settings`."""
+        raise NotImplementedError(f"{type(self).__name__} doesn't write")
+
+    def originals(self, split: Split) -> list[Any]:
+        """The items (texts, scores) that a split of a task that writes was made of."""
+        return []
+
+    def baselines(self, train: Split, test: Split) -> dict[str, float]:
+        """What models that don't look at the input reach in the primary metric, by name."""
+        return {}
+
+    def findings(self, model: nn.Module, split: Split) -> list[Finding]:
+        """What one wants to look at beside the metrics."""
+        return []
 
 
 def to_device(array: Any, model: nn.Module) -> Tensor:

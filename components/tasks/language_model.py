@@ -7,30 +7,60 @@ units of the encoding (nats_per_frame), perplexity, accuracy. All of a sequence'
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from components.datasets.batches import Batch, Batches, batches
 from components.datasets.store import Sequences
 from components.encodings.base import Encoding
-from components.encodings.vocabulary import PAD
+from components.encodings.meaning import meaning_of
+from components.encodings.vocabulary import BOS, PAD
+from components.errors import UserError
+from components.generation.constraints import Constrained, parse_constraints
+from components.generation.given import Given
+from components.generation.sampling import Settings, sample
+from components.kernels.head import cross_entropy
 from components.layers.base import State
+from components.models.backbone import Backbone
+from components.models.graph_model import GraphModel
 from components.models.sequence_model import SequenceModel
-from components.tasks.base import Tally, Task, to_device
+from components.registry import names, resolve
+from components.tasks.base import Finding, Made, Surprise, Tally, Task, exp_mean, to_device
+
+MOST_CONTEXTS = 16  # streams of an encoding that a recipe's graph may name
 
 
 class LanguageModel(Task):
     """`framing` is the store's: "stream" for one long text, "sequences" for pieces of their own."""
 
+    form = "tokens"
+    settings = Settings
+
     def __init__(self, encoding: Encoding, framing: str, /) -> None:
         self.encoding, self.framing = encoding, framing
         self.primary = f"nats_per_{encoding.unit}"
 
-    def build_model(self, options: Mapping[str, Any]) -> SequenceModel:
-        return SequenceModel(len(self.encoding.vocabulary), self.encoding.context_sizes, **options)
+    @classmethod
+    def model_kinds(cls) -> dict[str, list[Any]]:
+        cells = {name: [SequenceModel, Backbone, resolve("cell", name)] for name in names("cell")}
+        return cells | {"graph": [GraphModel]}
+
+    @classmethod
+    def check_graph(cls, options: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+        return GraphModel.check(
+            options, ["tokens", *(f"context_{n}" for n in range(MOST_CONTEXTS))], ["logits"], problems
+        )
+
+    def build_model(self, options: Mapping[str, Any]) -> nn.Module:
+        size, context_sizes = len(self.encoding.vocabulary), self.encoding.context_sizes
+        if options["kind"] != "graph":
+            return SequenceModel(size, context_sizes, **options)
+        streams = {"tokens": size} | {f"context_{n}": streamed for n, streamed in enumerate(context_sizes)}
+        return GraphModel(streams, {"logits": size}, **{k: v for k, v in options.items() if k != "kind"})
 
     def batches(self, sequences: Sequences, *, batch_size: int, window: int, seed: int, training: bool) -> Batches:
         return batches(
@@ -44,8 +74,14 @@ class LanguageModel(Task):
         )
 
     def loss(self, model: nn.Module, batch: Batch, state: State | None) -> tuple[Tally, State]:
-        nats, _, count, state = self._forward(model, batch, state)
-        return Tally(nats, count), state
+        if not isinstance(model, SequenceModel):
+            nats, _, count, state = self._forward(model, batch, state)
+            return Tally(nats, count), state
+        # the head and its cross-entropy in one: natively the logits are only ever kept as their gradient
+        y_BTH, state = model.outputs(to_device(batch.inputs_BTS, model), state)
+        targets_BT = to_device(batch.targets_BT, model)
+        nats = cross_entropy(y_BTH, model.head.weight, model.head.bias, targets_BT, ignore_index=PAD)
+        return Tally(nats, int((batch.targets_BT != PAD).sum())), state
 
     def measure(self, model: nn.Module, batch: Batch, state: State | None) -> tuple[dict[str, Tally], State]:
         nats, logits_BTV, count, state = self._forward(model, batch, state)
@@ -55,12 +91,58 @@ class LanguageModel(Task):
         metrics = {
             f"nats_per_{unit}": Tally(nats, count),
             f"bits_per_{unit}": Tally(nats / math.log(2), count),
-            "perplexity": Tally(nats, count, "exp_mean"),
+            "perplexity": Tally(nats, count, exp_mean),
             "accuracy": Tally(correct, count),
         }
         for other, units in batch.units.items():
             metrics[f"nats_per_{other}"] = Tally(nats, units)
         return metrics, state
+
+    def generate(
+        self, model: nn.Module, settings: Settings, *, seed: int, progress: Callable[[int], None] = lambda done: None
+    ) -> Made:
+        """Sequences that go on from the prompt and keep the constraints.
+
+        Raises:
+            UserError: a text stream has no prompt to start from; a constraint that the encoding doesn't know.
+        """
+        encoding: Encoding = self.encoding
+        prompt_ids, warnings = encoding.prompt(settings.prompt)
+        framed = self.framing == "sequences"
+        if settings.given:
+            encoding = given = given_ids(encoding, settings)
+            prompt_ids = given.beginning
+        if not framed and not len(prompt_ids):
+            raise UserError(
+                "a model of one long text starts from a prompt", where="generation.prompt", hint="give --prompt TEXT"
+            )
+        rules = None
+        if settings.constraints:
+            rules = parse_constraints(settings.constraints, meaning_of(self.encoding, ()))
+            encoding = Constrained(encoding, rules)
+        sampled = sample(model, encoding, prompt_ids.tolist(), settings, seed=seed, framed=framed, progress=progress)
+        warnings += rules.report() if rules else []
+        return Made([self.encoding.decode(one.ids) for one in sampled], sampled, warnings)
+
+    def originals(self, split: Sequences) -> list[Any]:
+        return [self.encoding.decode(ids) for ids in split]
+
+    def baselines(self, train: Sequences, test: Sequences) -> dict[str, float]:
+        """Nats per token of models without memory: every token alike, and tokens as often as in training (add-one)."""
+        size = len(self.encoding.vocabulary)
+        counts = np.bincount(train.tokens, minlength=size).astype(np.float64) + 1
+        logp = np.log(counts / counts.sum())
+        return {
+            "uniform": math.log(size),
+            "unigram": float(-logp[test.tokens].mean()) if len(test.tokens) else math.nan,
+        }
+
+    def findings(self, model: nn.Module, split: Sequences) -> list[Finding]:
+        """The surprise at each token of the split's first sequence."""
+        if not len(split):
+            return []
+        ids = excerpt(split[0])
+        return [Surprise("surprise", "surprise on held-out data", ids, surprise(model, self.encoding, ids))]
 
     def _forward(self, model: nn.Module, batch: Batch, state: State | None) -> tuple[Tensor, Tensor, int, State]:
         """Summed nats, logits, how many targets count, and the state after the window."""
@@ -72,3 +154,33 @@ class LanguageModel(Task):
             logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), ignore_index=PAD, reduction="sum"
         )
         return nats, logits_BTV, int((batch.targets_BT != PAD).sum()), state
+
+
+def given_ids(encoding: Encoding, settings: Settings) -> Given:
+    """The encoding held to what the settings give.
+
+    Raises:
+        UserError: a prompt beside it, or ids that aren't the encoding's.
+    """
+    if settings.prompt:
+        raise UserError("give a prompt or a file to start from, not both", where="generation.prompt")
+    try:
+        return Given(encoding, settings.given, ends=settings.given_ends)
+    except ValueError as error:
+        raise UserError(str(error), where="generation.given") from None
+
+
+@torch.inference_mode()
+def surprise(model: nn.Module, encoding: Encoding, ids: np.ndarray) -> np.ndarray:
+    """Nats of each of ids[1:] given those before it, float64 [T − 1]."""
+    ids = np.asarray(ids, dtype=np.int64)
+    streams = np.concatenate([ids[:, None], encoding.context(ids)], axis=-1)[:-1]
+    logits_BTV, _ = model(to_device(streams[None], model), None)
+    logp = torch.log_softmax(logits_BTV[0].double(), dim=-1).cpu().numpy()
+    return -logp[np.arange(len(ids) - 1), ids[1:]]
+
+
+def excerpt(ids: np.ndarray, length: int = 640) -> np.ndarray:
+    """The beginning of a sequence with the token before it (BOS, or a stream's first), int64 [≤ length + 1]."""
+    ids = np.asarray(ids[: length + 1], dtype=np.int64)
+    return ids if len(ids) > 1 else np.array([BOS, *ids], dtype=np.int64)

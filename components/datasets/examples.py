@@ -1,0 +1,118 @@
+"""Whole examples in batches: inputs and targets, padded to the longest of the batch.
+
+The order is a pure function of (seed, epoch), as in `batches`. Shapes: B rows, T input steps, U target steps, I and K
+features.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from components.datasets.store import Examples, Sequences
+from components.encodings.base import Encoding, Field
+
+
+@dataclass(frozen=True)
+class ExampleBatch:
+    """Padding is 0 (PAD for ids). `rows`: the examples' places in their split."""
+
+    inputs: np.ndarray  # int64 [B, T], or float32 [B, T, I]
+    lengths_B: np.ndarray
+    targets: np.ndarray  # int64 [B, U], or float32 [B, U, K]
+    target_lengths_B: np.ndarray
+    rows: np.ndarray
+    fresh: bool = True  # nothing is carried from one batch to the next
+
+
+Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+class ExampleBatches:
+    """A split of (input, target) examples, rows of like length side by side. `augment` makes a variant of each input
+    of training, of the same length, anew in every epoch: a function of (seed, epoch, row)."""
+
+    def __init__(
+        self, examples: Examples, /, *, batch_size: int, seed: int, training: bool, augment: Augment | None = None
+    ) -> None:
+        self.inputs, self.targets = examples.fields["input"], examples.fields["target"]
+        self.batch_size, self.seed, self.training = batch_size, seed, training
+        self.augment = augment if training else None
+
+    def count(self, epoch: int) -> int:
+        """Batches in an epoch."""
+        return -(-len(self.inputs) // self.batch_size)
+
+    def at(self, epoch: int, index: int) -> ExampleBatch:
+        """Batch `index` of an epoch."""
+        rows = self._plan(epoch)[index]
+        inputs, lengths_B = padded(self.inputs, rows)
+        if self.augment:
+            for slot, row in enumerate(rows):
+                rng = np.random.default_rng([self.seed, epoch, int(row)])
+                inputs[slot, : lengths_B[slot]] = self.augment(self.inputs[int(row)], rng)
+        targets, target_lengths_B = padded(self.targets, rows)
+        return ExampleBatch(inputs, lengths_B, targets, target_lengths_B, rows)
+
+    def epoch(self, epoch: int = 0) -> Iterator[ExampleBatch]:
+        """All batches of an epoch."""
+        return (self.at(epoch, index) for index in range(self.count(epoch)))
+
+    def padding_share(self, epoch: int = 0) -> float:
+        """Input steps that are padding, of all that are computed in an epoch."""
+        lengths = self.inputs.lengths
+        computed = sum(len(rows) * int(lengths[rows].max(initial=0)) for rows in self._plan(epoch))
+        return 1 - int(lengths.sum()) / computed if computed else 0.0
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019 - lives as long as the run; two epochs at most
+    def _plan(self, epoch: int) -> list[np.ndarray]:
+        # targets break ties, so that long ones meet as well
+        lengths = self.inputs.lengths + self.targets.lengths / (1 + self.targets.lengths.max(initial=0))
+        if not self.training:
+            order = np.argsort(lengths, kind="stable")
+            return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        rng = np.random.default_rng([self.seed, epoch])
+        # shuffled first and sorted with noise: like lengths meet, but not the same neighbours every epoch
+        shuffled = rng.permutation(len(lengths))
+        order = shuffled[np.argsort((lengths * rng.uniform(0.9, 1.1, len(lengths)))[shuffled], kind="stable")]
+        groups = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        return [groups[i] for i in rng.permutation(len(groups))]
+
+
+class FrameBatches(ExampleBatches):
+    """Whole sequences of frames: the targets are the frames, the inputs the frames before them, silence first."""
+
+    def __init__(
+        self, examples: Examples, encoding: Encoding, /, *, batch_size: int, seed: int, training: bool
+    ) -> None:
+        self.inputs = self.targets = examples.fields["frames"]
+        self.encoding, self.batch_size, self.seed, self.training = encoding, batch_size, seed, training
+
+    def at(self, epoch: int, index: int) -> ExampleBatch:
+        rows = self._plan(epoch)[index]
+        pieces = [self.targets[int(row)] for row in rows]
+        if self.training:
+            generators = (np.random.default_rng([self.seed, epoch, int(row)]) for row in rows)
+            pieces = [self.encoding.augment(piece, rng) for piece, rng in zip(pieces, generators, strict=True)]
+        targets, lengths_B = pad(pieces, Field(width=self.targets.tokens.shape[1]))
+        inputs = np.concatenate([np.zeros_like(targets[:, :1]), targets[:, :-1]], axis=1)
+        return ExampleBatch(inputs, lengths_B, targets, lengths_B, rows)
+
+
+def padded(sequences: Sequences, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows' sequences in one array, and their lengths [B]."""
+    features = sequences.tokens.shape[1:]
+    return pad([sequences[int(row)] for row in rows], Field(width=features[0] if features else 0))
+
+
+def pad(pieces: Sequence[np.ndarray], field: Field) -> tuple[np.ndarray, np.ndarray]:
+    """Sequences in one array, int64 [B, T] or float32 [B, T, width], 0 after each end; and their lengths [B]."""
+    lengths_B = np.array([len(piece) for piece in pieces], dtype=np.int64)
+    features = (field.width,) if field.width else ()
+    array = np.zeros((len(pieces), int(lengths_B.max(initial=0)), *features), np.float32 if features else np.int64)
+    for slot, piece in enumerate(pieces):
+        array[slot, : len(piece)] = piece
+    return array, lengths_B

@@ -1,0 +1,232 @@
+"""Notes as they were played or written, put on a grid of steps: what every format of music is read into."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from components.harmony import Symbol, find_key, match_chord
+from components.score import Chord
+
+LONGEST_STEPS = 1_000_000
+GATHERED = 0.2  # mean resultant length of the phases of onsets
+START, DURATION, PITCH, VELOCITY = range(4)  # columns of a track's notes
+
+
+@dataclass
+class Track:
+    """One instrument. `notes` int64 [N, 4]: start and duration in steps, pitch, velocity; by start, then pitch."""
+
+    number: int  # in the file, from 0
+    name: str
+    notes: np.ndarray
+    program: int = 0
+    lyrics: bool = False
+    role: str = ""
+
+    @cached_property
+    def mean_pitch(self) -> float:
+        return float(self.notes[:, PITCH].mean())
+
+    @cached_property
+    def monophonic(self) -> float:
+        """The share of its notes that sound alone."""
+        return float(alone(self.notes).mean())
+
+    @property
+    def label(self) -> str:
+        """As a person finds it: "2 'Sax'"."""
+        return f"{self.number} {self.name!r}" if self.name else str(self.number)
+
+
+@dataclass
+class Piece:
+    """A piece on the grid, before its tracks have roles. `left_out`: reason → how many notes."""
+
+    format: str
+    title: str
+    tracks: list[Track]
+    steps_per_beat: int
+    metre: tuple[int, int] = (4, 4)
+    metre_changes: list[tuple[int, tuple[int, int]]] = field(default_factory=list)
+    upbeat_steps: int = 0
+    tempo_bpm: float = 120.0
+    tempo_changes: int = 0
+    seconds: float = 0.0
+    chords: list[Chord] = field(default_factory=list)
+    key: str = ""
+    left_out: Counter[str] = field(default_factory=Counter)
+    remarks: list[str] = field(default_factory=list)
+    timing_error_ms: float = 0.0
+    refused: str = ""  # why it is to be skipped
+
+    @property
+    def length_steps(self) -> int:
+        """Where the last note or chord ends."""
+        ends = [int(track.notes[:, :2].sum(axis=1).max()) for track in self.tracks if len(track.notes)]
+        return max([*ends, *(chord.start + chord.duration for chord in self.chords)], default=0)
+
+
+def settle(
+    start: np.ndarray, end: np.ndarray, pitch: np.ndarray, velocity: np.ndarray, left_out: Counter[str]
+) -> np.ndarray:
+    """Notes int64 [N, 4] of one track from starts and ends in steps (floats [N]): see `settle_tracks`."""
+    return settle_tracks(start, end, pitch, velocity, np.zeros(len(start), dtype=np.int64), 1, left_out)[0]
+
+
+def settle_tracks(
+    start: np.ndarray,
+    end: np.ndarray,
+    pitch: np.ndarray,
+    velocity: np.ndarray,
+    track: np.ndarray,
+    tracks: int,
+    left_out: Counter[str],
+) -> list[np.ndarray]:
+    """Notes int64 [N, 4] of each of `tracks` from starts and ends in steps: the nearest step, a duration of 1 at least.
+
+    Of one pitch in one track (int [N], from 0), nothing overlaps: a note ends where the next begins, and of two that
+    begin together the longer stays.
+    """
+    first = np.rint(start).astype(np.int64)
+    duration = np.maximum(np.rint(end).astype(np.int64) - first, 1)
+    string = track.astype(np.int64) * 128 + pitch.astype(np.int64)  # that sounds one note at a time
+    order = np.lexsort((-duration, first, string))
+    first, duration, string, velocity = first[order], duration[order], string[order], velocity[order]
+    alike = string[1:] == string[:-1]
+    same = alike & (first[1:] == first[:-1])
+    if same.any():
+        left_out["note on the same step and pitch as another"] += int(same.sum())
+        kept = np.concatenate([[True], ~same])
+        first, duration, string, velocity = first[kept], duration[kept], string[kept], velocity[kept]
+        alike = string[1:] == string[:-1]
+    room = first[1:] - first[:-1]
+    over = alike & (duration[:-1] > room)
+    if over.any():
+        left_out["note cut where its pitch begins again (kept)"] += int(over.sum())
+        duration[:-1][over] = room[over]
+    track, pitch = np.divmod(string, 128)
+    order = np.lexsort((pitch, first, track))
+    notes = np.stack([first, duration, pitch, velocity.astype(np.int64)], axis=1)[order]
+    return np.split(notes, np.searchsorted(track[order], np.arange(1, tracks)))
+
+
+def alone(notes: np.ndarray) -> np.ndarray:
+    """bool [N]: which of the notes [N, 4] neither begin together with another nor under one that goes on.
+
+    Two notes played legato overlap a little: up to half of the shorter one.
+    """
+    if not len(notes):
+        return np.zeros(0, dtype=bool)
+    start, duration = notes[:, START], notes[:, DURATION]
+    together = np.zeros(len(notes), dtype=bool)
+    same = start[1:] == start[:-1]
+    together[1:] |= same
+    together[:-1] |= same
+    ends = np.maximum.accumulate(start + duration)
+    under = np.zeros(len(notes), dtype=bool)
+    under[1:] = 2 * (ends[:-1] - start[1:]) > np.minimum(duration[1:], duration[:-1])
+    return ~together & ~under
+
+
+def follows_beat(beats: np.ndarray) -> bool:
+    """Whether onsets, in beats [N], know the beat: on one of its first four divisions they gather.
+
+    Played without a click, at a tempo written as an average, they lie everywhere alike. Measured by the mean
+    resultant length of the phase (Mardia and Jupp, Directional Statistics, 2000).
+    """
+    if len(beats) < 32:
+        return True
+    phase = np.exp(2j * np.pi * (beats[:: len(beats) // 2000 + 1] % 1.0))
+    square = phase * phase
+    return any(abs(power.mean()) > GATHERED for power in (phase, square, square * phase, square * square))
+
+
+def clean(text: str, longest: int = 80) -> str:
+    """One printable line of what a stranger's file calls something."""
+    line = " ".join("".join(character if character.isprintable() else " " for character in text[:400]).split())
+    return line[:longest]
+
+
+def usable_metre(beats: int, unit: int, steps_per_beat: int) -> bool:
+    """Whether a metre is one that music has and its bar is a whole number of steps."""
+    sane = 1 <= beats <= 64 and 1 <= unit <= 64 and unit & (unit - 1) == 0
+    return sane and beats * 4 * steps_per_beat % unit == 0
+
+
+def bar_steps(metre: tuple[int, int], steps_per_beat: int) -> int:
+    """Steps in a full bar."""
+    return metre[0] * 4 * steps_per_beat // metre[1]
+
+
+def key_name(tracks: list[Track]) -> str:
+    """The key that all notes together suggest, by how long each pitch class sounds; "" without notes."""
+    notes = np.concatenate([track.notes for track in tracks]) if tracks else np.zeros((0, 4), dtype=np.int64)
+    if not len(notes):
+        return ""
+    weights = np.bincount(notes[:, PITCH] % 12, weights=notes[:, DURATION], minlength=12)
+    return str(find_key(weights.tolist()))
+
+
+def block_chords(track: Track) -> tuple[list[Chord], float]:
+    """Chord symbols of a track that plays in blocks, and the share of its blocks that a symbol explains.
+
+    A block is the notes that begin together; one that goes on with the same symbol lengthens the one before it.
+    """
+    if not len(track.notes):
+        return [], 0.0
+    onsets = track.notes[:, START]
+    first = np.flatnonzero(np.concatenate([[True], onsets[1:] != onsets[:-1]]))  # note of each block
+    starts, pitches = onsets[first].tolist(), track.notes[:, PITCH].tolist()
+    stops = np.maximum.reduceat(onsets + track.notes[:, DURATION], first).tolist()
+    edges = [*first.tolist(), len(pitches)]
+    chords: list[Chord] = []
+    explained = 0
+    open_: tuple[int, int, Symbol] | None = None  # start, end, symbol of the chord that may still be lengthened
+    for index, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+        symbol = _symbol(tuple(pitches[edges[index] : edges[index + 1]]))
+        if symbol is None:
+            continue
+        explained += 1
+        if open_ and open_[2] == symbol and open_[1] >= start:
+            open_ = (open_[0], max(stop, open_[1]), symbol)
+            continue
+        if open_:
+            chords.append(Chord(open_[0], min(open_[1], start) - open_[0], *open_[2]))
+        open_ = (start, stop, symbol)
+    if open_:
+        chords.append(Chord(open_[0], open_[1] - open_[0], *open_[2]))
+    return chords, explained / len(starts)
+
+
+@lru_cache(maxsize=1 << 16)
+def _symbol(pitches: tuple[int, ...]) -> Symbol | None:
+    low = min(pitches) % 12
+    found = _over_bass(frozenset((pitch - low) % 12 for pitch in pitches))
+    return found and Symbol((found.root + low) % 12, found.kind, None if found.bass is None else low)
+
+
+@lru_cache(maxsize=1 << 12)
+def _over_bass(intervals: frozenset[int]) -> Symbol | None:
+    """The chord over a bass of C: there are few of them, and matching one takes a millisecond."""
+    return match_chord(intervals, 0)
+
+
+def chord_spans(symbols: list[tuple[int, Symbol | None]], end: int) -> list[Chord]:
+    """Each symbol (None: no chord) holds until the next one or the end; the same one again goes on."""
+    if not symbols:
+        return []
+    symbols = sorted(symbols, key=lambda pair: pair[0])
+    chords: list[Chord] = []
+    for (start, symbol), stop in zip(symbols, [*(at for at, _ in symbols[1:]), end], strict=True):
+        if symbol is None or stop <= start:
+            continue
+        before = chords[-1] if chords else None
+        if before and before.start + before.duration == start and (before.root, before.kind, before.bass) == symbol:
+            chords[-1] = Chord(before.start, stop - before.start, *symbol)
+        else:
+            chords.append(Chord(start, stop - start, *symbol))
+    return chords

@@ -1,0 +1,128 @@
+"""What the readers of labelled data share: labels checked, every row that is left out counted with its reason."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.datasets.base import Reader
+from components.datasets.text import TextFiles
+from components.errors import UserError, unknown
+from components.provenance import digest_file, digest_json
+
+LONGEST_LINE = 32 << 20  # characters
+NUMBERS = {"", "?", "na", "nan", "null", "none"}  # how files write that a number isn't there
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example as a file has it. `shown` is what stands beside its prediction. `problem`: why it can't be read."""
+
+    where: str
+    shown: Mapping[str, str]
+    input: Any = None
+    target: Any = None  # None: the row has none
+    problem: str = ""
+
+
+class LabelledReader(Reader):
+    """Items (input, target). `labels`: the labels there may be in the files, and the names they get.
+
+    A row without an input or a label is dropped, and with `unique` one that was there before with the same label;
+    `dropped` counts each reason. Equal inputs stay on one side of a split whatever their labels are.
+
+    Raises:
+        UserError: a label isn't among `labels`; the nearest one is suggested.
+    """
+
+    framing, pairs = "sequences", True
+
+    def __init__(self, files: Sequence[Path], labels: Mapping[str, str] | None, unique: bool, /) -> None:
+        super().__init__(files)
+        self.labels, self.unique = labels, unique
+
+    @abstractmethod
+    def rows(self, *, labelled: bool) -> Iterator[Row]:
+        """All rows in file order, those that can't be read too; without `labelled`, a target need not be there."""
+
+    def items(self) -> Iterator[tuple[Any, Any]]:
+        self.dropped.clear()
+        seen: set[str] = set()
+        for row in self.rows(labelled=True):
+            problem = row.problem or ("" if row.target not in (None, "") else "no label")
+            if not problem and self.unique:
+                key = f"{_key(row.input)}\0{row.target}"
+                problem = "repeated" if key in seen else ""
+                seen.add(key)
+            if problem:
+                self.dropped[problem] += 1
+            else:
+                yield row.input, self._named(row)
+
+    def inputs(self) -> Iterator[Row]:
+        """The rows to be predicted, no target needed, those with a `problem` too; `dropped` counts what is no row."""
+        self.dropped.clear()
+        yield from self.rows(labelled=False)
+
+    def group(self, item: tuple[Any, Any]) -> str:
+        return _key(item[0])
+
+    def digest(self) -> str | None:
+        """Of the contents and the names: a file's or folder's name may be the label."""
+        return digest_json([[file.parent.name, file.name, digest_file(file)] for file in self.files])
+
+    def _named(self, row: Row) -> Any:
+        if self.labels is None or not isinstance(row.target, str):
+            return row.target
+        if row.target not in self.labels:
+            raise unknown("label", row.target, self.labels, where=row.where)
+        return self.labels[row.target]
+
+
+def lines(files: TextFiles, path: Path) -> Iterator[tuple[int, str]]:
+    """(number from 1, line without its end) of a text file; as TextFiles reads it, gzip included.
+
+    Raises:
+        UserError: it isn't text, or a line has no end within LONGEST_LINE.
+    """
+    number, rest = 0, ""
+    for block in files.blocks(path):
+        *whole, rest = (rest + block).split("\n")
+        for line in whole:
+            number += 1
+            yield number, line
+        if len(rest) > LONGEST_LINE:
+            raise UserError(f"line {number + 1} has more than {LONGEST_LINE:,} characters", where=str(path))
+    if rest:
+        yield number + 1, rest
+
+
+def numbers(cells: Sequence[str]) -> tuple[np.ndarray, str]:
+    """The cells as float32 [N], and what is wrong with them where they aren't all finite numbers."""
+    try:
+        values = np.array(cells, dtype=np.float64)
+    except ValueError:
+        missing = any(cell.strip().casefold() in NUMBERS for cell in cells)
+        return np.zeros(0, dtype=np.float32), "missing value" if missing else "not a number"
+    if np.isfinite(values).all() and (np.abs(values) < np.finfo(np.float32).max).all():
+        return values.astype(np.float32), ""
+    return np.zeros(0, dtype=np.float32), "missing value" if any(map(math.isnan, values)) else "not a finite number"
+
+
+def stem(path: Path) -> str:
+    """The file's name without its endings: Arabic for Arabic.txt.gz."""
+    return path.name.split(".")[0]
+
+
+def _key(value: Any) -> str:
+    if isinstance(value, str):
+        return " ".join(value.casefold().split())
+    array = np.ascontiguousarray(value)
+    return hashlib.sha256(str(array.shape).encode() + array.tobytes()).hexdigest()

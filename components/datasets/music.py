@@ -1,0 +1,236 @@
+"""Anyone's music: files and folders of MIDI, MusicXML, ABC and Humdrum, with a report on what was made of each."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from itertools import repeat
+from pathlib import Path
+from typing import IO, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from components.datasets.base import Reader
+from components.datasets.sandbox import Limits, read_all
+from components.errors import UserError
+from components.score import Chord, Note, Part, Score
+
+KINDS = (".mid", ".midi", ".kar", ".rmi", ".musicxml", ".xml", ".mxl", ".abc", ".krn")
+MOST_FILES = 200_000
+DEEPEST = 16  # folders within folders
+LISTED = 5  # files named in a message
+# An orchestra's movement in MusicXML keeps music21 busy for long; symusic never is.
+LIMITS = Limits(cpu_seconds=30.0, wall_seconds=180.0)
+TELL_EVERY = 500
+COLUMNS = (
+    "file", "title", "format", "read", "reason", "tracks", "melody", "chords", "bass", "why", "metre", "upbeat_steps",
+    "tempo_bpm", "tempo_changes", "key", "seconds", "notes_kept", "notes_left_out", "left_out", "timing_error_ms",
+)  # fmt: skip
+
+
+class MusicReader(Reader):
+    """Scores from files in .mid .midi .kar .rmi .musicxml .xml .mxl .abc .krn, and folders of them.
+
+    Each file is read in a process of its own that it can only end; a bad one is skipped, with its reason in
+    `report`. `steps_per_beat`: the grid (12 has triplets and sixteenths, and keeps swing). `parts`: all of a piece's
+    parts, or its melody alone (chord symbols stay). `beats`: "follow" seeks the beats of MIDI that was played without
+    a click (a transcribed solo) in its notes, "file" believes the file. `melody_track`, `chords_track`: the number or
+    (a part of) the name of a track, as the report lists them, instead of our choice. `min_notes`: of the parts that
+    are given. `max_seconds`: longer pieces are skipped.
+
+    `report`: after a pass over `items`, one row for each piece or skipped file with the keys of COLUMNS.
+    """
+
+    framing = "sequences"
+    takes_folders = True
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        /,
+        *,
+        steps_per_beat: Annotated[int, Field(ge=1, le=96)] = 12,
+        parts: Literal["all", "melody"] = "all",
+        beats: Literal["file", "follow"] = "file",
+        melody_track: int | str | None = None,
+        chords_track: int | str | None = None,
+        min_notes: Annotated[int, Field(ge=1)] = 8,
+        max_seconds: Annotated[float, Field(gt=0, le=36_000)] = 1800.0,
+        workers: Annotated[int, Field(ge=1, le=64)] = 2,
+    ) -> None:
+        super().__init__(files)
+        if not 1 <= steps_per_beat <= 96:
+            hint = "choose 4 (sixteenths), 12 (and triplets) or 24"
+            raise UserError(f"{steps_per_beat} steps to a beat", where="data.steps_per_beat", hint=hint)
+        for name, value, choices in (("parts", parts, ("all", "melody")), ("beats", beats, ("file", "follow"))):
+            if value not in choices:
+                raise UserError(f"unknown value {value!r}", where=f"data.{name}", hint=f"choices: {', '.join(choices)}")
+        self.options = {
+            "steps_per_beat": steps_per_beat,
+            "parts": parts,
+            "beats": beats,
+            "melody_track": melody_track,
+            "chords_track": chords_track,
+            "min_notes": min_notes,
+            "max_seconds": float(max_seconds),
+        }
+        self.workers = workers
+        self.report: list[dict[str, Any]] = []
+        self._shown: dict[Path, str] = {}
+        self._others: Counter[str] = Counter()
+        self.files = self._expand(files)
+        self._kept: IO[bytes] | None = None  # what the workers sent; on disk: a corpus may be larger than the memory
+        self._ends: list[int] = []
+
+    def items(self) -> Iterator[Score]:
+        """The scores in the order of the files. The files are read once; later passes take what was kept.
+
+        Raises:
+            UserError: not one piece could be had; says why, with the first files.
+        """
+        if self._kept is None:
+            yield from self._read()
+            return
+        start = 0
+        for end in self._ends:
+            yield _score(json.loads(os.pread(self._kept.fileno(), end - start, start)))
+            start = end
+
+    def group(self, item: Score) -> str:
+        """Digest of the notes relative to the first one: the same piece in another key is the same piece."""
+        reference = next((note.pitch for part in item.parts for note in part.notes), 0)
+        notes = [[(note.start, note.duration, note.pitch - reference) for note in part.notes] for part in item.parts]
+        return hashlib.sha256(repr(notes).encode()).hexdigest()
+
+    def _read(self) -> Iterator[Score]:
+        self.report.clear()
+        self.dropped.clear()
+        self.notes.clear()
+        kept, ends = tempfile.TemporaryFile(), []  # noqa: SIM115 - lives as long as the reader
+        read = "components.datasets.pieces:read"
+        self.dropped.update({f"file that isn't music ({ending})": n for ending, n in self._others.items()})
+        for index, (path, outcome) in enumerate(
+            zip(self.files, read_all(read, self.files, self.options, LIMITS, self.workers), strict=True), start=1
+        ):
+            for row, content in outcome.value or [({"reason": outcome.reason}, None)]:
+                self.report.append(
+                    dict.fromkeys(COLUMNS) | {"file": self._shown[path], "read": not row["reason"]} | row
+                )
+                if content is None:
+                    self.dropped[_kind_of(row["reason"])] += 1
+                    continue
+                kept.write(json.dumps(content).encode())
+                ends.append(kept.tell())
+                yield _score(content)
+            if index % TELL_EVERY == 0:
+                self.progress(f"read {index:,} of {len(self.files):,} files")
+        self._summarise()
+        if not any(row["read"] for row in self.report):
+            raise self._nothing()
+        kept.flush()
+        self._kept, self._ends = kept, ends  # only a whole pass is kept
+
+    def _summarise(self) -> None:
+        skipped = [row for row in self.report if not row["read"]]
+        for row in skipped[:LISTED]:
+            self.notes.append(f"{row['file']} skipped: {row['reason']}")
+        if len(skipped) > LISTED:
+            self.notes.append(f"and {len(skipped) - LISTED:,} more skipped: the report names them")
+        left_out: Counter[str] = Counter()
+        for row in self.report:
+            left_out.update(json.loads(row["left_out"] or "{}"))
+        self.notes += [f"{count:,} × {what}" for what, count in left_out.most_common()]
+        off = [row["file"] for row in self.report if row["read"] and "off the beat" in row["why"]]
+        if off:
+            what = "their beats were followed" if self.options["beats"] == "follow" else "see data.beats=follow"
+            self.notes.append(f"{len(off):,} pieces don't keep to the file's beat, {off[0]} for one: {what}")
+
+    def _nothing(self) -> UserError:
+        reasons = Counter(_kind_of(row["reason"]) for row in self.report)
+        counted = "; ".join(f"{count:,} × {reason}" for reason, count in reasons.most_common(LISTED)) or "no files"
+        first = "\n".join(f"  {row['file']}: {row['reason']}" for row in self.report[:LISTED])
+        what = f"none of {len(self.files):,} files gives a piece: {counted}\n{first}".rstrip()
+        hint = "see the reasons; data.min_notes, data.max_seconds, data.melody_track may be too strict"
+        return UserError(what, where="data", hint=hint)
+
+    def _expand(self, given: Sequence[Path]) -> list[Path]:
+        """Files as they are, folders by the music in them, without what is hidden; links to folders aren't followed."""
+        found: list[Path] = []
+        for path in map(Path, given):
+            if not path.is_dir():
+                self._sort(path, path.name, found)
+                continue
+            for folder, folders, names in os.walk(path):
+                depth = len(Path(folder).relative_to(path).parts)
+                folders[:] = sorted(name for name in folders if not name.startswith(".")) if depth < DEEPEST else []
+                for name in sorted(names):
+                    file = Path(folder, name)
+                    if not name.startswith(".") and file.is_file():
+                        self._sort(file, str(file.relative_to(path)), found)
+                if len(found) > MOST_FILES:
+                    hint = "give a part of the folder"
+                    raise UserError(f"more than {MOST_FILES:,} files of music", where=str(path), hint=hint)
+        if given and not found:
+            others = ", ".join(f"{count:,} × {ending}" for ending, count in self._others.most_common(LISTED))
+            raise UserError(
+                f"no music here, but {others}" if others else "the folder is empty",
+                where=", ".join(map(str, given[:LISTED])),
+                hint=f"what is read: {' '.join(KINDS)}, in folders within it too",
+            )
+        # without duplicates: a folder may be given together with a file in it
+        self._shown = {path.absolute(): self._shown[path] for path in found}
+        return list(self._shown)
+
+    def _sort(self, file: Path, shown: str, found: list[Path]) -> None:
+        if file.suffix.lower() in KINDS:
+            self._shown[file] = _printable(shown)
+            found.append(file)
+        else:
+            self._others[_printable(file.suffix.lower()[:12]) or "no ending"] += 1
+
+
+def _score(content: dict[str, Any]) -> Score:
+    """The score of what a worker sent."""
+    return Score(
+        parts=tuple(
+            Part(part["name"], _notes(part["notes"]), part["program"], part["role"]) for part in content["parts"]
+        ),
+        steps_per_beat=content["steps_per_beat"],
+        metre=tuple(content["metre"]),
+        upbeat_steps=content["upbeat_steps"],
+        length_steps=content["length_steps"],
+        tempo_bpm=content["tempo_bpm"],
+        title=content["title"],
+        chords=tuple(Chord(*row) for row in content["chords"]),
+        key=content["key"],
+        metre_changes=tuple((step, tuple(metre)) for step, metre in content["metre_changes"]),
+    )
+
+
+def _notes(packed: str) -> tuple[Note, ...]:
+    columns = np.frombuffer(base64.b64decode(packed), dtype="<i4").reshape(4, -1).tolist()
+    notes = tuple(map(object.__new__, repeat(Note, len(columns[0]))))
+    # Note(…) of a frozen dataclass takes 1.5 µs, a third of all work: its slots, filled by column, 0.4 µs
+    for slot, column in zip(SLOTS, columns, strict=True):
+        deque(map(slot, notes, column), maxlen=0)
+    return notes
+
+
+SLOTS = [getattr(Note, field.name).__set__ for field in fields(Note)]
+
+
+def _kind_of(reason: str) -> str:
+    """A reason without its particulars, to be counted by."""
+    return re.sub(r"\d[\d.,]*", "n", re.split(r"[:;]| '", reason)[0]).strip()[:80]
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text.encode("utf-8", "replace").decode())[-200:]

@@ -1,0 +1,296 @@
+"""Strangers' files read in processes of their own: the worst a file can do is to end the process that reads it.
+
+A worker gets file names on stdin and answers each on stdout with one frame of JSON, so that it's always known which
+file it is at. The kernel holds it to its limits: memory (RLIMIT_AS), processor time per file (ITIMER_PROF, whose
+signal kills; a busy machine doesn't count), nothing written to disk (RLIMIT_FSIZE). No pickles travel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import resource
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from components.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKERS = 2
+NEXT_SECONDS = 1.0  # a further worker for each second that the reading lasts: a short one is over before it starts
+MANY = 512  # files for which one worker isn't enough from the start
+AT_ONCE = 8  # names sent ahead to a worker; with the longest of paths they still fit into a pipe
+AHEAD = 512  # answers kept until an earlier file is done
+START_SECONDS = 120.0
+
+
+class Refused(Exception):
+    """Raised by a reading function: why the file gives nothing, for a person to read."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one file may cost."""
+
+    file_bytes: int = 8 << 20
+    cpu_seconds: float = 10.0
+    wall_seconds: float = 60.0  # against waiting for ever; a file that computes meets cpu_seconds first
+    memory_bytes: int = 1 << 30  # beyond what the worker has when it is ready
+    answer_bytes: int = 64 << 20
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a file gave: `value`, or the `reason` why there is none."""
+
+    value: Any = None
+    reason: str = ""
+
+
+class _Worker:
+    def __init__(self, function: str, options: Mapping[str, Any], limits: Limits) -> None:
+        settings = json.dumps([function, dict(options), asdict(limits)])
+        command = [sys.executable, "-m", "components.datasets.sandbox", settings]
+        # one thread: those of a linear algebra library would each take address space
+        threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=ROOT,
+            env=os.environ | threads,
+        )
+        self.limits = limits
+        self.assigned: deque[int] = deque()
+        self.ready, self.served = False, 0
+        self.deadline = time.monotonic() + START_SECONDS
+        self._buffer = bytearray()
+
+    def send(self, index: int, path: Path) -> None:
+        if self.ready and not self.assigned:
+            self.deadline = time.monotonic() + self.limits.wall_seconds
+        self.assigned.append(index)
+        with contextlib.suppress(OSError):  # it has died: its end of stdout says so too
+            self.process.stdin.write(json.dumps(str(path)).encode() + b"\n")
+            self.process.stdin.flush()
+
+    def frames(self) -> Iterator[Any] | None:
+        """The answers that have arrived; None when the worker is gone or says what it mustn't."""
+        block = os.read(self.process.stdout.fileno(), 1 << 16)
+        self._buffer += block
+        found = []
+        while (end := self._buffer.find(b"\n", 0, 12)) >= 0:
+            digits = bytes(self._buffer[:end])
+            if not digits.isdigit() or int(digits) > self.limits.answer_bytes:
+                return None
+            stop = end + 1 + int(digits)
+            if len(self._buffer) < stop:
+                break
+            found.append(json.loads(self._buffer[end + 1 : stop]))
+            del self._buffer[:stop]
+        if found:
+            self.deadline = time.monotonic() + self.limits.wall_seconds
+        return iter(found) if block or found else None
+
+    def end(self) -> int:
+        """Kill it; the code it ended with."""
+        self.process.kill()
+        code = self.process.wait()
+        self.process.stdout.close()
+        with contextlib.suppress(OSError):  # names that it will never read
+            self.process.stdin.close()
+        return code
+
+
+def read_all(
+    function: str, paths: Sequence[Path], options: Mapping[str, Any], limits: Limits = Limits(), workers: int = WORKERS
+) -> Iterator[Outcome]:
+    """An outcome for each path, in order. `function` is "module:name" of a function (bytes, file name, options) whose
+    value is JSON-ready; what it raises becomes the file's reason. `warm_up()` of that module runs before the limits.
+
+    Raises:
+        UserError: the workers can't be started.
+    """
+    pool, began = _Pool(function, paths, options, limits), time.monotonic()
+    try:
+        for at in range(len(paths)):
+            while at not in pool.done:
+                lasted = int((time.monotonic() - began) / NEXT_SECONDS)
+                pool.run(min(workers, os.cpu_count() or 1, 1 + lasted + len(paths) // MANY), at + AHEAD)
+            yield pool.done.pop(at)
+    finally:
+        pool.close()
+
+
+class _Pool:
+    def __init__(self, function: str, paths: Sequence[Path], options: Mapping[str, Any], limits: Limits) -> None:
+        self.function, self.paths, self.options, self.limits = function, paths, options, limits
+        self.waiting = deque(range(len(paths)))
+        self.done: dict[int, Outcome] = {}
+        self.suspects: set[int] = set()  # files that a worker which had read others didn't survive
+        self.selector = selectors.DefaultSelector()
+
+    @property
+    def live(self) -> list[_Worker]:
+        return [key.data for key in self.selector.get_map().values()]
+
+    def run(self, most: int, end: int) -> None:
+        """Keep up to `most` workers busy with files before `end`, and take what arrives next."""
+        while self.waiting and len(self.selector.get_map()) < most:
+            self._start()
+        for worker in self.live:
+            while self.waiting and len(worker.assigned) < AT_ONCE and self.waiting[0] < end:
+                self._send(worker, self.waiting.popleft())
+        deadlines = [worker.deadline for worker in self.live if worker.assigned or not worker.ready]
+        for key, _ in self.selector.select(max(0.0, min(deadlines, default=0.0) - time.monotonic())):
+            self._take(key.data)
+        for worker in self.live:
+            if (worker.assigned or not worker.ready) and time.monotonic() > worker.deadline:
+                self._lost(worker, f"gives no answer for {self.limits.wall_seconds:g} s")
+
+    def close(self) -> None:
+        for worker in self.live:
+            worker.end()
+        self.selector.close()
+
+    def _start(self) -> _Worker:
+        worker = _Worker(self.function, self.options, self.limits)
+        self.selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
+        return worker
+
+    def _send(self, worker: _Worker, index: int) -> None:
+        worker.send(index, self.paths[index])
+
+    def _take(self, worker: _Worker) -> None:
+        frames = worker.frames()
+        if frames is None:
+            return self._lost(worker)
+        for frame in frames:
+            if not worker.ready:
+                if "failed" in frame:
+                    raise UserError(f"files can't be read: {frame['failed']}", hint="see reprise doctor")
+                worker.ready = True
+            elif frame.get("memory") and self._again(worker.assigned[0], worker):
+                return self._lost(worker)
+            else:
+                self.done[worker.assigned.popleft()] = Outcome(frame.get("value"), frame.get("reason", ""))
+                worker.served += 1
+        return None
+
+    def _again(self, index: int, worker: _Worker) -> bool:
+        """Whether a file gets a fresh process: a crash or spent memory may be an earlier file's doing."""
+        return worker.served > 0 and index not in self.suspects
+
+    def _lost(self, worker: _Worker, idle: str = "") -> None:
+        """A worker has died or must: its files go to others, but the one it was at."""
+        self.selector.unregister(worker.process.stdout)
+        code = worker.end()
+        if not worker.ready:
+            what = idle or f"exit code {code}"
+            raise UserError(f"the process that reads files can't be started: {what}", hint="see reprise doctor")
+        if not worker.assigned:
+            return
+        index = worker.assigned.popleft()
+        self.waiting.extendleft(reversed(worker.assigned))
+        if not idle and code != -signal.SIGPROF and self._again(index, worker):
+            self.suspects.add(index)
+            self._send(self._start(), index)
+        else:
+            self.done[index] = Outcome(reason=idle or _death(code, self.limits))
+
+
+def _death(code: int, limits: Limits) -> str:
+    if code == -signal.SIGPROF:
+        return f"takes longer than {limits.cpu_seconds:g} s to read"
+    return f"made the reading process crash ({'signal ' + str(-code) if code < 0 else 'exit code ' + str(code)})"
+
+
+def serve(settings: str) -> None:
+    """A worker's life: names from stdin, a frame to stdout for each, until stdin ends."""
+    function, options, limits_ = json.loads(settings)
+    limits = Limits(**limits_)
+    out = os.fdopen(os.dup(1), "wb")
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 1)  # what a library prints is no frame
+
+    def answer(frame: Mapping[str, Any]) -> None:
+        content = json.dumps(frame).encode()
+        if len(content) > limits.answer_bytes:
+            content = json.dumps({"reason": f"gives more than {limits.answer_bytes:,} bytes of notes"}).encode()
+        out.write(b"%d\n" % len(content) + content)
+        out.flush()
+
+    module, _, name = function.partition(":")
+    try:
+        read = getattr(importlib.import_module(module), name)
+        getattr(importlib.import_module(module), "warm_up", lambda: None)()
+    except Exception as error:  # an installation that lacks something: told once, for all files
+        answer({"failed": _plain(repr(error))})
+        return
+    _hold(limits)
+    answer({})
+    for line in sys.stdin.buffer:
+        signal.setitimer(signal.ITIMER_PROF, limits.cpu_seconds)
+        try:
+            path = Path(json.loads(line))
+            frame = {"value": read(_bytes(path, limits), path.name, options)}
+        except MemoryError:
+            frame = {"reason": f"needs more than {limits.memory_bytes >> 20} MB of memory", "memory": True}
+        except Refused as refused:
+            frame = {"reason": str(refused)}
+        except RecursionError:
+            frame = {"reason": "is nested too deeply"}
+        except Exception as error:  # whatever a parser raises on a stranger's bytes
+            frame = {"reason": f"can't be parsed: {_plain(str(error)) or type(error).__name__}"}
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        answer(frame)
+
+
+def _bytes(path: Path, limits: Limits) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(limits.file_bytes + 1)
+    except OSError as error:
+        raise Refused(f"can't be opened: {error.strerror or error}") from error
+    if len(data) > limits.file_bytes:
+        raise Refused(f"has more than {limits.file_bytes:,} bytes")
+    if not data.strip(b"\0"):
+        raise Refused("is empty" if not data else "holds nothing but zeros")
+    return data
+
+
+def _hold(limits: Limits) -> None:
+    """Set the limits that the kernel enforces."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except OSError:  # no Linux: there RLIMIT_AS isn't enforced dependably
+        pages = None
+    if pages is not None:
+        most = pages * resource.getpagesize() + limits.memory_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _plain(text: str, longest: int = 160) -> str:
+    """One printable line of what may hold a stranger's bytes."""
+    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+if __name__ == "__main__":
+    # as the module that readers import: a Refused of __main__ would be another class than theirs
+    from components.datasets import sandbox
+
+    sandbox.serve(sys.argv[1])

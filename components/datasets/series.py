@@ -1,0 +1,191 @@
+"""Labelled series of numbers: `.ts` files, tables with a series a row, and a file of frames a series."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from components.datasets.labelled import LabelledReader, Row, lines, numbers
+from components.datasets.text import TextFiles
+from components.errors import UserError, unknown
+
+LARGEST_SERIES = 64 << 20  # numbers
+MOST_FILES = 1_000_000
+FRAME_FILES = (".npy", ".csv", ".tsv")
+
+
+class TsReader(LabelledReader):
+    """`.ts` files of the UEA and UCR archives: a line is channels, divided by colons, and the label.
+
+    Items: (float32 [steps, channels], label). The header says which labels there are.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        /,
+        *,
+        labels: dict[str, str] | None = None,
+        unique: bool = True,
+        max_bytes: int | None = None,
+    ) -> None:
+        super().__init__(files, labels, unique)
+        self._text = TextFiles(errors="refuse", max_bytes=max_bytes, dropped=self.dropped)
+
+    def rows(self, *, labelled: bool) -> Iterator[Row]:
+        for path in self.files:
+            header, count = None, 0
+            facts: dict[str, list[str]] = {}
+            for number, line in lines(self._text, path):
+                line, where = line.strip(), f"{path}: line {number}"
+                if header is not None:
+                    if line:
+                        count += 1
+                        yield self._row(where, count, line, header, labelled)
+                elif line.startswith("@"):
+                    name, *values = line[1:].split()
+                    facts[name.lower()] = values
+                    if name.lower() == "data":
+                        header = _classes(facts, path)
+                elif line and not line.startswith("#"):
+                    hint = "a .ts file begins with lines of # and @, and @data comes before the series"
+                    raise UserError(f"isn't a .ts file: {line[:40]!r} before @data", where=where, hint=hint)
+            if header is None:
+                raise UserError("isn't a .ts file: there is no @data", where=str(path))
+
+    def _row(self, where: str, count: int, line: str, classes: list[str], labelled: bool) -> Row:
+        shown = {"series": str(count)}
+        *channels, label = line.split(":") if classes else [*line.split(":"), ""]
+        if classes and label.strip() not in classes:
+            raise unknown("label", label.strip()[:80], classes, where=where)
+        if line.startswith("("):
+            return Row(where, shown, problem="has time stamps")
+        cells = [channel.split(",") for channel in channels]
+        if len({len(channel) for channel in cells}) != 1:
+            return Row(where, shown, problem="channels of unequal length")
+        values, problem = numbers([cell for channel in cells for cell in channel])
+        series = values.reshape(len(cells), -1).T if not problem else None
+        return Row(where, shown, series, label.strip() if labelled else None, problem)
+
+
+class SeriesRowsReader(LabelledReader):
+    """CSV or TSV files, a series a row: frame after frame of `features` numbers, and the label at the end.
+
+    Items: (float32 [steps, features], label). To be predicted, a row may lack the label. Rows that aren't numbers (a
+    header, say) are dropped; with `steps`, so are those of another length.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        /,
+        *,
+        features: Annotated[int, Field(gt=0, le=100_000)] = 1,
+        steps: Annotated[int, Field(gt=0)] | None = None,
+        labels: dict[str, str] | None = None,
+        unique: bool = True,
+        max_bytes: int | None = None,
+    ) -> None:
+        super().__init__(files, labels, unique)
+        self.features, self.steps = features, steps
+        self._text = TextFiles(errors="refuse", max_bytes=max_bytes, dropped=self.dropped)
+
+    def rows(self, *, labelled: bool) -> Iterator[Row]:
+        for path in self.files:
+            for number, line in lines(self._text, path):
+                cells = [cell.strip() for cell in line.split("\t" if "\t" in line else ",")]
+                yield self._row(f"{path}: line {number}", number, cells, labelled)
+
+    def _row(self, where: str, number: int, cells: list[str], labelled: bool) -> Row:
+        shown, label = {"line": str(number)}, None
+        bare = not labelled and len(cells) == (self.steps or 0) * self.features
+        if self.steps is None and self.features > 1:
+            bare = not labelled and len(cells) % self.features == 0
+        if not bare:
+            *cells, label = cells
+        if not cells or len(cells) % self.features:
+            return Row(where, shown, problem=f"not frames of {self.features} numbers and a label")
+        if self.steps and len(cells) != self.steps * self.features:
+            return Row(where, shown, problem=f"not {self.steps} frames")
+        values, problem = numbers(cells)
+        series = values.reshape(-1, self.features) if not problem else None
+        return Row(where, shown, series, label if labelled else None, problem)
+
+
+class FrameFilesReader(LabelledReader):
+    """A folder with a folder for each label, and in it files of frames: NumPy's .npy [steps, features], or CSV and TSV
+    with a frame a line (a first line that names the features is passed over). Items: (float32 [steps, features],
+    label)."""
+
+    takes_folders = True
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        /,
+        *,
+        labels: dict[str, str] | None = None,
+        unique: bool = True,
+        max_bytes: int | None = None,
+    ) -> None:
+        super().__init__([], labels, unique)
+        for path in files:
+            inside = sorted(path.rglob("*")) if path.is_dir() else [path]
+            self.files += [file for file in inside if file.is_file() and _frames_name(file)]
+            if len(self.files) > MOST_FILES:
+                raise UserError(f"more than {MOST_FILES:,} files", where=str(path))
+        if not self.files:
+            hint = f"a folder for each label, files in it: {', '.join(FRAME_FILES)}"
+            raise UserError("no files of frames", where=", ".join(map(str, files)), hint=hint)
+        self._text = TextFiles(errors="refuse", max_bytes=max_bytes, dropped=self.dropped)
+
+    def rows(self, *, labelled: bool) -> Iterator[Row]:
+        for path in self.files:
+            frames, problem = _array(path) if path.suffix == ".npy" else self._table(path)
+            yield Row(str(path), {"file": path.name}, frames, path.parent.name if labelled else None, problem)
+
+    def _table(self, path: Path) -> tuple[np.ndarray | None, str]:
+        separator = "\t" if Path(path.name.removesuffix(".gz")).suffix == ".tsv" else ","
+        frames: list[np.ndarray] = []
+        total = 0
+        for number, line in lines(self._text, path):
+            values, problem = numbers(line.split(separator))
+            if problem and (number > 1 or problem != "not a number"):
+                return None, problem
+            if not problem:
+                frames.append(values)
+                total += len(values)
+                if total > LARGEST_SERIES:
+                    raise UserError(f"more than {LARGEST_SERIES:,} numbers", where=str(path))
+        if not frames or len({len(frame) for frame in frames}) != 1:
+            return None, "frames of unequal length" if frames else "no frames"
+        return np.stack(frames), ""
+
+
+def _array(path: Path) -> tuple[np.ndarray | None, str]:
+    """The frames of a .npy file; what it holds is looked at before anything is read."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
+        return None, f"not a NumPy array of numbers ({type(error).__name__})"
+    if array.dtype.kind not in "fiub" or array.ndim not in (1, 2) or not 0 < array.size <= LARGEST_SERIES:
+        return None, "not frames [steps, features] of numbers"
+    frames = np.array(array, dtype=np.float32).reshape(len(array), -1)
+    return (frames, "") if np.isfinite(frames).all() else (None, "not a finite number")
+
+
+def _frames_name(path: Path) -> bool:
+    packed = path.suffix == ".gz" and Path(path.stem).suffix in FRAME_FILES[1:]
+    return (packed or path.suffix in FRAME_FILES) and not path.name.startswith(".")
+
+
+def _classes(facts: dict[str, list[str]], path: Path) -> list[str]:
+    """The labels that the header names; none where the series have none."""
+    known, *classes = facts.get("classlabel", ["false"]) or ["false"]
+    if known.lower() == "true" and not classes:
+        raise UserError("@classLabel true, but no labels after it", where=str(path))
+    return classes if known.lower() == "true" else []

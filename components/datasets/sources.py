@@ -1,0 +1,84 @@
+"""What a recipe's data section names: the files, from a card or a path of one's own, and their readers."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components.datasets.base import Reader
+from components.datasets.cards import Card
+from components.datasets.download import fetch, mirror_folder
+from components.datasets.store import SPLITS
+from components.errors import UserError, unknown
+from components.provenance import digest_file
+from components.registry import resolve
+
+SECTION = ("dataset", "path", "reader", "split")  # keys of the data section that aren't the reader's own
+Readers = dict[str | None, Reader]  # by the split that their files are for; None = all, split by fractions
+
+
+def card_readers(card: Card, data: Mapping[str, Any], root: Path, cache_dir: Path, progress: bool) -> Readers:
+    """The card's files, fetched where they aren't here, by their splits; `progress`: a bar while downloading."""
+    if data.get("reader", card.reader) != card.reader:
+        hint = "leave data.reader out, or read your own file with data.path"
+        raise UserError(f"{card.name} is read by {card.reader}", where="data.reader", hint=hint)
+    build("reader", card.reader, data, SECTION, [])  # a wrong setting is said before anything is fetched
+    files = fetch(card, cache_dir, mirror_folder(root), progress)
+    by_split: dict[str | None, list[Path]] = {} if card.files else {None: []}
+    for file, of in zip(files, card.files, strict=True):
+        by_split.setdefault(of.split, []).append(file)
+    return _parts({split: build("reader", card.reader, data, SECTION, paths) for split, paths in by_split.items()})
+
+
+def path_readers(data: Mapping[str, Any], root: Path) -> tuple[str, Readers]:
+    """(a name made from the file's, the reader of all files, or one for each split)"""
+    given = data["path"] if isinstance(data["path"], Mapping) else {None: data["path"]}
+    readers: Readers = {}
+    kind = str(data.get("reader", "text"))
+    takes_folders = resolve("reader", kind, where="data.reader").takes_folders
+    for split, text in given.items():
+        path = root / Path(str(text)).expanduser()
+        whole = path.is_file() or (takes_folders and path.is_dir())
+        files = [path] if whole else sorted(file for file in path.glob("[!.]*") if file.is_file())
+        if not files:
+            what = "the folder has no files" if path.is_dir() else "no such file or folder"
+            raise UserError(what, where=f"data.path: {path}", hint="a relative path counts from the project's root")
+        readers[split] = build("reader", kind, data, SECTION, files)
+    first = Path(str(next(iter(given.values()))))
+    return re.sub(r"[^a-z0-9]+", "-", first.stem.lower()).strip("-")[:40] or "data", _parts(readers)
+
+
+def _parts(readers: Readers) -> Readers:
+    """A reader for each split where the files themselves say what belongs to it."""
+    if set(readers) != {None} or not readers[None].holds_splits:
+        return readers
+    parts: Readers = {}
+    for split in SPLITS:
+        reader = parts[split] = copy.copy(readers[None])
+        reader.part, reader.dropped, reader.notes = split, Counter(), []
+    return parts
+
+
+def build(kind: str, name: str, section: Mapping[str, Any], reserved: tuple[str, ...], *positional: Any) -> Any:
+    """The registered class with the section's options; an option that it doesn't have is refused by name."""
+    where = "data" if kind == "reader" else kind
+    factory = resolve(kind, name, where=f"{where}.{'reader' if kind == 'reader' else 'kind'}")
+    parameters = inspect.signature(factory).parameters.values()
+    known = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    options = {key: value for key, value in section.items() if key not in reserved}
+    for key in options:
+        if key not in known:
+            raise unknown(f"setting of the {kind} {name}", key, [*known, *reserved], where=where)
+    return factory(*positional, **options)
+
+
+def describe(file: Path) -> dict[str, Any]:
+    try:
+        return {"name": file.name, "bytes": file.stat().st_size, "sha256": digest_file(file)}
+    except OSError as error:
+        raise UserError(f"can't be read: {error.strerror or error}", where=str(file)) from error

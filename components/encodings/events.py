@@ -1,0 +1,196 @@
+"""Scores as the events of a MIDI stream, in one of MidiTok's vocabularies, several instruments in one sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from components.encodings.base import Encoding
+from components.encodings.notes import check_range
+from components.encodings.vocabulary import EOS, SPECIALS, Vocabulary
+from components.errors import UserError, unknown
+from components.score import Score, pitch_name
+
+FIRST = len(SPECIALS)
+NOTES = ("Pitch", "PitchDrum", "NoteOn", "DrumOn")  # each begins a note
+PITCHES = ("Pitch", "NoteOn", "NoteOff")  # that a transposition moves; drums stay
+ENDINGS = ("Duration", "NoteOff", "DrumOff")  # after which a piece may end
+Shift = Annotated[int, Field(ge=-24, le=24)]
+
+
+class Events(Encoding):
+    """Scores ↔ ids of MidiTok's tokens, `steps_per_beat` steps in a quarter note.
+
+    `tokenizer`: remi counts bars and positions in them, tsd says how much time passes, midi_like has notes begin and
+    end, structured is tsd in a strict order without metre and tempo. `velocities`: how many are told apart, 0: none.
+    `programs`: instruments are told apart; else everything is a piano's. `bpe`: the number of tokens, when pairs that
+    are common in the training pieces become tokens of their own; 0: none. `transpose`: in training each piece is moved
+    by a number of semitones between the two (not with bpe: a moved piece would be of another length).
+
+    What comes back: notes on the grid, durations exact to 8 beats, to the beat up to 32, the tempo to the nearest of
+    32 from 40 to 250, metres in quarters and eighths (others as a bar of equal length) and where they change. What
+    doesn't: parts of one instrument become one; names, roles but the drums', chord symbols and keys; an upbeat comes
+    back as a first bar that begins with silence; silence after the last note is cut; of one pitch in one instrument
+    nothing overlaps. In structured the wait for the next note keeps to the lengths of durations too.
+    """
+
+    kind = "events"
+    unit = "event"
+
+    def __init__(
+        self,
+        *,
+        tokenizer: Literal["remi", "tsd", "midi_like", "structured"] = "remi",
+        steps_per_beat: Annotated[int, Field(ge=1, le=48)] = 12,
+        velocities: Annotated[int, Field(ge=0, le=127)] = 16,
+        programs: bool = True,
+        bpe: Annotated[int, Field(ge=0, le=1 << 16)] = 0,
+        transpose: tuple[Shift, Shift] = (0, 0),
+    ) -> None:
+        from components.encodings.merges import LARGEST, Merges
+        from components.encodings.midi_events import CLASSES, MidiTokens  # MidiTok imports torch: seconds
+
+        if tokenizer not in CLASSES:
+            raise unknown("tokenizer", str(tokenizer), CLASSES, where="encoding.tokenizer")
+        check_range(steps_per_beat=(steps_per_beat, 1, 48), velocities=(velocities, 0, 127), bpe=(bpe, 0, LARGEST))
+        if bpe and tuple(transpose) != (0, 0):
+            hint = "leave one of them out: a transposed piece would have other merged tokens"
+            raise UserError("bpe and transpose don't go together", where="encoding", hint=hint)
+        self.tokenizer, self.steps_per_beat, self.velocities = tokenizer, steps_per_beat, velocities
+        self.programs, self.bpe, self.transpose = programs, bpe, (transpose[0], transpose[1])
+        self._midi = MidiTokens(tokenizer, steps_per_beat, velocities, programs)
+        base = len(self._midi.tokens)
+        if bpe and bpe <= base + FIRST:
+            hint = f"its vocabulary has {base + FIRST} tokens before any are merged: choose more, or 0"
+            raise UserError(f"{bpe} tokens are fewer than {tokenizer} has", where="encoding.bpe", hint=hint)
+        cuts = "Bar" if "Bar" in self._midi.types else "TimeShift"
+        self._cuts = np.array([kind == cuts for kind in self._midi.types])
+        self._given: Vocabulary | None = None
+        self._use(Merges(base))
+
+    def _use(self, merges: Any) -> None:
+        """Take the merges, and make the tables that follow from them. V tokens, specials included."""
+        self._merges = merges
+        types, tokens = self._midi.types, self._midi.tokens
+        names = ["+".join(tokens[id] for id in expansion) for expansion in merges.expansions]
+        self._vocabulary = Vocabulary([*SPECIALS, *names])
+        first = np.array(["", *[""] * (FIRST - 1), *(types[e[0]] for e in merges.expansions)])
+        self._last = [*[""] * FIRST, *(types[expansion[-1]] for expansion in merges.expansions)]
+        self._masks = {kind: np.isin(first, sorted(after)) for kind, after in self._midi.follows().items()}
+        for kind in ENDINGS:
+            if kind in self._masks:
+                self._masks[kind][EOS] = True
+        self._notes = np.array([0] * FIRST + [sum(types[id] in NOTES for id in e) for e in merges.expansions])
+        alone = [e[0] if len(e) == 1 and types[e[0]] in PITCHES else None for e in merges.expansions]
+        self._pitch = np.array([-1] * FIRST + [-1 if id is None else int(tokens[id].split("_")[1]) for id in alone])
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """MidiTok's tokens and what `fit` merged of them. A stored one must be the same."""
+        return self._vocabulary
+
+    @vocabulary.setter
+    def vocabulary(self, vocabulary: Vocabulary) -> None:
+        self._given = vocabulary  # compared once the merges are known
+
+    def fit(self, items: Iterable[Score]) -> None:
+        """Learn which tokens to merge, when `bpe` asks for it."""
+        if self.bpe:
+            from components.encodings.merges import Merges
+
+            chunks = (chunk for item in items for chunk in self._chunks(self._midi.encode(item)))
+            self._use(Merges.learn(len(self._midi.tokens), chunks, self.bpe - FIRST))
+
+    def learned(self) -> dict[str, Any]:
+        return {"merges": [list(pair) for pair in self._merges.pairs]} if self.bpe else {}
+
+    def set_learned(self, state: Mapping[str, Any]) -> None:
+        """Take back the merges.
+
+        Raises:
+            ValueError: they can't be merges.
+            UserError: they don't give the vocabulary that was stored with them.
+        """
+        from components.encodings.merges import Merges
+
+        pairs = state.get("merges", [])
+        if not isinstance(pairs, list) or not all(isinstance(n, int) for pair in pairs for n in pair):
+            raise ValueError("merges are pairs of numbers")
+        if len(pairs) > 4 * self.bpe:
+            raise ValueError(f"{len(pairs)} merges where bpe is {self.bpe}")
+        self._use(Merges(len(self._midi.tokens), pairs))
+        if self._given not in (None, self._vocabulary):
+            raise UserError(
+                "the stored vocabulary isn't the one that this version of MidiTok gives",
+                where="encoding",
+                hint="ingest the data again and train the model again, or install the version that made it",
+            )
+
+    def options(self) -> dict[str, Any]:
+        return {
+            "tokenizer": self.tokenizer,
+            "steps_per_beat": self.steps_per_beat,
+            "velocities": self.velocities,
+            "programs": self.programs,
+            "bpe": self.bpe,
+            "transpose": list(self.transpose),
+        }
+
+    def encode(self, item: Score) -> np.ndarray:
+        return self._merges.apply(self._chunks(self._midi.encode(item))) + FIRST
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> Score:
+        ids = np.asarray(ids, dtype=np.int64)
+        return self._midi.decode(self._merges.expand(ids[ids >= FIRST] - FIRST))
+
+    def prompt(self, text: str) -> tuple[np.ndarray, list[str]]:
+        """A metre, "3/4", where the vocabulary has metres; nothing leaves it to the model.
+
+        Raises:
+            UserError: another text, with what can be asked for.
+        """
+        name = f"TimeSig_{text.strip()}"
+        if not text.strip():
+            return np.zeros(0, dtype=np.int64), []
+        known = [token.split("_")[1] for token in self._midi.tokens if token.startswith("TimeSig_")]
+        if name not in self._vocabulary.tokens:
+            hint = f"metres: {', '.join(known)}" if known else f"{self.tokenizer} has no metres: leave it out"
+            raise UserError(f"{text[:80]!r} is no beginning of a piece", where="prompt", hint=hint)
+        bar = ["Bar_None"] if "Bar" in self._midi.types else []
+        return self._vocabulary.ids([*bar, name]), []
+
+    def allowed(self, ids: np.ndarray) -> np.ndarray:
+        """By MidiTok's graph of which types follow which: it looks at the last token only."""
+        if len(ids) and int(ids[-1]) == EOS:
+            return np.arange(len(self._vocabulary)) == EOS
+        mask = self._masks.get(self._last[int(ids[-1])] if len(ids) else "")
+        return mask.copy() if mask is not None and mask.any() else super().allowed(ids)
+
+    def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The whole piece moved by one interval, drums left alone; int64 [T]."""
+        ids = np.asarray(ids, dtype=np.int64)
+        pitches = self._pitch[ids]
+        pitched = pitches >= 0
+        if self.transpose == (0, 0) or not pitched.any():
+            return ids
+        low = max(self.transpose[0], -int(pitches[pitched].min()))
+        high = min(self.transpose[1], 127 - int(pitches[pitched].max()))
+        return ids + int(rng.integers(low, high + 1)) * pitched if low <= high else ids
+
+    def counts(self, ids: np.ndarray) -> dict[str, int]:
+        return {"note": int(self._notes[np.asarray(ids, dtype=np.int64)].sum())}
+
+    def label(self, id: int) -> str:
+        """A pitch by its name, another token by its value; a merged one by its first and its length."""
+        name, _, more = self._vocabulary.token(id).partition("+")
+        kind, _, value = name.partition("_")
+        short = pitch_name(int(value)) if kind in PITCHES else kind if value == "None" else value or kind
+        return f"{short}+{more.count('+') + 1}" if more else short
+
+    def _chunks(self, ids: np.ndarray) -> list[np.ndarray]:
+        """Cut before each bar, or where time passes: no merge spans a cut."""
+        cuts = np.flatnonzero(self._cuts[ids]) if len(ids) else []
+        return [chunk for chunk in np.split(ids, cuts) if len(chunk)]

@@ -1,0 +1,134 @@
+"""The form of a lead sheet: metre, tempo, chords, and what they say of every step. C streams, one row a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from components.harmony import KINDS, chord_scale, chord_tones
+from components.score import Chord, Score
+
+METRES = (
+    (4, 4), (3, 4), (2, 4), (6, 8), (2, 2), (9, 8), (12, 8), (3, 8), (3, 2), (5, 4), (6, 4), (7, 4), (5, 8), (7, 8),
+    (1, 4), (4, 2), (4, 8), (9, 4),
+)  # fmt: skip
+# (slower than, quarter notes a minute that stand for it): how busy a melody is goes with the tempo
+TEMPI = ((80, 60), (120, 100), (160, 140), (210, 180), (10_000, 240))
+MOST_STEPS = 1 << 16  # of a form
+# The kinds that a model tells apart, and the others that count as one of them: rare kinds have too few examples.
+FAMILIES = ("maj", "min", "7", "m7", "maj7", "m7b5", "dim7", "7sus4", "aug", "6", "m6", "7b9")
+_MEMBERS = {
+    "maj": "maj add9 sus2 5", "min": "min madd9", "7": "7 9 13 7#11 7b5", "m7": "m7 m9 m11 m13",
+    "maj7": "maj7 maj9 maj13 maj7#11", "m7b5": "m7b5", "dim7": "dim dim7", "7sus4": "sus4 7sus4 9sus4",
+    "aug": "aug maj7#5", "6": "6 69", "m6": "m6 m69 mmaj7", "7b9": "7b9 7#9 7b13 7#5 7alt 13b9",
+}  # fmt: skip
+FAMILY_OF = {kind: FAMILIES.index(family) for family, kinds in _MEMBERS.items() for kind in kinds.split()}
+NO_CHORD = -1
+BARS = 8  # bars are counted modulo eight: phrases have two, four or eight
+MOST_LEFT = 16  # bars left that are told apart
+MOST_AHEAD = 8  # beats to the next chord that are told apart
+NOTHING, ROOT, TONE, SCALE, OUTSIDE = range(5)  # what a pitch class is to the chord
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a melody is written over; `tempo` is an index of TEMPI, all lengths are steps."""
+
+    metre: tuple[int, int] = (4, 4)
+    tempo: int = 2
+    upbeat: int = 0
+    length: int = 0
+    chords: tuple[Chord, ...] = ()
+    changes: tuple[tuple[int, tuple[int, int]], ...] = ()
+
+    def spans(self) -> list[tuple[int, int, int, int]]:
+        """(start, end, root, family) from 0 to `length` without a gap, cut where the metre changes; NO_CHORD: none.
+
+        Of chords that overlap the later one holds.
+        """
+        codes = np.full(self.length, NO_CHORD)
+        for chord in sorted(self.chords):
+            code = chord.root * len(FAMILIES) + FAMILY_OF.get(chord.kind, 0)
+            codes[max(0, chord.start) : max(0, chord.start + chord.duration)] = code
+        cuts = {0, self.length, *(np.flatnonzero(np.diff(codes)) + 1).tolist()}
+        cuts |= {step for step, _ in self.changes if 0 < step < self.length}
+        families = ((start, end, int(codes[start])) for start, end in pairwise(sorted(cuts)))
+        return [(s, e, *(divmod(code, len(FAMILIES)) if code >= 0 else (0, NO_CHORD))) for s, e, code in families]
+
+
+def joined(chords: Iterable[Chord]) -> tuple[Chord, ...]:
+    """Chords in order of time; those that follow each other with one symbol are one."""
+    found: list[Chord] = []
+    for chord in chords:
+        last = found[-1] if found else None
+        same = last and (last.root, last.kind, last.bass) == (chord.root, chord.kind, chord.bass)
+        if last and same and last.start + last.duration == chord.start:
+            found[-1] = replace(last, duration=last.duration + chord.duration)
+        else:
+            found.append(chord)
+    return tuple(found)
+
+
+def tempo_class(bpm: float) -> int:
+    """The index in TEMPI of a tempo in quarter notes a minute."""
+    return next((index for index, (limit, _) in enumerate(TEMPI) if bpm < limit), len(TEMPI) - 1)
+
+
+def nearest_metre(metre: tuple[int, int]) -> tuple[int, int]:
+    """The metre, or where it has no token of its own the one with the bar that is nearest in length."""
+    metre = (int(metre[0]), int(metre[1]))
+    return metre if metre in METRES else min(METRES, key=lambda m: abs(m[0] / m[1] - metre[0] / metre[1]))
+
+
+def bar_and_beat(metre: tuple[int, int], steps_per_beat: int) -> tuple[int, int]:
+    """Steps in a bar and in a beat as it is counted: a quarter in 4/4, a dotted quarter in 6/8."""
+    bar = Score((), steps_per_beat, metre).bar_steps
+    compound = metre[0] % 3 == 0 and metre[0] > 3 and metre[1] >= 8
+    return bar, bar // (metre[0] // 3 if compound else metre[0])
+
+
+def form_sizes(steps_per_beat: int) -> tuple[int, ...]:
+    """The sizes of `form_columns`."""
+    bar = max(Score((), steps_per_beat, metre).bar_steps for metre in METRES)
+    return (1 + bar, 1 + 2 * steps_per_beat, BARS, MOST_LEFT + 1, MOST_AHEAD + 1, 13, 13, 13, 13, *[5] * 12)
+
+
+def form_columns(form: Form, steps_per_beat: int) -> np.ndarray:
+    """int64 [length + 1, C]: place in the bar and in the beat (from 1), bar modulo eight, bars left, beats to the next
+    chord (0: none comes), root and family of the chord that holds and of the next (from 1; 0: none), and for each pitch
+    class what it is to the chord. Sizes as in `form_sizes`."""
+    steps = np.arange(form.length + 1)
+    origin, bar, beat = np.full(len(steps), form.upbeat), np.zeros_like(steps), np.zeros_like(steps)
+    for start, metre in [(0, form.metre), *form.changes]:
+        bar[start:], beat[start:] = bar_and_beat(metre, steps_per_beat)
+        if start:
+            origin[start:] = start
+    in_bar = (steps - origin) % bar
+    out = np.zeros((len(steps), len(form_sizes(steps_per_beat))), dtype=np.int64)
+    out[:, 0], out[:, 1] = in_bar + 1, np.minimum(in_bar % beat, 2 * steps_per_beat - 1) + 1
+    out[:, 2] = (steps - origin) // bar % BARS
+    out[:, 3] = np.minimum(-(-(form.length - steps) // bar), MOST_LEFT)
+    spans = form.spans()
+    for index, (start, end, root, family) in enumerate(spans):
+        here = slice(start, end)
+        after = next((span for span in spans[index + 1 :] if span[2:] != (root, family)), None)
+        if after:
+            out[here, 4] = np.clip(-(-(after[0] - steps[here]) // steps_per_beat), 1, MOST_AHEAD)
+            if after[3] != NO_CHORD:
+                out[here, 7], out[here, 8] = after[2] + 1, after[3] + 1
+        if family != NO_CHORD:
+            out[here, 5], out[here, 6] = root + 1, family + 1
+            out[here, 9:] = _roles(root, family)
+    return out
+
+
+def _roles(root: int, family: int) -> list[int]:
+    chord = Chord(0, 1, root, FAMILIES[family])
+    tones, scale = chord_tones(chord), chord_scale(chord)
+    return [ROOT if c == root else TONE if c in tones else SCALE if c in scale else OUTSIDE for c in range(12)]
+
+
+assert set(FAMILY_OF) == set(KINDS)  # a kind added there needs its family here

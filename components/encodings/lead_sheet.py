@@ -1,0 +1,307 @@
+"""Lead sheets as tokens: first the form (metre, tempo, chords), then a melody that is written over it.
+
+    4/4 · tempo 140 · F7 48 · Bb7 48 · F7 48 F7 48 · … · begin · rest 12 · A4 6 · C5 6 · D5 12 · …
+
+Every chord, rest and note is two tokens: what, and how long in grid steps. As the form stands before the melody, the
+chord that holds, the one that comes next and how many bars are left are known beside each token of the melody: given
+a form, a model writes over it and ends with it; given none, it makes up its own. The vocabulary is fixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from itertools import pairwise
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from components.encodings.base import Encoding
+from components.encodings.form import (
+    METRES,
+    MOST_STEPS,
+    TEMPI,
+    Form,
+    form_columns,
+    form_sizes,
+    nearest_metre,
+    tempo_class,
+)
+from components.encodings.lead_sheet_signs import HIGHEST, LOWEST, Places, Signs, latest
+from components.encodings.meaning import Meaning
+from components.encodings.vocabulary import BOS, EOS, Vocabulary
+from components.errors import UserError
+from components.score import Chord, Note, Part, Score
+
+SHIFTS = range(-5, 7)  # one octave in all: every key once
+COMFORTABLE = (48, 88)  # a transposition leaves this range only where the piece itself does
+REMEMBERED = 256  # forms whose columns are kept: those of a batch and of what is being generated
+
+
+class LeadSheet(Encoding):
+    """Scores ↔ ids: the melody, one note at a time, with its chord symbols, `steps_per_beat` steps in a quarter.
+
+    12 steps hold triplets and sixteenths, so swing can be written. Of a score the part with the role `melody` is
+    taken, else the first with notes. Notes that overlap are cut where the next one begins, of notes that begin
+    together the highest stays, pitches beyond a piano's keys are moved by octaves; chord kinds are told apart by
+    family (`components.encodings.form`), a bass note in a chord symbol is lost, neighbours with one symbol become one
+    chord, a rare metre becomes the one with the nearest bar. All else of a melody comes back exactly.
+    """
+
+    kind = "lead_sheet"
+    unit = "token"
+
+    def __init__(self, *, steps_per_beat: Annotated[int, Field(ge=2, le=48)] = 12) -> None:
+        if not 2 <= steps_per_beat <= 48 or steps_per_beat % 2:
+            raise UserError(
+                f"{steps_per_beat} steps in a beat can't be used: bars of eighths need half beats",
+                where="encoding.steps_per_beat",
+                hint="choose an even number from 2 to 48; 12 has triplets and sixteenths",
+            )
+        self.steps_per_beat = steps_per_beat
+        self.signs = Signs(steps_per_beat)
+        self.knows_chords = True  # whether the training pieces had any
+        # what comes next (see `context`), what the form says of the step, the last pitch and what it is to the chord
+        self.context_sizes = (5, *form_sizes(steps_per_beat), 2 + HIGHEST - LOWEST, 5)
+        self._forms: dict[bytes, tuple[Form, np.ndarray]] = {}
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The fixed vocabulary. Setting another one is refused: the ids' arithmetic depends on it."""
+        return self.signs.vocabulary
+
+    @vocabulary.setter
+    def vocabulary(self, vocabulary: Vocabulary) -> None:
+        if vocabulary != self.signs.vocabulary:
+            raise UserError(
+                "the stored vocabulary isn't the one that this version of the lead-sheet encoding uses",
+                where="encoding",
+                hint="ingest the data again and train the model again, or use the version that made it",
+            )
+
+    def options(self) -> dict[str, Any]:
+        return {"steps_per_beat": self.steps_per_beat}
+
+    def fit(self, items: Iterable[Score]) -> None:
+        """Learn only whether there are chord symbols: a model that saw none is given none when it writes."""
+        self.knows_chords = any(score.chords for score in items)
+
+    def learned(self) -> dict[str, Any]:
+        return {"knows_chords": self.knows_chords}
+
+    def set_learned(self, state: Mapping[str, Any]) -> None:
+        self.knows_chords = bool(state.get("knows_chords", True))
+
+    def encode(self, item: Score) -> np.ndarray:
+        """The ids of the score's form and melody, int64 [T].
+
+        Raises:
+            UserError: the piece is longer than a form may be.
+        """
+        ratio = Fraction(self.steps_per_beat, item.steps_per_beat)
+        scale = ratio.numerator if ratio.denominator == 1 else ratio  # fractions are slow
+        notes = self._line(item, scale)
+        end = max([round(item.length_steps * scale), *(note.start + note.duration for note in notes[-1:])])
+        if end > MOST_STEPS:
+            what = f"{end // self.steps_per_beat:,} beats, more than {MOST_STEPS // self.steps_per_beat:,}"
+            raise UserError(what, where=item.title or "score", hint="cut it into pieces")
+        metre = nearest_metre(item.metre)
+        form = Form(
+            metre=metre,
+            tempo=tempo_class(item.tempo_bpm),
+            upbeat=round(item.upbeat_steps * scale) % Score((), self.steps_per_beat, metre).bar_steps,
+            length=end,
+            chords=tuple(Chord(round(c.start * scale), round(c.duration * scale), c.root, c.kind) for c in item.chords),
+            changes=tuple((round(step * scale), nearest_metre(changed)) for step, changed in item.metre_changes),
+        )
+        signs = self.signs
+        ids = signs.form_ids(form)
+        at = 0
+        for note in notes:
+            ids += signs.spans(signs.rest, signs.rest, note.start - at)
+            ids += signs.spans(signs.pitch0 + note.pitch - LOWEST, signs.tie, note.duration)
+            at = note.start + note.duration
+        return np.array(ids + signs.spans(signs.rest, signs.rest, end - at), dtype=np.int64)
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> Score:
+        """The lead sheet that the ids stand for. What breaks the grammar is skipped, an unfinished note dropped."""
+        ids, signs = np.asarray(ids, dtype=np.int64), self.signs
+        begin = signs.places(ids).begin
+        form, _ = self._form(ids[:begin])
+        notes: list[Note] = []
+        at = head = 0
+        for id in ids[begin + 1 :].tolist():
+            length = signs.length(id)
+            if not length:
+                head = id
+                continue
+            if head >= signs.pitch0:
+                notes.append(Note(at, length, head - signs.pitch0 + LOWEST))
+            elif head == signs.tie and notes and notes[-1].start + notes[-1].duration == at:
+                notes[-1] = Note(notes[-1].start, notes[-1].duration + length, notes[-1].pitch)
+            at += length if head >= signs.pitch0 or head in (signs.tie, signs.rest) else 0
+            head = 0
+        return Score(
+            (Part("Melody", tuple(notes), role="melody"),),
+            steps_per_beat=self.steps_per_beat,
+            metre=form.metre,
+            upbeat_steps=form.upbeat,
+            length_steps=max(form.length, at),
+            tempo_bpm=float(TEMPI[form.tempo][1]),
+            chords=form.chords,
+            metre_changes=form.changes,
+        )
+
+    def form_ids(self, form: Form) -> np.ndarray:
+        """What stands before a melody over the form, int64 [T]; without its chords where the model knows none."""
+        known = form if self.knows_chords else Form(form.metre, form.tempo, form.upbeat, form.length)
+        return np.array(self.signs.form_ids(known), dtype=np.int64)
+
+    def prompt(self, text: str) -> tuple[np.ndarray, list[str]]:
+        """A metre, "3/4"; nothing leaves it to the model.
+
+        Raises:
+            UserError: another text, with the metres that there are.
+        """
+        name = f"metre {text.strip()}"
+        if text.strip() and name not in self.vocabulary.tokens:
+            known = ", ".join(f"{beats}/{unit}" for beats, unit in METRES)
+            raise UserError(f"{text[:80]!r} isn't a metre", where="prompt", hint=f"metres: {known}")
+        return self.vocabulary.ids([name] if text.strip() else []), []
+
+    def label(self, id: int) -> str:
+        return self.signs.label(id)
+
+    def layout(self, ids: np.ndarray, columns: int = 32) -> list[list[int]]:
+        """The form, then the melody in rows of their own."""
+        begin = min(self.signs.places(np.asarray(ids, dtype=np.int64)).begin + 1, len(ids))
+        cuts = [*range(0, begin, columns), *range(begin, len(ids), columns), len(ids)]
+        return [list(range(a, b)) for a, b in pairwise(cuts) if a < b]
+
+    def context(self, ids: np.ndarray) -> np.ndarray:
+        """int64 [T, C]: what the next token is to be, where it stands, and what holds there.
+
+        The first column: 0 metre or tempo, 1 a part of the form, 2 its length, 3 a note or rest, 4 its length. Then
+        `form_columns` of the step; the latest pitch (from 1), and what it is to the chord. Before the melody only the
+        place, how many bars there are so far in the place of those left, and the latest chord.
+        """
+        ids, signs = np.asarray(ids, dtype=np.int64), self.signs
+        places = signs.places(ids)
+        inside = places.inside
+        has_tempo = np.cumsum((ids >= signs.tempo0) & (ids < signs.no_chord)) > 0
+        out = np.zeros((len(ids), len(self.context_sizes)), dtype=np.int64)
+        out[:, 0] = np.where(inside, 3, has_tempo) + (places.head & (inside | has_tempo))
+        out[: places.begin, 1:8] = self.signs.form_so_far(ids[: places.begin], places.time[: places.begin])
+        if places.begin < len(ids):
+            table = self._form(ids[: places.begin])[1]
+            rows = table[np.minimum(places.time[inside], len(table) - 1)]
+            out[inside, 1:-2] = rows
+            last = latest(ids >= signs.pitch0)[inside]
+            pitch = ids[last] - signs.pitch0
+            roles = rows[np.arange(len(rows)), len(rows[0]) - 12 + (pitch + LOWEST) % 12]
+            out[inside, -2], out[inside, -1] = np.where(last >= 0, [pitch + 1, roles], 0)
+        return out
+
+    def allowed(self, ids: np.ndarray) -> np.ndarray:
+        """The grammar's mask, bool [V]: a melody lasts as long as its form, and ends with it."""
+        ids, signs = np.asarray(ids, dtype=np.int64), self.signs
+        mask = np.zeros(len(signs), dtype=bool)
+        places = signs.places(ids)
+        last = int(ids[-1])
+        if last == EOS:
+            mask[EOS] = True
+        elif places.inside[-1]:
+            self._allow_melody(mask, ids, places)
+        elif last == BOS:
+            mask[signs.metre0 : signs.tempo0] = True
+        else:
+            self._allow_form(mask, ids, places)
+        return mask
+
+    def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Melody and chords moved by one interval, an octave's worth of keys in all; int64 [T]."""
+        ids = np.asarray(ids, dtype=np.int64)
+        pitches = ids[ids >= self.signs.pitch0] - self.signs.pitch0 + LOWEST
+        low, high = SHIFTS[0], SHIFTS[-1]
+        if len(pitches):
+            low = max(low, min(0, COMFORTABLE[0] - int(pitches.min())))
+            high = min(high, max(0, COMFORTABLE[1] - int(pitches.max())))
+        return self.signs.transposed(ids, int(rng.integers(low, high + 1)))
+
+    def counts(self, ids: np.ndarray) -> dict[str, int]:
+        """Notes; what the form costs counts with them."""
+        return {"note": int((np.asarray(ids) >= self.signs.pitch0).sum())}
+
+    def meaning(self, chords: Sequence[Chord] = ()) -> Meaning:
+        """What the tokens do, for rules about notes; `chords` in the place of the form's own families."""
+        from components.encodings.lead_sheet_meaning import LeadSheetMeaning
+
+        return LeadSheetMeaning(self, chords)
+
+    def reached(self, ids: np.ndarray) -> tuple[Form, int] | None:
+        """The form of ids [T] and the step that their melody has reached; None before the melody."""
+        places = self.signs.places(np.asarray(ids, dtype=np.int64))
+        return (self._form(ids[: places.begin])[0], int(places.time[-1])) if places.inside[-1] else None
+
+    def _line(self, score: Score, scale: Fraction | int) -> list[Note]:
+        """The melody on this grid, one note at a time, in a piano's range."""
+        with_notes = [part for part in score.parts if part.notes]
+        part = next((part for part in with_notes if part.role == "melody"), with_notes[0] if with_notes else None)
+        line: list[Note] = []
+        for note in sorted(part.notes, key=lambda note: (note.start, note.pitch)) if part else ():
+            start = round(note.start * scale)
+            end = max(start + 1, round((note.start + note.duration) * scale))
+            pitch = note.pitch
+            if not LOWEST <= pitch <= HIGHEST:
+                pitch += 12 * (-((pitch - LOWEST) // 12) if pitch < LOWEST else (HIGHEST - pitch) // 12)
+            if line and line[-1].start == start:
+                line.pop()
+            elif line and line[-1].start + line[-1].duration > start:
+                line[-1] = Note(line[-1].start, start - line[-1].start, line[-1].pitch)
+            line.append(Note(start, end - start, pitch))
+        return line
+
+    def _form(self, ids: np.ndarray) -> tuple[Form, np.ndarray]:
+        """The form that the ids [T] before a melody tell, and its columns [steps + 1, C]."""
+        key = np.asarray(ids, dtype=np.int64).tobytes()
+        if key not in self._forms:
+            form = self.signs.read_form(ids.tolist())
+            if len(self._forms) >= REMEMBERED:
+                self._forms.pop(next(iter(self._forms)))
+            self._forms[key] = (form, form_columns(form, self.steps_per_beat))
+        return self._forms[key]
+
+    def _allow_form(self, mask: np.ndarray, ids: np.ndarray, places: Places) -> None:
+        signs = self.signs
+        last, before = int(ids[-1]), int(ids[-2]) if len(ids) > 1 else BOS
+        chords = slice(signs.no_chord, signs.length0)
+        if signs.metre0 <= last < signs.tempo0 and before == BOS:
+            mask[signs.tempo0 : signs.no_chord] = True
+        elif last == signs.upbeat:
+            form = signs.read_form(ids.tolist())
+            left = Score((), self.steps_per_beat, form.metre).bar_steps - 1 - form.upbeat
+            mask[signs.length0 : signs.length0 + max(1, min(signs.longest, left))] = True
+        elif places.head[-1]:
+            mask[signs.length0 : signs.pitch0] = True
+        elif signs.metre0 <= last < signs.tempo0 or before == signs.upbeat:
+            mask[chords] = True
+            mask[signs.upbeat] = last == signs.pitch0 - 1  # the longest of lengths: there may be more
+        else:
+            mask[chords] = True
+            begun = places.time[-1] > 0
+            mask[signs.upbeat] = not begun
+            mask[signs.begin] = begun
+            mask[signs.metre0 : signs.tempo0] = begun
+
+    def _allow_melody(self, mask: np.ndarray, ids: np.ndarray, places: Places) -> None:
+        signs = self.signs
+        left = self._form(ids[: places.begin])[0].length - int(places.time[-1])
+        if left <= 0:
+            mask[EOS] = True
+        elif places.head[-1]:
+            mask[signs.length0 : signs.length0 + min(signs.longest, left)] = True
+        else:
+            mask[signs.rest] = mask[signs.pitch0 :] = True
+            sounds = int(ids[-2]) >= signs.pitch0 or int(ids[-2]) == signs.tie
+            mask[signs.tie] = sounds and int(ids[-1]) == signs.pitch0 - 1

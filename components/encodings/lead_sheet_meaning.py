@@ -1,0 +1,63 @@
+"""What the tokens of a lead sheet mean as music, for rules about notes (`components.encodings.meaning`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from components.encodings.form import bar_and_beat
+from components.encodings.lead_sheet_signs import LOWEST
+from components.encodings.meaning import HOLD, LENGTH, NOTE, OTHER, REMEMBERED, REST, Choices, Moment, chord_at
+from components.harmony import strong_steps
+from components.score import Chord
+
+if TYPE_CHECKING:
+    from components.encodings.lead_sheet import LeadSheet
+
+
+class LeadSheetMeaning:
+    """One voice. The form's tokens aren't music: rules are about the melody."""
+
+    voices = ("Melody",)
+
+    def __init__(self, encoding: LeadSheet, chords: Sequence[Chord] = ()) -> None:
+        self.encoding, self.chords = encoding, tuple(chords)
+        signs = encoding.signs
+        ids = np.arange(len(signs))
+        lengths = (ids >= signs.length0) & (ids < signs.pitch0)
+        kind = np.where(ids >= signs.pitch0, NOTE, np.where(lengths, LENGTH, OTHER))
+        kind[signs.rest], kind[signs.tie] = REST, HOLD
+        pitch = np.where(ids >= signs.pitch0, ids - signs.pitch0 + LOWEST, -1)
+        self.choices = Choices(kind, pitch, np.where(lengths, ids - signs.length0 + 1, 0))
+
+    def moment(self, ids: np.ndarray) -> Moment | None:
+        signs = self.encoding.signs
+        ids = np.asarray(ids, dtype=np.int64)
+        reached = self.encoding.reached(ids)
+        if reached is None:
+            return None
+        form, step = reached
+        origin, metre = max(((s, m) for s, m in form.changes if s <= step), default=(form.upbeat, form.metre))
+        bar, beat = bar_and_beat(metre, signs.steps_per_beat)
+        in_bar = (step - origin) % bar
+        begins = np.flatnonzero((ids >= signs.pitch0) | (ids == signs.rest))
+        own = int(ids[begins[-1]]) if len(begins) else signs.rest
+        sounds = own >= signs.pitch0
+        since = ids[begins[-1] :] if sounds else ids[:0]
+        lengths = since[(since >= signs.length0) & (since < signs.pitch0)] - signs.length0 + 1
+        pitches = ids[ids >= signs.pitch0][-REMEMBERED:] - signs.pitch0 + LOWEST
+        pending = sounds and (int(ids[-1]) >= signs.pitch0 or int(ids[-1]) == signs.tie)
+        return Moment(
+            step=step,
+            in_bar=in_bar,
+            bar_steps=bar,
+            beat_steps=beat,
+            strong=in_bar in strong_steps(metre, bar),
+            chord=chord_at(self.chords or form.chords, step),
+            sounding=(int(pitches[-1]) if sounds else None,),
+            held=int(lengths.sum()),
+            history=tuple(pitches.tolist()),
+            pending=int(pitches[-1]) if pending else None,
+        )

@@ -1,0 +1,190 @@
+"""The tokens of a lead sheet: which id says what, and how a form is written with them and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from components.encodings.form import (
+    BARS,
+    FAMILIES,
+    METRES,
+    MOST_LEFT,
+    MOST_STEPS,
+    NO_CHORD,
+    TEMPI,
+    Form,
+    bar_and_beat,
+    joined,
+)
+from components.encodings.vocabulary import EOS, SPECIALS, Vocabulary
+from components.harmony import ROOTS, format_chord
+from components.score import Chord, Score, pitch_name
+
+LOWEST, HIGHEST = 21, 108  # a piano's keys
+LONGEST_BEATS = 4  # that one length token can say
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where each of the ids [T] leaves the music."""
+
+    inside: np.ndarray  # bool [T]: the melody has begun
+    time: np.ndarray  # int64 [T], steps written: of the form before the melody, then of the melody
+    head: np.ndarray  # bool [T]: a chord, a note … whose length comes next
+    begin: int  # index of the token that begins the melody; T where it isn't there
+
+
+class Signs:
+    """The fixed vocabulary for a grid of `steps_per_beat`, in ranges of ids that follow each other."""
+
+    def __init__(self, steps_per_beat: int) -> None:
+        self.steps_per_beat = steps_per_beat
+        self.longest = LONGEST_BEATS * steps_per_beat
+        self.vocabulary = Vocabulary(
+            [
+                *SPECIALS,
+                "begin",
+                "rest",
+                "tie",
+                "upbeat",
+                *(f"metre {beats}/{unit}" for beats, unit in METRES),
+                *(f"tempo {bpm}" for _, bpm in TEMPI),
+                "no chord",
+                *(f"chord {root} {family}" for root in ROOTS for family in FAMILIES),
+                *(f"length {steps}" for steps in range(1, self.longest + 1)),
+                *(f"pitch {pitch}" for pitch in range(LOWEST, HIGHEST + 1)),
+            ]
+        )
+        names = ("begin", "rest", "tie", "upbeat")
+        self.begin, self.rest, self.tie, self.upbeat = (self.vocabulary.id(name) for name in names)
+        self.metre0 = self.upbeat + 1
+        self.tempo0 = self.metre0 + len(METRES)
+        self.no_chord = self.tempo0 + len(TEMPI)
+        self.chord0 = self.no_chord + 1
+        self.length0 = self.chord0 + 12 * len(FAMILIES)
+        self.pitch0 = self.length0 + self.longest
+
+    def __len__(self) -> int:
+        return len(self.vocabulary)
+
+    def spans(self, head: int, more: int, steps: int) -> list[int]:
+        """head, length for so many steps, with `more` as the head of what one length can't say."""
+        full, rest = divmod(steps, self.longest)
+        lengths = [self.longest] * full + [rest] * (rest > 0)
+        return [id for i, n in enumerate(lengths) for id in (more if i else head, self.length0 + n - 1)]
+
+    def length(self, id: int) -> int:
+        """The steps that a length token says, 0 for another one."""
+        return id - self.length0 + 1 if self.length0 <= id < self.pitch0 else 0
+
+    def form_ids(self, form: Form) -> list[int]:
+        """Metre, tempo, upbeat, chords, and the sign that the melody begins."""
+        ids = [self.metre0 + METRES.index(form.metre), self.tempo0 + form.tempo]
+        ids += self.spans(self.upbeat, self.upbeat, form.upbeat)
+        changes = dict(form.changes)
+        for start, end, root, family in form.spans():
+            if start in changes:
+                ids.append(self.metre0 + METRES.index(changes[start]))
+            head = self.no_chord if family == NO_CHORD else self.chord0 + root * len(FAMILIES) + family
+            ids += self.spans(head, head, end - start)
+        return [*ids, self.begin]
+
+    def read_form(self, ids: Sequence[int]) -> Form:
+        """The form that the ids before a melody tell; what breaks the grammar is skipped."""
+        metre, tempo, upbeat, at = None, None, 0, 0
+        chords: list[Chord] = []
+        changes: dict[int, tuple[int, int]] = {}
+        head = 0
+        for id in ids:
+            if self.metre0 <= id < self.tempo0:
+                if at:
+                    changes[at] = METRES[id - self.metre0]
+                elif metre is None:
+                    metre = METRES[id - self.metre0]
+            elif self.tempo0 <= id < self.no_chord:
+                tempo = id - self.tempo0 if tempo is None else tempo
+            elif length := self.length(id):
+                if head == self.upbeat:
+                    upbeat += length
+                elif self.no_chord <= head < self.length0 and at + length <= MOST_STEPS:
+                    if head >= self.chord0:
+                        root, family = divmod(head - self.chord0, len(FAMILIES))
+                        chords.append(Chord(at, length, root, FAMILIES[family]))
+                    at += length
+                head = 0
+            else:
+                head = id
+        metre = metre or METRES[0]
+        upbeat %= Score((), self.steps_per_beat, metre).bar_steps
+        kept = tuple((step, changed) for step, changed in changes.items() if step < at)
+        return Form(metre, 2 if tempo is None else tempo, upbeat, at, joined(chords), kept)
+
+    def places(self, ids: np.ndarray) -> Places:
+        starts = np.flatnonzero(ids == self.begin)
+        begin = int(starts[0]) if len(starts) else len(ids)
+        heads = (ids >= self.pitch0) | ((ids >= self.no_chord) & (ids < self.length0))
+        heads |= (ids == self.rest) | (ids == self.tie) | (ids == self.upbeat)
+        lengths = np.where((ids >= self.length0) & (ids < self.pitch0), ids - self.length0 + 1, 0)
+        # an upbeat's length isn't written time: the form says it beforehand
+        lengths[1:] *= heads[:-1] & (ids[:-1] != self.upbeat)
+        lengths[:1] = 0
+        time = np.cumsum(lengths)
+        inside = np.arange(len(ids)) >= begin
+        return Places(inside, time - inside * time[max(0, begin - 1) : begin].sum(), heads, begin)
+
+    def form_so_far(self, ids: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """int64 [T, 7], the first of `form_columns` for ids before a melody: place in the bar and in the beat, bar
+        modulo eight, bars written, nothing, root and family of the latest chord."""
+        out = np.zeros((len(ids), 7), dtype=np.int64)
+        at_metre = (ids >= self.metre0) & (ids < self.tempo0)
+        metre = latest(at_metre)
+        began = (metre >= 0) & (time > 0)
+        if began.any():
+            which = ids[metre] - self.metre0
+            bar, beat = np.array([bar_and_beat(m, self.steps_per_beat) for m in METRES])[
+                np.clip(which, 0, len(METRES) - 1)
+            ].T
+            of_upbeat = np.concatenate([[False], ids[:-1] == self.upbeat]) & (ids >= self.length0) & (ids < self.pitch0)
+            upbeat = np.cumsum(np.where(of_upbeat, ids - self.length0 + 1, 0))
+            steps = time - np.where(time[metre] > 0, time[metre], upbeat)
+            in_bar = steps % bar
+            chord = latest((ids >= self.no_chord) & (ids < self.length0))
+            root, family = np.divmod(ids[chord] - self.chord0, len(FAMILIES))
+            named = (chord >= 0) & (ids[chord] >= self.chord0)
+            columns = (
+                in_bar + 1,
+                np.minimum(in_bar % beat, 2 * self.steps_per_beat - 1) + 1,
+                steps // bar % BARS,
+                np.clip(steps // bar, 0, MOST_LEFT),
+                np.zeros_like(bar),  # beats to the next chord: none is known
+                np.where(named, root + 1, 0),
+                np.where(named, family + 1, 0),
+            )
+            out[began] = np.stack(columns, axis=-1)[began]
+        return out
+
+    def transposed(self, ids: np.ndarray, semitones: int) -> np.ndarray:
+        """The ids [T] with all notes and chords that much higher."""
+        root, family = np.divmod(ids - self.chord0, len(FAMILIES))
+        chords = self.chord0 + (root + semitones) % 12 * len(FAMILIES) + family
+        notes = np.clip(ids + semitones, self.pitch0, len(self) - 1)
+        is_chord = (ids >= self.chord0) & (ids < self.length0)
+        return np.where(ids >= self.pitch0, notes, np.where(is_chord, chords, ids))
+
+    def label(self, id: int) -> str:
+        """A note or chord by its name, a length in steps."""
+        if id >= self.pitch0:
+            return pitch_name(id - self.pitch0 + LOWEST)
+        if self.chord0 <= id < self.length0:
+            root, family = divmod(id - self.chord0, len(FAMILIES))
+            return format_chord(Chord(0, 1, root, FAMILIES[family]))
+        words = {self.rest: "·", self.tie: "–", self.no_chord: "N.C.", self.begin: "|:", EOS: "end"}
+        return words.get(id, self.vocabulary.token(id).split()[-1])
+
+
+def latest(marked: np.ndarray) -> np.ndarray:
+    """For each of bool [T] the index of the latest that is marked, itself included; −1 where none is."""
+    return np.maximum.accumulate(np.where(marked, np.arange(len(marked)), -1)) if len(marked) else marked.astype(int)

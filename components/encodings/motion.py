@@ -1,0 +1,95 @@
+"""Places over time as a model of movement reads them: where something is, and how it moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field as Bounds
+
+from components.encodings.base import Field
+from components.encodings.frames import Frames
+
+KNOTS = 5  # of the smooth curve that bends time
+
+
+class Motion(Frames):
+    """Float arrays [T, width] → [T, 2 · width]: the places, standardised as Frames does, and their changes from step
+    to step, brought to variance 1 over the training data. `centre`: each series is moved so that its mean is 0.
+
+    Training variants, drawn anew for each series in every epoch: time runs faster here and slower there (`warp`, the
+    deviation of its speed's logarithm), every feature is stretched (`scale`, as `warp`), the plane of two features is
+    turned (`rotate`, the deviation in degrees), and noise is added (`jitter`, in standard deviations of the data).
+    Um et al. 2017, arXiv:1706.00527.
+    """
+
+    kind = "motion"
+
+    def __init__(
+        self,
+        *,
+        standardise: bool = True,
+        centre: bool = False,
+        warp: Annotated[float, Bounds(ge=0, le=2)] = 0.0,
+        scale: Annotated[float, Bounds(ge=0, le=2)] = 0.0,
+        rotate: Annotated[float, Bounds(ge=0, le=180)] = 0.0,
+        jitter: Annotated[float, Bounds(ge=0, le=10)] = 0.0,
+    ) -> None:
+        super().__init__(standardise=standardise)
+        self.centre, self.warp, self.scale, self.rotate, self.jitter = centre, warp, scale, rotate, jitter
+        self.change_W = np.zeros(0)
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        return {"frames": Field(width=2 * len(self.mean_W))}
+
+    def fit(self, items: Iterable[Any]) -> None:
+        super().fit(items)
+        squares, count = np.zeros(len(self.mean_W)), 0
+        for item in items:
+            changes = np.diff(super().encode(item), axis=0).astype(np.float64)
+            squares, count = squares + (changes**2).sum(0), count + len(changes)
+        self.change_W = np.sqrt(squares / max(1, count))
+        self.change_W[self.change_W < 1e-12] = 1.0
+
+    def encode(self, item: Any) -> np.ndarray:
+        places_TW = super().encode(item)
+        return self._moving(places_TW - places_TW.mean(0) if self.centre and len(places_TW) else places_TW)
+
+    def decode(self, ids: Sequence[Any] | np.ndarray) -> np.ndarray:
+        """The places, float64 [T, width]; of a centred series, around the training data's mean."""
+        return super().decode(np.asarray(ids)[..., : len(self.mean_W)])
+
+    def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if not (self.warp or self.scale or self.rotate or self.jitter) or len(ids) < 2:
+            return ids
+        T, W = len(ids), len(self.mean_W)
+        places_TW = np.asarray(ids[:, :W], dtype=np.float64)
+        if self.warp:
+            knots = rng.normal(0.0, self.warp, KNOTS)
+            speed_T = np.exp(np.interp(np.linspace(0, KNOTS - 1, T - 1), np.arange(KNOTS), knots))
+            when_T = np.concatenate([[0.0], np.cumsum(speed_T)]) * (T - 1) / speed_T.sum()
+            places_TW = np.stack([np.interp(when_T, np.arange(T), feature) for feature in places_TW.T], axis=1)
+        places_TW = places_TW * np.exp(rng.normal(0.0, self.scale, W))
+        if self.rotate and W == 2:
+            angle = np.deg2rad(rng.normal(0.0, self.rotate))
+            places_TW = places_TW @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        return self._moving((places_TW + rng.normal(0.0, self.jitter, places_TW.shape)).astype(np.float32))
+
+    def options(self) -> dict[str, Any]:
+        own = ("centre", "warp", "scale", "rotate", "jitter")
+        return super().options() | {name: getattr(self, name) for name in own}
+
+    def learned(self) -> dict[str, Any]:
+        return super().learned() | {"change": self.change_W.tolist()}
+
+    def set_learned(self, state: Mapping[str, Any]) -> None:
+        super().set_learned(state)
+        self.change_W = np.array(state["change"], dtype=np.float64)
+        if self.change_W.shape != self.mean_W.shape:
+            raise ValueError("mean and change differ in shape")
+
+    def _moving(self, places_TW: np.ndarray) -> np.ndarray:
+        changes_TW = np.diff(places_TW, axis=0, prepend=places_TW[:1]) / self.change_W
+        return np.concatenate([places_TW, changes_TW], axis=1).astype(np.float32)

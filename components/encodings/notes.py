@@ -1,0 +1,249 @@
+"""Scores as notes, one a step: what sounds, how long, when the next one comes, how loud."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from itertools import pairwise
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field as Bounds
+
+from components.encodings.base import Encoding, Field
+from components.encodings.form import METRES, TEMPI, bar_and_beat, nearest_metre, tempo_class
+from components.encodings.vocabulary import BOS, EOS, PAD, SPECIALS, Vocabulary
+from components.errors import UserError
+from components.score import Note, Part, Score
+
+STREAMS = ("pitch", "duration", "gap", "velocity")
+PITCH, DURATION, GAP, VELOCITY = range(len(STREAMS))
+FIRST = len(SPECIALS)  # of every stream: the id of its value 0
+REST = FIRST + len(METRES)  # in the pitch stream, after the metres; then the pitches
+PITCH0 = REST + 1
+PITCHES = 128
+LONGEST_STEPS = 1_000_000
+Shift = Annotated[int, Bounds(ge=-24, le=24)]
+
+
+class Notes(Encoding):
+    """Scores ↔ ids [T, 4] of the streams pitch, duration, gap and velocity, `steps_per_beat` steps in a quarter note.
+
+    The gap is the wait for the next note, 0 within a chord, so a note's place is known before its pitch. A piece is
+    BOS, its form, its notes by start and pitch, EOS. The form's pitch is the metre, its duration the upbeat, its
+    velocity the tempo (one of five), its gap the silence before the first note; where the metre changes there is
+    another. A gap of more than `longest_beats` goes on in a rest, which has neither duration nor velocity.
+
+    `velocities`: how many are told apart. In training pieces are moved by a number of semitones between the two of
+    `transpose`, and with `stretch` half of them are written in notes twice or half as long, where that is possible.
+
+    Lost: which part a note is of (drums are left out), what is played twice at once, durations over `longest_beats`,
+    chord symbols; a rare metre becomes the one with the nearest bar.
+    """
+
+    kind = "notes"
+    form = "streams"
+    unit = "note"
+
+    def __init__(
+        self,
+        *,
+        steps_per_beat: Annotated[int, Bounds(ge=2, le=48)] = 12,
+        longest_beats: Annotated[int, Bounds(ge=1, le=64)] = 8,
+        velocities: Annotated[int, Bounds(ge=1, le=127)] = 8,
+        transpose: tuple[Shift, Shift] = (0, 0),
+        stretch: bool = False,
+    ) -> None:
+        check_range(steps_per_beat=(steps_per_beat, 2, 48), longest_beats=(longest_beats, 1, 64))
+        check_range(velocities=(velocities, 1, 127))
+        if steps_per_beat % 2:
+            hint = "choose an even number from 2 to 48; 12 has triplets and sixteenths"
+            raise UserError("bars of eighths need half beats", where="encoding.steps_per_beat", hint=hint)
+        self.steps_per_beat, self.longest_beats, self.velocities = steps_per_beat, longest_beats, velocities
+        self.transpose, self.stretch = (transpose[0], transpose[1]), stretch
+        self.longest = longest_beats * steps_per_beat
+        self._bars = np.array([bar_and_beat(metre, steps_per_beat) for metre in METRES])  # steps [metres, (bar, beat)]
+        bar, beat = (int(most) for most in self._bars.max(axis=0))
+        # of the next note: its place in the bar and in the beat, counted from 1
+        self.context_sizes = (1 + bar, 1 + beat)
+        self.vocabulary = Vocabulary(SPECIALS)
+        self._upbeats = bar
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        sizes = (
+            PITCH0 + PITCHES,
+            FIRST + max(self.longest + 1, self._upbeats),
+            FIRST + self.longest + 1,
+            FIRST + max(self.velocities, len(TEMPI)),
+        )
+        return {name: Field(size=size) for name, size in zip(STREAMS, sizes, strict=True)}
+
+    def encode(self, item: Score) -> dict[str, np.ndarray]:
+        """A stream's ids [T] by name, from BOS to EOS."""
+        scale = Fraction(self.steps_per_beat, item.steps_per_beat)
+        metre = METRES.index(nearest_metre(item.metre))
+        tempo = tempo_class(item.tempo_bpm)
+        upbeat = round(item.upbeat_steps * scale) % int(self._bars[metre, 0])
+        rows = [(0, 0, FIRST + metre, upbeat, tempo)]
+        for step, changed in item.metre_changes:
+            if 0 < step < item.length_steps:
+                rows.append((round(step * scale), 0, FIRST + METRES.index(nearest_metre(changed)), 0, tempo))
+        notes = settled(
+            Note(round(n.start * scale), max(1, round(n.duration * scale)), n.pitch, n.velocity)
+            for part in item.parts
+            if part.role != "drums"
+            for n in part.notes
+        )
+        for note in notes:
+            loud = min(note.velocity * self.velocities // 128, self.velocities - 1)
+            rows.append((note.start, 1, PITCH0 + note.pitch, min(note.duration, self.longest), loud))
+        rows.sort(key=lambda row: row[:3])
+        end = max([round(item.length_steps * scale), *(note.start + note.duration for note in notes)])
+        steps = [(BOS,) * len(STREAMS)]
+        for (start, _, pitch, duration, loud), after in pairwise([*rows, (end, 0, 0, 0, 0)]):
+            gap = min(after[0] - start, self.longest)
+            steps.append((pitch, FIRST + duration, FIRST + gap, FIRST + loud))
+            for waited in range(start + gap, after[0], self.longest):
+                steps.append((REST, PAD, FIRST + min(after[0] - waited, self.longest), PAD))
+        steps.append((EOS, PAD, PAD, PAD))
+        return dict(zip(STREAMS, np.array(steps, dtype=np.int64).T, strict=True))
+
+    def decode(self, ids: Sequence[Any] | np.ndarray) -> Score:
+        """The score of ids [T, 4]. Steps that break the grammar count as what their pitch says they are."""
+        metres: list[tuple[int, int]] = []
+        notes: list[Note] = []
+        at = upbeat = 0
+        tempo = 2
+        for pitch, duration, gap, velocity in np.asarray(ids, dtype=np.int64).reshape(-1, len(STREAMS)).tolist():
+            if pitch == EOS or at > LONGEST_STEPS:
+                break
+            if pitch >= PITCH0:
+                loud = (max(velocity - FIRST, 0) * 2 + 1) * 64 // self.velocities
+                notes.append(Note(at, max(duration - FIRST, 1), pitch - PITCH0, min(max(loud, 1), 127)))
+            elif FIRST <= pitch < REST:
+                if not metres:
+                    upbeat = max(duration - FIRST, 0) % int(self._bars[pitch - FIRST, 0])
+                    tempo = min(max(velocity - FIRST, 0), len(TEMPI) - 1)
+                metres.append((at if metres else 0, pitch - FIRST))
+            at += max(gap - FIRST, 0)
+        kept = settled(notes)
+        return Score(
+            (Part("Piano", kept),),
+            steps_per_beat=self.steps_per_beat,
+            metre=METRES[metres[0][1]] if metres else (4, 4),
+            upbeat_steps=upbeat,
+            length_steps=max([at, *(note.start + note.duration for note in kept)]) if kept else 0,
+            tempo_bpm=float(TEMPI[tempo][1]),
+            metre_changes=tuple((step, METRES[metre]) for step, metre in metres[1:]),
+        )
+
+    def context(self, ids: np.ndarray) -> np.ndarray:
+        """int64 [T, 2] for ids [T, 4]: where the next step begins, in the bar and in the beat, from 1; 0 before the
+        form."""
+        ids = np.asarray(ids, dtype=np.int64)
+        ends = np.cumsum(np.maximum(ids[:, GAP] - FIRST, 0))
+        is_form = (ids[:, PITCH] >= FIRST) & (ids[:, PITCH] < REST)
+        latest = np.maximum.accumulate(np.where(is_form, np.arange(len(ids)), -1))
+        known, latest = latest >= 0, np.maximum(latest, 0)
+        form = ids[latest]
+        begun = np.where(latest > 0, ends[np.maximum(latest - 1, 0)], 0) + np.maximum(form[:, DURATION] - FIRST, 0)
+        bar, beat = self._bars[np.clip(form[:, PITCH] - FIRST, 0, len(METRES) - 1)].T
+        in_bar = (ends - begun) % bar
+        return np.stack([in_bar + 1, in_bar % beat + 1], axis=-1) * known[:, None]
+
+    def allowed_in(self, ids: np.ndarray, drawn: Sequence[int]) -> np.ndarray:
+        """Which ids may follow in stream `len(drawn)`, bool: after the steps [T, 4] (BOS first), when the streams
+        before it have drawn theirs in this step. Never all False."""
+        ids = np.asarray(ids, dtype=np.int64)
+        stream = len(drawn)
+        mask = np.zeros(self.fields[STREAMS[stream]].size, dtype=bool)
+        if stream == PITCH:
+            self._allow_pitch(mask, ids)
+        elif drawn[PITCH] == EOS or (drawn[PITCH] == REST and stream != GAP):
+            mask[PAD] = True
+        elif drawn[PITCH] >= REST:
+            most = (0, self.longest + 1, self.longest + 1, self.velocities)[stream]
+            lowest = stream == DURATION or drawn[PITCH] == REST  # neither a note nor a rest is without length
+            mask[FIRST + lowest : FIRST + most] = True
+        else:
+            upbeats = int(self._bars[drawn[PITCH] - FIRST, 0]) if len(ids) == 1 else 1
+            most = (0, upbeats, self.longest + 1, len(TEMPI))[stream]
+            mask[FIRST : FIRST + most] = True
+        return mask
+
+    def _allow_pitch(self, mask: np.ndarray, ids: np.ndarray) -> None:
+        last, gap = int(ids[-1, PITCH]), int(ids[-1, GAP]) - FIRST
+        if last == EOS:
+            mask[EOS] = True
+        elif len(ids) == 1:
+            mask[FIRST:REST] = True
+        elif gap <= 0 and PITCH0 <= last < PITCH0 + PITCHES - 1:
+            mask[last + 1 :] = True  # a chord goes upwards
+        else:
+            mask[PITCH0:] = True
+            mask[REST] = gap == self.longest
+            mask[EOS] = gap > 0 and bool((ids[:, PITCH] >= PITCH0).any())
+            mask[FIRST:REST] = gap > 0 and self.context(ids)[-1, 0] == 1  # metres change on bar lines
+
+    def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The whole piece moved by one interval, and in notes of other lengths where `stretch` is set; int64 [T, 4]."""
+        ids = np.array(ids, dtype=np.int64)
+        notes = ids[:, PITCH] >= PITCH0
+        if self.transpose != (0, 0) and notes.any():
+            pitches = ids[notes, PITCH] - PITCH0
+            low = max(self.transpose[0], -int(pitches.min()))
+            high = min(self.transpose[1], PITCHES - 1 - int(pitches.max()))
+            ids[notes, PITCH] += int(rng.integers(low, high + 1)) if low <= high else 0
+        if self.stretch and rng.random() < 0.5:
+            lengths = np.maximum(ids[:, (DURATION, GAP)] - FIRST, 0)
+            ids[:, (DURATION, GAP)] += self._stretched(ids, lengths, rng) - lengths
+        return ids
+
+    def _stretched(self, ids: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The lengths twice or half as long: as they are where neither can be written."""
+        form = int(np.argmax((ids[:, PITCH] >= FIRST) & (ids[:, PITCH] < REST)))
+        bar = int(self._bars[min(max(int(ids[form, PITCH]) - FIRST, 0), len(METRES) - 1), 0])
+        choices = []
+        if lengths.max() * 2 <= self.longest and lengths[form, 0] * 2 < bar:
+            choices.append(lengths * 2)
+        if not (lengths % 2).any() and not (ids[:, PITCH] == REST).any():
+            choices.append(lengths // 2)
+        return choices[int(rng.integers(len(choices)))] if choices else lengths
+
+    def options(self) -> dict[str, Any]:
+        return {
+            "steps_per_beat": self.steps_per_beat,
+            "longest_beats": self.longest_beats,
+            "velocities": self.velocities,
+            "transpose": list(self.transpose),
+            "stretch": self.stretch,
+        }
+
+
+def check_range(**settings: tuple[int, int, int]) -> None:
+    """Refuse a setting (value, lowest, highest) of an encoding that is out of range: a stored one is a stranger's.
+
+    Raises:
+        UserError: with the range.
+    """
+    for name, (value, low, high) in settings.items():
+        if not isinstance(value, int) or not low <= value <= high:
+            raise UserError(f"{value!r} can't be used", where=f"encoding.{name}", hint=f"choose {low} to {high}")
+
+
+def settled(notes: Iterable[Note]) -> tuple[Note, ...]:
+    """The notes in order, none over another of its pitch: a pitch that begins again ends the note before, of two that
+    begin together the longer stays."""
+    longest: dict[tuple[int, int], Note] = {}
+    for note in notes:
+        other = longest.get((note.pitch, note.start))
+        if other is None or other.duration < note.duration:
+            longest[note.pitch, note.start] = note
+    kept, after = [], {}
+    for (pitch, start), note in sorted(longest.items(), reverse=True):
+        end = min(start + note.duration, after.get(pitch, start + note.duration))
+        kept.append(replace(note, duration=end - start))
+        after[pitch] = start
+    return tuple(sorted(kept))

@@ -1,0 +1,75 @@
+"""What goes in and what should come out, each by an encoding of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+
+from components.encodings.base import Encoding, Field, encoding_from_state
+from components.encodings.vocabulary import SPECIALS, Vocabulary
+from components.recipe import Nested
+from components.registry import resolve
+
+
+class Pair(Encoding):
+    """(input, target) ↔ {"input": array, "target": array}.
+
+    A sentence and its label, tags or translation; frames and a value: the two encodings say which.
+    """
+
+    kind = "pair"
+    form = "pairs"
+
+    def __init__(
+        self,
+        *,
+        input: Annotated[dict[str, Any], Nested("encoding")],
+        target: Annotated[dict[str, Any], Nested("encoding")],
+    ) -> None:
+        self.input, self.target = _make(input), _make(target)
+        self.vocabulary = Vocabulary(SPECIALS)
+        self.unit = self.input.unit
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        return {name: next(iter(side.fields.values())) for name, side in self._sides()}
+
+    def fit(self, items: Iterable[tuple[Any, Any]]) -> None:
+        for index, (_, side) in enumerate(self._sides()):
+            side.fit(_Side(items, index))
+
+    def encode(self, item: tuple[Any, Any]) -> dict[str, np.ndarray]:
+        return {name: side.encode(part) for (name, side), part in zip(self._sides(), item, strict=True)}
+
+    def decode(self, ids: Sequence[Any] | np.ndarray) -> Any:
+        """The target that the array stands for."""
+        return self.target.decode(ids)
+
+    def options(self) -> dict[str, Any]:
+        return {name: {"kind": side.kind, **side.options()} for name, side in self._sides()}
+
+    def learned(self) -> dict[str, Any]:
+        return {name: side.state() for name, side in self._sides()}
+
+    def set_learned(self, state: Mapping[str, Any]) -> None:
+        self.input, self.target = (encoding_from_state(state[name]) for name, _ in self._sides())
+
+    def _sides(self) -> tuple[tuple[str, Encoding], ...]:
+        return ("input", self.input), ("target", self.target)
+
+
+class _Side:
+    """One side of the items, read anew by every loop over it."""
+
+    def __init__(self, items: Iterable[tuple[Any, Any]], index: int) -> None:
+        self.items, self.index = items, index
+
+    def __iter__(self) -> Any:
+        return (item[self.index] for item in self.items)
+
+
+def _make(section: Mapping[str, Any]) -> Encoding:
+    options = {key: value for key, value in section.items() if key != "kind"}
+    return resolve("encoding", section["kind"], where="encoding")(**options)

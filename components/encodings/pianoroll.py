@@ -1,0 +1,83 @@
+"""Which of 88 keys sound, frame by frame (the representation of Boulanger-Lewandowski et al. 2012)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field as Bounds
+
+from components.encodings.base import Encoding, Field
+from components.encodings.vocabulary import SPECIALS, Vocabulary
+from components.harmony import chord_tones
+from components.score import Note, Part, Score
+
+KEYS, LOWEST = 88, 21  # a piano's, from A0
+CHORDS_FROM = 48  # C3
+Shift = Annotated[int, Bounds(ge=-24, le=24)]
+
+
+class PianoRoll(Encoding):
+    """Scores ↔ frames of 0 and 1, float32 [T, 88]: `steps_per_beat` frames in a quarter note, each what sounds when it
+    begins. Repeated notes run together: the roll doesn't tell them from held ones.
+
+    `chords`: chord symbols sound too, as held chords between C3 and B3. `transpose`: in training each piece is moved
+    by a number of semitones between the two, drawn anew every epoch, as far as it stays on the keyboard.
+    """
+
+    kind = "pianoroll"
+    form = "frames"
+    unit = "frame"
+
+    def __init__(
+        self,
+        *,
+        steps_per_beat: Annotated[int, Bounds(ge=1, le=48)] = 4,
+        chords: bool = False,
+        transpose: tuple[Shift, Shift] = (0, 0),
+    ) -> None:
+        self.steps_per_beat, self.chords, self.transpose = steps_per_beat, chords, transpose
+        self.vocabulary = Vocabulary(SPECIALS)
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        return {"frames": Field(width=KEYS)}
+
+    def encode(self, item: Score) -> np.ndarray:
+        frames = -(-item.length_steps * self.steps_per_beat // item.steps_per_beat)
+        roll = np.zeros((frames, KEYS), dtype=np.float32)
+        notes = [note for part in item.parts if part.role != "drums" for note in part.notes]
+        if self.chords:
+            notes += [
+                Note(chord.start, chord.duration, CHORDS_FROM + pitch_class)
+                for chord in item.chords
+                for pitch_class in chord_tones(chord)
+            ]
+        for note in notes:
+            # a frame stands for the moment it begins at: ⌈start⌉ to ⌈end⌉, one at least
+            first = -(-note.start * self.steps_per_beat // item.steps_per_beat)
+            last = -(-(note.start + note.duration) * self.steps_per_beat // item.steps_per_beat)
+            if 0 <= note.pitch - LOWEST < KEYS:
+                roll[min(first, frames - 1) : max(last, first + 1), note.pitch - LOWEST] = 1.0
+        return roll
+
+    def decode(self, ids: Sequence[Any] | np.ndarray) -> Score:
+        roll = np.asarray(ids).reshape(-1, KEYS) > 0.5
+        edges = np.diff(np.pad(roll.astype(np.int8), ((1, 1), (0, 0))), axis=0)
+        notes = []
+        for key in np.flatnonzero(roll.any(axis=0)):
+            starts, ends = np.flatnonzero(edges[:, key] == 1), np.flatnonzero(edges[:, key] == -1)
+            notes += [Note(int(a), int(b - a), int(key) + LOWEST) for a, b in zip(starts, ends, strict=True)]
+        part = Part("Piano", tuple(sorted(notes)))
+        return Score((part,), steps_per_beat=self.steps_per_beat, length_steps=len(roll))
+
+    def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        keys = np.flatnonzero(ids.any(axis=0))
+        if self.transpose == (0, 0) or not len(keys):
+            return ids
+        low, high = max(self.transpose[0], -int(keys[0])), min(self.transpose[1], KEYS - 1 - int(keys[-1]))
+        return np.roll(ids, int(rng.integers(low, high + 1)), axis=1) if low <= high else ids
+
+    def options(self) -> dict[str, Any]:
+        return {"steps_per_beat": self.steps_per_beat, "chords": self.chords, "transpose": list(self.transpose)}

@@ -1,0 +1,81 @@
+"""Sequences that come in tokens already, and labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from components.encodings.base import Encoding
+from components.encodings.vocabulary import PAD, SPECIALS, Vocabulary, check_limits
+
+
+class Symbols(Encoding):
+    """Lists of strings ↔ ids, one a string. `max_size` keeps the commonest, the others become UNK."""
+
+    kind = "symbols"
+    unit = "symbol"
+
+    def __init__(self, *, min_count: int = 1, max_size: int | None = None, lowercase: bool = False) -> None:
+        check_limits(min_count, max_size)
+        self.min_count, self.max_size, self.lowercase = min_count, max_size, lowercase
+        self.vocabulary = Vocabulary(SPECIALS)
+
+    def fit(self, items: Iterable[Sequence[str]]) -> None:
+        counts: Counter[str] = Counter()
+        for item in items:
+            counts.update(self._tokens(item))
+        self.vocabulary = Vocabulary.build(counts, min_count=self.min_count, max_size=self.max_size)
+
+    def encode(self, item: Sequence[str]) -> np.ndarray:
+        return self.vocabulary.ids(self._tokens(item))
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> list[str]:
+        return [self.vocabulary.token(int(id)) for id in ids if id >= len(SPECIALS)]
+
+    def prompt(self, text: str) -> tuple[np.ndarray, list[str]]:
+        return super().prompt(text.split())  # type: ignore[arg-type]
+
+    def options(self) -> dict[str, Any]:
+        return {"min_count": self.min_count, "max_size": self.max_size, "lowercase": self.lowercase}
+
+    def _tokens(self, item: Sequence[str]) -> list[str]:
+        return [token.lower() for token in item] if self.lowercase else list(item)
+
+
+class Labels(Encoding):
+    """A label ↔ ids [1]; a list of labels, one for each step, ↔ ids [T]. "" is PAD: a step that doesn't count.
+
+    Labels that training never saw are UNK: no model can answer them, and a prediction is never UNK.
+    """
+
+    kind = "labels"
+    unit = "label"
+
+    def __init__(self) -> None:
+        self.vocabulary = Vocabulary(SPECIALS)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The labels in the order of their ids, which begin at 4."""
+        return self.vocabulary.tokens[len(SPECIALS) :]
+
+    def fit(self, items: Iterable[str | Sequence[str]]) -> None:
+        seen: set[str] = set()
+        for item in items:
+            seen.update([item] if isinstance(item, str) else item)
+        self.vocabulary = Vocabulary([*SPECIALS, *sorted(seen - {""})])
+
+    def encode(self, item: str | Sequence[str]) -> np.ndarray:
+        labels = [item] if isinstance(item, str) else list(item)
+        ids = self.vocabulary.ids(labels)
+        ids[[label == "" for label in labels]] = PAD
+        return ids
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> list[str]:
+        return ["" if id < len(SPECIALS) else self.vocabulary.token(int(id)) for id in ids]
+
+    def options(self) -> dict[str, Any]:
+        return {}

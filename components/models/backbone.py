@@ -1,0 +1,121 @@
+"""What the models share: ids or frames in, through a stack of recurrent layers.
+
+Shapes: B batch, T time, S input streams (the token and what the encoding tells beside it), I features, H hidden.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field as Bounds
+from torch import Tensor, nn
+
+from components.encodings.base import Field
+from components.layers.base import Recurrent, State
+from components.layers.bidirectional import Bidirectional
+from components.layers.dropout import DropoutKind, make_dropout
+from components.layers.stack import Stack
+from components.registry import resolve
+
+Size = Annotated[int, Bounds(gt=0, le=16384)]
+
+
+class Backbone(nn.Module):
+    """Inputs → stack of recurrent layers. What is done with its outputs is the models' business.
+
+    Ids with `input: embedding`: each stream has learned vectors, which are added up; `one_hot`: the first layer reads
+    the streams' one-hot vectors, stacked; the product is a row look-up, so no one-hot vector is ever made. Frames are
+    read as they are, and neither setting counts.
+
+    `dropout` acts on embedded input, between layers and on the output (what frames say is left alone); `dropout_kind`
+    locked keeps one mask for all steps of a window. `residual`, `layer_norm` and `learn_initial_state` are the stack's.
+    With `bidirectional` every layer has two directions of `hidden_size`: the outputs see the future, so such a model
+    can't generate.
+    """
+
+    def __init__(
+        self,
+        streams: Sequence[Field],
+        /,
+        *,
+        kind: str = "lstm",
+        num_layers: Annotated[int, Bounds(gt=0, le=64)] = 1,
+        dropout: Annotated[float, Bounds(ge=0, lt=1)] = 0.0,
+        dropout_kind: DropoutKind = "plain",
+        residual: bool = False,
+        layer_norm: bool = False,
+        learn_initial_state: bool = False,
+        bidirectional: bool = False,
+        input: Literal["embedding", "one_hot"] = "embedding",
+        embedding_size: Size | None = None,
+        **cell: Any,
+    ) -> None:
+        super().__init__()
+        self.streams = tuple(streams)
+
+        def make(size: int) -> Recurrent:
+            return resolve("cell", kind)(size, **cell)
+
+        sizes = [stream.size for stream in streams]
+        self.frames = bool(streams[0].width)
+        self.embedding = None
+        self.context_embeddings = nn.ModuleList()
+        first = streams[0].width or sum(sizes)
+        if not self.frames and input == "embedding":
+            first = embedding_size or cell["hidden_size"]
+            self.embedding = nn.Embedding(sizes[0], first)
+            self.context_embeddings.extend(nn.Embedding(size, first) for size in sizes[1:])
+        # where each stream's rows begin in the stacked one-hot vector
+        starts = [0, *itertools.accumulate(sizes)][:-1]
+        self.register_buffer("starts_S", torch.tensor(starts), persistent=False)
+        self.dropout = make_dropout(dropout_kind, dropout)
+        self.recurrent: Recurrent = Stack.of(
+            (lambda size: Bidirectional(make(size), make(size))) if bidirectional else make,
+            first,
+            num_layers,
+            dropout=dropout,
+            dropout_kind=dropout_kind,
+            residual=residual,
+            layer_norm=layer_norm,
+            learn_initial_state=learn_initial_state,
+        )
+        if not self.frames and self.embedding is None:
+            # only S of a one-hot input's entries are 1: a fan-in of S, not of the vocabulary's size
+            for name, parameter in self.recurrent.layers[0].named_parameters():
+                if name.endswith("weight_ih"):
+                    nn.init.uniform_(parameter, -1.0, 1.0)
+
+    @staticmethod
+    def is_causal(options: Mapping[str, Any]) -> bool:
+        """Whether the model that these options describe ignores the future, so that it can generate: known without
+        building it."""
+        return resolve("cell", options["kind"]).causal and not options.get("bidirectional", False)
+
+    @property
+    def causal(self) -> bool:
+        return self.recurrent.causal
+
+    def initial_state(self, batch_size: int) -> State:
+        """The state before the first step."""
+        return self.recurrent.initial_state(batch_size)
+
+    def outputs(
+        self, inputs: Tensor, state: State | None = None, lengths_B: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """The last layer's outputs [B, T, H], dropout applied, for ids [B, T, S] or frames [B, T, I]; and the state."""
+        y_BTH, state = self.recurrent(self.rows(inputs), state, lengths_B)
+        return self.dropout(y_BTH), state
+
+    def rows(self, inputs: Tensor) -> Tensor:
+        """The first layer's input: vectors [..., I], or row indices [..., S] of stacked one-hot vectors."""
+        if self.frames:
+            return inputs
+        if self.embedding is None:
+            return inputs + self.starts_S
+        embedded = self.embedding(inputs[..., 0])
+        for stream, table in enumerate(self.context_embeddings, 1):
+            embedded = embedded + table(inputs[..., stream])
+        return self.dropout(embedded)

@@ -1,0 +1,115 @@
+"""What the tasks on (input, target) examples share: whole examples in batches, nothing carried between them.
+
+Shapes: B batch, T input steps, U target steps.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from components.datasets.examples import ExampleBatch, ExampleBatches, pad
+from components.datasets.store import Examples
+from components.encodings.base import Field
+from components.encodings.pair import Pair
+from components.errors import UserError
+from components.layers.base import State
+from components.models.backbone import Backbone
+from components.registry import names, resolve
+from components.tasks.base import Tally, Task, to_device
+
+PREDICT_ROWS = 64  # examples side by side when predicting
+
+
+class ExampleTask(Task):
+    """A task says which model it takes (`model`), how its outputs are judged, and how they are read (`answers`)."""
+
+    form = "pairs"
+    model: ClassVar[type[Backbone]]
+    target_forms: ClassVar[tuple[str, ...]] = ("tokens",)  # of the target's encoding
+
+    def __init__(self, encoding: Pair, framing: str, /) -> None:
+        self.encoding = encoding
+        if encoding.target.form not in self.target_forms:
+            raise UserError(
+                f"{encoding.target.kind} gives {encoding.target.form}; this task's targets are {self.target_forms[0]}",
+                where="encoding.target",
+            )
+
+    @classmethod
+    def model_kinds(cls) -> dict[str, list[Any]]:
+        return {name: [cls.model, Backbone, resolve("cell", name)] for name in names("cell")}
+
+    @property
+    def input_field(self) -> Field:
+        return self.encoding.fields["input"]
+
+    @property
+    def target_field(self) -> Field:
+        return self.encoding.fields["target"]
+
+    def build_model(self, options: Mapping[str, Any]) -> nn.Module:
+        return self.model(self.input_field, self.target_field.size or self.target_field.width, **options)
+
+    def batches(self, split: Examples, *, batch_size: int, window: int, seed: int, training: bool) -> ExampleBatches:
+        """Whole examples; `window` doesn't count."""
+        return ExampleBatches(
+            split, batch_size=batch_size, seed=seed, training=training, augment=self.encoding.input.augment
+        )
+
+    def outputs(self, model: nn.Module, batch: ExampleBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """What the model gives, the targets, and the input lengths [B], all where the model is."""
+        lengths_B = to_device(batch.lengths_B, model)
+        return model(self._inputs(model, batch.inputs), lengths_B), to_device(batch.targets, model), lengths_B
+
+    def predict(self, model: nn.Module, items: Sequence[Any]) -> list[Any]:
+        """The answer to each input item, in their order."""
+        arrays = [self.encoding.input.encode(item) for item in items]
+        answers: list[Any] = [None] * len(arrays)
+        order = np.argsort([len(array) for array in arrays], kind="stable")
+        device = next(model.parameters()).device
+        model.eval()
+        with torch.inference_mode():
+            for start in range(0, len(order), PREDICT_ROWS):
+                rows = order[start : start + PREDICT_ROWS]
+                inputs, lengths_B = pad([arrays[row] for row in rows], self.input_field)
+                outputs = model(self._inputs(model, inputs), torch.from_numpy(lengths_B).to(device))
+                for row, answer in zip(rows, self.answers(model, outputs, lengths_B), strict=True):
+                    answers[row] = answer
+        return answers
+
+    @abstractmethod
+    def answers(self, model: nn.Module, outputs: Tensor, lengths_B: np.ndarray) -> list[Any]:
+        """What the model's outputs for a batch say, an answer a row."""
+
+    @abstractmethod
+    def tally(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> Tally:
+        """The loss of a batch."""
+
+    @abstractmethod
+    def metrics(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> dict[str, Tally]:
+        """The metrics of a batch."""
+
+    def loss(self, model: nn.Module, batch: ExampleBatch, state: State | None) -> tuple[Tally, State]:
+        return self.tally(*self.outputs(model, batch)), {}
+
+    def measure(self, model: nn.Module, batch: ExampleBatch, state: State | None) -> tuple[dict[str, Tally], State]:
+        return self.metrics(*self.outputs(model, batch)), {}
+
+    def shown_input(self, split: Examples, row: int) -> str:
+        """An input in a line, for tables."""
+        steps = split.fields["input"][row]
+        if self.input_field.width:
+            return f"row {row}, {len(steps)} steps"
+        item = self.encoding.input.decode(steps)
+        return item if isinstance(item, str) else " ".join(item)
+
+    def _inputs(self, model: nn.Module, inputs: np.ndarray) -> Tensor:
+        """Ids get an axis for their one stream."""
+        tensor = to_device(inputs, model)
+        return tensor if self.input_field.width else tensor.unsqueeze(2)

@@ -1,0 +1,121 @@
+"""Frame model: P(frame ⟨t⟩ | frames before it), every frame counted, the first from silence (one-to-many).
+
+Metrics: nats per frame summed over the keys, over all frames of the split pooled (the protocol of the published
+piano-roll figures).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from components.datasets.examples import ExampleBatch, FrameBatches
+from components.datasets.store import Examples
+from components.encodings.base import Encoding
+from components.generation.sampling import Sampled
+from components.layers.base import State
+from components.models.backbone import Backbone
+from components.models.nade import FrameModel as Model
+from components.registry import names, resolve
+from components.tasks.base import Made, Tally, Task, to_device
+
+
+class FrameSettings:
+    """How to write frames. `temperature` divides each key's logit; at most `most_keys` sound at once."""
+
+    def __init__(
+        self,
+        *,
+        count: Annotated[int, Field(gt=0, le=64)] = 4,
+        max_length: Annotated[int, Field(gt=0, le=20_000)] = 64,
+        temperature: Annotated[float, Field(ge=0, le=10)] = 1.0,
+        most_keys: Annotated[int, Field(gt=0, le=88)] = 12,
+    ) -> None:
+        self.count, self.max_length, self.temperature, self.most_keys = count, max_length, temperature, most_keys
+
+
+class FrameModel(Task):
+    """Frames of 0 and 1, one after the other."""
+
+    form = "frames"
+    settings = FrameSettings
+    primary = "nats_per_frame"
+    counted = "frames"
+
+    def __init__(self, encoding: Encoding, framing: str, /) -> None:
+        self.encoding = encoding
+
+    @classmethod
+    def model_kinds(cls) -> dict[str, list[Any]]:
+        return {name: [Model, Backbone, resolve("cell", name)] for name in names("cell")}
+
+    def build_model(self, options: Mapping[str, Any]) -> Model:
+        return Model(self.encoding.fields["frames"], **options)
+
+    def batches(self, split: Examples, *, batch_size: int, window: int, seed: int, training: bool) -> FrameBatches:
+        """Whole pieces; `window` doesn't count."""
+        return FrameBatches(split, self.encoding, batch_size=batch_size, seed=seed, training=training)
+
+    def loss(self, model: nn.Module, batch: ExampleBatch, state: State | None) -> tuple[Tally, State]:
+        nats_N = self._nats(model, batch)
+        return Tally(nats_N.sum(), len(nats_N)), {}
+
+    def measure(self, model: nn.Module, batch: ExampleBatch, state: State | None) -> tuple[dict[str, Tally], State]:
+        nats_N = self._nats(model, batch)
+        return {"nats_per_frame": Tally(nats_N.double().sum().item(), len(nats_N))}, {}
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        model: nn.Module,
+        settings: FrameSettings,
+        *,
+        seed: int,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> Made:
+        """Pieces of `max_length` frames, the first after silence. Piece n draws from a generator of its own."""
+        model.eval()
+        device = next(model.parameters()).device
+        count, keys = settings.count, self.encoding.fields["frames"].width
+        rngs = [np.random.Generator(np.random.PCG64([seed, n])) for n in range(count)]
+        frames_TNK = torch.zeros(settings.max_length + 1, count, keys, device=device)
+        nats_N, state = torch.zeros(count, device=device, dtype=torch.float64), model.initial_state(count)
+        for t in range(settings.max_length):
+            y_NH, state = model.step(frames_TNK[t], state)
+            uniform_NK = torch.from_numpy(np.stack([rng.random(keys) for rng in rngs])).to(y_NH)
+            frame_NK = model.sample(y_NH, uniform_NK, settings.temperature)
+            # the lowest keys stay: a bass without its highest notes is still one
+            frame_NK = frame_NK * (frame_NK.cumsum(dim=1) <= settings.most_keys)
+            nats_N += model.nats(y_NH, frame_NK).double()
+            frames_TNK[t + 1] = frame_NK
+            progress(t + 1)
+        rolls = frames_TNK[1:].transpose(0, 1).cpu().numpy()
+        sampled = [
+            Sampled(roll, float(nats) / settings.max_length, ended=False)
+            for roll, nats in zip(rolls, nats_N, strict=True)
+        ]
+        return Made([self.encoding.decode(roll) for roll in rolls], sampled, [])
+
+    def originals(self, split: Examples) -> list[Any]:
+        return [self.encoding.decode(frames) for frames in split.fields["frames"]]
+
+    def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
+        """Every key as often as in training, whatever came before."""
+        frames, test_frames = train.fields["frames"].tokens, test.fields["frames"].tokens
+        if not len(frames) or not len(test_frames):
+            return {}
+        share_K = np.clip(frames.mean(0), 1e-4, 1 - 1e-4)
+        nats = -(test_frames * np.log(share_K) + (1 - test_frames) * np.log(1 - share_K)).sum(1)
+        return {"keys alone": float(nats.mean())}
+
+    def _nats(self, model: nn.Module, batch: ExampleBatch) -> Tensor:
+        """Of every frame in the batch, padding left out."""
+        y_BTH, _ = model(to_device(batch.inputs, model))
+        frames_BTK, lengths_B = to_device(batch.targets, model), to_device(batch.lengths_B, model)
+        alive_BT = torch.arange(y_BTH.shape[1], device=y_BTH.device) < lengths_B[:, None]
+        return model.nats(y_BTH[alive_BT].float(), frames_BTK[alive_BT])

@@ -1,0 +1,157 @@
+"""Music: a language model of scores that writes over chords a person gives, and hands the result to a small band."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+from torch import nn
+
+from components.encodings.base import Encoding
+from components.encodings.form import METRES, Form, joined, tempo_class
+from components.encodings.lead_sheet import LeadSheet
+from components.encodings.meaning import meaning_of
+from components.errors import UserError
+from components.generation.constraints import Constrained, parse_constraints
+from components.generation.sampling import MAX_COUNT, MAX_LENGTH, Settings, sample
+from components.progressions import parse_progression
+from components.render.band import accompaniment
+from components.render.swing import swung
+from components.score import Score
+from components.tasks.base import Made
+from components.tasks.language_model import LanguageModel, given_ids
+
+SOLOISTS = {"swing": 66, "straight": 73, "folk": 40}  # General MIDI: tenor saxophone, flute, violin
+
+
+class MusicSettings(Settings):
+    """How to sample, and what to play: Settings, and
+
+    `chords`: a progression or a form, "Dm7 G7 | Cmaj7 | %" or "blues in F", that each piece is written over, `choruses`
+    times; nothing: the model makes up its own, where its encoding has chords. `tempo_bpm`: quarter notes a minute, 0:
+    the model's choice, or 120 over given chords. `band`: the style in which bass and piano play along by rule.
+    """
+
+    def __init__(
+        self,
+        *,
+        count: Annotated[int, Field(gt=0, le=MAX_COUNT)] = 4,
+        max_length: Annotated[int, Field(gt=0, le=MAX_LENGTH)] = 1000,
+        temperature: Annotated[float, Field(ge=0, le=10)] = 1.0,
+        top_k: Annotated[int, Field(ge=0)] = 0,
+        top_p: Annotated[float, Field(gt=0, le=1)] = 1.0,
+        prompt: str = "",
+        precision: Literal["float32", "int8"] = "float32",
+        constraints: tuple[Annotated[str, Field(max_length=200)], ...] = (),
+        given: tuple[int, ...] = (),
+        given_ends: bool = False,
+        chords: Annotated[str, Field(max_length=20_000)] = "",
+        choruses: Annotated[int, Field(ge=1, le=64)] = 1,
+        tempo_bpm: Annotated[float, Field(ge=0, le=400)] = 0.0,
+        band: Literal["none", "swing", "straight", "folk"] = "none",
+    ) -> None:
+        super().__init__(
+            count=count,
+            max_length=max_length,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            prompt=prompt,
+            precision=precision,
+            constraints=constraints,
+            given=given,
+            given_ends=given_ends,
+        )
+        self.chords, self.choruses, self.tempo_bpm, self.band = chords, choruses, tempo_bpm, band
+
+
+class Music(LanguageModel):
+    """The language model's training and measures; what it writes may be given chords, a tempo and a band."""
+
+    settings = MusicSettings
+
+    def generate(
+        self,
+        model: nn.Module,
+        settings: MusicSettings,
+        *,
+        seed: int,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> Made:
+        """Scores over the chords that were given, the band included.
+
+        Raises:
+            UserError: chords, prompt or constraints can't be read, or the encoding isn't one of music.
+        """
+        encoding: Encoding = self.encoding
+        prompt_ids, warnings = encoding.prompt(settings.prompt)
+        form = self._form(settings)
+        if settings.given:
+            if form and isinstance(encoding, LeadSheet):
+                raise UserError("give chords or a file to start from, not both", where="generation.chords")
+            encoding = held = given_ids(encoding, settings)
+            prompt_ids = held.beginning
+        elif form and isinstance(encoding, LeadSheet):
+            prompt_ids = encoding.form_ids(form)
+            if not encoding.knows_chords:
+                hint = "its training pieces had no chords: only constraints (chord-tones, chord-scale) bring them in"
+                warnings.append(hint)
+        rules = None
+        if settings.constraints:
+            rules = parse_constraints(settings.constraints, meaning_of(self.encoding, form.chords if form else ()))
+            encoding = Constrained(encoding, rules)
+        sampled = sample(
+            model,
+            encoding,
+            prompt_ids.tolist(),
+            settings,
+            seed=seed,
+            framed=self.framing == "sequences",
+            progress=progress,
+        )
+        unfinished = sum(not one.ended for one in sampled)
+        if unfinished:
+            limit = f"generation.max_length ({settings.max_length})"
+            warnings.append(f"{unfinished} of {len(sampled)} pieces reached {limit} before their end")
+        warnings += rules.report() if rules else []
+        items = [self._played(self.encoding.decode(one.ids), form, settings, seed + n) for n, one in enumerate(sampled)]
+        return Made(items, sampled, warnings)
+
+    def _form(self, settings: MusicSettings) -> Form | None:
+        """The form that was asked for, on the encoding's grid."""
+        if not settings.chords.strip():
+            if settings.choruses > 1:
+                hint = 'for example chords: "blues in F"'
+                raise UserError("choruses of what?", where="generation.choruses", hint=hint)
+            return None
+        if not hasattr(self.encoding, "steps_per_beat"):
+            raise UserError(f"the encoding {self.encoding.kind!r} isn't one of music", where="generation.chords")
+        beats, _, unit = settings.prompt.partition("/")
+        metre = (int(beats), int(unit)) if settings.prompt in [f"{b}/{u}" for b, u in METRES] else METRES[0]
+        spb: int = self.encoding.steps_per_beat
+        once = parse_progression(settings.chords, metre, spb)
+        bar = Score((), spb, metre).bar_steps
+        # a progression may begin and end in silence, which has no chord: it still fills its bars
+        length = -(-max((chord.start + chord.duration for chord in once), default=0) // bar) * bar
+        chords = [
+            replace(chord, start=chord.start + chorus * length) for chorus in range(settings.choruses) for chord in once
+        ]
+        tempo = tempo_class(settings.tempo_bpm or 120.0)
+        return Form(metre, tempo, 0, length * settings.choruses, joined(chords))
+
+    def _played(self, score: Any, form: Form | None, settings: MusicSettings, seed: int) -> Any:
+        """The piece with its chords as they were given, its tempo and its band."""
+        if form:  # the exact symbols: the encoding tells families apart only
+            score = replace(score, chords=form.chords, tempo_bpm=settings.tempo_bpm or 120.0)
+        elif settings.tempo_bpm:
+            score = replace(score, tempo_bpm=settings.tempo_bpm)
+        if settings.band == "none":
+            return score
+        program = SOLOISTS[settings.band]
+        parts = tuple(replace(p, program=program) if p.role == "melody" else p for p in score.parts)
+        score = replace(score, parts=parts)
+        score = swung(score) if settings.band == "swing" else score
+        return accompaniment(score, settings.band, int(np.uint32(seed))) if score.chords else score

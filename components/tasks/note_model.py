@@ -1,0 +1,165 @@
+"""Note model: P(note ⟨t⟩ | notes before it), each of its streams given those before it (one-to-many).
+
+Metrics: nats per note, all streams together, and each stream's part of it (pitch_nats_per_note …): they add up. What
+the form, rests and the end cost is counted with the notes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from components.datasets.store import Examples
+from components.datasets.streams import StepBatch, StepBatches
+from components.encodings.notes import PITCH, PITCH0, STREAMS, Notes
+from components.encodings.vocabulary import BOS, EOS, PAD
+from components.generation.sampling import MAX_COUNT, Sampled, distribution, draw
+from components.layers.base import State
+from components.models.backbone import Backbone
+from components.models.streams import StreamsModel
+from components.registry import names, resolve
+from components.tasks.base import Made, Tally, Task, to_device
+
+
+class NoteSettings:
+    """How to write notes: at most `max_length` steps a piece. `temperature` divides the logits of every stream (0 =
+    always the likeliest), `top_k` and `top_p` keep its likeliest ids, as in a language model."""
+
+    def __init__(
+        self,
+        *,
+        count: Annotated[int, Field(gt=0, le=MAX_COUNT)] = 4,
+        max_length: Annotated[int, Field(gt=0, le=20_000)] = 500,
+        temperature: Annotated[float, Field(ge=0, le=10)] = 1.0,
+        top_k: Annotated[int, Field(ge=0)] = 0,
+        top_p: Annotated[float, Field(gt=0, le=1)] = 1.0,
+    ) -> None:
+        self.count, self.max_length = count, max_length
+        self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
+
+
+class NoteModel(Task):
+    """Notes of several streams, one after the other."""
+
+    form = "streams"
+    settings = NoteSettings
+    primary = "nats_per_note"
+    loss_unit = "nats per step"  # a window may have no note
+    counted = "steps"
+
+    def __init__(self, encoding: Notes, framing: str, /) -> None:
+        self.encoding = encoding
+
+    @classmethod
+    def model_kinds(cls) -> dict[str, list[Any]]:
+        return {name: [StreamsModel, Backbone, resolve("cell", name)] for name in names("cell")}
+
+    def build_model(self, options: Mapping[str, Any]) -> StreamsModel:
+        return StreamsModel(list(self.encoding.fields.values()), self.encoding.context_sizes, **options)
+
+    def batches(self, split: Examples, *, batch_size: int, window: int, seed: int, training: bool) -> StepBatches:
+        return StepBatches(split, self.encoding, batch_size=batch_size, window=window, seed=seed, training=training)
+
+    def loss(self, model: nn.Module, batch: StepBatch, state: State | None) -> tuple[Tally, State]:
+        nats_NS, steps_NS, state = self._nats(model, batch, state)
+        return Tally(nats_NS.sum(), len(steps_NS)), state
+
+    def measure(self, model: nn.Module, batch: StepBatch, state: State | None) -> tuple[dict[str, Tally], State]:
+        nats_NS, steps_NS, state = self._nats(model, batch, state)
+        notes = int((steps_NS[:, PITCH] >= PITCH0).sum())
+        totals_S = nats_NS.double().sum(dim=0).tolist()
+        metrics = {"nats_per_note": Tally(sum(totals_S), notes)}
+        for name, total in zip(STREAMS, totals_S, strict=True):
+            metrics[f"{name}_nats_per_note"] = Tally(total, notes)
+        return metrics, state
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        model: nn.Module,
+        settings: NoteSettings,
+        *,
+        seed: int,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> Made:
+        """Pieces from their form to their end. Piece n draws from a generator of its own."""
+        model.eval()
+        device = next(model.parameters()).device
+        count = settings.count
+        rngs = [np.random.Generator(np.random.PCG64([seed, n])) for n in range(count)]
+        ids = np.full((count, settings.max_length + 1, len(STREAMS)), PAD, dtype=np.int64)
+        ids[:, 0] = BOS
+        nats, ended, length = np.zeros(count), np.zeros(count, dtype=bool), np.ones(count, dtype=np.int64)
+        state = model.initial_state(count)
+        for t in range(settings.max_length):
+            y_NH, state = model.step(self._inputs(ids, t).to(device), state)
+            step_NS = self._draw(model, y_NH, ids[:, : t + 1], ended, rngs, settings)
+            # the model's own surprise, whatever it was sampled with
+            nats += model.nats(y_NH, step_NS).double().sum(dim=1).cpu().numpy()
+            ids[:, t + 1] = step_NS.cpu().numpy()
+            length += ~ended
+            ended |= ids[:, t + 1, PITCH] == EOS
+            progress(t + 1)
+            if ended.all():
+                break
+        sampled = [
+            Sampled(ids[n, 1 : length[n] - ended[n]].copy(), float(nats[n] / (length[n] - 1)), bool(ended[n]))
+            for n in range(count)
+        ]
+        cut = count - int(ended.sum())
+        limit = f"generation.max_length ({settings.max_length})"
+        warnings = [f"{cut} of {count} pieces reached {limit} before their end"] * bool(cut)
+        return Made([self.encoding.decode(one.ids) for one in sampled], sampled, warnings)
+
+    def originals(self, split: Examples) -> list[Any]:
+        return [self.encoding.decode(np.stack([row[name] for name in STREAMS], axis=-1)) for row in split]
+
+    def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
+        """Each stream by itself, its ids as often as in training (add-one), whatever came before."""
+        total = 0.0
+        for name, field in self.encoding.fields.items():
+            seen, ids = train.fields[name].tokens, test.fields[name].tokens
+            counts = np.bincount(seen, minlength=field.size) + 1.0
+            rest = np.delete(counts, [PAD, BOS]).sum()
+            total -= float(np.log(counts[ids[(ids != PAD) & (ids != BOS)]] / rest).sum())
+        notes = int((test.fields[STREAMS[PITCH]].tokens >= PITCH0).sum())
+        return {"streams alone": total / notes} if notes else {}
+
+    def _draw(
+        self,
+        model: StreamsModel,
+        y_NH: Tensor,
+        before: np.ndarray,
+        ended: np.ndarray,
+        rngs: list[np.random.Generator],
+        settings: NoteSettings,
+    ) -> Tensor:
+        """The step [N, S] after the steps before it [N, T, S], stream by stream; PAD where the piece has ended."""
+        step = np.full((len(before), 0), PAD, dtype=np.int64)
+        for _ in STREAMS:
+            logits_NV = model.logits(y_NH, torch.from_numpy(step).to(y_NH.device)).float().cpu().numpy()
+            ids = np.full((len(before), 1), PAD, dtype=np.int64)
+            for n in np.flatnonzero(~ended):
+                allowed = self.encoding.allowed_in(before[n], step[n].tolist())
+                ids[n] = draw(distribution(logits_NV[n], allowed, settings), rngs[n].random())
+            step = np.concatenate([step, ids], axis=1)
+        return torch.from_numpy(step).to(y_NH.device)
+
+    def _inputs(self, ids: np.ndarray, t: int) -> Tensor:
+        """What the model reads at step t of the ids [N, T, S]: int64 [N, S + C]."""
+        context = np.stack([self.encoding.context(row[: t + 1])[-1] for row in ids])
+        return torch.from_numpy(np.concatenate([ids[:, t], context], axis=-1))
+
+    def _nats(self, model: nn.Module, batch: StepBatch, state: State | None) -> tuple[Tensor, Tensor, State]:
+        """Of each stream [N, S] of the steps [N, S] that count, and the state after the window."""
+        y_BTH, state = model(to_device(batch.inputs_BTS, model), state)
+        first_BT, others_BTS = to_device(batch.targets_BT, model), to_device(batch.others_BTS, model)
+        steps_BTS = torch.cat([first_BT.unsqueeze(-1), others_BTS], dim=-1)
+        counts_BT = first_BT != PAD
+        steps_NS = steps_BTS[counts_BT]
+        return model.nats(y_BTH[counts_BT], steps_NS), steps_NS, state
