@@ -2,29 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
+from components.errors import UserError
 from components.layers.base import Recurrent, State
+from components.layers.bidirectional import Bidirectional
 from components.layers.stack import Stack
+from components.models import graph_layers
+from components.models.graph import Graph, GraphCell
+from components.models.graph_symbols import Input
 from components.registry import names, resolve
 
 I, H, B, T = 5, 6, 4, 7
 
 
-def _members() -> dict[str, object]:
+def backends(kind: str) -> tuple[str, ...]:
+    return resolve("cell", kind).backends
+
+
+def _members() -> dict[str, Callable[[], Recurrent]]:
     members = {}
     for kind in names("cell"):
-        for backend in ("torch", "by_hand"):
-            members[f"{kind}-{backend}"] = lambda kind=kind, backend=backend: resolve("cell", kind)(
-                I, hidden_size=H, backend=backend
-            )
-        members[f"{kind}-deep"] = lambda kind=kind: Stack.of(
-            lambda size, kind=kind: resolve("cell", kind)(size, hidden_size=H), I, 3
+        cell = resolve("cell", kind)
+
+        def make(size: int, cell=cell, **options) -> Recurrent:
+            return cell(size, hidden_size=H, **options)
+
+        members[kind] = lambda make=make: make(I)
+        for backend in ("torch", "by_hand"):  # native knows float32 only: it has a test of its own
+            if backend in cell.backends:
+                members[f"{kind}-{backend}"] = lambda make=make, backend=backend: make(I, backend=backend)
+        members[f"{kind}-deep"] = lambda make=make: Stack.of(make, I, 3)
+        members[f"{kind}-residual-norm-learned"] = lambda make=make: Stack.of(
+            make, I, 2, residual=True, layer_norm=True, learn_initial_state=True
         )
+        members[f"{kind}-bidirectional"] = lambda make=make: Bidirectional(make(I), make(I))
+    lstm, gru = resolve("cell", "lstm"), resolve("cell", "gru")
     members["rnn-relu"] = lambda: resolve("cell", "rnn")(I, hidden_size=H, nonlinearity="relu")
-    assert len(members) >= 10
+    members["gru-reset-before"] = lambda: gru(I, hidden_size=H, reset_after=False)
+    members["bidirectional-deep"] = lambda: Stack.of(
+        lambda size: Bidirectional(lstm(size, hidden_size=H), gru(size, hidden_size=H)), I, 2, residual=True
+    )
+    members["graph-shared-twice"] = _shared_twice
+    members["graph-skip"] = _skip
+    assert len(members) >= 30
     return members
+
+
+def _shared_twice() -> Recurrent:
+    x, layer = Input("x", I), graph_layers.Recurrent("gru", hidden_size=I)
+    first = layer(x)
+    return GraphCell(Graph([x], {"y": graph_layers.Add()(first, layer(first), x)}))
+
+
+def _skip() -> Recurrent:
+    x = Input("x", I)
+    h = graph_layers.Recurrent("lstm", hidden_size=H)(x)
+    y = graph_layers.Linear(H)(graph_layers.LayerNorm()(h + graph_layers.Linear(H)(x)))
+    return GraphCell(Graph([x], {"y": y}))
 
 
 MEMBERS = _members()
@@ -45,7 +83,6 @@ def x() -> torch.Tensor:
 @pytest.fixture
 def native(request) -> None:
     """Skips where there is no C++ compiler: then `auto` takes another backend, which the other tests cover."""
-    from components.errors import UserError
     from components.kernels.native.build import library
 
     try:
@@ -69,6 +106,10 @@ def same(a, b, tolerance: float = 1e-12) -> None:
 
 def test_a_whole_sequence_is_its_steps(layer, x) -> None:
     state = random_state(layer)
+    if not layer.causal:
+        with pytest.raises(UserError, match="reads the whole sequence"):
+            layer.step(x[:, 0], state)
+        return
     whole, last = layer(x, state)
     outputs = []
     for t in range(T):
@@ -83,6 +124,9 @@ def test_a_cut_with_the_state_carried_changes_nothing(layer, x, cut) -> None:
     whole, last = layer(x)
     first, state = layer(x[:, :cut])
     second, after = layer(x[:, cut:], state)
+    if not layer.causal:
+        assert (whole - torch.cat([first, second], dim=1)).abs().max() > 1e-3
+        return
     same(whole, torch.cat([first, second], dim=1))
     same(last, after)
 
@@ -111,7 +155,11 @@ def test_padding_changes_nothing_not_even_the_final_state(layer, x) -> None:
 def test_the_past_ignores_the_future(layer, x) -> None:
     other = x.clone()
     other[:, 4:] = torch.randn_like(other[:, 4:])
-    same(layer(x)[0][:, :4], layer(other)[0][:, :4])
+    past, changed = layer(x)[0][:, :4], layer(other)[0][:, :4]
+    if layer.causal:
+        same(past, changed)
+    else:
+        assert (past - changed).abs().amax(dim=(0, 2)).min() > 1e-6, "declared to see the future: at every step"
 
 
 def test_rows_are_independent(layer, x) -> None:
@@ -120,7 +168,10 @@ def test_rows_are_independent(layer, x) -> None:
 
 
 def test_every_parameter_gets_a_gradient(layer, x) -> None:
-    layer(x, random_state(layer))[0].pow(2).sum().backward()
+    # without a state too, for a learned one; each output with a weight of its own: under a norm, squares add up to
+    # the same whatever the weights are
+    y = layer(x)[0] + layer(x, random_state(layer))[0]
+    (y * torch.randn_like(y)).sum().backward()
     for name, parameter in layer.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().max() > 0, name
@@ -133,12 +184,15 @@ def test_gradients_are_finite_differences(layer, x) -> None:
     def run(x, *values):
         cells = dict(zip(state, values[: len(state)], strict=True))
         weights = dict(zip(names_, values[len(state) :], strict=True))
-        y, after = torch.func.functional_call(layer, weights, (x[:, :3], cells))
-        return (y, *after.values())
+        y, after = torch.func.functional_call(layer, weights, (x, cells))
+        from_the_first, _ = torch.func.functional_call(layer, weights, (x,))
+        return (y, *after.values(), from_the_first)
 
-    inputs = [x[:2], *(value[:2] for value in state.values()), *(p.detach() for p in layer.parameters())]
+    inputs = [x[:2, :3], *(value[:2] for value in state.values()), *(p.detach() for p in layer.parameters())]
     inputs = [value.clone().requires_grad_() for value in inputs]
-    assert torch.autograd.gradcheck(run, inputs, eps=1e-6, atol=1e-6)
+    # single cells entry by entry; composites, hundreds of weights of checked cells, along random directions
+    composite = isinstance(layer, Stack | Bidirectional)
+    assert torch.autograd.gradcheck(run, inputs, eps=1e-6, atol=1e-6, fast_mode=composite)
 
 
 def test_a_one_hot_product_is_a_row_look_up(layer) -> None:
@@ -156,16 +210,16 @@ def test_a_one_hot_product_is_a_row_look_up(layer) -> None:
     same(*gradients)
 
 
-def test_weights_go_from_one_backend_to_another(x) -> None:
-    for kind in names("cell"):
-        layers = [resolve("cell", kind)(I, hidden_size=H, backend=backend).double() for backend in ("torch", "by_hand")]
-        layers[1].load_state_dict(layers[0].state_dict())
-        same(layers[0](x)[0], layers[1](x)[0])
+@pytest.mark.parametrize("kind", [kind for kind in names("cell") if {"torch", "by_hand"} <= set(backends(kind))])
+def test_weights_go_from_one_backend_to_another(kind, x) -> None:
+    layers = [resolve("cell", kind)(I, hidden_size=H, backend=backend).double() for backend in ("torch", "by_hand")]
+    layers[1].load_state_dict(layers[0].state_dict())
+    same(layers[0](x)[0], layers[1](x)[0])
 
 
-@pytest.mark.parametrize("kind", names("cell"))
+@pytest.mark.parametrize("kind", [kind for kind in names("cell") if "native" in backends(kind)])
 @pytest.mark.parametrize("ids", [False, True], ids=["floats", "one-hot"])
-def test_the_native_backend_is_the_one_by_hand_and_auto_takes_it(native, x, kind, ids) -> None:
+def test_the_native_backend_is_the_one_by_hand(native, x, kind, ids) -> None:
     inputs = torch.randint(0, I, (B, T, 1)) if ids else x.float()
     lengths = torch.tensor([T, 0, 3, 1])
     results = {}
@@ -177,7 +231,7 @@ def test_the_native_backend_is_the_one_by_hand_and_auto_takes_it(native, x, kind
         results[backend] = [y, *after.values(), *(parameter.grad for parameter in layer.parameters())]
     for by_hand, compiled, chosen in zip(*results.values(), strict=True):
         torch.testing.assert_close(by_hand, compiled, rtol=1e-4, atol=1e-5)
-        assert torch.equal(compiled, chosen)
+        torch.testing.assert_close(compiled, chosen, rtol=1e-4, atol=1e-5)
 
 
 def test_weights_are_named_and_ordered_as_in_torch_nn(x) -> None:

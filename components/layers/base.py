@@ -20,8 +20,14 @@ def detach(state: State) -> State:
     return {name: value.detach() for name, value in state.items()}
 
 
+def part_of(state: State | None, name: str) -> State | None:
+    """The state of one part of a composite layer: what stands under "name.", without that prefix."""
+    prefix = f"{name}."
+    return None if state is None else {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
 class Recurrent(nn.Module, ABC):
-    """A causal map from a sequence and a state to a sequence and a state.
+    """A map from a sequence and a state to a sequence and a state.
 
     Inputs are floats x_BTI, or int64 ids_BTS: S one-hot vectors stacked into one of size `input_size`, given by
     the index of each 1. A one-hot product is a row look-up and is computed as one.
@@ -29,9 +35,12 @@ class Recurrent(nn.Module, ABC):
     What must hold (tests/test_recurrent_contract.py checks every registered cell): a whole sequence equals its
     steps; a cut anywhere with the state carried changes nothing; a given state is used; padding changes nothing,
     the final state included; the past ignores the future; rows are independent; every parameter gets a gradient;
-    gradients equal finite differences.
+    gradients equal finite differences. A layer that reads the future says `causal = False`: it has no `step`, and a
+    cut changes its outputs.
     """
 
+    causal: bool = True
+    backends: tuple[str, ...] = ()  # implementations that a recipe can choose between, where there are several
     input_size: int
     output_size: int
 

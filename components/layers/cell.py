@@ -1,17 +1,21 @@
-"""What the RNN, GRU and LSTM layers share: parameters named and ordered as in torch.nn, and three backends.
+"""What the RNN, GRU and LSTM layers share: parameters named and ordered as in torch.nn, and their backends.
 
 `torch` runs torch's own kernels (oneDNN or MKL on CPU, cuDNN on GPU); `by_hand` runs components.kernels, which can be
 read and takes one-hot inputs as row look-ups; `native` runs the same mathematics compiled from C++ (float32 on CPU);
 `auto` takes native where it applies and can be compiled, else torch, and by_hand for one-hot inputs, which torch
-would need written out.
+would need written out. A cell lists the backends that know it in `backends`.
+
+Recurrent dropout is DropConnect on weight_hh (Merity et al. 2018): in training each weight is dropped once per call of
+`forward`, so one and the same matrix serves all steps of a window; truncated BPTT draws anew for the next window.
 """
 
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from components.kernels.backends import native_applies
@@ -19,6 +23,8 @@ from components.kernels.function import recurrent
 from components.layers.base import Recurrent, State, zeros_like_parameters
 
 Backend = Literal["auto", "torch", "by_hand", "native"]
+Size = Annotated[int, Field(gt=0, le=16384)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Cell(Recurrent):
@@ -26,13 +32,15 @@ class Cell(Recurrent):
 
     gates: ClassVar[int]
     kernel: ClassVar[str]  # its name in components.kernels
+    backends = ("torch", "by_hand", "native")  # beside auto
     state_names: ClassVar[tuple[str, ...]] = ("h",)
+    parameter_names: ClassVar[tuple[str, ...]] = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
-    def __init__(self, input_size: int, hidden_size: int, backend: Backend) -> None:
+    def __init__(self, input_size: int, hidden_size: int, backend: Backend, recurrent_dropout: float) -> None:
         super().__init__()
         self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, hidden_size
-        self.backend = backend
-        self.kernel_options: dict[str, str] = {}
+        self.backend, self.recurrent_dropout = backend, recurrent_dropout
+        self.kernel_options: dict[str, Any] = {}
         self.torch_name = self.kernel  # of torch's function: lstm, gru, rnn_tanh, rnn_relu
         rows = self.gates * hidden_size
         self.weight_ih = nn.Parameter(torch.empty(rows, input_size))
@@ -54,7 +62,14 @@ class Cell(Recurrent):
     @property
     def parameters_by_name(self) -> dict[str, Tensor]:
         """weight_ih [G, I], weight_hh [G, H], bias_ih [G], bias_hh [G]: the order torch's functions take them in."""
-        return dict(self.named_parameters(recurse=False))
+        return {name: getattr(self, name) for name in self.parameter_names}
+
+    def _used_parameters(self) -> dict[str, Tensor]:
+        """The parameters of one call, recurrent dropout applied."""
+        parameters = self.parameters_by_name
+        if self.training and self.recurrent_dropout:
+            parameters["weight_hh"] = nn.functional.dropout(self.weight_hh, self.recurrent_dropout)
+        return parameters
 
     def initial_state(self, batch_size: int) -> State:
         return {name: zeros_like_parameters(self, batch_size, self.hidden_size) for name in self.state_names}
@@ -63,11 +78,16 @@ class Cell(Recurrent):
         self, x_BTI: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
         state = self.initial_state(x_BTI.shape[0]) if state is None else state
-        backend = self._backend_for(x_BTI)
+        backend, parameters = self._backend_for(x_BTI), self._used_parameters()
+        if backend == "torch" and lengths_B is None:
+            return self._torch(x_BTI, state, parameters)
         if backend == "torch":
-            return self._torch(x_BTI, state) if lengths_B is None else self._torch_ragged(x_BTI, state, lengths_B)
-        options = self.kernel_options
-        return recurrent(self.kernel, x_BTI, state, self.parameters_by_name, lengths_B, backend=backend, **options)
+            return self._torch_ragged(x_BTI, state, lengths_B, parameters)
+        options, kept = self.kernel_options, self.weight_hh.dtype
+        with torch.autocast(x_BTI.device.type, enabled=False):  # our kernels work in one precision, the weights'
+            x_BTI = x_BTI.to(kept) if x_BTI.is_floating_point() else x_BTI
+            state = {name: value.to(kept) for name, value in state.items()}
+            return recurrent(self.kernel, x_BTI, state, parameters, lengths_B, backend=backend, **options)
 
     def _backend_for(self, x_BTI: Tensor) -> str:
         if self.backend == "native" and x_BTI.shape[1] == 1:
@@ -75,14 +95,14 @@ class Cell(Recurrent):
         if self.backend == "auto" and native_applies(x_BTI, self.parameters_by_name, self.kernel_options):
             return "native"
         if self.backend in ("auto", "torch"):
-            return "torch" if x_BTI.is_floating_point() else "by_hand"
+            return "torch" if x_BTI.is_floating_point() and "torch" in self.backends else "by_hand"
         return self.backend
 
-    def _torch(self, x_BTI: Tensor, state: State) -> tuple[Tensor, State]:
+    def _torch(self, x_BTI: Tensor, state: State, parameters: dict[str, Tensor]) -> tuple[Tensor, State]:
         hx = [state[name].unsqueeze(0) for name in self.state_names]
         hx = hx if len(hx) > 1 else hx[0]
-        run, parameters = getattr(torch, self.torch_name), tuple(self.parameters_by_name.values())
-        y_BTH, *last = run(x_BTI, hx, parameters, True, 1, 0.0, self.training, False, True)
+        run, weights = getattr(torch, self.torch_name), tuple(parameters.values())
+        y_BTH, *last = run(x_BTI, hx, weights, True, 1, 0.0, self.training, False, True)
         return y_BTH, {name: value.squeeze(0) for name, value in zip(self.state_names, last, strict=True)}
 
     def step(self, x_BI: Tensor, state: State) -> tuple[Tensor, State]:
@@ -91,11 +111,13 @@ class Cell(Recurrent):
         hx = [state[name] for name in self.state_names]
         # torch's function for one step has a third of the whole-sequence function's overhead
         run = getattr(torch, f"{self.torch_name}_cell")
-        after = run(x_BI, hx if len(hx) > 1 else hx[0], *self.parameters_by_name.values())
+        after = run(x_BI, hx if len(hx) > 1 else hx[0], *self._used_parameters().values())
         after = after if isinstance(after, tuple) else (after,)
         return after[0], dict(zip(self.state_names, after, strict=True))
 
-    def _torch_ragged(self, x_BTI: Tensor, state: State, lengths_B: Tensor) -> tuple[Tensor, State]:
+    def _torch_ragged(
+        self, x_BTI: Tensor, state: State, lengths_B: Tensor, parameters: dict[str, Tensor]
+    ) -> tuple[Tensor, State]:
         # torch packs rows of at least one step, longest first; an empty row keeps its state and outputs zeros
         lengths = lengths_B.to("cpu", torch.int64)
         order = torch.argsort(lengths, descending=True, stable=True)
@@ -104,8 +126,8 @@ class Cell(Recurrent):
         packed = nn.utils.rnn.pack_padded_sequence(x_BTI[rows], lengths[order].clamp(min=1), batch_first=True)
         hx = [state[name][rows].unsqueeze(0) for name in self.state_names]
         hx = hx if len(hx) > 1 else hx[0]
-        run, parameters = getattr(torch, self.torch_name), tuple(self.parameters_by_name.values())
-        data, *last = run(packed.data, packed.batch_sizes, hx, parameters, True, 1, 0.0, self.training, False)
+        run, weights = getattr(torch, self.torch_name), tuple(parameters.values())
+        data, *last = run(packed.data, packed.batch_sizes, hx, weights, True, 1, 0.0, self.training, False)
         packed = nn.utils.rnn.PackedSequence(data, packed.batch_sizes)
         y_BTH, _ = nn.utils.rnn.pad_packed_sequence(packed, batch_first=True, total_length=x_BTI.shape[1])
         empty_B1 = (lengths == 0).to(x_BTI.device).unsqueeze(1)

@@ -1,16 +1,17 @@
-"""The gated recurrent unit (Cho et al. 2014), reset after the product as in cuDNN; gate order r z n."""
+"""The gated recurrent unit (Cho et al. 2014); gate order r z n."""
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
-from components.layers.cell import Backend, Cell
+from components.errors import UserError
+from components.layers.cell import Backend, Cell, Rate, Size
 
 
 class GRU(Cell):
-    """h⟨t⟩ = (1 − z) ∘ n + z ∘ h⟨t−1⟩."""
+    """h⟨t⟩ = (1 − z) ∘ n + z ∘ h⟨t−1⟩.
+
+    `reset_after` says where the reset gate acts: on the product W_hn h⟨t−1⟩ (torch and cuDNN), or, when false, on
+    h⟨t−1⟩ itself, as the paper was published and the course teaches it; only the kernel by hand knows that form.
+    """
 
     gates = 3
     kernel = "gru"
@@ -20,7 +21,18 @@ class GRU(Cell):
         input_size: int,
         /,
         *,
-        hidden_size: Annotated[int, Field(gt=0, le=16384)] = 256,
+        hidden_size: Size = 256,
+        reset_after: bool = True,
+        recurrent_dropout: Rate = 0.0,
         backend: Backend = "auto",
     ) -> None:
-        super().__init__(input_size, hidden_size, backend)
+        super().__init__(input_size, hidden_size, backend, recurrent_dropout)
+        self.kernel_options = {"reset_after": reset_after}
+        if not reset_after:
+            self.backends = ("by_hand",)
+        if backend not in ("auto", *self.backends):
+            raise UserError(
+                f"{backend} knows only the GRU that resets after the product",
+                where="model.backend",
+                hint="set model.backend: auto or by_hand, or model.reset_after: true",
+            )

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from pydantic import Field
 
-from components.layers.cell import Backend, Cell
+from components.layers.cell import Backend, Cell, Rate, Size
 
 
 class LSTM(Cell):
@@ -22,12 +19,13 @@ class LSTM(Cell):
         input_size: int,
         /,
         *,
-        hidden_size: Annotated[int, Field(gt=0, le=16384)] = 256,
+        hidden_size: Size = 256,
         forget_bias: float = 1.0,
+        recurrent_dropout: Rate = 0.0,
         backend: Backend = "auto",
     ) -> None:
         self.forget_bias = forget_bias
-        super().__init__(input_size, hidden_size, backend)
+        super().__init__(input_size, hidden_size, backend, recurrent_dropout)
 
     def reset_parameters(self) -> None:
         """As every cell; the forget gate starts open (Jozefowicz et al. 2015)."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from components.layers.cell import Backend, Cell
+from components.layers.cell import Backend, Cell, Rate, Size
 
 
 class RNN(Cell):
@@ -20,10 +18,11 @@ class RNN(Cell):
         input_size: int,
         /,
         *,
-        hidden_size: Annotated[int, Field(gt=0, le=16384)] = 256,
+        hidden_size: Size = 256,
         nonlinearity: Literal["tanh", "relu"] = "tanh",
+        recurrent_dropout: Rate = 0.0,
         backend: Backend = "auto",
     ) -> None:
-        super().__init__(input_size, hidden_size, backend)
+        super().__init__(input_size, hidden_size, backend, recurrent_dropout)
         self.kernel_options = {"nonlinearity": nonlinearity}
         self.torch_name = f"rnn_{nonlinearity}"

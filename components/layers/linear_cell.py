@@ -1,0 +1,72 @@
+"""What minGRU and minLSTM share: gates that read the input only, so that all steps can be computed side by side.
+
+Their state follows h⟨t⟩ = a⟨t⟩ ∘ h⟨t−1⟩ + b⟨t⟩, and a and b don't depend on h: one product for the whole sequence, then
+a scan (L. Feng et al., "Were RNNs all we needed?", arXiv:2410.01201). As there is no recurrent product, memory of what
+came before reaches the gates only from the layer below: these cells want at least two layers.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from components.kernels.sequence import steps_alive, zero_after_end
+from components.layers.base import Recurrent, State, zeros_like_parameters
+from components.layers.scan import linear_scan
+
+
+class LinearCell(Recurrent):
+    """G = gates × hidden_size rows of weight_ih [G, I] and bias_ih [G]; state h. There is one implementation, of torch
+    operations: no `backend` to choose."""
+
+    gates: ClassVar[int]
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, hidden_size
+        self.weight_ih = nn.Parameter(torch.empty(self.gates * hidden_size, input_size))
+        self.bias_ih = nn.Parameter(torch.empty(self.gates * hidden_size))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Uniform in ±1/√I, as torch.nn.Linear."""
+        bound = 1 / math.sqrt(self.input_size)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+
+    @abstractmethod
+    def coefficients(self, gates: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """a and b of all steps from the input products, one [T, B, H] per gate."""
+
+    def initial_state(self, batch_size: int) -> State:
+        return {"h": zeros_like_parameters(self, batch_size, self.hidden_size)}
+
+    def forward(
+        self, x_BTI: Tensor, state: State | None = None, lengths_B: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        h_BH = (self.initial_state(x_BTI.shape[0]) if state is None else state)["h"]
+        # the state's precision: under autocast the product comes in half of it
+        gates_TBG = self._product(zero_after_end(x_BTI, lengths_B).transpose(0, 1)).to(h_BH.dtype)
+        a_TBH, b_TBH = self.coefficients(gates_TBG.chunk(self.gates, dim=2))
+        alive_TB1 = steps_alive(lengths_B, x_BTI.shape[1])
+        if alive_TB1 is not None:  # an ended row's state stands still
+            a_TBH, b_TBH = a_TBH.masked_fill(~alive_TB1, 1), b_TBH.masked_fill(~alive_TB1, 0)
+        h_TBH = linear_scan(a_TBH, b_TBH, h_BH)
+        y_BTH = zero_after_end(h_TBH.transpose(0, 1), lengths_B)
+        return y_BTH, {"h": h_TBH[-1] if len(h_TBH) else h_BH}
+
+    def _product(self, x_TBI: Tensor) -> Tensor:
+        if x_TBI.is_floating_point():
+            return nn.functional.linear(x_TBI, self.weight_ih, self.bias_ih)
+        T, B, S = x_TBI.shape
+        rows = nn.functional.embedding_bag(x_TBI.reshape(T * B, S), self.weight_ih.t().contiguous(), mode="sum")
+        return rows.view(T, B, -1) + self.bias_ih
+
+
+def positive(x: Tensor) -> Tensor:
+    """The paper's g: x + ½ where x ≥ 0, else σ(x). Candidates above 0 (its appendix B)."""
+    return torch.where(x >= 0, x + 0.5, torch.sigmoid(x))

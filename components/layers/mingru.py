@@ -1,0 +1,23 @@
+"""The minimal gated recurrent unit (Feng et al. 2024, arXiv:2410.01201); gate order z n."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from components.layers.cell import Size
+from components.layers.linear_cell import LinearCell, positive
+
+
+class MinGRU(LinearCell):
+    """h⟨t⟩ = (1 − z) ∘ h⟨t−1⟩ + z ∘ n, with z = σ(W_z x⟨t⟩ + b_z) and n = g(W_n x⟨t⟩ + b_n). Here z takes the new
+    value, as in the paper; torch's GRU and ours keep the old one with it."""
+
+    gates = 2
+
+    def __init__(self, input_size: int, /, *, hidden_size: Size = 256) -> None:
+        super().__init__(input_size, hidden_size)
+
+    def coefficients(self, gates: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        z, n = gates
+        return torch.sigmoid(-z), torch.sigmoid(z) * positive(n)

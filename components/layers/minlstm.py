@@ -1,0 +1,33 @@
+"""The minimal LSTM (Feng et al. 2024, arXiv:2410.01201); gate order i f g."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from components.layers.cell import Size
+from components.layers.linear_cell import LinearCell, positive
+
+
+class MinLSTM(LinearCell):
+    """h⟨t⟩ = f′ ∘ h⟨t−1⟩ + i′ ∘ g, with i = σ(W_i x⟨t⟩ + b_i), f likewise, f′ = f / (f + i), i′ = i / (f + i) and the
+    candidate g = g(W_g x⟨t⟩ + b_g). There is neither an output gate nor a second state."""
+
+    gates = 3
+
+    def __init__(self, input_size: int, /, *, hidden_size: Size = 256, forget_bias: float = 1.0) -> None:
+        self.forget_bias = forget_bias
+        super().__init__(input_size, hidden_size)
+
+    def reset_parameters(self) -> None:
+        """As every such cell; the forget gate starts open."""
+        super().reset_parameters()
+        with torch.no_grad():
+            self.bias_ih[self.hidden_size : 2 * self.hidden_size].fill_(self.forget_bias)
+
+    def coefficients(self, gates: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        i, f, g = gates
+        # f′ = σ(ln f − ln i): the quotient itself is 0/0 where both gates are shut
+        odds = softplus(-i) - softplus(-f)
+        return torch.sigmoid(odds), torch.sigmoid(-odds) * positive(g)
