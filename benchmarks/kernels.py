@@ -1,14 +1,17 @@
-"""One training step of recurrent layers: the native kernels and those by hand against torch.nn, on this machine.
+"""One training step of a whole language model: the native kernels and others against torch.nn, on this machine.
 
-    python -m benchmarks.kernels [--threads 1 2] [--repeats 15] [--kinds lstm gru rnn]
+    python -m benchmarks.kernels [--threads 1 2] [--seconds 10] [--kinds lstm gru rnn] [--compile] [--keras]
 
-Forward and backward of the layers alone, float32, on the CPU. Every contender is first checked against the kernels by
-hand in float64; a wrong one isn't timed. Contenders take turns within each repeat, so that a busy machine slows them
-alike; a ratio is the median over repeats of (torch.nn's time / the contender's). On a busy machine only the ratio of
-processor time on one thread means much (waiting threads spin, and a barrier waits for whoever was interrupted), or
-the ratio of the minima, if each met a quiet moment.
+Token ids in, recurrent layers, a linear layer to the vocabulary, cross-entropy; forward and backward, float32, on the
+CPU. torch.nn is F.one_hot, nn.LSTM (nn.GRU, nn.RNN), nn.Linear and F.cross_entropy.
+Every contender is first checked against the kernels by hand in float64; a wrong one isn't timed. Contenders take turns
+within each repeat, so that a busy machine slows them alike; a ratio is the median over repeats of (torch.nn's time /
+the contender's). On a busy machine only the ratio of processor time on one thread means much (waiting threads spin, and
+a barrier waits for whoever was interrupted), or the ratio of the minima, if each met a quiet moment.
 
-"ids": tokens, which torch.nn must be given as one-hot vectors. "dense": the same float vectors for everyone.
+"products" is no contender but the floor: the step's bare matrix products by torch.mm, nothing between them, whole
+sequences at once (a real step has to multiply step by step). --compile adds torch.compile of the torch.nn model,
+--keras Keras on JAX (`benchmarks.keras_jax`), whose threads are as many as there are cores.
 Writes results/kernels.json beside this file.
 """
 
@@ -19,6 +22,7 @@ import datetime
 import json
 import os
 import platform
+import signal
 import statistics
 import sys
 import time
@@ -27,61 +31,107 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks import keras_jax
 from components.kernels.function import recurrent
+from components.kernels.head import cross_entropy
 from components.kernels.native import build
 
-SHAPES = [(32, 128, 256, 1, 96), (64, 64, 256, 2, 96), (60, 30, 64, 1, 78)]  # B, T, H, layers, vocabulary or input size
+# B, T, H, layers, vocabulary; the second is the jazz assignment's of the course
+SHAPES = [(32, 128, 256, 1, 96), (60, 30, 64, 1, 78), (64, 128, 512, 2, 96), (50, 50, 512, 2, 96)]
 RESULTS = Path(__file__).parent / "results" / "kernels.json"
 WRONG = 1e-4  # relative to the largest value of the same name
+COMPILE_SECONDS = 60
+REPEATS = (5, 101)  # at least, at most
+GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+Shape = tuple[int, int, int, int, int]
 Run = Callable[[], dict[str, Tensor]]
 
 
-def contenders(kind: str, shape: tuple[int, int, int, int, int], dense: bool) -> dict[str, Run]:
-    """Each gives the output and every gradient by name; the last one, in float64, is what the others must match."""
+def contenders(kind: str, shape: Shape, keras: bool = False) -> dict[str, Run]:
+    """Each gives the loss and every gradient by name; the last one, in float64, is what the others must match."""
     B, T, H, layers, V = shape
     torch.manual_seed(0)
-    theirs = getattr(nn, kind.upper())(V, H, layers, batch_first=True)
-    ids = torch.randint(0, V, (B, T))
-    vectors = torch.randn(B, T, V) if dense else nn.functional.one_hot(ids, V).float()
-    grad_y = torch.randn(B, T, H) / (B * T)
-    parameters = dict(theirs.named_parameters())
+    theirs, head = getattr(nn, kind.upper())(V, H, layers, batch_first=True), nn.Linear(H, V)
+    ids, targets = torch.randint(0, V, (2, B, T))
+    parameters = dict(theirs.named_parameters()) | {f"head.{name}": value for name, value in head.named_parameters()}
 
-    def torch_nn() -> dict[str, Tensor]:
-        y, _ = theirs(vectors)
-        return {"y": y} | _gradients(y, grad_y, parameters)
+    def torch_loss() -> Tensor:
+        return F.cross_entropy(head(theirs(F.one_hot(ids, V).float())[0]).flatten(0, 1), targets.flatten())
 
     def ours(backend: str, dtype: torch.dtype = torch.float32) -> Run:
         mine = {name: value.detach().to(dtype).requires_grad_() for name, value in parameters.items()}
         state = {"h": torch.zeros(B, H, dtype=dtype), "c": torch.zeros(B, H, dtype=dtype)}
-        x = vectors.to(dtype) if dense else ids
-        stack = [
-            {name.rsplit("_", 1)[0]: mine[name] for name in mine if name.endswith(f"_l{n}")} for n in range(layers)
-        ]
+        stack = [{n.rsplit("_", 1)[0]: mine[n] for n in mine if n.endswith(f"_l{layer}")} for layer in range(layers)]
 
-        def run() -> dict[str, Tensor]:
-            y = x
+        def loss() -> Tensor:
+            y = ids
             for layer in stack:
                 y, _ = recurrent(kind, y, state, layer, backend=backend)
-            return {"y": y} | _gradients(y, grad_y.to(dtype), mine)
+            weight, bias = mine["head.weight"], mine["head.bias"]
+            if backend == "native":
+                return cross_entropy(y, weight, bias, targets) / targets.numel()
+            return F.cross_entropy(F.linear(y, weight, bias).flatten(0, 1), targets.flatten())
 
-        return run
+        return lambda: _step(loss, mine)
 
-    return {
-        "torch.nn": torch_nn,
+    runs: dict[str, Run] = {"torch.nn": lambda: _step(torch_loss, parameters)}
+    if keras and (theirs_too := keras_jax.step(kind, layers, parameters, ids, targets)):
+        runs["Keras on JAX"] = theirs_too
+    return runs | {
         "by hand": ours("by_hand"),
         "native": ours("native"),
         "exact": ours("by_hand", torch.float64),
     }
 
 
-def _gradients(y: Tensor, grad_y: Tensor, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
-    return dict(zip(parameters, torch.autograd.grad(y, list(parameters.values()), grad_y), strict=True))
+def _step(loss: Callable[[], Tensor], parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+    value = loss()
+    gradients = torch.autograd.grad(value, list(parameters.values()))
+    return {"loss": value.detach()} | dict(zip(parameters, gradients, strict=True))
+
+
+def products(kind: str, shape: Shape) -> Run:
+    """The matrix products that a step can't do without (a token's input product is none), by torch.mm."""
+    B, T, H, layers, V = shape
+    N, G = B * T, GATES[kind] * H
+    pairs = [(H, G)] * (2 * layers - 1) + [(H, V)]
+    made = [(torch.randn(N, width), torch.randn(rows, width), torch.randn(N, rows)) for width, rows in pairs]
+
+    def run() -> dict[str, Tensor]:
+        for x, weight, grad in made:
+            torch.mm(x, weight.t())  # forward
+            torch.mm(grad, weight)  # to the input
+            torch.mm(grad.t(), x)  # to the weight
+        return {}
+
+    return run
+
+
+def compiled(run: Run) -> Run | None:
+    """torch.compile of a step, compiled now; None, with the reason printed, when it fails or takes too long."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"not compiled within {COMPILE_SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(COMPILE_SECONDS)
+    try:
+        faster = torch.compile(run)
+        faster()
+        return faster
+    except Exception as error:  # whatever a compiler may say: the others are measured all the same
+        print(f"torch.compile is left out: {str(error).splitlines()[0]}")
+        return None
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def verify(runs: dict[str, Run]) -> dict[str, float]:
-    """The largest error of each contender over values and gradients; stops the benchmark when one is wrong."""
+    """The largest error of each contender over loss and gradients; stops the benchmark when one is wrong."""
     exact = runs.pop("exact")()
     errors = {}
     for contender, run in runs.items():
@@ -94,10 +144,14 @@ def verify(runs: dict[str, Run]) -> dict[str, float]:
     return errors
 
 
-def measure(runs: dict[str, Run], repeats: int) -> dict[str, list[tuple[float, float]]]:
+def measure(runs: dict[str, Run], seconds: float) -> dict[str, list[tuple[float, float]]]:
     """Milliseconds of each contender in each repeat: on the clock, and of processor time."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
-    for _ in range(repeats):
+    least, most = REPEATS
+    start = time.perf_counter()
+    for repeat in range(most):
+        if repeat >= least and time.perf_counter() - start > seconds:
+            break
         for name, run in runs.items():
             clock, processor = time.perf_counter(), time.process_time()
             run()
@@ -108,7 +162,7 @@ def measure(runs: dict[str, Run], repeats: int) -> dict[str, list[tuple[float, f
 def summary(times: dict[str, list[tuple[float, float]]], errors: dict[str, float]) -> dict[str, dict[str, Any]]:
     result: dict[str, dict[str, Any]] = {}
     for name, pairs in times.items():
-        result[name] = {"largest_error": float(f"{errors[name]:.1e}")}
+        result[name] = {"largest_error": float(f"{errors[name]:.1e}")} if name in errors else {}
         for n, of in enumerate(["clock", "processor"]):
             mine, theirs = [pair[n] for pair in pairs], [pair[n] for pair in times["torch.nn"]]
             low, middle, high = statistics.quantiles([a / b for a, b in zip(theirs, mine, strict=True)], n=4)
@@ -131,7 +185,8 @@ def machine() -> dict[str, str | int | None]:
         "date": datetime.date.today().isoformat(),
         "cpu": model,
         "cores": os.cpu_count(),
-        "instruction_set": build.library().reprise_choose(None).decode(),
+        "instruction_set": build.build().instruction_set,
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()}",
@@ -146,39 +201,48 @@ def _cpuinfo() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--kinds", nargs="+", choices=["lstm", "gru", "rnn"], default=["lstm", "gru", "rnn"])
+    parser.add_argument(
+        "--seconds", type=float, default=10, help=f"for each case; never fewer than {REPEATS[0]} repeats"
+    )
+    parser.add_argument("--kinds", nargs="+", choices=list(GATES), default=list(GATES))
+    parser.add_argument("--compile", action="store_true", help="torch.compile is a contender too")
+    parser.add_argument("--keras", action="store_true", help="Keras on JAX is a contender too")
     options = parser.parse_args()
     rows, load_before = [], os.getloadavg()[0]
-    for threads in options.threads:
-        torch.set_num_threads(threads)
-        for shape in SHAPES:
-            for kind in options.kinds:
-                for dense in (False, True):
-                    runs = contenders(kind, shape, dense)
-                    errors = verify(runs)
-                    result = summary(measure(runs, options.repeats), errors)
-                    rows.append(
-                        {
-                            "threads": threads,
-                            "kind": kind,
-                            "input": "dense" if dense else "ids",
-                            "B,T,H,layers,V": shape,
-                            "contenders": result,
-                        }
-                    )
-                    line = " · ".join(
-                        f"{name} {value['clock']['milliseconds_median']} ms "
-                        f"×{value['clock']['ratio_median']} (of minima ×{value['clock']['ratio_of_minima']})"
-                        for name, value in result.items()
-                    )
-                    print(f"{threads} threads {kind} {rows[-1]['input']} {shape}: {line}", flush=True)
+    for shape in SHAPES:
+        for kind in options.kinds:
+            torch.set_num_threads(max(options.threads))
+            runs = contenders(kind, shape, options.keras)
+            errors = verify(runs)
+            runs["products"] = products(kind, shape)
+            for threads in options.threads:
+                torch.set_num_threads(threads)
+                if options.compile and (faster := compiled(runs["torch.nn"])):
+                    runs["torch.compile"] = faster
+                alone = {name: run for name, run in runs.items() if name != "Keras on JAX" or threads == os.cpu_count()}
+                times = measure(alone, options.seconds)
+                result = summary(times, errors)
+                rows.append(
+                    {
+                        "threads": threads,
+                        "kind": kind,
+                        "B,T,H,layers,V": shape,
+                        "repeats": len(times["torch.nn"]),
+                        "contenders": result,
+                    }
+                )
+                line = " · ".join(
+                    f"{name} {value['clock']['milliseconds_median']} ms "
+                    f"×{value['clock']['ratio_median']} (of minima ×{value['clock']['ratio_of_minima']})"
+                    for name, value in result.items()
+                )
+                print(f"{threads} threads {kind} {shape}: {line}", flush=True)
     RESULTS.parent.mkdir(exist_ok=True)
     about = machine() | {
         "load_average_before": round(load_before, 2),
         "load_average_after": round(os.getloadavg()[0], 2),
     }
-    RESULTS.write_text(json.dumps({"machine": about, "repeats": options.repeats, "rows": rows}, indent=1) + "\n")
+    RESULTS.write_text(json.dumps({"machine": about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     print(f"wrote {RESULTS.relative_to(Path(__file__).parents[1])}")
 
 

@@ -16,7 +16,7 @@ from components.kernels import gru, lstm, rnn, sequence
 KERNELS = {"rnn": rnn, "gru": gru, "lstm": lstm}
 OPTIONS = {"rnn": ("nonlinearity",), "gru": ("reset_after",), "lstm": ()}
 BACKENDS = ("auto", "by_hand", "native")
-NATIVE_FROM_STEPS = 4  # below, packing the weights costs more than the native kernels save
+NATIVE_FROM_STEPS = 4  # below, packing the weights costs more than the native kernels save over those by hand
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def choose(
         if obstacle:
             raise UserError(f"backend native: {obstacle}", hint="use backend auto or by_hand")
         return _native(kind, nonlinearity)
-    if wanted == "auto" and native_applies(x, parameters, options):
+    if wanted == "auto" and x.shape[1] >= NATIVE_FROM_STEPS and _native_can(x, parameters, options):
         return _native(kind, nonlinearity)
     kernel = KERNELS[kind]
     forward = functools.partial(kernel.forward, **options)
@@ -62,10 +62,32 @@ def choose(
 
 
 def native_applies(x: Tensor, parameters: Mapping[str, Tensor | None], options: Mapping[str, Any]) -> bool:
-    """Whether the native kernels can run these inputs, are worth it, and are compiled or can be."""
-    long_enough = x.shape[1] >= NATIVE_FROM_STEPS
+    """Whether the native kernels can run these inputs, are compiled or can be, and measured no slower than torch's."""
+    return _faster_than_torch(x, parameters["weight_hh"]) and _native_can(x, parameters, options)
+
+
+def _faster_than_torch(x: Tensor, weight_hh_GH: Tensor) -> bool:
+    """Where they measured faster on one thread, over B 1–256, T 2–64, H 8–1024 (docs/log.md has the grid).
+
+    torch's LSTM (oneDNN) is hard to beat where its overhead and its products are small, and in the forward pass alone;
+    its GRU and RNN are not. For ids the other choice is by hand: there the look-up decides early. On several threads
+    torch's LSTM doesn't give the same bits every time, so there a run that must be repeatable takes the native one.
+    """
+    (B, T), (G, H) = x.shape[:2], weight_hh_GH.shape
+    training = torch.is_grad_enabled()
+    if not x.is_floating_point():
+        return (NATIVE_FROM_STEPS if training else 16) <= T
+    if G < 4 * H:
+        return T >= 16 if training else T >= 64 and B >= 4
+    if torch.get_num_threads() > 1:
+        return T >= NATIVE_FROM_STEPS
+    work = B * T * H * H
+    return T >= NATIVE_FROM_STEPS and (H >= 1024 or work >= 1 << 28) if training else T >= 16 and work >= 1 << 30
+
+
+def _native_can(x: Tensor, parameters: Mapping[str, Tensor | None], options: Mapping[str, Any]) -> bool:
     single = x.dtype in (torch.float32, torch.int64) and not torch.is_autocast_enabled(x.device.type)
-    return long_enough and single and not _obstacle(parameters, options) and _native_builds()
+    return single and not _obstacle(parameters, options) and _native_builds()
 
 
 def _obstacle(parameters: Mapping[str, Tensor | None], options: Mapping[str, Any]) -> str | None:
@@ -95,3 +117,9 @@ def _native(kind: str, nonlinearity: str) -> Backend:
 
     forward = functools.partial(kernels.forward, (kind, nonlinearity))
     return Backend("native", kernels.project, forward, kernels.backward, kernels.project_backward)
+
+
+def native_head_applies(y: Tensor, weight: Tensor) -> bool:
+    """Whether the native products can run a linear layer on y, and are compiled or can be."""
+    single = {y.dtype, weight.dtype} == {torch.float32} and {y.device.type, weight.device.type} == {"cpu"}
+    return single and not torch.is_autocast_enabled("cpu") and _native_builds()

@@ -15,7 +15,11 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 from components.errors import UserError
 
@@ -24,6 +28,7 @@ FLAGS = ["-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fas
 # one object per instruction set; which one runs is decided when the library is loaded, so a cache may be shared
 X86 = {"avx512": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mfma"], "avx2": ["-mavx2", "-mfma"]}
 COMPILE_SECONDS = 300
+SOURCE = HERE / "passes.cpp"
 WHERE = "native kernels"
 
 log = logging.getLogger(__name__)
@@ -34,8 +39,8 @@ class Pass(ctypes.Structure):
     """`Pass` of api.h."""
 
     _fields_ = [
-        *((name, _count) for name in ("T", "B", "H", "threads")),
-        *((name, _pointer) for name in ("lengths", "weight", "bias", "packed", "scratch", "gates", "m", "h", "c")),
+        *((name, _count) for name in ("T", "B", "H", "threads", "dy_t", "dy_b", "table_rows")),
+        *((name, _pointer) for name in ("lengths", "ids", "table", "weight", "bias", "gates", "m", "h", "c")),
         *((name, _pointer) for name in ("dy", "dgates", "dh", "dc", "record")),
     ]
 
@@ -55,7 +60,16 @@ class Product(ctypes.Structure):
     _fields_ = [
         *((name, _count) for name in ("rows", "K", "columns", "transposed", "threads")),
         *((name, _count) for name in ("stride_a", "stride_b_k", "stride_b_n", "stride_c")),
-        *((name, _pointer) for name in ("a", "b", "packed", "c")),
+        *((name, _pointer) for name in ("a", "b", "start", "c", "sums")),
+    ]
+
+
+class Entropy(ctypes.Structure):
+    """`Entropy` of api.h."""
+
+    _fields_ = [
+        *((name, _count) for name in ("N", "V", "threads", "ignored")),
+        *((name, _pointer) for name in ("targets", "logits", "nats")),
     ]
 
 
@@ -76,6 +90,26 @@ def compiler() -> str:
     raise UserError("no C++ compiler found", where=WHERE, hint="install g++ or clang++, or set CXX")
 
 
+class Built(NamedTuple):
+    """The compiled kernels: where they lie, the instruction set that runs here, what compiling took (0: no need)."""
+
+    path: Path
+    instruction_set: str
+    seconds: float
+
+
+def build() -> Built:
+    """Compiles the kernels ahead of their first use, unless they are in the cache.
+
+    Raises:
+        UserError: as `library`.
+    """
+    path = _target("kernels", SOURCE, X86)[0]
+    start = None if path.exists() else time.perf_counter()
+    name = library().reprise_choose(None).decode()
+    return Built(path, name, 0.0 if start is None else time.perf_counter() - start)
+
+
 @functools.cache
 def library() -> ctypes.CDLL:
     """The compiled kernels, compiled now if this source never was.
@@ -83,19 +117,34 @@ def library() -> ctypes.CDLL:
     Raises:
         UserError: no compiler, it failed, or the cache can't be written.
     """
-    cxx = compiler()
-    # OpenMP must be the runtime that torch has loaded (one pool of threads); macOS' compiler has none: one thread then
-    flags = FLAGS if platform.system() == "Darwin" else [*FLAGS, "-fopenmp"]
-    sources = sorted([*HERE.glob("*.h"), *HERE.glob("*.cpp")])
-    said = [cxx, _version(cxx), *flags, str(X86), platform.machine(), platform.system()]
-    digest = hashlib.sha256("\0".join(said).encode() + b"".join(path.read_bytes() for path in sources)).hexdigest()
-    target = cache_folder() / f"kernels-{digest[:16]}.so"
+    return _declare(compiled("kernels", SOURCE, X86))
+
+
+def compiled(name: str, each: Path, variants: Mapping[str, list[str]]) -> ctypes.CDLL:
+    """The library made of `each`, compiled once for every x86 instruction set of `variants`, and of dispatch.cpp beside
+    it, which chooses; both may include the headers here. Compiled now if these sources never were.
+
+    Raises:
+        UserError: no compiler, it failed, or the cache can't be written.
+    """
+    target, cxx, flags = _target(name, each, variants)
     try:
         if not target.exists():
-            _compile(cxx, flags, target)
-        return _load(target)
+            _compile(cxx, flags, each, variants, target)
+        return ctypes.CDLL(str(target))
     except OSError as error:
         raise UserError(f"can't keep or load {target}: {error}", where=WHERE, hint="set XDG_CACHE_HOME") from error
+
+
+def _target(name: str, each: Path, variants: Mapping[str, list[str]]) -> tuple[Path, str, list[str]]:
+    """Where the library of these sources lies once this compiler has made it; the compiler and its flags."""
+    cxx = compiler()
+    # OpenMP must be the runtime that torch has loaded (one pool of threads); macOS' compiler has none: one thread then
+    flags = [*FLAGS, f"-I{HERE}"] if platform.system() == "Darwin" else [*FLAGS, f"-I{HERE}", "-fopenmp"]
+    sources = sorted({*HERE.glob("*.h"), *each.parent.glob("*.h"), *each.parent.glob("*.cpp")})
+    said = [cxx, _version(cxx), *FLAGS, str(variants), platform.machine(), platform.system()]
+    digest = hashlib.sha256("\0".join(said).encode() + b"".join(path.read_bytes() for path in sources)).hexdigest()
+    return cache_folder() / f"{name}-{digest[:16]}.so", cxx, flags
 
 
 def _version(cxx: str) -> str:
@@ -113,29 +162,28 @@ def _run(command: list[str]) -> str:
     return done.stdout or done.stderr or "unknown"
 
 
-def _compile(cxx: str, flags: list[str], target: Path) -> None:
-    log.info("compiling the native kernels with %s, once; about ten seconds", cxx)
+def _compile(cxx: str, flags: list[str], each: Path, variants: Mapping[str, list[str]], target: Path) -> None:
+    log.info("compiling %s with %s, once; about ten seconds", each, cxx)
     target.parent.mkdir(parents=True, exist_ok=True)
-    variants = {"baseline": []} | (X86 if platform.machine().lower() in ("x86_64", "amd64") else {})
+    chosen = {"baseline": []} | (variants if platform.machine().lower() in ("x86_64", "amd64") else {})
     # built aside and moved into place: two processes may both compile, neither ever loads half a file
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        objects = [f"{folder}/{name}.o" for name in variants]
-        for path, extra in zip(objects, variants.values(), strict=True):
-            _run([cxx, *flags, *extra, "-c", str(HERE / "passes.cpp"), "-o", path])
-        _run([cxx, *flags, "-shared", str(HERE / "dispatch.cpp"), *objects, "-o", f"{folder}/kernels.so"])
-        os.replace(f"{folder}/kernels.so", target)
+        objects = [f"{folder}/{name}.o" for name in chosen]
+        sets = zip(objects, chosen.values(), strict=True)
+        commands = [[cxx, *flags, *extra, "-c", str(each), "-o", path] for path, extra in sets]
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(_run, commands))
+        _run([cxx, *flags, "-shared", str(each.parent / "dispatch.cpp"), *objects, "-o", f"{folder}/whole.so"])
+        os.replace(f"{folder}/whole.so", target)
 
 
-def _load(path: Path) -> ctypes.CDLL:
-    lib = ctypes.CDLL(str(path))
+def _declare(lib: ctypes.CDLL) -> ctypes.CDLL:
     lib.reprise_choose.restype, lib.reprise_choose.argtypes = ctypes.c_char_p, [ctypes.c_char_p]
-    lib.reprise_panel.restype, lib.reprise_panel.argtypes = _count, []
-    for name in ("reprise_forward", "reprise_backward"):
-        function = getattr(lib, name)
-        function.restype, function.argtypes = None, [ctypes.c_int, ctypes.POINTER(Pass)]
+    for function, result in ((lib.reprise_forward, ctypes.c_bool), (lib.reprise_backward, None)):
+        function.restype, function.argtypes = result, [ctypes.c_int, ctypes.POINTER(Pass)]
     for function in (lib.reprise_gather, lib.reprise_scatter):
         function.restype, function.argtypes = ctypes.c_bool, [ctypes.POINTER(Gather)]
     lib.reprise_product.restype, lib.reprise_product.argtypes = None, [ctypes.POINTER(Product)]
-    lib.reprise_huge_pages.restype, lib.reprise_huge_pages.argtypes = None, [_pointer, _count]
+    lib.reprise_entropy.restype, lib.reprise_entropy.argtypes = ctypes.c_bool, [ctypes.POINTER(Entropy)]
     log.info("native kernels: %s", lib.reprise_choose(None).decode())
     return lib

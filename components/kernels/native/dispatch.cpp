@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
@@ -12,6 +13,26 @@ namespace baseline { extern const Kernels kernels; }
 namespace avx2 { extern const Kernels kernels; }
 namespace avx512 { extern const Kernels kernels; }
 #endif
+
+float* workspace(int64_t floats) {
+  struct Room {
+    void* data = nullptr;
+    size_t bytes = 0;
+    ~Room() { std::free(data); }
+  };
+  static thread_local Room room;
+  const size_t page = 2 << 20, wanted = (floats * sizeof(float) + page - 1) / page * page;
+  if (wanted > room.bytes) {
+    std::free(room.data);
+    room = {};
+    if (posix_memalign(&room.data, page, wanted)) throw std::bad_alloc();
+    room.bytes = wanted;
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    madvise(room.data, wanted, MADV_HUGEPAGE);
+#endif
+  }
+  return static_cast<float*>(room.data);
+}
 
 static const Kernels* chosen = &baseline::kernels;
 
@@ -34,23 +55,12 @@ const char* reprise_choose(const char* limit) {
   return chosen->name;
 }
 
-int64_t reprise_panel() { return chosen->panel; }
-void reprise_forward(int kind, const Pass* pass) { chosen->forward[kind](*pass); }
+bool reprise_forward(int kind, const Pass* pass) { return chosen->forward[kind](*pass); }
 void reprise_backward(int kind, const Pass* pass) { chosen->backward[kind](*pass); }
 bool reprise_gather(const Gather* gather) { return chosen->gather(*gather); }
 void reprise_product(const Product* product) { chosen->product(*product); }
+bool reprise_entropy(const Entropy* entropy) { return chosen->entropy(*entropy); }
 bool reprise_scatter(const Gather* gather) { return chosen->scatter(*gather); }
-
-// Asks for huge pages where a large new buffer will lie: fewer page faults, fewer misses of the address cache.
-void reprise_huge_pages(void* data, int64_t bytes) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-  const uintptr_t page = 4096, first = (reinterpret_cast<uintptr_t>(data) + page - 1) / page * page;
-  const uintptr_t last = (reinterpret_cast<uintptr_t>(data) + bytes) / page * page;
-  if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
-#else
-  (void)data, (void)bytes;
-#endif
-}
 
 }  // extern "C"
 #pragma GCC visibility pop

@@ -11,9 +11,8 @@ import ctypes
 import torch
 from torch import Tensor
 
-from components.kernels.native.build import Gather, Product, library
-
-HUGE_BYTES = 4 << 20  # from here on a buffer asks for huge pages
+from components.kernels.native.build import Entropy, Gather, Product, library
+from components.kernels.native.pool import buffer
 
 
 def gather(ids_NS: Tensor, weight_GI: Tensor, bias_G: Tensor | None) -> Tensor:
@@ -22,7 +21,7 @@ def gather(ids_NS: Tensor, weight_GI: Tensor, bias_G: Tensor | None) -> Tensor:
     Raises:
         IndexError: an id outside [0, I).
     """
-    ids_NS, table_IG = ids_NS.to(torch.int64).contiguous(), weight_GI.t().contiguous()
+    ids_NS, table_IG = ids_NS.to(torch.int64).contiguous(), table(weight_GI, None)
     steps_NG = buffer(len(ids_NS), len(weight_GI))
     bias_G = bias_or_zeros(bias_G, len(weight_GI))
     arguments = _gather(ids_NS, table_IG, steps_NG)
@@ -40,7 +39,7 @@ def scatter(steps_NG: Tensor, ids_NS: Tensor, input_size: int) -> tuple[Tensor, 
     """
     ids_NS = ids_NS.to(torch.int64).contiguous()
     steps_NG = steps_NG if steps_NG.stride(1) == 1 else steps_NG.contiguous()
-    table_IG, sums_G = buffer(input_size, steps_NG.shape[1]).zero_(), buffer(steps_NG.shape[1]).zero_()
+    table_IG, sums_G = buffer(input_size, steps_NG.shape[1]), buffer(steps_NG.shape[1])
     arguments = _gather(ids_NS, table_IG, steps_NG)
     arguments.sums = sums_G.data_ptr()
     if not library().reprise_scatter(ctypes.byref(arguments)):
@@ -48,28 +47,37 @@ def scatter(steps_NG: Tensor, ids_NS: Tensor, input_size: int) -> tuple[Tensor, 
     return table_IG.t(), sums_G
 
 
-def sums(steps_NG: Tensor) -> Tensor:
-    """The sum of all steps, [G]."""
-    return scatter(steps_NG, torch.empty(len(steps_NG), 0, dtype=torch.int64), 0)[1]
+def table(weight_GI: Tensor, bias_G: Tensor | None) -> Tensor:
+    """What each one-hot input gives, [I, G]: the columns of the weight, plus the bias."""
+    table_IG = buffer(weight_GI.shape[1], len(weight_GI))
+    return table_IG.copy_(weight_GI.t()) if bias_G is None else torch.add(weight_GI.t(), bias_G, out=table_IG)
 
 
 def multiply(a_RK: Tensor, b_KC: Tensor, *, start_C: Tensor | None = None) -> Tensor:
     """a · b, plus `start` in every row. a is fastest with one stride of 1, whichever."""
+    if 1 not in a_RK.stride() or (start_C is not None and a_RK.stride(1) != 1):
+        a_RK = a_RK.contiguous()
+    return _product(a_RK, b_KC, start_C, None, transposed=a_RK.stride(1) != 1)
+
+
+def weight_gradient(grad_NG: Tensor, x_NX: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of a product x · Wᵀ + b of all steps: to W, gradᵀ · x [G, X], and to b, the sum of grad [G]."""
+    grad_NG = grad_NG if grad_NG.stride(1) == 1 else grad_NG.contiguous()
+    sums_G = buffer(grad_NG.shape[1])
+    return _product(grad_NG.t(), x_NX, None, sums_G, transposed=True), sums_G
+
+
+def _product(a_RK: Tensor, b_KC: Tensor, start_C: Tensor | None, sums_R: Tensor | None, *, transposed: bool) -> Tensor:
     (R, K), C = a_RK.shape, b_KC.shape[1]
     if len(b_KC) != K or {a_RK.dtype, b_KC.dtype} != {torch.float32} or {a_RK.device.type, b_KC.device.type} != {"cpu"}:
         raise ValueError(f"can't multiply {a_RK.dtype} {tuple(a_RK.shape)} by {b_KC.dtype} {tuple(b_KC.shape)}")
-    c_RC = buffer(R, C)
-    if start_C is None:
-        c_RC.zero_()
-    else:
+    if start_C is not None:
         check("bias", start_C, (C,))
-        c_RC.copy_(start_C.expand(R, C))
+    c_RC = buffer(R, C)
     if 0 in (R, K, C):
-        return c_RC
-    if 1 not in a_RK.stride():
-        a_RK = a_RK.contiguous()
-    transposed = a_RK.stride(1) != 1
-    packed = packed_buffer(K, C)
+        if sums_R is not None:
+            torch.sum(a_RK, 1, out=sums_R)
+        return c_RC.zero_() if start_C is None else c_RC.copy_(start_C.expand(R, C))
     arguments = Product(
         rows=R,
         K=K,
@@ -82,30 +90,42 @@ def multiply(a_RK: Tensor, b_KC: Tensor, *, start_C: Tensor | None = None) -> Te
         stride_c=C,
         a=a_RK.data_ptr(),
         b=b_KC.data_ptr(),
-        packed=packed.data_ptr(),
+        start=None if start_C is None else start_C.data_ptr(),
         c=c_RC.data_ptr(),
+        sums=None if sums_R is None else sums_R.data_ptr(),
     )
     library().reprise_product(ctypes.byref(arguments))
     return c_RC
 
 
-def buffer(*shape: int) -> Tensor:
-    """An uninitialised float32 tensor, on huge pages when it is large."""
-    tensor = torch.empty(shape, dtype=torch.float32, device="cpu")
-    if tensor.nbytes >= HUGE_BYTES:
-        library().reprise_huge_pages(tensor.data_ptr(), tensor.nbytes)
-    return tensor
+def entropy(logits_NV: Tensor, targets_N: Tensor, ignored: int) -> Tensor:
+    """Cross-entropy of each row in nats, float64 [N], 0 where the target is `ignored`. The logits become its gradient.
+
+    Raises:
+        IndexError: a target outside [0, V) that isn't the ignored one.
+    """
+    N, V = logits_NV.shape
+    targets_N = targets_N.to(torch.int64).contiguous()
+    check("logits", logits_NV, (N, V))
+    check("targets", targets_N, (N,), torch.int64)
+    nats_N = torch.empty(N, dtype=torch.float64)
+    arguments = Entropy(
+        N=N,
+        V=V,
+        threads=threads_for(32 * N * V),  # a softmax costs some thirty multiply-adds an entry
+        ignored=ignored,
+        targets=targets_N.data_ptr(),
+        logits=logits_NV.data_ptr(),
+        nats=nats_N.data_ptr(),
+    )
+    if not library().reprise_entropy(ctypes.byref(arguments)):
+        raise IndexError(f"a target lies outside [0, {V}): {targets_N.min()} … {targets_N.max()}")
+    return nats_N
 
 
 def threads_for(work: int) -> int:
     """Threads worth waking for this many multiply-adds: one for each 2²⁰ (some 20 µs). No bit depends on it."""
     return max(1, min(torch.get_num_threads(), work >> 20))
-
-
-def packed_buffer(K: int, columns: int) -> Tensor:
-    """Room for a packed [K, columns] matrix: whole panels."""
-    panel = library().reprise_panel()
-    return buffer(-(-columns // panel) * panel * K)
 
 
 def bias_or_zeros(bias_G: Tensor | None, G: int) -> Tensor:
@@ -115,9 +135,12 @@ def bias_or_zeros(bias_G: Tensor | None, G: int) -> Tensor:
     return bias_G
 
 
-def check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> None:
+def check(
+    name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32, *, strided: bool = False
+) -> None:
     """What is passed as an address must be what the address is read as; else ValueError."""
-    if tensor.shape != shape or tensor.dtype != dtype or tensor.device.type != "cpu" or not tensor.is_contiguous():
+    laid_out = tensor.stride(-1) == 1 if strided else tensor.is_contiguous()
+    if tensor.shape != shape or tensor.dtype != dtype or tensor.device.type != "cpu" or not laid_out:
         given = f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}, strides {tensor.stride()}"
         raise ValueError(f"{name}: expected a contiguous {dtype} {tuple(shape)} on the CPU, received {given}")
 

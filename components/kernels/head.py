@@ -1,0 +1,63 @@
+"""What stands on the recurrent layers of a language model: a linear layer at every step, and its cross-entropy.
+
+B batch, T time, H hidden, V outputs, N = T·B steps.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from components.kernels.backends import native_head_applies
+from components.kernels.sequence import time_major_steps
+
+
+def cross_entropy(
+    y_BTH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, targets_BT: Tensor, *, ignore_index: int = -100
+) -> Tensor:
+    """Σ −log softmax(y Wᵀ + b)[target] over all steps whose target isn't `ignore_index`, in nats.
+
+    Differentiable in y, weight and bias (once, where it runs natively: there the logits are only ever kept as their
+    gradient).
+
+    Raises:
+        IndexError: a target that names no output.
+    """
+    if not native_head_applies(y_BTH, weight_VH):
+        logits_BTV = F.linear(y_BTH, weight_VH, bias_V)
+        logits_NV = logits_BTV.flatten(0, 1)
+        logits_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))  # a sum in bfloat16 is no sum
+        return F.cross_entropy(logits_NV, targets_BT.flatten(), ignore_index=ignore_index, reduction="sum")
+    return _CrossEntropy.apply(y_BTH, weight_VH, bias_V, targets_BT, ignore_index)
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """logits = y Wᵀ + b, in time-major steps, which is how the native layers' outputs lie in memory."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, y_BTH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, targets_BT: Tensor, ignore_index: int
+    ) -> Tensor:
+        from components.kernels.native.products import entropy, multiply
+
+        logits_NV = multiply(time_major_steps(y_BTH), weight_VH.t(), start_C=bias_V)
+        nats_N = entropy(logits_NV, time_major_steps(targets_BT).squeeze(1), ignore_index)
+        ctx.save_for_backward(y_BTH, weight_VH, logits_NV)  # by now they are their own gradient
+        return nats_N.sum().to(y_BTH.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        from components.kernels.native.products import multiply, weight_gradient
+
+        y_BTH, weight_VH, grad_NV = ctx.saved_tensors
+        B, T, H = y_BTH.shape
+        y_needed, _, bias_needed, *_ = ctx.needs_input_grad
+        grad_NV = grad_NV * grad
+        grad_y_BTH = multiply(grad_NV, weight_VH).view(T, B, H).transpose(0, 1) if y_needed else None
+        grad_weight_VH, grad_bias_V = weight_gradient(grad_NV, time_major_steps(y_BTH))
+        return grad_y_BTH, grad_weight_VH, grad_bias_V if bias_needed else None, None, None

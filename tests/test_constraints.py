@@ -1,0 +1,352 @@
+"""Rules about notes hold in what is sampled, never empty the choice, and give way in the order that they say."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.encodings.characters import Characters
+from components.encodings.chorale import LOWEST, METRES, VOICES, Chorale
+from components.encodings.meaning import (
+    HOLD,
+    LENGTH,
+    NOTE,
+    OTHER,
+    REST,
+    Choices,
+    ChoraleMeaning,
+    Moment,
+    chord_at,
+    meaning_of,
+)
+from components.encodings.vocabulary import BOS, EOS
+from components.errors import UserError
+from components.generation.constraints import (
+    RULES,
+    Constrained,
+    Constraints,
+    Longest,
+    parse_constraint,
+    parse_constraints,
+)
+from components.generation.sampling import Settings, sample
+from components.harmony import chord_tones, parse_key
+from components.progressions import parse_progression
+from components.score import Chord, Note, Part, Score
+from components.tasks.language_model import LanguageModel
+
+CHORALE = Chorale()
+MOMENT = Moment(0, 0, 16, 4, True, Chord(0, 16, 0, "maj"), 1, (67, 60, None, 48), 4, (60,) * 3)
+# end, hold, rest, the pitches 48 to 72; then the lengths 1 to 8
+CHOICES = Choices(
+    np.array([OTHER, HOLD, REST, *[NOTE] * 25, *[LENGTH] * 8]),
+    np.array([-1, -1, -1, *range(48, 73), *[-1] * 8]),
+    np.array([0] * 28 + list(range(1, 9))),
+)
+
+
+def kept(text: str, moment: Moment = MOMENT, voices: tuple[str, ...] = VOICES) -> set[int | str]:
+    """What a rule lets through: pitches, "hold", "rest", "end" and lengths as "3 steps"."""
+    mask = parse_constraint(text, voices).allows(CHOICES, moment)
+    names = ["end", "hold", "rest", *range(48, 73), *(f"{n} steps" for n in range(1, 9))]
+    return {name for name, allowed in zip(names, mask, strict=True) if allowed}
+
+
+def write(texts: list[str], seed: int, frames: int = 48, chords: tuple[Chord, ...] = ()) -> tuple[Score, Constraints]:
+    """A chorale of random tokens that the grammar and the rules allow; metre 4/4, no upbeat."""
+    rules = parse_constraints(texts, meaning_of(CHORALE, chords))
+    rng = np.random.default_rng(seed)
+    ids = np.concatenate([[BOS], CHORALE.prompt("4/4 upbeat 0")[0], np.zeros(4 * frames, dtype=np.int64)])
+    for t in range(3, len(ids)):
+        mask = rules.mask(CHORALE.allowed(ids[:t]), ids[:t])
+        mask[EOS] = False
+        # as a model would: notes near those of a choir, many of them held
+        weights = mask * np.where(np.arange(len(mask)) == CHORALE.hold, 30.0, 1.0)
+        ids[t] = rng.choice(len(mask), p=weights / weights.sum())
+    return CHORALE.decode(ids), rules
+
+
+def sounding(score: Score) -> np.ndarray:
+    """int64 [frames, voices], −1 for silence."""
+    grid = np.full((score.length_steps, len(score.parts)), -1)
+    for voice, part in enumerate(score.parts):
+        for note in part.notes:
+            grid[note.start : note.start + note.duration, voice] = note.pitch
+    return grid
+
+
+def crossings(score: Score) -> int:
+    grid = sounding(score)
+    return sum(a < b for row in grid for i, a in enumerate(row) for b in row[i + 1 :] if a >= 0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_voices_never_cross_where_they_are_told_not_to(seed):
+    score, rules = write(["no-crossing"], seed)
+    assert crossings(score) == 0
+    assert rules.relaxed.total() == 0
+    assert rules.moments == 4 * 48
+    assert crossings(write([], seed)[0]) > 50, "without the rule they do"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rules_together_hold_in_the_score(seed):
+    chords = parse_progression("Dm7 G7 | Cmaj7 | F6 E7", steps_per_beat=4)
+    texts = [
+        "range bass C2-C4", "range soprano 60-81", "key C major", "chord-tones strong", "longest 2 beats", "repeats 2",
+        "onsets 1/2 beat", "within-bars",
+    ]  # fmt: skip
+    score, rules = write(texts, seed, chords=chords)
+    assert not rules.relaxed
+    assert all(36 <= note.pitch <= 60 for note in score.parts[3].notes)
+    assert all(60 <= note.pitch <= 81 for note in score.parts[0].notes)
+    strong = 0
+    for part in score.parts:
+        for note in part.notes:
+            assert note.pitch % 12 in parse_key("C").pitch_classes
+            assert note.duration <= 8
+            assert note.start % 2 == 0
+            assert note.start // 16 == (note.start + note.duration - 1) // 16
+            if note.start % 8 == 0:
+                strong += 1
+                assert note.pitch % 12 in chord_tones(chord_at(chords, note.start))
+        pitches = [note.pitch for note in part.notes]
+        assert not [1 for a, b, c in zip(pitches, pitches[1:], pitches[2:], strict=False) if a == b == c]
+    assert strong > 10
+
+
+ANY_RULES = st.lists(
+    st.sampled_from(
+        [
+            "range 60-60", "range 127-127", "range alto 24-30", "key C", "scale F# blues", "chord-tones always",
+            "no-crossing", "within-bars", "onsets 4 beats", "longest 1/4 beat", "repeats 1",
+        ]
+    ),
+    max_size=8,
+)  # fmt: skip
+
+
+@given(texts=ANY_RULES, seed=st.integers(0, 99), length=st.integers(0, 60))
+def test_whatever_is_asked_something_is_left_and_the_grammar_holds(texts, seed, length):
+    rules = parse_constraints(texts, meaning_of(CHORALE, (Chord(0, 64, 1, "5"),)))
+    rng = np.random.default_rng(seed)
+    ids = np.array([BOS])
+    for _ in range(length):
+        grammar = CHORALE.allowed(ids)
+        mask = rules.mask(grammar.copy(), ids)
+        assert mask.any()
+        assert not (mask & ~grammar).any()
+        ids = np.append(ids, rng.choice(np.flatnonzero(mask)))
+    assert rules.relaxed.total() <= rules.moments * len(texts)
+
+
+def test_the_last_listed_is_given_up_first_and_counted():
+    high, low = "range 70-72", "range 48-50"
+    for texts, lost, pitches in (([high, low], low, {70, 71, 72}), ([low, high], high, {48, 49, 50})):
+        rules = parse_constraints(texts, meaning_of(CHORALE))
+        mask = replace_choices(rules).narrow(CHOICES.kind == NOTE, MOMENT)
+        assert set(CHOICES.pitch[mask].tolist()) == pitches
+        assert rules.relaxed == {lost: 1}
+
+
+def test_a_rule_given_up_leaves_those_after_it_in_force():
+    rules = parse_constraints(["range 70-72", "range 48-50", "key Db major"], meaning_of(CHORALE))
+    mask = replace_choices(rules).narrow(CHOICES.kind == NOTE, MOMENT)
+    assert set(CHOICES.pitch[mask].tolist()) == {70, 72}
+    assert list(rules.relaxed) == ["range 48-50"]
+
+
+def test_a_rule_about_pitch_is_given_up_before_it_silences_or_ends_the_music():
+    rules = parse_constraints(["range 100-110"], meaning_of(CHORALE))
+    open_to = (CHOICES.kind == NOTE) | (CHOICES.kind == REST) | (CHOICES.kind == OTHER)
+    assert (replace_choices(rules).narrow(open_to, MOMENT) == open_to).all()
+    assert rules.relaxed.total() == 1
+    # a rule about time may well leave only silence
+    rules = parse_constraints(["onsets 4 beats"], meaning_of(CHORALE))
+    mask = replace_choices(rules).narrow(open_to, replace(MOMENT, in_bar=3))
+    assert set(CHOICES.kind[mask].tolist()) == {REST, OTHER}
+    assert not rules.relaxed
+
+
+def replace_choices(rules: Constraints) -> Constraints:
+    rules.meaning.choices = CHOICES
+    return rules
+
+
+@pytest.mark.parametrize(
+    ("text", "moment", "refused"),
+    [
+        ("range 50-70", {}, {48, 49, 71, 72}),
+        ("range D3 to A#4", {}, {48, 49, 71, 72}),
+        ("range alto 50-70", {}, {48, 49, 71, 72}),
+        ("range bass 50-70", {}, set()),
+        ("key Bb", {}, {n for n in range(48, 73) if n % 12 in (1, 4, 6, 8, 11)}),
+        ("key a minor", {}, {n for n in range(48, 73) if n % 12 in (1, 3, 10)}),
+        ("scale a minor", {}, {n for n in range(48, 73) if n % 12 in (1, 3, 6, 8, 10)}),
+        ("chord-tones", {}, {n for n in range(48, 73) if n % 12 not in (0, 4, 7)}),
+        ("chord-tones strong", {"strong": False}, set()),
+        ("chord-tones beats", {"strong": False, "in_bar": 4}, {n for n in range(48, 73) if n % 12 not in (0, 4, 7)}),
+        ("chord-tones beats", {"in_bar": 5}, set()),
+        ("chord-tones always", {"chord": None}, set()),
+        ("chord-scale", {}, {n for n in range(48, 73) if n % 12 in (1, 3, 6, 8, 10)}),
+        ("no-crossing", {}, set(range(68, 73))),
+        ("no-crossing", {"sounding": (58, 60, None, 48)}, {"hold", *range(59, 73)}),
+        ("no-crossing", {"sounding": (None, 60, None, 48)}, set()),
+        ("no-crossing", {"voice": 0}, set()),
+        # the alto stood on C4 under G4, a fifth; the soprano went up to A4: the fifth below it, reached upwards
+        ("no-parallels", {"sounding": (69, 60, None, 48), "before": (67, 60, None, 48)}, {62}),
+        ("no-parallels", {"sounding": (65, 60, None, 48), "before": (67, 60, None, 48)}, {58}),
+        ("no-parallels", {"sounding": (74, 60, None, 48), "before": (72, 60, None, 48)}, {62}),  # octaves
+        ("no-parallels", {"sounding": (67, 60, None, 48), "before": (67, 60, None, 48)}, set()),  # nobody moved
+        ("no-parallels", {"sounding": (69, 60, None, 48), "before": (68, 60, None, 48)}, set()),  # no fifth before
+        ("no-parallels", {"sounding": (69, None, None, 48), "before": (67, None, None, 48)}, set()),
+        ("within-bars", {}, {"hold"}),
+        ("within-bars", {"in_bar": 12, "pending": 60}, {f"{n} steps" for n in range(5, 9)}),
+        ("within-bars", {"in_bar": 12}, set()),  # a rest may
+        ("onsets 1 beat", {"in_bar": 4}, set()),
+        ("onsets 1/2 beat", {"in_bar": 3}, set(range(48, 73))),
+        ("longest 1 beat", {}, {"hold"}),
+        ("longest 1.5 beats", {"pending": 60}, {"7 steps", "8 steps"}),
+        ("longest 1/2 beat", {"held": 1}, set()),
+        ("repeats 3", {}, {60}),
+        ("repeats 3", {"history": (60, 60)}, set()),
+        ("repeats 2", {"history": (62, 60, 62)}, set()),
+    ],
+)  # fmt: skip
+def test_what_each_rule_refuses(text, moment, refused):
+    everything = {"end", "hold", "rest", *range(48, 73), *(f"{n} steps" for n in range(1, 9))}
+    assert everything - kept(text, replace(MOMENT, **moment)) == refused
+
+
+@pytest.mark.parametrize("example", [example for example, _ in RULES.values()])
+def test_every_rule_reads_its_own_example(example):
+    assert parse_constraint(example, VOICES).text == example
+    assert parse_constraint(example.upper().replace("BEAT", "beat"), VOICES).text
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("rang 50-60", "did you mean 'range'"),
+        ("", "unknown constraint"),
+        ("x" * 500, "unknown constraint"),
+        ("range 60", 'write it as in "range C4-A5"'),
+        ("range 70-60", "holds no note"),
+        ("range 60-200", "holds no note"),
+        ("range tenr 50-60", "did you mean 'tenor'"),
+        ("key H major", "isn't a key"),
+        ("key F majr", "Did you mean 'major'"),
+        ("chord-tones weak", "write it as in"),
+        ("no-crossing please", "write it as in"),
+        ("longest 0 beats", "write it as in"),
+        ("longest 1/0 beat", "write it as in"),
+        ("longest", "write it as in"),
+        ("repeats 99", "write it as in"),
+    ],
+)
+def test_a_rule_that_cannot_be_read_says_the_way_out(text, told):
+    with pytest.raises(UserError, match=told):
+        parse_constraint(text, VOICES)
+
+
+def test_all_wrong_rules_are_told_at_once():
+    with pytest.raises(UserError, match=r"(?s)rang.*longst"):
+        parse_constraints(["rang 50-60", "no-crossing", "longst 2"], meaning_of(CHORALE))
+    with pytest.raises(UserError, match="more than"):
+        parse_constraints(["no-crossing"] * 100, meaning_of(CHORALE))
+
+
+@given(text=st.text(max_size=40) | st.text(alphabet="rangelostkyc 0123456789-/.b#", max_size=40))
+def test_any_text_is_a_rule_or_a_user_error(text):
+    with suppress(UserError):
+        assert parse_constraint(text, VOICES).text == text
+
+
+def test_constraints_on_text_are_refused():
+    with pytest.raises(UserError, match="no notes"):
+        meaning_of(Characters())
+
+
+def test_an_encoding_brings_its_own_meaning():
+    class Own(Characters):
+        def meaning(self, chords):
+            return chords
+
+    assert meaning_of(Own(), (Chord(0, 1, 0, "maj"),)) == (Chord(0, 1, 0, "maj"),)
+
+
+@given(metre=st.sampled_from(METRES), seed=st.integers(0, 50), upbeat=st.integers(0, 11))
+def test_the_moment_says_where_a_chorale_stands(metre, seed, upbeat):
+    """Against the score that the ids so far decode to."""
+    rng = np.random.default_rng(seed)
+    ids = np.concatenate([[BOS], CHORALE.prompt(f"{metre[0]}/{metre[1]} upbeat {upbeat}")[0]])
+    meaning = ChoraleMeaning(CHORALE, (Chord(4, 4, 7, "7"),))
+    assert meaning.moment(ids[:1]) is meaning.moment(ids[:2]) is None
+    for place in range(40):
+        step, voice = divmod(place, 4)
+        moment = meaning.moment(ids)
+        assert (moment.step, moment.voice) == (step, voice)
+        assert moment.in_bar == (step - upbeat) % Score((), 4, metre).bar_steps
+        assert (moment.chord is not None) == (4 <= step < 8)
+        assert moment.strong == (moment.in_bar == 0 or (metre == (4, 4) and moment.in_bar == 8))
+        # the step is completed by what each voice would go on with, so that it decodes
+        filled = np.append(ids, [CHORALE.hold if step else CHORALE.rest] * (4 - voice))
+        score = CHORALE.decode(filled)
+        grid = sounding(score)
+        for other in range(4):
+            row = step if other < voice else step - 1
+            before = int(grid[row, other]) if row >= 0 else -1
+            assert (moment.sounding[other] if moment.sounding[other] is not None else -1) == before
+        own = [note for note in score.parts[voice].notes if note.start < step]
+        assert moment.history == tuple(note.pitch for note in own)[-16:]
+        goes_on = moment.sounding[voice] is not None
+        assert moment.held == (step - own[-1].start if goes_on else 0)
+        ids = np.append(
+            ids, rng.choice(np.flatnonzero(CHORALE.allowed(ids) & (np.arange(len(CHORALE.vocabulary)) != EOS)))
+        )
+
+
+def test_a_model_samples_under_rules_and_says_what_gave_way():
+    torch.manual_seed(0)
+    model = LanguageModel(CHORALE, "sequences").build_model({"kind": "gru", "hidden_size": 8, "num_layers": 1})
+    rules = parse_constraints(["no-crossing", "range 48-72", "range soprano 100-110"], meaning_of(CHORALE))
+    prompt = CHORALE.prompt("4/4 upbeat 0")[0].tolist()
+    settings = Settings(count=2, max_length=300)
+    made = sample(model, Constrained(CHORALE, rules), prompt, settings, seed=1, framed=True)
+    for one in made:
+        score = CHORALE.decode(one.ids)
+        assert crossings(score) == 0
+        assert {48 <= note.pitch <= 72 for part in score.parts for note in part.notes} == {True}
+    assert set(rules.relaxed) == {"range soprano 100-110"}
+    assert rules.report() == [
+        f"'range soprano 100-110' was given up for {rules.relaxed.total()} of {rules.moments} tokens"
+    ]
+
+
+def test_choices_of_a_chorale_name_their_pitches():
+    choices = ChoraleMeaning(CHORALE).choices
+    assert choices.pitch[CHORALE.pitch0] == LOWEST
+    assert choices.kind[CHORALE.pitch0] == NOTE
+    assert choices.kind[CHORALE.hold] == HOLD
+    assert choices.kind[CHORALE.rest] == REST
+    assert choices.kind[EOS] == OTHER
+    assert (choices.kind == NOTE).sum() == 73 == (choices.pitch >= 0).sum()
+
+
+def test_a_limit_below_the_grid_still_lets_a_note_begin():
+    mask = Longest(Fraction(1, 64)).allows(CHOICES, replace(MOMENT, pending=60))
+    assert mask[CHOICES.kind == NOTE].all()
+    assert mask[CHOICES.duration == 1].all()
+
+
+def test_the_score_of_a_part_is_what_it_was():
+    # `sounding` above is what the other tests rest on
+    score = Score((Part("a", (Note(1, 2, 60),)),), length_steps=4)
+    assert sounding(score).ravel().tolist() == [-1, 60, 60, -1]

@@ -1,0 +1,123 @@
+"""Writing around what is given: a melody stays as it is, a beginning is gone on from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from components.bundle import load_bundle, save_bundle
+from components.encodings.characters import Characters
+from components.encodings.chorale import Chorale
+from components.encodings.vocabulary import EOS
+from components.errors import UserError
+from components.evaluation.voice_leading import faults
+from components.generation.given import FREE, Given
+from components.generation.sampling import Settings
+from components.models.sequence_model import SequenceModel
+from components.recipe import Recipe
+from components.render.score import write_midi
+from components.score import Note, Part, Score
+from components.tasks.language_model import LanguageModel
+from flows.given import PART_WRITING, given
+
+TUNE = ((0, 4, 67), (4, 4, 69), (8, 2, 71), (10, 2, 72), (12, 4, 71), (16, 8, 69), (24, 8, 67))
+MELODY = Score((Part("tune", tuple(Note(*note) for note in TUNE)),), length_steps=32)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path):
+    """A chorale model that nobody trained: the rules must hold whatever it likes best."""
+    torch.manual_seed(2)
+    encoding = Chorale()
+    model = SequenceModel(len(encoding.vocabulary), encoding.context_sizes, kind="gru", hidden_size=16)
+    values = {
+        "data": {"dataset": "chorales"},
+        "encoding": {"kind": "chorale"},
+        "task": {"kind": "language_model"},
+        "model": {"kind": "gru", "hidden_size": 16},
+    }
+    recipe = Recipe.from_dict("chorales", values).as_dict()
+    save_bundle(tmp_path / "bundle", "chorales", model, encoding, recipe, {"framing": "sequences"})
+    return load_bundle(tmp_path / "bundle")
+
+
+def soprano(score: Score) -> list[tuple[int, int, int]]:
+    return [(note.start, note.duration, note.pitch) for note in score.parts[0].notes]
+
+
+def test_a_melody_stays_and_the_voices_under_it_keep_the_rules(bundle, tmp_path) -> None:
+    write_midi(MELODY, tmp_path / "tune.mid")
+    settings = given(bundle, str(tmp_path / "tune.mid"), None)
+    assert settings["constraints"] == PART_WRITING
+    made = bundle.generate(settings | {"count": 4}, seed=1)
+    for score, sampled in zip(made.items, made.sampled, strict=True):
+        assert soprano(score) == list(TUNE)
+        assert sampled.ended
+        assert score.length_steps == 32
+        assert any(part.notes for part in score.parts[1:])
+    found = sum((faults(score) for score in made.items), start=type(faults(made.items[0]))())
+    given_up = "given up" in " ".join(made.warnings)
+    assert given_up or found["crossed_voices"] == found["parallel_fifths"] == found["parallel_octaves"] == 0
+    free = bundle.generate(settings | {"count": 4, "constraints": ()}, seed=1)
+    assert sum(sum(faults(score).values()) for score in free.items) > sum(found.values()), "the rules did something"
+    again = bundle.generate(made.settings, seed=1)
+    assert again.items == made.items
+
+
+def test_a_piece_goes_on_from_the_beginning_in_a_file(bundle, tmp_path) -> None:
+    voices = tuple(
+        Part(name, tuple(Note(s, d, p - drop) for s, d, p in TUNE))
+        for name, drop in zip("SATB", (0, 5, 12, 19), strict=True)
+    )
+    start = replace(MELODY, parts=voices)
+    write_midi(start, tmp_path / "start.mid")
+    settings = given(bundle, None, str(tmp_path / "start.mid"))
+    made = bundle.generate(settings | {"count": 2, "max_length": 40}, seed=3)
+    for score in made.items:
+        assert soprano(score)[: len(TUNE) - 1] == list(TUNE)[:-1], "the last note may go on"
+        assert score.length_steps > 32
+
+
+def test_ids_that_are_given_stand_and_the_end_waits_for_them() -> None:
+    encoding = Characters()
+    encoding.fit(["abc"])
+    a, b = encoding.encode("ab").tolist()
+    wrapped = Given(encoding, [a, FREE, b], ends=True)
+    assert wrapped.beginning.tolist() == [a]
+    begun = np.array([2])
+    assert np.flatnonzero(wrapped.allowed(begun)).tolist() == [a]
+    begun = np.append(begun, a)
+    free = wrapped.allowed(begun)
+    assert not free[EOS]
+    assert free.sum() == encoding.allowed(begun).sum() - 1
+    begun = np.append(begun, [b, b])
+    assert np.flatnonzero(wrapped.allowed(begun)).tolist() == [EOS]
+    assert not Given(encoding, [a], ends=False).allowed(begun)[[0, 1, 2]].any()
+    for wrong in ([99], [-2]):
+        with pytest.raises(ValueError, match="ids from -1"):
+            Given(encoding, wrong, ends=False)
+
+
+def test_what_cannot_be_taken_from_a_file_is_said(bundle, tmp_path) -> None:
+    write_midi(MELODY, tmp_path / "tune.mid")
+    tune = str(tmp_path / "tune.mid")
+    assert given(bundle, None, None) == {}
+    with pytest.raises(UserError, match="not both"):
+        given(bundle, tune, tune)
+    with pytest.raises(UserError):
+        given(bundle, str(tmp_path / "nothing.mid"), None)
+    with pytest.raises(UserError, match="1 parts where a chorale has four"):
+        given(bundle, None, tune)
+    text = Characters()
+    text.fit(["abc"])
+    with pytest.raises(UserError, match="no voices to write"):
+        text.with_melody(MELODY)
+    task = LanguageModel(text, "sequences")
+    model = SequenceModel(len(text.vocabulary), kind="gru", hidden_size=4)
+    for settings in (Settings(given=(999,)), Settings(given=(4,), prompt="a")):
+        with pytest.raises(UserError):
+            task.generate(model, settings, seed=0)
