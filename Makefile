@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: run test lint docs bench ui clean
+.PHONY: run test lint docs pictures bench ui clean
 
 run: $(READY)
 	$(BIN)/reprise run chorales
@@ -19,6 +19,9 @@ lint: $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m flows.reference > docs/cli.md
+
+pictures: $(READY)
+	$(BIN)/python -m components.evaluation.vanishing docs/images
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.kernels

@@ -115,7 +115,7 @@ def test_killed_with_9_at_any_moment_and_resumed_gives_the_same_weights(
     assert killed == 3
     assert_identical(whole, read_tensors(tmp_path / "parts" / "checkpoint.safetensors")[0])
     left = {path.name for path in (tmp_path / "parts").iterdir()}
-    assert left == {"checkpoint.safetensors", "best.safetensors"}, "nothing half-written stays"
+    assert left == {"checkpoint.safetensors", "best.safetensors", "gradients.jsonl"}, "nothing half-written stays"
 
 
 @pytest.mark.parametrize("kind", names("cell"))

@@ -7,16 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from torch import nn
 
 from components.encodings.base import Encoding
-from components.encodings.vocabulary import BOS
-from components.tasks.base import to_device
+from components.tasks.base import Matrix, Surprise
 
 INK, SOFT, TRAIN, VAL = "#222222", "#8a8a8a", "#56b4e9", "#d55e00"
+MOST_NAMES = 60  # of rows or columns; more would run into each other
 MAX_NATS = 4.0  # the colour scale's end: a chance of one in 55
 
 
@@ -28,14 +26,21 @@ def write_learning_curve(
     baselines: Mapping[str, float],
     test: float | None,
     title: str,
+    loss_unit: str = "",
+    counted: str = "tokens",
 ) -> None:
-    """Train and val against tokens seen; `baselines` are drawn as lines (what a model without memory reaches)."""
-    figure = Figure(figsize=(8, 4.6), dpi=130, layout="constrained")
-    axes = figure.subplots()
+    """Train and val against what was seen; `baselines` are drawn as lines (what a model without memory reaches).
+
+    Where the training loss has a unit of its own (`loss_unit`), it gets a panel of its own.
+    """
+    figure = Figure(figsize=(8, 6.2 if loss_unit else 4.6), dpi=130, layout="constrained")
+    panels = figure.subplots(1 + bool(loss_unit), 1, sharex=True, squeeze=False)[:, 0]
+    axes, loss_axes = panels[0], panels[-1]
     tokens = [point["tokens"] for point in history]
-    for key, colour, name in (("train", TRAIN, "train (dropout on)"), ("val", VAL, "val")):
-        axes.plot(tokens, [point[key] for point in history], color=colour, marker="o", markersize=3, label=name)
-    curves = [value for point in history for value in (point["train"], point["val"]) if math.isfinite(value)]
+    for key, colour, name, on in (("train", TRAIN, "train", loss_axes), ("val", VAL, "val", axes)):
+        on.plot(tokens, [point[key] for point in history], color=colour, marker="o", markersize=3, label=name)
+    keys = ("val",) if loss_unit else ("train", "val")
+    curves = [point[key] for point in history for key in keys if math.isfinite(point[key])]
     curves += [test] if test is not None else []
     if curves:
         # a baseline far above would press the curves flat: it is named in the legend instead
@@ -45,33 +50,61 @@ def write_learning_curve(
         axes.set_ylim(max(0.0, low - 0.15 * (top - low)), top + 0.1 * (top - low))
         for name, value in baselines.items():
             far = "" if value <= top else " (off the picture)"
-            axes.axhline(value, color=SOFT, linewidth=0.9, linestyle="--", label=f"{name} {value:.2f}{far}")
+            axes.axhline(value, color=SOFT, linewidth=0.9, linestyle="--", label=f"{name} {value:.3g}{far}")
     if test is not None and tokens:
-        axes.plot(tokens[-1:], [test], color=INK, marker="*", markersize=11, linestyle="none", label=f"test {test:.3f}")
-    axes.set(xlabel="tokens seen in training", ylabel=metric.replace("_", " "), title=title)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e6:g} M" if value else "0")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
-    axes.legend(frameon=False)
+        axes.plot(tokens[-1:], [test], color=INK, marker="*", markersize=11, linestyle="none", label=f"test {test:.3g}")
+    axes.set(ylabel=metric.replace("_", " "), title=title)
+    if loss_unit:
+        loss_axes.set(ylabel=f"training loss, {loss_unit}")
+    loss_axes.set(xlabel=f"{counted} seen in training")
+    loss_axes.xaxis.set_major_formatter(lambda value, _: _amount(value))
+    for panel in panels:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(axis="y", color="#e6e6e6", linewidth=0.6)
+        panel.legend(frameon=False)
     FigureCanvasAgg(figure).print_png(path)
 
 
-def baselines(train_ids: np.ndarray, test_ids: np.ndarray, vocabulary_size: int) -> dict[str, float]:
-    """Nats per token of models without memory: every token alike, and tokens as often as in training (add-one)."""
-    counts = np.bincount(train_ids, minlength=vocabulary_size).astype(np.float64) + 1
-    logp = np.log(counts / counts.sum())
-    unigram = float(-logp[test_ids].mean()) if len(test_ids) else math.nan
-    return {"uniform": math.log(vocabulary_size), "unigram": unigram}
+def _amount(value: float) -> str:
+    """0, 500, 20 k, 1.5 M."""
+    for size, letter in ((1e6, " M"), (1e3, " k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"
 
 
-@torch.inference_mode()
-def surprise(model: nn.Module, encoding: Encoding, ids: np.ndarray) -> np.ndarray:
-    """Nats of each of ids[1:] given those before it, float64 [T − 1]."""
-    ids = np.asarray(ids, dtype=np.int64)
-    streams = np.concatenate([ids[:, None], encoding.context(ids)], axis=-1)[:-1]
-    logits_BTV, _ = model(to_device(streams[None], model), None)
-    logp = torch.log_softmax(logits_BTV[0].double(), dim=-1).cpu().numpy()
-    return -logp[np.arange(len(ids) - 1), ids[1:]]
+def draw(finding: Matrix | Surprise, encoding: Encoding, path: Path) -> None:
+    """A task's finding as a PNG."""
+    if isinstance(finding, Surprise):
+        write_surprise(path, encoding, finding.ids, finding.nats, title=finding.title)
+    else:
+        write_matrix(path, finding)
+
+
+def write_matrix(path: Path, matrix: Matrix) -> None:
+    """A grid of numbers with its rows and columns named."""
+    height, width = matrix.values.shape
+    size = (min(16.0, max(4.5, 0.42 * width + 2.2)), min(16.0, max(3.6, 0.36 * height + 1.8)))
+    figure = Figure(figsize=size, dpi=130, layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(matrix.values, cmap="Blues", vmin=0, aspect="auto", interpolation="nearest")
+    axes.set(title=matrix.title, xlabel=matrix.column_axis, ylabel=matrix.row_axis)
+    for set_ticks, names, turned in ((axes.set_xticks, matrix.columns, True), (axes.set_yticks, matrix.rows, False)):
+        if len(names) <= MOST_NAMES:
+            long = turned and max(map(len, names), default=0) > 3
+            set_ticks(range(len(names)), names, fontsize=8, rotation=90 if long else 0)
+        else:
+            set_ticks([])
+    if matrix.cells and height * width <= 400:
+        darkest = matrix.values.max(initial=0)
+        for y, x in np.ndindex(height, width):
+            value = matrix.values[y, x]
+            if value >= 0.005:
+                colour = "white" if value > 0.6 * darkest else INK
+                axes.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=6.5, color=colour)
+    axes.spines[:].set_visible(False)
+    figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
+    FigureCanvasAgg(figure).print_png(path)
 
 
 def write_surprise(path: Path, encoding: Encoding, ids: np.ndarray, nats: np.ndarray, *, title: str) -> None:
@@ -94,9 +127,3 @@ def write_surprise(path: Path, encoding: Encoding, ids: np.ndarray, nats: np.nda
     axes.spines[:].set_visible(False)
     figure.colorbar(image, ax=axes, label="surprise, nats", fraction=0.03, pad=0.01)
     FigureCanvasAgg(figure).print_png(path)
-
-
-def excerpt(ids: np.ndarray, length: int = 640) -> np.ndarray:
-    """The beginning of a sequence with the token before it (BOS, or a stream's first), int64 [≤ length + 1]."""
-    ids = np.asarray(ids[: length + 1], dtype=np.int64)
-    return ids if len(ids) > 1 else np.array([BOS, *ids], dtype=np.int64)

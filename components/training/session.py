@@ -9,9 +9,11 @@ from typing import Any
 from components.bundle import make_task
 from components.datasets.store import Store
 from components.evaluation.evaluator import Evaluator
+from components.evaluation.gradients import READINGS, append_reading
 from components.models.weights import load_weights, read_tensors
 from components.recipe import Recipe, options_of
 from components.training.device import prepare
+from components.training.gradients import PROBE_ROWS, held_out_probe
 from components.training.optim import make_optimizer
 from components.training.schedule import Schedule
 from components.training.trainer import Events, Progress, Trainer
@@ -48,9 +50,22 @@ class Session:
             seed=self.recipe.seed,
             training=True,
         )
+        val, train = self.store.split("val"), self.store.split("train")
+        held_out = self.task.batches(
+            val if len(val) else train, batch_size=PROBE_ROWS, window=trainer.tbptt_length, seed=0, training=False
+        )
+        probe = held_out_probe(self.model, self.task.loss, held_out)
+
+        def evaluate() -> dict[str, float]:
+            if probe is not None:
+                reading = probe.measure(trainer.at.global_step)
+                append_reading(folder / READINGS, reading.curves())
+                trainer.pending.append((reading.metrics(), reading.global_step))
+            return self.evaluate("val")
+
         progress = trainer.train(
             batches,
-            lambda: self.evaluate("val"),
+            evaluate,
             every=self.evaluator.every,
             primary=self.task.primary,
             lower=self.task.lower_is_better,

@@ -60,8 +60,9 @@ class Trainer:
     """Keyword-only parameters are the recipe's training section.
 
     `steps` are optimizer updates; `tbptt_length` the time steps that gradients flow back through; `clip_norm`
-    bounds the gradient's norm over all parameters (Pascanu et al. 2013), `clip_value` each of its entries; training
-    ends early after `patience` evaluations without improvement (0 = never).
+    bounds the gradient's norm over all parameters (Pascanu et al. 2013), `clip_value` each of its entries. Training
+    ends early after `patience` evaluations without improvement (0 = never), or after so many `seconds` of training
+    (the schedule still counts on `steps`).
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Trainer:
         clip_norm: Annotated[float, Field(gt=0)] | None = 1.0,
         clip_value: Annotated[float, Field(gt=0)] | None = None,
         patience: Annotated[int, Field(ge=0)] = 0,
+        seconds: Annotated[float, Field(gt=0)] | None = None,
         precision: Literal["float32", "bfloat16"] = "float32",
         checkpoint_seconds: Annotated[float, Field(ge=0)] = 15.0,
     ) -> None:
@@ -87,7 +89,7 @@ class Trainer:
         self.folder, self.events = folder, events
         self.steps, self.batch_size, self.tbptt_length = steps, batch_size, tbptt_length
         self.clip_norm, self.clip_value, self.patience = clip_norm, clip_value, patience
-        self.precision, self.checkpoint_seconds = precision, checkpoint_seconds
+        self.seconds, self.precision, self.checkpoint_seconds = seconds, precision, checkpoint_seconds
         self.at = Progress()
         self.state: State | None = None
         self.pending: list[tuple[dict[str, float], int]] = []
@@ -129,9 +131,12 @@ class Trainer:
                     hint="lower training.learning_rate, set training.clip_norm, or use precision float32",
                 )
             self.at.seconds = time.perf_counter() - started
-            if self.at.global_step % every == 0 or self.at.global_step == self.steps:
+            spent = self.seconds is not None and self.at.seconds >= self.seconds
+            if spent or self.at.global_step % every == 0 or self.at.global_step == self.steps:
                 self._evaluate(evaluate, primary, lower)
                 self.at.seconds = time.perf_counter() - started
+                if spent and not self.at.stopped:
+                    self.at.stopped = f"{self.seconds:g} seconds of training are over"
                 self.save()
                 saved = time.perf_counter()
             elif time.perf_counter() - saved >= self.checkpoint_seconds:
@@ -219,7 +224,13 @@ class Trainer:
                 at.stopped = f"no better for {self.patience} evaluations"
         self.schedule.evaluated(better)
         at.history.append(
-            {"step": at.global_step, "tokens": at.tokens, "train": at.loss, "val": values.get(primary, math.nan)}
+            {
+                "step": at.global_step,
+                "tokens": at.tokens,
+                "seconds": at.seconds,
+                "train": at.loss,
+                "val": values.get(primary, math.nan),
+            }
         )
         self.pending.append(({f"val/{name}": v for name, v in values.items()}, at.global_step))
         self.events.evaluated(values, at.global_step, better)

@@ -1,0 +1,251 @@
+"""Figures for pieces of music beside the same figures for real pieces: likeness, harmony, repetition, copying.
+
+A figure alone says little: Bach repeats bars and writes what other chorales have. So every figure is given for the
+generated pieces and for real held-out ones, both against the training pieces.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from fractions import Fraction
+from itertools import pairwise
+from statistics import fmean
+
+import numpy as np
+
+from components.errors import UserError
+from components.evaluation.voice_leading import FAULTS, faults, is_four_part
+from components.harmony import SCALES, chord_tones, find_key, strong_steps
+from components.score import Note, Part, Score
+
+GRAM = 8  # (interval, duration) pairs, that is nine notes, that count as copied together
+_FINE = 12  # parts of a quarter note that durations and places are told apart by
+_LONGEST = 4 * _FINE  # longer notes count as this long
+_WIDEST = 13  # wider intervals count as this wide
+
+# figure → its unit. Distances and shares run from 0 to 1.
+UNITS = {
+    "pitch_class_distance": "share",
+    "interval_distance": "share",
+    "duration_distance": "share",
+    "metric_position_distance": "share",
+    "notes_in_best_key": "share",
+    "strong_beats_on_chord_tones": "share",
+    "bars_repeated": "share",
+    "copied_8_grams": "share",
+    "longest_copy_notes": "notes",
+    **{f"{fault}_per_bar": "per bar" for fault in FAULTS},
+}
+
+
+def judge(scores: Sequence[Score], training: Sequence[Score], held_out: Sequence[Score]) -> dict[str, dict[str, float]]:
+    """{figure: {"generated": x, "held_out": y}}, figures as in UNITS; what neither side has is left out.
+
+    - `…_distance`: how far the distribution is from that of `training`; Jensen-Shannon distance, the square root of
+      the divergence in bits, 0 (alike) to 1 (nothing in common). Pitch classes count from the tonic of the best key,
+      places from the bar line.
+    - `notes_in_best_key`: share of sounding time in the best of the twelve diatonic scales.
+    - `strong_beats_on_chord_tones`: share of the notes begun on strong beats; only for scores with chords.
+    - `bars_repeated`: share of bars that are note for note an earlier one of the piece.
+    - `copied_8_grams`, `longest_copy_notes`: runs of (interval to the note before, duration) that a training piece has
+      too, so that a transposed copy is one.
+    - faults of voice leading: only for four parts (`components.evaluation.voice_leading`).
+
+    A few pieces are farther from any distribution than many, so `held_out` is compared in groups as large as `scores`,
+    and the distances and longest copies are the groups' mean.
+
+    Raises:
+        UserError: one of the three has no piece with notes.
+    """
+    for pieces, name in ((scores, "generated"), (training, "training"), (held_out, "held-out")):
+        if not any(part.notes for piece in pieces for part in piece.parts):
+            raise UserError(f"the {name} pieces have no notes: there is nothing to judge", where="judge")
+    known = _Known(training)
+    size = min(len(scores), len(held_out))
+    groups = [held_out[start : start + size] for start in range(0, len(held_out) - size + 1, size)]
+    by_group = [known.compare(group) for group in groups if any(part.notes for piece in group for part in piece.parts)]
+    columns = {
+        "generated": known.compare(scores) | shares(scores, known),
+        "held_out": {name: fmean(group[name] for group in by_group) for name in by_group[0]} | shares(held_out, known),
+    }
+    return {
+        figure: {column: values[figure] for column, values in columns.items() if figure in values}
+        for figure in UNITS
+        if any(figure in values for values in columns.values())
+    }
+
+
+class _Known:
+    """What the training pieces have: distributions, and their lines as strings of one character a note."""
+
+    def __init__(self, training: Sequence[Score]) -> None:
+        self.codes: dict[Hashable, str] = {}
+        self.distributions = {name: Counter(count(training)) for name, count in _COUNTED.items()}
+        self.text = "\n".join(line for score in training for line in self.lines(score))
+        self.grams = {line[i : i + GRAM] for line in self.text.split("\n") for i in range(len(line) - GRAM + 1)}
+
+    def lines(self, score: Score) -> list[str]:
+        """A string for each judged part, a character for each (interval, duration)."""
+        return [
+            "".join(self.codes.setdefault(pair, chr(len(self.codes) + 32)) for pair in _pairs(score, notes))
+            for notes in lines(score)
+        ]
+
+    def compare(self, scores: Sequence[Score]) -> dict[str, float]:
+        """The figures that depend on how many pieces there are."""
+        distances = {
+            f"{name}_distance": jensen_shannon(Counter(count(scores)), self.distributions[name])
+            for name, count in _COUNTED.items()
+        }
+        longest = max((self.longest(line) for score in scores for line in self.lines(score)), default=0)
+        return distances | {"longest_copy_notes": float(longest + 1 if longest else 0)}
+
+    def longest(self, line: str) -> int:
+        """Length of the longest stretch of a line that a training line has too."""
+        best = 0
+        for start in range(len(line)):
+            while start + best < len(line) and line[start : start + best + 1] in self.text:
+                best += 1
+        return best
+
+
+def shares(scores: Sequence[Score], known: _Known) -> dict[str, float]:
+    """The figures that are sums over all pieces, divided once."""
+    found = [line[i : i + GRAM] in known.grams for s in scores for line in known.lines(s) for i in _starts(line)]
+    times = [_pitch_class_times(score) for score in scores]
+    diatonic = [[(tonic + tone) % 12 for tone in SCALES["major"]] for tonic in range(12)]
+    in_key = sum(max(sum(time[c] for c in scale) for scale in diatonic) for time in times)
+    bars = [repeated for score in scores for repeated in _bars_repeated(score)]
+    strong = [on_chord for score in scores for on_chord in _strong_notes(score)]
+    figures = {
+        "notes_in_best_key": _ratio(in_key, sum(map(sum, times))),
+        "strong_beats_on_chord_tones": _ratio(sum(strong), len(strong)),
+        "bars_repeated": _ratio(sum(bars), len(bars)),
+        "copied_8_grams": _ratio(sum(found), len(found)),
+    }
+    four = [score for score in scores if is_four_part(score) and score.bar_steps > 0]
+    count = sum(score.length_steps / score.bar_steps for score in four)
+    counted = sum((faults(score) for score in four), Counter())
+    figures |= {f"{fault}_per_bar": _ratio(counted[fault], count) for fault in FAULTS}
+    return {name: value for name, value in figures.items() if value is not None}
+
+
+def jensen_shannon(one: Counter, other: Counter) -> float:
+    """The Jensen-Shannon distance of two histograms: 0 where they are proportional, 1 where they share nothing.
+
+    An empty one shares nothing with any.
+    The square root of the divergence with logarithms to base 2, a metric (Endres and Schindelin 2003).
+    """
+    if not one or not other:
+        return 1.0
+    keys = list(one.keys() | other.keys())
+    p, q = (np.array([histogram[key] for key in keys], dtype=float) for histogram in (one, other))
+    p, q = p / p.sum(), q / q.sum()
+    middle = (p + q) / 2
+    kl = sum(float((d[d > 0] * np.log2(d[d > 0] / middle[d > 0])).sum()) for d in (p, q)) / 2
+    return float(np.sqrt(min(1.0, max(0.0, kl))))
+
+
+def judged_parts(score: Score) -> list[Part]:
+    """The melody where one is named; else all parts but a band's."""
+    melody = [part for part in score.parts if part.role == "melody"]
+    own = [part for part in score.parts if part.role not in ("chords", "bass", "drums")]
+    return melody or own or list(score.parts)
+
+
+def lines(score: Score) -> list[list[Note]]:
+    """The judged parts as lines of one note at a time: of notes that begin together, the highest."""
+    found = []
+    for part in judged_parts(score):
+        top = {note.start: note for note in sorted(part.notes, key=lambda note: (note.start, note.pitch))}
+        found.append(list(top.values()))
+    return [line for line in found if line]
+
+
+def _pairs(score: Score, notes: Sequence[Note]) -> Iterable[tuple[int, int]]:
+    return ((b.pitch - a.pitch, _length(score, b)) for a, b in pairwise(notes))
+
+
+def _length(score: Score, note: Note) -> int:
+    return min(_LONGEST, max(1, round(Fraction(note.duration * _FINE, score.steps_per_beat))))
+
+
+def _place(score: Score, step: int) -> tuple[int, int, tuple[int, int]]:
+    """(number of the bar among those of its metre's stretch, steps from its bar line, metre), metre changes kept."""
+    starts = [(score.upbeat_steps, score.metre), *score.metre_changes]
+    first, metre = starts[max(0, bisect_right([start for start, _ in starts], step) - 1)]
+    bar = metre[0] * 4 * score.steps_per_beat // metre[1] or 1
+    return (first + (step - first) // bar * bar, (step - first) % bar, metre)
+
+
+def _pitch_class_times(score: Score) -> list[int]:
+    times = [0] * 12
+    for line in lines(score):
+        for note in line:
+            times[note.pitch % 12] += note.duration
+    return times
+
+
+def _degrees(scores: Sequence[Score]) -> Iterable[int]:
+    for score in scores:
+        tonic = find_key(_pitch_class_times(score)).tonic
+        yield from ((note.pitch - tonic) % 12 for line in lines(score) for note in line)
+
+
+def _intervals(scores: Sequence[Score]) -> Iterable[int]:
+    pairs = ((a, b) for score in scores for line in lines(score) for a, b in pairwise(line))
+    return (max(-_WIDEST, min(_WIDEST, b.pitch - a.pitch)) for a, b in pairs)
+
+
+def _durations(scores: Sequence[Score]) -> Iterable[int]:
+    return (_length(score, note) for score in scores for line in lines(score) for note in line)
+
+
+def _places(scores: Sequence[Score]) -> Iterable[int]:
+    for score in scores:
+        for line in lines(score):
+            yield from (round(Fraction(_place(score, n.start)[1] * _FINE, score.steps_per_beat)) for n in line)
+
+
+_COUNTED: dict[str, Callable[[Sequence[Score]], Iterable[int]]] = {
+    "pitch_class": _degrees,
+    "interval": _intervals,
+    "duration": _durations,
+    "metric_position": _places,
+}
+
+
+def _strong_notes(score: Score) -> Iterable[bool]:
+    """For each note begun on a strong beat under a chord: is it one of the chord's tones?"""
+    chords = sorted(score.chords)
+    starts = [chord.start for chord in chords]
+    for line in lines(score) if chords else ():
+        for note in line:
+            _, place, metre = _place(score, note.start)
+            index = bisect_right(starts, note.start) - 1
+            bar = metre[0] * 4 * score.steps_per_beat // metre[1]
+            if index >= 0 and note.start < starts[index] + chords[index].duration and place in strong_steps(metre, bar):
+                yield note.pitch % 12 in chord_tones(chords[index])
+
+
+def _bars_repeated(score: Score) -> Iterable[bool]:
+    """For each bar with a note, in order: was it there before?"""
+    bars: dict[int, set[tuple[int, int, int, int]]] = {}
+    for voice, line in enumerate(lines(score)):
+        for note in line:
+            bar, place, _ = _place(score, note.start)
+            bars.setdefault(bar, set()).add((voice, place, note.duration, note.pitch))
+    seen: set[frozenset] = set()
+    for _, content in sorted(bars.items()):
+        yield frozenset(content) in seen
+        seen.add(frozenset(content))
+
+
+def _starts(line: str) -> range:
+    return range(len(line) - GRAM + 1)
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole else None

@@ -1,0 +1,62 @@
+"""The figures of `components.evaluation.music` as a picture: generated beside real, one row a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from components.evaluation.music import UNITS
+from components.evaluation.report import INK, SOFT, VAL
+
+_PANELS = {
+    "share": "distances from the training music and shares, 0 to 1",
+    "per bar": "faults of voice leading, per bar",
+    "notes": "notes",
+}
+
+
+def write_judgement(path: Path, table: Mapping[str, Mapping[str, float]], *, title: str) -> None:
+    """A PNG of what `judge` gave: filled dots are generated music, rings are real; the nearer together the more alike.
+
+    Distances, faults and counts have scales of their own. Figures that aren't in UNITS are left out.
+    """
+    panels = {unit: [name for name in UNITS if name in table and UNITS[name] == unit] for unit in _PANELS}
+    panels = {unit: names for unit, names in panels.items() if names}
+    rows = [max(1.0, len(names)) + 1.0 for names in panels.values()]
+    figure = Figure(figsize=(8.4, 1.0 + 0.36 * sum(rows)), dpi=130, layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", color=INK, fontsize=12, parse_math=False)
+    if panels:
+        drawn = figure.subplots(len(panels), 1, squeeze=False, gridspec_kw={"height_ratios": rows})[:, 0]
+        for axes, (unit, names) in zip(drawn, panels.items(), strict=True):
+            _draw(axes, [(name, table[name]) for name in names])
+            axes.set_xlabel(_PANELS[unit], color=INK, fontsize=9)
+            high = max(value for name in names for value in table[name].values())
+            axes.set_xlim((-0.02, 1.18) if unit == "share" else (-0.02 * (high or 1), 1.2 * (high or 1)))
+        handles, labels = drawn[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    FigureCanvasAgg(figure).print_png(path)
+
+
+def _draw(axes: Axes, rows: list[tuple[str, Mapping[str, float]]]) -> None:
+    for y, (_, values) in enumerate(rows):
+        pair = [values[column] for column in ("generated", "held_out") if column in values]
+        axes.plot([min(pair), max(pair)], [y, y], color=SOFT, linewidth=1.2, zorder=1)
+        text = "  |  ".join(f"{values[c]:.3g}" if c in values else "–" for c in ("generated", "held_out"))
+        axes.annotate(text, (max(pair), y), (9, 0), textcoords="offset points", va="center", fontsize=8, color=INK)
+    for column, label, face in (("generated", "generated", VAL), ("held_out", "real, held out", "white")):
+        points = [(values[column], y) for y, (_, values) in enumerate(rows) if column in values]
+        edge = VAL if column == "generated" else INK
+        xs, ys = [x for x, _ in points], [y for _, y in points]
+        axes.scatter(xs, ys, s=46, facecolor=face, edgecolor=edge, linewidth=1.4, label=label, zorder=2 + (face == VAL))
+    names = [name.removesuffix("_per_bar").removesuffix("_notes").replace("_", " ") for name, _ in rows]
+    axes.set_yticks(range(len(rows)), names, fontsize=9, color=INK)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.grid(axis="x", color="#e6e6e6", linewidth=0.6)
+    axes.set_axisbelow(True)

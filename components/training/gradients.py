@@ -1,0 +1,188 @@
+"""The gradient probe: how far back in time the loss of one step reaches, and why.
+
+For the loss L⟨e⟩ of one step e, ‖∂L⟨e⟩/∂h⟨e−k⟩‖ against the lag k says whether the gradient vanishes or explodes
+(Hochreiter 1991; Bengio et al. 1994; Pascanu et al. 2013, arXiv:1211.5063); beside it stand the recurrent weights'
+spectral radius and largest singular value, which bound it from their side. A probe is only a look: it draws no random
+number, and leaves the parameters' gradients and the model's mode as they were.
+
+B batch, T time, H hidden, G gate rows. Norms are those of one row, in nats (or what the task's loss counts) per unit
+of h, averaged over the rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from components.datasets.batches import Batch, Batches
+from components.datasets.examples import ExampleBatch, ExampleBatches
+from components.encodings.vocabulary import PAD
+from components.errors import UserError
+from components.layers.base import State
+from components.training.spectrum import weight_figures
+from components.training.state_gradients import Way, probes, recurrent_layers, state_gradients
+
+LAGS = (0, 1, 8, 32, 128)  # those that get a number of their own
+FADED = 0.01  # of the norm at lag 1: there the gradient is said to have vanished
+PROBE_ROWS = 8  # of the held-out batch: enough for a mean, cheap beside an evaluation
+KEPT_LAGS = 128  # points of a curve that are kept for the picture
+AnyBatch = Batch | ExampleBatch
+
+
+@dataclass
+class LayerGradients:
+    """One recurrent layer. `whole_loss_norm`: ‖∂L/∂h⟨t⟩‖ of the whole loss per token, averaged over t.
+
+    The weights' figures are None where the layer has no recurrent matrix (minGRU): `spectral_radius` is the largest
+    |eigenvalue| of the block that writes the candidate (all of W_hh in the rnn, W_hn in the gru, W_hg in the lstm),
+    `spectral_radius_max` and `singular_max` are the largest over all gate blocks.
+    """
+
+    lag_norms: list[float]  # ‖∂L⟨e⟩/∂h⟨e−k⟩‖, k = 0, 1, …
+    whole_loss_norm: float
+    way: Way
+    spectral_radius: float | None = None
+    spectral_radius_max: float | None = None
+    singular_max: float | None = None
+
+    @property
+    def reach_steps(self) -> int:
+        """The first lag from which on the norm stays below 1 % of its value at lag 1; all lags, if there is none."""
+        norms = self.lag_norms
+        above = [lag for lag, norm in enumerate(norms) if norm >= FADED * norms[min(1, len(norms) - 1)] > 0]
+        return above[-1] + 1 if above else 0
+
+
+@dataclass
+class Reading:
+    """What one probe saw, layer by layer, from the input to the output."""
+
+    global_step: int
+    layers: dict[str, LayerGradients] = field(default_factory=dict)
+
+    def metrics(self) -> dict[str, float]:
+        """The numbers for the tracker: gradients/lag_8, with several layers gradients/0/lag_8 …"""
+        values: dict[str, float] = {}
+        for name, layer in self.layers.items():
+            prefix = f"gradients/{name}/" if len(self.layers) > 1 else "gradients/"
+            own = {f"lag_{lag}": layer.lag_norms[lag] for lag in LAGS if lag < len(layer.lag_norms)}
+            own |= {"reach_steps": float(layer.reach_steps), "whole_loss_norm": layer.whole_loss_norm}
+            for weight in ("spectral_radius", "spectral_radius_max", "singular_max"):
+                if (value := getattr(layer, weight)) is not None:
+                    own[weight] = value
+            values |= {prefix + key: value for key, value in own.items()}
+        return values
+
+    def curves(self) -> dict[str, Any]:
+        """What the picture needs, as JSON-ready data: evenly chosen lags and their norms."""
+        layers = {}
+        for name, layer in self.layers.items():
+            count = len(layer.lag_norms)
+            lags = sorted({round(lag) for lag in np.linspace(0, count - 1, min(count, KEPT_LAGS))})
+            layers[name] = {"lags": lags, "norms": [float(f"{layer.lag_norms[lag]:.4g}") for lag in lags]}
+        return {"global_step": self.global_step, "layers": layers}
+
+
+class GradientProbe:
+    """Looks at a model on one and the same batch whenever it is asked.
+
+    `loss(model, batch, state)` is a task's: its sum counts the targets that aren't PAD. The lag is counted back from
+    each row's last one, or from step `at` where the row is longer than that; from the row's end where the whole row has
+    one target. `way` None takes the backward pass by hand where components.kernels knows the layer, else "steps".
+
+    Raises:
+        UserError: the targets don't stand beside the inputs, step by step (a translation).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Callable[[nn.Module, Any, State | None], tuple[Any, State]],
+        batch: AnyBatch,
+        /,
+        *,
+        at: int | None = None,
+        way: Way | None = None,
+    ) -> None:
+        self.model, self.loss, self.batch, self.way = model, loss, batch, way
+        _, self.last_B = one_step(batch)
+        self.last_only, self.ends_B = one_step(batch, at)
+
+    def measure(self, global_step: int = 0) -> Reading:
+        """The norms with the weights as they are now. Two forward and two backward passes over the batch."""
+        modes = [(module, module.training) for module in self.model.modules()]
+        self.model.eval()  # no dropout, so no random number is drawn
+        try:
+            with torch.enable_grad():
+                last = state_gradients(self.model, lambda: self._loss(self.last_only)[0], way=self.way)
+                whole = state_gradients(self.model, self._per_token, way=self.way)
+        finally:
+            for module, training in modes:
+                module.training = training
+        layers = {}
+        for name, layer in recurrent_layers(self.model).items():
+            way, norms_TB = last[name]
+            alive_TB = np.arange(len(norms_TB))[:, None] <= self.last_B
+            overall = float(whole[name][1][alive_TB].mean()) if alive_TB.any() else 0.0
+            layers[name] = LayerGradients(by_lag(norms_TB, self.ends_B), overall, way, **weight_figures(layer))
+        return Reading(global_step, layers)
+
+    def _loss(self, batch: AnyBatch) -> tuple[Tensor, float]:
+        tally, _ = self.loss(self.model, batch, None)
+        return tally.total, tally.count
+
+    def _per_token(self) -> Tensor:
+        total, count = self._loss(self.batch)
+        return total / max(1, count)
+
+
+def held_out_probe(
+    model: nn.Module, loss: Callable[[nn.Module, Any, State | None], tuple[Any, State]], batches: Any, /
+) -> GradientProbe | None:
+    """The probe of a training run; None where there is nothing to probe: no data, no recurrent layer, a layer that
+    reads the future, targets that don't stand beside the inputs."""
+    batch = probe_batch(batches) if probes(model) else None
+    try:
+        return None if batch is None else GradientProbe(model, loss, batch)
+    except UserError:
+        return None
+
+
+def probe_batch(batches: Batches | ExampleBatches) -> AnyBatch | None:
+    """The window to probe on: one that starts anew, of the longest sequences (they come last); None of no data."""
+    count = batches.count(0)
+    recent = (batches.at(0, index) for index in reversed(range(max(0, count - 64), count)))
+    return next((batch for batch in recent if batch.fresh), batches.at(0, 0) if count else None)
+
+
+def one_step(batch: AnyBatch, at: int | None = None) -> tuple[AnyBatch, np.ndarray]:
+    """The batch with each row's last target that counts alone (none after step `at`), and the steps [B] where they
+    stand; −1 of a row without any."""
+    examples = isinstance(batch, ExampleBatch)
+    targets, inputs = (batch.targets, batch.inputs) if examples else (batch.targets_BT, batch.inputs_BTS)
+    if examples and targets.shape[1] == 1 and at is None:
+        return batch, batch.lengths_B - 1
+    if targets.shape != inputs.shape[:2]:
+        hint = "the probe needs one target for each step, or one for the whole sequence"
+        raise UserError(f"targets {targets.shape} beside inputs {inputs.shape}", where="gradient probe", hint=hint)
+    steps = np.arange(targets.shape[1])
+    counts = (targets != PAD) & (steps <= (len(steps) if at is None else at))
+    ends_B = np.where(counts, steps, -1).max(axis=1, initial=-1)
+    only = np.where(steps == ends_B[:, None], targets, PAD)
+    return dataclasses.replace(batch, **{"targets" if examples else "targets_BT": only}), ends_B
+
+
+def by_lag(norms_TB: np.ndarray, ends_B: np.ndarray) -> list[float]:
+    """The mean over rows of the norms k steps before each row's end (−1 = no row), for every k that some row has."""
+    rows = np.arange(len(ends_B))
+    means = []
+    for lag in range(int(ends_B.max(initial=-1)) + 1):
+        known = ends_B >= lag
+        means.append(float(norms_TB[ends_B[known] - lag, rows[known]].mean()))
+    return means

@@ -1,0 +1,109 @@
+"""‖∂L/∂h⟨t⟩‖ of every recurrent layer of a model for any loss: out of the backward pass by hand, or step by step.
+
+B batch, T time, H hidden.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from components.kernels.function import recurrent
+from components.layers.base import Recurrent, State
+from components.layers.cell import Cell
+
+Way = Literal["by_hand", "steps"]
+Run = tuple[Tensor, State]
+
+
+def recurrent_layers(model: nn.Module) -> dict[str, Recurrent]:
+    """The layers that keep a state themselves, by what their paths in the model don't have in common."""
+    found = {path: layer for path, layer in model.named_modules() if isinstance(layer, Recurrent) and _keeps(layer)}
+    paths = [path.split(".") for path in found]
+    while len(paths) > 1 and all(path[:1] == paths[0][:1] for path in paths):
+        paths = [path[1:] for path in paths]
+    while len(paths) > 1 and all(path[-1:] == paths[0][-1:] for path in paths):
+        paths = [path[:-1] for path in paths]
+    return dict(zip((".".join(path) for path in paths), found.values(), strict=True))
+
+
+def probes(model: nn.Module) -> bool:
+    """Whether the lag means something: there are recurrent layers, and none reads the future."""
+    layers = [module for module in model.modules() if isinstance(module, Recurrent)]
+    return bool(layers) and all(layer.causal for layer in layers)
+
+
+def state_gradients(
+    model: nn.Module, loss: Callable[[], Tensor], *, way: Way | None = None
+) -> dict[str, tuple[Way, np.ndarray]]:
+    """‖∂L/∂h⟨t⟩‖ of every recurrent layer, all paths from h⟨t⟩ to the loss included: float [T, B].
+
+    "by_hand" is the record of the kernels' backward pass. "steps" runs a layer one step at a time and lets autograd
+    find the gradient of a zero added to each h⟨t⟩: slower, for any layer whose state holds h (else its first entry).
+    Where a layer's output isn't its h, what h⟨t⟩ says through its own step's output is left out there. A layer that is
+    called twice in one forward pass is recorded the last time.
+    """
+    seen: dict[str, tuple[Way, Tensor, Tensor]] = {}  # way, what autograd is asked for, where the answer is
+
+    def replace(name: str) -> Callable[..., Run]:
+        def hook(layer: Recurrent, args: tuple, kwargs: dict[str, Any], _: Run) -> Run:
+            call = inspect.signature(layer.forward).bind(*args, **kwargs)
+            x, state, lengths = (*call.arguments.values(), None, None)[:3]
+            own = way or ("by_hand" if isinstance(layer, Cell) else "steps")
+            run = _by_hand if own == "by_hand" else _by_steps
+            result, asked, answer = run(layer, x, state or layer.initial_state(len(x)), lengths)
+            seen[name] = (own, asked, answer)
+            return result
+
+        return hook
+
+    hooks = [
+        layer.register_forward_hook(replace(name), with_kwargs=True) for name, layer in recurrent_layers(model).items()
+    ]
+    try:
+        total = loss()
+    finally:
+        for handle in hooks:
+            handle.remove()
+    gradients = torch.autograd.grad(total, [asked for _, asked, _ in seen.values()], allow_unused=True)
+    found = {}
+    for (name, (own, _, answer)), gradient in zip(seen.items(), gradients, strict=True):
+        if own == "steps" and gradient is not None:
+            answer = gradient.norm(dim=2)
+        found[name] = (own, answer.detach().double().cpu().numpy())
+    return found
+
+
+def _by_hand(layer: Cell, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Run, Tensor, Tensor]:
+    record_TB = layer.weight_hh.new_zeros(x.shape[1], len(x))
+    # asking for ∂L/∂h⟨0⟩ makes autograd run the backward pass, whether or not any parameter is being trained
+    start = {name: value.detach().requires_grad_() for name, value in state.items()}
+    result = recurrent(
+        layer.kernel, x, start, layer.parameters_by_name, lengths, record=record_TB, **layer.kernel_options
+    )
+    return result, next(iter(start.values())), record_TB
+
+
+def _by_steps(layer: Recurrent, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Run, Tensor, Tensor]:
+    (B, T), main = x.shape[:2], "h" if "h" in state else next(iter(state))
+    nudge_TBH = torch.zeros(T, *state[main].shape, dtype=state[main].dtype, device=x.device, requires_grad=True)
+    outputs = []
+    for t in range(T):
+        alive_B = None if lengths is None else (lengths - t).clamp(0, 1)
+        y_BTO, state = layer.forward(x[:, t : t + 1], state, alive_B)
+        nudge_BH = nudge_TBH[t] if alive_B is None else nudge_TBH[t] * alive_B[:, None]
+        h_BH = state[main] if alive_B is None else state[main] * alive_B[:, None]
+        if torch.equal(y_BTO[:, 0], h_BH):
+            y_BTO = y_BTO + nudge_BH[:, None]
+        state = {**state, main: state[main] + nudge_BH}
+        outputs.append(y_BTO)
+    return (torch.cat(outputs, dim=1), state), nudge_TBH, nudge_TBH.new_zeros(T, B)
+
+
+def _keeps(layer: Recurrent) -> bool:
+    return not any(isinstance(part, Recurrent) for part in list(layer.modules())[1:])
