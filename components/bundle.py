@@ -6,7 +6,7 @@ Everything that generation needs is in it, so it never looks at the working tree
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,7 @@ from torch import nn
 
 from components.encodings.base import Encoding, encoding_from_state
 from components.errors import UserError
-from components.generation.sampling import Sampled, Settings, sample
-from components.models.sequence_model import SequenceModel
+from components.generation.sampling import Sampled
 from components.models.weights import load_weights, read_tensors, weights, write_tensors
 from components.provenance import digest_file
 from components.recipe import check_options
@@ -26,6 +25,7 @@ from components.tasks.base import Task
 
 FORMAT = 1
 MAX_JSON_BYTES = 256 << 20  # a vocabulary of a million words is some 20 MB
+MAX_STEPS = 20_000  # of an item to be answered: some 64 lie side by side in memory
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Bundle:
     """A model that is ready to use, with what it was made from."""
 
     name: str
-    model: SequenceModel
+    model: nn.Module
     encoding: Encoding
     task: Task
     recipe: dict[str, Any]
@@ -59,23 +59,48 @@ class Bundle:
         Raises:
             UserError: an override is unknown or out of range, or a text stream has no prompt to start from.
         """
+        if self.task.settings is None:
+            raise UserError(
+                f"{self.name} answers, it doesn't write: its task is {self.recipe['task']['kind']}", where="generate"
+            )
         problems: list[str] = []
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
             problems.append(f"seed: a whole number from 0 to {2**63 - 1}, not {seed!r}")
-        values = check_options("generation", {**self.recipe["generation"], **overrides}, [Settings], problems)
+        given = {**self.recipe["generation"], **overrides}
+        values = check_options("generation", given, [self.task.settings], problems)
         if problems:
             raise UserError("; ".join(problems), where="generation")
-        settings = Settings(**values)
-        prompt_ids, warnings = self.encoding.prompt(settings.prompt)
-        framed = self.info["framing"] == "sequences"
-        if not framed and not len(prompt_ids):
+        made = self.task.generate(self.model, self.task.settings(**values), seed=seed, progress=progress)
+        return Generation(made.items, made.sampled, values, seed, made.warnings)
+
+    def predict(self, items: Sequence[Any]) -> list[Any]:
+        """The answer to each input (a text, frames [T, features]), in their order: {"label", "probability"}, numbers,
+        or a tag a step.
+
+        Raises:
+            UserError: the model writes, or an item is empty, longer than MAX_STEPS or not what the model reads.
+        """
+        if self.task.settings is not None:
+            hint = f"reprise generate {self.name}"
             raise UserError(
-                "a model of one long text starts from a prompt", where="generation.prompt", hint="give --prompt TEXT"
+                f"{self.name} writes, it doesn't answer: its task is {self.recipe['task']['kind']}",
+                where="predict",
+                hint=hint,
             )
-        sampled = sample(
-            self.model, self.encoding, prompt_ids.tolist(), settings, seed=seed, framed=framed, progress=progress
-        )
-        return Generation([self.encoding.decode(one.ids) for one in sampled], sampled, values, seed, warnings)
+        for number, item in enumerate(items, 1):
+            try:
+                steps = len(self.encoding.input.encode(item))
+            except (TypeError, ValueError, AttributeError, UserError) as error:
+                what = error.what if isinstance(error, UserError) else type(item).__name__
+                raise UserError(
+                    f"{self.encoding.input.kind} can't read it: {what}", where=f"item {number} of {len(items)}"
+                ) from None
+            if not 1 <= steps <= MAX_STEPS:
+                raise UserError(
+                    f"{steps:,} {self.encoding.input.unit}s, 1 to {MAX_STEPS:,} can be read",
+                    where=f"item {number} of {len(items)}",
+                )
+        return self.task.predict(self.model, items)
 
 
 def save_bundle(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from prefect import flow
@@ -9,7 +10,9 @@ from prefect import task as prefect_task
 
 from components.datasets.store import Store
 from components.evaluation import report
+from components.evaluation.gradients import READINGS, read_readings, write_gradient_picture
 from components.models.weights import read_tensors
+from components.tasks.base import Table
 from components.training.session import Session
 from flows.console import say
 from flows.places import places
@@ -30,8 +33,19 @@ def evaluate_task(run_id: str) -> dict[str, float]:
 
     # the chosen weights on val go under "best/", apart from the curve over training
     run.metrics({name.replace("val/", "best/"): value for name, value in metrics.items()})
-    for picture in _pictures(session, folder, metrics):
+    run.file(_learning_curve(session, folder, metrics), "figures")
+    if readings := read_readings(folder / READINGS):
+        picture = folder / "gradient_probe.png"
+        write_gradient_picture(picture, readings, title=record.recipe.name, unit=session.task.measured_in)
         run.file(picture, "figures")
+    test = session.store.split("test")
+    for finding in session.task.findings(session.model, test):
+        if isinstance(finding, Table):
+            run.table(finding.columns, f"{finding.name}/test.json")
+        else:
+            picture = folder / f"{finding.name}.png"
+            report.draw(replace(finding, title=f"{record.recipe.name}: {finding.title}"), session.encoding, picture)
+            run.file(picture, "figures")
     shown = "  ".join(
         f"{name.removeprefix('test/')} {v:.4f}" for name, v in metrics.items() if name.startswith("test/")
     )
@@ -39,26 +53,21 @@ def evaluate_task(run_id: str) -> dict[str, float]:
     return metrics
 
 
-def _pictures(session: Session, folder: Path, metrics: dict[str, float]) -> list[Path]:
-    store, encoding, primary = session.store, session.encoding, session.task.primary
+def _learning_curve(session: Session, folder: Path, metrics: dict[str, float]) -> Path:
+    task, store = session.task, session.store
     _, facts = read_tensors(folder / "checkpoint.safetensors")
-    train, test = store.split("train"), store.split("test")
-    curve = folder / "learning_curve.png"
+    path = folder / "learning_curve.png"
     report.write_learning_curve(
-        curve,
+        path,
         facts["progress"]["history"],
-        metric=primary,
-        baselines=report.baselines(train.tokens, test.tokens, len(encoding.vocabulary)),
-        test=metrics.get(f"test/{primary}"),
-        title=f"{session.recipe.name}: {primary.replace('_', ' ')}",
+        metric=task.primary,
+        baselines=task.baselines(store.split("train"), store.split("test")),
+        test=metrics.get(f"test/{task.primary}"),
+        title=f"{session.recipe.name}: {task.primary.replace('_', ' ')}",
+        loss_unit=task.loss_unit,
+        counted=task.counted,
     )
-    if not len(test):
-        return [curve]
-    ids = report.excerpt(test[0])
-    nats = report.surprise(session.model, encoding, ids)
-    surprise = folder / "surprise.png"
-    report.write_surprise(surprise, encoding, ids, nats, title=f"{session.recipe.name}: surprise on held-out data")
-    return [curve, surprise]
+    return path
 
 
 @flow(name="evaluate")

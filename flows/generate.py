@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,16 +12,20 @@ from prefect import flow
 from prefect import task as prefect_task
 
 from components.bundle import Bundle, Generation, load_bundle
+from components.datasets.store import Store
 from components.errors import UserError
 from components.provenance import digest_json
 from components.render.outputs import write_score, write_texts
 from components.render.record import read_record
 from components.tracking.mlflow_store import MlflowStore
 from flows.console import bar, say
+from flows.given import given
+from flows.judge import judged
 from flows.places import places
-from flows.runs import find_run, open_run
+from flows.runs import RunRecord, find_run, open_run
 
 TEMPERATURES = (0.5, 0.8, 1.0, 1.2)  # of the samples that are compared across runs
+SHOWN = ("temperature", "top_k", "top_p", "chords", "constraints")  # settings named on a piece's page
 
 
 @dataclass(frozen=True)
@@ -79,9 +84,8 @@ def write(opened: Opened, made: Generation, folder: Path) -> list[Path]:
         facts = {
             "model": f"{opened.name} v{opened.version}" if opened.version else f"run {opened.run_id[:8]}",
             "seed": f"{made.seed}, number {number} of {len(made.items)}",
-            "temperature": f"{made.settings['temperature']:g}",
-            "top-p": f"{made.settings['top_p']:g}",
-            "surprise": f"{sampled.nats_per_token:.3f} nats per token",
+            **{name.replace("_", " "): shown(made.settings[name]) for name in SHOWN if made.settings.get(name)},
+            "surprise": f"{sampled.nats_per_token:.3f} nats per {opened.bundle.encoding.unit}",
             "ending": "its own" if sampled.ended else "cut at max_length",
             "trained on": opened.bundle.info["data"]["name"],
         }
@@ -97,6 +101,13 @@ def write(opened: Opened, made: Generation, folder: Path) -> list[Path]:
     return paths
 
 
+def shown(value: Any) -> str:
+    """A setting for a person to read."""
+    if isinstance(value, list | tuple):
+        return "; ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def folder_for(opened: Opened, made: Generation) -> Path:
     """A folder of its own for each model, seed and settings."""
     settings = digest_json(made.settings)[:6]
@@ -104,25 +115,45 @@ def folder_for(opened: Opened, made: Generation) -> Path:
 
 
 @prefect_task(name="generate")
-def generate_task(selector: str, overrides: dict[str, Any], seed: int, out: str | None = None) -> list[str]:
+def generate_task(
+    selector: str,
+    overrides: dict[str, Any],
+    seed: int,
+    out: str | None = None,
+    melody: str | None = None,
+    start: str | None = None,
+) -> list[str]:
     """Generate with a model's own settings and `overrides`; gives the files' paths."""
-    return _generate(open_model(selector), overrides, seed, out)
+    opened = open_model(selector)
+    return _generate(opened, given(opened.bundle, melody, start) | overrides, seed, out)[0]
 
 
-def _generate(opened: Opened, overrides: Mapping[str, Any], seed: int, out: str | None = None) -> list[str]:
+def _generate(
+    opened: Opened, overrides: Mapping[str, Any], seed: int, out: str | None = None
+) -> tuple[list[str], Generation]:
     made = generate(opened, overrides, seed)
     paths = write(opened, made, Path(out) if out else folder_for(opened, made))
     say(f"wrote   {len(made.items)} × {opened.name} to {paths[0].parent if paths else 'no file: all were empty'}")
-    return [str(path) for path in paths]
+    return [str(path) for path in paths], made
 
 
 @prefect_task(name="samples")
 def samples_task(run_id: str, selector: str, seed: int) -> list[str]:
     """The run's samples in MLflow: its generated files, and short ones at several temperatures in one table."""
     run, opened = open_run(run_id), open_model(selector)
-    paths = _generate(opened, {}, seed)
+    if opened.bundle.task.settings is None:
+        return []  # it answers; what it answers on test data stands in the run's table of predictions
+    paths, generated = _generate(opened, {}, seed)
     for path in paths:
         run.file(Path(path), "samples")
+    folder = places().run_folder(run_id)
+    store = Store.open(RunRecord.load(folder).dataset.path)
+    table = judged(run, opened.bundle.task, store, generated, folder, opened.name)
+    for figure in ("copied_8_grams", "strong_beats_on_chord_tones", "notes_in_best_key"):
+        if figure in table:
+            real = table[figure].get("held_out")
+            beside = f" (held-out music {real:.3f})" if real is not None else ""
+            say(f"music   {figure.replace('_', ' ')} {table[figure].get('generated', math.nan):.3f}{beside}")
     made = [(t, opened.bundle.generate(_short(opened, t), seed=seed)) for t in TEMPERATURES]
     rows = [
         (temperature, index, described(item), f"{sampled.nats_per_token:.3f}", sampled.ended)
@@ -168,7 +199,8 @@ def replay(path: Path, out: Path | None) -> tuple[list[Path], bool]:
         raise UserError(
             f"was made by other weights than those of {selector} here", where=str(path), hint="fetch the same model"
         )
-    made = generate(opened, settings, seed)
+    # the record's own settings: one made before a setting existed doesn't name it
+    made = replace(generate(opened, settings, seed), settings=settings)
     folder = out or path.parent / "replayed"  # never over the file in question
     before = path.read_bytes()
     paths = [p for p in write(opened, made, folder) if read_record(p) == record]
@@ -178,7 +210,15 @@ def replay(path: Path, out: Path | None) -> tuple[list[Path], bool]:
 
 @flow(name="generate")
 def generate_flow(
-    model: str, overrides: dict[str, Any] | None = None, seed: int = 0, out: str | None = None
+    model: str,
+    overrides: dict[str, Any] | None = None,
+    seed: int = 0,
+    out: str | None = None,
+    melody: str | None = None,
+    start: str | None = None,
 ) -> list[str]:
-    """Generate with a registered model: NAME, NAME@champion or NAME@VERSION."""
-    return generate_task(model, overrides or {}, seed, out)
+    """Generate with a registered model: NAME, NAME@champion or NAME@VERSION.
+
+    `melody` and `start` are music files: voices are written under the one, pieces go on from the other.
+    """
+    return generate_task(model, overrides or {}, seed, out, melody, start)

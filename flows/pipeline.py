@@ -75,10 +75,11 @@ def description(
     rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in metrics.items())
     m = recipe.model
     names = "\n".join(f"- `samples/{path.rpartition('/')[2]}`" for path in files[:20])
+    depth = " × ".join(str(m[key]) for key in ("num_layers", "hidden_size") if key in m)
     status = f"registered as **{model}** ({model.alias})" if model else "not registered: `accept` refused it"
     return (
-        f"**{recipe.name}**: {m['kind']} × {m['num_layers']}, hidden size {m['hidden_size']}, seed {recipe.seed}; "
+        f"**{recipe.name}**: {m['kind']} {depth}, seed {recipe.seed}; "
         f"{status}.\n\n| figure | value |\n|---|---|\n{rows}\n\n"
-        f"Pictures: `figures/learning_curve.png`, `figures/surprise.png`. Samples:\n{names}\n\n"
-        f"Again: `reprise run {recipe.name}` · more: `reprise generate {recipe.name} --seed 1`\n"
+        f"Pictures are in `figures/`.{f' Samples:{chr(10)}{names}' if files else ''}\n\n"
+        f"Again: `reprise run {recipe.name}`{f' · more: `reprise generate {recipe.name} --seed 1`' if files else ''}\n"
     )

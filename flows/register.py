@@ -51,6 +51,8 @@ def register_task(run_id: str, metrics: dict[str, float]) -> ModelRef | None:
         tags, models.tags(champion) if champion else None, higher_is_better=not session.task.lower_is_better
     )
     ref = models.register(record.ref, bundle, recipe.name, tags=tags)
+    if champion and champion.version == ref.version:  # a finished run that is resumed doesn't compete with itself
+        role, reason = "champion", "it is the champion already"
     ref = models.set_alias(ref, role)
     run.tags({"registered": f"{ref} as {role}: {reason}"})
     say(f"model   {ref} registered as {role}: {reason}")

@@ -26,7 +26,10 @@ def show(outcome: Outcome) -> None:
     out.print(f"mlflow  {outcome.url}", markup=False)
     if url := Server(places().prefect).url():
         out.print(f"prefect {url}  (`reprise down` stops it)", markup=False)
-    again = (
-        f"reprise generate {outcome.model.name} --seed 1" if outcome.model else f"reprise resume {outcome.run_id[:8]}"
-    )
+    if outcome.model and outcome.files:
+        again = f"reprise generate {outcome.model.name} --seed 1"
+    elif outcome.model:
+        again = f"reprise compare {outcome.model.name} --vary model.kind=rnn,gru,lstm"
+    else:
+        again = f"reprise resume {outcome.run_id[:8]}"
     out.print(f"next    reprise ui    (then open the mlflow link above)\n        {again}", markup=False)

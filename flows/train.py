@@ -50,6 +50,8 @@ def open_run_task(recipe: Recipe, dataset: DatasetRef, device: str, threads: int
         counts = manifest["counts"][context]
         run.dataset(manifest["name"], manifest["digests"]["splits"][context], manifest["name"], counts, context)
     run.text(as_yaml(recipe), "recipe.yaml")
+    if report := manifest.get("report"):
+        run.table({name: [row[name] for row in report] for name in report[0]}, "ingestion/files.json")
     run.table({"item": list(machine()), "value": [str(v) for v in machine().values()]}, "environment/machine.json")
     keep_open(run)
     return run.ref.run_id
@@ -95,8 +97,9 @@ class _Listener:
 def name_of(recipe: Recipe) -> str:
     """What a person tells runs of one recipe apart by."""
     model, training = recipe.model, recipe.training
-    depth = f"x{model['num_layers']}" if model["num_layers"] > 1 else ""
-    return f"{model['kind']}-h{model['hidden_size']}{depth}-lr{training['learning_rate']:g}-s{recipe.seed}"
+    size = f"-h{model['hidden_size']}" if "hidden_size" in model else ""
+    depth = f"x{model['num_layers']}" if model.get("num_layers", 1) > 1 else ""
+    return f"{model['kind']}{size}{depth}-lr{training['learning_rate']:g}-s{recipe.seed}"
 
 
 def flat(values: dict, prefix: str = "") -> dict[str, object]:

@@ -16,7 +16,7 @@ CEILING = 400
 
 # A module may import from its own rank's name and from lower ranks; nothing looks up.
 RANKS = {
-    "errors": 0, "score": 0, "registry": 0, "provenance": 0, "recipe": 0, "schema": 0,
+    "errors": 0, "score": 0, "harmony": 0, "progressions": 0, "registry": 0, "provenance": 0, "recipe": 0, "schema": 0,
     "encodings": 1, "kernels": 1, "render": 1,
     "datasets": 2, "layers": 2,
     "models": 3,
@@ -32,17 +32,28 @@ TABLES = {"registry", "schema"}
 DOORS = {
     "prefect": ["flows/"],
     "mlflow": ["components/tracking/"],
-    "music21": ["components/datasets/scores.py", "components/render/score.py"],
+    "music21": ["components/datasets/scores.py", "components/datasets/notation.py", "components/render/score.py"],
+    "symusic": ["components/datasets/midi.py", "components/encodings/midi_events.py"],
+    "miditok": ["components/encodings/midi_events.py"],
+    "tokenizers": ["components/encodings/merges.py"],
+    "verovio": ["components/render/engrave.py"],
     "pandas": ["components/datasets/", "components/evaluation/", "components/tracking/pyfunc.py"],
     "torch": [
         "components/kernels/", "components/layers/", "components/models/", "components/tasks/", "components/training/",
         "components/generation/", "components/evaluation/", "components/bundle.py", "flows/doctor.py",
     ],
-    "cyclopts": ["flows/cli.py"],
+    "cyclopts": ["flows/commands/"],
     "matplotlib": ["components/render/", "components/evaluation/"],
 }  # fmt: skip
 # On the way to `--help` nothing heavy may be imported at a module's top.
-LIGHT = ["flows/cli.py", "flows/places.py", "components/errors.py", "components/registry.py", "components/recipe.py"]
+LIGHT = [
+    "flows/cli.py",
+    *(f"flows/commands/{n}.py" for n in ("base", "train", "look", "use")),
+    "flows/places.py",
+    "components/errors.py",
+    "components/registry.py",
+    "components/recipe.py",
+]
 HEAVY = {"torch", "prefect", "mlflow", "music21", "pandas", "matplotlib", "numpy"}
 
 

@@ -13,15 +13,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.pyfunc import PyFuncModel, load_model
 
+from components.bundle import Bundle, load_bundle, save_bundle
+from components.datasets.ingest import ingest
+from components.datasets.store import Store
 from components.errors import UserError
+from components.recipe import Recipe
 from components.score import Note, Part, Score
 from components.tracking.pyfunc import MAX_PROMPT_CHARACTERS, MAX_PROMPTS, PARAMS, save_served_model
+from components.training.session import Session
 
 pytestmark = pytest.mark.filterwarnings("ignore:Operation with range is deprecated")
 
@@ -29,7 +35,9 @@ CHORALE = Score((Part("Soprano", (Note(0, 4, 60), Note(4, 4, 67))),), length_ste
 
 
 class FakeBundle:
-    """Answers as a bundle does, with what it was asked for as its text."""
+    """Writes as a bundle does, with what it was asked for as its text."""
+
+    task = SimpleNamespace(settings=object)
 
     def __init__(self, item: Any = None) -> None:
         self.item = item
@@ -176,6 +184,7 @@ import sys, types
 import mlflow.pyfunc
 module = types.ModuleType("components.bundle")
 class Bundle:
+    task = types.SimpleNamespace(settings=object)
     def generate(self, overrides, *, seed):
         return types.SimpleNamespace(items=["made from " + overrides["prompt"]])
 module.load_bundle = lambda folder: Bundle()
@@ -199,3 +208,103 @@ def test_it_loads_elsewhere_from_its_own_code_with_pickle_forbidden(saved: Path,
     text, where = done.stdout.splitlines()
     assert text == "made from a prompt"
     assert Path(where).is_relative_to(saved)
+
+
+LABELLED = "text,label\n" + "".join(f"word{n} is {'good' if n % 2 else 'bad'},{n % 2}\n" for n in range(60))
+ANSWERING = {
+    "classification": ("table", {"kind": "words"}, {"kind": "labels"}),
+    "regression": ("adding", {"kind": "frames"}, {"kind": "frames"}),
+    "tagging": ("copy-memory", {"kind": "symbols"}, {"kind": "labels"}),
+}
+FRAMES = [[[0.1, 0.0], [0.2, 1.0]], [[0.5, 1.0], [0.5, 0.0], [0.25, 1.0]]]
+INPUTS: dict[str, list[Any]] = {
+    "classification": ["word1 is good", "bad"],
+    "regression": FRAMES,
+    "tagging": [["a", "b", "?"], ["-"]],
+}
+
+
+@pytest.fixture(scope="module")
+def answering(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[Bundle, PyFuncModel]]:
+    """An untrained bundle of each task that answers, and the model that MLflow loads of it."""
+    made = {}
+    for task, (reader, inputs, target) in ANSWERING.items():
+        root = tmp_path_factory.mktemp(task)
+        (root / "t.csv").write_text(LABELLED)
+        data = {"reader": reader, **({"path": str(root / "t.csv")} if reader == "table" else {"lag": 4, "count": 40})}
+        values = {
+            "data": data,
+            "encoding": {"kind": "pair", "input": inputs, "target": target},
+            "task": {"kind": task},
+            "model": {"kind": "gru", "hidden_size": 6},
+        }
+        recipe = Recipe.from_dict(task, values)
+        ref = ingest(recipe.data, recipe.encoding, root=root, cache_dir=root / "cache", seed=0)
+        session = Session(recipe, Store.open(ref.path), "cpu", 1)
+        facts = {"framing": "sequences"}
+        save_bundle(root / "bundle", task, session.model, session.encoding, recipe.as_dict(), facts)
+        save_served_model(root / "bundle", root / "model", Model())
+        made[task] = load_bundle(root / "bundle"), load_model(str(root / "model"))
+    return made
+
+
+@pytest.mark.parametrize("task", ANSWERING)
+def test_a_model_that_answers_gives_a_row_for_each_input(answering: Any, task: str) -> None:
+    bundle, model = answering[task]
+    rows = model.predict(pd.DataFrame({"input": INPUTS[task]}))
+    items = [np.array(one) for one in INPUTS[task]] if task == "regression" else INPUTS[task]
+    wanted = bundle.predict(items)
+    if task == "classification":
+        assert list(rows.columns) == ["label", "probability"]
+        assert rows.to_dict("records") == wanted
+    else:
+        (column,) = rows.columns
+        assert column == {"regression": "values", "tagging": "tags"}[task]
+        for said, answer in zip(rows[column], wanted, strict=True):
+            assert list(said) == answer
+    assert set(model.metadata.signature.outputs.input_names()) == set(rows.columns)
+
+
+@pytest.mark.parametrize("task", ANSWERING)
+def test_over_http_it_answers_what_it_answers_here(answering: Any, task: str) -> None:
+    import httpx
+    from mlflow.pyfunc.scoring_server import init
+
+    _, model = answering[task]
+
+    async def post(body: dict[str, Any]) -> httpx.Response:
+        transport = httpx.ASGITransport(init(model))
+        async with httpx.AsyncClient(transport=transport, base_url="http://served") as client:
+            return await client.post("/invocations", json=body)
+
+    body = {"dataframe_split": {"columns": ["input"], "data": [[one] for one in INPUTS[task]]}}
+    answer = asyncio.run(post(body))
+    assert answer.status_code == 200, answer.text
+    here = model.predict(pd.DataFrame({"input": INPUTS[task]}))
+    for row, (_, wanted) in zip(answer.json()["predictions"], here.iterrows(), strict=True):
+        for name, value in row.items():
+            expected = wanted[name]
+            close = isinstance(expected, float)
+            assert value == (
+                pytest.approx(expected) if close else expected if isinstance(expected, str) else list(expected)
+            )
+    assert asyncio.run(post(body | {"params": {"temperature": 1.0}})).status_code == 400
+
+
+def test_a_wrong_question_is_a_wrong_request(answering: Any) -> None:
+    _, model = answering["classification"]
+    wrong = [
+        {"input": [""]},
+        {"input": ["x" * (MAX_PROMPT_CHARACTERS + 1)]},
+        {"prompt": ["a"]},
+        {"input": [3]},
+    ]
+    for question in wrong:
+        with pytest.raises(MlflowException) as caught:
+            model.predict(pd.DataFrame(question))
+        assert caught.value.get_http_status_code() == 400
+    with pytest.raises(MlflowException, match="can't read it"):
+        answering["regression"][1].predict(pd.DataFrame({"input": [[[1.0, 2.0, 3.0]]]}))
+    with pytest.raises(MlflowException, match="has no params"):
+        model.predict(pd.DataFrame({"input": ["a"]}), params={"seed": 1})
+    assert len(model.predict(pd.DataFrame({"input": ["a"]}))) == 1, "the next call goes well"

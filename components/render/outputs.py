@@ -1,4 +1,5 @@
-"""What was generated, as files: a text as .txt; a score as .mid, .musicxml, .wav, .png and a listening page."""
+"""What was generated, as files: a text as .txt; a score as .mid, .musicxml, .wav, .png and a listening page, and
+engraved as .svg where Verovio is installed."""
 
 from __future__ import annotations
 
@@ -30,6 +31,7 @@ def write_score(
     if not item.length_steps:
         return []
     from components.render.audio import page_audio, write_wav
+    from components.render.engrave import can_engrave, write_svg
     from components.render.page import write_page
     from components.render.pianoroll import write_pianoroll
     from components.render.score import write_midi, write_musicxml
@@ -41,4 +43,8 @@ def write_score(
     write_wav(item, wav, record)
     write_pianoroll(item, picture, record)
     write_page(item, page, title=title, subtitle=subtitle, facts=facts, audio=page_audio(item), record=record)
-    return [midi, sheet, wav, picture, page]
+    paths = [midi, sheet, wav, picture, page]
+    if can_engrave():
+        paths.append(base.with_suffix(".svg"))
+        write_svg(sheet, paths[-1], record)
+    return paths

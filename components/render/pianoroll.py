@@ -1,4 +1,4 @@
-"""The piano roll as a picture: pitch over time, a colour for each voice."""
+"""The piano roll as a picture: pitch over time, a colour for each voice, chord symbols above."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.harmony import format_chord
 from components.render.layout import bars, beat_steps, colour, is_black, lanes, pitch_range
 from components.render.record import Record, embed_marker, printable
 from components.score import Note, Score, pitch_name
@@ -18,6 +19,8 @@ _DPI = 120
 _BARS_A_ROW, _MOST_ROWS = 16, 12
 _INCHES_PER_BAR, _LEAST_INCHES, _MOST_INCHES = 0.66, 8.0, 30.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 0.62, 0.25, 0.62, 0.36  # margins, in inches so that they don't grow with the picture
+_CHORDS = 0.22  # inches above a row for its chord symbols
+_CHARACTER = 0.075  # inches that a character of them takes
 
 
 def write_pianoroll(score: Score, path: Path, record: Record | None = None) -> None:
@@ -36,13 +39,14 @@ def write_pianoroll(score: Score, path: Path, record: Record | None = None) -> N
     width = _LEFT + _RIGHT + _INCHES_PER_BAR * max(row[-1][0] - row[0][0] + 1 for row in rows)
     width = min(_MOST_INCHES, max(_LEAST_INCHES, width))
     inner = min(6.0, (0.12 if len(rows) == 1 else 0.1) * (high - low + 1))
-    height = _TOP + len(rows) * (inner + _BOTTOM) + 0.05
+    above = _CHORDS if score.chords else 0.0
+    height = _TOP + len(rows) * (inner + _BOTTOM + above) + 0.05
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor=_PAPER)
     FigureCanvasAgg(figure)
     longest = max(1, *(row[-1][2] - row[0][1] for row in rows))
     placed = lanes(score)
     for index, row in enumerate(rows):
-        bottom = height - _TOP - inner - index * (inner + _BOTTOM)
+        bottom = height - _TOP - (index + 1) * (inner + above) - index * _BOTTOM
         full = (width - _LEFT - _RIGHT) / width
         span = max(1, row[-1][2] - row[0][1])
         axes = figure.add_axes((_LEFT / width, bottom / height, full * span / longest, inner / height))
@@ -50,8 +54,9 @@ def write_pianoroll(score: Score, path: Path, record: Record | None = None) -> N
         axes.set_ylim(low - 0.5, high + 0.5)
         _draw_grid(axes, score, row, low, high)
         _draw_notes(axes, placed, row)
+        _draw_chords(axes, score, row, full * width * span / longest)
         if index == 0:
-            _draw_legend(axes, score)
+            _draw_legend(axes, score, above / inner)
     title = printable(score.title, 70) or "Untitled"
     figure.text(
         _LEFT / width,
@@ -128,7 +133,29 @@ def _draw_notes(axes: Axes, placed: list[list[tuple[Note, int, int]]], row: list
         axes.add_collection(boxes_drawn, autolim=False)
 
 
-def _draw_legend(axes: Axes, score: Score) -> None:
+def _draw_chords(axes: Axes, score: Score, row: list[tuple[int, int, int]], inches: float) -> None:
+    """Each chord symbol where it begins; at the row's beginning also the one that holds on. `inches`: the row's width.
+
+    A symbol that would run into the one before it is left out.
+    """
+    first, end = row[0][1], row[-1][2]
+    free = float("-inf")
+    for chord in sorted(score.chords):
+        start = max(chord.start, first)
+        if start >= min(end, chord.start + chord.duration):
+            continue
+        at, name = (start - first) * inches / max(1, end - first), format_chord(chord)
+        if at < free:
+            continue
+        free = at + (len(name) + 0.7) * _CHARACTER
+        axes.annotate(
+            name, (start, 1.0), (1, 3), xycoords=("data", "axes fraction"), textcoords="offset points", ha="left",
+            va="bottom", fontsize=8.5, color=_INK, annotation_clip=False,
+        ).set_parse_math(False)  # fmt: skip
+
+
+def _draw_legend(axes: Axes, score: Score, above: float) -> None:
+    """`above`: room that the chord symbols take, as a share of the row's height."""
     from matplotlib.patches import Patch
 
     handles = [
@@ -137,8 +164,9 @@ def _draw_legend(axes: Axes, score: Score) -> None:
     if not handles:
         return
     legend = axes.legend(
-        handles=handles[:12], loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=min(len(handles), 12), frameon=False,
-        fontsize=9.5, handlelength=1.1, handleheight=0.8, columnspacing=1.4, borderaxespad=0.35, labelcolor=_INK,
+        handles=handles[:12], loc="lower right", bbox_to_anchor=(1.0, 1.0 + above), ncols=min(len(handles), 12),
+        frameon=False, fontsize=9.5, handlelength=1.1, handleheight=0.8, columnspacing=1.4, borderaxespad=0.35,
+        labelcolor=_INK,
     )  # fmt: skip
     for label in legend.get_texts():
         label.set_parse_math(False)

@@ -151,12 +151,61 @@ def _notated(score: Score, record: Record | None) -> stream.Score:
         staff.insert(0, sound)
         for measure in _measures(score, part, found, names):
             staff.append(measure)
+        if index == 1:
+            _add_chords(score, staff, names)
         if index == 1 and staff.hasMeasures():
             staff[stream.Measure].first().insert(0, tempo.MetronomeMark(number=score.tempo_bpm))
         whole.insert(0, staff)
     if len(score.parts) > 1:
         whole.insert(0, layout.StaffGroup(list(whole.parts), symbol="bracket", barTogether=False))
     return whole
+
+
+# MusicXML's names of chord kinds (as music21 spells them).
+_KINDS = {
+    "maj": "major", "min": "minor", "7": "dominant-seventh", "m7": "minor-seventh", "maj7": "major-seventh",
+    "dim": "diminished", "m7b5": "half-diminished-seventh", "dim7": "diminished-seventh", "aug": "augmented",
+    "6": "major-sixth", "m6": "minor-sixth", "mmaj7": "minor-major-seventh", "9": "dominant-ninth",
+    "m9": "minor-ninth", "maj9": "major-ninth", "13": "dominant-13th", "m13": "minor-13th", "maj13": "major-13th",
+    "m11": "minor-11th", "sus4": "suspended-fourth", "sus2": "suspended-second", "5": "power",
+    "7#5": "augmented-seventh", "maj7#5": "augmented-major-seventh",
+}  # fmt: skip
+# A chord that has a name, and the degrees that are added to it, or altered where it has them: (degree, semitones).
+_ALTERED = {
+    "7b9": ("dominant-seventh", ((9, -1),)), "7#9": ("dominant-seventh", ((9, 1),)),
+    "7#11": ("dominant-seventh", ((11, 1),)), "7b13": ("dominant-seventh", ((13, -1),)),
+    "7alt": ("dominant-seventh", ((9, -1), (13, -1))), "13b9": ("dominant-13th", ((9, -1),)),
+    "maj7#11": ("major-seventh", ((11, 1),)), "69": ("major-sixth", ((9, 0),)), "m69": ("minor-sixth", ((9, 0),)),
+    "add9": ("major", ((9, 0),)), "madd9": ("minor", ((9, 0),)), "9sus4": ("suspended-fourth", ((7, -1), (9, 0))),
+    "7sus4": ("suspended-fourth", ((7, -1),)), "7b5": ("dominant-seventh", ((5, -1),)),
+}  # fmt: skip
+
+
+def _add_chords(score: Score, staff: stream.Part, names: dict[int, str]) -> None:
+    """The score's chord symbols above the staff, each in the bar where it begins."""
+    from music21 import harmony, stream
+
+    measures = list(staff.getElementsByClass(stream.Measure))
+    places = bars(score)
+    for chord in score.chords:
+        index = next((i for i, (_, start, end) in enumerate(places) if start <= chord.start < end), None)
+        if index is None:
+            continue
+        kind, altered = _ALTERED.get(chord.kind, (_KINDS.get(chord.kind, "dominant-seventh"), ()))
+        symbol = harmony.ChordSymbol(
+            root=names[chord.root], kind=kind, bass=None if chord.bass is None else names[chord.bass],
+            kindStr=_written(chord.kind),
+        )  # fmt: skip
+        for degree, semitones in altered:
+            change = harmony.ChordStepModification("alter" if degree == 5 else "add", degree, semitones)
+            symbol.addChordStepModification(change, updatePitches=False)
+        symbol.writeAsChord = False
+        measures[index].insert(Fraction(chord.start - places[index][1], score.steps_per_beat), symbol)
+
+
+def _written(kind: str) -> str:
+    """A chord kind as it stands after the root: nothing for a major triad, "m" for a minor one."""
+    return {"maj": "", "min": "m"}.get(kind, kind)
 
 
 def _initials_differ(score: Score) -> bool:

@@ -33,14 +33,17 @@ class ModelRef:
 class Run(Protocol):
     """An open run, always written to by its explicit id.
 
-    `params` and `dataset` reach the store before they return and raise UserError when it refuses: they belong to
-    the start of a run. All the rest goes to a local spool first and from there in batches to the store, so it never
+    `params`, `nest` and `dataset` reach the store before they return and raise UserError when it refuses: they belong
+    to the start of a run. All the rest goes to a local spool first and from there in batches to the store, so it never
     blocks training, never fails because of the store, and never gets lost.
     """
 
     ref: RunRef
 
     def params(self, values: Mapping[str, Any]) -> None: ...
+    def nest(self, parent: str, name: str) -> None:
+        """Show the run beneath the run `parent` (its id) and call it `name`."""
+
     def tags(self, values: Mapping[str, str]) -> None: ...
     def describe(self, markdown: str) -> None: ...
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None: ...
@@ -67,8 +70,8 @@ class Tracker(Protocol):
         """Send what writers that died or couldn't reach the store left in the spool, and close the runs of the dead:
         (entries sent, entries left)."""
 
-    def experiment_url(self, experiment: str) -> str:
-        """Link to the page that compares the experiment's runs."""
+    def experiment_url(self, experiment: str, parent: str | None = None) -> str:
+        """Link to the page that compares the experiment's runs, or those under one `parent` (a run id)."""
 
 
 class ModelStore(Protocol):

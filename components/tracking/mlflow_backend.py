@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from components.errors import UserError, unknown
 from components.provenance import code_version
@@ -101,11 +102,14 @@ class MlflowTracker:
             sent, left = sent + before - journal.pending, left + journal.pending
         return sent, left
 
-    def experiment_url(self, experiment: str) -> str:
-        """Link to the page that compares the experiment's runs; the plain one opens on MLflow's GenAI view."""
+    def experiment_url(self, experiment: str, parent: str | None = None) -> str:
+        """Link to the page that compares the experiment's runs, or those under one `parent` (a run id); the plain one
+        opens on MLflow's GenAI view."""
         with explained(self.settings):
             experiment_id = self._experiment_id(self.settings.experiment_prefix + experiment)
         query = "workflowType=machine_learning&compareRunsMode=CHART"
+        if parent:
+            query += "&searchFilter=" + quote(f"tags.`mlflow.parentRunId` = '{parent}'")
         return f"{self.settings.ui_url}/#/experiments/{experiment_id}/runs?{query}"
 
     def _open(self, run: Any) -> MlflowRun:
@@ -170,6 +174,16 @@ class MlflowRun:
         with explained(self._settings):
             for start in range(0, len(entities), 100):
                 self._client.log_batch(self.ref.run_id, params=entities[start : start + 100])
+
+    def nest(self, parent: str, name: str) -> None:
+        """Show the run beneath the run `parent` (its id) and call it `name`. Reaches the store before it returns.
+
+        Raises:
+            UserError: the store doesn't answer.
+        """
+        with explained(self._settings):
+            self._client.set_tag(self.ref.run_id, "mlflow.parentRunId", parent)
+            self._client.update_run(self.ref.run_id, name=name)
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set or overwrite tags."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextvars
+import json
 import logging
 import math
 import re
@@ -24,13 +25,16 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature, set_model
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import Array
 
 from components.errors import UserError, unknown
+from components.registry import resolve
 
 MAX_COUNT = 64
 MAX_LENGTH = 20_000
 MAX_PROMPTS = 64
 MAX_PROMPT_CHARACTERS = 100_000
+MAX_INPUTS = 10_000
 
 # param → (MLflow's type, lowest, highest); a param that isn't given keeps the value in the model's own recipe
 PARAMS: dict[str, tuple[str, float, float]] = {
@@ -41,6 +45,13 @@ PARAMS: dict[str, tuple[str, float, float]] = {
     "count": ("long", 1, MAX_COUNT),
     "seed": ("long", 0, 2**63 - 1),
 }
+# task → the columns of its answers; a task that isn't here answers with a column `text`
+ANSWERS: dict[str, dict[str, Any]] = {
+    "classification": {"label": "string", "probability": "double"},
+    "regression": {"values": Array("double")},
+    "tagging": {"tags": Array("string")},
+}
+EXAMPLES: dict[str, Any] = {"frames": [[0.0]], "symbols": ["a"]}
 # what a server needs to load the bundle; the versions are those that registered it
 REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "pydantic", "PyYAML", "safetensors", "music21")
 
@@ -62,26 +73,47 @@ def signature() -> ModelSignature:
     )
 
 
+def _read_kind(recipe: Mapping[str, Any]) -> str:
+    """What an answering model reads: frames of numbers, symbols, or text."""
+    return {"frames": "frames", "motion": "frames", "symbols": "symbols"}.get(
+        recipe["encoding"].get("input", recipe["encoding"])["kind"], "text"
+    )
+
+
+def answering_signature(recipe: Mapping[str, Any]) -> ModelSignature:
+    """Of a model that answers. Input: a column `input`, a text or a list of frames. Output: a row for each input."""
+    inputs = {"frames": Array(Array("double")), "symbols": Array("string")}.get(_read_kind(recipe), "string")
+    outputs = ANSWERS.get(recipe["task"]["kind"], {"text": "string"})
+    return ModelSignature(
+        inputs=Schema([ColSpec(inputs, "input")]),
+        outputs=Schema([ColSpec(type_, name) for name, type_ in outputs.items()]),
+    )
+
+
 def save_served_model(bundle: Path, target: Path, model: Model) -> None:
     """Write the MLflow model to the folder `target`; the bundle lies in `target`/artifacts/bundle.
 
     `bundle` is a folder of that name. Requirements are given, since MLflow's inference takes seconds.
     """
+    recipe = json.loads((bundle / "recipe.json").read_text(encoding="utf-8"))
+    answers = isinstance(recipe, dict) and "task" in recipe and resolve("task", recipe["task"]["kind"]).settings is None
     mlflow.pyfunc.save_model(
         path=target,
-        input_example=pd.DataFrame({"prompt": ["The"]}),
+        input_example=pd.DataFrame(
+            {"input": [EXAMPLES.get(_read_kind(recipe), "The")]} if answers else {"prompt": ["The"]}
+        ),
         python_model=__file__,
         artifacts={"bundle": str(bundle)},
         code_paths=[str(Path(__file__).parents[1])],
         # "2.13.0+cpu" names a build that package indexes don't have
         pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS],
-        signature=signature(),
+        signature=answering_signature(recipe) if answers else signature(),
         mlflow_model=model,
     )
 
 
 class RepriseModel(mlflow.pyfunc.PythonModel):
-    """Generates from a bundle. Every refusal is an INVALID_PARAMETER_VALUE, which a server answers with status 400."""
+    """Generates or answers from a bundle. Every refusal is an INVALID_PARAMETER_VALUE: status 400 from a server."""
 
     def load_context(self, context: Any) -> None:
         """Open the bundle.
@@ -95,13 +127,19 @@ class RepriseModel(mlflow.pyfunc.PythonModel):
         self.bundle = load_bundle(Path(context.artifacts["bundle"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """For each prompt, `count` new sequences: a DataFrame with the columns of `signature()`.
+        """For each prompt, `count` new sequences: a DataFrame with the columns of `signature()`. Without `seed` a
+        fresh one is drawn; the column `seed` says which made the row.
 
-        Without `seed` a fresh one is drawn; the column `seed` says which made the row.
+        Of a model that answers: for each row of the column `input` a row with the columns of `answering_signature()`.
         """
         dropped = _dropped.get()
         _dropped.set(None)
         try:
+            if self.bundle.task.settings is None:
+                if dropped or params:
+                    raise UserError("a model that answers has no params", where="params", hint="leave them out")
+                answers = self.bundle.predict(_checked_inputs(model_input))
+                return pd.DataFrame([_cells(answer) for answer in answers])
             if dropped:
                 raise unknown("param", dropped, PARAMS, where="params")
             given = _checked_params(params or {})
@@ -119,6 +157,15 @@ class RepriseModel(mlflow.pyfunc.PythonModel):
             for index, item in enumerate(made.items):
                 rows.append({"prompt": prompt, "index": index, **_content(item), "seed": seed})
         return rows
+
+
+def _cells(answer: Any) -> dict[str, Any]:
+    """The columns of an answer, as ANSWERS names them."""
+    if isinstance(answer, dict):
+        return answer
+    if isinstance(answer, str):
+        return {"text": answer}
+    return {"tags" if any(isinstance(one, str) for one in answer) else "values": list(answer)}
 
 
 def _content(item: Any) -> dict[str, str]:
@@ -172,6 +219,24 @@ def _checked_prompts(model_input: Any) -> list[str]:
     return prompts
 
 
+def _checked_inputs(model_input: Any) -> list[Any]:
+    """The inputs of a DataFrame, in its order. What each may be is the bundle's business."""
+    if not isinstance(model_input, pd.DataFrame) or "input" not in model_input.columns:
+        raise UserError("the input is a table with a column `input`", where="input")
+    inputs = list(model_input["input"])
+    if not 1 <= len(inputs) <= MAX_INPUTS:
+        raise UserError(f"{len(inputs)} rows, 1 to {MAX_INPUTS:,} are taken in one call", where="input")
+    for number, one in enumerate(inputs):
+        if isinstance(one, str) and len(one) > MAX_PROMPT_CHARACTERS:
+            raise UserError(
+                f"{len(one):,} characters, {MAX_PROMPT_CHARACTERS:,} at most", where=f"input.input[{number}]"
+            )
+    # MLflow hands lists over as arrays of arrays
+    return [
+        np.stack(one) if isinstance(one, np.ndarray) and one.dtype == object and len(one) else one for one in inputs
+    ]
+
+
 # Params that aren't in the schema never reach `predict`: MLflow drops them and logs a warning. The warning is the
 # only trace, so it is caught here and kept for the call that follows it in the same thread.
 _dropped: contextvars.ContextVar[str | None] = contextvars.ContextVar("dropped", default=None)
@@ -179,6 +244,9 @@ _dropped: contextvars.ContextVar[str | None] = contextvars.ContextVar("dropped",
 
 class _DroppedParams(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
+        if "Ignoring provided params:" in record.getMessage():  # the model's signature has none
+            _dropped.set("params")
+            return True
         ignored, _, supported = record.getMessage().partition("Supported params are:")
         if not ignored.startswith("Unrecognized params") or not all(repr(name) in supported for name in PARAMS):
             return True  # another warning, or another model's

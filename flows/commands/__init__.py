@@ -1,0 +1,1 @@
+"""The commands of `reprise`, by what they are for. Heavy libraries are imported inside them."""

@@ -1,0 +1,70 @@
+"""What the commands share: the program, its groups, common options, and what is checked before anything starts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+from cyclopts import App, Group, Parameter
+
+from components.errors import UserError
+
+app = App(
+    name="reprise",
+    help="Train, compare and use recurrent neural networks on sequences.",
+    version_flags=["--version"],
+    help_format="markdown",
+)
+START, LOOK, USE = Group.create_ordered("Train"), Group.create_ordered("Look"), Group.create_ordered("Use")
+
+Set = Annotated[
+    list[str] | None,
+    Parameter(name="--set", negative="", help="Override a setting: KEY=VALUE, e.g. training.steps=500. Repeatable."),
+]
+Device = Annotated[str, Parameter(help="auto, cpu or cuda.")]
+Threads = Annotated[int, Parameter(help="CPU threads; 0 = one for each core.")]
+
+
+def offline_recipe(recipe: str) -> str:
+    """The recipe that takes this one's place without a network, said plainly."""
+    from flows.places import RECIPES, recipe_names
+
+    known = recipe_names()
+    if f"{recipe}-offline" not in known:
+        having = [name for name in known if f"{name}-offline" in known]
+        raise UserError(
+            f"{recipe} has no offline recipe", where="--offline", hint=f"those that have: {', '.join(having)}"
+        )
+    comment = (RECIPES / f"{recipe}-offline.yaml").read_text(encoding="utf-8").partition("\n")[0]
+    print(comment.removeprefix("#").strip())
+    return f"{recipe}-offline"
+
+
+def checked_recipe(recipe: str, overrides: list[str] | None, device: str) -> Any:
+    """Read the recipe before anything is started, so that mistakes are told at once."""
+    from components.recipe import read_recipe
+    from flows.places import recipe_path
+
+    checked = read_recipe(recipe_path(recipe), overrides or [])
+    if device != "auto":
+        from components.training.device import choose_device
+
+        choose_device(device)
+    return checked
+
+
+def start_server() -> Any:
+    """Start the Prefect server if none answers; the function that it gives waits for it."""
+    from flows.places import places
+    from flows.server import Server
+
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    server = Server(places().prefect)
+    server.begin()
+
+    def wait() -> None:
+        if server.wait() is None and "PREFECT_API_URL" not in os.environ:
+            print(f"note: no Prefect server came up ({server.log}); using a temporary one", file=sys.stderr)
+
+    return wait

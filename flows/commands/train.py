@@ -1,0 +1,122 @@
+"""Commands that make models."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from flows.commands.base import START, Device, Set, Threads, app, checked_recipe, offline_recipe, start_server
+
+
+@app.command(group=START)
+def run(
+    recipe: str,
+    /,
+    *,
+    set: Set = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+    offline: Annotated[bool, Parameter(negative="", help="Run NAME-offline, which needs no network.")] = False,
+) -> None:
+    """Run a recipe from its data to a registered model and what it writes.
+
+    RECIPE is a name from `reprise recipes` or a YAML file of your own.
+
+    Example: `reprise run chorales` · `reprise run shakespeare-chars --set data.path=my.txt`
+    """
+    if offline:
+        recipe = offline_recipe(recipe)
+    checked_recipe(recipe, set, device)
+    begin = start_server()
+    from flows.pipeline import pipeline
+
+    begin()
+    from flows.summary import show
+
+    show(pipeline(recipe, set or [], device, threads))
+
+
+@app.command(group=START)
+def resume(run: str = "latest", /) -> None:
+    """Go on with a run that was stopped or killed, from its last checkpoint, bit for bit.
+
+    RUN is a run's id (or its first letters), its name, or "latest".
+
+    Example: `reprise resume latest`
+    """
+    from flows.places import places
+    from flows.runs import find_run
+
+    run_id = find_run(run, places()).ref.run_id
+    begin = start_server()
+    from flows.pipeline import resume as resume_flow
+
+    begin()
+    from flows.summary import show
+
+    show(resume_flow(run_id))
+
+
+@app.command(group=START)
+def compare(
+    recipe: str,
+    /,
+    *,
+    vary: Annotated[
+        list[str] | None,
+        Parameter(consume_multiple=True, negative="", help="Settings to vary: KEY=VALUE,VALUE and more. Repeatable."),
+    ] = None,
+    seeds: Annotated[int, Parameter(help="Runs of each combination, with the recipe's seed and those after it.")] = 3,
+    budget: Annotated[
+        str | None,
+        Parameter(
+            help="Training time of each run, evaluation included: 90s, 5m, 1.5h. `training.steps` still ends it."
+        ),
+    ] = None,
+    steps: Annotated[int | None, Parameter(help="Updates of each run; else the recipe's.")] = None,
+    workers: Annotated[int, Parameter(help="Runs at a time; they divide the CPU threads.")] = 1,
+    fresh: Annotated[bool, Parameter(negative="", help="Reuse no run of an earlier, equal comparison.")] = False,
+    set: Set = None,
+    device: Device = "auto",
+    threads: Annotated[int, Parameter(help="CPU threads of each run; 0 = the cores divided by the workers.")] = 0,
+) -> None:
+    """Compare settings: every combination × seeds under equal budgets, ranked by the mean on val.
+
+    The same command goes on where a stopped one left off, and reuses what was finished. Under a time budget the
+    learning rate still follows its schedule over `training.steps`: it isn't compressed into the time.
+
+    Example: `reprise compare names --vary model.kind=rnn,gru,lstm model.num_layers=1,2 --seeds 3 --steps 2000`
+    """
+    from flows.plan import make_plan
+
+    asked = (recipe, vary or [], seeds, budget, steps, set or [])
+    make_plan(*asked, workers)
+    if device != "auto":
+        checked_recipe(recipe, set, device)
+    begin = start_server()
+    from flows.compare import compare as compare_settings
+
+    begin()
+    from flows.ranking import show
+
+    try:
+        show(compare_settings(*asked, device=device, threads=threads, workers=workers, fresh=fresh))
+    except KeyboardInterrupt:
+        print("stopped. The same command goes on from here", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+@app.command(group=START)
+def ingest(recipe: str, /, *, set: Set = None) -> None:
+    """Fetch, read and encode a recipe's data, and say what was kept and dropped.
+
+    Example: `reprise ingest names`
+    """
+    checked_recipe(recipe, set, "auto")
+    begin = start_server()
+    from flows.ingest import ingest_flow
+
+    begin()
+    print(ingest_flow(recipe, set or []).path)

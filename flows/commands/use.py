@@ -1,0 +1,134 @@
+"""Commands that use models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from flows.commands.base import USE, app, start_server
+
+
+@app.command(group=USE)
+def generate(
+    model: str,
+    /,
+    *,
+    count: Annotated[int | None, Parameter(help="How many sequences.")] = None,
+    seed: Annotated[int, Parameter(help="Same seed, same sequences.")] = 0,
+    temperature: Annotated[
+        float | None, Parameter(help="Below 1 safer, above 1 wilder, 0 always the likeliest.")
+    ] = None,
+    top_p: Annotated[float | None, Parameter(help="Sample from the fewest tokens that hold this probability.")] = None,
+    top_k: Annotated[int | None, Parameter(help="Sample from the k likeliest tokens; 0 = all.")] = None,
+    prompt: Annotated[str | None, Parameter(help='What to go on from; a metre such as "3/4" for chorales.')] = None,
+    max_length: Annotated[int | None, Parameter(help="At most so many tokens.")] = None,
+    chords: Annotated[
+        str | None, Parameter(help='Chords to play over: "Dm7 G7 | Cmaj7 | %" or a form, "blues in F".')
+    ] = None,
+    choruses: Annotated[int | None, Parameter(help="How often the chords are gone through.")] = None,
+    tempo_bpm: Annotated[float | None, Parameter(help="Quarter notes a minute.")] = None,
+    band: Annotated[str | None, Parameter(help="Bass and piano by rule: swing, straight, folk or none.")] = None,
+    constraint: Annotated[
+        list[str] | None, Parameter(negative="", help='A rule to keep: "key F major", "range 55-84". Repeatable.')
+    ] = None,
+    melody: Annotated[Path | None, Parameter(help="A music file: a chorale model writes the lower voices.")] = None,
+    start: Annotated[Path | None, Parameter(help="A music file to go on from.")] = None,
+    out: Annotated[Path | None, Parameter(help="Folder for the files; else one under generated/.")] = None,
+) -> None:
+    """Generate with a registered model: NAME (its champion), NAME@champion, NAME@3 or NAME@latest.
+
+    The same seed gives the same output; every file says how it was made (`reprise replay FILE`).
+
+    Example: `reprise generate chorales@champion --count 4 --seed 7 --temperature 0.9 --top-p 0.95`
+    """
+    given = {
+        "count": count,
+        "temperature": temperature,
+        "top_p": top_p,
+        "top_k": top_k,
+        "prompt": prompt,
+        "max_length": max_length,
+        "chords": chords,
+        "choruses": choruses,
+        "tempo_bpm": tempo_bpm,
+        "band": band,
+        "constraints": tuple(constraint) if constraint else None,
+    }
+    begin = start_server()
+    from flows.generate import generate_flow
+
+    begin()
+    overrides = {name: value for name, value in given.items() if value is not None}
+    files = [str(path) if path else None for path in (out, melody, start)]
+    paths = generate_flow(model, overrides, seed, *files)
+    for path in paths:
+        print(path)
+    for path in paths:
+        if path.endswith(".txt"):
+            from components.render.record import without_record
+
+            print(without_record(Path(path).read_text(encoding="utf-8")), end="")
+
+
+@app.command(group=USE)
+def predict(
+    model: str,
+    /,
+    *,
+    text: Annotated[list[str] | None, Parameter(negative="", help="A text to be answered. Repeatable.")] = None,
+    file: Annotated[
+        Path | None, Parameter(help="A file to be answered row by row: a table, lines, FASTA, .ts, .npy frames.")
+    ] = None,
+    column: Annotated[str | None, Parameter(help="The column that holds the texts, by its name in the header.")] = None,
+    out: Annotated[Path | None, Parameter(help="The CSV file to write; else one under generated/.")] = None,
+) -> None:
+    """Answer with a registered model: a label and its probability, numbers, or tags.
+
+    A file is read as the model's own data were; its rows come back as CSV with what is predicted beside them.
+
+    Example: `reprise predict sentiment --text "a gripping , moving film"` · `reprise predict dna --file new.fasta`
+    """
+    begin = start_server()
+    from flows.predict import predict_flow
+
+    begin()
+    files = [str(path) if path else None for path in (file, out)]
+    for line in predict_flow(model, text or [], files[0], column, files[1]):
+        print(line)
+
+
+@app.command(group=USE)
+def replay(
+    file: Path,
+    /,
+    *,
+    out: Annotated[
+        Path | None, Parameter(help="Folder for what is made again; else replayed/ beside the file.")
+    ] = None,
+) -> None:
+    """Make a generated file again from the record inside it, and say whether it is the same, byte for byte.
+
+    Example: `reprise replay generated/chorales-v1-seed0-3fa4c1/chorales-1.mid`
+    """
+    from flows.generate import replay as again
+
+    paths, same = again(file, out)
+    for path in paths:
+        print(path)
+    print(f"{file.name} is {'identical, byte for byte' if same else 'DIFFERENT from what was made now'}")
+    if not same:
+        raise SystemExit(1)
+
+
+@app.command(group=USE)
+def down() -> None:
+    """Stop the Prefect server that Reprise keeps running between commands.
+
+    Example: `reprise down`
+    """
+    from flows.places import places
+    from flows.server import Server
+
+    print("stopped the Prefect server" if Server(places().prefect).stop() else "no Prefect server of ours is running")

@@ -1,0 +1,44 @@
+"""Music files as generation settings: a melody to harmonise, a beginning to go on from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from components.bundle import Bundle
+from components.datasets.music import MusicReader
+from components.errors import UserError
+from components.score import Score
+from flows.console import say
+
+PART_WRITING = ("no-crossing", "no-parallels")  # rules for voices under a melody, where none are asked for
+
+
+def given(bundle: Bundle, melody: str | None, start: str | None) -> dict[str, Any]:
+    """The settings that hold to the first piece in a file: under a `melody` the other voices are written, to its end;
+    from a `start` the pieces go on.
+
+    Raises:
+        UserError: both are given, the file can't be read, or the model can't write such a piece down.
+    """
+    if not melody and not start:
+        return {}
+    if melody and start:
+        raise UserError("give --melody or --start, not both", where="generate")
+    option, path = ("--melody", melody) if melody else ("--start", start)
+    grid = getattr(bundle.encoding, "steps_per_beat", None)
+    if grid is None or bundle.task.form != "tokens":
+        raise UserError(f"{bundle.name} can't take music from a file", where=option)
+    score = _read(Path(str(path)), grid, "melody" if melody else "all")
+    ids = bundle.encoding.with_melody(score) if melody else bundle.encoding.encode(score)
+    say(f"{option[2:]:7} {Path(str(path)).name}: {sum(len(part.notes) for part in score.parts)} notes")
+    settings: dict[str, Any] = {"given": tuple(int(id) for id in ids), "given_ends": bool(melody), "prompt": ""}
+    return settings | ({"max_length": len(ids) + 1, "constraints": PART_WRITING} if melody else {})
+
+
+def _read(path: Path, grid: int, parts: str) -> Score:
+    reader = MusicReader([path], steps_per_beat=grid, min_notes=1, parts=parts)
+    score = next(iter(reader.items()))
+    for note in reader.notes:
+        say(f"        {note}")
+    return score

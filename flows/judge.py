@@ -1,0 +1,50 @@
+"""Generated music beside real music, on the run's page."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from components.bundle import Generation
+from components.datasets.store import Store
+from components.evaluation.music import judge
+from components.evaluation.music_picture import write_judgement
+from components.score import Score
+from components.tasks.base import Task
+from components.tracking.base import Run
+
+MOST = 500  # pieces of a split that are compared with
+
+
+def judged(
+    run: Run, task: Task, store: Store, made: Generation, folder: Path, name: str
+) -> dict[str, dict[str, float]]:
+    """Log how the generated scores compare with held-out ones, as numbers ("music/…"), a table and a picture.
+
+    Nothing is done where no score was made, or there is no held-out piece to compare with.
+    """
+    items = [item for item in made.items if isinstance(item, Score) and any(part.notes for part in item.parts)]
+    if not items:
+        return {}
+    training, held_out = (
+        [s for s in _some(task, store, split) if any(p.notes for p in s.parts)] for split in ("train", "test")
+    )
+    if not training or not held_out:
+        return {}
+    table = judge(items, training, held_out)
+    run.metrics({f"music/{figure}": pair["generated"] for figure, pair in table.items() if "generated" in pair})
+    figures = list(table)
+    columns = {"figure": figures} | {
+        side: [f"{table[figure].get(side, math.nan):.4g}" for figure in figures] for side in ("generated", "held_out")
+    }
+    run.table(columns, "music/judgement.json")
+    picture = folder / "judgement.png"
+    write_judgement(picture, table, title=f"{name}: {len(items)} generated beside {len(held_out)} held-out pieces")
+    run.file(picture, "figures")
+    return table
+
+
+def _some(task: Task, store: Store, split: str) -> list[Score]:
+    """The first pieces of a split; none where the task's items aren't scores."""
+    items = task.originals(store.split(split))[:MOST]
+    return items if items and isinstance(items[0], Score) else []

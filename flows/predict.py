@@ -1,0 +1,163 @@
+"""Predicting: a registered model's answers to texts, or to what a file holds."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect import task as prefect_task
+
+from components.bundle import Bundle
+from components.datasets.labelled import LabelledReader, Row, stem
+from components.datasets.sources import SECTION, build
+from components.encodings.frames import Frames
+from components.errors import UserError
+from components.registry import resolve
+from flows.console import say
+from flows.generate import open_model
+from flows.places import places
+
+ROWS = 1000  # of a file, read and answered at once
+TABLES = (".csv", ".tsv", ".tab", ".parquet", ".pq")
+
+
+def reader_for(path: Path, data: Mapping[str, Any], column: str | None = None) -> LabelledReader:
+    """How a file is read for a model: as its recipe reads its own data, or as the file's ending says.
+
+    Raises:
+        UserError: there is no such file, or nothing that reads it without labels.
+    """
+    if not path.exists():
+        raise UserError("no such file or folder", where=str(path))
+    ending, own = Path(path.name.removesuffix(".gz")).suffix.lower(), str(data["reader"])
+    kind = own
+    if ending in TABLES and own == "labelled-lines":
+        kind = "table"
+    elif ending == ".txt" and own == "table":
+        kind = "labelled-lines"
+    elif ending == ".npy":
+        kind = "frame-files"
+    if not issubclass(resolve("reader", kind), LabelledReader):
+        raise UserError(f"this model's data come from {own}, which reads no file to be answered", where=str(path))
+    options = {key: value for key, value in data.items() if value is not None} if kind == own else {}
+    if column is not None:
+        if kind != "table":
+            raise UserError(f"{column!r}: only tables have columns", where="--column")
+        options |= {"input": column, "header": True}
+    return build("reader", kind, options, SECTION, [path])
+
+
+def answers(bundle: Bundle, rows: list[Row]) -> Iterator[tuple[Row, Any, str]]:
+    """Each row with its answer; or None, and why it can't be answered."""
+    readable = [row.input for row in rows if not row.problem]
+    try:
+        found = iter([(answer, "") for answer in bundle.predict(readable)])
+    except UserError:  # one of them: the others are answered all the same
+        found = (_answer(bundle, item) for item in readable)
+    return ((row, *((None, row.problem) if row.problem else next(found))) for row in rows)
+
+
+def _answer(bundle: Bundle, item: Any) -> tuple[Any, str]:
+    try:
+        return bundle.predict([item])[0], ""
+    except UserError as error:
+        return None, error.what
+
+
+def cells(answer: Any) -> dict[str, str]:
+    """An answer as columns of a table."""
+    if answer is None:
+        return {"predicted": "", "probability": ""}
+    if isinstance(answer, dict):
+        return {"predicted": str(answer["label"]), "probability": f"{answer['probability']:.4f}"}
+    if isinstance(answer, str):
+        return {"predicted": answer}
+    return {"predicted": " ".join(f"{one:.6g}" if isinstance(one, float) else str(one) for one in answer)}
+
+
+def predict_file(bundle: Bundle, reader: LabelledReader, out: Path) -> Counter[str]:
+    """Write the file's rows with their answers as CSV; gives how often each answer was given. A row that can't be
+    read has no answer, and its column `problem` says why."""
+    counts: Counter[str] = Counter()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    half_written = out.with_name(f".{out.name}.{os.getpid()}")
+    rows = iter(reader.inputs())
+    try:
+        with half_written.open("w", encoding="utf-8", newline="") as file:
+            writer = None
+            while block := list(itertools.islice(rows, ROWS)):
+                for row, answer, problem in answers(bundle, block):
+                    line = {**row.shown, **cells(answer), "problem": problem}
+                    if writer is None:
+                        names = {**row.shown, "predicted": "", "probability": "", "problem": ""}
+                        if not isinstance(answer, dict | None):
+                            del names["probability"]
+                        writer = csv.DictWriter(file, list(names), extrasaction="ignore")
+                        writer.writeheader()
+                    writer.writerow(line)
+                    label = answer["label"] if isinstance(answer, dict) else "answered"
+                    counts[f"not read: {problem}" if problem else label] += 1
+        counts.update({f"not read: {reason}": count for reason, count in reader.dropped.items()})
+        half_written.replace(out)
+    finally:
+        half_written.unlink(missing_ok=True)
+    return counts
+
+
+def answer_texts(bundle: Bundle, texts: list[str]) -> list[str]:
+    """A line for each text: the label, its probability and the text; or its words with their tags."""
+    items: list[Any] = list(texts)
+    if bundle.task.settings is None:
+        encoding = bundle.encoding.input
+        if isinstance(encoding, Frames):
+            raise UserError(f"{bundle.name} reads numbers, not text", where="--text", hint="give a file: --file")
+        if encoding.kind == "symbols":
+            items = [text.split() for text in texts]
+        for text in texts:
+            for warning in encoding.prompt(text)[1]:
+                say(f"warning: {warning.replace('the prompt', repr(text[:60]))}")
+    return [_line(text, answer) for text, answer in zip(texts, bundle.predict(items), strict=True)]
+
+
+@prefect_task(name="predict")
+def predict_task(model: str, texts: list[str], file: str | None, column: str | None, out: str | None) -> list[str]:
+    """Answers to texts, a line each; or the path of the table of answers to a file's rows."""
+    if bool(texts) == bool(file):
+        raise UserError("give either --text or --file", where="predict")
+    opened = open_model(model)
+    bundle = opened.bundle
+    if texts:
+        return answer_texts(bundle, texts)
+    path = Path(str(file)).expanduser()
+    reader = reader_for(path, bundle.recipe["data"], column)
+    target = Path(out) if out else places().generated / f"{opened.label}-{stem(path)}-predictions.csv"
+    counts = predict_file(bundle, reader, target)
+    shown = ", ".join(f"{count:,} × {name}" for name, count in counts.most_common(12))
+    say(f"answered {sum(counts.values()):,} rows of {path.name}: {shown or 'it has none'}")
+    return [str(target)]
+
+
+def _line(text: str, answer: Any) -> str:
+    if isinstance(answer, list) and len(answer) == len(text.split()) and all(isinstance(one, str) for one in answer):
+        words = zip(text.split(), answer, strict=True)
+        return " ".join(word if tag in ("", "O") else f"{word}/{tag}" for word, tag in words)
+    said = cells(answer)
+    return "  ".join([said["predicted"], *filter(None, [said.get("probability")]), text])
+
+
+@flow(name="predict")
+def predict_flow(
+    model: str,
+    texts: list[str] | None = None,
+    file: str | None = None,
+    column: str | None = None,
+    out: str | None = None,
+) -> list[str]:
+    """Answer with a registered model (NAME, NAME@champion, NAME@VERSION): texts, or the rows of a file."""
+    return predict_task(model, texts or [], file, column, out)

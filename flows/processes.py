@@ -1,0 +1,68 @@
+"""Processes that end with us: each is told to stop by closing its standard input, which a kill closes too."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+STOP_SECONDS = 45.0  # an interrupted run closes its tracked run, which may wait 30 s for the store
+
+
+class Processes:
+    """Runs processes from any number of threads; leaving the block stops those that still run."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopping, self._mutex = False, threading.Lock()
+
+    def run(self, command: Sequence[str], *, log: Path, cwd: Path) -> tuple[int, str]:
+        """Run a command to its end, its output at the end of `log`: (exit code, last line of output).
+
+        Raises:
+            RuntimeError: the processes are being stopped.
+        """
+        with log.open("ab") as output, self._mutex:
+            if self._stopping:
+                raise RuntimeError("stopped")
+            # a session of its own: Ctrl-C in the terminal is for us, and we pass it on once
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=output, stderr=output, cwd=cwd, start_new_session=True
+            )
+            self._running.add(process)
+        try:
+            code = process.wait()
+        finally:
+            with self._mutex:
+                self._running.discard(process)
+            if process.stdin:
+                process.stdin.close()
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return code, lines[-1] if lines else ""
+
+    def stop(self) -> None:
+        """Ask all to end, and end by force those that don't within 45 s, or at once at a second Ctrl-C."""
+        with self._mutex:
+            self._stopping = True
+            running = list(self._running)
+        for process in running:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+        try:
+            for process in running:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(STOP_SECONDS)
+        finally:
+            for process in running:
+                process.kill()  # does nothing to one that has ended
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

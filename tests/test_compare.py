@@ -1,0 +1,419 @@
+"""Comparing settings: the plan is checked whole, the ranking is arithmetic, the runs are real processes."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from conftest import NAMES
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageColor
+
+from components.errors import UserError
+from components.evaluation import compare as table
+from components.evaluation.compare import Result, leaderboard
+from flows.plan import label, make_plan, parse_budget, parse_vary
+from flows.processes import Processes
+
+ROOT = Path(__file__).resolve().parents[1]
+SECTIONS = {
+    "seed": 5,
+    "encoding": {"kind": "characters"},
+    "task": {"kind": "language_model"},
+    "model": {"kind": "lstm", "hidden_size": 8},
+    "training": {"steps": 20, "batch_size": 8, "tbptt_length": 10, "checkpoint_seconds": 0.0},
+    "evaluation": {"every": 10},
+}
+
+
+def write_recipe(folder: Path, name: str = "small", **sections: dict) -> str:
+    data = folder / "names.txt"
+    data.write_text("\n".join(NAMES), encoding="utf-8")
+    values = {**SECTIONS, "data": {"path": str(data), "reader": "lines", "split": [0.6, 0.2, 0.2]}, **sections}
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return str(path)
+
+
+# the plan
+
+
+def test_a_plan_holds_every_combination_with_every_seed_one_seed_after_the_other(tmp_path) -> None:
+    path = write_recipe(tmp_path)
+    plan = make_plan(path, ["model.kind=rnn,lstm", "model.num_layers=1,2"], seeds=2, budget="1.5m", steps=7)
+    assert [(t.recipe.seed, t.recipe.model["kind"], t.recipe.model["num_layers"]) for t in plan.trials] == [
+        (seed, kind, layers) for seed in (5, 6) for kind in ("rnn", "lstm") for layers in (1, 2)
+    ]
+    assert {(t.recipe.training["steps"], t.recipe.training["seconds"]) for t in plan.trials} == {(7, 90.0)}
+    assert len({trial.name for trial in plan.trials}) == 8
+    assert [trial.label for trial in plan.combinations][1] == "rnn, num_layers=2"
+    assert plan.budget == "90 s of training, or 7 updates"
+    assert len({trial.recipe.digest for trial in plan.trials}) == 8
+
+
+def test_overrides_hold_and_varied_settings_win(tmp_path) -> None:
+    path = write_recipe(tmp_path)
+    overrides = ["model.hidden_size=4", "model.num_layers=3", "model.kind=gru"]
+    plan = make_plan(path, ["model.kind=rnn,lstm"], seeds=1, overrides=overrides)
+    models = [trial.recipe.model for trial in plan.trials]
+    assert [(m["kind"], m["hidden_size"], m["num_layers"]) for m in models] == [("rnn", 4, 3), ("lstm", 4, 3)]
+    assert not plan.steps
+    assert len(make_plan(path, [], seeds=3).trials) == 3, "seeds alone are a comparison too"
+
+
+def test_all_wrong_combinations_are_told_at_once_by_name(tmp_path) -> None:
+    with pytest.raises(UserError) as told:
+        make_plan(write_recipe(tmp_path), ["model.kind=lstm,lstmm", "model.num_layers=1,0"])
+    message = str(told.value)
+    assert "did you mean 'lstm'" in message
+    assert "lstmm, num_layers=1; lstmm, num_layers=0" in message
+    assert "model.num_layers" in message
+    assert "[lstm, num_layers=0]" in message
+    with pytest.raises(UserError, match="every combination"):
+        make_plan(write_recipe(tmp_path), ["model.kind=lstm,gru"], overrides=["training.stepss=1"])
+
+
+@pytest.mark.parametrize(
+    ("given_", "said"),
+    [
+        ({"vary": ["model.kind"]}, "isn't KEY=VALUE,VALUE"),
+        ({"vary": ["=1"]}, "isn't KEY=VALUE,VALUE"),
+        ({"vary": ["model.kind="]}, "has no value"),
+        ({"vary": ["model.kind=lstm", "model.kind=gru"]}, "stands twice"),
+        ({"vary": ["model.num_layers=1,1"]}, "stands twice"),
+        ({"vary": ["model.num_layers=1],[2"]}, "--vary model.num_layers"),
+        ({"vary": ["model.num_layers=2020-01-01"]}, "isn't a setting"),
+        ({"vary": ["model.num_layers=&a [*a]"]}, "aliases"),
+        ({"vary": ["seed=1,2"]}, "use --seeds"),
+        ({"vary": ["training.steps=1,2"], "steps": 3}, "--steps sets training.steps"),
+        ({"vary": [], "budget": "5 minutes"}, "'5 minutes' isn't a time"),
+        ({"vary": [], "budget": "0s"}, "isn't a time"),
+        ({"vary": [], "seeds": 0}, "--seeds"),
+        ({"vary": [], "workers": 0}, "--workers"),
+        ({"vary": [], "steps": 0}, "training.steps"),
+        ({"vary": [f"model.hidden_size={','.join(map(str, range(1, 400)))}"]}, "more than 1,000 runs"),
+    ],
+)
+def test_a_mistake_in_what_to_compare_is_explained(tmp_path, given_, said) -> None:
+    with pytest.raises(UserError) as told:
+        make_plan(write_recipe(tmp_path), **given_)
+    assert said in str(told.value)
+
+
+VALUES = st.one_of(
+    st.integers(-(10**9), 10**9), st.booleans(), st.none(), st.floats(1e-4, 1e4), st.text("abc, =[]'", max_size=6)
+)
+
+
+@given(st.lists(VALUES, min_size=1, max_size=5, unique_by=json.dumps))
+def test_varied_values_are_read_as_they_were_written(values) -> None:
+    text = ",".join(json.dumps(value) for value in values)
+    assert parse_vary([f"a.b={text}"]) == {"a.b": values}
+
+
+def test_budgets_are_seconds_minutes_or_hours() -> None:
+    assert [parse_budget(text) for text in ("90s", "5m", "1.5h")] == [90.0, 300.0, 5400.0]
+
+
+def test_a_label_names_what_is_not_unique_by_its_whole_key() -> None:
+    assert label({"model.kind": "gru", "training.learning_rate": 0.01}) == "gru, learning_rate=0.01"
+    assert label({"model.kind": "gru", "encoding.kind": "words"}) == "model.kind=gru, encoding.kind=words"
+
+
+def test_the_command_takes_several_settings_after_one_flag_and_starts_nothing_for_a_mistake(monkeypatch) -> None:
+    from flows.commands import base, train
+
+    words = "compare names --vary model.kind=rnn,gru model.num_layers=1,2 --vary seed=1 --budget 5m --workers 2"
+    _, bound, _ = base.app.parse_args(words.split(), print_error=False, exit_on_error=False)
+    assert bound.arguments["vary"] == ["model.kind=rnn,gru", "model.num_layers=1,2", "seed=1"]
+    monkeypatch.setattr(train, "start_server", lambda: pytest.fail("a server was started"))
+    with pytest.raises(UserError, match="use --seeds"):
+        base.app(words.split(), result_action="return_value")
+
+
+# the ranking and its picture
+
+
+def result(name: str, seed: int, val: float, test: float = 1.0, **more: object) -> Result:
+    history = [
+        {"step": i, "tokens": 100.0 * i, "seconds": i / 2, "train": 0.0, "val": val + 1 / i} for i in range(1, 6)
+    ]
+    about = {"seconds": 2.5, "tokens": 500.0, "parameters": 10, "history": history, **more}
+    metrics = {} if about.get("failed") else {"val/x": val, "test/x": test}
+    return Result(name, {"a": name}, seed, f"id-{name}-{seed}", metrics=metrics, **about)
+
+
+def test_settings_are_ranked_by_the_mean_on_val_and_never_by_test() -> None:
+    runs = [result("a", 0, 2.0, 0.1), result("b", 0, 1.0, 9.0), result("a", 1, 1.5, 0.2), result("b", 1, 1.2, 8.0)]
+    rows = leaderboard(runs, "x")
+    assert [row.label for row in rows] == ["b", "a"]
+    assert rows[0].val == pytest.approx(1.1)
+    assert rows[0].val_sd == pytest.approx(statistics.stdev([1.0, 1.2]))
+    assert rows[1].test == pytest.approx(0.15)
+    assert rows[0].tokens_per_second == pytest.approx(200.0)
+    assert [row.label for row in leaderboard(runs, "x", lower=False)] == ["a", "b"]
+
+
+def test_a_failed_run_counts_in_no_mean_and_is_shown_with_its_reason() -> None:
+    lost = result("a", 1, 0.0, failed="loss was not finite")
+    gone = [result("c", seed, 0.0, failed="killed") for seed in (0, 1)]
+    rows = leaderboard([result("a", 0, 1.0), lost, result("b", 0, 2.0), result("b", 1, 3.0), *gone], "x")
+    assert [row.label for row in rows] == ["a", "b", "c"]
+    assert rows[0].val == 1.0
+    assert math.isnan(rows[0].val_sd), "one run has no spread"
+    columns = table.columns(rows, "x")
+    assert columns["runs"] == [1, 2, 0]
+    assert columns["failed"] == [1, 0, 2]
+    assert columns["why failed"][0] == "seed 1: loss was not finite"
+    assert len({len(column) for column in columns.values()}) == 1
+    _, cells = table.cells(rows)
+    assert cells[0][2] == "1 of 2"
+    assert cells[0][3] == "1.0000"
+    assert cells[1][3] == f"2.5000 ± {statistics.stdev([2, 3]):.4f}"
+    assert cells[2][3] == "failed"
+    assert table.markdown(rows).count("\n") == 4
+
+
+def test_the_curve_is_the_mean_and_range_at_the_evaluations_that_all_runs_have() -> None:
+    short = result("a", 1, 3.0)
+    short = Result(**{**vars(short), "history": short.history[:3]})
+    (row,) = leaderboard([result("a", 0, 1.0), short], "x")
+    points = table.curve(row, "seconds")
+    assert len(points) == 3
+    assert points[1] == pytest.approx((1.0, 2.5, 1.5, 3.5))
+    assert table.curve(row, "watts") == []
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_the_picture_shows_every_setting_against_tokens_and_against_seconds(tmp_path, lower) -> None:
+    runs = [result(name, seed, value + seed / 10) for name, value in (("a", 1.0), ("b", 2.0)) for seed in (0, 1)]
+    rows = leaderboard(runs, "x", lower=lower)
+    table.write_curves(tmp_path / "c.png", rows, metric="x", title="two", lower=lower)
+    with Image.open(tmp_path / "c.png") as image:
+        pixels = np.asarray(image.convert("RGB"))
+    curves = pixels[: int(pixels.shape[0] * 0.8)]  # above the legend
+    middle = curves.shape[1] // 2
+    for colour in table.COLOURS[:2]:
+        drawn = (curves == ImageColor.getrgb(colour)).all(axis=-1)
+        assert drawn[:, :middle].sum() > 100
+        assert drawn[:, middle:].sum() > 100
+
+
+def test_a_picture_can_be_drawn_of_anything(tmp_path) -> None:
+    timeless = [{"tokens": 10.0 * i, "val": math.nan if i == 2 else 1.0} for i in range(1, 4)]
+    many = [result(f"setting {i}", 0, i / 10) for i in range(11)]
+    for runs in (
+        [],
+        many,
+        [result("a", 0, 1.0, history=timeless)],
+        [result("a", 0, 1.0, history=[])],
+        [result("a", 0, 1.0, failed="no")],
+    ):
+        table.write_curves(tmp_path / "c.png", leaderboard(runs, "x"), metric="x", title="any")
+        with Image.open(tmp_path / "c.png") as image:
+            assert min(image.size) > 300
+
+
+# processes that end with us
+
+ENDS_WITH_INPUT = "import sys; print('begun', flush=True); sys.stdin.read(); print('told to stop')"
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it didn't happen in time"
+        time.sleep(0.02)
+
+
+def test_a_process_gives_its_code_and_last_line(tmp_path) -> None:
+    with Processes() as processes:
+        command = [sys.executable, "-c", "print('one'); print('two'); raise SystemExit(7)"]
+        assert processes.run(command, log=tmp_path / "log", cwd=tmp_path) == (7, "two")
+    with pytest.raises(RuntimeError, match="stopped"):
+        processes.run(command, log=tmp_path / "log", cwd=tmp_path)
+
+
+def test_leaving_the_block_stops_what_runs(tmp_path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    log = tmp_path / "log"
+    with ThreadPoolExecutor() as threads:
+        with Processes() as processes:
+            command = [sys.executable, "-c", ENDS_WITH_INPUT]
+            future = threads.submit(processes.run, command, log=log, cwd=tmp_path)
+            wait_for(lambda: log.exists() and "begun" in log.read_text())
+        assert future.result(timeout=60) == (0, "told to stop")
+
+
+def test_a_process_ends_when_its_owner_is_killed(tmp_path) -> None:
+    log = tmp_path / "log"
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from pathlib import Path; from flows.processes import Processes\n"
+        f"Processes().run([sys.executable, '-c', {ENDS_WITH_INPUT!r}], log=Path({str(log)!r}), cwd=Path.cwd())"
+    )
+    owner = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
+    wait_for(lambda: log.exists() and "begun" in log.read_text())
+    owner.send_signal(signal.SIGKILL)
+    owner.wait()
+    wait_for(lambda: "told to stop" in log.read_text())
+
+
+# end to end: real Prefect, a real sqlite MLflow, real processes
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A state folder and a Prefect server of the tests' own."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REPRISE_HOME", str(folder))
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        from flows import server as server_module
+        from flows.server import QUIET, Server
+
+        patch.setattr(server_module, "PORT", 0)  # never the one of the person who runs the tests
+        for name, value in {**QUIET, "PREFECT_HOME": str(folder / "prefect")}.items():
+            patch.setenv(name, value)
+        server = Server(folder / "prefect")
+        patch.setenv("PREFECT_API_URL", "to be put back")
+        del os.environ["PREFECT_API_URL"]
+        server.begin()
+        assert server.wait(), (folder / "prefect" / "server.log").read_text()
+        yield folder
+        assert server.stop()
+
+
+def client():
+    from components.tracking.mlflow_client import open_client
+    from flows.places import places
+
+    return open_client(places().settings)
+
+
+def children(parent: str) -> list:
+    experiment = client().get_run(parent).info.experiment_id
+    return client().search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
+
+
+def test_settings_and_seeds_are_compared_beneath_one_run_and_a_failed_run_loses_no_other(home, monkeypatch) -> None:
+    from flows.compare import compare
+    from flows.trial import TrialFile
+
+    path = write_recipe(home, training={**SECTIONS["training"], "steps": 40, "optimizer": "sgd", "clip_norm": None})
+    asked = (path, ["training.learning_rate=1.0e+38,0.1"], 2)
+    found = compare(*asked, workers=2)
+    good, bad = found.rows
+    assert (good.label, bad.label) == ("learning_rate=0.1", "learning_rate=1e+38")
+    runs = {run.info.run_name: run for run in children(found.run_id)}
+    assert set(runs) == {f"{row.label}, seed {seed}" for row in found.rows for seed in (5, 6)}
+    mine, lost = ([runs[f"{row.label}, seed {seed}"] for seed in (5, 6)] for row in (good, bad))
+    assert {run.info.status for run in mine} == {"FINISHED"}
+    assert {run.info.status for run in lost} == {"FAILED"}
+    assert all("not finite" in run.data.tags["failed"] for run in lost)
+    assert sum("not finite" in note for note in found.notes) == 2
+    cores = len(os.sched_getaffinity(0))
+    assert {run.data.params["threads"] for run in runs.values()} == {str(max(1, cores // 2))}
+    val, test = ([run.data.metrics[f"{split}/nats_per_char"] for run in mine] for split in ("best", "test"))
+    assert good.val == pytest.approx(statistics.fmean(val))
+    assert good.test_sd == pytest.approx(statistics.stdev(test))
+
+    parent = client().get_run(found.run_id)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["best/nats_per_char"] == pytest.approx(good.val)
+    assert parent.data.metrics["val_mean/learning_rate 0.1"] == pytest.approx(good.val)
+    assert parent.data.tags["compare.best_run"] == mine[val.index(min(val))].info.run_id
+    assert "| 1 | learning_rate=0.1 | 2 |" in parent.data.tags["mlflow.note.content"]
+    assert parent.data.params["vary.training.learning_rate"] == "[1e+38, 0.1]"
+    kept = {file.path for folder in ("", "figures") for file in client().list_artifacts(found.run_id, folder)}
+    assert {"leaderboard.json", "runs.json", "figures/compare.png"} <= kept
+    shown = json.loads(Path(client().download_artifacts(found.run_id, "leaderboard.json", str(home))).read_text())
+    assert [row[shown["columns"].index("training.learning_rate")] for row in shown["data"]] == [0.1, 1e38]
+    assert not client().search_registered_models(), "runs of a comparison are not registered"
+
+    tried = []
+    monkeypatch.setattr(Processes, "run", lambda self, command, **_: (tried.append(command[-1]), (2, "again"))[1])
+    again = compare(*asked, workers=2)
+    assert again.run_id == found.run_id
+    assert (again.rows[0].val, again.rows[0].test) == (good.val, good.test), "what was finished is reused"
+    assert {TrialFile.load(Path(file)).label for file in tried} == {bad.label}
+    assert len(tried) == 2
+    assert len(children(found.run_id)) == 4
+
+
+def test_a_stopped_comparison_leaves_nothing_running_and_goes_on_where_it_was(home, monkeypatch) -> None:
+    from flows import compare as module
+    from flows.trial import TrialFile
+
+    path = write_recipe(home, "stopped", training={**SECTIONS["training"], "steps": 100_000})
+
+    def trial_file() -> Path:
+        (file,) = (f for f in (home / "comparisons").glob("*/000.json") if "stopped" in f.read_text())
+        return file
+
+    def interrupted(*_: object) -> Iterator[None]:
+        log = trial_file().with_suffix(".log")
+        wait_for(lambda: log.exists() and "update     10" in log.read_text())
+        raise KeyboardInterrupt
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "as_completed", interrupted)
+        with pytest.raises(BaseException):  # noqa: B017 - Prefect may wrap the interruption
+            module.compare(path, [], 1, "6s")
+    stopped = TrialFile.load(trial_file())
+    assert stopped.metrics is None
+    states = [client().get_run(run).info.status for run in (stopped.run_id, stopped.parent)]
+    assert states[0] == "KILLED"
+    assert states[1] in ("KILLED", "FAILED")
+
+    found = module.compare(path, [], 1, "6s")
+    assert found.run_id == stopped.parent
+    (done,) = found.rows[0].results
+    assert done.run_id == stopped.run_id
+    assert done.stopped == "6 seconds of training are over"
+    assert done.seconds == pytest.approx(6.0, abs=2.0), "the time before it was stopped counts"
+    assert found.rows[0].label == "the recipe"
+    states = [client().get_run(run).info.status for run in (done.run_id, found.run_id)]
+    assert states == ["FINISHED", "FINISHED"]
+    points = {(p.step, p.value) for p in client().get_metric_history(done.run_id, "val/nats_per_char")}
+    assert {10, 20} <= {step for step, _ in points}
+    assert len(points) == len({step for step, _ in points}), "a point told twice around the stop is the same point"
+
+
+def test_one_comparison_runs_once_at_a_time_and_a_fresh_one_begins_empty(tmp_path) -> None:
+    from flows.compare import _alone
+
+    folder = tmp_path / "it"
+    with _alone(folder, False):
+        (folder / "parent").write_text("a run")
+        with pytest.raises(UserError, match="running already"), _alone(folder, False):
+            pytest.fail("two at once")
+    with _alone(folder, False):
+        assert (folder / "parent").exists()
+    with _alone(folder, True):
+        assert not list(folder.iterdir())
+
+
+def test_what_cannot_be_ranked_is_refused_before_any_training(home) -> None:
+    from flows.compare import compare
+
+    path = write_recipe(home, "unranked")
+    with pytest.raises(UserError, match="validation data"):
+        compare(path, ["model.kind=rnn,gru"], 1, None, None, ["data.split=[0.9,0.0,0.1]"])
+    with pytest.raises(UserError, match="can't be ranked together"):
+        compare(path, ["encoding.kind=characters,words"], 1)
+    assert not [f for f in (home / "comparisons").glob("*/*.json") if "unranked" in f.read_text()]

@@ -1,0 +1,183 @@
+"""Music over given chords: the form is kept, the band plays along, the pictures and notation show the chords."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+
+from components.encodings.characters import Characters
+from components.encodings.chorale import Chorale
+from components.encodings.lead_sheet import LeadSheet
+from components.errors import UserError
+from components.generation.sampling import Settings
+from components.harmony import KINDS, chord_tones, strong_steps
+from components.progressions import parse_progression
+from components.render.pianoroll import write_pianoroll
+from components.render.score import write_musicxml
+from components.render.swing import swung
+from components.score import Chord, Note, Part, Score
+from components.tasks.music import Music, MusicSettings
+
+
+@pytest.fixture(scope="module")
+def task() -> Music:
+    return Music(LeadSheet(), "sequences")
+
+
+@pytest.fixture(scope="module")
+def model(task):
+    torch.manual_seed(0)
+    return task.build_model({"kind": "gru", "hidden_size": 16})
+
+
+def test_a_piece_over_given_chords_lasts_as_long_as_they_do(task, model) -> None:
+    settings = MusicSettings(count=3, max_length=4000, chords="blues in F", choruses=2, tempo_bpm=150, temperature=0.7)
+    made = task.generate(model, settings, seed=1)
+    assert [one.ended for one in made.sampled] == [True] * 3
+    for score in made.items:
+        assert score.length_steps == 24 * 48
+        assert score.chords == parse_progression("blues in F x2")
+        assert score.tempo_bpm == 150
+        assert all(note.start + note.duration <= 24 * 48 for note in score.parts[0].notes)
+    again = task.generate(model, settings, seed=1)
+    assert again.items == made.items
+
+
+def test_the_chords_that_were_asked_for_are_kept_to_the_letter(task, model) -> None:
+    asked = "F13 / G7#11 Bb7alt/D | N.C. | Cm11 | N.C."
+    (score,) = task.generate(model, MusicSettings(count=1, chords=asked, max_length=3000), seed=0).items
+    assert score.chords == parse_progression(asked)
+    assert score.length_steps >= 3 * 48
+
+
+def test_the_band_plays_along_in_its_style(task, model) -> None:
+    settings = {"count": 1, "max_length": 3000, "chords": "Dm7 G7 | Cmaj7", "choruses": 2}
+    for band, programs in (("swing", [66, 0, 32]), ("folk", [40, 0, 32])):
+        (score,) = task.generate(model, MusicSettings(band=band, **settings), seed=3).items
+        assert [part.program for part in score.parts] == programs
+        assert [part.role for part in score.parts] == ["melody", "chords", "bass"]
+        assert max(note.start + note.duration for part in score.parts for note in part.notes) <= 4 * 48
+
+
+def test_rules_hold_over_the_chords(task, model) -> None:
+    rules = ("chord-tones strong", "range 60-84")
+    settings = MusicSettings(count=2, max_length=4000, chords="minor blues in C", constraints=rules)
+    for score in task.generate(model, settings, seed=5).items:
+        strong = [n for n in score.parts[0].notes if n.start % 48 in strong_steps((4, 4), 48)]
+        assert strong
+        for note in score.parts[0].notes:
+            assert 60 <= note.pitch <= 84
+        for note in strong:
+            chord = next(c for c in score.chords if c.start <= note.start < c.start + c.duration)
+            assert note.pitch % 12 in chord_tones(chord)
+
+
+def test_a_piece_that_ran_out_of_tokens_is_said_to(task, model) -> None:
+    made = task.generate(model, MusicSettings(count=2, max_length=20, chords="blues in F"), seed=0)
+    assert made.warnings == ["2 of 2 pieces reached generation.max_length (20) before their end"]
+
+
+def test_the_prompt_is_the_metre_of_the_chords(task, model) -> None:
+    settings = MusicSettings(count=1, max_length=2000, prompt="3/4", chords="G | D7 | G | %")
+    (score,) = task.generate(model, settings, seed=0).items
+    assert (score.metre, score.length_steps) == ((3, 4), 4 * 36)
+
+
+def test_a_beginning_from_a_file_is_gone_on_from(task, model) -> None:
+    begun = Score((Part("", (Note(0, 12, 60), Note(12, 12, 64))),), 12, length_steps=96)
+    given = tuple(task.encoding.encode(begun).tolist()[:-2])
+    (score,) = task.generate(model, MusicSettings(count=1, given=given), seed=0).items
+    assert [(n.start, n.pitch) for n in score.parts[0].notes[:2]] == [(0, 60), (12, 64)]
+    assert score.length_steps == 96
+    with pytest.raises(UserError, match="not both"):
+        task.generate(model, MusicSettings(count=1, given=given, chords="C"), seed=0)
+
+
+def test_without_chords_the_model_makes_up_its_own_form(task, model) -> None:
+    made = task.generate(model, MusicSettings(count=1, max_length=300), seed=2)
+    assert isinstance(made.items[0], Score)
+    with pytest.raises(UserError, match="choruses of what"):
+        task.generate(model, MusicSettings(count=1, choruses=2), seed=2)
+
+
+def test_a_model_that_never_saw_chords_says_so() -> None:
+    encoding = LeadSheet()
+    encoding.knows_chords = False
+    task = Music(encoding, "sequences")
+    made = task.generate(
+        task.build_model({"kind": "rnn", "hidden_size": 8}),
+        MusicSettings(count=1, max_length=2000, chords="F7 | Bb7", constraints=("chord-scale always",)),
+        seed=0,
+    )
+    assert "had no chords" in made.warnings[0]
+    assert made.items[0].chords == parse_progression("F7 | Bb7")
+
+
+def test_rules_about_chords_reach_other_encodings_of_music_and_text_has_none() -> None:
+    task = Music(Chorale(), "sequences")
+    model = task.build_model({"kind": "rnn", "hidden_size": 8})
+    settings = MusicSettings(count=1, max_length=2 + 4 * 16, chords="C | %", constraints=("chord-tones always",))
+    (score,) = task.generate(model, settings, seed=0).items
+    assert {n.pitch % 12 for part in score.parts for n in part.notes if n.start < 16} <= {0, 4, 7}
+    text = Characters()
+    text.fit(["abc"])
+    with pytest.raises(UserError, match="isn't one of music"):
+        Music(text, "sequences").generate(model, MusicSettings(chords="C"), seed=0)
+
+
+def test_the_settings_of_sampling_are_there_with_the_same_defaults() -> None:
+    own, general = (inspect.signature(kind).parameters for kind in (MusicSettings, Settings))
+    assert {name: own[name].default for name in general} == {name: p.default for name, p in general.items()}
+    assert {name: own[name].annotation for name in general} == {name: p.annotation for name, p in general.items()}
+
+
+def test_even_eighths_swing_and_what_is_finer_stays() -> None:
+    notes = ((0, 6), (6, 6), (12, 4), (16, 4), (20, 4), (24, 6), (30, 3), (33, 3), (36, 18), (54, 6))
+    score = Score((Part("", tuple(Note(start, length, 60) for start, length in notes)),), 12, length_steps=60)
+    played = [(note.start, note.duration) for note in swung(score).parts[0].notes]
+    assert played == [(0, 8), (8, 4), (12, 4), (16, 4), (20, 4), (24, 6), (30, 3), (33, 3), (36, 20), (56, 4)]
+    for other in (Score(score.parts, 4, length_steps=60), Score(score.parts, 12, (6, 8), length_steps=60)):
+        assert swung(other) is other
+
+
+def test_chord_symbols_stand_in_the_notation_with_their_notes(tmp_path) -> None:
+    from music21 import converter
+
+    chords = tuple(
+        Chord(n * 48, 48, n % 12, kind, (n + 7) % 12 if n % 5 == 0 else None) for n, kind in enumerate(KINDS)
+    )
+    score = Score((Part("Melody", (Note(0, 48 * len(chords), 60),)),), 12, length_steps=48 * len(chords), chords=chords)
+    write_musicxml(score, tmp_path / "x.musicxml")
+    symbols = list(converter.parse(tmp_path / "x.musicxml").recurse().getElementsByClass("ChordSymbol"))
+    assert len(symbols) == len(chords)
+    exact = 0
+    for chord, symbol in zip(chords, symbols, strict=True):
+        assert symbol.root().pitchClass == chord.root
+        assert symbol.bass().pitchClass == (chord.root if chord.bass is None else chord.bass)
+        assert symbol.getOffsetInHierarchy(symbol.activeSite.activeSite) == chord.start / 12
+        exact += {pitch.pitchClass for pitch in symbol.pitches} == chord_tones(chord) | {chord.bass} - {None}
+    assert exact >= len(chords) - 5  # music21 adds an eleventh to thirteenth chords, a fifth to an altered one
+    write_musicxml(score, tmp_path / "y.musicxml")
+    assert (tmp_path / "x.musicxml").read_bytes() == (tmp_path / "y.musicxml").read_bytes()
+
+
+def test_the_piano_roll_has_room_for_chord_symbols(tmp_path) -> None:
+    from matplotlib.image import imread
+
+    plain = Score((Part("Melody", (Note(0, 12, 60),)),), 12, length_steps=96)
+    named = Score(plain.parts, 12, length_steps=96, chords=parse_progression("Dm7 G7 | Cmaj7"))
+    pictures = []
+    for name, score in (("plain", plain), ("named", named)):
+        write_pianoroll(score, tmp_path / f"{name}.png")
+        pictures.append(imread(tmp_path / f"{name}.png"))
+    without, with_chords = pictures
+    extra = with_chords.shape[0] - without.shape[0]
+    assert extra > 20
+    # between the title and the roll there is ink only where a chord begins
+    top = 74  # pixels of title
+    band = with_chords[top : top + extra, :, :3].min(axis=(0, 2))
+    left = np.flatnonzero(band < 0.5)
+    assert len(left) > 20

@@ -1,0 +1,108 @@
+"""A file can end the process that reads it, and nothing else: the next file is read as if nothing had been."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from components.datasets.sandbox import Limits, read_all
+from components.errors import UserError
+
+TESTS = Path(__file__).parent
+LIMITS = Limits(file_bytes=1000, cpu_seconds=0.5, wall_seconds=3.0, memory_bytes=200 << 20, answer_bytes=1_000_000)
+
+
+@pytest.fixture
+def outcomes(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+
+    def run(*deeds: str, workers: int = 1, **options) -> list:
+        paths = []
+        for index, deed in enumerate(deeds):
+            paths.append(tmp_path / f"{index}.txt")
+            paths[-1].write_bytes(deed.encode())
+        found = list(read_all("reading_victims:read", paths, options, LIMITS, workers))
+        assert len(found) == len(deeds)
+        return found
+
+    return run
+
+
+BAD = {
+    "crash": "made the reading process crash (signal 11)",
+    "spin": "takes longer than 0.5 s to read",
+    "fill memory": "needs more than 200 MB of memory",
+    "long answer": "gives more than 1,000,000 bytes of notes",
+    "refuse": "isn't what it should be",
+    "recurse": "is nested too deeply",
+    "x" * 2000: "has more than 1,000 bytes",
+    "": "is empty",
+    "\0\0\0": "holds nothing but zeros",
+}
+
+
+def test_every_bad_file_is_named_and_the_good_around_it_are_read(outcomes) -> None:
+    deeds = [deed for bad in BAD for deed in (f"good {bad[:5]}", bad)] + ["last"]
+    found = outcomes(*deeds, workers=2)
+    for index, (deed, outcome) in enumerate(zip(deeds, found, strict=True)):
+        assert outcome.reason == BAD.get(deed, ""), deed
+        if deed not in BAD:
+            assert outcome.value == [deed, f"{index}.txt"]
+
+
+def test_a_file_that_only_waits_is_given_up(outcomes) -> None:
+    good, asleep, after = outcomes("good", "sleep", "after")
+    assert (good.reason, after.reason) == ("", "")
+    assert asleep.reason == "gives no answer for 3 s"
+
+
+def test_the_damage_of_an_earlier_file_is_not_blamed_on_a_later_one(outcomes) -> None:
+    found = outcomes("good", "poison", "crash later", "after")
+    assert [outcome.reason for outcome in found] == [""] * 4
+
+
+def test_nothing_is_written_and_what_a_parser_prints_is_no_answer(outcomes, tmp_path) -> None:
+    filled, babble, after = outcomes("fill disk", "babble", "after", folder=str(tmp_path))
+    assert "can't be parsed" in filled.reason
+    assert (tmp_path / "filled").stat().st_size == 0
+    assert babble.value[0] == "babble"
+    assert after.value[0] == "after"
+
+
+def test_a_reason_is_one_printable_line(outcomes) -> None:
+    (found,) = outcomes("raise")
+    assert found.reason.startswith("can't be parsed: bad [31mbytes")
+    assert found.reason.isprintable()
+    assert len(found.reason) < 200
+
+
+def test_a_missing_file_and_a_folder_are_reasons(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    found = list(read_all("reading_victims:read", [tmp_path / "none", tmp_path], {}, LIMITS))
+    assert [outcome.reason.partition(":")[0] for outcome in found] == ["can't be opened"] * 2
+
+
+def test_many_files_come_back_in_order(outcomes) -> None:
+    deeds = [str(index) if index % 50 else "crash" for index in range(300)]
+    found = outcomes(*deeds, workers=2)
+    assert [outcome.value and outcome.value[0] for outcome in found] == [d if d != "crash" else None for d in deeds]
+
+
+def test_a_reader_that_cannot_start_is_one_error_not_one_per_file(tmp_path) -> None:
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(UserError, match=r"can't be read: .*no_such_module"):
+        list(read_all("no_such_module:read", [tmp_path / "a.txt"] * 3, {}, LIMITS))
+
+
+def test_leaving_early_ends_the_workers(outcomes, tmp_path, monkeypatch) -> None:
+    import psutil
+
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    (tmp_path / "a.txt").write_text("x")
+    before = set(psutil.Process().children())  # other tests' servers
+    reading = read_all("reading_victims:read", [tmp_path / "a.txt"] * 100, {}, LIMITS, 2)
+    next(reading)
+    assert set(psutil.Process().children()) - before
+    reading.close()
+    assert not set(psutil.Process().children()) - before

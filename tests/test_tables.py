@@ -1,0 +1,217 @@
+"""Labelled tables and lines: read, checked, and every row that is left out counted with its reason."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from components.datasets.ingest import ingest
+from components.datasets.store import Store
+from components.datasets.tables import LabelledLinesReader, TableReader
+from components.encodings.base import encoding_from_state
+from components.encodings.tokens import Tokens
+from components.encodings.vocabulary import UNK
+from components.errors import UserError
+
+ROWS = [("good film", "1"), ("bad, long film", "0"), ('she said "no"', "0"), ("字 😀", "1")]
+
+
+def write(folder, name, content):
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def table(folder, name="t.csv", rows=ROWS, columns=("text", "label")):
+    path = folder / name
+    frame = pd.DataFrame(rows, columns=list(columns))
+    if name.endswith(".parquet"):
+        frame.to_parquet(path)
+    else:
+        frame.to_csv(path, index=False, sep="\t" if ".tsv" in name else ",", quoting=3 if ".tsv" in name else 0)
+    return path
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.tsv", "t.tsv.gz", "t.parquet"])
+def test_csv_tsv_and_parquet_packed_or_not_read_alike(tmp_path, name):
+    reader = TableReader([table(tmp_path, name)])
+    assert list(reader.items()) == ROWS
+    assert list(reader.items()) == ROWS, "a second pass reads the same"
+    assert not reader.dropped
+    assert [row.shown for row in reader.inputs()] == [{"text": text, "label": label} for text, label in ROWS]
+
+
+def test_without_a_header_columns_are_numbers(tmp_path):
+    path = write(tmp_path, "t.tsv", 'a "quote that never ends\t1\nb\t0\n')
+    assert list(TableReader([path], header=False).items()) == [('a "quote that never ends', "1"), ("b", "0")]
+    swapped = TableReader([path], header=False, input="2", target="1")
+    assert list(swapped.items())[1] == ("0", "b")
+
+
+def test_every_row_that_is_left_out_is_counted_with_its_reason(tmp_path):
+    text = "text,label\na,1\na,1\na,0\n,1\nb,\nc,1,2\n" + "x" * 30 + ",1\n\nd\ne,0\n" + "y" * 200_000 + ",1\n"
+    reader = TableReader([write(tmp_path, "t.csv", text)], max_length=20)
+    assert list(reader.items()) == [("a", "1"), ("a", "0"), ("e", "0")]
+    assert reader.dropped == {
+        "repeated": 1,
+        "no input": 2,
+        "no label": 2,
+        "more fields than columns": 1,
+        "too long a field": 1,
+        "longer than 20 characters": 1,
+    }
+    assert reader.group(("A  b", "1")) == reader.group(("a B", "0")), "equal texts stay on one side of a split"
+    problems = [row.problem for row in reader.inputs()]
+    assert problems.count("") == len(problems) - 3, "to be predicted, a row needs no label, and none is lost"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"input": "txet"}, r"data\.input: .*unknown column 'txet'\. Did you mean 'text'\?"),
+        ({"target": "labels"}, r"data\.target: .*Did you mean 'label'\?"),
+        ({"labels": {"0": "negative", "11": "positive"}}, r"line 2: unknown label '1'\. Did you mean '11'\?"),
+        ({"labels": {"negative": "n"}}, r"line 2: unknown label '1'\."),
+    ],
+)
+def test_a_wrong_column_or_label_gets_the_nearest_name(tmp_path, options, said):
+    with pytest.raises(UserError, match=said):
+        list(TableReader([table(tmp_path)], **options).items())
+
+
+def test_of_many_columns_one_must_say_which(tmp_path):
+    path = table(tmp_path, rows=[("a", "b", "c")], columns=("one", "two", "three"))
+    with pytest.raises(UserError, match=r"which of the 3 columns\?\ncolumns: one, two, three"):
+        list(TableReader([path]).items())
+    assert list(TableReader([path], input="three", target="one").items()) == [("c", "a")]
+
+
+def test_labels_get_the_names_that_they_are_given(tmp_path):
+    reader = TableReader([table(tmp_path)], labels={"0": "negative", "1": "positive"})
+    assert [label for _, label in reader.items()] == ["positive", "negative", "negative", "positive"]
+
+
+def test_numbers_are_predicted_from_several_columns(tmp_path):
+    rows = [("a", "1.5", "-2"), ("b", "NaN", "1"), ("c", "much", "1"), ("d", "inf", "1")]
+    path = table(tmp_path, rows=rows, columns=("text", "x", "y"))
+    reader = TableReader([path], input="text", target=("x", "y"), numbers=True)
+    assert list(reader.items()) == [("a", [1.5, -2.0])]
+    assert reader.dropped == {"missing value": 1, "not a number": 1, "not a finite number": 1}
+    with pytest.raises(UserError, match="numbers only"):
+        TableReader([path], target=("x", "y"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("t.csv", b"a,b\n\xff,1\n", "isn't UTF-8"),
+        ("t.csv", b"", "empty"),
+        ("t.csv", b"a,a\n1,2\n", "two columns are called 'a'"),
+        ("t.csv", b'a,"b"x\n1,2\n', "isn't a table"),
+        ("t.csv.gz", gzip.compress(b"a,b\n1,2\n" * 50)[:-9], "gzip data is damaged"),
+        ("t.parquet", b"PAR1 but no more", "isn't a Parquet file"),
+        ("t.csv.gz", gzip.compress(b"a,b\n" + (b"0" * 8191 + b"\n") * 9000), "expand to more than"),
+    ],
+)
+def test_what_is_no_table_is_refused_with_the_file(tmp_path, name, content, said):
+    path = write(tmp_path, name, content)
+    with pytest.raises(UserError, match=said) as caught:
+        list(TableReader([path]).items())
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("lines", [3, 40_000])
+def test_a_quote_that_does_not_end_takes_counted_lines_only(tmp_path, lines):
+    path = write(tmp_path, "t.csv", 'a,b\nx,1\n"never ends,1\n' + "".join(f"{n},3\n" for n in range(lines)))
+    reader = TableReader([path], unique=False)
+    kept = list(reader.items())
+    assert kept[0] == ("x", "1")
+    assert sum(reader.dropped.values()) + len(kept) == lines + 2
+    assert len(kept) > lines / 2 or lines == 3
+    assert list(TableReader([path], quotes=False).items())[1] == ('"never ends', "1")
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.text(st.sampled_from('ab ,"\n字'), min_size=1, max_size=8), st.sampled_from("xyz")), max_size=20
+    )
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+def test_whatever_pandas_writes_is_read_back(tmp_path, rows):
+    path = tmp_path / "t.csv"
+    pd.DataFrame(rows, columns=["text", "label"]).to_csv(path, index=False)
+    wanted = [(text.strip(), label) for text, label in rows if text.strip()]
+    assert list(TableReader([path], unique=False).items()) == wanted
+
+
+def test_pieces_of_a_large_table_join(tmp_path, monkeypatch):
+    monkeypatch.setattr("components.datasets.tables.ROWS", 7)
+    rows = [(f"text {number}", str(number % 3)) for number in range(50)]
+    for name in ("t.csv", "t.parquet"):
+        reader = TableReader([table(tmp_path, name, rows)])
+        assert list(reader.items()) == rows
+        assert [row.where.partition(": ")[2] for row in itertools.islice(reader.rows(labelled=True), 8, 10)] == (
+            ["line 10", "line 11"] if name == "t.csv" else ["row 9", "row 10"]
+        )
+
+
+def test_the_files_name_is_the_label_of_its_lines(tmp_path):
+    paths = [write(tmp_path, "Czech.txt", "Novák\n\nNovák\nDvořák\n"), write(tmp_path, "German.txt", "Novák\nBach")]
+    reader = LabelledLinesReader(paths)
+    assert list(reader.items()) == [("Novák", "Czech"), ("Dvořák", "Czech"), ("Novák", "German"), ("Bach", "German")]
+    assert reader.dropped == {"empty line": 1, "repeated": 1}
+    before = reader.digest()
+    paths[0].rename(tmp_path / "Slovak.txt")
+    assert LabelledLinesReader([tmp_path / "Slovak.txt", paths[1]]).digest() != before, "the name is part of the data"
+
+
+def test_a_name_in_two_languages_stays_on_one_side_of_the_split(tmp_path):
+    folder = tmp_path / "names"
+    folder.mkdir()
+    names = [f"name{number}" for number in range(60)]
+    write(folder, "A.txt", "\n".join(names))
+    write(folder, "B.txt", "\n".join(names[:40]))
+    data = {"path": str(folder), "reader": "labelled-lines", "split": [0.5, 0.2, 0.3]}
+    encoding = {"kind": "pair", "input": {"kind": "characters"}, "target": {"kind": "labels"}}
+    store = Store.open(ingest(data, encoding, root=tmp_path, cache_dir=tmp_path / "cache", seed=0).path)
+    there = {split: {bytes(ids) for ids in store.split(split).fields["input"]} for split in ("train", "val", "test")}
+    assert sum(map(len, there.values())) == 60
+    for one, other in itertools.combinations(there.values(), 2):
+        assert not one & other
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("It doesn't work, it's BAD!", ["It", "does", "n't", "work", ",", "it", "'s", "BAD", "!"]),
+        ("does n't   work", ["does", "n't", "work"]),
+        ("O’Neill’s 字 '90s", ["O", "’", "Neill", "’s", "字", "'", "90s"]),
+        ("x" * 120, ["x" * 50, "x" * 50, "x" * 20]),
+        (" \n", []),
+    ],
+)
+def test_text_as_words_and_signs_wherever_they_stand(text, tokens):
+    encoding = Tokens()
+    encoding.fit([text])
+    assert encoding.decode(encoding.encode(text)) == " ".join(tokens)
+    assert len(encoding.encode(text)) == len(tokens)
+    again = encoding_from_state(encoding.state())
+    assert (again.encode(f"new {text}") == encoding.encode(f"new {text}")).all()
+
+
+def test_hidden_words_are_unknown_in_training_variants_only():
+    encoding = Tokens(hidden=0.25, lowercase=True)
+    encoding.fit(["a b c d"])
+    ids = encoding.encode("A b C d " * 100)
+    assert (ids != UNK).all()
+    variant = encoding.augment(ids, np.random.default_rng(0))
+    assert 0.15 < (variant == UNK).mean() < 0.35
+    assert (variant[variant != UNK] == ids[variant != UNK]).all()
+    assert Tokens().augment(ids, np.random.default_rng(0)) is ids
+    assert encoding.prompt("a zzz")[1][0].startswith("1 of 2 words of the prompt are unknown")
