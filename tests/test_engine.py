@@ -124,7 +124,7 @@ def test_every_instruction_set_gives_the_models_logits(limit, kind, options, pre
     if native.decoder(limit).contents.name.decode() != limit:
         pytest.skip(f"this processor has no {limit}")
     if precision == "int8" and "relu" in options.values():
-        pytest.skip("not offered")
+        pytest.skip("int8 needs states within ±1, which relu doesn't keep: `obstacle` refuses it")
     model = make(kind, num_layers=2, hidden_size=37, sharp=1.0, **options)
     tokens = np.random.default_rng(0).integers(0, 54, (7, 12))
     with torch.no_grad():
