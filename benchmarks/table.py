@@ -1,4 +1,4 @@
-"""The README's table of speed, out of results/kernels.json: python -m benchmarks.table"""
+"""The README's tables of speed, out of results/kernels.json and decoding.json: python -m benchmarks.table"""
 
 from __future__ import annotations
 
@@ -24,5 +24,21 @@ def table(threads: tuple[int, int] = (2, 1)) -> str:
     return "\n".join(lines)
 
 
+def decoding_table() -> str:
+    """Ratios to the loop over nn.LSTM, on two threads and on one, as Markdown."""
+    rows = json.loads((RESULTS.parent / "decoding.json").read_text(encoding="utf-8"))["rows"]
+    ratios = {
+        (tuple(row["H,layers,sequences"]), name, row["threads"]): of["clock"]["ratio_median"]
+        for row in rows
+        for name, of in row["contenders"].items()
+    }
+    names = ["nn.LSTMCell loop", "torch.ao int8", "native float32", "native int8"]
+    lines = [f"| H, layers, sequences | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for shape in dict.fromkeys(shape for shape, _, _ in ratios):
+        cells = (f"{ratios[shape, name, 2]:.1f} / {ratios[shape, name, 1]:.1f}" for name in names)
+        lines.append(f"| {', '.join(map(str, shape))} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 if __name__ == "__main__":
-    print(table())
+    print(table(), decoding_table(), sep="\n\n")

@@ -21,6 +21,7 @@ from components.models.weights import load_weights, read_tensors, weights, write
 from components.provenance import digest_file
 from components.recipe import check_options
 from components.registry import resolve
+from components.schema import generation_targets
 from components.tasks.base import Task
 
 FORMAT = 1
@@ -67,7 +68,7 @@ class Bundle:
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
             problems.append(f"seed: a whole number from 0 to {2**63 - 1}, not {seed!r}")
         given = {**self.recipe["generation"], **overrides}
-        values = check_options("generation", given, [self.task.settings], problems)
+        values = check_options("generation", given, generation_targets(self.recipe["task"]), problems)
         if problems:
             raise UserError("; ".join(problems), where="generation")
         made = self.task.generate(self.model, self.task.settings(**values), seed=seed, progress=progress)

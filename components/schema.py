@@ -33,7 +33,8 @@ def targets(section: str, kind: str | None = None) -> list[Any]:
 def generation_targets(task: Mapping[str, Any]) -> list[Any]:
     """What the generation section of a task that writes configures. A task that answers has no such settings."""
     settings = resolve("task", task["kind"]).settings if task else None
-    return [settings] if settings else []
+    # settings that add to others name only what they add
+    return [part for part in reversed(settings.__mro__) if "__init__" in vars(part)][1:] if settings else []
 
 
 def check_model(values: Mapping[str, Any], task: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:

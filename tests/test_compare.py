@@ -275,28 +275,6 @@ def test_a_process_ends_when_its_owner_is_killed(tmp_path) -> None:
 # end to end: real Prefect, a real sqlite MLflow, real processes
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A state folder and a Prefect server of the tests' own."""
-    folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REPRISE_HOME", str(folder))
-        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-        from flows import server as server_module
-        from flows.server import QUIET, Server
-
-        patch.setattr(server_module, "PORT", 0)  # never the one of the person who runs the tests
-        for name, value in {**QUIET, "PREFECT_HOME": str(folder / "prefect")}.items():
-            patch.setenv(name, value)
-        server = Server(folder / "prefect")
-        patch.setenv("PREFECT_API_URL", "to be put back")
-        del os.environ["PREFECT_API_URL"]
-        server.begin()
-        assert server.wait(), (folder / "prefect" / "server.log").read_text()
-        yield folder
-        assert server.stop()
-
-
 def client():
     from components.tracking.mlflow_client import open_client
     from flows.places import places

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-
 import numpy as np
 import pytest
 import torch
@@ -15,9 +13,11 @@ from components.errors import UserError
 from components.generation.sampling import Settings
 from components.harmony import KINDS, chord_tones, strong_steps
 from components.progressions import parse_progression
+from components.recipe import options_of
 from components.render.pianoroll import write_pianoroll
 from components.render.score import write_musicxml
 from components.render.swing import swung
+from components.schema import generation_targets
 from components.score import Chord, Note, Part, Score
 from components.tasks.music import Music, MusicSettings
 
@@ -129,9 +129,14 @@ def test_rules_about_chords_reach_other_encodings_of_music_and_text_has_none() -
 
 
 def test_the_settings_of_sampling_are_there_with_the_same_defaults() -> None:
-    own, general = (inspect.signature(kind).parameters for kind in (MusicSettings, Settings))
-    assert {name: own[name].default for name in general} == {name: p.default for name, p in general.items()}
-    assert {name: own[name].annotation for name in general} == {name: p.annotation for name, p in general.items()}
+    own = {
+        name: default
+        for part in generation_targets({"kind": "music"})
+        for name, (_, default) in options_of(part).items()
+    }
+    assert own.keys() > {"chords", "band"}
+    for name, (_, default) in options_of(Settings).items():
+        assert own[name] == getattr(MusicSettings(), name) == default
 
 
 def test_even_eighths_swing_and_what_is_finer_stays() -> None:

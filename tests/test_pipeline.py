@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,28 +22,6 @@ SECTIONS = {
     "training": {"steps": 30, "batch_size": 8, "tbptt_length": 10, "learning_rate": 1e-2, "checkpoint_seconds": 0.0},
     "evaluation": {"every": 10},
 }
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A state folder and a Prefect server of the tests' own."""
-    folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REPRISE_HOME", str(folder))
-        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-        from flows import server as server_module
-        from flows.server import QUIET, Server
-
-        patch.setattr(server_module, "PORT", 0)  # never the one of the person who runs the tests
-        for name, value in {**QUIET, "PREFECT_HOME": str(folder / "prefect")}.items():
-            patch.setenv(name, value)
-        server = Server(folder / "prefect")
-        patch.setenv("PREFECT_API_URL", "to be put back")
-        del os.environ["PREFECT_API_URL"]
-        server.begin()
-        assert server.wait(), (folder / "prefect" / "server.log").read_text()
-        yield folder
-        assert server.stop()
 
 
 @pytest.fixture

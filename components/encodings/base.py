@@ -134,6 +134,27 @@ class Encoding(ABC):
         return state | {"learned": learned} if learned else state
 
 
+class Wrapped(Encoding):
+    """Another encoding, whose `allowed` a subclass narrows: what sampling is given in its place."""
+
+    def __init__(self, encoding: Encoding) -> None:
+        self.encoding = encoding
+        self.kind, self.unit = encoding.kind, encoding.unit
+        self.vocabulary, self.context_sizes = encoding.vocabulary, encoding.context_sizes
+
+    def context(self, ids: np.ndarray) -> np.ndarray:
+        return self.encoding.context(ids)
+
+    def encode(self, item: Any) -> Any:
+        return self.encoding.encode(item)
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> Any:
+        return self.encoding.decode(ids)
+
+    def options(self) -> dict[str, Any]:
+        return self.encoding.options()
+
+
 def encoding_from_state(state: Mapping[str, Any]) -> Encoding:
     """The encoding that `state()` described.
 

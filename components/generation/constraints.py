@@ -13,11 +13,11 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from components.encodings.base import Encoding
+from components.encodings.base import Encoding, Wrapped
 from components.encodings.meaning import HOLD, LENGTH, NOTE, OTHER, Choices, Meaning, Moment
 from components.errors import UserError, nearest
 from components.harmony import Key, chord_scale, chord_tones, parse_key
@@ -205,28 +205,15 @@ class Constraints:
         return [f"{text!r} was given up for {n:,} of {self.moments:,} tokens" for text, n in self.relaxed.items()]
 
 
-class Constrained(Encoding):
+class Constrained(Wrapped):
     """An encoding whose `allowed` keeps the rules as well as the grammar: what `sample` is given in its place."""
 
     def __init__(self, encoding: Encoding, rules: Constraints) -> None:
-        self.encoding, self.rules = encoding, rules
-        self.kind, self.unit = encoding.kind, encoding.unit
-        self.vocabulary, self.context_sizes = encoding.vocabulary, encoding.context_sizes
+        super().__init__(encoding)
+        self.rules = rules
 
     def allowed(self, ids: np.ndarray) -> np.ndarray:
         return self.rules.mask(self.encoding.allowed(ids), ids)
-
-    def context(self, ids: np.ndarray) -> np.ndarray:
-        return self.encoding.context(ids)
-
-    def encode(self, item: Any) -> Any:
-        return self.encoding.encode(item)
-
-    def decode(self, ids: Sequence[int] | np.ndarray) -> Any:
-        return self.encoding.decode(ids)
-
-    def options(self) -> dict[str, Any]:
-        return self.encoding.options()
 
 
 def parse_constraints(texts: Sequence[str], meaning: Meaning) -> Constraints:

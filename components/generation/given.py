@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from components.encodings.base import Encoding
+from components.encodings.base import Encoding, Wrapped
 from components.encodings.vocabulary import EOS
 
 FREE = -1  # a place for the model to fill
 
 
-class Given(Encoding):
+class Given(Wrapped):
     """An encoding whose `allowed` holds to the given ids (without BOS; FREE where the model chooses), and ends the
     sequence after them where `ends` is set: what `sample` is given in its place."""
 
     def __init__(self, encoding: Encoding, ids: Sequence[int] | np.ndarray, *, ends: bool) -> None:
-        self.encoding, self.ends = encoding, ends
-        self.ids = np.asarray(ids, dtype=np.int64)
-        self.kind, self.unit = encoding.kind, encoding.unit
-        self.vocabulary, self.context_sizes = encoding.vocabulary, encoding.context_sizes
+        super().__init__(encoding)
+        self.ids, self.ends = np.asarray(ids, dtype=np.int64), ends
         size = len(encoding.vocabulary)
         if len(self.ids) and not FREE <= int(self.ids.min()) <= int(self.ids.max()) < size:
             raise ValueError(f"ids from {FREE} to {size - 1}, not {self.ids.min()} to {self.ids.max()}")
@@ -45,15 +42,3 @@ class Given(Encoding):
             mask = np.zeros_like(mask)
             mask[EOS] = True
         return mask
-
-    def context(self, ids: np.ndarray) -> np.ndarray:
-        return self.encoding.context(ids)
-
-    def encode(self, item: Any) -> Any:
-        return self.encoding.encode(item)
-
-    def decode(self, ids: Sequence[int] | np.ndarray) -> Any:
-        return self.encoding.decode(ids)
-
-    def options(self) -> dict[str, Any]:
-        return self.encoding.options()

@@ -16,7 +16,7 @@ from components.encodings.lead_sheet import LeadSheet
 from components.encodings.meaning import meaning_of
 from components.errors import UserError
 from components.generation.constraints import Constrained, parse_constraints
-from components.generation.sampling import MAX_COUNT, MAX_LENGTH, Settings, sample
+from components.generation.sampling import Settings, sample
 from components.progressions import parse_progression
 from components.render.band import accompaniment
 from components.render.swing import swung
@@ -38,33 +38,13 @@ class MusicSettings(Settings):
     def __init__(
         self,
         *,
-        count: Annotated[int, Field(gt=0, le=MAX_COUNT)] = 4,
-        max_length: Annotated[int, Field(gt=0, le=MAX_LENGTH)] = 1000,
-        temperature: Annotated[float, Field(ge=0, le=10)] = 1.0,
-        top_k: Annotated[int, Field(ge=0)] = 0,
-        top_p: Annotated[float, Field(gt=0, le=1)] = 1.0,
-        prompt: str = "",
-        precision: Literal["float32", "int8"] = "float32",
-        constraints: tuple[Annotated[str, Field(max_length=200)], ...] = (),
-        given: tuple[int, ...] = (),
-        given_ends: bool = False,
         chords: Annotated[str, Field(max_length=20_000)] = "",
         choruses: Annotated[int, Field(ge=1, le=64)] = 1,
         tempo_bpm: Annotated[float, Field(ge=0, le=400)] = 0.0,
         band: Literal["none", "swing", "straight", "folk"] = "none",
+        **sampling: Any,
     ) -> None:
-        super().__init__(
-            count=count,
-            max_length=max_length,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            prompt=prompt,
-            precision=precision,
-            constraints=constraints,
-            given=given,
-            given_ends=given_ends,
-        )
+        super().__init__(**sampling)
         self.chords, self.choruses, self.tempo_bpm, self.band = chords, choruses, tempo_bpm, band
 
 
