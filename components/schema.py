@@ -74,7 +74,7 @@ def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
             )
     if encoding and data:
         pairs = resolve("reader", data["reader"]).pairs
-        if pairs != (encoding["kind"] == "pair"):
+        if pairs != resolve("encoding", encoding["kind"]).pairs:
             what = "(input, target) pairs" if pairs else "single items"
             problems.append(
                 f"encoding.kind: {encoding['kind']} doesn't fit data.reader {data['reader']}, which gives {what}"

@@ -6,7 +6,7 @@ import os
 import sys
 
 from components.errors import UserError
-from flows.commands import look, train, use  # noqa: F401 - importing a command makes it one
+from flows.commands import look, models, operate, serving, train, use  # noqa: F401 - importing a command makes it one
 from flows.commands.base import app
 
 

@@ -28,7 +28,9 @@ def evaluate_task(run_id: str) -> dict[str, float]:
     record = RunRecord.load(folder)
     session = Session(record.recipe, Store.open(record.dataset.path), record.device, record.threads)
     session.load_best(folder)
-    metrics = {f"{split}/{name}": value for split in ("val", "test") for name, value in session.evaluate(split).items()}
+    metrics = {
+        f"{split}/{name}": value for split in ("val", "test") for name, value in session.final_metrics(split).items()
+    }
     run = open_run(run_id)
 
     # the chosen weights on val go under "best/", apart from the curve over training

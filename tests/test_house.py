@@ -25,6 +25,7 @@ RANKS = {
     "bundle": 6,
     "evaluation": 7, "tracking": 7,
     "training": 8,
+    "serving": 9,
 }  # fmt: skip
 # The tables of contents name what they list and import it only when asked.
 TABLES = {"registry", "schema"}
@@ -40,15 +41,22 @@ DOORS = {
     "pandas": ["components/datasets/", "components/evaluation/", "components/tracking/pyfunc.py"],
     "torch": [
         "components/kernels/", "components/layers/", "components/models/", "components/tasks/", "components/training/",
-        "components/generation/", "components/evaluation/", "components/bundle.py", "flows/doctor.py",
+        "components/generation/", "components/evaluation/", "components/bundle.py", "components/serving/",
+        "flows/doctor.py",
     ],
     "cyclopts": ["flows/commands/"],
     "matplotlib": ["components/render/", "components/evaluation/"],
+    "sacrebleu": ["components/tasks/"],
+    "jiwer": ["components/tasks/"],
+    "av": ["components/datasets/video.py"],
+    "optuna": ["flows/tune.py"],
+    "fastapi": ["components/serving/"],
+    "uvicorn": ["components/serving/"],
 }  # fmt: skip
 # On the way to `--help` nothing heavy may be imported at a module's top.
 LIGHT = [
     "flows/cli.py",
-    *(f"flows/commands/{n}.py" for n in ("base", "train", "look", "use")),
+    *(f"flows/commands/{n}.py" for n in ("base", "train", "look", "use", "models", "operate", "serving")),
     "flows/places.py",
     "components/errors.py",
     "components/registry.py",

@@ -20,7 +20,7 @@ from components.encodings.base import Encoding, Field
 class ExampleBatch:
     """Padding is 0 (PAD for ids). `rows`: the examples' places in their split."""
 
-    inputs: np.ndarray  # int64 [B, T], or float32 [B, T, I]
+    inputs: np.ndarray  # int64 [B, T] or [B, T, S], or float32 [B, T, I]
     lengths_B: np.ndarray
     targets: np.ndarray  # int64 [B, U], or float32 [B, U, K]
     target_lengths_B: np.ndarray
@@ -104,15 +104,19 @@ class FrameBatches(ExampleBatches):
 
 def padded(sequences: Sequences, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The rows' sequences in one array, and their lengths [B]."""
-    features = sequences.tokens.shape[1:]
-    return pad([sequences[int(row)] for row in rows], Field(width=features[0] if features else 0))
+    tokens = sequences.tokens
+    size = 0 if tokens.dtype.kind == "f" else 1  # which one doesn't count here
+    field = Field(size=size, width=tokens.shape[1] if tokens.ndim > 1 else 0)
+    return pad([sequences[int(row)] for row in rows], field)
 
 
 def pad(pieces: Sequence[np.ndarray], field: Field) -> tuple[np.ndarray, np.ndarray]:
-    """Sequences in one array, int64 [B, T] or float32 [B, T, width], 0 after each end; and their lengths [B]."""
+    """Sequences in one array, 0 after each end: int64 [B, T] or [B, T, width], or float32 [B, T, width]; and their
+    lengths [B]."""
     lengths_B = np.array([len(piece) for piece in pieces], dtype=np.int64)
     features = (field.width,) if field.width else ()
-    array = np.zeros((len(pieces), int(lengths_B.max(initial=0)), *features), np.float32 if features else np.int64)
+    shape = (len(pieces), int(lengths_B.max(initial=0)), *features)
+    array = np.zeros(shape, np.float32 if field.frames else np.int64)
     for slot, piece in enumerate(pieces):
         array[slot, : len(piece)] = piece
     return array, lengths_B

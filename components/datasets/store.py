@@ -38,7 +38,7 @@ class DatasetRef:
 
 def field_dtype(field: Field) -> np.dtype:
     """float32 for frames, else the smallest type that holds every id."""
-    if field.width:
+    if field.frames:
         return np.dtype("<f4")
     return np.dtype("<u2" if field.size <= 1 << 16 else "<u4")
 
@@ -76,8 +76,8 @@ class StoreWriter:
         for name, field in self.fields.items():
             steps, dtype = arrays[name], field_dtype(field)
             if field.width and steps.shape[1:] != (field.width,):
-                raise ValueError(f"{name}: frames [T, {field.width}], not {steps.shape}")
-            if not field.width and len(steps) and not 0 <= int(steps.min()) <= int(steps.max()) < field.size:
+                raise ValueError(f"{name}: steps [T, {field.width}], not {steps.shape}")
+            if not field.frames and len(steps) and not 0 <= int(steps.min()) <= int(steps.max()) < field.size:
                 raise ValueError(f"{name}: ids {steps.min()} … {steps.max()} outside 0 … {field.size - 1}")
             self._files[split, name].write(np.ascontiguousarray(steps, dtype=dtype).tobytes())
             self._steps[split, name] += len(steps)

@@ -21,10 +21,16 @@ from components.registry import resolve
 
 @dataclass(frozen=True)
 class Field:
-    """One array of an encoded item: ids [T] below `size` when `width` is 0, else float32 [T, width]."""
+    """One array of an encoded item: ids [T] below `size`, ids [T, width] below `size` where both are set (a word and
+    its letters), or float32 [T, width]."""
 
     size: int = 0
     width: int = 0
+
+    @property
+    def frames(self) -> bool:
+        """Are its steps vectors of numbers?"""
+        return not self.size
 
 
 class Encoding(ABC):
@@ -33,6 +39,7 @@ class Encoding(ABC):
     kind: ClassVar[str]  # its name in the registry
     form: ClassVar[Literal["tokens", "frames", "pairs", "streams"]] = "tokens"  # what a task must be able to read
     unit: ClassVar[str] = "token"  # what one token is, for metric names: char, word, token
+    pairs: ClassVar[bool] = False  # its items are (input, target), from a reader of pairs
     context_sizes: tuple[int, ...] = ()  # sizes of the input streams beside the token (see `context`)
     vocabulary: Vocabulary
 

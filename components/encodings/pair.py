@@ -21,6 +21,7 @@ class Pair(Encoding):
 
     kind = "pair"
     form = "pairs"
+    pairs = True
 
     def __init__(
         self,

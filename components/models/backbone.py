@@ -60,10 +60,10 @@ class Backbone(nn.Module):
             return resolve("cell", kind)(size, **cell)
 
         sizes = [stream.size for stream in streams]
-        self.frames = bool(streams[0].width)
+        self.frames = streams[0].frames
         self.embedding = None
         self.context_embeddings = nn.ModuleList()
-        first = streams[0].width or sum(sizes)
+        first = streams[0].width if self.frames else sum(sizes)
         if not self.frames and input == "embedding":
             first = embedding_size or cell["hidden_size"]
             self.embedding = nn.Embedding(sizes[0], first)

@@ -147,6 +147,10 @@ class Task(ABC):
         """What models that don't look at the input reach in the primary metric, by name."""
         return {}
 
+    def final_metrics(self, model: nn.Module, split: Split) -> dict[str, float]:
+        """Figures that are too dear to follow in training (beam search): of the best weights, once for each split."""
+        return {}
+
     def findings(self, model: nn.Module, split: Split) -> list[Finding]:
         """What one wants to look at beside the metrics."""
         return []

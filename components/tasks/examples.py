@@ -104,7 +104,7 @@ class ExampleTask(Task):
     def shown_input(self, split: Examples, row: int) -> str:
         """An input in a line, for tables."""
         steps = split.fields["input"][row]
-        if self.input_field.width:
+        if self.input_field.frames:
             return f"row {row}, {len(steps)} steps"
         item = self.encoding.input.decode(steps)
         return item if isinstance(item, str) else " ".join(item)

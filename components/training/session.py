@@ -83,6 +83,12 @@ class Session:
         """The metrics of a split with the model as it is."""
         return self.evaluator.evaluate(self.model, self.store.split(split))
 
+    def final_metrics(self, split: str) -> dict[str, float]:
+        """All figures of a split with the model as it is, those too that are too dear to follow in training."""
+        sequences = self.store.split(split)
+        metrics = self.evaluate(split)
+        return metrics | (self.task.final_metrics(self.model, sequences) if metrics else {})
+
 
 def _part(section: Mapping[str, Any], target: Any) -> dict[str, Any]:
     """The settings of a section that belong to `target`."""

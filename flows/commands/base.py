@@ -17,6 +17,7 @@ app = App(
     help_format="markdown",
 )
 START, LOOK, USE = Group.create_ordered("Train"), Group.create_ordered("Look"), Group.create_ordered("Use")
+KEEP, OPERATE = Group.create_ordered("Keep"), Group.create_ordered("Operate")
 
 Set = Annotated[
     list[str] | None,

@@ -1,0 +1,1 @@
+"""Commands that run flows without a person: schedules, workers, searches."""
