@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from components.errors import UserError, nearest, unknown
 from components.score import Chord
 
@@ -234,22 +236,29 @@ _PROFILES = {
 }
 
 
+def _templates() -> np.ndarray:
+    """[24, 12]: what each key takes from each pitch class's weight; rows add up to 0, so the mean doesn't count."""
+    rows = []
+    for profile in _PROFILES.values():
+        centred = np.array(profile) - np.mean(profile)
+        rows += [np.roll(centred / np.linalg.norm(centred), tonic) for tonic in range(12)]
+    return np.array(rows)
+
+
+_FITS = _templates()
+
+
 def find_key(weights: Sequence[float]) -> Key:
     """The major or minor key whose profile correlates best with twelve weights (how long each pitch class sounds).
 
     Krumhansl and Schmuckler's algorithm. Weights that are all alike say nothing: C major.
     """
-    mean = sum(weights) / 12
-    centred = [weight - mean for weight in weights]
-    best, found = 1e-12, Key(0, "major")
-    for scale, profile in _PROFILES.items():
-        level = sum(profile) / 12
-        spread = sum((value - level) ** 2 for value in profile) ** 0.5
-        for tonic in range(12):
-            fit = sum(centred[(tonic + degree) % 12] * (profile[degree] - level) for degree in range(12)) / spread
-            if fit > best:
-                best, found = fit, Key(tonic, scale)
-    return found
+    fits = _FITS @ np.asarray(weights, dtype=np.float64)
+    best = int(fits.argmax())
+    # far below what the lightest note makes, far above what rounding does
+    if fits[best] <= 1e-9 * max(1.0, float(np.abs(weights).max())):
+        return Key(0, "major")
+    return Key(best % 12, list(_PROFILES)[best // 12])
 
 
 def strong_steps(metre: tuple[int, int], bar_steps: int) -> tuple[int, ...]:

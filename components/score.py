@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from itertools import repeat
+from typing import overload
+
+import numpy as np
 
 _NAMES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
 
@@ -22,12 +28,64 @@ class Note:
     velocity: int = 80
 
 
+class PackedNotes(Sequence[Note]):
+    """Notes kept as columns, int64 [4, N], made into `Note`s when somebody looks at them: a corpus goes from its files
+    to an encoding's arrays without one. Equal to a tuple of the same notes."""
+
+    __slots__ = ("_made", "columns")
+
+    def __init__(self, columns: np.ndarray) -> None:
+        self.columns = columns
+        self._made: tuple[Note, ...] | None = None
+
+    def __len__(self) -> int:
+        return self.columns.shape[1]
+
+    @overload
+    def __getitem__(self, index: int) -> Note: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Note, ...]: ...
+    def __getitem__(self, index: int | slice) -> Note | tuple[Note, ...]:
+        return self._notes()[index]
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, PackedNotes):
+            return np.array_equal(self.columns, other.columns)
+        return self._notes() == other
+
+    def __hash__(self) -> int:
+        return hash(self._notes())
+
+    def __repr__(self) -> str:
+        return repr(self._notes())
+
+    def _notes(self) -> tuple[Note, ...]:
+        if self._made is None:
+            made = tuple(map(object.__new__, repeat(Note, len(self))))
+            # Note(…) of a frozen dataclass takes 1.5 µs: its slots, filled by column, 0.4 µs
+            for slot, column in zip(_SLOTS, self.columns.tolist(), strict=True):
+                deque(map(slot, made, column), maxlen=0)
+            self._made = made
+        return self._made
+
+
+_SLOTS = [getattr(Note, field.name).__set__ for field in fields(Note)]
+
+
+def note_columns(notes: Sequence[Note]) -> np.ndarray:
+    """Start, duration, pitch and velocity of the notes, int64 [4, N]."""
+    if isinstance(notes, PackedNotes):
+        return notes.columns
+    rows = [(note.start, note.duration, note.pitch, note.velocity) for note in notes]
+    return np.array(rows, dtype=np.int64).reshape(-1, 4).T
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """One voice or instrument: its notes in order of start."""
 
     name: str
-    notes: tuple[Note, ...]
+    notes: Sequence[Note]
     program: int = 0  # General MIDI program, 0 = piano
     role: str = ""  # melody, chords, bass, drums; "" = not told apart
 

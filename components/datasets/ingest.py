@@ -8,6 +8,7 @@ import platform
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from components.encodings.vocabulary import BOS, EOS, UNK
 from components.errors import UserError
 from components.provenance import digest_json
 from components.registry import resolve
+from components.score import Score, note_columns
 
 CODE = Path(__file__).resolve().parents[1]  # components/
 TELL_EVERY = 2_000_000  # tokens
@@ -195,6 +197,13 @@ def _feed(digest: Any, item: Any) -> None:
     """Add an item's content to a digest: text, arrays, and what holds them."""
     if isinstance(item, str):
         digest.update(item.encode("utf-8", "surrogatepass"))
+    elif isinstance(item, Score):
+        # notes and chords as plain numbers: their `repr`s take longer than to encode them
+        digest.update(repr(replace(item, parts=(), chords=())).encode())
+        digest.update(repr([(c.start, c.duration, c.root, c.kind, c.bass) for c in item.chords]).encode())
+        for part in item.parts:
+            digest.update(f"{part.name!r} {part.program} {part.role!r}".encode())
+            _feed(digest, note_columns(part.notes))
     elif isinstance(item, np.ndarray):
         digest.update(f"{item.dtype}{item.shape}".encode() + np.ascontiguousarray(item).tobytes())
     elif isinstance(item, tuple | list):

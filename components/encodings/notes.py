@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from fractions import Fraction
-from itertools import pairwise
 from typing import Annotated, Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from components.encodings.base import Encoding, Field
 from components.encodings.form import METRES, TEMPI, bar_and_beat, nearest_metre, tempo_class
 from components.encodings.vocabulary import BOS, EOS, PAD, SPECIALS, Vocabulary
 from components.errors import UserError
-from components.score import Note, Part, Score
+from components.score import Note, PackedNotes, Part, Score, note_columns
 
 STREAMS = ("pitch", "duration", "gap", "velocity")
 PITCH, DURATION, GAP, VELOCITY = range(len(STREAMS))
@@ -86,29 +84,32 @@ class Notes(Encoding):
         metre = METRES.index(nearest_metre(item.metre))
         tempo = tempo_class(item.tempo_bpm)
         upbeat = round(item.upbeat_steps * scale) % int(self._bars[metre, 0])
-        rows = [(0, 0, FIRST + metre, upbeat, tempo)]
+        forms = [(0, upbeat, FIRST + metre, tempo)]
         for step, changed in item.metre_changes:
             if 0 < step < item.length_steps:
-                rows.append((round(step * scale), 0, FIRST + METRES.index(nearest_metre(changed)), 0, tempo))
-        notes = settled(
-            Note(round(n.start * scale), max(1, round(n.duration * scale)), n.pitch, n.velocity)
-            for part in item.parts
-            if part.role != "drums"
-            for n in part.notes
-        )
-        for note in notes:
-            loud = min(note.velocity * self.velocities // 128, self.velocities - 1)
-            rows.append((note.start, 1, PITCH0 + note.pitch, min(note.duration, self.longest), loud))
-        rows.sort(key=lambda row: row[:3])
-        end = max([round(item.length_steps * scale), *(note.start + note.duration for note in notes)])
-        steps = [(BOS,) * len(STREAMS)]
-        for (start, _, pitch, duration, loud), after in pairwise([*rows, (end, 0, 0, 0, 0)]):
-            gap = min(after[0] - start, self.longest)
-            steps.append((pitch, FIRST + duration, FIRST + gap, FIRST + loud))
-            for waited in range(start + gap, after[0], self.longest):
-                steps.append((REST, PAD, FIRST + min(after[0] - waited, self.longest), PAD))
-        steps.append((EOS, PAD, PAD, PAD))
-        return dict(zip(STREAMS, np.array(steps, dtype=np.int64).T, strict=True))
+                forms.append((round(step * scale), 0, FIRST + METRES.index(nearest_metre(changed)), tempo))
+        columns = [note_columns(part.notes) for part in item.parts if part.role != "drums"]
+        notes = np.concatenate([np.zeros((4, 0), dtype=np.int64), *columns], axis=1)
+        start, duration, pitch, velocity = _settled(_scaled(notes, scale))
+        end = max(round(item.length_steps * scale), int((start + duration).max(initial=0)))
+        loud = np.minimum(velocity * self.velocities // 128, self.velocities - 1)
+        sounding = [start, np.minimum(duration, self.longest), PITCH0 + pitch, loud]
+        rows = np.concatenate([np.array(forms).T, sounding], axis=1)
+        # by start, and where a metre begins with a note, the metre first: its pitch is lower
+        rows = rows[:, np.lexsort((rows[2], rows[0]))]
+        return dict(zip(STREAMS, self._steps(rows, end), strict=True))
+
+    def _steps(self, rows: np.ndarray, end: int) -> np.ndarray:
+        """The ids [4, T] of rows (start, duration, pitch, loudness) [4, N] in order; a long wait goes on in rests."""
+        waits = np.diff(rows[0], append=end)
+        rests = np.maximum(-(-waits // self.longest) - 1, 0)
+        row = np.repeat(np.arange(len(waits)), 1 + rests)
+        nth = np.arange(len(row)) - np.repeat(np.cumsum(1 + rests) - 1 - rests, 1 + rests)
+        gap = np.minimum(waits[row] - nth * self.longest, self.longest)
+        streams = np.stack([rows[2, row], FIRST + rows[1, row], FIRST + gap, FIRST + rows[3, row]])
+        streams[:, nth > 0] = np.stack([np.full_like(gap, REST), gap * 0, FIRST + gap, gap * 0])[:, nth > 0]
+        before, after = np.full((4, 1), BOS), np.array([[EOS], [PAD], [PAD], [PAD]])
+        return np.concatenate([before, streams, after], axis=1)
 
     def decode(self, ids: Sequence[Any] | np.ndarray) -> Score:
         """The score of ids [T, 4]. Steps that break the grammar count as what their pitch says they are."""
@@ -236,14 +237,24 @@ def check_range(**settings: tuple[int, int, int]) -> None:
 def settled(notes: Iterable[Note]) -> tuple[Note, ...]:
     """The notes in order, none over another of its pitch: a pitch that begins again ends the note before, of two that
     begin together the longer stays."""
-    longest: dict[tuple[int, int], Note] = {}
-    for note in notes:
-        other = longest.get((note.pitch, note.start))
-        if other is None or other.duration < note.duration:
-            longest[note.pitch, note.start] = note
-    kept, after = [], {}
-    for (pitch, start), note in sorted(longest.items(), reverse=True):
-        end = min(start + note.duration, after.get(pitch, start + note.duration))
-        kept.append(replace(note, duration=end - start))
-        after[pitch] = start
-    return tuple(sorted(kept))
+    return tuple(PackedNotes(_settled(note_columns(tuple(notes)))))
+
+
+def _settled(columns: np.ndarray) -> np.ndarray:
+    """`settled` of start, duration, pitch, velocity [4, N]."""
+    start, duration, pitch, velocity = columns[:, np.lexsort((-columns[1], columns[0], columns[2]))]
+    first = np.ones(len(start), dtype=bool)
+    first[1:] = (start[1:] != start[:-1]) | (pitch[1:] != pitch[:-1])
+    start, duration, pitch, velocity = (column[first] for column in (start, duration, pitch, velocity))
+    again = pitch[1:] == pitch[:-1]
+    duration[:-1][again] = np.minimum(duration[:-1], np.diff(start))[again]
+    kept = np.stack([start, duration, pitch, velocity])
+    return kept[:, np.lexsort((velocity, pitch, duration, start))]
+
+
+def _scaled(columns: np.ndarray, scale: Fraction) -> np.ndarray:
+    """The notes [4, N] on a grid of `scale` as many steps, none without a length."""
+    if scale == 1:
+        return columns
+    placed = np.rint(columns[:2] * scale.numerator / scale.denominator).astype(np.int64)
+    return np.stack([placed[0], np.maximum(placed[1], 1), columns[2], columns[3]])
