@@ -18,6 +18,7 @@ from components.errors import UserError
 from components.models.weights import read_tensors, weights
 from components.registry import names
 from components.tasks.base import Tally
+from components.training.averaging import Average
 from components.training.schedule import Schedule
 from components.training.session import Session
 from components.training.trainer import GIVE_UP_AFTER
@@ -57,8 +58,9 @@ def assert_identical(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> 
         {"model": {"kind": "gru", "input": "one_hot"}, "training": {"schedule": "plateau", "plateau_patience": 1}},
         {"model": {"kind": "rnn", "backend": "by_hand"}, "training": {"optimizer": "sgd", "momentum": 0.9}},
         {"model": {"kind": "lstm"}, "training": {"precision": "bfloat16"}},
+        {"model": {"kind": "gru"}, "training": {"averaging": 0.9}},
     ],
-    ids=["lstm", "gru-one-hot-plateau", "rnn-by-hand-sgd", "lstm-bfloat16"],
+    ids=["lstm", "gru-one-hot-plateau", "rnn-by-hand-sgd", "lstm-bfloat16", "gru-averaged"],
 )
 def test_resuming_is_bit_identical(small_recipe, small_store, tmp_path, silent, framing, sections) -> None:
     sections = {**sections, "training": {"checkpoint_seconds": 0.0, **sections.get("training", {})}}
@@ -71,6 +73,24 @@ def test_resuming_is_bit_identical(small_recipe, small_store, tmp_path, silent, 
     assert_identical(whole, trained(recipe, store, tmp_path / "parts", type(silent)()))
     best = [read_tensors(tmp_path / part / "best.safetensors")[0] for part in ("whole", "parts")]
     assert_identical(*best)
+
+
+def test_what_is_kept_is_the_average_of_the_weights_that_were_trained() -> None:
+    model = torch.nn.Linear(1, 1)
+    average, path = Average(model, 0.5), []
+    with torch.no_grad():
+        for step in range(1, 41):
+            model.weight.fill_(float(step))
+            average.update(step)
+            path.append(float(average.values["weight"]))
+    expected = 0.0
+    decays = [min(0.5, (1 + n) / (10 + n)) for n in range(1, 41)]
+    for n, decay in enumerate(decays, 1):
+        expected = expected * decay + n * (1 - decay)
+    assert path[-1] == pytest.approx(expected, rel=1e-5)
+    with average.in_place():
+        assert model.weight.item() == path[-1]
+    assert model.weight.item() == 40.0, "training goes on from its own weights"
 
 
 CHILD = """

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field as Bounds
 
+from components.encodings.base import Field
 from components.encodings.symbols import Symbols
 from components.encodings.vocabulary import UNK
 
@@ -20,8 +21,10 @@ TOKEN = re.compile(r"\w{1,50}(?=n['’]t\b)|n['’]t\b|['’](?:s|m|d|re|ve|ll)\
 class Tokens(Symbols):
     """Strings ↔ ids, one a word or sign. Not without loss: `decode` puts one space between any two.
 
-    `hidden`: in training, the share of words that are read as UNK, drawn anew in every epoch, so that the model learns
-    to do without any one of them (Iyyer et al. 2015), and what an unknown word says.
+    `stem`: beside each word stand its first `stem` letters, ids [T, 2], so that rare forms of a word share what its
+    others say. In training `hidden` is the share of words that are read as UNK, stem and all, drawn anew in every
+    epoch, so that the model learns to do without any one of them (Iyyer et al. 2015), and what an unknown word says; of
+    the share `only_stem` the stem stays.
     """
 
     kind = "tokens"
@@ -34,21 +37,46 @@ class Tokens(Symbols):
         max_size: int | None = None,
         lowercase: bool = False,
         hidden: Annotated[float, Bounds(ge=0, lt=1)] = 0.0,
+        stem: Annotated[int, Bounds(ge=0, le=50)] = 0,
+        only_stem: Annotated[float, Bounds(ge=0, lt=1)] = 0.0,
     ) -> None:
         super().__init__(min_count=min_count, max_size=max_size, lowercase=lowercase)
-        self.hidden = hidden
+        self.hidden, self.stem, self.only_stem = hidden, stem, only_stem
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        return {"tokens": Field(size=len(self.vocabulary), width=2 if self.stem else 0)}
+
+    def encode(self, item: str) -> np.ndarray:
+        ids = self.vocabulary.ids(self._tokens(item))
+        return ids.reshape(-1, 2) if self.stem else ids
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        return " ".join(self.vocabulary.token(int(id)) for id in ids if id >= UNK)
+        words = np.asarray(ids, dtype=np.int64).reshape(-1, 2 if self.stem else 1)[:, 0]
+        return " ".join(self.vocabulary.token(int(id)) for id in words if id >= UNK)
 
     def prompt(self, text: str) -> tuple[np.ndarray, list[str]]:
-        return super(Symbols, self).prompt(text)
+        ids = self.encode(text)
+        unknown = int((ids.reshape(-1, 2 if self.stem else 1) == UNK).all(1).sum())
+        said = f"{unknown} of {len(ids)} words of the prompt are unknown to the model: <UNK>"
+        return ids, [said] if unknown else []
+
+    def split(self, text: str) -> list[str]:
+        return TOKEN.findall(text)
 
     def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return np.where(rng.random(len(ids)) < self.hidden, UNK, ids) if self.hidden else ids
+        if not self.hidden and not self.only_stem:
+            return ids
+        hidden = rng.random(len(ids)) < self.hidden
+        if not self.stem:
+            return np.where(hidden, UNK, ids)
+        word_hidden = hidden | (rng.random(len(ids)) < self.only_stem)
+        return np.where(np.stack([word_hidden, hidden], axis=1), UNK, ids)
 
     def options(self) -> dict[str, Any]:
-        return super().options() | {"hidden": self.hidden}
+        return super().options() | {name: getattr(self, name) for name in ("hidden", "stem", "only_stem")}
 
-    def _tokens(self, item: Sequence[str]) -> list[str]:
-        return TOKEN.findall(item.lower() if self.lowercase else item)  # type: ignore[attr-defined, arg-type]
+    def _tokens(self, item: str) -> list[str]:  # type: ignore[override]
+        """The words; each followed by its stem, where they have any. No word begins with the sign before a stem."""
+        words = TOKEN.findall(item.lower() if self.lowercase else item)
+        return [part for word in words for part in (word, f"^{word[: self.stem]}")] if self.stem else words

@@ -1,6 +1,6 @@
 """A sequence in, one vector out (many-to-one).
 
-Shapes: B batch, T time, H outputs of a layer, O outputs of the model.
+Shapes: B batch, T time, S ids to a step, H outputs of a layer, O outputs of the model.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from components.encodings.base import Field
+from components.errors import UserError
 from components.models.backbone import Backbone
 
 
 class Pooled(Backbone):
-    """Backbone → one vector for the whole sequence → linear head.
+    """Backbone → one vector for the whole sequence → linear head. Ids that come several to a step (a word and its
+    stem) are embedded by one table and added up.
 
     `pooling`: the output at each row's last step (`last`; a bidirectional stack gives the first step's backward
     output with it), the `mean` or `max` over its steps, or `attention`: a weighted mean, the weights a softmax of
@@ -31,8 +33,11 @@ class Pooled(Backbone):
         pooling: Literal["last", "mean", "max", "attention"] = "last",
         **options: Any,
     ) -> None:
+        several = bool(stream.size and stream.width)
+        if several and options.get("input") == "one_hot":
+            raise UserError("several ids to a step are embedded", where="model.input", hint="input: embedding")
         super().__init__([stream], **options)
-        self.pooling = pooling
+        self.several, self.pooling = several, pooling
         size = self.recurrent.output_size
         self.score = (
             nn.Sequential(nn.Linear(size, size), nn.Tanh(), nn.Linear(size, 1)) if pooling == "attention" else None
@@ -40,9 +45,12 @@ class Pooled(Backbone):
         self.head = nn.Linear(size, output_size)
 
     def forward(self, inputs: Tensor, lengths_B: Tensor) -> Tensor:
-        """Outputs [B, O] for ids [B, T, 1] or frames [B, T, I]; `lengths_B` are at least 1."""
+        """Outputs [B, O] for ids [B, T, S] or frames [B, T, I]; `lengths_B` are at least 1."""
         y_BTH, _ = self.outputs(inputs, None, lengths_B)
         return self.head(self.pool(y_BTH, lengths_B))
+
+    def rows(self, inputs: Tensor) -> Tensor:
+        return self.dropout(self.embedding(inputs).sum(dim=-2)) if self.several else super().rows(inputs)
 
     def pool(self, y_BTH: Tensor, lengths_B: Tensor) -> Tensor:
         """One vector [B, H] from each row's steps."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
@@ -17,6 +18,7 @@ from components.datasets.batches import Batches
 from components.errors import UserError
 from components.layers.base import State, detach
 from components.models.weights import load_weights, pack, read_tensors, unpack, weights, write_tensors
+from components.training.averaging import Average
 from components.training.checkpoint import load_optimizer, load_random_state, optimizer_tensors, random_state
 from components.training.schedule import Schedule
 
@@ -62,7 +64,8 @@ class Trainer:
     `steps` are optimizer updates; `tbptt_length` the time steps that gradients flow back through; `clip_norm`
     bounds the gradient's norm over all parameters (Pascanu et al. 2013), `clip_value` each of its entries. Training
     ends early after `patience` evaluations without improvement (0 = never), or after so many `seconds` of training
-    (the schedule still counts on `steps`).
+    (the schedule still counts on `steps`). With `averaging` (its decay, 0.99 say) what is evaluated and
+    kept is a moving average of the weights that are trained.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Trainer:
         clip_value: Annotated[float, Field(gt=0)] | None = None,
         patience: Annotated[int, Field(ge=0)] = 0,
         seconds: Annotated[float, Field(gt=0)] | None = None,
+        averaging: Annotated[float, Field(ge=0, lt=1)] = 0.0,
         precision: Literal["float32", "bfloat16"] = "float32",
         checkpoint_seconds: Annotated[float, Field(ge=0)] = 15.0,
     ) -> None:
@@ -90,6 +94,7 @@ class Trainer:
         self.steps, self.batch_size, self.tbptt_length = steps, batch_size, tbptt_length
         self.clip_norm, self.clip_value, self.patience = clip_norm, clip_value, patience
         self.seconds, self.precision, self.checkpoint_seconds = seconds, precision, checkpoint_seconds
+        self.average = Average(model, averaging) if averaging else None
         self.at = Progress()
         self.state: State | None = None
         self.pending: list[tuple[dict[str, float], int]] = []
@@ -173,6 +178,8 @@ class Trainer:
             if self.clip_norm is not None:
                 torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
             self.optimizer.step()
+            if self.average:
+                self.average.update(at.global_step)
             self.state = detach(state)
             clipped = self.clip_norm is not None and grad_norm > self.clip_norm
             self._add(loss=total, count=tally.count, norm=grad_norm, clipped=float(clipped), updates=1)
@@ -209,8 +216,11 @@ class Trainer:
         self.events.progress(at.global_step, self.steps, {"loss": at.loss})
 
     def _evaluate(self, evaluate: Callable[[], dict[str, float]], primary: str, lower: bool) -> None:
+        with self.average.in_place() if self.average else nullcontext():
+            self._judge(evaluate(), primary, lower)
+
+    def _judge(self, values: dict[str, float], primary: str, lower: bool) -> None:
         at = self.at
-        values = evaluate()
         # without a validation split the last weights are the best that is known
         value = values.get(primary, -math.inf if lower else math.inf)
         better = math.isnan(at.best) or (value < at.best if lower else value > at.best) or primary not in values
@@ -245,6 +255,7 @@ class Trainer:
         tensors |= pack("optimizer", optimizer_tensors(self.optimizer))
         tensors |= pack("random", random_state())
         tensors |= pack("state", self.state or {})
+        tensors |= pack("average", self.average.values if self.average else {})
         facts = {"progress": asdict(self.at), "schedule": self.schedule.state()}
         write_tensors(self.checkpoint_path, tensors, facts)
 
@@ -256,5 +267,7 @@ class Trainer:
         load_random_state(unpack("random", tensors))
         device = next(self.model.parameters()).device
         self.state = {k: v.to(device) for k, v in unpack("state", tensors).items()} or None
+        if self.average:
+            self.average.load(unpack("average", tensors))
         self.at = Progress(**facts["progress"])
         self.schedule.load(facts["schedule"])

@@ -1,0 +1,221 @@
+"""Translation: another sequence for a sequence (many-to-many, unequal): of words, or of the signs of a date.
+
+Shapes: B batch, T input steps, U target steps, N target tokens of a batch, A what the head reads, V target vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field as Bounds
+from torch import Tensor, nn
+
+from components.datasets.examples import ExampleBatch
+from components.datasets.store import Examples
+from components.encodings.pair import Pair
+from components.encodings.vocabulary import BOS, EOS, PAD
+from components.generation.beam import Hypothesis, LengthPenalty, beam_search
+from components.kernels.head import cross_entropy
+from components.layers.base import State
+from components.models.encoder_decoder import EncoderDecoder
+from components.tasks.base import Finding, Matrix, Table, Tally, to_device
+from components.tasks.bleu import bleu_of, bleu_statistics, chrf, sentence_bleu
+from components.tasks.examples import PREDICT_ROWS, ExampleTask
+
+SHOWN = 500  # rows of the table of predictions
+LOOKED_THROUGH = 2000  # rows of a split that the table's hardest are found among
+MAPS = 4  # pictures of attention
+MOST_STEPS = 40  # of a sequence whose attention is drawn
+EXTRA = 10  # tokens that a translation may have beyond `max_ratio` times its input's
+LONGEST = 2000  # tokens of any translation
+TOGETHER = 1 << 17  # input steps of all hypotheses that are searched side by side: some 400 MB at 512 features
+
+
+@dataclass(frozen=True)
+class Forced:
+    """What a model is about to say at each of N target tokens, told the ones before (teacher forcing)."""
+
+    y_NA: Tensor
+    head: nn.Linear
+
+
+class Translation(ExampleTask):
+    """The model is trained to say the target token by token, BOS before it and EOS after it; a beam search writes.
+
+    Metrics while training: nats per token and token accuracy with the target given; `bleu` and `exact`, the share of
+    sequences that are right from end to end, of what greedy decoding writes. At the end `beam_bleu`, `beam_chrf` and
+    `beam_exact` of the beam search. BLEU is lower-cased corpus BLEU as sacrebleu counts it on text
+    (nrefs:1|case:lc|eff:no|tok:13a|smooth:exp), chrF likewise (case:lc|nc:6|nw:0). The reference is the target as its
+    encoding gives it back: the original text with characters and subwords, while words that a vocabulary doesn't know
+    are <UNK> there, and never right.
+
+    `label_smoothing` spreads that share of the target over all tokens (Szegedy et al. 2016; the training loss has it,
+    the metrics don't); `scheduled_sampling` is the share of tokens that training feeds from the model's own mouth
+    (Bengio et al. 2015; then it goes step by step). `length_penalty` and `alpha`: see components.generation.beam. A
+    translation has at most `max_ratio` times the input's tokens and ten more, 2,000 in all. `primary` decides which
+    weights are best.
+    """
+
+    model = EncoderDecoder
+    counted = "tokens"
+    loss_unit = "nats per token"
+
+    def __init__(
+        self,
+        encoding: Pair,
+        framing: str,
+        /,
+        *,
+        primary: Literal["bleu", "exact", "nats_per_token"] = "bleu",
+        label_smoothing: Annotated[float, Bounds(ge=0, lt=1)] = 0.0,
+        scheduled_sampling: Annotated[float, Bounds(ge=0, le=1)] = 0.0,
+        beam_size: Annotated[int, Bounds(gt=0, le=100)] = 5,
+        length_penalty: LengthPenalty = "wu",
+        alpha: Annotated[float, Bounds(ge=0, le=10)] = 1.0,
+        max_ratio: Annotated[float, Bounds(gt=0, le=100)] = 2.0,
+    ) -> None:
+        super().__init__(encoding, framing)
+        self.primary, self.lower_is_better = primary, primary == "nats_per_token"
+        self.label_smoothing, self.scheduled_sampling = label_smoothing, scheduled_sampling
+        self.beam_size, self.length_penalty, self.alpha = beam_size, length_penalty, alpha
+        self.max_ratio = max_ratio
+
+    def outputs(self, model: nn.Module, batch: ExampleBatch) -> tuple[Forced, Tensor, Tensor]:
+        """Of the target's tokens alone, padding left out."""
+        before_BU, after_BU = framed(batch)
+        lengths_B, wanted_BU = to_device(batch.lengths_B, model), to_device(after_BU, model)
+        state = model(self._inputs(model, batch.inputs), lengths_B)
+        own = self.scheduled_sampling if model.training else 0.0
+        y_BUA, _ = model.forced(state, to_device(before_BU, model), own=own)
+        counts_BU = wanted_BU != PAD
+        return Forced(y_BUA[counts_BU], model.head), wanted_BU[counts_BU], lengths_B
+
+    def tally(self, outputs: Forced, targets: Tensor, lengths_B: Tensor) -> Tally:
+        y_NA, head = outputs.y_NA, outputs.head
+        nats = cross_entropy(y_NA.unsqueeze(0), head.weight, head.bias, targets.unsqueeze(0))
+        if self.label_smoothing:
+            # log Z is in both terms, so what smoothing adds needs no logits but the targets' and the mean one:
+            # ε Σ (y·(w_target − w̄) + b_target − b̄)
+            over_NA = head.weight[targets] - head.weight.mean(dim=0)
+            bias_N = head.bias[targets] - head.bias.mean()
+            nats = nats + self.label_smoothing * ((y_NA.float() * over_NA).sum() + bias_N.sum())
+        return Tally(nats, len(targets))
+
+    def metrics(self, outputs: Forced, targets: Tensor, lengths_B: Tensor) -> dict[str, Tally]:
+        logits_NV = outputs.head(outputs.y_NA).float()
+        nats = nn.functional.cross_entropy(logits_NV, targets, reduction="sum").item()
+        right = (logits_NV.argmax(dim=1) == targets).sum().item()
+        return {"nats_per_token": Tally(nats, len(targets)), "accuracy": Tally(right, len(targets))}
+
+    def measure(self, model: nn.Module, batch: ExampleBatch, state: State | None) -> tuple[dict[str, Tally], State]:
+        metrics, _ = super().measure(model, batch, state)
+        start = model(self._inputs(model, batch.inputs), to_device(batch.lengths_B, model))
+        said = self.write(model, start, batch.lengths_B, beam_size=1)
+        wanted = [self._text(row[:n]) for row, n in zip(batch.targets, batch.target_lengths_B, strict=True)]
+        metrics["bleu"] = Tally(bleu_statistics(said, wanted), len(said), bleu_of)
+        metrics["exact"] = Tally(sum(a == b for a, b in zip(said, wanted, strict=True)), len(said))
+        return metrics, {}
+
+    def final_metrics(self, model: nn.Module, split: Examples) -> dict[str, float]:
+        said, wanted = self._translated(model, split, len(split))
+        return {
+            "beam_bleu": bleu_of(bleu_statistics(said, wanted), len(said)),
+            "beam_chrf": chrf(said, wanted),
+            "beam_exact": sum(a == b for a, b in zip(said, wanted, strict=True)) / len(said),
+        }
+
+    def answers(self, model: nn.Module, outputs: State, lengths_B: np.ndarray) -> list[str]:
+        return self.write(model, outputs, lengths_B)
+
+    def write(self, model: nn.Module, start: State, lengths_B: Sequence[int], *, beam_size: int = 0) -> list[str]:
+        """The best translation of each row of a batch, from the state that the model starts with."""
+        return [self._text(best.ids) for best in self.search(model, start, lengths_B, beam_size=beam_size)]
+
+    def search(
+        self, model: nn.Module, start: State, lengths_B: Sequence[int], *, beam_size: int = 0
+    ) -> list[Hypothesis]:
+        """The best hypothesis of each row; `beam_size` 0 is the recipe's."""
+        size = beam_size or self.beam_size
+        limits = [min(int(self.max_ratio * length) + EXTRA, LONGEST) for length in lengths_B]
+        rows = max(1, TOGETHER // (size * max(lengths_B)))
+        best: list[Hypothesis] = []
+        for first in range(0, len(limits), rows):
+            part = {name: value[first : first + rows] for name, value in start.items()}
+            options = {"beam_size": size, "length_penalty": self.length_penalty, "alpha": self.alpha}
+            best += [found[0] for found in beam_search(model.step, part, limits[first : first + rows], **options)]
+        return best
+
+    def findings(self, model: nn.Module, split: Examples) -> list[Finding]:
+        """Translations, those least like their reference first, and where the model looked while it wrote some."""
+        count = min(len(split), LOOKED_THROUGH)
+        if not count:
+            return []
+        said, wanted = self._translated(model, split, count)
+        scores = [sentence_bleu(a, b) for a, b in zip(said, wanted, strict=True)]
+        order = sorted(range(count), key=lambda row: (scores[row], row))[:SHOWN]
+        table = {
+            "source": [self.shown_input(split, row) for row in order],
+            "reference": [wanted[row] for row in order],
+            "translation": [said[row] for row in order],
+            "bleu": [round(scores[row], 1) for row in order],
+        }
+        return [Table("predictions", table), *self._attention_maps(model, split)]
+
+    @torch.inference_mode()
+    def _attention_maps(self, model: nn.Module, split: Examples) -> list[Finding]:
+        """Of the first examples that a picture has room for, each with its own translation."""
+        if model.attention is None or self.input_field.width:
+            return []
+        source, target, maps = self.encoding.input, self.encoding.target, []
+        lengths = split.fields["input"].lengths[:LOOKED_THROUGH]
+        for row in np.flatnonzero((lengths > 1) & (lengths <= MOST_STEPS))[:MAPS].tolist():
+            inputs_T = np.asarray(split.fields["input"][row], dtype=np.int64)
+            lengths_B = np.array([len(inputs_T)])
+            start = model(self._inputs(model, inputs_T[None]), to_device(lengths_B, model))
+            ids = self.search(model, start, lengths_B)[0].ids[:MOST_STEPS]
+            _, weights_BUT = model.forced(start, to_device(np.array([[BOS, *ids]]), model))
+            maps.append(
+                Matrix(
+                    f"attention_{len(maps) + 1}",
+                    "where the model looks while it writes",
+                    weights_BUT[0].float().cpu().numpy(),
+                    tuple(target.label(int(id)) for id in [*ids, EOS]),
+                    tuple(source.label(int(id)) for id in inputs_T),
+                    "translation",
+                    "input",
+                )
+            )
+        return maps
+
+    @torch.inference_mode()
+    def _translated(self, model: nn.Module, split: Examples, count: int) -> tuple[list[str], list[str]]:
+        """The translations of a split's first rows, and their references."""
+        model.eval()
+        said = [""] * len(split)
+        for batch in self.batches(split, batch_size=PREDICT_ROWS, window=0, seed=0, training=False).epoch():
+            kept = batch.rows < count
+            if kept.any():
+                lengths_B = batch.lengths_B[kept]
+                start = model(self._inputs(model, batch.inputs[kept]), to_device(lengths_B, model))
+                for row, text in zip(batch.rows[kept], self.write(model, start, lengths_B), strict=True):
+                    said[row] = text
+        return said[:count], [self._text(split.fields["target"][row]) for row in range(count)]
+
+    def _text(self, ids: Any) -> str:
+        """Target ids as text, without the space that their first word may carry."""
+        item = self.encoding.target.decode(ids)
+        return (item if isinstance(item, str) else " ".join(item)).strip()
+
+
+def framed(batch: ExampleBatch) -> tuple[np.ndarray, np.ndarray]:
+    """The target with BOS before it, which the model is told, and with EOS after it, which it is to say; int64 [B, U]
+    each, U one more than the longest target."""
+    column = np.full((len(batch.targets), 1), PAD)
+    before_BU = np.concatenate([column + BOS, batch.targets], axis=1)
+    after_BU = np.concatenate([batch.targets, column], axis=1)
+    after_BU[np.arange(len(after_BU)), batch.target_lengths_B] = EOS
+    return before_BU, after_BU
