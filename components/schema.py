@@ -57,6 +57,8 @@ def check_model(values: Mapping[str, Any], task: Mapping[str, Any], problems: li
     checked = check_options("model", options, kinds[kind], problems)
     if kind == "graph" and len(problems) == before:
         checked = resolve("task", task["kind"]).check_graph(checked, problems)
+    if checked.get("vectors"):  # from where the command runs, not from where a worker trains
+        checked["vectors"] = str(Path(checked["vectors"]).expanduser().resolve())
     return {} if len(problems) > before else {**checked, "kind": kind}
 
 

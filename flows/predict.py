@@ -6,7 +6,7 @@ import csv
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,15 @@ from prefect import task as prefect_task
 from components.bundle import Bundle
 from components.datasets.labelled import LabelledReader, Row, stem
 from components.datasets.sources import SECTION, build
-from components.encodings.frames import Frames
+from components.datasets.spans import spans
+from components.encodings.base import Encoding
+from components.encodings.mel import Mel
+from components.encodings.symbols import Symbols
 from components.errors import UserError
 from components.registry import resolve
+from components.tasks.language_model import LanguageModel
+from components.tasks.tagging import Tagging
+from components.tasks.transcription import Transcription
 from flows.console import say
 from flows.generate import open_model
 from flows.places import places
@@ -37,10 +43,14 @@ def reader_for(path: Path, data: Mapping[str, Any], column: str | None = None) -
         raise UserError("no such file or folder", where=str(path))
     ending, own = Path(path.name.removesuffix(".gz")).suffix.lower(), str(data["reader"])
     kind = own
-    if ending in TABLES and own == "labelled-lines":
+    if own == "conll" and (ending in (".csv", ".parquet", ".pq") or column is not None):
+        kind = "table"  # of texts; a file of tags in columns often ends in .tsv too
+    elif ending in TABLES and own == "labelled-lines":
         kind = "table"
-    elif ending == ".txt" and own == "table":
+    elif ending == ".txt" and own in ("table", "conll", "dates"):
         kind = "labelled-lines"
+    elif own == "moving-shapes":
+        kind = "video"
     elif ending == ".npy":
         kind = "frame-files"
     if not issubclass(resolve("reader", kind), LabelledReader):
@@ -93,9 +103,10 @@ def predict_file(bundle: Bundle, reader: LabelledReader, out: Path) -> Counter[s
             writer = None
             while block := list(itertools.islice(rows, ROWS)):
                 for row, answer, problem in answers(bundle, block):
-                    line = {**row.shown, **cells(answer), "problem": problem}
+                    shown = {**_tokens(bundle, row.input), **row.shown}
+                    line = {**shown, **cells(answer), "problem": problem}
                     if writer is None:
-                        names = {**row.shown, "predicted": "", "probability": "", "problem": ""}
+                        names = {**shown, "predicted": "", "probability": "", "problem": ""}
                         if not isinstance(answer, dict | None):
                             del names["probability"]
                         writer = csv.DictWriter(file, list(names), extrasaction="ignore")
@@ -111,27 +122,43 @@ def predict_file(bundle: Bundle, reader: LabelledReader, out: Path) -> Counter[s
 
 
 def answer_texts(bundle: Bundle, texts: list[str]) -> list[str]:
-    """A line for each text: the label, its probability and the text; or its words with their tags."""
-    items: list[Any] = list(texts)
+    """A line for each text: the label, its probability and the text; or the text with its names marked, [Ann PERSON],
+    or its words with their tags."""
     if bundle.task.settings is None:
         encoding = bundle.encoding.input
-        if isinstance(encoding, Frames):
-            raise UserError(f"{bundle.name} reads numbers, not text", where="--text", hint="give a file: --file")
-        if encoding.kind == "symbols":
-            items = [text.split() for text in texts]
+        # letters and bases are typed, though they become numbers: such an encoding has a prompt of its own
+        if encoding.form == "frames" and type(encoding).prompt is Encoding.prompt:
+            what = "sound" if isinstance(encoding, Mel) else "numbers"
+            raise UserError(f"{bundle.name} reads {what}, not text", where="--text", hint="give a file: --file")
         for text in texts:
             for warning in encoding.prompt(text)[1]:
                 say(f"warning: {warning.replace('the prompt', repr(text[:60]))}")
-    return [_line(text, answer) for text, answer in zip(texts, bundle.predict(items), strict=True)]
+    return [_line(bundle, text, answer) for text, answer in zip(texts, bundle.predict(texts), strict=True)]
+
+
+def with_language_model(bundle: Bundle, writer: Bundle) -> None:
+    """Have a model of speech read with another model's knowledge of what is written.
+
+    Raises:
+        UserError: the first reads no speech, or the second is no language model over its tokens.
+    """
+    if not isinstance(bundle.task, Transcription) or not isinstance(writer.task, LanguageModel):
+        what = f"{writer.name} writes no text" if isinstance(bundle.task, Transcription) else "reads no speech"
+        raise UserError(f"{bundle.name}: {what}", where="--language-model")
+    bundle.task.use_language_model(writer.model, writer.encoding)
 
 
 @prefect_task(name="predict")
-def predict_task(model: str, texts: list[str], file: str | None, column: str | None, out: str | None) -> list[str]:
+def predict_task(
+    model: str, texts: list[str], file: str | None, column: str | None, out: str | None, language_model: str | None
+) -> list[str]:
     """Answers to texts, a line each; or the path of the table of answers to a file's rows."""
     if bool(texts) == bool(file):
         raise UserError("give either --text or --file", where="predict")
     opened = open_model(model)
     bundle = opened.bundle
+    if language_model:
+        with_language_model(bundle, open_model(language_model).bundle)
     if texts:
         return answer_texts(bundle, texts)
     path = Path(str(file)).expanduser()
@@ -139,16 +166,48 @@ def predict_task(model: str, texts: list[str], file: str | None, column: str | N
     target = Path(out) if out else places().generated / f"{opened.label}-{stem(path)}-predictions.csv"
     counts = predict_file(bundle, reader, target)
     shown = ", ".join(f"{count:,} × {name}" for name, count in counts.most_common(12))
+    if sum(counts.values()) == 1:
+        with target.open(encoding="utf-8", newline="") as table:
+            say(next(csv.DictReader(table), {}).get("predicted", ""))
     say(f"answered {sum(counts.values()):,} rows of {path.name}: {shown or 'it has none'}")
     return [str(target)]
 
 
-def _line(text: str, answer: Any) -> str:
-    if isinstance(answer, list) and len(answer) == len(text.split()) and all(isinstance(one, str) for one in answer):
-        words = zip(text.split(), answer, strict=True)
-        return " ".join(word if tag in ("", "O") else f"{word}/{tag}" for word, tag in words)
+def _line(bundle: Bundle, text: str, answer: Any) -> str:
+    if isinstance(bundle.task, Tagging):
+        encoding = bundle.encoding.input
+        tokens = encoding.split(text) if isinstance(encoding, Symbols) else text.split()
+        if len(tokens) == len(answer):
+            return (marked if bundle.task.scheme == "iob" else _with_tags)(text, tokens, answer)
     said = cells(answer)
     return "  ".join([said["predicted"], *filter(None, [said.get("probability")]), text])
+
+
+def marked(text: str, tokens: Sequence[str], tags: Sequence[str]) -> str:
+    """The text as it is, with each span in brackets and its type behind it: [Harry Potter PERSON]."""
+    places, at = [], 0
+    for token in tokens:
+        start = text.index(token, at)
+        at = start + len(token)
+        places.append((start, at))
+    written, at = "", 0
+    for first, end, kind in spans(tags):
+        start, stop = places[first][0], places[end - 1][1]
+        written += f"{text[at:start]}[{text[start:stop]} {kind.upper()}]"
+        at = stop
+    return written + text[at:]
+
+
+def _with_tags(_: str, tokens: Sequence[str], tags: Sequence[str]) -> str:
+    return " ".join(token if tag in ("", "O") else f"{token}/{tag}" for token, tag in zip(tokens, tags, strict=True))
+
+
+def _tokens(bundle: Bundle, item: Any) -> dict[str, str]:
+    """What stands beside the tags of a text: the words that they are of."""
+    encoding = bundle.encoding.input
+    if not isinstance(bundle.task, Tagging) or not isinstance(encoding, Symbols) or isinstance(item, list):
+        return {}
+    return {"tokens": " ".join(encoding.split(item)) if isinstance(item, str) else ""}
 
 
 @flow(name="predict")
@@ -158,6 +217,8 @@ def predict_flow(
     file: str | None = None,
     column: str | None = None,
     out: str | None = None,
+    language_model: str | None = None,
 ) -> list[str]:
-    """Answer with a registered model (NAME, NAME@champion, NAME@VERSION): texts, or the rows of a file."""
-    return predict_task(model, texts or [], file, column, out)
+    """Answer with a registered model (NAME, NAME@champion, NAME@VERSION): texts, or the rows of a file; speech with a
+    registered character `language_model`."""
+    return predict_task(model, texts or [], file, column, out, language_model)

@@ -227,7 +227,8 @@ def _count(
     length = len(steps) + 2 * framed
     count["sequences"] += new
     count["tokens"] += length
-    count["unk"] += int((steps == UNK).sum()) if steps.dtype.kind in "iu" else 0
+    ids = steps if steps.ndim == 1 else steps[:, 0]  # a word, then what it is made of
+    count["unk"] += int((ids == UNK).sum()) if ids.dtype.kind in "iu" else 0
     count["longest"] = max(count["longest"], length) if new else count["tokens"]
     units = count["units"]
     units[encoding.unit] += len(steps)

@@ -124,5 +124,7 @@ def stem(path: Path) -> str:
 def _key(value: Any) -> str:
     if isinstance(value, str):
         return " ".join(value.casefold().split())
+    if isinstance(value, tuple):
+        return " ".join(map(_key, value))
     array = np.ascontiguousarray(value)
     return hashlib.sha256(str(array.shape).encode() + array.tobytes()).hexdigest()

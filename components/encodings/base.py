@@ -40,6 +40,7 @@ class Encoding(ABC):
     form: ClassVar[Literal["tokens", "frames", "pairs", "streams"]] = "tokens"  # what a task must be able to read
     unit: ClassVar[str] = "token"  # what one token is, for metric names: char, word, token
     pairs: ClassVar[bool] = False  # its items are (input, target), from a reader of pairs
+    given: ClassVar[int] = 0  # first tokens of a sequence that the model is told (a label): metrics leave them out
     context_sizes: tuple[int, ...] = ()  # sizes of the input streams beside the token (see `context`)
     vocabulary: Vocabulary
 

@@ -29,7 +29,7 @@ class Pair(Encoding):
         input: Annotated[dict[str, Any], Nested("encoding")],
         target: Annotated[dict[str, Any], Nested("encoding")],
     ) -> None:
-        self.input, self.target = _make(input), _make(target)
+        self.input, self.target = make(input), make(target)
         self.vocabulary = Vocabulary(SPECIALS)
         self.unit = self.input.unit
 
@@ -71,6 +71,7 @@ class _Side:
         return (item[self.index] for item in self.items)
 
 
-def _make(section: Mapping[str, Any]) -> Encoding:
+def make(section: Mapping[str, Any]) -> Encoding:
+    """The encoding that a nested section of a recipe describes."""
     options = {key: value for key, value in section.items() if key != "kind"}
     return resolve("encoding", section["kind"], where="encoding")(**options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,9 +12,18 @@ import numpy as np
 from components.encodings.base import Encoding
 from components.encodings.vocabulary import PAD, SPECIALS, Vocabulary, check_limits
 
+# Of a text: an address, a name with its @ or #, a contraction as the Penn Treebank cuts it, a word, a run of one sign,
+# or a sign. A piece has at most some 60 characters: what never ends is cut.
+PIECE = re.compile(
+    r"https?://\S{1,50}|[@#]\w{1,50}|\w{1,50}?(?=n['’]t\b)|n['’]t\b|['’](?:s|m|d|re|ve|ll)\b|\w{1,50}(?:-\w{1,50})?"
+    r"|([^\w\s])\1{0,50}",
+    re.IGNORECASE,
+)
+
 
 class Symbols(Encoding):
-    """Lists of strings ↔ ids, one a string. `max_size` keeps the commonest, the others become UNK."""
+    """Lists of strings (or a text, which is split) ↔ ids, one a string. `max_size` keeps the commonest, the others
+    become UNK."""
 
     kind = "symbols"
     unit = "symbol"
@@ -36,13 +46,23 @@ class Symbols(Encoding):
         return [self.vocabulary.token(int(id)) for id in ids if id >= len(SPECIALS)]
 
     def prompt(self, text: str) -> tuple[np.ndarray, list[str]]:
-        return super().prompt(text.split())  # type: ignore[arg-type]
+        return super().prompt(self.split(text))  # type: ignore[arg-type]
+
+    def split(self, text: str) -> list[str]:
+        """The tokens of a text, all parts of it in its order: what stands between blanks where it is known as a whole,
+        else its words and signs."""
+        tokens = []
+        for part in text.split():
+            known = self._tokens([part])[0] in self.vocabulary
+            tokens += [part] if known else [found.group() for found in PIECE.finditer(part)]
+        return tokens
 
     def options(self) -> dict[str, Any]:
         return {"min_count": self.min_count, "max_size": self.max_size, "lowercase": self.lowercase}
 
-    def _tokens(self, item: Sequence[str]) -> list[str]:
-        return [token.lower() for token in item] if self.lowercase else list(item)
+    def _tokens(self, item: Sequence[str] | str) -> list[str]:
+        tokens = self.split(item) if isinstance(item, str) else item
+        return [token.lower() for token in tokens] if self.lowercase else list(tokens)
 
 
 class Labels(Encoding):

@@ -46,7 +46,7 @@ def write_learning_curve(
         # a baseline far above would press the curves flat: it is named in the legend instead
         low, high = min(curves), max(curves)
         near = [value for value in baselines.values() if value < 2.5 * high]
-        top = max([high, *near])
+        top = max([high, *near, low + 1e-6])  # one point alone still has an axis
         axes.set_ylim(max(0.0, low - 0.15 * (top - low)), top + 0.1 * (top - low))
         for name, value in baselines.items():
             far = "" if value <= top else " (off the picture)"

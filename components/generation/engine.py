@@ -180,6 +180,8 @@ def _make(model: nn.Module, precision: Precision) -> Engine | str:
     layers = list(model.recurrent.layers) if type(model) is SequenceModel and type(model.recurrent) is Stack else []
     if not layers or {type(layer) for layer in layers} not in ({RNN}, {GRU}, {LSTM}):
         return "it decodes stacks of plain rnn, gru or lstm layers only"
+    if not isinstance(model.head, nn.Linear):
+        return "it decodes a softmax over one output matrix only"
     shapes = {name: tuple(value.shape) for name, value in model.named_parameters() if "first_states" not in name}
     if shapes != _expected(model) or len({repr(layer.kernel_options) for layer in layers}) > 1:
         return "the layers have other parameters than plain ones"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from components.encodings.base import Encoding, Wrapped
-from components.encodings.vocabulary import EOS
+from components.encodings.vocabulary import BOS, EOS, PAD
 
 FREE = -1  # a place for the model to fill
 
@@ -22,6 +22,8 @@ class Given(Wrapped):
         size = len(encoding.vocabulary)
         if len(self.ids) and not FREE <= int(self.ids.min()) <= int(self.ids.max()) < size:
             raise ValueError(f"ids from {FREE} to {size - 1}, not {self.ids.min()} to {self.ids.max()}")
+        if np.isin(self.ids, [PAD, BOS, EOS]).any():
+            raise ValueError("<PAD>, <BOS> and <EOS> can't be given")
 
     @property
     def beginning(self) -> np.ndarray:

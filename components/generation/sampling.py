@@ -5,6 +5,7 @@ Shapes: N sequences side by side, V vocabulary, S input streams.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -14,8 +15,9 @@ import torch
 from pydantic import Field
 
 from components.encodings.base import Encoding
-from components.encodings.vocabulary import BOS, EOS
+from components.encodings.vocabulary import EOS
 from components.errors import UserError
+from components.generation.drawing import Drawing, advance, allowed_after, begun, generators, inputs
 from components.generation.engine import Engine, engine_for, obstacle
 from components.models.sequence_model import SequenceModel
 
@@ -52,12 +54,12 @@ class Settings:
         count: Annotated[int, Field(gt=0, le=MAX_COUNT)] = 4,
         max_length: Annotated[int, Field(gt=0, le=MAX_LENGTH)] = 1000,
         temperature: Annotated[float, Field(ge=0, le=10)] = 1.0,
-        top_k: Annotated[int, Field(ge=0)] = 0,
+        top_k: Annotated[int, Field(ge=0, lt=2**31)] = 0,
         top_p: Annotated[float, Field(gt=0, le=1)] = 1.0,
         prompt: str = "",
         precision: Literal["float32", "int8"] = "float32",
         constraints: tuple[Annotated[str, Field(max_length=200)], ...] = (),
-        given: tuple[int, ...] = (),
+        given: tuple[Annotated[int, Field(ge=-1, lt=2**31)], ...] = (),
         given_ends: bool = False,
     ) -> None:
         self.count, self.max_length, self.temperature = count, max_length, temperature
@@ -92,8 +94,27 @@ def draw(p_V: np.ndarray, uniform: float) -> int:
     return min(token, int(np.flatnonzero(p_V)[-1]))
 
 
+class Sampler(ABC):
+    """What samples in a model's place: `sample` and the tasks take it for one. A server's draws several requests
+    together."""
+
+    @abstractmethod
+    def sample(
+        self,
+        encoding: Encoding,
+        prompt_ids: Sequence[int],
+        settings: Settings,
+        /,
+        *,
+        seed: int,
+        framed: bool,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> list[Sampled]:
+        """As the function `sample`."""
+
+
 def sample(
-    model: SequenceModel,
+    model: SequenceModel | Sampler,
     encoding: Encoding,
     prompt_ids: Sequence[int],
     settings: Settings,
@@ -116,6 +137,8 @@ def sample(
     Raises:
         UserError: precision int8 for a model that the engine can't decode.
     """
+    if isinstance(model, Sampler):
+        return model.sample(encoding, prompt_ids, settings, seed=seed, framed=framed, progress=progress)
     model.eval()
     engine = engine_for(model, settings.precision)
     if engine is None and settings.precision != "float32":
@@ -142,9 +165,9 @@ def sample_plainly(
     model.eval()
     count = settings.count
     device = next(model.parameters()).device
-    rngs = _generators(seed, count)
-    ids, start = _begun(prompt_ids, settings, framed)
-    logits_NTV, state = model(_inputs(encoding, ids, 0, start).to(device), model.initial_state(count))
+    rngs = generators(seed, count)
+    ids, start = begun(prompt_ids, settings, framed)
+    logits_NTV, state = model(inputs(encoding, ids, 0, start).to(device), model.initial_state(count))
     logits = logits_NTV[:, -1]
     length = np.full(count, start)
     ended = np.zeros(count, dtype=bool)
@@ -152,7 +175,7 @@ def sample_plainly(
     for t in range(start, ids.shape[1]):
         logits_NV = logits.float().cpu().numpy()
         for n in np.flatnonzero(~ended):
-            p = distribution(logits_NV[n], _allowed(encoding, ids[n, :t], framed), settings)
+            p = distribution(logits_NV[n], allowed_after(encoding, ids[n, :t], framed), settings)
             token = draw(p, rngs[n].random())
             # the model's own surprise at temperature 1, whatever it was sampled with
             row = logits_NV[n].astype(np.float64)
@@ -163,11 +186,10 @@ def sample_plainly(
         progress(t + 1 - start)
         if ended.all() or t + 1 == ids.shape[1]:
             break
-        logits, state = model.step(_inputs(encoding, ids, t, t + 1)[:, 0].to(device), state)
+        logits, state = model.step(inputs(encoding, ids, t, t + 1)[:, 0].to(device), state)
     return _sampled(ids, length - start, nats, ended, settings, framed)
 
 
-@torch.inference_mode()
 def _sample_natively(
     engine: Engine,
     model: SequenceModel,
@@ -178,72 +200,24 @@ def _sample_natively(
     framed: bool,
     progress: Callable[[int], None],
 ) -> list[Sampled]:
-    count = settings.count
-    rngs = _generators(seed, count)
-    ids, start = _begun(prompt_ids, settings, framed)
-    state = model.initial_state(1)
-    if start > 1:  # the prompt but for its last token, which the engine reads; once for all sequences
-        _, state = model(_inputs(encoding, ids[:1], 0, start - 1), state)
-    streams = engine.begin({name: value.expand(count, -1) for name, value in state.items()})
-    # where nothing depends on the tokens drawn, many can be drawn in one call
-    free = getattr(encoding.allowed, "__func__", None) is Encoding.allowed and not encoding.context_sizes
-    most = max(1, min(STEPS, WORK // (count * engine.work))) if free else 1
-    allowed = _allowed(encoding, ids[0, :start], framed) if free else np.zeros((count, len(encoding.vocabulary)), bool)
-    for t in range(start, ids.shape[1], most):
-        steps, alive = min(most, ids.shape[1] - t), np.flatnonzero(streams.ended == 0)
-        context = None
-        if not free:
-            for n in alive:
-                allowed[n] = _allowed(encoding, ids[n, :t], framed)
-            context = _inputs(encoding, ids, t - 1, t)[:, 0, 1:].numpy()
-        tokens = np.ascontiguousarray(ids[:, t - 1 : t + steps])
-        engine.advance(
-            streams,
-            tokens,
-            np.stack([rng.random(steps) for rng in rngs]),
-            allowed,
-            context,
-            temperature=settings.temperature,
-            top_k=settings.top_k,
-            top_p=settings.top_p,
-            eos=EOS,
-        )
-        ids[:, t : t + steps] = tokens[:, 1:]
-        progress(int(streams.made.max()))
-        if streams.ended.all():
-            break
-    return _sampled(ids, streams.made, streams.nats, streams.ended.astype(bool), settings, framed)
+    drawing = Drawing(engine, model, encoding, prompt_ids, settings, seed=seed, framed=framed)
+    most = steps_at_once(engine, settings.count)
+    while drawing.left:
+        advance(engine, [drawing], most)
+        progress(drawing.at - drawing.start)
+    return drawn(drawing)
 
 
-def _begun(prompt_ids: Sequence[int], settings: Settings, framed: bool) -> tuple[np.ndarray, int]:
-    """Room for the ids of all sequences [N, T], with the beginning in place, and its length."""
-    start = np.array([BOS, *prompt_ids] if framed else list(prompt_ids), dtype=np.int64)
-    if not len(start):
-        raise ValueError("a stream needs a prompt of at least one token")
-    ids = np.zeros((settings.count, len(start) + settings.max_length), dtype=np.int64)
-    ids[:, : len(start)] = start
-    return ids, len(start)
+def steps_at_once(engine: Engine, count: int) -> int:
+    """How many tokens one native call may draw of each of `count` sequences."""
+    return max(1, min(STEPS, WORK // (count * engine.work)))
 
 
-def _inputs(encoding: Encoding, ids: np.ndarray, first: int, stop: int) -> torch.Tensor:
-    """What the model reads for the ids [N, first … stop−1], int64 [N, ·, S]."""
-    tokens = ids[:, first:stop, None]
-    if not encoding.context_sizes:
-        return torch.from_numpy(tokens.copy())
-    context = np.stack([encoding.context(row[:stop])[first:] for row in ids])
-    return torch.from_numpy(np.concatenate([tokens, context], axis=-1))
-
-
-def _allowed(encoding: Encoding, ids: np.ndarray, framed: bool) -> np.ndarray:
-    """Which tokens may follow the ids, bool [V]; only framed sequences end."""
-    allowed = encoding.allowed(ids)
-    allowed[EOS] &= framed
-    return allowed
-
-
-def _generators(seed: int, count: int) -> list[np.random.Generator]:
-    """Sequence n's random numbers are its own, whatever the number of sequences."""
-    return [np.random.Generator(np.random.PCG64([seed, n])) for n in range(count)]
+def drawn(drawing: Drawing) -> list[Sampled]:
+    """What came of a drawing that is done."""
+    streams, rows = drawing.place
+    ended = streams.ended[rows].astype(bool)
+    return _sampled(drawing.ids, streams.made[rows], streams.nats[rows], ended, drawing.settings, drawing.framed)
 
 
 def _sampled(

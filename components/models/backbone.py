@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field as Bounds
 from torch import Tensor, nn
 
+from components.datasets.vectors import read_vectors
 from components.encodings.base import Field
+from components.encodings.vocabulary import Vocabulary
+from components.errors import UserError
 from components.layers.base import Recurrent, State
 from components.layers.bidirectional import Bidirectional
 from components.layers.dropout import DropoutKind, make_dropout
@@ -28,17 +32,20 @@ class Backbone(nn.Module):
 
     Ids with `input: embedding`: each stream has learned vectors, which are added up; `one_hot`: the first layer reads
     the streams' one-hot vectors, stacked; the product is a row look-up, so no one-hot vector is ever made. Frames are
-    read as they are, and neither setting counts.
+    read as they are, and neither setting counts. `embedding_scale` multiplies the embeddings' first, random values.
+    `vectors` names a file of word vectors to start the tokens' embedding from (components.datasets.vectors), read when
+    training begins and never again: a trained model has them in it. `freeze_vectors` leaves the embedding as it is.
 
     `dropout` acts on embedded input, between layers and on the output (what frames say is left alone); `dropout_kind`
     locked keeps one mask for all steps of a window. `residual`, `layer_norm` and `learn_initial_state` are the stack's.
     With `bidirectional` every layer has two directions of `hidden_size`: the outputs see the future, so such a model
-    can't generate.
+    can't generate. `beside`: the features that a subclass's `rows` puts beside the embedded input.
     """
 
     def __init__(
         self,
         streams: Sequence[Field],
+        beside: int = 0,
         /,
         *,
         kind: str = "lstm",
@@ -51,10 +58,13 @@ class Backbone(nn.Module):
         bidirectional: bool = False,
         input: Literal["embedding", "one_hot"] = "embedding",
         embedding_size: Size | None = None,
+        embedding_scale: Annotated[float, Bounds(gt=0, le=100)] = 1.0,
+        vectors: str | None = None,
+        freeze_vectors: bool = False,
         **cell: Any,
     ) -> None:
         super().__init__()
-        self.streams = tuple(streams)
+        self.streams, self.embedding_scale, self.vectors = tuple(streams), embedding_scale, vectors
 
         def make(size: int) -> Recurrent:
             return resolve("cell", kind)(size, **cell)
@@ -68,6 +78,15 @@ class Backbone(nn.Module):
             first = embedding_size or cell["hidden_size"]
             self.embedding = nn.Embedding(sizes[0], first)
             self.context_embeddings.extend(nn.Embedding(size, first) for size in sizes[1:])
+            with torch.no_grad():
+                for table in (self.embedding, *self.context_embeddings):
+                    table.weight.mul_(embedding_scale)
+            self.embedding.weight.requires_grad_(not freeze_vectors)
+        if self.embedding is None and vectors:
+            raise UserError("there is no embedding to start from vectors", where="model.vectors", hint="words have one")
+        if freeze_vectors and not vectors:
+            raise UserError("there are no vectors to freeze", where="model.freeze_vectors", hint="set model.vectors")
+        first += beside
         # where each stream's rows begin in the stacked one-hot vector
         starts = [0, *itertools.accumulate(sizes)][:-1]
         self.register_buffer("starts_S", torch.tensor(starts), persistent=False)
@@ -97,6 +116,21 @@ class Backbone(nn.Module):
     @property
     def causal(self) -> bool:
         return self.recurrent.causal
+
+    def take_vectors(self, vocabulary: Vocabulary) -> dict[str, float]:
+        """Start the tokens' embedding from the file `vectors`, if there is one; the share of the vocabulary's tokens
+        that have a vector there, to be logged.
+
+        Raises:
+            UserError: the file can't be read, its vectors have another size, or none is a token's.
+        """
+        if not self.vectors:
+            return {}
+        ids, rows = read_vectors(Path(self.vectors), vocabulary, self.embedding.embedding_dim)
+        with torch.no_grad():
+            weight = self.embedding.weight
+            weight[torch.from_numpy(ids).to(weight.device)] = torch.from_numpy(rows).to(weight)
+        return {"train/tokens_with_vectors": len(ids) / len(vocabulary)}
 
     def initial_state(self, batch_size: int) -> State:
         """The state before the first step."""

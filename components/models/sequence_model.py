@@ -6,13 +6,15 @@ Shapes: B batch, T time, S input streams (the token and what the encoding tells 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import Field as Bounds
 from torch import Tensor, nn
 
 from components.encodings.base import Field
 from components.errors import UserError
 from components.layers.base import State
+from components.layers.softmax import AdaptiveSoftmax, FullSoftmax, SampledSoftmax
 from components.models.backbone import Backbone
 
 
@@ -20,10 +22,21 @@ class SequenceModel(Backbone):
     """Backbone → logits.
 
     `tie_weights` uses the embedding as the output matrix (Press & Wolf 2017) and needs embedding_size = hidden_size.
+    For vocabularies of many words `softmax` is learned in another way (components.layers.softmax): `adaptive`, with
+    clusters that begin at the ids `cutoffs`, or `sampled`, with some `samples` words beside the target.
     """
 
     def __init__(
-        self, vocabulary_size: int, context_sizes: Sequence[int] = (), /, *, tie_weights: bool = False, **options: Any
+        self,
+        vocabulary_size: int,
+        context_sizes: Sequence[int] = (),
+        /,
+        *,
+        tie_weights: bool = False,
+        softmax: Literal["full", "adaptive", "sampled"] = "full",
+        cutoffs: tuple[int, ...] | None = None,
+        samples: Annotated[int, Bounds(gt=0, le=1 << 20)] = 8192,
+        **options: Any,
     ) -> None:
         super().__init__([Field(size=size) for size in (vocabulary_size, *context_sizes)], **options)
         self.vocabulary_size, self.context_sizes = vocabulary_size, tuple(context_sizes)
@@ -35,10 +48,20 @@ class SequenceModel(Backbone):
                 hint="set model.input: embedding and model.bidirectional: false, and leave model.embedding_size at "
                 "model.hidden_size",
             )
-        self.head = nn.Linear(width, vocabulary_size)
+        self.head: FullSoftmax | AdaptiveSoftmax
+        if softmax == "adaptive":
+            if tie_weights:
+                raise UserError(
+                    "an adaptive softmax has no one output matrix to tie", where="model.tie_weights", hint="set false"
+                )
+            self.head = AdaptiveSoftmax(width, vocabulary_size, cutoffs)
+        elif softmax == "sampled":
+            self.head = SampledSoftmax(width, vocabulary_size, samples)
+        else:
+            self.head = FullSoftmax(width, vocabulary_size)
         if tie_weights:
             # unit-variance rows, torch's default, would saturate the softmax
-            nn.init.normal_(self.embedding.weight, std=width**-0.5)
+            nn.init.normal_(self.embedding.weight, std=self.embedding_scale * width**-0.5)
             self.head.weight = self.embedding.weight
 
     def forward(

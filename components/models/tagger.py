@@ -1,22 +1,85 @@
-"""A sequence in, one vector for each of its steps out (many-to-many of equal length)."""
+"""A sequence in, one vector for each of its steps out (many-to-many of equal length).
+
+Shapes: B batch, T time, S columns of ids, O outputs, Y labels, N distinct words, L letters, H hidden.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from components.encodings.base import Field
-from components.models.backbone import Backbone
+from components.encodings.vocabulary import SPECIALS
+from components.errors import UserError
+from components.layers.bidirectional import Bidirectional
+from components.layers.crf import LinearChainCRF
+from components.models.backbone import Backbone, Size
+from components.recipe import options_of
+from components.registry import resolve
 
 
 class Tagger(Backbone):
-    """Backbone → linear head at every step."""
+    """Backbone → linear head at every step; `crf` puts a linear-chain CRF over the labels.
 
-    def __init__(self, stream: Field, output_size: int, /, **options: Any) -> None:
-        super().__init__([stream], **options)
+    Words that come with their letters (encoding `spelled`; `letters`: the number of letters, whose ids follow the
+    words') are read by `spelling` too, and its vector of 2 · `letters_size` stands beside the word's own.
+    """
+
+    def __init__(
+        self,
+        stream: Field,
+        output_size: int,
+        letters: int = 0,
+        /,
+        *,
+        crf: bool = False,
+        letters_size: Size = 32,
+        **options: Any,
+    ) -> None:
+        if letters and options.get("input") == "one_hot":
+            raise UserError("words with their letters are embedded", where="model.input", hint="input: embedding")
+        words = Field(size=stream.size - letters) if letters else stream
+        super().__init__([words], 2 * letters_size if letters else 0, **options)
+        self.first_letter = words.size
+        self.spelling = Spelling(letters, letters_size, options) if letters else None
         self.head = nn.Linear(self.recurrent.output_size, output_size)
+        self.crf = LinearChainCRF(output_size - len(SPECIALS)) if crf else None
 
     def forward(self, inputs: Tensor, lengths_B: Tensor) -> Tensor:
-        """Outputs [B, T, O] for ids [B, T, 1] or frames [B, T, I]."""
-        return self.head(self.outputs(inputs, None, lengths_B)[0])
+        """Outputs [B, T, O] for ids [B, T, S] or frames [B, T, I]; with a CRF its scores [B, T, Y, Y] of the labels,
+        the specials left out."""
+        outputs = self.head(self.outputs(inputs, None, lengths_B)[0])
+        return outputs if self.crf is None else self.crf(outputs[..., len(SPECIALS) :], lengths_B)
+
+    def rows(self, inputs: Tensor) -> Tensor:
+        if self.spelling is None:
+            return super().rows(inputs)
+        letters = (inputs[..., 1:] - self.first_letter).clamp(min=0)  # 0, no letter, stays 0
+        return torch.cat([super().rows(inputs[..., :1]), self.dropout(self.spelling(letters))], dim=-1)
+
+
+class Spelling(nn.Module):
+    """How a word is written, as a vector of 2 H: both directions of a layer of the model's own cell have read it."""
+
+    def __init__(self, letters: int, hidden_size: int, options: dict[str, Any], /) -> None:
+        super().__init__()
+        cell = resolve("cell", options.get("kind", "lstm"))
+        own = {name: options[name] for name in options_of(cell) if name in options} | {"hidden_size": hidden_size}
+        self.both = Bidirectional(*(cell(letters, **own) for _ in range(2)))
+        for name, parameter in self.both.named_parameters():
+            if name.endswith("weight_ih"):
+                nn.init.uniform_(parameter, -1.0, 1.0)  # one-hot input: a fan-in of 1
+
+    def forward(self, letters: Tensor) -> Tensor:
+        """[..., 2 H] for letters [..., L], 0 after each word's end. Every distinct word is read once."""
+        words_NL, where = torch.unique(letters.flatten(0, -2), dim=0, return_inverse=True)
+        lengths_N = (words_NL > 0).sum(1)
+        # one-hot letters: their product is a row look-up
+        y_NLH, _ = self.both(words_NL[:, : max(1, int(lengths_N.max())), None], None, lengths_N)
+        ends = torch.arange(len(y_NLH), device=y_NLH.device), (lengths_N - 1).clamp(min=0)
+        H = y_NLH.shape[2] // 2
+        # what a direction says where it has read all: the first letter's place is the backward one's end
+        vectors_NH = torch.cat([y_NLH[ends][:, :H], y_NLH[:, 0, H:]], dim=1)
+        return vectors_NH[where].unflatten(0, letters.shape[:-1])

@@ -96,6 +96,7 @@ class Made:
 class Task(ABC):
     """Made with the encoding and the store's framing; keyword-only parameters are its recipe schema."""
 
+    encoding: Any
     form: ClassVar[str]  # of the encodings that it reads: tokens, frames, pairs
     # keyword-only parameters are the recipe's generation section; None: the task answers, it doesn't write. What
     # writes does so step by step, so its model may not read the future.
@@ -120,6 +121,13 @@ class Task(ABC):
     @abstractmethod
     def build_model(self, options: Mapping[str, Any]) -> nn.Module:
         """The model that the recipe's model section describes."""
+
+    def initialise(self, model: nn.Module) -> dict[str, float]:
+        """What a new run's model begins with beside random numbers: word vectors, where its recipe names some. Called
+        before the first update only; gives figures to log."""
+        reader = getattr(model, "encoder", model)  # of two networks the one that reads
+        encoding = self.encoding.input if self.form == "pairs" else self.encoding
+        return reader.take_vectors(encoding.vocabulary) if getattr(reader, "vectors", None) else {}
 
     @abstractmethod
     def batches(self, split: Split, *, batch_size: int, window: int, seed: int, training: bool) -> Batches:

@@ -1,7 +1,9 @@
 """Language model: P(x⟨t⟩ | x⟨1⟩ … x⟨t−1⟩) for the next token of a text or a piece of music (one-to-many).
 
 Metrics: nats per token (by its unit: nats_per_char, nats_per_word, nats_per_token), the same in bits, per other
-units of the encoding (nats_per_frame), perplexity, accuracy. All of a sequence's tokens count, its end included.
+units of the encoding (nats_per_frame), perplexity, accuracy. All of a sequence's tokens count, its end included, but
+for those that begin it and are told (the label of a conditioned encoding): they are learned, so that the model can
+choose one itself, and not measured.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from components.datasets.batches import Batch, Batches, batches
 from components.datasets.store import Sequences
@@ -23,7 +26,6 @@ from components.errors import UserError
 from components.generation.constraints import Constrained, parse_constraints
 from components.generation.given import Given
 from components.generation.sampling import Settings, sample
-from components.kernels.head import cross_entropy
 from components.layers.base import State
 from components.models.backbone import Backbone
 from components.models.graph_model import GraphModel
@@ -43,6 +45,7 @@ class LanguageModel(Task):
     def __init__(self, encoding: Encoding, framing: str, /) -> None:
         self.encoding, self.framing = encoding, framing
         self.primary = f"nats_per_{encoding.unit}"
+        self.loss_unit = f"nats per {encoding.unit} or label" if encoding.given else ""
 
     @classmethod
     def model_kinds(cls) -> dict[str, list[Any]]:
@@ -57,6 +60,8 @@ class LanguageModel(Task):
 
     def build_model(self, options: Mapping[str, Any]) -> nn.Module:
         size, context_sizes = len(self.encoding.vocabulary), self.encoding.context_sizes
+        if options.get("softmax") == "sampled":
+            self.loss_unit = f"nats per {self.encoding.unit}, sampled"
         if options["kind"] != "graph":
             return SequenceModel(size, context_sizes, **options)
         streams = {"tokens": size} | {f"context_{n}": streamed for n, streamed in enumerate(context_sizes)}
@@ -74,20 +79,27 @@ class LanguageModel(Task):
         )
 
     def loss(self, model: nn.Module, batch: Batch, state: State | None) -> tuple[Tally, State]:
-        if not isinstance(model, SequenceModel):
-            nats, _, count, state = self._forward(model, batch, state)
-            return Tally(nats, count), state
-        # the head and its cross-entropy in one: natively the logits are only ever kept as their gradient
-        y_BTH, state = model.outputs(to_device(batch.inputs_BTS, model), state)
-        targets_BT = to_device(batch.targets_BT, model)
-        nats = cross_entropy(y_BTH, model.head.weight, model.head.bias, targets_BT, ignore_index=PAD)
+        # no lengths, here and in `judged`: a causal model's outputs don't see the padding after a row's end, and an
+        # ended row's state is never read again
+        inputs_BTS, targets_BT = to_device(batch.inputs_BTS, model), to_device(batch.targets_BT, model)
+        if isinstance(model, SequenceModel):
+            y_BTH, state = model.outputs(inputs_BTS, state)
+            nats = model.head.loss(y_BTH, targets_BT, PAD)
+        else:
+            logits_BTV, state = model(inputs_BTS, state)
+            nats = cross_entropy(
+                logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), ignore_index=PAD, reduction="sum"
+            )
         return Tally(nats, int((batch.targets_BT != PAD).sum())), state
 
     def measure(self, model: nn.Module, batch: Batch, state: State | None) -> tuple[dict[str, Tally], State]:
-        nats, logits_BTV, count, state = self._forward(model, batch, state)
         targets_BT = to_device(batch.targets_BT, model)
-        correct = ((logits_BTV.argmax(dim=-1) == targets_BT) & (targets_BT != PAD)).sum().item()
-        nats, unit = nats.item(), self.encoding.unit
+        nats_BT, best_BT, state = judged(model, to_device(batch.inputs_BTS, model), targets_BT, state)
+        counted_BT = targets_BT != PAD
+        if batch.fresh:
+            counted_BT[:, : self.encoding.given] = False
+        count, correct = int(counted_BT.sum()), int((best_BT == targets_BT)[counted_BT].sum())
+        nats, unit = nats_BT[counted_BT].double().sum().item(), self.encoding.unit
         metrics = {
             f"nats_per_{unit}": Tally(nats, count),
             f"bits_per_{unit}": Tally(nats / math.log(2), count),
@@ -130,30 +142,25 @@ class LanguageModel(Task):
     def baselines(self, train: Sequences, test: Sequences) -> dict[str, float]:
         """Nats per token of models without memory: every token alike, and tokens as often as in training (add-one)."""
         size = len(self.encoding.vocabulary)
-        counts = np.bincount(train.tokens, minlength=size).astype(np.float64) + 1
-        logp = np.log(counts / counts.sum())
-        return {
-            "uniform": math.log(size),
-            "unigram": float(-logp[test.tokens].mean()) if len(test.tokens) else math.nan,
-        }
+        counts = np.bincount(self._measured(train), minlength=size).astype(np.float64) + 1
+        logp, tokens = np.log(counts / counts.sum()), self._measured(test)
+        return {"uniform": math.log(size), "unigram": float(-logp[tokens].mean()) if len(tokens) else math.nan}
+
+    def _measured(self, sequences: Sequences) -> np.ndarray:
+        """The tokens that the metrics count; of a sequence neither BOS nor what is given."""
+        if self.framing == "stream":
+            return sequences.tokens
+        starts = sequences.offsets[:-1, None] + np.arange(1 + self.encoding.given)
+        return np.delete(sequences.tokens, starts.ravel())
 
     def findings(self, model: nn.Module, split: Sequences) -> list[Finding]:
         """The surprise at each token of the split's first sequence."""
         if not len(split):
             return []
         ids = excerpt(split[0])
-        return [Surprise("surprise", "surprise on held-out data", ids, surprise(model, self.encoding, ids))]
-
-    def _forward(self, model: nn.Module, batch: Batch, state: State | None) -> tuple[Tensor, Tensor, int, State]:
-        """Summed nats, logits, how many targets count, and the state after the window."""
-        # no lengths: a causal model's outputs don't see the padding after a row's end, and an ended row's state
-        # is never read again
-        logits_BTV, state = model(to_device(batch.inputs_BTS, model), state)
-        targets_BT = to_device(batch.targets_BT, model)
-        nats = torch.nn.functional.cross_entropy(
-            logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), ignore_index=PAD, reduction="sum"
-        )
-        return nats, logits_BTV, int((batch.targets_BT != PAD).sum()), state
+        told = self.encoding.given
+        nats = surprise(model, self.encoding, ids)
+        return [Surprise("surprise", "surprise on held-out data", ids[told:], nats[told:])]
 
 
 def given_ids(encoding: Encoding, settings: Settings) -> Given:
@@ -175,9 +182,22 @@ def surprise(model: nn.Module, encoding: Encoding, ids: np.ndarray) -> np.ndarra
     """Nats of each of ids[1:] given those before it, float64 [T − 1]."""
     ids = np.asarray(ids, dtype=np.int64)
     streams = np.concatenate([ids[:, None], encoding.context(ids)], axis=-1)[:-1]
-    logits_BTV, _ = model(to_device(streams[None], model), None)
-    logp = torch.log_softmax(logits_BTV[0].double(), dim=-1).cpu().numpy()
-    return -logp[np.arange(len(ids) - 1), ids[1:]]
+    nats_BT, _, _ = judged(model, to_device(streams[None], model), to_device(ids[None, 1:], model), None)
+    return nats_BT[0].double().cpu().numpy()
+
+
+def judged(
+    model: nn.Module, inputs_BTS: Tensor, targets_BT: Tensor, state: State | None
+) -> tuple[Tensor, Tensor, State]:
+    """The nats of each target and the likeliest token of each step, [B, T] both, and the state after the window."""
+    if isinstance(model, SequenceModel):
+        y_BTH, state = model.outputs(inputs_BTS, state)
+        nats_N, best_N = model.head.judge(y_BTH.flatten(0, 1), targets_BT.flatten())
+    else:
+        logits_BTV, state = model(inputs_BTS, state)
+        logits_NV = logits_BTV.flatten(0, 1).float()
+        nats_N, best_N = cross_entropy(logits_NV, targets_BT.flatten(), reduction="none"), logits_NV.argmax(dim=1)
+    return nats_N.view_as(targets_BT), best_N.view_as(targets_BT), state
 
 
 def excerpt(ids: np.ndarray, length: int = 640) -> np.ndarray:

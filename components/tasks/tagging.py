@@ -1,19 +1,28 @@
-"""Tagging: a label for each step (many-to-many of equal length)."""
+"""Tagging: a label for each step (many-to-many of equal length).
+
+Shapes: B batch, T time, V labels with the specials, Y without them.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from components.datasets.examples import ExampleBatches
+from components.datasets.spans import follows, spans
 from components.datasets.store import Examples
-from components.encodings.vocabulary import PAD, SPECIALS
+from components.encodings.pair import Pair
+from components.encodings.spelled import Spelled
+from components.encodings.vocabulary import PAD, SPECIALS, UNK
 from components.errors import UserError
+from components.layers import crf
 from components.models.tagger import Tagger
-from components.tasks.base import Finding, Table, Tally
+from components.tasks.base import Finding, Matrix, Table, Tally
 from components.tasks.examples import ExampleTask
 
 SHOWN = 500  # rows of the table of predictions
@@ -21,13 +30,37 @@ SHOWN = 500  # rows of the table of predictions
 
 class Tagging(ExampleTask):
     """Every step has a label; steps labelled "" don't count. Metrics, over the steps that count: accuracy, nats, and
-    the share of sequences that are right at every step."""
+    the share of sequences that are right at every step.
+
+    `scheme` iob: the labels are tags of spans (B-person, I-person, O). Then span_f1 decides, as conlleval counts it: a
+    span is right when both its ends and its type are; precision and recall are over all spans together. A model with
+    `crf` gives no I that doesn't go on with a span of its type.
+    """
 
     model = Tagger
     primary = "accuracy"
     counted = "labels"
     lower_is_better = False
     loss_unit = "nats per label"
+
+    def __init__(self, encoding: Pair, framing: str, /, *, scheme: Literal["iob", "none"] = "none") -> None:
+        super().__init__(encoding, framing)
+        self.scheme = scheme
+        if scheme == "iob":
+            self.primary = "span_f1"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.encoding.target.vocabulary.tokens[len(SPECIALS) :]
+
+    def build_model(self, options: Mapping[str, Any]) -> nn.Module:
+        read = self.encoding.input
+        letters = len(read.letters) if isinstance(read, Spelled) else 0
+        model = self.model(self.input_field, self.target_field.size, letters, **options)
+        if model.crf is not None and self.scheme == "iob":
+            allowed_YY, first_Y = self._allowed()
+            model.crf.constrain(torch.from_numpy(allowed_YY), torch.from_numpy(first_Y))
+        return model
 
     def batches(self, split: Examples, *, batch_size: int, window: int, seed: int, training: bool) -> ExampleBatches:
         inputs, targets = split.fields["input"].lengths, split.fields["target"].lengths
@@ -38,29 +71,46 @@ class Tagging(ExampleTask):
                 where="data",
                 hint="one label a step",
             )
+        if training and self.scheme == "iob":
+            self._check_tags(split)
         return super().batches(split, batch_size=batch_size, window=window, seed=seed, training=training)
 
     def tally(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> Tally:
+        count = (targets != PAD).sum().item()
+        if outputs.dim() == 4:  # of a CRF
+            known_BT = torch.where(targets >= len(SPECIALS), targets - len(SPECIALS), -1)
+            return Tally(crf.nats(outputs, known_BT, lengths_B).sum(), count)
         nats = nn.functional.cross_entropy(
             outputs.flatten(0, 1).float(), targets.flatten(), ignore_index=PAD, reduction="sum"
         )
-        return Tally(nats, (targets != PAD).sum().item())
+        return Tally(nats, count)
 
     def metrics(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> dict[str, Tally]:
-        loss, counts_BT = self.tally(outputs, targets, lengths_B), targets != PAD
-        wrong_BT = (_likeliest(outputs) != targets) & counts_BT
-        return {
+        loss, counts_BT, said_BT = self.tally(outputs, targets, lengths_B), targets != PAD, _said(outputs, lengths_B)
+        wrong_BT = (said_BT != targets) & counts_BT
+        found = {
             "accuracy": Tally(loss.count - wrong_BT.sum().item(), loss.count),
             "nats_per_label": Tally(loss.total.item(), loss.count),
             "whole_sequences_right": Tally((~wrong_BT.any(dim=1)).sum().item(), len(targets)),
         }
+        if self.scheme == "none":
+            return found
+        tags = zip(self._tags(targets, lengths_B), self._tags(said_BT, lengths_B), strict=True)
+        counts = sum((span_counts(wanted, said).sum(0) for wanted, said in tags), np.zeros(3))
+        for name, of in (("span_f1", f1), ("span_precision", precision), ("span_recall", recall)):
+            found[name] = Tally(counts, len(targets), of)
+        return found
 
     def answers(self, model: nn.Module, outputs: Tensor, lengths_B: np.ndarray) -> list[list[str]]:
-        said_BT = _likeliest(outputs).cpu().numpy()
-        return [self.encoding.target.decode(row[:length]) for row, length in zip(said_BT, lengths_B, strict=True)]
+        lengths = torch.from_numpy(lengths_B)
+        return self._tags(_said(outputs, lengths.to(outputs.device)), lengths)
 
     def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
-        """Always the commonest label of training."""
+        """Always the commonest label of training; of spans, each word's commonest tag."""
+        if not len(test) or not train.fields["target"].total_tokens:
+            return {}
+        if self.scheme == "iob":
+            return {} if self.input_field.frames else {"each word's commonest tag": self._by_word(train, test)}
         labels, test_labels = (split.fields["target"].tokens for split in (train, test))
         labels, test_labels = labels[labels != PAD], test_labels[test_labels != PAD]
         if not len(labels) or not len(test_labels):
@@ -69,27 +119,117 @@ class Tagging(ExampleTask):
 
     @torch.inference_mode()
     def findings(self, model: nn.Module, split: Examples) -> list[Finding]:
-        """Predictions, sequences with the most wrong labels first."""
+        """Predictions, sequences with the most wrong labels first; what is taken for what; of spans, each type's
+        figures."""
         if not len(split):
             return []
         model.eval()
-        target, rows = self.encoding.target, []
+        rows, tags = [], []
         for batch in self.batches(split, batch_size=64, window=0, seed=0, training=False).epoch():
-            outputs, _, _ = self.outputs(model, batch)
-            answers = self.answers(model, outputs, batch.lengths_B)
-            for row, answer, wanted_T, length in zip(
-                batch.rows, answers, batch.targets, batch.target_lengths_B, strict=True
+            outputs, targets, lengths_B = self.outputs(model, batch)
+            wanted = self._tags(targets, lengths_B)
+            for row, answer, right in zip(
+                batch.rows, self.answers(model, outputs, batch.lengths_B), wanted, strict=True
             ):
-                wanted = target.decode(wanted_T[:length])
-                wrong = sum(a != b for a, b in zip(answer, wanted, strict=True) if b)
-                rows.append((wrong, int(row), self.shown_input(split, int(row)), " ".join(wanted), " ".join(answer)))
+                wrong = sum(a != b for a, b in zip(answer, right, strict=True) if b)
+                rows.append((wrong, int(row), self.shown_input(split, int(row)), " ".join(right), " ".join(answer)))
+                tags.append((right, answer))
         rows.sort(key=lambda row: (-row[0], row[1]))
-        names: dict[str, list[Any]] = {"wrong": [], "row": [], "input": [], "labels": [], "predicted": []}
-        for row in rows[:SHOWN]:
-            for column, cell in zip(names.values(), row, strict=True):
-                column.append(cell)
-        return [Table("predictions", names)]
+        columns = ("wrong", "row", "input", "labels", "predicted")
+        table = {name: [row[at] for row in rows[:SHOWN]] for at, name in enumerate(columns)}
+        found: list[Finding] = [self._confusion(tags), Table("predictions", table)]
+        return [*found, types_table(tags)] if self.scheme == "iob" else found
+
+    def _tags(self, ids_BT: Tensor, lengths_B: Tensor) -> list[list[str]]:
+        decode = self.encoding.target.decode
+        rows = zip(ids_BT.cpu().numpy(), lengths_B.tolist(), strict=True)
+        return [decode(row[:length]) for row, length in rows]
+
+    def _allowed(self) -> tuple[np.ndarray, np.ndarray]:
+        """Which label may follow which (bool [Y, Y]), and which may be first (bool [Y])."""
+        after = [[follows(tag, previous) for tag in self.labels] for previous in self.labels]
+        return np.array(after, dtype=bool), np.array([follows(tag, None) for tag in self.labels], dtype=bool)
+
+    def _check_tags(self, split: Examples) -> None:
+        targets = split.fields["target"]
+        for row, ids in enumerate(targets):
+            tags = self.encoding.target.decode(ids)
+            for previous, tag in zip([None, *tags], tags, strict=False):
+                if previous != "" and not follows(tag, previous):
+                    what = f"example {row} has {tag} after {previous or 'nothing'}: that isn't IOB2"
+                    raise UserError(what, where="task.scheme", hint="the reader conll turns IOB1 and BIOES into it")
+
+    def _by_word(self, train: Examples, test: Examples) -> float:
+        """The span F1 of a dictionary: an unknown word is O."""
+
+        def first(split: Examples) -> np.ndarray:
+            steps = split.fields["input"].tokens
+            return steps[:, 0] if steps.ndim > 1 else steps
+
+        seen: dict[int, Counter[int]] = {}
+        for word, tag in zip(first(train).tolist(), train.fields["target"].tokens.tolist(), strict=True):
+            seen.setdefault(word, Counter())[tag] += 1
+        seen.pop(UNK, None)
+        said = np.array([seen[w].most_common(1)[0][0] if w in seen else UNK for w in first(test).tolist()])
+        targets, decode, counts = test.fields["target"], self.encoding.target.decode, np.zeros(3)
+        for row, ids in enumerate(targets):
+            start = int(targets.offsets[row])
+            counts += span_counts(decode(ids), decode(said[start : start + len(ids)])).sum(0)
+        return f1(counts, len(test))
+
+    def _confusion(self, tags: Sequence[tuple[list[str], list[str]]]) -> Matrix:
+        place = {label: at for at, label in enumerate(self.labels)}
+        counts_YY = np.zeros((len(place), len(place)))
+        for wanted, said in tags:
+            for a, b in zip(wanted, said, strict=True):
+                if a and b:
+                    counts_YY[place[a], place[b]] += 1
+        shares_YY = counts_YY / np.maximum(counts_YY.sum(1, keepdims=True), 1)
+        return Matrix(
+            "confusion", "what is taken for what", shares_YY, self.labels, self.labels, "label", "predicted",
+            cells=len(place) <= 20,
+        )  # fmt: skip
 
 
-def _likeliest(outputs: Tensor) -> Tensor:
-    return outputs[..., len(SPECIALS) :].argmax(dim=-1) + len(SPECIALS)
+def span_counts(wanted: Sequence[str], said: Sequence[str], kinds: Sequence[str] | None = None) -> np.ndarray:
+    """Spans that are right, that are said and that are there: float [1, 3], or [K, 3] of each of K `kinds`."""
+    there, found = set(spans(wanted)), set(spans(said))
+    sides = (there & found, found, there)
+    if kinds is None:
+        return np.array([[len(side) for side in sides]], dtype=float)
+    return np.array([[sum(span[2] == kind for span in side) for side in sides] for kind in kinds], dtype=float)
+
+
+def types_table(tags: Sequence[tuple[list[str], list[str]]]) -> Table:
+    """Each type's precision, recall and F1, the commonest first."""
+    there = Counter(span[2] for wanted, _ in tags for span in spans(wanted))
+    there.update(dict.fromkeys((span[2] for _, said in tags for span in spans(said)), 0))
+    kinds = [kind for kind, _ in there.most_common()]
+    counts = sum((span_counts(wanted, said, kinds) for wanted, said in tags), np.zeros((len(kinds), 3)))
+    columns: dict[str, list[Any]] = {"type": kinds}
+    for name, of in (("precision", precision), ("recall", recall), ("f1", f1)):
+        columns[name] = [round(of(row, 1), 4) for row in counts]
+    for at, name in enumerate(("right", "said", "there")):
+        columns[name] = [int(count) for count in counts[:, at]]
+    return Table("types", columns)
+
+
+def precision(counts: np.ndarray, _: float) -> float:
+    """Of the spans that are said, the share that is right; 0 of none, as conlleval has it."""
+    return float(counts[0] / max(counts[1], 1))
+
+
+def recall(counts: np.ndarray, _: float) -> float:
+    """Of the spans that are there, the share that is found."""
+    return float(counts[0] / max(counts[2], 1))
+
+
+def f1(counts: np.ndarray, _: float) -> float:
+    """The harmonic mean of precision and recall: 2 right / (said + there)."""
+    return float(2 * counts[0] / max(counts[1] + counts[2], 1))
+
+
+def _said(outputs: Tensor, lengths_B: Tensor) -> Tensor:
+    """The likeliest labels [B, T], as ids of the vocabulary: no special is ever one."""
+    best_BT = crf.best_labels(outputs, lengths_B) if outputs.dim() == 4 else outputs[..., len(SPECIALS) :].argmax(-1)
+    return best_BT + len(SPECIALS)

@@ -35,6 +35,7 @@ MAX_LENGTH = 20_000
 MAX_PROMPTS = 64
 MAX_PROMPT_CHARACTERS = 100_000
 MAX_INPUTS = 10_000
+MAX_SOUND_CHARACTERS = 64 << 20  # of all recordings in one call; base64: some eight minutes of 16 bits at 48 kHz
 
 # param → (MLflow's type, lowest, highest); a param that isn't given keeps the value in the model's own recipe
 PARAMS: dict[str, tuple[str, float, float]] = {
@@ -51,7 +52,8 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "regression": {"values": Array("double")},
     "tagging": {"tags": Array("string")},
 }
-EXAMPLES: dict[str, Any] = {"frames": [[0.0]], "symbols": ["a"]}
+SILENCE = "UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAIA+AAACABAAZGF0YQIAAAAAAA=="  # a WAV file of one sample
+EXAMPLES: dict[str, Any] = {"frames": [[0.0]], "symbols": ["a"], "audio": SILENCE}
 # what a server needs to load the bundle; the versions are those that registered it
 REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "pydantic", "PyYAML", "safetensors", "music21")
 
@@ -74,16 +76,19 @@ def signature() -> ModelSignature:
 
 
 def _read_kind(recipe: Mapping[str, Any]) -> str:
-    """What an answering model reads: frames of numbers, symbols, or text."""
-    return {"frames": "frames", "motion": "frames", "symbols": "symbols"}.get(
+    """What an answering model reads: frames of numbers, symbols, sound (a WAV file in base64), or text."""
+    return {"frames": "frames", "motion": "frames", "symbols": "symbols", "mel": "audio"}.get(
         recipe["encoding"].get("input", recipe["encoding"])["kind"], "text"
     )
 
 
 def answering_signature(recipe: Mapping[str, Any]) -> ModelSignature:
-    """Of a model that answers. Input: a column `input`, a text or a list of frames. Output: a row for each input."""
+    """Of a model that answers. Input: a column `input`, a text, a list of frames or a WAV file in base64.
+    Output: a row for each input."""
     inputs = {"frames": Array(Array("double")), "symbols": Array("string")}.get(_read_kind(recipe), "string")
     outputs = ANSWERS.get(recipe["task"]["kind"], {"text": "string"})
+    if "tags" in outputs and inputs == "string":
+        outputs = {"tokens": Array("string"), **outputs}  # a text is split: what the tags are of
     return ModelSignature(
         inputs=Schema([ColSpec(inputs, "input")]),
         outputs=Schema([ColSpec(type_, name) for name, type_ in outputs.items()]),
@@ -138,8 +143,12 @@ class RepriseModel(mlflow.pyfunc.PythonModel):
             if self.bundle.task.settings is None:
                 if dropped or params:
                     raise UserError("a model that answers has no params", where="params", hint="leave them out")
-                answers = self.bundle.predict(_checked_inputs(model_input))
-                return pd.DataFrame([_cells(answer) for answer in answers])
+                inputs = _checked_inputs(model_input, audio=_read_kind(self.bundle.recipe) == "audio")
+                rows = [_cells(answer) for answer in self.bundle.predict(inputs)]
+                if "tags" in rows[0] and isinstance(inputs[0], str):
+                    split = self.bundle.encoding.input.split
+                    rows = [{"tokens": split(one), **row} for one, row in zip(inputs, rows, strict=True)]
+                return pd.DataFrame(rows)
             if dropped:
                 raise unknown("param", dropped, PARAMS, where="params")
             given = _checked_params(params or {})
@@ -219,13 +228,15 @@ def _checked_prompts(model_input: Any) -> list[str]:
     return prompts
 
 
-def _checked_inputs(model_input: Any) -> list[Any]:
+def _checked_inputs(model_input: Any, *, audio: bool) -> list[Any]:
     """The inputs of a DataFrame, in its order. What each may be is the bundle's business."""
     if not isinstance(model_input, pd.DataFrame) or "input" not in model_input.columns:
         raise UserError("the input is a table with a column `input`", where="input")
     inputs = list(model_input["input"])
     if not 1 <= len(inputs) <= MAX_INPUTS:
         raise UserError(f"{len(inputs)} rows, 1 to {MAX_INPUTS:,} are taken in one call", where="input")
+    if audio:
+        return _sounds(inputs)
     for number, one in enumerate(inputs):
         if isinstance(one, str) and len(one) > MAX_PROMPT_CHARACTERS:
             raise UserError(
@@ -235,6 +246,16 @@ def _checked_inputs(model_input: Any) -> list[Any]:
     return [
         np.stack(one) if isinstance(one, np.ndarray) and one.dtype == object and len(one) else one for one in inputs
     ]
+
+
+def _sounds(inputs: list[Any]) -> list[Any]:
+    from components.datasets.audio import wav_from_base64
+
+    if not all(isinstance(one, str) for one in inputs):
+        raise UserError("a recording is a text: the bytes of a WAV file in base64", where="input")
+    if (characters := sum(map(len, inputs))) > MAX_SOUND_CHARACTERS:
+        raise UserError(f"{characters:,} characters, {MAX_SOUND_CHARACTERS:,} at most", where="input")
+    return [wav_from_base64(one, where=f"input.input[{number}]") for number, one in enumerate(inputs)]
 
 
 # Params that aren't in the schema never reach `predict`: MLflow drops them and logs a warning. The warning is the

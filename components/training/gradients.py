@@ -148,6 +148,8 @@ def held_out_probe(
     """The probe of a training run; None where there is nothing to probe: no data, no recurrent layer, a layer that
     reads the future, targets that don't stand beside the inputs."""
     batch = probe_batch(batches) if probes(model) else None
+    if batch is not None and (batch.inputs if isinstance(batch, ExampleBatch) else batch.inputs_BTS).shape[1] < 2:
+        return None  # one-to-one: nothing lies before the only step
     try:
         return None if batch is None else GradientProbe(model, loss, batch)
     except UserError:

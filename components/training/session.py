@@ -54,6 +54,8 @@ class Session:
         held_out = self.task.batches(
             val if len(val) else train, batch_size=PROBE_ROWS, window=trainer.tbptt_length, seed=0, training=False
         )
+        if not trainer.checkpoint_path.exists() and (begun := self.task.initialise(self.model)):
+            trainer.pending.append((begun, 0))
         probe = held_out_probe(self.model, self.task.loss, held_out)
 
         def evaluate() -> dict[str, float]:

@@ -35,6 +35,9 @@ def generate(
     ] = None,
     melody: Annotated[Path | None, Parameter(help="A music file: a chorale model writes the lower voices.")] = None,
     start: Annotated[Path | None, Parameter(help="A music file to go on from.")] = None,
+    soundfont: Annotated[
+        Path | None, Parameter(help="A SoundFont (.sf2) that plays the music, in the place of the built-in sound.")
+    ] = None,
     out: Annotated[Path | None, Parameter(help="Folder for the files; else one under generated/.")] = None,
 ) -> None:
     """Generate with a registered model: NAME (its champion), NAME@champion, NAME@3 or NAME@latest.
@@ -61,7 +64,7 @@ def generate(
 
     begin()
     overrides = {name: value for name, value in given.items() if value is not None}
-    files = [str(path) if path else None for path in (out, melody, start)]
+    files = [str(path) if path else None for path in (out, melody, start, soundfont)]
     paths = generate_flow(model, overrides, seed, *files)
     for path in paths:
         print(path)
@@ -79,10 +82,13 @@ def predict(
     *,
     text: Annotated[list[str] | None, Parameter(negative="", help="A text to be answered. Repeatable.")] = None,
     file: Annotated[
-        Path | None, Parameter(help="A file to be answered row by row: a table, lines, FASTA, .ts, .npy frames.")
+        Path | None, Parameter(help="A file to be answered row by row: a table, lines, FASTA, .ts, .npy frames, WAV.")
     ] = None,
     column: Annotated[str | None, Parameter(help="The column that holds the texts, by its name in the header.")] = None,
     out: Annotated[Path | None, Parameter(help="The CSV file to write; else one under generated/.")] = None,
+    language_model: Annotated[
+        str | None, Parameter(help="A registered model of characters that helps a model of speech to spell.")
+    ] = None,
 ) -> None:
     """Answer with a registered model: a label and its probability, numbers, or tags.
 
@@ -95,7 +101,7 @@ def predict(
 
     begin()
     files = [str(path) if path else None for path in (file, out)]
-    for line in predict_flow(model, text or [], files[0], column, files[1]):
+    for line in predict_flow(model, text or [], files[0], column, files[1], language_model):
         print(line)
 
 
@@ -107,6 +113,7 @@ def replay(
     out: Annotated[
         Path | None, Parameter(help="Folder for what is made again; else replayed/ beside the file.")
     ] = None,
+    soundfont: Annotated[Path | None, Parameter(help="The SoundFont that the record names, if it names one.")] = None,
 ) -> None:
     """Make a generated file again from the record inside it, and say whether it is the same, byte for byte.
 
@@ -114,7 +121,7 @@ def replay(
     """
     from flows.generate import replay as again
 
-    paths, same = again(file, out)
+    paths, same = again(file, out, soundfont)
     for path in paths:
         print(path)
     print(f"{file.name} is {'identical, byte for byte' if same else 'DIFFERENT from what was made now'}")

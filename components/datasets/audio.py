@@ -1,0 +1,260 @@
+"""WAV files and what is said in them. Files may come from strangers: every length is checked before it is used."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import re
+import struct
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from components.datasets.labelled import LabelledReader, Row, lines
+from components.datasets.text import TextFiles
+from components.encodings.mel import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, Sound
+from components.errors import UserError, unknown
+from components.provenance import digest_file, digest_json
+
+LARGEST_BYTES = 128 << 20
+LONGEST_SECONDS = 60.0
+MOST_FILES = 1_000_000
+MOST_CHUNKS = 1000  # before the sound; real files have a handful
+MOST_CHANNELS = 64
+PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
+BITS = {PCM: (8, 16, 24, 32), FLOAT: (32, 64)}
+# WAVE_FORMAT_EXTENSIBLE names its format by a GUID: the format's number, then these bytes
+GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
+OTHER_FILES = {b"fLaC": "FLAC", b"OggS": "Ogg", b"ID3\x03": "MP3", b"ID3\x04": "MP3", b"RIFX": "big-endian WAV"}
+
+
+class WavReader(LabelledReader):
+    """WAV files, or folders of them however deep; each with what is said in it. Items: (Sound, text).
+
+    Either `file_name` says where a file's name holds the text: "{text}_{speaker}_{index}" reads "7" from
+    7_jackson_32.wav, and `labels` may spell it ("7": "seven"). Or `transcripts` names a CSV or TSV file with the
+    columns `file` and `text`, beside the sounds or by its whole path; a sound that isn't in it is left out.
+    """
+
+    takes_folders = True
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        /,
+        *,
+        file_name: str | None = None,
+        transcripts: str | None = None,
+        labels: dict[str, str] | None = None,
+        unique: bool = True,
+        max_seconds: Annotated[float, Field(gt=0, le=3600)] = LONGEST_SECONDS,
+    ) -> None:
+        super().__init__([], labels, unique)
+        self.max_seconds = max_seconds
+        self._name = _name_pattern(file_name) if file_name else None
+        for path in files:
+            inside = sorted(path.rglob("*")) if path.is_dir() else [path]
+            self.files += [file for file in inside if file.is_file() and _is_wav_name(file)]
+            if len(self.files) > MOST_FILES:
+                raise UserError(f"more than {MOST_FILES:,} files", where=str(path))
+        if files and not self.files:
+            raise UserError("no .wav files", where=", ".join(str(path) for path in files[:3]))
+        self._table = None
+        if transcripts and files:
+            self._table = (files[0] if files[0].is_dir() else files[0].parent) / Path(transcripts).expanduser()
+
+    def rows(self, *, labelled: bool) -> Iterator[Row]:
+        said = self._texts() if labelled else {}
+        for path in self.files:
+            shown = {"file": path.name}
+            if labelled and path not in said:
+                yield Row(str(path), shown, problem="no transcript")
+                continue
+            try:
+                yield Row(str(path), shown, read_wav(path, max_seconds=self.max_seconds), said.get(path))
+            except UserError as error:
+                yield Row(str(path), shown, problem=error.what)
+
+    def digest(self) -> str | None:
+        """Of the contents and the names, which may hold the text; and of the transcripts."""
+        table = digest_file(self._table) if self._table and self._table.is_file() else ""
+        return digest_json([super().digest(), table])
+
+    def _texts(self) -> dict[Path, str]:
+        """What is said in each file, where that is known."""
+        if self._table is None:
+            if self._name is None:
+                hint = 'set data.file_name ("{text}_{speaker}") or data.transcripts (a table)'
+                raise UserError("it isn't said where the texts are", where="data", hint=hint)
+            matches = {path: self._name.fullmatch(path.stem) for path in self.files}
+            return {path: match["text"] for path, match in matches.items() if match}
+        texts = read_transcripts(self._table)
+        found = {}
+        for path in self.files:
+            inside = path.relative_to(self._table.parent) if path.is_relative_to(self._table.parent) else path
+            for key in (inside.as_posix(), path.name):
+                if key in texts:
+                    found[path] = texts[key]
+                    break
+        return found
+
+
+def read_transcripts(path: Path) -> dict[str, str]:
+    """The texts of a CSV or TSV file with the columns `file` and `text`, by file.
+
+    Raises:
+        UserError: it can't be read, or a column isn't there.
+    """
+    separator = "\t" if Path(path.name.removesuffix(".gz")).suffix == ".tsv" else ","
+    quoting = csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
+    texts: dict[str, str] = {}
+    columns: list[str] = []
+    if not path.is_file():
+        raise UserError("no such file of transcripts", where=str(path), hint="data.transcripts names it")
+    for number, line in lines(TextFiles(errors="refuse", max_bytes=LARGEST_BYTES, dropped=Counter()), path):
+        try:
+            cells = next(csv.reader([line], delimiter=separator, quoting=quoting), [])
+        except csv.Error as error:
+            raise UserError(str(error), where=f"{path}: line {number}") from None
+        if not columns:
+            columns = [cell.strip().lower() for cell in cells]
+            for name in ("file", "text"):
+                if name not in columns:
+                    raise unknown("column", name, columns, where=str(path))
+        elif len(cells) == len(columns):
+            texts[Path(cells[columns.index("file")].strip()).as_posix()] = cells[columns.index("text")].strip()
+        elif cells:
+            raise UserError(f"{len(cells)} cells, the header has {len(columns)}", where=f"{path}: line {number}")
+    return texts
+
+
+def read_wav(path: Path, *, max_seconds: float = LONGEST_SECONDS) -> Sound:
+    """The sound of a WAV file.
+
+    Raises:
+        UserError: it can't be read; `what` says why.
+    """
+    if not path.is_file():
+        raise UserError("no such file", where=str(path))
+    try:
+        if path.stat().st_size > LARGEST_BYTES:
+            raise UserError(f"larger than {LARGEST_BYTES >> 20} MiB", where=str(path))
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"can't be read: {error.strerror}", where=str(path)) from None
+    return parse_wav(content, where=str(path), max_seconds=max_seconds)
+
+
+def wav_from_base64(text: str, *, where: str) -> Sound:
+    """The sound of a WAV file written in base64, as JSON carries it.
+
+    Raises:
+        UserError: it isn't base64, or what `parse_wav` refuses.
+    """
+    try:
+        content = base64.b64decode(text, validate=True)
+    except ValueError:
+        raise UserError("not base64", where=where, hint="the bytes of a WAV file, written in base64") from None
+    return parse_wav(content, where=where)
+
+
+def parse_wav(content: bytes, *, where: str, max_seconds: float = LONGEST_SECONDS) -> Sound:
+    """The sound in the bytes of a WAV file: PCM of 8, 16, 24 or 32 bits, or floats of 32 or 64; channels are averaged.
+
+    RIFF: a list of chunks (name, size, content); `fmt ` comes before `data`, and others are passed over.
+
+    Raises:
+        UserError: it is none, its header promises what isn't there, or it is longer than `max_seconds`.
+    """
+    try:
+        samples, rate_hz = _sound(content, max_seconds)
+    except _Refused as refused:
+        raise UserError(str(refused), where=where, hint="WAV files of PCM or float samples can be read") from None
+    return Sound(samples, rate_hz)
+
+
+class _Refused(Exception):
+    """Why a file can't be read."""
+
+
+def _sound(content: bytes, max_seconds: float) -> tuple[np.ndarray, int]:
+    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+        raise _Refused(f"not a WAV file{f' but {OTHER_FILES[content[:4]]}' if content[:4] in OTHER_FILES else ''}")
+    position, form = 12, None
+    for _ in range(MOST_CHUNKS):
+        if position + 8 > len(content):
+            break
+        name, size = struct.unpack_from("<4sI", content, position)
+        position += 8
+        if name == b"fmt ":
+            form = content[position : position + min(size, 40)]
+        elif name == b"data":
+            if size > len(content) - position:
+                raise _Refused("cut off: its header promises more sound than there is")
+            channels, rate_hz, tag, bits = _form(form)
+            steps, rest = divmod(size, channels * bits // 8)
+            if rest or not steps:
+                raise _Refused("it ends in the middle of a sample" if rest else "no samples in it")
+            if steps > max_seconds * rate_hz:
+                raise _Refused(f"longer than {max_seconds:g} seconds")
+            samples = _samples(memoryview(content)[position : position + size], channels, tag, bits)
+            if not np.isfinite(samples).all():
+                raise _Refused("a sample is not a finite number")
+            return samples, rate_hz
+        position += size + size % 2
+    raise _Refused("no sound in it")
+
+
+def _form(form: bytes | None) -> tuple[int, int, int, int]:
+    """Channels, samples a second, the samples' kind (PCM or FLOAT) and bits, from a `fmt ` chunk."""
+    if form is None or len(form) < 16:
+        raise _Refused("its sound has no format before it" if form is None else "its format is cut off")
+    tag, channels, rate_hz, _, block, bits = struct.unpack_from("<HHIIHH", form)
+    if tag == EXTENSIBLE:
+        if len(form) < 40 or form[26:40] != GUID_TAIL:
+            raise _Refused("its format is cut off" if len(form) < 40 else "its format is unknown")
+        tag = struct.unpack_from("<H", form, 24)[0]
+    if tag not in BITS:
+        raise _Refused(f"its samples are compressed (format {tag})")
+    if bits not in BITS[tag]:
+        raise _Refused(f"{'PCM' if tag == PCM else 'float'} samples of {bits} bits")
+    if not 1 <= channels <= MOST_CHANNELS:
+        raise _Refused(f"{channels} channels")
+    if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+        raise _Refused(f"{rate_hz:,} samples a second")
+    if block != channels * bits // 8:
+        raise _Refused("its header contradicts itself: channels and bits don't make a block")
+    return channels, rate_hz, tag, bits
+
+
+def _samples(raw: memoryview, channels: int, tag: int, bits: int) -> np.ndarray:
+    """float32 [N], full scale at ±1, the mean over channels."""
+    if tag == FLOAT:
+        values, full = np.frombuffer(raw, f"<f{bits // 8}"), 1.0
+    elif bits == 24:
+        wide = np.zeros((len(raw) // 3, 4), np.uint8)
+        wide[:, 1:] = np.frombuffer(raw, np.uint8).reshape(-1, 3)
+        values, full = wide.view("<i4")[:, 0], 2.0**31
+    else:
+        values, full = np.frombuffer(raw, "u1" if bits == 8 else f"<i{bits // 8}"), 2.0 ** (bits - 1)
+    with np.errstate(over="ignore", invalid="ignore"):  # of huge floats, which the caller refuses
+        mean = values.reshape(-1, channels).mean(axis=1, dtype=np.float64)
+        return ((mean - (128 if bits == 8 else 0)) / full).astype(np.float32)
+
+
+def _name_pattern(template: str) -> re.Pattern[str]:
+    """What matches the names of a template such as "{text}_{speaker}"."""
+    parts = re.split(r"\{(\w+)\}", template)
+    if parts[1::2].count("text") != 1:
+        raise UserError(f"{template!r} has no {{text}}", where="data.file_name", hint='for example "{text}_{speaker}"')
+    fields = ["(?P<text>.+?)" if name == "text" else ".+?" for name in parts[1::2]]
+    literals = [re.escape(part) for part in parts[::2]]
+    return re.compile("".join(a + b for a, b in zip(literals, [*fields, ""], strict=True)))
+
+
+def _is_wav_name(path: Path) -> bool:
+    return path.suffix.lower() in (".wav", ".wave") and not path.name.startswith(".")

@@ -1,0 +1,140 @@
+"""Tagged text in columns: a token a line, a blank line after each sentence (CoNLL-2000, 2003, CoNLL-U, WNUT)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from components.datasets.labelled import LabelledReader, Row, lines
+from components.datasets.spans import OUTSIDE, as_iob2
+from components.datasets.text import TextFiles
+from components.errors import unknown
+
+BLANKS = " \t"  # not str.strip's: a no-break space can be a token
+DOCUMENT = "-DOCSTART-"
+LONGEST_TOKEN = 1000  # characters
+
+Column = Annotated[int, Field(ge=1, le=100)]
+
+
+@dataclass
+class _Sentence:
+    number: int  # of its first line
+    tokens: list[str] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+    problem: str = ""
+
+
+class ConllReader(LabelledReader):
+    """Items ([token], [tag]), gzip or not. Columns are counted from 1; without `tag_column` the tags are in the last.
+    Tabs separate where a file's first line of columns has one, else blanks.
+
+    `scheme` iob: tags are of spans, as IOB1, IOB2 or BIOES write them, and come out as IOB2; none: they stay as they
+    are (parts of speech). `labels`: the types of spans (or the tags) there may be, and the names they get.
+
+    Lines that hold only blanks end a sentence; `-DOCSTART-` lines and comments (# before a sentence, with another
+    number of columns than the file's lines have) are no tokens. A sentence with a line that can't be read, or of more
+    than `max_length` tokens, is dropped.
+
+    Raises:
+        UserError: a type isn't among `labels`; the nearest one is suggested.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        /,
+        *,
+        token_column: Column = 1,
+        tag_column: Column | None = None,
+        scheme: Literal["iob", "none"] = "iob",
+        labels: dict[str, str] | None = None,
+        unique: bool = False,
+        max_length: Annotated[int, Field(gt=0)] = 1000,
+        errors: Literal["refuse", "replace"] = "refuse",
+        max_bytes: int | None = None,
+    ) -> None:
+        super().__init__(files, labels, unique)
+        self.token_column, self.tag_column, self.scheme = token_column, tag_column, scheme
+        self.max_length = max_length
+        self._text = TextFiles(errors=errors, max_bytes=max_bytes, dropped=self.dropped)
+
+    def rows(self, *, labelled: bool) -> Iterator[Row]:
+        for path in self.files:
+            for sentence in self._sentences(path, labelled):
+                yield self._row(f"{path}: line {sentence.number}", sentence, labelled)
+
+    def _row(self, where: str, sentence: _Sentence, labelled: bool) -> Row:
+        shown, tags = {"tokens": " ".join(sentence.tokens)}, sentence.tags
+        if sentence.problem or not labelled:
+            return Row(where, shown, sentence.tokens, problem=sentence.problem)
+        if self.scheme == "iob":
+            try:
+                tags = as_iob2(tags)
+            except ValueError:
+                return Row(where, shown, problem="a tag that is none of IOB or BIOES (data.scheme: none takes any)")
+        return Row(where, shown, sentence.tokens, [self._renamed(tag, where) for tag in tags])
+
+    def _renamed(self, tag: str, where: str) -> str:
+        place, dash, kind = tag.partition("-") if self.scheme == "iob" else ("", "", tag)
+        if self.labels is None or (tag == OUTSIDE and self.scheme == "iob"):
+            return tag
+        if kind not in self.labels:
+            raise unknown("label", kind, self.labels, where=where)
+        return f"{place}{dash}{self.labels[kind]}"
+
+    def _sentences(self, path: Path, labelled: bool) -> Iterator[_Sentence]:
+        tabs, columns = self._shape(path)
+        sentence: _Sentence | None = None
+        for number, line in lines(self._text, path):
+            cells = _cells(line, tabs)
+            # comments stand between sentences; a token may be "#" or a hashtag, with as many columns as the others
+            comment = sentence is None and line.startswith("#") and len(cells) != columns
+            if cells and (comment or cells[0] == DOCUMENT):
+                continue
+            if cells:
+                sentence = sentence or _Sentence(number)
+                self._add(sentence, cells, columns, labelled)
+            elif sentence:
+                yield sentence
+                sentence = None
+        if sentence:
+            yield sentence
+
+    def _add(self, sentence: _Sentence, cells: list[str], columns: int, labelled: bool) -> None:
+        tag_column = self.tag_column or max(2, columns)
+        wanted = (self.token_column, tag_column) if labelled else (self.token_column,)
+        found = [cells[at - 1] if at <= len(cells) else "" for at in wanted]
+        if len(sentence.tokens) == self.max_length:
+            sentence.problem = f"more than {self.max_length:,} tokens"
+        elif not all(found):
+            sentence.problem = "a line lacks a column"
+        elif len(found[0]) > LONGEST_TOKEN:
+            sentence.problem = f"a token of more than {LONGEST_TOKEN:,} characters"
+        if not sentence.problem:
+            sentence.tokens.append(found[0])
+            sentence.tags += found[1:]
+
+    def _shape(self, path: Path) -> tuple[bool, int]:
+        """Whether tabs separate a file's columns, and their number: as the first line has it that is no comment."""
+        shape = False, 0
+        for _, line in lines(self._text, path):
+            if line.strip(BLANKS) and not line.startswith(DOCUMENT):
+                tabs = "\t" in line.strip(BLANKS)
+                here = tabs, len(_cells(line, tabs))
+                if not line.startswith("#"):
+                    return here
+                shape = shape if shape[1] else here
+        return shape
+
+
+def _cells(line: str, tabs: bool) -> list[str]:
+    """The line's columns; none of a line of blanks."""
+    line = line.rstrip(BLANKS)
+    if tabs and line:
+        return [cell.strip(" ") for cell in line.split("\t")]
+    return [cell for cell in line.replace("\t", " ").split(" ") if cell]

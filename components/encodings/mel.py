@@ -1,0 +1,247 @@
+"""Sound as a model of speech reads it: how loud each band of pitch is, a frame every few milliseconds.
+
+Shapes: N samples, T frames, K bins of the spectrum, M mel bands, S frames stacked into one.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from pydantic import Field as Bounds
+
+from components.encodings.base import Encoding, Field
+from components.encodings.vocabulary import SPECIALS, Vocabulary
+from components.errors import UserError
+
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1000, 384_000
+FLOOR = 1e-10  # energies below are as good as silence; 16 bits reach down to 1e-9
+BLOCK = 1024  # frames whose spectra are in memory at once
+KNOTS = 5  # of the smooth curve that bends time
+
+
+class Sound(NamedTuple):
+    """Samples, float32 [N], full scale at ±1, `rate_hz` of them a second."""
+
+    samples: np.ndarray
+    rate_hz: int
+
+
+class Mel(Encoding):
+    """Sound → log energies of `bands` mel bands, float32 [T, S · M], standardised over the training data.
+
+    The sound is brought to `rate_hz`, its high tones are raised (`preemphasis`), and Hann windows of `window_seconds`
+    are taken every `hop_seconds`. The bands' peaks lie at equal steps on HTK's mel scale,
+    mel(f) = 2595 log₁₀(1 + f / 700), between `low_hz` and `high_hz` (half the rate where it isn't set).
+    `centre` takes each band's mean over the recording away: loudness and microphone no longer count. `stack` lays as
+    many frames side by side, so the model has fewer steps (Sak et al. 2015, arXiv:1507.06947).
+
+    Training variants, anew in every epoch, of the same length: time runs faster here and slower there (`warp`, the
+    deviation of its speed's logarithm), pitch is shifted by up to `shift` bands, the recording is louder or fainter
+    (`gain`, the deviation in decibels), and `time_masks` spans of up to `time_mask` frames and `band_masks` of up to
+    `band_mask` bands are set to their mean (SpecAugment, Park et al. 2019, arXiv:1904.08779).
+    """
+
+    kind = "mel"
+    form = "frames"
+    unit = "frame"
+
+    def __init__(
+        self,
+        *,
+        rate_hz: Annotated[int, Bounds(ge=LOWEST_RATE_HZ, le=96_000)] = 16_000,
+        bands: Annotated[int, Bounds(gt=0, le=256)] = 40,
+        window_seconds: Annotated[float, Bounds(gt=0, le=1)] = 0.025,
+        hop_seconds: Annotated[float, Bounds(gt=0, le=1)] = 0.010,
+        low_hz: Annotated[float, Bounds(ge=0)] = 20.0,
+        high_hz: Annotated[float, Bounds(gt=0)] | None = None,
+        preemphasis: Annotated[float, Bounds(ge=0, lt=1)] = 0.97,
+        centre: bool = False,
+        stack: Annotated[int, Bounds(gt=0, le=16)] = 1,
+        warp: Annotated[float, Bounds(ge=0, le=2)] = 0.0,
+        shift: Annotated[float, Bounds(ge=0, le=16)] = 0.0,
+        gain: Annotated[float, Bounds(ge=0, le=40)] = 0.0,
+        time_masks: Annotated[int, Bounds(ge=0, le=16)] = 0,
+        time_mask: Annotated[int, Bounds(gt=0)] = 10,
+        band_masks: Annotated[int, Bounds(ge=0, le=16)] = 0,
+        band_mask: Annotated[int, Bounds(gt=0)] = 8,
+    ) -> None:
+        self.rate_hz, self.bands, self.low_hz, self.high_hz = rate_hz, bands, low_hz, high_hz
+        self.window_seconds, self.hop_seconds, self.preemphasis = window_seconds, hop_seconds, preemphasis
+        self.centre, self.stack, self.warp, self.shift, self.gain = centre, stack, warp, shift, gain
+        self.time_masks, self.time_mask, self.band_masks, self.band_mask = time_masks, time_mask, band_masks, band_mask
+        self.window, self.hop = round(window_seconds * rate_hz), round(hop_seconds * rate_hz)
+        if self.window < 2 or self.hop < 1:
+            raise UserError("a frame of less than two samples", where="encoding.window_seconds")
+        self.filters_KM = mel_filters(rate_hz, self._bins, bands, low_hz, high_hz or rate_hz / 2)
+        self.vocabulary = Vocabulary(SPECIALS)
+        self.mean_M, self.deviation_M = np.zeros(bands), np.ones(bands)
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        return {"frames": Field(width=self.bands * self.stack)}
+
+    def fit(self, items: Iterable[Sound]) -> None:
+        total, squares, count = np.zeros(self.bands), np.zeros(self.bands), 0
+        for item in items:
+            energies_TM = self.energies(item)
+            total, squares = total + energies_TM.sum(0), squares + (energies_TM**2).sum(0)
+            count += len(energies_TM)
+        self.mean_M = total / max(1, count)
+        self.deviation_M = np.sqrt(np.maximum(squares / max(1, count) - self.mean_M**2, 0.0))
+        self.deviation_M[self.deviation_M < 1e-6] = 1.0  # a band that never changes says nothing
+
+    def encode(self, item: Sound) -> np.ndarray:
+        return self._stacked((self.energies(item) - self.mean_M) / self.deviation_M)
+
+    def decode(self, ids: Sequence[Any] | np.ndarray) -> np.ndarray:
+        """The log energies, float64 [T · S, M]; the last frame may have been repeated to fill a stack."""
+        return self._apart(np.asarray(ids, dtype=np.float64)) * self.deviation_M + self.mean_M
+
+    def energies(self, item: Sound) -> np.ndarray:
+        """Natural logarithms of the bands' energies, float64 [T, M]; `centre` applied.
+
+        Raises:
+            UserError: it isn't a sound.
+        """
+        samples = _checked(item)
+        if item[1] != self.rate_hz:
+            samples = resample(samples, item[1], self.rate_hz)
+        samples = np.append(samples[:1], samples[1:] - self.preemphasis * samples[:-1])
+        # at least one frame; what is left over at the end and fills no whole one is dropped
+        samples = np.pad(samples, (0, max(0, self.window - len(samples))))
+        frames_TW = np.lib.stride_tricks.sliding_window_view(samples, self.window)[:: self.hop]
+        window_W = np.hanning(self.window + 1)[:-1]
+        energies_TM = np.concatenate(
+            [
+                power(frames_TW[start : start + BLOCK] * window_W, self._bins) @ self.filters_KM
+                for start in range(0, len(frames_TW), BLOCK)
+            ]
+        )
+        logs_TM = np.log(np.maximum(energies_TM, FLOOR))
+        return logs_TM - logs_TM.mean(0) if self.centre else logs_TM
+
+    def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        frames_TM = self._apart(np.array(ids, dtype=np.float64))
+        T, M = frames_TM.shape
+        if self.warp and T > 1:
+            knots = rng.normal(0.0, self.warp, KNOTS)
+            speed_T = np.exp(np.interp(np.linspace(0, KNOTS - 1, T - 1), np.arange(KNOTS), knots))
+            when_T = np.concatenate([[0.0], np.cumsum(speed_T)]) * (T - 1) / speed_T.sum()
+            frames_TM = _between(frames_TM, when_T)
+        if self.shift:
+            by = rng.uniform(-self.shift, self.shift)
+            frames_TM = _between(frames_TM.T, np.clip(np.arange(M) + by, 0, M - 1)).T
+        if self.gain:
+            frames_TM = frames_TM + rng.normal(0.0, self.gain) * math.log(10) / 10 / self.deviation_M
+        for axis, count, widest in ((0, self.time_masks, self.time_mask), (1, self.band_masks, self.band_mask)):
+            for _ in range(count):
+                length = frames_TM.shape[axis]
+                # never more than half of a short recording
+                width = int(rng.integers(0, min(widest, length // 2) + 1))
+                start = int(rng.integers(0, length - width + 1))
+                frames_TM[(slice(None),) * axis + (slice(start, start + width),)] = 0.0  # the mean
+        return self._stacked(frames_TM)
+
+    def options(self) -> dict[str, Any]:
+        names = (
+            *("rate_hz", "bands", "window_seconds", "hop_seconds", "low_hz", "high_hz", "preemphasis", "centre"),
+            *("stack", "warp", "shift", "gain", "time_masks", "time_mask", "band_masks", "band_mask"),
+        )
+        return {name: getattr(self, name) for name in names}
+
+    def learned(self) -> dict[str, Any]:
+        return {"mean": self.mean_M.tolist(), "deviation": self.deviation_M.tolist()}
+
+    def set_learned(self, state: Mapping[str, Any]) -> None:
+        self.mean_M = np.array(state["mean"], dtype=np.float64)
+        self.deviation_M = np.array(state["deviation"], dtype=np.float64)
+        if self.mean_M.shape != (self.bands,) or self.deviation_M.shape != (self.bands,):
+            raise ValueError(f"mean and deviation are of {self.bands} bands")
+
+    @property
+    def _bins(self) -> int:
+        """Length of the Fourier transform: a power of two, twice the window, so that low bands have bins enough."""
+        return 2 << (self.window - 1).bit_length()
+
+    def _stacked(self, frames_TM: np.ndarray) -> np.ndarray:
+        missing = -len(frames_TM) % self.stack
+        padded = np.concatenate([frames_TM, np.repeat(frames_TM[-1:], missing, axis=0)])
+        return padded.reshape(-1, self.stack * self.bands).astype(np.float32)
+
+    def _apart(self, stacked: np.ndarray) -> np.ndarray:
+        return stacked.reshape(-1, self.bands)
+
+
+def power(frames_TW: np.ndarray, bins: int) -> np.ndarray:
+    """|X|² / `bins` of each frame, [T, bins // 2 + 1]; both halves of the spectrum add up to the frame's energy, and
+    the lower one is given."""
+    return np.abs(np.fft.rfft(frames_TW, bins, axis=1)) ** 2 / bins
+
+
+@functools.lru_cache(maxsize=8)
+def mel_filters(rate_hz: int, bins: int, bands: int, low_hz: float, high_hz: float) -> np.ndarray:
+    """Triangles [K, M], straight in Hz, 1 at their peaks, each from the peak below to the peak above.
+
+    Raises:
+        UserError: the range is empty or beyond half the rate, or a band has no bin.
+    """
+    if not 0 <= low_hz < high_hz <= rate_hz / 2:
+        raise UserError(f"no range: {low_hz:g} to {high_hz:g} Hz", where="encoding.low_hz",
+                        hint=f"from 0 to half the rate, {rate_hz / 2:g} Hz")  # fmt: skip
+    edges_hz = _hertz(np.linspace(_mel(low_hz), _mel(high_hz), bands + 2))
+    bins_hz = np.arange(bins // 2 + 1)[:, None] * rate_hz / bins
+    rising = (bins_hz - edges_hz[:-2]) / (edges_hz[1:-1] - edges_hz[:-2])
+    falling = (edges_hz[2:] - bins_hz) / (edges_hz[2:] - edges_hz[1:-1])
+    filters_KM = np.maximum(np.minimum(rising, falling), 0.0)
+    if not (filters_KM.sum(0) > 0).all():
+        raise UserError(f"{bands} bands are too narrow for windows of this length", where="encoding.bands",
+                        hint="fewer bands, or longer encoding.window_seconds")  # fmt: skip
+    return filters_KM
+
+
+def resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
+    """The same sound at another rate, float64 [N · to / from, rounded up]; what the new rate can't hold is cut away.
+
+    By Fourier transform: spectrum cut or padded. Zeros after the end keep it from running into the beginning, and make
+    both lengths whole numbers of samples, so that no time is bent.
+    """
+    common = math.gcd(from_hz, to_hz)
+    down, up = from_hz // common, to_hz // common
+    turns = -(-(len(samples) + from_hz // 50) // down)
+    spectrum = np.fft.rfft(samples, turns * down)
+    kept = np.zeros(turns * up // 2 + 1, dtype=complex)
+    shared = min(len(kept), len(spectrum))
+    kept[:shared] = spectrum[:shared]
+    return np.fft.irfft(kept, turns * up)[: -(-len(samples) * up // down)] * (up / down)
+
+
+def _between(frames: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Rows of an array at places between them, by straight lines."""
+    below = np.minimum(places.astype(np.int64), max(0, len(frames) - 2))
+    above = np.minimum(below + 1, len(frames) - 1)
+    share = (places - below)[:, None]
+    return frames[below] * (1 - share) + frames[above] * share
+
+
+def _mel(hz: Any) -> Any:
+    return 2595.0 * np.log10(1.0 + np.asarray(hz) / 700.0)
+
+
+def _hertz(mel: np.ndarray) -> np.ndarray:
+    return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+
+
+def _checked(item: Any) -> np.ndarray:
+    """The samples of a sound, float64 [N]."""
+    if not isinstance(item, tuple) or len(item) != 2:
+        raise UserError("a sound is samples and their rate", where="data", hint="read_wav gives one from a file")
+    samples, rate_hz = np.asarray(item[0], dtype=np.float64), item[1]
+    if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():
+        raise UserError(f"samples are finite numbers [N], not of shape {samples.shape}", where="data")
+    if not isinstance(rate_hz, int) or not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+        raise UserError(f"{rate_hz!r} samples a second", where="data")
+    return samples

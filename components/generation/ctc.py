@@ -1,0 +1,159 @@
+"""Reading what a CTC model says: the likeliest path, or the likeliest text.
+
+A CTC model gives, at every frame, a distribution over the tokens and a blank. A path names one of them at each frame;
+its text is the path with repeats merged and blanks taken out, and a text's probability is the sum over all its paths
+(Graves et al. 2006). Shapes: T frames, V tokens, K texts followed at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from components.encodings.vocabulary import BOS, PAD, Vocabulary
+from components.layers.base import State
+
+BLANK = 0
+
+# ids written so far → log-probabilities [V] of what comes next; where `end` is given, of the end as well
+Scorer = Callable[[tuple[int, ...]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A text and its scores: `log_probability` by the model alone, `score` with language model and length bonus."""
+
+    ids: tuple[int, ...]
+    log_probability: float
+    score: float
+
+
+def collapse(path: Sequence[int] | np.ndarray, blank: int = BLANK) -> list[int]:
+    """The text of a path: repeats merged, then blanks taken out."""
+    path = np.asarray(path)
+    first = np.append(True, path[1:] != path[:-1])[: len(path)]
+    return path[first & (path != blank)].tolist()
+
+
+def greedy(log_probs_TV: np.ndarray, blank: int = BLANK) -> list[int]:
+    """The text of the likeliest path: fast, and not always the likeliest text."""
+    return collapse(log_probs_TV.argmax(axis=1), blank)
+
+
+def prefix_beam_search(
+    log_probs_TV: np.ndarray,
+    beam_size: int,
+    *,
+    blank: int = BLANK,
+    scorer: Scorer | None = None,
+    weight: float = 0.0,
+    bonus: float = 0.0,
+    end: int | None = None,
+) -> list[Reading]:
+    """The best texts, best first, at most `beam_size`: by log p(text) + `weight` · log p_LM(text) + `bonus` · length.
+
+    At each frame every text followed so far stays (a blank, or its last token again) or grows by a token. Two sums are
+    kept for each, over the paths that end in a blank and over those that don't: a token said again after a blank is
+    written again, without one it is the same token still (Hannun et al. 2014, arXiv:1408.2873). With a beam that never
+    drops a text the probabilities are exact, and lower bounds otherwise.
+    """
+    ids: list[tuple[int, ...]] = [()]
+    ends_blank_K, ends_token_K = np.zeros(1), np.full(1, -np.inf)
+    prior_K = np.zeros(1)  # what language model and bonus give
+    V = log_probs_TV.shape[1]
+    tokens_V = np.arange(V) != blank
+
+    def next_prior(text: tuple[int, ...]) -> np.ndarray:
+        return bonus + (weight * scorer(text) if scorer and weight else np.zeros(V))
+
+    growth_KV = next_prior(())[None]
+    for log_probs_V in np.asarray(log_probs_TV, dtype=np.float64):
+        K = len(ids)
+        last_K = np.array([text[-1] if text else blank for text in ids])
+        whole_K = np.logaddexp(ends_blank_K, ends_token_K)
+        stays_blank_K = whole_K + log_probs_V[blank]
+        stays_token_K = ends_token_K + np.where(last_K == blank, -np.inf, log_probs_V[last_K])
+        grown_KV = whole_K[:, None] + log_probs_V
+        grown_KV[np.arange(K), last_K] = ends_blank_K + log_probs_V[last_K]
+        grown_KV[:, ~tokens_V] = -np.inf
+        # a text may be reached from one that is followed too: its paths are counted once, together
+        place = {text: index for index, text in enumerate(ids)}
+        for index, text in enumerate(ids):
+            parent = place.get(text[:-1]) if text else None
+            if parent is not None:
+                stays_token_K[index] = np.logaddexp(stays_token_K[index], grown_KV[parent, text[-1]])
+                grown_KV[parent, text[-1]] = -np.inf
+        stays_K = np.logaddexp(stays_blank_K, stays_token_K) + prior_K
+        scores = np.concatenate([stays_K, (grown_KV + prior_K[:, None] + growth_KV).ravel()])
+        best = _best(scores, beam_size)
+        old, new = best[best < K], best[best >= K] - K
+        parents, said = new // V, new % V
+        grown = [(*ids[parent], int(token)) for parent, token in zip(parents, said, strict=True)]
+        ids = [ids[index] for index in old] + grown
+        ends_blank_K = np.append(stays_blank_K[old], np.full(len(new), -np.inf))
+        ends_token_K = np.append(stays_token_K[old], grown_KV[parents, said])
+        prior_K = np.append(prior_K[old], prior_K[parents] + growth_KV[parents, said])
+        if scorer and weight:
+            growth_KV = np.stack([*growth_KV[old], *(next_prior(text) for text in grown)])
+        else:
+            growth_KV = np.full((len(ids), V), bonus)
+    found_K = np.logaddexp(ends_blank_K, ends_token_K)
+    if scorer and weight and end is not None:
+        prior_K = prior_K + growth_KV[:, end] - bonus
+    readings = [Reading(text, float(p), float(p + prior)) for text, p, prior in zip(ids, found_K, prior_K, strict=True)]
+    return sorted(readings, key=lambda reading: (-reading.score, reading.ids))
+
+
+def _best(scores: np.ndarray, count: int) -> np.ndarray:
+    """Indices of the highest `count` scores, those that can't be left out; in their order."""
+    possible = np.flatnonzero(scores > -np.inf)
+    if len(possible) > count:
+        possible = possible[np.argpartition(-scores[possible], count - 1)[:count]]
+    return np.sort(possible)
+
+
+class ModelScorer:
+    """A trained language model as a Scorer over the ids of another `vocabulary` of the same kind of token. A token
+    that it doesn't know counts as its UNK.
+
+    Each text goes on from the state after the text without its last token, which is remembered.
+    """
+
+    remembered = 1 << 16  # texts; then all are forgotten
+
+    def __init__(self, model: nn.Module, known: Vocabulary, vocabulary: Vocabulary) -> None:
+        self.model = model.eval()
+        self.ids_V = known.ids(vocabulary.tokens)
+        self._memory: dict[tuple[int, ...], tuple[np.ndarray, State]] = {}
+
+    def __call__(self, text: tuple[int, ...]) -> np.ndarray:
+        """log p [V] of what follows the text, the end (EOS) among it."""
+        return self._after(text)[0]
+
+    @torch.inference_mode()
+    def _after(self, text: tuple[int, ...]) -> tuple[np.ndarray, State]:
+        if text not in self._memory:
+            # the texts that the beam follows grow by one: never deeper than one call, unless all were forgotten
+            start = len(text)
+            while start and text[:start] not in self._memory:
+                start -= 1
+            if not start and () not in self._memory:
+                self._memory[()] = self._step(BOS, self.model.initial_state(1))
+            for length in range(start + 1, len(text) + 1):
+                before = self._memory[text[: length - 1]][1]
+                self._memory[text[:length]] = self._step(int(self.ids_V[text[length - 1]]), before)
+        found = self._memory[text]
+        if len(self._memory) > self.remembered:
+            self._memory = {}
+        return found
+
+    def _step(self, id: int, state: State) -> tuple[np.ndarray, State]:
+        device = next(self.model.parameters()).device
+        logits_BV, state = self.model.step(torch.tensor([[id]], device=device), state)
+        never = torch.tensor([PAD, BOS], device=device)
+        log_probs = logits_BV[0].float().index_fill(0, never, -torch.inf).log_softmax(dim=0)
+        return log_probs.cpu().numpy()[self.ids_V], state

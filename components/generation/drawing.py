@@ -1,0 +1,209 @@
+"""Sequences in the midst of being drawn natively: of one request, or of several that share every call of the engine.
+
+A sequence has its own random numbers, its own state and sums of its own order, so it is the same whatever is drawn
+beside it and in how many calls. That holds for reading a prompt too: short ones the engine reads, several at once; a
+long one the model reads by itself. Shapes: N sequences side by side, V vocabulary, S input streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from components.encodings.base import Encoding
+from components.encodings.vocabulary import BOS, EOS
+from components.generation.engine import Engine, Streams
+from components.models.sequence_model import SequenceModel
+
+if TYPE_CHECKING:
+    from components.generation.sampling import Settings
+
+
+# The longest prompt that the engine reads. The model packs its weights first: at H = 512 and two layers that takes as
+# long as 25 tokens take the engine alone, or some 150 of each sequence where a hundred are read at once.
+READ_BY_ENGINE = 64
+
+
+class Drawing:
+    """The `settings.count` sequences of one request. `ids` [N, T] fill up; `at` says to where. The prompt is read
+    once for all of them, in one row of streams; then there is a row for each. `place` says in which: the streams may be
+    shared with other drawings, as the last call left them."""
+
+    @torch.inference_mode()
+    def __init__(
+        self,
+        engine: Engine,
+        model: SequenceModel,
+        encoding: Encoding,
+        prompt_ids: Sequence[int],
+        settings: Settings,
+        /,
+        *,
+        seed: int,
+        framed: bool,
+    ) -> None:
+        self.engine, self.encoding, self.settings, self.framed = engine, encoding, settings, framed
+        self.rngs = generators(seed, settings.count)
+        self.ids, self.start = begun(prompt_ids, settings, framed)
+        self.at, self.read = self.start, 0
+        state = model.initial_state(1)
+        # all but the prompt's last token, which is read when the first one is drawn
+        self.prompt = inputs(encoding, self.ids[:1], 0, self.start)[0, :-1].numpy()
+        if len(self.prompt) > READ_BY_ENGINE:
+            _, state = model(torch.from_numpy(self.prompt[None]), state)
+            self.read = len(self.prompt)
+        self.place = engine.begin(state), slice(0, 1)
+        if not self.reading:
+            self._begin()
+        # where nothing depends on the tokens drawn, many can be drawn in one call
+        self.free = getattr(encoding.allowed, "__func__", None) is Encoding.allowed and not encoding.context_sizes
+
+    @property
+    def reading(self) -> bool:
+        """Whether the prompt hasn't been read to its end."""
+        return self.read < len(self.prompt)
+
+    @property
+    def left(self) -> int:
+        """Tokens that may still be drawn of each sequence; 0 when all have ended."""
+        streams, rows = self.place
+        return 0 if streams.ended[rows].all() else self.ids.shape[1] - self.at
+
+    @property
+    def manner(self) -> tuple[bool, bool, bool, float, int, float]:
+        """What drawings have in common that one call can draw together; of those that read, that they read."""
+        if self.reading:
+            return True, False, False, 0.0, 0, 0.0
+        settings = self.settings
+        return False, self.free, self.framed, settings.temperature, settings.top_k, settings.top_p
+
+    def so_far(self) -> list[np.ndarray]:
+        """Each sequence's ids without BOS and EOS, the prompt included. Another thread may be drawing."""
+        streams, rows = self.place
+        # what a call under way has drawn isn't in the ids yet
+        stops = np.minimum(self.start + streams.made[rows] - streams.ended[rows], self.at)
+        return [row[int(self.framed) : stop].copy() for row, stop in zip(self.ids, stops, strict=False)]
+
+    def _begin(self) -> None:
+        """A row for each sequence, in the state that the prompt left."""
+        whole = joined([self.place] * len(self.ids), self.engine)
+        whole.made[:] = whole.nats[:] = whole.ended[:] = 0
+        self.place = whole, slice(0, len(self.ids))
+
+
+def advance(engine: Engine, drawings: Sequence[Drawing], most: int) -> None:
+    """Draw up to `most` more tokens of every sequence of these drawings, or read as many of their prompts. They have
+    one `manner` and aren't done."""
+    (_read if drawings[0].reading else _draw)(engine, drawings, most)
+
+
+def _read(engine: Engine, drawings: Sequence[Drawing], most: int) -> None:
+    count, V = len(drawings), engine.vocabulary_size
+    streams = _together(drawings, engine)
+    for _ in range(min(most, *(len(drawing.prompt) - drawing.read for drawing in drawings))):
+        here = np.stack([drawing.prompt[drawing.read] for drawing in drawings])
+        tokens = np.stack([drawing.ids[0, drawing.read : drawing.read + 2] for drawing in drawings])
+        only = np.zeros((count, V), bool)
+        only[np.arange(count), tokens[:, 1]] = True  # what is "drawn" is the prompt
+        engine.advance(streams, tokens, np.zeros((count, 1)), only, here[:, 1:])
+        for drawing in drawings:
+            drawing.read += 1
+    for drawing in drawings:
+        if not drawing.reading:
+            drawing._begin()
+
+
+def _draw(engine: Engine, drawings: Sequence[Drawing], most: int) -> None:
+    first, free = drawings[0], drawings[0].free
+    steps = min(most, *(drawing.left for drawing in drawings)) if free else 1
+    streams = _together(drawings, engine)
+    if free:
+        allowed, context = allowed_after(first.encoding, first.ids[0, : first.at], first.framed), None
+    else:
+        rows = [(drawing, row) for drawing in drawings for row in drawing.ids]
+        allowed = np.zeros((len(rows), len(first.encoding.vocabulary)), bool)
+        for n in np.flatnonzero(streams.ended == 0):
+            drawing, row = rows[n]
+            allowed[n] = allowed_after(drawing.encoding, row[: drawing.at], drawing.framed)
+        read = [inputs(one.encoding, one.ids, one.at - 1, one.at)[:, 0, 1:].numpy() for one in drawings]
+        context = np.concatenate(read)
+    tokens = np.concatenate([drawing.ids[:, drawing.at - 1 : drawing.at + steps] for drawing in drawings])
+    engine.advance(
+        streams,
+        tokens,
+        np.stack([rng.random(steps) for drawing in drawings for rng in drawing.rngs]),
+        allowed,
+        context,
+        temperature=first.settings.temperature,
+        top_k=first.settings.top_k,
+        top_p=first.settings.top_p,
+        eos=EOS,
+    )
+    for drawing in drawings:
+        drawing.ids[:, drawing.at : drawing.at + steps] = tokens[drawing.place[1], 1:]
+        drawing.at += steps
+
+
+def _together(drawings: Sequence[Drawing], engine: Engine) -> Streams:
+    """The streams of all these drawings, in their order: those of the last call where they are the same."""
+    streams, end = drawings[0].place[0], 0
+    for drawing in drawings:
+        there, rows = drawing.place
+        if there is not streams or rows.start != end:
+            break
+        end = rows.stop
+    else:
+        if end == len(streams.made):
+            return streams
+    streams, end = joined([drawing.place for drawing in drawings], engine), 0
+    for drawing in drawings:
+        rows = drawing.place[1]
+        drawing.place = streams, slice(end, end + rows.stop - rows.start)
+        end = drawing.place[1].stop
+    return streams
+
+
+def joined(parts: Sequence[tuple[Streams, slice]], engine: Engine) -> Streams:
+    """Rows of several streams as streams of their own."""
+    count, first = sum(rows.stop - rows.start for _, rows in parts), parts[0][0]
+    whole = Streams(count, len(first.h), engine.H, engine.V, first.start.shape[1])
+    for name in ("h", "bytes"):
+        getattr(whole, name)[:, 0] = np.concatenate([getattr(s, name)[:, s.phase, rows] for s, rows in parts], axis=1)
+    whole.c[:] = np.concatenate([s.c[:, rows] for s, rows in parts], axis=1)
+    for name in ("nats", "made", "ended"):
+        getattr(whole, name)[:] = np.concatenate([getattr(s, name)[rows] for s, rows in parts])
+    return whole
+
+
+def begun(prompt_ids: Sequence[int], settings: Settings, framed: bool) -> tuple[np.ndarray, int]:
+    """Room for the ids of all sequences [N, T], with the beginning in place, and its length."""
+    start = np.array([BOS, *prompt_ids] if framed else list(prompt_ids), dtype=np.int64)
+    if not len(start):
+        raise ValueError("a stream needs a prompt of at least one token")
+    ids = np.zeros((settings.count, len(start) + settings.max_length), dtype=np.int64)
+    ids[:, : len(start)] = start
+    return ids, len(start)
+
+
+def inputs(encoding: Encoding, ids: np.ndarray, first: int, stop: int) -> torch.Tensor:
+    """What the model reads for the ids [N, first … stop−1], int64 [N, ·, S]."""
+    tokens = ids[:, first:stop, None]
+    if not encoding.context_sizes:
+        return torch.from_numpy(tokens.copy())
+    context = np.stack([encoding.context(row[:stop])[first:] for row in ids])
+    return torch.from_numpy(np.concatenate([tokens, context], axis=-1))
+
+
+def allowed_after(encoding: Encoding, ids: np.ndarray, framed: bool) -> np.ndarray:
+    """Which tokens may follow the ids, bool [V]; only framed sequences end."""
+    allowed = encoding.allowed(ids)
+    allowed[EOS] &= framed
+    return allowed
+
+
+def generators(seed: int, count: int) -> list[np.random.Generator]:
+    """Sequence n's random numbers are its own, whatever the number of sequences."""
+    return [np.random.Generator(np.random.PCG64([seed, n])) for n in range(count)]

@@ -1,0 +1,135 @@
+"""The last layer of a language model: a distribution over V words, and what it costs to learn one.
+
+Three ways: all V words at every step; words in clusters, rare ones behind a cluster's door; or, in training, a sample
+of the words. What is measured and what is sampled from is exact in each of them.
+
+N steps, H hidden, V vocabulary, C candidates. Ids are ranks: the vocabulary is ordered by falling count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from components.errors import UserError
+from components.kernels.head import cross_entropy
+
+BLOCK = 1 << 24  # logits held at once when they are only looked at: 64 MiB
+CUTOFFS = (4_000, 40_000, 200_000)
+
+
+class FullSoftmax(nn.Linear):
+    """Linear layer → logits of all words."""
+
+    def loss(self, y_BTH: Tensor, targets_BT: Tensor, ignore_index: int) -> Tensor:
+        """What training minimises: Σ nats of the targets but those that are `ignore_index`."""
+        # the linear layer and the cross-entropy in one: natively the logits are only ever kept as their gradient
+        return cross_entropy(y_BTH, self.weight, self.bias, targets_BT, ignore_index=ignore_index)
+
+    def judge(self, y_NH: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+        """The nats of each target, and the likeliest word of each step; never more than BLOCK logits at once, so that
+        a million words fit."""
+        V = len(self.weight)
+        width = max(1, BLOCK // max(1, len(y_NH)))
+        if width >= V:
+            logits_NV = self(y_NH).float()
+            return F.cross_entropy(logits_NV, targets_N, reduction="none"), logits_NV.argmax(dim=1)
+        total_N = y_NH.new_full((len(y_NH),), -torch.inf, dtype=torch.float32)
+        highest_N, best_N = total_N.clone(), torch.zeros_like(targets_N)
+        for start in range(0, V, width):
+            logits = F.linear(y_NH, self.weight[start : start + width], self.bias[start : start + width]).float()
+            total_N = torch.logaddexp(total_N, logits.logsumexp(dim=1))
+            peak_N, at_N = logits.max(dim=1)
+            best_N = torch.where(peak_N > highest_N, at_N + start, best_N)
+            highest_N = torch.maximum(peak_N, highest_N)
+        return total_N - self._of(y_NH, targets_N), best_N
+
+    def _of(self, y_NH: Tensor, ids_N: Tensor) -> Tensor:
+        """One logit a step: that of its own id."""
+        return (y_NH * F.embedding(ids_N, self.weight)).float().sum(dim=1) + self.bias[ids_N]
+
+
+class SampledSoftmax(FullSoftmax):
+    """Training compares each target with a sample of the words instead of all (Jean et al. 2015, arXiv:1412.2007).
+
+    Each word is a candidate with a probability Q of its own, by itself: that of being among `samples` log-uniform draws
+    (Zipf's law over ranks). Given that the right one is the target or among the candidates, it is word w with
+    probability ∝ P(w) / Q(w); so logits − log Q are learned by cross-entropy, and the logits become those of the full
+    softmax. The sampled loss isn't the nats: fewer words, fewer mistakes to make.
+    """
+
+    def __init__(self, size: int, vocabulary_size: int, /, samples: int) -> None:
+        super().__init__(size, vocabulary_size)
+        ranks_V = torch.arange(vocabulary_size, dtype=torch.float64)
+        draw_V = torch.log1p(1 / (ranks_V + 1)) / torch.log(torch.tensor(vocabulary_size + 1.0, dtype=torch.float64))
+        chosen_V = -torch.expm1(samples * torch.log1p(-draw_V))
+        self.register_buffer("chosen_V", chosen_V.float(), persistent=False)
+
+    def loss(self, y_BTH: Tensor, targets_BT: Tensor, ignore_index: int) -> Tensor:
+        """The sampled loss. The candidates are new in each call; in evaluation mode, where nothing may be drawn in
+        passing, they are the same in all."""
+        kept = targets_BT != ignore_index
+        y_NH, targets_N = y_BTH[kept], targets_BT[kept]
+        candidates_C = self.draw().nonzero().squeeze(1)
+        logits_NC = F.linear(y_NH, F.embedding(candidates_C, self.weight), self.bias[candidates_C]).float()
+        logits_NC = logits_NC - self.chosen_V[candidates_C].log()
+        logits_NC = logits_NC.masked_fill(candidates_C == targets_N[:, None], -torch.inf)  # the target stands beside
+        true_N = self._of(y_NH, targets_N) - self.chosen_V[targets_N].log()
+        return (torch.cat([true_N[:, None], logits_NC], dim=1).logsumexp(dim=1) - true_N).sum()
+
+    def draw(self) -> Tensor:
+        """Which words are candidates: bool [V]."""
+        device = self.chosen_V.device
+        generator = None if self.training else torch.Generator(device).manual_seed(0)
+        return torch.rand(self.chosen_V.shape, device=device, generator=generator) < self.chosen_V
+
+
+class AdaptiveSoftmax(nn.Module):
+    """The commonest words at the first level, the others in clusters behind it, each a level narrower (Grave et al.
+    2017, arXiv:1609.04309): a rare word costs its cluster only. The logits are log-probabilities.
+
+    `cutoffs`: the ids at which a new cluster begins. Cluster n reads H / 4ⁿ features; where H is small the divisor is
+    smaller too, so that the last cluster still reads one.
+    """
+
+    def __init__(self, size: int, vocabulary_size: int, /, cutoffs: Sequence[int] | None) -> None:
+        super().__init__()
+        edges = cutoffs or [edge for edge in CUTOFFS if edge < vocabulary_size] or [vocabulary_size // 2]
+        if sorted({*edges, 0, vocabulary_size}) != [0, *edges, vocabulary_size]:
+            raise UserError(
+                f"{list(edges)} doesn't rise from 1 to {vocabulary_size - 1:,}, the vocabulary has {vocabulary_size:,}",
+                where="model.cutoffs",
+            )
+        narrower = min(4.0, (size / 2) ** (1 / len(edges)))
+        self.levels = nn.AdaptiveLogSoftmaxWithLoss(size, vocabulary_size, list(edges), narrower, head_bias=True)
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Log-probabilities [..., V]."""
+        return self.levels.log_prob(y.flatten(0, -2).float()).unflatten(0, y.shape[:-1])
+
+    def loss(self, y_BTH: Tensor, targets_BT: Tensor, ignore_index: int) -> Tensor:
+        """Σ nats of the targets but those that are `ignore_index`."""
+        kept = targets_BT != ignore_index
+        return self._nats(y_BTH[kept], targets_BT[kept]).sum()
+
+    def judge(self, y_NH: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+        """The nats of each target, and the likeliest word of each step."""
+        levels, shortlist = self.levels, self.levels.shortlist_size
+        first = F.log_softmax(levels.head(y_NH.float()), dim=1)
+        highest_N, best_N = first[:, :shortlist].max(dim=1)
+        for index, cluster in enumerate(levels.tail):
+            start, stop = levels.cutoffs[index], levels.cutoffs[index + 1]
+            door_N = first[:, shortlist + index]
+            # no word is likelier than its cluster
+            for rows in (door_N > highest_N).nonzero().squeeze(1).split(max(1, BLOCK // (stop - start))):
+                peak, at = (F.log_softmax(cluster(y_NH[rows].float()), dim=1) + door_N[rows, None]).max(dim=1)
+                best_N[rows] = torch.where(peak > highest_N[rows], at + start, best_N[rows])
+                highest_N[rows] = torch.maximum(peak, highest_N[rows])
+        return self._nats(y_NH, targets_N), best_N
+
+    def _nats(self, y_NH: Tensor, targets_N: Tensor) -> Tensor:
+        with torch.autocast(y_NH.device.type, enabled=False):  # torch's own copies between types fail under it
+            return -self.levels(y_NH.float(), targets_N).output

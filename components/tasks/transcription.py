@@ -1,0 +1,232 @@
+"""Transcription: what is said in a recording (many-to-many of unequal length), by connectionist temporal
+classification (CTC).
+
+Shapes: B batch, T frames, U target steps, V tokens; token 0, which pads elsewhere, is the blank.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field as Bounds
+from torch import Tensor, nn
+
+from components.datasets.examples import ExampleBatches
+from components.datasets.store import Examples
+from components.encodings.base import Encoding
+from components.encodings.pair import Pair
+from components.encodings.vocabulary import BOS, EOS, PAD, UNK
+from components.errors import UserError
+from components.generation.ctc import BLANK, ModelScorer, Reading, Scorer, greedy, prefix_beam_search
+from components.models.transcriber import Transcriber
+from components.tasks.base import Finding, Matrix, Table, Tally
+from components.tasks.examples import ExampleTask
+
+SHOWN = 500  # rows of the table of predictions
+PICTURED = 4  # recordings
+NEVER = [UNK, BOS, EOS]  # said
+
+log = logging.getLogger(__name__)
+
+
+class Transcription(ExampleTask):
+    """The loss is −log p(text | frames), summed over all ways to lay the text along the frames (Graves et al. 2006),
+    a text token. A text that is longer than its frames allow, a frame a token and one more between two alike, has
+    no way at all: it teaches nothing, and is told; its errors count all the same.
+
+    Metrics, of the likeliest path: cer and wer, character and word errors by those in the reference; wrong, the share
+    of recordings not read exactly. The final figures have the same of a beam search over texts, `beam_…`, with
+    `beam_size` texts followed at once; that is how recordings are read after training. A language model over the
+    target's tokens, once it is put in (`use_language_model`), counts by `language_model_weight`, and each token by
+    `length_bonus`.
+    """
+
+    model = Transcriber
+    primary = "cer"
+    counted = "target tokens"
+    loss_unit = "nats per target token"
+
+    def __init__(
+        self,
+        encoding: Pair,
+        framing: str,
+        /,
+        *,
+        beam_size: Annotated[int, Bounds(gt=0, le=1024)] = 16,
+        language_model_weight: Annotated[float, Bounds(ge=0, le=10)] = 0.5,
+        length_bonus: Annotated[float, Bounds(ge=-10, le=10)] = 0.0,
+    ) -> None:
+        super().__init__(encoding, framing)
+        if self.target_field.width:
+            raise UserError("a text's steps are single tokens", where="encoding.target", hint="for example characters")
+        self.beam_size, self.language_model_weight = beam_size, language_model_weight
+        self.length_bonus = length_bonus
+        self.scorer: Scorer | None = None
+
+    def batches(self, split: Examples, *, batch_size: int, window: int, seed: int, training: bool) -> ExampleBatches:
+        """Whole recordings; `window` doesn't count.
+
+        Raises:
+            UserError: training, and no text fits into its frames.
+        """
+        if training and len(split):
+            frames, texts = split.fields["input"], split.fields["target"]
+            impossible = sum(needed(text) > len(steps) for steps, text in zip(frames, texts, strict=True))
+            hint = "shorter frames (encoding.input.hop_seconds), fewer side by side (encoding.input.stack)"
+            if impossible == len(split):
+                raise UserError("every text is longer than its frames allow", where="encoding", hint=hint)
+            if impossible:
+                log.warning("%d of %d texts are longer than their frames allow: %s", impossible, len(split), hint)
+        return super().batches(split, batch_size=batch_size, window=window, seed=seed, training=training)
+
+    def tally(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> Tally:
+        log_probs_TBV = outputs.float().log_softmax(dim=2).transpose(0, 1)
+        target_lengths_B = (targets != PAD).sum(dim=1)
+        nats_B = nn.functional.ctc_loss(
+            log_probs_TBV, targets, lengths_B, target_lengths_B, blank=BLANK, reduction="none", zero_infinity=True
+        )
+        repeats_B = ((targets[:, 1:] == targets[:, :-1]) & (targets[:, 1:] != PAD)).sum(dim=1)
+        possible_B = target_lengths_B + repeats_B <= lengths_B
+        return Tally(nats_B.sum(), int(target_lengths_B[possible_B].sum()))
+
+    def metrics(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> dict[str, Tally]:
+        said = [self.text(greedy(log_probs_TV)) for log_probs_TV in frames_of(outputs, lengths_B.tolist())]
+        nats = self.tally(outputs, targets, lengths_B)
+        return errors(self.texts(targets), said) | {"nats_per_token": Tally(nats.total.item(), nats.count)}
+
+    def answers(self, model: nn.Module, outputs: Tensor, lengths_B: np.ndarray) -> list[str]:
+        """The text of each recording."""
+        return [self.text(self.read(log_probs_TV)[0].ids) for log_probs_TV in frames_of(outputs, lengths_B.tolist())]
+
+    def read(self, log_probs_TV: np.ndarray) -> list[Reading]:
+        """The best texts by beam search, best first."""
+        return prefix_beam_search(
+            log_probs_TV,
+            self.beam_size,
+            scorer=self.scorer,
+            weight=self.language_model_weight,
+            bonus=self.length_bonus,
+            end=EOS,
+        )
+
+    def use_language_model(self, model: nn.Module, encoding: Encoding) -> None:
+        """Read with a trained language model from now on.
+
+        Raises:
+            UserError: its tokens aren't the texts' (words for characters, say), or it reads more than tokens.
+        """
+        unit = self.encoding.target.unit
+        if encoding.form != "tokens" or encoding.unit != unit or encoding.context_sizes or encoding.given:
+            hint = f"train one on {unit}s: reprise run shakespeare-chars"
+            raise UserError(f"it doesn't write {unit}s one by one", where="language model", hint=hint)
+        self.scorer = ModelScorer(model, encoding.vocabulary, self.encoding.target.vocabulary)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The target that the ids stand for; of symbols, with spaces between them."""
+        said = self.encoding.target.decode(ids)
+        return said if isinstance(said, str) else " ".join(said)
+
+    def texts(self, targets: Tensor) -> list[str]:
+        """Of padded targets [B, U]."""
+        return [self.text([id for id in row if id != PAD]) for row in targets.tolist()]
+
+    def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
+        """Always the commonest text of training."""
+        if not len(train) or not len(test):
+            return {}
+        known = Counter(self.text(ids) for ids in train.fields["target"])
+        commonest = min(known, key=lambda text: (-known[text], text))
+        wanted = [self.text(ids) for ids in test.fields["target"]]
+        return {f"always {commonest[:30]!r}": errors(wanted, [commonest] * len(wanted))["cer"].value}
+
+    def final_metrics(self, model: nn.Module, split: Examples) -> dict[str, float]:
+        """Of the beam search."""
+        _, wanted, said, _ = self._read_all(model, split)
+        return {f"beam_{name}": tally.value for name, tally in errors(wanted, said).items()} if wanted else {}
+
+    def findings(self, model: nn.Module, split: Examples) -> list[Finding]:
+        """What was read, most errors first; and for a few, when the model says what."""
+        rows, wanted, said, frames = self._read_all(model, split)
+        if not rows:
+            return []
+        wrong = [errors([a], [b])["cer"].total for a, b in zip(wanted, said, strict=True)]
+        order = sorted(range(len(rows)), key=lambda i: (-wrong[i], rows[i]))
+        shown = order[:SHOWN]
+        table = {
+            "input": [self.shown_input(split, rows[i]) for i in shown],
+            "text": [wanted[i] for i in shown],
+            "predicted": [said[i] for i in shown],
+            "character_errors": [int(wrong[i]) for i in shown],
+        }
+        # the hardest, and some from the middle
+        half = (PICTURED + 1) // 2
+        chosen = dict.fromkeys([*order[:half], *order[len(order) // 2 :][: PICTURED - half]])
+        pictures = [
+            self._alignment(f"alignment_{number}", wanted[i], said[i], frames[i]) for number, i in enumerate(chosen, 1)
+        ]
+        return [Table("predictions", table), *pictures]
+
+    def _read_all(self, model: nn.Module, split: Examples) -> tuple[list[int], list[str], list[str], list[np.ndarray]]:
+        """(rows, texts, what the beam search reads, log-probabilities [T, V]) of a whole split."""
+        rows: list[int] = []
+        wanted: list[str] = []
+        said: list[str] = []
+        frames: list[np.ndarray] = []
+        model.eval()
+        with torch.inference_mode():
+            for batch in self.batches(split, batch_size=64, window=0, seed=0, training=False).epoch():
+                outputs, targets, _ = self.outputs(model, batch)
+                rows += batch.rows.tolist()
+                wanted += self.texts(targets)
+                frames += frames_of(outputs, batch.lengths_B.tolist())
+        said = [self.text(self.read(log_probs_TV)[0].ids) for log_probs_TV in frames]
+        return rows, wanted, said, frames
+
+    def _alignment(self, name: str, wanted: str, said: str, log_probs_TV: np.ndarray) -> Matrix:
+        """How likely each token is at each frame: those of the text and of what was read, and the blank."""
+        ids = [*(int(i) for i in self.encoding.target.encode(wanted)), *self.read(log_probs_TV)[0].ids]
+        tokens = [id for id in dict.fromkeys(ids) if id not in NEVER]
+        title = f"“{_short(wanted)}”" + (f", read as “{_short(said)}”" if said != wanted else "")
+        labels = [self.encoding.target.label(id) for id in tokens]
+        return Matrix(
+            name,
+            title,
+            np.exp(log_probs_TV[:, [*tokens, BLANK]]).T,
+            (*labels, "blank"),
+            tuple(str(t) for t in range(len(log_probs_TV))),
+            "token",
+            "frame",
+        )
+
+
+def needed(text: np.ndarray) -> int:
+    """Frames that a text takes at least: one a token, and a blank between two alike."""
+    return len(text) + int((text[1:] == text[:-1]).sum())
+
+
+def frames_of(outputs: Tensor, lengths: Sequence[int]) -> list[np.ndarray]:
+    """log p [T, V] of each row's own frames, of what can be said: the tokens and the blank."""
+    never = torch.tensor(NEVER, device=outputs.device)
+    log_probs_BTV = outputs.detach().float().index_fill(2, never, -torch.inf).log_softmax(dim=2)
+    return [row[:length] for row, length in zip(log_probs_BTV.cpu().numpy(), lengths, strict=True)]
+
+
+def errors(wanted: list[str], said: list[str]) -> dict[str, Tally]:
+    """Edits (substitutions, insertions, deletions) as jiwer counts them, by what is in the references."""
+    import jiwer
+
+    tallies: dict[str, Tally] = {}
+    for name, process in (("cer", jiwer.process_characters), ("wer", jiwer.process_words)):
+        found = process(wanted, said)
+        edits = found.substitutions + found.insertions + found.deletions
+        tallies[name] = Tally(edits, found.hits + found.substitutions + found.deletions)
+    return tallies | {"wrong": Tally(sum(a != b for a, b in zip(wanted, said, strict=True)), len(wanted))}
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:39]}…"

@@ -1,0 +1,169 @@
+"""Word vectors from a text file: found by spelling, checked, put in once, and not needed any more afterwards."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.bundle import load_bundle, save_bundle
+from components.datasets.vectors import read_vectors
+from components.encodings.base import Field
+from components.encodings.vocabulary import SPECIALS, Vocabulary
+from components.errors import UserError
+from components.models.backbone import Backbone
+from components.models.sequence_model import SequenceModel
+from components.recipe import Recipe
+from components.training.session import Session
+
+VOCABULARY = Vocabulary([*SPECIALS, "The", " the", " Cat", "ÖL", "\n", " ", "seldom"])
+LINES = ["the 1 2 3", "cat 4 5 6", "dog 7 8 9", "Cat -1 -2 -3e-1", ". . 1 2 3", "öl 0 0 1", "the 9 9 9"]
+
+
+def written(folder: Path, lines: list[str], name: str = "vectors.txt") -> Path:
+    path = folder / name
+    data = "".join(f"{line}\n" for line in lines).encode()
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    return path
+
+
+def found(path: Path, size: int = 3) -> dict[str, list[float]]:
+    ids, rows = read_vectors(path, VOCABULARY, size)
+    assert ids.dtype == np.int64
+    assert rows.dtype == np.float32
+    assert rows.shape == (len(ids), size)
+    return {VOCABULARY.token(int(id)): [round(float(n), 4) for n in row] for id, row in zip(ids, rows, strict=True)}
+
+
+@pytest.mark.parametrize("name", ["glove.txt", "glove.txt.gz"])
+@pytest.mark.parametrize("heading", [[], ["7 3"]])
+def test_a_token_has_its_own_spellings_vector_or_the_lowercase_ones(tmp_path, heading, name) -> None:
+    assert found(written(tmp_path, heading + LINES, name)) == {
+        "The": [1, 2, 3],
+        " the": [1, 2, 3],
+        " Cat": [-1, -2, -0.3],
+        "ÖL": [0, 0, 1],
+    }
+
+
+def test_lines_may_end_with_a_space_and_a_carriage_return(tmp_path) -> None:
+    assert found(written(tmp_path, ["the 1 2 3 \r", "cat 4 5 6 \r"])).keys() == {"The", " the", " Cat"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["the 1 2"], "line 1: its vectors have 2 numbers, the model's embedding 3"),
+        (["400000 300"], "have 300 numbers"),
+        (["dog 1 2 3", "the 1 2 nan"], "line 2: a number is not finite"),
+        (["the 1 inf 3"], "not finite"),
+        (["the 1 1e30 3"], "above 10000"),
+        (["the 1 two 3"], "isn't a vector"),
+        (["dog 1 2 3", "the 1 2"], "line 2: 2 numbers instead of 3"),
+        (["dog 1 2 3", "the " + "1" * 200], "too many for 3 numbers"),
+        (["dog 1 2 3"], "none of the 11 tokens has a vector"),
+        ([], "empty"),
+    ],
+)
+def test_what_isnt_a_file_of_such_vectors_is_refused(tmp_path, lines, message) -> None:
+    with pytest.raises(UserError, match=message):
+        read_vectors(written(tmp_path, lines), VOCABULARY, 3)
+
+
+def test_a_missing_file_is_a_mistake_of_the_user(tmp_path) -> None:
+    with pytest.raises(UserError, match=r"nowhere\.txt"):
+        read_vectors(tmp_path / "nowhere.txt", VOCABULARY, 3)
+
+
+@given(st.binary(max_size=300), st.booleans())
+def test_no_bytes_raise_anything_else(tmp_path_factory, data, begun) -> None:
+    path = tmp_path_factory.mktemp("v") / "v.txt"
+    path.write_bytes(b"the 1 2 3\n" * begun + data)
+    try:
+        ids, rows = read_vectors(path, VOCABULARY, 3)
+    except UserError:
+        return
+    assert len(ids) == len(rows)
+    assert np.isfinite(rows).all()
+
+
+@pytest.fixture
+def recipe(tmp_path, small_recipe):
+    """A language model of words that starts from vectors of length 8 for some of them."""
+    rng = np.random.default_rng(0)
+    lines = [f"{word} {' '.join(f'{n:.3f}' for n in rng.normal(size=8))}" for word in ("the", "cat", "sat", "unseen")]
+    vectors = str(written(tmp_path, lines))
+
+    def make(**model) -> Recipe:
+        options = {"kind": "gru", "hidden_size": 8, "num_layers": 1, "dropout": 0.0, "vectors": vectors, **model}
+        return small_recipe("stream", encoding={"kind": "words"}, model=options)
+
+    return make
+
+
+def test_training_starts_from_the_vectors_and_a_bundle_does_without_the_file(
+    recipe, small_store, silent, tmp_path
+) -> None:
+    store = small_store(recipe())
+    session = Session(recipe(freeze_vectors=True), store, "cpu", 1)
+    random = session.model.embedding.weight.detach().clone()
+    session.train(tmp_path / "run", silent)
+    ids, rows = read_vectors(tmp_path / "vectors.txt", session.encoding.vocabulary, 8)
+    size = len(session.encoding.vocabulary)
+    (share,) = (values["train/tokens_with_vectors"] for values, step in silent.points if step == 0)
+    assert share == pytest.approx(len(ids) / size)
+    assert {"the", " the", " cat"} <= {session.encoding.vocabulary.token(int(id)) for id in ids}
+    weight = session.model.embedding.weight.detach()
+    assert torch.equal(weight[torch.from_numpy(ids)], torch.from_numpy(rows))
+    others = np.setdiff1d(np.arange(size), ids)
+    assert len(others) > 4
+    assert torch.equal(weight[others], random[others])
+
+    save_bundle(tmp_path / "b", "x", session.model, session.encoding, recipe().as_dict(), {"framing": "stream"})
+    (tmp_path / "vectors.txt").unlink()
+    assert torch.equal(load_bundle(tmp_path / "b").model.embedding.weight, weight)
+    # nor is it read again when training goes on
+    again = Session(recipe(freeze_vectors=True), store, "cpu", 1)
+    again.train(tmp_path / "run", silent)
+    assert torch.equal(again.model.embedding.weight, weight)
+
+
+def test_vectors_are_learned_further_unless_they_are_frozen(recipe, small_store, silent, tmp_path) -> None:
+    session = Session(recipe(), small_store(recipe()), "cpu", 1)
+    session.train(tmp_path / "run", silent)
+    ids, rows = read_vectors(tmp_path / "vectors.txt", session.encoding.vocabulary, 8)
+    moved = (session.model.embedding.weight.detach()[torch.from_numpy(ids)] - torch.from_numpy(rows)).abs()
+    assert 1e-4 < moved.max() < 1
+
+
+def test_the_file_is_looked_for_where_the_command_ran(recipe, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert recipe(vectors="vectors.txt").model["vectors"] == str(tmp_path / "vectors.txt")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"vectors": "v.txt", "input": "one_hot"}, "no embedding to start from"),
+        ({"freeze_vectors": True}, "no vectors to freeze"),
+    ],
+)
+def test_settings_that_would_do_nothing_are_refused(options, message) -> None:
+    with pytest.raises(UserError, match=message):
+        SequenceModel(9, kind="gru", hidden_size=4, **options)
+
+
+def test_the_embeddings_first_values_are_scaled() -> None:
+    models = []
+    for scale in (1.0, 0.1):
+        torch.manual_seed(0)
+        models.append(Backbone([Field(size=9), Field(size=3)], kind="gru", hidden_size=4, embedding_scale=scale))
+    plain, scaled = ([m.embedding.weight, m.context_embeddings[0].weight] for m in models)
+    for a, b in zip(plain, scaled, strict=True):
+        torch.testing.assert_close(0.1 * a, b)
+    assert torch.equal(models[0].recurrent.layers[0].weight_hh, models[1].recurrent.layers[0].weight_hh)
