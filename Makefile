@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: run test lint docs pictures bench ui clean
+.PHONY: run test lint docs pictures screenshots bench torture ui clean
 
 run: $(READY)
 	$(BIN)/reprise run chorales
@@ -22,6 +22,12 @@ docs: $(READY)
 
 pictures: $(READY)
 	$(BIN)/python -m components.evaluation.vanishing docs/images
+
+screenshots: $(READY)
+	$(BIN)/python -m flows.screenshots names
+
+torture: $(READY)
+	$(BIN)/python -m benchmarks.torture
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.kernels

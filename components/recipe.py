@@ -11,6 +11,7 @@ import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -176,13 +177,9 @@ def check_options(
     section: str, values: Mapping[str, Any], targets: Iterable[Any], problems: list[str], extra: Mapping[str, Any] = {}
 ) -> dict[str, Any]:
     """`values` checked against the options of `targets` (and `extra`), defaults filled in; problems are appended."""
-    from pydantic import ConfigDict, ValidationError, create_model
+    from pydantic import ValidationError
 
-    fields = dict(extra)
-    for target in targets:
-        fields |= options_of(target)
-    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=False)
-    model = create_model(section, __config__=config, **{f"o_{n}": f for n, f in fields.items()})
+    fields, model = _options_model({**extra}, tuple(targets)) if extra else _known_options(tuple(targets))
     try:
         # the prefix keeps option names clear of pydantic's own attribute names (copy, json, …)
         checked = model.model_validate({f"o_{name}": _as_written(value) for name, value in values.items()})
@@ -196,6 +193,22 @@ def check_options(
             if isinstance(mark, Nested):
                 values[name] = check_kind(f"{section}.{name}", mark.table, values[name], problems)
     return values
+
+
+def _options_model(fields: dict[str, Any], targets: tuple[Any, ...]) -> tuple[dict[str, Any], Any]:
+    """The options, and a model that checks them."""
+    from pydantic import ConfigDict, create_model
+
+    for target in targets:
+        fields |= options_of(target)
+    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=False)
+    return fields, create_model("options", __config__=config, **{f"o_{n}": f for n, f in fields.items()})
+
+
+@lru_cache(maxsize=256)
+def _known_options(targets: tuple[Any, ...]) -> tuple[dict[str, Any], Any]:
+    """Made once: a server would spend more time on it than on all else that a short request costs it."""
+    return _options_model({}, targets)
 
 
 def check_kind(section: str, table: str, values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
@@ -228,7 +241,9 @@ def _explain(section: str, item: Mapping[str, Any], fields: Mapping[str, Any]) -
     name = name.removeprefix("o_")
     key = ".".join([section, name, *(part for part in rest if part.isdigit())])
     if item["type"] == "extra_forbidden":
-        near = nearest(name, fields)
+        from components import schema
+
+        near = schema.elsewhere(section, name) or nearest(name, fields)
         meant = f"did you mean {near!r}?" if near else f"settings: {', '.join(fields) or 'none'}"
         return f"{key}: unknown setting; {meant}"
     if item["type"] == "missing":

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import UserError, nearest
-from components.recipe import check_options
+from components.recipe import check_options, options_of
 from components.registry import names, resolve
 
 
@@ -28,6 +28,14 @@ def targets(section: str, kind: str | None = None) -> list[Any]:
 
         return [Evaluator]
     raise KeyError(section)
+
+
+def elsewhere(section: str, name: str) -> str | None:
+    """The key where a setting stands that was looked for in this section: readers and encodings are easily confused."""
+    table = {"encoding": "reader", "data": "encoding"}.get(section, "")
+    if not table or not any(name in options_of(resolve(table, kind)) for kind in names(table)):
+        return None
+    return f"{'data' if table == 'reader' else 'encoding'}.{name}"
 
 
 def generation_targets(task: Mapping[str, Any]) -> list[Any]:

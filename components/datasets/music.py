@@ -162,6 +162,8 @@ class MusicReader(Reader):
         first = "\n".join(f"  {row['file']}: {row['reason']}" for row in self.report[:LISTED])
         what = f"none of {len(self.files):,} files gives a piece: {counted}\n{first}".rstrip()
         hint = "see the reasons; data.min_notes, data.max_seconds, data.melody_track may be too strict"
+        if set(reasons) == {"has only drums"}:
+            hint = "drums have no melody: give pieces that other instruments play too"
         return UserError(what, where="data", hint=hint)
 
     def _expand(self, given: Sequence[Path]) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Scores to sound: a small additive synthesiser of organ-like pipes in a quiet room. NumPy only."""
+"""Scores to sound: a small additive synthesiser of organ-like pipes, or a SoundFont, in a quiet room. NumPy only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import numpy as np
 from components.errors import UserError
 from components.render.layout import score_end
 from components.render.record import Record, embed_marker
-from components.score import Score
+from components.render.soundfont import Soundfont
+from components.score import Note, Part, Score
 
 LIMIT_SECONDS = 30 * 60
 _MOST_VOICES = 8  # sounding all the time; a score of 30 minutes may have more that rest
@@ -30,13 +31,14 @@ _BRIGHTNESS_HZ = 2600.0  # partials above are rolled off
 _DETUNE_CENTS = 2.5  # the two pipes of a note lie this far to either side of its pitch
 
 
-def synthesise(score: Score, rate: int = 32000) -> np.ndarray:
+def synthesise(score: Score, rate: int = 32000, soundfont: Soundfont | None = None) -> np.ndarray:
     """The score as float32 [2, N] at `rate` samples a second, peak at −1 dBFS, with room for the last tone to end.
 
-    Silence in, silence out. The same score gives the same samples.
+    Played by the font's instruments where one is given. Silence in, silence out. The same score and font give the same
+    samples.
 
     Raises:
-        UserError: the score is longer than 30 minutes or can't be played.
+        UserError: the score is longer than 30 minutes or can't be played, or the font is damaged.
     """
     end = score_end(score)
     seconds_per_step = 60.0 / score.tempo_bpm / score.steps_per_beat
@@ -55,22 +57,31 @@ def synthesise(score: Score, rate: int = 32000) -> np.ndarray:
         )
     length = round((end * seconds_per_step + _RELEASE_SECONDS + _TAIL_SECONDS) * rate)
     mix = np.zeros((2, length), dtype=np.float32)
-    tones: dict[tuple[int, int], np.ndarray] = {}
+    tones: dict[tuple[object, ...], np.ndarray] = {}
     cached = 0
     for voice, part in enumerate(score.parts):
         gains = _pan(voice, len(score.parts))
         for note in part.notes:
-            tone = tones.get((note.pitch, note.duration))
+            key = _sound(part, note, soundfont)
+            tone = tones.get(key)
             if tone is None:
                 if cached > _MOST_CACHED_SAMPLES:
                     tones.clear()
                     cached = 0
-                tone = tones[note.pitch, note.duration] = _tone(note.pitch, note.duration * seconds_per_step, rate)
-                cached += len(tone)
+                seconds = note.duration * seconds_per_step
+                tone = (
+                    soundfont.tone(part, note.pitch, note.velocity, seconds, rate)
+                    if soundfont
+                    else _tone(note.pitch, seconds, rate)[None]
+                )
+                tones[key] = tone
+                cached += tone.size
             start = round(note.start * seconds_per_step * rate)
-            stop = min(length, start + len(tone))
+            stop = min(length, start + tone.shape[1])
+            # a font's tones are as loud as the key was struck already
+            loudness = 1.0 if soundfont else (note.velocity / 100) ** 1.5
             for side, gain in enumerate(gains):
-                mix[side, start:stop] += tone[: stop - start] * np.float32(gain * (note.velocity / 100) ** 1.5)
+                mix[side, start:stop] += tone[side % len(tone), : stop - start] * np.float32(gain * loudness)
     peak = float(np.abs(mix).max(initial=0.0))
     if peak == 0.0:
         return mix
@@ -78,6 +89,12 @@ def synthesise(score: Score, rate: int = 32000) -> np.ndarray:
     fade = np.linspace(1.0, 0.0, max(1, rate // 4), dtype=np.float32)
     mix[:, -len(fade) :] *= fade[-length:]
     return mix * np.float32(_PEAK / np.abs(mix).max())
+
+
+def _sound(part: Part, note: Note, soundfont: Soundfont | None) -> tuple[object, ...]:
+    """Notes that are equal in this sound alike."""
+    own = (part.program, part.role == "drums", note.velocity) if soundfont else ()
+    return (note.pitch, note.duration, *own)
 
 
 def _pan(voice: int, count: int) -> tuple[float, float]:
@@ -172,20 +189,22 @@ def wav_bytes(samples: np.ndarray, rate: int, record: Record | None = None) -> b
     return data
 
 
-def write_wav(score: Score, path: Path, record: Record | None = None, *, rate: int = 32000) -> None:
+def write_wav(
+    score: Score, path: Path, record: Record | None = None, *, rate: int = 32000, soundfont: Soundfont | None = None
+) -> None:
     """The score as a stereo wav file of 16 bits a sample.
 
     Raises:
         UserError: the score is longer than 30 minutes or can't be played, or the record isn't JSON-ready.
     """
-    Path(path).write_bytes(wav_bytes(synthesise(score, rate), rate, record))
+    Path(path).write_bytes(wav_bytes(synthesise(score, rate, soundfont), rate, record))
 
 
-def page_audio(score: Score) -> bytes:
+def page_audio(score: Score, soundfont: Soundfont | None = None) -> bytes:
     """The score as a small mono wav for the listening page: 22,050 Hz, 2.6 MB a minute; less where it is long.
 
     Raises:
         UserError: the score is longer than 30 minutes or can't be played.
     """
     rate = 22050 if score_end(score) * 60 / score.tempo_bpm / score.steps_per_beat <= 120 else 16000
-    return wav_bytes(synthesise(score, rate).mean(axis=0, keepdims=True), rate)
+    return wav_bytes(synthesise(score, rate, soundfont).mean(axis=0, keepdims=True), rate)

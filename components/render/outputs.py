@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from components.render.record import Record, with_record
+from components.render.soundfont import Soundfont
 from components.score import Score
 
 
@@ -21,7 +22,14 @@ def write_texts(texts: Sequence[str], path: Path, record: Record) -> None:
 
 
 def write_score(
-    item: Score, base: Path, *, title: str, subtitle: str, facts: Mapping[str, str], record: Record
+    item: Score,
+    base: Path,
+    *,
+    title: str,
+    subtitle: str,
+    facts: Mapping[str, str],
+    record: Record,
+    soundfont: Soundfont | None = None,
 ) -> list[Path]:
     """Write the score's files, `base` with an ending each, and give their paths.
 
@@ -40,9 +48,10 @@ def write_score(
     midi, sheet, wav, picture, page = (base.with_suffix(s) for s in (".mid", ".musicxml", ".wav", ".png", ".html"))
     write_midi(item, midi, record)
     write_musicxml(item, sheet, record)
-    write_wav(item, wav, record)
+    write_wav(item, wav, record, soundfont=soundfont)
     write_pianoroll(item, picture, record)
-    write_page(item, page, title=title, subtitle=subtitle, facts=facts, audio=page_audio(item), record=record)
+    audio = page_audio(item, soundfont)
+    write_page(item, page, title=title, subtitle=subtitle, facts=facts, audio=audio, record=record)
     paths = [midi, sheet, wav, picture, page]
     if can_engrave():
         paths.append(base.with_suffix(".svg"))

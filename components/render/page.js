@@ -11,6 +11,9 @@ const notes = [...document.querySelectorAll(".voice rect")].map((box) => {
   const start = +box.getAttribute("x");
   return { box, start, end: start + +box.getAttribute("width") };
 });
+const chords = [...document.querySelectorAll(".chords span")].map((name) => {
+  return { name, start: +name.dataset.start, end: +name.dataset.end };
+});
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 root.classList.add("js");
 audio.controls = false;
@@ -36,12 +39,14 @@ function draw() {
   by("time").textContent = clock(clamp(audio.currentTime, 0, score.seconds)) + " / " + clock(score.seconds);
   if (whole !== shown) {
     shown = whole;
-    const text = place(Math.min(whole, score.steps - 1));
+    const inside = Math.min(whole, score.steps - 1), text = place(inside);
     by("place").textContent = text[0].toUpperCase() + text.slice(1);
     overview.setAttribute("aria-valuenow", Math.floor(whole / score.beat));
-    overview.setAttribute("aria-valuetext", text);
+    const chord = chords.find(({ start, end }) => start <= inside && inside < end);
+    overview.setAttribute("aria-valuetext", text + (chord ? ", " + chord.name.textContent : ""));
     const live = whole > 0 || !audio.paused; // at rest at the start nothing sounds yet
     for (const note of notes) note.box.classList.toggle("on", live && note.start <= whole && whole < note.end);
+    for (const one of chords) one.name.classList.toggle("on", live && one === chord);
   }
 }
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from components.errors import UserError
+from components.harmony import format_chord
 from components.render.layout import PALETTE, bars, beat_steps, is_black, lanes, pitch_range, score_end
 from components.render.record import Record, embed_marker, printable
 from components.score import Score, pitch_name
@@ -79,6 +80,7 @@ def write_page(
             if pitch % 12 in (0, 7)
         ),
         "numbers": _numbers(score, steps),
+        "chords": _chords(score, steps),
         "beats": str(-(-steps // timing["beat"])),
         "rows": str(high - low + 1),
         "steps": str(steps),
@@ -116,6 +118,18 @@ def _numbers(score: Score, steps: int) -> str:
         for number, start, _ in layout
         if number == 1 or number % every == 0
     )
+
+
+def _chords(score: Score, steps: int) -> str:
+    """A row with each chord symbol where it begins, as wide as it holds; nothing where there are no chords."""
+    shown = [chord for chord in sorted(score.chords) if 0 <= chord.start < steps]
+    symbols = "".join(
+        f'<span data-start="{chord.start}" data-end="{chord.start + chord.duration}" style="left:'
+        f"{100 * chord.start / steps:.3f}%;max-width:{100 * min(chord.duration, steps - chord.start) / steps:.3f}%"
+        f'">{_text(format_chord(chord))}</span>'
+        for chord in shown
+    )
+    return f'<div class="chords" aria-hidden="true">{symbols}</div>' if shown else ""
 
 
 def _grid(score: Score, low: int, high: int) -> str:

@@ -143,6 +143,8 @@ def _notated(score: Score, record: Record | None) -> stream.Score:
     for index, part in enumerate(score.parts, start=1):
         staff = stream.Part(id=f"P{index}")
         sound = instrument.instrumentFromMidiProgram(part.program)
+        # all is written as it sounds: a saxophone's part that says it is transposed would be played a ninth too low
+        sound.transposition = None
         # without these music21 draws random identifiers
         sound.partId, sound.instrumentId = f"P{index}", f"I{index}"
         sound.midiChannel = _CHANNELS[(index - 1) % len(_CHANNELS)] - 1  # counted from 0 here
