@@ -1,0 +1,188 @@
+"""Requests carried out: each in a thread of its own, its events handed to the event loop as they happen."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import queue
+import secrets
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+from components.bundle import Generation
+from components.errors import UserError
+from components.serving.batching import Cancelled, Errand, Watch
+from components.serving.models import Models, Served
+from components.serving.pieces import Kept, Shown, answer
+from components.serving.problems import Busy, Limits
+from components.serving.requests import Answered, Generated, GenerateRequest, PredictRequest
+from components.serving.uploads import given, item
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class Work:
+    """What is being carried out: each request in a thread of its own, which dies with the process."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits, self.count = limits, 0
+        self._under_way: set[Errand] = set()
+        self._ended = False
+        self._errands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._threads = 0
+
+    async def carry_out(self, errand: Errand, function: Callable[[], T]) -> T:
+        """The function's value. When the waiting ends early, the errand is cancelled.
+
+        Raises:
+            Busy: as much as may be is being carried out, or the server ends.
+        """
+        if self._ended:
+            raise Busy("the server is ending")
+        if self.count >= self.limits.requests:
+            raise Busy(f"{self.count} requests are being carried out", hint="try again in a moment")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def settle(value: Any, error: BaseException | None) -> None:
+            self.count -= 1
+            if future.done():
+                return
+            future.set_exception(error) if error else future.set_result(value)
+
+        def run() -> None:
+            value, error = None, None
+            try:
+                value = function()
+            except BaseException as caught:
+                error = caught
+            with contextlib.suppress(RuntimeError):  # the server has ended
+                loop.call_soon_threadsafe(settle, value, error)
+
+        self.count += 1
+        if self.count > self._threads:
+            self._threads += 1
+            threading.Thread(target=self._serve, daemon=True, name="request").start()
+        self._errands.put(run)
+        self._under_way.add(errand)
+        try:
+            return await future
+        except Cancelled as error:
+            raise Busy("the server is ending") from error
+        finally:
+            self._under_way.discard(errand)
+            errand.cancelled = True  # means nothing to one that is done
+
+    def end(self) -> None:
+        """Give up what is being carried out."""
+        self._ended = True
+        for errand in list(self._under_way):
+            errand.cancelled = True
+
+    def _serve(self) -> None:
+        """A thread's life: as many as there were requests at once stay."""
+        while True:
+            self._errands.get()()
+
+
+def problem(error: UserError) -> dict[str, Any]:
+    """A refusal as the API words it."""
+    return {"error": error.what, "where": error.where, "hint": error.hint}
+
+
+def generate(
+    models: Models,
+    kept: Kept,
+    request: GenerateRequest,
+    errand: Errand,
+    begun: Callable[[Served, int], Watch] | None = None,
+) -> Generated:
+    """Carry out a request; `begun` is told what draws and gives what watches it."""
+    served = models.open(request.model)
+    asked = given(served.bundle, request, models.limits)
+    asked |= {name: v for name, v in request.settings.model_dump().items() if v is not None}
+    seed = secrets.randbelow(2**31) if request.seed is None else request.seed
+    made: Generation = served.generate(asked, seed, errand, begun(served, seed) if begun else None)
+    return answer(served.bundle, served.ref, made, kept)
+
+
+def predict(models: Models, request: PredictRequest, errand: Errand) -> Answered:
+    served = models.open(request.model)
+    if len(request.inputs) > models.limits.inputs:
+        raise UserError(f"{len(request.inputs):,} inputs, {models.limits.inputs:,} are taken", where="inputs")
+    items = [item(served.bundle, one, f"inputs[{n}]", models.limits) for n, one in enumerate(request.inputs)]
+    answers = [_cells(one) for one in served.predict(items, errand)]
+    return Answered(model=served.ref.name, version=served.ref.version, answers=answers)
+
+
+def _cells(answered: Any) -> dict[str, Any]:
+    """An answer as an object."""
+    if isinstance(answered, dict):
+        return answered
+    if isinstance(answered, str):
+        return {"text": answered}
+    return {"tags" if any(isinstance(one, str) for one in answered) else "values": list(answered)}
+
+
+async def events(
+    work: Work, models: Models, kept: Kept, request: GenerateRequest, errand: Errand
+) -> AsyncIterator[tuple[str, Any]]:
+    """What happens, as it happens. What can't be begun is raised before the first event."""
+    loop, told = asyncio.get_running_loop(), asyncio.Queue[tuple[str, Any]]()
+
+    def tell(kind: str, data: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the server has ended
+            loop.call_soon_threadsafe(told.put_nowait, (kind, data))
+
+    def begun(served: Served, seed: int) -> Watch:
+        start = {"model": served.ref.name, "version": served.ref.version, "seed": seed}
+        shown = Shown(served.bundle.encoding, lambda piece: tell("piece", piece))
+
+        def watch(sequences: Any) -> None:
+            nonlocal start
+            if start:
+                tell("started", start)
+            start = {}
+            shown(sequences)
+
+        return watch
+
+    def run() -> Generated:
+        return generate(models, kept, request, errand, begun)
+
+    task = asyncio.ensure_future(work.carry_out(errand, run))
+    try:
+        while not task.done() or not told.empty():
+            getting = asyncio.ensure_future(told.get())
+            await asyncio.wait({task, getting}, return_when=asyncio.FIRST_COMPLETED)
+            if getting.done():
+                yield getting.result()
+            else:
+                getting.cancel()
+        yield "done", task.result().model_dump()
+    finally:
+        errand.cancelled = True
+        task.cancel()
+
+
+async def written(first: tuple[str, Any], events: AsyncIterator[tuple[str, Any]]) -> AsyncIterator[bytes]:
+    """Events as they go over the wire; one that comes too late for a status says the problem."""
+    try:
+        yield _event(*first)
+        async for event in events:
+            yield _event(*event)
+    except UserError as error:
+        yield _event("problem", problem(error))
+    except Exception:
+        log.exception("a stream failed")
+        yield _event("problem", {"error": "the server failed", "where": None, "hint": "its log says more"})
+    finally:
+        await events.aclose()  # type: ignore[attr-defined]
+
+
+def _event(kind: str, data: Any) -> bytes:
+    return f"event: {kind}\ndata: {json.dumps(data, allow_nan=False)}\n\n".encode("ascii")

@@ -1,0 +1,141 @@
+"""Before anything is parsed: whose host is meant, how many bytes come and how slowly; after it, the headers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from components.serving.problems import Limits
+
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+HEADERS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+}
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # JSON's escape of half a pair
+HELD_BODIES = 16  # of the largest size, at once
+MOST_DRAINED = 4  # times the largest size: so much is let pass of a body that is refused
+
+
+class Guard:
+    """ASGI middleware. `hosts`: the names that the server answers to; None: all. A page of another site can reach a
+    server on this machine under a name of its own; then the Host header says so."""
+
+    def __init__(self, app: Any, limits: Limits, hosts: Iterable[str] | None) -> None:
+        self.app, self.limits = app, limits
+        self.hosts = None if hosts is None else {host.lower() for host in hosts}
+        self._held = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def guarded(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                there = {name.lower() for name, _ in message["headers"]}
+                more = [(k.encode(), v.encode()) for k, v in HEADERS.items() if k.encode() not in there]
+                message = {**message, "headers": [*message["headers"], *more]}
+            await send(message)
+
+        headers = dict(scope["headers"])
+        if self.hosts is not None and _host(headers.get(b"host", b"")) not in self.hosts:
+            await _refuse(guarded, 421, "this server answers to another name", hint="see reprise api --host")
+            return
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length[:20]) > MOST_DRAINED * self.limits.body_bytes:
+            await _refuse(guarded, 413, self._too_large)
+            return
+        if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            await self.app(scope, receive, guarded)
+            return
+        if self._held > HELD_BODIES * self.limits.body_bytes:
+            await _refuse(guarded, 503, "too much is being received", hint="try again in a moment")
+            return
+        body = bytearray()
+        try:
+            refused = await self._read(receive, body)
+            if refused is None:
+                await self.app(scope, _replay(bytes(body), receive), guarded)
+            elif refused:
+                await _refuse(guarded, *refused)
+        finally:
+            self._held -= len(body)
+
+    async def _read(self, receive: Any, body: bytearray) -> tuple[int, str] | tuple[()] | None:
+        """Fill `body`; the status and reason where that is refused, () where the client has gone."""
+        try:
+            async with asyncio.timeout(self.limits.body_seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return ()
+                    part = message.get("body", b"")
+                    self._held += len(part)
+                    body += part
+                    if len(body) > self.limits.body_bytes:
+                        await _drain(receive, message, MOST_DRAINED * self.limits.body_bytes)
+                        return 413, self._too_large
+                    if not message.get("more_body"):
+                        return None if _is_text(body) else (422, "holds half of a surrogate pair, which is no text")
+        except TimeoutError:
+            return 408, f"the body took longer than {self.limits.body_seconds:g} s"
+
+    @property
+    def _too_large(self) -> str:
+        return f"the body has more than {self.limits.body_bytes:,} bytes"
+
+
+async def _drain(receive: Any, message: Any, most: int) -> None:
+    """Let the rest of a body pass: most clients read an answer only when they have sent everything."""
+    passed = 0
+    while message.get("more_body") and passed < most:
+        message = await receive()
+        passed += len(message.get("body", b""))
+
+
+def _is_text(body: bytearray) -> bool:
+    """Whether no escape in a JSON body stands for what can't be written. What isn't JSON the application refuses."""
+    if not SURROGATE.search(body):
+        return True
+    try:
+        json.dumps(json.loads(body), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    except (ValueError, RecursionError):
+        pass
+    return True
+
+
+def _replay(body: bytes, receive: Any) -> Any:
+    """The body once more, then what else comes (that the client has gone)."""
+    told = False
+
+    async def again() -> Any:
+        nonlocal told
+        if told:
+            return await receive()
+        told = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+def _host(value: bytes) -> str:
+    """The name in a Host header, without its port."""
+    name = value.decode("latin-1").lower()
+    return name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
+
+
+async def _refuse(send: Any, status: int, error: str, hint: str | None = None) -> None:
+    body = json.dumps({"error": error, "where": "request", "hint": hint}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    # what hasn't been read of the body can't be told from a next request
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"connection", b"close")]})
+    await send({"type": "http.response.body", "body": body})

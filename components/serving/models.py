@@ -1,0 +1,220 @@
+"""The registered models a server has at hand: found by name, loaded once, the least used let go."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import create_model
+
+from components.bundle import Bundle, Generation, load_bundle, make_task
+from components.encodings.base import Encoding, encoding_from_state
+from components.errors import UserError
+from components.schema import generation_targets
+from components.score import Score
+from components.serving.batching import Drawer, Errand, Shared, Watch, affordable, turn
+from components.serving.problems import Busy, Limits, NotFound, Refusal
+from components.serving.requests import SELECTOR, Description, Model, Strict, Version, settings_fields
+from components.tasks.language_model import LanguageModel
+from components.tracking.base import ModelRef
+from components.tracking.mlflow_store import MlflowStore
+
+FRESH_SECONDS = 2.0  # what the store said holds for so long: a promotion is seen at the latest then
+PREDICT_AT_ONCE = 64  # inputs between two looks at the clock
+READS = {"frames": "frames", "motion": "frames", "symbols": "symbols", "spelled": "symbols", "mel": "wav"}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model in memory, and the thread that draws with it."""
+
+    bundle: Bundle
+    ref: ModelRef
+    drawer: Drawer
+
+    def generate(
+        self, settings: Mapping[str, Any], seed: int, errand: Errand, watch: Watch | None = None
+    ) -> Generation:
+        """As `Bundle.generate`, together with whoever else asks."""
+        bundle = self.bundle
+        if bundle.task.settings is None:
+            return bundle.generate(settings, seed=seed)  # which says that it answers
+        if isinstance(bundle.task, LanguageModel):
+            return replace(bundle, model=Shared(self.drawer, errand, watch)).generate(settings, seed=seed)
+        asked = {**bundle.recipe["generation"], **settings}
+        affordable(asked.get("count", 1), asked.get("max_length", 1), self.drawer.limits)
+        with turn(self.drawer.alone, errand):
+            return bundle.generate(settings, seed=seed, progress=errand.check)
+
+    def predict(self, items: list[Any], errand: Errand) -> list[Any]:
+        """As `Bundle.predict`, a few items at a time."""
+        answers: list[Any] = []
+        for start in range(0, len(items), PREDICT_AT_ONCE):
+            with turn(self.drawer.alone, errand):
+                errand.check()
+                try:
+                    answers += self.bundle.predict(items[start : start + PREDICT_AT_ONCE])
+                except UserError as error:
+                    number = re.match(r"item (\d+)", error.where or "")
+                    where = f"inputs[{start + int(number[1]) - 1}]" if number else error.where
+                    raise UserError(error.what, where=where, hint=error.hint) from error
+        return answers
+
+
+class Models:
+    """The store, looked into no more often than need be. Safe to use from many threads."""
+
+    def __init__(self, store: MlflowStore, limits: Limits) -> None:
+        self.store, self.limits = store, limits
+        self._lock = threading.Lock()
+        self._store_lock = threading.Lock()  # one question at a time: a hundred requests ask the same one
+        self._found: dict[str, tuple[float, Any]] = {}
+        self._open: OrderedDict[ModelRef, Served] = OrderedDict()
+        self._loading: dict[ModelRef, threading.Lock] = {}
+        self._described: dict[ModelRef, Description] = {}
+
+    @property
+    def in_memory(self) -> list[str]:
+        with self._lock:
+            return [f"{ref.name}@{ref.version}" for ref in self._open]
+
+    def find(self, selector: str) -> ModelRef:
+        """NAME (its champion), NAME@champion, NAME@3, NAME@latest.
+
+        Raises:
+            NotFound: there is none; Busy: the store doesn't answer.
+        """
+        name, _, version = selector.partition("@")
+        if not re.fullmatch(SELECTOR, selector):
+            raise NotFound(f"{selector[:80]!r} can't be a model's name", where="model")
+        return self._fresh(selector, lambda: replace(self.store.find(name, version or "champion"), alias=""))
+
+    def all(self) -> list[Model]:
+        """Every registered model."""
+        return self._fresh("", self._all)
+
+    def describe(self, selector: str) -> Description:
+        """What a version does, without loading its weights."""
+        ref = self.find(selector)
+        if ref not in self._described:
+            self._described[ref] = described(ref, self._folder(ref))
+        return self._described[ref]
+
+    def open(self, selector: str) -> Served:
+        """The model, from memory or loaded now.
+
+        Raises:
+            NotFound: no such model; Busy: it can't be loaded.
+        """
+        ref = self.find(selector)
+        with self._lock:
+            loading = self._loading.setdefault(ref, threading.Lock())
+        with loading:  # the others wait for the first that asks
+            with self._lock:
+                if ref in self._open:
+                    self._open.move_to_end(ref)
+                    return self._open[ref]
+            folder = self._folder(ref)
+            try:
+                bundle = load_bundle(folder)
+            except UserError as error:
+                raise _not_to_be_had(ref, error) from error
+            served = Served(bundle, ref, Drawer(bundle.model, self.limits))
+            with self._lock:
+                self._open[ref] = served
+                while len(self._open) > self.limits.models:  # whoever draws with it still holds it
+                    self._loading.pop(self._open.popitem(last=False)[0], None)
+        return served
+
+    def _fresh(self, key: str, ask: Callable[[], Any]) -> Any:
+        """What the store says, now or a moment ago."""
+        with self._store_lock:
+            asked, answer = self._found.get(key, (0.0, None))
+            if not asked or time.monotonic() - asked > FRESH_SECONDS:
+                if len(self._found) > 1000:
+                    self._found.clear()
+                try:
+                    answer = ask()
+                except Refusal:
+                    raise
+                except UserError as error:
+                    if error.__cause__ is not None:  # the store itself
+                        raise Busy("the model store doesn't answer", where="model", hint="try again") from error
+                    raise NotFound(error.what, where="model", hint=error.hint) from error
+                self._found[key] = time.monotonic(), answer
+        return answer
+
+    def _folder(self, ref: ModelRef) -> Path:
+        try:
+            return self.store.fetch(ref)
+        except UserError as error:
+            raise _not_to_be_had(ref, error) from error
+
+    def _all(self) -> list[Model]:
+        found = []
+        for name in self.store.names():
+            versions = self.store.versions(name)
+            default = next((one.ref.version for one in versions if "champion" in one.aliases), None)
+            shown = [Version(version=one.ref.version, aliases=list(one.aliases)) for one in versions]
+            if versions:
+                found.append(Model(name=name, versions=shown, default=default))
+        return found
+
+
+def _not_to_be_had(ref: ModelRef, error: UserError) -> Busy:
+    """The reason names folders of this machine: it is for whoever runs the server."""
+    log.warning("%s can't be had: %s", ref, error)
+    return Busy("can't be had: its files aren't the registered ones", where=str(ref), hint="the server's log says more")
+
+
+def described(ref: ModelRef, folder: Path) -> Description:
+    """What the bundle in a folder does."""
+    info, state, recipe = (
+        json.loads((folder / f"{n}.json").read_text("utf-8")) for n in ("model", "encoding", "recipe")
+    )
+    encoding = encoding_from_state(state)
+    task = make_task(recipe["task"], encoding, info["framing"])
+    writes = reads = answers = None
+    accepts, settings, features = [], {}, None
+    if task.settings is None:
+        source = getattr(encoding, "input", encoding)
+        reads = READS.get(source.kind, "text")
+        answers = recipe["task"]["kind"]
+        field = next(iter(source.fields.values()))
+        features = field.width if field.frames else None
+    else:
+        music = isinstance(encoding.decode(np.zeros(0, dtype=np.int64)), Score)
+        writes = "notes" if music else "text"
+        settings = settings_schema(recipe)
+        accepts = [name for name in ("prompt", "chords") if name in settings]
+        if music and task.form == "tokens":
+            melody = type(encoding).with_melody is not Encoding.with_melody
+            accepts += ["melody", "start"] if melody else ["start"]
+    metrics = {key: value for key, value in info.get("metrics", {}).items() if key.startswith("test/")}
+    return Description(
+        name=ref.name, version=ref.version, task=recipe["task"]["kind"], writes=writes, reads=reads, answers=answers,
+        features=features, accepts=accepts, settings=settings,
+        trained_on=info.get("data", {}).get("name", ""), metrics=metrics,
+    )  # fmt: skip
+
+
+def settings_schema(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Name → JSON schema of each generation setting; the default is the one in the model's own recipe."""
+    fields = settings_fields(generation_targets(recipe["task"]))
+    model = create_model("Settings", __base__=Strict, **{name: (kind, ...) for name, kind in fields.items()})
+    properties = model.model_json_schema()["properties"]
+    for name, one in properties.items():
+        one.pop("title")  # the name once more
+        one["default"] = recipe["generation"].get(name)
+    return properties

@@ -1,0 +1,203 @@
+"""Generated items as answers: as text, as notes while they are drawn, and as files for as long as they are kept."""
+
+from __future__ import annotations
+
+import base64
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.bundle import Bundle, Generation
+from components.encodings.base import Encoding
+from components.errors import UserError
+from components.harmony import format_chord
+from components.provenance import digest_json
+from components.score import Score, pitch_name
+from components.serving.problems import Limits, NotFound
+from components.serving.requests import Generated, Item
+from components.tracking.base import ModelRef
+
+SHOWN = ("temperature", "top_k", "top_p", "chords", "constraints")  # settings named on a piece's page
+FILES = {"mid": "audio/midi", "wav": "audio/wav", "html": "text/html; charset=utf-8"}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A score with what its files say of it."""
+
+    score: Score
+    title: str
+    subtitle: str
+    facts: Mapping[str, str]
+    record: Mapping[str, Any]
+
+
+class Kept:
+    """The pieces of the last requests: their files are made when somebody wants them."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.rendering = threading.Lock()  # one file at a time: a long piece's sound takes seconds
+        self._lock = threading.Lock()
+        self._pieces: OrderedDict[str, list[Piece]] = OrderedDict()
+
+    def keep(self, key: str, pieces: list[Piece]) -> None:
+        with self._lock:
+            self._pieces[key] = pieces
+            self._pieces.move_to_end(key)
+            while len(self._pieces) > self.limits.kept:
+                self._pieces.popitem(last=False)
+
+    def file(self, key: str, number: int, kind: str) -> bytes:
+        """A file of a piece, the same bytes every time.
+
+        Raises:
+            NotFound: it was never made here, or is kept no longer; UserError: it is too long to be played.
+        """
+        with self._lock:
+            pieces = self._pieces.get(key, [])
+        if not 1 <= number <= len(pieces):
+            raise NotFound("there is no such piece, or no longer", where="generated", hint="generate it again")
+        piece = pieces[number - 1]
+        if kind != "mid" and piece.score.length_seconds > self.limits.audio_seconds:
+            what = f"plays for {piece.score.length_seconds / 60:.0f} minutes"
+            raise UserError(what, where="generated", hint="take its .mid")
+        return rendered(piece, kind)
+
+
+def rendered(piece: Piece, kind: str) -> bytes:
+    """A score's file of a kind of FILES."""
+    from components.render.audio import page_audio, write_wav
+    from components.render.page import write_page
+    from components.render.score import write_midi
+
+    score, record = piece.score, dict(piece.record)
+    with tempfile.TemporaryDirectory(prefix="reprise-") as folder:
+        path = Path(folder) / f"piece.{kind}"
+        if kind == "mid":
+            write_midi(score, path, record)
+        elif kind == "wav":
+            write_wav(score, path, record)
+        else:
+            words = {"title": piece.title, "subtitle": piece.subtitle, "facts": piece.facts}
+            write_page(score, path, **words, audio=page_audio(score), record=record)
+        return path.read_bytes()
+
+
+def answer(bundle: Bundle, ref: ModelRef, made: Generation, kept: Kept) -> Generated:
+    """What a request for new items is answered."""
+    settings = {name: list(v) if isinstance(v, tuple) else v for name, v in made.settings.items()}
+    # as `reprise generate` writes it, so that `reprise replay` makes a fetched file again
+    record = {
+        "model": ref.name,
+        "version": ref.version,
+        "run_id": ref.run_id,
+        "weights_sha256": bundle.weights_digest,
+        "seed": made.seed,
+        "settings": made.settings,
+    }
+    key = digest_json({**record, "settings": settings})[:24]
+    items, pieces = [], []
+    for number, (item, sampled) in enumerate(zip(made.items, made.sampled, strict=True), 1):
+        nats = float(sampled.nats_per_token)
+        about = {"number": number, "nats_per_token": nats if np.isfinite(nats) else None, "ended": sampled.ended}
+        if isinstance(item, Score):
+            piece = _piece(bundle, ref, made, item, number, about["nats_per_token"], record)
+            pieces.append(piece)
+            files = {kind: f"/generated/{key}/{number}.{kind}" for kind in FILES} if item.length_steps else {}
+            midi = base64.b64encode(rendered(piece, "mid")).decode() if files else None
+            items.append(Item(**about, text=spoken(item), score=as_json(item), midi_base64=midi, files=files))
+        else:
+            text = item if isinstance(item, str) else " ".join(map(str, item))
+            items.append(Item(**about, text=text, score=None, midi_base64=None, files={}))
+    if pieces:
+        kept.keep(key, pieces)
+    return Generated(
+        model=ref.name, version=ref.version, seed=made.seed, settings=settings, warnings=made.warnings, items=items
+    )
+
+
+def _piece(
+    bundle: Bundle, ref: ModelRef, made: Generation, score: Score, number: int, nats: float | None, record: Any
+) -> Piece:
+    title = f"{ref.name.replace('-', ' ').capitalize()} no. {number}"
+    facts = {
+        "model": f"{ref.name} v{ref.version}",
+        "seed": f"{made.seed}, number {number} of {len(made.items)}",
+        **{name.replace("_", " "): str(made.settings[name]) for name in SHOWN if made.settings.get(name)},
+        "surprise": f"{nats or 0:.3f} nats per {bundle.encoding.unit}",
+        "trained on": str(bundle.info.get("data", {}).get("name", "")),
+    }
+    subtitle = f"written by a recurrent network, seed {made.seed}"
+    return Piece(replace(score, title=title), title, subtitle, facts, {**record, "number": number})
+
+
+def spoken(score: Score) -> str:
+    """A score in words: a line for each voice."""
+    return "\n".join(f"{part.name}: {' '.join(pitch_name(note.pitch) for note in part.notes)}" for part in score.parts)
+
+
+def as_json(score: Score) -> dict[str, Any]:
+    """A score as the playground draws it."""
+    return {
+        "steps_per_beat": score.steps_per_beat,
+        "metre": list(score.metre),
+        "upbeat_steps": score.upbeat_steps,
+        "length_steps": score.length_steps,
+        "tempo_bpm": score.tempo_bpm,
+        "parts": [
+            {"name": part.name, "notes": [[n.start, n.duration, n.pitch] for n in part.notes]} for part in score.parts
+        ],
+        "chords": [[chord.start, chord.duration, format_chord(chord)] for chord in score.chords],
+    }
+
+
+class Shown:
+    """What a stream has told of its items: only what is new is told again.
+
+    A text's event holds the text that has come, or, where what was told has changed, all of it: {number, text} or
+    {number, all}. A score's holds the notes that are new or have become longer: {number, length_steps, notes:
+    [[part, start, duration, pitch], …]}.
+    """
+
+    def __init__(self, encoding: Encoding, tell: Callable[[dict[str, Any]], None]) -> None:
+        self.encoding, self.tell = encoding, tell
+        self._texts: dict[int, str] = {}
+        self._notes: dict[int, dict[tuple[int, int, int], int]] = {}
+        self._lengths: dict[int, int] = {}
+
+    def __call__(self, sequences: list[np.ndarray]) -> None:
+        for number, ids in enumerate(sequences, 1):
+            if len(ids) == self._lengths.get(number):
+                continue
+            self._lengths[number] = len(ids)
+            item = self.encoding.decode(ids)
+            if isinstance(item, Score):
+                self._score(number, item)
+            else:
+                self._text(number, item if isinstance(item, str) else " ".join(map(str, item)))
+
+    def _text(self, number: int, text: str) -> None:
+        before = self._texts.get(number, "")
+        self._texts[number] = text
+        if not text.startswith(before):
+            self.tell({"number": number, "all": text})
+        elif text != before:
+            self.tell({"number": number, "text": text[len(before) :]})
+
+    def _score(self, number: int, score: Score) -> None:
+        known, new = self._notes.setdefault(number, {}), []
+        for voice, part in enumerate(score.parts):
+            for note in part.notes:
+                place = (voice, note.start, note.pitch)
+                if known.get(place) != note.duration:
+                    known[place] = note.duration
+                    new.append([voice, note.start, note.duration, note.pitch])
+        if new:
+            self.tell({"number": number, "length_steps": score.length_steps, "notes": new})

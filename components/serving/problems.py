@@ -1,0 +1,51 @@
+"""What the server refuses, with the HTTP status it says so with; and how much it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from components.errors import UserError
+
+
+class Refusal(UserError):
+    """A request that isn't carried out. A plain UserError is one too: 400."""
+
+    status: ClassVar[int] = 400
+
+
+class NotFound(Refusal):
+    status = 404
+
+
+class TooLarge(Refusal):
+    status = 413
+
+
+class Busy(Refusal):
+    """Too much is asked for at once, or a model can't be had just now: the same request may do later."""
+
+    status = 503
+
+
+class Late(Refusal):
+    """The request took longer than a request may."""
+
+    status = 504
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request, and all of them together, may cost."""
+
+    body_bytes: int = 8 << 20
+    body_seconds: float = 20.0  # to send the body
+    requests: int = 256  # at once
+    sequences: int = 1024  # of one model, waiting and being drawn
+    tokens: int = 65_536  # of one request: count × (prompt + max_length)
+    inputs: int = 1000  # to be answered in one request
+    upload_bytes: int = 4 << 20  # a music or wav file
+    seconds: float = 120.0  # of one request
+    models: int = 4  # held in memory
+    kept: int = 64  # requests whose pieces can still be fetched as files
+    audio_seconds: float = 900.0  # of a piece that is played

@@ -1,0 +1,185 @@
+"""What requests and answers look like: the API's schema. Strict: what isn't named here is refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+
+from components.recipe import options_of
+from components.registry import names
+from components.schema import generation_targets
+
+SELECTOR = r"^[A-Za-z0-9_-][A-Za-z0-9_. -]{0,199}(@[A-Za-z0-9_.-]{1,64})?$"
+Base64 = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]+={0,2}$", max_length=6 << 20, examples=["TVRoZA=="])]
+Selector = Annotated[
+    str,
+    Field(
+        pattern=SELECTOR,
+        description="NAME (its champion), NAME@champion, NAME@3 or NAME@latest",
+        examples=["chorales@champion"],
+    ),
+]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole(cls, values: Any) -> Any:
+        """JSON has one kind of number: 2.0 is a whole one."""
+        return {name: _as_whole(value) for name, value in values.items()} if isinstance(values, dict) else values
+
+
+def _as_whole(value: Any) -> Any:
+    if isinstance(value, list):
+        return [int(one) if isinstance(one, float) and one.is_integer() else one for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _listed(annotation: Any) -> Any:
+    """JSON has lists only: they stand for the tuples of settings classes."""
+    if get_origin(annotation) is tuple:
+        return Annotated[list[get_args(annotation)[0]], Field(max_length=100_000)]
+    return annotation
+
+
+def settings_fields(targets: list[Any]) -> dict[str, Any]:
+    """Name → type of the settings that classes take."""
+    return {name: _listed(annotation) for target in targets for name, (annotation, _) in options_of(target).items()}
+
+
+def _all_settings() -> type[BaseModel]:
+    """The settings of every task that writes: a model takes those of its task, within that task's bounds."""
+    fields: dict[str, Any] = {}
+    for name in names("task"):
+        for setting, annotation in settings_fields(generation_targets({"kind": name})).items():
+            fields.setdefault(setting, (annotation | None, None))
+    return create_model("GenerationSettings", __base__=Strict, **fields)
+
+
+GenerationSettings = _all_settings()
+
+
+class Upload(Strict):
+    """A file: its name, whose ending says what it is, and its bytes."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200, examples=["melody.mid"])]
+    base64: Base64
+
+
+class GenerateRequest(Strict):
+    model: Selector
+    settings: GenerationSettings = Field(  # type: ignore[valid-type]
+        default_factory=GenerationSettings,
+        description="Instead of those in the model's recipe; the model's page says which it takes.",
+        examples=[{"count": 2, "temperature": 0.9, "max_length": 200}],
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**53)] | None = Field(  # what every reader of JSON keeps exactly
+        None, description="Same seed, same sequences; a fresh one where there is none."
+    )
+    melody: Upload | None = Field(None, description="A music file that other voices are written under.")
+    start: Upload | None = Field(None, description="A music file to go on from.")
+
+
+class Wav(Strict):
+    """A recording, for models that read sound."""
+
+    wav_base64: Base64
+
+
+Row = Annotated[list[Annotated[float, Field(ge=-1e30, le=1e30)]], Field(min_length=1, max_length=100_000)]
+Word = Annotated[str, Field(max_length=1000)]
+Input = (
+    Annotated[str, Field(min_length=1, max_length=100_000)]
+    | Wav
+    | Annotated[list[Word], Field(min_length=1, max_length=20_000)]
+    | Annotated[list[Row], Field(min_length=1, max_length=20_000)]
+)
+
+
+class PredictRequest(Strict):
+    model: Selector
+    inputs: Annotated[
+        list[Input],
+        Field(
+            min_length=1,
+            max_length=1000,
+            description="Texts; lists of symbols; frames, a list of numbers each; or recordings.",
+            examples=[["a gripping , moving film", "a mess"]],
+        ),
+    ]
+
+
+class Problem(BaseModel):
+    """Why a request is refused: what is wrong, where, and the way out."""
+
+    error: str
+    where: str | None
+    hint: str | None
+
+
+class Health(BaseModel):
+    status: str = Field(examples=["ok"])
+    version: str
+    models_in_memory: list[str]
+    requests: int = Field(description="being carried out now")
+
+
+class Version(BaseModel):
+    version: str
+    aliases: list[str]
+
+
+class Model(BaseModel):
+    name: str
+    versions: list[Version] = Field(description="the newest first")
+    default: str | None = Field(description="the version that the bare name stands for; None: it has no champion")
+
+
+class Models(BaseModel):
+    models: list[Model]
+
+
+class Description(BaseModel):
+    """What a version does, and what it can be asked for."""
+
+    name: str
+    version: str
+    task: str
+    writes: str | None = Field(description="text or notes; None: it answers")
+    reads: str | None = Field(description="text, symbols, frames or wav; None: it writes")
+    answers: str | None = Field(description="the task's kind of answer; None: it writes")
+    features: int | None = Field(description="numbers in a frame that it reads")
+    accepts: list[str] = Field(description="what a request may start from: prompt, chords, melody, start")
+    settings: dict[str, Any] = Field(description="name → JSON schema; its default is the model's own")
+    trained_on: str
+    metrics: dict[str, float] = Field(description="on test data, when it was registered")
+
+
+class Item(BaseModel):
+    number: int = Field(description="from 1; sequence n of a seed is the same however many are asked for")
+    text: str
+    nats_per_token: float | None = Field(description="the model's own surprise; None: nothing was drawn")
+    ended: bool = Field(description="whether the model ended it itself")
+    score: dict[str, Any] | None = Field(description="notes: grid, tempo, parts with [start, duration, pitch]")
+    midi_base64: str | None
+    files: dict[str, str] = Field(description="kind → address, for as long as the server keeps them")
+
+
+class Generated(BaseModel):
+    model: str
+    version: str
+    seed: int
+    settings: dict[str, Any] = Field(description="all of them: with model, version and seed they make it again")
+    warnings: list[str]
+    items: list[Item]
+
+
+class Answered(BaseModel):
+    model: str
+    version: str
+    answers: list[dict[str, Any]] = Field(
+        description="in the inputs' order: {label, probability}, {values}, {tags} or {text}"
+    )

@@ -1,0 +1,87 @@
+"""Files that come with a request: music to write under or to go on from, recordings to be read."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.bundle import Bundle
+from components.datasets.audio import parse_wav
+from components.datasets.music import KINDS, MusicReader
+from components.errors import UserError
+from components.score import Score
+from components.serving.problems import Limits, TooLarge
+from components.serving.requests import GenerateRequest, Upload, Wav
+
+PART_WRITING = ("no-crossing", "no-parallels")  # rules for voices under a melody, where none are asked for
+
+
+def given(bundle: Bundle, request: GenerateRequest, limits: Limits) -> dict[str, Any]:
+    """The settings that hold to the file that came with a request: voices are written under a `melody`, to its end;
+    from a `start` the piece goes on.
+
+    Raises:
+        UserError: both are given, the file can't be read, or the model can't write such a piece down.
+    """
+    if request.melody and request.start:
+        raise UserError("give a melody or a start, not both", where="melody")
+    name, upload = ("melody", request.melody) if request.melody else ("start", request.start)
+    if upload is None:
+        return {}
+    grid = getattr(bundle.encoding, "steps_per_beat", None)
+    if grid is None or bundle.task.form != "tokens":
+        raise UserError(f"{bundle.name} can't take music from a file", where=name)
+    score = _music(upload, int(grid), name, limits)
+    ids = bundle.encoding.with_melody(score) if name == "melody" else bundle.encoding.encode(score)
+    settings: dict[str, Any] = {"given": [int(id) for id in ids], "given_ends": name == "melody", "prompt": ""}
+    if name == "melody":
+        settings |= {"max_length": len(ids) + 1, "constraints": list(PART_WRITING)}
+    return settings
+
+
+def item(bundle: Bundle, one: Any, where: str, limits: Limits) -> Any:
+    """An input as the model reads it.
+
+    Raises:
+        UserError: a recording that isn't one.
+    """
+    if isinstance(one, Wav):
+        return parse_wav(_bytes(one.wav_base64, where, limits), where=where)
+    if isinstance(one, list) and not isinstance(one[0], str):
+        if len({len(frame) for frame in one}) != 1:
+            raise UserError("the frames are of unequal length", where=where)
+        return np.array(one, dtype=np.float32)
+    kind = getattr(bundle.encoding, "input", bundle.encoding).kind
+    return one.split() if isinstance(one, str) and kind == "symbols" else one
+
+
+def _music(upload: Upload, grid: int, where: str, limits: Limits) -> Score:
+    """The first piece in a music file, read in a process of its own."""
+    ending = Path(upload.name).suffix.lower()
+    if ending not in KINDS:
+        raise UserError(f"{ending[:12]!r} isn't music that is read", where=where, hint=f"one of {' '.join(KINDS)}")
+    data = _bytes(upload.base64, where, limits)
+    with tempfile.TemporaryDirectory(prefix="reprise-") as folder:
+        path = Path(folder) / f"upload{ending}"  # never the name that it came with
+        path.write_bytes(data)
+        reader = MusicReader([path], steps_per_beat=grid, min_notes=1, parts="melody" if where == "melody" else "all")
+        try:
+            return next(iter(reader.items()))
+        except UserError as error:
+            reason = next((row["reason"] for row in reader.report if row.get("reason")), error.what)
+            raise UserError(f"the file gives no piece: {reason}", where=where) from error
+
+
+def _bytes(text: str, where: str, limits: Limits) -> bytes:
+    try:
+        data = base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise UserError(f"isn't base64: {error}", where=where) from None
+    if len(data) > limits.upload_bytes:
+        raise TooLarge(f"{len(data):,} bytes, {limits.upload_bytes:,} are taken", where=where)
+    return data

@@ -1,0 +1,219 @@
+"""The playground, as text and in a real browser (skipped where there is no Chromium)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from small_models import serving
+from test_page import Browser, Tags, browser  # noqa: F401 - a fixture
+
+from components.render.score import write_midi
+from components.score import Note, Part, Score
+from components.serving.app import build
+from components.tracking.mlflow_store import MlflowStore
+
+pytest_plugins = ["serving_fixtures", "tracking_fixtures"]
+pytestmark = pytest.mark.filterwarnings("ignore:Operation with range is deprecated")
+
+HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
+READY = "document.getElementById('go')?.disabled === false"
+STATUS = "(document.getElementById('status')?.textContent ?? '')"
+PROBLEM = "(document.getElementById('problem')?.textContent ?? '')"
+TEXTS = "[...document.querySelectorAll('#results pre')].map(pre => pre.textContent)"
+WIDE = "document.documentElement.scrollWidth > innerWidth"
+
+
+@pytest.fixture(scope="module")
+def address(store: MlflowStore) -> Iterator[str]:
+    with serving(build(store, hosts=["127.0.0.1"])) as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Browser]:  # noqa: F811
+    browser.errors.clear()
+    browser.requests.clear()
+    browser.call("Page.navigate", url=f"{address}/")
+    browser.until(READY)
+    yield browser
+    assert browser.errors == []
+    assert not [url for url in browser.requests if not url.startswith((address, "data:", "blob:"))]
+
+
+def choose(page: Browser, model: str, **values: str | int | float) -> None:
+    page.value(
+        f"(m => {{ m.value = '{model}'; m.dispatchEvent(new Event('change')) }})(document.getElementById('model'))"
+    )
+    page.until(READY)
+    for name, value in values.items():
+        field = f"document.getElementById('{name}') ?? document.getElementById('set-{name}')"
+        page.value(f"(f => {{ f.value = {json.dumps(str(value))}; f.dispatchEvent(new Event('input')) }})({field})")
+
+
+def go(page: Browser) -> None:
+    page.value("document.getElementById('go').click()")
+    page.until(f"{READY} && ({STATUS}.startsWith('Done') || {STATUS}.startsWith('Answered') || {PROBLEM} !== '')", 60)
+
+
+def test_the_page_is_one_file_that_names_nothing_outside_itself(address: str) -> None:
+    answer = httpx.get(f"{address}/", trust_env=False)
+    tags = Tags(answer.text).found
+    addresses = [v for _, attrs in tags for k, v in attrs.items() if k in ("src", "href", "action", "data", "poster")]
+    assert addresses == ["data:,"]
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", answer.text)
+    for tag, directive in (("script", "script-src"), ("style", "style-src")):
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", answer.text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{directive} 'sha256-{digest}'" in answer.headers["content-security-policy"]
+    assert "unsafe" not in answer.headers["content-security-policy"]
+
+
+def test_a_text_is_written_and_its_link_makes_it_again(page: Browser, address: str) -> None:
+    choose(page, "tales", prompt="the cat", temperature=0.73, top_p=0.91, max_length=60, count=2)
+    go(page)
+    texts, link = page.value(TEXTS), page.value("location.href")
+    assert len(texts) == 2
+    assert all(text.startswith("the cat") and len(text) == 67 for text in texts)
+    told = json.loads(urllib.parse.parse_qs(urllib.parse.urlsplit(link).fragment)["play"][0])
+    assert (told["settings"]["temperature"], told["settings"]["top_p"]) == (0.73, 0.91)
+    asked = {"model": f"{told['model']}@{told['version']}", "settings": told["settings"], "seed": told["seed"]}
+    made = httpx.post(f"{address}/generate", json=asked, trust_env=False).json()
+    assert [item["text"] for item in made["items"]] == texts
+    go(page)
+    assert page.value(TEXTS) != texts, "a fresh seed"
+    page.call("Page.navigate", url="about:blank")
+    page.call("Page.navigate", url=link)
+    page.until(f"{READY} && {STATUS}.startsWith('Done')", 60)
+    assert page.value(TEXTS) == texts
+    assert page.value("document.getElementById('prompt').value") == "the cat"
+
+
+def test_a_text_is_read_while_it_is_written(page: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    from components.serving import batching
+
+    monkeypatch.setattr(batching, "STEPS", 1)
+    choose(page, "tales", max_length=8000, count=4)
+    page.value("document.getElementById('go').click()")
+    page.until(f"({TEXTS})[0]?.length > 50 && !({READY})", 30)
+    assert page.value(STATUS) == "Drawing …"
+    page.value("document.getElementById('stop').click()")
+    page.until(f"{READY} && {PROBLEM} === 'Stopped.'")
+    monkeypatch.setattr(batching, "STEPS", 16)
+    go(page)
+    assert {len(text) for text in page.value(TEXTS)} == {8004}
+
+
+def test_a_melody_is_harmonised_and_can_be_heard(page: Browser, tmp_path: Path) -> None:
+    tune = Score((Part("tune", tuple(Note(4 * n, 4, 65 + n % 5) for n in range(8))),), length_steps=32)
+    write_midi(tune, tmp_path / "tune.mid")
+    choose(page, "four-voices")
+    root = page.call("DOM.getDocument")["root"]["nodeId"]
+    found = page.call("DOM.querySelector", nodeId=root, selector="#melody")["nodeId"]
+    page.call("DOM.setFileInputFiles", nodeId=found, files=[str(tmp_path / "tune.mid")])
+    go(page)
+    page.until("!!document.querySelector('iframe')")
+    frame = page.value("document.querySelector('iframe').getAttribute('src')")
+    assert page.value("document.querySelector('iframe').getAttribute('sandbox')") == "allow-scripts"
+    listening = page.value(f"fetch('{frame}').then(answer => answer.text())")
+    assert "Four voices no. 1" in listening
+    assert "<audio" in listening
+    assert page.value("[...document.querySelectorAll('.facts a')].map(a => a.textContent)") == [
+        "MIDI",
+        "wav",
+        "listening page",
+    ]
+    link = page.value("location.href")
+    page.call("Page.navigate", url="about:blank")
+    page.call("Page.navigate", url=link)
+    page.until(f"{READY} && {STATUS}.startsWith('Done')", 60)
+    assert page.value("document.querySelector('iframe').getAttribute('src')") == frame, "the same piece, upload and all"
+    page.until("document.getElementById('held').hidden === false")
+
+
+def test_notes_are_drawn_as_they_come(page: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    from components.serving import batching
+
+    monkeypatch.setattr(batching, "SHOW_SECONDS", 0.02)
+    choose(page, "four-voices", max_length=4000)
+    page.value("document.getElementById('go').click()")
+    page.until("document.querySelectorAll('#results svg rect').length > 10", 30)
+    page.until(f"{READY} && {STATUS}.startsWith('Done')", 60)
+
+
+def test_answers_stand_beside_their_inputs_and_stay_text(page: Browser) -> None:
+    choose(page, "moods", texts=f"a good day\n\n{HOSTILE}\n")
+    go(page)
+    rows = page.value("[...document.querySelectorAll('tbody tr')].map(r => [...r.cells].map(c => c.textContent))")
+    assert [row[0] for row in rows] == ["a good day", HOSTILE]
+    assert {row[1] for row in rows} <= {"good", "bad"}
+    assert page.value("document.title") == "Reprise playground"
+    assert page.value("document.querySelectorAll('#results img').length") == 0
+    choose(page, "sums", frames="0 1\n0.5, 0.5\n\n1 1")
+    go(page)
+    assert page.value("document.querySelectorAll('tbody tr').length") == 2
+    assert page.value(STATUS) == "Answered 2 inputs."
+
+
+def test_what_is_wrong_is_said(page: Browser, address: str) -> None:
+    choose(page, "tales", prompt="")
+    go(page)
+    assert "starts from a prompt" in page.value(PROBLEM)
+    page.errors.clear()  # the browser's note of the status 400
+    broken = f"{address}/#" + urllib.parse.urlencode({"play": json.dumps({"model": "gone", "version": "7"})})
+    for link, said in (
+        (broken, "The link is for gone v7, which isn't here."),
+        (f"{address}/#play=%7B", "This link is damaged."),
+    ):
+        page.call("Page.navigate", url="about:blank")
+        page.call("Page.navigate", url=link)
+        page.until(f"{PROBLEM} === {json.dumps(said)}")
+
+
+@pytest.mark.parametrize("width", [360, 1100])
+def test_nothing_is_wider_than_the_screen(page: Browser, width: int) -> None:
+    page.call("Emulation.setDeviceMetricsOverride", width=width, height=700, deviceScaleFactor=1, mobile=width < 500)
+    try:
+        for model, values in (("tales", {"max_length": 300}), ("four-voices", {}), ("moods", {"texts": "good " * 90})):
+            choose(page, model, **values)
+            assert not page.value(WIDE)
+            go(page)
+            assert not page.value(WIDE), model
+        small = page.value(
+            "[...document.querySelectorAll('button, select, input:not([type=checkbox])')]"
+            ".filter(e => e.offsetParent && e.getBoundingClientRect().height < 28).map(e => e.id)"
+        )
+        assert small == [], "too small for a finger"
+    finally:
+        page.call("Emulation.clearDeviceMetricsOverride")
+
+
+def test_it_can_be_used_by_keyboard(page: Browser) -> None:
+    choose(page, "tales", max_length=20)
+    unnamed = page.value(
+        "[...document.querySelectorAll('input, select, textarea, button, a, iframe')].filter(e => e.offsetParent)"
+        ".filter(e => !(e.labels?.length || e.textContent.trim() || e.ariaLabel || e.title)).map(e => e.outerHTML)"
+    )
+    assert unnamed == []
+    page.value("document.getElementById('model').focus()")
+    order = []
+    for _ in range(9):
+        order.append(page.value("document.activeElement.id || document.activeElement.tagName"))
+        page.key("Tab", 9)
+    settings = ["set-temperature", "set-top_p", "set-count", "set-max_length", "set-seed"]
+    assert order == ["model", "version", "prompt", *settings, "SUMMARY"]
+    page.value("document.getElementById('set-temperature').focus()")
+    page.key("ArrowLeft", 37)
+    assert page.value("document.querySelector('output').textContent") == "0.99"
+    page.value("document.getElementById('go').focus()")
+    page.call("Input.dispatchKeyEvent", type="keyDown", key="Enter", code="Enter", windowsVirtualKeyCode=13, text="\r")
+    page.until(f"{READY} && {STATUS}.startsWith('Done')", 60)
+    assert page.value("document.getElementById('status').getAttribute('aria-live')") == "polite"
+    assert page.value("document.activeElement.id") in ("go", "")
