@@ -123,18 +123,22 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
         UserError: a file is missing, damaged or not the one that was saved, or a newer version of Reprise wrote it.
     """
     info, encoding_state, recipe = (_read_json(folder / f"{file}.json") for file in ("model", "encoding", "recipe"))
+    versions = info.get("versions")
+    written_by = (versions.get("reprise") if isinstance(versions, dict) else "") or "(version unknown)"
+    hint = f"it was written by Reprise {written_by}: use that version"
     if info.get("format") != FORMAT:
-        raise UserError(
-            f"is of bundle format {info.get('format')!r}; this version reads format {FORMAT}",
-            where=str(folder),
-            hint=f"it was written by Reprise {info.get('versions', {}).get('reprise', '(unknown)')}: use that version",
-        )
+        what = f"is of bundle format {info.get('format')!r}; this version reads format {FORMAT}"
+        raise UserError(what, where=str(folder), hint=hint)
     digest = digest_file(folder / "weights.safetensors")
     if digest != info["weights_sha256"]:
         raise UserError("the weights are not the ones that were saved (sha256 differs)", where=str(folder))
-    encoding = encoding_from_state(encoding_state)
-    task = make_task(recipe["task"], encoding, info["framing"])
-    model = task.build_model(recipe["model"])
+    try:
+        encoding = encoding_from_state(encoding_state)
+        task = make_task(recipe["task"], encoding, info["framing"])
+        model = task.build_model(recipe["model"])
+    except (UserError, TypeError, KeyError, ValueError) as error:  # a kind or a setting that has gone since
+        what = error.what if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        raise UserError(f"can't be put together by this version ({what})", where=str(folder), hint=hint) from error
     tensors, _ = read_tensors(folder / "weights.safetensors")
     load_weights(model, tensors, where=str(folder))
     model = model.to(torch.device(device)).eval()

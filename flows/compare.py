@@ -29,10 +29,12 @@ from components.training.device import choose_device, choose_threads
 from components.training.session import Session
 from flows.console import bar, say
 from flows.ingest import ingest_task
+from flows.parameters import Device, Override, RecipeName, Threads
 from flows.places import ROOT, places
 from flows.plan import Plan, make_plan
 from flows.processes import Processes
 from flows.ranking import Comparison, notes, publish
+from flows.reaper import claimed, ended, foreground, tidy
 from flows.retry import worth_retrying
 from flows.runs import closing, keep_open
 from flows.train import as_yaml, flat
@@ -56,28 +58,31 @@ def trial_task(file: str, name: str, processes: Processes) -> None:
     code, last = processes.run([sys.executable, "-m", "flows.trial", file], log=path.with_suffix(".log"), cwd=ROOT)
     if code == 0:
         return
-    failed = TrialFile.load(path).failed or last or f"the process ended with code {code}"
+    trial = TrialFile.load(path)
+    trial.failed = trial.failed or last or f"the process ended with code {code}"
+    trial.save(path)  # it may have ended before it could say why
     if code == 2:
-        raise UserError(failed, where=name)
-    raise RuntimeError(failed)
+        raise UserError(trial.failed, where=name)
+    raise RuntimeError(trial.failed)
 
 
 def compare(*arguments: Any, workers: int = 1, **named: Any) -> Comparison:
-    """`compare_flow` with a task runner of so many workers."""
+    """`compare_flow` in this process, with a task runner of so many workers."""
     runner = ThreadPoolTaskRunner(max_workers=workers)
-    return compare_flow.with_options(task_runner=runner)(*arguments, workers=workers, **named)
+    with foreground():
+        return compare_flow.with_options(task_runner=runner)(*arguments, workers=workers, **named)
 
 
-@flow(name="compare", flow_run_name="{recipe}")
+@flow(name="compare", flow_run_name="{recipe}", on_crashed=[ended], on_cancellation=[ended])
 def compare_flow(
-    recipe: str,
+    recipe: RecipeName,
     vary: list[str],
     seeds: int = 3,
     budget: str | None = None,
     steps: int | None = None,
-    overrides: list[str] | None = None,
-    device: str = "auto",
-    threads: int = 0,
+    overrides: list[Override] | None = None,
+    device: Device = "auto",
+    threads: Threads = 0,
     workers: int = 1,
     fresh: bool = False,
 ) -> Comparison:
@@ -89,11 +94,27 @@ def compare_flow(
     Raises:
         UserError: a setting is wrong, nothing can rank the runs, or all of them failed.
     """
+    with claimed():
+        return _compare(recipe, vary, seeds, budget, steps, overrides, device, threads, workers, fresh)
+
+
+def _compare(
+    recipe: str,
+    vary: list[str],
+    seeds: int,
+    budget: str | None,
+    steps: int | None,
+    overrides: list[str] | None,
+    device: str,
+    threads: int,
+    workers: int,
+    fresh: bool,
+) -> Comparison:
     where = places()
     plan = make_plan(recipe, vary, seeds, budget, steps, overrides or [], workers)
     device, threads = choose_device(device), threads or max(1, choose_threads(0) // workers)
+    tidy()
     tracker = MlflowTracker(where.settings)
-    tracker.send_leftovers()
     subject = _prepare(plan)
     code = [path for kind in ("py", "cpp", "h") for path in ROOT.glob(f"components/**/*.{kind}")]
     digest = digest_json(
@@ -105,7 +126,7 @@ def compare_flow(
         }
     )
     folder = where.home / "comparisons" / digest[:16]
-    with _alone(folder, fresh):
+    with alone(folder, fresh):
         parent = _open_parent(plan, tracker, folder, digest, device, threads, workers)
         run_id = parent.ref.run_id
         with closing(run_id):
@@ -116,15 +137,15 @@ def compare_flow(
                 tracker.send_leftovers()  # closes the runs of processes that were killed
                 results = [_result(path) for path in files]
                 said = notes(plan, results, threads, workers, choose_threads(0))
-                about = {"metric": subject.metric, "lower": subject.lower, "notes": said}
+                charts = tracker.experiment_url(plan.name, run_id, (f"best/{subject.metric}", subject.lower))
+                about = {"metric": subject.metric, "lower": subject.lower, "notes": said, "charts": charts}
                 rows = publish(plan, parent, folder, results, **about)
             if all(result.failed for result in results):
                 raise UserError(f"every run failed; the first: {results[0].failed}", where=plan.name)
-    url = tracker.experiment_url(plan.name, run_id)
     if runtime.flow_run.id:
-        text = f"{markdown(rows)}\n\n[the comparison in MLflow]({parent.ref.url}) · [its runs]({url})"
+        text = f"{markdown(rows)}\n\n[the comparison in MLflow]({parent.ref.url}) · [its runs]({charts})"
         create_markdown_artifact(text, key="leaderboard", description="settings from best to worst by val")
-    return Comparison(run_id, parent.ref.url, url, subject.metric, rows, said)
+    return Comparison(run_id, parent.ref.url, charts, subject.metric, rows, said)
 
 
 def _prepare(plan: Plan) -> _Subject:
@@ -154,7 +175,8 @@ def _prepare(plan: Plan) -> _Subject:
 
 
 @contextmanager
-def _alone(folder: Path, fresh: bool) -> Iterator[None]:
+def alone(folder: Path, fresh: bool) -> Iterator[None]:
+    """One process at a time works in the folder, which begins empty when it is `fresh`. Raises UserError else."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder.with_suffix(".lock"), timeout=0):
@@ -163,7 +185,7 @@ def _alone(folder: Path, fresh: bool) -> Iterator[None]:
                 folder.mkdir()
             yield
     except Timeout:
-        raise UserError("this very comparison is running already", where=str(folder)) from None
+        raise UserError("this very one is running already", where=str(folder)) from None
 
 
 def _open_parent(

@@ -33,6 +33,7 @@ def evaluate_task(run_id: str) -> dict[str, float]:
     }
     run = open_run(run_id)
 
+    run.tags({"primary.metric": session.task.primary})  # what a reader of the run ranks it by
     # the chosen weights on val go under "best/", apart from the curve over training
     run.metrics({name.replace("val/", "best/"): value for name, value in metrics.items()})
     run.file(_learning_curve(session, folder, metrics), "figures")

@@ -16,7 +16,8 @@ from components.datasets.store import Store
 from components.errors import UserError
 from components.provenance import digest_json
 from components.render.outputs import write_score, write_texts
-from components.render.record import read_record
+from components.render.record import printable, read_record
+from components.render.soundfont import Soundfont, font_of_record, read_soundfont
 from components.tracking.mlflow_store import MlflowStore
 from flows.console import bar, say
 from flows.given import given
@@ -65,8 +66,8 @@ def generate(opened: Opened, overrides: Mapping[str, Any], seed: int) -> Generat
     return made
 
 
-def write(opened: Opened, made: Generation, folder: Path) -> list[Path]:
-    """The files of all generated items."""
+def write(opened: Opened, made: Generation, folder: Path, soundfont: Soundfont | None = None) -> list[Path]:
+    """The files of all generated items. Scores are played by the `soundfont`, else by the built-in synthesiser."""
     record = {
         "model": opened.name,
         "version": opened.version,
@@ -79,6 +80,8 @@ def write(opened: Opened, made: Generation, folder: Path) -> list[Path]:
         path = folder / f"{opened.name}.txt"
         write_texts(made.items, path, record)
         return [path]
+    if soundfont:
+        record["soundfont"] = {"name": printable(soundfont.name), "sha256": soundfont.digest}
     paths: list[Path] = []
     for number, (item, sampled) in enumerate(zip(made.items, made.sampled, strict=True), 1):
         facts = {
@@ -88,6 +91,7 @@ def write(opened: Opened, made: Generation, folder: Path) -> list[Path]:
             "surprise": f"{sampled.nats_per_token:.3f} nats per {opened.bundle.encoding.unit}",
             "ending": "its own" if sampled.ended else "cut at max_length",
             "trained on": opened.bundle.info["data"]["name"],
+            **({"played by": soundfont.name} if soundfont else {}),
         }
         title = f"{opened.name.replace('-', ' ').capitalize()} no. {number}"
         paths += write_score(
@@ -97,6 +101,7 @@ def write(opened: Opened, made: Generation, folder: Path) -> list[Path]:
             subtitle=f"written by a recurrent network, seed {made.seed}",
             facts=facts,
             record=record | {"number": number},
+            soundfont=soundfont,
         )
     return paths
 
@@ -108,9 +113,9 @@ def shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def folder_for(opened: Opened, made: Generation) -> Path:
+def folder_for(opened: Opened, made: Generation, soundfont: Soundfont | None = None) -> Path:
     """A folder of its own for each model, seed and settings."""
-    settings = digest_json(made.settings)[:6]
+    settings = digest_json(made.settings | ({"soundfont": soundfont.digest} if soundfont else {}))[:6]
     return places().generated / f"{opened.label}-seed{made.seed}-{settings}"
 
 
@@ -122,17 +127,25 @@ def generate_task(
     out: str | None = None,
     melody: str | None = None,
     start: str | None = None,
+    soundfont: str | None = None,
 ) -> list[str]:
     """Generate with a model's own settings and `overrides`; gives the files' paths."""
+    font = read_soundfont(Path(soundfont)) if soundfont else None  # before the work: it may be the wrong file
     opened = open_model(selector)
-    return _generate(opened, given(opened.bundle, melody, start) | overrides, seed, out)[0]
+    return _generate(opened, given(opened.bundle, melody, start) | overrides, seed, out, font)[0]
 
 
 def _generate(
-    opened: Opened, overrides: Mapping[str, Any], seed: int, out: str | None = None
+    opened: Opened,
+    overrides: Mapping[str, Any],
+    seed: int,
+    out: str | None = None,
+    soundfont: Soundfont | None = None,
 ) -> tuple[list[str], Generation]:
     made = generate(opened, overrides, seed)
-    paths = write(opened, made, Path(out) if out else folder_for(opened, made))
+    if soundfont and isinstance(made.items[0], str):
+        raise UserError(f"{opened.name} writes text, which no soundfont plays", where="--soundfont")
+    paths = write(opened, made, Path(out) if out else folder_for(opened, made, soundfont), soundfont)
     say(f"wrote   {len(made.items)} × {opened.name} to {paths[0].parent if paths else 'no file: all were empty'}")
     return [str(path) for path in paths], made
 
@@ -180,11 +193,12 @@ def described(item: Any) -> str:
     return "\n".join([f"{item.metre[0]}/{item.metre[1]}, {item.length_steps / item.bar_steps:.1f} bars", *voices])
 
 
-def replay(path: Path, out: Path | None) -> tuple[list[Path], bool]:
+def replay(path: Path, out: Path | None, soundfont: Path | None = None) -> tuple[list[Path], bool]:
     """Make a generated file again, from the record in it: the new files, and whether this one's bytes are the same.
 
     Raises:
-        UserError: the file has no record, or the model it names isn't here or isn't the same.
+        UserError: the file has no record, the model it names isn't here or isn't the same, or it was played by a
+            soundfont and `soundfont` isn't that file.
     """
     record = read_record(path)
     try:
@@ -192,8 +206,11 @@ def replay(path: Path, out: Path | None) -> tuple[list[Path], bool]:
         seed, settings = record["seed"], record["settings"]
         weights = record["weights_sha256"]
         settings = dict(settings)
+        played_by = record.get("soundfont")
+        asked = (str(played_by["name"]), str(played_by["sha256"])) if played_by else None
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"its record isn't one of ours: {error}", where=str(path)) from None
+    font = font_of_record(asked, soundfont, path)
     opened = open_model(selector)
     if opened.bundle.weights_digest != weights:
         raise UserError(
@@ -203,7 +220,7 @@ def replay(path: Path, out: Path | None) -> tuple[list[Path], bool]:
     made = replace(generate(opened, settings, seed), settings=settings)
     folder = out or path.parent / "replayed"  # never over the file in question
     before = path.read_bytes()
-    paths = [p for p in write(opened, made, folder) if read_record(p) == record]
+    paths = [p for p in write(opened, made, folder, font) if read_record(p) == record]
     again = next((p for p in paths if p.suffix == path.suffix), None)
     return paths, again is not None and again.read_bytes() == before
 
@@ -216,9 +233,11 @@ def generate_flow(
     out: str | None = None,
     melody: str | None = None,
     start: str | None = None,
+    soundfont: str | None = None,
 ) -> list[str]:
     """Generate with a registered model: NAME, NAME@champion or NAME@VERSION.
 
-    `melody` and `start` are music files: voices are written under the one, pieces go on from the other.
+    `melody` and `start` are music files: voices are written under the one, pieces go on from the other. `soundfont`
+    is an .sf2 file whose instruments play them.
     """
-    return generate_task(model, overrides or {}, seed, out, melody, start)
+    return generate_task(model, overrides or {}, seed, out, melody, start, soundfont)

@@ -13,10 +13,12 @@ from components.tracking.mlflow_backend import MlflowTracker
 from flows.evaluate import evaluate_task
 from flows.generate import samples_task
 from flows.ingest import ingest_task
+from flows.parameters import Device, Override, RecipeName, RunId, Threads
 from flows.places import places, recipe_path
+from flows.reaper import claimed, ended, foreground, tidy
 from flows.register import register_task
 from flows.runs import RunRecord, closing, open_run
-from flows.train import open_run_task, train_task
+from flows.train import open_run_task, train_task, training_tag
 
 
 @dataclass(frozen=True)
@@ -31,19 +33,49 @@ class Outcome:
     files: list[str]
 
 
-@flow(name="pipeline", flow_run_name="{recipe}")
 def pipeline(recipe: str, overrides: list[str] | None = None, device: str = "auto", threads: int = 0) -> Outcome:
-    """Run a recipe (a name or a YAML file) from its data to a registered model and what it writes."""
-    checked = read_recipe(recipe_path(recipe), overrides or [])
-    MlflowTracker(places().settings).send_leftovers()
-    run_id = open_run_task(checked, ingest_task(checked), device, threads)
-    return finish(run_id)
+    """Run a recipe in this process, see `pipeline_flow`."""
+    with foreground():
+        return pipeline_flow(recipe, overrides or [], device, threads)
 
 
-@flow(name="resume", flow_run_name="resume {run_id}")
 def resume(run_id: str) -> Outcome:
-    """Go on with a run that was cut off, from its last checkpoint to the end of the pipeline."""
-    return finish(run_id)
+    """Go on with a run in this process, see `resume_flow`."""
+    with foreground():
+        return resume_flow(run_id)
+
+
+@flow(name="pipeline", flow_run_name="{recipe}", on_crashed=[ended], on_cancellation=[ended])
+def pipeline_flow(
+    recipe: RecipeName,
+    overrides: list[Override] = [],  # noqa: B006 - nobody changes it, and forms show it
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> Outcome:
+    """Run a recipe from its data to a registered model and what it writes.
+
+    Args:
+        recipe: One of our recipes, or the path of a YAML file of your own.
+        overrides: Settings that differ from the recipe's: KEY=VALUE, for example training.steps=500.
+        device: auto takes a GPU when there is one.
+        threads: CPU threads; 0 = one for each core.
+    """
+    with claimed():
+        checked = read_recipe(recipe_path(recipe), overrides)
+        tidy()
+        return finish(open_run_task(checked, ingest_task(checked), device, threads))
+
+
+@flow(name="resume", flow_run_name="resume {run_id}", on_crashed=[ended], on_cancellation=[ended])
+def resume_flow(run_id: RunId) -> Outcome:
+    """Go on with a run that was cut off, from its last checkpoint to the end of the pipeline.
+
+    Args:
+        run_id: The MLflow run, on the machine that it was started on.
+    """
+    with claimed():
+        tidy()
+        return finish(run_id)
 
 
 def finish(run_id: str) -> Outcome:
@@ -51,7 +83,7 @@ def finish(run_id: str) -> Outcome:
     record = RunRecord.load(places().run_folder(run_id))
     with closing(run_id):
         _link(record)
-        train_task(run_id)
+        train_task.with_options(tags=[training_tag(record.device)])(run_id)
         metrics = evaluate_task(run_id)
         model = register_task(run_id, metrics)
         selector = f"{model.name}@{model.version}" if model else f"run:{run_id}"
@@ -72,14 +104,17 @@ def description(
     recipe: Recipe, record: RunRecord, metrics: dict[str, float], model: ModelRef | None, files: list[str]
 ) -> str:
     """What a person reads first on the run's page."""
-    rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in metrics.items())
+    order = sorted(metrics, key=lambda name: not name.startswith("test/"))
+    rows = "\n".join(f"| {name} | {metrics[name]:.4f} |" for name in order)
+    first = f"{order[0]} **{metrics[order[0]]:.4f}**; " if order else ""
+    charts = MlflowTracker(places().settings).experiment_url(recipe.name)
     m = recipe.model
     names = "\n".join(f"- `samples/{path.rpartition('/')[2]}`" for path in files[:20])
     depth = " × ".join(str(m[key]) for key in ("num_layers", "hidden_size") if key in m)
     status = f"registered as **{model}** ({model.alias})" if model else "not registered: `accept` refused it"
     return (
-        f"**{recipe.name}**: {m['kind']} {depth}, seed {recipe.seed}; "
-        f"{status}.\n\n| figure | value |\n|---|---|\n{rows}\n\n"
+        f"**{recipe.name}**: {first}{m['kind']} {depth}, seed {recipe.seed}; {status}. "
+        f"[Beside the other runs]({charts}).\n\n| figure | value |\n|---|---|\n{rows}\n\n"
         f"Pictures are in `figures/`.{f' Samples:{chr(10)}{names}' if files else ''}\n\n"
         f"Again: `reprise run {recipe.name}`{f' · more: `reprise generate {recipe.name} --seed 1`' if files else ''}\n"
     )

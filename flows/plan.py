@@ -93,7 +93,7 @@ def make_plan(
             where="--vary",
             hint="vary less at once",
         )
-    resolved = _resolve(path.stem, values, choices, where=str(path))
+    resolved = resolve(path.stem, values, choices, where=str(path))
     trials = []
     for seed in range(seeds):
         for settings, recipe_values in zip(choices, resolved, strict=True):
@@ -159,7 +159,7 @@ def label(settings: Mapping[str, Any]) -> str:
     return ", ".join(words) or "the recipe"
 
 
-def _resolve(
+def resolve(
     name: str, values: Mapping[str, Any], choices: Sequence[Mapping[str, Any]], *, where: str
 ) -> list[dict[str, Any]]:
     """Each combination's settings, checked; a problem that many share is told once."""

@@ -39,8 +39,10 @@ def publish(
     metric: str,
     lower: bool,
     notes: list[str],
+    charts: str,
 ) -> list[Row]:
-    """Write the leaderboard, the picture and the final figures to the parent run; gives the rows, the best first."""
+    """Write the leaderboard, the picture and the final figures to the parent run; gives the rows, the best first.
+    `charts` is the address of its runs' page."""
     rows = leaderboard(results, metric, lower=lower)
     parent.table(columns(rows, metric), "leaderboard.json")
     parent.table(_runs(results, metric), "runs.json")
@@ -58,7 +60,10 @@ def publish(
         parent.tags({"compare.best_setting": rows[0].label, "compare.best_run": best.run_id})
     words = [f"**{plan.name}**: {len(results)} runs, each {plan.budget}. {metric}, {RANKED}.", markdown(rows)]
     words += [f"Best run: `{best.run_id}` ({best.label}, seed {best.seed})."] if best else []
-    words += ["Picture: `figures/compare.png`. Tables: `leaderboard.json`, `runs.json`.", *notes]
+    words += [
+        f"[Its runs as charts]({charts}). Picture: `figures/compare.png`. Tables: `leaderboard.json`, `runs.json`.",
+        *notes,
+    ]
     parent.describe("\n\n".join(words) + "\n")
     return rows
 

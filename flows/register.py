@@ -6,13 +6,13 @@ from prefect import task as prefect_task
 
 from components.bundle import save_bundle
 from components.datasets.store import Store
-from components.provenance import library_versions
+from components.provenance import code_version, library_versions
 from components.tracking.base import ModelRef
 from components.tracking.mlflow_store import MlflowStore
 from components.tracking.promotion import decide, meets, promotion_tags
 from components.training.session import Session
 from flows.console import say
-from flows.places import places
+from flows.places import ROOT, places
 from flows.retry import worth_retrying
 from flows.runs import RunRecord, open_run
 
@@ -33,19 +33,16 @@ def register_task(run_id: str, metrics: dict[str, float]) -> ModelRef | None:
         "recipe_digest": recipe.digest,
         "data": {"name": store.manifest["name"], "digest": record.dataset.digest},
         "metrics": metrics,
-        "versions": library_versions(),
+        "versions": library_versions() | {"reprise": code_version(ROOT)["version"]},
     }
     bundle = folder / "bundle"
     save_bundle(bundle, recipe.name, session.model, session.encoding, recipe.as_dict(), facts)
-    if problems := meets(recipe.accept, metrics):
+    unjudged = ["data.split keeps neither val nor test, so nothing says how good it is"]
+    if problems := meets(recipe.accept, metrics) if metrics else unjudged:
         run.tags({"registered": "refused: " + "; ".join(problems)})
         say("model   not registered: " + "; ".join(problems))
         return None
-    primary = f"test/{session.task.primary}"
-    primary = primary if primary in metrics else f"val/{session.task.primary}"
-    digest = store.manifest["digests"]["splits"][primary.partition("/")[0]]
-    tags = promotion_tags(primary, metrics[primary], digest) | {"data.digest": record.dataset.digest}
-    tags |= {"recipe.digest": recipe.digest, "run.name": record.run_name}
+    tags = version_tags(record, store, session.task.primary, metrics)
     champion = models.champion(recipe.name)
     role, reason = decide(
         tags, models.tags(champion) if champion else None, higher_is_better=not session.task.lower_is_better
@@ -53,7 +50,16 @@ def register_task(run_id: str, metrics: dict[str, float]) -> ModelRef | None:
     ref = models.register(record.ref, bundle, recipe.name, tags=tags)
     if champion and champion.version == ref.version:  # a finished run that is resumed doesn't compete with itself
         role, reason = "champion", "it is the champion already"
-    ref = models.set_alias(ref, role)
+    ref = models.set_alias(ref, role, why=reason)
     run.tags({"registered": f"{ref} as {role}: {reason}"})
     say(f"model   {ref} registered as {role}: {reason}")
     return ref
+
+
+def version_tags(record: RunRecord, store: Store, primary: str, metrics: dict[str, float]) -> dict[str, str]:
+    """What a registered version of the run is judged and told apart by."""
+    figure = f"test/{primary}"
+    figure = figure if figure in metrics else f"val/{primary}"
+    digest = store.manifest["digests"]["splits"][figure.partition("/")[0]]
+    about = {"data.digest": record.dataset.digest, "recipe.digest": record.recipe.digest, "run.name": record.run_name}
+    return promotion_tags(figure, metrics[figure], digest) | about

@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from components.datasets.store import DatasetRef
 from components.errors import UserError, nearest
 from components.recipe import Recipe
 from components.tracking.base import RunRef
-from components.tracking.mlflow_backend import MlflowRun, MlflowTracker
+from components.tracking.mlflow_backend import CUT_OFF, MlflowRun, MlflowTracker
 from flows.places import Places, places
 
 FILE = "run.json"
@@ -67,17 +69,33 @@ def open_run(run_id: str) -> MlflowRun:
 
 @contextmanager
 def closing(run_id: str) -> Iterator[None]:
-    """End the tracked run with the block: FINISHED, KILLED when it is interrupted, FAILED with any other exception."""
-    status = "FAILED"
+    """End the tracked run with the block: FINISHED, FAILED with an exception, KILLED when it is interrupted. One that
+    was ended by force, and not by a person, is marked as cut off.
+
+    Raises:
+        UserError: another process is at work on the run.
+    """
+    lock = FileLock(places().run_folder(run_id) / "run.lock", thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"run {run_id[:8]} is going on in another process", hint="wait for it, or stop it") from None
+    status = "KILLED"
     try:
         yield
         status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
+    except Exception:
+        status = "FAILED"
+        raise
+    except BaseException as error:  # Ctrl-C, another signal, or Prefect's word that it is over
+        from flows.reaper import stopped_by_person
+
+        open_run(run_id).tags({CUT_OFF: "" if stopped_by_person(error) else "yes"})
         raise
     finally:
         open_run(run_id).finish(status)
         del _open[run_id]
+        lock.release()
 
 
 def find_run(selector: str, places: Places) -> RunRecord:

@@ -19,6 +19,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from components.tracking.process import identity
+
 HOST = "127.0.0.1"
 PORT = 4200  # where people look for it; when it is taken, any free one
 STARTS = 3
@@ -30,6 +32,10 @@ QUIET = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the console is ours; the run's log has every line
     "PREFECT_CLI_PROMPT": "false",
 }
+
+
+# who holds a slot of a concurrency limit is kept in files: a server that was restarted would never free them else
+SERVER_ONLY = {"PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem"}
 
 
 class Server:
@@ -57,6 +63,14 @@ class Server:
 
     def wait(self) -> str | None:
         """The address of the server once it answers. When ours doesn't, flows go on with a temporary one: None."""
+        found = self._wait()
+        if "prefect.context" in sys.modules:  # imported before the address was known, or before it changed
+            from prefect.context import refresh_global_settings_context
+
+            refresh_global_settings_context()
+        return found
+
+    def _wait(self) -> str | None:
         url, known = os.environ.get("PREFECT_API_URL"), self._known()
         if url is None:
             return None
@@ -107,6 +121,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env=SERVER_ONLY | os.environ,
                 start_new_session=True,
             )
         known = {"pid": process.pid, "port": port}
@@ -130,6 +145,11 @@ def _alive(pid: int) -> bool:
         except OSError:
             return False
         return True
+    if not command:  # a process that is only just becoming its program, or one that has ended
+        try:
+            return bool(identity(pid))
+        except OSError:
+            return False
     return b"prefect" in command
 
 

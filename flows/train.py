@@ -8,19 +8,24 @@ from collections.abc import Callable
 import yaml
 from prefect import flow, runtime
 from prefect import task as prefect_task
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
 
 from components.datasets.store import DatasetRef, Store
 from components.provenance import code_version, library_versions, machine
 from components.recipe import Recipe, read_recipe
 from components.tracking.base import Run
 from components.tracking.mlflow_backend import MlflowTracker
+from components.tracking.process import machine_name
 from components.training.device import choose_device, choose_threads
 from components.training.session import Session
 from flows.console import bar, say
 from flows.ingest import ingest_task
 from flows.places import ROOT, places, recipe_path
+from flows.reaper import TRAINING
 from flows.retry import worth_retrying
 from flows.runs import RunRecord, closing, keep_open, open_run
+from flows.samples import WithSamples
 
 
 @prefect_task(name="open run")
@@ -71,10 +76,26 @@ def train_task(run_id: str) -> str:
     run.params({"parameters": session.parameter_count})
     steps = record.recipe.training["steps"]
     with bar("train", steps, "updates") as advance:
-        progress = session.train(folder, _Listener(run, advance))
+        progress = session.train(folder, WithSamples(_Listener(run, advance), session, run, folder))
     run.metrics({"train/seconds": progress.seconds, "train/best_step": progress.best_step})
     say(f"        {progress.stopped}; {progress.seconds:.0f} s, best at update {progress.best_step:,}")
     return progress.stopped
+
+
+def training_tag(device: str) -> str:
+    """The tag of trainings on this machine's device. Prefect lets as many go on at once as its limit on the tag says:
+    one on a GPU unless it was changed, any number on the CPU unless a limit was made."""
+    tag = f"{TRAINING}{device}-{machine_name()}"
+    with get_client(sync_client=True) as client:
+        try:
+            limit = client.read_concurrency_limit_by_tag(tag)
+        except ObjectNotFound:
+            if device != "cpu":
+                client.create_concurrency_limit(tag, 1)
+            return tag
+    if len(limit.active_slots) >= limit.concurrency_limit:
+        say(f"train   waits for its turn: {len(limit.active_slots)} of {limit.concurrency_limit} at work ({tag})")
+    return tag
 
 
 class _Listener:

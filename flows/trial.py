@@ -29,7 +29,8 @@ STOPPED = 130  # exit codes as those of the command line: a user's mistake is 2,
 @dataclass
 class TrialFile:
     """What the two processes tell each other. `run_id` is there once the run was opened; `metrics` once it has
-    finished, "val/…" and "test/…"; `failed` says why it hasn't."""
+    finished, "val/…" and "test/…"; `failed` says why it hasn't. A trial of a search (flows/tune.py) names its `search`
+    and knows after how many updates it was `pruned`."""
 
     name: str
     label: str
@@ -44,6 +45,8 @@ class TrialFile:
     run_id: str = ""
     metrics: dict[str, float] | None = None
     failed: str = ""
+    search: dict[str, Any] = field(default_factory=dict)
+    pruned: int = 0
 
     @classmethod
     def load(cls, path: Path) -> TrialFile:
@@ -76,8 +79,14 @@ def run_trial(path: Path) -> None:
         run.nest(trial.parent, trial.name)
         run.tags(trial.tags)
         try:
-            train_task.fn(trial.run_id)
-            trial.metrics, trial.failed = evaluate_task.fn(trial.run_id), ""
+            if trial.search:
+                from flows.tune import train_watched
+
+                train_watched(trial, run)
+            else:
+                train_task.fn(trial.run_id)
+                trial.metrics = evaluate_task.fn(trial.run_id)
+            trial.failed = ""
         except Exception as error:
             trial.failed = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             run.tags({"failed": trial.failed[:500]})

@@ -19,6 +19,7 @@ def serve() -> None:
     prefect = Server(where.prefect).url()
     say(f"MLflow   {settings.ui_url}/#/experiments?workflowType=machine_learning")
     say(f"Prefect  {prefect or 'not running (`reprise run` starts it)'}")
+    say("playground: reprise api")
     if settings.served:
         say("the MLflow server is the one of mlflow.yaml; nothing to start")
         return

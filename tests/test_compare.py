@@ -373,16 +373,16 @@ def test_a_stopped_comparison_leaves_nothing_running_and_goes_on_where_it_was(ho
 
 
 def test_one_comparison_runs_once_at_a_time_and_a_fresh_one_begins_empty(tmp_path) -> None:
-    from flows.compare import _alone
+    from flows.compare import alone
 
     folder = tmp_path / "it"
-    with _alone(folder, False):
+    with alone(folder, False):
         (folder / "parent").write_text("a run")
-        with pytest.raises(UserError, match="running already"), _alone(folder, False):
+        with pytest.raises(UserError, match="running already"), alone(folder, False):
             pytest.fail("two at once")
-    with _alone(folder, False):
+    with alone(folder, False):
         assert (folder / "parent").exists()
-    with _alone(folder, True):
+    with alone(folder, True):
         assert not list(folder.iterdir())
 
 

@@ -144,6 +144,13 @@ def test_nothing_to_read_explains_itself(tmp_path) -> None:
     assert list(MusicReader([]).files) == []  # settings are checked before there are files
 
 
+def test_drums_alone_are_told_what_they_lack(tmp_path):
+    midi(tmp_path / "beat.mid", ("Kit", 0, DRUMS, True))
+    with pytest.raises(UserError, match="1 × has only drums") as error:
+        list(MusicReader([tmp_path]).items())
+    assert "drums have no melody" in error.value.hint
+
+
 @pytest.mark.parametrize("options", [{"steps_per_beat": 0}, {"parts": "drums"}, {"beats": "guess"}])
 def test_a_wrong_setting_is_refused(options) -> None:
     with pytest.raises(UserError, match=r"data\."):

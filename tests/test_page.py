@@ -12,6 +12,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from components.errors import UserError
 from components.render.audio import page_audio
 from components.render.page import write_page
 from components.render.record import read_record
-from components.score import Note, Part, Score
+from components.score import Chord, Note, Part, Score
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 HOSTILE = '</title><script>document.title="owned"</script><img src=x onerror=alert(1)> @@audio@@ & "quoted"'
@@ -81,6 +82,17 @@ def test_every_note_is_drawn_where_it_sounds(tmp_path):
     boxes = [attrs for tag, attrs in Tags(written(tmp_path / "page.html", piece)).found if tag == "rect"]
     drawn = sorted((int(box["x"]), int(box["width"])) for box in boxes)
     assert drawn == sorted((note.start, note.duration) for part in piece.parts for note in part.notes)
+
+
+def test_chord_symbols_stand_where_they_hold(tmp_path):
+    chords = (Chord(4, 16, 5, "7"), Chord(20, 8, 10, "m7b5"))
+    page = written(tmp_path / "page.html", replace(score(), chords=chords))
+    spans = [attrs for tag, attrs in Tags(page).found if tag == "span" and "data-start" in attrs]
+    assert [(int(a["data-start"]), int(a["data-end"])) for a in spans] == [(4, 20), (20, 28)]
+    assert [a["style"].partition(";")[0] for a in spans] == ["left:6.250%", "left:31.250%"]
+    assert ">F7</span>" in page
+    assert ">Bbm7b5</span>" in page
+    assert 'class="chords"' not in written(tmp_path / "plain.html", score())
 
 
 def test_page_refuses_what_it_cannot_play(tmp_path):
@@ -235,6 +247,18 @@ def test_a_click_in_the_notes_or_the_overview_moves_there(opened):
         opened.until(f"Math.abs({LEFT} - 75) < 1")
         opened.click(place, 0.25)
         opened.until(f"Math.abs({LEFT} - 25) < 1")
+
+
+def test_the_chord_at_the_cursor_is_lit_and_told(browser, tmp_path):
+    chords = (Chord(0, 20, 5, "7"), Chord(20, 44, 10, "7"))
+    written(tmp_path / "page.html", replace(score(), chords=chords))
+    browser.open(tmp_path / "page.html")
+    browser.key("ArrowRight", 39)
+    for key, chord in (("ArrowRight", "F7"), ("End", "Bb7")):
+        browser.key(key, {"ArrowRight": 39, "End": 35}[key])
+        browser.until(f"[...document.querySelectorAll('.chords .on')].map(n => n.textContent).join() === '{chord}'")
+        told = browser.value("document.getElementById('overview').getAttribute('aria-valuetext')")
+        assert told.endswith(f", {chord}")
 
 
 def test_a_voice_can_be_picked_out(opened):

@@ -48,6 +48,13 @@ def test_every_recipe_of_ours_is_valid_and_says_what_to_expect() -> None:
         assert first.startswith(f"# {name}: "), first
 
 
+def test_a_setting_in_the_wrong_section_is_told_its_place(recipe_file) -> None:
+    said = refused(recipe_file(GOOD), "encoding.melody_track=2")
+    assert "encoding.melody_track: unknown setting; did you mean 'data.melody_track'?" in said
+    assert "did you mean" not in refused(recipe_file(GOOD), "data.hidden_size=3")
+    assert "did you mean 'encoding.steps_per_beat'?" in refused(recipe_file(GOOD), "data.steps_per_beat=4")
+
+
 def test_defaults_are_filled_in_and_part_of_the_digest(recipe_file) -> None:
     recipe = read_recipe(recipe_file(GOOD))
     assert recipe.model == {

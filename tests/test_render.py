@@ -28,7 +28,7 @@ from components.render.page import write_page
 from components.render.pianoroll import write_pianoroll
 from components.render.record import read_record
 from components.render.score import spelling, write_midi, write_musicxml
-from components.score import Note, Part, Score
+from components.score import Chord, Note, Part, Score
 
 RECORD = {"model": "chorales", "version": "3", "seed": 7, "settings": {"temperature": 0.95}, "prompt": "Größe ♯"}
 HOSTILE = 'reprise-record:e30=:end <b>&"\x00\x1b\u202e\ud83d\ude00' + "x" * 500
@@ -233,6 +233,18 @@ def test_chorales_are_notated_as_in_choral_editions(tmp_path):
         assert measures[-1].rightBarline.type == "final"
         names = {p.name for n in part[note.NotRest] for p in (n.pitches if isinstance(n, chord.Chord) else [n.pitch])}
         assert names <= {"A", "B", "C#", "D", "E", "F#", "G#"}
+
+
+def test_a_transposing_instrument_s_part_and_chords_are_read_back_as_they_sound(tmp_path):
+    from components.datasets.music import MusicReader
+
+    notes = tuple(Note(4 * n, 4, 60 + n) for n in range(8))
+    sax = Part("Melody", notes, program=66, role="melody")  # a tenor saxophone's own notation lies a ninth higher
+    piece = Score((sax,), length_steps=32, chords=(Chord(0, 32, 5, "7"),))
+    write_musicxml(piece, tmp_path / "a.musicxml")
+    read = next(iter(MusicReader([tmp_path / "a.musicxml"], min_notes=1).items()))
+    assert [note.pitch for note in read.parts[0].notes] == [note.pitch for note in notes]
+    assert [(chord.root, chord.kind) for chord in read.chords] == [(5, "7")]
 
 
 def test_a_key_spells_its_own_scale_and_leading_tone():

@@ -144,10 +144,10 @@ def test_what_the_store_did_not_take_is_sent_later_with_the_runs_end(
 
 def killed(tracker: MlflowTracker) -> RunRef:
     """A run whose writer got a kill -9: a journal, no end, nobody who holds its lock."""
-    from components.tracking.mlflow_backend import _origin
+    from components.tracking.process import origin
 
     experiment = tracker._experiment_id("chorales")
-    made = tracker.client.create_run(experiment, tags=_origin(tracker.settings.root))
+    made = tracker.client.create_run(experiment, tags=origin(tracker.settings.root))
     journal = Journal.create(tracker.settings.spool, made.info.run_id)
     journal.append([{"metric": ["train/loss", 0.25, 7, 1000]}])
     journal._lock.release()

@@ -18,6 +18,7 @@ from pydantic import create_model
 
 from components.bundle import Bundle, Generation, load_bundle, make_task
 from components.encodings.base import Encoding, encoding_from_state
+from components.encodings.symbols import Symbols
 from components.errors import UserError
 from components.schema import generation_targets
 from components.score import Score
@@ -30,7 +31,7 @@ from components.tracking.mlflow_store import MlflowStore
 
 FRESH_SECONDS = 2.0  # what the store said holds for so long: a promotion is seen at the latest then
 PREDICT_AT_ONCE = 64  # inputs between two looks at the clock
-READS = {"frames": "frames", "motion": "frames", "symbols": "symbols", "spelled": "symbols", "mel": "wav"}
+READS = {"frames": "frames", "motion": "frames", "pictures": "frames", "mel": "wav"}  # others: text
 
 log = logging.getLogger(__name__)
 
@@ -189,7 +190,7 @@ def described(ref: ModelRef, folder: Path) -> Description:
     accepts, settings, features = [], {}, None
     if task.settings is None:
         source = getattr(encoding, "input", encoding)
-        reads = READS.get(source.kind, "text")
+        reads = "symbols" if isinstance(source, Symbols) else READS.get(source.kind, "text")
         answers = recipe["task"]["kind"]
         field = next(iter(source.fields.values()))
         features = field.width if field.frames else None

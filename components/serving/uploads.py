@@ -13,6 +13,7 @@ import numpy as np
 from components.bundle import Bundle
 from components.datasets.audio import parse_wav
 from components.datasets.music import KINDS, MusicReader
+from components.encodings.symbols import Symbols
 from components.errors import UserError
 from components.score import Score
 from components.serving.problems import Limits, TooLarge
@@ -56,8 +57,8 @@ def item(bundle: Bundle, one: Any, where: str, limits: Limits) -> Any:
         if len({len(frame) for frame in one}) != 1:
             raise UserError("the frames are of unequal length", where=where)
         return np.array(one, dtype=np.float32)
-    kind = getattr(bundle.encoding, "input", bundle.encoding).kind
-    return one.split() if isinstance(one, str) and kind == "symbols" else one
+    source = getattr(bundle.encoding, "input", bundle.encoding)
+    return source.split(one) if isinstance(one, str) and isinstance(source, Symbols) else one
 
 
 def _music(upload: Upload, grid: int, where: str, limits: Limits) -> Score:

@@ -30,6 +30,17 @@ class ModelRef:
         return f"{self.name} v{self.version}"
 
 
+@dataclass(frozen=True)
+class VersionFacts:
+    """What the registry knows of a version: all its aliases (roles first), its tags, when it was registered (UTC,
+    ISO 8601)."""
+
+    ref: ModelRef
+    aliases: tuple[str, ...]
+    tags: Mapping[str, str]
+    created: str
+
+
 class Run(Protocol):
     """An open run, always written to by its explicit id.
 
@@ -70,8 +81,9 @@ class Tracker(Protocol):
         """Send what writers that died or couldn't reach the store left in the spool, and close the runs of the dead:
         (entries sent, entries left)."""
 
-    def experiment_url(self, experiment: str, parent: str | None = None) -> str:
-        """Link to the page that compares the experiment's runs, or those under one `parent` (a run id)."""
+    def experiment_url(self, experiment: str, parent: str | None = None, order: tuple[str, bool] | None = None) -> str:
+        """Link to the page that compares the experiment's runs, or those under one `parent` (a run id), in the order of
+        a metric (and whether the least comes first)."""
 
 
 class ModelStore(Protocol):
@@ -87,6 +99,11 @@ class ModelStore(Protocol):
         """The model's folder on this machine, digest-checked and to be read only. Raises UserError when changed."""
 
     def names(self) -> list[str]: ...
-    def set_alias(self, ref: ModelRef, alias: str) -> ModelRef: ...
+    def versions(self, name: str) -> list[VersionFacts]:
+        """All versions of a model, the newest first. Raises UserError for an unknown name."""
+
+    def set_alias(self, ref: ModelRef, alias: str, *, why: str = "", back: bool = False) -> ModelRef:
+        """Give the version an alias; the change is recorded."""
+
     def champion(self, name: str) -> ModelRef | None: ...
     def tags(self, ref: ModelRef) -> dict[str, str]: ...

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import logging
 import math
-import os
 import re
-import socket
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from filelock import FileLock
+
 from components.errors import UserError, unknown
-from components.provenance import code_version
 from components.tracking.base import RunRef
+from components.tracking.dead_runs import CUT_OFF, CutOff, cut_off, left_running, mark_killed
 from components.tracking.mlflow_client import HOPELESS, explained, open_client, ui_command
 from components.tracking.mlflow_store import MlflowStore
+from components.tracking.process import origin
 from components.tracking.settings import Settings
 from components.tracking.spool import Entry, Journal, Refused, Sender, summary
 from components.tracking.system import SystemSampler
@@ -29,13 +28,12 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 # the one door: who needs MLflow imports it from here
-__all__ = ["MlflowRun", "MlflowStore", "MlflowTracker", "ui_command"]
+__all__ = ["CUT_OFF", "MlflowRun", "MlflowStore", "MlflowTracker", "ui_command"]
 
 log = logging.getLogger(__name__)
 
 KEY = re.compile(r"(?!.*(^|/)\.{1,2}(/|$))[\w.\- :]+(/[\w.\- :]+)*")
 IMAGE_KEY = re.compile(r"[a-zA-Z0-9_\-./ ]+")
-HOST = "process.host"
 STATUSES = ("FINISHED", "FAILED", "KILLED")
 MAX_NOTE_CHARACTERS = 7900  # MLflow cuts a tag at 8,000
 FINISH_SECONDS = 30.0
@@ -59,7 +57,7 @@ class MlflowTracker:
         """
         with explained(self.settings):
             experiment_id = self._experiment_id(self.settings.experiment_prefix + experiment)
-            all_tags = {**self.settings.tags, **_origin(self.settings.root), **tags}
+            all_tags = {**self.settings.tags, **origin(self.settings.root), **tags}
             if parent:
                 all_tags["mlflow.parentRunId"] = parent
             all_tags = {key: str(value) for key, value in all_tags.items()}
@@ -77,9 +75,11 @@ class MlflowTracker:
             if run.info.lifecycle_stage != "active":
                 raise UserError(f"run {run_id} is deleted", hint="restore it in the UI, or start a new one")
             self.send_leftovers(run_id)
-            self.client.update_run(run_id, status="RUNNING")
-            for key, value in _origin(self.settings.root).items():
-                self.client.set_tag(run_id, key, value)
+            with self._ends():
+                # whose it is comes before RUNNING, else it would look like a dead process's for a moment
+                for key, value in {**origin(self.settings.root), CUT_OFF: ""}.items():
+                    self.client.set_tag(run_id, key, value)
+                self.client.update_run(run_id, status="RUNNING")
         return self._open(run)
 
     def send_leftovers(self, run_id: str | None = None) -> tuple[int, int]:
@@ -95,22 +95,55 @@ class MlflowTracker:
                 if answers:
                     journal.send(_delivery(self.client, journal.run_id))
                     if not journal.finished and not journal.has_living_sibling():
-                        self._mark_killed(journal.run_id)
+                        with self._ends():
+                            mark_killed(self.client, journal.run_id)
             except Exception as error:
                 answers = isinstance(error, Refused)  # one run is gone: the others still want to be sent
                 log.warning("run %s: its spool isn't sent (%s)", journal.run_id, summary(error))
             sent, left = sent + before - journal.pending, left + journal.pending
         return sent, left
 
-    def experiment_url(self, experiment: str, parent: str | None = None) -> str:
+    def close_dead(self) -> list[str]:
+        """End the runs that dead processes of this machine left RUNNING, after sending what they had spooled; their
+        ids. Any number of processes may do so at once.
+
+        Raises:
+            UserError: the store doesn't answer.
+        """
+        with explained(self.settings):
+            dead = left_running(self.client, self.settings.spool)
+            self.send_leftovers()
+            for run_id in dead:
+                with self._ends():
+                    mark_killed(self.client, run_id)
+        return dead
+
+    def cut_off(self) -> list[CutOff]:
+        """Runs of this machine that were ended by force and haven't gone on since, but those of comparisons.
+
+        Raises:
+            UserError: the store doesn't answer.
+        """
+        with explained(self.settings):
+            return cut_off(self.client)
+
+    def experiment_url(self, experiment: str, parent: str | None = None, order: tuple[str, bool] | None = None) -> str:
         """Link to the page that compares the experiment's runs, or those under one `parent` (a run id); the plain one
-        opens on MLflow's GenAI view."""
+        opens on MLflow's GenAI view. `order` is a metric, and whether the least comes first: without it the page folds
+        the runs away beneath their parent."""
         with explained(self.settings):
             experiment_id = self._experiment_id(self.settings.experiment_prefix + experiment)
         query = "workflowType=machine_learning&compareRunsMode=CHART"
         if parent:
             query += "&searchFilter=" + quote(f"tags.`mlflow.parentRunId` = '{parent}'")
+        if order:
+            query += f"&orderByKey={quote(f'metrics.`{order[0]}`', safe='')}&orderByAsc={str(order[1]).lower()}"
         return f"{self.settings.ui_url}/#/experiments/{experiment_id}/runs?{query}"
+
+    def _ends(self) -> FileLock:
+        # two that set one new tag of a run at once: the store refuses the second
+        self.settings.home.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.settings.home / "ends.lock")
 
     def _open(self, run: Any) -> MlflowRun:
         ids = f"experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
@@ -140,12 +173,6 @@ class MlflowTracker:
                 hint=f"restore it: mlflow experiments restore -x {found.experiment_id}",
             )
         return found.experiment_id
-
-    def _mark_killed(self, run_id: str) -> None:
-        run = self.client.get_run(run_id)
-        # resumed on another machine since, it is alive there
-        if run.info.status == "RUNNING" and run.data.tags.get(HOST) == socket.gethostname():
-            self.client.set_terminated(run_id, status="KILLED")
 
 
 class MlflowRun:
@@ -332,27 +359,6 @@ def _send(client: MlflowClient, run_id: str, folder: Path, entries: list[Entry])
         with Image.open(folder / values[0]) as image:
             image.load()
             client.log_image(run_id, image, key=values[1], step=values[2], timestamp=values[3], synchronous=True)
-
-
-def _origin(root: Path) -> dict[str, str]:
-    """Tags that say who and what writes the run; a reaper finds a dead writer by host and process."""
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):  # a container's user without a name
-        user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
-    code = code_version(root)
-    tags = {
-        "mlflow.user": user,
-        "mlflow.source.type": "LOCAL",
-        "mlflow.source.name": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:500],
-        HOST: socket.gethostname(),
-        "process.id": str(os.getpid()),
-    }
-    if code["commit"]:
-        tags |= {"mlflow.source.git.commit": code["commit"], "code.dirty": str(code["dirty"]).lower()}
-    if code["version"]:
-        tags["code.version"] = code["version"]
-    return tags
 
 
 def _checked_key(key: str) -> str:

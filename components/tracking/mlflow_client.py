@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import logging
 import os
 import threading
@@ -27,6 +28,8 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # for evaluating chat programs the UI would start eight more processes of some 240 MB each
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
 }
 QUIET = {
     "alembic": "WARNING",
@@ -105,6 +108,14 @@ def explained(settings: Settings) -> Iterator[None]:
         else:
             what, hint = f"doesn't work: {summary(error)}", f"is it running? {hint}"
         raise UserError(what, where=where, hint=hint or None) from error
+
+
+def user_name() -> str:
+    """Who runs this process."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        return str(os.getuid()) if hasattr(os, "getuid") else "unknown"
 
 
 def ui_command(settings: Settings) -> list[str]:

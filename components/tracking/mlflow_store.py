@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,11 @@ from urllib.request import url2pathname
 
 from components.errors import UserError, unknown
 from components.provenance import digest_json
-from components.tracking.base import ModelRef, RunRef
+from components.tracking import alias_log
+from components.tracking.alias_log import AliasChange
+from components.tracking.base import ModelRef, RunRef, VersionFacts
 from components.tracking.manifest import manifest, verify
-from components.tracking.mlflow_client import explained, open_client
+from components.tracking.mlflow_client import explained, open_client, user_name
 from components.tracking.settings import Settings
 
 if TYPE_CHECKING:
@@ -130,15 +133,48 @@ class MlflowStore:
             verify(cached, expected, where=str(ref), hint=again)
             return cached
 
-    def set_alias(self, ref: ModelRef, alias: str) -> ModelRef:
-        """Give the version an alias (or the role champion or challenger); whoever had it loses it."""
+    def set_alias(self, ref: ModelRef, alias: str, *, why: str = "", back: bool = False) -> ModelRef:
+        """Give the version an alias (or the role champion or challenger); whoever had it loses it. The change is
+        recorded in the registered model's tags; `back` says that it takes an earlier one back."""
         roles = self.settings.aliases
         with explained(self.settings):
+            before = str(self.client.get_registered_model(ref.name).aliases.get(roles.get(alias, alias), ""))
             self.client.set_registered_model_alias(ref.name, roles.get(alias, alias), ref.version)
+            if before != ref.version:
+                self._record(ref.name, alias, before, ref.version, why, back)
             others = self._aliases(ref) if alias == "champion" else []
             if roles["challenger"] in others:  # promoted: no longer its own challenger
                 self.client.delete_registered_model_alias(ref.name, roles["challenger"])
+                self._record(ref.name, "challenger", ref.version, "", "it is the champion now", False)
         return replace(ref, alias=alias)
+
+    def alias_changes(self, name: str) -> list[AliasChange]:
+        """Every recorded change of the model's aliases, oldest first."""
+        with explained(self.settings):
+            return alias_log.from_tags(self.client.get_registered_model(name).tags)
+
+    def versions(self, name: str) -> list[VersionFacts]:
+        """All versions of a model, the newest first.
+
+        Raises:
+            UserError: no such model; the registered ones are listed.
+        """
+        with explained(self.settings):
+            model = self._registered(name)
+            if model is None:
+                raise unknown("model", name, self.names())
+            roles = {alias: role for role, alias in self.settings.aliases.items()}
+            found = []
+            for version in self._versions(f"name = '{name}'"):
+                number = str(version.version)
+                aliases = [alias for alias, target in model.aliases.items() if str(target) == number]
+                named = sorted(
+                    (roles.get(alias, alias) for alias in aliases), key=lambda a: (a not in roles.values(), a)
+                )
+                ref = ModelRef(name, number, version.run_id or "", next(iter(named), ""))
+                created = alias_log.shown_time(version.creation_timestamp)
+                found.append(VersionFacts(ref, tuple(named), dict(version.tags), created))
+            return sorted(found, key=lambda facts: -int(facts.ref.version))
 
     def champion(self, name: str) -> ModelRef | None:
         """The present champion, None when there is none or no such model."""
@@ -209,6 +245,15 @@ class MlflowStore:
 
     def _versions(self, filter_string: str) -> list[Any]:
         return list(self.client.search_model_versions(filter_string, max_results=10_000))
+
+    def _record(self, name: str, alias: str, before: str, after: str, why: str, back: bool) -> None:
+        """Write an alias's change into the registered model's tags, and drop the oldest of too many."""
+        now_us = time.time_ns() // 1000
+        at = alias_log.shown_time(now_us // 1000)
+        change = AliasChange(alias, before, after, user_name(), at, why, back)
+        self.client.set_registered_model_tag(name, *alias_log.as_tag(change, now_us))
+        for key in alias_log.keys(self.client.get_registered_model(name).tags)[: -alias_log.KEPT]:
+            self.client.delete_registered_model_tag(name, key)
 
     def _aliases(self, ref: ModelRef) -> list[str]:
         model = self.client.get_registered_model(ref.name)

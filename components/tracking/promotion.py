@@ -13,6 +13,10 @@ from components.errors import UserError, nearest
 # tags of a model version that promotion rests on
 METRIC, VALUE, TEST_DIGEST = "primary.metric", "primary.value", "test.digest"
 
+# words in a metric's name that say which way is better
+_HIGHER = frozenset(["accuracy", "f1", "precision", "recall", "bleu", "chrf", "auc", "right"])
+_LOWER = frozenset(["nats", "bits", "perplexity", "error", "errors", "mse", "mae", "loss", "cer", "wer"])
+
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
     ">=": operator.ge,
@@ -87,6 +91,21 @@ def meets(accept: Mapping[str, str], metrics: Mapping[str, float]) -> list[str]:
         elif not _COMPARE[sign](metrics[name], bound):  # false for NaN, whatever the sign
             problems.append(f"{name} is {metrics[name]:.6g}, accepted is {sign} {bound:.6g}")
     return problems
+
+
+def lower_is_better(metric: str) -> bool | None:
+    """Which way a metric is better, by the words of its name; None where they don't say."""
+    words = set(re.split(r"[^a-z0-9]+", metric.rpartition("/")[2].lower()))
+    return None if bool(words & _HIGHER) == bool(words & _LOWER) else bool(words & _LOWER)
+
+
+def shown_figure(tags: Mapping[str, str]) -> str:
+    """A version's figure with its unit, for people: "1.9690 nats/char", with " (val)" where it isn't on test."""
+    split, _, name = tags.get(METRIC, "").partition("/")
+    if not name:
+        return ""
+    unit = name.replace("_per_", "/").replace("_", " ")
+    return f"{_value(tags):.4f} {unit}{'' if split == 'test' else f' ({split})'}"
 
 
 def _value(tags: Mapping[str, str]) -> float:

@@ -99,11 +99,12 @@ class Journal:
         lines = (self.folder / "journal.jsonl").read_bytes().splitlines()
         return bool(lines) and lines[-1].startswith(b'{"finish"')
 
-    def has_living_sibling(self) -> bool:
-        """Whether another writer has a journal for the same run open right now."""
-        for folder in self.folder.parent.glob(f"{self.run_id}.*/"):
+    @staticmethod
+    def has_writer(root: Path, run_id: str, *, but: Path | None = None) -> bool:
+        """Whether a living process has a journal of the run under `root` open, `but` that folder."""
+        for folder in root.glob(f"{run_id}.*/"):
             lock = _lock(folder.with_name(f"{folder.name}.lock"))
-            if folder == self.folder:
+            if folder == but:
                 continue
             try:
                 lock.acquire(timeout=0)
@@ -111,6 +112,10 @@ class Journal:
             except Timeout:
                 return True
         return False
+
+    def has_living_sibling(self) -> bool:
+        """Whether another writer has a journal for the same run open right now."""
+        return Journal.has_writer(self.folder.parent, self.run_id, but=self.folder)
 
     def append(self, entries: list[Entry]) -> None:
         """Keep the entries. When this returns they survive the death of the process.

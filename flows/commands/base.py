@@ -15,6 +15,7 @@ app = App(
     help="Train, compare and use recurrent neural networks on sequences.",
     version_flags=["--version"],
     help_format="markdown",
+    suppress_keyboard_interrupt=False,  # flows/cli.py says what is kept and how to go on
 )
 START, LOOK, USE = Group.create_ordered("Train"), Group.create_ordered("Look"), Group.create_ordered("Use")
 KEEP, OPERATE = Group.create_ordered("Keep"), Group.create_ordered("Operate")

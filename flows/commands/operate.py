@@ -1,1 +1,119 @@
-"""Commands that run flows without a person: schedules, workers, searches."""
+"""Commands that run flows without a person: schedules, and the process that does what falls due."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from components.errors import UserError
+from flows.commands.base import OPERATE, Device, Set, Threads, app, checked_recipe, start_server
+
+
+@app.command(group=OPERATE)
+def serve(
+    *,
+    at_once: Annotated[int, Parameter(help="Runs at a time; the others wait for their turn.")] = 1,
+    resume: Annotated[bool, Parameter(negative="", help="Go on by itself with runs that were cut off.")] = False,
+) -> None:
+    """Serve the pipelines: do what `reprise schedule` planned and what is started in Prefect's UI; Ctrl-C ends it.
+
+    Each run is a process of its own. Runs whose process was killed are closed, in MLflow and in Prefect.
+
+    Example: `reprise serve --resume`
+    """
+    if at_once < 1:
+        raise UserError(f"{at_once} runs at a time do nothing", where="--at-once", hint="1 or more")
+    begin = start_server()
+    from flows.deploy import serve as serve_flows
+
+    begin()
+    serve_flows(at_once, resume)
+
+
+@app.command(group=OPERATE)
+def schedule(
+    recipe: str | None = None,
+    /,
+    *,
+    cron: Annotated[str | None, Parameter(help='Minute hour day month weekday; "0 6 * * 1": Mondays at 6:00.')] = None,
+    every: Annotated[str | None, Parameter(help="Instead of cron: 30m, 6h, 1d, 2w.")] = None,
+    timezone: Annotated[str | None, Parameter(help="Of the schedule, as Europe/Berlin; else this machine's.")] = None,
+    name: Annotated[
+        str | None, Parameter(help="Of the schedule, else the recipe's; the same name replaces it.")
+    ] = None,
+    list: Annotated[bool, Parameter(negative="", help="Show the schedules.")] = False,
+    remove: Annotated[str | None, Parameter(help="Take the schedule of this name away.")] = None,
+    set: Set = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Run a recipe on a schedule; `reprise serve` does what falls due.
+
+    Example: `reprise schedule chorales --cron "0 6 * * 1"` · `reprise schedule --list`
+    """
+    asked = [bool(recipe), list, bool(remove)]
+    if sum(asked) != 1 or (recipe and bool(cron) == bool(every)):
+        raise UserError(
+            "takes a recipe with --cron or --every, or --list, or --remove NAME",
+            where="reprise schedule",
+            hint='for example: reprise schedule chorales --cron "0 6 * * 1"',
+        )
+    from flows.timing import check_cron, check_timezone, parse_every
+
+    parameters, when = {}, {}
+    if recipe:
+        when = {"cron": check_cron(cron)} if cron else {"every": parse_every(every or "")}
+        when["timezone"] = check_timezone(timezone)
+        parameters = _parameters(recipe, set or [], device, threads)
+    begin = start_server()
+    from flows.console import table
+    from flows.deploy import add_schedule, remove_schedule, schedules
+
+    begin()
+    if remove:
+        remove_schedule(remove)
+        print(f"removed {remove}")
+    elif recipe:
+        name = name or str(checked_recipe(recipe, set, "auto").name)
+        replaced = add_schedule(name, parameters, **when)
+        print(f"{'replaced' if replaced else 'added'} {name}: {cron or f'every {every}'}, {when['timezone']}")
+        print("next: reprise serve    (has to run when it falls due; see also: reprise schedule --list)")
+    if list:
+        table("schedules", ["name", "runs", "when", "next"], schedules())
+
+
+@app.command(group=OPERATE)
+def tidy() -> None:
+    """Close the runs that killed processes left open, in MLflow and in Prefect, and send what they hadn't sent.
+
+    Every run does this when it starts, and `reprise serve` does it every half minute.
+
+    Example: `reprise tidy`
+    """
+    begin = start_server()
+    from flows.reaper import tidy as close
+
+    begin()
+    closed = close()
+    print(f"closed {len(closed.runs)} runs in MLflow and {len(closed.flow_runs)} in Prefect")
+    for run_id in closed.runs:
+        print(f"  reprise resume {run_id[:8]}")
+
+
+def _parameters(recipe: str, overrides: list[str], device: str, threads: int) -> dict[str, object]:
+    """What the flow is started with later, and from another folder: files by their whole paths."""
+    from flows.places import recipe_path
+
+    checked = checked_recipe(recipe, overrides, device)
+    kept = [each for each in overrides if not each.startswith("data.path=")]
+    if checked.data["path"] is not None:
+        kept.append(f"data.path={json.dumps(checked.data['path'])}")
+    own = recipe.endswith((".yaml", ".yml"))
+    return {
+        "recipe": str(recipe_path(recipe).resolve()) if own else recipe,
+        "overrides": kept,
+        "device": device,
+        "threads": threads,
+    }

@@ -12,9 +12,7 @@ from flows.commands.base import OPERATE, app
 @app.command(group=OPERATE)
 def api(
     *,
-    host: Annotated[
-        str, Parameter(help="The address to listen on; 127.0.0.1: for this machine alone.")
-    ] = "127.0.0.1",
+    host: Annotated[str, Parameter(help="The address to listen on; 127.0.0.1: for this machine alone.")] = "127.0.0.1",
     port: Annotated[int, Parameter(help="The port to listen on.")] = 8000,
 ) -> None:
     """Serve the registered models over HTTP, with a playground to try them in a browser; Ctrl-C ends it.

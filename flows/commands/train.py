@@ -109,6 +109,57 @@ def compare(
 
 
 @app.command(group=START)
+def tune(
+    recipe: str,
+    /,
+    *,
+    trials: Annotated[int, Parameter(help="Trials in all; those of an earlier, equal search count.")] = 30,
+    space: Annotated[
+        list[str] | None,
+        Parameter(
+            consume_multiple=True,
+            negative="",
+            help="What to search: KEY=64,128 or KEY=0.0..0.5 or KEY=log:1e-4..1e-2. Repeatable. "
+            "Else around the recipe's learning rate, size, depth and dropout.",
+        ),
+    ] = None,
+    jobs: Annotated[int, Parameter(help="Trials at a time; they divide the CPU threads.")] = 1,
+    budget: Annotated[
+        str | None, Parameter(help="Training time of each trial, evaluation included: 90s, 5m, 1.5h.")
+    ] = None,
+    steps: Annotated[int | None, Parameter(help="Updates of each trial; else the recipe's.")] = None,
+    fresh: Annotated[bool, Parameter(negative="", help="Forget an earlier, equal search.")] = False,
+    set: Set = None,
+    device: Device = "auto",
+    threads: Annotated[int, Parameter(help="CPU threads of each trial; 0 = the cores divided by the jobs.")] = 0,
+) -> None:
+    """Search for settings: trials proposed by what earlier ones reached on val, poor ones stopped early.
+
+    The same command goes on where a stopped one left off; a greater --trials adds to it. Test is never read. Ends with
+    the command that runs the recipe with the best settings.
+
+    Example: `reprise tune names --trials 20 --steps 1000 --space training.learning_rate=log:1e-4..1e-2`
+    """
+    from flows.space import make_search
+
+    asked = (recipe, space or [])
+    make_search(*asked, set or [], budget, steps, trials, jobs)
+    if device != "auto":
+        checked_recipe(recipe, set, device)
+    begin = start_server()
+    from flows.tune import tune as search
+
+    begin()
+    from flows.search import show
+
+    try:
+        show(search(*asked, trials, budget, steps, set, device=device, threads=threads, jobs=jobs, fresh=fresh))
+    except KeyboardInterrupt:
+        print("stopped. The same command goes on from here", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+@app.command(group=START)
 def ingest(recipe: str, /, *, set: Set = None) -> None:
     """Fetch, read and encode a recipe's data, and say what was kept and dropped.
 

@@ -1,0 +1,80 @@
+"""Every change of a model's aliases, as tags of the registered model: who, when, from which version, to which, why.
+
+The registry knows only where an alias is; a way back needs to know where it was.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+
+KEPT = 100  # changes of a model; older ones are dropped
+MAX_WHY_CHARACTERS = 400
+_KEY = re.compile(r"alias\.(\d{16})")
+
+
+@dataclass(frozen=True)
+class AliasChange:
+    """`alias` went from version `before` to version `after` ("" = none). `back` marks a rollback."""
+
+    alias: str
+    before: str
+    after: str
+    by: str
+    at: str  # UTC, ISO 8601
+    why: str = ""
+    back: bool = False
+
+
+def as_tag(change: AliasChange, at_us: int) -> tuple[str, str]:
+    """The tag's key, which sorts by time (microseconds since 1970), and its value."""
+    cut = asdict(change) | {"why": change.why[:MAX_WHY_CHARACTERS]}
+    return f"alias.{at_us:016d}", json.dumps(cut, ensure_ascii=False)
+
+
+def from_tags(tags: Mapping[str, str]) -> list[AliasChange]:
+    """The changes in a registered model's tags, oldest first. What isn't one of ours is left out."""
+    changes = []
+    for key in keys(tags):
+        try:
+            values = json.loads(tags[key])
+            texts = {name: str(values[name]) for name in ("alias", "before", "after", "by", "at", "why")}
+            changes.append(AliasChange(**texts, back=values["back"] is True))
+        except (ValueError, TypeError, KeyError):
+            continue
+    return changes
+
+
+def keys(tags: Iterable[str]) -> list[str]:
+    """The keys among a registered model's tags that hold changes, oldest first."""
+    return sorted(key for key in tags if _KEY.fullmatch(key))
+
+
+def earlier(changes: Iterable[AliasChange], alias: str, now: str, known: Iterable[str]) -> str | None:
+    """The version that had `alias` before `now`, the one that has it, among `known` versions; None: there is none.
+
+    A rollback takes the last step back and is no step itself, so a second one goes a version further back.
+    """
+    path: list[str] = []
+    for change in changes:
+        if change.alias != alias:
+            continue
+        if not path and change.before:
+            path.append(change.before)
+        if change.back:
+            while path and path[-1] != change.after:
+                path.pop()
+        if path[-1:] != [change.after]:
+            path.append(change.after)
+    if now and path[-1:] != [now]:  # it was moved by hand, in MLflow's UI
+        path.append(now)
+    there = set(known)
+    return next((version for version in reversed(path[:-1]) if version in there and version != now), None)
+
+
+def shown_time(ms: int) -> str:
+    """Milliseconds since 1970 as UTC in ISO 8601, to the second."""
+    return dt.datetime.fromtimestamp(ms / 1000, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,137 @@
+"""What MLflow knows of finished and running runs, read back: figures, curves, tables and files, within bounds."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.errors import UserError, unknown
+from components.tracking.alias_log import shown_time
+from components.tracking.mlflow_client import explained, open_client
+from components.tracking.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+MAX_TABLE_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """A run as the store shows it; `started` is UTC in ISO 8601, `seconds` None while it runs, `parent` a run id or
+    ""."""
+
+    run_id: str
+    name: str
+    status: str
+    started: str
+    seconds: float | None
+    params: dict[str, str]
+    tags: dict[str, str]
+    metrics: dict[str, float]
+    parent: str
+
+
+class MlflowReader:
+    """Reads the store that `settings` names."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @property
+    def client(self) -> MlflowClient:
+        return open_client(self.settings)
+
+    def runs(self, experiment: str, limit: int = 200) -> list[RunFacts]:
+        """The experiment's newest runs, the newest first.
+
+        Raises:
+            UserError: there is no such experiment; those that there are get listed.
+        """
+        with explained(self.settings):
+            prefix = self.settings.experiment_prefix
+            found = self.client.get_experiment_by_name(prefix + experiment)
+            if found is None:
+                names = [each.name.removeprefix(prefix) for each in self.client.search_experiments(max_results=500)]
+                raise unknown("experiment", experiment, [name for name in names if name != "Default"])
+            order = ["attributes.start_time DESC"]
+            return [_facts(run) for run in self.client.search_runs([found.experiment_id], "", 1, limit, order)]
+
+    def run(self, run_id: str) -> RunFacts:
+        """One run. Raises UserError when the store doesn't have it."""
+        with explained(self.settings):
+            return _facts(self.client.get_run(run_id))
+
+    def curve(self, run_id: str, key: str) -> list[tuple[int, float]]:
+        """A metric's (step, value) in order of step; of several values at a step the last."""
+        with explained(self.settings):
+            points = self.client.get_metric_history(run_id, key)
+        return sorted({p.step: p.value for p in sorted(points, key=lambda p: (p.step, p.timestamp))}.items())
+
+    def datasets(self, run_id: str) -> dict[str, dict[str, Any]]:
+        """{context: {"name", "sha256", counts…}} of the data that a run read; the contexts are train, val and test."""
+        with explained(self.settings):
+            inputs = self.client.get_run(run_id).inputs
+        found = {}
+        for each in inputs.dataset_inputs if inputs else []:
+            context = next((tag.value for tag in each.tags if tag.key == "mlflow.data.context"), "")
+            with contextlib.suppress(ValueError):
+                profile = json.loads(each.dataset.profile or "{}")
+                found[context] = {"name": each.dataset.name, **(profile if isinstance(profile, dict) else {})}
+        return found
+
+    def files(self, run_id: str, folder: str = "") -> dict[str, int]:
+        """{path: bytes} of the files that lie right in a folder of the run's artifacts, in order of path."""
+        with explained(self.settings):
+            listed = self.client.list_artifacts(run_id, folder or None)
+        return {file.path: file.file_size or 0 for file in sorted(listed, key=lambda f: f.path) if not file.is_dir}
+
+    @contextlib.contextmanager
+    def file(self, run_id: str, path: str) -> Iterator[Path]:
+        """An artifact of the run as a file of this machine, to be read only, for the length of the block."""
+        with tempfile.TemporaryDirectory() as folder, explained(self.settings):
+            yield Path(self.client.download_artifacts(run_id, path, folder))
+
+    def read(self, run_id: str, path: str, limit_bytes: int) -> bytes:
+        """The content of an artifact.
+
+        Raises:
+            UserError: it is larger than the limit, or isn't there.
+        """
+        with self.file(run_id, path) as local, local.open("rb") as stream:
+            content = stream.read(limit_bytes + 1)
+        if len(content) > limit_bytes:
+            raise UserError(f"{path} is larger than {limit_bytes:,} bytes", where=f"run {run_id[:8]}")
+        return content
+
+    def table(self, run_id: str, path: str) -> dict[str, list[Any]] | None:
+        """A logged table by columns; None when there is none at this path, or it isn't one."""
+        if path not in self.files(run_id, path.rpartition("/")[0]):
+            return None
+        try:
+            content = json.loads(self.read(run_id, path, MAX_TABLE_BYTES))
+            names, rows = content["columns"], content["data"]
+            return {str(name): [row[place] for row in rows] for place, name in enumerate(names)}
+        except (UserError, ValueError, KeyError, IndexError, TypeError):
+            return None
+
+
+def _facts(run: Any) -> RunFacts:
+    info, data = run.info, run.data
+    seconds = (info.end_time - info.start_time) / 1000 if info.end_time else None
+    return RunFacts(
+        run_id=info.run_id,
+        name=info.run_name or info.run_id[:8],
+        status=info.status,
+        started=shown_time(info.start_time),
+        seconds=seconds,
+        params=dict(data.params),
+        tags=dict(data.tags),
+        metrics=dict(data.metrics),
+        parent=data.tags.get("mlflow.parentRunId", ""),
+    )

@@ -1,0 +1,16 @@
+"""Types of the flows' parameters: Prefect makes the forms of its UI from them and refuses what doesn't fit."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from flows.places import recipe_names
+
+OwnFile = Annotated[str, Field(pattern=r"\.ya?ml$", title="a YAML file of your own")]
+RecipeName = Literal[tuple(recipe_names())] | OwnFile
+Override = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_.]*=", title="KEY=VALUE")]
+Device = Literal["auto", "cpu", "cuda"]
+Threads = Annotated[int, Field(ge=0, le=1024)]
+RunId = Annotated[str, Field(pattern=r"^[0-9a-zA-Z_-]{6,64}$", title="a run of this machine")]

@@ -1,0 +1,154 @@
+"""Runs end with their process. Which process does a flow run is in the run's tags, so that what a dead one left open,
+in Prefect and in MLflow, can be closed by whoever comes next."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from prefect import runtime, tags
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
+from prefect.context import TagsContext
+from prefect.states import Cancelled, Crashed
+
+from components.tracking.mlflow_backend import MlflowTracker
+from components.tracking.process import identity, lives
+from flows.console import say
+from flows.places import places
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
+
+OURS = "reprise"  # on flow runs: of a process that says which it is
+PROCESS = "process:"
+TRAINING = "training-"  # on task runs: they hold a slot of the device, see flows/train.py
+WATCH_SECONDS = 3.0
+UNCLAIMED_SECONDS = 600.0  # a flow run that no process has claimed for so long was lost on the way to one
+UNFINISHED = {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}
+
+log = logging.getLogger(__name__)
+_stopped: set[str] = set()  # flow runs of this process that a person asked to end
+
+
+@dataclass(frozen=True)
+class Tidied:
+    """What was closed: ids of MLflow runs and of flow runs."""
+
+    runs: list[str]
+    flow_runs: list[str]
+
+
+def tidy() -> Tidied:
+    """Close what dead processes of this machine left open; any number of processes may do so at once.
+
+    Raises:
+        UserError: the tracking store doesn't answer.
+    """
+    runs = MlflowTracker(places().settings).close_dead()
+    flow_runs = []
+    with get_client(sync_client=True) as client:
+        wanted = FlowRunFilter(tags={"all_": [OURS]}, state=UNFINISHED)
+        for flow_run in client.read_flow_runs(flow_run_filter=wanted):
+            if _is_dead(flow_run):
+                asked = flow_run.state.is_cancelling()
+                message = "its process ended without a word; `reprise resume` goes on from the last checkpoint"
+                state = Cancelled() if asked else Crashed(message=message)
+                client.set_flow_run_state(flow_run.id, state, force=True)
+                _end_tasks(client, flow_run)
+                flow_runs.append(str(flow_run.id))
+    return Tidied(runs, flow_runs)
+
+
+@contextlib.contextmanager
+def foreground() -> Iterator[None]:
+    """Around a flow that is called in this process: its run says from the start which process that is, and a person's
+    Ctrl-C ends it as Cancelled."""
+    with tags(OURS, PROCESS + identity()):
+        try:
+            yield
+        except KeyboardInterrupt:
+            with contextlib.suppress(Exception), get_client(sync_client=True) as client:
+                for flow_run_id in _stopped:
+                    client.set_flow_run_state(flow_run_id, Cancelled(message="stopped by a person"), force=True)
+            raise
+
+
+@contextlib.contextmanager
+def claimed() -> Iterator[None]:
+    """The body of a flow: its run belongs to this process, and ends when it is cancelled in Prefect."""
+    flow_run_id, known, own = str(runtime.flow_run.id or ""), runtime.flow_run.tags, PROCESS + identity()
+    over = threading.Event()
+    if flow_run_id and own in known:
+        # nobody but us can end a run in the foreground: Prefect only writes down that it should
+        threading.Thread(target=_watch, args=(flow_run_id, over), name="watch", daemon=True).start()
+    elif flow_run_id:
+        kept = [tag for tag in known if not tag.startswith(PROCESS)]
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(flow_run_id, tags=sorted({*kept, OURS, own}))
+    try:
+        with TagsContext(current_tags=set()):  # the tags are the flow run's, not its tasks'
+            yield
+    except KeyboardInterrupt:
+        _stopped.add(flow_run_id)
+        raise
+    finally:
+        over.set()
+
+
+def stopped_by_person(error: BaseException) -> bool:
+    """Whether what ends the flow run that is going on is a person's wish: Ctrl-C, or cancelling it in Prefect."""
+    if isinstance(error, KeyboardInterrupt):
+        # one that reaches a served run was meant for the process that serves
+        return not runtime.flow_run.id or PROCESS + identity() in runtime.flow_run.tags
+    with contextlib.suppress(Exception), get_client(sync_client=True) as client:
+        state = client.read_flow_run(runtime.flow_run.id).state
+        return state is not None and (state.is_cancelling() or state.is_cancelled())
+    return False
+
+
+def ended(flow: Any, flow_run: FlowRun, state: Any) -> None:
+    """A hook for flow runs that were cancelled or crashed: called by whoever saw the process end."""
+    with contextlib.suppress(Exception), get_client(sync_client=True) as client:
+        _end_tasks(client, flow_run)
+    try:
+        MlflowTracker(places().settings).close_dead()
+    except Exception as error:
+        log.warning("flow run %s: its tracked run isn't closed yet (%s)", flow_run.id, error)
+
+
+def _is_dead(flow_run: FlowRun) -> bool:
+    owners = [tag.removeprefix(PROCESS) for tag in flow_run.tags if tag.startswith(PROCESS)]
+    if owners or not flow_run.state.is_pending():
+        return bool(owners) and all(lives(owner) is False for owner in owners)
+    return (datetime.now(UTC) - flow_run.state.timestamp).total_seconds() > UNCLAIMED_SECONDS
+
+
+def _end_tasks(client: SyncPrefectClient, flow_run: FlowRun) -> None:
+    """End the task runs of a flow run that is over, and give back the slots they held."""
+    mine = FlowRunFilter(id={"any_": [flow_run.id]})
+    for task_run in client.read_task_runs(flow_run_filter=mine, task_run_filter=TaskRunFilter(state=UNFINISHED)):
+        client.set_task_run_state(task_run.id, Crashed(message="its process is gone"), force=True)
+        if held := [tag for tag in task_run.tags if tag.startswith(TRAINING)]:
+            client.decrement_v1_concurrency_slots(held, task_run.id, occupancy_seconds=1.0)
+
+
+def _watch(flow_run_id: str, over: threading.Event) -> None:
+    while not over.wait(WATCH_SECONDS):
+        # a server that is away for a while is none of our business
+        with contextlib.suppress(Exception), get_client(sync_client=True) as client:
+            state = client.read_flow_run(flow_run_id).state
+            if state is None or not (state.is_cancelling() or state.is_cancelled()):
+                continue
+            say("stopping: the run was cancelled in Prefect")
+            ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+            os.kill(os.getpid(), signal.SIGINT if ours else signal.SIGTERM)
+            return

@@ -1,0 +1,102 @@
+"""When a schedule fires: cron, intervals and time zones, checked before anything is started."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from components.errors import UserError, nearest
+
+MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
+# name, first, last, names of the values
+FIELDS = [
+    ("minute", 0, 59, []),
+    ("hour", 0, 23, []),
+    ("day", 1, 31, []),
+    ("month", 1, 12, MONTHS),
+    ("weekday", 0, 7, DAYS),
+]
+LONGEST = [0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
+PART = re.compile(r"(?:\*|([a-z0-9]+)(?:-([a-z0-9]+))?)(?:/(\d{1,2}))?")
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+EXAMPLE = 'minute hour day month weekday, for example "0 6 * * 1": Mondays at 6:00'
+
+
+def check_cron(text: str) -> str:
+    """The expression with single spaces and in small letters.
+
+    Raises:
+        UserError: it isn't five fields of cron; says which one is wrong.
+    """
+    fields = text.lower().split()
+    if len(fields) != len(FIELDS):
+        raise UserError(f"{text!r} has {len(fields)} of 5 fields", where="--cron", hint=EXAMPLE)
+    for field, (name, first, last, names) in zip(fields, FIELDS, strict=True):
+        for part in field.split(","):
+            found = PART.fullmatch(part)
+            values = [_value(word, first, names) for word in (found.groups()[:2] if found else ()) if word]
+            wrong = not found or any(value is None or not first <= value <= last for value in values)
+            if wrong or values != sorted(values) or (found[3] and not 0 < int(found[3]) <= last):
+                named = f" or {names[0]}–{names[-1]}" if names else ""
+                choices = f"{first}–{last}{named}, *, ranges 1-5, steps */2, lists 1,3"
+                raise UserError(f"{part!r} is no {name}: {choices}", where=f"--cron {text!r}", hint=EXAMPLE)
+    days = [int(part) for part in fields[2].split(",") if part.isdigit()]
+    months = [_value(part, 1, MONTHS) for part in fields[3].split(",")]
+    longest = max(LONGEST[month] if month else 31 for month in months)
+    if fields[4] == "*" and len(days) == fields[2].count(",") + 1 and min(days) > longest:
+        raise UserError(f"day {min(days)} of month {fields[3]} never comes", where=f"--cron {text!r}", hint=EXAMPLE)
+    return " ".join(fields)
+
+
+def parse_every(text: str) -> timedelta:
+    """An interval of "30m", "6h", "1d", "2w" or "90s".
+
+    Raises:
+        UserError: it is none of these, less than a second, or more than a year.
+    """
+    found = re.fullmatch(r"(\d{1,6})([smhdw])", text.strip())
+    seconds = int(found[1]) * UNITS[found[2]] if found else 0
+    if not 1 <= seconds <= 366 * UNITS["d"]:
+        raise UserError(f"{text!r} isn't an interval", where="--every", hint="for example 30m, 6h, 1d or 2w")
+    return timedelta(seconds=seconds)
+
+
+def check_timezone(name: str | None) -> str:
+    """An IANA zone: the given one, else this machine's, else UTC.
+
+    Raises:
+        UserError: there is no such zone; the nearest is suggested.
+    """
+    if name is None:
+        return _local_timezone()
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, LookupError):
+        from zoneinfo import available_timezones
+
+        near = nearest(name, available_timezones())
+        meant = f" Did you mean {near!r}?" if near else ""
+        raise UserError(
+            f"no time zone {name!r}.{meant}", where="--timezone", hint="for example Europe/Berlin or UTC"
+        ) from None
+    return name
+
+
+def _value(word: str, first: int, names: list[str]) -> int | None:
+    if word.isdigit():
+        return int(word)
+    return names.index(word) + first if word in names else None
+
+
+def _local_timezone() -> str:
+    for name in (os.environ.get("TZ", ""), str(Path("/etc/localtime").resolve()).partition("zoneinfo/")[2]):
+        try:
+            if name:
+                return ZoneInfo(name).key
+        except (ValueError, OSError, LookupError):
+            continue
+    return "UTC"

@@ -1,0 +1,297 @@
+"""Deployments and schedules against a local Prefect server: what is refused, what fires, what is made up for."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import NAMES
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.errors import UserError
+from flows.places import recipe_names
+from flows.timing import FIELDS, check_cron, check_timezone, parse_every
+
+ROOT = Path(__file__).resolve().parents[1]
+SECONDS = 300.0  # for a busy machine; what is waited for takes a few
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Serving looks for work every second. Set before the server of `home` is started."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_RUNNER_POLL_FREQUENCY", "1")
+        patch.setenv("PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS", "1")
+        yield
+
+
+@pytest.fixture
+def recipe(home: Path) -> str:
+    (home / "names.txt").write_text("\n".join(NAMES), encoding="utf-8")
+    values = {
+        "data": {"path": str(home / "names.txt"), "reader": "lines", "split": [0.6, 0.2, 0.2]},
+        "encoding": {"kind": "characters"},
+        "task": {"kind": "language_model"},
+        "model": {"kind": "gru", "hidden_size": 8},
+        "training": {"steps": 4, "batch_size": 8, "tbptt_length": 10},
+        "evaluation": {"every": 2},
+        "generation": {"max_length": 10, "count": 1},
+    }
+    path = home / "planned.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return str(path)
+
+
+def field(index: int) -> st.SearchStrategy[str]:
+    _, first, last, names = FIELDS[index]
+    last = min(last, 28) if index == 2 else last
+    value = st.integers(first, last).map(str) | (st.sampled_from(names) if names else st.nothing())
+    ends = st.tuples(st.integers(first, last), st.integers(first, last)).map(sorted)
+    spread = ends.map(lambda pair: f"{pair[0]}-{pair[1]}")
+    step = st.integers(1, last).map(lambda n: f"*/{n}")
+    return st.lists(value | spread | step | st.just("*"), min_size=1, max_size=3).map(",".join)
+
+
+@given(st.tuples(*(field(index) for index in range(5))).map(" ".join))
+def test_cron_that_is_taken_is_cron_to_prefect(text: str) -> None:
+    from prefect.client.schemas.schedules import CronSchedule
+
+    assert CronSchedule(cron=check_cron(f" {text.upper()} ")).cron == text.lower()
+
+
+@given(st.text(alphabet="0123456789 */,-abcmonrh@?L#", max_size=20))
+def test_whatever_is_typed_is_cron_to_prefect_or_refused(text: str) -> None:
+    from prefect.client.schemas.schedules import CronSchedule
+
+    try:
+        checked = check_cron(text)
+    except UserError:
+        return
+    CronSchedule(cron=checked)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("0 25 * * *", "'25' is no hour: 0–23"),
+        ("* * * foo *", "'foo' is no month: 1–12 or jan–dec"),
+        ("0 6 * *", "has 4 of 5 fields"),
+        ("5-1 * * * *", "'5-1' is no minute"),
+        ("0 0 31 2,4 *", "never"),
+    ],
+)
+def test_a_wrong_cron_says_which_field(text: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        check_cron(text)
+
+
+def test_intervals_and_zones() -> None:
+    assert [parse_every(text).total_seconds() for text in ("90s", "30m", "6h", "2w")] == [90, 1800, 21600, 1209600]
+    for text in ("", "0s", "h", "1.5h", "-1h", "2y", "999999w", "1 h"):
+        with pytest.raises(UserError, match="isn't an interval"):
+            parse_every(text)
+    assert check_timezone("Asia/Tokyo") == "Asia/Tokyo"
+    assert check_timezone(None)
+    for name in ("Asia/Tokio", "../etc/passwd", "", "\0"):
+        with pytest.raises(UserError, match="no time zone"):
+            check_timezone(name)
+
+
+def test_the_forms_offer_the_recipes_and_wrong_parameters_start_nothing(home) -> None:
+    from prefect.utilities.callables import parameter_schema
+
+    from flows.pipeline import pipeline_flow
+
+    shown = parameter_schema(pipeline_flow).model_dump()["properties"]
+    assert shown["recipe"]["anyOf"][0]["enum"] == recipe_names()
+    assert shown["device"]["enum"] == ["auto", "cpu", "cuda"]
+    for wrong in (
+        {"recipe": "choral"},
+        {"recipe": "chorales", "overrides": ["training.steps"]},
+        {"recipe": "chorales", "device": "gpu"},
+        {"recipe": "chorales", "threads": -1},
+    ):
+        with pytest.raises(Exception, match=r"recipe|overrides|device|threads") as caught:
+            pipeline_flow.validate_parameters(wrong)
+        assert type(caught.value).__name__ == "ParameterTypeError"
+
+
+def test_prefect_yaml_deploys_what_is_served(home) -> None:
+    from prefect.client.orchestration import get_client
+
+    from flows.deploy import FLOWS, NAME
+
+    written = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
+    names = {(each["entrypoint"].rpartition(":")[2], each["name"]) for each in written["deployments"]}
+    assert names == {(flow.fn.__name__, NAME) for flow in FLOWS}
+    prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
+    for command in (["work-pool", "create", "reprise", "--type", "process"], ["deploy", "--all"]):
+        done = subprocess.run([*prefect, *command], cwd=ROOT, capture_output=True, text=True, timeout=SECONDS)
+        assert done.returncode == 0, done.stdout + done.stderr
+    with get_client(sync_client=True) as client:
+        for flow in FLOWS:
+            deployed = client.read_deployment_by_name(f"{flow.name}/{NAME}")
+            assert deployed.work_pool_name == "reprise"
+            assert deployed.enforce_parameter_schema
+            assert not deployed.schedules
+
+
+def test_schedules_are_added_replaced_listed_and_removed(home, recipe) -> None:
+    from flows.deploy import FLOWS, _deployment, add_schedule, remove_schedule, schedules
+
+    given = {"recipe": recipe, "overrides": ["seed=3"]}
+    assert not add_schedule("weekly", given, cron="0 6 * * 1", timezone="Europe/Berlin")
+    assert not add_schedule("often", given, every=timedelta(hours=6))
+    assert add_schedule("weekly", given, cron="0 7 * * 1", timezone="Europe/Berlin")
+    for _ in range(2):
+        assert [row[:3] for row in schedules()] == [
+            ["often", f"{recipe} --set seed=3", "every 6:00:00 UTC"],
+            ["weekly", f"{recipe} --set seed=3", "0 7 * * 1 Europe/Berlin"],
+        ]
+        _deployment(FLOWS[0]).apply()  # serving again keeps them
+    with pytest.raises(UserError, match="Did you mean 'weekly'"):
+        remove_schedule("weakly")
+    remove_schedule("weekly")
+    remove_schedule("often")
+    assert schedules() == []
+
+
+def test_of_missed_runs_only_the_latest_is_made_up_for(home, recipe, monkeypatch) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter
+
+    from flows import deploy
+
+    monkeypatch.setattr(deploy, "MISSED_SECONDS", 0.0)
+    for name in ("one", "two"):
+        deploy.add_schedule(
+            name, {"recipe": recipe, "overrides": [f"seed={len(name)}", f"name={name}"]}, every=timedelta(seconds=1)
+        )
+
+    def due(client) -> dict[str, list]:
+        now = datetime.now(UTC)
+        mine = {"any_": [deploy._deployed(client)]}
+        wanted = FlowRunFilter(deployment_id=mine, expected_start_time={"before_": now})
+        runs = client.read_flow_runs(flow_run_filter=wanted)
+        names = ("one", "two")
+        return {name: [r for r in runs if f"name={name}" in r.parameters["overrides"]] for name in names}
+
+    with get_client(sync_client=True) as client:
+        end = time.monotonic() + SECONDS
+        while min(len(runs) for runs in due(client).values()) < 3:
+            assert time.monotonic() < end, "nothing was scheduled"
+            time.sleep(0.2)
+        before = {run.id for runs in due(client).values() for run in runs}
+        skipped = deploy._skip_missed()
+        seen = due(client)
+        for name, runs in seen.items():
+            cancelled = [run for run in runs if run.state.is_cancelled()]
+            kept = [run for run in runs if not run.state.is_cancelled()]
+            assert len(cancelled) >= 2, name
+            assert len([run for run in kept if run.id in before]) <= 1
+            assert min(run.expected_start_time for run in kept) > max(run.expected_start_time for run in cancelled)
+        assert skipped == sum(run.state.is_cancelled() for runs in seen.values() for run in runs)
+    for name in ("one", "two"):
+        deploy.remove_schedule(name)
+
+
+def test_a_schedule_fires_and_its_run_comes_to_an_end_without_a_person(home, recipe) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter
+
+    from components.tracking.mlflow_client import open_client
+    from flows.deploy import add_schedule, remove_schedule
+    from flows.places import places
+
+    add_schedule("often", {"recipe": recipe, "overrides": ["seed=7"], "threads": 1}, every=timedelta(seconds=3))
+    command = [sys.executable, "-c", "from flows.deploy import serve; serve(1, True)"]
+    finished = FlowRunFilter(state={"type": {"any_": ["COMPLETED"]}}, name={"any_": [recipe]})
+    log = home / "serve.log"
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
+            command, cwd=ROOT, stdout=output, stderr=output, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+        ) as serving,
+    ):
+        try:
+            end = time.monotonic() + SECONDS
+            with get_client(sync_client=True) as client:
+                while not (runs := client.read_flow_runs(flow_run_filter=finished)):
+                    assert time.monotonic() < end, log.read_text()
+                    assert serving.poll() is None, log.read_text()
+                    time.sleep(0.2)
+            remove_schedule("often")
+        finally:
+            serving.terminate()
+    assert runs[0].auto_scheduled
+    assert runs[0].parameters["overrides"] == ["seed=7"]
+    store = open_client(places().settings)
+    experiment = store.get_experiment_by_name("planned").experiment_id
+    (run,) = store.search_runs([experiment], f"tags.`prefect.flow_run_id` = '{runs[0].id}'")
+    assert run.info.status == "FINISHED"
+    assert run.data.params["seed"] == "7"
+    started = store.search_runs([experiment])
+    assert "RUNNING" not in {each.info.status for each in started}, "those that were going on were ended with serving"
+
+
+def test_a_second_server_of_one_home_is_refused(home) -> None:
+    from filelock import FileLock
+
+    from flows.deploy import serve
+
+    with FileLock(home / "serve.lock"), pytest.raises(UserError, match="served already"):
+        serve(1, False)
+
+
+def test_what_is_wrong_is_said_before_anything_starts(tmp_path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("data: {}")
+    for arguments, said in (
+        (["schedule", "chorales", "--cron", "0 25 * * *"], "is no hour"),
+        (["schedule", "choral", "--every", "1h"], "Did you mean 'chorales'"),
+        (["schedule", "chorales"], "--cron or --every"),
+        (["schedule", "chorales", "--cron", "0 6 * * 1", "--timezone", "Berlin"], "no time zone"),
+        (["schedule", "--list", "--remove", "x"], "takes a recipe with"),
+        (["serve", "--at-once", "0"], "0 runs at a time"),
+    ):
+        with pytest.raises(UserError, match=said):
+            _typed(arguments, tmp_path)
+    assert not (tmp_path / "prefect").exists()
+
+
+def test_files_are_scheduled_by_their_whole_paths(tmp_path, monkeypatch) -> None:
+    from flows.commands.operate import _parameters
+
+    monkeypatch.chdir(tmp_path)
+    Path("mine.txt").write_text("a text of my own. " * 40)
+    parameters = _parameters("shakespeare-chars", ["data.path=mine.txt", "seed=2"], "cpu", 1)
+    assert parameters["recipe"] == "shakespeare-chars"
+    assert parameters["overrides"] == ["seed=2", f"data.path={json.dumps(str(tmp_path / 'mine.txt'))}"]
+    monkeypatch.chdir("/")
+    from components.recipe import read_recipe
+    from flows.places import recipe_path
+
+    again = read_recipe(recipe_path("shakespeare-chars"), parameters["overrides"])
+    assert again.data["path"] == str(tmp_path / "mine.txt")
+
+
+def _typed(arguments: list[str], home: Path) -> None:
+    from flows.cli import app
+
+    before = os.environ.get("REPRISE_HOME")
+    os.environ["REPRISE_HOME"] = str(home)
+    try:
+        app(arguments, result_action="return_value")
+    finally:
+        os.environ.pop("REPRISE_HOME")
+        if before is not None:
+            os.environ["REPRISE_HOME"] = before
