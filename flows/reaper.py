@@ -142,13 +142,14 @@ def _end_tasks(client: SyncPrefectClient, flow_run: FlowRun) -> None:
 
 
 def _watch(flow_run_id: str, over: threading.Event) -> None:
-    while not over.wait(WATCH_SECONDS):
-        # a server that is away for a while is none of our business
-        with contextlib.suppress(Exception), get_client(sync_client=True) as client:
-            state = client.read_flow_run(flow_run_id).state
-            if state is None or not (state.is_cancelling() or state.is_cancelled()):
-                continue
-            say("stopping: the run was cancelled in Prefect")
-            ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-            os.kill(os.getpid(), signal.SIGINT if ours else signal.SIGTERM)
+    with get_client(sync_client=True) as client:
+        while not over.wait(WATCH_SECONDS):
+            with contextlib.suppress(Exception):  # a server that is away for a while is none of our business
+                state = client.read_flow_run(flow_run_id).state
+                if state is not None and (state.is_cancelling() or state.is_cancelled()):
+                    break
+        else:
             return
+    say("stopping: the run was cancelled in Prefect")
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    os.kill(os.getpid(), signal.SIGINT if ours else signal.SIGTERM)
