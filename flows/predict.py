@@ -42,15 +42,13 @@ def reader_for(path: Path, data: Mapping[str, Any], column: str | None = None) -
     if not path.exists():
         raise UserError("no such file or folder", where=str(path))
     ending, own = Path(path.name.removesuffix(".gz")).suffix.lower(), str(data["reader"])
-    kind = own
+    kind = resolve("reader", own).files_by or own
     if own == "conll" and (ending in (".csv", ".parquet", ".pq") or column is not None):
         kind = "table"  # of texts; a file of tags in columns often ends in .tsv too
     elif ending in TABLES and own == "labelled-lines":
         kind = "table"
-    elif ending == ".txt" and own in ("table", "conll", "dates"):
+    elif ending == ".txt" and own in ("table", "conll"):
         kind = "labelled-lines"
-    elif own == "moving-shapes":
-        kind = "video"
     elif ending == ".npy":
         kind = "frame-files"
     if not issubclass(resolve("reader", kind), LabelledReader):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -32,6 +32,7 @@ class RunRecord:
     run_name: str
     device: str
     threads: int
+    parent: str = ""  # the run of the comparison or search that it is part of
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -99,21 +100,23 @@ def closing(run_id: str) -> Iterator[None]:
 
 
 def find_run(selector: str, places: Places) -> RunRecord:
-    """The run with this id, the beginning of an id, or this name (the latest of several).
+    """The run with this id, the beginning of an id, or this name (the latest of several); "latest" is no part of a
+    comparison or a search, which go on together.
 
     Raises:
         UserError: no run of this machine fits.
     """
     root = places.home / "checkpoints"
     folders = sorted((f.parent for f in root.glob(f"*/{FILE}")), key=lambda f: (f / FILE).stat().st_mtime, reverse=True)
-    if selector == "latest" and folders:
-        return RunRecord.load(folders[0])
     for folder in folders:
         if folder.name.startswith(selector) and len(selector) >= 6:
             return RunRecord.load(folder)
-    records = [RunRecord.load(folder) for folder in folders]
+    records = []
+    for folder in folders:
+        with suppress(UserError):  # one of another version costs no other
+            records.append(RunRecord.load(folder))
     for record in records:
-        if selector in (record.run_name, record.recipe.name):
+        if selector in (record.run_name, record.recipe.name) or (selector == "latest" and not record.parent):
             return record
     known = [record.run_name for record in records]
     near = nearest(selector, known)

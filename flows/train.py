@@ -29,8 +29,8 @@ from flows.samples import WithSamples
 
 
 @prefect_task(name="open run")
-def open_run_task(recipe: Recipe, dataset: DatasetRef, device: str, threads: int) -> str:
-    """Start the tracked run and write down all it starts with; gives its id."""
+def open_run_task(recipe: Recipe, dataset: DatasetRef, device: str, threads: int, parent: str = "") -> str:
+    """Start the tracked run, beneath `parent` where there is one, and write down all it starts with; gives its id."""
     where = places()
     device, threads = choose_device(device), choose_threads(threads)
     run_name = name_of(recipe)
@@ -47,7 +47,7 @@ def open_run_task(recipe: Recipe, dataset: DatasetRef, device: str, threads: int
     if runtime.flow_run.id:
         tags |= {"prefect.flow_run_id": str(runtime.flow_run.id), "prefect.url": runtime.flow_run.ui_url or ""}
     run = MlflowTracker(where.settings).start(recipe.name, run_name, tags=tags)
-    record = RunRecord(recipe, dataset, run.ref, run_name, device, threads)
+    record = RunRecord(recipe, dataset, run.ref, run_name, device, threads, parent)
     record.save(where.run_folder(run.ref.run_id))
     manifest = Store.open(dataset.path).manifest
     run.params(flat(recipe.as_dict()) | {"device": device, "threads": threads})

@@ -72,7 +72,8 @@ def run_trial(path: Path) -> None:
     if not trial.run_id or not (places().run_folder(trial.run_id) / "run.json").exists():
         values = dict(trial.recipe)
         recipe = Recipe.from_dict(values.pop("name"), values)
-        trial.run_id = open_run_task.fn(recipe, DatasetRef(**trial.dataset), trial.device, trial.threads)
+        dataset = DatasetRef(**trial.dataset)
+        trial.run_id = open_run_task.fn(recipe, dataset, trial.device, trial.threads, trial.parent)
         trial.save(path)
     with closing(trial.run_id):
         run = open_run(trial.run_id)

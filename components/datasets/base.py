@@ -20,6 +20,7 @@ class Reader(ABC):
     framing: ClassVar[Literal["stream", "sequences"]]
     pairs: ClassVar[bool] = False  # items are (input, target)
     own: ClassVar[bool] = False  # makes its items itself: no dataset, no path
+    files_by: ClassVar[str] = ""  # the reader of files of that kind, where this one reads none
     holds_splits: ClassVar[bool] = False  # its files say what is train, val and test: read with `part` set to each
     part: str | None = None
     takes_folders: ClassVar[bool] = False  # looks for its files in a folder itself, however deep

@@ -55,7 +55,7 @@ class Dates(SyntheticReader):
     All ways of writing one day stay on one side of a split: what is tested on are days that training never saw.
     """
 
-    name = "dates"
+    name, files_by = "dates", "labelled-lines"
 
     def __init__(
         self,

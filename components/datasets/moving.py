@@ -35,7 +35,7 @@ class MovingShapes(SyntheticReader):
     No single picture tells what happens.
     """
 
-    name = "moving-shapes"
+    name, files_by = "moving-shapes", "video"
 
     def __init__(
         self,

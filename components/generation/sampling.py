@@ -141,12 +141,21 @@ def sample(
         return model.sample(encoding, prompt_ids, settings, seed=seed, framed=framed, progress=progress)
     model.eval()
     engine = engine_for(model, settings.precision)
-    if engine is None and settings.precision != "float32":
-        what = f"precision {settings.precision} can't be used: {obstacle(model, settings.precision)}"
-        raise UserError(what, where="generation.precision", hint="use float32")
     if engine is None:
+        check_plain(model, settings)
         return sample_plainly(model, encoding, prompt_ids, settings, seed=seed, framed=framed, progress=progress)
     return _sample_natively(engine, model, encoding, prompt_ids, settings, seed, framed, progress)
+
+
+def check_plain(model: SequenceModel, settings: Settings) -> None:
+    """Refuse what only the engine can do, of a model that it can't decode.
+
+    Raises:
+        UserError: another precision than float32.
+    """
+    if settings.precision != "float32":
+        what = f"precision {settings.precision} can't be used: {obstacle(model, settings.precision)}"
+        raise UserError(what, where="generation.precision", hint="use float32")
 
 
 @torch.inference_mode()

@@ -19,8 +19,8 @@ from torch import nn
 from components.encodings.base import Encoding
 from components.errors import UserError
 from components.generation.drawing import Drawing, advance
-from components.generation.engine import Engine, engine_for, obstacle
-from components.generation.sampling import Sampled, Sampler, Settings, drawn, sample_plainly, steps_at_once
+from components.generation.engine import Engine, engine_for
+from components.generation.sampling import Sampled, Sampler, Settings, check_plain, drawn, sample_plainly, steps_at_once
 from components.serving.problems import Busy, Late, Limits
 
 STEPS = 16  # most tokens in one call: how long a request may wait to join, and what a stream shows at once
@@ -173,10 +173,8 @@ class Shared(Sampler):
         model = self.drawer.model
         affordable(settings.count, len(prompt_ids) + settings.max_length, self.drawer.limits)
         engine = self.drawer.engine(settings.precision)
-        if engine is None and settings.precision != "float32":
-            what = f"precision {settings.precision} can't be used: {obstacle(model, settings.precision)}"
-            raise UserError(what, where="settings.precision", hint="use float32")
         if engine is None:
+            check_plain(model, settings)
             with turn(self.drawer.alone, self.errand):
                 return sample_plainly(
                     model, encoding, prompt_ids, settings, seed=seed, framed=framed, progress=self.errand.check
