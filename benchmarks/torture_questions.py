@@ -65,6 +65,7 @@ def outcome(name: str) -> dict[str, Any]:
         "final figures": finals,
         "weights": digest_json(weights),
         "points of the curves": {key: sorted(map(list, set(points))) for key, points in curves.items()},
+        "points that stand twice": sum(len(points) - len(set(points)) for points in curves.values()),
         "updates in all": facts["progress"]["global_step"],
         "artifacts": sorted(path.replace(name, "NAME") for path in files),
         "versions in the registry": len(versions),

@@ -18,7 +18,7 @@ from flows.places import places, recipe_path
 from flows.reaper import claimed, ended, foreground, tidy
 from flows.register import register_task
 from flows.runs import RunRecord, closing, open_run
-from flows.train import open_run_task, train_task, training_tag
+from flows.train import open_run_task, train_task, training_tags
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def finish(run_id: str) -> Outcome:
     record = RunRecord.load(places().run_folder(run_id))
     with closing(run_id):
         _link(record)
-        train_task.with_options(tags=[training_tag(record.device)])(run_id)
+        train_task.with_options(tags=training_tags(record.device))(run_id)
         metrics = evaluate_task(run_id)
         model = register_task(run_id, metrics)
         selector = f"{model.name}@{model.version}" if model else f"run:{run_id}"

@@ -17,6 +17,7 @@ from prefect import runtime, tags
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
 from prefect.context import TagsContext
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Cancelled, Crashed
 
 from components.tracking.mlflow_backend import MlflowTracker
@@ -71,8 +72,9 @@ def tidy() -> Tidied:
 @contextlib.contextmanager
 def foreground() -> Iterator[None]:
     """Around a flow that is called in this process: its run says from the start which process that is, and a person's
-    Ctrl-C ends it as Cancelled."""
-    with tags(OURS, PROCESS + identity()):
+    Ctrl-C ends it as Cancelled. It sends no heartbeats: at a flow's end Prefect waits for their thread, up to a second,
+    and who looks for dead runs asks for the process."""
+    with tags(OURS, PROCESS + identity()), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         try:
             yield
         except KeyboardInterrupt:

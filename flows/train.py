@@ -82,20 +82,22 @@ def train_task(run_id: str) -> str:
     return progress.stopped
 
 
-def training_tag(device: str) -> str:
+def training_tags(device: str) -> set[str]:
     """The tag of trainings on this machine's device. Prefect lets as many go on at once as its limit on the tag says:
-    one on a GPU unless it was changed, any number on the CPU unless a limit was made."""
+    one on a GPU unless it was changed, any number on the CPU unless a limit was made (then there is no tag: asking
+    for a slot takes Prefect most of a second)."""
     tag = f"{TRAINING}{device}-{machine_name()}"
     with get_client(sync_client=True) as client:
         try:
             limit = client.read_concurrency_limit_by_tag(tag)
         except ObjectNotFound:
-            if device != "cpu":
-                client.create_concurrency_limit(tag, 1)
-            return tag
+            if device == "cpu":
+                return set()
+            client.create_concurrency_limit(tag, 1)
+            return {tag}
     if len(limit.active_slots) >= limit.concurrency_limit:
         say(f"train   waits for its turn: {len(limit.active_slots)} of {limit.concurrency_limit} at work ({tag})")
-    return tag
+    return {tag}
 
 
 class _Listener:

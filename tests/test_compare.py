@@ -138,7 +138,7 @@ def test_the_command_takes_several_settings_after_one_flag_and_starts_nothing_fo
     words = "compare names --vary model.kind=rnn,gru model.num_layers=1,2 --vary seed=1 --budget 5m --workers 2"
     _, bound, _ = base.app.parse_args(words.split(), print_error=False, exit_on_error=False)
     assert bound.arguments["vary"] == ["model.kind=rnn,gru", "model.num_layers=1,2", "seed=1"]
-    monkeypatch.setattr(train, "start_server", lambda: pytest.fail("a server was started"))
+    monkeypatch.setattr(train, "start_server", lambda **_: pytest.fail("a server was started"))
     with pytest.raises(UserError, match="use --seeds"):
         base.app(words.split(), result_action="return_value")
 

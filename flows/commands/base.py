@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from typing import Annotated, Any
@@ -19,6 +20,9 @@ app = App(
 )
 START, LOOK, USE = Group.create_ordered("Train"), Group.create_ordered("Look"), Group.create_ordered("Use")
 KEEP, OPERATE = Group.create_ordered("Keep"), Group.create_ordered("Operate")
+
+# a second or two each, and all are loaded sooner or later: torch's optimizers need its compiler
+SLOW = ("mlflow.pyfunc", "torch._dynamo", "matplotlib.backends.backend_agg")
 
 Set = Annotated[
     list[str] | None,
@@ -56,8 +60,10 @@ def checked_recipe(recipe: str, overrides: list[str] | None, device: str) -> Any
     return checked
 
 
-def start_server() -> Any:
-    """Start the Prefect server if none answers; the function that it gives waits for it."""
+def start_server(*, trains: bool = False) -> Any:
+    """Start the Prefect server if none answers; the function that it gives waits for it, and meanwhile makes ready
+    what training needs besides: the tracking store, and libraries that take their time."""
+    from components.tracking.mlflow_client import open_client
     from flows.places import places
     from flows.server import Server
 
@@ -66,6 +72,11 @@ def start_server() -> Any:
     server.begin()
 
     def wait() -> None:
+        if trains:
+            open_client(places().settings)
+            for name in SLOW:
+                if not server.url():
+                    importlib.import_module(name)
         if server.wait() is None and "PREFECT_API_URL" not in os.environ:
             print(f"note: no Prefect server came up ({server.log}); using a temporary one", file=sys.stderr)
 

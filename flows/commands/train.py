@@ -29,7 +29,7 @@ def run(
     if offline:
         recipe = offline_recipe(recipe)
     checked_recipe(recipe, set, device)
-    begin = start_server()
+    begin = start_server(trains=True)
     from flows.pipeline import pipeline
 
     begin()
@@ -50,7 +50,7 @@ def resume(run: str = "latest", /) -> None:
     from flows.runs import find_run
 
     run_id = find_run(run, places()).ref.run_id
-    begin = start_server()
+    begin = start_server(trains=True)
     from flows.pipeline import resume as resume_flow
 
     begin()
@@ -95,7 +95,7 @@ def compare(
     make_plan(*asked, workers)
     if device != "auto":
         checked_recipe(recipe, set, device)
-    begin = start_server()
+    begin = start_server(trains=True)
     from flows.compare import compare as compare_settings
 
     begin()
@@ -146,7 +146,7 @@ def tune(
     make_search(*asked, set or [], budget, steps, trials, jobs)
     if device != "auto":
         checked_recipe(recipe, set, device)
-    begin = start_server()
+    begin = start_server(trains=True)
     from flows.tune import tune as search
 
     begin()
@@ -166,7 +166,7 @@ def ingest(recipe: str, /, *, set: Set = None) -> None:
     Example: `reprise ingest names`
     """
     checked_recipe(recipe, set, "auto")
-    begin = start_server()
+    begin = start_server(trains=True)
     from flows.ingest import ingest_flow
 
     begin()
