@@ -22,10 +22,12 @@ from components.provenance import digest_file
 from components.recipe import check_options
 from components.registry import resolve
 from components.schema import generation_targets
+from components.score import Score
 from components.tasks.base import Task
 
 FORMAT = 1
 MAX_JSON_BYTES = 256 << 20  # a vocabulary of a million words is some 20 MB
+PART_WRITING = ("no-crossing", "no-parallels")  # rules for voices under a melody, where none are asked for
 MAX_STEPS = 20_000  # of an item to be answered: some 64 lie side by side in memory
 
 
@@ -73,6 +75,35 @@ class Bundle:
             raise UserError("; ".join(problems), where="generation")
         made = self.task.generate(self.model, self.task.settings(**values), seed=seed, progress=progress)
         return Generation(made.items, made.sampled, values, seed, made.warnings)
+
+    def grid(self, where: str) -> int:
+        """The steps of a quarter note on which the model reads music from a file.
+
+        Raises:
+            UserError: it takes none; `where` is the option or field that asked for it.
+        """
+        steps = getattr(self.encoding, "steps_per_beat", None)
+        if steps is None or self.task.form != "tokens":
+            raise UserError(f"{self.name} can't take music from a file", where=where)
+        return int(steps)
+
+    def under(self, melody: Score) -> dict[str, Any]:
+        """The settings that write the other voices under a melody, to its end.
+
+        Raises:
+            UserError: the encoding has no such piece.
+        """
+        ids = tuple(int(id) for id in self.encoding.with_melody(melody))
+        held = {"given": ids, "given_ends": True, "prompt": ""}
+        return held | {"max_length": len(ids) + 1, "constraints": PART_WRITING}
+
+    def onwards(self, start: Score) -> dict[str, Any]:
+        """The settings that go on from the beginning of a piece.
+
+        Raises:
+            UserError: the encoding has no such piece.
+        """
+        return {"given": tuple(int(id) for id in self.encoding.encode(start)), "given_ends": False, "prompt": ""}
 
     def predict(self, items: Sequence[Any]) -> list[Any]:
         """The answer to each input (a text, frames [T, features]), in their order: {"label", "probability"}, numbers,

@@ -11,8 +11,6 @@ from components.errors import UserError
 from components.score import Score
 from flows.console import say
 
-PART_WRITING = ("no-crossing", "no-parallels")  # rules for voices under a melody, where none are asked for
-
 
 def given(bundle: Bundle, melody: str | None, start: str | None) -> dict[str, Any]:
     """The settings that hold to the first piece in a file: under a `melody` the other voices are written, to its end;
@@ -26,14 +24,9 @@ def given(bundle: Bundle, melody: str | None, start: str | None) -> dict[str, An
     if melody and start:
         raise UserError("give --melody or --start, not both", where="generate")
     option, path = ("--melody", melody) if melody else ("--start", start)
-    grid = getattr(bundle.encoding, "steps_per_beat", None)
-    if grid is None or bundle.task.form != "tokens":
-        raise UserError(f"{bundle.name} can't take music from a file", where=option)
-    score = _read(Path(str(path)), grid, "melody" if melody else "all")
-    ids = bundle.encoding.with_melody(score) if melody else bundle.encoding.encode(score)
+    score = _read(Path(str(path)), bundle.grid(option), "melody" if melody else "all")
     say(f"{option[2:]:7} {Path(str(path)).name}: {sum(len(part.notes) for part in score.parts)} notes")
-    settings: dict[str, Any] = {"given": tuple(int(id) for id in ids), "given_ends": bool(melody), "prompt": ""}
-    return settings | ({"max_length": len(ids) + 1, "constraints": PART_WRITING} if melody else {})
+    return bundle.under(score) if melody else bundle.onwards(score)
 
 
 def _read(path: Path, grid: int, parts: str) -> Score:

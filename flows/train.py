@@ -47,8 +47,6 @@ def open_run_task(recipe: Recipe, dataset: DatasetRef, device: str, threads: int
     if runtime.flow_run.id:
         tags |= {"prefect.flow_run_id": str(runtime.flow_run.id), "prefect.url": runtime.flow_run.ui_url or ""}
     run = MlflowTracker(where.settings).start(recipe.name, run_name, tags=tags)
-    record = RunRecord(recipe, dataset, run.ref, run_name, device, threads, parent)
-    record.save(where.run_folder(run.ref.run_id))
     manifest = Store.open(dataset.path).manifest
     run.params(flat(recipe.as_dict()) | {"device": device, "threads": threads})
     for context in ("train", "val", "test"):
@@ -58,6 +56,9 @@ def open_run_task(recipe: Recipe, dataset: DatasetRef, device: str, threads: int
     if report := manifest.get("report"):
         run.table({name: [row[name] for row in report] for name in report[0]}, "ingestion/files.json")
     run.table({"item": list(machine()), "value": [str(v) for v in machine().values()]}, "environment/machine.json")
+    # last: from now on the run can be resumed, and a resumed one writes nothing of the above
+    record = RunRecord(recipe, dataset, run.ref, run_name, device, threads, parent)
+    record.save(where.run_folder(run.ref.run_id))
     keep_open(run)
     return run.ref.run_id
 

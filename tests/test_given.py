@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from components.bundle import load_bundle, save_bundle
+from components.bundle import PART_WRITING, load_bundle, save_bundle
 from components.encodings.characters import Characters
 from components.encodings.chorale import Chorale
 from components.encodings.vocabulary import EOS
@@ -22,7 +22,7 @@ from components.recipe import Recipe
 from components.render.score import write_midi
 from components.score import Note, Part, Score
 from components.tasks.language_model import LanguageModel
-from flows.given import PART_WRITING, given
+from flows.given import given
 
 TUNE = ((0, 4, 67), (4, 4, 69), (8, 2, 71), (10, 2, 72), (12, 4, 71), (16, 8, 69), (24, 8, 67))
 MELODY = Score((Part("tune", tuple(Note(*note) for note in TUNE)),), length_steps=32)

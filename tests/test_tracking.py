@@ -125,9 +125,9 @@ def test_an_unreachable_store_loses_nothing_and_stops_nobody(tracker: MlflowTrac
 def test_what_the_store_did_not_take_is_sent_later_with_the_runs_end(
     tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from components.tracking import mlflow_backend
+    from components.tracking import mlflow_run
 
-    monkeypatch.setattr(mlflow_backend, "FINISH_SECONDS", 0.1)
+    monkeypatch.setattr(mlflow_run, "FINISH_SECONDS", 0.1)
     run = tracker.start("chorales", "cut off", tags={})
     answers_again = cut_off(tracker)
     run.metrics({"train/loss": 1.0}, 1)
@@ -168,9 +168,11 @@ def test_resuming_sends_what_was_left_and_goes_on(tracker: MlflowTracker) -> Non
     assert run.ref.experiment == "chorales"
     assert history(tracker, ref.run_id, "train/loss") == [(7, 0.25)]
     assert tracker.client.get_run(ref.run_id).info.status == "RUNNING"
+    run.metrics({"train/loss": 0.25, "new": 1.0}, 7)  # a training makes its last updates before the kill once more
     run.metrics({"train/loss": 0.125}, 8)
     run.finish()
     run.finish()
+    assert history(tracker, ref.run_id, "new") == [(7, 1.0)]
     assert history(tracker, ref.run_id, "train/loss") == [(7, 0.25), (8, 0.125)]
     assert tracker.client.get_run(ref.run_id).info.status == "FINISHED"
 
@@ -186,11 +188,11 @@ def test_a_resumed_run_still_lists_its_first_table(tracker: MlflowTracker, run: 
 
 
 def test_sending_again_repeats_no_point(tracker: MlflowTracker, run: MlflowRun) -> None:
-    from components.tracking.mlflow_backend import _delivery
+    from components.tracking.mlflow_run import delivery
 
     entries = [{"metric": ["loss", value, step, 1000]} for step, value in enumerate([0.5, math.nan, math.inf, 0.5])]
     for _ in range(3):
-        _delivery(tracker.client, run.ref.run_id)(Path(), entries)
+        delivery(tracker.client, run.ref.run_id)(Path(), entries)
     assert len(history(tracker, run.ref.run_id, "loss")) == 4
 
 

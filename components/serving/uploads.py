@@ -19,8 +19,6 @@ from components.score import Score
 from components.serving.problems import Limits, TooLarge
 from components.serving.requests import GenerateRequest, Upload, Wav
 
-PART_WRITING = ("no-crossing", "no-parallels")  # rules for voices under a melody, where none are asked for
-
 
 def given(bundle: Bundle, request: GenerateRequest, limits: Limits) -> dict[str, Any]:
     """The settings that hold to the file that came with a request: voices are written under a `melody`, to its end;
@@ -34,15 +32,8 @@ def given(bundle: Bundle, request: GenerateRequest, limits: Limits) -> dict[str,
     name, upload = ("melody", request.melody) if request.melody else ("start", request.start)
     if upload is None:
         return {}
-    grid = getattr(bundle.encoding, "steps_per_beat", None)
-    if grid is None or bundle.task.form != "tokens":
-        raise UserError(f"{bundle.name} can't take music from a file", where=name)
-    score = _music(upload, int(grid), name, limits)
-    ids = bundle.encoding.with_melody(score) if name == "melody" else bundle.encoding.encode(score)
-    settings: dict[str, Any] = {"given": [int(id) for id in ids], "given_ends": name == "melody", "prompt": ""}
-    if name == "melody":
-        settings |= {"max_length": len(ids) + 1, "constraints": list(PART_WRITING)}
-    return settings
+    score = _music(upload, bundle.grid(name), name, limits)
+    return bundle.under(score) if name == "melody" else bundle.onwards(score)
 
 
 def item(bundle: Bundle, one: Any, where: str, limits: Limits) -> Any:

@@ -246,8 +246,8 @@ class Trainer:
         self.events.evaluated(values, at.global_step, better)
 
     def save(self) -> None:
-        """Tell the pending points and write the checkpoint. Points first: a kill between the two tells a few twice
-        (the same values again), never loses one."""
+        """Tell the pending points and write the checkpoint. Points first: a kill between the two tells a few twice,
+        which who keeps them has to bear, and never loses one."""
         for values, step in self.pending:
             self.events.metrics(values, step)
         self.pending.clear()

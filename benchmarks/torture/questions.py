@@ -1,4 +1,4 @@
-"""What benchmarks.torture asks about a home, each in a process of its own: python -m benchmarks.torture_questions
+"""What `lab` asks about a home, each in a process of its own: python -m benchmarks.torture.questions
 QUESTION [NAME]; the answer is the last line, as JSON."""
 
 from __future__ import annotations

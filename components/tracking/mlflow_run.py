@@ -1,0 +1,247 @@
+"""An open run in MLflow: what is written goes through the spool."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.errors import unknown
+from components.tracking.base import RunRef
+from components.tracking.mlflow_client import HOPELESS, explained
+from components.tracking.settings import Settings
+from components.tracking.spool import Entry, Journal, Refused, Sender, summary
+from components.tracking.system import SystemSampler
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
+
+KEY = re.compile(r"(?!.*(^|/)\.{1,2}(/|$))[\w.\- :]+(/[\w.\- :]+)*")
+IMAGE_KEY = re.compile(r"[a-zA-Z0-9_\-./ ]+")
+STATUSES = ("FINISHED", "FAILED", "KILLED")
+MAX_NOTE_CHARACTERS = 7900  # MLflow cuts a tag at 8,000
+FINISH_SECONDS = 30.0
+
+
+class MlflowRun:
+    """An open run; see `components.tracking.base.Run`.
+
+    `params` and `dataset` go to the store at once, since they belong to a run's start, where failing early is
+    right. Everything else is spooled: it neither waits for the store nor fails with it.
+    """
+
+    def __init__(
+        self,
+        client: MlflowClient,
+        ref: RunRef,
+        settings: Settings,
+        started_ms: int,
+        tables: list[dict[str, str]],
+        reached: Mapping[str, int],
+    ) -> None:
+        self.ref, self._client, self._settings, self._tables = ref, client, settings, tables
+        self._reached = dict(reached)  # the last step of each curve
+        self._journal = Journal.create(settings.spool, ref.run_id)
+        self._sender = Sender(self._journal, delivery(client, ref.run_id))
+        self._started_ms, self._known_keys, self._finished = started_ms, set[str](), False
+        self._sampler = None
+        if settings.system_metrics_seconds > 0:
+            self._sampler = SystemSampler(self._system_metrics, settings.system_metrics_seconds)
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """What the run was made with. Raises UserError for a param that the run already has with another value."""
+        from mlflow.entities import Param
+
+        entities = [Param(key, str(value)) for key, value in values.items()]
+        with explained(self._settings):
+            for start in range(0, len(entities), 100):
+                self._client.log_batch(self.ref.run_id, params=entities[start : start + 100])
+
+    def nest(self, parent: str, name: str) -> None:
+        """Show the run beneath the run `parent` (its id) and call it `name`. Reaches the store before it returns.
+
+        Raises:
+            UserError: the store doesn't answer.
+        """
+        with explained(self._settings):
+            self._client.set_tag(self.ref.run_id, "mlflow.parentRunId", parent)
+            self._client.update_run(self.ref.run_id, name=name)
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Set or overwrite tags."""
+        self._append([{"tag": [_checked_key(key), str(value)]} for key, value in values.items()])
+
+    def describe(self, markdown: str) -> None:
+        """The text at the top of the run's page, cut at 7,900 characters."""
+        cut = markdown if len(markdown) <= MAX_NOTE_CHARACTERS else markdown[:MAX_NOTE_CHARACTERS] + "\n… (cut)"
+        self._append([{"tag": ["mlflow.note.content", cut]}])
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        """Numbers at a step; without a step they are final figures. A curve goes forward: a step that it has reached
+        isn't told again, since a resumed training makes its last updates before the kill once more.
+
+        Raises:
+            ValueError: a key is impossible.
+        """
+        now = _now_ms()
+        for key in values.keys() - self._known_keys:
+            self._known_keys.add(_checked_key(key))
+        if step is not None:
+            values = {key: value for key, value in values.items() if step > self._reached.get(key, -1)}
+            self._reached.update(dict.fromkeys(values, int(step)))
+        self._append([{"metric": [key, float(value), int(step or 0), now]} for key, value in values.items()])
+
+    def dataset(self, name: str, digest: str, source: str, profile: Mapping[str, Any], context: str) -> None:
+        """The data that the run read: `digest` a sha256, `source` an address or path, `context` train, val or test."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        kind, field = ("http", "url") if source.startswith(("http://", "https://")) else ("local", "uri")
+        dataset = Dataset(
+            name=name,
+            digest=digest[:36],  # as long as MLflow takes; the whole one is in the profile
+            source_type=kind,
+            source=json.dumps({field: source}),
+            profile=json.dumps({"sha256": digest, **profile}),
+        )
+        with explained(self._settings):
+            inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])]
+            self._client.log_inputs(self.ref.run_id, datasets=inputs)
+
+    def file(self, path: Path, folder: str = "") -> None:
+        """Keep a file, or a folder with all beneath it, as an artifact under `folder`. It is copied at once."""
+        path = Path(path)
+        entries: list[Entry] = []
+        for each in sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]:
+            below = each.relative_to(path.parent).parent.as_posix() if path.is_dir() else ""
+            target = "/".join(filter(None, [folder.strip("/"), below]))
+            entries.append({"file": [self._journal.keep_file(each), target]})
+        self._append(entries)
+
+    def text(self, content: str, path: str) -> None:
+        """Keep a text as the artifact `path`; the same path again replaces it."""
+        folder, _, name = path.rpartition("/")
+        kept = self._journal.new_file(name)
+        kept.write_text(content, encoding="utf-8")
+        self._append([{"file": [kept.relative_to(self._journal.folder).as_posix(), folder]}])
+
+    def table(self, columns: Mapping[str, list[Any]], path: str) -> None:
+        """Keep a table that the UI shows, and compares across runs. The same path again replaces it.
+
+        Raises:
+            ValueError: the columns differ in length, or the path doesn't end in .json.
+        """
+        if not path.endswith(".json") or len({len(column) for column in columns.values()}) > 1:
+            raise ValueError(f"{path}: a table is a .json file with columns of one length")
+        rows = [[_json_ready(value) for value in row] for row in zip(*columns.values(), strict=True)]
+        self.text(json.dumps({"columns": list(columns), "data": rows}, ensure_ascii=False), path)
+        entry = {"path": path, "type": "table"}
+        if entry not in self._tables:
+            self._tables.append(entry)
+            self._append([{"tag": ["mlflow.loggedArtifacts", json.dumps(self._tables)]}])
+
+    def image(self, path: Path, key: str, step: int) -> None:
+        """Keep an image under `key`; the UI has a slider over its steps.
+
+        Raises:
+            ValueError: the key has other characters than letters, digits, _ - . / and space.
+            OSError: the file isn't an image.
+        """
+        from PIL import Image
+
+        if not IMAGE_KEY.fullmatch(key):
+            raise ValueError(f"{key!r} can't be an image's key: letters, digits, _ - . / and space")
+        with Image.open(path) as image:
+            image.verify()
+        self._append([{"image": [self._journal.keep_file(Path(path)), key, int(step), _now_ms()]}])
+
+    def flush(self, wait_seconds: float = 10.0) -> int:
+        """Send what is spooled, waiting at most so long; returns how many entries stay spooled."""
+        return self._sender.flush(wait_seconds)
+
+    def finish(self, status: str = "FINISHED") -> None:
+        """End the run. What the store doesn't take within 30 s stays in the spool and is sent with the leftovers."""
+        if status not in STATUSES:
+            raise unknown("status", status, STATUSES)
+        if self._finished:
+            return
+        if self._sampler:
+            self._sampler.stop()
+        self._append([{"finish": [status, _now_ms()]}])
+        self._finished = True
+        if left := self._sender.close(FINISH_SECONDS):
+            log.warning("run %s: %d entries wait in %s for the store", self.ref.run_id, left, self._journal.folder)
+
+    def _system_metrics(self, sample: dict[str, float]) -> None:
+        # seconds since the start as the step: goes on by itself when a run is resumed
+        self.metrics(sample, step=max(0, _now_ms() - self._started_ms) // 1000)
+
+    def _append(self, entries: list[Entry]) -> None:
+        if self._finished:
+            raise RuntimeError(f"run {self.ref.run_id} is finished")
+        if entries:
+            self._journal.append(entries)
+
+
+def delivery(client: MlflowClient, run_id: str) -> Any:
+    """The function that takes a journal's batches to the store. Doing it twice changes nothing: the store keeps one
+    of several points with equal key, step, time and value; tags and files are replaced."""
+
+    def deliver(folder: Path, entries: list[Entry]) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            _send(client, run_id, folder, entries)
+        except MlflowException as error:
+            if error.error_code in HOPELESS:
+                raise Refused(summary(error)) from error
+            raise
+
+    return deliver
+
+
+def _send(client: MlflowClient, run_id: str, folder: Path, entries: list[Entry]) -> None:
+    """Send entries of one kind (see `components.tracking.spool`); of the kinds but metric and tag there is one."""
+    from mlflow.entities import Metric, RunTag
+
+    kind, values = next(iter(entries[0].items()))
+    if kind == "metric":
+        points = [Metric(key, value, at_ms, step) for key, value, step, at_ms in (entry[kind] for entry in entries)]
+        client.log_batch(run_id, metrics=points)
+    elif kind == "tag":
+        latest = dict(entry[kind] for entry in entries)
+        client.log_batch(run_id, tags=[RunTag(key, value) for key, value in latest.items()])
+    elif kind == "finish":
+        client.set_terminated(run_id, status=values[0], end_time=values[1])
+    elif not (folder / values[0]).exists():
+        log.warning("run %s: %s was removed from the spool", run_id, values[0])  # waiting won't bring it back
+    elif kind == "file":
+        client.log_artifact(run_id, str(folder / values[0]), values[1] or None)
+    elif kind == "image":
+        from PIL import Image
+
+        with Image.open(folder / values[0]) as image:
+            image.load()
+            client.log_image(run_id, image, key=values[1], step=values[2], timestamp=values[3], synchronous=True)
+
+
+def _checked_key(key: str) -> str:
+    if len(key) > 250 or not KEY.fullmatch(key):
+        raise ValueError(f"{key[:80]!r} can't be a key: letters, digits, _ - . : space, and / between them")
+    return key
+
+
+def _json_ready(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
