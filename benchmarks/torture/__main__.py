@@ -27,7 +27,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "torture.json"
 # the function, how often by default, and the fault in words
 FAULTS: dict[str, tuple[Callable[[list[Lab], int, int], Result], int, str]] = {
     "killed": (killed, 50, "kill -9 at a random moment"),
-    "full": (full, 10, "the disk is full for 8 s"),
+    "full": (full, 10, "the disk is full for 20 s"),
     "locked": (locked, 10, "the store is locked for 10 s"),
     "away": (away, 4, "the tracking server is gone for 60 s"),
     "crowd": (crowd, 8, "runs at once on a new sqlite store"),
@@ -36,13 +36,11 @@ FAULTS: dict[str, tuple[Callable[[list[Lab], int, int], Result], int, str]] = {
 
 def table(results: dict[str, Any]) -> str:
     """The results as Markdown."""
-    lines = ["| fault | times | lost | resumed by hand | counted, each |", "|---|---|---|---|---|"]
+    lines = ["| what broke | times | lost | needed `reprise resume` |", "|---|---|---|---|"]
     for name, result in results["faults"].items():
-        bad = "; ".join(f"{what} {number}" for what, number in result["lost"].items() if number)
-        by_hand = result["seen"].get("had_to_be_resumed", "all" if name == "killed" else 0)
-        words = FAULTS[name][2]
-        counted = ", ".join(result["lost"])
-        lines.append(f"| {words} | {result['tried']} | {bad or 0} | {by_hand} | {counted} |")
+        lost = "; ".join(f"{what}: {number}" for what, number in result["lost"].items() if number) or "nothing"
+        resumed = "each" if name == "killed" else result["seen"].get("had_to_be_resumed", 0)
+        lines.append(f"| {FAULTS[name][2]} | {result['tried']} | {lost} | {resumed} |")
     return "\n".join(lines)
 
 

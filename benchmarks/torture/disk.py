@@ -15,7 +15,7 @@ from benchmarks.torture.lab import PATIENCE_SECONDS, Lab, Result, wait
 
 INSIDE = "REPRISE_TORTURE_INSIDE"  # set in the process that may mount
 SIZE = 192 << 20  # bytes of the disk
-FULL_SECONDS = 8.0
+FULL_SECONDS = 20.0  # longer than a step of the pipeline is tried again by itself
 
 
 def own_mounts() -> bool:
@@ -30,7 +30,7 @@ def own_mounts() -> bool:
 
 
 def full(labs: list[Lab], count: int, seed: int) -> Result:
-    """The disk is full for eight seconds from a random moment on; who fails is resumed when there is room again."""
+    """The disk is full for twenty seconds from a random moment on; who fails is resumed when there is room again."""
     dice, result = random.Random(f"full {seed}"), Result()
     lab = replace(labs[0], home=labs[0].home.with_name("small-disk"))
     for folder in (lab.home, labs[0].home):
