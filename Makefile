@@ -24,7 +24,7 @@ pictures: $(READY)
 	$(BIN)/python -m components.evaluation.vanishing docs/images
 
 screenshots: $(READY)
-	$(BIN)/python -m flows.screenshots names
+	$(BIN)/python -m flows.screenshots chorales
 
 torture: $(READY)
 	$(BIN)/python -m benchmarks.torture

@@ -34,6 +34,7 @@ from flows.pipeline import pipeline_flow, resume_flow
 from flows.places import ROOT, places
 from flows.reaper import OURS, tidy
 from flows.server import Server
+from flows.timing import show_every
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -229,5 +230,6 @@ def _alone() -> Iterator[None]:
 
 def _when(known: DeploymentSchedule) -> str:
     schedule = known.schedule
-    what = schedule.cron if isinstance(schedule, CronSchedule) else f"every {getattr(schedule, 'interval', '?')}"
+    interval = getattr(schedule, "interval", None)
+    what = f"every {show_every(interval)}" if interval else getattr(schedule, "cron", "?")
     return f"{what} {schedule.timezone or 'UTC'}{'' if known.active else ' (paused)'}"

@@ -73,7 +73,7 @@ def _learning_curve(session: Session, folder: Path, metrics: dict[str, float]) -
     return path
 
 
-@flow(name="evaluate")
+@flow(name="evaluate", flow_run_name="{run}")
 def evaluate_flow(run: str) -> dict[str, float]:
     """Evaluate a run of this machine (an id, the beginning of one, or a name) once more."""
     run_id = find_run(run, places()).ref.run_id

@@ -225,7 +225,7 @@ def replay(path: Path, out: Path | None, soundfont: Path | None = None) -> tuple
     return paths, again is not None and again.read_bytes() == before
 
 
-@flow(name="generate")
+@flow(name="generate", flow_run_name="{model}")
 def generate_flow(
     model: str,
     overrides: dict[str, Any] | None = None,

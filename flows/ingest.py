@@ -32,9 +32,12 @@ def ingest_task(recipe: Recipe) -> DatasetRef:
     unit = next(iter(counts["train"]["units"]), "token")
     sizes = " · ".join(f"{split} {counts[split]['tokens']:,}" for split in ("train", "val", "test"))
     say(f"data    {manifest['name']}: tokens {sizes}{' (ingested before, reused)' if ref.reused else ''}")
-    for reason, count in manifest["dropped"].items():
-        say(f"        left out: {count:,} × {reason}")
-    for note in manifest["notes"]:
+    dropped = manifest["dropped"]
+    if ref.reused:  # told one by one when it was ingested
+        dropped = {"for the reasons told then": sum(dropped.values())} if dropped else {}
+    for reason, count in dropped.items():
+        say(f"        left out: {count:,} {'' if ref.reused else '× '}{reason}")
+    for note in [] if ref.reused else manifest["notes"]:
         say(f"        {note}")
     unknown = max(counts[split]["unk_rate"] for split in ("val", "test"))
     if unknown:
@@ -42,7 +45,7 @@ def ingest_task(recipe: Recipe) -> DatasetRef:
     return ref
 
 
-@flow(name="ingest")
+@flow(name="ingest", flow_run_name="{recipe}")
 def ingest_flow(recipe: str, overrides: list[str] | None = None) -> DatasetRef:
     """Ingest the data of a recipe (a name or a YAML file)."""
     return ingest_task(read_recipe(recipe_path(recipe), overrides or []))

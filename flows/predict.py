@@ -208,7 +208,7 @@ def _tokens(bundle: Bundle, item: Any) -> dict[str, str]:
     return {"tokens": " ".join(encoding.split(item)) if isinstance(item, str) else ""}
 
 
-@flow(name="predict")
+@flow(name="predict", flow_run_name="{model}")
 def predict_flow(
     model: str,
     texts: list[str] | None = None,

@@ -1,6 +1,6 @@
-"""Pictures of MLflow's pages and of a report, for the docs: `python -m flows.screenshots RECIPE [FOLDER]`.
+"""Pictures of MLflow, Prefect and a report for the docs: `python -m flows.screenshots RECIPE [FOLDER]`.
 
-They show the runs that there are on this machine (REPRISE_HOME), so run the recipe, and a comparison of it, first.
+They show what there is on this machine (REPRISE_HOME), so run, compare and schedule the recipe first.
 Needs Chromium; starts an MLflow server of its own on a free port and ends it.
 """
 
@@ -31,6 +31,7 @@ from components.tracking.mlflow_reader import MlflowReader
 from components.tracking.promotion import lower_is_better
 from flows.places import ROOT, places
 from flows.report import write
+from flows.server import Server
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 MAX_BYTES = 200_000
@@ -128,7 +129,7 @@ def save(path: Path, png: bytes) -> None:
 
 
 def main(recipe: str, folder: Path) -> None:
-    """Write mlflow-run.png, mlflow-compare.png and report.png."""
+    """Write mlflow-run.png, mlflow-compare.png, report.png and prefect.png."""
     folder.mkdir(parents=True, exist_ok=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -160,6 +161,11 @@ def main(recipe: str, folder: Path) -> None:
             page.open(address, "document.readyState === 'complete'", 1100, 1300)
             time.sleep(1)
             save(folder / "report.png", page.picture())
+        if not (prefect := Server(places().prefect).url()):
+            raise UserError("Prefect's server isn't running", where="screenshots", hint=f"reprise schedule {recipe} …")
+        page.open(f"{prefect}/runs", "document.body.innerText.includes('Items per page')", 1400, 1050)
+        time.sleep(3)
+        save(folder / "prefect.png", page.picture())
 
 
 def _settle(page: Page, ready: str = "true") -> None:

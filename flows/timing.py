@@ -65,6 +65,13 @@ def parse_every(text: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
+def show_every(every: timedelta) -> str:
+    """An interval as `parse_every` takes it."""
+    seconds = round(every.total_seconds())
+    unit = max((unit for unit, length in UNITS.items() if seconds % length == 0), key=UNITS.__getitem__)
+    return f"{seconds // UNITS[unit]}{unit}"
+
+
 def check_timezone(name: str | None) -> str:
     """An IANA zone: the given one, else this machine's, else UTC.
 

@@ -139,7 +139,7 @@ def as_yaml(recipe: Recipe) -> str:
     return yaml.safe_dump(json.loads(json.dumps(recipe.as_dict())), sort_keys=False, allow_unicode=True)
 
 
-@flow(name="train")
+@flow(name="train", flow_run_name="{recipe}")
 def train_flow(recipe: str, overrides: list[str] | None = None, device: str = "auto", threads: int = 0) -> str:
     """Ingest and train a recipe (a name or a YAML file); gives the run's id."""
     checked = read_recipe(recipe_path(recipe), overrides or [])

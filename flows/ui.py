@@ -1,9 +1,12 @@
-"""The MLflow UI over our store, in the foreground."""
+"""What people look at, in the foreground: MLflow's UI over our store, and the playground. Prefect's is its server's."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import time
+from dataclasses import replace
 
 from components.errors import UserError
 from components.tracking.mlflow_client import ui_command
@@ -12,26 +15,37 @@ from flows.places import places
 from flows.server import Server
 
 
-def serve() -> None:
-    """Say where the UIs are and run MLflow's until Ctrl-C."""
+def serve(port: int | None = None, playground: int = 8000) -> None:
+    """Say where the pages are and serve MLflow's and the playground until Ctrl-C. A taken playground port costs only
+    the playground: it may be that of `reprise api`.
+
+    Raises:
+        UserError: MLflow's UI can't be served.
+    """
     where = places()
-    settings = where.settings
-    prefect = Server(where.prefect).url()
-    say(f"MLflow   {settings.ui_url}/#/experiments?workflowType=machine_learning")
-    say(f"Prefect  {prefect or 'not running (`reprise run` starts it)'}")
-    say("playground: reprise api")
-    if settings.served:
-        say("the MLflow server is the one of mlflow.yaml; nothing to start")
-        return
-    say("Ctrl-C ends the MLflow UI")
-    process = subprocess.Popen([sys.executable, "-m", "mlflow", *ui_command(settings)])
+    settings = replace(where.settings, ui_port=port) if port else where.settings
+    prefect = Server(where.prefect)
+    prefect.begin()
+    commands = {"the playground": ["flows.cli", "api", "--port", str(playground)]}
+    if not settings.served:
+        commands["MLflow"] = ["mlflow", *ui_command(settings)]
+    say(f"MLflow      {settings.ui_url}/#/experiments?workflowType=machine_learning")
+    say(f"Prefect     {prefect.wait() or f'did not start: {prefect.log}'}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends with us
+    processes = {name: subprocess.Popen([sys.executable, "-m", *command]) for name, command in commands.items()}
     try:
-        if process.wait():
-            raise UserError(
-                f"the UI ended with code {process.returncode}",
-                where=f"port {settings.ui_port}",
-                hint="is the port taken? ui.port in mlflow.yaml chooses another",
-            )
+        while processes:
+            time.sleep(0.2)
+            for name in [name for name, process in processes.items() if process.poll() is not None]:
+                code = processes.pop(name).returncode
+                if name == "MLflow":
+                    raise UserError(f"the UI ended with code {code}", where=f"port {settings.ui_port}",
+                                    hint="is the port taken? --port chooses another")  # fmt: skip
+                say(f"{name} ended; {'the rest goes on' if processes else 'nothing else is served'}")
     except KeyboardInterrupt:
-        process.terminate()
-        process.wait()
+        pass
+    finally:
+        for process in processes.values():
+            process.terminate()
+        for process in processes.values():
+            process.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ NAMES = [
     f"{a}{b}{c}" for a in ("ma", "li", "jo", "an", "ka") for b in ("ri", "na", "el", "to") for c in ("a", "na", "s")
 ]
 TEXT = "the cat sat on the mat; the dog sat on the log. " * 60
+LINES = "".join(f"line {number} of the text, with words.\n" for number in range(200))
 
 
 @pytest.fixture
@@ -58,6 +60,24 @@ def small_store(tmp_path: Path) -> Callable[..., object]:
     def make(recipe) -> Store:
         ref = ingest(recipe.data, recipe.encoding, root=tmp_path, cache_dir=tmp_path / "cache", seed=0)
         return Store.open(ref.path)
+
+    return make
+
+
+@pytest.fixture
+def ingest_text(tmp_path: Path) -> Callable[..., object]:
+    """Ingest a text of our own, by default as characters; None leaves the file as it is. Gives the store's ref."""
+    from components.datasets.ingest import ingest
+    from components.datasets.store import DatasetRef
+
+    def make(
+        text: str | None = LINES, data: dict | None = None, encoding: dict | None = None, *, seed: int = 0, **options
+    ) -> DatasetRef:
+        path = tmp_path / "some text.txt"
+        if text is not None:
+            path.write_bytes(text.encode())
+        data, encoding = {"path": str(path), **(data or {})}, encoding or {"kind": "characters"}
+        return ingest(data, encoding, root=tmp_path, cache_dir=tmp_path / "cache", seed=seed, **options)
 
     return make
 
@@ -103,4 +123,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         server.begin()
         assert server.wait(), (folder / "prefect" / "server.log").read_text()
         yield folder
+        if "prefect.logging" in sys.modules:  # what it hasn't sent it would try to send at this process's end
+            from prefect.logging.handlers import APILogHandler
+
+            APILogHandler().flush()
         assert server.stop()

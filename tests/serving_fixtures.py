@@ -1,4 +1,4 @@
-"""A store of small real models that nobody trained."""
+"""A store of small real models that nobody trained, the API over it, and a way to make drawing slow."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from small_models import SOLD, save
+from small_models import SOLD, WRITERS, save, serving
 
 if TYPE_CHECKING:
+    import httpx
+
+    from components.bundle import Bundle
     from components.tracking.mlflow_store import MlflowStore
 
 
@@ -47,3 +50,40 @@ def shop(root: Path, names: Sequence[str], database: Path) -> Iterator[MlflowSto
 def store(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Iterator[MlflowStore]:
     with shop(tmp_path_factory.mktemp("shop"), SOLD, database) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
+    """The models that write, as a person opens them: each draws alone."""
+    from components.bundle import load_bundle
+
+    root = tmp_path_factory.mktemp("bundles")
+    for name in WRITERS:
+        save(root / name, name)
+    return {name: load_bundle(root / name) for name in WRITERS}
+
+
+@pytest.fixture(scope="module")
+def address(store: MlflowStore) -> Iterator[str]:
+    from components.serving.app import build
+
+    with serving(build(store, hosts=["127.0.0.1"])) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def client(address: str) -> Iterator[httpx.Client]:
+    import httpx
+
+    with httpx.Client(base_url=address, timeout=60, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
+def slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One token a call, so that drawing takes a while, and frequent looks at it."""
+    from components.serving import batching
+
+    monkeypatch.setattr(batching, "STEPS", 1)
+    monkeypatch.setattr(batching, "SHOW_SECONDS", 0.02)
+    monkeypatch.setattr(batching, "CHECK_SECONDS", 0.02)

@@ -1,8 +1,7 @@
-"""The API: what it answers is what the models answer, however many ask; what it can't do it says, and goes on."""
+"""The API stands whatever it is sent: names, bodies, hosts and floods are bounded, and what it can't do it says."""
 
 from __future__ import annotations
 
-import base64
 import http.client
 import json
 import logging
@@ -12,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,164 +19,18 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from small_models import SOLD, save, serving
+from small_models import SOLD, serving
 
-from components.bundle import Bundle, load_bundle
 from components.errors import UserError
-from components.render.score import write_midi
-from components.score import Note, Part, Score
-from components.serving import batching
 from components.serving.app import build, serve
-from components.serving.batching import Drawer, Errand
-from components.serving.models import Models, Served
-from components.serving.problems import Busy, Late, Limits, NotFound
-from components.tracking.base import ModelRef
+from components.serving.models import Models
+from components.serving.problems import Busy, Limits, NotFound
 from components.tracking.mlflow_store import MlflowStore
 
 pytest_plugins = ["serving_fixtures", "tracking_fixtures"]
 pytestmark = pytest.mark.filterwarnings("ignore:Operation with range is deprecated", "ignore::DeprecationWarning")
 
 ROOT = Path(__file__).parents[1]
-MODELS = ("tales", "names", "minimal", "four-voices", "blues", "rolls")
-TUNE = Score((Part("tune", tuple(Note(4 * n, 4, 65 + n % 5) for n in range(8))),), length_steps=32)
-
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
-    root, found = tmp_path_factory.mktemp("bundles"), {}
-    for name in MODELS:
-        save(root / name, name)
-        found[name] = load_bundle(root / name)
-    return found
-
-
-@pytest.fixture(scope="module")
-def served(bundles: dict[str, Bundle]) -> dict[str, Served]:
-    return {n: Served(b, ModelRef(n, "1", ""), Drawer(b.model, Limits())) for n, b in bundles.items()}
-
-
-@pytest.fixture(scope="module")
-def address(store: MlflowStore) -> Iterator[str]:
-    with serving(build(store, hosts=["127.0.0.1"])) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def client(address: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=address, timeout=60, trust_env=False) as client:
-        yield client
-
-
-@pytest.fixture
-def slowly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One token a call, so that drawing takes a while, and frequent looks at it."""
-    monkeypatch.setattr(batching, "STEPS", 1)
-    monkeypatch.setattr(batching, "SHOW_SECONDS", 0.02)
-    monkeypatch.setattr(batching, "CHECK_SECONDS", 0.02)
-
-
-def ids(made: Any) -> list[Any]:
-    return [(one.ids.tolist(), one.nats_per_token, one.ended) for one in made.sampled]
-
-
-# --- drawn together ---
-
-asked = st.fixed_dictionaries(
-    {
-        "model": st.sampled_from(["tales", "tales", "names", "four-voices"]),
-        "seed": st.integers(0, 2**40),
-        "settings": st.fixed_dictionaries(
-            {
-                "count": st.integers(1, 4),
-                "max_length": st.integers(1, 50),
-                "temperature": st.sampled_from([0.0, 0.7, 1.0]),
-                "top_p": st.sampled_from([0.8, 1.0]),
-                "precision": st.sampled_from(["float32", "float32", "int8"]),
-            }
-        ),
-        "prompt": st.text("the casondg;. ", min_size=1, max_size=9) | st.sampled_from(["the ", "the cat sat " * 8]),
-    }
-)
-
-
-@settings(max_examples=12)
-@given(requests=st.lists(asked, min_size=2, max_size=12))
-def test_each_request_gets_exactly_what_it_would_get_alone(served, bundles, requests) -> None:
-    for request in requests:
-        if request["model"] != "four-voices":
-            request["settings"]["prompt"] = request["prompt"]
-    with ThreadPoolExecutor(len(requests)) as pool:
-        together = list(pool.map(lambda r: served[r["model"]].generate(r["settings"], r["seed"], Errand(60)), requests))
-    for request, made in zip(requests, together, strict=True):
-        alone = bundles[request["model"]].generate(request["settings"], seed=request["seed"])
-        assert ids(made) == ids(alone)
-        assert made.items == alone.items
-
-
-def test_requests_that_come_together_are_drawn_in_the_same_calls(bundles) -> None:
-    drawer = Drawer(bundles["tales"].model, Limits())
-    shared = Served(bundles["tales"], ModelRef("tales", "1", ""), drawer)
-    long = {"count": 1, "max_length": 2000}
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda seed: shared.generate(long, seed, Errand(60)), range(8)))
-    assert max(drawer.calls) >= 4
-    drawer.calls.clear()
-    shared.generate(long, 0, Errand(60))
-    assert set(drawer.calls) == {1}, "alone it is alone"
-
-
-@pytest.mark.parametrize("name", ["minimal", "rolls"])
-def test_what_the_engine_does_not_know_is_drawn_one_after_the_other(served, bundles, name) -> None:
-    with ThreadPoolExecutor(4) as pool:
-        made = list(pool.map(lambda seed: served[name].generate({}, seed, Errand(60)), range(4)))
-    for seed, one in enumerate(made):
-        assert one.items == bundles[name].generate(seed=seed).items
-
-
-def test_one_that_cannot_be_begun_fails_alone(served) -> None:
-    def ask(prompt: str) -> Any:
-        return served["tales"].generate({"prompt": prompt, "max_length": 300}, 1, Errand(60))
-
-    with ThreadPoolExecutor(3) as pool:
-        good, bad, other = (pool.submit(ask, prompt) for prompt in ("the ", "", "a "))
-    assert good.result().items
-    assert other.result().items
-    with pytest.raises(UserError, match="starts from a prompt"):
-        bad.result()
-
-
-def test_what_takes_too_long_or_is_given_up_stops(served, slowly: None) -> None:
-    slow = {"count": 8, "max_length": 8000}
-    for name in ("tales", "minimal"):
-        with pytest.raises(Late, match=r"longer than 0\.02 s"):
-            served[name].generate(slow, 0, Errand(0.02))
-    errand = Errand(60)
-    threading.Timer(0.05, lambda: setattr(errand, "cancelled", True)).start()
-    with pytest.raises(batching.Cancelled):
-        served["tales"].generate(slow, 0, errand)
-    deadline = time.monotonic() + 20
-    while served["tales"].drawer._sequences:
-        assert time.monotonic() < deadline, "nobody waits for it, and still it is drawn"
-        time.sleep(0.02)
-
-
-def test_too_many_sequences_at_once_are_refused_and_the_next_are_not(bundles, slowly: None) -> None:
-    drawer = Drawer(bundles["tales"].model, Limits(sequences=4))
-    busy = Served(bundles["tales"], ModelRef("tales", "1", ""), drawer)
-    with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(busy.generate, {"count": 4, "max_length": 8000}, 0, Errand(60))
-        while not drawer.calls:
-            time.sleep(0.005)
-        with pytest.raises(Busy, match="are waiting"):
-            busy.generate({"count": 1}, 0, Errand(60))
-        first.result()
-    assert busy.generate({"count": 4, "max_length": 5}, 0, Errand(60)).items
-
-
-def test_what_would_cost_too_much_is_refused_before_it_begins(served) -> None:
-    for name in ("tales", "minimal", "rolls"):
-        with pytest.raises(UserError, match="are drawn for one request"):
-            served[name].generate({"count": 64, "max_length": 20_000}, 0, Errand(60))
 
 
 # --- the models ---
@@ -202,7 +54,7 @@ def test_a_name_that_is_none_opens_nothing(store: MlflowStore, name: str) -> Non
         Models(store, Limits()).open(name)
 
 
-def test_a_tampered_model_is_refused_and_no_path_is_told(store: MlflowStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tampered_model_is_refused_and_no_path_is_told(store: MlflowStore) -> None:
     folder = store.fetch(store.find("moods", "1"))
     kept = (folder / "recipe.json").read_bytes()
     (folder / "recipe.json").write_bytes(kept + b" ")
@@ -212,207 +64,6 @@ def test_a_tampered_model_is_refused_and_no_path_is_told(store: MlflowStore, mon
         assert str(folder.parent) not in str(caught.value)
     finally:
         (folder / "recipe.json").write_bytes(kept)
-
-
-def test_every_model_says_what_it_does(client: httpx.Client) -> None:
-    listed = client.get("/models").json()["models"]
-    assert [one["name"] for one in listed] == sorted(SOLD)
-    tales = next(one for one in listed if one["name"] == "tales")
-    assert tales["default"] == "1"
-    assert [(one["version"], one["aliases"]) for one in tales["versions"]] == [("2", []), ("1", ["champion"])]
-    told = {name: client.get(f"/models/{name}").json() for name in SOLD}
-    assert {name: (one["writes"], one["reads"]) for name, one in told.items()} == {
-        "tales": ("text", None), "four-voices": ("notes", None), "blues": ("notes", None),
-        "moods": (None, "text"), "sums": (None, "frames"),
-    }  # fmt: skip
-    assert told["four-voices"]["accepts"] == ["prompt", "melody", "start"]
-    assert told["blues"]["accepts"] == ["prompt", "chords", "start"]
-    temperature = {"type": "number", "minimum": 0, "maximum": 10, "default": 1.0}
-    assert told["tales"]["settings"]["temperature"] == temperature
-    assert told["tales"]["settings"]["prompt"]["default"] == "the "
-    assert client.get("/models/tales@2").json()["settings"]["prompt"]["default"] == "a "
-    assert told["tales"]["metrics"] == {"test/nats_per_char": 2.5}
-
-
-# --- asked over HTTP ---
-
-
-def test_health_says_what_is_at_hand(client: httpx.Client) -> None:
-    assert client.get("/health").json()["status"] == "ok"
-
-
-def test_a_request_is_answered_with_what_makes_it_again(client: httpx.Client, bundles) -> None:
-    request = {"model": "tales", "settings": {"temperature": 0.8, "max_length": 30, "count": 3}}
-    made = client.post("/generate", json=request).json()
-    alone = bundles["tales"].generate(request["settings"], seed=made["seed"])
-    assert [item["text"] for item in made["items"]] == alone.items
-    assert made["settings"]["prompt"] == "the "
-    again = {key: made[key] for key in ("settings", "seed")} | {"model": f"{made['model']}@{made['version']}"}
-    assert client.post("/generate", json=again).json() == made
-    assert client.post("/generate", json=request).json()["seed"] != made["seed"], "a fresh one"
-
-
-def events(client: httpx.Client, request: dict[str, Any]) -> list[tuple[str, Any]]:
-    with client.stream("POST", "/generate/stream", json=request) as answer:
-        assert answer.status_code == 200, answer.read()
-        assert answer.headers["content-type"].startswith("text/event-stream")
-        lines = [line for line in answer.iter_lines() if line]
-    kinds = [line.removeprefix("event: ") for line in lines[::2]]
-    return list(zip(kinds, [json.loads(line.removeprefix("data: ")) for line in lines[1::2]], strict=True))
-
-
-def test_a_stream_tells_the_text_that_it_ends_with(client: httpx.Client, slowly: None) -> None:
-    request = {"model": "tales", "seed": 5, "settings": {"count": 2, "max_length": 4000}}
-    told = events(client, request)
-    assert told[0] == ("started", {"model": "tales", "version": "1", "seed": 5})
-    pieces = [data for kind, data in told if kind == "piece"]
-    assert len(pieces) >= 4
-    kind, made = told[-1]
-    assert kind == "done"
-    for item in made["items"]:
-        text = "".join(piece["text"] for piece in pieces if piece["number"] == item["number"])
-        assert text
-        assert item["text"].startswith(text)
-    assert client.post("/generate", json=request).json() == made
-
-
-def test_a_stream_tells_the_notes_that_it_ends_with(client: httpx.Client, slowly: None) -> None:
-    told = events(client, {"model": "four-voices", "seed": 2, "settings": {"count": 1, "max_length": 1500}})
-    pieces = [data for kind, data in told if kind == "piece"]
-    assert len(pieces) >= 2
-    seen = {(part, start, pitch): duration for p in pieces for part, start, duration, pitch in p["notes"]}
-    parts = told[-1][1]["items"][0]["score"]["parts"]
-    final = {(n, s, p): d for n, part in enumerate(parts) for s, d, p in part["notes"]}
-    assert len(seen) > 10
-    assert sum(final.get(place) == duration for place, duration in seen.items()) >= len(seen) - 4, "but the last chord"
-
-
-def test_a_stream_that_cannot_begin_has_a_status(client: httpx.Client) -> None:
-    for request, status in [
-        ({"model": "nobody"}, 404),
-        ({"model": "tales", "settings": {"prompt": ""}}, 400),
-        ({"model": "moods"}, 400),
-    ]:
-        answer = client.post("/generate/stream", json=request)
-        assert (answer.status_code, set(answer.json())) == (status, {"error", "where", "hint"})
-
-
-def test_who_leaves_a_stream_is_drawn_for_no_longer(client: httpx.Client, slowly: None) -> None:
-    request = {"model": "tales", "settings": {"count": 2, "max_length": 30_000}}
-    with client.stream("POST", "/generate/stream", json=request) as answer:
-        next(answer.iter_lines())
-    deadline = time.monotonic() + 20
-    while client.get("/health").json()["requests"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def test_a_piece_comes_as_files_that_say_how_they_were_made(client: httpx.Client, tmp_path: Path) -> None:
-    from components.render.record import read_record
-
-    made = client.post(
-        "/generate", json={"model": "blues", "seed": 1, "settings": {"band": "swing", "chords": "F7 | Bb7"}}
-    )
-    (item,) = made.json()["items"]
-    assert [chord[2] for chord in item["score"]["chords"]] == ["F7", "B♭7"] or len(item["score"]["chords"]) == 2
-    for kind, start in (("mid", b"MThd"), ("wav", b"RIFF"), ("html", b"<!DOCTYPE html>")):
-        file = client.get(item["files"][kind])
-        assert file.content.startswith(start)
-        (tmp_path / f"piece.{kind}").write_bytes(file.content)
-        record = read_record(tmp_path / f"piece.{kind}")
-        assert (record["model"], record["version"], record["seed"], record["number"]) == ("blues", "1", 1, 1)
-    assert base64.b64decode(item["midi_base64"]) == client.get(item["files"]["mid"]).content
-    assert "sandbox" in file.headers["content-security-policy"]
-    for path in ("/generated/" + "0" * 24 + "/1.mid", item["files"]["mid"].replace("/1.mid", "/2.mid")):
-        assert client.get(path).status_code == 404
-    for path in ("/generated/../1.mid", "/generated/" + "0" * 24 + "/1.py", "/generated/x/1.mid"):
-        assert client.get(path).status_code in (404, 422)
-
-
-def test_a_melody_that_is_sent_stays_and_is_in_the_answer_to_make_it_again(
-    client: httpx.Client, tmp_path: Path
-) -> None:
-    write_midi(TUNE, tmp_path / "tune.mid")
-    file = {"name": "../../tune.mid", "base64": base64.b64encode((tmp_path / "tune.mid").read_bytes()).decode()}
-    made = client.post("/generate", json={"model": "four-voices", "melody": file, "seed": 3}).json()
-    soprano = made["items"][0]["score"]["parts"][0]["notes"]
-    assert soprano == [[note.start, note.duration, note.pitch] for note in TUNE.parts[0].notes]
-    again = client.post("/generate", json={"model": "four-voices@1", "settings": made["settings"], "seed": 3}).json()
-    assert again["items"] == made["items"]
-    start = client.post(
-        "/generate", json={"model": "blues", "start": file, "settings": {"max_length": 10, "chords": ""}}
-    )
-    assert start.status_code == 200, start.text
-
-
-@pytest.mark.parametrize(
-    ("model", "upload", "said"),
-    [
-        ("four-voices", {"name": "tune.mid", "base64": "AAAA"}, "gives no piece"),
-        ("four-voices", {"name": "tune.exe", "base64": "AAAA"}, "isn't music that is read"),
-        ("four-voices", {"name": "tune.mid", "base64": "AAA"}, "isn't base64"),
-        ("tales", {"name": "tune.mid", "base64": "AAAA"}, "can't take music"),
-    ],
-)
-def test_a_file_that_is_no_music_is_refused(client: httpx.Client, model: str, upload: Any, said: str) -> None:
-    answer = client.post("/generate", json={"model": model, "melody": upload})
-    assert answer.status_code == 400
-    assert said in answer.json()["error"]
-    assert "/tmp" not in answer.text
-
-
-def test_answers_are_those_of_the_model(client: httpx.Client, store: MlflowStore) -> None:
-    moods = load_bundle(store.fetch(store.find("moods", "1")))
-    texts = ["a good day", "bad", "a one"] * 50
-    made = client.post("/predict", json={"model": "moods", "inputs": texts}).json()
-    for said, wanted in zip(made["answers"], moods.predict(texts), strict=True):
-        assert said["label"] == wanted["label"]
-        assert said["probability"] == pytest.approx(wanted["probability"], abs=1e-5)
-    frames = [[[0.0, 1.0], [1.0, 0.5]], [[0.25, 0.25]]]
-    made = client.post("/predict", json={"model": "sums", "inputs": frames}).json()
-    assert [len(one["values"]) for one in made["answers"]] == [1, 1]
-
-
-@pytest.mark.parametrize(
-    ("model", "inputs", "where"),
-    [
-        ("moods", ["good"] * 70 + [["good"]], "inputs[70]"),
-        ("sums", ["a text"], "inputs[0]"),
-        ("sums", [[[1.0, 2.0], [1.0]]], "inputs[0]"),
-        ("sums", [[[1.0, 2.0]], [[1.0]]], "inputs[1]"),
-        ("moods", [{"wav_base64": "UklGRg=="}], "inputs[0]"),
-        ("tales", ["good"], "predict"),
-    ],
-)
-def test_an_input_that_cannot_be_read_is_named(client: httpx.Client, model: str, inputs: Any, where: str) -> None:
-    answer = client.post("/predict", json={"model": model, "inputs": inputs})
-    assert (answer.status_code, answer.json()["where"]) == (400, where)
-
-
-@pytest.mark.parametrize(
-    ("body", "status", "where"),
-    [
-        ({"model": "tales", "settings": {"temprature": 1}}, 422, "body.settings.temprature"),
-        ({"model": "tales", "settings": {"temperature": 11}}, 422, "body.settings.temperature"),
-        ({"model": "tales", "settings": {"count": "2"}}, 422, "body.settings.count"),
-        ({"model": "tales", "settings": {"count": True}}, 422, "body.settings.count"),
-        ({"model": "tales", "seed": -1}, 422, "body.seed"),
-        ({"model": "tales", "sed": 1}, 422, "body.sed"),
-        ({"model": "../tales"}, 422, "body.model"),
-        ({"model": "tales\n"}, 422, "body.model"),
-        ({"model": "tales", "settings": {"chords": "F7"}}, 400, "generation"),
-        ({"model": "blues", "settings": {"chords": "H7"}}, 400, None),
-        ({"model": "nobody"}, 404, "model"),
-        ({"model": "tales", "settings": {"prompt": "\ud800"}}, 422, "request"),
-        ({"\udfff": 1}, 422, "request"),
-        (["tales"], 422, "body"),
-    ],
-)
-def test_a_wrong_request_is_told_what_is_wrong(client: httpx.Client, body: Any, status: int, where: Any) -> None:
-    content = json.dumps(body).encode()
-    answer = client.post("/generate", content=content, headers={"content-type": "application/json"})
-    assert (answer.status_code, set(answer.json())) == (status, {"error", "where", "hint"})
-    assert where is None or answer.json()["where"] == where
 
 
 # --- the guard ---

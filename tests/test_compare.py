@@ -1,9 +1,8 @@
-"""Comparing settings: the plan is checked whole, the ranking is arithmetic, the runs are real processes."""
+"""Comparing settings: the plan is checked whole, the runs are real processes, and none is lost."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import signal
 import statistics
@@ -13,38 +12,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-import yaml
-from conftest import NAMES
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageColor
+from small_recipes import SECTIONS, children, client, write_recipe
 
 from components.errors import UserError
-from components.evaluation import compare as table
-from components.evaluation.compare import Result, leaderboard
 from flows.plan import label, make_plan, parse_budget, parse_vary
 from flows.processes import Processes
 
 ROOT = Path(__file__).resolve().parents[1]
-SECTIONS = {
-    "seed": 5,
-    "encoding": {"kind": "characters"},
-    "task": {"kind": "language_model"},
-    "model": {"kind": "lstm", "hidden_size": 8},
-    "training": {"steps": 20, "batch_size": 8, "tbptt_length": 10, "checkpoint_seconds": 0.0},
-    "evaluation": {"every": 10},
-}
-
-
-def write_recipe(folder: Path, name: str = "small", **sections: dict) -> str:
-    data = folder / "names.txt"
-    data.write_text("\n".join(NAMES), encoding="utf-8")
-    values = {**SECTIONS, "data": {"path": str(data), "reader": "lines", "split": [0.6, 0.2, 0.2]}, **sections}
-    path = folder / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(values))
-    return str(path)
 
 
 # the plan
@@ -143,89 +120,6 @@ def test_the_command_takes_several_settings_after_one_flag_and_starts_nothing_fo
         base.app(words.split(), result_action="return_value")
 
 
-# the ranking and its picture
-
-
-def result(name: str, seed: int, val: float, test: float = 1.0, **more: object) -> Result:
-    history = [
-        {"step": i, "tokens": 100.0 * i, "seconds": i / 2, "train": 0.0, "val": val + 1 / i} for i in range(1, 6)
-    ]
-    about = {"seconds": 2.5, "tokens": 500.0, "parameters": 10, "history": history, **more}
-    metrics = {} if about.get("failed") else {"val/x": val, "test/x": test}
-    return Result(name, {"a": name}, seed, f"id-{name}-{seed}", metrics=metrics, **about)
-
-
-def test_settings_are_ranked_by_the_mean_on_val_and_never_by_test() -> None:
-    runs = [result("a", 0, 2.0, 0.1), result("b", 0, 1.0, 9.0), result("a", 1, 1.5, 0.2), result("b", 1, 1.2, 8.0)]
-    rows = leaderboard(runs, "x")
-    assert [row.label for row in rows] == ["b", "a"]
-    assert rows[0].val == pytest.approx(1.1)
-    assert rows[0].val_sd == pytest.approx(statistics.stdev([1.0, 1.2]))
-    assert rows[1].test == pytest.approx(0.15)
-    assert rows[0].tokens_per_second == pytest.approx(200.0)
-    assert [row.label for row in leaderboard(runs, "x", lower=False)] == ["a", "b"]
-
-
-def test_a_failed_run_counts_in_no_mean_and_is_shown_with_its_reason() -> None:
-    lost = result("a", 1, 0.0, failed="loss was not finite")
-    gone = [result("c", seed, 0.0, failed="killed") for seed in (0, 1)]
-    rows = leaderboard([result("a", 0, 1.0), lost, result("b", 0, 2.0), result("b", 1, 3.0), *gone], "x")
-    assert [row.label for row in rows] == ["a", "b", "c"]
-    assert rows[0].val == 1.0
-    assert math.isnan(rows[0].val_sd), "one run has no spread"
-    columns = table.columns(rows, "x")
-    assert columns["runs"] == [1, 2, 0]
-    assert columns["failed"] == [1, 0, 2]
-    assert columns["why failed"][0] == "seed 1: loss was not finite"
-    assert len({len(column) for column in columns.values()}) == 1
-    _, cells = table.cells(rows)
-    assert cells[0][2] == "1 of 2"
-    assert cells[0][3] == "1.0000"
-    assert cells[1][3] == f"2.5000 ± {statistics.stdev([2, 3]):.4f}"
-    assert cells[2][3] == "failed"
-    assert table.markdown(rows).count("\n") == 4
-
-
-def test_the_curve_is_the_mean_and_range_at_the_evaluations_that_all_runs_have() -> None:
-    short = result("a", 1, 3.0)
-    short = Result(**{**vars(short), "history": short.history[:3]})
-    (row,) = leaderboard([result("a", 0, 1.0), short], "x")
-    points = table.curve(row, "seconds")
-    assert len(points) == 3
-    assert points[1] == pytest.approx((1.0, 2.5, 1.5, 3.5))
-    assert table.curve(row, "watts") == []
-
-
-@pytest.mark.parametrize("lower", [True, False])
-def test_the_picture_shows_every_setting_against_tokens_and_against_seconds(tmp_path, lower) -> None:
-    runs = [result(name, seed, value + seed / 10) for name, value in (("a", 1.0), ("b", 2.0)) for seed in (0, 1)]
-    rows = leaderboard(runs, "x", lower=lower)
-    table.write_curves(tmp_path / "c.png", rows, metric="x", title="two", lower=lower)
-    with Image.open(tmp_path / "c.png") as image:
-        pixels = np.asarray(image.convert("RGB"))
-    curves = pixels[: int(pixels.shape[0] * 0.8)]  # above the legend
-    middle = curves.shape[1] // 2
-    for colour in table.COLOURS[:2]:
-        drawn = (curves == ImageColor.getrgb(colour)).all(axis=-1)
-        assert drawn[:, :middle].sum() > 100
-        assert drawn[:, middle:].sum() > 100
-
-
-def test_a_picture_can_be_drawn_of_anything(tmp_path) -> None:
-    timeless = [{"tokens": 10.0 * i, "val": math.nan if i == 2 else 1.0} for i in range(1, 4)]
-    many = [result(f"setting {i}", 0, i / 10) for i in range(11)]
-    for runs in (
-        [],
-        many,
-        [result("a", 0, 1.0, history=timeless)],
-        [result("a", 0, 1.0, history=[])],
-        [result("a", 0, 1.0, failed="no")],
-    ):
-        table.write_curves(tmp_path / "c.png", leaderboard(runs, "x"), metric="x", title="any")
-        with Image.open(tmp_path / "c.png") as image:
-            assert min(image.size) > 300
-
-
 # processes that end with us
 
 ENDS_WITH_INPUT = "import sys; print('begun', flush=True); sys.stdin.read(); print('told to stop')"
@@ -273,18 +167,6 @@ def test_a_process_ends_when_its_owner_is_killed(tmp_path) -> None:
 
 
 # end to end: real Prefect, a real sqlite MLflow, real processes
-
-
-def client():
-    from components.tracking.mlflow_client import open_client
-    from flows.places import places
-
-    return open_client(places().settings)
-
-
-def children(parent: str) -> list:
-    experiment = client().get_run(parent).info.experiment_id
-    return client().search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
 
 
 def test_settings_and_seeds_are_compared_beneath_one_run_and_a_failed_run_loses_no_other(home, monkeypatch) -> None:

@@ -37,7 +37,7 @@ def read(path: Path, text: str | bytes, **options) -> tuple[list, dict[str, int]
         "Ann\tB-PER\nLee\tL-PER\nsang\tO\n",  # BILOU
         "# sent_id = 1\n# text = Ann Lee sang\nAnn\tB-PER\nLee\tI-PER\nsang\tO\n\n# the end\n",
         "\ufeffAnn\tB-PER\nLee\tI-PER\nsang\tO\n",
-        gzip.compress(b"Ann\tB-PER\nLee\tI-PER\nsang\tO\n"),
+        gzip.compress(b"Ann\tB-PER\nLee\tI-PER\nsang\tO\n", mtime=0),
     ],
 )
 def test_however_it_is_written_it_says_the_same(tmp_path, text) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from components.errors import UserError
 from flows.places import recipe_names
-from flows.timing import FIELDS, check_cron, check_timezone, parse_every
+from flows.timing import FIELDS, check_cron, check_timezone, parse_every, show_every
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 300.0  # for a busy machine; what is waited for takes a few
@@ -96,6 +96,7 @@ def test_a_wrong_cron_says_which_field(text: str, said: str) -> None:
 
 def test_intervals_and_zones() -> None:
     assert [parse_every(text).total_seconds() for text in ("90s", "30m", "6h", "2w")] == [90, 1800, 21600, 1209600]
+    assert [show_every(parse_every(text)) for text in ("90s", "120m", "36h", "2w")] == ["90s", "2h", "36h", "2w"]
     for text in ("", "0s", "h", "1.5h", "-1h", "2y", "999999w", "1 h"):
         with pytest.raises(UserError, match="isn't an interval"):
             parse_every(text)
@@ -154,7 +155,7 @@ def test_schedules_are_added_replaced_listed_and_removed(home, recipe) -> None:
     assert add_schedule("weekly", given, cron="0 7 * * 1", timezone="Europe/Berlin")
     for _ in range(2):
         assert [row[:3] for row in schedules()] == [
-            ["often", f"{recipe} --set seed=3", "every 6:00:00 UTC"],
+            ["often", f"{recipe} --set seed=3", "every 6h UTC"],
             ["weekly", f"{recipe} --set seed=3", "0 7 * * 1 Europe/Berlin"],
         ]
         _deployment(FLOWS[0]).apply()  # serving again keeps them

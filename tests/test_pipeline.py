@@ -43,7 +43,7 @@ def recipe(home: Path):
     return write
 
 
-def client(home: Path):
+def client():
     from components.tracking.mlflow_client import open_client
     from flows.places import places
 
@@ -58,7 +58,7 @@ def test_from_a_recipe_to_a_registered_model_and_what_it_writes(home, recipe, fr
     outcome = pipeline(path, ["training.learning_rate=0.02"], "cpu", 1)
     assert outcome.model.alias == "champion"
     assert str(outcome.model) == f"whole-{framing} v1"
-    run = client(home).get_run(outcome.run_id)
+    run = client().get_run(outcome.run_id)
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "lstm-h16-lr0.02-s5"
     assert run.data.params["training.learning_rate"] == "0.02"
@@ -68,11 +68,9 @@ def test_from_a_recipe_to_a_registered_model_and_what_it_writes(home, recipe, fr
     assert run.data.tags["data.digest"]
     assert run.data.tags["prefect.flow_run_id"]
     assert "| test/nats_per_char |" in run.data.tags["mlflow.note.content"]
-    history = client(home).get_metric_history(outcome.run_id, "val/nats_per_char")
+    history = client().get_metric_history(outcome.run_id, "val/nats_per_char")
     assert [point.step for point in history] == [10, 20, 30]
-    kept = {
-        f.path for folder in ("figures", "samples", "") for f in client(home).list_artifacts(outcome.run_id, folder)
-    }
+    kept = {f.path for folder in ("figures", "samples", "") for f in client().list_artifacts(outcome.run_id, folder)}
     assert {"figures/learning_curve.png", "figures/surprise.png", "recipe.yaml"} <= kept
     assert f"samples/whole-{framing}.txt" in kept
     assert "samples/temperatures.json" in kept
@@ -85,7 +83,7 @@ def test_the_recorded_recipe_gives_the_same_run_again(home, recipe) -> None:
 
     path = recipe("recorded")
     outcome = pipeline(path, ["model.hidden_size=8"], "cpu", 1)
-    local = client(home).download_artifacts(outcome.run_id, "recipe.yaml", str(home))
+    local = client().download_artifacts(outcome.run_id, "recipe.yaml", str(home))
     assert read_recipe(Path(local)).digest == read_recipe(Path(path), ["model.hidden_size=8"]).digest
 
 
@@ -115,7 +113,7 @@ def test_accept_refuses_registration_and_the_run_says_so(home, recipe) -> None:
     outcome = pipeline(recipe("refused", accept={"test/nats_per_char": "< 0.001"}), [], "cpu", 1)
     assert outcome.model is None
     assert outcome.files, "its samples are still written, to be looked at"
-    run = client(home).get_run(outcome.run_id)
+    run = client().get_run(outcome.run_id)
     assert "accepted is < 0.001" in run.data.tags["registered"]
     with pytest.raises(UserError, match="refused"):
         open_model("refused@champion")
@@ -223,11 +221,11 @@ def test_a_run_that_was_cut_off_is_resumed_to_the_end(home, recipe, monkeypatch)
         with pytest.raises(BaseException):  # noqa: B017 - Prefect may wrap the interruption
             pipeline(path, [], "cpu", 1)
     run_id = find_run("cut-off", places()).ref.run_id
-    assert client(home).get_run(run_id).info.status in ("KILLED", "FAILED")
+    assert client().get_run(run_id).info.status in ("KILLED", "FAILED")
     outcome = resume(run_id)
-    assert client(home).get_run(run_id).info.status == "FINISHED"
+    assert client().get_run(run_id).info.status == "FINISHED"
     assert outcome.model.alias == "champion"
-    steps = [point.step for point in client(home).get_metric_history(run_id, "val/nats_per_char")]
+    steps = [point.step for point in client().get_metric_history(run_id, "val/nats_per_char")]
     assert steps == [10, 20, 30], "no point of the curve is missing or doubled"
 
 

@@ -12,13 +12,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from small_models import serving
 from test_page import Browser, Tags, browser  # noqa: F401 - a fixture
 
 from components.render.score import write_midi
 from components.score import Note, Part, Score
-from components.serving.app import build
-from components.tracking.mlflow_store import MlflowStore
 
 pytest_plugins = ["serving_fixtures", "tracking_fixtures"]
 pytestmark = pytest.mark.filterwarnings("ignore:Operation with range is deprecated")
@@ -29,12 +26,6 @@ STATUS = "(document.getElementById('status')?.textContent ?? '')"
 PROBLEM = "(document.getElementById('problem')?.textContent ?? '')"
 TEXTS = "[...document.querySelectorAll('#results pre')].map(pre => pre.textContent)"
 WIDE = "document.documentElement.scrollWidth > innerWidth"
-
-
-@pytest.fixture(scope="module")
-def address(store: MlflowStore) -> Iterator[str]:
-    with serving(build(store, hosts=["127.0.0.1"])) as found:
-        yield found
 
 
 @pytest.fixture

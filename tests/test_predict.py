@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Silent
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,13 +40,7 @@ def train(tmp_path: Path, name: str, data: dict, inputs: dict, target: dict, tas
     )
     ref = ingest(recipe.data, recipe.encoding, root=tmp_path, cache_dir=tmp_path / "cache", seed=0)
     session = Session(recipe, Store.open(ref.path), "cpu", 1)
-
-    class Quiet:
-        def metrics(self, values, step) -> None: ...
-        def progress(self, step, steps, values) -> None: ...
-        def evaluated(self, values, step, improved) -> None: ...
-
-    session.train(tmp_path / "run", Quiet())
+    session.train(tmp_path / "run", Silent())
     folder = tmp_path / "bundle"
     save_bundle(folder, name, session.model, session.encoding, recipe.as_dict(), {"framing": "sequences"})
     return load_bundle(folder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import shutil
 import wave
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -21,8 +20,8 @@ from components.errors import UserError
 from components.evaluation import run_report
 from components.evaluation.run_report import Grid, Picture, Piece, RunReport, curves_svg, render, small_sound
 from components.tracking.mlflow_backend import MlflowTracker
+from components.tracking.settings import Settings
 from flows import report as module
-from flows.places import places
 
 pytest_plugins = ["tracking_fixtures"]
 HOSTILE = '</pre></title><script>document.title="owned"</script><img src=x onerror=alert(1)> "&lt; \'quoted\' https://x.example'
@@ -164,13 +163,8 @@ def test_a_real_browser_shows_it_without_a_request_or_an_error(browser: Browser,
 
 
 @pytest.fixture
-def tracker(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowTracker:
-    home = tmp_path / "home"
-    home.mkdir()
-    shutil.copy(database, home / "mlflow.db")
-    monkeypatch.setenv("REPRISE_HOME", str(home))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return MlflowTracker(places().settings)
+def tracker(home_settings: Settings) -> MlflowTracker:
+    return MlflowTracker(home_settings)
 
 
 @pytest.fixture

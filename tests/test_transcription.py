@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import Silent
 
 from components.bundle import Bundle, load_bundle, save_bundle
 from components.datasets.base import Reader
@@ -79,18 +80,12 @@ def ingested(recipe: Recipe, cache: Path) -> Store:
     return Store.open(ingest(recipe.data, recipe.encoding, root=cache, cache_dir=cache / "cache", seed=0).path)
 
 
-class Quiet:
-    def metrics(self, values, step) -> None: ...
-    def progress(self, step, steps, values) -> None: ...
-    def evaluated(self, values, step, improved) -> None: ...
-
-
 @pytest.fixture(scope="module")
 def trained(recordings, tmp_path_factory) -> tuple[Session, Bundle]:
     folder = tmp_path_factory.mktemp("trained")
     recipe = recipe_for(recordings)
     session = Session(recipe, ingested(recipe, folder), "cpu", 1)
-    session.train(folder / "run", Quiet())
+    session.train(folder / "run", Silent())
     facts = {"framing": "sequences"}
     save_bundle(folder / "bundle", "beeps", session.model, session.encoding, recipe.as_dict(), facts)
     return session, load_bundle(folder / "bundle")

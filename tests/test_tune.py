@@ -10,36 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
-from conftest import NAMES
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
+from small_recipes import SECTIONS, children, client, write_recipe
 
 from components.errors import UserError
 from components.evaluation.tuning import Found, Tried, best_so_far, trials_table, write_search
 from flows.processes import Processes
 from flows.space import Dimension, default_space, make_search, parse_space
 
-ROOT = Path(__file__).resolve().parents[1]
-SECTIONS = {
-    "seed": 5,
-    "encoding": {"kind": "characters"},
-    "task": {"kind": "language_model"},
-    "model": {"kind": "gru", "hidden_size": 8},
-    "training": {"steps": 20, "batch_size": 8, "tbptt_length": 10, "learning_rate": 0.01, "checkpoint_seconds": 0.0},
-    "evaluation": {"every": 5},
-}
+GRU = {"kind": "gru", "hidden_size": 8}
 SPACE = ["training.learning_rate=log:1e-4..1e-1", "model.hidden_size=4,8"]
-
-
-def write_recipe(folder: Path, name: str = "small", **sections: dict) -> str:
-    data = folder / "names.txt"
-    data.write_text("\n".join(NAMES), encoding="utf-8")
-    values = {**SECTIONS, "data": {"path": str(data), "reader": "lines", "split": [0.6, 0.2, 0.2]}, **sections}
-    path = folder / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(values))
-    return str(path)
 
 
 # the space
@@ -170,18 +152,6 @@ def test_the_best_is_the_best_of_the_complete_trials(tmp_path: Path, lower: bool
 # end to end: a real study, a real sqlite MLflow, Prefect; trials in this process unless said
 
 
-def client() -> Any:
-    from components.tracking.mlflow_client import open_client
-    from flows.places import places
-
-    return open_client(places().settings)
-
-
-def children(parent: str) -> list[Any]:
-    experiment = client().get_run(parent).info.experiment_id
-    return client().search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
-
-
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Trials run in this process, where one can watch them; the list gets each one's file."""
@@ -208,7 +178,7 @@ def test_trials_are_nested_pruned_ranked_by_val_and_never_see_test(home, here, m
 
     read, split = [], Store.split
     monkeypatch.setattr(Store, "split", lambda self, name: (read.append(name), split(self, name))[1])
-    path = write_recipe(home, "tuned")
+    path = write_recipe(home, "tuned", model=GRU)
     answer = tune(path, SPACE, 9, None, None, ["model.num_layers=1"], threads=1)
     assert set(read) == {"train", "val"}
     runs = children(answer.run_id)
@@ -260,7 +230,7 @@ def test_trials_are_nested_pruned_ranked_by_val_and_never_see_test(home, here, m
 def test_a_stopped_search_goes_on_and_proposes_what_it_would_have(home, here, monkeypatch) -> None:
     from flows import tune as module
 
-    path = write_recipe(home, "halted")
+    path = write_recipe(home, "halted", model=GRU)
     run, calls = Processes.run, []
 
     def stops(self: Processes, command: list[str], **more: Any) -> tuple[int, str]:
@@ -285,7 +255,7 @@ def test_a_trial_that_fails_is_told_and_loses_no_other(home, here) -> None:
     from flows.tune import tune
 
     training = {**SECTIONS["training"], "optimizer": "sgd", "clip_norm": None, "steps": 40}
-    path = write_recipe(home, "failing", training=training, model={"kind": "lstm", "hidden_size": 8})
+    path = write_recipe(home, "failing", training=training)
     answer = tune(path, ["training.learning_rate=0.01,1.0e+38"], 5, threads=1)
     states = {tried.settings["training.learning_rate"]: tried.state for tried in answer.found.tried}
     assert states == {0.01: "complete", 1e38: "failed"}
@@ -299,7 +269,7 @@ def test_a_trial_that_fails_is_told_and_loses_no_other(home, here) -> None:
 def test_two_trials_at_once_run_in_processes_of_their_own(home) -> None:
     from flows.tune import tune
 
-    answer = tune(write_recipe(home, "parallel"), SPACE, 2, threads=1, jobs=2)
+    answer = tune(write_recipe(home, "parallel", model=GRU), SPACE, 2, threads=1, jobs=2)
     runs = children(answer.run_id)
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert len({run.data.tags["process.id"] for run in runs}) == 2

@@ -243,7 +243,7 @@ def test_pictures_are_rebuilt_from_their_state_and_refuse_what_is_none():
             encoding.encode(wrong)
 
 
-def test_a_gru_tells_from_files_which_way_a_shape_moves(tmp_path):
+def test_a_gru_tells_from_files_which_way_a_shape_moves(tmp_path, silent):
     """Files, frames, features, training and the answer to a new file."""
     for number, (clip, label) in enumerate(MovingShapes(count=180, pictures=8, seed=1).items()):
         film(tmp_path / "clips" / label / f"{number}.avi", clip.repeat(2, 1).repeat(2, 2))
@@ -260,13 +260,7 @@ def test_a_gru_tells_from_files_which_way_a_shape_moves(tmp_path):
     )
     ref = ingest(recipe.data, recipe.encoding, root=tmp_path, cache_dir=tmp_path / "cache", seed=0)
     session = Session(recipe, Store.open(ref.path), "cpu", 1)
-
-    class Quiet:
-        def metrics(self, values, step) -> None: ...
-        def progress(self, step, steps, values) -> None: ...
-        def evaluated(self, values, step, improved) -> None: ...
-
-    session.train(tmp_path / "run", Quiet())
+    session.train(tmp_path / "run", silent)
     assert session.evaluate("test")["accuracy"] >= 0.9
     save_bundle(
         tmp_path / "bundle", "moves", session.model, session.encoding, recipe.as_dict(), {"framing": "sequences"}

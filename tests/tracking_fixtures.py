@@ -43,6 +43,19 @@ def settings(tmp_path: Path, database: Path, no_settings_from_outside: None) -> 
 
 
 @pytest.fixture
+def home_settings(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The settings as the commands find them: those of a state folder with an empty store in it."""
+    from flows.places import places
+
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.copy(database, home / "mlflow.db")
+    monkeypatch.setenv("REPRISE_HOME", str(home))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return places().settings
+
+
+@pytest.fixture
 def tracker(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> MlflowTracker:
     from components.tracking import spool
     from components.tracking.mlflow_backend import MlflowTracker

@@ -52,9 +52,7 @@ def full(labs: list[Lab], count: int, seed: int) -> Result:
             ballast.unlink()
             result.tried += 1
             if process.wait(PATIENCE_SECONDS):
-                result.seen["had_to_be_resumed"] = result.seen.get("had_to_be_resumed", 0) + 1
-                lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-                result.seen.setdefault("said", []).append(lines[-1][:300])
+                result.resumed(log)
                 found = lab.ask("examine", name)
                 result.lost["half-written files"] += len(found["unreadable"])
                 result.lost["finished updates"] += max(0, updates - found["updates"])

@@ -57,6 +57,14 @@ class Result:
             for what, number in lab.ask("open").items():
                 self.lost[what] += number
 
+    def resumed(self, log: Path) -> None:
+        """A run that ended and has to be resumed: what it said."""
+        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        said = [line for line in lines if line.startswith(("error", "failed", "stopped"))] or lines or [""]
+        with self.mutex:
+            self.seen["had_to_be_resumed"] = self.seen.get("had_to_be_resumed", 0) + 1
+            self.seen.setdefault("said", []).append(said[-1][:300])
+
     def failed(self, log: Path) -> None:
         """A run that couldn't be brought to its end."""
         with self.mutex:

@@ -96,8 +96,7 @@ def _finish(
     """Bring a run to its end, as its user would: what failed is resumed once."""
     log = lab.home / f"{name}.log"
     if process.wait(PATIENCE_SECONDS):
-        result.seen["had_to_be_resumed"] = result.seen.get("had_to_be_resumed", 0) + 1
-        result.seen.setdefault("said", []).append(log.read_text(errors="replace").strip().splitlines()[-1][:300])
+        result.resumed(log)
         if lab.go_on(log, name, recipe).wait(PATIENCE_SECONDS):
             result.failed(log)
             return

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from cyclopts import Parameter
+
 from flows.commands.base import LOOK, Set, app, checked_recipe
 
 
@@ -49,14 +53,18 @@ def validate(recipe: str, /, *, set: Set = None) -> None:
 
 
 @app.command(group=LOOK)
-def ui() -> None:
-    """Start the MLflow UI and say where it and the Prefect UI are; Ctrl-C ends it.
+def ui(
+    *,
+    port: Annotated[int | None, Parameter(help="Of MLflow's UI, else ui.port of mlflow.yaml.")] = None,
+    playground: Annotated[int, Parameter(help="The playground's port.")] = 8000,
+) -> None:
+    """Serve MLflow's UI and the playground, and say where they and Prefect's UI are; Ctrl-C ends them.
 
-    Example: `reprise ui`
+    Example: `reprise ui --port 5001`
     """
     from flows.ui import serve
 
-    serve()
+    serve(port, playground)
 
 
 @app.command(group=LOOK)
