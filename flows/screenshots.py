@@ -136,7 +136,8 @@ def main(recipe: str, folder: Path) -> None:
         port = probe.getsockname()[1]
     settings = replace(places().settings, ui_port=port)
     tracker, runs = MlflowTracker(settings), MlflowReader(settings).runs(recipe)
-    shown = next((run for run in runs if "registered" in run.tags), None)
+    registered = (run for run in runs if not run.tags.get("registered", "refused").startswith("refused"))
+    shown = next(registered, None)
     if shown is None:
         raise UserError(f"{recipe} has no registered run here", where="screenshots", hint=f"reprise run {recipe}")
     parent = next((run.run_id for run in runs if "compare.digest" in run.tags and run.status == "FINISHED"), None)
