@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 TEXT = "the cat sat on the mat; the dog sat on the log. " * 20
 WRITERS: dict[str, dict[str, Any]] = {
     "tales": {
@@ -62,10 +64,20 @@ ANSWERERS: dict[str, tuple[dict[str, Any], dict[str, Any], str, list[Any]]] = {
         "regression",
         [([[0.0, 1.0], [1.0, 0.0]], [1.0]), ([[0.5, 0.5]], [0.5])],
     ),
+    "marks": (
+        {"kind": "symbols"},
+        {"kind": "labels"},
+        "tagging",
+        [(["Ann", "sang"], ["B-PER", "O"]), (["sang", "Lee"], ["O", "B-PER"])],
+    ),
+    "ears": (
+        {"kind": "mel", "rate_hz": 8000, "bands": 8},
+        {"kind": "characters"},
+        "transcription",
+        [((np.sin(np.arange(4000, dtype=np.float32)), 8000), "ab")],
+    ),
 }
-
-
-SOLD = ("tales", "four-voices", "blues", "moods", "sums")  # what the store of the tests has
+SOLD = ("tales", "four-voices", "blues", "moods", "sums", "marks", "ears")  # what the store of the tests has
 
 
 def save_writer(folder: Path, name: str) -> None:

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from test_page import Browser, Tags, browser  # noqa: F401 - a fixture
 
+from components.render.audio import wav_bytes
 from components.render.score import write_midi
 from components.score import Note, Part, Score
 
@@ -47,6 +49,12 @@ def choose(page: Browser, model: str, **values: str | int | float) -> None:
     for name, value in values.items():
         field = f"document.getElementById('{name}') ?? document.getElementById('set-{name}')"
         page.value(f"(f => {{ f.value = {json.dumps(str(value))}; f.dispatchEvent(new Event('input')) }})({field})")
+
+
+def give(page: Browser, field: str, path: Path) -> None:
+    root = page.call("DOM.getDocument")["root"]["nodeId"]
+    found = page.call("DOM.querySelector", nodeId=root, selector=f"#{field}")["nodeId"]
+    page.call("DOM.setFileInputFiles", nodeId=found, files=[str(path)])
 
 
 def go(page: Browser) -> None:
@@ -106,9 +114,7 @@ def test_a_melody_is_harmonised_and_can_be_heard(page: Browser, tmp_path: Path) 
     tune = Score((Part("tune", tuple(Note(4 * n, 4, 65 + n % 5) for n in range(8))),), length_steps=32)
     write_midi(tune, tmp_path / "tune.mid")
     choose(page, "four-voices")
-    root = page.call("DOM.getDocument")["root"]["nodeId"]
-    found = page.call("DOM.querySelector", nodeId=root, selector="#melody")["nodeId"]
-    page.call("DOM.setFileInputFiles", nodeId=found, files=[str(tmp_path / "tune.mid")])
+    give(page, "melody", tmp_path / "tune.mid")
     go(page)
     page.until("!!document.querySelector('iframe')")
     frame = page.value("document.querySelector('iframe').getAttribute('src')")
@@ -151,6 +157,29 @@ def test_answers_stand_beside_their_inputs_and_stay_text(page: Browser) -> None:
     go(page)
     assert page.value("document.querySelectorAll('tbody tr').length") == 2
     assert page.value(STATUS) == "Answered 2 inputs."
+
+
+def test_words_are_marked_and_recordings_are_read(page: Browser, tmp_path: Path) -> None:
+    cells = "[...document.querySelectorAll('tbody tr')].map(r => [...r.cells].map(c => c.textContent))"
+    choose(page, "marks", texts="Ann sang")
+    go(page)
+    assert page.value(PROBLEM) == ""
+    (row,) = page.value(cells)
+    assert row[0] == "Ann sang"
+    assert len(re.findall(r"B-PER|O", row[1])) == 2, row
+    recording = tmp_path / "digit.wav"
+    sound = np.sin(np.arange(6000) / 8) / 3
+    recording.write_bytes(wav_bytes(sound[None].astype(np.float32), 8000))
+    choose(page, "ears")
+    give(page, "wav", recording)
+    go(page)
+    assert page.value(PROBLEM) == ""
+    assert page.value(STATUS) == "Answered 1 input."
+    recording.write_text("no sound")
+    give(page, "wav", recording)
+    go(page)
+    assert "WAV" in page.value(PROBLEM)
+    page.errors.clear()  # the browser's note of the status 400
 
 
 def test_what_is_wrong_is_said(page: Browser, address: str) -> None:
