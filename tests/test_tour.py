@@ -23,7 +23,7 @@ from components.score import Note, Part, Score
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 120.0  # for a busy machine
-SMALL = ["training.steps=20", "evaluation.every=10", "model.hidden_size=16", "accept={}", "generation.count=1"]
+SMALL = ["training.steps=8", "evaluation.every=30", "model.hidden_size=16", "accept={}", "generation.count=1"]
 SMALL += ["generation.max_length=200"]
 # what goes on until Ctrl-C: more options, and what it says when it is there
 SERVERS = {
@@ -42,12 +42,14 @@ def typed() -> list[str]:
 
 def smaller(words: list[str]) -> list[str]:
     """The same command over fewer chorales, a smaller model and fewer updates."""
-    for option, value in (("--steps", "6"), ("--trials", "2"), ("--seeds", "1")):
+    for option, value in (("--steps", "6"), ("--trials", "1"), ("--seeds", "1")):
         if option in words:
             words[words.index(option) + 1] = value
     settings = {"run": SMALL, "compare": ["model.hidden_size=16"], "tune": ["model.hidden_size=16"]}.get(words[0], [])
     if settings and words[1] == "chorales":
         settings = [*settings, "data.limit=30"]
+    if words == ["run", "chorales"]:
+        settings.append("training.steps=60")  # it is the champion
     return [*words, *(word for setting in settings for word in ("--set", setting))]
 
 
