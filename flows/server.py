@@ -47,19 +47,22 @@ class Server:
         self.lock = FileLock(home / "server.lock")
         self.log = home / "server.log"
 
-    def begin(self) -> None:
-        """Set up the environment for Prefect, which reads it when it is imported, and start a server if need be."""
+    def begin(self) -> bool:
+        """Set up the environment for Prefect, which reads it when it is imported, and start a server if need be: True
+        when this started one."""
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
         if "PREFECT_API_URL" in os.environ or os.environ.get("REPRISE_PREFECT") == "temporary":
-            return
+            return False
         self.home.mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("PREFECT_HOME", str(self.home))
         with self.lock:
             known = self._known()
-            if known is None or not _alive(known["pid"]):
+            lives = known is not None and _alive(known["pid"])
+            if known is None or not lives:
                 known = self._start()
         os.environ["PREFECT_API_URL"] = _api(known)
+        return not lives
 
     def wait(self) -> str | None:
         """The address of the server once it answers. When ours doesn't, flows go on with a temporary one: None."""

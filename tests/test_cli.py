@@ -56,7 +56,7 @@ def test_a_mistake_is_one_message_and_exit_code_2(tmp_path, arguments, said) -> 
     assert done.returncode == 2, done.stdout + done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr
-    assert not (tmp_path / "prefect").exists(), "nothing was started for a mistake"
+    assert not (tmp_path / "prefect" / "server.json").exists(), "nothing that was started for a mistake stays"
 
 
 def test_a_wrong_option_is_exit_code_2_too(tmp_path) -> None:

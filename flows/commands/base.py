@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from cyclopts import App, Group, Parameter
@@ -60,16 +61,24 @@ def checked_recipe(recipe: str, overrides: list[str] | None, device: str) -> Any
     return checked
 
 
-def start_server(*, trains: bool = False) -> Any:
+def start_server(check: Callable[[], object] | None = None, *, trains: bool = False) -> Callable[[], None]:
     """Start the Prefect server if none answers; the function that it gives waits for it, and meanwhile makes ready
-    what training needs besides: the tracking store, and libraries that take their time."""
+    what training needs besides: the tracking store, and libraries that take their time. `check` is called while the
+    server starts; when it refuses, nothing that was started stays."""
     from components.tracking.mlflow_client import open_client
     from flows.places import places
     from flows.server import Server
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     server = Server(places().prefect)
-    server.begin()
+    started = server.begin()
+    try:
+        if check:
+            check()
+    except BaseException:
+        if started:
+            server.stop()
+        raise
 
     def wait() -> None:
         if trains:

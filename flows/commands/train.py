@@ -28,8 +28,7 @@ def run(
     """
     if offline:
         recipe = offline_recipe(recipe)
-    checked_recipe(recipe, set, device)
-    begin = start_server(trains=True)
+    begin = start_server(lambda: checked_recipe(recipe, set, device), trains=True)
     from flows.pipeline import pipeline
 
     begin()
@@ -166,7 +165,7 @@ def ingest(recipe: str, /, *, set: Set = None) -> None:
     Example: `reprise ingest names`
     """
     checked_recipe(recipe, set, "auto")
-    begin = start_server(trains=True)
+    begin = start_server()
     from flows.ingest import ingest_flow
 
     begin()
