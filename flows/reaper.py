@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from prefect import runtime, tags
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
 from prefect.context import TagsContext
+from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Cancelled, Crashed
 
@@ -78,10 +80,23 @@ def foreground() -> Iterator[None]:
         try:
             yield
         except KeyboardInterrupt:
-            with contextlib.suppress(Exception), get_client(sync_client=True) as client:
-                for flow_run_id in _stopped:
-                    client.set_flow_run_state(flow_run_id, Cancelled(message="stopped by a person"), force=True)
+            while _stopped:
+                _say_cancelled(_stopped.pop())
             raise
+
+
+def _say_cancelled(flow_run_id: str) -> None:
+    """Prefect has it as Crashed by now. Its server, busy with many runs, may refuse a time or two."""
+    for pause_seconds in (0.0, 0.5, 2.0):
+        time.sleep(pause_seconds)
+        try:
+            with get_client(sync_client=True) as client:
+                client.set_flow_run_state(flow_run_id, Cancelled(message="stopped by a person"), force=True)
+            return
+        except ObjectNotFound:  # of a server that is gone
+            return
+        except Exception as error:
+            log.warning("flow run %s: Prefect doesn't take it as cancelled (%s)", flow_run_id, error)
 
 
 @contextlib.contextmanager
