@@ -33,12 +33,13 @@ def ingest_task(recipe: Recipe) -> DatasetRef:
     sizes = " · ".join(f"{split} {counts[split]['tokens']:,}" for split in ("train", "val", "test"))
     say(f"data    {manifest['name']}: tokens {sizes}{' (ingested before, reused)' if ref.reused else ''}")
     dropped = manifest["dropped"]
-    if ref.reused:  # told one by one when it was ingested
-        dropped = {"for the reasons told then": sum(dropped.values())} if dropped else {}
-    for reason, count in dropped.items():
-        say(f"        left out: {count:,} {'' if ref.reused else '× '}{reason}")
-    for note in [] if ref.reused else manifest["notes"]:
-        say(f"        {note}")
+    if ref.reused and dropped:
+        say(f"        left out: {sum(dropped.values()):,} for the reasons told then")
+    elif not ref.reused:
+        for reason, count in dropped.items():
+            say(f"        left out: {count:,} × {reason}")
+        for note in manifest["notes"]:
+            say(f"        {note}")
     unknown = max(counts[split]["unk_rate"] for split in ("val", "test"))
     if unknown:
         say(f"        unknown {unit}s (<UNK>): up to {unknown:.3%} of val and test")

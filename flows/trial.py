@@ -81,7 +81,7 @@ def run_trial(path: Path) -> None:
         run.tags(trial.tags)
         try:
             if trial.search:
-                from flows.tune import train_watched
+                from flows.watched import train_watched
 
                 train_watched(trial, run)
             else:

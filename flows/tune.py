@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 from prefect import flow, runtime
@@ -29,7 +28,6 @@ from components.errors import UserError
 from components.evaluation.tuning import Found, Tried
 from components.models.weights import read_tensors
 from components.provenance import digest_json
-from components.tracking.base import Run
 from components.tracking.mlflow_backend import MlflowRun, MlflowTracker
 from components.training.device import choose_device, choose_threads
 from components.training.session import Session
@@ -40,18 +38,14 @@ from flows.parameters import Device, Override, RecipeName, Threads
 from flows.places import places
 from flows.processes import Processes
 from flows.reaper import claimed, ended, foreground, tidy
-from flows.runs import RunRecord, closing, keep_open
+from flows.runs import closing, keep_open
 from flows.search import Answer, publish
 from flows.space import Dimension, Search, make_search
 from flows.train import as_yaml
 from flows.trial import TrialFile
+from flows.watched import storage
 
 RANDOM_TRIALS = 10  # before TPE has enough to go by (Bergstra et al. 2011)
-PRUNE_AFTER_TRIALS, PRUNE_AFTER_SHARE = 5, 0.2  # of the updates: warm-up ends, and early order isn't final order
-
-
-class Pruned(Exception):
-    """This trial isn't worth going on with."""
 
 
 def tune(*arguments: Any, jobs: int = 1, **named: Any) -> Answer:
@@ -252,25 +246,13 @@ def _primary(search: Search, dataset: DatasetRef) -> tuple[str, bool]:
     return task.primary, task.lower_is_better
 
 
-def _storage() -> optuna.storages.RDBStorage:
-    """The studies of this installation. Made by one process at a time."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    home = places().home
-    home.mkdir(parents=True, exist_ok=True)
-    with FileLock(home / "optuna.lock"):
-        # trials of several processes wait for each other's writes instead of failing
-        return optuna.storages.RDBStorage(
-            f"sqlite:///{home / 'optuna.db'}", engine_kwargs={"connect_args": {"timeout": 60}}
-        )
-
-
 def _open_study(name: str, search: Search, lower: bool, fresh: bool) -> optuna.Study:
-    storage = _storage()
+    studies = storage()
     if fresh:
         with contextlib.suppress(KeyError):
-            optuna.delete_study(study_name=name, storage=storage)
+            optuna.delete_study(study_name=name, storage=studies)
     direction = "minimize" if lower else "maximize"
-    study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
+    study = optuna.create_study(storage=studies, study_name=name, direction=direction, load_if_exists=True)
     own = search.own_settings()
     if own and not study.get_trials(deepcopy=False):
         study.enqueue_trial(own)  # the recipe as it stands is the first trial: the best is never worse than it
@@ -304,55 +286,3 @@ def _distribution(dimension: Dimension) -> BaseDistribution:
     if dimension.whole:
         return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log)
     return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
-
-
-# in the trial's process
-
-
-def train_watched(trial: TrialFile, run: Run) -> None:
-    """Train a trial, or go on with it; it ends early, KILLED, when the study's pruner says so. `trial` is told the
-    best value on val."""
-    folder = places().run_folder(trial.run_id)
-    record = RunRecord.load(folder)
-    session = Session(record.recipe, Store.open(record.dataset.path), record.device, record.threads)
-    trial.parameters, metric = session.parameter_count, trial.search["metric"]
-    run.params({"parameters": session.parameter_count})
-    run.tags({"primary.metric": metric})
-    warm_up = max(session.evaluator.every, round(PRUNE_AFTER_SHARE * record.recipe.training["steps"]))
-    pruner = optuna.pruners.MedianPruner(PRUNE_AFTER_TRIALS, warm_up, n_min_trials=3)
-    # the process draws nothing: the settings are in the file
-    sampler = optuna.samplers.RandomSampler(seed=0)
-    study = optuna.load_study(study_name=trial.search["study"], storage=_storage(), sampler=sampler, pruner=pruner)
-    watcher = _Watcher(run, optuna.trial.Trial(study, trial.search["trial"]), metric)
-    try:
-        progress = session.train(folder, watcher)
-    except Pruned:
-        trial.pruned = watcher.last_step
-        run.tags({"pruned": f"after {trial.pruned} updates, by the median rule"})
-        run.finish("KILLED")
-        return
-    trial.metrics = {f"val/{metric}": progress.best}
-    run.metrics({f"best/{metric}": progress.best})
-    run.metrics({"train/seconds": progress.seconds, "train/best_step": float(progress.best_step)})
-
-
-class _Watcher:
-    """Passes a trial's events on to MLflow, and its evaluations to the study."""
-
-    def __init__(self, run: Run, trial: optuna.trial.Trial, metric: str) -> None:
-        self.run, self.trial, self.metric = run, trial, metric
-        self.last_step, self.doomed = 0, False
-
-    def metrics(self, values: dict[str, float], step: int) -> None:
-        self.run.metrics(values, step)
-
-    def progress(self, step: int, steps: int, values: dict[str, float]) -> None:
-        if self.doomed:  # one update after the evaluation: its points and its checkpoint are kept by then
-            raise Pruned
-
-    def evaluated(self, values: dict[str, float], step: int, improved: bool) -> None:
-        self.last_step = step
-        self.trial.report(values[self.metric], step)
-        self.doomed = self.trial.should_prune()
-        cut = "  (pruned)" if self.doomed else "  (best so far)" if improved else ""
-        say(f"        update {step:>6,}: val {self.metric} {values[self.metric]:.4f}{cut}")

@@ -49,7 +49,7 @@ DOORS = {
     "sacrebleu": ["components/tasks/"],
     "jiwer": ["components/tasks/"],
     "av": ["components/datasets/video.py"],
-    "optuna": ["flows/tune.py"],
+    "optuna": ["flows/tune.py", "flows/watched.py"],
     "fastapi": ["components/serving/"],
     "uvicorn": ["components/serving/"],
 }  # fmt: skip

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from test_page import Browser, browser  # noqa: F401 - a fixture
+from test_page import Browser, Tags, browser  # noqa: F401 - a fixture
 
 from components.errors import UserError
 from components.evaluation import run_report
@@ -52,16 +52,6 @@ def hostile() -> RunReport:
         pictures=[Picture(HOSTILE, png("blue")), Picture("no picture", b"<svg onload=alert(1)>")], recipe=HOSTILE,
         digests={HOSTILE: HOSTILE},
     )  # fmt: skip
-
-
-class Tags(HTMLParser):
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
 
 
 def addresses(page: str) -> list[str]:
