@@ -37,11 +37,11 @@ def serve(port: int | None = None, playground: int = 8000) -> None:
         while processes:
             time.sleep(0.2)
             for name in [name for name, process in processes.items() if process.poll() is not None]:
-                code = processes.pop(name).returncode
+                del processes[name]
                 if name == "MLflow":
-                    raise UserError(f"the UI ended with code {code}", where=f"port {settings.ui_port}",
-                                    hint="is the port taken? --port chooses another")  # fmt: skip
-                say(f"{name} ended; {'the rest goes on' if processes else 'nothing else is served'}")
+                    hint = "is the port taken? --port chooses another"
+                    raise UserError("MLflow's UI ended", where=f"port {settings.ui_port}", hint=hint)
+                say(f"{name} ended (is port {playground} taken? --playground chooses another)")
     except KeyboardInterrupt:
         pass
     finally:
