@@ -17,6 +17,7 @@ import numpy as np
 from filelock import FileLock
 
 from components.datasets.cards import load_card
+from components.datasets.refusals import MOST_WHILE_LEARNING, Refusals
 from components.datasets.sources import SECTION, Readers, build, card_readers, describe, path_readers
 from components.datasets.splits import (
     DEFAULT_SPLIT,
@@ -107,7 +108,10 @@ def ingest(
                 "sources": sources,
                 "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
             }
-            _write(building, manifest, readers, encoder, fractions, seed, tell)
+            tell("reading")
+            refusals = Refusals(readers)
+            while not _write(building, manifest, refusals, encoder, fractions, seed, tell):
+                refusals.check(encoder.kind)  # again, without what was refused: it may have been all of a split
             shutil.rmtree(folder, ignore_errors=True)
             building.replace(folder)
         except OSError as error:
@@ -121,18 +125,25 @@ def ingest(
 def _write(
     folder: Path,
     manifest: dict[str, Any],
-    readers: Readers,
+    refusals: Refusals,
     encoding: Encoding,
     fractions: list[float],
     seed: int,
     tell: Progress,
-) -> None:
-    """Build the store; `manifest` gets the counts, the encoding's state and the content's digests."""
-    tell("reading")
+) -> bool:
+    """Build the store; `manifest` gets the counts, the encoding's state and the content's digests. False where the
+    encoding refused sequences: nothing is kept then."""
+    readers, refused = refusals.readers, len(refusals)
     pieces = _pieces(readers, encoding, fractions, seed)
     stream = manifest["framing"] == "stream"
     tell("learning the vocabulary")
-    encoding.fit(_Train(pieces))
+    try:
+        encoding.fit(_Train(pieces))
+    except UserError as error:
+        if refused >= MOST_WHILE_LEARNING:
+            raise
+        refusals.refuse(error)
+        return False
     writer = StoreWriter(folder, encoding.fields)
     counts = {split: {"sequences": 0, "tokens": 0, "units": Counter(), "unk": 0, "longest": 0} for split in SPLITS}
     content = {split: hashlib.sha256() for split in SPLITS}
@@ -140,7 +151,11 @@ def _write(
     tell("encoding")
     try:
         for split, item in pieces():
-            encoded = encoding.encode(item)
+            try:
+                encoded = encoding.encode(item)
+            except UserError as error:
+                refusals.refuse(error)
+                continue
             arrays = encoded if isinstance(encoded, dict) else {next(iter(encoding.fields)): encoded}
             steps = next(iter(arrays.values()))
             framed = encoding.form == "tokens" and not stream
@@ -158,7 +173,9 @@ def _write(
             done += len(steps)
             if done // TELL_EVERY > (done - len(steps)) // TELL_EVERY:
                 tell(f"encoded {done:,} {encoding.unit}s")
-        left_out = _left_out(readers)
+        if len(refusals) > refused:
+            return False
+        left_out = sum((reader.dropped for reader in readers.values()), Counter())
         for split, count in counts.items():
             wanted = fractions[SPLITS.index(split)] if None in readers else split in readers
             _finish(count, split, bool(wanted), left_out, encoding)
@@ -172,6 +189,7 @@ def _write(
         writer.close(manifest)
     finally:
         writer.abandon()
+    return True
 
 
 class _Train:
@@ -213,10 +231,6 @@ def _feed(digest: Any, item: Any) -> None:
             digest.update(b"\0")
     else:
         digest.update(repr(item).encode())
-
-
-def _left_out(readers: Readers) -> Counter[str]:
-    return sum((reader.dropped for reader in readers.values()), Counter())
 
 
 def _count(

@@ -6,10 +6,9 @@ import base64
 import hashlib
 import json
 import os
-import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal
 
@@ -17,6 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from components.datasets.base import Reader
+from components.datasets.refusals import LISTED, kind_of
 from components.datasets.sandbox import Limits, read_all
 from components.errors import UserError
 from components.score import Chord, PackedNotes, Part, Score, note_columns
@@ -24,7 +24,6 @@ from components.score import Chord, PackedNotes, Part, Score, note_columns
 KINDS = (".mid", ".midi", ".kar", ".rmi", ".musicxml", ".xml", ".mxl", ".abc", ".krn")
 MOST_FILES = 200_000
 DEEPEST = 16  # folders within folders
-LISTED = 5  # files named in a message
 # An orchestra's movement in MusicXML keeps music21 busy for long; symusic never is.
 LIMITS = Limits(cpu_seconds=30.0, wall_seconds=180.0)
 TELL_EVERY = 500
@@ -102,6 +101,22 @@ class MusicReader(Reader):
             yield _score(json.loads(os.pread(self._kept.fileno(), end - start, start)))
             start = end
 
+    def place(self, index: int) -> str:
+        """The file, and the title where it has several pieces."""
+        row = self._given[index]
+        alone = sum(other["file"] == row["file"] for other in self.report) == 1
+        return row["file"] if alone else f"{row['file']}, {row['title']!r}"
+
+    def reported(self, refused: Mapping[int, str]) -> list[dict[str, Any]]:
+        given = self._given
+        reasons = {id(given[index]): reason for index, reason in refused.items()}
+        return [row | {"read": False, "reason": reasons[id(row)]} if id(row) in reasons else row for row in self.report]
+
+    @property
+    def _given(self) -> list[dict[str, Any]]:
+        """The report's rows of the items."""
+        return [row for row in self.report if row["read"]]
+
     def group(self, item: Score) -> str:
         """Digest of the notes relative to the first one: the same piece in another key is the same piece."""
         digest, reference = hashlib.sha256(), None
@@ -128,7 +143,7 @@ class MusicReader(Reader):
                     dict.fromkeys(COLUMNS) | {"file": self._shown[path], "read": not row["reason"]} | row
                 )
                 if content is None:
-                    self.dropped[_kind_of(row["reason"])] += 1
+                    self.dropped[kind_of(row["reason"])] += 1
                     continue
                 kept.write(json.dumps(content).encode())
                 ends.append(kept.tell())
@@ -157,7 +172,7 @@ class MusicReader(Reader):
             self.notes.append(f"{len(off):,} pieces don't keep to the file's beat, {off[0]} for one: {what}")
 
     def _nothing(self) -> UserError:
-        reasons = Counter(_kind_of(row["reason"]) for row in self.report)
+        reasons = Counter(kind_of(row["reason"]) for row in self.report)
         counted = "; ".join(f"{count:,} × {reason}" for reason, count in reasons.most_common(LISTED)) or "no files"
         first = "\n".join(f"  {row['file']}: {row['reason']}" for row in self.report[:LISTED])
         what = f"none of {len(self.files):,} files gives a piece: {counted}\n{first}".rstrip()
@@ -222,11 +237,6 @@ def _score(content: dict[str, Any]) -> Score:
 
 def _notes(packed: str) -> PackedNotes:
     return PackedNotes(np.frombuffer(base64.b64decode(packed), dtype="<i4").reshape(4, -1).astype(np.int64))
-
-
-def _kind_of(reason: str) -> str:
-    """A reason without its particulars, to be counted by."""
-    return re.sub(r"\d[\d.,]*", "n", re.split(r"[:;]| '", reason)[0]).strip()[:80]
 
 
 def _printable(text: str) -> str:

@@ -104,7 +104,7 @@ class LeadSheet(Encoding):
         notes = self._line(item, scale)
         end = max([round(item.length_steps * scale), *(note.start + note.duration for note in notes[-1:])])
         if end > MOST_STEPS:
-            what = f"{end // self.steps_per_beat:,} beats, more than {MOST_STEPS // self.steps_per_beat:,}"
+            what = f"has {end // self.steps_per_beat:,} beats, more than {MOST_STEPS // self.steps_per_beat:,}"
             raise UserError(what, where=item.title or "score", hint="cut it into pieces")
         metre = nearest_metre(item.metre)
         form = Form(

@@ -1,0 +1,90 @@
+"""Sequences that an encoding can't take: left out by place and reason, so that one of them costs no other."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from components.datasets.base import Reader
+from components.errors import UserError
+
+LISTED = 5  # named in a message
+MOST_WHILE_LEARNING = 20  # an encoding stops learning at each: with more of them it is the settings that are wrong
+
+
+class Kept(Reader):
+    """A reader without the items that were refused. `given` is the index of the item that it gave last."""
+
+    def __init__(self, reader: Reader, refusals: Refusals) -> None:
+        self.reader, self.refusals, self.given = reader, refusals, -1
+        self.framing, self.files = reader.framing, reader.files
+        self.refused: dict[int, UserError] = {}
+
+    def items(self) -> Iterator[Any]:
+        for index, item in enumerate(self.reader.items()):
+            if index not in self.refused:
+                self.refusals.latest, self.given = self, index
+                yield item
+
+    def length(self, item: Any) -> int:
+        return self.reader.length(item)
+
+    def group(self, item: Any) -> str | None:
+        return self.reader.group(item)
+
+    @property
+    def dropped(self) -> Counter[str]:
+        return self.reader.dropped + Counter(kind_of(error.what) for error in self.refused.values())
+
+    @property
+    def notes(self) -> list[str]:
+        listed = [f"{self.reader.place(i)} left out: {self.refused[i].what}" for i in list(self.refused)[:LISTED]]
+        more = len(self.refused) - LISTED
+        return self.reader.notes + listed + [f"and {more:,} more left out: the report names them"] * (more > 0)
+
+    @property
+    def report(self) -> list[dict[str, Any]]:
+        return self.reader.reported({index: error.what for index, error in self.refused.items()})
+
+
+class Refusals:
+    """The readers of an ingestion, each without what the encoding has refused so far."""
+
+    def __init__(self, readers: Mapping[str | None, Reader]) -> None:
+        self.latest: Kept | None = None  # whose item was given last
+        self.readers = {split: Kept(reader, self) for split, reader in readers.items()}
+
+    def __len__(self) -> int:
+        return sum(len(reader.refused) for reader in self.readers.values())
+
+    def refuse(self, error: UserError) -> None:
+        """Leave the item that was given last out.
+
+        Raises:
+            UserError: there is none, or it is a part of a stream, which can't do without it.
+        """
+        if self.latest is None or self.latest.framing == "stream" or self.latest.given in self.latest.refused:
+            raise error
+        self.latest.refused[self.latest.given] = error
+
+    def check(self, encoding: str) -> None:
+        """Tell whether anything is left.
+
+        Raises:
+            UserError: nothing is; with the reasons and the first items.
+        """
+        if any(True for reader in self.readers.values() for _ in reader.items()):
+            return
+        errors = [(r.reader.place(i), error) for r in self.readers.values() for i, error in r.refused.items()]
+        counted = Counter(kind_of(error.what) for _, error in errors)
+        reasons = "; ".join(f"{count:,} × {reason}" for reason, count in counted.most_common(LISTED))
+        first = "\n".join(f"  {place}: {error.what}" for place, error in errors[:LISTED])
+        what = f"none of {len(errors):,} sequences can be encoded as {encoding}: {reasons}\n{first}"
+        raise UserError(what, where="data", hint=errors[0][1].hint)
+
+
+def kind_of(reason: str) -> str:
+    """A reason without its particulars, to be counted by."""
+    return re.sub(r"\d[\d.,]*", "n", re.split(r"[:;]| '", reason)[0]).strip()[:80]
