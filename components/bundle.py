@@ -17,6 +17,7 @@ from torch import nn
 from components.encodings.base import Encoding, encoding_from_state
 from components.errors import UserError
 from components.generation.sampling import Sampled
+from components.models.pooled import Pooled
 from components.models.weights import load_weights, read_tensors, weights, write_tensors
 from components.provenance import digest_file
 from components.recipe import check_options
@@ -127,6 +128,13 @@ class Bundle:
                 raise UserError(
                     f"{self.encoding.input.kind} can't read it: {what}", where=f"item {number} of {len(items)}"
                 ) from None
+            # an answer for the whole of a series depends on its length: another one than all had in training is told
+            trained = getattr(self.encoding.input, "steps", None) or (1, MAX_STEPS)
+            if isinstance(self.model, Pooled) and trained[0] == trained[1] != steps:
+                raise UserError(
+                    f"{steps:,} {self.encoding.input.unit}s; every series that it was trained on has {trained[0]:,}",
+                    where=f"item {number} of {len(items)}",
+                )
             if not 1 <= steps <= MAX_STEPS:
                 raise UserError(
                     f"{steps:,} {self.encoding.input.unit}s, 1 to {MAX_STEPS:,} can be read",

@@ -24,6 +24,7 @@ from components.errors import UserError
 from components.evaluation.compare import Result, columns, leaderboard, markdown
 from components.models.weights import read_tensors
 from components.provenance import digest_json, digest_tree, library_versions
+from components.render.figures import figure
 from components.tracking.mlflow_backend import MlflowRun, MlflowTracker
 from components.training.device import choose_device, choose_threads
 from components.training.session import Session
@@ -245,7 +246,7 @@ def _run_trials(plan: Plan, subject: _Subject, parent: MlflowRun, files: Sequenc
         for done, future in enumerate(as_completed(list(futures)), len(files) - len(waiting) + 1):
             future.wait()
             result = _result(futures[future])
-            value = f"val {subject.metric} {result.metrics.get(f'val/{subject.metric}', math.nan):.4f}"
+            value = f"val {subject.metric} {figure(result.metrics.get(f'val/{subject.metric}', math.nan))}"
             what = f"FAILED: {result.failed}" if result.failed else f"{value}, {result.seconds:.0f} s, {result.stopped}"
             say(f"        {names[futures[future]]}: {what}")
             advance(done, "")

@@ -8,6 +8,7 @@ from typing import Any
 
 from components.bundle import Bundle, load_bundle
 from components.errors import UserError
+from components.render.figures import figure
 from components.tracking.base import ModelRef
 from components.tracking.mlflow_reader import MlflowReader
 from components.tracking.promotion import lower_is_better
@@ -153,7 +154,7 @@ def _shown(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, float):
-        return f"{value:.4f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.3g}"
+        return figure(value)
     if isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef"):
         return value[:8]
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

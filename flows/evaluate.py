@@ -12,6 +12,7 @@ from components.datasets.store import Store
 from components.evaluation import report
 from components.evaluation.gradients import READINGS, read_readings, write_gradient_picture
 from components.models.weights import read_tensors
+from components.render.figures import figure
 from components.tasks.base import Table
 from components.training.session import Session
 from flows.console import say
@@ -50,7 +51,7 @@ def evaluate_task(run_id: str) -> dict[str, float]:
             report.draw(replace(finding, title=f"{record.recipe.name}: {finding.title}"), session.encoding, picture)
             run.file(picture, "figures")
     shown = "  ".join(
-        f"{name.removeprefix('test/')} {v:.4f}" for name, v in metrics.items() if name.startswith("test/")
+        f"{name.removeprefix('test/')} {figure(v)}" for name, v in metrics.items() if name.startswith("test/")
     )
     say(f"test    {shown or 'the recipe keeps no test data'}")
     return metrics

@@ -8,6 +8,7 @@ from prefect import flow, runtime
 from prefect.artifacts import create_markdown_artifact
 
 from components.recipe import Recipe, read_recipe
+from components.render.figures import figure
 from components.tracking.base import ModelRef
 from components.tracking.mlflow_backend import MlflowTracker
 from flows.evaluate import evaluate_task
@@ -105,8 +106,8 @@ def description(
 ) -> str:
     """What a person reads first on the run's page."""
     order = sorted(metrics, key=lambda name: not name.startswith("test/"))
-    rows = "\n".join(f"| {name} | {metrics[name]:.4f} |" for name in order)
-    first = f"{order[0]} **{metrics[order[0]]:.4f}**; " if order else ""
+    rows = "\n".join(f"| {name} | {figure(metrics[name])} |" for name in order)
+    first = f"{order[0]} **{figure(metrics[order[0]])}**; " if order else ""
     charts = MlflowTracker(places().settings).experiment_url(recipe.name)
     m = recipe.model
     names = "\n".join(f"- `samples/{path.rpartition('/')[2]}`" for path in files[:20])

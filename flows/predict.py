@@ -86,7 +86,7 @@ def cells(answer: Any) -> dict[str, str]:
         return {"predicted": str(answer["label"]), "probability": f"{answer['probability']:.4f}"}
     if isinstance(answer, str):
         return {"predicted": answer}
-    return {"predicted": " ".join(f"{one:.6g}" if isinstance(one, float) else str(one) for one in answer)}
+    return {"predicted": " ".join(f"{one:.15g}" if isinstance(one, float) else str(one) for one in answer)}
 
 
 def predict_file(bundle: Bundle, reader: LabelledReader, out: Path) -> Counter[str]:
@@ -95,6 +95,7 @@ def predict_file(bundle: Bundle, reader: LabelledReader, out: Path) -> Counter[s
     counts: Counter[str] = Counter()
     out.parent.mkdir(parents=True, exist_ok=True)
     half_written = out.with_name(f".{out.name}.{os.getpid()}")
+    reader.trained_steps = getattr(bundle.encoding.input, "steps", None)
     rows = iter(reader.inputs())
     try:
         with half_written.open("w", encoding="utf-8", newline="") as file:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from components.errors import UserError
 from components.evaluation.run_report import Grid, Picture, Piece, RunReport, curves_svg, render, small_sound
+from components.render.figures import figure
 from components.render.record import without_record
 from components.tracking.mlflow_reader import MlflowReader, RunFacts
 from components.tracking.promotion import lower_is_better
@@ -106,7 +107,7 @@ def _facts(run: RunFacts, metric: str) -> dict[str, str]:
     facts = {}
     for split, key in (("test", f"test/{metric}"), ("val", f"best/{metric}")):
         if key in run.metrics:
-            facts[f"{split}: {unit}"] = f"{run.metrics[key]:.4f}"
+            facts[f"{split}: {unit}"] = figure(run.metrics[key])
     if "parameters" in run.params:
         facts["parameters"] = f"{int(run.params['parameters']):,}"
     if "train/seconds" in run.metrics:

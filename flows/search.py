@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.evaluation.tuning import Found, Tried, best_so_far, trials_table, write_search
+from components.render.figures import figure
 from components.tracking.mlflow_backend import MlflowRun, MlflowTracker
 from flows.console import out, table
 from flows.places import places
@@ -46,7 +47,7 @@ def publish(
         command = _command(search, best, overrides)
         parent.metrics({f"best/{found.metric}": best.value})
         parent.tags({"primary.metric": found.metric, "tune.best_run": best.run_id, "tune.command": command})
-        words += [f"Best: trial {best.number}, **{best.value:.4f}**.", f"```\n{command}\n```", _markdown(found)]
+        words += [f"Best: trial {best.number}, **{figure(best.value)}**.", f"```\n{command}\n```", _markdown(found)]
     if found.importance:
         shares = ", ".join(f"{key} {share:.2f}" for key, share in found.importance.items())
         words.append(f"Importance for being among the best tenth: {shares}.")
@@ -101,7 +102,7 @@ def _rows(found: Found) -> tuple[list[str], list[list[str]]]:
     for tried in found.ranked[:SHOWN]:
         settings = [str(tried.settings[key]) for key in keys]
         spent = [f"{tried.parameters:,}", f"{tried.seconds:.0f}"]
-        rows.append([str(tried.number), *settings, f"{tried.value:.4f}", *spent])
+        rows.append([str(tried.number), *settings, figure(tried.value), *spent])
     return headings, rows
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from components.render.figures import figure
 from flows.console import out, table
 from flows.pipeline import Outcome
 from flows.places import places
@@ -12,7 +13,7 @@ from flows.server import Server
 
 def show(outcome: Outcome) -> None:
     """Print a short table of the outcome."""
-    rows = [[name, f"{value:.4f}"] for name, value in outcome.metrics.items() if name.startswith("test/")]
+    rows = [[name, figure(value)] for name, value in outcome.metrics.items() if name.startswith("test/")]
     rows += [["model", f"{outcome.model} ({outcome.model.alias})" if outcome.model else "not registered"]]
     rows += [["run", f"{outcome.run_name} ({outcome.run_id[:8]})"]]
     out.print()

@@ -14,6 +14,7 @@ from prefect.exceptions import ObjectNotFound
 from components.datasets.store import DatasetRef, Store
 from components.provenance import code_version, library_versions, machine
 from components.recipe import Recipe, read_recipe
+from components.render.figures import figure
 from components.tracking.base import Run
 from components.tracking.mlflow_backend import MlflowTracker
 from components.tracking.process import machine_name
@@ -114,7 +115,7 @@ class _Listener:
         self.advance(step, f"loss {values['loss']:.3f}")
 
     def evaluated(self, values: dict[str, float], step: int, improved: bool) -> None:
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+        shown = "  ".join(f"{name} {figure(value)}" for name, value in values.items())
         say(f"        update {step:>6,}: val {shown}{'  (best so far)' if improved else ''}")
 
 

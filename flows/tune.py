@@ -28,6 +28,7 @@ from components.errors import UserError
 from components.evaluation.tuning import Found, Tried
 from components.models.weights import read_tensors
 from components.provenance import digest_json
+from components.render.figures import figure
 from components.tracking.mlflow_backend import MlflowRun, MlflowTracker
 from components.training.device import choose_device, choose_threads
 from components.training.session import Session
@@ -229,7 +230,7 @@ def _run(work: _Work, trials: int, jobs: int) -> None:
                 future = next(first)
             future.wait()
             tried = work.tell(int(futures.pop(future).stem))
-            what = f"FAILED: {tried.failed}" if tried.state == "failed" else f"val {work.metric} {tried.value:.4f}"
+            what = f"FAILED: {tried.failed}" if tried.state == "failed" else f"val {work.metric} {figure(tried.value)}"
             cut = f", pruned after {tried.updates:,} updates" if tried.state == "pruned" else ""
             label = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in tried.settings.items())
             say(f"        trial {tried.number} ({label}): {what}{cut}")

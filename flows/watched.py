@@ -6,6 +6,7 @@ import optuna
 from filelock import FileLock
 
 from components.datasets.store import Store
+from components.render.figures import figure
 from components.tracking.base import Run
 from components.training.session import Session
 from flows.console import say
@@ -78,4 +79,4 @@ class _Watcher:
         self.trial.report(values[self.metric], step)
         self.doomed = self.trial.should_prune()
         cut = "  (pruned)" if self.doomed else "  (best so far)" if improved else ""
-        say(f"        update {step:>6,}: val {self.metric} {values[self.metric]:.4f}{cut}")
+        say(f"        update {step:>6,}: val {self.metric} {figure(values[self.metric])}{cut}")

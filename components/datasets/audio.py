@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import csv
 import re
 import struct
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -14,10 +12,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from components.datasets.labelled import LabelledReader, Row, lines
-from components.datasets.text import TextFiles
+from components.datasets.labelled import LabelledReader, Row
+from components.datasets.transcripts import Transcripts
 from components.encodings.mel import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, Sound
-from components.errors import UserError, unknown
+from components.errors import UserError
 from components.provenance import digest_file, digest_json
 
 LARGEST_BYTES = 128 << 20
@@ -25,6 +23,7 @@ LONGEST_SECONDS = 60.0
 MOST_FILES = 1_000_000
 MOST_CHUNKS = 1000  # before the sound; real files have a handful
 MOST_CHANNELS = 64
+UNKNOWN_SIZE = 0x7FFF0000  # sizes from here on stand for "to the end": SoX, arecord and FFmpeg each write another one
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
 BITS = {PCM: (8, 16, 24, 32), FLOAT: (32, 64)}
 # WAVE_FORMAT_EXTENSIBLE names its format by a GUID: the format's number, then these bytes
@@ -36,8 +35,10 @@ class WavReader(LabelledReader):
     """WAV files, or folders of them however deep; each with what is said in it. Items: (Sound, text).
 
     Either `file_name` says where a file's name holds the text: "{text}_{speaker}_{index}" reads "7" from
-    7_jackson_32.wav, and `labels` may spell it ("7": "seven"). Or `transcripts` names a CSV or TSV file with the
-    columns `file` and `text`, beside the sounds or by its whole path; a sound that isn't in it is left out.
+    7_jackson_32.wav, and `labels` may spell it ("7": "seven"). Or `transcripts` names a table of files and texts, as
+    `Transcripts` reads it (LJSpeech's metadata.csv, Common Voice's validated.tsv, a table of one's own), beside the
+    sounds, in the folder above or by its whole path; `file_column` and `text_column` name its columns. A sound that
+    isn't in it is left out.
     """
 
     takes_folders = True
@@ -49,6 +50,8 @@ class WavReader(LabelledReader):
         *,
         file_name: str | None = None,
         transcripts: str | None = None,
+        file_column: str | None = None,
+        text_column: str | None = None,
         labels: dict[str, str] | None = None,
         unique: bool = True,
         max_seconds: Annotated[float, Field(gt=0, le=3600)] = LONGEST_SECONDS,
@@ -63,9 +66,11 @@ class WavReader(LabelledReader):
                 raise UserError(f"more than {MOST_FILES:,} files", where=str(path))
         if files and not self.files:
             raise UserError("no .wav files", where=", ".join(str(path) for path in files[:3]))
-        self._table = None
+        self._table, self._columns = None, (file_column, text_column)
         if transcripts and files:
-            self._table = (files[0] if files[0].is_dir() else files[0].parent) / Path(transcripts).expanduser()
+            folder = files[0] if files[0].is_dir() else files[0].parent
+            places = [place / Path(transcripts).expanduser() for place in (folder, folder.parent)]
+            self._table = next((place for place in places if place.is_file()), places[0])
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         said = self._texts() if labelled else {}
@@ -92,44 +97,9 @@ class WavReader(LabelledReader):
                 raise UserError("it isn't said where the texts are", where="data", hint=hint)
             matches = {path: self._name.fullmatch(path.stem) for path in self.files}
             return {path: match["text"] for path, match in matches.items() if match}
-        texts = read_transcripts(self._table)
-        found = {}
-        for path in self.files:
-            inside = path.relative_to(self._table.parent) if path.is_relative_to(self._table.parent) else path
-            for key in (inside.as_posix(), path.name):
-                if key in texts:
-                    found[path] = texts[key]
-                    break
-        return found
-
-
-def read_transcripts(path: Path) -> dict[str, str]:
-    """The texts of a CSV or TSV file with the columns `file` and `text`, by file.
-
-    Raises:
-        UserError: it can't be read, or a column isn't there.
-    """
-    separator = "\t" if Path(path.name.removesuffix(".gz")).suffix == ".tsv" else ","
-    quoting = csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
-    texts: dict[str, str] = {}
-    columns: list[str] = []
-    if not path.is_file():
-        raise UserError("no such file of transcripts", where=str(path), hint="data.transcripts names it")
-    for number, line in lines(TextFiles(errors="refuse", max_bytes=LARGEST_BYTES, dropped=Counter()), path):
-        try:
-            cells = next(csv.reader([line], delimiter=separator, quoting=quoting), [])
-        except csv.Error as error:
-            raise UserError(str(error), where=f"{path}: line {number}") from None
-        if not columns:
-            columns = [cell.strip().lower() for cell in cells]
-            for name in ("file", "text"):
-                if name not in columns:
-                    raise unknown("column", name, columns, where=str(path))
-        elif len(cells) == len(columns):
-            texts[Path(cells[columns.index("file")].strip()).as_posix()] = cells[columns.index("text")].strip()
-        elif cells:
-            raise UserError(f"{len(cells)} cells, the header has {len(columns)}", where=f"{path}: line {number}")
-    return texts
+        table = Transcripts(self._table, self.files, file_column=self._columns[0], text_column=self._columns[1])
+        self.notes = table.notes
+        return table.texts
 
 
 def read_wav(path: Path, *, max_seconds: float = LONGEST_SECONDS) -> Sound:
@@ -165,7 +135,8 @@ def wav_from_base64(text: str, *, where: str) -> Sound:
 def parse_wav(content: bytes, *, where: str, max_seconds: float = LONGEST_SECONDS) -> Sound:
     """The sound in the bytes of a WAV file: PCM of 8, 16, 24 or 32 bits, or floats of 32 or 64; channels are averaged.
 
-    RIFF: a list of chunks (name, size, content); `fmt ` comes before `data`, and others are passed over.
+    RIFF: a list of chunks (name, size, content); `fmt ` comes before `data`, and others are passed over. A program that
+    writes into a pipe can't know the size: 0 (with nothing counted after it) or some 2 or 4 GiB mean "to the end".
 
     Raises:
         UserError: it is none, its header promises what isn't there, or it is longer than `max_seconds`.
@@ -182,9 +153,9 @@ class _Refused(Exception):
 
 
 def _sound(content: bytes, max_seconds: float) -> tuple[np.ndarray, int]:
-    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+    if content[:4] not in (b"RIFF", b"RF64") or content[8:12] != b"WAVE":
         raise _Refused(f"not a WAV file{f' but {OTHER_FILES[content[:4]]}' if content[:4] in OTHER_FILES else ''}")
-    position, form = 12, None
+    position, form, long_size = 12, None, None
     for _ in range(MOST_CHUNKS):
         if position + 8 > len(content):
             break
@@ -192,10 +163,17 @@ def _sound(content: bytes, max_seconds: float) -> tuple[np.ndarray, int]:
         position += 8
         if name == b"fmt ":
             form = content[position : position + min(size, 40)]
+        elif name == b"ds64" and size >= 16:  # RF64: sizes beyond 4 GiB stand here
+            long_size = int.from_bytes(content[position + 8 : position + 16], "little")
         elif name == b"data":
+            channels, rate_hz, tag, bits = _form(form)
+            size = long_size if long_size is not None and size == 0xFFFFFFFF else size
+            counted = 8 + int.from_bytes(content[4:8], "little")  # the file's size, as its header has it
+            if UNKNOWN_SIZE <= size <= 0xFFFFFFFF or (size == 0 and not position < counted < UNKNOWN_SIZE):
+                size = len(content) - position
+                size -= size % (channels * bits // 8)
             if size > len(content) - position:
                 raise _Refused("cut off: its header promises more sound than there is")
-            channels, rate_hz, tag, bits = _form(form)
             steps, rest = divmod(size, channels * bits // 8)
             if rest or not steps:
                 raise _Refused("it ends in the middle of a sample" if rest else "no samples in it")
@@ -205,7 +183,10 @@ def _sound(content: bytes, max_seconds: float) -> tuple[np.ndarray, int]:
             if not np.isfinite(samples).all():
                 raise _Refused("a sample is not a finite number")
             return samples, rate_hz
-        position += size + size % 2
+        position += size
+        # a chunk of odd size has a byte of padding after it, which some programs forget
+        if size % 2 and not all(32 <= byte < 127 for byte in content[position : position + 4]):
+            position += 1
     raise _Refused("no sound in it")
 
 

@@ -44,6 +44,10 @@ class LabelledReader(Reader):
 
     framing, pairs = "sequences", True
 
+    # the steps of the shortest and longest input in training, set before `inputs()` where a model is there: some rows
+    # say only by their length whether they have a label
+    trained_steps: tuple[int, int] | None = None
+
     def __init__(self, files: Sequence[Path], labels: Mapping[str, str] | None, unique: bool, /) -> None:
         super().__init__(files)
         self.labels, self.unique = labels, unique
@@ -105,15 +109,16 @@ def lines(files: TextFiles, path: Path) -> Iterator[tuple[int, str]]:
 
 
 def numbers(cells: Sequence[str]) -> tuple[np.ndarray, str]:
-    """The cells as float32 [N], and what is wrong with them where they aren't all finite numbers."""
+    """The cells as float64 [N], and what is wrong with them where they aren't all finite numbers. An encoding rounds
+    them to float32 when their mean is subtracted: large ones lose digits before."""
     try:
         values = np.array(cells, dtype=np.float64)
     except ValueError:
         missing = any(cell.strip().casefold() in NUMBERS for cell in cells)
-        return np.zeros(0, dtype=np.float32), "missing value" if missing else "not a number"
+        return np.zeros(0), "missing value" if missing else "not a number"
     if np.isfinite(values).all() and (np.abs(values) < np.finfo(np.float32).max).all():
-        return values.astype(np.float32), ""
-    return np.zeros(0, dtype=np.float32), "missing value" if any(map(math.isnan, values)) else "not a finite number"
+        return values, ""
+    return np.zeros(0), "missing value" if any(map(math.isnan, values)) else "not a finite number"
 
 
 def stem(path: Path) -> str:

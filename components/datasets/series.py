@@ -16,12 +16,13 @@ from components.errors import UserError, unknown
 LARGEST_SERIES = 64 << 20  # numbers
 MOST_FILES = 1_000_000
 FRAME_FILES = (".npy", ".csv", ".tsv")
+UNCLEAR = "its last number may be a label: end the row with a comma where the label would stand"
 
 
 class TsReader(LabelledReader):
     """`.ts` files of the UEA and UCR archives: a line is channels, divided by colons, and the label.
 
-    Items: (float32 [steps, channels], label). The header says which labels there are.
+    Items: (float64 [steps, channels], label). The header says which labels there are.
     """
 
     def __init__(
@@ -75,8 +76,8 @@ class TsReader(LabelledReader):
 class SeriesRowsReader(LabelledReader):
     """CSV or TSV files, a series a row: frame after frame of `features` numbers, and the label at the end.
 
-    Items: (float32 [steps, features], label). To be predicted, a row may lack the label. Rows that aren't numbers (a
-    header, say) are dropped; with `steps`, so are those of another length.
+    Items: (float64 [steps, features], label). To be predicted, a row may lack the label, or leave its place empty. Rows
+    that aren't numbers (a header, say) are dropped; with `steps`, so are those of another length.
     """
 
     def __init__(
@@ -102,9 +103,9 @@ class SeriesRowsReader(LabelledReader):
 
     def _row(self, where: str, number: int, cells: list[str], labelled: bool) -> Row:
         shown, label = {"line": str(number)}, None
-        bare = not labelled and len(cells) == (self.steps or 0) * self.features
-        if self.steps is None and self.features > 1:
-            bare = not labelled and len(cells) % self.features == 0
+        bare = not labelled and self._bare(cells)
+        if bare is None:
+            return Row(where, shown, problem=UNCLEAR)
         if not bare:
             *cells, label = cells
         if not cells or len(cells) % self.features:
@@ -115,10 +116,19 @@ class SeriesRowsReader(LabelledReader):
         series = values.reshape(-1, self.features) if not problem else None
         return Row(where, shown, series, label if labelled else None, problem)
 
+    def _bare(self, cells: list[str]) -> bool | None:
+        """Does a row end without a label? None: it can't be seen."""
+        if cells[-1] == "" or numbers(cells[-1:])[1] == "not a number":
+            return False  # a label's place that is empty, or a label
+        if self.steps is None and self.features > 1:
+            return len(cells) % self.features == 0
+        shortest, longest = (self.steps, self.steps) if self.steps else self.trained_steps or (0, 1)
+        return len(cells) != shortest * self.features + 1 if shortest == longest else None
+
 
 class FrameFilesReader(LabelledReader):
     """A folder with a folder for each label, and in it files of frames: NumPy's .npy [steps, features], or CSV and TSV
-    with a frame a line (a first line that names the features is passed over). Items: (float32 [steps, features],
+    with a frame a line (a first line that names the features is passed over). Items: (float64 [steps, features],
     label)."""
 
     takes_folders = True
@@ -174,7 +184,7 @@ def _array(path: Path) -> tuple[np.ndarray | None, str]:
         return None, f"not a NumPy array of numbers ({type(error).__name__})"
     if array.dtype.kind not in "fiub" or array.ndim not in (1, 2) or not 0 < array.size <= LARGEST_SERIES:
         return None, "not frames [steps, features] of numbers"
-    frames = np.array(array, dtype=np.float32).reshape(len(array), -1)
+    frames = np.array(array, dtype=np.float64).reshape(len(array), -1)
     return (frames, "") if np.isfinite(frames).all() else (None, "not a finite number")
 
 

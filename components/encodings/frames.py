@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,12 @@ from components.errors import UserError
 
 class Frames(Encoding):
     """Float arrays [T, width] ↔ the same, each feature with mean 0 and variance 1 over the training data where
-    `standardise` is set. A list of K numbers is one frame of K."""
+    `standardise` is set: the mean is subtracted in float64, before the numbers are rounded to float32. A list of K
+    numbers is one frame of K.
+
+    Raises:
+        UserError: an item is no table of finite numbers, or float32 can't tell the numbers apart as they are.
+    """
 
     kind = "frames"
     form = "frames"
@@ -24,56 +30,96 @@ class Frames(Encoding):
         self.standardise = standardise
         self.vocabulary = Vocabulary(SPECIALS)
         self.mean_W = self.deviation_W = np.zeros(0)
+        self.steps: tuple[int, int] | None = None  # the shortest and the longest item of training
 
     @property
     def fields(self) -> dict[str, Field]:
         return {"frames": Field(width=len(self.mean_W))}
 
     def fit(self, items: Iterable[Any]) -> None:
-        total, squares, count = np.zeros(0), np.zeros(0), 0
+        total = squares = first = largest = np.zeros(0)
+        count, lengths = 0, []
         for item in items:
-            frames = _frames(item).astype(np.float64)
-            if not count:
-                total, squares = np.zeros(frames.shape[1]), np.zeros(frames.shape[1])
+            frames = _frames(item)
+            if not lengths:
+                # sums of differences from one of the frames: those of large numbers themselves would cancel out
+                first = frames[:1].sum(0)
+                total = squares = largest = np.zeros(frames.shape[1])
             if frames.shape[1] != len(total):
                 raise _widths(frames.shape[1], len(total))
-            total, squares, count = total + frames.sum(0), squares + (frames**2).sum(0), count + len(frames)
-        self.mean_W = total / max(1, count)
-        self.deviation_W = np.sqrt(np.maximum(squares / max(1, count) - self.mean_W**2, 0.0))
+            total, squares = total + (frames - first).sum(0), squares + ((frames - first) ** 2).sum(0)
+            largest, count = np.maximum(largest, np.abs(frames).max(0, initial=0.0)), count + len(frames)
+            lengths = [min([len(frames), *lengths]), max([len(frames), *lengths])]
+        mean = total / max(1, count)
+        self.mean_W, self.deviation_W = first + mean, np.sqrt(np.maximum(squares / max(1, count) - mean**2, 0.0))
+        self.steps = (lengths[0], lengths[1]) if lengths else None
         if not self.standardise:
+            self._check_float32(largest)
             self.mean_W, self.deviation_W = np.zeros_like(self.mean_W), np.ones_like(self.mean_W)
-        self.deviation_W[self.deviation_W < 1e-12] = 1.0  # a feature that never changes says nothing
+        self.deviation_W[self.deviation_W <= 1e-14 * largest] = 1.0  # a feature that never changes says nothing
 
     def encode(self, item: Any) -> np.ndarray:
         frames = _frames(item)
         if frames.shape[1] != len(self.mean_W):
             raise _widths(frames.shape[1], len(self.mean_W))
-        return ((frames - self.mean_W) / self.deviation_W).astype(np.float32)
+        with np.errstate(over="ignore"):
+            encoded = ((frames - self.mean_W) / self.deviation_W).astype(np.float32)
+        if not np.isfinite(encoded).all():
+            raise UserError("a number is too large for float32", where="data")
+        return encoded
 
     def decode(self, ids: Sequence[Any] | np.ndarray) -> np.ndarray:
         """The frames in their own units, float64 [T, width]."""
         return np.asarray(ids, dtype=np.float64) * self.deviation_W + self.mean_W
 
+    def rounded(self, ids: np.ndarray) -> list[list[float]]:
+        """As `decode`, with the digits that the float32 numbers [T, width] have, and no more."""
+        sizes = np.maximum(np.abs(ids), 1.0 if self.standardise else 0.0).astype(np.float32)
+        resolution = np.spacing(sizes).astype(np.float64) * self.deviation_W
+        rows = zip(self.decode(ids).tolist(), resolution.tolist(), strict=True)
+        return [[_shortest(value, step) for value, step in zip(*row, strict=True)] for row in rows]
+
     def options(self) -> dict[str, Any]:
         return {"standardise": self.standardise}
 
     def learned(self) -> dict[str, Any]:
-        return {"mean": self.mean_W.tolist(), "deviation": self.deviation_W.tolist()}
+        return {"mean": self.mean_W.tolist(), "deviation": self.deviation_W.tolist(), "steps": self.steps}
 
     def set_learned(self, state: Mapping[str, Any]) -> None:
         self.mean_W = np.array(state["mean"], dtype=np.float64)
         self.deviation_W = np.array(state["deviation"], dtype=np.float64)
         if self.mean_W.ndim != 1 or self.mean_W.shape != self.deviation_W.shape:
             raise ValueError("mean and deviation differ in shape")
+        self.steps = tuple(state["steps"]) if state.get("steps") else None  # an older state doesn't say
+
+    def _check_float32(self, largest_W: np.ndarray) -> None:
+        """Refuse numbers that vary by less than float32 can tell."""
+        steps_W = np.spacing(largest_W.astype(np.float32))
+        for largest, step, deviation in zip(largest_W, steps_W, self.deviation_W, strict=True):
+            if 0 < deviation < 50 * step:
+                what = f"float32 keeps numbers near {largest:.15g} to {step:g} only, and they vary by {deviation:.3g}"
+                raise UserError(what, where="encoding", hint="standardise: true subtracts their mean first")
 
 
 def _frames(item: Any) -> np.ndarray:
-    frames = np.atleast_2d(np.asarray(item, dtype=np.float32))
+    """Float64 [steps, features]."""
+    try:
+        frames = np.atleast_2d(np.asarray(item, dtype=np.float64))
+    except (ValueError, TypeError):
+        what = f"{item!r:.60} isn't a number" if isinstance(item, str) else "not a table of numbers"
+        raise UserError(what, where="data", hint="labels are encoded by {kind: labels}") from None
     if frames.ndim != 2 or not np.isfinite(frames).all():
         raise UserError(
             f"frames are a table [steps, features] of finite numbers, not of shape {frames.shape}", where="data"
         )
     return frames
+
+
+def _shortest(value: float, step: float) -> float:
+    """With as few decimals as still name the nearest of the numbers that are `step` apart."""
+    decimals = math.floor(-math.log10(step))
+    rounded = round(value, decimals)
+    return rounded if abs(rounded - value) <= step / 2 else round(value, decimals + 1)
 
 
 def _widths(found: int, wanted: int) -> UserError:

@@ -18,6 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from components.evaluation.report import SOFT
+from components.render.figures import figure
 
 # Okabe and Ito's colours, which the colour-blind tell apart too
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#b8a800")
@@ -141,7 +142,7 @@ def plus_minus(mean: float, sd: float) -> str:
     """ "1.2345 ± 0.0067"; without the second part where it isn't known."""
     if math.isnan(mean):
         return ""
-    return f"{mean:.4f}" if math.isnan(sd) else f"{mean:.4f} ± {sd:.4f}"
+    return figure(mean) if math.isnan(sd) else f"{figure(mean)} ± {figure(sd)}"
 
 
 def write_curves(path: Path, rows: Sequence[Row], *, metric: str, title: str, lower: bool = True) -> None:

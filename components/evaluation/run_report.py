@@ -20,6 +20,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from components.evaluation.compare import COLOURS
+from components.render.figures import figure
 
 MAX_BYTES = 16 << 20  # of the whole page
 MAX_CELL, MAX_TEXT = 240, 6000  # characters
@@ -244,13 +245,7 @@ def _is_number(value: object) -> bool:
 def _data_cell(value: object) -> str:
     if not _is_number(value):
         return f"<td>{_cell(value)}</td>"
-    shown = (
-        f"{value:,}"
-        if isinstance(value, int)
-        else f"{value:.4f}"
-        if abs(value) >= 1e-3 or not value
-        else f"{value:.3g}"
-    )
+    shown = f"{value:,}" if isinstance(value, int) else figure(value)
     return f'<td class="number">{shown}</td>'
 
 

@@ -6,7 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from components.datasets.examples import ExampleBatches
 from components.datasets.store import Examples
+from components.encodings.frames import Frames
+from components.encodings.pair import Pair
+from components.errors import UserError
 from components.models.pooled import Pooled
 from components.tasks.base import Finding, Table, Tally
 from components.tasks.examples import ExampleTask
@@ -15,8 +19,10 @@ SHOWN = 500  # rows of the table of predictions
 
 
 class Regression(ExampleTask):
-    """The mean squared error, over all numbers of all examples, in the units of the encoded target (which are the
-    data's own unless the target's encoding standardises). Metrics: mse, and the mean absolute error, mae."""
+    """Metrics, over all numbers of all examples, in the data's own units: the mean squared error, mse, and the mean
+    absolute error, mae. Where the target's encoding standardises, training minimises the squared error in standard
+    deviations of the training targets, which is shown as standardised_mse; of several numbers, which may have several
+    units, that is the metric that decides."""
 
     model = Pooled
     target_forms = ("frames",)
@@ -24,28 +30,49 @@ class Regression(ExampleTask):
     counted = "numbers"
     measured_in = "squared error"
 
+    def __init__(self, encoding: Pair, framing: str, /) -> None:
+        super().__init__(encoding, framing)
+        if type(encoding.target) is not Frames:  # pictures and motion, which are kinds of them, are no targets
+            raise UserError("the targets of regression are encoded by {kind: frames}", where="encoding.target")
+        if encoding.target.standardise:
+            self.measured_in = self.loss_unit = "standardised squared error"
+            if self.target_field.width > 1:
+                self.primary = "standardised_mse"
+
+    def batches(self, split: Examples, *, batch_size: int, window: int, seed: int, training: bool) -> ExampleBatches:
+        lengths = split.fields["target"].lengths
+        if (lengths != 1).any():
+            row = int(np.flatnonzero(lengths != 1)[0])
+            what = f"example {row} has a target of {lengths[row]} frames"
+            raise UserError(what, where="data", hint="regression gives one list of numbers for a sequence")
+        return super().batches(split, batch_size=batch_size, window=window, seed=seed, training=training)
+
     def tally(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> Tally:
         wanted_BK = targets[:, 0]
         return Tally((outputs.float() - wanted_BK).square().sum(), wanted_BK.numel())
 
     def metrics(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> dict[str, Tally]:
-        wanted_BK = targets[:, 0]
-        error_BK = (outputs.float() - wanted_BK).double()
-        return {
-            "mse": Tally(error_BK.square().sum().item(), wanted_BK.numel()),
-            "mae": Tally(error_BK.abs().sum().item(), wanted_BK.numel()),
-        }
+        target = self.encoding.target
+        error_BK = (outputs.float() - targets[:, 0]).double().cpu().numpy()
+        own_BK = error_BK * target.deviation_W
+        sums = {"mse": np.square(own_BK).sum(), "mae": np.abs(own_BK).sum()}
+        if target.standardise:
+            sums["standardised_mse"] = np.square(error_BK).sum()
+        return {name: Tally(float(total), error_BK.size) for name, total in sums.items()}
 
     def answers(self, model: nn.Module, outputs: Tensor, lengths_B: np.ndarray) -> list[list[float]]:
-        """The numbers, in the data's own units."""
-        return self.encoding.target.decode(outputs.float().cpu().numpy()).tolist()
+        """The numbers, in the data's own units, with the digits that float32 has."""
+        return self.encoding.target.rounded(outputs.float().cpu().numpy())
 
     def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
         """Always the mean of training."""
         values, test_values = train.fields["target"].tokens, test.fields["target"].tokens
         if not len(values) or not len(test_values):
             return {}
-        return {"mean": float(((test_values - values.mean(0)) ** 2).mean())}
+        error_BK = test_values.astype(np.float64) - values.mean(0, dtype=np.float64)
+        if self.primary == "mse":
+            error_BK *= self.encoding.target.deviation_W
+        return {"mean": float(np.square(error_BK).mean())}
 
     @torch.inference_mode()
     def findings(self, model: nn.Module, split: Examples) -> list[Finding]:
@@ -57,7 +84,7 @@ class Regression(ExampleTask):
         for batch in self.batches(split, batch_size=64, window=0, seed=0, training=False).epoch():
             outputs, targets, _ = self.outputs(model, batch)
             said = self.answers(model, outputs, batch.lengths_B)
-            wanted = self.encoding.target.decode(targets[:, 0].cpu().numpy()).tolist()
+            wanted = self.encoding.target.rounded(targets[:, 0].cpu().numpy())
             rows += [(float(np.abs(np.subtract(a, b)).max()), b, a) for a, b in zip(said, wanted, strict=True)]
         rows = sorted(rows, key=lambda row: -row[0])[:SHOWN]
         names = ("largest_error", "target", "predicted")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 from components.errors import UserError, nearest
+from components.render.figures import figure
 
 # tags of a model version that promotion rests on
 METRIC, VALUE, TEST_DIGEST = "primary.metric", "primary.value", "test.digest"
@@ -105,7 +106,7 @@ def shown_figure(tags: Mapping[str, str]) -> str:
     if not name:
         return ""
     unit = name.replace("_per_", "/").replace("_", " ")
-    return f"{_value(tags):.4f} {unit}{'' if split == 'test' else f' ({split})'}"
+    return f"{figure(_value(tags))} {unit}{'' if split == 'test' else f' ({split})'}"
 
 
 def _value(tags: Mapping[str, str]) -> float:
