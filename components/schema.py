@@ -138,9 +138,9 @@ def check_data(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]
         return {}
     checked["reader"] = reader
     if checked["path"] is not None:
-        # a file of one's own in place of the card's; its reader and split stay the recipe's
+        # a file of one's own in place of the card's; the reader stays, the card's split is of the card's files
         checked |= {"dataset": None, "path": _absolute(checked["path"], problems)}
-    checked["split"] = checked["split"] or (tuple(card.split) if card else DEFAULT_SPLIT)
+    checked["split"] = checked["split"] or (tuple(card.split) if card and checked["dataset"] else DEFAULT_SPLIT)
     try:
         split_fractions(checked["split"])
     except UserError as error:

@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ from components.tracking.mlflow_backend import MlflowRun, MlflowTracker
 from components.training.device import choose_device, choose_threads
 from components.training.session import Session
 from flows.console import bar, say
-from flows.ingest import ingest_task
-from flows.parameters import Device, Override, RecipeName, Threads
+from flows.ingest import ingest_task, settled
+from flows.parameters import Device, ModelName, Override, RecipeName, Threads
 from flows.places import ROOT, places
 from flows.plan import Plan, make_plan
 from flows.processes import Processes
@@ -86,6 +86,7 @@ def compare_flow(
     threads: Threads = 0,
     workers: int = 1,
     fresh: bool = False,
+    name: ModelName = None,
 ) -> Comparison:
     """Train every combination of the varied settings with several seeds, and rank them by val.
 
@@ -96,27 +97,16 @@ def compare_flow(
         UserError: a setting is wrong, nothing can rank the runs, or all of them failed.
     """
     with claimed():
-        return _compare(recipe, vary, seeds, budget, steps, overrides, device, threads, workers, fresh)
+        plan = make_plan(recipe, vary, seeds, budget, steps, overrides or [], workers, name)
+        return _compare(plan, device, threads, workers, fresh)
 
 
-def _compare(
-    recipe: str,
-    vary: list[str],
-    seeds: int,
-    budget: str | None,
-    steps: int | None,
-    overrides: list[str] | None,
-    device: str,
-    threads: int,
-    workers: int,
-    fresh: bool,
-) -> Comparison:
+def _compare(plan: Plan, device: str, threads: int, workers: int, fresh: bool) -> Comparison:
     where = places()
-    plan = make_plan(recipe, vary, seeds, budget, steps, overrides or [], workers)
     device, threads = choose_device(device), threads or max(1, choose_threads(0) // workers)
     tidy()
     tracker = MlflowTracker(where.settings)
-    subject = _prepare(plan)
+    plan, subject = _prepare(plan)
     code = [path for kind in ("py", "cpp", "h") for path in ROOT.glob(f"components/**/*.{kind}")]
     digest = digest_json(
         {
@@ -149,14 +139,15 @@ def _compare(
     return Comparison(run_id, parent.ref.url, charts, subject.metric, rows, said)
 
 
-def _prepare(plan: Plan) -> _Subject:
-    """Ingest what the combinations read and build each model once, so that mistakes are found before any training."""
+def _prepare(plan: Plan) -> tuple[Plan, _Subject]:
+    """Ingest what the combinations read and build each model once, so that mistakes are found before any training;
+    the plan's generation settings are settled with the data."""
     known: dict[str, DatasetRef] = {}
     datasets, parameters, found = [], [], set()
     for trial in plan.combinations:
         key = digest_json([trial.recipe.as_dict()[section] for section in ("data", "encoding")])
         if key not in known:
-            known[key] = ingest_task(trial.recipe)
+            known[key] = ingest_task(trial.recipe, None if known else plan.asked)
         store = Store.open(known[key].path)
         session = Session(trial.recipe, store, "cpu", 1)
         if not len(store.split("val")):
@@ -172,7 +163,11 @@ def _prepare(plan: Plan) -> _Subject:
         names = " and ".join(sorted(metric for metric, _ in found))
         raise UserError(f"{names} can't be ranked together", where="--vary", hint="vary what keeps the primary metric")
     (metric, lower), *_ = found
-    return _Subject(datasets, parameters, metric, lower)
+    trials = [
+        replace(trial, recipe=settled(trial.recipe, datasets[number % len(datasets)], plan.asked))
+        for number, trial in enumerate(plan.trials)
+    ]
+    return replace(plan, trials=trials), _Subject(datasets, parameters, metric, lower)
 
 
 @contextmanager

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from prefect import flow
 from prefect import task as prefect_task
 
+from components.bundle import make_task
 from components.datasets.ingest import ingest
 from components.datasets.store import DatasetRef, Store
-from components.recipe import Recipe, read_recipe
+from components.errors import UserError
+from components.recipe import Recipe
+from flows.asked import Asked, ask
 from flows.console import bar, say
-from flows.places import ROOT, places, recipe_path
+from flows.places import ROOT, places
 from flows.retry import worth_retrying
 
 
 @prefect_task(name="ingest", retries=1, retry_delay_seconds=2, retry_condition_fn=worth_retrying)
-def ingest_task(recipe: Recipe) -> DatasetRef:
-    """The recipe's dataset. What was ingested from the same content by the same code is reused; the key is made
-    from the content, so Prefect's own caching would only add a second, weaker one."""
+def ingest_task(recipe: Recipe, asked: Asked | None = None) -> DatasetRef:
+    """The recipe's dataset, and what of the recipe as it was `asked` for isn't applied to it. What was ingested of the
+    same content by the same code is reused; the key is made from the content, so Prefect's own caching would only add a
+    second, weaker one."""
+    for note in asked.notes if asked else []:
+        say(f"note    {note}")
     # the split stays the same whatever the recipe's seed, so that models of several seeds meet the same test data
     with bar("ingest", None, "") as advance:
         ref = ingest(
@@ -46,7 +54,47 @@ def ingest_task(recipe: Recipe) -> DatasetRef:
     return ref
 
 
+def settled(recipe: Recipe, dataset: DatasetRef, asked: Asked) -> Recipe:
+    """The recipe with generation settings that go with the data: what a run would write at its end is begun here, for
+    a prompt that the data don't know costs a training otherwise. That of one of our recipes, on other data, gives way.
+
+    Raises:
+        UserError: prompt, constraints or other settings can't be kept.
+    """
+    store = Store.open(dataset.path)
+    task = make_task(recipe.task, store.encoding(), store.manifest["framing"])
+    if task.settings is None:
+        return recipe
+    try:
+        warnings = task.rehearse(task.settings(**recipe.generation))
+    except UserError as error:
+        warnings, refused = [], error
+    else:
+        refused = None
+    prompt = recipe.generation.get("prompt")
+    if asked.gives_way("generation.prompt") and prompt and (refused or warnings):
+        begun = task.beginning(store.split("train"))
+        now = repr(begun) if begun else "none"
+        say(f"note    generation.prompt {prompt!r} is for the recipe's own data: it is {now} for yours")
+        kept = replace(recipe, generation={**recipe.generation, "prompt": begun})
+        task.rehearse(task.settings(**kept.generation))
+        return kept
+    if refused:
+        raise refused
+    for warning in warnings:
+        say(f"warning: {warning}")
+    return recipe
+
+
+def prepared(asked: Asked) -> tuple[Recipe, DatasetRef]:
+    """The recipe that was asked for, with settings that go with its data, and these."""
+    recipe = asked.recipe()
+    dataset = ingest_task(recipe, asked)
+    return settled(recipe, dataset, asked), dataset
+
+
 @flow(name="ingest", flow_run_name="{recipe}")
 def ingest_flow(recipe: str, overrides: list[str] | None = None) -> DatasetRef:
     """Ingest the data of a recipe (a name or a YAML file)."""
-    return ingest_task(read_recipe(recipe_path(recipe), overrides or []))
+    asked = ask(recipe, overrides)
+    return ingest_task(asked.recipe(), asked)

@@ -6,11 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from components.recipe import NAME
 from flows.places import recipe_names
 
 OwnFile = Annotated[str, Field(pattern=r"\.ya?ml$", title="a YAML file of your own")]
 RecipeName = Literal[tuple(recipe_names())] | OwnFile
 Override = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_.]*=", title="KEY=VALUE")]
+ModelName = Annotated[str, Field(pattern=rf"^{NAME.pattern}$", title="of the experiment and the model")] | None
 Device = Literal["auto", "cpu", "cuda"]
 Threads = Annotated[int, Field(ge=0, le=1024)]
 RunId = Annotated[str, Field(pattern=r"^[0-9a-zA-Z_-]{6,64}$", title="a run of this machine")]

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from prefect import flow, runtime
 from prefect.artifacts import create_markdown_artifact
 
-from components.recipe import Recipe, read_recipe
+from components.recipe import Recipe
 from components.render.figures import figure
 from components.tracking.base import ModelRef
 from components.tracking.mlflow_backend import MlflowTracker
+from flows.asked import ask, typed
 from flows.evaluate import evaluate_task
 from flows.generate import samples_task
-from flows.ingest import ingest_task
-from flows.parameters import Device, Override, RecipeName, RunId, Threads
-from flows.places import places, recipe_path
+from flows.ingest import prepared
+from flows.parameters import Device, ModelName, Override, RecipeName, RunId, Threads
+from flows.places import places
 from flows.reaper import claimed, ended, foreground, tidy
 from flows.register import register_task
 from flows.runs import RunRecord, closing, open_run
@@ -32,12 +33,20 @@ class Outcome:
     metrics: dict[str, float]
     model: ModelRef | None
     files: list[str]
+    selector: str  # of the model, for the commands that use one
+    asked: list[str]  # behind `reprise run`
 
 
-def pipeline(recipe: str, overrides: list[str] | None = None, device: str = "auto", threads: int = 0) -> Outcome:
+def pipeline(
+    recipe: str,
+    overrides: list[str] | None = None,
+    device: str = "auto",
+    threads: int = 0,
+    name: str | None = None,
+) -> Outcome:
     """Run a recipe in this process, see `pipeline_flow`."""
     with foreground():
-        return pipeline_flow(recipe, overrides or [], device, threads)
+        return pipeline_flow(recipe, overrides or [], device, threads, name)
 
 
 def resume(run_id: str) -> Outcome:
@@ -52,6 +61,7 @@ def pipeline_flow(
     overrides: list[Override] = [],  # noqa: B006 - nobody changes it, and forms show it
     device: Device = "auto",
     threads: Threads = 0,
+    name: ModelName = None,
 ) -> Outcome:
     """Run a recipe from its data to a registered model and what it writes.
 
@@ -60,11 +70,13 @@ def pipeline_flow(
         overrides: Settings that differ from the recipe's: KEY=VALUE, for example training.steps=500.
         device: auto takes a GPU when there is one.
         threads: CPU threads; 0 = one for each core.
+        name: Of the experiment and the model; else the recipe's, with that of the data where they are your own.
     """
     with claimed():
-        checked = read_recipe(recipe_path(recipe), overrides)
+        asked = ask(recipe, overrides, name)
+        asked.recipe()
         tidy()
-        return finish(open_run_task(checked, ingest_task(checked), device, threads))
+        return finish(open_run_task(*prepared(asked), device, threads, asked=asked.words))
 
 
 @flow(name="resume", flow_run_name="resume {run_id}", on_crashed=[ended], on_cancellation=[ended])
@@ -87,10 +99,11 @@ def finish(run_id: str) -> Outcome:
         train_task.with_options(tags=training_tags(record.device))(run_id)
         metrics = evaluate_task(run_id)
         model = register_task(run_id, metrics)
-        selector = f"{model.name}@{model.version}" if model else f"run:{run_id}"
-        files = samples_task(run_id, selector, record.recipe.seed)
+        made_by = f"{model.name}@{model.version}" if model else f"run:{run_id}"
+        files = samples_task(run_id, made_by, record.recipe.seed)
         open_run(run_id).describe(description(record.recipe, record, metrics, model, files))
-    return Outcome(run_id, record.run_name, record.ref.url, metrics, model, files)
+    chosen = selector(model, record)
+    return Outcome(run_id, record.run_name, record.ref.url, metrics, model, files, chosen, record.asked)
 
 
 def _link(record: RunRecord) -> None:
@@ -99,6 +112,20 @@ def _link(record: RunRecord) -> None:
         text = f"[{record.run_name} in MLflow]({record.ref.url}) · run `{record.ref.run_id}`"
         create_markdown_artifact(text, key="mlflow-run", description="the tracked run of this flow")
         open_run(record.ref.run_id).tags({"prefect.flow_run_id": str(runtime.flow_run.id)})
+
+
+def _next(record: RunRecord, model: ModelRef | None, files: list[str]) -> str:
+    """The commands that run it again and have it write more."""
+    again = f"Again: `{typed('run', record.asked)}`" if record.asked else ""
+    more = f"More: `{typed('generate', [selector(model, record)], '--seed', '1')}`" if files else ""
+    return " · ".join(part for part in (again, more) if part)
+
+
+def selector(model: ModelRef | None, record: RunRecord) -> str:
+    """What the commands that use a model call this one: by its name where that means it."""
+    if model is None:
+        return f"run:{record.ref.run_id[:8]}"
+    return model.name if model.alias == "champion" else f"{model.name}@{model.version}"
 
 
 def description(
@@ -112,10 +139,10 @@ def description(
     m = recipe.model
     names = "\n".join(f"- `samples/{path.rpartition('/')[2]}`" for path in files[:20])
     depth = " × ".join(str(m[key]) for key in ("num_layers", "hidden_size") if key in m)
-    status = f"registered as **{model}** ({model.alias})" if model else "not registered: `accept` refused it"
+    status = f"registered as **{model}** ({model.alias})" if model else "not registered (its tag `registered` says why)"
     return (
         f"**{recipe.name}**: {first}{m['kind']} {depth}, seed {recipe.seed}; {status}. "
         f"[Beside the other runs]({charts}).\n\n| figure | value |\n|---|---|\n{rows}\n\n"
         f"Pictures are in `figures/`.{f' Samples:{chr(10)}{names}' if files else ''}\n\n"
-        f"Again: `reprise run {recipe.name}`{f' · more: `reprise generate {recipe.name} --seed 1`' if files else ''}\n"
+        f"{_next(record, model, files)}\n"
     )

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.errors import UserError
-from components.recipe import Recipe, apply_override, load_yaml, parse_yaml
-from flows.places import recipe_path
+from components.recipe import Recipe, apply_override, parse_yaml
+from flows.asked import Asked, ask, typed
 
 MAX_RUNS, MAX_WORKERS = 1000, 256
 SECONDS = {"s": 1, "m": 60, "h": 3600}
@@ -42,6 +42,7 @@ class Plan:
     budget_seconds: float | None
     steps: int | None
     trials: Sequence[Trial]
+    asked: Asked
 
     @property
     def combinations(self) -> Sequence[Trial]:
@@ -64,16 +65,16 @@ def make_plan(
     steps: int | None = None,
     overrides: Sequence[str] = (),
     workers: int = 1,
+    name: str | None = None,
 ) -> Plan:
-    """The plan for a recipe (a name or a YAML file) and settings to vary, each "KEY=VALUE,VALUE,…".
+    """The plan for a recipe (a name or a YAML file) and settings to vary, each "KEY=VALUE,VALUE,…"; `name` is that of
+    the experiment.
 
     Raises:
         UserError: a key, a budget or a combination is wrong; all wrong combinations are named at once.
     """
-    path = recipe_path(recipe)
-    values = load_yaml(path)
-    for override in overrides:
-        apply_override(values, override)
+    asked = ask(recipe, overrides, name)
+    name, values, where = asked.name, copy.deepcopy(asked.values), asked.where
     varied = parse_vary(vary)
     seconds = parse_budget(budget) if budget is not None else None
     for key, given, option in (("training.seconds", seconds, "--budget"), ("training.steps", steps, "--steps")):
@@ -93,13 +94,13 @@ def make_plan(
             where="--vary",
             hint="vary less at once",
         )
-    resolved = resolve(path.stem, values, choices, where=str(path))
+    resolved = resolve(name, values, choices, where=where, again=recipe)
     trials = []
     for seed in range(seeds):
         for settings, recipe_values in zip(choices, resolved, strict=True):
-            checked = Recipe.from_dict(path.stem, {**recipe_values, "seed": first_seed + seed}, where=str(path))
+            checked = Recipe.from_dict(name, {**recipe_values, "seed": first_seed + seed}, where=where)
             trials.append(Trial(settings, label(settings), checked))
-    return Plan(path.stem, varied, seeds, seconds, steps, trials)
+    return Plan(name, varied, seeds, seconds, steps, trials, asked)
 
 
 def parse_vary(vary: Sequence[str]) -> dict[str, list[Any]]:
@@ -160,7 +161,7 @@ def label(settings: Mapping[str, Any]) -> str:
 
 
 def resolve(
-    name: str, values: Mapping[str, Any], choices: Sequence[Mapping[str, Any]], *, where: str
+    name: str, values: Mapping[str, Any], choices: Sequence[Mapping[str, Any]], *, where: str, again: str
 ) -> list[dict[str, Any]]:
     """Each combination's settings, checked; a problem that many share is told once."""
     problems: dict[str, list[str]] = {}
@@ -182,7 +183,6 @@ def resolve(
             more = f"; and {len(labels) - 8} more" if len(labels) > 8 and len(labels) < len(choices) else ""
             lines.append(f"  {problem}  [{whose}{more}]")
         count = f"{len(problems)} problem{'s' * (len(problems) > 1)} in the {len(choices)} combinations"
-        raise UserError(
-            count + "\n" + "\n".join(lines), where=where, hint=f"nothing was started; `reprise show {name}`"
-        )
+        hint = f"nothing was started; `{typed('show', [again])}`"
+        raise UserError(count + "\n" + "\n".join(lines), where=where, hint=hint)
     return resolved

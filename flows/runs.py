@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -33,6 +33,7 @@ class RunRecord:
     device: str
     threads: int
     parent: str = ""  # the run of the comparison or search that it is part of
+    asked: list[str] = field(default_factory=list)  # behind `reprise run`, from any folder
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from components.evaluation.tuning import Found, Tried, best_so_far, trials_table, write_search
 from components.render.figures import figure
 from components.tracking.mlflow_backend import MlflowRun, MlflowTracker
+from flows.asked import typed
 from flows.console import out, table
 from flows.places import places
 from flows.space import Search
@@ -31,9 +30,7 @@ class Answer:
     notes: list[str]
 
 
-def publish(
-    search: Search, parent: MlflowRun, folder: Path, found: Found, overrides: Sequence[str], limited: object
-) -> Answer:
+def publish(search: Search, parent: MlflowRun, folder: Path, found: Found, limited: object) -> Answer:
     """Write the table, the picture and the best settings to the parent run."""
     parent.table(trials_table(found), "trials.json")
     picture = folder / "tune.png"
@@ -44,7 +41,7 @@ def publish(
     best, command, notes = found.best, "", _notes(search, found, limited)
     words = [f"**{search.name}**: {len(found.tried)} trials, each {search.budget}. {found.metric}, {RANKED}."]
     if best:
-        command = _command(search, best, overrides)
+        command = _command(search, best)
         parent.metrics({f"best/{found.metric}": best.value})
         parent.tags({"primary.metric": found.metric, "tune.best_run": best.run_id, "tune.command": command})
         words += [f"Best: trial {best.number}, **{figure(best.value)}**.", f"```\n{command}\n```", _markdown(found)]
@@ -73,14 +70,10 @@ def show(answer: Answer) -> None:
     out.print(f"next    {answer.command}", markup=False)
 
 
-def _command(search: Search, best: Tried, overrides: Sequence[str]) -> str:
-    """The recipe with the best settings, as one types it."""
-    ours = Path(search.where).stem == search.name and Path(search.where).parent.name == "recipes"
-    words = ["reprise", "run", search.name if ours else search.where]
-    kept = [override for override in overrides if override.partition("=")[0].strip() not in best.settings]
-    for setting in [*kept, *(f"{key}={json.dumps(value)}" for key, value in best.settings.items())]:
-        words += ["--set", setting]
-    return shlex.join(words)
+def _command(search: Search, best: Tried) -> str:
+    """The recipe with the best settings, as one types it; the last `--set` of a key counts."""
+    best_settings = (f"{key}={json.dumps(value)}" for key, value in best.settings.items())
+    return typed("run", search.asked.words, *(word for each in best_settings for word in ("--set", each)))
 
 
 def _notes(search: Search, found: Found, limited: object) -> list[str]:

@@ -6,12 +6,12 @@ import copy
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from components.errors import UserError
-from components.recipe import Recipe, apply_override, load_yaml, parse_yaml
-from flows.places import recipe_path
+from components.recipe import Recipe, apply_override, parse_yaml
+from flows.asked import Asked, ask
 from flows.plan import parse_budget, resolve
 
 SECTIONS = ("model.", "training.")  # others change what is measured, or on what
@@ -69,14 +69,15 @@ class Search:
     recipe: Recipe
     dimensions: Sequence[Dimension]
     budget: str
-    where: str = field(default="", compare=False)
+    asked: Asked = field(compare=False)
 
     def trial(self, settings: Mapping[str, Any]) -> Recipe:
         """The recipe with these settings. Raises UserError where they don't go together."""
         values = copy.deepcopy(dict(self.values))
         for key, value in settings.items():
             apply_override(values, f"{key}={json.dumps(value)}")
-        return Recipe.from_dict(self.name, values, where=self.where)
+        checked = Recipe.from_dict(self.name, values, where=self.asked.where)
+        return replace(checked, generation=self.recipe.generation)  # as it was settled with the data
 
     def own_settings(self) -> dict[str, Any] | None:
         """The recipe's own settings, when the search could come upon them."""
@@ -92,8 +93,10 @@ def make_search(
     steps: int | None = None,
     trials: int = 30,
     jobs: int = 1,
+    name: str | None = None,
 ) -> Search:
-    """The search for a recipe (a name or a YAML file); an empty `space` gets one that suits the recipe's model.
+    """The search for a recipe (a name or a YAML file); an empty `space` gets one that suits the recipe's model. `name`
+    is that of the experiment.
 
     Raises:
         UserError: a setting is wrong; all the ends of ranges and choices that can't be are named at once.
@@ -101,10 +104,8 @@ def make_search(
     for option, number, most in (("--trials", trials, MAX_TRIALS), ("--jobs", jobs, MAX_JOBS)):
         if not 1 <= number <= most:
             raise UserError(f"must be from 1 to {most:,}, not {number:,}", where=option)
-    path = recipe_path(recipe)
-    values = load_yaml(path)
-    for override in overrides:
-        apply_override(values, override)
+    asked = ask(recipe, overrides, name)
+    values = copy.deepcopy(asked.values)
     spent = []
     if budget is not None:
         seconds = parse_budget(budget)
@@ -113,11 +114,11 @@ def make_search(
     if steps is not None:
         apply_override(values, f"training.steps={steps!r}")
         spent.append(f"{steps:,} updates")
-    checked = Recipe.from_dict(path.stem, values, where=str(path))
+    checked = Recipe.from_dict(asked.name, values, where=asked.where)
     dimensions = parse_space(space) if space else default_space(checked)
     choices = [{dimension.key: value} for dimension in dimensions for value in dimension.ends]
-    resolve(path.stem, values, choices, where=str(path))
-    return Search(path.stem, values, checked, dimensions, ", or ".join(spent) or "the recipe's updates", str(path))
+    resolve(asked.name, values, choices, where=asked.where, again=recipe)
+    return Search(asked.name, values, checked, dimensions, ", or ".join(spent) or "the recipe's updates", asked)
 
 
 def parse_space(space: Sequence[str]) -> list[Dimension]:

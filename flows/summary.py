@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from components.errors import UserError
 from components.render.figures import figure
+from flows.asked import typed
 from flows.console import out, table
 from flows.pipeline import Outcome
 from flows.places import places
+from flows.plan import make_plan
 from flows.server import Server
 
+WORTH_VARYING = ("model.kind=rnn,gru,lstm", "model.hidden_size=64,128,256")
 
-def show(outcome: Outcome) -> None:
-    """Print a short table of the outcome."""
+
+def show(outcome: Outcome, asked: Sequence[str] = ()) -> None:
+    """Print a short table of the outcome. `asked` are the words behind `reprise run` as they were typed here."""
     rows = [[name, figure(value)] for name, value in outcome.metrics.items() if name.startswith("test/")]
     rows += [["model", f"{outcome.model} ({outcome.model.alias})" if outcome.model else "not registered"]]
     rows += [["run", f"{outcome.run_name} ({outcome.run_id[:8]})"]]
@@ -27,10 +33,23 @@ def show(outcome: Outcome) -> None:
     out.print(f"mlflow  {outcome.url}", markup=False)
     if url := Server(places().prefect).url():
         out.print(f"prefect {url}  (`reprise down` stops it)", markup=False)
-    if outcome.model and outcome.files:
-        again = f"reprise generate {outcome.model.name} --seed 1"
-    elif outcome.model:
-        again = f"reprise compare {outcome.model.name} --vary model.kind=rnn,gru,lstm"
-    else:
-        again = f"reprise resume {outcome.run_id[:8]}"
-    out.print(f"next    reprise ui    (then open the mlflow link above)\n        {again}", markup=False)
+    after = "\n        ".join(["reprise ui    (then open the mlflow link above)", *following(outcome, asked)])
+    out.print(f"next    {after}", markup=False)
+
+
+def following(outcome: Outcome, asked: Sequence[str] = ()) -> list[str]:
+    """What is worth typing after a run; all of it works."""
+    words = list(asked) or outcome.asked
+    if outcome.files:
+        return [typed("generate", [outcome.selector, "--seed", "1"])]
+    if words and any(name.startswith("val/") for name in outcome.metrics):  # what a comparison ranks by
+        recipe, options = words[0], words[1:]
+        pairs = list(zip(options[::2], options[1::2], strict=True))
+        overrides = [value for option, value in pairs if option == "--set"]
+        for vary in WORTH_VARYING:
+            try:
+                make_plan(recipe, [vary], seeds=1, overrides=overrides)
+            except UserError:  # a setting that other cells don't have, or a model of another kind
+                continue
+            return [typed("compare", words, "--vary", vary)]
+    return [typed("models", [outcome.model.name])] if outcome.model else []

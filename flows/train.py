@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import yaml
 from prefect import flow, runtime
@@ -13,16 +13,17 @@ from prefect.exceptions import ObjectNotFound
 
 from components.datasets.store import DatasetRef, Store
 from components.provenance import code_version, library_versions, machine
-from components.recipe import Recipe, read_recipe
+from components.recipe import Recipe
 from components.render.figures import figure
 from components.tracking.base import Run
 from components.tracking.mlflow_backend import MlflowTracker
 from components.tracking.process import machine_name
 from components.training.device import choose_device, choose_threads
 from components.training.session import Session
+from flows.asked import ask
 from flows.console import bar, say
-from flows.ingest import ingest_task
-from flows.places import ROOT, places, recipe_path
+from flows.ingest import prepared
+from flows.places import ROOT, places
 from flows.reaper import TRAINING
 from flows.retry import worth_retrying
 from flows.runs import RunRecord, closing, keep_open, open_run
@@ -30,8 +31,11 @@ from flows.samples import WithSamples
 
 
 @prefect_task(name="open run")
-def open_run_task(recipe: Recipe, dataset: DatasetRef, device: str, threads: int, parent: str = "") -> str:
-    """Start the tracked run, beneath `parent` where there is one, and write down all it starts with; gives its id."""
+def open_run_task(
+    recipe: Recipe, dataset: DatasetRef, device: str, threads: int, parent: str = "", asked: Sequence[str] = ()
+) -> str:
+    """Start the tracked run, beneath `parent` where there is one, and write down all it starts with; gives its id.
+    `asked` are the words behind `reprise run` that ask for it."""
     where = places()
     device, threads = choose_device(device), choose_threads(threads)
     run_name = name_of(recipe)
@@ -58,7 +62,7 @@ def open_run_task(recipe: Recipe, dataset: DatasetRef, device: str, threads: int
         run.table({name: [row[name] for row in report] for name in report[0]}, "ingestion/files.json")
     run.table({"item": list(machine()), "value": [str(v) for v in machine().values()]}, "environment/machine.json")
     # last: from now on the run can be resumed, and a resumed one writes nothing of the above
-    record = RunRecord(recipe, dataset, run.ref, run_name, device, threads, parent)
+    record = RunRecord(recipe, dataset, run.ref, run_name, device, threads, parent, list(asked))
     record.save(where.run_folder(run.ref.run_id))
     keep_open(run)
     return run.ref.run_id
@@ -143,8 +147,8 @@ def as_yaml(recipe: Recipe) -> str:
 @flow(name="train", flow_run_name="{recipe}")
 def train_flow(recipe: str, overrides: list[str] | None = None, device: str = "auto", threads: int = 0) -> str:
     """Ingest and train a recipe (a name or a YAML file); gives the run's id."""
-    checked = read_recipe(recipe_path(recipe), overrides or [])
-    run_id = open_run_task(checked, ingest_task(checked), device, threads)
+    asked = ask(recipe, overrides)
+    run_id = open_run_task(*prepared(asked), device, threads, asked=asked.words)
     with closing(run_id):
         train_task(run_id)
     return run_id

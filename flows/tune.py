@@ -12,7 +12,7 @@ import contextlib
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ from components.training.device import choose_device, choose_threads
 from components.training.session import Session
 from flows.compare import alone, trial_task
 from flows.console import bar, say
-from flows.ingest import ingest_task
-from flows.parameters import Device, Override, RecipeName, Threads
+from flows.ingest import ingest_task, settled
+from flows.parameters import Device, ModelName, Override, RecipeName, Threads
 from flows.places import places
 from flows.processes import Processes
 from flows.reaper import claimed, ended, foreground, tidy
@@ -68,6 +68,7 @@ def tune_flow(
     threads: Threads = 0,
     jobs: int = 1,
     fresh: bool = False,
+    name: ModelName = None,
 ) -> Answer:
     """Search the space for the settings with the best primary metric on val, with `trials` trials in all.
 
@@ -77,9 +78,9 @@ def tune_flow(
         UserError: a setting is wrong, there is nothing to rank by, or no trial finished.
     """
     with claimed():
-        search = make_search(recipe, space, overrides or [], budget, steps, trials, jobs)
+        search = make_search(recipe, space, overrides or [], budget, steps, trials, jobs, name)
         tidy()
-        return _tune(search, trials, device, threads, jobs, fresh, overrides or [], budget or steps)
+        return _tune(search, trials, device, threads, jobs, fresh, budget or steps)
 
 
 def _tune(
@@ -89,12 +90,12 @@ def _tune(
     threads: int,
     jobs: int,
     fresh: bool,
-    overrides: list[str],
     limited: object,
 ) -> Answer:
     device, threads = choose_device(device), threads or max(1, choose_threads(0) // jobs)
     tracker = MlflowTracker(places().settings)
-    dataset = ingest_task(search.recipe)
+    dataset = ingest_task(search.recipe, search.asked)
+    search = replace(search, recipe=settled(search.recipe, dataset, search.asked))
     metric, lower = _primary(search, dataset)
     asked = [search.recipe.digest, dataset.digest, [str(dimension) for dimension in search.dimensions]]
     name = f"{search.name}-{digest_json(asked)[:16]}"
@@ -109,7 +110,7 @@ def _tune(
             finally:
                 tracker.send_leftovers()  # closes the runs of processes that were killed
                 found = work.found()
-                answer = publish(search, parent, folder, found, overrides, limited)
+                answer = publish(search, parent, folder, found, limited)
             if found.best is None:
                 why = next((tried.failed for tried in found.tried if tried.failed), "none was run")
                 raise UserError(f"no trial finished; the first: {why}", where=search.name)

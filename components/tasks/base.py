@@ -147,6 +147,18 @@ class Task(ABC):
         """New sequences; same seed, same sequences. Only of a task that has `settings`."""
         raise NotImplementedError(f"{type(self).__name__} doesn't write")
 
+    def rehearse(self, settings: Any) -> list[str]:
+        """All of `generate` but the writing, before there is a model: what a person should know.
+
+        Raises:
+            UserError: nothing could be written with these settings.
+        """
+        return []
+
+    def beginning(self, train: Split) -> str:
+        """A prompt that any model of these data can start from; "" where none is needed."""
+        return ""
+
     def originals(self, split: Split) -> list[Any]:
         """The items (texts, scores) that a split of a task that writes was made of."""
         return []

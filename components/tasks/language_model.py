@@ -9,7 +9,7 @@ choose one itself, and not measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from components.encodings.vocabulary import BOS, PAD
 from components.errors import UserError
 from components.generation.constraints import Constrained, parse_constraints
 from components.generation.given import Given
-from components.generation.sampling import Settings, sample
+from components.generation.sampling import Sampled, Sampler, Settings, begun, sample
 from components.layers.base import State
 from components.models.backbone import Backbone
 from components.models.graph_model import GraphModel
@@ -34,6 +34,24 @@ from components.registry import names, resolve
 from components.tasks.base import Finding, Made, Surprise, Tally, Task, exp_mean, to_device
 
 MOST_CONTEXTS = 16  # streams of an encoding that a recipe's graph may name
+
+
+class _Rehearsal(Sampler):
+    """Stands for the model where nothing is to be written yet."""
+
+    def sample(
+        self,
+        encoding: Encoding,
+        prompt_ids: Sequence[int],
+        settings: Settings,
+        /,
+        *,
+        seed: int,
+        framed: bool,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> list[Sampled]:
+        begun(prompt_ids, settings, framed)
+        return []
 
 
 class LanguageModel(Task):
@@ -135,6 +153,15 @@ class LanguageModel(Task):
         sampled = sample(model, encoding, prompt_ids.tolist(), settings, seed=seed, framed=framed, progress=progress)
         warnings += rules.report() if rules else []
         return Made([self.encoding.decode(one.ids) for one in sampled], sampled, warnings)
+
+    def rehearse(self, settings: Settings) -> list[str]:
+        return self.generate(_Rehearsal(), settings, seed=0).warnings  # type: ignore[arg-type]
+
+    def beginning(self, train: Sequences) -> str:
+        """The first token that says something."""
+        if self.framing != "stream":
+            return ""
+        return next((text for id in train.tokens[:1000] if (text := self.encoding.decode([id])).strip()), "")
 
     def originals(self, split: Sequences) -> list[Any]:
         return [self.encoding.decode(ids) for ids in split]

@@ -29,6 +29,10 @@ Set = Annotated[
     list[str] | None,
     Parameter(name="--set", negative="", help="Override a setting: KEY=VALUE, e.g. training.steps=500. Repeatable."),
 ]
+Name = Annotated[
+    str | None,
+    Parameter(help="Of the experiment and the model; else the recipe's, with that of your own data behind it."),
+]
 Device = Annotated[str, Parameter(help="auto, cpu or cuda.")]
 Threads = Annotated[int, Parameter(help="CPU threads; 0 = one for each core.")]
 
@@ -48,12 +52,11 @@ def offline_recipe(recipe: str) -> str:
     return f"{recipe}-offline"
 
 
-def checked_recipe(recipe: str, overrides: list[str] | None, device: str) -> Any:
+def checked_recipe(recipe: str, overrides: list[str] | None, device: str, name: str | None = None) -> Any:
     """Read the recipe before anything is started, so that mistakes are told at once."""
-    from components.recipe import read_recipe
-    from flows.places import recipe_path
+    from flows.asked import ask
 
-    checked = read_recipe(recipe_path(recipe), overrides or [])
+    checked = ask(recipe, overrides, name).recipe()
     if device != "auto":
         from components.training.device import choose_device
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.commands.base import START, Device, Set, Threads, app, checked_recipe, offline_recipe, start_server
+from flows.commands.base import START, Device, Name, Set, Threads, app, checked_recipe, offline_recipe, start_server
 
 
 @app.command(group=START)
@@ -19,6 +19,7 @@ def run(
     device: Device = "auto",
     threads: Threads = 0,
     offline: Annotated[bool, Parameter(negative="", help="Run NAME-offline, which needs no network.")] = False,
+    name: Name = None,
 ) -> None:
     """Run a recipe from its data to a registered model and what it writes.
 
@@ -28,13 +29,14 @@ def run(
     """
     if offline:
         recipe = offline_recipe(recipe)
-    begin = start_server(lambda: checked_recipe(recipe, set, device), trains=True)
+    begin = start_server(lambda: checked_recipe(recipe, set, device, name), trains=True)
     from flows.pipeline import pipeline
 
     begin()
+    from flows.asked import words_of
     from flows.summary import show
 
-    show(pipeline(recipe, set or [], device, threads))
+    show(pipeline(recipe, set or [], device, threads, name), words_of(recipe, set, name))
 
 
 @app.command(group=START)
@@ -80,6 +82,7 @@ def compare(
     set: Set = None,
     device: Device = "auto",
     threads: Annotated[int, Parameter(help="CPU threads of each run; 0 = the cores divided by the workers.")] = 0,
+    name: Name = None,
 ) -> None:
     """Compare settings: every combination × seeds under equal budgets, ranked by the mean on val.
 
@@ -91,9 +94,9 @@ def compare(
     from flows.plan import make_plan
 
     asked = (recipe, vary or [], seeds, budget, steps, set or [])
-    make_plan(*asked, workers)
+    make_plan(*asked, workers, name)
     if device != "auto":
-        checked_recipe(recipe, set, device)
+        checked_recipe(recipe, set, device, name)
     begin = start_server(trains=True)
     from flows.compare import compare as compare_settings
 
@@ -101,7 +104,7 @@ def compare(
     from flows.ranking import show
 
     try:
-        show(compare_settings(*asked, device=device, threads=threads, workers=workers, fresh=fresh))
+        show(compare_settings(*asked, device=device, threads=threads, workers=workers, fresh=fresh, name=name))
     except KeyboardInterrupt:
         print("stopped. The same command goes on from here", file=sys.stderr)
         raise SystemExit(130) from None
@@ -131,6 +134,7 @@ def tune(
     set: Set = None,
     device: Device = "auto",
     threads: Annotated[int, Parameter(help="CPU threads of each trial; 0 = the cores divided by the jobs.")] = 0,
+    name: Name = None,
 ) -> None:
     """Search for settings: trials proposed by what earlier ones reached on val, poor ones stopped early.
 
@@ -142,9 +146,9 @@ def tune(
     from flows.space import make_search
 
     asked = (recipe, space or [])
-    make_search(*asked, set or [], budget, steps, trials, jobs)
+    make_search(*asked, set or [], budget, steps, trials, jobs, name)
     if device != "auto":
-        checked_recipe(recipe, set, device)
+        checked_recipe(recipe, set, device, name)
     begin = start_server(trains=True)
     from flows.tune import tune as search
 
@@ -152,7 +156,8 @@ def tune(
     from flows.search import show
 
     try:
-        show(search(*asked, trials, budget, steps, set, device=device, threads=threads, jobs=jobs, fresh=fresh))
+        about = {"device": device, "threads": threads, "jobs": jobs, "fresh": fresh, "name": name}
+        show(search(*asked, trials, budget, steps, set, **about))
     except KeyboardInterrupt:
         print("stopped. The same command goes on from here", file=sys.stderr)
         raise SystemExit(130) from None
