@@ -9,40 +9,25 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from filelock import FileLock, Timeout
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import DeploymentScheduleCreate
-from prefect.client.schemas.filters import FlowRunFilter
-from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
-from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.runner import Runner
 from prefect.states import Cancelled
-from prefect.types.entrypoint import EntrypointType
 
-from components.errors import UserError, unknown
+from components.errors import UserError
 from components.tracking.mlflow_backend import MlflowTracker
-from flows.compare import compare_flow
 from flows.console import say
 from flows.pipeline import pipeline_flow, resume_flow
 from flows.places import ROOT, places
-from flows.reaper import OURS, tidy
+from flows.reaper import tidy
+from flows.schedules import FLOWS, NAME, deployment_of, set_aside, waiting
 from flows.server import Server
-from flows.timing import show_every
 
-if TYPE_CHECKING:
-    from prefect.client.orchestration import SyncPrefectClient
-    from prefect.client.schemas.objects import DeploymentSchedule, FlowRun
-    from prefect.deployments.runner import RunnerDeployment
-
-NAME = "reprise"  # of all deployments: "pipeline/reprise" …
-FLOWS = (pipeline_flow, resume_flow, compare_flow)
 KEEP_SECONDS = 30.0  # between two looks for what died
 MOST_DEATHS = 3  # a run whose process died so often isn't started again by itself
 LONGEST_AGO_SECONDS = 86400.0  # nor one that was cut off before yesterday
@@ -59,8 +44,9 @@ def serve(at_once: int, pick_up: bool) -> None:
     """
     with _alone():
         os.chdir(ROOT)  # where the runs' processes find the flows
+        _tell_set_aside()
         skipped = _skip_missed()
-        deployments = [_deployment(flow) for flow in FLOWS]
+        deployments = [deployment_of(flow) for flow in FLOWS]
         say(f"serving {', '.join(f'{flow.name}/{NAME}' for flow in FLOWS)}; {at_once} at a time; Ctrl-C ends it")
         say(f"prefect {Server(places().prefect).url() or os.environ.get('PREFECT_API_URL', '')}/deployments")
         if skipped:
@@ -86,50 +72,6 @@ class _Runner(Runner):
         raise SystemExit(0)  # Prefect 3.8's own also calls its asynchronous stop, without waiting for it
 
 
-def add_schedule(
-    name: str, parameters: Mapping[str, Any], *, cron: str = "", every: timedelta | None = None, timezone: str = "UTC"
-) -> bool:
-    """Start the pipeline with these parameters on a schedule from now on; whether it took the place of one with this
-    name."""
-    when = IntervalSchedule(interval=every, timezone=timezone) if every else CronSchedule(cron=cron, timezone=timezone)
-    with get_client(sync_client=True) as client:
-        deployment = _deployed(client)
-        old = [known for known in client.read_deployment_schedules(deployment) if known.slug == name]
-        for known in old:
-            client.delete_deployment_schedule(deployment, known.id)
-        new = DeploymentScheduleCreate(schedule=when, parameters=dict(parameters), slug=name)
-        client.create_deployment_schedules(deployment, [new])
-    return bool(old)
-
-
-def remove_schedule(name: str) -> None:
-    """Take a schedule and its runs to come away.
-
-    Raises:
-        UserError: there is none of this name.
-    """
-    with get_client(sync_client=True) as client:
-        deployment = _deployed(client)
-        schedules = {known.slug: known for known in client.read_deployment_schedules(deployment)}
-        if name not in schedules:
-            raise unknown("schedule", name, [slug for slug in schedules if slug], where="--remove")
-        client.delete_deployment_schedule(deployment, schedules[name].id)
-
-
-def schedules() -> list[list[str]]:
-    """Of each schedule: name, recipe and what differs from it, when it fires, the next time."""
-    rows = []
-    with get_client(sync_client=True) as client:
-        deployment = _deployed(client)
-        coming = _waiting(client, deployment)
-        for known in sorted(client.read_deployment_schedules(deployment), key=lambda each: each.slug or ""):
-            times = [run.expected_start_time for run in coming if str(known.id) in (run.idempotency_key or "")]
-            given = known.parameters
-            what = " ".join([given.get("recipe", ""), *(f"--set {each}" for each in given.get("overrides", []))])
-            rows.append([known.slug or "", what, _when(known), f"{min(times):%Y-%m-%d %H:%M} UTC" if times else "soon"])
-    return rows
-
-
 def pick_up(known: set[str]) -> list[str]:
     """Start the runs again that were cut off on this machine, by the deployment `resume`; their ids. `known` are those
     that need no more asking; Prefect starts none twice."""
@@ -152,35 +94,6 @@ def pick_up(known: set[str]) -> list[str]:
     return started
 
 
-def _deployment(flow: Any) -> RunnerDeployment:
-    with get_client(sync_client=True) as client:
-        known: Sequence[DeploymentSchedule] = []
-        with contextlib.suppress(ObjectNotFound):
-            known = client.read_deployment_schedules(client.read_deployment_by_name(f"{flow.name}/{NAME}").id)
-    # applying a deployment replaces its schedules
-    kept = [
-        DeploymentScheduleCreate(schedule=each.schedule, active=each.active, parameters=each.parameters, slug=each.slug)
-        for each in known
-    ]
-    return flow.to_deployment(NAME, tags=[OURS], schedules=kept, entrypoint_type=EntrypointType.MODULE_PATH)
-
-
-def _deployed(client: SyncPrefectClient) -> UUID:
-    """The deployment of the pipeline, made now where nothing was served yet."""
-    name = f"{pipeline_flow.name}/{NAME}"
-    try:
-        return client.read_deployment_by_name(name).id
-    except ObjectNotFound:
-        return _deployment(pipeline_flow).apply()
-
-
-def _waiting(client: SyncPrefectClient, deployment: UUID, **wanted: Any) -> list[FlowRun]:
-    """Runs that schedules have planned and nobody has begun, the earliest first, no more than Prefect tells at once."""
-    mine = FlowRunFilter(deployment_id={"any_": [deployment]}, state={"type": {"any_": ["SCHEDULED"]}}, **wanted)
-    runs = client.read_flow_runs(flow_run_filter=mine, sort=FlowRunSort.EXPECTED_START_TIME_ASC)
-    return [run for run in runs if run.auto_scheduled]
-
-
 def _skip_missed() -> int:
     """Cancel runs that fell due while nothing was served, except the latest of each schedule; how many."""
     skipped = 0
@@ -193,7 +106,7 @@ def _skip_missed() -> int:
         before = -1
         while skipped != before:  # until all that are told at once are latest ones
             before, latest = skipped, set()
-            for run in reversed(_waiting(client, deployment, expected_start_time=due)):
+            for run in reversed(waiting(client, deployment, expected_start_time=due)):
                 key = json.dumps(run.parameters, sort_keys=True)
                 if key in latest:
                     client.set_flow_run_state(run.id, Cancelled(message="missed: nothing was served"), force=True)
@@ -211,12 +124,18 @@ def _keep(over: threading.Event, picks_up: bool) -> None:
             if closed.runs or closed.flow_runs:
                 counts = f"{len(closed.runs)} runs in MLflow, {len(closed.flow_runs)} in Prefect"
                 say(f"closed  {counts}: their process is gone")
+            _tell_set_aside()
             if picks_up:
                 for run_id in pick_up(known):
                     say(f"resume  {run_id[:8]} goes on")
         except Exception as error:  # the store or the server may be away for a while
             say(f"warning: can't look for dead runs now: {error}")
         over.wait(KEEP_SECONDS)
+
+
+def _tell_set_aside() -> None:
+    for name in set_aside():
+        say(f"warning: schedule {name}; it is switched off, so that the others are planned")
 
 
 @contextlib.contextmanager
@@ -226,10 +145,3 @@ def _alone() -> Iterator[None]:
             yield
     except Timeout:
         raise UserError("is served already, by another `reprise serve`", where=str(places().home)) from None
-
-
-def _when(known: DeploymentSchedule) -> str:
-    schedule = known.schedule
-    interval = getattr(schedule, "interval", None)
-    what = f"every {show_every(interval)}" if interval else getattr(schedule, "cron", "?")
-    return f"{what} {schedule.timezone or 'UTC'}{'' if known.active else ' (paused)'}"

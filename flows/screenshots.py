@@ -11,6 +11,7 @@ import contextlib
 import io
 import itertools
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -19,7 +20,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,9 +101,10 @@ def browser() -> Iterator[Page]:
 
 
 @contextlib.contextmanager
-def process(command: list[str]) -> Iterator[None]:
-    """A quiet process for the length of the block."""
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def process(command: list[str], environment: Mapping[str, str]) -> Iterator[None]:
+    """A quiet process for the length of the block; `environment` adds to ours."""
+    quiet = subprocess.DEVNULL
+    running = subprocess.Popen(command, stdout=quiet, stderr=quiet, env=os.environ | environment)
     try:
         yield
     finally:
@@ -143,10 +145,10 @@ def main(recipe: str, folder: Path) -> None:
     parent = next((run.run_id for run in runs if "compare.digest" in run.tags and run.status == "FINISHED"), None)
     metric = shown.tags.get("primary.metric", "")
     order = (f"best/{metric}", lower_is_better(metric) is not False) if metric else None
-    server = [] if settings.served else [process([sys.executable, "-m", "mlflow", *ui_command(settings)])]
     with contextlib.ExitStack() as stack:
-        for each in server:
-            stack.enter_context(each)
+        if not settings.served:
+            arguments, addresses = ui_command(settings)
+            stack.enter_context(process([sys.executable, "-m", "mlflow", *arguments], addresses))
         wait(lambda: _answers(settings.ui_url), "the MLflow server doesn't answer")
         page = stack.enter_context(browser())
         charts = tracker.experiment_url(recipe, parent, order)

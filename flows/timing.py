@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from components.errors import UserError, nearest
@@ -20,14 +22,14 @@ FIELDS = [
     ("month", 1, 12, MONTHS),
     ("weekday", 0, 7, DAYS),
 ]
-LONGEST = [0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
 PART = re.compile(r"(?:\*|([a-z0-9]+)(?:-([a-z0-9]+))?)(?:/(\d{1,2}))?")
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 EXAMPLE = 'minute hour day month weekday, for example "0 6 * * 1": Mondays at 6:00'
 
 
 def check_cron(text: str) -> str:
-    """The expression with single spaces and in small letters.
+    """The expression with single spaces and in small letters, as Prefect reads it: to Prefect "9-9" and "59/5" mean
+    the whole field, so one value is written as one.
 
     Raises:
         UserError: it isn't five fields of cron; says which one is wrong.
@@ -35,21 +37,47 @@ def check_cron(text: str) -> str:
     fields = text.lower().split()
     if len(fields) != len(FIELDS):
         raise UserError(f"{text!r} has {len(fields)} of 5 fields", where="--cron", hint=EXAMPLE)
-    for field, (name, first, last, names) in zip(fields, FIELDS, strict=True):
-        for part in field.split(","):
-            found = PART.fullmatch(part)
-            values = [_value(word, first, names) for word in (found.groups()[:2] if found else ()) if word]
-            wrong = not found or any(value is None or not first <= value <= last for value in values)
-            if wrong or values != sorted(values) or (found[3] and not 0 < int(found[3]) <= last):
-                named = f" or {names[0]}–{names[-1]}" if names else ""
-                choices = f"{first}–{last}{named}, *, ranges 1-5, steps */2, lists 1,3"
-                raise UserError(f"{part!r} is no {name}: {choices}", where=f"--cron {text!r}", hint=EXAMPLE)
-    days = [int(part) for part in fields[2].split(",") if part.isdigit()]
-    months = [_value(part, 1, MONTHS) for part in fields[3].split(",")]
-    longest = max(LONGEST[month] if month else 31 for month in months)
-    if fields[4] == "*" and len(days) == fields[2].count(",") + 1 and min(days) > longest:
-        raise UserError(f"day {min(days)} of month {fields[3]} never comes", where=f"--cron {text!r}", hint=EXAMPLE)
-    return " ".join(fields)
+    parts = [[_check_part(part, place, text) for part in field.split(",")] for place, field in enumerate(fields)]
+    return " ".join("*" if "*" in field else ",".join(field) for field in parts)
+
+
+def _check_part(part: str, place: int, text: str) -> str:
+    """A part of the field at this place: the same times, written so that Prefect means them."""
+    name, first, last, names = FIELDS[place]
+    found = PART.fullmatch(part)
+    values = [_value(word, first, names) for word in (found.groups()[:2] if found else ()) if word]
+    wrong = not found or any(value is None or not first <= value <= last for value in values)
+    if wrong or values != sorted(values) or (found[3] and not 0 < int(found[3]) <= last):
+        named = f" or {names[0]}–{names[-1]}" if names else ""
+        choices = f"{first}–{last}{named}, *, ranges 1-5, steps */2, lists 1,3"
+        raise UserError(f"{part!r} is no {name}: {choices}", where=f"--cron {text!r}", hint=EXAMPLE)
+    start, end, step = found.groups()
+    if start and (end or step):
+        to = values[1] if end else min(last, 6) if name == "weekday" else last
+        if values[0] + int(step or 1) > to:
+            return start
+    return "*" if part == "*/1" else part
+
+
+def next_times(schedule: Any, count: int = 2) -> list[datetime]:
+    """The next times of a Prefect schedule, as Prefect's server will plan them.
+
+    Raises:
+        UserError: it can't plan so many. A schedule that it can't plan keeps it from planning any other.
+    """
+    from prefect.server.schemas import schedules
+
+    try:
+        engine = getattr(schedules, type(schedule).__name__)(**schedule.model_dump())
+        times = asyncio.run(engine.get_dates(count))
+        why = "" if len(times) == count else "it never comes"
+    except Exception as error:  # of a library of a library: whatever it is, the server would meet it too
+        times, why = [], "it never comes" if "next date" in str(error) else str(error)
+    if why:
+        shown = getattr(schedule, "cron", None) or getattr(schedule, "interval", type(schedule).__name__)
+        what = f"{str(shown)!r} in the time zone {schedule.timezone} can't be planned: {why}"
+        raise UserError(what, where="schedule", hint=EXAMPLE)
+    return times
 
 
 def parse_every(text: str) -> timedelta:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -26,13 +27,17 @@ def serve(port: int | None = None, playground: int = 8000) -> None:
     settings = replace(where.settings, ui_port=port) if port else where.settings
     prefect = Server(where.prefect)
     prefect.begin()
-    commands = {"the playground": ["flows.cli", "api", "--port", str(playground)]}
+    commands, addresses = {"the playground": ["flows.cli", "api", "--port", str(playground)]}, {}
     if not settings.served:
-        commands["MLflow"] = ["mlflow", *ui_command(settings)]
+        arguments, addresses = ui_command(settings)
+        commands["MLflow"] = ["mlflow", *arguments]
     say(f"MLflow      {settings.ui_url}/#/experiments?workflowType=machine_learning")
     say(f"Prefect     {prefect.wait() or f'did not start: {prefect.log}'}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends with us
-    processes = {name: subprocess.Popen([sys.executable, "-m", *command]) for name, command in commands.items()}
+    processes = {
+        name: subprocess.Popen([sys.executable, "-m", *command], env=os.environ | addresses)
+        for name, command in commands.items()
+    }
     try:
         while processes:
             time.sleep(0.2)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from components.errors import UserError
 from flows.places import recipe_names
-from flows.timing import FIELDS, check_cron, check_timezone, parse_every, show_every
+from flows.timing import FIELDS, check_cron, check_timezone, next_times, parse_every, show_every
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 300.0  # for a busy machine; what is waited for takes a few
@@ -57,15 +57,32 @@ def field(index: int) -> st.SearchStrategy[str]:
     value = st.integers(first, last).map(str) | (st.sampled_from(names) if names else st.nothing())
     ends = st.tuples(st.integers(first, last), st.integers(first, last)).map(sorted)
     spread = ends.map(lambda pair: f"{pair[0]}-{pair[1]}")
-    step = st.integers(1, last).map(lambda n: f"*/{n}")
-    return st.lists(value | spread | step | st.just("*"), min_size=1, max_size=3).map(",".join)
+    steps = st.tuples(value | spread | st.just("*"), st.integers(1, last)).map(lambda both: f"{both[0]}/{both[1]}")
+    return st.lists(value | spread | steps | st.just("*"), min_size=1, max_size=3).map(",".join)
 
 
-@given(st.tuples(*(field(index) for index in range(5))).map(" ".join))
-def test_cron_that_is_taken_is_cron_to_prefect(text: str) -> None:
-    from prefect.client.schemas.schedules import CronSchedule
+def meant(text: str, place: int) -> set[int]:
+    """The values of a field, as a person means them: one value is one, and a step goes on to the field's end."""
+    _, first, last, names = FIELDS[place]
+    values = set()
+    for part in text.split(","):
+        ends, _, step = part.partition("/")
+        low, dash, high = ends.partition("-")
+        number = [names.index(word) + first if word in names else word for word in (low, high)]
+        low = first if low == "*" else int(number[0])
+        end = (6 if place == 4 else last) if ends == "*" or (step and not dash) else int(number[1]) if dash else low
+        values |= {value % 7 if place == 4 else value for value in range(low, end + 1, int(step or 1))}
+    return values
 
-    assert CronSchedule(cron=check_cron(f" {text.upper()} ")).cron == text.lower()
+
+@given(st.tuples(*(field(index) for index in range(5))))
+def test_prefect_reads_a_cron_as_it_is_meant(fields: tuple[str, ...]) -> None:
+    from prefect._vendor.croniter import croniter
+
+    read = croniter.expand(check_cron(f" {' '.join(fields)} ".upper()))[0]
+    for place, (_, first, last, _) in enumerate(FIELDS):
+        every = set(range(first, (6 if place == 4 else last) + 1))
+        assert (every if "*" in read[place] else set(read[place])) == meant(fields[place], place), fields[place]
 
 
 @given(st.text(alphabet="0123456789 */,-abcmonrh@?L#", max_size=20))
@@ -79,6 +96,25 @@ def test_whatever_is_typed_is_cron_to_prefect_or_refused(text: str) -> None:
     CronSchedule(cron=checked)
 
 
+@pytest.mark.parametrize("text", ["0 0 30-31 2 *", "0 0 31 4-6/2 *", "5 5 30,31 feb *", "0 0 31 */10,9 *"])
+def test_a_cron_that_never_comes_is_refused(text: str) -> None:
+    from prefect.client.schemas.schedules import CronSchedule
+
+    if "*/10" in text:  # 1 and 11: January has a 31st
+        assert next_times(CronSchedule(cron=check_cron(text)))
+        return
+    with pytest.raises(UserError, match="never comes"):
+        next_times(CronSchedule(cron=check_cron(text)))
+
+
+def test_an_interval_is_planned_across_a_change_of_clocks() -> None:
+    from prefect.client.schemas.schedules import IntervalSchedule
+
+    for every in (timedelta(seconds=1), timedelta(hours=6), timedelta(days=366)):
+        one, two = next_times(IntervalSchedule(interval=every, timezone="America/New_York"))
+        assert two - one == every
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -86,7 +122,12 @@ def test_whatever_is_typed_is_cron_to_prefect_or_refused(text: str) -> None:
         ("* * * foo *", "'foo' is no month: 1–12 or jan–dec"),
         ("0 6 * *", "has 4 of 5 fields"),
         ("5-1 * * * *", "'5-1' is no minute"),
-        ("0 0 31 2,4 *", "never"),
+        ("@daily", "has 1 of 5 fields"),
+        ("0 0 6 * * 1", "has 6 of 5 fields"),
+        ("0 6 L * *", "'l' is no day"),
+        ("0 6 * * 5#2", "'5#2' is no weekday"),
+        ("*/0 * * * *", r"'\*/0' is no minute"),
+        ("0 6 ? * 1", r"'\?' is no day"),
     ],
 )
 def test_a_wrong_cron_says_which_field(text: str, said: str) -> None:
@@ -129,7 +170,7 @@ def test_the_forms_offer_the_recipes_and_wrong_parameters_start_nothing(home) ->
 def test_prefect_yaml_deploys_what_is_served(home) -> None:
     from prefect.client.orchestration import get_client
 
-    from flows.deploy import FLOWS, NAME
+    from flows.schedules import FLOWS, NAME
 
     written = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
     names = {(each["entrypoint"].rpartition(":")[2], each["name"]) for each in written["deployments"]}
@@ -147,18 +188,20 @@ def test_prefect_yaml_deploys_what_is_served(home) -> None:
 
 
 def test_schedules_are_added_replaced_listed_and_removed(home, recipe) -> None:
-    from flows.deploy import FLOWS, _deployment, add_schedule, remove_schedule, schedules
+    from flows.schedules import FLOWS, add_schedule, deployment_of, remove_schedule, schedules
 
     given = {"recipe": recipe, "overrides": ["seed=3"]}
-    assert not add_schedule("weekly", given, cron="0 6 * * 1", timezone="Europe/Berlin")
-    assert not add_schedule("often", given, every=timedelta(hours=6))
-    assert add_schedule("weekly", given, cron="0 7 * * 1", timezone="Europe/Berlin")
+    replaced, times = add_schedule("weekly", given, cron="0 6 * * 1", timezone="Europe/Berlin")
+    assert not replaced
+    assert [f"{time:%a %H:%M}" for time in times] == ["Mon 06:00", "Mon 06:00"]
+    assert not add_schedule("often", given, every=timedelta(hours=6))[0]
+    assert add_schedule("weekly", given, cron="0 7 * * 1", timezone="Europe/Berlin")[0]
     for _ in range(2):
         assert [row[:3] for row in schedules()] == [
             ["often", f"{recipe} --set seed=3", "every 6h UTC"],
             ["weekly", f"{recipe} --set seed=3", "0 7 * * 1 Europe/Berlin"],
         ]
-        _deployment(FLOWS[0]).apply()  # serving again keeps them
+        deployment_of(FLOWS[0]).apply()  # serving again keeps them
     with pytest.raises(UserError, match="Did you mean 'weekly'"):
         remove_schedule("weakly")
     remove_schedule("weekly")
@@ -171,16 +214,17 @@ def test_of_missed_runs_only_the_latest_is_made_up_for(home, recipe, monkeypatch
     from prefect.client.schemas.filters import FlowRunFilter
 
     from flows import deploy
+    from flows.schedules import add_schedule, deployed, remove_schedule
 
     monkeypatch.setattr(deploy, "MISSED_SECONDS", 0.0)
     for name in ("one", "two"):
-        deploy.add_schedule(
+        add_schedule(
             name, {"recipe": recipe, "overrides": [f"seed={len(name)}", f"name={name}"]}, every=timedelta(seconds=1)
         )
 
     def due(client) -> dict[str, list]:
         now = datetime.now(UTC)
-        mine = {"any_": [deploy._deployed(client)]}
+        mine = {"any_": [deployed(client)]}
         wanted = FlowRunFilter(deployment_id=mine, expected_start_time={"before_": now})
         runs = client.read_flow_runs(flow_run_filter=wanted)
         names = ("one", "two")
@@ -202,7 +246,7 @@ def test_of_missed_runs_only_the_latest_is_made_up_for(home, recipe, monkeypatch
             assert min(run.expected_start_time for run in kept) > max(run.expected_start_time for run in cancelled)
         assert skipped == sum(run.state.is_cancelled() for runs in seen.values() for run in runs)
     for name in ("one", "two"):
-        deploy.remove_schedule(name)
+        remove_schedule(name)
 
 
 def test_a_schedule_fires_and_its_run_comes_to_an_end_without_a_person(home, recipe) -> None:
@@ -210,8 +254,8 @@ def test_a_schedule_fires_and_its_run_comes_to_an_end_without_a_person(home, rec
     from prefect.client.schemas.filters import FlowRunFilter
 
     from components.tracking.mlflow_client import open_client
-    from flows.deploy import add_schedule, remove_schedule
     from flows.places import places
+    from flows.schedules import add_schedule, remove_schedule
 
     add_schedule("often", {"recipe": recipe, "overrides": ["seed=7"], "threads": 1}, every=timedelta(seconds=3))
     command = [sys.executable, "-c", "from flows.deploy import serve; serve(1, True)"]

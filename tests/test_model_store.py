@@ -126,7 +126,7 @@ def test_a_tampered_model_is_refused(
     ref = store.register(run.ref, bundle, "chorales", tags={})
     if remote:  # tampered on the way, and then in the cache
         stored = store.fetch(ref)
-        monkeypatch.setattr(MlflowStore, "_local_folder", lambda self, address: None)
+        monkeypatch.setattr("components.tracking.mlflow_store.local_folder", lambda address: None)
         kept = shutil.copytree(stored, bundle.parent / "kept")
         tamper(stored)
         with pytest.raises(UserError, match=said):
@@ -144,7 +144,7 @@ def test_a_remote_model_is_copied_once(
     import mlflow.artifacts
 
     ref = store.register(run.ref, bundle, "chorales", tags={})
-    monkeypatch.setattr(MlflowStore, "_local_folder", lambda self, address: None)
+    monkeypatch.setattr("components.tracking.mlflow_store.local_folder", lambda address: None)
     folder = store.fetch(ref)
     assert folder.parent == store.settings.model_cache
     assert folder.name.startswith("chorales-v1-")

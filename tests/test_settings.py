@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,17 @@ def test_a_password_in_a_wrong_address_is_not_shown(monkeypatch: pytest.MonkeyPa
         load_settings(ROOT)
     assert "secret" not in str(caught.value)
     assert caught.value.where == "MLFLOW_TRACKING_URI"
+
+
+def test_a_password_in_the_address_of_artifacts_is_refused_without_being_shown(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.yaml").write_text("tracking: {artifacts: 's3://KEY:hush-hush@bucket/runs'}\n")
+    with pytest.raises(UserError, match="holds a password") as caught:
+        load_settings(tmp_path)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("home", ["~nosuchuser/x", "a\0b", "x" * 300])
+def test_a_home_that_cannot_be_a_path_is_the_users_mistake(home: str, tmp_path: Path) -> None:
+    (tmp_path / "mlflow.yaml").write_text(f"home: {json.dumps(home)}\n")
+    with pytest.raises(UserError, match=r"mlflow\.yaml: home"):
+        load_settings(tmp_path)

@@ -15,6 +15,7 @@ import pytest
 from components.errors import UserError
 from components.tracking.base import RunRef
 from components.tracking.mlflow_backend import MlflowRun, MlflowTracker, ui_command
+from components.tracking.moved import local_folder
 from components.tracking.settings import Settings, load_settings
 from components.tracking.spool import Journal
 from components.tracking.system import SystemSampler
@@ -75,7 +76,7 @@ def test_all_that_is_written_is_in_the_store(tracker: MlflowTracker, run: Mlflow
     assert json.loads(given.dataset.profile) == {"sha256": "ab" * 32, "items": 3}
     assert [(tag.key, tag.value) for tag in given.tags] == [("mlflow.data.context", "train")]
 
-    root = Path(found.info.artifact_uri)
+    root = local_folder(found.info.artifact_uri)
     assert (root / "recipe.yaml").read_text() == "seed: 0\n"
     assert (root / "audio" / "out" / "deep" / "a.wav").read_bytes() == b"RIFF"
     table = json.loads((root / "samples" / "text.json").read_text())
@@ -92,7 +93,7 @@ def test_a_table_is_what_mlflow_itself_writes_and_is_replaced(tracker: MlflowTra
     run.table({"step": [1], "loss": [0.5], "text": ["old"]}, "ours/text.json")
     run.table(columns, "ours/text.json")
     run.flush()
-    root = Path(tracker.client.get_run(run.ref.run_id).info.artifact_uri)
+    root = local_folder(tracker.client.get_run(run.ref.run_id).info.artifact_uri)
     ours, theirs = (json.loads((root / whose / "text.json").read_text()) for whose in ("ours", "theirs"))
     assert ours == theirs
 
@@ -299,6 +300,7 @@ def test_a_deleted_experiment_says_how_to_get_it_back(tracker: MlflowTracker, ru
 
 
 def test_the_ui_is_served_from_the_same_store(settings: Settings) -> None:
-    command = ui_command(settings)
-    assert command[command.index("--backend-store-uri") + 1] == settings.tracking_uri
-    assert command[command.index("--port") + 1] == "5000"
+    arguments, addresses = ui_command(settings)
+    assert addresses["MLFLOW_BACKEND_STORE_URI"] == settings.tracking_uri
+    assert arguments[arguments.index("--port") + 1] == "5000"
+    assert not [each for each in arguments if "://" in each], "everybody on the machine sees them"

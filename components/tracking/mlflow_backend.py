@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -14,9 +13,10 @@ from filelock import FileLock
 from components.errors import UserError
 from components.tracking.base import RunRef
 from components.tracking.dead_runs import CUT_OFF, CutOff, cut_off, left_running, mark_killed
-from components.tracking.mlflow_client import explained, open_client, ui_command
+from components.tracking.mlflow_client import check_artifacts, deleted, explained, open_client, ui_command
 from components.tracking.mlflow_run import MlflowRun, delivery
 from components.tracking.mlflow_store import MlflowStore
+from components.tracking.moved import folder_name
 from components.tracking.process import origin
 from components.tracking.settings import Settings
 from components.tracking.spool import Journal, Refused, summary
@@ -48,6 +48,7 @@ class MlflowTracker:
         """
         with explained(self.settings):
             experiment_id = self._experiment_id(self.settings.experiment_prefix + experiment)
+            check_artifacts(self.client.get_experiment(experiment_id).artifact_location)
             all_tags = {**self.settings.tags, **origin(self.settings.root), **tags}
             if parent:
                 all_tags["mlflow.parentRunId"] = parent
@@ -154,7 +155,7 @@ class MlflowTracker:
         found = self.client.get_experiment_by_name(name)
         if found is None:
             # a server decides itself where artifacts lie
-            location = None if self.settings.served else f"{self.settings.artifacts}/{_folder_name(name)}"
+            location = None if self.settings.served else f"{self.settings.artifact_uri}/{folder_name(name)}"
             kind = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens its GenAI view
             try:
                 return self.client.create_experiment(name, artifact_location=location, tags=kind)
@@ -163,12 +164,5 @@ class MlflowTracker:
                     raise
                 found = self.client.get_experiment_by_name(name)  # somebody else was quicker
         if found.lifecycle_stage != "active":
-            raise UserError(
-                f"experiment {name!r} is deleted in the store",
-                hint=f"restore it: mlflow experiments restore -x {found.experiment_id}",
-            )
+            raise deleted(self.settings, found)
         return found.experiment_id
-
-
-def _folder_name(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", name).strip(".") or "experiment"

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import importlib.util
 import logging
 import os
+import queue
+import shlex
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from components.errors import UserError
+from components.paths import writable_folder
+from components.redaction import shown_address
+from components.tracking.moved import follow
 from components.tracking.settings import Settings
 from components.tracking.spool import summary
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -39,6 +47,18 @@ QUIET = {
 }
 # errors that stay errors however often one tries
 HOPELESS = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST")
+
+REACH_SECONDS = 8.0  # a store that doesn't answer in this time is said to be away
+DRIVERS = {"psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}  # module → package, where the names differ
+ARTIFACTS = {  # an artifact address's scheme → the module that MLflow reads and writes it with
+    "s3": "boto3",
+    "gs": "google.cloud.storage",
+    "wasbs": "azure.storage.blob",
+    "abfss": "azure.storage.filedatalake",
+    "sftp": "pysftp",
+    "hdfs": "pyarrow",
+}
+WRITES = "INSERT INTO runs SELECT * FROM runs WHERE 1 = 0"  # writes nothing, and needs the right to
 
 _clients: dict[str, MlflowClient] = {}
 _clients_lock = threading.Lock()
@@ -66,25 +86,102 @@ def _connect(settings: Settings) -> MlflowClient:
     (and building a client is contact)."""
     from mlflow import MlflowClient
 
+    _within(REACH_SECONDS, lambda: _reach(settings))
     if settings.served:
         return MlflowClient(settings.tracking_uri, registry_uri=settings.tracking_uri)
-    settings.home.mkdir(parents=True, exist_ok=True)
+    writable_folder(settings.home, where="REPRISE_HOME", hint="set it to a folder of yours")
     with FileLock(settings.home / "store.lock"):
-        scheme, _, rest = settings.tracking_uri.partition(":///")
-        path = Path(rest.partition("?")[0])
-        if scheme.startswith("sqlite") and not path.exists():
-            from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # made beside and moved into place: an interruption of these seconds must not leave half a schema
-            fresh = path.with_name(f"{path.name}.new")
-            fresh.unlink(missing_ok=True)
-            SqlAlchemyStore(f"{scheme}:///{fresh}", settings.artifacts).engine.dispose()
-            fresh.rename(path)
+        if settings.tracking_uri.startswith("sqlite"):
+            _make(settings)
         client = MlflowClient(settings.tracking_uri, registry_uri=settings.tracking_uri)
         client.search_experiments(max_results=1)
         client.search_registered_models(max_results=1)  # the registry opens the database on its own
+        if settings.tracking_uri.startswith("sqlite"):
+            follow(settings)
         return client
+
+
+def _make(settings: Settings) -> None:
+    """The sqlite database, where there is none yet."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    scheme, _, rest = settings.tracking_uri.partition(":///")
+    path = Path(rest.partition("?")[0])
+    if not path.exists():
+        writable_folder(path.parent, where="the tracking store")
+        # made beside and moved into place: an interruption of these seconds must not leave half a schema
+        fresh = path.with_name(f"{path.name}.new")
+        fresh.unlink(missing_ok=True)
+        SqlAlchemyStore(f"{scheme}:///{fresh}", settings.artifact_uri).engine.dispose()
+        fresh.rename(path)
+
+
+def _reach(settings: Settings) -> None:
+    """One contact, without MLflow's patience: it tries a database again for hours."""
+    from mlflow import MlflowClient
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    if settings.served:
+        patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(int(REACH_SECONDS))}
+        before = {name: os.environ[name] for name in patience}
+        os.environ |= patience
+        try:
+            MlflowClient(settings.tracking_uri).search_experiments(max_results=1)
+        finally:
+            os.environ |= before
+    elif not settings.tracking_uri.startswith("sqlite"):
+        create_engine(settings.tracking_uri, poolclass=NullPool).connect().close()
+
+
+def _within(seconds: float, call: Callable[[], None]) -> None:
+    """Wait for the call no longer than this; a driver may have a time-out of its own, a name's look-up has none."""
+    errors: queue.Queue[BaseException | None] = queue.Queue()
+
+    def run() -> None:
+        try:
+            call()
+            errors.put(None)
+        except BaseException as error:
+            errors.put(error)
+
+    threading.Thread(target=run, name="reach", daemon=True).start()
+    try:
+        error = errors.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"no answer in {seconds:.0f} s") from None
+    if error is not None:
+        raise error
+
+
+def check_store(settings: Settings) -> str:
+    """Connect, look for the right to write, and for what artifacts need; the store's address as it may be shown.
+
+    Raises:
+        UserError: something is missing; says what.
+    """
+    from sqlalchemy import create_engine, text
+
+    open_client(settings)
+    check_artifacts(settings.artifact_uri)
+    if not settings.served:
+        with explained(settings), create_engine(settings.tracking_uri).begin() as connection:
+            connection.execute(text(WRITES))
+    return settings.store
+
+
+def check_artifacts(address: str) -> None:
+    """Raises UserError when the package is missing that artifacts at this address are kept with."""
+    scheme = address.partition(":")[0]
+    module = ARTIFACTS.get(scheme)
+    try:
+        found = module is None or importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package around it
+        found = False
+    if not found:
+        package = module.replace(".", "-")
+        what = f"artifacts at {scheme}:// need a package that isn't installed: {package}"
+        raise UserError(what, where=shown_address(address), hint=f"pip install {package}")
 
 
 @contextlib.contextmanager
@@ -93,21 +190,36 @@ def explained(settings: Settings) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    where = settings.ui_url if settings.served else f"{settings.tracking_uri.partition(':')[0]} store"
     hint = "its address is tracking.uri in mlflow.yaml, or MLFLOW_TRACKING_URI"
     try:
         yield
-    except (MlflowException, SQLAlchemyError, ImportError) as error:
+    except (MlflowException, SQLAlchemyError, ImportError, TimeoutError) as error:
         code = getattr(error, "error_code", "")
         if "out-of-date database schema" in str(error):
-            what, hint = "was made by an older MLflow", "make a copy of it, then: mlflow db upgrade ADDRESS"
+            what, hint = "was made by an older MLflow", f"make a copy of it, then: {command(settings, 'db upgrade')}"
         elif isinstance(error, ImportError):
-            what, hint = f"needs a package that isn't installed: {error.name}", f"pip install {error.name}"
+            what = f"needs a package that isn't installed: {error.name}"
+            hint = f"pip install {DRIVERS.get(str(error.name), error.name)}"
         elif code in HOPELESS:
             what, hint = f"refuses: {summary(error)}", ""
         else:
             what, hint = f"doesn't work: {summary(error)}", f"is it running? {hint}"
-        raise UserError(what, where=where, hint=hint or None) from error
+        raise UserError(what, where=settings.store, hint=hint or None) from None
+
+
+def deleted(settings: Settings, experiment: Experiment) -> UserError:
+    """What to say of an experiment that was deleted in the store."""
+    back = command(settings, f"experiments restore -x {experiment.experiment_id}")
+    return UserError(f"experiment {experiment.name!r} is deleted in the store", hint=f"restore it: {back}")
+
+
+def command(settings: Settings, arguments: str) -> str:
+    """An `mlflow` command on this store, to be typed where Reprise was. A password in the address isn't shown."""
+    program, given = shlex.quote(str(Path(sys.executable).with_name("mlflow"))), shlex.quote(settings.store)
+    if arguments.startswith("db "):
+        return f"{program} {arguments} {given}"
+    from_here = bool(os.environ.get("MLFLOW_TRACKING_URI"))
+    return f"{'' if from_here else f'MLFLOW_TRACKING_URI={given} '}{program} {arguments}"
 
 
 def user_name() -> str:
@@ -118,13 +230,13 @@ def user_name() -> str:
         return str(os.getuid()) if hasattr(os, "getuid") else "unknown"
 
 
-def ui_command(settings: Settings) -> list[str]:
-    """The arguments of `python -m mlflow` that serve the UI of a store on this machine."""
+def ui_command(settings: Settings) -> tuple[list[str], dict[str, str]]:
+    """The arguments of `python -m mlflow` that serve the UI of a store on this machine, and what its environment adds:
+    an address may hold a password, and everybody on the machine sees arguments."""
     open_client(settings)  # makes the store where there is none, and sets the environment that the UI inherits
-    return [
-        "server",
-        *("--backend-store-uri", settings.tracking_uri),
-        *("--default-artifact-root", settings.artifacts),
-        *("--host", settings.ui_host, "--port", str(settings.ui_port)),
-        *("--workers", "1"),
-    ]
+    arguments = ["server", "--host", settings.ui_host, "--port", str(settings.ui_port), "--workers", "1"]
+    addresses = {
+        "MLFLOW_BACKEND_STORE_URI": settings.tracking_uri,
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": settings.artifact_uri,
+    }
+    return arguments, addresses

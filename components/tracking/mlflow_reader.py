@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.errors import UserError, unknown
 from components.tracking.alias_log import shown_time
-from components.tracking.mlflow_client import explained, open_client
+from components.tracking.mlflow_client import deleted, explained, open_client
 from components.tracking.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class MlflowReader:
         """The experiment's newest runs, the newest first.
 
         Raises:
-            UserError: there is no such experiment; those that there are get listed.
+            UserError: there is no such experiment, and those that there are get listed; or it is deleted.
         """
         with explained(self.settings):
             prefix = self.settings.experiment_prefix
@@ -59,6 +59,8 @@ class MlflowReader:
             if found is None:
                 names = [each.name.removeprefix(prefix) for each in self.client.search_experiments(max_results=500)]
                 raise unknown("experiment", experiment, [name for name in names if name != "Default"])
+            if found.lifecycle_stage != "active":
+                raise deleted(self.settings, found)
             order = ["attributes.start_time DESC"]
             return [_facts(run) for run in self.client.search_runs([found.experiment_id], "", 1, limit, order)]
 

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 from components.errors import UserError, unknown
 from components.provenance import digest_json
@@ -22,6 +20,8 @@ from components.tracking.alias_log import AliasChange
 from components.tracking.base import ModelRef, RunRef, VersionFacts
 from components.tracking.manifest import manifest, verify
 from components.tracking.mlflow_client import explained, open_client, user_name
+from components.tracking.moved import local_folder
+from components.tracking.process import machine_name
 from components.tracking.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 # tags of a model version: {file: sha256} as JSON, and one digest over all of it
 FILES, DIGEST = "bundle.files", "bundle.digest"
 NAME = re.compile(r"[\w-][\w. -]{0,199}")
+CHANGED = "the artifact store was changed: register it again"
 BUNDLE = "artifacts/bundle"  # where the bundle lies inside an MLflow model
 
 
@@ -114,11 +115,11 @@ class MlflowStore:
             version = self.client.get_model_version(ref.name, ref.version)
             address = self.client.get_model_version_download_uri(ref.name, ref.version)
             expected = _registered_files(version.tags, str(ref))
-            here = self._local_folder(address)
+            here = local_folder(address)
             if here is not None:
-                verify(
-                    here / BUNDLE, expected, where=str(ref), hint="the artifact store was changed: register it again"
-                )
+                if not here.exists():
+                    raise self._elsewhere(ref, here)
+                verify(here / BUNDLE, expected, where=str(ref), hint=CHANGED)
                 return here / BUNDLE
             cached = self.settings.model_cache / f"{ref.name}-v{ref.version}-{version.tags[DIGEST][:12]}"
             again = f"delete {cached} to fetch it again"
@@ -127,7 +128,7 @@ class MlflowStore:
                 with tempfile.TemporaryDirectory(dir=self.settings.model_cache, prefix=".fetching-") as folder:
                     uri = f"{address}/{BUNDLE}"
                     got = Path(download_artifacts(uri, dst_path=folder, tracking_uri=self.settings.tracking_uri))
-                    verify(got, expected, where=str(ref), hint="the artifact store was changed: register it again")
+                    verify(got, expected, where=str(ref), hint=CHANGED)
                     with contextlib.suppress(OSError):  # another process was quicker; its copy is checked below
                         got.rename(cached)
             verify(cached, expected, where=str(ref), hint=again)
@@ -214,15 +215,17 @@ class MlflowStore:
         self.client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step=0)])
         return logged
 
-    def _local_folder(self, address: str) -> Path | None:
-        """The folder behind an artifact address, None when it lies elsewhere."""
-        parsed = urlparse(address)
-        if parsed.scheme not in ("", "file"):
-            return None
-        folder = Path(url2pathname(parsed.path) if parsed.scheme else address)
-        # addresses are absolute; in a project folder that was moved, the same <experiment>/models/<id>/artifacts
-        # lies under the artifact root of today
-        return folder if folder.exists() else Path(self.settings.artifacts, *folder.parts[-4:])
+    def _elsewhere(self, ref: ModelRef, folder: Path) -> UserError:
+        """The files lie in a folder, and it isn't one of this machine."""
+        host = ""
+        with contextlib.suppress(Exception):  # a run that is gone says no more
+            host = self.client.get_run(ref.run_id).data.tags.get("process.host", "")
+        where = f"{folder} on {host}" if host and host != machine_name() else str(folder)
+        hint = (
+            f"copy that folder to {folder} here, or put it back; machines that share a store need artifacts that all "
+            "reach: tracking.artifacts in mlflow.yaml (s3://…), or an MLflow server that keeps them"
+        )
+        return UserError(f"its files lie in {where}, which isn't here", where=str(ref), hint=hint)
 
     def _create(self, name: str) -> None:
         from mlflow.exceptions import MlflowException

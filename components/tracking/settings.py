@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from components.errors import UserError, nearest
+from components.paths import user_path
 from components.recipe import parse_yaml
+from components.redaction import HIDDEN, remember, shown_address
 
 FILE = "mlflow.yaml"
 MAX_FILE_BYTES = 64 * 1024
@@ -95,8 +97,18 @@ class Settings:
     def ui_url(self) -> str:
         """Where the UI answers: the server itself, or the one that `ui` in mlflow.yaml describes."""
         # credentials in the address are for the client, not for links that get printed
-        uri = re.sub(r"//[^/@]*@", "//", self.tracking_uri)
+        uri = shown_address(self.tracking_uri).replace(f"{HIDDEN}@", "").partition("?")[0]
         return uri.rstrip("/") if self.served else f"http://{self.ui_host}:{self.ui_port}"
+
+    @property
+    def store(self) -> str:
+        """The store's address as it may be shown."""
+        return self.ui_url if self.served else shown_address(self.tracking_uri)
+
+    @property
+    def artifact_uri(self) -> str:
+        """The root of new runs' artifacts as an address: MLflow unquotes what it is given, paths too."""
+        return self.artifacts if "://" in self.artifacts else Path(self.artifacts).as_uri()
 
     @property
     def spool(self) -> Path:
@@ -121,17 +133,26 @@ def load_settings(root: Path) -> Settings:
     root = Path(root).resolve()
     file = _read(root / FILE)
     moved = os.environ.get("REPRISE_HOME")
-    home = Path(moved).expanduser().resolve() if moved else (root / file.home).resolve()
+    home = user_path(moved, where="REPRISE_HOME") if moved else user_path(file.home, where=f"{FILE}: home", base=root)
     chosen = os.environ.get("MLFLOW_TRACKING_URI")
     uri = _resolve_uri(chosen, Path.cwd(), "MLFLOW_TRACKING_URI") if chosen else None
     if file.registry.champion == file.registry.challenger:
         raise UserError("champion and challenger are the same alias", where=f"{FILE}: registry")
     artifacts = file.tracking.artifacts
+    if "://" not in artifacts:
+        artifacts = str(user_path(artifacts, where=f"{FILE}: tracking.artifacts", base=home))
+    elif shown_address(artifacts) != artifacts:
+        # MLflow writes it into the store for every run, where anybody reads it
+        raise UserError(
+            f"{shown_address(artifacts)} holds a password or a query",
+            where=f"{FILE}: tracking.artifacts",
+            hint="give the address without; s3:// takes AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        )
     return Settings(
         root=root,
         home=home,
         tracking_uri=uri or _resolve_uri(file.tracking.uri, home, f"{FILE}: tracking.uri"),
-        artifacts=artifacts if "://" in artifacts else str(home / artifacts),
+        artifacts=artifacts,
         experiment_prefix=file.experiments.prefix,
         tags=dict(file.experiments.tags),
         aliases={"champion": file.registry.champion, "challenger": file.registry.challenger},
@@ -186,9 +207,15 @@ def _resolve_uri(uri: str, base: Path, where: str) -> str:
             where=where,
             hint="for example sqlite:///mlflow.db, http://127.0.0.1:5000 or postgresql://host/database",
         )
+    remember(uri)
     if scheme != "sqlite":
         return uri
     head, _, path = uri.partition(":///")
     if not path or path.startswith(":memory:"):
         raise UserError("needs a file: an sqlite store in memory would be gone at the end", where=where)
-    return f"{head}:///{(base / path).resolve()}"
+    name, mark, options = path.partition("?")
+    file = user_path(name, where=where, base=base)
+    if "?" in str(file):  # SQLAlchemy's options would begin there
+        hint = "set REPRISE_HOME to a folder without it"
+        raise UserError(f"{file}: an sqlite address can't hold a '?' in a path", where=where, hint=hint)
+    return f"{head}:///{file}{mark}{options}"

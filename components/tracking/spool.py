@@ -28,6 +28,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from components.redaction import without_secrets
+
 log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 2.0
@@ -44,7 +46,7 @@ class Refused(Exception):
 
 def summary(error: BaseException) -> str:
     """An error's first line, for a log or a user: short, and without the credentials that an address may hold."""
-    return re.sub(r"//[^/@\s]*@", "//", str(error).partition("\n")[0])[:300]
+    return re.sub(r"//[^/@\s]*@", "//", without_secrets(str(error)).partition("\n")[0])[:300]
 
 
 class Journal:

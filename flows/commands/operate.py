@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -69,7 +70,7 @@ def schedule(
         parameters = _parameters(recipe, set or [], device, threads)
     begin = start_server()
     from flows.console import table
-    from flows.deploy import add_schedule, remove_schedule, schedules
+    from flows.schedules import add_schedule, remove_schedule, schedules, set_aside
 
     begin()
     if remove:
@@ -77,9 +78,13 @@ def schedule(
         print(f"removed {remove}")
     elif recipe:
         name = name or str(checked_recipe(recipe, set, "auto").name)
-        replaced = add_schedule(name, parameters, **when)
-        print(f"{'replaced' if replaced else 'added'} {name}: {cron or f'every {every}'}, {when['timezone']}")
+        replaced, times = add_schedule(name, parameters, **when)
+        shown = " and ".join(f"{time:%Y-%m-%d %H:%M}" for time in times)
+        what = when.get("cron") or f"every {every}"
+        print(f"{'replaced' if replaced else 'added'} {name}: {what}, {when['timezone']}; the next times: {shown}")
         print("next: reprise serve    (has to run when it falls due; see also: reprise schedule --list)")
+    for each in set_aside():
+        print(f"warning: {each}; it is switched off, so that the others are planned", file=sys.stderr)
     if list:
         table("schedules", ["name", "runs", "when", "next"], schedules())
 

@@ -1,0 +1,87 @@
+"""The paths that a user gives, and who may read what is kept for one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from components.errors import UserError
+
+UMASK = "REPRISE_UMASK"  # the user's, for the processes that we start
+
+
+def user_path(text: str | os.PathLike[str], *, where: str, base: Path | None = None) -> Path:
+    """The absolute path that `text` means, "~" included; a relative one begins at `base`, else at the current folder.
+
+    Raises:
+        UserError: it can't be a path on this machine.
+    """
+    try:
+        path = Path(os.fspath(text)).expanduser()
+        str(path).encode("utf-8")
+        path = ((base or Path.cwd()) / path).resolve()
+        path.exists()  # a name may be too long
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{shown(text)} isn't UTF-8 text", where=where, hint="rename it, or set LC_ALL=C.UTF-8"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{shown(text)} can't be used: {error.strerror or error}", where=where) from None
+    except (ValueError, RuntimeError) as error:  # a NUL byte; a home that isn't known, links in a circle
+        raise UserError(f"{shown(text)} can't be a path: {str(error).rstrip('.')}", where=where) from None
+    return path
+
+
+def user_paths(given: str | Mapping[str, str], *, where: str) -> str | dict[str, str]:
+    """A path as text, or one for each split, from the current folder. Raises UserError as `user_path` does."""
+    if isinstance(given, str):
+        return str(user_path(given, where=where))
+    return {split: str(user_path(one, where=where)) for split, one in given.items()}
+
+
+def output_file(text: str | os.PathLike[str], *, where: str) -> Path:
+    """A path that a file can be written to; its folder is made.
+
+    Raises:
+        UserError: it is a folder, or its own folder can't be written to.
+    """
+    path = user_path(text, where=where)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder", where=where, hint=f"name a file in it: {path / 'out'}")
+    writable_folder(path.parent, where=where)
+    return path
+
+
+def writable_folder(path: Path, *, where: str, hint: str | None = None) -> Path:
+    """The folder, made where it isn't there. Raises UserError when it can't be made or written to."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(None, "Permission denied")
+    except OSError as error:
+        raise UserError(f"{path} can't be written to: {error.strerror or error}", where=where, hint=hint) from None
+    return path
+
+
+def shown(text: object) -> str:
+    """A text of a user's in a message: short, and with nothing that a terminal can't show."""
+    return ascii(str(text)[:120]) if not str(text)[:120].isprintable() else repr(str(text)[:120])
+
+
+def keep_private() -> None:
+    """From now on what this process and those that it starts write is for its user alone."""
+    own = os.umask(0o077)
+    os.environ.setdefault(UMASK, f"{own:o}")
+
+
+@contextlib.contextmanager
+def as_user() -> Iterator[None]:
+    """Write what belongs to the user, not to our state: with the rights that the user's umask gives."""
+    before = os.umask(0o077)
+    os.umask(int(os.environ.get(UMASK, f"{before:o}"), 8))
+    try:
+        yield
+    finally:
+        os.umask(before)
