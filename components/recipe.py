@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import yaml
 
@@ -148,7 +148,8 @@ def parse_yaml(text: str, *, where: str) -> Any:
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
-    """Set "a.b=c" in nested `values`; c is read as YAML."""
+    """Set "a.b=c" in nested `values`; c is read as YAML. null takes the setting away, so that its default holds;
+    where null is a value itself (training.clip_norm), it is set."""
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
         raise UserError(f"{override!r} isn't KEY=VALUE", where="--set", hint="for example: --set training.steps=500")
@@ -159,7 +160,22 @@ def apply_override(values: dict[str, Any], override: str) -> None:
         if not isinstance(node, dict):
             raise UserError(f"{part!r} in {key!r} is a value, not a section", where="--set")
     value = parse_yaml(text, where=f"--set {key}")
-    node[last] = value
+    if value is None and not _null_is_a_value(key.strip()):
+        node.pop(last, None)
+    else:
+        node[last] = value
+
+
+def _null_is_a_value(key: str) -> bool:
+    """Does null say something else than the default does, as for training.clip_norm?"""
+    from components import schema
+
+    section, _, name = key.partition(".")
+    for target in schema.targets(section) if section in ("training", "evaluation") else ():
+        annotation, default = options_of(target).get(name, (None, None))
+        if default is not None and type(None) in get_args(annotation):
+            return True
+    return False
 
 
 def options_of(target: Any) -> dict[str, tuple[Any, Any]]:
@@ -245,7 +261,7 @@ def _explain(section: str, item: Mapping[str, Any], fields: Mapping[str, Any]) -
 
         near = schema.elsewhere(section, name) or nearest(name, fields)
         meant = f"did you mean {near!r}?" if near else f"settings: {', '.join(fields) or 'none'}"
-        return f"{key}: unknown setting; {meant}"
+        return f"{key}: unknown setting; {meant} (--set {key}=null takes it away)"
     if item["type"] == "missing":
         return f"{key}: must be set"
     message = item["msg"][0].lower() + item["msg"][1:]

@@ -18,7 +18,7 @@ TABLE: dict[str, dict[str, str]] = {
         "table": "components.datasets.tables:TableReader",
         "conll": "components.datasets.conll:ConllReader",
         "parallel": "components.datasets.parallel:ParallelReader",
-        "labelled-lines": "components.datasets.tables:LabelledLinesReader",
+        "labelled-lines": "components.datasets.labelled_lines:LabelledLinesReader",
         "bases": "components.datasets.windows:BasesReader",
         "ts": "components.datasets.series:TsReader",
         "series-rows": "components.datasets.series:SeriesRowsReader",

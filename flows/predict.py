@@ -14,6 +14,7 @@ from prefect import flow
 from prefect import task as prefect_task
 
 from components.bundle import Bundle
+from components.datasets.folders import ending as ending_of
 from components.datasets.labelled import LabelledReader, Row, stem
 from components.datasets.sources import SECTION, build
 from components.datasets.spans import spans
@@ -22,6 +23,7 @@ from components.encodings.mel import Mel
 from components.encodings.symbols import Symbols
 from components.errors import UserError
 from components.registry import resolve
+from components.tasks.classification import Classification
 from components.tasks.language_model import LanguageModel
 from components.tasks.tagging import Tagging
 from components.tasks.transcription import Transcription
@@ -41,19 +43,22 @@ def reader_for(path: Path, data: Mapping[str, Any], column: str | None = None) -
     """
     if not path.exists():
         raise UserError("no such file or folder", where=str(path))
-    ending, own = Path(path.name.removesuffix(".gz")).suffix.lower(), str(data["reader"])
+    ending, own = ending_of(path), str(data["reader"])
     kind = resolve("reader", own).files_by or own
     if own == "conll" and (ending in (".csv", ".parquet", ".pq") or column is not None):
         kind = "table"  # of texts; a file of tags in columns often ends in .tsv too
     elif ending in TABLES and own == "labelled-lines":
         kind = "table"
-    elif ending == ".txt" and own in ("table", "conll"):
+    elif (ending == ".txt" and own == "conll") or (
+        ending not in TABLES and own == "table" and not data.get("separator")
+    ):
         kind = "labelled-lines"
     elif ending == ".npy":
         kind = "frame-files"
     if not issubclass(resolve("reader", kind), LabelledReader):
         raise UserError(f"this model's data come from {own}, which reads no file to be answered", where=str(path))
-    options = {key: value for key, value in data.items() if value is not None} if kind == own else {}
+    shared = data if kind == own else ("coding", "errors")
+    options = {key: data[key] for key in shared if data.get(key) is not None}
     if column is not None:
         if kind != "table":
             raise UserError(f"{column!r}: only tables have columns", where="--column")
@@ -91,7 +96,8 @@ def cells(answer: Any) -> dict[str, str]:
 
 def predict_file(bundle: Bundle, reader: LabelledReader, out: Path) -> Counter[str]:
     """Write the file's rows with their answers as CSV; gives how often each answer was given. A row that can't be
-    read has no answer, and its column `problem` says why."""
+    read has no answer, and its column `problem` says why. The file's own columns stay as they are: a column of ours
+    whose name is taken gets a number (problem_2)."""
     counts: Counter[str] = Counter()
     out.parent.mkdir(parents=True, exist_ok=True)
     half_written = out.with_name(f".{out.name}.{os.getpid()}")
@@ -99,25 +105,39 @@ def predict_file(bundle: Bundle, reader: LabelledReader, out: Path) -> Counter[s
     rows = iter(reader.inputs())
     try:
         with half_written.open("w", encoding="utf-8", newline="") as file:
-            writer = None
+            writer = csv.writer(file)
+            columns: list[str] = []
+            ours: dict[str, str] = {}
             while block := list(itertools.islice(rows, ROWS)):
                 for row, answer, problem in answers(bundle, block):
-                    shown = {**_tokens(bundle, row.input), **row.shown}
-                    line = {**shown, **cells(answer), "problem": problem}
-                    if writer is None:
-                        names = {**shown, "predicted": "", "probability": "", "problem": ""}
-                        if not isinstance(answer, dict | None):
-                            del names["probability"]
-                        writer = csv.DictWriter(file, list(names), extrasaction="ignore")
-                        writer.writeheader()
-                    writer.writerow(line)
+                    if not ours:
+                        columns, ours = list(row.shown), _our_columns(bundle, row)
+                        writer.writerow([*columns, *ours.values()])
+                    if list(row.shown) != columns:
+                        what = f"columns {', '.join(row.shown)}, where the first file has {', '.join(columns)}"
+                        raise UserError(what, where=row.where, hint="answer the files one by one")
+                    made = {**_tokens(bundle, row.input), **cells(answer), "problem": problem}
+                    writer.writerow([*row.shown.values(), *(made.get(name, "") for name in ours)])
                     label = answer["label"] if isinstance(answer, dict) else "answered"
                     counts[f"not read: {problem}" if problem else label] += 1
-        counts.update({f"not read: {reason}": count for reason, count in reader.dropped.items()})
         half_written.replace(out)
     finally:
         half_written.unlink(missing_ok=True)
     return counts
+
+
+def _our_columns(bundle: Bundle, row: Row) -> dict[str, str]:
+    """Our columns, and what they are called beside those that a row shows."""
+    ours = ["predicted", *["probability"] * isinstance(bundle.task, Classification), "problem"]
+    if _tokens(bundle, row.input):
+        ours.insert(0, "tokens")
+    named = {}
+    for name in ours:
+        others = (f"{name}_{number}" for number in itertools.count(2))
+        named[name] = next(
+            free for free in [name, *itertools.islice(others, len(row.shown) + 1)] if free not in row.shown
+        )
+    return named
 
 
 def answer_texts(bundle: Bundle, texts: list[str]) -> list[str]:

@@ -50,6 +50,8 @@ DOORS = {
     "sacrebleu": ["components/tasks/"],
     "jiwer": ["components/tasks/"],
     "av": ["components/datasets/video.py"],
+    "chardet": ["components/datasets/codings.py"],
+    "regex": ["components/encodings/"],
     "optuna": ["flows/tune.py", "flows/watched.py"],
     "fastapi": ["components/serving/"],
     "uvicorn": ["components/serving/"],

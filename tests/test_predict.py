@@ -113,18 +113,33 @@ def test_texts_are_answered_in_their_order_with_a_probability(mood) -> None:
 def test_a_table_comes_back_with_its_own_columns_and_the_answers(mood, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(module, "ROWS", 2)  # so that rows come in several blocks
     path = tmp_path / "ask.csv"
-    path.write_text('id,text,mood\n7,"good, I say",1\n8,,0\n9,bad song,\n1,2,3,4\n10,fine,1\n', encoding="utf-8")
+    path.write_text(
+        'id,text,mood\n7,"good, I say",1\n8,,0\n9,bad song,\n1,2,3,4\n"x"y,2\n10,fine,1\n', encoding="utf-8"
+    )
     rows, counts = answered(mood, path, "text")
     assert [(row["id"], row["predicted"], row["problem"]) for row in rows] == [
         ("7", "glad", ""),
         ("8", "", "no input"),
         ("9", "sad", ""),
+        ("1", "", "more fields than columns"),
+        ('"x"y,2', "", "quotes out of place"),
         ("10", "glad", ""),
-    ]
+    ], "a row for each row of the file, in its order"
     assert list(rows[0]) == ["id", "text", "mood", "predicted", "probability", "problem"]
     assert float(rows[0]["probability"]) > 0.5
-    assert counts == {"glad": 2, "sad": 1, "not read: no input": 1, "not read: more fields than columns": 1}
+    unread = {f"not read: {why}": 1 for why in ("no input", "more fields than columns", "quotes out of place")}
+    assert counts == {"glad": 2, "sad": 1, **unread}
     assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []
+
+
+def test_the_columns_of_the_file_stay_and_ours_take_other_names(mood, tmp_path) -> None:
+    path = tmp_path / "ask.TSV"
+    own = ["problem", "predicted", "predicted_2", "probability", ""]
+    path.write_text("\t".join(own) + "\nbad song\t7\t8\t9\tx\n\t1\t2\t3\ty\n", encoding="utf-8")
+    rows, _ = answered(mood, path, "problem")
+    assert list(rows[0]) == [*own[:4], "5", "predicted_3", "probability_2", "problem_2"]
+    assert [list(row.values())[:5] for row in rows] == [["bad song", "7", "8", "9", "x"], ["", "1", "2", "3", "y"]]
+    assert [(row["predicted_3"], row["problem_2"]) for row in rows] == [("sad", ""), ("", "no input")]
 
 
 def test_a_table_without_labels_and_lines_of_text_do_as_well(mood, tmp_path) -> None:

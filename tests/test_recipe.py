@@ -190,3 +190,38 @@ def test_scientific_notation_without_a_point_is_a_number(tmp_path: Path) -> None
     path = tmp_path / "x.yaml"
     path.write_text("a: 2e-3\nb: 1E5\nc: '2e-3'\nd: 12\ne: 0.5\nf: e5\n")
     assert load_yaml(path) == {"a": 0.002, "b": 1e5, "c": "2e-3", "d": 12, "e": 0.5, "f": "e5"}
+
+
+def test_null_takes_a_setting_of_the_recipe_away(tmp_path) -> None:
+    folder = tmp_path / "mood"
+    folder.mkdir()
+    taken = ["data.header=null", "data.labels=null", "encoding.input.stem=null", "model.dropout=null", "accept=null"]
+    overrides = [f"data.path={folder}", "data.reader=labelled-lines", *taken]
+    recipe = read_recipe(recipe_path("sentiment"), overrides)
+    assert "header" not in recipe.data
+    assert recipe.data["labels"] is None
+    assert recipe.encoding["input"]["stem"] == 0
+    assert recipe.model["dropout"] == 0
+    assert recipe.accept == {}
+    assert read_recipe(recipe_path("sentiment"), ["training.clip_norm=null"]).training["clip_norm"] is None, "a value"
+
+
+def test_a_setting_of_another_reader_names_the_override_that_takes_it_away() -> None:
+    with pytest.raises(UserError, match=r"data\.header: .*--set data\.header=null takes it away"):
+        read_recipe(recipe_path("sentiment"), ["data.path=x", "data.reader=labelled-lines"])
+
+
+def test_a_relative_path_counts_from_where_the_command_is_given(tmp_path, monkeypatch) -> None:
+    from components.datasets.sources import path_readers
+
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "mine.txt").write_text("text")
+    (tmp_path / "elsewhere" / "r.yaml").write_text(GOOD.replace("dataset: names", "path: mine.txt"))
+    monkeypatch.chdir(tmp_path / "here")
+    recipe = read_recipe(tmp_path / "elsewhere" / "r.yaml")
+    assert recipe.data["path"] == str(tmp_path / "here" / "mine.txt"), "not from the recipe's folder"
+    assert path_readers(recipe.data, Path("/nowhere"))[1][None].files == [tmp_path / "here" / "mine.txt"]
+    wrong = read_recipe(tmp_path / "elsewhere" / "r.yaml", ["data.path=nosuch.txt"])
+    with pytest.raises(UserError, match=r"here/nosuch\.txt: no such file or folder\n.*where the command is given"):
+        path_readers(wrong.data, Path("/nowhere"))

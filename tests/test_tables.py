@@ -12,8 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.datasets.ingest import ingest
+from components.datasets.labelled_lines import LabelledLinesReader
+from components.datasets.sources import build
 from components.datasets.store import Store
-from components.datasets.tables import LabelledLinesReader, TableReader
+from components.datasets.tables import TableReader
 from components.encodings.base import encoding_from_state
 from components.encodings.tokens import Tokens
 from components.encodings.vocabulary import UNK
@@ -68,7 +70,7 @@ def test_every_row_that_is_left_out_is_counted_with_its_reason(tmp_path):
     }
     assert reader.group(("A  b", "1")) == reader.group(("a B", "0")), "equal texts stay on one side of a split"
     problems = [row.problem for row in reader.inputs()]
-    assert problems.count("") == len(problems) - 3, "to be predicted, a row needs no label, and none is lost"
+    assert problems.count("") == len(problems) - 5, "to be predicted, a row needs no label, and none is lost"
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ def test_numbers_are_predicted_from_several_columns(tmp_path):
     [
         ("t.csv", b"a,b\n\xff,1\n", "isn't UTF-8"),
         ("t.csv", b"", "empty"),
-        ("t.csv", b"a,a\n1,2\n", "two columns are called 'a'"),
+        ("t.csv", b"a,b,a\n1,2,3\n", r"two columns are called 'a'\nrename one of them; .*data\.input=3"),
         ("t.csv", b'a,"b"x\n1,2\n', "isn't a table"),
         ("t.csv.gz", gzip.compress(b"a,b\n1,2\n" * 50, mtime=0)[:-9], "gzip data is damaged"),
         ("t.parquet", b"PAR1 but no more", "isn't a Parquet file"),
@@ -124,6 +126,86 @@ def test_what_is_no_table_is_refused_with_the_file(tmp_path, name, content, said
     with pytest.raises(UserError, match=said) as caught:
         list(TableReader([path]).items())
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "T.CSV", "t.Csv.GZ", "T.TSV", "t.tab", "T.Parquet", "t.PQ"])
+def test_the_case_of_an_ending_does_not_count(tmp_path, name):
+    small = table(tmp_path, {".t": "s.tsv", ".p": "s.parquet"}.get(name[1:3].lower(), "s.csv"))
+    content = small.read_bytes()
+    small.unlink()
+    path = write(tmp_path, name, gzip.compress(content) if name.endswith("GZ") else content)
+    assert list(TableReader([path]).items()) == ROWS
+    assert list(TableReader([tmp_path]).items()) == ROWS, "in a folder, too"
+
+
+def test_only_columns_that_are_used_need_a_name_of_their_own(tmp_path):
+    path = write(tmp_path, "t.csv", "text,label,,\na,1,,\nb,0,,,,\nc,1,x,,\n")  # as table programs export them
+    reader = TableReader([path])
+    assert list(reader.items()) == [("a", "1"), ("b", "0"), ("c", "1")]
+    assert [row.shown for row in reader.inputs()][2] == {"text": "c", "label": "1", "3": "x", "4": ""}
+    path = write(tmp_path, "t.csv", ",text,label,3,text\n0,a,1,x,y\n")
+    assert list(TableReader([path], input="5", target="label").items()) == [("y", "1")]
+    assert list(TableReader([path], input="1", target="3").items()) == [("0", "x")]
+
+
+@pytest.mark.parametrize(("sign", "name"), [(";", "semicolon"), ("\t", "tab"), ("|", "bar")])
+def test_another_separator_is_named_in_the_hint_and_the_hint_works(tmp_path, sign, name):
+    path = write(tmp_path, "t.csv", f"id{sign}text{sign}label\n1{sign}good, really{sign}1\n")
+    for options in ({}, {"input": "text"}):
+        with pytest.raises(UserError, match=rf"data\.input: .*t\.csv: .*\n.*data\.separator={name}$"):
+            list(TableReader([path], **options).items())
+    reader = TableReader([path], input="text", target="label", separator=name)
+    assert list(reader.items()) == [("good, really", "1")]
+
+
+def test_texts_that_begin_with_a_quoted_word_name_the_setting_that_reads_them(tmp_path):
+    path = write(tmp_path, "t.csv", "text,label\n" + "".join(f'"Fine" film {n},{n % 2}\n' for n in range(12)))
+    data = {"path": str(path), "reader": "table"}
+    encoding = {"kind": "pair", "input": {"kind": "tokens"}, "target": {"kind": "labels"}}
+    with pytest.raises(UserError, match=r"12 × quotes out of place.*\n.*data\.quotes=false"):
+        ingest(data, encoding, root=tmp_path, cache_dir=tmp_path / "cache", seed=0)
+    assert next(TableReader([path], quotes=False).items()) == ('"Fine" film 0', "0")
+    write(tmp_path, "t.csv", "text,label\n" + "".join(f"fine film {n},{n % 2}\n" for n in range(40)) + '"Oh" no,1\n')
+    ref = ingest(data, encoding, root=tmp_path, cache_dir=tmp_path / "cache", seed=0)
+    assert any("data.quotes=false" in note for note in Store.open(ref.path).manifest["notes"]), (
+        "told, where some remain"
+    )
+
+
+def test_a_comma_in_a_sentence_makes_no_table_of_a_text(tmp_path):
+    folder = tmp_path / "mood"
+    folder.mkdir()
+    write(folder, "glad.txt", "warm, and wise\na film to keep\n")
+    path = write(folder, "sad.txt", "long, and dull\n")
+    section = {"header": False, "labels": {"0": "sad"}}
+    for place in (folder, path):
+        said = r"data\.reader=labelled-lines --set data\.header=null --set data\.labels=null"
+        with pytest.raises(UserError, match=said) as caught:
+            list(build("reader", "table", section, (), [place]).items())
+        assert "data.separator=tab" in str(caught.value)
+    assert list(TableReader([path], header=False, separator="comma").items()) == [("long", "and dull")]
+    assert len(list(LabelledLinesReader([folder]).items())) == 3
+
+
+def test_labels_are_endings_or_folders_where_the_names_are_alike(tmp_path):
+    polarity, mail, both = tmp_path / "polarity", tmp_path / "mail", tmp_path / "both"
+    for path in (polarity, mail / "spam", mail / "ham", both / "one"):
+        path.mkdir(parents=True)
+    write(polarity, "rt.pos", "good\n")
+    (polarity / "rt.Neg.gz").write_bytes(gzip.compress(b"bad\n"))
+    reader = LabelledLinesReader([polarity])
+    assert sorted(reader.items()) == [("bad", "Neg"), ("good", "pos")]
+    assert reader.decided == ["labels are the files' endings: Neg, pos"]
+    for folder in (mail / "spam", mail / "ham"):
+        write(folder, "1.txt", f"{folder.name} one\n")
+        write(folder, "2.txt", f"{folder.name} two\n")
+    assert sorted(LabelledLinesReader([mail]).items())[::3] == [("ham one", "ham"), ("spam two", "spam")]
+    assert {label for _, label in LabelledLinesReader([mail], label_in="file").items()} == {"1", "2"}
+    write(both, "loose.txt", "a\n")
+    write(both / "one", "b.txt", "b\n")
+    with pytest.raises(UserError, match=r"data\.label_in=file, ending or folder"):
+        list(LabelledLinesReader([both]).items())
+    assert [label for _, label in LabelledLinesReader([both], label_in="file").items()] == ["loose", "b"]
 
 
 @pytest.mark.parametrize("lines", [3, 40_000])

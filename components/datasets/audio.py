@@ -41,8 +41,6 @@ class WavReader(LabelledReader):
     isn't in it is left out.
     """
 
-    takes_folders = True
-
     def __init__(
         self,
         files: Sequence[Path],

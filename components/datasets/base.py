@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from components.datasets.folders import PassedOver, inside
+from components.errors import UserError
+
 
 class Reader(ABC):
     """Reads the files of one data set. Keyword-only parameters are its recipe schema (section `data`).
@@ -23,14 +26,33 @@ class Reader(ABC):
     files_by: ClassVar[str] = ""  # the reader of files of that kind, where this one reads none
     holds_splits: ClassVar[bool] = False  # its files say what is train, val and test: read with `part` set to each
     part: str | None = None
-    takes_folders: ClassVar[bool] = False  # looks for its files in a folder itself, however deep
+    endings: tuple[str, ...] = ()  # of the files that it reads in a folder; none: any
+    ways_out: ClassVar[Mapping[str, str]] = {}  # reason in `dropped` → what to set, where something helps
 
     def __init__(self, files: Sequence[Path], /) -> None:
-        self.files = list(files)
+        self.files: list[Path] = []  # the files given, and those in the folders given
+        self.in_folders: set[Path] = set()  # those of them that were found in a folder
+        self.passed_over: PassedOver = {}  # what isn't read of a folder
+        for path in files:
+            if path.is_dir():
+                found, passed_over = inside(path, self.endings)
+                self.files += found
+                self.in_folders.update(found)
+                for reason, names in passed_over.items():
+                    self.passed_over.setdefault(reason, []).extend(names)
+            else:
+                self.files.append(path)
+        self.decided: list[str] = []  # from the files' names: what a person should know about it
         self.dropped: Counter[str] = Counter()  # reason → how many, after one pass over items()
         self.notes: list[str] = []  # what a person should know about this reading
         self.report: list[dict[str, Any]] = []  # a row for each file, where a person would want to know: equal keys
         self.progress: Callable[[str], None] = lambda line: None  # told now and then how far a slow reading is
+
+    def nothing_here(self, given: Sequence[Path]) -> UserError:
+        """Why there is nothing to read in the files and folders that were given."""
+        others = ", ".join(f"{len(names):,} × {reason}" for reason, names in self.passed_over.items())
+        wanted = f"no files of {', '.join(self.endings)}" if self.endings else "no files to read"
+        return UserError(f"{wanted} here{f', but {others}' if others else ''}", where=", ".join(map(str, given[:3])))
 
     @abstractmethod
     def items(self) -> Iterator[Any]:

@@ -9,9 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from components.datasets.codings import Coding
 from components.datasets.labelled import LabelledReader, Row, lines
 from components.datasets.spans import OUTSIDE, as_iob2
-from components.datasets.text import TextFiles
+from components.datasets.text import text_files
 from components.errors import unknown
 
 BLANKS = " \t"  # not str.strip's: a no-break space can be a token
@@ -55,13 +56,14 @@ class ConllReader(LabelledReader):
         labels: dict[str, str] | None = None,
         unique: bool = False,
         max_length: Annotated[int, Field(gt=0)] = 1000,
+        coding: Coding = "utf-8",
         errors: Literal["refuse", "replace"] = "refuse",
         max_bytes: int | None = None,
     ) -> None:
         super().__init__(files, labels, unique)
         self.token_column, self.tag_column, self.scheme = token_column, tag_column, scheme
         self.max_length = max_length
-        self._text = TextFiles(errors=errors, max_bytes=max_bytes, dropped=self.dropped)
+        self._text = text_files(self, coding=coding, errors=errors, max_bytes=max_bytes)
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:

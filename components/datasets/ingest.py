@@ -17,6 +17,7 @@ import numpy as np
 from filelock import FileLock
 
 from components.datasets.cards import load_card
+from components.datasets.folders import told
 from components.datasets.refusals import MOST_WHILE_LEARNING, Refusals
 from components.datasets.sources import SECTION, Readers, build, card_readers, describe, path_readers
 from components.datasets.splits import (
@@ -27,6 +28,7 @@ from components.datasets.splits import (
     group_split,
     split_fractions,
     stream_split,
+    ways_out,
 )
 from components.datasets.store import SPLITS, DatasetRef, Store, StoreWriter
 from components.encodings.base import Encoding
@@ -182,7 +184,7 @@ def _write(
         content_digests = {split: digest.hexdigest() for split, digest in content.items()}
         state = encoding.state()
         manifest["digests"] |= {"splits": content_digests, "content": digest_json([content_digests, state])}
-        notes = [note for reader in readers.values() for note in reader.notes]
+        notes = [note for r in readers.values() for note in [*told(r.passed_over), *r.decided, *r.notes, *ways_out(r)]]
         manifest["report"] = [row for reader in readers.values() for row in reader.report]
         manifest |= {"encoding": state, "counts": counts, "dropped": dict(left_out), "notes": notes}
         manifest["longest"] = max(count["longest"] for count in counts.values())

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from components.datasets.base import Reader
+from components.datasets.folders import ending, unpacked_name
 from components.datasets.text import TextFiles
 from components.errors import UserError, unknown
 from components.provenance import digest_file, digest_json
@@ -71,7 +72,7 @@ class LabelledReader(Reader):
                 yield row.input, self._named(row)
 
     def inputs(self) -> Iterator[Row]:
-        """The rows to be predicted, no target needed, those with a `problem` too; `dropped` counts what is no row."""
+        """The rows to be predicted, no target needed, those with a `problem` too."""
         self.dropped.clear()
         yield from self.rows(labelled=False)
 
@@ -124,6 +125,29 @@ def numbers(cells: Sequence[str]) -> tuple[np.ndarray, str]:
 def stem(path: Path) -> str:
     """The file's name without its endings: Arabic for Arabic.txt.gz."""
     return path.name.split(".")[0]
+
+
+def names_as_labels(files: Sequence[Path], label_in: str | None) -> tuple[dict[Path, str], str]:
+    """The label of each file, by its name; and what the labels are. `label_in`: file (the name without its endings),
+    ending, or folder. None: the folders, where the files lie in several; the endings, where the names differ in them
+    alone; else the names.
+
+    Raises:
+        UserError: None, and some files lie in a folder of their own and others beside it.
+    """
+    folders = {path.parent for path in files}
+    if label_in is None and any(one in other.parents for one in folders for other in folders):
+        hint = "say what the label is: data.label_in=file, ending or folder"
+        raise UserError("files lie beside folders with files", where=str(min(folders)), hint=hint)
+    stems, endings = {stem(path) for path in files}, {ending(path) for path in files}
+    if label_in is None:
+        alike = len(stems) == 1 and len(endings) == len(files) > 1
+        label_in = "folder" if len(folders) > 1 else "ending" if alike else "file"
+    if label_in == "folder":
+        return {path: path.parent.name for path in files}, "the names of their folders"
+    if label_in == "ending":
+        return {path: Path(unpacked_name(path)).suffix[1:] for path in files}, "the files' endings"
+    return {path: stem(path) for path in files}, "the files' names"
 
 
 def _key(value: Any) -> str:

@@ -47,7 +47,6 @@ class MusicReader(Reader):
     """
 
     framing = "sequences"
-    takes_folders = True
 
     def __init__(
         self,
@@ -63,7 +62,7 @@ class MusicReader(Reader):
         max_seconds: Annotated[float, Field(gt=0, le=36_000)] = 1800.0,
         workers: Annotated[int, Field(ge=1, le=64)] = 2,
     ) -> None:
-        super().__init__(files)
+        super().__init__([])
         if not 1 <= steps_per_beat <= 96:
             hint = "choose 4 (sixteenths), 12 (and triplets) or 24"
             raise UserError(f"{steps_per_beat} steps to a beat", where="data.steps_per_beat", hint=hint)

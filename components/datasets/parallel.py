@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,14 +10,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from components.datasets.codings import Coding
+from components.datasets.folders import ending, unpacked_name
 from components.datasets.labelled import LabelledReader, Row, lines
-from components.datasets.text import TextFiles
+from components.datasets.text import text_files
 from components.errors import UserError
 from components.provenance import digest_file, digest_json
 
 
 class ParallelReader(LabelledReader):
-    """(text, translation) from files whose names differ in their ending alone: train.de and train.en, gzip or not.
+    """(text, translation) from files whose names differ in their ending alone: train.de and train.en, gzip or not; or
+    from folders of them.
 
     `source` and `target` are those endings. Given one file of two, the other is looked for beside it. A pair is dropped
     where a side is empty or has more than `max_length` characters, and with `unique` where it was there before;
@@ -35,14 +39,16 @@ class ParallelReader(LabelledReader):
         target: Annotated[str, Field(pattern=r"^\w[\w-]{0,31}$")],
         unique: bool = False,
         max_length: Annotated[int, Field(gt=0)] = 2000,
+        coding: Coding = "utf-8",
         errors: Literal["refuse", "replace"] = "refuse",
         max_bytes: int | None = None,
     ) -> None:
-        super().__init__(files, None, unique)
-        if source == target:
+        if source.lower() == target.lower():
             raise UserError(f"{source!r} is both source and target", where="data.target")
+        self.endings = (f".{source.lower()}", f".{target.lower()}")
+        super().__init__(files, None, unique)
         self.source, self.target, self.max_length = source, target, max_length
-        self._text = TextFiles(errors=errors, max_bytes=max_bytes, dropped=self.dropped)
+        self._text = text_files(self, coding=coding, errors=errors, max_bytes=max_bytes)
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         if not labelled:
@@ -61,24 +67,28 @@ class ParallelReader(LabelledReader):
 
     def both(self) -> list[tuple[Path, Path]]:
         """The files in pairs, in the order given."""
-        stems: dict[tuple[Path, str], bool] = {}
+        pairs: dict[tuple[Path, str], tuple[Path, Path]] = {}
         for path in self.files:
-            stem, _, ending = path.name.removesuffix(".gz").rpartition(".")
-            if ending not in (self.source, self.target) or not stem:
+            if ending(path) not in self.endings or unpacked_name(path).startswith("."):
                 what = f"ends neither in .{self.source} nor in .{self.target}"
                 raise UserError(what, where=str(path), hint="data.source and data.target are the files' endings")
-            stems[path.parent, stem] = path.name.endswith(".gz")
-        return [
-            (self._beside(folder, stem, self.source, packed), self._beside(folder, stem, self.target, packed))
-            for (folder, stem), packed in stems.items()
-        ]
+        for path in self.files:
+            stem = unpacked_name(path).rpartition(".")[0]
+            ours = ending(path) == self.endings[0]
+            other = self._beside(path, stem, self.target if ours else self.source)
+            pairs.setdefault((path.parent, stem), (path, other) if ours else (other, path))
+        return list(pairs.values())
 
-    def _beside(self, folder: Path, stem: str, ending: str, packed: bool) -> Path:
-        names = [f"{stem}.{ending}{'.gz' * gz}" for gz in (packed, not packed)]
+    def _beside(self, path: Path, stem: str, wanted: str) -> Path:
+        """The file of that stem and ending beside the path, packed or not; the case of the ending doesn't count."""
+        names = [f"{stem}.{wanted}{'.gz' * gz}" for gz in (path.suffix.lower() == ".gz", path.suffix.lower() != ".gz")]
         for name in names:
-            if (folder / name).is_file():
-                return folder / name
-        raise UserError("no such file", where=str(folder / names[0]), hint="a text and its translation: two files")
+            if (path.parent / name).is_file():
+                return path.parent / name
+        for other in sorted(path.parent.glob(f"{glob.escape(stem)}.*")):
+            if other.is_file() and other.name.lower() in [name.lower() for name in names]:
+                return other
+        raise UserError("no such file", where=str(path.parent / names[0]), hint="a text and its translation: two files")
 
     def digest(self) -> str:
         """Of both files of every pair, whichever were given."""

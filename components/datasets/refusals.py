@@ -19,7 +19,8 @@ class Kept(Reader):
 
     def __init__(self, reader: Reader, refusals: Refusals) -> None:
         self.reader, self.refusals, self.given = reader, refusals, -1
-        self.framing, self.files = reader.framing, reader.files
+        self.framing, self.files, self.ways_out = reader.framing, reader.files, reader.ways_out
+        self.passed_over, self.decided = reader.passed_over, reader.decided
         self.refused: dict[int, UserError] = {}
 
     def items(self) -> Iterator[Any]:

@@ -131,8 +131,6 @@ class FrameFilesReader(LabelledReader):
     with a frame a line (a first line that names the features is passed over). Items: (float64 [steps, features],
     label)."""
 
-    takes_folders = True
-
     def __init__(
         self,
         files: Sequence[Path],

@@ -13,12 +13,14 @@ from typing import Any
 from components.datasets.base import Reader
 from components.datasets.cards import Card
 from components.datasets.download import fetch, mirror_folder
+from components.datasets.folders import given_splits
 from components.datasets.store import SPLITS
 from components.errors import UserError, unknown
 from components.provenance import digest_file
 from components.registry import resolve
 
 SECTION = ("dataset", "path", "reader", "split")  # keys of the data section that aren't the reader's own
+RELATIVE = "a relative path counts from the folder where the command is given"
 Readers = dict[str | None, Reader]  # by the split that their files are for; None = all, split by fractions
 
 
@@ -37,20 +39,30 @@ def card_readers(card: Card, data: Mapping[str, Any], root: Path, cache_dir: Pat
 
 def path_readers(data: Mapping[str, Any], root: Path) -> tuple[str, Readers]:
     """(a name made from the file's, the reader of all files, or one for each split)"""
-    given = data["path"] if isinstance(data["path"], Mapping) else {None: data["path"]}
-    readers: Readers = {}
+    path = data["path"]
+    given = path if isinstance(path, Mapping) else {None: path}
+    places = {split: [_existing(root / Path(str(one)).expanduser())] for split, one in given.items()}
+    loose: list[Path] = []
+    if None in places and places[None][0].is_dir():
+        splits, loose = given_splits(places[None][0])
+        places = splits or places
     kind = str(data.get("reader", "text"))
-    takes_folders = resolve("reader", kind, where="data.reader").takes_folders
-    for split, text in given.items():
-        path = root / Path(str(text)).expanduser()
-        whole = path.is_file() or (takes_folders and path.is_dir())
-        files = [path] if whole else sorted(file for file in path.glob("[!.]*") if file.is_file())
-        if not files:
-            what = "the folder has no files" if path.is_dir() else "no such file or folder"
-            raise UserError(what, where=f"data.path: {path}", hint="a relative path counts from the project's root")
-        readers[split] = build("reader", kind, data, SECTION, files)
-    first = Path(str(next(iter(given.values()))))
-    return re.sub(r"[^a-z0-9]+", "-", first.stem.lower()).strip("-")[:40] or "data", _parts(readers)
+    readers: Readers = {split: build("reader", kind, data, SECTION, paths) for split, paths in places.items()}
+    if None not in places and None in given:
+        first = next(iter(readers.values()))
+        names = ", ".join(f"{split} from {', '.join(path.name for path in places[split][:3])}" for split in places)
+        first.decided.append(f"the names give the splits: {names}")
+        if loose:
+            first.passed_over["belongs to no split"] = [path.name for path in loose]
+    name = Path(str(next(iter(given.values()))))
+    return re.sub(r"[^a-z0-9]+", "-", name.stem.lower()).strip("-")[:40] or "data", _parts(readers)
+
+
+def _existing(path: Path) -> Path:
+    if path.is_file() or path.is_dir():
+        return path
+    what = "not a file or a folder" if path.exists() else "no such file or folder"
+    raise UserError(what, where=f"data.path: {path}", hint=RELATIVE)
 
 
 def _parts(readers: Readers) -> Readers:
@@ -61,6 +73,8 @@ def _parts(readers: Readers) -> Readers:
     for split in SPLITS:
         reader = parts[split] = copy.copy(readers[None])
         reader.part, reader.dropped, reader.notes = split, Counter(), []
+        if split != SPLITS[0]:
+            reader.passed_over, reader.decided = {}, []
     return parts
 
 
@@ -74,7 +88,10 @@ def build(kind: str, name: str, section: Mapping[str, Any], reserved: tuple[str,
     for key in options:
         if key not in known:
             raise unknown(f"setting of the {kind} {name}", key, [*known, *reserved], where=where)
-    return factory(*positional, **options)
+    made = factory(*positional, **options)
+    if kind == "reader" and any(positional) and not made.files:
+        raise made.nothing_here(*positional)
+    return made
 
 
 def describe(file: Path) -> dict[str, Any]:

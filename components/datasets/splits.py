@@ -131,5 +131,10 @@ def _nothing(reader: Reader) -> UserError:
     return UserError(
         f"nothing to learn from is left of {names} ({dropped(reader.dropped)})",
         where="data",
-        hint="check that the reader fits the file, and the reader's settings that drop items",
+        hint="; ".join(ways_out(reader)) or "check that the reader fits the file, and the settings that drop items",
     )
+
+
+def ways_out(reader: Reader) -> list[str]:
+    """What to set against what the reader left out, where something helps."""
+    return [f"{reason}: {way}" for reason, way in reader.ways_out.items() if reader.dropped[reason]]

@@ -1,33 +1,73 @@
-"""Labelled tables: CSV, TSV and Parquet with a column to read and a column to predict; and a file of lines a label."""
+"""Labelled tables: CSV, TSV and Parquet with a column to read and a column to predict."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from components.datasets.labelled import LabelledReader, Row, lines, numbers, stem
-from components.datasets.text import TextFiles
+from components.datasets.codings import Coding
+from components.datasets.folders import ending
+from components.datasets.labelled import LabelledReader, Row, lines, numbers
+from components.datasets.labelled_lines import LabelledLinesReader
+from components.datasets.text import text_files
 from components.errors import UserError, unknown
+from components.recipe import options_of
 
 ROWS = 5_000  # of a Parquet file, read at once
 MOST_ROWS = 100_000_000  # of a Parquet file: a kilobyte of it can claim any number
 MOST_COLUMNS = 100_000
 LARGEST_GROUP = 2 << 30  # bytes that a part of a Parquet file may expand to
 SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "bar": "|"}
+BY_ENDING = {".csv": "comma", ".tsv": "tab", ".tab": "tab"}
+PARQUET = (".parquet", ".pq")
+BAD_QUOTES = "quotes out of place"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names of a table's columns, each there once: one that is empty, or there before, goes by its number."""
+
+    names: list[str]
+    numbered: set[str]  # those that go by their numbers
+    twice: dict[str, str]  # a name that stands twice: what the second column of it goes by
+
+    @classmethod
+    def of(cls, header: Sequence[str], path: Path) -> Columns:
+        if len(header) > MOST_COLUMNS:
+            raise UserError(f"more than {MOST_COLUMNS:,} columns", where=str(path))
+        names: dict[str, None] = {}
+        numbered, twice = set(), {}
+        for number, name in enumerate(header, start=1):
+            if not name.strip() or name in names:
+                given = str(number)
+                while given in names or given in header:
+                    given = f"column {given}"
+                numbered.add(given)
+                twice.setdefault(name, given)
+                name = given
+            names[name] = None
+        twice.pop("", None)
+        return cls(list(names), numbered, twice)
 
 
 class TableReader(LabelledReader):
-    """CSV and TSV files, gzip or not, and Parquet as (text, label); with `numbers`, (text, the numbers to predict).
+    """CSV and TSV files, gzip or not, and Parquet, or folders of them, as (text, label); with `numbers`, (text, the
+    numbers to predict).
 
     `input` and `target` are columns by name, or by number from 1 where there is no `header`; in a table of two columns
-    they are the first and the second. `target` may list several columns of numbers. Tabs separate where the name ends
-    in .tsv or .tab, else commas; `quotes`: fields may stand in double quotes (commas: yes, tabs: no, as is usual).
-    Texts with more characters than `max_length` are dropped.
+    they are the first and the second. A column without a name, or with the name of another before it, goes by its
+    number. `target` may list several columns of numbers. Tabs separate where the name ends in .tsv or .tab, commas
+    where it ends in .csv; a file of another ending needs `separator`. `quotes`: fields may stand in double quotes
+    (commas: yes, tabs: no, as is usual). Texts with more characters than `max_length` are dropped.
     """
+
+    endings = (*BY_ENDING, *PARQUET)
+    ways_out = {BAD_QUOTES: "data.quotes=false reads the quotes as signs of the text"}
 
     def __init__(
         self,
@@ -43,25 +83,45 @@ class TableReader(LabelledReader):
         labels: dict[str, str] | None = None,
         unique: bool = True,
         max_length: Annotated[int, Field(gt=0)] = 20_000,
+        coding: Coding = "utf-8",
         errors: Literal["refuse", "replace"] = "refuse",
         max_bytes: int | None = None,
     ) -> None:
+        if separator:
+            self.endings = ()  # whatever its files are called
         super().__init__(files, labels, unique)
         self.input, self.header, self.separator, self.quotes = input, header, separator, quotes
         self.target = (target,) if isinstance(target, str) else target
         self.numbers, self.max_length = numbers, max_length
         if len(self.target or ()) > 1 and not numbers:
             raise UserError("several columns are predicted as numbers only", where="data.target", hint="numbers: true")
-        self._text = TextFiles(errors=errors, max_bytes=max_bytes, dropped=self.dropped)
+        self._text = text_files(self, binary=PARQUET, coding=coding, errors=errors, max_bytes=max_bytes)
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:
             places: list[int] | None = None
-            for where, columns, cells in _parquet(path) if path.suffix in (".parquet", ".pq") else self._csv(path):
+            for where, columns, cells, problem in _parquet(path) if ending(path) in PARQUET else self._csv(path):
                 if places is None:
-                    read, *targets = places = [columns.index(name) for name in self._columns(columns, path, labelled)]
-                shown = dict(zip(columns, cells, strict=True))
-                yield self._row(where, shown, cells[read], [cells[index] for index in targets])
+                    wanted = self._wanted(columns, path, labelled)
+                    read, *targets = places = [columns.names.index(name) for name in wanted]
+                shown = dict(zip(columns.names, cells, strict=True))
+                if problem:
+                    yield Row(where, shown, problem=problem)
+                else:
+                    yield self._row(where, shown, cells[read], [cells[index] for index in targets])
+
+    def nothing_here(self, given: Sequence[Path]) -> UserError:
+        error = super().nothing_here(given)
+        hint = f"{self._lines_instead()}; tables of another ending: data.separator=tab (comma, semicolon, bar)"
+        return UserError(error.what, where=error.where, hint=hint)
+
+    def _lines_instead(self) -> str:
+        """The settings that read texts in place of tables."""
+        others = options_of(LabelledLinesReader)
+        mine = {name: default for name, (_, default) in options_of(type(self)).items() if name not in others}
+        given = [name for name, default in mine.items() if getattr(self, name) != default]
+        taken_away = [f" --set data.{name}=null" for name in (*given, *(["labels"] if self.labels else []))]
+        return f"a file of texts for each label: --set data.reader=labelled-lines{''.join(taken_away)}"
 
     def _row(self, where: str, shown: Mapping[str, str], text: str, targets: list[str]) -> Row:
         text = text.strip()
@@ -74,32 +134,51 @@ class TableReader(LabelledReader):
         values, problem = numbers(targets)
         return Row(where, shown, text, values.tolist(), problem)
 
-    def _columns(self, columns: list[str], path: Path, labelled: bool) -> tuple[str, ...]:
+    def _wanted(self, columns: Columns, path: Path, labelled: bool) -> tuple[str, ...]:
         """The column that is read, then those that are predicted (none where the labels aren't wanted)."""
-        two = len(columns) == 2
-        read = self.input or (columns[0] if two or (len(columns) == 1 and not labelled) else None)
-        wanted = (self.target or ((columns[1],) if two else ())) if labelled else ()
-        hint = f"columns: {', '.join(columns[:50])}"
-        if read is None or (labelled and not wanted):
-            setting = "input" if read is None else "target"
-            raise UserError(f"which of the {len(columns)} columns?", where=f"data.{setting}: {path}", hint=hint)
-        for setting, names in (("input", (read,)), ("target", wanted)):
+        named = [name for name in columns.names if not self.header or name not in columns.numbered]
+        two = len(named) == 2
+        read = self.input or (named[0] if two or (len(named) == 1 and not labelled) else None)
+        wanted = (self.target or ((named[1],) if two else ())) if labelled else ()
+        choices = f"columns: {', '.join(columns.names[:50])}{self._other_separator(columns, path)}"
+        for setting, names in (("input", (read,)), ("target", wanted or (None,) * labelled)):
+            where = f"data.{setting}: {path}"
             for name in names:
-                if name not in columns:
-                    raise unknown("column", name, columns, where=f"data.{setting}: {path}")
+                if name is None:
+                    raise UserError(f"which of the {len(columns.names)} columns?", where=where, hint=choices)
+                if name not in columns.names:
+                    raise UserError(unknown("column", name, columns.names).what, where=where, hint=choices)
+                if name in columns.twice:
+                    hint = f"rename one of them; the second goes by data.{setting}={columns.twice[name]}"
+                    raise UserError(f"two columns are called {name!r}", where=where, hint=hint)
         return read, *wanted
 
-    def _csv(self, path: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-        ending = Path(path.name.removesuffix(".gz")).suffix
-        separator = SEPARATORS[self.separator or ("tab" if ending in (".tsv", ".tab") else "comma")]
+    def _other_separator(self, columns: Columns, path: Path) -> str:
+        """What to set where the first line is one column, and holds another separator."""
+        if len(columns.names) != 1 or ending(path) in PARQUET:
+            return ""
+        first = next(line for _, line in lines(self._text, path))
+        found = [name for name, sign in SEPARATORS.items() if sign in first]
+        return f"; its first line has another separator: data.separator={found[0]}" if found else ""
+
+    def _csv(self, path: Path) -> Iterator[tuple[str, Columns, list[str], str]]:
+        """(where, the columns, the row's cells, why it can't be read) of each row."""
+        name = self.separator or BY_ENDING.get(ending(path))
+        if name is None:
+            what = f"how are the columns of a {ending(path) or 'file without an ending'} separated?"
+            hint = f"data.separator=tab (or comma, semicolon, bar); {self._lines_instead()}"
+            raise UserError(what, where=str(path), hint=hint)
+        separator = SEPARATORS[name]
         quotes = self.quotes if self.quotes is not None else separator != "\t"
         quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+        taken: list[str] = []  # the lines of the row that is being read
+        source = (taken.append(line) or line + "\n" for _, line in lines(self._text, path))
         # not pandas' reader: it says neither which lines it leaves out nor where the row stands
-        table = csv.reader(
-            (line + "\n" for _, line in lines(self._text, path)), delimiter=separator, quoting=quoting, strict=True
-        )
-        columns: list[str] | None = None
+        table = csv.reader(source, delimiter=separator, quoting=quoting, strict=True)
+        columns: Columns | None = None
+        width = 0
         while True:
+            taken.clear()
             before = table.line_num
             try:
                 cells = next(table, None)
@@ -107,23 +186,23 @@ class TableReader(LabelledReader):
                 if columns is None:
                     hint = "other separators: data.separator; quotes that are no quotes: data.quotes"
                     raise UserError(f"isn't a table: {error}", where=f"{path}: line 1", hint=hint) from None
-                reason = "too long a field" if "limit" in str(error) else "quotes out of place"
-                self.dropped[reason] += table.line_num - before
+                reason = "too long a field" if "limit" in str(error) else BAD_QUOTES
+                for at, line in enumerate(taken, start=before + 1):
+                    yield f"{path}: line {at}", columns, [line, *[""] * (width - 1)], reason
                 continue
             if cells is None:
                 return
             if columns is None:
-                columns = _named(cells if self.header else [str(number + 1) for number in range(len(cells))], path)
+                width = len(cells)
+                columns = Columns.of(cells if self.header else [""] * width, path)
                 if self.header:
                     continue
-            if len(cells) > len(columns):
-                self.dropped["more fields than columns"] += 1
-            else:
-                cells += [""] * (len(columns) - len(cells))
-                yield f"{path}: line {before + 1}", columns, cells
+            rest = any(cells[width:])  # a table program may end its lines with empty fields
+            cells = (cells + [""] * width)[:width]
+            yield f"{path}: line {before + 1}", columns, cells, "more fields than columns" if rest else ""
 
 
-def _parquet(path: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+def _parquet(path: Path) -> Iterator[tuple[str, Columns, list[str], str]]:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -138,50 +217,11 @@ def _parquet(path: Path) -> Iterator[tuple[str, list[str], list[str]]]:
                 )
             for batch in file.iter_batches(batch_size=ROWS):
                 table = batch.to_pandas()
-                columns = _named([str(column) for column in table.columns], path)
+                columns = Columns.of([str(column) for column in table.columns], path)
                 for row in table.itertuples(index=False, name=None):
                     number += 1
                     missing = (cell is None or cell != cell for cell in row)  # NaN isn't itself
                     cells = ["" if gone else str(cell) for gone, cell in zip(missing, row, strict=True)]
-                    yield f"{path}: row {number}", columns, cells
+                    yield f"{path}: row {number}", columns, cells, ""
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"isn't a Parquet file: {str(error).splitlines()[0]}", where=str(path)) from None
-
-
-def _named(columns: list[str], path: Path) -> list[str]:
-    if len(columns) > MOST_COLUMNS:
-        raise UserError(f"more than {MOST_COLUMNS:,} columns", where=str(path))
-    twice = (
-        next((name for at, name in enumerate(columns) if name in columns[:at]), None) if len(columns) < 1000 else None
-    )
-    if twice is not None:
-        raise UserError(f"two columns are called {twice!r}", where=str(path), hint="name them apart, or header: false")
-    return columns
-
-
-class LabelledLinesReader(LabelledReader):
-    """One item a line; the label is the file's name: Arabic.txt, Czech.txt …"""
-
-    def __init__(
-        self,
-        files: Sequence[Path],
-        /,
-        *,
-        labels: dict[str, str] | None = None,
-        unique: bool = True,
-        max_length: Annotated[int, Field(gt=0)] = 1000,
-        errors: Literal["refuse", "replace"] = "refuse",
-        max_bytes: int | None = None,
-    ) -> None:
-        super().__init__(files, labels, unique)
-        self.max_length = max_length
-        self._text = TextFiles(errors=errors, max_bytes=max_bytes, dropped=self.dropped)
-
-    def rows(self, *, labelled: bool) -> Iterator[Row]:
-        for path in self.files:
-            for number, line in lines(self._text, path):
-                text, where = line.strip(), f"{path}: line {number}"
-                problem = "" if text else "empty line"
-                if len(text) > self.max_length:
-                    problem = f"longer than {self.max_length:,} characters"
-                yield Row(where, {"input": text[: self.max_length]}, text, stem(path) if labelled else None, problem)

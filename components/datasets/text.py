@@ -8,41 +8,56 @@ import io
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 from components.datasets.base import Reader
+from components.datasets.codings import AUTO, Coding, detect, known, marked
+from components.datasets.folders import ending
 from components.errors import UserError
+from components.recipe import options_of
 
 CHUNK = 4 << 20  # characters in a piece of a stream
 BLOCK = 1 << 20  # bytes read at once
-# UTF-32's mark begins with UTF-16's: the longer ones first.
-MARKS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
 # Text seldom packs better than 20 : 1, gzip at most 1,030 : 1. More than this is taken for an attack.
 EXPANSION, SMALL = 100, 64 << 20
+SNIFFED = 8192  # bytes of a folder's file that say whether it is text
+SHOWN = 60  # characters of a line in a note
 SPACE = re.compile(r"\s")
 
 
 class TextFiles:
-    """Decoded text of files: UTF-8, or what a byte order mark says; gzip is unpacked; every line end is a line feed.
+    """Decoded text of files: UTF-8, `coding`, or what a byte order mark says; gzip is unpacked; every line end is a
+    line feed. The coding "auto" is detected, file by file, and told in `notes`. `settings`: those of the reader,
+    for the hints.
 
     Raises:
         UserError: the file is missing, empty, damaged, expands too far, or isn't text in that coding.
     """
 
-    def __init__(self, *, errors: Literal["refuse", "replace"], max_bytes: int | None, dropped: Counter[str]) -> None:
+    def __init__(
+        self,
+        *,
+        dropped: Counter[str],
+        coding: str = "utf-8",
+        errors: Literal["refuse", "replace"] = "refuse",
+        max_bytes: int | None = None,
+        notes: list[str] | None = None,
+        settings: Collection[str] = (),
+    ) -> None:
         if errors not in ("refuse", "replace"):
             raise UserError(f"unknown value {errors!r}", where="data.errors", hint="choices: refuse, replace")
         if max_bytes is not None and max_bytes < 1:
             raise UserError(f"{max_bytes} bytes leave nothing to read", where="data.max_bytes")
+        try:
+            self.coding = known(coding)
+        except ValueError as error:
+            raise UserError(str(error), where="data.coding") from None
         self.errors, self.max_bytes, self.dropped = errors, max_bytes, dropped
+        self._notes = notes if notes is not None else []
+        self._settings = settings
+        self._detected: dict[Path, str] = {}
 
     def blocks(self, path: Path) -> Iterator[str]:
         """The text of one file in pieces of about a megabyte, NUL characters taken out."""
@@ -59,11 +74,23 @@ class TextFiles:
         if not characters:
             raise UserError("the file is empty", where=str(path), hint="give a file that holds text")
 
+    def fits(self, path: Path) -> str:
+        """Why the file of a folder isn't read: it is empty, or its beginning isn't text; else ""."""
+        try:
+            beginning = next(self._bytes(path), b"")[:SNIFFED]
+        except UserError as error:
+            return error.what
+        if not beginning:
+            return "empty"
+        wide = self.coding.lower().startswith(("utf-16", "utf-32", "utf_16", "utf_32", "utf16", "utf32"))
+        return "" if b"\0" not in beginning or marked(beginning)[1] or wide else "not text"
+
     def _decoded(self, path: Path) -> Iterator[str]:
         decoder, coding, fed = None, "utf-8", 0
         for block in self._bytes(path):
             if decoder is None:
-                mark, coding = next(((m, c) for m, c in MARKS if block.startswith(m)), (b"", "utf-8"))
+                mark, coding = marked(block)
+                coding = coding or self._coding(path)
                 block, fed = block[len(mark) :], len(mark)
                 decoder = codecs.getincrementaldecoder(coding)("strict" if self.errors == "refuse" else "replace")
             fed += len(block)
@@ -71,19 +98,48 @@ class TextFiles:
         if decoder is not None:
             yield self._decode(decoder, b"", path, coding, fed, final=True)
 
+    def _coding(self, path: Path) -> str:
+        """The coding of a file without a byte order mark."""
+        if self.coding != AUTO:
+            return self.coding
+        if path not in self._detected:
+            found = detect(self._bytes(path))
+            if found is None:
+                hint = "name it, for example data.coding=latin-1"
+                raise UserError("its coding can't be detected", where=str(path), hint=hint)
+            self._detected[path] = found
+        return self._detected[path]
+
     def _decode(
         self, decoder: codecs.IncrementalDecoder, block: bytes, path: Path, coding: str, fed: int, final: bool = False
     ) -> str:
         try:
-            return decoder.decode(block, final)
+            text = decoder.decode(block, final)
         except UnicodeDecodeError as error:
             # error.object is what the decoder held back from the block before, and this block
             offset = fed - len(error.object) + error.start
-            raise UserError(
-                f"byte {offset:,} (0x{error.object[error.start]:02x}) isn't {coding.upper()}: {error.reason}",
-                where=str(path),
-                hint="save the file as UTF-8, or set data.errors=replace to read such bytes as U+FFFD",
-            ) from error
+            what = f"byte {offset:,} (0x{error.object[error.start]:02x}) isn't {coding.upper()}: {error.reason}"
+            raise self._wrong(what, path) from error
+        except UnicodeError as error:  # without a place: a mark that is missing
+            raise self._wrong(f"isn't {coding.upper()}: {error}", path) from error
+        if self.coding == AUTO and not text.isascii() and path in self._detected:
+            self._tell(path, text)
+        return text
+
+    def _tell(self, path: Path, text: str) -> None:
+        """Show once what the letters became that were the ground for choosing a coding."""
+        shown = next(" ".join(line.split())[:SHOWN] for line in text.splitlines() if not line.isascii())
+        note = f"{path.name} is read as {self._detected[path]} (detected): {shown!r}"
+        if note not in self._notes and self._detected[path] != "utf-8":
+            self._notes.append(note)
+
+    def _wrong(self, what: str, path: Path) -> UserError:
+        ways = {
+            "coding": "name its coding, for example data.coding=latin-1 (cp1252, gbk, shift-jis; auto: detected)",
+            "errors": "set data.errors=replace to read such bytes as U+FFFD",
+        }
+        ways = [way for setting, way in ways.items() if setting in self._settings]
+        return UserError(what, where=str(path), hint=", or ".join(["save the file as UTF-8", *ways]))
 
     def _bytes(self, path: Path) -> Iterator[bytes]:
         """The file's bytes, unpacked when they are gzip (known by their first two bytes, not by the name)."""
@@ -109,10 +165,27 @@ class TextFiles:
             raise UserError(f"can't be read: {error.strerror or error}", where=str(path)) from error
 
 
-class TextReader(Reader):
-    """Text files as one stream of characters.
+def text_files(reader: Reader, *, binary: Collection[str] = (), **options: Any) -> TextFiles:
+    """How a reader's files are decoded, by the `options` of TextFiles. What was found in a folder and isn't text is
+    passed over, but for files with the endings of `binary`."""
+    settings = options_of(type(reader))
+    files = TextFiles(dropped=reader.dropped, notes=reader.notes, settings=settings, **options)
+    kept = []
+    for path in reader.files:
+        looked_at = path in reader.in_folders and ending(path) not in binary
+        if reason := files.fits(path) if looked_at else "":
+            reader.passed_over.setdefault(reason, []).append(path.name)
+        else:
+            kept.append(path)
+    reader.files = kept
+    return files
 
-    `errors`: "replace" reads undecodable bytes as U+FFFD instead of refusing the file. `max_bytes`: refuse a
+
+class TextReader(Reader):
+    """Text files, or folders of them however deep, as one stream of characters.
+
+    `coding`: how the bytes are read: utf-8, latin-1, cp1252, gbk, shift-jis or another that Python knows, or auto:
+    detected. `errors`: "replace" reads undecodable bytes as U+FFFD instead of refusing the file. `max_bytes`: refuse a
     file that has more bytes, unpacked.
     """
 
@@ -123,11 +196,12 @@ class TextReader(Reader):
         files: Sequence[Path],
         /,
         *,
+        coding: Coding = "utf-8",
         errors: Literal["refuse", "replace"] = "refuse",
         max_bytes: int | None = None,
     ) -> None:
         super().__init__(files)
-        self._text = TextFiles(errors=errors, max_bytes=max_bytes, dropped=self.dropped)
+        self._text = text_files(self, coding=coding, errors=errors, max_bytes=max_bytes)
 
     def items(self) -> Iterator[str]:
         """Pieces of about 4 million characters, cut just before a whitespace character where there is one."""
@@ -168,7 +242,8 @@ class LinesReader(Reader):
     """Text files with one item a line.
 
     `unique` drops repeated lines, `strip` the white space around a line, `max_length` the lines with more
-    characters. Empty lines are always dropped; `dropped` counts each reason. `errors`, `max_bytes`: as TextReader.
+    characters. Empty lines are always dropped; `dropped` counts each reason. `coding`, `errors`, `max_bytes`: as
+    TextReader.
     """
 
     framing = "sequences"
@@ -178,6 +253,7 @@ class LinesReader(Reader):
         files: Sequence[Path],
         /,
         *,
+        coding: Coding = "utf-8",
         errors: Literal["refuse", "replace"] = "refuse",
         unique: bool = True,
         max_length: int = 1000,
@@ -188,7 +264,7 @@ class LinesReader(Reader):
         if max_length < 1:
             raise UserError(f"{max_length} characters leave no line", where="data.max_length", hint="choose 1 or more")
         self.unique, self.max_length, self.strip = unique, max_length, strip
-        self._text = TextFiles(errors=errors, max_bytes=max_bytes, dropped=self.dropped)
+        self._text = text_files(self, coding=coding, errors=errors, max_bytes=max_bytes)
 
     def items(self) -> Iterator[str]:
         self.dropped.clear()

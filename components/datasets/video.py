@@ -46,8 +46,6 @@ class VideoReader(LabelledReader):
         UserError: there are no videos, a table names what isn't beside it, or PyAV isn't installed.
     """
 
-    takes_folders = True
-
     def __init__(
         self,
         files: Sequence[Path],

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from components.datasets.labelled import LabelledReader, Row, lines, stem
-from components.datasets.text import TextFiles
+from components.datasets.codings import Coding
+from components.datasets.labelled import LabelledReader, Row, lines, names_as_labels
+from components.datasets.text import text_files
 from components.encodings.bases import IUPAC
 from components.errors import UserError
 
@@ -21,10 +22,10 @@ _UPPER = str.maketrans("uU", "TT")
 class BasesReader(LabelledReader):
     """Items (string of IUPAC letters, label).
 
-    A file that begins with ">" or ";" is FASTA: the label is the last word of a record's header, or the file's name
-    (`label_in`). Else a line is "label, name, bases", as in UCI's splice junctions; to be predicted, a line may be
-    bases alone. With `window`, sequences of another length are dropped; with `step` as well, a longer FASTA record
-    gives a window every `step` bases.
+    A file that begins with ">" or ";" is FASTA: the label is the last word of a record's header, or by `label_in` the
+    file's name, its ending or its folder's name. Else a line is "label, name, bases", as in UCI's splice junctions; to
+    be predicted, a line may be bases alone. With `window`, sequences of another length are dropped; with `step` as
+    well, a longer FASTA record gives a window every `step` bases.
     """
 
     def __init__(
@@ -32,18 +33,19 @@ class BasesReader(LabelledReader):
         files: Sequence[Path],
         /,
         *,
-        label_in: Literal["header", "file"] = "header",
+        label_in: Literal["header", "file", "ending", "folder"] = "header",
         window: Annotated[int, Field(gt=0, le=1_000_000)] | None = None,
         step: Annotated[int, Field(gt=0)] | None = None,
         labels: dict[str, str] | None = None,
         unique: bool = True,
+        coding: Coding = "utf-8",
         max_bytes: int | None = None,
     ) -> None:
         super().__init__(files, labels, unique)
         if step and not window:
             raise UserError("a step without a window", where="data.step", hint="set data.window too")
         self.label_in, self.window, self.step = label_in, window, step
-        self._text = TextFiles(errors="refuse", max_bytes=max_bytes, dropped=self.dropped)
+        self._text = text_files(self, coding=coding, max_bytes=max_bytes)
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:
@@ -79,7 +81,9 @@ class BasesReader(LabelledReader):
 
     def _record(self, path: Path, at: int, header: str, bases: str, labelled: bool) -> Iterator[Row]:
         words = header.split()
-        label = stem(path) if self.label_in == "file" else words[-1] if len(words) > 1 else None
+        label = words[-1] if len(words) > 1 else None
+        if self.label_in != "header":
+            label = names_as_labels([path], self.label_in)[0][path]
         name, where = words[0] if words else "", f"{path}: line {at}"
         if not self.window or not self.step or len(bases) <= self.window:
             yield self._row(where, {"name": name, "bases": bases}, bases, label if labelled else None)

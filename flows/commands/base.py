@@ -27,7 +27,11 @@ SLOW = ("mlflow.pyfunc", "torch._dynamo", "matplotlib.backends.backend_agg")
 
 Set = Annotated[
     list[str] | None,
-    Parameter(name="--set", negative="", help="Override a setting: KEY=VALUE, e.g. training.steps=500. Repeatable."),
+    Parameter(
+        name="--set",
+        negative="",
+        help="Override a setting: KEY=VALUE, e.g. training.steps=500; KEY=null takes it away.",
+    ),
 ]
 Name = Annotated[
     str | None,

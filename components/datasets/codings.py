@@ -1,0 +1,100 @@
+"""How the bytes of a text file are read as characters: a named coding, or one that is detected."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Annotated
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
+from components.errors import nearest
+
+AUTO = "auto"
+COMMON = ("utf-8", "utf-16", "latin-1", "cp1252", "cp1251", "gbk", "gb18030", "big5", "shift-jis", "euc-kr", "koi8-r")
+NO_FILES = ("idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined")  # Python's, for other things
+SAMPLE = 64 << 10  # bytes that a coding is told from
+# UTF-32's mark begins with UTF-16's: the longer ones first.
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+def known(coding: str) -> str:
+    """The coding, if Python can read text in it a piece at a time.
+
+    Raises:
+        ValueError: it can't; the message names the nearest one.
+    """
+    if coding == AUTO:
+        return coding
+    with suppress(LookupError, ValueError):
+        with suppress(UnicodeError):
+            b" ".decode(coding)  # a LookupError where it is no coding of text (rot13, base64)
+        if codecs.lookup(coding).name not in NO_FILES:
+            codecs.getincrementaldecoder(coding)
+            return coding
+    near = nearest(coding.lower(), COMMON)
+    meant = f"; did you mean {near!r}?" if near else ""
+    raise ValueError(f"unknown coding {coding!r}{meant} (for example {', '.join(COMMON)}, or auto: detected)")
+
+
+def _checked(coding: str) -> str:
+    try:
+        return known(coding)
+    except ValueError as error:
+        raise PydanticCustomError("coding", "{said}", {"said": str(error)}) from None
+
+
+Coding = Annotated[str, AfterValidator(_checked)]  # a setting of the readers of text
+
+
+def marked(beginning: bytes) -> tuple[bytes, str | None]:
+    """(byte order mark, the coding that it says) at the beginning of a file, (b"", None) where there is none."""
+    return next(((mark, coding) for mark, coding in MARKS if beginning.startswith(mark)), (b"", None))
+
+
+def detect(blocks: Iterable[bytes]) -> str | None:
+    """The coding of a text without a byte order mark: UTF-8 if all of it is, else what chardet finds likeliest of the
+    web's codings for the lines that aren't ASCII; None where it finds none. Reads all blocks, keeps SAMPLE bytes."""
+    import chardet
+
+    utf8 = codecs.getincrementaldecoder("utf-8")("strict")
+    sample, rest, valid = b"", b"", True
+    for block in blocks:
+        if not sample and b"\0" in block[:SAMPLE]:  # UTF-16 has no lines to look for
+            return _named(chardet.detect(block[:SAMPLE])["encoding"])
+        *lines, rest = (rest + block).split(b"\n")
+        rest = rest[-SAMPLE:]
+        for line in lines:
+            if len(sample) >= SAMPLE:
+                break
+            if not line.isascii():
+                sample += line[:SAMPLE] + b"\n"
+        try:
+            utf8.decode(block)
+        except UnicodeDecodeError:
+            valid = False
+        if not valid and len(sample) >= SAMPLE:
+            break
+    try:
+        utf8.decode(b"", True)
+    except UnicodeDecodeError:
+        valid = False
+    if valid:
+        return "utf-8"
+    era = chardet.EncodingEra.MODERN_WEB
+    return _named(chardet.detect(sample + (b"" if rest.isascii() else rest), encoding_era=era)["encoding"])
+
+
+def _named(found: str | None) -> str | None:
+    try:
+        return known(found.lower()) if found else None
+    except ValueError:
+        return None

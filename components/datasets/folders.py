@@ -1,0 +1,117 @@
+"""The files of a folder: which are read, which are passed over and why, and the splits that their names give."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from components.errors import UserError
+
+DEEPEST = 16  # folders within folders
+MOST_ENTRIES = 1_000_000
+LISTED = 3  # names in a note
+SPLIT_NAMES = {"train": {"train", "training"}, "val": {"val", "valid", "validation", "dev"}, "test": {"test"}}
+PassedOver = dict[str, list[str]]  # reason → the files' names
+
+
+def unpacked_name(path: Path) -> str:
+    """The file's name without `.gz`."""
+    return path.stem if path.suffix.lower() == ".gz" else path.name
+
+
+def ending(path: Path) -> str:
+    """The file's ending in lower case, `.gz` not counted: ".csv" for T.CSV.gz; "" where it has none."""
+    return Path(unpacked_name(path)).suffix.lower()
+
+
+def hidden(name: str) -> bool:
+    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
+
+
+def inside(folder: Path, endings: Sequence[str] = ()) -> tuple[list[Path], PassedOver]:
+    """The files in a folder and its subfolders with one of the `endings` (none: with any), the folder's own first, by
+    name; and what is passed over. Links to folders aren't followed.
+
+    Raises:
+        UserError: there are more than MOST_ENTRIES files.
+    """
+    found: list[Path] = []
+    passed_over: PassedOver = {}
+    seen = 0
+
+    def pass_over(path: Path | str, reason: str) -> None:
+        passed_over.setdefault(reason, []).append(_printable(os.path.relpath(path, folder)))
+
+    for top, folders, names in os.walk(folder, onerror=lambda error: pass_over(error.filename, "can't be read")):
+        deep = len(Path(top).relative_to(folder).parts) >= DEEPEST
+        kept = []
+        for name in sorted(folders):
+            path = Path(top, name)
+            if hidden(name):
+                pass_over(path, "hidden folder")
+            elif path.is_symlink():
+                pass_over(path, "link to a folder")
+            elif deep:
+                pass_over(path, f"more than {DEEPEST} folders deep")
+            else:
+                kept.append(name)
+        folders[:] = kept
+        seen += len(folders) + len(names)
+        if seen > MOST_ENTRIES:
+            raise UserError(f"more than {MOST_ENTRIES:,} files", where=str(folder), hint="give a part of the folder")
+        for name in sorted(names):
+            path = Path(top, name)
+            if reason := _unfit(path, endings):
+                pass_over(path, reason)
+            else:
+                found.append(path)
+    return found, passed_over
+
+
+def _unfit(path: Path, endings: Sequence[str]) -> str:
+    if hidden(path.name):
+        return "hidden file"
+    if not path.is_file():
+        return "broken link" if path.is_symlink() else "no regular file"
+    if not os.access(path, os.R_OK):
+        return "can't be read"
+    if endings and ending(path) not in endings:
+        return f"ending {_printable(ending(path)[:12])}" if ending(path) else "no ending"
+    return ""
+
+
+def told(passed_over: Mapping[str, Sequence[str]]) -> list[str]:
+    """A note for each reason, with the number of files and the first ones' names."""
+    return [
+        f"passed over: {len(names):,} × {reason} ({', '.join(names[:LISTED])}{', …' if len(names) > LISTED else ''})"
+        for reason, names in passed_over.items()
+    ]
+
+
+def given_splits(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
+    """(the paths for each split, the files that belong to none), where the names in a folder give the splits: folders
+    train, val and test, or files such as ptb.train.txt and ptb.valid.txt. Train and one other must be there, and every
+    folder (or file, where there are no folders) must belong to a split; else ({}, []). Of a folder that holds one
+    folder alone, that one is looked at."""
+    entries = sorted(path for path in folder.iterdir() if not hidden(path.name))
+    if len(entries) == 1 and entries[0].is_dir() and not entries[0].is_symlink():
+        return given_splits(entries[0])
+    folders = [path for path in entries if path.is_dir()]
+    splits: dict[str, list[Path]] = {}
+    for path in folders or entries:
+        words = {path.name.lower()} if folders else set(re.split(r"[^a-z]+", path.name.lower()))
+        of = [split for split, names in SPLIT_NAMES.items() if words & names]
+        if len(of) != 1:
+            return {}, []
+        splits.setdefault(of[0], []).append(path)
+    if "train" not in splits or len(splits) == 1:
+        return {}, []
+    return {split: splits[split] for split in SPLIT_NAMES if split in splits}, [
+        path for path in entries if folders and path not in folders
+    ]
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text.encode("utf-8", "replace").decode())[-200:]
