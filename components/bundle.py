@@ -22,6 +22,7 @@ from components.models.weights import load_weights, read_tensors, weights, write
 from components.provenance import digest_file
 from components.recipe import check_options
 from components.registry import resolve
+from components.render.outputs import playable
 from components.schema import generation_targets
 from components.score import Score
 from components.tasks.base import Task
@@ -75,7 +76,8 @@ class Bundle:
         if problems:
             raise UserError("; ".join(problems), where="generation")
         made = self.task.generate(self.model, self.task.settings(**values), seed=seed, progress=progress)
-        return Generation(made.items, made.sampled, values, seed, made.warnings)
+        items, warnings = playable(made.items)
+        return Generation(items, made.sampled, values, seed, made.warnings + warnings)
 
     def grid(self, where: str) -> int:
         """The steps of a quarter note on which the model reads music from a file.

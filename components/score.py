@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import repeat
 from typing import overload
 
@@ -126,7 +126,21 @@ class Score:
         beats, unit = self.metre
         return beats * 4 * self.steps_per_beat // unit
 
+    def until(self, step: int) -> Score:
+        """The score up to `step`: notes and chords that begin before it, cut there."""
+        return replace(
+            self,
+            parts=tuple(replace(part, notes=_until(part.notes, step)) for part in self.parts),
+            chords=_until(self.chords, step),
+            length_steps=min(self.length_steps, step),
+            metre_changes=tuple(change for change in self.metre_changes if change[0] < step),
+        )
+
     @property
     def length_seconds(self) -> float:
         """Playing time."""
         return self.length_steps / self.steps_per_beat * 60.0 / self.tempo_bpm
+
+
+def _until(events: Sequence[Note] | tuple[Chord, ...], step: int) -> tuple:
+    return tuple(replace(e, duration=min(e.duration, step - e.start)) for e in events if e.start < step)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.encodings.base import encoding_from_state
 from components.encodings.form import FAMILIES, FAMILY_OF, METRES, Form, bar_and_beat, form_columns, form_sizes
 from components.encodings.lead_sheet import LeadSheet
 from components.encodings.lead_sheet_signs import HIGHEST, LOWEST
@@ -110,6 +111,28 @@ def test_a_piece_drawn_at_random_within_the_grammar_ends_with_its_form() -> None
             assert score.length_steps == form.length > 0
             assert (ENCODING.encode(score)[-1:] != EOS).all()
     assert ended >= 3
+
+
+@pytest.mark.parametrize(("chords", "bars"), [((), 8), ((Chord(0, 96, 0, "maj"),), 11)])
+def test_a_form_that_the_model_makes_up_is_no_longer_than_the_training_pieces(chords, bars) -> None:
+    """The sign that ends a form is rare: cut off by top_p each time, it never came, and nothing was left for notes."""
+    fitted, rng = LeadSheet(), np.random.default_rng(0)
+    fitted.fit([lead_sheet([(0, 36, 60)], chords, metre=(3, 4), length_steps=n * 36) for n in (4, 8, 11)])
+    encoding = encoding_from_state(fitted.state())
+    assert bool(encoding.remarks()) == (not chords)
+    ids, signs = [BOS, encoding.vocabulary.id("metre 3/4")], set(range(encoding.signs.upbeat, encoding.signs.tempo0))
+    while ids[-1] != encoding.signs.begin:
+        choices = set(np.flatnonzero(encoding.allowed(np.array(ids)))) - signs
+        ids.append(int(rng.choice(sorted(choices - {encoding.signs.begin} or choices))))  # it ends when it must
+    form, _ = encoding.reached(np.array(ids))
+    assert form.length == bars * 36
+
+
+def test_a_melody_that_was_cut_off_ends_with_its_bar() -> None:
+    ids = ENCODING.encode(lead_sheet([(0, 40, 60), (40, 20, 62)], (Chord(0, 10 * BAR, 0, "maj"),)))
+    cut = ENCODING.decode(ids[: int(np.flatnonzero(ids == ENCODING.signs.rest)[0])])
+    assert (cut.length_steps, [c.duration for c in cut.chords]) == (2 * BAR, [2 * BAR])
+    assert ENCODING.decode(ids[: int(np.flatnonzero(ids == ENCODING.signs.begin)[0]) + 1]).length_steps == 0
 
 
 @given(st.lists(st.integers(0, len(ENCODING.vocabulary) - 1), max_size=60))

@@ -185,6 +185,7 @@ def _write(
         state = encoding.state()
         manifest["digests"] |= {"splits": content_digests, "content": digest_json([content_digests, state])}
         notes = [note for r in readers.values() for note in [*told(r.passed_over), *r.decided, *r.notes, *ways_out(r)]]
+        notes += encoding.remarks()
         manifest["report"] = [row for reader in readers.values() for row in reader.report]
         manifest |= {"encoding": state, "counts": counts, "dropped": dict(left_out), "notes": notes}
         manifest["longest"] = max(count["longest"] for count in counts.values())

@@ -132,6 +132,10 @@ class Encoding(ABC):
         """What `fit` learned beside the vocabulary, as JSON-ready data."""
         return {}
 
+    def remarks(self) -> list[str]:
+        """What a person should know about the training items, after `fit`: a sentence each."""
+        return []
+
     def set_learned(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - most learn a vocabulary only
         """Take back what `learned` gave."""
 

@@ -90,6 +90,14 @@ def bar_and_beat(metre: tuple[int, int], steps_per_beat: int) -> tuple[int, int]
     return bar, bar // (metre[0] // 3 if compound else metre[0])
 
 
+def bar_end(form: Form, step: int, steps_per_beat: int) -> int:
+    """The end of the bar that `step` lies in; `step` itself where a bar ends there."""
+    origin, metre = max((start, metre) for start, metre in [(0, form.metre), *form.changes] if start <= step)
+    bar, _ = bar_and_beat(metre, steps_per_beat)
+    origin = origin or form.upbeat
+    return origin if step <= origin else origin - (origin - step) // bar * bar
+
+
 def form_sizes(steps_per_beat: int) -> tuple[int, ...]:
     """The sizes of `form_columns`."""
     bar = max(Score((), steps_per_beat, metre).bar_steps for metre in METRES)

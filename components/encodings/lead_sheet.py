@@ -23,6 +23,7 @@ from components.encodings.form import (
     MOST_STEPS,
     TEMPI,
     Form,
+    bar_end,
     form_columns,
     form_sizes,
     nearest_metre,
@@ -62,6 +63,7 @@ class LeadSheet(Encoding):
         self.steps_per_beat = steps_per_beat
         self.signs = Signs(steps_per_beat)
         self.knows_chords = True  # whether the training pieces had any
+        self.form_steps = MOST_STEPS  # the longest form that the model makes up (see `fit`)
         # what comes next (see `context`), what the form says of the step, the last pitch and what it is to the chord
         self.context_sizes = (5, *form_sizes(steps_per_beat), 2 + HIGHEST - LOWEST, 5)
         self._forms: dict[bytes, tuple[Form, np.ndarray]] = {}
@@ -84,14 +86,29 @@ class LeadSheet(Encoding):
         return {"steps_per_beat": self.steps_per_beat}
 
     def fit(self, items: Iterable[Score]) -> None:
-        """Learn only whether there are chord symbols: a model that saw none is given none when it writes."""
-        self.knows_chords = any(score.chords for score in items)
+        """Learn whether there are chord symbols (a model that saw none is given none when it writes) and how long a
+        form may become.
+
+        The end of a form is one token among many, so `top_p` and `top_k` may cut it off each time. Forms therefore
+        end at the 95th percentile of the training pieces' lengths; without chords nothing but its length is in a
+        form, and it ends at their median.
+        """
+        pieces = [(item.length_steps * self.steps_per_beat // item.steps_per_beat, bool(item.chords)) for item in items]
+        self.knows_chords = any(has_chords for _, has_chords in pieces)
+        lengths = [length for length, _ in pieces if length] or [MOST_STEPS]
+        self.form_steps = min(MOST_STEPS, int(np.quantile(lengths, 0.95 if self.knows_chords else 0.5)))
+
+    def remarks(self) -> list[str]:
+        if self.knows_chords:
+            return []
+        return ["no training piece has chord symbols: the model writes melodies without chords"]
 
     def learned(self) -> dict[str, Any]:
-        return {"knows_chords": self.knows_chords}
+        return {"knows_chords": self.knows_chords, "form_steps": self.form_steps}
 
     def set_learned(self, state: Mapping[str, Any]) -> None:
         self.knows_chords = bool(state.get("knows_chords", True))
+        self.form_steps = int(state.get("form_steps", MOST_STEPS))
 
     def encode(self, item: Score) -> np.ndarray:
         """The ids of the score's form and melody, int64 [T].
@@ -125,7 +142,8 @@ class LeadSheet(Encoding):
         return np.array(ids + signs.spans(signs.rest, signs.rest, end - at), dtype=np.int64)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> Score:
-        """The lead sheet that the ids stand for. What breaks the grammar is skipped, an unfinished note dropped."""
+        """The lead sheet that the ids stand for. What breaks the grammar is skipped, an unfinished note dropped, and
+        a form whose melody was cut off ends with the bar that the melody reached."""
         ids, signs = np.asarray(ids, dtype=np.int64), self.signs
         begin = signs.places(ids).begin
         form, _ = self._form(ids[:begin])
@@ -142,7 +160,7 @@ class LeadSheet(Encoding):
                 notes[-1] = Note(notes[-1].start, notes[-1].duration + length, notes[-1].pitch)
             at += length if head >= signs.pitch0 or head in (signs.tie, signs.rest) else 0
             head = 0
-        return Score(
+        score = Score(
             (Part("Melody", tuple(notes), role="melody"),),
             steps_per_beat=self.steps_per_beat,
             metre=form.metre,
@@ -152,6 +170,7 @@ class LeadSheet(Encoding):
             chords=form.chords,
             metre_changes=form.changes,
         )
+        return score if at >= form.length else score.until(bar_end(form, at, self.steps_per_beat))
 
     def form_ids(self, form: Form) -> np.ndarray:
         """What stands before a melody over the form, int64 [T]; without its chords where the model knows none."""
@@ -283,16 +302,26 @@ class LeadSheet(Encoding):
             left = Score((), self.steps_per_beat, form.metre).bar_steps - 1 - form.upbeat
             mask[signs.length0 : signs.length0 + max(1, min(signs.longest, left))] = True
         elif places.head[-1]:
-            mask[signs.length0 : signs.pitch0] = True
+            mask[signs.length0 : signs.length0 + max(1, min(signs.longest, self._form_left(ids, places)))] = True
         elif signs.metre0 <= last < signs.tempo0 or before == signs.upbeat:
             mask[chords] = True
             mask[signs.upbeat] = last == signs.pitch0 - 1  # the longest of lengths: there may be more
         else:
-            mask[chords] = True
             begun = places.time[-1] > 0
-            mask[signs.upbeat] = not begun
             mask[signs.begin] = begun
+            if self._form_left(ids, places) <= 0:
+                return
+            mask[chords] = True
+            mask[signs.upbeat] = not begun
             mask[signs.metre0 : signs.tempo0] = begun
+
+    def _form_left(self, ids: np.ndarray, places: Places) -> int:
+        """Steps that the form may still get: it ends with a bar."""
+        left = self.form_steps - int(places.time[-1])
+        if left > 2 * self.signs.longest:
+            return left
+        form = self.signs.read_form(ids.tolist())
+        return max(1, bar_end(form, self.form_steps, self.steps_per_beat)) - int(places.time[-1])
 
     def _allow_melody(self, mask: np.ndarray, ids: np.ndarray, places: Places) -> None:
         signs = self.signs

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from components.render.record import Record, with_record
 from components.render.soundfont import Soundfont
@@ -19,6 +20,25 @@ def write_texts(texts: Sequence[str], path: Path, record: Record) -> None:
         content = "".join(f"{text}\n" for text in texts)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(with_record(content, record), encoding="utf-8", newline="\n")
+
+
+def playable(items: Sequence[Any]) -> tuple[list[Any], list[str]]:
+    """The generated items, scores cut where they would play for longer than sound is made of them, and warnings about
+    those and about scores without a note."""
+    from components.render.audio import LIMIT_SECONDS
+
+    kept, warnings = [], []
+    for number, item in enumerate(items, 1):
+        if isinstance(item, Score):
+            minutes = item.length_seconds / 60
+            if item.length_seconds > LIMIT_SECONDS:
+                whole_bars = int(item.length_steps * LIMIT_SECONDS / item.length_seconds) // item.bar_steps
+                item = item.until(whole_bars * item.bar_steps)
+                warnings.append(f"piece {number} would play for {minutes:.0f} minutes: cut at {LIMIT_SECONDS // 60}")
+            if not any(part.notes for part in item.parts):
+                warnings.append(f"piece {number} has no notes")
+        kept.append(item)
+    return kept, warnings
 
 
 def write_score(

@@ -125,7 +125,8 @@ class Music(LanguageModel):
     def _played(self, score: Any, form: Form | None, settings: MusicSettings, seed: int) -> Any:
         """The piece with its chords as they were given, its tempo and its band."""
         if form:  # the exact symbols: the encoding tells families apart only
-            score = replace(score, chords=form.chords, tempo_bpm=settings.tempo_bpm or 120.0)
+            length = score.length_steps
+            score = replace(score, chords=form.chords, tempo_bpm=settings.tempo_bpm or 120.0).until(length)
         elif settings.tempo_bpm:
             score = replace(score, tempo_bpm=settings.tempo_bpm)
         if settings.band == "none":
