@@ -106,7 +106,7 @@ class Bundle:
         Raises:
             UserError: the encoding has no such piece.
         """
-        return {"given": tuple(int(id) for id in self.encoding.encode(start)), "given_ends": False, "prompt": ""}
+        return {"given": tuple(int(id) for id in self.encoding.onwards(start)), "given_ends": False, "prompt": ""}
 
     def predict(self, items: Sequence[Any]) -> list[Any]:
         """The answer to each input (a text, frames [T, features]), in their order: {"label", "probability"}, numbers,

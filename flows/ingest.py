@@ -13,7 +13,7 @@ from components.datasets.store import DatasetRef, Store
 from components.errors import UserError
 from components.recipe import Recipe
 from flows.asked import Asked, ask
-from flows.console import bar, say
+from flows.console import bar, out, say
 from flows.places import ROOT, places
 from flows.retry import worth_retrying
 
@@ -91,6 +91,18 @@ def prepared(asked: Asked) -> tuple[Recipe, DatasetRef]:
     recipe = asked.recipe()
     dataset = ingest_task(recipe, asked)
     return settled(recipe, dataset, asked), dataset
+
+
+def show_report(ref: DatasetRef) -> None:
+    """Print a line for each file: what its reader made of it, else its size. MLflow has the same of each run as a
+    table, `ingestion/files.json`."""
+    manifest = Store.open(ref.path).manifest
+    rows = manifest["report"] or [{"file": source["name"], "bytes": source["bytes"]} for source in manifest["sources"]]
+    for row in rows:
+        told = (f"{key.replace('_', ' ')} {value}" for key, value in list(row.items())[1:] if value not in (None, ""))
+        out.print(f"{next(iter(row.values()))}: {' · '.join(told)}", markup=False)
+    for reason, count in manifest["dropped"].items():
+        out.print(f"left out: {count:,} × {reason}", markup=False)
 
 
 @flow(name="ingest", flow_run_name="{recipe}")

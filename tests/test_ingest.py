@@ -201,3 +201,20 @@ def test_a_folder_is_read_file_by_file_in_the_order_of_names(ingest_text, tmp_pa
     assert store.encoding().decode(store.split("train")[0]) == "one\n" * 40 + "two\n" * 40
     assert [source["name"] for source in store.manifest["sources"]] == ["a.txt", "b.txt"]
     assert store.manifest["name"] == "books"
+
+
+def test_the_report_of_an_ingestion_lists_each_file_and_what_was_left_out(ingest_text, tmp_path, capsys) -> None:
+    from flows.ingest import show_report
+
+    folder = tmp_path / "songs"
+    folder.mkdir()
+    for name, bar in {"a": "CDEF|", "b": "CCGA|", "c": "EGEC|", "d": "DFAG|"}.items():
+        (folder / f"{name}.abc").write_text(f"X:1\nT:{name}\nM:4/4\nL:1/4\nK:C\n{bar * 8}\n", encoding="utf-8")
+    (folder / "broken.mid").write_bytes(b"MThd")
+    data = {"path": str(folder), "reader": "music", "split": [0.5, 0.25, 0.25]}
+    ref = ingest_text(None, data, {"kind": "lead_sheet"})
+    show_report(ref)
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("songs/a.abc: title a · ") and "read True" in line for line in lines)
+    assert any(line.startswith("songs/broken.mid: ") and "read False" in line for line in lines)
+    assert any(line.startswith("left out: 1 × ") for line in lines)

@@ -135,6 +135,17 @@ def test_a_melody_that_was_cut_off_ends_with_its_bar() -> None:
     assert ENCODING.decode(ids[: int(np.flatnonzero(ids == ENCODING.signs.begin)[0]) + 1]).length_steps == 0
 
 
+@pytest.mark.parametrize("upbeat", [0, 12])
+def test_going_on_from_a_piece_is_a_second_chorus_over_its_chords(upbeat) -> None:
+    chords = (Chord(upbeat, BAR, 0, "maj"), Chord(upbeat + BAR, BAR, 7, "7"))
+    piece = lead_sheet([(0, 24, 60), (upbeat + BAR, BAR, 62)], chords, upbeat_steps=upbeat)
+    ids = ENCODING.onwards(piece)
+    form, reached = ENCODING.reached(np.array([BOS, *ids]))
+    assert (form.length, reached) == (upbeat + 4 * BAR, upbeat + 2 * BAR)
+    assert [(c.start - upbeat, c.root) for c in form.chords] == [(0, 0), (BAR, 7), (2 * BAR, 0), (3 * BAR, 7)]
+    assert melody(ENCODING.decode(ids)) == melody(piece)
+
+
 @given(st.lists(st.integers(0, len(ENCODING.vocabulary) - 1), max_size=60))
 def test_any_ids_decode_and_have_a_context_of_the_past(ids) -> None:
     ids = np.array([BOS, *ids])

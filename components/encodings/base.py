@@ -87,6 +87,10 @@ class Encoding(ABC):
             hint="a chorale model has: reprise run chorales",
         )
 
+    def onwards(self, start: Any) -> np.ndarray:
+        """The ids [T] of the beginning of a piece, for a model to go on from."""
+        return self.encode(start)
+
     def context(self, ids: np.ndarray) -> np.ndarray:
         """What a model is told beside each of the ids [T] (BOS first): int64 [T, C], one column a stream.
 

@@ -10,6 +10,7 @@ a form, a model writes over it and ends with it; given none, it makes up its own
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import Annotated, Any
@@ -171,6 +172,23 @@ class LeadSheet(Encoding):
             metre_changes=form.changes,
         )
         return score if at >= form.length else score.until(bar_end(form, at, self.steps_per_beat))
+
+    def onwards(self, start: Score) -> np.ndarray:
+        """The piece, int64 [T], over a form that comes twice: the model writes a second chorus over the same chords."""
+        ids = self.encode(start)
+        begin = int(np.flatnonzero(ids == self.signs.begin)[0])
+        form, _ = self._form(ids[:begin])
+        once = bar_end(form, form.length, self.steps_per_beat) - form.upbeat
+        again = [(step + once, metre) for step, metre in form.changes]
+        if form.changes:
+            again.insert(0, (form.upbeat + once, form.metre))
+        twice = replace(
+            form,
+            length=form.upbeat + 2 * once,
+            chords=(*form.chords, *(replace(c, start=c.start + once) for c in form.chords if c.start >= form.upbeat)),
+            changes=(*form.changes, *again),
+        )
+        return np.concatenate([self.signs.form_ids(twice), ids[begin + 1 :]])
 
     def form_ids(self, form: Form) -> np.ndarray:
         """What stands before a melody over the form, int64 [T]; without its chords where the model knows none."""

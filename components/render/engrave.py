@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,7 +45,9 @@ def engrave(musicxml: str, record: Record | None = None) -> str:
     verovio.enableLog(verovio.LOG_OFF)  # it writes its warnings to stderr
     toolkit = verovio.toolkit()
     toolkit.setOptions(_OPTIONS)
-    svg = toolkit.renderToSVG(1).rstrip() if toolkit.loadData(musicxml) else ""
+    # it shows the degrees of a chord symbol beside a text that names them already: B7b9(♭9)
+    plain = re.sub(r"\s*<degree\b.*?</degree>", "", musicxml, flags=re.DOTALL)
+    svg = toolkit.renderToSVG(1).rstrip() if toolkit.loadData(plain) else ""
     if 'class="measure"' not in svg:  # it takes what it can't read for an empty score
         raise UserError("Verovio finds no music in the notation", where="engraving")
     mark = f"<!-- {embed_marker(record)} -->\n" if record is not None else ""

@@ -21,6 +21,8 @@ _INCHES_PER_BAR, _LEAST_INCHES, _MOST_INCHES = 0.66, 8.0, 30.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 0.62, 0.25, 0.62, 0.36  # margins, in inches so that they don't grow with the picture
 _CHORDS = 0.22  # inches above a row for its chord symbols
 _CHARACTER = 0.075  # inches that a character of them takes
+_MOST_NAMES = 12  # in the legend
+_HANDLE, _LETTER, _TITLE_LETTER, _LEGEND_LINE = 0.45, 0.085, 0.125, 0.2  # inches: of a legend's entry, of the title
 
 
 def write_pianoroll(score: Score, path: Path, record: Record | None = None) -> None:
@@ -40,13 +42,16 @@ def write_pianoroll(score: Score, path: Path, record: Record | None = None) -> N
     width = min(_MOST_INCHES, max(_LEAST_INCHES, width))
     inner = min(6.0, (0.12 if len(rows) == 1 else 0.1) * (high - low + 1))
     above = _CHORDS if score.chords else 0.0
-    height = _TOP + len(rows) * (inner + _BOTTOM + above) + 0.05
+    title = printable(score.title, 70) or "Untitled"
+    names = [printable(part.name, 24) or f"Part {voice + 1}" for voice, part in enumerate(score.parts)][:_MOST_NAMES]
+    columns, top = _legend_room(names, title, width - _LEFT - _RIGHT)
+    height = top + len(rows) * (inner + _BOTTOM + above) + 0.05
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor=_PAPER)
     FigureCanvasAgg(figure)
     longest = max(1, *(row[-1][2] - row[0][1] for row in rows))
     placed = lanes(score)
     for index, row in enumerate(rows):
-        bottom = height - _TOP - (index + 1) * (inner + above) - index * _BOTTOM
+        bottom = height - top - (index + 1) * (inner + above) - index * _BOTTOM
         full = (width - _LEFT - _RIGHT) / width
         span = max(1, row[-1][2] - row[0][1])
         axes = figure.add_axes((_LEFT / width, bottom / height, full * span / longest, inner / height))
@@ -56,8 +61,7 @@ def write_pianoroll(score: Score, path: Path, record: Record | None = None) -> N
         _draw_notes(axes, placed, row)
         _draw_chords(axes, score, row, full * width * span / longest)
         if index == 0:
-            _draw_legend(axes, score, above / inner)
-    title = printable(score.title, 70) or "Untitled"
+            _draw_legend(axes, names, columns, above / inner)
     figure.text(
         _LEFT / width,
         1 - 0.32 / height,
@@ -154,19 +158,28 @@ def _draw_chords(axes: Axes, score: Score, row: list[tuple[int, int, int]], inch
         ).set_parse_math(False)  # fmt: skip
 
 
-def _draw_legend(axes: Axes, score: Score, above: float) -> None:
+def _legend_room(names: list[str], title: str, inches: float) -> tuple[int, float]:
+    """How many columns the legend has in a picture of so many inches, and the inches above the first row: beside the
+    title where both fit, else below it, in as many lines as it takes."""
+    if not names:
+        return 1, _TOP
+    column = _HANDLE + _LETTER * max(map(len, names))
+    if sum(_HANDLE + _LETTER * len(name) for name in names) + _TITLE_LETTER * len(title) <= inches:
+        return len(names), _TOP
+    columns = max(1, min(len(names), int(inches / column)))
+    return columns, _TOP + _LEGEND_LINE * math.ceil(len(names) / columns)
+
+
+def _draw_legend(axes: Axes, names: list[str], columns: int, above: float) -> None:
     """`above`: room that the chord symbols take, as a share of the row's height."""
     from matplotlib.patches import Patch
 
-    handles = [
-        Patch(facecolor=colour(v), label=printable(p.name, 24) or f"Part {v + 1}") for v, p in enumerate(score.parts)
-    ]
-    if not handles:
+    if not names:
         return
     legend = axes.legend(
-        handles=handles[:12], loc="lower right", bbox_to_anchor=(1.0, 1.0 + above), ncols=min(len(handles), 12),
-        frameon=False, fontsize=9.5, handlelength=1.1, handleheight=0.8, columnspacing=1.4, borderaxespad=0.35,
-        labelcolor=_INK,
+        handles=[Patch(facecolor=colour(voice), label=name) for voice, name in enumerate(names)], loc="lower right",
+        bbox_to_anchor=(1.0, 1.0 + above), ncols=columns, frameon=False, fontsize=9.5, handlelength=1.1,
+        handleheight=0.8, columnspacing=1.4, borderaxespad=0.35, labelcolor=_INK,
     )  # fmt: skip
     for label in legend.get_texts():
         label.set_parse_math(False)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from components.render.layout import bars, beat_steps, score_end
 from components.render.record import Record, embed_marker, printable
+from components.render.swing import evened
 from components.score import Note, Part, Score
 
 if TYPE_CHECKING:
@@ -22,14 +23,16 @@ Event = tuple[int, int, tuple[int, ...]]  # start, end, pitches
 
 
 def estimate_key(score: Score) -> key.Key:
-    """The key that music21 (Krumhansl and Schmuckler's profiles) finds in the notes; C major for silence."""
+    """The key that music21 (Krumhansl and Schmuckler's profiles) finds in the notes, of two spellings the one with
+    fewer signs; C major for silence."""
     from music21 import key, note, stream
 
     flat = stream.Stream()
     for part in score.parts:
         for n in part.notes:
             flat.insert(n.start, note.Note(n.pitch, quarterLength=n.duration))
-    return flat.analyze("key") if len(flat) else key.Key("C")
+    found = flat.analyze("key") if len(flat) else key.Key("C")
+    return found if abs(found.sharps) <= 6 else key.Key(found.tonic.getEnharmonic().name, found.mode)
 
 
 def spelling(sharps: int, mode: str) -> dict[int, str]:
@@ -114,7 +117,8 @@ def _without(events: list, kind: object) -> list:
 
 
 def write_musicxml(score: Score, path: Path, record: Record | None = None) -> None:
-    """Notation as MusicXML: bars, ties, rests, clefs, an estimated key and pitches spelled in it.
+    """Notation as MusicXML: bars, ties, rests, clefs, an estimated key and pitches spelled in it. Swing is written as
+    it is read: as even eighths, with the word above.
 
     The record is a miscellaneous field of the identification.
 
@@ -124,14 +128,18 @@ def write_musicxml(score: Score, path: Path, record: Record | None = None) -> No
     from music21.musicxml.m21ToXml import ScoreExporter
 
     score_end(score)  # refuses what can't be written
-    exporter = ScoreExporter(_notated(score, record))
+    even = evened(score)
+    exporter = ScoreExporter(_notated(even, record, "Swing" if even is not score else ""))
     exporter.parse()
-    # music21 writes the day it ran; without it the same score gives the same bytes on any day
-    Path(path).write_bytes(re.sub(rb"\s*<encoding-date>[^<]*</encoding-date>", b"", exporter.asBytes()))
+    # music21 writes the day it ran; without it the same score gives the same bytes on any day. The natural sign that
+    # it gives the root of a chord symbol in a flat key would be shown: B♮7; so would degrees that the symbol names.
+    unwanted = rb"\s*<(encoding-date)>[^<]*</\1>|\s*<((?:root|bass)-alter)>0</\2>"
+    content = re.sub(unwanted, b"", exporter.asBytes())
+    Path(path).write_bytes(content.replace(b"<degree>", b'<degree print-object="no">'))
 
 
-def _notated(score: Score, record: Record | None) -> stream.Score:
-    from music21 import instrument, layout, metadata, stream, tempo
+def _notated(score: Score, record: Record | None, manner: str = "") -> stream.Score:
+    from music21 import expressions, instrument, layout, metadata, stream, tempo
 
     found = estimate_key(score)
     names = spelling(found.sharps, found.mode)
@@ -157,6 +165,10 @@ def _notated(score: Score, record: Record | None) -> stream.Score:
             _add_chords(score, staff, names)
         if index == 1 and staff.hasMeasures():
             staff[stream.Measure].first().insert(0, tempo.MetronomeMark(number=score.tempo_bpm))
+            if manner:
+                words = expressions.TextExpression(manner)
+                words.placement = "above"
+                staff[stream.Measure].first().insert(0, words)
         whole.insert(0, staff)
     if len(score.parts) > 1:
         whole.insert(0, layout.StaffGroup(list(whole.parts), symbol="bracket", barTogether=False))

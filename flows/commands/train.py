@@ -164,14 +164,23 @@ def tune(
 
 
 @app.command(group=START)
-def ingest(recipe: str, /, *, set: Set = None) -> None:
+def ingest(
+    recipe: str,
+    /,
+    *,
+    set: Set = None,
+    report: Annotated[bool, Parameter(negative="", help="List what was made of each file.")] = False,
+) -> None:
     """Fetch, read and encode a recipe's data, and say what was kept and dropped.
 
-    Example: `reprise ingest names`
+    Example: `reprise ingest names` · `reprise ingest lead-sheets --set data.path=songs --report`
     """
     checked_recipe(recipe, set, "auto")
     begin = start_server()
-    from flows.ingest import ingest_flow
+    from flows.ingest import ingest_flow, show_report
 
     begin()
-    print(ingest_flow(recipe, set or []).path)
+    ref = ingest_flow(recipe, set or [])
+    if report:
+        show_report(ref)
+    print(ref.path)
