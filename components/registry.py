@@ -23,6 +23,8 @@ TABLE: dict[str, dict[str, str]] = {
         "ts": "components.datasets.series:TsReader",
         "series-rows": "components.datasets.series:SeriesRowsReader",
         "frame-files": "components.datasets.series:FrameFilesReader",
+        "series-windows": "components.datasets.series_windows:SeriesWindowsReader",
+        "tagged-frames": "components.datasets.tagged_frames:TaggedFramesReader",
         "wav": "components.datasets.audio:WavReader",
         "video": "components.datasets.video:VideoReader",
         "moving-shapes": "components.datasets.moving:MovingShapes",

@@ -73,7 +73,7 @@ def check_model(values: Mapping[str, Any], task: Mapping[str, Any], problems: li
 def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Problems between sections that are each right: what the reader gives, the encoding takes and the task reads."""
     data, encoding, task, model = (sections[name] for name in ("data", "encoding", "task", "model"))
-    problems = []
+    problems: list[str] = []
     if encoding and task:
         form, wanted = resolve("encoding", encoding["kind"]).form, resolve("task", task["kind"]).form
         if form != wanted:
@@ -89,6 +89,13 @@ def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
             problems.append(
                 f"encoding.kind: {encoding['kind']} doesn't fit data.reader {data['reader']}, which gives {what}"
             )
+    if encoding and data and not problems:
+        from components.datasets.sources import on_one_grid
+
+        try:
+            data |= on_one_grid(data, encoding, data["reader"])
+        except UserError as error:
+            problems.append(f"{error.where}: {error.what} ({error.hint})")
     if task and model and resolve("task", task["kind"]).settings:
         model_class = resolve("task", task["kind"]).model_kinds()[model["kind"]][0]
         if not model_class.is_causal(model):

@@ -116,10 +116,10 @@ def predict_file(bundle: Bundle, reader: LabelledReader, out: Path) -> Counter[s
                     if list(row.shown) != columns:
                         what = f"columns {', '.join(row.shown)}, where the first file has {', '.join(columns)}"
                         raise UserError(what, where=row.where, hint="answer the files one by one")
-                    made = {**_tokens(bundle, row.input), **cells(answer), "problem": problem}
-                    writer.writerow([*row.shown.values(), *(made.get(name, "") for name in ours)])
-                    label = answer["label"] if isinstance(answer, dict) else "answered"
-                    counts[f"not read: {problem}" if problem else label] += 1
+                    for shown, said in _lines(row, answer):
+                        made = {**_tokens(bundle, row.input), **cells(said), "problem": problem}
+                        writer.writerow([*shown.values(), *(made.get(name, "") for name in ours)])
+                        counts[f"not read: {problem}" if problem else _counted(said, row)] += 1
         half_written.replace(out)
     finally:
         half_written.unlink(missing_ok=True)
@@ -138,6 +138,20 @@ def _our_columns(bundle: Bundle, row: Row) -> dict[str, str]:
             free for free in [name, *itertools.islice(others, len(row.shown) + 1)] if free not in row.shown
         )
     return named
+
+
+def _lines(row: Row, answer: Any) -> Iterator[tuple[Mapping[str, str], Any]]:
+    """What stands beside an answer, and the answer; one for each step where a step is a line of the file."""
+    if not row.steps:
+        yield row.shown, answer
+    for at, step in enumerate(row.steps):
+        yield step, None if answer is None else [answer[at]]
+
+
+def _counted(answer: Any, row: Row) -> str:
+    if isinstance(answer, dict):
+        return str(answer["label"])
+    return answer[0] if row.steps and answer else "answered"
 
 
 def answer_texts(bundle: Bundle, texts: list[str]) -> list[str]:

@@ -52,6 +52,7 @@ DOORS = {
     "av": ["components/datasets/video.py"],
     "chardet": ["components/datasets/codings.py"],
     "regex": ["components/encodings/"],
+    "scipy": ["components/datasets/roll_files.py"],
     "optuna": ["flows/tune.py", "flows/watched.py"],
     "fastapi": ["components/serving/"],
     "uvicorn": ["components/serving/"],

@@ -149,7 +149,7 @@ def test_every_frame_counts_once_the_first_from_silence(rolls, tmp_path) -> None
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", '{"train": 3}', '{"other": []}', '{"train": [[[300]]]}', '{"train": [[["a"]]]}', '{"train": [3]}'],
+    ["", "[3]", '{"train": 3}', '{"other": []}', '{"train": [[[300]]]}', '{"train": [[["a"]]]}', '{"train": [3]}'],
 )
 def test_what_is_no_roll_is_refused(tmp_path, content) -> None:
     path = tmp_path / "x.json"

@@ -25,7 +25,9 @@ class Reader(ABC):
     own: ClassVar[bool] = False  # makes its items itself: no dataset, no path
     files_by: ClassVar[str] = ""  # the reader of files of that kind, where this one reads none
     holds_splits: ClassVar[bool] = False  # its files say what is train, val and test: read with `part` set to each
+    by_time: ClassVar[bool] = False  # cuts each of its series by time: read with `part` and `fractions` set
     part: str | None = None
+    fractions: Sequence[float] = (1.0, 0.0, 0.0)
     endings: tuple[str, ...] = ()  # of the files that it reads in a folder; none: any
     ways_out: ClassVar[Mapping[str, str]] = {}  # reason in `dropped` → what to set, where something helps
 
@@ -75,6 +77,13 @@ class Reader(ABC):
         unlike = dict.fromkeys(self.report[0] if self.report else ())
         rows = [{"file": self.place(index), "read": False, "reason": reason} for index, reason in refused.items()]
         return self.report + [unlike | row for row in rows]
+
+    def share(self, steps: int) -> tuple[int, int]:
+        """(first, end) of the steps of a series that belong to `part`, by the `fractions`; of all, without a part."""
+        if self.part is None:
+            return 0, steps
+        at = ("train", "val", "test").index(self.part)
+        return round(steps * sum(self.fractions[:at])), round(steps * sum(self.fractions[: at + 1]))
 
     def digest(self) -> str | None:
         """Content digest of what is read when there are no files (a package's corpus); None = the files'."""

@@ -19,7 +19,16 @@ from filelock import FileLock
 from components.datasets.cards import load_card
 from components.datasets.folders import told
 from components.datasets.refusals import MOST_WHILE_LEARNING, Refusals
-from components.datasets.sources import SECTION, Readers, build, card_readers, describe, path_readers
+from components.datasets.sources import (
+    SECTION,
+    Readers,
+    build,
+    by_time,
+    card_readers,
+    describe,
+    on_one_grid,
+    path_readers,
+)
 from components.datasets.splits import (
     DEFAULT_SPLIT,
     Pieces,
@@ -69,6 +78,8 @@ def ingest(
     if not own and bool(data.get("dataset")) == bool(data.get("path")):
         raise UserError("give either dataset or path", where="data", hint="dataset: a card's name; path: your own file")
     card = load_card(str(data["dataset"])) if data.get("dataset") else None
+    kind = str(data.get("reader") or (card.reader if card else "text"))
+    data = on_one_grid(data, encoding, kind)
     fractions = split_fractions(data.get("split") or (card.split if card else DEFAULT_SPLIT))
     if card:
         name, readers = card.name, card_readers(card, data, root, cache_dir, progress is not None)
@@ -76,6 +87,7 @@ def ingest(
         name, readers = str(data["reader"]), {None: build("reader", str(data["reader"]), data, SECTION, [])}
     else:
         name, readers = path_readers(data, root)
+    readers = by_time(readers, fractions)
     for reader in readers.values():
         reader.progress = tell
     encoder = build("encoding", encoding.get("kind", ""), encoding, ("kind",))

@@ -31,6 +31,7 @@ class Row:
     input: Any = None
     target: Any = None  # None: the row has none
     problem: str = ""
+    steps: Sequence[Mapping[str, str]] = ()  # what stands beside each step's answer, where a step is a line of a file
 
 
 class LabelledReader(Reader):

@@ -1,8 +1,10 @@
-"""Piano rolls as JSON: pieces as lists of frames, a frame as the list of MIDI pitches that sound."""
+"""Piano rolls: pieces as lists of frames, a frame as what sounds."""
 
 from __future__ import annotations
 
+import functools
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,29 +12,47 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from components.datasets.base import Reader
+from components.datasets.roll_files import NAMES
+from components.datasets.sandbox import Limits, read_all
 from components.errors import UserError
 from components.score import Note, Part, Score
 
 LARGEST = 256 << 20  # bytes of a file
-NAMES = {"train": ("train",), "val": ("val", "valid", "validation", "dev"), "test": ("test",)}
+ARRAYS = (".mat", ".npz", ".npy")
+PICKLES = (".pickle", ".pkl", ".p")
+LIMITS = Limits(file_bytes=LARGEST, cpu_seconds=120.0, wall_seconds=300.0, answer_bytes=LARGEST)
+TO_JSON = (
+    "import json, pickle, sys; json.dump({k: [[list(map(int, f)) for f in p] for p in v] for k, v in "
+    "pickle.load(open(sys.argv[1], 'rb'), encoding='latin1').items()}, open(sys.argv[2], 'w'))"
+)
 
 
 class RollsReader(Reader):
-    """One JSON object a file: {"train": [piece …], "valid": […], "test": […]}, as the piano-roll data sets of
-    Boulanger-Lewandowski et al. (2012) are passed on. A frame lasts 1 / `frames_per_beat` of a quarter note."""
+    """The piano-roll data sets of Boulanger-Lewandowski et al. (2012) as they are passed on: JSON, {"train": [piece …],
+    "valid": […], "test": […]}, where a frame is a list of MIDI pitches; `.mat` with the cell arrays traindata,
+    validdata and testdata; `.npz`, see `roll_files.read`. A JSON list of pieces, or `.npy`, says nothing of splits.
+
+    A frame lasts 1 / `frames_per_beat` of a quarter note: where it isn't set, a step of the encoding.
+    """
 
     framing = "sequences"
-    holds_splits = True
+    endings = (".json", *ARRAYS, *PICKLES)
 
-    def __init__(self, files: Sequence[Path], /, *, frames_per_beat: Annotated[int, Field(ge=1, le=48)] = 1) -> None:
+    def __init__(
+        self, files: Sequence[Path], /, *, frames_per_beat: Annotated[int, Field(ge=1, le=48)] | None = None
+    ) -> None:
         super().__init__(files)
-        self.frames_per_beat = frames_per_beat
+        self.frames_per_beat = frames_per_beat or 1
+
+    @property
+    def holds_splits(self) -> bool:  # type: ignore[override]
+        return any("" not in _read(path) for path in self.files[:1])
 
     def items(self) -> Iterator[Score]:
         self.dropped.clear()
         for path in self.files:
             pieces = _read(path)
-            wanted = NAMES[self.part] if self.part else [name for names in NAMES.values() for name in names]
+            wanted = NAMES[self.part] if self.part else pieces
             for name in wanted:
                 for number, piece in enumerate(pieces.get(name, [])):
                     score = self._score(piece, f"{path}: {name}[{number}]")
@@ -52,13 +72,21 @@ class RollsReader(Reader):
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """Pieces by the name of their split, "" where the file has none."""
+    ending = path.suffix.lower()
+    if ending in ARRAYS:
+        return _arrays(path, path.stat().st_mtime_ns)
     try:
         if path.stat().st_size > LARGEST:
             raise UserError(f"more than {LARGEST >> 20} MB", where=str(path))
-        pieces = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        if ending in PICKLES or content[:1] == b"\x80":
+            raise _pickle(path)
+        pieces = json.loads(content.decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"isn't JSON: {error}", where=str(path)) from None
-    known = {name for names in NAMES.values() for name in names}
+        raise UserError(f"isn't JSON: {error}", where=str(path), hint=f"read too: {', '.join(ARRAYS)}") from None
+    pieces = {"": pieces} if isinstance(pieces, list) else pieces
+    known = {"", *(name for names in NAMES.values() for name in names)}
     if (
         not isinstance(pieces, dict)
         or not set(pieces) <= known
@@ -66,3 +94,17 @@ def _read(path: Path) -> dict[str, Any]:
     ):
         raise UserError("isn't an object of lists of pieces named train, valid and test", where=str(path))
     return pieces
+
+
+@functools.lru_cache(maxsize=1)  # a process is started for each reading
+def _arrays(path: Path, _: int) -> dict[str, Any]:
+    outcome = next(read_all("components.datasets.roll_files:read", [path], {}, LIMITS))
+    if outcome.reason:
+        raise UserError(outcome.reason, where=str(path))
+    return outcome.value
+
+
+def _pickle(path: Path) -> UserError:
+    quoted, json_file = shlex.quote(str(path)), shlex.quote(f"{path.with_suffix('')}.json")
+    hint = f'if you trust the file, make JSON of it: python3 -c "{TO_JSON}" {quoted} {json_file}'
+    return UserError("is a pickle, which can run any code when it is opened: it isn't read", where=str(path), hint=hint)

@@ -6,7 +6,7 @@ import copy
 import inspect
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from components.datasets.folders import given_splits
 from components.datasets.store import SPLITS
 from components.errors import UserError, unknown
 from components.provenance import digest_file
+from components.recipe import options_of
 from components.registry import resolve
 
 SECTION = ("dataset", "path", "reader", "split")  # keys of the data section that aren't the reader's own
@@ -76,6 +77,47 @@ def _parts(readers: Readers) -> Readers:
         if split != SPLITS[0]:
             reader.passed_over, reader.decided = {}, []
     return parts
+
+
+def by_time(readers: Readers, fractions: Sequence[float]) -> Readers:
+    """A reader for each split where the readers cut their series by time; val is the end of train where only that and
+    test are given."""
+    of = None if None in readers else "train"
+    if not readers[of].by_time or (of and ("val" in readers or not fractions[1])):
+        return readers
+    train, val, _ = fractions
+    shares = [train / (train + val), val / (train + val), 0.0] if of else fractions
+    parts = {}
+    for split, share in zip(SPLITS, shares, strict=True):
+        if share:
+            reader = parts[split] = copy.copy(readers[of])
+            reader.part, reader.fractions, reader.dropped, reader.notes = split, shares, Counter(), []
+    return parts | {split: reader for split, reader in readers.items() if split not in (None, "train")}
+
+
+def on_one_grid(data: Mapping[str, Any], encoding: Mapping[str, Any], reader: str) -> dict[str, Any]:
+    """The data section with the reader's grid: where that isn't set and the files don't say it, the encoding's.
+
+    Raises:
+        UserError: steps of the encoding would fall between those of the reader.
+    """
+    inner = encoding.get("encoding", encoding)
+    own, other = (
+        options_of(resolve("reader", reader)),
+        options_of(resolve("encoding", inner.get("kind", ""), where="encoding.kind")),
+    )
+    name = next((name for name in ("frames_per_beat", "steps_per_beat") if name in own), "")
+    if not name or "steps_per_beat" not in other:
+        return dict(data)
+    wanted = inner.get("steps_per_beat", other["steps_per_beat"][1])
+    given = data.get(name, own[name][1])
+    if given is None:
+        return {**data, name: wanted}
+    if given % wanted:
+        what = f"{given} steps in a beat where encoding.steps_per_beat has {wanted}: steps would be repeated or moved"
+        hint = f"data.{name}={wanted}, or a multiple; or set encoding.steps_per_beat to {given}"
+        raise UserError(what, where=f"data.{name}", hint=hint)
+    return dict(data)
 
 
 def build(kind: str, name: str, section: Mapping[str, Any], reserved: tuple[str, ...], *positional: Any) -> Any:

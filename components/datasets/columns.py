@@ -1,0 +1,164 @@
+"""Tables of measurements: columns of numbers beside dates and labels, a line a step of time."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from components.datasets.labelled import NUMBERS, lines
+from components.datasets.text import TextFiles
+from components.errors import UserError, unknown
+
+LARGEST_CELLS = 64 << 20
+MOST_COLUMNS = 10_000
+DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
+
+
+@dataclass
+class Table:
+    """`lines`: their numbers in the file. `numbers`: float64 [lines, columns], NaN where a value is missing and where a
+    text stands. `texts`: the cells of the columns that were asked for. `first_text`: where a column has its first text,
+    and which; `ends`: a column's first and last cell."""
+
+    path: Path
+    names: list[str]
+    lines: list[int] = field(default_factory=list)
+    numbers: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    first_text: dict[str, tuple[int, str]] = field(default_factory=dict)
+    ends: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def of_numbers(self) -> list[str]:
+        """The columns with numbers in them, in the table's order."""
+        there = np.isfinite(self.numbers).any(axis=0)
+        return [name for name, any_ in zip(self.names, there, strict=True) if any_]
+
+    def values(self, columns: Sequence[str], setting: str) -> np.ndarray:
+        """The columns' numbers, float64 [lines, columns].
+
+        Raises:
+            UserError: there is no such column, or a text stands in it.
+        """
+        for name in columns:
+            if name not in self.names:
+                raise unknown("column", name, self.names, where=f"{setting}: {self.path}")
+            if name in self.first_text:
+                line, text = self.first_text[name]
+                what = f"column {name!r}: {text[:60]!r} isn't a number"
+                hint = f"leave an empty cell where a value is missing, or name other columns: {setting}"
+                raise UserError(what, where=f"{self.path}: line {line}", hint=hint)
+        return self.numbers[:, [self.names.index(name) for name in columns]]
+
+    def check_order(self) -> None:
+        """Refuse a series whose newest line is the first one, as its dates say."""
+        for name in self.names:
+            first, last = (_date(text) for text in self.ends.get(name, ("", "")))
+            if first and last and first > last:
+                what = f"the newest line is the first: {name} goes from {self.ends[name][0]} to {self.ends[name][1]}"
+                raise UserError(what, where=str(self.path), hint="sort the lines by time, the oldest first")
+
+
+def read_columns(files: TextFiles, path: Path, texts: Sequence[str] = ()) -> Table:
+    """A table in a text file; its separator is the commonest in the first line of comma, tab, semicolon and bar.
+
+    The first line is a header where it has texts in it that the second has numbers for, or no number at all; else the
+    columns are called by their numbers from 1. `texts`: columns whose cells are kept ("-1" is the last). Where
+    semicolons separate, numbers may have decimal commas.
+
+    Raises:
+        UserError: it isn't such a table, or has more than LARGEST_CELLS.
+    """
+    rows = _rows(files, path)
+    first = next(rows, None)
+    if first is None:
+        raise UserError("no lines in it", where=str(path))
+    second = next(rows, None)
+    header = _is_header(first[1], second[1] if second else [])
+    width = len(first[1])
+    names = [cell.strip() for cell in first[1]] if header else [str(number + 1) for number in range(width)]
+    twice = next((name for at, name in enumerate(names) if name in names[:at]), None) if width < 1000 else None
+    if width > MOST_COLUMNS or twice is not None:
+        what = f"two columns are called {twice!r}" if twice is not None else f"more than {MOST_COLUMNS:,} columns"
+        raise UserError(what, where=str(path), hint="name them apart in the first line")
+    table = Table(path, names)
+    kept = [names[-1] if name == "-1" else name for name in texts]
+    table.texts = {name: [] for name in kept if name in names}
+    numbers: list[list[float]] = []
+    for number, cells in _chain([] if header else [first], [second] if second else [], rows):
+        if len(cells) != width:
+            raise UserError(f"{len(cells)} cells, the first line has {width}", where=f"{path}: line {number}")
+        if len(numbers) * width > LARGEST_CELLS:
+            raise UserError(f"more than {LARGEST_CELLS:,} cells", where=str(path))
+        values = []
+        for name, cell in zip(names, cells, strict=True):
+            value = _number(cell)
+            if value is None:
+                table.first_text.setdefault(name, (number, cell))
+            values.append(math.nan if value is None else value)
+            table.ends[name] = (table.ends.get(name, (cell,))[0], cell)
+            if name in table.texts:
+                table.texts[name].append(cell.strip())
+        numbers.append(values)
+        table.lines.append(number)
+    table.numbers = np.array(numbers, dtype=np.float64).reshape(-1, width)
+    return table
+
+
+def _rows(files: TextFiles, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line number, cells) of each line that isn't empty."""
+    separator = ""
+    for number, line in lines(files, path):
+        if not line.strip():
+            continue
+        separator = separator or max(",\t;|", key=line.count)
+        try:
+            cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+        except csv.Error as error:
+            raise UserError(str(error), where=f"{path}: line {number}") from None
+        if separator == ";":
+            cells = [cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell.strip()) else cell for cell in cells]
+        yield number, cells
+
+
+def _chain(*parts) -> Iterator[tuple[int, list[str]]]:
+    for part in parts:
+        yield from part
+
+
+def _is_header(first: Sequence[str], second: Sequence[str]) -> bool:
+    if all(_number(cell) is None for cell in first):
+        return True
+    pairs = zip(first, second, strict=False)
+    return any(_number(a) is None and _finite(b) for a, b in pairs)
+
+
+def _number(cell: str) -> float | None:
+    """NaN: the value is missing; None: a text."""
+    if cell.strip().casefold() in NUMBERS:
+        return math.nan
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if abs(value) < 3e38 else None
+
+
+def _finite(cell: str) -> bool:
+    value = _number(cell)
+    return value is not None and math.isfinite(value)
+
+
+def _date(text: str) -> datetime | None:
+    text = text.strip()
+    try:
+        found = datetime.fromisoformat(f"{text}-01" if re.fullmatch(r"\d{4}-\d{2}", text) else text)
+    except ValueError:
+        return None
+    return found.replace(tzinfo=None) if "-" in text else None

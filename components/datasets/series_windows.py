@@ -1,0 +1,98 @@
+"""One long series cut into windows: the numbers of some steps, and the numbers that come next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from components.datasets.columns import Table, read_columns
+from components.datasets.labelled import LabelledReader, Row
+from components.datasets.text import TextFiles
+from components.errors import UserError
+
+
+class SeriesWindowsReader(LabelledReader):
+    """Tables with a line for each step of time (CSV, or with tabs, semicolons or bars), a series a file.
+
+    Items: (float64 [length, columns], the numbers of the next `horizon` steps, one step after the other). `columns` are
+    read, by name, or by number from 1 where the table has no header; they needn't be named where only one has numbers.
+    `target` are the columns that are predicted, else all that are read. A window begins every `stride` steps; one with
+    a missing value in it is dropped.
+
+    Each series is split by time: the steps that are predicted lie in the first part for training, in the next for val,
+    in the last for test; what a window reads may lie before its part. To be predicted, a file has one answer: what
+    comes after its last `length` lines.
+    """
+
+    by_time = True
+    endings = (".csv", ".tsv", ".tab", ".txt")
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        /,
+        *,
+        length: Annotated[int, Field(gt=0, le=20_000)],
+        horizon: Annotated[int, Field(gt=0, le=10_000)] = 1,
+        stride: Annotated[int, Field(gt=0)] = 1,
+        columns: str | tuple[str, ...] | None = None,
+        target: str | tuple[str, ...] | None = None,
+        max_bytes: int | None = None,
+    ) -> None:
+        super().__init__(files, None, False)
+        self.length, self.horizon, self.stride = length, horizon, stride
+        self.columns, self.target = (
+            (names,) if isinstance(names, str) else tuple(names or ()) for names in (columns, target)
+        )
+        self._text = TextFiles(errors="refuse", max_bytes=max_bytes, dropped=self.dropped)
+
+    def rows(self, *, labelled: bool) -> Iterator[Row]:
+        self.notes = []
+        for path in self.files:
+            table = read_columns(self._text, path)
+            table.check_order()
+            columns = self.columns or self._only(table)
+            values_TC = table.values(columns, "data.columns")
+            if not labelled:
+                yield self._last(table, values_TC)
+                continue
+            targets_TK = table.values(self.target or columns, "data.target")
+            yield from self._windows(table, values_TC, targets_TK)
+            unread = [name for name in table.names if name not in {*columns, *self.target}]
+            if unread and self.part in (None, "train"):
+                listed = ", ".join(unread[:8]) + (", …" if len(unread) > 8 else "")
+                self.notes.append(f"read of {path.name}: {', '.join(columns)}; not read: {listed}")
+
+    def _windows(self, table: Table, values_TC: np.ndarray, targets_TK: np.ndarray) -> Iterator[Row]:
+        steps = len(values_TC)
+        if steps < self.length + self.horizon:
+            what = f"{steps} lines; a window of {self.length} and {self.horizon} to predict need more"
+            raise UserError(what, where=str(table.path), hint="set a smaller data.length")
+        first, end = self.share(steps)
+        for start in range(0, steps - self.length - self.horizon + 1, self.stride):
+            at = start + self.length  # of the first step that is predicted
+            if at < first or at + self.horizon > end:
+                continue
+            window, after = values_TC[start:at], targets_TK[at : at + self.horizon].ravel()
+            missing = np.isnan(window).any() or np.isnan(after).any()
+            where = f"{table.path}: line {table.lines[start]}"
+            yield Row(where, {}, window, after.tolist(), "window with a missing value" if missing else "")
+
+    def _last(self, table: Table, values_TC: np.ndarray) -> Row:
+        shown = {"file": table.path.name, "lines": str(len(values_TC))}
+        window = values_TC[-self.length :]
+        if len(window) < self.length:
+            return Row(str(table.path), shown, problem=f"{len(window)} lines; the model reads {self.length}")
+        problem = "a missing value in its last lines" if np.isnan(window).any() else ""
+        return Row(str(table.path), shown, window, None, problem)
+
+    def _only(self, table: Table) -> tuple[str, ...]:
+        found = table.of_numbers()
+        if len(found) == 1:
+            return (found[0],)
+        what = f"which of the {len(found)} columns of numbers?" if found else "no column of numbers"
+        raise UserError(what, where=f"data.columns: {table.path}", hint=f"data.columns=[{', '.join(found[:50])}]")

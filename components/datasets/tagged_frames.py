@@ -1,0 +1,93 @@
+"""Frames with a label each: what sensors measure, and what went on at every moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from components.datasets.columns import Table, read_columns
+from components.datasets.labelled import LabelledReader, Row
+from components.datasets.text import TextFiles
+from components.errors import UserError, unknown
+
+
+class TaggedFramesReader(LabelledReader):
+    """Tables with a frame a line: columns of numbers, and a column with the frame's label (many-to-many of equal
+    length). A frame without a label is read, but doesn't count.
+
+    Items: (float64 [frames, columns], the labels). `label` is the labels' column, else the last one; `columns` are the
+    numbers that are read, else all the others that are numbers, in the order of their names. Where `recording` names
+    a column, a recording ends where that changes; else a file is one. Recordings are cut into windows of `window`
+    frames.
+
+    Each recording is split by time, its first part for training, the last for test; to hold whole recordings out, give
+    the files of each split.
+    """
+
+    by_time = True
+    endings = (".csv", ".tsv", ".tab", ".txt")
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        /,
+        *,
+        label: str | None = None,
+        columns: tuple[str, ...] | None = None,
+        recording: str | None = None,
+        window: Annotated[int, Field(gt=0, le=20_000)] = 100,
+        labels: dict[str, str] | None = None,
+        max_bytes: int | None = None,
+    ) -> None:
+        super().__init__(files, labels, False)
+        self.label, self.columns, self.recording, self.window = label, columns, recording, window
+        self._text = TextFiles(errors="refuse", max_bytes=max_bytes, dropped=self.dropped)
+
+    def rows(self, *, labelled: bool) -> Iterator[Row]:
+        for path in self.files:
+            table = read_columns(self._text, path, [self.label or "-1", *filter(None, [self.recording])])
+            label = self.label or table.names[-1]
+            for name in filter(None, [label if labelled else None, self.recording]):
+                if name not in table.names:
+                    raise unknown("column", name, table.names, where=str(path))
+            columns = self.columns or self._numbers(table, label, labelled)
+            values_TC = table.values(columns, "data.columns")
+            tags = [self._tag(tag, table) for tag in table.texts[label]] if labelled else []
+            for begin, end in self._recordings(table):
+                first, last = self.share(end - begin)
+                for start in range(begin + first, begin + last, self.window):
+                    stop = min(start + self.window, begin + last)
+                    frames = values_TC[start:stop]
+                    problem = "window with a missing value" if np.isnan(frames).any() else ""
+                    steps = [{"file": path.name, "line": str(table.lines[at])} for at in range(start, stop)]
+                    where = f"{path}: line {table.lines[start]}"
+                    target = tags[start:stop] if labelled else None
+                    yield Row(where, steps[0], frames, target, problem, steps=steps)
+
+    def _numbers(self, table: Table, label: str, labelled: bool) -> list[str]:
+        texts = {name for name in table.first_text if name not in table.of_numbers()}
+        others = {self.recording} | ({label} if labelled or self.label or label in texts else set())
+        found = sorted(name for name in table.of_numbers() if name not in others)
+        if not found:
+            raise UserError("no column of numbers", where=str(table.path), hint=f"columns: {', '.join(table.names)}")
+        return found
+
+    def _tag(self, tag: str, table: Table) -> str:
+        if not tag or self.labels is None:
+            return tag
+        if tag not in self.labels:
+            raise unknown("label", tag[:80], self.labels, where=str(table.path))
+        return self.labels[tag]
+
+    def _recordings(self, table: Table) -> Iterator[tuple[int, int]]:
+        """(begin, end) of each."""
+        begin = 0
+        for _, lines in groupby(table.texts[self.recording] if self.recording else [""] * len(table.numbers)):
+            end = begin + len(list(lines))
+            yield begin, end
+            begin = end
