@@ -111,8 +111,9 @@ def test_files_of_frames_lie_in_a_folder_for_each_label(tmp_path):
         "not frames [steps, features] of numbers": 1,
         "not a NumPy array of numbers (ValueError)": 2,
     }
-    with pytest.raises(UserError, match="no files of frames"):
-        FrameFilesReader([tmp_path / "walk" / "notes.txt"])
+    assert reader.passed_over == {"ending .txt": ["walk/notes.txt"]}
+    write(tmp_path, "1\n", "loud/four.CSV")
+    assert len(FrameFilesReader([tmp_path]).files) == 8, "endings in capitals too"
 
 
 SERIES = [np.random.default_rng(seed).normal([1, 5], [1, 3], (20, 2)).cumsum(0) for seed in range(8)]

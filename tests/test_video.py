@@ -192,8 +192,7 @@ def test_labels_are_the_folders_or_stand_in_a_table(tmp_path):
         table.write_text(line)
         with pytest.raises(UserError, match=said):
             VideoReader([table])
-    with pytest.raises(UserError, match="no videos"):
-        VideoReader([tmp_path / "stop" / "notes.txt"])
+    assert VideoReader([tmp_path]).passed_over == {"ending .csv": ["which.csv"], "ending .txt": ["stop/notes.txt"]}
 
 
 def test_without_pyav_the_way_to_get_it_is_told(tmp_path, monkeypatch):

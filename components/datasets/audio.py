@@ -20,7 +20,6 @@ from components.provenance import digest_file, digest_json
 
 LARGEST_BYTES = 128 << 20
 LONGEST_SECONDS = 60.0
-MOST_FILES = 1_000_000
 MOST_CHUNKS = 1000  # before the sound; real files have a handful
 MOST_CHANNELS = 64
 UNKNOWN_SIZE = 0x7FFF0000  # sizes from here on stand for "to the end": SoX, arecord and FFmpeg each write another one
@@ -41,6 +40,8 @@ class WavReader(LabelledReader):
     isn't in it is left out.
     """
 
+    endings = (".wav", ".wave")
+
     def __init__(
         self,
         files: Sequence[Path],
@@ -54,21 +55,17 @@ class WavReader(LabelledReader):
         unique: bool = True,
         max_seconds: Annotated[float, Field(gt=0, le=3600)] = LONGEST_SECONDS,
     ) -> None:
-        super().__init__([], labels, unique)
+        super().__init__(files, labels, unique)
         self.max_seconds = max_seconds
         self._name = _name_pattern(file_name) if file_name else None
-        for path in files:
-            inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-            self.files += [file for file in inside if file.is_file() and _is_wav_name(file)]
-            if len(self.files) > MOST_FILES:
-                raise UserError(f"more than {MOST_FILES:,} files", where=str(path))
-        if files and not self.files:
-            raise UserError("no .wav files", where=", ".join(str(path) for path in files[:3]))
         self._table, self._columns = None, (file_column, text_column)
         if transcripts and files:
             folder = files[0] if files[0].is_dir() else files[0].parent
             places = [place / Path(transcripts).expanduser() for place in (folder, folder.parent)]
             self._table = next((place for place in places if place.is_file()), places[0])
+            for names in self.passed_over.values():
+                names[:] = [name for name in names if folder / name != self._table]
+            self.passed_over = {reason: names for reason, names in self.passed_over.items() if names}
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         said = self._texts() if labelled else {}
@@ -233,7 +230,3 @@ def _name_pattern(template: str) -> re.Pattern[str]:
     fields = ["(?P<text>.+?)" if name == "text" else ".+?" for name in parts[1::2]]
     literals = [re.escape(part) for part in parts[::2]]
     return re.compile("".join(a + b for a, b in zip(literals, [*fields, ""], strict=True)))
-
-
-def _is_wav_name(path: Path) -> bool:
-    return path.suffix.lower() in (".wav", ".wave") and not path.name.startswith(".")

@@ -9,12 +9,13 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from components.datasets.codings import Coding
+from components.datasets.folders import ending
 from components.datasets.labelled import LabelledReader, Row, lines, numbers
-from components.datasets.text import TextFiles
+from components.datasets.text import text_files
 from components.errors import UserError, unknown
 
 LARGEST_SERIES = 64 << 20  # numbers
-MOST_FILES = 1_000_000
 FRAME_FILES = (".npy", ".csv", ".tsv")
 UNCLEAR = "its last number may be a label: end the row with a comma where the label would stand"
 
@@ -32,10 +33,11 @@ class TsReader(LabelledReader):
         *,
         labels: dict[str, str] | None = None,
         unique: bool = True,
+        coding: Coding = "utf-8",
         max_bytes: int | None = None,
     ) -> None:
         super().__init__(files, labels, unique)
-        self._text = TextFiles(errors="refuse", max_bytes=max_bytes, dropped=self.dropped)
+        self._text = text_files(self, coding=coding, max_bytes=max_bytes)
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:
@@ -89,11 +91,12 @@ class SeriesRowsReader(LabelledReader):
         steps: Annotated[int, Field(gt=0)] | None = None,
         labels: dict[str, str] | None = None,
         unique: bool = True,
+        coding: Coding = "utf-8",
         max_bytes: int | None = None,
     ) -> None:
         super().__init__(files, labels, unique)
         self.features, self.steps = features, steps
-        self._text = TextFiles(errors="refuse", max_bytes=max_bytes, dropped=self.dropped)
+        self._text = text_files(self, coding=coding, max_bytes=max_bytes)
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:
@@ -131,6 +134,8 @@ class FrameFilesReader(LabelledReader):
     with a frame a line (a first line that names the features is passed over). Items: (float64 [steps, features],
     label)."""
 
+    endings = FRAME_FILES
+
     def __init__(
         self,
         files: Sequence[Path],
@@ -138,26 +143,19 @@ class FrameFilesReader(LabelledReader):
         *,
         labels: dict[str, str] | None = None,
         unique: bool = True,
+        coding: Coding = "utf-8",
         max_bytes: int | None = None,
     ) -> None:
-        super().__init__([], labels, unique)
-        for path in files:
-            inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-            self.files += [file for file in inside if file.is_file() and _frames_name(file)]
-            if len(self.files) > MOST_FILES:
-                raise UserError(f"more than {MOST_FILES:,} files", where=str(path))
-        if not self.files:
-            hint = f"a folder for each label, files in it: {', '.join(FRAME_FILES)}"
-            raise UserError("no files of frames", where=", ".join(map(str, files)), hint=hint)
-        self._text = TextFiles(errors="refuse", max_bytes=max_bytes, dropped=self.dropped)
+        super().__init__(files, labels, unique)
+        self._text = text_files(self, binary=[".npy"], coding=coding, max_bytes=max_bytes)
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:
-            frames, problem = _array(path) if path.suffix == ".npy" else self._table(path)
+            frames, problem = _array(path) if ending(path) == ".npy" else self._table(path)
             yield Row(str(path), {"file": path.name}, frames, path.parent.name if labelled else None, problem)
 
     def _table(self, path: Path) -> tuple[np.ndarray | None, str]:
-        separator = "\t" if Path(path.name.removesuffix(".gz")).suffix == ".tsv" else ","
+        separator = "\t" if ending(path) == ".tsv" else ","
         frames: list[np.ndarray] = []
         total = 0
         for number, line in lines(self._text, path):
@@ -184,11 +182,6 @@ def _array(path: Path) -> tuple[np.ndarray | None, str]:
         return None, "not frames [steps, features] of numbers"
     frames = np.array(array, dtype=np.float64).reshape(len(array), -1)
     return (frames, "") if np.isfinite(frames).all() else (None, "not a finite number")
-
-
-def _frames_name(path: Path) -> bool:
-    packed = path.suffix == ".gz" and Path(path.stem).suffix in FRAME_FILES[1:]
-    return (packed or path.suffix in FRAME_FILES) and not path.name.startswith(".")
 
 
 def _classes(facts: dict[str, list[str]], path: Path) -> list[str]:

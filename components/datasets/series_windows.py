@@ -9,9 +9,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from components.datasets.codings import Coding
 from components.datasets.columns import Table, read_columns
 from components.datasets.labelled import LabelledReader, Row
-from components.datasets.text import TextFiles
+from components.datasets.text import text_files
 from components.errors import UserError
 
 
@@ -41,6 +42,7 @@ class SeriesWindowsReader(LabelledReader):
         stride: Annotated[int, Field(gt=0)] = 1,
         columns: str | tuple[str, ...] | None = None,
         target: str | tuple[str, ...] | None = None,
+        coding: Coding = "utf-8",
         max_bytes: int | None = None,
     ) -> None:
         super().__init__(files, None, False)
@@ -48,10 +50,9 @@ class SeriesWindowsReader(LabelledReader):
         self.columns, self.target = (
             (names,) if isinstance(names, str) else tuple(names or ()) for names in (columns, target)
         )
-        self._text = TextFiles(errors="refuse", max_bytes=max_bytes, dropped=self.dropped)
+        self._text = text_files(self, coding=coding, max_bytes=max_bytes)
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
-        self.notes = []
         for path in self.files:
             table = read_columns(self._text, path)
             table.check_order()
@@ -63,9 +64,10 @@ class SeriesWindowsReader(LabelledReader):
             targets_TK = table.values(self.target or columns, "data.target")
             yield from self._windows(table, values_TC, targets_TK)
             unread = [name for name in table.names if name not in {*columns, *self.target}]
-            if unread and self.part in (None, "train"):
-                listed = ", ".join(unread[:8]) + (", …" if len(unread) > 8 else "")
-                self.notes.append(f"read of {path.name}: {', '.join(columns)}; not read: {listed}")
+            listed = ", ".join(unread[:8]) + (", …" if len(unread) > 8 else "")
+            note = f"read of {path.name}: {', '.join(columns)}; not read: {listed}"
+            if unread and note not in self.notes and self.part in (None, "train"):
+                self.notes.append(note)
 
     def _windows(self, table: Table, values_TC: np.ndarray, targets_TK: np.ndarray) -> Iterator[Row]:
         steps = len(values_TC)

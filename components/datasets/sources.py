@@ -90,8 +90,10 @@ def by_time(readers: Readers, fractions: Sequence[float]) -> Readers:
     parts = {}
     for split, share in zip(SPLITS, shares, strict=True):
         if share:
-            reader = parts[split] = copy.copy(readers[of])
-            reader.part, reader.fractions, reader.dropped, reader.notes = split, shares, Counter(), []
+            reader = parts[split] = copy.copy(readers[of]) if parts else readers[of]
+            reader.part, reader.fractions = split, shares
+            if len(parts) > 1:  # what is told of the files is told once
+                reader.dropped, reader.notes, reader.passed_over, reader.decided = Counter(), [], {}, []
     return parts | {split: reader for split, reader in readers.items() if split not in (None, "train")}
 
 

@@ -10,9 +10,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from components.datasets.codings import Coding
 from components.datasets.columns import Table, read_columns
 from components.datasets.labelled import LabelledReader, Row
-from components.datasets.text import TextFiles
+from components.datasets.text import text_files
 from components.errors import UserError, unknown
 
 
@@ -42,11 +43,12 @@ class TaggedFramesReader(LabelledReader):
         recording: str | None = None,
         window: Annotated[int, Field(gt=0, le=20_000)] = 100,
         labels: dict[str, str] | None = None,
+        coding: Coding = "utf-8",
         max_bytes: int | None = None,
     ) -> None:
         super().__init__(files, labels, False)
         self.label, self.columns, self.recording, self.window = label, columns, recording, window
-        self._text = TextFiles(errors="refuse", max_bytes=max_bytes, dropped=self.dropped)
+        self._text = text_files(self, coding=coding, max_bytes=max_bytes)
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:

@@ -15,6 +15,7 @@ from typing import IO, Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from components.datasets.folders import ending
 from components.datasets.labelled import LabelledReader, Row, lines
 from components.datasets.sandbox import Limits, Outcome, Refused, read_all
 from components.datasets.text import TextFiles
@@ -27,7 +28,6 @@ VIDEOS = (
     ".mp4", ".m4v", ".mov", ".3gp", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".gif", ".flv", ".wmv", ".ogv",
 )  # fmt: skip
 TABLES = (".csv", ".tsv")
-MOST_FILES = 1_000_000
 MOST_PIXELS = 4096 * 2304  # of a frame
 MOST_PICTURES = 36_000  # of a clip
 LIMITS = Limits(file_bytes=256 << 20, cpu_seconds=120.0, wall_seconds=600.0, memory_bytes=2 << 30)
@@ -46,6 +46,8 @@ class VideoReader(LabelledReader):
         UserError: there are no videos, a table names what isn't beside it, or PyAV isn't installed.
     """
 
+    endings = VIDEOS
+
     def __init__(
         self,
         files: Sequence[Path],
@@ -58,18 +60,16 @@ class VideoReader(LabelledReader):
         unique: bool = True,
         workers: Annotated[int, Field(ge=1, le=64)] = 2,
     ) -> None:
-        super().__init__([], labels, unique)
+        tables = [path for path in files if ending(path) in TABLES]
+        super().__init__([path for path in files if path not in tables], labels, unique)
         if rate * max_seconds > MOST_PICTURES:
             what = f"{rate:g} pictures a second for {max_seconds:g} s are more than {MOST_PICTURES:,}"
             raise UserError(what, where="data", hint="set a smaller data.rate or data.max_seconds")
         self.options = {"rate": float(rate), "size": size, "max_seconds": float(max_seconds)}
         self.workers = workers
         self._label: dict[Path, str] = {}  # what a table says; else a video's folder is its label
-        for path in files:
-            self.files += self._listed(path) if path.suffix in TABLES else _inside(path)
-        if files and not self.files:
-            hint = f"a folder for each label, videos in it: {', '.join(VIDEOS)}"
-            raise UserError("no videos", where=", ".join(map(str, files)), hint=hint)
+        for table in tables:
+            self.files += self._listed(table)
         self._kept: IO[bytes] | None = None  # decoding is slow: later passes take what the first one got
         self._outcomes: list[tuple[int, str]] = []  # pictures and reason of each file
 
@@ -113,7 +113,7 @@ class VideoReader(LabelledReader):
         """The videos that a table names, as many as there are; a header line is passed over."""
         folder = table.parent.resolve()
         text = (line for _, line in lines(TextFiles(errors="refuse", max_bytes=None, dropped=self.dropped), table))
-        separator = "\t" if table.suffix == ".tsv" else ","
+        separator = "\t" if ending(table) == ".tsv" else ","
         for number, cells in enumerate(csv.reader(text, delimiter=separator), start=1):
             where = f"{table}: line {number}"
             if not cells or (number == 1 and not _is_video(Path(cells[0].strip()))):
@@ -185,17 +185,6 @@ def _small(frame: Any, size: int) -> np.ndarray:
     """The frame in grey, upright, uint8 [size, size]; each pixel the mean of those it stands for."""
     grey = frame.reformat(size, size, format="gray", interpolation="AREA").to_ndarray()
     return np.rot90(grey, round(frame.rotation / 90))
-
-
-def _inside(path: Path) -> list[Path]:
-    """The videos in a folder, however deep."""
-    found = []
-    for file in path.rglob("*") if path.is_dir() else [path]:
-        if file.is_file() and _is_video(file):
-            found.append(file)
-            if len(found) > MOST_FILES:
-                raise UserError(f"more than {MOST_FILES:,} videos", where=str(path))
-    return sorted(found)
 
 
 def _is_video(path: Path) -> bool:
