@@ -215,6 +215,6 @@ def test_the_report_of_an_ingestion_lists_each_file_and_what_was_left_out(ingest
     ref = ingest_text(None, data, {"kind": "lead_sheet"})
     show_report(ref)
     lines = capsys.readouterr().out.splitlines()
-    assert any(line.startswith("songs/a.abc: title a · ") and "read True" in line for line in lines)
-    assert any(line.startswith("songs/broken.mid: ") and "read False" in line for line in lines)
+    assert any(line.startswith("a.abc: title a · ") and "read True" in line for line in lines)
+    assert any(line.startswith("broken.mid: ") and "read False" in line for line in lines)
     assert any(line.startswith("left out: 1 × ") for line in lines)
