@@ -13,8 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from components.datasets.abc_signs import MOST_ELEMENTS, Element, Tune, parse_tune
-from components.datasets.grid import LONGEST_STEPS, Piece, Track, bar_steps, chord_spans, clean, settle, usable_metre
+from components.datasets.abc_order import in_order
+from components.datasets.abc_signs import Tune, parse_tune
+from components.datasets.grid import (
+    LONGEST_STEPS,
+    Piece,
+    Track,
+    bar_steps,
+    chord_spans,
+    clean,
+    decoded,
+    settle,
+    usable_metre,
+)
 from components.datasets.sandbox import Refused
 from components.harmony import Symbol
 
@@ -27,10 +38,7 @@ def read_abc(data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
     Raises:
         Refused: there is no tune in it.
     """
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")
+    text = decoded(data)
     starts = [match.start() for match in re.finditer(r"^X:", text, re.MULTILINE)][:MOST_TUNES]
     if not starts:
         raise Refused("has no tune: none of its lines begins with X:")
@@ -47,37 +55,6 @@ def read_abc(data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
     return pieces
 
 
-def _played(elements: list[Element]) -> list[Element]:
-    """The elements in the order in which they sound: |: … :| twice, endings in turn."""
-    out: list[Element] = []
-    at = start = 0
-    turn, skipping, in_ending = 1, False, False
-    while at < len(elements):
-        element = elements[at]
-        at += 1
-        if element.kind == "open":
-            start, turn, skipping, in_ending = at, 1, False, False
-        elif element.kind == "ending":
-            skipping, in_ending = turn not in element.value, True
-        elif element.kind == "close":
-            if skipping:
-                skipping = False
-                continue
-            rest = [other for other in elements[at : at + 3] if other.kind in ("ending", "note")]
-            more = bool(rest) and rest[0].kind == "ending" and turn + 1 in rest[0].value
-            if (turn == 1 and (not in_ending or more)) or more:
-                at, turn, in_ending = start, turn + 1, False
-            else:
-                start, turn, in_ending = at, 1, False
-        elif not skipping:
-            out.append(element)
-            if element.kind == "bar" and element.value and in_ending:
-                start, turn, in_ending = at, 1, False
-        if len(out) > MOST_ELEMENTS:
-            raise Refused(f"repeats play more than {MOST_ELEMENTS:,} signs")
-    return out
-
-
 def _piece(tune: Tune, options: dict[str, Any]) -> Piece:
     spb = options["steps_per_beat"]
     tracks: list[Track] = []
@@ -88,7 +65,7 @@ def _piece(tune: Tune, options: dict[str, Any]) -> Piece:
         time = Fraction(0)
         spans: list[list] = []  # start, end, pitch
         open_ties: dict[int, int] = {}
-        for element in _played(voice.elements):
+        for element in in_order(tune, voice, remarks):
             if element.kind == "note":
                 ties = open_ties
                 open_ties = {}

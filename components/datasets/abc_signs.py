@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from components.datasets.grid import chord_symbol
+from components.datasets.repeats import ending_numbers, says_jump
 from components.datasets.sandbox import Refused
-from components.errors import UserError
-from components.harmony import Key, parse_chord
+from components.harmony import Key
 
 MOST_ELEMENTS = 100_000  # of one tune, repeats played
 LETTERS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
@@ -21,6 +22,7 @@ MODES = {  # first three letters → (name, fifths less than major's)
     "aeo": ("minor", 3), "dor": ("dorian", 2), "phr": ("phrygian", 4), "lyd": ("lydian", -1),
     "mix": ("mixolydian", 1), "loc": ("locrian", 5),
 }  # fmt: skip
+DECORATIONS = {"d.c.": "D.C.", "dacapo": "D.C.", "d.s.": "D.S.", "dacoda": "to coda", "fine": "fine"}
 LENGTH = r"(\d{0,4})(/{0,4})(\d{0,4})"
 TOKEN = re.compile(
     rf"""(?P<text>"[^"\n]*") | (?P<grace>\{{[^}}\n]*\}}) | (?P<deco>![^!\s]{{1,40}}!|\+[^+\s]{{1,40}}\+)
@@ -29,7 +31,8 @@ TOKEN = re.compile(
     | \((?P<p>[2-9])(?::(?P<q>[2-9]?))?(?::(?P<r>\d{{0,2}}))?
     | \[(?P<chord>(?:[_^=]{{0,2}}[A-Ga-g][,']{{0,5}}\d{{0,4}}/{{0,4}}\d{{0,4}}-?)+)\]{LENGTH}
     | (?P<acc>[_^=]{{0,2}})(?P<note>[A-Ga-g])(?P<octave>[,']{{0,5}}){LENGTH}
-    | (?P<rest>[zx]){LENGTH} | (?P<bars>Z)(\d{{0,3}}) | (?P<tie>-) | (?P<broken>>{{1,3}}|<{{1,3}}) | .""",
+    | (?P<rest>[zx]){LENGTH} | (?P<bars>Z)(\d{{0,3}}) | (?P<tie>-) | (?P<broken>>{{1,3}}|<{{1,3}})
+    | (?P<sign>[SO]) | .""",
     re.VERBOSE,
 )
 IN_CHORD = re.compile(rf"([_^=]{{0,2}})([A-Ga-g])([,']{{0,5}}){LENGTH}(-?)")
@@ -37,7 +40,7 @@ IN_CHORD = re.compile(rf"([_^=]{{0,2}})([A-Ga-g])([,']{{0,5}}){LENGTH}(-?)")
 
 @dataclass
 class Element:
-    """One written thing. `kind`: note, rest, chord, bar, open, close, ending, metre."""
+    """One written thing. `kind`: note, rest, chord, bar, open, close, ending, metre, part, segno, coda, words."""
 
     kind: str
     length: Fraction = Fraction(0)  # quarter notes
@@ -54,6 +57,7 @@ class Voice:
     triplets: int = 0  # notes left in the tuplet
     ratio: Fraction = Fraction(1)
     broken: Fraction = Fraction(1)  # what the next note is scaled by
+    metre: tuple[int, int] | None = None  # that holds now, where it isn't the tune's
 
 
 @dataclass
@@ -63,6 +67,8 @@ class Tune:
     unit: Fraction | None = None
     tempo: float = 0.0
     key: str = ""
+    parts: str = ""  # the order in which they are played
+    part: str = ""  # that is being written
     signature: dict[str, int] = field(default_factory=dict)
     voices: dict[str, Voice] = field(default_factory=dict)
     lost: Counter[str] = field(default_factory=Counter)
@@ -98,7 +104,8 @@ def _voice(tune: Tune, value: str) -> Voice:
     first = tune.voices.get("1")
     if first and not first.elements and not first.name and name != "1" and len(tune.voices) == 1:
         del tune.voices["1"]
-    voice = tune.voices.setdefault(name, Voice())
+    new = Voice(elements=[Element("part", value=tune.part)] if tune.part else [])
+    voice = tune.voices.setdefault(name, new)
     named = re.search(r'(?:name|nm)="([^"]{1,60})"', value)
     voice.name = named[1] if named else voice.name or name
     return voice
@@ -112,6 +119,7 @@ def _field(tune: Tune, voice: Voice, letter: str, value: str, in_body: bool) -> 
         if metre:
             if in_body:
                 voice.elements.append(Element("metre", value=metre))
+                voice.metre = metre
             else:
                 tune.metre = metre
     elif letter == "L":
@@ -124,6 +132,12 @@ def _field(tune: Tune, voice: Voice, letter: str, value: str, in_body: bool) -> 
             tune.tempo = min(max(float(beat * int(found[3])), 5.0), 1000.0)
     elif letter == "K":
         _key(tune, value)
+    elif letter == "P" and in_body:
+        tune.part = value[:1]
+        for each in tune.voices.values():
+            each.elements.append(Element("part", value=tune.part))
+    elif letter == "P":
+        tune.parts = value
 
 
 def _fraction_pair(value: str) -> tuple[int, int] | None:
@@ -167,7 +181,7 @@ def _music(tune: Tune, voice: Voice, line: str) -> Voice:
             _add(voice, (), unit * _length(_after(match, "rest")))
         elif group["bars"]:
             count = int(match.group(match.re.groupindex["bars"] + 1) or 1)
-            _add(voice, (), Fraction(*tune.metre) * 4 * count)
+            _add(voice, (), Fraction(*(voice.metre or tune.metre)) * 4 * count)
         elif group["text"]:
             _symbol(tune, voice, group["text"][1:-1])
         elif group["bar"]:
@@ -185,6 +199,10 @@ def _music(tune: Tune, voice: Voice, line: str) -> Voice:
         elif group["tie"]:
             if voice.elements and voice.elements[-1].kind == "note":
                 voice.elements[-1].tied = True
+        elif group["deco"]:
+            _decoration(voice, group["deco"][1:-1].casefold())
+        elif group["sign"]:
+            voice.elements.append(Element({"S": "segno", "O": "coda"}[group["sign"]]))
         elif group["grace"]:
             tune.lost["grace note"] += sum(c.isalpha() for c in group["grace"])
         elif group["field"]:
@@ -231,33 +249,42 @@ def _add(voice: Voice, pitches: tuple[int, ...], length: Fraction) -> None:
 
 def _tuplet(tune: Tune, voice: Voice, p: int, q: str | None, r: str | None) -> None:
     """(p:q:r — p notes in the time of q, for the next r notes."""
-    odd = 3 if tune.metre[1] == 8 and tune.metre[0] % 3 == 0 else 2
+    beats, unit_ = voice.metre or tune.metre
+    odd = 3 if unit_ == 8 and beats % 3 == 0 else 2
     time = int(q) if q else {2: 3, 3: 2, 4: 3, 6: 2, 8: 3}.get(p, odd)
     voice.ratio, voice.triplets = Fraction(time, p), int(r) if r else p
 
 
+def _decoration(voice: Voice, name: str) -> None:
+    """What a decoration says of the order in which the tune is played."""
+    if name in ("segno", "coda"):
+        voice.elements.append(Element(name))
+    elif name in DECORATIONS:
+        voice.elements.append(Element("words", value=DECORATIONS[name]))
+
+
 def _symbol(tune: Tune, voice: Voice, text: str) -> None:
-    if not text or text[0] in "^_<>@":
-        return  # an annotation
+    words = text.lstrip("^_<>@").strip()
+    if words.casefold() in ("segno", "s", "coda"):
+        voice.elements.append(Element("coda" if words.casefold() == "coda" else "segno"))
+        return
+    if words != text or not text or says_jump(words):  # an annotation
+        voice.elements.append(Element("words", value=words))
+        return
     if voice.elements and voice.elements[-1].kind == "chord":
         tune.lost["chord symbol beside another, the first kept (kept)"] += 1
         return
-    try:
-        voice.elements.append(Element("chord", value=parse_chord(text)))
-    except UserError:
-        tune.lost["chord symbol that can't be read (kept)"] += 1
+    voice.elements.append(Element("chord", value=chord_symbol(text, tune.lost)))
 
 
 def _bar(voice: Voice, sign: str) -> None:
     ending = re.search(r"[1-9][0-9,\-]*$", sign)
-    colons = sign.rstrip("0123456789,-")
-    if colons.startswith(":"):
-        voice.elements.append(Element("close"))
-    voice.elements.append(Element("bar", value="||" in colons or "|]" in colons))
-    if colons.endswith(":") or "::" in colons:
+    signs = sign.rstrip("0123456789,-")
+    if signs.startswith(":"):
+        times = 1 + len(signs) - len(signs.lstrip(":")) if "|" in signs else 2  # ::| is played three times
+        voice.elements.append(Element("close", value=times))
+    voice.elements.append(Element("bar", value="||" in signs or "|]" in signs))
+    if signs.endswith(":"):
         voice.elements.append(Element("open"))
     if ending:
-        numbers = re.findall(r"\d", ending[0])
-        if "-" in ending[0] and len(numbers) > 1:
-            numbers = [str(n) for n in range(int(numbers[0]), int(numbers[-1]) + 1)]
-        voice.elements.append(Element("ending", value={int(number) for number in numbers}))
+        voice.elements.append(Element("ending", value=ending_numbers(ending[0])))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 import numpy as np
 
-from components.harmony import Symbol, find_key, match_chord
+from components.errors import UserError
+from components.harmony import Symbol, find_key, match_chord, parse_chord
 from components.score import Chord
 
 LONGEST_STEPS = 1_000_000
@@ -151,6 +153,24 @@ def clean(text: str, longest: int = 80) -> str:
     return line[:longest]
 
 
+def decoded(data: bytes) -> str:
+    """A stranger's text: UTF-8, else Shift-JIS where that gives Japanese words, else Windows' Latin."""
+    for coding in ("utf-8-sig", "cp932"):
+        try:
+            text = data.decode(coding)
+        except UnicodeDecodeError:
+            continue
+        if coding == "utf-8-sig" or _japanese(text):
+            return text
+    return data.decode("cp1252", "replace")
+
+
+def _japanese(text: str) -> bool:
+    """Whether all that isn't ASCII is kana or kanji and stands in words: an accent of French is alone among letters."""
+    words = re.findall(r"[^\x00-\x7f]+", text)
+    return all(re.fullmatch(r"[\u3000-\u30ff\u4e00-\u9fff\uff01-\uff5e]{2,}", word) for word in words)
+
+
 def usable_metre(beats: int, unit: int, steps_per_beat: int) -> bool:
     """Whether a metre is one that music has and its bar is a whole number of steps."""
     sane = 1 <= beats <= 64 and 1 <= unit <= 64 and unit & (unit - 1) == 0
@@ -213,6 +233,21 @@ def _symbol(pitches: tuple[int, ...]) -> Symbol | None:
 def _over_bass(intervals: frozenset[int]) -> Symbol | None:
     """The chord over a bass of C: there are few of them, and matching one takes a millisecond."""
     return match_chord(intervals, 0)
+
+
+def chord_symbol(text: str, left_out: Counter[str]) -> Symbol | None:
+    """The chord that a symbol writes; None for "N.C." and for what can't be read, so that nothing goes on over it."""
+    try:
+        return parse_chord(text)
+    except UserError:
+        plain = re.sub(r"\([^()]*\)", "", text)
+    try:
+        symbol = parse_chord(plain) if plain != text else None
+    except UserError:
+        symbol = None
+    what = "chord symbol that can't be read: no chord there" if symbol is None else "addition in brackets to a chord"
+    left_out[f"{what} (kept)"] += 1
+    return symbol
 
 
 def chord_spans(symbols: list[tuple[int, Symbol | None]], end: int) -> list[Chord]:

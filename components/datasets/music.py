@@ -17,6 +17,7 @@ from pydantic import Field
 
 from components.datasets.base import Reader
 from components.datasets.refusals import LISTED, kind_of
+from components.datasets.repeats import DONT_FIT
 from components.datasets.sandbox import Limits, read_all
 from components.errors import UserError
 from components.score import Chord, PackedNotes, Part, Score, note_columns
@@ -165,6 +166,9 @@ class MusicReader(Reader):
         for row in self.report:
             left_out.update(json.loads(row["left_out"] or "{}"))
         self.notes += [f"{count:,} × {what}" for what, count in left_out.most_common()]
+        for row in [row for row in self.report if row["read"] and DONT_FIT in row["why"]][:LISTED]:
+            told = next(part for part in row["why"].split("; ") if part.startswith(DONT_FIT))
+            self.notes.append(f"{row['file']}, {row['title']!r}: {told}")
         off = [row["file"] for row in self.report if row["read"] and "off the beat" in row["why"]]
         if off:
             what = "their beats were followed" if self.options["beats"] == "follow" else "see data.beats=follow"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
+from bisect import bisect_right
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -12,18 +12,32 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from components.datasets.grid import LONGEST_STEPS, Piece, Track, bar_steps, chord_spans, clean, settle, usable_metre
+from components.datasets.grid import (
+    LONGEST_STEPS,
+    Piece,
+    Track,
+    bar_steps,
+    chord_spans,
+    chord_symbol,
+    clean,
+    decoded,
+    settle,
+    usable_metre,
+)
+from components.datasets.humdrum import as_played, as_written
+from components.datasets.musicxml import unpacked, written_bars
+from components.datasets.repeats import DONT_FIT, Bar, Misfit, played_or_once
 from components.datasets.sandbox import Refused
 from components.errors import UserError
 from components.harmony import Key, Symbol, match_chord, parse_chord
 
 if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
     from music21.harmony import ChordSymbol
     from music21.stream import Part as StreamPart
     from music21.stream import Score as StreamScore
 
-MOST_XML = 64 << 20  # bytes, unpacked
-MOST_MEMBERS = 256
 MOST_NOTES = 200_000
 MOST_PARTS = 128
 
@@ -35,81 +49,97 @@ def read_notation(data: bytes, name: str, options: dict[str, Any]) -> list[Piece
     Raises:
         Refused: the file gives no music; the reason is for a person.
     """
-    ending = PurePath(name).suffix.lower()
     remarks: list[str] = []
-    if ending == ".krn":
-        stream, kind = _humdrum(data), "Humdrum"
+    if PurePath(name).suffix.lower() == ".krn":
+        stream, kind, bars = _humdrum(decoded(data), remarks), "Humdrum", []
     else:
-        stream, kind = _musicxml(_unpacked(data) if data.startswith(b"PK") else data), "MusicXML"
-    stream = _sounding(stream, remarks)
-    return [_piece(stream, kind, PurePath(name).stem, options, remarks)]
+        root = _xml(unpacked(data) if data.startswith(b"PK") else data)
+        stream, kind, bars = _musicxml(root), "MusicXML", written_bars(root)
+    if any(part.atSoundingPitch is False for part in stream.parts):
+        stream.toSoundingPitch(inPlace=True)
+    return [_piece(stream, kind, PurePath(name).stem, options, bars, remarks)]
 
 
-def _unpacked(data: bytes) -> bytes:
-    """The score in an .mxl archive: what META-INF/container.xml names, or the first .xml."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = {info.filename: info for info in archive.infolist()[:MOST_MEMBERS]}
-            wanted = [name for name in members if name.lower().endswith((".xml", ".musicxml"))]
-            wanted = [name for name in wanted if not name.startswith("META-INF")]
-            if "META-INF/container.xml" in members:
-                with archive.open("META-INF/container.xml") as file:
-                    root = ElementTree.fromstring(file.read(1 << 16))
-                named = [element.get("full-path", "") for element in root.iter() if element.tag.endswith("rootfile")]
-                wanted = [name for name in named if name in members] or wanted
-            if not wanted:
-                raise Refused("damaged .mxl: no score in the archive")
-            with archive.open(wanted[0]) as file:
-                xml = file.read(MOST_XML + 1)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, RuntimeError) as error:
-        raise Refused(f"damaged .mxl: {str(error)[:100]}") from error
-    if len(xml) > MOST_XML:
-        raise Refused(f"unpacks to more than {MOST_XML:,} bytes")
-    return xml
-
-
-def _musicxml(data: bytes) -> StreamScore:
-    from music21.musicxml.xmlToM21 import MusicXMLImporter
-
+def _xml(data: bytes) -> Element:
     try:
         root = ElementTree.fromstring(data)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise Refused(f"damaged XML: {str(error)[:100]}") from error
     if root.tag != "score-partwise":
         raise Refused(f"isn't partwise MusicXML: its root is <{root.tag[:40]}>")
+    return root
+
+
+def _musicxml(root: Element) -> StreamScore:
+    from music21.musicxml.xmlToM21 import MusicXMLImporter
+
     importer = MusicXMLImporter()
     importer.xmlRootToScore(root, importer.stream)
     return importer.stream
 
 
-def _humdrum(data: bytes) -> StreamScore:
+def _humdrum(text: str, remarks: list[str]) -> StreamScore:
     from music21.converter.subConverters import ConverterHumdrum
 
-    converter = ConverterHumdrum()
-    converter.parseData(data.decode("utf-8", "replace"))
-    return converter.stream
+    def parsed(lines: str) -> StreamScore:
+        converter = ConverterHumdrum()
+        converter.parseData(lines + "\n")
+        return converter.stream
 
-
-def _sounding(stream: StreamScore, remarks: list[str]) -> StreamScore:
-    from music21.bar import Repeat
-    from music21.repeat import ExpanderException, RepeatMark
-    from music21.stream import StreamException
-
-    if any(part.atSoundingPitch is False for part in stream.parts):
-        stream.toSoundingPitch(inPlace=True)
-    marks = any(True for _ in stream.recurse().getElementsByClass((Repeat, RepeatMark)))
-    if not marks:
-        return stream
     try:
-        return stream.expandRepeats()
-    except (ExpanderException, StreamException, ValueError, TypeError, IndexError, AttributeError):
-        remarks.append("its repeats don't fit together: read once, as written")
-        return stream
+        played = as_played(text)
+        if played is not None:
+            return parsed(played)
+    except Misfit as misfit:
+        remarks.append(f"{DONT_FIT} ({misfit}): read once, as written")
+    except Exception as error:  # whatever music21 raises where the sections' spines don't join
+        remarks.append(f"{DONT_FIT} ({type(error).__name__}): read once, as written")
+    return parsed(as_written(text))
 
 
-def _piece(stream: StreamScore, kind: str, stem: str, options: dict[str, Any], remarks: list[str]) -> Piece:
+class Playing:
+    """Where the bars of a score lie as they are written, and where as they are played; in quarter notes."""
+
+    def __init__(self, part: StreamPart, bars: Sequence[Bar], remarks: list[str]) -> None:
+        from music21.stream import Measure
+
+        measures = list(part.getElementsByClass(Measure))
+        self.upbeat = Fraction(measures[0].paddingLeft) if measures else Fraction(0)
+        self.starts = [Fraction(measure.offset) for measure in measures] or [Fraction(0)]
+        ends = [*self.starts[1:], Fraction(part.highestTime)]
+        order = range(len(self.starts))
+        if len(bars) == len(measures):
+            order = played_or_once(bars, remarks)
+        at, self.order = Fraction(0), []  # (bar, where it is played)
+        for index in order:
+            self.order.append((index, at))
+            at += ends[index] - self.starts[index]
+
+    def of(self, elements: Iterable[Any]) -> Iterator[tuple[Fraction, Any]]:
+        """The elements of a part, which have offsets as they are written, each as often and where it is played."""
+        inside: list[list[tuple[Fraction, Any]]] = [[] for _ in self.starts]
+        for element in elements:
+            offset = Fraction(element.offset)
+            index = max(bisect_right(self.starts, offset) - 1, 0)
+            inside[index].append((offset - self.starts[index], element))
+        return ((at + within, element) for index, at in self.order for within, element in inside[index])
+
+    def holding(self, elements: Iterable[Any]) -> Iterator[tuple[Fraction, Any]]:
+        """As `of`, for what holds until the next one: what held when a bar was written holds when it comes again."""
+        given = sorted(((Fraction(element.offset), element) for element in elements), key=lambda pair: pair[0])
+        for index, at in self.order:
+            start = self.starts[index]
+            before = [element for offset, element in given if offset <= start]
+            if before:
+                yield at, before[-1]
+            stop = self.starts[index + 1] if index + 1 < len(self.starts) else Fraction(10**9)
+            yield from ((at + offset - start, element) for offset, element in given if start < offset < stop)
+
+
+def _piece(
+    stream: StreamScore, kind: str, stem: str, options: dict[str, Any], bars: Sequence[Bar], remarks: list[str]
+) -> Piece:
     from music21 import key, meter, tempo
-    from music21.stream import Measure
 
     spb = options["steps_per_beat"]
     parts = list(stream.parts)[:MOST_PARTS]
@@ -118,9 +148,10 @@ def _piece(stream: StreamScore, kind: str, stem: str, options: dict[str, Any], r
     left_out: Counter[str] = Counter()
     tracks, errors = [], []
     symbols: list[tuple[int, Symbol | None]] = []
+    playing = Playing(parts[0], bars, remarks)
     flats = [part.flatten() for part in parts]
     for number, (part, flat) in enumerate(zip(parts, flats, strict=True)):
-        spans = _spans(flat, spb, left_out, symbols)
+        spans = _spans(playing.of(flat.notes), spb, left_out, symbols)
         if not spans:
             continue
         table = np.array(spans)
@@ -131,21 +162,18 @@ def _piece(stream: StreamScore, kind: str, stem: str, options: dict[str, Any], r
         tracks.append(Track(number, clean(str(part.partName or "")), notes, _program(part)))
     if not tracks:
         raise Refused("has only percussion" if left_out["drum"] else "has no notes")
-    signatures = list(flats[0].getElementsByClass(meter.TimeSignature))
     metres: list[tuple[int, tuple[int, int]]] = []
-    for signature in signatures:
+    for offset, signature in playing.holding(flats[0].getElementsByClass(meter.TimeSignature)):
         metre = (signature.numerator, signature.denominator)
         if not usable_metre(*metre, spb):
             remarks.append(f"the metre {metre[0]}/{metre[1]} is ignored: its bar isn't a whole number of steps")
         elif not metres or metres[-1][1] != metre:
-            metres.append((round(Fraction(signature.offset) * spb), metre))
+            metres.append((round(offset * spb), metre))
     if not metres:
         remarks.append("no metre in the file: 4/4")
     metre = metres[0][1] if metres else (4, 4)
     bar = bar_steps(metre, spb)
-    measures = list(parts[0].getElementsByClass(Measure))
-    first = measures[0] if measures else None
-    upbeat = (bar - round(Fraction(first.paddingLeft) * spb)) % bar if first is not None else 0
+    upbeat = (bar - round(playing.upbeat * spb)) % bar
     marks = [mark.getQuarterBPM() for mark in flats[0].getElementsByClass(tempo.MetronomeMark)]
     tempi = [float(bpm) for bpm in marks if bpm and 5 <= bpm <= 1000]
     if not tempi:
@@ -176,7 +204,7 @@ def _piece(stream: StreamScore, kind: str, stem: str, options: dict[str, Any], r
 
 
 def _spans(
-    flat: StreamPart, spb: int, left_out: Counter[str], symbols: list[tuple[int, Symbol | None]]
+    notes: Iterable[tuple[Fraction, Any]], spb: int, left_out: Counter[str], symbols: list[tuple[int, Symbol | None]]
 ) -> list[tuple[float, float, int, int]]:
     """(start and end in steps, pitch, velocity) of a part's notes, ties joined; its chord symbols go to `symbols`."""
     from music21.harmony import ChordSymbol, NoChord
@@ -184,14 +212,10 @@ def _spans(
 
     spans: list[list[Any]] = []
     tied: dict[int, int] = {}  # pitch → index of the span that a tie may lengthen
-    for element in flat.notes:
-        start = Fraction(element.offset) * spb
+    for offset, element in notes:
+        start = offset * spb
         if isinstance(element, ChordSymbol):
-            symbol = None if isinstance(element, NoChord) else _symbol(element)
-            if symbol is None and not isinstance(element, NoChord):
-                left_out["chord symbol that can't be read (kept)"] += 1
-            else:
-                symbols.append((round(start), symbol))
+            symbols.append((round(start), None if isinstance(element, NoChord) else _symbol(element, left_out)))
             continue
         if element.duration.isGrace:
             left_out["grace note"] += len(element.pitches) or 1
@@ -218,12 +242,13 @@ def _spans(
     return [(float(start), float(end), pitch, velocity) for start, end, pitch, velocity in spans]
 
 
-def _symbol(element: ChordSymbol) -> Symbol | None:
+def _symbol(element: ChordSymbol, left_out: Counter[str]) -> Symbol | None:
     try:
         return parse_chord(element.figure.replace("-", "b"))  # music21 writes B-flat as B-
     except UserError:
         bass = element.bass()
-        return match_chord(element.pitchClasses, bass.pitchClass if bass else None)
+        found = match_chord(element.pitchClasses, bass.pitchClass if bass else None)
+        return found or chord_symbol(element.figure.replace("-", "b"), left_out)
 
 
 def _program(part: StreamPart) -> int:

@@ -1,0 +1,113 @@
+"""What music21 doesn't tell of a MusicXML file: the score in its archive, and what each bar says of repeats."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+import zlib
+from html import unescape
+from xml.etree.ElementTree import Element
+
+from components.datasets.repeats import Bar, ending_numbers, read_words
+from components.datasets.sandbox import Refused
+
+MOST_XML = 64 << 20  # bytes, unpacked
+CONTAINER = "META-INF/container.xml"
+MOST_CONTAINER = 1 << 16
+MOST_MEMBERS = 256
+
+
+def unpacked(data: bytes) -> bytes:
+    """The score in an .mxl archive: what META-INF/container.xml names, or the first that is one.
+
+    The container is searched, not parsed: programs write titles into it as they are, with signs that XML forbids.
+
+    Raises:
+        Refused: there is none, the archive is damaged, or it unpacks to more than MOST_XML.
+    """
+    left = MOST_XML
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = [info.filename for info in archive.infolist()[:MOST_MEMBERS] if not info.is_dir()]
+            for name in dict.fromkeys([*_named(archive, members), *_likely(members)]):
+                with archive.open(name) as file:
+                    xml = file.read(left + 1)
+                left -= len(xml)
+                if left < 0:
+                    raise Refused(f"unpacks to more than {MOST_XML:,} bytes")
+                if b"<score-" in xml.replace(b"\0", b""):  # in UTF-16 too
+                    return xml
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, RuntimeError, zlib.error) as error:
+        raise Refused(f"damaged .mxl: {str(error)[:100]}") from error
+    raise Refused("damaged .mxl: no score in the archive")
+
+
+def _named(archive: zipfile.ZipFile, members: list[str]) -> list[str]:
+    """Members that the container names."""
+    if CONTAINER not in members:
+        return []
+    with archive.open(CONTAINER) as file:
+        text = file.read(MOST_CONTAINER).decode("utf-8", "replace")
+    paths = re.findall(r"""full-path\s*=\s*(["'])(.{1,1000}?)\1""", text)
+    return [name for _, path in paths if (name := unescape(path)) in members]
+
+
+def _likely(members: list[str]) -> list[str]:
+    """Members that may be a score, those first that are called like one."""
+    others = [name for name in members if not name.startswith(("META-INF/", "__MACOSX/"))]
+    return sorted(others, key=lambda name: not name.lower().endswith((".xml", ".musicxml")))
+
+
+def written_bars(root: Element) -> list[Bar]:
+    """What each bar of a partwise score says of repeats, all parts taken together; [] where their bars don't match."""
+    parts = [part.findall("measure") for part in root.findall("part")]
+    if not parts or len({len(measures) for measures in parts}) > 1:
+        return []
+    bars = [Bar() for _ in parts[0]]
+    for measures in parts:
+        ending: frozenset[int] = frozenset()
+        for bar, measure in zip(bars, measures, strict=True):
+            ending = _read(measure, bar, ending)
+    _tell_codas_apart(bars)
+    return bars
+
+
+def _read(measure: Element, bar: Bar, ending: frozenset[int]) -> frozenset[int]:
+    """Notes what the measure says at `bar`; gives the ending that goes on after it."""
+    stops = False
+    for mark in measure.iter("ending"):
+        if mark.get("type") == "start":
+            ending, stops = ending_numbers(mark.get("number", "")), False
+        else:
+            stops = True
+    bar.ending |= ending
+    for mark in measure.iter("repeat"):
+        if mark.get("direction") == "forward":
+            bar.forward = True
+        else:
+            times = mark.get("times", "2")
+            bar.times = max(bar.times, int(times) if times.isdigit() and len(times) < 4 else 2)
+            bar.after_jump |= mark.get("after-jump") == "yes"
+    for direction in measure.iter("direction"):
+        for words in direction.iter("words"):
+            read_words(words.text or "", bar)
+    for sound in measure.iter("sound"):
+        bar.segno |= sound.get("segno") is not None
+        bar.coda |= sound.get("coda") is not None
+        bar.to_coda |= sound.get("tocoda") is not None
+        bar.fine |= sound.get("fine") is not None
+        if sound.get("dacapo") == "yes" or sound.get("dalsegno") is not None:
+            bar.jump = "segno" if sound.get("dalsegno") is not None else "capo"
+    bar.segno |= any(True for _ in measure.iter("segno"))
+    bar.coda |= any(True for _ in measure.iter("coda"))
+    return frozenset() if stops else ending
+
+
+def _tell_codas_apart(bars: list[Bar]) -> None:
+    """The same sign says "to the coda" and "here is the coda": where nothing else does, the last one is the coda."""
+    codas = [bar for bar in bars if bar.coda]
+    for bar in codas[:-1] if not any(bar.to_coda for bar in bars) else ():
+        bar.coda, bar.to_coda = False, True
+    for bar in codas[:-1]:  # a sign at the bar that says "To Coda" in words
+        bar.coda &= not bar.to_coda
