@@ -40,6 +40,7 @@ TABLE: dict[str, dict[str, str]] = {
     "encoding": {
         "characters": "components.encodings.characters:Characters",
         "words": "components.encodings.words:Words",
+        "whitespace": "components.encodings.whitespace:Whitespace",
         "subwords": "components.encodings.subwords:Subwords",
         "chorale": "components.encodings.chorale:Chorale",
         "lead_sheet": "components.encodings.lead_sheet:LeadSheet",

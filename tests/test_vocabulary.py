@@ -67,7 +67,7 @@ def test_the_state_survives_json(counted):
         ([*SPECIALS, 5], "list of strings"),
         (["a", "b"], "begins with"),
         ([*SPECIALS, "a", "a"], "'a' occurs twice"),
-        ([*SPECIALS, "<PAD>"], "'<PAD>' occurs twice"),
+        ([*SPECIALS, "<PAD>", "<PAD>"], "'<PAD>' occurs twice"),
     ],
 )
 def test_a_damaged_state_is_refused_with_the_reason(state, what):
@@ -80,3 +80,13 @@ def test_an_id_outside_is_an_error_and_not_the_last_token():
     for id in (-1, 5):
         with pytest.raises(IndexError, match="outside"):
             vocabulary.token(id)
+
+
+@given(st.lists(st.sampled_from([*SPECIALS, "a", "b"]), unique=True))
+def test_a_token_called_like_a_special_is_another_token(names):
+    vocabulary = Vocabulary.build(dict.fromkeys(names, 1))
+    ids = vocabulary.ids(names)
+    assert sorted(ids.tolist()) == list(range(4, 4 + len(names)))
+    assert [vocabulary.token(int(id)) for id in ids] == names
+    assert Vocabulary.from_state(vocabulary.state()).ids(names).tolist() == ids.tolist()
+    assert set(vocabulary.ids([name for name in SPECIALS if name not in names]).tolist()) <= {UNK}, "none is PAD or EOS"

@@ -124,7 +124,7 @@ class Encoding(ABC):
             if len(rows[-1]) == columns:
                 rows.append([])
             rows[-1].append(index)
-            if self.vocabulary.token(int(id)).endswith("\n"):
+            if self.label(int(id)).endswith("⏎"):
                 rows.append([])
         return [row for row in rows if row]
 

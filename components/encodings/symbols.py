@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import regex
 
 from components.encodings.base import Encoding
+from components.encodings.splitting import CONTRACTION, LETTER, MARKED, NO_SIGN, SIGN, WORD
 from components.encodings.vocabulary import PAD, SPECIALS, Vocabulary, check_limits
 
-# Of a text: an address, a name with its @ or #, a contraction as the Penn Treebank cuts it, a word, a run of one sign,
-# or a sign. A piece has at most some 60 characters: what never ends is cut.
-PIECE = re.compile(
-    r"https?://\S{1,50}|[@#]\w{1,50}|\w{1,50}?(?=n['’]t\b)|n['’]t\b|['’](?:s|m|d|re|ve|ll)\b|\w{1,50}(?:-\w{1,50})?"
-    r"|([^\w\s])\1{0,50}",
-    re.IGNORECASE,
+# Of a text: a token that is marked, an address, a name with its @ or #, a contraction, a word, a run of one sign, or a
+# sign.
+PIECE = regex.compile(
+    rf"{MARKED}|https?://\S{{1,50}}|[@#]{WORD}|{LETTER}{{1,50}}?(?=n['’]t\b)|{CONTRACTION}|{WORD}(?:-{WORD})?"
+    rf"|([^{NO_SIGN}])\1{{1,50}}|{SIGN}",
+    regex.IGNORECASE,
 )
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
+import regex
 from pydantic import Field as Bounds
 
 from components.encodings.base import Field
+from components.encodings.splitting import CONTRACTION, LETTER, MARKED, SIGN, WORD
 from components.encodings.symbols import Symbols
 from components.encodings.vocabulary import UNK
 
-# A contraction is cut as the Penn Treebank does (does n't, it 's); else a word or a sign. A token has at most 50
-# characters: what never ends (a base64 blob) is cut.
-TOKEN = re.compile(r"\w{1,50}(?=n['’]t\b)|n['’]t\b|['’](?:s|m|d|re|ve|ll)\b|\w{1,50}|[^\w\s]", re.IGNORECASE)
+# A contraction, a word, a token that the corpus marks, or a sign.
+TOKEN = regex.compile(rf"{LETTER}{{1,50}}(?=n['’]t\b)|{CONTRACTION}|{WORD}|{MARKED}|{SIGN}", regex.IGNORECASE)
+BEGINNING = regex.compile(r"\X")  # what a reader sees as one letter, its marks with it
 
 
 class Tokens(Symbols):
@@ -79,4 +80,7 @@ class Tokens(Symbols):
     def _tokens(self, item: str) -> list[str]:  # type: ignore[override]
         """The words; each followed by its stem, where they have any. No word begins with the sign before a stem."""
         words = TOKEN.findall(item.lower() if self.lowercase else item)
-        return [part for word in words for part in (word, f"^{word[: self.stem]}")] if self.stem else words
+        return [part for word in words for part in (word, f"^{self._begin(word)}")] if self.stem else words
+
+    def _begin(self, word: str) -> str:
+        return word[: self.stem] if word.isascii() else "".join(BEGINNING.findall(word)[: self.stem])

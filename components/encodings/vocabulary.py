@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
 from typing import Any
@@ -18,19 +19,22 @@ LARGEST = 4_000_000
 
 
 class Vocabulary:
-    """A bijection of V tokens and the ids 0 … V−1. Immutable.
+    """V tokens and their ids 0 … V−1: the specials, and then each ordinary token once. Immutable.
+
+    An ordinary token may be called like a special, such as a label "<UNK>": looked up by name it is the ordinary one;
+    a special's name that is no ordinary token is unknown, so that no text can hold PAD, BOS or EOS.
 
     Raises:
-        ValueError: `tokens` doesn't begin with the four specials, or one occurs twice.
+        ValueError: `tokens` doesn't begin with the four specials, or an ordinary one occurs twice.
     """
 
     def __init__(self, tokens: Sequence[str], /) -> None:
         self._tokens = tuple(tokens)
         if self._tokens[: len(SPECIALS)] != SPECIALS:
             raise ValueError(f"a vocabulary begins with {', '.join(SPECIALS)}, not {self._tokens[: len(SPECIALS)]}")
-        self._ids = {token: index for index, token in enumerate(self._tokens)}
-        if len(self._ids) != len(self._tokens):
-            twice = next(token for index, token in enumerate(self._tokens) if self._ids[token] != index)
+        self._ids = {token: index for index, token in enumerate(self._tokens[len(SPECIALS) :], len(SPECIALS))}
+        if len(self._ids) + len(SPECIALS) != len(self._tokens):
+            twice = next(token for token, count in Counter(self._tokens[len(SPECIALS) :]).items() if count > 1)
             raise ValueError(f"the token {twice!r} occurs twice")
 
     @classmethod

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import regex
 
 from components.encodings.base import Encoding
+from components.encodings.splitting import BLANK, LETTER, MARKED, SIGN, SPACE, WORD
 from components.encodings.vocabulary import SPECIALS, UNK, Vocabulary, check_limits
 
-# A word (with its apostrophe: don't) or one sign, each with the single space before it; any other whitespace alone.
-# Whitespace stands only at a token's beginning, so a text may be cut before any. A token has at most 64 characters:
-# what never ends (a base64 blob) is cut, and still joins back.
-TOKEN = re.compile(r" ?\w{1,50}(?:['’]\w{1,12})?| ?[^\w\s]|\s")
-SPACE = re.compile(r"\s")
+# A word (with its apostrophe: don't), a marked token or one sign, each with the single space before it; any other
+# whitespace alone. Whitespace stands only at a token's beginning, so a text may be cut before any.
+TOKEN = regex.compile(rf" ?{WORD}(?:['’]{LETTER}{{1,12}})?| ?(?:{MARKED}|{SIGN})|{BLANK}")
 # Distinct tokens kept while counting: a gigabyte of random words must not fill the memory.
 MOST_COUNTED = 2_000_000
 
 
 class Words(Encoding):
-    """Strings ↔ ids, one a word or sign. `max_size` keeps the commonest words, the others become UNK."""
+    """Strings ↔ ids, one a word or sign. `max_size` keeps the commonest words, the others become UNK.
+
+    For text that isn't cut into tokens yet; what is (PTB, WikiText) is read as it is by `whitespace`.
+    """
 
     kind = "words"
     unit = "word"
