@@ -65,6 +65,12 @@ def check_model(values: Mapping[str, Any], task: Mapping[str, Any], problems: li
     checked = check_options("model", options, kinds[kind], problems)
     if kind == "graph" and len(problems) == before:
         checked = resolve("task", task["kind"]).check_graph(checked, problems)
+    elif kind in names("cell") and len(problems) == before:
+        cell = resolve("cell", kind)
+        try:  # what goes together, it says itself
+            cell(1, **{name: checked[name] for name in options_of(cell)} | {"hidden_size": 1})
+        except UserError as error:
+            problems.append(f"{error.where}: {error.what} ({error.hint})")
     if checked.get("vectors"):  # from where the command runs, not from where a worker trains
         checked["vectors"] = str(Path(checked["vectors"]).expanduser().resolve())
     return {} if len(problems) > before else {**checked, "kind": kind}
@@ -73,6 +79,7 @@ def check_model(values: Mapping[str, Any], task: Mapping[str, Any], problems: li
 def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Problems between sections that are each right: what the reader gives, the encoding takes and the task reads."""
     data, encoding, task, model = (sections[name] for name in ("data", "encoding", "task", "model"))
+    precision = sections["generation"].get("precision", "float32")
     problems: list[str] = []
     if encoding and task:
         form, wanted = resolve("encoding", encoding["kind"]).form, resolve("task", task["kind"]).form
@@ -101,6 +108,11 @@ def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
         if not model_class.is_causal(model):
             name = "layers" if model["kind"] == "graph" else "bidirectional" if model.get("bidirectional") else "kind"
             problems.append(f"model.{name}: reads the future, but {task['kind']} writes from the past alone")
+        elif precision != "float32":
+            from components.generation.engine import refused
+
+            if why := refused(model, precision):
+                problems.append(f"generation.precision: {precision} can't be used, {why} (use float32)")
     return problems
 
 

@@ -1,32 +1,32 @@
-"""Fixtures of the tests of the C++ kernels: skipped without a compiler, run on every instruction set."""
+"""Fixtures of the C++ kernels' tests: skipped without a compiler, run on every instruction set of this machine."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from instruction_sets import instruction_sets
 
+from components.errors import UserError
 from components.kernels.native import build
 
 
 @pytest.fixture(scope="session")
 def compiler() -> None:
-    if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
-        pytest.skip("no C++ compiler on this machine")
+    try:
+        build.library()
+    except UserError:
+        pytest.skip("needs a C++ compiler: apt-get install g++")
 
 
-@pytest.fixture(params=["avx512", "avx2", "baseline"])
-def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
+@pytest.fixture(params=instruction_sets())
+def instruction_set(request: pytest.FixtureRequest, compiler: None) -> Iterator[str]:
     """Each version of the kernels that this processor can run, in turn."""
     lib = build.library()
-    chosen = lib.reprise_choose(request.param.encode()).decode()
-    if chosen != request.param:
-        lib.reprise_choose(None)
-        pytest.skip(f"this processor has no {request.param}")
-    yield chosen
-    lib.reprise_choose(None)
+    assert lib.reprise_choose(request.param.encode()).decode() == request.param
+    yield request.param
+    lib.reprise_choose(build.limit())
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from components.serving.models import Served
 from components.serving.problems import Busy, Late, Limits
 from components.tracking.base import ModelRef
 
-pytest_plugins = ["serving_fixtures", "tracking_fixtures"]
+pytest_plugins = ["native_fixtures", "serving_fixtures", "tracking_fixtures"]
 pytestmark = pytest.mark.filterwarnings("ignore:Operation with range is deprecated", "ignore::DeprecationWarning")
 
 
@@ -64,7 +64,7 @@ def test_each_request_gets_exactly_what_it_would_get_alone(served, bundles, requ
         assert made.items == alone.items
 
 
-def test_requests_that_come_together_are_drawn_in_the_same_calls(bundles) -> None:
+def test_requests_that_come_together_are_drawn_in_the_same_calls(bundles, compiler) -> None:
     drawer = Drawer(bundles["tales"].model, Limits())
     shared = Served(bundles["tales"], ModelRef("tales", "1", ""), drawer)
     long = {"count": 1, "max_length": 2000}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from instruction_sets import instruction_sets
 from torch import Tensor
 
 from components.errors import UserError
+from components.generation.native.library import decoder
 from components.kernels import backends
 from components.kernels.function import recurrent
-from components.kernels.native import kernels
+from components.kernels.native import build, kernels
 
 pytest_plugins = ["native_fixtures"]
 pytestmark = pytest.mark.usefixtures("compiler")
@@ -257,3 +259,20 @@ def test_auto_is_native_where_it_applies_and_by_hand_elsewhere():
         assert backends.choose("auto", "gru", x, parameters, options).name == name
     assert backends.choose("auto", "gru", inputs["x"], inputs, {"reset_after": False}).name == "by_hand"
     assert backends.choose("auto", "gru", inputs["x"], to_double(inputs), {}).name == "by_hand"
+
+
+def test_every_instruction_set_of_the_kernels_is_run() -> None:
+    if missing := [name for name in build.INSTRUCTION_SETS if name not in instruction_sets()]:
+        pytest.skip(f"needs a processor with {' and '.join(missing)}: the kernels for it were compiled, not run")
+
+
+def test_the_environment_bounds_the_instruction_set(monkeypatch) -> None:
+    for name in instruction_sets():
+        monkeypatch.setenv(build.LIMIT, name)
+        assert build.build().instruction_set == name
+        assert decoder().contents.name.decode() in (name, "avx2"), "the decoder's avx512 needs more of it"
+    monkeypatch.setenv(build.LIMIT, "avx3")
+    with pytest.raises(UserError, match="unknown instruction set 'avx3'"):
+        build.build()
+    monkeypatch.delenv(build.LIMIT)
+    build.build()

@@ -16,6 +16,8 @@ from components.models.graph import Graph, GraphCell
 from components.models.graph_symbols import Input
 from components.registry import names, resolve
 
+pytest_plugins = ["native_fixtures"]
+
 I, H, B, T = 5, 6, 4, 7
 
 
@@ -78,17 +80,6 @@ def layer(request) -> Recurrent:
 def x() -> torch.Tensor:
     torch.manual_seed(4)
     return torch.randn(B, T, I, dtype=torch.float64)
-
-
-@pytest.fixture
-def native(request) -> None:
-    """Skips where there is no C++ compiler: then `auto` takes another backend, which the other tests cover."""
-    from components.kernels.native.build import library
-
-    try:
-        library()
-    except UserError as error:
-        pytest.skip(f"the native kernels can't be compiled here: {error.what}")
 
 
 def random_state(layer: Recurrent, batch: int = B) -> State:
@@ -219,7 +210,7 @@ def test_weights_go_from_one_backend_to_another(kind, x) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in names("cell") if "native" in backends(kind)])
 @pytest.mark.parametrize("ids", [False, True], ids=["floats", "one-hot"])
-def test_the_native_backend_is_the_one_by_hand(native, x, kind, ids) -> None:
+def test_the_native_backend_is_the_one_by_hand(compiler, x, kind, ids) -> None:
     inputs = torch.randint(0, I, (B, T, 1)) if ids else x.float()
     lengths = torch.tensor([T, 0, 3, 1])
     results = {}

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -34,6 +35,8 @@ MAX_TABLE_BYTES = 1 << 29
 WORK = 1 << 20  # multiply-adds that a thread is worth waking for, some 20 µs
 ROWS = 8  # sequences that a thread is worth having: below, two threads read all weights twice for little
 SAME = 1e-3  # largest relative difference of logits; an architecture that isn't what it looks like differs by far more
+
+NOT_COMPILED = "it can't be compiled here"
 
 log = logging.getLogger(__name__)
 
@@ -175,11 +178,37 @@ def obstacle(model: nn.Module, precision: Precision = "float32") -> str | None:
     return None if isinstance(found, Engine) else found
 
 
+def refused(options: Mapping[str, Any], precision: Precision) -> str | None:
+    """Why no model with these settings of a recipe's model section can be decoded; None where one can, as far as that
+    is known before there is a model."""
+    if options["kind"] == "graph" or options["softmax"] == "adaptive":
+        return _unlike(nn.Identity(), precision)
+    small = {"hidden_size": 4, "embedding_size": None, "vectors": None, "freeze_vectors": False}
+    return _unlike(SequenceModel(4, **{**options, **small}), precision)
+
+
 def _make(model: nn.Module, precision: Precision) -> Engine | str:
+    if why := _unlike(model, precision):
+        return why
+    rows = model.vocabulary_size + sum(model.context_sizes)
+    if rows * 4 * model.recurrent.layers[0].hidden_size * 4 > MAX_TABLE_BYTES:
+        return f"the vocabulary's input products would take more than {MAX_TABLE_BYTES >> 20} MiB"
+    if not _builds():
+        return NOT_COMPILED
+    exact = Engine(model, "float32")
+    if not _agrees(exact, model):
+        return "the model computes something else than its layers look like"
+    return exact if precision == "float32" else Engine(model, precision)
+
+
+def _unlike(model: nn.Module, precision: Precision) -> str | None:
+    """Why the engine can't decode a model of this kind."""
     # exactly these classes: one derived from them may compute something else
     layers = list(model.recurrent.layers) if type(model) is SequenceModel and type(model.recurrent) is Stack else []
     if not layers or {type(layer) for layer in layers} not in ({RNN}, {GRU}, {LSTM}):
         return "it decodes stacks of plain rnn, gru or lstm layers only"
+    if model.recurrent.residual or not all(layer.kernel_options.get("reset_after", True) for layer in layers):
+        return "it knows no connection around a layer, and of the gru the form that resets after the product"
     if not isinstance(model.head, nn.Linear):
         return "it decodes a softmax over one output matrix only"
     shapes = {name: tuple(value.shape) for name, value in model.named_parameters() if "first_states" not in name}
@@ -189,15 +218,7 @@ def _make(model: nn.Module, precision: Precision) -> Engine | str:
         return "it decodes float32 models on the CPU only"
     if precision == "int8" and "relu" in layers[0].kernel_options.values():
         return "int8 needs outputs between -1 and 1, and relu has no bound"
-    rows = model.vocabulary_size + sum(model.context_sizes)
-    if rows * 4 * layers[0].hidden_size * 4 > MAX_TABLE_BYTES:
-        return f"the vocabulary's input products would take more than {MAX_TABLE_BYTES >> 20} MiB"
-    if not _builds():
-        return "it can't be compiled here"
-    exact = Engine(model, "float32")
-    if not _agrees(exact, model):
-        return "the model computes something else than its layers look like"
-    return exact if precision == "float32" else Engine(model, precision)
+    return None
 
 
 def _expected(model: SequenceModel) -> dict[str, tuple[int, ...]]:
@@ -226,7 +247,7 @@ def _builds() -> bool:
     try:
         native.library()
     except UserError as error:
-        log.warning("the faster native sampling loop can't be used: %s", error)
+        log.warning("the faster native sampling loop can't be used, float32 in torch takes its place: %s", error)
         return False
     return True
 

@@ -18,7 +18,7 @@ from components.encodings.base import Encoding
 from components.encodings.vocabulary import EOS
 from components.errors import UserError
 from components.generation.drawing import Drawing, advance, allowed_after, begun, generators, inputs
-from components.generation.engine import Engine, engine_for, obstacle
+from components.generation.engine import NOT_COMPILED, Engine, engine_for, obstacle
 from components.models.sequence_model import SequenceModel
 
 MAX_COUNT = 64
@@ -42,7 +42,8 @@ class Settings:
 
     `temperature` divides the logits (0 = always the likeliest token); `top_k` keeps the k likeliest tokens (0 = all),
     `top_p` the fewest that hold this much probability (nucleus sampling, Holtzman et al. 2020). `precision: int8`
-    rounds the weights to 8 bits for speed, on the CPU; what is sampled from then differs a little. `constraints` are
+    rounds the weights to 8 bits for speed, on the CPU and where there is a C++ compiler; what is sampled from then
+    differs a little. `constraints` are
     rules of music that a score keeps, the most important first (components.generation.constraints). `given` are token
     ids that stand fast, −1 where the model chooses, and `given_ends` ends a sequence after them: what commands make of
     a melody or a beginning in a file.
@@ -148,13 +149,15 @@ def sample(
 
 
 def check_plain(model: SequenceModel, settings: Settings) -> None:
-    """Refuse what only the engine can do, of a model that it can't decode.
+    """Refuse what only the engine can do, of a model that it can't decode. Where it can't be compiled, which is no
+    fault of the model's, float32 takes the place of int8; a warning has said so.
 
     Raises:
         UserError: another precision than float32.
     """
-    if settings.precision != "float32":
-        what = f"precision {settings.precision} can't be used: {obstacle(model, settings.precision)}"
+    why = None if settings.precision == "float32" else obstacle(model, settings.precision)
+    if why not in (None, NOT_COMPILED):
+        what = f"precision {settings.precision} can't be used: {why}"
         raise UserError(what, where="generation.precision", hint="use float32")
 
 

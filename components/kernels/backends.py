@@ -87,7 +87,7 @@ def _faster_than_torch(x: Tensor, weight_hh_GH: Tensor) -> bool:
 
 def _native_can(x: Tensor, parameters: Mapping[str, Tensor | None], options: Mapping[str, Any]) -> bool:
     single = x.dtype in (torch.float32, torch.int64) and not torch.is_autocast_enabled(x.device.type)
-    return single and not _obstacle(parameters, options) and _native_builds()
+    return single and not _obstacle(parameters, options) and native_builds()
 
 
 def _obstacle(parameters: Mapping[str, Tensor | None], options: Mapping[str, Any]) -> str | None:
@@ -101,7 +101,8 @@ def _obstacle(parameters: Mapping[str, Tensor | None], options: Mapping[str, Any
 
 
 @functools.cache
-def _native_builds() -> bool:
+def native_builds() -> bool:
+    """Whether the native kernels are compiled or can be; a warning says why they can't."""
     from components.kernels.native.build import library
 
     try:
@@ -122,4 +123,4 @@ def _native(kind: str, nonlinearity: str) -> Backend:
 def native_head_applies(y: Tensor, weight: Tensor) -> bool:
     """Whether the native products can run a linear layer on y, and are compiled or can be."""
     single = {y.dtype, weight.dtype} == {torch.float32} and {y.device.type, weight.device.type} == {"cpu"}
-    return single and not torch.is_autocast_enabled("cpu") and _native_builds()
+    return single and not torch.is_autocast_enabled("cpu") and native_builds()

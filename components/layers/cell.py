@@ -1,9 +1,12 @@
 """What the RNN, GRU and LSTM layers share: parameters named and ordered as in torch.nn, and their backends.
 
 `torch` runs torch's own kernels (oneDNN or MKL on CPU, cuDNN on GPU); `by_hand` runs components.kernels, which can be
-read and takes one-hot inputs as row look-ups; `native` runs the same mathematics compiled from C++ (float32 on CPU);
-`auto` takes native where it applies and can be compiled, else torch, and by_hand for one-hot inputs, which torch
-would need written out. A cell lists the backends that know it in `backends`.
+read and takes one-hot inputs as row look-ups; `native` runs the same mathematics compiled from C++ (float32 on CPU;
+without a compiler `by_hand` takes its place); `auto` takes native where it applies and can be compiled, else torch, and
+by_hand for one-hot inputs, which torch would need written out. A cell lists the backends that know it in `backends`.
+
+Every backend works in the weights' precision, under autocast too: torch's LSTM in bfloat16 needs AVX-512 (oneDNN), its
+GRU and RNN are slower in it on every CPU, and cuDNN's cells would run in float16 there, without loss scaling.
 
 Recurrent dropout is DropConnect on weight_hh (Merity et al. 2018): in training each weight is dropped once per call of
 `forward`, so one and the same matrix serves all steps of a window; truncated BPTT draws anew for the next window.
@@ -18,7 +21,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from components.kernels.backends import native_applies
+from components.kernels.backends import native_applies, native_builds
 from components.kernels.function import recurrent
 from components.layers.base import Recurrent, State, zeros_like_parameters
 
@@ -78,20 +81,23 @@ class Cell(Recurrent):
         self, x_BTI: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
         state = self.initial_state(x_BTI.shape[0]) if state is None else state
-        backend, parameters = self._backend_for(x_BTI), self._used_parameters()
-        if backend == "torch" and lengths_B is None:
-            return self._torch(x_BTI, state, parameters)
-        if backend == "torch":
-            return self._torch_ragged(x_BTI, state, lengths_B, parameters)
-        options, kept = self.kernel_options, self.weight_hh.dtype
-        with torch.autocast(x_BTI.device.type, enabled=False):  # our kernels work in one precision, the weights'
-            x_BTI = x_BTI.to(kept) if x_BTI.is_floating_point() else x_BTI
-            state = {name: value.to(kept) for name, value in state.items()}
-            return recurrent(self.kernel, x_BTI, state, parameters, lengths_B, backend=backend, **options)
+        with torch.autocast(x_BTI.device.type, enabled=False):
+            x_BTI, state = self._in_own_precision(x_BTI, state)
+            backend, parameters = self._backend_for(x_BTI), self._used_parameters()
+            if backend == "torch" and lengths_B is None:
+                return self._torch(x_BTI, state, parameters)
+            if backend == "torch":
+                return self._torch_ragged(x_BTI, state, lengths_B, parameters)
+            return recurrent(self.kernel, x_BTI, state, parameters, lengths_B, backend=backend, **self.kernel_options)
+
+    def _in_own_precision(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Input and state in the weights' precision, whatever the layers around compute in."""
+        kept = self.weight_hh.dtype
+        return x.to(kept) if x.is_floating_point() else x, {name: value.to(kept) for name, value in state.items()}
 
     def _backend_for(self, x_BTI: Tensor) -> str:
-        if self.backend == "native" and x_BTI.shape[1] == 1:
-            return "by_hand"  # a single step; packing the weights for it would cost more than the step
+        if self.backend == "native" and (x_BTI.shape[1] == 1 or not native_builds()):
+            return "by_hand"  # a single step, for which packing the weights would cost more; or no compiler
         if self.backend == "auto" and native_applies(x_BTI, self.parameters_by_name, self.kernel_options):
             return "native"
         if self.backend in ("auto", "torch"):
@@ -108,10 +114,12 @@ class Cell(Recurrent):
     def step(self, x_BI: Tensor, state: State) -> tuple[Tensor, State]:
         if self._backend_for(x_BI.unsqueeze(1)) != "torch":
             return super().step(x_BI, state)
-        hx = [state[name] for name in self.state_names]
         # torch's function for one step has a third of the whole-sequence function's overhead
         run = getattr(torch, f"{self.torch_name}_cell")
-        after = run(x_BI, hx if len(hx) > 1 else hx[0], *self._used_parameters().values())
+        with torch.autocast(x_BI.device.type, enabled=False):
+            x_BI, state = self._in_own_precision(x_BI, state)
+            hx = [state[name] for name in self.state_names]
+            after = run(x_BI, hx if len(hx) > 1 else hx[0], *self._used_parameters().values())
         after = after if isinstance(after, tuple) else (after,)
         return after[0], dict(zip(self.state_names, after, strict=True))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -20,10 +21,13 @@ from components.layers.base import State, detach
 from components.models.weights import load_weights, pack, read_tensors, unpack, weights, write_tensors
 from components.training.averaging import Average
 from components.training.checkpoint import load_optimizer, load_random_state, optimizer_tensors, random_state
+from components.training.device import has_bfloat16
 from components.training.schedule import Schedule
 
 LOG_EVERY = 25  # optimizer updates between two points of the training curves
 GIVE_UP_AFTER = 20  # refused updates in a row
+
+log = logging.getLogger(__name__)
 
 
 class Events(Protocol):
@@ -65,7 +69,8 @@ class Trainer:
     bounds the gradient's norm over all parameters (Pascanu et al. 2013), `clip_value` each of its entries. Training
     ends early after `patience` evaluations without improvement (0 = never), or after so many `seconds` of training
     (the schedule still counts on `steps`). With `averaging` (its decay, 0.99 say) what is evaluated and
-    kept is a moving average of the weights that are trained.
+    kept is a moving average of the weights that are trained. With `precision: bfloat16` the products around the
+    recurrent layers are taken in it, the recurrences themselves in float32.
     """
 
     def __init__(
@@ -122,6 +127,7 @@ class Trainer:
             half_written.unlink()
         if self.checkpoint_path.exists():
             self._load()
+        self._warn_of_slow_precision()
         started = time.perf_counter() - self.at.seconds
         saved = time.perf_counter()
         refused = 0
@@ -151,6 +157,13 @@ class Trainer:
             self.at.stopped = f"all {self.steps} updates done"
         self.save()
         return self.at
+
+    def _warn_of_slow_precision(self) -> None:
+        on_cpu = next(self.model.parameters()).device.type == "cpu"
+        if self.precision == "bfloat16" and on_cpu and not has_bfloat16():
+            log.warning(
+                "training.precision: bfloat16 is slower than float32 here: this processor has no instructions for it"
+            )
 
     def _update(self, batches: Batches) -> bool:
         """One window: forward, backward, clip, step. False when the step was refused."""

@@ -3,7 +3,12 @@
 
 #include <cstring>
 
-namespace baseline { extern const Decoder decoder; }
+#if defined(__aarch64__)
+#define NARROWEST neon
+#else
+#define NARROWEST baseline
+#endif
+namespace NARROWEST { extern const Decoder decoder; }
 #if defined(__x86_64__)
 namespace avx2 { extern const Decoder decoder; }
 namespace avx512 { extern const Decoder decoder; }
@@ -16,7 +21,7 @@ extern "C" {
 const Decoder* reprise_decoder(const char* limit) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (limit && !std::strcmp(limit, "baseline")) return &baseline::decoder;
+  if (limit && !std::strcmp(limit, "baseline")) return &NARROWEST::decoder;
   const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                     __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                     __builtin_cpu_supports("avx512vnni");
@@ -25,7 +30,7 @@ const Decoder* reprise_decoder(const char* limit) {
 #else
   (void)limit;
 #endif
-  return &baseline::decoder;
+  return &NARROWEST::decoder;
 }
 
 void reprise_decode(const Decoder* decoder, Decode* decode) { decoder->run(*decode); }

@@ -6,7 +6,7 @@ import ctypes
 import functools
 from pathlib import Path
 
-from components.kernels.native.build import compiled
+from components.kernels.native import build
 
 HERE = Path(__file__).parent
 # a processor with AVX-512 but without its byte products runs the AVX2 version: one version fewer to keep
@@ -51,12 +51,12 @@ def library() -> ctypes.CDLL:
     Raises:
         UserError: no compiler, it failed, or the cache can't be written.
     """
-    lib = compiled("decode", HERE / "decode.cpp", X86)
+    lib = build.compiled("decode", HERE / "decode.cpp", X86)
     lib.reprise_decoder.restype, lib.reprise_decoder.argtypes = ctypes.POINTER(Decoder), [ctypes.c_char_p]
     lib.reprise_decode.restype, lib.reprise_decode.argtypes = None, [ctypes.POINTER(Decoder), ctypes.POINTER(Decode)]
     return lib
 
 
 def decoder(limit: str | None = None) -> ctypes._Pointer[Decoder]:
-    """The loop for the widest instruction set that this processor has, or up to `limit` (avx512, avx2, baseline)."""
-    return library().reprise_decoder(None if limit is None else limit.encode())
+    """The loop for the widest instruction set that this processor has, up to `limit` (see `build.limit`)."""
+    return library().reprise_decoder(build.limit() if limit is None else limit.encode())

@@ -21,12 +21,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from components.errors import UserError
+from components.errors import UserError, unknown
 
 HERE = Path(__file__).parent
 FLAGS = ["-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-trapping-math"]
 # one object per instruction set; which one runs is decided when the library is loaded, so a cache may be shared
 X86 = {"avx512": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mfma"], "avx2": ["-mavx2", "-mfma"]}
+INSTRUCTION_SETS = ("avx512", "avx2", "baseline")  # of x86; ARM has one, neon
+LIMIT = "REPRISE_INSTRUCTION_SET"  # the widest one to use, for tests and comparisons
 COMPILE_SECONDS = 300
 SOURCE = HERE / "passes.cpp"
 WHERE = "native kernels"
@@ -75,7 +77,19 @@ class Entropy(ctypes.Structure):
 
 def cache_folder() -> Path:
     """Where compiled kernels are kept: $XDG_CACHE_HOME/reprise or ~/.cache/reprise."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reprise" / "kernels"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "reprise" / "kernels"
+
+
+def limit() -> bytes | None:
+    """The widest instruction set that may be used, from $REPRISE_INSTRUCTION_SET; None: whatever the processor has.
+
+    Raises:
+        UserError: there is no such instruction set.
+    """
+    name = os.environ.get(LIMIT) or None
+    if name not in (None, *INSTRUCTION_SETS):
+        raise unknown("instruction set", name, INSTRUCTION_SETS, where=LIMIT)
+    return None if name is None else name.encode()
 
 
 def compiler() -> str:
@@ -106,7 +120,7 @@ def build() -> Built:
     """
     path = _target("kernels", SOURCE, X86)[0]
     start = None if path.exists() else time.perf_counter()
-    name = library().reprise_choose(None).decode()
+    name = library().reprise_choose(limit()).decode()
     return Built(path, name, 0.0 if start is None else time.perf_counter() - start)
 
 
@@ -165,7 +179,8 @@ def _run(command: list[str]) -> str:
 def _compile(cxx: str, flags: list[str], each: Path, variants: Mapping[str, list[str]], target: Path) -> None:
     log.info("compiling %s with %s, once; about ten seconds", each, cxx)
     target.parent.mkdir(parents=True, exist_ok=True)
-    chosen = {"baseline": []} | (variants if platform.machine().lower() in ("x86_64", "amd64") else {})
+    # what every processor of the architecture has, and on x86 what most have besides
+    chosen = {"narrowest": []} | (variants if platform.machine().lower() in ("x86_64", "amd64") else {})
     # built aside and moved into place: two processes may both compile, neither ever loads half a file
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         objects = [f"{folder}/{name}.o" for name in chosen]
@@ -185,5 +200,5 @@ def _declare(lib: ctypes.CDLL) -> ctypes.CDLL:
         function.restype, function.argtypes = ctypes.c_bool, [ctypes.POINTER(Gather)]
     lib.reprise_product.restype, lib.reprise_product.argtypes = None, [ctypes.POINTER(Product)]
     lib.reprise_entropy.restype, lib.reprise_entropy.argtypes = ctypes.c_bool, [ctypes.POINTER(Entropy)]
-    log.info("native kernels: %s", lib.reprise_choose(None).decode())
+    log.info("native kernels: %s", lib.reprise_choose(limit()).decode())
     return lib

@@ -8,7 +8,12 @@
 #include <sys/mman.h>
 #endif
 
-namespace baseline { extern const Kernels kernels; }
+#if defined(__aarch64__)
+#define NARROWEST neon
+#else
+#define NARROWEST baseline
+#endif
+namespace NARROWEST { extern const Kernels kernels; }
 #if defined(__x86_64__)
 namespace avx2 { extern const Kernels kernels; }
 namespace avx512 { extern const Kernels kernels; }
@@ -34,14 +39,14 @@ float* workspace(int64_t floats) {
   return static_cast<float*>(room.data);
 }
 
-static const Kernels* chosen = &baseline::kernels;
+static const Kernels* chosen = &NARROWEST::kernels;
 
 #pragma GCC visibility push(default)
 extern "C" {
 
 // Chooses the widest instruction set that this processor has and `limit` (null: no limit) allows; returns its name.
 const char* reprise_choose(const char* limit) {
-  chosen = &baseline::kernels;
+  chosen = &NARROWEST::kernels;
 #if defined(__x86_64__)
   __builtin_cpu_init();
   const bool baseline_only = limit && !std::strcmp(limit, "baseline");

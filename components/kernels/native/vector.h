@@ -19,6 +19,11 @@
 #define LANES 8
 #define PANEL_REGISTERS 2
 #define SUMS 12  // 6 x 2 + 2: 14 of 16
+#elif defined(__aarch64__)
+#define ISA neon
+#define LANES 4
+#define PANEL_REGISTERS 4
+#define SUMS 24  // 28 of 32, as AVX-512
 #else
 #define ISA baseline
 #define LANES 4
