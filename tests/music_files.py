@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import symusic
@@ -44,6 +45,21 @@ def midi(
     path.parent.mkdir(parents=True, exist_ok=True)
     score.dump_midi(str(path))
     return path
+
+
+def smf(*tracks: bytes, kind: int = 1, division: int = TPQ) -> bytes:
+    """A MIDI file of tracks of events, which end by themselves."""
+    head = b"MThd" + struct.pack(">IHHH", 6, kind, len(tracks), division)
+    return head + b"".join(b"MTrk" + struct.pack(">I", len(t) + 4) + t + b"\0\xff\x2f\0" for t in tracks)
+
+
+def events(*rows: tuple[int, bytes]) -> bytes:
+    """Events at absolute ticks, as the bytes of a track."""
+    out, now = b"", 0
+    for tick, event in rows:
+        wait, now = tick - now, tick
+        out += bytes([0x80 | wait >> 7, wait & 127] if wait > 127 else [wait]) + event
+    return out
 
 
 def pop_song(path: Path) -> Path:

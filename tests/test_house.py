@@ -35,7 +35,7 @@ DOORS = {
     "prefect": ["flows/"],
     "mlflow": ["components/tracking/"],
     "music21": ["components/datasets/scores.py", "components/datasets/notation.py", "components/render/score.py"],
-    "symusic": ["components/datasets/midi.py", "components/encodings/midi_events.py"],
+    "symusic": ["components/encodings/midi_events.py"],
     "miditok": ["components/encodings/midi_events.py"],
     "tokenizers": ["components/encodings/merges.py"],
     "verovio": ["components/render/engrave.py"],

@@ -20,7 +20,8 @@ OPTIONS = {"steps_per_beat": 12, "max_seconds": 600.0, "beats": "file"}
 
 
 def read(path, **options) -> Piece:
-    return read_midi(path.read_bytes(), path.name, OPTIONS | options)
+    (piece,) = read_midi(path.read_bytes(), path.name, OPTIONS | options)
+    return piece
 
 
 def rows(track: Track) -> list[tuple[int, ...]]:
@@ -238,5 +239,5 @@ def test_what_is_no_midi_is_refused_in_words(data) -> None:
 
 def test_a_riff_envelope_is_opened(tmp_path) -> None:
     inner = midi(tmp_path / "a.mid", ("", 0, TUNE)).read_bytes()
-    piece = read_midi(b"RIFF\0\0\0\0RMIDdata\0\0\0\0" + inner, "a.rmi", OPTIONS)
+    (piece,) = read_midi(b"RIFF\0\0\0\0RMIDdata\0\0\0\0" + inner, "a.rmi", OPTIONS)
     assert len(piece.tracks[0].notes) == len(TUNE)

@@ -14,6 +14,7 @@ from components.harmony import Symbol, find_key, match_chord, parse_chord
 from components.score import Chord
 
 LONGEST_STEPS = 1_000_000
+THIRD = 0.04  # of a third of a beat: an onset this near is meant to be one
 GATHERED = 0.2  # mean resultant length of the phases of onsets
 START, DURATION, PITCH, VELOCITY = range(4)  # columns of a track's notes
 
@@ -145,6 +146,14 @@ def follows_beat(beats: np.ndarray) -> bool:
     phase = np.exp(2j * np.pi * (beats[:: len(beats) // 2000 + 1] % 1.0))
     square = phase * phase
     return any(abs(power.mean()) > GATHERED for power in (phase, square, square * phase, square * square))
+
+
+def triplets_moved(beats: np.ndarray, steps_per_beat: int) -> int:
+    """How many onsets, in beats, are thirds of a beat that the grid has no step for."""
+    if steps_per_beat % 3 == 0:
+        return 0
+    third = np.rint(beats * 3)
+    return int(((np.abs(beats * 3 - third) < THIRD) & (third % 3 != 0)).sum())
 
 
 def clean(text: str, longest: int = 80) -> str:

@@ -1,13 +1,13 @@
-"""Standard MIDI files by symusic, onto the grid. Runs in the sandbox: the bytes are a stranger's."""
+"""Standard MIDI files onto the grid. Runs in the sandbox: the bytes are a stranger's."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
 import numpy as np
-import symusic
 
 from components.datasets.beats import follow_beats, on_beats
 from components.datasets.grid import (
@@ -16,10 +16,13 @@ from components.datasets.grid import (
     Track,
     bar_steps,
     clean,
+    decoded,
     follows_beat,
     settle_tracks,
+    triplets_moved,
     usable_metre,
 )
+from components.datasets.midi_file import IN_SECONDS, TICKS, MidiFile, MidiTrack, parse_midi
 from components.datasets.sandbox import Refused
 
 MOST_NOTES = 200_000
@@ -27,11 +30,13 @@ MOST_TRACKS = 256
 MOST_CHANGES = 4096  # of tempo or metre
 OFF_THE_BEAT = "off the beat: its notes fall anywhere between the beats, so places in the bar mean little"
 FOLLOWED = "off the beat: its beats were followed from note to note; where bars begin isn't known"
+DRUMS = 9  # the channel
 SLOWEST, FASTEST = 5.0, 1000.0  # quarter notes a minute that a tempo is believed at
 
 
-def read_midi(data: bytes, name: str, options: dict[str, Any]) -> Piece:
-    """The piece in a MIDI file. The drum channel is left out; whole silent bars before the first note too.
+def read_midi(data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
+    """The pieces in a MIDI file: one, but of type 2 each track is a song of its own. The drum channel is left out;
+    whole silent bars before the first note too.
 
     Options: `steps_per_beat`, `max_seconds`, `beats` ("follow": of a piece that was played without a click, the beats
     are sought in its notes; "file": they are the file's whatever was played).
@@ -42,43 +47,65 @@ def read_midi(data: bytes, name: str, options: dict[str, Any]) -> Piece:
     at = data.find(b"MThd", 0, 64)  # a RIFF envelope (.rmi) may come before it
     if at < 0:
         raise Refused(f"isn't a MIDI file: it begins with {bytes(data[:4])!r}, not with b'MThd'")
-    try:
-        score = symusic.Score.from_midi(data[at:])
-    except RuntimeError as error:
-        raise Refused(
-            f"damaged MIDI: {clean(str(error).removeprefix('MiniMidi: ').removesuffix(': iostream error'), 120)}"
-        ) from error
-    if score.tpq <= 0:
-        raise Refused("damaged MIDI: 0 ticks in a beat")
-    if score.note_num() > MOST_NOTES:
-        raise Refused(f"has {score.note_num():,} notes, more than {MOST_NOTES:,}")
+    file = parse_midi(bytes(data[at:]))
+    stem = clean(PurePath(name).stem)
+    if file.kind < 2 or len(file.tracks) < 2:
+        return [_piece(file, file.tracks, stem, options)]
+    pieces = []
+    for number, track in enumerate(file.tracks, start=1):
+        title = clean(decoded(track.name)) or f"{stem} {number}"
+        try:
+            pieces.append(_piece(file, [track], title, options))
+        except Refused as refused:  # the other songs are none the worse
+            pieces.append(Piece("MIDI", title, [], options["steps_per_beat"], refused=str(refused)))
+    return pieces
+
+
+def _piece(file: MidiFile, given: Sequence[MidiTrack], title: str, options: dict[str, Any]) -> Piece:
     spb = options["steps_per_beat"]
     left_out: Counter[str] = Counter()
     remarks: list[str] = []
-    tempo_at, tempo_qpm = _tempi(score, remarks)
-    numbers, arrays = [], []
-    for number, track in enumerate(score.tracks[:MOST_TRACKS]):
-        if track.is_drum:
-            left_out["drum"] += len(track.notes)
-        elif len(track.notes):
-            numbers.append(number)
-            arrays.append(track.notes.numpy())
-    if len(score.tracks) > MOST_TRACKS:
-        remarks.append(f"only the first {MOST_TRACKS} of {len(score.tracks)} tracks are read")
-    time, duration, pitch, velocity, which = _joined(arrays, left_out)
-    if not len(time):
-        raise Refused("has only drums" if left_out["drum"] else "has no notes")
-    first, last = int(time.min()), int((time + duration).max())
-    metres, upbeat_ticks = _metres(score, spb, first, remarks)
-    skip = _silence(metres, upbeat_ticks, first, score.tpq, spb)
+    if file.named > len(file.tracks):
+        remarks.append(f"{file.named - len(file.tracks)} of {file.named} tracks aren't in the file")
+    tempo_at, tempo_qpm = _tempi(given, remarks)
+    tpq, scale = int(file.division), 1.0
+    if file.seconds:
+        tempo_at, tempo_qpm = tempo_at[:1], tempo_qpm[:1]
+        tpq, scale = TICKS, TICKS * tempo_qpm[0] / 60.0 / file.division
+        remarks.append(f"{IN_SECONDS}: a beat is taken to last as long as at {tempo_qpm[0]:g} quarters a minute")
+    channels = [(track, channel) for track in given for channel in track.notes]
+    if len(channels) > MOST_TRACKS:
+        remarks.append(f"only the first {MOST_TRACKS} of {len(channels)} tracks are read")
+    numbers = [number for number, (_, channel) in enumerate(channels[:MOST_TRACKS]) if channel != DRUMS]
+    drums = sum(len(track.notes.get(DRUMS, ())) for track in given)
+    if drums:
+        left_out["drum"] = drums
+    for what, count in (
+        ("note never ended: it goes to the next of its pitch (kept)", sum(track.never_closed for track in given)),
+        ("byte out of range put right (kept)", sum(track.out_of_range for track in given)),
+    ):
+        if count:
+            left_out[what] += count
+    played = [channels[number] for number in numbers]
+    sizes = [len(track.notes[channel]) for track, channel in played]
+    if not sizes:
+        raise Refused("has only drums" if drums else "has no notes")
+    if sum(sizes) > MOST_NOTES:
+        raise Refused(f"has {sum(sizes):,} notes, more than {MOST_NOTES:,}")
+    time, end, pitch, velocity = np.array([note for track, channel in played for note in track.notes[channel]]).T
+    which = np.repeat(np.arange(len(sizes)), sizes)
+    time, end = (np.rint(edge * scale).astype(np.int64) for edge in (time, end))
+    first, last = int(time.min()), int(end.max())
+    metres, upbeat_ticks = _metres(given, spb, tpq, first, remarks)
+    skip = _silence(metres, upbeat_ticks, first, tpq, spb)
     if skip:
-        remarks.append(f"{skip * spb // score.tpq // bar_steps(metres[0][1], spb)} silent bars before the first note")
-    seconds = _seconds(tempo_at, tempo_qpm, score.tpq, first, last)
+        remarks.append(f"{skip * spb // tpq // bar_steps(metres[0][1], spb)} silent bars before the first note")
+    seconds = _seconds(tempo_at, tempo_qpm, tpq, first, last)
     if seconds > options["max_seconds"]:
         raise Refused(f"lasts {seconds:,.0f} s, longer than max_seconds={options['max_seconds']:g}")
-    if last * spb // score.tpq > LONGEST_STEPS:
-        raise Refused(f"lasts {last // score.tpq:,} beats, more than {LONGEST_STEPS // spb:,}")
-    beat, stop = (time - skip) / score.tpq, (time - skip + duration) / score.tpq
+    if last * spb // tpq > LONGEST_STEPS:
+        raise Refused(f"lasts {last // tpq:,} beats, more than {LONGEST_STEPS // spb:,}")
+    beat, stop = (time - skip) / tpq, (end - skip) / tpq
     followed = False
     if not follows_beat(beat):
         followed = options["beats"] == "follow"
@@ -88,29 +115,30 @@ def read_midi(data: bytes, name: str, options: dict[str, Any]) -> Piece:
         beat, stop = on_beats(beat, beats), on_beats(stop, beats)
         whole = np.floor(beat.min())
         beat, stop = beat - whole, stop - whole
+    elif moved := triplets_moved(beat, spb):
+        left_out[f"triplet note moved to a grid of {spb} steps in a beat (kept)"] += moved
     off = np.abs(beat * spb - np.rint(beat * spb)) / spb * 60_000.0  # milliseconds at one beat a minute
     error = off / (tempo_qpm[np.searchsorted(tempo_at, time, side="right") - 1] if len(tempo_at) > 1 else tempo_qpm[0])
-    settled = settle_tracks(beat * spb, stop * spb, pitch, velocity, which, len(numbers), left_out)
+    settled = settle_tracks(beat * spb, stop * spb, pitch, velocity, which, len(sizes), left_out)
     tracks = []
-    for number, notes in zip(numbers, settled, strict=True):
-        track = score.tracks[number]
-        if len(notes):
-            tracks.append(Track(number, clean(track.name), notes, int(track.program), len(track.lyrics) > 0))
-    for track in score.tracks[:MOST_TRACKS]:  # a karaoke file keeps its words in a track of its own
-        if len(track.lyrics) and not len(track.notes):
+    for number, (track, channel), notes in zip(numbers, played, settled, strict=True):
+        program = track.programs[channel].most_common(1)[0][0]
+        tracks.append(Track(number, clean(decoded(track.name)), notes, program, track.lyrics > 0))
+    for track in given:  # a karaoke file keeps its words in a track of its own
+        if track.lyrics and not track.notes:
             for other in tracks:
-                other.lyrics |= other.name != "" and other.name == clean(track.name)
+                other.lyrics |= other.name != "" and other.name == clean(decoded(track.name))
     changes = [] if followed else metres[1:]
-    changes = [(round((tick - skip) * spb / score.tpq), metre) for tick, metre in changes if tick > skip]
+    changes = [(round((tick - skip) * spb / tpq), metre) for tick, metre in changes if tick > skip]
     opening = int(np.searchsorted(tempo_at, first, side="right") - 1)
     return Piece(
         format="MIDI",
-        title=clean(PurePath(name).stem),
+        title=title,
         tracks=tracks,
         steps_per_beat=spb,
         metre=metres[0][1],
         metre_changes=changes,
-        upbeat_steps=round(upbeat_ticks * spb / score.tpq),
+        upbeat_steps=round(upbeat_ticks * spb / tpq),
         tempo_bpm=float(tempo_qpm[opening]),
         tempo_changes=int((np.diff(tempo_qpm[opening:]) != 0).sum()),
         seconds=seconds,
@@ -120,31 +148,16 @@ def read_midi(data: bytes, name: str, options: dict[str, Any]) -> Piece:
     )
 
 
-def _joined(arrays: list[dict[str, np.ndarray]], left_out: Counter[str]) -> list[np.ndarray]:
-    """Time, duration, pitch, velocity and track (from 0) of all notes that can be true (a damaged file's may not be).
-
-    Of all tracks at once: on small arrays NumPy's calls cost more than its arithmetic.
-    """
-    which = np.repeat(np.arange(len(arrays)), [len(notes["time"]) for notes in arrays])
-    names = ("time", "duration", "pitch", "velocity")
-    columns = [np.concatenate([notes[name] for notes in arrays]).astype(np.int64) for name in names] if arrays else []
-    columns = [*(columns or [which] * 4), which]
-    good = (columns[0] >= 0) & (columns[1] >= 0) & (columns[2] >= 0) & (columns[3] > 0)
-    if not good.all():
-        left_out["note with an impossible pitch, time or velocity"] += int((~good).sum())
-        columns = [column[good] for column in columns]
-    return columns
-
-
-def _tempi(score: Any, remarks: list[str]) -> tuple[np.ndarray, np.ndarray]:
+def _tempi(tracks: Sequence[MidiTrack], remarks: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Ticks [N] (the first is 0) from which the tempi [N], quarter notes a minute, hold; 120 where none is said."""
     tempi = {0: 120.0}
-    for tempo in score.tempos[:MOST_CHANGES]:
-        if SLOWEST <= tempo.qpm <= FASTEST and tempo.time >= 0:
-            tempi[int(tempo.time)] = float(tempo.qpm)
+    found = sorted(tempo for track in tracks for tempo in track.tempi)[:MOST_CHANGES]
+    for tick, qpm in found:
+        if SLOWEST <= qpm <= FASTEST:
+            tempi[tick] = qpm
         else:
             remarks.append("a tempo that can't be true is ignored")
-    if not score.tempos:
+    if not found:
         remarks.append("no tempo in the file: 120")
     ticks = sorted(tempi)
     return np.array(ticks, dtype=np.int64), np.array([tempi[tick] for tick in ticks])
@@ -156,18 +169,19 @@ def _seconds(tempo_at: np.ndarray, qpm: np.ndarray, tpq: int, first: int, last: 
     return float((np.diff(edges) / tpq * 60.0 / qpm).sum())
 
 
-def _metres(score: Any, spb: int, first_note: int, remarks: list[str]) -> tuple[list[tuple[int, tuple[int, int]]], int]:
+def _metres(
+    tracks: Sequence[MidiTrack], spb: int, tpq: int, first_note: int, remarks: list[str]
+) -> tuple[list[tuple[int, tuple[int, int]]], int]:
     """((tick, metre) of each change, the first at 0 or before the music; length of the upbeat in ticks)
 
     Notation programs write an upbeat as one bar of a shorter metre of its own.
     """
     found: dict[int, tuple[int, int]] = {}
-    for change in score.time_signatures[:MOST_CHANGES]:
-        metre = (int(change.numerator), int(change.denominator))
-        if change.time < 0 or not usable_metre(*metre, spb):
+    for tick, *metre in sorted(change for track in tracks for change in track.metres)[:MOST_CHANGES]:
+        if not usable_metre(*metre, spb):
             remarks.append(f"the metre {metre[0]}/{metre[1]} is ignored: its bar isn't a whole number of steps")
         else:
-            found[int(change.time)] = metre
+            found[tick] = (metre[0], metre[1])
     metres: list[tuple[int, tuple[int, int]]] = []
     for tick in sorted(found):
         if not metres or metres[-1][1] != found[tick]:
@@ -177,8 +191,8 @@ def _metres(score: Any, spb: int, first_note: int, remarks: list[str]) -> tuple[
         remarks.append("no metre in the file: 4/4")
     if len(metres) > 1 and metres[0][0] == 0:
         (_, opening), (second, metre) = metres[:2]
-        ticks = bar_steps(opening, spb) * score.tpq / spb
-        if second == ticks and ticks < bar_steps(metre, spb) * score.tpq / spb and first_note < second:
+        ticks = bar_steps(opening, spb) * tpq / spb
+        if second == ticks and ticks < bar_steps(metre, spb) * tpq / spb and first_note < second:
             return [(0, metre), *metres[2:]], second
     return metres, 0
 

@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from components.datasets.base import Reader
+from components.datasets.midi_file import IN_SECONDS
 from components.datasets.refusals import LISTED, kind_of
 from components.datasets.repeats import DONT_FIT
 from components.datasets.sandbox import Limits, read_all
@@ -25,7 +26,7 @@ from components.score import Chord, PackedNotes, Part, Score, note_columns
 KINDS = (".mid", ".midi", ".kar", ".rmi", ".musicxml", ".xml", ".mxl", ".abc", ".krn")
 MOST_FILES = 200_000
 DEEPEST = 16  # folders within folders
-# An orchestra's movement in MusicXML keeps music21 busy for long; symusic never is.
+# An orchestra's movement in MusicXML keeps music21 busy for long; MIDI takes milliseconds.
 LIMITS = Limits(cpu_seconds=30.0, wall_seconds=180.0)
 TELL_EVERY = 500
 COLUMNS = (
@@ -166,9 +167,13 @@ class MusicReader(Reader):
         for row in self.report:
             left_out.update(json.loads(row["left_out"] or "{}"))
         self.notes += [f"{count:,} × {what}" for what, count in left_out.most_common()]
-        for row in [row for row in self.report if row["read"] and DONT_FIT in row["why"]][:LISTED]:
-            told = next(part for part in row["why"].split("; ") if part.startswith(DONT_FIT))
-            self.notes.append(f"{row['file']}, {row['title']!r}: {told}")
+        for what in (DONT_FIT, IN_SECONDS):
+            told = [row for row in self.report if row["read"] and what in row["why"]]
+            for row in told[:LISTED]:
+                remark = next(part for part in row["why"].split("; ") if part.startswith(what))
+                self.notes.append(f"{row['file']}, {row['title']!r}: {remark}")
+            if len(told) > LISTED:
+                self.notes.append(f"and {len(told) - LISTED:,} more pieces: {what}; the report names them")
         off = [row["file"] for row in self.report if row["read"] and "off the beat" in row["why"]]
         if off:
             what = "their beats were followed" if self.options["beats"] == "follow" else "see data.beats=follow"

@@ -28,7 +28,7 @@ def read(data: bytes, name: str, options: dict[str, Any]) -> list[tuple[dict[str
     if ending in MIDI or data.startswith(b"MThd"):
         from components.datasets.midi import read_midi
 
-        pieces = [read_midi(data, name, options)]
+        pieces = read_midi(data, name, options)
     elif ending == ".abc":
         from components.datasets.abc_notation import read_abc
 

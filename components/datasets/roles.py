@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from components.datasets.grid import DURATION, PITCH, START, Piece, Track, block_chords
+from components.datasets.grid import DURATION, PITCH, START, Piece, Track, bar_steps, block_chords
 from components.datasets.sandbox import Refused
 
 HINTS = {
-    "melody": r"melod|vocal|\bvox\b|voice|voc\b|\blead|\bsolo|sing|tune|soprano|cantus|gesang|\bm[eé]l",
+    "melody": r"melod|vocal|\bvox\b|voice|voc\b|\blead|\bsolo|sing|tune|soprano|cantus|gesang|\bm[eé]l|メロディ|旋律",
     "bass": r"\bbass?\b|bass(line|track|gtr|o\b)|contrabas|kontrabas|\btuba\b|\bsub\b",
     "chords": r"chord|akkord|accord|piano|guitar|gtr|comp\b|accomp|harmony|rhythm|strings?\b|\bpad\b|organ|keys?\b",
 }
@@ -23,6 +23,8 @@ EFFECTS = {*range(96, 104), *range(112, 128)}
 CUTOFF = 1.5  # of the scores for bass and chords: below it no track has the role
 ONE_AT_A_TIME = 0.7  # share of notes that stand alone; with more of them a track plays no chords
 MELODY_ALONE = 0.9  # share of a melody's notes that stand alone; with less of them its top line is taken
+FEW_NOTES = 16  # a track with fewer, or a quarter of the busiest one's, carries no melody
+FEW_BARS = 0.125  # nor does one that plays in fewer bars than this share of those of the one that plays in most
 BLOCKS = 0.7  # share of a chord track's blocks that chord symbols must explain
 
 
@@ -71,10 +73,13 @@ def assign(
         choices = [track for track in tracks if track is not chords]
         if not choices:
             raise Refused(f"has no other track than {chords_track!r}, the chords")
+        few = len(choices)
+        choices = _carrying(choices, piece)
         busiest = max(len(track.notes) for track in choices)
         melody = max(choices, key=lambda track: (_melody_score(track, busiest), -track.number))
-        only = "the only track" if len(choices) == 1 else _melody_reason(melody)
-        why.append(f"melody = {_describe(melody)}, {only}")
+        reason = "the only track" if few == 1 else "the only one that plays more than a few notes"
+        reason = reason if len(choices) == 1 else _melody_reason(melody)
+        why.append(f"melody = {_describe(melody)}, {reason}")
     rest = [track for track in tracks if track is not melody and track is not chords]
     lowest = min(tracks, key=lambda track: track.mean_pitch)
     bass = max(rest, key=lambda track: _bass_score(track, lowest), default=None)
@@ -147,6 +152,15 @@ def _asked(tracks: list[Track], wanted: int | str | None, option: str) -> Track 
 
 def _hinted(track: Track, role: str) -> bool:
     return re.search(HINTS[role], track.name.casefold()) is not None
+
+
+def _carrying(tracks: list[Track], piece: Piece) -> list[Track]:
+    """The tracks that can carry the piece: whatever its name, one that hardly plays can't."""
+    bar = bar_steps(piece.metre, piece.steps_per_beat)
+    bars = {track.number: len(np.unique(track.notes[:, START] // bar)) for track in tracks}
+    few = min(FEW_NOTES, max(len(track.notes) for track in tracks) / 4)
+    found = [t for t in tracks if len(t.notes) >= few and bars[t.number] >= FEW_BARS * max(bars.values())]
+    return found or tracks
 
 
 def _melody_score(track: Track, busiest: int) -> float:
