@@ -14,6 +14,7 @@ from prefect import flow
 from prefect import task as prefect_task
 
 from components.bundle import Bundle
+from components.datasets.archives import is_archive, unpacked
 from components.datasets.folders import ending as ending_of
 from components.datasets.labelled import LabelledReader, Row, stem
 from components.datasets.sources import SECTION, build
@@ -195,6 +196,8 @@ def predict_task(
     if texts:
         return answer_texts(bundle, texts)
     path = Path(str(file)).expanduser()
+    if path.is_file() and is_archive(path):
+        path, _ = unpacked(path, places().datasets)
     reader = reader_for(path, bundle.recipe["data"], column)
     target = Path(out) if out else places().generated / f"{opened.label}-{stem(path)}-predictions.csv"
     counts = predict_file(bundle, reader, target)

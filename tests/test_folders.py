@@ -108,7 +108,7 @@ def test_names_of_folders_and_files_give_the_splits(tmp_path, names, found) -> N
 
 def test_a_folder_of_splits_is_not_dealt_out_anew(tmp_path) -> None:
     fill(tmp_path, {"d/train/pos.txt": "a\n", "d/train/neg.txt": "b\n", "d/test/pos.txt": "c\n", "d/README": "x"})
-    _, readers = path_readers({"path": "d", "reader": "labelled-lines"}, tmp_path)
+    _, readers = path_readers({"path": "d", "reader": "labelled-lines"}, tmp_path, tmp_path / "cache")
     assert {split: sorted(reader.items()) for split, reader in readers.items()} == {
         "train": [("a", "pos"), ("b", "neg")],
         "test": [("c", "pos")],

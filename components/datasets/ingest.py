@@ -86,7 +86,7 @@ def ingest(
     elif own:
         name, readers = str(data["reader"]), {None: build("reader", str(data["reader"]), data, SECTION, [])}
     else:
-        name, readers = path_readers(data, root)
+        name, readers = path_readers(data, root, cache_dir)
     readers = by_time(readers, fractions)
     for reader in readers.values():
         reader.progress = tell

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from components.datasets.archives import is_archive, stem, unpacked
 from components.datasets.base import Reader
 from components.datasets.cards import Card
 from components.datasets.download import fetch, mirror_folder
@@ -38,25 +39,33 @@ def card_readers(card: Card, data: Mapping[str, Any], root: Path, cache_dir: Pat
     return _parts({split: build("reader", card.reader, data, SECTION, paths) for split, paths in by_split.items()})
 
 
-def path_readers(data: Mapping[str, Any], root: Path) -> tuple[str, Readers]:
-    """(a name made from the file's, the reader of all files, or one for each split)"""
-    path = data["path"]
-    given = path if isinstance(path, Mapping) else {None: path}
-    places = {split: [_existing(root / Path(str(one)).expanduser())] for split, one in given.items()}
-    loose: list[Path] = []
+def path_readers(data: Mapping[str, Any], root: Path, cache_dir: Path) -> tuple[str, Readers]:
+    """(a name made from the file's, the reader of all files, or one for each split). An archive is unpacked into the
+    cache and read as the folder that it holds."""
+    given = data["path"] if isinstance(data["path"], Mapping) else {None: data["path"]}
+    places: dict[str | None, list[Path]] = {}
+    passed_over: dict[str, list[str]] = {}
+    decided: list[str] = []
+    for split, one in given.items():
+        path = _existing(root / Path(str(one)).expanduser())
+        if path.is_file() and is_archive(path):
+            path, links = unpacked(path, cache_dir)
+            passed_over |= {"link or device in an archive": links} if links else {}
+        places[split] = [path]
     if None in places and places[None][0].is_dir():
         splits, loose = given_splits(places[None][0])
-        places = splits or places
+        if splits:
+            places = splits
+            names = ", ".join(f"{split} from {', '.join(p.name for p in places[split][:3])}" for split in places)
+            decided.append(f"the names give the splits: {names}")
+            passed_over |= {"belongs to no split": [path.name for path in loose]} if loose else {}
     kind = str(data.get("reader", "text"))
     readers: Readers = {split: build("reader", kind, data, SECTION, paths) for split, paths in places.items()}
-    if None not in places and None in given:
-        first = next(iter(readers.values()))
-        names = ", ".join(f"{split} from {', '.join(path.name for path in places[split][:3])}" for split in places)
-        first.decided.append(f"the names give the splits: {names}")
-        if loose:
-            first.passed_over["belongs to no split"] = [path.name for path in loose]
-    name = Path(str(next(iter(given.values()))))
-    return re.sub(r"[^a-z0-9]+", "-", name.stem.lower()).strip("-")[:40] or "data", _parts(readers)
+    first = next(iter(readers.values()))
+    first.decided += decided
+    first.passed_over |= passed_over
+    name = stem(Path(str(next(iter(given.values())))))
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "data", _parts(readers)
 
 
 def _existing(path: Path) -> Path:
