@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import itertools
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from components.tasks.classification import Classification
 from components.tasks.language_model import LanguageModel
 from components.tasks.tagging import Tagging
 from components.tasks.transcription import Transcription
+from components.whole_files import written_whole
 from flows.console import say
 from flows.generate import open_model
 from flows.places import places
@@ -100,30 +100,24 @@ def predict_file(bundle: Bundle, reader: LabelledReader, out: Path) -> Counter[s
     read has no answer, and its column `problem` says why. The file's own columns stay as they are: a column of ours
     whose name is taken gets a number (problem_2)."""
     counts: Counter[str] = Counter()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    half_written = out.with_name(f".{out.name}.{os.getpid()}")
     reader.trained_steps = getattr(bundle.encoding.input, "steps", None)
     rows = iter(reader.inputs())
-    try:
-        with half_written.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            columns: list[str] = []
-            ours: dict[str, str] = {}
-            while block := list(itertools.islice(rows, ROWS)):
-                for row, answer, problem in answers(bundle, block):
-                    if not ours:
-                        columns, ours = list(row.shown), _our_columns(bundle, row)
-                        writer.writerow([*columns, *ours.values()])
-                    if list(row.shown) != columns:
-                        what = f"columns {', '.join(row.shown)}, where the first file has {', '.join(columns)}"
-                        raise UserError(what, where=row.where, hint="answer the files one by one")
-                    for shown, said in _lines(row, answer):
-                        made = {**_tokens(bundle, row.input), **cells(said), "problem": problem}
-                        writer.writerow([*shown.values(), *(made.get(name, "") for name in ours)])
-                        counts[f"not read: {problem}" if problem else _counted(said, row)] += 1
-        half_written.replace(out)
-    finally:
-        half_written.unlink(missing_ok=True)
+    with written_whole(out) as whole, whole.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        columns: list[str] = []
+        ours: dict[str, str] = {}
+        while block := list(itertools.islice(rows, ROWS)):
+            for row, answer, problem in answers(bundle, block):
+                if not ours:
+                    columns, ours = list(row.shown), _our_columns(bundle, row)
+                    writer.writerow([*columns, *ours.values()])
+                if list(row.shown) != columns:
+                    what = f"columns {', '.join(row.shown)}, where the first file has {', '.join(columns)}"
+                    raise UserError(what, where=row.where, hint="answer the files one by one")
+                for shown, said in _lines(row, answer):
+                    made = {**_tokens(bundle, row.input), **cells(said), "problem": problem}
+                    writer.writerow([*shown.values(), *(made.get(name, "") for name in ours)])
+                    counts[f"not read: {problem}" if problem else _counted(said, row)] += 1
     return counts
 
 

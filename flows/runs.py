@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -16,6 +15,7 @@ from components.errors import UserError, nearest
 from components.recipe import Recipe
 from components.tracking.base import RunRef
 from components.tracking.mlflow_backend import CUT_OFF, MlflowRun, MlflowTracker
+from components.whole_files import written_whole
 from flows.places import Places, places
 
 FILE = "run.json"
@@ -38,9 +38,8 @@ class RunRecord:
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         values = asdict(self) | {"recipe": {"name": self.recipe.name, **self.recipe.as_dict()}}
-        temporary = folder / f".{FILE}.{os.getpid()}"
-        temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
-        temporary.replace(folder / FILE)
+        with written_whole(folder / FILE) as temporary:
+            temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> RunRecord:

@@ -21,6 +21,7 @@ from components.datasets.store import DatasetRef
 from components.errors import UserError
 from components.recipe import Recipe
 from components.tracking.mlflow_backend import MlflowTracker
+from components.whole_files import written_whole
 from flows.places import places
 
 STOPPED = 130  # exit codes as those of the command line: a user's mistake is 2, anything else 1
@@ -57,9 +58,8 @@ class TrialFile:
             raise UserError(f"isn't the file of a trial: {error}", where=str(path)) from None
 
     def save(self, path: Path) -> None:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
-        temporary.replace(path)
+        with written_whole(path) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
 
 
 def run_trial(path: Path) -> None:

@@ -22,11 +22,13 @@ from benchmarks.torture.disk import full, own_mounts
 from benchmarks.torture.kills import killed
 from benchmarks.torture.lab import ROOT, Lab, Result
 from benchmarks.torture.stores import away, crowd, locked
+from benchmarks.torture.writes import writes
 
 RESULTS = ROOT / "benchmarks" / "results" / "torture.json"
 # the function, how often by default, and the fault in words
 FAULTS: dict[str, tuple[Callable[[list[Lab], int, int], Result], int, str]] = {
     "killed": (killed, 50, "kill -9 at a random moment"),
+    "writes": (writes, 100, "kill -9 at moments spread over the writing of a checkpoint"),
     "full": (full, 10, "the disk is full for 20 s"),
     "locked": (locked, 10, "the store is locked for 10 s"),
     "away": (away, 4, "the tracking server is gone for 60 s"),
@@ -39,7 +41,7 @@ def table(results: dict[str, Any]) -> str:
     lines = ["| what broke | times | lost | needed `reprise resume` |", "|---|---|---|---|"]
     for name, result in results["faults"].items():
         lost = "; ".join(f"{what}: {number}" for what, number in result["lost"].items() if number) or "nothing"
-        resumed = "each" if name == "killed" else result["seen"].get("had_to_be_resumed", 0)
+        resumed = {"killed": "each", "writes": "–"}.get(name, result["seen"].get("had_to_be_resumed", 0))
         lines.append(f"| {FAULTS[name][2]} | {result['tried']} | {lost} | {resumed} |")
     return "\n".join(lines)
 
@@ -64,27 +66,30 @@ def main() -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         server = Server(Path(folder) / "prefect")
         os.environ.pop("PREFECT_API_URL", None)
-        server.begin()
-        if not server.wait():
-            raise SystemExit(server.log.read_text())
+        if given.faults != ["writes"]:  # which needs none
+            server.begin()
+            if not server.wait():
+                raise SystemExit(server.log.read_text())
         try:
             for name in given.faults:
                 break_it, count, _ = FAULTS[name]
                 count, started = given.count or count, time.monotonic()
                 homes = [Path(folder) / name / f"home{number}" for number in range(given.lanes)]
-                result = break_it([Lab(home, os.environ["PREFECT_API_URL"]) for home in homes], count, given.seed)
+                result = break_it(
+                    [Lab(home, os.environ.get("PREFECT_API_URL", "")) for home in homes], count, given.seed
+                )
                 results["faults"][name] = {
                     "tried": result.tried,
                     "lost": dict(result.lost),
                     "seen": result.seen,
                     "notes": result.notes,
                     "seconds": round(time.monotonic() - started),
+                    "machine": machine(),
                     "command": f"python -m benchmarks.torture --faults {name} --count {count}",
                 }
                 print(json.dumps(results["faults"][name], indent=1), flush=True)
         finally:
             server.stop()
-    results["machine"] = machine()
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(table(results))
     raise SystemExit(any(sum(each["lost"].values()) for each in results["faults"].values()))

@@ -23,6 +23,7 @@ from components.training.averaging import Average
 from components.training.checkpoint import load_optimizer, load_random_state, optimizer_tensors, random_state
 from components.training.device import has_bfloat16
 from components.training.schedule import Schedule
+from components.whole_files import remove_half_written
 
 LOG_EVERY = 25  # optimizer updates between two points of the training curves
 GIVE_UP_AFTER = 20  # refused updates in a row
@@ -123,8 +124,10 @@ class Trainer:
         Raises:
             UserError: the loss or the gradient stayed non-finite; the last good state is in the checkpoint.
         """
-        for half_written in self.folder.glob(".*.safetensors.*"):  # what a kill left
-            half_written.unlink()
+        remove_half_written(self.folder)
+        for left in [*self.folder.glob(".tmp??????"), *self.folder.glob(".*.safetensors.*")]:
+            if left.is_file():  # of earlier versions
+                left.unlink()
         if self.checkpoint_path.exists():
             self._load()
         self._warn_of_slow_precision()

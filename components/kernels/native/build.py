@@ -14,7 +14,6 @@ import os
 import platform
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from components.errors import UserError, unknown
+from components.whole_files import written_whole
 
 HERE = Path(__file__).parent
 FLAGS = ["-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-trapping-math"]
@@ -178,18 +178,16 @@ def _run(command: list[str]) -> str:
 
 def _compile(cxx: str, flags: list[str], each: Path, variants: Mapping[str, list[str]], target: Path) -> None:
     log.info("compiling %s with %s, once; about ten seconds", each, cxx)
-    target.parent.mkdir(parents=True, exist_ok=True)
     # what every processor of the architecture has, and on x86 what most have besides
     chosen = {"narrowest": []} | (variants if platform.machine().lower() in ("x86_64", "amd64") else {})
     # built aside and moved into place: two processes may both compile, neither ever loads half a file
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        objects = [f"{folder}/{name}.o" for name in chosen]
+    with written_whole(target) as whole:
+        objects = [str(whole.with_suffix(f".{name}.o")) for name in chosen]
         sets = zip(objects, chosen.values(), strict=True)
         commands = [[cxx, *flags, *extra, "-c", str(each), "-o", path] for path, extra in sets]
         with ThreadPoolExecutor() as threads:
             list(threads.map(_run, commands))
-        _run([cxx, *flags, "-shared", str(each.parent / "dispatch.cpp"), *objects, "-o", f"{folder}/whole.so"])
-        os.replace(f"{folder}/whole.so", target)
+        _run([cxx, *flags, "-shared", str(each.parent / "dispatch.cpp"), *objects, "-o", str(whole)])
 
 
 def _declare(lib: ctypes.CDLL) -> ctypes.CDLL:
