@@ -248,12 +248,18 @@ def _templates() -> np.ndarray:
 _FITS = _templates()
 
 
-def find_key(weights: Sequence[float]) -> Key:
-    """The major or minor key whose profile correlates best with twelve weights (how long each pitch class sounds).
+def find_key(weights: Sequence[float], sharps: int | None = None) -> Key:
+    """The major or minor key whose profile correlates best with twelve weights (how long each pitch class sounds);
+    of the two keys of a signature where its `sharps` (negative: flats) are given.
 
     Krumhansl and Schmuckler's algorithm. Weights that are all alike say nothing: C major.
     """
     fits = _FITS @ np.asarray(weights, dtype=np.float64)
+    if sharps is not None:
+        major = 7 * sharps % 12
+        minor = 12 + (major + 9) % 12
+        best = major if fits[major] >= fits[minor] else minor
+        return Key(best % 12, list(_PROFILES)[best // 12])
     best = int(fits.argmax())
     # far below what the lightest note makes, far above what rounding does
     if fits[best] <= 1e-9 * max(1.0, float(np.abs(weights).max())):

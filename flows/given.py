@@ -26,12 +26,19 @@ def given(bundle: Bundle, melody: str | None, start: str | None) -> dict[str, An
     option, path = ("--melody", melody) if melody else ("--start", start)
     score = _read(Path(str(path)), bundle.grid(option), "melody" if melody else "all")
     say(f"{option[2:]:7} {Path(str(path)).name}: {sum(len(part.notes) for part in score.parts)} notes")
-    return bundle.under(score) if melody else bundle.onwards(score)
+    for doubt in bundle.encoding.doubts(score) if melody else ():
+        say(f"        {doubt}")
+    try:
+        return bundle.under(score) if melody else bundle.onwards(score)
+    except UserError as error:
+        raise UserError(error.what, where=f"{option} {path}", hint=error.hint) from error
 
 
 def _read(path: Path, grid: int, parts: str) -> Score:
     reader = MusicReader([path], steps_per_beat=grid, min_notes=1, parts=parts)
-    score = next(iter(reader.items()))
+    scores = list(reader.items())  # to the end: only then is it known what there is to tell
     for note in reader.notes:
         say(f"        {note}")
-    return score
+    if len(scores) > 1:
+        say(f"        {path.name} has {len(scores):,} pieces, the first is taken: {scores[0].title!r}")
+    return scores[0]

@@ -102,7 +102,7 @@ def test_ids_that_are_given_stand_and_the_end_waits_for_them() -> None:
             Given(encoding, wrong, ends=False)
 
 
-def test_what_cannot_be_taken_from_a_file_is_said(bundle, tmp_path) -> None:
+def test_what_cannot_be_taken_from_a_file_is_said(bundle, tmp_path, capsys) -> None:
     write_midi(MELODY, tmp_path / "tune.mid")
     tune = str(tmp_path / "tune.mid")
     assert given(bundle, None, None) == {}
@@ -112,6 +112,16 @@ def test_what_cannot_be_taken_from_a_file_is_said(bundle, tmp_path) -> None:
         given(bundle, str(tmp_path / "nothing.mid"), None)
     with pytest.raises(UserError, match="1 parts where a chorale has four"):
         given(bundle, None, tune)
+    high = tmp_path / "high.abc"
+    high.write_text("X:1\nM:4/4\nL:1/8\nK:C\nc'2d'2(3e'f'g'e'2|c'8|]\nX:2\nK:C\ncdef|\n")
+    given(bundle, str(high), None)
+    told = capsys.readouterr().out
+    assert "2 × note moved to a grid of 4 steps in a beat (kept)" in told
+    assert "high.abc has 2 pieces, the first is taken: 'high 1'" in told
+    assert "7 of 7 notes are outside a soprano's range, C4 to A5: the melody goes from C6 to G6" in told
+    high.write_text("X:1\nM:5/4\nL:1/4\nK:C\ncdefg|\n")
+    with pytest.raises(UserError, match=r"--melody .*high\.abc: the metre 5/4 isn't one of 4/4, 3/4, 3/2"):
+        given(bundle, str(high), None)
     text = Characters()
     text.fit(["abc"])
     with pytest.raises(UserError, match="no voices to write"):

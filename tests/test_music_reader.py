@@ -277,6 +277,23 @@ def test_abc_plays_repeats_endings_triplets_ties_and_broken_rhythm() -> None:
     assert third.tracks == []
 
 
+def test_written_notes_that_a_grid_has_no_step_for_are_counted() -> None:
+    options = OPTIONS | {"steps_per_beat": 4}
+    (piece,) = read_notation(MUSICXML.encode(), "a.musicxml", options)
+    assert piece.left_out["note moved to a grid of 4 steps in a beat (kept)"] == 2
+    first, *_ = read_abc(ABC.encode(), "a.abc", options)  # a triplet that is repeated
+    assert first.left_out["note moved to a grid of 4 steps in a beat (kept)"] == 4
+    assert not any("moved" in what for what in read_abc(ABC.encode(), "a.abc", OPTIONS)[0].left_out)
+
+
+def test_a_signature_without_a_mode_leaves_two_keys() -> None:
+    (piece,) = read_notation(MUSICXML.encode(), "a.musicxml", OPTIONS)
+    assert piece.key == "F major"
+    sharps = MUSICXML.replace("<fifths>-1</fifths>", "<fifths>4</fifths>")
+    (piece,) = read_notation(sharps.encode(), "a.musicxml", OPTIONS)
+    assert piece.key in ("E major", "C# minor", "Db minor")
+
+
 def test_abc_accidentals_last_for_the_bar_and_octave() -> None:
     (piece,) = read_abc(b"X:1\nM:4/4\nL:1/4\nK:F\n^F F f B|F =B B, _e'|\n", "a.abc", OPTIONS)
     assert [pitch for _, _, pitch in rows(piece.tracks[0].notes)] == [66, 66, 77, 70, 65, 71, 58, 87]

@@ -19,7 +19,7 @@ REPORT = re.compile(r"^Reported:\n+```\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SECTIONS = [(title, text) for title, text in SECTION.findall(PAGE) if LINES.search(text)]
 # read a package's corpus or make their items themselves; the others are formats of one archive, or the page lacks them
 WITHOUT_FILES = {"moving-shapes", "copy-memory", "adding", "dates", "corpus-tunes", "corpus-chorales", "weimar"}
-TO_COME = {"series-windows", "tagged-frames", "ts", "series-rows", "frame-files", "wav", "video", "rolls", "music"}
+TO_COME = {"series-windows", "tagged-frames", "ts", "series-rows", "frame-files", "wav", "video", "rolls"}
 
 
 @pytest.mark.parametrize(("title", "text"), SECTIONS, ids=[title for title, _ in SECTIONS])

@@ -23,6 +23,7 @@ from components.datasets.grid import (
     chord_spans,
     clean,
     decoded,
+    moved,
     settle,
     usable_metre,
 )
@@ -89,7 +90,7 @@ def _piece(tune: Tune, options: dict[str, Any]) -> Piece:
                 raise Refused(f"lasts more than {LONGEST_STEPS // spb:,} beats")
         if spans:
             table = np.array([[float(start * spb), float(end * spb), pitch] for start, end, pitch in spans])
-            errors.append(np.abs(table[:, 0] - np.rint(table[:, 0])))
+            errors.append(moved(table[:, 0], spb, tune.lost))
             velocity = np.full(len(table), 80)
             notes = settle(table[:, 0], table[:, 1], table[:, 2].astype(np.int64), velocity, tune.lost)
             tracks.append(Track(number, voice.name, notes))

@@ -148,6 +148,15 @@ def follows_beat(beats: np.ndarray) -> bool:
     return any(abs(power.mean()) > GATHERED for power in (phase, square, square * phase, square * square))
 
 
+def moved(start: np.ndarray, steps_per_beat: int, left_out: Counter[str]) -> np.ndarray:
+    """How far, in steps, written onsets (steps [N]) lie from the grid; those that do are counted."""
+    off = np.abs(start - np.rint(start))
+    count = int((off > 1e-6).sum())
+    if count:
+        left_out[f"note moved to a grid of {steps_per_beat} steps in a beat (kept)"] += count
+    return off
+
+
 def triplets_moved(beats: np.ndarray, steps_per_beat: int) -> int:
     """How many onsets, in beats, are thirds of a beat that the grid has no step for."""
     if steps_per_beat % 3 == 0:
@@ -191,13 +200,14 @@ def bar_steps(metre: tuple[int, int], steps_per_beat: int) -> int:
     return metre[0] * 4 * steps_per_beat // metre[1]
 
 
-def key_name(tracks: list[Track]) -> str:
-    """The key that all notes together suggest, by how long each pitch class sounds; "" without notes."""
+def key_name(tracks: list[Track], sharps: int | None = None) -> str:
+    """The key that all notes together suggest, by how long each pitch class sounds; "" without notes. `sharps`: of
+    the key signature, negative for flats; then one of its two keys."""
     notes = np.concatenate([track.notes for track in tracks]) if tracks else np.zeros((0, 4), dtype=np.int64)
     if not len(notes):
         return ""
     weights = np.bincount(notes[:, PITCH] % 12, weights=notes[:, DURATION], minlength=12)
-    return str(find_key(weights.tolist()))
+    return str(find_key(weights.tolist(), sharps))
 
 
 def block_chords(track: Track) -> tuple[list[Chord], float]:

@@ -21,6 +21,8 @@ from components.datasets.grid import (
     chord_symbol,
     clean,
     decoded,
+    key_name,
+    moved,
     settle,
     usable_metre,
 )
@@ -157,7 +159,7 @@ def _piece(
         table = np.array(spans)
         if len(table) > MOST_NOTES or table[:, 1].max() > LONGEST_STEPS:
             raise Refused(f"has more than {MOST_NOTES:,} notes or {LONGEST_STEPS // spb:,} beats")
-        errors.append(np.abs(table[:, 0] - np.rint(table[:, 0])))
+        errors.append(moved(table[:, 0], spb, left_out))
         notes = settle(table[:, 0], table[:, 1], table[:, 2], table[:, 3], left_out)
         tracks.append(Track(number, clean(str(part.partName or "")), notes, _program(part)))
     if not tracks:
@@ -192,9 +194,11 @@ def _piece(
         left_out=left_out,
         remarks=remarks,
     )
-    declared = next(iter(flats[0].getElementsByClass(key.Key)), None)
-    if declared is not None and declared.mode in ("major", "minor"):
+    declared = next(iter(flats[0].getElementsByClass(key.KeySignature)), None)
+    if isinstance(declared, key.Key) and declared.mode in ("major", "minor"):
         piece.key = str(Key(declared.tonic.pitchClass, declared.mode))
+    elif declared is not None and declared.sharps is not None:
+        piece.key = key_name(tracks, declared.sharps)
     piece.chords = chord_spans(symbols, piece.length_steps)
     piece.seconds = piece.length_steps / spb * 60 / piece.tempo_bpm
     if piece.seconds > options["max_seconds"]:

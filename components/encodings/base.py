@@ -91,6 +91,10 @@ class Encoding(ABC):
         """The ids [T] of the beginning of a piece, for a model to go on from."""
         return self.encode(start)
 
+    def doubts(self, melody: Any) -> list[str]:
+        """What a person should know of a melody (a score) that `with_melody` is given."""
+        return []
+
     def context(self, ids: np.ndarray) -> np.ndarray:
         """What a model is told beside each of the ids [T] (BOS first): int64 [T, C], one column a stream.
 

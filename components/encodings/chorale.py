@@ -92,9 +92,8 @@ class Chorale(Encoding):
             raise UserError(f"{len(item.parts)} parts where a chorale has four", where=where)
         if tuple(item.metre) not in METRES:
             known = ", ".join(f"{beats}/{unit}" for beats, unit in METRES)
-            raise UserError(
-                f"the metre {item.metre[0]}/{item.metre[1]} has no token", where=where, hint=f"has: {known}"
-            )
+            what = f"the metre {item.metre[0]}/{item.metre[1]} isn't one of {known}, in which chorales are written"
+            raise UserError(what, where=where)
         metre = METRES.index(tuple(item.metre))
         scale = Fraction(self.steps_per_beat, item.steps_per_beat)
         upbeat = self._step(item.upbeat_steps, scale, where)
@@ -157,9 +156,22 @@ class Chorale(Encoding):
             )
         return self._vocabulary.ids(tokens), []
 
+    def doubts(self, melody: Score) -> list[str]:
+        """Whether it leaves a soprano's range."""
+        pitches = [note.pitch for note in _soprano(melody).notes]
+        low, high = RANGES[0]
+        outside = sum(not low <= pitch <= high for pitch in pitches)
+        if not outside:
+            return []
+        sings, goes = (f"{pitch_name(a)} to {pitch_name(b)}" for a, b in ((low, high), (min(pitches), max(pitches))))
+        return [
+            f"{outside} of {len(pitches)} notes are outside a soprano's range, {sings}: the melody goes from {goes}; "
+            "move it by octaves if it is to be sung"
+        ]
+
     def with_melody(self, melody: Score) -> np.ndarray:
         """The melody as soprano, the other three voices free."""
-        soprano = next((part for part in melody.parts if part.role == "melody"), None) or melody.parts[0]
+        soprano = _soprano(melody)
         ids = self.encode(replace(melody, parts=(soprano, *(Part(name, ()) for name in VOICES[1:]))))
         ids[PREFIX:].reshape(-1, len(VOICES))[:, 1:] = -1
         return ids
@@ -270,3 +282,7 @@ class Chorale(Encoding):
                 sounding = (ids >= self.pitch0) | (ids == self.rest)
                 masks[may_hold, may_end] = sounding | (may_hold & (ids == self.hold)) | (may_end & (ids == EOS))
         return masks
+
+
+def _soprano(melody: Score) -> Part:
+    return next((part for part in melody.parts if part.role == "melody"), None) or melody.parts[0]
