@@ -127,7 +127,7 @@ def _compare(plan: Plan, device: str, threads: int, workers: int, fresh: bool) -
             finally:
                 tracker.send_leftovers()  # closes the runs of processes that were killed
                 results = [_result(path) for path in files]
-                said = notes(plan, results, threads, workers, choose_threads(0))
+                said = notes(plan, results, subject.lower, threads, workers, choose_threads(0))
                 charts = tracker.experiment_url(plan.name, run_id, (f"best/{subject.metric}", subject.lower))
                 about = {"metric": subject.metric, "lower": subject.lower, "notes": said, "charts": charts}
                 rows = publish(plan, parent, folder, results, **about)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from prefect import task as prefect_task
 
 from components.datasets.store import Store
 from components.evaluation import report
+from components.evaluation.baseline import baseline_metrics, is_baseline, strongest
 from components.evaluation.gradients import READINGS, read_readings, write_gradient_picture
 from components.models.weights import read_tensors
 from components.render.figures import figure
@@ -32,11 +34,11 @@ def evaluate_task(run_id: str) -> dict[str, float]:
     metrics = {
         f"{split}/{name}": value for split in ("val", "test") for name, value in session.final_metrics(split).items()
     }
+    metrics |= baseline_metrics(session.task, session.store, metrics)
     run = open_run(run_id)
-
     run.tags({"primary.metric": session.task.primary})  # what a reader of the run ranks it by
     # the chosen weights on val go under "best/", apart from the curve over training
-    run.metrics({name.replace("val/", "best/"): value for name, value in metrics.items()})
+    run.metrics({re.sub("^val/", "best/", name): value for name, value in metrics.items()})
     run.file(_learning_curve(session, folder, metrics), "figures")
     if readings := read_readings(folder / READINGS):
         picture = folder / "gradient_probe.png"
@@ -53,19 +55,23 @@ def evaluate_task(run_id: str) -> dict[str, float]:
     shown = "  ".join(
         f"{name.removeprefix('test/')} {figure(v)}" for name, v in metrics.items() if name.startswith("test/")
     )
-    say(f"test    {shown or 'the recipe keeps no test data'}")
+    say(f"test    {shown or 'nothing: there is no test data'}")
+    task = session.task
+    if baseline := strongest(metrics, task.lower_is_better):
+        verdict = baseline.verdict(metrics[f"{baseline.split}/{task.primary}"], task.lower_is_better)
+        say(f"        {f'warning: the model is {verdict}' if verdict else f'better than {baseline}'}")
     return metrics
 
 
 def _learning_curve(session: Session, folder: Path, metrics: dict[str, float]) -> Path:
-    task, store = session.task, session.store
+    task = session.task
     _, facts = read_tensors(folder / "checkpoint.safetensors")
     path = folder / "learning_curve.png"
     report.write_learning_curve(
         path,
         facts["progress"]["history"],
         metric=task.primary,
-        baselines=task.baselines(store.split("train"), store.split("test")),
+        baselines={key.split("/", 2)[2]: value for key, value in metrics.items() if is_baseline(key)},
         test=metrics.get(f"test/{task.primary}"),
         title=f"{session.recipe.name}: {task.primary.replace('_', ' ')}",
         loss_unit=task.loss_unit,

@@ -10,6 +10,7 @@ from prefect import task as prefect_task
 from components.bundle import make_task
 from components.datasets.ingest import ingest
 from components.datasets.store import DatasetRef, Store
+from components.datasets.targets import told
 from components.errors import UserError
 from components.recipe import Recipe
 from flows.asked import Asked, ask
@@ -48,6 +49,8 @@ def ingest_task(recipe: Recipe, asked: Asked | None = None) -> DatasetRef:
             say(f"        left out: {count:,} × {reason}")
         for note in manifest["notes"]:
             say(f"        {note}")
+    for line in told(manifest.get("labels", {})):
+        say(f"        {line}")
     unknown = max(counts[split]["unk_rate"] for split in ("val", "test"))
     if unknown:
         say(f"        unknown {unit}s (<UNK>): up to {unknown:.3%} of val and test")

@@ -193,5 +193,5 @@ def _of_a_run(selector: str, force: bool) -> tuple[ModelRef, Any, str]:
         raise UserError(f"run {record.ref.run_id[:8]} has no model yet", where="promote", hint=hint)
     bundle = load_bundle(folder)
     reason = _refused(f"the model of run {record.ref.run_id[:8]}", bundle, force)
-    tags = version_tags(record, Store.open(record.dataset.path), bundle.task.primary, bundle.info["metrics"])
+    tags = version_tags(record, Store.open(record.dataset.path), bundle.task, bundle.info["metrics"])
     return store().register(record.ref, folder, record.recipe.name, tags=tags), bundle, reason

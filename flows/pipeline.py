@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from prefect import flow, runtime
 from prefect.artifacts import create_markdown_artifact
 
-from components.recipe import Recipe
+from components.bundle import make_task
+from components.datasets.store import Store
+from components.datasets.targets import unseen
+from components.evaluation.baseline import strongest
 from components.render.figures import figure
 from components.tracking.base import ModelRef
 from components.tracking.mlflow_backend import MlflowTracker
@@ -33,6 +36,7 @@ class Outcome:
     metrics: dict[str, float]
     model: ModelRef | None
     files: list[str]
+    remarks: list[str]  # on the figures: the baseline, labels that training never saw
     selector: str  # of the model, for the commands that use one
     asked: list[str]  # behind `reprise run`
 
@@ -101,9 +105,10 @@ def finish(run_id: str) -> Outcome:
         model = register_task(run_id, metrics)
         made_by = f"{model.name}@{model.version}" if model else f"run:{run_id}"
         files = samples_task(run_id, made_by, record.recipe.seed)
-        open_run(run_id).describe(description(record.recipe, record, metrics, model, files))
+        remarks = _remarks(record, metrics)
+        open_run(run_id).describe(description(record, metrics, model, files, remarks))
     chosen = selector(model, record)
-    return Outcome(run_id, record.run_name, record.ref.url, metrics, model, files, chosen, record.asked)
+    return Outcome(run_id, record.run_name, record.ref.url, metrics, model, files, remarks, chosen, record.asked)
 
 
 def _link(record: RunRecord) -> None:
@@ -128,13 +133,24 @@ def selector(model: ModelRef | None, record: RunRecord) -> str:
     return model.name if model.alias == "champion" else f"{model.name}@{model.version}"
 
 
+def _remarks(record: RunRecord, metrics: dict[str, float]) -> list[str]:
+    store = Store.open(record.dataset.path)
+    task = make_task(record.recipe.task, store.encoding(), store.manifest["framing"])
+    baseline, new = strongest(metrics, task.lower_is_better), unseen(store.manifest.get("labels", {}), "test")
+    verdict = baseline.verdict(metrics[f"{baseline.split}/{task.primary}"], task.lower_is_better) if baseline else ""
+    found = [f"the model is {verdict}"] if verdict else []
+    return [*found, f"labels of test that were never in training: {new}"] if new else found
+
+
 def description(
-    recipe: Recipe, record: RunRecord, metrics: dict[str, float], model: ModelRef | None, files: list[str]
+    record: RunRecord, metrics: dict[str, float], model: ModelRef | None, files: list[str], remarks: list[str]
 ) -> str:
     """What a person reads first on the run's page."""
+    recipe = record.recipe
     order = sorted(metrics, key=lambda name: not name.startswith("test/"))
     rows = "\n".join(f"| {name} | {figure(metrics[name])} |" for name in order)
     first = f"{order[0]} **{figure(metrics[order[0]])}**; " if order else ""
+    said = "".join(f"- {line}\n" for line in remarks) + "\n" * bool(remarks)
     charts = MlflowTracker(places().settings).experiment_url(recipe.name)
     m = recipe.model
     names = "\n".join(f"- `samples/{path.rpartition('/')[2]}`" for path in files[:20])
@@ -142,7 +158,7 @@ def description(
     status = f"registered as **{model}** ({model.alias})" if model else "not registered (its tag `registered` says why)"
     return (
         f"**{recipe.name}**: {first}{m['kind']} {depth}, seed {recipe.seed}; {status}. "
-        f"[Beside the other runs]({charts}).\n\n| figure | value |\n|---|---|\n{rows}\n\n"
+        f"[Beside the other runs]({charts}).\n\n| figure | value |\n|---|---|\n{rows}\n\n{said}"
         f"Pictures are in `figures/`.{f' Samples:{chr(10)}{names}' if files else ''}\n\n"
         f"{_next(record, model, files)}\n"
     )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from components.evaluation.baseline import strongest
 from components.evaluation.compare import Result, Row, cells, columns, leaderboard, markdown, write_curves
 from components.tracking.mlflow_backend import MlflowRun
 from flows.console import out, table
@@ -68,7 +69,7 @@ def publish(
     return rows
 
 
-def notes(plan: Plan, results: Sequence[Result], threads: int, workers: int, cores: int) -> list[str]:
+def notes(plan: Plan, results: Sequence[Result], lower: bool, threads: int, workers: int, cores: int) -> list[str]:
     """What a reader must know to judge the figures."""
     found = [f"{r.label}, seed {r.seed} failed: {r.failed}" for r in results if r.failed]
     good = [result for result in results if not result.failed]
@@ -84,6 +85,8 @@ def notes(plan: Plan, results: Sequence[Result], threads: int, workers: int, cor
             found.append(
                 f"{workers} runs at a time shared the machine's memory and caches: seconds are not those alone"
             )
+    if good and (baseline := strongest(good[0].metrics, lower)):
+        found.append(f"{baseline} on {baseline.split}: a setting that isn't better has learned nothing of use")
     if workers * threads > cores:
         found.append(f"{workers} runs × {threads} threads are more than the {cores} cores: seconds mean little")
     if plan.seeds == 1:

@@ -6,7 +6,9 @@ from prefect import task as prefect_task
 
 from components.bundle import save_bundle
 from components.datasets.store import Store
+from components.evaluation.baseline import judging, strongest
 from components.provenance import code_version, library_versions
+from components.tasks.base import Task
 from components.tracking.base import ModelRef
 from components.tracking.mlflow_store import MlflowStore
 from components.tracking.promotion import decide, meets, promotion_tags
@@ -37,12 +39,12 @@ def register_task(run_id: str, metrics: dict[str, float]) -> ModelRef | None:
     }
     bundle = folder / "bundle"
     save_bundle(bundle, recipe.name, session.model, session.encoding, recipe.as_dict(), facts)
-    unjudged = ["data.split keeps neither val nor test, so nothing says how good it is"]
-    if problems := meets(recipe.accept, metrics) if metrics else unjudged:
+    unjudged = ["nothing of val and test was measured, so nothing says how good it is"]
+    if problems := meets(recipe.accept, metrics) if judging(metrics, session.task.primary) else unjudged:
         run.tags({"registered": "refused: " + "; ".join(problems)})
         say("model   not registered: " + "; ".join(problems))
         return None
-    tags = version_tags(record, store, session.task.primary, metrics)
+    tags = version_tags(record, store, session.task, metrics)
     champion = models.champion(recipe.name)
     role, reason = decide(
         tags, models.tags(champion) if champion else None, higher_is_better=not session.task.lower_is_better
@@ -56,10 +58,12 @@ def register_task(run_id: str, metrics: dict[str, float]) -> ModelRef | None:
     return ref
 
 
-def version_tags(record: RunRecord, store: Store, primary: str, metrics: dict[str, float]) -> dict[str, str]:
+def version_tags(record: RunRecord, store: Store, task: Task, metrics: dict[str, float]) -> dict[str, str]:
     """What a registered version of the run is judged and told apart by."""
-    figure = f"test/{primary}"
-    figure = figure if figure in metrics else f"val/{primary}"
-    digest = store.manifest["digests"]["splits"][figure.partition("/")[0]]
+    split = judging(metrics, task.primary)
+    figure = f"{split}/{task.primary}"
+    digest = store.manifest["digests"]["splits"][split]
+    baseline = strongest(metrics, task.lower_is_better)
     about = {"data.digest": record.dataset.digest, "recipe.digest": record.recipe.digest, "run.name": record.run_name}
-    return promotion_tags(figure, metrics[figure], digest) | about
+    least = (baseline.name, baseline.value) if baseline else None
+    return promotion_tags(figure, metrics[figure], digest, least) | about

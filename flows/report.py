@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from components.errors import UserError
+from components.evaluation.baseline import is_baseline, strongest
 from components.evaluation.run_report import Grid, Picture, Piece, RunReport, curves_svg, render, small_sound
 from components.render.figures import figure
 from components.render.record import without_record
@@ -112,6 +113,8 @@ def _facts(run: RunFacts, metric: str) -> dict[str, str]:
         facts["parameters"] = f"{int(run.params['parameters']):,}"
     if "train/seconds" in run.metrics:
         facts["training"] = f"{run.metrics['train/seconds']:,.0f} s"
+    if baseline := strongest(run.metrics, lower_is_better(metric) is not False):
+        facts[f"baseline: {baseline.name}"] = figure(baseline.value)
     facts["run"] = f"{run.name} ({run.run_id[:8]})"
     if "registered" in run.tags:
         facts["registered"] = run.tags["registered"].partition(":")[0]
@@ -122,7 +125,9 @@ def _figures(run: RunFacts) -> Grid:
     names = _bests(run)
     columns: dict[str, list[object]] = {"metric": [*names]}
     for title, prefix in (("val", "best/"), ("test", "test/")):
-        columns[title] = [run.metrics.get(prefix + name) for name in names]
+        beside = [run.metrics[key] if key.split("/")[1] == title else None for key in run.metrics if is_baseline(key)]
+        columns[title] = [*(run.metrics.get(prefix + name) for name in names), *beside]
+    columns["metric"] += [f"baseline: {key.split('/', 2)[2]}" for key in run.metrics if is_baseline(key)]
     return Grid("figures", columns)
 
 

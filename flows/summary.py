@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.errors import UserError
+from components.evaluation.baseline import PREFIX
 from components.render.figures import figure
 from flows.asked import typed
 from flows.console import out, table
@@ -19,11 +20,13 @@ WORTH_VARYING = ("model.kind=rnn,gru,lstm", "model.hidden_size=64,128,256")
 
 def show(outcome: Outcome, asked: Sequence[str] = ()) -> None:
     """Print a short table of the outcome. `asked` are the words behind `reprise run` as they were typed here."""
-    rows = [[name, figure(value)] for name, value in outcome.metrics.items() if name.startswith("test/")]
+    rows = [[name, figure(value)] for name, value in outcome.metrics.items() if name.startswith(("test/", PREFIX))]
     rows += [["model", f"{outcome.model} ({outcome.model.alias})" if outcome.model else "not registered"]]
     rows += [["run", f"{outcome.run_name} ({outcome.run_id[:8]})"]]
     out.print()
     table("reached", ["what", "value"], rows)
+    for remark in outcome.remarks:
+        out.print(f"note    {remark}", markup=False)
     out.print()
     for folder in sorted({str(Path(path).parent) for path in outcome.files}):
         names = sorted(Path(path).name for path in outcome.files if str(Path(path).parent) == folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 
 import yaml
@@ -84,7 +85,8 @@ def train_task(run_id: str) -> str:
     with bar("train", steps, "updates") as advance:
         progress = session.train(folder, WithSamples(_Listener(run, advance), session, run, folder))
     run.metrics({"train/seconds": progress.seconds, "train/best_step": progress.best_step})
-    say(f"        {progress.stopped}; {progress.seconds:.0f} s, best at update {progress.best_step:,}")
+    kept = f"best at update {progress.best_step:,}" if math.isfinite(progress.best) else "the last weights are kept"
+    say(f"        {progress.stopped}; {progress.seconds:.0f} s, {kept}")
     return progress.stopped
 
 
@@ -119,6 +121,8 @@ class _Listener:
         self.advance(step, f"loss {values['loss']:.3f}")
 
     def evaluated(self, values: dict[str, float], step: int, improved: bool) -> None:
+        if not values:  # nothing of val is measured
+            return
         shown = "  ".join(f"{name} {figure(value)}" for name, value in values.items())
         say(f"        update {step:>6,}: val {shown}{'  (best so far)' if improved else ''}")
 

@@ -40,6 +40,7 @@ from components.datasets.splits import (
     ways_out,
 )
 from components.datasets.store import SPLITS, DatasetRef, Store, StoreWriter
+from components.datasets.targets import Targets
 from components.encodings.base import Encoding
 from components.encodings.vocabulary import BOS, EOS, UNK
 from components.errors import UserError
@@ -160,6 +161,7 @@ def _write(
         return False
     writer = StoreWriter(folder, encoding.fields)
     counts = {split: {"sequences": 0, "tokens": 0, "units": Counter(), "unk": 0, "longest": 0} for split in SPLITS}
+    targets = Targets(encoding, stream)
     content = {split: hashlib.sha256() for split in SPLITS}
     done = 0
     tell("encoding")
@@ -174,6 +176,7 @@ def _write(
             steps = next(iter(arrays.values()))
             framed = encoding.form == "tokens" and not stream
             _count(counts[split], encoding, item, arrays, new=not stream, framed=framed)
+            targets.add(split, item, arrays)
             _feed(content[split], item)
             if framed:
                 arrays = {name: np.concatenate([[BOS], ids, [EOS]]) for name, ids in arrays.items()}
@@ -190,14 +193,18 @@ def _write(
         if len(refusals) > refused:
             return False
         left_out = sum((reader.dropped for reader in readers.values()), Counter())
+        asked = dict(zip(SPLITS, map(bool, fractions), strict=True))
+        wanted = asked if None in readers else {split: split in readers for split in SPLITS}
         for split, count in counts.items():
-            wanted = fractions[SPLITS.index(split)] if None in readers else split in readers
-            _finish(count, split, bool(wanted), left_out, encoding)
+            _finish(count, split, wanted[split], left_out, encoding)
+        odd = targets.check(wanted, {split: kept.reader for split, kept in readers.items()})
         content_digests = {split: digest.hexdigest() for split, digest in content.items()}
         state = encoding.state()
         manifest["digests"] |= {"splits": content_digests, "content": digest_json([content_digests, state])}
         notes = [note for r in readers.values() for note in [*told(r.passed_over), *r.decided, *r.notes, *ways_out(r)]]
         notes += encoding.remarks()
+        notes += odd
+        manifest["labels"] = targets.facts()
         manifest["report"] = [row for reader in readers.values() for row in reader.report]
         manifest |= {"encoding": state, "counts": counts, "dropped": dict(left_out), "notes": notes}
         manifest["longest"] = max(count["longest"] for count in counts.values())

@@ -117,6 +117,10 @@ class Encoding(ABC):
         """Units other than the token that metrics are also given in: {"frame": number of frames in ids [T]}."""
         return {}
 
+    def labels_of(self, item: Any) -> Sequence[str]:
+        """The labels that an item carries, where it carries labels: ingestion tells how often each occurs."""
+        return ()
+
     def label(self, id: int) -> str:
         """A few characters that stand for the token in a picture."""
         return self.vocabulary.token(id).replace("\n", "⏎").replace(" ", "·")

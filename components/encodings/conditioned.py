@@ -67,6 +67,9 @@ class Conditioned(Encoding):
         index = np.asarray(ids, dtype=np.int64)
         return self.text.decode(index[index < self._first])
 
+    def labels_of(self, item: tuple[Any, str]) -> Sequence[str]:
+        return [item[1]]
+
     def prompt(self, text: str) -> tuple[np.ndarray, list[str]]:
         """Ids of "Italian" or "Italian: Ro"; nothing leaves the choice of a label to the model.
 

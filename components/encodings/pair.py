@@ -48,6 +48,9 @@ class Pair(Encoding):
         """The target that the array stands for."""
         return self.target.decode(ids)
 
+    def labels_of(self, item: tuple[Any, Any]) -> Sequence[str]:
+        return self.target.labels_of(item[1])
+
     def options(self) -> dict[str, Any]:
         return {name: {"kind": side.kind, **side.options()} for name, side in self._sides()}
 

@@ -95,6 +95,9 @@ class Labels(Encoding):
         ids[[label == "" for label in labels]] = PAD
         return ids
 
+    def labels_of(self, item: str | Sequence[str]) -> Sequence[str]:
+        return [label for label in ([item] if isinstance(item, str) else item) if label]
+
     def decode(self, ids: Sequence[int] | np.ndarray) -> list[str]:
         return ["" if id < len(SPECIALS) else self.vocabulary.token(int(id)) for id in ids]
 

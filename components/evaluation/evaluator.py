@@ -28,7 +28,7 @@ class Evaluator:
         self.task, self.every, self.batch_size, self.window = task, every, batch_size, window
 
     def evaluate(self, model: nn.Module, sequences: Sequences) -> dict[str, float]:
-        """The metrics of a split; empty when the split is."""
+        """The metrics of a split: those that something was counted for."""
         batches = self.task.batches(sequences, batch_size=self.batch_size, window=self.window, seed=0, training=False)
         tallies: dict[str, Tally] = {}
         was_training = model.training
@@ -41,4 +41,4 @@ class Evaluator:
                 for name, tally in measured.items():
                     tallies[name] = tallies[name] + tally if name in tallies else tally
         model.train(was_training)
-        return {name: tally.value for name, tally in tallies.items()}
+        return {name: tally.value for name, tally in tallies.items() if tally.count}

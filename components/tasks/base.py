@@ -163,9 +163,11 @@ class Task(ABC):
         """The items (texts, scores) that a split of a task that writes was made of."""
         return []
 
+    @abstractmethod
     def baselines(self, train: Split, test: Split) -> dict[str, float]:
-        """What models that don't look at the input reach in the primary metric, by name."""
-        return {}
+        """What answers that don't look at the input, or hardly, reach on `test` in the primary metric, by name: the
+        commonest label, the mean. At least one unless there is nothing to measure; no model worse than all becomes
+        champion by itself."""
 
     def final_metrics(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Figures that are too dear to follow in training (beam search): of the best weights, once for each split."""

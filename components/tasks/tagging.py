@@ -106,11 +106,12 @@ class Tagging(ExampleTask):
         return self._tags(_said(outputs, lengths.to(outputs.device)), lengths)
 
     def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
-        """Always the commonest label of training; of spans, each word's commonest tag."""
+        """Always the commonest label of training; of spans none, or each word's commonest tag."""
         if not len(test) or not train.fields["target"].total_tokens:
             return {}
         if self.scheme == "iob":
-            return {} if self.input_field.frames else {"each word's commonest tag": self._by_word(train, test)}
+            by_word = {} if self.input_field.frames else {"each word's commonest tag": self._by_word(train, test)}
+            return {"no span": 0.0, **by_word}
         labels, test_labels = (split.fields["target"].tokens for split in (train, test))
         labels, test_labels = labels[labels != PAD], test_labels[test_labels != PAD]
         if not len(labels) or not len(test_labels):
@@ -197,7 +198,8 @@ def span_counts(wanted: Sequence[str], said: Sequence[str], kinds: Sequence[str]
     sides = (there & found, found, there)
     if kinds is None:
         return np.array([[len(side) for side in sides]], dtype=float)
-    return np.array([[sum(span[2] == kind for span in side) for side in sides] for kind in kinds], dtype=float)
+    counts = [[sum(span[2] == kind for span in side) for side in sides] for kind in kinds]
+    return np.array(counts, dtype=float).reshape(len(kinds), len(sides))
 
 
 def types_table(tags: Sequence[tuple[list[str], list[str]]]) -> Table:

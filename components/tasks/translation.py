@@ -5,6 +5,7 @@ Shapes: B batch, T input steps, U target steps, N target tokens of a batch, A wh
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -148,6 +149,26 @@ class Translation(ExampleTask):
             options = {"beam_size": size, "length_penalty": self.length_penalty, "alpha": self.alpha}
             best += [found[0] for found in beam_search(model.step, part, limits[first : first + rows], **options)]
         return best
+
+    def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
+        """The commonest target of training, or the input as it is; of nats, target tokens as often as in training."""
+        if not len(train) or not len(test):
+            return {}
+        if self.primary == "nats_per_token":
+            counts = np.bincount(train.fields["target"].tokens, minlength=self.target_field.size) + 1.0
+            counts[EOS] += len(train)
+            counts[[PAD, BOS]] = 1e-30  # never to be said
+            logp, tokens = np.log(counts / counts.sum()), test.fields["target"].tokens
+            return {"unigram": -float(logp[tokens].sum() + len(test) * logp[EOS]) / (len(tokens) + len(test))}
+        wanted = [self._text(ids) for ids in test.fields["target"]]
+        commonest = Counter(ids.tobytes() for ids in train.fields["target"]).most_common(1)[0][0]
+        always = self._text(np.frombuffer(commonest, dtype=train.fields["target"].tokens.dtype))
+        said = {"commonest target": [always] * len(wanted)}
+        if not self.input_field.frames:
+            said["the input copied"] = [self.shown_input(test, row).strip() for row in range(len(test))]
+        if self.primary == "bleu":
+            return {name: bleu_of(bleu_statistics(texts, wanted), len(wanted)) for name, texts in said.items()}
+        return {name: float(np.mean([a == b for a, b in zip(t, wanted, strict=True)])) for name, t in said.items()}
 
     def findings(self, model: nn.Module, split: Examples) -> list[Finding]:
         """Translations, those least like their reference first, and where the model looked while it wrote some."""

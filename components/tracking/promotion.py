@@ -13,10 +13,11 @@ from components.render.figures import figure
 
 # tags of a model version that promotion rests on
 METRIC, VALUE, TEST_DIGEST = "primary.metric", "primary.value", "test.digest"
+BASELINE, BASELINE_VALUE = "baseline.name", "baseline.value"
 
 # words in a metric's name that say which way is better
-_HIGHER = frozenset(["accuracy", "f1", "precision", "recall", "bleu", "chrf", "auc", "right"])
-_LOWER = frozenset(["nats", "bits", "perplexity", "error", "errors", "mse", "mae", "loss", "cer", "wer"])
+_HIGHER = frozenset(["accuracy", "f1", "precision", "recall", "bleu", "chrf", "auc", "right", "exact"])
+_LOWER = frozenset(["nats", "bits", "perplexity", "error", "errors", "mse", "mae", "loss", "cer", "wer", "wrong"])
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
@@ -27,9 +28,13 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
 _CONDITION = re.compile(r"\s*(<=|>=|<|>)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*", re.ASCII)
 
 
-def promotion_tags(metric: str, value: float, test_digest: str) -> dict[str, str]:
-    """The tags that a version is judged by: its primary metric, the exact value, and the test data's digest."""
-    return {METRIC: metric, VALUE: repr(float(value)), TEST_DIGEST: test_digest}
+def promotion_tags(
+    metric: str, value: float, test_digest: str, baseline: tuple[str, float] | None = None
+) -> dict[str, str]:
+    """The tags that a version is judged by: its primary metric, the exact value, the test data's digest, and the
+    strongest baseline with its value."""
+    tags = {METRIC: metric, VALUE: repr(float(value)), TEST_DIGEST: test_digest}
+    return tags | ({BASELINE: baseline[0], BASELINE_VALUE: repr(float(baseline[1]))} if baseline else {})
 
 
 def decide(
@@ -38,12 +43,15 @@ def decide(
     """The candidate's alias and the reason in one sentence, from the `promotion_tags` of both.
 
     It becomes champion when there is none yet, or when it is strictly better in the same metric on the same
-    test data. Numbers from different data are not compared.
+    test data. Numbers from different data are not compared. What is worse than its baseline never does.
     """
     value = _value(candidate)
     metric = candidate.get(METRIC, "")
     if not metric or not math.isfinite(value):
         return "challenger", f"{metric or 'the primary metric'} is {candidate.get(VALUE, 'missing')}, not a number"
+    least = _number(candidate.get(BASELINE_VALUE))
+    if value < least if higher_is_better else value > least:
+        return "challenger", f"{metric} {value:.6g} is worse than the baseline “{candidate[BASELINE]}” ({least:.6g})"
     if champion is None:
         return "champion", f"the first version, {metric} {value:.6g}"
     if champion.get(METRIC) != metric:
@@ -110,7 +118,11 @@ def shown_figure(tags: Mapping[str, str]) -> str:
 
 
 def _value(tags: Mapping[str, str]) -> float:
+    return _number(tags.get(VALUE))
+
+
+def _number(text: str | None) -> float:
     try:
-        return float(tags.get(VALUE, "nan"))
+        return float(text or "nan")
     except ValueError:
         return math.nan

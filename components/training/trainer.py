@@ -138,9 +138,10 @@ class Trainer:
         while self.at.global_step < self.steps and not self.at.stopped:
             refused = 0 if self._update(batches) else refused + 1
             if refused >= GIVE_UP_AFTER:
+                good = f"the last good state is in {self.checkpoint_path}" if self.checkpoint_path.exists() else ""
                 raise UserError(
                     f"loss or gradient was not finite {refused} updates in a row, at update {self.at.global_step}; "
-                    f"none of these updates was taken, and the last good state is in {self.checkpoint_path}",
+                    f"none of these updates was taken, and {good or 'no state was saved before'}",
                     where="training",
                     hint="lower training.learning_rate, set training.clip_norm, or use precision float32",
                 )

@@ -1,0 +1,151 @@
+"""What is to be predicted, counted while the data are encoded: labels by split, numbers that vary, steps to measure.
+
+What can't be learned or measured is refused before any training: one label everywhere, a number that never changes, a
+split of which nothing counts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.datasets.base import Reader
+from components.datasets.store import SPLITS
+from components.encodings.base import Encoding
+from components.encodings.vocabulary import PAD
+from components.errors import UserError
+
+SHOWN = 12  # labels that are told with their counts
+NAMED = 5  # labels in a sentence
+LOOKED_AT = 10_000  # rows of a file whose label is told
+Labels = Mapping[str, Mapping[str, int]]  # by split: how often each label occurs
+
+
+class Targets:
+    """The targets of one ingestion."""
+
+    def __init__(self, encoding: Encoding, stream: bool) -> None:
+        self.encoding, self.stream = encoding, stream
+        self.labels: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+        self.measured = dict.fromkeys(SPLITS, 0)
+        self.whole = False  # a label for a whole item, not one for each of its steps
+        self.ends: tuple[np.ndarray, np.ndarray] | None = None  # least and greatest numbers of train
+
+    def add(self, split: str, item: Any, arrays: Mapping[str, np.ndarray]) -> None:
+        """Count an encoded item."""
+        self.labels[split].update(self.encoding.labels_of(item))
+        steps = arrays.get("target", next(iter(arrays.values())))
+        counted = np.count_nonzero(steps != PAD) if "target" in arrays and steps.dtype.kind in "iu" else len(steps)
+        # the first token of a stream has none before it; a sequence's end is measured too
+        begins = self.stream and not self.measured[split] and self.encoding.form == "tokens"
+        self.measured[split] += int(counted) - begins + (self.encoding.form == "tokens" and not self.stream)
+        if "target" in arrays:
+            self.whole |= isinstance(item[1], str)
+            if steps.dtype.kind == "f" and split == "train":
+                values = np.atleast_2d(np.asarray(item[1], dtype=np.float64))
+                low, high = self.ends or (values.min(0), values.max(0))
+                self.ends = (np.minimum(low, values.min(0)), np.maximum(high, values.max(0)))
+
+    def check(self, wanted: Mapping[str, bool], readers: Mapping[str | None, Reader]) -> list[str]:
+        """Notes on what is odd.
+
+        Raises:
+            UserError: there is nothing to learn, or nothing to measure of a split that was asked for.
+        """
+        for split, measured in self.measured.items():
+            if wanted[split] and measured <= 0:
+                what = "learn from in train" if split == "train" else f"measure of {split}"
+                hint = "give more data, or set the fraction of that split to 0 in data.split"
+                raise UserError(f"nothing is left to {what}: none of its steps counts", where="data", hint=hint)
+        if self.whole and len(self.labels["train"]) == 1:
+            raise self._one_label(readers)
+        notes = []
+        if not self.whole and len(self.labels["train"]) == 1:
+            notes.append(f"every step of train has the same label, {next(iter(self.labels['train']))!r}")
+        if self.ends is not None and (same := np.flatnonzero(self.ends[0] == self.ends[1])).size:
+            values = ", ".join(f"{self.ends[0][at]:g}" for at in same[:NAMED])
+            if len(same) == len(self.ends[0]):
+                hint = "check data.target: the column or number that is to be predicted"
+                raise UserError(f"the target is {values} in every item of train", where="data", hint=hint)
+            notes.append(f"{len(same)} of the {len(self.ends[0])} numbers to predict never vary in train ({values})")
+        return notes
+
+    def facts(self) -> dict[str, dict[str, int]]:
+        """For the manifest: the labels of each split, the commonest first; {} where there are none."""
+        return {split: dict(count.most_common()) for split, count in self.labels.items()} if any(self._all) else {}
+
+    @property
+    def _all(self) -> Counter[str]:
+        return sum(self.labels.values(), Counter())
+
+    def _one_label(self, readers: Mapping[str | None, Reader]) -> UserError:
+        label, others = next(iter(self.labels["train"])), len(self._all) - 1
+        count = self.labels["train"][label]
+        what = f"every one of the {count:,} items of train has the label {label!r}"
+        what += f" ({others} other label{'s' * (others > 1)} in val and test)" if others else ""
+        gave = [f"{name} gave {', '.join(map(repr, found))}" for name, found in islice(_by_file(readers), NAMED)]
+        hint = "give items of two labels at least, or say where the labels stand (data.target is a table's column)"
+        return UserError("; ".join([f"there is one class only: {what}", *gave]), where="data", hint=hint)
+
+
+def _by_file(readers: Mapping[str | None, Reader]) -> Any:
+    """(a file's name, the labels of its first rows)."""
+    for reader in readers.values():
+        for path in reader.files:
+            found = Counter(label for label in islice(_labels_of_file(reader, path), LOOKED_AT) if label)
+            if found:
+                yield Path(path).name, list(found)[:NAMED]
+
+
+def _labels_of_file(reader: Reader, path: Path) -> Any:
+    rows = getattr(reader, "rows", None)
+    if rows is None:
+        return
+    files, reader.files = reader.files, [path]
+    try:
+        yield from (row.target for row in rows(labelled=True) if isinstance(row.target, str))
+    finally:
+        reader.files = files
+
+
+def told(labels: Labels) -> list[str]:
+    """The labels with their counts by split, and those that only some splits have, in lines."""
+    if not labels:
+        return []
+    splits = [split for split in SPLITS if labels[split]]
+    everything = sum((Counter(labels[split]) for split in splits), Counter())
+    order = [label for label, _ in everything.most_common()]
+    shown = order if len(order) <= SHOWN else order[: SHOWN - 2]
+    counts = [f"{label} {'/'.join(f'{labels[split].get(label, 0):,}' for split in splits)}" for label in shown]
+    rest = len(order) - len(shown)
+    more = f" · {rest} more, the rarest {order[-1]} {everything[order[-1]]:,}" if rest else ""
+    lines = [f"{len(order)} label{'s' * (len(order) > 1)} ({'/'.join(splits)}): {' · '.join(counts)}{more}"]
+    for split in ("val", "test"):
+        if said := unseen(labels, split):
+            lines.append(f"warning: labels of {split} that were never in training: {said}")
+    last = next((split for split in ("test", "val") if labels[split]), "")
+    if last and (only := [label for label in labels["train"] if label not in labels[last]]):
+        lines.append(f"{len(only)} of the {len(labels['train'])} labels of train aren't in {last}: {_names(only)}")
+    return lines
+
+
+def unseen(labels: Labels, split: str) -> str:
+    """The labels of a split that no model could learn, and how much of the split they are; "" where there is none."""
+    if not labels or not labels.get(split):
+        return ""
+    there = labels[split]
+    new = [label for label in there if label not in labels["train"]]
+    if not new:
+        return ""
+    items, total = sum(there[label] for label in new), sum(there.values())
+    return f"{len(new)} of {len(there)}, {items:,} of {total:,} targets: {_names(new)}"
+
+
+def _names(labels: list[str]) -> str:
+    more = f" and {len(labels) - NAMED} more" if len(labels) > NAMED else ""
+    return ", ".join(labels[:NAMED]) + more

@@ -1,0 +1,99 @@
+"""What is to be predicted: labels are told by split, and what can't be learned or measured is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from components.datasets.ingest import ingest
+from components.datasets.store import Store
+from components.datasets.targets import told, unseen
+from components.errors import UserError
+
+LABELS = {"kind": "pair", "input": {"kind": "characters"}, "target": {"kind": "labels"}}
+NUMBERS = {"kind": "pair", "input": {"kind": "characters"}, "target": {"kind": "frames"}}
+
+
+def made(folder: Path, data: dict, encoding: dict = LABELS) -> dict:
+    """The manifest."""
+    ref = ingest(data, encoding, root=folder, cache_dir=folder / "cache", seed=0)
+    return Store.open(ref.path).manifest
+
+
+def table(folder: Path, name: str, rows: list[tuple[str, str]]) -> str:
+    (folder / name).write_text("text,what\n" + "".join(f"{text},{what}\n" for text, what in rows), encoding="utf-8")
+    return name
+
+
+def test_labels_are_counted_by_split(tmp_path: Path) -> None:
+    paths = {
+        "train": table(tmp_path, "a.csv", [(f"x{n}", "wet" if n % 3 else "dry") for n in range(30)]),
+        "test": table(tmp_path, "b.csv", [(f"y{n}", "wet" if n else "icy") for n in range(4)]),
+    }
+    manifest = made(tmp_path, {"path": paths, "reader": "table", "split": [1.0, 0.0, 0.0]})
+    assert manifest["labels"] == {"train": {"wet": 20, "dry": 10}, "val": {}, "test": {"wet": 3, "icy": 1}}
+    lines = told(manifest["labels"])
+    assert lines[0] == "3 labels (train/test): wet 20/3 · dry 10/0 · icy 0/1"
+    assert lines[1:] == [
+        "warning: labels of test that were never in training: 1 of 2, 1 of 4 targets: icy",
+        "1 of the 2 labels of train aren't in test: dry",
+    ]
+    assert unseen(manifest["labels"], "test") == "1 of 2, 1 of 4 targets: icy"
+    assert unseen(manifest["labels"], "val") == ""
+
+
+def test_many_labels_are_told_in_a_line() -> None:
+    labels = {"train": {f"l{n}": 100 - n for n in range(60)}, "val": {}, "test": {"l0": 3}}
+    (line, *_) = told(labels)
+    assert line.startswith("60 labels (train/test): l0 100/3 · l1 99/0")
+    assert line.endswith(" · 50 more, the rarest l59 41")
+
+
+@pytest.mark.parametrize("train_only", [False, True])
+def test_one_class_is_refused_by_the_file_that_gave_it(tmp_path: Path, train_only: bool) -> None:
+    path: object = table(tmp_path, "a.csv", [(f"x{n}", "same") for n in range(30)])
+    if train_only:
+        path = {"train": path, "test": table(tmp_path, "b.csv", [("u", "same"), ("v", "new")])}
+    with pytest.raises(UserError, match=r"one class only.*'same'") as refused:
+        made(tmp_path, {"path": path, "reader": "table"})
+    assert "a.csv gave 'same'" in refused.value.what
+    assert ("1 other label" in refused.value.what) == train_only
+    assert "data.target" in refused.value.hint
+
+
+def test_a_target_that_never_varies_is_refused(tmp_path: Path) -> None:
+    path = table(tmp_path, "a.csv", [(f"x{n}", "2.5") for n in range(30)])
+    with pytest.raises(UserError, match=r"the target is 2\.5 in every item of train"):
+        made(tmp_path, {"path": path, "reader": "table", "numbers": True}, NUMBERS)
+
+
+def test_one_number_of_several_that_never_varies_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("t,a,b\n" + "".join(f"x{n},{n},7\n" for n in range(30)))
+    data = {"path": "a.csv", "reader": "table", "numbers": True, "input": "t", "target": ["a", "b"]}
+    assert any("1 of the 2 numbers to predict never vary" in note for note in made(tmp_path, data, NUMBERS)["notes"])
+
+
+def test_tags_that_are_all_alike_are_told_and_go_on(tmp_path: Path) -> None:
+    (tmp_path / "a.conll").write_text("\n\n".join(f"some O\nword{n} O" for n in range(20)))
+    encoding = {"kind": "pair", "input": {"kind": "symbols"}, "target": {"kind": "labels"}}
+    manifest = made(tmp_path, {"path": "a.conll", "reader": "conll"}, encoding)
+    assert "every step of train has the same label, 'O'" in manifest["notes"]
+
+
+@pytest.mark.parametrize("text", ["abcdefghijklmn", "abcdefghij"])
+def test_a_stream_of_one_token_is_nothing_to_measure(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    with pytest.raises(UserError, match="nothing is left to measure of val"):
+        made(tmp_path, {"path": "a.txt", "reader": "text"}, {"kind": "characters"})
+    made(tmp_path, {"path": "a.txt", "reader": "text", "split": [1.0, 0.0, 0.0]}, {"kind": "characters"})
+
+
+def test_the_end_of_a_sequence_is_something_to_measure(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a\nb\nc\n")
+    assert made(tmp_path, {"path": "a.txt", "reader": "lines"}, {"kind": "characters"})["counts"]["val"]
+
+
+def test_unseen_labels_are_none_of_an_unlabelled_dataset() -> None:
+    assert told({}) == []
+    assert unseen({}, "test") == ""
