@@ -155,6 +155,9 @@ def check_data(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]
     checked = check_options("data", values, [target], problems, extra=DATA)
     if not checked:
         return {}
+    if own and path is not None:
+        others = f"; {resolve('reader', reader).files_by} reads files" if resolve("reader", reader).files_by else ""
+        problems.append(f"data.path: {reader} makes its data itself{others} (data.reader)")
     checked["reader"] = reader
     if checked["path"] is not None:
         # a file of one's own in place of the card's; the reader stays, the card's split is of the card's files

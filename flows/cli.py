@@ -20,7 +20,9 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("stopped. What was trained is kept: reprise resume latest", file=sys.stderr)
+        runs = sys.modules.get("flows.runs")
+        kept = [f"What was trained is kept: reprise resume {run_id[:8]}" for run_id in (runs.stopped if runs else [])]
+        print(" ".join(["stopped.", *kept[-1:]]), file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

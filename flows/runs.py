@@ -20,6 +20,7 @@ from flows.places import Places, places
 
 FILE = "run.json"
 _open: dict[str, MlflowRun] = {}  # the runs that this process writes to
+stopped: list[str] = []  # the runs that were interrupted in this process
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ def closing(run_id: str) -> Iterator[None]:
         raise
     finally:
         open_run(run_id).finish(status)
+        if status == "KILLED":
+            stopped.append(run_id)
         del _open[run_id]
         lock.release()
 

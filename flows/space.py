@@ -139,7 +139,7 @@ def parse_space(space: Sequence[str]) -> list[Dimension]:
         if key in EQUAL:
             raise UserError("every trial may spend the same", where=where, hint="--steps or --budget sets it for all")
         if not key.startswith(SECTIONS):
-            hint = "reprise compare varies anything"
+            hint = "`reprise compare` varies anything"
             raise UserError("only settings of model and training can be searched", where=where, hint=hint)
         found[key] = _range(key, text, where) if ".." in text else _choices(key, text, where)
     return list(found.values())

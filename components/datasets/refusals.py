@@ -86,6 +86,19 @@ class Refusals:
         raise UserError(what, where="data", hint=errors[0][1].hint)
 
 
+def mismatch(encoding: str, item: Any, error: Exception) -> UserError:
+    """What is said where an encoding meets an item that isn't of its kind at all: a text for one of music."""
+    names = {"str": "texts", "tuple": "pairs", "ndarray": "arrays of numbers", "Score": "scores"}
+    given = type(item).__name__
+    inside = f" of {', '.join(names.get(type(part).__name__, type(part).__name__) for part in item)}"
+    what = f"{names.get(given, given)}{inside if isinstance(item, tuple) else ''}"
+    return UserError(
+        f"the reader gives {what}, which {encoding} can't encode ({type(error).__name__}: {error})",
+        where="encoding.kind",
+        hint="choose a data.reader and an encoding that go together: `reprise recipes` shows some that do",
+    )
+
+
 def kind_of(reason: str) -> str:
     """A reason without its particulars, to be counted by."""
     return re.sub(r"\d[\d.,]*", "n", re.split(r"[:;]| '", reason)[0]).strip()[:80]

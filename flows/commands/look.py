@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.commands.base import LOOK, Set, app, checked_recipe
+from flows.commands.base import LOOK, Name, Set, app, checked_recipe
 
 
 @app.command(group=LOOK)
@@ -43,13 +43,23 @@ def show(recipe: str, /, *, set: Set = None) -> None:
 
 
 @app.command(group=LOOK)
-def validate(recipe: str, /, *, set: Set = None) -> None:
-    """Check a recipe and name every problem in it.
+def validate(recipe: str, /, *, set: Set = None, name: Name = None) -> None:
+    """Check a recipe and name every problem in it; look into the files of your own that it reads.
 
     Example: `reprise validate my-recipe.yaml`
     """
-    checked = checked_recipe(recipe, set, "auto")
-    print(f"{checked.name} is valid, digest {checked.digest[:12]}. next: reprise run {recipe}")
+    from flows.asked import ask, typed, words_of
+
+    asked = ask(recipe, set, name)
+    checked = asked.recipe()
+    looked = ""
+    if checked.data["path"]:
+        from flows.preview import preview
+
+        looked = preview(checked)
+    for note in [*asked.notes, *([looked] if looked else [])]:
+        print(f"note    {note}")
+    print(f"{checked.name} is valid, digest {checked.digest[:12]}. next: {typed('run', words_of(recipe, set, name))}")
 
 
 @app.command(group=LOOK)

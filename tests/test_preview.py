@@ -1,0 +1,64 @@
+"""`reprise validate` looks into a person's own files: are they there, and do reader, encoding and task fit?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from components.errors import UserError
+from components.recipe import Recipe
+from flows.preview import preview
+
+LABELS = {"kind": "pair", "input": {"kind": "characters"}, "target": {"kind": "labels"}}
+
+
+def recipe(path: object, reader: str, encoding: dict, task: str, **data) -> Recipe:
+    values = {"data": {"path": path, "reader": reader, **data}, "encoding": encoding, "task": {"kind": task}}
+    return Recipe.from_dict("mine", {**values, "model": {"kind": "gru", "hidden_size": 4}})
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> str:
+    path = tmp_path / "rows.csv"
+    path.write_text("t,l\n" + "".join(f"text {n},{'ab'[n % 2]}\n" for n in range(40)))
+    return str(path)
+
+
+def test_what_fits_is_said_to(rows: str) -> None:
+    assert preview(recipe(rows, "table", LABELS, "classification")).startswith("1 file of your own")
+    assert preview(recipe(rows, "text", {"kind": "characters"}, "language_model"))
+    assert preview(Recipe.from_dict("x", {**recipe(rows, "text", {"kind": "characters"}, "language_model").as_dict(),
+                                          "data": {"dataset": "names"}})) == ""  # fmt: skip
+
+
+@pytest.mark.parametrize("splits", [{"train": "no", "val": "such"}, {"train": "rows.csv", "test": "no"}])
+def test_a_file_that_is_missing(rows: str, splits: dict[str, str]) -> None:
+    paths = {split: str(Path(rows).with_name(name)) for split, name in splits.items()}
+    with pytest.raises(UserError, match="no such file"):
+        preview(recipe(paths, "table", LABELS, "classification"))
+
+
+def test_a_reader_that_gives_another_kind_of_item(rows: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the reader gives texts, which pianoroll can't encode"):
+        preview(recipe(rows, "lines", {"kind": "pianoroll"}, "frame_model"))
+    frames = {"kind": "pair", "input": {"kind": "frames"}, "target": {"kind": "labels"}}
+    with pytest.raises(UserError):
+        preview(recipe(rows, "table", frames, "classification"))
+
+
+def test_a_file_that_the_reader_cannot_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.mid"
+    path.write_bytes(b"no music at all")
+    with pytest.raises(UserError):
+        preview(recipe(str(path), "music", {"kind": "events"}, "language_model"))
+
+
+def test_a_task_that_reads_other_targets(rows: str) -> None:
+    with pytest.raises(UserError, match=r"encoding\.target"):
+        preview(recipe(rows, "table", LABELS, "regression"))
+
+
+def test_a_reader_that_makes_its_data_is_given_no_files(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="moving-shapes makes its data itself; video reads files"):
+        recipe(str(tmp_path), "moving-shapes", LABELS, "classification")
