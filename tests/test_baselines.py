@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ def split(encoding: Pair, items: Sequence[Any]) -> Examples:
 def test_a_baseline_in_the_tasks_own_figure(case: str) -> None:
     task, train, test = pairs(case)
     found = task.baselines(split(task.encoding, train), split(task.encoding, test))
+    assert all(re.fullmatch(r"[\w.\- :]+", name) for name in found), "names of figures in MLflow"
     best = (min if task.lower_is_better else max)(found.values())
     assert best == pytest.approx(CASES[case][-1], rel=1e-4)
     assert task.baselines(split(task.encoding, train), split(task.encoding, [])) in ({}, pytest.approx({}))

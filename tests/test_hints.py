@@ -21,7 +21,7 @@ from flows.plan import make_plan
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = [name for name in app if not name.startswith("-")]
 # in backticks, or to the end of the text, a remark in brackets or behind a sign
-HINT = re.compile(rf"`(reprise (?:{'|'.join(COMMANDS)})\b[^`]*)`|\b(reprise (?:{'|'.join(COMMANDS)})\b[^`(;,:…]*)")
+HINT = re.compile(rf"`(reprise (?:{'|'.join(COMMANDS)})\b[^`]*)`|\b(reprise (?:{'|'.join(COMMANDS)})\b[^`();,:…]*)")
 
 
 def texts(source: str) -> Iterator[str]:

@@ -148,7 +148,7 @@ def test_only_with_a_crf_an_untrained_model_keeps_iob2(store, crf) -> None:
 
 def test_a_word_looked_up_is_the_baseline(store) -> None:
     task = Tagging(store.encoding(), "sequences", scheme="iob")
-    value = task.baselines(store.split("train"), store.split("test"))["each word's commonest tag"]
+    value = task.baselines(store.split("train"), store.split("test"))["commonest tag of each word"]
     assert 0 < value < 0.6, "names are persons and places alike"
 
 

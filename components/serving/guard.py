@@ -46,7 +46,7 @@ class Guard:
 
         headers = dict(scope["headers"])
         if self.hosts is not None and _host(headers.get(b"host", b"")) not in self.hosts:
-            await _refuse(guarded, 421, "this server answers to another name", hint="see reprise api --host")
+            await _refuse(guarded, 421, "this server answers to another name", hint="`reprise api` has --host")
             return
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length[:20]) > MOST_DRAINED * self.limits.body_bytes:

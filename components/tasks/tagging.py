@@ -106,11 +106,11 @@ class Tagging(ExampleTask):
         return self._tags(_said(outputs, lengths.to(outputs.device)), lengths)
 
     def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
-        """Always the commonest label of training; of spans none, or each word's commonest tag."""
+        """Always the commonest label of training; of spans none, or commonest tag of each word."""
         if not len(test) or not train.fields["target"].total_tokens:
             return {}
         if self.scheme == "iob":
-            by_word = {} if self.input_field.frames else {"each word's commonest tag": self._by_word(train, test)}
+            by_word = {} if self.input_field.frames else {"commonest tag of each word": self._by_word(train, test)}
             return {"no span": 0.0, **by_word}
         labels, test_labels = (split.fields["target"].tokens for split in (train, test))
         labels, test_labels = labels[labels != PAD], test_labels[test_labels != PAD]

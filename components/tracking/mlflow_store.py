@@ -91,10 +91,11 @@ class MlflowStore:
                 number = str(model.aliases.get(self.settings.aliases.get(selector, selector), ""))
             if number not in versions:
                 aliases = ", ".join(f"{alias} (v{version})" for alias, version in sorted(model.aliases.items()))
-                raise UserError(
-                    f"{name} has no version {selector!r}",
-                    hint=f"versions: {', '.join(sorted(versions, key=int)) or 'none'}; aliases: {aliases or 'none'}",
-                )
+                hint = f"versions: {', '.join(sorted(versions, key=int)) or 'none'}; aliases: {aliases or 'none'}"
+                if selector == "champion" and versions:
+                    newest = max(versions, key=int)
+                    hint += f"; use {name}@{newest}, or make it champion: reprise promote {name}@{newest}"
+                raise UserError(f"{name} has no version {selector!r}", hint=hint)
             return self._ref(name, number)
 
     def names(self) -> list[str]:
