@@ -80,9 +80,10 @@ def serve(folder: Path, port: int, threads: int) -> None:
     import uvicorn
 
     from components.serving.app import build
+    from components.serving.connections import configured
 
     torch.set_num_threads(threads)
-    uvicorn.run(build(Folder(folder)), port=port, log_level="error", timeout_keep_alive=120)  # type: ignore[arg-type]
+    uvicorn.Server(configured(build(Folder(folder)), port=port)).run()  # type: ignore[arg-type]
 
 
 def request(seed: int) -> dict[str, Any]:

@@ -131,14 +131,16 @@ def save(folder: Path, name: str) -> None:
 
 
 @contextmanager
-def serving(app: Any) -> Iterator[str]:
-    """The application on a port of its own; its address."""
+def serving(app: Any, limits: Any = None) -> Iterator[str]:
+    """The application on a port of its own, its connections held to the `limits`; its address."""
     import uvicorn
+
+    from components.serving.connections import configured
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(configured(app, limits, port=port))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + 20

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -106,3 +109,68 @@ def test_leaving_early_ends_the_workers(outcomes, tmp_path, monkeypatch) -> None
     assert set(psutil.Process().children()) - before
     reading.close()
     assert not set(psutil.Process().children()) - before
+
+
+@pytest.mark.parametrize("deed", ["sleep", "spin"])
+def test_workers_end_with_the_process_that_started_them_even_when_it_is_killed(tmp_path, monkeypatch, deed) -> None:
+    import psutil
+
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    file = tmp_path / "a.txt"
+    file.write_text(deed)
+    script = (
+        "import pathlib, sys; from components.datasets.sandbox import Limits, read_all\n"
+        "limits = Limits(cpu_seconds=60, wall_seconds=60)\n"
+        "list(read_all('reading_victims:read', [pathlib.Path(sys.argv[1])] * 600, {}, limits, 2))"
+    )
+    reading = subprocess.Popen([sys.executable, "-c", script, str(file)], cwd=TESTS.parent)
+    try:
+        parent, workers = psutil.Process(reading.pid), []
+        while len(workers) < 2:
+            workers = parent.children()
+        time.sleep(0.5)  # so that they are at their file
+    finally:
+        reading.kill()
+        reading.wait()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    for one in alive:
+        one.kill()
+    assert not alive
+
+
+def test_what_check_raises_ends_the_reading(tmp_path, monkeypatch) -> None:
+    import psutil
+
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    (tmp_path / "a.txt").write_text("sleep")
+    before, asked = set(psutil.Process().children()), []
+
+    def check() -> None:
+        asked.append(time.monotonic())
+        if len(asked) > 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        list(read_all("reading_victims:read", [tmp_path / "a.txt"], {}, LIMITS, 1, check))
+    assert not set(psutil.Process().children()) - before
+
+
+def test_the_corpus_workers_end_with_their_parent_too() -> None:
+    import psutil
+
+    script = (
+        "import concurrent.futures, multiprocessing, time; from components.datasets.scores import end_with_parent\n"
+        "context = multiprocessing.get_context('spawn')\n"
+        "pool = concurrent.futures.ProcessPoolExecutor(1, mp_context=context, initializer=end_with_parent)\n"
+        "pool.submit(time.sleep, 0).result(); print('ready', flush=True); pool.submit(time.sleep, 60).result()"
+    )
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, cwd=TESTS.parent, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout.readline() == b"ready\n"
+        workers = psutil.Process(parent.pid).children()
+        parent.kill()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    for one in alive:
+        one.kill()
+    assert workers
+    assert not alive

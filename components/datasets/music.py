@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal
 
@@ -81,6 +81,8 @@ class MusicReader(Reader):
             "max_seconds": float(max_seconds),
         }
         self.workers = workers
+        self.limits = LIMITS
+        self.check: Callable[[], None] = lambda: None  # called while a file is read; what it raises ends the reading
         self.report: list[dict[str, Any]] = []
         self._shown: dict[Path, str] = {}
         self._others: Counter[str] = Counter()
@@ -134,11 +136,10 @@ class MusicReader(Reader):
         self.dropped.clear()
         self.notes.clear()
         kept, ends = tempfile.TemporaryFile(), []  # noqa: SIM115 - lives as long as the reader
-        read = "components.datasets.pieces:read"
         self.dropped.update({f"file that isn't music ({ending})": n for ending, n in self._others.items()})
-        for index, (path, outcome) in enumerate(
-            zip(self.files, read_all(read, self.files, self.options, LIMITS, self.workers), strict=True), start=1
-        ):
+        function = "components.datasets.pieces:read"
+        outcomes = read_all(function, self.files, self.options, self.limits, self.workers, self.check)
+        for index, (path, outcome) in enumerate(zip(self.files, outcomes, strict=True), start=1):
             for row, content in outcome.value or [({"reason": outcome.reason}, None)]:
                 self.report.append(
                     dict.fromkeys(COLUMNS) | {"file": self._shown[path], "read": not row["reason"]} | row

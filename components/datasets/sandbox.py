@@ -8,17 +8,20 @@ signal kills; a busy machine doesn't count), nothing written to disk (RLIMIT_FSI
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib
 import json
 import os
 import resource
+import select
 import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,7 @@ MANY = 512  # files for which one worker isn't enough from the start
 AT_ONCE = 8  # names sent ahead to a worker; with the longest of paths they still fit into a pipe
 AHEAD = 512  # answers kept until an earlier file is done
 START_SECONDS = 120.0
+CHECK_SECONDS = 0.25  # between two questions whether the answers are still wanted
 
 
 class Refused(Exception):
@@ -59,7 +63,8 @@ class Outcome:
 
 class _Worker:
     def __init__(self, function: str, options: Mapping[str, Any], limits: Limits) -> None:
-        settings = json.dumps([function, dict(options), asdict(limits)])
+        ours, self._life = os.pipe()  # nothing is ever written to it
+        settings = json.dumps([function, dict(options), asdict(limits), ours])
         command = [sys.executable, "-m", "components.datasets.sandbox", settings]
         # one thread: those of a linear algebra library would each take address space
         threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -70,7 +75,9 @@ class _Worker:
             stderr=subprocess.DEVNULL,
             cwd=ROOT,
             env=os.environ | threads,
+            pass_fds=[ours],
         )
+        os.close(ours)
         self.limits = limits
         self.assigned: deque[int] = deque()
         self.ready, self.served = False, 0
@@ -107,6 +114,7 @@ class _Worker:
         """Kill it; the code it ended with."""
         self.process.kill()
         code = self.process.wait()
+        os.close(self._life)
         self.process.stdout.close()
         with contextlib.suppress(OSError):  # names that it will never read
             self.process.stdin.close()
@@ -114,10 +122,16 @@ class _Worker:
 
 
 def read_all(
-    function: str, paths: Sequence[Path], options: Mapping[str, Any], limits: Limits = Limits(), workers: int = WORKERS
+    function: str,
+    paths: Sequence[Path],
+    options: Mapping[str, Any],
+    limits: Limits = Limits(),
+    workers: int = WORKERS,
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[Outcome]:
     """An outcome for each path, in order. `function` is "module:name" of a function (bytes, file name, options) whose
     value is JSON-ready; what it raises becomes the file's reason. `warm_up()` of that module runs before the limits.
+    `check` is called several times a second while a file is waited for; what it raises ends the workers.
 
     Raises:
         UserError: the workers can't be started.
@@ -126,6 +140,7 @@ def read_all(
     try:
         for at in range(len(paths)):
             while at not in pool.done:
+                check()
                 lasted = int((time.monotonic() - began) / NEXT_SECONDS)
                 pool.run(min(workers, os.cpu_count() or 1, 1 + lasted + len(paths) // MANY), at + AHEAD)
             yield pool.done.pop(at)
@@ -153,7 +168,8 @@ class _Pool:
             while self.waiting and len(worker.assigned) < AT_ONCE and self.waiting[0] < end:
                 self._send(worker, self.waiting.popleft())
         deadlines = [worker.deadline for worker in self.live if worker.assigned or not worker.ready]
-        for key, _ in self.selector.select(max(0.0, min(deadlines, default=0.0) - time.monotonic())):
+        left = min(deadlines, default=0.0) - time.monotonic()
+        for key, _ in self.selector.select(max(0.0, min(left, CHECK_SECONDS))):
             self._take(key.data)
         for worker in self.live:
             if (worker.assigned or not worker.ready) and time.monotonic() > worker.deadline:
@@ -218,8 +234,9 @@ def _death(code: int, limits: Limits) -> str:
 
 def serve(settings: str) -> None:
     """A worker's life: names from stdin, a frame to stdout for each, until stdin ends."""
-    function, options, limits_ = json.loads(settings)
+    function, options, limits_, life = json.loads(settings)
     limits = Limits(**limits_)
+    _end_with(life)
     out = os.fdopen(os.dup(1), "wb")
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 1)  # what a library prints is no frame
@@ -255,6 +272,18 @@ def serve(settings: str) -> None:
             frame = {"reason": f"can't be parsed: {_plain(str(error)) or type(error).__name__}"}
         signal.setitimer(signal.ITIMER_PROF, 0)
         answer(frame)
+
+
+def _end_with(life: int) -> None:
+    """End this process when the other end of the pipe is closed, as it is when the process that holds it is gone."""
+    if sys.platform == "linux":  # the kernel's signal ends it in the midst of a library's call too
+        signal.signal(signal.SIGIO, signal.SIG_DFL)
+        fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(life, fcntl.F_SETFL, os.O_ASYNC)
+        if select.select([life], [], [], 0)[0]:  # it was closed before
+            os._exit(1)
+    else:
+        threading.Thread(target=lambda: os._exit(len(os.read(life, 1)) or 1), daemon=True).start()
 
 
 def _bytes(path: Path, limits: Limits) -> bytes:

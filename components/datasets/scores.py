@@ -6,6 +6,7 @@ import hashlib
 import math
 import multiprocessing
 import os
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -199,13 +200,24 @@ def _readings(names: Sequence[str]) -> Iterator[Reading]:
     if workers > 1 and len(names) > FEW and not multiprocessing.current_process().daemon:
         try:
             # "spawn": a fork of a process with threads (torch, Prefect) can stand still for ever
-            with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
                 for reading in pool.map(_reading, names, chunksize=4):
                     yield reading
                     done += 1
         except BrokenProcessPool:  # killed, or a script without a __main__ guard: the rest is read here
             pass
     yield from map(_reading, names[done:])
+
+
+def end_with_parent() -> None:
+    """Have this process end when the one that started it has ended, be it killed."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _reading(name: str) -> Reading:

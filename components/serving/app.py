@@ -24,6 +24,7 @@ from starlette.exceptions import HTTPException
 from components.errors import UserError
 from components.serving import carrying
 from components.serving.batching import Errand, turn
+from components.serving.connections import BACKLOG, configured
 from components.serving.guard import LOOPBACK, Guard
 from components.serving.models import Models
 from components.serving.pieces import FILES, Kept
@@ -39,6 +40,7 @@ from components.serving.requests import (
     Problem,
 )  # fmt: skip
 from components.serving.requests import Models as ModelList
+from components.serving.uploads import Uploads
 from components.tracking.mlflow_store import MlflowStore
 from components.tracking.settings import Settings
 
@@ -88,7 +90,7 @@ def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str]
         responses={422: {"model": Problem, "description": REFUSALS[422]}},
         default_response_class=Json,
     )
-    models, kept, work = Models(store, limits), Kept(limits), carrying.Work(limits)
+    models, uploads, kept, work = Models(store, limits), Uploads(limits), Kept(limits), carrying.Work(limits)
     app.state.models, app.state.work = models, work
     app.add_middleware(Guard, limits=limits, hosts=hosts)
     _answer_problems(app)
@@ -122,7 +124,7 @@ def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str]
     async def generate(request: GenerateRequest) -> Generated:
         """New texts or pieces. Model, version, settings and seed of the answer make them again."""
         errand = Errand(limits.seconds)
-        made = await work.carry_out(errand, lambda: carrying.generate(models, kept, request, errand))
+        made = await work.carry_out(errand, lambda: carrying.generate(models, uploads, kept, request, errand))
         return Json(made)  # type: ignore[return-value]
 
     @app.post(
@@ -134,7 +136,7 @@ def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str]
     )
     async def stream(request: GenerateRequest) -> StreamingResponse:
         """As POST /generate, told as it is drawn: server-sent events."""
-        events = carrying.events(work, models, kept, request, Errand(limits.seconds))
+        events = carrying.events(work, models, uploads, kept, request, Errand(limits.seconds))
         first = await anext(events)  # what can't be begun is refused with its status
         return StreamingResponse(carrying.written(first, events), media_type="text/event-stream")
 
@@ -185,17 +187,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
     import uvicorn
 
     app = build(MlflowStore(settings), hosts={*LOOPBACK, host} if host in LOOPBACK else None)
-    config = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        limit_concurrency=1000,
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=1,  # threads that draw die with the process
-    )
+    config = configured(app, host=host, port=port)
     listening = _listening(host, port)
     shown = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
     print(f"playground  {shown}/\nAPI         {shown}/openapi.json\nCtrl-C ends it", flush=True)
@@ -223,7 +215,7 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
-        listening.listen(1024)  # who comes before the server is ready waits
+        listening.listen(BACKLOG)  # who comes before the server is ready waits
     except (OSError, OverflowError) as error:
         listening.close()
         hint = "is the port taken? --port chooses another"

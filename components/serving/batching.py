@@ -197,7 +197,7 @@ def affordable(count: int, length: int, limits: Limits) -> None:
 class turn:
     """`with turn(lock, errand)`: the lock, waited for as long as the errand may take."""
 
-    def __init__(self, lock: threading.Lock, errand: Errand) -> None:
+    def __init__(self, lock: threading.Lock | threading.Semaphore, errand: Errand) -> None:
         self.lock, self.errand = lock, errand
 
     def __enter__(self) -> None:

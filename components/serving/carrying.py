@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import queue
 import secrets
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -19,21 +18,19 @@ from components.serving.models import Models, Served
 from components.serving.pieces import Kept, Shown, answer
 from components.serving.problems import Busy, Limits
 from components.serving.requests import Answered, Generated, GenerateRequest, PredictRequest
-from components.serving.uploads import given, item
+from components.serving.uploads import Uploads, item
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
 class Work:
-    """What is being carried out: each request in a thread of its own, which dies with the process."""
+    """What is being carried out: each request in a thread of its own, which ends with it."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits, self.count = limits, 0
         self._under_way: set[Errand] = set()
         self._ended = False
-        self._errands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._threads = 0
 
     async def carry_out(self, errand: Errand, function: Callable[[], T]) -> T:
         """The function's value. When the waiting ends early, the errand is cancelled.
@@ -63,11 +60,12 @@ class Work:
             with contextlib.suppress(RuntimeError):  # the server has ended
                 loop.call_soon_threadsafe(settle, value, error)
 
+        # a thread that stayed would keep the threads that torch starts for it, one for each core
+        try:
+            threading.Thread(target=run, daemon=True, name="request").start()
+        except RuntimeError as error:
+            raise Busy("no more threads can be started", hint="try again in a moment") from error
         self.count += 1
-        if self.count > self._threads:
-            self._threads += 1
-            threading.Thread(target=self._serve, daemon=True, name="request").start()
-        self._errands.put(run)
         self._under_way.add(errand)
         try:
             return await future
@@ -83,11 +81,6 @@ class Work:
         for errand in list(self._under_way):
             errand.cancelled = True
 
-    def _serve(self) -> None:
-        """A thread's life: as many as there were requests at once stay."""
-        while True:
-            self._errands.get()()
-
 
 def problem(error: UserError) -> dict[str, Any]:
     """A refusal as the API words it."""
@@ -96,6 +89,7 @@ def problem(error: UserError) -> dict[str, Any]:
 
 def generate(
     models: Models,
+    uploads: Uploads,
     kept: Kept,
     request: GenerateRequest,
     errand: Errand,
@@ -103,7 +97,7 @@ def generate(
 ) -> Generated:
     """Carry out a request; `begun` is told what draws and gives what watches it."""
     served = models.open(request.model)
-    asked = given(served.bundle, request, models.limits)
+    asked = uploads.given(served.bundle, request, errand)
     asked |= {name: v for name, v in request.settings.model_dump().items() if v is not None}
     seed = secrets.randbelow(2**31) if request.seed is None else request.seed
     made: Generation = served.generate(asked, seed, errand, begun(served, seed) if begun else None)
@@ -129,10 +123,10 @@ def _cells(answered: Any) -> dict[str, Any]:
 
 
 async def events(
-    work: Work, models: Models, kept: Kept, request: GenerateRequest, errand: Errand
+    work: Work, models: Models, uploads: Uploads, kept: Kept, request: GenerateRequest, errand: Errand
 ) -> AsyncIterator[tuple[str, Any]]:
     """What happens, as it happens. What can't be begun is raised before the first event."""
-    loop, told = asyncio.get_running_loop(), asyncio.Queue[tuple[str, Any]]()
+    loop, told = asyncio.get_running_loop(), asyncio.Queue[tuple[str, Any] | None]()
 
     def tell(kind: str, data: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the server has ended
@@ -152,21 +146,18 @@ async def events(
         return watch
 
     def run() -> Generated:
-        return generate(models, kept, request, errand, begun)
+        return generate(models, uploads, kept, request, errand, begun)
 
     task = asyncio.ensure_future(work.carry_out(errand, run))
+    task.add_done_callback(lambda _: told.put_nowait(None))
     try:
-        while not task.done() or not told.empty():
-            getting = asyncio.ensure_future(told.get())
-            await asyncio.wait({task, getting}, return_when=asyncio.FIRST_COMPLETED)
-            if getting.done():
-                yield getting.result()
-            else:
-                getting.cancel()
+        while (event := await told.get()) is not None:
+            yield event
         yield "done", task.result().model_dump()
     finally:
-        errand.cancelled = True
         task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):  # its error is raised above, if anyone waits
+            await task
 
 
 async def written(first: tuple[str, Any], events: AsyncIterator[tuple[str, Any]]) -> AsyncIterator[bytes]:

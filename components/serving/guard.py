@@ -1,11 +1,12 @@
-"""Before anything is parsed: whose host is meant, how many bytes come and how slowly; after it, the headers."""
+"""Before anything is parsed: whose host is meant, how many bytes come and how slowly; then the answer, for as long as
+somebody waits for it; after it, the headers."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from components.serving.problems import Limits
@@ -37,7 +38,11 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
+        told = False  # the whole of the answer
+
         async def guarded(message: Any) -> None:
+            nonlocal told
+            told = message["type"] == "http.response.body" and not message.get("more_body")
             if message["type"] == "http.response.start":
                 there = {name.lower() for name, _ in message["headers"]}
                 more = [(k.encode(), v.encode()) for k, v in HEADERS.items() if k.encode() not in there]
@@ -53,7 +58,7 @@ class Guard:
             await _refuse(guarded, 413, self._too_large)
             return
         if scope["method"] in ("GET", "HEAD", "OPTIONS"):
-            await self.app(scope, receive, guarded)
+            await self._answer(scope, b"", receive, guarded, lambda: told)
             return
         if self._held > HELD_BODIES * self.limits.body_bytes:
             await _refuse(guarded, 503, "too much is being received", hint="try again in a moment")
@@ -62,11 +67,24 @@ class Guard:
         try:
             refused = await self._read(receive, body)
             if refused is None:
-                await self.app(scope, _replay(bytes(body), receive), guarded)
+                await self._answer(scope, bytes(body), receive, guarded, lambda: told)
             elif refused:
                 await _refuse(guarded, *refused)
         finally:
             self._held -= len(body)
+
+    async def _answer(self, scope: Any, body: bytes, receive: Any, send: Any, told: Callable[[], bool]) -> None:
+        """Let the application answer; it is cancelled when the client goes before it is told all."""
+        leaving = asyncio.ensure_future(_left(receive))
+        answering = asyncio.ensure_future(self.app(scope, _replay(body, leaving), send))
+        try:
+            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if answering.done() or told():
+                await answering
+        finally:
+            for task in (answering, leaving):
+                task.cancel()
+            await asyncio.gather(answering, leaving, return_exceptions=True)
 
     async def _read(self, receive: Any, body: bytearray) -> tuple[int, str] | tuple[()] | None:
         """Fill `body`; the status and reason where that is refused, () where the client has gone."""
@@ -113,18 +131,25 @@ def _is_text(body: bytearray) -> bool:
     return True
 
 
-def _replay(body: bytes, receive: Any) -> Any:
-    """The body once more, then what else comes (that the client has gone)."""
+def _replay(body: bytes, leaving: asyncio.Future[None]) -> Any:
+    """The body once more, then that the client has gone."""
     told = False
 
     async def again() -> Any:
         nonlocal told
         if told:
-            return await receive()
+            await asyncio.shield(leaving)
+            return {"type": "http.disconnect"}
         told = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again
+
+
+async def _left(receive: Any) -> None:
+    """Return when the client has gone. What else it sends isn't read by anyone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _host(value: bytes) -> str:

@@ -40,11 +40,20 @@ class Limits:
 
     body_bytes: int = 8 << 20
     body_seconds: float = 20.0  # to send the body
+    header_seconds: float = 10.0  # to send a request up to its body
+    read_seconds: float = 30.0  # in which something of an answer has to be read
+    unread_bytes: int = 256 << 20  # of all answers
+    connections: int = 768  # at once
+    connections_of_address: int = 256
     requests: int = 256  # at once
     sequences: int = 1024  # of one model, waiting and being drawn
     tokens: int = 65_536  # of one request: count × (prompt + max_length)
     inputs: int = 1000  # to be answered in one request
     upload_bytes: int = 4 << 20  # a music or wav file
+    readers: int = 2  # processes that read what was sent, at once
+    readers_waiting: int = 8  # requests whose file waits for one of them
+    reader_bytes: int = 160 << 20  # of memory, beside the 40 MB that a reader has from the start
+    reader_seconds: float = 20.0  # of processor time for one file
     seconds: float = 120.0  # of one request
     models: int = 4  # held in memory
     kept: int = 64  # requests whose pieces can still be fetched as files

@@ -4,36 +4,86 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from components.bundle import Bundle
+from components.datasets import sandbox
 from components.datasets.audio import parse_wav
 from components.datasets.music import KINDS, MusicReader
 from components.encodings.symbols import Symbols
 from components.errors import UserError
 from components.score import Score
-from components.serving.problems import Limits, TooLarge
+from components.serving.batching import Errand, turn
+from components.serving.problems import Busy, Limits, Refusal, TooLarge
 from components.serving.requests import GenerateRequest, Upload, Wav
 
 
-def given(bundle: Bundle, request: GenerateRequest, limits: Limits) -> dict[str, Any]:
-    """The settings that hold to the file that came with a request: voices are written under a `melody`, to its end;
-    from a `start` the piece goes on.
+class Uploads:
+    """Reads the music that is sent, in processes of their own. All requests share them: `limits.readers` at once."""
 
-    Raises:
-        UserError: both are given, the file can't be read, or the model can't write such a piece down.
-    """
-    if request.melody and request.start:
-        raise UserError("give a melody or a start, not both", where="melody")
-    name, upload = ("melody", request.melody) if request.melody else ("start", request.start)
-    if upload is None:
-        return {}
-    score = _music(upload, bundle.grid(name), name, limits)
-    return bundle.under(score) if name == "melody" else bundle.onwards(score)
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._free = threading.Semaphore(limits.readers)
+        self._lock, self._asked = threading.Lock(), 0
+
+    def given(self, bundle: Bundle, request: GenerateRequest, errand: Errand) -> dict[str, Any]:
+        """The settings that hold to the file that came with a request: voices are written under a `melody`, to its
+        end; from a `start` the piece goes on.
+
+        Raises:
+            UserError: both are given, the file can't be read, or the model can't write such a piece down.
+            Busy: too many files wait to be read; Late, Cancelled: see Errand.
+        """
+        if request.melody and request.start:
+            raise UserError("give a melody or a start, not both", where="melody")
+        name, upload = ("melody", request.melody) if request.melody else ("start", request.start)
+        if upload is None:
+            return {}
+        score = self._music(upload, bundle.grid(name), name, errand)
+        return bundle.under(score) if name == "melody" else bundle.onwards(score)
+
+    def _music(self, upload: Upload, grid: int, where: str, errand: Errand) -> Score:
+        """The first piece in a music file."""
+        ending, limits = Path(upload.name).suffix.lower(), self.limits
+        if ending not in KINDS:
+            raise UserError(f"{ending[:12]!r} isn't music that is read", where=where, hint=f"one of {' '.join(KINDS)}")
+        data = _bytes(upload.base64, where, limits)
+        with tempfile.TemporaryDirectory(prefix="reprise-") as folder, self._turn(errand):
+            path = Path(folder) / f"upload{ending}"  # never the name that it came with
+            path.write_bytes(data)
+            parts = "melody" if where == "melody" else "all"
+            reader = MusicReader([path], steps_per_beat=grid, min_notes=1, parts=parts, workers=1)
+            reader.limits = sandbox.Limits(
+                cpu_seconds=limits.reader_seconds, memory_bytes=limits.reader_bytes, answer_bytes=16 << 20
+            )
+            reader.check = errand.check
+            try:
+                return next(iter(reader.items()))
+            except Refusal:
+                raise
+            except UserError as error:
+                reason = next((row["reason"] for row in reader.report if row.get("reason")), error.what)
+                raise UserError(f"the file gives no piece: {reason}", where=where) from error
+
+    @contextlib.contextmanager
+    def _turn(self, errand: Errand) -> Iterator[None]:
+        with self._lock:
+            if self._asked >= self.limits.readers + self.limits.readers_waiting:
+                raise Busy(f"{self._asked} files are waiting to be read", hint="try again in a moment")
+            self._asked += 1
+        try:
+            with turn(self._free, errand):
+                yield
+        finally:
+            with self._lock:
+                self._asked -= 1
 
 
 def item(bundle: Bundle, one: Any, where: str, limits: Limits) -> Any:
@@ -50,23 +100,6 @@ def item(bundle: Bundle, one: Any, where: str, limits: Limits) -> Any:
         return np.array(one, dtype=np.float32)
     source = getattr(bundle.encoding, "input", bundle.encoding)
     return source.split(one) if isinstance(one, str) and isinstance(source, Symbols) else one
-
-
-def _music(upload: Upload, grid: int, where: str, limits: Limits) -> Score:
-    """The first piece in a music file, read in a process of its own."""
-    ending = Path(upload.name).suffix.lower()
-    if ending not in KINDS:
-        raise UserError(f"{ending[:12]!r} isn't music that is read", where=where, hint=f"one of {' '.join(KINDS)}")
-    data = _bytes(upload.base64, where, limits)
-    with tempfile.TemporaryDirectory(prefix="reprise-") as folder:
-        path = Path(folder) / f"upload{ending}"  # never the name that it came with
-        path.write_bytes(data)
-        reader = MusicReader([path], steps_per_beat=grid, min_notes=1, parts="melody" if where == "melody" else "all")
-        try:
-            return next(iter(reader.items()))
-        except UserError as error:
-            reason = next((row["reason"] for row in reader.report if row.get("reason")), error.what)
-            raise UserError(f"the file gives no piece: {reason}", where=where) from error
 
 
 def _bytes(text: str, where: str, limits: Limits) -> bytes:
