@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from components.errors import UserError
@@ -140,6 +141,16 @@ def promote(selector: str, *, force: bool = False) -> Moved:
     _, judged = decide(models.tags(ref), models.tags(champion) if champion else None, higher_is_better=higher)
     models.set_alias(ref, "champion", why=f"promoted by hand; {reason or judged}")
     return Moved(ref.name, ref.version, champion.version if champion else "", judged, reason)
+
+
+def export(selector: str, out: Path | None) -> Path:
+    """A verified copy of a version in a folder of its own.
+
+    Raises:
+        UserError: there is no such version, its files aren't the registered ones, or the folder is there already.
+    """
+    ref = find(selector)
+    return store().export(ref, out or Path(f"{ref.name}-v{ref.version}"))
 
 
 def rollback(name: str) -> Moved:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -146,11 +147,13 @@ def test_a_remote_model_is_copied_once(
     ref = store.register(run.ref, bundle, "chorales", tags={})
     monkeypatch.setattr("components.tracking.mlflow_store.local_folder", lambda address: None)
     folder = store.fetch(ref)
-    assert folder.parent == store.settings.model_cache
-    assert folder.name.startswith("chorales-v1-")
+    model = folder.parents[1]
+    assert model.parent == store.settings.model_cache
+    assert model.name.startswith("chorales-v1-")
+    assert (model / "pyfunc.py").is_file(), "its code is verified with it"
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", None)  # a call would fail
     assert store.fetch(ref) == folder
-    assert [path.name for path in store.settings.model_cache.iterdir()] == [folder.name]
+    assert [path.name for path in store.settings.model_cache.iterdir()] == [model.name]
 
 
 def test_a_moved_project_keeps_its_models(
@@ -171,3 +174,50 @@ def test_a_model_of_somebody_elses_is_not_trusted(store: MlflowStore, run: Mlflo
     store.client.create_model_version("foreign", source=str(store.settings.home), run_id=run.ref.run_id)
     with pytest.raises(UserError, match="wasn't registered by Reprise"):
         store.fetch(store.find("foreign", "latest"))
+
+
+def test_code_is_verified_with_the_model_and_exported_as_it_was(
+    store: MlflowStore, run: MlflowRun, bundle: Path, tmp_path: Path
+) -> None:
+    ref = store.register(run.ref, bundle, "chorales", tags={})
+    model = store.fetch(ref).parents[1]
+    kept = shutil.copytree(model, tmp_path / "kept")
+    errors = model / "code" / "components" / "errors.py"
+    tampered = {
+        "pyfunc.py has another content": lambda: (model / "pyfunc.py").write_text("print('gone')"),
+        "MLmodel has another content": lambda: (model / "MLmodel").write_text("flavors: {}"),
+        "requirements.txt is missing": lambda: (model / "requirements.txt").unlink(),
+        "code/ has another content": lambda: errors.write_text(errors.read_text() + "\nimport antigravity\n"),
+        "json.py was not registered": lambda: (model / "json.py").write_text(""),
+        "code/ has another": lambda: (model / "code" / "json").symlink_to(tmp_path),
+        "more was not registered": lambda: os.mkfifo(model / "more"),
+    }
+    for said, tamper in tampered.items():
+        tamper()
+        for use in (store.fetch, lambda ref: store.export(ref, tmp_path / "no")):
+            with pytest.raises(UserError, match=said):
+                use(ref)
+        assert not (tmp_path / "no").exists()
+        shutil.rmtree(model)
+        shutil.copytree(kept, model)
+    # what MLflow and Python leave there when they load it is nothing that was changed, and isn't exported
+    (model / "registered_model_meta").write_text("model_name: chorales")
+    (model / "code" / "components" / "__pycache__").mkdir()
+    (model / "code" / "components" / "__pycache__" / "errors.cpython-311.pyc").write_bytes(b"hostile")
+    assert store.fetch(ref).is_dir()
+    out = store.export(ref, tmp_path / "new" / "out")
+    assert sorted(p.relative_to(out) for p in out.rglob("*")) == sorted(p.relative_to(kept) for p in kept.rglob("*"))
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+    with pytest.raises(UserError, match="is there already"):
+        store.export(ref, out)
+
+
+def test_a_version_without_digests_of_its_code_is_data_only(
+    store: MlflowStore, run: MlflowRun, bundle: Path, tmp_path: Path
+) -> None:
+    ref = store.register(run.ref, bundle, "chorales", tags={})
+    store.client.delete_model_version_tag("chorales", "1", "model.files")  # as older versions of Reprise registered it
+    assert (store.fetch(ref) / "recipe.json").is_file()
+    with pytest.raises(UserError, match=f"reprise promote run:{run.ref.run_id}"):
+        store.export(ref, tmp_path / "out")
+    assert store.register(run.ref, bundle, "chorales", tags={}).version == "2", "registered anew, with them"

@@ -18,7 +18,7 @@ from components.provenance import digest_json
 from components.tracking import alias_log
 from components.tracking.alias_log import AliasChange
 from components.tracking.base import ModelRef, RunRef, VersionFacts
-from components.tracking.manifest import manifest, verify
+from components.tracking.manifest import LEFT_BEHIND, below, manifest, overview, verify
 from components.tracking.mlflow_client import explained, open_client, user_name
 from components.tracking.moved import local_folder
 from components.tracking.process import machine_name
@@ -27,8 +27,9 @@ from components.tracking.settings import Settings
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-# tags of a model version: {file: sha256} as JSON, and one digest over all of it
-FILES, DIGEST = "bundle.files", "bundle.digest"
+# tags of a model version: {file: sha256} of its bundle as JSON, one digest over all of it, and the overview of all
+# that the model holds, its code too; whoever writes artifacts doesn't write tags
+FILES, DIGEST, MODEL = "bundle.files", "bundle.digest", "model.files"
 NAME = re.compile(r"[\w-][\w. -]{0,199}")
 CHANGED = "the artifact store was changed: register it again"
 BUNDLE = "artifacts/bundle"  # where the bundle lies inside an MLflow model
@@ -63,10 +64,10 @@ class MlflowStore:
         }
         with explained(self.settings):
             for version in self._versions(f"name = '{name}' and run_id = '{run.run_id}'"):
-                if version.tags.get(DIGEST) == every[DIGEST]:
+                if version.tags.get(DIGEST) == every[DIGEST] and MODEL in version.tags:
                     return self._ref(name, str(version.version))
             self._create(name)
-            logged = self._log_model(run, folder, name)
+            logged, every[MODEL] = self._log_model(run, folder, name)
             # the location itself: MLflow's sqlite registry looks up models:/… in the globally set store
             version = self.client.create_model_version(
                 name, source=logged.artifact_location, run_id=run.run_id, tags=every, model_id=logged.model_id
@@ -104,36 +105,62 @@ class MlflowStore:
             return sorted(model.name for model in self.client.search_registered_models(max_results=1000))
 
     def fetch(self, ref: ModelRef) -> Path:
-        """The bundle's folder on this machine, equal to what was registered. A store on this machine is used as it
-        is; from elsewhere it is copied once into the model cache.
+        """The bundle's folder on this machine, equal to what was registered, as all that lies beside it is. A store on
+        this machine is used as it is; from elsewhere the model is copied once into the model cache.
 
         Raises:
             UserError: the files aren't the registered ones, or there is no such version.
         """
+        with explained(self.settings):
+            return self._model(ref, self.tags(ref)) / BUNDLE
+
+    def export(self, ref: ModelRef, target: Path) -> Path:
+        """A copy of the whole model, code too, in a new folder: what was registered and nothing else.
+
+        Raises:
+            UserError: the folder is there already, the files aren't the registered ones, or the version was registered
+            when its code's digests weren't recorded.
+        """
+        with explained(self.settings):
+            tags = self.tags(ref)
+            if MODEL not in tags:
+                what = "it was registered by an older Reprise, which recorded no digests of its code"
+                raise UserError(what, where=str(ref), hint=f"register it anew: reprise promote run:{ref.run_id}")
+            if target.exists():
+                raise UserError("is there already", where=str(target), hint="name a new folder")
+            model = self._model(ref, tags)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-") as folder:
+                copy = Path(folder) / "model"
+                shutil.copytree(model, copy, ignore=shutil.ignore_patterns(*LEFT_BEHIND), symlinks=True)
+                _verify(copy, tags, ref, CHANGED)  # the copy itself: the original may have changed meanwhile
+                copy.rename(target)
+        return target
+
+    def _model(self, ref: ModelRef, tags: Mapping[str, str]) -> Path:
+        """The whole model's folder on this machine, verified."""
         from mlflow.artifacts import download_artifacts
 
-        with explained(self.settings):
-            version = self.client.get_model_version(ref.name, ref.version)
-            address = self.client.get_model_version_download_uri(ref.name, ref.version)
-            expected = _registered_files(version.tags, str(ref))
-            here = local_folder(address)
-            if here is not None:
-                if not here.exists():
-                    raise self._elsewhere(ref, here)
-                verify(here / BUNDLE, expected, where=str(ref), hint=CHANGED)
-                return here / BUNDLE
-            cached = self.settings.model_cache / f"{ref.name}-v{ref.version}-{version.tags[DIGEST][:12]}"
-            again = f"delete {cached} to fetch it again"
-            if not cached.exists():
-                self.settings.model_cache.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryDirectory(dir=self.settings.model_cache, prefix=".fetching-") as folder:
-                    uri = f"{address}/{BUNDLE}"
-                    got = Path(download_artifacts(uri, dst_path=folder, tracking_uri=self.settings.tracking_uri))
-                    verify(got, expected, where=str(ref), hint=CHANGED)
-                    with contextlib.suppress(OSError):  # another process was quicker; its copy is checked below
-                        got.rename(cached)
-            verify(cached, expected, where=str(ref), hint=again)
-            return cached
+        address = self.client.get_model_version_download_uri(ref.name, ref.version)
+        digest = digest_json([_registered_files(tags, str(ref)), tags.get(MODEL)])
+        here = local_folder(address)
+        if here is not None:
+            if not here.exists():
+                raise self._elsewhere(ref, here)
+            _verify(here, tags, ref, CHANGED)
+            return here
+        cached = self.settings.model_cache / f"{ref.name}-v{ref.version}-{digest[:12]}"
+        if not cached.exists():
+            self.settings.model_cache.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self.settings.model_cache, prefix=".fetching-") as folder:
+                into = Path(folder) / "model"
+                into.mkdir()
+                got = Path(download_artifacts(address, dst_path=into, tracking_uri=self.settings.tracking_uri))
+                _verify(got, tags, ref, CHANGED)
+                with contextlib.suppress(OSError):  # another process was quicker; its copy is checked below
+                    got.rename(cached)
+        _verify(cached, tags, ref, f"delete {cached} to fetch it again")
+        return cached
 
     def set_alias(self, ref: ModelRef, alias: str, *, why: str = "", back: bool = False) -> ModelRef:
         """Give the version an alias (or the role champion or challenger); whoever had it loses it. The change is
@@ -190,8 +217,8 @@ class MlflowStore:
         with explained(self.settings):
             return dict(self.client.get_model_version(ref.name, ref.version).tags)
 
-    def _log_model(self, run: RunRef, folder: Path, name: str) -> Any:
-        """Store the bundle as a servable model of the run; returns MLflow's record of it."""
+    def _log_model(self, run: RunRef, folder: Path, name: str) -> tuple[Any, str]:
+        """Store the bundle as a servable model of the run: MLflow's record of it, and the tag MODEL."""
         from mlflow.entities import LoggedModelOutput
         from mlflow.models import Model
 
@@ -210,11 +237,13 @@ class MlflowStore:
             bundle = Path(temporary) / "bundle"
             shutil.copytree(folder, bundle)
             described = Model(artifact_path=logged.artifact_location, run_id=run.run_id, model_id=logged.model_id)
-            save_served_model(bundle, Path(temporary) / "model", described)
-            self.client.log_model_artifacts(logged.model_id, str(Path(temporary) / "model"))
+            model = Path(temporary) / "model"
+            save_served_model(bundle, model, described)
+            files = json.dumps(overview(manifest(model)))
+            self.client.log_model_artifacts(logged.model_id, str(model))
         self.client.finalize_logged_model(logged.model_id, "READY")
         self.client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step=0)])
-        return logged
+        return logged, files
 
     def _elsewhere(self, ref: ModelRef, folder: Path) -> UserError:
         """The files lie in a folder, and it isn't one of this machine."""
@@ -269,6 +298,15 @@ class MlflowStore:
         # the roles first, under the names the rest of the house knows them by
         roles = [role for role, alias in self.settings.aliases.items() if alias in aliases]
         return ModelRef(name, number, version.run_id or "", next(iter(roles + sorted(aliases)), ""))
+
+
+def _verify(model: Path, tags: Mapping[str, str], ref: ModelRef, hint: str) -> None:
+    """Check the bundle in a model's folder, and what lies beside it, by the digests in the version's tags."""
+    found = manifest(model)
+    about: dict[str, Any] = {"where": str(ref), "hint": hint}
+    verify(below(BUNDLE, found), _registered_files(tags, str(ref)), folder=model / BUNDLE, **about)
+    if MODEL in tags:
+        verify(overview(found), json.loads(tags[MODEL]), folder=model, **about)
 
 
 def _registered_files(tags: Mapping[str, str], where: str) -> dict[str, str]:

@@ -94,6 +94,24 @@ def diff(
 
 
 @app.command(group=KEEP)
+def export(
+    model: str,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(help="The new folder; else NAME-vVERSION here.")] = None,
+) -> None:
+    """Copy a version into a folder of its own, with the code that serves it: every file verified, and no other.
+
+    `mlflow.pyfunc.load_model` and `mlflow models serve` run the code in a model's folder: give them this one.
+
+    Example: `reprise export chorales@3 --out chorales-3`
+    """
+    from flows import models as registry
+
+    print(registry.export(model, out))
+
+
+@app.command(group=KEEP)
 def report(
     recipe: str,
     /,
