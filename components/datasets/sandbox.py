@@ -35,6 +35,8 @@ MANY = 512  # files for which one worker isn't enough from the start
 AT_ONCE = 8  # names sent ahead to a worker; with the longest of paths they still fit into a pipe
 AHEAD = 512  # answers kept until an earlier file is done
 START_SECONDS = 120.0
+END_SECONDS = 1.0  # that a process whose output has ended gets to end by itself: its code says why
+RESERVE_BYTES = 4 << 20  # with which a worker whose memory is spent says so
 CHECK_SECONDS = 0.25  # between two questions whether the answers are still wanted
 
 
@@ -211,6 +213,9 @@ class _Pool:
     def _lost(self, worker: _Worker, idle: str = "") -> None:
         """A worker has died or must: its files go to others, but the one it was at."""
         self.selector.unregister(worker.process.stdout)
+        if not idle:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(END_SECONDS)
         code = worker.end()
         if not worker.ready:
             what = idle or f"exit code {code}"
@@ -256,6 +261,7 @@ def serve(settings: str) -> None:
         answer({"failed": _plain(repr(error))})
         return
     _hold(limits)
+    reserve = bytearray(RESERVE_BYTES)
     answer({})
     for line in sys.stdin.buffer:
         signal.setitimer(signal.ITIMER_PROF, limits.cpu_seconds)
@@ -263,6 +269,7 @@ def serve(settings: str) -> None:
             path = Path(json.loads(line))
             frame = {"value": read(_bytes(path, limits), path.name, options)}
         except MemoryError:
+            reserve = b""
             frame = {"reason": f"needs more than {limits.memory_bytes >> 20} MB of memory", "memory": True}
         except Refused as refused:
             frame = {"reason": str(refused)}
@@ -272,6 +279,8 @@ def serve(settings: str) -> None:
             frame = {"reason": f"can't be parsed: {_plain(str(error)) or type(error).__name__}"}
         signal.setitimer(signal.ITIMER_PROF, 0)
         answer(frame)
+        if not reserve:  # what the file took isn't all given back: the next one gets a fresh process
+            return
 
 
 def _end_with(life: int) -> None:
