@@ -48,6 +48,16 @@ def test_models_are_loaded_once_and_the_least_used_is_let_go(store: MlflowStore)
     assert models.in_memory == ["tales@1", "moods@1"]
 
 
+def test_models_that_are_still_used_are_bounded_too(store: MlflowStore) -> None:
+    models = Models(store, Limits(models=1))
+    used = [models.open("tales@1"), models.open("tales@2")]
+    with pytest.raises(Busy, match="2 models are being used"):
+        models.open("moods")
+    assert models.open("tales@2") is used.pop(), "what is at hand can be had"
+    used.clear()
+    assert models.open("moods").ref.name == "moods"
+
+
 @pytest.mark.parametrize("name", ["../tales", "tales/1", "tales@../1", "", "@", "a'b", "x" * 300, "tales@9", "talles"])
 def test_a_name_that_is_none_opens_nothing(store: MlflowStore, name: str) -> None:
     with pytest.raises(NotFound):

@@ -166,6 +166,7 @@ async def written(first: tuple[str, Any], events: AsyncIterator[tuple[str, Any]]
         yield _event(*first)
         async for event in events:
             yield _event(*event)
+            await asyncio.sleep(0)  # so that it is seen when the client has gone
     except UserError as error:
         yield _event("problem", problem(error))
     except Exception:

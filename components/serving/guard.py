@@ -101,6 +101,8 @@ class Guard:
                         await _drain(receive, message, MOST_DRAINED * self.limits.body_bytes)
                         return 413, self._too_large
                     if not message.get("more_body"):
+                        if body.count(b",") > self.limits.values:
+                            return 413, f"the body has more than {self.limits.values:,} values"
                         return None if _is_text(body) else (422, "holds half of a surrogate pair, which is no text")
         except TimeoutError:
             return 408, f"the body took longer than {self.limits.body_seconds:g} s"

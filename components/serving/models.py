@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import re
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -36,7 +38,7 @@ READS = {"frames": "frames", "motion": "frames", "pictures": "frames", "mel": "w
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Served:
     """A model in memory, and the thread that draws with it."""
 
@@ -82,7 +84,8 @@ class Models:
         self._store_lock = threading.Lock()  # one question at a time: a hundred requests ask the same one
         self._found: dict[str, tuple[float, Any]] = {}
         self._open: OrderedDict[ModelRef, Served] = OrderedDict()
-        self._loading: dict[ModelRef, threading.Lock] = {}
+        self._loading = threading.Lock()
+        self._used: weakref.WeakSet[Served] = weakref.WeakSet()  # in memory: at hand, or let go and drawn with still
         self._described: dict[ModelRef, Description] = {}
 
     @property
@@ -119,24 +122,33 @@ class Models:
             NotFound: no such model; Busy: it can't be loaded.
         """
         ref = self.find(selector)
-        with self._lock:
-            loading = self._loading.setdefault(ref, threading.Lock())
-        with loading:  # the others wait for the first that asks
-            with self._lock:
-                if ref in self._open:
-                    self._open.move_to_end(ref)
-                    return self._open[ref]
+        if (served := self._at_hand(ref)) is not None:
+            return served
+        with self._loading:  # one at a time; the others that want it wait for the first that asks
+            if (served := self._at_hand(ref)) is not None:
+                return served
+            if len(self._used) >= 2 * self.limits.models:
+                gc.collect()
+            if (used := len(self._used)) >= 2 * self.limits.models:
+                raise Busy(f"{used} models are being used", where="model", hint="try again in a moment")
             folder = self._folder(ref)
             try:
                 bundle = load_bundle(folder)
             except UserError as error:
                 raise _not_to_be_had(ref, error) from error
             served = Served(bundle, ref, Drawer(bundle.model, self.limits))
+            self._used.add(served)
             with self._lock:
                 self._open[ref] = served
                 while len(self._open) > self.limits.models:  # whoever draws with it still holds it
-                    self._loading.pop(self._open.popitem(last=False)[0], None)
+                    self._open.popitem(last=False)
         return served
+
+    def _at_hand(self, ref: ModelRef) -> Served | None:
+        with self._lock:
+            if ref in self._open:
+                self._open.move_to_end(ref)
+            return self._open.get(ref)
 
     def _fresh(self, key: str, ask: Callable[[], Any]) -> Any:
         """What the store says, now or a moment ago."""

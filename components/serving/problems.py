@@ -39,6 +39,7 @@ class Limits:
     """What one request, and all of them together, may cost."""
 
     body_bytes: int = 8 << 20
+    values: int = 1 << 20  # in a body: lists of more keep the server from answering others while they are read
     body_seconds: float = 20.0  # to send the body
     header_seconds: float = 10.0  # to send a request up to its body
     read_seconds: float = 30.0  # in which something of an answer has to be read
@@ -55,6 +56,6 @@ class Limits:
     reader_bytes: int = 160 << 20  # of memory, beside the 40 MB that a reader has from the start
     reader_seconds: float = 20.0  # of processor time for one file
     seconds: float = 120.0  # of one request
-    models: int = 4  # held in memory
+    models: int = 4  # held in memory, and as many again for as long as requests that use them last
     kept: int = 64  # requests whose pieces can still be fetched as files
     audio_seconds: float = 900.0  # of a piece that is played

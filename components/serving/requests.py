@@ -11,6 +11,7 @@ from components.registry import names
 from components.schema import generation_targets
 
 SELECTOR = r"^[A-Za-z0-9_-][A-Za-z0-9_. -]{0,199}(@[A-Za-z0-9_.-]{1,64})?$"
+MOST_FIELDS = 100  # of an object
 Base64 = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]+={0,2}$", max_length=6 << 20, examples=["TVRoZA=="])]
 Selector = Annotated[
     str,
@@ -28,7 +29,9 @@ class Strict(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _whole(cls, values: Any) -> Any:
-        """JSON has one kind of number: 2.0 is a whole one."""
+        """JSON has one kind of number: 2.0 is a whole one. An object of a great many fields isn't told of each."""
+        if isinstance(values, dict) and len(values) > MOST_FIELDS:
+            raise ValueError(f"{len(values):,} fields")
         return {name: _as_whole(value) for name, value in values.items()} if isinstance(values, dict) else values
 
 
@@ -41,7 +44,7 @@ def _as_whole(value: Any) -> Any:
 def _listed(annotation: Any) -> Any:
     """JSON has lists only: they stand for the tuples of settings classes."""
     if get_origin(annotation) is tuple:
-        return Annotated[list[get_args(annotation)[0]], Field(max_length=100_000)]
+        return Annotated[list[get_args(annotation)[0]], Field(max_length=100_000, fail_fast=True)]
     return annotation
 
 
@@ -89,13 +92,15 @@ class Wav(Strict):
     wav_base64: Base64
 
 
-Row = Annotated[list[Annotated[float, Field(ge=-1e30, le=1e30)]], Field(min_length=1, max_length=100_000)]
+# fail_fast: a list of a million wrong values is one mistake
+Number = Annotated[float, Field(ge=-1e30, le=1e30)]
+Row = Annotated[list[Number], Field(min_length=1, max_length=100_000, fail_fast=True)]
 Word = Annotated[str, Field(max_length=1000)]
 Input = (
     Annotated[str, Field(min_length=1, max_length=100_000)]
     | Wav
-    | Annotated[list[Word], Field(min_length=1, max_length=20_000)]
-    | Annotated[list[Row], Field(min_length=1, max_length=20_000)]
+    | Annotated[list[Word], Field(min_length=1, max_length=20_000, fail_fast=True)]
+    | Annotated[list[Row], Field(min_length=1, max_length=20_000, fail_fast=True)]
 )
 
 
@@ -106,6 +111,7 @@ class PredictRequest(Strict):
         Field(
             min_length=1,
             max_length=1000,
+            fail_fast=True,
             description="Texts; lists of symbols; frames, a list of numbers each; or recordings.",
             examples=[["a gripping , moving film", "a mess"]],
         ),
