@@ -41,16 +41,31 @@ def user_paths(given: str | Mapping[str, str], *, where: str) -> str | dict[str,
     return {split: str(user_path(one, where=where)) for split, one in given.items()}
 
 
-def output_file(text: str | os.PathLike[str], *, where: str) -> Path:
-    """A path that a file can be written to; its folder is made.
+def output_folder(text: str | os.PathLike[str], *, where: str) -> Path:
+    """A path that a folder can be made at, or written to where it is there.
 
     Raises:
-        UserError: it is a folder, or its own folder can't be written to.
+        UserError: it is a file, or there is no right to write.
+    """
+    path = user_path(text, where=where)
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not there.is_dir():
+        raise UserError(f"{there} is a file, not a folder", where=where)
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{there} can't be written to", where=where)
+    return path
+
+
+def output_file(text: str | os.PathLike[str], *, where: str) -> Path:
+    """A path that a file can be written to.
+
+    Raises:
+        UserError: it is a folder, or there is no right to write.
     """
     path = user_path(text, where=where)
     if path.is_dir():
-        raise UserError(f"{path} is a folder", where=where, hint=f"name a file in it: {path / 'out'}")
-    writable_folder(path.parent, where=where)
+        raise UserError(f"{path} is a folder", where=where, hint="name a file in it")
+    output_folder(path.parent, where=where)
     return path
 
 

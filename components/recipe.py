@@ -18,6 +18,7 @@ from typing import Any, get_args, get_type_hints
 import yaml
 
 from components.errors import UserError, nearest
+from components.paths import user_paths
 from components.provenance import digest_json
 from components.registry import names
 
@@ -32,6 +33,13 @@ class Nested:
     of its own."""
 
     table: str
+
+
+@dataclass(frozen=True)
+class UserPath:
+    """Marks an option (`Annotated[str | None, UserPath()]`) that names a file or folder of the user's, or one for each
+    split. The recipe holds it whole, from the folder that the command ran in, for workers and schedules run
+    elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +216,18 @@ def check_options(
         for mark in getattr(annotation, "__metadata__", ()):
             if isinstance(mark, Nested):
                 values[name] = check_kind(f"{section}.{name}", mark.table, values[name], problems)
+            if isinstance(mark, UserPath) and values[name] is not None:
+                try:
+                    values[name] = user_paths(values[name], where=f"{section}.{name}")
+                except UserError as error:
+                    problems.append(f"{error.where}: {error.what}")
     return values
+
+
+def path_options(options: Mapping[str, tuple[Any, Any]]) -> list[str]:
+    """The names of the options that name a user's files."""
+    marks = {name: getattr(annotation, "__metadata__", ()) for name, (annotation, _) in options.items()}
+    return [name for name, found in marks.items() if any(isinstance(mark, UserPath) for mark in found)]
 
 
 def _options_model(fields: dict[str, Any], targets: tuple[Any, ...]) -> tuple[dict[str, Any], Any]:

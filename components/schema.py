@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from components.errors import UserError, nearest
-from components.recipe import check_options, options_of
+from components.recipe import UserPath, check_options, options_of, path_options
 from components.registry import names, resolve
 
 
@@ -71,8 +70,6 @@ def check_model(values: Mapping[str, Any], task: Mapping[str, Any], problems: li
             cell(1, **{name: checked[name] for name in options_of(cell)} | {"hidden_size": 1})
         except UserError as error:
             problems.append(f"{error.where}: {error.what} ({error.hint})")
-    if checked.get("vectors"):  # from where the command runs, not from where a worker trains
-        checked["vectors"] = str(Path(checked["vectors"]).expanduser().resolve())
     return {} if len(problems) > before else {**checked, "kind": kind}
 
 
@@ -116,9 +113,10 @@ def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return problems
 
 
+OF_FILES = ("data", "task", "model")  # sections that say which files a recipe reads
 DATA = {
     "dataset": (str | None, None),
-    "path": (str | dict[str, str] | None, None),
+    "path": (Annotated[str | dict[str, str] | None, UserPath()], None),
     "reader": (str | None, None),
     "split": (tuple[float, float, float] | None, None),
 }
@@ -161,7 +159,12 @@ def check_data(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]
     checked["reader"] = reader
     if checked["path"] is not None:
         # a file of one's own in place of the card's; the reader stays, the card's split is of the card's files
-        checked |= {"dataset": None, "path": _absolute(checked["path"], problems)}
+        checked["dataset"] = None
+        path = checked["path"]
+        if not isinstance(path, str) and (not set(path) <= {"train", "val", "test"} or "train" not in path):
+            problems.append(
+                f"data.path: one path, or one each for train, val and test (train at least), not {sorted(path)}"
+            )
     checked["split"] = checked["split"] or (tuple(card.split) if card and checked["dataset"] else DEFAULT_SPLIT)
     try:
         split_fractions(checked["split"])
@@ -170,15 +173,26 @@ def check_data(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]
     return checked
 
 
-def _absolute(path: str | Mapping[str, str], problems: list[str]) -> Any:
-    """The path, or each split's, from where the command runs."""
-    if isinstance(path, str):
-        return str(Path(path).expanduser().resolve())
-    if not set(path) <= {"train", "val", "test"} or "train" not in path:
-        problems.append(
-            f"data.path: one path, or one each for train, val and test (train at least), not {sorted(path)}"
-        )
-    return {split: str(Path(one).expanduser().resolve()) for split, one in path.items()}
+def path_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a recipe as it is written that name files of the user's: {"data.path": …, "model.vectors": …}."""
+    data, task, model = (section if isinstance(section := values.get(name), Mapping) else {} for name in OF_FILES)
+    options = {"data": dict(DATA), "model": {}}
+    if data.get("reader") in names("reader"):
+        options["data"] |= options_of(resolve("reader", data["reader"]))
+    if task.get("kind") in names("task"):
+        for target in resolve("task", task["kind"]).model_kinds().get(model.get("kind"), ()):
+            options["model"] |= options_of(target)
+    return {
+        f"{section}.{name}": values[section][name]
+        for section, known in options.items()
+        for name in path_options(known)
+        if isinstance(values.get(section), Mapping) and _is_path(values[section].get(name))
+    }
+
+
+def _is_path(value: Any) -> bool:
+    """One path, or one for each split; anything else is told when the recipe is checked."""
+    return isinstance(value, str) or (isinstance(value, Mapping) and all(isinstance(v, str) for v in value.values()))
 
 
 def check_accept(accept: Mapping[str, str]) -> list[str]:

@@ -13,7 +13,9 @@ from typing import Any
 from components.datasets.cards import load_card
 from components.datasets.splits import DEFAULT_SPLIT
 from components.errors import UserError
+from components.paths import user_path, user_paths
 from components.recipe import NAME, Recipe, apply_override, load_yaml
+from components.schema import path_settings
 from flows.places import RECIPES, recipe_path
 
 LONGEST_NAME = 64
@@ -23,7 +25,8 @@ LONGEST_NAME = 64
 class Asked:
     """`values` are the recipe's settings as they were written, with the overrides. `name` is that of the experiment
     and of the model. `words`, behind `reprise run`, ask for the same from any folder. `borrowed`: one of our recipes on
-    other data than its own; `notes` say what of it therefore doesn't count."""
+    other data than its own; `notes` say what of it therefore doesn't count. `anywhere` are the `overrides` with whole
+    paths."""
 
     name: str
     values: dict[str, Any]
@@ -32,6 +35,7 @@ class Asked:
     borrowed: bool
     notes: list[str]
     overrides: list[str] = field(default_factory=list)
+    anywhere: list[str] = field(default_factory=list)
 
     def gives_way(self, key: str) -> bool:
         """Is the setting one that the recipe chose for its own data, and nobody for these?"""
@@ -83,8 +87,9 @@ def ask(recipe: str, overrides: Sequence[str] | None = None, name: str | None = 
             where=str(path),
             hint=f"rename the file, or --name {plain(chosen) or 'mine'}",
         )
-    words = words_of(path.stem if ours else str(path.resolve()), _anywhere(overrides, before, after), name)
-    return Asked(chosen, values, str(path), words, borrowed, notes, overrides)
+    recipe, anywhere = path.stem if ours else str(path.resolve()), _anywhere(overrides, load_yaml(path), values)
+    words = words_of(recipe, anywhere, name)
+    return Asked(chosen, values, str(path), words, borrowed, notes, overrides, anywhere)
 
 
 def words_of(recipe: str, overrides: Sequence[str] | None = None, name: str | None = None) -> list[str]:
@@ -121,7 +126,7 @@ def _named(recipe: str, data: Mapping[str, Any]) -> str:
         path = path.get("train") or next(iter(path.values()), "")
     if path is None:
         return f"{recipe}-{plain(str(data.get('dataset')))}".strip("-")[:LONGEST_NAME]
-    file = Path(str(path)).expanduser().resolve()
+    file = user_path(str(path), where="data.path")
     of = plain(file.name if file.is_dir() else file.name.split(".")[0] or file.name) or "mine"
     return f"{recipe}-{of}"[:LONGEST_NAME].strip("-")
 
@@ -135,17 +140,22 @@ def _card_split(data: Mapping[str, Any]) -> list[float] | None:
 
 
 def _anywhere(overrides: Sequence[str], before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """The overrides with the data's files by their whole paths, from whichever folder they are named."""
-    path = after.get("path")
-    if path == before.get("path") and isinstance(path, str) and Path(path).is_absolute():
-        path = None  # the recipe says it
-    kept = [each for each in overrides if path is None or not each.partition("=")[0].strip().startswith("data.path")]
-    if isinstance(path, str):
-        whole = str(Path(path).expanduser().resolve())
-        kept.append(f"data.path={whole if _is_plain(whole) else json.dumps(whole, ensure_ascii=False)}")
-    elif isinstance(path, Mapping):
-        kept += [f"data.path.{split}={Path(str(one)).expanduser().resolve()}" for split, one in path.items()]
+    """The overrides with files by their whole paths, from whichever folder they are named; those that the recipe itself
+    names from here, too."""
+    kept, own = list(overrides), path_settings(before)
+    for key, path in path_settings(after).items():
+        if path == own.get(key) and all(Path(str(one)).is_absolute() for one in _each(path)):
+            continue  # the recipe says it
+        kept = [each for each in kept if not f"{each.partition('=')[0].strip()}.".startswith(f"{key}.")]
+        whole = user_paths(path, where=key)
+        for split, one in whole.items() if isinstance(whole, Mapping) else [("", whole)]:
+            value = one if _is_plain(one) else json.dumps(one, ensure_ascii=False)
+            kept.append(f"{key}{f'.{split}' if split else ''}={value}")
     return kept
+
+
+def _each(path: Any) -> list[Any]:
+    return list(path.values()) if isinstance(path, Mapping) else [path]
 
 
 def _is_plain(text: str) -> bool:

@@ -4,34 +4,54 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
+from typing import NoReturn
 
 from components.errors import UserError
+from components.redaction import without_secrets
 from flows.commands import look, models, operate, serving, train, use  # noqa: F401 - importing a command makes it one
 from flows.commands.base import app
+from flows.console import prepare
 
 
 def main() -> None:
     """The console command. A user's mistake is one message and exit code 2; Ctrl-C is 130; a failure is 1."""
     # read when torch is loaded: threads that spin at barriers make training several times slower on a busy machine
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    prepare()
     try:
+        _check_arguments(sys.argv[1:])
         app(result_action="return_value")
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _end(2, f"error: {error}")
     except KeyboardInterrupt:
         runs = sys.modules.get("flows.runs")
         kept = [f"What was trained is kept: reprise resume {run_id[:8]}" for run_id in (runs.stopped if runs else [])]
-        print(" ".join(["stopped.", *kept[-1:]]), file=sys.stderr)
-        raise SystemExit(130) from None
+        _end(130, " ".join(["stopped.", *kept[-1:]]))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except Exception as error:
         if os.environ.get("REPRISE_DEBUG"):
-            raise
-        print(f"failed: {type(error).__name__}: {error}\n(REPRISE_DEBUG=1 shows where)", file=sys.stderr)
-        raise SystemExit(1) from None
+            _end(1, traceback.format_exc())
+        if isinstance(error, OSError) and error.filename is not None:  # a path that can't be used, wherever it was met
+            _end(2, f"error: {os.fsdecode(error.filename)}: {error.strerror}")
+        _end(1, f"failed: {type(error).__name__}: {error}\n(REPRISE_DEBUG=1 shows where)")
+
+
+def _check_arguments(arguments: list[str]) -> None:
+    """Bytes that are no text in this locale would fail late: in a prompt, in a file's name that is written down."""
+    for argument in arguments:
+        try:
+            argument.encode("utf-8")
+        except UnicodeEncodeError:
+            what = f"{argument!a} isn't {sys.getfilesystemencoding()} text"
+            raise UserError(what, where="arguments", hint="write it as UTF-8, with LC_ALL=C.UTF-8") from None
+
+
+def _end(code: int, message: str) -> NoReturn:
+    print(without_secrets(message), file=sys.stderr)
+    raise SystemExit(code) from None
 
 
 if __name__ == "__main__":

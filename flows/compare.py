@@ -35,7 +35,7 @@ from flows.places import ROOT, places
 from flows.plan import Plan, make_plan
 from flows.processes import Processes
 from flows.ranking import Comparison, notes, publish
-from flows.reaper import claimed, ended, foreground, tidy
+from flows.reaper import claimed, ended, failed, foreground, tidy
 from flows.retry import worth_retrying
 from flows.runs import closing, keep_open
 from flows.train import as_yaml, flat
@@ -74,7 +74,7 @@ def compare(*arguments: Any, workers: int = 1, **named: Any) -> Comparison:
         return compare_flow.with_options(task_runner=runner)(*arguments, workers=workers, **named)
 
 
-@flow(name="compare", flow_run_name="{recipe}", on_crashed=[ended], on_cancellation=[ended])
+@flow(name="compare", flow_run_name="{recipe}", on_failure=[failed], on_crashed=[ended], on_cancellation=[ended])
 def compare_flow(
     recipe: RecipeName,
     vary: list[str],
@@ -191,7 +191,7 @@ def _open_parent(
     file = folder / "parent"
     tags = {"prefect.flow_run_id": str(runtime.flow_run.id), "prefect.url": runtime.flow_run.ui_url or ""}
     if file.exists():
-        parent = tracker.resume(file.read_text())
+        parent = tracker.resume(file.read_text(encoding="utf-8"))
         say(f"compare going on with {parent.ref.run_id[:8]}: finished runs are reused")
     else:
         keys = " × ".join(key.rpartition(".")[2] for key in plan.vary) or "seeds"
@@ -201,7 +201,7 @@ def _open_parent(
         common = {key: v for key, v in flat(plan.trials[0].recipe.as_dict()).items() if key not in plan.vary}
         parent.params(common | {"seeds": plan.seeds, "budget": plan.budget, "threads": threads, "workers": workers})
         parent.text(as_yaml(plan.trials[0].recipe), "first_recipe.yaml")
-        file.write_text(parent.ref.run_id)
+        file.write_text(parent.ref.run_id, encoding="utf-8")
     keep_open(parent)
     parent.tags(tags)
     return parent

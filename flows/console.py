@@ -3,29 +3,81 @@ standard error when it is a terminal."""
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False)
+from components.paths import keep_private
+from components.redaction import without_secrets
+
+OURS = ("components", "flows")  # loggers whose warnings a person is told
+
+
+class _Console(Console):
+    """No run ends because of what it prints: whoever read it is gone, or the disk is full."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        try:
+            super().print(*objects, **options)
+        except OSError:
+            self.on_broken_pipe()
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        with suppress(OSError, ValueError):  # what is left in the stream goes nowhere when the process ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
+class _Warnings(logging.Handler):
+    """Warnings of the code, on standard error and in the log of the Prefect run that is going on."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = f"{record.levelname.lower()}: {without_secrets(record.getMessage())}"
+        err.print(line, markup=False, soft_wrap=True)
+        _to_run_log(line, record.levelno)
+
+
+out = _Console(highlight=False, soft_wrap=True)
+err = _Console(stderr=True, highlight=False)
+_warnings = _Warnings(logging.WARNING)
+
+
+def prepare() -> None:
+    """What a process of ours does first: it can print whatever comes, tells warnings, and writes for its user alone."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # closed: else the next file that is opened would be written to as if it were the terminal
+            os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    for name in OURS:
+        if _warnings not in (logger := logging.getLogger(name)).handlers:
+            logger.addHandler(_warnings)
+    keep_private()
 
 
 def say(line: str) -> None:
     """One line, here and in the log of the Prefect run that is going on."""
     out.print(line, markup=False)
+    _to_run_log(line, logging.INFO)
+
+
+def _to_run_log(line: str, level: int) -> None:
     if "prefect" in sys.modules:
         from prefect.exceptions import MissingContextError
         from prefect.logging import get_run_logger
 
-        try:
-            get_run_logger().info(line)
-        except MissingContextError:
-            return
+        with suppress(MissingContextError):
+            get_run_logger().log(level, line)
 
 
 @contextmanager

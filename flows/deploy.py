@@ -20,6 +20,7 @@ from prefect.runner import Runner
 from prefect.states import Cancelled
 
 from components.errors import UserError
+from components.redaction import shown_address
 from components.tracking.mlflow_backend import MlflowTracker
 from flows.console import say
 from flows.pipeline import pipeline_flow, resume_flow
@@ -48,7 +49,8 @@ def serve(at_once: int, pick_up: bool) -> None:
         skipped = _skip_missed()
         deployments = [deployment_of(flow) for flow in FLOWS]
         say(f"serving {', '.join(f'{flow.name}/{NAME}' for flow in FLOWS)}; {at_once} at a time; Ctrl-C ends it")
-        say(f"prefect {Server(places().prefect).url() or os.environ.get('PREFECT_API_URL', '')}/deployments")
+        url = Server(places().prefect).url() or os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
+        say(f"prefect {shown_address(url)}/deployments")
         if skipped:
             say(f"        {skipped} missed runs are left out: of each schedule only the latest is made up for")
         over = threading.Event()

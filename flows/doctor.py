@@ -8,10 +8,12 @@ import shutil
 from collections.abc import Callable
 
 from components.errors import UserError
+from components.paths import writable_folder
 from components.provenance import library_versions, machine
+from components.redaction import shown_address
 from flows.console import out
 from flows.places import ROOT, Places, places
-from flows.server import Server
+from flows.server import Server, answers, check_database
 
 
 def examine() -> bool:
@@ -71,9 +73,7 @@ def _device(where: Places) -> str:
 
 
 def _disk(where: Places) -> str:
-    where.home.mkdir(parents=True, exist_ok=True)
-    if not os.access(where.home, os.W_OK):
-        raise UserError("can't be written to", where=str(where.home), hint="set REPRISE_HOME to a folder of yours")
+    writable_folder(where.home, where="REPRISE_HOME", hint="set it to a folder of yours")
     free = shutil.disk_usage(where.home).free / 1e9
     if free < 1:
         raise UserError(f"only {free:.1f} GB free", where=str(where.home))
@@ -81,16 +81,20 @@ def _disk(where: Places) -> str:
 
 
 def _tracking(where: Places) -> str:
-    from components.tracking.mlflow_backend import MlflowTracker
+    from components.tracking.mlflow_backend import MlflowTracker, check_store
 
+    address = check_store(where.settings)
     _, left = MlflowTracker(where.settings).send_leftovers()
-    waiting = f", {left} entries wait to be sent" if left else ""
-    return f"{where.settings.ui_url if where.settings.served else where.settings.tracking_uri}{waiting}"
+    return f"{address}{f', {left} entries wait to be sent' if left else ''}"
 
 
 def _prefect(where: Places) -> str:
-    url = os.environ.get("PREFECT_API_URL") or Server(where.prefect).url()
-    return url or "no server running; `reprise run` starts one"
+    check_database()
+    url = os.environ.get("PREFECT_API_URL")
+    if url and not answers(url):
+        raise UserError("doesn't answer", where=f"PREFECT_API_URL {shown_address(url)}", hint="unset it, or start it")
+    url = url or Server(where.prefect).url()
+    return shown_address(url) if url else "no server running; `reprise run` starts one"
 
 
 def _data(where: Places) -> str:

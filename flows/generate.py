@@ -14,6 +14,7 @@ from prefect import task as prefect_task
 from components.bundle import Bundle, Generation, load_bundle
 from components.datasets.store import Store
 from components.errors import UserError
+from components.paths import as_user
 from components.provenance import digest_json
 from components.render.outputs import write_score, write_texts
 from components.render.record import printable, read_record
@@ -145,7 +146,8 @@ def _generate(
     made = generate(opened, overrides, seed)
     if soundfont and isinstance(made.items[0], str):
         raise UserError(f"{opened.name} writes text, which no soundfont plays", where="--soundfont")
-    paths = write(opened, made, Path(out) if out else folder_for(opened, made, soundfont), soundfont)
+    with as_user():
+        paths = write(opened, made, Path(out) if out else folder_for(opened, made, soundfont), soundfont)
     say(f"wrote   {len(made.items)} × {opened.name} to {paths[0].parent if paths else 'no file: all were empty'}")
     return [str(path) for path in paths], made
 
@@ -220,7 +222,8 @@ def replay(path: Path, out: Path | None, soundfont: Path | None = None) -> tuple
     made = replace(generate(opened, settings, seed), settings=settings)
     folder = out or path.parent / "replayed"  # never over the file in question
     before = path.read_bytes()
-    paths = [p for p in write(opened, made, folder, font) if read_record(p) == record]
+    with as_user():
+        paths = [p for p in write(opened, made, folder, font) if read_record(p) == record]
     again = next((p for p in paths if p.suffix == path.suffix), None)
     return paths, again is not None and again.read_bytes() == before
 

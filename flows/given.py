@@ -24,8 +24,8 @@ def given(bundle: Bundle, melody: str | None, start: str | None) -> dict[str, An
     if melody and start:
         raise UserError("give --melody or --start, not both", where="generate")
     option, path = ("--melody", melody) if melody else ("--start", start)
-    score = _read(Path(str(path)), bundle.grid(option), "melody" if melody else "all")
-    say(f"{option[2:]:7} {Path(str(path)).name}: {sum(len(part.notes) for part in score.parts)} notes")
+    score = _read(Path(path), bundle.grid(option), "melody" if melody else "all")
+    say(f"{option[2:]:7} {Path(path).name}: {sum(len(part.notes) for part in score.parts)} notes")
     for doubt in bundle.encoding.doubts(score) if melody else ():
         say(f"        {doubt}")
     try:

@@ -134,13 +134,18 @@ def promote(selector: str, *, force: bool = False) -> Moved:
         ref = find(selector)
         bundle = load_bundle(models.fetch(ref))
         reason = _refused(str(ref), bundle, force)
-    champion = models.champion(ref.name)
-    if champion and champion.version == ref.version:
-        raise UserError(f"{ref} is the champion already", where="promote")
-    higher = not bundle.task.lower_is_better
-    _, judged = decide(models.tags(ref), models.tags(champion) if champion else None, higher_is_better=higher)
-    models.set_alias(ref, "champion", why=f"promoted by hand; {reason or judged}")
-    return Moved(ref.name, ref.version, champion.version if champion else "", judged, reason)
+    before = judged = ""
+
+    def judge(champion: ModelRef | None) -> tuple[str, str]:
+        nonlocal before, judged
+        if champion and champion.version == ref.version:
+            raise UserError(f"{ref} is the champion already", where="promote")
+        before, higher = champion.version if champion else "", not bundle.task.lower_is_better
+        _, judged = decide(models.tags(ref), models.tags(champion) if champion else None, higher_is_better=higher)
+        return "champion", f"promoted by hand; {reason or judged}"
+
+    models.settle(ref, judge)
+    return Moved(ref.name, ref.version, before, judged, reason)
 
 
 def export(selector: str, out: Path | None) -> Path:
@@ -160,14 +165,15 @@ def rollback(name: str) -> Moved:
         UserError: there is no such model, or no version was champion before.
     """
     models = store()
-    versions = [each.ref.version for each in models.versions(name)]
-    champion = models.champion(name)
-    now = champion.version if champion else ""
-    before = earlier(models.alias_changes(name), "champion", now, versions)
-    if before is None:
-        have = f"no champion before v{now} is known" if now else "it never had a champion"
-        raise UserError(f"{name}: {have}", where="rollback", hint=f"reprise models {name}")
-    models.set_alias(models.find(name, before), "champion", why="rollback", back=True)
+    with models.deciding(name):
+        versions = [each.ref.version for each in models.versions(name)]
+        champion = models.champion(name)
+        now = champion.version if champion else ""
+        before = earlier(models.alias_changes(name), "champion", now, versions)
+        if before is None:
+            have = f"no champion before v{now} is known" if now else "it never had a champion"
+            raise UserError(f"{name}: {have}", where="rollback", hint=f"reprise models {name}")
+        models.set_alias(models.find(name, before), "champion", why="rollback", back=True)
     return Moved(name, before, now, "it was champion before", back=True)
 
 

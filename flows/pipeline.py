@@ -20,7 +20,7 @@ from flows.generate import samples_task
 from flows.ingest import prepared
 from flows.parameters import Device, ModelName, Override, RecipeName, RunId, Threads
 from flows.places import places
-from flows.reaper import claimed, ended, foreground, tidy
+from flows.reaper import claimed, ended, failed, foreground, tidy
 from flows.register import register_task
 from flows.runs import RunRecord, closing, open_run
 from flows.train import open_run_task, train_task, training_tags
@@ -59,7 +59,7 @@ def resume(run_id: str) -> Outcome:
         return resume_flow(run_id)
 
 
-@flow(name="pipeline", flow_run_name="{recipe}", on_crashed=[ended], on_cancellation=[ended])
+@flow(name="pipeline", flow_run_name="{recipe}", on_failure=[failed], on_crashed=[ended], on_cancellation=[ended])
 def pipeline_flow(
     recipe: RecipeName,
     overrides: list[Override] = [],  # noqa: B006 - nobody changes it, and forms show it
@@ -83,7 +83,7 @@ def pipeline_flow(
         return finish(open_run_task(*prepared(asked), device, threads, asked=asked.words))
 
 
-@flow(name="resume", flow_run_name="resume {run_id}", on_crashed=[ended], on_cancellation=[ended])
+@flow(name="resume", flow_run_name="resume {run_id}", on_failure=[failed], on_crashed=[ended], on_cancellation=[ended])
 def resume_flow(run_id: RunId) -> Outcome:
     """Go on with a run that was cut off, from its last checkpoint to the end of the pipeline.
 

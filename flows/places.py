@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.errors import UserError, unknown
+from components.paths import user_path
 from components.tracking.settings import Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,7 +58,8 @@ def recipe_path(name: str) -> Path:
         UserError: there is none; the nearest name is suggested.
     """
     if name.endswith((".yaml", ".yml")):
-        return Path(name)
+        user_path(name, where="recipe")  # can it be one?
+        return Path(name).expanduser()
     path = RECIPES / f"{name}.yaml"
     if name in recipe_names():
         return path

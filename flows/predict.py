@@ -22,6 +22,7 @@ from components.encodings.base import Encoding
 from components.encodings.mel import Mel
 from components.encodings.symbols import Symbols
 from components.errors import UserError
+from components.paths import as_user
 from components.registry import resolve
 from components.tasks.classification import Classification
 from components.tasks.language_model import LanguageModel
@@ -189,12 +190,13 @@ def predict_task(
         with_language_model(bundle, open_model(language_model).bundle)
     if texts:
         return answer_texts(bundle, texts)
-    path = Path(str(file)).expanduser()
+    path = Path(str(file))
     if path.is_file() and is_archive(path):
         path, _ = unpacked(path, places().datasets)
     reader = reader_for(path, bundle.recipe["data"], column)
     target = Path(out) if out else places().generated / f"{opened.label}-{stem(path)}-predictions.csv"
-    counts = predict_file(bundle, reader, target)
+    with as_user():
+        counts = predict_file(bundle, reader, target)
     shown = ", ".join(f"{count:,} × {name}" for name, count in counts.most_common(12))
     if sum(counts.values()) == 1:
         with target.open(encoding="utf-8", newline="") as table:

@@ -22,9 +22,10 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Cancelled, Crashed
 
+from components.redaction import without_secrets
 from components.tracking.mlflow_backend import MlflowTracker
 from components.tracking.process import identity, lives
-from flows.console import say
+from flows.console import prepare, say
 from flows.places import places
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def _say_cancelled(flow_run_id: str) -> None:
 @contextlib.contextmanager
 def claimed() -> Iterator[None]:
     """The body of a flow: its run belongs to this process, and ends when it is cancelled in Prefect."""
+    prepare()  # a worker's process, or one of `reprise serve`, has no main of ours
     flow_run_id, known, own = str(runtime.flow_run.id or ""), runtime.flow_run.tags, PROCESS + identity()
     over = threading.Event()
     if flow_run_id and own in known:
@@ -130,6 +132,12 @@ def stopped_by_person(error: BaseException) -> bool:
         state = client.read_flow_run(runtime.flow_run.id).state
         return state is not None and (state.is_cancelling() or state.is_cancelled())
     return False
+
+
+def failed(flow: Any, flow_run: FlowRun, state: Any) -> None:
+    """A hook for flow runs that nobody waits for: who serves them is told why one failed."""
+    if PROCESS + identity() not in flow_run.tags:  # in the foreground the command itself says so
+        say(f"failed  {flow.name} {flow_run.name}: {without_secrets(str(state.message)).strip()}")
 
 
 def ended(flow: Any, flow_run: FlowRun, state: Any) -> None:

@@ -45,16 +45,17 @@ def register_task(run_id: str, metrics: dict[str, float]) -> ModelRef | None:
         say("model   not registered: " + "; ".join(problems))
         return None
     tags = version_tags(record, store, session.task, metrics)
-    champion = models.champion(recipe.name)
-    role, reason = decide(
-        tags, models.tags(champion) if champion else None, higher_is_better=not session.task.lower_is_better
-    )
     ref = models.register(record.ref, bundle, recipe.name, tags=tags)
-    if champion and champion.version == ref.version:  # a finished run that is resumed doesn't compete with itself
-        role, reason = "champion", "it is the champion already"
-    ref = models.set_alias(ref, role, why=reason)
-    run.tags({"registered": f"{ref} as {role}: {reason}"})
-    say(f"model   {ref} registered as {role}: {reason}")
+
+    def judge(champion: ModelRef | None) -> tuple[str, str]:
+        if champion and champion.version == ref.version:  # a finished run that is resumed doesn't compete with itself
+            return "champion", "it is the champion already"
+        higher = not session.task.lower_is_better
+        return decide(tags, models.tags(champion) if champion else None, higher_is_better=higher)
+
+    ref, reason = models.settle(ref, judge)
+    run.tags({"registered": f"{ref} as {ref.alias}: {reason}"})
+    say(f"model   {ref} registered as {ref.alias}: {reason}")
     return ref
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from components.errors import UserError
 from components.evaluation.baseline import is_baseline, strongest
 from components.evaluation.run_report import Grid, Picture, Piece, RunReport, curves_svg, render, small_sound
+from components.paths import as_user
 from components.render.figures import figure
 from components.render.record import without_record
 from components.tracking.mlflow_reader import MlflowReader, RunFacts
@@ -37,7 +38,8 @@ def write(recipe: str, run: str | None, out: Path) -> Path:
     """
     report = gather(Path(recipe).stem, run)
     try:
-        out.write_text(render(report), encoding="utf-8")
+        with as_user():
+            out.write_text(render(report), encoding="utf-8")
     except OSError as error:
         raise UserError(error.strerror or str(error), where=str(out), hint="--out chooses another file") from None
     return out

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from components.datasets.store import DatasetRef
+from components.datasets.store import DatasetRef, Store
 from components.errors import UserError, nearest
 from components.recipe import Recipe
 from components.tracking.base import RunRef
@@ -49,12 +49,21 @@ class RunRecord:
             recipe = dict(values.pop("recipe"))
             return cls(
                 recipe=Recipe.from_dict(recipe.pop("name"), recipe),
-                dataset=DatasetRef(**values.pop("dataset")),
+                dataset=_here(DatasetRef(**values.pop("dataset"))),
                 ref=RunRef(**values.pop("ref")),
                 **values,
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"isn't the record of a run: {error}", where=str(folder / FILE)) from None
+
+
+def _here(dataset: DatasetRef) -> DatasetRef:
+    """The data set under the present home, where it lies there: it was written down with the path of its time."""
+    for path in (places().datasets / "stores" / Path(dataset.path).name, Path(dataset.path)):
+        with suppress(UserError, KeyError):
+            if path.is_dir() and Store.open(path).manifest["digests"]["content"] == dataset.digest:
+                return replace(dataset, path=str(path))
+    return dataset  # opening it says what is wrong
 
 
 def keep_open(run: MlflowRun) -> None:

@@ -119,7 +119,7 @@ def deployment_of(flow: Any) -> RunnerDeployment:
         DeploymentScheduleCreate(schedule=each.schedule, active=each.active, parameters=each.parameters, slug=each.slug)
         for each in known
     ]
-    return flow.todeployment_of(NAME, tags=[OURS], schedules=kept, entrypoint_type=EntrypointType.MODULE_PATH)
+    return flow.to_deployment(NAME, tags=[OURS], schedules=kept, entrypoint_type=EntrypointType.MODULE_PATH)
 
 
 def deployed(client: SyncPrefectClient) -> UUID:

@@ -16,9 +16,13 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
+from components.errors import UserError
+from components.paths import writable_folder
+from components.redaction import shown_address
 from components.tracking.process import identity
 
 HOST = "127.0.0.1"
@@ -38,6 +42,12 @@ QUIET = {
 SERVER_ONLY = {"PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem"}
 
 
+# names of one setting of Prefect's: where its server keeps what it knows, ours too; else an sqlite file
+DATABASE = ("PREFECT_API_DATABASE_CONNECTION_URL", "PREFECT_SERVER_DATABASE_CONNECTION_URL")
+DEFAULT_PORT = 5432  # PostgreSQL's; Prefect knows no other database on another machine
+REACH_SECONDS = 5.0
+
+
 class Server:
     """Started early by `begin`, needed late by `wait`: what lies between (imports, ingestion) hides its start."""
 
@@ -54,7 +64,7 @@ class Server:
             os.environ.setdefault(name, value)
         if "PREFECT_API_URL" in os.environ or os.environ.get("REPRISE_PREFECT") == "temporary":
             return False
-        self.home.mkdir(parents=True, exist_ok=True)
+        writable_folder(self.home, where="REPRISE_HOME", hint="set it to a folder of yours")
         os.environ.setdefault("PREFECT_HOME", str(self.home))
         with self.lock:
             known = self._known()
@@ -65,7 +75,11 @@ class Server:
         return not lives
 
     def wait(self) -> str | None:
-        """The address of the server once it answers. When ours doesn't, flows go on with a temporary one: None."""
+        """The address of the server once it answers. When ours doesn't, flows go on with a temporary one: None.
+
+        Raises:
+            UserError: another that PREFECT_API_URL names doesn't answer.
+        """
         found = self._wait()
         if "prefect.context" in sys.modules:  # imported before the address was known, or before it changed
             from prefect.context import refresh_global_settings_context
@@ -78,7 +92,10 @@ class Server:
         if url is None:
             return None
         if known is None or url != _api(known):  # not ours: whoever configured it keeps it
-            return url.removesuffix("/api") if _answers(url) else None
+            if not answers(url):
+                hint = "is it running? Without PREFECT_API_URL Reprise starts a server of its own"
+                raise UserError("doesn't answer", where=f"PREFECT_API_URL {shown_address(url)}", hint=hint)
+            return url.removesuffix("/api")
         deadline, starts = time.monotonic() + START_SECONDS, 1
         while time.monotonic() < deadline:
             if not _alive(known["pid"]):  # another program took the port while ours started
@@ -87,7 +104,7 @@ class Server:
                 with self.lock:
                     known, starts = self._start(), starts + 1
                 os.environ["PREFECT_API_URL"] = _api(known)
-            elif _answers(_api(known)):
+            elif answers(_api(known)):
                 return _api(known).removesuffix("/api")
             time.sleep(0.1)
         del os.environ["PREFECT_API_URL"]
@@ -106,16 +123,17 @@ class Server:
     def url(self) -> str | None:
         """Where our server answers now, if it does."""
         known = self._known()
-        return _api(known).removesuffix("/api") if known and _answers(_api(known)) else None
+        return _api(known).removesuffix("/api") if known and answers(_api(known)) else None
 
     def _known(self) -> dict[str, int] | None:
         try:
-            known = json.loads(self.file.read_text())
+            known = json.loads(self.file.read_text(encoding="utf-8"))
             return {"pid": int(known["pid"]), "port": int(known["port"])}
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def _start(self) -> dict[str, int]:
+        check_database()
         port = _free_port()
         # `--background` dies with this Prefect version, so it is a process of its own session with a log file
         with self.log.open("ab") as log:
@@ -128,8 +146,24 @@ class Server:
                 start_new_session=True,
             )
         known = {"pid": process.pid, "port": port}
-        self.file.write_text(json.dumps(known))
+        self.file.write_text(json.dumps(known), encoding="utf-8")
         return known
+
+
+def check_database() -> None:
+    """Raises UserError when the database that Prefect is told to use is on a machine that doesn't answer."""
+    name = next((name for name in DATABASE if os.environ.get(name)), "")
+    address = os.environ.get(name, "")
+    parts = urlsplit(
+        address if address.count("@") < 2 else f"{address.partition(':')[0]}://{address.rpartition('@')[2]}"
+    )
+    if not parts.hostname:
+        return
+    try:
+        socket.create_connection((parts.hostname, parts.port or DEFAULT_PORT), REACH_SECONDS).close()
+    except (OSError, ValueError) as error:
+        what = f"doesn't answer: {getattr(error, 'strerror', None) or error}"
+        raise UserError(what, where=f"{name} {shown_address(address)}", hint="is the database running?") from None
 
 
 def _api(known: dict[str, int]) -> str:
@@ -156,7 +190,8 @@ def _alive(pid: int) -> bool:
     return b"prefect" in command
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a Prefect server answers at this address of its API."""
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=2) as reply:
             return reply.status == 200

@@ -15,6 +15,7 @@ from prefect.exceptions import ObjectNotFound
 from components.datasets.store import DatasetRef, Store
 from components.provenance import code_version, library_versions, machine
 from components.recipe import Recipe
+from components.redaction import shown_address
 from components.render.figures import figure
 from components.tracking.base import Run
 from components.tracking.mlflow_backend import MlflowTracker
@@ -51,7 +52,10 @@ def open_run_task(
         **{f"version.{library}": v for library, v in library_versions().items()},
     }
     if runtime.flow_run.id:
-        tags |= {"prefect.flow_run_id": str(runtime.flow_run.id), "prefect.url": runtime.flow_run.ui_url or ""}
+        tags |= {
+            "prefect.flow_run_id": str(runtime.flow_run.id),
+            "prefect.url": shown_address(runtime.flow_run.ui_url or ""),
+        }
     run = MlflowTracker(where.settings).start(recipe.name, run_name, tags=tags)
     manifest = Store.open(dataset.path).manifest
     run.params(flat(recipe.as_dict()) | {"device": device, "threads": threads})

@@ -20,8 +20,10 @@ from typing import Any
 from components.datasets.store import DatasetRef
 from components.errors import UserError
 from components.recipe import Recipe
+from components.redaction import without_secrets
 from components.tracking.mlflow_backend import MlflowTracker
 from components.whole_files import written_whole
+from flows.console import prepare
 from flows.places import places
 
 STOPPED = 130  # exit codes as those of the command line: a user's mistake is 2, anything else 1
@@ -111,11 +113,12 @@ def end_with_input() -> None:
 
 def main() -> None:
     """The process: exit code 0, 2 for what trying again won't mend, 130 when it was stopped, else 1."""
+    prepare()
     end_with_input()
     try:
         run_trial(Path(sys.argv[1]))
     except UserError as error:
-        print(f"error: {error}")
+        print(f"error: {without_secrets(str(error))}")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         # a parent that was killed can't end its own run; that of one still alive is left alone

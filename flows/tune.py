@@ -38,7 +38,7 @@ from flows.ingest import ingest_task, settled
 from flows.parameters import Device, ModelName, Override, RecipeName, Threads
 from flows.places import places
 from flows.processes import Processes
-from flows.reaper import claimed, ended, foreground, tidy
+from flows.reaper import claimed, ended, failed, foreground, tidy
 from flows.runs import closing, keep_open
 from flows.search import Answer, publish
 from flows.space import Dimension, Search, make_search
@@ -56,7 +56,7 @@ def tune(*arguments: Any, jobs: int = 1, **named: Any) -> Answer:
         return tune_flow.with_options(task_runner=runner)(*arguments, jobs=jobs, **named)
 
 
-@flow(name="tune", flow_run_name="{recipe}", on_crashed=[ended], on_cancellation=[ended])
+@flow(name="tune", flow_run_name="{recipe}", on_failure=[failed], on_crashed=[ended], on_cancellation=[ended])
 def tune_flow(
     recipe: RecipeName,
     space: list[str],
@@ -267,7 +267,7 @@ def _open_parent(
     """The parent run: the one of an earlier try, or a new one."""
     file = folder / "parent"
     if file.exists():
-        parent = tracker.resume(file.read_text())
+        parent = tracker.resume(file.read_text(encoding="utf-8"))
         say(f"tune    going on with {parent.ref.run_id[:8]}: finished trials count")
     else:
         keys = " × ".join(dimension.key.rpartition(".")[2] for dimension in search.dimensions)
@@ -276,7 +276,7 @@ def _open_parent(
         parent.params({f"space.{d.key}": str(d).partition("=")[2] for d in search.dimensions})
         parent.params({"budget": search.budget, "sampler": "TPE", "pruner": "median", **about})
         parent.text(as_yaml(search.recipe), "recipe.yaml")
-        file.write_text(parent.ref.run_id)
+        file.write_text(parent.ref.run_id, encoding="utf-8")
     keep_open(parent)
     parent.tags({"prefect.flow_run_id": str(runtime.flow_run.id), "prefect.url": runtime.flow_run.ui_url or ""})
     return parent

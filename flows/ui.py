@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 
 from components.errors import UserError
+from components.redaction import shown_address
 from components.tracking.mlflow_client import ui_command
 from flows.console import say
 from flows.places import places
@@ -32,7 +33,7 @@ def serve(port: int | None = None, playground: int = 8000) -> None:
         arguments, addresses = ui_command(settings)
         commands["MLflow"] = ["mlflow", *arguments]
     say(f"MLflow      {settings.ui_url}/#/experiments?workflowType=machine_learning")
-    say(f"Prefect     {prefect.wait() or f'did not start: {prefect.log}'}")
+    say(f"Prefect     {shown_address(prefect.wait() or f'did not start: {prefect.log}')}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends with us
     processes = {
         name: subprocess.Popen([sys.executable, "-m", *command], env=os.environ | addresses)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -173,7 +172,7 @@ def test_prefect_yaml_deploys_what_is_served(home) -> None:
     from flows.schedules import FLOWS, NAME
 
     written = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
-    names = {(each["entrypoint"].rpartition(":")[2], each["name"]) for each in written["deployments"]}
+    names = {(each["entrypoint"].rpartition(".")[2], each["name"]) for each in written["deployments"]}
     assert names == {(flow.fn.__name__, NAME) for flow in FLOWS}
     prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
     for command in (["work-pool", "create", "reprise", "--type", "process"], ["deploy", "--all"]):
@@ -320,13 +319,36 @@ def test_files_are_scheduled_by_their_whole_paths(tmp_path, monkeypatch) -> None
     Path("mine.txt").write_text("a text of my own. " * 40)
     parameters = _parameters("shakespeare-chars", ["data.path=mine.txt", "seed=2"], "cpu", 1)
     assert parameters["recipe"] == "shakespeare-chars"
-    assert parameters["overrides"] == ["seed=2", f"data.path={json.dumps(str(tmp_path / 'mine.txt'))}"]
+    assert parameters["overrides"] == ["seed=2", f"data.path={tmp_path / 'mine.txt'}"]
     monkeypatch.chdir("/")
     from components.recipe import read_recipe
     from flows.places import recipe_path
 
     again = read_recipe(recipe_path("shakespeare-chars"), parameters["overrides"])
     assert again.data["path"] == str(tmp_path / "mine.txt")
+
+
+def test_every_setting_that_names_a_file_is_scheduled_by_its_whole_path(tmp_path, monkeypatch) -> None:
+    """Which those are, their types say: word vectors in the recipe's file, and a file for each split."""
+    from components.recipe import read_recipe
+    from flows.commands.operate import _parameters
+
+    values = {
+        "data": {"path": {"train": "a.csv", "test": "~/b.csv"}, "reader": "table"},
+        "encoding": {"kind": "pair", "input": {"kind": "words"}, "target": {"kind": "labels"}},
+        "task": {"kind": "classification"},
+        "model": {"kind": "gru", "vectors": "own vectors.txt", "embedding_size": 8},
+    }
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    Path("moods.yaml").write_text(yaml.safe_dump(values))
+    for more, vectors in ([], "own vectors.txt"), (["model.vectors=deep/v.txt"], "deep/v.txt"):
+        parameters = _parameters("moods.yaml", more, "cpu", 1)
+        monkeypatch.chdir("/")
+        again = read_recipe(Path(parameters["recipe"]), parameters["overrides"])
+        monkeypatch.chdir(tmp_path)
+        assert again.model["vectors"] == str(tmp_path / vectors)
+        assert again.data["path"] == {"train": str(tmp_path / "a.csv"), "test": str(tmp_path / "home" / "b.csv")}
 
 
 def _typed(arguments: list[str], home: Path) -> None:

@@ -104,3 +104,23 @@ def test_files_that_lie_elsewhere_are_said_to(at, tmp_path: Path) -> None:
         store.fetch(store.find("tunes", "1"))
     assert str(folder.parents[1]) in str(caught.value)
     assert "tracking.artifacts" in caught.value.hint
+
+
+def test_a_run_finds_its_data_under_the_home_of_today(tmp_path: Path, small_recipe, monkeypatch) -> None:
+    from components.datasets.ingest import ingest
+    from components.datasets.store import DatasetRef
+    from components.tracking.base import RunRef
+    from flows.runs import RunRecord
+
+    recipe, old, new = small_recipe(), tmp_path / "old", tmp_path / "new"
+    ref = ingest(recipe.data, recipe.encoding, root=tmp_path, cache_dir=old / "datasets", seed=0)
+    record = RunRecord(recipe, ref, RunRef("a" * 32, "small"), "a run", "cpu", 1)
+    record.save(old / "checkpoints" / "run")
+    shutil.copytree(old, new)
+    monkeypatch.setenv("REPRISE_HOME", str(new))
+    folder = new / "checkpoints" / "run"
+    assert Path(RunRecord.load(folder).dataset.path).is_relative_to(new), "a copy doesn't read the original's"
+    shutil.rmtree(old)
+    assert RunRecord.load(folder).dataset == DatasetRef(ref.path.replace(str(old), str(new)), ref.digest)
+    (new / "datasets").rename(tmp_path / "lost")
+    assert RunRecord.load(folder).dataset == ref, "opening it says that it isn't there"

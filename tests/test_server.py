@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from components.errors import UserError
 from flows import server as module
 from flows.server import Server
 
@@ -56,7 +57,8 @@ def test_a_configured_server_that_is_silent_is_not_replaced(tmp_path: Path, monk
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     server = Server(tmp_path)
     server.begin()
-    assert server.wait() is None
+    with pytest.raises(UserError, match="doesn't answer"):
+        server.wait()
     assert os.environ["PREFECT_API_URL"] == "http://127.0.0.1:9/api"
 
 
@@ -109,3 +111,18 @@ def test_a_temporary_server_can_be_asked_for(tmp_path: Path, monkeypatch) -> Non
     server.begin()
     assert "PREFECT_API_URL" not in os.environ
     assert server.wait() is None
+
+
+def test_a_database_that_does_not_answer_is_said_before_the_server_starts(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "postgresql+asyncpg://ann:hush@127.0.0.1:9/prefect")
+    with pytest.raises(UserError, match="doesn't answer") as caught:
+        Server(tmp_path).begin()
+    assert "hush" not in str(caught.value)
+    assert not (tmp_path / "server.log").exists()
+
+
+@pytest.mark.parametrize("home", ["/dev/null/home", "/proc/home"])
+def test_a_home_that_cannot_be_made_is_the_users_mistake(home: str) -> None:
+    with pytest.raises(UserError, match="can't be written to") as caught:
+        Server(Path(home)).begin()
+    assert caught.value.where == "REPRISE_HOME"

@@ -16,6 +16,7 @@ from components.datasets.labelled import LabelledReader, Row
 from components.datasets.transcripts import Transcripts
 from components.encodings.mel import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, Sound
 from components.errors import UserError
+from components.paths import user_path
 from components.provenance import digest_file, digest_json
 
 LARGEST_BYTES = 128 << 20
@@ -61,7 +62,7 @@ class WavReader(LabelledReader):
         self._table, self._columns = None, (file_column, text_column)
         if transcripts and files:
             folder = files[0] if files[0].is_dir() else files[0].parent
-            places = [place / Path(transcripts).expanduser() for place in (folder, folder.parent)]
+            places = [user_path(transcripts, where="data.transcripts", base=at) for at in (folder, folder.parent)]
             self._table = next((place for place in places if place.is_file()), places[0])
             for names in self.passed_over.values():
                 names[:] = [name for name in names if folder / name != self._table]

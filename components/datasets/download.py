@@ -13,7 +13,9 @@ from filelock import FileLock
 
 from components.datasets.cards import Card, CardFile
 from components.errors import UserError
+from components.paths import user_path
 from components.provenance import digest_file
+from components.redaction import shown_address
 
 if TYPE_CHECKING:
     import requests
@@ -55,9 +57,12 @@ def mirror_folder(root: Path) -> Path | None:
             named = file.readline(4096).strip()
     if not named:
         return None
-    folder = root / Path(named).expanduser()
+    hint = "name the folder of the mirror, or unset it"
+    if "://" in named:
+        raise UserError(f"{shown_address(named)} is an address, not a folder", where=where, hint=hint)
+    folder = user_path(named, where=where, base=root)
     if not folder.is_dir():
-        raise UserError(f"no such folder: {folder}", where=where, hint="name the folder of the mirror, or unset it")
+        raise UserError(f"no such folder: {folder}", where=where, hint=hint)
     return folder
 
 
@@ -82,7 +87,7 @@ def _fetch(card: Card, file: CardFile, folder: Path, mirror: Path | None, progre
     if problem is None:
         return target
     raise UserError(
-        "; ".join([f"{file.name} can't be downloaded from {file.url} ({problem})", *problems]),
+        "; ".join([f"{file.name} can't be downloaded from {shown_address(file.url)} ({problem})", *problems]),
         where=f"dataset {card.name}",
         hint=f"put the file into a mirror folder and name that folder in ${MIRROR} or data/mirror, "
         f"or read a file of your own with data.path",

@@ -311,7 +311,7 @@ def _bytes(path: Path, limits: Limits) -> bytes:
 def _hold(limits: Limits) -> None:
     """Set the limits that the kernel enforces."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     except OSError:  # no Linux: there RLIMIT_AS isn't enforced dependably
         pages = None
     if pages is not None:

@@ -17,6 +17,7 @@ from components.datasets.download import fetch, mirror_folder
 from components.datasets.folders import given_splits
 from components.datasets.store import SPLITS
 from components.errors import UserError, unknown
+from components.paths import user_path
 from components.provenance import digest_file
 from components.recipe import options_of
 from components.registry import resolve
@@ -47,7 +48,7 @@ def path_readers(data: Mapping[str, Any], root: Path, cache_dir: Path) -> tuple[
     passed_over: dict[str, list[str]] = {}
     decided: list[str] = []
     for split, one in given.items():
-        path = _existing(root / Path(str(one)).expanduser())
+        path = _existing(user_path(str(one), where="data.path", base=root))
         if path.is_file() and is_archive(path):
             path, links = unpacked(path, cache_dir)
             passed_over |= {"link or device in an archive": links} if links else {}

@@ -22,6 +22,7 @@ from components.layers.base import Recurrent, State
 from components.layers.bidirectional import Bidirectional
 from components.layers.dropout import DropoutKind, make_dropout
 from components.layers.stack import Stack
+from components.recipe import UserPath
 from components.registry import resolve
 
 Size = Annotated[int, Bounds(gt=0, le=16384)]
@@ -59,7 +60,7 @@ class Backbone(nn.Module):
         input: Literal["embedding", "one_hot"] = "embedding",
         embedding_size: Size | None = None,
         embedding_scale: Annotated[float, Bounds(gt=0, le=100)] = 1.0,
-        vectors: str | None = None,
+        vectors: Annotated[str | None, UserPath()] = None,
         freeze_vectors: bool = False,
         **cell: Any,
     ) -> None:

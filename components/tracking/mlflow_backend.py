@@ -13,7 +13,7 @@ from filelock import FileLock
 from components.errors import UserError
 from components.tracking.base import RunRef
 from components.tracking.dead_runs import CUT_OFF, CutOff, cut_off, left_running, mark_killed
-from components.tracking.mlflow_client import check_artifacts, deleted, explained, open_client, ui_command
+from components.tracking.mlflow_client import check_artifacts, check_store, deleted, explained, open_client, ui_command
 from components.tracking.mlflow_run import MlflowRun, delivery
 from components.tracking.mlflow_store import MlflowStore
 from components.tracking.moved import folder_name
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 # the one door: who needs MLflow imports it from here
-__all__ = ["CUT_OFF", "MlflowRun", "MlflowStore", "MlflowTracker", "ui_command"]
+__all__ = ["CUT_OFF", "MlflowRun", "MlflowStore", "MlflowTracker", "check_store", "ui_command"]
 
 log = logging.getLogger(__name__)
 

@@ -8,13 +8,16 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from components.errors import UserError, unknown
-from components.provenance import digest_json
+from components.paths import writable_folder
+from components.provenance import digest_bytes, digest_json
 from components.tracking import alias_log
 from components.tracking.alias_log import AliasChange
 from components.tracking.base import ModelRef, RunRef, VersionFacts
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 # that the model holds, its code too; whoever writes artifacts doesn't write tags
 FILES, DIGEST, MODEL = "bundle.files", "bundle.digest", "model.files"
 NAME = re.compile(r"[\w-][\w. -]{0,199}")
+SETTLING = 5  # times that another machine may change the champion while this one decides
 CHANGED = "the artifact store was changed: register it again"
 BUNDLE = "artifacts/bundle"  # where the bundle lies inside an MLflow model
 
@@ -176,6 +180,26 @@ class MlflowStore:
                 self.client.delete_registered_model_alias(ref.name, roles["challenger"])
                 self._record(ref.name, "challenger", ref.version, "", "it is the champion now", False)
         return replace(ref, alias=alias)
+
+    @contextlib.contextmanager
+    def deciding(self, name: str) -> Iterator[None]:
+        """Around reading who is champion and changing it: for one process of this state folder at a time."""
+        folder = writable_folder(self.settings.home, where="REPRISE_HOME")
+        with FileLock(folder / f"champion-{digest_bytes(name.encode())[:12]}.lock"):
+            yield
+
+    def settle(self, ref: ModelRef, judge: Callable[[ModelRef | None], tuple[str, str]]) -> ModelRef:
+        """Give the version the alias that `judge` finds for it beside the present champion: (role, why), as one step.
+
+        Machines that share a registry share no lock: there the champion is read again before the alias is set.
+        """
+        with self.deciding(ref.name):
+            for _ in range(SETTLING):
+                champion = self.champion(ref.name)
+                role, why = judge(champion)
+                if self.champion(ref.name) == champion:
+                    return self.set_alias(ref, role, why=why), why
+        raise UserError("its champion changes all the time", where=ref.name, hint="try again")
 
     def alias_changes(self, name: str) -> list[AliasChange]:
         """Every recorded change of the model's aliases, oldest first."""

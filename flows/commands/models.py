@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from components.paths import output_file
 from flows.commands.base import KEEP, app
 
 Json = Annotated[bool, Parameter(negative="", help="As JSON on standard output, for programs.")]
@@ -129,4 +130,4 @@ def report(
     """
     from flows.report import write
 
-    print(write(recipe, run, out or Path(f"{Path(recipe).stem}-report.html")))
+    print(write(recipe, run, output_file(out or f"{Path(recipe).stem}-report.html", where="--out")))

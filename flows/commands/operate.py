@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated
 
@@ -109,16 +108,8 @@ def tidy() -> None:
 
 def _parameters(recipe: str, overrides: list[str], device: str, threads: int) -> dict[str, object]:
     """What the flow is started with later, and from another folder: files by their whole paths."""
-    from flows.places import recipe_path
+    from flows.asked import ask
 
-    checked = checked_recipe(recipe, overrides, device)
-    kept = [each for each in overrides if not each.startswith("data.path=")]
-    if checked.data["path"] is not None:
-        kept.append(f"data.path={json.dumps(checked.data['path'])}")
-    own = recipe.endswith((".yaml", ".yml"))
-    return {
-        "recipe": str(recipe_path(recipe).resolve()) if own else recipe,
-        "overrides": kept,
-        "device": device,
-        "threads": threads,
-    }
+    checked_recipe(recipe, overrides, device)
+    asked = ask(recipe, overrides)
+    return {"recipe": asked.words[0], "overrides": asked.anywhere, "device": device, "threads": threads}

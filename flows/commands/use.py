@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from components.paths import output_file, output_folder, user_path
 from flows.commands.base import USE, app, start_server
 
 
@@ -59,13 +60,15 @@ def generate(
         "band": band,
         "constraints": tuple(constraint) if constraint else None,
     }
+    options = {"--melody": melody, "--start": start, "--soundfont": soundfont}
+    files = [path and str(user_path(path, where=option)) for option, path in options.items()]
+    folder = str(output_folder(out, where="--out")) if out else None
     begin = start_server()
     from flows.generate import generate_flow
 
     begin()
     overrides = {name: value for name, value in given.items() if value is not None}
-    files = [str(path) if path else None for path in (out, melody, start, soundfont)]
-    paths = generate_flow(model, overrides, seed, *files)
+    paths = generate_flow(model, overrides, seed, folder, *files)
     for path in paths:
         print(path)
     for path in paths:
@@ -96,12 +99,13 @@ def predict(
 
     Example: `reprise predict sentiment --text "a gripping , moving film"` · `reprise predict dna --file new.fasta`
     """
+    source = str(user_path(file, where="--file")) if file else None
+    target = str(output_file(out, where="--out")) if out else None
     begin = start_server()
     from flows.predict import predict_flow
 
     begin()
-    files = [str(path) if path else None for path in (file, out)]
-    for line in predict_flow(model, text or [], files[0], column, files[1], language_model):
+    for line in predict_flow(model, text or [], source, column, target, language_model):
         print(line)
 
 
@@ -121,7 +125,9 @@ def replay(
     """
     from flows.generate import replay as again
 
-    paths, same = again(file, out, soundfont)
+    source = user_path(file, where="replay")
+    folder = output_folder(out, where="--out") if out else None
+    paths, same = again(source, folder, soundfont and user_path(soundfont, where="--soundfont"))
     for path in paths:
         print(path)
     print(f"{file.name} is {'identical, byte for byte' if same else 'DIFFERENT from what was made now'}")

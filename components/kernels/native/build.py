@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from components.errors import UserError, unknown
+from components.paths import user_path
 from components.whole_files import written_whole
 
 HERE = Path(__file__).parent
@@ -76,8 +77,13 @@ class Entropy(ctypes.Structure):
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels are kept: $XDG_CACHE_HOME/reprise or ~/.cache/reprise."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "reprise" / "kernels"
+    """Where compiled kernels are kept: $XDG_CACHE_HOME/reprise or ~/.cache/reprise.
+
+    Raises:
+        UserError: there is no home folder.
+    """
+    where = "XDG_CACHE_HOME"
+    return user_path(os.environ.get(where) or "~/.cache", where=where) / "reprise" / "kernels"
 
 
 def limit() -> bytes | None:
