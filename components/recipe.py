@@ -278,7 +278,11 @@ def _explain(section: str, item: Mapping[str, Any], fields: Mapping[str, Any]) -
     if item["type"] == "extra_forbidden":
         from components import schema
 
-        near = schema.elsewhere(section, name) or nearest(name, fields)
+        near = "data.coding" if key == "data.encoding" and "coding" in fields else schema.elsewhere(section, name)
+        if not near and section == "data" and (readers := schema.readers_with(name)):
+            which = ", ".join(readers[:3])
+            return f"{key}: a setting of other readers ({which}); --set {key}=null takes it away"
+        near = near or nearest(name, fields)
         meant = f"did you mean {near!r}?" if near else f"settings: {', '.join(fields) or 'none'}"
         return f"{key}: unknown setting; {meant} (--set {key}=null takes it away)"
     if item["type"] == "missing":

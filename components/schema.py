@@ -29,6 +29,11 @@ def targets(section: str, kind: str | None = None) -> list[Any]:
     raise KeyError(section)
 
 
+def readers_with(name: str) -> list[str]:
+    """The readers that have a setting of this name."""
+    return [kind for kind in names("reader") if name in options_of(resolve("reader", kind))]
+
+
 def elsewhere(section: str, name: str) -> str | None:
     """The key where a setting stands that was looked for in this section: readers and encodings are easily confused."""
     table = {"encoding": "reader", "data": "encoding"}.get(section, "")

@@ -56,6 +56,12 @@ def test_auto_detects_the_coding_and_tells_it_with_a_line(tmp_path, coding) -> N
     assert "".join(TextReader([write(tmp_path, "naïve".encode())], coding="auto").items()) == "naïve", "UTF-8 first"
 
 
+@pytest.mark.parametrize("text", ["très bon film, émouvant\nexcellent, à voir\n", "ein schöner, größerer Ärger\n"])
+def test_letters_among_latin_ones_are_not_taken_for_cyrillic(tmp_path, text) -> None:
+    path = write(tmp_path, text.encode("latin-1"))
+    assert "".join(TextReader([path], coding="auto").items()) == text
+
+
 @pytest.mark.parametrize("coding", ["utf-8", "latin-1", "auto"])
 def test_a_byte_order_mark_says_the_coding_whatever_is_named(tmp_path, coding) -> None:
     for mark, marked in ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le")):

@@ -207,8 +207,10 @@ def test_null_takes_a_setting_of_the_recipe_away(tmp_path) -> None:
 
 
 def test_a_setting_of_another_reader_names_the_override_that_takes_it_away() -> None:
-    with pytest.raises(UserError, match=r"data\.header: .*--set data\.header=null takes it away"):
+    with pytest.raises(UserError, match=r"data\.header: .*\(table\); --set data\.header=null takes it away"):
         read_recipe(recipe_path("sentiment"), ["data.path=x", "data.reader=labelled-lines"])
+    with pytest.raises(UserError, match=r"data\.encoding: unknown setting; did you mean 'data\.coding'"):
+        read_recipe(recipe_path("names"), ["data.encoding=latin-1"])
 
 
 def test_a_relative_path_counts_from_where_the_command_is_given(tmp_path, monkeypatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Annotated
@@ -16,6 +17,7 @@ AUTO = "auto"
 COMMON = ("utf-8", "utf-16", "latin-1", "cp1252", "cp1251", "gbk", "gb18030", "big5", "shift-jis", "euc-kr", "koi8-r")
 NO_FILES = ("idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined")  # Python's, for other things
 SAMPLE = 64 << 10  # bytes that a coding is told from
+MIXED = re.compile(r"[A-Za-z][\u0370-\u06ff]|[\u0370-\u06ff][A-Za-z]")
 # UTF-32's mark begins with UTF-16's: the longer ones first.
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -90,7 +92,13 @@ def detect(blocks: Iterable[bytes]) -> str | None:
     if valid:
         return "utf-8"
     era = chardet.EncodingEra.MODERN_WEB
-    return _named(chardet.detect(sample + (b"" if rest.isascii() else rest), encoding_era=era)["encoding"])
+    sample += b"" if rest.isascii() else rest
+    found = _named(chardet.detect(sample, encoding_era=era)["encoding"])
+    if found and MIXED.search(sample.decode(found, "replace")):
+        return (
+            "cp1252"  # no word mixes Latin letters with Greek, Cyrillic, Hebrew or Arabic ones: caf\xe9 isn't Russian
+        )
+    return found
 
 
 def _named(found: str | None) -> str | None:
