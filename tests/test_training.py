@@ -192,6 +192,22 @@ def test_a_loss_that_stays_nan_ends_with_a_message_and_the_last_good_state(
     assert all(torch.isfinite(value).all() for value in tensors.values() if value.is_floating_point())
 
 
+def test_a_loss_that_is_nan_from_the_start_names_no_file_that_is_not_there(
+    small_recipe, small_store, tmp_path, silent
+) -> None:
+    recipe = small_recipe(training={"checkpoint_seconds": 1e6, "steps": 200}, evaluation={"every": 1000})
+    session = Session(recipe, small_store(recipe), "cpu", 1)
+    real = session.task.loss
+
+    def loss(model, batch, state):
+        tally, state = real(model, batch, state)
+        return Tally(tally.total * math.inf, tally.count), state
+
+    session.task.loss = loss
+    with pytest.raises(UserError, match="no state was saved before"):
+        session.train(tmp_path / "run", silent)
+
+
 @pytest.mark.parametrize("options", [{"clip_norm": 0.01}, {"clip_norm": None, "clip_value": 1e-4}])
 def test_gradients_are_clipped(small_recipe, small_store, tmp_path, silent, options) -> None:
     recipe = small_recipe(training={**options, "optimizer": "sgd", "learning_rate": 1.0, "steps": 3})
