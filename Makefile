@@ -1,17 +1,28 @@
 # make run   set up and do the main job: Bach's chorales, from the corpus to a new one you can hear
 # make test  set up and run the tests
+# make quick set up and run those that take no server, browser or training: under a minute
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: run test lint docs pictures screenshots bench torture ui clean
+# Python keeps what it compiled: every process of the tests would compile the sources again
+unexport PYTHONDONTWRITEBYTECODE
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+.PHONY: run test quick machines lint docs pictures screenshots bench torture ui clean
 
 run: $(READY)
 	$(BIN)/reprise run chorales
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -q
+	$(PYTEST)
+
+quick: $(READY)
+	$(PYTEST) --quick
+
+machines: $(READY)
+	tests/machines.sh
 
 lint: $(READY)
 	$(BIN)/ruff check .

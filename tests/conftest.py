@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from hypothesis import settings
 # these machines are shared: a deadline would measure the neighbours
 settings.register_profile("house", deadline=None, max_examples=50, derandomize=True)
 settings.load_profile("house")
+
+pytest_plugins = ["suite", "tracking_fixtures"]
 
 NAMES = [
     f"{a}{b}{c}" for a in ("ma", "li", "jo", "an", "ka") for b in ("ri", "na", "el", "to") for c in ("a", "na", "s")
@@ -104,27 +107,56 @@ def silent() -> Silent:
     return Silent()
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A state folder and a Prefect server of the tests' own."""
-    folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REPRISE_HOME", str(folder))
-        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-        from flows import server as server_module
-        from flows.server import QUIET, Server
+@pytest.fixture(scope="session")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Prefect server of the tests' own, one in each worker. Tests ask for `home`."""
+    from flows import server as server_module
+    from flows.server import QUIET, Server
 
+    folder = tmp_path_factory.mktemp("prefect")
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(server_module, "PORT", 0)  # never the one of the person who runs the tests
-        for name, value in {**QUIET, "PREFECT_HOME": str(folder / "prefect")}.items():
+        patch.setattr(server_module, "START_SECONDS", 600.0)  # for a busy machine
+        quick = {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "1"}  # a schedule is planned within a second
+        for name, value in {**QUIET, **quick, "PREFECT_HOME": str(folder)}.items():
             patch.setenv(name, value)
-        server = Server(folder / "prefect")
         patch.setenv("PREFECT_API_URL", "to be put back")
         del os.environ["PREFECT_API_URL"]
+        server = Server(folder)
         server.begin()
-        assert server.wait(), (folder / "prefect" / "server.log").read_text()
+        answers, address = server.wait(), os.environ.get("PREFECT_API_URL")
+    try:
+        assert answers, server.log.read_text()
+        yield address
+    finally:
+        stopped = server.stop()
+    assert stopped
+
+
+@pytest.fixture(scope="module")
+def home(prefect: str, database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A state folder of the module's own, beside a Prefect server."""
+    from flows.server import QUIET
+
+    folder = tmp_path_factory.mktemp("home")
+    shutil.copy(database, folder / "mlflow.db")
+    values = {"REPRISE_HOME": str(folder), "PREFECT_HOME": str(folder / "prefect"), "PREFECT_API_URL": prefect}
+    values |= {"MLFLOW_DISABLE_TELEMETRY": "true", "PREFECT_RUNNER_POLL_FREQUENCY": "1"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**QUIET, **values}.items():
+            patch.setenv(name, value)
+        _read_settings_again()
         yield folder
         if "prefect.logging" in sys.modules:  # what it hasn't sent it would try to send at this process's end
             from prefect.logging.handlers import APILogHandler
 
             APILogHandler().flush()
-        assert server.stop()
+    _read_settings_again()
+
+
+def _read_settings_again() -> None:
+    """Prefect read its settings from the environment when it was imported."""
+    if "prefect.context" in sys.modules:
+        from prefect.context import refresh_global_settings_context
+
+        refresh_global_settings_context()

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,15 +21,6 @@ from flows.timing import FIELDS, check_cron, check_timezone, next_times, parse_e
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 300.0  # for a busy machine; what is waited for takes a few
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Serving looks for work every second. Set before the server of `home` is started."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_RUNNER_POLL_FREQUENCY", "1")
-        patch.setenv("PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS", "1")
-        yield
 
 
 @pytest.fixture

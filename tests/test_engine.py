@@ -84,6 +84,7 @@ def test_the_tokens_are_those_of_the_plain_loop(kind, options, num_layers, input
     assert False in ends
 
 
+@pytest.mark.slow
 def test_two_hundred_long_sequences_are_those_of_the_plain_loop() -> None:
     encoding = characters()
     model = make("lstm", len(encoding.vocabulary), num_layers=2, sharp=3.0)
@@ -218,6 +219,7 @@ def divergence(expected: np.ndarray, got: np.ndarray) -> float:
     return (p.exp() * (p - q)).sum(-1).mean().item()
 
 
+@pytest.mark.slow
 def test_int8_is_close_to_float32_on_a_trained_model() -> None:
     model, ids = trained()
     with torch.no_grad():

@@ -20,7 +20,7 @@ RECORD = {"model": "m", "seed": 7, "text": "--> Größe"}
 ROOT = Path(__file__).resolve().parents[1]
 SVG = "{http://www.w3.org/2000/svg}"
 
-needs_verovio = pytest.mark.skipif(not engrave.can_engrave(), reason="Verovio isn't installed")
+needs_verovio = pytest.mark.skipif(not engrave.can_engrave(), reason="needs verovio: pip install verovio")
 
 
 def piece(title: str = "A piece", bars: int = 4) -> Score:

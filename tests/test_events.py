@@ -218,6 +218,7 @@ def test_settings_out_of_range_or_that_do_not_go_together_are_refused() -> None:
         Events(bpe=900, transpose=(-5, 6))
 
 
+@pytest.mark.slow
 def test_a_language_model_reads_and_writes_events(tmp_path, silent) -> None:
     from music_files import TUNE, midi
 

@@ -91,6 +91,7 @@ def ingested(recipe: Recipe, tmp_path) -> Store:
     return Store.open(ref.path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", CASES)
 def test_every_task_on_examples_learns_its_toy(task, tmp_path, silent) -> None:
     recipe = recipe_for(task)

@@ -114,7 +114,7 @@ def test_a_target_outside_the_outputs_is_an_error_not_a_write_to_foreign_memory(
 # buffers
 
 
-@pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="the pool is for Linux")
+@pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="needs Linux, for its huge pages")
 def test_large_buffers_are_used_again_once_nothing_refers_to_them_and_never_before():
     size = 3 * pool.SMALLEST_BYTES // 4
     first = pool.buffer(size)

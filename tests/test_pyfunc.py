@@ -196,6 +196,7 @@ print(components.errors.__file__)
 """
 
 
+@pytest.mark.slow
 def test_it_loads_elsewhere_from_its_own_code_with_pickle_forbidden(saved: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
     environment.pop("PYTHONPATH", None)

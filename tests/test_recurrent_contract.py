@@ -168,6 +168,7 @@ def test_every_parameter_gets_a_gradient(layer, x) -> None:
         assert parameter.grad.abs().max() > 0, name
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_differences(layer, x) -> None:
     names_ = [name for name, _ in layer.named_parameters()]
     state = random_state(layer)

@@ -176,6 +176,7 @@ def digests(folder: Path) -> dict[str, str]:
     return {suffix: hashlib.sha256((folder / f"piece{suffix}").read_bytes()).hexdigest() for suffix in RENDERERS}
 
 
+@pytest.mark.slow
 def test_another_process_on_another_hash_seed_writes_the_same_bytes(tmp_path):
     (tmp_path / "other").mkdir()
     code = "import json, pathlib, sys, test_render as t; print(json.dumps(t.digests(pathlib.Path(sys.argv[1]))))"

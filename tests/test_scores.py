@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import music21
 import pytest
 
 from components.datasets import scores
@@ -10,8 +11,6 @@ from components.encodings.chorale import Chorale
 from components.encodings.vocabulary import BOS
 from components.errors import UserError
 from components.score import Note
-
-music21 = pytest.importorskip("music21")
 
 
 @pytest.fixture(scope="module")

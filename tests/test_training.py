@@ -50,6 +50,7 @@ def assert_identical(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> 
     assert not different
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framing", ["sequences", "stream"])
 @pytest.mark.parametrize(
     "sections",
@@ -110,6 +111,7 @@ print("done", flush=True)
 """
 
 
+@pytest.mark.slow
 def test_killed_with_9_at_any_moment_and_resumed_gives_the_same_weights(
     small_recipe, small_store, tmp_path, silent
 ) -> None:
@@ -138,6 +140,7 @@ def test_killed_with_9_at_any_moment_and_resumed_gives_the_same_weights(
     assert left == {"checkpoint.safetensors", "best.safetensors", "gradients.jsonl"}, "nothing half-written stays"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", names("cell"))
 @pytest.mark.parametrize("input", ["embedding", "one_hot"])
 def test_every_cell_learns_a_text_by_heart(small_recipe, small_store, tmp_path, silent, kind, input) -> None:

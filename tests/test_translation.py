@@ -80,6 +80,7 @@ def session_for(recipe: Recipe, tmp_path) -> Session:
     return Session(recipe, Store.open(ref.path), "cpu", 1)
 
 
+@pytest.mark.slow
 def test_it_learns_to_write_longer_sequences_and_the_bundle_answers(tmp_path, silent) -> None:
     recipe = recipe_for(task={"label_smoothing": 0.05}, count=1000)
     session = session_for(recipe, tmp_path)
@@ -113,6 +114,7 @@ WAYS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", WAYS, ids=str)
 def test_every_way_learns_by_heart(options, tmp_path, silent) -> None:
     task = {"scheduled_sampling": 0.2} if options.get("attention") == "dot" else {}

@@ -283,6 +283,7 @@ class Stop(Exception):
     """An interruption."""
 
 
+@pytest.mark.slow
 def test_training_with_every_variant_resumes_bit_for_bit(small_recipe, small_store, tmp_path, silent) -> None:
     recipe = small_recipe(model=ALL, training={"checkpoint_seconds": 0.0})
     store, listener = small_store(recipe), type(silent)()
@@ -322,6 +323,7 @@ def test_in_half_precision_every_cell_trains_and_carries_its_state(options, inpu
     assert (logits.float() - whole).abs().max() < 0.03
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", names("cell"))
 def test_deep_normed_residual_models_learn_a_text_by_heart(small_recipe, small_store, tmp_path, silent, kind) -> None:
     model = {"kind": kind, "hidden_size": 24, "num_layers": 3, "residual": True, "layer_norm": True, "dropout": 0.0}

@@ -25,7 +25,7 @@ from components.errors import UserError
 from components.recipe import Recipe
 from components.training.session import Session
 
-av = pytest.importorskip("av")
+av = pytest.importorskip("av", reason="needs av: pip install av")
 OPTIONS = {"rate": 10.0, "size": 16, "max_seconds": 5.0}
 
 
