@@ -85,6 +85,18 @@ def ingest_text(tmp_path: Path) -> Callable[..., object]:
     return make
 
 
+@pytest.fixture(scope="session")
+def compiler() -> None:
+    """Skips where the native kernels and the decoding engine can't be compiled."""
+    from components.errors import UserError
+    from components.kernels.native import build
+
+    try:
+        build.library()
+    except UserError:
+        pytest.skip("needs a C++ compiler: apt-get install g++")
+
+
 class Silent:
     """A listener that only remembers."""
 

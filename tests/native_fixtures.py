@@ -8,16 +8,7 @@ import pytest
 import torch
 from instruction_sets import instruction_sets
 
-from components.errors import UserError
 from components.kernels.native import build
-
-
-@pytest.fixture(scope="session")
-def compiler() -> None:
-    try:
-        build.library()
-    except UserError:
-        pytest.skip("needs a C++ compiler: apt-get install g++")
 
 
 @pytest.fixture(params=instruction_sets())

@@ -80,8 +80,8 @@ def client(address: str) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def slowly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One token a call, so that drawing takes a while, and frequent looks at it."""
+def slowly(compiler: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One token a call of the engine, so that drawing takes a while, and frequent looks at it."""
     from components.serving import batching
 
     monkeypatch.setattr(batching, "STEPS", 1)

@@ -95,7 +95,7 @@ def test_a_text_is_written_and_its_link_makes_it_again(page: Browser, address: s
     assert page.value("document.getElementById('prompt').value") == "the cat"
 
 
-def test_a_text_is_read_while_it_is_written(page: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_is_read_while_it_is_written(compiler: None, page: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     from components.serving import batching
 
     monkeypatch.setattr(batching, "STEPS", 1)
@@ -135,7 +135,7 @@ def test_a_melody_is_harmonised_and_can_be_heard(page: Browser, tmp_path: Path) 
     page.until("document.getElementById('held').hidden === false")
 
 
-def test_notes_are_drawn_as_they_come(page: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notes_are_drawn_as_they_come(compiler: None, page: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     from components.serving import batching
 
     monkeypatch.setattr(batching, "SHOW_SECONDS", 0.02)

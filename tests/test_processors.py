@@ -119,6 +119,7 @@ def test_a_backend_that_does_not_know_the_cell_is_refused_when_the_recipe_is_rea
         small_recipe(model={**model, "backend": backend})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "machine",
     [
