@@ -250,7 +250,9 @@ def test_a_stopped_comparison_leaves_nothing_running_and_goes_on_where_it_was(ho
     states = [client().get_run(run).info.status for run in (done.run_id, found.run_id)]
     assert states == ["FINISHED", "FINISHED"]
     points = {(p.step, p.value) for p in client().get_metric_history(done.run_id, "val/nats_per_char")}
-    assert {10, 20} <= {step for step, _ in points}
+    steps = {step for step, _ in points}
+    assert 10 in steps, "before it was stopped"
+    assert max(steps) > 10, "and after"
     assert len(points) == len({step for step, _ in points}), "a point told twice around the stop is the same point"
 
 
