@@ -72,13 +72,13 @@ def test_a_database_that_is_silent(at, silent: int) -> None:
     assert "doesn't work" in refused(at(f"postgresql://ann:{PASSWORD}@127.0.0.1:{silent}/runs"))
 
 
-@pytest.mark.skipif(bool(mlflow_client.importlib.util.find_spec("MySQLdb")), reason="it is installed here")
+@pytest.mark.skipif(bool(mlflow_client.importlib.util.find_spec("MySQLdb")), reason="needs MySQLdb to be missing")
 def test_a_driver_that_is_missing_is_named_with_its_package(at) -> None:
     told = refused(at(f"mysql://ann:{PASSWORD}@127.0.0.1:9/runs"))
     assert "pip install mysqlclient" in told
 
 
-@pytest.mark.skipif(bool(mlflow_client.importlib.util.find_spec("boto3")), reason="it is installed here")
+@pytest.mark.skipif(bool(mlflow_client.importlib.util.find_spec("boto3")), reason="needs boto3 to be missing")
 def test_what_artifacts_need_is_said_before_training(at, tmp_path: Path, database: Path) -> None:
     shutil.copy(database, tmp_path / "s3.db")
     settings = at(f"sqlite:///{tmp_path}/s3.db", "s3://bucket/runs")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
-from suite import MARKERS, is_installed, summary
+from suite import MARKERS, NEEDS, is_installed, summary
 
 pytest_plugins = ["pytester"]
+ROOT = Path(__file__).resolve().parents[1]
 APT = "apt-get install"  # `.ci/run` looks for what follows these words in the tests
 
 SMALL = """
@@ -65,6 +70,26 @@ def test_what_is_skipped_is_told_once_each_with_all_commands() -> None:
     assert is_installed("needs x: pip install pytest")
     assert not is_installed("needs x: pip install no-such-distribution")
     assert not is_installed("needs a processor with wings")
+
+
+def reasons(text: str) -> Iterator[str]:
+    """What a source's skips say, as far as it is literal."""
+    for node in ast.walk(ast.parse(text)):
+        name = getattr(getattr(node, "func", None), "attr", "")
+        if name not in ("skip", "skipif", "importorskip"):
+            continue
+        given = [word.value for word in node.keywords if word.arg == "reason"]
+        given = given or (node.args[:1] if name == "skip" else [ast.Constant("")])
+        for value in given:
+            first = value.values[0] if isinstance(value, ast.JoinedStr) else value
+            yield first.value if isinstance(first, ast.Constant) else ""
+
+
+def test_a_skip_says_what_it_needs() -> None:
+    said = {path.name: list(reasons(path.read_text(encoding="utf-8"))) for path in ROOT.glob("tests/*.py")}
+    assert sum(map(len, said.values())) >= 5
+    assert not [(name, one) for name, ones in said.items() for one in ones if not NEEDS.match(one)]
+    assert [*reasons("pytest.skip(f'no {x}')"), *reasons("pytest.importorskip('av')")] == ["no ", ""]
 
 
 def test_quick_leaves_out_little(request: pytest.FixtureRequest) -> None:
