@@ -87,6 +87,11 @@ def test_what_is_lost_is_what_the_class_says(kind) -> None:
     assert len(quiet.vocabulary) < len(encoding.vocabulary) - 100
 
 
+def test_a_bar_shorter_than_a_step_is_no_division_by_zero() -> None:
+    item = Score((Part("a", (Note(0, 96, 60),)),), steps_per_beat=96, metre=(1, 64), upbeat_steps=3, length_steps=96)
+    assert len(Events(steps_per_beat=4).encode(item))
+
+
 def test_metres_keep_the_length_of_their_bar_where_they_can() -> None:
     assert [known_metre(m) for m in ((2, 2), (3, 2), (6, 16), (4, 4), (7, 8))] == [
         (4, 4),

@@ -116,6 +116,20 @@ def test_what_is_refused_while_learning_is_left_out_too() -> None:
     assert [row["reason"] for row in reader.report] == ["3 features", "4 features"]
 
 
+def test_a_row_is_named_by_its_line(tmp_path) -> None:
+    rows = "".join(
+        f"{label},{bases}\n"
+        for label, bases in [("a", "ACGT"), ("", "ACG"), ("b", "AXGT"), ("a", "GGTT"), ("b", "TTTT")]
+    )
+    (tmp_path / "sites.csv").write_text("label,text\n" + rows)
+    data = {"path": "sites.csv", "reader": "table", "input": "text", "target": "label", "split": [1, 0, 0]}
+    encoding = {"kind": "pair", "input": {"kind": "bases"}, "target": {"kind": "labels"}}
+    store = Store.open(ingest(data, encoding, root=tmp_path, cache_dir=tmp_path / "cache", seed=0).path)
+    (note,) = [note for note in store.manifest["notes"] if "left out" in note]
+    assert note.endswith("sites.csv: line 4 left out: 'X' is no base")
+    assert store.manifest["dropped"]["no label"] == 1
+
+
 def test_settings_that_suit_no_item_end_soon(tmp_path) -> None:
     (tmp_path / "a.txt").write_text("\n".join(f"line {index}" for index in range(500)))
     data = {"path": "a.txt", "reader": "lines"}

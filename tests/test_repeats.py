@@ -98,6 +98,11 @@ def test_whatever_is_written_ends_and_is_bounded(bars) -> None:
     assert set(order) <= set(range(len(bars)))
 
 
+def test_many_signs_take_no_longer_than_the_bars_they_play() -> None:
+    bars = [Bar()] + [Bar(ending=frozenset({1}), times=2)] * 20_000
+    assert len(played(bars)) == 3  # the pass with the bracket, and the one after it
+
+
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40))
 def test_plain_repeats_play_no_bar_more_than_twice_without_nesting(signs) -> None:
     bars = [Bar(forward=forward and index == 0, times=1 + back) for index, (forward, back) in enumerate(signs)]

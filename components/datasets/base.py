@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -68,14 +68,17 @@ class Reader(ABC):
         """Items with the same key are the same piece and stay on one side of a split; None = its own group."""
         return None
 
-    def place(self, index: int) -> str:
-        """Where a person finds item `index` (from 0, in the order of `items`)."""
-        return f"item {index + 1} of {self.files[0].name}" if len(self.files) == 1 else f"item {index + 1}"
+    def places(self, indices: Collection[int]) -> dict[int, str]:
+        """Where a person finds the items of these indices (from 0, in the order of `items`)."""
+        of = f" of {self.files[0].name}" if len(self.files) == 1 else ""
+        return {index: f"item {index + 1}{of}" for index in indices}
 
     def reported(self, refused: Mapping[int, str]) -> list[dict[str, Any]]:
         """The report with the reasons why the encoding refused items (by index)."""
         unlike = dict.fromkeys(self.report[0] if self.report else ())
-        rows = [{"file": self.place(index), "read": False, "reason": reason} for index, reason in refused.items()]
+        rows = [
+            {"file": place, "read": False, "reason": refused[index]} for index, place in self.places(refused).items()
+        ]
         return self.report + [unlike | row for row in rows]
 
     def share(self, steps: int) -> tuple[int, int]:

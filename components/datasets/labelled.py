@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,13 @@ class LabelledReader(Reader):
         """All rows in file order, those that can't be read too; without `labelled`, a target need not be there."""
 
     def items(self) -> Iterator[tuple[Any, Any]]:
+        return ((row.input, self._named(row)) for row in self._good())
+
+    def places(self, indices: Collection[int]) -> dict[int, str]:
+        return {index: row.where for index, row in enumerate(self._good()) if index in indices}
+
+    def _good(self) -> Iterator[Row]:
+        """The rows that are items."""
         self.dropped.clear()
         seen: set[str] = set()
         for row in self.rows(labelled=True):
@@ -70,7 +77,7 @@ class LabelledReader(Reader):
             if problem:
                 self.dropped[problem] += 1
             else:
-                yield row.input, self._named(row)
+                yield row
 
     def inputs(self) -> Iterator[Row]:
         """The rows to be predicted, no target needed, those with a `problem` too."""

@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal
 
@@ -104,11 +104,14 @@ class MusicReader(Reader):
             yield _score(json.loads(os.pread(self._kept.fileno(), end - start, start)))
             start = end
 
-    def place(self, index: int) -> str:
+    def places(self, indices: Collection[int]) -> dict[int, str]:
         """The file, and the title where it has several pieces."""
-        row = self._given[index]
-        alone = sum(other["file"] == row["file"] for other in self.report) == 1
-        return row["file"] if alone else f"{row['file']}, {row['title']!r}"
+        given, pieces = self._given, Counter(row["file"] for row in self.report)
+        shown = {index: given[index] for index in indices}
+        return {
+            index: row["file"] if pieces[row["file"]] == 1 else f"{row['file']}, {row['title']!r}"
+            for index, row in shown.items()
+        }
 
     def reported(self, refused: Mapping[int, str]) -> list[dict[str, Any]]:
         given = self._given

@@ -41,7 +41,8 @@ class Kept(Reader):
 
     @property
     def notes(self) -> list[str]:
-        listed = [f"{self.reader.place(i)} left out: {self.refused[i].what}" for i in list(self.refused)[:LISTED]]
+        places = self.reader.places(list(self.refused)[:LISTED])
+        listed = [f"{place} left out: {self.refused[index].what}" for index, place in places.items()]
         more = len(self.refused) - LISTED
         return self.reader.notes + listed + [f"and {more:,} more left out: the report names them"] * (more > 0)
 
@@ -78,12 +79,17 @@ class Refusals:
         """
         if any(True for reader in self.readers.values() for _ in reader.items()):
             return
-        errors = [(r.reader.place(i), error) for r in self.readers.values() for i, error in r.refused.items()]
-        counted = Counter(kind_of(error.what) for _, error in errors)
+        errors = [error for reader in self.readers.values() for error in reader.refused.values()]
+        counted = Counter(kind_of(error.what) for error in errors)
         reasons = "; ".join(f"{count:,} × {reason}" for reason, count in counted.most_common(LISTED))
-        first = "\n".join(f"  {place}: {error.what}" for place, error in errors[:LISTED])
+        listed = [
+            f"  {place}: {reader.refused[index].what}"
+            for reader in self.readers.values()
+            for index, place in reader.reader.places(list(reader.refused)[:LISTED]).items()
+        ]
+        first = "\n".join(listed[:LISTED])
         what = f"none of {len(errors):,} sequences can be encoded as {encoding}: {reasons}\n{first}"
-        raise UserError(what, where="data", hint=errors[0][1].hint)
+        raise UserError(what, where="data", hint=errors[0].hint)
 
 
 def mismatch(encoding: str, item: Any, error: Exception) -> UserError:

@@ -38,10 +38,11 @@ class Bar:
 
 @dataclass
 class _Section:
-    """Bars that are played several times: from `start`; with endings, the group of them at `group`."""
+    """Bars that are played `passes` times: from `start`; with endings, the group of them at `group`."""
 
     start: int
-    group: range | None = None
+    passes: int
+    group: range = range(0)
 
 
 def played(bars: Sequence[Bar]) -> list[int]:
@@ -75,7 +76,7 @@ def played(bars: Sequence[Bar]) -> list[int]:
         closed = closes.get(at)
         if closed is not None and (not jumped or bar.after_jump):
             turn = turns.get(closed.start, 1)
-            if turn < _passes(bars, closed, at):
+            if turn < closed.passes:
                 turns[closed.start] = turn + 1
                 at = closed.start
                 continue
@@ -112,7 +113,7 @@ def _sections(bars: Sequence[Bar]) -> tuple[dict[int, _Section], dict[int, _Sect
             open_.append(at)
         if bars[at].ending:
             group = _group(bars, at)
-            section = _Section(open_.pop() if open_ else floor, group)
+            section = _Section(open_.pop() if open_ else floor, _passes(bars, group), group)
             _check_endings(bars, section.start, group)
             for index in group:
                 groups[index] = section
@@ -121,7 +122,7 @@ def _sections(bars: Sequence[Bar]) -> tuple[dict[int, _Section], dict[int, _Sect
             at = floor = group.stop
             continue
         if bars[at].times > 1:
-            closes[at] = _Section(open_.pop() if open_ else floor)
+            closes[at] = _Section(open_.pop() if open_ else floor, bars[at].times)
             floor = at + 1
         at += 1
     return closes, groups
@@ -151,13 +152,11 @@ def _check_endings(bars: Sequence[Bar], start: int, group: range) -> None:
         raise Misfit("endings with nothing before them")
 
 
-def _passes(bars: Sequence[Bar], section: _Section, at: int) -> int:
-    """How often a section is played; `at` is the bar with the sign."""
-    if section.group is None:
-        return bars[at].times
-    endings = [bars[i].ending for i in section.group]
+def _passes(bars: Sequence[Bar], group: range) -> int:
+    """How often a section with these endings is played."""
+    endings = {bars[at].ending for at in group}
     # one bracket alone: what follows it is the last ending, without a bracket
-    return max(map(max, endings)) + (len(set(endings)) == 1)
+    return max(map(max, endings)) + (len(endings) == 1)
 
 
 def played_or_once(bars: Sequence[Bar], remarks: list[str]) -> list[int]:

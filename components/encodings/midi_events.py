@@ -62,7 +62,7 @@ class MidiTokens:
         scale = Fraction(self.steps_per_beat, score.steps_per_beat)
         tracks: dict[int, list[Note]] = defaultdict(list)
         # MidiTok knows no upbeat: a bar that begins in silence makes the bar lines fall right
-        shift = -round(score.upbeat_steps * scale) % round(score.bar_steps * scale) if score.upbeat_steps else 0
+        shift = -round(score.upbeat_steps * scale) % max(1, round(score.bar_steps * scale)) if score.upbeat_steps else 0
         for part in score.parts:
             program = DRUMS if part.role == "drums" else part.program
             for note in part.notes:
