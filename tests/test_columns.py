@@ -196,6 +196,14 @@ def test_frames_with_a_label_each_are_learned_and_answered_line_by_line(tmp_path
     assert [row["predicted"] for row in without] == [row["predicted"] for row in with_labels]
 
 
+@pytest.mark.parametrize("reader", ["series-rows", "frame-files"])
+def test_who_reads_columns_with_a_reader_of_rows_is_told_the_others(tmp_path, reader) -> None:
+    data = {"path": str(write(tmp_path, "month,sales\n2001-01,up\n2001-02,down\n")), "reader": reader}
+    encoding = {"kind": "pair", "input": {"kind": "frames"}, "target": {"kind": "labels"}}
+    with pytest.raises(UserError, match=r"nothing to learn from(.|\n)*series-windows(.|\n)*tagged-frames"):
+        ingest(data, encoding, root=tmp_path, cache_dir=tmp_path / "c", seed=0)
+
+
 def test_frames_with_missing_values_or_labels_are_counted(tmp_path) -> None:
     path = write(tmp_path, "x,what\n1,a\n2,b\n\n,a\n4,\n5,a\n6,c\n")
     reader = TaggedFramesReader([path], window=2, labels={"a": "A", "b": "B", "c": "C"})

@@ -17,9 +17,8 @@ MADE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)  # run in
 LINES = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 REPORT = re.compile(r"^Reported:\n+```\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SECTIONS = [(title, text) for title, text in SECTION.findall(PAGE) if LINES.search(text)]
-# read a package's corpus or make their items themselves; the others are formats of one archive, or the page lacks them
+# read a package's corpus or make their items themselves; weimar is a format of one archive
 WITHOUT_FILES = {"moving-shapes", "copy-memory", "adding", "dates", "corpus-tunes", "corpus-chorales", "weimar"}
-TO_COME = {"series-windows", "tagged-frames", "ts", "series-rows", "frame-files", "wav", "video", "rolls"}
 
 
 @pytest.mark.parametrize(("title", "text"), SECTIONS, ids=[title for title, _ in SECTIONS])
@@ -43,4 +42,4 @@ def test_what_the_page_shows_is_read_and_reported(tmp_path, monkeypatch, capsys,
 
 def test_the_page_has_a_section_for_each_reader() -> None:
     shown = {yaml.safe_load("".join(LINES.findall(text)))["data"]["reader"] for _, text in SECTIONS}
-    assert shown == set(names("reader")) - WITHOUT_FILES - TO_COME
+    assert shown == set(names("reader")) - WITHOUT_FILES

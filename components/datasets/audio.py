@@ -94,7 +94,8 @@ class WavReader(LabelledReader):
             matches = {path: self._name.fullmatch(path.stem) for path in self.files}
             return {path: match["text"] for path, match in matches.items() if match}
         table = Transcripts(self._table, self.files, file_column=self._columns[0], text_column=self._columns[1])
-        self.notes = table.notes
+        untold = [path.name for path in self.files if path not in table.texts]
+        self.notes = table.notes + [f"no transcript: {', '.join(untold[:5])}{', …' * (len(untold) > 5)}"] * bool(untold)
         return table.texts
 
 

@@ -28,6 +28,7 @@ class Kept(Reader):
             if index not in self.refused:
                 self.refusals.latest, self.given = self, index
                 yield item
+        self.refusals.latest = None  # what is refused after the last item isn't that item's fault
 
     def length(self, item: Any) -> int:
         return self.reader.length(item)

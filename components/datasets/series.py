@@ -17,6 +17,10 @@ from components.errors import UserError, unknown
 
 LARGEST_SERIES = 64 << 20  # numbers
 FRAME_FILES = (".npy", ".csv", ".tsv")
+COLUMNS = (
+    "a header is left out; where a line is a step of time, data.reader=series-windows reads a long series, "
+    "tagged-frames a label a line"
+)
 UNCLEAR = "its last number may be a label: end the row with a comma where the label would stand"
 
 
@@ -82,6 +86,8 @@ class SeriesRowsReader(LabelledReader):
     that aren't numbers (a header, say) are dropped; with `steps`, so are those of another length.
     """
 
+    ways_out = {"not a number": COLUMNS}
+
     def __init__(
         self,
         files: Sequence[Path],
@@ -135,6 +141,7 @@ class FrameFilesReader(LabelledReader):
     label)."""
 
     endings = FRAME_FILES
+    ways_out = {"not a number": COLUMNS}
 
     def __init__(
         self,

@@ -31,6 +31,7 @@ class Frames(Encoding):
         self.vocabulary = Vocabulary(SPECIALS)
         self.mean_W = self.deviation_W = np.zeros(0)
         self.steps: tuple[int, int] | None = None  # the shortest and the longest item of training
+        self.whole: tuple[int, int] | None = None  # the least and the greatest number, where all of training are whole
 
     @property
     def fields(self) -> dict[str, Field]:
@@ -38,7 +39,7 @@ class Frames(Encoding):
 
     def fit(self, items: Iterable[Any]) -> None:
         total = squares = first = largest = np.zeros(0)
-        count, lengths = 0, []
+        count, lengths, whole, least, most = 0, [], True, np.inf, -np.inf
         for item in items:
             frames = _frames(item)
             if not lengths:
@@ -49,10 +50,13 @@ class Frames(Encoding):
                 raise _widths(frames.shape[1], len(total))
             total, squares = total + (frames - first).sum(0), squares + ((frames - first) ** 2).sum(0)
             largest, count = np.maximum(largest, np.abs(frames).max(0, initial=0.0)), count + len(frames)
+            whole = whole and bool((frames == np.round(frames)).all())
+            least, most = frames.min(initial=least), frames.max(initial=most)
             lengths = [min([len(frames), *lengths]), max([len(frames), *lengths])]
         mean = total / max(1, count)
         self.mean_W, self.deviation_W = first + mean, np.sqrt(np.maximum(squares / max(1, count) - mean**2, 0.0))
         self.steps = (lengths[0], lengths[1]) if lengths else None
+        self.whole = (int(least), int(most)) if whole and count else None
         if not self.standardise:
             self._check_float32(largest)
             self.mean_W, self.deviation_W = np.zeros_like(self.mean_W), np.ones_like(self.mean_W)

@@ -79,6 +79,7 @@ class Mel(Encoding):
         self.filters_KM = mel_filters(rate_hz, self._bins, bands, low_hz, high_hz or rate_hz / 2)
         self.vocabulary = Vocabulary(SPECIALS)
         self.mean_M, self.deviation_M = np.zeros(bands), np.ones(bands)
+        self.fastest_hz = 0  # samples a second of a training sound, at most
 
     @property
     def fields(self) -> dict[str, Field]:
@@ -88,11 +89,21 @@ class Mel(Encoding):
         total, squares, count = np.zeros(self.bands), np.zeros(self.bands), 0
         for item in items:
             energies_TM = self.energies(item)
+            self.fastest_hz = max(self.fastest_hz, item[1])
             total, squares = total + energies_TM.sum(0), squares + (energies_TM**2).sum(0)
             count += len(energies_TM)
         self.mean_M = total / max(1, count)
         self.deviation_M = np.sqrt(np.maximum(squares / max(1, count) - self.mean_M**2, 0.0))
         self.deviation_M[self.deviation_M < 1e-6] = 1.0  # a band that never changes says nothing
+
+    def remarks(self) -> list[str]:
+        top_hz = self.high_hz or self.rate_hz / 2
+        if not self.fastest_hz or top_hz <= self.fastest_hz / 2:
+            return []
+        return [
+            f"the sounds have {self.fastest_hz:,} samples a second at most: nothing in them is above "
+            f"{self.fastest_hz / 2:,g} Hz, but the bands go up to {top_hz:,g} (rate_hz={self.fastest_hz} fits)"
+        ]
 
     def encode(self, item: Sound) -> np.ndarray:
         return self._stacked((self.energies(item) - self.mean_M) / self.deviation_M)

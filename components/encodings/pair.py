@@ -8,9 +8,12 @@ from typing import Annotated, Any
 import numpy as np
 
 from components.encodings.base import Encoding, Field, encoding_from_state
+from components.encodings.frames import Frames
 from components.encodings.vocabulary import SPECIALS, Vocabulary
 from components.recipe import Nested
 from components.registry import resolve
+
+SCALE = 20  # whole targets that are so far apart at most may be ratings
 
 
 class Pair(Encoding):
@@ -50,6 +53,17 @@ class Pair(Encoding):
 
     def labels_of(self, item: tuple[Any, Any]) -> Sequence[str]:
         return self.target.labels_of(item[1])
+
+    def remarks(self) -> list[str]:
+        remarks = [*self.input.remarks(), *self.target.remarks()]
+        target = self.target
+        if type(target) is Frames and target.whole and len(target.mean_W) == 1 and np.ptp(target.whole) <= SCALE:
+            low, high = target.whole
+            remarks.append(
+                f"the targets are whole numbers from {low} to {high}: task: {{kind: ordinal}} with encoding.target: "
+                "{kind: ratings} answers whole numbers of that scale, as ratings are"
+            )
+        return remarks
 
     def options(self) -> dict[str, Any]:
         return {name: {"kind": side.kind, **side.options()} for name, side in self._sides()}

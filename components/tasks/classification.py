@@ -32,8 +32,8 @@ class Classification(ExampleTask):
         return Tally(nats, len(labels_B))
 
     def metrics(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> dict[str, Tally]:
-        said_B, labels_B = _likeliest(outputs), targets[:, 0]
-        V = outputs.shape[1]
+        said_B, labels_B = self.likeliest(outputs), targets[:, 0]
+        V = self.target_field.size
         confusion_VV = torch.bincount(labels_B * V + said_B, minlength=V * V).reshape(V, V).double()
         return {
             "accuracy": Tally((said_B == labels_B).sum().item(), len(labels_B)),
@@ -41,12 +41,20 @@ class Classification(ExampleTask):
             "nats_per_example": Tally(self.tally(outputs, targets, lengths_B).total.item(), len(labels_B)),
         }
 
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """Of the labels [B, V]; the specials, which stand for none, have 0."""
+        specials = torch.arange(len(SPECIALS), device=outputs.device)
+        return outputs.float().index_fill(1, specials, -torch.inf).softmax(dim=1)
+
+    def likeliest(self, outputs: Tensor) -> Tensor:
+        """The labels [B] that are answered, as ids."""
+        return outputs[:, len(SPECIALS) :].argmax(dim=1) + len(SPECIALS)
+
     def answers(self, model: nn.Module, outputs: Tensor, lengths_B: np.ndarray) -> list[dict[str, Any]]:
         """The label, and its probability, of each row."""
-        probabilities_BV = _probabilities(outputs)
-        said_B = probabilities_BV.argmax(dim=1)
+        said_B = self.likeliest(outputs)
         labels = self.encoding.target.decode(said_B.cpu().numpy())
-        sure_B = probabilities_BV.max(dim=1).values.tolist()
+        sure_B = self.probabilities(outputs).gather(1, said_B[:, None]).squeeze(1).tolist()
         return [{"label": label, "probability": p} for label, p in zip(labels, sure_B, strict=True)]
 
     def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
@@ -66,10 +74,10 @@ class Classification(ExampleTask):
         rows: list[tuple[float, int, int, int]] = []
         for batch in batches.epoch():
             outputs, targets, _ = self.outputs(model, batch)
-            probabilities_BV = _probabilities(outputs).double()
+            probabilities_BV = self.probabilities(outputs).double()
             wanted_B = targets[:, 0]
             nats_B = -probabilities_BV.gather(1, wanted_B[:, None]).clamp(min=1e-30).log().squeeze(1)
-            columns = (nats_B, torch.from_numpy(batch.rows), wanted_B, probabilities_BV.argmax(dim=1))
+            columns = (nats_B, torch.from_numpy(batch.rows), wanted_B, self.likeliest(outputs))
             rows += list(zip(*(column.tolist() for column in columns), strict=True))
         rows.sort(key=lambda row: (-row[0], row[1]))
         vocabulary = self.encoding.target.vocabulary
@@ -98,12 +106,3 @@ def macro_f1(confusion_VV: Tensor, count: float) -> float:
     right_V, said_V, there_V = confusion_VV.diagonal(), confusion_VV.sum(0), confusion_VV.sum(1)
     occurs_V = (said_V + there_V) > 0
     return float((2 * right_V[occurs_V] / (said_V + there_V)[occurs_V]).mean())
-
-
-def _probabilities(outputs: Tensor) -> Tensor:
-    """Of the labels; the specials, which stand for none, have 0."""
-    return outputs.float().index_fill(1, torch.arange(len(SPECIALS), device=outputs.device), -torch.inf).softmax(dim=1)
-
-
-def _likeliest(outputs: Tensor) -> Tensor:
-    return outputs[:, len(SPECIALS) :].argmax(dim=1) + len(SPECIALS)

@@ -49,6 +49,7 @@ PARAMS: dict[str, tuple[str, float, float]] = {
 # task → the columns of its answers; a task that isn't here answers with a column `text`
 ANSWERS: dict[str, dict[str, Any]] = {
     "classification": {"label": "string", "probability": "double"},
+    "ordinal": {"label": "long", "probability": "double"},
     "regression": {"values": Array("double")},
     "tagging": {"tags": Array("string")},
 }

@@ -1,0 +1,80 @@
+"""Whole numbers on a scale: stars, grades, levels of agreement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field as Bounds
+
+from components.encodings.symbols import Labels
+from components.encodings.vocabulary import SPECIALS, Vocabulary
+from components.errors import UserError
+
+MOST = 100  # ratings on a scale
+
+
+class Ratings(Labels):
+    """A whole number from `low` to `high` ↔ ids [1], in the numbers' order; where a bound isn't set, the lowest or the
+    highest of training.
+
+    Raises:
+        UserError: a target is no whole number, lies outside the scale, or the scale has more than MOST ratings.
+    """
+
+    kind = "ratings"
+    unit = "rating"
+
+    def __init__(
+        self,
+        *,
+        low: Annotated[int, Bounds(ge=-1000, le=1000)] | None = None,
+        high: Annotated[int, Bounds(ge=-1000, le=1000)] | None = None,
+    ) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+        if low is not None and high is not None:
+            self._set(low, high)
+
+    def fit(self, items: Iterable[Any]) -> None:
+        ratings = {_whole(item) for item in items}
+        low = min(ratings, default=0) if self.low is None else self.low
+        self._set(low, max(ratings, default=low + 1) if self.high is None else self.high)
+
+    def encode(self, item: Any) -> np.ndarray:
+        rating = _whole(item)
+        low, high = self.classes[0], self.classes[-1]
+        if not int(low) <= rating <= int(high):
+            bound = f"high: {rating}" if rating > int(high) else f"low: {rating}"
+            what = f"the rating {rating} isn't from {low} to {high}, as those of training are"
+            raise UserError(what, where="data", hint=f"set encoding.target.{bound}, if it is one of the scale's")
+        return np.array([len(SPECIALS) + rating - int(low)])
+
+    def labels_of(self, item: Any) -> Sequence[str]:
+        return [str(_whole(item))]
+
+    def options(self) -> dict[str, Any]:
+        return {"low": self.low, "high": self.high}
+
+    def set_learned(self, state: Mapping[str, Any]) -> None:
+        """The scale is the vocabulary."""
+
+    def _set(self, low: int, high: int) -> None:
+        if not 1 <= high - low < MOST:
+            what = f"ratings from {low} to {high}: a scale has 2 to {MOST}"
+            raise UserError(what, where="encoding.target", hint="predict such numbers by the task regression")
+        self.vocabulary = Vocabulary([*SPECIALS, *map(str, range(low, high + 1))])
+
+
+def _whole(item: Any) -> int:
+    """The rating, which a table of numbers gives as a list of one."""
+    try:
+        values = np.asarray(item, dtype=np.float64).ravel()
+    except (ValueError, TypeError):
+        values = np.zeros(0)
+    if len(values) == 1 and np.isfinite(values[0]) and values[0] == np.round(values[0]):
+        return int(values[0])
+    what = f"{item!r:.60} is no rating: a whole number" if len(values) < 2 else f"{len(values)} numbers are no rating"
+    hint = "other numbers are predicted by the task regression with target: {kind: frames}"
+    raise UserError(what, where="data", hint=hint)

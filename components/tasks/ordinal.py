@@ -1,0 +1,88 @@
+"""Ordinal regression: a whole number on a scale for a whole sequence (many-to-one).
+
+Shapes: B batch, K thresholds between the ratings, V ratings with the specials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from components.datasets.store import Examples
+from components.encodings.pair import Pair
+from components.encodings.ratings import Ratings
+from components.encodings.vocabulary import SPECIALS
+from components.errors import UserError
+from components.models.ordinal import Ordinal
+from components.models.pooled import Pooled
+from components.tasks.base import Tally
+from components.tasks.classification import Classification
+
+
+class OrdinalRegression(Classification):
+    """The loss is the sum, over the K thresholds, of the cross-entropies of "more than this rating" (Niu et al. 2016).
+    The answer is the rating above as many thresholds as are likelier passed than not.
+
+    Metrics: the mean absolute error in ratings, mae, which decides; accuracy; macro F1; nats per example of the chosen
+    rating.
+    """
+
+    model = Ordinal
+    primary = "mae"
+    lower_is_better = True
+    loss_unit = "nats per example, summed over thresholds"
+
+    def __init__(self, encoding: Pair, framing: str, /) -> None:
+        super().__init__(encoding, framing)
+        if not isinstance(encoding.target, Ratings):
+            raise UserError("the targets are encoded by {kind: ratings}", where="encoding.target")
+
+    @classmethod
+    def model_kinds(cls) -> dict[str, list[Any]]:
+        return {name: [cls.model, Pooled, *others[1:]] for name, others in super().model_kinds().items()}
+
+    def build_model(self, options: Mapping[str, Any]) -> nn.Module:
+        return self.model(self.input_field, len(self.encoding.target.classes) - 1, **options)
+
+    def tally(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> Tally:
+        places_B1 = targets - len(SPECIALS)
+        passed_BK = (places_B1 > torch.arange(outputs.shape[1], device=outputs.device)).float()
+        nats = nn.functional.binary_cross_entropy_with_logits(outputs.float(), passed_BK, reduction="sum")
+        return Tally(nats, len(targets))
+
+    def metrics(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> dict[str, Tally]:
+        away_B = (self.likeliest(outputs) - targets[:, 0]).abs()
+        nats_B = -self.probabilities(outputs).gather(1, targets).clamp(min=1e-30).log()
+        return {
+            "mae": Tally(away_B.sum().item(), len(away_B)),
+            **super().metrics(outputs, targets, lengths_B),
+            "nats_per_example": Tally(nats_B.sum().item(), len(away_B)),
+        }
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """Of the ratings [B, V]: what passes one threshold and not the next."""
+        passed_BK = outputs.double().sigmoid().cummin(dim=1).values
+        edges = [passed_BK.new_ones(len(outputs), 1), passed_BK, passed_BK.new_zeros(len(outputs), 1)]
+        none_B4 = passed_BK.new_zeros(len(outputs), len(SPECIALS))
+        return torch.cat([none_B4, -torch.cat(edges, dim=1).diff(dim=1)], dim=1)
+
+    def likeliest(self, outputs: Tensor) -> Tensor:
+        """The median [B], as ids: of all answers it errs least."""
+        return (outputs > 0).sum(dim=1) + len(SPECIALS)
+
+    def answers(self, model: nn.Module, outputs: Tensor, lengths_B: np.ndarray) -> list[dict[str, Any]]:
+        """The rating, a whole number, and its probability, of each row."""
+        said = super().answers(model, outputs, lengths_B)
+        return [answer | {"label": int(answer["label"])} for answer in said]
+
+    def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
+        """Always the median of training."""
+        ratings, test_ratings = (split.fields["target"].tokens.astype(np.int64) for split in (train, test))
+        if not len(ratings) or not len(test_ratings):
+            return {}
+        median = np.sort(ratings)[len(ratings) // 2]
+        return {"median": float(np.abs(test_ratings - median).mean())}
