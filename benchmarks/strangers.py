@@ -276,9 +276,8 @@ def main() -> None:
             server.process.wait()
     counts = {"uploads": given.uploads, "halves": given.halves, "streams": given.streams}
     found |= {"counts": counts, "log": said[-2000:], "machine": machine(), "load_average": round(os.getloadavg()[0], 1)}
-    found["command"] = "python -m benchmarks.strangers " + " ".join(
-        f"--{name} {count}" for name, count in counts.items()
-    )
+    asked = " ".join(f"--{name} {count}" for name, count in counts.items())
+    found["command"] = f"python -m benchmarks.strangers {asked} --seconds {given.seconds:g}"
     RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(table(found))
 
