@@ -130,7 +130,7 @@ def test_a_header_that_asks_for_the_memory_is_refused(tmp_path) -> None:
         unpacked(tmp_path / "c.tar", tmp_path / "cache")
 
 
-@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 no more", gzip.compress(b"no tar" * 200)])
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 no more", gzip.compress(b"no tar" * 99, mtime=0)])
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_no_archive_is_refused_by_name(tmp_path, name, content) -> None:
     (tmp_path / name).write_bytes(content)
