@@ -217,7 +217,8 @@ ANSWERING = {
     "regression": ("adding", {"kind": "frames"}, {"kind": "frames"}),
     "tagging": ("copy-memory", {"kind": "symbols"}, {"kind": "labels"}),
 }
-FRAMES = [[[0.1, 0.0], [0.2, 1.0]], [[0.5, 1.0], [0.5, 0.0], [0.25, 1.0]]]
+# as long as those of training (lag 4): another length is refused
+FRAMES = [[[0.1, 0.0], [0.2, 1.0], [0.3, 1.0], [0.4, 0.0]], [[0.5, 1.0], [0.5, 0.0], [0.25, 1.0], [0.0, 0.0]]]
 INPUTS: dict[str, list[Any]] = {
     "classification": ["word1 is good", "bad"],
     "regression": FRAMES,
