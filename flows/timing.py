@@ -45,18 +45,19 @@ def _check_part(part: str, place: int, text: str) -> str:
     """A part of the field at this place: the same times, written so that Prefect means them."""
     name, first, last, names = FIELDS[place]
     found = PART.fullmatch(part)
-    values = [_value(word, first, names) for word in (found.groups()[:2] if found else ()) if word]
+    start, end, step = found.groups() if found else (None, None, None)
+    end = "7" if name == "weekday" and end == "sun" != start else end  # mon-sun: a week ends with Sunday
+    values = [_value(word, first, names) for word in (start, end) if word]
     wrong = not found or any(value is None or not first <= value <= last for value in values)
-    if wrong or values != sorted(values) or (found[3] and not 0 < int(found[3]) <= last):
+    if wrong or values != sorted(values) or (step and not 0 < int(step) <= last):
         named = f" or {names[0]}–{names[-1]}" if names else ""
         choices = f"{first}–{last}{named}, *, ranges 1-5, steps */2, lists 1,3"
         raise UserError(f"{part!r} is no {name}: {choices}", where=f"--cron {text!r}", hint=EXAMPLE)
-    start, end, step = found.groups()
     if start and (end or step):
         to = values[1] if end else min(last, 6) if name == "weekday" else last
         if values[0] + int(step or 1) > to:
             return start
-    return "*" if part == "*/1" else part
+    return "*" if part == "*/1" else part.replace("-sun", "-7")
 
 
 def next_times(schedule: Any, count: int = 2) -> list[datetime]:

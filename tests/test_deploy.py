@@ -74,6 +74,23 @@ def test_prefect_reads_a_cron_as_it_is_meant(fields: tuple[str, ...]) -> None:
         assert (every if "*" in read[place] else set(read[place])) == meant(fields[place], place), fields[place]
 
 
+@pytest.mark.parametrize(
+    ("weekday", "days"),
+    [
+        ("mon-sun", {0, 1, 2, 3, 4, 5, 6}),
+        ("sat-sun", {6, 0}),
+        ("tue-SUN/2", {2, 4, 6}),
+        ("sun-mon", {0, 1}),
+        ("sun-sun", {0}),
+    ],
+)
+def test_a_week_may_end_with_sunday(weekday: str, days: set[int]) -> None:
+    from prefect._vendor.croniter import croniter
+
+    read = croniter.expand(check_cron(f"0 9 * * {weekday}"))[0][4]
+    assert (set(range(7)) if "*" in read else set(read)) == days
+
+
 @given(st.text(alphabet="0123456789 */,-abcmonrh@?L#", max_size=20))
 def test_whatever_is_typed_is_cron_to_prefect_or_refused(text: str) -> None:
     from prefect.client.schemas.schedules import CronSchedule
