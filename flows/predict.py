@@ -15,6 +15,7 @@ from prefect import task as prefect_task
 from components.bundle import Bundle
 from components.datasets.archives import is_archive, unpacked
 from components.datasets.folders import ending as ending_of
+from components.datasets.folders import told
 from components.datasets.labelled import LabelledReader, Row, stem
 from components.datasets.sources import SECTION, build
 from components.datasets.spans import spans
@@ -23,6 +24,7 @@ from components.encodings.mel import Mel
 from components.encodings.symbols import Symbols
 from components.errors import UserError
 from components.paths import as_user
+from components.recipe import check_options, parse_yaml
 from components.registry import resolve
 from components.tasks.classification import Classification
 from components.tasks.language_model import LanguageModel
@@ -37,14 +39,18 @@ ROWS = 1000  # of a file, read and answered at once
 TABLES = (".csv", ".tsv", ".tab", ".parquet", ".pq")
 
 
-def reader_for(path: Path, data: Mapping[str, Any], column: str | None = None) -> LabelledReader:
-    """How a file is read for a model: as its recipe reads its own data, or as the file's ending says.
+def reader_for(
+    path: Path, data: Mapping[str, Any], column: str | None = None, overrides: Sequence[str] = ()
+) -> LabelledReader:
+    """How a file is read for a model: as its recipe reads its own data, or as the file's ending says. `overrides`:
+    "data.KEY=VALUE", settings of the reader for this file.
 
     Raises:
-        UserError: there is no such file, or nothing that reads it without labels.
+        UserError: there is no such file, or nothing that reads it without labels; or a setting is wrong.
     """
     if not path.exists():
         raise UserError("no such file or folder", where=str(path))
+    asked = _asked(overrides)
     ending, own = ending_of(path), str(data["reader"])
     kind = resolve("reader", own).files_by or own
     if own == "conll" and (ending in (".csv", ".parquet", ".pq") or column is not None):
@@ -57,7 +63,8 @@ def reader_for(path: Path, data: Mapping[str, Any], column: str | None = None) -
         kind = "labelled-lines"
     elif ending == ".npy":
         kind = "frame-files"
-    if not issubclass(resolve("reader", kind), LabelledReader):
+    kind = str(asked.pop("reader", kind))
+    if not issubclass(resolve("reader", kind, where="data.reader"), LabelledReader):
         raise UserError(f"this model's data come from {own}, which reads no file to be answered", where=str(path))
     shared = data if kind == own else ("coding", "errors")
     options = {key: data[key] for key in shared if data.get(key) is not None}
@@ -65,7 +72,25 @@ def reader_for(path: Path, data: Mapping[str, Any], column: str | None = None) -
         if kind != "table":
             raise UserError(f"{column!r}: only tables have columns", where="--column")
         options |= {"input": column, "header": True}
+    options = {key: value for key, value in (options | asked).items() if value is not None and key not in SECTION}
+    problems: list[str] = []
+    check_options("data", {**options}, [resolve("reader", kind)], problems)
+    if problems:
+        raise UserError("; ".join(problems), where="--set")
     return build("reader", kind, options, SECTION, [path])
+
+
+def _asked(overrides: Sequence[str]) -> dict[str, Any]:
+    """The settings of "data.KEY=VALUE"; None is one that is taken away."""
+    asked: dict[str, Any] = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        section, _, name = key.strip().partition(".")
+        if not equals or section != "data" or not name or name in ("path", "dataset", "split"):
+            hint = "settings of the reader, for example: --set data.coding=latin-1"
+            raise UserError(f"{override!r} is no setting of how a file is read", where="--set", hint=hint)
+        asked[name] = parse_yaml(text, where=f"--set {key}")
+    return asked
 
 
 def answers(bundle: Bundle, rows: list[Row]) -> Iterator[tuple[Row, Any, str]]:
@@ -179,11 +204,19 @@ def with_language_model(bundle: Bundle, writer: Bundle) -> None:
 
 @prefect_task(name="predict")
 def predict_task(
-    model: str, texts: list[str], file: str | None, column: str | None, out: str | None, language_model: str | None
+    model: str,
+    texts: list[str],
+    file: str | None,
+    column: str | None,
+    out: str | None,
+    language_model: str | None,
+    overrides: list[str],
 ) -> list[str]:
     """Answers to texts, a line each; or the path of the table of answers to a file's rows."""
     if bool(texts) == bool(file):
         raise UserError("give either --text or --file", where="predict")
+    if overrides and not file:
+        raise UserError("settings say how a file is read: give --file", where="--set")
     opened = open_model(model)
     bundle = opened.bundle
     if language_model:
@@ -193,7 +226,7 @@ def predict_task(
     path = Path(str(file))
     if path.is_file() and is_archive(path):
         path, _ = unpacked(path, places().datasets)
-    reader = reader_for(path, bundle.recipe["data"], column)
+    reader = reader_for(path, bundle.recipe["data"], column, overrides)
     target = Path(out) if out else places().generated / f"{opened.label}-{stem(path)}-predictions.csv"
     with as_user():
         counts = predict_file(bundle, reader, target)
@@ -202,6 +235,8 @@ def predict_task(
         with target.open(encoding="utf-8", newline="") as table:
             say(next(csv.DictReader(table), {}).get("predicted", ""))
     say(f"answered {sum(counts.values()):,} rows of {path.name}: {shown or 'it has none'}")
+    for note in [*told(reader.passed_over), *reader.notes]:
+        say(f"        {note}")
     return [str(target)]
 
 
@@ -250,7 +285,8 @@ def predict_flow(
     column: str | None = None,
     out: str | None = None,
     language_model: str | None = None,
+    overrides: list[str] | None = None,
 ) -> list[str]:
-    """Answer with a registered model (NAME, NAME@champion, NAME@VERSION): texts, or the rows of a file; speech with a
-    registered character `language_model`."""
-    return predict_task(model, texts or [], file, column, out, language_model)
+    """Answer with a registered model (NAME, NAME@champion, NAME@VERSION): texts, or the rows of a file, read as its
+    own data were but for `overrides` (data.KEY=VALUE); speech with a registered character `language_model`."""
+    return predict_task(model, texts or [], file, column, out, language_model, overrides or [])

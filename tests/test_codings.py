@@ -104,3 +104,41 @@ def test_a_coding_that_does_not_fit_is_refused(tmp_path) -> None:
     path = write(tmp_path, TEXTS["cp1251"].encode("cp1251"))
     with pytest.raises(UserError, match="isn't SHIFT-JIS"):
         list(TextReader([path], coding="shift-jis").items())
+
+
+def test_utf8_under_another_name_is_told_with_a_line(tmp_path) -> None:
+    reader = TextReader([write(tmp_path, "plain\nnaïve\n".encode())], coding="latin-1")
+    assert "naÃ¯ve" in "".join(reader.items())
+    assert reader.notes == ["text.txt is valid UTF-8 but read as latin-1: 'naÃ¯ve' (data.coding=utf-8?)"]
+    reader = TextReader([write(tmp_path, "plain\nnaïve\n".encode("latin-1"))], coding="latin-1")
+    assert "".join(reader.items()) == "plain\nnaïve\n"
+    assert not reader.notes
+
+
+def test_of_codings_that_read_alike_the_commonest_is_taken(tmp_path) -> None:
+    reader = TextReader(
+        [write(tmp_path, "".join(f"red thing {n} café\n" for n in range(20)).encode("cp1252"))], coding="auto"
+    )
+    assert "café" in "".join(reader.items())
+    assert "is read as cp1252" in reader.notes[0]
+
+
+def test_a_file_to_be_answered_has_a_coding_of_its_own(tmp_path) -> None:
+    from flows.predict import reader_for
+
+    path = write(tmp_path, "un été\n".encode("latin-1"))
+    data = {"reader": "labelled-lines", "coding": "utf-8", "path": "x", "split": [0.8, 0.1, 0.1]}
+    with pytest.raises(UserError, match="UTF-8") as caught:
+        list(reader_for(path, data).inputs())
+    assert "--set data.coding=latin-1" in str(caught.value)
+    assert [row.input for row in reader_for(path, data, None, ["data.coding=latin-1"]).inputs()] == ["un été"]
+    for wrong in (
+        "data.codin=latin-1",
+        "data.coding=latn-1",
+        "data.max_length=x",
+        "model.kind=gru",
+        "data.path=y",
+        "data",
+    ):
+        with pytest.raises(UserError):
+            reader_for(path, data, None, [wrong])

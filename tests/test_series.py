@@ -185,3 +185,13 @@ def test_variants_are_made_in_training_only_and_are_a_function_of_seed_epoch_and
     assert batches(4) == alone, "whatever else is in the batch"
     assert all(step[0] > 1.0 for steps in alone.values() for step in steps)
     assert all(step == [1.0, 1.0] for steps in batches(4, training=False).values() for step in steps)
+
+
+def test_series_of_a_table_program_have_semicolons_and_decimal_commas(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("1,5;2,5;-3;up\n1;2;3,25;down\n")
+    rows = list(SeriesRowsReader([path]).items())
+    assert [(series.ravel().tolist(), label) for series, label in rows] == [
+        ([1.5, 2.5, -3.0], "up"),
+        ([1.0, 2.0, 3.25], "down"),
+    ]

@@ -297,3 +297,10 @@ def test_hidden_words_are_unknown_in_training_variants_only():
     assert (variant[variant != UNK] == ids[variant != UNK]).all()
     assert Tokens().augment(ids, np.random.default_rng(0)) is ids
     assert encoding.prompt("a zzz")[1][0].startswith("1 of 2 words of the prompt are unknown")
+
+
+def test_decimal_commas_are_read_where_semicolons_separate_and_empty_lines_before_a_table_are_passed_over(tmp_path):
+    path = tmp_path / "prices.csv"
+    path.write_text("\n\ntext;price\nred hat;2,5\nblue hat;3\n")
+    rows = list(TableReader([path], separator="semicolon", numbers=True).items())
+    assert rows == [("red hat", [2.5]), ("blue hat", [3.0])]

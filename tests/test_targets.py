@@ -8,7 +8,7 @@ import pytest
 
 from components.datasets.ingest import ingest
 from components.datasets.store import Store
-from components.datasets.targets import told, unseen
+from components.datasets.targets import Targets, told, unseen
 from components.errors import UserError
 
 LABELS = {"kind": "pair", "input": {"kind": "characters"}, "target": {"kind": "labels"}}
@@ -97,3 +97,14 @@ def test_the_end_of_a_sequence_is_something_to_measure(tmp_path: Path) -> None:
 def test_unseen_labels_are_none_of_an_unlabelled_dataset() -> None:
     assert told({}) == []
     assert unseen({}, "test") == ""
+
+
+def test_labels_that_differ_in_case_alone_are_told() -> None:
+    from types import SimpleNamespace
+
+    targets = Targets(SimpleNamespace(form="labels"), stream=False)
+    targets.whole = True
+    targets.labels["train"].update(["Pos", "pos", "neg"])
+    targets.measured = dict.fromkeys(targets.measured, 1)
+    (note,) = targets.check(dict.fromkeys(targets.measured, True), {})
+    assert "'Pos' and 'pos'" in note

@@ -75,3 +75,11 @@ def test_a_table_of_another_form_is_refused_with_its_place(tmp_path, content, sa
     with pytest.raises(UserError, match=said) as caught:
         read(tmp_path, content)
     assert "t.csv" in str(caught.value)
+
+
+def test_transcripts_have_a_coding_and_the_hint_names_it(tmp_path) -> None:
+    sound, table = tmp_path / "one.wav", tmp_path / "texts.csv"
+    table.write_bytes("file,text\none.wav,été\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"data\.coding=latin-1"):
+        Transcripts(table, [sound])
+    assert Transcripts(table, [sound], coding="latin-1").texts == {sound: "été"}

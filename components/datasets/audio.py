@@ -12,6 +12,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from components.datasets.codings import Coding
 from components.datasets.labelled import LabelledReader, Row
 from components.datasets.transcripts import Transcripts
 from components.encodings.mel import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, Sound
@@ -37,8 +38,8 @@ class WavReader(LabelledReader):
     Either `file_name` says where a file's name holds the text: "{text}_{speaker}_{index}" reads "7" from
     7_jackson_32.wav, and `labels` may spell it ("7": "seven"). Or `transcripts` names a table of files and texts, as
     `Transcripts` reads it (LJSpeech's metadata.csv, Common Voice's validated.tsv, a table of one's own), beside the
-    sounds, in the folder above or by its whole path; `file_column` and `text_column` name its columns. A sound that
-    isn't in it is left out.
+    sounds, in the folder above or by its whole path; `file_column` and `text_column` name its columns, `coding` is
+    that of its text. A sound that isn't in it is left out.
     """
 
     endings = (".wav", ".wave")
@@ -52,6 +53,7 @@ class WavReader(LabelledReader):
         transcripts: str | None = None,
         file_column: str | None = None,
         text_column: str | None = None,
+        coding: Coding = "utf-8",
         labels: dict[str, str] | None = None,
         unique: bool = True,
         max_seconds: Annotated[float, Field(gt=0, le=3600)] = LONGEST_SECONDS,
@@ -59,7 +61,8 @@ class WavReader(LabelledReader):
         super().__init__(files, labels, unique)
         self.max_seconds = max_seconds
         self._name = _name_pattern(file_name) if file_name else None
-        self._table, self._columns = None, (file_column, text_column)
+        self._table = None
+        self._how = {"file_column": file_column, "text_column": text_column, "coding": coding}
         if transcripts and files:
             folder = files[0] if files[0].is_dir() else files[0].parent
             places = [user_path(transcripts, where="data.transcripts", base=at) for at in (folder, folder.parent)]
@@ -93,7 +96,7 @@ class WavReader(LabelledReader):
                 raise UserError("it isn't said where the texts are", where="data", hint=hint)
             matches = {path: self._name.fullmatch(path.stem) for path in self.files}
             return {path: match["text"] for path, match in matches.items() if match}
-        table = Transcripts(self._table, self.files, file_column=self._columns[0], text_column=self._columns[1])
+        table = Transcripts(self._table, self.files, **self._how)
         untold = [path.name for path in self.files if path not in table.texts]
         self.notes = table.notes + [f"no transcript: {', '.join(untold[:5])}{', …' * (len(untold) > 5)}"] * bool(untold)
         return table.texts

@@ -94,11 +94,12 @@ def detect(blocks: Iterable[bytes]) -> str | None:
     era = chardet.EncodingEra.MODERN_WEB
     sample += b"" if rest.isascii() else rest
     found = _named(chardet.detect(sample, encoding_era=era)["encoding"])
-    if found and MIXED.search(sample.decode(found, "replace")):
-        return (
-            "cp1252"  # no word mixes Latin letters with Greek, Cyrillic, Hebrew or Arabic ones: caf\xe9 isn't Russian
-        )
-    return found
+    if not found:
+        return None
+    text = sample.decode(found, "replace")
+    # no word mixes Latin letters with Greek, Cyrillic, Hebrew or Arabic ones: caf\xe9 isn't Russian. And of codings
+    # that read the sample alike, the commonest will read the rest of the file
+    return "cp1252" if MIXED.search(text) or text == sample.decode("cp1252", "replace") else found
 
 
 def _named(found: str | None) -> str | None:

@@ -7,25 +7,26 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from components.datasets.labelled import NUMBERS, lines
+from components.datasets.labelled import NUMBERS, lines, with_points
 from components.datasets.text import TextFiles
 from components.errors import UserError, unknown
 
 LARGEST_CELLS = 64 << 20
 MOST_COLUMNS = 10_000
-DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
 
 
 @dataclass
 class Table:
     """`lines`: their numbers in the file. `numbers`: float64 [lines, columns], NaN where a value is missing and where a
     text stands. `texts`: the cells of the columns that were asked for. `first_text`: where a column has its first text,
-    and which; `ends`: a column's first and last cell."""
+    and which; `ends`: a column's first and last cell. `dates`: the first column that begins with one, and its
+    dates by line (None: not one)."""
 
     path: Path
     names: list[str]
@@ -34,6 +35,7 @@ class Table:
     texts: dict[str, list[str]] = field(default_factory=dict)
     first_text: dict[str, tuple[int, str]] = field(default_factory=dict)
     ends: dict[str, tuple[str, str]] = field(default_factory=dict)
+    dates: tuple[str, list[datetime | None]] = ("", [])
 
     def of_numbers(self) -> list[str]:
         """The columns with numbers in them, in the table's order."""
@@ -57,12 +59,34 @@ class Table:
         return self.numbers[:, [self.names.index(name) for name in columns]]
 
     def check_order(self) -> None:
-        """Refuse a series whose newest line is the first one, as its dates say."""
-        for name in self.names:
-            first, last = (_date(text) for text in self.ends.get(name, ("", "")))
-            if first and last and first > last:
-                what = f"the newest line is the first: {name} goes from {self.ends[name][0]} to {self.ends[name][1]}"
-                raise UserError(what, where=str(self.path), hint="sort the lines by time, the oldest first")
+        """Refuse a series whose lines aren't in the order of time, as its first column of dates says."""
+        name, dates = self.dates
+        dates = [(line, date) for line, date in zip(self.lines, dates, strict=True) if date]
+        back = [line for (_, before), (line, date) in pairwise(dates) if date < before]
+        if not back:
+            return
+        hint = "sort the lines by time, the oldest first"
+        if len(back) == len(dates) - 1:
+            what = f"the newest line is the first: {name} goes from {self.ends[name][0]} to {self.ends[name][1]}"
+            raise UserError(what, where=str(self.path), hint=hint)
+        what = f"{name} goes back in time here ({len(back):,} times in all)"
+        raise UserError(what, where=f"{self.path}: line {back[0]}", hint=f"{hint}; several series: a file for each")
+
+    def uneven(self) -> str:
+        """What is odd of the steps between dates: some stand twice, or are longer than most; "" where none is."""
+        name, dates = self.dates
+        steps = [
+            (line, (date - before).total_seconds())
+            for (before, date), line in zip(pairwise(dates), self.lines[1:], strict=True)
+            if before and date
+        ]
+        if not steps:
+            return ""
+        usual = sorted(step for _, step in steps)[len(steps) // 2]
+        twice = [line for line, step in steps if step == 0]
+        long = [line for line, step in steps if step > 1.5 * usual > 0]
+        odd = [(twice, "dates that stand twice"), (long, f"steps longer than the usual {timedelta(seconds=usual)}")]
+        return "; ".join(f"{name}: {len(found):,} {what}, the first in line {found[0]}" for found, what in odd if found)
 
 
 def read_columns(files: TextFiles, path: Path, texts: Sequence[str] = ()) -> Table:
@@ -91,11 +115,16 @@ def read_columns(files: TextFiles, path: Path, texts: Sequence[str] = ()) -> Tab
     kept = [names[-1] if name == "-1" else name for name in texts]
     table.texts = {name: [] for name in kept if name in names}
     numbers: list[list[float]] = []
+    dated: int | None = None
     for number, cells in _chain([] if header else [first], [second] if second else [], rows):
         if len(cells) != width:
             raise UserError(f"{len(cells)} cells, the first line has {width}", where=f"{path}: line {number}")
         if len(numbers) * width > LARGEST_CELLS:
             raise UserError(f"more than {LARGEST_CELLS:,} cells", where=str(path))
+        if not numbers:
+            dated = next((at for at, cell in enumerate(cells) if _date(cell)), None)
+            table.dates = (names[dated] if dated is not None else "", [])
+        table.dates[1].append(_date(cells[dated]) if dated is not None else None)
         values = []
         for name, cell in zip(names, cells, strict=True):
             value = _number(cell)
@@ -122,9 +151,7 @@ def _rows(files: TextFiles, path: Path) -> Iterator[tuple[int, list[str]]]:
             cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
         except csv.Error as error:
             raise UserError(str(error), where=f"{path}: line {number}") from None
-        if separator == ";":
-            cells = [cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell.strip()) else cell for cell in cells]
-        yield number, cells
+        yield number, with_points(cells, separator)
 
 
 def _chain(*parts) -> Iterator[tuple[int, list[str]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from components.provenance import digest_file, digest_json
 
 LONGEST_LINE = 32 << 20  # characters
 NUMBERS = {"", "?", "na", "nan", "null", "none"}  # how files write that a number isn't there
+DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+([eE][-+]?\d+)?\s*")
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,13 @@ def lines(files: TextFiles, path: Path) -> Iterator[tuple[int, str]]:
             raise UserError(f"line {number + 1} has more than {LONGEST_LINE:,} characters", where=str(path))
     if rest:
         yield number + 1, rest
+
+
+def with_points(cells: Sequence[str], separator: str) -> list[str]:
+    """The cells, with decimal points where semicolons separate them and numbers have decimal commas: 2,5 is 2.5."""
+    if separator != ";":
+        return list(cells)
+    return [cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in cells]
 
 
 def numbers(cells: Sequence[str]) -> tuple[np.ndarray, str]:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from components.datasets.codings import Coding
 from components.datasets.folders import ending
-from components.datasets.labelled import LabelledReader, Row, lines, numbers
+from components.datasets.labelled import LabelledReader, Row, lines, numbers, with_points
 from components.datasets.text import text_files
 from components.errors import UserError, unknown
 
@@ -80,7 +80,7 @@ class TsReader(LabelledReader):
 
 
 class SeriesRowsReader(LabelledReader):
-    """CSV or TSV files, a series a row: frame after frame of `features` numbers, and the label at the end.
+    """Text files (commas, tabs or semicolons), a series a row: frames of `features` numbers, and the label at the end.
 
     Items: (float64 [steps, features], label). To be predicted, a row may lack the label, or leave its place empty. Rows
     that aren't numbers (a header, say) are dropped; with `steps`, so are those of another length.
@@ -107,7 +107,8 @@ class SeriesRowsReader(LabelledReader):
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:
             for number, line in lines(self._text, path):
-                cells = [cell.strip() for cell in line.split("\t" if "\t" in line else ",")]
+                separator = next((sign for sign in "\t;" if sign in line), ",")
+                cells = [cell.strip() for cell in with_points(line.split(separator), separator)]
                 yield self._row(f"{path}: line {number}", number, cells, labelled)
 
     def _row(self, where: str, number: int, cells: list[str], labelled: bool) -> Row:
@@ -162,11 +163,13 @@ class FrameFilesReader(LabelledReader):
             yield Row(str(path), {"file": path.name}, frames, path.parent.name if labelled else None, problem)
 
     def _table(self, path: Path) -> tuple[np.ndarray | None, str]:
-        separator = "\t" if ending(path) == ".tsv" else ","
         frames: list[np.ndarray] = []
         total = 0
         for number, line in lines(self._text, path):
-            values, problem = numbers(line.split(separator))
+            if not line.strip():
+                continue
+            separator = next((sign for sign in "\t;" if sign in line), ",")
+            values, problem = numbers(with_points(line.split(separator), separator))
             if problem and (number > 1 or problem != "not a number"):
                 return None, problem
             if not problem:

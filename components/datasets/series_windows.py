@@ -66,8 +66,9 @@ class SeriesWindowsReader(LabelledReader):
             unread = [name for name in table.names if name not in {*columns, *self.target}]
             listed = ", ".join(unread[:8]) + (", …" if len(unread) > 8 else "")
             note = f"read of {path.name}: {', '.join(columns)}; not read: {listed}"
-            if unread and note not in self.notes and self.part in (None, "train"):
-                self.notes.append(note)
+            odd = f"{path.name}: {uneven}" if (uneven := table.uneven()) else ""
+            if self.part in (None, "train"):
+                self.notes += [one for one in (note if unread else "", odd) if one and one not in self.notes]
 
     def _windows(self, table: Table, values_TC: np.ndarray, targets_TK: np.ndarray) -> Iterator[Row]:
         steps = len(values_TC)

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from components.datasets.codings import Coding
 from components.datasets.folders import ending
-from components.datasets.labelled import LabelledReader, Row, lines, numbers
+from components.datasets.labelled import LabelledReader, Row, lines, numbers, with_points
 from components.datasets.labelled_lines import LabelledLinesReader
 from components.datasets.text import text_files
 from components.errors import UserError, unknown
@@ -131,7 +131,7 @@ class TableReader(LabelledReader):
             return Row(where, shown, problem=f"longer than {self.max_length:,} characters")
         if not targets or not self.numbers:
             return Row(where, shown, text, targets[0].strip() if targets else None)
-        values, problem = numbers(targets)
+        values, problem = numbers(with_points(targets, SEPARATORS.get(self.separator or "", "")))
         return Row(where, shown, text, values.tolist(), problem)
 
     def _wanted(self, columns: Columns, path: Path, labelled: bool) -> tuple[str, ...]:
@@ -192,6 +192,8 @@ class TableReader(LabelledReader):
                 continue
             if cells is None:
                 return
+            if columns is None and not cells:  # empty lines before the table
+                continue
             if columns is None:
                 width = len(cells)
                 columns = Columns.of(cells if self.header else [""] * width, path)

@@ -19,6 +19,7 @@ from components.datasets.store import SPLITS
 from components.encodings.base import Encoding
 from components.encodings.vocabulary import PAD
 from components.errors import UserError
+from components.recipe import options_of
 
 SHOWN = 12  # labels that are told with their counts
 NAMED = 5  # labels in a sentence
@@ -64,13 +65,13 @@ class Targets:
                 raise UserError(f"nothing is left to {what}: none of its steps counts", where="data", hint=hint)
         if self.whole and len(self.labels["train"]) == 1:
             raise self._one_label(readers)
-        notes = []
+        notes = self._alike()
         if not self.whole and len(self.labels["train"]) == 1:
             notes.append(f"every step of train has the same label, {next(iter(self.labels['train']))!r}")
         if self.ends is not None and (same := np.flatnonzero(self.ends[0] == self.ends[1])).size:
             values = ", ".join(f"{self.ends[0][at]:g}" for at in same[:NAMED])
             if len(same) == len(self.ends[0]):
-                hint = "check data.target: the column or number that is to be predicted"
+                hint = f"is it the number that is to be predicted?{_target(readers)}"
                 raise UserError(f"the target is {values} in every item of train", where="data", hint=hint)
             notes.append(f"{len(same)} of the {len(self.ends[0])} numbers to predict never vary in train ({values})")
         return notes
@@ -78,6 +79,16 @@ class Targets:
     def facts(self) -> dict[str, dict[str, int]]:
         """For the manifest: the labels of each split, the commonest first; {} where there are none."""
         return {split: dict(count.most_common()) for split, count in self.labels.items()} if any(self._all) else {}
+
+    def _alike(self) -> list[str]:
+        """A note on labels that differ in their case or blanks alone."""
+        by_letters: dict[str, list[str]] = {}
+        for label in self._all:
+            by_letters.setdefault(" ".join(label.casefold().split()), []).append(label)
+        alike = [" and ".join(map(repr, sorted(found))) for found in by_letters.values() if len(found) > 1]
+        if not alike or not self.whole:  # case tells tags apart: NN and nn
+            return []
+        return [f"warning: labels that differ in case or blanks alone are labels apart: {_names(alike, '; ')}"]
 
     @property
     def _all(self) -> Counter[str]:
@@ -89,8 +100,15 @@ class Targets:
         what = f"every one of the {count:,} items of train has the label {label!r}"
         what += f" ({others} other label{'s' * (others > 1)} in val and test)" if others else ""
         gave = [f"{name} gave {', '.join(map(repr, found))}" for name, found in islice(_by_file(readers), NAMED)]
-        hint = "give items of two labels at least, or say where the labels stand (data.target is a table's column)"
+        hint = f"give items of two labels at least{_target(readers)}"
         return UserError("; ".join([f"there is one class only: {what}", *gave]), where="data", hint=hint)
+
+
+def _target(readers: Mapping[str | None, Reader]) -> str:
+    """The setting of the readers that says which column is predicted."""
+    options = options_of(type(next(iter(readers.values()))))
+    found = [name for name in ("target", "label", "label_in") if name in options]
+    return f"; data.{found[0]} says where it stands" if found else ""
 
 
 def _by_file(readers: Mapping[str | None, Reader]) -> Any:
@@ -146,6 +164,6 @@ def unseen(labels: Labels, split: str) -> str:
     return f"{len(new)} of {len(there)}, {items:,} of {total:,} targets: {_names(new)}"
 
 
-def _names(labels: list[str]) -> str:
+def _names(labels: list[str], between: str = ", ") -> str:
     more = f" and {len(labels) - NAMED} more" if len(labels) > NAMED else ""
-    return ", ".join(labels[:NAMED]) + more
+    return between.join(labels[:NAMED]) + more

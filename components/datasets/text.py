@@ -86,17 +86,30 @@ class TextFiles:
         return "" if b"\0" not in beginning or marked(beginning)[1] or wide else "not text"
 
     def _decoded(self, path: Path) -> Iterator[str]:
-        decoder, coding, fed = None, "utf-8", 0
+        decoder, coding, fed, shown = None, "utf-8", 0, ""
+        utf8: codecs.IncrementalDecoder | None = None  # beside a named coding: bytes that are UTF-8 are hardly another
         for block in self._bytes(path):
             if decoder is None:
                 mark, coding = marked(block)
                 coding = coding or self._coding(path)
                 block, fed = block[len(mark) :], len(mark)
                 decoder = codecs.getincrementaldecoder(coding)("strict" if self.errors == "refuse" else "replace")
+                named = not mark and self.coding != AUTO and codecs.lookup(coding).name != "utf-8"
+                utf8 = codecs.getincrementaldecoder("utf-8")() if named else None
             fed += len(block)
-            yield self._decode(decoder, block, path, coding, fed)
+            text = self._decode(decoder, block, path, coding, fed)
+            if utf8 is not None:
+                try:
+                    utf8.decode(block)
+                except UnicodeDecodeError:
+                    utf8 = None
+                shown = shown or ("" if text.isascii() else text)
+            yield text
         if decoder is not None:
             yield self._decode(decoder, b"", path, coding, fed, final=True)
+        if utf8 is not None and shown:
+            note = f"{path.name} is valid UTF-8 but read as {coding}: {_first_line(shown)!r} (data.coding=utf-8?)"
+            self._notes += [note] * (note not in self._notes)
 
     def _coding(self, path: Path) -> str:
         """The coding of a file without a byte order mark."""
@@ -105,7 +118,7 @@ class TextFiles:
         if path not in self._detected:
             found = detect(self._bytes(path))
             if found is None:
-                hint = "name it, for example data.coding=latin-1"
+                hint = "name it, for example --set data.coding=latin-1"
                 raise UserError("its coding can't be detected", where=str(path), hint=hint)
             self._detected[path] = found
         return self._detected[path]
@@ -128,15 +141,14 @@ class TextFiles:
 
     def _tell(self, path: Path, text: str) -> None:
         """Show once what the letters became that were the ground for choosing a coding."""
-        shown = next(" ".join(line.split())[:SHOWN] for line in text.splitlines() if not line.isascii())
-        note = f"{path.name} is read as {self._detected[path]} (detected): {shown!r}"
+        note = f"{path.name} is read as {self._detected[path]} (detected): {_first_line(text)!r}"
         if note not in self._notes and self._detected[path] != "utf-8":
             self._notes.append(note)
 
     def _wrong(self, what: str, path: Path) -> UserError:
         ways = {
-            "coding": "name its coding, for example data.coding=latin-1 (cp1252, gbk, shift-jis; auto: detected)",
-            "errors": "set data.errors=replace to read such bytes as U+FFFD",
+            "coding": "name its coding, for example --set data.coding=latin-1 (cp1252, gbk, shift-jis; auto: detected)",
+            "errors": "--set data.errors=replace reads such bytes as U+FFFD",
         }
         ways = [way for setting, way in ways.items() if setting in self._settings]
         return UserError(what, where=str(path), hint=", or ".join(["save the file as UTF-8", *ways]))
@@ -163,6 +175,11 @@ class TextFiles:
             raise UserError(f"the gzip data is damaged: {error}", where=str(path), hint=hint) from error
         except OSError as error:
             raise UserError(f"can't be read: {error.strerror or error}", where=str(path)) from error
+
+
+def _first_line(text: str) -> str:
+    """The first line that isn't ASCII, shortened."""
+    return next(" ".join(line.split())[:SHOWN] for line in text.splitlines() if not line.isascii())
 
 
 def text_files(reader: Reader, *, binary: Collection[str] = (), **options: Any) -> TextFiles:

@@ -30,18 +30,26 @@ class Transcripts:
     semicolons or commas separate; double quotes count with semicolons and commas.
 
     A file is named by its path from the table's folder or by its name alone; where no sound has the name exactly, its
-    ending and its case don't count.
+    ending and its case don't count. `coding`: as TextFiles reads it.
 
     Raises:
         UserError: the table can't be read, a column isn't there, or two texts are given for one sound.
     """
 
     def __init__(
-        self, path: Path, sounds: Sequence[Path], *, file_column: str | None = None, text_column: str | None = None
+        self,
+        path: Path,
+        sounds: Sequence[Path],
+        *,
+        file_column: str | None = None,
+        text_column: str | None = None,
+        coding: str = "utf-8",
     ) -> None:
         self.path, self.texts, self.notes = path, {}, []
         if not path.is_file():
             raise UserError("no such file of transcripts", where=str(path), hint="data.transcripts names it")
+        about = {"dropped": Counter(), "notes": self.notes, "settings": ("coding",)}
+        self._text = TextFiles(coding=coding, max_bytes=LARGEST_BYTES, **about)
         self._keys = _Keys(sounds, path.parent)
         rows, columns = self._rows(file_column, text_column)
         lost: dict[str, list[str]] = defaultdict(list)
@@ -119,7 +127,7 @@ class Transcripts:
                 yield table.line_num, cells
 
     def _lines(self) -> Iterator[tuple[int, str]]:
-        return lines(TextFiles(errors="refuse", max_bytes=LARGEST_BYTES, dropped=Counter()), self.path)
+        return lines(self._text, self.path)
 
 
 class _Keys:

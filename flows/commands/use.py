@@ -92,6 +92,13 @@ def predict(
     language_model: Annotated[
         str | None, Parameter(help="A registered model of characters that helps a model of speech to spell.")
     ] = None,
+    set: Annotated[
+        list[str] | None,
+        Parameter(
+            negative="",
+            help="How the file is read, where not as the model's own data: data.KEY=VALUE, e.g. data.coding=latin-1.",
+        ),
+    ] = None,
 ) -> None:
     """Answer with a registered model: a label and its probability, numbers, or tags.
 
@@ -105,7 +112,7 @@ def predict(
     from flows.predict import predict_flow
 
     begin()
-    for line in predict_flow(model, text or [], source, column, target, language_model):
+    for line in predict_flow(model, text or [], source, column, target, language_model, set):
         print(line)
 
 
