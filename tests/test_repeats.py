@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from components.datasets.abc_notation import read_abc
 from components.datasets.abc_order import expand_parts
+from components.datasets.humdrum import as_played
 from components.datasets.music import MusicReader
 from components.datasets.notation import read_notation
 from components.datasets.repeats import MOST_TIMES, Bar, Misfit, ending_numbers, played, read_words
@@ -311,3 +312,10 @@ def test_a_segno_in_quotes_and_voices_within_parts_are_read() -> None:
     (piece,) = read_abc(text, "a.abc", OPTIONS)
     assert [track.notes[:, 2].tolist() for track in piece.tracks] == [[72, 74, 72], [60, 62, 60]]
     assert piece.remarks == []
+
+
+@pytest.mark.parametrize("order", ["", " , ", "A,X"])
+def test_a_list_of_sections_that_cannot_be_played_costs_no_bar(order: str) -> None:
+    text = f"**kern\n*>[{order}]\n*M4/4\n*>A\n=1\n1c\n*>B\n=2\n1d\n==\n*-\n"
+    with pytest.raises(Misfit, match="no section"):
+        as_played(text)

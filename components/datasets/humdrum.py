@@ -62,6 +62,8 @@ def _labelled(lines: list[str], order: str, stop: int) -> list[range]:
             raise Misfit(f"two sections are labelled {label[:40]}")
         sections[label] = range(at, end)
     names = [name.strip() for name in order.split(",") if name.strip()]
+    if not names:
+        raise Misfit("an expansion list that names no section")
     for name in names:
         if name not in sections:
             raise Misfit(f"there is no section {name[:40]}")
