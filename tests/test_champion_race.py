@@ -11,6 +11,7 @@ from components.tracking.mlflow_backend import MlflowStore
 from components.tracking.promotion import decide, promotion_tags
 
 pytest_plugins = ["tracking_fixtures"]
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("first", ["good", "bad"])

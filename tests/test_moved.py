@@ -16,7 +16,7 @@ from components.tracking.settings import Settings, load_settings
 
 pytest_plugins = ["tracking_fixtures"]
 # MLflow 3.17 looking at an input example with pandas 3
-pytestmark = pytest.mark.filterwarnings("ignore:Operation with range is deprecated")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Operation with range is deprecated")]
 
 
 @pytest.fixture

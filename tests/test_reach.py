@@ -20,6 +20,7 @@ from components.tracking.mlflow_client import command
 from components.tracking.settings import load_settings
 
 pytest_plugins = ["tracking_fixtures"]
+pytestmark = pytest.mark.slow
 PASSWORD = "hush-%40-hush"  # as an address writes it
 LOOK = ("initdb", "pg_ctl")
 
