@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from components.encodings.vocabulary import BOS, PAD, Vocabulary
+from components.encodings.vocabulary import BOS, PAD, SPECIALS, Vocabulary
 from components.layers.base import State
 
 BLANK = 0
@@ -127,7 +127,8 @@ class ModelScorer:
 
     def __init__(self, model: nn.Module, known: Vocabulary, vocabulary: Vocabulary) -> None:
         self.model = model.eval()
-        self.ids_V = known.ids(vocabulary.tokens)
+        ordinary = known.ids(vocabulary.tokens[len(SPECIALS) :])
+        self.ids_V = np.concatenate([np.arange(len(SPECIALS)), ordinary])
         self._memory: dict[tuple[int, ...], tuple[np.ndarray, State]] = {}
 
     def __call__(self, text: tuple[int, ...]) -> np.ndarray:
