@@ -66,7 +66,8 @@ def ask(recipe: str, overrides: Sequence[str] | None = None, name: str | None = 
     borrowed = ours and (after.get("path") is not None or after.get("dataset") != before.get("dataset"))
     notes: list[str] = []
     if borrowed:
-        if split := before.get("split") or _card_split(before):
+        split = before.get("split") or _card_split(before)
+        if split and list(split) != list(DEFAULT_SPLIT):
             written["data"] = {key: value for key, value in before.items() if key != "split"}
             if not _data(values).get("split") or _data(values)["split"] == before.get("split"):
                 notes.append(f"split {split} is the recipe's own data's: yours is {list(DEFAULT_SPLIT)} (data.split)")
