@@ -158,6 +158,7 @@ def home(prefect: str, database: Path, tmp_path_factory: pytest.TempPathFactory)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**QUIET, **values}.items():
             patch.setenv(name, value)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         _read_settings_again()
         yield folder
         if "prefect.logging" in sys.modules:  # what it hasn't sent it would try to send at this process's end

@@ -269,9 +269,8 @@ def test_a_model_loads_and_generates_through_mlflow_without_a_pickle(home, recip
 
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     pipeline(recipe("served"), [], "cpu", 1)
-    uri = places().settings.tracking_uri
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):  # `mlflow.set_tracking_uri` would outlast this test
+        monkeypatch.setenv(name, places().settings.tracking_uri)
     model = mlflow.pyfunc.load_model("models:/served@champion")
     frame = pd.DataFrame({"prompt": ["ma"]})
     rows = [model.predict(frame, params={"count": 2, "seed": 3, "max_length": 10}) for _ in range(2)]
