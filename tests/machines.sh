@@ -8,6 +8,7 @@
 # PYTHON is the interpreter (.venv/bin/python), WORKERS how many tests run at once (2). Logs are kept where a case fails.
 set -uo pipefail
 cd "$(dirname "$0")/.."
+unset REPRISE_CI_INSTALLED # some cases are without what is installed
 CASES=(avx2 baseline no-compiler one-core ascii no-home readonly-home odd-path no-browser)
 python=$(cd "$(dirname "${PYTHON:-.venv/bin/python}")" && pwd)/$(basename "${PYTHON:-.venv/bin/python}")
 part=(--quick)

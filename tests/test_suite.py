@@ -11,7 +11,7 @@ from suite import MARKERS, NEEDS, is_installed, summary
 
 pytest_plugins = ["pytester"]
 ROOT = Path(__file__).resolve().parents[1]
-APT = "apt-get install"  # `.ci/run` looks for what follows these words in the tests
+APT, PIP = "apt-get install", "pip install"  # `.ci/run` installs what follows these words in the tests
 
 SMALL = """
     import pytest
@@ -62,13 +62,13 @@ def test_the_last_line_says_what_to_install(pytester: pytest.Pytester, monkeypat
 
 
 def test_what_is_skipped_is_told_once_each_with_all_commands() -> None:
-    reasons = [f"needs a cross compiler: {APT} one two", "needs x: pip install pytest", "because"] * 2
+    reasons = [f"needs a cross compiler: {APT} one two", f"needs x: {PIP} pytest", "because"] * 2
     assert summary([*reasons, f"needs a compiler: {APT} two (none)"]) == (
         "7 skipped, for want of a cross compiler (2), x (2), because (2), a compiler (1). "
-        f"To run them: {APT} one two; pip install pytest"
+        f"To run them: {APT} one two; {PIP} pytest"
     )
-    assert is_installed("needs x: pip install pytest")
-    assert not is_installed("needs x: pip install no-such-distribution")
+    assert is_installed(f"needs x: {PIP} pytest")
+    assert not is_installed(f"needs x: {PIP} no-such-distribution")
     assert not is_installed("needs a processor with wings")
 
 
