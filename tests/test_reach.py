@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,18 +113,16 @@ def test_a_hint_shows_no_password(at, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """ADDRESS of a server of ours, to be followed by /DATABASE; ann may write in `runs`, bob may not."""
     pytest.importorskip("psycopg2", reason="needs psycopg2: pip install psycopg2-binary")
     found = [shutil.which(name) or next(iter(glob.glob(f"/usr/lib/postgresql/*/bin/{name}")), "") for name in LOOK]
     if not all(found):
         pytest.skip("needs PostgreSQL: apt-get install postgresql")
-    folder = tmp_path_factory.mktemp("postgres")
+    folder = Path(tempfile.mkdtemp(prefix="reprise-"))  # pytest's own folders are closed to other users
     own = []
     if os.getuid() == 0:  # it refuses to be run by root
         own = ["runuser", "-u", "postgres", "--"]
-        for each in (folder, *folder.parents[:2]):
-            each.chmod(0o755)
         shutil.chown(folder, "postgres")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -152,6 +151,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"postgresql://{{user}}:{PASSWORD}@127.0.0.1:{port}"
     finally:
         call(pg_ctl, "-D", f"{folder}/data", "-m", "immediate", "stop")
+        shutil.rmtree(folder)
 
 
 def test_a_postgresql_store_is_used_or_says_what_is_missing(postgres: str, at) -> None:
