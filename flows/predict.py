@@ -13,7 +13,7 @@ from prefect import flow
 from prefect import task as prefect_task
 
 from components.bundle import Bundle
-from components.datasets.archives import is_archive, unpacked
+from components.datasets.archives import LINK, is_archive, unpacked
 from components.datasets.folders import ending as ending_of
 from components.datasets.folders import told
 from components.datasets.labelled import LabelledReader, Row, stem
@@ -223,9 +223,9 @@ def predict_task(
         with_language_model(bundle, open_model(language_model).bundle)
     if texts:
         return answer_texts(bundle, texts)
-    path = Path(str(file))
+    path, links = Path(str(file)), []
     if path.is_file() and is_archive(path):
-        path, _ = unpacked(path, places().datasets)
+        path, links = unpacked(path, places().datasets)
     reader = reader_for(path, bundle.recipe["data"], column, overrides)
     target = Path(out) if out else places().generated / f"{opened.label}-{stem(path)}-predictions.csv"
     with as_user():
@@ -235,7 +235,8 @@ def predict_task(
         with target.open(encoding="utf-8", newline="") as table:
             say(next(csv.DictReader(table), {}).get("predicted", ""))
     say(f"answered {sum(counts.values()):,} rows of {path.name}: {shown or 'it has none'}")
-    for note in [*told(reader.passed_over), *reader.notes]:
+    passed_over = reader.passed_over | ({LINK: links} if links else {})
+    for note in [*told(passed_over), *reader.notes]:
         say(f"        {note}")
     return [str(target)]
 

@@ -18,6 +18,7 @@ from hypothesis import settings
 
 # these machines are shared: a deadline would measure the neighbours
 settings.register_profile("house", deadline=None, max_examples=50, derandomize=True)
+settings.register_profile("quick", settings.get_profile("house"), max_examples=10)
 settings.load_profile("house")
 
 pytest_plugins = ["suite", "tracking_fixtures"]

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 
 import pytest
+from hypothesis import settings
 
 BY_FIXTURE = {"home": "server", "store": "server", "browser": "browser"}  # whoever asks for the fixture gets the marker
 MARKERS = {
@@ -32,6 +33,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}; `make quick` leaves it out")
+    if config.getoption("quick"):
+        settings.load_profile("quick")  # fewer examples of each property
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses

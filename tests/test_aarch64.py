@@ -26,10 +26,13 @@ from components.kernels.native import build, kernels, products
 
 COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 ROOT = "/usr/aarch64-linux-gnu"
-pytestmark = pytest.mark.skipif(
-    not (shutil.which(COMPILER) and shutil.which(EMULATOR)),
-    reason="needs an ARM compiler and emulator: apt-get install g++-aarch64-linux-gnu qemu-user",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (shutil.which(COMPILER) and shutil.which(EMULATOR)),
+        reason="needs an ARM compiler and emulator: apt-get install g++-aarch64-linux-gnu qemu-user",
+    ),
+]
 GATES = {0: 1, 1: 1, 2: 3, 3: 4}  # of each Kind
 
 

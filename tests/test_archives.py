@@ -147,6 +147,7 @@ def test_a_name_that_stands_twice_is_refused(tmp_path) -> None:
         unpacked(tmp_path / "twice.zip", tmp_path / "cache")
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 def test_a_damaged_archive_is_unpacked_or_refused(tmp_path, data) -> None:

@@ -50,6 +50,7 @@ asked = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(requests=st.lists(asked, min_size=2, max_size=12))
 def test_each_request_gets_exactly_what_it_would_get_alone(served, bundles, requests) -> None:
@@ -111,6 +112,7 @@ def test_what_takes_too_long_or_is_given_up_stops(served, slowly: None) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_too_many_sequences_at_once_are_refused_and_the_next_are_not(bundles, slowly: None) -> None:
     drawer = Drawer(bundles["tales"].model, Limits(sequences=4))
     busy = Served(bundles["tales"], ModelRef("tales", "1", ""), drawer)

@@ -41,6 +41,7 @@ def drawing(monkeypatch: pytest.MonkeyPatch) -> None:
 BUNDLE = SimpleNamespace(encoding=None)
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_left_leaves_no_task_and_no_thread(drawing: None) -> None:
     async def leave(how: str) -> None:
         errand = Errand(60.0)

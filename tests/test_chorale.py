@@ -95,6 +95,7 @@ def test_a_broken_prefix_and_a_torn_frame_are_read_leniently():
     assert [len(part.notes) for part in score.parts] == [0, 1, 0, 0]
 
 
+@pytest.mark.slow
 @given(score=scores())
 def test_the_context_tells_place_and_sounding_pitches_and_never_looks_ahead(score):
     ids = framed(score)

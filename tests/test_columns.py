@@ -144,6 +144,7 @@ def answers(bundle, path):
         return list(csv.DictReader(file)), counts
 
 
+@pytest.mark.slow
 def test_what_comes_after_a_series_is_answered_from_its_last_lines(tmp_path, silent) -> None:
     data = {"path": str(write(tmp_path, series(60))), "reader": "series-windows", "length": 6, "columns": "sales"}
     store, session, bundle = trained(recipe(data, {"kind": "frames"}, "regression"), tmp_path, silent)

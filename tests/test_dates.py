@@ -62,6 +62,7 @@ def test_ways_by_hand() -> None:
     assert ordinals == ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "22nd", "23rd", "31st"]
 
 
+@pytest.mark.slow
 def test_no_day_of_the_test_set_was_seen_in_training(tmp_path) -> None:
     characters = {"kind": "characters"}
     data = {"reader": "dates", "count": 3000, "first_year": 2000, "last_year": 2009}

@@ -130,6 +130,7 @@ WHOLE = "**Tried:** this **Seen:** that **We do:** so"
 RULES = [wrong_commands, broken_links, missing_files]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_what_the_documents_show_is_there(rule) -> None:
     found = [problem for path in documents() for problem in rule(path.read_text(encoding="utf-8"), path)]

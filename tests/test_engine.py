@@ -98,6 +98,7 @@ def test_two_hundred_long_sequences_are_those_of_the_plain_loop() -> None:
     assert different <= 2
 
 
+@pytest.mark.slow
 def test_a_chorale_is_that_of_the_plain_loop_with_its_grammar_and_what_sounds() -> None:
     encoding = Chorale()
     model = make("gru", len(encoding.vocabulary), encoding.context_sizes, num_layers=2, sharp=2.0)

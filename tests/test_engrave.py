@@ -96,6 +96,7 @@ def names(folder: Path) -> set[str]:
     return {path.suffix for path in paths}
 
 
+@pytest.mark.slow
 @needs_verovio
 def test_scores_are_written_engraved_where_verovio_is_and_as_ever_where_it_is_not(tmp_path, monkeypatch) -> None:
     others = {".mid", ".musicxml", ".wav", ".png", ".html"}

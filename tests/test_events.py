@@ -45,6 +45,7 @@ def sounding(item: Score) -> dict[tuple[int, bool], list[tuple[int, int, int]]]:
     return {key: [(n.start, n.duration, n.pitch) for n in settled(part)] for key, part in found.items() if part}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @given(piano=notes, more=notes, bass=notes, kit=drums)
 @settings(max_examples=25)
@@ -103,6 +104,7 @@ def test_metres_keep_the_length_of_their_bar_where_they_can() -> None:
     assert known_metre((17, 4)) == (12, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @given(ids=st.lists(st.integers(0, 10**4), max_size=60))
 @settings(max_examples=25)
@@ -112,6 +114,7 @@ def test_any_ids_are_some_score(kind, ids) -> None:
     assert all(note.duration > 0 for part in made.parts for note in part.notes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @given(piano=notes, kit=drums, seed=st.integers(0, 10**6))
 @settings(max_examples=15)
@@ -139,6 +142,7 @@ def pieces() -> list[Score]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_merged_tokens_are_fewer_and_say_the_same(kind) -> None:
     plain = ENCODINGS[kind]
@@ -186,6 +190,7 @@ def test_stored_merges_are_bounded_and_checked() -> None:
     assert max(len(expansion) for expansion in encoding._merges.expansions) <= LONGEST
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @given(piano=notes, kit=drums, seed=st.integers(0, 99))
 @settings(max_examples=15)

@@ -49,6 +49,7 @@ def soprano(score: Score) -> list[tuple[int, int, int]]:
     return [(note.start, note.duration, note.pitch) for note in score.parts[0].notes]
 
 
+@pytest.mark.slow
 def test_a_melody_stays_and_the_voices_under_it_keep_the_rules(bundle, tmp_path) -> None:
     write_midi(MELODY, tmp_path / "tune.mid")
     settings = given(bundle, str(tmp_path / "tune.mid"), None)
@@ -102,6 +103,7 @@ def test_ids_that_are_given_stand_and_the_end_waits_for_them() -> None:
             Given(encoding, wrong, ends=False)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_taken_from_a_file_is_said(bundle, tmp_path, capsys) -> None:
     write_midi(MELODY, tmp_path / "tune.mid")
     tune = str(tmp_path / "tune.mid")

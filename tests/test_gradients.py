@@ -350,6 +350,7 @@ def test_a_resumed_run_has_each_reading_once_and_a_cut_off_line_does_no_harm(tmp
     assert read_readings(path) == [first, second, third]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "layers"), [(1, 1), (3, 2), (40, 7)])
 def test_the_picture_has_a_line_for_each_evaluation_and_a_panel_for_each_layer(
     tmp_path, monkeypatch, count, layers

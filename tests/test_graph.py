@@ -90,6 +90,7 @@ def random_graph(draw) -> Graph:
     return Graph([tokens, frames, speaker], outputs).double().eval()
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=40)
 def test_a_whole_sequence_is_its_steps_whatever_the_graph(data) -> None:
@@ -106,6 +107,7 @@ def test_a_whole_sequence_is_its_steps_whatever_the_graph(data) -> None:
     same(last, state)
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=25)
 def test_padding_changes_nothing_whatever_the_graph(data) -> None:

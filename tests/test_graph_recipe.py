@@ -203,6 +203,7 @@ json = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from(["a", "b", "logits", "values"]), json))
 @settings(max_examples=150)
 def test_whatever_stands_in_a_recipe_is_a_graph_or_a_message(layers) -> None:

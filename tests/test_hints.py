@@ -59,6 +59,7 @@ def wrong(hint: str) -> str:
 SOURCES = sorted([*ROOT.glob("components/**/*.py"), *ROOT.glob("flows/**/*.py")])
 
 
+@pytest.mark.slow
 def test_every_command_that_a_message_names_can_be_typed() -> None:
     found = {hint: path for path in SOURCES for hint in hints(path.read_text(encoding="utf-8"))}
     assert len(found) > 25, "the guard must see the hints"

@@ -128,6 +128,7 @@ def too_long(path: str, text: str) -> list[str]:
 RULES = [looks_up, wrong_door, too_heavy, too_long]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_the_house_keeps_its_rules(rule) -> None:
     found = [f for path in sources() for f in rule(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8"))]

@@ -86,6 +86,7 @@ def test_every_lead_sheet_comes_back(score) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(scores())
 def test_the_grammar_allows_what_is_written_and_the_context_is_of_the_past(score) -> None:
     ids = np.array([BOS, *ENCODING.encode(score), EOS])

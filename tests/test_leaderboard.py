@@ -78,6 +78,7 @@ def test_the_picture_shows_every_setting_against_tokens_and_against_seconds(tmp_
         assert drawn[:, middle:].sum() > 100
 
 
+@pytest.mark.slow
 def test_a_picture_can_be_drawn_of_anything(tmp_path) -> None:
     timeless = [{"tokens": 10.0 * i, "val": math.nan if i == 2 else 1.0} for i in range(1, 4)]
     many = [result(f"setting {i}", 0, i / 10) for i in range(11)]

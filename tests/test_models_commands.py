@@ -26,7 +26,7 @@ from flows.places import places
 
 pytest_plugins = ["tracking_fixtures"]
 # MLflow 3.17 looking at an input example with pandas 3
-pytestmark = pytest.mark.filterwarnings("ignore:Operation with range is deprecated")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Operation with range is deprecated")]
 
 
 @pytest.fixture

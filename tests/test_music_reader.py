@@ -97,6 +97,7 @@ def test_options_reach_the_workers(folder) -> None:
         list(MusicReader([folder / "pop.mid"], melody_track="tuba").items())
 
 
+@pytest.mark.slow
 def test_two_hundred_corrupted_files_cost_none_of_fifty_good_ones(tmp_path) -> None:
     rng = random.Random(3)
     here = tmp_path / "music"
@@ -166,6 +167,7 @@ def test_the_same_piece_in_another_key_is_of_the_same_group(tmp_path) -> None:
     assert a == b != c
 
 
+@pytest.mark.slow
 def test_later_passes_take_what_was_kept_and_do_not_disturb_each_other(folder) -> None:
     reader = MusicReader([folder], min_notes=4)
     assert list(reader.items()) == list(reader.items())
@@ -299,6 +301,7 @@ def test_abc_accidentals_last_for_the_bar_and_octave() -> None:
     assert [pitch for _, _, pitch in rows(piece.tracks[0].notes)] == [66, 66, 77, 70, 65, 71, 58, 87]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "tune", ["|:" * 3000 + "C" + ":|" * 3000, "C" * 30_000 + ":|" * 5, "(9" * 5000, "[" * 9999, "Z999" * 999]
 )

@@ -148,6 +148,7 @@ def test_even_eighths_swing_and_what_is_finer_stays() -> None:
         assert swung(other) is other
 
 
+@pytest.mark.slow
 def test_chord_symbols_stand_in_the_notation_with_their_notes(tmp_path) -> None:
     from music21 import converter
 

@@ -135,6 +135,7 @@ def test_large_buffers_are_used_again_once_nothing_refers_to_them_and_never_befo
 # the build
 
 
+@pytest.mark.slow
 def test_without_a_compiler_the_kernels_by_hand_run_after_one_warning(tmp_path):
     script = f"""
 import logging, sys, torch

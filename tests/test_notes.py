@@ -259,6 +259,7 @@ def recipe(tmp_path) -> Recipe:
     )
 
 
+@pytest.mark.slow
 def test_the_task_learns_by_heart_and_writes_the_same_again_from_a_bundle(recipe, tmp_path, silent) -> None:
     ref = ingest(recipe.data, recipe.encoding, root=tmp_path, cache_dir=tmp_path / "c", seed=0)
     store = Store.open(ref.path)
@@ -297,6 +298,7 @@ def test_the_task_learns_by_heart_and_writes_the_same_again_from_a_bundle(recipe
     assert "before their end" in short.warnings[0]
 
 
+@pytest.mark.slow
 def test_its_files_can_be_made_again(recipe, tmp_path, monkeypatch) -> None:
     from flows import generate as flow
 

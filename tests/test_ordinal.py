@@ -118,6 +118,7 @@ def test_only_ratings_are_targets() -> None:
         OrdinalRegression(pair, "sequences")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("numbers", [True, False])
 def test_reviews_are_rated_by_whole_numbers_through_every_door(tmp_path, silent, numbers) -> None:
     rng = np.random.default_rng(0)

@@ -21,6 +21,7 @@ SECTIONS = [(title, text) for title, text in SECTION.findall(PAGE) if LINES.sear
 WITHOUT_FILES = {"moving-shapes", "copy-memory", "adding", "dates", "corpus-tunes", "corpus-chorales", "weimar"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("title", "text"), SECTIONS, ids=[title for title, _ in SECTIONS])
 def test_what_the_page_shows_is_read_and_reported(tmp_path, monkeypatch, capsys, title, text) -> None:
     from components.recipe import Recipe

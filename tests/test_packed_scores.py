@@ -46,8 +46,16 @@ def container(path: str, quote: str = '"') -> str:
     ],
 )
 def test_the_score_is_found(members) -> None:
-    found = unpacked(packed(**members))
+    found = unpacked(packed(**members), [])
     assert found == (MUSICXML.encode("utf-16") if found[:2] == b"\xff\xfe" else SCORE)
+
+
+def test_of_scores_that_nothing_tells_apart_it_is_said_which_is_read() -> None:
+    both, remarks = {"a.xml": SCORE, "b.xml": OTHER}, []
+    assert unpacked(packed(**both), remarks) == SCORE
+    assert remarks == ["its container names no score: of 2 files, a.xml is read"]
+    assert unpacked(packed(container=container("b.xml"), **both), chosen := []) == OTHER
+    assert chosen == []
 
 
 @pytest.mark.parametrize(
@@ -61,11 +69,11 @@ def test_the_score_is_found(members) -> None:
 )
 def test_without_one_it_is_refused_in_words(data, reason) -> None:
     with pytest.raises(Refused, match=reason):
-        unpacked(data)
+        unpacked(data, [])
 
 
 def test_all_members_together_have_one_bound(monkeypatch) -> None:
     monkeypatch.setattr(musicxml, "MOST_XML", 10_000)
     blank = {f"{index}.xml": b" " * 4_000 for index in range(4)}
     with pytest.raises(Refused, match="unpacks to more than 10,000 bytes"):
-        unpacked(packed(**blank, **{"s.xml": SCORE}))
+        unpacked(packed(**blank, **{"s.xml": SCORE}), [])

@@ -71,6 +71,7 @@ def model(output: str = "nade", keys: int = 12) -> FrameModel:
     return made.double()
 
 
+@pytest.mark.slow
 def test_the_nade_is_its_definition() -> None:
     made, y = model(), torch.randn(20, 5, dtype=torch.float64)
     v = (torch.rand(20, 12) < 0.3).double()
@@ -112,6 +113,7 @@ def rolls(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_the_split_inside_the_file_is_kept_and_the_task_learns(rolls, tmp_path, silent) -> None:
     recipe = Recipe.from_dict(
         "rolls",

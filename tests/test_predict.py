@@ -233,6 +233,7 @@ def test_texts_are_told_back_with_their_answers_and_unknown_words(mood, signs, c
         answer_texts(signs, ["1 2"])
 
 
+@pytest.mark.slow
 def test_names_in_a_text_are_marked_and_the_text_stays_as_it_is(people, capsys) -> None:
     texts = ["Abc Dea and  Bad, (Ebb);bad.", "abc", "Dab"]
     assert answer_texts(people, texts) == [
@@ -260,6 +261,7 @@ def test_texts_of_a_table_and_sentences_in_columns_are_tagged(people, tmp_path) 
     assert [(row["tokens"], row["predicted"]) for row in rows] == [("bad Abc .", "O B-person O"), ("Dab", "B-person")]
 
 
+@pytest.mark.slow
 def test_a_served_tagger_takes_texts_and_says_what_its_tags_are_of(people, tmp_path) -> None:
     import pandas as pd
     from mlflow.models import Model

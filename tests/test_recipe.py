@@ -161,6 +161,7 @@ anything = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(anything)
 def test_any_value_anywhere_is_a_message_not_a_crash(value) -> None:
     base = {"data": {"dataset": "names"}, "encoding": {"kind": "characters"}, "task": {"kind": "language_model"},

@@ -197,6 +197,7 @@ def test_another_process_on_another_hash_seed_writes_the_same_bytes(tmp_path):
 # notation and MIDI
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(piece=scores())
 def test_written_scores_read_back_as_the_same_notes(piece, tmp_path):
@@ -236,6 +237,7 @@ def test_chorales_are_notated_as_in_choral_editions(tmp_path):
         assert names <= {"A", "B", "C#", "D", "E", "F#", "G#"}
 
 
+@pytest.mark.slow
 def test_a_transposing_instrument_s_part_and_chords_are_read_back_as_they_sound(tmp_path):
     from components.datasets.music import MusicReader
 
@@ -344,6 +346,7 @@ def test_endless_scores_are_refused():
 # pictures and layout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bars", [0, 1, 16, 300])
 def test_piano_rolls_stay_within_bounds_however_long_the_score(bars, tmp_path):
     notes = tuple(Note(8 * i, 8, 50 + i % 24) for i in range(2 * bars))

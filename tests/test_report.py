@@ -44,6 +44,7 @@ def test_the_surprises_of_a_piece_are_the_loss_on_it(small_recipe, small_store) 
     assert total / count == pytest.approx(session.evaluate("test")["nats_per_char"], rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framing", ["sequences", "stream"])
 def test_pictures_can_be_drawn(small_recipe, small_store, tmp_path, framing) -> None:
     recipe = small_recipe(framing)

@@ -107,6 +107,7 @@ def test_the_page_stays_within_its_bound_and_names_what_is_left_out(monkeypatch:
     assert "and 993 more rows" in render(RunReport("t", "", {}, rows, empty))
 
 
+@pytest.mark.slow
 @given(
     seconds=st.sampled_from([0.0, 0.01, 1.0, 75.0]),
     rate=st.sampled_from([8000, 22050, 44100]),
@@ -185,6 +186,7 @@ def runs(tracker: MlflowTracker, tmp_path: Path) -> Iterator[list[str]]:
     return ids
 
 
+@pytest.mark.slow
 def test_a_report_shows_the_best_run_whole_and_all_runs_with_what_varied(runs: list[str], tmp_path: Path) -> None:
     report = module.gather("songs")
     assert "2 finished runs; 2 unfinished, failed or parent runs not shown. Shown whole: run-1" in report.subtitle

@@ -45,6 +45,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 def test_every_bad_file_is_named_and_the_good_around_it_are_read(outcomes) -> None:
     deeds = [deed for bad in BAD for deed in (f"good {bad[:5]}", bad)] + ["last"]
     found = outcomes(*deeds, workers=2)
@@ -86,6 +87,7 @@ def test_a_missing_file_and_a_folder_are_reasons(tmp_path, monkeypatch) -> None:
     assert [outcome.reason.partition(":")[0] for outcome in found] == ["can't be opened"] * 2
 
 
+@pytest.mark.slow
 def test_many_files_come_back_in_order(outcomes) -> None:
     deeds = [str(index) if index % 50 else "crash" for index in range(300)]
     found = outcomes(*deeds, workers=2)

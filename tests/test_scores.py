@@ -31,6 +31,7 @@ def notes(reading, voice=0):
     return [(note.start, note.duration, note.pitch) for note in reading.score.parts[voice].notes]
 
 
+@pytest.mark.slow
 def test_real_chorales_come_back_from_their_ids(chorales):
     reader, items = chorales
     assert len(items) == 8 - sum(reader.dropped.values()) >= 5
@@ -71,6 +72,7 @@ def test_reading_again_gives_the_same_and_a_limit_reads_a_beginning(chorales):
         CorpusChoralesReader(limit=0)
 
 
+@pytest.mark.slow
 def test_two_processes_read_what_one_reads_in_the_same_order(chorales, monkeypatch):
     monkeypatch.setattr(scores, "FEW", 1)
     assert list(CorpusChoralesReader(limit=8).items()) == chorales[1]

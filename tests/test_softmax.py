@@ -167,6 +167,7 @@ def test_training_goes_on_with_the_same_draws(small_recipe, small_store, silent,
         assert torch.equal(value, again.model.state_dict()[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("softmax_kind", ["sampled", "adaptive"])
 def test_an_update_with_200000_words_is_a_small_thing(softmax_kind) -> None:
     size = 200_000

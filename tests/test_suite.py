@@ -37,6 +37,7 @@ SMALL = """
 """
 
 
+@pytest.mark.slow
 def test_the_markers_come_with_the_fixtures_and_the_long_ones_first(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(SMALL)
     order = ["test_run", "test_training", "test_page", "test_short", "test_wings", "test_last"]
@@ -48,6 +49,7 @@ def test_the_markers_come_with_the_fixtures_and_the_long_ones_first(pytester: py
         pytester.runpytest("-p", "suite", "-m", marker).assert_outcomes(passed=number, skipped=1 - number, deselected=5)
 
 
+@pytest.mark.slow
 def test_the_last_line_says_what_to_install(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     pytester.makepyfile(SMALL)
     monkeypatch.delenv("REPRISE_CI_INSTALLED", raising=False)
@@ -85,6 +87,7 @@ def reasons(text: str) -> Iterator[str]:
             yield first.value if isinstance(first, ast.Constant) else ""
 
 
+@pytest.mark.slow
 def test_a_skip_says_what_it_needs() -> None:
     said = {path.name: list(reasons(path.read_text(encoding="utf-8"))) for path in ROOT.glob("tests/*.py")}
     assert sum(map(len, said.values())) >= 5

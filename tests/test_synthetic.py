@@ -40,6 +40,7 @@ def test_the_target_of_adding_is_the_sum_of_the_two_marked(lag, seed) -> None:
         assert target == pytest.approx(float(values[first]) + float(values[second]))
 
 
+@pytest.mark.slow
 def test_the_scores_without_memory_are_those_of_the_data() -> None:
     sums = np.array([target for _, target in AddingProblem(lag=10, count=20_000).items()])
     assert np.mean((sums - 1) ** 2) == pytest.approx(AddingProblem.without_memory, rel=0.03)

@@ -269,6 +269,7 @@ sys.exit(sum(os.waitpid(child, 0)[1] != 0 for child in children))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_settings_from_outside")
 def test_eight_writers_at_once_on_a_fresh_store_lose_nothing(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", AT_ONCE, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)

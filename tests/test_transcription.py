@@ -91,6 +91,7 @@ def trained(recordings, tmp_path_factory) -> tuple[Session, Bundle]:
     return session, load_bundle(folder / "bundle")
 
 
+@pytest.mark.slow
 def test_beeps_are_learned_and_read_on_recordings_never_heard(trained) -> None:
     session, _ = trained
     figures = session.final_metrics("test")

@@ -45,6 +45,7 @@ def test_a_space_has_choices_and_ranges() -> None:
 numbers = st.one_of(st.integers(-1000, 1000), st.floats(-1e6, 1e6, allow_nan=False))
 
 
+@pytest.mark.slow
 @given(numbers, numbers, st.booleans())
 def test_a_dimension_is_read_back_from_what_it_prints(one: float, other: float, log: bool) -> None:
     low, high = sorted([one, other])

@@ -40,6 +40,7 @@ def readers() -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.slow
 def test_uploads_share_their_readers_and_too_many_are_told_to_come_again() -> None:
     uploads = Uploads(Limits(readers=1, readers_waiting=1, reader_seconds=0.4))
     most, over = [0], threading.Event()
@@ -66,6 +67,7 @@ def test_uploads_share_their_readers_and_too_many_are_told_to_come_again() -> No
     assert "score" in uploads.given(BUNDLE, SMALL, Errand(60.0)), "the next is read as ever"
 
 
+@pytest.mark.slow
 def test_a_file_that_needs_much_memory_is_refused() -> None:
     uploads = Uploads(Limits(reader_bytes=60 << 20))
     with pytest.raises(UserError, match=r"needs more than 60 MB of memory|made the reading process crash"):

@@ -34,6 +34,7 @@ def test_making_and_probing_a_cell_draws_no_random_number_of_the_programs(kind) 
     assert torch.equal(lesson.cell.weight_hh, untrained(kind).cell.weight_hh)
 
 
+@pytest.mark.slow
 def test_without_clipping_a_large_radius_diverges_and_with_it_it_learns() -> None:
     examples = adding(vanishing.SHORT_LAG, 3200)
     lost, clipped = (
@@ -51,6 +52,7 @@ def test_learning_stops_when_it_is_enough() -> None:
     assert np.mean(lesson.errors[-vanishing.SMOOTH :]) < 0.1
 
 
+@pytest.mark.slow
 def test_the_pictures_are_drawn(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(vanishing, "LAG", 12)
     lessons = vanishing.write_vanishing(tmp_path / "new" / "vanishing.png", updates=3)

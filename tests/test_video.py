@@ -176,6 +176,7 @@ def test_pictures_too_large_are_refused(tmp_path, monkeypatch):
         read(path)
 
 
+@pytest.mark.slow
 def test_labels_are_the_folders_or_stand_in_a_table(tmp_path):
     film(tmp_path / "go" / "a.avi", steps(3))
     film(tmp_path / "stop" / "b.avi", steps(4))
@@ -242,6 +243,7 @@ def test_pictures_are_rebuilt_from_their_state_and_refuse_what_is_none():
             encoding.encode(wrong)
 
 
+@pytest.mark.slow
 def test_a_gru_tells_from_files_which_way_a_shape_moves(tmp_path, silent):
     """Files, frames, features, training and the answer to a new file."""
     for number, (clip, label) in enumerate(MovingShapes(count=180, pictures=8, seed=1).items()):

@@ -89,6 +89,7 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path) -> None:
     assert (tmp_path / "a").read_text() == "old"
 
 
+@pytest.mark.slow
 def test_a_reader_always_finds_a_whole_file_when_kills_are_spread_over_the_write(tmp_path) -> None:
     path, tensors = tmp_path / "checkpoint.safetensors", {"a": torch.arange(500_000)}
     started = time.monotonic()

@@ -27,6 +27,7 @@ EXPANSION, SMALL, MOST_BYTES = 100, 64 << 20, 64 << 30
 LONGEST_NAME = 255  # bytes of a part of a path
 LONGEST_READ = 1 << 20  # bytes that a header of a tar may make us read at once
 BLOCK = 1 << 20
+LINK = "link or device in an archive"  # why an entry is left out
 LEFT_OUT = "left-out.json"  # beside the unpacked folder: the names of what isn't in it
 
 

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from components.datasets.base import Reader
 from components.datasets.midi_file import IN_SECONDS
+from components.datasets.musicxml import SEVERAL
 from components.datasets.refusals import LISTED, kind_of
 from components.datasets.repeats import DONT_FIT
 from components.datasets.sandbox import Limits, read_all
@@ -171,7 +172,7 @@ class MusicReader(Reader):
         for row in self.report:
             left_out.update(json.loads(row["left_out"] or "{}"))
         self.notes += [f"{count:,} × {what}" for what, count in left_out.most_common()]
-        for what in (DONT_FIT, IN_SECONDS):
+        for what in (DONT_FIT, IN_SECONDS, SEVERAL):
             told = [row for row in self.report if row["read"] and what in row["why"]]
             for row in told[:LISTED]:
                 remark = next(part for part in row["why"].split("; ") if part.startswith(what))

@@ -14,12 +14,15 @@ from components.datasets.sandbox import Refused
 
 MOST_XML = 64 << 20  # bytes, unpacked
 CONTAINER = "META-INF/container.xml"
+SCORES = (".xml", ".musicxml")
+SEVERAL = "its container names no score"
 MOST_CONTAINER = 1 << 16
 MOST_MEMBERS = 256
 
 
-def unpacked(data: bytes) -> bytes:
-    """The score in an .mxl archive: what META-INF/container.xml names, or the first that is one.
+def unpacked(data: bytes, remarks: list[str]) -> bytes:
+    """The score in an .mxl archive: what META-INF/container.xml names, or the first that is one. A remark says where
+    the archive holds others that nothing tells apart.
 
     The container is searched, not parsed: programs write titles into it as they are, with signs that XML forbids.
 
@@ -30,13 +33,17 @@ def unpacked(data: bytes) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = [info.filename for info in archive.infolist()[:MOST_MEMBERS] if not info.is_dir()]
-            for name in dict.fromkeys([*_named(archive, members), *_likely(members)]):
+            named, likely = _named(archive, members), _likely(members)
+            for name in dict.fromkeys([*named, *likely]):
                 with archive.open(name) as file:
                     xml = file.read(left + 1)
                 left -= len(xml)
                 if left < 0:
                     raise Refused(f"unpacks to more than {MOST_XML:,} bytes")
                 if b"<score-" in xml.replace(b"\0", b""):  # in UTF-16 too
+                    others = [one for one in likely if one != name and one.lower().endswith(SCORES)]
+                    if others and name not in named:
+                        remarks.append(f"{SEVERAL}: of {len(others) + 1} files, {name[:80]} is read")
                     return xml
     except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, RuntimeError, zlib.error) as error:
         raise Refused(f"damaged .mxl: {str(error)[:100]}") from error
@@ -56,7 +63,7 @@ def _named(archive: zipfile.ZipFile, members: list[str]) -> list[str]:
 def _likely(members: list[str]) -> list[str]:
     """Members that may be a score, those first that are called like one."""
     others = [name for name in members if not name.startswith(("META-INF/", "__MACOSX/"))]
-    return sorted(others, key=lambda name: not name.lower().endswith((".xml", ".musicxml")))
+    return sorted(others, key=lambda name: not name.lower().endswith(SCORES))
 
 
 def written_bars(root: Element) -> list[Bar]:

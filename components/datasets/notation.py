@@ -55,7 +55,7 @@ def read_notation(data: bytes, name: str, options: dict[str, Any]) -> list[Piece
     if PurePath(name).suffix.lower() == ".krn":
         stream, kind, bars = _humdrum(decoded(data), remarks), "Humdrum", []
     else:
-        root = _xml(unpacked(data) if data.startswith(b"PK") else data)
+        root = _xml(unpacked(data, remarks) if data.startswith(b"PK") else data)
         stream, kind, bars = _musicxml(root), "MusicXML", written_bars(root)
     if any(part.atSoundingPitch is False for part in stream.parts):
         stream.toSoundingPitch(inPlace=True)

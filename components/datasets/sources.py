@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.datasets.archives import is_archive, stem, unpacked
+from components.datasets.archives import LINK, is_archive, stem, unpacked
 from components.datasets.base import Reader
 from components.datasets.cards import Card
 from components.datasets.download import fetch, mirror_folder
@@ -51,7 +51,7 @@ def path_readers(data: Mapping[str, Any], root: Path, cache_dir: Path) -> tuple[
         path = _existing(user_path(str(one), where="data.path", base=root))
         if path.is_file() and is_archive(path):
             path, links = unpacked(path, cache_dir)
-            passed_over |= {"link or device in an archive": links} if links else {}
+            passed_over |= {LINK: links} if links else {}
         places[split] = [path]
     if None in places and places[None][0].is_dir():
         splits, loose = given_splits(places[None][0])
