@@ -188,8 +188,8 @@ class MlflowStore:
         with FileLock(folder / f"champion-{digest_bytes(name.encode())[:12]}.lock"):
             yield
 
-    def settle(self, ref: ModelRef, judge: Callable[[ModelRef | None], tuple[str, str]]) -> ModelRef:
-        """Give the version the alias that `judge` finds for it beside the present champion: (role, why), as one step.
+    def settle(self, ref: ModelRef, judge: Callable[[ModelRef | None], tuple[str, str]]) -> tuple[ModelRef, str]:
+        """Give the version the alias that `judge` finds for it beside the present champion, as one step; and why.
 
         Machines that share a registry share no lock: there the champion is read again before the alias is set.
         """
