@@ -29,8 +29,9 @@ from components.tracking.mlflow_backend import MlflowRun, MlflowTracker
 from components.training.device import choose_device, choose_threads
 from components.training.session import Session
 from flows.console import bar, say
-from flows.ingest import ingest_task, settled
+from flows.ingest import settled
 from flows.parameters import Device, ModelName, Override, RecipeName, Threads
+from flows.pipeline import flow_run_tags, ingest_task
 from flows.places import ROOT, places
 from flows.plan import Plan, make_plan
 from flows.processes import Processes
@@ -189,7 +190,6 @@ def _open_parent(
 ) -> MlflowRun:
     """The parent run: the one of an earlier try, or a new one with what the comparison starts with."""
     file = folder / "parent"
-    tags = {"prefect.flow_run_id": str(runtime.flow_run.id), "prefect.url": runtime.flow_run.ui_url or ""}
     if file.exists():
         parent = tracker.resume(file.read_text(encoding="utf-8"))
         say(f"compare going on with {parent.ref.run_id[:8]}: finished runs are reused")
@@ -203,7 +203,7 @@ def _open_parent(
         parent.text(as_yaml(plan.trials[0].recipe), "first_recipe.yaml")
         file.write_text(parent.ref.run_id, encoding="utf-8")
     keep_open(parent)
-    parent.tags(tags)
+    parent.tags(flow_run_tags())
     return parent
 
 

@@ -9,11 +9,11 @@ from typing import Any
 from components.bundle import Bundle, load_bundle
 from components.errors import UserError
 from components.render.figures import figure
+from components.render.outputs import described
 from components.tracking.base import ModelRef
 from components.tracking.mlflow_reader import MlflowReader
 from components.tracking.promotion import lower_is_better
 from flows.console import out, table
-from flows.generate import described
 from flows.models import find, store
 from flows.places import places
 from flows.train import flat

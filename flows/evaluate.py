@@ -6,9 +6,6 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from prefect import flow
-from prefect import task as prefect_task
-
 from components.datasets.store import Store
 from components.evaluation import report
 from components.evaluation.baseline import baseline_metrics, is_baseline, strongest
@@ -19,12 +16,10 @@ from components.tasks.base import Table
 from components.training.session import Session
 from flows.console import say
 from flows.places import places
-from flows.retry import worth_retrying
-from flows.runs import RunRecord, closing, find_run, open_run
+from flows.runs import RunRecord, open_run
 
 
-@prefect_task(name="evaluate", retries=1, retry_condition_fn=worth_retrying)
-def evaluate_task(run_id: str) -> dict[str, float]:
+def evaluate(run_id: str) -> dict[str, float]:
     """The final figures of a run, "val/…" and "test/…"; logged without a step, with the pictures."""
     where = places()
     folder = where.run_folder(run_id)
@@ -78,11 +73,3 @@ def _learning_curve(session: Session, folder: Path, metrics: dict[str, float]) -
         counted=task.counted,
     )
     return path
-
-
-@flow(name="evaluate", flow_run_name="{run}")
-def evaluate_flow(run: str) -> dict[str, float]:
-    """Evaluate a run of this machine (an id, the beginning of one, or a name) once more."""
-    run_id = find_run(run, places()).ref.run_id
-    with closing(run_id):
-        return evaluate_task(run_id)

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
-from prefect import task as prefect_task
-
 from components.bundle import Bundle, Generation, load_bundle
-from components.datasets.store import Store
 from components.errors import UserError
 from components.paths import as_user
 from components.provenance import digest_json
@@ -22,11 +17,9 @@ from components.render.soundfont import Soundfont, font_of_record, read_soundfon
 from components.tracking.mlflow_store import MlflowStore
 from flows.console import bar, say
 from flows.given import given
-from flows.judge import judged
 from flows.places import places
-from flows.runs import RunRecord, find_run, open_run
+from flows.runs import find_run
 
-TEMPERATURES = (0.5, 0.8, 1.0, 1.2)  # of the samples that are compared across runs
 SHOWN = ("temperature", "top_k", "top_p", "chords", "constraints")  # settings named on a piece's page
 
 
@@ -120,29 +113,33 @@ def folder_for(opened: Opened, made: Generation, soundfont: Soundfont | None = N
     return places().generated / f"{opened.label}-seed{made.seed}-{settings}"
 
 
-@prefect_task(name="generate")
-def generate_task(
+def generate_files(
     selector: str,
-    overrides: dict[str, Any],
-    seed: int,
+    overrides: Mapping[str, Any] | None = None,
+    seed: int = 0,
     out: str | None = None,
     melody: str | None = None,
     start: str | None = None,
     soundfont: str | None = None,
 ) -> list[str]:
-    """Generate with a model's own settings and `overrides`; gives the files' paths."""
+    """Generate with a model's own settings and `overrides`; gives the files' paths.
+
+    `melody` and `start` are music files: voices are written under the one, pieces go on from the other. `soundfont`
+    is an .sf2 file whose instruments play them.
+    """
     font = read_soundfont(Path(soundfont)) if soundfont else None  # before the work: it may be the wrong file
     opened = open_model(selector)
-    return _generate(opened, given(opened.bundle, melody, start) | overrides, seed, out, font)[0]
+    return generated(opened, given(opened.bundle, melody, start) | dict(overrides or {}), seed, out, font)[0]
 
 
-def _generate(
+def generated(
     opened: Opened,
     overrides: Mapping[str, Any],
     seed: int,
     out: str | None = None,
     soundfont: Soundfont | None = None,
 ) -> tuple[list[str], Generation]:
+    """The files of what a model writes, and what they hold."""
     made = generate(opened, overrides, seed)
     if soundfont and isinstance(made.items[0], str):
         raise UserError(f"{opened.name} writes text, which no soundfont plays", where="--soundfont")
@@ -150,49 +147,6 @@ def _generate(
         paths = write(opened, made, Path(out) if out else folder_for(opened, made, soundfont), soundfont)
     say(f"wrote   {len(made.items)} × {opened.name} to {paths[0].parent if paths else 'no file: all were empty'}")
     return [str(path) for path in paths], made
-
-
-@prefect_task(name="samples")
-def samples_task(run_id: str, selector: str, seed: int) -> list[str]:
-    """The run's samples in MLflow: its generated files, and short ones at several temperatures in one table."""
-    run, opened = open_run(run_id), open_model(selector)
-    if opened.bundle.task.settings is None:
-        return []  # it answers; what it answers on test data stands in the run's table of predictions
-    paths, generated = _generate(opened, {}, seed)
-    for path in paths:
-        run.file(Path(path), "samples")
-    folder = places().run_folder(run_id)
-    store = Store.open(RunRecord.load(folder).dataset.path)
-    table = judged(run, opened.bundle.task, store, generated, folder, opened.name)
-    for figure in ("copied_8_grams", "strong_beats_on_chord_tones", "notes_in_best_key"):
-        if figure in table:
-            real = table[figure].get("held_out")
-            beside = f" (held-out music {real:.3f})" if real is not None else ""
-            say(f"music   {figure.replace('_', ' ')} {table[figure].get('generated', math.nan):.3f}{beside}")
-    made = [(t, opened.bundle.generate(_short(opened, t), seed=seed)) for t in TEMPERATURES]
-    rows = [
-        (temperature, index, described(item), f"{sampled.nats_per_token:.3f}", sampled.ended)
-        for temperature, generation in made
-        for index, (item, sampled) in enumerate(zip(generation.items, generation.sampled, strict=True))
-    ]
-    names = ("temperature", "number", "sample", "nats_per_token", "ended_itself")
-    run.table({name: [row[i] for row in rows] for i, name in enumerate(names)}, "samples/temperatures.json")
-    return paths
-
-
-def _short(opened: Opened, temperature: float) -> dict[str, Any]:
-    limit = min(400, opened.bundle.recipe["generation"]["max_length"])
-    return {"count": 2, "max_length": limit, "temperature": temperature}
-
-
-def described(item: Any) -> str:
-    """An item in a line or a few: a text as it is, a score by its voices' notes."""
-    if isinstance(item, str):
-        return item
-    from components.score import pitch_name
-
-    voices = (f"{part.name}: {' '.join(pitch_name(n.pitch) for n in part.notes[:24])}" for part in item.parts)
-    return "\n".join([f"{item.metre[0]}/{item.metre[1]}, {item.length_steps / item.bar_steps:.1f} bars", *voices])
 
 
 def replay(path: Path, out: Path | None, soundfont: Path | None = None) -> tuple[list[Path], bool]:
@@ -226,21 +180,3 @@ def replay(path: Path, out: Path | None, soundfont: Path | None = None) -> tuple
         paths = [p for p in write(opened, made, folder, font) if read_record(p) == record]
     again = next((p for p in paths if p.suffix == path.suffix), None)
     return paths, again is not None and again.read_bytes() == before
-
-
-@flow(name="generate", flow_run_name="{model}")
-def generate_flow(
-    model: str,
-    overrides: dict[str, Any] | None = None,
-    seed: int = 0,
-    out: str | None = None,
-    melody: str | None = None,
-    start: str | None = None,
-    soundfont: str | None = None,
-) -> list[str]:
-    """Generate with a registered model: NAME, NAME@champion or NAME@VERSION.
-
-    `melody` and `start` are music files: voices are written under the one, pieces go on from the other. `soundfont`
-    is an .sf2 file whose instruments play them.
-    """
-    return generate_task(model, overrides or {}, seed, out, melody, start, soundfont)

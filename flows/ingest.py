@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from prefect import flow
-from prefect import task as prefect_task
-
 from components.bundle import make_task
 from components.datasets.ingest import ingest
 from components.datasets.store import DatasetRef, Store
 from components.datasets.targets import told
 from components.errors import UserError
 from components.recipe import Recipe
-from flows.asked import Asked, ask
+from flows.asked import Asked
 from flows.console import bar, out, say
 from flows.places import ROOT, places
-from flows.retry import worth_retrying
 
 
-@prefect_task(name="ingest", retries=1, retry_delay_seconds=2, retry_condition_fn=worth_retrying)
-def ingest_task(recipe: Recipe, asked: Asked | None = None) -> DatasetRef:
+def ingest_recipe(recipe: Recipe, asked: Asked | None = None) -> DatasetRef:
     """The recipe's dataset, and what of the recipe as it was `asked` for isn't applied to it. What was ingested of the
     same content by the same code is reused; the key is made from the content, so Prefect's own caching would only add a
     second, weaker one."""
@@ -89,13 +84,6 @@ def settled(recipe: Recipe, dataset: DatasetRef, asked: Asked) -> Recipe:
     return recipe
 
 
-def prepared(asked: Asked) -> tuple[Recipe, DatasetRef]:
-    """The recipe that was asked for, with settings that go with its data, and these."""
-    recipe = asked.recipe()
-    dataset = ingest_task(recipe, asked)
-    return settled(recipe, dataset, asked), dataset
-
-
 def show_report(ref: DatasetRef) -> None:
     """Print a line for each file: what its reader made of it, else its size. MLflow has the same of each run as a
     table, `ingestion/files.json`."""
@@ -106,10 +94,3 @@ def show_report(ref: DatasetRef) -> None:
         out.print(f"{next(iter(row.values()))}: {' · '.join(told)}", markup=False)
     for reason, count in manifest["dropped"].items():
         out.print(f"left out: {count:,} × {reason}", markup=False)
-
-
-@flow(name="ingest", flow_run_name="{recipe}")
-def ingest_flow(recipe: str, overrides: list[str] | None = None) -> DatasetRef:
-    """Ingest the data of a recipe (a name or a YAML file)."""
-    asked = ask(recipe, overrides)
-    return ingest_task(asked.recipe(), asked)

@@ -1,29 +1,44 @@
-"""The whole chain as one flow: ingest → train → evaluate → register → generate."""
+"""The steps as Prefect tasks, and the whole chain as one flow: ingest → train → evaluate → register → generate."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prefect import flow, runtime
+from prefect import flow, runtime, task
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
 
 from components.bundle import make_task
-from components.datasets.store import Store
+from components.datasets.store import DatasetRef, Store
 from components.datasets.targets import unseen
 from components.evaluation.baseline import strongest
+from components.recipe import Recipe
+from components.redaction import shown_address
 from components.render.figures import figure
 from components.tracking.base import ModelRef
 from components.tracking.mlflow_backend import MlflowTracker
-from flows.asked import ask, typed
-from flows.evaluate import evaluate_task
-from flows.generate import samples_task
-from flows.ingest import prepared
+from components.tracking.process import machine_name
+from flows.asked import Asked, ask, typed
+from flows.console import say
+from flows.evaluate import evaluate
+from flows.ingest import ingest_recipe, settled
 from flows.parameters import Device, ModelName, Override, RecipeName, RunId, Threads
 from flows.places import places
-from flows.reaper import claimed, ended, failed, foreground, tidy
-from flows.register import register_task
+from flows.reaper import TRAINING, claimed, ended, failed, foreground, tidy
+from flows.register import register
+from flows.retry import worth_retrying
 from flows.runs import RunRecord, closing, open_run
-from flows.train import open_run_task, train_task, training_tags
+from flows.samples import write_samples
+from flows.train import begin_run, train
+
+again = {"retry_condition_fn": worth_retrying}
+ingest_task = task(ingest_recipe, name="ingest", retries=1, retry_delay_seconds=2, **again)
+begin_task = task(begin_run, name="open run")
+train_task = task(train, name="train", retries=2, retry_delay_seconds=[1, 10], **again)
+evaluate_task = task(evaluate, name="evaluate", retries=1, **again)
+register_task = task(register, name="register", retries=1, **again)
+samples_task = task(write_samples, name="samples")
 
 
 @dataclass(frozen=True)
@@ -80,7 +95,15 @@ def pipeline_flow(
         asked = ask(recipe, overrides, name)
         asked.recipe()
         tidy()
-        return finish(open_run_task(*prepared(asked), device, threads, asked=asked.words))
+        recipe, dataset = prepared(asked)
+        return finish(begin_task(recipe, dataset, device, threads, asked=asked.words, tags=flow_run_tags()))
+
+
+@flow(name="ingest", flow_run_name="{recipe}")
+def ingest_flow(recipe: RecipeName, overrides: list[Override] | None = None) -> DatasetRef:
+    """Ingest the data of a recipe (a name or a YAML file)."""
+    asked = ask(recipe, overrides)
+    return ingest_task(asked.recipe(), asked)
 
 
 @flow(name="resume", flow_run_name="resume {run_id}", on_failure=[failed], on_crashed=[ended], on_cancellation=[ended])
@@ -93,6 +116,39 @@ def resume_flow(run_id: RunId) -> Outcome:
     with claimed():
         tidy()
         return finish(run_id)
+
+
+def prepared(asked: Asked) -> tuple[Recipe, DatasetRef]:
+    """The recipe that was asked for, with settings that go with its data, and these."""
+    recipe = asked.recipe()
+    dataset = ingest_task(recipe, asked)
+    return settled(recipe, dataset, asked), dataset
+
+
+def flow_run_tags() -> dict[str, str]:
+    """What a tracked run says of the flow run that it belongs to."""
+    if not runtime.flow_run.id:
+        return {}
+    url = shown_address(runtime.flow_run.ui_url or "")
+    return {"prefect.flow_run_id": str(runtime.flow_run.id), "prefect.url": url}
+
+
+def training_tags(device: str) -> set[str]:
+    """The tag of trainings on this machine's device. Prefect lets as many go on at once as its limit on the tag says:
+    one on a GPU unless it was changed, any number on the CPU unless a limit was made (then there is no tag: asking
+    for a slot takes Prefect most of a second)."""
+    tag = f"{TRAINING}{device}-{machine_name()}"
+    with get_client(sync_client=True) as client:
+        try:
+            limit = client.read_concurrency_limit_by_tag(tag)
+        except ObjectNotFound:
+            if device == "cpu":
+                return set()
+            client.create_concurrency_limit(tag, 1)
+            return {tag}
+    if len(limit.active_slots) >= limit.concurrency_limit:
+        say(f"train   waits for its turn: {len(limit.active_slots)} of {limit.concurrency_limit} at work ({tag})")
+    return {tag}
 
 
 def finish(run_id: str) -> Outcome:
@@ -116,7 +172,7 @@ def _link(record: RunRecord) -> None:
     if runtime.flow_run.id:
         text = f"[{record.run_name} in MLflow]({record.ref.url}) · run `{record.ref.run_id}`"
         create_markdown_artifact(text, key="mlflow-run", description="the tracked run of this flow")
-        open_run(record.ref.run_id).tags({"prefect.flow_run_id": str(runtime.flow_run.id)})
+        open_run(record.ref.run_id).tags(flow_run_tags())
 
 
 def _next(record: RunRecord, model: ModelRef | None, files: list[str]) -> str:

@@ -9,9 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
-from prefect import task as prefect_task
-
 from components.bundle import Bundle
 from components.datasets.archives import LINK, is_archive, unpacked
 from components.datasets.folders import ending as ending_of
@@ -202,17 +199,18 @@ def with_language_model(bundle: Bundle, writer: Bundle) -> None:
     bundle.task.use_language_model(writer.model, writer.encoding)
 
 
-@prefect_task(name="predict")
-def predict_task(
+def predict(
     model: str,
-    texts: list[str],
-    file: str | None,
-    column: str | None,
-    out: str | None,
-    language_model: str | None,
-    overrides: list[str],
+    texts: Sequence[str] = (),
+    file: str | None = None,
+    column: str | None = None,
+    out: str | None = None,
+    language_model: str | None = None,
+    overrides: Sequence[str] = (),
 ) -> list[str]:
-    """Answers to texts, a line each; or the path of the table of answers to a file's rows."""
+    """Answers of a registered model (NAME, NAME@champion, NAME@VERSION) to texts, a line each; or the path of the
+    table of answers to a file's rows, read as the model's own data were but for `overrides` (data.KEY=VALUE); speech
+    with a registered character `language_model`."""
     if bool(texts) == bool(file):
         raise UserError("give either --text or --file", where="predict")
     if overrides and not file:
@@ -276,18 +274,3 @@ def _tokens(bundle: Bundle, item: Any) -> dict[str, str]:
     if not isinstance(bundle.task, Tagging) or not isinstance(encoding, Symbols) or isinstance(item, list):
         return {}
     return {"tokens": " ".join(encoding.split(item)) if isinstance(item, str) else ""}
-
-
-@flow(name="predict", flow_run_name="{model}")
-def predict_flow(
-    model: str,
-    texts: list[str] | None = None,
-    file: str | None = None,
-    column: str | None = None,
-    out: str | None = None,
-    language_model: str | None = None,
-    overrides: list[str] | None = None,
-) -> list[str]:
-    """Answer with a registered model (NAME, NAME@champion, NAME@VERSION): texts, or the rows of a file, read as its
-    own data were but for `overrides` (data.KEY=VALUE); speech with a registered character `language_model`."""
-    return predict_task(model, texts or [], file, column, out, language_model, overrides or [])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from prefect import task as prefect_task
-
 from components.bundle import save_bundle
 from components.datasets.store import Store
 from components.evaluation.baseline import judging, strongest
@@ -15,12 +13,10 @@ from components.tracking.promotion import decide, meets, promotion_tags
 from components.training.session import Session
 from flows.console import say
 from flows.places import ROOT, places
-from flows.retry import worth_retrying
 from flows.runs import RunRecord, open_run
 
 
-@prefect_task(name="register", retries=1, retry_condition_fn=worth_retrying)
-def register_task(run_id: str, metrics: dict[str, float]) -> ModelRef | None:
+def register(run_id: str, metrics: dict[str, float]) -> ModelRef | None:
     """The registered version with its alias; None when `accept` refuses it (the run keeps its bundle)."""
     where = places()
     folder = where.run_folder(run_id)

@@ -1,19 +1,27 @@
-"""What a model writes while it is trained: a few short samples at each evaluation, in one growing table."""
+"""What a run's model writes: short samples at each evaluation, in one growing table, and the files at its end."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+from components.datasets.store import Store
 from components.errors import UserError
+from components.render.outputs import described
 from components.tracking.base import Run
 from components.training.session import Session
 from components.training.trainer import Events
-from flows.generate import described
+from flows.console import say
+from flows.generate import Opened, generated, open_model
+from flows.judge import judged
+from flows.places import places
+from flows.runs import RunRecord, open_run
 
 TABLE = "samples/during_training.json"
 FILE = "samples.jsonl"  # beside the checkpoint: a run that is resumed goes on with its table
+TEMPERATURES = (0.5, 0.8, 1.0, 1.2)  # of the samples that are compared across runs
 COUNT, MAX_TOKENS, MAX_ROWS = 2, 80, 400
 COLUMNS = ("update", "number", "sample", "nats_per_token")
 
@@ -65,3 +73,35 @@ class WithSamples:
         finally:
             model.train(training)
         return [(described(item), one.nats_per_token) for item, one in zip(made.items, made.sampled, strict=True)]
+
+
+def write_samples(run_id: str, selector: str, seed: int) -> list[str]:
+    """The run's samples in MLflow: its generated files, and short ones at several temperatures in one table."""
+    run, opened = open_run(run_id), open_model(selector)
+    if opened.bundle.task.settings is None:
+        return []  # it answers; what it answers on test data stands in the run's table of predictions
+    paths, written = generated(opened, {}, seed)
+    for path in paths:
+        run.file(Path(path), "samples")
+    folder = places().run_folder(run_id)
+    store = Store.open(RunRecord.load(folder).dataset.path)
+    table = judged(run, opened.bundle.task, store, written, folder, opened.name)
+    for figure in ("copied_8_grams", "strong_beats_on_chord_tones", "notes_in_best_key"):
+        if figure in table:
+            real = table[figure].get("held_out")
+            beside = f" (held-out music {real:.3f})" if real is not None else ""
+            say(f"music   {figure.replace('_', ' ')} {table[figure].get('generated', math.nan):.3f}{beside}")
+    made = [(t, opened.bundle.generate(_short(opened, t), seed=seed)) for t in TEMPERATURES]
+    rows = [
+        (temperature, index, described(item), f"{sampled.nats_per_token:.3f}", sampled.ended)
+        for temperature, generation in made
+        for index, (item, sampled) in enumerate(zip(generation.items, generation.sampled, strict=True))
+    ]
+    names = ("temperature", "number", "sample", "nats_per_token", "ended_itself")
+    run.table({name: [row[i] for row in rows] for i, name in enumerate(names)}, "samples/temperatures.json")
+    return paths
+
+
+def _short(opened: Opened, temperature: float) -> dict[str, Any]:
+    limit = min(400, opened.bundle.recipe["generation"]["max_length"])
+    return {"count": 2, "max_length": limit, "temperature": temperature}

@@ -4,45 +4,41 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import yaml
-from prefect import flow, runtime
-from prefect import task as prefect_task
-from prefect.client.orchestration import get_client
-from prefect.exceptions import ObjectNotFound
 
 from components.datasets.store import DatasetRef, Store
 from components.provenance import code_version, library_versions, machine
 from components.recipe import Recipe
-from components.redaction import shown_address
 from components.render.figures import figure
 from components.tracking.base import Run
 from components.tracking.mlflow_backend import MlflowTracker
-from components.tracking.process import machine_name
 from components.training.device import choose_device, choose_threads
 from components.training.session import Session
-from flows.asked import ask
 from flows.console import bar, say
-from flows.ingest import prepared
 from flows.places import ROOT, places
-from flows.reaper import TRAINING
-from flows.retry import worth_retrying
-from flows.runs import RunRecord, closing, keep_open, open_run
+from flows.runs import RunRecord, keep_open, open_run
 from flows.samples import WithSamples
 
 
-@prefect_task(name="open run")
-def open_run_task(
-    recipe: Recipe, dataset: DatasetRef, device: str, threads: int, parent: str = "", asked: Sequence[str] = ()
+def begin_run(
+    recipe: Recipe,
+    dataset: DatasetRef,
+    device: str,
+    threads: int,
+    *,
+    parent: str = "",
+    asked: Sequence[str] = (),
+    tags: Mapping[str, str] | None = None,
 ) -> str:
     """Start the tracked run, beneath `parent` where there is one, and write down all it starts with; gives its id.
-    `asked` are the words behind `reprise run` that ask for it."""
+    `asked` are the words behind `reprise run` that ask for it, `tags` what the run gets besides."""
     where = places()
     device, threads = choose_device(device), choose_threads(threads)
     run_name = name_of(recipe)
     version = code_version(ROOT)
-    tags = {
+    about = {
         "recipe": recipe.name,
         "recipe.digest": recipe.digest,
         "data.digest": dataset.digest,
@@ -50,13 +46,9 @@ def open_run_task(
         "code.dirty": str(version.get("dirty")),
         "device": device,
         **{f"version.{library}": v for library, v in library_versions().items()},
+        **(tags or {}),
     }
-    if runtime.flow_run.id:
-        tags |= {
-            "prefect.flow_run_id": str(runtime.flow_run.id),
-            "prefect.url": shown_address(runtime.flow_run.ui_url or ""),
-        }
-    run = MlflowTracker(where.settings).start(recipe.name, run_name, tags=tags)
+    run = MlflowTracker(where.settings).start(recipe.name, run_name, tags=about)
     manifest = Store.open(dataset.path).manifest
     run.params(flat(recipe.as_dict()) | {"device": device, "threads": threads})
     for context in ("train", "val", "test"):
@@ -73,8 +65,7 @@ def open_run_task(
     return run.ref.run_id
 
 
-@prefect_task(name="train", retries=2, retry_delay_seconds=[1, 10], retry_condition_fn=worth_retrying)
-def train_task(run_id: str) -> str:
+def train(run_id: str) -> str:
     """Train the run to its end, from its checkpoint where there is one; gives why it ended."""
     where = places()
     folder = where.run_folder(run_id)
@@ -92,24 +83,6 @@ def train_task(run_id: str) -> str:
     kept = f"best at update {progress.best_step:,}" if math.isfinite(progress.best) else "the last weights are kept"
     say(f"        {progress.stopped}; {progress.seconds:.0f} s, {kept}")
     return progress.stopped
-
-
-def training_tags(device: str) -> set[str]:
-    """The tag of trainings on this machine's device. Prefect lets as many go on at once as its limit on the tag says:
-    one on a GPU unless it was changed, any number on the CPU unless a limit was made (then there is no tag: asking
-    for a slot takes Prefect most of a second)."""
-    tag = f"{TRAINING}{device}-{machine_name()}"
-    with get_client(sync_client=True) as client:
-        try:
-            limit = client.read_concurrency_limit_by_tag(tag)
-        except ObjectNotFound:
-            if device == "cpu":
-                return set()
-            client.create_concurrency_limit(tag, 1)
-            return {tag}
-    if len(limit.active_slots) >= limit.concurrency_limit:
-        say(f"train   waits for its turn: {len(limit.active_slots)} of {limit.concurrency_limit} at work ({tag})")
-    return {tag}
 
 
 class _Listener:
@@ -150,13 +123,3 @@ def flat(values: dict, prefix: str = "") -> dict[str, object]:
 def as_yaml(recipe: Recipe) -> str:
     """The fully resolved recipe as the YAML that would give this very run again."""
     return yaml.safe_dump(json.loads(json.dumps(recipe.as_dict())), sort_keys=False, allow_unicode=True)
-
-
-@flow(name="train", flow_run_name="{recipe}")
-def train_flow(recipe: str, overrides: list[str] | None = None, device: str = "auto", threads: int = 0) -> str:
-    """Ingest and train a recipe (a name or a YAML file); gives the run's id."""
-    asked = ask(recipe, overrides)
-    run_id = open_run_task(*prepared(asked), device, threads, asked=asked.words)
-    with closing(run_id):
-        train_task(run_id)
-    return run_id

@@ -66,16 +66,16 @@ class TrialFile:
 
 def run_trial(path: Path) -> None:
     """Train and evaluate the run of the file, or go on with it; the file is told its id, and what came of it."""
-    from flows.evaluate import evaluate_task
+    from flows.evaluate import evaluate
     from flows.runs import closing, open_run
-    from flows.train import open_run_task, train_task
+    from flows.train import begin_run, train
 
     trial = TrialFile.load(path)
     if not trial.run_id or not (places().run_folder(trial.run_id) / "run.json").exists():
         values = dict(trial.recipe)
         recipe = Recipe.from_dict(values.pop("name"), values)
         dataset = DatasetRef(**trial.dataset)
-        trial.run_id = open_run_task.fn(recipe, dataset, trial.device, trial.threads, trial.parent)
+        trial.run_id = begin_run(recipe, dataset, trial.device, trial.threads, parent=trial.parent)
         trial.save(path)
     with closing(trial.run_id):
         run = open_run(trial.run_id)
@@ -87,8 +87,8 @@ def run_trial(path: Path) -> None:
 
                 train_watched(trial, run)
             else:
-                train_task.fn(trial.run_id)
-                trial.metrics = evaluate_task.fn(trial.run_id)
+                train(trial.run_id)
+                trial.metrics = evaluate(trial.run_id)
             trial.failed = ""
         except Exception as error:
             trial.failed = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

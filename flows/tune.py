@@ -19,7 +19,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
-from prefect import flow, runtime
+from prefect import flow
 from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -34,8 +34,9 @@ from components.training.device import choose_device, choose_threads
 from components.training.session import Session
 from flows.compare import alone, trial_task
 from flows.console import bar, say
-from flows.ingest import ingest_task, settled
+from flows.ingest import settled
 from flows.parameters import Device, ModelName, Override, RecipeName, Threads
+from flows.pipeline import flow_run_tags, ingest_task
 from flows.places import places
 from flows.processes import Processes
 from flows.reaper import claimed, ended, failed, foreground, tidy
@@ -278,7 +279,7 @@ def _open_parent(
         parent.text(as_yaml(search.recipe), "recipe.yaml")
         file.write_text(parent.ref.run_id, encoding="utf-8")
     keep_open(parent)
-    parent.tags({"prefect.flow_run_id": str(runtime.flow_run.id), "prefect.url": runtime.flow_run.ui_url or ""})
+    parent.tags(flow_run_tags())
     return parent
 
 

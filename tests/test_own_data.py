@@ -25,7 +25,7 @@ WITHOUT_FILES = {"moving-shapes", "copy-memory", "adding", "dates", "corpus-tune
 @pytest.mark.parametrize(("title", "text"), SECTIONS, ids=[title for title, _ in SECTIONS])
 def test_what_the_page_shows_is_read_and_reported(tmp_path, monkeypatch, capsys, title, text) -> None:
     from components.recipe import Recipe
-    from flows.ingest import ingest_task
+    from flows.ingest import ingest_recipe
 
     monkeypatch.setenv("REPRISE_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
@@ -35,7 +35,7 @@ def test_what_the_page_shows_is_read_and_reported(tmp_path, monkeypatch, capsys,
     for code in MADE.findall(text):
         exec(compile(code, title, "exec"), {})
     values = {"model": {"kind": "gru", "hidden_size": 8}} | yaml.safe_load("".join(LINES.findall(text)))
-    ingest_task.fn(Recipe.from_dict("own", values))
+    ingest_recipe(Recipe.from_dict("own", values))
     told = capsys.readouterr().out
     for line in "".join(REPORT.findall(text)).splitlines():
         assert line.strip() in told, told

@@ -121,13 +121,13 @@ def test_accept_refuses_registration_and_the_run_says_so(home, recipe) -> None:
 
 
 def test_same_seed_same_output_and_any_file_can_be_made_again(home, recipe, tmp_path) -> None:
-    from flows.generate import generate_flow, replay
+    from flows.generate import generate_files, replay
     from flows.pipeline import pipeline
 
     pipeline(recipe("again"), [], "cpu", 1)
     options = {"count": 4, "temperature": 0.9, "top_p": 0.95, "prompt": "ma"}
     one, two, other = (
-        Path(generate_flow("again@champion", options, seed, str(tmp_path / out))[0]).read_bytes()
+        Path(generate_files("again@champion", options, seed, str(tmp_path / out))[0]).read_bytes()
         for seed, out in ((7, "a"), (7, "b"), (8, "c"))
     )
     assert one == two
@@ -144,11 +144,11 @@ def test_same_seed_same_output_and_any_file_can_be_made_again(home, recipe, tmp_
 
 def test_a_tampered_record_and_wrong_settings_are_refused(home, recipe, tmp_path) -> None:
     from components.render.record import with_record
-    from flows.generate import generate_flow, replay
+    from flows.generate import generate_files, replay
     from flows.pipeline import pipeline
 
     pipeline(recipe("tampered"), [], "cpu", 1)
-    good = read_record(Path(generate_flow("tampered", {"count": 1}, 0, str(tmp_path / "good"))[0]))
+    good = read_record(Path(generate_files("tampered", {"count": 1}, 0, str(tmp_path / "good"))[0]))
     for change, said in (
         ({"weights_sha256": "0" * 64}, "other weights"),
         ({"version": "99"}, "99"),
@@ -163,15 +163,15 @@ def test_a_tampered_record_and_wrong_settings_are_refused(home, recipe, tmp_path
         with pytest.raises(UserError, match=said):
             replay(file, tmp_path / "out")
     with pytest.raises(UserError, match="seed: a whole number"):
-        generate_flow("tampered", {}, -1, str(tmp_path))
+        generate_files("tampered", {}, -1, str(tmp_path))
 
 
 def test_an_unknown_character_in_a_prompt_is_unk_with_a_warning(home, recipe, tmp_path, capsys) -> None:
-    from flows.generate import generate_flow
+    from flows.generate import generate_files
     from flows.pipeline import pipeline
 
     pipeline(recipe("unknown"), [], "cpu", 1)
-    files = generate_flow("unknown", {"prompt": "m€", "count": 1}, 0, str(tmp_path))
+    files = generate_files("unknown", {"prompt": "m€", "count": 1}, 0, str(tmp_path))
     assert "1 of 2 chars of the prompt are unknown to the model: <UNK>" in capsys.readouterr().out
     assert Path(files[0]).read_text(encoding="utf-8").startswith("m\N{REPLACEMENT CHARACTER}")
 
@@ -230,7 +230,7 @@ def test_a_run_that_was_cut_off_is_resumed_to_the_end(home, recipe, monkeypatch)
 
 
 def test_ingestion_is_reused_when_nothing_changed(home, recipe, capsys) -> None:
-    from flows.ingest import ingest_flow
+    from flows.pipeline import ingest_flow
 
     path = recipe("ingested")
     ingest_flow(path, ["encoding.lowercase=true"])

@@ -33,7 +33,7 @@ def test_a_worker_of_another_checkout_runs_what_was_deployed_here(home: Path, cl
     from components.tracking.mlflow_client import open_client
     from flows.places import places
 
-    for command in (["work-pool", "create", "reprise", "--type", "process"], ["deploy", "--all"]):
+    for command in (["work-pool", "create", "reprise", "--type", "process", "--overwrite"], ["deploy", "--all"]):
         done = subprocess.run([*PREFECT, *command], cwd=ROOT, capture_output=True, text=True, timeout=SECONDS)
         assert done.returncode == 0, done.stdout + done.stderr
     (home / "names.txt").write_text("\n".join(NAMES), encoding="utf-8")

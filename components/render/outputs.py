@@ -77,3 +77,13 @@ def write_score(
         paths.append(base.with_suffix(".svg"))
         write_svg(sheet, paths[-1], record)
     return paths
+
+
+def described(item: Any) -> str:
+    """An item in a line or a few: a text as it is, a score by its voices' notes."""
+    if isinstance(item, str):
+        return item
+    from components.score import pitch_name
+
+    voices = (f"{part.name}: {' '.join(pitch_name(n.pitch) for n in part.notes[:24])}" for part in item.parts)
+    return "\n".join([f"{item.metre[0]}/{item.metre[1]}, {item.length_steps / item.bar_steps:.1f} bars", *voices])

@@ -22,6 +22,7 @@ from components.models.weights import load_weights, pack, read_tensors, unpack, 
 from components.training.averaging import Average
 from components.training.checkpoint import load_optimizer, load_random_state, optimizer_tensors, random_state
 from components.training.device import has_bfloat16
+from components.training.optim import optimizer_step
 from components.training.schedule import Schedule
 from components.whole_files import remove_half_written
 
@@ -194,7 +195,7 @@ class Trainer:
                 norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
             if self.clip_norm is not None:
                 torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
-            self.optimizer.step()
+            optimizer_step(self.optimizer)
             if self.average:
                 self.average.update(at.global_step)
             self.state = detach(state)

@@ -22,8 +22,8 @@ app = App(
 START, LOOK, USE = Group.create_ordered("Train"), Group.create_ordered("Look"), Group.create_ordered("Use")
 KEEP, OPERATE = Group.create_ordered("Keep"), Group.create_ordered("Operate")
 
-# a second or two each, and all are loaded sooner or later: torch's optimizers need its compiler
-SLOW = ("mlflow.pyfunc", "torch._dynamo", "matplotlib.backends.backend_agg")
+# a second or two each, and both are loaded sooner or later
+SLOW = ("mlflow.pyfunc", "matplotlib.backends.backend_agg")
 
 Set = Annotated[
     list[str] | None,

@@ -177,7 +177,8 @@ def ingest(
     """
     checked_recipe(recipe, set, "auto")
     begin = start_server()
-    from flows.ingest import ingest_flow, show_report
+    from flows.ingest import show_report
+    from flows.pipeline import ingest_flow
 
     begin()
     ref = ingest_flow(recipe, set or [])

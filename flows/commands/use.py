@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from components.paths import output_file, output_folder, user_path
-from flows.commands.base import USE, app, start_server
+from flows.commands.base import USE, app
 
 
 @app.command(group=USE)
@@ -63,12 +63,10 @@ def generate(
     options = {"--melody": melody, "--start": start, "--soundfont": soundfont}
     files = [path and str(user_path(path, where=option)) for option, path in options.items()]
     folder = str(output_folder(out, where="--out")) if out else None
-    begin = start_server()
-    from flows.generate import generate_flow
+    from flows.generate import generate_files
 
-    begin()
     overrides = {name: value for name, value in given.items() if value is not None}
-    paths = generate_flow(model, overrides, seed, folder, *files)
+    paths = generate_files(model, overrides, seed, folder, *files)
     for path in paths:
         print(path)
     for path in paths:
@@ -108,11 +106,9 @@ def predict(
     """
     source = str(user_path(file, where="--file")) if file else None
     target = str(output_file(out, where="--out")) if out else None
-    begin = start_server()
-    from flows.predict import predict_flow
+    from flows.predict import predict as answers
 
-    begin()
-    for line in predict_flow(model, text or [], source, column, target, language_model, set):
+    for line in answers(model, text or [], source, column, target, language_model, set or []):
         print(line)
 
 

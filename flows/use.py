@@ -1,0 +1,41 @@
+"""Using a model as a flow, for schedules and deployments; the command line does it without Prefect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+
+from flows.generate import generate_files
+from flows.predict import predict
+from flows.reaper import claimed
+
+
+@flow(name="generate", flow_run_name="{model}")
+def generate_flow(
+    model: str,
+    overrides: dict[str, Any] | None = None,
+    seed: int = 0,
+    out: str | None = None,
+    melody: str | None = None,
+    start: str | None = None,
+    soundfont: str | None = None,
+) -> list[str]:
+    """Generate with a registered model: NAME, NAME@champion or NAME@VERSION; see `generate_files`."""
+    with claimed():
+        return generate_files(model, overrides, seed, out, melody, start, soundfont)
+
+
+@flow(name="predict", flow_run_name="{model}")
+def predict_flow(
+    model: str,
+    texts: list[str] | None = None,
+    file: str | None = None,
+    column: str | None = None,
+    out: str | None = None,
+    language_model: str | None = None,
+    overrides: list[str] | None = None,
+) -> list[str]:
+    """Answer with a registered model: texts, or the rows of a file; see `predict`."""
+    with claimed():
+        return predict(model, texts or [], file, column, out, language_model, overrides or [])
