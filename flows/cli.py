@@ -21,7 +21,7 @@ def main() -> None:
     prepare()
     try:
         _check_arguments(sys.argv[1:])
-        app(result_action="return_value")
+        app(sys.argv[1:], result_action="return_value")
     except UserError as error:
         _end(2, f"error: {error}")
     except KeyboardInterrupt:

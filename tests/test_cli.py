@@ -5,27 +5,48 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow  # each starts processes of its own
-
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def reprise(*arguments: str, home: Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "REPRISE_HOME": str(home), "COLUMNS": "200"}
-    command = [
-        sys.executable,
-        "-c",
-        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from flows.cli import main; main()",
-    ]
-    return subprocess.run(
-        [*command, *arguments], capture_output=True, text=True, env=environment, cwd=cwd or home, timeout=120
-    )
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
 
 
+@pytest.fixture
+def reprise(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Done]]:
+    """The command line in this process: its exit code, and what it printed."""
+    from flows.cli import main
+
+    before = dict(os.environ)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REPRISE_HOME", str(tmp_path))
+
+    def typed(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["reprise", *arguments])
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        return Done(code, *capfd.readouterr())
+
+    yield typed
+    os.environ.clear()  # a command that starts a server says so there
+    os.environ.update(before)
+
+
+@pytest.mark.slow
 def test_help_imports_nothing_heavy(tmp_path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv = ['reprise', '--help']\n"
@@ -53,46 +74,46 @@ def test_help_imports_nothing_heavy(tmp_path) -> None:
         (["replay", "none.mid"], "none.mid"),
     ],
 )
-def test_a_mistake_is_one_message_and_exit_code_2(tmp_path, arguments, said) -> None:
-    done = reprise(*arguments, home=tmp_path)
+def test_a_mistake_is_one_message_and_exit_code_2(tmp_path, reprise, arguments, said) -> None:
+    done = reprise(*arguments)
     assert done.returncode == 2, done.stdout + done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "prefect" / "server.json").exists(), "nothing that was started for a mistake stays"
 
 
-def test_a_wrong_option_is_exit_code_2_too(tmp_path) -> None:
-    done = reprise("run", "chorales", "--sett", "a=b", home=tmp_path)
+def test_a_wrong_option_is_exit_code_2_too(tmp_path, reprise) -> None:
+    done = reprise("run", "chorales", "--sett", "a=b")
     assert done.returncode == 2
     assert "--set" in done.stdout + done.stderr
 
 
-def test_recipes_show_and_validate(tmp_path) -> None:
-    listed = reprise("recipes", home=tmp_path)
+def test_recipes_show_and_validate(tmp_path, reprise) -> None:
+    listed = reprise("recipes")
     assert listed.returncode == 0
     assert "chorales" in listed.stdout
     assert "shakespeare-chars" in listed.stdout
-    shown = reprise("show", "names", "--set", "model.hidden_size=99", home=tmp_path)
+    shown = reprise("show", "names", "--set", "model.hidden_size=99")
     assert shown.returncode == 0
     assert "hidden_size: 99" in shown.stdout
     own = tmp_path / "own.yaml"
     own.write_text(shown.stdout)
-    checked = reprise("validate", "own.yaml", home=tmp_path)
+    checked = reprise("validate", "own.yaml")
     assert checked.returncode == 0, checked.stderr
     assert "own is valid" in checked.stdout
     assert shown.stdout.splitlines()[0].split()[-1] in checked.stdout, "the same digest: the same run"
 
 
-def test_a_file_that_no_model_wrote_cannot_be_replayed(tmp_path) -> None:
+def test_a_file_that_no_model_wrote_cannot_be_replayed(tmp_path, reprise) -> None:
     (tmp_path / "own.txt").write_text("hello")
-    done = reprise("replay", "own.txt", home=tmp_path)
+    done = reprise("replay", "own.txt")
     assert done.returncode == 2
     assert "own.txt" in done.stderr
 
 
-def test_a_file_of_ones_own_takes_the_place_of_the_cards(tmp_path) -> None:
+def test_a_file_of_ones_own_takes_the_place_of_the_cards(tmp_path, reprise) -> None:
     (tmp_path / "mine.txt").write_text("my own text, and more of it. " * 40)
-    done = reprise("show", "shakespeare-chars", "--set", "data.path=mine.txt", home=tmp_path)
+    done = reprise("show", "shakespeare-chars", "--set", "data.path=mine.txt")
     assert done.returncode == 0, done.stderr
     assert f"path: {tmp_path / 'mine.txt'}" in done.stdout
     assert "dataset: null" in done.stdout

@@ -23,8 +23,7 @@ from components.score import Note, Part, Score
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 120.0  # for a busy machine
-SMALL = ["training.steps=8", "evaluation.every=30", "model.hidden_size=16", "accept={}", "generation.count=1"]
-SMALL += ["generation.max_length=200"]
+SMALL = ["evaluation.every=30", "model.hidden_size=16", "generation.count=1", "generation.max_length=200"]
 # what goes on until Ctrl-C: more options, and what it says when it is there
 SERVERS = {
     "ui": (["--port", "{0}", "--playground", "0"], r"playground  http\S+"),
@@ -42,10 +41,12 @@ def typed() -> list[str]:
 
 def smaller(words: list[str]) -> list[str]:
     """The same command over fewer chorales, a smaller model and fewer updates."""
-    for option, value in (("--steps", "6"), ("--trials", "1"), ("--seeds", "1")):
+    for option, value in (("--steps", "6"), ("--trials", "1"), ("--seeds", "1"), ("--vary", "model.kind=rnn,gru")):
         if option in words:
             words[words.index(option) + 1] = value
-    settings = {"run": SMALL, "compare": ["model.hidden_size=16"], "tune": ["model.hidden_size=16"]}.get(words[0], [])
+    settings = SMALL if words[0] in ("run", "compare", "tune") else []
+    if words[0] == "run":
+        settings = [*settings, "training.steps=8", "accept={}"]
     if settings and words[1] == "chorales":
         settings = [*settings, "data.limit=30"]
     if words == ["run", "chorales"]:
