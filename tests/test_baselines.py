@@ -133,6 +133,7 @@ EMPTY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", EMPTY)
 def test_a_split_with_next_to_nothing_in_it_is_judged_and_drawn(case: str, tmp_path: Path) -> None:
     task, _, _ = pairs(case)

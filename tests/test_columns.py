@@ -179,6 +179,7 @@ def sensor(count=400, labels=True, order="xy"):
     return ",".join(["who", *order, *(["what"] if labels else [])]) + "\n" + "\n".join(lines) + "\n"
 
 
+@pytest.mark.slow
 def test_frames_with_a_label_each_are_learned_and_answered_line_by_line(tmp_path, silent) -> None:
     data = {"path": str(write(tmp_path, sensor())), "reader": "tagged-frames", "recording": "who", "window": 40}
     made = recipe(data, {"kind": "labels"}, "tagging", bidirectional=True)

@@ -256,6 +256,7 @@ def test_a_stopped_comparison_leaves_nothing_running_and_goes_on_where_it_was(ho
     assert len(points) == len({step for step, _ in points}), "a point told twice around the stop is the same point"
 
 
+@pytest.mark.slow
 def test_one_comparison_runs_once_at_a_time_and_a_fresh_one_begins_empty(tmp_path) -> None:
     from flows.compare import alone
 

@@ -183,6 +183,7 @@ def test_what_is_right_passes() -> None:
     assert len(list(commands(text, "reprise"))) == 4
 
 
+@pytest.mark.slow
 def test_the_reference_of_the_command_line_is_up_to_date() -> None:
     assert len(COMMANDS) >= 10
     kept = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")

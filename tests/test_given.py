@@ -69,6 +69,7 @@ def test_a_melody_stays_and_the_voices_under_it_keep_the_rules(bundle, tmp_path)
     assert again.items == made.items
 
 
+@pytest.mark.slow
 def test_a_piece_goes_on_from_the_beginning_in_a_file(bundle, tmp_path) -> None:
     voices = tuple(
         Part(name, tuple(Note(s, d, p - drop) for s, d, p in TUNE))

@@ -75,6 +75,7 @@ def prompts(*texts: str) -> pd.DataFrame:
     return pd.DataFrame({"prompt": list(texts)})
 
 
+@pytest.mark.slow
 def test_each_prompt_gives_count_rows_in_order(model: PyFuncModel) -> None:
     rows = model.predict(prompts("a", "b"), params={"count": 3, "seed": 5})
     assert list(rows["prompt"]) == ["a"] * 3 + ["b"] * 3
@@ -250,6 +251,7 @@ def answering(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[Bu
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ANSWERING)
 def test_a_model_that_answers_gives_a_row_for_each_input(answering: Any, task: str) -> None:
     bundle, model = answering[task]

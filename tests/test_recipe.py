@@ -38,6 +38,7 @@ def refused(path: Path, *overrides: str) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_every_recipe_of_ours_is_valid_and_says_what_to_expect() -> None:
     names = recipe_names()
     assert len(names) >= 3

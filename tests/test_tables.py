@@ -118,7 +118,11 @@ def test_numbers_are_predicted_from_several_columns(tmp_path):
         ("t.csv", b'a,"b"x\n1,2\n', "isn't a table"),
         ("t.csv.gz", gzip.compress(b"a,b\n1,2\n" * 50, mtime=0)[:-9], "gzip data is damaged"),
         ("t.parquet", b"PAR1 but no more", "isn't a Parquet file"),
-        ("t.csv.gz", gzip.compress(b"a,b\n" + (b"0" * 8191 + b"\n") * 9000, mtime=0), "expand to more than"),
+        (
+            "t.csv.gz",
+            gzip.compress(b"a,b\n" + (b"0" * 8191 + b"\n") * 9000, compresslevel=1, mtime=0),
+            "expand to more than",
+        ),
     ],
 )
 def test_what_is_no_table_is_refused_with_the_file(tmp_path, name, content, said):
@@ -208,6 +212,7 @@ def test_labels_are_endings_or_folders_where_the_names_are_alike(tmp_path):
     assert [label for _, label in LabelledLinesReader([both], label_in="file").items()] == ["loose", "b"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lines", [3, 40_000])
 def test_a_quote_that_does_not_end_takes_counted_lines_only(tmp_path, lines):
     path = write(tmp_path, "t.csv", 'a,b\nx,1\n"never ends,1\n' + "".join(f"{n},3\n" for n in range(lines)))
@@ -219,6 +224,7 @@ def test_a_quote_that_does_not_end_takes_counted_lines_only(tmp_path, lines):
     assert list(TableReader([path], quotes=False).items())[1] == ('"never ends', "1")
 
 
+@pytest.mark.slow
 @given(
     rows=st.lists(
         st.tuples(st.text(st.sampled_from('ab ,"\n字'), min_size=1, max_size=8), st.sampled_from("xyz")), max_size=20

@@ -111,6 +111,7 @@ def test_without_a_space_it_is_around_the_recipes_own_settings(tmp_path: Path) -
     assert search.budget == "7 updates"
 
 
+@pytest.mark.slow
 def test_every_recipe_of_ours_has_a_space_that_holds_its_own_settings() -> None:
     from components.recipe import read_recipe
     from flows.places import recipe_names, recipe_path
@@ -131,6 +132,7 @@ def tried(number: int, value: float, state: str = "complete") -> Tried:
     return Tried(number, {"model.x": number}, state, value, updates=10, run_id=f"id{number}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("lower", "best", "path"), [(True, 3, [(0, 2.0), (1, 2.0), (3, 1.0)]),
                                                      (False, 1, [(0, 2.0), (1, 5.0), (3, 5.0)])])  # fmt: skip
 def test_the_best_is_the_best_of_the_complete_trials(tmp_path: Path, lower: bool, best: int, path: list) -> None:
