@@ -187,6 +187,7 @@ def test_settings_and_seeds_are_compared_beneath_one_run_and_a_failed_run_loses_
     assert sum("not finite" in note for note in found.notes) == 2
     cores = len(os.sched_getaffinity(0))
     assert {run.data.params["threads"] for run in runs.values()} == {str(max(1, cores // 2))}
+    assert len({run.data.tags["process.id"] for run in runs.values()}) == 4, "each in a process of its own"
     val, test = ([run.data.metrics[f"{split}/nats_per_char"] for run in mine] for split in ("best", "test"))
     assert good.val == pytest.approx(statistics.fmean(val))
     assert good.test_sd == pytest.approx(statistics.stdev(test))

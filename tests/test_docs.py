@@ -215,9 +215,10 @@ def test_the_tables_of_directions_and_doors_are_those_of_the_rules() -> None:
 def test_the_tables_of_speed_are_those_of_the_measured_results() -> None:
     from benchmarks.table import decoding_table, table
 
+    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     for shown in (table(), decoding_table()):
         assert shown.count("\n") >= 4
-        assert shown in (ROOT / "docs" / "results.md").read_text(encoding="utf-8"), "python -m benchmarks.table prints it"
+        assert shown in results, "python -m benchmarks.table prints it"
 
 
 def test_what_was_measured_is_what_the_documents_say() -> None:
