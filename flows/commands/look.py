@@ -68,6 +68,19 @@ def validate(recipe: str, /, *, set: Set = None, name: Name = None) -> None:
 
 
 @app.command(group=LOOK)
+def schema() -> None:
+    """Print the JSON Schema of a recipe, for editors that complete and check YAML.
+
+    Example: `reprise schema > recipe.schema.json`
+    """
+    import json
+
+    from flows.recipe_schema import recipe_schema
+
+    print(json.dumps(recipe_schema(), indent=1, ensure_ascii=False))
+
+
+@app.command(group=LOOK)
 def ui(
     *,
     port: Annotated[int | None, Parameter(help="Of MLflow's UI, else ui.port of mlflow.yaml.")] = None,
