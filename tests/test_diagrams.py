@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import FancyArrowPatch
 from matplotlib.path import Path as Outline
 from matplotlib.transforms import Bbox
+from PIL import Image
 
 from docs.tools.diagrams import DIAGRAMS, Drawing
 
@@ -54,6 +56,14 @@ def test_drawn_again_it_is_the_same_and_small(name, tmp_path) -> None:
     assert one == two
     assert len(one) < 60_000
     assert (IMAGES / name).stat().st_size < 60_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_kept_picture_is_the_one_that_is_drawn(name, tmp_path) -> None:
+    DIAGRAMS[name]().write(tmp_path / name)
+    drawn, kept = (np.asarray(Image.open(path).convert("L"), dtype=float) for path in (tmp_path / name, IMAGES / name))
+    assert drawn.shape == kept.shape, "`make pictures` draws it anew"
+    assert np.abs(drawn - kept).mean() < 0.5, "`make pictures` draws it anew"  # fonts are smoothed a little differently
 
 
 def test_the_guard_sees_what_cannot_be_read() -> None:

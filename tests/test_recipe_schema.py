@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
+from jsonschema import Draft7Validator, Draft202012Validator
 
 from components.errors import UserError
 from components.recipe import Recipe, load_yaml
@@ -147,6 +147,13 @@ def test_settings_go_with_what_a_section_names(validator, name, key, value) -> N
     values = put(shipped()[name], key, value)
     assert not checked(values)
     assert not validator.is_valid(values)
+
+
+def test_an_editor_that_knows_draft_7_alone_says_the_same(schema) -> None:
+    older = Draft7Validator({key: value for key, value in schema.items() if key != "$schema"})
+    for name in ("names", "sentiment", "jazz", "graph"):
+        assert older.is_valid(shipped()[name])
+        assert not [(key, value) for key, value in WRONG if older.is_valid(put(shipped()[name], key, value))]
 
 
 @pytest.mark.parametrize("section", ["data", "encoding", "task", "model"])
