@@ -25,7 +25,7 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
-_CONDITION = re.compile(r"\s*(<=|>=|<|>)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*", re.ASCII)
+CONDITION = re.compile(r"\s*(<=|>=|<|>)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*", re.ASCII)
 
 
 def promotion_tags(
@@ -76,7 +76,7 @@ def parse_condition(text: str, *, where: str | None = None) -> tuple[str, float]
     Raises:
         UserError: it isn't one of < <= > >= followed by a finite number.
     """
-    match = _CONDITION.fullmatch(text) if isinstance(text, str) and len(text) <= 80 else None
+    match = CONDITION.fullmatch(text) if isinstance(text, str) and len(text) <= 80 else None
     if match is None or not math.isfinite(float(match[2])):
         raise UserError(
             f"{str(text)[:80]!r} is no condition", where=where, hint='write one of < <= > >= and a number: "< 0.75"'
