@@ -197,7 +197,7 @@ def test_a_folder_is_read_file_by_file_in_the_order_of_names(ingest_text, tmp_pa
     folder = tmp_path / "books"
     folder.mkdir()
     for name, content in (("b.txt", "two\n" * 40), ("a.txt", "one\n" * 40), (".hidden", "\xff")):
-        (folder / name).write_text(content)
+        (folder / name).write_text(content, encoding="utf-8")
     store = Store.open(ingest_text(data={"path": "books", "split": [1, 0, 0]}).path)
     assert store.encoding().decode(store.split("train")[0]) == "one\n" * 40 + "two\n" * 40
     assert [source["name"] for source in store.manifest["sources"]] == ["a.txt", "b.txt"]
