@@ -15,6 +15,7 @@ from components.datasets.store import Store
 from components.datasets.tagged_frames import TaggedFramesReader
 from components.datasets.text import TextFiles
 from components.errors import UserError
+from components.evaluation.baseline import baseline_metrics
 from components.recipe import Recipe
 from components.training.session import Session
 from flows.predict import predict_file, reader_for
@@ -83,6 +84,45 @@ def test_a_series_is_cut_into_windows_and_what_comes_next(tmp_path) -> None:
     both = SeriesWindowsReader([reader.files[0]], length=2, columns=("sales", "season"), target="season")
     window, after = next(both.items())
     assert (window.tolist(), after) == ([[0, 0], [10, 1]], [2])
+
+
+@pytest.mark.parametrize(
+    ("columns", "target", "standardise"),
+    [
+        ("sales", None, True),
+        ("sales", None, False),
+        (["season", "sales"], None, True),
+        (["season", "sales"], "sales", True),
+    ],
+)
+def test_a_forecast_stands_beside_the_last_value(tmp_path, columns, target, standardise) -> None:
+    data = {"path": str(write(tmp_path, series(60))), "reader": "series-windows", "length": 4, "horizon": 2}
+    made = recipe(
+        {**data, "columns": columns, "target": target}, {"kind": "frames", "standardise": standardise}, "regression"
+    )
+    store = Store.open(ingest(made.data, made.encoding, root=tmp_path, cache_dir=tmp_path / "c", seed=0).path)
+    task = Session(made, store, "cpu", 1).task
+    found = baseline_metrics(task, store, {f"test/{task.primary}": 1.0})
+    targets = target or columns
+    numbers = {"sales": np.arange(60) * 10.0, "season": np.arange(60) % 3}
+    table_TK = np.stack([numbers[name] for name in ([targets] if isinstance(targets, str) else targets)], axis=1)
+    ends = range(54, 59)  # of the windows that test predicts from: the steps 54 to 59 are test
+    error_BK = np.stack(
+        [np.concatenate([table_TK[t] - table_TK[t - 1], table_TK[t + 1] - table_TK[t - 1]]) for t in ends]
+    )
+    if task.primary == "standardised_mse":
+        error_BK /= store.encoding().target.deviation_W
+    assert found["baseline/test/last value"] == pytest.approx(np.square(error_BK).mean(), rel=1e-4)
+
+
+def test_what_is_not_in_the_input_has_no_last_value(tmp_path) -> None:
+    data = {"path": str(write(tmp_path, series(60))), "reader": "series-windows", "length": 4, "columns": "season"}
+    made = recipe({**data, "target": "sales"}, {"kind": "frames"}, "regression")
+    store = Store.open(ingest(made.data, made.encoding, root=tmp_path, cache_dir=tmp_path / "c", seed=0).path)
+    assert store.manifest["continues"] == []
+    assert set(baseline_metrics(Session(made, store, "cpu", 1).task, store, {"test/mse": 1.0})) == {
+        "baseline/test/mean"
+    }
 
 
 def test_no_value_is_predicted_in_two_splits_and_test_is_the_latest(tmp_path) -> None:

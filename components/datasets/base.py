@@ -26,6 +26,8 @@ class Reader(ABC):
     files_by: ClassVar[str] = ""  # the reader of files of that kind, where this one reads none
     holds_splits: ClassVar[bool] = False  # its files say what is train, val and test: read with `part` set to each
     by_time: ClassVar[bool] = False  # cuts each of its series by time: read with `part` and `fractions` set
+    # of each number of a target the column of the input that it goes on from; none: the target is something else
+    continues: Sequence[int] = ()
     part: str | None = None
     fractions: Sequence[float] = (1.0, 0.0, 0.0)
     endings: tuple[str, ...] = ()  # of the files that it reads in a folder; none: any

@@ -205,6 +205,7 @@ def _write(
         notes += encoding.remarks()
         notes += odd
         manifest["labels"] = targets.facts()
+        manifest["continues"] = list(next(iter(readers.values())).continues)
         manifest["report"] = [row for reader in readers.values() for row in reader.report]
         manifest |= {"encoding": state, "counts": counts, "dropped": dict(left_out), "notes": notes}
         manifest["longest"] = max(count["longest"] for count in counts.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from components.datasets.base import Reader
@@ -39,6 +39,10 @@ class Kept(Reader):
     @property
     def dropped(self) -> Counter[str]:
         return self.reader.dropped + Counter(kind_of(error.what) for error in self.refused.values())
+
+    @property
+    def continues(self) -> Sequence[int]:
+        return self.reader.continues
 
     @property
     def notes(self) -> list[str]:

@@ -61,7 +61,10 @@ class SeriesWindowsReader(LabelledReader):
             if not labelled:
                 yield self._last(table, values_TC)
                 continue
-            targets_TK = table.values(self.target or columns, "data.target")
+            targets = self.target or columns
+            targets_TK = table.values(targets, "data.target")
+            if set(targets) <= set(columns):
+                self.continues = [columns.index(name) for name in targets] * self.horizon
             yield from self._windows(table, values_TC, targets_TK)
             unread = [name for name in table.names if name not in {*columns, *self.target}]
             listed = ", ".join(unread[:8]) + (", …" if len(unread) > 8 else "")
