@@ -49,6 +49,9 @@ class Reader(ABC):
         self.decided: list[str] = []  # from the files' names: what a person should know about it
         self.dropped: Counter[str] = Counter()  # reason → how many, after one pass over items()
         self.notes: list[str] = []  # what a person should know about this reading
+        # role (read, predicted) → a file, and what its header calls the columns that were found by their place or kind;
+        # the readers of a data set's splits share it
+        self.found: dict[str, tuple[str, tuple[str, ...]]] = {}
         self.report: list[dict[str, Any]] = []  # a row for each file, where a person would want to know: equal keys
         self.progress: Callable[[str], None] = lambda line: None  # told now and then how far a slow reading is
 

@@ -37,6 +37,11 @@ class Table:
     ends: dict[str, tuple[str, str]] = field(default_factory=dict)
     dates: tuple[str, list[datetime | None]] = ("", [])
 
+    @property
+    def headed(self) -> bool:
+        """Does its first line name the columns?"""
+        return self.names != [str(number + 1) for number in range(len(self.names))]
+
     def of_numbers(self) -> list[str]:
         """The columns with numbers in them, in the table's order."""
         there = np.isfinite(self.numbers).any(axis=0)

@@ -109,7 +109,17 @@ class SeriesRowsReader(LabelledReader):
             for number, line in lines(self._text, path):
                 separator = next((sign for sign in "\t;" if sign in line), ",")
                 cells = [cell.strip() for cell in with_points(line.split(separator), separator)]
+                if number == 1 and all(cell and numbers([cell])[1] == "not a number" for cell in cells):
+                    self._header(cells, path, labelled)
                 yield self._row(f"{path}: line {number}", number, cells, labelled)
+
+    def _header(self, cells: list[str], path: Path, labelled: bool) -> None:
+        """The first line of a file, where it names the columns; the last is the label's, which new rows may lack."""
+        if labelled:
+            self.same("read", cells[:-1], path)
+            self.same("predicted", cells[-1:], path)
+        elif before := self.found.get("read"):
+            self.same("read", cells[: len(before[1])], path)
 
     def _row(self, where: str, number: int, cells: list[str], labelled: bool) -> Row:
         shown, label = {"line": str(number)}, None
@@ -164,6 +174,7 @@ class FrameFilesReader(LabelledReader):
 
     def _table(self, path: Path) -> tuple[np.ndarray | None, str]:
         frames: list[np.ndarray] = []
+        names: list[str] = []
         total = 0
         for number, line in lines(self._text, path):
             if not line.strip():
@@ -172,6 +183,8 @@ class FrameFilesReader(LabelledReader):
             values, problem = numbers(with_points(line.split(separator), separator))
             if problem and (number > 1 or problem != "not a number"):
                 return None, problem
+            if problem:
+                names = [cell.strip() for cell in line.split(separator)]
             if not problem:
                 frames.append(values)
                 total += len(values)
@@ -179,6 +192,8 @@ class FrameFilesReader(LabelledReader):
                     raise UserError(f"more than {LARGEST_SERIES:,} numbers", where=str(path))
         if not frames or len({len(frame) for frame in frames}) != 1:
             return None, "frames of unequal length" if frames else "no frames"
+        if len(names) == len(frames[0]):
+            self.same("read", names, path)
         return np.stack(frames), ""
 
 

@@ -30,6 +30,7 @@ class SeriesWindowsReader(LabelledReader):
     """
 
     by_time = True
+    columns_set_by = "data.columns"
     endings = (".csv", ".tsv", ".tab", ".txt")
 
     def __init__(
@@ -56,7 +57,9 @@ class SeriesWindowsReader(LabelledReader):
         for path in self.files:
             table = read_columns(self._text, path)
             table.check_order()
-            columns = self.columns or self._only(table)
+            columns = self.columns or self.known("read", table.names) or self._only(table)
+            if not self.columns and table.headed:
+                self.same("read", columns, path)
             values_TC = table.values(columns, "data.columns")
             if not labelled:
                 yield self._last(table, values_TC)

@@ -31,6 +31,7 @@ class TaggedFramesReader(LabelledReader):
     """
 
     by_time = True
+    columns_set_by = "data.columns and data.label"
     endings = (".csv", ".tsv", ".tab", ".txt")
 
     def __init__(
@@ -52,12 +53,17 @@ class TaggedFramesReader(LabelledReader):
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:
-            table = read_columns(self._text, path, [self.label or "-1", *filter(None, [self.recording])])
-            label = self.label or table.names[-1]
+            before = self.found.get("predicted", ("", ()))[1]
+            table = read_columns(self._text, path, [self.label or "-1", *before, *filter(None, [self.recording])])
+            label = self.label or next(iter(self.known("predicted", table.names)), table.names[-1])
             for name in filter(None, [label if labelled else None, self.recording]):
                 if name not in table.names:
                     raise unknown("column", name, table.names, where=str(path))
-            columns = self.columns or self._numbers(table, label, labelled)
+            columns = self.columns or self.known("read", table.names) or self._numbers(table, label, labelled)
+            if not self.columns:
+                self.same("read", columns, path)
+            if labelled and not self.label:
+                self.same("predicted", [label], path)
             values_TC = table.values(columns, "data.columns")
             tags = [self._tag(tag, table) for tag in table.texts[label]] if labelled else []
             for begin, end in self._recordings(table):
