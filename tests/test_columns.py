@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from datetime import date, timedelta
 
 import numpy as np
 import pytest
@@ -138,6 +139,42 @@ def test_windows_with_a_missing_value_are_left_out(tmp_path) -> None:
     reader = SeriesWindowsReader([write(tmp_path, series(12, missing=(6,)))], length=3, columns="sales")
     assert len(list(reader.items())) == 5
     assert reader.dropped == {"window with a missing value": 4}
+
+
+DAYS = [date(2023, 11, 5) + timedelta(days=9 * n) for n in range(12)]  # days above 12, and of two years
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "%Y-%m-%d",
+        "%Y/%m/%d",
+        "%d.%m.%Y",
+        "%d/%m/%Y",
+        "%m/%d/%Y",
+        "%m/%d/%y 09:30 PM",
+        "%d-%b-%Y",
+        '"%b %d, %Y"',
+        "%d %B %Y",
+    ],
+)
+def test_a_series_whose_newest_line_is_the_first_is_refused_however_its_dates_are_written(tmp_path, form) -> None:
+    lines = [f"{day.strftime(form)};{n * n}" for n, day in enumerate(DAYS)]
+    options = {"length": 4, "columns": "x"}
+    forward = write(tmp_path, "\n".join(["when;x", *lines]))
+    assert len(list(SeriesWindowsReader([forward], **options).items())) == 8
+    back = write(tmp_path, "\n".join(["when;x", *lines[::-1]]))
+    with pytest.raises(UserError, match="the newest line is the first: when goes from"):
+        list(SeriesWindowsReader([back], **options).items())
+    mixed = write(tmp_path, "\n".join(["when;x", *lines[6:], *lines[:6]]))
+    with pytest.raises(UserError, match="when goes back in time here"):
+        list(SeriesWindowsReader([mixed], **options).items())
+
+
+def test_days_that_may_be_months_are_read_as_they_go_forward(tmp_path) -> None:
+    for months in (["1/2/2024", "2/2/2024", "3/2/2024", "1/3/2024"], ["1/2/2024", "1/3/2024", "2/2/2024", "3/1/2024"]):
+        path = write(tmp_path, "\n".join(["when,x", *(f"{day},1{n}" for n, day in enumerate(months))]))
+        assert len(list(SeriesWindowsReader([path], length=2, columns="x").items())) == 2
 
 
 @pytest.mark.parametrize(
