@@ -171,6 +171,17 @@ def test_a_series_whose_newest_line_is_the_first_is_refused_however_its_dates_ar
         list(SeriesWindowsReader([mixed], **options).items())
 
 
+def test_time_that_falls_and_lines_without_a_date_are_told(tmp_path) -> None:
+    back = write(tmp_path, "year,x\n" + "".join(f"{2020 - n},{n * n}\n" for n in range(9)))
+    reader = SeriesWindowsReader([back], length=4, columns="x")
+    assert len(list(reader.items())) == 5
+    assert "warning: year falls in every line, from 2020 to 2012: is the newest line the first?" in reader.notes
+    summed = write(tmp_path, "day,x\n" + "".join(f"2020-01-0{n},{n}\n" for n in range(1, 9)) + "Total,36\n")
+    reader = SeriesWindowsReader([summed], length=4, columns="x")
+    assert len(list(reader.items())) == 5
+    assert "t.csv: day: lines without a date: 1, the first in line 10" in reader.notes
+
+
 def test_days_that_may_be_months_are_read_as_they_go_forward(tmp_path) -> None:
     for months in (["1/2/2024", "2/2/2024", "3/2/2024", "1/3/2024"], ["1/2/2024", "1/3/2024", "2/2/2024", "3/1/2024"]):
         path = write(tmp_path, "\n".join(["when,x", *(f"{day},1{n}" for n, day in enumerate(months))]))

@@ -78,6 +78,31 @@ def test_frames_of_files_with_other_headers_are_refused(tmp_path: Path) -> None:
         ingest(data, pair, root=tmp_path, cache_dir=tmp_path / "c", seed=0)
 
 
+@pytest.mark.parametrize("header", [",t1,t2,what", ",0,1,what"])
+def test_the_numbers_of_rows_are_not_read_with_them(header: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="first column has no name"):
+        stored(tmp_path, "series-rows", [header, "0,5,6,go", "1,8,9,rest"], ["5,6,go"])
+    store = stored(tmp_path, "series-rows", ["", ",1,go", "4,5,go", "2,3,rest"], ["5,6,go"])
+    assert len(store.split("train")) == 2, "lines that are no header"
+    header, rows = CASES["tagged-frames"][3:]
+    numbered = [f"{n - 1 if n else ''},{line}" for n, line in enumerate([header, *rows])]
+    store = stored(tmp_path, "tagged-frames", numbered, [header, *rows])
+    assert read(store, "train") == read(store, "test")
+    assert "read of each frame: x, y" in store.manifest["notes"]
+
+
+def test_tags_in_another_column_than_the_first_files_are_refused(tmp_path: Path) -> None:
+    """The last column is that of the tags: of a file with one column fewer it would be another."""
+    for name, lines in (("train", ["a DET O", "b NOUN B-x", "", "a DET O"]), ("test", ["a O", "b B-x"])):
+        (tmp_path / f"{name}.conll").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    paths = {split: str(tmp_path / f"{split}.conll") for split in ("train", "test")}
+    data = {"path": paths, "reader": "conll", "split": [1.0, 0.0, 0.0], "scheme": "none"}
+    pair = {"kind": "pair", "input": {"kind": "symbols"}, "target": LABELS}
+    with pytest.raises(UserError, match=r"test.conll: predicted is column 2, where train.conll has column 3") as caught:
+        ingest(data, pair, root=tmp_path, cache_dir=tmp_path / "c", seed=0)
+    assert "data.tag_column" in str(caught.value)
+
+
 def asked(folder: Path, reader: str, columns: dict[str, list[str]], lines: list[str], *settings: str) -> list[Any]:
     """What a model whose data had these columns reads of a new file."""
     path = folder / "new.csv"

@@ -78,9 +78,21 @@ class Table:
         what = f"{name} goes back in time here ({len(back):,} times in all)"
         raise UserError(what, where=f"{self.path}: line {back[0]}", hint=f"{hint}; several series: a file for each")
 
+    def falling(self, columns: Sequence[str]) -> str:
+        """Which of the columns falls in every line, as years do where the newest line is the first; "" where none."""
+        for name in columns:
+            values = self.numbers[:, self.names.index(name)]
+            if len(values) > 2 and (np.diff(values) < 0).all():
+                first, last = self.ends[name]
+                return f"warning: {name} falls in every line, from {first} to {last}: is the newest line the first?"
+        return ""
+
     def uneven(self) -> str:
-        """What is odd of the steps between dates: some stand twice, or are longer than most; "" where none is."""
+        """What is odd of the steps between dates: some stand twice, or are longer than most; or what has no date; ""
+        where nothing is."""
         name, dates = self.dates
+        if undated := [line for line, date in zip(self.lines, dates, strict=True) if name and not date]:
+            return f"{name}: lines without a date: {len(undated):,}, the first in line {undated[0]}"
         steps = [
             (line, (date - before).total_seconds())
             for (before, date), line in zip(pairwise(dates), self.lines[1:], strict=True)
@@ -228,5 +240,5 @@ def _pattern(order: str) -> re.Pattern[str]:
     return re.compile(r",?[./ -]".join(parts[one] for one in order) + time, re.ASCII)
 
 
-MONTHS = ("", *"jan feb mar apr may jun jul aug sep oct nov dec".split())
+MONTHS = ("", "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 READINGS = (_iso, *(partial(_written, _pattern(order)) for order in ("ymd", "dmy", "mdy")))

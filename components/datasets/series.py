@@ -109,12 +109,20 @@ class SeriesRowsReader(LabelledReader):
             for number, line in lines(self._text, path):
                 separator = next((sign for sign in "\t;" if sign in line), ",")
                 cells = [cell.strip() for cell in with_points(line.split(separator), separator)]
-                if number == 1 and all(cell and numbers([cell])[1] == "not a number" for cell in cells):
-                    self._header(cells, path, labelled)
+                if number == 1:
+                    self._first(cells, path, labelled)
                 yield self._row(f"{path}: line {number}", number, cells, labelled)
 
-    def _header(self, cells: list[str], path: Path, labelled: bool) -> None:
-        """The first line of a file, where it names the columns; the last is the label's, which new rows may lack."""
+    def _first(self, cells: list[str], path: Path, labelled: bool) -> None:
+        """A file's first line: where it names the columns, it is that of the other files. The last is the label's,
+        which new rows may lack."""
+        index, named = cells[0] == "", [cell for cell in cells if cell]
+        counted = [cell for cell in named if numbers([cell])[1] != "not a number"]
+        if index and named and counted == [str(number) for number in range(len(counted))]:
+            what = "its first column has no name: the number of a row would be read as the first step"
+            raise UserError(what, where=str(path), hint="leave it out; in pandas: to_csv(index=False)")
+        if counted or len(named) < len(cells):
+            return
         if labelled:
             self.same("read", cells[:-1], path)
             self.same("predicted", cells[-1:], path)

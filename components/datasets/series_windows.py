@@ -74,7 +74,8 @@ class SeriesWindowsReader(LabelledReader):
             note = f"read of {path.name}: {', '.join(columns)}; not read: {listed}"
             odd = f"{path.name}: {uneven}" if (uneven := table.uneven()) else ""
             if self.part in (None, "train"):
-                self.notes += [one for one in (note if unread else "", odd) if one and one not in self.notes]
+                found = (note if unread else "", odd, table.falling(unread))
+                self.notes += [one for one in found if one and one not in self.notes]
 
     def _windows(self, table: Table, values_TC: np.ndarray, targets_TK: np.ndarray) -> Iterator[Row]:
         steps = len(values_TC)

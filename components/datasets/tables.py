@@ -212,6 +212,8 @@ class TableReader(LabelledReader):
 
 def _parquet(path: Path) -> Iterator[tuple[str, Columns, list[str], str]]:
     import pyarrow as pa
+    from pandas import isna
+    from pandas.api.types import is_scalar
     from pyarrow import parquet
 
     number = 0
@@ -224,11 +226,12 @@ def _parquet(path: Path) -> Iterator[tuple[str, Columns, list[str], str]]:
                     f"{facts.num_rows:,} rows × {facts.num_columns:,} columns are too many", where=str(path)
                 )
             for batch in file.iter_batches(batch_size=ROWS):
-                table = batch.to_pandas()
+                # whole numbers stay whole where others are missing: labels 1 and 1.0 would be two
+                table = batch.to_pandas(integer_object_nulls=True)
                 columns = Columns.of([str(column) for column in table.columns], path)
                 for row in table.itertuples(index=False, name=None):
                     number += 1
-                    missing = (cell is None or cell != cell for cell in row)  # NaN isn't itself
+                    missing = (is_scalar(cell) and isna(cell) for cell in row)  # a list in a cell is there
                     cells = ["" if gone else str(cell) for gone, cell in zip(missing, row, strict=True)]
                     yield f"{path}: row {number}", columns, cells, ""
     except (pa.ArrowException, OSError) as error:
