@@ -175,7 +175,11 @@ def test_time_that_falls_and_lines_without_a_date_are_told(tmp_path) -> None:
     back = write(tmp_path, "year,x\n" + "".join(f"{2020 - n},{n * n}\n" for n in range(9)))
     reader = SeriesWindowsReader([back], length=4, columns="x")
     assert len(list(reader.items())) == 5
-    assert "warning: year falls in every line, from 2020 to 2012: is the newest line the first?" in reader.notes
+    said = "warning: year falls in every line, from 2020 to 2012: is the newest line the first?"
+    assert said in reader.notes
+    asked = SeriesWindowsReader([back], length=4, columns="x")
+    assert len(list(asked.inputs())) == 1
+    assert asked.notes == [said]
     summed = write(tmp_path, "day,x\n" + "".join(f"2020-01-0{n},{n}\n" for n in range(1, 9)) + "Total,36\n")
     reader = SeriesWindowsReader([summed], length=4, columns="x")
     assert len(list(reader.items())) == 5

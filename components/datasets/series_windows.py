@@ -61,7 +61,9 @@ class SeriesWindowsReader(LabelledReader):
             if not self.columns and table.headed:
                 self.same("read", columns, path)
             values_TC = table.values(columns, "data.columns")
+            unread = [name for name in table.names if name not in {*columns, *self.target}]
             if not labelled:
+                self.notes += filter(None, [table.falling(unread)])
                 yield self._last(table, values_TC)
                 continue
             targets = self.target or columns
@@ -69,7 +71,6 @@ class SeriesWindowsReader(LabelledReader):
             if set(targets) <= set(columns):
                 self.continues = [columns.index(name) for name in targets] * self.horizon
             yield from self._windows(table, values_TC, targets_TK)
-            unread = [name for name in table.names if name not in {*columns, *self.target}]
             listed = ", ".join(unread[:8]) + (", …" if len(unread) > 8 else "")
             note = f"read of {path.name}: {', '.join(columns)}; not read: {listed}"
             odd = f"{path.name}: {uneven}" if (uneven := table.uneven()) else ""
