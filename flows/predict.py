@@ -124,6 +124,7 @@ def predict_file(bundle: Bundle, reader: LabelledReader, out: Path) -> Counter[s
     whose name is taken gets a number (problem_2)."""
     counts: Counter[str] = Counter()
     reader.trained_steps = getattr(bundle.encoding.input, "steps", None)
+    reader.trained_on(bundle.info.get("columns", {}))  # an older bundle doesn't say
     rows = iter(reader.inputs())
     with written_whole(out) as whole, whole.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)

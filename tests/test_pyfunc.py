@@ -168,6 +168,15 @@ def test_over_http_a_misspelt_param_is_status_400(model: PyFuncModel) -> None:
     assert "'temperature'" in answer.text
 
 
+HALF = pd.DataFrame({name: pd.Series(["a\ud800"], dtype=object) for name in ("prompt", "input")})
+
+
+def test_half_a_surrogate_pair_is_a_wrong_request(model: PyFuncModel) -> None:
+    with pytest.raises(MlflowException, match="half of a surrogate pair") as caught:
+        model.predict(HALF[["prompt"]])
+    assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+
+
 def test_a_score_comes_as_readable_text_and_a_midi_file(module: types.ModuleType, saved: Path) -> None:
     module.load_bundle = lambda folder: FakeBundle(CHORALE)
     rows = load_model(str(saved)).predict(prompts(""), params={"count": 1})
@@ -307,6 +316,8 @@ def test_a_wrong_question_is_a_wrong_request(answering: Any) -> None:
         with pytest.raises(MlflowException) as caught:
             model.predict(pd.DataFrame(question))
         assert caught.value.get_http_status_code() == 400
+    with pytest.raises(MlflowException, match="half of a surrogate pair"):
+        model.predict(HALF[["input"]])
     with pytest.raises(MlflowException, match="can't read it"):
         answering["regression"][1].predict(pd.DataFrame({"input": [[[1.0, 2.0, 3.0]]]}))
     with pytest.raises(MlflowException, match="has no params"):

@@ -49,6 +49,19 @@ def test_csv_tsv_and_parquet_packed_or_not_read_alike(tmp_path, name):
     assert [row.shown for row in reader.inputs()] == [{"text": text, "label": label} for text, label in ROWS]
 
 
+def test_numbers_and_lists_of_parquet_stay_as_they_are(tmp_path, monkeypatch):
+    """A batch of rows with a label missing gives the same labels as one without; other columns may hold lists."""
+    monkeypatch.setattr("components.datasets.tables.ROWS", 2)
+    path = tmp_path / "t.parquet"
+    texts = ["a", "b", "c", "d"]
+    frame = pd.DataFrame({"text": texts, "label": pd.array([1, None, 1, 2**53 + 1], dtype="Int64")})
+    frame.assign(words=[["a", "b"], [], None, ["c"]], day=pd.to_datetime(["2020-01-01", None] * 2)).to_parquet(path)
+    reader = TableReader([path], input="text", target="label")
+    assert list(reader.items()) == [("a", "1"), ("c", "1"), ("d", "9007199254740993")]
+    assert reader.dropped == {"no label": 1}
+    assert [row.shown["day"] for row in reader.inputs()][:2] == ["2020-01-01 00:00:00", ""]
+
+
 def test_without_a_header_columns_are_numbers(tmp_path):
     path = write(tmp_path, "t.tsv", 'a "quote that never ends\t1\nb\t0\n')
     assert list(TableReader([path], header=False).items()) == [('a "quote that never ends', "1"), ("b", "0")]

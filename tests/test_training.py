@@ -213,6 +213,25 @@ def test_a_loss_that_is_nan_from_the_start_names_no_file_that_is_not_there(
         session.train(tmp_path / "run", silent)
 
 
+def test_val_that_is_never_a_number_is_never_the_best(small_recipe, small_store, tmp_path) -> None:
+    recipe = small_recipe(training={"steps": 4}, evaluation={"every": 2})
+    session = Session(recipe, small_store(recipe), "cpu", 1)
+    session.evaluate = lambda split: {session.task.primary: math.nan}
+    said = []
+
+    class Listener:
+        def metrics(self, values, step): ...
+
+        def progress(self, step, steps, values): ...
+
+        def evaluated(self, values, step, improved):
+            said.append(improved)
+
+    with pytest.raises(UserError, match="val was never a finite number"):
+        session.train(tmp_path / "run", Listener())
+    assert said == [False, False]
+
+
 @pytest.mark.parametrize("options", [{"clip_norm": 0.01}, {"clip_norm": None, "clip_value": 1e-4}])
 def test_gradients_are_clipped(small_recipe, small_store, tmp_path, silent, options) -> None:
     recipe = small_recipe(training={**options, "optimizer": "sgd", "learning_rate": 1.0, "steps": 3})

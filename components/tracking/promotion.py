@@ -43,15 +43,16 @@ def decide(
     """The candidate's alias and the reason in one sentence, from the `promotion_tags` of both.
 
     It becomes champion when there is none yet, or when it is strictly better in the same metric on the same
-    test data. Numbers from different data are not compared. What is worse than its baseline never does.
+    test data. Numbers from different data are not compared. What isn't better than its baseline never does.
     """
     value = _value(candidate)
     metric = candidate.get(METRIC, "")
     if not metric or not math.isfinite(value):
         return "challenger", f"{metric or 'the primary metric'} is {candidate.get(VALUE, 'missing')}, not a number"
     least = _number(candidate.get(BASELINE_VALUE))
-    if value < least if higher_is_better else value > least:
-        return "challenger", f"{metric} {value:.6g} is worse than the baseline “{candidate[BASELINE]}” ({least:.6g})"
+    if value <= least if higher_is_better else value >= least:
+        than = "no better" if value == least else "worse"
+        return "challenger", f"{metric} {value:.6g} is {than} than the baseline “{candidate[BASELINE]}” ({least:.6g})"
     if champion is None:
         return "champion", f"the first version, {metric} {value:.6g}"
     if champion.get(METRIC) != metric:

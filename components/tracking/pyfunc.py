@@ -222,11 +222,17 @@ def _checked_prompts(model_input: Any) -> list[str]:
     for number, prompt in enumerate(prompts):
         if not isinstance(prompt, str):
             raise UserError(f"{type(prompt).__name__} is no text", where=f"input.prompt[{number}]")
-        if len(prompt) > MAX_PROMPT_CHARACTERS:
-            raise UserError(
-                f"{len(prompt):,} characters, {MAX_PROMPT_CHARACTERS:,} at most", where=f"input.prompt[{number}]"
-            )
+        _check_text(prompt, f"input.prompt[{number}]")
     return prompts
+
+
+def _check_text(text: str, where: str) -> None:
+    if len(text) > MAX_PROMPT_CHARACTERS:
+        raise UserError(f"{len(text):,} characters, {MAX_PROMPT_CHARACTERS:,} at most", where=where)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # pandas could make no answer of it
+        raise UserError("holds half of a surrogate pair, which is no text", where=where) from None
 
 
 def _checked_inputs(model_input: Any, *, audio: bool) -> list[Any]:
@@ -239,10 +245,8 @@ def _checked_inputs(model_input: Any, *, audio: bool) -> list[Any]:
     if audio:
         return _sounds(inputs)
     for number, one in enumerate(inputs):
-        if isinstance(one, str) and len(one) > MAX_PROMPT_CHARACTERS:
-            raise UserError(
-                f"{len(one):,} characters, {MAX_PROMPT_CHARACTERS:,} at most", where=f"input.input[{number}]"
-            )
+        if isinstance(one, str):
+            _check_text(one, f"input.input[{number}]")
     # MLflow hands lists over as arrays of arrays
     return [
         np.stack(one) if isinstance(one, np.ndarray) and one.dtype == object and len(one) else one for one in inputs
