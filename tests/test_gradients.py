@@ -34,7 +34,7 @@ from components.training.gradients import (
     probe_batch,
 )
 from components.training.session import Session
-from components.training.spectrum import spectral_radius
+from components.training.spectrum import spectral_radius, weight_figures
 from components.training.state_gradients import probes, recurrent_layers, state_gradients
 
 B, T, H = 3, 11, 6
@@ -235,6 +235,15 @@ def test_the_spectral_radius_of_matrices_without_one_dominant_eigenvalue() -> No
     assert spectral_radius(torch.zeros(3, 3)) == 0
     assert spectral_radius(torch.tensor([[0.0, 1.0], [0.0, 0.0]])) == 0  # nilpotent: its norm is 1
     assert np.isnan(spectral_radius(torch.full((2, 2), torch.nan)))
+
+
+def test_weights_that_are_not_finite_have_no_figures_and_print_none(capfd) -> None:
+    layer = RNN(3, hidden_size=4)
+    assert set(weight_figures(layer)) == {"spectral_radius", "spectral_radius_max", "singular_max"}
+    with torch.no_grad():
+        layer.weight_hh[0, 0] = torch.nan
+    assert weight_figures(layer) == {}
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_figures_of_the_weights_are_of_the_blocks_they_say(task, batch) -> None:

@@ -102,7 +102,7 @@ class LabelledReader(Reader):
         for one another."""
         first, names = self.found.setdefault(role, (path.name, tuple(columns)))
         if tuple(columns) != names:
-            what = f"{role} is {_listed(columns)}, where {first} has {_listed(names)}"
+            what = f"by their places {_listed(columns)} would be {role}, where {first} has {_listed(names)}"
             way = f", or name them: {self.columns_set_by}" if self.columns_set_by else ""
             raise UserError(what, where=str(path), hint=f"give the columns the same names in the same order{way}")
 

@@ -18,8 +18,9 @@ CANDIDATE = {"rnn": 0, "gru": 2, "lstm": 2}  # the gate block that writes new co
 
 
 def weight_figures(layer: Recurrent) -> dict[str, float]:
-    """`spectral_radius`, `spectral_radius_max` and `singular_max` of a cell's W_hh; nothing of other layers."""
-    if not isinstance(layer, Cell):
+    """`spectral_radius`, `spectral_radius_max` and `singular_max` of a cell's W_hh; nothing of other layers, and of
+    weights that aren't finite, about which MKL would print lines of its own."""
+    if not isinstance(layer, Cell) or not layer.weight_hh.isfinite().all():
         return {}
     blocks = layer.weight_hh.detach().double().chunk(layer.gates)
     radii = [spectral_radius(block) for block in blocks]
