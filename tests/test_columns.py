@@ -17,7 +17,8 @@ from components.datasets.text import TextFiles
 from components.errors import UserError
 from components.recipe import Recipe
 from components.training.session import Session
-from flows.predict import predict_file, reader_for
+from components.use.files import reader_for
+from components.use.table import predict_file
 
 
 def write(folder, content, name="t.csv"):
