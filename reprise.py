@@ -54,8 +54,8 @@ def run(
     threads: int = 0,
     **settings: Any,
 ) -> Outcome:
-    """Run a recipe from its data to a registered model and what it writes, as `reprise run` does: a Prefect server is
-    started where none answers, and stays (`reprise down` stops it).
+    """Run a recipe from its data to a registered model and what it writes, as the command does: a Prefect server is
+    started where none answers, and stays; `reprise down` stops it.
 
     Args:
         recipe: One of our recipes by its name, or the path of a YAML file of your own.
@@ -87,6 +87,7 @@ class Model:
 
     @property
     def name(self) -> str:
+        """Its name in the registry, that of its recipe."""
         return self._opened.name
 
     @property

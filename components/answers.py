@@ -6,6 +6,7 @@ Shapes: T steps, W features, H × W pixels.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,13 +56,19 @@ def read(encoding: Encoding, given: Any, where: str) -> Any:
     return [str(one) for one in given]
 
 
-def answered(bundle: Bundle, items: Sequence[Any]) -> list[dict[str, Any]]:
+def answered(bundle: Bundle, items: Sequence[Any], where: str = "inputs", first: int = 0) -> list[dict[str, Any]]:
     """The answer to each item, as `read` gives them, by named columns: those of its task, see `columns`.
 
     Raises:
-        UserError: see `Bundle.predict`.
+        UserError: see `Bundle.predict`; an item is named by its place, `where`[`first`] for the first.
     """
-    return [columns(bundle, item, answer) for item, answer in zip(items, bundle.predict(items), strict=True)]
+    try:
+        answers = bundle.predict(items)
+    except UserError as error:
+        number = re.match(r"item (\d+)", error.where or "")
+        place = f"{where}[{first + int(number[1]) - 1}]" if number else error.where
+        raise UserError(error.what, where=place, hint=error.hint) from error
+    return [columns(bundle, item, answer) for item, answer in zip(items, answers, strict=True)]
 
 
 def columns(bundle: Bundle, item: Any, answer: Any) -> dict[str, Any]:

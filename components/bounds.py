@@ -8,3 +8,4 @@ MAX_STEPS = 20_000  # of frames or notes that are written, and of an item to be 
 MAX_CHARACTERS = 100_000  # of a prompt, and of a text to be answered
 MAX_PROMPTS = 64  # in one request
 MAX_INPUTS = 10_000  # to be answered in one request
+MAX_SOUND_CHARACTERS = 64 << 20  # of all recordings in one: some eight minutes of 16 bits at 48 kHz, in base64

@@ -79,8 +79,6 @@ def generated(
 ) -> tuple[list[str], Generation]:
     """The files of what a model writes, and what they hold."""
     made = generate(opened, overrides, seed)
-    if soundfont and isinstance(made.items[0], str):
-        raise UserError(f"{opened.name} writes text, which no soundfont plays", where="--soundfont")
     with as_user():
         paths = write(opened, made, Path(out) if out else folder_for(opened, made, soundfont), soundfont)
     say(f"wrote   {len(made.items)} × {opened.name} to {paths[0].parent if paths else 'no file: all were empty'}")

@@ -6,18 +6,20 @@ import base64
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 import wave
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from small_models import clip
-from test_house import HEAVY
+from test_house import HEAVY, ROOT
 
 import reprise
 from components.answers import input_of, read
@@ -323,9 +325,22 @@ def test_a_wrong_setting_starts_nothing(monkeypatch, tmp_path) -> None:
 
 
 def test_the_pattern_of_requests_takes_the_selectors() -> None:
-    import re
-
     for text in ("names", "names@3", "names@champion", "my model_1.2"):
         assert re.fullmatch(PATTERN, text)
     for text in ("run:0123", "../names", "names@", "a@b@c", ""):
         assert not re.fullmatch(PATTERN, text)
+
+
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/python.md"])
+def test_what_the_documents_show_can_be_typed(here, document, monkeypatch, tmp_path, capsys) -> None:
+    outcome = SimpleNamespace(metrics={"test/nats_per_char": 2.0}, selector="moods@1")
+    monkeypatch.setattr(reprise, "run", lambda recipe, **settings: outcome)
+    monkeypatch.chdir(tmp_path)
+    blocks = PYTHON.findall((ROOT / document).read_text(encoding="utf-8"))
+    code = "".join(blocks).replace("names@champion", "tales@champion").replace('"sentiment"', '"moods"')
+    exec(compile(code, document, "exec"), {})
+    assert "label" in capsys.readouterr().out
+    assert document == "README.md" or (tmp_path / "out" / "tales.txt").is_file()

@@ -69,12 +69,7 @@ class Served:
         for start in range(0, len(items), PREDICT_AT_ONCE):
             with turn(self.drawer.alone, errand):
                 errand.check()
-                try:
-                    answers += answered(self.bundle, items[start : start + PREDICT_AT_ONCE])
-                except UserError as error:
-                    number = re.match(r"item (\d+)", error.where or "")
-                    where = f"inputs[{start + int(number[1]) - 1}]" if number else error.where
-                    raise UserError(error.what, where=where, hint=error.hint) from error
+                answers += answered(self.bundle, items[start : start + PREDICT_AT_ONCE], first=start)
         return answers
 
 

@@ -28,13 +28,11 @@ from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array
 
 from components.answers import answered, input_of, read, splits
-from components.bounds import MAX_CHARACTERS, MAX_COUNT, MAX_INPUTS, MAX_LENGTH, MAX_PROMPTS
+from components.bounds import MAX_CHARACTERS, MAX_COUNT, MAX_INPUTS, MAX_LENGTH, MAX_PROMPTS, MAX_SOUND_CHARACTERS
 from components.encodings.base import Encoding
 from components.encodings.pair import make
 from components.errors import UserError, unknown
 from components.registry import resolve
-
-MAX_SOUND_CHARACTERS = 64 << 20  # of all recordings in one call; base64: some eight minutes of 16 bits at 48 kHz
 
 # param → (MLflow's type, lowest, highest); a param that isn't given keeps the value in the model's own recipe
 PARAMS: dict[str, tuple[str, float, float]] = {
@@ -154,7 +152,7 @@ class RepriseModel(mlflow.pyfunc.PythonModel):
                 if dropped or params:
                     raise UserError("a model that answers has no params", where="params", hint="leave them out")
                 inputs = _checked_inputs(model_input, input_of(self.bundle.encoding))
-                return pd.DataFrame(answered(self.bundle, inputs))
+                return pd.DataFrame(answered(self.bundle, inputs, "input.input"))
             if dropped:
                 raise unknown("param", dropped, PARAMS, where="params")
             given = _checked_params(params or {})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from components.bundle import Generation
+from components.errors import UserError
 from components.render.outputs import write_score, write_texts
 from components.render.record import printable
 from components.render.soundfont import Soundfont
@@ -63,8 +64,14 @@ def piece(opened: Opened, made: Generation, number: int, soundfont: Soundfont | 
 
 
 def write(opened: Opened, made: Generation, folder: Path, soundfont: Soundfont | None = None) -> list[Path]:
-    """The files of all generated items. Scores are played by the `soundfont`, else by the built-in synthesiser."""
+    """The files of all generated items. Scores are played by the `soundfont`, else by the built-in synthesiser.
+
+    Raises:
+        UserError: a soundfont was given for texts.
+    """
     if isinstance(made.items[0], str):
+        if soundfont:
+            raise UserError(f"{opened.name} writes text, which no soundfont plays", where="--soundfont")
         path = folder / f"{opened.name}.txt"
         write_texts(made.items, path, record_of(opened, made))
         return [path]
