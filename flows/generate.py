@@ -16,7 +16,7 @@ from components.render.soundfont import Soundfont, font_of_record, read_soundfon
 from components.tracking.mlflow_store import MlflowStore
 from components.use import opening
 from components.use.given import given
-from components.use.opening import Opened, OwnRun
+from components.use.opening import Opened, OwnRun, selector_of
 from components.use.writing import write
 from flows.console import bar, say
 from flows.places import places
@@ -94,7 +94,7 @@ def replay(path: Path, out: Path | None, soundfont: Path | None = None) -> tuple
     """
     record = read_record(path)
     try:
-        selector = f"{record['model']}@{record['version']}" if record["version"] else f"run:{record['run_id']}"
+        selector = selector_of(str(record["model"]), str(record["version"]), str(record.get("run_id", "")))
         seed, settings = record["seed"], record["settings"]
         weights = record["weights_sha256"]
         settings = dict(settings)

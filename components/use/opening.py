@@ -58,7 +58,12 @@ class Opened:
     @property
     def selector(self) -> str:
         """What opens it again."""
-        return f"{self.name}@{self.version}" if self.version else f"{RUN}{self.run_id}"
+        return selector_of(self.name, self.version, self.run_id)
+
+
+def selector_of(name: str, version: str, run_id: str) -> str:
+    """What opens a registered version; or, where there is no version, the model of its run."""
+    return f"{name}@{version}" if version else f"{RUN}{run_id}"
 
 
 def find(selector: str, store: MlflowStore) -> ModelRef:
