@@ -39,6 +39,7 @@ class FakeBundle:
     """Writes as a bundle does, with what it was asked for as its text."""
 
     task = SimpleNamespace(settings=object)
+    recipe = {"generation": {"prompt": ""}}
 
     def __init__(self, item: Any = None) -> None:
         self.item = item
@@ -186,6 +187,7 @@ import mlflow.pyfunc
 module = types.ModuleType("components.bundle")
 class Bundle:
     task = types.SimpleNamespace(settings=object)
+    recipe = {"generation": {"prompt": ""}}
     def generate(self, overrides, *, seed):
         return types.SimpleNamespace(items=["made from " + overrides["prompt"]])
 module.load_bundle = lambda folder: Bundle()

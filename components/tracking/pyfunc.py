@@ -165,8 +165,10 @@ class RepriseModel(mlflow.pyfunc.PythonModel):
         seed = given.pop("seed", None)
         seed = secrets.randbelow(2**31) if seed is None else seed
         rows: list[dict[str, Any]] = []
+        takes_prompt = "prompt" in self.bundle.recipe["generation"]  # piano rolls and notes begin with nothing
         for prompt in prompts:
-            made = self.bundle.generate({**given, "prompt": prompt}, seed=seed)
+            asked = given | ({"prompt": prompt} if prompt or takes_prompt else {})
+            made = self.bundle.generate(asked, seed=seed)
             for index, item in enumerate(made.items):
                 rows.append({"prompt": prompt, "index": index, **_content(item), "seed": seed})
         return rows
