@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from small_models import clip
+from small_models import clip, save
 from test_house import HEAVY, ROOT
 
 import reprise
@@ -173,6 +173,25 @@ def test_a_score_is_the_same_piece_and_the_same_files(here, http, tmp_path) -> N
     assert http.get(item["files"]["html"]).content == files[".html"].read_bytes()
 
 
+@pytest.mark.slow
+def test_a_model_without_a_prompt_writes_through_mlflow_too(bundles, tmp_path) -> None:
+    import pandas as pd
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import Model
+    from mlflow.pyfunc import load_model
+
+    from components.score import spoken
+    from components.tracking.pyfunc import save_served_model
+
+    save(tmp_path / "bundle", "rolls")
+    save_served_model(tmp_path / "bundle", tmp_path / "model", Model())
+    model = load_model(str(tmp_path / "model"))
+    rows = model.predict(pd.DataFrame({"prompt": [""]}), params={"count": 1, "seed": 5})
+    assert list(rows["text"]) == [spoken(bundles["rolls"].generate({"count": 1}, seed=5).items[0])]
+    with pytest.raises(MlflowException, match="prompt"):
+        model.predict(pd.DataFrame({"prompt": ["C"]}))
+
+
 def test_what_a_model_is_stands_beside_it(here) -> None:
     tales, shapes = reprise.load("tales@latest"), reprise.load("shapes")
     assert (tales.version, tales.settings["prompt"], tales.describe().accepts) == ("2", "a ", ["prompt"])
@@ -238,7 +257,6 @@ def test_a_selector_means_one_model(text, meant) -> None:
 
 
 def test_the_run_of_this_machine_is_opened_by_its_id(here, monkeypatch, tmp_path) -> None:
-    from small_models import save
 
     from components.use.opening import OwnRun
     from flows import generate
