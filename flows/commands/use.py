@@ -85,7 +85,7 @@ def predict(
     file: Annotated[
         Path | None,
         Parameter(
-            help="A file to be answered row by row: a table, lines, FASTA, .ts, .npy frames or pictures, videos, WAV."
+            help="A file to be answered row by row: a table, lines, FASTA, .ts, .npy (frames or pictures), videos, WAV."
         ),
     ] = None,
     column: Annotated[str | None, Parameter(help="The column that holds the texts, by its name in the header.")] = None,
