@@ -257,7 +257,6 @@ def test_a_selector_means_one_model(text, meant) -> None:
 
 
 def test_the_run_of_this_machine_is_opened_by_its_id(here, monkeypatch, tmp_path) -> None:
-
     from components.use.opening import OwnRun
     from flows import generate
 
