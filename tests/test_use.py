@@ -269,20 +269,27 @@ def test_the_run_of_this_machine_is_opened_by_its_id(here, monkeypatch, tmp_path
 
 @pytest.mark.parametrize("recipe", recipe_names())
 def test_every_recipe_says_what_its_model_reads(recipe) -> None:
+    from components.bundle import make_task
+    from components.serving.requests import PredictRequest
     from components.tracking.pyfunc import answering_signature, example_of
+    from components.use.description import describe
 
     values = read_recipe(recipe_path(recipe), []).as_dict()
     encoding = make(values["encoding"])
     assert encoding.reads in READS
-    if resolve("task", values["task"]["kind"]).settings is not None:
+    told = describe(make_task(values["task"], encoding, "sequences"), encoding, values, {})
+    assert bool(told.reads) != bool(told.writes)
+    if told.writes:
         return
-    assert encoding.reads == input_of(encoding).reads
-    numbers = "pictures" if values["encoding"]["input"]["kind"] == "pictures" else "frames"
-    (column,) = answering_signature(values).inputs.inputs
-    assert column.to_dict()["type"] == ("string" if encoding.reads in ("text", "audio") else "array")
-    if encoding.reads == "frames":
-        assert json.dumps(column.to_dict()).count("array") == {"frames": 2, "pictures": 3}[numbers]
-    read(input_of(encoding), example_of(input_of(encoding)), "example")  # what MLflow shows can be read
+    assert told.reads == encoding.reads == input_of(encoding).reads
+    signature, example = answering_signature(values), example_of(input_of(encoding))
+    (column,) = signature.inputs.inputs
+    axes = {"frames": 1 + len(told.step_shape), "symbols": 1}.get(told.reads, 0)
+    assert json.dumps(column.to_dict()).count("array") == axes
+    assert set(signature.outputs.input_names()) - {"tokens"} == set(told.columns)
+    read(input_of(encoding), example, "example")  # what MLflow shows can be read
+    inputs = [{"wav_base64": example} if told.reads == "audio" else example]
+    assert PredictRequest.model_validate({"model": recipe, "inputs": inputs}).inputs
 
 
 @pytest.mark.parametrize("kind", names("encoding"))
