@@ -62,8 +62,8 @@ def run(
         name: Of the experiment and the model; else the recipe's, with that of the data where they are your own.
         device: auto, cpu or cuda.
         threads: CPU threads; 0 is one for each core.
-        settings: What differs from the recipe's, by section: training={"steps": 500}, seed=3. None takes a setting
-            away.
+        settings: What differs from the recipe's, by section: training={"steps": 500}, seed=3; further down with points:
+            encoding={"input.grid": 2}. None takes a setting away.
 
     Returns:
         What was reached: `metrics` (by name: "test/accuracy"), `model` (the registered version, None where the recipe's
@@ -230,8 +230,10 @@ def _overrides(settings: Mapping[str, Any]) -> list[str]:
     """Settings by section as the `KEY=VALUE` of the command line."""
     flat: dict[str, Any] = {}
     for section, value in settings.items():
-        by_key = {f"{section}.{key}": one for key, one in value.items()} if isinstance(value, Mapping) else {}
-        flat |= by_key or {section: value}
+        if isinstance(value, Mapping):
+            flat |= {f"{section}.{key}": one for key, one in value.items()}
+        else:
+            flat[section] = value
     try:
         write = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=os.fspath).encode
         return [f"{key}={write(value)}" for key, value in flat.items()]

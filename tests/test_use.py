@@ -325,15 +325,16 @@ def test_settings_are_given_by_section(monkeypatch) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(base, "run_recipe", lambda *all: asked.extend(all))
     training = {"steps": 500, "learning_rate": 1e-5, "clip_norm": None}
-    reprise.run("names", name="mine", training=training, seed=3, data={"path": Path("a b.txt")})
+    reprise.run("names", name="mine", training=training, seed=3, data={"path": Path("a b.txt")}, model={})
     assert asked[0] == "names"
     assert asked[2:] == ["auto", 0, "mine"]
     from components.recipe import apply_override
 
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {"model": {"kind": "gru"}}
     for override in asked[1]:
         apply_override(values, override)
-    assert values == {"training": training, "seed": 3, "data": {"path": "a b.txt"}}
+    assert values == {"model": {"kind": "gru"}, "training": training, "seed": 3, "data": {"path": "a b.txt"}}
+    assert reprise._overrides({"encoding": {"input.grid": 2}}) == ["encoding.input.grid=2"]
     with pytest.raises(UserError, match="no recipe can hold"):
         reprise.run("names", training={"steps": object()})
 
