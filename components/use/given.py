@@ -24,16 +24,16 @@ def given(bundle: Bundle, melody: str | None, start: str | None, tell: Tell, dou
     if not melody and not start:
         return {}
     if melody and start:
-        raise UserError("give --melody or --start, not both", where="generate")
-    option, path = ("--melody", melody) if melody else ("--start", start)
-    score = _read(Path(path), bundle.grid(option), "melody" if melody else "all", doubt)
-    tell(f"{option[2:]:7} {Path(path).name}: {sum(len(part.notes) for part in score.parts)} notes")
+        raise UserError("give a melody or a start, not both", where="melody")
+    name, path = ("melody", melody) if melody else ("start", start)
+    score = _read(Path(path), bundle.grid(name), "melody" if melody else "all", doubt)
+    tell(f"{name:7} {Path(path).name}: {sum(len(part.notes) for part in score.parts)} notes")
     for one in bundle.encoding.doubts(score) if melody else ():
         doubt(one)
     try:
         return bundle.under(score) if melody else bundle.onwards(score)
     except UserError as error:
-        raise UserError(error.what, where=f"{option} {path}", hint=error.hint) from error
+        raise UserError(error.what, where=f"{name} {path}", hint=error.hint) from error
 
 
 def _read(path: Path, grid: int, parts: str, doubt: Tell) -> Score:

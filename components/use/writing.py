@@ -71,7 +71,7 @@ def write(opened: Opened, made: Generation, folder: Path, soundfont: Soundfont |
     """
     if isinstance(made.items[0], str):
         if soundfont:
-            raise UserError(f"{opened.name} writes text, which no soundfont plays", where="--soundfont")
+            raise UserError(f"{opened.name} writes text, which no soundfont plays", where="soundfont")
         path = folder / f"{opened.name}.txt"
         write_texts(made.items, path, record_of(opened, made))
         return [path]
