@@ -173,6 +173,19 @@ def test_a_score_is_the_same_piece_and_the_same_files(here, http, tmp_path) -> N
     assert http.get(item["files"]["html"]).content == files[".html"].read_bytes()
 
 
+def test_voices_under_a_melody_are_the_same(here, http, tmp_path) -> None:
+    from components.render.score import write_midi
+    from components.score import Note, Part, spoken
+
+    tune = Score((Part("tune", tuple(Note(4 * n, 4, 65 + n % 5) for n in range(8))),), length_steps=32)
+    write_midi(tune, tmp_path / "tune.mid")
+    (written,) = reprise.load("four-voices").generate(seed=3, melody=tmp_path / "tune.mid")
+    assert [note.pitch for note in written.parts[0].notes] == [note.pitch for note in tune.parts[0].notes]
+    file = {"name": "tune.mid", "base64": base64.b64encode((tmp_path / "tune.mid").read_bytes()).decode()}
+    made = http.post("/generate", json={"model": "four-voices", "melody": file, "seed": 3}).json()
+    assert made["items"][0]["text"] == spoken(written)
+
+
 @pytest.mark.slow
 def test_a_model_without_a_prompt_writes_through_mlflow_too(bundles, tmp_path) -> None:
     import pandas as pd
