@@ -173,6 +173,7 @@ def test_a_score_is_the_same_piece_and_the_same_files(here, http, tmp_path) -> N
     assert http.get(item["files"]["html"]).content == files[".html"].read_bytes()
 
 
+@pytest.mark.filterwarnings("ignore:.*was given up")  # weights of chance break the rules of voices
 def test_voices_under_a_melody_are_the_same(here, http, tmp_path) -> None:
     from components.render.score import write_midi
     from components.score import Note, Part, spoken
