@@ -30,20 +30,26 @@ if TYPE_CHECKING:
 __all__ = ["Model", "UserError", "load", "run"]
 
 
-def load(model: str) -> Model:
+def load(model: str, *, language_model: str | None = None) -> Model:
     """A trained model, ready to use, on the CPU.
 
     Args:
         model: NAME (its champion), NAME@champion, NAME@3 or NAME@latest of the registry; or "run:ID", the model of a
             run of this machine, registered or not.
+        language_model: A model of characters, named in the same ways, that helps a model of speech to spell.
 
     Raises:
-        UserError: there is no such model, version or run, or its files aren't those that were saved.
+        UserError: there is no such model, version or run, its files aren't those that were saved, or the two models
+            don't go together.
     """
     _before_torch()
+    from components.use.lines import with_language_model
     from flows.generate import open_model
 
-    return Model(open_model(model))
+    opened = open_model(model)
+    if language_model:
+        with_language_model(opened.bundle, open_model(language_model).bundle)
+    return Model(opened)
 
 
 def run(

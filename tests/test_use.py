@@ -254,6 +254,10 @@ def test_a_wrong_setting_or_model_is_told(here, tmp_path) -> None:
         reprise.load("mods")
     with pytest.raises(UserError, match="no version"):
         reprise.load("moods@7")
+    with pytest.raises(UserError, match="reads no speech"):
+        reprise.load("moods", language_model="tales")
+    with pytest.raises(UserError, match="writes no text"):
+        reprise.load("ears", language_model="moods")
 
 
 @pytest.mark.parametrize(

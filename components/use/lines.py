@@ -71,5 +71,5 @@ def with_language_model(bundle: Bundle, writer: Bundle) -> None:
     """
     if not isinstance(bundle.task, Transcription) or not isinstance(writer.task, LanguageModel):
         what = f"{writer.name} writes no text" if isinstance(bundle.task, Transcription) else "reads no speech"
-        raise UserError(f"{bundle.name}: {what}", where="--language-model")
+        raise UserError(f"{bundle.name}: {what}", where="language model")
     bundle.task.use_language_model(writer.model, writer.encoding)
