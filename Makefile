@@ -33,6 +33,7 @@ docs: $(READY)
 
 pictures: $(READY)
 	$(BIN)/python -m components.evaluation.vanishing docs/images
+	$(BIN)/python -m docs.tools.diagrams docs/images
 
 screenshots: $(READY)
 	$(BIN)/python -m flows.screenshots chorales

@@ -1,4 +1,4 @@
-"""The README's tables of speed, out of results/kernels.json and decoding.json: python -m benchmarks.table"""
+"""The tables of speed in docs/results.md, out of results/kernels.json and decoding.json: python -m benchmarks.table"""
 
 from __future__ import annotations
 

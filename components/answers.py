@@ -46,14 +46,27 @@ def read(encoding: Encoding, given: Any, where: str) -> Any:
     if encoding.reads == "audio":
         return _sound(given, where)
     if isinstance(given, str):
-        if len(given) > MAX_CHARACTERS:
-            raise UserError(f"{len(given):,} characters, {MAX_CHARACTERS:,} at most", where=where)
-        return given
+        return checked_text(given, where)
     listed = isinstance(given, list | tuple | np.ndarray) and all(isinstance(one, str) for one in given)
     if not listed or not splits(encoding):
         wanted = "a list of texts" if encoding.reads == "symbols" else "a text"
         raise UserError(f"{encoding.kind} can't read it: {type(given).__name__}, not {wanted}", where=where)
     return [str(one) for one in given]
+
+
+def checked_text(text: str, where: str) -> str:
+    """The text itself.
+
+    Raises:
+        UserError: it is longer than MAX_CHARACTERS, or can't be written down.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise UserError(f"{len(text):,} characters, {MAX_CHARACTERS:,} at most", where=where)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError("holds half of a surrogate pair, which is no text", where=where) from None
+    return text
 
 
 def answered(bundle: Bundle, items: Sequence[Any], where: str = "inputs", first: int = 0) -> list[dict[str, Any]]:

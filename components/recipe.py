@@ -318,12 +318,14 @@ def _resolve(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
         sections[section] = check_kind(section, section, sections[section], problems)
     sections["model"] = schema.check_model(sections["model"], sections["task"], problems)
     sections["data"] = schema.check_data(sections["data"], problems)
+    idle = schema.check_windows(sections, sections["task"])
     for section in ("training", "evaluation"):
         sections[section] = check_options(section, sections[section], schema.targets(section), problems)
     if sections["task"]:
         targets = schema.generation_targets(sections["task"])
         sections["generation"] = check_options("generation", sections["generation"], targets, problems)
     problems += schema.check_together(sections)
+    problems += idle
     seed = values.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
         problems.append(f"seed: must be a whole number from 0 to {2**32 - 1}, not {seed!r}")

@@ -78,6 +78,20 @@ def check_model(values: Mapping[str, Any], task: Mapping[str, Any], problems: li
     return {} if len(problems) > before else {**checked, "kind": kind}
 
 
+def check_windows(given: Mapping[str, Mapping[str, Any]], task: Mapping[str, Any]) -> list[str]:
+    """Problems of settings that are `given` and would do nothing, since the task reads whole examples. The defaults,
+    which a recipe that was written out in full has, are none."""
+    if not task or resolve("task", task["kind"]).windowed:
+        return []
+    idle = []
+    for section, name in (("training", "tbptt_length"), ("evaluation", "window")):
+        default = next(options[name][1] for target in targets(section) if name in (options := options_of(target)))
+        if given[section].get(name, default) != default:
+            key = f"{section}.{name}"
+            idle.append(f"{key}: {task['kind']} reads whole examples, never a part (--set {key}=null takes it away)")
+    return idle
+
+
 def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Problems between sections that are each right: what the reader gives, the encoding takes and the task reads."""
     data, encoding, task, model = (sections[name] for name in ("data", "encoding", "task", "model"))

@@ -105,3 +105,10 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         shown.add_row(*row)
     out.print(shown)
+
+
+def lines(columns: list[str], rows: list[list[str]]) -> None:
+    """A table on standard output, a line for each row however wide the terminal is."""
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    for row in [columns, *rows]:
+        out.print("  ".join(map(str.ljust, row, widths)).rstrip(), markup=False)

@@ -30,6 +30,7 @@ def register(run_id: str, metrics: dict[str, float]) -> ModelRef | None:
         "run_id": run_id,
         "recipe_digest": recipe.digest,
         "data": {"name": store.manifest["name"], "digest": record.dataset.digest},
+        "columns": store.manifest.get("columns", {}),
         "metrics": metrics,
         "versions": library_versions() | {"reprise": code_version(ROOT)["version"]},
     }

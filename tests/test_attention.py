@@ -47,6 +47,7 @@ def test_the_scores_are_those_of_the_papers(made) -> None:
             assert contexts[b, u].tolist() == pytest.approx(context.tolist())
 
 
+@pytest.mark.slow
 def test_padding_has_no_weight_and_changes_nothing(made) -> None:
     attention, query, memory, absent = made
     contexts, weights = look(*made)
@@ -64,6 +65,7 @@ def test_a_row_without_steps_gives_no_nan(made) -> None:
     assert contexts.abs().max() == 0
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_finite_differences(made) -> None:
     attention, query, memory, absent = made
 

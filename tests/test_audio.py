@@ -165,6 +165,7 @@ def test_a_file_too_large_is_not_read_on(tmp_path) -> None:
         read_wav(path)
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_mutated_files_give_finite_samples_or_a_users_error(data) -> None:
     bits, tag = data.draw(st.sampled_from([(8, 1), (24, 1), (32, 3)]))

@@ -72,6 +72,7 @@ def test_the_band_stays_in_range_in_order_and_within_the_chords(song, style, see
     assert all(len({n.pitch for n in notes}) == len(notes) for notes in by_start.values())
 
 
+@pytest.mark.slow
 @given(song=songs(), style=STYLES, seed=st.integers(0, 5))
 def test_the_bass_plays_the_root_where_a_chord_begins(song, style, seed):
     score = accompaniment(song, style, seed)
@@ -80,6 +81,7 @@ def test_the_bass_plays_the_root_where_a_chord_begins(song, style, seed):
         assert begins[chord.start] == (chord.root if chord.bass is None else chord.bass)
 
 
+@pytest.mark.slow
 @given(song=songs(), style=STYLES)
 def test_the_same_seed_gives_the_same_notes(song, style):
     assert accompaniment(song, style, 3) == accompaniment(song, style, 3)

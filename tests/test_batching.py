@@ -65,6 +65,7 @@ def test_each_request_gets_exactly_what_it_would_get_alone(served, bundles, requ
         assert made.items == alone.items
 
 
+@pytest.mark.slow
 def test_requests_that_come_together_are_drawn_in_the_same_calls(bundles, compiler) -> None:
     drawer = Drawer(bundles["tales"].model, Limits())
     shared = Served(bundles["tales"], ModelRef("tales", "1", ""), drawer)
@@ -77,6 +78,7 @@ def test_requests_that_come_together_are_drawn_in_the_same_calls(bundles, compil
     assert set(drawer.calls) == {1}, "alone it is alone"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["minimal", "rolls"])
 def test_what_the_engine_does_not_know_is_drawn_one_after_the_other(served, bundles, name) -> None:
     with ThreadPoolExecutor(4) as pool:

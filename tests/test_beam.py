@@ -37,6 +37,7 @@ def likelihood(model, start, row: int, ids) -> float:
     return float(sum(logp[u, token] for u, token in enumerate([*ids, EOS])))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", ["none", "average", "wu"])
 @pytest.mark.parametrize("feeding", [False, True])
 def test_a_beam_as_wide_as_the_space_finds_the_best_sequence_there_is(penalty, feeding) -> None:
@@ -65,6 +66,7 @@ def greedy(model, start, row: int, limit: int) -> list[int]:
         written.append(token)
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(seed=st.integers(0, 40), limits=st.lists(st.integers(0, 6), min_size=3, max_size=3))
 def test_a_beam_of_one_is_greedy_decoding(seed, limits) -> None:
@@ -76,6 +78,7 @@ def test_a_beam_of_one_is_greedy_decoding(seed, limits) -> None:
     assert all(len(one) == 1 for one in found)
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(seed=st.integers(0, 40), size=st.integers(1, 6), limits=st.lists(st.integers(0, 8), min_size=3, max_size=3))
 def test_scores_are_the_models_own_and_rows_do_not_know_of_each_other(seed, size, limits) -> None:

@@ -266,8 +266,8 @@ def test_a_dead_training_gives_its_slot_back_at_once(home, dead) -> None:
     from prefect.client.schemas.objects import ConcurrencyLeaseHolder
     from prefect.states import Running
 
+    from flows.pipeline import training_tags
     from flows.reaper import OURS, PROCESS, tidy
-    from flows.train import training_tags
 
     (tag,) = training_tags("cuda")
     assert machine_name() in tag
@@ -296,7 +296,7 @@ def test_a_dead_training_gives_its_slot_back_at_once(home, dead) -> None:
 def test_no_limit_is_made_for_the_cpu(home) -> None:
     from prefect.client.orchestration import get_client
 
-    from flows.train import training_tags
+    from flows.pipeline import training_tags
 
     assert training_tags("cpu") == set(), "asking for a slot where nothing limits them costs most of a second"
     tag = f"training-cpu-{machine_name()}"

@@ -83,6 +83,7 @@ def fields(**changes):
     } | changes
 
 
+@pytest.mark.slow
 def test_every_card_of_the_catalogue_is_sound():
     assert {"chorales", "tinyshakespeare", "names", "dinos"} <= set(card_names())
     for name in card_names():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from datetime import date, timedelta
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from components.datasets.store import Store
 from components.datasets.tagged_frames import TaggedFramesReader
 from components.datasets.text import TextFiles
 from components.errors import UserError
+from components.evaluation.baseline import baseline_metrics
 from components.recipe import Recipe
 from components.training.session import Session
 from components.use.files import reader_for
@@ -86,6 +88,45 @@ def test_a_series_is_cut_into_windows_and_what_comes_next(tmp_path) -> None:
     assert (window.tolist(), after) == ([[0, 0], [10, 1]], [2])
 
 
+@pytest.mark.parametrize(
+    ("columns", "target", "standardise"),
+    [
+        ("sales", None, True),
+        ("sales", None, False),
+        (["season", "sales"], None, True),
+        (["season", "sales"], "sales", True),
+    ],
+)
+def test_a_forecast_stands_beside_the_last_value(tmp_path, columns, target, standardise) -> None:
+    data = {"path": str(write(tmp_path, series(60))), "reader": "series-windows", "length": 4, "horizon": 2}
+    made = recipe(
+        {**data, "columns": columns, "target": target}, {"kind": "frames", "standardise": standardise}, "regression"
+    )
+    store = Store.open(ingest(made.data, made.encoding, root=tmp_path, cache_dir=tmp_path / "c", seed=0).path)
+    task = Session(made, store, "cpu", 1).task
+    found = baseline_metrics(task, store, {f"test/{task.primary}": 1.0})
+    targets = target or columns
+    numbers = {"sales": np.arange(60) * 10.0, "season": np.arange(60) % 3}
+    table_TK = np.stack([numbers[name] for name in ([targets] if isinstance(targets, str) else targets)], axis=1)
+    ends = range(54, 59)  # of the windows that test predicts from: the steps 54 to 59 are test
+    error_BK = np.stack(
+        [np.concatenate([table_TK[t] - table_TK[t - 1], table_TK[t + 1] - table_TK[t - 1]]) for t in ends]
+    )
+    if task.primary == "standardised_mse":
+        error_BK /= store.encoding().target.deviation_W
+    assert found["baseline/test/last value"] == pytest.approx(np.square(error_BK).mean(), rel=1e-4)
+
+
+def test_what_is_not_in_the_input_has_no_last_value(tmp_path) -> None:
+    data = {"path": str(write(tmp_path, series(60))), "reader": "series-windows", "length": 4, "columns": "season"}
+    made = recipe({**data, "target": "sales"}, {"kind": "frames"}, "regression")
+    store = Store.open(ingest(made.data, made.encoding, root=tmp_path, cache_dir=tmp_path / "c", seed=0).path)
+    assert store.manifest["continues"] == []
+    assert set(baseline_metrics(Session(made, store, "cpu", 1).task, store, {"test/mse": 1.0})) == {
+        "baseline/test/mean"
+    }
+
+
 def test_no_value_is_predicted_in_two_splits_and_test_is_the_latest(tmp_path) -> None:
     reader = SeriesWindowsReader([write(tmp_path, series())], length=4, horizon=2, columns="sales")
     told = {name: {value for _, after in part(reader, name) for value in after} for name in ("train", "val", "test")}
@@ -99,6 +140,57 @@ def test_windows_with_a_missing_value_are_left_out(tmp_path) -> None:
     reader = SeriesWindowsReader([write(tmp_path, series(12, missing=(6,)))], length=3, columns="sales")
     assert len(list(reader.items())) == 5
     assert reader.dropped == {"window with a missing value": 4}
+
+
+DAYS = [date(2023, 11, 5) + timedelta(days=9 * n) for n in range(12)]  # days above 12, and of two years
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "%Y-%m-%d",
+        "%Y/%m/%d",
+        "%d.%m.%Y",
+        "%d/%m/%Y",
+        "%m/%d/%Y",
+        "%m/%d/%y 09:30 PM",
+        "%d-%b-%Y",
+        '"%b %d, %Y"',
+        "%d %B %Y",
+    ],
+)
+def test_a_series_whose_newest_line_is_the_first_is_refused_however_its_dates_are_written(tmp_path, form) -> None:
+    lines = [f"{day.strftime(form)};{n * n}" for n, day in enumerate(DAYS)]
+    options = {"length": 4, "columns": "x"}
+    forward = write(tmp_path, "\n".join(["when;x", *lines]))
+    assert len(list(SeriesWindowsReader([forward], **options).items())) == 8
+    back = write(tmp_path, "\n".join(["when;x", *lines[::-1]]))
+    with pytest.raises(UserError, match="the newest line is the first: when goes from"):
+        list(SeriesWindowsReader([back], **options).items())
+    mixed = write(tmp_path, "\n".join(["when;x", *lines[6:], *lines[:6]]))
+    with pytest.raises(UserError, match="when goes back in time here"):
+        list(SeriesWindowsReader([mixed], **options).items())
+
+
+def test_time_that_falls_and_lines_without_a_date_are_told(tmp_path) -> None:
+    back = write(tmp_path, "year,x\n" + "".join(f"{2020 - n},{n * n}\n" for n in range(9)))
+    reader = SeriesWindowsReader([back], length=4, columns="x")
+    assert len(list(reader.items())) == 5
+    said = "warning: year falls in every line, from 2020 to 2012: is the newest line the first?"
+    assert said in reader.notes
+    asked = SeriesWindowsReader([back], length=4, columns="x")
+    assert len(list(asked.inputs())) == 1
+    assert asked.notes == [said]
+    summed = write(tmp_path, "day,x\n" + "".join(f"2020-01-0{n},{n}\n" for n in range(1, 9)) + "Total,36\n")
+    reader = SeriesWindowsReader([summed], length=4, columns="x")
+    assert len(list(reader.items())) == 5
+    assert "t.csv: day: lines without a date: 1, the first in line 10" in reader.notes
+
+
+def test_days_that_may_be_months_are_read_as_they_go_forward(tmp_path) -> None:
+    for months in (["1/2/2024", "2/2/2024", "3/2/2024", "1/3/2024"], ["1/2/2024", "1/3/2024", "2/2/2024", "3/1/2024"]):
+        path = write(tmp_path, "\n".join(["when,x", *(f"{day},1{n}" for n, day in enumerate(months))]))
+        assert len(list(SeriesWindowsReader([path], length=2, columns="x").items())) == 2
 
 
 @pytest.mark.parametrize(
@@ -180,6 +272,7 @@ def sensor(count=400, labels=True, order="xy"):
     return ",".join(["who", *order, *(["what"] if labels else [])]) + "\n" + "\n".join(lines) + "\n"
 
 
+@pytest.mark.slow
 def test_frames_with_a_label_each_are_learned_and_answered_line_by_line(tmp_path, silent) -> None:
     data = {"path": str(write(tmp_path, sensor())), "reader": "tagged-frames", "recording": "who", "window": 40}
     made = recipe(data, {"kind": "labels"}, "tagging", bidirectional=True)

@@ -187,6 +187,7 @@ def test_settings_and_seeds_are_compared_beneath_one_run_and_a_failed_run_loses_
     assert sum("not finite" in note for note in found.notes) == 2
     cores = len(os.sched_getaffinity(0))
     assert {run.data.params["threads"] for run in runs.values()} == {str(max(1, cores // 2))}
+    assert len({run.data.tags["process.id"] for run in runs.values()}) == 4, "each in a process of its own"
     val, test = ([run.data.metrics[f"{split}/nats_per_char"] for run in mine] for split in ("best", "test"))
     assert good.val == pytest.approx(statistics.fmean(val))
     assert good.test_sd == pytest.approx(statistics.stdev(test))
@@ -256,6 +257,7 @@ def test_a_stopped_comparison_leaves_nothing_running_and_goes_on_where_it_was(ho
     assert len(points) == len({step for step, _ in points}), "a point told twice around the stop is the same point"
 
 
+@pytest.mark.slow
 def test_one_comparison_runs_once_at_a_time_and_a_fresh_one_begins_empty(tmp_path) -> None:
     from flows.compare import alone
 

@@ -171,6 +171,7 @@ def two_languages(tmp_path):
     return make
 
 
+@pytest.mark.slow
 def test_a_model_writes_what_the_label_asks_for(two_languages, silent, tmp_path) -> None:
     recipe, store = two_languages("conditioned")
     session = Session(recipe, store, "cpu", 1)
@@ -190,6 +191,7 @@ def test_a_model_writes_what_the_label_asks_for(two_languages, silent, tmp_path)
         bundle.generate({"prompt": "Cd"}, seed=0)
 
 
+@pytest.mark.slow
 def test_one_step_in_one_label_out(two_languages, silent, tmp_path) -> None:
     recipe, store = two_languages("bag")
     assert store.split("train").fields["input"].lengths.tolist() == [1] * len(store.split("train"))

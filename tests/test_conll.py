@@ -97,6 +97,7 @@ def test_repeated_sentences_are_kept_unless_unique(tmp_path) -> None:
     assert read(tmp_path / "a", text, unique=True) == ([(["a"], ["O"])], {"repeated": 1})
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(text=st.text(alphabet=st.sampled_from("ab#\t \n\rO-BIES\x00\u2028\xa0é")))
 def test_any_text_is_read_or_refused_and_tags_match_tokens(tmp_path_factory, text) -> None:

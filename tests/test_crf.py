@@ -44,6 +44,7 @@ def every(crf: LinearChainCRF, emissions_TY: Tensor, *, constrained: bool) -> di
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 2**31), lengths=st.lists(st.integers(1, 4), min_size=1, max_size=4), constrained=st.booleans()
@@ -117,6 +118,7 @@ def test_bfloat16_emissions_are_summed_in_float32() -> None:
     assert crf(emissions.bfloat16(), torch.tensor([30, 30])).dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_it_learns_what_follows_what() -> None:
     # labels go round 0 1 2 0 1 2; the emissions say nothing, only the first label is told
     crf = LinearChainCRF(3)

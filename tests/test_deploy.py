@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,6 +25,10 @@ PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
 
 @pytest.fixture
 def recipe(home: Path) -> str:
+    return write_recipe(home, "planned")
+
+
+def write_recipe(home: Path, name: str) -> str:
     (home / "names.txt").write_text("\n".join(NAMES), encoding="utf-8")
     values = {
         "data": {"path": str(home / "names.txt"), "reader": "lines", "split": [0.6, 0.2, 0.2]},
@@ -34,7 +39,7 @@ def recipe(home: Path) -> str:
         "evaluation": {"every": 2},
         "generation": {"max_length": 10, "count": 1},
     }
-    path = home / "planned.yaml"
+    path = home / f"{name}.yaml"
     path.write_text(yaml.safe_dump(values))
     return str(path)
 
@@ -45,6 +50,16 @@ def deployed(home: Path) -> None:
     for command in (["work-pool", "create", "reprise", "--type", "process"], ["deploy", "--all"]):
         done = subprocess.run([*PREFECT, *command], cwd=ROOT, capture_output=True, text=True, timeout=SECONDS)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def no_schedules(home: Path) -> Iterator[None]:
+    """None stays after the test: one that goes on firing keeps the server busy for all the tests that follow."""
+    from flows.schedules import remove_schedule, schedules
+
+    yield
+    for name, *_ in schedules():
+        remove_schedule(name)
 
 
 @pytest.fixture
@@ -92,7 +107,7 @@ def test_prefect_yaml_deploys_what_is_served(deployed) -> None:
             assert not deployed.schedules
 
 
-def test_a_worker_of_another_checkout_runs_what_was_deployed_here(deployed, clone, recipe) -> None:
+def test_a_worker_of_another_checkout_runs_what_was_deployed_here(home, deployed, clone) -> None:
     from prefect.client.orchestration import get_client
 
     from components.tracking.mlflow_client import open_client
@@ -100,7 +115,8 @@ def test_a_worker_of_another_checkout_runs_what_was_deployed_here(deployed, clon
 
     with get_client(sync_client=True) as client:
         deployment = client.read_deployment_by_name("pipeline/reprise").id
-        asked = client.create_flow_run_from_deployment(deployment, parameters={"recipe": recipe, "threads": 1})
+        asked_for = {"recipe": write_recipe(home, "worked"), "threads": 1}
+        asked = client.create_flow_run_from_deployment(deployment, parameters=asked_for)
         worker = [*PREFECT, "worker", "start", "--pool", "reprise", "--run-once", "--install-policy", "never"]
         # the environment of the other checkout, without making one: its modules come first
         environment = os.environ | {"PYTHONPATH": str(clone)}
@@ -108,7 +124,7 @@ def test_a_worker_of_another_checkout_runs_what_was_deployed_here(deployed, clon
         state = client.read_flow_run(asked.id).state
         assert state.is_completed(), f"{state}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
     store = open_client(places().settings)
-    experiment = store.get_experiment_by_name("planned").experiment_id
+    experiment = store.get_experiment_by_name("worked").experiment_id
     (run,) = store.search_runs([experiment], f"tags.`prefect.flow_run_id` = '{asked.id}'")
     assert (run.info.status, run.data.tags["checkout"]) == ("FINISHED", "the other")
 
@@ -148,12 +164,12 @@ def test_schedules_are_added_replaced_listed_and_removed(home, recipe) -> None:
     assert schedules() == []
 
 
-def test_of_missed_runs_only_the_latest_is_made_up_for(home, recipe, monkeypatch) -> None:
+def test_of_missed_runs_only_the_latest_is_made_up_for(home, recipe, no_schedules, monkeypatch) -> None:
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter
 
     from flows import deploy
-    from flows.schedules import add_schedule, deployed, remove_schedule
+    from flows.schedules import add_schedule, deployed
 
     monkeypatch.setattr(deploy, "MISSED_SECONDS", 0.0)
     for name in ("one", "two"):
@@ -167,7 +183,7 @@ def test_of_missed_runs_only_the_latest_is_made_up_for(home, recipe, monkeypatch
         wanted = FlowRunFilter(deployment_id=mine, expected_start_time={"before_": now})
         runs = client.read_flow_runs(flow_run_filter=wanted)
         names = ("one", "two")
-        return {name: [r for r in runs if f"name={name}" in r.parameters["overrides"]] for name in names}
+        return {name: [r for r in runs if f"name={name}" in r.parameters.get("overrides", [])] for name in names}
 
     with get_client(sync_client=True) as client:
         end = time.monotonic() + SECONDS
@@ -184,11 +200,9 @@ def test_of_missed_runs_only_the_latest_is_made_up_for(home, recipe, monkeypatch
             assert len([run for run in kept if run.id in before]) <= 1
             assert min(run.expected_start_time for run in kept) > max(run.expected_start_time for run in cancelled)
         assert skipped == sum(run.state.is_cancelled() for runs in seen.values() for run in runs)
-    for name in ("one", "two"):
-        remove_schedule(name)
 
 
-def test_a_schedule_fires_and_its_run_comes_to_an_end_without_a_person(home, recipe) -> None:
+def test_a_schedule_fires_and_its_run_comes_to_an_end_without_a_person(home, recipe, no_schedules) -> None:
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter
 

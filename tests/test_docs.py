@@ -184,6 +184,7 @@ def test_what_is_right_passes() -> None:
     assert len(list(commands(text, "reprise"))) == 4
 
 
+@pytest.mark.slow
 def test_the_reference_of_the_command_line_is_up_to_date() -> None:
     assert len(COMMANDS) >= 10
     kept = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
@@ -222,19 +223,21 @@ def test_the_tables_of_directions_and_doors_are_those_of_the_rules() -> None:
 def test_the_tables_of_speed_are_those_of_the_measured_results() -> None:
     from benchmarks.table import decoding_table, table
 
+    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     for shown in (table(), decoding_table()):
         assert shown.count("\n") >= 4
-        assert shown in (ROOT / "README.md").read_text(encoding="utf-8"), "python -m benchmarks.table prints it"
+        assert shown in results, "python -m benchmarks.table prints it"
 
 
 def test_what_was_measured_is_what_the_documents_say() -> None:
     from benchmarks.torture.__main__ import RESULTS, table
 
-    readme, folder = (ROOT / "README.md").read_text(encoding="utf-8"), ROOT / "benchmarks" / "results"
+    told = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    folder = ROOT / "benchmarks" / "results"
     torture = json.loads(RESULTS.read_text(encoding="utf-8"))
     assert table(torture) in (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8"), "--table prints it"
     serving, machinery = (json.loads((folder / f"{name}.json").read_text()) for name in ("serving", "machinery"))
-    assert f"{serving['ratio_median']:.1f} times as many a second" in readme
-    assert f"within {serving['milliseconds']['together']['p99'] / 1000:.2f} s" in readme
+    assert f"{serving['ratio_median']:.1f} times as many a second" in told
+    assert f"within {serving['milliseconds']['together']['p99'] / 1000:.2f} s" in told
     for name, words in (("warm", "s of a run"), ("cold", "s of the first one"), ("first", "s once in a machine's")):
-        assert f"{machinery['figures'][f'{name}_seconds']:.1f} {words}" in readme
+        assert f"{machinery['figures'][f'{name}_seconds']:.1f} {words}" in told

@@ -63,6 +63,7 @@ def listed(made) -> list[tuple[list[int], bool]]:
     return [(one.ids.tolist(), one.ended) for one in made]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "options"), KINDS)
 @pytest.mark.parametrize("num_layers", [1, 2])
 @pytest.mark.parametrize("inputs", INPUTS, ids=str)

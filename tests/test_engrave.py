@@ -70,6 +70,7 @@ def test_it_carries_the_record_whatever_the_title_says(tmp_path) -> None:
         read_record(svg(piece(), tmp_path, None))
 
 
+@pytest.mark.slow
 @needs_verovio
 def test_the_same_score_gives_the_same_bytes_in_another_process_too(tmp_path) -> None:
     first = svg(piece(), tmp_path).read_bytes()

@@ -69,6 +69,7 @@ def test_a_melody_stays_and_the_voices_under_it_keep_the_rules(bundle, tmp_path)
     assert again.items == made.items
 
 
+@pytest.mark.slow
 def test_a_piece_goes_on_from_the_beginning_in_a_file(bundle, tmp_path) -> None:
     voices = tuple(
         Part(name, tuple(Note(s, d, p - drop) for s, d, p in TUNE))
@@ -121,6 +122,9 @@ def test_what_cannot_be_taken_from_a_file_is_said(bundle, tmp_path, capsys) -> N
     assert "2 × note moved to a grid of 4 steps in a beat (kept)" in told
     assert "high.abc has 2 pieces, the first is taken: 'high 1'" in told
     assert "7 of 7 notes are outside a soprano's range, C4 to A5: the melody goes from C6 to G6" in told
+    high.write_text("X:1\nM:4/4\nL:1/4\nQ:1/4=66\nK:C\ncdef|\n")
+    given(bundle, str(high), None)
+    assert "its tempo, 66, isn't kept: chorales go at 84 quarters a minute" in capsys.readouterr().out
     high.write_text("X:1\nM:5/4\nL:1/4\nK:C\ncdefg|\n")
     with pytest.raises(UserError, match=r"melody .*high\.abc: the metre 5/4 isn't one of 4/4, 3/4, 3/2"):
         given(bundle, str(high), None, print, print)

@@ -157,6 +157,7 @@ def test_weights_that_are_not_trained_are_probed_too(task, batch) -> None:
     same(expected, GradientProbe(model.requires_grad_(False), task.loss, batch).measure())
 
 
+@pytest.mark.slow
 def test_training_with_a_probe_gives_the_bits_of_training_without(small_recipe, small_store, tmp_path, silent) -> None:
     recipe = small_recipe()
     store = small_store(recipe)
@@ -372,6 +373,7 @@ def test_the_picture_has_a_line_for_each_evaluation_and_a_panel_for_each_layer(
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_norms_of_zero_and_no_readings_are_survived(tmp_path) -> None:
     dead = Reading(0, {"": LayerGradients([1.0, 0.0, 0.0], 0.0, "steps")}).curves()
     write_gradient_picture(tmp_path / "dead.png", [dead], title="dead")

@@ -215,6 +215,7 @@ def test_whatever_stands_in_a_recipe_is_a_graph_or_a_message(layers) -> None:
     assert "model." in told
 
 
+@pytest.mark.slow
 def test_a_graph_is_the_sequence_model_that_it_describes_and_learns_and_samples_as_one() -> None:
     torch.manual_seed(0)
     encoding = Characters()
@@ -278,6 +279,7 @@ def test_a_layer_of_a_recipe_is_no_cell_too() -> None:
     assert isinstance(Recurrent("gru", num_layers=2, hidden_size=2).build(Input("a", 64)), Stack)
 
 
+@pytest.mark.slow
 def test_a_recipe_with_a_graph_trains_is_saved_and_writes(small_recipe, small_store, silent, tmp_path) -> None:
     layers = {
         "embed": {"layer": "embedding", "of": "tokens", "size": 8},

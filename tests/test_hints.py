@@ -110,6 +110,7 @@ def test_validate_says_what_to_type_with_what_was_set(own: Path, capsys) -> None
     assert words[3:] == ["--set", "training.steps=3", "--set", "model.pooling=max", "--name", "mine"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "vary"),
     [([], "model.kind=rnn,gru,lstm"), (["model.reset_after=false"], "model.hidden_size=64,128,256")],

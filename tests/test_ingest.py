@@ -126,6 +126,7 @@ def test_groups_fill_the_splits_to_their_fractions():
         assert dealt.count(split) / len(dealt) == pytest.approx(fraction, abs=0.003)
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(
     pieces=st.lists(st.text(st.sampled_from("ab \n"), min_size=1, max_size=9), min_size=1, max_size=9),
@@ -196,13 +197,14 @@ def test_a_folder_is_read_file_by_file_in_the_order_of_names(ingest_text, tmp_pa
     folder = tmp_path / "books"
     folder.mkdir()
     for name, content in (("b.txt", "two\n" * 40), ("a.txt", "one\n" * 40), (".hidden", "\xff")):
-        (folder / name).write_text(content)
+        (folder / name).write_text(content, encoding="utf-8")
     store = Store.open(ingest_text(data={"path": "books", "split": [1, 0, 0]}).path)
     assert store.encoding().decode(store.split("train")[0]) == "one\n" * 40 + "two\n" * 40
     assert [source["name"] for source in store.manifest["sources"]] == ["a.txt", "b.txt"]
     assert store.manifest["name"] == "books"
 
 
+@pytest.mark.slow
 def test_the_report_of_an_ingestion_lists_each_file_and_what_was_left_out(ingest_text, tmp_path, capsys) -> None:
     from flows.ingest import show_report
 

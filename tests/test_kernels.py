@@ -135,6 +135,7 @@ def test_values_and_every_gradient_are_those_of_autograd_over_a_naive_loop(case,
     assert_same(gradients(loss_of(y, final), inputs), gradients(loss_of(y_naive, final_naive), inputs))
 
 
+@pytest.mark.slow
 @every_case
 @ragged_or_not
 def test_every_gradient_is_the_central_difference(case, ragged):
@@ -154,6 +155,7 @@ def test_every_gradient_is_the_central_difference(case, ragged):
             assert by_hand[name].flatten()[flat].item() == pytest.approx(numeric, rel=1e-6, abs=1e-7), (name, flat)
 
 
+@pytest.mark.slow
 @every_case
 @pytest.mark.parametrize("T", [1, 2])
 @ragged_or_not
@@ -231,6 +233,7 @@ def test_an_ended_rows_state_is_carried_bit_for_bit_and_so_is_its_gradient(case)
         assert torch.equal(grad[:2], torch.ones_like(grad[:2]))
 
 
+@pytest.mark.slow
 @every_case
 @settings(max_examples=15, deadline=None)
 @given(cut=st.integers(0, 7), lengths=st.lists(st.integers(0, 7), min_size=B, max_size=B), seed=st.integers(0, 99))

@@ -99,6 +99,7 @@ def test_the_grammar_allows_what_is_written_and_the_context_is_of_the_past(score
         assert (LeadSheet().context(ids[:length]) == context[:length]).all()
 
 
+@pytest.mark.slow
 def test_a_piece_drawn_at_random_within_the_grammar_ends_with_its_form() -> None:
     rng, ended = np.random.default_rng(0), 0
     for _ in range(10):

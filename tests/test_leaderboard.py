@@ -63,6 +63,7 @@ def test_the_curve_is_the_mean_and_range_at_the_evaluations_that_all_runs_have()
     assert table.curve(row, "watts") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lower", [True, False])
 def test_the_picture_shows_every_setting_against_tokens_and_against_seconds(tmp_path, lower) -> None:
     runs = [result(name, seed, value + seed / 10) for name, value in (("a", 1.0), ("b", 2.0)) for seed in (0, 1)]

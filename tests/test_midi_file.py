@@ -77,6 +77,7 @@ def test_channels_of_one_track_are_tracks_and_keep_their_numbers() -> None:
     assert piece.left_out == {"drum": 16}
 
 
+@pytest.mark.slow
 def test_type_2_is_several_songs_with_their_own_metre_and_tempo(tmp_path) -> None:
     first = events((0, b"\xff\x58\x04\x03\x02\x18\x08"), (0, b"\xff\x51\x03\x07\xa1\x20"), *line())
     second = events(name(b"Evening"), (0, b"\xff\x58\x04\x02\x02\x18\x08"), (0, b"\xff\x51\x03\x0f\x42\x40"), *line())
@@ -89,6 +90,7 @@ def test_type_2_is_several_songs_with_their_own_metre_and_tempo(tmp_path) -> Non
     assert [row["reason"] for row in reader.report] == ["", "", "has no notes"]
 
 
+@pytest.mark.slow
 def test_time_in_seconds_is_read_in_beats_of_the_tempo_and_told(tmp_path) -> None:
     quarter_seconds = events(*line(step=250))  # 25 frames of 40 ticks are 1,000 ticks a second
     data = smf(quarter_seconds, kind=0, division=(256 - 25) << 8 | 40)
@@ -160,6 +162,7 @@ def test_damage_is_told_in_words(data, reason) -> None:
         read(data)
 
 
+@pytest.mark.slow
 def test_any_bytes_give_a_file_or_a_reason_soon() -> None:
     rng = random.Random(0)
     good = smf(events(*line()), events(*line(channel=1)))

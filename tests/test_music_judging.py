@@ -215,6 +215,7 @@ def odd_scores(draw):
     return Score(parts, draw(st.sampled_from([1, 4, 7])), metre, draw(st.integers(0, 3)), draw(st.integers(0, 99)))
 
 
+@pytest.mark.slow
 @given(score=odd_scores())
 def test_any_score_has_figures_in_their_bounds(score):
     if not any(part.notes for part in score.parts):
@@ -224,6 +225,7 @@ def test_any_score_has_figures_in_their_bounds(score):
             assert 0 <= value <= (1 if UNITS[name] == "share" else 10_000)
 
 
+@pytest.mark.slow
 def test_the_picture_is_drawn_whatever_figures_there_are(tmp_path):
     four = voices("67 69 . .", "64 64 - -", "60 62 . .", "48 47 - -")
     full = judge([four], [four, *TRAINING], [four, *HELD_OUT])

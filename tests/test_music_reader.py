@@ -51,6 +51,7 @@ def folder(tmp_path: Path) -> Path:
     return here
 
 
+@pytest.mark.slow
 def test_a_folder_of_everything_gives_music_or_a_reason_for_each_file(folder) -> None:
     reader = MusicReader([folder], min_notes=4)
     scores = list(reader.items())
@@ -79,6 +80,7 @@ def test_a_folder_of_everything_gives_music_or_a_reason_for_each_file(folder) ->
         assert score.length_steps == max(n.start + n.duration for part in score.parts for n in part.notes)
 
 
+@pytest.mark.slow
 def test_the_melody_alone_keeps_its_chords(folder) -> None:
     reader = MusicReader([folder / "pop.mid"], parts="melody")
     (score,) = reader.items()
@@ -89,6 +91,7 @@ def test_the_melody_alone_keeps_its_chords(folder) -> None:
     assert json.loads(row["left_out"])["note of a part that isn't the melody"] == len(BASS) + 2 * len(CHORDS)
 
 
+@pytest.mark.slow
 def test_options_reach_the_workers(folder) -> None:
     (score,) = MusicReader([folder / "pop.mid"], steps_per_beat=4, melody_track="strings").items()
     assert score.steps_per_beat == 4
@@ -132,6 +135,7 @@ def test_two_hundred_corrupted_files_cost_none_of_fifty_good_ones(tmp_path) -> N
     assert [by_title[score.title] for score in alone] == alone
 
 
+@pytest.mark.slow
 def test_nothing_to_read_explains_itself(tmp_path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -158,6 +162,7 @@ def test_a_wrong_setting_is_refused(options) -> None:
         MusicReader([], **options)
 
 
+@pytest.mark.slow
 def test_the_same_piece_in_another_key_is_of_the_same_group(tmp_path) -> None:
     up = [(start, duration, pitch + 2) for start, duration, pitch in TUNE]
     files = [midi(tmp_path / "a.mid", ("", 0, TUNE)), midi(tmp_path / "b.mid", ("x", 5, up))]
@@ -178,6 +183,7 @@ def test_later_passes_take_what_was_kept_and_do_not_disturb_each_other(folder) -
     assert len(list(first)) == 7
 
 
+@pytest.mark.slow
 def test_a_file_over_a_limit_is_a_reason_not_an_end(folder, monkeypatch) -> None:
     monkeypatch.setattr(music, "LIMITS", replace(Limits(), file_bytes=300))
     reader = MusicReader([folder / "pop.mid", folder / "tune.krn"], min_notes=1)
@@ -244,6 +250,7 @@ def test_notation_that_cannot_be_read_is_refused_in_words(name, data, reason) ->
         read_notation(data, name, OPTIONS)
 
 
+@pytest.mark.slow
 def test_a_packed_score_may_not_unpack_without_end() -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -252,6 +259,7 @@ def test_a_packed_score_may_not_unpack_without_end() -> None:
         read_notation(packed.getvalue(), "a.mxl", OPTIONS)
 
 
+@pytest.mark.slow
 def test_entities_that_multiply_are_no_harm(tmp_path) -> None:
     levels = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 20}">' for i in range(1, 9))
     bomb = f'<!DOCTYPE x [<!ENTITY l0 "lol">{levels}]><score-partwise>&l8;</score-partwise>'
@@ -310,6 +318,7 @@ def test_abc_that_is_meant_to_harm_ends_soon(tune) -> None:
         assert piece.refused or piece.length_steps <= 1_000_000
 
 
+@pytest.mark.slow
 def test_the_reader_is_registered_and_gives_scores(folder) -> None:
     reader = resolve("reader", "music")([folder / "tune.krn"], min_notes=1)
     (score,) = reader.items()

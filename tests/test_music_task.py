@@ -33,6 +33,7 @@ def model(task):
     return task.build_model({"kind": "gru", "hidden_size": 16})
 
 
+@pytest.mark.slow
 def test_a_piece_over_given_chords_lasts_as_long_as_they_do(task, model) -> None:
     settings = MusicSettings(count=3, max_length=4000, chords="blues in F", choruses=2, tempo_bpm=150, temperature=0.7)
     made = task.generate(model, settings, seed=1)
@@ -96,6 +97,7 @@ def test_a_beginning_from_a_file_is_gone_on_from(task, model) -> None:
         task.generate(model, MusicSettings(count=1, given=given, chords="C"), seed=0)
 
 
+@pytest.mark.slow
 def test_without_chords_the_model_makes_up_its_own_form(task, model) -> None:
     made = task.generate(model, MusicSettings(count=1, max_length=300), seed=2)
     assert isinstance(made.items[0], Score)
@@ -170,6 +172,7 @@ def test_chord_symbols_stand_in_the_notation_with_their_notes(tmp_path) -> None:
     assert (tmp_path / "x.musicxml").read_bytes() == (tmp_path / "y.musicxml").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_piano_roll_has_room_for_chord_symbols(tmp_path) -> None:
     from matplotlib.image import imread
 

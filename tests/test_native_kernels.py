@@ -109,6 +109,7 @@ def test_over_long_sequences_gradients_err_no_more_than_those_of_torch_operation
         assert error < 3 * allowed + 3e-7, f"{name}: {error:.1e} against {allowed:.1e}"
 
 
+@pytest.mark.slow
 @every_case
 def test_every_run_gives_the_same_bits_whatever_the_number_of_threads(case, set_threads):
     for streams in (0, 1):

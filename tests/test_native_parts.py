@@ -36,6 +36,7 @@ def test_products_are_those_of_torch_for_every_layout(size, instruction_set):
             torch.testing.assert_close(products.multiply(left, right).double(), wanted, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_gathering_and_scattering_ids_give_the_same_bits_whatever_the_number_of_threads(set_threads):
     generator = torch.Generator().manual_seed(0)
     ids, weight = torch.randint(0, 20, (6000, 2), generator=generator), torch.randn(300, 20, generator=generator)

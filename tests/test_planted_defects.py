@@ -170,6 +170,7 @@ def test_a_planted_defect_is_found(defect, kind, check, monkeypatch) -> None:
         CHECKS[check](kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
 def test_differences_alone_would_not_see_a_swapped_gate_order(kind, monkeypatch) -> None:
     """A wrong function has right derivatives: why there is a second and a third reference."""

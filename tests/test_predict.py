@@ -106,6 +106,7 @@ def answered(bundle: Bundle, path: Path, column: str | None = None) -> tuple[lis
         return list(csv.DictReader(file)), dict(counts)
 
 
+@pytest.mark.slow
 def test_texts_are_answered_in_their_order_with_a_probability(mood) -> None:
     answers = mood.predict(["bad song", "good", "poor film book", "fine"])
     assert [answer["label"] for answer in answers] == ["sad", "glad", "sad", "glad"]
@@ -168,6 +169,7 @@ def test_a_row_that_stops_the_reading_leaves_no_half_written_answers(mood, tmp_p
     assert sorted(file.name for file in tmp_path.iterdir()) == ["answers.csv", "ask.csv"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labelled", [True, False])
 def test_series_are_answered_with_or_without_their_labels(signs, tmp_path, labelled) -> None:
     rises = np.repeat(np.arange(5.0), 2)
@@ -247,6 +249,7 @@ def test_names_in_a_text_are_marked_and_the_text_stays_as_it_is(people, capsys) 
     assert capsys.readouterr().out == "", "words that are new have their letters: no warning"
 
 
+@pytest.mark.slow
 def test_texts_of_a_table_and_sentences_in_columns_are_tagged(people, tmp_path) -> None:
     (tmp_path / "ask.csv").write_text('id,text\n1,"Abc, bad"\n2,\n3,Dab\n', encoding="utf-8")
     rows, counts = answered(people, tmp_path / "ask.csv", "text")

@@ -47,6 +47,7 @@ def test_a_reader_that_gives_another_kind_of_item(rows: str, tmp_path: Path) -> 
         preview(recipe(rows, "table", frames, "classification"))
 
 
+@pytest.mark.slow
 def test_a_file_that_the_reader_cannot_read(tmp_path: Path) -> None:
     path = tmp_path / "a.mid"
     path.write_bytes(b"no music at all")

@@ -77,6 +77,7 @@ def prompts(*texts: str) -> pd.DataFrame:
     return pd.DataFrame({"prompt": list(texts)})
 
 
+@pytest.mark.slow
 def test_each_prompt_gives_count_rows_in_order(model: PyFuncModel) -> None:
     rows = model.predict(prompts("a", "b"), params={"count": 3, "seed": 5})
     assert list(rows["prompt"]) == ["a"] * 3 + ["b"] * 3
@@ -169,6 +170,15 @@ def test_over_http_a_misspelt_param_is_status_400(model: PyFuncModel) -> None:
     assert "'temperature'" in answer.text
 
 
+HALF = pd.DataFrame({name: pd.Series(["a\ud800"], dtype=object) for name in ("prompt", "input")})
+
+
+def test_half_a_surrogate_pair_is_a_wrong_request(model: PyFuncModel) -> None:
+    with pytest.raises(MlflowException, match="half of a surrogate pair") as caught:
+        model.predict(HALF[["prompt"]])
+    assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+
+
 def test_a_score_comes_as_readable_text_and_a_midi_file(module: types.ModuleType, saved: Path) -> None:
     module.load_bundle = lambda folder: FakeBundle(CHORALE)
     rows = load_model(str(saved)).predict(prompts(""), params={"count": 1})
@@ -253,6 +263,7 @@ def answering(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[Bu
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ANSWERING)
 def test_a_model_that_answers_gives_a_row_for_each_input(answering: Any, task: str) -> None:
     bundle, model = answering[task]
@@ -308,6 +319,8 @@ def test_a_wrong_question_is_a_wrong_request(answering: Any) -> None:
         with pytest.raises(MlflowException) as caught:
             model.predict(pd.DataFrame(question))
         assert caught.value.get_http_status_code() == 400
+    with pytest.raises(MlflowException, match="half of a surrogate pair"):
+        model.predict(HALF[["input"]])
     with pytest.raises(MlflowException, match="can't read it"):
         answering["regression"][1].predict(pd.DataFrame({"input": [[[1.0, 2.0, 3.0]]]}))
     with pytest.raises(MlflowException, match="has no params"):

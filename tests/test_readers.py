@@ -63,6 +63,7 @@ def test_chunks_join_to_the_text_and_are_cut_before_whitespace(tmp_path, monkeyp
     assert list(reader.items()) == chunks  # a second pass reads the same
 
 
+@pytest.mark.slow
 def test_a_line_without_an_end_is_read_in_bounded_memory(tmp_path):
     path = write(tmp_path, b"x" * (40 << 20))
     tracemalloc.start()

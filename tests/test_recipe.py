@@ -38,6 +38,7 @@ def refused(path: Path, *overrides: str) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_every_recipe_of_ours_is_valid_and_says_what_to_expect() -> None:
     names = recipe_names()
     assert len(names) >= 3
@@ -53,6 +54,23 @@ def test_a_setting_in_the_wrong_section_is_told_its_place(recipe_file) -> None:
     assert "encoding.melody_track: unknown setting; did you mean 'data.melody_track'?" in said
     assert "did you mean" not in refused(recipe_file(GOOD), "data.hidden_size=3")
     assert "did you mean 'encoding.steps_per_beat'?" in refused(recipe_file(GOOD), "data.steps_per_beat=4")
+
+
+def test_lengths_of_windows_are_refused_where_whole_examples_are_read(recipe_file) -> None:
+    pairs = recipe_file(GOOD.replace("dataset: names", "path: x.csv, reader: table"), "pairs")
+    task = [
+        "task.kind=classification",
+        'encoding={"kind":"pair","input":{"kind":"characters"},"target":{"kind":"labels"}}',
+    ]
+    said = refused(pairs, *task, "training.tbptt_length=32", "evaluation.window=64")
+    assert "2 problems" in said
+    assert "training.tbptt_length: classification reads whole examples" in said
+    assert "--set evaluation.window=null takes it away" in said
+    whole = read_recipe(pairs, task)
+    assert Recipe.from_dict("again", whole.as_dict()).digest == whole.digest, "a recipe that is written out in full"
+    frames = ["task.kind=frame_model", "encoding={kind: pianoroll}", "data={path: x.json, reader: rolls}"]
+    assert "frame_model reads whole examples" in refused(recipe_file(GOOD), *frames, "training.tbptt_length=32")
+    assert read_recipe(recipe_file(GOOD), ["training.tbptt_length=32"]).training["tbptt_length"] == 32
 
 
 def test_defaults_are_filled_in_and_part_of_the_digest(recipe_file) -> None:

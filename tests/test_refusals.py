@@ -53,6 +53,7 @@ def hymns(folder, count):
     return folder
 
 
+@pytest.mark.slow
 def test_a_trio_among_chorales_is_left_out_by_path_and_reason(tmp_path) -> None:
     folder = hymns(tmp_path / "hymns", 5)
     alone = ingested(tmp_path, folder, {"kind": "chorale"})
@@ -67,6 +68,7 @@ def test_a_trio_among_chorales_is_left_out_by_path_and_reason(tmp_path) -> None:
     assert len(both.manifest["report"]) == 6
 
 
+@pytest.mark.slow
 def test_one_long_piece_among_short_ones_is_left_out(tmp_path) -> None:
     folder = tmp_path / "tunes"
     for index in range(4):
@@ -78,6 +80,7 @@ def test_one_long_piece_among_short_ones_is_left_out(tmp_path) -> None:
     assert any(note.startswith("long.mid left out: has 5,59") for note in store.manifest["notes"])
 
 
+@pytest.mark.slow
 def test_nothing_left_is_an_error_that_names_the_reasons(tmp_path) -> None:
     folder = tmp_path / "tunes"
     for index in range(3):
@@ -86,6 +89,7 @@ def test_nothing_left_is_an_error_that_names_the_reasons(tmp_path) -> None:
         ingested(tmp_path, folder, {"kind": "chorale"})
 
 
+@pytest.mark.slow
 def test_of_several_pieces_in_a_file_the_title_is_named(tmp_path) -> None:
     folder = hymns(tmp_path / "hymns", 3)
     text = (folder / "hymn0.abc").read_text()

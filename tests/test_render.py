@@ -145,6 +145,7 @@ def scores(draw: st.DrawFn) -> Score:
 # records
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", RENDERERS)
 def test_every_format_carries_the_record(suffix, tmp_path):
     RENDERERS[suffix](chorale(), path := tmp_path / f"piece{suffix}", RECORD)
@@ -289,6 +290,7 @@ def test_a_note_sounds_at_its_pitch(pitch, frequency):
     assert abs(np.argmax(spectrum) * 32000 / len(left) - frequency) < 0.005 * frequency
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(piece=scores())
 def test_sound_never_clips_and_is_as_long_as_the_score(piece):
@@ -314,12 +316,14 @@ def test_silence_sounds_as_silence():
     assert not synthesise(Score((Part("a", ()),), length_steps=8), 8000).any()
 
 
+@pytest.mark.slow
 def test_a_long_note_stays_in_tune():
     tone = audio._tone(69, 60.0, 32000)[-5 * 32000 - 8000 : -8000]
     spectrum = np.abs(np.fft.rfft(tone * np.hanning(len(tone)), 8 * len(tone)))
     assert abs(np.argmax(spectrum) * 32000 / (8 * len(tone)) - 440.0) < 0.8  # the detuned pair lies 0.64 Hz apart
 
 
+@pytest.mark.slow
 def test_wav_is_sixteen_bit_stereo_whose_chunks_add_up(tmp_path):
     write_wav(chorale(), tmp_path / "a.wav", RECORD)
     with wave.open(str(tmp_path / "a.wav")) as file:
@@ -356,6 +360,7 @@ def test_piano_rolls_stay_within_bounds_however_long_the_score(bars, tmp_path):
     assert 200 <= height <= 7000
 
 
+@pytest.mark.slow
 def test_piano_roll_shows_each_voice_in_its_colour(tmp_path):
     from matplotlib.image import imread
 

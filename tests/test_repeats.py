@@ -213,6 +213,7 @@ def test_kern_follows_its_list_else_its_bar_lines(lines, order) -> None:
     assert piece.length_steps == 48 * len(order)
 
 
+@pytest.mark.slow
 def test_kern_that_names_a_section_it_lacks_is_read_once_and_told(tmp_path) -> None:
     (tmp_path / "rag.krn").write_bytes(kern("*>[X,Z]", "*>X", "=1", A, "=2", B, "=="))
     reader = MusicReader([tmp_path], min_notes=1)

@@ -54,6 +54,7 @@ def write(path, ending):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["json", "mat", "npz"])
 def test_a_set_with_its_splits_is_read_from_every_kind_of_file(tmp_path, ending) -> None:
     data = {"path": str(write(tmp_path, ending)), "reader": "rolls"}
@@ -65,6 +66,7 @@ def test_a_set_with_its_splits_is_read_from_every_kind_of_file(tmp_path, ending)
     assert sorted(note.pitch for note in first.parts[0].notes) == [60, 62, 64]
 
 
+@pytest.mark.slow
 def test_pieces_without_splits_are_dealt_out(tmp_path) -> None:
     assert len(list(RollsReader([write(tmp_path, "npy")]).items())) == 1
     path = tmp_path / "list.json"
@@ -107,6 +109,7 @@ def test_what_is_no_matlab_file_is_refused(content) -> None:
         read(content, "x.mat", {})
 
 
+@pytest.mark.slow
 def test_a_bomb_ends_only_the_process_that_reads_it(tmp_path) -> None:
     path = tmp_path / "x.npz"
     header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (9000000000, 88), }".ljust(117) + b"\n"

@@ -213,6 +213,7 @@ def test_a_report_shows_the_best_run_whole_and_all_runs_with_what_varied(runs: l
     assert not other.pieces
 
 
+@pytest.mark.slow
 def test_what_cannot_be_reported_is_explained(runs: list[str], tracker: MlflowTracker, tmp_path: Path) -> None:
     tracker.start("empty", "cut off", tags={}).finish("KILLED")
     for asked, said in (

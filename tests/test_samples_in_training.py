@@ -23,6 +23,7 @@ class Tables:
         self.seen.append((path, columns))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framing", ["sequences", "stream"])
 def test_samples_change_nothing_of_the_training(small_recipe, small_store, tmp_path: Path, framing: str) -> None:
     recipe = small_recipe(framing)

@@ -66,6 +66,7 @@ def test_nothing_of_probability_zero_is_drawn(p, uniform) -> None:
     assert p[draw(p / p.sum(), uniform)] > 0
 
 
+@pytest.mark.slow
 def test_draws_follow_the_distribution() -> None:
     p = np.array([0.5, 0.0, 0.3, 0.2])
     rng = np.random.default_rng(0)
@@ -130,6 +131,7 @@ def test_surprise_is_the_models_own_whatever_the_temperature() -> None:
     assert made.nats_per_token == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_an_untrained_model_still_writes_chorales_of_the_grammar() -> None:
     torch.manual_seed(0)
     encoding = Chorale()

@@ -55,12 +55,14 @@ def test_every_bad_file_is_named_and_the_good_around_it_are_read(outcomes) -> No
             assert outcome.value == [deed, f"{index}.txt"]
 
 
+@pytest.mark.slow
 def test_a_file_that_only_waits_is_given_up(outcomes) -> None:
     good, asleep, after = outcomes("good", "sleep", "after")
     assert (good.reason, after.reason) == ("", "")
     assert asleep.reason == "gives no answer for 3 s"
 
 
+@pytest.mark.slow
 def test_the_damage_of_an_earlier_file_is_not_blamed_on_a_later_one(outcomes) -> None:
     found = outcomes("good", "poison", "crash later", "after")
     assert [outcome.reason for outcome in found] == [""] * 4
@@ -113,6 +115,7 @@ def test_leaving_early_ends_the_workers(outcomes, tmp_path, monkeypatch) -> None
     assert not set(psutil.Process().children()) - before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deed", ["sleep", "spin"])
 def test_workers_end_with_the_process_that_started_them_even_when_it_is_killed(tmp_path, monkeypatch, deed) -> None:
     import psutil
@@ -157,6 +160,7 @@ def test_what_check_raises_ends_the_reading(tmp_path, monkeypatch) -> None:
     assert not set(psutil.Process().children()) - before
 
 
+@pytest.mark.slow
 def test_the_corpus_workers_end_with_their_parent_too() -> None:
     import psutil
 

@@ -46,6 +46,7 @@ def test_real_chorales_come_back_from_their_ids(chorales):
         )
 
 
+@pytest.mark.slow
 def test_real_chorales_obey_the_grammar(chorales):
     encoding = Chorale()
     ids = [BOS, *encoding.encode(chorales[1][0]).tolist()]
@@ -62,6 +63,7 @@ def test_the_first_chorale_is_the_one_in_the_book(chorales):
     assert [part.notes[0].pitch for part in score.parts] == [67, 62, 59, 43]
 
 
+@pytest.mark.slow
 def test_reading_again_gives_the_same_and_a_limit_reads_a_beginning(chorales):
     reader, items = chorales
     assert list(reader.items()) == items

@@ -24,7 +24,6 @@ def test_the_projects_own_file_is_valid() -> None:
     assert (ROOT / "mlflow.yaml").is_file()
     assert settings.tracking_uri == f"sqlite:///{ROOT}/runs/mlflow.db"
     assert settings.artifacts == f"{ROOT}/runs/artifacts"
-    assert settings.promotion_rule
 
 
 def test_without_a_file_the_defaults_hold(tmp_path: Path) -> None:

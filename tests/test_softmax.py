@@ -81,6 +81,7 @@ def test_when_every_word_is_a_candidate_the_sampled_loss_is_the_full_one() -> No
     torch.testing.assert_close(sampled.loss(y_NH[None], targets_N[None], PAD), expected)
 
 
+@pytest.mark.slow
 def test_the_sampled_loss_draws_the_model_to_the_true_distribution() -> None:
     # Over all sets of candidates and all targets, each as likely as it is: where softmax(logits) = P the mean gradient
     # is zero. Without the correction by log Q it isn't.
@@ -122,6 +123,7 @@ def test_candidates_are_as_likely_as_said_and_evaluation_draws_nothing() -> None
     assert torch.equal(before, torch.get_rng_state())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", KINDS, ids=lambda options: options["softmax"])
 def test_a_text_is_learned_measured_saved_and_written(options, small_recipe, small_store, silent, tmp_path) -> None:
     recipe = small_recipe(
@@ -147,6 +149,7 @@ def test_a_text_is_learned_measured_saved_and_written(options, small_recipe, sma
     assert (obstacle(bundle.model) is None) == (options["softmax"] != "adaptive")
 
 
+@pytest.mark.slow
 def test_training_goes_on_with_the_same_draws(small_recipe, small_store, silent, tmp_path) -> None:
     model = {"kind": "gru", "hidden_size": 12, "num_layers": 1, "softmax": "sampled", "samples": 6}
     recipe = small_recipe("stream", encoding={"kind": "words"}, model=model, training={"steps": 24})

@@ -135,6 +135,7 @@ def song() -> Score:
     return Score((Part("a", notes), Part("b", notes[:3], program=32)), length_steps=24)
 
 
+@pytest.mark.slow
 def test_the_same_score_and_font_give_the_same_wav_and_another_one_than_the_pipes(tmp_path):
     font = read_soundfont(soundfont(tmp_path / "a.sf2"))
     for name in ("a.wav", "b.wav"):
@@ -182,6 +183,7 @@ def test_what_is_no_soundfont_is_refused_by_name(tmp_path, content, said):
         read_soundfont(tmp_path / "none.sf2")
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, 400), change=st.binary(min_size=1, max_size=6))
 def test_a_font_with_changed_tables_plays_or_is_refused(tmp_path, at, change):

@@ -49,6 +49,19 @@ def test_csv_tsv_and_parquet_packed_or_not_read_alike(tmp_path, name):
     assert [row.shown for row in reader.inputs()] == [{"text": text, "label": label} for text, label in ROWS]
 
 
+def test_numbers_and_lists_of_parquet_stay_as_they_are(tmp_path, monkeypatch):
+    """A batch of rows with a label missing gives the same labels as one without; other columns may hold lists."""
+    monkeypatch.setattr("components.datasets.tables.ROWS", 2)
+    path = tmp_path / "t.parquet"
+    texts = ["a", "b", "c", "d"]
+    frame = pd.DataFrame({"text": texts, "label": pd.array([1, None, 1, 2**53 + 1], dtype="Int64")})
+    frame.assign(words=[["a", "b"], [], None, ["c"]], day=pd.to_datetime(["2020-01-01", None] * 2)).to_parquet(path)
+    reader = TableReader([path], input="text", target="label")
+    assert list(reader.items()) == [("a", "1"), ("c", "1"), ("d", "9007199254740993")]
+    assert reader.dropped == {"no label": 1}
+    assert [row.shown["day"] for row in reader.inputs()][:2] == ["2020-01-01 00:00:00", ""]
+
+
 def test_without_a_header_columns_are_numbers(tmp_path):
     path = write(tmp_path, "t.tsv", 'a "quote that never ends\t1\nb\t0\n')
     assert list(TableReader([path], header=False).items()) == [('a "quote that never ends', "1"), ("b", "0")]
@@ -118,7 +131,11 @@ def test_numbers_are_predicted_from_several_columns(tmp_path):
         ("t.csv", b'a,"b"x\n1,2\n', "isn't a table"),
         ("t.csv.gz", gzip.compress(b"a,b\n1,2\n" * 50, mtime=0)[:-9], "gzip data is damaged"),
         ("t.parquet", b"PAR1 but no more", "isn't a Parquet file"),
-        ("t.csv.gz", gzip.compress(b"a,b\n" + (b"0" * 8191 + b"\n") * 9000, mtime=0), "expand to more than"),
+        (
+            "t.csv.gz",
+            gzip.compress(b"a,b\n" + (b"0" * 8191 + b"\n") * 9000, compresslevel=1, mtime=0),
+            "expand to more than",
+        ),
     ],
 )
 def test_what_is_no_table_is_refused_with_the_file(tmp_path, name, content, said):
@@ -208,6 +225,7 @@ def test_labels_are_endings_or_folders_where_the_names_are_alike(tmp_path):
     assert [label for _, label in LabelledLinesReader([both], label_in="file").items()] == ["loose", "b"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lines", [3, 40_000])
 def test_a_quote_that_does_not_end_takes_counted_lines_only(tmp_path, lines):
     path = write(tmp_path, "t.csv", 'a,b\nx,1\n"never ends,1\n' + "".join(f"{n},3\n" for n in range(lines)))
@@ -219,6 +237,7 @@ def test_a_quote_that_does_not_end_takes_counted_lines_only(tmp_path, lines):
     assert list(TableReader([path], quotes=False).items())[1] == ('"never ends', "1")
 
 
+@pytest.mark.slow
 @given(
     rows=st.lists(
         st.tuples(st.text(st.sampled_from('ab ,"\n字'), min_size=1, max_size=8), st.sampled_from("xyz")), max_size=20

@@ -43,6 +43,15 @@ def test_labels_are_counted_by_split(tmp_path: Path) -> None:
     assert unseen(manifest["labels"], "val") == ""
 
 
+def test_labels_that_look_the_same_are_told(tmp_path: Path) -> None:
+    names = ["wet", "Wet", "caf\u00e9", "cafe\u0301", "dry"]  # an accent within its letter, and behind it
+    path = table(tmp_path, "a.csv", [(f"x{n}", names[n % 5]) for n in range(50)])
+    (said,) = made(tmp_path, {"path": path, "reader": "table"})["notes"]
+    assert said.startswith("warning: labels that differ in case, blanks or signs alone are labels apart: ")
+    assert "'Wet' and 'wet'" in said
+    assert "'cafe\u0301' and 'caf\u00e9'" in said
+
+
 def test_many_labels_are_told_in_a_line() -> None:
     labels = {"train": {f"l{n}": 100 - n for n in range(60)}, "val": {}, "test": {"l0": 3}}
     (line, *_) = told(labels)

@@ -41,6 +41,7 @@ def cut_off(tracker: MlflowTracker) -> Callable[[], None]:
     return patch.undo
 
 
+@pytest.mark.slow
 def test_all_that_is_written_is_in_the_store(tracker: MlflowTracker, run: MlflowRun, tmp_path: Path) -> None:
     from PIL import Image
 
@@ -86,6 +87,7 @@ def test_all_that_is_written_is_in_the_store(tracker: MlflowTracker, run: Mlflow
     assert list(tracker.settings.spool.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:For backward compatibility")  # MLflow's own writing, with pandas 3
 def test_a_table_is_what_mlflow_itself_writes_and_is_replaced(tracker: MlflowTracker, run: MlflowRun) -> None:
     columns = {"step": [1, 2], "loss": [0.5, math.nan], "text": ["a", "ä\n"]}
@@ -98,6 +100,7 @@ def test_a_table_is_what_mlflow_itself_writes_and_is_replaced(tracker: MlflowTra
     assert ours == theirs
 
 
+@pytest.mark.slow
 def test_a_run_says_who_wrote_it_and_links_into_the_ui(tracker: MlflowTracker, run: MlflowRun) -> None:
     tags = tracker.client.get_run(run.ref.run_id).data.tags
     assert tags["mlflow.user"]
@@ -111,6 +114,7 @@ def test_a_run_says_who_wrote_it_and_links_into_the_ui(tracker: MlflowTracker, r
     assert (found.data.tags["mlflow.parentRunId"], found.info.status) == (run.ref.run_id, "FAILED")
 
 
+@pytest.mark.slow
 def test_an_unreachable_store_loses_nothing_and_stops_nobody(tracker: MlflowTracker, run: MlflowRun) -> None:
     answers_again = cut_off(tracker)
     for step in range(300):
@@ -123,6 +127,7 @@ def test_an_unreachable_store_loses_nothing_and_stops_nobody(tracker: MlflowTrac
     assert history(tracker, run.ref.run_id, "train/loss") == [(step, float(step)) for step in range(300)]
 
 
+@pytest.mark.slow
 def test_what_the_store_did_not_take_is_sent_later_with_the_runs_end(
     tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +160,7 @@ def killed(tracker: MlflowTracker) -> RunRef:
     return RunRef(made.info.run_id, "chorales")
 
 
+@pytest.mark.slow
 def test_a_killed_writers_points_arrive_and_its_run_ends_as_killed(tracker: MlflowTracker) -> None:
     ref = killed(tracker)
     assert tracker.send_leftovers() == (1, 0)
@@ -162,6 +168,7 @@ def test_a_killed_writers_points_arrive_and_its_run_ends_as_killed(tracker: Mlfl
     assert tracker.client.get_run(ref.run_id).info.status == "KILLED"
 
 
+@pytest.mark.slow
 def test_resuming_sends_what_was_left_and_goes_on(tracker: MlflowTracker) -> None:
     ref = killed(tracker)
     run = tracker.resume(ref.run_id)
@@ -178,6 +185,7 @@ def test_resuming_sends_what_was_left_and_goes_on(tracker: MlflowTracker) -> Non
     assert tracker.client.get_run(ref.run_id).info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_a_resumed_run_still_lists_its_first_table(tracker: MlflowTracker, run: MlflowRun) -> None:
     run.table({"a": [1]}, "one.json")
     run.finish()
@@ -188,6 +196,7 @@ def test_a_resumed_run_still_lists_its_first_table(tracker: MlflowTracker, run: 
     assert [table["path"] for table in tables] == ["one.json", "two.json"]
 
 
+@pytest.mark.slow
 def test_sending_again_repeats_no_point(tracker: MlflowTracker, run: MlflowRun) -> None:
     from components.tracking.mlflow_run import delivery
 
@@ -197,6 +206,7 @@ def test_sending_again_repeats_no_point(tracker: MlflowTracker, run: MlflowRun) 
     assert len(history(tracker, run.ref.run_id, "loss")) == 4
 
 
+@pytest.mark.slow
 def test_what_cannot_be_a_key_is_refused_at_once_and_not_spooled(run: MlflowRun, tmp_path: Path) -> None:
     for key in ("loss%", "a//b", "../b", "a/./b", "", "k" * 251, "a/"):
         with pytest.raises(ValueError, match="can't be a key"):
@@ -212,6 +222,7 @@ def test_what_cannot_be_a_key_is_refused_at_once_and_not_spooled(run: MlflowRun,
         run.metrics({"loss": 1.0}, 0)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_gone_is_the_users_to_know(tracker: MlflowTracker, run: MlflowRun) -> None:
     with pytest.raises(UserError, match="not found"):
         tracker.resume("f" * 32)
@@ -225,6 +236,7 @@ def test_a_run_that_is_gone_is_the_users_to_know(tracker: MlflowTracker, run: Ml
         tracker.resume(run.ref.run_id)
 
 
+@pytest.mark.slow
 def test_writing_to_a_run_that_was_deleted_meanwhile_stops_nobody(
     tracker: MlflowTracker, run: MlflowRun, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -294,6 +306,7 @@ def test_an_unusable_store_is_explained(tmp_path: Path) -> None:
         MlflowTracker(load_settings(tmp_path)).start("x", "y", tags={})
 
 
+@pytest.mark.slow
 def test_a_deleted_experiment_says_how_to_get_it_back(tracker: MlflowTracker, run: MlflowRun) -> None:
     tracker.client.delete_experiment(tracker.client.get_run(run.ref.run_id).info.experiment_id)
     with pytest.raises(UserError, match="restore"):

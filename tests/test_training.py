@@ -155,6 +155,7 @@ def test_every_cell_learns_a_text_by_heart(small_recipe, small_store, tmp_path, 
     assert session.evaluate("test")["nats_per_char"] < 0.25
 
 
+@pytest.mark.slow
 def test_an_update_that_is_not_finite_is_refused_and_training_goes_on(
     small_recipe, small_store, tmp_path, silent
 ) -> None:
@@ -175,6 +176,7 @@ def test_an_update_that_is_not_finite_is_refused_and_training_goes_on(
     assert all(torch.isfinite(value).all() for value in weights(session.model).values())
 
 
+@pytest.mark.slow
 def test_a_loss_that_stays_nan_ends_with_a_message_and_the_last_good_state(
     small_recipe, small_store, tmp_path, silent
 ) -> None:
@@ -211,6 +213,25 @@ def test_a_loss_that_is_nan_from_the_start_names_no_file_that_is_not_there(
         session.train(tmp_path / "run", silent)
 
 
+def test_val_that_is_never_a_number_is_never_the_best(small_recipe, small_store, tmp_path) -> None:
+    recipe = small_recipe(training={"steps": 4}, evaluation={"every": 2})
+    session = Session(recipe, small_store(recipe), "cpu", 1)
+    session.evaluate = lambda split: {session.task.primary: math.nan}
+    said = []
+
+    class Listener:
+        def metrics(self, values, step): ...
+
+        def progress(self, step, steps, values): ...
+
+        def evaluated(self, values, step, improved):
+            said.append(improved)
+
+    with pytest.raises(UserError, match="val was never a finite number"):
+        session.train(tmp_path / "run", Listener())
+    assert said == [False, False]
+
+
 @pytest.mark.parametrize("options", [{"clip_norm": 0.01}, {"clip_norm": None, "clip_value": 1e-4}])
 def test_gradients_are_clipped(small_recipe, small_store, tmp_path, silent, options) -> None:
     recipe = small_recipe(training={**options, "optimizer": "sgd", "learning_rate": 1.0, "steps": 3})
@@ -234,6 +255,7 @@ def test_gradients_are_clipped(small_recipe, small_store, tmp_path, silent, opti
             assert torch.nn.utils.get_total_norm(gradients) == pytest.approx(0.01, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_training_stops_when_it_gets_no_better(small_recipe, small_store, tmp_path, silent) -> None:
     recipe = small_recipe(training={"steps": 5000, "patience": 2, "learning_rate": 0.5}, evaluation={"every": 4})
     session = Session(recipe, small_store(recipe), "cpu", 1)
@@ -262,6 +284,7 @@ def test_evaluation_is_every_token_once(small_recipe, small_store) -> None:
     assert values["perplexity"] == pytest.approx(math.exp(total / count), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_curves_are_told_once_however_often_training_is_cut_off(small_recipe, small_store, tmp_path, silent) -> None:
     recipe = small_recipe(training={"steps": 60, "checkpoint_seconds": 1000.0}, evaluation={"every": 20})
     store = small_store(recipe)
@@ -294,6 +317,7 @@ def test_schedules() -> None:
     assert again.factor(50) == 0.25
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_a_message(small_recipe, small_store, tmp_path, silent) -> None:
     recipe = small_recipe()
     store = small_store(recipe)

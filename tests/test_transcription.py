@@ -105,6 +105,7 @@ def test_beeps_are_learned_and_read_on_recordings_never_heard(trained) -> None:
     assert min(baseline.values()) > 0.5
 
 
+@pytest.mark.slow
 def test_a_recording_alone_is_read_as_in_a_batch(trained) -> None:
     session, bundle = trained
     rng = np.random.default_rng(5)
@@ -227,6 +228,7 @@ def test_texts_longer_than_their_frames_are_told_and_all_of_them_refused(
         assert "9 of 10 texts" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"bidirectional": True, "num_layers": 2, "layer_norm": True}], ids=str)
 def test_every_parameter_gets_a_gradient(recordings, tmp_path, options) -> None:
     recipe = recipe_for(recordings, model={"kind": "lstm", "hidden_size": 8, **options})
@@ -351,6 +353,7 @@ def test_a_wav_or_a_folder_of_them_is_read_through_files(trained, recordings, tm
     }
 
 
+@pytest.mark.slow
 def test_mlflow_serves_it_recordings_come_in_base64(trained, recordings, tmp_path) -> None:
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model

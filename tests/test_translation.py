@@ -123,6 +123,7 @@ def test_every_way_learns_by_heart(options, tmp_path, silent) -> None:
     assert session.evaluate("train")["accuracy"] > 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", WAYS, ids=str)
 def test_an_item_alone_is_answered_as_in_a_batch(options, tmp_path) -> None:
     session = session_for(recipe_for(**options), tmp_path)
@@ -248,6 +249,7 @@ def test_bleu_of_ragged_parts_is_sacrebleus_of_the_whole(pairs, cut) -> None:
     assert chrf([t.upper() for t in said], wanted) == pytest.approx(chrf(said, wanted))
 
 
+@pytest.mark.slow
 def test_greedy_figures_are_of_all_sequences_whatever_the_batch(tmp_path) -> None:
     session = session_for(recipe_for(target="subwords"), tmp_path)
     found = []

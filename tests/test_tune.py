@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shlex
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,7 @@ def test_without_a_space_it_is_around_the_recipes_own_settings(tmp_path: Path) -
     assert search.budget == "7 updates"
 
 
+@pytest.mark.slow
 def test_every_recipe_of_ours_has_a_space_that_holds_its_own_settings() -> None:
     from components.recipe import read_recipe
     from flows.places import recipe_names, recipe_path
@@ -131,6 +134,7 @@ def tried(number: int, value: float, state: str = "complete") -> Tried:
     return Tried(number, {"model.x": number}, state, value, updates=10, run_id=f"id{number}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("lower", "best", "path"), [(True, 3, [(0, 2.0), (1, 2.0), (3, 1.0)]),
                                                      (False, 1, [(0, 2.0), (1, 5.0), (3, 5.0)])])  # fmt: skip
 def test_the_best_is_the_best_of_the_complete_trials(tmp_path: Path, lower: bool, best: int, path: list) -> None:
@@ -267,11 +271,22 @@ def test_a_trial_that_fails_is_told_and_loses_no_other(home, here) -> None:
         tune(path, [], 1, None, None, ["data.split=[0.9,0.0,0.1]"])
 
 
-def test_two_trials_at_once_run_in_processes_of_their_own(home) -> None:
+def test_two_trials_go_on_at_once_each_in_a_process_of_its_own(home, monkeypatch) -> None:
+    """What such a process does is tested above and in test_compare.py: here it is a stub that waits for the other."""
+    from flows.trial import TrialFile
     from flows.tune import tune
 
+    together, commands = threading.Barrier(2), []
+
+    def run(self: Processes, command: list[str], **_: Any) -> tuple[int, str]:
+        commands.append(command)
+        together.wait(60)
+        trial = TrialFile.load(Path(command[-1]))
+        trial.metrics = {"val/nats_per_char": 1.0 + len(commands)}
+        trial.save(Path(command[-1]))
+        return 0, ""
+
+    monkeypatch.setattr(Processes, "run", run)
     answer = tune(write_recipe(home, "parallel", model=GRU), SPACE, 2, threads=1, jobs=2)
-    runs = children(answer.run_id)
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    assert len({run.data.tags["process.id"] for run in runs}) == 2
+    assert [command[:3] for command in commands] == [[sys.executable, "-m", "flows.trial"]] * 2
     assert [tried.state for tried in answer.found.tried] == ["complete", "complete"]

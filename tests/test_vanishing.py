@@ -46,6 +46,7 @@ def test_without_clipping_a_large_radius_diverges_and_with_it_it_learns() -> Non
     assert np.mean(clipped.errors[-50:]) < np.mean(clipped.errors[:50])
 
 
+@pytest.mark.slow
 def test_learning_stops_when_it_is_enough() -> None:
     lesson = learn(untrained("gru"), adding(4, 640), vanishing._adam, updates=500, clip_norm=1.0, enough=0.1)
     assert 1 < len(lesson.errors) == len(lesson.norms) < 500

@@ -106,6 +106,7 @@ def recipe(tmp_path, small_recipe):
     return make
 
 
+@pytest.mark.slow
 def test_training_starts_from_the_vectors_and_a_bundle_does_without_the_file(
     recipe, small_store, silent, tmp_path
 ) -> None:
@@ -133,6 +134,7 @@ def test_training_starts_from_the_vectors_and_a_bundle_does_without_the_file(
     assert torch.equal(again.model.embedding.weight, weight)
 
 
+@pytest.mark.slow
 def test_vectors_are_learned_further_unless_they_are_frozen(recipe, small_store, silent, tmp_path) -> None:
     session = Session(recipe(), small_store(recipe()), "cpu", 1)
     session.train(tmp_path / "run", silent)

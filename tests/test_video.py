@@ -129,6 +129,7 @@ def sound(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_named_and_the_rest_is_read(tmp_path):
     files = bad_files(tmp_path / "bad")
     again = film(tmp_path / "z.avi", steps(3))

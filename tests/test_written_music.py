@@ -22,6 +22,7 @@ def melody(pitches: tuple[int, ...], length: int = 12, **facts) -> Score:
     return Score((Part("Melody", notes, role="melody"),), 12, length_steps=length * len(notes), **facts)
 
 
+@pytest.mark.slow
 def test_of_two_spellings_a_key_takes_the_one_with_fewer_signs() -> None:
     found = [estimate_key(melody(tuple(60 + t + p for p in scale))) for t in range(12) for scale in (MAJOR, MINOR)]
     assert max(abs(key.sharps) for key in found) == 6

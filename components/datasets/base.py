@@ -26,6 +26,8 @@ class Reader(ABC):
     files_by: ClassVar[str] = ""  # the reader of files of that kind, where this one reads none
     holds_splits: ClassVar[bool] = False  # its files say what is train, val and test: read with `part` set to each
     by_time: ClassVar[bool] = False  # cuts each of its series by time: read with `part` and `fractions` set
+    # of each number of a target the column of the input that it goes on from; none: the target is something else
+    continues: Sequence[int] = ()
     part: str | None = None
     fractions: Sequence[float] = (1.0, 0.0, 0.0)
     endings: tuple[str, ...] = ()  # of the files that it reads in a folder; none: any
@@ -47,6 +49,9 @@ class Reader(ABC):
         self.decided: list[str] = []  # from the files' names: what a person should know about it
         self.dropped: Counter[str] = Counter()  # reason → how many, after one pass over items()
         self.notes: list[str] = []  # what a person should know about this reading
+        # role (read, predicted) → a file, and what its header calls the columns that were found by their place or kind;
+        # the readers of a data set's splits share it
+        self.found: dict[str, tuple[str, tuple[str, ...]]] = {}
         self.report: list[dict[str, Any]] = []  # a row for each file, where a person would want to know: equal keys
         self.progress: Callable[[str], None] = lambda line: None  # told now and then how far a slow reading is
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -36,6 +37,11 @@ class Table:
     first_text: dict[str, tuple[int, str]] = field(default_factory=dict)
     ends: dict[str, tuple[str, str]] = field(default_factory=dict)
     dates: tuple[str, list[datetime | None]] = ("", [])
+
+    @property
+    def headed(self) -> bool:
+        """Does its first line name the columns?"""
+        return self.names != [str(number + 1) for number in range(len(self.names))]
 
     def of_numbers(self) -> list[str]:
         """The columns with numbers in them, in the table's order."""
@@ -72,9 +78,21 @@ class Table:
         what = f"{name} goes back in time here ({len(back):,} times in all)"
         raise UserError(what, where=f"{self.path}: line {back[0]}", hint=f"{hint}; several series: a file for each")
 
+    def falling(self, columns: Sequence[str]) -> str:
+        """Which of the columns falls in every line, as years do where the newest line is the first; "" where none."""
+        for name in columns:
+            values = self.numbers[:, self.names.index(name)]
+            if len(values) > 2 and (np.diff(values) < 0).all():
+                first, last = self.ends[name]
+                return f"warning: {name} falls in every line, from {first} to {last}: is the newest line the first?"
+        return ""
+
     def uneven(self) -> str:
-        """What is odd of the steps between dates: some stand twice, or are longer than most; "" where none is."""
+        """What is odd of the steps between dates: some stand twice, or are longer than most; or what has no date; ""
+        where nothing is."""
         name, dates = self.dates
+        if undated := [line for line, date in zip(self.lines, dates, strict=True) if name and not date]:
+            return f"{name}: lines without a date: {len(undated):,}, the first in line {undated[0]}"
         steps = [
             (line, (date - before).total_seconds())
             for (before, date), line in zip(pairwise(dates), self.lines[1:], strict=True)
@@ -116,15 +134,15 @@ def read_columns(files: TextFiles, path: Path, texts: Sequence[str] = ()) -> Tab
     table.texts = {name: [] for name in kept if name in names}
     numbers: list[list[float]] = []
     dated: int | None = None
+    moments: list[str] = []  # the cells of the column of dates
     for number, cells in _chain([] if header else [first], [second] if second else [], rows):
         if len(cells) != width:
             raise UserError(f"{len(cells)} cells, the first line has {width}", where=f"{path}: line {number}")
         if len(numbers) * width > LARGEST_CELLS:
             raise UserError(f"more than {LARGEST_CELLS:,} cells", where=str(path))
         if not numbers:
-            dated = next((at for at, cell in enumerate(cells) if _date(cell)), None)
-            table.dates = (names[dated] if dated is not None else "", [])
-        table.dates[1].append(_date(cells[dated]) if dated is not None else None)
+            dated = next((at for at, cell in enumerate(cells) if any(_dates([cell]))), None)
+        moments.append(cells[dated] if dated is not None else "")
         values = []
         for name, cell in zip(names, cells, strict=True):
             value = _number(cell)
@@ -136,6 +154,7 @@ def read_columns(files: TextFiles, path: Path, texts: Sequence[str] = ()) -> Tab
                 table.texts[name].append(cell.strip())
         numbers.append(values)
         table.lines.append(number)
+    table.dates = ("", [None] * len(moments)) if dated is None else (names[dated], _dates(moments))
     table.numbers = np.array(numbers, dtype=np.float64).reshape(-1, width)
     return table
 
@@ -182,10 +201,44 @@ def _finite(cell: str) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _date(text: str) -> datetime | None:
-    text = text.strip()
+def _dates(cells: Sequence[str]) -> list[datetime | None]:
+    """The dates of a column, None where there is none. 1/2/2024 has the day or the month first as more of the column
+    can be read; where all can be both, as the column goes forward more often."""
+    readings = [[read(cell.strip()) for cell in cells] for read in READINGS]
+    return max(readings, key=lambda dates: (sum(map(bool, dates)), _forward(dates)))
+
+
+def _forward(dates: Sequence[datetime | None]) -> int:
+    return sum(before <= date for before, date in pairwise(filter(None, dates)))
+
+
+def _iso(text: str) -> datetime | None:
     try:
         found = datetime.fromisoformat(f"{text}-01" if re.fullmatch(r"\d{4}-\d{2}", text) else text)
     except ValueError:
         return None
     return found.replace(tzinfo=None) if "-" in text else None
+
+
+def _written(pattern: re.Pattern[str], text: str) -> datetime | None:
+    found = pattern.fullmatch(text)
+    if not found:
+        return None
+    year, month, day, time, half = (found[name] for name in ("year", "month", "day", "time", "half"))
+    hour, minute, second = ([int(part) for part in (time or "").split(":") if part] + [0, 0, 0])[:3]
+    hour = hour % 12 + 12 * (half in "pP") if half else hour
+    try:
+        number = int(month) if month.isdigit() else MONTHS.index(month[:3].lower())
+        return datetime(int(year) + 2000 * (len(year) == 2), number, int(day), hour, minute, second)
+    except ValueError:
+        return None
+
+
+def _pattern(order: str) -> re.Pattern[str]:
+    parts = {"d": r"(?P<day>\d{1,2})", "m": r"(?P<month>\d{1,2}|[A-Za-z]{3,9})", "y": r"(?P<year>\d{4}|(?<=/)\d{2})"}
+    time = r"(?:[ ,T]+(?P<time>\d{1,2}:\d{2}(?::\d{2})?)(?: ?(?P<half>[AaPp])[Mm])?)?"
+    return re.compile(r",?[./ -]".join(parts[one] for one in order) + time, re.ASCII)
+
+
+MONTHS = ("", "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+READINGS = (_iso, *(partial(_written, _pattern(order)) for order in ("ymd", "dmy", "mdy")))

@@ -45,6 +45,8 @@ class ConllReader(LabelledReader):
         UserError: a type isn't among `labels`; the nearest one is suggested.
     """
 
+    columns_set_by = "data.tag_column"
+
     def __init__(
         self,
         files: Sequence[Path],
@@ -91,6 +93,8 @@ class ConllReader(LabelledReader):
 
     def _sentences(self, path: Path, labelled: bool) -> Iterator[_Sentence]:
         tabs, columns = self._shape(path)
+        if labelled and columns and not self.tag_column:
+            self.same("predicted", [f"column {max(2, columns)}"], path)
         sentence: _Sentence | None = None
         for number, line in lines(self._text, path):
             cells = _cells(line, tabs)

@@ -205,6 +205,8 @@ def _write(
         notes += encoding.remarks()
         notes += odd
         manifest["labels"] = targets.facts()
+        manifest["columns"] = {role: list(columns) for role, (_, columns) in next(iter(readers.values())).found.items()}
+        manifest["continues"] = list(next(iter(readers.values())).continues)
         manifest["report"] = [row for reader in readers.values() for row in reader.report]
         manifest |= {"encoding": state, "counts": counts, "dropped": dict(left_out), "notes": notes}
         manifest["longest"] = max(count["longest"] for count in counts.values())

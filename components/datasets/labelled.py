@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -47,6 +47,8 @@ class LabelledReader(Reader):
     """
 
     framing, pairs = "sequences", True
+
+    columns_set_by: ClassVar[str] = ""  # the settings that name the columns of a table, where there are some
 
     # the steps of the shortest and longest input in training, set before `inputs()` where a model is there: some rows
     # say only by their length whether they have a label
@@ -86,6 +88,24 @@ class LabelledReader(Reader):
         """The rows to be predicted, no target needed, those with a `problem` too."""
         self.dropped.clear()
         yield from self.rows(labelled=False)
+
+    def trained_on(self, columns: Mapping[str, Sequence[str]]) -> None:
+        """The columns of the data that a model learned from, by role: those of new files have to be the same."""
+        self.found = {role: ("the training data", tuple(names)) for role, names in columns.items()}
+
+    def known(self, role: str, names: Sequence[str]) -> tuple[str, ...]:
+        """The columns that another file's header has in a role, where this one has all of these names; else ()."""
+        columns = self.found.get(role, ("", ()))[1]
+        return columns if set(columns) <= set(names) else ()
+
+    def same(self, role: str, columns: Sequence[str], path: Path) -> None:
+        """Refuse a file whose header calls the columns in a role otherwise than the first file's: they would be taken
+        for one another."""
+        first, names = self.found.setdefault(role, (path.name, tuple(columns)))
+        if tuple(columns) != names:
+            what = f"{role} is {_listed(columns)}, where {first} has {_listed(names)}"
+            way = f", or name them: {self.columns_set_by}" if self.columns_set_by else ""
+            raise UserError(what, where=str(path), hint=f"give the columns the same names in the same order{way}")
 
     def group(self, item: tuple[Any, Any]) -> str:
         return _key(item[0])
@@ -166,6 +186,10 @@ def names_as_labels(files: Sequence[Path], label_in: str | None) -> tuple[dict[P
     if label_in == "ending":
         return {path: Path(unpacked_name(path)).suffix[1:] for path in files}, "the files' endings"
     return {path: stem(path) for path in files}, "the files' names"
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(columns[:20]) + (", …" if len(columns) > 20 else "")
 
 
 def _key(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from components.datasets.base import Reader
@@ -20,7 +20,7 @@ class Kept(Reader):
     def __init__(self, reader: Reader, refusals: Refusals) -> None:
         self.reader, self.refusals, self.given = reader, refusals, -1
         self.framing, self.files, self.ways_out = reader.framing, reader.files, reader.ways_out
-        self.passed_over, self.decided = reader.passed_over, reader.decided
+        self.passed_over, self.decided, self.found = reader.passed_over, reader.decided, reader.found
         self.refused: dict[int, UserError] = {}
 
     def items(self) -> Iterator[Any]:
@@ -39,6 +39,10 @@ class Kept(Reader):
     @property
     def dropped(self) -> Counter[str]:
         return self.reader.dropped + Counter(kind_of(error.what) for error in self.refused.values())
+
+    @property
+    def continues(self) -> Sequence[int]:
+        return self.reader.continues
 
     @property
     def notes(self) -> list[str]:

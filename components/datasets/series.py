@@ -109,7 +109,25 @@ class SeriesRowsReader(LabelledReader):
             for number, line in lines(self._text, path):
                 separator = next((sign for sign in "\t;" if sign in line), ",")
                 cells = [cell.strip() for cell in with_points(line.split(separator), separator)]
+                if number == 1:
+                    self._first(cells, path, labelled)
                 yield self._row(f"{path}: line {number}", number, cells, labelled)
+
+    def _first(self, cells: list[str], path: Path, labelled: bool) -> None:
+        """A file's first line: where it names the columns, it is that of the other files. The last is the label's,
+        which new rows may lack."""
+        index, named = cells[0] == "", [cell for cell in cells if cell]
+        counted = [cell for cell in named if numbers([cell])[1] != "not a number"]
+        if index and named and counted == [str(number) for number in range(len(counted))]:
+            what = "its first column has no name: the number of a row would be read as the first step"
+            raise UserError(what, where=str(path), hint="leave it out; in pandas: to_csv(index=False)")
+        if counted or len(named) < len(cells):
+            return
+        if labelled:
+            self.same("read", cells[:-1], path)
+            self.same("predicted", cells[-1:], path)
+        elif before := self.found.get("read"):
+            self.same("read", cells[: len(before[1])], path)
 
     def _row(self, where: str, number: int, cells: list[str], labelled: bool) -> Row:
         shown, label = {"line": str(number)}, None
@@ -164,6 +182,7 @@ class FrameFilesReader(LabelledReader):
 
     def _table(self, path: Path) -> tuple[np.ndarray | None, str]:
         frames: list[np.ndarray] = []
+        names: list[str] = []
         total = 0
         for number, line in lines(self._text, path):
             if not line.strip():
@@ -172,6 +191,8 @@ class FrameFilesReader(LabelledReader):
             values, problem = numbers(with_points(line.split(separator), separator))
             if problem and (number > 1 or problem != "not a number"):
                 return None, problem
+            if problem:
+                names = [cell.strip() for cell in line.split(separator)]
             if not problem:
                 frames.append(values)
                 total += len(values)
@@ -179,6 +200,8 @@ class FrameFilesReader(LabelledReader):
                     raise UserError(f"more than {LARGEST_SERIES:,} numbers", where=str(path))
         if not frames or len({len(frame) for frame in frames}) != 1:
             return None, "frames of unequal length" if frames else "no frames"
+        if len(names) == len(frames[0]):
+            self.same("read", names, path)
         return np.stack(frames), ""
 
 

@@ -30,6 +30,7 @@ class SeriesWindowsReader(LabelledReader):
     """
 
     by_time = True
+    columns_set_by = "data.columns"
     endings = (".csv", ".tsv", ".tab", ".txt")
 
     def __init__(
@@ -56,19 +57,26 @@ class SeriesWindowsReader(LabelledReader):
         for path in self.files:
             table = read_columns(self._text, path)
             table.check_order()
-            columns = self.columns or self._only(table)
+            columns = self.columns or self.known("read", table.names) or self._only(table)
+            if not self.columns and table.headed:
+                self.same("read", columns, path)
             values_TC = table.values(columns, "data.columns")
+            unread = [name for name in table.names if name not in {*columns, *self.target}]
             if not labelled:
+                self.notes += filter(None, [table.falling(unread)])
                 yield self._last(table, values_TC)
                 continue
-            targets_TK = table.values(self.target or columns, "data.target")
+            targets = self.target or columns
+            targets_TK = table.values(targets, "data.target")
+            if set(targets) <= set(columns):
+                self.continues = [columns.index(name) for name in targets] * self.horizon
             yield from self._windows(table, values_TC, targets_TK)
-            unread = [name for name in table.names if name not in {*columns, *self.target}]
             listed = ", ".join(unread[:8]) + (", …" if len(unread) > 8 else "")
             note = f"read of {path.name}: {', '.join(columns)}; not read: {listed}"
             odd = f"{path.name}: {uneven}" if (uneven := table.uneven()) else ""
             if self.part in (None, "train"):
-                self.notes += [one for one in (note if unread else "", odd) if one and one not in self.notes]
+                found = (note if unread else "", odd, table.falling(unread))
+                self.notes += [one for one in found if one and one not in self.notes]
 
     def _windows(self, table: Table, values_TC: np.ndarray, targets_TK: np.ndarray) -> Iterator[Row]:
         steps = len(values_TC)

@@ -77,7 +77,10 @@ def _existing(path: Path) -> Path:
 
 
 def _parts(readers: Readers) -> Readers:
-    """A reader for each split where the files themselves say what belongs to it."""
+    """A reader for each split where the files themselves say what belongs to it; all share what they found."""
+    first = next(iter(readers.values()))
+    for reader in readers.values():
+        reader.found = first.found
     if set(readers) != {None} or not readers[None].holds_splits:
         return readers
     parts: Readers = {}

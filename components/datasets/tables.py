@@ -67,6 +67,7 @@ class TableReader(LabelledReader):
     """
 
     endings = (*BY_ENDING, *PARQUET)
+    columns_set_by = "data.input and data.target"
     ways_out = {BAD_QUOTES: "data.quotes=false reads the quotes as signs of the text"}
 
     def __init__(
@@ -137,9 +138,10 @@ class TableReader(LabelledReader):
     def _wanted(self, columns: Columns, path: Path, labelled: bool) -> tuple[str, ...]:
         """The column that is read, then those that are predicted (none where the labels aren't wanted)."""
         named = [name for name in columns.names if not self.header or name not in columns.numbered]
-        two = len(named) == 2
-        read = self.input or (named[0] if two or (len(named) == 1 and not labelled) else None)
-        wanted = (self.target or ((named[1],) if two else ())) if labelled else ()
+        two, only = len(named) == 2, len(named) == 1 and not labelled
+        before = self.known("read", named)
+        read = self.input or (before[0] if before else named[0] if two or only else None)
+        wanted = (self.target or self.known("predicted", named) or ((named[1],) if two else ())) if labelled else ()
         choices = f"columns: {', '.join(columns.names[:50])}{self._other_separator(columns, path)}"
         for setting, names in (("input", (read,)), ("target", wanted or (None,) * labelled)):
             where = f"data.{setting}: {path}"
@@ -151,6 +153,10 @@ class TableReader(LabelledReader):
                 if name in columns.twice:
                     hint = f"rename one of them; the second goes by data.{setting}={columns.twice[name]}"
                     raise UserError(f"two columns are called {name!r}", where=where, hint=hint)
+        if self.header and not self.input and not only:
+            self.same("read", (read,), path)
+        if self.header and labelled and not self.target:
+            self.same("predicted", wanted, path)
         return read, *wanted
 
     def _other_separator(self, columns: Columns, path: Path) -> str:
@@ -206,6 +212,8 @@ class TableReader(LabelledReader):
 
 def _parquet(path: Path) -> Iterator[tuple[str, Columns, list[str], str]]:
     import pyarrow as pa
+    from pandas import isna
+    from pandas.api.types import is_scalar
     from pyarrow import parquet
 
     number = 0
@@ -218,11 +226,12 @@ def _parquet(path: Path) -> Iterator[tuple[str, Columns, list[str], str]]:
                     f"{facts.num_rows:,} rows × {facts.num_columns:,} columns are too many", where=str(path)
                 )
             for batch in file.iter_batches(batch_size=ROWS):
-                table = batch.to_pandas()
+                # whole numbers stay whole where others are missing: labels 1 and 1.0 would be two
+                table = batch.to_pandas(integer_object_nulls=True)
                 columns = Columns.of([str(column) for column in table.columns], path)
                 for row in table.itertuples(index=False, name=None):
                     number += 1
-                    missing = (cell is None or cell != cell for cell in row)  # NaN isn't itself
+                    missing = (is_scalar(cell) and isna(cell) for cell in row)  # a list in a cell is there
                     cells = ["" if gone else str(cell) for gone, cell in zip(missing, row, strict=True)]
                     yield f"{path}: row {number}", columns, cells, ""
     except (pa.ArrowException, OSError) as error:

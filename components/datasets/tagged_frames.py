@@ -22,15 +22,16 @@ class TaggedFramesReader(LabelledReader):
     length). A frame without a label is read, but doesn't count.
 
     Items: (float64 [frames, columns], the labels). `label` is the labels' column, else the last one; `columns` are the
-    numbers that are read, else all the others that are numbers, in the order of their names. Where `recording` names
-    a column, a recording ends where that changes; else a file is one. Recordings are cut into windows of `window`
-    frames.
+    numbers that are read, else all the others with a name that are numbers, in the order of their names. Where
+    `recording` names a column, a recording ends where that changes; else a file is one. Recordings are cut into windows
+    of `window` frames.
 
     Each recording is split by time, its first part for training, the last for test; to hold whole recordings out, give
     the files of each split.
     """
 
     by_time = True
+    columns_set_by = "data.columns and data.label"
     endings = (".csv", ".tsv", ".tab", ".txt")
 
     def __init__(
@@ -52,13 +53,21 @@ class TaggedFramesReader(LabelledReader):
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:
-            table = read_columns(self._text, path, [self.label or "-1", *filter(None, [self.recording])])
-            label = self.label or table.names[-1]
+            before = self.found.get("predicted", ("", ()))[1]
+            table = read_columns(self._text, path, [self.label or "-1", *before, *filter(None, [self.recording])])
+            label = self.label or next(iter(self.known("predicted", table.names)), table.names[-1])
             for name in filter(None, [label if labelled else None, self.recording]):
                 if name not in table.names:
                     raise unknown("column", name, table.names, where=str(path))
-            columns = self.columns or self._numbers(table, label, labelled)
+            columns = self.columns or self.known("read", table.names) or self._numbers(table, label, labelled)
+            if not self.columns:
+                self.same("read", columns, path)
+            if labelled and not self.label:
+                self.same("predicted", [label], path)
             values_TC = table.values(columns, "data.columns")
+            note = f"read of each frame: {', '.join(columns)}"
+            if self.part in (None, "train") and note not in self.notes:
+                self.notes.append(note)
             tags = [self._tag(tag, table) for tag in table.texts[label]] if labelled else []
             for begin, end in self._recordings(table):
                 first, last = self.share(end - begin)
@@ -74,7 +83,8 @@ class TaggedFramesReader(LabelledReader):
     def _numbers(self, table: Table, label: str, labelled: bool) -> list[str]:
         texts = {name for name in table.first_text if name not in table.of_numbers()}
         others = {self.recording} | ({label} if labelled or self.label or label in texts else set())
-        found = sorted(name for name in table.of_numbers() if name not in others)
+        # a column without a name counts the lines: a table program's index
+        found = sorted(name for name in table.of_numbers() if name and name not in others)
         if not found:
             raise UserError("no column of numbers", where=str(table.path), hint=f"columns: {', '.join(table.names)}")
         return found

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 
@@ -81,14 +82,14 @@ class Targets:
         return {split: dict(count.most_common()) for split, count in self.labels.items()} if any(self._all) else {}
 
     def _alike(self) -> list[str]:
-        """A note on labels that differ in their case or blanks alone."""
+        """A note on labels that differ in their case, their blanks or how their accents are written alone."""
         by_letters: dict[str, list[str]] = {}
         for label in self._all:
-            by_letters.setdefault(" ".join(label.casefold().split()), []).append(label)
+            by_letters.setdefault(" ".join(normalize("NFKC", label).casefold().split()), []).append(label)
         alike = [" and ".join(map(repr, sorted(found))) for found in by_letters.values() if len(found) > 1]
         if not alike or not self.whole:  # case tells tags apart: NN and nn
             return []
-        return [f"warning: labels that differ in case or blanks alone are labels apart: {_names(alike, '; ')}"]
+        return [f"warning: labels that differ in case, blanks or signs alone are labels apart: {_names(alike, '; ')}"]
 
     @property
     def _all(self) -> Counter[str]:

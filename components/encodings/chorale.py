@@ -157,17 +157,21 @@ class Chorale(Encoding):
         return self._vocabulary.ids(tokens), []
 
     def doubts(self, melody: Score) -> list[str]:
-        """Whether it leaves a soprano's range."""
+        """Whether it leaves a soprano's range, or has a tempo of its own."""
         pitches = [note.pitch for note in _soprano(melody).notes]
         low, high = RANGES[0]
-        outside = sum(not low <= pitch <= high for pitch in pitches)
-        if not outside:
-            return []
-        sings, goes = (f"{pitch_name(a)} to {pitch_name(b)}" for a, b in ((low, high), (min(pitches), max(pitches))))
-        return [
-            f"{outside} of {len(pitches)} notes are outside a soprano's range, {sings}: the melody goes from {goes}; "
-            "move it by octaves if it is to be sung"
-        ]
+        doubts = []
+        if outside := sum(not low <= pitch <= high for pitch in pitches):
+            ends = ((low, high), (min(pitches), max(pitches)))
+            sings, goes = (f"{pitch_name(a)} to {pitch_name(b)}" for a, b in ends)
+            doubts.append(
+                f"{outside} of {len(pitches)} notes are outside a soprano's range, {sings}: the melody goes from "
+                f"{goes}; move it by octaves if it is to be sung"
+            )
+        own, ours = melody.tempo_bpm, Score(melody.parts).tempo_bpm  # what `decode` gives has no tempo of its own
+        if own != ours:
+            doubts.append(f"its tempo, {own:g}, isn't kept: chorales go at {ours:g} quarters a minute")
+        return doubts
 
     def with_melody(self, melody: Score) -> np.ndarray:
         """The melody as soprano, the other three voices free."""

@@ -39,7 +39,11 @@ def judging(metrics: Mapping[str, float], primary: str) -> str:
 def baseline_metrics(task: Task, store: Store, metrics: Mapping[str, float]) -> dict[str, float]:
     """The task's baselines on the split that judges, "baseline/test/unigram"."""
     split = judging(metrics, task.primary)
-    found = task.baselines(store.split("train"), store.split(split)) if split else {}
+    if not split:
+        return {}
+    found = task.baselines(store.split("train"), store.split(split))
+    if columns := store.manifest.get("continues"):
+        found |= task.persistence(store.split(split), columns)
     return {f"{PREFIX}{split}/{name}": value for name, value in found.items() if math.isfinite(value)}
 
 

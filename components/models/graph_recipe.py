@@ -170,10 +170,10 @@ def _check_entry(
     elif kind == "graph":
         checked = {"layer": kind, **_check_nested(options, where, problems, depth)}
     elif isinstance(kind, str) and kind in LAYERS:
-        checked = {"layer": kind, **check_options(where, options, [], problems, extra=_settings(LAYERS[kind]))}
+        checked = {"layer": kind, **check_options(where, options, [], problems, extra=settings_of(LAYERS[kind]))}
     elif kind in names("cell"):
         targets = [Stack, resolve("cell", kind)]
-        checked = {"layer": kind, **check_options(where, options, targets, problems, extra=_settings(Recurrent))}
+        checked = {"layer": kind, **check_options(where, options, targets, problems, extra=settings_of(Recurrent))}
     else:
         choices = [*names("cell"), *LAYERS, "graph"]
         problems.append(
@@ -195,7 +195,7 @@ def _check_nested(options: Mapping[str, Any], where: str, problems: list[str], d
     return checked
 
 
-def _settings(layer: type[Layer]) -> dict[str, tuple[Any, Any]]:
+def settings_of(layer: type[Layer]) -> dict[str, tuple[Any, Any]]:
     """The parameters of a layer's constructor that have a name: name → (type, default)."""
     hints = get_type_hints(layer.__init__, include_extras=True)
     return {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -103,6 +103,8 @@ class Task(ABC):
     settings: ClassVar[type | None] = None
     # of the answers of a task that has no settings: name → text, number, whole, texts or numbers
     columns: ClassVar[dict[str, str]] = {}
+    # reads long sequences in windows: training.tbptt_length and evaluation.window say how long they are
+    windowed: ClassVar[bool] = True
     primary: str  # the metric that decides: early stopping, best weights, promotion
     lower_is_better: ClassVar[bool] = True
     loss_unit: str = ""  # of the training loss, where that isn't the primary metric
@@ -168,8 +170,13 @@ class Task(ABC):
     @abstractmethod
     def baselines(self, train: Split, test: Split) -> dict[str, float]:
         """What answers that don't look at the input, or hardly, reach on `test` in the primary metric, by name: the
-        commonest label, the mean. At least one unless there is nothing to measure; no model worse than all becomes
-        champion by itself."""
+        commonest label, the mean. At least one unless there is nothing to measure; no model that isn't better than all
+        becomes champion by itself."""
+
+    def persistence(self, test: Split, columns: Sequence[int]) -> dict[str, float]:
+        """As `baselines`, where the numbers of a target go on from these columns of its input: that nothing changes any
+        more."""
+        return {}
 
     def final_metrics(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Figures that are too dear to follow in training (beam search): of the best weights, once for each split."""

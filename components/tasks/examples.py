@@ -30,6 +30,7 @@ class ExampleTask(Task):
     """A task says which model it takes (`model`), how its outputs are judged, and how they are read (`answers`)."""
 
     form = "pairs"
+    windowed = False
     model: ClassVar[type[Backbone]]
     target_forms: ClassVar[tuple[str, ...]] = ("tokens",)  # of the target's encoding
 

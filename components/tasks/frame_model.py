@@ -44,6 +44,7 @@ class FrameModel(Task):
     """Frames of 0 and 1, one after the other."""
 
     form = "frames"
+    windowed = False
     settings = FrameSettings
     primary = "nats_per_frame"
     counted = "frames"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -71,9 +73,21 @@ class Regression(ExampleTask):
         if not len(values) or not len(test_values):
             return {}
         error_BK = test_values.astype(np.float64) - values.mean(0, dtype=np.float64)
-        if self.primary == "mse":
-            error_BK *= self.encoding.target.deviation_W
-        return {"mean": float(np.square(error_BK).mean())}
+        return {"mean": self._of_errors(error_BK * self.encoding.target.deviation_W)}
+
+    def persistence(self, test: Examples, columns: Sequence[int]) -> dict[str, float]:
+        """The last number of each column goes on."""
+        inputs, targets = test.fields["input"], test.fields["target"]
+        if not len(test) or type(self.encoding.input) is not Frames:
+            return {}
+        last_BK = self.encoding.input.decode(inputs.tokens[inputs.offsets[1:] - 1])[:, list(columns)]
+        return {"last value": self._of_errors(self.encoding.target.decode(targets.tokens) - last_BK)}
+
+    def _of_errors(self, error_BK: np.ndarray) -> float:
+        """The primary metric of errors in the data's own units."""
+        if self.primary != "mse":
+            error_BK = error_BK / self.encoding.target.deviation_W
+        return float(np.square(error_BK).mean())
 
     @torch.inference_mode()
     def findings(self, model: nn.Module, split: Examples) -> list[Finding]:

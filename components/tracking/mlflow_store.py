@@ -40,7 +40,7 @@ BUNDLE = "artifacts/bundle"  # where the bundle lies inside an MLflow model
 
 
 class MlflowStore:
-    """The models of the store that `settings` names; see `components.tracking.base.ModelStore`."""
+    """The registered models of the store that `settings` names: folders of safetensors, JSON and the recipe."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -25,7 +25,7 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
-_CONDITION = re.compile(r"\s*(<=|>=|<|>)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*", re.ASCII)
+CONDITION = re.compile(r"\s*(<=|>=|<|>)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*", re.ASCII)
 
 
 def promotion_tags(
@@ -43,15 +43,16 @@ def decide(
     """The candidate's alias and the reason in one sentence, from the `promotion_tags` of both.
 
     It becomes champion when there is none yet, or when it is strictly better in the same metric on the same
-    test data. Numbers from different data are not compared. What is worse than its baseline never does.
+    test data. Numbers from different data are not compared. What isn't better than its baseline never does.
     """
     value = _value(candidate)
     metric = candidate.get(METRIC, "")
     if not metric or not math.isfinite(value):
         return "challenger", f"{metric or 'the primary metric'} is {candidate.get(VALUE, 'missing')}, not a number"
     least = _number(candidate.get(BASELINE_VALUE))
-    if value < least if higher_is_better else value > least:
-        return "challenger", f"{metric} {value:.6g} is worse than the baseline “{candidate[BASELINE]}” ({least:.6g})"
+    if value <= least if higher_is_better else value >= least:
+        than = "no better" if value == least else "worse"
+        return "challenger", f"{metric} {value:.6g} is {than} than the baseline “{candidate[BASELINE]}” ({least:.6g})"
     if champion is None:
         return "champion", f"the first version, {metric} {value:.6g}"
     if champion.get(METRIC) != metric:
@@ -76,7 +77,7 @@ def parse_condition(text: str, *, where: str | None = None) -> tuple[str, float]
     Raises:
         UserError: it isn't one of < <= > >= followed by a finite number.
     """
-    match = _CONDITION.fullmatch(text) if isinstance(text, str) and len(text) <= 80 else None
+    match = CONDITION.fullmatch(text) if isinstance(text, str) and len(text) <= 80 else None
     if match is None or not math.isfinite(float(match[2])):
         raise UserError(
             f"{str(text)[:80]!r} is no condition", where=where, hint='write one of < <= > >= and a number: "< 0.75"'

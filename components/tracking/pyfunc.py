@@ -27,8 +27,8 @@ from mlflow.models import Model, ModelSignature, set_model
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array
 
-from components.answers import answered, input_of, read, splits
-from components.bounds import MAX_CHARACTERS, MAX_COUNT, MAX_INPUTS, MAX_LENGTH, MAX_PROMPTS, MAX_SOUND_CHARACTERS
+from components.answers import answered, checked_text, input_of, read, splits
+from components.bounds import MAX_COUNT, MAX_INPUTS, MAX_LENGTH, MAX_PROMPTS, MAX_SOUND_CHARACTERS
 from components.encodings.base import Encoding
 from components.encodings.pair import make
 from components.errors import UserError, unknown
@@ -217,9 +217,7 @@ def _checked_prompts(model_input: Any) -> list[str]:
     for number, prompt in enumerate(prompts):
         if not isinstance(prompt, str):
             raise UserError(f"{type(prompt).__name__} is no text", where=f"input.prompt[{number}]")
-        if len(prompt) > MAX_CHARACTERS:
-            what = f"{len(prompt):,} characters, {MAX_CHARACTERS:,} at most"
-            raise UserError(what, where=f"input.prompt[{number}]")
+        checked_text(prompt, f"input.prompt[{number}]")
     return prompts
 
 

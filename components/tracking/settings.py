@@ -49,10 +49,6 @@ class _Registry(_Section):
     challenger: Alias = "challenger"
 
 
-class _Promotion(_Section):
-    rule: str = "A version that beats the present champion on the same test data becomes champion."
-
-
 class _Ui(_Section):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 5000
@@ -67,7 +63,6 @@ class _File(_Section):
     tracking: _Tracking = _Tracking()
     experiments: _Experiments = _Experiments()
     registry: _Registry = _Registry()
-    promotion: _Promotion = _Promotion()
     ui: _Ui = _Ui()
     system_metrics: _SystemMetrics = _SystemMetrics()
 
@@ -83,7 +78,6 @@ class Settings:
     experiment_prefix: str
     tags: dict[str, str]  # on every run
     aliases: dict[Literal["champion", "challenger"], str]  # role → alias in the registry
-    promotion_rule: str
     ui_host: str
     ui_port: int
     system_metrics_seconds: float  # 0 = off
@@ -156,7 +150,6 @@ def load_settings(root: Path) -> Settings:
         experiment_prefix=file.experiments.prefix,
         tags=dict(file.experiments.tags),
         aliases={"champion": file.registry.champion, "challenger": file.registry.challenger},
-        promotion_rule=file.promotion.rule.strip(),
         ui_host=file.ui.host,
         ui_port=file.ui.port,
         system_metrics_seconds=file.system_metrics.every_seconds,

@@ -28,6 +28,7 @@ from components.whole_files import remove_half_written
 
 LOG_EVERY = 25  # optimizer updates between two points of the training curves
 GIVE_UP_AFTER = 20  # refused updates in a row
+LESS = "lower training.learning_rate, set training.clip_norm, or use precision float32"
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +124,8 @@ class Trainer:
         `evaluate` is called every `every` updates and at the end; its `primary` metric decides what is best.
 
         Raises:
-            UserError: the loss or the gradient stayed non-finite; the last good state is in the checkpoint.
+            UserError: the loss or the gradient stayed non-finite, the last good state is in the checkpoint; or the
+                metric was never a number.
         """
         remove_half_written(self.folder)
         for left in [*self.folder.glob(".tmp??????"), *self.folder.glob(".*.safetensors.*")]:
@@ -144,7 +146,7 @@ class Trainer:
                     f"loss or gradient was not finite {refused} updates in a row, at update {self.at.global_step}; "
                     f"none of these updates was taken, and {good or 'no state was saved before'}",
                     where="training",
-                    hint="lower training.learning_rate, set training.clip_norm, or use precision float32",
+                    hint=LESS,
                 )
             self.at.seconds = time.perf_counter() - started
             spent = self.seconds is not None and self.at.seconds >= self.seconds
@@ -161,6 +163,10 @@ class Trainer:
         if not self.at.stopped:
             self.at.stopped = f"all {self.steps} updates done"
         self.save()
+        if not self.best_path.exists():
+            raise UserError(
+                f"{primary} of val was never a finite number: no weights are kept", where="training", hint=LESS
+            )
         return self.at
 
     def _warn_of_slow_precision(self) -> None:
@@ -242,7 +248,8 @@ class Trainer:
         # without a validation split the last weights are the best that is known
         value = values.get(primary, -math.inf if lower else math.inf)
         better = math.isnan(at.best) or (value < at.best if lower else value > at.best) or primary not in values
-        if better and not math.isnan(value):
+        better = better and not math.isnan(value)
+        if better:
             at.best, at.best_step, at.bad_evaluations = value, at.global_step, 0
             facts = {"global_step": at.global_step, "metrics": values}
             write_tensors(self.best_path, weights(self.model), facts)

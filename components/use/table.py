@@ -67,6 +67,7 @@ def predict_file(bundle: Bundle, reader: LabelledReader, out: Path) -> Counter[s
     counts: Counter[str] = Counter()
     encoding = input_of(bundle.encoding)
     reader.trained_steps, reader.pictures = getattr(encoding, "steps", None), len(encoding.step_shape) == 2
+    reader.trained_on(bundle.info.get("columns", {}))  # an older bundle doesn't say
     rows = iter(reader.inputs())
     with written_whole(out) as whole, whole.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)

@@ -10,21 +10,26 @@ from flows.commands.base import LOOK, Name, Set, app, checked_recipe
 
 
 @app.command(group=LOOK)
-def recipes() -> None:
-    """List the recipes.
+def recipes(recipe: str | None = None, /) -> None:
+    """List the recipes; with RECIPE, what that one is about and how to run it.
 
-    Example: `reprise recipes`
+    Example: `reprise recipes` · `reprise recipes names`
     """
-    from flows.console import table
-    from flows.places import RECIPES, recipe_names
+    from flows.about import following, read_about
+    from flows.console import lines
+    from flows.places import recipe_names, recipe_path
 
-    rows = []
-    for name in recipe_names():
-        lines = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-        comment = " ".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
-        rows.append([name, comment.removeprefix(f"{name}:").strip()])
-    table("recipes", ["name", "what to expect"], rows)
-    print("next: reprise run NAME")
+    if recipe is not None:
+        about, after = read_about(recipe_path(recipe)), following(recipe)
+        print("\n".join(about.comment))
+        cells = zip(("in → out", "data", "on test", "time"), about.row[1:], strict=True)
+        print("\n".join(f"{column:<8}  {cell}" for column, cell in cells if cell))
+        print(f"next: {'; '.join(after)}")
+        return
+    rows = [read_about(recipe_path(name)).row for name in recipe_names()]
+    lines(["recipe", "in → out", "data", "on test", "time"], rows)
+    print("time: of training, on one or two cores of a shared server. *: needs no network; the others fetch once.")
+    print("next: reprise recipes NAME; reprise run NAME")
 
 
 @app.command(group=LOOK)
@@ -60,6 +65,19 @@ def validate(recipe: str, /, *, set: Set = None, name: Name = None) -> None:
     for note in [*asked.notes, *([looked] if looked else [])]:
         print(f"note    {note}")
     print(f"{checked.name} is valid, digest {checked.digest[:12]}. next: {typed('run', words_of(recipe, set, name))}")
+
+
+@app.command(group=LOOK)
+def schema() -> None:
+    """Print the JSON Schema of a recipe, for editors that complete and check YAML.
+
+    Example: `reprise schema > recipe.schema.json`
+    """
+    import json
+
+    from flows.recipe_schema import recipe_schema
+
+    print(json.dumps(recipe_schema(), indent=1, ensure_ascii=False))
 
 
 @app.command(group=LOOK)
