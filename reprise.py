@@ -225,10 +225,11 @@ class Model:
 
         bundle = self._opened.bundle
         files = (path and str(_path(path, name)) for path, name in ((melody, "melody"), (start, "start")))
-        asked = given(bundle, *files, tell=lambda line: None, doubt=_warn) | dict(settings)
+        doubts: list[str] = []
+        asked = given(bundle, *files, tell=lambda line: None, doubt=doubts.append) | dict(settings)
         made = bundle.generate(asked, seed=seed)
-        for warning in made.warnings:
-            _warn(warning)
+        for warning in [*doubts, *made.warnings]:
+            warnings.warn(warning, stacklevel=3)  # where `generate` or `write` was called
         return made
 
 
@@ -251,10 +252,6 @@ def _path(given: str | os.PathLike[str], where: str) -> Path:
     from components.paths import user_path
 
     return user_path(given, where=where)
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, stacklevel=4)
 
 
 def _before_torch() -> None:

@@ -123,7 +123,7 @@ def test_what_cannot_be_taken_from_a_file_is_said(bundle, tmp_path, capsys) -> N
     assert "high.abc has 2 pieces, the first is taken: 'high 1'" in told
     assert "7 of 7 notes are outside a soprano's range, C4 to A5: the melody goes from C6 to G6" in told
     high.write_text("X:1\nM:4/4\nL:1/4\nQ:1/4=66\nK:C\ncdef|\n")
-    given(bundle, str(high), None)
+    given(bundle, str(high), None, print, print)
     assert "its tempo, 66, isn't kept: chorales go at 84 quarters a minute" in capsys.readouterr().out
     high.write_text("X:1\nM:5/4\nL:1/4\nK:C\ncdefg|\n")
     with pytest.raises(UserError, match=r"melody .*high\.abc: the metre 5/4 isn't one of 4/4, 3/4, 3/2"):
