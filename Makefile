@@ -29,7 +29,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 
 docs: $(READY)
-	$(BIN)/python -m flows.reference > docs/cli.md
+	$(BIN)/python -m flows.reference
 
 pictures: $(READY)
 	$(BIN)/python -m components.evaluation.vanishing docs/images

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from components.bounds import MAX_STEPS
 from components.encodings.base import Encoding, encoding_from_state
 from components.errors import UserError
 from components.generation.sampling import Sampled
@@ -30,7 +31,6 @@ from components.tasks.base import Task
 FORMAT = 1
 MAX_JSON_BYTES = 256 << 20  # a vocabulary of a million words is some 20 MB
 PART_WRITING = ("no-crossing", "no-parallels")  # rules for voices under a melody, where none are asked for
-MAX_STEPS = 20_000  # of an item to be answered: some 64 lie side by side in memory
 
 
 @dataclass(frozen=True)

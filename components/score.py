@@ -144,3 +144,8 @@ class Score:
 
 def _until(events: Sequence[Note] | tuple[Chord, ...], step: int) -> tuple:
     return tuple(replace(e, duration=min(e.duration, step - e.start)) for e in events if e.start < step)
+
+
+def spoken(score: Score) -> str:
+    """A score in words: a line for each voice."""
+    return "\n".join(f"{part.name}: {' '.join(pitch_name(note.pitch) for note in part.notes)}" for part in score.parts)

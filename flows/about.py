@@ -59,15 +59,13 @@ def following(recipe: str) -> list[str]:
     Raises:
         UserError: there is no such recipe, or it has problems.
     """
-    from components.encodings.base import Encoding
+    from components.encodings.pair import make
 
     checked = read_recipe(recipe_path(recipe))
     if resolve("task", checked.task["kind"]).settings:
         use = ["generate", checked.name, "--seed", "1"]
     else:
-        reads = resolve("encoding", checked.encoding["input"]["kind"])
-        # letters and bases are typed, though they become numbers: such an encoding has a prompt of its own
-        typed = reads.form != "frames" or reads.prompt is not Encoding.prompt
+        typed = make(checked.encoding).reads in ("text", "symbols")
         use = ["predict", checked.name, *(["--text", "TEXT"] if typed else ["--file", "FILE"])]
     return [shlex.join(["reprise", *words]) for words in (["run", recipe], ["show", recipe], use)]
 

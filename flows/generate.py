@@ -3,51 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from components.bundle import Bundle, Generation, load_bundle
+from components.bundle import Generation
 from components.errors import UserError
 from components.paths import as_user
 from components.provenance import digest_json
-from components.render.outputs import write_score, write_texts
-from components.render.record import printable, read_record
+from components.render.record import read_record
 from components.render.soundfont import Soundfont, font_of_record, read_soundfont
 from components.tracking.mlflow_store import MlflowStore
+from components.use import opening
+from components.use.given import given
+from components.use.opening import Opened, OwnRun, selector_of
+from components.use.writing import write
 from flows.console import bar, say
-from flows.given import given
 from flows.places import places
 from flows.runs import find_run
 
-SHOWN = ("temperature", "top_k", "top_p", "chords", "constraints")  # settings named on a piece's page
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A bundle and where it came from: `version` is "" for a run's own model that was not registered."""
-
-    bundle: Bundle
-    name: str
-    version: str
-    run_id: str
-
-    @property
-    def label(self) -> str:
-        return f"{self.name}-v{self.version}" if self.version else f"{self.name}-run-{self.run_id[:8]}"
-
 
 def open_model(selector: str) -> Opened:
-    """NAME (its champion), NAME@champion, NAME@3, NAME@latest; or "run:ID", the unregistered model of a run here."""
-    if selector.startswith("run:"):
-        where = places()
-        record = find_run(selector.removeprefix("run:"), where)
-        folder = where.run_folder(record.ref.run_id) / "bundle"
-        return Opened(load_bundle(folder), record.recipe.name, "", record.ref.run_id)
-    name, _, version = selector.partition("@")
-    store = MlflowStore(places().settings)
-    ref = store.find(name, version or "champion")
-    return Opened(load_bundle(store.fetch(ref)), ref.name, ref.version, ref.run_id)
+    """The model that a selector names, see `components.use.opening.Selector`."""
+    return opening.open_model(selector, MlflowStore(places().settings), _own_run)
+
+
+def _own_run(run: str) -> OwnRun:
+    where = places()
+    record = find_run(run, where)
+    return OwnRun(record.recipe.name, record.ref.run_id, where.run_folder(record.ref.run_id) / "bundle")
 
 
 def generate(opened: Opened, overrides: Mapping[str, Any], seed: int) -> Generation:
@@ -58,53 +42,6 @@ def generate(opened: Opened, overrides: Mapping[str, Any], seed: int) -> Generat
     for warning in made.warnings:
         say(f"warning: {warning}")
     return made
-
-
-def write(opened: Opened, made: Generation, folder: Path, soundfont: Soundfont | None = None) -> list[Path]:
-    """The files of all generated items. Scores are played by the `soundfont`, else by the built-in synthesiser."""
-    record = {
-        "model": opened.name,
-        "version": opened.version,
-        "run_id": opened.run_id,
-        "weights_sha256": opened.bundle.weights_digest,
-        "seed": made.seed,
-        "settings": made.settings,
-    }
-    if isinstance(made.items[0], str):
-        path = folder / f"{opened.name}.txt"
-        write_texts(made.items, path, record)
-        return [path]
-    if soundfont:
-        record["soundfont"] = {"name": printable(soundfont.name), "sha256": soundfont.digest}
-    paths: list[Path] = []
-    for number, (item, sampled) in enumerate(zip(made.items, made.sampled, strict=True), 1):
-        facts = {
-            "model": f"{opened.name} v{opened.version}" if opened.version else f"run {opened.run_id[:8]}",
-            "seed": f"{made.seed}, number {number} of {len(made.items)}",
-            **{name.replace("_", " "): shown(made.settings[name]) for name in SHOWN if made.settings.get(name)},
-            "surprise": f"{sampled.nats_per_token:.3f} nats per {opened.bundle.encoding.unit}",
-            "ending": "its own" if sampled.ended else "cut at max_length",
-            "trained on": opened.bundle.info["data"]["name"],
-            **({"played by": soundfont.name} if soundfont else {}),
-        }
-        title = f"{opened.name.replace('-', ' ').capitalize()} no. {number}"
-        paths += write_score(
-            replace(item, title=title),
-            folder / f"{opened.name}-{number}",
-            title=title,
-            subtitle=f"written by a recurrent network, seed {made.seed}",
-            facts=facts,
-            record=record | {"number": number},
-            soundfont=soundfont,
-        )
-    return paths
-
-
-def shown(value: Any) -> str:
-    """A setting for a person to read."""
-    if isinstance(value, list | tuple):
-        return "; ".join(map(str, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def folder_for(opened: Opened, made: Generation, soundfont: Soundfont | None = None) -> Path:
@@ -129,7 +66,8 @@ def generate_files(
     """
     font = read_soundfont(Path(soundfont)) if soundfont else None  # before the work: it may be the wrong file
     opened = open_model(selector)
-    return generated(opened, given(opened.bundle, melody, start) | dict(overrides or {}), seed, out, font)[0]
+    asked = given(opened.bundle, melody, start, tell=say, doubt=lambda line: say(f"        {line}"))
+    return generated(opened, asked | dict(overrides or {}), seed, out, font)[0]
 
 
 def generated(
@@ -141,8 +79,6 @@ def generated(
 ) -> tuple[list[str], Generation]:
     """The files of what a model writes, and what they hold."""
     made = generate(opened, overrides, seed)
-    if soundfont and isinstance(made.items[0], str):
-        raise UserError(f"{opened.name} writes text, which no soundfont plays", where="--soundfont")
     with as_user():
         paths = write(opened, made, Path(out) if out else folder_for(opened, made, soundfont), soundfont)
     say(f"wrote   {len(made.items)} × {opened.name} to {paths[0].parent if paths else 'no file: all were empty'}")
@@ -158,7 +94,7 @@ def replay(path: Path, out: Path | None, soundfont: Path | None = None) -> tuple
     """
     record = read_record(path)
     try:
-        selector = f"{record['model']}@{record['version']}" if record["version"] else f"run:{record['run_id']}"
+        selector = selector_of(str(record["model"]), str(record["version"]), str(record.get("run_id", "")))
         seed, settings = record["seed"], record["settings"]
         weights = record["weights_sha256"]
         settings = dict(settings)

@@ -12,6 +12,8 @@ from components.tracking.alias_log import earlier
 from components.tracking.base import ModelRef, VersionFacts
 from components.tracking.mlflow_store import MlflowStore
 from components.tracking.promotion import METRIC, TEST_DIGEST, VALUE, decide, meets, shown_figure
+from components.use import opening
+from components.use.opening import Selector
 from flows.console import out, table
 from flows.places import places
 
@@ -22,8 +24,7 @@ def store() -> MlflowStore:
 
 def find(selector: str) -> ModelRef:
     """NAME@champion, NAME@3 or NAME@latest; NAME alone is its champion."""
-    name, _, version = selector.partition("@")
-    return store().find(name, version or "champion")
+    return opening.find(selector, store())
 
 
 def facts(version: VersionFacts) -> dict[str, Any]:
@@ -125,11 +126,11 @@ def promote(selector: str, *, force: bool = False) -> Moved:
     """
     from components.bundle import load_bundle
 
-    models = store()
-    if selector.startswith("run:"):
-        ref, bundle, reason = _of_a_run(selector, force)
+    models, asked = store(), Selector.parse(selector)
+    if asked.run:
+        ref, bundle, reason = _of_a_run(asked.run, force)
     else:
-        if "@" not in selector:
+        if not asked.version:
             raise UserError(f"{selector!r} names no version", where="promote", hint=f"for example: {selector}@3")
         ref = find(selector)
         bundle = load_bundle(models.fetch(ref))
@@ -195,7 +196,7 @@ def _refused(what: str, bundle: Any, force: bool) -> str:
     return f"against its recipe's accept: {problems}" if problems else ""
 
 
-def _of_a_run(selector: str, force: bool) -> tuple[ModelRef, Any, str]:
+def _of_a_run(run: str, force: bool) -> tuple[ModelRef, Any, str]:
     """Register the model of a run on this machine: (its version, its bundle, why `accept` had refused it)."""
     from components.bundle import load_bundle
     from components.datasets.store import Store
@@ -203,7 +204,7 @@ def _of_a_run(selector: str, force: bool) -> tuple[ModelRef, Any, str]:
     from flows.runs import find_run
 
     where = places()
-    record = find_run(selector.removeprefix("run:"), where)
+    record = find_run(run, where)
     folder = where.run_folder(record.ref.run_id) / "bundle"
     if not folder.is_dir():
         hint = f"reprise resume {record.ref.run_id[:8]}"

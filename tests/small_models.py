@@ -51,6 +51,17 @@ WRITERS: dict[str, dict[str, Any]] = {
         "generation": {"count": 1, "max_length": 8},
     },
 }
+
+
+def clip(speed: float) -> np.ndarray:
+    """Pictures, uint8 [8, 12, 12], of a bright square that goes right, `speed` pixels a picture."""
+    pictures_THW = np.full((8, 12, 12), 40, dtype=np.uint8)
+    for at, picture in enumerate(pictures_THW):
+        left = round(4 + speed * (at - 4))
+        picture[4:8, left : left + 4] = 200
+    return pictures_THW
+
+
 ANSWERERS: dict[str, tuple[dict[str, Any], dict[str, Any], str, list[Any]]] = {
     "moods": (
         {"kind": "words"},
@@ -70,14 +81,28 @@ ANSWERERS: dict[str, tuple[dict[str, Any], dict[str, Any], str, list[Any]]] = {
         "tagging",
         [(["Ann", "sang"], ["B-PER", "O"]), (["sang", "Lee"], ["O", "B-PER"])],
     ),
+    "people": (
+        {"kind": "spelled"},
+        {"kind": "labels"},
+        "tagging",
+        [(["Ann", "sang", "."], ["B-PER", "O", "O"]), (["Lee", "slept"], ["B-PER", "O"])],
+    ),
     "ears": (
         {"kind": "mel", "rate_hz": 8000, "bands": 8},
         {"kind": "characters"},
         "transcription",
         [((np.sin(np.arange(4000, dtype=np.float32)), 8000), "ab")],
     ),
+    "shapes": (
+        {"kind": "pictures", "grid": 2, "directions": 4},
+        {"kind": "labels"},
+        "classification",
+        [(clip(0.5), "right"), (clip(-0.5), "left")],
+    ),
 }
-SOLD = ("tales", "four-voices", "blues", "moods", "sums", "marks", "ears")  # what the store of the tests has
+READERS = {"marks": "conll", "people": "conll", "ears": "wav", "shapes": "moving-shapes"}  # of the others: table
+# what the store of the tests has
+SOLD = ("tales", "four-voices", "blues", "moods", "sums", "marks", "people", "ears", "shapes")
 
 
 def save_writer(folder: Path, name: str) -> None:
@@ -120,7 +145,7 @@ def save_answerer(folder: Path, name: str) -> None:
         "encoding": {"kind": "pair", "input": inputs, "target": target},
         "task": {"kind": kind},
         "model": options,
-        "data": {"reader": "table"},
+        "data": {"reader": READERS.get(name, "table")},
     }
     save_bundle(folder, name, task.build_model(options), encoding, recipe, {"framing": "sequences"})
 

@@ -124,7 +124,7 @@ def test_of_codings_that_read_alike_the_commonest_is_taken(tmp_path) -> None:
 
 
 def test_a_file_to_be_answered_has_a_coding_of_its_own(tmp_path) -> None:
-    from flows.predict import reader_for
+    from components.use.files import reader_for
 
     path = write(tmp_path, "un été\n".encode("latin-1"))
     data = {"reader": "labelled-lines", "coding": "utf-8", "path": "x", "split": [0.8, 0.1, 0.1]}

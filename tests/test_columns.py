@@ -19,7 +19,8 @@ from components.errors import UserError
 from components.evaluation.baseline import baseline_metrics
 from components.recipe import Recipe
 from components.training.session import Session
-from flows.predict import predict_file, reader_for
+from components.use.files import reader_for
+from components.use.table import predict_file
 
 
 def write(folder, content, name="t.csv"):

@@ -24,7 +24,7 @@ from components.evaluation.gradients import READINGS
 from components.recipe import Recipe
 from components.tasks.language_model import LanguageModel
 from components.training.session import Session
-from flows.predict import answer_texts
+from components.use.lines import answer_texts
 
 ITEMS = [("anna", "it"), ("otto", "de"), ("nonna", "it"), ("ott", "d"), ("<it>", "de")]
 # two languages: one says ab, ba, aba …, the other xy, yx …
@@ -200,7 +200,7 @@ def test_one_step_in_one_label_out(two_languages, silent, tmp_path) -> None:
     assert session.evaluate("test")["accuracy"] == 1
     assert not (tmp_path / "run" / READINGS).exists(), "there is nothing to look back at"
     save_bundle(tmp_path / "b", "two", session.model, session.encoding, recipe.as_dict(), {"framing": "sequences"})
-    lines = answer_texts(load_bundle(tmp_path / "b"), ["abab", "yx"])
+    lines = answer_texts(load_bundle(tmp_path / "b"), ["abab", "yx"], print)
     assert [line.split()[0] for line in lines] == ["Ab", "Xy"]
 
 

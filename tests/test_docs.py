@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from test_house import DOORS, RANKS
 
+import reprise
 from components.errors import UserError
 from flows.cli import app
 from flows.places import recipe_path
-from flows.reference import markdown
+from flows.reference import markdown, python_page
 
 ROOT = Path(__file__).resolve().parents[1]
 FENCE = re.compile(r"^ *```[^\n]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
@@ -189,6 +190,13 @@ def test_the_reference_of_the_command_line_is_up_to_date() -> None:
     kept = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     assert kept == markdown(), "`make docs` writes it anew"
     assert all(f"## reprise {name}\n" in kept for name in COMMANDS)
+
+
+def test_the_reference_of_python_is_up_to_date() -> None:
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    assert page == python_page(page), "`make docs` writes it anew"
+    for name in (*reprise.__all__, "generate", "predict"):
+        assert name in page
 
 
 @pytest.mark.parametrize("name", COMMANDS)

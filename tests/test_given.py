@@ -22,7 +22,7 @@ from components.recipe import Recipe
 from components.render.score import write_midi
 from components.score import Note, Part, Score
 from components.tasks.language_model import LanguageModel
-from flows.given import given
+from components.use.given import given
 
 TUNE = ((0, 4, 67), (4, 4, 69), (8, 2, 71), (10, 2, 72), (12, 4, 71), (16, 8, 69), (24, 8, 67))
 MELODY = Score((Part("tune", tuple(Note(*note) for note in TUNE)),), length_steps=32)
@@ -52,7 +52,7 @@ def soprano(score: Score) -> list[tuple[int, int, int]]:
 @pytest.mark.slow
 def test_a_melody_stays_and_the_voices_under_it_keep_the_rules(bundle, tmp_path) -> None:
     write_midi(MELODY, tmp_path / "tune.mid")
-    settings = given(bundle, str(tmp_path / "tune.mid"), None)
+    settings = given(bundle, str(tmp_path / "tune.mid"), None, print, print)
     assert settings["constraints"] == PART_WRITING
     made = bundle.generate(settings | {"count": 4}, seed=1)
     for score, sampled in zip(made.items, made.sampled, strict=True):
@@ -77,7 +77,7 @@ def test_a_piece_goes_on_from_the_beginning_in_a_file(bundle, tmp_path) -> None:
     )
     start = replace(MELODY, parts=voices)
     write_midi(start, tmp_path / "start.mid")
-    settings = given(bundle, None, str(tmp_path / "start.mid"))
+    settings = given(bundle, None, str(tmp_path / "start.mid"), print, print)
     made = bundle.generate(settings | {"count": 2, "max_length": 40}, seed=3)
     for score in made.items:
         assert soprano(score)[: len(TUNE) - 1] == list(TUNE)[:-1], "the last note may go on"
@@ -108,26 +108,26 @@ def test_ids_that_are_given_stand_and_the_end_waits_for_them() -> None:
 def test_what_cannot_be_taken_from_a_file_is_said(bundle, tmp_path, capsys) -> None:
     write_midi(MELODY, tmp_path / "tune.mid")
     tune = str(tmp_path / "tune.mid")
-    assert given(bundle, None, None) == {}
+    assert given(bundle, None, None, print, print) == {}
     with pytest.raises(UserError, match="not both"):
-        given(bundle, tune, tune)
+        given(bundle, tune, tune, print, print)
     with pytest.raises(UserError):
-        given(bundle, str(tmp_path / "nothing.mid"), None)
+        given(bundle, str(tmp_path / "nothing.mid"), None, print, print)
     with pytest.raises(UserError, match="1 parts where a chorale has four"):
-        given(bundle, None, tune)
+        given(bundle, None, tune, print, print)
     high = tmp_path / "high.abc"
     high.write_text("X:1\nM:4/4\nL:1/8\nK:C\nc'2d'2(3e'f'g'e'2|c'8|]\nX:2\nK:C\ncdef|\n")
-    given(bundle, str(high), None)
+    given(bundle, str(high), None, print, print)
     told = capsys.readouterr().out
     assert "2 × note moved to a grid of 4 steps in a beat (kept)" in told
     assert "high.abc has 2 pieces, the first is taken: 'high 1'" in told
     assert "7 of 7 notes are outside a soprano's range, C4 to A5: the melody goes from C6 to G6" in told
     high.write_text("X:1\nM:4/4\nL:1/4\nQ:1/4=66\nK:C\ncdef|\n")
-    given(bundle, str(high), None)
+    given(bundle, str(high), None, print, print)
     assert "its tempo, 66, isn't kept: chorales go at 84 quarters a minute" in capsys.readouterr().out
     high.write_text("X:1\nM:5/4\nL:1/4\nK:C\ncdefg|\n")
-    with pytest.raises(UserError, match=r"--melody .*high\.abc: the metre 5/4 isn't one of 4/4, 3/4, 3/2"):
-        given(bundle, str(high), None)
+    with pytest.raises(UserError, match=r"melody .*high\.abc: the metre 5/4 isn't one of 4/4, 3/4, 3/2"):
+        given(bundle, str(high), None, print, print)
     text = Characters()
     text.fit(["abc"])
     with pytest.raises(UserError, match="no voices to write"):

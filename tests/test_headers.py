@@ -11,7 +11,7 @@ import pytest
 from components.datasets.ingest import ingest
 from components.datasets.store import Store
 from components.errors import UserError
-from flows.predict import reader_for
+from components.use.files import reader_for
 
 FRAMES, LABELS = {"kind": "frames"}, {"kind": "labels"}
 # reader: (options, input, target, the header, rows)

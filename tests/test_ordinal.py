@@ -21,7 +21,9 @@ from components.models.ordinal import Ordinal
 from components.recipe import Recipe
 from components.tasks.ordinal import OrdinalRegression
 from components.training.session import Session
-from flows.predict import answer_texts, predict_file, reader_for
+from components.use.files import reader_for
+from components.use.lines import answer_texts
+from components.use.table import predict_file
 
 WORDS = {1: "awful", 2: "weak", 3: "fair", 4: "good", 5: "superb"}
 
@@ -149,7 +151,7 @@ def test_reviews_are_rated_by_whole_numbers_through_every_door(tmp_path, silent,
     said = bundle.predict(["this was superb", "this was awful"])
     assert [answer["label"] for answer in said] == [5, 1]
     assert all(type(answer["label"]) is int and 0 < answer["probability"] <= 1 for answer in said)
-    assert answer_texts(bundle, ["this was superb"])[0].startswith("5  ")
+    assert answer_texts(bundle, ["this was superb"], print)[0].startswith("5  ")
     (tmp_path / "ask.csv").write_text("review\nthis was weak\n", encoding="utf-8")
     counts = predict_file(bundle, reader_for(tmp_path / "ask.csv", recipe.data), tmp_path / "out.csv")
     assert counts == {"2": 1}

@@ -11,7 +11,8 @@ from conftest import Silent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.bundle import MAX_STEPS, Bundle, load_bundle, save_bundle
+from components.bounds import MAX_STEPS
+from components.bundle import Bundle, load_bundle, save_bundle
 from components.datasets.ingest import ingest
 from components.datasets.series import FrameFilesReader
 from components.datasets.spans import spans
@@ -19,8 +20,10 @@ from components.datasets.store import Store
 from components.errors import UserError
 from components.recipe import Recipe
 from components.training.session import Session
-from flows import predict as module
-from flows.predict import answer_texts, cells, marked, predict_file, reader_for
+from components.use import table as module
+from components.use.files import reader_for
+from components.use.lines import answer_texts, marked
+from components.use.table import cells, predict_file
 
 WORDS = ["good", "fine", "bad", "poor"]
 
@@ -227,18 +230,18 @@ def test_files_that_nothing_reads_are_refused(mood, signs, tmp_path) -> None:
 
 
 def test_texts_are_told_back_with_their_answers_and_unknown_words(mood, signs, capsys) -> None:
-    lines = answer_texts(mood, ["bad film", "good zzzz"])
+    lines = answer_texts(mood, ["bad film", "good zzzz"], print)
     assert [line.split()[0] for line in lines] == ["sad", "glad"]
     assert lines[0].endswith("  bad film")
     assert "1 of 2 words of 'good zzzz' are unknown" in capsys.readouterr().out
     with pytest.raises(UserError, match="reads numbers, not text"):
-        answer_texts(signs, ["1 2"])
+        answer_texts(signs, ["1 2"], print)
 
 
 @pytest.mark.slow
 def test_names_in_a_text_are_marked_and_the_text_stays_as_it_is(people, capsys) -> None:
     texts = ["Abc Dea and  Bad, (Ebb);bad.", "abc", "Dab"]
-    assert answer_texts(people, texts) == [
+    assert answer_texts(people, texts, print) == [
         "[Abc Dea PERSON] and  [Bad PERSON], ([Ebb PERSON]);bad.",
         "abc",
         "[Dab PERSON]",
@@ -297,9 +300,9 @@ def test_marks_only_add_to_a_text(words, blanks, tags) -> None:
     ("answer", "shown"),
     [
         ({"label": "glad", "probability": 0.51239}, {"predicted": "glad", "probability": "0.5124"}),
-        (["B-LOC", "O"], {"predicted": "B-LOC O"}),
-        ([0.25, 1e-9], {"predicted": "0.25 1e-09"}),
-        ("a text", {"predicted": "a text"}),
+        ({"tokens": ["Oslo", "is"], "tags": ["B-LOC", "O"]}, {"tokens": "Oslo is", "predicted": "B-LOC O"}),
+        ({"values": [0.25, 1e-9]}, {"predicted": "0.25 1e-09"}),
+        ({"text": "a text"}, {"predicted": "a text"}),
         (None, {"predicted": "", "probability": ""}),
     ],
 )

@@ -20,13 +20,14 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.pyfunc import PyFuncModel, load_model
 
+from components.bounds import MAX_CHARACTERS, MAX_LENGTH, MAX_PROMPTS
 from components.bundle import Bundle, load_bundle, save_bundle
 from components.datasets.ingest import ingest
 from components.datasets.store import Store
 from components.errors import UserError
 from components.recipe import Recipe
 from components.score import Note, Part, Score
-from components.tracking.pyfunc import MAX_PROMPT_CHARACTERS, MAX_PROMPTS, PARAMS, save_served_model
+from components.tracking.pyfunc import PARAMS, save_served_model
 from components.training.session import Session
 
 pytestmark = pytest.mark.filterwarnings("ignore:Operation with range is deprecated")
@@ -38,6 +39,7 @@ class FakeBundle:
     """Writes as a bundle does, with what it was asked for as its text."""
 
     task = SimpleNamespace(settings=object)
+    recipe = {"generation": {"prompt": ""}}
 
     def __init__(self, item: Any = None) -> None:
         self.item = item
@@ -111,7 +113,7 @@ def test_a_model_loaded_twice_still_refuses(model: PyFuncModel, saved: Path) -> 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("count", 65), ("count", 0), ("max_length", 20_001), ("temperature", -0.1), ("temperature", float("nan")),
+    [("count", 65), ("count", 0), ("max_length", MAX_LENGTH + 1), ("temperature", -0.1), ("temperature", float("nan")),
      ("top_p", 1.5), ("top_k", -1), ("seed", -1)],
 )  # fmt: skip
 def test_params_are_bounded(model: PyFuncModel, name: str, value: float) -> None:
@@ -126,9 +128,9 @@ def test_params_of_another_type_are_refused(model: PyFuncModel, value: Any) -> N
 
 
 def test_prompts_are_bounded(model: PyFuncModel) -> None:
-    assert len(model.predict(prompts("x" * MAX_PROMPT_CHARACTERS), params={"count": 1})) == 1
+    assert len(model.predict(prompts("x" * MAX_CHARACTERS), params={"count": 1})) == 1
     with pytest.raises(MlflowException, match=r"input\.prompt\[1\]"):
-        model.predict(prompts("a", "x" * (MAX_PROMPT_CHARACTERS + 1)))
+        model.predict(prompts("a", "x" * (MAX_CHARACTERS + 1)))
     with pytest.raises(MlflowException, match="65 prompts"):
         model.predict(prompts(*["a"] * (MAX_PROMPTS + 1)))
     with pytest.raises(MlflowException, match="prompt"):
@@ -195,6 +197,7 @@ import mlflow.pyfunc
 module = types.ModuleType("components.bundle")
 class Bundle:
     task = types.SimpleNamespace(settings=object)
+    recipe = {"generation": {"prompt": ""}}
     def generate(self, overrides, *, seed):
         return types.SimpleNamespace(items=["made from " + overrides["prompt"]])
 module.load_bundle = lambda folder: Bundle()
@@ -308,7 +311,7 @@ def test_a_wrong_question_is_a_wrong_request(answering: Any) -> None:
     _, model = answering["classification"]
     wrong = [
         {"input": [""]},
-        {"input": ["x" * (MAX_PROMPT_CHARACTERS + 1)]},
+        {"input": ["x" * (MAX_CHARACTERS + 1)]},
         {"prompt": ["a"]},
         {"input": [3]},
     ]

@@ -21,7 +21,8 @@ from components.recipe import Recipe
 from components.render.figures import figure
 from components.tasks.regression import Regression
 from components.training.session import Session
-from flows.predict import cells, predict_file, reader_for
+from components.use.files import reader_for
+from components.use.table import cells, predict_file
 
 EPOCH = 1_699_999_000.0  # seconds: float32 keeps such numbers to 128
 
@@ -64,7 +65,7 @@ def test_an_answer_has_the_digits_that_float32_has(value, digits) -> None:
 
 
 def test_answers_are_written_with_all_their_digits() -> None:
-    assert cells([1234567.8, 1700000050.25, 0.1, 3.0]) == {"predicted": "1234567.8 1700000050.25 0.1 3"}
+    assert cells({"values": [1234567.8, 1700000050.25, 0.1, 3.0]}) == {"predicted": "1234567.8 1700000050.25 0.1 3"}
     assert [figure(value) for value in (833.25, 0.0417, 0.00412, 2.3e-8, 0.0, float("nan"))] == [
         *("833.2500", "0.0417", "0.00412", "2.3e-08", "0.0000", "nan"),
     ]

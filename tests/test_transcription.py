@@ -33,7 +33,9 @@ from components.render.audio import wav_bytes
 from components.tasks.base import Matrix, Table
 from components.tasks.transcription import Transcription, errors, needed
 from components.training.session import Session
-from flows.predict import predict_file, reader_for, with_language_model
+from components.use.files import reader_for
+from components.use.lines import with_language_model
+from components.use.table import predict_file
 
 TONES_HZ = {"a": 400, "b": 900, "c": 2000}
 RATE = 8000

@@ -53,6 +53,7 @@ class LabelledReader(Reader):
     # the steps of the shortest and longest input in training, set before `inputs()` where a model is there: some rows
     # say only by their length whether they have a label
     trained_steps: tuple[int, int] | None = None
+    pictures: bool = False  # does that model read pictures [T, height, width]? A file of frames may hold them then
 
     def __init__(self, files: Sequence[Path], labels: Mapping[str, str] | None, unique: bool, /) -> None:
         super().__init__(files)

@@ -177,7 +177,7 @@ class FrameFilesReader(LabelledReader):
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:
-            frames, problem = _array(path) if ending(path) == ".npy" else self._table(path)
+            frames, problem = _array(path, self.pictures) if ending(path) == ".npy" else self._table(path)
             yield Row(str(path), {"file": path.name}, frames, path.parent.name if labelled else None, problem)
 
     def _table(self, path: Path) -> tuple[np.ndarray | None, str]:
@@ -205,15 +205,17 @@ class FrameFilesReader(LabelledReader):
         return np.stack(frames), ""
 
 
-def _array(path: Path) -> tuple[np.ndarray | None, str]:
+def _array(path: Path, pictures: bool) -> tuple[np.ndarray | None, str]:
     """The frames of a .npy file; what it holds is looked at before anything is read."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
         return None, f"not a NumPy array of numbers ({type(error).__name__})"
-    if array.dtype.kind not in "fiub" or array.ndim not in (1, 2) or not 0 < array.size <= LARGEST_SERIES:
-        return None, "not frames [steps, features] of numbers"
-    frames = np.array(array, dtype=np.float64).reshape(len(array), -1)
+    wanted, axes = ("pictures [steps, height, width]", (3,)) if pictures else ("frames [steps, features]", (1, 2))
+    if array.dtype.kind not in "fiub" or array.ndim not in axes or not 0 < array.size <= LARGEST_SERIES:
+        return None, f"not {wanted} of numbers"
+    frames = np.array(array, dtype=np.float64)
+    frames = frames if pictures else frames.reshape(len(array), -1)
     return (frames, "") if np.isfinite(frames).all() else (None, "not a finite number")
 
 

@@ -31,6 +31,10 @@ class Bag(Encoding):
         self.vocabulary = Vocabulary(SPECIALS)
 
     @property
+    def reads(self) -> str:  # type: ignore[override]
+        return self.encoding.reads
+
+    @property
     def fields(self) -> dict[str, Field]:
         return {"frames": Field(width=len(self.encoding.vocabulary))}
 

@@ -39,6 +39,8 @@ class Encoding(ABC):
     kind: ClassVar[str]  # its name in the registry
     form: ClassVar[Literal["tokens", "frames", "pairs", "streams"]] = "tokens"  # what a task must be able to read
     unit: ClassVar[str] = "token"  # what one token is, for metric names: char, word, token
+    # what a model of it is given: a string, a list of strings, numbers [T, …] or a sound; see `components.answers`
+    reads: ClassVar[Literal["text", "symbols", "frames", "audio"]] = "text"
     pairs: ClassVar[bool] = False  # its items are (input, target), from a reader of pairs
     given: ClassVar[int] = 0  # first tokens of a sequence that the model is told (a label): metrics leave them out
     context_sizes: tuple[int, ...] = ()  # sizes of the input streams beside the token (see `context`)
@@ -53,6 +55,11 @@ class Encoding(ABC):
         """Learn the vocabulary from the training items (a no-op where the vocabulary is fixed).
 
         `items` may be read more than once."""
+
+    @property
+    def step_shape(self) -> tuple[int | None, ...]:
+        """Of what it reads as frames, the shape of one: (features,); None stands for any number."""
+        return ()
 
     @abstractmethod
     def encode(self, item: Any) -> Any:
@@ -163,7 +170,7 @@ class Wrapped(Encoding):
 
     def __init__(self, encoding: Encoding) -> None:
         self.encoding = encoding
-        self.kind, self.unit = encoding.kind, encoding.unit
+        self.kind, self.unit, self.reads = encoding.kind, encoding.unit, encoding.reads
         self.vocabulary, self.context_sizes = encoding.vocabulary, encoding.context_sizes
 
     def context(self, ids: np.ndarray) -> np.ndarray:

@@ -37,6 +37,10 @@ class Conditioned(Encoding):
         self.vocabulary = Vocabulary(SPECIALS)
 
     @property
+    def reads(self) -> str:  # type: ignore[override]
+        return self.text.reads
+
+    @property
     def text(self) -> Encoding:
         """The encoding of what follows the label."""
         return self._pair.input

@@ -24,6 +24,7 @@ class Frames(Encoding):
 
     kind = "frames"
     form = "frames"
+    reads = "frames"
     unit = "frame"
 
     def __init__(self, *, standardise: bool = True) -> None:
@@ -36,6 +37,10 @@ class Frames(Encoding):
     @property
     def fields(self) -> dict[str, Field]:
         return {"frames": Field(width=len(self.mean_W))}
+
+    @property
+    def step_shape(self) -> tuple[int | None, ...]:
+        return (len(self.mean_W),)
 
     def fit(self, items: Iterable[Any]) -> None:
         total = squares = first = largest = np.zeros(0)

@@ -47,6 +47,7 @@ class Mel(Encoding):
 
     kind = "mel"
     form = "frames"
+    reads = "audio"
     unit = "frame"
 
     def __init__(

@@ -37,6 +37,14 @@ class Pair(Encoding):
         self.unit = self.input.unit
 
     @property
+    def reads(self) -> str:  # type: ignore[override]
+        return self.input.reads
+
+    @property
+    def step_shape(self) -> tuple[int | None, ...]:
+        return self.input.step_shape
+
+    @property
     def fields(self) -> dict[str, Field]:
         return {name: next(iter(side.fields.values())) for name, side in self._sides()}
 

@@ -39,6 +39,10 @@ class Pictures(Frames):
     def fields(self) -> dict[str, Field]:
         return {"frames": Field(width=self.grid**2 * self.directions)}
 
+    @property
+    def step_shape(self) -> tuple[int | None, ...]:
+        return (None, None)
+
     def fit(self, items: Iterable[Any]) -> None:
         squares, count = 0.0, 0
         for item in items:

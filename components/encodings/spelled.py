@@ -31,6 +31,7 @@ class Spelled(Symbols):
     """
 
     kind = "spelled"
+    reads = "text"  # a list of words does as well
     unit = "word"
 
     def __init__(

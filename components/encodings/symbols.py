@@ -27,6 +27,7 @@ class Symbols(Encoding):
     become UNK."""
 
     kind = "symbols"
+    reads = "symbols"
     unit = "symbol"
 
     def __init__(self, *, min_count: int = 1, max_size: int | None = None, lowercase: bool = False) -> None:

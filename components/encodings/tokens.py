@@ -29,6 +29,7 @@ class Tokens(Symbols):
     """
 
     kind = "tokens"
+    reads = "text"
     unit = "word"
 
     def __init__(

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from components.bounds import MAX_CHARACTERS, MAX_COUNT, MAX_LENGTH
 from components.encodings.base import Encoding
 from components.encodings.vocabulary import EOS
 from components.errors import UserError
@@ -21,8 +22,6 @@ from components.generation.drawing import Drawing, advance, allowed_after, begun
 from components.generation.engine import NOT_COMPILED, Engine, engine_for, obstacle
 from components.models.sequence_model import SequenceModel
 
-MAX_COUNT = 64
-MAX_LENGTH = 100_000
 STEPS = 256  # most tokens in one native call; then progress is told
 WORK = 1 << 31  # most multiply-adds in one native call: some tenths of a second
 
@@ -57,7 +56,7 @@ class Settings:
         temperature: Annotated[float, Field(ge=0, le=10)] = 1.0,
         top_k: Annotated[int, Field(ge=0, lt=2**31)] = 0,
         top_p: Annotated[float, Field(gt=0, le=1)] = 1.0,
-        prompt: str = "",
+        prompt: Annotated[str, Field(max_length=MAX_CHARACTERS)] = "",
         precision: Literal["float32", "int8"] = "float32",
         constraints: tuple[Annotated[str, Field(max_length=200)], ...] = (),
         given: tuple[Annotated[int, Field(ge=-1, lt=2**31)], ...] = (),

@@ -30,7 +30,6 @@ from components.serving.models import Models
 from components.serving.pieces import FILES, Kept
 from components.serving.problems import Limits, Refusal
 from components.serving.requests import (
-    SELECTOR,
     Answered,
     Description,
     Generated,
@@ -43,6 +42,7 @@ from components.serving.requests import Models as ModelList
 from components.serving.uploads import Uploads
 from components.tracking.mlflow_store import MlflowStore
 from components.tracking.settings import Settings
+from components.use.opening import PATTERN
 
 HERE = FilePath(__file__).parent
 
@@ -114,7 +114,7 @@ def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str]
     @app.get("/models/{model}", tags=["look"], responses=said(404, 503, 504))
     async def model(
         model: Annotated[
-            str, Path(pattern=SELECTOR, examples=["chorales@champion"], description="NAME or NAME@VERSION")
+            str, Path(pattern=PATTERN, examples=["chorales@champion"], description="NAME or NAME@VERSION")
         ],
     ) -> Description:
         """What a version does and what it can be asked for."""

@@ -101,7 +101,7 @@ def generate(
     asked |= {name: v for name, v in request.settings.model_dump().items() if v is not None}
     seed = secrets.randbelow(2**31) if request.seed is None else request.seed
     made: Generation = served.generate(asked, seed, errand, begun(served, seed) if begun else None)
-    return answer(served.bundle, served.ref, made, kept)
+    return answer(served.opened, made, kept)
 
 
 def predict(models: Models, request: PredictRequest, errand: Errand) -> Answered:
@@ -109,17 +109,8 @@ def predict(models: Models, request: PredictRequest, errand: Errand) -> Answered
     if len(request.inputs) > models.limits.inputs:
         raise UserError(f"{len(request.inputs):,} inputs, {models.limits.inputs:,} are taken", where="inputs")
     items = [item(served.bundle, one, f"inputs[{n}]", models.limits) for n, one in enumerate(request.inputs)]
-    answers = [_cells(one) for one in served.predict(items, errand)]
+    answers = served.predict(items, errand)
     return Answered(model=served.ref.name, version=served.ref.version, answers=answers)
-
-
-def _cells(answered: Any) -> dict[str, Any]:
-    """An answer as an object."""
-    if isinstance(answered, dict):
-        return answered
-    if isinstance(answered, str):
-        return {"text": answered}
-    return {"tags" if any(isinstance(one, str) for one in answered) else "values": list(answered)}
 
 
 async def events(

@@ -15,25 +15,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import create_model
 
+from components.answers import answered
 from components.bundle import Bundle, Generation, load_bundle, make_task
-from components.encodings.base import Encoding, encoding_from_state
-from components.encodings.symbols import Symbols
+from components.encodings.base import encoding_from_state
 from components.errors import UserError
 from components.schema import generation_targets
-from components.score import Score
 from components.serving.batching import Drawer, Errand, Shared, Watch, affordable, turn
 from components.serving.problems import Busy, Limits, NotFound, Refusal
-from components.serving.requests import SELECTOR, Description, Model, Strict, Version, settings_fields
+from components.serving.requests import Description, Model, Strict, Version, settings_fields
 from components.tasks.language_model import LanguageModel
 from components.tracking.base import ModelRef
 from components.tracking.mlflow_store import MlflowStore
+from components.use.description import describe
+from components.use.opening import PATTERN, Opened, find
 
 FRESH_SECONDS = 2.0  # what the store said holds for so long: a promotion is seen at the latest then
 PREDICT_AT_ONCE = 64  # inputs between two looks at the clock
-READS = {"frames": "frames", "motion": "frames", "pictures": "frames", "mel": "wav"}  # others: text
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +44,10 @@ class Served:
     bundle: Bundle
     ref: ModelRef
     drawer: Drawer
+
+    @property
+    def opened(self) -> Opened:
+        return Opened(self.bundle, self.ref.name, self.ref.version, self.ref.run_id)
 
     def generate(
         self, settings: Mapping[str, Any], seed: int, errand: Errand, watch: Watch | None = None
@@ -60,18 +63,13 @@ class Served:
         with turn(self.drawer.alone, errand):
             return bundle.generate(settings, seed=seed, progress=errand.check)
 
-    def predict(self, items: list[Any], errand: Errand) -> list[Any]:
-        """As `Bundle.predict`, a few items at a time."""
-        answers: list[Any] = []
+    def predict(self, items: list[Any], errand: Errand) -> list[dict[str, Any]]:
+        """As `components.answers.answered`, a few items at a time."""
+        answers: list[dict[str, Any]] = []
         for start in range(0, len(items), PREDICT_AT_ONCE):
             with turn(self.drawer.alone, errand):
                 errand.check()
-                try:
-                    answers += self.bundle.predict(items[start : start + PREDICT_AT_ONCE])
-                except UserError as error:
-                    number = re.match(r"item (\d+)", error.where or "")
-                    where = f"inputs[{start + int(number[1]) - 1}]" if number else error.where
-                    raise UserError(error.what, where=where, hint=error.hint) from error
+                answers += answered(self.bundle, items[start : start + PREDICT_AT_ONCE], first=start)
         return answers
 
 
@@ -99,10 +97,9 @@ class Models:
         Raises:
             NotFound: there is none; Busy: the store doesn't answer.
         """
-        name, _, version = selector.partition("@")
-        if not re.fullmatch(SELECTOR, selector):
+        if not re.fullmatch(PATTERN, selector):
             raise NotFound(f"{selector[:80]!r} can't be a model's name", where="model")
-        return self._fresh(selector, lambda: replace(self.store.find(name, version or "champion"), alias=""))
+        return self._fresh(selector, lambda: replace(find(selector, self.store), alias=""))
 
     def all(self) -> list[Model]:
         """Every registered model."""
@@ -197,28 +194,13 @@ def described(ref: ModelRef, folder: Path) -> Description:
         json.loads((folder / f"{n}.json").read_text("utf-8")) for n in ("model", "encoding", "recipe")
     )
     encoding = encoding_from_state(state)
-    task = make_task(recipe["task"], encoding, info["framing"])
-    writes = reads = answers = None
-    accepts, settings, features = [], {}, None
-    if task.settings is None:
-        source = getattr(encoding, "input", encoding)
-        reads = "symbols" if isinstance(source, Symbols) else READS.get(source.kind, "text")
-        answers = recipe["task"]["kind"]
-        field = next(iter(source.fields.values()))
-        features = field.width if field.frames else None
-    else:
-        music = isinstance(encoding.decode(np.zeros(0, dtype=np.int64)), Score)
-        writes = "notes" if music else "text"
-        settings = settings_schema(recipe)
-        accepts = [name for name in ("prompt", "chords") if name in settings]
-        if music and task.form == "tokens":
-            melody = type(encoding).with_melody is not Encoding.with_melody
-            accepts += ["melody", "start"] if melody else ["start"]
-    metrics = {key: value for key, value in info.get("metrics", {}).items() if key.startswith("test/")}
+    told = describe(make_task(recipe["task"], encoding, info["framing"]), encoding, recipe, info)
     return Description(
-        name=ref.name, version=ref.version, task=recipe["task"]["kind"], writes=writes, reads=reads, answers=answers,
-        features=features, accepts=accepts, settings=settings,
-        trained_on=info.get("data", {}).get("name", ""), metrics=metrics,
+        name=ref.name, version=ref.version, task=told.task, writes=told.writes, reads=told.reads,
+        answers=told.task if told.reads else None,
+        features=told.step_shape[0] if len(told.step_shape) == 1 else None,
+        accepts=told.accepts, settings=settings_schema(recipe) if told.writes else {},
+        trained_on=told.trained_on, metrics=told.metrics,
     )  # fmt: skip
 
 

@@ -6,36 +6,24 @@ import base64
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from components.bundle import Bundle, Generation
+from components.bundle import Generation
 from components.encodings.base import Encoding
 from components.errors import UserError
 from components.harmony import format_chord
 from components.provenance import digest_json
-from components.score import Score, pitch_name
+from components.score import Score, spoken
 from components.serving.problems import Limits, NotFound
 from components.serving.requests import Generated, Item
-from components.tracking.base import ModelRef
+from components.use.opening import Opened
+from components.use.writing import Piece, piece, record_of
 
-SHOWN = ("temperature", "top_k", "top_p", "chords", "constraints")  # settings named on a piece's page
 FILES = {"mid": "audio/midi", "wav": "audio/wav", "html": "text/html; charset=utf-8"}
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A score with what its files say of it."""
-
-    score: Score
-    title: str
-    subtitle: str
-    facts: Mapping[str, str]
-    record: Mapping[str, Any]
 
 
 class Kept:
@@ -64,11 +52,11 @@ class Kept:
             pieces = self._pieces.get(key, [])
         if not 1 <= number <= len(pieces):
             raise NotFound("there is no such piece, or no longer", where="generated", hint="generate it again")
-        piece = pieces[number - 1]
-        if kind != "mid" and piece.score.length_seconds > self.limits.audio_seconds:
-            what = f"plays for {piece.score.length_seconds / 60:.0f} minutes"
+        one = pieces[number - 1]
+        if kind != "mid" and one.score.length_seconds > self.limits.audio_seconds:
+            what = f"plays for {one.score.length_seconds / 60:.0f} minutes"
             raise UserError(what, where="generated", hint="take its .mid")
-        return rendered(piece, kind)
+        return rendered(one, kind)
 
 
 def rendered(piece: Piece, kind: str) -> bytes:
@@ -90,28 +78,18 @@ def rendered(piece: Piece, kind: str) -> bytes:
         return path.read_bytes()
 
 
-def answer(bundle: Bundle, ref: ModelRef, made: Generation, kept: Kept) -> Generated:
+def answer(opened: Opened, made: Generation, kept: Kept) -> Generated:
     """What a request for new items is answered."""
     settings = {name: list(v) if isinstance(v, tuple) else v for name, v in made.settings.items()}
-    # as `reprise generate` writes it, so that `reprise replay` makes a fetched file again
-    record = {
-        "model": ref.name,
-        "version": ref.version,
-        "run_id": ref.run_id,
-        "weights_sha256": bundle.weights_digest,
-        "seed": made.seed,
-        "settings": made.settings,
-    }
-    key = digest_json({**record, "settings": settings})[:24]
+    key = digest_json({**record_of(opened, made), "settings": settings})[:24]
     items, pieces = [], []
     for number, (item, sampled) in enumerate(zip(made.items, made.sampled, strict=True), 1):
         nats = float(sampled.nats_per_token)
         about = {"number": number, "nats_per_token": nats if np.isfinite(nats) else None, "ended": sampled.ended}
         if isinstance(item, Score):
-            piece = _piece(bundle, ref, made, item, number, about["nats_per_token"], record)
-            pieces.append(piece)
+            pieces.append(piece(opened, made, number))
             files = {kind: f"/generated/{key}/{number}.{kind}" for kind in FILES} if item.length_steps else {}
-            midi = base64.b64encode(rendered(piece, "mid")).decode() if files else None
+            midi = base64.b64encode(rendered(pieces[-1], "mid")).decode() if files else None
             items.append(Item(**about, text=spoken(item), score=as_json(item), midi_base64=midi, files=files))
         else:
             text = item if isinstance(item, str) else " ".join(map(str, item))
@@ -119,28 +97,13 @@ def answer(bundle: Bundle, ref: ModelRef, made: Generation, kept: Kept) -> Gener
     if pieces:
         kept.keep(key, pieces)
     return Generated(
-        model=ref.name, version=ref.version, seed=made.seed, settings=settings, warnings=made.warnings, items=items
+        model=opened.name,
+        version=opened.version,
+        seed=made.seed,
+        settings=settings,
+        warnings=made.warnings,
+        items=items,
     )
-
-
-def _piece(
-    bundle: Bundle, ref: ModelRef, made: Generation, score: Score, number: int, nats: float | None, record: Any
-) -> Piece:
-    title = f"{ref.name.replace('-', ' ').capitalize()} no. {number}"
-    facts = {
-        "model": f"{ref.name} v{ref.version}",
-        "seed": f"{made.seed}, number {number} of {len(made.items)}",
-        **{name.replace("_", " "): str(made.settings[name]) for name in SHOWN if made.settings.get(name)},
-        "surprise": f"{nats or 0:.3f} nats per {bundle.encoding.unit}",
-        "trained on": str(bundle.info.get("data", {}).get("name", "")),
-    }
-    subtitle = f"written by a recurrent network, seed {made.seed}"
-    return Piece(replace(score, title=title), title, subtitle, facts, {**record, "number": number})
-
-
-def spoken(score: Score) -> str:
-    """A score in words: a line for each voice."""
-    return "\n".join(f"{part.name}: {' '.join(pitch_name(note.pitch) for note in part.notes)}" for part in score.parts)
 
 
 def as_json(score: Score) -> dict[str, Any]:

@@ -13,7 +13,7 @@ const OFTEN = ["temperature", "top_p", "count", "max_length", "seed"];
 const OWN_PLACE = ["prompt", "chords", "given", "given_ends"];
 // where a slider is more use than a box; a value that it can't show exactly gets a box all the same
 const SLIDERS = { temperature: [0, 2, 0.01], top_p: [0.01, 1, 0.01] };
-const READ_FROM = { text: "text", symbols: "text", frames: "frames", wav: "wav" };
+const READ_FROM = { text: "text", symbols: "text", frames: "frames", audio: "wav" };
 let models = [], described = null, held = null, running = null, turn = 0;
 
 const say = (message) => (by("status").textContent = message);
@@ -61,7 +61,7 @@ function show(values) {
   const model = described, writes = model.writes !== null;
   const figures = Object.entries(model.metrics).slice(0, 3).map(([name, value]) => name.replace("test/", "").replaceAll("_", " ") + " " + value.toPrecision(3));
   by("about").textContent = [
-    writes ? "Writes " + model.writes : "Answers " + (model.reads === "wav" ? "recordings" : model.reads) + " (" + model.task.replaceAll("_", " ") + ")",
+    writes ? "Writes " + model.writes : "Answers " + (model.reads === "audio" ? "recordings" : model.reads) + " (" + model.task.replaceAll("_", " ") + ")",
     model.trained_on && "trained on " + model.trained_on,
     figures.length && "on test data: " + figures.join(", "),
   ].filter(Boolean).join(" · ");
@@ -274,14 +274,15 @@ async function generate(signal) {
 
 async function predict(signal) {
   let inputs;
-  if (described.reads === "wav") {
+  if (described.reads === "audio") {
     const recording = await file(by("wav"));
     if (!recording) throw new Error("Choose a recording first.");
     inputs = [{ wav_base64: recording.base64 }];
   } else if (described.reads === "frames") {
-    const blocks = by("frames").value.trim().split(/\n\s*\n/);
-    inputs = blocks.map((block) => block.split("\n").map((line) => line.trim().split(/[\s,;]+/).map(Number)));
-    if (inputs.flat(2).some(Number.isNaN)) throw new Error("Frames are numbers, a frame a line.");
+    const written = by("frames").value.trim();
+    const block = (text) => text.split("\n").map((line) => line.trim().split(/[\s,;]+/).map(Number));
+    try { inputs = written.startsWith("[") ? [JSON.parse(written)] : written.split(/\n\s*\n/).map(block); } catch { inputs = [[NaN]]; }
+    if (inputs.flat(3).some(Number.isNaN)) throw new Error("Frames are numbers, a frame a line.");
   } else inputs = by("texts").value.split("\n").filter((line) => line.trim());
   if (!inputs.length) throw new Error("Write a text first.");
   const answer = await ask("/predict", { model: by("model").value + "@" + by("version").value, inputs }, signal);

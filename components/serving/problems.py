@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from components.bounds import MAX_INPUTS
 from components.errors import UserError
 
 
@@ -49,7 +50,7 @@ class Limits:
     requests: int = 256  # at once
     sequences: int = 1024  # of one model, waiting and being drawn
     tokens: int = 65_536  # of one request: count × (prompt + max_length)
-    inputs: int = 1000  # to be answered in one request
+    inputs: int = MAX_INPUTS  # to be answered in one request
     upload_bytes: int = 4 << 20  # a music or wav file
     readers: int = 2  # processes that read what was sent, at once
     readers_waiting: int = 8  # requests whose file waits for one of them

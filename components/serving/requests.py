@@ -6,17 +6,18 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
+from components.bounds import MAX_CHARACTERS, MAX_INPUTS, MAX_STEPS
 from components.recipe import options_of
 from components.registry import names
 from components.schema import generation_targets
+from components.use.opening import PATTERN
 
-SELECTOR = r"^[A-Za-z0-9_-][A-Za-z0-9_. -]{0,199}(@[A-Za-z0-9_.-]{1,64})?$"
 MOST_FIELDS = 100  # of an object
 Base64 = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]+={0,2}$", max_length=6 << 20, examples=["TVRoZA=="])]
 Selector = Annotated[
     str,
     Field(
-        pattern=SELECTOR,
+        pattern=PATTERN,
         description="NAME (its champion), NAME@champion, NAME@3 or NAME@latest",
         examples=["chorales@champion"],
     ),
@@ -95,12 +96,14 @@ class Wav(Strict):
 # fail_fast: a list of a million wrong values is one mistake
 Number = Annotated[float, Field(ge=-1e30, le=1e30)]
 Row = Annotated[list[Number], Field(min_length=1, max_length=100_000, fail_fast=True)]
+Picture = Annotated[list[Row], Field(min_length=1, max_length=10_000, fail_fast=True)]
 Word = Annotated[str, Field(max_length=1000)]
 Input = (
-    Annotated[str, Field(min_length=1, max_length=100_000)]
+    Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
     | Wav
-    | Annotated[list[Word], Field(min_length=1, max_length=20_000, fail_fast=True)]
-    | Annotated[list[Row], Field(min_length=1, max_length=20_000, fail_fast=True)]
+    | Annotated[list[Word], Field(min_length=1, max_length=MAX_STEPS, fail_fast=True)]
+    | Annotated[list[Row], Field(min_length=1, max_length=MAX_STEPS, fail_fast=True)]
+    | Annotated[list[Picture], Field(min_length=1, max_length=MAX_STEPS, fail_fast=True)]
 )
 
 
@@ -110,9 +113,9 @@ class PredictRequest(Strict):
         list[Input],
         Field(
             min_length=1,
-            max_length=1000,
+            max_length=MAX_INPUTS,
             fail_fast=True,
-            description="Texts; lists of symbols; frames, a list of numbers each; or recordings.",
+            description="Texts; lists of symbols; frames, a list of numbers each, or of rows of pixels; or recordings.",
             examples=[["a gripping , moving film", "a mess"]],
         ),
     ]
@@ -155,9 +158,9 @@ class Description(BaseModel):
     version: str
     task: str
     writes: str | None = Field(description="text or notes; None: it answers")
-    reads: str | None = Field(description="text, symbols, frames or wav; None: it writes")
+    reads: str | None = Field(description="text, symbols, frames or audio; None: it writes")
     answers: str | None = Field(description="the task's kind of answer; None: it writes")
-    features: int | None = Field(description="numbers in a frame that it reads")
+    features: int | None = Field(description="numbers in a frame that it reads; None: no frames, or pictures")
     accepts: list[str] = Field(description="what a request may start from: prompt, chords, melody, start")
     settings: dict[str, Any] = Field(description="name → JSON schema; its default is the model's own")
     trained_on: str
@@ -187,5 +190,5 @@ class Answered(BaseModel):
     model: str
     version: str
     answers: list[dict[str, Any]] = Field(
-        description="in the inputs' order: {label, probability}, {values}, {tags} or {text}"
+        description="in the inputs' order: {label, probability}, {values}, {tags} or {text}; of a text {tokens, tags}"
     )

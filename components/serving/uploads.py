@@ -11,13 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from components.answers import input_of, read
 from components.bundle import Bundle
 from components.datasets import sandbox
-from components.datasets.audio import parse_wav
 from components.datasets.music import KINDS, MusicReader
-from components.encodings.symbols import Symbols
 from components.errors import UserError
 from components.score import Score
 from components.serving.batching import Errand, turn
@@ -90,16 +87,10 @@ def item(bundle: Bundle, one: Any, where: str, limits: Limits) -> Any:
     """An input as the model reads it.
 
     Raises:
-        UserError: a recording that isn't one.
+        UserError: it isn't what the model reads; TooLarge: more bytes than are taken.
     """
-    if isinstance(one, Wav):
-        return parse_wav(_bytes(one.wav_base64, where, limits), where=where)
-    if isinstance(one, list) and not isinstance(one[0], str):
-        if len({len(frame) for frame in one}) != 1:
-            raise UserError("the frames are of unequal length", where=where)
-        return np.array(one, dtype=np.float32)
-    source = getattr(bundle.encoding, "input", bundle.encoding)
-    return source.split(one) if isinstance(one, str) and isinstance(source, Symbols) else one
+    given = _bytes(one.wav_base64, where, limits) if isinstance(one, Wav) else one
+    return read(input_of(bundle.encoding), given, where)
 
 
 def _bytes(text: str, where: str, limits: Limits) -> bytes:

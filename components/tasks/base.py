@@ -101,6 +101,8 @@ class Task(ABC):
     # keyword-only parameters are the recipe's generation section; None: the task answers, it doesn't write. What
     # writes does so step by step, so its model may not read the future.
     settings: ClassVar[type | None] = None
+    # of the answers of a task that has no settings: name → text, number, whole, texts or numbers
+    columns: ClassVar[dict[str, str]] = {}
     # reads long sequences in windows: training.tbptt_length and evaluation.window say how long they are
     windowed: ClassVar[bool] = True
     primary: str  # the metric that decides: early stopping, best weights, promotion

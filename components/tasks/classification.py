@@ -21,6 +21,7 @@ class Classification(ExampleTask):
     """Metrics: accuracy, macro F1 (the mean of every label's F1, labels without an example left out), nats."""
 
     model = Pooled
+    columns = {"label": "text", "probability": "number"}
     primary = "accuracy"
     counted = "examples"
     lower_is_better = False

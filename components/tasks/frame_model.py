@@ -14,6 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from components.bounds import MAX_COUNT, MAX_STEPS
 from components.datasets.examples import ExampleBatch, FrameBatches
 from components.datasets.store import Examples
 from components.encodings.base import Encoding
@@ -31,8 +32,8 @@ class FrameSettings:
     def __init__(
         self,
         *,
-        count: Annotated[int, Field(gt=0, le=64)] = 4,
-        max_length: Annotated[int, Field(gt=0, le=20_000)] = 64,
+        count: Annotated[int, Field(gt=0, le=MAX_COUNT)] = 4,
+        max_length: Annotated[int, Field(gt=0, le=MAX_STEPS)] = 64,
         temperature: Annotated[float, Field(ge=0, le=10)] = 1.0,
         most_keys: Annotated[int, Field(gt=0, le=88)] = 12,
     ) -> None:

@@ -14,11 +14,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from components.bounds import MAX_COUNT, MAX_STEPS
 from components.datasets.store import Examples
 from components.datasets.streams import StepBatch, StepBatches
 from components.encodings.notes import PITCH, PITCH0, STREAMS, Notes
 from components.encodings.vocabulary import BOS, EOS, PAD
-from components.generation.sampling import MAX_COUNT, Sampled, distribution, draw
+from components.generation.sampling import Sampled, distribution, draw
 from components.layers.base import State
 from components.models.backbone import Backbone
 from components.models.streams import StreamsModel
@@ -34,7 +35,7 @@ class NoteSettings:
         self,
         *,
         count: Annotated[int, Field(gt=0, le=MAX_COUNT)] = 4,
-        max_length: Annotated[int, Field(gt=0, le=20_000)] = 500,
+        max_length: Annotated[int, Field(gt=0, le=MAX_STEPS)] = 500,
         temperature: Annotated[float, Field(ge=0, le=10)] = 1.0,
         top_k: Annotated[int, Field(ge=0)] = 0,
         top_p: Annotated[float, Field(gt=0, le=1)] = 1.0,

@@ -32,6 +32,7 @@ class OrdinalRegression(Classification):
     """
 
     model = Ordinal
+    columns = {"label": "whole", "probability": "number"}
     primary = "mae"
     lower_is_better = True
     loss_unit = "nats per example, summed over thresholds"

@@ -27,6 +27,7 @@ class Regression(ExampleTask):
     units, that is the metric that decides."""
 
     model = Pooled
+    columns = {"values": "numbers"}
     target_forms = ("frames",)
     primary = "mse"
     counted = "numbers"

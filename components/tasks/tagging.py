@@ -38,6 +38,7 @@ class Tagging(ExampleTask):
     """
 
     model = Tagger
+    columns = {"tags": "texts"}
     primary = "accuracy"
     counted = "labels"
     lower_is_better = False

@@ -47,6 +47,7 @@ class Transcription(ExampleTask):
     """
 
     model = Transcriber
+    columns = {"text": "text"}
     primary = "cer"
     counted = "target tokens"
     loss_unit = "nats per target token"

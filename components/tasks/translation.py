@@ -62,6 +62,7 @@ class Translation(ExampleTask):
     """
 
     model = EncoderDecoder
+    columns = {"text": "text"}
     counted = "tokens"
     loss_unit = "nats per token"
 

@@ -27,15 +27,12 @@ from mlflow.models import Model, ModelSignature, set_model
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array
 
+from components.answers import answered, checked_text, input_of, read, splits
+from components.bounds import MAX_COUNT, MAX_INPUTS, MAX_LENGTH, MAX_PROMPTS, MAX_SOUND_CHARACTERS
+from components.encodings.base import Encoding
+from components.encodings.pair import make
 from components.errors import UserError, unknown
 from components.registry import resolve
-
-MAX_COUNT = 64
-MAX_LENGTH = 20_000
-MAX_PROMPTS = 64
-MAX_PROMPT_CHARACTERS = 100_000
-MAX_INPUTS = 10_000
-MAX_SOUND_CHARACTERS = 64 << 20  # of all recordings in one call; base64: some eight minutes of 16 bits at 48 kHz
 
 # param → (MLflow's type, lowest, highest); a param that isn't given keeps the value in the model's own recipe
 PARAMS: dict[str, tuple[str, float, float]] = {
@@ -46,15 +43,16 @@ PARAMS: dict[str, tuple[str, float, float]] = {
     "count": ("long", 1, MAX_COUNT),
     "seed": ("long", 0, 2**63 - 1),
 }
-# task → the columns of its answers; a task that isn't here answers with a column `text`
-ANSWERS: dict[str, dict[str, Any]] = {
-    "classification": {"label": "string", "probability": "double"},
-    "ordinal": {"label": "long", "probability": "double"},
-    "regression": {"values": Array("double")},
-    "tagging": {"tags": Array("string")},
+# `Task.columns` as MLflow names types
+TYPES: dict[str, Any] = {
+    "text": "string",
+    "number": "double",
+    "whole": "long",
+    "texts": Array("string"),
+    "numbers": Array("double"),
 }
 SILENCE = "UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAIA+AAACABAAZGF0YQIAAAAAAA=="  # a WAV file of one sample
-EXAMPLES: dict[str, Any] = {"frames": [[0.0]], "symbols": ["a"], "audio": SILENCE}
+EXAMPLES: dict[str, Any] = {"text": "The", "symbols": ["a"], "audio": SILENCE}
 # what a server needs to load the bundle; the versions are those that registered it
 REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "pydantic", "PyYAML", "safetensors", "music21")
 
@@ -76,24 +74,34 @@ def signature() -> ModelSignature:
     )
 
 
-def _read_kind(recipe: Mapping[str, Any]) -> str:
-    """What an answering model reads: frames of numbers, symbols, sound (a WAV file in base64), or text."""
-    return {"frames": "frames", "motion": "frames", "symbols": "symbols", "mel": "audio"}.get(
-        recipe["encoding"].get("input", recipe["encoding"])["kind"], "text"
-    )
-
-
 def answering_signature(recipe: Mapping[str, Any]) -> ModelSignature:
     """Of a model that answers. Input: a column `input`, a text, a list of frames or a WAV file in base64.
     Output: a row for each input."""
-    inputs = {"frames": Array(Array("double")), "symbols": Array("string")}.get(_read_kind(recipe), "string")
-    outputs = ANSWERS.get(recipe["task"]["kind"], {"text": "string"})
-    if "tags" in outputs and inputs == "string":
-        outputs = {"tokens": Array("string"), **outputs}  # a text is split: what the tags are of
+    reads = input_of(make(recipe["encoding"]))
+    outputs = {name: TYPES[kind] for name, kind in resolve("task", recipe["task"]["kind"]).columns.items()}
+    if "tags" in outputs and reads.reads == "text" and splits(reads):
+        outputs = {"tokens": Array("string"), **outputs}  # what the tags are of
     return ModelSignature(
-        inputs=Schema([ColSpec(inputs, "input")]),
+        inputs=Schema([ColSpec(_input_type(reads), "input")]),
         outputs=Schema([ColSpec(type_, name) for name, type_ in outputs.items()]),
     )
+
+
+def _input_type(reads: Encoding) -> Any:
+    if reads.reads == "frames":
+        return Array(_nested(Array("double"), len(reads.step_shape) - 1))
+    return Array("string") if reads.reads == "symbols" else "string"
+
+
+def _nested(inner: Any, times: int) -> Any:
+    return Array(_nested(inner, times - 1)) if times else inner
+
+
+def example_of(reads: Encoding) -> Any:
+    """An input of the right form."""
+    if reads.reads != "frames":
+        return EXAMPLES[reads.reads]
+    return np.zeros((1, *(1 for _ in reads.step_shape))).tolist()
 
 
 def save_served_model(bundle: Path, target: Path, model: Model) -> None:
@@ -103,11 +111,10 @@ def save_served_model(bundle: Path, target: Path, model: Model) -> None:
     """
     recipe = json.loads((bundle / "recipe.json").read_text(encoding="utf-8"))
     answers = isinstance(recipe, dict) and "task" in recipe and resolve("task", recipe["task"]["kind"]).settings is None
+    example = {"input": [example_of(input_of(make(recipe["encoding"])))]} if answers else {"prompt": ["The"]}
     mlflow.pyfunc.save_model(
         path=target,
-        input_example=pd.DataFrame(
-            {"input": [EXAMPLES.get(_read_kind(recipe), "The")]} if answers else {"prompt": ["The"]}
-        ),
+        input_example=pd.DataFrame(example),
         python_model=__file__,
         artifacts={"bundle": str(bundle)},
         code_paths=[str(Path(__file__).parents[1])],
@@ -144,12 +151,8 @@ class RepriseModel(mlflow.pyfunc.PythonModel):
             if self.bundle.task.settings is None:
                 if dropped or params:
                     raise UserError("a model that answers has no params", where="params", hint="leave them out")
-                inputs = _checked_inputs(model_input, audio=_read_kind(self.bundle.recipe) == "audio")
-                rows = [_cells(answer) for answer in self.bundle.predict(inputs)]
-                if "tags" in rows[0] and isinstance(inputs[0], str):
-                    split = self.bundle.encoding.input.split
-                    rows = [{"tokens": split(one), **row} for one, row in zip(inputs, rows, strict=True)]
-                return pd.DataFrame(rows)
+                inputs = _checked_inputs(model_input, input_of(self.bundle.encoding))
+                return pd.DataFrame(answered(self.bundle, inputs, "input.input"))
             if dropped:
                 raise unknown("param", dropped, PARAMS, where="params")
             given = _checked_params(params or {})
@@ -162,20 +165,13 @@ class RepriseModel(mlflow.pyfunc.PythonModel):
         seed = given.pop("seed", None)
         seed = secrets.randbelow(2**31) if seed is None else seed
         rows: list[dict[str, Any]] = []
+        takes_prompt = "prompt" in self.bundle.recipe["generation"]  # piano rolls and notes begin with nothing
         for prompt in prompts:
-            made = self.bundle.generate({**given, "prompt": prompt}, seed=seed)
+            asked = given | ({"prompt": prompt} if prompt or takes_prompt else {})
+            made = self.bundle.generate(asked, seed=seed)
             for index, item in enumerate(made.items):
                 rows.append({"prompt": prompt, "index": index, **_content(item), "seed": seed})
         return rows
-
-
-def _cells(answer: Any) -> dict[str, Any]:
-    """The columns of an answer, as ANSWERS names them."""
-    if isinstance(answer, dict):
-        return answer
-    if isinstance(answer, str):
-        return {"text": answer}
-    return {"tags" if any(isinstance(one, str) for one in answer) else "values": list(answer)}
 
 
 def _content(item: Any) -> dict[str, str]:
@@ -183,14 +179,13 @@ def _content(item: Any) -> dict[str, str]:
     if isinstance(item, str):
         return {"text": item}
     from components.render.score import write_midi
-    from components.score import pitch_name
+    from components.score import spoken
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "score.mid"
         write_midi(item, path)
         midi = base64.b64encode(path.read_bytes()).decode("ascii")
-    lines = [f"{part.name}: {' '.join(pitch_name(note.pitch) for note in part.notes)}" for part in item.parts]
-    return {"text": "\n".join(lines), "midi_base64": midi}
+    return {"text": spoken(item), "midi_base64": midi}
 
 
 def _checked_params(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,45 +217,22 @@ def _checked_prompts(model_input: Any) -> list[str]:
     for number, prompt in enumerate(prompts):
         if not isinstance(prompt, str):
             raise UserError(f"{type(prompt).__name__} is no text", where=f"input.prompt[{number}]")
-        _check_text(prompt, f"input.prompt[{number}]")
+        checked_text(prompt, f"input.prompt[{number}]")
     return prompts
 
 
-def _check_text(text: str, where: str) -> None:
-    if len(text) > MAX_PROMPT_CHARACTERS:
-        raise UserError(f"{len(text):,} characters, {MAX_PROMPT_CHARACTERS:,} at most", where=where)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # pandas could make no answer of it
-        raise UserError("holds half of a surrogate pair, which is no text", where=where) from None
-
-
-def _checked_inputs(model_input: Any, *, audio: bool) -> list[Any]:
-    """The inputs of a DataFrame, in its order. What each may be is the bundle's business."""
+def _checked_inputs(model_input: Any, encoding: Encoding) -> list[Any]:
+    """The inputs of a DataFrame, in its order, as the encoding reads them."""
     if not isinstance(model_input, pd.DataFrame) or "input" not in model_input.columns:
         raise UserError("the input is a table with a column `input`", where="input")
     inputs = list(model_input["input"])
     if not 1 <= len(inputs) <= MAX_INPUTS:
         raise UserError(f"{len(inputs)} rows, 1 to {MAX_INPUTS:,} are taken in one call", where="input")
-    if audio:
-        return _sounds(inputs)
-    for number, one in enumerate(inputs):
-        if isinstance(one, str):
-            _check_text(one, f"input.input[{number}]")
-    # MLflow hands lists over as arrays of arrays
-    return [
-        np.stack(one) if isinstance(one, np.ndarray) and one.dtype == object and len(one) else one for one in inputs
-    ]
-
-
-def _sounds(inputs: list[Any]) -> list[Any]:
-    from components.datasets.audio import wav_from_base64
-
-    if not all(isinstance(one, str) for one in inputs):
-        raise UserError("a recording is a text: the bytes of a WAV file in base64", where="input")
-    if (characters := sum(map(len, inputs))) > MAX_SOUND_CHARACTERS:
-        raise UserError(f"{characters:,} characters, {MAX_SOUND_CHARACTERS:,} at most", where="input")
-    return [wav_from_base64(one, where=f"input.input[{number}]") for number, one in enumerate(inputs)]
+    if encoding.reads == "audio":
+        characters = sum(len(one) for one in inputs if isinstance(one, str))
+        if characters > MAX_SOUND_CHARACTERS:
+            raise UserError(f"{characters:,} characters, {MAX_SOUND_CHARACTERS:,} at most", where="input")
+    return [read(encoding, one, f"input.input[{number}]") for number, one in enumerate(inputs)]
 
 
 # Params that aren't in the schema never reach `predict`: MLflow drops them and logs a warning. The warning is the

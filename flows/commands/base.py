@@ -6,11 +6,14 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Group, Parameter
 
 from components.errors import UserError
+
+if TYPE_CHECKING:
+    from flows.pipeline import Outcome
 
 app = App(
     name="reprise",
@@ -66,6 +69,15 @@ def checked_recipe(recipe: str, overrides: list[str] | None, device: str, name: 
 
         choose_device(device)
     return checked
+
+
+def run_recipe(recipe: str, overrides: list[str], device: str, threads: int, name: str | None) -> Outcome:
+    """Run a recipe in this process, with all that it needs started."""
+    begin = start_server(lambda: checked_recipe(recipe, overrides, device, name), trains=True)
+    from flows.pipeline import pipeline
+
+    begin()
+    return pipeline(recipe, overrides, device, threads, name)
 
 
 def start_server(check: Callable[[], object] | None = None, *, trains: bool = False) -> Callable[[], None]:

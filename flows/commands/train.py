@@ -7,7 +7,18 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.commands.base import START, Device, Name, Set, Threads, app, checked_recipe, offline_recipe, start_server
+from flows.commands.base import (
+    START,
+    Device,
+    Name,
+    Set,
+    Threads,
+    app,
+    checked_recipe,
+    offline_recipe,
+    run_recipe,
+    start_server,
+)
 
 
 @app.command(group=START)
@@ -29,14 +40,11 @@ def run(
     """
     if offline:
         recipe = offline_recipe(recipe)
-    begin = start_server(lambda: checked_recipe(recipe, set, device, name), trains=True)
-    from flows.pipeline import pipeline
-
-    begin()
+    outcome = run_recipe(recipe, set or [], device, threads, name)
     from flows.asked import words_of
     from flows.summary import show
 
-    show(pipeline(recipe, set or [], device, threads, name), words_of(recipe, set, name))
+    show(outcome, words_of(recipe, set, name))
 
 
 @app.command(group=START)

@@ -83,7 +83,10 @@ def predict(
     *,
     text: Annotated[list[str] | None, Parameter(negative="", help="A text to be answered. Repeatable.")] = None,
     file: Annotated[
-        Path | None, Parameter(help="A file to be answered row by row: a table, lines, FASTA, .ts, .npy frames, WAV.")
+        Path | None,
+        Parameter(
+            help="A file to be answered row by row: a table, lines, FASTA, .ts, .npy (frames or pictures), videos, WAV."
+        ),
     ] = None,
     column: Annotated[str | None, Parameter(help="The column that holds the texts, by its name in the header.")] = None,
     out: Annotated[Path | None, Parameter(help="The CSV file to write; else one under generated/.")] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ from components.bundle import Bundle
 from components.datasets.music import MusicReader
 from components.errors import UserError
 from components.score import Score
-from flows.console import say
+
+Tell = Callable[[str], None]
 
 
-def given(bundle: Bundle, melody: str | None, start: str | None) -> dict[str, Any]:
+def given(bundle: Bundle, melody: str | None, start: str | None, tell: Tell, doubt: Tell) -> dict[str, Any]:
     """The settings that hold to the first piece in a file: under a `melody` the other voices are written, to its end;
-    from a `start` the pieces go on.
+    from a `start` the pieces go on. `tell` is told what was read, `doubt` what a person should know of it.
 
     Raises:
         UserError: both are given, the file can't be read, or the model can't write such a piece down.
@@ -22,23 +24,23 @@ def given(bundle: Bundle, melody: str | None, start: str | None) -> dict[str, An
     if not melody and not start:
         return {}
     if melody and start:
-        raise UserError("give --melody or --start, not both", where="generate")
-    option, path = ("--melody", melody) if melody else ("--start", start)
-    score = _read(Path(path), bundle.grid(option), "melody" if melody else "all")
-    say(f"{option[2:]:7} {Path(path).name}: {sum(len(part.notes) for part in score.parts)} notes")
-    for doubt in bundle.encoding.doubts(score) if melody else ():
-        say(f"        {doubt}")
+        raise UserError("give a melody or a start, not both", where="melody")
+    name, path = ("melody", melody) if melody else ("start", start)
+    score = _read(Path(path), bundle.grid(name), "melody" if melody else "all", doubt)
+    tell(f"{name:7} {Path(path).name}: {sum(len(part.notes) for part in score.parts)} notes")
+    for one in bundle.encoding.doubts(score) if melody else ():
+        doubt(one)
     try:
         return bundle.under(score) if melody else bundle.onwards(score)
     except UserError as error:
-        raise UserError(error.what, where=f"{option} {path}", hint=error.hint) from error
+        raise UserError(error.what, where=f"{name} {path}", hint=error.hint) from error
 
 
-def _read(path: Path, grid: int, parts: str) -> Score:
+def _read(path: Path, grid: int, parts: str, doubt: Tell) -> Score:
     reader = MusicReader([path], steps_per_beat=grid, min_notes=1, parts=parts)
     scores = list(reader.items())  # to the end: only then is it known what there is to tell
     for note in reader.notes:
-        say(f"        {note}")
+        doubt(note)
     if len(scores) > 1:
-        say(f"        {path.name} has {len(scores):,} pieces, the first is taken: {scores[0].title!r}")
+        doubt(f"{path.name} has {len(scores):,} pieces, the first is taken: {scores[0].title!r}")
     return scores[0]

@@ -1,0 +1,133 @@
+"""What a model that answers is given, and what it says, the same through every door: the command line, Python, HTTP and
+MLflow. It travels with each registered model.
+
+Shapes: T steps, W features, H × W pixels.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from components.bounds import MAX_CHARACTERS
+from components.encodings.base import Encoding
+from components.errors import UserError
+
+if TYPE_CHECKING:
+    from components.bundle import Bundle
+
+
+def input_of(encoding: Encoding) -> Encoding:
+    """The encoding of what a model reads: a pair's first."""
+    return getattr(encoding, "input", encoding)
+
+
+def splits(encoding: Encoding) -> bool:
+    """Does the encoding split a text into tokens of its own, each of which can be tagged?"""
+    return hasattr(encoding, "split")
+
+
+def read(encoding: Encoding, given: Any, where: str) -> Any:
+    """What somebody gave as the item that the encoding reads, see `Encoding.reads`.
+
+    text: a string, or a list of words where the encoding splits texts. symbols: a list of strings, or a string that is
+    split. frames: numbers, lists or an array, [T, W], or pictures [T, H, W]; float64, as exact as they came. audio: the
+    bytes of a WAV file, also in base64, its path, or (samples [N], samples a second).
+
+    Raises:
+        UserError: it isn't such an item; `where` says which it is. What is in it the model checks.
+    """
+    if encoding.reads == "frames":
+        return _numbers(given, where)
+    if encoding.reads == "audio":
+        return _sound(given, where)
+    if isinstance(given, str):
+        return checked_text(given, where)
+    listed = isinstance(given, list | tuple | np.ndarray) and all(isinstance(one, str) for one in given)
+    if not listed or not splits(encoding):
+        wanted = "a list of texts" if encoding.reads == "symbols" else "a text"
+        raise UserError(f"{encoding.kind} can't read it: {type(given).__name__}, not {wanted}", where=where)
+    return [str(one) for one in given]
+
+
+def checked_text(text: str, where: str) -> str:
+    """The text itself.
+
+    Raises:
+        UserError: it is longer than MAX_CHARACTERS, or can't be written down.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise UserError(f"{len(text):,} characters, {MAX_CHARACTERS:,} at most", where=where)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError("holds half of a surrogate pair, which is no text", where=where) from None
+    return text
+
+
+def answered(bundle: Bundle, items: Sequence[Any], where: str = "inputs", first: int = 0) -> list[dict[str, Any]]:
+    """The answer to each item, as `read` gives them, by named columns: those of its task, see `columns`.
+
+    Raises:
+        UserError: see `Bundle.predict`; an item is named by its place, `where`[`first`] for the first.
+    """
+    try:
+        answers = bundle.predict(items)
+    except UserError as error:
+        number = re.match(r"item (\d+)", error.where or "")
+        place = f"{where}[{first + int(number[1]) - 1}]" if number else error.where
+        raise UserError(error.what, where=place, hint=error.hint) from error
+    return [columns(bundle, item, answer) for item, answer in zip(items, answers, strict=True)]
+
+
+def columns(bundle: Bundle, item: Any, answer: Any) -> dict[str, Any]:
+    """An answer by the names of `Task.columns`; before the tags of a text, the tokens that they are of."""
+    if isinstance(answer, Mapping):
+        return dict(answer)
+    (name,) = bundle.task.columns
+    named = {name: answer if isinstance(answer, str) else list(answer)}
+    encoding = input_of(bundle.encoding)
+    return {"tokens": encoding.split(item), **named} if has_tokens(bundle) and isinstance(item, str) else named
+
+
+def has_tokens(bundle: Bundle) -> bool:
+    """Do the tags of a text come with its tokens?"""
+    return "tags" in bundle.task.columns and splits(input_of(bundle.encoding))
+
+
+def _numbers(given: Any, where: str) -> np.ndarray:
+    if isinstance(given, str | bytes | Mapping):
+        raise UserError(f"frames are lists of numbers, not {type(given).__name__}", where=where)
+    if isinstance(given, np.ndarray) and given.dtype.kind in "fiub":
+        return given
+    try:
+        return np.array(_listed(given), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        what = "the frames are of unequal length" if "inhomogeneous" in str(error) else "frames are lists of numbers"
+        raise UserError(what, where=where) from None
+
+
+def _listed(given: Any) -> Any:
+    """MLflow hands lists over as arrays of arrays."""
+    if isinstance(given, list | tuple) or (isinstance(given, np.ndarray) and given.dtype == object):
+        return [_listed(one) for one in given]
+    return given
+
+
+def _sound(given: Any, where: str) -> Any:
+    from components.datasets.audio import parse_wav, read_wav, wav_from_base64
+
+    if isinstance(given, Path):
+        return read_wav(given)
+    if isinstance(given, str):
+        return wav_from_base64(given, where=where)
+    if isinstance(given, bytes):
+        return parse_wav(given, where=where)
+    if isinstance(given, tuple) and len(given) == 2:
+        return given
+    hint = "the bytes of a WAV file, its path, or (samples, samples a second)"
+    raise UserError(f"a recording isn't {type(given).__name__}", where=where, hint=hint)

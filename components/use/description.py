@@ -1,0 +1,49 @@
+"""What a model does and what it can be asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from components.answers import input_of
+from components.encodings.base import Encoding
+from components.score import Score
+from components.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Description:
+    """`writes`: text or notes; None: it answers. `reads`: text, symbols, frames or audio (`Encoding.reads`); None: it
+    writes. `step_shape`: of a frame that it reads, None for any number. `columns`: of its answers, name → text, number,
+    whole, texts or numbers. `accepts`: what it may start from, of prompt, chords, melody and start. `settings`: how it
+    writes where nothing else is asked for. `metrics`: on test data, when it was kept."""
+
+    task: str
+    writes: str | None
+    reads: str | None
+    step_shape: tuple[int | None, ...]
+    columns: dict[str, str]
+    accepts: list[str]
+    settings: dict[str, Any]
+    trained_on: str
+    metrics: dict[str, float]
+
+
+def describe(task: Task, encoding: Encoding, recipe: Mapping[str, Any], info: Mapping[str, Any]) -> Description:
+    """Of a bundle's parts; the weights aren't needed."""
+    metrics = {key: value for key, value in info.get("metrics", {}).items() if key.startswith("test/")}
+    kind, trained_on = recipe["task"]["kind"], info.get("data", {}).get("name", "")
+    if task.settings is None:
+        source = input_of(encoding)
+        asked = source.reads, source.step_shape, dict(task.columns)
+        return Description(kind, None, *asked, [], {}, trained_on, metrics)
+    settings, music = dict(recipe["generation"]), isinstance(encoding.decode(np.zeros(0, dtype=np.int64)), Score)
+    accepts = [name for name in ("prompt", "chords") if name in settings]
+    if music and task.form == "tokens":
+        melody = type(encoding).with_melody is not Encoding.with_melody
+        accepts += ["melody", "start"] if melody else ["start"]
+    writes = "notes" if music else "text"
+    return Description(kind, writes, None, (), {}, accepts, settings, trained_on, metrics)

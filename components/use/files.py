@@ -1,0 +1,70 @@
+"""A file to be answered: how it is read for a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from components.datasets.folders import ending as ending_of
+from components.datasets.labelled import LabelledReader
+from components.datasets.sources import SECTION, build
+from components.errors import UserError
+from components.recipe import check_options, parse_yaml
+from components.registry import resolve
+
+TABLES = (".csv", ".tsv", ".tab", ".parquet", ".pq")
+
+
+def reader_for(
+    path: Path, data: Mapping[str, Any], column: str | None = None, overrides: Sequence[str] = ()
+) -> LabelledReader:
+    """How a file is read for a model: as its recipe reads its own data, or as the file's ending says. `overrides`:
+    "data.KEY=VALUE", settings of the reader for this file.
+
+    Raises:
+        UserError: there is no such file, or nothing that reads it without labels; or a setting is wrong.
+    """
+    if not path.exists():
+        raise UserError("no such file or folder", where=str(path))
+    asked = _asked(overrides)
+    ending, own = ending_of(path), str(data["reader"])
+    kind = resolve("reader", own).files_by or own
+    if ending == ".npy":
+        kind = "frame-files"
+    elif own == "conll" and (ending in (".csv", ".parquet", ".pq") or column is not None):
+        kind = "table"  # of texts; a file of tags in columns often ends in .tsv too
+    elif ending in TABLES and own == "labelled-lines":
+        kind = "table"
+    elif (ending == ".txt" and own == "conll") or (
+        ending not in TABLES and own == "table" and not data.get("separator")
+    ):
+        kind = "labelled-lines"
+    kind = str(asked.pop("reader", kind))
+    if not issubclass(resolve("reader", kind, where="data.reader"), LabelledReader):
+        raise UserError(f"this model's data come from {own}, which reads no file to be answered", where=str(path))
+    shared = data if kind == own else ("coding", "errors")
+    options = {key: data[key] for key in shared if data.get(key) is not None}
+    if column is not None:
+        if kind != "table":
+            raise UserError(f"{column!r}: only tables have columns", where="--column")
+        options |= {"input": column, "header": True}
+    options = {key: value for key, value in (options | asked).items() if value is not None and key not in SECTION}
+    problems: list[str] = []
+    check_options("data", {**options}, [resolve("reader", kind)], problems)
+    if problems:
+        raise UserError("; ".join(problems), where="--set")
+    return build("reader", kind, options, SECTION, [path])
+
+
+def _asked(overrides: Sequence[str]) -> dict[str, Any]:
+    """The settings of "data.KEY=VALUE"; None is one that is taken away."""
+    asked: dict[str, Any] = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        section, _, name = key.strip().partition(".")
+        if not equals or section != "data" or not name or name in ("path", "dataset", "split"):
+            hint = "settings of the reader, for example: --set data.coding=latin-1"
+            raise UserError(f"{override!r} is no setting of how a file is read", where="--set", hint=hint)
+        asked[name] = parse_yaml(text, where=f"--set {key}")
+    return asked

@@ -1,0 +1,75 @@
+"""Texts and their answers as lines for a person to read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from components.answers import columns, input_of, read
+from components.bundle import Bundle
+from components.datasets.spans import spans
+from components.errors import UserError
+from components.tasks.language_model import LanguageModel
+from components.tasks.transcription import Transcription
+from components.use.table import cells
+
+
+def answer_texts(bundle: Bundle, texts: Sequence[str], tell: Callable[[str], None]) -> list[str]:
+    """A line for each text: the label, its probability and the text; or the text with its names marked, [Ann PERSON],
+    or its words with their tags. `tell` is told of words that the model doesn't know.
+
+    Raises:
+        UserError: the model reads no text, or a text can't be read.
+    """
+    items = list(texts)
+    if bundle.task.settings is None:
+        encoding = input_of(bundle.encoding)
+        if encoding.reads in ("frames", "audio"):
+            what = "sound" if encoding.reads == "audio" else "numbers"
+            raise UserError(f"{bundle.name} reads {what}, not text", where="--text", hint="give a file: --file")
+        items = [read(encoding, text, f"text {number}") for number, text in enumerate(texts, 1)]
+        for text in texts:
+            for warning in encoding.prompt(text)[1]:
+                tell(f"warning: {warning.replace('the prompt', repr(text[:60]))}")
+    return [_line(bundle, text, answer) for text, answer in zip(texts, bundle.predict(items), strict=True)]
+
+
+def _line(bundle: Bundle, text: str, answer: Any) -> str:
+    named = columns(bundle, text, answer)
+    if "tags" in named:
+        tokens = named.get("tokens") or text.split()
+        if len(tokens) == len(answer):
+            return (marked if bundle.task.scheme == "iob" else _with_tags)(text, tokens, answer)
+    said = cells(named)
+    return "  ".join([said["predicted"], *filter(None, [said.get("probability")]), text])
+
+
+def marked(text: str, tokens: Sequence[str], tags: Sequence[str]) -> str:
+    """The text as it is, with each span in brackets and its type behind it: [Harry Potter PERSON]."""
+    places, at = [], 0
+    for token in tokens:
+        start = text.index(token, at)
+        at = start + len(token)
+        places.append((start, at))
+    written, at = "", 0
+    for first, end, kind in spans(tags):
+        start, stop = places[first][0], places[end - 1][1]
+        written += f"{text[at:start]}[{text[start:stop]} {kind.upper()}]"
+        at = stop
+    return written + text[at:]
+
+
+def _with_tags(_: str, tokens: Sequence[str], tags: Sequence[str]) -> str:
+    return " ".join(token if tag in ("", "O") else f"{token}/{tag}" for token, tag in zip(tokens, tags, strict=True))
+
+
+def with_language_model(bundle: Bundle, writer: Bundle) -> None:
+    """Have a model of speech read with another model's knowledge of what is written.
+
+    Raises:
+        UserError: the first reads no speech, or the second is no language model over its tokens.
+    """
+    if not isinstance(bundle.task, Transcription) or not isinstance(writer.task, LanguageModel):
+        what = f"{writer.name} writes no text" if isinstance(bundle.task, Transcription) else "reads no speech"
+        raise UserError(f"{bundle.name}: {what}", where="language model")
+    bundle.task.use_language_model(writer.model, writer.encoding)

@@ -1,0 +1,90 @@
+"""Which model is meant, and opening it: a registered version, or what a run of this machine trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.bundle import Bundle, load_bundle
+from components.tracking.base import ModelRef
+from components.tracking.mlflow_store import MlflowStore
+
+RUN = "run:"
+# of registered models, as one word of a request
+PATTERN = r"^[A-Za-z0-9_-][A-Za-z0-9_. -]{0,199}(@[A-Za-z0-9_.-]{1,64})?$"
+
+
+@dataclass(frozen=True)
+class Selector:
+    """Which model: NAME (its champion), NAME@champion, NAME@3 or NAME@latest; or run:ID, the model of a run of this
+    machine. `version` is "" where none was named."""
+
+    name: str
+    version: str
+    run: str
+
+    @classmethod
+    def parse(cls, text: str) -> Selector:
+        if text.startswith(RUN):
+            return cls("", "", text.removeprefix(RUN))
+        name, _, version = text.partition("@")
+        return cls(name, version, "")
+
+
+@dataclass(frozen=True)
+class OwnRun:
+    """A run of this machine: the name and id that it has, and where its bundle is."""
+
+    name: str
+    run_id: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A bundle and where it came from: `version` is "" for a run's own model that was not registered."""
+
+    bundle: Bundle
+    name: str
+    version: str
+    run_id: str
+
+    @property
+    def label(self) -> str:
+        """In the names of files."""
+        return f"{self.name}-v{self.version}" if self.version else f"{self.name}-run-{self.run_id[:8]}"
+
+    @property
+    def selector(self) -> str:
+        """What opens it again."""
+        return selector_of(self.name, self.version, self.run_id)
+
+
+def selector_of(name: str, version: str, run_id: str) -> str:
+    """What opens a registered version; or, where there is no version, the model of its run."""
+    return f"{name}@{version}" if version else f"{RUN}{run_id}"
+
+
+def find(selector: str, store: MlflowStore) -> ModelRef:
+    """The registered version that a selector names.
+
+    Raises:
+        UserError: there is no such model or version; those that there are, are listed.
+    """
+    asked = Selector.parse(selector)
+    return store.find(asked.name or selector, asked.version or "champion")
+
+
+def open_model(selector: str, store: MlflowStore, run_of: Callable[[str], OwnRun]) -> Opened:
+    """The model that a selector names; `run_of` finds the runs of this machine.
+
+    Raises:
+        UserError: there is no such model, version or run, or its files aren't the ones that were saved.
+    """
+    asked = Selector.parse(selector)
+    if asked.run:
+        run = run_of(asked.run)
+        return Opened(load_bundle(run.folder), run.name, "", run.run_id)
+    ref = find(selector, store)
+    return Opened(load_bundle(store.fetch(ref)), ref.name, ref.version, ref.run_id)

@@ -1,0 +1,115 @@
+"""The rows of a file with their answers, as a table."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from components.answers import answered, has_tokens, input_of, read
+from components.bundle import Bundle
+from components.datasets.labelled import LabelledReader, Row
+from components.errors import UserError
+from components.whole_files import written_whole
+
+ANSWER = ("label", "values", "tags", "text")  # the column that is the answer itself
+ROWS = 1000  # of a file, read and answered at once
+Named = dict[str, Any]  # an answer by its columns, see `components.answers.columns`
+
+
+def answers(bundle: Bundle, rows: list[Row]) -> Iterator[tuple[Row, Named | None, str]]:
+    """Each row with its answer by named columns; or None, and why it can't be answered."""
+    readable = [row for row in rows if not row.problem]
+    try:
+        found = iter([(answer, "") for answer in _answered(bundle, readable)])
+    except UserError:  # one of them: the others are answered all the same
+        found = (_answer(bundle, row) for row in readable)
+    return ((row, *((None, row.problem) if row.problem else next(found))) for row in rows)
+
+
+def _answered(bundle: Bundle, rows: list[Row]) -> list[Named]:
+    return answered(bundle, [read(input_of(bundle.encoding), row.input, row.where) for row in rows])
+
+
+def _answer(bundle: Bundle, row: Row) -> tuple[Named | None, str]:
+    try:
+        return _answered(bundle, [row])[0], ""
+    except UserError as error:
+        return None, error.what
+
+
+def cells(named: Named | None) -> dict[str, str]:
+    """An answer's columns as a table has them: `predicted`, beside it a `probability` and the `tokens` of tags."""
+    if named is None:
+        return {"predicted": "", "probability": ""}
+    shown = {"predicted" if name in ANSWER else name: _shown(value) for name, value in named.items()}
+    return shown | ({"probability": f"{named['probability']:.4f}"} if "probability" in named else {})
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(f"{one:.15g}" if isinstance(one, float) else str(one) for one in value)
+    return str(value)
+
+
+def predict_file(bundle: Bundle, reader: LabelledReader, out: Path) -> Counter[str]:
+    """Write the file's rows with their answers as CSV; gives how often each answer was given. A row that can't be
+    read has no answer, and its column `problem` says why. The file's own columns stay as they are: a column of ours
+    whose name is taken gets a number (problem_2).
+
+    Raises:
+        UserError: the model writes, or the file can't be read to its end.
+    """
+    bundle.predict([])  # does it answer?
+    counts: Counter[str] = Counter()
+    encoding = input_of(bundle.encoding)
+    reader.trained_steps, reader.pictures = getattr(encoding, "steps", None), len(encoding.step_shape) == 2
+    reader.trained_on(bundle.info.get("columns", {}))  # an older bundle doesn't say
+    rows = iter(reader.inputs())
+    with written_whole(out) as whole, whole.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        columns: list[str] = []
+        ours: dict[str, str] = {}
+        while block := list(itertools.islice(rows, ROWS)):
+            for row, answer, problem in answers(bundle, block):
+                if not ours:
+                    columns, ours = list(row.shown), _our_columns(bundle, row)
+                    writer.writerow([*columns, *ours.values()])
+                if list(row.shown) != columns:
+                    what = f"columns {', '.join(row.shown)}, where the first file has {', '.join(columns)}"
+                    raise UserError(what, where=row.where, hint="answer the files one by one")
+                for shown, said in _lines(row, answer):
+                    made = {**cells(said), "problem": problem}
+                    writer.writerow([*shown.values(), *(made.get(name, "") for name in ours)])
+                    counts[f"not read: {problem}" if problem else _counted(said, row)] += 1
+    return counts
+
+
+def _our_columns(bundle: Bundle, row: Row) -> dict[str, str]:
+    """Our columns, and what they are called beside those that a row shows."""
+    tokens = has_tokens(bundle) and not isinstance(row.input, list)
+    ours = [*["tokens"] * tokens, "predicted", *["probability"] * ("probability" in bundle.task.columns), "problem"]
+    named = {}
+    for name in ours:
+        others = (f"{name}_{number}" for number in itertools.count(2))
+        named[name] = next(
+            free for free in [name, *itertools.islice(others, len(row.shown) + 1)] if free not in row.shown
+        )
+    return named
+
+
+def _lines(row: Row, named: Named | None) -> Iterator[tuple[Mapping[str, str], Named | None]]:
+    """What stands beside an answer, and the answer; one for each step where a step is a line of the file."""
+    if not row.steps:
+        yield row.shown, named
+    for at, step in enumerate(row.steps):
+        yield step, None if named is None else {name: [values[at]] for name, values in named.items()}
+
+
+def _counted(named: Named, row: Row) -> str:
+    if "label" in named:
+        return str(named["label"])
+    return named["tags"][0] if row.steps else "answered"

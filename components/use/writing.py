@@ -1,0 +1,90 @@
+"""What a model wrote, with what its files say of it; as files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from components.bundle import Generation
+from components.errors import UserError
+from components.render.outputs import write_score, write_texts
+from components.render.record import printable
+from components.render.soundfont import Soundfont
+from components.score import Score
+from components.use.opening import Opened
+
+SHOWN = ("temperature", "top_k", "top_p", "chords", "constraints")  # settings named on a piece's page
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A score with what its files say of it."""
+
+    score: Score
+    title: str
+    subtitle: str
+    facts: Mapping[str, str]
+    record: Mapping[str, Any]
+
+
+def record_of(opened: Opened, made: Generation) -> dict[str, Any]:
+    """What makes it again: `reprise replay` reads it out of each file."""
+    return {
+        "model": opened.name,
+        "version": opened.version,
+        "run_id": opened.run_id,
+        "weights_sha256": opened.bundle.weights_digest,
+        "seed": made.seed,
+        "settings": made.settings,
+    }
+
+
+def piece(opened: Opened, made: Generation, number: int, soundfont: Soundfont | None = None) -> Piece:
+    """The score of this number, from 1, of what was made."""
+    sampled, title = made.sampled[number - 1], f"{opened.name.replace('-', ' ').capitalize()} no. {number}"
+    record = record_of(opened, made)
+    if soundfont:
+        record["soundfont"] = {"name": printable(soundfont.name), "sha256": soundfont.digest}
+    drawn = math.isfinite(sampled.nats_per_token)
+    facts = {
+        "model": f"{opened.name} v{opened.version}" if opened.version else f"run {opened.run_id[:8]}",
+        "seed": f"{made.seed}, number {number} of {len(made.items)}",
+        **{name.replace("_", " "): shown(made.settings[name]) for name in SHOWN if made.settings.get(name)},
+        **({"surprise": f"{sampled.nats_per_token:.3f} nats per {opened.bundle.encoding.unit}"} if drawn else {}),
+        "ending": "its own" if sampled.ended else "cut at max_length",
+        "trained on": str(opened.bundle.info.get("data", {}).get("name", "")),
+        **({"played by": soundfont.name} if soundfont else {}),
+    }
+    subtitle = f"written by a recurrent network, seed {made.seed}"
+    score = replace(made.items[number - 1], title=title)
+    return Piece(score, title, subtitle, facts, record | {"number": number})
+
+
+def write(opened: Opened, made: Generation, folder: Path, soundfont: Soundfont | None = None) -> list[Path]:
+    """The files of all generated items. Scores are played by the `soundfont`, else by the built-in synthesiser.
+
+    Raises:
+        UserError: a soundfont was given for texts.
+    """
+    if isinstance(made.items[0], str):
+        if soundfont:
+            raise UserError(f"{opened.name} writes text, which no soundfont plays", where="soundfont")
+        path = folder / f"{opened.name}.txt"
+        write_texts(made.items, path, record_of(opened, made))
+        return [path]
+    paths: list[Path] = []
+    for number in range(1, len(made.items) + 1):
+        one = piece(opened, made, number, soundfont)
+        said = {"title": one.title, "subtitle": one.subtitle, "facts": one.facts, "record": one.record}
+        paths += write_score(one.score, folder / f"{opened.name}-{number}", **said, soundfont=soundfont)
+    return paths
+
+
+def shown(value: Any) -> str:
+    """A setting for a person to read."""
+    if isinstance(value, list | tuple):
+        return "; ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,389 @@
+"""One way to use a model: Python, the command line, HTTP and MLflow read the same input and give the same answer."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from small_models import clip, save
+from test_house import HEAVY, ROOT
+
+import reprise
+from components.answers import input_of, read
+from components.bounds import MAX_CHARACTERS, MAX_COUNT, MAX_LENGTH
+from components.encodings.base import Encoding
+from components.encodings.pair import make
+from components.errors import UserError
+from components.recipe import read_recipe
+from components.registry import names, resolve
+from components.score import Score
+from components.tracking.mlflow_store import MlflowStore
+from components.use.opening import PATTERN, Selector
+from components.use.table import cells
+from flows.places import Places, recipe_names, recipe_path
+
+pytest_plugins = ["serving_fixtures", "tracking_fixtures"]
+pytestmark = pytest.mark.filterwarnings("ignore:Operation with range is deprecated", "ignore::DeprecationWarning")
+
+READS = {"text", "symbols", "frames", "audio"}
+
+
+def recording() -> bytes:
+    """A second of a tone, as a WAV file."""
+    samples = (np.sin(np.arange(8000) / 7) * 20_000).astype("<i2")
+    file = io.BytesIO()
+    with wave.open(file, "wb") as written:
+        written.setnchannels(1)
+        written.setsampwidth(2)
+        written.setframerate(8000)
+        written.writeframes(samples.tobytes())
+    return file.getvalue()
+
+
+# model → an input in Python, in JSON, in a file: its name and its content
+CLIP, SERIES = clip(0.5), np.array([[0.0, 1.0], [1.0, 0.5], [0.25, 1e-7]])
+QUESTIONS: dict[str, tuple[Any, Any, str, Any]] = {
+    "moods": ("a good day", "a good day", "ask.txt", b"a good day\n"),
+    "sums": (SERIES, SERIES.tolist(), "ask.npy", SERIES),
+    "marks": (["Ann", "sang"], ["Ann", "sang"], "ask.conll", b"Ann\nsang\n"),
+    "people": ("Lee sang.", "Lee sang.", "ask.txt", b"Lee sang.\n"),
+    "ears": (recording(), {"wav_base64": base64.b64encode(recording()).decode()}, "ask.wav", recording()),
+    "shapes": (CLIP, CLIP.astype(float).tolist(), "ask.npy", CLIP),
+}
+
+
+@pytest.fixture
+def here(store: MlflowStore, monkeypatch: pytest.MonkeyPatch) -> MlflowStore:
+    """The store of the tests in the place of this machine's."""
+    from flows import generate, predict
+
+    for module in (generate, predict):
+        monkeypatch.setattr(module, "places", lambda: Places(store.settings))
+    return store
+
+
+@pytest.fixture(scope="module")
+def http(store: MlflowStore) -> Iterator[TestClient]:
+    from components.serving.app import build
+
+    with TestClient(build(store, hosts=None)) as client:
+        yield client
+
+
+def served(store: MlflowStore, name: str) -> Any:
+    """The model as MLflow loads it."""
+    from mlflow.pyfunc import load_model
+
+    return load_model(str(store.fetch(store.find(name, "champion")).parents[1]))
+
+
+def plain(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, np.ndarray) else value for name, value in row.items()}
+
+
+def close(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Equal, but for the last bits of a number: rows that are answered together are added up in another order."""
+    return one.keys() == other.keys() and all(
+        value == (pytest.approx(other[name], rel=1e-5) if isinstance(value, float) else other[name])
+        for name, value in one.items()
+    )
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_every_door_answers_alike(here, http, name, tmp_path) -> None:
+    import pandas as pd
+
+    from flows.predict import predict
+
+    given, json_input, file, content = QUESTIONS[name]
+    model = reprise.load(name)
+    (wanted,) = model.predict([given])
+    assert set(wanted) == set(model.describe().columns) | ({"tokens"} if name == "people" else set())
+
+    answer = http.post("/predict", json={"model": name, "inputs": [json_input]})
+    assert answer.status_code == 200, answer.text
+    assert close(answer.json()["answers"][0], wanted)
+
+    cell = json_input["wav_base64"] if name == "ears" else json_input
+    (row,) = served(here, name).predict(pd.DataFrame({"input": [cell]})).to_dict("records")
+    assert close(plain(row), wanted)
+
+    if isinstance(content, bytes):
+        (tmp_path / file).write_bytes(content)
+    else:
+        np.save(tmp_path / file, content)
+    (path,) = predict(f"{name}@champion", file=str(tmp_path / file), out=str(tmp_path / "out.csv"))
+    with Path(path).open(encoding="utf-8", newline="") as table:
+        (said,) = csv.DictReader(table)
+    assert {column: said[column] for column in cells(wanted)} == cells(wanted)
+    assert said["problem"] == ""
+
+    if model.reads == "text":
+        (line,) = predict(name, [given])
+        assert given.split()[0] in line
+
+
+def test_every_door_writes_alike(here, http, tmp_path) -> None:
+    import pandas as pd
+
+    from components.render.record import read_record, without_record
+    from flows.generate import generate_files
+
+    settings = {"count": 2, "max_length": 30, "temperature": 0.8}
+    model = reprise.load("tales@1")
+    texts = model.generate(seed=7, **settings)
+    assert len(texts) == 2
+    assert texts == model.generate(seed=7, **settings) != model.generate(seed=8, **settings)
+
+    made = http.post("/generate", json={"model": "tales", "seed": 7, "settings": settings}).json()
+    assert [item["text"] for item in made["items"]] == texts
+
+    rows = served(here, "tales").predict(pd.DataFrame({"prompt": ["the "]}), params={**settings, "seed": 7})
+    assert list(rows["text"]) == texts
+
+    (path,) = generate_files("tales@champion", settings, 7, str(tmp_path / "command"))
+    (own,) = model.write(tmp_path / "python", seed=7, **settings)
+    assert Path(path).read_bytes() == own.read_bytes()
+    assert read_record(own)["seed"] == 7
+    assert all(text in without_record(own.read_text(encoding="utf-8")) for text in texts)
+
+
+def test_a_score_is_the_same_piece_and_the_same_files(here, http, tmp_path) -> None:
+    model = reprise.load("four-voices")
+    assert (model.writes, model.reads, model.name, model.version) == ("notes", None, "four-voices", "1")
+    (score,) = model.generate(seed=3, count=1, max_length=60)
+    assert isinstance(score, Score)
+    files = {path.suffix: path for path in model.write(tmp_path, seed=3, count=1, max_length=60)}
+    made = http.post("/generate", json={"model": "four-voices", "seed": 3, "settings": {"count": 1, "max_length": 60}})
+    (item,) = made.json()["items"]
+    assert base64.b64decode(item["midi_base64"]) == files[".mid"].read_bytes()
+    assert http.get(item["files"]["html"]).content == files[".html"].read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore:.*was given up")  # weights of chance break the rules of voices
+def test_voices_under_a_melody_are_the_same(here, http, tmp_path) -> None:
+    from components.render.score import write_midi
+    from components.score import Note, Part, spoken
+
+    tune = Score((Part("tune", tuple(Note(4 * n, 4, 65 + n % 5) for n in range(8))),), length_steps=32)
+    write_midi(tune, tmp_path / "tune.mid")
+    (written,) = reprise.load("four-voices").generate(seed=3, melody=tmp_path / "tune.mid")
+    assert [note.pitch for note in written.parts[0].notes] == [note.pitch for note in tune.parts[0].notes]
+    file = {"name": "tune.mid", "base64": base64.b64encode((tmp_path / "tune.mid").read_bytes()).decode()}
+    made = http.post("/generate", json={"model": "four-voices", "melody": file, "seed": 3}).json()
+    assert made["items"][0]["text"] == spoken(written)
+
+
+@pytest.mark.slow
+def test_a_model_without_a_prompt_writes_through_mlflow_too(bundles, tmp_path) -> None:
+    import pandas as pd
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import Model
+    from mlflow.pyfunc import load_model
+
+    from components.score import spoken
+    from components.tracking.pyfunc import save_served_model
+
+    save(tmp_path / "bundle", "rolls")
+    save_served_model(tmp_path / "bundle", tmp_path / "model", Model())
+    model = load_model(str(tmp_path / "model"))
+    rows = model.predict(pd.DataFrame({"prompt": [""]}), params={"count": 1, "seed": 5})
+    assert list(rows["text"]) == [spoken(bundles["rolls"].generate({"count": 1}, seed=5).items[0])]
+    with pytest.raises(MlflowException, match="prompt"):
+        model.predict(pd.DataFrame({"prompt": ["C"]}))
+
+
+def test_what_a_model_is_stands_beside_it(here) -> None:
+    tales, shapes = reprise.load("tales@latest"), reprise.load("shapes")
+    assert (tales.version, tales.settings["prompt"], tales.describe().accepts) == ("2", "a ", ["prompt"])
+    assert tales.describe().metrics == {"test/nats_per_char": 2.5}
+    assert (shapes.reads, shapes.describe().step_shape) == ("frames", (None, None))
+    assert repr(shapes) == "<reprise.Model shapes@1: classification, reads frames>"
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "said"),
+    [
+        ("moods", "a text", "takes a list of inputs"),
+        ("moods", [["good"]], r"inputs\[0\]"),
+        ("moods", ["good", b"bad"], r"inputs\[1\].*bytes, not a text"),
+        ("moods", ["x" * (MAX_CHARACTERS + 1)], "100,000 at most"),
+        ("sums", [[[1.0], [1.0, 2.0]]], r"inputs\[0\].*unequal length"),
+        ("sums", ["1 2"], r"inputs\[0\].*lists of numbers"),
+        ("shapes", [[[1.0, 2.0]]], "pictures are numbers"),
+        ("ears", [b"no sound"], r"inputs\[0\].*not a WAV file"),
+        ("ears", [3], r"inputs\[0\].*a recording isn't int"),
+        ("tales", ["good"], "writes, it doesn't answer"),
+    ],
+)
+def test_a_wrong_input_is_told_by_its_place(here, name, inputs, said) -> None:
+    with pytest.raises(UserError, match=said):
+        reprise.load(name).predict(inputs)
+
+
+def test_a_wrong_setting_or_model_is_told(here, tmp_path) -> None:
+    model = reprise.load("tales")
+    for settings, said in [
+        ({"temprature": 1}, "temperature"),
+        ({"count": MAX_COUNT + 1}, "count"),
+        ({"max_length": MAX_LENGTH + 1}, "max_length"),
+        ({"prompt": "x" * (MAX_CHARACTERS + 1)}, "prompt"),
+        ({"seed": -1}, "seed"),
+        ({"melody": tmp_path / "none.mid"}, "can't take music"),
+    ]:
+        with pytest.raises(UserError, match=said):
+            model.generate(**settings)
+    with pytest.warns(UserWarning, match="unknown to the model"):
+        model.generate(prompt="the ß", count=1, max_length=5)
+    with pytest.raises(UserError, match="answers, it doesn't write"):
+        reprise.load("moods").generate()
+    with pytest.raises(UserError, match="moods"):
+        reprise.load("mods")
+    with pytest.raises(UserError, match="no version"):
+        reprise.load("moods@7")
+    with pytest.raises(UserError, match="reads no speech"):
+        reprise.load("moods", language_model="tales")
+    with pytest.raises(UserError, match="writes no text"):
+        reprise.load("ears", language_model="moods")
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("names", ("names", "", "")),
+        ("names@3", ("names", "3", "")),
+        ("names@champion", ("names", "champion", "")),
+        ("run:0123abcd", ("", "", "0123abcd")),
+    ],
+)
+def test_a_selector_means_one_model(text, meant) -> None:
+    parsed = Selector.parse(text)
+    assert (parsed.name, parsed.version, parsed.run) == meant
+
+
+def test_the_run_of_this_machine_is_opened_by_its_id(here, monkeypatch, tmp_path) -> None:
+    from components.use.opening import OwnRun
+    from flows import generate
+
+    save(tmp_path / "bundle", "names")
+    monkeypatch.setattr(generate, "_own_run", lambda run: OwnRun("names", run * 4, tmp_path / "bundle"))
+    model = reprise.load("run:0123abcd")
+    assert (model.name, model.version, model.run_id) == ("names", "", "0123abcd" * 4)
+    assert model.write(tmp_path / "out", count=1)[0].name == "names.txt"
+
+
+@pytest.mark.parametrize("recipe", recipe_names())
+def test_every_recipe_says_what_its_model_reads(recipe) -> None:
+    from components.bundle import make_task
+    from components.serving.requests import PredictRequest
+    from components.tracking.pyfunc import answering_signature, example_of
+    from components.use.description import describe
+
+    values = read_recipe(recipe_path(recipe), []).as_dict()
+    encoding = make(values["encoding"])
+    assert encoding.reads in READS
+    told = describe(make_task(values["task"], encoding, "sequences"), encoding, values, {})
+    assert bool(told.reads) != bool(told.writes)
+    if told.writes:
+        return
+    assert told.reads == encoding.reads == input_of(encoding).reads
+    signature, example = answering_signature(values), example_of(input_of(encoding))
+    (column,) = signature.inputs.inputs
+    axes = {"frames": 1 + len(told.step_shape), "symbols": 1}.get(told.reads, 0)
+    assert json.dumps(column.to_dict()).count("array") == axes
+    assert set(signature.outputs.input_names()) - {"tokens"} == set(told.columns)
+    read(input_of(encoding), example, "example")  # what MLflow shows can be read
+    inputs = [{"wav_base64": example} if told.reads == "audio" else example]
+    assert PredictRequest.model_validate({"model": recipe, "inputs": inputs}).inputs
+
+
+@pytest.mark.parametrize("kind", names("encoding"))
+def test_every_encoding_class_says_what_it_reads(kind) -> None:
+    encoding = resolve("encoding", kind)
+    assert issubclass(encoding, Encoding)
+    assert isinstance(encoding.reads, property) or encoding.reads in READS
+
+
+def test_a_pair_asks_its_input_and_a_bag_what_it_counts() -> None:
+    bag = {"kind": "bag", "encoding": {"kind": "characters"}}
+    assert make({"kind": "pair", "input": {"kind": "mel"}, "target": {"kind": "labels"}}).reads == "audio"
+    assert make({"kind": "pair", "input": bag, "target": {"kind": "labels"}}).reads == "text"
+    assert make({"kind": "conditioned", "encoding": {"kind": "characters"}}).reads == "text"
+
+
+def test_numbers_keep_their_digits_on_the_way_to_the_model() -> None:
+    sums = make({"kind": "frames"})
+    large = [[1_700_000_000.25, 0.1]]
+    assert read(sums, large, "here").tolist() == large
+
+
+def test_importing_it_is_light() -> None:
+    heavy = sorted(HEAVY - {"numpy"})
+    code = f"import reprise, sys; print([name for name in {heavy!r} + ['numpy'] if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_settings_are_given_by_section(monkeypatch) -> None:
+    from flows.commands import base
+
+    asked: list[Any] = []
+    monkeypatch.setattr(base, "run_recipe", lambda *all: asked.extend(all))
+    training = {"steps": 500, "learning_rate": 1e-5, "clip_norm": None}
+    reprise.run("names", name="mine", training=training, seed=3, data={"path": Path("a b.txt")}, model={})
+    assert asked[0] == "names"
+    assert asked[2:] == ["auto", 0, "mine"]
+    from components.recipe import apply_override
+
+    values: dict[str, Any] = {"model": {"kind": "gru"}}
+    for override in asked[1]:
+        apply_override(values, override)
+    assert values == {"model": {"kind": "gru"}, "training": training, "seed": 3, "data": {"path": "a b.txt"}}
+    assert reprise._overrides({"encoding": {"input.grid": 2}}) == ["encoding.input.grid=2"]
+    with pytest.raises(UserError, match="no recipe can hold"):
+        reprise.run("names", training={"steps": object()})
+
+
+def test_a_wrong_setting_starts_nothing(monkeypatch, tmp_path) -> None:
+    from flows.server import Server
+
+    monkeypatch.setenv("REPRISE_HOME", str(tmp_path))
+    begun: list[Server] = []
+    monkeypatch.setattr(Server, "begin", lambda self: begun.append(self))
+    with pytest.raises(UserError, match="steps"):
+        reprise.run("names", training={"stepps": 500})
+
+
+def test_the_pattern_of_requests_takes_the_selectors() -> None:
+    for text in ("names", "names@3", "names@champion", "my model_1.2"):
+        assert re.fullmatch(PATTERN, text)
+    for text in ("run:0123", "../names", "names@", "a@b@c", ""):
+        assert not re.fullmatch(PATTERN, text)
+
+
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/python.md"])
+def test_what_the_documents_show_can_be_typed(here, document, monkeypatch, tmp_path, capsys) -> None:
+    outcome = SimpleNamespace(metrics={"test/nats_per_char": 2.0}, selector="moods@1")
+    monkeypatch.setattr(reprise, "run", lambda recipe, **settings: outcome)
+    monkeypatch.chdir(tmp_path)
+    blocks = PYTHON.findall((ROOT / document).read_text(encoding="utf-8"))
+    code = "".join(blocks).replace("names@champion", "tales@champion").replace('"sentiment"', '"moods"')
+    exec(compile(code, document, "exec"), {})
+    assert "label" in capsys.readouterr().out
+    assert document == "README.md" or (tmp_path / "out" / "tales.txt").is_file()
