@@ -55,6 +55,7 @@ def test_every_recipe_has_a_whole_row_and_its_data(capsys) -> None:
     assert "chorales* " in printed[1 + recipe_names().index("chorales")], "needs no network"
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_the_readme() -> None:
     rows = readme_rows()
     both = [name for name in recipe_names() if name in rows]

@@ -40,6 +40,7 @@ def test_our_recipe_on_own_data_leaves_its_datas_settings_behind(tunes: Path) ->
     assert any("accept" in note for note in asked.notes)
 
 
+@pytest.mark.slow
 def test_the_split_of_a_card_is_that_of_its_files(tmp_path: Path) -> None:
     mine = ask("activity", [f"data.path={tmp_path}/rows.csv", "data.reader=series-rows"])
     assert mine.recipe().data["split"] == (0.8, 0.1, 0.1)

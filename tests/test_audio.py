@@ -186,6 +186,7 @@ def test_mutated_files_give_finite_samples_or_a_users_error(data) -> None:
     assert np.isfinite(sound.samples).all()
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=200))
 def test_bytes_that_follow_a_wav_beginning_are_read_or_refused(rest) -> None:
     with contextlib.suppress(UserError):

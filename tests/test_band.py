@@ -51,6 +51,7 @@ def chord_of(score: Score, step: int) -> Chord:
     return next(chord for chord in score.chords if chord.start <= step < chord.start + chord.duration)
 
 
+@pytest.mark.slow
 @given(song=songs(), style=STYLES, seed=st.integers(0, 5))
 def test_the_band_stays_in_range_in_order_and_within_the_chords(song, style, seed):
     score = accompaniment(song, style, seed)
@@ -113,6 +114,7 @@ def test_the_walk_steps_into_most_new_chords(seed):
     assert sum(interval in (1, 2, 5, 7) for interval in into) >= 0.9 * len(into)
 
 
+@pytest.mark.slow
 def test_swing_puts_off_beats_at_two_thirds_and_even_eighths_do_not():
     song = Score((), 4, chords=parse_progression("blues in F x4", steps_per_beat=4))
     for style, off in (("swing", 8), ("straight", 6)):
@@ -184,6 +186,7 @@ def test_what_cannot_be_accompanied_is_refused():
             accompaniment(Score((), chords=(chord,)))
 
 
+@pytest.mark.slow
 def test_the_band_can_be_written_and_played(tmp_path):
     score = accompaniment(Score((), 12, tempo_bpm=160, chords=parse_progression("ii-V-I in C")))
     write_midi(score, tmp_path / "band.mid")

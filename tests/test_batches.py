@@ -71,6 +71,7 @@ def test_every_sequence_is_read_whole_and_once(lengths, training, batch_size, wi
         assert sorted(whole) == [list(map(int, sequences[i])) for i in range(len(sequences))]
 
 
+@pytest.mark.slow
 @given(lengths=st.lists(st.integers(2, 40), min_size=3, max_size=30), **sizes)
 def test_the_order_is_a_function_of_seed_epoch_and_index(lengths, batch_size, window, seed) -> None:
     def make():

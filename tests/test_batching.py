@@ -87,6 +87,7 @@ def test_what_the_engine_does_not_know_is_drawn_one_after_the_other(served, bund
         assert one.items == bundles[name].generate(seed=seed).items
 
 
+@pytest.mark.slow
 def test_one_that_cannot_be_begun_fails_alone(served) -> None:
     def ask(prompt: str) -> Any:
         return served["tales"].generate({"prompt": prompt, "max_length": 300}, 1, Errand(60))

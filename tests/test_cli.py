@@ -88,6 +88,7 @@ def test_a_wrong_option_is_exit_code_2_too(tmp_path, reprise) -> None:
     assert "--set" in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_recipes_show_and_validate(tmp_path, reprise) -> None:
     listed = reprise("recipes")
     assert listed.returncode == 0

@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # the plan
 
 
+@pytest.mark.slow
 def test_a_plan_holds_every_combination_with_every_seed_one_seed_after_the_other(tmp_path) -> None:
     path = write_recipe(tmp_path)
     plan = make_plan(path, ["model.kind=rnn,lstm", "model.num_layers=1,2"], seeds=2, budget="1.5m", steps=7)

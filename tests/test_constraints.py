@@ -133,6 +133,7 @@ ANY_RULES = st.lists(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(texts=ANY_RULES, seed=st.integers(0, 99), length=st.integers(0, 60))
 def test_whatever_is_asked_something_is_left_and_the_grammar_holds(texts, seed, length):
     rules = parse_constraints(texts, meaning_of(CHORALE, (Chord(0, 64, 1, "5"),)))
@@ -282,6 +283,7 @@ def test_an_encoding_brings_its_own_meaning():
     assert meaning_of(Own(), (Chord(0, 1, 0, "maj"),)) == (Chord(0, 1, 0, "maj"),)
 
 
+@pytest.mark.slow
 @given(metre=st.sampled_from(METRES), seed=st.integers(0, 50), upbeat=st.integers(0, 11))
 def test_the_moment_says_where_a_chorale_stands(metre, seed, upbeat):
     """Against the score that the ids so far decode to."""
@@ -313,6 +315,7 @@ def test_the_moment_says_where_a_chorale_stands(metre, seed, upbeat):
         )
 
 
+@pytest.mark.slow
 def test_a_model_samples_under_rules_and_says_what_gave_way():
     torch.manual_seed(0)
     model = LanguageModel(CHORALE, "sequences").build_model({"kind": "gru", "hidden_size": 8, "num_layers": 1})

@@ -78,6 +78,7 @@ def test_a_label_that_is_not_known_is_summed_over() -> None:
     assert nats(scores, torch.full((1, 4), -1), lengths_B).item() == pytest.approx(0, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("constrained", [False, True])
 def test_the_gradient_is_each_labels_probability(constrained) -> None:
     crf, emissions = chain(2, 4, 5, 6, constrained=constrained)

@@ -41,6 +41,7 @@ def unreadable(drawing: Drawing) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_text_can_be_read(name) -> None:
     drawing = DIAGRAMS[name]()
@@ -48,6 +49,7 @@ def test_every_text_can_be_read(name) -> None:
     assert not unreadable(drawing)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_drawn_again_it_is_the_same_and_small(name, tmp_path) -> None:
     for folder in ("one", "two"):
@@ -58,6 +60,7 @@ def test_drawn_again_it_is_the_same_and_small(name, tmp_path) -> None:
     assert (IMAGES / name).stat().st_size < 60_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_kept_picture_is_the_one_that_is_drawn(name, tmp_path) -> None:
     DIAGRAMS[name]().write(tmp_path / name)

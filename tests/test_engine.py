@@ -170,6 +170,7 @@ def test_neither_neighbours_nor_threads_nor_the_length_of_a_call_change_a_bit(pr
 logits = arrays(np.float32, 12, elements=st.floats(-30, 30, width=32))
 
 
+@pytest.mark.slow
 @given(
     logits,
     arrays(bool, 12).filter(lambda mask: mask.any()),
@@ -243,6 +244,7 @@ def test_int8_is_refused_where_it_cannot_be() -> None:
         sample(model, encoding, [5], Settings(precision="int8"), seed=0, framed=False)
 
 
+@pytest.mark.slow
 def test_other_models_are_left_to_their_own_step() -> None:
     encoding = characters()
     V = len(encoding.vocabulary)

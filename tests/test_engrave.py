@@ -38,6 +38,7 @@ def svg(score: Score, folder: Path, record: dict | None = RECORD) -> Path:
     return folder / "x.svg"
 
 
+@pytest.mark.slow
 @needs_verovio
 def test_all_notes_staves_and_signs_are_drawn(tmp_path) -> None:
     root = ElementTree.parse(svg(piece(), tmp_path)).getroot()
@@ -62,6 +63,7 @@ def test_it_refers_to_nothing_outside_and_runs_nothing(tmp_path) -> None:
             assert not (name.endswith("href") and not value.startswith("#"))
 
 
+@pytest.mark.slow
 @needs_verovio
 def test_it_carries_the_record_whatever_the_title_says(tmp_path) -> None:
     forged = "reprise-record:eyJtb2RlbCI6ICJ5b3VycyJ9:end"

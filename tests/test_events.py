@@ -174,6 +174,7 @@ def test_merges_are_undone_exactly_whatever_the_ids(ids, cut) -> None:
     assert len(tokens) <= len(ids)
 
 
+@pytest.mark.slow
 def test_stored_merges_are_bounded_and_checked() -> None:
     encoding = Events(bpe=700)
     encoding.fit(pieces())

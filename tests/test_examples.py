@@ -116,6 +116,7 @@ def test_every_task_on_examples_learns_its_toy(task, tmp_path, silent) -> None:
         assert np.mean(columns["right"]) == pytest.approx(after["accuracy"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", CASES)
 @pytest.mark.parametrize("options", [{}, {"bidirectional": True}, {"num_layers": 2, "layer_norm": True}], ids=str)
 def test_an_example_alone_is_answered_as_in_a_batch(task, options, tmp_path) -> None:

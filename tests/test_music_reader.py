@@ -149,6 +149,7 @@ def test_nothing_to_read_explains_itself(tmp_path) -> None:
     assert list(MusicReader([]).files) == []  # settings are checked before there are files
 
 
+@pytest.mark.slow
 def test_drums_alone_are_told_what_they_lack(tmp_path):
     midi(tmp_path / "beat.mid", ("Kit", 0, DRUMS, True))
     with pytest.raises(UserError, match="1 × has only drums") as error:

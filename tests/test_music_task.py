@@ -63,6 +63,7 @@ def test_the_band_plays_along_in_its_style(task, model) -> None:
         assert max(note.start + note.duration for part in score.parts for note in part.notes) <= 4 * 48
 
 
+@pytest.mark.slow
 def test_rules_hold_over_the_chords(task, model) -> None:
     rules = ("chord-tones strong", "range 60-84")
     settings = MusicSettings(count=2, max_length=4000, chords="minor blues in C", constraints=rules)

@@ -117,6 +117,7 @@ def test_what_is_written_down_is_allowed(upper, upbeat) -> None:
             assert not mask[BOS]
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 10**6))
 def test_a_walk_through_the_grammar_is_written_down_as_itself(seed) -> None:
     rng = np.random.default_rng(seed)

@@ -62,6 +62,7 @@ def test_page_is_one_file_that_names_nothing_outside_itself(tmp_path):
     assert not {"link", "img", "iframe", "object", "embed", "base"} & {tag for tag, _ in tags}
 
 
+@pytest.mark.slow
 def test_sound_and_record_in_the_page_are_those_given(tmp_path):
     page = written(tmp_path / "page.html", score())
     audio = next(attrs["src"] for tag, attrs in Tags(page).found if tag == "audio")
@@ -84,6 +85,7 @@ def test_every_note_is_drawn_where_it_sounds(tmp_path):
     assert drawn == sorted((note.start, note.duration) for part in piece.parts for note in part.notes)
 
 
+@pytest.mark.slow
 def test_chord_symbols_stand_where_they_hold(tmp_path):
     chords = (Chord(4, 16, 5, "7"), Chord(20, 8, 10, "m7b5"))
     page = written(tmp_path / "page.html", replace(score(), chords=chords))

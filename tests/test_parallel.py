@@ -125,6 +125,7 @@ def test_subwords_give_every_text_back(text) -> None:
     assert (ids >= len(SPECIALS)).all()
 
 
+@pytest.mark.slow
 @given(ids=st.lists(st.integers(0, BYTES + len(SPECIALS) - 1)))
 def test_subwords_read_any_ids(ids) -> None:
     assert isinstance(fitted().decode(ids), str)

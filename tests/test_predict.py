@@ -114,6 +114,7 @@ def test_texts_are_answered_in_their_order_with_a_probability(mood) -> None:
     assert mood.predict([]) == []
 
 
+@pytest.mark.slow
 def test_a_table_comes_back_with_its_own_columns_and_the_answers(mood, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(module, "ROWS", 2)  # so that rows come in several blocks
     path = tmp_path / "ask.csv"
@@ -182,6 +183,7 @@ def test_series_are_answered_with_or_without_their_labels(signs, tmp_path, label
     assert [(row["file"], row["predicted"]) for row in rows] == [("one.npy", "down")]
 
 
+@pytest.mark.slow
 def test_one_file_that_the_model_cannot_read_does_not_stop_the_others(signs, tmp_path) -> None:
     folder = tmp_path / "ask"
     folder.mkdir()

@@ -39,6 +39,7 @@ def test_digest_of_a_file_is_its_sha256(tmp_path: Path) -> None:
     assert provenance.digest_file(tmp_path / "f") == provenance.digest_bytes(data) == hashlib.sha256(data).hexdigest()
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), JSON, min_size=2, max_size=5))
 def test_digest_of_json_ignores_the_order_of_keys(value: dict) -> None:
     assert provenance.digest_json(value) == provenance.digest_json(dict(reversed(value.items())))

@@ -85,6 +85,7 @@ def test_each_prompt_gives_count_rows_in_order(model: PyFuncModel) -> None:
     assert set(rows["seed"]) == {5}
 
 
+@pytest.mark.slow
 def test_only_what_was_given_overrides_the_models_recipe(model: PyFuncModel) -> None:
     rows = model.predict(prompts("a"), params={"temperature": 0.5, "top_k": 3, "seed": 1})
     assert rows["text"][0] == "a|[('prompt', 'a'), ('temperature', 0.5), ('top_k', 3)]|1"
@@ -281,6 +282,7 @@ def test_a_model_that_answers_gives_a_row_for_each_input(answering: Any, task: s
     assert set(model.metadata.signature.outputs.input_names()) == set(rows.columns)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ANSWERING)
 def test_over_http_it_answers_what_it_answers_here(answering: Any, task: str) -> None:
     import httpx

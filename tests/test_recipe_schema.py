@@ -149,6 +149,7 @@ def test_settings_go_with_what_a_section_names(validator, name, key, value) -> N
     assert not validator.is_valid(values)
 
 
+@pytest.mark.slow
 def test_an_editor_that_knows_draft_7_alone_says_the_same(schema) -> None:
     older = Draft7Validator({key: value for key, value in schema.items() if key != "$schema"})
     for name in ("names", "sentiment", "jazz", "graph"):

@@ -152,6 +152,7 @@ def test_every_format_carries_the_record(suffix, tmp_path):
     assert read_record(path) == RECORD
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", RENDERERS)
 def test_without_a_record_a_file_says_so(suffix, tmp_path):
     RENDERERS[suffix](chorale(), path := tmp_path / f"piece{suffix}", None)
@@ -159,6 +160,7 @@ def test_without_a_record_a_file_says_so(suffix, tmp_path):
         read_record(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", RENDERERS)
 def test_hostile_names_neither_break_a_file_nor_forge_its_record(suffix, tmp_path):
     piece = replace(chorale(), title=HOSTILE, parts=tuple(replace(part, name=HOSTILE) for part in chorale().parts))
@@ -217,6 +219,7 @@ def test_chords_and_overlapping_notes_read_back(tmp_path):
     assert rounded(midi_tracks(tmp_path / "a.mid")[0][0]) == sounding(piece)[0]
 
 
+@pytest.mark.slow
 def test_chorales_are_notated_as_in_choral_editions(tmp_path):
     from music21 import chord, clef, converter, key, meter, note, stream, tempo
 
@@ -283,6 +286,7 @@ def note_score(pitch: int, beats: int = 8) -> Score:
     return Score((Part("a", (Note(0, 4 * beats, pitch),)),), length_steps=4 * beats)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pitch", "frequency"), [(69, 440.0), (45, 110.0), (84, 1046.50)])
 def test_a_note_sounds_at_its_pitch(pitch, frequency):
     left = synthesise(note_score(pitch), 32000)[0]

@@ -62,6 +62,7 @@ def addresses(page: str) -> list[str]:
 # the page
 
 
+@pytest.mark.slow
 def test_hostile_texts_stay_text_and_nothing_outside_is_named() -> None:
     page = render(hostile())
     tags = [tag for tag, _ in Tags(page).found]

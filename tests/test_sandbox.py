@@ -143,6 +143,7 @@ def test_workers_end_with_the_process_that_started_them_even_when_it_is_killed(t
     assert not alive
 
 
+@pytest.mark.slow
 def test_what_check_raises_ends_the_reading(tmp_path, monkeypatch) -> None:
     import psutil
 

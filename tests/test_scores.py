@@ -54,6 +54,7 @@ def test_real_chorales_obey_the_grammar(chorales):
         assert encoding.allowed(ids[:cut])[ids[cut]]
 
 
+@pytest.mark.slow
 def test_the_first_chorale_is_the_one_in_the_book(chorales):
     score = chorales[1][0]
     assert score.title == "Aus meines Herzens Grunde (BWV 269)"

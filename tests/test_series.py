@@ -161,6 +161,7 @@ def test_bent_time_begins_and_ends_where_the_series_does():
     assert np.linalg.norm(turned[:, :2], axis=1) == pytest.approx(np.linalg.norm(frames[:, :2], axis=1), rel=1e-4)
 
 
+@pytest.mark.slow
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=12), epoch=st.integers(0, 3))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
 def test_variants_are_made_in_training_only_and_are_a_function_of_seed_epoch_and_row(lengths, epoch):

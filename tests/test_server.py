@@ -89,6 +89,7 @@ def test_a_server_that_dies_at_its_start_is_started_again_and_then_given_up(tmp_
     assert "PREFECT_API_URL" not in os.environ, "flows go on with a temporary server"
 
 
+@pytest.mark.slow
 def test_a_server_that_is_only_just_starting_is_not_started_twice() -> None:
     # the command line is empty while a process becomes its program: 194 of 300 times when one looks at once
     for _ in range(20):

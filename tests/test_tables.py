@@ -122,6 +122,7 @@ def test_numbers_are_predicted_from_several_columns(tmp_path):
         TableReader([path], target=("x", "y"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [

@@ -36,6 +36,7 @@ def meant(text: str, place: int) -> set[int]:
     return values
 
 
+@pytest.mark.slow
 @given(st.tuples(*(field(index) for index in range(5))))
 def test_prefect_reads_a_cron_as_it_is_meant(fields: tuple[str, ...]) -> None:
     from prefect._vendor.croniter import croniter

@@ -298,6 +298,7 @@ def test_eight_writers_at_once_on_a_fresh_store_lose_nothing(tmp_path: Path) -> 
     assert not (tmp_path / "runs" / "mlflow.db.new").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_settings_from_outside")
 def test_an_unusable_store_is_explained(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
@@ -313,6 +314,7 @@ def test_a_deleted_experiment_says_how_to_get_it_back(tracker: MlflowTracker, ru
         tracker.start("chorales", "again", tags={})
 
 
+@pytest.mark.slow
 def test_the_ui_is_served_from_the_same_store(settings: Settings) -> None:
     arguments, addresses = ui_command(settings)
     assert addresses["MLFLOW_BACKEND_STORE_URI"] == settings.tracking_uri

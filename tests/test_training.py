@@ -213,6 +213,7 @@ def test_a_loss_that_is_nan_from_the_start_names_no_file_that_is_not_there(
         session.train(tmp_path / "run", silent)
 
 
+@pytest.mark.slow
 def test_val_that_is_never_a_number_is_never_the_best(small_recipe, small_store, tmp_path) -> None:
     recipe = small_recipe(training={"steps": 4}, evaluation={"every": 2})
     session = Session(recipe, small_store(recipe), "cpu", 1)
@@ -232,6 +233,7 @@ def test_val_that_is_never_a_number_is_never_the_best(small_recipe, small_store,
     assert said == [False, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"clip_norm": 0.01}, {"clip_norm": None, "clip_value": 1e-4}])
 def test_gradients_are_clipped(small_recipe, small_store, tmp_path, silent, options) -> None:
     recipe = small_recipe(training={**options, "optimizer": "sgd", "learning_rate": 1.0, "steps": 3})
@@ -266,6 +268,7 @@ def test_training_stops_when_it_gets_no_better(small_recipe, small_store, tmp_pa
     assert session.evaluate("val")["nats_per_char"] == pytest.approx(best, abs=1e-9), "the best weights are kept"
 
 
+@pytest.mark.slow
 def test_evaluation_is_every_token_once(small_recipe, small_store) -> None:
     """Batched, windowed, padded, carried: the same as one sequence after the other."""
     recipe = small_recipe(evaluation={"batch_size": 5, "window": 3})

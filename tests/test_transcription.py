@@ -241,6 +241,7 @@ def test_every_parameter_gets_a_gradient(recordings, tmp_path, options) -> None:
         assert parameter.grad.abs().max() > 0, name
 
 
+@pytest.mark.slow
 def test_pictures_and_predictions_show_the_hardest_first(trained) -> None:
     session, _ = trained
     split = session.store.split("test")

@@ -269,6 +269,7 @@ def test_the_recipe_says_what_is_best() -> None:
         recipe_for(attention="dott")
 
 
+@pytest.mark.slow
 def test_many_rows_are_searched_in_parts(tmp_path, monkeypatch) -> None:
     session = session_for(recipe_for(), tmp_path)
     items = [item for item, _ in Digits([], count=12).items()]

@@ -74,6 +74,7 @@ def test_a_file_that_needs_much_memory_is_refused() -> None:
         uploads.given(BUNDLE, LARGE, Errand(60.0))
 
 
+@pytest.mark.slow
 def test_a_reading_ends_when_nobody_waits_for_it() -> None:
     uploads, errand = Uploads(Limits()), Errand(60.0)
     with ThreadPoolExecutor(1) as pool:

@@ -41,6 +41,7 @@ def steps(a, b, h):
     return torch.stack(states)
 
 
+@pytest.mark.slow
 @given(
     T=st.integers(1, 40), chunk=st.integers(1, 45), seed=st.integers(0, 10**6), edge=st.sampled_from([None, 0.0, 1.0])
 )
@@ -61,6 +62,7 @@ def test_a_scan_in_chunks_of_any_length_is_the_recurrence_step_by_step(T, chunk,
         same(ours, reference)
 
 
+@pytest.mark.slow
 def test_a_long_scan_in_float32_loses_no_digits() -> None:
     torch.manual_seed(0)
     a, b, h = torch.rand(3000, 1, 8) ** 0.01, torch.randn(3000, 1, 8), torch.randn(1, 8)
