@@ -11,6 +11,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -23,6 +24,7 @@ MARKERS = {
 }
 QUICK_SECONDS = 3.0
 NEEDS = re.compile(r"needs (?P<what>[^:]+)(: (?P<how>.+))?", re.DOTALL)
+WHOLE = re.compile(rf"^pytestmark = .*pytest\.mark\.({'|'.join(MARKERS)})\b", re.MULTILINE)
 INSTALL = re.compile(r"(apt-get|pip) install ([a-zA-Z0-9.+_ -]+)")
 
 
@@ -35,6 +37,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{name}: {meaning}; `make quick` leaves it out")
     if config.getoption("quick"):
         settings.load_profile("quick")  # fewer examples of each property
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """In a quick run a file that is marked as a whole isn't even imported: what it imports may take seconds."""
+    quick = config.getoption("quick") and collection_path.suffix == ".py"
+    return True if quick and WHOLE.search(collection_path.read_text(encoding="utf-8")) else None
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses

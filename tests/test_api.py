@@ -28,7 +28,10 @@ from components.serving.problems import Busy, Limits, NotFound
 from components.tracking.mlflow_store import MlflowStore
 
 pytest_plugins = ["serving_fixtures", "tracking_fixtures"]
-pytestmark = pytest.mark.filterwarnings("ignore:Operation with range is deprecated", "ignore::DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Operation with range is deprecated", "ignore::DeprecationWarning"),
+]
 
 ROOT = Path(__file__).parents[1]
 

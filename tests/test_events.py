@@ -20,6 +20,8 @@ from components.errors import UserError
 from components.recipe import Recipe
 from components.score import Note, Part, Score
 
+pytestmark = pytest.mark.slow  # what reads them takes seconds to import
+
 KINDS = ("remi", "tsd", "midi_like", "structured")
 ENCODINGS = {kind: Events(tokenizer=kind, steps_per_beat=12) for kind in KINDS}
 notes = st.lists(

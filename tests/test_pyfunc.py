@@ -30,7 +30,7 @@ from components.score import Note, Part, Score
 from components.tracking.pyfunc import PARAMS, save_served_model
 from components.training.session import Session
 
-pytestmark = pytest.mark.filterwarnings("ignore:Operation with range is deprecated")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Operation with range is deprecated")]
 
 CHORALE = Score((Part("Soprano", (Note(0, 4, 60), Note(4, 4, 67))),), length_steps=8)
 

@@ -12,6 +12,8 @@ from components.encodings.vocabulary import BOS
 from components.errors import UserError
 from components.score import Note
 
+pytestmark = pytest.mark.slow  # what reads them takes seconds to import
+
 
 @pytest.fixture(scope="module")
 def chorales():

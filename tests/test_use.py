@@ -36,7 +36,10 @@ from components.use.table import cells
 from flows.places import Places, recipe_names, recipe_path
 
 pytest_plugins = ["serving_fixtures", "tracking_fixtures"]
-pytestmark = pytest.mark.filterwarnings("ignore:Operation with range is deprecated", "ignore::DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Operation with range is deprecated", "ignore::DeprecationWarning"),
+]
 
 READS = {"text", "symbols", "frames", "audio"}
 
