@@ -103,6 +103,7 @@ def test_a_link_is_not_followed_when_a_file_is_written_under_its_name(tmp_path, 
     assert list(outside.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["zip", "tar.gz"])
 def test_too_much_is_refused_and_nothing_stays(tmp_path, monkeypatch, ending) -> None:
     monkeypatch.setattr(archives, "SMALL", 1 << 20)

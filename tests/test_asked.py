@@ -30,6 +30,7 @@ def tunes(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_our_recipe_on_own_data_leaves_its_datas_settings_behind(tunes: Path) -> None:
     asked = ask("lead-sheets", [f"data.path={tunes}", "data.reader=music"])
     recipe = asked.recipe()
@@ -51,6 +52,7 @@ def test_the_split_of_a_card_is_that_of_its_files(tmp_path: Path) -> None:
     assert not any("split" in note for note in chosen.notes)
 
 
+@pytest.mark.slow
 def test_what_is_asked_for_by_hand_stays(tmp_path: Path) -> None:
     asked = ask("names", [f"data.path={tmp_path}/a.txt", "accept={test/nats_per_char: '< 9'}", "generation.prompt=Zo"])
     assert asked.recipe().accept == {"test/nats_per_char": "< 9"}

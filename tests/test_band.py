@@ -88,6 +88,7 @@ def test_the_same_seed_gives_the_same_notes(song, style):
     assert accompaniment(song, style, 3) == accompaniment(song, style, 3)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_notes():
     song = Score((), 12, chords=parse_progression("blues in F"))
     assert len({accompaniment(song, seed=seed).parts for seed in range(5)}) == 5
@@ -155,6 +156,7 @@ def test_folk_is_root_and_fifth_with_the_chord_after():
     assert sorted({n.start // 12 for n in piano.notes}) == [1, 3, 5, 7]
 
 
+@pytest.mark.slow
 @given(symbols=st.lists(st.builds(Symbol, st.integers(0, 11), st.sampled_from(sorted(KINDS))), min_size=2, max_size=12))
 def test_voicings_hold_the_chord_and_move_little(symbols):
     before: tuple[int, ...] = ()

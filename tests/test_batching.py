@@ -100,6 +100,7 @@ def test_one_that_cannot_be_begun_fails_alone(served) -> None:
         bad.result()
 
 
+@pytest.mark.slow
 def test_what_takes_too_long_or_is_given_up_stops(served, slowly: None) -> None:
     slow = {"count": 8, "max_length": 8000}
     for name in ("tales", "minimal"):

@@ -51,12 +51,14 @@ def plain(length=16, upbeat=0, metre=(4, 4), pitches=(72, 67, 60, 48)):
     return Score(parts, metre=metre, upbeat_steps=upbeat, length_steps=length)
 
 
+@pytest.mark.slow
 @given(score=scores())
 def test_a_score_comes_back_from_its_ids(score):
     assert ENCODING.decode(ENCODING.encode(score)) == score
     assert ENCODING.decode(framed(score)) == score
 
 
+@pytest.mark.slow
 @given(score=scores())
 def test_the_state_rebuilds_the_encoding(score):
     again = encoding_from_state(json.loads(json.dumps(ENCODING.state())))
@@ -135,6 +137,7 @@ def test_context_and_masks_are_total(ids):
     assert mask.any()
 
 
+@pytest.mark.slow
 @given(score=scores())
 def test_the_grammar_allows_every_score(score):
     ids = framed(score)
@@ -145,6 +148,7 @@ def test_the_grammar_allows_every_score(score):
     assert ENCODING.allowed(ids).nonzero()[0].tolist() == [EOS]
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**32 - 1), ending=st.booleans())
 def test_whatever_the_grammar_allows_is_a_score_that_encodes_to_itself(seed, ending):
     rng = np.random.default_rng(seed)
@@ -182,6 +186,7 @@ def test_a_mask_may_be_changed_without_changing_the_grammar():
     assert ENCODING.allowed(ids).any()
 
 
+@pytest.mark.slow
 @given(score=scores(LOWEST + 5, HIGHEST - 6), seed=st.integers(0, 2**32 - 1))
 def test_a_transposition_moves_all_notes_alike_and_stays_in_range(score, seed):
     ids = framed(score)
@@ -203,6 +208,7 @@ def test_a_transposition_moves_all_notes_alike_and_stays_in_range(score, seed):
     assert (moved[unpitched] == ids[unpitched]).all()
 
 
+@pytest.mark.slow
 def test_transpositions_reach_every_interval_that_can_be_sung():
     ids = framed(plain(pitches=(66, 60, 54, 46)))
     rng = np.random.default_rng(0)

@@ -88,6 +88,7 @@ def test_a_series_is_cut_into_windows_and_what_comes_next(tmp_path) -> None:
     assert (window.tolist(), after) == ([[0, 0], [10, 1]], [2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("columns", "target", "standardise"),
     [
@@ -117,6 +118,7 @@ def test_a_forecast_stands_beside_the_last_value(tmp_path, columns, target, stan
     assert found["baseline/test/last value"] == pytest.approx(np.square(error_BK).mean(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_what_is_not_in_the_input_has_no_last_value(tmp_path) -> None:
     data = {"path": str(write(tmp_path, series(60))), "reader": "series-windows", "length": 4, "columns": "season"}
     made = recipe({**data, "target": "sales"}, {"kind": "frames"}, "regression")
@@ -251,6 +253,7 @@ def test_what_comes_after_a_series_is_answered_from_its_last_lines(tmp_path, sil
     assert rows[0]["problem"] == "4 lines; the model reads 6"
 
 
+@pytest.mark.slow
 def test_val_is_the_end_of_train_where_only_train_and_test_are_given(tmp_path) -> None:
     paths = {split: str(write(tmp_path, series(), f"{split}.csv")) for split in ("train", "test")}
     data = {"path": paths, "reader": "series-windows", "length": 4, "columns": "sales", "split": [0.6, 0.2, 0.2]}

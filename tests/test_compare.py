@@ -41,6 +41,7 @@ def test_a_plan_holds_every_combination_with_every_seed_one_seed_after_the_other
     assert len({trial.recipe.digest for trial in plan.trials}) == 8
 
 
+@pytest.mark.slow
 def test_overrides_hold_and_varied_settings_win(tmp_path) -> None:
     path = write_recipe(tmp_path)
     overrides = ["model.hidden_size=4", "model.num_layers=3", "model.kind=gru"]
@@ -51,6 +52,7 @@ def test_overrides_hold_and_varied_settings_win(tmp_path) -> None:
     assert len(make_plan(path, [], seeds=3).trials) == 3, "seeds alone are a comparison too"
 
 
+@pytest.mark.slow
 def test_all_wrong_combinations_are_told_at_once_by_name(tmp_path) -> None:
     with pytest.raises(UserError) as told:
         make_plan(write_recipe(tmp_path), ["model.kind=lstm,lstmm", "model.num_layers=1,0"])
@@ -95,6 +97,7 @@ VALUES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(VALUES, min_size=1, max_size=5, unique_by=json.dumps))
 def test_varied_values_are_read_as_they_were_written(values) -> None:
     text = ",".join(json.dumps(value) for value in values)
@@ -133,6 +136,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_process_gives_its_code_and_last_line(tmp_path) -> None:
     with Processes() as processes:
         command = [sys.executable, "-c", "print('one'); print('two'); raise SystemExit(7)"]
@@ -141,6 +145,7 @@ def test_a_process_gives_its_code_and_last_line(tmp_path) -> None:
         processes.run(command, log=tmp_path / "log", cwd=tmp_path)
 
 
+@pytest.mark.slow
 def test_leaving_the_block_stops_what_runs(tmp_path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
@@ -153,6 +158,7 @@ def test_leaving_the_block_stops_what_runs(tmp_path) -> None:
         assert future.result(timeout=60) == (0, "told to stop")
 
 
+@pytest.mark.slow
 def test_a_process_ends_when_its_owner_is_killed(tmp_path) -> None:
     log = tmp_path / "log"
     code = (

@@ -51,6 +51,7 @@ def test_the_label_comes_first_and_the_text_comes_back(encoding) -> None:
     assert encoding.decode(range(len(encoding.vocabulary))).count("<") == 1, "labels are no text"
 
 
+@pytest.mark.slow
 @given(st.text(max_size=20), st.sampled_from(["it", "de", "nobody's", ""]))
 def test_any_text_and_label_can_be_encoded(encoding, text, label) -> None:
     ids = encoding.encode((text, label))

@@ -87,6 +87,7 @@ def crossings(score: Score) -> int:
     return sum(a < b for row in grid for i, a in enumerate(row) for b in row[i + 1 :] if a >= 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_voices_never_cross_where_they_are_told_not_to(seed):
     score, rules = write(["no-crossing"], seed)
@@ -96,6 +97,7 @@ def test_voices_never_cross_where_they_are_told_not_to(seed):
     assert crossings(write([], seed)[0]) > 50, "without the rule they do"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_rules_together_hold_in_the_score(seed):
     chords = parse_progression("Dm7 G7 | Cmaj7 | F6 E7", steps_per_beat=4)

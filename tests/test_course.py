@@ -75,6 +75,7 @@ def test_counts_of_parameters() -> None:
     assert parameters(Bidirectional(*cells)) in answer(11)
 
 
+@pytest.mark.slow
 def test_the_parameters_of_shakespeare_chars() -> None:
     from components.models.sequence_model import SequenceModel
 
@@ -149,6 +150,7 @@ def test_updates_and_choruses() -> None:
     assert f"{quarters * jazz.encoding['steps_per_beat']:,} steps" in answer(15)
 
 
+@pytest.mark.slow
 def test_the_graphs_are_recipes_and_a_bidirectional_writer_is_refused() -> None:
     from components.errors import UserError
 

@@ -67,6 +67,7 @@ def language(text: tuple[int, ...]) -> np.ndarray:
     return logits - np.logaddexp.reduce(logits)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10**6), st.floats(0.1, 2), st.floats(-1, 1), st.sampled_from([None, 0]))
 def test_language_model_and_length_count_as_said(seed, weight, bonus, end) -> None:
     log_probs_TV = frames(seed, 4, 3)

@@ -250,6 +250,7 @@ def test_a_second_server_of_one_home_is_refused(home) -> None:
         serve(1, False)
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_said_before_anything_starts(tmp_path) -> None:
     own = tmp_path / "own.yaml"
     own.write_text("data: {}")
@@ -266,6 +267,7 @@ def test_what_is_wrong_is_said_before_anything_starts(tmp_path) -> None:
     assert not (tmp_path / "prefect").exists()
 
 
+@pytest.mark.slow
 def test_files_are_scheduled_by_their_whole_paths(tmp_path, monkeypatch) -> None:
     from flows.commands.operate import _parameters
 
@@ -282,6 +284,7 @@ def test_files_are_scheduled_by_their_whole_paths(tmp_path, monkeypatch) -> None
     assert again.data["path"] == str(tmp_path / "mine.txt")
 
 
+@pytest.mark.slow
 def test_every_setting_that_names_a_file_is_scheduled_by_its_whole_path(tmp_path, monkeypatch) -> None:
     """Which those are, their types say: word vectors in the recipe's file, and a file for each split."""
     from components.recipe import read_recipe

@@ -22,6 +22,7 @@ TEXT_ENCODINGS = [Characters, Words]
 texts = st.text(st.one_of(st.sampled_from("ab'’ \t\n\u3000\u00a0.,é字\0"), st.characters()), max_size=60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TEXT_ENCODINGS)
 @given(text=texts)
 @example(text="x" * 300 + "'" + "y" * 70 + "  \r\n don't\u2019s")
@@ -106,6 +107,7 @@ def test_rare_tokens_are_left_out_of_the_vocabulary(kind):
     assert len(encoding.vocabulary) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TEXT_ENCODINGS)
 @given(pieces=st.lists(texts, max_size=5))
 def test_counting_in_pieces_gives_what_counting_one_by_one_gives(kind, pieces):

@@ -142,6 +142,7 @@ def test_every_instruction_set_gives_the_models_logits(limit, kind, options, pre
         assert np.abs(got - expected).max() > 1e-5, "it isn't int8"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 @pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])
 def test_neither_neighbours_nor_threads_nor_the_length_of_a_call_change_a_bit(precision, kind, monkeypatch) -> None:

@@ -52,6 +52,7 @@ def test_all_notes_staves_and_signs_are_drawn(tmp_path) -> None:
     assert "Flute" in text
 
 
+@pytest.mark.slow
 @needs_verovio
 def test_it_refers_to_nothing_outside_and_runs_nothing(tmp_path) -> None:
     hostile = piece('<script>alert(1)</script>" onload="x')

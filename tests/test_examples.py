@@ -233,6 +233,7 @@ def test_pad_keeps_types_and_lengths() -> None:
     assert frames.dtype == np.float32
 
 
+@pytest.mark.slow
 def test_files_that_name_their_split_keep_it(tmp_path, monkeypatch) -> None:
     files = {}
     for split in ("train", "val", "test"):
@@ -297,6 +298,7 @@ def test_a_task_refuses_targets_of_another_form() -> None:
         Classification(pair, "sequences")
 
 
+@pytest.mark.slow
 def test_an_empty_split_has_no_metrics_and_no_findings(tmp_path) -> None:
     recipe = recipe_for("classification")
     store = ingested(recipe, tmp_path)

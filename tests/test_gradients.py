@@ -69,6 +69,7 @@ def same(a: Reading, b: Reading) -> None:
         np.testing.assert_allclose(layer.whole_loss_norm, b.layers[name].whole_loss_norm, rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])
 @pytest.mark.parametrize("input", ["embedding", "one_hot"])
 def test_the_pass_by_hand_and_the_steps_of_autograd_tell_the_same(task, batch, kind, input) -> None:
@@ -79,6 +80,7 @@ def test_the_pass_by_hand_and_the_steps_of_autograd_tell_the_same(task, batch, k
     assert {layer.way for layer in by_hand.layers.values()} == {"by_hand"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", names("cell"))
 def test_the_norms_are_those_of_the_loss_as_a_function_of_the_state_at_a_cut(task, batch, kind) -> None:
     """Every cell of the registry, whichever way the probe takes for it."""
@@ -119,6 +121,7 @@ def test_in_the_tanh_rnn_the_norms_are_those_of_the_product_of_its_jacobians() -
     np.testing.assert_allclose(by_lag(norms_TB, np.array([T - 1])), expected, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_looking_changes_nothing(task, batch) -> None:
     model = model_of(task, dropout=0.5).train()
     model.embedding.eval()  # a part in another mode than the whole
@@ -151,6 +154,7 @@ def test_a_loss_that_fails_leaves_no_hook_and_the_mode_as_it_was(task, batch) ->
     assert not any(module._forward_hooks for module in model.modules())
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_trained_are_probed_too(task, batch) -> None:
     model = model_of(task, "gru")
     expected = GradientProbe(model, task.loss, batch).measure()
@@ -188,6 +192,7 @@ def test_the_lag_is_counted_from_each_rows_own_end() -> None:
     assert by_lag(norms_TB, np.array([-1, -1, -1])) == []
 
 
+@pytest.mark.slow
 def test_a_step_can_be_chosen_and_later_ones_dont_count(task, batch) -> None:
     model = model_of(task)
     probe = GradientProbe(model, task.loss, batch, at=3)

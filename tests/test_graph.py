@@ -274,6 +274,7 @@ def test_a_layer_that_is_made_already_keeps_its_weights() -> None:
     assert torch.equal(cell.weight_ih, before)
 
 
+@pytest.mark.slow
 def test_copies_and_weights_on_file_are_whole(tmp_path: Path) -> None:
     x = Input("x", 4)
     y = x

@@ -255,6 +255,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_page_shows_graphs_that_run_as_they_are_shown() -> None:
     from components.recipe import parse_yaml
 

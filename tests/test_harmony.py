@@ -160,6 +160,7 @@ def progressions(draw):
     return " | ".join(bars), (beats, 4), len(bars)
 
 
+@pytest.mark.slow
 @given(written=progressions(), steps=st.sampled_from([4, 12]))
 def test_a_progression_comes_back_from_its_text(written, steps):
     text, metre, bars = written

@@ -80,6 +80,7 @@ def test_frames_of_files_with_other_headers_are_refused(tmp_path: Path) -> None:
         ingest(data, pair, root=tmp_path, cache_dir=tmp_path / "c", seed=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("header", [",t1,t2,what", ",0,1,what"])
 def test_the_numbers_of_rows_are_not_read_with_them(header: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="first column has no name"):

@@ -102,6 +102,7 @@ def typed_recipe(line: str) -> str:
     return str(given["recipe"])
 
 
+@pytest.mark.slow
 def test_validate_says_what_to_type_with_what_was_set(own: Path, capsys) -> None:
     validate("../my work/tiny.yaml", set=["training.steps=3", "model.pooling=max"], name="mine")
     line = capsys.readouterr().out.partition("next: ")[2].strip()
@@ -131,6 +132,7 @@ def test_what_follows_a_run_goes_with_its_model(own: Path, overrides: list[str],
     assert following(Outcome("0" * 32, "run", "u", {"test/accuracy": 1.0}, None, [], [], "run:0", asked.words)) == []
 
 
+@pytest.mark.slow
 def test_messages_name_the_recipe_as_it_was_given(own: Path) -> None:
     with pytest.raises(UserError) as refused:
         make_plan("../my work/tiny.yaml", ["model.kind=gru,gruu"], 1)
@@ -147,6 +149,7 @@ def test_a_file_beside_is_named_as_it_can_be_typed(own: Path, monkeypatch) -> No
     ask(refused.value.hint.split()[-1]).recipe()
 
 
+@pytest.mark.slow
 def test_the_best_settings_of_a_search_run_from_anywhere(own: Path) -> None:
     from components.evaluation.tuning import Tried
     from flows.search import _command

@@ -191,6 +191,7 @@ def test_the_pins_that_prefect_needs_hold() -> None:
     assert Version("2") <= Version(version("sqlalchemy")) < Version("2.1")
 
 
+@pytest.mark.slow
 def test_no_tracked_text_names_a_private_path_or_an_index() -> None:
     leak = re.compile(r"--(extra-)?index-url|/simple/?[\"' ]|/tmp/bash|/root/|/home/[a-z]+/")
     found = []

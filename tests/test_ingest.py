@@ -94,6 +94,7 @@ def test_the_vocabulary_is_learned_from_train_only(ingest_text):
     assert store.manifest["counts"]["test"]["unk_rate"] == 1
 
 
+@pytest.mark.slow
 @given(
     items=st.lists(st.text(st.sampled_from("abcdefghij"), max_size=3), min_size=10, max_size=60),
     seed=st.integers(0, 99),
@@ -146,6 +147,7 @@ def test_a_stream_split_keeps_the_order_and_every_character(pieces, fractions, e
         assert trained == int(fractions[0] * len("".join(pieces)) + 1e-6)
 
 
+@pytest.mark.slow
 def test_the_seed_deals_sequences_out_but_does_not_move_a_texts_split(ingest_text):
     lines = {"reader": "lines"}
     assert ingest_text(data=lines, seed=1).digest != ingest_text(data=lines, seed=2).digest

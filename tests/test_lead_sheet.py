@@ -77,6 +77,7 @@ def scores(draw) -> Score:
     return lead_sheet(notes, tuple(chords), length_steps=1, **facts)
 
 
+@pytest.mark.slow
 @given(scores())
 def test_every_lead_sheet_comes_back(score) -> None:
     back = ENCODING.decode(ENCODING.encode(score))

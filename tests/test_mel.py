@@ -59,6 +59,7 @@ def test_the_spectrum_holds_the_frames_energy(seed, window) -> None:
     np.testing.assert_allclose(whole, (frames_TW**2).sum(axis=1), rtol=1e-9)
 
 
+@pytest.mark.slow
 @given(st.floats(0.1, 20))
 def test_gain_adds_twice_its_logarithm(gain) -> None:
     sound = noise(3)
@@ -130,6 +131,7 @@ def test_a_recording_at_any_rate_gives_nearly_the_same_frames() -> None:
 VARIED = {"warp": 0.3, "shift": 2.0, "gain": 6.0, "time_masks": 2, "time_mask": 8, "band_masks": 2, "band_mask": 8}
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10**6), st.floats(0.001, 0.4), st.integers(1, 3))
 def test_variants_keep_their_length_and_are_a_function_of_the_seed(seed, seconds, stack) -> None:
     mel = fitted(stack=stack, **VARIED)

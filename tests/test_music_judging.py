@@ -63,6 +63,7 @@ HELD_OUT = [random_tune(seed) for seed in range(8, 12)]
 COUNTS = st.dictionaries(st.integers(0, 5), st.integers(1, 9), min_size=1).map(Counter)
 
 
+@pytest.mark.slow
 @given(one=COUNTS, other=COUNTS, third=COUNTS)
 def test_the_distance_is_a_metric_from_0_to_1(one, other, third):
     assert 0 <= jensen_shannon(one, other) <= 1
@@ -136,6 +137,7 @@ def test_held_out_pieces_are_compared_in_groups_as_large_as_what_was_generated()
     assert one["held_out"] > all_four["held_out"] == all_four["generated"]
 
 
+@pytest.mark.slow
 def test_repeated_bars_are_counted_across_metre_changes_and_upbeats():
     four = [60, 62, 64, 65]
     figure = "bars_repeated"

@@ -193,6 +193,7 @@ def test_a_file_over_a_limit_is_a_reason_not_an_end(folder, monkeypatch) -> None
     assert reader.report[0]["reason"] == "has more than 300 bytes"
 
 
+@pytest.mark.slow
 def test_musicxml_keeps_upbeat_ties_triplets_chords_and_metre_changes() -> None:
     (piece,) = read_notation(MUSICXML.encode(), "a.musicxml", OPTIONS)
     assert rows(piece.tracks[0].notes) == [
@@ -207,6 +208,7 @@ def test_musicxml_keeps_upbeat_ties_triplets_chords_and_metre_changes() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_repeats_are_played_and_transposing_instruments_sound() -> None:
     clarinet = MUSICXML.replace(
         "</time></attributes>\n<note>",
@@ -297,6 +299,7 @@ def test_written_notes_that_a_grid_has_no_step_for_are_counted() -> None:
     assert not any("moved" in what for what in read_abc(ABC.encode(), "a.abc", OPTIONS)[0].left_out)
 
 
+@pytest.mark.slow
 def test_a_signature_without_a_mode_leaves_two_keys() -> None:
     (piece,) = read_notation(MUSICXML.encode(), "a.musicxml", OPTIONS)
     assert piece.key == "F major"

@@ -54,6 +54,7 @@ def test_the_chords_that_were_asked_for_are_kept_to_the_letter(task, model) -> N
     assert score.length_steps >= 3 * 48
 
 
+@pytest.mark.slow
 def test_the_band_plays_along_in_its_style(task, model) -> None:
     settings = {"count": 1, "max_length": 3000, "chords": "Dm7 G7 | Cmaj7", "choruses": 2}
     for band, programs in (("swing", [66, 0, 32]), ("folk", [40, 0, 32])):
@@ -77,6 +78,7 @@ def test_rules_hold_over_the_chords(task, model) -> None:
             assert note.pitch % 12 in chord_tones(chord)
 
 
+@pytest.mark.slow
 def test_a_piece_that_ran_out_of_tokens_is_said_to(task, model) -> None:
     made = task.generate(model, MusicSettings(count=2, max_length=20, chords="blues in F"), seed=0)
     assert made.warnings == ["2 of 2 pieces reached generation.max_length (20) before their end"]
@@ -119,6 +121,7 @@ def test_a_model_that_never_saw_chords_says_so() -> None:
     assert made.items[0].chords == parse_progression("F7 | Bb7")
 
 
+@pytest.mark.slow
 def test_rules_about_chords_reach_other_encodings_of_music_and_text_has_none() -> None:
     task = Music(Chorale(), "sequences")
     model = task.build_model({"kind": "rnn", "hidden_size": 8})

@@ -79,6 +79,7 @@ def assert_same_bits(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
         assert torch.equal(got[name], value), name
 
 
+@pytest.mark.slow
 @every_case
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_values_and_every_gradient_are_those_of_the_kernels_by_hand(case, shape, instruction_set):
@@ -98,6 +99,7 @@ def test_values_and_every_gradient_are_those_of_the_kernels_by_hand(case, shape,
             assert_close(run(case, given, lengths, "native"), run(case, to_double(given), lengths, "by_hand"))
 
 
+@pytest.mark.slow
 @every_case
 def test_over_long_sequences_gradients_err_no_more_than_those_of_torch_operations(case, instruction_set):
     """Buries a tanh that saturated at 1 − 2e-7: an error of one sign, which 300 steps added up to 15 times torch's."""

@@ -7,6 +7,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,6 +57,7 @@ def written_plainly(encoding: Notes, item: Score) -> np.ndarray:
     return np.array([*steps, (EOS, PAD, PAD, PAD)])
 
 
+@pytest.mark.slow
 @given(upper=notes, lower=notes, grid=st.sampled_from([4, 7, 12, 24]), change=st.integers(1, 5), packed=st.booleans())
 def test_columns_are_written_as_note_by_note(upper, lower, grid, change, packed) -> None:
     encoding = Notes(longest_beats=2)
@@ -67,6 +69,7 @@ def test_columns_are_written_as_note_by_note(upper, lower, grid, change, packed)
     assert (written == written_plainly(encoding, item)).all()
 
 
+@pytest.mark.slow
 @given(notes)
 def test_packed_notes_are_those_notes(given_notes) -> None:
     plain = tuple(given_notes)

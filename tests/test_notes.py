@@ -45,6 +45,7 @@ def stacked(encoding: Notes, item: Score) -> np.ndarray:
     return np.stack(list(encoding.encode(item).values()), axis=-1)
 
 
+@pytest.mark.slow
 @given(upper=notes, lower=notes, silence=st.integers(0, 400), upbeat=st.integers(0, 35))
 def test_notes_come_back_with_their_form(upper, lower, silence, upbeat) -> None:
     encoding = Notes(velocities=127)
@@ -93,6 +94,7 @@ def test_any_ids_are_some_score(ids) -> None:
     assert all(note.duration > 0 and 0 <= note.pitch < 128 and 0 < note.velocity < 128 for note in made.parts[0].notes)
 
 
+@pytest.mark.slow
 @given(upper=notes, upbeat=st.integers(0, 47), cut=st.integers(1, 30))
 def test_the_context_is_where_the_next_note_stands_and_a_function_of_the_past(upper, upbeat, cut) -> None:
     encoding = Notes()
@@ -106,6 +108,7 @@ def test_the_context_is_where_the_next_note_stands_and_a_function_of_the_past(up
     assert (context[1:, 1] - 1 == (begins[1:] - upbeat) % 48 % 12).all()
 
 
+@pytest.mark.slow
 @given(upper=notes, upbeat=st.integers(0, 47))
 def test_what_is_written_down_is_allowed(upper, upbeat) -> None:
     encoding = Notes(longest_beats=4)
@@ -134,6 +137,7 @@ def test_a_walk_through_the_grammar_is_written_down_as_itself(seed) -> None:
     assert encoding.decode(stacked(encoding, made)) == made
 
 
+@pytest.mark.slow
 @given(upper=notes, seed=st.integers(0, 99))
 def test_augmented_pieces_keep_their_shape(upper, seed) -> None:
     encoding = Notes(transpose=(-24, 24), stretch=True, longest_beats=16)

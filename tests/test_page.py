@@ -54,6 +54,7 @@ class Tags(HTMLParser):
         self.found.append((tag, dict(attrs)))
 
 
+@pytest.mark.slow
 def test_page_is_one_file_that_names_nothing_outside_itself(tmp_path):
     tags = Tags(written(tmp_path / "page.html", score())).found
     addresses = [v for _, attrs in tags for k, v in attrs.items() if k in ("src", "href", "action", "data", "poster")]
@@ -70,6 +71,7 @@ def test_sound_and_record_in_the_page_are_those_given(tmp_path):
     assert read_record(tmp_path / "page.html") == RECORD
 
 
+@pytest.mark.slow
 def test_hostile_names_stay_text(tmp_path):
     page = written(tmp_path / "page.html", score(), HOSTILE)
     tags = [tag for tag, _ in Tags(page).found]
@@ -78,6 +80,7 @@ def test_hostile_names_stay_text(tmp_path):
     assert html.escape(HOSTILE) in page
 
 
+@pytest.mark.slow
 def test_every_note_is_drawn_where_it_sounds(tmp_path):
     piece = score()
     boxes = [attrs for tag, attrs in Tags(written(tmp_path / "page.html", piece)).found if tag == "rect"]

@@ -312,6 +312,7 @@ def test_answers_of_every_kind_have_their_columns(answer, shown) -> None:
     assert cells(answer) == shown
 
 
+@pytest.mark.slow
 def test_a_model_that_writes_does_not_answer(small_recipe, small_store, tmp_path) -> None:
     recipe = small_recipe()
     session = Session(recipe, small_store(recipe), "cpu", 1)

@@ -25,6 +25,7 @@ def rows(tmp_path: Path) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_what_fits_is_said_to(rows: str) -> None:
     assert preview(recipe(rows, "table", LABELS, "classification")).startswith("1 file of your own")
     assert preview(recipe(rows, "text", {"kind": "characters"}, "language_model"))

@@ -45,6 +45,7 @@ def test_digest_of_json_ignores_the_order_of_keys(value: dict) -> None:
     assert provenance.digest_json(value) == provenance.digest_json(dict(reversed(value.items())))
 
 
+@pytest.mark.slow
 @given(st.lists(JSON, max_size=4), JSON)
 def test_digest_of_json_sees_every_element(value: list, more: object) -> None:
     assert provenance.digest_json(value) != provenance.digest_json([*value, more])

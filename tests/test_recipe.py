@@ -49,6 +49,7 @@ def test_every_recipe_of_ours_is_valid_and_says_what_to_expect() -> None:
         assert first.startswith(f"# {name}: "), first
 
 
+@pytest.mark.slow
 def test_a_setting_in_the_wrong_section_is_told_its_place(recipe_file) -> None:
     said = refused(recipe_file(GOOD), "encoding.melody_track=2")
     assert "encoding.melody_track: unknown setting; did you mean 'data.melody_track'?" in said
@@ -56,6 +57,7 @@ def test_a_setting_in_the_wrong_section_is_told_its_place(recipe_file) -> None:
     assert "did you mean 'encoding.steps_per_beat'?" in refused(recipe_file(GOOD), "data.steps_per_beat=4")
 
 
+@pytest.mark.slow
 def test_lengths_of_windows_are_refused_where_whole_examples_are_read(recipe_file) -> None:
     pairs = recipe_file(GOOD.replace("dataset: names", "path: x.csv, reader: table"), "pairs")
     task = [
@@ -196,6 +198,7 @@ def test_any_value_anywhere_is_a_message_not_a_crash(value) -> None:
             assert name in str(error)  # noqa: PT017
 
 
+@pytest.mark.slow
 @given(st.text(max_size=60))
 def test_any_text_as_yaml_or_override_is_a_message_not_a_crash(text) -> None:
     for attempt in (lambda: parse_yaml(text, where="here"), lambda: apply_override({}, text)):
@@ -211,6 +214,7 @@ def test_scientific_notation_without_a_point_is_a_number(tmp_path: Path) -> None
     assert load_yaml(path) == {"a": 0.002, "b": 1e5, "c": "2e-3", "d": 12, "e": 0.5, "f": "e5"}
 
 
+@pytest.mark.slow
 def test_null_takes_a_setting_of_the_recipe_away(tmp_path) -> None:
     folder = tmp_path / "mood"
     folder.mkdir()
@@ -225,6 +229,7 @@ def test_null_takes_a_setting_of_the_recipe_away(tmp_path) -> None:
     assert read_recipe(recipe_path("sentiment"), ["training.clip_norm=null"]).training["clip_norm"] is None, "a value"
 
 
+@pytest.mark.slow
 def test_a_setting_of_another_reader_names_the_override_that_takes_it_away() -> None:
     with pytest.raises(UserError, match=r"data\.header: .*\(table\); --set data\.header=null takes it away"):
         read_recipe(recipe_path("sentiment"), ["data.path=x", "data.reader=labelled-lines"])

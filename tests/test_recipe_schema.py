@@ -164,6 +164,7 @@ def test_a_section_that_must_be_there_is_asked_for(validator, section) -> None:
     assert not validator.is_valid(values)
 
 
+@pytest.mark.slow
 def test_what_may_be_left_out_or_empty_may(validator, tmp_path) -> None:
     for values in (
         {key: value for key, value in shipped()["names"].items() if key in ("data", "encoding", "task", "model")},

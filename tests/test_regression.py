@@ -146,6 +146,7 @@ def asked(bundle: Bundle, path: Path, content: str) -> list[dict[str, str]]:
     return list(csv.DictReader(out.open(encoding="utf-8")))
 
 
+@pytest.mark.slow
 def test_a_row_without_a_label_is_never_read_with_its_newest_value_as_one(line, tmp_path) -> None:
     rows = asked(line, tmp_path / "x.csv", "1,2,3,4,5\n1,2,3,4,5,0\n1,2,3,4,5,\n2,3,4,5\n0,1,2,3,4,5,6\n")
     assert [row["problem"] for row in rows] == [

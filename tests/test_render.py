@@ -210,6 +210,7 @@ def test_written_scores_read_back_as_the_same_notes(piece, tmp_path):
     assert [rounded(n) for n in musicxml_notes(tmp_path / "a.musicxml")] == [rounded(n) for n in sounding(piece)]
 
 
+@pytest.mark.slow
 def test_chords_and_overlapping_notes_read_back(tmp_path):
     notes = (Note(0, 8, 60), Note(0, 8, 64), Note(2, 4, 67), Note(12, 8, 62), Note(20, 4, 59), Note(20, 4, 65))
     piece = Score((Part("Piano", notes),), length_steps=32)
@@ -308,6 +309,7 @@ def test_sound_never_clips_and_is_as_long_as_the_score(piece):
     assert peak == pytest.approx(10 ** (-1 / 20) if sum(len(p.notes) for p in piece.parts) else 0.0, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_last_tone_dies_away_and_is_not_cut():
     samples = np.abs(synthesise(chorale(), 16000)).max(axis=0)
     end = round(chorale().length_seconds * 16000)

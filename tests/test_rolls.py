@@ -77,6 +77,7 @@ def test_pieces_without_splits_are_dealt_out(tmp_path) -> None:
     assert RollsReader([write(tmp_path, "json")]).holds_splits
 
 
+@pytest.mark.slow
 def test_a_pickle_is_refused_and_the_way_out_works_when_typed(tmp_path) -> None:
     path = tmp_path / "my set.pickle"
     path.write_bytes(pickle.dumps({name: [[tuple(f) for f in p] for p in ps] for name, ps in PIECES.items()}))

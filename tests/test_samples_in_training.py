@@ -45,6 +45,7 @@ def test_samples_change_nothing_of_the_training(small_recipe, small_store, tmp_p
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_its_table(small_recipe, small_store, tmp_path: Path) -> None:
     recipe = small_recipe()
     session, run = Session(recipe, small_store(recipe), "cpu", 1), Tables()

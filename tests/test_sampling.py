@@ -25,6 +25,7 @@ settings = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(logits, masks, settings)
 def test_a_distribution_sums_to_one_over_what_is_allowed(logits, allowed, settings) -> None:
     p = distribution(logits, allowed, settings)
@@ -35,6 +36,7 @@ def test_a_distribution_sums_to_one_over_what_is_allowed(logits, allowed, settin
     assert p[likeliest] > 0, "the likeliest token always stays"
 
 
+@pytest.mark.slow
 @given(logits)
 def test_without_restrictions_it_is_the_softmax(logits) -> None:
     p = distribution(logits, np.ones(12, bool), Settings())

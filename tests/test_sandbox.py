@@ -68,6 +68,7 @@ def test_the_damage_of_an_earlier_file_is_not_blamed_on_a_later_one(outcomes) ->
     assert [outcome.reason for outcome in found] == [""] * 4
 
 
+@pytest.mark.slow
 def test_nothing_is_written_and_what_a_parser_prints_is_no_answer(outcomes, tmp_path) -> None:
     filled, babble, after = outcomes("fill disk", "babble", "after", folder=str(tmp_path))
     assert "can't be parsed" in filled.reason
@@ -76,6 +77,7 @@ def test_nothing_is_written_and_what_a_parser_prints_is_no_answer(outcomes, tmp_
     assert after.value[0] == "after"
 
 
+@pytest.mark.slow
 def test_a_reason_is_one_printable_line(outcomes) -> None:
     (found,) = outcomes("raise")
     assert found.reason.startswith("can't be parsed: bad [31mbytes")
@@ -83,6 +85,7 @@ def test_a_reason_is_one_printable_line(outcomes) -> None:
     assert len(found.reason) < 200
 
 
+@pytest.mark.slow
 def test_a_missing_file_and_a_folder_are_reasons(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(TESTS))
     found = list(read_all("reading_victims:read", [tmp_path / "none", tmp_path], {}, LIMITS))
@@ -96,12 +99,14 @@ def test_many_files_come_back_in_order(outcomes) -> None:
     assert [outcome.value and outcome.value[0] for outcome in found] == [d if d != "crash" else None for d in deeds]
 
 
+@pytest.mark.slow
 def test_a_reader_that_cannot_start_is_one_error_not_one_per_file(tmp_path) -> None:
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(UserError, match=r"can't be read: .*no_such_module"):
         list(read_all("no_such_module:read", [tmp_path / "a.txt"] * 3, {}, LIMITS))
 
 
+@pytest.mark.slow
 def test_leaving_early_ends_the_workers(outcomes, tmp_path, monkeypatch) -> None:
     import psutil
 

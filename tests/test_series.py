@@ -140,6 +140,7 @@ def test_movement_is_places_and_their_changes(centre):
         assert encoding.decode(frames) == pytest.approx(SERIES[0], abs=1e-3)
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 1000))
 @settings(max_examples=20)
 def test_a_variant_keeps_its_length_and_its_changes_are_those_of_its_places(seed):

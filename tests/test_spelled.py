@@ -51,6 +51,7 @@ def test_words_come_back_as_they_are_written_known_or_not() -> None:
     assert encoding.decode(encoding.encode(["bbcdefgh", "a☃"])) == ["bbcdef", f"a{UNKNOWN}"]
 
 
+@pytest.mark.slow
 @given(words=st.lists(st.text(min_size=1, max_size=30), max_size=8), letters=st.integers(1, 25))
 def test_any_words_encode_within_the_field_and_survive_the_state(words, letters) -> None:
     encoding = fitted(max_letters=letters)
@@ -102,6 +103,7 @@ def test_a_text_is_split_into_words_and_signs(text, tokens) -> None:
     assert (encoding.encode(text) == encoding.encode(tokens)).all()
 
 
+@pytest.mark.slow
 @given(st.text(max_size=200))
 def test_splitting_loses_nothing_but_blanks(text) -> None:
     assert "".join(fitted().split(text)) == "".join(text.split())
@@ -122,6 +124,7 @@ class Sentences(Reader):
         return "sentences"
 
 
+@pytest.mark.slow
 def test_ids_with_columns_survive_the_store_and_padding(tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(TABLE["reader"], "sentences", f"{__name__}:Sentences")
     section = {"kind": "pair", "input": {"kind": "spelled", "max_letters": 5}, "target": {"kind": "labels"}}

@@ -26,6 +26,7 @@ def test_tokens_take_the_smallest_type_that_holds_them(tmp_path, size, dtype):
     assert Store.open(tmp_path).split("train")[0].tolist() == [0, size - 1]
 
 
+@pytest.mark.slow
 @given(sequences=st.lists(st.lists(st.integers(0, 99), max_size=5), max_size=6))
 def test_sequences_come_back_as_they_were_added(tmp_path_factory, sequences):
     folder = tmp_path_factory.mktemp("store")
@@ -165,6 +166,7 @@ def test_a_disk_that_cannot_be_written_to_is_a_users_error(ingest_text, monkeypa
         ingest_text()
 
 
+@pytest.mark.slow
 def test_ingestions_at_once_make_one_store(ingest_text, tmp_path):
     refs, errors = [], []
 

@@ -86,6 +86,7 @@ def test_a_cron_that_never_comes_is_refused(text: str) -> None:
         next_times(CronSchedule(cron=check_cron(text)))
 
 
+@pytest.mark.slow
 def test_an_interval_is_planned_across_a_change_of_clocks() -> None:
     from prefect.client.schemas.schedules import IntervalSchedule
 
@@ -114,6 +115,7 @@ def test_a_wrong_cron_says_which_field(text: str, said: str) -> None:
         check_cron(text)
 
 
+@pytest.mark.slow
 def test_intervals_and_zones() -> None:
     assert [parse_every(text).total_seconds() for text in ("90s", "30m", "6h", "2w")] == [90, 1800, 21600, 1209600]
     assert [show_every(parse_every(text)) for text in ("90s", "120m", "36h", "2w")] == ["90s", "2h", "36h", "2w"]

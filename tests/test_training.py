@@ -197,6 +197,7 @@ def test_a_loss_that_stays_nan_ends_with_a_message_and_the_last_good_state(
     assert all(torch.isfinite(value).all() for value in tensors.values() if value.is_floating_point())
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_nan_from_the_start_names_no_file_that_is_not_there(
     small_recipe, small_store, tmp_path, silent
 ) -> None:

@@ -302,6 +302,7 @@ def test_a_trained_language_model_scores_texts_as_it_would_write_them() -> None:
         task.use_language_model(model, Words())
 
 
+@pytest.mark.slow
 def test_a_registered_language_model_is_only_put_into_a_model_of_speech(
     trained, small_recipe, small_store, tmp_path, silent
 ) -> None:

@@ -142,6 +142,7 @@ INPUTS, LENGTHS = torch.tensor([[4, 5, 6, 7], [5, 0, 0, 0], [8, 6, 4, 0]]).unsqu
 TOKENS = torch.tensor([[BOS, 4, 5, 6, 7], [BOS, 7, 0, 0, 0], [BOS, 5, 5, 4, 0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", names("cell"))
 @pytest.mark.parametrize("options", [{}, {"attention": "additive"}, {"attention": "none"}], ids=str)
 def test_steps_give_what_the_whole_sequence_gives_and_padding_nothing(cell, options) -> None:
@@ -208,6 +209,7 @@ def test_targets_are_framed_each_at_its_own_end() -> None:
     assert after.tolist() == [[7, 8, 9, EOS], [5, EOS, PAD, PAD]]
 
 
+@pytest.mark.slow
 def test_label_smoothing_is_torchs(tmp_path) -> None:
     session = session_for(recipe_for(task={"label_smoothing": 0.3}), tmp_path)
     batch = session.task.batches(session.store.split("train"), batch_size=9, window=0, seed=0, training=False).at(0, 0)
@@ -239,6 +241,7 @@ def test_bleu_by_hand() -> None:
 TEXTS = st.text(alphabet="abAB .,!é", max_size=20)
 
 
+@pytest.mark.slow
 @given(pairs=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=12), cut=st.integers(0, 12))
 def test_bleu_of_ragged_parts_is_sacrebleus_of_the_whole(pairs, cut) -> None:
     said, wanted = ([pair[side] for pair in pairs] for side in (0, 1))

@@ -90,6 +90,7 @@ def test_a_mistake_in_the_space_is_explained(space: list[str], said: str) -> Non
     assert said in str(told.value)
 
 
+@pytest.mark.slow
 def test_ends_that_cannot_be_are_told_at_once_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(UserError) as told:
         make_search(write_recipe(tmp_path), ["model.kind=gru,gruu", "model.dropout=0.0..1.5", "model.num_layers=0..2"])
@@ -99,6 +100,7 @@ def test_ends_that_cannot_be_are_told_at_once_before_anything_starts(tmp_path: P
         make_search(write_recipe(tmp_path), [], trials=0)
 
 
+@pytest.mark.slow
 def test_without_a_space_it_is_around_the_recipes_own_settings(tmp_path: Path) -> None:
     search = make_search(write_recipe(tmp_path, model={"kind": "lstm", "hidden_size": 64, "dropout": 0.2}), [], steps=7)
     assert [str(d) for d in search.dimensions] == [

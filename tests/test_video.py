@@ -152,6 +152,7 @@ def test_a_list_of_other_files_would_be_followed_without_the_whitelist(tmp_path)
         decode(path.read_bytes(), path.name, OPTIONS)
 
 
+@pytest.mark.slow
 @given(data=st.data())
 def test_damage_gives_pictures_or_a_reason(damaged, data):
     content = bytearray(data.draw(st.sampled_from(damaged)))

@@ -40,6 +40,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["save_file", "fsync", "replace", "rmtree"])
 def test_a_kill_at_any_point_leaves_the_old_file_or_the_new_one_and_the_next_write_clears_up(tmp_path, where) -> None:
     path = tmp_path / "kept.safetensors"

@@ -29,6 +29,7 @@ def test_of_two_spellings_a_key_takes_the_one_with_fewer_signs() -> None:
     assert {(key.sharps, key.mode) for key in found} >= {(-5, "major"), (5, "major"), (-5, "minor"), (5, "minor")}
 
 
+@pytest.mark.slow
 def test_a_chord_symbol_has_no_natural_sign_and_says_its_degrees_once(tmp_path: Path) -> None:
     chords = (Chord(0, 48, 11, "7"), Chord(48, 48, 4, "m7", 11), Chord(96, 48, 0, "7b9"))
     write_musicxml(melody(tuple(65 + p for p in MAJOR), chords=chords), tmp_path / "f.musicxml")  # one flat: B♭
@@ -39,6 +40,7 @@ def test_a_chord_symbol_has_no_natural_sign_and_says_its_degrees_once(tmp_path: 
     assert text.count('<degree print-object="no">') == text.count("<degree") - text.count("<degree-") == 1
 
 
+@pytest.mark.slow
 def test_swing_is_written_as_even_eighths(tmp_path: Path) -> None:
     line = melody((60, 62, 64, 65, 67, 65, 64, 62) * 3, length=6)
     played = swung(line)
