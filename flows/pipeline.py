@@ -32,12 +32,12 @@ from flows.runs import RunRecord, closing, open_run
 from flows.samples import write_samples
 from flows.train import begin_run, train
 
-again = {"retry_condition_fn": worth_retrying}
-ingest_task = task(ingest_recipe, name="ingest", retries=1, retry_delay_seconds=2, **again)
+RETRIED = {"retry_condition_fn": worth_retrying}
+ingest_task = task(ingest_recipe, name="ingest", retries=1, retry_delay_seconds=2, **RETRIED)
 begin_task = task(begin_run, name="open run")
-train_task = task(train, name="train", retries=2, retry_delay_seconds=[1, 10], **again)
-evaluate_task = task(evaluate, name="evaluate", retries=1, **again)
-register_task = task(register, name="register", retries=1, **again)
+train_task = task(train, name="train", retries=2, retry_delay_seconds=[1, 10], **RETRIED)
+evaluate_task = task(evaluate, name="evaluate", retries=1, **RETRIED)
+register_task = task(register, name="register", retries=1, **RETRIED)
 samples_task = task(write_samples, name="samples")
 
 

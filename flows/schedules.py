@@ -21,6 +21,7 @@ from flows.compare import compare_flow
 from flows.pipeline import pipeline_flow, resume_flow
 from flows.reaper import OURS
 from flows.timing import next_times, show_every
+from flows.use import generate_flow, predict_flow
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
 
 NAME = "reprise"  # of all deployments: "pipeline/reprise" …
-FLOWS = (pipeline_flow, resume_flow, compare_flow)
+FLOWS = (pipeline_flow, resume_flow, compare_flow, generate_flow, predict_flow)
 
 
 def add_schedule(

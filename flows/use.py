@@ -1,4 +1,4 @@
-"""Using a model as a flow, for schedules and deployments; the command line does it without Prefect."""
+"""Using a model as a flow, for deployments and schedules; the command line does it without Prefect."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from prefect import flow
 
 from flows.generate import generate_files
 from flows.predict import predict
-from flows.reaper import claimed
+from flows.reaper import claimed, ended, failed
 
 
-@flow(name="generate", flow_run_name="{model}")
+@flow(name="generate", flow_run_name="{model}", on_failure=[failed], on_crashed=[ended], on_cancellation=[ended])
 def generate_flow(
     model: str,
     overrides: dict[str, Any] | None = None,
@@ -26,7 +26,7 @@ def generate_flow(
         return generate_files(model, overrides, seed, out, melody, start, soundfont)
 
 
-@flow(name="predict", flow_run_name="{model}")
+@flow(name="predict", flow_run_name="{model}", on_failure=[failed], on_crashed=[ended], on_cancellation=[ended])
 def predict_flow(
     model: str,
     texts: list[str] | None = None,

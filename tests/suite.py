@@ -19,7 +19,7 @@ from hypothesis import settings
 BY_FIXTURE = {"home": "server", "store": "server", "browser": "browser"}  # whoever asks for the fixture gets the marker
 MARKERS = {
     "server": "asks a server of ours: set by the fixtures `home` (Prefect) and `store` (models)",
-    "slow": "takes more than some twentieth of a second: a training, other processes, waiting",
+    "slow": "takes more than 0.05 s: a training, other processes, waiting",
     "browser": "drives Chromium: set by the fixture `browser`",
 }
 QUICK_SECONDS = 3.0

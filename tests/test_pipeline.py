@@ -123,6 +123,7 @@ def test_accept_refuses_registration_and_the_run_says_so(home, recipe) -> None:
 def test_same_seed_same_output_and_any_file_can_be_made_again(home, recipe, tmp_path) -> None:
     from flows.generate import generate_files, replay
     from flows.pipeline import pipeline
+    from flows.use import generate_flow
 
     pipeline(recipe("again"), [], "cpu", 1)
     options = {"count": 4, "temperature": 0.9, "top_p": 0.95, "prompt": "ma"}
@@ -132,6 +133,8 @@ def test_same_seed_same_output_and_any_file_can_be_made_again(home, recipe, tmp_
     )
     assert one == two
     assert one != other
+    (as_a_flow,) = generate_flow("again@champion", options, 7, str(tmp_path / "d"))
+    assert Path(as_a_flow).read_bytes() == one
     record = read_record(tmp_path / "a" / "again.txt")
     assert (record["model"], record["version"], record["seed"]) == ("again", "1", 7)
     paths, same = replay(tmp_path / "a" / "again.txt", tmp_path / "d")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from components.models.weights import read_tensors, weights
 from components.registry import names
 from components.tasks.base import Tally
 from components.training.averaging import Average
+from components.training.optim import make_optimizer, optimizer_step
 from components.training.schedule import Schedule
 from components.training.session import Session
 from components.training.trainer import GIVE_UP_AFTER
@@ -107,6 +109,7 @@ class Listener:
     def progress(self, step, steps, values): print(step, flush=True)
 recipe = Recipe.from_dict("small", json.loads(Path(sys.argv[2]).read_text()))
 Session(recipe, Store.open(sys.argv[3]), "cpu", 1).train(Path(sys.argv[4]), Listener())
+assert "torch._dynamo" not in sys.modules, "its import takes seconds"
 print("done", flush=True)
 """
 
@@ -235,6 +238,23 @@ def test_val_that_is_never_a_number_is_never_the_best(small_recipe, small_store,
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])
+def test_a_step_is_that_of_torch(kind) -> None:
+    torch.manual_seed(0)
+    ours = torch.nn.Linear(5, 3)
+    theirs = copy.deepcopy(ours)
+    pairs = [(model, make_optimizer(model, optimizer=kind, momentum=0.9)) for model in (ours, theirs)]
+    for _ in range(3):
+        x = torch.randn(4, 5)
+        for model, optimizer in pairs:
+            optimizer.zero_grad()
+            model(x).square().sum().backward()
+            optimizer_step(optimizer) if model is ours else optimizer.step()
+    assert torch.equal(ours.weight, theirs.weight)
+    assert torch.equal(ours.bias, theirs.bias)
+
+
 @pytest.mark.parametrize("options", [{"clip_norm": 0.01}, {"clip_norm": None, "clip_value": 1e-4}])
 def test_gradients_are_clipped(small_recipe, small_store, tmp_path, silent, options) -> None:
     recipe = small_recipe(training={**options, "optimizer": "sgd", "learning_rate": 1.0, "steps": 3})

@@ -340,6 +340,12 @@ def test_importing_it_is_light() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_model_is_used_without_prefect() -> None:
+    code = "import flows.generate, flows.predict, sys; print('prefect' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_settings_are_given_by_section(monkeypatch) -> None:
     from flows.commands import base
 
