@@ -134,4 +134,7 @@ def find_run(selector: str, places: Places) -> RunRecord:
     near = nearest(selector, known)
     meant = f" Did you mean {near!r}?" if near else ""
     names = ", ".join(f"{record.run_name} ({record.ref.run_id[:8]})" for record in records[:10])
-    raise UserError(f"no run {selector!r} on this machine.{meant}", hint=f"runs here: {names or 'none yet'}")
+    raise UserError(
+        f"no run {selector!r} on this machine.{meant}",
+        hint=f"runs here: {names}" if names else "none yet: `reprise run names` starts one",
+    )

@@ -35,6 +35,11 @@ def bundle(tmp_path: Path) -> Path:
     return folder
 
 
+def test_where_no_model_is_registered_the_way_to_one_is_said(home_settings):
+    with pytest.raises(UserError, match=r"none is registered yet\n`reprise run names`"):
+        MlflowStore(home_settings).find("names", "champion")
+
+
 def test_a_registered_model_is_fetched_as_it_was(store: MlflowStore, run: MlflowRun, bundle: Path) -> None:
     ref = store.register(run.ref, bundle, "chorales", tags={"test.digest": "d"})
     assert ref == ModelRef("chorales", "1", run.ref.run_id)

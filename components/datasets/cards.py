@@ -71,6 +71,9 @@ def load_card(name: str, folder: Path = CATALOGUE) -> Card:
     Raises:
         UserError: there is none of that name, or its file isn't a card; every wrong field is named.
     """
+    if not folder.is_dir():
+        hint = "Reprise runs from its checkout: `make` there, or `pip install -e` with its path"
+        raise UserError("the catalogue of data sets isn't there", where=str(folder), hint=hint)
     if name not in card_names(folder):  # also keeps `../…` out: only what the listing shows is opened
         raise unknown("dataset", name, card_names(folder), where="data.dataset")
     path = folder / f"{name}.yaml"

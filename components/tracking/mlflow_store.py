@@ -87,7 +87,7 @@ class MlflowStore:
         with explained(self.settings):
             model = self._registered(name)
             if model is None:
-                raise unknown("model", name, self.names())
+                raise self._unknown(name)
             versions = {str(version.version) for version in self._versions(f"name = '{name}'")}
             number = re.sub(r"^[vV](?=\d+$)", "", selector)
             if selector == "latest" and versions:
@@ -215,7 +215,7 @@ class MlflowStore:
         with explained(self.settings):
             model = self._registered(name)
             if model is None:
-                raise unknown("model", name, self.names())
+                raise self._unknown(name)
             roles = {alias: role for role, alias in self.settings.aliases.items()}
             found = []
             for version in self._versions(f"name = '{name}'"):
@@ -299,6 +299,11 @@ class MlflowStore:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             return None
+
+    def _unknown(self, name: str) -> UserError:
+        if known := self.names():
+            return unknown("model", name, known)
+        return UserError(f"unknown model {name!r}: none is registered yet", hint="`reprise run names` trains one")
 
     def _versions(self, filter_string: str) -> list[Any]:
         return list(self.client.search_model_versions(filter_string, max_results=10_000))
