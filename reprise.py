@@ -66,7 +66,7 @@ def run(
     Args:
         recipe: One of our recipes by its name, or the path of a YAML file of your own.
         name: Of the experiment and the model; else the recipe's, with that of the data where they are your own.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda or cuda:N.
         threads: CPU threads; 0 is one for each core.
         settings: What differs from the recipe's, by section: training={"steps": 500}, seed=3; further down with points:
             encoding={"input.grid": 2}. None takes a setting away.

@@ -19,7 +19,7 @@ from components.registry import names, resolve
 from components.training.trainer import Trainer
 
 B, T, INPUT, H = 3, 9, 5, 8
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
 DRAWN = ["float32", "int8"]
 LENGTHS = {"whole": None, "ragged": torch.tensor([T, 0, 4])}
 

@@ -3,10 +3,12 @@
 `torch` runs torch's own kernels (oneDNN or MKL on CPU, cuDNN on GPU); `by_hand` runs components.kernels, which can be
 read and takes one-hot inputs as row look-ups; `native` runs the same mathematics compiled from C++ (float32 on CPU;
 without a compiler `by_hand` takes its place); `auto` takes native where it applies and can be compiled, else torch, and
-by_hand for one-hot inputs, which torch would need written out. A cell lists the backends that know it in `backends`.
+by_hand for one-hot inputs on the CPU. A GPU would start hundreds of small operations for those: there they are written
+out for cuDNN, unless they are too large. A cell lists the backends that know it in `backends`.
 
-Every backend works in the weights' precision, under autocast too: torch's LSTM in bfloat16 needs AVX-512 (oneDNN), its
-GRU and RNN are slower in it on every CPU, and cuDNN's cells would run in float16 there, without loss scaling.
+On the CPU every backend works in the weights' precision, under autocast too: torch's LSTM in bfloat16 needs AVX-512
+(oneDNN), its GRU and RNN are slower in it on every CPU. On a GPU cuDNN runs them in bfloat16 under autocast to it; left
+to autocast they would run in float16, without loss scaling.
 
 Recurrent dropout is DropConnect on weight_hh (Merity et al. 2018): in training each weight is dropped once per call of
 `forward`, so one and the same matrix serves all steps of a window; truncated BPTT draws anew for the next window.
@@ -24,10 +26,13 @@ from torch import Tensor, nn
 from components.kernels.backends import native_applies, native_builds
 from components.kernels.function import recurrent
 from components.layers.base import Recurrent, State, zeros_like_parameters
+from components.layers.ragged import packing
 
 Backend = Literal["auto", "torch", "by_hand", "native"]
 Size = Annotated[int, Field(gt=0, le=16384)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
+WRITTEN_OUT = 1 << 28  # numbers in a one-hot input written out on a GPU: 1 GiB
+CUDNN_BFLOAT16 = 91300  # the first cuDNN whose recurrent layers take it
 
 
 class Cell(Recurrent):
@@ -77,23 +82,47 @@ class Cell(Recurrent):
     def initial_state(self, batch_size: int) -> State:
         return {name: zeros_like_parameters(self, batch_size, self.hidden_size) for name in self.state_names}
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Cell:
+        """As torch's modules; on a GPU the weights then lie in one buffer, into which cuDNN would else copy them at
+        each call."""
+        super()._apply(fn, recurse)
+        weights = [self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh]
+        if self.weight_hh.is_cuda and "torch" in self.backends and torch.backends.cudnn.is_acceptable(self.weight_hh):
+            mode = torch.backends.cudnn.rnn.get_cudnn_mode(self.torch_name.upper())
+            with torch.no_grad():
+                torch._cudnn_rnn_flatten_weight(
+                    weights, len(weights), self.input_size, mode, self.hidden_size, 0, 1, True, False
+                )
+        return self
+
     def forward(
         self, x_BTI: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
         state = self.initial_state(x_BTI.shape[0]) if state is None else state
+        precision = self._precision(x_BTI.device)
         with torch.autocast(x_BTI.device.type, enabled=False):
-            x_BTI, state = self._in_own_precision(x_BTI, state)
             backend, parameters = self._backend_for(x_BTI), self._used_parameters()
-            if backend == "torch" and lengths_B is None:
-                return self._torch(x_BTI, state, parameters)
-            if backend == "torch":
-                return self._torch_ragged(x_BTI, state, lengths_B, parameters)
-            return recurrent(self.kernel, x_BTI, state, parameters, lengths_B, backend=backend, **self.kernel_options)
+            if backend != "torch":
+                x_BTI, state = _cast(x_BTI, state, self.weight_hh.dtype)
+                return recurrent(
+                    self.kernel, x_BTI, state, parameters, lengths_B, backend=backend, **self.kernel_options
+                )
+            x_BTI, state = _cast(self._written_out(x_BTI), state, precision)
+            if x_BTI.is_cuda and (precision != self.weight_hh.dtype or (self.training and self.recurrent_dropout)):
+                parameters = _in_one_buffer(parameters, precision)
+            if lengths_B is None:
+                y_BTH, state = self._torch(x_BTI, state, parameters)
+            else:
+                y_BTH, state = self._torch_ragged(x_BTI, state, lengths_B, parameters)
+            # a state goes on in the weights' precision
+            return _cast(y_BTH, state, self.weight_hh.dtype)
 
-    def _in_own_precision(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Input and state in the weights' precision, whatever the layers around compute in."""
-        kept = self.weight_hh.dtype
-        return x.to(kept) if x.is_floating_point() else x, {name: value.to(kept) for name, value in state.items()}
+    def _precision(self, device: torch.device) -> torch.dtype:
+        """What torch's kernels compute in."""
+        autocast = device.type == "cuda" and torch.is_autocast_enabled("cuda")
+        if autocast and torch.get_autocast_dtype("cuda") == torch.bfloat16:
+            return torch.bfloat16 if (torch.backends.cudnn.version() or 0) >= CUDNN_BFLOAT16 else self.weight_hh.dtype
+        return self.weight_hh.dtype
 
     def _backend_for(self, x_BTI: Tensor) -> str:
         if self.backend == "native" and (x_BTI.shape[1] == 1 or not native_builds()):
@@ -101,8 +130,21 @@ class Cell(Recurrent):
         if self.backend == "auto" and native_applies(x_BTI, self.parameters_by_name, self.kernel_options):
             return "native"
         if self.backend in ("auto", "torch"):
-            return "torch" if x_BTI.is_floating_point() and "torch" in self.backends else "by_hand"
+            return "torch" if self._torch_takes(x_BTI) else "by_hand"
         return self.backend
+
+    def _torch_takes(self, x_BTI: Tensor) -> bool:
+        written = x_BTI.shape[0] * x_BTI.shape[1] * self.input_size
+        small = x_BTI.device.type != "cpu" and written <= WRITTEN_OUT
+        return "torch" in self.backends and (x_BTI.is_floating_point() or small)
+
+    def _written_out(self, x: Tensor) -> Tensor:
+        """The one-hot vectors [B, T, I] that ids stand for."""
+        if x.is_floating_point():
+            return x
+        ids_BTS = x.unsqueeze(2) if x.dim() == 2 else x
+        zeros_BTI = self.weight_hh.new_zeros(*ids_BTS.shape[:2], self.input_size)
+        return zeros_BTI.scatter_(2, ids_BTS, 1.0)
 
     def _torch(self, x_BTI: Tensor, state: State, parameters: dict[str, Tensor]) -> tuple[Tensor, State]:
         hx = [state[name].unsqueeze(0) for name in self.state_names]
@@ -117,7 +159,8 @@ class Cell(Recurrent):
         # torch's function for one step has a third of the whole-sequence function's overhead
         run = getattr(torch, f"{self.torch_name}_cell")
         with torch.autocast(x_BI.device.type, enabled=False):
-            x_BI, state = self._in_own_precision(x_BI, state)
+            x_BI = self._written_out(x_BI.unsqueeze(1)).squeeze(1)
+            x_BI, state = _cast(x_BI, state, self.weight_hh.dtype)
             hx = [state[name] for name in self.state_names]
             after = run(x_BI, hx if len(hx) > 1 else hx[0], *self._used_parameters().values())
         after = after if isinstance(after, tuple) else (after,)
@@ -126,22 +169,31 @@ class Cell(Recurrent):
     def _torch_ragged(
         self, x_BTI: Tensor, state: State, lengths_B: Tensor, parameters: dict[str, Tensor]
     ) -> tuple[Tensor, State]:
-        # torch packs rows of at least one step, longest first; an empty row keeps its state and outputs zeros
-        lengths = lengths_B.to("cpu", torch.int64)
-        order = torch.argsort(lengths, descending=True, stable=True)
-        inverse = torch.argsort(order).to(x_BTI.device)
-        rows = order.to(x_BTI.device)
-        packed = nn.utils.rnn.pack_padded_sequence(x_BTI[rows], lengths[order].clamp(min=1), batch_first=True)
-        hx = [state[name][rows].unsqueeze(0) for name in self.state_names]
+        # an empty row, which torch can't pack, keeps its state and outputs zeros
+        pack = packing(lengths_B)
+        packed = nn.utils.rnn.pack_padded_sequence(x_BTI[pack.order], pack.lengths, batch_first=True)
+        hx = [state[name][pack.order].unsqueeze(0) for name in self.state_names]
         hx = hx if len(hx) > 1 else hx[0]
         run, weights = getattr(torch, self.torch_name), tuple(parameters.values())
         data, *last = run(packed.data, packed.batch_sizes, hx, weights, True, 1, 0.0, self.training, False)
         packed = nn.utils.rnn.PackedSequence(data, packed.batch_sizes)
         y_BTH, _ = nn.utils.rnn.pad_packed_sequence(packed, batch_first=True, total_length=x_BTI.shape[1])
-        empty_B1 = (lengths == 0).to(x_BTI.device).unsqueeze(1)
-        y_BTH = y_BTH[inverse].masked_fill(empty_B1.unsqueeze(2), 0.0)
+        y_BTH = y_BTH[pack.inverse].masked_fill(pack.empty_B1.unsqueeze(2), 0.0)
         after = {
-            name: torch.where(empty_B1, state[name], value.squeeze(0)[inverse])
+            name: torch.where(pack.empty_B1, state[name], value.squeeze(0)[pack.inverse])
             for name, value in zip(self.state_names, last, strict=True)
         }
         return y_BTH, after
+
+
+def _in_one_buffer(parameters: dict[str, Tensor], precision: torch.dtype) -> dict[str, Tensor]:
+    """Copies in a precision, one behind the other: cuDNN would else copy them into such a buffer itself."""
+    flat = torch.cat([value.flatten() for value in parameters.values()]).to(precision)
+    parts = flat.split([value.numel() for value in parameters.values()])
+    return {name: part.view_as(value) for (name, value), part in zip(parameters.items(), parts, strict=True)}
+
+
+def _cast(x: Tensor, state: State, precision: torch.dtype) -> tuple[Tensor, State]:
+    """Input and state in a precision, whatever the layers around compute in; ids stay ids."""
+    x = x.to(precision) if x.is_floating_point() else x
+    return x, {name: value.to(precision) for name, value in state.items()}

@@ -34,10 +34,10 @@ def exp_mean(total: Any, count: float) -> float:
 class Tally:
     """Sums over examples, and how a metric is made of them. Sums add up over batches and are put together once, at
     the end: a mean of means is wrong for ragged batches. `total` may be a vector or matrix of sums (true positives and
-    errors, a confusion matrix) that `of` knows to read."""
+    errors, a confusion matrix) that `of` knows to read. A loss may count on the device, so that nobody waits for it."""
 
     total: Any
-    count: float
+    count: Any
     of: Callable[[Any, float], float] = mean
 
     def __add__(self, other: Tally) -> Tally:
@@ -141,6 +141,10 @@ class Task(ABC):
     def loss(self, model: nn.Module, batch: Batch, state: State | None) -> tuple[Tally, State]:
         """What training minimises, as a sum and a count, and the state to carry into the next window."""
 
+    def capturable(self, model: nn.Module) -> bool:
+        """Whether `loss` never waits for the device and makes no tensor elsewhere: then a GPU can record it."""
+        return False
+
     @abstractmethod
     def measure(self, model: nn.Module, batch: Batch, state: State | None) -> tuple[dict[str, Tally], State]:
         """The metrics of one window."""
@@ -190,5 +194,7 @@ class Task(ABC):
 def to_device(array: Any, model: nn.Module) -> Tensor:
     """A numpy array as a tensor where the model is."""
     device = next(model.parameters()).device
+    if isinstance(array, Tensor):
+        return array
     tensor = torch.from_numpy(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

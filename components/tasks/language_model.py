@@ -27,6 +27,7 @@ from components.generation.constraints import Constrained, parse_constraints
 from components.generation.given import Given
 from components.generation.sampling import Sampled, Sampler, Settings, begun, sample
 from components.layers.base import State
+from components.layers.softmax import FullSoftmax
 from components.models.backbone import Backbone
 from components.models.graph_model import GraphModel
 from components.models.sequence_model import SequenceModel
@@ -108,7 +109,10 @@ class LanguageModel(Task):
             nats = cross_entropy(
                 logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), ignore_index=PAD, reduction="sum"
             )
-        return Tally(nats, int((batch.targets_BT != PAD).sum())), state
+        return Tally(nats, (targets_BT != PAD).sum()), state
+
+    def capturable(self, model: nn.Module) -> bool:
+        return isinstance(model, SequenceModel) and type(model.head) is FullSoftmax
 
     def measure(self, model: nn.Module, batch: Batch, state: State | None) -> tuple[dict[str, Tally], State]:
         targets_BT = to_device(batch.targets_BT, model)

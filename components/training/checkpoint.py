@@ -28,17 +28,17 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def random_state() -> dict[str, Tensor]:
-    """torch's random state on the CPU and, where there is one, the current GPU. (Data order and augmentation draw
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """torch's random state on the CPU and, where the model is on a GPU, of that one. (Data order and augmentation draw
     from generators of their own that hold no state.)"""
     state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
     return state
 
 
-def load_random_state(state: Mapping[str, Tensor]) -> None:
-    """Put back what `random_state` took."""
+def load_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
+    """Put back what `random_state` took. A run that goes on on another kind of device draws other numbers there."""
     torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
+    if "cuda" in state and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)

@@ -1,29 +1,36 @@
-"""Where training runs, on how many threads, and from which seed."""
+"""Where training runs, on how many threads, in which precision, and from which seed."""
 
 from __future__ import annotations
 
 import os
 import random
+import re
 
 import numpy as np
 import torch
 
-from components.errors import UserError, unknown
+from components.errors import UserError
 
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES = "auto, cpu, cuda or cuda:N"
 
 
 def choose_device(name: str) -> str:
-    """ "cpu" or "cuda"; auto takes a GPU when there is one.
+    """ "cpu", "cuda" or "cuda:N"; auto takes a GPU when there is one.
 
     Raises:
-        UserError: the name is unknown, or cuda is asked for and torch sees no GPU.
+        UserError: the name is unknown, or it asks for a GPU that torch doesn't see.
     """
-    if name not in DEVICES:
-        raise unknown("device", name, DEVICES, where="--device")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("torch sees no GPU here", where="--device cuda", hint="use --device cpu, or `reprise doctor`")
-    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name):
+        raise UserError(f"unknown device {name!r}", where="--device", hint=f"choices: {DEVICES}")
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name.startswith("cuda") and there <= int(name.partition(":")[2] or 0):
+        seen = (
+            f"torch sees {there} GPU{'s' * (there != 1)} here, numbered from 0" if there else "torch sees no GPU here"
+        )
+        raise UserError(seen, where=f"--device {name}", hint="use --device cpu, or `reprise doctor`")
+    if name == "auto":
+        return "cuda" if there else "cpu"
+    return name
 
 
 def choose_threads(threads: int) -> int:
@@ -36,11 +43,16 @@ def has_bfloat16() -> bool:
     return any(there for name, there in torch.cpu.get_capabilities().items() if "bf16" in name)
 
 
-def prepare(seed: int, threads: int) -> None:
-    """Seed every generator and fix what else could make two runs differ."""
+def prepare(seed: int, threads: int, *, tf32: bool = False) -> None:
+    """Seed every generator and fix what else could make two runs differ. On a GPU products of float32 matrices are
+    taken in float32 unless `tf32` allows TensorFloat-32, which keeps 10 bits of their factors."""
     torch.set_num_threads(threads)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+    # cuBLAS gives the same bits each time only with a workspace of its own for each stream
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cuda.matmul.allow_tf32 = tf32

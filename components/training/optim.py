@@ -30,8 +30,14 @@ def make_optimizer(
     if optimizer == "sgd":
         return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum)
     kind = torch.optim.AdamW if optimizer == "adamw" else torch.optim.Adam
-    # fused: one pass over each parameter, 2.3–4.6 times faster than the default on CPU
-    return kind(groups, lr=learning_rate, betas=(0.9, 0.99), fused=True)
+    # fused: one pass over each parameter, 2.3–4.6 times faster than the default on CPU; capturable: in a CUDA graph
+    on_gpu = next(model.parameters()).device.type == "cuda"
+    return kind(groups, lr=learning_rate, betas=(0.9, 0.99), fused=True, capturable=on_gpu)
+
+
+def takes_refusals(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether the optimizer reads `found_inf`, a tensor: 1 where this update is to change nothing."""
+    return bool(optimizer.defaults.get("fused"))
 
 
 def optimizer_step(optimizer: torch.optim.Optimizer) -> None:

@@ -26,8 +26,8 @@ class Session:
     """
 
     def __init__(self, recipe: Recipe, store: Store, device: str, threads: int, /) -> None:
-        prepare(recipe.seed, threads)
-        self.recipe, self.store = recipe, store
+        prepare(recipe.seed, threads, tf32=recipe.training["precision"] == "tf32")
+        self.recipe, self.store, self.device = recipe, store, device
         self.encoding = store.encoding()
         self.task = make_task(recipe.task, self.encoding, store.manifest["framing"])
         self.model = self.task.build_model(recipe.model).to(device)
@@ -42,7 +42,10 @@ class Session:
         section = self.recipe.training
         optimizer = make_optimizer(self.model, **_part(section, make_optimizer))
         schedule = Schedule(section["steps"], **_part(section, Schedule))
-        trainer = Trainer(self.model, self.task.loss, optimizer, schedule, folder, events, **_part(section, Trainer))
+        capture = self.device.startswith("cuda") and self.task.capturable(self.model) and section["optimizer"] != "sgd"
+        trainer = Trainer(
+            self.model, self.task.loss, optimizer, schedule, folder, events, capture, **_part(section, Trainer)
+        )
         batches = self.task.batches(
             self.store.split("train"),
             batch_size=trainer.batch_size,

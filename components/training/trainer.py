@@ -6,10 +6,10 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import torch
 from pydantic import Field
@@ -17,16 +17,19 @@ from torch import nn
 
 from components.datasets.batches import Batches
 from components.errors import UserError
-from components.layers.base import State, detach
+from components.layers.base import State
 from components.models.weights import load_weights, pack, read_tensors, unpack, weights, write_tensors
 from components.training.averaging import Average
+from components.training.captured import CapturedUpdate
 from components.training.checkpoint import load_optimizer, load_random_state, optimizer_tensors, random_state
 from components.training.device import has_bfloat16
-from components.training.optim import optimizer_step
+from components.training.feed import Feed
 from components.training.schedule import Schedule
+from components.training.update import Loss, Update
 from components.whole_files import remove_half_written
 
 LOG_EVERY = 25  # optimizer updates between two points of the training curves
+TELL_EVERY = 1.0  # seconds after which the progress shown is brought up to date between two points
 GIVE_UP_AFTER = 20  # refused updates in a row
 LESS = "lower training.learning_rate, set training.clip_norm, or use precision float32"
 
@@ -72,18 +75,20 @@ class Trainer:
     bounds the gradient's norm over all parameters (Pascanu et al. 2013), `clip_value` each of its entries. Training
     ends early after `patience` evaluations without improvement (0 = never), or after so many `seconds` of training
     (the schedule still counts on `steps`). With `averaging` (its decay, 0.99 say) what is evaluated and
-    kept is a moving average of the weights that are trained. With `precision: bfloat16` the products around the
-    recurrent layers are taken in it, the recurrences themselves in float32.
+    kept is a moving average of the weights that are trained. With `precision: bfloat16` products are taken in it; on a
+    CPU only those around the recurrent layers. `tf32` allows a GPU to take them in TensorFloat-32; on a CPU it is
+    float32. `capture`: the loss can be recorded as a CUDA graph.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        loss: Callable[[nn.Module, Any, State | None], tuple[Any, State]],
+        loss: Loss,
         optimizer: torch.optim.Optimizer,
         schedule: Schedule,
         folder: Path,
         events: Events,
+        capture: bool = False,
         /,
         *,
         steps: Annotated[int, Field(gt=0)] = 5000,
@@ -94,19 +99,29 @@ class Trainer:
         patience: Annotated[int, Field(ge=0)] = 0,
         seconds: Annotated[float, Field(gt=0)] | None = None,
         averaging: Annotated[float, Field(ge=0, lt=1)] = 0.0,
-        precision: Literal["float32", "bfloat16"] = "float32",
+        precision: Literal["float32", "tf32", "bfloat16"] = "float32",
         checkpoint_seconds: Annotated[float, Field(ge=0)] = 15.0,
     ) -> None:
-        self.model, self.loss, self.optimizer, self.schedule = model, loss, optimizer, schedule
+        self.model, self.optimizer, self.schedule = model, optimizer, schedule
         self.folder, self.events = folder, events
         self.steps, self.batch_size, self.tbptt_length = steps, batch_size, tbptt_length
-        self.clip_norm, self.clip_value, self.patience = clip_norm, clip_value, patience
-        self.seconds, self.precision, self.checkpoint_seconds = seconds, precision, checkpoint_seconds
+        self.patience, self.seconds = patience, seconds
+        self.precision, self.checkpoint_seconds = precision, checkpoint_seconds
         self.average = Average(model, averaging) if averaging else None
         self.at = Progress()
         self.state: State | None = None
         self.pending: list[tuple[dict[str, float], int]] = []
-        self.learning_rates = [group["lr"] for group in optimizer.param_groups]
+        kind = CapturedUpdate if capture else Update
+        self.update = kind(
+            model,
+            loss,
+            optimizer,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            precision=precision,
+            average=self.average,
+        )
+        self.told = time.perf_counter()  # when the sums were read last
 
     @property
     def checkpoint_path(self) -> Path:
@@ -136,30 +151,23 @@ class Trainer:
         self._warn_of_slow_precision()
         started = time.perf_counter() - self.at.seconds
         saved = time.perf_counter()
-        refused = 0
         self.model.train()
-        while self.at.global_step < self.steps and not self.at.stopped:
-            refused = 0 if self._update(batches) else refused + 1
-            if refused >= GIVE_UP_AFTER:
-                good = f"the last good state is in {self.checkpoint_path}" if self.checkpoint_path.exists() else ""
-                raise UserError(
-                    f"loss or gradient was not finite {refused} updates in a row, at update {self.at.global_step}; "
-                    f"none of these updates was taken, and {good or 'no state was saved before'}",
-                    where="training",
-                    hint=LESS,
-                )
-            self.at.seconds = time.perf_counter() - started
-            spent = self.seconds is not None and self.at.seconds >= self.seconds
-            if spent or self.at.global_step % every == 0 or self.at.global_step == self.steps:
-                self._evaluate(evaluate, primary, lower)
+        feed = Feed(batches, self.at.epoch, self.at.index, ahead=self.update.device.type != "cpu")
+        with closing(feed):
+            while self.at.global_step < self.steps and not self.at.stopped:
+                self._update(feed)
                 self.at.seconds = time.perf_counter() - started
-                if spent and not self.at.stopped:
-                    self.at.stopped = f"{self.seconds:g} seconds of training are over"
-                self.save()
-                saved = time.perf_counter()
-            elif time.perf_counter() - saved >= self.checkpoint_seconds:
-                self.save()
-                saved = time.perf_counter()
+                spent = self.seconds is not None and self.at.seconds >= self.seconds
+                if spent or self.at.global_step % every == 0 or self.at.global_step == self.steps:
+                    self._evaluate(evaluate, primary, lower)
+                    self.at.seconds = time.perf_counter() - started
+                    if spent and not self.at.stopped:
+                        self.at.stopped = f"{self.seconds:g} seconds of training are over"
+                    self.save()
+                    saved = time.perf_counter()
+                elif time.perf_counter() - saved >= self.checkpoint_seconds:
+                    self.save()
+                    saved = time.perf_counter()
         if not self.at.stopped:
             self.at.stopped = f"all {self.steps} updates done"
         self.save()
@@ -176,70 +184,58 @@ class Trainer:
                 "training.precision: bfloat16 is slower than float32 here: this processor has no instructions for it"
             )
 
-    def _update(self, batches: Batches) -> bool:
-        """One window: forward, backward, clip, step. False when the step was refused."""
+    def _update(self, feed: Feed) -> None:
+        """One window: forward, backward, clip, step."""
         at = self.at
-        batch = batches.at(at.epoch, at.index)
-        at.index += 1
-        if at.index >= batches.count(at.epoch):
-            at.epoch, at.index = at.epoch + 1, 0
-        device = next(self.model.parameters()).device.type
-        with torch.autocast(device, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            tally, state = self.loss(self.model, batch, None if batch.fresh else self.state)
+        batch, at.epoch, at.index = feed.next()
         factor = self.schedule.factor(at.global_step)
-        for group, rate in zip(self.optimizer.param_groups, self.learning_rates, strict=True):
-            group["lr"] = rate * factor
-        self.optimizer.zero_grad(set_to_none=True)
-        (tally.total / max(1, tally.count)).backward()
-        parameters = [p for p in self.model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
-        total, grad_norm = float(tally.total.detach()), float(norm)
-        finite = math.isfinite(total) and math.isfinite(grad_norm)
-        if finite:
-            if self.clip_value is not None:
-                torch.nn.utils.clip_grad_value_(parameters, self.clip_value)
-                norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
-            if self.clip_norm is not None:
-                torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
-            optimizer_step(self.optimizer)
-            if self.average:
-                self.average.update(at.global_step)
-            self.state = detach(state)
-            clipped = self.clip_norm is not None and grad_norm > self.clip_norm
-            self._add(loss=total, count=tally.count, norm=grad_norm, clipped=float(clipped), updates=1)
-            at.tokens += tally.count
-        else:
-            # a state that led here may hold what is not finite; the next window starts anew
-            self.state = None
-            at.skipped += 1
+        self.state = self.update(batch, None if batch.fresh else self.state, factor, at.global_step)
         at.global_step += 1
-        self._point(factor)
-        return finite
-
-    def _add(self, **sums: float) -> None:
-        for name, value in sums.items():
-            self.at.window[name] = self.at.window.get(name, 0.0) + value
-
-    def _point(self, factor: float) -> None:
-        at, sums = self.at, self.at.window
-        if sums:
-            at.loss = sums["loss"] / max(1, sums["count"])
-        if at.global_step % LOG_EVERY == 0 and sums:
-            values = {
-                "train/loss": at.loss,
-                "train/gradient_norm": sums["norm"] / sums["updates"],
-                "train/clipped_share": sums["clipped"] / sums["updates"],
-                "train/learning_rate": self.learning_rates[0] * factor,
-                "train/skipped_updates": float(at.skipped),
-                "train/tokens": at.tokens,
-                "train/tokens_per_second": at.tokens / max(at.seconds, 1e-9),
-                "train/epoch": float(at.epoch),
-            }
-            self.pending.append((values, at.global_step))
-            at.window = {}
+        if at.global_step % LOG_EVERY == 0:
+            self._point(factor)
+        elif time.perf_counter() - self.told >= TELL_EVERY:
+            self._read()
         self.events.progress(at.global_step, self.steps, {"loss": at.loss})
 
+    def _read(self) -> None:
+        """Take over the sums that are kept on the device."""
+        at, sums = self.at, self.update.read()
+        at.tokens += sums["count"] - at.window.get("count", 0.0)
+        at.skipped += round(sums["skipped"] - at.window.get("skipped", 0.0))
+        at.window = sums
+        at.loss = sums["loss"] / sums["count"] if sums["count"] else at.loss
+        self.told = time.perf_counter()
+        if sums["in_a_row"] >= GIVE_UP_AFTER:
+            good = f"the last good state is in {self.checkpoint_path}" if self.checkpoint_path.exists() else ""
+            raise UserError(
+                f"loss or gradient was not finite {sums['in_a_row']:.0f} updates in a row, at update {at.global_step}; "
+                f"none of these updates was taken, and {good or 'no state was saved before'}",
+                where="training",
+                hint=LESS,
+            )
+
+    def _point(self, factor: float) -> None:
+        """A point of the training curves, over the updates since the last one."""
+        self._read()
+        at, sums = self.at, self.at.window
+        if not sums["updates"]:
+            return
+        values = {
+            "train/loss": at.loss,
+            "train/gradient_norm": sums["norm"] / sums["updates"],
+            "train/clipped_share": sums["clipped"] / sums["updates"],
+            "train/learning_rate": self.update.learning_rates[0] * factor,
+            "train/skipped_updates": float(at.skipped),
+            "train/tokens": at.tokens,
+            "train/tokens_per_second": at.tokens / max(at.seconds, 1e-9),
+            "train/epoch": float(at.epoch),
+        }
+        self.pending.append((values, at.global_step))
+        at.window = {"in_a_row": sums["in_a_row"]}
+        self.update.reset(**at.window)
+
     def _evaluate(self, evaluate: Callable[[], dict[str, float]], primary: str, lower: bool) -> None:
+        self._read()
         with self.average.in_place() if self.average else nullcontext():
             self._judge(evaluate(), primary, lower)
 
@@ -273,12 +269,13 @@ class Trainer:
     def save(self) -> None:
         """Tell the pending points and write the checkpoint. Points first: a kill between the two tells a few twice,
         which who keeps them has to bear, and never loses one."""
+        self._read()
         for values, step in self.pending:
             self.events.metrics(values, step)
         self.pending.clear()
         tensors = pack("model", weights(self.model))
         tensors |= pack("optimizer", optimizer_tensors(self.optimizer))
-        tensors |= pack("random", random_state())
+        tensors |= pack("random", random_state(self.update.device))
         tensors |= pack("state", self.state or {})
         tensors |= pack("average", self.average.values if self.average else {})
         facts = {"progress": asdict(self.at), "schedule": self.schedule.state()}
@@ -289,10 +286,10 @@ class Trainer:
         where = str(self.checkpoint_path)
         load_weights(self.model, unpack("model", tensors), where=where)
         load_optimizer(self.optimizer, unpack("optimizer", tensors))
-        load_random_state(unpack("random", tensors))
-        device = next(self.model.parameters()).device
-        self.state = {k: v.to(device) for k, v in unpack("state", tensors).items()} or None
+        load_random_state(unpack("random", tensors), self.update.device)
+        self.state = {k: v.to(self.update.device) for k, v in unpack("state", tensors).items()} or None
         if self.average:
             self.average.load(unpack("average", tensors))
         self.at = Progress(**facts["progress"])
+        self.update.reset(**self.at.window)
         self.schedule.load(facts["schedule"])

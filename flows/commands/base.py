@@ -40,7 +40,7 @@ Name = Annotated[
     str | None,
     Parameter(help="Of the experiment and the model; else the recipe's, with that of your own data behind it."),
 ]
-Device = Annotated[str, Parameter(help="auto, cpu or cuda.")]
+Device = Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int, Parameter(help="CPU threads; 0 = one for each core.")]
 
 

@@ -1,0 +1,116 @@
+"""One optimizer update: forward, backward, clip, step. It never waits for the device.
+
+Whether the loss and the gradient are finite is decided where they are: an update that isn't finite changes nothing.
+The sums behind the training curves stay on the device until somebody reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from components.layers.base import State
+from components.training.averaging import Average
+from components.training.optim import optimizer_step, takes_refusals
+
+# what is summed over the updates that were taken; then the refused ones, in all and in a row
+SUMMED = ("loss", "count", "norm", "clipped", "updates")
+COUNTERS = (*SUMMED, "skipped", "in_a_row")
+Loss = Callable[[nn.Module, Any, State | None], tuple[Any, State]]
+
+
+class Update:
+    """`update(batch, state, rate)` takes one step and gives the state to carry on; `read()` and `reset()` are about the
+    sums. `clip_norm` bounds the gradient's norm over all parameters, `clip_value` each of its entries."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        optimizer: torch.optim.Optimizer,
+        /,
+        *,
+        clip_norm: float | None,
+        clip_value: float | None,
+        precision: str,
+        average: Average | None,
+    ) -> None:
+        self.model, self.loss, self.optimizer, self.average = model, loss, optimizer, average
+        self.clip_norm, self.clip_value, self.precision = clip_norm, clip_value, precision
+        self.device = next(model.parameters()).device
+        self.sums = torch.zeros(len(COUNTERS), dtype=torch.float64, device=self.device)
+        self.learning_rates = [float(group["lr"]) for group in optimizer.param_groups]
+        if self.device.type != "cpu":  # a captured update reads the rate from the device
+            for group in optimizer.param_groups:
+                group["lr"] = torch.tensor(group["lr"], device=self.device)
+
+    def __call__(self, batch: Any, state: State | None, factor: float, step: int) -> State:
+        """`factor` multiplies the learning rates; `step` counts the updates before this one. The state that is given
+        back is cut off from its past, and 0 where this update was refused."""
+        self._set_rates(factor)
+        state = self.take(batch, state)
+        if self.average:
+            self.average.update(step)
+        return state
+
+    def take(self, batch: Any, state: State | None) -> State:
+        """The update of the weights, with the rates as they are set."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            tally, state = self.loss(self.model, batch, state)
+        count = _on(tally.count, tally.total)
+        self.optimizer.zero_grad(set_to_none=True)
+        (tally.total / count.clamp(min=1)).backward()
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        gradients = [p.grad for p in parameters]
+        total, norm = tally.total.detach(), torch.nn.utils.get_total_norm(gradients)
+        finite = torch.isfinite(total) & torch.isfinite(norm)
+        self._add(total, count, norm, finite)
+        if self.clip_value is not None:
+            torch.nn.utils.clip_grad_value_(parameters, self.clip_value)
+            norm = torch.nn.utils.get_total_norm(gradients)
+        if self.clip_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
+        self._step(finite)
+        # a state that led here may hold what isn't finite; the next window starts from 0
+        return {name: torch.where(finite, value.detach(), 0) for name, value in state.items()}
+
+    def _set_rates(self, factor: float) -> None:
+        for group, rate in zip(self.optimizer.param_groups, self.learning_rates, strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate * factor)
+            else:
+                group["lr"] = rate * factor
+
+    def _add(self, total: Tensor, count: Tensor, norm: Tensor, finite: Tensor) -> None:
+        one = torch.ones_like(norm)
+        clipped = norm > self.clip_norm if self.clip_norm is not None else torch.zeros_like(norm)
+        taken = torch.stack([value.double() for value in (total, count, norm, clipped, one)])
+        refused = (~finite).double().expand(2)
+        self.sums += torch.cat([torch.where(finite, taken, 0), refused])
+        self.sums[-1:] *= refused[:1]
+
+    def _step(self, finite: Tensor) -> None:
+        if takes_refusals(self.optimizer):
+            self.optimizer.found_inf = (~finite).float()
+            optimizer_step(self.optimizer)
+        elif finite:  # waits for the device
+            optimizer_step(self.optimizer)
+
+    def read(self) -> dict[str, float]:
+        """The sums by name, since the last `reset`. Waits for the device."""
+        return dict(zip(COUNTERS, self.sums.tolist(), strict=True))
+
+    def reset(self, **sums: float) -> None:
+        """Begin new sums, from these."""
+        values = [sums.get(name, 0.0) for name in COUNTERS]
+        self.sums.copy_(torch.tensor(values, dtype=torch.float64))
+
+
+def _on(count: Any, total: Tensor) -> Tensor:
+    """A tally's count beside its total."""
+    if isinstance(count, Tensor):
+        return count.to(total.dtype)
+    return torch.full((), count, dtype=total.dtype, device=total.device)
