@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from components.errors import UserError
+
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """An optimizer's state as named tensors ("3.exp_avg")."""
@@ -42,3 +44,19 @@ def load_random_state(state: Mapping[str, Tensor], device: torch.device) -> None
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def prefix_of(rank: int) -> str:
+    """Before the names of what one of several processes keeps for itself; the first one's have none."""
+    return f"process {rank}/" if rank else ""
+
+
+def check_processes(tensors: Mapping[str, Tensor], size: int) -> None:
+    """Raises UserError where a checkpoint is of another number of processes."""
+    saved = 1 + len({name.partition("/")[0] for name in tensors if name.startswith("process ")})
+    if saved != size:
+        raise UserError(
+            f"the checkpoint is of a training on {saved} process{'es' * (saved > 1)}, not {size}",
+            where="--processes",
+            hint=f"go on with --processes {saved}, or start anew",
+        )

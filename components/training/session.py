@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from components.bundle import make_task
+from components.datasets.batches import Batches
 from components.datasets.store import Store
 from components.evaluation.evaluator import Evaluator
 from components.evaluation.gradients import READINGS, append_reading
 from components.models.weights import load_weights, read_tensors
 from components.recipe import Recipe, options_of
+from components.training.captured import CapturedUpdate
 from components.training.device import prepare
 from components.training.gradients import PROBE_ROWS, held_out_probe
-from components.training.optim import make_optimizer
+from components.training.optim import make_optimizer, takes_refusals
+from components.training.processes import Ranks, SharedUpdate
 from components.training.schedule import Schedule
 from components.training.trainer import Events, Progress, Trainer
+from components.training.update import Update
 
 
 class Session:
@@ -37,22 +44,10 @@ class Session:
     def parameter_count(self) -> int:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
-    def train(self, folder: Path, events: Events) -> Progress:
-        """Train, or go on from the checkpoint in `folder`; leaves the best weights in the model."""
-        section = self.recipe.training
-        optimizer = make_optimizer(self.model, **_part(section, make_optimizer))
-        schedule = Schedule(section["steps"], **_part(section, Schedule))
-        capture = self.device.startswith("cuda") and self.task.capturable(self.model) and section["optimizer"] != "sgd"
-        trainer = Trainer(
-            self.model, self.task.loss, optimizer, schedule, folder, events, capture, **_part(section, Trainer)
-        )
-        batches = self.task.batches(
-            self.store.split("train"),
-            batch_size=trainer.batch_size,
-            window=trainer.tbptt_length,
-            seed=self.recipe.seed,
-            training=True,
-        )
+    def train(self, folder: Path, events: Events, ranks: Ranks | None = None) -> Progress:
+        """Train, or go on from the checkpoint in `folder`; leaves the best weights in the model. With `ranks` the other
+        processes call `follow`."""
+        trainer, batches = self._trainer(folder, events, ranks)
         val, train = self.store.split("val"), self.store.split("train")
         held_out = self.task.batches(
             val if len(val) else train, batch_size=PROBE_ROWS, window=trainer.tbptt_length, seed=0, training=False
@@ -77,6 +72,33 @@ class Session:
         )
         self.load_best(folder)
         return progress
+
+    def follow(self, folder: Path, ranks: Ranks) -> None:
+        """Take part in a training that another process leads."""
+        trainer, batches = self._trainer(folder, None, ranks)
+        torch.manual_seed(self.recipe.seed + ranks.rank)  # of the weights that it gets, another dropout
+        trainer.follow(batches)
+
+    def _trainer(self, folder: Path, events: Events | None, ranks: Ranks | None) -> tuple[Trainer, Batches]:
+        section = self.recipe.training
+        optimizer = make_optimizer(self.model, **_part(section, make_optimizer))
+        schedule = Schedule(section["steps"], **_part(section, Schedule))
+        kind: Callable[..., Update] = Update
+        if ranks is not None:
+            kind = partial(SharedUpdate, ranks=ranks)
+        elif self.device.startswith("cuda") and self.task.capturable(self.model) and takes_refusals(optimizer):
+            kind = CapturedUpdate
+        trainer = Trainer(
+            self.model, self.task.loss, optimizer, schedule, folder, events, kind, **_part(section, Trainer)
+        )
+        batches = self.task.batches(
+            self.store.split("train"),
+            batch_size=trainer.batch_size,
+            window=trainer.tbptt_length,
+            seed=self.recipe.seed,
+            training=True,
+        )
+        return trainer, batches
 
     def load_best(self, folder: Path) -> None:
         """Put the best weights of the run into the model."""

@@ -20,8 +20,7 @@ from components.errors import UserError
 from components.layers.base import State
 from components.models.weights import load_weights, pack, read_tensors, unpack, weights, write_tensors
 from components.training.averaging import Average
-from components.training.captured import CapturedUpdate
-from components.training.checkpoint import load_optimizer, load_random_state, optimizer_tensors, random_state
+from components.training.checkpoint import load_optimizer, optimizer_tensors
 from components.training.device import has_bfloat16
 from components.training.feed import Feed
 from components.training.schedule import Schedule
@@ -77,7 +76,7 @@ class Trainer:
     (the schedule still counts on `steps`). With `averaging` (its decay, 0.99 say) what is evaluated and
     kept is a moving average of the weights that are trained. With `precision: bfloat16` products are taken in it; on a
     CPU only those around the recurrent layers. `tf32` allows a GPU to take them in TensorFloat-32; on a CPU it is
-    float32. `capture`: the loss can be recorded as a CUDA graph.
+    float32. `kind` makes the update: recorded as a CUDA graph, say, or shared by several processes.
     """
 
     def __init__(
@@ -88,7 +87,7 @@ class Trainer:
         schedule: Schedule,
         folder: Path,
         events: Events,
-        capture: bool = False,
+        kind: Callable[..., Update] = Update,
         /,
         *,
         steps: Annotated[int, Field(gt=0)] = 5000,
@@ -111,7 +110,6 @@ class Trainer:
         self.at = Progress()
         self.state: State | None = None
         self.pending: list[tuple[dict[str, float], int]] = []
-        kind = CapturedUpdate if capture else Update
         self.update = kind(
             model,
             loss,
@@ -151,6 +149,7 @@ class Trainer:
         self._warn_of_slow_precision()
         started = time.perf_counter() - self.at.seconds
         saved = time.perf_counter()
+        self.update.begin()
         self.model.train()
         feed = Feed(batches, self.at.epoch, self.at.index, ahead=self.update.device.type != "cpu")
         with closing(feed):
@@ -171,11 +170,20 @@ class Trainer:
         if not self.at.stopped:
             self.at.stopped = f"all {self.steps} updates done"
         self.save()
+        self.update.end()
         if not self.best_path.exists():
             raise UserError(
                 f"{primary} of val was never a finite number: no weights are kept", where="training", hint=LESS
             )
         return self.at
+
+    def follow(self, batches: Batches) -> None:
+        """Take part in the training of another process, which evaluates and saves."""
+        if self.checkpoint_path.exists():
+            self._load()
+        self.update.begin()
+        self.model.train()
+        self.update.follow(batches, self.at.epoch, self.at.index, self.state)
 
     def _warn_of_slow_precision(self) -> None:
         on_cpu = next(self.model.parameters()).device.type == "cpu"
@@ -275,8 +283,7 @@ class Trainer:
         self.pending.clear()
         tensors = pack("model", weights(self.model))
         tensors |= pack("optimizer", optimizer_tensors(self.optimizer))
-        tensors |= pack("random", random_state(self.update.device))
-        tensors |= pack("state", self.state or {})
+        tensors |= self.update.kept(self.state)
         tensors |= pack("average", self.average.values if self.average else {})
         facts = {"progress": asdict(self.at), "schedule": self.schedule.state()}
         write_tensors(self.checkpoint_path, tensors, facts)
@@ -286,8 +293,7 @@ class Trainer:
         where = str(self.checkpoint_path)
         load_weights(self.model, unpack("model", tensors), where=where)
         load_optimizer(self.optimizer, unpack("optimizer", tensors))
-        load_random_state(unpack("random", tensors), self.update.device)
-        self.state = {k: v.to(self.update.device) for k, v in unpack("state", tensors).items()} or None
+        self.state = self.update.restore(tensors)
         if self.average:
             self.average.load(unpack("average", tensors))
         self.at = Progress(**facts["progress"])

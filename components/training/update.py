@@ -6,14 +6,16 @@ The sums behind the training curves stay on the device until somebody reads them
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from components.layers.base import State
+from components.models.weights import pack, unpack
 from components.training.averaging import Average
+from components.training.checkpoint import check_processes, load_random_state, random_state
 from components.training.optim import optimizer_step, takes_refusals
 
 # what is summed over the updates that were taken; then the refused ones, in all and in a row
@@ -22,9 +24,19 @@ COUNTERS = (*SUMMED, "skipped", "in_a_row")
 Loss = Callable[[nn.Module, Any, State | None], tuple[Any, State]]
 
 
+class Sums(NamedTuple):
+    """What a batch gave: its loss and what that counts, 0-d tensors, and the state after it."""
+
+    total: Tensor
+    count: Tensor
+    state: State
+
+
 class Update:
     """`update(batch, state, rate)` takes one step and gives the state to carry on; `read()` and `reset()` are about the
     sums. `clip_norm` bounds the gradient's norm over all parameters, `clip_value` each of its entries."""
+
+    processes = 1
 
     def __init__(
         self,
@@ -58,16 +70,24 @@ class Update:
 
     def take(self, batch: Any, state: State | None) -> State:
         """The update of the weights, with the rates as they are set."""
+        return self.finish(self.gradients(batch, state))
+
+    def gradients(self, batch: Any, state: State | None) -> Sums:
+        """Forward and backward: the parameters' gradients are those of the mean over what was counted."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             tally, state = self.loss(self.model, batch, state)
-        count = _on(tally.count, tally.total)
+        count = as_tensor(tally.count, tally.total)
         self.optimizer.zero_grad(set_to_none=True)
         (tally.total / count.clamp(min=1)).backward()
+        return Sums(tally.total.detach(), count, state)
+
+    def finish(self, sums: Sums) -> State:
+        """Clip, step and sum up."""
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         gradients = [p.grad for p in parameters]
-        total, norm = tally.total.detach(), torch.nn.utils.get_total_norm(gradients)
-        finite = torch.isfinite(total) & torch.isfinite(norm)
-        self._add(total, count, norm, finite)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        finite = torch.isfinite(sums.total) & torch.isfinite(norm)
+        self._add(sums.total, sums.count, norm, finite)
         if self.clip_value is not None:
             torch.nn.utils.clip_grad_value_(parameters, self.clip_value)
             norm = torch.nn.utils.get_total_norm(gradients)
@@ -75,7 +95,27 @@ class Update:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
         self._step(finite)
         # a state that led here may hold what isn't finite; the next window starts from 0
-        return {name: torch.where(finite, value.detach(), 0) for name, value in state.items()}
+        return {name: torch.where(finite, value.detach(), 0) for name, value in sums.state.items()}
+
+    def begin(self) -> None:
+        """Called once, before the first update."""
+
+    def end(self) -> None:
+        """Called once, after the last one."""
+
+    def kept(self, state: State | None) -> dict[str, Tensor]:
+        """What a checkpoint holds beside weights and optimizer: random state and carried state."""
+        return pack("random", random_state(self.device)) | pack("state", state or {})
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> State | None:
+        """Put back what `kept` gave; gives the carried state.
+
+        Raises:
+            UserError: it is of a training on another number of processes.
+        """
+        check_processes(tensors, self.processes)
+        load_random_state(unpack("random", tensors), self.device)
+        return {name: value.to(self.device) for name, value in unpack("state", tensors).items()} or None
 
     def _set_rates(self, factor: float) -> None:
         for group, rate in zip(self.optimizer.param_groups, self.learning_rates, strict=True):
@@ -109,7 +149,7 @@ class Update:
         self.sums.copy_(torch.tensor(values, dtype=torch.float64))
 
 
-def _on(count: Any, total: Tensor) -> Tensor:
+def as_tensor(count: Any, total: Tensor) -> Tensor:
     """A tally's count beside its total."""
     if isinstance(count, Tensor):
         return count.to(total.dtype)

@@ -1,0 +1,129 @@
+"""One training on several processes: what one process would give, and the same bits after a stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from components.errors import UserError
+from components.models.weights import read_tensors
+from components.training.session import Session
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[1]
+
+# imports once, then forks the processes of each training; the leader dies at update `stop`
+LAUNCHER = """
+import json, os, sys
+from pathlib import Path
+root, description, store, folder, size, *stops = sys.argv[1:]
+sys.path.insert(0, root)
+import torch.distributed as dist
+from components.recipe import Recipe
+from components.datasets.store import Store
+from components.training.processes import Ranks
+from components.training.session import Session
+
+def member(rank, stop):
+    class Listener:
+        def metrics(self, values, step): pass
+        def evaluated(self, values, step, improved): pass
+        def progress(self, step, steps, values):
+            if step == stop:
+                os._exit(9)
+    ranks = Ranks(dist.FileStore(f"{folder}-{stop}.meeting", int(size)), rank, int(size))
+    session = Session(Recipe.from_dict("small", json.loads(Path(description).read_text())), Store.open(store), "cpu", 1)
+    if rank:
+        session.follow(Path(folder), ranks)
+    else:
+        session.train(Path(folder), Listener(), ranks)
+
+for stop in map(int, stops):
+    children = []
+    for rank in range(int(size)):
+        child = os.fork()
+        if not child:
+            try:
+                member(rank, stop)
+                os._exit(0)
+            except BaseException as error:
+                print(rank, repr(error), file=sys.stderr, flush=True)
+                os._exit(1)
+        children.append(child)
+    print(*(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children), flush=True)
+"""
+
+
+def together(recipe, store, folder: Path, size: int, *stops: int) -> list[list[int]]:
+    """Train on so many processes, once for each of `stops`: the leader dies at that update, 0 for never. Gives the exit
+    codes of each."""
+    folder.mkdir()
+    description = folder.parent / "recipe.json"
+    description.write_text(json.dumps(recipe.as_dict()))
+    given = [str(ROOT), str(description), str(store.path), str(folder), str(size), *map(str, stops)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(
+        [sys.executable, "-c", LAUNCHER, *given], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    codes = [[int(code) for code in line.split()] for line in done.stdout.splitlines()]
+    assert all(any(code) == bool(stop) for code, stop in zip(codes, stops, strict=True)), done.stderr
+    return codes
+
+
+def checkpoint(folder: Path) -> dict[str, torch.Tensor]:
+    return read_tensors(folder / "checkpoint.safetensors")[0]
+
+
+@pytest.mark.parametrize(
+    ("framing", "sections"),
+    [
+        ("stream", {}),
+        ("sequences", {"model": {"kind": "gru", "input": "one_hot"}}),
+        ("sequences", {"training": {"batch_size": 2, "schedule": "plateau", "clip_norm": 0.05}}),
+    ],
+    ids=["stream", "ragged", "fewer rows than processes"],
+)
+def test_three_processes_give_what_one_gives(small_recipe, small_store, tmp_path, silent, framing, sections) -> None:
+    sections["model"] = {"dropout": 0.0, **sections.get("model", {})}
+    sections["training"] = {"steps": 100, **sections.get("training", {})}
+    recipe = small_recipe(framing, **sections)
+    store = small_store(recipe)
+    Session(recipe, store, "cpu", 1).train(tmp_path / "one", silent)
+    together(recipe, store, tmp_path / "three", 3, 0)
+    one, three = checkpoint(tmp_path / "one"), checkpoint(tmp_path / "three")
+    one_flat, three_flat = (
+        torch.cat([values[name].flatten() for name in sorted(values) if name.startswith("model:")])
+        for values in (one, three)
+    )
+    assert (one_flat - three_flat).norm() < 1e-6 * one_flat.norm()
+    facts = [read_tensors(tmp_path / part / "checkpoint.safetensors")[1]["progress"] for part in ("one", "three")]
+    assert facts[0]["tokens"] == facts[1]["tokens"]
+    assert facts[0]["loss"] == pytest.approx(facts[1]["loss"], rel=1e-5)
+
+
+def test_stopped_and_resumed_on_as_many_processes_gives_the_same_bits(small_recipe, small_store, tmp_path) -> None:
+    recipe = small_recipe("stream", training={"checkpoint_seconds": 0.0, "averaging": 0.9})
+    store = small_store(recipe)
+    together(recipe, store, tmp_path / "whole", 2, 0)
+    *stopped, _ = together(recipe, store, tmp_path / "parts", 2, 1, 8, 17, 0)
+    assert all(leader == 9 and other for leader, other in stopped), "the other process ends with the leader"
+    whole, parts = checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    assert any(name.startswith("process 1/state:") for name in whole)
+    assert not [name for name in whole if not torch.equal(whole[name], parts[name])]
+
+
+def test_a_checkpoint_of_two_processes_is_not_gone_on_with_by_one(small_recipe, small_store, tmp_path, silent) -> None:
+    recipe = small_recipe("stream", training={"checkpoint_seconds": 0.0})
+    store = small_store(recipe)
+    together(recipe, store, tmp_path / "run", 2, 9)
+    with pytest.raises(UserError, match="of a training on 2 processes, not 1") as caught:
+        Session(recipe, store, "cpu", 1).train(tmp_path / "run", silent)
+    assert "--processes 2" in caught.value.hint
