@@ -76,7 +76,8 @@ def beam_search(
         logits_NV, state = step(tokens_N, state)
         V = logits_NV.shape[1]
         logp_BKV = torch.log_softmax(logits_NV.double(), dim=1).view(len(rows), K, V)
-        logp_BKV[:, :, list(forbidden)] = -torch.inf
+        for one in forbidden:
+            logp_BKV[:, :, one] = -torch.inf
         others_V = torch.arange(V, device=device) != EOS
         logp_BKV.masked_fill_((length >= limits[rows])[:, None, None] & others_V, -torch.inf)
         total_BK, best_BK = (total_BK[:, :, None] + logp_BKV).flatten(1).topk(K, dim=1)

@@ -68,3 +68,9 @@ def zeros_like_parameters(module: nn.Module, batch_size: int, size: int) -> Tens
     """A zero state [batch_size, size] of the module's type and device."""
     parameter = next(module.parameters())
     return torch.zeros(batch_size, size, dtype=parameter.dtype, device=parameter.device)
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device. From the CPU to a GPU it goes through pinned memory, so that nobody waits for it."""
+    pinned = device.type == "cuda" and tensor.device.type == "cpu"
+    return tensor.pin_memory().to(device, non_blocking=True) if pinned else tensor.to(device)

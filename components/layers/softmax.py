@@ -81,10 +81,9 @@ class SampledSoftmax(FullSoftmax):
         return (torch.cat([true_N[:, None], logits_NC], dim=1).logsumexp(dim=1) - true_N).sum()
 
     def draw(self) -> Tensor:
-        """Which words are candidates: bool [V]."""
-        device = self.chosen_V.device
-        generator = None if self.training else torch.Generator(device).manual_seed(0)
-        return torch.rand(self.chosen_V.shape, device=device, generator=generator) < self.chosen_V
+        """Which words are candidates: bool [V]. Drawn on the CPU, so that they are the same on every device."""
+        generator = None if self.training else torch.Generator().manual_seed(0)
+        return torch.rand(self.chosen_V.shape, generator=generator).to(self.chosen_V.device) < self.chosen_V
 
 
 class AdaptiveSoftmax(nn.Module):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from components.datasets.batches import Batch, Batches
 from components.datasets.store import Split
 from components.generation.sampling import Sampled
-from components.layers.base import State
+from components.layers.base import State, moved
 
 
 def mean(total: Any, count: float) -> float:
@@ -189,6 +189,4 @@ class Task(ABC):
 
 def to_device(array: Any, model: nn.Module) -> Tensor:
     """A numpy array as a tensor where the model is."""
-    device = next(model.parameters()).device
-    tensor = torch.from_numpy(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+    return moved(torch.from_numpy(array), next(model.parameters()).device)
