@@ -99,15 +99,14 @@ class LanguageModel(Task):
     def loss(self, model: nn.Module, batch: Batch, state: State | None) -> tuple[Tally, State]:
         # no lengths, here and in `judged`: a causal model's outputs don't see the padding after a row's end, and an
         # ended row's state is never read again
-        inputs_BTS, targets_BT = to_device(batch.inputs_BTS, model), to_device(batch.targets_BT, model)
+        inputs_BTS = to_device(batch.inputs_BTS, model)
         if isinstance(model, SequenceModel):
             y_BTH, state = model.outputs(inputs_BTS, state)
-            nats = model.head.loss(y_BTH, targets_BT, PAD)
+            nats = model.head.loss(y_BTH, torch.from_numpy(batch.targets_BT), PAD)
         else:
             logits_BTV, state = model(inputs_BTS, state)
-            nats = cross_entropy(
-                logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), ignore_index=PAD, reduction="sum"
-            )
+            targets_N = to_device(batch.targets_BT, model).flatten()
+            nats = cross_entropy(logits_BTV.flatten(0, 1).float(), targets_N, ignore_index=PAD, reduction="sum")
         return Tally(nats, int((batch.targets_BT != PAD).sum())), state
 
     def measure(self, model: nn.Module, batch: Batch, state: State | None) -> tuple[dict[str, Tally], State]:
