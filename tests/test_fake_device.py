@@ -16,7 +16,9 @@ from fake_device import FakeTensor, Log, fake_device, to_fake
 from fake_pairs import PAIRS, ROWS, STEPS, Pair
 from torch import Tensor, nn
 
+from components.encodings.vocabulary import EOS
 from components.evaluation.evaluator import Evaluator
+from components.generation.beam import EVERY, beam_search
 from components.training.gradients import held_out_probe
 from components.training.optim import make_optimizer
 from components.training.schedule import Schedule
@@ -190,3 +192,20 @@ def test_a_recurrent_layer_is_held_to_what_cudnn_asks() -> None:
             layer.eval()(x)[0].sum().backward()
         with pytest.raises(RuntimeError, match="same device"):
             layer(x, torch.zeros(1, 4, 3))
+
+
+def test_a_beam_is_looked_at_now_and_then_and_finds_what_it_finds_on_the_cpu() -> None:
+    weight = torch.randn(12, 12, generator=torch.Generator().manual_seed(0)).double()
+    weight[:, EOS] -= 4
+
+    def found(weight: Tensor) -> list[list[tuple[list[int], float]]]:
+        state = {"rows": weight.new_zeros(3, 1)}
+        made = beam_search(lambda tokens_N, state: (weight[tokens_N], state), state, [3, 40, 25], beam_size=4)
+        return [[(one.ids.tolist(), one.score) for one in hypotheses] for hypotheses in made]
+
+    here = found(weight)
+    with fake_device() as log:
+        there = found(weight.to("fake"))
+        assert log.count("sync") == 3, log.told("sync")  # of up to 41 tokens, EVERY 16
+    assert there == here
+    assert max(len(ids) for hypotheses in here for ids, _ in hypotheses) > EVERY
