@@ -209,3 +209,27 @@ def test_a_beam_is_looked_at_now_and_then_and_finds_what_it_finds_on_the_cpu() -
         assert log.count("sync") == 3, log.told("sync")  # of up to 41 tokens, EVERY 16
     assert there == here
     assert max(len(ids) for hypotheses in here for ids, _ in hypotheses) > EVERY
+
+
+@pytest.mark.parametrize(("name", "most"), [("language, embedding", 6), ("language, minGRU", 2)])
+def test_the_probe_waits_once_a_pass_and_twice_a_layer_for_its_weights(name, most) -> None:
+    task, model, split = PAIRS[name].build()
+    with fake_device() as log:
+        held = task.batches(split, batch_size=ROWS, window=STEPS, seed=0, training=False)
+        probe = held_out_probe(to_fake(model), task.loss, held)
+        log.clear()
+        probe.measure()
+        assert log.count("sync") <= most, log.told("sync")
+
+
+@pytest.mark.parametrize(
+    "name", ["language, embedding", "language, graph", "language, sampled", "frames, NADE", "notes"]
+)
+def test_a_window_of_an_evaluation_waits_once(name) -> None:
+    task, model, split = PAIRS[name].build()
+    with fake_device() as log, torch.inference_mode():
+        model = to_fake(model).eval()
+        batch = task.batches(split, batch_size=ROWS, window=STEPS, seed=0, training=False).at(0, 0)
+        log.clear()
+        task.measure(model, batch, None)
+        assert log.count("sync") == 1, log.told("sync")
