@@ -96,7 +96,7 @@ LAYERS = {
 EXTRAS = {"dropout_kind": "locked", "residual": True, "layer_norm": True, "learn_initial_state": True}
 LETTERS, WORDS, SPELLED = {"kind": "characters"}, {"kind": "words"}, both("spelled", "labels")
 MOODS, TEXTS = both("words", "labels"), both("characters", "characters")
-JUDGE, TRANSLATE = {"kind": "classification"}, {"kind": "translation"}
+JUDGE, TRANSLATE = {"kind": "classification"}, {"kind": "translation", "max_ratio": 0.1}
 SAMPLED, ADAPTIVE = {"softmax": "sampled", "samples": 4}, {"softmax": "adaptive", "cutoffs": (4, 8)}
 TWO_WAYS = {"kind": "gru", "bidirectional": True}
 
@@ -124,6 +124,9 @@ PAIRS: dict[str, Pair] = {
         OPINIONS, both("characters", "labels"), {**TWO_WAYS, "pooling": "max", "input": "one_hot"}, JUDGE
     ),
     "classification, attention": Pair(OPINIONS, MOODS, {"num_layers": 2, "pooling": "attention"}, JUDGE),
+    "ordinal regression": Pair(
+        [(text, str(len(text) // 6)) for text, label in OPINIONS], both("words", "ratings"), {}, {"kind": "ordinal"}
+    ),
     "regression": Pair(SUMS, both("frames", "frames"), {"kind": "gru"}, {"kind": "regression"}),
     "tagging": Pair(NAMED, both("symbols", "labels"), {}, {"kind": "tagging"}),
     "tagging, CRF, spelled": Pair(
