@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from components.encodings.vocabulary import BOS, EOS, PAD, UNK
-from components.layers.base import State
+from components.layers.base import State, moved
 
 Step = Callable[[Tensor, State], tuple[Tensor, State]]
+EVERY = 16  # tokens between two looks at what has ended: a GPU is waited for at each
 LengthPenalty = Literal["wu", "average", "none"]
 
 
@@ -61,39 +62,62 @@ def beam_search(
     """
     B, K = len(max_lengths_B), beam_size
     device = next(iter(state.values())).device
+    every = 1 if device.type == "cpu" else EVERY
+    longest = max(max_lengths_B, default=-1)
     found: list[list[Hypothesis]] = [[] for _ in range(B)]
-    limits = torch.tensor(list(max_lengths_B), device=device)
-    rows = torch.arange(B, device=device)  # the examples still searched
+    rows = np.arange(B)  # the examples still searched
+    limits_B = moved(torch.tensor(list(max_lengths_B), dtype=torch.int64), device)
     state = {name: value.repeat_interleave(K, dim=0) for name, value in state.items()}
     tokens_N = torch.full((B * K,), BOS, device=device)
     # log-probabilities; −∞ where a place of the beam is empty, as all but one are at first
     total_BK = torch.full((B, K), -torch.inf, dtype=torch.float64, device=device)
     total_BK[:, 0] = 0.0
     places_B = torch.full((B,), K, device=device)
-    written_BKU = torch.zeros((B, K, 0), dtype=torch.int64, device=device)
-    length = 0  # written so far
-    while len(rows):
+    places_K = torch.arange(K, device=device)
+    written: list[np.ndarray] = []  # at each length [2, B, K]: the tokens, and the place each one goes on from
+    unseen: list[Tensor] = []
+    for length in range(longest + 1):  # written so far; of the longest nothing is left then
         logits_NV, state = step(tokens_N, state)
         V = logits_NV.shape[1]
         logp_BKV = torch.log_softmax(logits_NV.double(), dim=1).view(len(rows), K, V)
-        logp_BKV[:, :, list(forbidden)] = -torch.inf
+        for one in forbidden:
+            logp_BKV[:, :, one] = -torch.inf
         others_V = torch.arange(V, device=device) != EOS
-        logp_BKV.masked_fill_((length >= limits[rows])[:, None, None] & others_V, -torch.inf)
+        logp_BKV.masked_fill_((length >= limits_B)[:, None, None] & others_V, -torch.inf)
         total_BK, best_BK = (total_BK[:, :, None] + logp_BKV).flatten(1).topk(K, dim=1)
         parent_BK, token_BK = best_BK // V, best_BK % V
-        total_BK = total_BK.masked_fill(torch.arange(K, device=device) >= places_B[:, None], -torch.inf)
-        written_BKU = written_BKU.gather(1, parent_BK[:, :, None].expand(-1, -1, length))
+        total_BK = total_BK.masked_fill(places_K >= places_B[:, None], -torch.inf)
         ended_BK = (token_BK == EOS) & (total_BK > -torch.inf)
-        for b, k in ended_BK.nonzero().tolist():
-            nats = float(total_BK[b, k])
-            score = penalised(nats, length + 1, length_penalty, alpha)
-            found[int(rows[b])].append(Hypothesis(written_BKU[b, k].cpu().numpy(), nats, score))
+        unseen.append(torch.stack([token_BK, parent_BK, ended_BK.long(), total_BK.view(torch.int64)]))
         total_BK = total_BK.masked_fill(ended_BK, -torch.inf)
         places_B = places_B - ended_BK.sum(dim=1)
-        alive_B = (total_BK > -torch.inf).any(dim=1)
         origin_BK = torch.arange(len(rows), device=device)[:, None] * K + parent_BK
-        state = {name: value.index_select(0, origin_BK[alive_B].flatten()) for name, value in state.items()}
-        rows, total_BK, places_B, token_BK = rows[alive_B], total_BK[alive_B], places_B[alive_B], token_BK[alive_B]
-        written_BKU = torch.cat([written_BKU[alive_B], token_BK[:, :, None]], dim=2)
-        tokens_N, length = token_BK.flatten(), length + 1
+        if len(unseen) == every or length == longest:
+            for seen in torch.stack(unseen).cpu().numpy():
+                written.append(np.zeros((2, B, K), dtype=np.int64))
+                written[-1][:, rows] = seen[:2]
+                ended, totals = seen[2].astype(bool), seen[3].view(np.float64)
+                for b, k in np.argwhere(ended).tolist():
+                    nats, ids = float(totals[b, k]), traced(written, rows[b], k)
+                    score = penalised(nats, len(ids) + 1, length_penalty, alpha)
+                    found[rows[b]].append(Hypothesis(ids, nats, score))
+            unseen.clear()
+            alive_B = (np.where(ended, -np.inf, totals) > -np.inf).any(axis=1)
+            if not alive_B.any():
+                break
+            if not alive_B.all():
+                rows, kept = rows[alive_B], moved(torch.from_numpy(np.flatnonzero(alive_B)), device)
+                total_BK, places_B, limits_B = total_BK[kept], places_B[kept], limits_B[kept]
+                token_BK, origin_BK = token_BK[kept], origin_BK[kept]
+        state = {name: value.index_select(0, origin_BK.flatten()) for name, value in state.items()}
+        tokens_N = token_BK.flatten()
     return [sorted(hypotheses, key=lambda one: -one.score) for hypotheses in found]
+
+
+def traced(written: Sequence[np.ndarray], row: int, place: int) -> np.ndarray:
+    """The tokens, the last one (EOS) left out, of what stands at a place of the beam: int64 [U]."""
+    ids = np.empty(len(written) - 1, dtype=np.int64)
+    for at in range(len(written) - 1, 0, -1):
+        place = written[at][1, row, place]
+        ids[at - 1] = written[at - 1][0, row, place]
+    return ids

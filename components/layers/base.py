@@ -68,3 +68,15 @@ def zeros_like_parameters(module: nn.Module, batch_size: int, size: int) -> Tens
     """A zero state [batch_size, size] of the module's type and device."""
     parameter = next(module.parameters())
     return torch.zeros(batch_size, size, dtype=parameter.dtype, device=parameter.device)
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device. From the CPU to a GPU it goes through pinned memory, so that nobody waits for it."""
+    pinned = device.type == "cuda" and tensor.device.type == "cpu"
+    return tensor.pin_memory().to(device, non_blocking=True) if pinned else tensor.to(device)
+
+
+def steps_where(y_BTX: Tensor, mask_BT: Tensor) -> Tensor:
+    """The steps [N, X] of a sequence, wherever it is, at which a mask on the CPU is true. A mask on a GPU would have to
+    be waited for: nobody else knows N."""
+    return y_BTX[moved(mask_BT.nonzero(), y_BTX.device).unbind(1)]

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from components.layers.base import moved
+
 
 class Packing(NamedTuple):
     """`order` sorts the rows by falling length and `inverse` undoes it; `lengths`, sorted, stay on the CPU, and are at
@@ -26,12 +28,12 @@ _ON_CPU = WeakTensorKeyDictionary()
 _PACKINGS = WeakTensorKeyDictionary()
 
 
-def moved(lengths_B: Tensor, device: torch.device) -> Tensor:
-    """Lengths on the device. The copy that stays on the CPU is remembered, so that nobody has to wait for it."""
-    on_device = lengths_B.to(device, non_blocking=True)
-    if on_device is not lengths_B:
-        _ON_CPU[on_device] = lengths_B
-    return on_device
+def lengths_on(device: torch.device, lengths_B: Tensor) -> Tensor:
+    """Lengths on a device. The copy on the CPU is remembered, so that nobody has to wait for it."""
+    there = moved(lengths_B, device)
+    if there is not lengths_B:
+        _ON_CPU[there] = lengths_B
+    return there
 
 
 def packing(lengths_B: Tensor) -> Packing:
@@ -40,12 +42,7 @@ def packing(lengths_B: Tensor) -> Packing:
     if found is None:
         lengths = _ON_CPU.get(lengths_B, lengths_B).to("cpu", torch.int64)
         order = torch.argsort(lengths, descending=True, stable=True)
-        device = lengths_B.device
-        found = Packing(
-            lengths[order].clamp(min=1),
-            order.to(device, non_blocking=True),
-            torch.argsort(order).to(device, non_blocking=True),
-            (lengths_B == 0).unsqueeze(1),
-        )
+        places = moved(torch.stack([order, torch.argsort(order)]), lengths_B.device)
+        found = Packing(lengths[order].clamp(min=1), *places, (lengths_B == 0).unsqueeze(1))
         _PACKINGS[lengths_B] = found
     return found

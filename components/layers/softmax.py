@@ -3,6 +3,9 @@
 Three ways: all V words at every step; words in clusters, rare ones behind a cluster's door; or, in training, a sample
 of the words. What is measured and what is sampled from is exact in each of them.
 
+`loss` takes its targets on the CPU, where the batch was built: how many steps count, and which words are rare, is known
+there without waiting for the device that the outputs are on.
+
 N steps, H hidden, V vocabulary, C candidates. Ids are ranks: the vocabulary is ordered by falling count.
 """
 
@@ -16,6 +19,7 @@ from torch import Tensor, nn
 
 from components.errors import UserError
 from components.kernels.head import cross_entropy
+from components.layers.base import moved, steps_where
 
 BLOCK = 1 << 24  # logits held at once when they are only looked at: 64 MiB
 CUTOFFS = (4_000, 40_000, 200_000)
@@ -27,6 +31,7 @@ class FullSoftmax(nn.Linear):
     def loss(self, y_BTH: Tensor, targets_BT: Tensor, ignore_index: int) -> Tensor:
         """What training minimises: Σ nats of the targets but those that are `ignore_index`."""
         # the linear layer and the cross-entropy in one: natively the logits are only ever kept as their gradient
+        targets_BT = moved(targets_BT, y_BTH.device)
         return cross_entropy(y_BTH, self.weight, self.bias, targets_BT, ignore_index=ignore_index)
 
     def judge(self, y_NH: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,25 +71,26 @@ class SampledSoftmax(FullSoftmax):
         ranks_V = torch.arange(vocabulary_size, dtype=torch.float64)
         draw_V = torch.log1p(1 / (ranks_V + 1)) / torch.log(torch.tensor(vocabulary_size + 1.0, dtype=torch.float64))
         chosen_V = -torch.expm1(samples * torch.log1p(-draw_V))
-        self.register_buffer("chosen_V", chosen_V.float(), persistent=False)
+        self.chosen_V = chosen_V.float()  # on the CPU always: candidates are drawn there
 
     def loss(self, y_BTH: Tensor, targets_BT: Tensor, ignore_index: int) -> Tensor:
         """The sampled loss. The candidates are new in each call; in evaluation mode, where nothing may be drawn in
         passing, they are the same in all."""
-        kept = targets_BT != ignore_index
-        y_NH, targets_N = y_BTH[kept], targets_BT[kept]
+        device = y_BTH.device
+        y_NH, targets_N = counted(y_BTH, targets_BT, ignore_index)
         candidates_C = self.draw().nonzero().squeeze(1)
+        chances_C, chances_N = (moved(self.chosen_V[ids].log(), device) for ids in (candidates_C, targets_N))
+        candidates_C, targets_N = moved(candidates_C, device), moved(targets_N, device)
         logits_NC = F.linear(y_NH, F.embedding(candidates_C, self.weight), self.bias[candidates_C]).float()
-        logits_NC = logits_NC - self.chosen_V[candidates_C].log()
+        logits_NC = logits_NC - chances_C
         logits_NC = logits_NC.masked_fill(candidates_C == targets_N[:, None], -torch.inf)  # the target stands beside
-        true_N = self._of(y_NH, targets_N) - self.chosen_V[targets_N].log()
+        true_N = self._of(y_NH, targets_N) - chances_N
         return (torch.cat([true_N[:, None], logits_NC], dim=1).logsumexp(dim=1) - true_N).sum()
 
     def draw(self) -> Tensor:
-        """Which words are candidates: bool [V]."""
-        device = self.chosen_V.device
-        generator = None if self.training else torch.Generator(device).manual_seed(0)
-        return torch.rand(self.chosen_V.shape, device=device, generator=generator) < self.chosen_V
+        """Which words are candidates: bool [V], the same on every device."""
+        generator = None if self.training else torch.Generator().manual_seed(0)
+        return torch.rand(self.chosen_V.shape, generator=generator) < self.chosen_V
 
 
 class AdaptiveSoftmax(nn.Module):
@@ -112,8 +118,7 @@ class AdaptiveSoftmax(nn.Module):
 
     def loss(self, y_BTH: Tensor, targets_BT: Tensor, ignore_index: int) -> Tensor:
         """Σ nats of the targets but those that are `ignore_index`."""
-        kept = targets_BT != ignore_index
-        return self._nats(y_BTH[kept], targets_BT[kept]).sum()
+        return self._nats(*counted(y_BTH, targets_BT, ignore_index)).sum()
 
     def judge(self, y_NH: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
         """The nats of each target, and the likeliest word of each step."""
@@ -131,5 +136,26 @@ class AdaptiveSoftmax(nn.Module):
         return self._nats(y_NH, targets_N), best_N
 
     def _nats(self, y_NH: Tensor, targets_N: Tensor) -> Tensor:
-        with torch.autocast(y_NH.device.type, enabled=False):  # torch's own copies between types fail under it
-            return -self.levels(y_NH.float(), targets_N).output
+        """As `levels` would have it. That looks for each cluster's words on the device, and waits for what it finds."""
+        levels, targets_N, device = self.levels, targets_N.cpu(), y_NH.device
+        with torch.autocast(device.type, enabled=False):  # the sums below are in float32
+            y_NH = y_NH.float()
+            first_N, logp_N = targets_N.clone(), y_NH.new_zeros(len(y_NH))  # at the first level: a word or a door
+            for index, cluster in enumerate(levels.tail):
+                start, stop = levels.cutoffs[index], levels.cutoffs[index + 1]
+                rows_M = ((targets_N >= start) & (targets_N < stop)).nonzero().squeeze(1)
+                if not len(rows_M):
+                    continue
+                first_N[rows_M] = levels.shortlist_size + index
+                words_M, rows_M = moved(targets_N[rows_M] - start, device), moved(rows_M, device)
+                inside_MV = F.log_softmax(cluster(y_NH.index_select(0, rows_M)), dim=1)
+                logp_N = logp_N.index_copy(0, rows_M, inside_MV.gather(1, words_M[:, None]).squeeze(1))
+            first_NV = F.log_softmax(levels.head(y_NH), dim=1)
+            return -(logp_N + first_NV.gather(1, moved(first_N, device)[:, None]).squeeze(1))
+
+
+def counted(y_BTH: Tensor, targets_BT: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """The outputs [N, H] of the steps whose target isn't `ignore_index`, and these targets [N], on the CPU."""
+    targets_BT = targets_BT.cpu()
+    counts_BT = targets_BT != ignore_index
+    return steps_where(y_BTH, counts_BT), targets_BT[counts_BT]

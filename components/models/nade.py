@@ -12,7 +12,7 @@ from pydantic import Field as Bounds
 from torch import Tensor, nn
 
 from components.encodings.base import Field
-from components.layers.base import State
+from components.layers.base import State, moved
 from components.models.backbone import Backbone
 
 CHUNK = 1024  # frames at once: the keys' hidden units of more would fill the memory
@@ -48,7 +48,8 @@ class FrameModel(Backbone):
         return self.outputs(inputs_BTK, state)
 
     def nats(self, y_NH: Tensor, frames_NK: Tensor) -> Tensor:
-        """−log P of each frame given the stack's output before it, [N]."""
+        """−log P of each frame given the stack's output before it, [N]. Frames may stay on the CPU: then nobody waits
+        to know how many keys are on."""
         parts = zip(y_NH.split(CHUNK), frames_NK.split(CHUNK), strict=True)
         return torch.cat([self._nats(y, frames) for y, frames in parts])
 
@@ -56,7 +57,9 @@ class FrameModel(Backbone):
         logits_NK = self.visible(y_NH)
         if self.hidden is not None:
             logits_NK = logits_NK + self._from_keys_before(self.hidden(y_NH), frames_NK)
-        losses_NK = nn.functional.binary_cross_entropy_with_logits(logits_NK, frames_NK, reduction="none")
+        losses_NK = nn.functional.binary_cross_entropy_with_logits(
+            logits_NK, moved(frames_NK, y_NH.device), reduction="none"
+        )
         return losses_NK.sum(dim=1)
 
     def _from_keys_before(self, c_ND: Tensor, frames_NK: Tensor) -> Tensor:
@@ -68,6 +71,7 @@ class FrameModel(Backbone):
         rows, keys = on_NK.nonzero(as_tuple=True)
         on_keys_NM = torch.full((N, int(on_NK.sum(dim=1).max())), K, device=keys.device)  # K: none
         on_keys_NM[rows, before_NK[rows, keys]] = keys
+        on_keys_NM, before_NK = moved(on_keys_NM, c_ND.device), moved(before_NK, c_ND.device)
         read = torch.cat([self.read, self.read.new_zeros(1, self.read.shape[1])])
         sums_NMD = torch.cat([torch.zeros_like(c_ND).unsqueeze(1), read[on_keys_NM].cumsum(dim=1)], dim=1)
         logits_NMK = torch.sigmoid(c_ND.unsqueeze(1) + sums_NMD) @ self.write.t()

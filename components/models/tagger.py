@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from components.encodings.base import Field
 from components.encodings.vocabulary import SPECIALS
 from components.errors import UserError
+from components.layers.base import moved
 from components.layers.bidirectional import Bidirectional
 from components.layers.crf import LinearChainCRF
+from components.layers.ragged import lengths_on
 from components.models.backbone import Backbone, Size
 from components.recipe import options_of
 from components.registry import resolve
@@ -49,7 +51,7 @@ class Tagger(Backbone):
 
     def forward(self, inputs: Tensor, lengths_B: Tensor) -> Tensor:
         """Outputs [B, T, O] for ids [B, T, S] or frames [B, T, I]; with a CRF its scores [B, T, Y, Y] of the labels,
-        the specials left out."""
+        the specials left out. Ids of spelled words may be on the CPU, see `Spelling`."""
         outputs = self.head(self.outputs(inputs, None, lengths_B)[0])
         return outputs if self.crf is None else self.crf(outputs[..., len(SPECIALS) :], lengths_B)
 
@@ -57,7 +59,8 @@ class Tagger(Backbone):
         if self.spelling is None:
             return super().rows(inputs)
         letters = (inputs[..., 1:] - self.first_letter).clamp(min=0)  # 0, no letter, stays 0
-        return torch.cat([super().rows(inputs[..., :1]), self.dropout(self.spelling(letters))], dim=-1)
+        words = moved(inputs[..., :1], self.head.weight.device)
+        return torch.cat([super().rows(words), self.dropout(self.spelling(letters))], dim=-1)
 
 
 class Spelling(nn.Module):
@@ -73,11 +76,15 @@ class Spelling(nn.Module):
                 nn.init.uniform_(parameter, -1.0, 1.0)  # one-hot input: a fan-in of 1
 
     def forward(self, letters: Tensor) -> Tensor:
-        """[..., 2 H] for letters [..., L], 0 after each word's end. Every distinct word is read once."""
+        """[..., 2 H] for letters [..., L], 0 after each word's end. Every distinct word is read once; how many they are
+        is known without waiting where the letters are on the CPU."""
         words_NL, where = torch.unique(letters.flatten(0, -2), dim=0, return_inverse=True)
         lengths_N = (words_NL > 0).sum(1)
+        words_NL = words_NL[:, : max(1, int(lengths_N.max()))]
+        device = next(self.parameters()).device
+        words_NL, lengths_N, where = moved(words_NL, device), lengths_on(device, lengths_N), moved(where, device)
         # one-hot letters: their product is a row look-up
-        y_NLH, _ = self.both(words_NL[:, : max(1, int(lengths_N.max())), None], None, lengths_N)
+        y_NLH, _ = self.both(words_NL.unsqueeze(2), None, lengths_N)
         ends = torch.arange(len(y_NLH), device=y_NLH.device), (lengths_N - 1).clamp(min=0)
         H = y_NLH.shape[2] // 2
         # what a direction says where it has read all: the first letter's place is the backward one's end

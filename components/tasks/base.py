@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from components.datasets.batches import Batch, Batches
 from components.datasets.store import Split
 from components.generation.sampling import Sampled
-from components.layers.base import State
+from components.layers.base import State, moved
+from components.layers.ragged import lengths_on
 
 
 def mean(total: Any, count: float) -> float:
@@ -192,9 +193,10 @@ class Task(ABC):
 
 
 def to_device(array: Any, model: nn.Module) -> Tensor:
-    """A numpy array as a tensor where the model is."""
-    device = next(model.parameters()).device
-    if isinstance(array, Tensor):
-        return array
-    tensor = torch.from_numpy(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+    """An array as a tensor where the model is; what is there already stays."""
+    return moved(torch.as_tensor(array), next(model.parameters()).device)
+
+
+def lengths_to_device(lengths_B: np.ndarray, model: nn.Module) -> Tensor:
+    """The rows' lengths where the model is; its layers still know them on the CPU."""
+    return lengths_on(next(model.parameters()).device, torch.from_numpy(lengths_B))

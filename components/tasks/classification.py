@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from components.datasets.store import Examples
 from components.encodings.vocabulary import SPECIALS
+from components.layers.base import moved
 from components.models.pooled import Pooled
 from components.tasks.base import Finding, Matrix, Table, Tally
 from components.tasks.examples import ExampleTask
@@ -28,12 +29,12 @@ class Classification(ExampleTask):
     loss_unit = "nats per example"
 
     def tally(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> Tally:
-        logits_BV, labels_B = outputs.float(), targets[:, 0]
+        logits_BV, labels_B = outputs.float(), moved(targets[:, 0], outputs.device)
         nats = nn.functional.cross_entropy(logits_BV, labels_B, reduction="sum")
         return Tally(nats, len(labels_B))
 
     def metrics(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> dict[str, Tally]:
-        said_B, labels_B = self.likeliest(outputs), targets[:, 0]
+        said_B, labels_B = self.likeliest(outputs).cpu(), targets[:, 0]
         V = self.target_field.size
         confusion_VV = torch.bincount(labels_B * V + said_B, minlength=V * V).reshape(V, V).double()
         return {
@@ -75,7 +76,7 @@ class Classification(ExampleTask):
         rows: list[tuple[float, int, int, int]] = []
         for batch in batches.epoch():
             outputs, targets, _ = self.outputs(model, batch)
-            probabilities_BV = self.probabilities(outputs).double()
+            probabilities_BV = self.probabilities(outputs).double().cpu()
             wanted_B = targets[:, 0]
             nats_B = -probabilities_BV.gather(1, wanted_B[:, None]).clamp(min=1e-30).log().squeeze(1)
             columns = (nats_B, torch.from_numpy(batch.rows), wanted_B, self.likeliest(outputs))

@@ -21,7 +21,7 @@ from components.errors import UserError
 from components.layers.base import State
 from components.models.backbone import Backbone
 from components.registry import names, resolve
-from components.tasks.base import Tally, Task, to_device
+from components.tasks.base import Tally, Task, lengths_to_device, to_device
 
 PREDICT_ROWS = 64  # examples side by side when predicting
 
@@ -64,22 +64,22 @@ class ExampleTask(Task):
         )
 
     def outputs(self, model: nn.Module, batch: ExampleBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """What the model gives, the targets, and the input lengths [B], all where the model is."""
-        lengths_B = to_device(batch.lengths_B, model)
-        return model(self._inputs(model, batch.inputs), lengths_B), to_device(batch.targets, model), lengths_B
+        """What the model gives, where it is; the targets and the input lengths [B], on the CPU: what is counted of them
+        is known there at once, while a GPU would have to be waited for."""
+        outputs = model(self._inputs(model, batch.inputs), lengths_to_device(batch.lengths_B, model))
+        return outputs, torch.from_numpy(batch.targets), torch.from_numpy(batch.lengths_B)
 
     def predict(self, model: nn.Module, items: Sequence[Any]) -> list[Any]:
         """The answer to each input item, in their order."""
         arrays = [self.encoding.input.encode(item) for item in items]
         answers: list[Any] = [None] * len(arrays)
         order = np.argsort([len(array) for array in arrays], kind="stable")
-        device = next(model.parameters()).device
         model.eval()
         with torch.inference_mode():
             for start in range(0, len(order), PREDICT_ROWS):
                 rows = order[start : start + PREDICT_ROWS]
                 inputs, lengths_B = pad([arrays[row] for row in rows], self.input_field)
-                outputs = model(self._inputs(model, inputs), torch.from_numpy(lengths_B).to(device))
+                outputs = model(self._inputs(model, inputs), lengths_to_device(lengths_B, model))
                 for row, answer in zip(rows, self.answers(model, outputs, lengths_B), strict=True):
                     answers[row] = answer
         return answers
@@ -90,11 +90,11 @@ class ExampleTask(Task):
 
     @abstractmethod
     def tally(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> Tally:
-        """The loss of a batch."""
+        """The loss of a batch, of what `outputs` gives."""
 
     @abstractmethod
     def metrics(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> dict[str, Tally]:
-        """The metrics of a batch."""
+        """The metrics of a batch, of what `outputs` gives."""
 
     def loss(self, model: nn.Module, batch: ExampleBatch, state: State | None) -> tuple[Tally, State]:
         return self.tally(*self.outputs(model, batch)), {}

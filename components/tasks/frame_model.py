@@ -19,7 +19,7 @@ from components.datasets.examples import ExampleBatch, FrameBatches
 from components.datasets.store import Examples
 from components.encodings.base import Encoding
 from components.generation.sampling import Sampled
-from components.layers.base import State
+from components.layers.base import State, steps_where
 from components.models.backbone import Backbone
 from components.models.nade import FrameModel as Model
 from components.registry import names, resolve
@@ -118,6 +118,5 @@ class FrameModel(Task):
     def _nats(self, model: nn.Module, batch: ExampleBatch) -> Tensor:
         """Of every frame in the batch, padding left out."""
         y_BTH, _ = model(to_device(batch.inputs, model))
-        frames_BTK, lengths_B = to_device(batch.targets, model), to_device(batch.lengths_B, model)
-        alive_BT = torch.arange(y_BTH.shape[1], device=y_BTH.device) < lengths_B[:, None]
-        return model.nats(y_BTH[alive_BT].float(), frames_BTK[alive_BT])
+        alive_BT = torch.from_numpy(np.arange(y_BTH.shape[1]) < batch.lengths_B[:, None])
+        return model.nats(steps_where(y_BTH, alive_BT).float(), torch.from_numpy(batch.targets)[alive_BT])

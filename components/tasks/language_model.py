@@ -26,7 +26,7 @@ from components.errors import UserError
 from components.generation.constraints import Constrained, parse_constraints
 from components.generation.given import Given
 from components.generation.sampling import Sampled, Sampler, Settings, begun, sample
-from components.layers.base import State
+from components.layers.base import State, steps_where
 from components.layers.softmax import FullSoftmax
 from components.models.backbone import Backbone
 from components.models.graph_model import GraphModel
@@ -100,33 +100,34 @@ class LanguageModel(Task):
     def loss(self, model: nn.Module, batch: Batch, state: State | None) -> tuple[Tally, State]:
         # no lengths, here and in `judged`: a causal model's outputs don't see the padding after a row's end, and an
         # ended row's state is never read again
-        inputs_BTS, targets_BT = to_device(batch.inputs_BTS, model), to_device(batch.targets_BT, model)
+        inputs_BTS = to_device(batch.inputs_BTS, model)
+        targets_BT = torch.as_tensor(batch.targets_BT)  # on the CPU, where some heads look at them, or recorded
         if isinstance(model, SequenceModel):
             y_BTH, state = model.outputs(inputs_BTS, state)
             nats = model.head.loss(y_BTH, targets_BT, PAD)
         else:
             logits_BTV, state = model(inputs_BTS, state)
-            nats = cross_entropy(
-                logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), ignore_index=PAD, reduction="sum"
-            )
+            targets_N = to_device(targets_BT, model).flatten()
+            nats = cross_entropy(logits_BTV.flatten(0, 1).float(), targets_N, ignore_index=PAD, reduction="sum")
         return Tally(nats, (targets_BT != PAD).sum()), state
 
     def capturable(self, model: nn.Module) -> bool:
         return isinstance(model, SequenceModel) and type(model.head) is FullSoftmax
 
     def measure(self, model: nn.Module, batch: Batch, state: State | None) -> tuple[dict[str, Tally], State]:
-        targets_BT = to_device(batch.targets_BT, model)
-        nats_BT, best_BT, state = judged(model, to_device(batch.inputs_BTS, model), targets_BT, state)
-        counted_BT = targets_BT != PAD
+        inputs_BTS, targets_BT = to_device(batch.inputs_BTS, model), to_device(batch.targets_BT, model)
+        nats_BT, best_BT, state = judged(model, inputs_BTS, targets_BT, state)
+        counted_BT = torch.from_numpy(batch.targets_BT != PAD)
         if batch.fresh:
             counted_BT[:, : self.encoding.given] = False
-        count, correct = int(counted_BT.sum()), int((best_BT == targets_BT)[counted_BT].sum())
-        nats, unit = nats_BT[counted_BT].double().sum().item(), self.encoding.unit
+        right_N, nats_N = steps_where(best_BT == targets_BT, counted_BT), steps_where(nats_BT, counted_BT)
+        correct, nats = torch.stack([right_N.double().sum(), nats_N.double().sum()]).tolist()
+        count, unit = int(counted_BT.sum()), self.encoding.unit
         metrics = {
             f"nats_per_{unit}": Tally(nats, count),
             f"bits_per_{unit}": Tally(nats / math.log(2), count),
             "perplexity": Tally(nats, count, exp_mean),
-            "accuracy": Tally(correct, count),
+            "accuracy": Tally(int(correct), count),
         }
         for other, units in batch.units.items():
             metrics[f"nats_per_{other}"] = Tally(nats, units)

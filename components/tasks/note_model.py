@@ -20,7 +20,7 @@ from components.datasets.streams import StepBatch, StepBatches
 from components.encodings.notes import PITCH, PITCH0, STREAMS, Notes
 from components.encodings.vocabulary import BOS, EOS, PAD
 from components.generation.sampling import Sampled, distribution, draw
-from components.layers.base import State
+from components.layers.base import State, steps_where
 from components.models.backbone import Backbone
 from components.models.streams import StreamsModel
 from components.registry import names, resolve
@@ -156,11 +156,10 @@ class NoteModel(Task):
         context = np.stack([self.encoding.context(row[: t + 1])[-1] for row in ids])
         return torch.from_numpy(np.concatenate([ids[:, t], context], axis=-1))
 
-    def _nats(self, model: nn.Module, batch: StepBatch, state: State | None) -> tuple[Tensor, Tensor, State]:
-        """Of each stream [N, S] of the steps [N, S] that count, and the state after the window."""
+    def _nats(self, model: nn.Module, batch: StepBatch, state: State | None) -> tuple[Tensor, np.ndarray, State]:
+        """Of each stream [N, S] of the steps [N, S] that count, these on the CPU; and the state after the window."""
         y_BTH, state = model(to_device(batch.inputs_BTS, model), state)
-        first_BT, others_BTS = to_device(batch.targets_BT, model), to_device(batch.others_BTS, model)
-        steps_BTS = torch.cat([first_BT.unsqueeze(-1), others_BTS], dim=-1)
-        counts_BT = first_BT != PAD
-        steps_NS = steps_BTS[counts_BT]
-        return model.nats(y_BTH[counts_BT], steps_NS), steps_NS, state
+        counts_BT = batch.targets_BT != PAD
+        steps_NS = np.concatenate([batch.targets_BT[..., None], batch.others_BTS], axis=-1)[counts_BT]
+        y_NH = steps_where(y_BTH, torch.from_numpy(counts_BT))
+        return model.nats(y_NH, to_device(steps_NS, model)), steps_NS, state

@@ -17,6 +17,7 @@ from components.encodings.pair import Pair
 from components.encodings.ratings import Ratings
 from components.encodings.vocabulary import SPECIALS
 from components.errors import UserError
+from components.layers.base import moved
 from components.models.ordinal import Ordinal
 from components.models.pooled import Pooled
 from components.tasks.base import Tally
@@ -50,14 +51,14 @@ class OrdinalRegression(Classification):
         return self.model(self.input_field, len(self.encoding.target.classes) - 1, **options)
 
     def tally(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> Tally:
-        places_B1 = targets - len(SPECIALS)
+        places_B1 = moved(targets, outputs.device) - len(SPECIALS)
         passed_BK = (places_B1 > torch.arange(outputs.shape[1], device=outputs.device)).float()
         nats = nn.functional.binary_cross_entropy_with_logits(outputs.float(), passed_BK, reduction="sum")
         return Tally(nats, len(targets))
 
     def metrics(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> dict[str, Tally]:
-        away_B = (self.likeliest(outputs) - targets[:, 0]).abs()
-        nats_B = -self.probabilities(outputs).gather(1, targets).clamp(min=1e-30).log()
+        away_B = (self.likeliest(outputs).cpu() - targets[:, 0]).abs()
+        nats_B = -self.probabilities(outputs).cpu().gather(1, targets).clamp(min=1e-30).log()
         return {
             "mae": Tally(away_B.sum().item(), len(away_B)),
             **super().metrics(outputs, targets, lengths_B),

@@ -13,6 +13,7 @@ from components.datasets.store import Examples
 from components.encodings.frames import Frames
 from components.encodings.pair import Pair
 from components.errors import UserError
+from components.layers.base import moved
 from components.models.pooled import Pooled
 from components.tasks.base import Finding, Table, Tally
 from components.tasks.examples import ExampleTask
@@ -51,12 +52,12 @@ class Regression(ExampleTask):
         return super().batches(split, batch_size=batch_size, window=window, seed=seed, training=training)
 
     def tally(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> Tally:
-        wanted_BK = targets[:, 0]
+        wanted_BK = moved(targets[:, 0], outputs.device)
         return Tally((outputs.float() - wanted_BK).square().sum(), wanted_BK.numel())
 
     def metrics(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> dict[str, Tally]:
         target = self.encoding.target
-        error_BK = (outputs.float() - targets[:, 0]).double().cpu().numpy()
+        error_BK = (outputs.float().cpu() - targets[:, 0]).double().numpy()
         own_BK = error_BK * target.deviation_W
         sums = {"mse": np.square(own_BK).sum(), "mae": np.abs(own_BK).sum()}
         if target.standardise:
@@ -99,7 +100,7 @@ class Regression(ExampleTask):
         for batch in self.batches(split, batch_size=64, window=0, seed=0, training=False).epoch():
             outputs, targets, _ = self.outputs(model, batch)
             said = self.answers(model, outputs, batch.lengths_B)
-            wanted = self.encoding.target.rounded(targets[:, 0].cpu().numpy())
+            wanted = self.encoding.target.rounded(targets[:, 0].numpy())
             rows += [(float(np.abs(np.subtract(a, b)).max()), b, a) for a, b in zip(said, wanted, strict=True)]
         rows = sorted(rows, key=lambda row: -row[0])[:SHOWN]
         names = ("largest_error", "target", "predicted")

@@ -21,6 +21,7 @@ from components.encodings.spelled import Spelled
 from components.encodings.vocabulary import PAD, SPECIALS, UNK
 from components.errors import UserError
 from components.layers import crf
+from components.layers.base import moved
 from components.models.tagger import Tagger
 from components.tasks.base import Finding, Matrix, Table, Tally
 from components.tasks.examples import ExampleTask
@@ -77,7 +78,8 @@ class Tagging(ExampleTask):
         return super().batches(split, batch_size=batch_size, window=window, seed=seed, training=training)
 
     def tally(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> Tally:
-        count = (targets != PAD).sum().item()
+        count = int((targets != PAD).sum())
+        targets, lengths_B = moved(targets, outputs.device), moved(lengths_B, outputs.device)
         if outputs.dim() == 4:  # of a CRF
             known_BT = torch.where(targets >= len(SPECIALS), targets - len(SPECIALS), -1)
             return Tally(crf.nats(outputs, known_BT, lengths_B).sum(), count)
@@ -104,7 +106,7 @@ class Tagging(ExampleTask):
 
     def answers(self, model: nn.Module, outputs: Tensor, lengths_B: np.ndarray) -> list[list[str]]:
         lengths = torch.from_numpy(lengths_B)
-        return self._tags(_said(outputs, lengths.to(outputs.device)), lengths)
+        return self._tags(_said(outputs, lengths), lengths)
 
     def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
         """Always the commonest label of training; of spans none, or commonest tag of each word."""
@@ -142,9 +144,13 @@ class Tagging(ExampleTask):
         found: list[Finding] = [self._confusion(tags), Table("predictions", table)]
         return [*found, types_table(tags)] if self.scheme == "iob" else found
 
+    def _inputs(self, model: nn.Module, inputs: np.ndarray) -> Tensor:
+        """Spelled words stay on the CPU: the model looks there which of them are alike."""
+        return torch.from_numpy(inputs) if isinstance(self.encoding.input, Spelled) else super()._inputs(model, inputs)
+
     def _tags(self, ids_BT: Tensor, lengths_B: Tensor) -> list[list[str]]:
         decode = self.encoding.target.decode
-        rows = zip(ids_BT.cpu().numpy(), lengths_B.tolist(), strict=True)
+        rows = zip(ids_BT.numpy(), lengths_B.tolist(), strict=True)
         return [decode(row[:length]) for row, length in rows]
 
     def _allowed(self) -> tuple[np.ndarray, np.ndarray]:
@@ -233,6 +239,9 @@ def f1(counts: np.ndarray, _: float) -> float:
 
 
 def _said(outputs: Tensor, lengths_B: Tensor) -> Tensor:
-    """The likeliest labels [B, T], as ids of the vocabulary: no special is ever one."""
-    best_BT = crf.best_labels(outputs, lengths_B) if outputs.dim() == 4 else outputs[..., len(SPECIALS) :].argmax(-1)
-    return best_BT + len(SPECIALS)
+    """The likeliest labels [B, T], as ids of the vocabulary, on the CPU: no special is ever one."""
+    if outputs.dim() == 4:
+        best_BT = crf.best_labels(outputs, moved(lengths_B, outputs.device))
+    else:
+        best_BT = outputs[..., len(SPECIALS) :].argmax(-1)
+    return best_BT.cpu() + len(SPECIALS)

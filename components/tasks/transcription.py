@@ -23,6 +23,7 @@ from components.encodings.pair import Pair
 from components.encodings.vocabulary import BOS, EOS, PAD, UNK
 from components.errors import UserError
 from components.generation.ctc import BLANK, ModelScorer, Reading, Scorer, greedy, prefix_beam_search
+from components.layers.base import moved
 from components.models.transcriber import Transcriber
 from components.tasks.base import Finding, Matrix, Table, Tally
 from components.tasks.examples import ExampleTask
@@ -88,8 +89,10 @@ class Transcription(ExampleTask):
     def tally(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> Tally:
         log_probs_TBV = outputs.float().log_softmax(dim=2).transpose(0, 1)
         target_lengths_B = (targets != PAD).sum(dim=1)
+        text_BU = moved(targets, outputs.device)
+        # the lengths stay on the CPU, where a GPU's kernel wants them too
         nats_B = nn.functional.ctc_loss(
-            log_probs_TBV, targets, lengths_B, target_lengths_B, blank=BLANK, reduction="none", zero_infinity=True
+            log_probs_TBV, text_BU, lengths_B, target_lengths_B, blank=BLANK, reduction="none", zero_infinity=True
         )
         repeats_B = ((targets[:, 1:] == targets[:, :-1]) & (targets[:, 1:] != PAD)).sum(dim=1)
         possible_B = target_lengths_B + repeats_B <= lengths_B

@@ -21,9 +21,9 @@ from components.encodings.pair import Pair
 from components.encodings.vocabulary import BOS, EOS, PAD
 from components.generation.beam import Hypothesis, LengthPenalty, beam_search
 from components.kernels.head import cross_entropy
-from components.layers.base import State
+from components.layers.base import State, moved, steps_where
 from components.models.encoder_decoder import EncoderDecoder
-from components.tasks.base import Finding, Matrix, Table, Tally, to_device
+from components.tasks.base import Finding, Matrix, Table, Tally, lengths_to_device, to_device
 from components.tasks.bleu import bleu_of, bleu_statistics, chrf, sentence_bleu
 from components.tasks.examples import PREDICT_ROWS, ExampleTask
 
@@ -89,15 +89,16 @@ class Translation(ExampleTask):
     def outputs(self, model: nn.Module, batch: ExampleBatch) -> tuple[Forced, Tensor, Tensor]:
         """Of the target's tokens alone, padding left out."""
         before_BU, after_BU = framed(batch)
-        lengths_B, wanted_BU = to_device(batch.lengths_B, model), to_device(after_BU, model)
-        state = model(self._inputs(model, batch.inputs), lengths_B)
+        state = model(self._inputs(model, batch.inputs), lengths_to_device(batch.lengths_B, model))
         own = self.scheduled_sampling if model.training else 0.0
         y_BUA, _ = model.forced(state, to_device(before_BU, model), own=own)
-        counts_BU = wanted_BU != PAD
-        return Forced(y_BUA[counts_BU], model.head), wanted_BU[counts_BU], lengths_B
+        counts_BU = after_BU != PAD
+        y_NA = steps_where(y_BUA, torch.from_numpy(counts_BU))
+        return Forced(y_NA, model.head), torch.from_numpy(after_BU[counts_BU]), torch.from_numpy(batch.lengths_B)
 
     def tally(self, outputs: Forced, targets: Tensor, lengths_B: Tensor) -> Tally:
         y_NA, head = outputs.y_NA, outputs.head
+        targets = moved(targets, y_NA.device)
         nats = cross_entropy(y_NA.unsqueeze(0), head.weight, head.bias, targets.unsqueeze(0))
         if self.label_smoothing:
             # log Z is in both terms, so what smoothing adds needs no logits but the targets' and the mean one:
@@ -109,13 +110,13 @@ class Translation(ExampleTask):
 
     def metrics(self, outputs: Forced, targets: Tensor, lengths_B: Tensor) -> dict[str, Tally]:
         logits_NV = outputs.head(outputs.y_NA).float()
-        nats = nn.functional.cross_entropy(logits_NV, targets, reduction="sum").item()
-        right = (logits_NV.argmax(dim=1) == targets).sum().item()
+        nats = nn.functional.cross_entropy(logits_NV, moved(targets, logits_NV.device), reduction="sum").item()
+        right = int((logits_NV.argmax(dim=1).cpu() == targets).sum())
         return {"nats_per_token": Tally(nats, len(targets)), "accuracy": Tally(right, len(targets))}
 
     def measure(self, model: nn.Module, batch: ExampleBatch, state: State | None) -> tuple[dict[str, Tally], State]:
         metrics, _ = super().measure(model, batch, state)
-        start = model(self._inputs(model, batch.inputs), to_device(batch.lengths_B, model))
+        start = model(self._inputs(model, batch.inputs), lengths_to_device(batch.lengths_B, model))
         said = self.write(model, start, batch.lengths_B, beam_size=1)
         wanted = [self._text(row[:n]) for row, n in zip(batch.targets, batch.target_lengths_B, strict=True)]
         metrics["bleu"] = Tally(bleu_statistics(said, wanted), len(said), bleu_of)
@@ -197,7 +198,7 @@ class Translation(ExampleTask):
         for row in np.flatnonzero((lengths > 1) & (lengths <= MOST_STEPS))[:MAPS].tolist():
             inputs_T = np.asarray(split.fields["input"][row], dtype=np.int64)
             lengths_B = np.array([len(inputs_T)])
-            start = model(self._inputs(model, inputs_T[None]), to_device(lengths_B, model))
+            start = model(self._inputs(model, inputs_T[None]), lengths_to_device(lengths_B, model))
             ids = self.search(model, start, lengths_B)[0].ids[:MOST_STEPS]
             _, weights_BUT = model.forced(start, to_device(np.array([[BOS, *ids]]), model))
             maps.append(
@@ -222,7 +223,7 @@ class Translation(ExampleTask):
             kept = batch.rows < count
             if kept.any():
                 lengths_B = batch.lengths_B[kept]
-                start = model(self._inputs(model, batch.inputs[kept]), to_device(lengths_B, model))
+                start = model(self._inputs(model, batch.inputs[kept]), lengths_to_device(lengths_B, model))
                 for row, text in zip(batch.rows[kept], self.write(model, start, lengths_B), strict=True):
                     said[row] = text
         return said[:count], [self._text(split.fields["target"][row]) for row in range(count)]

@@ -6,6 +6,7 @@ H hidden.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -23,9 +24,12 @@ def weight_figures(layer: Recurrent) -> dict[str, float]:
     if not isinstance(layer, Cell) or not layer.weight_hh.isfinite().all():
         return {}
     blocks = layer.weight_hh.detach().double().chunk(layer.gates)
-    radii = [spectral_radius(block) for block in blocks]
-    singular = max(float(torch.linalg.matrix_norm(block, 2)) for block in blocks)
-    figures = {"spectral_radius_max": max(radii), "singular_max": singular}
+    singular_G = torch.stack([torch.linalg.matrix_norm(block, 2) for block in blocks])
+    squared_G2S = torch.stack([_squared(block) for block in blocks])
+    # read at once: a GPU is waited for at each reading
+    read = torch.cat([singular_G[:, None], squared_G2S.flatten(1)], dim=1).tolist()
+    radii = [_radius(row[1 : SQUARINGS + 2], row[SQUARINGS + 2 :]) for row in read]
+    figures = {"spectral_radius_max": max(radii), "singular_max": max(row[0] for row in read)}
     if layer.kernel in CANDIDATE:
         figures["spectral_radius"] = radii[CANDIDATE[layer.kernel]]
     return figures
@@ -33,12 +37,24 @@ def weight_figures(layer: Recurrent) -> dict[str, float]:
 
 def spectral_radius(matrix_HH: Tensor) -> float:
     """The largest |eigenvalue| by Gelfand's formula, ‖Wⁿ‖^(1/n) with n = 2¹²: no eigendecomposition, so it is cheap."""
-    power, logarithm = matrix_HH, 0.0
-    for squaring in range(SQUARINGS + 1):
-        norm = power.norm()
-        if not norm > 0 or not torch.isfinite(norm):
-            return float(norm)
-        logarithm += float(norm.log()) / 2**squaring
-        power = power / norm  # else it would overflow
+    return _radius(*_squared(matrix_HH).tolist())
+
+
+def _squared(matrix_HH: Tensor) -> Tensor:
+    """The norms of W, W², W⁴ … [0], each of the power before it made 1 long, and their logarithms [1]."""
+    power, norms = matrix_HH, []
+    for _ in range(SQUARINGS + 1):
+        norms.append(power.norm())
+        power = power / norms[-1]  # else it would overflow
         power = power @ power
+    norms_S = torch.stack(norms)
+    return torch.stack([norms_S, norms_S.log()])
+
+
+def _radius(norms: Sequence[float], logs: Sequence[float]) -> float:
+    logarithm = 0.0
+    for squaring, (norm, log) in enumerate(zip(norms, logs, strict=True)):
+        if not norm > 0 or not math.isfinite(norm):
+            return norm
+        logarithm += log / 2**squaring
     return math.exp(logarithm)

@@ -71,12 +71,19 @@ def state_gradients(
         for handle in hooks:
             handle.remove()
     gradients = torch.autograd.grad(total, [asked for _, asked, _ in seen.values()], allow_unused=True)
-    found = {}
-    for (name, (own, _, answer)), gradient in zip(seen.items(), gradients, strict=True):
-        if own == "steps" and gradient is not None:
-            answer = gradient.norm(dim=2)
-        found[name] = (own, answer.detach().double().cpu().numpy())
-    return found
+    answers = [
+        gradient.norm(dim=2) if own == "steps" and gradient is not None else answer
+        for (own, _, answer), gradient in zip(seen.values(), gradients, strict=True)
+    ]
+    if not answers:
+        return {}
+    # read at once: a GPU is waited for at each reading
+    read = torch.cat([answer.detach().double().flatten() for answer in answers]).cpu()
+    parts = read.split([answer.numel() for answer in answers])
+    return {
+        name: (own, part.view(answer.shape).numpy())
+        for (name, (own, _, _)), answer, part in zip(seen.items(), answers, parts, strict=True)
+    }
 
 
 def _by_hand(layer: Cell, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Run, Tensor, Tensor]:
@@ -98,8 +105,9 @@ def _by_steps(layer: Recurrent, x: Tensor, state: State, lengths: Tensor | None)
         y_BTO, state = layer.forward(x[:, t : t + 1], state, alive_B)
         nudge_BH = nudge_TBH[t] if alive_B is None else nudge_TBH[t] * alive_B[:, None]
         h_BH = state[main] if alive_B is None else state[main] * alive_B[:, None]
-        if torch.equal(y_BTO[:, 0], h_BH):
-            y_BTO = y_BTO + nudge_BH[:, None]
+        if y_BTO[:, 0].shape == h_BH.shape:
+            is_h = (y_BTO[:, 0] == h_BH).all()  # a tensor still: a GPU isn't waited for at every step
+            y_BTO = y_BTO + nudge_BH[:, None] * is_h
         state = {**state, main: state[main] + nudge_BH}
         outputs.append(y_BTO)
     return (torch.cat(outputs, dim=1), state), nudge_TBH, nudge_TBH.new_zeros(T, B)

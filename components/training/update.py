@@ -151,6 +151,6 @@ class Update:
 
 def as_tensor(count: Any, total: Tensor) -> Tensor:
     """A tally's count beside its total."""
-    if isinstance(count, Tensor):
+    if isinstance(count, Tensor) and count.device == total.device:
         return count.to(total.dtype)
-    return torch.full((), count, dtype=total.dtype, device=total.device)
+    return torch.full((), int(count), dtype=total.dtype, device=total.device)
