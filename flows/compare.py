@@ -19,28 +19,28 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from components.console import bar, say
 from components.datasets.store import DatasetRef, Store
 from components.errors import UserError
 from components.evaluation.compare import Result, columns, leaderboard, markdown
 from components.models.weights import read_tensors
 from components.provenance import digest_json, digest_tree, library_versions
 from components.render.figures import figure
+from components.runs.ingest import settled
+from components.runs.open_run import ending
+from components.runs.places import ROOT, places
+from components.runs.plan import Plan, make_plan
+from components.runs.processes import Processes
+from components.runs.ranking import Comparison, notes, publish
+from components.runs.train import as_yaml, flat
+from components.runs.trial_file import TrialFile
 from components.tracking.mlflow_backend import MlflowRun, MlflowTracker
 from components.training.device import choose_device, choose_threads
 from components.training.session import Session
-from flows.console import bar, say
-from flows.ingest import settled
 from flows.parameters import Device, ModelName, Override, RecipeName, Threads
 from flows.pipeline import flow_run_tags, ingest_task
-from flows.places import ROOT, places
-from flows.plan import Plan, make_plan
-from flows.processes import Processes
-from flows.ranking import Comparison, notes, publish
-from flows.reaper import claimed, ended, failed, foreground, tidy
+from flows.reaper import claimed, ended, failed, foreground, stopped_by_person, tidy
 from flows.retry import worth_retrying
-from flows.runs import closing, keep_open
-from flows.train import as_yaml, flat
-from flows.trial import TrialFile
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class _Subject:
 def trial_task(file: str, name: str, processes: Processes) -> None:
     """One run, in a process of its own; tried again after a crash it goes on from its checkpoint."""
     path = Path(file)
-    code, last = processes.run([sys.executable, "-m", "flows.trial", file], log=path.with_suffix(".log"), cwd=ROOT)
+    command = [sys.executable, "-m", "components.runs.trial", file]
+    code, last = processes.run(command, log=path.with_suffix(".log"), cwd=ROOT)
     if code == 0:
         return
     trial = TrialFile.load(path)
@@ -121,7 +122,7 @@ def _compare(plan: Plan, device: str, threads: int, workers: int, fresh: bool) -
     with alone(folder, fresh):
         parent = _open_parent(plan, tracker, folder, digest, device, threads, workers)
         run_id = parent.ref.run_id
-        with closing(run_id):
+        with ending(parent, stopped_by_person):
             files = _write_trials(plan, subject, folder, run_id, device, threads)
             try:
                 _run_trials(plan, subject, parent, files, workers)
@@ -202,7 +203,6 @@ def _open_parent(
         parent.params(common | {"seeds": plan.seeds, "budget": plan.budget, "threads": threads, "workers": workers})
         parent.text(as_yaml(plan.trials[0].recipe), "first_recipe.yaml")
         file.write_text(parent.ref.run_id, encoding="utf-8")
-    keep_open(parent)
     parent.tags(flow_run_tags())
     return parent
 

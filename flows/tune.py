@@ -1,9 +1,9 @@
 """Searching for settings: trials proposed by TPE, cut short by the median rule, ranked by val. Test is never read.
 
-Every trial is an MLflow run beneath one parent run and trains in a process of its own (flows/trial.py), which reports
-each evaluation to the study and is told there whether to stop. The study lies in `optuna.db` beside the store and not
-in MLflow's own database: both keep their schema's version in a table of the same name, and Optuna 5.0 refuses to work
-there ("no longer compatible with the table schema").
+Every trial is an MLflow run beneath one parent run and trains in a process of its own (components/runs/trial.py), which
+reports each evaluation to the study and is told there whether to stop. The study lies in `optuna.db` beside the store
+and not in MLflow's own database: both keep their schema's version in a table of the same name, and Optuna 5.0 refuses
+to work there ("no longer compatible with the table schema").
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from prefect import flow
 from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from components.console import bar, say
 from components.datasets.store import DatasetRef, Store
 from components.errors import UserError
 from components.evaluation.tuning import Found, Tried
 from components.models.weights import read_tensors
 from components.provenance import digest_json
 from components.render.figures import figure
+from components.runs.ingest import settled
+from components.runs.open_run import ending
+from components.runs.places import places
+from components.runs.processes import Processes
+from components.runs.search import Answer, publish
+from components.runs.space import Dimension, Search, make_search
+from components.runs.train import as_yaml
+from components.runs.trial_file import TrialFile
+from components.runs.watched import storage
 from components.tracking.mlflow_backend import MlflowRun, MlflowTracker
 from components.training.device import choose_device, choose_threads
 from components.training.session import Session
 from flows.compare import alone, trial_task
-from flows.console import bar, say
-from flows.ingest import settled
 from flows.parameters import Device, ModelName, Override, RecipeName, Threads
 from flows.pipeline import flow_run_tags, ingest_task
-from flows.places import places
-from flows.processes import Processes
-from flows.reaper import claimed, ended, failed, foreground, tidy
-from flows.runs import closing, keep_open
-from flows.search import Answer, publish
-from flows.space import Dimension, Search, make_search
-from flows.train import as_yaml
-from flows.trial import TrialFile
-from flows.watched import storage
+from flows.reaper import claimed, ended, failed, foreground, stopped_by_person, tidy
 
 RANDOM_TRIALS = 10  # before TPE has enough to go by (Bergstra et al. 2011)
 
@@ -105,7 +105,7 @@ def _tune(
         study = _open_study(name, search, lower, fresh)
         parent = _open_parent(search, tracker, folder, name, {"device": device, "threads": threads, "jobs": jobs})
         work = _Work(search, study, folder, parent, dataset, device, threads, metric, lower)
-        with closing(parent.ref.run_id):
+        with ending(parent, stopped_by_person):
             try:
                 _run(work, trials, jobs)
             finally:
@@ -278,7 +278,6 @@ def _open_parent(
         parent.params({"budget": search.budget, "sampler": "TPE", "pruner": "median", **about})
         parent.text(as_yaml(search.recipe), "recipe.yaml")
         file.write_text(parent.ref.run_id, encoding="utf-8")
-    keep_open(parent)
     parent.tags(flow_run_tags())
     return parent
 

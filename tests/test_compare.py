@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from small_recipes import SECTIONS, children, client, write_recipe
 
 from components.errors import UserError
-from flows.plan import label, make_plan, parse_budget, parse_vary
-from flows.processes import Processes
+from components.runs.plan import label, make_plan, parse_budget, parse_vary
+from components.runs.processes import Processes
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -163,7 +163,7 @@ def test_a_process_ends_when_its_owner_is_killed(tmp_path) -> None:
     log = tmp_path / "log"
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from pathlib import Path; from flows.processes import Processes\n"
+        "from pathlib import Path; from components.runs.processes import Processes\n"
         f"Processes().run([sys.executable, '-c', {ENDS_WITH_INPUT!r}], log=Path({str(log)!r}), cwd=Path.cwd())"
     )
     owner = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
@@ -177,8 +177,8 @@ def test_a_process_ends_when_its_owner_is_killed(tmp_path) -> None:
 
 
 def test_settings_and_seeds_are_compared_beneath_one_run_and_a_failed_run_loses_no_other(home, monkeypatch) -> None:
+    from components.runs.trial_file import TrialFile
     from flows.compare import compare
-    from flows.trial import TrialFile
 
     path = write_recipe(home, training={**SECTIONS["training"], "steps": 40, "optimizer": "sgd", "clip_norm": None})
     asked = (path, ["training.learning_rate=1.0e+38,0.1"], 2)
@@ -223,8 +223,8 @@ def test_settings_and_seeds_are_compared_beneath_one_run_and_a_failed_run_loses_
 
 
 def test_a_stopped_comparison_leaves_nothing_running_and_goes_on_where_it_was(home, monkeypatch) -> None:
+    from components.runs.trial_file import TrialFile
     from flows import compare as module
-    from flows.trial import TrialFile
 
     path = write_recipe(home, "stopped", training={**SECTIONS["training"], "steps": 100_000})
 

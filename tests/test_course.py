@@ -13,7 +13,7 @@ import yaml
 
 from components.recipe import Recipe, load_yaml
 from components.registry import resolve
-from flows.places import RECIPES, recipe_names
+from components.runs.places import RECIPES, recipe_names
 
 ROOT = Path(__file__).resolve().parents[1]
 COURSE = (ROOT / "docs" / "course.md").read_text(encoding="utf-8")

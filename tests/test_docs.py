@@ -13,9 +13,9 @@ from test_house import DOORS, RANKS
 
 import reprise
 from components.errors import UserError
+from components.runs.places import recipe_path
+from docs.tools.reference import markdown, python_page
 from flows.cli import app
-from flows.places import recipe_path
-from flows.reference import markdown, python_page
 
 ROOT = Path(__file__).resolve().parents[1]
 FENCE = re.compile(r"^ *```[^\n]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)

@@ -17,7 +17,7 @@ CEILING = 400
 # A module may import from its own rank's name and from lower ranks; nothing looks up.
 RANKS = {
     "errors": 0, "paths": 0, "redaction": 0, "score": 0, "harmony": 0, "progressions": 0, "registry": 0,
-    "provenance": 0, "recipe": 0, "schema": 0, "whole_files": 0, "bounds": 0,
+    "provenance": 0, "recipe": 0, "schema": 0, "whole_files": 0, "bounds": 0, "console": 0,
     "encodings": 1, "kernels": 1, "render": 1,
     "datasets": 2, "layers": 2,
     "models": 3,
@@ -28,6 +28,8 @@ RANKS = {
     "evaluation": 8, "tracking": 8,
     "training": 9, "use": 9,
     "serving": 10,
+    "recipe_schema": 10,
+    "runs": 11,
 }  # fmt: skip
 # The tables of contents name what they list and import it only when asked.
 TABLES = {"registry", "schema"}
@@ -54,7 +56,7 @@ DOORS = {
     "chardet": ["components/datasets/codings.py"],
     "regex": ["components/encodings/"],
     "scipy": ["components/datasets/roll_files.py"],
-    "optuna": ["flows/tune.py", "flows/watched.py"],
+    "optuna": ["flows/tune.py", "components/runs/watched.py"],
     "fastapi": ["components/serving/"],
     "uvicorn": ["components/serving/"],
 }  # fmt: skip
@@ -63,7 +65,7 @@ LIGHT = [
     "reprise.py",
     "flows/cli.py",
     *(f"flows/commands/{n}.py" for n in ("base", "train", "look", "use", "models", "operate", "serving")),
-    "flows/places.py",
+    "components/runs/places.py",
     "components/errors.py",
     "components/registry.py",
     "components/recipe.py",

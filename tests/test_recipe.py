@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from components.errors import UserError
 from components.recipe import Recipe, apply_override, load_yaml, parse_yaml, read_recipe
-from flows.places import RECIPES, recipe_names, recipe_path
+from components.runs.places import RECIPES, recipe_names, recipe_path
 
 GOOD = """
 seed: 3

@@ -8,18 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 
 import yaml
 
+from components.console import bar, say
 from components.datasets.store import DatasetRef, Store
 from components.provenance import code_version, library_versions, machine
 from components.recipe import Recipe
 from components.render.figures import figure
+from components.runs.open_run import OpenRun
+from components.runs.places import ROOT, places
+from components.runs.record import RunRecord
+from components.runs.samples import WithSamples
 from components.tracking.base import Run
 from components.tracking.mlflow_backend import MlflowTracker
 from components.training.device import choose_device, choose_threads
-from components.training.session import Session
-from flows.console import bar, say
-from flows.places import ROOT, places
-from flows.runs import RunRecord, keep_open, open_run
-from flows.samples import WithSamples
 
 
 def begin_run(
@@ -31,8 +31,8 @@ def begin_run(
     parent: str = "",
     asked: Sequence[str] = (),
     tags: Mapping[str, str] | None = None,
-) -> str:
-    """Start the tracked run, beneath `parent` where there is one, and write down all it starts with; gives its id.
+) -> OpenRun:
+    """Start the tracked run, beneath `parent` where there is one, and write down all it starts with.
     `asked` are the words behind `reprise run` that ask for it, `tags` what the run gets besides."""
     where = places()
     device, threads = choose_device(device), choose_threads(threads)
@@ -61,25 +61,20 @@ def begin_run(
     # last: from now on the run can be resumed, and a resumed one writes nothing of the above
     record = RunRecord(recipe, dataset, run.ref, run_name, device, threads, parent, list(asked))
     record.save(where.run_folder(run.ref.run_id))
-    keep_open(run)
-    return run.ref.run_id
+    return OpenRun(record, run)
 
 
-def train(run_id: str) -> str:
+def train(run: OpenRun) -> str:
     """Train the run to its end, from its checkpoint where there is one; gives why it ended."""
-    where = places()
-    folder = where.run_folder(run_id)
-    record = RunRecord.load(folder)
-    session = Session(record.recipe, Store.open(record.dataset.path), record.device, record.threads)
+    record, tracked, session = run.record, run.tracked, run.session()
     threads = f"{record.threads} threads" if record.device == "cpu" else "GPU"
     size = f"{session.parameter_count:,} parameters"
-    say(f"train   {record.run_name}: {size}, {record.device} ({threads}), run {run_id[:8]}")
-    run = open_run(run_id)
-    run.params({"parameters": session.parameter_count})
+    say(f"train   {record.run_name}: {size}, {record.device} ({threads}), run {run.id[:8]}")
+    tracked.params({"parameters": session.parameter_count})
     steps = record.recipe.training["steps"]
     with bar("train", steps, "updates") as advance:
-        progress = session.train(folder, WithSamples(_Listener(run, advance), session, run, folder))
-    run.metrics({"train/seconds": progress.seconds, "train/best_step": progress.best_step})
+        progress = session.train(run.folder, WithSamples(_Listener(tracked, advance), session, tracked, run.folder))
+    tracked.metrics({"train/seconds": progress.seconds, "train/best_step": progress.best_step})
     kept = f"best at update {progress.best_step:,}" if math.isfinite(progress.best) else "the last weights are kept"
     say(f"        {progress.stopped}; {progress.seconds:.0f} s, {kept}")
     return progress.stopped

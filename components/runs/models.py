@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.console import out, table
 from components.errors import UserError
+from components.runs.places import places
 from components.tracking.alias_log import earlier
 from components.tracking.base import ModelRef, VersionFacts
 from components.tracking.mlflow_store import MlflowStore
 from components.tracking.promotion import METRIC, TEST_DIGEST, VALUE, decide, meets, shown_figure
 from components.use import opening
 from components.use.opening import Selector
-from flows.console import out, table
-from flows.places import places
 
 
 def store() -> MlflowStore:
@@ -200,8 +200,8 @@ def _of_a_run(run: str, force: bool) -> tuple[ModelRef, Any, str]:
     """Register the model of a run on this machine: (its version, its bundle, why `accept` had refused it)."""
     from components.bundle import load_bundle
     from components.datasets.store import Store
-    from flows.register import version_tags
-    from flows.runs import find_run
+    from components.runs.record import find_run
+    from components.runs.register import version_tags
 
     where = places()
     record = find_run(run, where)

@@ -11,8 +11,8 @@ from typing import Any
 
 from components.errors import UserError
 from components.recipe import Recipe, apply_override, parse_yaml
-from flows.asked import Asked, ask
-from flows.plan import parse_budget, resolve
+from components.runs.asked import Asked, ask
+from components.runs.plan import parse_budget, resolve
 
 SECTIONS = ("model.", "training.")  # others change what is measured, or on what
 EQUAL = ("training.steps", "training.seconds", "training.checkpoint_seconds")  # every trial may spend the same

@@ -8,8 +8,8 @@ import re
 import sys
 
 import reprise
+from components.runs.places import ROOT
 from flows.cli import app
-from flows.places import ROOT
 
 NOTE = "Generated from the commands' own help by `make docs`; a test compares the two. Don't edit this page."
 REFERENCE = "## Reference\n"
@@ -19,7 +19,7 @@ SECTIONS = {"Args:": "Arguments:", "Returns:": "Gives:", "Raises:": "Refuses:"}
 def markdown() -> str:
     """Every command's help, as Markdown that ends with one line feed. The same whoever asks for it."""
     started_as = sys.argv
-    # cyclopts names a command after the program that is running, and of "python -m flows.reference" it cuts the
+    # cyclopts names a command after the program that is running, and of "python -m docs.tools.reference" it cuts the
     # first word only: the rest would stand in the usage lines
     sys.argv = [app.name[0]]
     try:

@@ -11,9 +11,9 @@ from components.evaluation.run_report import Grid, Picture, Piece, RunReport, cu
 from components.paths import as_user
 from components.render.figures import figure
 from components.render.record import without_record
+from components.runs.places import places
 from components.tracking.mlflow_reader import MlflowReader, RunFacts
 from components.tracking.promotion import lower_is_better
-from flows.places import places
 
 CURVES, PIECES, PICTURES, TEXTS = 8, 3, 12, 3
 MAX_WAV_BYTES, MAX_PICTURE_BYTES, MAX_TEXT_BYTES = 64 << 20, 2 << 20, 1 << 20

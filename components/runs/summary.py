@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from components.console import out, table
 from components.errors import UserError
 from components.evaluation.baseline import PREFIX
 from components.render.figures import figure
-from flows.asked import typed
-from flows.console import out, table
-from flows.pipeline import Outcome
-from flows.places import places
-from flows.plan import make_plan
-from flows.server import Server
+from components.runs.asked import typed
+from components.runs.outcome import Outcome
+from components.runs.plan import make_plan
 
 WORTH_VARYING = ("model.kind=rnn,gru,lstm", "model.hidden_size=64,128,256")
 
 
-def show(outcome: Outcome, asked: Sequence[str] = ()) -> None:
-    """Print a short table of the outcome. `asked` are the words behind `reprise run` as they were typed here."""
+def show(outcome: Outcome, asked: Sequence[str] = (), *, prefect: str | None = None) -> None:
+    """Print a short table of the outcome. `asked` are the words behind `reprise run` as they were typed here, `prefect`
+    the address of Prefect's UI."""
     rows = [[name, figure(value)] for name, value in outcome.metrics.items() if name.startswith(("test/", PREFIX))]
     rows += [["model", f"{outcome.model} ({outcome.model.alias})" if outcome.model else "not registered"]]
     rows += [["run", f"{outcome.run_name} ({outcome.run_id[:8]})"]]
@@ -34,8 +33,8 @@ def show(outcome: Outcome, asked: Sequence[str] = ()) -> None:
         for name in names:
             out.print(f"          {name}", markup=False)
     out.print(f"mlflow  {outcome.url}", markup=False)
-    if url := Server(places().prefect).url():
-        out.print(f"prefect {url}  (`reprise down` stops it)", markup=False)
+    if prefect:
+        out.print(f"prefect {prefect}  (`reprise down` stops it)", markup=False)
     after = "\n        ".join(["reprise ui    (then open the mlflow link above)", *following(outcome, asked)])
     out.print(f"next    {after}", markup=False)
 

@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from components.console import out, table
 from components.evaluation.baseline import strongest
 from components.evaluation.compare import Result, Row, cells, columns, leaderboard, markdown, write_curves
+from components.runs.plan import Plan
 from components.tracking.mlflow_backend import MlflowRun
-from flows.console import out, table
-from flows.places import places
-from flows.plan import Plan
-from flows.server import Server
 
 RANKED = "ranked by the mean over seeds on **val** (best weights of each run); test stands beside it and ranks nothing"
 
@@ -94,8 +92,8 @@ def notes(plan: Plan, results: Sequence[Result], lower: bool, threads: int, work
     return found
 
 
-def show(comparison: Comparison) -> None:
-    """Print the leaderboard and where to look next."""
+def show(comparison: Comparison, *, prefect: str | None = None) -> None:
+    """Print the leaderboard and where to look next; `prefect` is the address of Prefect's UI."""
     headings, rows = cells(comparison.rows)
     left_out = (
         {"tokens/s"} if any(len(row.finished) < len(row.results) for row in comparison.rows) else {"tokens/s", "runs"}
@@ -108,8 +106,8 @@ def show(comparison: Comparison) -> None:
     for note in comparison.notes:
         out.print(f"note    {note}", markup=False)
     out.print(f"mlflow  {comparison.url}\ncurves  {comparison.runs_url}", markup=False)
-    if url := Server(places().prefect).url():
-        out.print(f"prefect {url}  (`reprise down` stops it)", markup=False)
+    if prefect:
+        out.print(f"prefect {prefect}  (`reprise down` stops it)", markup=False)
     out.print("next    reprise ui    (then open the links above)", markup=False)
 
 

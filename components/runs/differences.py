@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from components.bundle import Bundle, load_bundle
+from components.console import out, table
 from components.errors import UserError
 from components.render.figures import figure
 from components.render.outputs import described
+from components.runs.models import find, store
+from components.runs.places import places
+from components.runs.train import flat
 from components.tracking.base import ModelRef
 from components.tracking.mlflow_reader import MlflowReader
 from components.tracking.promotion import lower_is_better
-from flows.console import out, table
-from flows.models import find, store
-from flows.places import places
-from flows.train import flat
 
 SAMPLES, SAMPLE_TOKENS = 2, 120
 ANSWERS = 10  # differing answers that are shown

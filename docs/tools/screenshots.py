@@ -1,4 +1,4 @@
-"""Pictures of MLflow, Prefect and a report for the docs: `python -m flows.screenshots RECIPE [FOLDER]`.
+"""Pictures of MLflow, Prefect and a report for the docs: `python -m docs.tools.screenshots RECIPE [FOLDER]`.
 
 They show what there is on this machine (REPRISE_HOME), so run, compare and schedule the recipe first.
 Needs Chromium; starts an MLflow server of its own on a free port and ends it.
@@ -26,12 +26,12 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import UserError
+from components.runs.places import ROOT, places
+from components.runs.report import write
 from components.tracking.mlflow_backend import MlflowTracker
 from components.tracking.mlflow_client import ui_command
 from components.tracking.mlflow_reader import MlflowReader
 from components.tracking.promotion import lower_is_better
-from flows.places import ROOT, places
-from flows.report import write
 from flows.server import Server
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")

@@ -1,5 +1,4 @@
-"""What a person sees of a run: lines on standard output (the Prefect run's log gets them too), a progress bar on
-standard error when it is a terminal."""
+"""What a person sees of a run: lines on standard output, and a progress bar on standard error when it is a terminal."""
 
 from __future__ import annotations
 
@@ -36,17 +35,18 @@ class _Console(Console):
 
 
 class _Warnings(logging.Handler):
-    """Warnings of the code, on standard error and in the log of the Prefect run that is going on."""
+    """Warnings of the code, on standard error and wherever else `listeners` put them."""
 
     def emit(self, record: logging.LogRecord) -> None:
         line = f"{record.levelname.lower()}: {without_secrets(record.getMessage())}"
         err.print(line, markup=False, soft_wrap=True)
-        _to_run_log(line, record.levelno)
+        _pass_on(line, record.levelno)
 
 
 out = _Console(highlight=False, soft_wrap=True)
 err = _Console(stderr=True, highlight=False)
 _warnings = _Warnings(logging.WARNING)
+listeners: list[Callable[[str, int], None]] = []  # get each line and its level, as of `logging`
 
 
 def prepare() -> None:
@@ -66,18 +66,14 @@ def prepare() -> None:
 
 
 def say(line: str) -> None:
-    """One line, here and in the log of the Prefect run that is going on."""
+    """One line, here and wherever else `listeners` put it."""
     out.print(line, markup=False)
-    _to_run_log(line, logging.INFO)
+    _pass_on(line, logging.INFO)
 
 
-def _to_run_log(line: str, level: int) -> None:
-    if "prefect" in sys.modules:
-        from prefect.exceptions import MissingContextError
-        from prefect.logging import get_run_logger
-
-        with suppress(MissingContextError):
-            get_run_logger().log(level, line)
+def _pass_on(line: str, level: int) -> None:
+    for listener in listeners:
+        listener(line, level)
 
 
 @contextmanager

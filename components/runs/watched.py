@@ -5,14 +5,12 @@ from __future__ import annotations
 import optuna
 from filelock import FileLock
 
-from components.datasets.store import Store
+from components.console import say
 from components.render.figures import figure
+from components.runs.open_run import OpenRun
+from components.runs.places import places
+from components.runs.trial_file import TrialFile
 from components.tracking.base import Run
-from components.training.session import Session
-from flows.console import say
-from flows.places import places
-from flows.runs import RunRecord
-from flows.trial import TrialFile
 
 PRUNE_AFTER_TRIALS, PRUNE_AFTER_SHARE = 5, 0.2  # of the updates: warm-up ends, and early order isn't final order
 
@@ -33,31 +31,29 @@ def storage() -> optuna.storages.RDBStorage:
         )
 
 
-def train_watched(trial: TrialFile, run: Run) -> None:
+def train_watched(trial: TrialFile, run: OpenRun) -> None:
     """Train a trial, or go on with it; it ends early, KILLED, when the study's pruner says so. `trial` is told the
     best value on val."""
-    folder = places().run_folder(trial.run_id)
-    record = RunRecord.load(folder)
-    session = Session(record.recipe, Store.open(record.dataset.path), record.device, record.threads)
+    tracked, session = run.tracked, run.session()
     trial.parameters, metric = session.parameter_count, trial.search["metric"]
-    run.params({"parameters": session.parameter_count})
-    run.tags({"primary.metric": metric})
-    warm_up = max(session.evaluator.every, round(PRUNE_AFTER_SHARE * record.recipe.training["steps"]))
+    tracked.params({"parameters": session.parameter_count})
+    tracked.tags({"primary.metric": metric})
+    warm_up = max(session.evaluator.every, round(PRUNE_AFTER_SHARE * run.record.recipe.training["steps"]))
     pruner = optuna.pruners.MedianPruner(PRUNE_AFTER_TRIALS, warm_up, n_min_trials=3)
     # the process draws nothing: the settings are in the file
     sampler = optuna.samplers.RandomSampler(seed=0)
     study = optuna.load_study(study_name=trial.search["study"], storage=storage(), sampler=sampler, pruner=pruner)
-    watcher = _Watcher(run, optuna.trial.Trial(study, trial.search["trial"]), metric)
+    watcher = _Watcher(tracked, optuna.trial.Trial(study, trial.search["trial"]), metric)
     try:
-        progress = session.train(folder, watcher)
+        progress = session.train(run.folder, watcher)
     except Pruned:
         trial.pruned = watcher.last_step
-        run.tags({"pruned": f"after {trial.pruned} updates, by the median rule"})
-        run.finish("KILLED")
+        tracked.tags({"pruned": f"after {trial.pruned} updates, by the median rule"})
+        tracked.finish("KILLED")
         return
     trial.metrics = {f"val/{metric}": progress.best}
-    run.metrics({f"best/{metric}": progress.best})
-    run.metrics({"train/seconds": progress.seconds, "train/best_step": float(progress.best_step)})
+    tracked.metrics({f"best/{metric}": progress.best})
+    tracked.metrics({"train/seconds": progress.seconds, "train/best_step": float(progress.best_step)})
 
 
 class _Watcher:

@@ -15,8 +15,8 @@ from components.datasets.splits import DEFAULT_SPLIT
 from components.errors import UserError
 from components.paths import user_path, user_paths
 from components.recipe import NAME, Recipe, apply_override, load_yaml
+from components.runs.places import RECIPES, recipe_path
 from components.schema import path_settings
-from flows.places import RECIPES, recipe_path
 
 LONGEST_NAME = 64
 

@@ -16,7 +16,7 @@ from typing import Any
 from components.errors import UserError
 from components.recipe import load_yaml, read_recipe
 from components.registry import resolve
-from flows.places import recipe_path
+from components.runs.places import recipe_path
 
 TABLE = "table:"
 

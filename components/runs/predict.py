@@ -6,17 +6,17 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+from components.console import say
 from components.datasets.archives import LINK, is_archive, unpacked
 from components.datasets.folders import told
 from components.datasets.labelled import stem
 from components.errors import UserError
 from components.paths import as_user
+from components.runs.generate import open_model
+from components.runs.places import places
 from components.use.files import reader_for
 from components.use.lines import answer_texts, with_language_model
 from components.use.table import predict_file
-from flows.console import say
-from flows.generate import open_model
-from flows.places import places
 
 
 def predict(

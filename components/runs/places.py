@@ -9,7 +9,7 @@ from components.errors import UserError, unknown
 from components.paths import user_path
 from components.tracking.settings import Settings, load_settings
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "flows" / "recipes"
 
 

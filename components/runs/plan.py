@@ -12,7 +12,7 @@ from typing import Any
 
 from components.errors import UserError
 from components.recipe import Recipe, apply_override, parse_yaml
-from flows.asked import Asked, ask, typed
+from components.runs.asked import Asked, ask, typed
 
 MAX_RUNS, MAX_WORKERS = 1000, 256
 SECONDS = {"s": 1, "m": 60, "h": 3600}

@@ -3,42 +3,38 @@
 from __future__ import annotations
 
 from components.bundle import save_bundle
+from components.console import say
 from components.datasets.store import Store
 from components.evaluation.baseline import judging, strongest
 from components.provenance import code_version, library_versions
+from components.runs.open_run import OpenRun
+from components.runs.places import ROOT, places
+from components.runs.record import RunRecord
 from components.tasks.base import Task
 from components.tracking.base import ModelRef
 from components.tracking.mlflow_store import MlflowStore
 from components.tracking.promotion import decide, meets, promotion_tags
-from components.training.session import Session
-from flows.console import say
-from flows.places import ROOT, places
-from flows.runs import RunRecord, open_run
 
 
-def register(run_id: str, metrics: dict[str, float]) -> ModelRef | None:
+def register(run: OpenRun, metrics: dict[str, float]) -> ModelRef | None:
     """The registered version with its alias; None when `accept` refuses it (the run keeps its bundle)."""
-    where = places()
-    folder = where.run_folder(run_id)
-    record = RunRecord.load(folder)
-    recipe, run, models = record.recipe, open_run(run_id), MlflowStore(where.settings)
-    store = Store.open(record.dataset.path)
-    session = Session(recipe, store, "cpu", record.threads)
-    session.load_best(folder)
+    record, recipe, store, models = run.record, run.record.recipe, run.store, MlflowStore(places().settings)
+    session = run.session("cpu")
+    session.load_best(run.folder)
     facts = {
         "framing": store.manifest["framing"],
-        "run_id": run_id,
+        "run_id": run.id,
         "recipe_digest": recipe.digest,
         "data": {"name": store.manifest["name"], "digest": record.dataset.digest},
         "columns": store.manifest.get("columns", {}),
         "metrics": metrics,
         "versions": library_versions() | {"reprise": code_version(ROOT)["version"]},
     }
-    bundle = folder / "bundle"
+    bundle = run.folder / "bundle"
     save_bundle(bundle, recipe.name, session.model, session.encoding, recipe.as_dict(), facts)
     unjudged = ["nothing of val and test was measured, so nothing says how good it is"]
     if problems := meets(recipe.accept, metrics) if judging(metrics, session.task.primary) else unjudged:
-        run.tags({"registered": "refused: " + "; ".join(problems)})
+        run.tracked.tags({"registered": "refused: " + "; ".join(problems)})
         say("model   not registered: " + "; ".join(problems))
         return None
     tags = version_tags(record, store, session.task, metrics)
@@ -51,7 +47,7 @@ def register(run_id: str, metrics: dict[str, float]) -> ModelRef | None:
         return decide(tags, models.tags(champion) if champion else None, higher_is_better=higher)
 
     ref, reason = models.settle(ref, judge)
-    run.tags({"registered": f"{ref} as {ref.alias}: {reason}"})
+    run.tracked.tags({"registered": f"{ref} as {ref.alias}: {reason}"})
     say(f"model   {ref} registered as {ref.alias}: {reason}")
     return ref
 

@@ -7,17 +7,15 @@ import math
 from pathlib import Path
 from typing import Any
 
-from components.datasets.store import Store
+from components.console import say
 from components.errors import UserError
 from components.render.outputs import described
-from components.tracking.base import Run
+from components.runs.generate import Opened, generated, open_model
+from components.runs.judge import judged
+from components.runs.open_run import OpenRun
+from components.tracking.base import ModelRef, Run
 from components.training.session import Session
 from components.training.trainer import Events
-from flows.console import say
-from flows.generate import Opened, generated, open_model
-from flows.judge import judged
-from flows.places import places
-from flows.runs import RunRecord, open_run
 
 TABLE = "samples/during_training.json"
 FILE = "samples.jsonl"  # beside the checkpoint: a run that is resumed goes on with its table
@@ -75,17 +73,17 @@ class WithSamples:
         return [(described(item), one.nats_per_token) for item, one in zip(made.items, made.sampled, strict=True)]
 
 
-def write_samples(run_id: str, selector: str, seed: int) -> list[str]:
-    """The run's samples in MLflow: its generated files, and short ones at several temperatures in one table."""
-    run, opened = open_run(run_id), open_model(selector)
+def write_samples(run: OpenRun, model: ModelRef | None) -> list[str]:
+    """The run's samples in MLflow: its generated files, and short ones at several temperatures in one table. `model` is
+    what was registered of it, if anything."""
+    opened = open_model(f"{model.name}@{model.version}" if model else f"run:{run.id}")
+    tracked, seed = run.tracked, run.record.recipe.seed
     if opened.bundle.task.settings is None:
         return []  # it answers; what it answers on test data stands in the run's table of predictions
     paths, written = generated(opened, {}, seed)
     for path in paths:
-        run.file(Path(path), "samples")
-    folder = places().run_folder(run_id)
-    store = Store.open(RunRecord.load(folder).dataset.path)
-    table = judged(run, opened.bundle.task, store, written, folder, opened.name)
+        tracked.file(Path(path), "samples")
+    table = judged(tracked, opened.bundle.task, run.store, written, run.folder, opened.name)
     for figure in ("copied_8_grams", "strong_beats_on_chord_tones", "notes_in_best_key"):
         if figure in table:
             real = table[figure].get("held_out")
@@ -98,7 +96,7 @@ def write_samples(run_id: str, selector: str, seed: int) -> list[str]:
         for index, (item, sampled) in enumerate(zip(generation.items, generation.sampled, strict=True))
     ]
     names = ("temperature", "number", "sample", "nats_per_token", "ended_itself")
-    run.table({name: [row[i] for row in rows] for i, name in enumerate(names)}, "samples/temperatures.json")
+    tracked.table({name: [row[i] for row in rows] for i, name in enumerate(names)}, "samples/temperatures.json")
     return paths
 
 

@@ -6,13 +6,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from components.console import out, table
 from components.evaluation.tuning import Found, Tried, best_so_far, trials_table, write_search
 from components.render.figures import figure
+from components.runs.asked import typed
+from components.runs.places import places
+from components.runs.space import Search
 from components.tracking.mlflow_backend import MlflowRun, MlflowTracker
-from flows.asked import typed
-from flows.console import out, table
-from flows.places import places
-from flows.space import Search
 
 SHOWN = 10
 RANKED = "ranked by **val** (best weights of each trial); test was not read"

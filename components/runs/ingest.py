@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from components.bundle import make_task
+from components.console import bar, out, say
 from components.datasets.ingest import ingest
 from components.datasets.store import DatasetRef, Store
 from components.datasets.targets import told
 from components.errors import UserError
 from components.recipe import Recipe
-from flows.asked import Asked
-from flows.console import bar, out, say
-from flows.places import ROOT, places
+from components.runs.asked import Asked
+from components.runs.places import ROOT, places
 
 
 def ingest_recipe(recipe: Recipe, asked: Asked | None = None) -> DatasetRef:

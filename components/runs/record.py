@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from components.datasets.store import DatasetRef, Store
 from components.errors import UserError, nearest
 from components.recipe import Recipe
+from components.runs.places import Places, places
 from components.tracking.base import RunRef
-from components.tracking.mlflow_backend import CUT_OFF, MlflowRun, MlflowTracker
 from components.whole_files import written_whole
-from flows.places import Places, places
 
 FILE = "run.json"
-_open: dict[str, MlflowRun] = {}  # the runs that this process writes to
-stopped: list[str] = []  # the runs that were interrupted in this process
 
 
 @dataclass(frozen=True)
@@ -64,51 +58,6 @@ def _here(dataset: DatasetRef) -> DatasetRef:
             if path.is_dir() and Store.open(path).manifest["digests"]["content"] == dataset.digest:
                 return replace(dataset, path=str(path))
     return dataset  # opening it says what is wrong
-
-
-def keep_open(run: MlflowRun) -> None:
-    """Hand an opened run to the steps that follow in this process."""
-    _open[run.ref.run_id] = run
-
-
-def open_run(run_id: str) -> MlflowRun:
-    """The tracked run, opened again where this process hasn't got it open."""
-    if run_id not in _open:
-        _open[run_id] = MlflowTracker(places().settings).resume(run_id)
-    return _open[run_id]
-
-
-@contextmanager
-def closing(run_id: str) -> Iterator[None]:
-    """End the tracked run with the block: FINISHED, FAILED with an exception, KILLED when it is interrupted. One that
-    was ended by force, and not by a person, is marked as cut off.
-
-    Raises:
-        UserError: another process is at work on the run.
-    """
-    lock = FileLock(places().run_folder(run_id) / "run.lock", thread_local=False)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"run {run_id[:8]} is going on in another process", hint="wait for it, or stop it") from None
-    status = "KILLED"
-    try:
-        yield
-        status = "FINISHED"
-    except Exception:
-        status = "FAILED"
-        raise
-    except BaseException as error:  # Ctrl-C, another signal, or Prefect's word that it is over
-        from flows.reaper import stopped_by_person
-
-        open_run(run_id).tags({CUT_OFF: "" if stopped_by_person(error) else "yes"})
-        raise
-    finally:
-        open_run(run_id).finish(status)
-        if status == "KILLED":
-            stopped.append(run_id)
-        del _open[run_id]
-        lock.release()
 
 
 def find_run(selector: str, places: Places) -> RunRecord:

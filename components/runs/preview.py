@@ -18,7 +18,7 @@ from components.datasets.splits import dropped
 from components.encodings.base import Encoding
 from components.errors import UserError
 from components.recipe import Recipe
-from flows.places import ROOT, places
+from components.runs.places import ROOT, places
 
 ITEMS, SECONDS = 50, 5.0
 CHARACTERS = 200_000  # of a stream

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from components.bundle import Generation
+from components.console import bar, say
 from components.errors import UserError
 from components.paths import as_user
 from components.provenance import digest_json
 from components.render.record import read_record
 from components.render.soundfont import Soundfont, font_of_record, read_soundfont
+from components.runs.places import places
+from components.runs.record import find_run
 from components.tracking.mlflow_store import MlflowStore
 from components.use import opening
 from components.use.given import given
 from components.use.opening import Opened, OwnRun, selector_of
 from components.use.writing import write
-from flows.console import bar, say
-from flows.places import places
-from flows.runs import find_run
 
 
 def open_model(selector: str) -> Opened:

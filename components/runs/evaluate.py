@@ -6,47 +6,41 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from components.datasets.store import Store
+from components.console import say
 from components.evaluation import report
 from components.evaluation.baseline import baseline_metrics, is_baseline, strongest
 from components.evaluation.gradients import READINGS, read_readings, write_gradient_picture
 from components.models.weights import read_tensors
 from components.render.figures import figure
+from components.runs.open_run import OpenRun
 from components.tasks.base import Table
 from components.training.session import Session
-from flows.console import say
-from flows.places import places
-from flows.runs import RunRecord, open_run
 
 
-def evaluate(run_id: str) -> dict[str, float]:
+def evaluate(run: OpenRun) -> dict[str, float]:
     """The final figures of a run, "val/…" and "test/…"; logged without a step, with the pictures."""
-    where = places()
-    folder = where.run_folder(run_id)
-    record = RunRecord.load(folder)
-    session = Session(record.recipe, Store.open(record.dataset.path), record.device, record.threads)
+    record, tracked, folder, session = run.record, run.tracked, run.folder, run.session()
     session.load_best(folder)
     metrics = {
         f"{split}/{name}": value for split in ("val", "test") for name, value in session.final_metrics(split).items()
     }
     metrics |= baseline_metrics(session.task, session.store, metrics)
-    run = open_run(run_id)
-    run.tags({"primary.metric": session.task.primary})  # what a reader of the run ranks it by
+    tracked.tags({"primary.metric": session.task.primary})  # what a reader of the run ranks it by
     # the chosen weights on val go under "best/", apart from the curve over training
-    run.metrics({re.sub("^val/", "best/", name): value for name, value in metrics.items()})
-    run.file(_learning_curve(session, folder, metrics), "figures")
+    tracked.metrics({re.sub("^val/", "best/", name): value for name, value in metrics.items()})
+    tracked.file(_learning_curve(session, folder, metrics), "figures")
     if readings := read_readings(folder / READINGS):
         picture = folder / "gradient_probe.png"
         write_gradient_picture(picture, readings, title=record.recipe.name, unit=session.task.measured_in)
-        run.file(picture, "figures")
+        tracked.file(picture, "figures")
     test = session.store.split("test")
     for finding in session.task.findings(session.model, test):
         if isinstance(finding, Table):
-            run.table(finding.columns, f"{finding.name}/test.json")
+            tracked.table(finding.columns, f"{finding.name}/test.json")
         else:
             picture = folder / f"{finding.name}.png"
             report.draw(replace(finding, title=f"{record.recipe.name}: {finding.title}"), session.encoding, picture)
-            run.file(picture, "figures")
+            tracked.file(picture, "figures")
     shown = "  ".join(
         f"{name.removeprefix('test/')} {figure(v)}" for name, v in metrics.items() if name.startswith("test/")
     )
