@@ -178,7 +178,7 @@ def test_a_process_ends_when_its_owner_is_killed(tmp_path) -> None:
 
 def test_settings_and_seeds_are_compared_beneath_one_run_and_a_failed_run_loses_no_other(home, monkeypatch) -> None:
     from components.runs.trial_file import TrialFile
-    from flows.compare import compare
+    from flows.study import compare
 
     path = write_recipe(home, training={**SECTIONS["training"], "steps": 40, "optimizer": "sgd", "clip_norm": None})
     asked = (path, ["training.learning_rate=1.0e+38,0.1"], 2)
@@ -224,7 +224,7 @@ def test_settings_and_seeds_are_compared_beneath_one_run_and_a_failed_run_loses_
 
 def test_a_stopped_comparison_leaves_nothing_running_and_goes_on_where_it_was(home, monkeypatch) -> None:
     from components.runs.trial_file import TrialFile
-    from flows import compare as module
+    from flows import study as module
 
     path = write_recipe(home, "stopped", training={**SECTIONS["training"], "steps": 100_000})
 
@@ -266,7 +266,7 @@ def test_a_stopped_comparison_leaves_nothing_running_and_goes_on_where_it_was(ho
 
 @pytest.mark.slow
 def test_one_comparison_runs_once_at_a_time_and_a_fresh_one_begins_empty(tmp_path) -> None:
-    from flows.compare import alone
+    from components.runs.study import alone
 
     folder = tmp_path / "it"
     with alone(folder, False):
@@ -280,7 +280,7 @@ def test_one_comparison_runs_once_at_a_time_and_a_fresh_one_begins_empty(tmp_pat
 
 
 def test_what_cannot_be_ranked_is_refused_before_any_training(home) -> None:
-    from flows.compare import compare
+    from flows.study import compare
 
     path = write_recipe(home, "unranked")
     with pytest.raises(UserError, match="validation data"):

@@ -56,7 +56,7 @@ DOORS = {
     "chardet": ["components/datasets/codings.py"],
     "regex": ["components/encodings/"],
     "scipy": ["components/datasets/roll_files.py"],
-    "optuna": ["flows/tune.py", "components/runs/watched.py"],
+    "optuna": ["components/runs/tune.py", "components/runs/watched.py"],
     "fastapi": ["components/serving/"],
     "uvicorn": ["components/serving/"],
 }  # fmt: skip

@@ -181,7 +181,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_trials_are_nested_pruned_ranked_by_val_and_never_see_test(home, here, monkeypatch) -> None:
     from components.datasets.store import Store
     from flows.cli import app
-    from flows.tune import tune
+    from flows.study import tune
 
     read, split = [], Store.split
     monkeypatch.setattr(Store, "split", lambda self, name: (read.append(name), split(self, name))[1])
@@ -235,7 +235,7 @@ def test_trials_are_nested_pruned_ranked_by_val_and_never_see_test(home, here, m
 
 
 def test_a_stopped_search_goes_on_and_proposes_what_it_would_have(home, here, monkeypatch) -> None:
-    from flows import tune as module
+    from flows import study as module
 
     path = write_recipe(home, "halted", model=GRU)
     run, calls = Processes.run, []
@@ -259,7 +259,7 @@ def test_a_stopped_search_goes_on_and_proposes_what_it_would_have(home, here, mo
 
 
 def test_a_trial_that_fails_is_told_and_loses_no_other(home, here) -> None:
-    from flows.tune import tune
+    from flows.study import tune
 
     training = {**SECTIONS["training"], "optimizer": "sgd", "clip_norm": None, "steps": 40}
     path = write_recipe(home, "failing", training=training)
@@ -276,7 +276,7 @@ def test_a_trial_that_fails_is_told_and_loses_no_other(home, here) -> None:
 def test_two_trials_go_on_at_once_each_in_a_process_of_its_own(home, monkeypatch) -> None:
     """What such a process does is tested above and in test_compare.py: here it is a stub that waits for the other."""
     from components.runs.trial_file import TrialFile
-    from flows.tune import tune
+    from flows.study import tune
 
     together, commands = threading.Barrier(2), []
 

@@ -10,9 +10,8 @@ from components.console import out, table
 from components.evaluation.tuning import Found, Tried, best_so_far, trials_table, write_search
 from components.render.figures import figure
 from components.runs.asked import typed
-from components.runs.places import places
 from components.runs.space import Search
-from components.tracking.mlflow_backend import MlflowRun, MlflowTracker
+from components.tracking.mlflow_backend import MlflowRun
 
 SHOWN = 10
 RANKED = "ranked by **val** (best weights of each trial); test was not read"
@@ -30,15 +29,16 @@ class Answer:
     notes: list[str]
 
 
-def publish(search: Search, parent: MlflowRun, folder: Path, found: Found, limited: object) -> Answer:
-    """Write the table, the picture and the best settings to the parent run."""
+def publish(search: Search, parent: MlflowRun, folder: Path, found: Found, runs_url: str) -> Answer:
+    """Write the table, the picture and the best settings to the parent run. `runs_url` is the address of its trials'
+    page."""
     parent.table(trials_table(found), "trials.json")
     picture = folder / "tune.png"
     write_search(picture, found, title=f"{search.name}: {len(found.tried)} trials, each {search.budget}")
     parent.file(picture, "figures")
     for number, value in best_so_far(found):
         parent.metrics({"search/best_so_far": value}, number)
-    best, command, notes = found.best, "", _notes(search, found, limited)
+    best, command, notes = found.best, "", _notes(search, found)
     words = [f"**{search.name}**: {len(found.tried)} trials, each {search.budget}. {found.metric}, {RANKED}."]
     if best:
         command = _command(search, best)
@@ -48,8 +48,6 @@ def publish(search: Search, parent: MlflowRun, folder: Path, found: Found, limit
     if found.importance:
         shares = ", ".join(f"{key} {share:.2f}" for key, share in found.importance.items())
         words.append(f"Importance for being among the best tenth: {shares}.")
-    order = (f"best/{found.metric}", found.lower)
-    runs_url = MlflowTracker(places().settings).experiment_url(search.name, parent.ref.run_id, order)
     about = f"[Its trials as charts]({runs_url}). Picture: `figures/tune.png`. Every trial: `trials.json`."
     parent.describe("\n\n".join([*words, about, *notes]) + "\n")
     return Answer(parent.ref.run_id, parent.ref.url, runs_url, found, command, notes)
@@ -76,12 +74,12 @@ def _command(search: Search, best: Tried) -> str:
     return typed("run", search.asked.words, *(word for each in best_settings for word in ("--set", each)))
 
 
-def _notes(search: Search, found: Found, limited: object) -> list[str]:
+def _notes(search: Search, found: Found) -> list[str]:
     states = {state: sum(tried.state == state for tried in found.tried) for state in ("pruned", "failed", "running")}
     notes = [f"{count} of {len(found.tried)} trials {state}" for state, count in states.items() if count]
     if failed := next((tried for tried in found.tried if tried.failed), None):
         notes.append(f"trial {failed.number} failed: {failed.failed}")
-    if limited:
+    if search.limited:
         notes.append(f"each trial had {search.budget}; the command below trains as long as the recipe says")
     if found.best and found.best.number == 0:
         notes.append("the first trial is the best: the recipe's own settings, where they lie in the space")

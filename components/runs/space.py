@@ -69,6 +69,7 @@ class Search:
     recipe: Recipe
     dimensions: Sequence[Dimension]
     budget: str
+    limited: bool  # do trials end before the recipe would?
     asked: Asked = field(compare=False)
 
     def trial(self, settings: Mapping[str, Any]) -> Recipe:
@@ -118,7 +119,8 @@ def make_search(
     dimensions = parse_space(space) if space else default_space(checked)
     choices = [{dimension.key: value} for dimension in dimensions for value in dimension.ends]
     resolve(asked.name, values, choices, where=asked.where, again=recipe)
-    return Search(asked.name, values, checked, dimensions, ", or ".join(spent) or "the recipe's updates", asked)
+    budget = ", or ".join(spent) or "the recipe's updates"
+    return Search(asked.name, values, checked, dimensions, budget, bool(spent), asked)
 
 
 def parse_space(space: Sequence[str]) -> list[Dimension]:

@@ -107,7 +107,7 @@ def compare(
     if device != "auto":
         checked_recipe(recipe, set, device, name)
     begin = start_server(trains=True)
-    from flows.compare import compare as compare_settings
+    from flows.study import compare as compare_settings
 
     begin()
     from components.runs.ranking import show
@@ -160,7 +160,7 @@ def tune(
     if device != "auto":
         checked_recipe(recipe, set, device, name)
     begin = start_server(trains=True)
-    from flows.tune import tune as search
+    from flows.study import tune as search
 
     begin()
     from components.runs.search import show
