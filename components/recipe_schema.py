@@ -23,7 +23,8 @@ from components.models.graph_layers import LAYERS, Recurrent
 from components.models.graph_model import GraphModel
 from components.models.graph_recipe import MAX_LAYERS, settings_of
 from components.models.graph_symbols import MAX_INPUTS
-from components.recipe import SECTIONS, Nested, options_of
+from components.options import Nested, generation_targets, options_of, targets
+from components.recipe import SECTIONS
 from components.registry import names, resolve
 from components.tracking.promotion import CONDITION
 
@@ -78,7 +79,7 @@ class _Writer:
         for table in ("encoding", "task"):
             properties[table] |= self._kinds(table)
         for section in ("training", "evaluation"):
-            properties[section] |= self._options(schema.targets(section)) | {"type": ["object", "null"]}
+            properties[section] |= self._options(targets(section)) | {"type": ["object", "null"]}
         return {
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "title": "Reprise recipe",
@@ -97,15 +98,15 @@ class _Writer:
         """A section whose `kind` is a registered name."""
         if table not in self.defs:
             self.defs[table] = {}  # an encoding may hold another one
-            choices = {kind: schema.targets(table, kind) for kind in names(table)}
+            choices = {kind: targets(table, kind) for kind in names(table)}
             self.defs[table] |= self._choice(table, "kind", choices)
         return _ref(table)
 
     def _choice(self, name: str, key: str, choices: Mapping[str, list[Any]]) -> Schema:
         """An object that `key` makes one of `choices`, each with the options of its targets."""
         cases = []
-        for choice, targets in choices.items():
-            self.defs[f"{name}.{choice}"] = self._options(targets, {key: {"const": choice}}, about=targets[-1])
+        for choice, parts in choices.items():
+            self.defs[f"{name}.{choice}"] = self._options(parts, {key: {"const": choice}}, about=parts[-1])
             cases.append(_when({key: {"const": choice}}, _ref(f"{name}.{choice}")))
         return {"type": "object", "required": [key], "properties": {key: {"enum": list(choices)}}, "allOf": cases}
 
@@ -116,7 +117,7 @@ class _Writer:
         self.defs[f"model.{task}"] = self._choice(f"model.{task}", "kind", kinds)
         if "graph" in kinds:
             self.defs[_key(GraphModel, "layers")] = self._layers()
-        generation = self._options(schema.generation_targets({"kind": task})) | {"type": ["object", "null"]}
+        generation = self._options(generation_targets({"kind": task})) | {"type": ["object", "null"]}
         self.defs[f"generation.{task}"] = generation
         return {"properties": {part: _ref(f"{part}.{task}") for part in ("model", "generation")}}
 

@@ -16,7 +16,7 @@ from components.errors import UserError
 from components.layers.bidirectional import Bidirectional
 from components.layers.crf import LinearChainCRF
 from components.models.backbone import Backbone, Size
-from components.recipe import options_of
+from components.options import options_of
 from components.registry import resolve
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.errors import UserError
-from components.recipe import Recipe, apply_override, parse_yaml
+from components.recipe import Recipe, apply_override
 from components.runs.asked import Asked, ask, typed
+from components.yaml_text import parse_yaml
 
 MAX_RUNS, MAX_WORKERS = 1000, 256
 SECONDS = {"s": 1, "m": 60, "h": 3600}

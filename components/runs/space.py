@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from components.errors import UserError
-from components.recipe import Recipe, apply_override, parse_yaml
+from components.recipe import Recipe, apply_override
 from components.runs.asked import Asked, ask
 from components.runs.plan import parse_budget, resolve
+from components.yaml_text import parse_yaml
 
 SECTIONS = ("model.", "training.")  # others change what is measured, or on what
 EQUAL = ("training.steps", "training.seconds", "training.checkpoint_seconds")  # every trial may spend the same

@@ -25,7 +25,8 @@ from components.encodings.vocabulary import BOS, PAD
 from components.errors import UserError
 from components.generation.constraints import Constrained, parse_constraints
 from components.generation.given import Given
-from components.generation.sampling import Sampled, Sampler, Settings, begun, sample
+from components.generation.sampling import Sampler, begun, sample
+from components.generation.settings import Sampled, Settings
 from components.layers.base import State
 from components.models.backbone import Backbone
 from components.models.graph_model import GraphModel
