@@ -32,7 +32,7 @@ docs: $(READY)
 	$(BIN)/python -m docs.tools.reference
 
 pictures: $(READY)
-	$(BIN)/python -m components.evaluation.vanishing docs/images
+	$(BIN)/python -m docs.tools.vanishing docs/images
 	$(BIN)/python -m docs.tools.diagrams docs/images
 
 screenshots: $(READY)

@@ -10,9 +10,8 @@ from prefect.exceptions import ObjectNotFound
 
 from components.console import say
 from components.datasets.store import DatasetRef
-from components.recipe import Recipe
 from components.redaction import shown_address
-from components.runs.asked import Asked, ask
+from components.runs.asked import ask
 from components.runs.evaluate import evaluate
 from components.runs.ingest import ingest_recipe, settled
 from components.runs.open_run import OpenRun, opened
@@ -73,10 +72,11 @@ def pipeline_flow(
     """
     with claimed():
         asked = ask(recipe, overrides, name)
-        asked.recipe()
+        checked = asked.recipe()
         tidy()
-        recipe, dataset = prepared(asked)
-        return finish(begin_task(recipe, dataset, device, threads, asked=asked.words, tags=flow_run_tags()))
+        dataset = ingest_task(checked, asked)
+        ready = settled(checked, dataset, asked)
+        return finish(begin_task(ready, dataset, device, threads, asked=asked.words, tags=flow_run_tags()))
 
 
 @flow(name="ingest", flow_run_name="{recipe}")
@@ -96,13 +96,6 @@ def resume_flow(run_id: RunId) -> Outcome:
     with claimed():
         tidy()
         return finish(run_id)
-
-
-def prepared(asked: Asked) -> tuple[Recipe, DatasetRef]:
-    """The recipe that was asked for, with settings that go with its data, and these."""
-    recipe = asked.recipe()
-    dataset = ingest_task(recipe, asked)
-    return settled(recipe, dataset, asked), dataset
 
 
 def flow_run_tags() -> dict[str, str]:

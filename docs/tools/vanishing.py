@@ -1,6 +1,6 @@
 """The pictures of docs/bptt.md: gradients that vanish, gradients that explode, and what clipping does.
 
-`python -m components.evaluation.vanishing docs/images` trains what they show on the adding problem and draws them
+`python -m docs.tools.vanishing docs/images` trains what they show on the adding problem and draws them
 (about half a minute on one core). The norms are the record of the backward pass by hand.
 T time, B batch, H hidden.
 """
