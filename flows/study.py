@@ -111,7 +111,7 @@ def _conduct(study: Study, fresh: bool) -> Any:
 
 def _first(futures: list[PrefectFuture]) -> PrefectFuture:
     """The first of the trials to end."""
-    with contextlib.closing(as_completed(futures)) as ended_ones:
-        future = next(ended_ones)
+    with contextlib.closing(as_completed(futures)) as done:
+        future = next(done)
     future.wait()
     return future
