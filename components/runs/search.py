@@ -8,7 +8,7 @@ from pathlib import Path
 
 from components.console import out, table
 from components.evaluation.tuning import Found, Tried, best_so_far, trials_table, write_search
-from components.render.figures import figure
+from components.render.figures import figure, markdown_table
 from components.runs.asked import typed
 from components.runs.space import Search
 from components.tracking.mlflow_backend import MlflowRun
@@ -44,7 +44,11 @@ def publish(search: Search, parent: MlflowRun, folder: Path, found: Found, runs_
         command = _command(search, best)
         parent.metrics({f"best/{found.metric}": best.value})
         parent.tags({"primary.metric": found.metric, "tune.best_run": best.run_id, "tune.command": command})
-        words += [f"Best: trial {best.number}, **{figure(best.value)}**.", f"```\n{command}\n```", _markdown(found)]
+        words += [
+            f"Best: trial {best.number}, **{figure(best.value)}**.",
+            f"```\n{command}\n```",
+            markdown_table(*_rows(found)),
+        ]
     if found.importance:
         shares = ", ".join(f"{key} {share:.2f}" for key, share in found.importance.items())
         words.append(f"Importance for being among the best tenth: {shares}.")
@@ -95,9 +99,3 @@ def _rows(found: Found) -> tuple[list[str], list[list[str]]]:
         spent = [f"{tried.parameters:,}", f"{tried.seconds:.0f}"]
         rows.append([str(tried.number), *settings, figure(tried.value), *spent])
     return headings, rows
-
-
-def _markdown(found: Found) -> str:
-    headings, rows = _rows(found)
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
