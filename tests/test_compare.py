@@ -37,7 +37,7 @@ def test_a_plan_holds_every_combination_with_every_seed_one_seed_after_the_other
     assert {(t.recipe.training["steps"], t.recipe.training["seconds"]) for t in plan.trials} == {(7, 90.0)}
     assert len({trial.name for trial in plan.trials}) == 8
     assert [trial.label for trial in plan.combinations][1] == "rnn, num_layers=2"
-    assert plan.budget == "90 s of training, or 7 updates"
+    assert str(plan.budget) == "90 s of training, or 7 updates"
     assert len({trial.recipe.digest for trial in plan.trials}) == 8
 
 
@@ -48,7 +48,7 @@ def test_overrides_hold_and_varied_settings_win(tmp_path) -> None:
     plan = make_plan(path, ["model.kind=rnn,lstm"], seeds=1, overrides=overrides)
     models = [trial.recipe.model for trial in plan.trials]
     assert [(m["kind"], m["hidden_size"], m["num_layers"]) for m in models] == [("rnn", 4, 3), ("lstm", 4, 3)]
-    assert not plan.steps
+    assert not plan.budget.steps
     assert len(make_plan(path, [], seeds=3).trials) == 3, "seeds alone are a comparison too"
 
 

@@ -112,7 +112,7 @@ def test_without_a_space_it_is_around_the_recipes_own_settings(tmp_path: Path) -
     }  # fmt: skip
     assert search.trial({"model.hidden_size": 32}).model["hidden_size"] == 32
     assert search.recipe.training["steps"] == 7
-    assert search.budget == "7 updates"
+    assert str(search.budget) == "7 updates"
 
 
 @pytest.mark.slow

@@ -34,14 +34,37 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """What each run of a study may spend, in time and updates; None: what the recipe says."""
+
+    seconds: float | None
+    steps: int | None
+
+    @classmethod
+    def parse(cls, seconds: str | None, steps: int | None) -> Budget:
+        """From "90s", "5m" or "1.5h" and a number of updates. Raises UserError."""
+        return cls(None if seconds is None else parse_budget(seconds), steps)
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """The settings of a recipe that keep it."""
+        each = {"training.seconds": self.seconds, "training.steps": self.steps}
+        return {key: value for key, value in each.items() if value is not None}
+
+    def __str__(self) -> str:
+        parts = [f"{self.seconds:g} s of training"] if self.seconds else []
+        parts += [f"{self.steps:,} updates"] if self.steps else []
+        return ", or ".join(parts) or "the recipe's updates"
+
+
+@dataclass(frozen=True)
 class Plan:
     """A whole comparison. `trials` go round all settings with one seed before the next seed begins."""
 
     name: str
     vary: Mapping[str, Sequence[Any]]
     seeds: int
-    budget_seconds: float | None
-    steps: int | None
+    budget: Budget
     trials: Sequence[Trial]
     asked: Asked
 
@@ -49,13 +72,6 @@ class Plan:
     def combinations(self) -> Sequence[Trial]:
         """One trial of each combination."""
         return self.trials[: len(self.trials) // self.seeds]
-
-    @property
-    def budget(self) -> str:
-        """What each run may spend, in words."""
-        parts = [f"{self.budget_seconds:g} s of training"] if self.budget_seconds else []
-        parts += [f"{self.steps:,} updates"] if self.steps else []
-        return ", or ".join(parts) or "the recipe's updates"
 
 
 def make_plan(
@@ -77,11 +93,10 @@ def make_plan(
     asked = ask(recipe, overrides, name)
     name, values, where = asked.name, copy.deepcopy(asked.values), asked.where
     varied = parse_vary(vary)
-    seconds = parse_budget(budget) if budget is not None else None
-    for key, given, option in (("training.seconds", seconds, "--budget"), ("training.steps", steps, "--steps")):
-        if given is None:
-            continue
+    spent = Budget.parse(budget, steps)
+    for key, given in spent.settings.items():
         if key in varied:
+            option = {"training.seconds": "--budget", "training.steps": "--steps"}[key]
             raise UserError(f"{option} sets {key}, which is varied", where="--vary", hint="leave one of the two out")
         apply_override(values, f"{key}={given!r}")
     first_seed = values.get("seed", 0)
@@ -101,7 +116,7 @@ def make_plan(
         for settings, recipe_values in zip(choices, resolved, strict=True):
             checked = Recipe.from_dict(name, {**recipe_values, "seed": first_seed + seed}, where=where)
             trials.append(Trial(settings, label(settings), checked))
-    return Plan(name, varied, seeds, seconds, steps, trials, asked)
+    return Plan(name, varied, seeds, spent, trials, asked)
 
 
 def parse_vary(vary: Sequence[str]) -> dict[str, list[Any]]:

@@ -71,12 +71,12 @@ def notes(plan: Plan, results: Sequence[Result], lower: bool, threads: int, work
     """What a reader must know to judge the figures."""
     found = [f"{r.label}, seed {r.seed} failed: {r.failed}" for r in results if r.failed]
     good = [result for result in results if not result.failed]
-    if plan.budget_seconds:
-        early = sum(result.seconds < 0.95 * plan.budget_seconds for result in good)
+    if plan.budget.seconds:
+        early = sum(result.seconds < 0.95 * plan.budget.seconds for result in good)
         if early:
             found.append(
-                f"{early} of {len(good)} runs ended before their {plan.budget_seconds:g} s were over "
-                f"({next(r.stopped for r in good if r.seconds < 0.95 * plan.budget_seconds)}): their budgets were not "
+                f"{early} of {len(good)} runs ended before their {plan.budget.seconds:g} s were over "
+                f"({next(r.stopped for r in good if r.seconds < 0.95 * plan.budget.seconds)}): their budgets were not "
                 "equal; more training.steps lets time decide"
             )
         if workers > 1:

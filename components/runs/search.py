@@ -83,7 +83,7 @@ def _notes(search: Search, found: Found) -> list[str]:
     notes = [f"{count} of {len(found.tried)} trials {state}" for state, count in states.items() if count]
     if failed := next((tried for tried in found.tried if tried.failed), None):
         notes.append(f"trial {failed.number} failed: {failed.failed}")
-    if search.limited:
+    if search.budget.settings:
         notes.append(f"each trial had {search.budget}; the command below trains as long as the recipe says")
     if found.best and found.best.number == 0:
         notes.append("the first trial is the best: the recipe's own settings, where they lie in the space")

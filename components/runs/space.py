@@ -12,7 +12,7 @@ from typing import Any
 from components.errors import UserError
 from components.recipe import Recipe, apply_override
 from components.runs.asked import Asked, ask
-from components.runs.plan import parse_budget, resolve
+from components.runs.plan import Budget, resolve
 from components.yaml_text import parse_yaml
 
 SECTIONS = ("model.", "training.")  # others change what is measured, or on what
@@ -69,8 +69,7 @@ class Search:
     values: Mapping[str, Any]  # the YAML file with the overrides and the budget
     recipe: Recipe
     dimensions: Sequence[Dimension]
-    budget: str
-    limited: bool  # do trials end before the recipe would?
+    budget: Budget
     asked: Asked = field(compare=False)
 
     def trial(self, settings: Mapping[str, Any]) -> Recipe:
@@ -108,20 +107,14 @@ def make_search(
             raise UserError(f"must be from 1 to {most:,}, not {number:,}", where=option)
     asked = ask(recipe, overrides, name)
     values = copy.deepcopy(asked.values)
-    spent = []
-    if budget is not None:
-        seconds = parse_budget(budget)
-        apply_override(values, f"training.seconds={seconds!r}")
-        spent.append(f"{seconds:g} s of training")
-    if steps is not None:
-        apply_override(values, f"training.steps={steps!r}")
-        spent.append(f"{steps:,} updates")
+    spent = Budget.parse(budget, steps)
+    for key, given in spent.settings.items():
+        apply_override(values, f"{key}={given!r}")
     checked = Recipe.from_dict(asked.name, values, where=asked.where)
     dimensions = parse_space(space) if space else default_space(checked)
     choices = [{dimension.key: value} for dimension in dimensions for value in dimension.ends]
     resolve(asked.name, values, choices, where=asked.where, again=recipe)
-    budget = ", or ".join(spent) or "the recipe's updates"
-    return Search(asked.name, values, checked, dimensions, budget, bool(spent), asked)
+    return Search(asked.name, values, checked, dimensions, spent, asked)
 
 
 def parse_space(space: Sequence[str]) -> list[Dimension]:

@@ -26,6 +26,7 @@ from components.recipe import Recipe
 from components.runs.asked import Asked
 from components.runs.open_run import by_interrupt, ending
 from components.runs.places import ROOT, places
+from components.runs.plan import Budget
 from components.runs.processes import Processes
 from components.runs.train import as_yaml
 from components.runs.trial_file import TrialFile
@@ -65,7 +66,7 @@ class Study(ABC):
     folder: Path  # of its files, from `prepare` on
     parent: MlflowRun
 
-    def __init__(self, name: str, budget: str, total: int, device: str, threads: int, workers: int) -> None:
+    def __init__(self, name: str, budget: Budget, total: int, device: str, threads: int, workers: int) -> None:
         self.name, self.budget, self.total, self.workers = name, budget, total, workers
         self.device, self.threads = choose_device(device), threads or max(1, choose_threads(0) // workers)
         self.metric, self.lower = "", True  # what trials are ranked by
