@@ -29,14 +29,14 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 
 docs: $(READY)
-	$(BIN)/python -m flows.reference
+	$(BIN)/python -m docs.tools.reference
 
 pictures: $(READY)
-	$(BIN)/python -m components.evaluation.vanishing docs/images
+	$(BIN)/python -m docs.tools.vanishing docs/images
 	$(BIN)/python -m docs.tools.diagrams docs/images
 
 screenshots: $(READY)
-	$(BIN)/python -m flows.screenshots chorales
+	$(BIN)/python -m docs.tools.screenshots chorales
 
 torture: $(READY)
 	$(BIN)/python -m benchmarks.torture

@@ -22,10 +22,10 @@ from components.errors import UserError
 
 if TYPE_CHECKING:
     from components.bundle import Generation
+    from components.runs.outcome import Outcome
     from components.score import Score
     from components.use.description import Description
     from components.use.opening import Opened
-    from flows.pipeline import Outcome
 
 __all__ = ["Model", "UserError", "load", "run"]
 
@@ -43,8 +43,8 @@ def load(model: str, *, language_model: str | None = None) -> Model:
             don't go together.
     """
     _before_torch()
+    from components.runs.generate import open_model
     from components.use.lines import with_language_model
-    from flows.generate import open_model
 
     opened = open_model(model)
     if language_model:

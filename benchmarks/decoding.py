@@ -32,7 +32,8 @@ from torch import Tensor, nn
 from benchmarks.kernels import machine
 from components.encodings.characters import Characters
 from components.generation.engine import Engine
-from components.generation.sampling import Settings, sample, sample_plainly
+from components.generation.sampling import sample, sample_plainly
+from components.generation.settings import Settings
 from components.models.sequence_model import SequenceModel
 
 ROOT = Path(__file__).parents[1]

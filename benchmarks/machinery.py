@@ -145,8 +145,8 @@ def tracking_share(home: Path) -> float:
         outcome = pipeline(str(home / "tracked.yaml"), [], "cpu", 1)
     finally:
         MlflowRun.metrics = original  # type: ignore[method-assign]
+    from components.runs.places import places
     from components.tracking.mlflow_client import open_client
-    from flows.places import places
 
     return spent / open_client(places().settings).get_run(outcome.run_id).data.metrics["train/seconds"]
 

@@ -17,14 +17,13 @@ from torch import nn
 from components.bounds import MAX_STEPS
 from components.encodings.base import Encoding, encoding_from_state
 from components.errors import UserError
-from components.generation.sampling import Sampled
+from components.generation.settings import Sampled
 from components.models.pooled import Pooled
 from components.models.weights import load_weights, read_tensors, weights, write_tensors
+from components.options import check_options, generation_targets
 from components.provenance import digest_file
-from components.recipe import check_options
 from components.registry import resolve
 from components.render.outputs import playable
-from components.schema import generation_targets
 from components.score import Score
 from components.tasks.base import Task
 

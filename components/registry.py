@@ -83,6 +83,16 @@ TABLE: dict[str, dict[str, str]] = {
     },
 }
 
+# sections that name no kind: what they configure
+SECTIONS: dict[str, list[str]] = {
+    "training": [
+        "components.training.trainer:Trainer",
+        "components.training.optim:make_optimizer",
+        "components.training.schedule:Schedule",
+    ],
+    "evaluation": ["components.evaluation.evaluator:Evaluator"],
+}
+
 
 def names(kind: str) -> list[str]:
     """The registered names of a kind, in the table's order."""
@@ -97,5 +107,14 @@ def resolve(kind: str, name: str, *, where: str | None = None) -> Any:
     """
     if name not in TABLE[kind]:
         raise unknown(kind, name, TABLE[kind], where=where)
-    module, _, attribute = TABLE[kind][name].partition(":")
+    return _imported(TABLE[kind][name])
+
+
+def configured(section: str) -> list[Any]:
+    """The classes and functions that a section configures."""
+    return [_imported(entry) for entry in SECTIONS[section]]
+
+
+def _imported(entry: str) -> Any:
+    module, _, attribute = entry.partition(":")
     return getattr(importlib.import_module(module), attribute)

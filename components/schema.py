@@ -1,4 +1,4 @@
-"""Which class or function each recipe section configures."""
+"""The sections of a recipe that need more than their options checked, and what goes together."""
 
 from __future__ import annotations
 
@@ -6,47 +6,8 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from components.errors import UserError, nearest
-from components.recipe import UserPath, check_options, options_of, path_options
+from components.options import UserPath, check_options, options_of, path_options, targets
 from components.registry import names, resolve
-
-
-def targets(section: str, kind: str | None = None) -> list[Any]:
-    """The classes and functions whose keyword-only parameters are the section's settings."""
-    if section == "encoding":
-        return [resolve("encoding", kind or "")]
-    if section == "task":
-        return [resolve("task", kind or "")]
-    if section == "training":
-        from components.training.optim import make_optimizer
-        from components.training.schedule import Schedule
-        from components.training.trainer import Trainer
-
-        return [Trainer, make_optimizer, Schedule]
-    if section == "evaluation":
-        from components.evaluation.evaluator import Evaluator
-
-        return [Evaluator]
-    raise KeyError(section)
-
-
-def readers_with(name: str) -> list[str]:
-    """The readers that have a setting of this name."""
-    return [kind for kind in names("reader") if name in options_of(resolve("reader", kind))]
-
-
-def elsewhere(section: str, name: str) -> str | None:
-    """The key where a setting stands that was looked for in this section: readers and encodings are easily confused."""
-    table = {"encoding": "reader", "data": "encoding"}.get(section, "")
-    if not table or not any(name in options_of(resolve(table, kind)) for kind in names(table)):
-        return None
-    return f"{'data' if table == 'reader' else 'encoding'}.{name}"
-
-
-def generation_targets(task: Mapping[str, Any]) -> list[Any]:
-    """What the generation section of a task that writes configures. A task that answers has no such settings."""
-    settings = resolve("task", task["kind"]).settings if task else None
-    # settings that add to others name only what they add
-    return [part for part in reversed(settings.__mro__) if "__init__" in vars(part)][1:] if settings else []
 
 
 def check_model(values: Mapping[str, Any], task: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:

@@ -7,11 +7,11 @@ import sys
 import traceback
 from typing import NoReturn
 
+from components.console import prepare
 from components.errors import UserError
 from components.redaction import without_secrets
 from flows.commands import look, models, operate, serving, train, use  # noqa: F401 - importing a command makes it one
 from flows.commands.base import app
-from flows.console import prepare
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
     except UserError as error:
         _end(2, f"error: {error}")
     except KeyboardInterrupt:
-        runs = sys.modules.get("flows.runs")
+        runs = sys.modules.get("components.runs.open_run")
         kept = [f"What was trained is kept: reprise resume {run_id[:8]}" for run_id in (runs.stopped if runs else [])]
         _end(130, " ".join(["stopped.", *kept[-1:]]))
     except BrokenPipeError:

@@ -19,12 +19,12 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runner import Runner
 from prefect.states import Cancelled
 
+from components.console import say
 from components.errors import UserError
 from components.redaction import shown_address
+from components.runs.places import ROOT, places
 from components.tracking.mlflow_backend import MlflowTracker
-from flows.console import say
 from flows.pipeline import pipeline_flow, resume_flow
-from flows.places import ROOT, places
 from flows.reaper import tidy
 from flows.schedules import FLOWS, NAME, deployment_of, set_aside, waiting
 from flows.server import Server

@@ -7,12 +7,12 @@ import os
 import shutil
 from collections.abc import Callable
 
+from components.console import out
 from components.errors import UserError
 from components.paths import writable_folder
 from components.provenance import library_versions, machine
 from components.redaction import shown_address
-from flows.console import out
-from flows.places import ROOT, Places, places
+from components.runs.places import ROOT, Places, places
 from flows.server import Server, answers, check_database
 
 

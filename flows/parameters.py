@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from components.recipe import NAME
-from flows.places import recipe_names
+from components.runs.places import recipe_names
 
 OwnFile = Annotated[str, Field(pattern=r"\.ya?ml$", title="a YAML file of your own")]
 RecipeName = Literal[tuple(recipe_names())] | OwnFile

@@ -2,58 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from prefect import flow, runtime, task
 from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 
-from components.bundle import make_task
-from components.datasets.store import DatasetRef, Store
-from components.datasets.targets import unseen
-from components.evaluation.baseline import strongest
-from components.recipe import Recipe
+from components.console import say
+from components.datasets.store import DatasetRef
 from components.redaction import shown_address
-from components.render.figures import figure
-from components.tracking.base import ModelRef
-from components.tracking.mlflow_backend import MlflowTracker
+from components.runs.asked import ask
+from components.runs.evaluate import evaluate
+from components.runs.ingest import ingest_recipe, settled
+from components.runs.open_run import OpenRun, opened
+from components.runs.outcome import Outcome, conclude
+from components.runs.register import register
+from components.runs.samples import write_samples
+from components.runs.train import begin_run, train
 from components.tracking.process import machine_name
-from flows.asked import Asked, ask, typed
-from flows.console import say
-from flows.evaluate import evaluate
-from flows.ingest import ingest_recipe, settled
 from flows.parameters import Device, ModelName, Override, RecipeName, RunId, Threads
-from flows.places import places
-from flows.reaper import TRAINING, claimed, ended, failed, foreground, tidy
-from flows.register import register
+from flows.reaper import TRAINING, claimed, ended, failed, foreground, stopped_by_person, tidy
 from flows.retry import worth_retrying
-from flows.runs import RunRecord, closing, open_run
-from flows.samples import write_samples
-from flows.train import begin_run, train
 
-RETRIED = {"retry_condition_fn": worth_retrying}
+# nothing is cached or kept: an open run can't be hashed or written down
+STEP = {"cache_policy": NO_CACHE, "persist_result": False}
+RETRIED = {**STEP, "retry_condition_fn": worth_retrying}
 ingest_task = task(ingest_recipe, name="ingest", retries=1, retry_delay_seconds=2, **RETRIED)
-begin_task = task(begin_run, name="open run")
+begin_task = task(begin_run, name="open run", **STEP)
 train_task = task(train, name="train", retries=2, retry_delay_seconds=[1, 10], **RETRIED)
 evaluate_task = task(evaluate, name="evaluate", retries=1, **RETRIED)
 register_task = task(register, name="register", retries=1, **RETRIED)
-samples_task = task(write_samples, name="samples")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a pipeline reached."""
-
-    run_id: str
-    run_name: str
-    url: str
-    metrics: dict[str, float]
-    model: ModelRef | None
-    files: list[str]
-    remarks: list[str]  # on the figures: the baseline, labels that training never saw
-    selector: str  # of the model, for the commands that use one
-    asked: list[str]  # behind `reprise run`
+samples_task = task(write_samples, name="samples", **STEP)
 
 
 def pipeline(
@@ -93,10 +72,11 @@ def pipeline_flow(
     """
     with claimed():
         asked = ask(recipe, overrides, name)
-        asked.recipe()
+        checked = asked.recipe()
         tidy()
-        recipe, dataset = prepared(asked)
-        return finish(begin_task(recipe, dataset, device, threads, asked=asked.words, tags=flow_run_tags()))
+        dataset = ingest_task(checked, asked)
+        ready = settled(checked, dataset, asked)
+        return finish(begin_task(ready, dataset, device, threads, asked=asked.words, tags=flow_run_tags()))
 
 
 @flow(name="ingest", flow_run_name="{recipe}")
@@ -116,13 +96,6 @@ def resume_flow(run_id: RunId) -> Outcome:
     with claimed():
         tidy()
         return finish(run_id)
-
-
-def prepared(asked: Asked) -> tuple[Recipe, DatasetRef]:
-    """The recipe that was asked for, with settings that go with its data, and these."""
-    recipe = asked.recipe()
-    dataset = ingest_task(recipe, asked)
-    return settled(recipe, dataset, asked), dataset
 
 
 def flow_run_tags() -> dict[str, str]:
@@ -151,70 +124,19 @@ def training_tags(device: str) -> set[str]:
     return {tag}
 
 
-def finish(run_id: str) -> Outcome:
-    """The steps after a run was opened; each can be done again."""
-    record = RunRecord.load(places().run_folder(run_id))
-    with closing(run_id):
-        _link(record)
-        train_task.with_options(tags=training_tags(record.device))(run_id)
-        metrics = evaluate_task(run_id)
-        model = register_task(run_id, metrics)
-        made_by = f"{model.name}@{model.version}" if model else f"run:{run_id}"
-        files = samples_task(run_id, made_by, record.recipe.seed)
-        remarks = _remarks(record, metrics)
-        open_run(run_id).describe(description(record, metrics, model, files, remarks))
-    chosen = selector(model, record)
-    return Outcome(run_id, record.run_name, record.ref.url, metrics, model, files, remarks, chosen, record.asked)
+def finish(run: OpenRun | str) -> Outcome:
+    """The steps after a run was begun, or of one of this id; each can be done again."""
+    with opened(run, stopped_by_person) as run:
+        _link(run)
+        train_task.with_options(tags=training_tags(run.record.device))(run)
+        metrics = evaluate_task(run)
+        model = register_task(run, metrics)
+        return conclude(run, metrics, model, samples_task(run, model))
 
 
-def _link(record: RunRecord) -> None:
+def _link(run: OpenRun) -> None:
     """From the Prefect run's page to MLflow's; the MLflow run has the flow run's address in its tags."""
     if runtime.flow_run.id:
-        text = f"[{record.run_name} in MLflow]({record.ref.url}) · run `{record.ref.run_id}`"
+        text = f"[{run.record.run_name} in MLflow]({run.record.ref.url}) · run `{run.id}`"
         create_markdown_artifact(text, key="mlflow-run", description="the tracked run of this flow")
-        open_run(record.ref.run_id).tags(flow_run_tags())
-
-
-def _next(record: RunRecord, model: ModelRef | None, files: list[str]) -> str:
-    """The commands that run it again and have it write more."""
-    again = f"Again: `{typed('run', record.asked)}`" if record.asked else ""
-    more = f"More: `{typed('generate', [selector(model, record)], '--seed', '1')}`" if files else ""
-    return " · ".join(part for part in (again, more) if part)
-
-
-def selector(model: ModelRef | None, record: RunRecord) -> str:
-    """What the commands that use a model call this one: by its name where that means it."""
-    if model is None:
-        return f"run:{record.ref.run_id[:8]}"
-    return model.name if model.alias == "champion" else f"{model.name}@{model.version}"
-
-
-def _remarks(record: RunRecord, metrics: dict[str, float]) -> list[str]:
-    store = Store.open(record.dataset.path)
-    task = make_task(record.recipe.task, store.encoding(), store.manifest["framing"])
-    baseline, new = strongest(metrics, task.lower_is_better), unseen(store.manifest.get("labels", {}), "test")
-    verdict = baseline.verdict(metrics[f"{baseline.split}/{task.primary}"], task.lower_is_better) if baseline else ""
-    found = [f"the model is {verdict}"] if verdict else []
-    return [*found, f"labels of test that were never in training: {new}"] if new else found
-
-
-def description(
-    record: RunRecord, metrics: dict[str, float], model: ModelRef | None, files: list[str], remarks: list[str]
-) -> str:
-    """What a person reads first on the run's page."""
-    recipe = record.recipe
-    order = sorted(metrics, key=lambda name: not name.startswith("test/"))
-    rows = "\n".join(f"| {name} | {figure(metrics[name])} |" for name in order)
-    first = f"{order[0]} **{figure(metrics[order[0]])}**; " if order else ""
-    said = "".join(f"- {line}\n" for line in remarks) + "\n" * bool(remarks)
-    charts = MlflowTracker(places().settings).experiment_url(recipe.name)
-    m = recipe.model
-    names = "\n".join(f"- `samples/{path.rpartition('/')[2]}`" for path in files[:20])
-    depth = " × ".join(str(m[key]) for key in ("num_layers", "hidden_size") if key in m)
-    status = f"registered as **{model}** ({model.alias})" if model else "not registered (its tag `registered` says why)"
-    return (
-        f"**{recipe.name}**: {first}{m['kind']} {depth}, seed {recipe.seed}; {status}. "
-        f"[Beside the other runs]({charts}).\n\n| figure | value |\n|---|---|\n{rows}\n\n{said}"
-        f"Pictures are in `figures/`.{f' Samples:{chr(10)}{names}' if files else ''}\n\n"
-        f"{_next(record, model, files)}\n"
-    )
+        run.tracked.tags(flow_run_tags())

@@ -22,11 +22,12 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Cancelled, Crashed
 
+from components.console import prepare, say
 from components.redaction import without_secrets
+from components.runs.places import places
 from components.tracking.mlflow_backend import MlflowTracker
 from components.tracking.process import identity, lives
-from flows.console import prepare, say
-from flows.places import places
+from flows import run_log  # noqa: F401 - importing it is enough
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 OURS = "reprise"  # on flow runs: of a process that says which it is
 PROCESS = "process:"
-TRAINING = "training-"  # on task runs: they hold a slot of the device, see flows/train.py
+TRAINING = "training-"  # on task runs: they hold a slot of the device, see flows/pipeline.py
 WATCH_SECONDS = 3.0
 UNCLAIMED_SECONDS = 600.0  # a flow run that no process has claimed for so long was lost on the way to one
 UNFINISHED = {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}

@@ -17,9 +17,9 @@ from prefect.exceptions import ObjectNotFound
 from prefect.types.entrypoint import EntrypointType
 
 from components.errors import UserError, unknown
-from flows.compare import compare_flow
 from flows.pipeline import pipeline_flow, resume_flow
 from flows.reaper import OURS
+from flows.study import compare_flow
 from flows.timing import next_times, show_every
 from flows.use import generate_flow, predict_flow
 

@@ -9,11 +9,11 @@ import sys
 import time
 from dataclasses import replace
 
+from components.console import say
 from components.errors import UserError
 from components.redaction import shown_address
+from components.runs.places import places
 from components.tracking.mlflow_client import ui_command
-from flows.console import say
-from flows.places import places
 from flows.server import Server
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from prefect import flow
 
-from flows.generate import generate_files
-from flows.predict import predict
+from components.runs.generate import generate_files
+from components.runs.predict import predict
 from flows.reaper import claimed, ended, failed
 
 

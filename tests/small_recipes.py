@@ -30,8 +30,8 @@ def write_recipe(folder: Path, name: str = "small", **sections: dict) -> str:
 
 def client() -> Any:
     """MLflow's, on the store that the commands use."""
+    from components.runs.places import places
     from components.tracking.mlflow_client import open_client
-    from flows.places import places
 
     return open_client(places().settings)
 

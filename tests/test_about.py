@@ -10,10 +10,10 @@ import pytest
 
 from components.errors import UserError
 from components.recipe import load_yaml
-from flows.about import following, read_about
+from components.runs.about import following, read_about
+from components.runs.places import RECIPES, recipe_names
 from flows.cli import app
 from flows.commands.look import recipes
-from flows.places import RECIPES, recipe_names
 
 ROOT = Path(__file__).resolve().parents[1]
 NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")

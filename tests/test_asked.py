@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from components.errors import UserError
-from flows.asked import ask, typed, words_of
+from components.runs.asked import ask, typed, words_of
 
 
 def _needs(name: str) -> None:

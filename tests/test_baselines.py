@@ -151,7 +151,7 @@ def test_a_split_with_next_to_nothing_in_it_is_judged_and_drawn(case: str, tmp_p
     if case == "translation":
         items = items[:1]
     held_out, kind = split(task.encoding, items), "gru"
-    from components.recipe import check_options
+    from components.options import check_options
 
     problems: list[str] = []
     options = check_options("model", {"hidden_size": 4}, task.model_kinds()[kind], problems)

@@ -57,8 +57,8 @@ def dead() -> str:
 
 
 def mlflow_run(run_id: str):
+    from components.runs.places import places
     from components.tracking.mlflow_client import open_client
-    from flows.places import places
 
     return open_client(places().settings).get_run(run_id)
 
@@ -94,11 +94,11 @@ def test_a_run_cancelled_in_prefect_ends_and_goes_on_when_it_is_resumed(home, re
     from prefect.client.orchestration import get_client
     from prefect.states import Cancelling
 
+    from components.runs.places import places
+    from components.runs.record import find_run
     from components.training import session
     from flows import reaper
     from flows.pipeline import pipeline, resume
-    from flows.places import places
-    from flows.runs import find_run
 
     monkeypatch.setattr(reaper, "WATCH_SECONDS", 0.1)
     # of flow runs that this process had at a server that is gone: they keep ours from nothing
@@ -146,10 +146,10 @@ pipeline(sys.argv[1], [], "cpu", 1)
 
 def test_a_killed_run_is_closed_everywhere_and_goes_on_bit_for_bit(home, recipe) -> None:
     from components.models.weights import read_tensors
+    from components.runs.places import places
+    from components.runs.record import find_run
     from flows.pipeline import pipeline, resume
-    from flows.places import places
     from flows.reaper import tidy
-    from flows.runs import find_run
 
     whole = pipeline(recipe("whole"), [], "cpu", 1)
     done = subprocess.run([sys.executable, "-c", KILLED, recipe("killed")], cwd=ROOT, timeout=SECONDS)
@@ -180,11 +180,13 @@ def test_a_terminated_run_ends_as_killed_and_is_marked_to_go_on(home, recipe, tm
 
     from components.datasets.store import DatasetRef
     from components.recipe import read_recipe
+    from components.runs.open_run import opened
+    from components.runs.places import places
+    from components.runs.record import RunRecord
     from components.tracking.mlflow_backend import MlflowTracker
-    from flows.places import places
-    from flows.runs import RunRecord, closing
+    from flows.reaper import stopped_by_person
 
-    def opened() -> str:
+    def begun() -> str:
         run = MlflowTracker(places().settings).start("ends", "a run", tags={})
         checked = read_recipe(Path(recipe("ends")))
         RunRecord(checked, DatasetRef("", "", False), run.ref, "a run", "cpu", 1).save(
@@ -198,8 +200,8 @@ def test_a_terminated_run_ends_as_killed_and_is_marked_to_go_on(home, recipe, tm
         (KeyboardInterrupt(), "KILLED", ""),
         (ValueError(), "FAILED", ""),
     ):
-        run_id = opened()
-        with pytest.raises(type(raised)), closing(run_id):
+        run_id = begun()
+        with pytest.raises(type(raised)), opened(run_id, stopped_by_person):
             raise raised
         run = mlflow_run(run_id)
         assert (run.info.status, run.data.tags.get("process.cut_off", "")) == (status, cut_off)
@@ -208,22 +210,22 @@ def test_a_terminated_run_ends_as_killed_and_is_marked_to_go_on(home, recipe, tm
 def test_two_processes_never_work_on_one_run(home, recipe) -> None:
     from filelock import FileLock
 
-    from flows.places import places
-    from flows.runs import closing
+    from components.runs.open_run import opened
+    from components.runs.places import places
 
     folder = places().run_folder("0" * 32)
     folder.mkdir(parents=True)
     with (
         FileLock(folder / "run.lock"),
         pytest.raises(UserError, match="going on in another process"),
-        closing("0" * 32),
+        opened("0" * 32),
     ):
         raise AssertionError("not reached")
 
 
 def test_reapers_side_by_side_close_each_dead_run_once_and_no_living_one(home, dead) -> None:
+    from components.runs.places import places
     from components.tracking.mlflow_backend import MlflowTracker
-    from flows.places import places
     from flows.reaper import tidy
 
     tracker = MlflowTracker(places().settings)

@@ -14,7 +14,7 @@ from components.datasets.parallel import ParallelReader
 from components.datasets.tables import TableReader
 from components.datasets.text import LinesReader, TextReader
 from components.errors import UserError
-from components.recipe import check_options
+from components.options import check_options
 
 FRENCH = "Une œuvre émouvante, jouée à merveille.\nDéçu : l’été n’était pas là.\n" * 3
 TEXTS = {

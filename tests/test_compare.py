@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from small_recipes import SECTIONS, children, client, write_recipe
 
 from components.errors import UserError
-from flows.plan import label, make_plan, parse_budget, parse_vary
-from flows.processes import Processes
+from components.runs.plan import label, make_plan, parse_budget, parse_vary
+from components.runs.processes import Processes
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,7 +37,7 @@ def test_a_plan_holds_every_combination_with_every_seed_one_seed_after_the_other
     assert {(t.recipe.training["steps"], t.recipe.training["seconds"]) for t in plan.trials} == {(7, 90.0)}
     assert len({trial.name for trial in plan.trials}) == 8
     assert [trial.label for trial in plan.combinations][1] == "rnn, num_layers=2"
-    assert plan.budget == "90 s of training, or 7 updates"
+    assert str(plan.budget) == "90 s of training, or 7 updates"
     assert len({trial.recipe.digest for trial in plan.trials}) == 8
 
 
@@ -48,7 +48,7 @@ def test_overrides_hold_and_varied_settings_win(tmp_path) -> None:
     plan = make_plan(path, ["model.kind=rnn,lstm"], seeds=1, overrides=overrides)
     models = [trial.recipe.model for trial in plan.trials]
     assert [(m["kind"], m["hidden_size"], m["num_layers"]) for m in models] == [("rnn", 4, 3), ("lstm", 4, 3)]
-    assert not plan.steps
+    assert not plan.budget.steps
     assert len(make_plan(path, [], seeds=3).trials) == 3, "seeds alone are a comparison too"
 
 
@@ -163,7 +163,7 @@ def test_a_process_ends_when_its_owner_is_killed(tmp_path) -> None:
     log = tmp_path / "log"
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from pathlib import Path; from flows.processes import Processes\n"
+        "from pathlib import Path; from components.runs.processes import Processes\n"
         f"Processes().run([sys.executable, '-c', {ENDS_WITH_INPUT!r}], log=Path({str(log)!r}), cwd=Path.cwd())"
     )
     owner = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
@@ -177,8 +177,8 @@ def test_a_process_ends_when_its_owner_is_killed(tmp_path) -> None:
 
 
 def test_settings_and_seeds_are_compared_beneath_one_run_and_a_failed_run_loses_no_other(home, monkeypatch) -> None:
-    from flows.compare import compare
-    from flows.trial import TrialFile
+    from components.runs.trial_file import TrialFile
+    from flows.study import compare
 
     path = write_recipe(home, training={**SECTIONS["training"], "steps": 40, "optimizer": "sgd", "clip_norm": None})
     asked = (path, ["training.learning_rate=1.0e+38,0.1"], 2)
@@ -223,8 +223,8 @@ def test_settings_and_seeds_are_compared_beneath_one_run_and_a_failed_run_loses_
 
 
 def test_a_stopped_comparison_leaves_nothing_running_and_goes_on_where_it_was(home, monkeypatch) -> None:
-    from flows import compare as module
-    from flows.trial import TrialFile
+    from components.runs.trial_file import TrialFile
+    from flows import study as module
 
     path = write_recipe(home, "stopped", training={**SECTIONS["training"], "steps": 100_000})
 
@@ -266,7 +266,7 @@ def test_a_stopped_comparison_leaves_nothing_running_and_goes_on_where_it_was(ho
 
 @pytest.mark.slow
 def test_one_comparison_runs_once_at_a_time_and_a_fresh_one_begins_empty(tmp_path) -> None:
-    from flows.compare import alone
+    from components.runs.study import alone
 
     folder = tmp_path / "it"
     with alone(folder, False):
@@ -280,7 +280,7 @@ def test_one_comparison_runs_once_at_a_time_and_a_fresh_one_begins_empty(tmp_pat
 
 
 def test_what_cannot_be_ranked_is_refused_before_any_training(home) -> None:
-    from flows.compare import compare
+    from flows.study import compare
 
     path = write_recipe(home, "unranked")
     with pytest.raises(UserError, match="validation data"):

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow
 SAYS = """
 import logging
-from flows.console import prepare, say, table
+from components.console import prepare, say, table
 prepare(); prepare()
 if {prefect}:
     import os
@@ -81,9 +81,8 @@ def test_a_closed_stream_is_not_the_next_file(tmp_path: Path) -> None:
 
 
 def test_a_warning_reaches_the_log_of_the_run(monkeypatch, capsys) -> None:
-    import prefect.logging
-
-    from flows import console
+    from components import console
+    from flows import run_log
 
     lines: list[tuple[int, str]] = []
 
@@ -91,7 +90,7 @@ def test_a_warning_reaches_the_log_of_the_run(monkeypatch, capsys) -> None:
         def log(self, level: int, line: str) -> None:
             lines.append((level, line))
 
-    monkeypatch.setattr(prefect.logging, "get_run_logger", RunLog)
+    monkeypatch.setattr(run_log, "get_run_logger", RunLog)
     console._Warnings().emit(logging.LogRecord("components.x", logging.WARNING, "", 0, "%d of %d", (3, 4), None))
     console.say("update 3")
     assert lines == [(logging.WARNING, "warning: 3 of 4"), (logging.INFO, "update 3")]

@@ -36,7 +36,8 @@ from components.generation.constraints import (
     parse_constraint,
     parse_constraints,
 )
-from components.generation.sampling import Settings, sample
+from components.generation.sampling import sample
+from components.generation.settings import Settings
 from components.harmony import chord_tones, parse_key
 from components.progressions import parse_progression
 from components.score import Chord, Note, Part, Score

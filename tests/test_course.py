@@ -13,7 +13,7 @@ import yaml
 
 from components.recipe import Recipe, load_yaml
 from components.registry import resolve
-from flows.places import RECIPES, recipe_names
+from components.runs.places import RECIPES, recipe_names
 
 ROOT = Path(__file__).resolve().parents[1]
 COURSE = (ROOT / "docs" / "course.md").read_text(encoding="utf-8")
@@ -115,7 +115,8 @@ def test_the_equations_of_the_gru_are_the_layers() -> None:
 
 
 def test_perplexity_sampling_and_powers() -> None:
-    from components.generation.sampling import Settings, distribution
+    from components.generation.sampling import distribution
+    from components.generation.settings import Settings
 
     assert f"e^1.97 = {math.exp(1.97):.1f}; 1.97 / ln 2 = {1.97 / math.log(2):.2f}" in answer(6)
     assert f"ln 27 = {math.log(27):.2f}" in answer(6)

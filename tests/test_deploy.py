@@ -16,7 +16,7 @@ import yaml
 from conftest import NAMES
 
 from components.errors import UserError
-from flows.places import recipe_names
+from components.runs.places import recipe_names
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 300.0  # for a busy machine; what is waited for takes a few
@@ -110,8 +110,8 @@ def test_prefect_yaml_deploys_what_is_served(deployed) -> None:
 def test_a_worker_of_another_checkout_runs_what_was_deployed_here(home, deployed, clone) -> None:
     from prefect.client.orchestration import get_client
 
+    from components.runs.places import places
     from components.tracking.mlflow_client import open_client
-    from flows.places import places
 
     with get_client(sync_client=True) as client:
         deployment = client.read_deployment_by_name("pipeline/reprise").id
@@ -206,8 +206,8 @@ def test_a_schedule_fires_and_its_run_comes_to_an_end_without_a_person(home, rec
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter
 
+    from components.runs.places import places
     from components.tracking.mlflow_client import open_client
-    from flows.places import places
     from flows.schedules import add_schedule, remove_schedule
 
     add_schedule("often", {"recipe": recipe, "overrides": ["seed=7"], "threads": 1}, every=timedelta(seconds=3))
@@ -278,7 +278,7 @@ def test_files_are_scheduled_by_their_whole_paths(tmp_path, monkeypatch) -> None
     assert parameters["overrides"] == ["seed=2", f"data.path={tmp_path / 'mine.txt'}"]
     monkeypatch.chdir("/")
     from components.recipe import read_recipe
-    from flows.places import recipe_path
+    from components.runs.places import recipe_path
 
     again = read_recipe(recipe_path("shakespeare-chars"), parameters["overrides"])
     assert again.data["path"] == str(tmp_path / "mine.txt")

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_house import DOORS, RANKS
+from test_house import DOORS, RANKS, imports
 
 import reprise
 from components.errors import UserError
+from components.runs.places import recipe_path
+from docs.tools.reference import markdown, python_page
 from flows.cli import app
-from flows.places import recipe_path
-from flows.reference import markdown, python_page
 
 ROOT = Path(__file__).resolve().parents[1]
 FENCE = re.compile(r"^ *```[^\n]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
@@ -218,6 +218,32 @@ def test_the_tables_of_directions_and_doors_are_those_of_the_rules() -> None:
     assert doors == DOORS
     ranks = {name: int(rank) for rank, names in cells(text, "Directions").items() for name in names.split(", ")}
     assert ranks == RANKS
+
+
+HOP = re.compile(r"^\| (\d+) \| `([^`]+)` \| `([^`]+)` \|", re.MULTILINE)
+
+
+def wrong_hops(text: str) -> list[str]:
+    """Hops of a way that no import makes, or that aren't counted from 1."""
+    found = []
+    for number, (counted, source, target) in enumerate(HOP.findall(text), 1):
+        module = target.removesuffix(".py").replace("/", ".")
+        known = imports((ROOT / source).read_text(encoding="utf-8"))
+        if int(counted) != number or not any(name == module or name.rpartition(".")[0] == module for name in known):
+            found.append(f"{counted}: {source} → {target}")
+    return found
+
+
+@pytest.mark.parametrize(("way", "most"), [("`reprise run chorales`", 20), ("`POST /generate`", 12)])
+def test_the_ways_through_the_code_are_there(way: str, most: int) -> None:
+    section = (ROOT / "docs" / "design.md").read_text(encoding="utf-8").split(f"## The way of {way}\n")[1]
+    section = section.split("\n## ")[0]
+    assert 10 <= len(HOP.findall(section)) <= most
+    assert not wrong_hops(section)
+    wrong = (
+        "| 1 | `flows/cli.py` | `components/bundle.py` | no |\n| 3 | `flows/cli.py` | `components/console.py` | no |"
+    )
+    assert len(wrong_hops(wrong)) == 2
 
 
 def test_the_tables_of_speed_are_those_of_the_measured_results() -> None:

@@ -237,7 +237,7 @@ def test_a_language_model_reads_and_writes_events(tmp_path, silent) -> None:
 
     from components.datasets.ingest import ingest
     from components.datasets.store import Store
-    from components.generation.sampling import Settings
+    from components.generation.settings import Settings
     from components.training.session import Session
 
     for n in range(5):

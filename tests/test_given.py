@@ -16,7 +16,7 @@ from components.encodings.vocabulary import EOS
 from components.errors import UserError
 from components.evaluation.voice_leading import faults
 from components.generation.given import FREE, Given
-from components.generation.sampling import Settings
+from components.generation.settings import Settings
 from components.models.sequence_model import SequenceModel
 from components.recipe import Recipe
 from components.render.score import write_midi

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from components.bundle import load_bundle, save_bundle
 from components.encodings.characters import Characters
 from components.errors import UserError
-from components.generation.sampling import Settings, sample
+from components.generation.sampling import sample
+from components.generation.settings import Settings
 from components.layers.stack import Stack
 from components.models.graph import Graph, GraphCell
 from components.models.graph_layers import (
@@ -257,7 +258,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.mark.slow
 def test_the_page_shows_graphs_that_run_as_they_are_shown() -> None:
-    from components.recipe import parse_yaml
+    from components.yaml_text import parse_yaml
 
     shown: dict = {}
     assert len(blocks("python")) >= 3

@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from components.errors import UserError
-from flows.asked import ask
+from components.runs.asked import ask
+from components.runs.places import recipe_path
+from components.runs.plan import make_plan
 from flows.cli import app
 from flows.commands.look import validate
-from flows.places import recipe_path
-from flows.plan import make_plan
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = [name for name in app if not name.startswith("-")]
@@ -117,8 +117,8 @@ def test_validate_says_what_to_type_with_what_was_set(own: Path, capsys) -> None
     [([], "model.kind=rnn,gru,lstm"), (["model.reset_after=false"], "model.hidden_size=64,128,256")],
 )
 def test_what_follows_a_run_goes_with_its_model(own: Path, overrides: list[str], vary: str) -> None:
-    from flows.pipeline import Outcome
-    from flows.summary import following
+    from components.runs.outcome import Outcome
+    from components.runs.summary import following
 
     asked = ask("../my work/tiny.yaml", overrides)
     metrics = {"val/accuracy": 0.5, "test/accuracy": 0.5}
@@ -152,8 +152,8 @@ def test_a_file_beside_is_named_as_it_can_be_typed(own: Path, monkeypatch) -> No
 @pytest.mark.slow
 def test_the_best_settings_of_a_search_run_from_anywhere(own: Path) -> None:
     from components.evaluation.tuning import Tried
-    from flows.search import _command
-    from flows.space import make_search
+    from components.runs.search import _command
+    from components.runs.space import make_search
 
     search = make_search("../my work/tiny.yaml", ["model.hidden_size=4,8"], ["training.steps=3"], name="mine")
     line = _command(search, Tried(0, {"model.hidden_size": 8}, "complete", 0.5))

@@ -17,7 +17,7 @@ CEILING = 400
 # A module may import from its own rank's name and from lower ranks; nothing looks up.
 RANKS = {
     "errors": 0, "paths": 0, "redaction": 0, "score": 0, "harmony": 0, "progressions": 0, "registry": 0,
-    "provenance": 0, "recipe": 0, "schema": 0, "whole_files": 0, "bounds": 0,
+    "provenance": 0, "options": 0, "yaml_text": 0, "whole_files": 0, "bounds": 0, "console": 0,
     "encodings": 1, "kernels": 1, "render": 1,
     "datasets": 2, "layers": 2,
     "models": 3,
@@ -26,11 +26,12 @@ RANKS = {
     "bundle": 6,
     "answers": 7,
     "evaluation": 8, "tracking": 8,
-    "training": 9, "use": 9,
-    "serving": 10,
+    "schema": 9,
+    "recipe": 10,
+    "training": 11, "use": 11, "recipe_schema": 11,
+    "serving": 12,
+    "runs": 13,
 }  # fmt: skip
-# The tables of contents name what they list and import it only when asked.
-TABLES = {"registry", "schema"}
 
 DOORS = {
     "prefect": ["flows/"],
@@ -54,7 +55,7 @@ DOORS = {
     "chardet": ["components/datasets/codings.py"],
     "regex": ["components/encodings/"],
     "scipy": ["components/datasets/roll_files.py"],
-    "optuna": ["flows/tune.py", "flows/watched.py"],
+    "optuna": ["components/runs/tune.py", "components/runs/watched.py"],
     "fastapi": ["components/serving/"],
     "uvicorn": ["components/serving/"],
 }  # fmt: skip
@@ -63,10 +64,14 @@ LIGHT = [
     "reprise.py",
     "flows/cli.py",
     *(f"flows/commands/{n}.py" for n in ("base", "train", "look", "use", "models", "operate", "serving")),
-    "flows/places.py",
+    "components/runs/places.py",
     "components/errors.py",
     "components/registry.py",
+    "components/options.py",
+    "components/schema.py",
     "components/recipe.py",
+    "components/runs/asked.py",
+    "components/runs/plan.py",
 ]
 HEAVY = {"torch", "prefect", "mlflow", "music21", "pandas", "matplotlib", "numpy"}
 
@@ -91,7 +96,7 @@ def imports(text: str, *, top_only: bool = False) -> Iterator[str]:
 def looks_up(path: str, text: str) -> list[str]:
     """Imports against the direction."""
     parts = path.removesuffix(".py").split("/")
-    if parts[0] != "components" or parts[1] in TABLES or parts[1] == "__init__":
+    if parts[0] != "components" or parts[1] == "__init__":
         return []
     own, found = parts[1], []
     for name in imports(text):
@@ -99,9 +104,8 @@ def looks_up(path: str, text: str) -> list[str]:
         if other[0] == "flows":
             found.append(f"{path} imports {name}: components know no flows")
         elif other[0] == "components" and len(other) > 1 and other[1] != own:
-            if other[1] in TABLES:
-                continue
-            if RANKS[other[1]] >= RANKS[own] and (RANKS[own] > 0 or RANKS[other[1]] > 0):
+            rank, others = RANKS[own], RANKS[other[1]]
+            if others >= rank and (rank, others) != (0, 0):
                 found.append(f"{path} imports {name}: {own} must not know {other[1]}")
     return found
 
@@ -127,6 +131,27 @@ def too_long(path: str, text: str) -> list[str]:
     return [f"{path} has {lines} lines"] if lines > CEILING else []
 
 
+def circles(sources: dict[str, str]) -> list[tuple[str, ...]]:
+    """Modules ({path: source}) that import each other, whichever way round, within functions and for types too."""
+    modules = {path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in sources}
+    known: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        named = ({name, name.rpartition(".")[0]} & modules.keys() for name in imports(sources[path]))
+        # what a name belongs to is imported, too; of a package's own module only the module counts
+        known[module] = {max(found, key=len) for found in named if found} - {module}
+
+    def reached(start: str) -> set[str]:
+        found, waiting = set(), [start]
+        while waiting:
+            new = known[waiting.pop()] - found
+            found |= new
+            waiting += new
+        return found
+
+    seen = {module: reached(module) for module in modules}
+    return sorted({tuple(sorted(m for m in seen[one] if one in seen[m])) for one in modules if one in seen[one]})
+
+
 RULES = [looks_up, wrong_door, too_heavy, too_long]
 
 
@@ -143,6 +168,8 @@ def test_the_house_keeps_its_rules(rule) -> None:
         (looks_up, "components/kernels/rnn.py", "from components.layers.base import State"),
         (looks_up, "components/tasks/base.py", "def f():\n    from components.training.trainer import Trainer"),
         (looks_up, "components/errors.py", "import flows.cli"),
+        (looks_up, "components/schema.py", "def f():\n    from components.training.trainer import Trainer"),
+        (looks_up, "components/runs/train.py", "from flows.reaper import stopped_by_person"),
         (looks_up, "components/errors.py", "from components.bundle import load_bundle"),
         (wrong_door, "components/models/graph.py", "import mlflow"),
         (wrong_door, "components/bundle.py", "def f():\n    from music21 import stream"),
@@ -153,6 +180,33 @@ def test_the_house_keeps_its_rules(rule) -> None:
 )
 def test_each_rule_bites(rule, path: str, text: str) -> None:
     assert rule(path, text)
+
+
+@pytest.mark.slow
+def test_no_modules_import_each_other() -> None:
+    found = circles({path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in sources()})
+    assert not found, "\n".join(" ↔ ".join(circle) for circle in found)
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "from components.a import one",
+        "import components.a",
+        "def f():\n    from components import a",
+        "if TYPE_CHECKING:\n    from components.a import One",
+    ],
+)
+def test_a_circle_is_seen(back: str) -> None:
+    planted = {
+        "components/__init__.py": "",
+        "components/a.py": "from components.b import two",
+        "components/b.py": "def f():\n    from flows.c import three",
+        "flows/c.py": back,
+        "flows/d.py": "from components.a import one",
+    }
+    assert circles(planted) == [("components.a", "components.b", "flows.c")]
+    assert not circles(planted | {"flows/c.py": ""})
 
 
 def test_every_package_has_its_rank() -> None:

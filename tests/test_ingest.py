@@ -208,7 +208,7 @@ def test_a_folder_is_read_file_by_file_in_the_order_of_names(ingest_text, tmp_pa
 
 @pytest.mark.slow
 def test_the_report_of_an_ingestion_lists_each_file_and_what_was_left_out(ingest_text, tmp_path, capsys) -> None:
-    from flows.ingest import show_report
+    from components.runs.ingest import show_report
 
     folder = tmp_path / "songs"
     folder.mkdir()

@@ -14,6 +14,8 @@ from components.bundle import load_bundle, save_bundle
 from components.datasets.store import DatasetRef, Store
 from components.errors import UserError
 from components.recipe import Recipe
+from components.runs import differences, models
+from components.runs.places import places
 from components.tracking import alias_log
 from components.tracking.alias_log import AliasChange, earlier
 from components.tracking.base import ModelRef
@@ -21,8 +23,6 @@ from components.tracking.mlflow_backend import MlflowStore, MlflowTracker
 from components.tracking.promotion import lower_is_better, promotion_tags, shown_figure
 from components.tracking.settings import Settings
 from components.training.session import Session
-from flows import differences, models
-from flows.places import places
 
 pytest_plugins = ["tracking_fixtures"]
 # MLflow 3.17 looking at an input example with pandas 3
@@ -171,7 +171,7 @@ def test_accept_refuses_a_champion_unless_it_is_forced(registry: MlflowStore, ve
 def test_a_run_that_accept_refused_is_registered_by_force_alone(
     registry: MlflowStore, small_recipe: Callable, small_store: Callable
 ) -> None:
-    from flows.runs import RunRecord
+    from components.runs.record import RunRecord
 
     recipe = small_recipe(accept={"test/nats_per_char": "< 2"})
     store = small_store(recipe)
@@ -206,7 +206,7 @@ def run_command(words: str, capsys) -> str:
 
 
 def test_models_are_listed_with_figure_unit_data_and_run(registry, version, capsys, monkeypatch) -> None:
-    from flows.console import out
+    from components.console import out
 
     monkeypatch.setattr(out, "width", 200)
     assert "reprise run chorales" in run_command("models", capsys), "an empty registry says what to do"
@@ -264,7 +264,7 @@ def test_the_better_direction_is_known_by_the_metrics_name_or_not_at_all() -> No
 
 
 def test_a_diff_names_what_differs_and_which_is_better(version, capsys, monkeypatch) -> None:
-    from flows.console import out
+    from components.console import out
 
     monkeypatch.setattr(out, "width", 200)
     version(2.0, seed=1)

@@ -109,8 +109,8 @@ def test_files_that_lie_elsewhere_are_said_to(at, tmp_path: Path) -> None:
 def test_a_run_finds_its_data_under_the_home_of_today(tmp_path: Path, small_recipe, monkeypatch) -> None:
     from components.datasets.ingest import ingest
     from components.datasets.store import DatasetRef
+    from components.runs.record import RunRecord
     from components.tracking.base import RunRef
-    from flows.runs import RunRecord
 
     recipe, old, new = small_recipe(), tmp_path / "old", tmp_path / "new"
     ref = ingest(recipe.data, recipe.encoding, root=tmp_path, cache_dir=old / "datasets", seed=0)

@@ -10,14 +10,13 @@ from components.encodings.characters import Characters
 from components.encodings.chorale import Chorale
 from components.encodings.lead_sheet import LeadSheet
 from components.errors import UserError
-from components.generation.sampling import Settings
+from components.generation.settings import Settings
 from components.harmony import KINDS, chord_tones, strong_steps
+from components.options import generation_targets, options_of
 from components.progressions import parse_progression
-from components.recipe import options_of
 from components.render.pianoroll import write_pianoroll
 from components.render.score import write_musicxml
 from components.render.swing import swung
-from components.schema import generation_targets
 from components.score import Chord, Note, Part, Score
 from components.tasks.music import Music, MusicSettings
 

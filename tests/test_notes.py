@@ -305,7 +305,7 @@ def test_the_task_learns_by_heart_and_writes_the_same_again_from_a_bundle(recipe
 
 @pytest.mark.slow
 def test_its_files_can_be_made_again(recipe, tmp_path, monkeypatch) -> None:
-    from flows import generate as flow
+    from components.runs import generate as flow
 
     encoding = Notes(steps_per_beat=4)
     torch.manual_seed(0)

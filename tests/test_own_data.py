@@ -25,7 +25,7 @@ WITHOUT_FILES = {"moving-shapes", "copy-memory", "adding", "dates", "corpus-tune
 @pytest.mark.parametrize(("title", "text"), SECTIONS, ids=[title for title, _ in SECTIONS])
 def test_what_the_page_shows_is_read_and_reported(tmp_path, monkeypatch, capsys, title, text) -> None:
     from components.recipe import Recipe
-    from flows.ingest import ingest_recipe
+    from components.runs.ingest import ingest_recipe
 
     monkeypatch.setenv("REPRISE_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)

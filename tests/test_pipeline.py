@@ -44,8 +44,8 @@ def recipe(home: Path):
 
 
 def client():
+    from components.runs.places import places
     from components.tracking.mlflow_client import open_client
-    from flows.places import places
 
     return open_client(places().settings)
 
@@ -96,8 +96,8 @@ def test_a_better_model_becomes_champion_and_a_worse_one_does_not(home, recipe) 
         for seed, steps in ((1, 40), (2, 120), (3, 5))
     ]
     assert roles == ["champion", "champion", "challenger"]
+    from components.runs.places import places
     from components.tracking.mlflow_backend import MlflowStore
-    from flows.places import places
 
     store = MlflowStore(places().settings)
     assert store.find("contest", "champion").version == "2"
@@ -107,7 +107,7 @@ def test_a_better_model_becomes_champion_and_a_worse_one_does_not(home, recipe) 
 
 
 def test_accept_refuses_registration_and_the_run_says_so(home, recipe) -> None:
-    from flows.generate import open_model
+    from components.runs.generate import open_model
     from flows.pipeline import pipeline
 
     outcome = pipeline(recipe("refused", accept={"test/nats_per_char": "< 0.001"}), [], "cpu", 1)
@@ -121,7 +121,7 @@ def test_accept_refuses_registration_and_the_run_says_so(home, recipe) -> None:
 
 
 def test_same_seed_same_output_and_any_file_can_be_made_again(home, recipe, tmp_path) -> None:
-    from flows.generate import generate_files, replay
+    from components.runs.generate import generate_files, replay
     from flows.pipeline import pipeline
     from flows.use import generate_flow
 
@@ -147,7 +147,7 @@ def test_same_seed_same_output_and_any_file_can_be_made_again(home, recipe, tmp_
 
 def test_a_tampered_record_and_wrong_settings_are_refused(home, recipe, tmp_path) -> None:
     from components.render.record import with_record
-    from flows.generate import generate_files, replay
+    from components.runs.generate import generate_files, replay
     from flows.pipeline import pipeline
 
     pipeline(recipe("tampered"), [], "cpu", 1)
@@ -170,7 +170,7 @@ def test_a_tampered_record_and_wrong_settings_are_refused(home, recipe, tmp_path
 
 
 def test_an_unknown_character_in_a_prompt_is_unk_with_a_warning(home, recipe, tmp_path, capsys) -> None:
-    from flows.generate import generate_files
+    from components.runs.generate import generate_files
     from flows.pipeline import pipeline
 
     pipeline(recipe("unknown"), [], "cpu", 1)
@@ -181,9 +181,9 @@ def test_an_unknown_character_in_a_prompt_is_unk_with_a_warning(home, recipe, tm
 
 def test_a_retry_goes_on_from_the_checkpoint(home, recipe, monkeypatch) -> None:
     from components.models.weights import read_tensors
+    from components.runs.places import places
     from components.training import session
     from flows.pipeline import pipeline
-    from flows.places import places
 
     path = recipe("retried")
     whole = pipeline(path, [], "cpu", 1)
@@ -207,10 +207,10 @@ def test_a_retry_goes_on_from_the_checkpoint(home, recipe, monkeypatch) -> None:
 
 
 def test_a_run_that_was_cut_off_is_resumed_to_the_end(home, recipe, monkeypatch) -> None:
+    from components.runs.places import places
+    from components.runs.record import find_run
     from components.training import session
     from flows.pipeline import pipeline, resume
-    from flows.places import places
-    from flows.runs import find_run
 
     class Interrupted(session.Trainer):
         def _update(self, batches):
@@ -246,9 +246,9 @@ def test_ingestion_is_reused_when_nothing_changed(home, recipe, capsys) -> None:
 
 
 def test_chorales_from_the_corpus_to_files_one_can_hear_and_read(home, tmp_path) -> None:
-    from flows.generate import replay
+    from components.runs.generate import replay
+    from components.runs.places import RECIPES
     from flows.pipeline import pipeline
-    from flows.places import RECIPES
 
     shutil.copy(RECIPES / "chorales.yaml", tmp_path / "small-chorales.yaml")
     small = ["data.limit=14", "model.hidden_size=24", "training.steps=12", "evaluation.every=6", "accept={}"]
@@ -267,8 +267,8 @@ def test_a_model_loads_and_generates_through_mlflow_without_a_pickle(home, recip
     import mlflow
     import pandas as pd
 
+    from components.runs.places import places
     from flows.pipeline import pipeline
-    from flows.places import places
 
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     pipeline(recipe("served"), [], "cpu", 1)

@@ -8,7 +8,7 @@ import pytest
 
 from components.errors import UserError
 from components.recipe import Recipe
-from flows.preview import preview
+from components.runs.preview import preview
 
 LABELS = {"kind": "pair", "input": {"kind": "characters"}, "target": {"kind": "labels"}}
 

@@ -11,10 +11,12 @@ import torch
 
 from components.encodings.characters import Characters
 from components.errors import UserError
-from components.generation.sampling import Settings, sample
+from components.generation.sampling import sample
+from components.generation.settings import Settings
 from components.kernels.native.build import LIMIT
 from components.models.sequence_model import SequenceModel
-from components.recipe import Recipe, options_of
+from components.options import options_of
+from components.recipe import Recipe
 from components.registry import names, resolve
 from components.training.trainer import Trainer
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.errors import UserError
-from components.recipe import Recipe, apply_override, load_yaml, parse_yaml, read_recipe
-from flows.places import RECIPES, recipe_names, recipe_path
+from components.recipe import Recipe, apply_override, load_yaml, read_recipe
+from components.runs.places import RECIPES, recipe_names, recipe_path
+from components.yaml_text import parse_yaml
 
 GOOD = """
 seed: 3

@@ -13,8 +13,8 @@ from jsonschema import Draft7Validator, Draft202012Validator
 
 from components.errors import UserError
 from components.recipe import Recipe, load_yaml
-from flows.places import RECIPES, recipe_names
-from flows.recipe_schema import recipe_schema
+from components.recipe_schema import recipe_schema
+from components.runs.places import RECIPES, recipe_names
 
 GRAPH = {
     "data": {"dataset": "names"},

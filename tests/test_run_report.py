@@ -19,9 +19,9 @@ from test_page import Browser, Tags, browser  # noqa: F401 - a fixture
 from components.errors import UserError
 from components.evaluation import run_report
 from components.evaluation.run_report import Grid, Picture, Piece, RunReport, curves_svg, render, small_sound
+from components.runs import report as module
 from components.tracking.mlflow_backend import MlflowTracker
 from components.tracking.settings import Settings
-from flows import report as module
 
 pytest_plugins = ["tracking_fixtures"]
 HOSTILE = '</pre></title><script>document.title="owned"</script><img src=x onerror=alert(1)> "&lt; \'quoted\' https://x.example'

@@ -9,8 +9,8 @@ import pytest
 import torch
 from conftest import Silent
 
+from components.runs.samples import TABLE, WithSamples
 from components.training.session import Session
-from flows.samples import TABLE, WithSamples
 
 
 class Tables:

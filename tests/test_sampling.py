@@ -12,7 +12,8 @@ from hypothesis.extra.numpy import arrays
 from components.encodings.characters import Characters
 from components.encodings.chorale import Chorale
 from components.encodings.vocabulary import BOS, EOS, PAD, UNK
-from components.generation.sampling import Settings, distribution, draw, sample
+from components.generation.sampling import distribution, draw, sample
+from components.generation.settings import Settings
 from components.models.sequence_model import SequenceModel
 
 logits = arrays(np.float32, 12, elements=st.floats(-30, 30, width=32))

@@ -19,8 +19,8 @@ from small_recipes import SECTIONS, children, client, write_recipe
 
 from components.errors import UserError
 from components.evaluation.tuning import Found, Tried, best_so_far, trials_table, write_search
-from flows.processes import Processes
-from flows.space import Dimension, default_space, make_search, parse_space
+from components.runs.processes import Processes
+from components.runs.space import Dimension, default_space, make_search, parse_space
 
 GRU = {"kind": "gru", "hidden_size": 8}
 SPACE = ["training.learning_rate=log:1e-4..1e-1", "model.hidden_size=4,8"]
@@ -112,13 +112,13 @@ def test_without_a_space_it_is_around_the_recipes_own_settings(tmp_path: Path) -
     }  # fmt: skip
     assert search.trial({"model.hidden_size": 32}).model["hidden_size"] == 32
     assert search.recipe.training["steps"] == 7
-    assert search.budget == "7 updates"
+    assert str(search.budget) == "7 updates"
 
 
 @pytest.mark.slow
 def test_every_recipe_of_ours_has_a_space_that_holds_its_own_settings() -> None:
     from components.recipe import read_recipe
-    from flows.places import recipe_names, recipe_path
+    from components.runs.places import recipe_names, recipe_path
 
     seen = 0
     for name in recipe_names():
@@ -162,7 +162,7 @@ def test_the_best_is_the_best_of_the_complete_trials(tmp_path: Path, lower: bool
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Trials run in this process, where one can watch them; the list gets each one's file."""
-    from flows.trial import run_trial
+    from components.runs.trial import run_trial
 
     files: list[str] = []
 
@@ -181,7 +181,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_trials_are_nested_pruned_ranked_by_val_and_never_see_test(home, here, monkeypatch) -> None:
     from components.datasets.store import Store
     from flows.cli import app
-    from flows.tune import tune
+    from flows.study import tune
 
     read, split = [], Store.split
     monkeypatch.setattr(Store, "split", lambda self, name: (read.append(name), split(self, name))[1])
@@ -235,7 +235,7 @@ def test_trials_are_nested_pruned_ranked_by_val_and_never_see_test(home, here, m
 
 
 def test_a_stopped_search_goes_on_and_proposes_what_it_would_have(home, here, monkeypatch) -> None:
-    from flows import tune as module
+    from flows import study as module
 
     path = write_recipe(home, "halted", model=GRU)
     run, calls = Processes.run, []
@@ -259,7 +259,7 @@ def test_a_stopped_search_goes_on_and_proposes_what_it_would_have(home, here, mo
 
 
 def test_a_trial_that_fails_is_told_and_loses_no_other(home, here) -> None:
-    from flows.tune import tune
+    from flows.study import tune
 
     training = {**SECTIONS["training"], "optimizer": "sgd", "clip_norm": None, "steps": 40}
     path = write_recipe(home, "failing", training=training)
@@ -275,8 +275,8 @@ def test_a_trial_that_fails_is_told_and_loses_no_other(home, here) -> None:
 
 def test_two_trials_go_on_at_once_each_in_a_process_of_its_own(home, monkeypatch) -> None:
     """What such a process does is tested above and in test_compare.py: here it is a stub that waits for the other."""
-    from flows.trial import TrialFile
-    from flows.tune import tune
+    from components.runs.trial_file import TrialFile
+    from flows.study import tune
 
     together, commands = threading.Barrier(2), []
 
@@ -290,5 +290,5 @@ def test_two_trials_go_on_at_once_each_in_a_process_of_its_own(home, monkeypatch
 
     monkeypatch.setattr(Processes, "run", run)
     answer = tune(write_recipe(home, "parallel", model=GRU), SPACE, 2, threads=1, jobs=2)
-    assert [command[:3] for command in commands] == [[sys.executable, "-m", "flows.trial"]] * 2
+    assert [command[:3] for command in commands] == [[sys.executable, "-m", "components.runs.trial"]] * 2
     assert [tried.state for tried in answer.found.tried] == ["complete", "complete"]

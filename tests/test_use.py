@@ -29,11 +29,11 @@ from components.encodings.pair import make
 from components.errors import UserError
 from components.recipe import read_recipe
 from components.registry import names, resolve
+from components.runs.places import Places, recipe_names, recipe_path
 from components.score import Score
 from components.tracking.mlflow_store import MlflowStore
 from components.use.opening import PATTERN, Selector
 from components.use.table import cells
-from flows.places import Places, recipe_names, recipe_path
 
 pytest_plugins = ["serving_fixtures", "tracking_fixtures"]
 pytestmark = [
@@ -71,7 +71,7 @@ QUESTIONS: dict[str, tuple[Any, Any, str, Any]] = {
 @pytest.fixture
 def here(store: MlflowStore, monkeypatch: pytest.MonkeyPatch) -> MlflowStore:
     """The store of the tests in the place of this machine's."""
-    from flows import generate, predict
+    from components.runs import generate, predict
 
     for module in (generate, predict):
         monkeypatch.setattr(module, "places", lambda: Places(store.settings))
@@ -109,7 +109,7 @@ def close(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def test_every_door_answers_alike(here, http, name, tmp_path) -> None:
     import pandas as pd
 
-    from flows.predict import predict
+    from components.runs.predict import predict
 
     given, json_input, file, content = QUESTIONS[name]
     model = reprise.load(name)
@@ -143,7 +143,7 @@ def test_every_door_writes_alike(here, http, tmp_path) -> None:
     import pandas as pd
 
     from components.render.record import read_record, without_record
-    from flows.generate import generate_files
+    from components.runs.generate import generate_files
 
     settings = {"count": 2, "max_length": 30, "temperature": 0.8}
     model = reprise.load("tales@1")
@@ -278,8 +278,8 @@ def test_a_selector_means_one_model(text, meant) -> None:
 
 
 def test_the_run_of_this_machine_is_opened_by_its_id(here, monkeypatch, tmp_path) -> None:
+    from components.runs import generate
     from components.use.opening import OwnRun
-    from flows import generate
 
     save(tmp_path / "bundle", "names")
     monkeypatch.setattr(generate, "_own_run", lambda run: OwnRun("names", run * 4, tmp_path / "bundle"))
@@ -341,7 +341,7 @@ def test_importing_it_is_light() -> None:
 
 
 def test_a_model_is_used_without_prefect() -> None:
-    code = "import flows.generate, flows.predict, sys; print('prefect' in sys.modules)"
+    code = "import components.runs.generate, components.runs.predict, sys; print('prefect' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

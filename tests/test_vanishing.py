@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from components.evaluation import vanishing
-from components.evaluation.vanishing import adding, learn, relative_norms, untrained
+from docs.tools import vanishing
+from docs.tools.vanishing import adding, learn, relative_norms, untrained
 
 
 def test_the_norm_at_the_last_step_is_the_unit_and_the_radius_decides_the_rest() -> None:

@@ -45,7 +45,7 @@ def settings(tmp_path: Path, database: Path, no_settings_from_outside: None) -> 
 @pytest.fixture
 def home_settings(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The settings as the commands find them: those of a state folder with an empty store in it."""
-    from flows.places import places
+    from components.runs.places import places
 
     home = tmp_path / "home"
     home.mkdir()

@@ -10,8 +10,8 @@ from typing import Any
 
 from components.errors import UserError
 from components.provenance import digest_json
-from flows.places import places
-from flows.runs import find_run
+from components.runs.places import places
+from components.runs.record import find_run
 
 
 def examine(name: str) -> dict[str, Any]:

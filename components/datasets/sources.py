@@ -17,9 +17,9 @@ from components.datasets.download import fetch, mirror_folder
 from components.datasets.folders import given_splits
 from components.datasets.store import SPLITS
 from components.errors import UserError, unknown
+from components.options import options_of
 from components.paths import user_path
 from components.provenance import digest_file
-from components.recipe import options_of
 from components.registry import resolve
 
 SECTION = ("dataset", "path", "reader", "split")  # keys of the data section that aren't the reader's own

@@ -16,7 +16,7 @@ from components.datasets.labelled import LabelledReader, Row, lines, numbers, wi
 from components.datasets.labelled_lines import LabelledLinesReader
 from components.datasets.text import text_files
 from components.errors import UserError, unknown
-from components.recipe import options_of
+from components.options import options_of
 
 ROWS = 5_000  # of a Parquet file, read at once
 MOST_ROWS = 100_000_000  # of a Parquet file: a kilobyte of it can claim any number

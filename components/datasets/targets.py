@@ -20,7 +20,7 @@ from components.datasets.store import SPLITS
 from components.encodings.base import Encoding
 from components.encodings.vocabulary import PAD
 from components.errors import UserError
-from components.recipe import options_of
+from components.options import options_of
 
 SHOWN = 12  # labels that are told with their counts
 NAMED = 5  # labels in a sentence

@@ -16,7 +16,7 @@ from components.datasets.base import Reader
 from components.datasets.codings import AUTO, Coding, detect, known, marked
 from components.datasets.folders import ending
 from components.errors import UserError
-from components.recipe import options_of
+from components.options import options_of
 
 CHUNK = 4 << 20  # characters in a piece of a stream
 BLOCK = 1 << 20  # bytes read at once

@@ -11,7 +11,7 @@ from components.encodings.base import Encoding, Field, encoding_from_state
 from components.encodings.pair import make
 from components.encodings.vocabulary import SPECIALS, Vocabulary
 from components.errors import UserError
-from components.recipe import Nested
+from components.options import Nested
 
 
 class Bag(Encoding):

@@ -11,7 +11,7 @@ from components.encodings.base import Encoding
 from components.encodings.pair import Pair
 from components.encodings.vocabulary import SPECIALS, Vocabulary
 from components.errors import UserError, unknown
-from components.recipe import Nested
+from components.options import Nested
 
 LABEL_AND_BOS = 2  # tokens before the text
 

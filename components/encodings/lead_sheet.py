@@ -274,7 +274,7 @@ class LeadSheet(Encoding):
         """What the tokens do, for rules about notes; `chords` in the place of the form's own families."""
         from components.encodings.lead_sheet_meaning import LeadSheetMeaning
 
-        return LeadSheetMeaning(self, chords)
+        return LeadSheetMeaning(self.signs, self.reached, chords)
 
     def reached(self, ids: np.ndarray) -> tuple[Form, int] | None:
         """The form of ids [T] and the step that their melody has reached; None before the melody."""

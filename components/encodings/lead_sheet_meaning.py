@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from components.encodings.form import bar_and_beat
-from components.encodings.lead_sheet_signs import LOWEST
+from components.encodings.form import Form, bar_and_beat
+from components.encodings.lead_sheet_signs import LOWEST, Signs
 from components.encodings.meaning import HOLD, LENGTH, NOTE, OTHER, REMEMBERED, REST, Choices, Moment, chord_at
 from components.harmony import strong_steps
 from components.score import Chord
 
-if TYPE_CHECKING:
-    from components.encodings.lead_sheet import LeadSheet
-
 
 class LeadSheetMeaning:
-    """One voice. The form's tokens aren't music: rules are about the melody."""
+    """One voice. The form's tokens aren't music: rules are about the melody. `reached` says where ids have come to, as
+    `LeadSheet.reached` does."""
 
     voices = ("Melody",)
 
-    def __init__(self, encoding: LeadSheet, chords: Sequence[Chord] = ()) -> None:
-        self.encoding, self.chords = encoding, tuple(chords)
-        signs = encoding.signs
+    def __init__(
+        self, signs: Signs, reached: Callable[[np.ndarray], tuple[Form, int] | None], chords: Sequence[Chord] = ()
+    ) -> None:
+        self.signs, self.reached, self.chords = signs, reached, tuple(chords)
         ids = np.arange(len(signs))
         lengths = (ids >= signs.length0) & (ids < signs.pitch0)
         kind = np.where(ids >= signs.pitch0, NOTE, np.where(lengths, LENGTH, OTHER))
@@ -33,9 +31,9 @@ class LeadSheetMeaning:
         self.choices = Choices(kind, pitch, np.where(lengths, ids - signs.length0 + 1, 0))
 
     def moment(self, ids: np.ndarray) -> Moment | None:
-        signs = self.encoding.signs
+        signs = self.signs
         ids = np.asarray(ids, dtype=np.int64)
-        reached = self.encoding.reached(ids)
+        reached = self.reached(ids)
         if reached is None:
             return None
         form, step = reached

@@ -10,7 +10,7 @@ import numpy as np
 from components.encodings.base import Encoding, Field, encoding_from_state
 from components.encodings.frames import Frames
 from components.encodings.vocabulary import SPECIALS, Vocabulary
-from components.recipe import Nested
+from components.options import Nested
 from components.registry import resolve
 
 SCALE = 20  # whole targets that are so far apart at most may be ratings

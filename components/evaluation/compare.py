@@ -18,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from components.evaluation.report import SOFT
-from components.render.figures import figure
+from components.render.figures import figure, markdown_table
 
 # Okabe and Ito's colours, which the colour-blind tell apart too
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#b8a800")
@@ -133,9 +133,7 @@ def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 
 def markdown(rows: Sequence[Row]) -> str:
     """The leaderboard as a Markdown table."""
-    headings, shown = cells(rows)
-    lines = [headings, ["---"] * len(headings), *shown]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return markdown_table(*cells(rows))
 
 
 def plus_minus(mean: float, sd: float) -> str:

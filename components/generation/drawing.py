@@ -8,7 +8,6 @@ long one the model reads by itself. Shapes: N sequences side by side, V vocabula
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,11 +15,8 @@ import torch
 from components.encodings.base import Encoding
 from components.encodings.vocabulary import BOS, EOS
 from components.generation.engine import Engine, Streams
+from components.generation.settings import Settings
 from components.models.sequence_model import SequenceModel
-
-if TYPE_CHECKING:
-    from components.generation.sampling import Settings
-
 
 # The longest prompt that the engine reads. The model packs its weights first: at H = 512 and two layers that takes as
 # long as 25 tokens take the engine alone, or some 150 of each sequence where a hundred are read at once.

@@ -22,7 +22,7 @@ from components.layers.base import Recurrent, State
 from components.layers.bidirectional import Bidirectional
 from components.layers.dropout import DropoutKind, make_dropout
 from components.layers.stack import Stack
-from components.recipe import UserPath
+from components.options import UserPath
 from components.registry import resolve
 
 Size = Annotated[int, Bounds(gt=0, le=16384)]

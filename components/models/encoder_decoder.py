@@ -17,7 +17,7 @@ from components.layers.attention import Attention
 from components.layers.base import State, part_of
 from components.layers.dropout import make_dropout
 from components.models.backbone import Backbone
-from components.recipe import options_of
+from components.options import options_of
 
 BOTH = ("kind", "num_layers", "dropout", "dropout_kind", "residual", "layer_norm")  # the decoder has the encoder's
 

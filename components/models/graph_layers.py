@@ -6,7 +6,7 @@ Shapes: B batch, T time, I input features.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -17,8 +17,8 @@ from components.kernels.sequence import zero_after_end
 from components.layers import base
 from components.layers.bidirectional import Bidirectional
 from components.layers.stack import Stack
-from components.models.graph_symbols import Input, Layer, Size, Symbol, bounded
-from components.recipe import options_of
+from components.models.graph_symbols import Add, Input, Layer, Multiply, Size, Symbol, bounded
+from components.options import options_of
 from components.registry import resolve
 
 __all__ = [
@@ -162,37 +162,6 @@ class Concat(Layer):
 
     def run(self, values: Sequence[Tensor], steps: int | None, lengths_B: Tensor | None) -> Tensor:
         return torch.cat(list(values), dim=-1)
-
-
-class _Elementwise(Layer):
-    merges = True
-    operation: ClassVar[Callable[[Tensor, Tensor], Tensor]]
-
-    def size_of(self, *inputs: Symbol) -> int:
-        if len({symbol.size for symbol in inputs}) > 1:
-            sizes = " and ".join(f"{symbol.size} ({symbol.name!r})" for symbol in inputs)
-            raise UserError(f"the sizes differ: {sizes} features", where=self.label)
-        return inputs[0].size
-
-    def run(self, values: Sequence[Tensor], steps: int | None, lengths_B: Tensor | None) -> Tensor:
-        total = values[0]
-        for value in values[1:]:
-            total = type(self).operation(total, value)
-        return total
-
-
-class Add(_Elementwise):
-    """The sum of inputs of one size."""
-
-    kind = "add"
-    operation = torch.add
-
-
-class Multiply(_Elementwise):
-    """The product, number by number, of inputs of one size."""
-
-    kind = "multiply"
-    operation = torch.mul
 
 
 class Repeat(Layer):

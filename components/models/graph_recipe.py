@@ -23,7 +23,7 @@ from components.layers.stack import Stack
 from components.models.graph import Graph, GraphCell
 from components.models.graph_layers import LAYERS, Linear, Recurrent
 from components.models.graph_symbols import MAX_INPUTS, Input, Layer, Symbol, checked_name
-from components.recipe import check_options
+from components.options import check_options
 from components.registry import names, resolve
 
 MAX_LAYERS = 256

@@ -1,4 +1,5 @@
-"""Symbols, and what a layer is: called on symbols it says what it will give; a Graph runs it on tensors.
+"""Symbols, and what a layer is: called on symbols it says what it will give; a Graph runs it on tensors. The layers
+that + and * of symbols stand for are here, too.
 
 Shapes: B batch, T time, I input features. A symbol stands for ids [B, T] or numbers [B, T, I], and without time, one
 of them a row, for ids [B] or numbers [B, I]. At one step all are [B] or [B, I].
@@ -8,10 +9,11 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -38,13 +40,9 @@ class Symbol:
     order: int = field(default_factory=_order.__next__)  # parents come before children
 
     def __add__(self, other: Symbol) -> Symbol:
-        from components.models.graph_layers import Add
-
         return Add()(self, other)
 
     def __mul__(self, other: Symbol) -> Symbol:
-        from components.models.graph_layers import Multiply
-
         return Multiply()(self, other)
 
     def __str__(self) -> str:
@@ -164,3 +162,34 @@ class Layer:
 def listed(inputs: Sequence[Symbol]) -> str:
     """The inputs in an error."""
     return " and ".join(map(str, inputs))
+
+
+class _Elementwise(Layer):
+    merges = True
+    operation: ClassVar[Callable[[Tensor, Tensor], Tensor]]
+
+    def size_of(self, *inputs: Symbol) -> int:
+        if len({symbol.size for symbol in inputs}) > 1:
+            sizes = " and ".join(f"{symbol.size} ({symbol.name!r})" for symbol in inputs)
+            raise UserError(f"the sizes differ: {sizes} features", where=self.label)
+        return inputs[0].size
+
+    def run(self, values: Sequence[Tensor], steps: int | None, lengths_B: Tensor | None) -> Tensor:
+        total = values[0]
+        for value in values[1:]:
+            total = type(self).operation(total, value)
+        return total
+
+
+class Add(_Elementwise):
+    """The sum of inputs of one size."""
+
+    kind = "add"
+    operation = torch.add
+
+
+class Multiply(_Elementwise):
+    """The product, number by number, of inputs of one size."""
+
+    kind = "multiply"
+    operation = torch.mul

@@ -18,7 +18,7 @@ from components.layers.bidirectional import Bidirectional
 from components.layers.crf import LinearChainCRF
 from components.layers.ragged import lengths_on
 from components.models.backbone import Backbone, Size
-from components.recipe import options_of
+from components.options import options_of
 from components.registry import resolve
 
 

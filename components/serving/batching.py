@@ -20,7 +20,8 @@ from components.encodings.base import Encoding
 from components.errors import UserError
 from components.generation.drawing import Drawing, advance
 from components.generation.engine import Engine, engine_for
-from components.generation.sampling import Sampled, Sampler, Settings, check_plain, drawn, sample_plainly, steps_at_once
+from components.generation.sampling import Sampler, check_plain, drawn, sample_plainly, steps_at_once
+from components.generation.settings import Sampled, Settings
 from components.serving.problems import Busy, Late, Limits
 
 STEPS = 16  # most tokens in one call: how long a request may wait to join, and what a stream shows at once

@@ -21,7 +21,7 @@ from components.answers import answered
 from components.bundle import Bundle, Generation, load_bundle, make_task
 from components.encodings.base import encoding_from_state
 from components.errors import UserError
-from components.schema import generation_targets
+from components.options import generation_targets
 from components.serving.batching import Drawer, Errand, Shared, Watch, affordable, turn
 from components.serving.problems import Busy, Limits, NotFound, Refusal
 from components.serving.requests import Description, Model, Strict, Version, settings_fields

@@ -7,9 +7,8 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from components.bounds import MAX_CHARACTERS, MAX_INPUTS, MAX_STEPS
-from components.recipe import options_of
+from components.options import generation_targets, options_of
 from components.registry import names
-from components.schema import generation_targets
 from components.use.opening import PATTERN
 
 MOST_FIELDS = 100  # of an object

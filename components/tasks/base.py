@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from components.datasets.batches import Batch, Batches
 from components.datasets.store import Split
-from components.generation.sampling import Sampled
+from components.generation.settings import Sampled
 from components.layers.base import State, moved
 from components.layers.ragged import lengths_on
 

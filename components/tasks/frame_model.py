@@ -18,7 +18,7 @@ from components.bounds import MAX_COUNT, MAX_STEPS
 from components.datasets.examples import ExampleBatch, FrameBatches
 from components.datasets.store import Examples
 from components.encodings.base import Encoding
-from components.generation.sampling import Sampled
+from components.generation.settings import Sampled
 from components.layers.base import State, steps_where
 from components.models.backbone import Backbone
 from components.models.nade import FrameModel as Model

@@ -25,7 +25,8 @@ from components.encodings.vocabulary import BOS, PAD
 from components.errors import UserError
 from components.generation.constraints import Constrained, parse_constraints
 from components.generation.given import Given
-from components.generation.sampling import Sampled, Sampler, Settings, begun, sample
+from components.generation.sampling import Sampler, begun, sample
+from components.generation.settings import Sampled, Settings
 from components.layers.base import State, steps_where
 from components.layers.softmax import FullSoftmax
 from components.models.backbone import Backbone

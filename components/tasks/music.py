@@ -16,7 +16,8 @@ from components.encodings.lead_sheet import LeadSheet
 from components.encodings.meaning import meaning_of
 from components.errors import UserError
 from components.generation.constraints import Constrained, parse_constraints
-from components.generation.sampling import Settings, sample
+from components.generation.sampling import sample
+from components.generation.settings import Settings
 from components.progressions import parse_progression
 from components.render.band import accompaniment
 from components.render.swing import swung

@@ -19,7 +19,8 @@ from components.datasets.store import Examples
 from components.datasets.streams import StepBatch, StepBatches
 from components.encodings.notes import PITCH, PITCH0, STREAMS, Notes
 from components.encodings.vocabulary import BOS, EOS, PAD
-from components.generation.sampling import Sampled, distribution, draw
+from components.generation.sampling import distribution, draw
+from components.generation.settings import Sampled
 from components.layers.base import State, steps_where
 from components.models.backbone import Backbone
 from components.models.streams import StreamsModel

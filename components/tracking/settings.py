@@ -12,8 +12,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from components.errors import UserError, nearest
 from components.paths import user_path
-from components.recipe import parse_yaml
 from components.redaction import HIDDEN, remember, shown_address
+from components.yaml_text import parse_yaml
 
 FILE = "mlflow.yaml"
 MAX_FILE_BYTES = 64 * 1024

@@ -15,7 +15,8 @@ from components.datasets.store import Store
 from components.evaluation.evaluator import Evaluator
 from components.evaluation.gradients import READINGS, append_reading
 from components.models.weights import load_weights, read_tensors
-from components.recipe import Recipe, options_of
+from components.options import options_of
+from components.recipe import Recipe
 from components.training.captured import CapturedUpdate
 from components.training.device import prepare
 from components.training.gradients import PROBE_ROWS, held_out_probe

@@ -10,8 +10,9 @@ from components.datasets.folders import ending as ending_of
 from components.datasets.labelled import LabelledReader
 from components.datasets.sources import SECTION, build
 from components.errors import UserError
-from components.recipe import check_options, parse_yaml
+from components.options import check_options
 from components.registry import resolve
+from components.yaml_text import parse_yaml
 
 TABLES = (".csv", ".tsv", ".tab", ".parquet", ".pq")
 

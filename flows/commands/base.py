@@ -13,7 +13,7 @@ from cyclopts import App, Group, Parameter
 from components.errors import UserError
 
 if TYPE_CHECKING:
-    from flows.pipeline import Outcome
+    from components.runs.outcome import Outcome
 
 app = App(
     name="reprise",
@@ -46,7 +46,7 @@ Threads = Annotated[int, Parameter(help="CPU threads; 0 = one for each core.")]
 
 def offline_recipe(recipe: str) -> str:
     """The recipe that takes this one's place without a network, said plainly."""
-    from flows.places import RECIPES, recipe_names
+    from components.runs.places import RECIPES, recipe_names
 
     known = recipe_names()
     if f"{recipe}-offline" not in known:
@@ -61,7 +61,7 @@ def offline_recipe(recipe: str) -> str:
 
 def checked_recipe(recipe: str, overrides: list[str] | None, device: str, name: str | None = None) -> Any:
     """Read the recipe before anything is started, so that mistakes are told at once."""
-    from flows.asked import ask
+    from components.runs.asked import ask
 
     checked = ask(recipe, overrides, name).recipe()
     if device != "auto":
@@ -80,12 +80,20 @@ def run_recipe(recipe: str, overrides: list[str], device: str, threads: int, nam
     return pipeline(recipe, overrides, device, threads, name)
 
 
+def server_address() -> str | None:
+    """Of Prefect's UI, where a server of ours answers."""
+    from components.runs.places import places
+    from flows.server import Server
+
+    return Server(places().prefect).url()
+
+
 def start_server(check: Callable[[], object] | None = None, *, trains: bool = False) -> Callable[[], None]:
     """Start the Prefect server if none answers; the function that it gives waits for it, and meanwhile makes ready
     what training needs besides: the tracking store, and libraries that take their time. `check` is called while the
     server starts; when it refuses, nothing that was started stays."""
+    from components.runs.places import places
     from components.tracking.mlflow_client import open_client
-    from flows.places import places
     from flows.server import Server
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

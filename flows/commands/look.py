@@ -15,9 +15,9 @@ def recipes(recipe: str | None = None, /) -> None:
 
     Example: `reprise recipes` · `reprise recipes names`
     """
-    from flows.about import following, read_about
-    from flows.console import lines
-    from flows.places import recipe_names, recipe_path
+    from components.console import lines
+    from components.runs.about import following, read_about
+    from components.runs.places import recipe_names, recipe_path
 
     if recipe is not None:
         about, after = read_about(recipe_path(recipe)), following(recipe)
@@ -53,13 +53,13 @@ def validate(recipe: str, /, *, set: Set = None, name: Name = None) -> None:
 
     Example: `reprise validate my-recipe.yaml`
     """
-    from flows.asked import ask, typed, words_of
+    from components.runs.asked import ask, typed, words_of
 
     asked = ask(recipe, set, name)
     checked = asked.recipe()
     looked = ""
     if checked.data["path"]:
-        from flows.preview import preview
+        from components.runs.preview import preview
 
         looked = preview(checked)
     for note in [*asked.notes, *([looked] if looked else [])]:
@@ -75,7 +75,7 @@ def schema() -> None:
     """
     import json
 
-    from flows.recipe_schema import recipe_schema
+    from components.recipe_schema import recipe_schema
 
     print(json.dumps(recipe_schema(), indent=1, ensure_ascii=False))
 

@@ -32,7 +32,7 @@ def models(name: str | None = None, /, *, json: Json = False) -> None:
 
     Example: `reprise models` · `reprise models chorales --json`
     """
-    from flows import models as registry
+    from components.runs import models as registry
 
     if json:
         _print(registry.listing() if name is None else [registry.facts(v) for v in registry.store().versions(name)])
@@ -56,7 +56,7 @@ def promote(
 
     Example: `reprise promote chorales@3`
     """
-    from flows import models as registry
+    from components.runs import models as registry
 
     _tell(registry.promote(model, force=force), json)
 
@@ -67,7 +67,7 @@ def rollback(name: str, /, *, json: Json = False) -> None:
 
     Example: `reprise rollback chorales`
     """
-    from flows import models as registry
+    from components.runs import models as registry
 
     _tell(registry.rollback(name), json)
 
@@ -85,7 +85,7 @@ def diff(
 
     Example: `reprise diff chorales@champion chorales@challenger`
     """
-    from flows import differences
+    from components.runs import differences
 
     found = differences.between(one, other, seed=seed)
     if json:
@@ -107,7 +107,7 @@ def export(
 
     Example: `reprise export chorales@3 --out chorales-3`
     """
-    from flows import models as registry
+    from components.runs import models as registry
 
     print(registry.export(model, out))
 
@@ -128,6 +128,6 @@ def report(
 
     Example: `reprise report chorales --out chorales.html`
     """
-    from flows.report import write
+    from components.runs.report import write
 
     print(write(recipe, run, output_file(out or f"{Path(recipe).stem}-report.html", where="--out")))

@@ -68,7 +68,7 @@ def schedule(
         when["timezone"] = check_timezone(timezone)
         parameters = _parameters(recipe, set or [], device, threads)
     begin = start_server()
-    from flows.console import table
+    from components.console import table
     from flows.schedules import add_schedule, remove_schedule, schedules, set_aside
 
     begin()
@@ -108,7 +108,7 @@ def tidy() -> None:
 
 def _parameters(recipe: str, overrides: list[str], device: str, threads: int) -> dict[str, object]:
     """What the flow is started with later, and from another folder: files by their whole paths."""
-    from flows.asked import ask
+    from components.runs.asked import ask
 
     checked_recipe(recipe, overrides, device)
     asked = ask(recipe, overrides)

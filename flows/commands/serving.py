@@ -25,8 +25,8 @@ def api(
     import sys
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from components.runs.places import places
     from components.serving.app import serve
-    from flows.places import places
 
     serve(places().settings, host, port)
     # nothing is left to be saved, and a process with torch and MLflow in it takes seconds to be taken apart

@@ -17,6 +17,7 @@ from flows.commands.base import (
     checked_recipe,
     offline_recipe,
     run_recipe,
+    server_address,
     start_server,
 )
 
@@ -41,10 +42,10 @@ def run(
     if offline:
         recipe = offline_recipe(recipe)
     outcome = run_recipe(recipe, set or [], device, threads, name)
-    from flows.asked import words_of
-    from flows.summary import show
+    from components.runs.asked import words_of
+    from components.runs.summary import show
 
-    show(outcome, words_of(recipe, set, name))
+    show(outcome, words_of(recipe, set, name), prefect=server_address())
 
 
 @app.command(group=START)
@@ -55,17 +56,17 @@ def resume(run: str = "latest", /) -> None:
 
     Example: `reprise resume latest`
     """
-    from flows.places import places
-    from flows.runs import find_run
+    from components.runs.places import places
+    from components.runs.record import find_run
 
     run_id = find_run(run, places()).ref.run_id
     begin = start_server(trains=True)
     from flows.pipeline import resume as resume_flow
 
     begin()
-    from flows.summary import show
+    from components.runs.summary import show
 
-    show(resume_flow(run_id))
+    show(resume_flow(run_id), prefect=server_address())
 
 
 @app.command(group=START)
@@ -99,20 +100,21 @@ def compare(
 
     Example: `reprise compare names --vary model.kind=rnn,gru,lstm model.num_layers=1,2 --seeds 3 --steps 2000`
     """
-    from flows.plan import make_plan
+    from components.runs.plan import make_plan
 
     asked = (recipe, vary or [], seeds, budget, steps, set or [])
     make_plan(*asked, workers, name)
     if device != "auto":
         checked_recipe(recipe, set, device, name)
     begin = start_server(trains=True)
-    from flows.compare import compare as compare_settings
+    from flows.study import compare as compare_settings
 
     begin()
-    from flows.ranking import show
+    from components.runs.ranking import show
 
     try:
-        show(compare_settings(*asked, device=device, threads=threads, workers=workers, fresh=fresh, name=name))
+        about = {"device": device, "threads": threads, "workers": workers, "fresh": fresh, "name": name}
+        show(compare_settings(*asked, **about), prefect=server_address())
     except KeyboardInterrupt:
         print("stopped. The same command goes on from here", file=sys.stderr)
         raise SystemExit(130) from None
@@ -151,17 +153,17 @@ def tune(
 
     Example: `reprise tune names --trials 20 --steps 1000 --space training.learning_rate=log:1e-4..1e-2`
     """
-    from flows.space import make_search
+    from components.runs.space import make_search
 
     asked = (recipe, space or [])
     make_search(*asked, set or [], budget, steps, trials, jobs, name)
     if device != "auto":
         checked_recipe(recipe, set, device, name)
     begin = start_server(trains=True)
-    from flows.tune import tune as search
+    from flows.study import tune as search
 
     begin()
-    from flows.search import show
+    from components.runs.search import show
 
     try:
         about = {"device": device, "threads": threads, "jobs": jobs, "fresh": fresh, "name": name}
@@ -185,7 +187,7 @@ def ingest(
     """
     checked_recipe(recipe, set, "auto")
     begin = start_server()
-    from flows.ingest import show_report
+    from components.runs.ingest import show_report
     from flows.pipeline import ingest_flow
 
     begin()

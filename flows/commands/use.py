@@ -63,7 +63,7 @@ def generate(
     options = {"--melody": melody, "--start": start, "--soundfont": soundfont}
     files = [path and str(user_path(path, where=option)) for option, path in options.items()]
     folder = str(output_folder(out, where="--out")) if out else None
-    from flows.generate import generate_files
+    from components.runs.generate import generate_files
 
     overrides = {name: value for name, value in given.items() if value is not None}
     paths = generate_files(model, overrides, seed, folder, *files)
@@ -109,7 +109,7 @@ def predict(
     """
     source = str(user_path(file, where="--file")) if file else None
     target = str(output_file(out, where="--out")) if out else None
-    from flows.predict import predict as answers
+    from components.runs.predict import predict as answers
 
     for line in answers(model, text or [], source, column, target, language_model, set or []):
         print(line)
@@ -129,7 +129,7 @@ def replay(
 
     Example: `reprise replay generated/chorales-v1-seed0-3fa4c1/chorales-1.mid`
     """
-    from flows.generate import replay as again
+    from components.runs.generate import replay as again
 
     source = user_path(file, where="replay")
     folder = output_folder(out, where="--out") if out else None
@@ -147,7 +147,7 @@ def down() -> None:
 
     Example: `reprise down`
     """
-    from flows.places import places
+    from components.runs.places import places
     from flows.server import Server
 
     print("stopped the Prefect server" if Server(places().prefect).stop() else "no Prefect server of ours is running")

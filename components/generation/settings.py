@@ -1,0 +1,53 @@
+"""How to sample, and what comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from components.bounds import MAX_CHARACTERS, MAX_COUNT, MAX_LENGTH
+
+
+class Settings:
+    """How to sample: the recipe's generation section, and what the command may override.
+
+    `temperature` divides the logits (0 = always the likeliest token); `top_k` keeps the k likeliest tokens (0 = all),
+    `top_p` the fewest that hold this much probability (nucleus sampling, Holtzman et al. 2020). `precision: int8`
+    rounds the weights to 8 bits for speed, on the CPU and where there is a C++ compiler; what is sampled from then
+    differs a little. `constraints` are
+    rules of music that a score keeps, the most important first (components.generation.constraints). `given` are token
+    ids that stand fast, −1 where the model chooses, and `given_ends` ends a sequence after them: what commands make of
+    a melody or a beginning in a file.
+    """
+
+    def __init__(
+        self,
+        *,
+        count: Annotated[int, Field(gt=0, le=MAX_COUNT)] = 4,
+        max_length: Annotated[int, Field(gt=0, le=MAX_LENGTH)] = 1000,
+        temperature: Annotated[float, Field(ge=0, le=10)] = 1.0,
+        top_k: Annotated[int, Field(ge=0, lt=2**31)] = 0,
+        top_p: Annotated[float, Field(gt=0, le=1)] = 1.0,
+        prompt: Annotated[str, Field(max_length=MAX_CHARACTERS)] = "",
+        precision: Literal["float32", "int8"] = "float32",
+        constraints: tuple[Annotated[str, Field(max_length=200)], ...] = (),
+        given: tuple[Annotated[int, Field(ge=-1, lt=2**31)], ...] = (),
+        given_ends: bool = False,
+    ) -> None:
+        self.count, self.max_length, self.temperature = count, max_length, temperature
+        self.top_k, self.top_p, self.prompt = top_k, top_p, prompt
+        self.precision, self.constraints = precision, constraints
+        self.given, self.given_ends = given, given_ends
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One new sequence: its ids without BOS and EOS (the prompt included), the mean surprise of what was sampled,
+    and whether the model ended it itself."""
+
+    ids: np.ndarray
+    nats_per_token: float
+    ended: bool

@@ -1,0 +1,165 @@
+"""A signature is a schema: the keyword-only parameters of a class or function are settings, with types, bounds and
+defaults. Here a recipe's settings are checked against them.
+
+There are no configuration classes, so a recipe can set exactly what the code takes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, get_type_hints
+
+from components.errors import UserError, nearest
+from components.paths import user_paths
+from components.registry import configured, names, resolve
+
+
+@dataclass(frozen=True)
+class Nested:
+    """Marks an option (`Annotated[dict[str, Any], Nested("encoding")]`) that is itself a registered kind with options
+    of its own."""
+
+    table: str
+
+
+@dataclass(frozen=True)
+class UserPath:
+    """Marks an option (`Annotated[str | None, UserPath()]`) that names a file or folder of the user's, or one for each
+    split. The recipe holds it whole, from the folder that the command ran in, for workers and schedules run
+    elsewhere."""
+
+
+def targets(section: str, kind: str | None = None) -> list[Any]:
+    """The classes and functions whose keyword-only parameters are the section's settings; `kind` is what the section
+    names."""
+    return [resolve(section, kind or "")] if section in ("encoding", "task") else configured(section)
+
+
+def generation_targets(task: Mapping[str, Any]) -> list[Any]:
+    """What the generation section of a task that writes configures. A task that answers has no such settings."""
+    settings = resolve("task", task["kind"]).settings if task else None
+    # settings that add to others name only what they add
+    return [part for part in reversed(settings.__mro__) if "__init__" in vars(part)][1:] if settings else []
+
+
+def options_of(target: Any) -> dict[str, tuple[Any, Any]]:
+    """The keyword-only parameters of a class or function: name → (type, default or ... when required)."""
+    function = target.__init__ if inspect.isclass(target) else target
+    hints = get_type_hints(function, include_extras=True)
+    return {
+        name: (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+
+
+def check_options(
+    section: str, values: Mapping[str, Any], targets: Iterable[Any], problems: list[str], extra: Mapping[str, Any] = {}
+) -> dict[str, Any]:
+    """`values` checked against the options of `targets` (and `extra`), defaults filled in; problems are appended."""
+    from pydantic import ValidationError
+
+    fields, model = _options_model({**extra}, tuple(targets)) if extra else _known_options(tuple(targets))
+    try:
+        # the prefix keeps option names clear of pydantic's own attribute names (copy, json, …)
+        checked = model.model_validate({f"o_{name}": _as_written(value) for name, value in values.items()})
+    except ValidationError as error:
+        for item in error.errors():
+            problems.append(_explain(section, item, fields))
+        return {}
+    values = {name: getattr(checked, f"o_{name}") for name in fields}
+    for name, (annotation, _) in fields.items():
+        for mark in getattr(annotation, "__metadata__", ()):
+            if isinstance(mark, Nested):
+                values[name] = check_kind(f"{section}.{name}", mark.table, values[name], problems)
+            if isinstance(mark, UserPath) and values[name] is not None:
+                try:
+                    values[name] = user_paths(values[name], where=f"{section}.{name}")
+                except UserError as error:
+                    problems.append(f"{error.where}: {error.what}")
+    return values
+
+
+def path_options(options: Mapping[str, tuple[Any, Any]]) -> list[str]:
+    """The names of the options that name a user's files."""
+    marks = {name: getattr(annotation, "__metadata__", ()) for name, (annotation, _) in options.items()}
+    return [name for name, found in marks.items() if any(isinstance(mark, UserPath) for mark in found)]
+
+
+def _options_model(fields: dict[str, Any], targets: tuple[Any, ...]) -> tuple[dict[str, Any], Any]:
+    """The options, and a model that checks them."""
+    from pydantic import ConfigDict, create_model
+
+    for target in targets:
+        fields |= options_of(target)
+    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=False)
+    return fields, create_model("options", __config__=config, **{f"o_{n}": f for n, f in fields.items()})
+
+
+@lru_cache(maxsize=256)
+def _known_options(targets: tuple[Any, ...]) -> tuple[dict[str, Any], Any]:
+    """Made once: a server would spend more time on it than on all else that a short request costs it."""
+    return _options_model({}, targets)
+
+
+def check_kind(section: str, table: str, values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """A section that names a registered `kind`, checked against that class's options; {} when it is wrong."""
+    kind = values.get("kind")
+    if kind not in names(table):
+        problems.append(f"{section}.kind: {_unknown_kind(table, kind, names(table))}")
+        return {}
+    options = {key: value for key, value in values.items() if key != "kind"}
+    before = len(problems)
+    checked = check_options(section, options, targets(table, kind), problems)
+    return {} if len(problems) > before else {**checked, "kind": kind}
+
+
+def _unknown_kind(what: str, kind: Any, choices: Sequence[str]) -> str:
+    near = nearest(str(kind), choices) if kind else None
+    meant = f"; did you mean {near!r}?" if near else ""
+    return f"{f'unknown {what} {kind!r}' if kind else 'must be set'}{meant} (choices: {', '.join(choices)})"
+
+
+def _as_written(value: Any) -> Any:
+    """YAML has lists only; a tuple-typed option takes them (pydantic's strict mode would not)."""
+    return tuple(_as_written(item) for item in value) if isinstance(value, list) else value
+
+
+def _explain(section: str, item: Mapping[str, Any], fields: Mapping[str, Any]) -> str:
+    name, *rest = (str(part) for part in item["loc"])
+    name = name.removeprefix("o_")
+    key = ".".join([section, name, *(part for part in rest if part.isdigit())])
+    if item["type"] == "extra_forbidden":
+        near = "data.coding" if key == "data.encoding" and "coding" in fields else elsewhere(section, name)
+        if not near and section == "data" and (readers := readers_with(name)):
+            which = ", ".join(readers[:3])
+            return f"{key}: a setting of other readers ({which}); --set {key}=null takes it away"
+        near = near or nearest(name, fields)
+        meant = f"did you mean {near!r}?" if near else f"settings: {', '.join(fields) or 'none'}"
+        return f"{key}: unknown setting; {meant} (--set {key}=null takes it away)"
+    if item["type"] == "missing":
+        return f"{key}: must be set"
+    message = item["msg"][0].lower() + item["msg"][1:]
+    near = nearest(item["input"], _choices(fields.get(name))) if isinstance(item["input"], str) else None
+    meant = f"; did you mean {near!r}?" if near else ""
+    return f"{key}: {message}, not {item['input']!r}{meant}"
+
+
+def _choices(option: Any) -> list[str]:
+    return [c for c in getattr(option[0], "__args__", ()) if isinstance(c, str)] if option else []
+
+
+def readers_with(name: str) -> list[str]:
+    """The readers that have a setting of this name."""
+    return [kind for kind in names("reader") if name in options_of(resolve("reader", kind))]
+
+
+def elsewhere(section: str, name: str) -> str | None:
+    """The key where a setting stands that was looked for in this section: readers and encodings are easily confused."""
+    table = {"encoding": "reader", "data": "encoding"}.get(section, "")
+    if not table or not any(name in options_of(resolve(table, kind)) for kind in names(table)):
+        return None
+    return f"{'data' if table == 'reader' else 'encoding'}.{name}"

@@ -1,0 +1,92 @@
+"""What a recipe's file says of itself: its opening comment, and in it one line that `reprise recipes` lists.
+
+    # names: next-character model of first names …
+    # table: nothing → a first name | 1.97 nats/char | 1 min
+
+What goes in → what comes out, the figure on test, the time that training takes. The data are the recipe's own.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.errors import UserError
+from components.recipe import load_yaml, read_recipe
+from components.registry import resolve
+from components.runs.places import recipe_path
+
+TABLE = "table:"
+
+
+@dataclass(frozen=True)
+class About:
+    """A recipe as its file tells it. What the file doesn't say is ""."""
+
+    name: str
+    comment: list[str]
+    does: str  # what goes in → what comes out
+    data: str
+    figure: str
+    time: str
+
+    @property
+    def row(self) -> list[str]:
+        return [self.name, self.does, self.data, self.figure, self.time]
+
+
+def read_about(path: Path) -> About:
+    """What the recipe in a YAML file is about, without checking it.
+
+    Raises:
+        UserError: it can't be read as a recipe, or its line for the table hasn't three cells.
+    """
+    data, comment = _data(load_yaml(path)), opening_comment(path)
+    listed = [line for line in comment if line.startswith(TABLE)]
+    cells = [cell.strip() for cell in listed[0].removeprefix(TABLE).split("|")] if listed else ["", "", ""]
+    if len(cells) != 3 or len(listed) > 1:
+        hint = f"one line: # {TABLE} in → out | figure | time"
+        raise UserError(f"the comment's line `{TABLE}` hasn't three cells", where=str(path), hint=hint)
+    does, figure, time = cells
+    return About(path.stem, [line for line in comment if line not in listed], does, data, figure, time)
+
+
+def following(recipe: str) -> list[str]:
+    """The commands that run a recipe, show it whole, and use the model that comes of it.
+
+    Raises:
+        UserError: there is no such recipe, or it has problems.
+    """
+    from components.encodings.pair import make
+
+    checked = read_recipe(recipe_path(recipe))
+    if resolve("task", checked.task["kind"]).settings:
+        use = ["generate", checked.name, "--seed", "1"]
+    else:
+        typed = make(checked.encoding).reads in ("text", "symbols")
+        use = ["predict", checked.name, *(["--text", "TEXT"] if typed else ["--file", "FILE"])]
+    return [shlex.join(["reprise", *words]) for words in (["run", recipe], ["show", recipe], use)]
+
+
+def opening_comment(path: Path) -> list[str]:
+    """The lines of the comment that the file begins with, without their signs."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.removeprefix("#").strip())
+    return lines
+
+
+def _data(values: dict[str, Any]) -> str:
+    """The card of the data, or who makes them; with a star where no network is needed."""
+    from components.datasets.cards import load_card
+
+    data = values.get("data")
+    if not isinstance(data, dict):
+        return ""
+    if not (name := data.get("dataset")):
+        return "your own" if data.get("path") else "made by Reprise*"
+    return f"{name}*" if load_card(name).package else name

@@ -1,0 +1,164 @@
+"""A recipe as somebody asked for it: which one, with what settings, under which name, and the commands that say it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from components.datasets.cards import load_card
+from components.datasets.splits import DEFAULT_SPLIT
+from components.errors import UserError
+from components.paths import user_path, user_paths
+from components.recipe import NAME, Recipe, apply_override, load_yaml
+from components.runs.places import RECIPES, recipe_path
+from components.schema import path_settings
+
+LONGEST_NAME = 64
+
+
+@dataclass(frozen=True)
+class Asked:
+    """`values` are the recipe's settings as they were written, with the overrides. `name` is that of the experiment
+    and of the model. `words`, behind `reprise run`, ask for the same from any folder. `borrowed`: one of our recipes on
+    other data than its own; `notes` say what of it therefore doesn't count. `anywhere` are the `overrides` with whole
+    paths."""
+
+    name: str
+    values: dict[str, Any]
+    where: str
+    words: list[str]
+    borrowed: bool
+    notes: list[str]
+    overrides: list[str] = field(default_factory=list)
+    anywhere: list[str] = field(default_factory=list)
+
+    def gives_way(self, key: str) -> bool:
+        """Is the setting one that the recipe chose for its own data, and nobody for these?"""
+        given = [override.partition("=")[0].strip() for override in self.overrides]
+        return self.borrowed and not any(key == each or key.startswith(f"{each}.") for each in given)
+
+    def recipe(self) -> Recipe:
+        """Checked, defaults filled in. Raises UserError with every problem."""
+        return Recipe.from_dict(self.name, self.values, where=self.where)
+
+
+def ask(recipe: str, overrides: Sequence[str] | None = None, name: str | None = None) -> Asked:
+    """The recipe (one of ours by its name, or a YAML file) with `--set` overrides.
+
+    One of our recipes on a person's own data keeps its settings of model and training. What belongs to its data goes:
+    the split, the bound of `accept`, the prompt (unless the data know it), and the name: another data set's model
+    is no version of the recipe's own.
+
+    Raises:
+        UserError: there is no such recipe, an override or the name is wrong.
+    """
+    overrides = list(overrides or [])
+    path = recipe_path(recipe)
+    written = load_yaml(path)
+    values = _with(load_yaml(path), overrides)
+    before, after = _data(written), _data(values)
+    ours = path.parent == RECIPES
+    borrowed = ours and (after.get("path") is not None or after.get("dataset") != before.get("dataset"))
+    notes: list[str] = []
+    if borrowed:
+        split = before.get("split") or _card_split(before)
+        if split and list(split) != list(DEFAULT_SPLIT):
+            written["data"] = {key: value for key, value in before.items() if key != "split"}
+            if not _data(values).get("split") or _data(values)["split"] == before.get("split"):
+                notes.append(f"split {split} is the recipe's own data's: yours is {list(DEFAULT_SPLIT)} (data.split)")
+        if bounds := written.pop("accept", None):
+            said = ", ".join(f"{metric} {bound}" for metric, bound in bounds.items())
+            notes.append(f"accept ({said}) is a bound for the recipe's own data: it isn't used")
+        values = _with(written, overrides)  # what was asked for by hand stays
+    if name is not None and not NAME.fullmatch(name):
+        raise UserError(
+            f"{name!r} may hold only a–z, 0–9, - and _ ({LONGEST_NAME} characters at most)",
+            where="--name",
+            hint=f"for example --name {plain(name) or 'mine'}",
+        )
+    chosen = name or (_named(path.stem, after) if borrowed else path.stem)
+    if name is None and not NAME.fullmatch(chosen):
+        raise UserError(
+            f"the recipe's name {chosen!r} may hold only a–z, 0–9, - and _ (it names the model)",
+            where=str(path),
+            hint=f"rename the file, or --name {plain(chosen) or 'mine'}",
+        )
+    recipe, anywhere = path.stem if ours else str(path.resolve()), _anywhere(overrides, load_yaml(path), values)
+    words = words_of(recipe, anywhere, name)
+    return Asked(chosen, values, str(path), words, borrowed, notes, overrides, anywhere)
+
+
+def words_of(recipe: str, overrides: Sequence[str] | None = None, name: str | None = None) -> list[str]:
+    """What was asked for as the words behind `reprise run`."""
+    options = [word for override in overrides or [] for word in ("--set", override)]
+    return [recipe, *options, *(["--name", name] if name else [])]
+
+
+def typed(verb: str, words: Sequence[str], *more: str) -> str:
+    """A command of ours as it is typed in a shell."""
+    return shlex.join(["reprise", verb, *words, *more])
+
+
+def plain(text: str) -> str:
+    """Text as a part of a name: a–z, 0–9 and hyphens; "" where nothing is left."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:LONGEST_NAME].strip("-")
+
+
+def _with(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    for override in overrides:
+        apply_override(values, override)
+    return values
+
+
+def _data(values: Mapping[str, Any]) -> dict[str, Any]:
+    section = values.get("data")
+    return dict(section) if isinstance(section, Mapping) else {}
+
+
+def _named(recipe: str, data: Mapping[str, Any]) -> str:
+    """The recipe's name and that of the data."""
+    path = data.get("path")
+    if isinstance(path, Mapping):
+        path = path.get("train") or next(iter(path.values()), "")
+    if path is None:
+        return f"{recipe}-{plain(str(data.get('dataset')))}".strip("-")[:LONGEST_NAME]
+    file = user_path(str(path), where="data.path")
+    of = plain(file.name if file.is_dir() else file.name.split(".")[0] or file.name) or "mine"
+    return f"{recipe}-{of}"[:LONGEST_NAME].strip("-")
+
+
+def _card_split(data: Mapping[str, Any]) -> list[float] | None:
+    """The split of the data set's card, where it isn't what everybody gets."""
+    if not isinstance(data.get("dataset"), str):
+        return None
+    split = load_card(data["dataset"]).split
+    return None if tuple(split) == DEFAULT_SPLIT else list(split)
+
+
+def _anywhere(overrides: Sequence[str], before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """The overrides with files by their whole paths, from whichever folder they are named; those that the recipe itself
+    names from here, too."""
+    kept, own = list(overrides), path_settings(before)
+    for key, path in path_settings(after).items():
+        if path == own.get(key) and all(Path(str(one)).is_absolute() for one in _each(path)):
+            continue  # the recipe says it
+        kept = [each for each in kept if not f"{each.partition('=')[0].strip()}.".startswith(f"{key}.")]
+        whole = user_paths(path, where=key)
+        for split, one in whole.items() if isinstance(whole, Mapping) else [("", whole)]:
+            value = one if _is_plain(one) else json.dumps(one, ensure_ascii=False)
+            kept.append(f"{key}{f'.{split}' if split else ''}={value}")
+    return kept
+
+
+def _each(path: Any) -> list[Any]:
+    return list(path.values()) if isinstance(path, Mapping) else [path]
+
+
+def _is_plain(text: str) -> bool:
+    """Does YAML read the text as itself?"""
+    return re.fullmatch(r"[\w./+-]+(?: [\w./+-]+)*", text) is not None

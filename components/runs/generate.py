@@ -1,0 +1,118 @@
+"""Generation: from a registered model to new sequences in files, each of which can be made again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from components.bundle import Generation
+from components.console import bar, say
+from components.errors import UserError
+from components.paths import as_user
+from components.provenance import digest_json
+from components.render.record import read_record
+from components.render.soundfont import Soundfont, font_of_record, read_soundfont
+from components.runs.places import places
+from components.runs.record import find_run
+from components.tracking.mlflow_store import MlflowStore
+from components.use import opening
+from components.use.given import given
+from components.use.opening import Opened, OwnRun, selector_of
+from components.use.writing import write
+
+
+def open_model(selector: str) -> Opened:
+    """The model that a selector names, see `components.use.opening.Selector`."""
+    return opening.open_model(selector, MlflowStore(places().settings), _own_run)
+
+
+def _own_run(run: str) -> OwnRun:
+    where = places()
+    record = find_run(run, where)
+    return OwnRun(record.recipe.name, record.ref.run_id, where.run_folder(record.ref.run_id) / "bundle")
+
+
+def generate(opened: Opened, overrides: Mapping[str, Any], seed: int) -> Generation:
+    """New sequences, with a progress bar and the warnings told."""
+    limit = overrides.get("max_length") or opened.bundle.recipe["generation"]["max_length"]
+    with bar("generate", limit, "tokens") as advance:
+        made = opened.bundle.generate(overrides, seed=seed, progress=lambda done: advance(done, ""))
+    for warning in made.warnings:
+        say(f"warning: {warning}")
+    return made
+
+
+def folder_for(opened: Opened, made: Generation, soundfont: Soundfont | None = None) -> Path:
+    """A folder of its own for each model, seed and settings."""
+    settings = digest_json(made.settings | ({"soundfont": soundfont.digest} if soundfont else {}))[:6]
+    return places().generated / f"{opened.label}-seed{made.seed}-{settings}"
+
+
+def generate_files(
+    selector: str,
+    overrides: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    out: str | None = None,
+    melody: str | None = None,
+    start: str | None = None,
+    soundfont: str | None = None,
+) -> list[str]:
+    """Generate with a model's own settings and `overrides`; gives the files' paths.
+
+    `melody` and `start` are music files: voices are written under the one, pieces go on from the other. `soundfont`
+    is an .sf2 file whose instruments play them.
+    """
+    font = read_soundfont(Path(soundfont)) if soundfont else None  # before the work: it may be the wrong file
+    opened = open_model(selector)
+    asked = given(opened.bundle, melody, start, tell=say, doubt=lambda line: say(f"        {line}"))
+    return generated(opened, asked | dict(overrides or {}), seed, out, font)[0]
+
+
+def generated(
+    opened: Opened,
+    overrides: Mapping[str, Any],
+    seed: int,
+    out: str | None = None,
+    soundfont: Soundfont | None = None,
+) -> tuple[list[str], Generation]:
+    """The files of what a model writes, and what they hold."""
+    made = generate(opened, overrides, seed)
+    with as_user():
+        paths = write(opened, made, Path(out) if out else folder_for(opened, made, soundfont), soundfont)
+    say(f"wrote   {len(made.items)} × {opened.name} to {paths[0].parent if paths else 'no file: all were empty'}")
+    return [str(path) for path in paths], made
+
+
+def replay(path: Path, out: Path | None, soundfont: Path | None = None) -> tuple[list[Path], bool]:
+    """Make a generated file again, from the record in it: the new files, and whether this one's bytes are the same.
+
+    Raises:
+        UserError: the file has no record, the model it names isn't here or isn't the same, or it was played by a
+            soundfont and `soundfont` isn't that file.
+    """
+    record = read_record(path)
+    try:
+        selector = selector_of(str(record["model"]), str(record["version"]), str(record.get("run_id", "")))
+        seed, settings = record["seed"], record["settings"]
+        weights = record["weights_sha256"]
+        settings = dict(settings)
+        played_by = record.get("soundfont")
+        asked = (str(played_by["name"]), str(played_by["sha256"])) if played_by else None
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"its record isn't one of ours: {error}", where=str(path)) from None
+    font = font_of_record(asked, soundfont, path)
+    opened = open_model(selector)
+    if opened.bundle.weights_digest != weights:
+        raise UserError(
+            f"was made by other weights than those of {selector} here", where=str(path), hint="fetch the same model"
+        )
+    # the record's own settings: one made before a setting existed doesn't name it
+    made = replace(generate(opened, settings, seed), settings=settings)
+    folder = out or path.parent / "replayed"  # never over the file in question
+    before = path.read_bytes()
+    with as_user():
+        paths = [p for p in write(opened, made, folder, font) if read_record(p) == record]
+    again = next((p for p in paths if p.suffix == path.suffix), None)
+    return paths, again is not None and again.read_bytes() == before

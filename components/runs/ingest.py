@@ -1,0 +1,96 @@
+"""Ingestion: from the recipe's data and encoding to a packed store."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from components.bundle import make_task
+from components.console import bar, out, say
+from components.datasets.ingest import ingest
+from components.datasets.store import DatasetRef, Store
+from components.datasets.targets import told
+from components.errors import UserError
+from components.recipe import Recipe
+from components.runs.asked import Asked
+from components.runs.places import ROOT, places
+
+
+def ingest_recipe(recipe: Recipe, asked: Asked | None = None) -> DatasetRef:
+    """The recipe's dataset, and what of the recipe as it was `asked` for isn't applied to it. What was ingested of the
+    same content by the same code is reused; the key is made from the content, so Prefect's own caching would only add a
+    second, weaker one."""
+    for note in asked.notes if asked else []:
+        say(f"note    {note}")
+    # the split stays the same whatever the recipe's seed, so that models of several seeds meet the same test data
+    with bar("ingest", None, "") as advance:
+        ref = ingest(
+            recipe.data,
+            recipe.encoding,
+            root=ROOT,
+            cache_dir=places().datasets,
+            seed=0,
+            progress=lambda words: advance(0, words),
+        )
+    manifest = Store.open(ref.path).manifest
+    counts = manifest["counts"]
+    unit = next(iter(counts["train"]["units"]), "token")
+    sizes = " · ".join(f"{split} {counts[split]['tokens']:,}" for split in ("train", "val", "test"))
+    say(f"data    {manifest['name']}: tokens {sizes}{' (ingested before, reused)' if ref.reused else ''}")
+    dropped = manifest["dropped"]
+    if ref.reused and dropped:
+        say(f"        left out: {sum(dropped.values()):,} for the reasons told then")
+    elif not ref.reused:
+        for reason, count in dropped.items():
+            say(f"        left out: {count:,} × {reason}")
+        for note in manifest["notes"]:
+            say(f"        {note}")
+    for line in told(manifest.get("labels", {})):
+        say(f"        {line}")
+    unknown = max(counts[split]["unk_rate"] for split in ("val", "test"))
+    if unknown:
+        say(f"        unknown {unit}s (<UNK>): up to {unknown:.3%} of val and test")
+    return ref
+
+
+def settled(recipe: Recipe, dataset: DatasetRef, asked: Asked) -> Recipe:
+    """The recipe with generation settings that go with the data: what a run would write at its end is begun here, for
+    a prompt that the data don't know costs a training otherwise. That of one of our recipes, on other data, gives way.
+
+    Raises:
+        UserError: prompt, constraints or other settings can't be kept.
+    """
+    store = Store.open(dataset.path)
+    task = make_task(recipe.task, store.encoding(), store.manifest["framing"])
+    if task.settings is None:
+        return recipe
+    try:
+        warnings = task.rehearse(task.settings(**recipe.generation))
+    except UserError as error:
+        warnings, refused = [], error
+    else:
+        refused = None
+    prompt = recipe.generation.get("prompt")
+    if asked.gives_way("generation.prompt") and prompt and (refused or warnings):
+        begun = task.beginning(store.split("train"))
+        now = repr(begun) if begun else "none"
+        say(f"note    generation.prompt {prompt!r} is for the recipe's own data: it is {now} for yours")
+        kept = replace(recipe, generation={**recipe.generation, "prompt": begun})
+        task.rehearse(task.settings(**kept.generation))
+        return kept
+    if refused:
+        raise refused
+    for warning in warnings:
+        say(f"warning: {warning}")
+    return recipe
+
+
+def show_report(ref: DatasetRef) -> None:
+    """Print a line for each file: what its reader made of it, else its size. MLflow has the same of each run as a
+    table, `ingestion/files.json`."""
+    manifest = Store.open(ref.path).manifest
+    rows = manifest["report"] or [{"file": source["name"], "bytes": source["bytes"]} for source in manifest["sources"]]
+    for row in rows:
+        told = (f"{key.replace('_', ' ')} {value}" for key, value in list(row.items())[1:] if value not in (None, ""))
+        out.print(f"{next(iter(row.values()))}: {' · '.join(told)}", markup=False)
+    for reason, count in manifest["dropped"].items():
+        out.print(f"left out: {count:,} × {reason}", markup=False)

@@ -1,0 +1,92 @@
+"""A run that this process is at work on: what its steps are handed, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+
+from filelock import FileLock, Timeout
+
+from components.datasets.store import Store
+from components.errors import UserError
+from components.runs.places import places
+from components.runs.record import RunRecord
+from components.tracking.mlflow_backend import CUT_OFF, MlflowRun, MlflowTracker
+from components.training.session import Session
+
+stopped: list[str] = []  # the runs that were interrupted in this process
+
+
+class OpenRun:
+    """A run's record, and the tracked run that its steps write to.
+
+    It is no dataclass: Prefect looks into those among a task's parameters.
+    """
+
+    def __init__(self, record: RunRecord, tracked: MlflowRun) -> None:
+        self.record, self.tracked = record, tracked
+        self.folder = places().run_folder(self.id)
+
+    @property
+    def id(self) -> str:
+        return self.record.ref.run_id
+
+    @cached_property
+    def store(self) -> Store:
+        """The run's data."""
+        return Store.open(self.record.dataset.path)
+
+    def session(self, device: str | None = None) -> Session:
+        """Model, task and data as the recipe makes them, on the run's device or another one."""
+        record = self.record
+        return Session(record.recipe, self.store, device or record.device, record.threads)
+
+
+def by_interrupt(error: BaseException) -> bool:
+    """Whether a person ended the work, where nothing but Ctrl-C can tell."""
+    return isinstance(error, KeyboardInterrupt)
+
+
+@contextmanager
+def opened(run: OpenRun | str, by_person: Callable[[BaseException], bool] = by_interrupt) -> Iterator[OpenRun]:
+    """Work on a run: one that was just begun, or one of this machine by its id, opened again. It ends with the block,
+    see `ending`.
+
+    Raises:
+        UserError: another process is at work on the run, or it has no record here.
+    """
+    run_id = run if isinstance(run, str) else run.id
+    folder = places().run_folder(run_id)
+    lock = FileLock(folder / "run.lock", thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"run {run_id[:8]} is going on in another process", hint="wait for it, or stop it") from None
+    try:
+        if isinstance(run, str):
+            run = OpenRun(RunRecord.load(folder), MlflowTracker(places().settings).resume(run_id))
+        with ending(run.tracked, by_person):
+            yield run
+    finally:
+        lock.release()
+
+
+@contextmanager
+def ending(tracked: MlflowRun, by_person: Callable[[BaseException], bool] = by_interrupt) -> Iterator[None]:
+    """End the tracked run with the block: FINISHED, FAILED with an exception, KILLED when it is interrupted. One that
+    was ended by force, not `by_person`, is marked as cut off."""
+    status = "KILLED"
+    try:
+        yield
+        status = "FINISHED"
+    except Exception:
+        status = "FAILED"
+        raise
+    except BaseException as error:  # Ctrl-C, another signal, or Prefect's word that it is over
+        tracked.tags({CUT_OFF: "" if by_person(error) else "yes"})
+        raise
+    finally:
+        tracked.finish(status)
+        if status == "KILLED":
+            stopped.append(tracked.ref.run_id)

@@ -1,0 +1,68 @@
+"""Where things lie: found once, from the checkout that the code runs from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.errors import UserError, unknown
+from components.paths import user_path
+from components.tracking.settings import Settings, load_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = ROOT / "flows" / "recipes"
+
+
+@dataclass(frozen=True)
+class Places:
+    """The state of this installation. All of it can be deleted; only tracked runs and models would be missed."""
+
+    settings: Settings
+
+    @property
+    def home(self) -> Path:
+        return self.settings.home
+
+    @property
+    def datasets(self) -> Path:
+        """Fetched and ingested data: in data/cache, or under a home of one's own."""
+        return ROOT / "data" / "cache" if self.home.is_relative_to(ROOT) else self.home / "datasets"
+
+    @property
+    def generated(self) -> Path:
+        return ROOT / "generated" if self.home.is_relative_to(ROOT) else self.home / "generated"
+
+    @property
+    def prefect(self) -> Path:
+        return self.home / "prefect"
+
+    def run_folder(self, run_id: str) -> Path:
+        """Checkpoints of a run, and what resuming needs to know."""
+        return self.home / "checkpoints" / run_id
+
+
+def places() -> Places:
+    """From mlflow.yaml and the environment."""
+    return Places(load_settings(ROOT))
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with Reprise."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def recipe_path(name: str) -> Path:
+    """The file of a recipe: one of ours by its name, or a YAML file of the user's own.
+
+    Raises:
+        UserError: there is none; the nearest name is suggested.
+    """
+    if name.endswith((".yaml", ".yml")):
+        user_path(name, where="recipe")  # can it be one?
+        return Path(name).expanduser()
+    path = RECIPES / f"{name}.yaml"
+    if name in recipe_names():
+        return path
+    if Path(f"{name}.yaml").is_file():
+        raise UserError(f"{name!r} isn't one of our recipes", hint=f"for your own file: {name}.yaml")
+    raise unknown("recipe", name, recipe_names())

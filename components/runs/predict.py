@@ -1,0 +1,59 @@
+"""Predicting: a registered model's answers to texts, or to what a file holds."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from components.console import say
+from components.datasets.archives import LINK, is_archive, unpacked
+from components.datasets.folders import told
+from components.datasets.labelled import stem
+from components.errors import UserError
+from components.paths import as_user
+from components.runs.generate import open_model
+from components.runs.places import places
+from components.use.files import reader_for
+from components.use.lines import answer_texts, with_language_model
+from components.use.table import predict_file
+
+
+def predict(
+    model: str,
+    texts: Sequence[str] = (),
+    file: str | None = None,
+    column: str | None = None,
+    out: str | None = None,
+    language_model: str | None = None,
+    overrides: Sequence[str] = (),
+) -> list[str]:
+    """Answers of a registered model (NAME, NAME@champion, NAME@VERSION) to texts, a line each; or the path of the
+    table of answers to a file's rows, read as the model's own data were but for `overrides` (data.KEY=VALUE); speech
+    with a registered character `language_model`."""
+    if bool(texts) == bool(file):
+        raise UserError("give either --text or --file", where="predict")
+    if overrides and not file:
+        raise UserError("settings say how a file is read: give --file", where="--set")
+    opened = open_model(model)
+    bundle = opened.bundle
+    if language_model:
+        with_language_model(bundle, open_model(language_model).bundle)
+    if texts:
+        return answer_texts(bundle, texts, say)
+    path, links = Path(str(file)), []
+    if path.is_file() and is_archive(path):
+        path, links = unpacked(path, places().datasets)
+    reader = reader_for(path, bundle.recipe["data"], column, overrides)
+    target = Path(out) if out else places().generated / f"{opened.label}-{stem(path)}-predictions.csv"
+    with as_user():
+        counts = predict_file(bundle, reader, target)
+    shown = ", ".join(f"{count:,} × {name}" for name, count in counts.most_common(12))
+    if sum(counts.values()) == 1:
+        with target.open(encoding="utf-8", newline="") as table:
+            say(next(csv.DictReader(table), {}).get("predicted", ""))
+    say(f"answered {sum(counts.values()):,} rows of {path.name}: {shown or 'it has none'}")
+    passed_over = reader.passed_over | ({LINK: links} if links else {})
+    for note in [*told(passed_over), *reader.notes]:
+        say(f"        {note}")
+    return [str(target)]

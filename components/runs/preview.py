@@ -1,0 +1,86 @@
+"""A look into a person's own files before anything is started: are they there, and do reader, encoding and task fit?
+
+Only the first items of each file set are read, for a few seconds at most; what a reader finds further on is told by
+`reprise ingest`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from components.bundle import make_task
+from components.datasets.base import Reader
+from components.datasets.refusals import mismatch
+from components.datasets.sources import build, path_readers
+from components.datasets.splits import dropped
+from components.encodings.base import Encoding
+from components.errors import UserError
+from components.recipe import Recipe
+from components.runs.places import ROOT, places
+
+ITEMS, SECONDS = 50, 5.0
+CHARACTERS = 200_000  # of a stream
+
+
+def preview(recipe: Recipe) -> str:
+    """What was looked at, in words; "" where the data are not files of one's own.
+
+    Raises:
+        UserError: a file is missing or can't be read, its items aren't what the encoding takes, or the task can't read
+            what the encoding gives.
+    """
+    if not recipe.data["path"]:
+        return ""
+    _, readers = path_readers(recipe.data, ROOT, places().datasets)
+    looked: dict[str | None, list[Any]] = {}
+    whole = True
+    for split, reader in readers.items():
+        looked[split] = list(_first(reader))
+        whole &= len(looked[split]) < ITEMS
+        if not looked[split]:
+            names = ", ".join(file.name for file in reader.files[:3])
+            what = f"nothing can be read from {names} by {recipe.data['reader']} ({dropped(reader.dropped)})"
+            raise UserError(what, where="data.path", hint="another data.reader, or its settings")
+    encoding = build("encoding", recipe.encoding["kind"], recipe.encoding, ("kind",))
+    items = looked.get("train") or looked[None]
+    _learn(encoding, items, whole)
+    _encode(encoding, [item for each in looked.values() for item in each])
+    make_task(recipe.task, encoding, next(iter(readers.values())).framing)
+    files = sum(len(reader.files) for reader in readers.values())
+    return f"{files} file{'s' * (files > 1)} of your own: the first items can be read and encoded"
+
+
+def _first(reader: Reader) -> Iterator[Any]:
+    began = time.monotonic()
+    for count, item in enumerate(reader.items(), 1):
+        yield item[:CHARACTERS] if reader.framing == "stream" else item
+        if count == ITEMS or time.monotonic() - began > SECONDS:
+            return
+
+
+def _learn(encoding: Encoding, items: list[Any], whole: bool) -> None:
+    try:
+        encoding.fit(items)
+    except UserError:
+        if whole:  # a part of the data may be too little to learn from
+            raise
+    except (AttributeError, TypeError, ValueError, LookupError) as error:
+        raise mismatch(encoding.kind, items[0], error) from None
+
+
+def _encode(encoding: Encoding, items: list[Any]) -> None:
+    """Raises UserError where none of the items can be encoded: one that can't is left out by ingestion."""
+    refused: UserError | None = None
+    for item in items:
+        try:
+            encoding.encode(item)
+        except UserError as error:
+            refused = refused or error
+        except (AttributeError, TypeError, ValueError, LookupError) as error:
+            raise mismatch(encoding.kind, item, error) from None
+        else:
+            return
+    if refused:
+        raise refused

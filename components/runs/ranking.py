@@ -1,0 +1,133 @@
+"""What a comparison found, for MLflow's pages and for the terminal."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.console import out, table
+from components.evaluation.baseline import strongest
+from components.evaluation.compare import Result, Row, cells, columns, leaderboard, markdown, write_curves
+from components.runs.plan import Plan
+from components.tracking.mlflow_backend import MlflowRun
+
+RANKED = "ranked by the mean over seeds on **val** (best weights of each run); test stands beside it and ranks nothing"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found: `rows` from best to worst by `metric` on val; `runs_url` shows its runs as charts."""
+
+    run_id: str
+    url: str
+    runs_url: str
+    metric: str
+    rows: list[Row]
+    notes: list[str]
+
+
+def publish(
+    plan: Plan,
+    parent: MlflowRun,
+    folder: Path,
+    results: Sequence[Result],
+    *,
+    metric: str,
+    lower: bool,
+    notes: list[str],
+    charts: str,
+) -> list[Row]:
+    """Write the leaderboard, the picture and the final figures to the parent run; gives the rows, the best first.
+    `charts` is the address of its runs' page."""
+    rows = leaderboard(results, metric, lower=lower)
+    parent.table(columns(rows, metric), "leaderboard.json")
+    parent.table(_runs(results, metric), "runs.json")
+    picture = folder / "compare.png"
+    write_curves(picture, rows, metric=metric, lower=lower, title=f"{plan.name}: {metric.replace('_', ' ')}")
+    parent.file(picture, "figures")
+    # final figures under the names that a single run's have, so that the parent can be charted beside its runs
+    figures = {f"best/{metric}": rows[0].val, f"test/{metric}": rows[0].test}
+    for row in rows:
+        name = " ".join(re.findall(r"[\w.-]+", row.label))[:100]
+        figures |= {f"val_mean/{name}": row.val, f"val_sd/{name}": row.val_sd}
+    parent.metrics({key: value for key, value in figures.items() if math.isfinite(value)})
+    best = _best(rows[0], metric, lower)
+    if best:
+        parent.tags({"compare.best_setting": rows[0].label, "compare.best_run": best.run_id})
+    words = [f"**{plan.name}**: {len(results)} runs, each {plan.budget}. {metric}, {RANKED}.", markdown(rows)]
+    words += [f"Best run: `{best.run_id}` ({best.label}, seed {best.seed})."] if best else []
+    words += [
+        f"[Its runs as charts]({charts}). Picture: `figures/compare.png`. Tables: `leaderboard.json`, `runs.json`.",
+        *notes,
+    ]
+    parent.describe("\n\n".join(words) + "\n")
+    return rows
+
+
+def notes(plan: Plan, results: Sequence[Result], lower: bool, threads: int, workers: int, cores: int) -> list[str]:
+    """What a reader must know to judge the figures."""
+    found = [f"{r.label}, seed {r.seed} failed: {r.failed}" for r in results if r.failed]
+    good = [result for result in results if not result.failed]
+    if plan.budget.seconds:
+        early = sum(result.seconds < 0.95 * plan.budget.seconds for result in good)
+        if early:
+            found.append(
+                f"{early} of {len(good)} runs ended before their {plan.budget.seconds:g} s were over "
+                f"({next(r.stopped for r in good if r.seconds < 0.95 * plan.budget.seconds)}): their budgets were not "
+                "equal; more training.steps lets time decide"
+            )
+        if workers > 1:
+            found.append(
+                f"{workers} runs at a time shared the machine's memory and caches: seconds are not those alone"
+            )
+    if good and (baseline := strongest(good[0].metrics, lower)):
+        found.append(f"{baseline} on {baseline.split}: a setting that isn't better has learned nothing of use")
+    if workers * threads > cores:
+        found.append(f"{workers} runs × {threads} threads are more than the {cores} cores: seconds mean little")
+    if plan.seeds == 1:
+        found.append("one seed: differences may be chance; --seeds 3 tells")
+    return found
+
+
+def show(comparison: Comparison, *, prefect: str | None = None) -> None:
+    """Print the leaderboard and where to look next; `prefect` is the address of Prefect's UI."""
+    headings, rows = cells(comparison.rows)
+    left_out = (
+        {"tokens/s"} if any(len(row.finished) < len(row.results) for row in comparison.rows) else {"tokens/s", "runs"}
+    )
+    keep = [place for place, heading in enumerate(headings) if heading not in left_out]  # 80 columns are few
+    out.print()
+    title = f"{comparison.metric}, mean ± sd over seeds; ranked by val, test ranks nothing"
+    table(title, [headings[place] for place in keep], [[row[place] for place in keep] for row in rows])
+    out.print()
+    for note in comparison.notes:
+        out.print(f"note    {note}", markup=False)
+    out.print(f"mlflow  {comparison.url}\ncurves  {comparison.runs_url}", markup=False)
+    if prefect:
+        out.print(f"prefect {prefect}  (`reprise down` stops it)", markup=False)
+    out.print("next    reprise ui    (then open the links above)", markup=False)
+
+
+def _best(row: Row, metric: str, lower: bool) -> Result | None:
+    """The best run of a row, by val."""
+    if not row.finished:
+        return None
+    return (min if lower else max)(row.finished, key=lambda result: result.metrics.get(f"val/{metric}", math.inf))
+
+
+def _runs(results: Sequence[Result], metric: str) -> dict[str, list[object]]:
+    return {
+        "setting": [r.label for r in results],
+        "seed": [r.seed for r in results],
+        f"val {metric}": [r.metrics.get(f"val/{metric}", math.nan) for r in results],
+        f"test {metric}": [r.metrics.get(f"test/{metric}", math.nan) for r in results],
+        "parameters": [r.parameters for r in results],
+        "tokens": [r.tokens for r in results],
+        "seconds": [r.seconds for r in results],
+        "stopped": [r.stopped for r in results],
+        "failed": [r.failed for r in results],
+        "run id": [r.run_id for r in results],
+    }

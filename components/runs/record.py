@@ -1,0 +1,89 @@
+"""The record of a run on this machine: what resuming, evaluating and registering need to know."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from components.datasets.store import DatasetRef, Store
+from components.errors import UserError, nearest
+from components.recipe import Recipe
+from components.runs.places import Places, places
+from components.tracking.base import RunRef
+from components.whole_files import written_whole
+
+FILE = "run.json"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Everything a run was started with. `device` and `threads` stay as they were: they decide the last bits."""
+
+    recipe: Recipe
+    dataset: DatasetRef
+    ref: RunRef
+    run_name: str
+    device: str
+    threads: int
+    parent: str = ""  # the run of the comparison or search that it is part of
+    asked: list[str] = field(default_factory=list)  # behind `reprise run`, from any folder
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        values = asdict(self) | {"recipe": {"name": self.recipe.name, **self.recipe.as_dict()}}
+        with written_whole(folder / FILE) as temporary:
+            temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> RunRecord:
+        try:
+            values = json.loads((folder / FILE).read_text(encoding="utf-8"))
+            recipe = dict(values.pop("recipe"))
+            return cls(
+                recipe=Recipe.from_dict(recipe.pop("name"), recipe),
+                dataset=_here(DatasetRef(**values.pop("dataset"))),
+                ref=RunRef(**values.pop("ref")),
+                **values,
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"isn't the record of a run: {error}", where=str(folder / FILE)) from None
+
+
+def _here(dataset: DatasetRef) -> DatasetRef:
+    """The data set under the present home, where it lies there: it was written down with the path of its time."""
+    for path in (places().datasets / "stores" / Path(dataset.path).name, Path(dataset.path)):
+        with suppress(UserError, KeyError):
+            if path.is_dir() and Store.open(path).manifest["digests"]["content"] == dataset.digest:
+                return replace(dataset, path=str(path))
+    return dataset  # opening it says what is wrong
+
+
+def find_run(selector: str, places: Places) -> RunRecord:
+    """The run with this id, the beginning of an id, or this name (the latest of several); "latest" is no part of a
+    comparison or a search, which go on together.
+
+    Raises:
+        UserError: no run of this machine fits.
+    """
+    root = places.home / "checkpoints"
+    folders = sorted((f.parent for f in root.glob(f"*/{FILE}")), key=lambda f: (f / FILE).stat().st_mtime, reverse=True)
+    for folder in folders:
+        if folder.name.startswith(selector) and len(selector) >= 6:
+            return RunRecord.load(folder)
+    records = []
+    for folder in folders:
+        with suppress(UserError):  # one of another version costs no other
+            records.append(RunRecord.load(folder))
+    for record in records:
+        if selector in (record.run_name, record.recipe.name) or (selector == "latest" and not record.parent):
+            return record
+    known = [record.run_name for record in records]
+    near = nearest(selector, known)
+    meant = f" Did you mean {near!r}?" if near else ""
+    names = ", ".join(f"{record.run_name} ({record.ref.run_id[:8]})" for record in records[:10])
+    raise UserError(
+        f"no run {selector!r} on this machine.{meant}",
+        hint=f"runs here: {names}" if names else "none yet: `reprise run names` starts one",
+    )

@@ -1,0 +1,105 @@
+"""What a run's model writes: short samples at each evaluation, in one growing table, and the files at its end."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from components.console import say
+from components.errors import UserError
+from components.render.outputs import described
+from components.runs.generate import Opened, generated, open_model
+from components.runs.judge import judged
+from components.runs.open_run import OpenRun
+from components.tracking.base import ModelRef, Run
+from components.training.session import Session
+from components.training.trainer import Events
+
+TABLE = "samples/during_training.json"
+FILE = "samples.jsonl"  # beside the checkpoint: a run that is resumed goes on with its table
+TEMPERATURES = (0.5, 0.8, 1.0, 1.2)  # of the samples that are compared across runs
+COUNT, MAX_TOKENS, MAX_ROWS = 2, 80, 400
+COLUMNS = ("update", "number", "sample", "nats_per_token")
+
+
+class WithSamples:
+    """Passes a training run's events on, and writes samples at each evaluation, always from the same seed. What a
+    model that answers does is seen in its figures: it has no samples.
+
+    Nothing of the training changes by it: sampling draws from generators of its own.
+    """
+
+    def __init__(self, events: Events, session: Session, run: Run, folder: Path) -> None:
+        self.events, self.session, self.run, self.file = events, session, run, folder / FILE
+        self.rows: dict[tuple[int, int], list[Any]] = {}
+        if self.file.exists():
+            for line in self.file.read_text(encoding="utf-8").splitlines():
+                row = json.loads(line)
+                self.rows[row[0], row[1]] = row
+
+    def metrics(self, values: dict[str, float], step: int) -> None:
+        self.events.metrics(values, step)
+
+    def progress(self, step: int, steps: int, values: dict[str, float]) -> None:
+        self.events.progress(step, steps, values)
+
+    def evaluated(self, values: dict[str, float], step: int, improved: bool) -> None:
+        self.events.evaluated(values, step, improved)
+        if self.session.task.settings is None or len(self.rows) >= MAX_ROWS:
+            return
+        for number, (text, nats) in enumerate(self._written(), 1):
+            self.rows[step, number] = [step, number, text, round(nats, 3)]
+        if self.rows:
+            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows.values())
+            temporary = self.file.with_name(f".{FILE}")
+            temporary.write_text(lines, encoding="utf-8")
+            temporary.replace(self.file)
+            shown = [self.rows[key] for key in sorted(self.rows)]
+            self.run.table({name: [row[i] for row in shown] for i, name in enumerate(COLUMNS)}, TABLE)
+
+    def _written(self) -> list[tuple[str, float]]:
+        session, model = self.session, self.session.model
+        settings = dict(session.recipe.generation)
+        settings |= {"count": COUNT, "max_length": min(MAX_TOKENS, settings["max_length"])}
+        training = model.training
+        try:
+            made = session.task.generate(model, session.task.settings(**settings), seed=session.recipe.seed)
+        except UserError:  # a stream without a prompt, say: what it lacks is told when the run writes its samples
+            return []
+        finally:
+            model.train(training)
+        return [(described(item), one.nats_per_token) for item, one in zip(made.items, made.sampled, strict=True)]
+
+
+def write_samples(run: OpenRun, model: ModelRef | None) -> list[str]:
+    """The run's samples in MLflow: its generated files, and short ones at several temperatures in one table. `model` is
+    what was registered of it, if anything."""
+    opened = open_model(f"{model.name}@{model.version}" if model else f"run:{run.id}")
+    tracked, seed = run.tracked, run.record.recipe.seed
+    if opened.bundle.task.settings is None:
+        return []  # it answers; what it answers on test data stands in the run's table of predictions
+    paths, written = generated(opened, {}, seed)
+    for path in paths:
+        tracked.file(Path(path), "samples")
+    table = judged(tracked, opened.bundle.task, run.store, written, run.folder, opened.name)
+    for figure in ("copied_8_grams", "strong_beats_on_chord_tones", "notes_in_best_key"):
+        if figure in table:
+            real = table[figure].get("held_out")
+            beside = f" (held-out music {real:.3f})" if real is not None else ""
+            say(f"music   {figure.replace('_', ' ')} {table[figure].get('generated', math.nan):.3f}{beside}")
+    made = [(t, opened.bundle.generate(_short(opened, t), seed=seed)) for t in TEMPERATURES]
+    rows = [
+        (temperature, index, described(item), f"{sampled.nats_per_token:.3f}", sampled.ended)
+        for temperature, generation in made
+        for index, (item, sampled) in enumerate(zip(generation.items, generation.sampled, strict=True))
+    ]
+    names = ("temperature", "number", "sample", "nats_per_token", "ended_itself")
+    tracked.table({name: [row[i] for row in rows] for i, name in enumerate(names)}, "samples/temperatures.json")
+    return paths
+
+
+def _short(opened: Opened, temperature: float) -> dict[str, Any]:
+    limit = min(400, opened.bundle.recipe["generation"]["max_length"])
+    return {"count": 2, "max_length": limit, "temperature": temperature}

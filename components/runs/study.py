@@ -1,0 +1,229 @@
+"""A study: runs of one recipe with different settings, beneath one parent run.
+
+`Study.conduct` is the same for all of them: what was finished earlier is reused, what was cut off goes on, and each
+trial trains in a process of its own (components/runs/trial.py). Which trials there are, and what is made of them, says
+a class for each way of proposing them: compare.py and tune.py.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from filelock import FileLock, Timeout
+
+from components.console import bar, say
+from components.datasets.store import DatasetRef, Store
+from components.errors import UserError
+from components.models.weights import read_tensors
+from components.recipe import Recipe
+from components.runs.asked import Asked
+from components.runs.open_run import by_interrupt, ending
+from components.runs.places import ROOT, places
+from components.runs.plan import Budget
+from components.runs.processes import Processes
+from components.runs.train import as_yaml
+from components.runs.trial_file import TrialFile
+from components.tracking.mlflow_backend import MlflowRun, MlflowTracker
+from components.training.device import choose_device, choose_threads
+from components.training.session import Session
+
+
+@dataclass(frozen=True)
+class Hands:
+    """Who does the work. `start` runs the trial of a file with `run_process`, some other time and place; `first` waits
+    for one of what it gave."""
+
+    ingest: Callable[[Recipe, Asked | None], DatasetRef]
+    start: Callable[[str, str, Processes], Any]
+    first: Callable[[list[Any]], Any]
+    by_person: Callable[[BaseException], bool] = by_interrupt
+    tags: Mapping[str, str] | None = None  # of the parent run
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What the parent run starts with."""
+
+    keys: Sequence[str]  # of the settings that differ
+    tags: Mapping[str, str]
+    params: Mapping[str, object]
+    recipe: Recipe
+    file: str  # that the recipe is written to
+
+
+class Study(ABC):
+    """`workers` trials go on at a time, each with `threads` CPU threads (0 = the cores divided by the workers)."""
+
+    verb: ClassVar[str]
+    things: ClassVar[str]  # what the trials are called
+    folder: Path  # of its files, from `prepare` on
+    parent: MlflowRun
+
+    def __init__(self, name: str, budget: Budget, total: int, device: str, threads: int, workers: int) -> None:
+        self.name, self.budget, self.total, self.workers = name, budget, total, workers
+        self.device, self.threads = choose_device(device), threads or max(1, choose_threads(0) // workers)
+        self.metric, self.lower = "", True  # what trials are ranked by
+
+    @abstractmethod
+    def prepare(self, ingest: Callable[[Recipe, Asked | None], DatasetRef]) -> Path:
+        """Find out all that is known before any training, mistakes too; gives the folder of this very study."""
+
+    @abstractmethod
+    def beginning(self) -> Beginning:
+        """What the parent run starts with."""
+
+    @abstractmethod
+    def begin(self, fresh: bool) -> None:
+        """Make ready to propose; `fresh`: nothing of an earlier try counts."""
+
+    @abstractmethod
+    def left(self) -> int:
+        """How many trials are still to be proposed, or to go on."""
+
+    @abstractmethod
+    def propose(self) -> Path | None:
+        """The file of the next trial; None when there is none left."""
+
+    @abstractmethod
+    def told(self, path: Path) -> str:
+        """Take in what came of a trial; gives it in a line."""
+
+    @abstractmethod
+    def publish(self) -> Any:
+        """Write what is known to the parent run, and give it."""
+
+    @abstractmethod
+    def failure(self) -> str:
+        """Why nothing came of all this; "" where something did."""
+
+    def conduct(self, hands: Hands, *, fresh: bool) -> Any:
+        """Run all trials; gives what `publish` made of them.
+
+        Raises:
+            UserError: a setting is wrong, nothing can rank the trials, or nothing came of any.
+        """
+        tracker = MlflowTracker(places().settings)
+        self.folder = self.prepare(hands.ingest)
+        with alone(self.folder, fresh):
+            self.begin(fresh)
+            self.parent = self._open_parent(tracker, hands.tags or {})
+            with ending(self.parent, hands.by_person):
+                try:
+                    self._run(hands)
+                finally:
+                    tracker.send_leftovers()  # closes the runs of processes that were killed
+                    answer = self.publish()
+                if why := self.failure():
+                    raise UserError(why, where=self.name)
+        return answer
+
+    def _open_parent(self, tracker: MlflowTracker, tags: Mapping[str, str]) -> MlflowRun:
+        """The parent run: the one of an earlier try, or a new one with what the study starts with."""
+        file = self.folder / "parent"
+        if file.exists():
+            parent = tracker.resume(file.read_text(encoding="utf-8"))
+            say(f"{self.verb:<7} going on with {parent.ref.run_id[:8]}: finished {self.things} are reused")
+        else:
+            first = self.beginning()
+            keys = " × ".join(key.rpartition(".")[2] for key in first.keys) or "seeds"
+            parent = tracker.start(self.name, f"{self.verb} {keys}", tags={"recipe": self.name, **first.tags})
+            parent.params(first.params)
+            parent.text(as_yaml(first.recipe), first.file)
+            file.write_text(parent.ref.run_id, encoding="utf-8")
+        parent.tags(tags)
+        return parent
+
+    def _run(self, hands: Hands) -> None:
+        """Run what isn't finished, `workers` at a time."""
+        much = f"{self.total} {self.things} ({self.left()} to do), each {self.budget}, {self.workers} at a time"
+        say(f"{self.verb:<7} {much}")
+        with Processes() as processes, bar(self.verb, self.total, self.things) as advance:
+            going: dict[Any, Path] = {}
+            while True:
+                while len(going) < self.workers and (path := self.propose()):
+                    going[hands.start(str(path), TrialFile.load(path).name, processes)] = path
+                if not going:
+                    return
+                say(f"        {self.told(going.pop(hands.first(list(going))))}")
+                advance(self.total - self.left() - len(going), "")
+
+    @property
+    def runs_url(self) -> str:
+        """The page that shows the trials as charts, the best first."""
+        order = (f"best/{self.metric}", self.lower)
+        return MlflowTracker(places().settings).experiment_url(self.name, self.parent.ref.run_id, order)
+
+    def write_trial(
+        self, path: Path, recipe: Recipe, dataset: DatasetRef, *, tags: dict[str, str], **more: Any
+    ) -> None:
+        """The file of a trial, for its process to read; `more` are what else it holds."""
+        TrialFile(
+            recipe={"name": recipe.name, **recipe.as_dict()},
+            dataset=asdict(dataset),
+            device=self.device,
+            threads=self.threads,
+            parent=self.parent.ref.run_id,
+            tags={self.verb: self.parent.ref.run_id, **tags},
+            **more,
+        ).save(path)
+
+    def built(self, recipe: Recipe, dataset: DatasetRef) -> Session:
+        """The recipe's model and task on the data.
+
+        Raises:
+            UserError: they don't go together, or there is no val to rank by.
+        """
+        store = Store.open(dataset.path)
+        session = Session(recipe, store, "cpu", 1)
+        if not len(store.split("val")):
+            what = f"keeps no validation data, which {self.things} are ranked by"
+            raise UserError(what, where=f"{self.name}: data.split", hint="for example --set data.split=[0.8,0.1,0.1]")
+        return session
+
+
+def progress_of(run_id: str) -> Mapping[str, Any]:
+    """How far the run's last checkpoint is."""
+    _, facts = read_tensors(places().run_folder(run_id) / "checkpoint.safetensors")
+    return facts["progress"]
+
+
+def run_process(file: str, name: str, processes: Processes) -> None:
+    """Run the trial of a file, called `name`, in a process of its own; tried again after a crash it goes on from its
+    checkpoint.
+
+    Raises:
+        UserError: it failed in a way that trying again won't mend.
+        RuntimeError: it failed.
+    """
+    path = Path(file)
+    command = [sys.executable, "-m", "components.runs.trial", file]
+    code, last = processes.run(command, log=path.with_suffix(".log"), cwd=ROOT)
+    if code == 0:
+        return
+    trial = TrialFile.load(path)
+    trial.failed = trial.failed or last or f"the process ended with code {code}"
+    trial.save(path)  # it may have ended before it could say why
+    if code == 2:
+        raise UserError(trial.failed, where=name)
+    raise RuntimeError(trial.failed)
+
+
+@contextmanager
+def alone(folder: Path, fresh: bool) -> Iterator[None]:
+    """One process at a time works in the folder, which begins empty when it is `fresh`. Raises UserError else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder.with_suffix(".lock"), timeout=0):
+            if fresh:
+                shutil.rmtree(folder)
+                folder.mkdir()
+            yield
+    except Timeout:
+        raise UserError("this very one is running already", where=str(folder)) from None

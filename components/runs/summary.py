@@ -1,0 +1,57 @@
+"""The end of a run: what was reached, where it is, and the next command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from components.console import out, table
+from components.errors import UserError
+from components.evaluation.baseline import PREFIX
+from components.render.figures import figure
+from components.runs.asked import typed
+from components.runs.outcome import Outcome
+from components.runs.plan import make_plan
+
+WORTH_VARYING = ("model.kind=rnn,gru,lstm", "model.hidden_size=64,128,256")
+
+
+def show(outcome: Outcome, asked: Sequence[str] = (), *, prefect: str | None = None) -> None:
+    """Print a short table of the outcome. `asked` are the words behind `reprise run` as they were typed here, `prefect`
+    the address of Prefect's UI."""
+    rows = [[name, figure(value)] for name, value in outcome.metrics.items() if name.startswith(("test/", PREFIX))]
+    rows += [["model", f"{outcome.model} ({outcome.model.alias})" if outcome.model else "not registered"]]
+    rows += [["run", f"{outcome.run_name} ({outcome.run_id[:8]})"]]
+    out.print()
+    table("reached", ["what", "value"], rows)
+    for remark in outcome.remarks:
+        out.print(f"note    {remark}", markup=False)
+    out.print()
+    for folder in sorted({str(Path(path).parent) for path in outcome.files}):
+        names = sorted(Path(path).name for path in outcome.files if str(Path(path).parent) == folder)
+        out.print(f"files   {folder}/", markup=False)
+        for name in names:
+            out.print(f"          {name}", markup=False)
+    out.print(f"mlflow  {outcome.url}", markup=False)
+    if prefect:
+        out.print(f"prefect {prefect}  (`reprise down` stops it)", markup=False)
+    after = "\n        ".join(["reprise ui    (then open the mlflow link above)", *following(outcome, asked)])
+    out.print(f"next    {after}", markup=False)
+
+
+def following(outcome: Outcome, asked: Sequence[str] = ()) -> list[str]:
+    """What is worth typing after a run; all of it works."""
+    words = list(asked) or outcome.asked
+    if outcome.files:
+        return [typed("generate", [outcome.selector, "--seed", "1"])]
+    if words and any(name.startswith("val/") for name in outcome.metrics):  # what a comparison ranks by
+        recipe, options = words[0], words[1:]
+        pairs = list(zip(options[::2], options[1::2], strict=True))
+        overrides = [value for option, value in pairs if option == "--set"]
+        for vary in WORTH_VARYING:
+            try:
+                make_plan(recipe, [vary], seeds=1, overrides=overrides)
+            except UserError:  # a setting that other cells don't have, or a model of another kind
+                continue
+            return [typed("compare", words, "--vary", vary)]
+    return [typed("models", [outcome.model.name])] if outcome.model else []

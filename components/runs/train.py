@@ -1,0 +1,120 @@
+"""Training: opens a tracked run, trains it, or goes on with one that was cut off."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import yaml
+
+from components.console import bar, say
+from components.datasets.store import DatasetRef, Store
+from components.provenance import code_version, library_versions, machine
+from components.recipe import Recipe
+from components.render.figures import figure
+from components.runs.open_run import OpenRun
+from components.runs.places import ROOT, places
+from components.runs.record import RunRecord
+from components.runs.samples import WithSamples
+from components.tracking.base import Run
+from components.tracking.mlflow_backend import MlflowTracker
+from components.training.device import choose_device, choose_threads
+
+
+def begin_run(
+    recipe: Recipe,
+    dataset: DatasetRef,
+    device: str,
+    threads: int,
+    *,
+    parent: str = "",
+    asked: Sequence[str] = (),
+    tags: Mapping[str, str] | None = None,
+) -> OpenRun:
+    """Start the tracked run, beneath `parent` where there is one, and write down all it starts with.
+    `asked` are the words behind `reprise run` that ask for it, `tags` what the run gets besides."""
+    where = places()
+    device, threads = choose_device(device), choose_threads(threads)
+    run_name = name_of(recipe)
+    version = code_version(ROOT)
+    about = {
+        "recipe": recipe.name,
+        "recipe.digest": recipe.digest,
+        "data.digest": dataset.digest,
+        "code.commit": str(version.get("commit")),
+        "code.dirty": str(version.get("dirty")),
+        "device": device,
+        **{f"version.{library}": v for library, v in library_versions().items()},
+        **(tags or {}),
+    }
+    run = MlflowTracker(where.settings).start(recipe.name, run_name, tags=about)
+    manifest = Store.open(dataset.path).manifest
+    run.params(flat(recipe.as_dict()) | {"device": device, "threads": threads})
+    for context in ("train", "val", "test"):
+        counts = manifest["counts"][context]
+        run.dataset(manifest["name"], manifest["digests"]["splits"][context], manifest["name"], counts, context)
+    run.text(as_yaml(recipe), "recipe.yaml")
+    if report := manifest.get("report"):
+        run.table({name: [row[name] for row in report] for name in report[0]}, "ingestion/files.json")
+    run.table({"item": list(machine()), "value": [str(v) for v in machine().values()]}, "environment/machine.json")
+    # last: from now on the run can be resumed, and a resumed one writes nothing of the above
+    record = RunRecord(recipe, dataset, run.ref, run_name, device, threads, parent, list(asked))
+    record.save(where.run_folder(run.ref.run_id))
+    return OpenRun(record, run)
+
+
+def train(run: OpenRun) -> str:
+    """Train the run to its end, from its checkpoint where there is one; gives why it ended."""
+    record, tracked, session = run.record, run.tracked, run.session()
+    threads = f"{record.threads} threads" if record.device == "cpu" else "GPU"
+    size = f"{session.parameter_count:,} parameters"
+    say(f"train   {record.run_name}: {size}, {record.device} ({threads}), run {run.id[:8]}")
+    tracked.params({"parameters": session.parameter_count})
+    steps = record.recipe.training["steps"]
+    with bar("train", steps, "updates") as advance:
+        progress = session.train(run.folder, WithSamples(_Listener(tracked, advance), session, tracked, run.folder))
+    tracked.metrics({"train/seconds": progress.seconds, "train/best_step": progress.best_step})
+    kept = f"best at update {progress.best_step:,}" if math.isfinite(progress.best) else "the last weights are kept"
+    say(f"        {progress.stopped}; {progress.seconds:.0f} s, {kept}")
+    return progress.stopped
+
+
+class _Listener:
+    """Passes a training run's events on to MLflow, the progress bar and the log."""
+
+    def __init__(self, run: Run, advance: Callable[[int, str], None]) -> None:
+        self.run, self.advance = run, advance
+
+    def metrics(self, values: dict[str, float], step: int) -> None:
+        self.run.metrics(values, step)
+
+    def progress(self, step: int, steps: int, values: dict[str, float]) -> None:
+        self.advance(step, f"loss {values['loss']:.3f}")
+
+    def evaluated(self, values: dict[str, float], step: int, improved: bool) -> None:
+        if not values:  # nothing of val is measured
+            return
+        shown = "  ".join(f"{name} {figure(value)}" for name, value in values.items())
+        say(f"        update {step:>6,}: val {shown}{'  (best so far)' if improved else ''}")
+
+
+def name_of(recipe: Recipe) -> str:
+    """What a person tells runs of one recipe apart by."""
+    model, training = recipe.model, recipe.training
+    size = f"-h{model['hidden_size']}" if "hidden_size" in model else ""
+    depth = f"x{model['num_layers']}" if model.get("num_layers", 1) > 1 else ""
+    return f"{model['kind']}{size}{depth}-lr{training['learning_rate']:g}-s{recipe.seed}"
+
+
+def flat(values: dict, prefix: str = "") -> dict[str, object]:
+    """Nested settings with dotted keys."""
+    items: dict[str, object] = {}
+    for key, value in values.items():
+        items |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return items
+
+
+def as_yaml(recipe: Recipe) -> str:
+    """The fully resolved recipe as the YAML that would give this very run again."""
+    return yaml.safe_dump(json.loads(json.dumps(recipe.as_dict())), sort_keys=False, allow_unicode=True)

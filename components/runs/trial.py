@@ -1,0 +1,95 @@
+"""One run of a study, in a process of its own: `python -m components.runs.trial FILE`.
+
+Seeds, threads and memory belong to a process, so runs side by side need one each; then every run gives what it would
+give alone, and one that is killed takes no other with it. FILE (`TrialFile`) says what to run and is told what came
+of it. The process ends itself, its run KILLED, when its standard input closes: whoever started it is gone or wants no
+more.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from components.console import prepare
+from components.datasets.store import DatasetRef
+from components.errors import UserError
+from components.recipe import Recipe
+from components.redaction import without_secrets
+from components.runs.places import places
+from components.runs.record import FILE
+from components.runs.trial_file import TrialFile
+from components.tracking.mlflow_backend import MlflowTracker
+
+STOPPED = 130  # exit codes as those of the command line: a user's mistake is 2, anything else 1
+
+
+def run_trial(path: Path) -> None:
+    """Train and evaluate the run of the file, or go on with it; the file is told its id, and what came of it."""
+    # here, for `end_with_input` is at work by now: they take their time
+    from components.runs.evaluate import evaluate
+    from components.runs.open_run import opened
+    from components.runs.train import begin_run, train
+
+    trial = TrialFile.load(path)
+    work = trial.run_id
+    if not work or not (places().run_folder(work) / FILE).exists():
+        values = dict(trial.recipe)
+        recipe = Recipe.from_dict(values.pop("name"), values)
+        dataset = DatasetRef(**trial.dataset)
+        work = begin_run(recipe, dataset, trial.device, trial.threads, parent=trial.parent)
+        trial.run_id = work.id
+        trial.save(path)
+    with opened(work) as run:
+        run.tracked.nest(trial.parent, trial.name)
+        run.tracked.tags(trial.tags)
+        try:
+            if trial.search:
+                from components.runs.watched import train_watched
+
+                train_watched(trial, run)
+            else:
+                train(run)
+                trial.metrics = evaluate(run)
+            trial.failed = ""
+        except Exception as error:
+            trial.failed = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            run.tracked.tags({"failed": trial.failed[:500]})
+            raise
+        finally:
+            trial.save(path)
+
+
+def end_with_input() -> None:
+    """Interrupt this process as Ctrl-C would when its standard input closes."""
+    # a shell's background jobs ignore the signal, and their children with them
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def watch() -> None:
+        while sys.stdin.buffer.raw.read(1024):  # type: ignore[attr-defined]
+            pass
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=watch, name="input", daemon=True).start()
+
+
+def main() -> None:
+    """The process: exit code 0, 2 for what trying again won't mend, 130 when it was stopped, else 1."""
+    prepare()
+    end_with_input()
+    try:
+        run_trial(Path(sys.argv[1]))
+    except UserError as error:
+        print(f"error: {without_secrets(str(error))}")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        # a parent that was killed can't end its own run; that of one still alive is left alone
+        MlflowTracker(places().settings).send_leftovers(TrialFile.load(Path(sys.argv[1])).parent)
+        raise SystemExit(STOPPED) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""What a study and the process of one of its trials tell each other."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from components.errors import UserError
+from components.whole_files import written_whole
+
+
+@dataclass
+class TrialFile:
+    """A trial as a file. `run_id` is there once the run was opened; `metrics` once it has finished, "val/…" and
+    "test/…"; `failed` says why it hasn't. A trial of a search names its `search` and knows after how many updates it
+    was `pruned`."""
+
+    name: str
+    label: str
+    settings: dict[str, Any]
+    recipe: dict[str, Any]  # with its name
+    dataset: dict[str, Any]
+    device: str
+    threads: int
+    parameters: int
+    parent: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+    run_id: str = ""
+    metrics: dict[str, float] | None = None
+    failed: str = ""
+    search: dict[str, Any] = field(default_factory=dict)
+    pruned: int = 0
+
+    @classmethod
+    def load(cls, path: Path) -> TrialFile:
+        """Raises UserError when the file isn't one of ours."""
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"isn't the file of a trial: {error}", where=str(path)) from None
+
+    def save(self, path: Path) -> None:
+        with written_whole(path) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")

@@ -1,0 +1,78 @@
+"""A search's trial in its own process: trained like any run, watched by the study, which may cut it short."""
+
+from __future__ import annotations
+
+import optuna
+from filelock import FileLock
+
+from components.console import say
+from components.render.figures import figure
+from components.runs.open_run import OpenRun
+from components.runs.places import places
+from components.runs.trial_file import TrialFile
+from components.tracking.base import Run
+
+PRUNE_AFTER_TRIALS, PRUNE_AFTER_SHARE = 5, 0.2  # of the updates: warm-up ends, and early order isn't final order
+
+
+class Pruned(Exception):
+    """This trial isn't worth going on with."""
+
+
+def storage() -> optuna.storages.RDBStorage:
+    """The studies of this installation. Made by one process at a time."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    home = places().home
+    home.mkdir(parents=True, exist_ok=True)
+    with FileLock(home / "optuna.lock"):
+        # trials of several processes wait for each other's writes instead of failing
+        return optuna.storages.RDBStorage(
+            f"sqlite:///{home / 'optuna.db'}", engine_kwargs={"connect_args": {"timeout": 60}}
+        )
+
+
+def train_watched(trial: TrialFile, run: OpenRun) -> None:
+    """Train a trial, or go on with it; it ends early, KILLED, when the study's pruner says so. `trial` is told the
+    best value on val."""
+    tracked, session = run.tracked, run.session()
+    trial.parameters, metric = session.parameter_count, trial.search["metric"]
+    tracked.params({"parameters": session.parameter_count})
+    tracked.tags({"primary.metric": metric})
+    warm_up = max(session.evaluator.every, round(PRUNE_AFTER_SHARE * run.record.recipe.training["steps"]))
+    pruner = optuna.pruners.MedianPruner(PRUNE_AFTER_TRIALS, warm_up, n_min_trials=3)
+    # the process draws nothing: the settings are in the file
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    study = optuna.load_study(study_name=trial.search["study"], storage=storage(), sampler=sampler, pruner=pruner)
+    watcher = _Watcher(tracked, optuna.trial.Trial(study, trial.search["trial"]), metric)
+    try:
+        progress = session.train(run.folder, watcher)
+    except Pruned:
+        trial.pruned = watcher.last_step
+        tracked.tags({"pruned": f"after {trial.pruned} updates, by the median rule"})
+        tracked.finish("KILLED")
+        return
+    trial.metrics = {f"val/{metric}": progress.best}
+    tracked.metrics({f"best/{metric}": progress.best})
+    tracked.metrics({"train/seconds": progress.seconds, "train/best_step": float(progress.best_step)})
+
+
+class _Watcher:
+    """Passes a trial's events on to MLflow, and its evaluations to the study."""
+
+    def __init__(self, run: Run, trial: optuna.trial.Trial, metric: str) -> None:
+        self.run, self.trial, self.metric = run, trial, metric
+        self.last_step, self.doomed = 0, False
+
+    def metrics(self, values: dict[str, float], step: int) -> None:
+        self.run.metrics(values, step)
+
+    def progress(self, step: int, steps: int, values: dict[str, float]) -> None:
+        if self.doomed:  # one update after the evaluation: its points and its checkpoint are kept by then
+            raise Pruned
+
+    def evaluated(self, values: dict[str, float], step: int, improved: bool) -> None:
+        self.last_step = step
+        self.trial.report(values[self.metric], step)
+        self.doomed = self.trial.should_prune()
+        cut = "  (pruned)" if self.doomed else "  (best so far)" if improved else ""
+        say(f"        update {step:>6,}: val {self.metric} {figure(values[self.metric])}{cut}")

@@ -1,0 +1,117 @@
+"""Comparing settings and searching for them, as flows: each trial is a task, in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from prefect import flow, runtime, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture, as_completed
+
+from components.evaluation.compare import markdown
+from components.runs.compare import Combinations
+from components.runs.plan import make_plan
+from components.runs.ranking import Comparison
+from components.runs.search import Answer
+from components.runs.space import make_search
+from components.runs.study import Hands, Study, run_process
+from flows.parameters import Device, ModelName, Override, RecipeName, Threads
+from flows.pipeline import flow_run_tags, ingest_task
+from flows.reaper import claimed, ended, failed, foreground, stopped_by_person, tidy
+from flows.retry import worth_retrying
+
+trial_task = task(
+    run_process,
+    name="trial",
+    task_run_name="{name}",
+    retries=1,
+    retry_condition_fn=worth_retrying,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+
+
+def compare(*arguments: Any, **named: Any) -> Comparison:
+    """`compare_flow` in this process."""
+    with foreground():
+        return compare_flow(*arguments, **named)
+
+
+def tune(*arguments: Any, **named: Any) -> Answer:
+    """`tune_flow` in this process."""
+    with foreground():
+        return tune_flow(*arguments, **named)
+
+
+@flow(name="compare", flow_run_name="{recipe}", on_failure=[failed], on_crashed=[ended], on_cancellation=[ended])
+def compare_flow(
+    recipe: RecipeName,
+    vary: list[str],
+    seeds: int = 3,
+    budget: str | None = None,
+    steps: int | None = None,
+    overrides: list[Override] | None = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+    workers: int = 1,
+    fresh: bool = False,
+    name: ModelName = None,
+) -> Comparison:
+    """Train every combination of the varied settings with several seeds, and rank them by val.
+
+    `workers` runs go on at a time, each with `threads` CPU threads (0 = the cores divided by the workers). What an
+    earlier comparison of the very same runs finished is reused unless `fresh`; what it left unfinished goes on.
+
+    Raises:
+        UserError: a setting is wrong, nothing can rank the runs, or all of them failed.
+    """
+    with claimed():
+        plan = make_plan(recipe, vary, seeds, budget, steps, overrides or [], workers, name)
+        found = _conduct(Combinations(plan, device, threads, workers), fresh)
+        if runtime.flow_run.id:
+            text = f"{markdown(found.rows)}\n\n[the comparison in MLflow]({found.url}) · [its runs]({found.runs_url})"
+            create_markdown_artifact(text, key="leaderboard", description="settings from best to worst by val")
+        return found
+
+
+@flow(name="tune", flow_run_name="{recipe}", on_failure=[failed], on_crashed=[ended], on_cancellation=[ended])
+def tune_flow(
+    recipe: RecipeName,
+    space: list[str],
+    trials: int = 30,
+    budget: str | None = None,
+    steps: int | None = None,
+    overrides: list[Override] | None = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+    jobs: int = 1,
+    fresh: bool = False,
+    name: ModelName = None,
+) -> Answer:
+    """Search the space for the settings with the best primary metric on val, with `trials` trials in all.
+
+    The same recipe and space again go on with the same study: finished trials count, cut-off ones go on.
+
+    Raises:
+        UserError: a setting is wrong, there is nothing to rank by, or no trial finished.
+    """
+    from components.runs.tune import Proposals  # with Optuna, which nothing else needs
+
+    with claimed():
+        search = make_search(recipe, space, overrides or [], budget, steps, trials, jobs, name)
+        return _conduct(Proposals(search, trials, device, threads, jobs), fresh)
+
+
+def _conduct(study: Study, fresh: bool) -> Any:
+    tidy()
+    return study.conduct(Hands(ingest_task, trial_task.submit, _first, stopped_by_person, flow_run_tags()), fresh=fresh)
+
+
+def _first(futures: list[PrefectFuture]) -> PrefectFuture:
+    """The first of the trials to end."""
+    with contextlib.closing(as_completed(futures)) as done:
+        future = next(done)
+    future.wait()
+    return future
