@@ -1,4 +1,4 @@
-"""The paths that a user gives, and who may read what is kept for one."""
+"""Where the code lies, the paths that a user gives, and who may read what is kept for one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 from components.errors import UserError
 
+CODE = Path(__file__).resolve().parents[1]  # the folder of flows/ and components/
+CHECKOUT = (CODE / "data" / "catalogue").is_dir()  # else the code is installed
 UMASK = "REPRISE_UMASK"  # the user's, for the processes that we start
 
 

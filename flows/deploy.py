@@ -21,8 +21,9 @@ from prefect.states import Cancelled
 
 from components.console import say
 from components.errors import UserError
+from components.paths import CODE
 from components.redaction import shown_address
-from components.runs.places import ROOT, places
+from components.runs.places import places
 from components.tracking.mlflow_backend import MlflowTracker
 from flows.pipeline import pipeline_flow, resume_flow
 from flows.reaper import tidy
@@ -44,7 +45,7 @@ def serve(at_once: int, pick_up: bool) -> None:
         UserError: somebody serves from this home already.
     """
     with _alone():
-        os.chdir(ROOT)  # where the runs' processes find the flows
+        os.chdir(CODE)  # where the runs' processes find the flows
         _tell_set_aside()
         skipped = _skip_missed()
         deployments = [deployment_of(flow) for flow in FLOWS]

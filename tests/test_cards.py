@@ -83,12 +83,6 @@ def fields(**changes):
     } | changes
 
 
-@pytest.mark.slow
-def test_without_the_catalogue_the_way_out_is_said(tmp_path):
-    with pytest.raises(UserError, match=r"catalogue of data sets isn't there(.|\n)*checkout"):
-        load_card("names", tmp_path / "none")
-
-
 def test_every_card_of_the_catalogue_is_sound():
     assert {"chorales", "tinyshakespeare", "names", "dinos"} <= set(card_names())
     for name in card_names():

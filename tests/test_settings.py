@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from components.errors import UserError
-from components.tracking.settings import load_settings
+from components.tracking.settings import FILE, _File, _read, load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -27,6 +27,7 @@ def test_the_projects_own_file_is_valid() -> None:
 
 
 def test_without_a_file_the_defaults_hold(tmp_path: Path) -> None:
+    assert _read(ROOT / FILE) == _File()  # an installed Reprise has no file
     settings = load_settings(tmp_path)
     assert settings.tracking_uri == f"sqlite:///{tmp_path}/runs/mlflow.db"
     assert settings.ui_url == "http://127.0.0.1:5000"

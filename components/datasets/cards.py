@@ -10,8 +10,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from components.errors import UserError, unknown
+from components.paths import CHECKOUT, CODE
 
-CATALOGUE = Path(__file__).resolve().parents[2] / "data" / "catalogue"
+# pyproject.toml puts the cards into an installed package
+CATALOGUE = CODE / "data" / "catalogue" if CHECKOUT else Path(__file__).with_name("catalogue")
 LARGEST_CARD = 1 << 20  # bytes
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
@@ -71,9 +73,6 @@ def load_card(name: str, folder: Path = CATALOGUE) -> Card:
     Raises:
         UserError: there is none of that name, or its file isn't a card; every wrong field is named.
     """
-    if not folder.is_dir():
-        hint = "Reprise runs from its checkout: `make` there, or `pip install -e` with its path"
-        raise UserError("the catalogue of data sets isn't there", where=str(folder), hint=hint)
     if name not in card_names(folder):  # also keeps `../…` out: only what the listing shows is opened
         raise unknown("dataset", name, card_names(folder), where="data.dataset")
     path = folder / f"{name}.yaml"

@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import UserError
+from components.paths import CODE
 
-ROOT = Path(__file__).resolve().parents[2]
 WORKERS = 2
 NEXT_SECONDS = 1.0  # a further worker for each second that the reading lasts: a short one is over before it starts
 MANY = 512  # files for which one worker isn't enough from the start
@@ -75,7 +75,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            cwd=ROOT,
+            cwd=CODE,
             env=os.environ | threads,
             pass_fds=[ours],
         )

@@ -10,12 +10,13 @@ from pathlib import Path
 from components.datasets.store import DatasetRef
 from components.errors import UserError
 from components.evaluation.compare import Result, columns, leaderboard
+from components.paths import CODE
 from components.provenance import digest_json, digest_tree, library_versions
 from components.recipe import Recipe
 from components.render.figures import figure
 from components.runs.asked import Asked
 from components.runs.ingest import settled
-from components.runs.places import ROOT, places
+from components.runs.places import places
 from components.runs.plan import Plan
 from components.runs.ranking import Comparison, notes, publish
 from components.runs.study import Beginning, Study, progress_of
@@ -58,7 +59,7 @@ class Combinations(Study):
             for number, trial in enumerate(self.plan.trials)
         ]
         self.plan = replace(self.plan, trials=trials)
-        code = [path for kind in ("py", "cpp", "h") for path in ROOT.glob(f"components/**/*.{kind}")]
+        code = [path for kind in ("py", "cpp", "h") for path in CODE.glob(f"components/**/*.{kind}")]
         self.digest = digest_json(
             {
                 "recipes": [trial.recipe.as_dict() for trial in trials],

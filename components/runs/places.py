@@ -1,16 +1,19 @@
-"""Where things lie: found once, from the checkout that the code runs from."""
+"""Where things lie: in the checkout that the code runs from, else in the user's data folder."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from platformdirs import user_data_path
+
 from components.errors import UserError, unknown
-from components.paths import user_path
+from components.paths import CHECKOUT, CODE, user_path
 from components.tracking.settings import Settings, load_settings
 
-ROOT = Path(__file__).resolve().parents[2]
-RECIPES = ROOT / "flows" / "recipes"
+# mlflow.yaml, runs/, data/cache/ and generated/ lie in it; an installed package is no place to write to
+ROOT = CODE if CHECKOUT else user_data_path("reprise", appauthor=False)
+RECIPES = CODE / "flows" / "recipes"
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,11 @@ from components.console import bar, say
 from components.datasets.store import DatasetRef, Store
 from components.errors import UserError
 from components.models.weights import read_tensors
+from components.paths import CODE
 from components.recipe import Recipe
 from components.runs.asked import Asked
 from components.runs.open_run import by_interrupt, ending
-from components.runs.places import ROOT, places
+from components.runs.places import places
 from components.runs.plan import Budget
 from components.runs.processes import Processes
 from components.runs.train import as_yaml
@@ -204,7 +205,7 @@ def run_process(file: str, name: str, processes: Processes) -> None:
     """
     path = Path(file)
     command = [sys.executable, "-m", "components.runs.trial", file]
-    code, last = processes.run(command, log=path.with_suffix(".log"), cwd=ROOT)
+    code, last = processes.run(command, log=path.with_suffix(".log"), cwd=CODE)
     if code == 0:
         return
     trial = TrialFile.load(path)

@@ -10,11 +10,12 @@ import yaml
 
 from components.console import bar, say
 from components.datasets.store import DatasetRef, Store
+from components.paths import CODE
 from components.provenance import code_version, library_versions, machine
 from components.recipe import Recipe
 from components.render.figures import figure
 from components.runs.open_run import OpenRun
-from components.runs.places import ROOT, places
+from components.runs.places import places
 from components.runs.record import RunRecord
 from components.runs.samples import WithSamples
 from components.tracking.base import Run
@@ -37,7 +38,7 @@ def begin_run(
     where = places()
     device, threads = choose_device(device), choose_threads(threads)
     run_name = name_of(recipe)
-    version = code_version(ROOT)
+    version = code_version(CODE)
     about = {
         "recipe": recipe.name,
         "recipe.digest": recipe.digest,

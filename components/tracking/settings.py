@@ -41,7 +41,7 @@ class _Tracking(_Section):
 
 class _Experiments(_Section):
     prefix: Annotated[str, Field(pattern=r"^[\w. /-]{0,64}$")] = ""
-    tags: dict[str, str] = {}
+    tags: dict[str, str] = {"project": "reprise"}
 
 
 class _Registry(_Section):

@@ -8,7 +8,7 @@ import re
 import sys
 
 import reprise
-from components.runs.places import ROOT
+from components.paths import CODE
 from flows.cli import app
 
 NOTE = "Generated from the commands' own help by `make docs`; a test compares the two. Don't edit this page."
@@ -64,6 +64,6 @@ def _told(doc: str) -> str:
 
 
 if __name__ == "__main__":
-    (ROOT / "docs" / "cli.md").write_bytes(markdown().encode("utf-8"))  # whatever coding the machine has
-    page = ROOT / "docs" / "python.md"
+    (CODE / "docs" / "cli.md").write_bytes(markdown().encode("utf-8"))  # whatever coding the machine has
+    page = CODE / "docs" / "python.md"
     page.write_bytes(python_page(page.read_text(encoding="utf-8")).encode("utf-8"))
