@@ -27,6 +27,7 @@ machines: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 docs: $(READY)
 	$(BIN)/python -m docs.tools.reference
@@ -48,7 +49,7 @@ ui: $(READY)
 	$(BIN)/reprise ui
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 # made again when what it is made from changes; setuptools comes from the lock, so nothing is built in isolation
 $(READY): requirements.lock pyproject.toml

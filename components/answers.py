@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 import numpy as np
 
@@ -26,8 +26,14 @@ def input_of(encoding: Encoding) -> Encoding:
     return getattr(encoding, "input", encoding)
 
 
-def splits(encoding: Encoding) -> bool:
-    """Does the encoding split a text into tokens of its own, each of which can be tagged?"""
+class Splits(Protocol):
+    """An encoding that splits a text into tokens of its own, each of which can be tagged."""
+
+    def split(self, text: str) -> list[str]: ...
+
+
+def splits(encoding: object) -> TypeGuard[Splits]:
+    """Is it such an encoding?"""
     return hasattr(encoding, "split")
 
 
@@ -91,7 +97,9 @@ def columns(bundle: Bundle, item: Any, answer: Any) -> dict[str, Any]:
     (name,) = bundle.task.columns
     named = {name: answer if isinstance(answer, str) else list(answer)}
     encoding = input_of(bundle.encoding)
-    return {"tokens": encoding.split(item), **named} if has_tokens(bundle) and isinstance(item, str) else named
+    if isinstance(item, str) and has_tokens(bundle) and splits(encoding):
+        return {"tokens": encoding.split(item), **named}
+    return named
 
 
 def has_tokens(bundle: Bundle) -> bool:

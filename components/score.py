@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import repeat
-from typing import overload
+from typing import TypeVar, overload
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class PackedNotes(Sequence[Note]):
         self._made: tuple[Note, ...] | None = None
 
     def __len__(self) -> int:
-        return self.columns.shape[1]
+        return int(self.columns.shape[1])
 
     @overload
     def __getitem__(self, index: int) -> Note: ...
@@ -142,7 +142,10 @@ class Score:
         return self.length_steps / self.steps_per_beat * 60.0 / self.tempo_bpm
 
 
-def _until(events: Sequence[Note] | tuple[Chord, ...], step: int) -> tuple:
+Event = TypeVar("Event", Note, Chord)
+
+
+def _until(events: Sequence[Event], step: int) -> tuple[Event, ...]:
     return tuple(replace(e, duration=min(e.duration, step - e.start)) for e in events if e.start < step)
 
 

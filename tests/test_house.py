@@ -61,7 +61,7 @@ DOORS = {
 }  # fmt: skip
 # On the way to `--help` nothing heavy may be imported at a module's top.
 LIGHT = [
-    "reprise.py",
+    "reprise/__init__.py",
     "flows/cli.py",
     *(f"flows/commands/{n}.py" for n in ("base", "train", "look", "use", "models", "operate", "serving")),
     "components/runs/places.py",
@@ -77,7 +77,7 @@ HEAVY = {"torch", "prefect", "mlflow", "music21", "pandas", "matplotlib", "numpy
 
 
 def sources() -> list[Path]:
-    files = sorted([ROOT / "reprise.py", *ROOT.glob("components/**/*.py"), *ROOT.glob("flows/**/*.py")])
+    files = sorted([*ROOT.glob("reprise/*.py"), *ROOT.glob("components/**/*.py"), *ROOT.glob("flows/**/*.py")])
     assert len(files) >= 50, "the guard must see the house"
     return files
 

@@ -26,9 +26,9 @@ def files_below(folder: Path, named: str) -> set[str]:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from a copy: setuptools writes beside what it builds."""
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for name in ("components", "flows", "data/catalogue"):
+    for name in ("components", "flows", "reprise", "data/catalogue"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE", "reprise.py"):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     command = [sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "--no-build-isolation", "--no-index"]
     done = subprocess.run([*command, "-w", target], cwd=source, capture_output=True, text=True, check=False)
@@ -61,7 +61,7 @@ def test_the_wheel_holds_all_of_the_code_and_the_data_that_it_reads(wheel: Path)
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
     wanted = files_below(ROOT / "components", "components") | files_below(ROOT / "flows", "flows")
-    wanted |= files_below(ROOT / "data" / "catalogue", CARDS) | {"reprise.py"}
+    wanted |= files_below(ROOT / "data" / "catalogue", CARDS) | files_below(ROOT / "reprise", "reprise")
     assert held == wanted, "pyproject.toml lists packages and their data"
     assert len(held) > 300
 

@@ -55,7 +55,8 @@ def reader_for(
     check_options("data", {**options}, [resolve("reader", kind)], problems)
     if problems:
         raise UserError("; ".join(problems), where="--set")
-    return build("reader", kind, options, SECTION, [path])
+    reader: LabelledReader = build("reader", kind, options, SECTION, [path])
+    return reader
 
 
 def _asked(overrides: Sequence[str]) -> dict[str, Any]:

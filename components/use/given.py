@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from components.bundle import Bundle
 from components.datasets.music import MusicReader
@@ -21,11 +21,12 @@ def given(bundle: Bundle, melody: str | None, start: str | None, tell: Tell, dou
     Raises:
         UserError: both are given, the file can't be read, or the model can't write such a piece down.
     """
-    if not melody and not start:
+    path = melody or start
+    if not path:
         return {}
     if melody and start:
         raise UserError("give a melody or a start, not both", where="melody")
-    name, path = ("melody", melody) if melody else ("start", start)
+    name = "melody" if melody else "start"
     score = _read(Path(path), bundle.grid(name), "melody" if melody else "all", doubt)
     tell(f"{name:7} {Path(path).name}: {sum(len(part.notes) for part in score.parts)} notes")
     for one in bundle.encoding.doubts(score) if melody else ():
@@ -36,7 +37,7 @@ def given(bundle: Bundle, melody: str | None, start: str | None, tell: Tell, dou
         raise UserError(error.what, where=f"{name} {path}", hint=error.hint) from error
 
 
-def _read(path: Path, grid: int, parts: str, doubt: Tell) -> Score:
+def _read(path: Path, grid: int, parts: Literal["all", "melody"], doubt: Tell) -> Score:
     reader = MusicReader([path], steps_per_beat=grid, min_notes=1, parts=parts)
     scores = list(reader.items())  # to the end: only then is it known what there is to tell
     for note in reader.notes:

@@ -10,6 +10,7 @@ from components.bundle import Bundle
 from components.datasets.spans import spans
 from components.errors import UserError
 from components.tasks.language_model import LanguageModel
+from components.tasks.tagging import Tagging
 from components.tasks.transcription import Transcription
 from components.use.table import cells
 
@@ -39,7 +40,8 @@ def _line(bundle: Bundle, text: str, answer: Any) -> str:
     if "tags" in named:
         tokens = named.get("tokens") or text.split()
         if len(tokens) == len(answer):
-            return (marked if bundle.task.scheme == "iob" else _with_tags)(text, tokens, answer)
+            named_spans = isinstance(bundle.task, Tagging) and bundle.task.scheme == "iob"
+            return (marked if named_spans else _with_tags)(text, tokens, answer)
     said = cells(named)
     return "  ".join([said["predicted"], *filter(None, [said.get("probability")]), text])
 

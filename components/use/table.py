@@ -24,7 +24,7 @@ def answers(bundle: Bundle, rows: list[Row]) -> Iterator[tuple[Row, Named | None
     """Each row with its answer by named columns; or None, and why it can't be answered."""
     readable = [row for row in rows if not row.problem]
     try:
-        found = iter([(answer, "") for answer in _answered(bundle, readable)])
+        found: Iterator[tuple[Named | None, str]] = iter([(answer, "") for answer in _answered(bundle, readable)])
     except UserError:  # one of them: the others are answered all the same
         found = (_answer(bundle, row) for row in readable)
     return ((row, *((None, row.problem) if row.problem else next(found))) for row in rows)
@@ -84,7 +84,7 @@ def predict_file(bundle: Bundle, reader: LabelledReader, out: Path) -> Counter[s
                 for shown, said in _lines(row, answer):
                     made = {**cells(said), "problem": problem}
                     writer.writerow([*shown.values(), *(made.get(name, "") for name in ours)])
-                    counts[f"not read: {problem}" if problem else _counted(said, row)] += 1
+                    counts[_counted(said, row, problem)] += 1
     return counts
 
 
@@ -109,7 +109,9 @@ def _lines(row: Row, named: Named | None) -> Iterator[tuple[Mapping[str, str], N
         yield step, None if named is None else {name: [values[at]] for name, values in named.items()}
 
 
-def _counted(named: Named, row: Row) -> str:
+def _counted(named: Named | None, row: Row, problem: str) -> str:
+    if named is None:
+        return f"not read: {problem}"
     if "label" in named:
         return str(named["label"])
-    return named["tags"][0] if row.steps else "answered"
+    return str(named["tags"][0]) if row.steps else "answered"

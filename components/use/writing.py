@@ -27,7 +27,7 @@ class Piece:
     title: str
     subtitle: str
     facts: Mapping[str, str]
-    record: Mapping[str, Any]
+    record: dict[str, Any]
 
 
 def record_of(opened: Opened, made: Generation) -> dict[str, Any]:
@@ -78,8 +78,15 @@ def write(opened: Opened, made: Generation, folder: Path, soundfont: Soundfont |
     paths: list[Path] = []
     for number in range(1, len(made.items) + 1):
         one = piece(opened, made, number, soundfont)
-        said = {"title": one.title, "subtitle": one.subtitle, "facts": one.facts, "record": one.record}
-        paths += write_score(one.score, folder / f"{opened.name}-{number}", **said, soundfont=soundfont)
+        paths += write_score(
+            one.score,
+            folder / f"{opened.name}-{number}",
+            title=one.title,
+            subtitle=one.subtitle,
+            facts=one.facts,
+            record=one.record,
+            soundfont=soundfont,
+        )
     return paths
 
 

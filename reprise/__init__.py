@@ -224,9 +224,10 @@ class Model:
         from components.use.given import given
 
         bundle = self._opened.bundle
-        files = (path and str(_path(path, name)) for path, name in ((melody, "melody"), (start, "start")))
         doubts: list[str] = []
-        asked = given(bundle, *files, tell=lambda line: None, doubt=doubts.append) | dict(settings)
+        under = str(_path(melody, "melody")) if melody else None
+        begun = str(_path(start, "start")) if start else None
+        asked = given(bundle, under, begun, tell=lambda line: None, doubt=doubts.append) | dict(settings)
         made = bundle.generate(asked, seed=seed)
         for warning in [*doubts, *made.warnings]:
             warnings.warn(warning, stacklevel=3)  # where `generate` or `write` was called
