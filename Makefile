@@ -28,9 +28,11 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m properdocs build --strict
 
 docs: $(READY)
 	$(BIN)/python -m docs.tools.reference
+	$(BIN)/python -m properdocs build --strict
 
 pictures: $(READY)
 	$(BIN)/python -m docs.tools.vanishing docs/images

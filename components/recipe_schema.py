@@ -167,7 +167,7 @@ class _Writer:
             "dataset": {"enum": [*cards, None]},
             "path": {"anyOf": [{"type": "string"}, paths, {"type": "null"}]},
             "reader": {"enum": [*names("reader"), None]},
-            "split": _typed(schema.DATA["split"][0]),
+            "split": typed(schema.DATA["split"][0]),
         }
         for name, text in DATA_TEXTS.items():
             self.defs[f"data.{name}"] = {"description": text, **common[name]}
@@ -218,7 +218,7 @@ class _Writer:
         closed: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
         if required:
             closed["required"] = required
-        if about is not None and (text := _paragraph(about)):
+        if about is not None and (text := paragraph(about)):
             closed["description"] = text
         return closed
 
@@ -226,10 +226,10 @@ class _Writer:
         key = _key(target, name)
         if key not in self.defs:
             nested = [mark for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, Nested)]
-            found = self._kinds(nested[0].table) if nested else _typed(annotation)
+            found = self._kinds(nested[0].table) if nested else typed(annotation)
             if default is not ...:
                 found |= {"default": json.loads(json.dumps(default))}
-            if text := _said(target, name):
+            if text := said(target, name):
                 found |= {"description": text}
             self.defs[key] = found
         return _ref(key)
@@ -247,17 +247,17 @@ def _ref(name: str) -> Schema:
     return {"$ref": f"#/$defs/{name}"}
 
 
-def _typed(annotation: Any) -> Schema:
+def typed(annotation: Any) -> Schema:
     """The type and the bounds of an option, as pydantic says them."""
     return TypeAdapter(annotation).json_schema()
 
 
-def _paragraph(target: Any) -> str:
+def paragraph(target: Any) -> str:
     """The first paragraph of a docstring, on one line."""
     return " ".join((inspect.getdoc(target) or "").partition("\n\n")[0].split())
 
 
-def _said(target: Any, name: str) -> str:
+def said(target: Any, name: str) -> str:
     """The sentences of the docstrings, the target's own and those of what it extends, that name the option."""
     for owner in inspect.getmro(target) if inspect.isclass(target) else (target,):
         text = " ".join((owner.__doc__ or "").partition("Raises:")[0].split())

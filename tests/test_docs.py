@@ -13,8 +13,10 @@ from test_house import DOORS, RANKS, imports
 
 import reprise
 from components.errors import UserError
+from components.registry import TABLE, names
 from components.runs.places import recipe_path
 from docs.tools.reference import markdown, python_page
+from docs.tools.settings import settings_page
 from flows.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -190,6 +192,17 @@ def test_the_reference_of_the_command_line_is_up_to_date() -> None:
     kept = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     assert kept == markdown(), "`make docs` writes it anew"
     assert all(f"## reprise {name}\n" in kept for name in COMMANDS)
+
+
+def test_the_reference_of_settings_is_up_to_date_and_every_setting_has_its_meaning() -> None:
+    kept = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert kept == settings_page(), "`make docs` writes it anew"
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.*) \|$", kept, re.MULTILINE)
+    assert len(rows) >= 300
+    assert not [name for name, *cells in rows if not all(cell.strip() for cell in cells)], "its docstring names it"
+    headings = [f"### {table}: {name}\n" for table in TABLE for name in names(table) if table != "cell"]
+    assert not [heading for heading in headings if heading not in kept]
+    assert "| `top_p` | number, above 0 and up to 1 | `1.0` |" in kept
 
 
 def test_the_reference_of_python_is_up_to_date() -> None:

@@ -39,7 +39,7 @@ class WavReader(LabelledReader):
     7_jackson_32.wav, and `labels` may spell it ("7": "seven"). Or `transcripts` names a table of files and texts, as
     `Transcripts` reads it (LJSpeech's metadata.csv, Common Voice's validated.tsv, a table of one's own), beside the
     sounds, in the folder above or by its whole path; `file_column` and `text_column` name its columns, `coding` is
-    that of its text. A sound that isn't in it is left out.
+    that of its text. A sound that isn't in it is left out. A sound longer than `max_seconds` is dropped.
     """
 
     endings = (".wav", ".wave")

@@ -18,6 +18,11 @@ class Reader(ABC):
     framing "stream": the items are consecutive pieces of one long sequence (a text), cut where an encoding
     can be applied to each piece alone; they are concatenated, and may be sliced: `length(item[:n]) == n`.
     framing "sequences": each item is a sequence of its own and is framed by BOS and EOS.
+
+    Settings of several readers. `coding`: how the bytes of a text are read: utf-8, latin-1, cp1252, gbk, shift-jis or
+    another that Python knows, or auto: detected. `errors`: "replace" reads undecodable bytes as U+FFFD instead of
+    refusing the file. `max_bytes`: a file that has more, unpacked, is refused. `workers`: how many files are read at
+    once, each in a process of its own.
     """
 
     framing: ClassVar[Literal["stream", "sequences"]]

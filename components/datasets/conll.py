@@ -31,8 +31,8 @@ class _Sentence:
 
 
 class ConllReader(LabelledReader):
-    """Items ([token], [tag]), gzip or not. Columns are counted from 1; without `tag_column` the tags are in the last.
-    Tabs separate where a file's first line of columns has one, else blanks.
+    """Items ([token], [tag]), gzip or not. `token_column` is counted from 1, and so is `tag_column`; without it the
+    tags are in the last. Tabs separate where a file's first line of columns has one, else blanks.
 
     `scheme` iob: tags are of spans, as IOB1, IOB2 or BIOES write them, and come out as IOB2; none: they stay as they
     are (parts of speech). `labels`: the types of spans (or the tags) there may be, and the names they get.

@@ -32,7 +32,7 @@ class MovingShapes(SyntheticReader):
     """Clips uint8 [pictures, size, size] and what happens in them, one of MOVES: a bright or dark square, disc or
     diamond at any place of a ground with spots, with any speed, not quite straight, and every pixel with noise.
 
-    No single picture tells what happens.
+    No single picture tells what happens. A clip has `pictures` of them, of `size` pixels each way.
     """
 
     name, files_by = "moving-shapes", "video"

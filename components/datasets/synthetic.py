@@ -23,7 +23,11 @@ MOST_STEPS = 100_000_000  # in all examples together: bounds memory and disk, no
 
 
 class SyntheticReader(Reader):
-    """Examples (inputs, target), each a function of the options, the seed and its own number alone."""
+    """Examples (inputs, target), each a function of the options, the seed and its own number alone.
+
+    `count` examples are made, for train, val and test together. `seed` is that of the data: the recipe's own changes
+    nothing about them.
+    """
 
     framing, pairs, own = "sequences", True, True
     name: ClassVar[str]  # in the registry
@@ -57,7 +61,7 @@ class SyntheticReader(Reader):
 
 
 class CopyMemory(SyntheticReader):
-    """Read `length` symbols, wait, and say them again when asked.
+    """Read `length` of `symbols` different symbols, wait, and say them again when asked.
 
     inputs and targets are lists of `lag + 2 · length` symbols: the data, `lag − 1` blanks, the sign to recall and
     `length` blanks; the target is "", which doesn't count, until the data are due. Each symbol is due lag + length

@@ -199,12 +199,7 @@ def text_files(reader: Reader, *, binary: Collection[str] = (), **options: Any) 
 
 
 class TextReader(Reader):
-    """Text files, or folders of them however deep, as one stream of characters.
-
-    `coding`: how the bytes are read: utf-8, latin-1, cp1252, gbk, shift-jis or another that Python knows, or auto:
-    detected. `errors`: "replace" reads undecodable bytes as U+FFFD instead of refusing the file. `max_bytes`: refuse a
-    file that has more bytes, unpacked.
-    """
+    """Text files, or folders of them however deep, as one stream of characters."""
 
     framing = "stream"
 
@@ -259,8 +254,7 @@ class LinesReader(Reader):
     """Text files with one item a line.
 
     `unique` drops repeated lines, `strip` the white space around a line, `max_length` the lines with more
-    characters. Empty lines are always dropped; `dropped` counts each reason. `coding`, `errors`, `max_bytes`: as
-    TextReader.
+    characters. Empty lines are always dropped; `dropped` counts each reason.
     """
 
     framing = "sequences"

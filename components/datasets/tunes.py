@@ -17,7 +17,7 @@ COLLECTIONS = ("ryansMammoth", "oneills1850", "airdsAirs")
 
 
 class CorpusTunesReader(MusicReader):
-    """The melodies of one collection: William Bradbury Ryan's of 1883 ("ryansMammoth"), Francis O'Neill's of 1903
+    """The melodies of one `collection`: William Bradbury Ryan's of 1883 ("ryansMammoth"), Francis O'Neill's of 1903
     ("oneills1850"), James Aird's of 1782 to 1803 ("airdsAirs"). They have no chords."""
 
     def __init__(

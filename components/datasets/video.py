@@ -37,10 +37,10 @@ TELL_EVERY = 100
 class VideoReader(LabelledReader):
     """A folder with a folder for each label and videos in it, or a table of `file, label` lines beside its videos.
 
-    Items: (uint8 [pictures, size, size], label), `rate` grey pictures a second, each the frame that is on the screen
-    at its time, turned upright as the file says and squeezed to a square. A video longer than `max_seconds` is
-    dropped. Each file is decoded in a process of its own that it can only end; one that can't be read is dropped with
-    its reason.
+    Items: (uint8 [pictures, size, size], label), `size` pixels each way, `rate` grey pictures a second, each the frame
+    that is on the screen at its time, turned upright as the file says and squeezed to a square. A video longer than
+    `max_seconds` is dropped. Each file is decoded in a process of its own that it can only end; one that can't be read
+    is dropped with its reason.
 
     Raises:
         UserError: there are no videos, a table names what isn't beside it, or PyAV isn't installed.

@@ -61,8 +61,9 @@ class _Bar:
 class WeimarReader(Reader):
     """Whole choruses of the solos in three .rda tables: notes, beats, and facts about each solo.
 
-    An item is a run of choruses of at least `bars` bars, of one metre; what comes before the first chorus is left
-    out. `steps_per_beat`: the grid that the annotated divisions of the beat are put on.
+    An item is a run of choruses of at least `bars` bars, of one metre; what comes before the first chorus is left out.
+    `steps_per_beat`: the grid that the annotated divisions of the beat are put on. An item of fewer than `min_notes`
+    notes is left out.
     """
 
     framing = "sequences"

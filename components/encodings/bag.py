@@ -15,7 +15,7 @@ from components.options import Nested
 
 
 class Bag(Encoding):
-    """Items of another encoding of tokens → frames [1, V]: how often each token of its vocabulary occurs.
+    """Items of another `encoding` of tokens → frames [1, V]: how often each token of its vocabulary occurs.
 
     `decode` gives an item with the same tokens in the order of their ids: which order they had isn't known any more.
     """

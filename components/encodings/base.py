@@ -34,7 +34,11 @@ class Field:
 
 
 class Encoding(ABC):
-    """Items to ids [T] (or frames [T, width]) and back. Framing by BOS and EOS is the ingestion's business."""
+    """Items to ids [T] (or frames [T, width]) and back. Framing by BOS and EOS is the ingestion's business.
+
+    Settings of several encodings. Tokens seen fewer than `min_count` times in the training data become UNK.
+    `lowercase`: everything is read in lower case.
+    """
 
     kind: ClassVar[str]  # its name in the registry
     form: ClassVar[Literal["tokens", "frames", "pairs", "streams"]] = "tokens"  # what a task must be able to read

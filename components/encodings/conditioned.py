@@ -17,7 +17,7 @@ LABEL_AND_BOS = 2  # tokens before the text
 
 
 class Conditioned(Encoding):
-    """(text, label) → the label's token, then the text's, by the encoding of a text; back comes the text alone.
+    """(text, label) → the label's token, then the text's, by the `encoding` of a text; back comes the text alone.
 
     Labels have tokens of their own, behind the text's in the vocabulary. As the label is told, metrics leave it out.
     """

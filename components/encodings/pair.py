@@ -19,7 +19,7 @@ SCALE = 20  # whole targets that are so far apart at most may be ratings
 class Pair(Encoding):
     """(input, target) ↔ {"input": array, "target": array}.
 
-    A sentence and its label, tags or translation; frames and a value: the two encodings say which.
+    A sentence and its label, tags or translation; frames and a value: the encodings `input` and `target` say which.
     """
 
     kind = "pair"

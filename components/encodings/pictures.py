@@ -15,7 +15,7 @@ from components.errors import UserError
 
 class Pictures(Frames):
     """uint8 [T, height, width] → frames [T, grid² · directions]: which way the edges in each cell of a `grid` × `grid`
-    raster move from one picture to the next, as a histogram of directions.
+    raster move from one picture to the next, as a histogram of `directions`.
 
     What the change Iₜ of a pixel tells of a movement is its part across the edge, −Iₜ∇I / |∇I|² (Horn & Schunck 1981).
     Here −Iₜ∇I is counted, in the manner of histograms of oriented gradients (Dalal & Triggs 2005): its direction is the

@@ -23,11 +23,11 @@ DIGIT = re.compile(r"\d")
 
 class Spelled(Symbols):
     """Lists of words (or a text, which is split) ↔ ids [T, 1 + max_letters]: the word's id, then V + the id of each of
-    its first letters, 0 where it has no more. Letters keep their case.
+    its first `max_letters` letters, 0 where it has no more. Letters keep their case.
 
     Words are looked up in lower case with `lowercase`, and with every digit as 0 with `zero_digits`. In training a word
-    seen n times is read as UNK with the probability word_dropout / (word_dropout + n), drawn anew in every epoch: rare
-    words teach what an unknown one says (Kiperwasser & Goldberg 2016); its letters stay.
+    seen n times is read as UNK with the probability `word_dropout` / (word_dropout + n), drawn anew in every epoch:
+    rare words teach what an unknown one says (Kiperwasser & Goldberg 2016); its letters stay.
     """
 
     kind = "spelled"

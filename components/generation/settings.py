@@ -14,13 +14,13 @@ from components.bounds import MAX_CHARACTERS, MAX_COUNT, MAX_LENGTH
 class Settings:
     """How to sample: the recipe's generation section, and what the command may override.
 
-    `temperature` divides the logits (0 = always the likeliest token); `top_k` keeps the k likeliest tokens (0 = all),
-    `top_p` the fewest that hold this much probability (nucleus sampling, Holtzman et al. 2020). `precision: int8`
-    rounds the weights to 8 bits for speed, on the CPU and where there is a C++ compiler; what is sampled from then
-    differs a little. `constraints` are
-    rules of music that a score keeps, the most important first (components.generation.constraints). `given` are token
-    ids that stand fast, −1 where the model chooses, and `given_ends` ends a sequence after them: what commands make of
-    a melody or a beginning in a file.
+    `count` pieces of at most `max_length` tokens are written, each from `prompt` on. `temperature` divides the logits
+    (0 = always the likeliest token); `top_k` keeps the k likeliest tokens (0 = all), `top_p` the fewest that hold this
+    much probability (nucleus sampling, Holtzman et al. 2020). `precision: int8` rounds the weights to 8 bits for speed,
+    on the CPU and where there is a C++ compiler; what is sampled from then differs a little. `constraints` are rules of
+    music that a score keeps, the most important first (components.generation.constraints). `given` are token ids that
+    stand fast, −1 where the model chooses, and `given_ends` ends a sequence after them: what commands make of a melody
+    or a beginning in a file.
     """
 
     def __init__(

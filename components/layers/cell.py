@@ -36,7 +36,13 @@ CUDNN_BFLOAT16 = 91300  # the first cuDNN whose recurrent layers take it
 
 
 class Cell(Recurrent):
-    """One layer of one recurrent cell. G = gates × hidden_size rows, in torch.nn's order."""
+    """One layer of one recurrent cell. G = gates × hidden_size rows, in torch.nn's order.
+
+    `hidden_size` is that of the state h, which is what the layer gives at each step. `recurrent_dropout`: the share of
+    the recurrent weights that are left out in training, drawn once for each window (DropConnect, Merity et al. 2018).
+    `backend`: who computes: torch, by_hand (the mathematics written out in Python) or native (the same in C++); auto
+    takes what measured fastest.
+    """
 
     gates: ClassVar[int]
     kernel: ClassVar[str]  # its name in components.kernels

@@ -21,7 +21,9 @@ from components.layers.scan import linear_scan
 
 class LinearCell(Recurrent):
     """G = gates × hidden_size rows of weight_ih [G, I] and bias_ih [G]; state h. There is one implementation, of torch
-    operations: no `backend` to choose."""
+    operations, so there is no backend to choose. `hidden_size` is that of h, which is what the layer gives at each
+    step.
+    """
 
     gates: ClassVar[int]
 

@@ -8,7 +8,8 @@ from components.layers.cell import Backend, Cell, Rate, Size
 
 
 class LSTM(Cell):
-    """c⟨t⟩ = f ∘ c⟨t−1⟩ + i ∘ g,  h⟨t⟩ = o ∘ tanh(c⟨t⟩). State: h and c."""
+    """c⟨t⟩ = f ∘ c⟨t−1⟩ + i ∘ g,  h⟨t⟩ = o ∘ tanh(c⟨t⟩). State: h and c. The bias of the gate f begins at
+    `forget_bias`."""
 
     gates = 4
     state_names = ("h", "c")

@@ -12,7 +12,8 @@ from components.layers.linear_cell import LinearCell, positive
 
 class MinLSTM(LinearCell):
     """h⟨t⟩ = f′ ∘ h⟨t−1⟩ + i′ ∘ g, with i = σ(W_i x⟨t⟩ + b_i), f likewise, f′ = f / (f + i), i′ = i / (f + i) and the
-    candidate g = g(W_g x⟨t⟩ + b_g). There is neither an output gate nor a second state."""
+    candidate g = g(W_g x⟨t⟩ + b_g). There is neither an output gate nor a second state. The bias b_f begins at
+    `forget_bias`."""
 
     gates = 3
 

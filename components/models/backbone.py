@@ -29,18 +29,22 @@ Size = Annotated[int, Bounds(gt=0, le=16384)]
 
 
 class Backbone(nn.Module):
-    """Inputs → stack of recurrent layers. What is done with its outputs is the models' business.
+    """Inputs → stack of `num_layers` recurrent layers of one `kind`. What is done with its outputs is the models'
+    business.
 
-    Ids with `input: embedding`: each stream has learned vectors, which are added up; `one_hot`: the first layer reads
-    the streams' one-hot vectors, stacked; the product is a row look-up, so no one-hot vector is ever made. Frames are
-    read as they are, and neither setting counts. `embedding_scale` multiplies the embeddings' first, random values.
-    `vectors` names a file of word vectors to start the tokens' embedding from (components.datasets.vectors), read when
-    training begins and never again: a trained model has them in it. `freeze_vectors` leaves the embedding as it is.
+    Ids with `input: embedding`: each stream has learned vectors of `embedding_size` (else the hidden size), which are
+    added up; `one_hot`: the first layer reads the streams' one-hot vectors, stacked; the product is a row look-up, so
+    no one-hot vector is ever made. Frames are read as they are, and neither setting counts. `embedding_scale`
+    multiplies the embeddings' first, random values. `vectors` names a file of word vectors to start the tokens'
+    embedding from (components.datasets.vectors), read when training begins and never again: a trained model has them in
+    it. `freeze_vectors` leaves the embedding as it is.
 
     `dropout` acts on embedded input, between layers and on the output (what frames say is left alone); `dropout_kind`
-    locked keeps one mask for all steps of a window. `residual`, `layer_norm` and `learn_initial_state` are the stack's.
-    With `bidirectional` every layer has two directions of `hidden_size`: the outputs see the future, so such a model
-    can't generate. `beside`: the features that a subclass's `rows` puts beside the embedded input.
+    locked keeps one mask for all steps of a window. `residual` adds what a layer read to what it writes, from the
+    second layer on. `layer_norm` normalises what each layer's reader gets. `learn_initial_state` makes the states
+    before the first step parameters. With `bidirectional` every layer has two directions of `hidden_size`: the outputs
+    see the future, so such a model can't generate. `beside`: the features that a subclass's `rows` puts beside the
+    embedded input.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ from components.models.graph_symbols import Input
 
 
 class GraphModel(nn.Module):
-    """The graph of a recipe (components/models/graph_recipe.py), called like a SequenceModel.
+    """The graph of a recipe, its `layers` by name (docs/graph.md), called like a SequenceModel.
 
     `input_sizes` names the streams in their order, ids below each size; layers read them by name, or leave them.
     `output_sizes` names what the task needs. `outputs` says which layer gives it: by default the one of its name.

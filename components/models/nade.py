@@ -22,8 +22,8 @@ class FrameModel(Backbone):
     """Backbone → P(frame), key by key.
 
     `output: nade` is the RNN-NADE of Boulanger-Lewandowski et al. (2012) after Larochelle & Murray (2011): key k is on
-    with probability σ(b_k + V_k · h_k), h_k = σ(c + Σ_{j<k} W_j v_j), where the biases b and c are linear in the
-    stack's output. `independent`: σ(b_k) alone.
+    with probability σ(b_k + V_k · h_k), h_k = σ(c + Σ_{j<k} W_j v_j) of `nade_size`, where the biases b and c are
+    linear in the stack's output. `independent`: σ(b_k) alone.
     """
 
     def __init__(

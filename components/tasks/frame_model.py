@@ -27,7 +27,8 @@ from components.tasks.base import Made, Tally, Task, to_device
 
 
 class FrameSettings:
-    """How to write frames. `temperature` divides each key's logit; at most `most_keys` sound at once."""
+    """How to write `count` pieces of at most `max_length` frames. `temperature` divides each key's logit; at most
+    `most_keys` sound at once."""
 
     def __init__(
         self,

@@ -29,8 +29,8 @@ from components.tasks.base import Made, Tally, Task, to_device
 
 
 class NoteSettings:
-    """How to write notes: at most `max_length` steps a piece. `temperature` divides the logits of every stream (0 =
-    always the likeliest), `top_k` and `top_p` keep its likeliest ids, as in a language model."""
+    """How to write notes: `count` pieces of at most `max_length` steps. `temperature` divides the logits of every
+    stream (0 = always the likeliest), `top_k` and `top_p` keep its likeliest ids, as in a language model."""
 
     def __init__(
         self,

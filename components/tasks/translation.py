@@ -45,7 +45,8 @@ class Forced:
 
 
 class Translation(ExampleTask):
-    """The model is trained to say the target token by token, BOS before it and EOS after it; a beam search writes.
+    """The model is trained to say the target token by token, BOS before it and EOS after it; a beam search of
+    `beam_size` writes.
 
     Metrics while training: nats per token and token accuracy with the target given; `bleu` and `exact`, the share of
     sequences that are right from end to end, of what greedy decoding writes. At the end `beam_bleu`, `beam_chrf` and
@@ -56,9 +57,10 @@ class Translation(ExampleTask):
 
     `label_smoothing` spreads that share of the target over all tokens (Szegedy et al. 2016; the training loss has it,
     the metrics don't); `scheduled_sampling` is the share of tokens that training feeds from the model's own mouth
-    (Bengio et al. 2015; then it goes step by step). `length_penalty` and `alpha`: see components.generation.beam. A
-    translation has at most `max_ratio` times the input's tokens and ten more, 2,000 in all. `primary` decides which
-    weights are best.
+    (Bengio et al. 2015; then it goes step by step). `length_penalty` is the score that a beam search ranks by: none,
+    the log-probability, which favours short ones; average, that per token; wu, that divided by ((5 + length) /
+    6)^alpha. `alpha` is that exponent. A translation has at most `max_ratio` times the input's tokens and ten more,
+    2,000 in all. `primary` decides which weights are best.
     """
 
     model = EncoderDecoder

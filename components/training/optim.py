@@ -21,7 +21,8 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """AdamW decouples the decay (Loshchilov & Hutter 2019); Adam adds it to the gradient; `momentum` is SGD's.
 
-    Biases, and vectors in general, are not decayed.
+    The `optimizer` adamw, adam or sgd; `learning_rate` at its highest, see the schedule; `weight_decay` draws weights
+    towards 0. Biases, and vectors in general, are not decayed.
     """
     _keep_dynamo_out()
     matrices = [p for p in model.parameters() if p.ndim >= 2]

@@ -9,8 +9,8 @@ from pydantic import Field
 
 
 class Schedule:
-    """A factor on the learning rate: linear warm-up, then constant, a half cosine down to `final_factor` at the last
-    step, or halved each time `plateau_patience` evaluations bring no improvement."""
+    """A factor on the learning rate: linear warm-up over `warmup_steps`, then by `schedule` constant, a half cosine
+    down to `final_factor` at the last step, or halved each time `plateau_patience` evaluations bring no improvement."""
 
     def __init__(
         self,

@@ -70,13 +70,14 @@ class Progress:
 class Trainer:
     """Keyword-only parameters are the recipe's training section.
 
-    `steps` are optimizer updates; `tbptt_length` the time steps that gradients flow back through; `clip_norm`
-    bounds the gradient's norm over all parameters (Pascanu et al. 2013), `clip_value` each of its entries. Training
-    ends early after `patience` evaluations without improvement (0 = never), or after so many `seconds` of training
-    (the schedule still counts on `steps`). With `averaging` (its decay, 0.99 say) what is evaluated and
-    kept is a moving average of the weights that are trained. With `precision: bfloat16` products are taken in it; on a
-    CPU only those around the recurrent layers. `tf32` allows a GPU to take them in TensorFloat-32; on a CPU it is
-    float32. `kind` makes the update: recorded as a CUDA graph, say, or shared by several processes.
+    `steps` are optimizer updates, each on `batch_size` sequences or windows; `tbptt_length` the time steps that
+    gradients flow back through; `clip_norm` bounds the gradient's norm over all parameters (Pascanu et al. 2013),
+    `clip_value` each of its entries. Training ends early after `patience` evaluations without improvement (0 = never),
+    or after so many `seconds` of training (the schedule still counts on `steps`). With `averaging` (its decay, 0.99
+    say) what is evaluated and kept is a moving average of the weights that are trained. With `precision: bfloat16`
+    products are taken in it; on a CPU only those around the recurrent layers. `tf32` allows a GPU to take them in
+    TensorFloat-32; on a CPU it is float32. A checkpoint is written every `checkpoint_seconds`. `kind` makes the update:
+    recorded as a CUDA graph, say, or shared by several processes.
     """
 
     def __init__(

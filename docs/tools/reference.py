@@ -1,5 +1,5 @@
-"""The reference of the command line and of Python: docs/cli.md, and docs/python.md from its heading "Reference" on, are
-what this module writes (`make docs`)."""
+"""The references: docs/cli.md, docs/settings.md, and docs/python.md from its heading "Reference" on, are what this
+module writes (`make docs`)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 
 import reprise
 from components.paths import CODE
+from docs.tools.settings import settings_page
 from flows.cli import app
 
 NOTE = "Generated from the commands' own help by `make docs`; a test compares the two. Don't edit this page."
@@ -64,6 +65,7 @@ def _told(doc: str) -> str:
 
 
 if __name__ == "__main__":
-    (CODE / "docs" / "cli.md").write_bytes(markdown().encode("utf-8"))  # whatever coding the machine has
     page = CODE / "docs" / "python.md"
-    page.write_bytes(python_page(page.read_text(encoding="utf-8")).encode("utf-8"))
+    written = {"cli.md": markdown(), "settings.md": settings_page()}
+    for name, text in {**written, page.name: python_page(page.read_text(encoding="utf-8"))}.items():
+        (CODE / "docs" / name).write_bytes(text.encode("utf-8"))  # whatever coding the machine has

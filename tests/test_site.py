@@ -1,0 +1,99 @@
+"""The documents as a site: it builds strictly, without a network, and shows what GitHub shows."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_docs import documents
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[1]
+ABOVE = ("properdocs.yml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "CITATION.cff")
+# what a browser fetches by itself; a link is only followed by a person
+FETCHED = re.compile(
+    r"<(?:script|img|iframe|source|audio|video)[^>]* src=\"(https?:)?//|<link[^>]* href=\"(https?:)?//"
+)
+FETCHED_BY_STYLE = re.compile(r"(?:url\(|@import)\s*['\"]?(?:https?:)?//")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("source")
+    shutil.copytree(ROOT / "docs", folder / "docs", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ABOVE:
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def build(source: Path) -> tuple[int, str]:
+    """The exit code of the strict build into `source`/build/site, and what it says."""
+    command = [sys.executable, "-m", "properdocs", "build", "--strict"]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+def test_the_site_is_built_strictly_and_fetches_nothing_from_elsewhere(source: Path) -> None:
+    code, said = build(source)
+    assert code == 0, said
+    site = source / "build" / "site"
+    pages = {path.name: path.read_text(encoding="utf-8") for path in site.glob("*.html")}
+    assert len(pages) >= len(documents())
+    assert "<h1" in pages["index.html"]
+    assert 'href="course.html"' in pages["index.html"], "README's links lead to the pages"
+    assert not [name for name, page in pages.items() if FETCHED.search(page)]
+    styles = [path.read_text(encoding="utf-8") for path in site.rglob("*.css")]
+    assert len(styles) >= 3
+    assert not [style for style in styles if FETCHED_BY_STYLE.search(style)]
+    assert FETCHED.search('<script async src="https://example.org/x.js">')
+    assert FETCHED_BY_STYLE.search("@import '//example.org/x.css'")
+
+
+def test_a_list_is_a_list_on_the_site_too(source: Path) -> None:
+    build(source)
+    for path in (source / "build" / "site").glob("*.html"):
+        paragraphs = re.findall(r"<p>(.*?)</p>", path.read_text(encoding="utf-8"), re.DOTALL)
+        assert not [text for text in paragraphs if re.search(r"\n(- |\d+\. |\|)", text)], path.name
+
+
+@pytest.mark.parametrize(
+    "line", ["[a](nothing.md)", "[a](course.md#nothing)", "[a](../flows/cli.py)", "![a](images/none.png)"]
+)
+def test_a_link_that_leads_nowhere_fails_the_build(source: Path, line: str) -> None:
+    tour = source / "docs" / "tour.md"
+    whole = tour.read_text(encoding="utf-8")
+    tour.write_text(f"{whole}\n{line}\n", encoding="utf-8")
+    try:
+        code, said = build(source)
+    finally:
+        tour.write_text(whole, encoding="utf-8")
+    assert code == 1
+    assert "tour.md" in said
+
+
+def test_a_page_that_nothing_leads_to_fails_the_build(source: Path) -> None:
+    page = source / "docs" / "forgotten.md"
+    page.write_text("# Forgotten\n", encoding="utf-8")
+    try:
+        code, said = build(source)
+    finally:
+        page.unlink()
+    assert code == 1
+    assert "forgotten.md" in said
+
+
+def test_no_list_holds_what_the_site_reads_differently() -> None:
+    """GitHub takes two blanks for "inside the item", the site four."""
+
+    def inside(text: str) -> list[str]:
+        return re.findall(r"^ +(?:```|- |\d+\. ).*", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+
+    assert not [f"{path.name}: {line}" for path in documents() for line in inside(path.read_text(encoding="utf-8"))]
+    assert inside("- a list:\n\n  ```\n  code\n  ```\n")
+    assert inside("- a list\n  - and another\n")
+    assert not inside("```yaml\n  - a\n```\n- a list\n  that goes on\n")
