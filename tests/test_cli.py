@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,11 @@ def test_recipes_show_and_validate(tmp_path, reprise) -> None:
     assert checked.returncode == 0, checked.stderr
     assert "own is valid" in checked.stdout
     assert shown.stdout.splitlines()[0].split()[-1] in checked.stdout, "the same digest: the same run"
+
+
+def test_the_version_is_the_projects(tmp_path, reprise) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert reprise("--version").stdout.strip() == project["version"]
 
 
 def test_a_file_that_no_model_wrote_cannot_be_replayed(tmp_path, reprise) -> None:

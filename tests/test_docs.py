@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from test_house import DOORS, RANKS, imports
 
 import reprise
@@ -231,6 +233,15 @@ def test_the_tables_of_directions_and_doors_are_those_of_the_rules() -> None:
     assert doors == DOORS
     ranks = {name: int(rank) for rank, names in cells(text, "Directions").items() for name in names.split(", ")}
     assert ranks == RANKS
+
+
+def test_the_version_is_the_same_wherever_it_stands() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    released = re.findall(r"^## (\S+) · (\S+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert released[0] == (project["version"], str(cited["date-released"]))
+    assert cited["version"] == project["version"]
+    assert cited["license"] == project["license"]
 
 
 HOP = re.compile(r"^\| (\d+) \| `([^`]+)` \| `([^`]+)` \|", re.MULTILINE)

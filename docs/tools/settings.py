@@ -58,7 +58,8 @@ def _models() -> list[str]:
     """What `model` takes: of every cell, of each, and what a task's models add."""
     users: dict[Any, list[str]] = {}  # the tasks that a class is a model of
     for task in names("task"):
-        for target in {part for parts in resolve("task", task).model_kinds().values() for part in parts}:
+        kinds = resolve("task", task).model_kinds()
+        for target in dict.fromkeys(part for parts in kinds.values() for part in parts):  # in their order
             users.setdefault(target, []).append(task)
     cells = {name: resolve("cell", name) for name in names("cell")}
     others = [target for target in users if target not in cells.values() and options_of(target)]

@@ -15,8 +15,19 @@ from components.errors import UserError
 if TYPE_CHECKING:
     from components.runs.outcome import Outcome
 
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("reprise")
+    except PackageNotFoundError:
+        return "not installed: run from its folder"
+
+
 app = App(
     name="reprise",
+    version=_version,
     help="Train, compare and use recurrent neural networks on sequences.",
     version_flags=["--version"],
     help_format="markdown",
