@@ -58,6 +58,7 @@ def run(
     name: str | None = None,
     device: str = "auto",
     threads: int = 0,
+    processes: int = 1,
     **settings: Any,
 ) -> Outcome:
     """Run a recipe from its data to a registered model and what it writes, as the command does: a Prefect server is
@@ -68,6 +69,7 @@ def run(
         name: Of the experiment and the model; else the recipe's, with that of the data where they are your own.
         device: auto, cpu, cuda or cuda:N.
         threads: CPU threads; 0 is one for each core.
+        processes: Processes that share the training, and its threads or the GPUs.
         settings: What differs from the recipe's, by section: training={"steps": 500}, seed=3; further down with points:
             encoding={"input.grid": 2}. None takes a setting away.
 
@@ -82,7 +84,7 @@ def run(
     _before_torch()
     from flows.commands.base import run_recipe
 
-    return run_recipe(os.fspath(recipe), overrides, device, threads, name)
+    return run_recipe(os.fspath(recipe), overrides, device, threads, name, processes)
 
 
 class Model:

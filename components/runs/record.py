@@ -19,7 +19,7 @@ FILE = "run.json"
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Everything a run was started with. `device` and `threads` stay as they were: they decide the last bits."""
+    """Everything a run was started with. `device`, `threads` and `processes` decide the last bits."""
 
     recipe: Recipe
     dataset: DatasetRef
@@ -29,6 +29,7 @@ class RunRecord:
     threads: int
     parent: str = ""  # the run of the comparison or search that it is part of
     asked: list[str] = field(default_factory=list)  # behind `reprise run`, from any folder
+    processes: int = 1  # that share the training, and its threads
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from flows.commands.base import (
     Threads,
     app,
     checked_recipe,
+    launched_as,
     offline_recipe,
     run_recipe,
     server_address,
@@ -30,6 +31,7 @@ def run(
     set: Set = None,
     device: Device = "auto",
     threads: Threads = 0,
+    processes: Annotated[int, Parameter(help="Processes that share the training, and its threads or the GPUs.")] = 1,
     offline: Annotated[bool, Parameter(negative="", help="Run NAME-offline, which needs no network.")] = False,
     name: Name = None,
 ) -> None:
@@ -39,9 +41,15 @@ def run(
 
     Example: `reprise run chorales` · `reprise run shakespeare-chars --set data.path=my.txt`
     """
+    rank, launched = launched_as()
+    if rank:  # torchrun started several of us: the first one does all but its share of the training
+        from components.runs.members import follow_launched
+
+        follow_launched(device)
+        return
     if offline:
         recipe = offline_recipe(recipe)
-    outcome = run_recipe(recipe, set or [], device, threads, name)
+    outcome = run_recipe(recipe, set or [], device, threads, name, max(processes, launched))
     from components.runs.asked import words_of
     from components.runs.summary import show
 
