@@ -260,6 +260,7 @@ def test_a_stopped_comparison_leaves_nothing_running_and_goes_on_where_it_was(ho
     assert states[0] == "KILLED"
     assert states[1] in ("KILLED", "FAILED")
 
+    monkeypatch.setattr(Processes, "run", in_this_process)
     found = module.compare(path, [], 1, "6s")
     assert found.run_id == stopped.parent
     (done,) = found.rows[0].results
