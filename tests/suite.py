@@ -6,6 +6,7 @@ apt-get install chromium`. The last line of a run puts the commands together, an
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 from collections import Counter, defaultdict
@@ -43,6 +44,18 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """In a quick run a file that is marked as a whole isn't even imported: what it imports may take seconds."""
     quick = config.getoption("quick") and collection_path.suffix == ".py"
     return True if quick and WHOLE.search(collection_path.read_text(encoding="utf-8")) else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What the tests import stays to the end: the garbage collector needn't look at it as it comes, nor ever again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
