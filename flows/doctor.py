@@ -68,7 +68,8 @@ def _device(where: Places) -> str:
     import torch
 
     if torch.cuda.is_available():
-        return f"GPU {torch.cuda.get_device_name(0)}"
+        names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+        return ", ".join(f"cuda:{number} {name}" for number, name in enumerate(names))
     return f"CPU, {torch.get_num_threads()} threads (no GPU that torch can use)"
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from components.errors import UserError
 from components.models.weights import read_tensors
 from components.runs.evaluate import evaluate
 from components.runs.open_run import opened
+from components.runs.places import places
+from components.runs.record import find_run, moved_to
 from components.runs.train import begin_run, train
 from components.training.session import Session
 
@@ -168,3 +171,19 @@ def test_why_another_process_broke_off_is_told(own_home, small_recipe, small_sto
         opened(run),
     ):
         train(run)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about a machine without a GPU")
+def test_a_run_that_began_on_a_gpu_says_how_it_goes_on_without_one(own_home, small_recipe, small_store) -> None:
+    recipe = small_recipe(training={"steps": 4})
+    store = small_store(recipe)
+    dataset = DatasetRef(str(store.path), store.manifest["digests"]["content"], reused=False)
+    run = begin_run(recipe, dataset, "cpu", 1)
+    replace(run.record, device="cuda").save(run.folder)
+    with pytest.raises(UserError, match="began on cuda, and torch sees no GPU here") as caught:
+        moved_to(find_run(run.id, places()), "")
+    assert f"reprise resume {run.id[:8]} --device cpu" in caught.value.hint
+    assert moved_to(find_run(run.id, places()), "cpu").device == "cpu"
+    assert find_run(run.id, places()).device == "cpu"
+    with opened(run.id) as again:
+        assert train(again) == "all 4 updates done"

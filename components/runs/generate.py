@@ -17,15 +17,16 @@ from components.render.soundfont import Soundfont, font_of_record, read_soundfon
 from components.runs.places import places
 from components.runs.record import find_run
 from components.tracking.mlflow_store import MlflowStore
+from components.training.device import choose_device
 from components.use import opening
 from components.use.given import given
 from components.use.opening import Opened, OwnRun, selector_of
 from components.use.writing import write
 
 
-def open_model(selector: str) -> Opened:
-    """The model that a selector names, see `components.use.opening.Selector`."""
-    return opening.open_model(selector, MlflowStore(places().settings), _own_run)
+def open_model(selector: str, device: str = "cpu") -> Opened:
+    """The model that a selector names (`components.use.opening.Selector`), on a device: auto, cpu, cuda or cuda:N."""
+    return opening.open_model(selector, MlflowStore(places().settings), _own_run, choose_device(device))
 
 
 def _own_run(run: str) -> OwnRun:

@@ -57,17 +57,21 @@ def run(
 
 
 @app.command(group=START)
-def resume(run: str = "latest", /) -> None:
+def resume(
+    run: str = "latest", /, *, device: Annotated[str, Parameter(help="Another one than it began on.")] = ""
+) -> None:
     """Go on with a run that was stopped or killed, from its last checkpoint, bit for bit.
 
-    RUN is a run's id (or its first letters), its name, or "latest".
+    RUN is a run's id (or its first letters), its name, or "latest". On another kind of device it goes on with other
+    last bits.
 
     Example: `reprise resume latest`
     """
     from components.runs.places import places
-    from components.runs.record import find_run
+    from components.runs.record import find_run, moved_to
 
-    run_id = find_run(run, places()).ref.run_id
+    record = find_run(run, places())
+    run_id = moved_to(record, device).ref.run_id
     begin = start_server(trains=True)
     from flows.pipeline import resume as resume_flow
 
