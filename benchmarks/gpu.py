@@ -308,8 +308,8 @@ def main() -> None:
         raise SystemExit("torch sees no GPU here")
     peak, rows = peaks(), []
     print(" · ".join(f"{name}: {value / 1e12:.0f} TFLOP/s" for name, value in peak.items()), flush=True)
-    for number in options.shapes:
-        for cell in options.cells:
+    for cell in options.cells:
+        for number in options.shapes:
             for precision in options.precisions:
                 if cell not in PLAIN and (number not in FEWER or precision == "tf32"):
                     continue
