@@ -204,7 +204,8 @@ def test_every_task_gives_the_numbers_of_the_cpu(name, tmp_path, silent) -> None
     there, here = (
         whole_use(PAIRS[name], tmp_path / device, silent, without_dropout(device)) for device in ("cuda", "cpu")
     )
-    assert there["losses"] == pytest.approx(here["losses"], rel=1e-3)
+    drawn = "feeding" in name  # which of its own words it reads is drawn on the device
+    assert there["losses"] == pytest.approx(here["losses"], rel=1e-2 if drawn else 1e-3)
     assert there["findings"] == here["findings"]
     assert there["metrics"].keys() == here["metrics"].keys()
     assert len(there["made"]) == len(here["made"])
