@@ -29,6 +29,19 @@ def open_model(selector: str, device: str = "cpu") -> Opened:
     return opening.open_model(selector, MlflowStore(places().settings), _own_run, choose_device(device))
 
 
+def exactly(selector: str) -> str:
+    """A selector that will always mean the model that this one means now.
+
+    Raises:
+        UserError: there is no such model, version or run.
+    """
+    asked = opening.Selector.parse(selector)
+    if asked.run:
+        return selector_of("", "", find_run(asked.run, places()).ref.run_id)
+    ref = opening.find(selector, MlflowStore(places().settings))
+    return selector_of(ref.name, ref.version, ref.run_id)
+
+
 def _own_run(run: str) -> OwnRun:
     where = places()
     record = find_run(run, where)

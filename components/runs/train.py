@@ -13,6 +13,7 @@ from components.datasets.store import DatasetRef, Store
 from components.provenance import code_version, library_versions, machine
 from components.recipe import Recipe
 from components.render.figures import figure
+from components.runs.generate import open_model
 from components.runs.members import together
 from components.runs.open_run import OpenRun
 from components.runs.places import ROOT, places
@@ -47,6 +48,7 @@ def begin_run(
         "code.commit": str(version.get("commit")),
         "code.dirty": str(version.get("dirty")),
         "device": device,
+        "start": recipe.training["start"] or "",
         **{f"version.{library}": v for library, v in (library_versions() | gpu_versions(device)).items()},
         **(tags or {}),
     }
@@ -74,6 +76,10 @@ def train(run: OpenRun) -> str:
     size = f"{session.parameter_count:,} parameters"
     say(f"train   {record.run_name}: {size}, {record.device} ({threads}{shared}), run {run.id[:8]}")
     tracked.params({"parameters": session.parameter_count})
+    start = record.recipe.training["start"]
+    if start and not (run.folder / "checkpoint.safetensors").exists():
+        for line in session.start_from(open_model(start).bundle).told():
+            say(f"start   {start}: {line}")
     steps = record.recipe.training["steps"]
     with bar("train", steps, "updates") as advance, together(run) as ranks:
         events = WithSamples(_Listener(tracked, advance), session, tracked, run.folder)

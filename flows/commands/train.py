@@ -34,12 +34,15 @@ def run(
     processes: Annotated[int, Parameter(help="Processes that share the training, and its threads or the GPUs.")] = 1,
     offline: Annotated[bool, Parameter(negative="", help="Run NAME-offline, which needs no network.")] = False,
     name: Name = None,
+    start: Annotated[
+        str | None, Parameter(name="--from", help="A trained model to start from: NAME, NAME@3 or run:ID.")
+    ] = None,
 ) -> None:
     """Run a recipe from its data to a registered model and what it writes.
 
     RECIPE is a name from `reprise recipes` or a YAML file of your own.
 
-    Example: `reprise run chorales` · `reprise run shakespeare-chars --set data.path=my.txt`
+    Example: `reprise run chorales` · `reprise run shakespeare-chars --set data.path=my.txt --from shakespeare-chars`
     """
     rank, launched = launched_as()
     if rank:  # torchrun started several of us: the first one does all but its share of the training
@@ -49,6 +52,10 @@ def run(
         return
     if offline:
         recipe = offline_recipe(recipe)
+    if start:
+        from components.runs.generate import exactly
+
+        set = [*(set or []), f"training.start={exactly(start)}"]
     outcome = run_recipe(recipe, set or [], device, threads, name, max(processes, launched))
     from components.runs.asked import words_of
     from components.runs.summary import show
