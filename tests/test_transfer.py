@@ -94,7 +94,7 @@ def test_what_does_not_fit_starts_anew_or_is_refused() -> None:
     assert all(name.startswith("recurrent.layers.1") for name in taken.anew)
     assert "starting anew: recurrent.layers.1" in " ".join(taken.told())
     task, encoding, options = language(["abc"], kind="gru", hidden_size=7)
-    with pytest.raises(UserError, match="only [0-9]% of this model's weights fit those of old") as caught:
+    with pytest.raises(UserError, match=r"only [0-9]% of this model's weights fit those of old") as caught:
         take_weights(source_of(task, encoding, options).model, encoding, old, same_task=True)
     assert "hidden_size=6" in caught.value.hint
 
