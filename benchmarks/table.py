@@ -1,4 +1,4 @@
-"""The tables of speed in docs/results.md, out of results/kernels.json and decoding.json: python -m benchmarks.table"""
+"""The tables of speed in docs/results.md and docs/gpu.md, out of results/*.json: python -m benchmarks.table"""
 
 from __future__ import annotations
 
@@ -40,5 +40,23 @@ def decoding_table() -> str:
     return "\n".join(lines)
 
 
+def gpu_table() -> str:
+    """Ratios of a plain PyTorch loop's time to that of a recorded update by cuDNN, by precision, as Markdown."""
+    rows = json.loads((RESULTS.parent / "gpu.json").read_text(encoding="utf-8"))["rows"]
+    ratios = {
+        (tuple(row["B,T,H,layers,V"]), row["cell"], row["precision"]): row["ways"]["torch, graph"]["ratio"]
+        for row in rows
+        if "plain PyTorch" in row["ways"]
+    }
+    lines = ["| B, T, H, layers, V | LSTM | GRU | RNN |", "|---|---|---|---|"]
+    for shape in dict.fromkeys(shape for shape, _, _ in ratios):
+        cells = (
+            " / ".join(f"{ratios[shape, cell, precision]:.2f}" for precision in ("float32", "tf32", "bfloat16"))
+            for cell in ("lstm", "gru", "rnn")
+        )
+        lines.append(f"| {', '.join(map(str, shape))} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 if __name__ == "__main__":
-    print(table(), decoding_table(), sep="\n\n")
+    print(table(), decoding_table(), gpu_table(), sep="\n\n")

@@ -89,6 +89,7 @@ SECTIONS: dict[str, list[str]] = {
         "components.training.trainer:Trainer",
         "components.training.optim:make_optimizer",
         "components.training.schedule:Schedule",
+        "components.training.transfer:Start",
     ],
     "evaluation": ["components.evaluation.evaluator:Evaluator"],
 }

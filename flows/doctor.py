@@ -12,7 +12,7 @@ from components.errors import UserError
 from components.paths import writable_folder
 from components.provenance import library_versions, machine
 from components.redaction import shown_address
-from components.runs.places import ROOT, Places, places
+from components.runs.places import STATE, Places, places
 from flows.server import Server, answers, check_database
 
 
@@ -68,7 +68,8 @@ def _device(where: Places) -> str:
     import torch
 
     if torch.cuda.is_available():
-        return f"GPU {torch.cuda.get_device_name(0)}"
+        names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+        return ", ".join(f"cuda:{number} {name}" for number, name in enumerate(names))
     return f"CPU, {torch.get_num_threads()} threads (no GPU that torch can use)"
 
 
@@ -102,5 +103,5 @@ def _data(where: Places) -> str:
 
     if importlib.util.find_spec("music21") is None:
         raise UserError("music21 and its corpus aren't installed", hint="pip install -r requirements.lock")
-    mirror = mirror_folder(ROOT)
+    mirror = mirror_folder(STATE)
     return f"{where.datasets}; mirror {mirror or 'not set (REPRISE_MIRROR)'}"

@@ -15,4 +15,5 @@ Override = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_.]*=", title="KEY=VALUE
 ModelName = Annotated[str, Field(pattern=rf"^{NAME.pattern}$", title="of the experiment and the model")] | None
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$", title="auto, cpu, cuda or cuda:N")]
 Threads = Annotated[int, Field(ge=0, le=1024)]
+Processes = Annotated[int, Field(ge=1, le=256)]
 RunId = Annotated[str, Field(pattern=r"^[0-9a-zA-Z_-]{6,64}$", title="a run of this machine")]

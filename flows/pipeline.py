@@ -20,7 +20,7 @@ from components.runs.register import register
 from components.runs.samples import write_samples
 from components.runs.train import begin_run, train
 from components.tracking.process import machine_name
-from flows.parameters import Device, ModelName, Override, RecipeName, RunId, Threads
+from flows.parameters import Device, ModelName, Override, Processes, RecipeName, RunId, Threads
 from flows.reaper import TRAINING, claimed, ended, failed, foreground, stopped_by_person, tidy
 from flows.retry import worth_retrying
 
@@ -41,10 +41,11 @@ def pipeline(
     device: str = "auto",
     threads: int = 0,
     name: str | None = None,
+    processes: int = 1,
 ) -> Outcome:
     """Run a recipe in this process, see `pipeline_flow`."""
     with foreground():
-        return pipeline_flow(recipe, overrides or [], device, threads, name)
+        return pipeline_flow(recipe, overrides or [], device, threads, name, processes)
 
 
 def resume(run_id: str) -> Outcome:
@@ -60,6 +61,7 @@ def pipeline_flow(
     device: Device = "auto",
     threads: Threads = 0,
     name: ModelName = None,
+    processes: Processes = 1,
 ) -> Outcome:
     """Run a recipe from its data to a registered model and what it writes.
 
@@ -69,6 +71,7 @@ def pipeline_flow(
         device: auto takes a GPU when there is one.
         threads: CPU threads; 0 = one for each core.
         name: Of the experiment and the model; else the recipe's, with that of the data where they are your own.
+        processes: Processes that share the training, and its threads or the GPUs.
     """
     with claimed():
         asked = ask(recipe, overrides, name)
@@ -76,7 +79,8 @@ def pipeline_flow(
         tidy()
         dataset = ingest_task(checked, asked)
         ready = settled(checked, dataset, asked)
-        return finish(begin_task(ready, dataset, device, threads, asked=asked.words, tags=flow_run_tags()))
+        begun = begin_task(ready, dataset, device, threads, processes, asked=asked.words, tags=flow_run_tags())
+        return finish(begun)
 
 
 @flow(name="ingest", flow_run_name="{recipe}")

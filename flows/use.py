@@ -8,6 +8,7 @@ from prefect import flow
 
 from components.runs.generate import generate_files
 from components.runs.predict import predict
+from flows.parameters import Device
 from flows.reaper import claimed, ended, failed
 
 
@@ -35,7 +36,8 @@ def predict_flow(
     out: str | None = None,
     language_model: str | None = None,
     overrides: list[str] | None = None,
+    device: Device = "cpu",
 ) -> list[str]:
     """Answer with a registered model: texts, or the rows of a file; see `predict`."""
     with claimed():
-        return predict(model, texts or [], file, column, out, language_model, overrides or [])
+        return predict(model, texts or [], file, column, out, language_model, overrides or [], device)

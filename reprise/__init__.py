@@ -30,13 +30,15 @@ if TYPE_CHECKING:
 __all__ = ["Model", "UserError", "load", "run"]
 
 
-def load(model: str, *, language_model: str | None = None) -> Model:
-    """A trained model, ready to use, on the CPU.
+def load(model: str, *, language_model: str | None = None, device: str = "cpu") -> Model:
+    """A trained model, ready to use.
 
     Args:
         model: NAME (its champion), NAME@champion, NAME@3 or NAME@latest of the registry; or "run:ID", the model of a
             run of this machine, registered or not.
         language_model: A model of characters, named in the same ways, that helps a model of speech to spell.
+        device: auto, cpu, cuda or cuda:N. A GPU answers many examples faster; what is written with one seed may differ
+            from what the CPU writes.
 
     Raises:
         UserError: there is no such model, version or run, its files aren't those that were saved, or the two models
@@ -46,9 +48,9 @@ def load(model: str, *, language_model: str | None = None) -> Model:
     from components.runs.generate import open_model
     from components.use.lines import with_language_model
 
-    opened = open_model(model)
+    opened = open_model(model, device)
     if language_model:
-        with_language_model(opened.bundle, open_model(language_model).bundle)
+        with_language_model(opened.bundle, open_model(language_model, device).bundle)
     return Model(opened)
 
 
@@ -58,6 +60,7 @@ def run(
     name: str | None = None,
     device: str = "auto",
     threads: int = 0,
+    processes: int = 1,
     **settings: Any,
 ) -> Outcome:
     """Run a recipe from its data to a registered model and what it writes, as the command does: a Prefect server is
@@ -68,6 +71,7 @@ def run(
         name: Of the experiment and the model; else the recipe's, with that of the data where they are your own.
         device: auto, cpu, cuda or cuda:N.
         threads: CPU threads; 0 is one for each core.
+        processes: Processes that share the training, and its threads or the GPUs.
         settings: What differs from the recipe's, by section: training={"steps": 500}, seed=3; further down with points:
             encoding={"input.grid": 2}. None takes a setting away.
 
@@ -82,7 +86,7 @@ def run(
     _before_torch()
     from flows.commands.base import run_recipe
 
-    return run_recipe(os.fspath(recipe), overrides, device, threads, name)
+    return run_recipe(os.fspath(recipe), overrides, device, threads, name, processes)
 
 
 class Model:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,9 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 for _name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME", "REPRISE_HOME", "REPRISE_MIRROR"):
     os.environ.pop(_name, None)
+
+# a shell's background jobs ignore Ctrl-C, and so would every process that is started here
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 from hypothesis import settings

@@ -6,6 +6,7 @@ apt-get install chromium`. The last line of a run puts the commands together, an
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 from collections import Counter, defaultdict
@@ -45,6 +46,18 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if quick and WHOLE.search(collection_path.read_text(encoding="utf-8")) else None
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What the tests import stays to the end: the garbage collector needn't look at it as it comes, nor ever again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
@@ -52,8 +65,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(marker)
     # One worker starts with the first half, the other with the second and takes from the first's end when it is done:
-    # so one Prefect server serves all, and what is left at the end is short.
-    items.sort(key=_kind)
+    # so one Prefect server serves nearly all, and what is left at the end is short.
+    items.sort(key=lambda item: ("home" not in getattr(item, "fixturenames", ()), _kind(item)))
     if config.getoption("quick"):
         chosen = [item for item in items if _kind(item) == len(MARKERS)]
         config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])

@@ -12,7 +12,7 @@ import pytest
 
 from components.errors import UserError
 from components.serving import carrying
-from components.serving.batching import Errand
+from components.serving.batching import Deadline
 from components.serving.problems import Busy, Limits
 
 
@@ -20,19 +20,19 @@ def threads() -> int:
     return sum(thread.name == "request" for thread in threading.enumerate())
 
 
-def stream(work: carrying.Work, errand: Errand):
-    return carrying.events(work, None, None, None, None, errand)
+def stream(work: carrying.Work, deadline: Deadline):
+    return carrying.events(work, None, None, None, None, deadline)
 
 
 @pytest.fixture
 def drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A generation that shows one piece, and then takes until nobody wants it any more."""
 
-    def generate(models, uploads, kept, request, errand, begun) -> None:
+    def generate(models, uploads, kept, request, deadline, begun) -> None:
         shown = begun(SimpleNamespace(ref=SimpleNamespace(name="m", version="1"), bundle=BUNDLE), 0)
         shown([])
         while True:
-            errand.check()
+            deadline.check()
             time.sleep(0.01)
 
     monkeypatch.setattr(carrying, "generate", generate)
@@ -44,8 +44,8 @@ BUNDLE = SimpleNamespace(encoding=None)
 @pytest.mark.slow
 def test_a_stream_that_is_left_leaves_no_task_and_no_thread(drawing: None) -> None:
     async def leave(how: str) -> None:
-        errand = Errand(60.0)
-        events = stream(carrying.Work(Limits()), errand)
+        deadline = Deadline(60.0)
+        events = stream(carrying.Work(Limits()), deadline)
         assert (await anext(events))[0] == "started"
         if how == "closed":
             await events.aclose()
@@ -58,7 +58,7 @@ def test_a_stream_that_is_left_leaves_no_task_and_no_thread(drawing: None) -> No
         gc.collect()
         await asyncio.sleep(0.05)
         assert asyncio.all_tasks() == {asyncio.current_task()}
-        assert errand.cancelled
+        assert deadline.cancelled
 
     told = []
 
@@ -81,7 +81,7 @@ def test_a_stream_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def ask() -> None:
         with pytest.raises(UserError, match="no"):
-            await anext(stream(carrying.Work(Limits()), Errand(60.0)))
+            await anext(stream(carrying.Work(Limits()), Deadline(60.0)))
 
     asyncio.run(ask())
 
@@ -91,7 +91,7 @@ def test_threads_are_as_many_as_the_requests_under_way_and_end_with_them() -> No
 
     async def ask() -> None:
         work = carrying.Work(Limits(requests=7))
-        asked = [asyncio.ensure_future(work.carry_out(Errand(60.0), over.wait)) for _ in range(20)]
+        asked = [asyncio.ensure_future(work.carry_out(Deadline(60.0), over.wait)) for _ in range(20)]
         while work.count < 7:
             await asyncio.sleep(0.01)
         assert threads() == 7
@@ -104,7 +104,7 @@ def test_threads_are_as_many_as_the_requests_under_way_and_end_with_them() -> No
 
 
 def until(holds) -> None:
-    deadline = time.monotonic() + 20
+    end = time.monotonic() + 20
     while not holds():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < end
         time.sleep(0.01)

@@ -47,9 +47,13 @@ def write_recipe(home: Path, name: str) -> str:
 @pytest.fixture(scope="module")
 def deployed(home: Path) -> None:
     """What docs/operate.md has workers for: a pool, and our flows deployed to it."""
-    for command in (["work-pool", "create", "reprise", "--type", "process"], ["deploy", "--all"]):
-        done = subprocess.run([*PREFECT, *command], cwd=ROOT, capture_output=True, text=True, timeout=SECONDS)
-        assert done.returncode == 0, done.stdout + done.stderr
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+
+    with get_client(sync_client=True) as client:  # as `prefect work-pool create`, which takes seconds to start
+        client.create_work_pool(WorkPoolCreate(name="reprise", type="process"))
+    done = subprocess.run([*PREFECT, "deploy", "--all"], cwd=ROOT, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture
@@ -67,7 +71,7 @@ def clone(tmp_path: Path) -> Path:
     """A checkout elsewhere, told from this one by what its mlflow.yaml puts on every run."""
     folder = tmp_path / "another checkout"
     for name in ("components", "flows", "data/catalogue"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, folder / name)  # with what is compiled of it
     (folder / "mlflow.yaml").write_text("experiments: {tags: {checkout: the other}}\n")
     return folder
 

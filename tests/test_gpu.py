@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from task_pairs import PAIRS, whole_use
 
 from components.layers.bidirectional import Bidirectional
 from components.layers.stack import Stack
@@ -181,6 +182,33 @@ def test_an_update_that_is_not_finite_changes_nothing(small_recipe, small_store)
     update(batch, state, 1.0, 10)
     assert not any(torch.equal(a, b) for a, b in zip(before, session.model.parameters(), strict=True))
     assert update.read()["in_a_row"] == 0
+
+
+def without_dropout(device: str):
+    """Puts a model on a device; what it would draw there differs from device to device."""
+
+    def to(model: torch.nn.Module) -> torch.nn.Module:
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+            if hasattr(module, "recurrent_dropout"):
+                module.recurrent_dropout = 0.0
+        return model.to(device)
+
+    return to
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_every_task_gives_the_numbers_of_the_cpu(name, tmp_path, silent) -> None:
+    prepare(0, 1)
+    there, here = (
+        whole_use(PAIRS[name], tmp_path / device, silent, without_dropout(device)) for device in ("cuda", "cpu")
+    )
+    drawn = "feeding" in name  # which of its own words it reads is drawn on the device
+    assert there["losses"] == pytest.approx(here["losses"], rel=1e-2 if drawn else 1e-3)
+    assert there["findings"] == here["findings"]
+    assert there["metrics"].keys() == here["metrics"].keys()
+    assert len(there["made"]) == len(here["made"])
 
 
 def trained(recipe, store, folder: Path, listener) -> dict[str, torch.Tensor]:

@@ -76,7 +76,7 @@ def test_the_commands_work_from_another_folder(installed: Path, tmp_path: Path) 
 
 
 def test_what_is_kept_lies_in_the_users_data_folder(installed: Path, tmp_path: Path) -> None:
-    ask = "from components.runs.places import ROOT, places as p; print(ROOT, p().home, p().datasets, p().generated)"
+    ask = "from components.runs.places import STATE, places as p; print(STATE, p().home, p().datasets, p().generated)"
     if sys.platform == "linux":
         kept = tmp_path / "kept" / "reprise"
         said = python(installed, tmp_path, "-c", ask).split()

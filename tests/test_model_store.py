@@ -87,12 +87,12 @@ def test_finding_follows_aliases_numbers_and_latest(store: MlflowStore, run: Mlf
         store.find("chorales", "challenger")
 
 
-@pytest.mark.parametrize("name", ["choral", "cho'rales", "../x", ""])
-def test_an_unknown_model_lists_what_there_is(store: MlflowStore, run: MlflowRun, bundle: Path, name: str) -> None:
+def test_an_unknown_model_lists_what_there_is(store: MlflowStore, run: MlflowRun, bundle: Path) -> None:
     store.register(run.ref, bundle, "chorales", tags={})
-    with pytest.raises(UserError, match="choices: chorales"):
-        store.find(name, "champion")
-    assert store.champion(name) is None
+    for name in ("choral", "cho'rales", "../x", ""):
+        with pytest.raises(UserError, match="choices: chorales"):
+            store.find(name, "champion")
+        assert store.champion(name) is None
 
 
 def test_names_that_cannot_be_are_refused(store: MlflowStore, run: MlflowRun, bundle: Path, tmp_path: Path) -> None:

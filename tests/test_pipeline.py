@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -13,6 +14,9 @@ from conftest import NAMES, TEXT
 from components.errors import UserError
 from components.render.engrave import can_engrave
 from components.render.record import read_record
+
+if TYPE_CHECKING:
+    from flows.pipeline import Outcome
 
 SECTIONS = {
     "seed": 5,
@@ -24,7 +28,7 @@ SECTIONS = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def recipe(home: Path):
     """Write a recipe file over a small text or list of names; gives its path."""
 
@@ -43,6 +47,14 @@ def recipe(home: Path):
     return write
 
 
+@pytest.fixture(scope="module")
+def trained(recipe) -> Outcome:
+    """A whole run of names, for the tests that need any: the model is `names`."""
+    from flows.pipeline import pipeline
+
+    return pipeline(recipe("names"), ["training.learning_rate=0.02"], "cpu", 1)
+
+
 def client():
     from components.runs.places import places
     from components.tracking.mlflow_client import open_client
@@ -51,13 +63,14 @@ def client():
 
 
 @pytest.mark.parametrize("framing", ["sequences", "stream"])
-def test_from_a_recipe_to_a_registered_model_and_what_it_writes(home, recipe, framing) -> None:
+def test_from_a_recipe_to_a_registered_model_and_what_it_writes(home, recipe, trained, framing) -> None:
     from flows.pipeline import pipeline
 
-    path = recipe(f"whole-{framing}", framing)
-    outcome = pipeline(path, ["training.learning_rate=0.02"], "cpu", 1)
+    name, outcome = "names", trained
+    if framing == "stream":
+        name, outcome = "text", pipeline(recipe("text", framing), ["training.learning_rate=0.02"], "cpu", 1)
     assert outcome.model.alias == "champion"
-    assert str(outcome.model) == f"whole-{framing} v1"
+    assert str(outcome.model) == f"{name} v1"
     run = client().get_run(outcome.run_id)
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "lstm-h16-lr0.02-s5"
@@ -72,19 +85,17 @@ def test_from_a_recipe_to_a_registered_model_and_what_it_writes(home, recipe, fr
     assert [point.step for point in history] == [10, 20, 30]
     kept = {f.path for folder in ("figures", "samples", "") for f in client().list_artifacts(outcome.run_id, folder)}
     assert {"figures/learning_curve.png", "figures/surprise.png", "recipe.yaml"} <= kept
-    assert f"samples/whole-{framing}.txt" in kept
+    assert f"samples/{name}.txt" in kept
     assert "samples/temperatures.json" in kept
     assert not list(home.rglob("*.pkl"))
 
 
-def test_the_recorded_recipe_gives_the_same_run_again(home, recipe) -> None:
+def test_the_recorded_recipe_gives_the_same_run_again(home, recipe, trained) -> None:
     from components.recipe import read_recipe
-    from flows.pipeline import pipeline
 
-    path = recipe("recorded")
-    outcome = pipeline(path, ["model.hidden_size=8"], "cpu", 1)
-    local = client().download_artifacts(outcome.run_id, "recipe.yaml", str(home))
-    assert read_recipe(Path(local)).digest == read_recipe(Path(path), ["model.hidden_size=8"]).digest
+    local = client().download_artifacts(trained.run_id, "recipe.yaml", str(home))
+    wanted = read_recipe(Path(recipe("names")), ["training.learning_rate=0.02"])
+    assert read_recipe(Path(local)).digest == wanted.digest
 
 
 def test_a_better_model_becomes_champion_and_a_worse_one_does_not(home, recipe) -> None:
@@ -120,24 +131,22 @@ def test_accept_refuses_registration_and_the_run_says_so(home, recipe) -> None:
     assert open_model(f"run:{outcome.run_id}").version == ""
 
 
-def test_same_seed_same_output_and_any_file_can_be_made_again(home, recipe, tmp_path) -> None:
+def test_same_seed_same_output_and_any_file_can_be_made_again(home, trained, tmp_path) -> None:
     from components.runs.generate import generate_files, replay
-    from flows.pipeline import pipeline
     from flows.use import generate_flow
 
-    pipeline(recipe("again"), [], "cpu", 1)
     options = {"count": 4, "temperature": 0.9, "top_p": 0.95, "prompt": "ma"}
     one, two, other = (
-        Path(generate_files("again@champion", options, seed, str(tmp_path / out))[0]).read_bytes()
+        Path(generate_files("names@champion", options, seed, str(tmp_path / out))[0]).read_bytes()
         for seed, out in ((7, "a"), (7, "b"), (8, "c"))
     )
     assert one == two
     assert one != other
-    (as_a_flow,) = generate_flow("again@champion", options, 7, str(tmp_path / "d"))
+    (as_a_flow,) = generate_flow("names@champion", options, 7, str(tmp_path / "d"))
     assert Path(as_a_flow).read_bytes() == one
-    record = read_record(tmp_path / "a" / "again.txt")
-    assert (record["model"], record["version"], record["seed"]) == ("again", "1", 7)
-    paths, same = replay(tmp_path / "a" / "again.txt", tmp_path / "d")
+    record = read_record(tmp_path / "a" / "names.txt")
+    assert (record["model"], record["version"], record["seed"]) == ("names", "1", 7)
+    paths, same = replay(tmp_path / "a" / "names.txt", tmp_path / "d")
     assert same
     assert paths[0].read_bytes() == one
     changed = tmp_path / "changed.txt"
@@ -145,13 +154,11 @@ def test_same_seed_same_output_and_any_file_can_be_made_again(home, recipe, tmp_
     assert replay(changed, tmp_path / "e")[1] is False
 
 
-def test_a_tampered_record_and_wrong_settings_are_refused(home, recipe, tmp_path) -> None:
+def test_a_tampered_record_and_wrong_settings_are_refused(home, trained, tmp_path) -> None:
     from components.render.record import with_record
     from components.runs.generate import generate_files, replay
-    from flows.pipeline import pipeline
 
-    pipeline(recipe("tampered"), [], "cpu", 1)
-    good = read_record(Path(generate_files("tampered", {"count": 1}, 0, str(tmp_path / "good"))[0]))
+    good = read_record(Path(generate_files("names", {"count": 1}, 0, str(tmp_path / "good"))[0]))
     for change, said in (
         ({"weights_sha256": "0" * 64}, "other weights"),
         ({"version": "99"}, "99"),
@@ -166,27 +173,23 @@ def test_a_tampered_record_and_wrong_settings_are_refused(home, recipe, tmp_path
         with pytest.raises(UserError, match=said):
             replay(file, tmp_path / "out")
     with pytest.raises(UserError, match="seed: a whole number"):
-        generate_files("tampered", {}, -1, str(tmp_path))
+        generate_files("names", {}, -1, str(tmp_path))
 
 
-def test_an_unknown_character_in_a_prompt_is_unk_with_a_warning(home, recipe, tmp_path, capsys) -> None:
+def test_an_unknown_character_in_a_prompt_is_unk_with_a_warning(home, trained, tmp_path, capsys) -> None:
     from components.runs.generate import generate_files
-    from flows.pipeline import pipeline
 
-    pipeline(recipe("unknown"), [], "cpu", 1)
-    files = generate_files("unknown", {"prompt": "m€", "count": 1}, 0, str(tmp_path))
+    files = generate_files("names", {"prompt": "m€", "count": 1}, 0, str(tmp_path))
     assert "1 of 2 chars of the prompt are unknown to the model: <UNK>" in capsys.readouterr().out
     assert Path(files[0]).read_text(encoding="utf-8").startswith("m\N{REPLACEMENT CHARACTER}")
 
 
-def test_a_retry_goes_on_from_the_checkpoint(home, recipe, monkeypatch) -> None:
+def test_a_retry_goes_on_from_the_checkpoint(home, recipe, trained, monkeypatch) -> None:
     from components.models.weights import read_tensors
     from components.runs.places import places
     from components.training import session
     from flows.pipeline import pipeline
 
-    path = recipe("retried")
-    whole = pipeline(path, [], "cpu", 1)
     steps = []
 
     class Flaky(session.Trainer):
@@ -197,11 +200,11 @@ def test_a_retry_goes_on_from_the_checkpoint(home, recipe, monkeypatch) -> None:
             return super()._update(batches)
 
     monkeypatch.setattr(session, "Trainer", Flaky)
-    outcome = pipeline(path, [], "cpu", 1)
+    outcome = pipeline(recipe("retried"), ["training.learning_rate=0.02"], "cpu", 1)
     assert len(steps) == 31, "one update was done again, none lost"
     tensors = [
         read_tensors(places().run_folder(run_id) / "checkpoint.safetensors")[0]
-        for run_id in (whole.run_id, outcome.run_id)
+        for run_id in (trained.run_id, outcome.run_id)
     ]
     assert all((tensors[0][name] == tensors[1][name]).all() for name in tensors[0])
 
@@ -257,24 +260,26 @@ def test_chorales_from_the_corpus_to_files_one_can_hear_and_read(home, tmp_path)
     assert outcome.metrics["test/nats_per_frame"] > outcome.metrics["test/nats_per_token"]
     suffixes = {Path(path).suffix for path in outcome.files}
     assert suffixes == {".mid", ".musicxml", ".wav", ".png", ".html"} | ({".svg"} if can_engrave() else set())
-    for path in map(Path, outcome.files):
-        assert read_record(path)["model"] == "small-chorales"
-        _, same = replay(path, tmp_path / "again")
-        assert same, path.suffix
+    first = Path(outcome.files[0])
+    made_again, same = replay(first, tmp_path / "again")
+    assert same
+    again = {path.suffix: path for path in made_again}
+    assert read_record(first)["model"] == "small-chorales"
+    for path in map(Path, outcome.files):  # by the same record, so from any of them come all
+        assert read_record(path) == read_record(first), path.suffix
+        assert again[path.suffix].read_bytes() == path.read_bytes(), path.suffix
 
 
-def test_a_model_loads_and_generates_through_mlflow_without_a_pickle(home, recipe, monkeypatch) -> None:
+def test_a_model_loads_and_generates_through_mlflow_without_a_pickle(home, trained, monkeypatch) -> None:
     import mlflow
     import pandas as pd
 
     from components.runs.places import places
-    from flows.pipeline import pipeline
 
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-    pipeline(recipe("served"), [], "cpu", 1)
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):  # `mlflow.set_tracking_uri` would outlast this test
         monkeypatch.setenv(name, places().settings.tracking_uri)
-    model = mlflow.pyfunc.load_model("models:/served@champion")
+    model = mlflow.pyfunc.load_model("models:/names@champion")
     frame = pd.DataFrame({"prompt": ["ma"]})
     rows = [model.predict(frame, params={"count": 2, "seed": 3, "max_length": 10}) for _ in range(2)]
     assert rows[0].equals(rows[1])

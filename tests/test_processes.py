@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from components.datasets.store import DatasetRef
 from components.errors import UserError
 from components.models.weights import read_tensors
+from components.runs.evaluate import evaluate
+from components.runs.open_run import opened
+from components.runs.places import places
+from components.runs.record import find_run, moved_to
+from components.runs.train import begin_run, train
 from components.training.session import Session
 
 pytestmark = pytest.mark.slow
@@ -24,10 +32,9 @@ import json, os, sys
 from pathlib import Path
 root, description, store, folder, size, *stops = sys.argv[1:]
 sys.path.insert(0, root)
-import torch.distributed as dist
 from components.recipe import Recipe
 from components.datasets.store import Store
-from components.training.processes import Ranks
+from components.training.processes import Ranks, local_store
 from components.training.session import Session
 
 def member(rank, stop):
@@ -37,7 +44,7 @@ def member(rank, stop):
         def progress(self, step, steps, values):
             if step == stop:
                 os._exit(9)
-    ranks = Ranks(dist.FileStore(f"{folder}-{stop}.meeting", int(size)), rank, int(size))
+    ranks = Ranks(local_store(Path(f"{folder}-{stop}.meeting"), int(size)), rank, int(size))
     session = Session(Recipe.from_dict("small", json.loads(Path(description).read_text())), Store.open(store), "cpu", 1)
     if rank:
         session.follow(Path(folder), ranks)
@@ -67,7 +74,7 @@ def together(recipe, store, folder: Path, size: int, *stops: int) -> list[list[i
     description = folder.parent / "recipe.json"
     description.write_text(json.dumps(recipe.as_dict()))
     given = [str(ROOT), str(description), str(store.path), str(folder), str(size), *map(str, stops)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", LAUNCHER, *given], env=environment, capture_output=True, text=True, timeout=300
     )
@@ -127,3 +134,56 @@ def test_a_checkpoint_of_two_processes_is_not_gone_on_with_by_one(small_recipe, 
     with pytest.raises(UserError, match="of a training on 2 processes, not 1") as caught:
         Session(recipe, store, "cpu", 1).train(tmp_path / "run", silent)
     assert "--processes 2" in caught.value.hint
+
+
+@pytest.fixture
+def own_home(database, tmp_path, monkeypatch) -> Path:
+    shutil.copy(database, tmp_path / "mlflow.db")
+    monkeypatch.setenv("REPRISE_HOME", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    return tmp_path
+
+
+def test_a_run_in_two_processes_is_tracked_as_one(own_home, small_recipe, small_store) -> None:
+    recipe = small_recipe(training={"steps": 30})
+    store = small_store(recipe)
+    dataset = DatasetRef(str(store.path), store.manifest["digests"]["content"], reused=False)
+    runs = [begin_run(recipe, dataset, "cpu", 2, processes) for processes in (1, 2)]
+    found = []
+    for run in runs:
+        with opened(run):
+            train(run)
+            found.append(evaluate(run)["val/nats_per_char"])
+    assert found[1] == pytest.approx(found[0], abs=0.1)  # other dropout
+    assert not (runs[1].folder / "process-1.log").read_text(), "the other process ended quietly"
+    with pytest.raises(UserError, match="on 2 processes, not 1"):
+        runs[1].session().train(runs[1].folder, None)
+
+
+def test_why_another_process_broke_off_is_told(own_home, small_recipe, small_store, monkeypatch) -> None:
+    recipe = small_recipe()
+    store = small_store(recipe)
+    dataset = DatasetRef(str(store.path), store.manifest["digests"]["content"], reused=False)
+    run = begin_run(recipe, dataset, "cpu", 2, 2)
+    monkeypatch.setenv("REPRISE_HOME", str(own_home / "another"))
+    with (
+        pytest.raises(RuntimeError, match=r"in 2 processes broke off \(process 1: .*isn't the record of a run"),
+        opened(run),
+    ):
+        train(run)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about a machine without a GPU")
+def test_a_run_that_began_on_a_gpu_says_how_it_goes_on_without_one(own_home, small_recipe, small_store) -> None:
+    recipe = small_recipe(training={"steps": 4})
+    store = small_store(recipe)
+    dataset = DatasetRef(str(store.path), store.manifest["digests"]["content"], reused=False)
+    run = begin_run(recipe, dataset, "cpu", 1)
+    replace(run.record, device="cuda").save(run.folder)
+    with pytest.raises(UserError, match="began on cuda, and torch sees no GPU here") as caught:
+        moved_to(find_run(run.id, places()), "")
+    assert f"reprise resume {run.id[:8]} --device cpu" in caught.value.hint
+    assert moved_to(find_run(run.id, places()), "cpu").device == "cpu"
+    assert find_run(run.id, places()).device == "cpu"
+    with opened(run.id) as again:
+        assert train(again) == "all 4 updates done"

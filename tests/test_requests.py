@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from components.bounds import MAX_INPUTS, MAX_STEPS
 from components.serving.guard import Guard
 from components.serving.problems import Limits
 from components.serving.requests import GenerateRequest, PredictRequest
@@ -32,6 +34,22 @@ def test_a_body_that_is_wrong_in_many_places_is_told_in_few(kind: type, more: di
     with pytest.raises(ValidationError) as caught:
         kind.model_validate({"model": "m", **more})
     assert caught.value.error_count() < 20
+
+
+@pytest.mark.parametrize(
+    ("most", "inputs"),
+    [
+        (MAX_INPUTS, lambda count: ["a"] * count),
+        (MAX_STEPS, lambda count: [["a"] * count]),
+        (MAX_STEPS, lambda count: [[[[0.0]]] * count]),
+        (10_000, lambda count: [[[[0.0]] * count]]),
+    ],
+    ids=["inputs", "symbols", "pictures", "rows of a picture"],
+)
+def test_lists_are_as_long_as_they_may_be_and_no_longer(most: int, inputs: Callable[[int], list]) -> None:
+    PredictRequest.model_validate({"model": "m", "inputs": inputs(most)})
+    with pytest.raises(ValidationError, match=f"at most {most} items"):
+        PredictRequest.model_validate({"model": "m", "inputs": inputs(most + 1)})
 
 
 def test_a_body_of_a_great_many_values_is_refused_before_it_is_parsed() -> None:

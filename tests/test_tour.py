@@ -16,9 +16,11 @@ from pathlib import Path
 
 import pytest
 from conftest import TEXT
+from small_recipes import in_this_process
 from test_docs import FENCE
 
 from components.render.score import write_midi
+from components.runs.processes import Processes
 from components.score import Note, Part, Score
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,6 +96,7 @@ def test_a_stranger_can_type_the_tour(home: Path, tmp_path: Path, monkeypatch, c
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    monkeypatch.setattr(Processes, "run", in_this_process)  # test_compare.py has those of their own
     Path("mytext.txt").write_text(TEXT * 20)
     Path("FOLDER").mkdir()
     for number in range(12):

@@ -97,7 +97,7 @@ def test_what_is_kept_is_the_average_of_the_weights_that_were_trained() -> None:
 
 
 CHILD = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from components.recipe import Recipe
@@ -108,9 +108,13 @@ class Listener:
     def evaluated(self, values, step, improved): pass
     def progress(self, step, steps, values): print(step, flush=True)
 recipe = Recipe.from_dict("small", json.loads(Path(sys.argv[2]).read_text()))
-Session(recipe, Store.open(sys.argv[3]), "cpu", 1).train(Path(sys.argv[4]), Listener())
-assert "torch._dynamo" not in sys.modules, "its import takes seconds"
-print("done", flush=True)
+for _ in sys.stdin:  # a training, in a process of its own: what takes seconds to import is imported once
+    if not (child := os.fork()):
+        print(os.getpid(), flush=True)
+        Session(recipe, Store.open(sys.argv[3]), "cpu", 1).train(Path(sys.argv[4]), Listener())
+        assert "torch._dynamo" not in sys.modules, "its import takes seconds"
+        os._exit(0)
+    print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
@@ -125,19 +129,22 @@ def test_killed_with_9_at_any_moment_and_resumed_gives_the_same_weights(
     description.write_text(json.dumps(recipe.as_dict()))
     root = Path(__file__).resolve().parents[1]
     command = [sys.executable, "-c", CHILD, str(root), str(description), str(store.path), str(tmp_path / "parts")]
-    killed = 0
+    ended = []
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / ".checkpoint.safetensors.99999").write_bytes(b"cut off in the middle")
-    for kill_after in (1, 17, 40, None):  # lines of progress; a kill comes anywhere in the update after
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        for count, _ in enumerate(child.stdout, 1):
-            if count == kill_after:
-                time.sleep(0.002 * kill_after % 0.01)
-                child.send_signal(signal.SIGKILL)
-                break
-        child.stdout.close()
-        killed += child.wait() == -signal.SIGKILL
-    assert killed == 3
+    own = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=own) as process:
+        for kill_after in (1, 17, 40, None):  # lines of progress; a kill comes anywhere in the update after
+            print("train", file=process.stdin, flush=True)
+            child = int(process.stdout.readline())
+            for count, line in enumerate(process.stdout, 1):
+                if line.startswith("ended"):
+                    ended.append(int(line.split()[1]))
+                    break
+                if count == kill_after:
+                    time.sleep(0.002 * kill_after % 0.01)
+                    os.kill(child, signal.SIGKILL)
+    assert ended == [-signal.SIGKILL] * 3 + [0]
     assert_identical(whole, read_tensors(tmp_path / "parts" / "checkpoint.safetensors")[0])
     left = {path.name for path in (tmp_path / "parts").iterdir()}
     assert left == {"checkpoint.safetensors", "best.safetensors", "gradients.jsonl"}, "nothing half-written stays"

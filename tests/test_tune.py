@@ -15,7 +15,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
-from small_recipes import SECTIONS, children, client, write_recipe
+from small_recipes import SECTIONS, children, client, in_this_process, write_recipe
 
 from components.errors import UserError
 from components.evaluation.tuning import Found, Tried, best_so_far, trials_table, write_search
@@ -162,17 +162,11 @@ def test_the_best_is_the_best_of_the_complete_trials(tmp_path: Path, lower: bool
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Trials run in this process, where one can watch them; the list gets each one's file."""
-    from components.runs.trial import run_trial
-
     files: list[str] = []
 
-    def run(self: Processes, command: list[str], **_: Any) -> tuple[int, str]:
+    def run(self: Processes, command: list[str], **more: Any) -> tuple[int, str]:
         files.append(command[-1])
-        try:
-            run_trial(Path(command[-1]))
-        except UserError as error:
-            return 2, str(error)
-        return 0, ""
+        return in_this_process(self, command, **more)
 
     monkeypatch.setattr(Processes, "run", run)
     return files

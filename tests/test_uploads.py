@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from components.errors import UserError
-from components.serving.batching import Cancelled, Errand
+from components.serving.batching import Cancelled, Deadline
 from components.serving.problems import Busy, Limits
 from components.serving.requests import GenerateRequest, Upload
 from components.serving.uploads import Uploads
@@ -51,7 +51,7 @@ def test_uploads_share_their_readers_and_too_many_are_told_to_come_again() -> No
 
     def ask(_: int) -> str:
         try:
-            return str(uploads.given(BUNDLE, LARGE, Errand(60.0)))
+            return str(uploads.given(BUNDLE, LARGE, Deadline(60.0)))
         except UserError as error:
             return "busy" if isinstance(error, Busy) else error.what
 
@@ -64,24 +64,24 @@ def test_uploads_share_their_readers_and_too_many_are_told_to_come_again() -> No
     assert found == ["busy"] + ["the file gives no piece: takes longer than 0.4 s to read"] * 2
     assert most == [1]
     assert readers() == []
-    assert "score" in uploads.given(BUNDLE, SMALL, Errand(60.0)), "the next is read as ever"
+    assert "score" in uploads.given(BUNDLE, SMALL, Deadline(60.0)), "the next is read as ever"
 
 
 @pytest.mark.slow
 def test_a_file_that_needs_much_memory_is_refused() -> None:
     uploads = Uploads(Limits(reader_bytes=60 << 20))
     with pytest.raises(UserError, match=r"needs more than 60 MB of memory|made the reading process crash"):
-        uploads.given(BUNDLE, LARGE, Errand(60.0))
+        uploads.given(BUNDLE, LARGE, Deadline(60.0))
 
 
 @pytest.mark.slow
 def test_a_reading_ends_when_nobody_waits_for_it() -> None:
-    uploads, errand = Uploads(Limits()), Errand(60.0)
+    uploads, deadline = Uploads(Limits()), Deadline(60.0)
     with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(uploads.given, BUNDLE, LARGE, errand)
+        reading = pool.submit(uploads.given, BUNDLE, LARGE, deadline)
         while not readers():
             time.sleep(0.01)
-        errand.cancelled = True
+        deadline.cancelled = True
         with pytest.raises(Cancelled):
             reading.result(10)
     assert readers() == []

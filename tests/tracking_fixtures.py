@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
 from components.tracking.settings import Settings, load_settings
 
@@ -23,14 +25,20 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty store; making one takes seconds, copying it doesn't."""
-    from components.tracking.mlflow_client import open_client
+    """An empty store, one for all workers; making one takes seconds, copying it doesn't."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # the run's, in which each worker has a folder
+    root = shared / "store"
+    with FileLock(shared / "store.lock"), pytest.MonkeyPatch.context() as patch:
+        if not root.exists():
+            from components.tracking.mlflow_client import open_client
 
-    root = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REPRISE_HOME", str(root))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        open_client(load_settings(root))
+            making = tmp_path_factory.mktemp("store")
+            patch.setenv("REPRISE_HOME", str(making))
+            patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+            open_client(load_settings(making))
+            making.rename(root)  # whole, or not there
     return root / "mlflow.db"
 
 

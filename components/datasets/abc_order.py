@@ -21,10 +21,11 @@ class Stretch:
     elements: list[Element] = field(default_factory=list)
     part: str = ""
     metre: tuple[int, int] = (4, 4)
+    sounds: bool = False
 
-    @property
-    def sounds(self) -> bool:
-        return any(element.length for element in self.elements)
+    def add(self, element: Element) -> None:
+        self.elements.append(element)
+        self.sounds = self.sounds or bool(element.length)
 
 
 def in_order(tune: Tune, voice: Voice, remarks: list[str]) -> list[Element]:
@@ -78,7 +79,7 @@ def _stretches(elements: Sequence[Element], metre: tuple[int, int]) -> list[Stre
     for element in elements:
         kind, value = element.kind, element.value
         if kind == "bar":
-            now.elements.append(element)
+            now.add(element)
             if value:
                 ending = frozenset()
             cut()
@@ -103,7 +104,7 @@ def _stretches(elements: Sequence[Element], metre: tuple[int, int]) -> list[Stre
             now.part = value
         else:
             metre = value if kind == "metre" else metre
-            now.elements.append(element)
+            now.add(element)
     if now.sounds or not done:
         done.append(now)
     else:  # a jump may stand after the last bar line

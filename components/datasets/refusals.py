@@ -14,7 +14,7 @@ LISTED = 5  # named in a message
 MOST_WHILE_LEARNING = 20  # an encoding stops learning at each: with more of them it is the settings that are wrong
 
 
-class Kept(Reader):
+class Accepted(Reader):
     """A reader without the items that were refused. `given` is the index of the item that it gave last."""
 
     def __init__(self, reader: Reader, refusals: Refusals) -> None:
@@ -60,8 +60,8 @@ class Refusals:
     """The readers of an ingestion, each without what the encoding has refused so far."""
 
     def __init__(self, readers: Mapping[str | None, Reader]) -> None:
-        self.latest: Kept | None = None  # whose item was given last
-        self.readers = {split: Kept(reader, self) for split, reader in readers.items()}
+        self.latest: Accepted | None = None  # whose item was given last
+        self.readers = {split: Accepted(reader, self) for split, reader in readers.items()}
 
     def __len__(self) -> int:
         return sum(len(reader.refused) for reader in self.readers.values())

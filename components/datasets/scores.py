@@ -48,7 +48,7 @@ class Reading:
 class CorpusChoralesReader(Reader):
     """Bach's chorales in the order of Riemenschneider's numbers, out of music21's corpus, as scores on sixteenths.
 
-    Kept are those in exactly four parts and one metre; numbers that name the same file count once. `limit`: only
+    Accepted are those in exactly four parts and one metre; numbers that name the same file count once. `limit`: only
     so many numbers are read.
     """
 

@@ -137,6 +137,18 @@ class Backbone(nn.Module):
             weight[torch.from_numpy(ids).to(weight.device)] = torch.from_numpy(rows).to(weight)
         return {"train/tokens_with_vectors": len(ids) / len(vocabulary)}
 
+    def token_rows(self) -> dict[str, tuple[int, str]] | None:
+        """The parameters that have a row for each token: along which axis, and whose tokens they are ("input": read,
+        "target": answered or written). None where tokens can't be matched."""
+        rows = {"head.weight": (0, "target"), "head.bias": (0, "target")}
+        found = rows if isinstance(getattr(self, "head", None), nn.Linear) else {}
+        if self.embedding is not None:
+            return {**found, "embedding.weight": (0, "input")}
+        if self.frames:
+            return found
+        first = self.recurrent.layers[0].named_parameters()
+        return {**found, **{f"recurrent.layers.0.{n}": (1, "input") for n, _ in first if n.endswith("weight_ih")}}
+
     def initial_state(self, batch_size: int) -> State:
         """The state before the first step."""
         return self.recurrent.initial_state(batch_size)

@@ -77,6 +77,11 @@ class EncoderDecoder(nn.Module):
             nn.init.normal_(self.embedding.weight, std=E**-0.5)
             self.head.weight = self.embedding.weight
 
+    def token_rows(self) -> dict[str, tuple[int, str]]:
+        """See `Backbone.token_rows`."""
+        rows = {f"encoder.{name}": place for name, place in (self.encoder.token_rows() or {}).items()}
+        return rows | dict.fromkeys(("embedding.weight", "head.weight", "head.bias"), (0, "target"))
+
     def forward(self, inputs: Tensor, lengths_B: Tensor) -> State:
         """What the decoder starts from, for ids [B, T, 1] or frames [B, T, I]."""
         memory_BTM, last = self.encoder.outputs(inputs, None, lengths_B)

@@ -42,6 +42,10 @@ class StreamsModel(Backbone):
         )
         self.heads = nn.ModuleList(nn.Linear(head_size, size) for size in self.sizes)
 
+    def token_rows(self) -> None:
+        """Several vocabularies share a table: its rows can't be told apart by token."""
+        return
+
     def forward(self, inputs_BTS: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """The stack's outputs [B, T, H] after each step [B, T, S + C], which say what comes next; and the state."""
         return self.outputs(inputs_BTS, state)

@@ -17,15 +17,29 @@ from components.render.soundfont import Soundfont, font_of_record, read_soundfon
 from components.runs.places import places
 from components.runs.record import find_run
 from components.tracking.mlflow_store import MlflowStore
+from components.training.device import choose_device
 from components.use import opening
 from components.use.given import given
 from components.use.opening import Opened, OwnRun, selector_of
 from components.use.writing import write
 
 
-def open_model(selector: str) -> Opened:
-    """The model that a selector names, see `components.use.opening.Selector`."""
-    return opening.open_model(selector, MlflowStore(places().settings), _own_run)
+def open_model(selector: str, device: str = "cpu") -> Opened:
+    """The model that a selector names (`components.use.opening.Selector`), on a device: auto, cpu, cuda or cuda:N."""
+    return opening.open_model(selector, MlflowStore(places().settings), _own_run, choose_device(device))
+
+
+def exactly(selector: str) -> str:
+    """A selector that will always mean the model that this one means now.
+
+    Raises:
+        UserError: there is no such model, version or run.
+    """
+    asked = opening.Selector.parse(selector)
+    if asked.run:
+        return selector_of("", "", find_run(asked.run, places()).ref.run_id)
+    ref = opening.find(selector, MlflowStore(places().settings))
+    return selector_of(ref.name, ref.version, ref.run_id)
 
 
 def _own_run(run: str) -> OwnRun:

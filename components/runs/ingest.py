@@ -12,7 +12,7 @@ from components.datasets.targets import told
 from components.errors import UserError
 from components.recipe import Recipe
 from components.runs.asked import Asked
-from components.runs.places import ROOT, places
+from components.runs.places import STATE, places
 
 
 def ingest_recipe(recipe: Recipe, asked: Asked | None = None) -> DatasetRef:
@@ -26,7 +26,7 @@ def ingest_recipe(recipe: Recipe, asked: Asked | None = None) -> DatasetRef:
         ref = ingest(
             recipe.data,
             recipe.encoding,
-            root=ROOT,
+            root=STATE,
             cache_dir=places().datasets,
             seed=0,
             progress=lambda words: advance(0, words),

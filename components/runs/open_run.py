@@ -40,7 +40,7 @@ class OpenRun:
     def session(self, device: str | None = None) -> Session:
         """Model, task and data as the recipe makes them, on the run's device or another one."""
         record = self.record
-        return Session(record.recipe, self.store, device or record.device, record.threads)
+        return Session(record.recipe, self.store, device or record.device, max(1, record.threads // record.processes))
 
 
 def by_interrupt(error: BaseException) -> bool:

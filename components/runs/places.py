@@ -12,7 +12,7 @@ from components.paths import CHECKOUT, CODE, user_path
 from components.tracking.settings import Settings, load_settings
 
 # mlflow.yaml, runs/, data/cache/ and generated/ lie in it; an installed package is no place to write to
-ROOT = CODE if CHECKOUT else user_data_path("reprise", appauthor=False)
+STATE = CODE if CHECKOUT else user_data_path("reprise", appauthor=False)
 RECIPES = CODE / "flows" / "recipes"
 
 
@@ -29,11 +29,11 @@ class Places:
     @property
     def datasets(self) -> Path:
         """Fetched and ingested data: in data/cache, or under a home of one's own."""
-        return ROOT / "data" / "cache" if self.home.is_relative_to(ROOT) else self.home / "datasets"
+        return STATE / "data" / "cache" if self.home.is_relative_to(STATE) else self.home / "datasets"
 
     @property
     def generated(self) -> Path:
-        return ROOT / "generated" if self.home.is_relative_to(ROOT) else self.home / "generated"
+        return STATE / "generated" if self.home.is_relative_to(STATE) else self.home / "generated"
 
     @property
     def prefect(self) -> Path:
@@ -46,7 +46,7 @@ class Places:
 
 def places() -> Places:
     """From mlflow.yaml and the environment."""
-    return Places(load_settings(ROOT))
+    return Places(load_settings(STATE))
 
 
 def recipe_names() -> list[str]:

@@ -27,6 +27,7 @@ def predict(
     out: str | None = None,
     language_model: str | None = None,
     overrides: Sequence[str] = (),
+    device: str = "cpu",
 ) -> list[str]:
     """Answers of a registered model (NAME, NAME@champion, NAME@VERSION) to texts, a line each; or the path of the
     table of answers to a file's rows, read as the model's own data were but for `overrides` (data.KEY=VALUE); speech
@@ -35,10 +36,10 @@ def predict(
         raise UserError("give either --text or --file", where="predict")
     if overrides and not file:
         raise UserError("settings say how a file is read: give --file", where="--set")
-    opened = open_model(model)
+    opened = open_model(model, device)
     bundle = opened.bundle
     if language_model:
-        with_language_model(bundle, open_model(language_model).bundle)
+        with_language_model(bundle, open_model(language_model, device).bundle)
     if texts:
         return answer_texts(bundle, texts, say)
     path, links = Path(str(file)), []

@@ -18,7 +18,7 @@ from components.datasets.splits import dropped
 from components.encodings.base import Encoding
 from components.errors import UserError
 from components.recipe import Recipe
-from components.runs.places import ROOT, places
+from components.runs.places import STATE, places
 
 ITEMS, SECONDS = 50, 5.0
 CHARACTERS = 200_000  # of a stream
@@ -33,7 +33,7 @@ def preview(recipe: Recipe) -> str:
     """
     if not recipe.data["path"]:
         return ""
-    _, readers = path_readers(recipe.data, ROOT, places().datasets)
+    _, readers = path_readers(recipe.data, STATE, places().datasets)
     looked: dict[str | None, list[Any]] = {}
     whole = True
     for split, reader in readers.items():

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,3 +69,16 @@ class Processes:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def end_with_input() -> None:
+    """Interrupt this process as Ctrl-C would when its standard input closes."""
+    # a shell's background jobs ignore the signal, and their children with them
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def watch() -> None:
+        while sys.stdin.buffer.raw.read(1024):  # type: ignore[attr-defined]
+            pass
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=watch, name="input", daemon=True).start()

@@ -12,6 +12,7 @@ from components.errors import UserError, nearest
 from components.recipe import Recipe
 from components.runs.places import Places, places
 from components.tracking.base import RunRef
+from components.training.device import choose_device
 from components.whole_files import written_whole
 
 FILE = "run.json"
@@ -19,7 +20,7 @@ FILE = "run.json"
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Everything a run was started with. `device` and `threads` stay as they were: they decide the last bits."""
+    """Everything a run was started with. `device`, `threads` and `processes` decide the last bits."""
 
     recipe: Recipe
     dataset: DatasetRef
@@ -29,6 +30,7 @@ class RunRecord:
     threads: int
     parent: str = ""  # the run of the comparison or search that it is part of
     asked: list[str] = field(default_factory=list)  # behind `reprise run`, from any folder
+    processes: int = 1  # that share the training, and its threads
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,6 +51,29 @@ class RunRecord:
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"isn't the record of a run: {error}", where=str(folder / FILE)) from None
+
+
+def moved_to(record: RunRecord, device: str) -> RunRecord:
+    """The run on another device, "" for its own; from now on that is the run's.
+
+    Raises:
+        UserError: it isn't here.
+    """
+    try:
+        chosen = choose_device(device or record.device)
+    except UserError as error:
+        if device:
+            raise
+        raise UserError(
+            f"the run began on {record.device}, and {error.what}",
+            where=record.run_name,
+            hint=f"`reprise resume {record.ref.run_id[:8]} --device cpu` goes on there, with other last bits",
+        ) from None
+    if chosen == record.device:
+        return record
+    moved = replace(record, device=chosen)
+    moved.save(places().run_folder(record.ref.run_id))
+    return moved
 
 
 def _here(dataset: DatasetRef) -> DatasetRef:

@@ -7,6 +7,7 @@ a class for each way of proposing them: compare.py and tune.py.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import sys
 from abc import ABC, abstractmethod
@@ -32,7 +33,7 @@ from components.runs.processes import Processes
 from components.runs.train import as_yaml
 from components.runs.trial_file import TrialFile
 from components.tracking.mlflow_backend import MlflowRun, MlflowTracker
-from components.training.device import choose_device, choose_threads
+from components.training.device import choose_device, choose_threads, gpu_of
 from components.training.session import Session
 
 
@@ -71,6 +72,7 @@ class Study(ABC):
         self.name, self.budget, self.total, self.workers = name, budget, total, workers
         self.device, self.threads = choose_device(device), threads or max(1, choose_threads(0) // workers)
         self.metric, self.lower = "", True  # what trials are ranked by
+        self._number = itertools.count()
 
     @abstractmethod
     def prepare(self, ingest: Callable[[Recipe, Asked | None], DatasetRef]) -> Path:
@@ -168,7 +170,7 @@ class Study(ABC):
         TrialFile(
             recipe={"name": recipe.name, **recipe.as_dict()},
             dataset=asdict(dataset),
-            device=self.device,
+            device=gpu_of(self.device, next(self._number)) if self.workers > 1 else self.device,
             threads=self.threads,
             parent=self.parent.ref.run_id,
             tags={self.verb: self.parent.ref.run_id, **tags},

@@ -14,13 +14,15 @@ from components.paths import CODE
 from components.provenance import code_version, library_versions, machine
 from components.recipe import Recipe
 from components.render.figures import figure
+from components.runs.generate import open_model
+from components.runs.members import together
 from components.runs.open_run import OpenRun
 from components.runs.places import places
 from components.runs.record import RunRecord
 from components.runs.samples import WithSamples
 from components.tracking.base import Run
 from components.tracking.mlflow_backend import MlflowTracker
-from components.training.device import choose_device, choose_threads
+from components.training.device import choose_device, choose_threads, gpu_versions
 
 
 def begin_run(
@@ -28,6 +30,7 @@ def begin_run(
     dataset: DatasetRef,
     device: str,
     threads: int,
+    processes: int = 1,
     *,
     parent: str = "",
     asked: Sequence[str] = (),
@@ -46,12 +49,13 @@ def begin_run(
         "code.commit": str(version.get("commit")),
         "code.dirty": str(version.get("dirty")),
         "device": device,
-        **{f"version.{library}": v for library, v in library_versions().items()},
+        "start": recipe.training["start"] or "",
+        **{f"version.{library}": v for library, v in (library_versions() | gpu_versions(device)).items()},
         **(tags or {}),
     }
     run = MlflowTracker(where.settings).start(recipe.name, run_name, tags=about)
     manifest = Store.open(dataset.path).manifest
-    run.params(flat(recipe.as_dict()) | {"device": device, "threads": threads})
+    run.params(flat(recipe.as_dict()) | {"device": device, "threads": threads, "processes": processes})
     for context in ("train", "val", "test"):
         counts = manifest["counts"][context]
         run.dataset(manifest["name"], manifest["digests"]["splits"][context], manifest["name"], counts, context)
@@ -60,7 +64,7 @@ def begin_run(
         run.table({name: [row[name] for row in report] for name in report[0]}, "ingestion/files.json")
     run.table({"item": list(machine()), "value": [str(v) for v in machine().values()]}, "environment/machine.json")
     # last: from now on the run can be resumed, and a resumed one writes nothing of the above
-    record = RunRecord(recipe, dataset, run.ref, run_name, device, threads, parent, list(asked))
+    record = RunRecord(recipe, dataset, run.ref, run_name, device, threads, parent, list(asked), processes)
     record.save(where.run_folder(run.ref.run_id))
     return OpenRun(record, run)
 
@@ -69,12 +73,18 @@ def train(run: OpenRun) -> str:
     """Train the run to its end, from its checkpoint where there is one; gives why it ended."""
     record, tracked, session = run.record, run.tracked, run.session()
     threads = f"{record.threads} threads" if record.device == "cpu" else "GPU"
+    shared = f" in {record.processes} processes" if record.processes > 1 else ""
     size = f"{session.parameter_count:,} parameters"
-    say(f"train   {record.run_name}: {size}, {record.device} ({threads}), run {run.id[:8]}")
+    say(f"train   {record.run_name}: {size}, {record.device} ({threads}{shared}), run {run.id[:8]}")
     tracked.params({"parameters": session.parameter_count})
+    start = record.recipe.training["start"]
+    if start and not (run.folder / "checkpoint.safetensors").exists():
+        for line in session.start_from(open_model(start).bundle).told():
+            say(f"start   {start}: {line}")
     steps = record.recipe.training["steps"]
-    with bar("train", steps, "updates") as advance:
-        progress = session.train(run.folder, WithSamples(_Listener(tracked, advance), session, tracked, run.folder))
+    with bar("train", steps, "updates") as advance, together(run) as ranks:
+        events = WithSamples(_Listener(tracked, advance), session, tracked, run.folder)
+        progress = session.train(run.folder, events, ranks)
     tracked.metrics({"train/seconds": progress.seconds, "train/best_step": progress.best_step})
     kept = f"best at update {progress.best_step:,}" if math.isfinite(progress.best) else "the last weights are kept"
     say(f"        {progress.stopped}; {progress.seconds:.0f} s, {kept}")

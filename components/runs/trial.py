@@ -8,10 +8,7 @@ more.
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import threading
 from pathlib import Path
 
 from components.console import prepare
@@ -20,6 +17,7 @@ from components.errors import UserError
 from components.recipe import Recipe
 from components.redaction import without_secrets
 from components.runs.places import places
+from components.runs.processes import end_with_input
 from components.runs.record import FILE
 from components.runs.trial_file import TrialFile
 from components.tracking.mlflow_backend import MlflowTracker
@@ -61,19 +59,6 @@ def run_trial(path: Path) -> None:
             raise
         finally:
             trial.save(path)
-
-
-def end_with_input() -> None:
-    """Interrupt this process as Ctrl-C would when its standard input closes."""
-    # a shell's background jobs ignore the signal, and their children with them
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def watch() -> None:
-        while sys.stdin.buffer.raw.read(1024):  # type: ignore[attr-defined]
-            pass
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=watch, name="input", daemon=True).start()
 
 
 def main() -> None:

@@ -23,11 +23,11 @@ from starlette.exceptions import HTTPException
 
 from components.errors import UserError
 from components.serving import carrying
-from components.serving.batching import Errand, turn
+from components.serving.batching import Deadline, turn
 from components.serving.connections import BACKLOG, configured
 from components.serving.guard import LOOPBACK, Guard
 from components.serving.models import Models
-from components.serving.pieces import FILES, Kept
+from components.serving.pieces import FILES, PieceCache
 from components.serving.problems import Limits, Refusal
 from components.serving.requests import (
     Answered,
@@ -90,7 +90,7 @@ def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str]
         responses={422: {"model": Problem, "description": REFUSALS[422]}},
         default_response_class=Json,
     )
-    models, uploads, kept, work = Models(store, limits), Uploads(limits), Kept(limits), carrying.Work(limits)
+    models, uploads, cache, work = Models(store, limits), Uploads(limits), PieceCache(limits), carrying.Work(limits)
     app.state.models, app.state.work = models, work
     app.add_middleware(Guard, limits=limits, hosts=hosts)
     _answer_problems(app)
@@ -108,7 +108,7 @@ def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str]
     @app.get("/models", tags=["look"], responses=said(503))
     async def all_models() -> ModelList:
         """The registered models with their versions and aliases."""
-        found = await work.carry_out(Errand(limits.seconds), models.all)
+        found = await work.carry_out(Deadline(limits.seconds), models.all)
         return Json(ModelList(models=found))  # type: ignore[return-value]
 
     @app.get("/models/{model}", tags=["look"], responses=said(404, 503, 504))
@@ -118,13 +118,13 @@ def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str]
         ],
     ) -> Description:
         """What a version does and what it can be asked for."""
-        return Json(await work.carry_out(Errand(limits.seconds), lambda: models.describe(model)))  # type: ignore
+        return Json(await work.carry_out(Deadline(limits.seconds), lambda: models.describe(model)))  # type: ignore
 
     @app.post("/generate", tags=["use"], responses=said(400, 404, 413, 503, 504))
     async def generate(request: GenerateRequest) -> Generated:
         """New texts or pieces. Model, version, settings and seed of the answer make them again."""
-        errand = Errand(limits.seconds)
-        made = await work.carry_out(errand, lambda: carrying.generate(models, uploads, kept, request, errand))
+        deadline = Deadline(limits.seconds)
+        made = await work.carry_out(deadline, lambda: carrying.generate(models, uploads, cache, request, deadline))
         return Json(made)  # type: ignore[return-value]
 
     @app.post(
@@ -136,15 +136,15 @@ def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str]
     )
     async def stream(request: GenerateRequest) -> StreamingResponse:
         """As POST /generate, told as it is drawn: server-sent events."""
-        events = carrying.events(work, models, uploads, kept, request, Errand(limits.seconds))
+        events = carrying.events(work, models, uploads, cache, request, Deadline(limits.seconds))
         first = await anext(events)  # what can't be begun is refused with its status
         return StreamingResponse(carrying.written(first, events), media_type="text/event-stream")
 
     @app.post("/predict", tags=["use"], responses=said(400, 404, 413, 503, 504))
     async def predict(request: PredictRequest) -> Answered:
         """A model's answers to texts, symbols, frames or recordings."""
-        errand = Errand(limits.seconds)
-        return Json(await work.carry_out(errand, lambda: carrying.predict(models, request, errand)))  # type: ignore
+        deadline = Deadline(limits.seconds)
+        return Json(await work.carry_out(deadline, lambda: carrying.predict(models, request, deadline)))  # type: ignore
 
     @app.get(
         "/generated/{key}/{file}",
@@ -158,13 +158,13 @@ def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str]
     ) -> Response:
         """A generated piece as MIDI, as sound, or as a page to listen to; kept for the last requests only."""
         number, _, kind = file.partition(".")
-        errand = Errand(limits.seconds)
+        deadline = Deadline(limits.seconds)
 
         def made() -> bytes:
-            with turn(kept.rendering, errand):
-                return kept.file(key, int(number), kind)
+            with turn(cache.rendering, deadline):
+                return cache.file(key, int(number), kind)
 
-        content = await work.carry_out(errand, made)
+        content = await work.carry_out(deadline, made)
         # the page brings a policy of its own; here it gets no origin, so nothing of this server is within its reach
         policy = "sandbox allow-scripts allow-downloads; frame-ancestors 'self'"
         headers = {"content-security-policy": policy} if kind == "html" else {}

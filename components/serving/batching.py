@@ -34,18 +34,18 @@ class Cancelled(Exception):
     """Whoever asked has gone."""
 
 
-class Errand:
+class Deadline:
     """How long a request may take, and whether anyone still waits for it."""
 
     def __init__(self, seconds: float) -> None:
-        self.seconds, self.deadline = seconds, time.monotonic() + seconds
+        self.seconds, self.at = seconds, time.monotonic() + seconds
         self.cancelled = False
 
     def check(self, *_: Any) -> None:
         """Raises Late or Cancelled where the work is to stop."""
         if self.cancelled:
             raise Cancelled
-        if time.monotonic() > self.deadline:
+        if time.monotonic() > self.at:
             raise Late(f"took longer than {self.seconds:g} s", hint="ask for less: count, max_length")
 
 
@@ -60,7 +60,7 @@ class _Job:
         self.finished = threading.Event()
 
 
-class Drawer:
+class Batcher:
     """Draws for all requests of one model, in a thread that lives as long as there is something to draw."""
 
     def __init__(self, model: nn.Module, limits: Limits) -> None:
@@ -80,13 +80,13 @@ class Drawer:
             return self._engines[precision]
 
     def draw(
-        self, begin: Callable[[Engine], Drawing], engine: Engine, count: int, errand: Errand, watch: Watch | None
+        self, begin: Callable[[Engine], Drawing], engine: Engine, count: int, deadline: Deadline, watch: Watch | None
     ) -> Drawing:
         """The drawing, done; `watch` sees what there is of it now and then, in the caller's thread.
 
         Raises:
             Busy: too many sequences wait already.
-            Late, Cancelled: see Errand; what `begin` raises.
+            Late, Cancelled: see Deadline; what `begin` raises.
         """
         job = _Job(lambda: begin(engine), engine, count)
         with self._lock:
@@ -96,11 +96,11 @@ class Drawer:
             self._waiting.append(job)
             if not self._running:
                 self._running = True
-                threading.Thread(target=self._run, daemon=True, name="drawer").start()
+                threading.Thread(target=self._run, daemon=True, name="batcher").start()
         try:
             often = SHOW_SECONDS if watch else CHECK_SECONDS
-            while not job.finished.wait(min(often, max(0.0, errand.deadline - time.monotonic()))):
-                errand.check()
+            while not job.finished.wait(min(often, max(0.0, deadline.at - time.monotonic()))):
+                deadline.check()
                 if watch and job.drawing is not None:
                     watch(job.drawing.so_far())
         finally:
@@ -157,8 +157,8 @@ def _manner(job: _Job) -> tuple[Any, ...]:
 class Shared(Sampler):
     """A model for one request: its tokens are drawn with those of the others, or alone where the engine can't."""
 
-    def __init__(self, drawer: Drawer, errand: Errand, watch: Watch | None = None) -> None:
-        self.drawer, self.errand, self.watch = drawer, errand, watch
+    def __init__(self, batcher: Batcher, deadline: Deadline, watch: Watch | None = None) -> None:
+        self.batcher, self.deadline, self.watch = batcher, deadline, watch
 
     def sample(
         self,
@@ -171,21 +171,21 @@ class Shared(Sampler):
         framed: bool,
         progress: Callable[[int], None] = lambda done: None,
     ) -> list[Sampled]:
-        model = self.drawer.model
-        affordable(settings.count, len(prompt_ids) + settings.max_length, self.drawer.limits)
-        engine = self.drawer.engine(settings.precision)
+        model = self.batcher.model
+        affordable(settings.count, len(prompt_ids) + settings.max_length, self.batcher.limits)
+        engine = self.batcher.engine(settings.precision)
         if engine is None:
             check_plain(model, settings)
-            with turn(self.drawer.alone, self.errand):
+            with turn(self.batcher.alone, self.deadline):
                 return sample_plainly(
-                    model, encoding, prompt_ids, settings, seed=seed, framed=framed, progress=self.errand.check
+                    model, encoding, prompt_ids, settings, seed=seed, framed=framed, progress=self.deadline.check
                 )
 
         def begin(engine: Engine) -> Drawing:
             with torch.inference_mode():
                 return Drawing(engine, model, encoding, prompt_ids, settings, seed=seed, framed=framed)
 
-        return drawn(self.drawer.draw(begin, engine, settings.count, self.errand, self.watch))
+        return drawn(self.batcher.draw(begin, engine, settings.count, self.deadline, self.watch))
 
 
 def affordable(count: int, length: int, limits: Limits) -> None:
@@ -196,14 +196,14 @@ def affordable(count: int, length: int, limits: Limits) -> None:
 
 
 class turn:
-    """`with turn(lock, errand)`: the lock, waited for as long as the errand may take."""
+    """`with turn(lock, deadline)`: the lock, waited for as long as the deadline may take."""
 
-    def __init__(self, lock: threading.Lock | threading.Semaphore, errand: Errand) -> None:
-        self.lock, self.errand = lock, errand
+    def __init__(self, lock: threading.Lock | threading.Semaphore, deadline: Deadline) -> None:
+        self.lock, self.deadline = lock, deadline
 
     def __enter__(self) -> None:
         while not self.lock.acquire(timeout=0.2):
-            self.errand.check()
+            self.deadline.check()
 
     def __exit__(self, *_: Any) -> None:
         self.lock.release()

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 from components.bundle import Generation
 from components.errors import UserError
-from components.serving.batching import Cancelled, Errand, Watch
+from components.serving.batching import Cancelled, Deadline, Watch
 from components.serving.models import Models, Served
-from components.serving.pieces import Kept, Shown, answer
+from components.serving.pieces import PieceCache, Shown, answer
 from components.serving.problems import Busy, Limits
 from components.serving.requests import Answered, Generated, GenerateRequest, PredictRequest
 from components.serving.uploads import Uploads, item
@@ -29,11 +29,11 @@ class Work:
 
     def __init__(self, limits: Limits) -> None:
         self.limits, self.count = limits, 0
-        self._under_way: set[Errand] = set()
+        self._under_way: set[Deadline] = set()
         self._ended = False
 
-    async def carry_out(self, errand: Errand, function: Callable[[], T]) -> T:
-        """The function's value. When the waiting ends early, the errand is cancelled.
+    async def carry_out(self, deadline: Deadline, function: Callable[[], T]) -> T:
+        """The function's value. When the waiting ends early, the deadline is cancelled.
 
         Raises:
             Busy: as much as may be is being carried out, or the server ends.
@@ -66,20 +66,20 @@ class Work:
         except RuntimeError as error:
             raise Busy("no more threads can be started", hint="try again in a moment") from error
         self.count += 1
-        self._under_way.add(errand)
+        self._under_way.add(deadline)
         try:
             return await future
         except Cancelled as error:
             raise Busy("the server is ending") from error
         finally:
-            self._under_way.discard(errand)
-            errand.cancelled = True  # means nothing to one that is done
+            self._under_way.discard(deadline)
+            deadline.cancelled = True  # means nothing to one that is done
 
     def end(self) -> None:
         """Give up what is being carried out."""
         self._ended = True
-        for errand in list(self._under_way):
-            errand.cancelled = True
+        for deadline in list(self._under_way):
+            deadline.cancelled = True
 
 
 def problem(error: UserError) -> dict[str, Any]:
@@ -90,31 +90,31 @@ def problem(error: UserError) -> dict[str, Any]:
 def generate(
     models: Models,
     uploads: Uploads,
-    kept: Kept,
+    cache: PieceCache,
     request: GenerateRequest,
-    errand: Errand,
+    deadline: Deadline,
     begun: Callable[[Served, int], Watch] | None = None,
 ) -> Generated:
     """Carry out a request; `begun` is told what draws and gives what watches it."""
     served = models.open(request.model)
-    asked = uploads.given(served.bundle, request, errand)
+    asked = uploads.given(served.bundle, request, deadline)
     asked |= {name: v for name, v in request.settings.model_dump().items() if v is not None}
     seed = secrets.randbelow(2**31) if request.seed is None else request.seed
-    made: Generation = served.generate(asked, seed, errand, begun(served, seed) if begun else None)
-    return answer(served.opened, made, kept)
+    made: Generation = served.generate(asked, seed, deadline, begun(served, seed) if begun else None)
+    return answer(served.opened, made, cache)
 
 
-def predict(models: Models, request: PredictRequest, errand: Errand) -> Answered:
+def predict(models: Models, request: PredictRequest, deadline: Deadline) -> Answered:
     served = models.open(request.model)
     if len(request.inputs) > models.limits.inputs:
         raise UserError(f"{len(request.inputs):,} inputs, {models.limits.inputs:,} are taken", where="inputs")
     items = [item(served.bundle, one, f"inputs[{n}]", models.limits) for n, one in enumerate(request.inputs)]
-    answers = served.predict(items, errand)
+    answers = served.predict(items, deadline)
     return Answered(model=served.ref.name, version=served.ref.version, answers=answers)
 
 
 async def events(
-    work: Work, models: Models, uploads: Uploads, kept: Kept, request: GenerateRequest, errand: Errand
+    work: Work, models: Models, uploads: Uploads, cache: PieceCache, request: GenerateRequest, deadline: Deadline
 ) -> AsyncIterator[tuple[str, Any]]:
     """What happens, as it happens. What can't be begun is raised before the first event."""
     loop, told = asyncio.get_running_loop(), asyncio.Queue[tuple[str, Any] | None]()
@@ -137,9 +137,9 @@ async def events(
         return watch
 
     def run() -> Generated:
-        return generate(models, uploads, kept, request, errand, begun)
+        return generate(models, uploads, cache, request, deadline, begun)
 
-    task = asyncio.ensure_future(work.carry_out(errand, run))
+    task = asyncio.ensure_future(work.carry_out(deadline, run))
     task.add_done_callback(lambda _: told.put_nowait(None))
     try:
         while (event := await told.get()) is not None:

@@ -22,7 +22,7 @@ from components.bundle import Bundle, Generation, load_bundle, make_task
 from components.encodings.base import encoding_from_state
 from components.errors import UserError
 from components.options import generation_targets
-from components.serving.batching import Drawer, Errand, Shared, Watch, affordable, turn
+from components.serving.batching import Batcher, Deadline, Shared, Watch, affordable, turn
 from components.serving.problems import Busy, Limits, NotFound, Refusal
 from components.serving.requests import Description, Model, Strict, Version, settings_fields
 from components.tasks.language_model import LanguageModel
@@ -43,32 +43,32 @@ class Served:
 
     bundle: Bundle
     ref: ModelRef
-    drawer: Drawer
+    batcher: Batcher
 
     @property
     def opened(self) -> Opened:
         return Opened(self.bundle, self.ref.name, self.ref.version, self.ref.run_id)
 
     def generate(
-        self, settings: Mapping[str, Any], seed: int, errand: Errand, watch: Watch | None = None
+        self, settings: Mapping[str, Any], seed: int, deadline: Deadline, watch: Watch | None = None
     ) -> Generation:
         """As `Bundle.generate`, together with whoever else asks."""
         bundle = self.bundle
         if bundle.task.settings is None:
             return bundle.generate(settings, seed=seed)  # which says that it answers
         if isinstance(bundle.task, LanguageModel):
-            return replace(bundle, model=Shared(self.drawer, errand, watch)).generate(settings, seed=seed)
+            return replace(bundle, model=Shared(self.batcher, deadline, watch)).generate(settings, seed=seed)
         asked = {**bundle.recipe["generation"], **settings}
-        affordable(asked.get("count", 1), asked.get("max_length", 1), self.drawer.limits)
-        with turn(self.drawer.alone, errand):
-            return bundle.generate(settings, seed=seed, progress=errand.check)
+        affordable(asked.get("count", 1), asked.get("max_length", 1), self.batcher.limits)
+        with turn(self.batcher.alone, deadline):
+            return bundle.generate(settings, seed=seed, progress=deadline.check)
 
-    def predict(self, items: list[Any], errand: Errand) -> list[dict[str, Any]]:
+    def predict(self, items: list[Any], deadline: Deadline) -> list[dict[str, Any]]:
         """As `components.answers.answered`, a few items at a time."""
         answers: list[dict[str, Any]] = []
         for start in range(0, len(items), PREDICT_AT_ONCE):
-            with turn(self.drawer.alone, errand):
-                errand.check()
+            with turn(self.batcher.alone, deadline):
+                deadline.check()
                 answers += answered(self.bundle, items[start : start + PREDICT_AT_ONCE], first=start)
         return answers
 
@@ -133,7 +133,7 @@ class Models:
                 bundle = load_bundle(folder)
             except UserError as error:
                 raise _not_to_be_had(ref, error) from error
-            served = Served(bundle, ref, Drawer(bundle.model, self.limits))
+            served = Served(bundle, ref, Batcher(bundle.model, self.limits))
             self._used.add(served)
             with self._lock:
                 self._open[ref] = served

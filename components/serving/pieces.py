@@ -26,7 +26,7 @@ from components.use.writing import Piece, piece, record_of
 FILES = {"mid": "audio/midi", "wav": "audio/wav", "html": "text/html; charset=utf-8"}
 
 
-class Kept:
+class PieceCache:
     """The pieces of the last requests: their files are made when somebody wants them."""
 
     def __init__(self, limits: Limits) -> None:
@@ -78,7 +78,7 @@ def rendered(piece: Piece, kind: str) -> bytes:
         return path.read_bytes()
 
 
-def answer(opened: Opened, made: Generation, kept: Kept) -> Generated:
+def answer(opened: Opened, made: Generation, cache: PieceCache) -> Generated:
     """What a request for new items is answered."""
     settings = {name: list(v) if isinstance(v, tuple) else v for name, v in made.settings.items()}
     key = digest_json({**record_of(opened, made), "settings": settings})[:24]
@@ -95,7 +95,7 @@ def answer(opened: Opened, made: Generation, kept: Kept) -> Generated:
             text = item if isinstance(item, str) else " ".join(map(str, item))
             items.append(Item(**about, text=text, score=None, midi_base64=None, files={}))
     if pieces:
-        kept.keep(key, pieces)
+        cache.keep(key, pieces)
     return Generated(
         model=opened.name,
         version=opened.version,

@@ -17,7 +17,7 @@ from components.datasets import sandbox
 from components.datasets.music import KINDS, MusicReader
 from components.errors import UserError
 from components.score import Score
-from components.serving.batching import Errand, turn
+from components.serving.batching import Deadline, turn
 from components.serving.problems import Busy, Limits, Refusal, TooLarge
 from components.serving.requests import GenerateRequest, Upload, Wav
 
@@ -30,29 +30,29 @@ class Uploads:
         self._free = threading.Semaphore(limits.readers)
         self._lock, self._asked = threading.Lock(), 0
 
-    def given(self, bundle: Bundle, request: GenerateRequest, errand: Errand) -> dict[str, Any]:
+    def given(self, bundle: Bundle, request: GenerateRequest, deadline: Deadline) -> dict[str, Any]:
         """The settings that hold to the file that came with a request: voices are written under a `melody`, to its
         end; from a `start` the piece goes on.
 
         Raises:
             UserError: both are given, the file can't be read, or the model can't write such a piece down.
-            Busy: too many files wait to be read; Late, Cancelled: see Errand.
+            Busy: too many files wait to be read; Late, Cancelled: see Deadline.
         """
         if request.melody and request.start:
             raise UserError("give a melody or a start, not both", where="melody")
         name, upload = ("melody", request.melody) if request.melody else ("start", request.start)
         if upload is None:
             return {}
-        score = self._music(upload, bundle.grid(name), name, errand)
+        score = self._music(upload, bundle.grid(name), name, deadline)
         return bundle.under(score) if name == "melody" else bundle.onwards(score)
 
-    def _music(self, upload: Upload, grid: int, where: str, errand: Errand) -> Score:
+    def _music(self, upload: Upload, grid: int, where: str, deadline: Deadline) -> Score:
         """The first piece in a music file."""
         ending, limits = Path(upload.name).suffix.lower(), self.limits
         if ending not in KINDS:
             raise UserError(f"{ending[:12]!r} isn't music that is read", where=where, hint=f"one of {' '.join(KINDS)}")
         data = _bytes(upload.base64, where, limits)
-        with tempfile.TemporaryDirectory(prefix="reprise-") as folder, self._turn(errand):
+        with tempfile.TemporaryDirectory(prefix="reprise-") as folder, self._turn(deadline):
             path = Path(folder) / f"upload{ending}"  # never the name that it came with
             path.write_bytes(data)
             parts = "melody" if where == "melody" else "all"
@@ -60,7 +60,7 @@ class Uploads:
             reader.limits = sandbox.Limits(
                 cpu_seconds=limits.reader_seconds, memory_bytes=limits.reader_bytes, answer_bytes=16 << 20
             )
-            reader.check = errand.check
+            reader.check = deadline.check
             try:
                 return next(iter(reader.items()))
             except Refusal:
@@ -70,13 +70,13 @@ class Uploads:
                 raise UserError(f"the file gives no piece: {reason}", where=where) from error
 
     @contextlib.contextmanager
-    def _turn(self, errand: Errand) -> Iterator[None]:
+    def _turn(self, deadline: Deadline) -> Iterator[None]:
         with self._lock:
             if self._asked >= self.limits.readers + self.limits.readers_waiting:
                 raise Busy(f"{self._asked} files are waiting to be read", hint="try again in a moment")
             self._asked += 1
         try:
-            with turn(self._free, errand):
+            with turn(self._free, deadline):
                 yield
         finally:
             with self._lock:

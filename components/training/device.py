@@ -30,12 +30,25 @@ def choose_device(name: str) -> str:
         raise UserError(seen, where=f"--device {name}", hint="use --device cpu, or `reprise doctor`")
     if name == "auto":
         return "cuda" if there else "cpu"
-    return name
+    return name.removesuffix(":0")  # one GPU has one name
+
+
+def gpu_of(device: str, number: int) -> str:
+    """The device of the one of this number of several that work at a time: they are spread over the GPUs."""
+    return f"cuda:{number % torch.cuda.device_count()}" if device == "cuda" else device
 
 
 def choose_threads(threads: int) -> int:
     """The number of CPU threads; 0 = one for each core this process may use, 16 at most."""
     return threads or min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def gpu_versions(device: str) -> dict[str, str]:
+    """What else decides the numbers on a GPU: its model, CUDA and cuDNN. Empty for the CPU."""
+    if not device.startswith("cuda"):
+        return {}
+    versions = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    return {"gpu": torch.cuda.get_device_name(device)} | {name: str(value) for name, value in versions.items()}
 
 
 def has_bfloat16() -> bool:

@@ -8,9 +8,12 @@ Each has random numbers and a carried state of its own, which are in the one che
 from __future__ import annotations
 
 import dataclasses
+import os
+import sys
 from collections.abc import Mapping
 from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,14 +33,27 @@ UPDATE, SAVE, STOP = 1, 2, 3
 PATIENCE = timedelta(hours=12)  # the others wait while the leader evaluates
 
 
+def local_store(meeting: Path, size: int) -> dist.Store:
+    """Where processes of this machine meet: a file, which doesn't exist before."""
+    if sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # nobody from outside takes part
+    return dist.FileStore(str(meeting), size)
+
+
 class Ranks:
-    """The processes of one training. `store` is where they meet: a torch.distributed store."""
+    """The processes of one training, of which this is number `rank`. `store` is where they meet."""
 
     def __init__(self, store: dist.Store, rank: int, size: int, *, device: str = "cpu") -> None:
-        self.rank, self.size = rank, size
+        self.store, self.rank, self.size = store, rank, size
         dist.init_process_group(
             "nccl" if device.startswith("cuda") else "gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE
         )
+
+    @classmethod
+    def launched(cls, *, device: str = "cpu") -> Ranks:
+        """As torchrun started them."""
+        store, rank, size = next(dist.rendezvous("env://"))
+        return cls(store, rank, size, device=device)
 
     def part(self, batch: Any) -> Any:
         """The rows of a batch that are this process's: every array of a batch has a row of it in each of its rows."""
@@ -46,7 +62,9 @@ class Ranks:
         return dataclasses.replace(batch, **mine) if len(next(iter(mine.values()))) else None
 
     def close(self) -> None:
-        dist.destroy_process_group()
+        """Leave; the others notice when they want something."""
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 class SharedUpdate(Update):

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from components.bundle import make_task
+from components.bundle import Bundle, make_task
 from components.datasets.batches import Batches
 from components.datasets.store import Store
 from components.evaluation.evaluator import Evaluator
@@ -24,6 +24,7 @@ from components.training.optim import make_optimizer, takes_refusals
 from components.training.processes import Ranks, SharedUpdate
 from components.training.schedule import Schedule
 from components.training.trainer import Events, Progress, Trainer
+from components.training.transfer import Start, Taken, take_weights
 from components.training.update import Update
 
 
@@ -74,6 +75,15 @@ class Session:
         self.load_best(folder)
         return progress
 
+    def start_from(self, source: Bundle) -> Taken:
+        """Take over the weights of a trained model.
+
+        Raises:
+            UserError: they don't fit.
+        """
+        same_task = self.recipe.task["kind"] == source.recipe["task"]["kind"]
+        return take_weights(self.model, self.encoding, source, same_task=same_task)
+
     def follow(self, folder: Path, ranks: Ranks) -> None:
         """Take part in a training that another process leads."""
         trainer, batches = self._trainer(folder, None, ranks)
@@ -82,6 +92,7 @@ class Session:
 
     def _trainer(self, folder: Path, events: Events | None, ranks: Ranks | None) -> tuple[Trainer, Batches]:
         section = self.recipe.training
+        Start(**_part(section, Start)).freeze(self.model)
         optimizer = make_optimizer(self.model, **_part(section, make_optimizer))
         schedule = Schedule(section["steps"], **_part(section, Schedule))
         kind: Callable[..., Update] = Update

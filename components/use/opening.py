@@ -76,8 +76,8 @@ def find(selector: str, store: MlflowStore) -> ModelRef:
     return store.find(asked.name or selector, asked.version or "champion")
 
 
-def open_model(selector: str, store: MlflowStore, run_of: Callable[[str], OwnRun]) -> Opened:
-    """The model that a selector names; `run_of` finds the runs of this machine.
+def open_model(selector: str, store: MlflowStore, run_of: Callable[[str], OwnRun], device: str = "cpu") -> Opened:
+    """The model that a selector names, on a device (cpu, cuda or cuda:N); `run_of` finds the runs of this machine.
 
     Raises:
         UserError: there is no such model, version or run, or its files aren't the ones that were saved.
@@ -85,6 +85,6 @@ def open_model(selector: str, store: MlflowStore, run_of: Callable[[str], OwnRun
     asked = Selector.parse(selector)
     if asked.run:
         run = run_of(asked.run)
-        return Opened(load_bundle(run.folder), run.name, "", run.run_id)
+        return Opened(load_bundle(run.folder, device), run.name, "", run.run_id)
     ref = find(selector, store)
-    return Opened(load_bundle(store.fetch(ref)), ref.name, ref.version, ref.run_id)
+    return Opened(load_bundle(store.fetch(ref), device), ref.name, ref.version, ref.run_id)

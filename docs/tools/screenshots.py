@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import UserError
-from components.runs.places import ROOT, places
+from components.paths import CODE
+from components.runs.places import places
 from components.runs.report import write
 from components.tracking.mlflow_backend import MlflowTracker
 from components.tracking.mlflow_client import ui_command
@@ -186,7 +187,7 @@ def _answers(url: str) -> bool:
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1], Path(sys.argv[2]) if len(sys.argv) > 2 else ROOT / "docs" / "images")
+        main(sys.argv[1], Path(sys.argv[2]) if len(sys.argv) > 2 else CODE / "docs" / "images")
     except UserError as problem:
         print(f"error: {problem}", file=sys.stderr)
         raise SystemExit(2) from None

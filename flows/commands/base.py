@@ -37,6 +37,7 @@ START, LOOK, USE = Group.create_ordered("Train"), Group.create_ordered("Look"), 
 KEEP, OPERATE = Group.create_ordered("Keep"), Group.create_ordered("Operate")
 
 # a second or two each, and both are loaded sooner or later
+MOST_PROCESSES = 256
 SLOW = ("mlflow.pyfunc", "matplotlib.backends.backend_agg")
 
 Set = Annotated[
@@ -82,13 +83,24 @@ def checked_recipe(recipe: str, overrides: list[str] | None, device: str, name: 
     return checked
 
 
-def run_recipe(recipe: str, overrides: list[str], device: str, threads: int, name: str | None) -> Outcome:
+def run_recipe(
+    recipe: str, overrides: list[str], device: str, threads: int, name: str | None, processes: int = 1
+) -> Outcome:
     """Run a recipe in this process, with all that it needs started."""
+    if not 1 <= processes <= MOST_PROCESSES:
+        raise UserError(f"takes 1 to {MOST_PROCESSES}, not {processes}", where="--processes")
     begin = start_server(lambda: checked_recipe(recipe, overrides, device, name), trains=True)
     from flows.pipeline import pipeline
 
     begin()
-    return pipeline(recipe, overrides, device, threads, name)
+    return pipeline(recipe, overrides, device, threads, name, processes)
+
+
+def launched_as() -> tuple[int, int]:
+    """(rank, number of processes) as torchrun gave them to this process; (0, 1) where it didn't start it."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return 0, 1
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
 def server_address() -> str | None:

@@ -15,6 +15,7 @@ from flows.commands.base import (
     Threads,
     app,
     checked_recipe,
+    launched_as,
     offline_recipe,
     run_recipe,
     server_address,
@@ -30,18 +31,32 @@ def run(
     set: Set = None,
     device: Device = "auto",
     threads: Threads = 0,
+    processes: Annotated[int, Parameter(help="Processes that share the training, and its threads or the GPUs.")] = 1,
     offline: Annotated[bool, Parameter(negative="", help="Run NAME-offline, which needs no network.")] = False,
     name: Name = None,
+    start: Annotated[
+        str | None, Parameter(name="--from", help="A trained model to start from: NAME, NAME@3 or run:ID.")
+    ] = None,
 ) -> None:
     """Run a recipe from its data to a registered model and what it writes.
 
     RECIPE is a name from `reprise recipes` or a YAML file of your own.
 
-    Example: `reprise run chorales` · `reprise run shakespeare-chars --set data.path=my.txt`
+    Example: `reprise run chorales` · `reprise run shakespeare-chars --set data.path=my.txt --from shakespeare-chars`
     """
+    rank, launched = launched_as()
+    if rank:  # torchrun started several of us: the first one does all but its share of the training
+        from components.runs.members import follow_launched
+
+        follow_launched(device)
+        return
     if offline:
         recipe = offline_recipe(recipe)
-    outcome = run_recipe(recipe, set or [], device, threads, name)
+    if start:
+        from components.runs.generate import exactly
+
+        set = [*(set or []), f"training.start={exactly(start)}"]
+    outcome = run_recipe(recipe, set or [], device, threads, name, max(processes, launched))
     from components.runs.asked import words_of
     from components.runs.summary import show
 
@@ -49,17 +64,21 @@ def run(
 
 
 @app.command(group=START)
-def resume(run: str = "latest", /) -> None:
+def resume(
+    run: str = "latest", /, *, device: Annotated[str, Parameter(help="Another one than it began on.")] = ""
+) -> None:
     """Go on with a run that was stopped or killed, from its last checkpoint, bit for bit.
 
-    RUN is a run's id (or its first letters), its name, or "latest".
+    RUN is a run's id (or its first letters), its name, or "latest". On another kind of device it goes on with other
+    last bits.
 
     Example: `reprise resume latest`
     """
     from components.runs.places import places
-    from components.runs.record import find_run
+    from components.runs.record import find_run, moved_to
 
-    run_id = find_run(run, places()).ref.run_id
+    record = find_run(run, places())
+    run_id = moved_to(record, device).ref.run_id
     begin = start_server(trains=True)
     from flows.pipeline import resume as resume_flow
 

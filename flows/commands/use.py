@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from components.paths import output_file, output_folder, user_path
-from flows.commands.base import USE, app
+from flows.commands.base import USE, Device, app
 
 
 @app.command(group=USE)
@@ -100,6 +100,7 @@ def predict(
             help="How the file is read, where not as the model's own data: data.KEY=VALUE, e.g. data.coding=latin-1.",
         ),
     ] = None,
+    device: Device = "cpu",
 ) -> None:
     """Answer with a registered model: a label and its probability, numbers, or tags.
 
@@ -111,7 +112,7 @@ def predict(
     target = str(output_file(out, where="--out")) if out else None
     from components.runs.predict import predict as answers
 
-    for line in answers(model, text or [], source, column, target, language_model, set or []):
+    for line in answers(model, text or [], source, column, target, language_model, set or [], device):
         print(line)
 
 

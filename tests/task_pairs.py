@@ -1,21 +1,31 @@
-"""Every task beside the models that it takes, with a few examples each: what `test_fake_device.py` runs."""
+"""Every task beside the models that it takes, with a few examples each: what the tests of other devices run."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from components.datasets.store import Examples, Sequences, Split
 from components.encodings.vocabulary import BOS, EOS
+from components.evaluation.evaluator import Evaluator
+from components.layers.base import State
 from components.registry import resolve
 from components.score import Note, Part, Score
-from components.tasks.base import Task
+from components.tasks.base import Tally, Task
+from components.training.gradients import held_out_probe
+from components.training.optim import make_optimizer
+from components.training.schedule import Schedule
+from components.training.trainer import Trainer
 
 ROWS, STEPS = 4, 12  # of a batch
+UPDATES = 3  # before training is cut short and goes on
 
 
 @dataclass(frozen=True)
@@ -140,3 +150,45 @@ PAIRS: dict[str, Pair] = {
     "frames, NADE": Pair(CHORALES, {"kind": "pianoroll"}, {"nade_size": 4}, {"kind": "frame_model"}),
     "notes": Pair(TUNES, {"kind": "notes"}, {"kind": "gru", "head_size": 4}, {"kind": "note_model"}),
 }
+
+
+class Cut(Exception):
+    """A training is cut short."""
+
+
+def whole_use(pair: Pair, folder: Path, events: Any, to: Callable[[Any], Any] = lambda model: model) -> dict[str, Any]:
+    """All that is done with a model: updates, a checkpoint written and read, the probe, metrics, findings, writing.
+    `to` puts it on a device."""
+    task, model, split = pair.build()
+    found: dict[str, Any] = {"made": []}
+    losses: list[tuple[Tensor, float]] = []
+    cuts: list[None] = []
+
+    def loss(*args: Any) -> tuple[Tally, State]:
+        if len(losses) == UPDATES and not cuts:
+            cuts.append(None)
+            raise Cut
+        tally, state = task.loss(*args)
+        losses.append((tally.total.detach(), tally.count))
+        return tally, state
+
+    model = to(model)
+    make = {"batch_size": ROWS, "window": STEPS, "seed": 0}
+    batches, held = (task.batches(split, **make, training=training) for training in (True, False))
+    torch.manual_seed(2)
+    options = {"steps": UPDATES + 1, "batch_size": ROWS, "tbptt_length": STEPS, "checkpoint_seconds": 0.0}
+    for _ in range(2):  # the second goes on from the first's checkpoint
+        trainer = Trainer(model, loss, make_optimizer(model), Schedule(10), folder, events, **options, **pair.training)
+        with suppress(Cut):
+            trainer.train(batches, lambda: {"it": 1.0}, every=100, primary="it")
+    found["losses"] = [float(total) / int(count) for total, count in losses]
+    probe = held_out_probe(model, task.loss, held)
+    found["probe"] = probe.measure().metrics() if probe else {}
+    found["metrics"] = Evaluator(task, batch_size=ROWS, window=STEPS).evaluate(model, split)
+    found["final"] = task.final_metrics(model, split)
+    found["findings"] = [finding.name for finding in task.findings(model, split)]
+    if task.settings is not None:
+        made = task.generate(model, task.settings(count=2, max_length=8, **pair.generation), seed=0)
+        found["made"] = [one.nats_per_token for one in made.sampled]
+    assert len(found["losses"]) == UPDATES + 1
+    return found

@@ -1,0 +1,174 @@
+"""Starting from a trained model: its weights are taken over, those that belong to a token by the token.
+
+Tensors with the same name and shape are copied. Rows of the embedding and of the output layer (columns of the first
+layer where ids are one-hot) are copied token by token; a token that the trained model doesn't know starts from the mean
+of those that it knows. What belongs to the answers of another task starts anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from components.bundle import Bundle
+from components.encodings.base import Encoding
+from components.encodings.vocabulary import SPECIALS, Vocabulary
+from components.errors import UserError, nearest
+
+ANSWERS = ("head.", "crf.")  # what is learned about a target's tokens, beside `token_rows`
+LETTERS = ("spelling.",)  # what is learned about an input's, likewise
+LISTED = 8
+LEAST_SHARE = 0.1  # of the weights that must fit
+
+
+class Start:
+    """Keyword-only parameters are of the recipe's training section.
+
+    `start` names a registered model (NAME, NAME@champion, NAME@3) or run:ID, whose weights training begins with.
+    `freeze` names tensors that aren't trained, by how their names begin: embedding, recurrent.layers.0, head.
+    """
+
+    def __init__(
+        self, *, start: Annotated[str, Field(max_length=200)] | None = None, freeze: tuple[str, ...] = ()
+    ) -> None:
+        self.model, self.frozen = start, freeze
+
+    def freeze(self, model: nn.Module) -> None:
+        """Keep the frozen tensors as they are.
+
+        Raises:
+            UserError: there is none of a name, or nothing is left to be trained.
+        """
+        own = dict(model.named_parameters())
+        for name in self.frozen:
+            matching = [key for key in own if key == name or key.startswith(f"{name}.")]
+            if not matching:
+                parts = sorted(
+                    {".".join(key.split(".")[:n]) for key in own for n in (1, 2, 3, 4) if n <= key.count(".") + 1}
+                )
+                near = nearest(name, parts)
+                meant = f"did you mean {near!r}? " if near else ""
+                raise UserError(
+                    f"no tensor is called {name!r}",
+                    where="training.freeze",
+                    hint=f"{meant}for example {', '.join(parts[:6])}",
+                )
+            for key in matching:
+                own[key].requires_grad_(False)
+        if self.frozen and not any(parameter.requires_grad for parameter in own.values()):
+            raise UserError("nothing is left to be trained", where="training.freeze")
+
+
+@dataclass
+class Taken:
+    """Names of tensors, by what became of them; and the tokens that the trained model didn't know."""
+
+    copied: list[str] = field(default_factory=list)
+    by_token: list[str] = field(default_factory=list)
+    anew: list[str] = field(default_factory=list)
+    new_tokens: dict[str, list[str]] = field(default_factory=dict)
+    share: float = 0.0  # of all weights that were taken over
+
+    def told(self) -> list[str]:
+        """What a person should know, in lines."""
+        lines = [f"{self.share:.0%} of the weights, {len(self.by_token)} tensors token by token"]
+        if self.anew:
+            lines.append(f"starting anew: {_some(self.anew)}")
+        for role, tokens in self.new_tokens.items():
+            if tokens:
+                lines.append(f"{len(tokens):,} {role} tokens are new to it: {_some([repr(one) for one in tokens])}")
+        return lines
+
+
+def take_weights(model: nn.Module, encoding: Any, source: Bundle, *, same_task: bool) -> Taken:
+    """Start `model` from the weights of `source`; `same_task`: both give answers of the same kind.
+
+    Raises:
+        UserError: hardly any weights fit, or the tokens can't be matched.
+    """
+    own, theirs = dict(model.named_parameters()), dict(source.model.named_parameters())
+    equal = _same(encoding, source.encoding)
+    rows, their_rows = _token_rows(model), _token_rows(source.model)
+    if not equal and (rows is None or their_rows is None):
+        raise UserError(
+            f"its tokens can't be matched with those of {source.name}", where="training.start", hint="use its encoding"
+        )
+    vocabularies, known = _vocabularies(encoding), _vocabularies(source.encoding)
+    taken = Taken()
+    with torch.no_grad():
+        for name, parameter in own.items():
+            other, place = theirs.get(name), (rows or {}).get(name)
+            foreign = not same_task and ((place is not None and place[1] == "target") or name.startswith(ANSWERS))
+            unmatched = place is None and not equal and name.startswith(ANSWERS + LETTERS)
+            if other is None or foreign or unmatched:
+                taken.anew.append(name)
+            elif place is not None and not equal and place == (their_rows or {}).get(name):
+                axis, role = place
+                new = _by_token(parameter, other, axis, vocabularies[role], known[role])
+                (taken.anew if new is None else taken.by_token).append(name)
+                if new is not None:
+                    taken.new_tokens[role] = new
+            elif other.shape == parameter.shape and (equal or place is None):
+                parameter.copy_(other)
+                taken.copied.append(name)
+            else:
+                taken.anew.append(name)
+    sizes = {name: parameter.numel() for name, parameter in own.items()}
+    taken.share = sum(sizes[name] for name in taken.copied + taken.by_token) / sum(sizes.values())
+    if taken.share < LEAST_SHARE:
+        raise UserError(
+            f"only {taken.share:.0%} of this model's weights fit those of {source.name}",
+            where="training.start",
+            hint=f"its model is {_described(source.recipe['model'])}",
+        )
+    return taken
+
+
+def _token_rows(model: nn.Module) -> Mapping[str, tuple[int, str]] | None:
+    return model.token_rows() if hasattr(model, "token_rows") else None
+
+
+def _same(a: Encoding, b: Encoding) -> bool:
+    return a.state() == b.state()
+
+
+def _vocabularies(encoding: Any) -> dict[str, Vocabulary | None]:
+    """Those of the tokens that are read ("input") and written or answered ("target")."""
+    if getattr(encoding, "form", "") == "pairs":
+        return {
+            "input": getattr(encoding.input, "vocabulary", None),
+            "target": getattr(encoding.target, "vocabulary", None),
+        }
+    return dict.fromkeys(("input", "target"), getattr(encoding, "vocabulary", None))
+
+
+def _by_token(
+    parameter: Tensor, other: Tensor, axis: int, vocabulary: Vocabulary | None, known: Vocabulary | None
+) -> list[str] | None:
+    """Copy what belongs to each token; gives the tokens that are new, None where the two don't fit."""
+    if vocabulary is None or known is None:
+        return None
+    mine, theirs = parameter.movedim(axis, 0), other.movedim(axis, 0)
+    V, W = len(vocabulary), len(known)
+    if mine.shape[1:] != theirs.shape[1:] or len(mine) - V != len(theirs) - W or len(mine) < V:
+        return None
+    first = len(SPECIALS)
+    new = [token for token in vocabulary.tokens[first:] if token not in known]
+    ids = [*range(first), *(known.id(token) if token in known else -1 for token in vocabulary.tokens[first:])]
+    mean = theirs[first:W].mean(dim=0) if first < W else theirs[:first].mean(dim=0)
+    mine[:V] = torch.stack([theirs[id] if id >= 0 else mean for id in ids])
+    mine[V:] = theirs[W:]  # of the streams beside the tokens
+    return new
+
+
+def _described(model: Mapping[str, Any]) -> str:
+    return " ".join(f"{key}={model[key]}" for key in ("kind", "hidden_size", "num_layers", "input") if key in model)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:LISTED]) + (" …" if len(names) > LISTED else "")
