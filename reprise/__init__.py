@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from components.score import Score
     from components.use.description import Description
     from components.use.opening import Opened
+    from components.use.scoring import Scored
 
 __all__ = ["Model", "UserError", "load", "run"]
 
@@ -218,6 +219,22 @@ class Model:
             raise UserError("predict takes a list of inputs", where="inputs", hint="predict([one])")
         encoding = input_of(bundle.encoding)
         return answered(bundle, [read(encoding, one, f"inputs[{number}]") for number, one in enumerate(inputs)])
+
+    def score(self, items: Sequence[Any]) -> list[Scored]:
+        """How likely a language model finds each text or score (`components.score.Score`).
+
+        Returns:
+            For each item its `tokens`, their `nats` (float64 [T]), and `nats_per_token`, `bits_per_token`,
+            `perplexity`, `total_nats` and `unknown`, the number of tokens that the model doesn't know.
+
+        Raises:
+            UserError: the model is no language model, or an item can't be read, is empty or too long.
+        """
+        from components.use.scoring import score
+
+        if isinstance(items, str | bytes | Mapping):
+            raise UserError("score takes a list of items", where="items", hint="score([one])")
+        return score(self._opened.bundle, list(items))
 
     def __repr__(self) -> str:
         told = self.describe()

@@ -173,7 +173,7 @@ def test_why_another_process_broke_off_is_told(own_home, small_recipe, small_sto
         train(run)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="is about a machine without a GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_run_that_began_on_a_gpu_says_how_it_goes_on_without_one(own_home, small_recipe, small_store) -> None:
     recipe = small_recipe(training={"steps": 4})
     store = small_store(recipe)

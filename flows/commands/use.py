@@ -117,6 +117,30 @@ def predict(
 
 
 @app.command(group=USE)
+def score(
+    model: str,
+    /,
+    *,
+    text: Annotated[list[str] | None, Parameter(negative="", help="A text to be scored. Repeatable.")] = None,
+    file: Annotated[Path | None, Parameter(help="A file or folder, read as the model's own data.")] = None,
+    out: Annotated[
+        Path | None, Parameter(help="The CSV file to write, with a picture beside it; else under generated/.")
+    ] = None,
+    device: Device = "cpu",
+) -> None:
+    """Say how likely a language model finds a text or a piece: nats, bits and perplexity, in all and for each token.
+
+    Example: `reprise score shakespeare-chars --text "To be, or not"` · `reprise score chorales --file mine.musicxml`
+    """
+    source = str(user_path(file, where="--file")) if file else None
+    target = str(output_file(out, where="--out")) if out else None
+    from components.runs.score import score_files
+
+    for path in score_files(model, text or [], source, target, device):
+        print(path)
+
+
+@app.command(group=USE)
 def replay(
     file: Path,
     /,

@@ -1,0 +1,119 @@
+"""How likely a given text or piece is to a model: the nats of each of its tokens."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.bundle import Bundle
+from components.datasets.sources import SECTION, build
+from components.encodings.vocabulary import BOS, EOS, UNK
+from components.errors import UserError
+from components.tasks.language_model import LanguageModel, surprise
+from components.whole_files import written_whole
+
+MOST_TOKENS = 1_000_000  # of one item
+HARDEST = 5  # tokens named in a line
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An item as the model sees it: `tokens` with their ids and `nats`, float64 [T], each given all before it. Of a
+    sequence the end counts as a token; the first token of a text has nothing before it and isn't scored."""
+
+    tokens: list[str]
+    ids: np.ndarray
+    nats: np.ndarray
+    unit: str
+
+    @property
+    def total_nats(self) -> float:
+        return float(self.nats.sum())
+
+    @property
+    def nats_per_token(self) -> float:
+        return float(self.nats.mean())
+
+    @property
+    def bits_per_token(self) -> float:
+        return self.nats_per_token / math.log(2)
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(min(self.nats_per_token, 700.0))
+
+    @property
+    def unknown(self) -> int:
+        """Tokens that the model doesn't know: each is scored as `<UNK>`."""
+        return int((self.ids == UNK).sum())
+
+    def line(self) -> str:
+        """The figures, and the tokens that surprised most."""
+        hardest = sorted(range(len(self.nats)), key=lambda n: -self.nats[n])[:HARDEST]
+        shown = ", ".join(f"{self.tokens[n]!r} {self.nats[n]:.1f}" for n in hardest)
+        unknown = f"; {self.unknown:,} unknown" if self.unknown else ""
+        figures = f"{self.nats_per_token:.4f} nats per {self.unit}, {self.bits_per_token:.4f} bits"
+        return (
+            f"{figures}, perplexity {self.perplexity:.4g}, {len(self.nats):,} {self.unit}s{unknown}; hardest: {shown}"
+        )
+
+
+def score(bundle: Bundle, items: Sequence[Any]) -> list[Scored]:
+    """The likelihood of each text or score.
+
+    Raises:
+        UserError: the model isn't a language model, or an item can't be read or is too short or too long.
+    """
+    task = bundle.task
+    if not isinstance(task, LanguageModel):
+        hint = f"reprise predict {bundle.name}" if task.settings is None else "models of text, chorales or lead sheets"
+        raise UserError(f"{bundle.name} gives no likelihood: its task is {bundle.recipe['task']['kind']}", hint=hint)
+    encoding, found = bundle.encoding, []
+    for number, item in enumerate(items, 1):
+        where = f"item {number} of {len(items)}"
+        try:
+            ids = np.asarray(encoding.encode(item), dtype=np.int64)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{encoding.kind} can't read it: {error}", where=where) from None
+        if task.framing == "sequences":
+            ids = np.concatenate([[BOS], ids, [EOS]])
+        if not 2 <= len(ids) <= MOST_TOKENS:
+            raise UserError(f"{len(ids):,} {encoding.unit}s, 2 to {MOST_TOKENS:,} can be scored", where=where)
+        nats, scored = surprise(bundle.model, encoding, ids)[encoding.given :], ids[1 + encoding.given :]
+        found.append(Scored([encoding.vocabulary.token(int(id)) for id in scored], scored, nats, encoding.unit))
+    return found
+
+
+def items_of(bundle: Bundle, path: Path) -> list[Any]:
+    """What a file or folder holds, read as the model's own data were; a long text is one item.
+
+    Raises:
+        UserError: it can't be read.
+    """
+    data = bundle.recipe["data"]
+    if not path.exists():
+        raise UserError("no such file or folder", where=str(path))
+    options = {key: value for key, value in data.items() if key not in SECTION and value is not None}
+    reader = build("reader", str(data["reader"]), options, SECTION, [path])
+    if reader.pairs or reader.own:
+        raise UserError(
+            f"this model's data come from {data['reader']}, which reads no file to be scored", where=str(path)
+        )
+    items = list(reader.items())
+    return ["".join(items)] if reader.framing == "stream" and items and isinstance(items[0], str) else items
+
+
+def write_scores(path: Path, scored: Iterable[Scored]) -> None:
+    """A table with a row for each token: item, position, token, nats."""
+    with written_whole(path) as whole, whole.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["item", "position", "token", "nats"])
+        for number, one in enumerate(scored, 1):
+            for position, (token, nats) in enumerate(zip(one.tokens, one.nats, strict=True), 1):
+                writer.writerow([number, position, token, f"{nats:.6f}"])
