@@ -137,7 +137,7 @@ def _keep(over: threading.Event, picks_up: bool) -> None:
 
 def _tell_set_aside() -> None:
     for name in set_aside():
-        say(f"warning: schedule {name}; it is switched off, so that the others are planned")
+        say(f"warning: schedule {name}; it is switched off because it would block all other schedules")
 
 
 @contextlib.contextmanager
