@@ -48,11 +48,11 @@ def serve(at_once: int, pick_up: bool) -> None:
         _tell_set_aside()
         skipped = _skip_missed()
         deployments = [deployment_of(flow) for flow in FLOWS]
-        say(f"serving {', '.join(f'{flow.name}/{NAME}' for flow in FLOWS)}; {at_once} at a time; Ctrl-C ends it")
+        say(f"serving {', '.join(f'{flow.name}/{NAME}' for flow in FLOWS)}; {at_once} at a time; Ctrl-C stops it")
         url = Server(places().prefect).url() or os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
         say(f"prefect {shown_address(url)}/deployments")
         if skipped:
-            say(f"        {skipped} missed runs are left out: of each schedule only the latest is made up for")
+            say(f"        {skipped} missed runs are skipped: only the latest of each schedule is started")
         over = threading.Event()
         keeper = threading.Thread(target=_keep, args=(over, pick_up), name="keeper", daemon=True)
         keeper.start()
@@ -146,4 +146,4 @@ def _alone() -> Iterator[None]:
         with FileLock(places().home / "serve.lock", timeout=0):
             yield
     except Timeout:
-        raise UserError("is served already, by another `reprise serve`", where=str(places().home)) from None
+        raise UserError("already served by another `reprise serve`", where=str(places().home)) from None

@@ -75,9 +75,9 @@ def tidy() -> Tidied:
 
 @contextlib.contextmanager
 def foreground() -> Iterator[None]:
-    """Around a flow that is called in this process: its run says from the start which process that is, and a person's
-    Ctrl-C ends it as Cancelled. It sends no heartbeats: at a flow's end Prefect waits for their thread, up to a second,
-    and who looks for dead runs asks for the process."""
+    """Context of a flow that is called in this process. Its run is tagged with this process, and Ctrl-C ends it as
+    Cancelled. It sends no heartbeats, because at a flow's end Prefect waits for their thread, up to a second; dead runs
+    are recognised by their process."""
     with tags(OURS, PROCESS + identity()), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         try:
             yield

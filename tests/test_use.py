@@ -229,7 +229,7 @@ def test_what_a_model_is_stands_beside_it(here) -> None:
         ("shapes", [[[1.0, 2.0]]], "pictures are numbers"),
         ("ears", [b"no sound"], r"inputs\[0\].*not a WAV file"),
         ("ears", [3], r"inputs\[0\].*a recording isn't int"),
-        ("tales", ["good"], "writes, it doesn't answer"),
+        ("tales", ["good"], "generates, it doesn't predict"),
     ],
 )
 def test_a_wrong_input_is_told_by_its_place(here, name, inputs, said) -> None:
@@ -251,7 +251,7 @@ def test_a_wrong_setting_or_model_is_told(here, tmp_path) -> None:
             model.generate(**settings)
     with pytest.warns(UserWarning, match="unknown to the model"):
         model.generate(prompt="the ß", count=1, max_length=5)
-    with pytest.raises(UserError, match="answers, it doesn't write"):
+    with pytest.raises(UserError, match="predicts, it doesn't generate"):
         reprise.load("moods").generate()
     with pytest.raises(UserError, match="moods"):
         reprise.load("mods")

@@ -161,4 +161,8 @@ def down() -> None:
     from components.runs.places import places
     from flows.server import Server
 
-    print("stopped the Prefect server" if Server(places().prefect).stop() else "no Prefect server of ours is running")
+    print(
+        "stopped the Prefect server"
+        if Server(places().prefect).stop()
+        else "no Prefect server started by Reprise is running"
+    )
