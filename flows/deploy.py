@@ -129,7 +129,7 @@ def _keep(over: threading.Event, picks_up: bool) -> None:
             _tell_set_aside()
             if picks_up:
                 for run_id in pick_up(known):
-                    say(f"resume  {run_id[:8]} goes on")
+                    say(f"resumed {run_id[:8]}")
         except Exception as error:  # the store or the server may be away for a while
             say(f"warning: can't look for dead runs now: {error}")
         over.wait(KEEP_SECONDS)

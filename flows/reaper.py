@@ -65,7 +65,7 @@ def tidy() -> Tidied:
         for flow_run in client.read_flow_runs(flow_run_filter=wanted):
             if _is_dead(flow_run):
                 asked = flow_run.state.is_cancelling()
-                message = "its process ended without a word; `reprise resume latest` goes on from the last checkpoint"
+                message = "its process ended unexpectedly; `reprise resume latest` continues from the last checkpoint"
                 state = Cancelled() if asked else Crashed(message=message)
                 client.set_flow_run_state(flow_run.id, state, force=True)
                 _end_tasks(client, flow_run)

@@ -354,7 +354,7 @@ def test_settings_are_given_by_section(monkeypatch) -> None:
     training = {"steps": 500, "learning_rate": 1e-5, "clip_norm": None}
     reprise.run("names", name="mine", training=training, seed=3, data={"path": Path("a b.txt")}, model={})
     assert asked[0] == "names"
-    assert asked[2:] == ["auto", 0, "mine"]
+    assert asked[2:] == ["auto", 0, "mine", 1]
     from components.recipe import apply_override
 
     values: dict[str, Any] = {"model": {"kind": "gru"}}
