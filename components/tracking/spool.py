@@ -256,7 +256,7 @@ class Sender:
                 if failures == 1:
                     why = summary(error)
                     log.warning(
-                        "run %s: the store doesn't work at the moment; writing to the spool (%s)",
+                        "run %s: the store doesn't answer, writing to the spool (%s)",
                         self._journal.run_id,
                         why,
                     )
