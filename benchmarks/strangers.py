@@ -227,25 +227,27 @@ def table(found: dict[str, Any]) -> str:
 
     rows = {
         f"{counts['uploads']} uploads of {NOTES:,} notes at once": (
-            f"{ups['processes']} readers of at most {ups['megabytes_of_one']} MB; answered "
+            f"{ups['processes']} reader processes of at most {ups['megabytes_of_one']} MB; answers "
             + ", ".join(f"{count} × {status}" for status, count in ups["statuses"].items())
-            + f"; an honest request in at most {ups['honest_seconds']} s"
+            + f"; an honest request took at most {ups['honest_seconds']} s"
         ),
-        "their clients leave after 2 s": f"{ups['readers_2s_after_clients_left']} readers 2 s later",
+        "their clients disconnect after 2 s": f"{ups['readers_2s_after_clients_left']} readers 2 s later",
         "the server is killed (-9)": (
-            f"{ups['readers_when_the_server_was_killed']} readers then, {ups['readers_1s_after']} a second later"
+            f"{ups['readers_when_the_server_was_killed']} readers at that moment, "
+            f"{ups['readers_1s_after']} a second later"
         ),
         f"{counts['halves']:,} half-sent headers": (
-            f"an honest request in at most {half['honest_seconds']} s; before, during and after: "
+            f"an honest request took at most {half['honest_seconds']} s; before, during and after: "
             f"{three('threads')}; {three('descriptors')}"
         ),
-        f"{left['left']} streams left in their midst": f"{left['lines_in_the_log']} lines in the log",
+        f"{left['left']} streams aborted midway": f"{left['lines_in_the_log']} lines in the log",
         f"{use['requests']:,} ordinary requests, 64 at once": (
-            f"threads {use['before']['threads']} before, {use['most_threads']} at most, {use['after']['threads']} after"
+            f"threads: {use['before']['threads']} before, at most {use['most_threads']}, "
+            f"{use['after']['threads']} after"
         ),
     }
     lines = [f"| {done} | {seen} |" for done, seen in rows.items()]
-    return "\n".join(["| what is done | what is seen |", "|---|---|", *lines])
+    return "\n".join(["| attack | result |", "|---|---|", *lines])
 
 
 def main() -> None:

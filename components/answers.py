@@ -71,7 +71,7 @@ def checked_text(text: str, where: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise UserError("holds half of a surrogate pair, which is no text", where=where) from None
+        raise UserError("contains half of a surrogate pair, not valid text", where=where) from None
     return text
 
 

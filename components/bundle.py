@@ -65,7 +65,8 @@ class Bundle:
         """
         if self.task.settings is None:
             raise UserError(
-                f"{self.name} answers, it doesn't write: its task is {self.recipe['task']['kind']}", where="generate"
+                f"{self.name} predicts, it doesn't generate: its task is {self.recipe['task']['kind']}",
+                where="generate",
             )
         problems: list[str] = []
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
@@ -117,7 +118,7 @@ class Bundle:
         if self.task.settings is not None:
             hint = f"reprise generate {self.name}"
             raise UserError(
-                f"{self.name} writes, it doesn't answer: its task is {self.recipe['task']['kind']}",
+                f"{self.name} generates, it doesn't predict: its task is {self.recipe['task']['kind']}",
                 where="predict",
                 hint=hint,
             )
@@ -178,7 +179,7 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
         model = task.build_model(recipe["model"])
     except (UserError, TypeError, KeyError, ValueError) as error:  # a kind or a setting that has gone since
         what = error.what if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        raise UserError(f"can't be put together by this version ({what})", where=str(folder), hint=hint) from error
+        raise UserError(f"can't be loaded by this version ({what})", where=str(folder), hint=hint) from error
     tensors, _ = read_tensors(folder / "weights.safetensors")
     load_weights(model, tensors, where=str(folder))
     model = model.to(torch.device(device)).eval()

@@ -26,8 +26,9 @@ def main() -> None:
         _end(2, f"error: {error}")
     except KeyboardInterrupt:
         runs = sys.modules.get("components.runs.open_run")
-        kept = [f"What was trained is kept: reprise resume {run_id[:8]}" for run_id in (runs.stopped if runs else [])]
-        _end(130, " ".join(["stopped.", *kept[-1:]]))
+        stopped = runs.stopped if runs else []
+        saved = [f"The training so far is saved: reprise resume {run_id[:8]}" for run_id in stopped]
+        _end(130, " ".join(["stopped.", *saved[-1:]]))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
@@ -40,7 +41,7 @@ def main() -> None:
 
 
 def _check_arguments(arguments: list[str]) -> None:
-    """Bytes that are no text in this locale would fail late: in a prompt, in a file's name that is written down."""
+    """Refuse bytes that aren't text in this locale at once; they would fail later, in a prompt or a file name."""
     for argument in arguments:
         try:
             argument.encode("utf-8")

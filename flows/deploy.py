@@ -49,11 +49,11 @@ def serve(at_once: int, pick_up: bool) -> None:
         _tell_set_aside()
         skipped = _skip_missed()
         deployments = [deployment_of(flow) for flow in FLOWS]
-        say(f"serving {', '.join(f'{flow.name}/{NAME}' for flow in FLOWS)}; {at_once} at a time; Ctrl-C ends it")
+        say(f"serving {', '.join(f'{flow.name}/{NAME}' for flow in FLOWS)}; {at_once} at a time; Ctrl-C stops it")
         url = Server(places().prefect).url() or os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
         say(f"prefect {shown_address(url)}/deployments")
         if skipped:
-            say(f"        {skipped} missed runs are left out: of each schedule only the latest is made up for")
+            say(f"        {skipped} missed runs are skipped: only the latest of each schedule is started")
         over = threading.Event()
         keeper = threading.Thread(target=_keep, args=(over, pick_up), name="keeper", daemon=True)
         keeper.start()
@@ -130,7 +130,7 @@ def _keep(over: threading.Event, picks_up: bool) -> None:
             _tell_set_aside()
             if picks_up:
                 for run_id in pick_up(known):
-                    say(f"resume  {run_id[:8]} goes on")
+                    say(f"resumed {run_id[:8]}")
         except Exception as error:  # the store or the server may be away for a while
             say(f"warning: can't look for dead runs now: {error}")
         over.wait(KEEP_SECONDS)
@@ -138,7 +138,7 @@ def _keep(over: threading.Event, picks_up: bool) -> None:
 
 def _tell_set_aside() -> None:
     for name in set_aside():
-        say(f"warning: schedule {name}; it is switched off, so that the others are planned")
+        say(f"warning: schedule {name}; it is switched off because it would block all other schedules")
 
 
 @contextlib.contextmanager
@@ -147,4 +147,4 @@ def _alone() -> Iterator[None]:
         with FileLock(places().home / "serve.lock", timeout=0):
             yield
     except Timeout:
-        raise UserError("is served already, by another `reprise serve`", where=str(places().home)) from None
+        raise UserError("already served by another `reprise serve`", where=str(places().home)) from None

@@ -74,7 +74,7 @@ def _device(where: Places) -> str:
 
 
 def _disk(where: Places) -> str:
-    writable_folder(where.home, where="REPRISE_HOME", hint="set it to a folder of yours")
+    writable_folder(where.home, where="REPRISE_HOME", hint="set it to one of your folders")
     free = shutil.disk_usage(where.home).free / 1e9
     if free < 1:
         raise UserError(f"only {free:.1f} GB free", where=str(where.home))

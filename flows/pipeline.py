@@ -124,7 +124,7 @@ def training_tags(device: str) -> set[str]:
             client.create_concurrency_limit(tag, 1)
             return {tag}
     if len(limit.active_slots) >= limit.concurrency_limit:
-        say(f"train   waits for its turn: {len(limit.active_slots)} of {limit.concurrency_limit} at work ({tag})")
+        say(f"train   waiting: {len(limit.active_slots)} of {limit.concurrency_limit} slots in use ({tag})")
     return {tag}
 
 

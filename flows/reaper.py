@@ -65,7 +65,7 @@ def tidy() -> Tidied:
         for flow_run in client.read_flow_runs(flow_run_filter=wanted):
             if _is_dead(flow_run):
                 asked = flow_run.state.is_cancelling()
-                message = "its process ended without a word; `reprise resume latest` goes on from the last checkpoint"
+                message = "its process ended unexpectedly; `reprise resume latest` continues from the last checkpoint"
                 state = Cancelled() if asked else Crashed(message=message)
                 client.set_flow_run_state(flow_run.id, state, force=True)
                 _end_tasks(client, flow_run)
@@ -75,9 +75,9 @@ def tidy() -> Tidied:
 
 @contextlib.contextmanager
 def foreground() -> Iterator[None]:
-    """Around a flow that is called in this process: its run says from the start which process that is, and a person's
-    Ctrl-C ends it as Cancelled. It sends no heartbeats: at a flow's end Prefect waits for their thread, up to a second,
-    and who looks for dead runs asks for the process."""
+    """Context of a flow that is called in this process. Its run is tagged with this process, and Ctrl-C ends it as
+    Cancelled. It sends no heartbeats, because at a flow's end Prefect waits for their thread, up to a second; dead runs
+    are recognised by their process."""
     with tags(OURS, PROCESS + identity()), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         try:
             yield

@@ -64,7 +64,7 @@ class Server:
             os.environ.setdefault(name, value)
         if "PREFECT_API_URL" in os.environ or os.environ.get("REPRISE_PREFECT") == "temporary":
             return False
-        writable_folder(self.home, where="REPRISE_HOME", hint="set it to a folder of yours")
+        writable_folder(self.home, where="REPRISE_HOME", hint="set it to one of your folders")
         os.environ.setdefault("PREFECT_HOME", str(self.home))
         with self.lock:
             known = self._known()

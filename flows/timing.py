@@ -52,7 +52,7 @@ def _check_part(part: str, place: int, text: str) -> str:
     if wrong or values != sorted(values) or (step and not 0 < int(step) <= last):
         named = f" or {names[0]}–{names[-1]}" if names else ""
         choices = f"{first}–{last}{named}, *, ranges 1-5, steps */2, lists 1,3"
-        raise UserError(f"{part!r} is no {name}: {choices}", where=f"--cron {text!r}", hint=EXAMPLE)
+        raise UserError(f"{part!r} isn't a valid {name}: {choices}", where=f"--cron {text!r}", hint=EXAMPLE)
     if start and (end or step):
         to = values[1] if end else min(last, 6) if name == "weekday" else last
         if values[0] + int(step or 1) > to:

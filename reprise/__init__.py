@@ -5,7 +5,7 @@
     names = reprise.load("names@champion")
     print(names.generate(count=5, seed=7))
 
-Every mistake of yours is a `reprise.UserError`: what is wrong, where, and the way out.
+Invalid input raises `reprise.UserError`, which says what is wrong, where, and how to fix it.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ __all__ = ["Model", "UserError", "load", "run"]
 
 
 def load(model: str, *, language_model: str | None = None, device: str = "cpu") -> Model:
-    """A trained model, ready to use.
+    """Load a trained model.
 
     Args:
-        model: NAME (its champion), NAME@champion, NAME@3 or NAME@latest of the registry; or "run:ID", the model of a
-            run of this machine, registered or not.
-        language_model: A model of characters, named in the same ways, that helps a model of speech to spell.
-        device: auto, cpu, cuda or cuda:N. A GPU answers many examples faster; what is written with one seed may differ
-            from what the CPU writes.
+        model: A registered model: NAME (its champion), NAME@champion, NAME@3 or NAME@latest. Or "run:ID", the model of
+            a run on this machine, registered or not.
+        language_model: A character model, named in the same way. It improves the spelling of a speech model.
+        device: auto, cpu, cuda or cuda:N. A GPU is faster for many examples. With the same seed, its generated output
+            may differ from the CPU's.
 
     Raises:
-        UserError: there is no such model, version or run, its files aren't those that were saved, or the two models
-            don't go together.
+        UserError: There is no such model, version or run; its files have changed since they were saved; or the two
+            models don't fit together.
     """
     _before_torch()
     from components.runs.generate import open_model
@@ -64,24 +64,26 @@ def run(
     processes: int = 1,
     **settings: Any,
 ) -> Outcome:
-    """Run a recipe from its data to a registered model and what it writes, as the command does: a Prefect server is
-    started where none answers, and stays; `reprise down` stops it.
+    """Run a recipe: read the data, train, evaluate, register the model, and generate samples.
+
+    Starts a Prefect server if none answers. It keeps running; `reprise down` stops it.
 
     Args:
-        recipe: One of our recipes by its name, or the path of a YAML file of your own.
-        name: Of the experiment and the model; else the recipe's, with that of the data where they are your own.
+        recipe: The name of a recipe from `reprise recipes`, or the path of a YAML file.
+        name: Name of the experiment and the model. Default: the recipe's name, plus that of your own data.
         device: auto, cpu, cuda or cuda:N.
-        threads: CPU threads; 0 is one for each core.
-        processes: Processes that share the training, and its threads or the GPUs.
-        settings: What differs from the recipe's, by section: training={"steps": 500}, seed=3; further down with points:
-            encoding={"input.grid": 2}. None takes a setting away.
+        threads: Number of CPU threads; 0 is one per core.
+        processes: Number of training processes; they share the threads or the GPUs.
+        settings: Settings that replace the recipe's, by section: training={"steps": 500}, seed=3. Use dots for nested
+            settings: encoding={"input.grid": 2}. None removes a setting.
 
     Returns:
-        What was reached: `metrics` (by name: "test/accuracy"), `model` (the registered version, None where the recipe's
-        `accept` refused it), `files`, `run_id`, `url`; `reprise.load(outcome.selector)` opens its model.
+        The outcome: `metrics` (by name, e.g. "test/accuracy"), `model` (the registered version, or None if the
+        recipe's `accept` bounds refused it), `files`, `run_id` and `url`. `reprise.load(outcome.selector)` loads the
+        model.
 
     Raises:
-        UserError: there is no such recipe, or a setting doesn't exist or is wrong. Nothing was started then.
+        UserError: There is no such recipe, or a setting doesn't exist or is invalid. Nothing has been started then.
     """
     overrides = _overrides(settings)
     _before_torch()
@@ -91,44 +93,44 @@ def run(
 
 
 class Model:
-    """A trained model. It writes (`generate`, `write`) or answers (`predict`), never both; `describe` says which."""
+    """A trained model. It either generates (`generate`, `write`) or predicts (`predict`); `describe` says which."""
 
     def __init__(self, opened: Opened) -> None:
         self._opened = opened
 
     @property
     def name(self) -> str:
-        """Its name in the registry, that of its recipe."""
+        """Name in the registry."""
         return self._opened.name
 
     @property
     def version(self) -> str:
-        """Its number in the registry; "" of a run's model that isn't registered."""
+        """Version number in the registry; "" if the model isn't registered."""
         return self._opened.version
 
     @property
     def run_id(self) -> str:
-        """The MLflow run that trained it."""
+        """Id of the MLflow run that trained the model."""
         return self._opened.run_id
 
     @property
     def reads(self) -> str | None:
-        """What `predict` takes: text, symbols, frames or audio; None: the model writes."""
+        """Input of `predict`: text, symbols, frames or audio. None if the model generates."""
         return self.describe().reads
 
     @property
     def writes(self) -> str | None:
-        """What `generate` gives: text or notes; None: the model answers."""
+        """Output of `generate`: text or notes. None if the model predicts."""
         return self.describe().writes
 
     @property
     def settings(self) -> dict[str, Any]:
-        """How it writes where nothing else is asked for, by name: what `generate` takes."""
+        """Default values of the settings of `generate`, by name."""
         return self.describe().settings
 
     def describe(self) -> Description:
-        """What the model does and what it can be asked for: `task`, `reads`, `writes`, `step_shape`, `columns`,
-        `accepts`, `settings`, `trained_on` and `metrics`."""
+        """Description of the model: `task`, `reads`, `writes`, `step_shape`, `columns`, `accepts`, `settings`,
+        `trained_on` and `metrics`."""
         from components.use.description import describe
 
         bundle = self._opened.bundle
@@ -142,23 +144,25 @@ class Model:
         start: str | os.PathLike[str] | None = None,
         **settings: Any,
     ) -> list[str] | list[Score]:
-        """New texts or scores. The same seed and settings give the same ones, here, at the command line and over HTTP.
+        """Generate texts or scores.
+
+        The same seed and settings give the same output here, on the command line and over HTTP. Minor problems, such
+        as a prompt with a character that the model has never seen, are Python warnings.
 
         Args:
-            seed: From 0 to 2^63 − 1.
-            melody: A music file; the other voices are written under its first piece, to its end.
-            start: A music file; pieces go on from its first piece. Not together with `melody`.
-            settings: In place of the model's own, among them count (1 to 64), max_length (tokens), temperature (0 to
-                10; 0 is always the likeliest), top_k, top_p, prompt; of music also chords, choruses, tempo_bpm (quarter
-                notes a minute), band, constraints.
+            seed: Random seed, from 0 to 2^63 − 1.
+            melody: A music file. The model writes the other voices for its first piece.
+            start: A music file. The model continues its first piece. Can't be combined with `melody`.
+            settings: Settings that replace the model's defaults: count (1 to 64), max_length (tokens), temperature (0
+                to 10; 0 is always the likeliest), top_k, top_p, prompt. For music also chords, choruses, tempo_bpm
+                (quarter notes per minute), band, constraints.
 
         Returns:
-            A list of `count` strings, or of scores (`components.score.Score`: parts of notes, in steps of which
-            `steps_per_beat` make a quarter note).
+            A list of `count` strings or scores. A score (`components.score.Score`) has parts of notes; times are in
+            steps, `steps_per_beat` of them to a quarter note.
 
         Raises:
-            UserError: the model answers, a setting doesn't exist or is out of range, or a file can't be read. What you
-            should know beside it (a character that the model has never seen) is a Python warning.
+            UserError: The model doesn't generate, a setting doesn't exist or is out of range, or a file can't be read.
         """
         return self._made(seed, melody, start, settings).items
 
@@ -172,20 +176,22 @@ class Model:
         soundfont: str | os.PathLike[str] | None = None,
         **settings: Any,
     ) -> list[Path]:
-        """As `generate`, into files: one of texts, or for each score MIDI, MusicXML, sound, a picture and a page. Each
-        says how it was made; `reprise replay FILE` makes it again.
+        """Generate texts or scores and write them to files.
+
+        Texts go to one file. Each score becomes MIDI, MusicXML, sound, a picture and an HTML page. Each file records
+        how it was made; `reprise replay FILE` regenerates it.
 
         Args:
-            folder: Where they are written; it is made where it isn't there.
-            soundfont: An .sf2 file whose instruments play the music, in place of the built-in sound.
-            seed, melody, start, settings: As `generate` takes them.
+            folder: The output folder. It is created if it doesn't exist.
+            soundfont: An .sf2 file to play the music with instead of the built-in sound.
+            seed, melody, start, settings: See `generate`.
 
         Returns:
-            The files' paths.
+            The paths of the files.
 
         Raises:
-            UserError: as `generate`; or the folder can't be written to, the soundfont can't be read or the model writes
-            text.
+            UserError: As for `generate`; or the folder can't be written to, or the soundfont can't be read or is given
+                for a model of text.
         """
         from components.paths import output_folder
         from components.render.soundfont import read_soundfont
@@ -196,27 +202,27 @@ class Model:
         return write(self._opened, self._made(seed, melody, start, settings), target, font)
 
     def predict(self, inputs: Iterable[Any]) -> list[dict[str, Any]]:
-        """The answer to each input.
+        """Predict for each input.
 
         Args:
-            inputs: A list of what the model reads (`reads`). text: strings of 100,000 characters at most. symbols:
-                lists of strings, or strings that are split. frames: lists or arrays [T, features], or pictures
-                [T, height, width]; T up to 20,000. audio: `pathlib.Path`s of WAV files, their bytes, or
-                (samples [N] of full scale ±1, samples a second).
+            inputs: A list of inputs of the type that `reads` names. text: strings of at most 100,000 characters.
+                symbols: lists of strings, or strings, which are split. frames: lists or arrays [T, features], or
+                pictures [T, height, width], with T up to 20,000. audio: `pathlib.Path`s of WAV files, their bytes, or
+                tuples (samples [N] with full scale ±1, samples per second).
 
         Returns:
-            A dictionary for each, in their order, with the keys of `describe().columns`: {"label", "probability"},
-            {"values"} in the data's own units, {"tags"} (of a text: {"tokens", "tags"}), or {"text"}.
+            A dictionary per input, in order, with the keys in `describe().columns`: {"label", "probability"},
+            {"values"} in the units of the data, {"tags"} (for text {"tokens", "tags"}), or {"text"}.
 
         Raises:
-            UserError: the model writes, or an input isn't what it reads; `where` says which: inputs[2].
+            UserError: The model doesn't predict, or an input is of the wrong type. `where` names it: inputs[2].
         """
         from components.answers import answered, input_of, read
 
         bundle = self._opened.bundle
-        bundle.predict([])  # does it answer?
+        bundle.predict([])  # raises if the model doesn't predict
         if isinstance(inputs, str | bytes | os.PathLike | Mapping):
-            raise UserError("predict takes a list of inputs", where="inputs", hint="predict([one])")
+            raise UserError("predict takes a list of inputs", where="inputs", hint="predict([one_input])")
         encoding = input_of(bundle.encoding)
         return answered(bundle, [read(encoding, one, f"inputs[{number}]") for number, one in enumerate(inputs)])
 
@@ -256,7 +262,7 @@ class Model:
 
 
 def _overrides(settings: Mapping[str, Any]) -> list[str]:
-    """Settings by section as the `KEY=VALUE` of the command line."""
+    """Convert settings by section to the `KEY=VALUE` form of the command line."""
     flat: dict[str, Any] = {}
     for section, value in settings.items():
         if isinstance(value, Mapping):
@@ -267,7 +273,7 @@ def _overrides(settings: Mapping[str, Any]) -> list[str]:
         write = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=os.fspath).encode
         return [f"{key}={write(value)}" for key, value in flat.items()]
     except (TypeError, ValueError) as error:
-        raise UserError(f"a setting that no recipe can hold: {error}", where="settings") from None
+        raise UserError(f"a setting can't be written to a recipe: {error}", where="settings") from None
 
 
 def _path(given: str | os.PathLike[str], where: str) -> Path:
@@ -277,6 +283,6 @@ def _path(given: str | os.PathLike[str], where: str) -> Path:
 
 
 def _before_torch() -> None:
-    """Threads that spin at barriers make everything several times slower on a busy machine; torch reads this once."""
+    """Stop OpenMP threads from spinning: it is several times slower on a busy machine. torch reads this once."""
     if "torch" not in sys.modules:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

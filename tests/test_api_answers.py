@@ -155,8 +155,8 @@ def test_a_melody_that_is_sent_stays_and_is_in_the_answer_to_make_it_again(
 @pytest.mark.parametrize(
     ("model", "upload", "said"),
     [
-        ("four-voices", {"name": "tune.mid", "base64": "AAAA"}, "gives no piece"),
-        ("four-voices", {"name": "tune.exe", "base64": "AAAA"}, "isn't music that is read"),
+        ("four-voices", {"name": "tune.mid", "base64": "AAAA"}, "no piece could be read"),
+        ("four-voices", {"name": "tune.exe", "base64": "AAAA"}, "isn't a supported music format"),
         ("four-voices", {"name": "tune.mid", "base64": "AAA"}, "isn't base64"),
         ("tales", {"name": "tune.mid", "base64": "AAAA"}, "can't take music"),
     ],

@@ -66,7 +66,7 @@ def test_an_archive_is_read_as_the_folder_that_it_holds(tmp_path, name) -> None:
         assert readers[None].passed_over == {"link or device in an archive": ["mood/link.txt"]}
     encoding = {"kind": "pair", "input": {"kind": "characters"}, "target": {"kind": "labels"}}
     ref = ingest(data, encoding, root=tmp_path, cache_dir=tmp_path / "cache", seed=0)
-    assert "passed over: 1 × link or device in an archive (mood/link.txt)" in Store.open(ref.path).manifest["notes"]
+    assert "skipped: 1 × link or device in an archive (mood/link.txt)" in Store.open(ref.path).manifest["notes"]
 
 
 def test_an_archive_of_splits_and_one_for_each_split(tmp_path) -> None:

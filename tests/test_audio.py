@@ -239,7 +239,7 @@ def test_wrong_settings_are_refused(tmp_path) -> None:
     folder = spoken(tmp_path / "wavs", "a.wav")
     with pytest.raises(UserError, match=r"no \{text\}"):
         WavReader([], file_name="{speaker}_{index}")
-    with pytest.raises(UserError, match="isn't said where the texts are"):
+    with pytest.raises(UserError, match="source of the texts isn't set"):
         list(WavReader([folder]).items())
     with pytest.raises(UserError, match="no such file of transcripts"):
         list(WavReader([folder], transcripts="none.csv").items())

@@ -60,7 +60,7 @@ def test_a_bundle_written_by_an_older_version_still_writes(tmp_path: Path) -> No
         ({"format": FORMAT + 1, "versions": {"reprise": "7.8.9"}}, "written by Reprise 7.8.9"),
         ({"format": FORMAT + 1, "versions": None}, "version unknown"),
         ({"settings": {"flux": 3}}, "Reprise 0.1.0: use that version"),
-        ({"settings": {"kind": "hypernet"}}, "can't be put together by this version"),
+        ({"settings": {"kind": "hypernet"}}, "can't be loaded by this version"),
     ],
 )
 def test_a_bundle_that_needs_another_version_says_which(tmp_path: Path, changes: dict, said: str) -> None:

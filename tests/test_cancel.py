@@ -217,7 +217,7 @@ def test_two_processes_never_work_on_one_run(home, recipe) -> None:
     folder.mkdir(parents=True)
     with (
         FileLock(folder / "run.lock"),
-        pytest.raises(UserError, match="going on in another process"),
+        pytest.raises(UserError, match="running in another process"),
         opened("0" * 32),
     ):
         raise AssertionError("not reached")

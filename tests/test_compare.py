@@ -72,8 +72,8 @@ def test_all_wrong_combinations_are_told_at_once_by_name(tmp_path) -> None:
         ({"vary": ["model.kind"]}, "isn't KEY=VALUE,VALUE"),
         ({"vary": ["=1"]}, "isn't KEY=VALUE,VALUE"),
         ({"vary": ["model.kind="]}, "has no value"),
-        ({"vary": ["model.kind=lstm", "model.kind=gru"]}, "stands twice"),
-        ({"vary": ["model.num_layers=1,1"]}, "stands twice"),
+        ({"vary": ["model.kind=lstm", "model.kind=gru"]}, "given twice"),
+        ({"vary": ["model.num_layers=1,1"]}, "duplicate value"),
         ({"vary": ["model.num_layers=1],[2"]}, "--vary model.num_layers"),
         ({"vary": ["model.num_layers=2020-01-01"]}, "isn't a setting"),
         ({"vary": ["model.num_layers=&a [*a]"]}, "aliases"),
@@ -284,7 +284,7 @@ def test_one_comparison_runs_once_at_a_time_and_a_fresh_one_begins_empty(tmp_pat
     folder = tmp_path / "it"
     with alone(folder, False):
         (folder / "parent").write_text("a run")
-        with pytest.raises(UserError, match="running already"), alone(folder, False):
+        with pytest.raises(UserError, match="already running"), alone(folder, False):
             pytest.fail("two at once")
     with alone(folder, False):
         assert (folder / "parent").exists()

@@ -250,7 +250,7 @@ def test_a_second_server_of_one_home_is_refused(home) -> None:
 
     from flows.deploy import serve
 
-    with FileLock(home / "serve.lock"), pytest.raises(UserError, match="served already"):
+    with FileLock(home / "serve.lock"), pytest.raises(UserError, match="already served"):
         serve(1, False)
 
 

@@ -75,7 +75,7 @@ def test_ingestion_tells_what_it_passed_over(tmp_path, ingest_text) -> None:
     files = {f"src/{n}.c": f"int main{n};\n" * 9 for n in range(5)} | {f"src/{n}.o": b"\0" for n in range(4)}
     fill(tmp_path, files)
     manifest = Store.open(ingest_text(None, {"path": str(tmp_path / "src")}).path).manifest
-    assert "passed over: 4 × not text (0.o, 1.o, 2.o, …)" in manifest["notes"]
+    assert "skipped: 4 × not text (0.o, 1.o, 2.o, …)" in manifest["notes"]
     assert [source["name"] for source in manifest["sources"]] == [f"{n}.c" for n in range(5)]
 
 

@@ -213,7 +213,7 @@ def test_code_is_verified_with_the_model_and_exported_as_it_was(
     out = store.export(ref, tmp_path / "new" / "out")
     assert sorted(p.relative_to(out) for p in out.rglob("*")) == sorted(p.relative_to(kept) for p in kept.rglob("*"))
     assert [path.name for path in out.parent.iterdir()] == ["out"]
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="already exists"):
         store.export(ref, out)
 
 

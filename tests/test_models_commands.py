@@ -144,7 +144,7 @@ def test_a_promoted_challenger_is_no_challenger_any_more_and_that_is_recorded(re
     ("selector", "said"),
     [
         ("small@7", "no version '7'"),
-        ("small", "names no version"),
+        ("small", "doesn't name a version"),
         ("smal@1", "choices: small"),
         ("small@1", "is the champion already"),
         ("run:abcdef12", "no run"),

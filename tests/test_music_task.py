@@ -103,7 +103,7 @@ def test_a_beginning_from_a_file_is_gone_on_from(task, model) -> None:
 def test_without_chords_the_model_makes_up_its_own_form(task, model) -> None:
     made = task.generate(model, MusicSettings(count=1, max_length=300), seed=2)
     assert isinstance(made.items[0], Score)
-    with pytest.raises(UserError, match="choruses of what"):
+    with pytest.raises(UserError, match="choruses needs chords"):
         task.generate(model, MusicSettings(count=1, choruses=2), seed=2)
 
 
@@ -129,7 +129,7 @@ def test_rules_about_chords_reach_other_encodings_of_music_and_text_has_none() -
     assert {n.pitch % 12 for part in score.parts for n in part.notes if n.start < 16} <= {0, 4, 7}
     text = Characters()
     text.fit(["abc"])
-    with pytest.raises(UserError, match="isn't one of music"):
+    with pytest.raises(UserError, match="isn't a music encoding"):
         Music(text, "sequences").generate(model, MusicSettings(chords="C"), seed=0)
 
 

@@ -116,7 +116,7 @@ def test_every_parameter_of_the_model_that_is_trained_gets_a_gradient() -> None:
 def test_only_ratings_are_targets() -> None:
     pair = Pair(input={"kind": "characters"}, target={"kind": "labels"})
     pair.fit([("a", "1"), ("b", "4")])
-    with pytest.raises(UserError, match="encoded by"):
+    with pytest.raises(UserError, match="needs the target encoding"):
         OrdinalRegression(pair, "sequences")
 
 

@@ -317,5 +317,5 @@ def test_a_model_that_writes_does_not_answer(small_recipe, small_store, tmp_path
     recipe = small_recipe()
     session = Session(recipe, small_store(recipe), "cpu", 1)
     save_bundle(tmp_path / "b", "small", session.model, session.encoding, recipe.as_dict(), {"framing": "sequences"})
-    with pytest.raises(UserError, match=r"writes, it doesn't answer(.|\n)*reprise generate small"):
+    with pytest.raises(UserError, match=r"generates, it doesn't predict(.|\n)*reprise generate small"):
         load_bundle(tmp_path / "b").predict(["a"])

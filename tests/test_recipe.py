@@ -130,7 +130,7 @@ accept: {val/nats_per_char: "less"}
     ("text", "said"),
     [
         ("- a\n- b", "a mapping of sections"),
-        ("seed: 1\nseed: 2", "'seed' stands twice"),
+        ("seed: 1\nseed: 2", "'seed' is used twice"),
         ("a: &x [1]\nb: *x", "aliases"),
         ("a: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
         ("a: [1", "line 1, column 6"),

@@ -113,7 +113,7 @@ def test_regression_refuses_targets_that_are_no_list_of_numbers() -> None:
     with pytest.raises(UserError, match="a target of 3 frames"):
         task.batches(split, batch_size=1, window=1, seed=0, training=False)
     for kind in ("pictures", "motion"):
-        with pytest.raises(UserError, match="encoded by"):
+        with pytest.raises(UserError, match="needs the target encoding"):
             Regression(Pair(input={"kind": "frames"}, target={"kind": kind}), "sequences")
 
 

@@ -126,7 +126,7 @@ def test_trouble_that_ends_loses_nothing_and_repeats_nothing(
     assert store.got == points(50)
     assert sender.close(1) == 0
     assert [record.message.partition(": ")[2][:24] for record in caplog.records] == [
-        "the store is in trouble,",
+        "the store doesn't answer",
         "the store answers again,",
     ]
 

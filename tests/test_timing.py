@@ -98,16 +98,16 @@ def test_an_interval_is_planned_across_a_change_of_clocks() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("0 25 * * *", "'25' is no hour: 0–23"),
-        ("* * * foo *", "'foo' is no month: 1–12 or jan–dec"),
+        ("0 25 * * *", "'25' isn't a valid hour: 0–23"),
+        ("* * * foo *", "'foo' isn't a valid month: 1–12 or jan–dec"),
         ("0 6 * *", "has 4 of 5 fields"),
-        ("5-1 * * * *", "'5-1' is no minute"),
+        ("5-1 * * * *", "'5-1' isn't a valid minute"),
         ("@daily", "has 1 of 5 fields"),
         ("0 0 6 * * 1", "has 6 of 5 fields"),
-        ("0 6 L * *", "'l' is no day"),
-        ("0 6 * * 5#2", "'5#2' is no weekday"),
-        ("*/0 * * * *", r"'\*/0' is no minute"),
-        ("0 6 ? * 1", r"'\?' is no day"),
+        ("0 6 L * *", "'l' isn't a valid day"),
+        ("0 6 * * 5#2", "'5#2' isn't a valid weekday"),
+        ("*/0 * * * *", r"'\*/0' isn't a valid minute"),
+        ("0 6 ? * 1", r"'\?' isn't a valid day"),
     ],
 )
 def test_a_wrong_cron_says_which_field(text: str, said: str) -> None:

@@ -29,7 +29,7 @@ SMALL = ["evaluation.every=30", "model.hidden_size=16", "generation.count=1", "g
 # what goes on until Ctrl-C: more options, and what it says when it is there
 SERVERS = {
     "ui": (["--port", "{0}", "--playground", "0"], r"playground  http\S+"),
-    "serve": ([], r"Ctrl-C ends it"),
+    "serve": ([], r"Ctrl-C stops it"),
     "api": (["--port", "0"], r"playground  (http\S+)/"),
 }
 

@@ -298,7 +298,7 @@ def test_a_trained_language_model_scores_texts_as_it_would_write_them() -> None:
             mine, its = (int(e.encode(letter)[0]) for e in (task.encoding.target, known))
             assert scores[mine] == pytest.approx(wanted[length, its], abs=1e-5)
         assert scores[EOS] == pytest.approx(wanted[length, EOS], abs=1e-5)
-    with pytest.raises(UserError, match="doesn't write chars one by one"):
+    with pytest.raises(UserError, match="doesn't generate single chars"):
         task.use_language_model(model, Words())
 
 

@@ -61,7 +61,7 @@ def test_uploads_share_their_readers_and_too_many_are_told_to_come_again() -> No
         found = sorted(pool.map(ask, range(3)))
     over.set()
     counting.join()
-    assert found == ["busy"] + ["the file gives no piece: takes longer than 0.4 s to read"] * 2
+    assert found == ["busy"] + ["no piece could be read: takes longer than 0.4 s to read"] * 2
     assert most == [1]
     assert readers() == []
     assert "score" in uploads.given(BUNDLE, SMALL, Deadline(60.0)), "the next is read as ever"

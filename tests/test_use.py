@@ -229,7 +229,7 @@ def test_what_a_model_is_stands_beside_it(here) -> None:
         ("shapes", [[[1.0, 2.0]]], "pictures are numbers"),
         ("ears", [b"no sound"], r"inputs\[0\].*not a WAV file"),
         ("ears", [3], r"inputs\[0\].*a recording isn't int"),
-        ("tales", ["good"], "writes, it doesn't answer"),
+        ("tales", ["good"], "generates, it doesn't predict"),
     ],
 )
 def test_a_wrong_input_is_told_by_its_place(here, name, inputs, said) -> None:
@@ -251,7 +251,7 @@ def test_a_wrong_setting_or_model_is_told(here, tmp_path) -> None:
             model.generate(**settings)
     with pytest.warns(UserWarning, match="unknown to the model"):
         model.generate(prompt="the ß", count=1, max_length=5)
-    with pytest.raises(UserError, match="answers, it doesn't write"):
+    with pytest.raises(UserError, match="predicts, it doesn't generate"):
         reprise.load("moods").generate()
     with pytest.raises(UserError, match="moods"):
         reprise.load("mods")
@@ -354,7 +354,7 @@ def test_settings_are_given_by_section(monkeypatch) -> None:
     training = {"steps": 500, "learning_rate": 1e-5, "clip_norm": None}
     reprise.run("names", name="mine", training=training, seed=3, data={"path": Path("a b.txt")}, model={})
     assert asked[0] == "names"
-    assert asked[2:] == ["auto", 0, "mine"]
+    assert asked[2:] == ["auto", 0, "mine", 1]
     from components.recipe import apply_override
 
     values: dict[str, Any] = {"model": {"kind": "gru"}}
@@ -362,7 +362,7 @@ def test_settings_are_given_by_section(monkeypatch) -> None:
         apply_override(values, override)
     assert values == {"model": {"kind": "gru"}, "training": training, "seed": 3, "data": {"path": "a b.txt"}}
     assert reprise._overrides({"encoding": {"input.grid": 2}}) == ["encoding.input.grid=2"]
-    with pytest.raises(UserError, match="no recipe can hold"):
+    with pytest.raises(UserError, match="written to a recipe"):
         reprise.run("names", training={"steps": object()})
 
 

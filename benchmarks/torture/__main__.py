@@ -28,7 +28,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "torture.json"
 # the function, how often by default, and the fault in words
 FAULTS: dict[str, tuple[Callable[[list[Lab], int, int], Result], int, str]] = {
     "killed": (killed, 50, "kill -9 at a random moment"),
-    "writes": (writes, 100, "kill -9 at moments spread over the writing of a checkpoint"),
+    "writes": (writes, 100, "kill -9 spread over the writing of a checkpoint"),
     "full": (full, 10, "the disk is full for 20 s"),
     "locked": (locked, 10, "the store is locked for 10 s"),
     "away": (away, 4, "the tracking server is gone for 60 s"),
@@ -38,7 +38,7 @@ FAULTS: dict[str, tuple[Callable[[list[Lab], int, int], Result], int, str]] = {
 
 def table(results: dict[str, Any]) -> str:
     """The results as Markdown."""
-    lines = ["| what broke | times | lost | needed `reprise resume` |", "|---|---|---|---|"]
+    lines = ["| fault | times | lost | needed `reprise resume` |", "|---|---|---|---|"]
     for name, result in results["faults"].items():
         lost = "; ".join(f"{what}: {number}" for what, number in result["lost"].items() if number) or "nothing"
         resumed = {"killed": "each", "writes": "–"}.get(name, result["seen"].get("had_to_be_resumed", 0))

@@ -93,7 +93,7 @@ class WavReader(LabelledReader):
         if self._table is None:
             if self._name is None:
                 hint = 'set data.file_name ("{text}_{speaker}") or data.transcripts (a table)'
-                raise UserError("it isn't said where the texts are", where="data", hint=hint)
+                raise UserError("the source of the texts isn't set", where="data", hint=hint)
             matches = {path: self._name.fullmatch(path.stem) for path in self.files}
             return {path: match["text"] for path, match in matches.items() if match}
         table = Transcripts(self._table, self.files, **self._how)

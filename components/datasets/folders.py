@@ -85,7 +85,7 @@ def _unfit(path: Path, endings: Sequence[str]) -> str:
 def told(passed_over: Mapping[str, Sequence[str]]) -> list[str]:
     """A note for each reason, with the number of files and the first ones' names."""
     return [
-        f"passed over: {len(names):,} × {reason} ({', '.join(names[:LISTED])}{', …' if len(names) > LISTED else ''})"
+        f"skipped: {len(names):,} × {reason} ({', '.join(names[:LISTED])}{', …' if len(names) > LISTED else ''})"
         for reason, names in passed_over.items()
     ]
 

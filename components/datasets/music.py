@@ -216,7 +216,7 @@ class MusicReader(Reader):
             raise UserError(
                 f"no music here, but {others}" if others else "the folder is empty",
                 where=", ".join(map(str, given[:LISTED])),
-                hint=f"what is read: {' '.join(KINDS)}, in folders within it too",
+                hint=f"supported: {' '.join(KINDS)}, in folders within it too",
             )
         # without duplicates: a folder may be given together with a file in it
         self._shown = {path.absolute(): self._shown[path] for path in found}

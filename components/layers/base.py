@@ -1,8 +1,8 @@
 """The Recurrent contract.
 
-Shapes: B batch, T time, I input features, O output features, S one-hot streams. A state is a flat dict of
-batch-first tensors, so beams can reorder it, truncated backpropagation can detach it, and a server can keep it
-without knowing the cell.
+Shapes: B batch, T time, I input features, O output features, S one-hot streams. A state is a flat dict of batch-first
+tensors. Beam search can reorder it, truncated backpropagation can detach it, and a server can store it without knowing
+the cell.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ State = dict[str, Tensor]
 
 
 def detach(state: State) -> State:
-    """The state cut off from its past: the truncation of truncated backpropagation through time."""
+    """Detach the state from the graph: the truncation of truncated backpropagation through time."""
     return {name: value.detach() for name, value in state.items()}
 
 
 def part_of(state: State | None, name: str) -> State | None:
-    """The state of one part of a composite layer: what stands under "name.", without that prefix."""
+    """The state of one part of a composite layer: the entries under "name.", without that prefix."""
     prefix = f"{name}."
     return None if state is None else {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
@@ -71,12 +71,12 @@ def zeros_like_parameters(module: nn.Module, batch_size: int, size: int) -> Tens
 
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on a device. From the CPU to a GPU it goes through pinned memory, so that nobody waits for it."""
+    """Move a tensor to a device. From the CPU to a GPU it goes through pinned memory, so the CPU doesn't wait."""
     pinned = device.type == "cuda" and tensor.device.type == "cpu"
     return tensor.pin_memory().to(device, non_blocking=True) if pinned else tensor.to(device)
 
 
 def steps_where(y_BTX: Tensor, mask_BT: Tensor) -> Tensor:
-    """The steps [N, X] of a sequence, wherever it is, at which a mask on the CPU is true. A mask on a GPU would have to
-    be waited for: nobody else knows N."""
+    """The steps [N, X] of a sequence, on any device, at which a mask on the CPU is true. With a mask on a GPU, the CPU
+    would have to wait to know N."""
     return y_BTX[moved(mask_BT.nonzero(), y_BTX.device).unbind(1)]

@@ -278,7 +278,7 @@ def _layer_names(layers: Iterable[Layer], inputs: Iterable[str]) -> dict[Layer, 
     taken = set(inputs)
     for layer in distinct:
         if layer.name in taken:
-            raise UserError(f"the name {layer.name!r} stands twice", where="graph")
+            raise UserError(f"the name {layer.name!r} is used twice", where="graph")
         taken |= {layer.name} if layer.name else set()
     names = {}
     for layer in distinct:

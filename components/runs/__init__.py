@@ -1,1 +1,2 @@
-"""A run's life on this machine, without Prefect: where things lie, its record, its steps, and what is made of it."""
+"""The steps of a run on this machine, without Prefect: places, records, training, evaluation, registration, studies,
+reports."""

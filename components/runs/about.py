@@ -23,7 +23,7 @@ TABLE = "table:"
 
 @dataclass(frozen=True)
 class About:
-    """A recipe as its file tells it. What the file doesn't say is ""."""
+    """The description of a recipe in its file. Missing parts are ""."""
 
     name: str
     comment: list[str]
@@ -38,10 +38,10 @@ class About:
 
 
 def read_about(path: Path) -> About:
-    """What the recipe in a YAML file is about, without checking it.
+    """Read the description of a recipe from a YAML file, without checking the recipe.
 
     Raises:
-        UserError: it can't be read as a recipe, or its line for the table hasn't three cells.
+        UserError: the file can't be read as a recipe, or its `# table:` line doesn't have three cells.
     """
     data, comment = _data(load_yaml(path)), opening_comment(path)
     listed = [line for line in comment if line.startswith(TABLE)]
@@ -54,7 +54,7 @@ def read_about(path: Path) -> About:
 
 
 def following(recipe: str) -> list[str]:
-    """The commands that run a recipe, show it whole, and use the model that comes of it.
+    """The commands that run a recipe, show it, and use the resulting model.
 
     Raises:
         UserError: there is no such recipe, or it has problems.
@@ -71,7 +71,7 @@ def following(recipe: str) -> list[str]:
 
 
 def opening_comment(path: Path) -> list[str]:
-    """The lines of the comment that the file begins with, without their signs."""
+    """The lines of the comment at the start of the file, without "#"."""
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):

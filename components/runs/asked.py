@@ -1,4 +1,4 @@
-"""A recipe as somebody asked for it: which one, with what settings, under which name, and the commands that say it."""
+"""A recipe as requested by the user: file, settings and name, and the command line that requests it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ LONGEST_NAME = 64
 
 @dataclass(frozen=True)
 class Asked:
-    """`values` are the recipe's settings as they were written, with the overrides. `name` is that of the experiment
-    and of the model. `words`, behind `reprise run`, ask for the same from any folder. `borrowed`: one of our recipes on
-    other data than its own; `notes` say what of it therefore doesn't count. `anywhere` are the `overrides` with whole
-    paths."""
+    """A requested recipe.
+
+    `values` are the settings as written, with the overrides. `name` is the name of the experiment and the model.
+    `words`, after `reprise run`, request the same from any folder. `borrowed`: a built-in recipe on other data than its
+    own; `notes` say which of its settings are therefore dropped. `anywhere` are the `overrides` with absolute paths.
+    """
 
     name: str
     values: dict[str, Any]
@@ -48,14 +50,14 @@ class Asked:
 
 
 def ask(recipe: str, overrides: Sequence[str] | None = None, name: str | None = None) -> Asked:
-    """The recipe (one of ours by its name, or a YAML file) with `--set` overrides.
+    """Read a recipe (the name of a built-in one, or a YAML file) with `--set` overrides.
 
-    One of our recipes on a person's own data keeps its settings of model and training. What belongs to its data goes:
-    the split, the bound of `accept`, the prompt (unless the data know it), and the name: another data set's model
-    is no version of the recipe's own.
+    A built-in recipe on the user's own data keeps its settings of model and training. Settings chosen for its own data
+    are dropped: the split, the `accept` bounds, the prompt (unless it fits the data), and the name, because a model of
+    other data isn't a version of the recipe's model.
 
     Raises:
-        UserError: there is no such recipe, an override or the name is wrong.
+        UserError: there is no such recipe, or an override or the name is wrong.
     """
     overrides = list(overrides or [])
     path = recipe_path(recipe)
@@ -70,10 +72,10 @@ def ask(recipe: str, overrides: Sequence[str] | None = None, name: str | None = 
         if split and list(split) != list(DEFAULT_SPLIT):
             written["data"] = {key: value for key, value in before.items() if key != "split"}
             if not _data(values).get("split") or _data(values)["split"] == before.get("split"):
-                notes.append(f"split {split} is the recipe's own data's: yours is {list(DEFAULT_SPLIT)} (data.split)")
+                notes.append(f"split {split} is for the recipe's own data; yours is {list(DEFAULT_SPLIT)} (data.split)")
         if bounds := written.pop("accept", None):
             said = ", ".join(f"{metric} {bound}" for metric, bound in bounds.items())
-            notes.append(f"accept ({said}) is a bound for the recipe's own data: it isn't used")
+            notes.append(f"the recipe's accept bounds ({said}) are for its own data and not used")
         values = _with(written, overrides)  # what was asked for by hand stays
     if name is not None and not NAME.fullmatch(name):
         raise UserError(
@@ -94,18 +96,18 @@ def ask(recipe: str, overrides: Sequence[str] | None = None, name: str | None = 
 
 
 def words_of(recipe: str, overrides: Sequence[str] | None = None, name: str | None = None) -> list[str]:
-    """What was asked for as the words behind `reprise run`."""
+    """The request as the words after `reprise run`."""
     options = [word for override in overrides or [] for word in ("--set", override)]
     return [recipe, *options, *(["--name", name] if name else [])]
 
 
 def typed(verb: str, words: Sequence[str], *more: str) -> str:
-    """A command of ours as it is typed in a shell."""
+    """A `reprise` command as typed in a shell."""
     return shlex.join(["reprise", verb, *words, *more])
 
 
 def plain(text: str) -> str:
-    """Text as a part of a name: a–z, 0–9 and hyphens; "" where nothing is left."""
+    """A text as part of a name: a–z, 0–9 and hyphens; "" if nothing is left."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:LONGEST_NAME].strip("-")
 
 

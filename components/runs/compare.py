@@ -1,4 +1,4 @@
-"""Comparing settings: every combination × seeds under equal budgets."""
+"""Comparing settings: every combination with several seeds, under equal budgets."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ from components.training.device import choose_threads
 
 
 class Combinations(Study):
-    """The trials of a plan, one after the other. What an earlier comparison of the very same runs finished is
-    reused."""
+    """The trials of a plan, in order. Finished runs of an earlier, identical comparison are reused."""
 
     verb, things = "compare", "runs"
 

@@ -1,4 +1,4 @@
-"""Two registered versions side by side: recipe, data, figures, and what both write or answer."""
+"""Comparing two registered versions: recipe, data, metrics, and samples or predictions."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ WANTED = ("label", "labels", "text", "reference", "target")
 
 
 def between(one: str, other: str, *, seed: int = 0) -> dict[str, Any]:
-    """Everything in which two versions differ, as plain data.
+    """All differences between two versions, as plain data.
 
     Raises:
-        UserError: a version doesn't exist or can't be loaded, or both are the same one.
+        UserError: a version doesn't exist or can't be loaded, or both are the same.
     """
     refs = find(one), find(other)
     if refs[0] == refs[1]:

@@ -1,4 +1,4 @@
-"""Evaluation: the best weights on held-out data, with pictures of what was learned."""
+"""Evaluation of the best weights on held-out data, with plots."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from components.training.session import Session
 
 
 def evaluate(run: OpenRun) -> dict[str, float]:
-    """The final figures of a run, "val/…" and "test/…"; logged without a step, with the pictures."""
+    """The final metrics of a run, "val/…" and "test/…"; logged without a step, with the plots."""
     record, tracked, folder, session = run.record, run.tracked, run.folder, run.session()
     session.load_best(folder)
     metrics = {

@@ -1,4 +1,4 @@
-"""Generation: from a registered model to new sequences in files, each of which can be made again."""
+"""Generation of sequences into files with a registered model; each file can be regenerated."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from components.use.writing import write
 
 
 def open_model(selector: str, device: str = "cpu") -> Opened:
-    """The model that a selector names (`components.use.opening.Selector`), on a device: auto, cpu, cuda or cuda:N."""
+    """Load the model for a selector (`components.use.opening.Selector`) on a device: auto, cpu, cuda or cuda:N."""
     return opening.open_model(selector, MlflowStore(places().settings), _own_run, choose_device(device))
 
 
@@ -49,7 +49,7 @@ def _own_run(run: str) -> OwnRun:
 
 
 def generate(opened: Opened, overrides: Mapping[str, Any], seed: int) -> Generation:
-    """New sequences, with a progress bar and the warnings told."""
+    """Generate sequences with a progress bar, and print warnings."""
     limit = overrides.get("max_length") or opened.bundle.recipe["generation"]["max_length"]
     with bar("generate", limit, "tokens") as advance:
         made = opened.bundle.generate(overrides, seed=seed, progress=lambda done: advance(done, ""))
@@ -59,7 +59,7 @@ def generate(opened: Opened, overrides: Mapping[str, Any], seed: int) -> Generat
 
 
 def folder_for(opened: Opened, made: Generation, soundfont: Soundfont | None = None) -> Path:
-    """A folder of its own for each model, seed and settings."""
+    """A separate folder for each model, seed and settings."""
     settings = digest_json(made.settings | ({"soundfont": soundfont.digest} if soundfont else {}))[:6]
     return places().generated / f"{opened.label}-seed{made.seed}-{settings}"
 
@@ -73,10 +73,10 @@ def generate_files(
     start: str | None = None,
     soundfont: str | None = None,
 ) -> list[str]:
-    """Generate with a model's own settings and `overrides`; gives the files' paths.
+    """Generate with a model's default settings and `overrides`. Returns the paths of the files.
 
-    `melody` and `start` are music files: voices are written under the one, pieces go on from the other. `soundfont`
-    is an .sf2 file whose instruments play them.
+    `melody` and `start` are music files: the model writes voices under the first, or continues the second. `soundfont`
+    is an .sf2 file to play the music with.
     """
     font = read_soundfont(Path(soundfont)) if soundfont else None  # before the work: it may be the wrong file
     opened = open_model(selector)
@@ -100,11 +100,11 @@ def generated(
 
 
 def replay(path: Path, out: Path | None, soundfont: Path | None = None) -> tuple[list[Path], bool]:
-    """Make a generated file again, from the record in it: the new files, and whether this one's bytes are the same.
+    """Regenerate a file from the record in it. Returns the new files, and whether they are identical to it.
 
     Raises:
-        UserError: the file has no record, the model it names isn't here or isn't the same, or it was played by a
-            soundfont and `soundfont` isn't that file.
+        UserError: the file has no record, its model isn't here or differs, or it was made with a soundfont and
+            `soundfont` isn't that file.
     """
     record = read_record(path)
     try:
@@ -115,12 +115,12 @@ def replay(path: Path, out: Path | None, soundfont: Path | None = None) -> tuple
         played_by = record.get("soundfont")
         asked = (str(played_by["name"]), str(played_by["sha256"])) if played_by else None
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"its record isn't one of ours: {error}", where=str(path)) from None
+        raise UserError(f"its record wasn't written by Reprise: {error}", where=str(path)) from None
     font = font_of_record(asked, soundfont, path)
     opened = open_model(selector)
     if opened.bundle.weights_digest != weights:
         raise UserError(
-            f"was made by other weights than those of {selector} here", where=str(path), hint="fetch the same model"
+            f"was made with other weights than those of {selector} here", where=str(path), hint="fetch the same model"
         )
     # the record's own settings: one made before a setting existed doesn't name it
     made = replace(generate(opened, settings, seed), settings=settings)

@@ -1,4 +1,4 @@
-"""Ingestion: from the recipe's data and encoding to a packed store."""
+"""Ingestion: reads and encodes a recipe's data into a packed store."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def ingest_recipe(recipe: Recipe, asked: Asked | None = None) -> DatasetRef:
     say(f"data    {manifest['name']}: tokens {sizes}{' (ingested before, reused)' if ref.reused else ''}")
     dropped = manifest["dropped"]
     if ref.reused and dropped:
-        say(f"        left out: {sum(dropped.values()):,} for the reasons told then")
+        say(f"        left out: {sum(dropped.values()):,} for the reasons shown then")
     elif not ref.reused:
         for reason, count in dropped.items():
             say(f"        left out: {count:,} × {reason}")
@@ -53,11 +53,12 @@ def ingest_recipe(recipe: Recipe, asked: Asked | None = None) -> DatasetRef:
 
 
 def settled(recipe: Recipe, dataset: DatasetRef, asked: Asked) -> Recipe:
-    """The recipe with generation settings that go with the data: what a run would write at its end is begun here, for
-    a prompt that the data don't know costs a training otherwise. That of one of our recipes, on other data, gives way.
+    """The recipe with generation settings that fit the data. They are checked before training, because a prompt that
+    doesn't fit the data would otherwise fail only at the end. The prompt of a built-in recipe on other data is
+    replaced.
 
     Raises:
-        UserError: prompt, constraints or other settings can't be kept.
+        UserError: prompt, constraints or other settings don't fit the data.
     """
     store = Store.open(dataset.path)
     task = make_task(recipe.task, store.encoding(), store.manifest["framing"])
@@ -73,7 +74,7 @@ def settled(recipe: Recipe, dataset: DatasetRef, asked: Asked) -> Recipe:
     if asked.gives_way("generation.prompt") and prompt and (refused or warnings):
         begun = task.beginning(store.split("train"))
         now = repr(begun) if begun else "none"
-        say(f"note    generation.prompt {prompt!r} is for the recipe's own data: it is {now} for yours")
+        say(f"note    generation.prompt {prompt!r} is for the recipe's own data; it is {now} for yours")
         kept = replace(recipe, generation={**recipe.generation, "prompt": begun})
         task.rehearse(task.settings(**kept.generation))
         return kept
@@ -85,8 +86,8 @@ def settled(recipe: Recipe, dataset: DatasetRef, asked: Asked) -> Recipe:
 
 
 def show_report(ref: DatasetRef) -> None:
-    """Print a line for each file: what its reader made of it, else its size. MLflow has the same of each run as a
-    table, `ingestion/files.json`."""
+    """Print a line per file with its reader's report or its size. MLflow has the same as a table,
+    `ingestion/files.json`."""
     manifest = Store.open(ref.path).manifest
     rows = manifest["report"] or [{"file": source["name"], "bytes": source["bytes"]} for source in manifest["sources"]]
     for row in rows:

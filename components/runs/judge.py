@@ -1,4 +1,4 @@
-"""Generated music beside real music, on the run's page."""
+"""Comparison of generated and real music on the run's page."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ MOST = 500  # pieces of a split that are compared with
 def judged(
     run: Run, task: Task, store: Store, made: Generation, folder: Path, name: str
 ) -> dict[str, dict[str, float]]:
-    """Log how the generated scores compare with held-out ones, as numbers ("music/…"), a table and a picture.
+    """Log how the generated scores compare with held-out ones: metrics ("music/…"), a table and a plot.
 
-    Nothing is done where no score was made, or there is no held-out piece to compare with.
+    Does nothing if there are no scores or no held-out pieces.
     """
     items = [item for item in made.items if isinstance(item, Score) and any(part.notes for part in item.parts)]
     if not items:

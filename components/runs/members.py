@@ -1,7 +1,7 @@
-"""The processes that share a training: `python -m components.runs.members RUN RANK MEETING` is one that follows.
+"""Processes that share a training. `python -m components.runs.members RUN RANK MEETING` starts a follower.
 
-The process that does the run leads. It starts the others on this machine, and they end with it; or torchrun started
-them all, and each knows its place.
+The process of the run is the leader. It starts the others on this machine, and they end with it. Under torchrun, all
+processes are started by torchrun.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ RUN, HERE = "run", "process {} is here"  # what is told in the store: which run 
 
 @contextmanager
 def together(run: OpenRun) -> Iterator[Ranks | None]:
-    """The processes of a run's training, this one the leader; None where it is the only one.
+    """The processes of a run's training, with this one as leader; None if it is the only one.
 
     Raises:
-        RuntimeError: another of them ended before its time.
+        RuntimeError: another process ended too early.
     """
     size, device = run.record.processes, gpu_of(run.record.device, 0)
     if size == 1:
@@ -88,7 +88,7 @@ def follow(run_id: str, ranks: Ranks) -> None:
 
 
 def follow_launched(device: str) -> None:
-    """As `follow`, in a process that torchrun started beside the leader."""
+    """Like `follow`, in a process started by torchrun."""
     ranks = Ranks.launched(device=gpu_of(choose_device(device), int(os.environ["RANK"])))
     follow(ranks.store.get(RUN).decode(), ranks)
     ranks.close()

@@ -1,4 +1,4 @@
-"""The registry from the command line: what is registered, who is champion, and how two versions differ."""
+"""Registry commands: list, promote, roll back and export models."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def store() -> MlflowStore:
 
 
 def find(selector: str) -> ModelRef:
-    """NAME@champion, NAME@3 or NAME@latest; NAME alone is its champion."""
+    """The version for NAME@champion, NAME@3 or NAME@latest; NAME alone means its champion."""
     return opening.find(selector, store())
 
 
 def facts(version: VersionFacts) -> dict[str, Any]:
-    """A version as plain data."""
+    """Description of a version as plain data."""
     tags = version.tags
     try:
         value: float | None = float(tags.get(VALUE, ""))
@@ -49,7 +49,8 @@ def facts(version: VersionFacts) -> dict[str, Any]:
 
 
 def listing() -> list[dict[str, Any]]:
-    """Every registered model: how many versions it has, and the facts of its champion (else of its latest)."""
+    """All registered models, each with the number of versions and a description of its champion (or of its latest
+    version)."""
     models, found = store(), []
     for name in models.names():
         versions = models.versions(name)
@@ -97,7 +98,7 @@ def show_versions(name: str) -> None:
 
 @dataclass(frozen=True)
 class Moved:
-    """The champion is another version now; `before` is "" when there was none. `note`: what `accept` said."""
+    """A change of champion. `before` is "" if there was none. `note`: the result of the `accept` bounds."""
 
     name: str
     version: str
@@ -119,10 +120,10 @@ class Moved:
 
 
 def promote(selector: str, *, force: bool = False) -> Moved:
-    """Make a version champion: NAME@VERSION, or "run:ID", the model of a run here that `accept` refused.
+    """Make a version the champion: NAME@VERSION, or "run:ID", the model of a run that the `accept` bounds refused.
 
     Raises:
-        UserError: there is no such version; or its figures don't meet its recipe's `accept`, without `force`.
+        UserError: there is no such version; or its metrics fail its recipe's `accept` bounds, without `force`.
     """
     from components.bundle import load_bundle
 
@@ -131,7 +132,7 @@ def promote(selector: str, *, force: bool = False) -> Moved:
         ref, bundle, reason = _of_a_run(asked.run, force)
     else:
         if not asked.version:
-            raise UserError(f"{selector!r} names no version", where="promote", hint=f"for example: {selector}@3")
+            raise UserError(f"{selector!r} doesn't name a version", where="promote", hint=f"for example: {selector}@3")
         ref = find(selector)
         bundle = load_bundle(models.fetch(ref))
         reason = _refused(str(ref), bundle, force)
@@ -150,20 +151,20 @@ def promote(selector: str, *, force: bool = False) -> Moved:
 
 
 def export(selector: str, out: Path | None) -> Path:
-    """A verified copy of a version in a folder of its own.
+    """Copy a version into a new folder and verify it.
 
     Raises:
-        UserError: there is no such version, its files aren't the registered ones, or the folder is there already.
+        UserError: there is no such version, its files differ from the registered ones, or the folder already exists.
     """
     ref = find(selector)
     return store().export(ref, out or Path(f"{ref.name}-v{ref.version}"))
 
 
 def rollback(name: str) -> Moved:
-    """Give `champion` back to the version that had it before; again, to the one before that.
+    """Restore the previous champion; repeat to go further back.
 
     Raises:
-        UserError: there is no such model, or no version was champion before.
+        UserError: there is no such model, or it had no other champion before.
     """
     models = store()
     with models.deciding(name):

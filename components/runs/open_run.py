@@ -1,4 +1,4 @@
-"""A run that this process is at work on: what its steps are handed, and how it ends."""
+"""An open run: the object passed to its steps, and how it ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ stopped: list[str] = []  # the runs that were interrupted in this process
 class OpenRun:
     """A run's record, and the tracked run that its steps write to.
 
-    It is no dataclass: Prefect looks into those among a task's parameters.
+    It isn't a dataclass, because Prefect inspects dataclasses among a task's parameters.
     """
 
     def __init__(self, record: RunRecord, tracked: MlflowRun) -> None:
@@ -50,11 +50,11 @@ def by_interrupt(error: BaseException) -> bool:
 
 @contextmanager
 def opened(run: OpenRun | str, by_person: Callable[[BaseException], bool] = by_interrupt) -> Iterator[OpenRun]:
-    """Work on a run: one that was just begun, or one of this machine by its id, opened again. It ends with the block,
-    see `ending`.
+    """Context of the work on a run: a new one, or one of this machine by its id. The run ends with the block, see
+    `ending`.
 
     Raises:
-        UserError: another process is at work on the run, or it has no record here.
+        UserError: another process is working on the run, or it has no record here.
     """
     run_id = run if isinstance(run, str) else run.id
     folder = places().run_folder(run_id)
@@ -62,7 +62,7 @@ def opened(run: OpenRun | str, by_person: Callable[[BaseException], bool] = by_i
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise UserError(f"run {run_id[:8]} is going on in another process", hint="wait for it, or stop it") from None
+        raise UserError(f"run {run_id[:8]} is running in another process", hint="wait for it, or stop it") from None
     try:
         if isinstance(run, str):
             run = OpenRun(RunRecord.load(folder), MlflowTracker(places().settings).resume(run_id))
@@ -74,8 +74,8 @@ def opened(run: OpenRun | str, by_person: Callable[[BaseException], bool] = by_i
 
 @contextmanager
 def ending(tracked: MlflowRun, by_person: Callable[[BaseException], bool] = by_interrupt) -> Iterator[None]:
-    """End the tracked run with the block: FINISHED, FAILED with an exception, KILLED when it is interrupted. One that
-    was ended by force, not `by_person`, is marked as cut off."""
+    """End the tracked run with the block: FINISHED, FAILED after an exception, KILLED when interrupted. If it was
+    interrupted, but not `by_person`, it is marked as cut off."""
     status = "KILLED"
     try:
         yield

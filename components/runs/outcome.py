@@ -1,4 +1,4 @@
-"""What a run came to, and what a person reads first on its page."""
+"""The outcome of a run, and the description at the top of its page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from components.tracking.mlflow_backend import MlflowTracker
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a pipeline reached."""
+    """The outcome of a pipeline."""
 
     run_id: str
     run_name: str
@@ -32,7 +32,7 @@ class Outcome:
 
 
 def conclude(run: OpenRun, metrics: dict[str, float], model: ModelRef | None, files: list[str]) -> Outcome:
-    """Describe the run on its page; gives what it came to."""
+    """Describe the run on its page, and return its outcome."""
     record, remarks = run.record, _remarks(run, metrics)
     run.tracked.describe(_description(record, metrics, model, files, remarks))
     chosen = _selector(model, record)

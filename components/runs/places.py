@@ -1,4 +1,4 @@
-"""Where things lie: in the checkout that the code runs from, else in the user's data folder."""
+"""Paths of this installation: in the checkout that the code runs from, else in the user's data folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RECIPES = CODE / "flows" / "recipes"
 
 @dataclass(frozen=True)
 class Places:
-    """The state of this installation. All of it can be deleted; only tracked runs and models would be missed."""
+    """The paths of this installation. Everything in them can be deleted, but tracked runs and models are then lost."""
 
     settings: Settings
 
@@ -45,7 +45,7 @@ class Places:
 
 
 def places() -> Places:
-    """From mlflow.yaml and the environment."""
+    """Read the paths from mlflow.yaml and the environment."""
     return Places(load_settings(STATE))
 
 
@@ -55,10 +55,10 @@ def recipe_names() -> list[str]:
 
 
 def recipe_path(name: str) -> Path:
-    """The file of a recipe: one of ours by its name, or a YAML file of the user's own.
+    """The file of a recipe: a built-in one by its name, or a YAML file.
 
     Raises:
-        UserError: there is none; the nearest name is suggested.
+        UserError: there is no such recipe; the nearest name is suggested.
     """
     if name.endswith((".yaml", ".yml")):
         user_path(name, where="recipe")  # can it be one?
@@ -67,5 +67,5 @@ def recipe_path(name: str) -> Path:
     if name in recipe_names():
         return path
     if Path(f"{name}.yaml").is_file():
-        raise UserError(f"{name!r} isn't one of our recipes", hint=f"for your own file: {name}.yaml")
+        raise UserError(f"{name!r} isn't a built-in recipe", hint=f"for your own file: {name}.yaml")
     raise unknown("recipe", name, recipe_names())

@@ -1,4 +1,4 @@
-"""What a comparison runs: every combination of the varied settings × seeds, checked before anything starts."""
+"""The plan of a comparison: every combination of the varied settings and the seeds, checked before anything starts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Budget:
-    """What each run of a study may spend, in time and updates; None: what the recipe says."""
+    """The limit of time and updates for each run of a study; None means the recipe's."""
 
     seconds: float | None
     steps: int | None
@@ -84,11 +84,11 @@ def make_plan(
     workers: int = 1,
     name: str | None = None,
 ) -> Plan:
-    """The plan for a recipe (a name or a YAML file) and settings to vary, each "KEY=VALUE,VALUE,…"; `name` is that of
-    the experiment.
+    """Make the plan for a recipe (a name or a YAML file) and settings to vary, each "KEY=VALUE,VALUE,…". `name` is the
+    name of the experiment.
 
     Raises:
-        UserError: a key, a budget or a combination is wrong; all wrong combinations are named at once.
+        UserError: a key, a budget or a combination is wrong; all wrong combinations are reported together.
     """
     asked = ask(recipe, overrides, name)
     name, values, where = asked.name, copy.deepcopy(asked.values), asked.where
@@ -120,10 +120,10 @@ def make_plan(
 
 
 def parse_vary(vary: Sequence[str]) -> dict[str, list[Any]]:
-    """{"model.kind": ["rnn", "gru"]} from ["model.kind=rnn,gru"]; each value is read as YAML.
+    """Parse ["model.kind=rnn,gru"] to {"model.kind": ["rnn", "gru"]}. Each value is read as YAML.
 
     Raises:
-        UserError: not KEY=VALUE,VALUE, a value or key that stands twice, or the seed.
+        UserError: not KEY=VALUE,VALUE, a duplicate value or key, or the seed.
     """
     varied: dict[str, list[Any]] = {}
     for item in vary:
@@ -134,7 +134,7 @@ def parse_vary(vary: Sequence[str]) -> dict[str, list[Any]]:
         if key == "seed":
             raise UserError("seeds aren't varied by hand", where="--vary seed", hint="use --seeds 3")
         if key in varied:
-            raise UserError("stands twice", where=f"--vary {key}", hint="give all its values in one place")
+            raise UserError("given twice", where=f"--vary {key}", hint="give all its values in one place")
         values = parse_yaml(f"[{text}]", where=f"--vary {key}")
         try:
             distinct = {json.dumps(value) for value in values}
@@ -143,7 +143,7 @@ def parse_vary(vary: Sequence[str]) -> dict[str, list[Any]]:
         if not values:
             raise UserError("has no value", where=f"--vary {key}", hint=f"e.g. --vary {key}=1,2")
         if len(distinct) < len(values):
-            raise UserError(f"a value stands twice in {text!r}", where=f"--vary {key}")
+            raise UserError(f"duplicate value in {text!r}", where=f"--vary {key}")
         varied[key] = values
     return varied
 

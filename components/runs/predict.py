@@ -1,4 +1,4 @@
-"""Predicting: a registered model's answers to texts, or to what a file holds."""
+"""Prediction for texts or files with a registered model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def predict(
     if bool(texts) == bool(file):
         raise UserError("give either --text or --file", where="predict")
     if overrides and not file:
-        raise UserError("settings say how a file is read: give --file", where="--set")
+        raise UserError("these settings apply to files only: give --file", where="--set")
     opened = open_model(model, device)
     bundle = opened.bundle
     if language_model:
@@ -53,7 +53,7 @@ def predict(
     if sum(counts.values()) == 1:
         with target.open(encoding="utf-8", newline="") as table:
             say(next(csv.DictReader(table), {}).get("predicted", ""))
-    say(f"answered {sum(counts.values()):,} rows of {path.name}: {shown or 'it has none'}")
+    say(f"predicted {sum(counts.values()):,} rows of {path.name}: {shown or 'it has none'}")
     passed_over = reader.passed_over | ({LINK: links} if links else {})
     for note in [*told(passed_over), *reader.notes]:
         say(f"        {note}")

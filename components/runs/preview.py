@@ -1,7 +1,6 @@
-"""A look into a person's own files before anything is started: are they there, and do reader, encoding and task fit?
+"""Check the user's own files before anything starts: whether they exist and fit the reader, the encoding and the task.
 
-Only the first items of each file set are read, for a few seconds at most; what a reader finds further on is told by
-`reprise ingest`.
+Only the first items of each file set are read, for at most a few seconds. `reprise ingest` reports problems further on.
 """
 
 from __future__ import annotations
@@ -25,11 +24,10 @@ CHARACTERS = 200_000  # of a stream
 
 
 def preview(recipe: Recipe) -> str:
-    """What was looked at, in words; "" where the data are not files of one's own.
+    """A description of what was checked; "" if the data aren't the user's own files.
 
     Raises:
-        UserError: a file is missing or can't be read, its items aren't what the encoding takes, or the task can't read
-            what the encoding gives.
+        UserError: a file is missing or can't be read, or its items don't fit the encoding or the task.
     """
     if not recipe.data["path"]:
         return ""

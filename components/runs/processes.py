@@ -1,4 +1,4 @@
-"""Processes that end with us: each is told to stop by closing its standard input, which a kill closes too."""
+"""Subprocesses that end with this process: closing their standard input stops them, and a kill closes it too."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STOP_SECONDS = 45.0  # an interrupted run closes its tracked run, which may wait
 
 
 class Processes:
-    """Runs processes from any number of threads; leaving the block stops those that still run."""
+    """Runs subprocesses from any number of threads. Leaving the block stops those still running."""
 
     def __init__(self) -> None:
         self._running: set[subprocess.Popen[bytes]] = set()
@@ -47,7 +47,7 @@ class Processes:
         return code, lines[-1] if lines else ""
 
     def stop(self) -> None:
-        """Ask all to end, and end by force those that don't within 45 s, or at once at a second Ctrl-C."""
+        """Ask all to end. Those still running after 45 s, or at a second Ctrl-C, are killed."""
         with self._mutex:
             self._stopping = True
             running = list(self._running)
@@ -72,7 +72,7 @@ class Processes:
 
 
 def end_with_input() -> None:
-    """Interrupt this process as Ctrl-C would when its standard input closes."""
+    """Interrupt this process, like Ctrl-C, when its standard input closes."""
     # a shell's background jobs ignore the signal, and their children with them
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

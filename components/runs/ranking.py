@@ -1,4 +1,4 @@
-"""What a comparison found, for MLflow's pages and for the terminal."""
+"""The result of a comparison, for MLflow's pages and the terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RANKED = "ranked by the mean over seeds on **val** (best weights of each run); t
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison found: `rows` from best to worst by `metric` on val; `runs_url` shows its runs as charts."""
+    """The result of a comparison: `rows` from best to worst by `metric` on val; `runs_url` shows its runs as charts."""
 
     run_id: str
     url: str
@@ -40,8 +40,8 @@ def publish(
     notes: list[str],
     charts: str,
 ) -> list[Row]:
-    """Write the leaderboard, the picture and the final figures to the parent run; gives the rows, the best first.
-    `charts` is the address of its runs' page."""
+    """Write the leaderboard, the plot and the final metrics to the parent run. Returns the rows, best first. `charts`
+    is the address of the page of its runs."""
     rows = leaderboard(results, metric, lower=lower)
     parent.table(columns(rows, metric), "leaderboard.json")
     parent.table(_runs(results, metric), "runs.json")
@@ -68,7 +68,7 @@ def publish(
 
 
 def notes(plan: Plan, results: Sequence[Result], lower: bool, threads: int, workers: int, cores: int) -> list[str]:
-    """What a reader must know to judge the figures."""
+    """Notes for interpreting the results."""
     found = [f"{r.label}, seed {r.seed} failed: {r.failed}" for r in results if r.failed]
     good = [result for result in results if not result.failed]
     if plan.budget.seconds:
@@ -84,11 +84,11 @@ def notes(plan: Plan, results: Sequence[Result], lower: bool, threads: int, work
                 f"{workers} runs at a time shared the machine's memory and caches: seconds are not those alone"
             )
     if good and (baseline := strongest(good[0].metrics, lower)):
-        found.append(f"{baseline} on {baseline.split}: a setting that isn't better has learned nothing of use")
+        found.append(f"{baseline} on {baseline.split}: settings that aren't better have learned nothing useful")
     if workers * threads > cores:
-        found.append(f"{workers} runs × {threads} threads are more than the {cores} cores: seconds mean little")
+        found.append(f"{workers} runs × {threads} threads are more than the {cores} cores: times are unreliable")
     if plan.seeds == 1:
-        found.append("one seed: differences may be chance; --seeds 3 tells")
+        found.append("one seed: differences may be due to chance; use --seeds 3")
     return found
 
 

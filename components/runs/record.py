@@ -1,4 +1,4 @@
-"""The record of a run on this machine: what resuming, evaluating and registering need to know."""
+"""The record of a run on this machine, for resuming, evaluating and registering."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FILE = "run.json"
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Everything a run was started with. `device`, `threads` and `processes` decide the last bits."""
+    """Everything a run was started with. `device`, `threads` and `processes` affect rounding."""
 
     recipe: Recipe
     dataset: DatasetRef
@@ -54,10 +54,10 @@ class RunRecord:
 
 
 def moved_to(record: RunRecord, device: str) -> RunRecord:
-    """The run on another device, "" for its own; from now on that is the run's.
+    """Move the run to another device ("" keeps its own) and store that in its record.
 
     Raises:
-        UserError: it isn't here.
+        UserError: the device isn't available.
     """
     try:
         chosen = choose_device(device or record.device)
@@ -67,7 +67,7 @@ def moved_to(record: RunRecord, device: str) -> RunRecord:
         raise UserError(
             f"the run began on {record.device}, and {error.what}",
             where=record.run_name,
-            hint=f"`reprise resume {record.ref.run_id[:8]} --device cpu` goes on there, with other last bits",
+            hint=f"`reprise resume {record.ref.run_id[:8]} --device cpu` continues there; results differ by rounding",
         ) from None
     if chosen == record.device:
         return record
@@ -86,11 +86,11 @@ def _here(dataset: DatasetRef) -> DatasetRef:
 
 
 def find_run(selector: str, places: Places) -> RunRecord:
-    """The run with this id, the beginning of an id, or this name (the latest of several); "latest" is no part of a
-    comparison or a search, which go on together.
+    """The run with this id, start of an id, or name (the latest if there are several). "latest" ignores runs of
+    comparisons and searches, which are resumed as a whole.
 
     Raises:
-        UserError: no run of this machine fits.
+        UserError: no run of this machine matches.
     """
     root = places.home / "checkpoints"
     folders = sorted((f.parent for f in root.glob(f"*/{FILE}")), key=lambda f: (f / FILE).stat().st_mtime, reverse=True)

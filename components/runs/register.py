@@ -1,4 +1,4 @@
-"""Registration: the model goes to the registry when it is good enough, and becomes champion when it is better."""
+"""Registration of a model if it passes the `accept` bounds, as champion if it beats the current one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from components.tracking.promotion import decide, meets, promotion_tags
 
 
 def register(run: OpenRun, metrics: dict[str, float]) -> ModelRef | None:
-    """The registered version with its alias; None when `accept` refuses it (the run keeps its bundle)."""
+    """The registered version with its alias; None if `accept` refuses it (the run keeps its bundle)."""
     record, recipe, store, models = run.record, run.record.recipe, run.store, MlflowStore(places().settings)
     session = run.session("cpu")
     session.load_best(run.folder)

@@ -1,4 +1,4 @@
-"""A recipe's runs as one HTML file, from what MLflow has of them."""
+"""A report on a recipe's runs as one HTML file, made from MLflow's data."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ UNSAID = ("parameters", "threads", "device", "accept", "workers", "data.path", "
 
 
 def write(recipe: str, run: str | None, out: Path) -> Path:
-    """Write the report of a recipe (a name or a YAML file's) to `out`; `run` is the beginning of the id of the run that
-    is shown whole, else it is the best on val.
+    """Write the report of a recipe (a name or a YAML file) to `out`. `run` is the start of the id of the run to show in
+    full; default: the best on val.
 
     Raises:
         UserError: the recipe has no finished run, there is no such run, or `out` can't be written.

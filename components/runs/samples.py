@@ -1,4 +1,4 @@
-"""What a run's model writes: short samples at each evaluation, in one growing table, and the files at its end."""
+"""Samples of a run's model: short ones at each evaluation, in one table, and files at the end."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ COLUMNS = ("update", "number", "sample", "nats_per_token")
 
 
 class WithSamples:
-    """Passes a training run's events on, and writes samples at each evaluation, always from the same seed. What a
-    model that answers does is seen in its figures: it has no samples.
+    """Passes on a training run's events, and generates samples at each evaluation, always with the same seed. Models
+    that predict have no samples.
 
-    Nothing of the training changes by it: sampling draws from generators of its own.
+    Training isn't affected: sampling uses separate random generators.
     """
 
     def __init__(self, events: Events, session: Session, run: Run, folder: Path) -> None:

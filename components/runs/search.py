@@ -1,4 +1,4 @@
-"""What a search found, for MLflow's pages and for the terminal."""
+"""The result of a search, for MLflow's pages and the terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RANKED = "ranked by **val** (best weights of each trial); test was not read"
 
 @dataclass(frozen=True)
 class Answer:
-    """A search's end: `command` runs the recipe with the best settings, "" when no trial finished."""
+    """The result of a search. `command` runs the recipe with the best settings; "" if no trial finished."""
 
     run_id: str
     url: str
@@ -30,8 +30,8 @@ class Answer:
 
 
 def publish(search: Search, parent: MlflowRun, folder: Path, found: Found, runs_url: str) -> Answer:
-    """Write the table, the picture and the best settings to the parent run. `runs_url` is the address of its trials'
-    page."""
+    """Write the table, the plot and the best settings to the parent run. `runs_url` is the address of the page of its
+    trials."""
     parent.table(trials_table(found), "trials.json")
     picture = folder / "tune.png"
     write_search(picture, found, title=f"{search.name}: {len(found.tried)} trials, each {search.budget}")
@@ -84,9 +84,9 @@ def _notes(search: Search, found: Found) -> list[str]:
     if failed := next((tried for tried in found.tried if tried.failed), None):
         notes.append(f"trial {failed.number} failed: {failed.failed}")
     if search.budget.settings:
-        notes.append(f"each trial had {search.budget}; the command below trains as long as the recipe says")
+        notes.append(f"each trial had {search.budget}; the command below trains as long as the recipe sets")
     if found.best and found.best.number == 0:
-        notes.append("the first trial is the best: the recipe's own settings, where they lie in the space")
+        notes.append("the first trial is the best: the recipe's own settings, if the space contains them")
     return notes
 
 

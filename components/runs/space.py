@@ -1,4 +1,4 @@
-"""What a search goes through: settings by dotted key, each with its choices or its range; checked before it starts."""
+"""The space of a search: settings by dotted key, each with choices or a range; checked before the search starts."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from components.runs.plan import Budget, resolve
 from components.yaml_text import parse_yaml
 
 SECTIONS = ("model.", "training.")  # others change what is measured, or on what
-EQUAL = ("training.steps", "training.seconds", "training.checkpoint_seconds")  # every trial may spend the same
+EQUAL = ("training.steps", "training.seconds", "training.checkpoint_seconds")  # fixed by the budget
 MAX_TRIALS, MAX_JOBS, MAX_CHOICES = 10_000, 256, 100
 SIGNIFICANT = 3  # digits of a number that is drawn: the settings that are told are those that were tried
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """One setting: one of `choices`, or from `low` to `high` (whole numbers when both are), evenly in the logarithm
+    """One setting: one of `choices`, or a range from `low` to `high` (integers if both are), on a logarithmic scale
     with `log`."""
 
     key: str
@@ -38,7 +38,7 @@ class Dimension:
 
     @property
     def ends(self) -> tuple[Any, ...]:
-        """The values that are tried for being right before a search starts."""
+        """The values to check before a search starts."""
         return self.choices or (self.low, self.high)
 
     def holds(self, value: Any) -> bool:
@@ -63,7 +63,7 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Search:
-    """A whole search: the recipe as it stands, and what is varied of it."""
+    """A search: the unchanged recipe, and the settings to vary."""
 
     name: str
     values: Mapping[str, Any]  # the YAML file with the overrides and the budget
@@ -96,11 +96,11 @@ def make_search(
     jobs: int = 1,
     name: str | None = None,
 ) -> Search:
-    """The search for a recipe (a name or a YAML file); an empty `space` gets one that suits the recipe's model. `name`
-    is that of the experiment.
+    """Make the search for a recipe (a name or a YAML file). An empty `space` gets a default one for the recipe's model.
+    `name` is the name of the experiment.
 
     Raises:
-        UserError: a setting is wrong; all the ends of ranges and choices that can't be are named at once.
+        UserError: a setting is wrong; all impossible ends of ranges and choices are reported together.
     """
     for option, number, most in (("--trials", trials, MAX_TRIALS), ("--jobs", jobs, MAX_JOBS)):
         if not 1 <= number <= most:
@@ -118,10 +118,10 @@ def make_search(
 
 
 def parse_space(space: Sequence[str]) -> list[Dimension]:
-    """From "KEY=64,128", "KEY=0.0..0.5" and "KEY=log:1e-4..1e-2".
+    """Parse "KEY=64,128", "KEY=0.0..0.5" and "KEY=log:1e-4..1e-2".
 
     Raises:
-        UserError: it is none of these, a key stands twice, or is none that a search may vary.
+        UserError: none of these, a duplicate key, or a setting that can't be searched.
     """
     found: dict[str, Dimension] = {}
     for item in space:
@@ -131,9 +131,11 @@ def parse_space(space: Sequence[str]) -> list[Dimension]:
             hint = "for example training.learning_rate=log:1e-4..1e-2 or model.hidden_size=64,128,256"
             raise UserError(f"{item!r} isn't KEY=VALUES", where="--space", hint=hint)
         if key in found:
-            raise UserError("stands twice", where=where)
+            raise UserError("given twice", where=where)
         if key in EQUAL:
-            raise UserError("every trial may spend the same", where=where, hint="--steps or --budget sets it for all")
+            raise UserError(
+                "the budget is the same for all trials", where=where, hint="--steps or --budget sets it for all"
+            )
         if not key.startswith(SECTIONS):
             hint = "`reprise compare` varies anything"
             raise UserError("only settings of model and training can be searched", where=where, hint=hint)
@@ -142,7 +144,7 @@ def parse_space(space: Sequence[str]) -> list[Dimension]:
 
 
 def default_space(recipe: Recipe) -> list[Dimension]:
-    """Around the recipe's own settings: the learning rate always; size, depth and dropout where the model has them."""
+    """A space around the recipe's settings: the learning rate, and size, depth and dropout if the model has them."""
     rate, model = float(recipe.training["learning_rate"]), recipe.model
     found = [Dimension("training.learning_rate", low=rate / 10, high=rate * 10, log=True)]
     if isinstance(size := model.get("hidden_size"), int):

@@ -1,8 +1,8 @@
-"""A study: runs of one recipe with different settings, beneath one parent run.
+"""A study: runs of one recipe with different settings, under one parent run.
 
-`Study.conduct` is the same for all of them: what was finished earlier is reused, what was cut off goes on, and each
-trial trains in a process of its own (components/runs/trial.py). Which trials there are, and what is made of them, says
-a class for each way of proposing them: compare.py and tune.py.
+`Study.conduct` is the same for all studies: finished trials are reused, interrupted ones are resumed, and each trial
+trains in its own process (components/runs/trial.py). Subclasses in compare.py and tune.py propose the trials and
+evaluate the results.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Beginning:
 
 
 class Study(ABC):
-    """`workers` trials go on at a time, each with `threads` CPU threads (0 = the cores divided by the workers)."""
+    """`workers` trials run in parallel, each with `threads` CPU threads (0 = the cores divided by the workers)."""
 
     verb: ClassVar[str]
     things: ClassVar[str]  # what the trials are called
@@ -132,7 +132,7 @@ class Study(ABC):
         file = self.folder / "parent"
         if file.exists():
             parent = tracker.resume(file.read_text(encoding="utf-8"))
-            say(f"{self.verb:<7} going on with {parent.ref.run_id[:8]}: finished {self.things} are reused")
+            say(f"{self.verb:<7} continuing {parent.ref.run_id[:8]}; finished {self.things} are reused")
         else:
             first = self.beginning()
             keys = " × ".join(key.rpartition(".")[2] for key in first.keys) or "seeds"
@@ -198,11 +198,11 @@ def progress_of(run_id: str) -> Mapping[str, Any]:
 
 
 def run_process(file: str, name: str, processes: Processes) -> None:
-    """Run the trial of a file, called `name`, in a process of its own; tried again after a crash it goes on from its
+    """Run the trial of a file, called `name`, in its own process. When repeated after a crash, it resumes from its
     checkpoint.
 
     Raises:
-        UserError: it failed in a way that trying again won't mend.
+        UserError: it failed in a way that a retry can't fix.
         RuntimeError: it failed.
     """
     path = Path(file)
@@ -229,4 +229,4 @@ def alone(folder: Path, fresh: bool) -> Iterator[None]:
                 folder.mkdir()
             yield
     except Timeout:
-        raise UserError("this very one is running already", where=str(folder)) from None
+        raise UserError("already running", where=str(folder)) from None

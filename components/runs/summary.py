@@ -1,4 +1,4 @@
-"""The end of a run: what was reached, where it is, and the next command."""
+"""The summary at the end of a run: results, files, and the next command."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ WORTH_VARYING = ("model.kind=rnn,gru,lstm", "model.hidden_size=64,128,256")
 
 
 def show(outcome: Outcome, asked: Sequence[str] = (), *, prefect: str | None = None) -> None:
-    """Print a short table of the outcome. `asked` are the words behind `reprise run` as they were typed here, `prefect`
-    the address of Prefect's UI."""
+    """Print a short table of the outcome. `asked` are the words after `reprise run` as typed, `prefect` is the address
+    of Prefect's UI."""
     rows = [[name, figure(value)] for name, value in outcome.metrics.items() if name.startswith(("test/", PREFIX))]
     rows += [["model", f"{outcome.model} ({outcome.model.alias})" if outcome.model else "not registered"]]
     rows += [["run", f"{outcome.run_name} ({outcome.run_id[:8]})"]]
@@ -40,7 +40,7 @@ def show(outcome: Outcome, asked: Sequence[str] = (), *, prefect: str | None = N
 
 
 def following(outcome: Outcome, asked: Sequence[str] = ()) -> list[str]:
-    """What is worth typing after a run; all of it works."""
+    """Commands to suggest after a run."""
     words = list(asked) or outcome.asked
     if outcome.files:
         return [typed("generate", [outcome.selector, "--seed", "1"])]

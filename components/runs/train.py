@@ -1,4 +1,4 @@
-"""Training: opens a tracked run, trains it, or goes on with one that was cut off."""
+"""Training: open a tracked run and train it, or resume an interrupted one."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def begin_run(
 
 
 def train(run: OpenRun) -> str:
-    """Train the run to its end, from its checkpoint where there is one; gives why it ended."""
+    """Train the run to its end, from its checkpoint if there is one. Returns why it ended."""
     record, tracked, session = run.record, run.tracked, run.session()
     threads = f"{record.threads} threads" if record.device == "cpu" else "GPU"
     shared = f" in {record.processes} processes" if record.processes > 1 else ""
@@ -86,7 +86,7 @@ def train(run: OpenRun) -> str:
         events = WithSamples(_Listener(tracked, advance), session, tracked, run.folder)
         progress = session.train(run.folder, events, ranks)
     tracked.metrics({"train/seconds": progress.seconds, "train/best_step": progress.best_step})
-    kept = f"best at update {progress.best_step:,}" if math.isfinite(progress.best) else "the last weights are kept"
+    kept = f"best at update {progress.best_step:,}" if math.isfinite(progress.best) else "the last weights are used"
     say(f"        {progress.stopped}; {progress.seconds:.0f} s, {kept}")
     return progress.stopped
 

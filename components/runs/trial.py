@@ -1,9 +1,8 @@
-"""One run of a study, in a process of its own: `python -m components.runs.trial FILE`.
+"""One run of a study in its own process: `python -m components.runs.trial FILE`.
 
-Seeds, threads and memory belong to a process, so runs side by side need one each; then every run gives what it would
-give alone, and one that is killed takes no other with it. FILE (`TrialFile`) says what to run and is told what came
-of it. The process ends itself, its run KILLED, when its standard input closes: whoever started it is gone or wants no
-more.
+Seeds, threads and memory belong to a process. With a process for each, parallel runs give the same results as single
+ones, and a killed run doesn't affect others. FILE (`TrialFile`) says what to run, and the results are written to it.
+When its standard input closes, the process ends and its run is KILLED.
 """
 
 from __future__ import annotations

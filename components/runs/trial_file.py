@@ -1,4 +1,4 @@
-"""What a study and the process of one of its trials tell each other."""
+"""The file through which a study and the process of a trial communicate."""
 
 from __future__ import annotations
 

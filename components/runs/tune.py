@@ -1,8 +1,8 @@
-"""Searching for settings: trials proposed by TPE, cut short by the median rule, ranked by val. Test is never read.
+"""Hyperparameter search: TPE proposes trials, the median rule prunes them, val ranks them. Test is not used.
 
-A trial reports each evaluation to the study (components/runs/watched.py) and is told there whether to stop. The study
-lies in `optuna.db` beside the store and not in MLflow's own database: both keep their schema's version in a table of
-the same name, and Optuna 5.0 refuses to work there ("no longer compatible with the table schema").
+A trial reports each evaluation to the study (components/runs/watched.py), which decides whether to stop it. The study
+is stored in `optuna.db` next to MLflow's store, not in its database: both keep their schema version in a table of the
+same name, and Optuna 5.0 refuses to work there ("no longer compatible with the table schema").
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ RANDOM_TRIALS = 10  # before TPE has enough to go by (Bergstra et al. 2011)
 
 
 class Proposals(Study):
-    """`trials` proposals in all. The same recipe and space again go on with the same study: finished trials count,
-    cut-off ones go on."""
+    """`trials` proposals in total. A search of the same recipe and space continues the same study: finished trials
+    count, interrupted ones are resumed."""
 
     verb, things = "tune", "trials"
     study: optuna.Study

@@ -1,4 +1,4 @@
-"""A search's trial in its own process: trained like any run, watched by the study, which may cut it short."""
+"""A trial of a search in its own process: trained like any run, but the study can prune it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PRUNE_AFTER_TRIALS, PRUNE_AFTER_SHARE = 5, 0.2  # of the updates: warm-up ends, 
 
 
 class Pruned(Exception):
-    """This trial isn't worth going on with."""
+    """The trial was pruned."""
 
 
 def storage() -> optuna.storages.RDBStorage:

@@ -190,7 +190,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
     config = configured(app, host=host, port=port)
     listening = _listening(host, port)
     shown = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
-    print(f"playground  {shown}/\nAPI         {shown}/openapi.json\nCtrl-C ends it", flush=True)
+    print(f"playground  {shown}/\nAPI         {shown}/openapi.json\nCtrl-C stops it", flush=True)
     # the thread that draws needs Python's lock between its calls, however many requests are being read
     sys.setswitchinterval(0.001)
     server = uvicorn.Server(config)

@@ -46,7 +46,7 @@ class Deadline:
         if self.cancelled:
             raise Cancelled
         if time.monotonic() > self.at:
-            raise Late(f"took longer than {self.seconds:g} s", hint="ask for less: count, max_length")
+            raise Late(f"took longer than {self.seconds:g} s", hint="reduce the request: count, max_length")
 
 
 class _Job:
@@ -192,7 +192,7 @@ def affordable(count: int, length: int, limits: Limits) -> None:
     """Refuses what would keep the model for too long."""
     if count * length > limits.tokens:
         what = f"{count:,} × {length:,} tokens, {limits.tokens:,} are drawn for one request"
-        raise UserError(what, where="settings", hint="ask for less: count, max_length, a shorter prompt")
+        raise UserError(what, where="settings", hint="reduce the request: count, max_length, a shorter prompt")
 
 
 class turn:

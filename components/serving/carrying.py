@@ -41,7 +41,7 @@ class Work:
         if self._ended:
             raise Busy("the server is ending")
         if self.count >= self.limits.requests:
-            raise Busy(f"{self.count} requests are being carried out", hint="try again in a moment")
+            raise Busy(f"{self.count} requests are running", hint="try again in a moment")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
@@ -107,7 +107,7 @@ def generate(
 def predict(models: Models, request: PredictRequest, deadline: Deadline) -> Answered:
     served = models.open(request.model)
     if len(request.inputs) > models.limits.inputs:
-        raise UserError(f"{len(request.inputs):,} inputs, {models.limits.inputs:,} are taken", where="inputs")
+        raise UserError(f"{len(request.inputs):,} inputs, at most {models.limits.inputs:,} are allowed", where="inputs")
     items = [item(served.bundle, one, f"inputs[{n}]", models.limits) for n, one in enumerate(request.inputs)]
     answers = served.predict(items, deadline)
     return Answered(model=served.ref.name, version=served.ref.version, answers=answers)

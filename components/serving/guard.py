@@ -51,7 +51,7 @@ class Guard:
 
         headers = dict(scope["headers"])
         if self.hosts is not None and _host(headers.get(b"host", b"")) not in self.hosts:
-            await _refuse(guarded, 421, "this server answers to another name", hint="`reprise api` has --host")
+            await _refuse(guarded, 421, "this server has another host name", hint="`reprise api` has --host")
             return
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length[:20]) > MOST_DRAINED * self.limits.body_bytes:
@@ -61,7 +61,7 @@ class Guard:
             await self._answer(scope, b"", receive, guarded, lambda: told)
             return
         if self._held > HELD_BODIES * self.limits.body_bytes:
-            await _refuse(guarded, 503, "too much is being received", hint="try again in a moment")
+            await _refuse(guarded, 503, "too much data is being received", hint="try again in a moment")
             return
         body = bytearray()
         try:
@@ -103,7 +103,7 @@ class Guard:
                     if not message.get("more_body"):
                         if body.count(b",") > self.limits.values:
                             return 413, f"the body has more than {self.limits.values:,} values"
-                        return None if _is_text(body) else (422, "holds half of a surrogate pair, which is no text")
+                        return None if _is_text(body) else (422, "contains half of a surrogate pair, not valid text")
         except TimeoutError:
             return 408, f"the body took longer than {self.limits.body_seconds:g} s"
 

@@ -184,8 +184,10 @@ class Models:
 
 def _not_to_be_had(ref: ModelRef, error: UserError) -> Busy:
     """The reason names folders of this machine: it is for whoever runs the server."""
-    log.warning("%s can't be had: %s", ref, error)
-    return Busy("can't be had: its files aren't the registered ones", where=str(ref), hint="the server's log says more")
+    log.warning("%s can't be loaded: %s", ref, error)
+    return Busy(
+        "can't be loaded: its files differ from the registered ones", where=str(ref), hint="the server's log says more"
+    )
 
 
 def described(ref: ModelRef, folder: Path) -> Description:

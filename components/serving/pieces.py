@@ -51,7 +51,7 @@ class PieceCache:
         with self._lock:
             pieces = self._pieces.get(key, [])
         if not 1 <= number <= len(pieces):
-            raise NotFound("there is no such piece, or no longer", where="generated", hint="generate it again")
+            raise NotFound("there is no such piece, or it has expired", where="generated", hint="generate it again")
         one = pieces[number - 1]
         if kind != "mid" and one.score.length_seconds > self.limits.audio_seconds:
             what = f"plays for {one.score.length_seconds / 60:.0f} minutes"

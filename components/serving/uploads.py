@@ -50,7 +50,9 @@ class Uploads:
         """The first piece in a music file."""
         ending, limits = Path(upload.name).suffix.lower(), self.limits
         if ending not in KINDS:
-            raise UserError(f"{ending[:12]!r} isn't music that is read", where=where, hint=f"one of {' '.join(KINDS)}")
+            raise UserError(
+                f"{ending[:12]!r} isn't a supported music format", where=where, hint=f"one of {' '.join(KINDS)}"
+            )
         data = _bytes(upload.base64, where, limits)
         with tempfile.TemporaryDirectory(prefix="reprise-") as folder, self._turn(deadline):
             path = Path(folder) / f"upload{ending}"  # never the name that it came with
@@ -67,7 +69,7 @@ class Uploads:
                 raise
             except UserError as error:
                 reason = next((row["reason"] for row in reader.report if row.get("reason")), error.what)
-                raise UserError(f"the file gives no piece: {reason}", where=where) from error
+                raise UserError(f"no piece could be read: {reason}", where=where) from error
 
     @contextlib.contextmanager
     def _turn(self, deadline: Deadline) -> Iterator[None]:

@@ -1,6 +1,6 @@
-"""The Task contract: what is predicted, what is lost, what is measured.
+"""The Task contract: model, loss, metrics, generation and prediction.
 
-The trainer and the evaluator know nothing else, so they never ask what they are training.
+Trainer and evaluator use only this contract and don't depend on the kind of task.
 """
 
 from __future__ import annotations
@@ -33,9 +33,12 @@ def exp_mean(total: Any, count: float) -> float:
 
 @dataclass(frozen=True)
 class Tally:
-    """Sums over examples, and how a metric is made of them. Sums add up over batches and are put together once, at
-    the end: a mean of means is wrong for ragged batches. `total` may be a vector or matrix of sums (true positives and
-    errors, a confusion matrix) that `of` knows to read. A loss may count on the device, so that nobody waits for it."""
+    """A metric as a sum over examples and a count.
+
+    Sums are added over batches and divided once, at the end; a mean of batch means is wrong for ragged batches. `total`
+    can be a vector or matrix of sums (true positives and errors, a confusion matrix) that `of` evaluates. A loss can
+    keep its count on the device, so the CPU doesn't wait for it.
+    """
 
     total: Any
     count: Any
@@ -52,7 +55,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Table:
-    """Something to look through, row by row: columns of equal length."""
+    """A table to show with the results: columns of equal length."""
 
     name: str
     columns: dict[str, list[Any]]
@@ -60,7 +63,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Numbers in a grid, to be drawn dark where they are large; `cells`: write each number into its cell."""
+    """A matrix to draw as a heat map; with `cells`, each cell shows its number."""
 
     name: str
     title: str
@@ -87,7 +90,7 @@ Finding = Table | Matrix | Surprise
 
 @dataclass(frozen=True)
 class Made:
-    """New items (texts, scores) with how each was sampled, and what the person who asked should know."""
+    """Generated items (texts, scores), how each was sampled, and warnings for the user."""
 
     items: list[Any]
     sampled: list[Sampled]
@@ -95,11 +98,12 @@ class Made:
 
 
 class Task(ABC):
-    """Made with the encoding and the store's framing; keyword-only parameters are its recipe schema."""
+    """Base class of tasks. Created from the encoding and the store's framing; keyword-only parameters define the
+    settings of the recipe's task section."""
 
     encoding: Any
     form: ClassVar[str]  # of the encodings that it reads: tokens, frames, pairs
-    # keyword-only parameters are the recipe's generation section; None: the task answers, it doesn't write. What
+    # keyword-only parameters are the recipe's generation section; None: the task predicts, it doesn't generate. What
     # writes does so step by step, so its model may not read the future.
     settings: ClassVar[type | None] = None
     # of the answers of a task that has no settings: name → text, number, whole, texts or numbers
@@ -115,11 +119,12 @@ class Task(ABC):
     @classmethod
     @abstractmethod
     def model_kinds(cls) -> dict[str, list[Any]]:
-        """What `model.kind` may be, and the classes whose keyword-only parameters are then the model's settings."""
+        """The values of `model.kind`, and the class of each; its keyword-only parameters are the settings of the model
+        section."""
 
     @classmethod
     def check_graph(cls, options: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
-        """The options of `model.kind: graph`, where `model_kinds` has it, with every layer's defaults; problems are
+        """The options of `model.kind: graph` with every layer's defaults, if `model_kinds` has it. Problems are
         appended."""
         raise NotImplementedError(f"{cls.__name__} takes no graph")
 
@@ -128,8 +133,8 @@ class Task(ABC):
         """The model that the recipe's model section describes."""
 
     def initialise(self, model: nn.Module) -> dict[str, float]:
-        """What a new run's model begins with beside random numbers: word vectors, where its recipe names some. Called
-        before the first update only; gives figures to log."""
+        """Initialise the model of a new run beyond random numbers, for example with word vectors. Called once, before
+        the first update. Returns metrics to log."""
         reader = getattr(model, "encoder", model)  # of two networks the one that reads
         encoding = self.encoding.input if self.form == "pairs" else self.encoding
         return reader.take_vectors(encoding.vocabulary) if getattr(reader, "vectors", None) else {}
@@ -140,10 +145,11 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: Batch, state: State | None) -> tuple[Tally, State]:
-        """What training minimises, as a sum and a count, and the state to carry into the next window."""
+        """The training loss as a sum and a count, and the state to carry to the next window."""
 
     def capturable(self, model: nn.Module) -> bool:
-        """Whether `loss` never waits for the device and makes no tensor elsewhere: then a GPU can record it."""
+        """Whether `loss` never waits for the device and creates no tensors elsewhere, so a GPU can record it as a
+        graph."""
         return False
 
     @abstractmethod
@@ -153,50 +159,49 @@ class Task(ABC):
     def generate(
         self, model: nn.Module, settings: Any, *, seed: int, progress: Callable[[int], None] = lambda done: None
     ) -> Made:
-        """New sequences; same seed, same sequences. Only of a task that has `settings`."""
+        """Generate sequences. The same seed gives the same sequences. Only for tasks with `settings`."""
         raise NotImplementedError(f"{type(self).__name__} doesn't write")
 
     def rehearse(self, settings: Any) -> list[str]:
-        """All of `generate` but the writing, before there is a model: what a person should know.
+        """Check generation settings before there is a model. Returns warnings for the user.
 
         Raises:
-            UserError: nothing could be written with these settings.
+            UserError: nothing can be generated with these settings.
         """
         return []
 
     def beginning(self, train: Split) -> str:
-        """A prompt that any model of these data can start from; "" where none is needed."""
+        """A prompt that any model of these data can start from; "" if none is needed."""
         return ""
 
     def originals(self, split: Split) -> list[Any]:
-        """The items (texts, scores) that a split of a task that writes was made of."""
+        """The items (texts, scores) of a split. Only for tasks that generate."""
         return []
 
     @abstractmethod
     def baselines(self, train: Split, test: Split) -> dict[str, float]:
-        """What answers that don't look at the input, or hardly, reach on `test` in the primary metric, by name: the
-        commonest label, the mean. At least one unless there is nothing to measure; no model that isn't better than all
-        becomes champion by itself."""
+        """Primary metric on `test` of trivial predictors, by name: the most common label, the mean. At least one,
+        unless there is nothing to measure. A model that isn't better than all of them never becomes champion
+        automatically."""
 
     def persistence(self, test: Split, columns: Sequence[int]) -> dict[str, float]:
-        """As `baselines`, where the numbers of a target go on from these columns of its input: that nothing changes any
-        more."""
+        """As `baselines`, for targets that continue these columns of the input: predict the last value."""
         return {}
 
     def final_metrics(self, model: nn.Module, split: Split) -> dict[str, float]:
-        """Figures that are too dear to follow in training (beam search): of the best weights, once for each split."""
+        """Metrics that are too slow to compute during training (beam search): for the best weights, once per split."""
         return {}
 
     def findings(self, model: nn.Module, split: Split) -> list[Finding]:
-        """What one wants to look at beside the metrics."""
+        """Further results to show next to the metrics."""
         return []
 
 
 def to_device(array: Any, model: nn.Module) -> Tensor:
-    """An array as a tensor where the model is; what is there already stays."""
+    """Convert an array to a tensor on the model's device; a tensor that is already there is returned as it is."""
     return moved(torch.as_tensor(array), next(model.parameters()).device)
 
 
 def lengths_to_device(lengths_B: np.ndarray, model: nn.Module) -> Tensor:
-    """The rows' lengths where the model is; its layers still know them on the CPU."""
+    """The lengths of the rows on the model's device; the layers keep them on the CPU as well."""
     return lengths_on(next(model.parameters()).device, torch.from_numpy(lengths_B))

@@ -65,7 +65,7 @@ class Music(LanguageModel):
         """Scores over the chords that were given, the band included.
 
         Raises:
-            UserError: chords, prompt or constraints can't be read, or the encoding isn't one of music.
+            UserError: chords, prompt or constraints can't be read, or the encoding isn't a music encoding.
         """
         encoding: Encoding = self.encoding
         prompt_ids, warnings = encoding.prompt(settings.prompt)
@@ -106,10 +106,10 @@ class Music(LanguageModel):
         if not settings.chords.strip():
             if settings.choruses > 1:
                 hint = 'for example chords: "blues in F"'
-                raise UserError("choruses of what?", where="generation.choruses", hint=hint)
+                raise UserError("choruses needs chords", where="generation.choruses", hint=hint)
             return None
         if not hasattr(self.encoding, "steps_per_beat"):
-            raise UserError(f"the encoding {self.encoding.kind!r} isn't one of music", where="generation.chords")
+            raise UserError(f"the encoding {self.encoding.kind!r} isn't a music encoding", where="generation.chords")
         beats, _, unit = settings.prompt.partition("/")
         metre = (int(beats), int(unit)) if settings.prompt in [f"{b}/{u}" for b, u in METRES] else METRES[0]
         spb: int = self.encoding.steps_per_beat

@@ -37,7 +37,7 @@ class Regression(ExampleTask):
     def __init__(self, encoding: Pair, framing: str, /) -> None:
         super().__init__(encoding, framing)
         if type(encoding.target) is not Frames:  # pictures and motion, which are kinds of them, are no targets
-            raise UserError("the targets of regression are encoded by {kind: frames}", where="encoding.target")
+            raise UserError("regression needs the target encoding {kind: frames}", where="encoding.target")
         if encoding.target.standardise:
             self.measured_in = self.loss_unit = "standardised squared error"
             if self.target_field.width > 1:

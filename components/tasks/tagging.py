@@ -71,7 +71,7 @@ class Tagging(ExampleTask):
             raise UserError(
                 f"example {row} has {inputs[row]} steps and {targets[row]} labels",
                 where="data",
-                hint="one label a step",
+                hint="one label per step",
             )
         if training and self.scheme == "iob":
             self._check_tags(split)

@@ -127,7 +127,7 @@ class Transcription(ExampleTask):
         unit = self.encoding.target.unit
         if encoding.form != "tokens" or encoding.unit != unit or encoding.context_sizes or encoding.given:
             hint = f"train one on {unit}s: reprise run shakespeare-chars"
-            raise UserError(f"it doesn't write {unit}s one by one", where="language model", hint=hint)
+            raise UserError(f"it doesn't generate single {unit}s", where="language model", hint=hint)
         self.scorer = ModelScorer(model, encoding.vocabulary, self.encoding.target.vocabulary)
 
     def text(self, ids: Sequence[int]) -> str:

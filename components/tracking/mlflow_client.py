@@ -89,7 +89,7 @@ def _connect(settings: Settings) -> MlflowClient:
     _within(REACH_SECONDS, lambda: _reach(settings))
     if settings.served:
         return MlflowClient(settings.tracking_uri, registry_uri=settings.tracking_uri)
-    writable_folder(settings.home, where="REPRISE_HOME", hint="set it to a folder of yours")
+    writable_folder(settings.home, where="REPRISE_HOME", hint="set it to one of your folders")
     with FileLock(settings.home / "store.lock"):
         if settings.tracking_uri.startswith("sqlite"):
             _make(settings)

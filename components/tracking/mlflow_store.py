@@ -129,9 +129,9 @@ class MlflowStore:
             tags = self.tags(ref)
             if MODEL not in tags:
                 what = "it was registered by an older Reprise, which recorded no digests of its code"
-                raise UserError(what, where=str(ref), hint=f"register it anew: reprise promote run:{ref.run_id}")
+                raise UserError(what, where=str(ref), hint=f"register it again: reprise promote run:{ref.run_id}")
             if target.exists():
-                raise UserError("is there already", where=str(target), hint="name a new folder")
+                raise UserError("already exists", where=str(target), hint="name a new folder")
             model = self._model(ref, tags)
             target.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-") as folder:
@@ -199,7 +199,7 @@ class MlflowStore:
                 role, why = judge(champion)
                 if self.champion(ref.name) == champion:
                     return self.set_alias(ref, role, why=why), why
-        raise UserError("its champion changes all the time", where=ref.name, hint="try again")
+        raise UserError("its champion keeps being changed by others", where=ref.name, hint="try again")
 
     def alias_changes(self, name: str) -> list[AliasChange]:
         """Every recorded change of the model's aliases, oldest first."""
@@ -279,7 +279,7 @@ class MlflowStore:
             f"copy that folder to {folder} here, or put it back; machines that share a store need artifacts that all "
             "reach: tracking.artifacts in mlflow.yaml (s3://…), or an MLflow server that keeps them"
         )
-        return UserError(f"its files lie in {where}, which isn't here", where=str(ref), hint=hint)
+        return UserError(f"its files are in {where}, which doesn't exist here", where=str(ref), hint=hint)
 
     def _create(self, name: str) -> None:
         from mlflow.exceptions import MlflowException

@@ -80,7 +80,7 @@ def parse_condition(text: str, *, where: str | None = None) -> tuple[str, float]
     match = CONDITION.fullmatch(text) if isinstance(text, str) and len(text) <= 80 else None
     if match is None or not math.isfinite(float(match[2])):
         raise UserError(
-            f"{str(text)[:80]!r} is no condition", where=where, hint='write one of < <= > >= and a number: "< 0.75"'
+            f"{str(text)[:80]!r} isn't a condition", where=where, hint='write one of < <= > >= and a number: "< 0.75"'
         )
     return match[1], float(match[2])
 

@@ -150,7 +150,7 @@ class RepriseModel(mlflow.pyfunc.PythonModel):
         try:
             if self.bundle.task.settings is None:
                 if dropped or params:
-                    raise UserError("a model that answers has no params", where="params", hint="leave them out")
+                    raise UserError("a model that predicts has no params", where="params", hint="leave them out")
                 inputs = _checked_inputs(model_input, input_of(self.bundle.encoding))
                 return pd.DataFrame(answered(self.bundle, inputs, "input.input"))
             if dropped:
@@ -213,10 +213,10 @@ def _checked_prompts(model_input: Any) -> list[str]:
         # {"prompt": ["a", "b"]} reaches us as one row that holds the list
         prompts += list(cell) if isinstance(cell, list | tuple | np.ndarray) else [cell]
     if not 1 <= len(prompts) <= MAX_PROMPTS:
-        raise UserError(f"{len(prompts)} prompts, 1 to {MAX_PROMPTS} are taken in one call", where="input.prompt")
+        raise UserError(f"{len(prompts)} prompts, 1 to {MAX_PROMPTS} are allowed per call", where="input.prompt")
     for number, prompt in enumerate(prompts):
         if not isinstance(prompt, str):
-            raise UserError(f"{type(prompt).__name__} is no text", where=f"input.prompt[{number}]")
+            raise UserError(f"{type(prompt).__name__} is not text", where=f"input.prompt[{number}]")
         checked_text(prompt, f"input.prompt[{number}]")
     return prompts
 
@@ -227,7 +227,7 @@ def _checked_inputs(model_input: Any, encoding: Encoding) -> list[Any]:
         raise UserError("the input is a table with a column `input`", where="input")
     inputs = list(model_input["input"])
     if not 1 <= len(inputs) <= MAX_INPUTS:
-        raise UserError(f"{len(inputs)} rows, 1 to {MAX_INPUTS:,} are taken in one call", where="input")
+        raise UserError(f"{len(inputs)} rows, 1 to {MAX_INPUTS:,} are allowed per call", where="input")
     if encoding.reads == "audio":
         characters = sum(len(one) for one in inputs if isinstance(one, str))
         if characters > MAX_SOUND_CHARACTERS:

@@ -255,7 +255,11 @@ class Sender:
                 failures += 1
                 if failures == 1:
                     why = summary(error)
-                    log.warning("run %s: the store is in trouble, spooling meanwhile (%s)", self._journal.run_id, why)
+                    log.warning(
+                        "run %s: the store doesn't answer, writing to the spool (%s)",
+                        self._journal.run_id,
+                        why,
+                    )
             with self._tried:
                 self._tried.notify_all()
         self._closing.wait()

@@ -1,4 +1,4 @@
-"""The average of the weights over training: what is evaluated and kept in place of the last ones."""
+"""Weight averaging: the average is evaluated and saved instead of the last weights."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 
 class Average:
-    """An exponential moving average of a model's parameters (Polyak & Juditsky 1992; Tarvainen & Valpola 2017).
+    """Exponential moving average of a model's parameters (Polyak & Juditsky 1992; Tarvainen & Valpola 2017).
 
-    `decay` is reached gradually, min(decay, (1 + n) / (10 + n)) after n updates, so that the first weights don't count
-    for long.
+    The decay after n updates is min(decay, (1 + n) / (10 + n)), so the first weights are forgotten quickly.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -23,13 +22,13 @@ class Average:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take the weights after `step` updates in."""
+        """Add the weights after `step` updates to the average."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.values.values()), list(self.parameters.values()), 1 - decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The model has the averaged weights for so long."""
+        """Context in which the model has the averaged weights."""
         trained = {name: value.detach().clone() for name, value in self.parameters.items()}
         self._set(self.values)
         try:
@@ -39,7 +38,7 @@ class Average:
 
     @torch.no_grad()
     def load(self, values: Mapping[str, Tensor]) -> None:
-        """Go on from these."""
+        """Continue from these averages."""
         for name, value in self.values.items():
             value.copy_(values[name])
 

@@ -1,8 +1,8 @@
-"""Updates as CUDA graphs: a GPU then repeats a recorded update in one go, where Python would start it operation by
-operation.
+"""Updates as CUDA graphs: the GPU replays a recorded update instead of being started operation by operation from
+Python.
 
-Only tasks whose loss never waits for the device say `capturable`. A graph is for one shape: what a batch holds is
-copied into the tensors that were recorded, and so are the state and the learning rate.
+Only for tasks whose loss never waits for the device (`capturable`). A graph is for one shape: batch, state and learning
+rate are copied into the recorded tensors.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MOST = 32  # shapes that are recorded
 
 
 class CapturedUpdate(Update):
-    """As `Update`, on a GPU, with the same results."""
+    """Like `Update`, on a GPU, with the same results."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -51,7 +51,7 @@ class CapturedUpdate(Update):
 
 
 class _Graph:
-    """One recorded update. Recording runs nothing, and leaves all as it was."""
+    """One recorded update. Recording doesn't execute it and leaves everything unchanged."""
 
     def __init__(self, update: CapturedUpdate, batch: Any, state: State | None) -> None:
         device = update.device

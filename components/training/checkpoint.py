@@ -1,4 +1,4 @@
-"""What a checkpoint holds besides weights: the optimizer's state and torch's random state."""
+"""Contents of a checkpoint besides the weights: the optimizer's state and torch's random state."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` took out."""
+    """Restore the state from `optimizer_tensors`."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, _, name = key.partition(".")
@@ -31,8 +31,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """torch's random state on the CPU and, where the model is on a GPU, of that one. (Data order and augmentation draw
-    from generators of their own that hold no state.)"""
+    """torch's random state on the CPU and, if the model is on a GPU, of that GPU. (Data order and augmentation use
+    generators of their own without state.)"""
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
@@ -40,23 +40,24 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def load_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
-    """Put back what `random_state` took. A run that goes on on another kind of device draws other numbers there."""
+    """Restore the state from `random_state`. A run that resumes on another kind of device draws different numbers
+    there."""
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], device)
 
 
 def prefix_of(rank: int) -> str:
-    """Before the names of what one of several processes keeps for itself; the first one's have none."""
+    """Prefix of the names of the values that each of several processes saves for itself; "" for the first process."""
     return f"process {rank}/" if rank else ""
 
 
 def check_processes(tensors: Mapping[str, Tensor], size: int) -> None:
-    """Raises UserError where a checkpoint is of another number of processes."""
+    """Raise UserError if the checkpoint was saved with another number of processes."""
     saved = 1 + len({name.partition("/")[0] for name in tensors if name.startswith("process ")})
     if saved != size:
         raise UserError(
             f"the checkpoint is of a training on {saved} process{'es' * (saved > 1)}, not {size}",
             where="--processes",
-            hint=f"go on with --processes {saved}, or start anew",
+            hint=f"use --processes {saved}, or start a new run",
         )

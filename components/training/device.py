@@ -1,4 +1,4 @@
-"""Where training runs, on how many threads, in which precision, and from which seed."""
+"""Device, threads, precision and seed of a training."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ DEVICES = "auto, cpu, cuda or cuda:N"
 
 
 def choose_device(name: str) -> str:
-    """ "cpu", "cuda" or "cuda:N"; auto takes a GPU when there is one.
+    """Resolve a device name to "cpu", "cuda" or "cuda:N"; auto uses a GPU if there is one.
 
     Raises:
-        UserError: the name is unknown, or it asks for a GPU that torch doesn't see.
+        UserError: the name is unknown, or torch doesn't find the GPU.
     """
     if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name):
         raise UserError(f"unknown device {name!r}", where="--device", hint=f"choices: {DEVICES}")
@@ -39,12 +39,12 @@ def gpu_of(device: str, number: int) -> str:
 
 
 def choose_threads(threads: int) -> int:
-    """The number of CPU threads; 0 = one for each core this process may use, 16 at most."""
+    """The number of CPU threads; 0 = one per core available to this process, at most 16."""
     return threads or min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def gpu_versions(device: str) -> dict[str, str]:
-    """What else decides the numbers on a GPU: its model, CUDA and cuDNN. Empty for the CPU."""
+    """Versions that affect the results on a GPU: its model, CUDA and cuDNN. Empty for the CPU."""
     if not device.startswith("cuda"):
         return {}
     versions = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
@@ -52,13 +52,13 @@ def gpu_versions(device: str) -> dict[str, str]:
 
 
 def has_bfloat16() -> bool:
-    """Whether this processor computes in bfloat16; without, torch emulates it, several times slower than float32."""
+    """Whether the processor supports bfloat16; otherwise torch emulates it, several times slower than float32."""
     return any(there for name, there in torch.cpu.get_capabilities().items() if "bf16" in name)
 
 
 def prepare(seed: int, threads: int, *, tf32: bool = False) -> None:
-    """Seed every generator and fix what else could make two runs differ. On a GPU products of float32 matrices are
-    taken in float32 unless `tf32` allows TensorFloat-32, which keeps 10 bits of their factors."""
+    """Seed every generator and make the run deterministic. On a GPU, float32 matrix products use float32 unless `tf32`
+    allows TensorFloat-32, which keeps 10 bits of the factors."""
     torch.set_num_threads(threads)
     random.seed(seed)
     np.random.seed(seed)

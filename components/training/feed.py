@@ -1,4 +1,4 @@
-"""The batches of training in their order, built ahead in a thread where a GPU would wait for them."""
+"""The batches of a training in order. For a GPU they are built ahead in a thread."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ AHEAD = 3
 
 
 class Feed:
-    """`next()` gives a batch and where to go on: (epoch, index). `at` of batches is a function of the two alone, so
-    what was built ahead and never read is no loss."""
+    """`next()` returns a batch and the position to continue from: (epoch, index). `at` of batches depends only on these
+    two, so batches built ahead and not used are no loss."""
 
     def __init__(self, batches: Batches, epoch: int, index: int, /, *, ahead: bool) -> None:
         self.batches, self.place = batches, (epoch, index)

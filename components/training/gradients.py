@@ -1,12 +1,12 @@
-"""The gradient probe: how far back in time the loss of one step reaches, and why.
+"""The gradient probe: how far back in time the gradient of one step's loss reaches.
 
-For the loss L⟨e⟩ of one step e, ‖∂L⟨e⟩/∂h⟨e−k⟩‖ against the lag k says whether the gradient vanishes or explodes
-(Hochreiter 1991; Bengio et al. 1994; Pascanu et al. 2013, arXiv:1211.5063); beside it stand the recurrent weights'
-spectral radius and largest singular value, which bound it from their side. A probe is only a look: it draws no random
-number, and leaves the parameters' gradients and the model's mode as they were.
+For the loss L⟨e⟩ of one step e, the norm ‖∂L⟨e⟩/∂h⟨e−k⟩‖ against the lag k shows whether the gradient vanishes or
+explodes (Hochreiter 1991; Bengio et al. 1994; Pascanu et al. 2013, arXiv:1211.5063). The probe also reports the
+spectral radius and the largest singular value of the recurrent weights, which bound it. It doesn't affect training: it
+draws no random numbers and restores parameter gradients and the model's mode.
 
-B batch, T time, H hidden, G gate rows. Norms are those of one row, in nats (or what the task's loss counts) per unit
-of h, averaged over the rows.
+B batch, T time, H hidden, G gate rows. Norms are per row, in nats (or the unit of the task's loss) per unit of h,
+averaged over the rows.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ AnyBatch = Batch | ExampleBatch
 
 @dataclass
 class LayerGradients:
-    """One recurrent layer. `whole_loss_norm`: ‖∂L/∂h⟨t⟩‖ of the whole loss per token, averaged over t.
+    """The probe of one recurrent layer. `whole_loss_norm`: ‖∂L/∂h⟨t⟩‖ of the whole loss per token, averaged over t.
 
-    The weights' figures are None where the layer has no recurrent matrix (minGRU): `spectral_radius` is the largest
-    |eigenvalue| of the block that writes the candidate (all of W_hh in the rnn, W_hn in the gru, W_hg in the lstm),
+    The values of the weights are None if the layer has no recurrent matrix (minGRU). `spectral_radius` is the largest
+    |eigenvalue| of the block of the candidate (all of W_hh in the rnn, W_hn in the gru, W_hg in the lstm);
     `spectral_radius_max` and `singular_max` are the largest over all gate blocks.
     """
 
@@ -61,7 +61,7 @@ class LayerGradients:
 
 @dataclass
 class Reading:
-    """What one probe saw, layer by layer, from the input to the output."""
+    """The result of one probe, layer by layer, from input to output."""
 
     global_step: int
     layers: dict[str, LayerGradients] = field(default_factory=dict)
@@ -90,14 +90,14 @@ class Reading:
 
 
 class GradientProbe:
-    """Looks at a model on one and the same batch whenever it is asked.
+    """Probes a model on the same batch each time.
 
-    `loss(model, batch, state)` is a task's: its sum counts the targets that aren't PAD. The lag is counted back from
-    each row's last one, or from step `at` where the row is longer than that; from the row's end where the whole row has
-    one target. `way` None takes the backward pass by hand where components.kernels knows the layer, else "steps".
+    `loss(model, batch, state)` is that of a task: a sum over the targets that aren't PAD. The lag is counted back from
+    each row's last target, or from step `at` in longer rows, or from the row's end if the row has a single target. With
+    `way` None, the backward pass by hand is used if components.kernels supports the layer, otherwise "steps".
 
     Raises:
-        UserError: the targets don't stand beside the inputs, step by step (a translation).
+        UserError: the targets aren't aligned with the inputs step by step (for example in translation).
     """
 
     def __init__(
@@ -145,8 +145,8 @@ class GradientProbe:
 def held_out_probe(
     model: nn.Module, loss: Callable[[nn.Module, Any, State | None], tuple[Any, State]], batches: Any, /
 ) -> GradientProbe | None:
-    """The probe of a training run; None where there is nothing to probe: no data, no recurrent layer, a layer that
-    reads the future, targets that don't stand beside the inputs."""
+    """The probe of a training run; None if there is nothing to probe: no data, no recurrent layer, a layer that reads
+    the future, or targets that aren't aligned with the inputs."""
     batch = probe_batch(batches) if probes(model) else None
     if batch is not None and (batch.inputs if isinstance(batch, ExampleBatch) else batch.inputs_BTS).shape[1] < 2:
         return None  # one-to-one: nothing lies before the only step

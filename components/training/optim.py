@@ -37,12 +37,12 @@ def make_optimizer(
 
 
 def takes_refusals(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether the optimizer reads `found_inf`, a tensor: 1 where this update is to change nothing."""
+    """Whether the optimizer reads `found_inf`, a tensor that is 1 if this update has to be skipped."""
     return bool(optimizer.defaults.get("fused"))
 
 
 def optimizer_step(optimizer: torch.optim.Optimizer) -> None:
-    """One update, as `optimizer.step()`."""
+    """Run `optimizer.step()`."""
     with torch.no_grad():
         inspect.unwrap(type(optimizer).step)(optimizer)
 

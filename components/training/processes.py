@@ -1,8 +1,8 @@
-"""One training on several processes: each takes a share of every batch's rows, and all take the same update.
+"""One training on several processes: each computes a share of every batch's rows, and all make the same update.
 
-Gradients, loss and count are summed over the processes in one all-reduce, then divided by the whole count: what one
-process would have, not a mean of means. Process 0 leads: it logs, evaluates and saves; the others follow what it says.
-Each has random numbers and a carried state of its own, which are in the one checkpoint.
+Gradients, loss and count are summed over the processes in one all-reduce, then divided by the total count, as on a
+single process. Process 0 is the leader: it logs, evaluates and saves; the others follow its commands. Each process has
+its own random state and carried state; all are saved in one checkpoint.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ PATIENCE = timedelta(hours=12)  # the others wait while the leader evaluates
 
 
 def local_store(meeting: Path, size: int) -> dist.Store:
-    """Where processes of this machine meet: a file, which doesn't exist before."""
+    """The file through which processes of this machine connect. It must not exist before."""
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # nobody from outside takes part
     return dist.FileStore(str(meeting), size)
 
 
 class Ranks:
-    """The processes of one training, of which this is number `rank`. `store` is where they meet."""
+    """The processes of one training; this one has number `rank`. They connect through `store`."""
 
     def __init__(self, store: dist.Store, rank: int, size: int, *, device: str = "cpu") -> None:
         self.store, self.rank, self.size = store, rank, size
@@ -51,24 +51,24 @@ class Ranks:
 
     @classmethod
     def launched(cls, *, device: str = "cpu") -> Ranks:
-        """As torchrun started them."""
+        """The processes as started by torchrun."""
         store, rank, size = next(dist.rendezvous("env://"))
         return cls(store, rank, size, device=device)
 
     def part(self, batch: Any) -> Any:
-        """The rows of a batch that are this process's: every array of a batch has a row of it in each of its rows."""
+        """This process's rows of a batch: the same share of every array."""
         arrays = {name: value for name, value in vars(batch).items() if isinstance(value, np.ndarray)}
         mine = {name: np.array_split(value, self.size)[self.rank] for name, value in arrays.items()}
         return dataclasses.replace(batch, **mine) if len(next(iter(mine.values()))) else None
 
     def close(self) -> None:
-        """Leave; the others notice when they want something."""
+        """Leave the group. The other processes notice at their next exchange."""
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
 class SharedUpdate(Update):
-    """As `Update`, with the rows of each batch shared out over processes."""
+    """Like `Update`, with the rows of each batch divided among the processes."""
 
     def __init__(self, *args: Any, ranks: Ranks, **options: Any) -> None:
         super().__init__(*args, **options)

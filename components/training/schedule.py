@@ -1,4 +1,4 @@
-"""The learning rate as a function of the step, or of how evaluation goes."""
+"""Learning rate schedules, by step or by evaluation results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field
 
 class Schedule:
     """A factor on the learning rate: linear warm-up over `warmup_steps`, then by `schedule` constant, a half cosine
-    down to `final_factor` at the last step, or halved each time `plateau_patience` evaluations bring no improvement."""
+    down to `final_factor` at the last step, or halved after `plateau_patience` evaluations without improvement."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Schedule:
         return self.final_factor + (1 - self.final_factor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
     def evaluated(self, improved: bool) -> None:
-        """Tell how an evaluation went."""
+        """Report the result of an evaluation."""
         self.bad_evaluations = 0 if improved else self.bad_evaluations + 1
         if self.bad_evaluations >= self.plateau_patience:
             self.halvings, self.bad_evaluations = self.halvings + 1, 0

@@ -1,4 +1,4 @@
-"""A training run put together from a recipe and an ingested dataset."""
+"""A training session, built from a recipe and an ingested dataset."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from components.training.update import Update
 
 
 class Session:
-    """Everything of one run that lives in memory: built the same way by training, resuming and evaluating.
+    """All in-memory objects of a run. Training, resuming and evaluation build it in the same way.
 
-    `device` and `threads` are resolved names and numbers (components.training.device).
+    `device` and `threads` are resolved values (components.training.device).
     """
 
     def __init__(self, recipe: Recipe, store: Store, device: str, threads: int, /) -> None:
@@ -47,8 +47,8 @@ class Session:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def train(self, folder: Path, events: Events, ranks: Ranks | None = None) -> Progress:
-        """Train, or go on from the checkpoint in `folder`; leaves the best weights in the model. With `ranks` the other
-        processes call `follow`."""
+        """Train, or resume from the checkpoint in `folder`. The model has the best weights at the end. With `ranks`,
+        the other processes call `follow`."""
         trainer, batches = self._trainer(folder, events, ranks)
         val, train = self.store.split("val"), self.store.split("train")
         held_out = self.task.batches(
@@ -119,11 +119,12 @@ class Session:
         load_weights(self.model, tensors, where=str(path))
 
     def evaluate(self, split: str) -> dict[str, float]:
-        """The metrics of a split with the model as it is."""
+        """The metrics of a split with the current weights."""
         return self.evaluator.evaluate(self.model, self.store.split(split))
 
     def final_metrics(self, split: str) -> dict[str, float]:
-        """All figures of a split with the model as it is, those too that are too dear to follow in training."""
+        """All metrics of a split with the current weights, including those that are too slow to compute during
+        training."""
         sequences = self.store.split(split)
         metrics = self.evaluate(split)
         return metrics | (self.task.final_metrics(self.model, sequences) if metrics else {})

@@ -1,4 +1,4 @@
-"""What the recurrent weights alone say about the gradient: spectral radius and largest singular value.
+"""Spectral radius and largest singular value of recurrent weights.
 
 H hidden.
 """
@@ -19,8 +19,8 @@ CANDIDATE = {"rnn": 0, "gru": 2, "lstm": 2}  # the gate block that writes new co
 
 
 def weight_figures(layer: Recurrent) -> dict[str, float]:
-    """`spectral_radius`, `spectral_radius_max` and `singular_max` of a cell's W_hh; nothing of other layers, and of
-    weights that aren't finite, about which MKL would print lines of its own."""
+    """`spectral_radius`, `spectral_radius_max` and `singular_max` of a cell's W_hh. Empty for other layers and for
+    weights that aren't finite (for these, MKL would print messages of its own)."""
     if not isinstance(layer, Cell) or not layer.weight_hh.isfinite().all():
         return {}
     blocks = layer.weight_hh.detach().double().chunk(layer.gates)
@@ -36,7 +36,8 @@ def weight_figures(layer: Recurrent) -> dict[str, float]:
 
 
 def spectral_radius(matrix_HH: Tensor) -> float:
-    """The largest |eigenvalue| by Gelfand's formula, ‖Wⁿ‖^(1/n) with n = 2¹²: no eigendecomposition, so it is cheap."""
+    """The largest |eigenvalue| by Gelfand's formula, ‖Wⁿ‖^(1/n) with n = 2¹². It is cheap, because it needs no
+    eigendecomposition."""
     return _radius(*_squared(matrix_HH).tolist())
 
 

@@ -1,4 +1,4 @@
-"""‖∂L/∂h⟨t⟩‖ of every recurrent layer of a model for any loss: out of the backward pass by hand, or step by step.
+"""‖∂L/∂h⟨t⟩‖ of every recurrent layer for any loss, recorded by the backward pass by hand or computed step by step.
 
 B batch, T time, H hidden.
 """
@@ -22,7 +22,7 @@ Run = tuple[Tensor, State]
 
 
 def recurrent_layers(model: nn.Module) -> dict[str, Recurrent]:
-    """The layers that keep a state themselves, by what their paths in the model don't have in common."""
+    """The layers that keep a state, by their path in the model without the common part."""
     found = {path: layer for path, layer in model.named_modules() if isinstance(layer, Recurrent) and _keeps(layer)}
     paths = [path.split(".") for path in found]
     while len(paths) > 1 and all(path[:1] == paths[0][:1] for path in paths):
@@ -33,7 +33,7 @@ def recurrent_layers(model: nn.Module) -> dict[str, Recurrent]:
 
 
 def probes(model: nn.Module) -> bool:
-    """Whether the lag means something: there are recurrent layers, and none reads the future."""
+    """Whether the model can be probed: it has recurrent layers, and none reads the future."""
     layers = [module for module in model.modules() if isinstance(module, Recurrent)]
     return bool(layers) and all(layer.causal for layer in layers)
 
@@ -41,12 +41,12 @@ def probes(model: nn.Module) -> bool:
 def state_gradients(
     model: nn.Module, loss: Callable[[], Tensor], *, way: Way | None = None
 ) -> dict[str, tuple[Way, np.ndarray]]:
-    """‖∂L/∂h⟨t⟩‖ of every recurrent layer, all paths from h⟨t⟩ to the loss included: float [T, B].
+    """‖∂L/∂h⟨t⟩‖ of every recurrent layer, over all paths from h⟨t⟩ to the loss: float [T, B].
 
-    "by_hand" is the record of the kernels' backward pass. "steps" runs a layer one step at a time and lets autograd
-    find the gradient of a zero added to each h⟨t⟩: slower, for any layer whose state holds h (else its first entry).
-    Where a layer's output isn't its h, what h⟨t⟩ says through its own step's output is left out there. A layer that is
-    called twice in one forward pass is recorded the last time.
+    "by_hand" is recorded by the kernels' backward pass. "steps" runs a layer one step at a time, and autograd computes
+    the gradient of a zero added to each h⟨t⟩. It is slower and works for any layer whose state has an h (otherwise its
+    first entry is used). If a layer's output isn't its h, the path through the output of the same step is left out. For
+    a layer that is called twice in one forward pass, the last call is recorded.
     """
     seen: dict[str, tuple[Way, Tensor, Tensor]] = {}  # way, what autograd is asked for, where the answer is
 

@@ -1,4 +1,4 @@
-"""The one training loop: truncated backpropagation through time, clipped, checkpointed, resumable bit for bit."""
+"""The training loop: truncated backpropagation through time with clipping and checkpoints, resumable bit for bit."""
 
 from __future__ import annotations
 
@@ -36,10 +36,11 @@ log = logging.getLogger(__name__)
 
 
 class Events(Protocol):
-    """Who listens to a training run."""
+    """Callbacks of a training run."""
 
     def metrics(self, values: dict[str, float], step: int) -> None:
-        """Points of curves. Called when a checkpoint holds what led to them, so none is told twice."""
+        """Points of the training curves. Called after the checkpoint that contains them is complete, so none is
+        reported twice."""
 
     def progress(self, step: int, steps: int, values: dict[str, float]) -> None:
         """After each update, with the latest known values."""
@@ -50,7 +51,7 @@ class Events(Protocol):
 
 @dataclass
 class Progress:
-    """Where training stands: all of it is in the checkpoint."""
+    """The position in a training run. All of it is saved in the checkpoint."""
 
     global_step: int = 0
     epoch: int = 0
@@ -68,16 +69,16 @@ class Progress:
 
 
 class Trainer:
-    """Keyword-only parameters are the recipe's training section.
+    """The training loop. Keyword-only parameters are the settings of the recipe's training section.
 
-    `steps` are optimizer updates, each on `batch_size` sequences or windows; `tbptt_length` the time steps that
-    gradients flow back through; `clip_norm` bounds the gradient's norm over all parameters (Pascanu et al. 2013),
-    `clip_value` each of its entries. Training ends early after `patience` evaluations without improvement (0 = never),
-    or after so many `seconds` of training (the schedule still counts on `steps`). With `averaging` (its decay, 0.99
-    say) what is evaluated and kept is a moving average of the weights that are trained. With `precision: bfloat16`
-    products are taken in it; on a CPU only those around the recurrent layers. `tf32` allows a GPU to take them in
-    TensorFloat-32; on a CPU it is float32. A checkpoint is written every `checkpoint_seconds`. `kind` makes the update:
-    recorded as a CUDA graph, say, or shared by several processes.
+    `steps` counts optimizer updates, each on `batch_size` sequences or windows; `tbptt_length` is the number of
+    time steps that gradients flow back through. `clip_norm` limits the gradient's norm over all parameters (Pascanu
+    et al. 2013), `clip_value` each of its entries. Training ends early after `patience` evaluations without
+    improvement (0 = never) or after `seconds` of training (the schedule still spans `steps`). `averaging` is a
+    decay such as 0.99: a moving average of the trained weights is evaluated and saved. With `precision: bfloat16`,
+    matrix products use bfloat16; on a CPU, only those outside the recurrent layers. `tf32` allows TensorFloat-32 on
+    a GPU and is float32 on a CPU. A checkpoint is written every `checkpoint_seconds`. `kind` is the implementation
+    of the update: recorded as a CUDA graph, or shared by several processes.
     """
 
     def __init__(
@@ -133,13 +134,14 @@ class Trainer:
     def train(
         self, batches: Batches, evaluate: Callable[[], dict[str, float]], every: int, primary: str, lower: bool = True
     ) -> Progress:
-        """Train until `steps`, or until `patience` runs out; the best weights are in `best_path`.
+        """Train for `steps` updates, or until `patience` runs out. The best weights are saved in `best_path`.
 
-        `evaluate` is called every `every` updates and at the end; its `primary` metric decides what is best.
+        `evaluate` is called every `every` updates and at the end; its `primary` metric decides which weights are the
+        best.
 
         Raises:
-            UserError: the loss or the gradient stayed non-finite, the last good state is in the checkpoint; or the
-                metric was never a number.
+            UserError: the loss or the gradient stayed non-finite (the last good state is in the checkpoint), or the
+                metric was never a finite number.
         """
         remove_half_written(self.folder)
         for left in [*self.folder.glob(".tmp??????"), *self.folder.glob(".*.safetensors.*")]:
@@ -174,7 +176,7 @@ class Trainer:
         self.update.end()
         if not self.best_path.exists():
             raise UserError(
-                f"{primary} of val was never a finite number: no weights are kept", where="training", hint=LESS
+                f"{primary} of val was never a finite number: no weights are saved", where="training", hint=LESS
             )
         return self.at
 

@@ -1,7 +1,7 @@
-"""One optimizer update: forward, backward, clip, step. It never waits for the device.
+"""One optimizer update: forward, backward, clip, step, without waiting for the device.
 
-Whether the loss and the gradient are finite is decided where they are: an update that isn't finite changes nothing.
-The sums behind the training curves stay on the device until somebody reads them.
+The device itself checks whether loss and gradient are finite; an update that isn't finite changes nothing. The sums for
+the training curves stay on the device until they are read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Loss = Callable[[nn.Module, Any, State | None], tuple[Any, State]]
 
 
 class Sums(NamedTuple):
-    """What a batch gave: its loss and what that counts, 0-d tensors, and the state after it."""
+    """The result of a batch: loss and count as 0-d tensors, and the state after it."""
 
     total: Tensor
     count: Tensor
@@ -33,8 +33,9 @@ class Sums(NamedTuple):
 
 
 class Update:
-    """`update(batch, state, rate)` takes one step and gives the state to carry on; `read()` and `reset()` are about the
-    sums. `clip_norm` bounds the gradient's norm over all parameters, `clip_value` each of its entries."""
+    """`update(batch, state, rate)` makes one step and returns the state to carry on. `read()` and `reset()` access the
+    sums for the curves. `clip_norm` limits the gradient's norm over all parameters, `clip_value` each of its entries.
+    """
 
     processes = 1
 
@@ -60,8 +61,8 @@ class Update:
                 group["lr"] = torch.tensor(group["lr"], device=self.device)
 
     def __call__(self, batch: Any, state: State | None, factor: float, step: int) -> State:
-        """`factor` multiplies the learning rates; `step` counts the updates before this one. The state that is given
-        back is cut off from its past, and 0 where this update was refused."""
+        """Make one update. `factor` multiplies the learning rates; `step` is the number of updates before this one. The
+        returned state is detached, and 0 if this update was skipped."""
         self._set_rates(factor)
         state = self.take(batch, state)
         if self.average:
@@ -73,7 +74,7 @@ class Update:
         return self.finish(self.gradients(batch, state))
 
     def gradients(self, batch: Any, state: State | None) -> Sums:
-        """Forward and backward: the parameters' gradients are those of the mean over what was counted."""
+        """Forward and backward pass. The parameters' gradients are those of the mean over the counted targets."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             tally, state = self.loss(self.model, batch, state)
         count = as_tensor(tally.count, tally.total)
@@ -82,7 +83,7 @@ class Update:
         return Sums(tally.total.detach(), count, state)
 
     def finish(self, sums: Sums) -> State:
-        """Clip, step and sum up."""
+        """Clip, step and add to the sums."""
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         gradients = [p.grad for p in parameters]
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -104,14 +105,14 @@ class Update:
         """Called once, after the last one."""
 
     def kept(self, state: State | None) -> dict[str, Tensor]:
-        """What a checkpoint holds beside weights and optimizer: random state and carried state."""
+        """Contents of a checkpoint besides weights and optimizer: random state and carried state."""
         return pack("random", random_state(self.device)) | pack("state", state or {})
 
     def restore(self, tensors: Mapping[str, Tensor]) -> State | None:
-        """Put back what `kept` gave; gives the carried state.
+        """Restore the values from `kept`. Returns the carried state.
 
         Raises:
-            UserError: it is of a training on another number of processes.
+            UserError: the checkpoint was saved with another number of processes.
         """
         check_processes(tensors, self.processes)
         load_random_state(unpack("random", tensors), self.device)
@@ -140,11 +141,11 @@ class Update:
             optimizer_step(self.optimizer)
 
     def read(self) -> dict[str, float]:
-        """The sums by name, since the last `reset`. Waits for the device."""
+        """The sums by name since the last `reset`. Waits for the device."""
         return dict(zip(COUNTERS, self.sums.tolist(), strict=True))
 
     def reset(self, **sums: float) -> None:
-        """Begin new sums, from these."""
+        """Start new sums from these values."""
         values = [sums.get(name, 0.0) for name in COUNTERS]
         self.sums.copy_(torch.tensor(values, dtype=torch.float64))
 

@@ -1,1 +1,1 @@
-"""Using a trained model, the same from every door: the command line, Python and HTTP."""
+"""Using a trained model; shared by the command line, Python and HTTP."""

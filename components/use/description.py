@@ -1,4 +1,4 @@
-"""What a model does and what it can be asked for."""
+"""Description of a model: inputs, outputs and settings."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from components.tasks.base import Task
 
 @dataclass(frozen=True)
 class Description:
-    """`writes`: text or notes; None: it answers. `reads`: text, symbols, frames or audio (`Encoding.reads`); None: it
-    writes. `step_shape`: of a frame that it reads, None for any number. `columns`: of its answers, name → text, number,
-    whole, texts or numbers. `accepts`: what it may start from, of prompt, chords, melody and start. `settings`: how it
-    writes where nothing else is asked for. `metrics`: on test data, when it was kept."""
+    """Description of a model.
+
+    `writes`: text or notes; None if it predicts. `reads`: text, symbols, frames or audio (`Encoding.reads`); None if it
+    generates. `step_shape`: shape of an input frame, with None for any size. `columns`: of its predictions, name →
+    text, number, whole, texts or numbers. `accepts`: what generation can start from: prompt, chords, melody, start.
+    `settings`: default generation settings. `metrics`: on test data, when the model was saved.
+    """
 
     task: str
     writes: str | None
@@ -33,7 +36,7 @@ class Description:
 
 
 def describe(task: Task, encoding: Encoding, recipe: Mapping[str, Any], info: Mapping[str, Any]) -> Description:
-    """Of a bundle's parts; the weights aren't needed."""
+    """Describe a model from the parts of its bundle; the weights aren't needed."""
     metrics = {key: value for key, value in info.get("metrics", {}).items() if key.startswith("test/")}
     kind, trained_on = recipe["task"]["kind"], info.get("data", {}).get("name", "")
     if task.settings is None:

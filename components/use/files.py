@@ -1,4 +1,4 @@
-"""A file to be answered: how it is read for a model."""
+"""Reading a file to predict for."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ TABLES = (".csv", ".tsv", ".tab", ".parquet", ".pq")
 def reader_for(
     path: Path, data: Mapping[str, Any], column: str | None = None, overrides: Sequence[str] = ()
 ) -> LabelledReader:
-    """How a file is read for a model: as its recipe reads its own data, or as the file's ending says. `overrides`:
-    "data.KEY=VALUE", settings of the reader for this file.
+    """The reader of a file for a model: the same as for the model's training data, or one chosen by the file's ending.
+    `overrides` are "data.KEY=VALUE", settings of the reader for this file.
 
     Raises:
-        UserError: there is no such file, or nothing that reads it without labels; or a setting is wrong.
+        UserError: the file doesn't exist, no reader can read it without labels, or a setting is wrong.
     """
     if not path.exists():
         raise UserError("no such file or folder", where=str(path))
@@ -43,7 +43,7 @@ def reader_for(
         kind = "labelled-lines"
     kind = str(asked.pop("reader", kind))
     if not issubclass(resolve("reader", kind, where="data.reader"), LabelledReader):
-        raise UserError(f"this model's data come from {own}, which reads no file to be answered", where=str(path))
+        raise UserError(f"this model's data come from {own}, which can't read a file to predict for", where=str(path))
     shared = data if kind == own else ("coding", "errors")
     options = {key: data[key] for key in shared if data.get(key) is not None}
     if column is not None:
@@ -67,6 +67,6 @@ def _asked(overrides: Sequence[str]) -> dict[str, Any]:
         section, _, name = key.strip().partition(".")
         if not equals or section != "data" or not name or name in ("path", "dataset", "split"):
             hint = "settings of the reader, for example: --set data.coding=latin-1"
-            raise UserError(f"{override!r} is no setting of how a file is read", where="--set", hint=hint)
+            raise UserError(f"{override!r} isn't a setting for reading files", where="--set", hint=hint)
         asked[name] = parse_yaml(text, where=f"--set {key}")
     return asked

@@ -1,4 +1,4 @@
-"""Music files as generation settings: a melody to harmonise, a beginning to go on from."""
+"""Music files as generation settings: a melody to harmonise, or a beginning to continue."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Tell = Callable[[str], None]
 
 
 def given(bundle: Bundle, melody: str | None, start: str | None, tell: Tell, doubt: Tell) -> dict[str, Any]:
-    """The settings that hold to the first piece in a file: under a `melody` the other voices are written, to its end;
-    from a `start` the pieces go on. `tell` is told what was read, `doubt` what a person should know of it.
+    """Generation settings from the first piece in a file. For a `melody` the model writes the other voices; a `start`
+    is continued. `tell` receives a line about what was read, `doubt` a warning.
 
     Raises:
-        UserError: both are given, the file can't be read, or the model can't write such a piece down.
+        UserError: both are given, the file can't be read, or the model can't represent such a piece.
     """
     path = melody or start
     if not path:

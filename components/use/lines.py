@@ -1,4 +1,4 @@
-"""Texts and their answers as lines for a person to read."""
+"""Texts and their predictions as readable lines."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from components.use.table import cells
 
 
 def answer_texts(bundle: Bundle, texts: Sequence[str], tell: Callable[[str], None]) -> list[str]:
-    """A line for each text: the label, its probability and the text; or the text with its names marked, [Ann PERSON],
-    or its words with their tags. `tell` is told of words that the model doesn't know.
+    """A line per text: the label, its probability and the text; or the text with its names marked, [Ann PERSON]; or its
+    words with their tags. `tell` receives warnings about words that the model doesn't know.
 
     Raises:
-        UserError: the model reads no text, or a text can't be read.
+        UserError: the model doesn't read text, or a text can't be read.
     """
     items = list(texts)
     if bundle.task.settings is None:
@@ -66,10 +66,10 @@ def _with_tags(_: str, tokens: Sequence[str], tags: Sequence[str]) -> str:
 
 
 def with_language_model(bundle: Bundle, writer: Bundle) -> None:
-    """Have a model of speech read with another model's knowledge of what is written.
+    """Make a speech model use a language model when decoding.
 
     Raises:
-        UserError: the first reads no speech, or the second is no language model over its tokens.
+        UserError: the first isn't a speech model, or the second isn't a language model over its tokens.
     """
     if not isinstance(bundle.task, Transcription) or not isinstance(writer.task, LanguageModel):
         what = f"{writer.name} writes no text" if isinstance(bundle.task, Transcription) else "reads no speech"

@@ -1,4 +1,4 @@
-"""Which model is meant, and opening it: a registered version, or what a run of this machine trained."""
+"""Selecting and loading a model: a registered version, or the model of a run on this machine."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ PATTERN = r"^[A-Za-z0-9_-][A-Za-z0-9_. -]{0,199}(@[A-Za-z0-9_.-]{1,64})?$"
 
 @dataclass(frozen=True)
 class Selector:
-    """Which model: NAME (its champion), NAME@champion, NAME@3 or NAME@latest; or run:ID, the model of a run of this
-    machine. `version` is "" where none was named."""
+    """Which model: NAME (its champion), NAME@champion, NAME@3 or NAME@latest; or run:ID, the model of a run on this
+    machine. `version` is "" if none was given."""
 
     name: str
     version: str
@@ -34,7 +34,7 @@ class Selector:
 
 @dataclass(frozen=True)
 class OwnRun:
-    """A run of this machine: the name and id that it has, and where its bundle is."""
+    """A run on this machine: its name, its id, and the path of its bundle."""
 
     name: str
     run_id: str
@@ -43,7 +43,7 @@ class OwnRun:
 
 @dataclass(frozen=True)
 class Opened:
-    """A bundle and where it came from: `version` is "" for a run's own model that was not registered."""
+    """A bundle and its origin. `version` is "" for the model of a run that isn't registered."""
 
     bundle: Bundle
     name: str
@@ -67,20 +67,20 @@ def selector_of(name: str, version: str, run_id: str) -> str:
 
 
 def find(selector: str, store: MlflowStore) -> ModelRef:
-    """The registered version that a selector names.
+    """The registered version for a selector.
 
     Raises:
-        UserError: there is no such model or version; those that there are, are listed.
+        UserError: there is no such model or version; the message lists those that exist.
     """
     asked = Selector.parse(selector)
     return store.find(asked.name or selector, asked.version or "champion")
 
 
 def open_model(selector: str, store: MlflowStore, run_of: Callable[[str], OwnRun], device: str = "cpu") -> Opened:
-    """The model that a selector names, on a device (cpu, cuda or cuda:N); `run_of` finds the runs of this machine.
+    """Load the model for a selector on a device (cpu, cuda or cuda:N). `run_of` finds the runs of this machine.
 
     Raises:
-        UserError: there is no such model, version or run, or its files aren't the ones that were saved.
+        UserError: there is no such model, version or run, or its files have changed since they were saved.
     """
     asked = Selector.parse(selector)
     if asked.run:

@@ -1,4 +1,4 @@
-"""The rows of a file with their answers, as a table."""
+"""The rows of a file with their predictions, as a table."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def _shown(value: Any) -> str:
 
 
 def predict_file(bundle: Bundle, reader: LabelledReader, out: Path) -> Counter[str]:
-    """Write the file's rows with their answers as CSV; gives how often each answer was given. A row that can't be
-    read has no answer, and its column `problem` says why. The file's own columns stay as they are: a column of ours
-    whose name is taken gets a number (problem_2).
+    """Write the rows of a file with their predictions as CSV; return the count of each prediction. A row that can't be
+    read has no prediction; its column `problem` gives the reason. The file's own columns are kept unchanged; if a new
+    column's name is taken, it gets a number (problem_2).
 
     Raises:
-        UserError: the model writes, or the file can't be read to its end.
+        UserError: the model doesn't predict, or the file can't be read to its end.
     """
     bundle.predict([])  # does it answer?
     counts: Counter[str] = Counter()
@@ -80,7 +80,7 @@ def predict_file(bundle: Bundle, reader: LabelledReader, out: Path) -> Counter[s
                     writer.writerow([*columns, *ours.values()])
                 if list(row.shown) != columns:
                     what = f"columns {', '.join(row.shown)}, where the first file has {', '.join(columns)}"
-                    raise UserError(what, where=row.where, hint="answer the files one by one")
+                    raise UserError(what, where=row.where, hint="predict for one file at a time")
                 for shown, said in _lines(row, answer):
                     made = {**cells(said), "problem": problem}
                     writer.writerow([*shown.values(), *(made.get(name, "") for name in ours)])

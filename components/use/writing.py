@@ -1,4 +1,4 @@
-"""What a model wrote, with what its files say of it; as files."""
+"""Writing generated items to files, each with a record of how it was made."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHOWN = ("temperature", "top_k", "top_p", "chords", "constraints")  # settings n
 
 @dataclass(frozen=True)
 class Piece:
-    """A score with what its files say of it."""
+    """A score with its record."""
 
     score: Score
     title: str
@@ -31,7 +31,7 @@ class Piece:
 
 
 def record_of(opened: Opened, made: Generation) -> dict[str, Any]:
-    """What makes it again: `reprise replay` reads it out of each file."""
+    """The record from which `reprise replay` regenerates a file."""
     return {
         "model": opened.name,
         "version": opened.version,
@@ -64,14 +64,14 @@ def piece(opened: Opened, made: Generation, number: int, soundfont: Soundfont | 
 
 
 def write(opened: Opened, made: Generation, folder: Path, soundfont: Soundfont | None = None) -> list[Path]:
-    """The files of all generated items. Scores are played by the `soundfont`, else by the built-in synthesiser.
+    """Write all generated items to files. Scores are played by the `soundfont`, or by the built-in synthesiser.
 
     Raises:
         UserError: a soundfont was given for texts.
     """
     if isinstance(made.items[0], str):
         if soundfont:
-            raise UserError(f"{opened.name} writes text, which no soundfont plays", where="soundfont")
+            raise UserError(f"{opened.name} generates text; a soundfont needs music", where="soundfont")
         path = folder / f"{opened.name}.txt"
         write_texts(made.items, path, record_of(opened, made))
         return [path]

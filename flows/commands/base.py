@@ -1,4 +1,4 @@
-"""What the commands share: the program, its groups, common options, and what is checked before anything starts."""
+"""Shared by all commands: the program, its groups, common options, and the checks before anything starts."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ app = App(
     help="Train, compare and use recurrent neural networks on sequences.",
     version_flags=["--version"],
     help_format="markdown",
-    suppress_keyboard_interrupt=False,  # flows/cli.py says what is kept and how to go on
+    suppress_keyboard_interrupt=False,  # flows/cli.py says what is saved and how to continue
 )
 START, LOOK, USE = Group.create_ordered("Train"), Group.create_ordered("Look"), Group.create_ordered("Use")
 KEEP, OPERATE = Group.create_ordered("Keep"), Group.create_ordered("Operate")
 
-# a second or two each, and both are loaded sooner or later
+# each takes a second or two to import, and every training needs both
 MOST_PROCESSES = 256
 SLOW = ("mlflow.pyfunc", "matplotlib.backends.backend_agg")
 
@@ -45,26 +45,26 @@ Set = Annotated[
     Parameter(
         name="--set",
         negative="",
-        help="Override a setting: KEY=VALUE, e.g. training.steps=500; KEY=null takes it away.",
+        help="Override a setting: KEY=VALUE, e.g. training.steps=500. KEY=null removes it. Repeatable.",
     ),
 ]
 Name = Annotated[
     str | None,
-    Parameter(help="Of the experiment and the model; else the recipe's, with that of your own data behind it."),
+    Parameter(help="Name of the experiment and the model (default: the recipe's name, plus that of your own data)."),
 ]
-Device = Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")]
-Threads = Annotated[int, Parameter(help="CPU threads; 0 = one for each core.")]
+Device = Annotated[str, Parameter(help="Device to use: auto, cpu, cuda or cuda:N.")]
+Threads = Annotated[int, Parameter(help="Number of CPU threads; 0 = one per core.")]
 
 
 def offline_recipe(recipe: str) -> str:
-    """The recipe that takes this one's place without a network, said plainly."""
+    """The recipe that replaces this one without a network. Prints what that recipe is."""
     from components.runs.places import RECIPES, recipe_names
 
     known = recipe_names()
     if f"{recipe}-offline" not in known:
         having = [name for name in known if f"{name}-offline" in known]
         raise UserError(
-            f"{recipe} has no offline recipe", where="--offline", hint=f"those that have: {', '.join(having)}"
+            f"{recipe} has no offline recipe", where="--offline", hint=f"recipes that have one: {', '.join(having)}"
         )
     comment = (RECIPES / f"{recipe}-offline.yaml").read_text(encoding="utf-8").partition("\n")[0]
     print(comment.removeprefix("#").strip())
@@ -72,7 +72,7 @@ def offline_recipe(recipe: str) -> str:
 
 
 def checked_recipe(recipe: str, overrides: list[str] | None, device: str, name: str | None = None) -> Any:
-    """Read the recipe before anything is started, so that mistakes are told at once."""
+    """Read and check the recipe before anything is started."""
     from components.runs.asked import ask
 
     checked = ask(recipe, overrides, name).recipe()
@@ -86,7 +86,7 @@ def checked_recipe(recipe: str, overrides: list[str] | None, device: str, name: 
 def run_recipe(
     recipe: str, overrides: list[str], device: str, threads: int, name: str | None, processes: int = 1
 ) -> Outcome:
-    """Run a recipe in this process, with all that it needs started."""
+    """Run a recipe in this process. Starts the Prefect server if needed."""
     if not 1 <= processes <= MOST_PROCESSES:
         raise UserError(f"takes 1 to {MOST_PROCESSES}, not {processes}", where="--processes")
     begin = start_server(lambda: checked_recipe(recipe, overrides, device, name), trains=True)
@@ -97,14 +97,14 @@ def run_recipe(
 
 
 def launched_as() -> tuple[int, int]:
-    """(rank, number of processes) as torchrun gave them to this process; (0, 1) where it didn't start it."""
+    """(rank, number of processes) as set by torchrun; (0, 1) if torchrun didn't start this process."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return 0, 1
     return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
 def server_address() -> str | None:
-    """Of Prefect's UI, where a server of ours answers."""
+    """Address of Prefect's UI; None if our server doesn't answer."""
     from components.runs.places import places
     from flows.server import Server
 
@@ -112,9 +112,12 @@ def server_address() -> str | None:
 
 
 def start_server(check: Callable[[], object] | None = None, *, trains: bool = False) -> Callable[[], None]:
-    """Start the Prefect server if none answers; the function that it gives waits for it, and meanwhile makes ready
-    what training needs besides: the tracking store, and libraries that take their time. `check` is called while the
-    server starts; when it refuses, nothing that was started stays."""
+    """Start the Prefect server if none answers.
+
+    Returns a function that waits for the server. With `trains`, it also opens the tracking store and imports slow
+    libraries in the meantime. `check` is called while the server starts; if it raises, a server started here is
+    stopped.
+    """
     from components.runs.places import places
     from components.tracking.mlflow_client import open_client
     from flows.server import Server
@@ -137,6 +140,6 @@ def start_server(check: Callable[[], object] | None = None, *, trains: bool = Fa
                 if not server.url():
                     importlib.import_module(name)
         if server.wait() is None and "PREFECT_API_URL" not in os.environ:
-            print(f"note: no Prefect server came up ({server.log}); using a temporary one", file=sys.stderr)
+            print(f"note: the Prefect server did not start ({server.log}); using a temporary one", file=sys.stderr)
 
     return wait

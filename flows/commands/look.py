@@ -1,4 +1,4 @@
-"""Commands that show what there is."""
+"""Commands that show recipes, runs and the installation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flows.commands.base import LOOK, Name, Set, app, checked_recipe
 
 @app.command(group=LOOK)
 def recipes(recipe: str | None = None, /) -> None:
-    """List the recipes; with RECIPE, what that one is about and how to run it.
+    """List the recipes. With RECIPE, describe it and show how to run it.
 
     Example: `reprise recipes` · `reprise recipes names`
     """
@@ -28,13 +28,13 @@ def recipes(recipe: str | None = None, /) -> None:
         return
     rows = [read_about(recipe_path(name)).row for name in recipe_names()]
     lines(["recipe", "in → out", "data", "on test", "time"], rows)
-    print("time: of training, on one or two cores of a shared server. *: needs no network; the others fetch once.")
+    print("time: training time on one or two cores of a shared server. *: needs no network; others download once.")
     print("next: reprise recipes NAME; reprise run NAME")
 
 
 @app.command(group=LOOK)
 def show(recipe: str, /, *, set: Set = None) -> None:
-    """Show a recipe with every setting resolved, defaults included, as YAML that can be run.
+    """Print a recipe as YAML with every setting, defaults included. The output is a valid recipe.
 
     Example: `reprise show chorales --set model.kind=gru`
     """
@@ -49,7 +49,7 @@ def show(recipe: str, /, *, set: Set = None) -> None:
 
 @app.command(group=LOOK)
 def validate(recipe: str, /, *, set: Set = None, name: Name = None) -> None:
-    """Check a recipe and name every problem in it; look into the files of your own that it reads.
+    """Check a recipe and list every problem in it. Also checks the data files at `data.path`.
 
     Example: `reprise validate my-recipe.yaml`
     """
@@ -69,7 +69,7 @@ def validate(recipe: str, /, *, set: Set = None, name: Name = None) -> None:
 
 @app.command(group=LOOK)
 def schema() -> None:
-    """Print the JSON Schema of a recipe, for editors that complete and check YAML.
+    """Print the JSON Schema of recipes, for completion and checking in an editor.
 
     Example: `reprise schema > recipe.schema.json`
     """
@@ -83,10 +83,10 @@ def schema() -> None:
 @app.command(group=LOOK)
 def ui(
     *,
-    port: Annotated[int | None, Parameter(help="Of MLflow's UI, else ui.port of mlflow.yaml.")] = None,
-    playground: Annotated[int, Parameter(help="The playground's port.")] = 8000,
+    port: Annotated[int | None, Parameter(help="Port of MLflow's UI (default: ui.port in mlflow.yaml).")] = None,
+    playground: Annotated[int, Parameter(help="Port of the playground.")] = 8000,
 ) -> None:
-    """Serve MLflow's UI and the playground, and say where they and Prefect's UI are; Ctrl-C ends them.
+    """Serve MLflow's UI and the playground, and print their addresses and that of Prefect's UI. Ctrl-C stops them.
 
     Example: `reprise ui --port 5001`
     """
@@ -97,7 +97,7 @@ def ui(
 
 @app.command(group=LOOK)
 def doctor() -> None:
-    """Check the installation, the device and the stores.
+    """Check the installation, the device, and the tracking and artifact stores.
 
     Example: `reprise doctor`
     """
@@ -109,7 +109,7 @@ def doctor() -> None:
 
 @app.command(group=LOOK)
 def build() -> None:
-    """Compile the native kernels and the decoding engine now, instead of when they are first needed.
+    """Compile the native kernels and the decoding engine now instead of on first use.
 
     Example: `reprise build`
     """

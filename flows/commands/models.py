@@ -1,4 +1,4 @@
-"""Commands that look after registered models."""
+"""Commands that manage registered models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from components.paths import output_file
 from flows.commands.base import KEEP, app
 
-Json = Annotated[bool, Parameter(negative="", help="As JSON on standard output, for programs.")]
+Json = Annotated[bool, Parameter(negative="", help="Print JSON to standard output.")]
 
 
 def _print(value: object) -> None:
@@ -28,7 +28,7 @@ def _tell(moved: Any, json: bool) -> None:
 
 @app.command(group=KEEP)
 def models(name: str | None = None, /, *, json: Json = False) -> None:
-    """List the registered models; with NAME its versions, and who was champion when.
+    """List the registered models. With NAME, list its versions and its history of champions.
 
     Example: `reprise models` · `reprise models chorales --json`
     """
@@ -48,11 +48,13 @@ def promote(
     /,
     *,
     force: Annotated[
-        bool, Parameter(negative="", help="Also a model that its recipe's accept refuses; the reason is recorded.")
+        bool, Parameter(negative="", help="Promote even if the recipe's accept bounds fail. The reason is recorded.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Make a version champion: NAME@3, NAME@challenger, or run:ID for a run's model that wasn't registered.
+    """Make a version the champion.
+
+    MODEL is NAME@3, NAME@challenger, or run:ID for the model of a run that wasn't registered.
 
     Example: `reprise promote chorales@3`
     """
@@ -63,7 +65,7 @@ def promote(
 
 @app.command(group=KEEP)
 def rollback(name: str, /, *, json: Json = False) -> None:
-    """Make the former champion champion again; a second time, the one before it.
+    """Restore the previous champion. Repeat to go further back.
 
     Example: `reprise rollback chorales`
     """
@@ -78,10 +80,10 @@ def diff(
     other: str,
     /,
     *,
-    seed: Annotated[int, Parameter(help="Of the samples that both write.")] = 0,
+    seed: Annotated[int, Parameter(help="Seed of the samples from both versions.")] = 0,
     json: Json = False,
 ) -> None:
-    """Compare two versions: recipe, data, figures, and what both write or answer.
+    """Compare two versions: recipe, data, metrics, and samples or predictions.
 
     Example: `reprise diff chorales@champion chorales@challenger`
     """
@@ -99,11 +101,13 @@ def export(
     model: str,
     /,
     *,
-    out: Annotated[Path | None, Parameter(help="The new folder; else NAME-vVERSION here.")] = None,
+    out: Annotated[
+        Path | None, Parameter(help="The folder to create (default: NAME-vVERSION in the current folder).")
+    ] = None,
 ) -> None:
-    """Copy a version into a folder of its own, with the code that serves it: every file verified, and no other.
+    """Copy a version, with the code that serves it, into a new folder. Every file is verified by its digest.
 
-    `mlflow.pyfunc.load_model` and `mlflow models serve` run the code in a model's folder: give them this one.
+    Use the copy with `mlflow.pyfunc.load_model` and `mlflow models serve`: both run code from the model's folder.
 
     Example: `reprise export chorales@3 --out chorales-3`
     """
@@ -118,13 +122,15 @@ def report(
     /,
     *,
     run: Annotated[
-        str | None, Parameter(help="The run to show whole (the beginning of its id); else the best.")
+        str | None, Parameter(help="The run to show in full, by the start of its id (default: the best run).")
     ] = None,
-    out: Annotated[Path | None, Parameter(help="The HTML file to write; else RECIPE-report.html here.")] = None,
+    out: Annotated[
+        Path | None, Parameter(help="The HTML file to write (default: RECIPE-report.html in the current folder).")
+    ] = None,
 ) -> None:
-    """Write a recipe's runs as one HTML file: figures, curves, what varied, pictures, samples, sound.
+    """Write a report on a recipe's runs as one HTML file: metrics, curves, settings, pictures, samples, sound.
 
-    The file needs no network and no server: it opens wherever it is sent.
+    The file is self-contained: it needs no network and no server.
 
     Example: `reprise report chorales --out chorales.html`
     """

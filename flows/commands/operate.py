@@ -1,4 +1,4 @@
-"""Commands that run flows without a person: schedules, and the process that does what falls due."""
+"""Commands for unattended runs: schedules, and the process that starts scheduled runs."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from flows.commands.base import OPERATE, Device, Set, Threads, app, checked_reci
 @app.command(group=OPERATE)
 def serve(
     *,
-    at_once: Annotated[int, Parameter(help="Runs at a time; the others wait for their turn.")] = 1,
-    resume: Annotated[bool, Parameter(negative="", help="Go on by itself with runs that were cut off.")] = False,
+    at_once: Annotated[int, Parameter(help="Maximum number of runs at the same time; others wait.")] = 1,
+    resume: Annotated[bool, Parameter(negative="", help="Resume interrupted runs automatically.")] = False,
 ) -> None:
-    """Serve the pipelines: do what `reprise schedule` planned and what is started in Prefect's UI; Ctrl-C ends it.
+    """Serve the pipelines: start scheduled runs and runs requested in Prefect's UI. Ctrl-C stops it.
 
-    Each run is a process of its own. Runs whose process was killed are closed, in MLflow and in Prefect.
+    Each run is a process of its own. Runs whose process was killed are closed in MLflow and in Prefect.
 
     Example: `reprise serve --resume`
     """
     if at_once < 1:
-        raise UserError(f"{at_once} runs at a time do nothing", where="--at-once", hint="1 or more")
+        raise UserError(f"must be 1 or more, not {at_once}", where="--at-once")
     begin = start_server()
     from flows.deploy import serve as serve_flows
 
@@ -38,18 +38,21 @@ def schedule(
     /,
     *,
     cron: Annotated[str | None, Parameter(help='Minute hour day month weekday; "0 6 * * 1": Mondays at 6:00.')] = None,
-    every: Annotated[str | None, Parameter(help="Instead of cron: 30m, 6h, 1d, 2w.")] = None,
-    timezone: Annotated[str | None, Parameter(help="Of the schedule, as Europe/Berlin; else this machine's.")] = None,
-    name: Annotated[
-        str | None, Parameter(help="Of the schedule, else the recipe's; the same name replaces it.")
+    every: Annotated[str | None, Parameter(help="Interval instead of --cron: 30m, 6h, 1d, 2w.")] = None,
+    timezone: Annotated[
+        str | None, Parameter(help="Time zone, e.g. Europe/Berlin (default: that of this machine).")
     ] = None,
-    list: Annotated[bool, Parameter(negative="", help="Show the schedules.")] = False,
-    remove: Annotated[str | None, Parameter(help="Take the schedule of this name away.")] = None,
+    name: Annotated[
+        str | None,
+        Parameter(help="Name of the schedule (default: the recipe's name). Replaces a schedule of the same name."),
+    ] = None,
+    list: Annotated[bool, Parameter(negative="", help="List the schedules.")] = False,
+    remove: Annotated[str | None, Parameter(help="Remove the schedule of this name.")] = None,
     set: Set = None,
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
-    """Run a recipe on a schedule; `reprise serve` does what falls due.
+    """Run a recipe on a schedule. `reprise serve` has to be running to start the scheduled runs.
 
     Example: `reprise schedule chorales --cron "0 6 * * 1"` · `reprise schedule --list`
     """
@@ -81,18 +84,18 @@ def schedule(
         shown = " and ".join(f"{time:%Y-%m-%d %H:%M}" for time in times)
         what = when.get("cron") or f"every {every}"
         print(f"{'replaced' if replaced else 'added'} {name}: {what}, {when['timezone']}; the next times: {shown}")
-        print("next: reprise serve    (has to run when it falls due; see also: reprise schedule --list)")
+        print("next: reprise serve    (starts the scheduled runs; see also: reprise schedule --list)")
     for each in set_aside():
-        print(f"warning: {each}; it is switched off, so that the others are planned", file=sys.stderr)
+        print(f"warning: {each}; it is switched off because it would block all other schedules", file=sys.stderr)
     if list:
         table("schedules", ["name", "runs", "when", "next"], schedules())
 
 
 @app.command(group=OPERATE)
 def tidy() -> None:
-    """Close the runs that killed processes left open, in MLflow and in Prefect, and send what they hadn't sent.
+    """Close runs left open by killed processes, in MLflow and in Prefect, and send their unsent metrics.
 
-    Every run does this when it starts, and `reprise serve` does it every half minute.
+    Every run does this at its start, and `reprise serve` every 30 seconds.
 
     Example: `reprise tidy`
     """
@@ -107,7 +110,7 @@ def tidy() -> None:
 
 
 def _parameters(recipe: str, overrides: list[str], device: str, threads: int) -> dict[str, object]:
-    """What the flow is started with later, and from another folder: files by their whole paths."""
+    """Parameters of the scheduled flow. File paths are absolute, because it starts in another folder."""
     from components.runs.asked import ask
 
     checked_recipe(recipe, overrides, device)

@@ -12,12 +12,12 @@ from flows.commands.base import OPERATE, app
 @app.command(group=OPERATE)
 def api(
     *,
-    host: Annotated[str, Parameter(help="The address to listen on; 127.0.0.1: for this machine alone.")] = "127.0.0.1",
-    port: Annotated[int, Parameter(help="The port to listen on.")] = 8000,
+    host: Annotated[str, Parameter(help="Address to listen on; 127.0.0.1 = this machine only.")] = "127.0.0.1",
+    port: Annotated[int, Parameter(help="Port to listen on.")] = 8000,
 ) -> None:
-    """Serve the registered models over HTTP, with a playground to try them in a browser; Ctrl-C ends it.
+    """Serve the registered models over HTTP, with a playground in the browser. Ctrl-C stops it.
 
-    Whoever can reach the address can use the models: there are no passwords.
+    There is no authentication: anyone who can reach the address can use the models.
 
     Example: `reprise api --port 8000`
     """
@@ -29,6 +29,6 @@ def api(
     from components.serving.app import serve
 
     serve(places().settings, host, port)
-    # nothing is left to be saved, and a process with torch and MLflow in it takes seconds to be taken apart
+    # nothing is left to save, and a normal exit with torch and MLflow loaded takes seconds
     sys.stdout.flush()
     os._exit(0)

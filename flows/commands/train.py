@@ -1,4 +1,4 @@
-"""Commands that make models."""
+"""Commands that train models."""
 
 from __future__ import annotations
 
@@ -31,21 +31,23 @@ def run(
     set: Set = None,
     device: Device = "auto",
     threads: Threads = 0,
-    processes: Annotated[int, Parameter(help="Processes that share the training, and its threads or the GPUs.")] = 1,
-    offline: Annotated[bool, Parameter(negative="", help="Run NAME-offline, which needs no network.")] = False,
+    processes: Annotated[int, Parameter(help="Number of training processes; they share the threads or the GPUs.")] = 1,
+    offline: Annotated[
+        bool, Parameter(negative="", help="Run the recipe RECIPE-offline, which needs no network.")
+    ] = False,
     name: Name = None,
     start: Annotated[
         str | None, Parameter(name="--from", help="A trained model to start from: NAME, NAME@3 or run:ID.")
     ] = None,
 ) -> None:
-    """Run a recipe from its data to a registered model and what it writes.
+    """Run a recipe: read the data, train, evaluate, register the model, and generate samples.
 
-    RECIPE is a name from `reprise recipes` or a YAML file of your own.
+    RECIPE is a name from `reprise recipes` or the path of a YAML file.
 
     Example: `reprise run chorales` · `reprise run shakespeare-chars --set data.path=my.txt --from shakespeare-chars`
     """
     rank, launched = launched_as()
-    if rank:  # torchrun started several of us: the first one does all but its share of the training
+    if rank:  # under torchrun, rank 0 does everything except the other ranks' share of the training
         from components.runs.members import follow_launched
 
         follow_launched(device)
@@ -65,12 +67,15 @@ def run(
 
 @app.command(group=START)
 def resume(
-    run: str = "latest", /, *, device: Annotated[str, Parameter(help="Another one than it began on.")] = ""
+    run: str = "latest",
+    /,
+    *,
+    device: Annotated[str, Parameter(help="Continue on another device (default: the device of the run).")] = "",
 ) -> None:
-    """Go on with a run that was stopped or killed, from its last checkpoint, bit for bit.
+    """Resume a run that was stopped or killed from its last checkpoint.
 
-    RUN is a run's id (or its first letters), its name, or "latest". On another kind of device it goes on with other
-    last bits.
+    RUN is a run's id (or its first letters), its name, or "latest". The result is bit-identical to an uninterrupted
+    run on the same kind of device; on another kind, it differs by rounding.
 
     Example: `reprise resume latest`
     """
@@ -95,27 +100,29 @@ def compare(
     *,
     vary: Annotated[
         list[str] | None,
-        Parameter(consume_multiple=True, negative="", help="Settings to vary: KEY=VALUE,VALUE and more. Repeatable."),
+        Parameter(consume_multiple=True, negative="", help="Settings to vary: KEY=VALUE,VALUE,... Repeatable."),
     ] = None,
-    seeds: Annotated[int, Parameter(help="Runs of each combination, with the recipe's seed and those after it.")] = 3,
+    seeds: Annotated[int, Parameter(help="Runs per combination, with consecutive seeds from the recipe's seed.")] = 3,
     budget: Annotated[
         str | None,
         Parameter(
-            help="Training time of each run, evaluation included: 90s, 5m, 1.5h. `training.steps` still ends it."
+            help="Training time per run, evaluation included: 90s, 5m, 1.5h. A run also ends at `training.steps`."
         ),
     ] = None,
-    steps: Annotated[int | None, Parameter(help="Updates of each run; else the recipe's.")] = None,
-    workers: Annotated[int, Parameter(help="Runs at a time; they divide the CPU threads.")] = 1,
-    fresh: Annotated[bool, Parameter(negative="", help="Reuse no run of an earlier, equal comparison.")] = False,
+    steps: Annotated[int | None, Parameter(help="Updates per run (default: those of the recipe).")] = None,
+    workers: Annotated[int, Parameter(help="Number of runs in parallel; they share the CPU threads.")] = 1,
+    fresh: Annotated[
+        bool, Parameter(negative="", help="Start over instead of reusing runs of the same comparison.")
+    ] = False,
     set: Set = None,
     device: Device = "auto",
-    threads: Annotated[int, Parameter(help="CPU threads of each run; 0 = the cores divided by the workers.")] = 0,
+    threads: Annotated[int, Parameter(help="CPU threads per run; 0 = the cores divided by the workers.")] = 0,
     name: Name = None,
 ) -> None:
-    """Compare settings: every combination × seeds under equal budgets, ranked by the mean on val.
+    """Compare settings: train every combination with several seeds under equal budgets, ranked by validation mean.
 
-    The same command goes on where a stopped one left off, and reuses what was finished. Under a time budget the
-    learning rate still follows its schedule over `training.steps`: it isn't compressed into the time.
+    Repeat the command to continue a stopped comparison; finished runs are reused. With a time budget, the learning
+    rate schedule still spans `training.steps`; it is not shortened to fit the budget.
 
     Example: `reprise compare names --vary model.kind=rnn,gru,lstm model.num_layers=1,2 --seeds 3 --steps 2000`
     """
@@ -135,7 +142,7 @@ def compare(
         about = {"device": device, "threads": threads, "workers": workers, "fresh": fresh, "name": name}
         show(compare_settings(*asked, **about), prefect=server_address())
     except KeyboardInterrupt:
-        print("stopped. The same command goes on from here", file=sys.stderr)
+        print("stopped. Repeat the command to continue", file=sys.stderr)
         raise SystemExit(130) from None
 
 
@@ -144,30 +151,30 @@ def tune(
     recipe: str,
     /,
     *,
-    trials: Annotated[int, Parameter(help="Trials in all; those of an earlier, equal search count.")] = 30,
+    trials: Annotated[int, Parameter(help="Total number of trials, earlier ones of the same search included.")] = 30,
     space: Annotated[
         list[str] | None,
         Parameter(
             consume_multiple=True,
             negative="",
-            help="What to search: KEY=64,128 or KEY=0.0..0.5 or KEY=log:1e-4..1e-2. Repeatable. "
-            "Else around the recipe's learning rate, size, depth and dropout.",
+            help="Search space: KEY=64,128 or KEY=0.0..0.5 or KEY=log:1e-4..1e-2. Repeatable. "
+            "Default: around the recipe's learning rate, size, depth and dropout.",
         ),
     ] = None,
-    jobs: Annotated[int, Parameter(help="Trials at a time; they divide the CPU threads.")] = 1,
+    jobs: Annotated[int, Parameter(help="Number of trials in parallel; they share the CPU threads.")] = 1,
     budget: Annotated[
-        str | None, Parameter(help="Training time of each trial, evaluation included: 90s, 5m, 1.5h.")
+        str | None, Parameter(help="Training time per trial, evaluation included: 90s, 5m, 1.5h.")
     ] = None,
-    steps: Annotated[int | None, Parameter(help="Updates of each trial; else the recipe's.")] = None,
-    fresh: Annotated[bool, Parameter(negative="", help="Forget an earlier, equal search.")] = False,
+    steps: Annotated[int | None, Parameter(help="Updates per trial (default: those of the recipe).")] = None,
+    fresh: Annotated[bool, Parameter(negative="", help="Start over instead of continuing an earlier search.")] = False,
     set: Set = None,
     device: Device = "auto",
-    threads: Annotated[int, Parameter(help="CPU threads of each trial; 0 = the cores divided by the jobs.")] = 0,
+    threads: Annotated[int, Parameter(help="CPU threads per trial; 0 = the cores divided by the jobs.")] = 0,
     name: Name = None,
 ) -> None:
-    """Search for settings: trials proposed by what earlier ones reached on val, poor ones stopped early.
+    """Search for good settings: propose trials from earlier validation results and stop poor trials early.
 
-    The same command goes on where a stopped one left off; a greater --trials adds to it. Test is never read. Ends with
+    Repeat the command to continue a stopped search; increase --trials to extend it. The test data is not used. Prints
     the command that runs the recipe with the best settings.
 
     Example: `reprise tune names --trials 20 --steps 1000 --space training.learning_rate=log:1e-4..1e-2`
@@ -188,7 +195,7 @@ def tune(
         about = {"device": device, "threads": threads, "jobs": jobs, "fresh": fresh, "name": name}
         show(search(*asked, trials, budget, steps, set, **about))
     except KeyboardInterrupt:
-        print("stopped. The same command goes on from here", file=sys.stderr)
+        print("stopped. Repeat the command to continue", file=sys.stderr)
         raise SystemExit(130) from None
 
 
@@ -198,9 +205,9 @@ def ingest(
     /,
     *,
     set: Set = None,
-    report: Annotated[bool, Parameter(negative="", help="List what was made of each file.")] = False,
+    report: Annotated[bool, Parameter(negative="", help="Show the result for each file.")] = False,
 ) -> None:
-    """Fetch, read and encode a recipe's data, and say what was kept and dropped.
+    """Download, read and encode a recipe's data, and report what was kept and left out.
 
     Example: `reprise ingest names` · `reprise ingest lead-sheets --set data.path=songs --report`
     """

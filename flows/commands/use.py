@@ -16,34 +16,42 @@ def generate(
     model: str,
     /,
     *,
-    count: Annotated[int | None, Parameter(help="How many sequences.")] = None,
-    seed: Annotated[int, Parameter(help="Same seed, same sequences.")] = 0,
+    count: Annotated[int | None, Parameter(help="Number of sequences.")] = None,
+    seed: Annotated[int, Parameter(help="Random seed. The same seed gives the same output.")] = 0,
     temperature: Annotated[
-        float | None, Parameter(help="Below 1 safer, above 1 wilder, 0 always the likeliest.")
+        float | None,
+        Parameter(help="Sampling temperature: below 1 more predictable, above 1 more varied, 0 always the likeliest."),
     ] = None,
-    top_p: Annotated[float | None, Parameter(help="Sample from the fewest tokens that hold this probability.")] = None,
+    top_p: Annotated[
+        float | None, Parameter(help="Sample from the smallest set of tokens with this total probability.")
+    ] = None,
     top_k: Annotated[int | None, Parameter(help="Sample from the k likeliest tokens; 0 = all.")] = None,
-    prompt: Annotated[str | None, Parameter(help='What to go on from; a metre such as "3/4" for chorales.')] = None,
-    max_length: Annotated[int | None, Parameter(help="At most so many tokens.")] = None,
+    prompt: Annotated[str | None, Parameter(help='Text to continue; for chorales a metre such as "3/4".')] = None,
+    max_length: Annotated[int | None, Parameter(help="Maximum number of tokens.")] = None,
     chords: Annotated[
         str | None, Parameter(help='Chords to play over: "Dm7 G7 | Cmaj7 | %" or a form, "blues in F".')
     ] = None,
-    choruses: Annotated[int | None, Parameter(help="How often the chords are gone through.")] = None,
-    tempo_bpm: Annotated[float | None, Parameter(help="Quarter notes a minute.")] = None,
-    band: Annotated[str | None, Parameter(help="Bass and piano by rule: swing, straight, folk or none.")] = None,
+    choruses: Annotated[int | None, Parameter(help="How many times to play through the chords.")] = None,
+    tempo_bpm: Annotated[float | None, Parameter(help="Tempo in quarter notes per minute.")] = None,
+    band: Annotated[
+        str | None, Parameter(help="Rule-based bass and piano accompaniment: swing, straight, folk or none.")
+    ] = None,
     constraint: Annotated[
-        list[str] | None, Parameter(negative="", help='A rule to keep: "key F major", "range 55-84". Repeatable.')
+        list[str] | None, Parameter(negative="", help='A constraint: "key F major", "range 55-84". Repeatable.')
     ] = None,
-    melody: Annotated[Path | None, Parameter(help="A music file: a chorale model writes the lower voices.")] = None,
-    start: Annotated[Path | None, Parameter(help="A music file to go on from.")] = None,
+    melody: Annotated[
+        Path | None, Parameter(help="Music file with a melody; a chorale model writes the lower voices.")
+    ] = None,
+    start: Annotated[Path | None, Parameter(help="Music file to continue.")] = None,
     soundfont: Annotated[
-        Path | None, Parameter(help="A SoundFont (.sf2) that plays the music, in the place of the built-in sound.")
+        Path | None, Parameter(help="SoundFont (.sf2) to play the music with instead of the built-in sound.")
     ] = None,
-    out: Annotated[Path | None, Parameter(help="Folder for the files; else one under generated/.")] = None,
+    out: Annotated[Path | None, Parameter(help="Folder for the files (default: a new one under generated/).")] = None,
 ) -> None:
-    """Generate with a registered model: NAME (its champion), NAME@champion, NAME@3 or NAME@latest.
+    """Generate sequences with a registered model.
 
-    The same seed gives the same output; every file says how it was made (`reprise replay FILE`).
+    MODEL is NAME (its champion), NAME@champion, NAME@3 or NAME@latest. The same seed gives the same output. Each file
+    records how it was made; `reprise replay FILE` regenerates it.
 
     Example: `reprise generate chorales@champion --count 4 --seed 7 --temperature 0.9 --top-p 0.95`
     """
@@ -81,30 +89,30 @@ def predict(
     model: str,
     /,
     *,
-    text: Annotated[list[str] | None, Parameter(negative="", help="A text to be answered. Repeatable.")] = None,
+    text: Annotated[list[str] | None, Parameter(negative="", help="A text to predict for. Repeatable.")] = None,
     file: Annotated[
         Path | None,
         Parameter(
-            help="A file to be answered row by row: a table, lines, FASTA, .ts, .npy (frames or pictures), videos, WAV."
+            help="A file to predict for, row by row: table, lines, FASTA, .ts, .npy (frames or pictures), videos, WAV."
         ),
     ] = None,
-    column: Annotated[str | None, Parameter(help="The column that holds the texts, by its name in the header.")] = None,
-    out: Annotated[Path | None, Parameter(help="The CSV file to write; else one under generated/.")] = None,
+    column: Annotated[str | None, Parameter(help="Name of the column that holds the texts.")] = None,
+    out: Annotated[Path | None, Parameter(help="The CSV file to write (default: a new one under generated/).")] = None,
     language_model: Annotated[
-        str | None, Parameter(help="A registered model of characters that helps a model of speech to spell.")
+        str | None, Parameter(help="A registered character model; improves the spelling of a speech model.")
     ] = None,
     set: Annotated[
         list[str] | None,
         Parameter(
             negative="",
-            help="How the file is read, where not as the model's own data: data.KEY=VALUE, e.g. data.coding=latin-1.",
+            help="Override how the file is read: data.KEY=VALUE, e.g. data.coding=latin-1. Repeatable.",
         ),
     ] = None,
     device: Device = "cpu",
 ) -> None:
-    """Answer with a registered model: a label and its probability, numbers, or tags.
+    """Predict with a registered model: a label and its probability, numbers, tags, or a text.
 
-    A file is read as the model's own data were; its rows come back as CSV with what is predicted beside them.
+    A file is read like the model's training data. The result is a CSV file of its rows and their predictions.
 
     Example: `reprise predict sentiment --text "a gripping , moving film"` · `reprise predict dna --file new.fasta`
     """
@@ -146,11 +154,13 @@ def replay(
     /,
     *,
     out: Annotated[
-        Path | None, Parameter(help="Folder for what is made again; else replayed/ beside the file.")
+        Path | None, Parameter(help="Folder for the new files (default: replayed/ next to the file).")
     ] = None,
-    soundfont: Annotated[Path | None, Parameter(help="The SoundFont that the record names, if it names one.")] = None,
+    soundfont: Annotated[
+        Path | None, Parameter(help="The SoundFont named in the record, if the file was made with one.")
+    ] = None,
 ) -> None:
-    """Make a generated file again from the record inside it, and say whether it is the same, byte for byte.
+    """Regenerate a file from the record inside it, and check that the two are identical byte for byte.
 
     Example: `reprise replay generated/chorales-v1-seed0-3fa4c1/chorales-1.mid`
     """
@@ -161,7 +171,7 @@ def replay(
     paths, same = again(source, folder, soundfont and user_path(soundfont, where="--soundfont"))
     for path in paths:
         print(path)
-    print(f"{file.name} is {'identical, byte for byte' if same else 'DIFFERENT from what was made now'}")
+    print(f"{file.name} is {'identical, byte for byte' if same else 'DIFFERENT from the regenerated file'}")
     if not same:
         raise SystemExit(1)
 
@@ -175,4 +185,8 @@ def down() -> None:
     from components.runs.places import places
     from flows.server import Server
 
-    print("stopped the Prefect server" if Server(places().prefect).stop() else "no Prefect server of ours is running")
+    print(
+        "stopped the Prefect server"
+        if Server(places().prefect).stop()
+        else "no Prefect server started by Reprise is running"
+    )
