@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from components.errors import UserError
-from components.evaluation.music import GRAM, UNITS, jensen_shannon, judge, lines
+from components.evaluation.music import GRAM, UNITS, jensen_shannon, judge
+from components.evaluation.music_lines import lines
 from components.evaluation.music_picture import write_judgement
 from components.evaluation.voice_leading import FAULTS, faults, is_four_part
 from components.progressions import parse_progression

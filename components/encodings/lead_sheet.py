@@ -30,6 +30,7 @@ from components.encodings.form import (
     nearest_metre,
     tempo_class,
 )
+from components.encodings.lead_sheet_copies import LAGS, lead_sheet_copies
 from components.encodings.lead_sheet_signs import HIGHEST, LOWEST, Places, Signs, latest
 from components.encodings.meaning import Meaning
 from components.encodings.vocabulary import BOS, EOS, Vocabulary
@@ -53,6 +54,7 @@ class LeadSheet(Encoding):
 
     kind = "lead_sheet"
     unit = "token"
+    copy_lags = LAGS  # bars
 
     def __init__(self, *, steps_per_beat: Annotated[int, Field(ge=2, le=48)] = 12) -> None:
         if not 2 <= steps_per_beat <= 48 or steps_per_beat % 2:
@@ -239,6 +241,13 @@ class LeadSheet(Encoding):
             roles = rows[np.arange(len(rows)), len(rows[0]) - 12 + (pitch + LOWEST) % 12]
             out[inside, -2], out[inside, -1] = np.where(last >= 0, [pitch + 1, roles], 0)
         return out
+
+    def copies(self, ids: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Notes and chords that began so many bars ago: `components.encodings.lead_sheet_copies`."""
+        ids = np.asarray(ids, dtype=np.int64)
+        places = self.signs.places(ids)
+        form = self._form(ids[: places.begin])[0] if places.begin < len(ids) else None
+        return lead_sheet_copies(self.signs, ids, places, form)
 
     def allowed(self, ids: np.ndarray) -> np.ndarray:
         """The grammar's mask, bool [V]: a melody lasts as long as its form, and ends with it."""

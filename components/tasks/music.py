@@ -10,7 +10,6 @@ import numpy as np
 from pydantic import Field
 from torch import nn
 
-from components.encodings.base import Encoding
 from components.encodings.form import METRES, Form, joined, tempo_class
 from components.encodings.lead_sheet import LeadSheet
 from components.encodings.meaning import meaning_of
@@ -67,17 +66,17 @@ class Music(LanguageModel):
         Raises:
             UserError: chords, prompt or constraints can't be read, or the encoding isn't one of music.
         """
-        encoding: Encoding = self.encoding
-        prompt_ids, warnings = encoding.prompt(settings.prompt)
+        encoding = self.read
+        prompt_ids, warnings = self.encoding.prompt(settings.prompt)
         form = self._form(settings)
         if settings.given:
-            if form and isinstance(encoding, LeadSheet):
+            if form and isinstance(self.encoding, LeadSheet):
                 raise UserError("give chords or a file to start from, not both", where="generation.chords")
             encoding = held = given_ids(encoding, settings)
             prompt_ids = held.beginning
-        elif form and isinstance(encoding, LeadSheet):
-            prompt_ids = encoding.form_ids(form)
-            if not encoding.knows_chords:
+        elif form and isinstance(self.encoding, LeadSheet):
+            prompt_ids = self.encoding.form_ids(form)
+            if not self.encoding.knows_chords:
                 hint = "its training pieces had no chords: only constraints (chord-tones, chord-scale) bring them in"
                 warnings.append(hint)
         rules = None
