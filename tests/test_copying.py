@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from components.datasets.batches import Batch
+from components.encodings.chorale import Chorale
 from components.encodings.copying import MATCHES, Copying
 from components.encodings.lead_sheet import LeadSheet
 from components.encodings.vocabulary import BOS, EOS, PAD
@@ -141,6 +142,30 @@ def test_transposing_a_piece_transposes_what_could_be_copied() -> None:
     assert (after == SIGNS.transposed(candidates, 3)).all()
     assert (matches == same).all()
     assert matches.any()
+
+
+def test_a_chorale_s_line_that_comes_back_is_foretold_in_every_voice() -> None:
+    encoding = Chorale(steps_per_beat=2)
+    rng = np.random.default_rng(0)
+    line = rng.integers(60, 66, (16, 4))  # four bars of quarters
+    parts = tuple(
+        Part(name, tuple(Note(2 * at, 2, int(pitch)) for at, pitch in enumerate([*voice, *voice, 60])))
+        for name, voice in zip("SATB", line.T, strict=True)
+    )
+    ids = np.array([BOS, *encoding.encode(Score(parts, steps_per_beat=2, length_steps=66)), EOS])
+    candidates_TL, matches_TL = encoding.copies(ids)
+    assert encoding.copy_lags[0] == 16
+    once, again = slice(0, 2 + 128), slice(2 + 128, 2 + 256)
+    assert (candidates_TL[once] == PAD).all()
+    assert (candidates_TL[again, 0] == ids[3 + 128 : 3 + 256]).all()
+    assert matches_TL[2 + 128 + 3, 0] == 3, "three voices have begun a note"
+    assert matches_TL[2 + 128 + 7, 0] == 4, "what is held counts once"
+    assert matches_TL[2 + 128 + 9, 0] == 5
+    for cut in (1, 3, 100, 200):
+        assert all(
+            (whole[:cut] == part).all()
+            for whole, part in zip(encoding.copies(ids), encoding.copies(ids[:cut]), strict=True)
+        )
 
 
 def head_and_steps() -> tuple[CopySoftmax, Tensor, Tensor, Tensor, Tensor]:

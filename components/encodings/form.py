@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -83,6 +84,7 @@ def nearest_metre(metre: tuple[int, int]) -> tuple[int, int]:
     return metre if metre in METRES else min(METRES, key=lambda m: abs(m[0] / m[1] - metre[0] / metre[1]))
 
 
+@lru_cache(maxsize=1024)  # asked for every metre at every token
 def bar_and_beat(metre: tuple[int, int], steps_per_beat: int) -> tuple[int, int]:
     """Steps in a bar and in a beat as it is counted: a quarter in 4/4, a dotted quarter in 6/8."""
     bar = Score((), steps_per_beat, metre).bar_steps
