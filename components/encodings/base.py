@@ -45,6 +45,7 @@ class Encoding(ABC):
     given: ClassVar[int] = 0  # first tokens of a sequence that the model is told (a label): metrics leave them out
     context_sizes: tuple[int, ...] = ()  # sizes of the input streams beside the token (see `context`)
     copy_lags: tuple[int, ...] = ()  # how far back `copies` looks, in its own unit (bars, beats); none: it can't
+    copy_classes: int = 0  # of matches, see `copies`
     vocabulary: Vocabulary
 
     @property

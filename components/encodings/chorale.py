@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from components.encodings.base import Encoding
-from components.encodings.copying import match_classes
+from components.encodings.copying import MATCHES, match_classes
 from components.encodings.vocabulary import EOS, PAD, SPECIALS, Vocabulary
 from components.errors import UserError
 from components.score import Note, Part, Score, pitch_name
@@ -37,6 +37,7 @@ class Chorale(Encoding):
     kind = "chorale"
     unit = "token"
     copy_lags = (16, 20, 24, 32)  # quarter notes: lines of the hymn that come back, in whole bars of 4/4
+    copy_classes = MATCHES
 
     def __init__(self, *, steps_per_beat: int = 4) -> None:
         if not 1 <= steps_per_beat <= 48:

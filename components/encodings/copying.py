@@ -36,9 +36,13 @@ class Copying(Wrapped):
 
     def __init__(self, encoding: Encoding) -> None:
         super().__init__(encoding)
-        self.copy_lags = encoding.copy_lags
+        self.copy_lags, self.copy_classes = encoding.copy_lags, encoding.copy_classes
         lags = len(self.copy_lags)
-        self.context_sizes = (*encoding.context_sizes, *[len(encoding.vocabulary)] * lags, *[MATCHES] * lags)
+        self.context_sizes = (
+            *encoding.context_sizes,
+            *[len(encoding.vocabulary)] * lags,
+            *[encoding.copy_classes] * lags,
+        )
 
     def context(self, ids: np.ndarray) -> np.ndarray:
         return np.concatenate([self.encoding.context(ids), *self.encoding.copies(ids)], axis=1)

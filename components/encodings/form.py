@@ -31,6 +31,7 @@ NO_CHORD = -1
 BARS = 8  # bars are counted modulo eight: phrases have two, four or eight
 MOST_LEFT = 16  # bars left that are told apart
 MOST_AHEAD = 8  # beats to the next chord that are told apart
+BARS_LEFT, ROOT_HERE, NEXT_ROOT = 4, 6, 8  # of a lead sheet's context: `form_columns` stand after its first column
 NOTHING, ROOT, TONE, SCALE, OUTSIDE = range(5)  # what a pitch class is to the chord
 
 
@@ -98,6 +99,20 @@ def bar_end(form: Form, step: int, steps_per_beat: int) -> int:
     bar, _ = bar_and_beat(metre, steps_per_beat)
     origin = origin or form.upbeat
     return origin if step <= origin else origin - (origin - step) // bar * bar
+
+
+def bars_begun(form: Form, step: int, steps_per_beat: int) -> int:
+    """How many bars have begun before `step`: an upbeat is none."""
+    changes = [(form.upbeat, form.metre), *(change for change in form.changes if change[0] < step)]
+    ends = [*(start for start, _ in changes[1:]), step]
+    spans = zip(changes, ends, strict=True)
+    return sum(max(0, -(-(end - start) // bar_and_beat(metre, steps_per_beat)[0])) for (start, metre), end in spans)
+
+
+def end_of_bars(form: Form, bars: int, steps_per_beat: int) -> int:
+    """The step at which a form with the metres so far has had so many bars."""
+    start, metre = form.changes[-1] if form.changes else (form.upbeat, form.metre)
+    return start + (bars - bars_begun(form, start, steps_per_beat)) * bar_and_beat(metre, steps_per_beat)[0]
 
 
 def form_sizes(steps_per_beat: int) -> tuple[int, ...]:
