@@ -144,8 +144,8 @@ class Model:
             melody: A music file; the other voices are written under its first piece, to its end.
             start: A music file; pieces go on from its first piece. Not together with `melody`.
             settings: In place of the model's own, among them count (1 to 64), max_length (tokens), temperature (0 to
-                10; 0 is always the likeliest), top_k, top_p, prompt; of music also chords, choruses, tempo_bpm (quarter
-                notes a minute), band, constraints.
+                10; 0 is always the likeliest), top_k, top_p, prompt; of music also chords, choruses, bars, tempo_bpm
+                (quarter notes a minute), band, constraints.
 
         Returns:
             A list of `count` strings, or of scores (`components.score.Score`: parts of notes, in steps of which

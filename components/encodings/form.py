@@ -109,12 +109,6 @@ def bars_begun(form: Form, step: int, steps_per_beat: int) -> int:
     return sum(max(0, -(-(end - start) // bar_and_beat(metre, steps_per_beat)[0])) for (start, metre), end in spans)
 
 
-def end_of_bars(form: Form, bars: int, steps_per_beat: int) -> int:
-    """The step at which a form with the metres so far has had so many bars."""
-    start, metre = form.changes[-1] if form.changes else (form.upbeat, form.metre)
-    return start + (bars - bars_begun(form, start, steps_per_beat)) * bar_and_beat(metre, steps_per_beat)[0]
-
-
 def form_sizes(steps_per_beat: int) -> tuple[int, ...]:
     """The sizes of `form_columns`."""
     bar = max(Score((), steps_per_beat, metre).bar_steps for metre in METRES)

@@ -26,14 +26,13 @@ from components.encodings.form import (
     TEMPI,
     Form,
     bar_end,
-    end_of_bars,
     form_columns,
     form_sizes,
     nearest_metre,
     tempo_class,
 )
 from components.encodings.lead_sheet_copies import HARMONIES, LAGS, form_returns, lead_sheet_copies
-from components.encodings.lead_sheet_plan import HOME_SIZES, bars_written, plan_columns
+from components.encodings.lead_sheet_plan import HOME_SIZES, Written, plan_columns
 from components.encodings.lead_sheet_signs import HIGHEST, LOWEST, Places, Signs, latest
 from components.encodings.meaning import Meaning
 from components.encodings.vocabulary import BOS, EOS, Vocabulary
@@ -356,19 +355,18 @@ class LeadSheet(Encoding):
         else:
             begun = places.time[-1] > 0
             left = self._form_left(ids, places)
-            bars = signs.planned_bars(ids)
-            enough = not bars or left <= 0 or bars_written(signs, ids, places.time)[-1] >= bars
-            mask[signs.begin] = begun and enough
+            bars, written = signs.planned_bars(ids), Written(signs, ids, places.time).bars[-1]
+            mask[signs.begin] = begun and (left <= 0 or written >= bars)
             if left <= 0:
                 return
             mask[chords] = True
             mask[signs.upbeat] = not begun
-            mask[signs.metre0 : signs.tempo0] = begun
+            mask[signs.metre0 : signs.tempo0] = begun and (not bars or written < bars)
 
     def _form_left(self, ids: np.ndarray, places: Places) -> int:
         """Steps that the form may still get: it ends with a bar."""
         if bars := self.signs.planned_bars(ids):
-            return end_of_bars(self.signs.read_form(ids.tolist()), bars, self.steps_per_beat) - int(places.time[-1])
+            return Written(self.signs, ids, places.time).end(bars) - int(places.time[-1])
         left = self.form_steps - int(places.time[-1])
         if left > 2 * self.signs.longest:
             return left

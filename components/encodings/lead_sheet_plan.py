@@ -6,6 +6,8 @@ that holds, in any of twelve keys, would have to remember the first chord throug
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from components.encodings.form import BARS_LEFT, FAMILIES, METRES, MOST_LEFT, NEXT_ROOT, ROOT_HERE, bar_and_beat
@@ -18,9 +20,11 @@ HOME_SIZES = (13, 13, 13, 13)
 def plan_columns(signs: Signs, ids: np.ndarray, places: Places, context: np.ndarray) -> np.ndarray:
     """int64 [T, 4], sizes as in HOME_SIZES, all from 1 (0: none yet); and in `context` [T, C], the columns that an
     unplanned lead sheet has, the bars left of a form that is being written."""
-    begin = places.begin
-    if bars := signs.planned_bars(ids[:begin]):
-        context[:begin, BARS_LEFT] = np.clip(bars - bars_written(signs, ids[:begin], places.time[:begin]), 0, MOST_LEFT)
+    form = ids[: places.begin]
+    if bars := signs.planned_bars(form):
+        said = np.arange(len(form)) >= np.flatnonzero((form >= signs.bars0) & (form < signs.metre0))[0]
+        left = bars - Written(signs, form, places.time[: places.begin]).bars
+        context[: places.begin, BARS_LEFT][said] = np.clip(left, 0, MOST_LEFT)[said]
     chords = np.flatnonzero((ids >= signs.chord0) & (ids < signs.length0))
     columns = np.zeros((len(ids), len(HOME_SIZES)), dtype=np.int64)
     if len(chords):
@@ -36,19 +40,23 @@ def plan_columns(signs: Signs, ids: np.ndarray, places: Places, context: np.ndar
     return columns
 
 
-def bars_written(signs: Signs, ids: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """How many bars of the form have begun before each step that ids [T] before the melody have reached, int64 [T]:
-    `components.encodings.form.bars_begun`, of every beginning of the form at once."""
-    lengths = np.where((ids >= signs.length0) & (ids < signs.pitch0), ids - signs.length0 + 1, 0)
-    upbeat = np.cumsum(lengths * np.concatenate([[False], ids[:-1] == signs.upbeat]))
-    marks = np.flatnonzero((ids >= signs.metre0) & (ids < signs.tempo0))
-    out, before = np.zeros(len(ids), dtype=np.int64), 0
-    for mark, stop in zip(marks, [*marks[1:], len(ids)], strict=True):
-        bar, _ = bar_and_beat(METRES[int(ids[mark]) - signs.metre0], signs.steps_per_beat)
-        here = slice(mark, stop)
-        origin = upbeat[here] if time[mark] == 0 else time[mark]
-        out[here] = before + np.maximum(0, -(-(time[here] - origin) // bar))
-        if stop < len(ids):
-            last = upbeat[stop] if time[mark] == 0 else time[mark]
-            before += max(0, int(-(-(time[stop] - last) // bar)))
-    return out
+class Written:
+    """How many bars of a form have begun before each step that the ids [T] before its melody have reached: `bars`,
+    int64 [T], as `components.encodings.form.bars_begun` counts them, for every beginning of the form at once."""
+
+    def __init__(self, signs: Signs, ids: np.ndarray, time: np.ndarray) -> None:
+        lengths = np.where((ids >= signs.length0) & (ids < signs.pitch0), ids - signs.length0 + 1, 0)
+        upbeat = np.cumsum(lengths * np.concatenate([[False], ids[:-1] == signs.upbeat]))
+        marks = np.flatnonzero((ids >= signs.metre0) & (ids < signs.tempo0)).tolist()
+        self.bars = np.zeros(len(ids), dtype=np.int64)
+        self.origin, self.before, self.bar = 0, 0, 1  # where the metre began that holds, bars before, steps of a bar
+        for mark, stop in pairwise([*marks, len(ids)]):
+            self.before = int(self.bars[mark - 1]) if mark else 0
+            self.bar, _ = bar_and_beat(METRES[int(ids[mark]) - signs.metre0], signs.steps_per_beat)
+            origins = upbeat[mark:stop] if time[mark] == 0 else time[mark : mark + 1]
+            self.origin = int(origins[-1])
+            self.bars[mark:stop] = self.before + np.maximum(0, -(-(time[mark:stop] - origins) // self.bar))
+
+    def end(self, bars: int) -> int:
+        """The step at which the form has so many bars, if its metre stays."""
+        return self.origin + (bars - self.before) * self.bar

@@ -29,6 +29,7 @@ def generate(
         str | None, Parameter(help='Chords to play over: "Dm7 G7 | Cmaj7 | %" or a form, "blues in F".')
     ] = None,
     choruses: Annotated[int | None, Parameter(help="How often the chords are gone through.")] = None,
+    bars: Annotated[int | None, Parameter(help="How many bars a tune has whose chords the model makes up.")] = None,
     tempo_bpm: Annotated[float | None, Parameter(help="Quarter notes a minute.")] = None,
     band: Annotated[str | None, Parameter(help="Bass and piano by rule: swing, straight, folk or none.")] = None,
     constraint: Annotated[
@@ -56,6 +57,7 @@ def generate(
         "max_length": max_length,
         "chords": chords,
         "choruses": choruses,
+        "bars": bars,
         "tempo_bpm": tempo_bpm,
         "band": band,
         "constraints": tuple(constraint) if constraint else None,
