@@ -162,7 +162,8 @@ def sample_plainly(
         progress(t + 1 - start)
         if ended.all() or t + 1 == ids.shape[1]:
             break
-        read = inputs(encoding, ids, t, t + 1)[:, 0].to(device)
+        read = torch.zeros_like(read if read.ndim == 2 else read[:, 0])  # nobody reads what comes of ended rows
+        read[~ended] = inputs(encoding, ids[~ended], t, t + 1)[:, 0].to(device)
         if copies:
             y, state = model.recurrent.step(model.rows(read), state)
             logits, mixed = _mixtures(model, y, read, settings)
