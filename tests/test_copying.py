@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from components.bundle import load_bundle, save_bundle
 from components.datasets.batches import Batch
 from components.encodings.chorale import Chorale
 from components.encodings.copying import MATCHES, Copying
@@ -24,6 +26,7 @@ from components.generation.sampling import sample, sample_plainly
 from components.generation.settings import Settings
 from components.layers.copying import CopySoftmax
 from components.progressions import parse_progression
+from components.recipe import read_recipe
 from components.score import Note, Part, Score
 from components.tasks.language_model import surprise
 from components.tasks.music import Music, MusicSettings
@@ -31,6 +34,7 @@ from components.tasks.music import Music, MusicSettings
 ENCODING = LeadSheet(steps_per_beat=4)
 SIGNS, LAGS = ENCODING.signs, ENCODING.copy_lags
 H, V, L = 6, 30, 3
+RECIPES = Path(__file__).parents[1] / "flows" / "recipes"
 
 
 def tune(*bars: str, upbeat: str = "", metre: tuple[int, int] = (4, 4)) -> Score:
@@ -332,6 +336,25 @@ def test_what_says_nothing_that_could_be_copied_is_refused() -> None:
     with pytest.raises(UserError, match="adaptive can't copy"):
         small(softmax="adaptive")
     assert Copying(ENCODING).context_sizes[-len(LAGS) :] == (ENCODING.copy_classes,) * len(LAGS)
+
+
+def test_a_stored_model_copies_as_it_did(tmp_path) -> None:
+    recipe = read_recipe(RECIPES / "lead-sheets.yaml", ["model.hidden_size=8"])
+    task = Music(LeadSheet(planned=True), "sequences")
+    model = task.build_model(recipe.model)
+    save_bundle(tmp_path / "b", "x", model, task.encoding, recipe.as_dict(), {"framing": "sequences"})
+    bundle = load_bundle(tmp_path / "b")
+    how = {"count": 1, "max_length": 80, "gate_temperature": 0.6, "band": "none", "bars": 2}
+    made = bundle.generate(how, seed=4).sampled[0]
+    settings = recipe.generation | how
+    assert made.ids.tolist() == task.generate(model, MusicSettings(**settings), seed=4).sampled[0].ids.tolist()
+
+
+def test_a_recipe_that_can_t_copy_says_so_before_anything_is_read() -> None:
+    with pytest.raises(UserError, match=r"model.copy: the encoding characters .*chorale, lead_sheet"):
+        read_recipe(RECIPES / "names.yaml", ["model.copy=true"])
+    with pytest.raises(UserError, match="precision: int8 can't be used"):
+        read_recipe(RECIPES / "lead-sheets.yaml", ["generation.precision=int8"])
 
 
 @pytest.mark.slow
