@@ -18,9 +18,10 @@ class Settings:
     `top_p` the fewest that hold this much probability (nucleus sampling, Holtzman et al. 2020). `precision: int8`
     rounds the weights to 8 bits for speed, on the CPU and where there is a C++ compiler; what is sampled from then
     differs a little. `gate_temperature` is that of a model that copies (`model.copy`): below 1 it decides more clearly
-    between writing and copying, and where from. `constraints` are rules of music that a score keeps, the most important
-    first (components.generation.constraints). `given` are token ids that stand fast, −1 where the model chooses, and
-    `given_ends` ends a sequence after them: what commands make of a melody or a beginning in a file.
+    between writing and copying, and goes on with what it copies; above 1 it leaves off sooner. `constraints` are rules
+    of music that a score keeps, the most important first (components.generation.constraints). `given` are token ids
+    that stand fast, −1 where the model chooses, and `given_ends` ends a sequence after them: what commands make of a
+    melody or a beginning in a file.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class Settings:
         top_p: Annotated[float, Field(gt=0, le=1)] = 1.0,
         prompt: Annotated[str, Field(max_length=MAX_CHARACTERS)] = "",
         precision: Literal["float32", "int8"] = "float32",
-        gate_temperature: Annotated[float, Field(ge=0.05, le=10)] = 0.8,
+        gate_temperature: Annotated[float, Field(ge=0.05, le=10)] = 1.3,
         constraints: tuple[Annotated[str, Field(max_length=200)], ...] = (),
         given: tuple[Annotated[int, Field(ge=-1, lt=2**31)], ...] = (),
         given_ends: bool = False,
