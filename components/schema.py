@@ -80,6 +80,12 @@ def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
             data |= on_one_grid(data, encoding, data["reader"])
         except UserError as error:
             problems.append(f"{error.where}: {error.what} ({error.hint})")
+    if encoding and model and model.get("copy") and not resolve("encoding", encoding["kind"]).copy_lags:
+        able = [name for name in names("encoding") if resolve("encoding", name).copy_lags]
+        problems.append(
+            f"model.copy: the encoding {encoding['kind']} doesn't say what could be copied (those that do: "
+            f"{', '.join(able)})"
+        )
     if task and model and resolve("task", task["kind"]).settings:
         model_class = resolve("task", task["kind"]).model_kinds()[model["kind"]][0]
         if not model_class.is_causal(model):

@@ -154,8 +154,8 @@ class Model:
             melody: A music file. The model writes the other voices for its first piece.
             start: A music file. The model continues its first piece. Can't be combined with `melody`.
             settings: Settings that replace the model's defaults: count (1 to 64), max_length (tokens), temperature (0
-                to 10; 0 is always the likeliest), top_k, top_p, prompt. For music also chords, choruses, tempo_bpm
-                (quarter notes per minute), band, constraints.
+                to 10; 0 is always the likeliest), top_k, top_p, prompt. For music also chords, choruses, bars,
+                tempo_bpm (quarter notes per minute), band, constraints.
 
         Returns:
             A list of `count` strings or scores. A score (`components.score.Score`) has parts of notes; times are in

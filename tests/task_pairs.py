@@ -128,6 +128,7 @@ PAIRS: dict[str, Pair] = {
     "language, adaptive": Pair(STORY, WORDS, ADAPTIVE, framing="stream", generation=FROM),
     "language, graph": Pair(CITIES, LETTERS, {"kind": "graph", "layers": LAYERS}),
     "chorale": Pair(CHORALES, {"kind": "chorale"}, {}),
+    "lead sheet, copying": Pair(TUNES, {"kind": "lead_sheet", "planned": True}, {"copy": True}, {"kind": "music"}),
     "classification, last": Pair(OPINIONS, MOODS, TWO_WAYS, JUDGE),
     "classification, mean": Pair(OPINIONS, MOODS, {"kind": "gru", "pooling": "mean"}, JUDGE),
     "classification, max": Pair(

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from components.errors import UserError
-from components.evaluation.music import GRAM, UNITS, jensen_shannon, judge, lines
+from components.evaluation.music import GRAM, UNITS, jensen_shannon, judge
+from components.evaluation.music_lines import lines
 from components.evaluation.music_picture import write_judgement
+from components.evaluation.music_structure import STRUCTURE_UNITS, bar_lags, structure
 from components.evaluation.voice_leading import FAULTS, faults, is_four_part
 from components.progressions import parse_progression
 from components.render.band import accompaniment
@@ -239,3 +241,31 @@ def test_the_picture_is_drawn_whatever_figures_there_are(tmp_path):
             # dots, lines and words are there; with no figures only the title is
             inked = (np.asarray(image.convert("L")) < 200).mean()
         assert (inked > 0.01) == bool(table)
+
+
+def test_how_far_back_a_bar_s_nearest_copy_is_and_how_pieces_end():
+    a, b, c, d = [60, 62, 64, 65], [67, 69, 71, 67], [72, 71, 69, 67], [64, 62, 60, 60]
+    score = tune(
+        [*a, *b, *a, *b, *a, *a, *c, *d], chords=parse_progression("C | G7 | C | G7 | C | C | F | C", (4, 4), 4)
+    )
+    assert bar_lags(score) == [0, 0, 2, 2, 2, 1, 0, 0]
+    figures = structure([score])
+    assert figures["bars_repeated"] == figures["bars_repeated_5_percent"] == 0.5
+    assert (figures["repeats_from_2_bars"], figures["repeats_from_1_bars"], figures["repeats_from_4_bars"]) == (
+        0.75,
+        0.25,
+        0,
+    )
+    ends = [figures[name] for name in ("ends_on_root", "ends_on_first_chord", "last_note_quarters", "bars")]
+    assert ends == [1, 1, 1, 8]
+    other = replace(score, chords=score.chords[:-1])
+    assert structure([score, other])["ends_on_root"] == 0.5, "C isn't the root of F"
+    assert structure([score, other])["ends_on_first_chord"] == 0.5
+    assert "ends_on_root" not in structure([tune(a)])
+    assert set(figures) <= set(STRUCTURE_UNITS)
+
+
+def test_bars_are_counted_without_the_upbeat_and_by_the_metre_that_holds():
+    assert structure([tune([60, *[62] * 8], upbeat_steps=4)])["bars"] == 2
+    assert structure([tune([60] * 10, metre_changes=((16, (3, 4)),))])["bars"] == 3
+    assert structure([Score(())]) == {}, "of nothing there are no figures"

@@ -8,7 +8,9 @@ import torch
 
 from components.encodings.characters import Characters
 from components.encodings.chorale import Chorale
+from components.encodings.form import bars_begun
 from components.encodings.lead_sheet import LeadSheet
+from components.encodings.vocabulary import BOS
 from components.errors import UserError
 from components.generation.settings import Settings
 from components.harmony import KINDS, chord_tones, strong_steps
@@ -193,3 +195,35 @@ def test_the_piano_roll_has_room_for_chord_symbols(tmp_path) -> None:
     band = with_chords[top : top + extra, :, :3].min(axis=(0, 2))
     left = np.flatnonzero(band < 0.5)
     assert len(left) > 20
+
+
+def planning(**options) -> tuple[Music, torch.nn.Module]:
+    torch.manual_seed(0)
+    task = Music(LeadSheet(planned=True), "sequences")
+    return task, task.build_model({"kind": "gru", "hidden_size": 16} | options)
+
+
+@pytest.mark.parametrize("bars", [1, 3, 12])
+def test_a_planned_piece_has_as_many_bars_as_were_asked_for(bars) -> None:
+    task, model = planning(copy=True)
+    settings = MusicSettings(count=2, max_length=4000, bars=bars, prompt="3/4", temperature=0.6)
+    made = task.generate(model, settings, seed=0)
+    for one, score in zip(made.sampled, made.items, strict=True):
+        assert one.ended
+        form, _ = task.encoding.reached(np.array([BOS, *one.ids]))
+        assert bars_begun(form, form.length, 12) == bars
+        assert score.metre == (3, 4)
+
+
+def test_bars_are_refused_where_they_are_not_planned_or_known_already(task, model) -> None:
+    with pytest.raises(UserError, match="doesn't plan"):
+        task.generate(model, MusicSettings(bars=8), seed=0)
+    planned, its_model = planning()
+    with pytest.raises(UserError, match="how many bars"):
+        planned.generate(its_model, MusicSettings(bars=8, chords="C | G7"), seed=0)
+
+
+def test_given_chords_are_planned_for() -> None:
+    task, model = planning()
+    (score,) = task.generate(model, MusicSettings(count=1, max_length=2000, chords="C | G7 | C"), seed=0).items
+    assert score.length_steps == 3 * 48

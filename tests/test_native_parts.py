@@ -14,7 +14,7 @@ from torch import Tensor
 
 from components.errors import UserError
 from components.kernels import backends
-from components.kernels.head import cross_entropy
+from components.kernels.head import cross_entropy, step_nats
 from components.kernels.native import build, pool, products
 
 pytest_plugins = ["native_fixtures"]
@@ -78,6 +78,21 @@ def test_the_head_is_the_cross_entropy_of_torch_with_its_gradients(instruction_s
         assert exact.abs().max() > 0
         assert (got.double() - exact).abs().max() < 1e-6 * exact.abs().max()
     assert (results[0][1][2, 3:] == 0).all(), "an ignored target has no gradient"
+
+
+def test_the_nats_of_each_step_have_gradients_as_each_is_weighed(instruction_set):
+    given = head_inputs()
+    weights_BT = torch.rand(given["targets"].shape, generator=torch.Generator().manual_seed(3))
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        y, weight, bias = (given[name].to(dtype).requires_grad_() for name in ("y", "weight", "bias"))
+        nats = step_nats(y, weight, bias, given["targets"])
+        results.append([nats, *torch.autograd.grad((nats * weights_BT.to(dtype)).sum(), [y, weight, bias])])
+    for got, exact in zip(*results, strict=True):
+        assert got.shape == exact.shape
+        assert exact.abs().max() > 0
+        assert (got.double() - exact).abs().max() < 1e-6 * exact.abs().max()
+    assert (results[0][0][2, 3:] == 0).all(), "an ignored target costs nothing"
 
 
 def test_the_head_gives_the_same_bits_whatever_the_number_of_threads(set_threads):

@@ -48,6 +48,8 @@ class Encoding(ABC):
     pairs: ClassVar[bool] = False  # its items are (input, target), from a reader of pairs
     given: ClassVar[int] = 0  # first tokens of a sequence that the model is told (a label): metrics leave them out
     context_sizes: tuple[int, ...] = ()  # sizes of the input streams beside the token (see `context`)
+    copy_lags: tuple[int, ...] = ()  # how far back `copies` looks, in its own unit (bars, beats); none: it can't
+    copy_classes: int = 0  # of matches, see `copies`
     vocabulary: Vocabulary
 
     @property
@@ -113,6 +115,13 @@ class Encoding(ABC):
         function of the past only, `context(ids[:t]) == context(ids)[:t]`, so it is there in generation too.
         """
         return np.zeros((len(ids), len(self.context_sizes)), dtype=np.int64)
+
+    def copies(self, ids: np.ndarray) -> tuple[np.ndarray, ...]:
+        """For each of the ids [T] (BOS first) and each of the L `copy_lags`, two arrays int64 [T, L]: the token that
+        stood so long ago where the next token comes (PAD: none did), and how much of what was written since is the
+        same, as a class (`components.encodings.copying`). A function of the past only, as `context` is."""
+        none = np.zeros((len(ids), len(self.copy_lags)), dtype=np.int64)
+        return none, none
 
     def allowed(self, ids: np.ndarray) -> np.ndarray:
         """Which tokens may follow the ids [T] (BOS first): bool [V], never all False."""

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from components.encodings.base import Encoding
-from components.encodings.vocabulary import EOS, SPECIALS, Vocabulary
+from components.encodings.copying import MATCHES, match_classes
+from components.encodings.vocabulary import EOS, PAD, SPECIALS, Vocabulary
 from components.errors import UserError
 from components.score import Note, Part, Score, pitch_name
 
@@ -35,6 +36,8 @@ class Chorale(Encoding):
 
     kind = "chorale"
     unit = "token"
+    copy_lags = (16, 20, 24, 32)  # quarter notes: lines of the hymn that come back, in whole bars of 4/4
+    copy_classes = MATCHES
 
     def __init__(self, *, steps_per_beat: int = 4) -> None:
         if not 1 <= steps_per_beat <= 48:
@@ -218,6 +221,15 @@ class Chorale(Encoding):
             last = np.maximum.accumulate(np.where(mine, np.arange(len(ids)), -1))
             columns.append(np.where(last >= 0, sounding[last], 0))
         return np.stack(columns, axis=-1)
+
+    def copies(self, ids: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The token that the same voice had so many quarter notes ago; a match counts the notes of all voices."""
+        ids = np.asarray(ids, dtype=np.int64)
+        back = np.array(self.copy_lags) * self.steps_per_beat * len(VOICES)
+        there = np.arange(1, len(ids) + 1)[:, None] - back
+        candidates = np.where(there > PREFIX, ids[np.maximum(there, 0)], PAD)
+        candidates[~self._is_frame(candidates)] = PAD
+        return candidates, match_classes(ids, candidates, self._is_frame(ids) & (ids != self.hold))
 
     def allowed(self, ids: np.ndarray) -> np.ndarray:
         """The grammar's mask, bool [V]: reads the two prefix tokens and the last frame only, whatever the length.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -30,6 +31,7 @@ NO_CHORD = -1
 BARS = 8  # bars are counted modulo eight: phrases have two, four or eight
 MOST_LEFT = 16  # bars left that are told apart
 MOST_AHEAD = 8  # beats to the next chord that are told apart
+BARS_LEFT, ROOT_HERE, NEXT_ROOT = 4, 6, 8  # of a lead sheet's context: `form_columns` stand after its first column
 NOTHING, ROOT, TONE, SCALE, OUTSIDE = range(5)  # what a pitch class is to the chord
 
 
@@ -83,6 +85,7 @@ def nearest_metre(metre: tuple[int, int]) -> tuple[int, int]:
     return metre if metre in METRES else min(METRES, key=lambda m: abs(m[0] / m[1] - metre[0] / metre[1]))
 
 
+@lru_cache(maxsize=1024)  # asked for every metre at every token
 def bar_and_beat(metre: tuple[int, int], steps_per_beat: int) -> tuple[int, int]:
     """Steps in a bar and in a beat as it is counted: a quarter in 4/4, a dotted quarter in 6/8."""
     bar = Score((), steps_per_beat, metre).bar_steps
@@ -96,6 +99,14 @@ def bar_end(form: Form, step: int, steps_per_beat: int) -> int:
     bar, _ = bar_and_beat(metre, steps_per_beat)
     origin = origin or form.upbeat
     return origin if step <= origin else origin - (origin - step) // bar * bar
+
+
+def bars_begun(form: Form, step: int, steps_per_beat: int) -> int:
+    """How many bars have begun before `step`: an upbeat is none."""
+    changes = [(form.upbeat, form.metre), *(change for change in form.changes if change[0] < step)]
+    ends = [*(start for start, _ in changes[1:]), step]
+    spans = zip(changes, ends, strict=True)
+    return sum(max(0, -(-(end - start) // bar_and_beat(metre, steps_per_beat)[0])) for (start, metre), end in spans)
 
 
 def form_sizes(steps_per_beat: int) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from components.encodings.base import Encoding
+from components.encodings.copying import MATCHES
 from components.encodings.form import (
     METRES,
     MOST_STEPS,
@@ -30,6 +31,8 @@ from components.encodings.form import (
     nearest_metre,
     tempo_class,
 )
+from components.encodings.lead_sheet_copies import HARMONIES, LAGS, form_returns, lead_sheet_copies
+from components.encodings.lead_sheet_plan import HOME_SIZES, Written, plan_columns
 from components.encodings.lead_sheet_signs import HIGHEST, LOWEST, Places, Signs, latest
 from components.encodings.meaning import Meaning
 from components.encodings.vocabulary import BOS, EOS, Vocabulary
@@ -49,25 +52,31 @@ class LeadSheet(Encoding):
     together the highest stays, pitches beyond a piano's keys are moved by octaves; chord kinds are told apart by
     family (`components.encodings.form`), a bass note in a chord symbol is lost, neighbours with one symbol become one
     chord, a rare metre becomes the one with the nearest bar. All else of a melody comes back exactly.
+
+    `planned`: a form begins with how many bars it is to have, and has them; and beside each token stands what the music
+    is to the first chord (`components.encodings.lead_sheet_plan`). So pieces end where they are meant to, at home.
     """
 
     kind = "lead_sheet"
     unit = "token"
+    copy_lags = LAGS  # bars
+    copy_classes = MATCHES * HARMONIES
 
-    def __init__(self, *, steps_per_beat: Annotated[int, Field(ge=2, le=48)] = 12) -> None:
+    def __init__(self, *, steps_per_beat: Annotated[int, Field(ge=2, le=48)] = 12, planned: bool = False) -> None:
         if not 2 <= steps_per_beat <= 48 or steps_per_beat % 2:
             raise UserError(
                 f"{steps_per_beat} steps in a beat can't be used: bars of eighths need half beats",
                 where="encoding.steps_per_beat",
                 hint="choose an even number from 2 to 48; 12 has triplets and sixteenths",
             )
-        self.steps_per_beat = steps_per_beat
-        self.signs = Signs(steps_per_beat)
+        self.steps_per_beat, self.planned = steps_per_beat, planned
+        self.signs = Signs(steps_per_beat, planned)
         self.knows_chords = True  # whether the training pieces had any
         self.form_steps = MOST_STEPS  # the longest form that the model makes up (see `fit`)
         # what comes next (see `context`), what the form says of the step, the last pitch and what it is to the chord
-        self.context_sizes = (5, *form_sizes(steps_per_beat), 2 + HIGHEST - LOWEST, 5)
+        self.context_sizes = (5, *form_sizes(steps_per_beat), 2 + HIGHEST - LOWEST, 5, *(HOME_SIZES if planned else ()))
         self._forms: dict[bytes, tuple[Form, np.ndarray]] = {}
+        self._returns: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -84,7 +93,7 @@ class LeadSheet(Encoding):
             )
 
     def options(self) -> dict[str, Any]:
-        return {"steps_per_beat": self.steps_per_beat}
+        return {"steps_per_beat": self.steps_per_beat, "planned": self.planned}
 
     def fit(self, items: Iterable[Score]) -> None:
         """Learn whether there are chord symbols (a model that saw none is given none when it writes) and how long a
@@ -227,7 +236,7 @@ class LeadSheet(Encoding):
         places = signs.places(ids)
         inside = places.inside
         has_tempo = np.cumsum((ids >= signs.tempo0) & (ids < signs.no_chord)) > 0
-        out = np.zeros((len(ids), len(self.context_sizes)), dtype=np.int64)
+        out = np.zeros((len(ids), 3 + len(form_sizes(self.steps_per_beat))), dtype=np.int64)
         out[:, 0] = np.where(inside, 3, has_tempo) + (places.head & (inside | has_tempo))
         out[: places.begin, 1:8] = self.signs.form_so_far(ids[: places.begin], places.time[: places.begin])
         if places.begin < len(ids):
@@ -238,7 +247,15 @@ class LeadSheet(Encoding):
             pitch = ids[last] - signs.pitch0
             roles = rows[np.arange(len(rows)), len(rows[0]) - 12 + (pitch + LOWEST) % 12]
             out[inside, -2], out[inside, -1] = np.where(last >= 0, [pitch + 1, roles], 0)
-        return out
+        if not self.planned:
+            return out
+        return np.concatenate([out, plan_columns(signs, ids, places, out)], axis=1)
+
+    def copies(self, ids: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Notes and chords that began so many bars ago: `components.encodings.lead_sheet_copies`."""
+        ids = np.asarray(ids, dtype=np.int64)
+        places = self.signs.places(ids)
+        return lead_sheet_copies(self.signs, ids, places, *self._returned(ids[: places.begin], places.begin < len(ids)))
 
     def allowed(self, ids: np.ndarray) -> np.ndarray:
         """The grammar's mask, bool [V]: a melody lasts as long as its form, and ends with it."""
@@ -309,12 +326,23 @@ class LeadSheet(Encoding):
             self._forms[key] = (form, form_columns(form, self.steps_per_beat))
         return self._forms[key]
 
+    def _returned(self, ids: np.ndarray, whole: bool) -> tuple[np.ndarray, np.ndarray]:
+        """`form_returns` of the form that the ids [T] before a melody tell; before it is `whole`, of none."""
+        key = ids.tobytes() if whole else b""
+        if key not in self._returns:
+            if len(self._returns) >= REMEMBERED:
+                self._returns.pop(next(iter(self._returns)))
+            self._returns[key] = form_returns(self._form(ids)[0] if whole else Form(), self.steps_per_beat)
+        return self._returns[key]
+
     def _allow_form(self, mask: np.ndarray, ids: np.ndarray, places: Places) -> None:
         signs = self.signs
         last, before = int(ids[-1]), int(ids[-2]) if len(ids) > 1 else BOS
         chords = slice(signs.no_chord, signs.length0)
         if signs.metre0 <= last < signs.tempo0 and before == BOS:
             mask[signs.tempo0 : signs.no_chord] = True
+        elif self.planned and signs.tempo0 <= last < signs.no_chord:
+            mask[signs.bars0 : signs.metre0] = True
         elif last == signs.upbeat:
             form = signs.read_form(ids.tolist())
             left = Score((), self.steps_per_beat, form.metre).bar_steps - 1 - form.upbeat
@@ -326,15 +354,19 @@ class LeadSheet(Encoding):
             mask[signs.upbeat] = last == signs.pitch0 - 1  # the longest of lengths: there may be more
         else:
             begun = places.time[-1] > 0
-            mask[signs.begin] = begun
-            if self._form_left(ids, places) <= 0:
+            left = self._form_left(ids, places)
+            bars, written = signs.planned_bars(ids), Written(signs, ids, places.time).bars[-1]
+            mask[signs.begin] = begun and (left <= 0 or written >= bars)
+            if left <= 0:
                 return
             mask[chords] = True
             mask[signs.upbeat] = not begun
-            mask[signs.metre0 : signs.tempo0] = begun
+            mask[signs.metre0 : signs.tempo0] = begun and (not bars or written < bars)
 
     def _form_left(self, ids: np.ndarray, places: Places) -> int:
         """Steps that the form may still get: it ends with a bar."""
+        if bars := self.signs.planned_bars(ids):
+            return Written(self.signs, ids, places.time).end(bars) - int(places.time[-1])
         left = self.form_steps - int(places.time[-1])
         if left > 2 * self.signs.longest:
             return left

@@ -17,6 +17,7 @@ from components.encodings.form import (
     TEMPI,
     Form,
     bar_and_beat,
+    bars_begun,
     joined,
 )
 from components.encodings.vocabulary import EOS, SPECIALS, Vocabulary
@@ -25,6 +26,7 @@ from components.score import Chord, Score, pitch_name
 
 LOWEST, HIGHEST = 21, 108  # a piano's keys
 LONGEST_BEATS = 4  # that one length token can say
+MOST_BARS = 64  # that a form can be planned to have; what has more has "more"
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,11 @@ class Places:
 
 
 class Signs:
-    """The fixed vocabulary for a grid of `steps_per_beat`, in ranges of ids that follow each other."""
+    """The fixed vocabulary for a grid of `steps_per_beat`, in ranges of ids that follow each other; where forms are
+    `planned`, with the numbers of bars that they may have."""
 
-    def __init__(self, steps_per_beat: int) -> None:
-        self.steps_per_beat = steps_per_beat
+    def __init__(self, steps_per_beat: int, planned: bool = False) -> None:
+        self.steps_per_beat, self.planned = steps_per_beat, planned
         self.longest = LONGEST_BEATS * steps_per_beat
         self.vocabulary = Vocabulary(
             [
@@ -50,6 +53,8 @@ class Signs:
                 "rest",
                 "tie",
                 "upbeat",
+                *(f"bars {bars}" for bars in range(1, MOST_BARS + 1) if planned),
+                *(["bars more"] if planned else []),
                 *(f"metre {beats}/{unit}" for beats, unit in METRES),
                 *(f"tempo {bpm}" for _, bpm in TEMPI),
                 "no chord",
@@ -60,7 +65,8 @@ class Signs:
         )
         names = ("begin", "rest", "tie", "upbeat")
         self.begin, self.rest, self.tie, self.upbeat = (self.vocabulary.id(name) for name in names)
-        self.metre0 = self.upbeat + 1
+        self.bars0 = self.upbeat + 1
+        self.metre0 = self.bars0 + (MOST_BARS + 1) * planned
         self.tempo0 = self.metre0 + len(METRES)
         self.no_chord = self.tempo0 + len(TEMPI)
         self.chord0 = self.no_chord + 1
@@ -76,13 +82,22 @@ class Signs:
         lengths = [self.longest] * full + [rest] * (rest > 0)
         return [id for i, n in enumerate(lengths) for id in (more if i else head, self.length0 + n - 1)]
 
+    def planned_bars(self, ids: np.ndarray) -> int:
+        """The bars that a form is planned to have by the ids [T] before its melody; 0: any number."""
+        said = ids[(ids >= self.bars0) & (ids < self.metre0)][:1]
+        bars = int(said[0]) - self.bars0 + 1 if len(said) else 0
+        return bars if bars <= MOST_BARS else 0
+
     def length(self, id: int) -> int:
         """The steps that a length token says, 0 for another one."""
         return id - self.length0 + 1 if self.length0 <= id < self.pitch0 else 0
 
     def form_ids(self, form: Form) -> list[int]:
-        """Metre, tempo, upbeat, chords, and the sign that the melody begins."""
+        """Metre, tempo, where it is planned the bars, upbeat, chords, and the sign that the melody begins."""
         ids = [self.metre0 + METRES.index(form.metre), self.tempo0 + form.tempo]
+        if self.planned:
+            bars = max(1, bars_begun(form, form.length, self.steps_per_beat))
+            ids.append(self.bars0 + min(bars, MOST_BARS + 1) - 1)
         ids += self.spans(self.upbeat, self.upbeat, form.upbeat)
         changes = dict(form.changes)
         for start, end, root, family in form.spans():

@@ -16,9 +16,11 @@ from statistics import fmean
 import numpy as np
 
 from components.errors import UserError
+from components.evaluation.music_lines import bar_steps, lines, place
+from components.evaluation.music_structure import STRUCTURE_UNITS, structure
 from components.evaluation.voice_leading import FAULTS, faults, is_four_part
 from components.harmony import SCALES, chord_tones, find_key, strong_steps
-from components.score import Note, Part, Score
+from components.score import Note, Score
 
 GRAM = 8  # (interval, duration) pairs, that is nine notes, that count as copied together
 _FINE = 12  # parts of a quarter note that durations and places are told apart by
@@ -33,7 +35,7 @@ UNITS = {
     "metric_position_distance": "share",
     "notes_in_best_key": "share",
     "strong_beats_on_chord_tones": "share",
-    "bars_repeated": "share",
+    **STRUCTURE_UNITS,
     "copied_8_grams": "share",
     "longest_copy_notes": "notes",
     **{f"{fault}_per_bar": "per bar" for fault in FAULTS},
@@ -48,7 +50,7 @@ def judge(scores: Sequence[Score], training: Sequence[Score], held_out: Sequence
       places from the bar line.
     - `notes_in_best_key`: share of sounding time in the best of the twelve diatonic scales.
     - `strong_beats_on_chord_tones`: share of the notes begun on strong beats; only for scores with chords.
-    - `bars_repeated`: share of bars that are note for note an earlier one of the piece.
+    - which bars come back and how the pieces end: `components.evaluation.music_structure`.
     - `copied_8_grams`, `longest_copy_notes`: runs of (interval to the note before, duration) that a training piece has
       too, so that a transposed copy is one.
     - faults of voice leading: only for four parts (`components.evaluation.voice_leading`).
@@ -117,19 +119,17 @@ def shares(scores: Sequence[Score], known: _Known) -> dict[str, float]:
     times = [_pitch_class_times(score) for score in scores]
     diatonic = [[(tonic + tone) % 12 for tone in SCALES["major"]] for tonic in range(12)]
     in_key = sum(max(sum(time[c] for c in scale) for scale in diatonic) for time in times)
-    bars = [repeated for score in scores for repeated in _bars_repeated(score)]
     strong = [on_chord for score in scores for on_chord in _strong_notes(score)]
     figures = {
         "notes_in_best_key": _ratio(in_key, sum(map(sum, times))),
         "strong_beats_on_chord_tones": _ratio(sum(strong), len(strong)),
-        "bars_repeated": _ratio(sum(bars), len(bars)),
         "copied_8_grams": _ratio(sum(found), len(found)),
     }
     four = [score for score in scores if is_four_part(score) and score.bar_steps > 0]
     count = sum(score.length_steps / score.bar_steps for score in four)
     counted = sum((faults(score) for score in four), Counter())
     figures |= {f"{fault}_per_bar": _ratio(counted[fault], count) for fault in FAULTS}
-    return {name: value for name, value in figures.items() if value is not None}
+    return {name: value for name, value in figures.items() if value is not None} | structure(scores)
 
 
 def jensen_shannon(one: Counter, other: Counter) -> float:
@@ -148,36 +148,12 @@ def jensen_shannon(one: Counter, other: Counter) -> float:
     return float(np.sqrt(min(1.0, max(0.0, kl))))
 
 
-def judged_parts(score: Score) -> list[Part]:
-    """The melody where one is named; else all parts but a band's."""
-    melody = [part for part in score.parts if part.role == "melody"]
-    own = [part for part in score.parts if part.role not in ("chords", "bass", "drums")]
-    return melody or own or list(score.parts)
-
-
-def lines(score: Score) -> list[list[Note]]:
-    """The judged parts as lines of one note at a time: of notes that begin together, the highest."""
-    found = []
-    for part in judged_parts(score):
-        top = {note.start: note for note in sorted(part.notes, key=lambda note: (note.start, note.pitch))}
-        found.append(list(top.values()))
-    return [line for line in found if line]
-
-
 def _pairs(score: Score, notes: Sequence[Note]) -> Iterable[tuple[int, int]]:
     return ((b.pitch - a.pitch, _length(score, b)) for a, b in pairwise(notes))
 
 
 def _length(score: Score, note: Note) -> int:
     return min(_LONGEST, max(1, round(Fraction(note.duration * _FINE, score.steps_per_beat))))
-
-
-def _place(score: Score, step: int) -> tuple[int, int, tuple[int, int]]:
-    """(number of the bar among those of its metre's stretch, steps from its bar line, metre), metre changes kept."""
-    starts = [(score.upbeat_steps, score.metre), *score.metre_changes]
-    first, metre = starts[max(0, bisect_right([start for start, _ in starts], step) - 1)]
-    bar = metre[0] * 4 * score.steps_per_beat // metre[1] or 1
-    return (first + (step - first) // bar * bar, (step - first) % bar, metre)
 
 
 def _pitch_class_times(score: Score) -> list[int]:
@@ -206,7 +182,7 @@ def _durations(scores: Sequence[Score]) -> Iterable[int]:
 def _places(scores: Sequence[Score]) -> Iterable[int]:
     for score in scores:
         for line in lines(score):
-            yield from (round(Fraction(_place(score, n.start)[1] * _FINE, score.steps_per_beat)) for n in line)
+            yield from (round(Fraction(place(score, n.start)[1] * _FINE, score.steps_per_beat)) for n in line)
 
 
 _COUNTED: dict[str, Callable[[Sequence[Score]], Iterable[int]]] = {
@@ -223,24 +199,11 @@ def _strong_notes(score: Score) -> Iterable[bool]:
     starts = [chord.start for chord in chords]
     for line in lines(score) if chords else ():
         for note in line:
-            _, place, metre = _place(score, note.start)
+            _, at, metre = place(score, note.start)
             index = bisect_right(starts, note.start) - 1
-            bar = metre[0] * 4 * score.steps_per_beat // metre[1]
-            if index >= 0 and note.start < starts[index] + chords[index].duration and place in strong_steps(metre, bar):
+            strong = strong_steps(metre, bar_steps(score, metre))
+            if index >= 0 and note.start < starts[index] + chords[index].duration and at in strong:
                 yield note.pitch % 12 in chord_tones(chords[index])
-
-
-def _bars_repeated(score: Score) -> Iterable[bool]:
-    """For each bar with a note, in order: was it there before?"""
-    bars: dict[int, set[tuple[int, int, int, int]]] = {}
-    for voice, line in enumerate(lines(score)):
-        for note in line:
-            bar, place, _ = _place(score, note.start)
-            bars.setdefault(bar, set()).add((voice, place, note.duration, note.pitch))
-    seen: set[frozenset] = set()
-    for _, content in sorted(bars.items()):
-        yield frozenset(content) in seen
-        seen.add(frozenset(content))
 
 
 def _starts(line: str) -> range:

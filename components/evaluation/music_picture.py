@@ -16,6 +16,8 @@ _PANELS = {
     "share": "distances from the training music and shares, 0 to 1",
     "per bar": "faults of voice leading, per bar",
     "notes": "notes",
+    "quarters": "quarter notes",
+    "bars": "bars",
 }
 
 
@@ -41,6 +43,12 @@ def write_judgement(path: Path, table: Mapping[str, Mapping[str, float]], *, tit
     FigureCanvasAgg(figure).print_png(path)
 
 
+def _said(name: str) -> str:
+    for unit in ("_per_bar", "_notes", "_quarters"):
+        name = name.removesuffix(unit)
+    return name.replace("_percent", " %").replace("_", " ")
+
+
 def _draw(axes: Axes, rows: list[tuple[str, Mapping[str, float]]]) -> None:
     for y, (_, values) in enumerate(rows):
         pair = [values[column] for column in ("generated", "held_out") if column in values]
@@ -52,7 +60,7 @@ def _draw(axes: Axes, rows: list[tuple[str, Mapping[str, float]]]) -> None:
         edge = VAL if column == "generated" else INK
         xs, ys = [x for x, _ in points], [y for _, y in points]
         axes.scatter(xs, ys, s=46, facecolor=face, edgecolor=edge, linewidth=1.4, label=label, zorder=2 + (face == VAL))
-    names = [name.removesuffix("_per_bar").removesuffix("_notes").replace("_", " ") for name, _ in rows]
+    names = [_said(name) for name, _ in rows]
     axes.set_yticks(range(len(rows)), names, fontsize=9, color=INK)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)

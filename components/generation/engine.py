@@ -181,7 +181,7 @@ def obstacle(model: nn.Module, precision: Precision = "float32") -> str | None:
 def refused(options: Mapping[str, Any], precision: Precision) -> str | None:
     """Why no model with these settings of a recipe's model section can be decoded; None where one can, as far as that
     is known before there is a model."""
-    if options["kind"] == "graph" or options["softmax"] == "adaptive":
+    if options["kind"] == "graph" or options["softmax"] == "adaptive" or options.get("copy"):
         return _unlike(nn.Identity(), precision)
     small = {"hidden_size": 4, "embedding_size": None, "vectors": None, "freeze_vectors": False}
     return _unlike(SequenceModel(4, **{**options, **small}), precision)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from copy import copy
 
 import numpy as np
 import torch
@@ -133,15 +134,24 @@ def sample_plainly(
     device = next(model.parameters()).device
     rngs = generators(seed, count)
     ids, start = begun(prompt_ids, settings, framed)
-    logits_NTV, state = model(inputs(encoding, ids, 0, start).to(device), model.initial_state(count))
-    logits = logits_NTV[:, -1]
+    copies, drawn_with = bool(getattr(model, "places", 0)), settings
+    if copies and settings.temperature:  # the mixture is drawn from as it is: its parts had temperatures of their own
+        drawn_with = copy(settings)
+        drawn_with.temperature = 1.0
+    read = inputs(encoding, ids, 0, start).to(device)
+    if copies:
+        y, state = model.outputs(read, model.initial_state(count))
+        logits, mixed = _mixtures(model, y[:, -1], read[:, -1], settings)
+    else:
+        logits, state = model(read, model.initial_state(count))
+        logits = mixed = logits[:, -1]
     length = np.full(count, start)
     ended = np.zeros(count, dtype=bool)
     nats = np.zeros(count)
     for t in range(start, ids.shape[1]):
-        logits_NV = logits.float().cpu().numpy()
+        logits_NV, mixed_NV = logits.float().cpu().numpy(), mixed.float().cpu().numpy()
         for n in np.flatnonzero(~ended):
-            p = distribution(logits_NV[n], allowed_after(encoding, ids[n, :t], framed), settings)
+            p = distribution(mixed_NV[n], allowed_after(encoding, ids[n, :t], framed), drawn_with)
             token = draw(p, rngs[n].random())
             # the model's own surprise at temperature 1, whatever it was sampled with
             row = logits_NV[n].astype(np.float64)
@@ -152,8 +162,26 @@ def sample_plainly(
         progress(t + 1 - start)
         if ended.all() or t + 1 == ids.shape[1]:
             break
-        logits, state = model.step(inputs(encoding, ids, t, t + 1)[:, 0].to(device), state)
+        read = torch.zeros_like(read if read.ndim == 2 else read[:, 0])  # nobody reads what comes of ended rows
+        read[~ended] = inputs(encoding, ids[~ended], t, t + 1)[:, 0].to(device)
+        if copies:
+            y, state = model.recurrent.step(model.rows(read), state)
+            logits, mixed = _mixtures(model, y, read, settings)
+        else:
+            logits, state = model.step(read, state)
+            mixed = logits
     return _sampled(ids, length - start, nats, ended, settings, framed)
+
+
+def _mixtures(
+    model: SequenceModel, y_NH: torch.Tensor, read_NS: torch.Tensor, settings: Settings
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of a model that copies, log-probabilities [N, V]: as it has them, and at the settings' temperatures (0: as it
+    has them, the likeliest is taken)."""
+    beside = model.beside(read_NS)
+    at = {"temperature": settings.temperature, "gate_temperature": settings.gate_temperature}
+    logits = model.head(y_NH, *beside)
+    return logits, model.head(y_NH, *beside, **at) if settings.temperature else logits
 
 
 def _sample_natively(

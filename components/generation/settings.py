@@ -17,10 +17,11 @@ class Settings:
     `count` pieces of at most `max_length` tokens are written, each from `prompt` on. `temperature` divides the logits
     (0 = always the likeliest token); `top_k` keeps the k likeliest tokens (0 = all), `top_p` the fewest that hold this
     much probability (nucleus sampling, Holtzman et al. 2020). `precision: int8` rounds the weights to 8 bits for speed,
-    on the CPU and where there is a C++ compiler; what is sampled from then differs a little. `constraints` are rules of
-    music that a score keeps, the most important first (components.generation.constraints). `given` are token ids that
-    stand fast, −1 where the model chooses, and `given_ends` ends a sequence after them: what commands make of a melody
-    or a beginning in a file.
+    on the CPU and where there is a C++ compiler; what is sampled from then differs a little. `gate_temperature` is that
+    of a model that copies (`model.copy`): below 1 it keeps to what it copies, above 1 it leaves off sooner.
+    `constraints` are rules of music that a score keeps, the most important first (components.generation.constraints).
+    `given` are token ids that stand fast, −1 where the model chooses, and `given_ends` ends a sequence after them: what
+    commands make of a melody or a beginning in a file.
     """
 
     def __init__(
@@ -33,13 +34,14 @@ class Settings:
         top_p: Annotated[float, Field(gt=0, le=1)] = 1.0,
         prompt: Annotated[str, Field(max_length=MAX_CHARACTERS)] = "",
         precision: Literal["float32", "int8"] = "float32",
+        gate_temperature: Annotated[float, Field(ge=0.05, le=10)] = 1.3,
         constraints: tuple[Annotated[str, Field(max_length=200)], ...] = (),
         given: tuple[Annotated[int, Field(ge=-1, lt=2**31)], ...] = (),
         given_ends: bool = False,
     ) -> None:
         self.count, self.max_length, self.temperature = count, max_length, temperature
         self.top_k, self.top_p, self.prompt = top_k, top_p, prompt
-        self.precision, self.constraints = precision, constraints
+        self.precision, self.gate_temperature, self.constraints = precision, gate_temperature, constraints
         self.given, self.given_ends = given, given_ends
 
 

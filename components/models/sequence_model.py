@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from components.encodings.base import Field
 from components.errors import UserError
 from components.layers.base import State
+from components.layers.copying import CopySoftmax
 from components.layers.softmax import AdaptiveSoftmax, FullSoftmax, SampledSoftmax
 from components.models.backbone import Backbone
 
@@ -24,14 +25,20 @@ class SequenceModel(Backbone):
     `tie_weights` uses the embedding as the output matrix (Press & Wolf 2017) and needs embedding_size = hidden_size.
     For vocabularies of many words `softmax` is learned in another way (components.layers.softmax): `adaptive`, with
     clusters that begin at the ids `cutoffs`, or `sampled`, with some `samples` words beside the target.
+
+    `copy`: at each step the model may copy a token that stood earlier (components.layers.copying), and reads what could
+    be copied beside the token; for encodings that say what (`Encoding.copies`). `places` of such tokens then are the
+    streams before the last: 2 · `places` streams in all, the last half how well each agrees so far.
     """
 
     def __init__(
         self,
         vocabulary_size: int,
         context_sizes: Sequence[int] = (),
+        places: int = 0,
         /,
         *,
+        copy: bool = False,
         tie_weights: bool = False,
         softmax: Literal["full", "adaptive", "sampled"] = "full",
         cutoffs: tuple[int, ...] | None = None,
@@ -48,8 +55,14 @@ class SequenceModel(Backbone):
                 hint="set model.input: embedding and model.bidirectional: false, and leave model.embedding_size at "
                 "model.hidden_size",
             )
-        self.head: FullSoftmax | AdaptiveSoftmax
-        if softmax == "adaptive":
+        self.places = places if copy else 0
+        self.head: FullSoftmax | AdaptiveSoftmax | CopySoftmax
+        if copy and (not places or softmax != "full"):
+            what = "the encoding says nothing that could be copied" if not places else f"softmax {softmax} can't copy"
+            raise UserError(what, where="model.copy", hint="set model.copy: false")
+        if copy:
+            self.head = CopySoftmax(width, vocabulary_size, places, self.context_sizes[-1])
+        elif softmax == "adaptive":
             if tie_weights:
                 raise UserError(
                     "an adaptive softmax has no one output matrix to tie", where="model.tie_weights", hint="set false"
@@ -62,16 +75,24 @@ class SequenceModel(Backbone):
         if tie_weights:
             # unit-variance rows, torch's default, would saturate the softmax
             nn.init.normal_(self.embedding.weight, std=self.embedding_scale * width**-0.5)
-            self.head.weight = self.embedding.weight
+            words = self.head.words if isinstance(self.head, CopySoftmax) else self.head
+            words.weight = self.embedding.weight
 
     def forward(
         self, inputs_BTS: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """Logits [B, T, V] of the token after each input, and the state to go on from."""
         y_BTH, state = self.outputs(inputs_BTS, state, lengths_B)
-        return self.head(y_BTH), state
+        return self.head(y_BTH, *self.beside(inputs_BTS)), state
 
     def step(self, inputs_BS: Tensor, state: State) -> tuple[Tensor, State]:
         """Logits [B, V] after one more token."""
         y_BH, state = self.recurrent.step(self.rows(inputs_BS), state)
-        return self.head(y_BH), state
+        return self.head(y_BH, *self.beside(inputs_BS)), state
+
+    def beside(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """What the head reads beside the outputs: of a model that copies the candidates and their matches, [..., L]
+        both, out of the inputs [..., S]."""
+        if not self.places:
+            return ()
+        return inputs[..., -2 * self.places : -self.places], inputs[..., -self.places :]

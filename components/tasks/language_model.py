@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy
 from components.datasets.batches import Batch, Batches, batches
 from components.datasets.store import Sequences
 from components.encodings.base import Encoding
+from components.encodings.copying import Copying
 from components.encodings.meaning import meaning_of
 from components.encodings.vocabulary import BOS, PAD
 from components.errors import UserError
@@ -64,6 +65,7 @@ class LanguageModel(Task):
 
     def __init__(self, encoding: Encoding, framing: str, /) -> None:
         self.encoding, self.framing = encoding, framing
+        self.read: Encoding = encoding  # what the model is told: more than the encoding says where it copies
         self.primary = f"nats_per_{encoding.unit}"
         self.loss_unit = f"nats per {encoding.unit} or label" if encoding.given else ""
 
@@ -79,11 +81,12 @@ class LanguageModel(Task):
         )
 
     def build_model(self, options: Mapping[str, Any]) -> nn.Module:
-        size, context_sizes = len(self.encoding.vocabulary), self.encoding.context_sizes
+        self.read = Copying(self.encoding) if options.get("copy") else self.encoding
+        size, context_sizes = len(self.encoding.vocabulary), self.read.context_sizes
         if options.get("softmax") == "sampled":
             self.loss_unit = f"nats per {self.encoding.unit}, sampled"
         if options["kind"] != "graph":
-            return SequenceModel(size, context_sizes, **options)
+            return SequenceModel(size, context_sizes, len(self.read.copy_lags), **options)
         streams = {"tokens": size} | {f"context_{n}": streamed for n, streamed in enumerate(context_sizes)}
         return GraphModel(streams, {"logits": size}, **{k: v for k, v in options.items() if k != "kind"})
 
@@ -91,7 +94,7 @@ class LanguageModel(Task):
         return batches(
             self.framing,
             sequences,
-            self.encoding,
+            self.read,
             batch_size=batch_size,
             window=window,
             seed=seed,
@@ -105,7 +108,7 @@ class LanguageModel(Task):
         targets_BT = torch.as_tensor(batch.targets_BT)  # on the CPU, where some heads look at them, or recorded
         if isinstance(model, SequenceModel):
             y_BTH, state = model.outputs(inputs_BTS, state)
-            nats = model.head.loss(y_BTH, targets_BT, PAD)
+            nats = model.head.loss(y_BTH, targets_BT, PAD, *model.beside(inputs_BTS))
         else:
             logits_BTV, state = model(inputs_BTS, state)
             targets_N = to_device(targets_BT, model).flatten()
@@ -142,8 +145,8 @@ class LanguageModel(Task):
         Raises:
             UserError: a text stream has no prompt to start from; a constraint that the encoding doesn't know.
         """
-        encoding: Encoding = self.encoding
-        prompt_ids, warnings = encoding.prompt(settings.prompt)
+        encoding = self.read
+        prompt_ids, warnings = self.encoding.prompt(settings.prompt)
         framed = self.framing == "sequences"
         if settings.given:
             encoding = given = given_ids(encoding, settings)
@@ -192,7 +195,7 @@ class LanguageModel(Task):
             return []
         ids = excerpt(split[0])
         told = self.encoding.given
-        nats = surprise(model, self.encoding, ids)
+        nats = surprise(model, self.read, ids)
         return [Surprise("surprise", "surprise on held-out data", ids[told:], nats[told:])]
 
 
@@ -225,7 +228,8 @@ def judged(
     """The nats of each target and the likeliest token of each step, [B, T] both, and the state after the window."""
     if isinstance(model, SequenceModel):
         y_BTH, state = model.outputs(inputs_BTS, state)
-        nats_N, best_N = model.head.judge(y_BTH.flatten(0, 1), targets_BT.flatten())
+        beside = (stream.flatten(0, 1) for stream in model.beside(inputs_BTS))
+        nats_N, best_N = model.head.judge(y_BTH.flatten(0, 1), targets_BT.flatten(), *beside)
     else:
         logits_BTV, state = model(inputs_BTS, state)
         logits_NV = logits_BTV.flatten(0, 1).float()

@@ -32,6 +32,9 @@ def generate(
         str | None, Parameter(help='Chords to play over: "Dm7 G7 | Cmaj7 | %" or a form, "blues in F".')
     ] = None,
     choruses: Annotated[int | None, Parameter(help="How many times to play through the chords.")] = None,
+    bars: Annotated[
+        int | None, Parameter(help="Length in bars of a tune for which the model chooses the chords.")
+    ] = None,
     tempo_bpm: Annotated[float | None, Parameter(help="Tempo in quarter notes per minute.")] = None,
     band: Annotated[
         str | None, Parameter(help="Rule-based bass and piano accompaniment: swing, straight, folk or none.")
@@ -64,6 +67,7 @@ def generate(
         "max_length": max_length,
         "chords": chords,
         "choruses": choruses,
+        "bars": bars,
         "tempo_bpm": tempo_bpm,
         "band": band,
         "constraints": tuple(constraint) if constraint else None,

@@ -1,0 +1,115 @@
+"""Figures for the form of pieces: which bars come back, from how far, and how the pieces end.
+
+A figure that can't be told of any piece, such as what the last chord is where none has chords, is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from statistics import fmean
+
+import numpy as np
+
+from components.evaluation.music_lines import bar_steps, lines, place
+from components.score import Chord, Note, Score
+
+LAGS = (1, 2, 4, 8, 16)  # bars
+QUANTILES = (5, 50, 95)  # per cent of the pieces have at most this share
+_NEW = 0  # the lag of a bar that wasn't there before
+
+# figure → its unit, as in `components.evaluation.music.UNITS`
+STRUCTURE_UNITS = {
+    "bars_repeated": "share",
+    **{f"bars_repeated_{q}_percent": "share" for q in QUANTILES},
+    **{f"repeats_from_{lag}_bars": "share" for lag in LAGS},
+    "ends_on_root": "share",
+    "ends_on_first_chord": "share",
+    "last_note_quarters": "quarters",
+    "bars": "bars",
+}
+
+
+def structure(scores: Sequence[Score]) -> dict[str, float]:
+    """{figure: value}, figures as in STRUCTURE_UNITS.
+
+    - `bars_repeated`: share of the bars with notes that are note for note an earlier one of their piece; and what share
+      of its bars 5, 50 and 95 % of the pieces repeat at most.
+    - `repeats_from_…_bars`: share of the repeated bars whose nearest earlier copy began so many bars before.
+    - `ends_on_root`: share of the pieces whose last note is the root of the last chord; `ends_on_first_chord`: whose
+      last chord is the first.
+    - `last_note_quarters`, `bars`: means, in quarter notes and in bars begun.
+    """
+    by_piece = [bar_lags(score) for score in scores]
+    shares = [1 - lags.count(_NEW) / len(lags) for lags in by_piece if lags]
+    repeats = [lag for lags in by_piece for lag in lags if lag != _NEW]
+    bars = sum(map(len, by_piece))
+    figures: dict[str, float] = {}
+    if bars:
+        figures["bars_repeated"] = len(repeats) / bars
+        figures |= {f"bars_repeated_{q}_percent": float(np.percentile(shares, q)) for q in QUANTILES}
+    if repeats:
+        figures |= {f"repeats_from_{lag}_bars": repeats.count(lag) / len(repeats) for lag in LAGS}
+    for name, of in _ENDINGS.items():
+        if values := [value for score in scores if (value := of(score)) is not None]:
+            figures[name] = fmean(values)
+    return figures
+
+
+def bar_lags(score: Score) -> list[int]:
+    """For each bar with a note, in order: how many bars ago its nearest earlier copy began, 0 where there is none.
+
+    Bars are told apart by the notes that begin in them: place, pitch and length."""
+    bars: dict[int, set[Hashable]] = {}
+    lengths: dict[int, int] = {}
+    for voice, line in enumerate(lines(score)):
+        for note in line:
+            bar, at, metre = place(score, note.start)
+            bars.setdefault(bar, set()).add((voice, at, note.duration, note.pitch))
+            lengths[bar] = bar_steps(score, metre)
+    latest: dict[frozenset[Hashable], int] = {}
+    lags = []
+    for start, content in sorted(bars.items()):
+        key = frozenset(content)
+        lags.append(max(1, round((start - latest[key]) / lengths[start])) if key in latest else _NEW)
+        latest[key] = start
+    return lags
+
+
+def _last_note(score: Score) -> Note | None:
+    return max((note for line in lines(score) for note in line), key=lambda note: note.start, default=None)
+
+
+def _last_chord(score: Score) -> Chord | None:
+    return max(score.chords, key=lambda chord: chord.start, default=None)
+
+
+def _on_root(score: Score) -> bool | None:
+    note, chord = _last_note(score), _last_chord(score)
+    return None if note is None or chord is None else note.pitch % 12 == chord.root
+
+
+def _on_first_chord(score: Score) -> bool | None:
+    last = _last_chord(score)
+    first = min(score.chords, key=lambda chord: chord.start, default=None)
+    return None if last is None or first is None else (last.root, last.kind) == (first.root, first.kind)
+
+
+def _last_quarters(score: Score) -> float | None:
+    note = _last_note(score)
+    return None if note is None else note.duration / score.steps_per_beat
+
+
+def _bars(score: Score) -> float | None:
+    """An upbeat is none."""
+    changes = [(score.upbeat_steps, score.metre), *score.metre_changes]
+    ends = [*(start for start, _ in changes[1:]), score.length_steps]
+    spans = ((end - start) / bar_steps(score, metre) for (start, metre), end in zip(changes, ends, strict=True))
+    return float(sum(np.ceil(max(0.0, bars)) for bars in spans)) or None
+
+
+_ENDINGS: dict[str, Callable[[Score], float | None]] = {
+    "ends_on_root": _on_root,
+    "ends_on_first_chord": _on_first_chord,
+    "last_note_quarters": _last_quarters,
+    "bars": _bars,
+}

@@ -1,0 +1,84 @@
+"""A last layer that writes or copies: a mixture of a softmax over the vocabulary and tokens that stood earlier.
+
+N steps (leading dimensions of any number), H hidden, V vocabulary, L places that may be copied from.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from components.encodings.vocabulary import PAD
+from components.kernels.head import step_nats
+from components.layers.base import moved
+from components.layers.softmax import BLOCK, FullSoftmax
+
+
+class CopySoftmax(nn.Module):
+    """P(token) = g₀ softmax(W y + b)[token] + Σ_l g_l [token = the candidate of place l], a pointer-generator without
+    attention (See et al. 2017, arXiv:1704.04368): where could be copied from is given, whether is learned.
+
+    The gates are a softmax over a linear map of y and of the matches, the classes that say how well what was written
+    agrees with each place so far. A place without a candidate (PAD) has none. That something was copied is never told:
+    the likelihood of the mixture is what is learned and measured.
+    """
+
+    def __init__(self, size: int, vocabulary_size: int, places: int, matches: int, /) -> None:
+        super().__init__()
+        self.words = FullSoftmax(size, vocabulary_size)
+        self.gates = nn.Linear(size, 1 + places)
+        self.agreement = nn.Embedding(places * matches, 1 + places)
+        nn.init.zeros_(self.agreement.weight)
+        self.register_buffer("starts_L", torch.arange(places) * matches, persistent=False)
+
+    def forward(
+        self,
+        y_NH: Tensor,
+        candidates_NL: Tensor,
+        matches_NL: Tensor,
+        *,
+        temperature: float = 1.0,
+        gate_temperature: float = 1.0,
+    ) -> Tensor:
+        """Log-probabilities [N, V]; the softmax and the gates at temperatures of their own."""
+        gates_NG = self._log_gates(y_NH, candidates_NL, matches_NL, gate_temperature)
+        written_NV = (self.words(y_NH).float() / temperature).log_softmax(dim=-1) + gates_NG[..., :1]
+        copied_NV = torch.zeros_like(written_NV).scatter_add(-1, candidates_NL, gates_NG[..., 1:].exp())
+        return torch.logaddexp(written_NV, copied_NV.clamp_min(torch.finfo(torch.float32).tiny).log())
+
+    def loss(
+        self, y_BTH: Tensor, targets_BT: Tensor, ignore_index: int, candidates_BTL: Tensor, matches_BTL: Tensor
+    ) -> Tensor:
+        """Σ nats of the targets but those that are `ignore_index`."""
+        targets_BT = moved(targets_BT, y_BTH.device)
+        nats_BT = step_nats(y_BTH, self.words.weight, self.words.bias, targets_BT, ignore_index=ignore_index)
+        nats_BT = self._mixed(y_BTH, nats_BT, targets_BT, candidates_BTL, matches_BTL)
+        return nats_BT.masked_fill(targets_BT == ignore_index, 0.0).sum()
+
+    def judge(
+        self, y_NH: Tensor, targets_N: Tensor, candidates_NL: Tensor, matches_NL: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The nats of each target, and the likeliest token of each step."""
+        rows = max(1, BLOCK // len(self.words.weight))
+        parts = zip(*(x.split(rows) for x in (y_NH, targets_N, candidates_NL, matches_NL)), strict=True)
+        judged = []
+        for y, targets, candidates, matches in parts:
+            logp = self(y, candidates, matches)
+            judged.append((-logp.gather(1, targets[:, None]).squeeze(1), logp.argmax(dim=1)))
+        nats, best = zip(*judged, strict=True)
+        return torch.cat(nats), torch.cat(best)
+
+    def _mixed(
+        self, y_NH: Tensor, nats_N: Tensor, targets_N: Tensor, candidates_NL: Tensor, matches_NL: Tensor
+    ) -> Tensor:
+        """The mixture's nats where the softmax alone has `nats_N`."""
+        gates_NG = self._log_gates(y_NH, candidates_NL, matches_NL)
+        copied_NL = gates_NG[..., 1:].masked_fill(candidates_NL != targets_N[..., None], -torch.inf)
+        written_N1 = (gates_NG[..., 0] - nats_N)[..., None]
+        return -torch.cat([written_N1, copied_NL], dim=-1).logsumexp(dim=-1)
+
+    def _log_gates(self, y_NH: Tensor, candidates_NL: Tensor, matches_NL: Tensor, temperature: float = 1.0) -> Tensor:
+        """[N, 1 + L]: that of the softmax first."""
+        scores_NG = (self.gates(y_NH) + self.agreement(matches_NL + self.starts_L).sum(dim=-2)).float()
+        closed_NG = nn.functional.pad(candidates_NL == PAD, (1, 0), value=False)
+        return (scores_NG.masked_fill(closed_NG, -torch.inf) / temperature).log_softmax(dim=-1)
