@@ -14,6 +14,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 for _name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME", "REPRISE_HOME", "REPRISE_MIRROR"):
     os.environ.pop(_name, None)
 
+# what some tests share with others stands in test files too
+sys.path[1:1] = [str(folder) for folder in Path(__file__).parent.iterdir() if folder.is_dir()]
+
 # a shell's background jobs ignore Ctrl-C, and so would every process that is started here
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

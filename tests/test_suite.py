@@ -89,7 +89,7 @@ def reasons(text: str) -> Iterator[str]:
 
 @pytest.mark.slow
 def test_a_skip_says_what_it_needs() -> None:
-    said = {path.name: list(reasons(path.read_text(encoding="utf-8"))) for path in ROOT.glob("tests/*.py")}
+    said = {path.name: list(reasons(path.read_text(encoding="utf-8"))) for path in ROOT.glob("tests/**/*.py")}
     assert sum(map(len, said.values())) >= 5
     assert not [(name, one) for name, ones in said.items() for one in ones if not NEEDS.match(one)]
     assert [*reasons("pytest.skip(f'no {x}')"), *reasons("pytest.importorskip('av')")] == ["no ", ""]

@@ -32,7 +32,7 @@ class Recurrent(nn.Module, ABC):
     Inputs are floats x_BTI, or int64 ids_BTS: S one-hot vectors stacked into one of size `input_size`, given by
     the index of each 1. A one-hot product is a row look-up and is computed as one.
 
-    What must hold (tests/test_recurrent_contract.py checks every registered cell): a whole sequence equals its
+    What must hold (tests/layers/test_recurrent_contract.py checks every registered cell): a whole sequence equals its
     steps; a cut anywhere with the state carried changes nothing; a given state is used; padding changes nothing,
     the final state included; the past ignores the future; rows are independent; every parameter gets a gradient;
     gradients equal finite differences. A layer that reads the future says `causal = False`: it has no `step`, and a

@@ -155,7 +155,7 @@ def test_large_buffers_are_used_again_once_nothing_refers_to_them_and_never_befo
 def test_without_a_compiler_the_kernels_by_hand_run_after_one_warning(tmp_path):
     script = f"""
 import logging, sys, torch
-sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from components.kernels.function import recurrent
 logging.basicConfig(format="%(levelname)s %(message)s")
 parameters = {{"weight_ih": torch.ones(2, 3), "weight_hh": torch.ones(2, 2)}}

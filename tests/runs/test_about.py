@@ -15,7 +15,7 @@ from components.runs.places import RECIPES, recipe_names
 from flows.cli import app
 from flows.commands.look import recipes
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
 
 

@@ -12,7 +12,7 @@ import pytest
 from components.datasets.sandbox import Limits, read_all
 from components.errors import UserError
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 LIMITS = Limits(file_bytes=1000, cpu_seconds=0.5, wall_seconds=3.0, memory_bytes=200 << 20, answer_bytes=1_000_000)
 
 

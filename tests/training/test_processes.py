@@ -24,7 +24,7 @@ from components.runs.train import begin_run, train
 from components.training.session import Session
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 # imports once, then forks the processes of each training; the leader dies at update `stop`
 LAUNCHER = """

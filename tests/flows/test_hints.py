@@ -18,7 +18,7 @@ from components.runs.plan import make_plan
 from flows.cli import app
 from flows.commands.look import validate
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = [name for name in app if not name.startswith("-")]
 # in backticks, or to the end of the text, a remark in brackets or behind a sign
 HINT = re.compile(rf"`(reprise (?:{'|'.join(COMMANDS)})\b[^`]*)`|\b(reprise (?:{'|'.join(COMMANDS)})\b[^`();,:…]*)")

@@ -127,7 +127,7 @@ def test_killed_with_9_at_any_moment_and_resumed_gives_the_same_weights(
     whole = trained(recipe, store, tmp_path / "whole", silent)
     description = tmp_path / "recipe.json"
     description.write_text(json.dumps(recipe.as_dict()))
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-c", CHILD, str(root), str(description), str(store.path), str(tmp_path / "parts")]
     ended = []
     (tmp_path / "parts").mkdir()

@@ -10,7 +10,7 @@ import pytest
 from components.errors import UserError
 from components.tracking.settings import FILE, _File, _read, load_settings
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import yaml
 
 from components.registry import names
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs" / "own-data.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "own-data.md").read_text(encoding="utf-8")
 SECTION = re.compile(r"^## (.+?)$\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"^\*\*([^*]+)\*\*\n+```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MADE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)  # run in the folder: makes files

@@ -34,7 +34,7 @@ from components.tasks.music import Music, MusicSettings
 ENCODING = LeadSheet(steps_per_beat=4)
 SIGNS, LAGS = ENCODING.signs, ENCODING.copy_lags
 H, V, L = 6, 30, 3
-RECIPES = Path(__file__).parents[1] / "flows" / "recipes"
+RECIPES = Path(__file__).parents[2] / "flows" / "recipes"
 
 
 def tune(*bars: str, upbeat: str = "", metre: tuple[int, int] = (4, 4)) -> Score:

@@ -35,7 +35,7 @@ from components.tasks.language_model import LanguageModel
 from components.training.session import Session
 
 B, T = 3, 5
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "graph.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "graph.md"
 
 
 def same(a, b) -> None:

@@ -22,7 +22,7 @@ from components.errors import UserError
 from components.runs.plan import label, make_plan, parse_budget, parse_vary
 from components.runs.processes import Processes
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 # the plan

@@ -134,7 +134,7 @@ def test_whatever_waits_is_counted(wait, what) -> None:
         log.clear()
         wait(x)
         assert {key[1]: times for key, times in log.items() if key[0] == "sync"} == {what: 1}
-        assert "tests/test_fake_device.py" in log.told("sync")
+        assert "tests/training/test_fake_device.py" in log.told("sync")
 
 
 def test_what_stays_on_the_device_doesnt_wait() -> None:

@@ -21,7 +21,7 @@ from components.tracking.spool import Journal
 from components.tracking.system import SystemSampler
 
 pytest_plugins = ["tracking_fixtures"]
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def history(tracker: MlflowTracker, run_id: str, key: str) -> list[tuple[int, float]]:

@@ -160,7 +160,7 @@ def libraries() -> tuple[Path, Path, Path]:
                 build._compile(cxx, flags, source, variants, path)
             made.append(path)
     program = made[0].with_suffix(".caller")
-    source = Path(__file__).with_name("remote_kernels.cpp")
+    source = Path(__file__).parents[1] / "remote_kernels.cpp"
     subprocess.run([COMPILER, "-O1", f"-I{decoding.HERE}", str(source), "-o", str(program), "-ldl"], check=True)
     return made[0], made[1], program
 

@@ -23,7 +23,7 @@ from components.render.score import write_midi
 from components.runs.processes import Processes
 from components.score import Note, Part, Score
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 120.0  # for a busy machine
 SMALL = ["evaluation.every=30", "model.hidden_size=16", "generation.count=1", "generation.max_length=200"]
 # what goes on until Ctrl-C: more options, and what it says when it is there

@@ -17,7 +17,7 @@ from components.render.score import write_musicxml
 from components.score import Chord, Note, Part, Score
 
 RECORD = {"model": "m", "seed": 7, "text": "--> Größe"}
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SVG = "{http://www.w3.org/2000/svg}"
 
 needs_verovio = pytest.mark.skipif(not engrave.can_engrave(), reason="needs verovio: pip install verovio")
