@@ -259,7 +259,7 @@ def test_what_is_wrong_is_said_before_anything_starts(tmp_path) -> None:
     own = tmp_path / "own.yaml"
     own.write_text("data: {}")
     for arguments, said in (
-        (["schedule", "chorales", "--cron", "0 25 * * *"], "is no hour"),
+        (["schedule", "chorales", "--cron", "0 25 * * *"], "isn't a valid hour"),
         (["schedule", "choral", "--every", "1h"], "Did you mean 'chorales'"),
         (["schedule", "chorales"], "--cron or --every"),
         (["schedule", "chorales", "--cron", "0 6 * * 1", "--timezone", "Berlin"], "no time zone"),

@@ -164,7 +164,7 @@ def test_a_tampered_record_and_wrong_settings_are_refused(home, trained, tmp_pat
         ({"version": "99"}, "99"),
         ({"model": "../../etc"}, "unknown model"),
         ({"seed": "x"}, "seed: a whole number"),
-        ({"settings": 5}, "isn't one of ours"),
+        ({"settings": 5}, "wasn't written by Reprise"),
         ({"settings": {"max_length": 10**9}}, "max_length"),
         ({"settings": {"tempreture": 1.0}}, "did you mean 'temperature'"),
     ):

@@ -183,8 +183,8 @@ def digests(folder: Path) -> dict[str, str]:
 def test_another_process_on_another_hash_seed_writes_the_same_bytes(tmp_path):
     (tmp_path / "other").mkdir()
     code = "import json, pathlib, sys, test_render as t; print(json.dumps(t.digests(pathlib.Path(sys.argv[1]))))"
-    here = Path(__file__).parents[1]
-    paths = os.pathsep.join([str(here), str(here.parent)])
+    here = Path(__file__).parent
+    paths = os.pathsep.join(str(folder) for folder in (here, *here.parents[:2]))
     result = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "other")],
         env={**os.environ, "PYTHONPATH": paths, "PYTHONHASHSEED": "12345", "TZ": "Pacific/Kiritimati"},

@@ -100,7 +100,7 @@ def test_files_that_lie_elsewhere_are_said_to(at, tmp_path: Path) -> None:
     _, folder = registered(settings)
     shutil.rmtree(settings.home / "artifacts")
     store = MlflowStore(settings)
-    with pytest.raises(UserError, match="isn't here") as caught:
+    with pytest.raises(UserError, match="doesn't exist here") as caught:
         store.fetch(store.find("tunes", "1"))
     assert str(folder.parents[1]) in str(caught.value)
     assert "tracking.artifacts" in caught.value.hint
