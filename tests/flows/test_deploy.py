@@ -264,7 +264,7 @@ def test_what_is_wrong_is_said_before_anything_starts(tmp_path) -> None:
         (["schedule", "chorales"], "--cron or --every"),
         (["schedule", "chorales", "--cron", "0 6 * * 1", "--timezone", "Berlin"], "no time zone"),
         (["schedule", "--list", "--remove", "x"], "takes a recipe with"),
-        (["serve", "--at-once", "0"], "0 runs at a time"),
+        (["serve", "--at-once", "0"], "must be 1 or more, not 0"),
     ):
         with pytest.raises(UserError, match=said):
             _typed(arguments, tmp_path)

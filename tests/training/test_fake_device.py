@@ -105,7 +105,8 @@ class Forgetful(nn.Module):
 @pytest.mark.parametrize("make", [torch.arange, torch.zeros, torch.ones, torch.randperm])
 def test_a_tensor_made_on_the_cpu_is_caught_where_it_is_used(make) -> None:
     line = Forgetful.forward.__code__.co_firstlineno + 2
-    with fake_device(), pytest.raises(RuntimeError, match=rf"same device.* at tests/training/test_fake_device\.py:{line}"):
+    place = rf"same device.* at tests/training/test_fake_device\.py:{line}"
+    with fake_device(), pytest.raises(RuntimeError, match=place):
         to_fake(Forgetful(make))()
 
 
