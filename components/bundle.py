@@ -20,7 +20,7 @@ from components.errors import UserError
 from components.generation.settings import Sampled
 from components.models.pooled import Pooled
 from components.models.weights import load_weights, read_tensors, weights, write_tensors
-from components.options import check_options, generation_targets
+from components.options import check_options, generation_targets, options_of
 from components.provenance import digest_file
 from components.registry import resolve
 from components.render.outputs import playable
@@ -71,8 +71,13 @@ class Bundle:
         problems: list[str] = []
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
             problems.append(f"seed: a whole number from 0 to {2**63 - 1}, not {seed!r}")
+        targets = generation_targets(self.recipe["task"])
+        own = [name for target in targets for name in options_of(target)]
+        if unknown := [name for name in overrides if name not in own]:
+            what = f"{self.name} has no setting {', '.join(unknown)}"
+            raise UserError(what, where="generation", hint=f"its settings: {', '.join(own)}")
         given = {**self.recipe["generation"], **overrides}
-        values = check_options("generation", given, generation_targets(self.recipe["task"]), problems)
+        values = check_options("generation", given, targets, problems)
         if problems:
             raise UserError("; ".join(problems), where="generation")
         made = self.task.generate(self.model, self.task.settings(**values), seed=seed, progress=progress)

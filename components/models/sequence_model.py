@@ -90,6 +90,16 @@ class SequenceModel(Backbone):
         y_BH, state = self.recurrent.step(self.rows(inputs_BS), state)
         return self.head(y_BH, *self.beside(inputs_BS)), state
 
+    def token_rows(self) -> dict[str, tuple[int, str]] | None:
+        rows = super().token_rows()
+        if not self.places or rows is None:
+            return rows
+        if self.embedding is None:
+            return None  # the candidates' columns lie behind the tokens', and there is one place for each parameter
+        first = len(self.context_sizes) - 2 * self.places
+        candidates = {f"context_embeddings.{first + n}.weight": (0, "input") for n in range(self.places)}
+        return rows | candidates | {f"head.words.{name}": (0, "target") for name in ("weight", "bias")}
+
     def beside(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """What the head reads beside the outputs: of a model that copies the candidates and their matches, [..., L]
         both, out of the inputs [..., S]."""

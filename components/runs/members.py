@@ -6,7 +6,6 @@ processes are started by torchrun.
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 import time
@@ -21,14 +20,13 @@ from components.errors import UserError
 from components.paths import CODE
 from components.runs.open_run import OpenRun
 from components.runs.places import places
-from components.runs.processes import Processes, end_with_input
+from components.runs.processes import Processes, end_with_input, launched_as
 from components.runs.record import RunRecord
 from components.training.device import choose_device, gpu_of
 from components.training.processes import Ranks, local_store
 from components.training.session import Session
 
 END_SECONDS = 30.0  # that the others have for their end
-LAUNCHED = "TORCHELASTIC_RUN_ID"  # set by torchrun
 RUN, HERE = "run", "process {} is here"  # what is told in the store: which run it is, who has come
 
 
@@ -39,10 +37,12 @@ def together(run: OpenRun) -> Iterator[Ranks | None]:
     Raises:
         RuntimeError: another process ended too early.
     """
-    size, device = run.record.processes, gpu_of(run.record.device, 0)
+    size = run.record.processes
     if size == 1:
         yield None
-    elif LAUNCHED in os.environ:
+        return
+    device = gpu_of(run.record.device, 0)
+    if launched_as()[1] > 1:
         ranks = Ranks.launched(device=device)
         ranks.store.set(RUN, run.id)
         yield ranks
@@ -79,19 +79,18 @@ def together(run: OpenRun) -> Iterator[Ranks | None]:
                 processes.stop()
 
 
-def follow(run_id: str, ranks: Ranks) -> None:
+def follow(record: RunRecord, ranks: Ranks) -> None:
     """Take part in the training of a run that another process leads."""
-    folder = places().run_folder(run_id)
-    record = RunRecord.load(folder)
     store, threads = Store.open(record.dataset.path), max(1, record.threads // record.processes)
-    Session(record.recipe, store, gpu_of(record.device, ranks.rank), threads).follow(folder, ranks)
+    session = Session(record.recipe, store, gpu_of(record.device, ranks.rank), threads)
+    session.follow(places().run_folder(record.ref.run_id), ranks)
+    ranks.close()
 
 
 def follow_launched(device: str) -> None:
-    """Like `follow`, in a process started by torchrun."""
-    ranks = Ranks.launched(device=gpu_of(choose_device(device), int(os.environ["RANK"])))
-    follow(ranks.store.get(RUN).decode(), ranks)
-    ranks.close()
+    """Like `follow`, in a process that torchrun started beside the leader."""
+    ranks = Ranks.launched(device=gpu_of(choose_device(device), launched_as()[0]))
+    follow(RunRecord.load(places().run_folder(ranks.store.get(RUN).decode())), ranks)
 
 
 def main() -> None:
@@ -102,9 +101,7 @@ def main() -> None:
         record = RunRecord.load(places().run_folder(run_id))
         store = local_store(meeting, record.processes)
         store.set(HERE.format(rank), "")
-        ranks = Ranks(store, rank, record.processes, device=gpu_of(record.device, rank))
-        follow(run_id, ranks)
-        ranks.close()
+        follow(record, Ranks(store, rank, record.processes, device=gpu_of(record.device, rank)))
     except (UserError, RuntimeError) as error:  # the leader says what it means
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+LAUNCHED = "TORCHELASTIC_RUN_ID"  # set by torchrun
 STOP_SECONDS = 45.0  # an interrupted run closes its tracked run, which may wait 30 s for the store
 
 
@@ -69,6 +70,11 @@ class Processes:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def launched_as() -> tuple[int, int]:
+    """(rank, number of processes) as set by torchrun; (0, 1) if torchrun didn't start this process."""
+    return (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if LAUNCHED in os.environ else (0, 1)
 
 
 def end_with_input() -> None:

@@ -29,7 +29,9 @@ def score_files(
     if bool(texts) == bool(file):
         raise UserError("give either --text or --file", where="score")
     opened = open_model(model, device)
-    items = list(texts) or items_of(opened.bundle, Path(str(file)))
+    items, notes = (list(texts), []) if texts else items_of(opened.bundle, Path(str(file)))
+    for note in notes:
+        say(f"        {note}")
     scored = score(opened.bundle, items)
     for number, one in enumerate(scored[:SHOWN], 1):
         say(f"{number:>5}  {one.line()}")

@@ -36,6 +36,7 @@ from components.models.sequence_model import SequenceModel
 from components.registry import names, resolve
 from components.tasks.base import Finding, Made, Surprise, Tally, Task, exp_mean, to_device
 
+WINDOW = 8192  # steps of a long text that are read at once
 MOST_CONTEXTS = 16  # streams of an encoding that a recipe's graph may name
 
 
@@ -215,11 +216,16 @@ def given_ids(encoding: Encoding, settings: Settings) -> Given:
 
 @torch.inference_mode()
 def surprise(model: nn.Module, encoding: Encoding, ids: np.ndarray) -> np.ndarray:
-    """Nats of each of ids[1:] given those before it, float64 [T − 1]."""
+    """Nats of each of ids[1:] given those before it, float64 [T − 1]. A long text is read in windows."""
     ids = np.asarray(ids, dtype=np.int64)
     streams = np.concatenate([ids[:, None], encoding.context(ids)], axis=-1)[:-1]
-    nats_BT, _, _ = judged(model, to_device(streams[None], model), to_device(ids[None, 1:], model), None)
-    return nats_BT[0].double().cpu().numpy()
+    found, state = [], None
+    for start in range(0, len(streams), WINDOW):
+        window = slice(start, start + WINDOW)
+        inputs, targets = to_device(streams[None, window], model), to_device(ids[None, 1:][:, window], model)
+        nats_BT, _, state = judged(model, inputs, targets, state)
+        found.append(nats_BT[0].double().cpu().numpy())
+    return np.concatenate(found)
 
 
 def judged(

@@ -26,7 +26,7 @@ from components.layers.base import State
 from components.models.weights import weights
 from components.training.checkpoint import check_processes, prefix_of
 from components.training.feed import Feed
-from components.training.update import Sums, Update, as_tensor
+from components.training.update import Sums, Update
 
 # what the leader wants, as part of each all-reduce
 UPDATE, SAVE, STOP = 1, 2, 3
@@ -45,6 +45,8 @@ class Ranks:
 
     def __init__(self, store: dist.Store, rank: int, size: int, *, device: str = "cpu") -> None:
         self.store, self.rank, self.size = store, rank, size
+        if device.startswith("cuda"):
+            torch.cuda.set_device(device)
         dist.init_process_group(
             "nccl" if device.startswith("cuda") else "gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE
         )
@@ -85,15 +87,14 @@ class SharedUpdate(Update):
 
     def local(self, batch: Any, state: State | None) -> Sums:
         """The sums of this process's rows; the parameters' gradients are those of their sum."""
-        self.optimizer.zero_grad(set_to_none=True)
         part = self.ranks.part(batch)
         if part is None:  # fewer rows than processes
+            self.optimizer.zero_grad(set_to_none=True)
             zero = torch.zeros((), device=self.device)
             return Sums(zero, zero, {})
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            tally, state = self.loss(self.model, part, state)
-        tally.total.backward()
-        return Sums(tally.total.detach(), as_tensor(tally.count, tally.total), state)
+        sums = self.forward(part, state)
+        sums.total.backward()
+        return sums._replace(total=sums.total.detach())
 
     def exchange(self, sums: Sums | None, wanted: int = 0) -> tuple[int, Sums | None]:
         """Sum over the processes; gives what the leader wants. With UPDATE the gradients are then those of the mean

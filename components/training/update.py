@@ -33,8 +33,9 @@ class Sums(NamedTuple):
 
 
 class Update:
-    """`update(batch, state, rate)` makes one step and returns the state to carry on. `read()` and `reset()` access the
-    sums for the curves. `clip_norm` limits the gradient's norm over all parameters, `clip_value` each of its entries.
+    """`update(batch, state, factor, step)` makes one step and returns the state to carry on. `read()` and `reset()`
+    access the sums for the curves. `clip_norm` limits the gradient's norm over all parameters, `clip_value` each of its
+    entries.
     """
 
     processes = 1
@@ -75,12 +76,16 @@ class Update:
 
     def gradients(self, batch: Any, state: State | None) -> Sums:
         """Forward and backward pass. The parameters' gradients are those of the mean over the counted targets."""
+        sums = self.forward(batch, state)
+        (sums.total / sums.count.clamp(min=1)).backward()
+        return sums._replace(total=sums.total.detach())
+
+    def forward(self, batch: Any, state: State | None) -> Sums:
+        """The loss of a batch, with no gradients left from before."""
+        self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             tally, state = self.loss(self.model, batch, state)
-        count = as_tensor(tally.count, tally.total)
-        self.optimizer.zero_grad(set_to_none=True)
-        (tally.total / count.clamp(min=1)).backward()
-        return Sums(tally.total.detach(), count, state)
+        return Sums(tally.total, _beside(tally.count, tally.total), state)
 
     def finish(self, sums: Sums) -> State:
         """Clip, step and add to the sums."""
@@ -150,7 +155,7 @@ class Update:
         self.sums.copy_(torch.tensor(values, dtype=torch.float64))
 
 
-def as_tensor(count: Any, total: Tensor) -> Tensor:
+def _beside(count: Any, total: Tensor) -> Tensor:
     """A tally's count beside its total."""
     if isinstance(count, Tensor) and count.device == total.device:
         return count.to(total.dtype)

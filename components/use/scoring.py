@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 
 from components.bundle import Bundle
+from components.datasets.folders import told
 from components.datasets.sources import SECTION, build
 from components.encodings.vocabulary import BOS, EOS, UNK
 from components.errors import UserError
+from components.options import options_of
+from components.registry import resolve
 from components.tasks.language_model import LanguageModel, surprise
 from components.whole_files import written_whole
 
@@ -90,23 +93,30 @@ def score(bundle: Bundle, items: Sequence[Any]) -> list[Scored]:
     return found
 
 
-def items_of(bundle: Bundle, path: Path) -> list[Any]:
-    """What a file or folder holds, read as the model's own data were; a long text is one item.
+def items_of(bundle: Bundle, path: Path) -> tuple[list[Any], list[str]]:
+    """What a file or folder holds, read as the model's own data were, and notes on what was left out; a long text is
+    one item.
 
     Raises:
-        UserError: it can't be read.
+        UserError: it can't be read, or nothing of it can.
     """
     data = bundle.recipe["data"]
     if not path.exists():
         raise UserError("no such file or folder", where=str(path))
     options = {key: value for key, value in data.items() if key not in SECTION and value is not None}
+    if "unique" in options_of(resolve("reader", str(data["reader"]))):
+        options["unique"] = False  # training wants each item once; whoever asks wants an answer to each
     reader = build("reader", str(data["reader"]), options, SECTION, [path])
     if reader.pairs or reader.own:
         raise UserError(
             f"this model's data come from {data['reader']}, which reads no file to be scored", where=str(path)
         )
     items = list(reader.items())
-    return ["".join(items)] if reader.framing == "stream" and items and isinstance(items[0], str) else items
+    left_out = [f"left out: {count:,} × {reason}" for reason, count in reader.dropped.items()]
+    notes = [*told(reader.passed_over), *left_out]
+    if not items:
+        raise UserError(f"nothing can be read by {data['reader']}", where=str(path), hint="; ".join(notes))
+    return (["".join(items)] if reader.framing == "stream" and isinstance(items[0], str) else items), notes
 
 
 def write_scores(path: Path, scored: Iterable[Scored]) -> None:

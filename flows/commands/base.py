@@ -96,13 +96,6 @@ def run_recipe(
     return pipeline(recipe, overrides, device, threads, name, processes)
 
 
-def launched_as() -> tuple[int, int]:
-    """(rank, number of processes) as set by torchrun; (0, 1) if torchrun didn't start this process."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return 0, 1
-    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-
-
 def server_address() -> str | None:
     """Address of Prefect's UI; None if our server doesn't answer."""
     from components.runs.places import places

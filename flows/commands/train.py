@@ -15,7 +15,6 @@ from flows.commands.base import (
     Threads,
     app,
     checked_recipe,
-    launched_as,
     offline_recipe,
     run_recipe,
     server_address,
@@ -46,6 +45,8 @@ def run(
 
     Example: `reprise run chorales` · `reprise run shakespeare-chars --set data.path=my.txt --from shakespeare-chars`
     """
+    from components.runs.processes import launched_as
+
     rank, launched = launched_as()
     if rank:  # under torchrun, rank 0 does everything except the other ranks' share of the training
         from components.runs.members import follow_launched
@@ -58,7 +59,7 @@ def run(
         from components.runs.generate import exactly
 
         set = [*(set or []), f"training.start={exactly(start)}"]
-    outcome = run_recipe(recipe, set or [], device, threads, name, max(processes, launched))
+    outcome = run_recipe(recipe, set or [], device, threads, name, launched if launched > 1 else processes)
     from components.runs.asked import words_of
     from components.runs.summary import show
 

@@ -70,6 +70,7 @@ def test_help_imports_nothing_heavy(tmp_path) -> None:
         (["run", "none.yaml"], "none.yaml: No such file"),
         (["run", "names", "--set", "model.kind=lstmm"], "did you mean 'lstm'?"),
         (["run", "names", "--device", "gpu"], "unknown device 'gpu'"),
+        (["run", "names", "--processes", "0"], "takes 1 to 256, not 0"),
         (["validate", "names", "--set", "training.steps"], "isn't KEY=VALUE"),
         (["resume", "nothing"], "no run 'nothing' on this machine"),
         (["replay", "none.mid"], "none.mid"),

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from components.encodings.vocabulary import SPECIALS
+from components.encodings.vocabulary import SPECIALS, Vocabulary
 from components.errors import UserError
+from components.models.sequence_model import SequenceModel
 from components.registry import resolve
 from components.training.transfer import Start, take_weights
 
@@ -85,6 +86,25 @@ def test_a_classifier_starts_from_what_a_language_model_reads_and_not_from_what_
     assert torch.equal(new.head.weight, before)
     letter = encoding.input.vocabulary.id("g"), old.encoding.vocabulary.id("g")
     assert torch.equal(new.embedding.weight[letter[0]], old.model.embedding.weight[letter[1]])
+
+
+def test_what_could_be_copied_goes_by_the_token_too() -> None:
+    """Two candidates of V tokens each stand beside the token."""
+    made = []
+    for tokens in ("abc", "cdb"):
+        vocabulary = Vocabulary([*SPECIALS, *tokens])
+        encoding = SimpleNamespace(form="tokens", vocabulary=vocabulary, state=vocabulary.state)
+        V = len(vocabulary)
+        model = SequenceModel(V, (3, V, V, 7, 7), 2, kind="gru", hidden_size=6, copy=True)
+        made.append(SimpleNamespace(name="old", model=model, encoding=encoding, recipe={"model": {}}))
+    old, new = made
+    taken = take_weights(new.model, new.encoding, old, same_task=True)
+    tables = [f"context_embeddings.{n}.weight" for n in (1, 2)]
+    assert {*tables, "head.words.weight"} <= {*taken.by_token}
+    for name in tables:
+        mine, theirs = (dict(one.model.named_parameters())[name] for one in (new, old))
+        for token in "bc":
+            assert torch.equal(mine[new.encoding.vocabulary.id(token)], theirs[old.encoding.vocabulary.id(token)])
 
 
 def test_what_does_not_fit_starts_anew_or_is_refused() -> None:

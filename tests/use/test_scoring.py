@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,9 +61,12 @@ def test_what_the_model_does_not_know_is_counted(opened) -> None:
 def test_a_long_text_is_one_item_and_its_first_token_is_not_scored(opened, tmp_path) -> None:
     path = tmp_path / "text.txt"
     path.write_text("the cat sat on the mat.\n" * 50, encoding="utf-8")
-    items = items_of(opened["tales"], path)
+    bundle = replace(opened["tales"], recipe={**opened["tales"].recipe, "data": {"reader": "text"}})
+    items, notes = items_of(bundle, path)
+    assert not notes
     assert len(items) == 1
-    (one,) = score(opened["tales"], items)
+    assert items[0].count("mat.") == 50
+    (one,) = score(bundle, items)
     assert len(one.nats) == len(items[0]) - 1
     write_scores(tmp_path / "out.csv", [one])
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
@@ -70,6 +74,25 @@ def test_a_long_text_is_one_item_and_its_first_token_is_not_scored(opened, tmp_p
     assert len(rows) == len(one.nats)
     assert [row["token"] for row in rows[:3]] == ["h", "e", " "]
     assert float(rows[5]["nats"]) == pytest.approx(one.nats[5], abs=1e-5)
+
+
+def test_each_line_is_scored_and_what_is_left_out_is_told(opened, tmp_path) -> None:
+    path = tmp_path / "lines.txt"
+    path.write_text("mathe\nmathe\n\ncab\n" + "x" * 2000 + "\n", encoding="utf-8")
+    items, notes = items_of(opened["names"], path)
+    assert items == ["mathe", "mathe", "cab"]
+    assert any("1 × " in note for note in notes), notes
+    path.write_text("x" * 2000 + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match="nothing can be read by lines") as caught:
+        items_of(opened["names"], path)
+    assert "left out: 1" in caught.value.hint
+
+
+def test_windows_change_nothing(opened, monkeypatch) -> None:
+    text = "the cat sat on the mat. " * 9
+    whole = score(opened["tales"], [text])[0].nats
+    monkeypatch.setattr("components.tasks.language_model.WINDOW", 50)
+    assert np.allclose(score(opened["tales"], [text])[0].nats, whole, atol=1e-5)
 
 
 def test_a_piece_of_music_is_scored(opened) -> None:
