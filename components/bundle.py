@@ -16,7 +16,7 @@ from torch import nn
 
 from components.bounds import MAX_STEPS
 from components.encodings.base import Encoding, encoding_from_state
-from components.errors import UserError
+from components.errors import UserError, nearest
 from components.generation.settings import Sampled
 from components.models.pooled import Pooled
 from components.models.weights import load_weights, read_tensors, weights, write_tensors
@@ -74,8 +74,9 @@ class Bundle:
         targets = generation_targets(self.recipe["task"])
         own = [name for target in targets for name in options_of(target)]
         if unknown := [name for name in overrides if name not in own]:
+            meant = f"did you mean {near!r}? " if (near := nearest(unknown[0], own)) else ""
             what = f"{self.name} has no setting {', '.join(unknown)}"
-            raise UserError(what, where="generation", hint=f"its settings: {', '.join(own)}")
+            raise UserError(what, where="generation", hint=f"{meant}its settings: {', '.join(own)}")
         given = {**self.recipe["generation"], **overrides}
         values = check_options("generation", given, targets, problems)
         if problems:
