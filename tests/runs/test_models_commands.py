@@ -140,22 +140,19 @@ def test_a_promoted_challenger_is_no_challenger_any_more_and_that_is_recorded(re
     assert (last.alias, last.before, last.after) == ("challenger", "2", "")
 
 
-@pytest.mark.parametrize(
-    ("selector", "said"),
-    [
+def test_what_cannot_be_promoted_is_refused_with_the_reason(version) -> None:
+    version(1.0)
+    models.promote("small@1")
+    for selector, said in (
         ("small@7", "no version '7'"),
         ("small", "doesn't name a version"),
         ("smal@1", "choices: small"),
         ("small@1", "is the champion already"),
         ("run:abcdef12", "no run"),
         ("../x@1", "unknown model"),
-    ],
-)
-def test_what_cannot_be_promoted_is_refused_with_the_reason(version, selector: str, said: str) -> None:
-    version(1.0)
-    models.promote("small@1")
-    with pytest.raises(UserError, match=said):
-        models.promote(selector)
+    ):
+        with pytest.raises(UserError, match=said):
+            models.promote(selector)
 
 
 def test_accept_refuses_a_champion_unless_it_is_forced(registry: MlflowStore, version: Callable) -> None:
