@@ -49,9 +49,9 @@ class SeriesValues(Encoding):
     """Series ↔ float32 [T, 2 + W]: a value and what float32 loses of it; then the covariates, standardised over the
     training data, and sine and cosine of the time's place in each cycle of the `calendar`.
 
-    A cycle that isn't set counts where a step is shorter and the training data see it twice. `lags` are the earlier
-    values that a model reads beside the last one, in steps; where they aren't set: a season, two, a week and a year ago,
-    as far as training has twice as many steps.
+    Where the calendar isn't set, a cycle counts that is longer than a step and that the training data see twice. `lags`
+    are the earlier values that a model reads beside the last one, in steps; where they aren't set: a season, two, a
+    week and a year ago, as far as training has twice as many steps.
 
     Raises:
         UserError: a value can't be kept, or the series of a data set differ in frequency or covariates.
@@ -70,7 +70,7 @@ class SeriesValues(Encoding):
     ) -> None:
         self.calendar, self.lags = calendar, lags
         self.vocabulary = Vocabulary(SPECIALS)
-        self.freq, self.season, self.horizon, self.origins, self.utc = "", 1, 1, 1, False
+        self.freq, self.season, self.horizon, self.origins, self.utc = "D", 1, 1, 1, False
         self.named: tuple[str, ...] = ()
         self.mean_C = self.deviation_C = np.zeros(0)
         self.cycles: tuple[str, ...] = ()
@@ -143,13 +143,13 @@ class SeriesValues(Encoding):
     def remarks(self) -> list[str]:
         lags = ", ".join(map(str, self.read_lags)) or "none"
         told = [
-            f"{len(self.series):,} series, a step of {self.freq}, a season of {self.season} steps; {self.horizon} steps "
-            f"are predicted; lags {lags}; calendar {', '.join(self.cycles) or 'none'}"
+            f"{len(self.series):,} series, a step of {self.freq}, a season of {self.season} steps; "
+            f"{self.horizon} steps are predicted; lags {lags}; calendar {', '.join(self.cycles) or 'none'}"
         ]
         if self.steady:
             told.append(
-                f"warning: {self.steady:,} series vary by less than {STEADY:g} of their size: task.centre: true subtracts "
-                "their mean first"
+                f"warning: {self.steady:,} series vary by less than {STEADY:g} of their size: task.centre: true "
+                "subtracts their mean first"
             )
         return told
 

@@ -31,8 +31,8 @@ class Distribution(ABC):
 
     @abstractmethod
     def draw(self, raw: Tensor, scale: Tensor, rng: np.random.Generator) -> Tensor:
-        """Scaled values [B, S] of raw [B, S, P], scale [B, 1]. All rows take the same numbers of the generator, so that a
-        row's answer doesn't depend on what stands beside it."""
+        """Scaled values [B, S] of raw [B, S, P], scale [B, 1]. All rows take the same numbers of the generator, so that
+        a row's answer doesn't depend on what stands beside it."""
 
 
 class Gaussian(Distribution):
@@ -96,8 +96,9 @@ class NegativeBinomial(Distribution):
 
 
 class Quantiles(Distribution):
-    """The values at LEVELS: the median, and steps away from it that aren't negative. The loss is the mean pinball loss, twice: that
-    of a median is the absolute error. Samples are drawn from the lines between the quantiles, never beyond them."""
+    """The values at LEVELS: the median, and steps away from it that aren't negative. The loss is twice the mean pinball
+    loss: that of a median is the absolute error. Samples are drawn from the lines between the quantiles, never beyond
+    them."""
 
     parameters = len(LEVELS)
     unit = "scaled quantile loss"

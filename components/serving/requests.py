@@ -99,14 +99,15 @@ Picture = Annotated[list[Row], Field(min_length=1, max_length=10_000, fail_fast=
 Word = Annotated[str, Field(max_length=1000)]
 
 
+Time = Annotated[str, Field(max_length=40, examples=["2024-01-01 00:00"])]
+
+
 class GivenSeries(Strict):
     """A series to be continued: its values, and the time of the first or of all of them."""
 
     values: Annotated[list[Number], Field(min_length=1, max_length=MAX_STEPS, fail_fast=True)]
-    start: Annotated[str, Field(max_length=40, examples=["2024-01-01 00:00"])] | None = None
-    times: Annotated[list[Annotated[str, Field(max_length=40)]], Field(max_length=MAX_STEPS, fail_fast=True)] | None = (
-        None
-    )
+    start: Time | None = None
+    times: Annotated[list[Time], Field(max_length=MAX_STEPS, fail_fast=True)] | None = None
     covariates: dict[str, Annotated[list[Number], Field(max_length=2 * MAX_STEPS, fail_fast=True)]] | None = Field(
         None, description="By name: of the values' steps and of those that are predicted."
     )
@@ -131,7 +132,8 @@ class PredictRequest(Strict):
             min_length=1,
             max_length=MAX_INPUTS,
             fail_fast=True,
-            description="Texts; lists of symbols; frames, a list of numbers each, or of rows of pixels; recordings; or series.",
+            description="Texts; lists of symbols; frames, a list of numbers each, or of rows of pixels; recordings; "
+            "or series.",
             examples=[["a gripping , moving film", "a mess"]],
         ),
     ]
@@ -206,6 +208,6 @@ class Answered(BaseModel):
     model: str
     version: str
     answers: list[dict[str, Any]] = Field(
-        description="in the inputs' order: {label, probability}, {values}, {tags} or {text}; of a text {tokens, tags}; of a "
-        "series a list for {time, mean, q0.1, …, q0.9}"
+        description="in the inputs' order: {label, probability}, {values}, {tags} or {text}; of a text {tokens, tags}; "
+        "of a series a list for each of {time, mean, q0.1, …, q0.9}"
     )

@@ -41,7 +41,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Operation with range is deprecated", "ignore::DeprecationWarning"),
 ]
 
-READS = {"text", "symbols", "frames", "audio"}
+READS = {"text", "symbols", "frames", "audio", "series"}
 
 
 def recording() -> bytes:
@@ -305,7 +305,7 @@ def test_every_recipe_says_what_its_model_reads(recipe) -> None:
     assert told.reads == encoding.reads == input_of(encoding).reads
     signature, example = answering_signature(values), example_of(input_of(encoding))
     (column,) = signature.inputs.inputs
-    axes = {"frames": 1 + len(told.step_shape), "symbols": 1}.get(told.reads, 0)
+    axes = {"frames": 1 + len(told.step_shape), "symbols": 1, "series": 3}.get(told.reads, 0)
     assert json.dumps(column.to_dict()).count("array") == axes
     assert set(signature.outputs.input_names()) - {"tokens"} == set(told.columns)
     read(input_of(encoding), example, "example")  # what MLflow shows can be read
