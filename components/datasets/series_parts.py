@@ -10,6 +10,7 @@ from components.datasets.base import Reader
 from components.datasets.splits import DEFAULT_SPLIT
 from components.encodings.series import Series
 
+TOO_SHORT = "series too short for data.horizon and data.origins"
 LATER = {"train": (1, 2), "val": (2,), "test": ()}  # the places of the parts that come after it
 
 
@@ -39,7 +40,7 @@ class SeriesParts(Reader):
             all_held = held * (sum(share > 0 for share in self.fractions[1:]) or self.part is None)
             if len(series.values) <= all_held + series.horizon:
                 if self.part in (None, "train"):  # told once
-                    self.dropped["series too short"] += 1
+                    self.dropped[TOO_SHORT] += 1
                 continue
             yield series.until(len(series.values) - after)
 

@@ -16,7 +16,7 @@ from components.datasets.columns import Rows, Table, dates, is_number, read_colu
 from components.datasets.folders import ending
 from components.datasets.labelled import LabelledReader, Row
 from components.datasets.series_grid import Found, Layout, gather, laid_out
-from components.datasets.series_parts import SeriesParts
+from components.datasets.series_parts import TOO_SHORT, SeriesParts
 from components.datasets.series_times import REGULAR, frequency, offset, read_times, season_of
 from components.datasets.tables import PARQUET, parquet_rows
 from components.datasets.text import text_files
@@ -48,7 +48,7 @@ class SeriesTableReader(SeriesParts, LabelledReader):
     pairs = False
     endings = (".csv", ".tsv", ".tab", ".txt", *PARQUET)
     columns_set_by = "data.time, data.series, data.value"
-    ways_out = {"series too short": "a smaller data.horizon or data.origins"}
+    ways_out = {TOO_SHORT: "set smaller ones"}
 
     def __init__(
         self,

@@ -123,7 +123,7 @@ def season_of(freq: str) -> int:
         day = pd.Timedelta("1D") / pd.Timedelta(step)
         hour = pd.Timedelta("1h") / pd.Timedelta(step)
         return next((round(steps) for steps in (day, hour) if 1 < steps <= 1440 and steps == round(steps)), 1)
-    season = SEASONS.get(str(step.name).partition("-")[0], 1)
+    season = SEASONS.get(str(step.rule_code).partition("-")[0], 1)
     return max(1, season // step.n) if season % step.n == 0 else 1
 
 

@@ -47,7 +47,7 @@ def _panel(axes: Axes, future: Future) -> None:
     axes.plot(joined, middle, color=MODEL, linewidth=1.6, label="median")
     axes.plot(after, future.naive, color=NAIVE, linewidth=1, linestyle="--", label="seasonal naive")
     axes.plot(after, future.actual, color=INK, linewidth=1.1, marker=".", markersize=3.5, label="actual")
-    locator = AutoDateLocator(maxticks=7)
+    locator = AutoDateLocator(minticks=3, maxticks=8)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     axes.set_title(future.name, fontsize=10)

@@ -224,7 +224,7 @@ class Forecast(Task):
             return []
         heads = ["series", "first_step", *found, f"seasonal_naive_{self.primary}"]
         table = Table("forecasts", {head: [row[at] for row in rows] for at, head in enumerate(heads)})
-        return [table, Fan("forecasts", "forecasts of test", tuple(futures.values()))]
+        return [table, Fan("forecasts", "the last of the test data", tuple(futures.values()))]
 
     def _future(self, sequences: Sequences, one: Window, samples_SH: np.ndarray) -> Future:
         name, start = self.encoding.series[one.row]
