@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from components.datasets.series_times import following, frequency, grid, offset, read_times
+from components.datasets.series_times import following, frequency, grid, on_step, read_times
 from components.encodings.series import Series, SeriesValues
 from components.errors import UserError, unknown
 
@@ -46,7 +46,7 @@ def given_series(given: Any, encoding: SeriesValues, where: str) -> Series:
     times, utc = read_times(texts, [f"{where}.times[{at}]" for at in range(len(texts))])
     freq = encoding.freq
     if "start" in given:
-        if not offset(freq).is_on_offset(_stamp(times[0])):
+        if not on_step(times[0], freq):
             what = f"{given['start']} isn't a step of {freq}"
             raise UserError(what, where=f"{where}.start", hint="the model's data begin at such a step")
         times = np.concatenate([times, following(times[0], freq, len(values) - 1)])
@@ -68,14 +68,9 @@ def given_series(given: Any, encoding: SeriesValues, where: str) -> Series:
         what = "a covariate has fewer numbers than there are values, or than another"
         raise UserError(what, where=f"{where}.covariates", hint="the steps that are predicted have theirs too")
     known = np.stack(columns, axis=1) if columns else np.zeros((len(values), 0))
+    times = np.concatenate([times, following(times[-1], freq, len(known) - len(values))])
     name = str(given.get("name") or where)
     return Series(name, times, values, known, freq, encoding.season, encoding.horizon, 1, utc, encoding.named)
-
-
-def _stamp(time: np.datetime64) -> Any:
-    import pandas as pd
-
-    return pd.Timestamp(time)
 
 
 def _numbers(given: Any, where: str) -> np.ndarray:

@@ -96,6 +96,11 @@ def following(last: np.datetime64, freq: str, steps: int) -> np.ndarray:
     return grid[-steps:].to_numpy().astype(np.asarray(last).dtype) if steps else np.zeros(0, np.asarray(last).dtype)
 
 
+def on_step(time: np.datetime64, freq: str) -> bool:
+    """Can a series of this frequency begin at this time? One of months begins with one."""
+    return bool(offset(freq).is_on_offset(pd.Timestamp(time)))
+
+
 def grid(times: np.ndarray, freq: str, where: str) -> tuple[np.ndarray, np.ndarray]:
     """All times from the first to the last, datetime64 [T], and the place of each of the given ones in them.
 

@@ -68,7 +68,7 @@ def test_several_columns_may_name_a_series_and_others_are_known_ahead(tmp_path) 
         for at, time in enumerate(HOURS)
     ]
     path = write(tmp_path / "shops.csv", ["time;shop;kind;sold;price;note", *rows])
-    assert "which of the columns says the series: shop, note" in refused(path)
+    assert "which of the columns says the series: shop, kind, note?" in refused(path)
     found, notes = read(path, series=("shop", "kind"), value="sold", covariates="price")
     assert [one.name for one in found] == ["s1/i", "s1/j", "s2/i", "s2/j"]
     assert found[0].values[:2].tolist() == [0.5, 1.5], "decimal commas"
@@ -155,7 +155,7 @@ def test_parts_end_where_the_next_begins(tmp_path) -> None:
     assert ends == {"train": [72, 72], "val": [84, 84], "test": [96, 96]}
     assert "2 series, a step of h, a season of 24 steps; 6 steps are predicted" in " ".join(store.manifest["notes"])
     short = {**data, "horizon": 24}
-    with pytest.raises(UserError, match="2 × series too short for data.horizon and data.origins"):
+    with pytest.raises(UserError, match=r"2 × series too short for data.horizon and data.origins"):
         ingest(short, {"kind": "series"}, root=tmp_path, cache_dir=tmp_path / "cache", seed=0)
     other = ingest({**data, "split": (0.5, 0.3, 0.2)}, {"kind": "series"}, root=tmp_path, cache_dir=tmp_path, seed=0)
     assert any(note.startswith("data.split says only") for note in Store.open(other.path).manifest["notes"])
