@@ -37,9 +37,9 @@ class MadeSeries(SeriesParts):
         /,
         *,
         count: Annotated[int, Field(gt=0)] = 32,
-        steps: Annotated[int, Field(ge=336, le=100_000)] = 1008,
+        steps: Annotated[int, Field(ge=336, le=100_000)] = 1344,
         horizon: Annotated[int, Field(gt=0, le=168)] = 24,
-        origins: Annotated[int, Field(gt=0, le=28)] = 1,
+        origins: Annotated[int, Field(gt=0, le=28)] = 7,
         seed: Annotated[int, Field(ge=0)] = 0,
     ) -> None:
         if files:
