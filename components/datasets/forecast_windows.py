@@ -7,7 +7,7 @@ is known of it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,9 +19,11 @@ from components.encodings.series import PARTS
 @dataclass(frozen=True)
 class ForecastBatch(ExampleBatch):
     """`inputs` [B, T, I]: for each step the last value, the lags, whether there was a last value, and what is known of
-    the step. `targets` [B, T]: 1 where a step counts, 0 before a series' beginning. `values_BT` are scaled."""
+    the step. `targets` [B, T]: 1 where a step counts, 0 before a series' beginning. `values_BT` are scaled, by
+    `scales_B1`."""
 
-    values_BT: np.ndarray = None  # type: ignore[assignment]
+    values_BT: np.ndarray = field(kw_only=True)
+    scales_B1: np.ndarray = field(kw_only=True)
     windows: Sequence[Window] = ()
 
 
@@ -159,8 +161,14 @@ def batch(windows: Sequence[Window], shape: Shape) -> ForecastBatch:
         target_lengths_B=lengths_B,
         rows=np.array([one.row for one in windows]),
         values_BT=values[:, shape.before :],
+        scales_B1=scales(windows),
         windows=windows,
     )
+
+
+def scales(windows: Sequence[Window]) -> np.ndarray:
+    """What a scaled value of 1 stands for, float64 [B, 1]."""
+    return np.array([[one.scale] for one in windows])
 
 
 def step_inputs(

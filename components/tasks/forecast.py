@@ -15,13 +15,21 @@ import torch
 from pydantic import Field as Bounds
 from torch import Tensor, nn
 
-from components.datasets.forecast_windows import ForecastBatch, ForecastBatches, Shape, Window, step_inputs, window
+from components.datasets.forecast_windows import (
+    ForecastBatch,
+    ForecastBatches,
+    Shape,
+    Window,
+    scales,
+    step_inputs,
+    window,
+)
 from components.datasets.series_times import following, written
 from components.datasets.store import Examples, Sequences
 from components.encodings.base import Field
 from components.encodings.series import LONGEST_LAG, Series, SeriesValues
 from components.errors import UserError
-from components.layers.base import State, moved
+from components.layers.base import State
 from components.models.backbone import Backbone
 from components.models.distributions import OUTPUTS
 from components.models.forecaster import Forecaster
@@ -106,7 +114,7 @@ class Forecast(Task):
     def loss(self, model: nn.Module, batch: ForecastBatch, state: State | None) -> tuple[Tally, State]:
         raw_BTP, _ = model(to_device(batch.inputs, model))
         values_BT, counted_BT = to_device(batch.values_BT, model), to_device(batch.targets, model)
-        losses_BT = self.output.loss(raw_BTP.float(), values_BT, self._scale(model, batch.windows))
+        losses_BT = self.output.loss(raw_BTP.float(), values_BT, to_device(batch.scales_B1, model))
         # by a mask, not by choosing: a GPU would have to be waited for
         return Tally((losses_BT * counted_BT).sum(), int(batch.targets.sum())), {}
 
@@ -133,12 +141,12 @@ class Forecast(Task):
         shape, S = self.shape, self.samples
         past_BP, seen_BP = np.stack([one.past for one in windows]), np.stack([one.seen for one in windows])
         known_BTF = np.stack([one.known for one in windows])
-        scale_B1 = self._scale(model, windows)
+        scale_B1 = to_device(scales(windows), model)
         B, C = len(windows), shape.context
         read = step_inputs(past_BP, seen_BP, known_BTF[:, :C], shape, shape.before, C)
         _, state = model(to_device(read, model))
         state = {name: value.repeat_interleave(S, dim=0) for name, value in state.items()}
-        known_NTF = to_device(known_BTF, model).repeat_interleave(S, dim=0)
+        known_NHF = to_device(known_BTF[:, C:], model).repeat_interleave(S, dim=0)
         # the latest values, as far back as the lags reach, and those that are drawn
         recent_NL = to_device(past_BP[:, -shape.before :], model).repeat_interleave(S, dim=0)
         seen_N1 = recent_NL.new_ones(B * S, 1)
@@ -147,7 +155,7 @@ class Forecast(Task):
         for step in range(shape.horizon):
             lagged = [recent_NL[:, recent_NL.shape[1] - lag, None] for lag in shape.lags]
             seen = seen_N1 if step else seen_before_N1
-            raw_NP, state = model.step(torch.cat([*lagged, seen, known_NTF[:, C + step]], dim=1), state)
+            raw_NP, state = model.step(torch.cat([*lagged, seen, known_NHF[:, step]], dim=1), state)
             rng = np.random.default_rng([self.seed, step])
             value_BS = self.output.draw(raw_NP.float().view(B, S, -1), scale_B1, rng)
             drawn.append(value_BS)
@@ -240,11 +248,6 @@ class Forecast(Task):
             np.quantile(samples_SH, LEVELS, axis=0),
             LEVELS,
         )
-
-    def _scale(self, model: nn.Module, windows: Sequence[Window]) -> Tensor:
-        """Float64 [B, 1]."""
-        scale_B1 = torch.tensor([[one.scale] for one in windows], dtype=torch.float64)
-        return moved(scale_B1, next(model.parameters()).device)
 
 
 def _rounded(rows_RH: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,7 @@ from components.schema import check_together
 from components.tasks.base import Fan, Table
 from components.tasks.forecast import Forecast
 from components.tasks.forecast_scores import LEVELS, crps, naive_loss, scores, seasonal_error, seasonal_naive
+from components.training.processes import Ranks
 from components.use.files import reader_for
 from components.use.table import predict_file
 
@@ -115,7 +117,7 @@ def test_forecasts_never_see_the_future(output) -> None:
 
 
 def test_what_a_step_reads_in_training_lies_before_it() -> None:
-    task, _, encoding = made()
+    task, model, encoding = made()
     part = split(encoding, LOADS, "sequences")
     batches = task.batches(part, batch_size=8, window=0, seed=0, training=True)
     batch = batches.at(0, 0)
@@ -132,6 +134,10 @@ def test_what_a_step_reads_in_training_lies_before_it() -> None:
     assert {one.row for index in range(4) for one in batches.at(0, index).windows} == {0, 1, 2, 3}
     assert np.array_equal(batch.inputs, batches.at(0, 0).inputs)
     assert not np.array_equal(batch.inputs, batches.at(1, 0).inputs)
+    whole = task.loss(model, batch, None)[0]
+    halves = [task.loss(model, Ranks.part(SimpleNamespace(rank=rank, size=2), batch), None)[0] for rank in range(2)]
+    assert sum(half.count for half in halves) == whole.count, "shared by two processes"
+    assert sum(float(half.total) for half in halves) == pytest.approx(float(whole.total), rel=1e-5)
 
 
 @pytest.mark.parametrize(("output", "centre"), [("student_t", False), ("gaussian", True), ("quantiles", False)])
