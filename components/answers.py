@@ -15,6 +15,7 @@ import numpy as np
 
 from components.bounds import MAX_CHARACTERS
 from components.encodings.base import Encoding
+from components.encodings.series import SeriesValues
 from components.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def read(encoding: Encoding, given: Any, where: str) -> Any:
         return _numbers(given, where)
     if encoding.reads == "audio":
         return _sound(given, where)
-    if encoding.reads == "series":
+    if isinstance(encoding, SeriesValues):
         from components.datasets.given_series import given_series
 
         return given_series(given, encoding, where)

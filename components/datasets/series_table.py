@@ -17,7 +17,7 @@ from components.datasets.folders import ending
 from components.datasets.labelled import LabelledReader, Row
 from components.datasets.series_grid import Found, Layout, gather, laid_out
 from components.datasets.series_parts import TOO_SHORT, SeriesParts
-from components.datasets.series_times import REGULAR, frequency, offset, read_times, season_of
+from components.datasets.series_times import REGULAR, frequency, offset, read_times, season_of, written
 from components.datasets.tables import PARQUET, parquet_rows
 from components.datasets.text import text_files
 from components.encodings.series import Series
@@ -93,7 +93,10 @@ class SeriesTableReader(SeriesParts, LabelledReader):
                 for one in found
                 if np.isfinite(one.values).any()
             ]
-            self.kept["notes"] = notes + self._of_gaps(found)
+            self.kept["notes"] = notes + self._of_gaps(found) + _of_ends(self.kept["series"])
+            if empty := [one.name for one in found if not np.isfinite(one.values).any()]:
+                listed = ", ".join(empty[:5]) + (", …" if len(empty) > 5 else "")
+                self.kept["notes"].append(f"series without any value, left out: {len(empty):,} ({listed})")
         if self.part in (None, "train"):
             self.notes += [note for note in self.kept["notes"] if note not in self.notes]
         return self.kept["series"]
@@ -220,17 +223,23 @@ class SeriesTableReader(SeriesParts, LabelledReader):
         if filled:
             longest = max(filled, key=lambda one: one.longest)
             notes.append(
-                f"{sum(one.filled for one in filled):,} times without a value in {len(filled):,} series, filled: "
-                f"{self.gaps} (data.gaps); the longest gap {longest.longest:,} steps, in {longest.name or 'the series'}"
+                f"times without a value: {sum(one.filled for one in filled):,}, in {len(filled):,} series; filled: "
+                f"{self.gaps} (data.gaps); longest gap: {longest.longest:,}, in {longest.name}"
             )
         if doubled := [one for one in found if one.doubled]:
             total = sum(one.doubled for one in doubled)
-            notes.append(
-                f"{total:,} values at a time that has another, in {len(doubled):,} series: their mean is taken"
-            )
+            notes.append(f"times with several values: {total:,}, in {len(doubled):,} series; their mean is taken")
         if unsorted := sum(one.unsorted for one in found):
-            notes.append(f"{unsorted:,} series weren't in the order of time; they were sorted")
+            notes.append(f"series that weren't in the order of time, and were sorted: {unsorted:,}")
         return notes
+
+
+def _of_ends(series: Sequence[Series]) -> list[str]:
+    ends = sorted({one.times[len(one.values) - 1] for one in series})
+    if len(ends) < 2:
+        return []
+    first, last = written(np.array([ends[0], ends[-1]]), series[0].utc)
+    return [f"the series end at {len(ends):,} different times, from {first} to {last}: each is cut at its own end"]
 
 
 def _parquet(path: Path) -> Rows:

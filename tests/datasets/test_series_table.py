@@ -85,9 +85,20 @@ def test_gaps_are_filled_from_the_past_alone_and_told(tmp_path) -> None:
     found, notes = read(path)
     assert len(found[0].values) == 96
     assert found[0].values[9:14].tolist() == [9, 9, 9, 9, 13]
-    assert "5 times without a value in 1 series, filled: forward (data.gaps); the longest gap 3 steps, in a" in notes
+    assert "times without a value: 5, in 1 series; filled: forward (data.gaps); longest gap: 3, in a" in notes
     assert read(path, gaps="zero")[0][0].values[9:14].tolist() == [9, 0, 0, 0, 13]
     assert "5 times without a value, the first 2024-03-01T10:00" in refused(path, gaps="refuse")
+
+
+def test_series_that_end_early_or_have_no_value_are_told(tmp_path) -> None:
+    rows = [f"{time},{at},{at if at < 80 else ''}," for at, time in enumerate(HOURS)]
+    found, notes = read(write(tmp_path / "ends.csv", ["time,a,b,c", *rows]), horizon=2)
+    assert [(one.name, len(one.values)) for one in found] == [("a", 96), ("b", 80)]
+    told = (
+        "the series end at 2 different times, from 2024-03-04 07:00:00 to 2024-03-04 23:00:00: each is cut at its own"
+    )
+    assert f"{told} end" in notes
+    assert "series without any value, left out: 1 (c)" in notes
 
 
 def test_duplicates_are_refused_with_their_line_or_averaged(tmp_path) -> None:
@@ -98,8 +109,8 @@ def test_duplicates_are_refused_with_their_line_or_averaged(tmp_path) -> None:
     assert "b: 2024-03-01 05:00 is there twice" in said
     found, notes = read(path, duplicates="mean")
     assert found[1].values[5] == 155
-    assert any("1 values at a time that has another" in note for note in notes)
-    assert any("1 series weren't in the order of time" in note for note in notes)
+    assert any("times with several values: 1, in 1 series" in note for note in notes)
+    assert any("weren't in the order of time, and were sorted: 1" in note for note in notes)
     stacked = write(tmp_path / "stacked.csv", ["time,y", *[f"{time},1" for time in HOURS * 2]])
     assert "data.series says which column tells the series apart" in refused(stacked)
 
