@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from components.datasets.series_times import following, frequency, grid, on_step, read_times
+from components.datasets.series_times import fits, following, frequency, grid, on_step, read_times
 from components.encodings.series import Series, SeriesValues
 from components.errors import UserError, unknown
 
@@ -52,12 +52,11 @@ def given_series(given: Any, encoding: SeriesValues, where: str) -> Series:
         times = np.concatenate([times, following(times[0], freq, len(values) - 1)])
     elif (np.diff(times) <= np.timedelta64(0)).any():
         raise UserError("the times don't go forward", where=f"{where}.times", hint="oldest first, each once")
-    else:
-        own = frequency([times])
-        if own is not None and own != freq and len(grid(times, own, where)[0]) == len(times):
-            raise UserError(f"steps of {own}; the model's data have {freq}", where=f"{where}.times")
-        if len(grid(times, freq, f"{where}.times")[0]) != len(times):
-            raise UserError(f"a step of {freq} is missing", where=f"{where}.times", hint="give a value for each step")
+    elif not fits(times, freq):
+        own = frequency([times]) or "no regular length"
+        raise UserError(f"steps of {own}; the model's data have {freq}", where=f"{where}.times")
+    elif len(grid(times, freq, f"{where}.times")[0]) != len(times):
+        raise UserError(f"a step of {freq} is missing", where=f"{where}.times", hint="give a value for each step")
     covariates = given.get("covariates") or {}
     if set(covariates) != set(encoding.named):
         wanted = ", ".join(encoding.named) or "none"

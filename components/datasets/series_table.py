@@ -17,7 +17,7 @@ from components.datasets.folders import ending
 from components.datasets.labelled import LabelledReader, Row
 from components.datasets.series_grid import Found, Layout, gather, laid_out
 from components.datasets.series_parts import TOO_SHORT, SeriesParts
-from components.datasets.series_times import REGULAR, frequency, offset, read_times, season_of, written
+from components.datasets.series_times import REGULAR, fits, frequency, offset, read_times, season_of, written
 from components.datasets.tables import PARQUET, parquet_rows
 from components.datasets.text import text_files
 from components.encodings.series import Series
@@ -108,8 +108,9 @@ class SeriesTableReader(SeriesParts, LabelledReader):
         found, notes = self._found()
         self.notes += notes
         known = self.found.get("frequency", ("", ()))[1]
-        freq = self.freq or frequency([one.times for one in found]) or (known[0] if known else None)
+        inferred = frequency([one.times for one in found])
         for one in found:
+            freq = self.freq or (known[0] if known and fits(one.times, known[0]) else inferred)
             shown = {"series": one.name}
             try:
                 if freq is None:

@@ -121,6 +121,14 @@ def grid(times: np.ndarray, freq: str, where: str) -> tuple[np.ndarray, np.ndarr
     return whole.to_numpy(), places
 
 
+def fits(times: np.ndarray, freq: str) -> bool:
+    """Do times in order lie on the grid of a frequency, and fill half of it? Times of quarters have several names."""
+    try:
+        return len(grid(times, freq, "")[0]) <= 2 * len(times)
+    except UserError:
+        return False
+
+
 def season_of(freq: str) -> int:
     """The steps of a usual season: a day of hours and minutes, a week of days, a year of weeks, months and quarters."""
     step = offset(freq)

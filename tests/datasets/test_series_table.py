@@ -147,6 +147,24 @@ def test_what_is_no_series_is_refused_with_the_way_out(tmp_path, lines, options,
     assert said in refused(write(tmp_path / "x.csv", lines), **options)
 
 
+def test_a_file_to_be_predicted_has_the_steps_of_training_where_it_fits_them(tmp_path) -> None:
+    quarters = [f"{2000 + at // 4}-{at % 4 * 3 + 1:02}-01" for at in range(1, 30)]
+    path = write(tmp_path / "q.csv", ["date,y", *[f"{time},{at}" for at, time in enumerate(quarters)]])
+    reader = SeriesTableReader([path])
+    for trained, there in (
+        ("QS-JAN", "QS-JAN"),
+        ("QS-OCT", "QS-OCT"),
+        ("D", frequency([np.array(quarters, "M8[us]")])),
+    ):
+        reader.trained_on({"frequency": [trained]})
+        (row,) = reader.inputs()
+        assert row.input.freq == there
+    few = write(tmp_path / "few.csv", ["date,y", *[f"{HOURS[at]},1" for at in (0, 2, 3, 4)]])
+    reader = SeriesTableReader([few])
+    reader.trained_on({"frequency": ["h"]})
+    assert len(next(iter(reader.inputs())).input.values) == 5
+
+
 def test_times_keep_their_precision_and_their_zone(tmp_path) -> None:
     exact = [f"2024-01-01T00:00:00.{at:06}123" for at in range(40)]
     found, _ = read(wide(tmp_path / "ns.csv", exact), freq="us", horizon=2)
