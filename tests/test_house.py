@@ -28,7 +28,7 @@ RANKS = {
     "evaluation": 8, "tracking": 8,
     "schema": 9,
     "recipe": 10,
-    "training": 11, "use": 11, "recipe_schema": 11,
+    "export": 11, "training": 11, "use": 11, "recipe_schema": 11,
     "serving": 12,
     "runs": 13,
 }  # fmt: skip
@@ -45,7 +45,7 @@ DOORS = {
     "torch": [
         "components/kernels/", "components/layers/", "components/models/", "components/tasks/", "components/training/",
         "components/generation/", "components/evaluation/", "components/bundle.py", "components/serving/",
-        "flows/doctor.py",
+        "components/export/", "flows/doctor.py",
     ],
     "cyclopts": ["flows/commands/"],
     "matplotlib": ["components/render/", "components/evaluation/"],
@@ -56,6 +56,8 @@ DOORS = {
     "regex": ["components/encodings/"],
     "scipy": ["components/datasets/roll_files.py"],
     "optuna": ["components/runs/tune.py", "components/runs/watched.py"],
+    "onnxruntime": ["components/export/"],
+    "onnxscript": ["components/export/"],
     "fastapi": ["components/serving/"],
     "uvicorn": ["components/serving/"],
 }  # fmt: skip

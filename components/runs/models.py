@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.console import out, table
+from components.console import out, say, table
 from components.errors import UserError
 from components.runs.places import places
 from components.tracking.alias_log import earlier
@@ -150,14 +150,29 @@ def promote(selector: str, *, force: bool = False) -> Moved:
     return Moved(ref.name, ref.version, before, judged, reason)
 
 
-def export(selector: str, out: Path | None) -> Path:
-    """Copy a version into a new folder and verify it.
+def export(selector: str, out: Path | None, form: str = "") -> Path:
+    """Copy a version into a new folder: as it is, with its code (`form` ""), or as "onnx" or "safetensors".
 
     Raises:
-        UserError: there is no such version, its files differ from the registered ones, or the folder already exists.
+        UserError: there is no such version, its files differ from the registered ones, the folder already exists, or
+            the model can't be exported in that form.
     """
     ref = find(selector)
-    return store().export(ref, out or Path(f"{ref.name}-v{ref.version}"))
+    folder = out or Path("-".join(filter(None, (ref.name, f"v{ref.version}", form))))
+    if not form:
+        return store().export(ref, folder)
+    bundle = store().fetch(ref)
+    if form == "safetensors":
+        from components.export.huggingface import export_huggingface
+
+        export_huggingface(bundle, folder)
+    else:
+        from components.bundle import load_bundle
+        from components.export.onnx import SEQUENCES, export_onnx
+
+        differs = export_onnx(load_bundle(bundle), folder)
+        say(f"onnx    equal to the model on {SEQUENCES} random sequences (largest relative difference {differs:.0e})")
+    return folder
 
 
 def rollback(name: str) -> Moved:

@@ -101,19 +101,29 @@ def export(
     model: str,
     /,
     *,
+    onnx: Annotated[
+        bool, Parameter(negative="", help="Write one step of a language model as ONNX, to run without Python.")
+    ] = False,
+    safetensors: Annotated[
+        bool, Parameter(negative="", help="Write a folder in the form of the Hugging Face Hub, with a model card.")
+    ] = False,
     out: Annotated[
         Path | None, Parameter(help="The folder to create (default: NAME-vVERSION in the current folder).")
     ] = None,
 ) -> None:
     """Copy a version, with the code that serves it, into a new folder. Every file is verified by its digest.
 
-    Use the copy with `mlflow.pyfunc.load_model` and `mlflow models serve`: both run code from the model's folder.
+    Use the copy with `mlflow.pyfunc.load_model` and `mlflow models serve`: both run code from the model's folder. The
+    other forms hold no code of Reprise.
 
-    Example: `reprise export chorales@3 --out chorales-3`
+    Example: `reprise export chorales@3 --out chorales-3` · `reprise export names --onnx`
     """
+    from components.errors import UserError
     from components.runs import models as registry
 
-    print(registry.export(model, out))
+    if onnx and safetensors:
+        raise UserError("--onnx and --safetensors are two exports", hint="give one of them")
+    print(registry.export(model, out, "onnx" if onnx else "safetensors" if safetensors else ""))
 
 
 @app.command(group=KEEP)

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,38 +27,38 @@ from components.training.session import Session
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 
-# imports once, then forks the processes of each training; the leader dies at update `stop`
+# imports once, then forks the processes of each training that a line asks for; the leader dies at update `stop`
 LAUNCHER = """
 import json, os, sys
 from pathlib import Path
-root, description, store, folder, size, *stops = sys.argv[1:]
-sys.path.insert(0, root)
+sys.path.insert(0, sys.argv[1])
 from components.recipe import Recipe
 from components.datasets.store import Store
 from components.training.processes import Ranks, local_store
 from components.training.session import Session
 
-def member(rank, stop):
+def member(recipe, store, folder, size, rank, stop):
     class Listener:
         def metrics(self, values, step): pass
         def evaluated(self, values, step, improved): pass
         def progress(self, step, steps, values):
             if step == stop:
                 os._exit(9)
-    ranks = Ranks(local_store(Path(f"{folder}-{stop}.meeting"), int(size)), rank, int(size))
-    session = Session(Recipe.from_dict("small", json.loads(Path(description).read_text())), Store.open(store), "cpu", 1)
+    ranks = Ranks(local_store(Path(f"{folder}-{stop}.meeting"), size), rank, size)
+    session = Session(Recipe.from_dict("small", recipe), Store.open(store), "cpu", 1)
     if rank:
         session.follow(Path(folder), ranks)
     else:
         session.train(Path(folder), Listener(), ranks)
 
-for stop in map(int, stops):
+for line in sys.stdin:
+    *asked, size, stop = json.loads(line)
     children = []
-    for rank in range(int(size)):
+    for rank in range(size):
         child = os.fork()
         if not child:
             try:
-                member(rank, stop)
+                member(*asked, size, rank, stop)
                 os._exit(0)
             except BaseException as error:
                 print(rank, repr(error), file=sys.stderr, flush=True)
@@ -67,21 +68,39 @@ for stop in map(int, stops):
 """
 
 
-def together(recipe, store, folder: Path, size: int, *stops: int) -> list[list[int]]:
+@pytest.fixture(scope="module")
+def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess.Popen, Path]]:
+    said = tmp_path_factory.mktemp("launcher") / "stderr"
+    with said.open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-c", LAUNCHER, str(ROOT)], env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
+        )  # fmt: skip
+    with process:
+        yield process, said
+        process.stdin.close()
+        assert process.wait(60) == 0
+
+
+@pytest.fixture
+def together(launcher: tuple[subprocess.Popen, Path]) -> Callable[..., list[list[int]]]:
     """Train on so many processes, once for each of `stops`: the leader dies at that update, 0 for never. Gives the exit
     codes of each."""
-    folder.mkdir()
-    description = folder.parent / "recipe.json"
-    description.write_text(json.dumps(recipe.as_dict()))
-    given = [str(ROOT), str(description), str(store.path), str(folder), str(size), *map(str, stops)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", LAUNCHER, *given], env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    codes = [[int(code) for code in line.split()] for line in done.stdout.splitlines()]
-    assert all(any(code) == bool(stop) for code, stop in zip(codes, stops, strict=True)), done.stderr
-    return codes
+    process, said = launcher
+
+    def train(recipe, store, folder: Path, size: int, *stops: int) -> list[list[int]]:
+        folder.mkdir()
+        codes = []
+        for stop in stops:
+            print(
+                json.dumps([recipe.as_dict(), str(store.path), str(folder), size, stop]), file=process.stdin, flush=True
+            )
+            codes.append([int(code) for code in process.stdout.readline().split()])
+            assert codes[-1], said.read_text()
+            assert any(codes[-1]) == bool(stop), said.read_text()
+        return codes
+
+    return train
 
 
 def checkpoint(folder: Path) -> dict[str, torch.Tensor]:
@@ -97,7 +116,9 @@ def checkpoint(folder: Path) -> dict[str, torch.Tensor]:
     ],
     ids=["stream", "ragged", "fewer rows than processes"],
 )
-def test_three_processes_give_what_one_gives(small_recipe, small_store, tmp_path, silent, framing, sections) -> None:
+def test_three_processes_give_what_one_gives(
+    small_recipe, small_store, tmp_path, silent, together, framing, sections
+) -> None:
     sections["model"] = {"dropout": 0.0, **sections.get("model", {})}
     sections["training"] = {"steps": 100, **sections.get("training", {})}
     recipe = small_recipe(framing, **sections)
@@ -115,7 +136,9 @@ def test_three_processes_give_what_one_gives(small_recipe, small_store, tmp_path
     assert facts[0]["loss"] == pytest.approx(facts[1]["loss"], rel=1e-5)
 
 
-def test_stopped_and_resumed_on_as_many_processes_gives_the_same_bits(small_recipe, small_store, tmp_path) -> None:
+def test_stopped_and_resumed_on_as_many_processes_gives_the_same_bits(
+    small_recipe, small_store, tmp_path, together
+) -> None:
     recipe = small_recipe("stream", training={"checkpoint_seconds": 0.0, "averaging": 0.9})
     store = small_store(recipe)
     together(recipe, store, tmp_path / "whole", 2, 0)
@@ -127,7 +150,9 @@ def test_stopped_and_resumed_on_as_many_processes_gives_the_same_bits(small_reci
     assert not [name for name in whole if not torch.equal(whole[name], parts[name])]
 
 
-def test_a_checkpoint_of_two_processes_is_not_gone_on_with_by_one(small_recipe, small_store, tmp_path, silent) -> None:
+def test_a_checkpoint_of_two_processes_is_not_gone_on_with_by_one(
+    small_recipe, small_store, tmp_path, silent, together
+) -> None:
     recipe = small_recipe("stream", training={"checkpoint_seconds": 0.0})
     store = small_store(recipe)
     together(recipe, store, tmp_path / "run", 2, 9)

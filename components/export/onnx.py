@@ -1,0 +1,163 @@
+"""A language model's step as an ONNX graph, which runs without Python.
+
+Shapes: B batch, H a state's size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from components.bundle import Bundle
+from components.encodings.base import Encoding
+from components.encodings.vocabulary import BOS, EOS, PAD, SPECIALS, UNK
+from components.errors import UserError
+from components.models.sequence_model import SequenceModel
+
+SEQUENCES, STEPS = 100, 20  # random ones on which the graph is compared with the model
+TOLERANCE = 1e-5  # of a logit or a state, relative to the largest
+MISSING = "exporting to ONNX needs packages that aren't installed"
+EXPORTERS = ("torch.onnx", "onnxscript", "onnx_ir")  # they tell how they work in warnings
+EXAMPLES = {"generate.py": "generate_onnx.py", "index.html": "generate_onnx.html"}
+
+
+class Step(nn.Module):
+    """`SequenceModel.step` with its state as a list: ids [B, 1], states [B, H] → logits [B, V], states [B, H]."""
+
+    def __init__(self, model: SequenceModel) -> None:
+        super().__init__()
+        self.model, self.names = model, list(model.initial_state(1))
+
+    def forward(self, ids_B1: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        logits_BV, after = self.model.step(ids_B1, dict(zip(self.names, states, strict=True)))
+        return logits_BV, *(after[name] for name in self.names)
+
+
+def export_onnx(bundle: Bundle, folder: Path) -> float:
+    """Write into a new folder `model.onnx`, `encoding.json`, and two programs that generate text from them without
+    torch or Reprise: `generate.py`, and `index.html` for a browser. Gives the largest difference to the model that was
+    seen on random sequences, relative to the largest value.
+
+    Raises:
+        UserError: the folder exists, the model isn't one that this can be done for, a package is missing, or the graph
+            doesn't compute what the model does.
+    """
+    _check(bundle)
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401 - torch's exporter is written in it
+    except ImportError as error:
+        hint = "pip install 'reprise[onnx]'"
+        raise UserError(f"{MISSING} ({error.name})", where="--onnx", hint=hint) from None
+    if folder.exists():
+        raise UserError("already exists", where=str(folder), hint="name a new folder: --out FOLDER")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".exporting-") as parent:
+        made = Path(parent) / "model"
+        made.mkdir()
+        step = Step(bundle.model).eval()
+        _write_graph(step, made / "model.onnx")
+        differs = difference(step, onnxruntime.InferenceSession(made / "model.onnx"))
+        if not differs <= TOLERANCE:
+            raise UserError(f"the graph's values differ from the model's by {differs:.1e}", where=str(bundle.name))
+        (made / "encoding.json").write_text(json.dumps(description(bundle), ensure_ascii=False, indent=1) + "\n")
+        for name, source in EXAMPLES.items():
+            shutil.copy(Path(__file__).with_name(source), made / name)
+        made.rename(folder)
+    return differs
+
+
+def description(bundle: Bundle) -> dict[str, Any]:
+    """What the graph can't say: the tokens, where a sequence begins and ends, and the state before the first step."""
+    framed = bundle.info["framing"] == "sequences"
+    state = bundle.model.initial_state(1)
+    return {
+        "model": bundle.name,
+        "weights_sha256": bundle.weights_digest,
+        "encoding": bundle.encoding.kind,
+        "lowercase": bool(getattr(bundle.encoding, "lowercase", False)),
+        "tokens": list(bundle.encoding.vocabulary.tokens),
+        "begin": BOS if framed else None,
+        "end": EOS if framed else None,
+        "unknown": UNK,
+        "never": [PAD, UNK, BOS, *([] if framed else [EOS])],
+        "prompt": bundle.recipe["generation"].get("prompt", ""),
+        "temperature": bundle.recipe["generation"].get("temperature") or 1.0,
+        "initial_state": {name: value[0].tolist() for name, value in state.items()},
+    }
+
+
+def difference(step: Step, session: Any) -> float:
+    """The largest difference of any value between the model and the graph over random sequences of ids, each with its
+    own state carried on, relative to the largest value of the model's (at least 1)."""
+    rng = np.random.default_rng(0)
+    first = step.model.initial_state(SEQUENCES)
+    ours = [first[name].detach() for name in step.names]
+    theirs = [value.numpy() for value in ours]
+    found = 0.0
+    for _ in range(STEPS):
+        ids = rng.integers(0, step.model.vocabulary_size, (SEQUENCES, 1))
+        with torch.inference_mode():
+            logits, *ours = step(torch.from_numpy(ids), *ours)
+        read = {"ids": ids, **dict(zip(step.names, theirs, strict=True))}
+        answer, *theirs = session.run(None, read)
+        for one, other in zip((logits, *ours), (answer, *theirs), strict=True):
+            expected = one.numpy()
+            found = max(found, float(np.abs(expected - other).max() / max(1.0, np.abs(expected).max())))
+    return found
+
+
+def _check(bundle: Bundle) -> None:
+    model, encoding = bundle.model, bundle.encoding
+    if not isinstance(model, SequenceModel) or bundle.task.settings is None:
+        what = "only language models of one token a step can be exported"
+    elif not model.causal:
+        what = "its outputs depend on the future, so it has no step"
+    elif encoding.context_sizes or model.places:
+        what = f"the encoding {encoding.kind} computes more than the token for each step, which only Reprise does"
+    elif not _joined(encoding):
+        what = f"what the encoding {encoding.kind} reads and writes isn't its tokens one after the other"
+    else:
+        return
+    hint = f"a copy with its code, for MLflow: reprise export {bundle.name}"
+    raise UserError(f"{bundle.name} can't be exported to ONNX: {what}", where="--onnx", hint=hint)
+
+
+def _joined(encoding: Encoding) -> bool:
+    """Whether a text is its tokens put together, any of which may follow any."""
+    if encoding.form != "tokens" or encoding.reads != "text" or encoding.given:
+        return False
+    ordinary = np.arange(len(SPECIALS), len(encoding.vocabulary))
+    text = "".join(encoding.vocabulary.tokens[len(SPECIALS) :])
+    free = getattr(encoding.allowed, "__func__", None) is Encoding.allowed
+    return bool(free and encoding.decode(ordinary) == text)
+
+
+def _write_graph(step: Step, path: Path) -> None:
+    B = torch.export.Dim.DYNAMIC
+    state = step.model.initial_state(2)
+    states = tuple(state[name].detach() for name in step.names)
+    talkative = {logging.getLogger(name): logging.getLogger(name).level for name in EXPORTERS}
+    for logger in talkative:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                step, (torch.zeros(2, 1, dtype=torch.int64), *states), dynamo=True, verbose=False,
+                input_names=["ids", *step.names], output_names=["logits", *(f"next.{name}" for name in step.names)],
+                dynamic_shapes=({0: B}, tuple({0: B} for _ in states)),
+            )  # fmt: skip
+        program.save(path, external_data=False)
+    finally:
+        for logger, level in talkative.items():
+            logger.setLevel(level)
