@@ -15,6 +15,7 @@ import numpy as np
 
 from components.bounds import MAX_CHARACTERS
 from components.encodings.base import Encoding
+from components.encodings.series import SeriesValues
 from components.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def read(encoding: Encoding, given: Any, where: str) -> Any:
 
     text: a string, or a list of words where the encoding splits texts. symbols: a list of strings, or a string that is
     split. frames: numbers, lists or an array, [T, W], or pictures [T, H, W]; float64, as exact as they came. audio: the
-    bytes of a WAV file, also in base64, its path, or (samples [N], samples a second).
+    bytes of a WAV file, also in base64, its path, or (samples [N], samples a second). series: a mapping of `values` and
+    their `start` or `times`, or a pandas Series; see `components.datasets.given_series`.
 
     Raises:
         UserError: it isn't such an item; `where` says which it is. What is in it the model checks.
@@ -51,6 +53,10 @@ def read(encoding: Encoding, given: Any, where: str) -> Any:
         return _numbers(given, where)
     if encoding.reads == "audio":
         return _sound(given, where)
+    if isinstance(encoding, SeriesValues):
+        from components.datasets.given_series import given_series
+
+        return given_series(given, encoding, where)
     if isinstance(given, str):
         return checked_text(given, where)
     listed = isinstance(given, list | tuple | np.ndarray) and all(isinstance(one, str) for one in given)

@@ -116,7 +116,7 @@ class Bundle:
 
     def predict(self, items: Sequence[Any]) -> list[Any]:
         """The answer to each input (a text, frames [T, features]), in their order: {"label", "probability"}, numbers,
-        or a tag a step.
+        a tag a step, or forecasts of the next steps.
 
         Raises:
             UserError: the model writes, or an item is empty, longer than MAX_STEPS or not what the model reads.
@@ -128,24 +128,24 @@ class Bundle:
                 where="predict",
                 hint=hint,
             )
+        reads = getattr(self.encoding, "input", self.encoding)
         for number, item in enumerate(items, 1):
             try:
-                steps = len(self.encoding.input.encode(item))
+                steps = len(reads.encode(item))
             except (TypeError, ValueError, AttributeError, UserError) as error:
                 what = error.what if isinstance(error, UserError) else type(item).__name__
-                raise UserError(
-                    f"{self.encoding.input.kind} can't read it: {what}", where=f"item {number} of {len(items)}"
-                ) from None
+                raise UserError(f"{reads.kind} can't read it: {what}", where=f"item {number} of {len(items)}") from None
             # an answer for the whole of a series depends on its length: another one than all had in training is told
-            trained = getattr(self.encoding.input, "steps", None) or (1, MAX_STEPS)
+            trained = getattr(reads, "steps", None) or (1, MAX_STEPS)
             if isinstance(self.model, Pooled) and trained[0] == trained[1] != steps:
                 raise UserError(
-                    f"{steps:,} {self.encoding.input.unit}s; every series that it was trained on has {trained[0]:,}",
+                    f"{steps:,} {reads.unit}s; every series that it was trained on has {trained[0]:,}",
                     where=f"item {number} of {len(items)}",
                 )
-            if not 1 <= steps <= MAX_STEPS:
+            # of a longer series the last steps are read
+            if not 1 <= steps <= MAX_STEPS and not (steps and reads.reads == "series"):
                 raise UserError(
-                    f"{steps:,} {self.encoding.input.unit}s, 1 to {MAX_STEPS:,} can be read",
+                    f"{steps:,} {reads.unit}s, 1 to {MAX_STEPS:,} can be read",
                     where=f"item {number} of {len(items)}",
                 )
         return self.task.predict(self.model, items)

@@ -86,11 +86,12 @@ def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
             f"model.copy: the encoding {encoding['kind']} doesn't say what could be copied (those that do: "
             f"{', '.join(able)})"
         )
-    if task and model and resolve("task", task["kind"]).settings:
-        model_class = resolve("task", task["kind"]).model_kinds()[model["kind"]][0]
+    task_class = resolve("task", task["kind"]) if task else None
+    if model and task_class and (task_class.settings or task_class.past_only):
+        model_class = task_class.model_kinds()[model["kind"]][0]
         if not model_class.is_causal(model):
             name = "layers" if model["kind"] == "graph" else "bidirectional" if model.get("bidirectional") else "kind"
-            problems.append(f"model.{name}: reads the future, but {task['kind']} writes from the past alone")
+            problems.append(f"model.{name}: reads the future, but {task['kind']} goes on from the past alone")
         elif precision != "float32":
             from components.generation.engine import refused
 

@@ -115,7 +115,7 @@ class Model:
 
     @property
     def reads(self) -> str | None:
-        """Input of `predict`: text, symbols, frames or audio. None if the model generates."""
+        """Input of `predict`: text, symbols, frames, audio or series. None if the model generates."""
         return self.describe().reads
 
     @property
@@ -208,11 +208,14 @@ class Model:
             inputs: A list of inputs of the type that `reads` names. text: strings of at most 100,000 characters.
                 symbols: lists of strings, or strings, which are split. frames: lists or arrays [T, features], or
                 pictures [T, height, width], with T up to 20,000. audio: `pathlib.Path`s of WAV files, their bytes, or
-                tuples (samples [N] with full scale ±1, samples per second).
+                tuples (samples [N] with full scale ±1, samples per second). series: pandas Series with times as their
+                index, or dictionaries with `values` and the time of the first, `start`, or of all, `times`; where the
+                model needs them, `covariates` by name, for these steps and for those that are predicted.
 
         Returns:
             A dictionary per input, in order, with the keys in `describe().columns`: {"label", "probability"},
-            {"values"} in the units of the data, {"tags"} (for text {"tokens", "tags"}), or {"text"}.
+            {"values"} in the units of the data, {"tags"} (for text {"tokens", "tags"}), {"text"}, or the lists of a
+            forecast {"time", "mean", "q0.1", …, "q0.9"}, an entry for each step.
 
         Raises:
             UserError: The model doesn't predict, or an input is of the wrong type. `where` names it: inputs[2].

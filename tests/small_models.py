@@ -102,7 +102,7 @@ ANSWERERS: dict[str, tuple[dict[str, Any], dict[str, Any], str, list[Any]]] = {
 }
 READERS = {"marks": "conll", "people": "conll", "ears": "wav", "shapes": "moving-shapes"}  # of the others: table
 # what the store of the tests has
-SOLD = ("tales", "four-voices", "blues", "moods", "sums", "marks", "people", "ears", "shapes")
+SOLD = ("tales", "four-voices", "blues", "moods", "sums", "marks", "people", "ears", "shapes", "loads")
 
 
 def save_writer(folder: Path, name: str) -> None:
@@ -150,9 +150,27 @@ def save_answerer(folder: Path, name: str) -> None:
     save_bundle(folder, name, task.build_model(options), encoding, recipe, {"framing": "sequences"})
 
 
+def save_forecaster(folder: Path, name: str) -> None:
+    import torch
+
+    from components.bundle import save_bundle
+    from components.datasets.made_series import MadeSeries
+    from components.registry import resolve
+
+    encoding = resolve("encoding", "series")()
+    encoding.fit(MadeSeries(count=2, steps=400, horizon=4).whole())
+    task = {"kind": "forecast", "context": 24, "samples": 20}
+    torch.manual_seed(1)
+    options = {"kind": "gru", "hidden_size": 8}
+    model = resolve("task", "forecast")(encoding, "sequences", context=24, samples=20).build_model(options)
+    recipe = {"encoding": {"kind": "series"}, "task": task, "model": options, "data": {"reader": "made-series"}}
+    save_bundle(folder, name, model, encoding, recipe, {"framing": "sequences"})
+
+
 def save(folder: Path, name: str) -> None:
     """The bundle of one of the models above."""
-    (save_writer if name in WRITERS else save_answerer)(folder, name)
+    own = {"loads": save_forecaster, **dict.fromkeys(WRITERS, save_writer)}
+    own.get(name, save_answerer)(folder, name)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from components.datasets.store import Examples, Sequences, Split
+from components.encodings.series import Series
 from components.encodings.vocabulary import BOS, EOS
 from components.evaluation.evaluator import Evaluator
 from components.layers.base import State
@@ -96,6 +97,14 @@ TONES = [
 ] * 3
 CHORALES = [piece(lowest, voices=4) for lowest in (66, 67, 68, 69)]
 TUNES = [piece(lowest, steps_per_beat=12) for lowest in (60, 62, 65, 67)]
+DAYS = np.datetime64("2024-01-01") + np.arange(60)
+LOADS = [
+    Series(
+        str(n), DAYS[: 60 - n], np.round((n + 1) * (2 + np.sin(np.arange(60.0 - n)))), np.zeros((60 - n, 0)), "D", 7, 3
+    )
+    for n in range(4)
+]
+AHEAD = {"kind": "forecast", "context": 9, "samples": 10}
 LAYERS = {
     "letters": {"layer": "embedding", "of": "tokens", "size": 8},
     "one": {"layer": "gru", "of": "letters", "hidden_size": 8},
@@ -139,6 +148,9 @@ PAIRS: dict[str, Pair] = {
         [(text, str(len(text) // 6)) for text, label in OPINIONS], both("words", "ratings"), {}, {"kind": "ordinal"}
     ),
     "regression": Pair(SUMS, both("frames", "frames"), {"kind": "gru"}, {"kind": "regression"}),
+    "forecast": Pair(LOADS, {"kind": "series"}, {"kind": "gru"}, {**AHEAD, "output": "student_t", "centre": True}),
+    "forecast, counts": Pair(LOADS, {"kind": "series"}, {}, {**AHEAD, "output": "negative_binomial"}),
+    "forecast, quantiles": Pair(LOADS, {"kind": "series", "lags": (2, 7)}, {}, {**AHEAD, "output": "quantiles"}),
     "tagging": Pair(NAMED, both("symbols", "labels"), {}, {"kind": "tagging"}),
     "tagging, CRF, spelled": Pair(
         NAMED, SPELLED, {**TWO_WAYS, "crf": True, "letters_size": 4}, {"kind": "tagging", "scheme": "iob"}

@@ -19,6 +19,7 @@ from components.datasets.text import TextFiles
 from components.errors import UserError, unknown
 
 LARGEST_CELLS = 64 << 20
+Rows = Iterator[tuple[int, list[str]]]  # (line number, cells)
 MOST_COLUMNS = 10_000
 
 
@@ -107,22 +108,26 @@ class Table:
         return "; ".join(f"{name}: {len(found):,} {what}, the first in line {found[0]}" for found, what in odd if found)
 
 
-def read_columns(files: TextFiles, path: Path, texts: Sequence[str] = ()) -> Table:
+def read_columns(
+    files: TextFiles, path: Path, texts: Sequence[str] = (), rows: Rows | None = None, *, header: bool | None = None
+) -> Table:
     """A table in a text file; its separator is the commonest in the first line of comma, tab, semicolon and bar.
 
     The first line is a header where it has texts in it that the second has numbers for, or no number at all; else the
     columns are called by their numbers from 1. `texts`: columns whose cells are kept ("-1" is the last). Where
-    semicolons separate, numbers may have decimal commas.
+    semicolons separate, numbers may have decimal commas. `rows` come in place of the file's lines. `header`: whether
+    the first line is one, where that is known.
 
     Raises:
         UserError: it isn't such a table, or has more than LARGEST_CELLS.
     """
-    rows = _rows(files, path)
+    rows = table_rows(files, path) if rows is None else rows
     first = next(rows, None)
     if first is None:
         raise UserError("no lines in it", where=str(path))
     second = next(rows, None)
-    header = _is_header(first[1], second[1] if second else [])
+    if header is None:
+        header = _is_header(first[1], second[1] if second else [])
     width = len(first[1])
     names = [cell.strip() for cell in first[1]] if header else [str(number + 1) for number in range(width)]
     twice = next((name for at, name in enumerate(names) if name in names[:at]), None) if width < 1000 else None
@@ -141,7 +146,7 @@ def read_columns(files: TextFiles, path: Path, texts: Sequence[str] = ()) -> Tab
         if len(numbers) * width > LARGEST_CELLS:
             raise UserError(f"more than {LARGEST_CELLS:,} cells", where=str(path))
         if not numbers:
-            dated = next((at for at, cell in enumerate(cells) if any(_dates([cell]))), None)
+            dated = next((at for at, cell in enumerate(cells) if any(dates([cell]))), None)
         moments.append(cells[dated] if dated is not None else "")
         values = []
         for name, cell in zip(names, cells, strict=True):
@@ -154,12 +159,12 @@ def read_columns(files: TextFiles, path: Path, texts: Sequence[str] = ()) -> Tab
                 table.texts[name].append(cell.strip())
         numbers.append(values)
         table.lines.append(number)
-    table.dates = ("", [None] * len(moments)) if dated is None else (names[dated], _dates(moments))
+    table.dates = ("", [None] * len(moments)) if dated is None else (names[dated], dates(moments))
     table.numbers = np.array(numbers, dtype=np.float64).reshape(-1, width)
     return table
 
 
-def _rows(files: TextFiles, path: Path) -> Iterator[tuple[int, list[str]]]:
+def table_rows(files: TextFiles, path: Path) -> Rows:
     """(line number, cells) of each line that isn't empty."""
     separator = ""
     for number, line in lines(files, path):
@@ -196,12 +201,17 @@ def _number(cell: str) -> float | None:
     return value if abs(value) < 3e38 else None
 
 
+def is_number(cell: str) -> bool:
+    """A number, or the place of one that is missing."""
+    return _number(cell) is not None
+
+
 def _finite(cell: str) -> bool:
     value = _number(cell)
     return value is not None and math.isfinite(value)
 
 
-def _dates(cells: Sequence[str]) -> list[datetime | None]:
+def dates(cells: Sequence[str]) -> list[datetime | None]:
     """The dates of a column, None where there is none. 1/2/2024 has the day or the month first as more of the column
     can be read; where all can be both, as the column goes forward more often."""
     readings = [[read(cell.strip()) for cell in cells] for read in READINGS]

@@ -101,7 +101,7 @@ class TableReader(LabelledReader):
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:
             places: list[int] | None = None
-            for where, columns, cells, problem in _parquet(path) if ending(path) in PARQUET else self._csv(path):
+            for where, columns, cells, problem in parquet_rows(path) if ending(path) in PARQUET else self._csv(path):
                 if places is None:
                     wanted = self._wanted(columns, path, labelled)
                     read, *targets = places = [columns.names.index(name) for name in wanted]
@@ -210,7 +210,7 @@ class TableReader(LabelledReader):
             yield f"{path}: line {before + 1}", columns, cells, "more fields than columns" if rest else ""
 
 
-def _parquet(path: Path) -> Iterator[tuple[str, Columns, list[str], str]]:
+def parquet_rows(path: Path) -> Iterator[tuple[str, Columns, list[str], str]]:
     import pyarrow as pa
     from pandas import isna
     from pandas.api.types import is_scalar

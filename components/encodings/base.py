@@ -41,10 +41,13 @@ class Encoding(ABC):
     """
 
     kind: ClassVar[str]  # its name in the registry
-    form: ClassVar[Literal["tokens", "frames", "pairs", "streams"]] = "tokens"  # what a task must be able to read
+    form: ClassVar[Literal["tokens", "frames", "pairs", "streams", "series"]] = (
+        "tokens"  # what a task must be able to read
+    )
     unit: ClassVar[str] = "token"  # what one token is, for metric names: char, word, token
-    # what a model of it is given: a string, a list of strings, numbers [T, …] or a sound; see `components.answers`
-    reads: ClassVar[Literal["text", "symbols", "frames", "audio"]] = "text"
+    # what a model of it is given: a string, a list of strings, numbers [T, …], a sound, or values and their times; see
+    # `components.answers`
+    reads: ClassVar[Literal["text", "symbols", "frames", "audio", "series"]] = "text"
     pairs: ClassVar[bool] = False  # its items are (input, target), from a reader of pairs
     given: ClassVar[int] = 0  # first tokens of a sequence that the model is told (a label): metrics leave them out
     context_sizes: tuple[int, ...] = ()  # sizes of the input streams beside the token (see `context`)

@@ -11,7 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from components.encodings.base import Encoding
-from components.tasks.base import Matrix, Surprise
+from components.evaluation.fan import write_fan
+from components.tasks.base import Fan, Matrix, Surprise
 
 INK, SOFT, TRAIN, VAL = "#222222", "#8a8a8a", "#56b4e9", "#d55e00"
 MOST_NAMES = 60  # of rows or columns; more would run into each other
@@ -73,10 +74,12 @@ def _amount(value: float) -> str:
     return f"{value:g}"
 
 
-def draw(finding: Matrix | Surprise, encoding: Encoding, path: Path) -> None:
+def draw(finding: Matrix | Surprise | Fan, encoding: Encoding, path: Path) -> None:
     """A task's finding as a PNG."""
     if isinstance(finding, Surprise):
         write_surprise(path, encoding, finding.ids, finding.nats, title=finding.title)
+    elif isinstance(finding, Fan):
+        write_fan(path, finding)
     else:
         write_matrix(path, finding)
 

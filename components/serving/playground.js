@@ -13,7 +13,8 @@ const OFTEN = ["temperature", "top_p", "count", "max_length", "seed"];
 const OWN_PLACE = ["prompt", "chords", "given", "given_ends"];
 // where a slider is more use than a box; a value that it can't show exactly gets a box all the same
 const SLIDERS = { temperature: [0, 2, 0.01], top_p: [0.01, 1, 0.01] };
-const READ_FROM = { text: "text", symbols: "text", frames: "frames", audio: "wav" };
+const A_SERIES = '{"start": "2024-01-01", "values": [1, 2.5, 2]}';
+const READ_FROM = { text: "text", symbols: "text", frames: "frames", series: "frames", audio: "wav" };
 let models = [], described = null, held = null, running = null, turn = 0;
 
 const say = (message) => (by("status").textContent = message);
@@ -226,7 +227,7 @@ function finished(cards, made) {
 
 function answered(inputs, made) {
   const columns = Object.keys(made.answers[0] ?? {});
-  const shown = (input) => (typeof input === "string" ? input : Array.isArray(input) ? input.length + " steps" : "recording");
+  const shown = (input) => (typeof input === "string" ? input : Array.isArray(input) ? input.length + " steps" : input.values ? (input.name ?? "series") : "recording");
   const cell = (name, value) => {
     if (name !== "probability") return make("td", {}, Array.isArray(value) ? value.map((one) => (typeof one === "number" ? +one.toPrecision(6) : one)).join(" ") : String(value));
     return make("td", {}, make("meter", { value, min: 0, max: 1, "aria-label": "probability" }), " " + value.toFixed(3));
@@ -278,6 +279,8 @@ async function predict(signal) {
     const recording = await file(by("wav"));
     if (!recording) throw new Error("Choose a recording first.");
     inputs = [{ wav_base64: recording.base64 }];
+  } else if (described.reads === "series") {
+    try { inputs = [JSON.parse(by("frames").value)]; } catch { throw new Error("A series is JSON: " + A_SERIES); }
   } else if (described.reads === "frames") {
     const written = by("frames").value.trim();
     const block = (text) => text.split("\n").map((line) => line.trim().split(/[\s,;]+/).map(Number));

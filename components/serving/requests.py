@@ -97,9 +97,27 @@ Number = Annotated[float, Field(ge=-1e30, le=1e30)]
 Row = Annotated[list[Number], Field(min_length=1, max_length=100_000, fail_fast=True)]
 Picture = Annotated[list[Row], Field(min_length=1, max_length=10_000, fail_fast=True)]
 Word = Annotated[str, Field(max_length=1000)]
+
+
+Time = Annotated[str, Field(max_length=40, examples=["2024-01-01 00:00"])]
+
+
+class GivenSeries(Strict):
+    """A series to be continued: its values, and the time of the first or of all of them."""
+
+    values: Annotated[list[Number], Field(min_length=1, max_length=MAX_STEPS, fail_fast=True)]
+    start: Time | None = None
+    times: Annotated[list[Time], Field(max_length=MAX_STEPS, fail_fast=True)] | None = None
+    covariates: dict[str, Annotated[list[Number], Field(max_length=2 * MAX_STEPS, fail_fast=True)]] | None = Field(
+        None, description="By name: of the values' steps and of those that are predicted."
+    )
+    name: Annotated[str, Field(max_length=1000)] | None = None
+
+
 Input = (
     Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
     | Wav
+    | GivenSeries
     | Annotated[list[Word], Field(min_length=1, max_length=MAX_STEPS, fail_fast=True)]
     | Annotated[list[Row], Field(min_length=1, max_length=MAX_STEPS, fail_fast=True)]
     | Annotated[list[Picture], Field(min_length=1, max_length=MAX_STEPS, fail_fast=True)]
@@ -114,7 +132,8 @@ class PredictRequest(Strict):
             min_length=1,
             max_length=MAX_INPUTS,
             fail_fast=True,
-            description="Texts; lists of symbols; frames, a list of numbers each, or of rows of pixels; or recordings.",
+            description="Texts; lists of symbols; frames, a list of numbers each, or of rows of pixels; recordings; "
+            "or series.",
             examples=[["a gripping , moving film", "a mess"]],
         ),
     ]
@@ -157,7 +176,7 @@ class Description(BaseModel):
     version: str
     task: str
     writes: str | None = Field(description="text or notes; None: it answers")
-    reads: str | None = Field(description="text, symbols, frames or audio; None: it writes")
+    reads: str | None = Field(description="text, symbols, frames, audio or series; None: it writes")
     answers: str | None = Field(description="the task's kind of answer; None: it writes")
     features: int | None = Field(description="numbers in a frame that it reads; None: no frames, or pictures")
     accepts: list[str] = Field(description="what a request may start from: prompt, chords, melody, start")
@@ -189,5 +208,6 @@ class Answered(BaseModel):
     model: str
     version: str
     answers: list[dict[str, Any]] = Field(
-        description="in the inputs' order: {label, probability}, {values}, {tags} or {text}; of a text {tokens, tags}"
+        description="in the inputs' order: {label, probability}, {values}, {tags} or {text}; of a text {tokens, tags}; "
+        "of a series a list for each of {time, mean, q0.1, …, q0.9}"
     )

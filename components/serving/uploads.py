@@ -19,7 +19,7 @@ from components.errors import UserError
 from components.score import Score
 from components.serving.batching import Deadline, turn
 from components.serving.problems import Busy, Limits, Refusal, TooLarge
-from components.serving.requests import GenerateRequest, Upload, Wav
+from components.serving.requests import GenerateRequest, GivenSeries, Upload, Wav
 
 
 class Uploads:
@@ -92,6 +92,7 @@ def item(bundle: Bundle, one: Any, where: str, limits: Limits) -> Any:
         UserError: it isn't what the model reads; TooLarge: more bytes than are taken.
     """
     given = _bytes(one.wav_base64, where, limits) if isinstance(one, Wav) else one
+    given = given.model_dump(exclude_none=True) if isinstance(given, GivenSeries) else given
     return read(input_of(bundle.encoding), given, where)
 
 

@@ -85,7 +85,30 @@ class Surprise:
     nats: np.ndarray
 
 
-Finding = Table | Matrix | Surprise
+@dataclass(frozen=True)
+class Future:
+    """A forecast beside what came: `history` [T], then H steps: `actual`, `naive`, and `quantiles` [Q, H] at `levels`.
+    `times` [T + H] as datetime64."""
+
+    name: str
+    times: np.ndarray
+    history: np.ndarray
+    actual: np.ndarray
+    naive: np.ndarray
+    quantiles: np.ndarray
+    levels: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Fan:
+    """Forecasts to draw, a panel each."""
+
+    name: str
+    title: str
+    futures: tuple[Future, ...]
+
+
+Finding = Table | Matrix | Surprise | Fan
 
 
 @dataclass(frozen=True)
@@ -108,6 +131,9 @@ class Task(ABC):
     settings: ClassVar[type | None] = None
     # of the answers of a task that has no settings: name → text, number, whole, texts or numbers
     columns: ClassVar[dict[str, str]] = {}
+    # the columns are of equal length: a table of answers has a line for each of their entries
+    by_step: ClassVar[bool] = False
+    past_only: ClassVar[bool] = False  # its model may not read the future, though it doesn't write
     # reads long sequences in windows: training.tbptt_length and evaluation.window say how long they are
     windowed: ClassVar[bool] = True
     primary: str  # the metric that decides: early stopping, best weights, promotion

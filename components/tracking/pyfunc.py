@@ -25,7 +25,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature, set_model
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
-from mlflow.types.schema import Array
+from mlflow.types.schema import Array, Map, Object, Property
 
 from components.answers import answered, checked_text, input_of, read, splits
 from components.bounds import MAX_COUNT, MAX_INPUTS, MAX_LENGTH, MAX_PROMPTS, MAX_SOUND_CHARACTERS
@@ -52,7 +52,21 @@ TYPES: dict[str, Any] = {
     "numbers": Array("double"),
 }
 SILENCE = "UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAIA+AAACABAAZGF0YQIAAAAAAA=="  # a WAV file of one sample
-EXAMPLES: dict[str, Any] = {"text": "The", "symbols": ["a"], "audio": SILENCE}
+EXAMPLES: dict[str, Any] = {
+    "text": "The",
+    "symbols": ["a"],
+    "audio": SILENCE,
+    "series": {"start": "2024-01-01", "values": [1.0, 2.0]},
+}
+SERIES = Object(
+    [
+        Property("values", Array("double")),
+        Property("start", "string", required=False),
+        Property("times", Array("string"), required=False),
+        Property("covariates", Map(Array("double")), required=False),
+        Property("name", "string", required=False),
+    ]
+)
 # what a server needs to load the bundle; the versions are those that registered it
 REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "pydantic", "PyYAML", "safetensors", "music21")
 
@@ -90,6 +104,8 @@ def answering_signature(recipe: Mapping[str, Any]) -> ModelSignature:
 def _input_type(reads: Encoding) -> Any:
     if reads.reads == "frames":
         return Array(_nested(Array("double"), len(reads.step_shape) - 1))
+    if reads.reads == "series":
+        return SERIES
     return Array("string") if reads.reads == "symbols" else "string"
 
 

@@ -18,10 +18,10 @@ from components.tasks.base import Task
 class Description:
     """Description of a model.
 
-    `writes`: text or notes; None if it predicts. `reads`: text, symbols, frames or audio (`Encoding.reads`); None if it
-    generates. `step_shape`: shape of an input frame, with None for any size. `columns`: of its predictions, name →
-    text, number, whole, texts or numbers. `accepts`: what generation can start from: prompt, chords, melody, start.
-    `settings`: default generation settings. `metrics`: on test data, when the model was saved.
+    `writes`: text or notes; None if it predicts. `reads`: text, symbols, frames, audio or series (`Encoding.reads`);
+    None if it generates. `step_shape`: shape of an input frame, with None for any size. `columns`: of its predictions,
+    name → text, number, whole, texts or numbers. `accepts`: what generation can start from: prompt, chords, melody,
+    start. `settings`: default generation settings. `metrics`: on test data, when the model was saved.
     """
 
     task: str

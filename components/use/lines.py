@@ -14,6 +14,8 @@ from components.tasks.tagging import Tagging
 from components.tasks.transcription import Transcription
 from components.use.table import cells
 
+READS = {"frames": "numbers", "audio": "sound", "series": "series"}  # what isn't text
+
 
 def answer_texts(bundle: Bundle, texts: Sequence[str], tell: Callable[[str], None]) -> list[str]:
     """A line per text: the label, its probability and the text; or the text with its names marked, [Ann PERSON]; or its
@@ -25,8 +27,8 @@ def answer_texts(bundle: Bundle, texts: Sequence[str], tell: Callable[[str], Non
     items = list(texts)
     if bundle.task.settings is None:
         encoding = input_of(bundle.encoding)
-        if encoding.reads in ("frames", "audio"):
-            what = "sound" if encoding.reads == "audio" else "numbers"
+        if encoding.reads in READS:
+            what = READS[encoding.reads]
             raise UserError(f"{bundle.name} reads {what}, not text", where="--text", hint="give a file: --file")
         items = [read(encoding, text, f"text {number}") for number, text in enumerate(texts, 1)]
         for text in texts:

@@ -51,8 +51,8 @@ def cells(named: Named | None) -> dict[str, str]:
 
 def _shown(value: Any) -> str:
     if isinstance(value, list):
-        return " ".join(f"{one:.15g}" if isinstance(one, float) else str(one) for one in value)
-    return str(value)
+        return " ".join(map(_shown, value))
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
 def predict_file(bundle: Bundle, reader: LabelledReader, out: Path) -> Counter[str]:
@@ -81,7 +81,7 @@ def predict_file(bundle: Bundle, reader: LabelledReader, out: Path) -> Counter[s
                 if list(row.shown) != columns:
                     what = f"columns {', '.join(row.shown)}, where the first file has {', '.join(columns)}"
                     raise UserError(what, where=row.where, hint="predict for one file at a time")
-                for shown, said in _lines(row, answer):
+                for shown, said in _lines(bundle, row, answer):
                     made = {**cells(said), "problem": problem}
                     writer.writerow([*shown.values(), *(made.get(name, "") for name in ours)])
                     counts[_counted(said, row, problem)] += 1
@@ -92,6 +92,8 @@ def _our_columns(bundle: Bundle, row: Row) -> dict[str, str]:
     """Our columns, and what they are called beside those that a row shows."""
     tokens = has_tokens(bundle) and not isinstance(row.input, list)
     ours = [*["tokens"] * tokens, "predicted", *["probability"] * ("probability" in bundle.task.columns), "problem"]
+    if bundle.task.by_step:
+        ours = [*bundle.task.columns, "problem"]
     named = {}
     for name in ours:
         others = (f"{name}_{number}" for number in itertools.count(2))
@@ -101,9 +103,12 @@ def _our_columns(bundle: Bundle, row: Row) -> dict[str, str]:
     return named
 
 
-def _lines(row: Row, named: Named | None) -> Iterator[tuple[Mapping[str, str], Named | None]]:
-    """What stands beside an answer, and the answer; one for each step where a step is a line of the file."""
-    if not row.steps:
+def _lines(bundle: Bundle, row: Row, named: Named | None) -> Iterator[tuple[Mapping[str, str], Named | None]]:
+    """What stands beside an answer, and the answer; one for each step where a step is a line of the file, or of the
+    answer."""
+    if bundle.task.by_step and named is not None:
+        yield from ((row.shown, dict(zip(named, step, strict=True))) for step in zip(*named.values(), strict=True))
+    elif not row.steps:
         yield row.shown, named
     for at, step in enumerate(row.steps):
         yield step, None if named is None else {name: [values[at]] for name, values in named.items()}

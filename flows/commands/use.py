@@ -97,7 +97,8 @@ def predict(
     file: Annotated[
         Path | None,
         Parameter(
-            help="A file to predict for, row by row: table, lines, FASTA, .ts, .npy (frames or pictures), videos, WAV."
+            help="A file to predict for, row by row: table, lines, FASTA, .ts, .npy (frames or pictures), videos, WAV; "
+            "or series to be continued."
         ),
     ] = None,
     column: Annotated[str | None, Parameter(help="Name of the column that holds the texts.")] = None,

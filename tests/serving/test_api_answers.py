@@ -37,7 +37,7 @@ def test_every_model_says_what_it_does(client: httpx.Client) -> None:
     assert {name: (one["writes"], one["reads"]) for name, one in told.items()} == {
         "tales": ("text", None), "four-voices": ("notes", None), "blues": ("notes", None),
         "moods": (None, "text"), "sums": (None, "frames"), "marks": (None, "symbols"), "ears": (None, "audio"),
-        "people": (None, "text"), "shapes": (None, "frames"),
+        "people": (None, "text"), "shapes": (None, "frames"), "loads": (None, "series"),
     }  # fmt: skip
     assert told["four-voices"]["accepts"] == ["prompt", "melody", "start"]
     assert told["blues"]["accepts"] == ["prompt", "chords", "start"]

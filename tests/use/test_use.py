@@ -41,7 +41,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Operation with range is deprecated", "ignore::DeprecationWarning"),
 ]
 
-READS = {"text", "symbols", "frames", "audio"}
+READS = {"text", "symbols", "frames", "audio", "series"}
 
 
 def recording() -> bytes:
@@ -137,6 +137,40 @@ def test_every_door_answers_alike(here, http, name, tmp_path) -> None:
     if model.reads == "text":
         (line,) = predict(name, [given])
         assert given.split()[0] in line
+
+
+def test_every_door_goes_on_with_a_series_alike(here, http, tmp_path) -> None:
+    import pandas as pd
+
+    from components.runs.predict import predict
+
+    values = [round(5 + 2 * np.sin(hour / 4), 3) for hour in range(60)]
+    times = pd.date_range("2024-03-01", periods=60, freq="h")
+    model = reprise.load("loads")
+    assert model.reads == "series"
+    (wanted,) = model.predict([pd.Series(values, index=times)])
+    assert list(wanted) == list(model.describe().columns)
+    assert wanted["time"] == [f"2024-03-03 {hour}:00:00" for hour in (12, 13, 14, 15)]
+
+    given = {"start": "2024-03-01 00:00", "values": values}
+    answer = http.post("/predict", json={"model": "loads", "inputs": [given]})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["answers"] == [wanted]
+    refused = http.post("/predict", json={"model": "loads", "inputs": [{"values": values}]})
+    assert refused.status_code == 400
+    assert refused.json()["where"] == "inputs[0]"
+
+    (row,) = served(here, "loads").predict(pd.DataFrame({"input": [given]})).to_dict("records")
+    assert plain(row) == wanted
+
+    pd.DataFrame({"ds": times, "y": values}).to_csv(tmp_path / "ask.csv", index=False)
+    (path,) = predict("loads", file=str(tmp_path / "ask.csv"), out=str(tmp_path / "out.csv"))
+    with Path(path).open(encoding="utf-8", newline="") as table:
+        lines = list(csv.DictReader(table))
+    assert [line["time"] for line in lines] == wanted["time"]
+    assert [float(line["q0.9"]) for line in lines] == wanted["q0.9"]
+    with pytest.raises(UserError, match="reads series, not text"):
+        predict("loads", ["1 2 3"])
 
 
 def test_every_door_writes_alike(here, http, tmp_path) -> None:
@@ -305,7 +339,7 @@ def test_every_recipe_says_what_its_model_reads(recipe) -> None:
     assert told.reads == encoding.reads == input_of(encoding).reads
     signature, example = answering_signature(values), example_of(input_of(encoding))
     (column,) = signature.inputs.inputs
-    axes = {"frames": 1 + len(told.step_shape), "symbols": 1}.get(told.reads, 0)
+    axes = {"frames": 1 + len(told.step_shape), "symbols": 1, "series": 3}.get(told.reads, 0)
     assert json.dumps(column.to_dict()).count("array") == axes
     assert set(signature.outputs.input_names()) - {"tokens"} == set(told.columns)
     read(input_of(encoding), example, "example")  # what MLflow shows can be read

@@ -1,0 +1,176 @@
+"""The series of a table as they stand there, and laid out on a regular grid.
+
+Shapes: N lines of a series, T steps of its grid, C covariates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from components.datasets.columns import Table
+from components.datasets.series_times import grid
+from components.encodings.series import Series
+from components.errors import UserError
+
+MOST_SERIES = 100_000
+Gaps = Literal["forward", "zero", "refuse"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the columns of a table are. Without `series` each column of `values` is a series."""
+
+    time: str
+    series: tuple[str, ...]
+    values: tuple[str, ...]
+    covariates: tuple[str, ...]
+
+    def told(self, path: Path, names: Sequence[str]) -> str:
+        shown = [f"time {self.time}"]
+        if self.series:
+            shown += [f"series {' and '.join(self.series)}", f"value {self.values[0]}"]
+        else:
+            listed = ", ".join(self.values[:8]) + (", …" if len(self.values) > 8 else "")
+            shown.append(f"{len(self.values)} series, a column each: {listed}")
+        shown += [f"covariates {', '.join(self.covariates)}"] * bool(self.covariates)
+        used = {self.time, *self.series, *self.values, *self.covariates}
+        unread = [name for name in names if name not in used]
+        return f"read of {path.name}: {'; '.join(shown)}{'; not read: ' + ', '.join(unread[:8]) if unread else ''}"
+
+
+@dataclass
+class Found:
+    """A series in the order of time. NaN: a value isn't there."""
+
+    name: str
+    path: Path
+    times: np.ndarray  # datetime64 [N]
+    values: np.ndarray  # float64 [N]
+    covariates: np.ndarray  # float64 [N, C]
+    named: tuple[str, ...]
+    utc: bool
+    unsorted: bool = False
+    doubled: int = 0  # values that were averaged with others
+    filled: int = 0
+    longest: int = 0  # gap, in steps
+
+    def as_series(self, freq: str, season: int, horizon: int, origins: int) -> Series:
+        ends = np.flatnonzero(np.isfinite(self.values))[-1] + 1
+        return Series(
+            self.name,
+            self.times,
+            self.values[:ends],
+            self.covariates,
+            freq,
+            season,
+            horizon,
+            origins,
+            self.utc,
+            self.named,
+        )
+
+
+def gather(
+    table: Table, layout: Layout, times: np.ndarray, utc: bool, duplicates: Literal["refuse", "mean"]
+) -> list[Found]:
+    """The series of a table, in the order in which they begin there.
+
+    Raises:
+        UserError: a column isn't of numbers, a time stands twice, or there are more than MOST_SERIES.
+    """
+    values_NK = table.values(layout.values, "data.value")
+    known_NC = table.values(layout.covariates, "data.covariates")
+    groups: list[tuple[str, np.ndarray, np.ndarray]] = []
+    if layout.series:
+        keys = ["/".join(parts).strip() for parts in zip(*(table.texts[name] for name in layout.series), strict=True)]
+        if "" in keys:
+            where = f"{table.path}: line {table.lines[keys.index('')]}"
+            raise UserError("no series named", where=where, hint="fill the column in, or leave the line out")
+        names = dict.fromkeys(keys)
+        of = dict(zip(names, range(len(names)), strict=True))
+        numbers = np.array([of[key] for key in keys])
+        order = np.argsort(numbers, kind="stable")
+        parts = np.split(order, np.cumsum(np.bincount(numbers))[:-1])
+        groups = [(name, lines, values_NK[lines, 0]) for name, lines in zip(names, parts, strict=True)]
+    else:
+        everything = np.arange(len(times))
+        groups = [(name, everything, values_NK[:, at]) for at, name in enumerate(layout.values)]
+    if len(groups) > MOST_SERIES:
+        raise UserError(f"more than {MOST_SERIES:,} series", where=str(table.path))
+    found = []
+    for name, lines, values in groups:
+        order = np.argsort(times[lines], kind="stable")
+        place = lines[order]
+        one = Found(name, table.path, times[place], values[order], known_NC[place], layout.covariates, utc)
+        one.unsorted = bool((order != np.arange(len(order))).any())
+        if (twice := np.flatnonzero(np.diff(one.times) == np.timedelta64(0))).size:
+            if duplicates == "refuse":
+                at = place[twice[0] + 1]
+                what = f"{name}: {table.texts[layout.time][at]} is there twice"
+                hint = "data.duplicates=mean takes the mean; is another column part of the series' name (data.series)?"
+                raise UserError(what, where=f"{table.path}: line {table.lines[at]}", hint=hint)
+            _average(one)
+        found.append(one)
+    return found
+
+
+def _average(one: Found) -> None:
+    """Means in place of several values at one time; what is missing doesn't count."""
+    times, of_N = np.unique(one.times, return_inverse=True)
+    columns = []
+    for column in (one.values, *one.covariates.T):
+        there = np.isfinite(column)
+        count = np.bincount(of_N[there], minlength=len(times))
+        with np.errstate(invalid="ignore"):
+            columns.append(np.bincount(of_N[there], column[there], minlength=len(times)) / count)
+    one.doubled = len(one.times) - len(times)
+    one.times, one.values, one.covariates = times, columns[0], np.array(columns[1:]).reshape(-1, len(times)).T
+
+
+def laid_out(one: Found, freq: str, gaps: Gaps, where: str) -> Found:
+    """The series from its first value on, a step for each time of the grid, values in its gaps.
+
+    Raises:
+        UserError: a time lies off the grid, a gap is refused, or a covariate is missing.
+    """
+    first = int(np.flatnonzero(np.isfinite(one.values))[0])
+    times, places = grid(one.times[first:], freq, where)
+    values = np.full(len(times), np.nan)
+    covariates = np.full((len(times), one.covariates.shape[1]), np.nan)
+    values[places], covariates[places] = one.values[first:], one.covariates[first:]
+    ends = int(np.flatnonzero(np.isfinite(values))[-1]) + 1
+    missing = np.isnan(values[:ends])
+    if missing.any() and gaps == "refuse":
+        what = f"{int(missing.sum()):,} times without a value, the first {times[missing.argmax()]}"
+        raise UserError(what, where=where, hint="data.gaps=forward or zero fills them")
+    one.filled, one.longest = int(missing.sum()), _longest(missing)
+    values[:ends] = filled(values[:ends], gaps)
+    unknown = np.isnan(covariates[:ends])
+    covariates[:ends] = (
+        np.stack([filled(c, gaps) for c in covariates[:ends].T], axis=1) if unknown.any() else covariates[:ends]
+    )
+    if (gone := np.isnan(covariates).any(axis=1)).any():
+        what = f"a covariate is missing at {times[gone.argmax()]}"
+        raise UserError(what, where=where, hint="covariates are known at every step, those to be predicted too")
+    one.times, one.values, one.covariates = times, values, covariates
+    return one
+
+
+def filled(values: np.ndarray, gaps: Gaps) -> np.ndarray:
+    """Without NaN: from the past alone. What is missing at the beginning stays so."""
+    there = np.isfinite(values)
+    if gaps == "zero":
+        return np.where(there, values, 0.0)
+    last = np.maximum.accumulate(np.where(there, np.arange(len(values)), -1))
+    return np.where(last >= 0, values[np.maximum(last, 0)], np.nan)
+
+
+def _longest(missing: np.ndarray) -> int:
+    """The longest run of true."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], missing, [False]]).astype(np.int8)))
+    return int((edges[1::2] - edges[::2]).max(initial=0))

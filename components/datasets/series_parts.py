@@ -1,0 +1,48 @@
+"""Series cut by time: the last steps of each are held out, so that a model is judged on what it can't have seen."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from components.datasets.base import Reader
+from components.datasets.splits import DEFAULT_SPLIT
+from components.encodings.series import Series
+
+TOO_SHORT = "series too short for data.horizon and data.origins"
+LATER = {"train": (1, 2), "val": (2,), "test": ()}  # the places of the parts that come after it
+
+
+class SeriesParts(Reader):
+    """Items: the series as far as a part knows them. Test has all of each; its last `origins` times `horizon` steps
+    are what is predicted there. Val ends where these begin, and its own last ones are predicted. Train ends before.
+
+    A part that `data.split` gives nothing isn't held out; how much the others get is said by horizon and origins.
+    """
+
+    framing, by_time = "sequences", True
+    kept: dict[str, Any]  # what was read, shared by the readers of all parts
+
+    @abstractmethod
+    def whole(self) -> list[Series]:
+        """All series to their ends."""
+
+    def items(self) -> Iterator[Series]:
+        self.dropped.clear()
+        train, val, _ = self.fractions
+        if self.part == "train" and abs(train * DEFAULT_SPLIT[1] - val * DEFAULT_SPLIT[0]) > 1e-6 and val:
+            note = "data.split says only which parts there are: data.horizon and data.origins say how long they are"
+            self.notes += [note] * (note not in self.notes)
+        for series in self.whole():
+            held = series.horizon * series.origins
+            after = held * sum(self.fractions[place] > 0 for place in LATER.get(self.part or "", ()))
+            all_held = held * (sum(share > 0 for share in self.fractions[1:]) or self.part is None)
+            if len(series.values) <= all_held + series.horizon:
+                if self.part in (None, "train"):  # told once
+                    self.dropped[TOO_SHORT] += 1
+                continue
+            yield series.until(len(series.values) - after)
+
+    def places(self, indices: Collection[int]) -> dict[int, str]:
+        return {index: series.name for index, series in enumerate(self.items()) if index in indices}

@@ -1,0 +1,252 @@
+"""Tables of series over time: a line for each time and series (long), or a column for each series (wide)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from components.datasets.codings import Coding
+from components.datasets.columns import Rows, Table, dates, is_number, read_columns, table_rows
+from components.datasets.folders import ending
+from components.datasets.labelled import LabelledReader, Row
+from components.datasets.series_grid import Found, Layout, gather, laid_out
+from components.datasets.series_parts import TOO_SHORT, SeriesParts
+from components.datasets.series_times import REGULAR, fits, frequency, offset, read_times, season_of, written
+from components.datasets.tables import PARQUET, parquet_rows
+from components.datasets.text import text_files
+from components.encodings.series import Series
+from components.errors import UserError, unknown
+
+OF_TIME = re.compile(r"(?i)(date ?)?time(stamp)?|date|ds|day|month|year|period|index|")
+OF_SERIES = re.compile(r"(?i)(unique_?|item_?|series_?|ts_?)?id|series|item|name")
+MOST_HORIZON, MOST_ORIGINS = 5000, 1000
+
+
+class SeriesTableReader(SeriesParts, LabelledReader):
+    """Series over time in tables with a header: CSV, or with tabs, semicolons or bars, and Parquet.
+
+    Long: a line has a `time`, a `series` (one column, or several that name it together) and a `value`. Wide: a line
+    has a `time`, and every other column of numbers, or those that `value` lists, is a series. Without `series` a column
+    of texts says that the table is long. Columns that aren't named are found, and told. `covariates` are columns whose
+    numbers are known ahead: to be predicted, a file goes on with their lines, the value empty.
+
+    `freq` is the step as pandas names it (h, 15min, D, W, MS), else inferred. `season` is the steps after which a
+    series repeats itself, else a day, a week or a year. `horizon` steps are predicted, else a season. The last
+    `origins` times `horizon` steps of each series are test, as many before them val.
+
+    `gaps`: a time without a value gets the last one before it (forward) or zero, or the file is refused; values are
+    never made from later ones, which a forecast can't know. `duplicates`: several values at one time are refused, or
+    their mean is taken.
+    """
+
+    pairs = False
+    endings = (".csv", ".tsv", ".tab", ".txt", *PARQUET)
+    columns_set_by = "data.time, data.series, data.value"
+    ways_out = {TOO_SHORT: "set smaller ones"}
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        /,
+        *,
+        time: str | None = None,
+        series: str | tuple[str, ...] | None = None,
+        value: str | tuple[str, ...] | None = None,
+        covariates: str | tuple[str, ...] | None = None,
+        freq: str | None = None,
+        season: Annotated[int, Field(gt=0, le=5000)] | None = None,
+        horizon: Annotated[int, Field(gt=0, le=MOST_HORIZON)] | None = None,
+        origins: Annotated[int, Field(gt=0, le=MOST_ORIGINS)] = 1,
+        gaps: Literal["forward", "zero", "refuse"] = "forward",
+        duplicates: Literal["refuse", "mean"] = "refuse",
+        coding: Coding = "utf-8",
+        max_bytes: int | None = None,
+    ) -> None:
+        super().__init__(files, None, False)
+        self.time, self.freq, self.season, self.horizon, self.origins = time, freq, season, horizon, origins
+        self.series, self.value, self.covariates = (
+            (names,) if isinstance(names, str) else tuple(names or ()) for names in (series, value, covariates)
+        )
+        self.gaps, self.duplicates = gaps, duplicates
+        if freq:
+            offset(freq)
+        self.kept: dict[str, Any] = {}
+        self._text = text_files(self, binary=PARQUET, coding=coding, max_bytes=max_bytes)
+
+    def whole(self) -> list[Series]:
+        if "series" not in self.kept:
+            found, notes = self._found()
+            freq = self.freq or frequency([one.times for one in found])
+            if freq is None:
+                raise UserError("the times have no regular step", where=self._where(), hint=REGULAR)
+            self.found["frequency"] = (self.files[0].name, (freq,))
+            season = self.season or season_of(freq)
+            horizon = self.horizon or season
+            self.kept["series"] = [
+                laid_out(one, freq, self.gaps, self._named(one)).as_series(freq, season, horizon, self.origins)
+                for one in found
+                if np.isfinite(one.values).any()
+            ]
+            self.kept["notes"] = notes + self._of_gaps(found) + _of_ends(self.kept["series"])
+            if empty := [one.name for one in found if not np.isfinite(one.values).any()]:
+                listed = ", ".join(empty[:5]) + (", …" if len(empty) > 5 else "")
+                self.kept["notes"].append(f"series without any value, left out: {len(empty):,} ({listed})")
+        if self.part in (None, "train"):
+            self.notes += [note for note in self.kept["notes"] if note not in self.notes]
+        return self.kept["series"]
+
+    def rows(self, *, labelled: bool) -> Iterator[Row]:
+        """The series to be continued: those of a file of any length, those that can't be read with their problem."""
+        if self.horizon is None:
+            self.horizon = 1  # the model knows
+        found, notes = self._found()
+        self.notes += notes
+        known = self.found.get("frequency", ("", ()))[1]
+        inferred = frequency([one.times for one in found])
+        for one in found:
+            freq = self.freq or (known[0] if known and fits(one.times, known[0]) else inferred)
+            shown = {"series": one.name}
+            try:
+                if freq is None:
+                    raise UserError("the times have no regular step", where=self._where(), hint=REGULAR)
+                if not np.isfinite(one.values).any():
+                    raise UserError("no value")
+                laid = laid_out(one, freq, self.gaps, self._named(one))
+                yield Row(one.name, shown, laid.as_series(freq, self.season or season_of(freq), self.horizon, 1))
+            except UserError as error:
+                yield Row(one.name, shown, problem=error.what)
+        self.notes += self._of_gaps(found)
+
+    def items(self) -> Iterator[Series]:
+        return SeriesParts.items(self)
+
+    def places(self, indices: Any) -> dict[int, str]:
+        return SeriesParts.places(self, indices)
+
+    def group(self, item: Series) -> str | None:
+        return None
+
+    def _where(self) -> str:
+        return ", ".join(str(path) for path in self.files[:3])
+
+    def _named(self, one: Found) -> str:
+        return f"{one.path}: series {one.name!r}" if one.name else str(one.path)
+
+    def _found(self) -> tuple[list[Found], list[str]]:
+        """The series of all files as they stand there, and what a person should know of it."""
+        series: dict[str, Found] = {}
+        notes: list[str] = []
+        for path in self.files:
+            rows = _parquet(path) if ending(path) in PARQUET else table_rows(self._text, path)
+            head = list(islice(rows, 2))
+            if len(head) < 2:
+                raise UserError("no lines below the header", where=str(path))
+            layout = self._layout(head[0][1], head[1][1], path)
+            texts = [layout.time, *layout.series]
+            table = read_columns(self._text, path, texts, chain(head, rows), header=True)
+            places = [f"{path}: line {line}" for line in table.lines]
+            times, utc = read_times(table.texts[layout.time], places)
+            layout = self._one_or_wide(table, layout, times)
+            for role, names in (("time", (layout.time,)), ("series", layout.series), ("value", layout.values[:1])):
+                if role == "time" or layout.series:
+                    self.found.setdefault(role, (path.name, names))
+            read = gather(table, layout, times, utc, self.duplicates)
+            for one in read:
+                if len(self.files) > 1 and not layout.series:
+                    one.name = path.name.split(".")[0] + (f"/{one.name}" if len(read) > 1 else "")
+                if one.name in series:
+                    hint = "a series stands in one file; in a table of many, data.series says which line is whose"
+                    raise UserError(
+                        f"series {one.name!r} is in {series[one.name].path.name} too", where=str(path), hint=hint
+                    )
+                series[one.name] = one
+            notes.append(layout.told(path, table.names))
+        return list(series.values()), notes[:5]
+
+    def _layout(self, names: Sequence[str], second: Sequence[str], path: Path) -> Layout:
+        names = [name.strip() for name in names]
+        for setting in ("time", "series", "value", "covariates"):
+            given = getattr(self, setting)
+            for name in (given,) if isinstance(given, str) else given or ():
+                if name not in names:
+                    raise unknown("column", name, names, where=f"data.{setting}: {path}")
+        cells = dict(zip(names, second, strict=False))
+        known = {role: self.known(role, names) for role in ("time", "series", "value")}
+        time = self.time or (known["time"] or (self._time(names, cells, path),))[0]
+        series = self.series or known["series"]
+        rest = [name for name in names if name not in (time, *self.covariates, *series)]
+        texts = [name for name in rest if not is_number(cells.get(name, ""))]
+        numbered = [name for name in rest if name not in texts]
+        if not series and not self.value:
+            called = [name for name in rest if OF_SERIES.fullmatch(name)]
+            if len(called) == 1 or len(texts) == 1:
+                series = tuple(called) if len(called) == 1 else tuple(texts)
+            elif texts:
+                hint = f"data.series={texts[0]} (or a list of columns); data.value for the numbers"
+                raise UserError(
+                    f"which of the columns says the series: {', '.join(texts[:8])}?", where=str(path), hint=hint
+                )
+            numbered = [name for name in numbered if name not in series]
+        values = self.value or (known["value"] if series else ()) or tuple(numbered)
+        if not values or (series and len(values) > 1):
+            what = f"which of the columns is the value: {', '.join(values[:8])}?" if values else "no column of numbers"
+            hint = f"data.value={(values or tuple(rest) or ('NAME',))[0]}; what is known ahead: data.covariates"
+            raise UserError(what, where=str(path), hint=hint)
+        return Layout(time, tuple(series), tuple(values), self.covariates)
+
+    def _time(self, names: Sequence[str], cells: dict[str, str], path: Path) -> str:
+        dated = [name for name in names if any(dates([cells.get(name, "")]))]
+        called = [name for name in names if OF_TIME.fullmatch(name)]
+        if found := [name for name in dated if name in called] or dated or called:
+            return found[0]
+        raise UserError("no column of times", where=str(path), hint=f"data.time={names[0]} says which it is")
+
+    def _one_or_wide(self, table: Table, layout: Layout, times: np.ndarray) -> Layout:
+        """Refuse a table that looks wide and has several lines for a time."""
+        if layout.series or len(np.unique(times)) == len(times) or self.duplicates == "mean":
+            return layout
+        order = np.argsort(times, kind="stable")
+        at = order[1:][np.diff(times[order]) == np.timedelta64(0)][0]
+        what = f"{table.texts[layout.time][at]} is there twice"
+        hint = "data.series says which column tells the series apart; data.duplicates=mean takes the mean"
+        raise UserError(what, where=f"{table.path}: line {table.lines[at]}", hint=hint)
+
+    def _of_gaps(self, found: Sequence[Found]) -> list[str]:
+        """What was filled, averaged and put in order."""
+        filled = [one for one in found if one.filled]
+        notes = []
+        if filled:
+            longest = max(filled, key=lambda one: one.longest)
+            notes.append(
+                f"times without a value: {sum(one.filled for one in filled):,}, in {len(filled):,} series; filled: "
+                f"{self.gaps} (data.gaps); longest gap: {longest.longest:,}, in {longest.name}"
+            )
+        if doubled := [one for one in found if one.doubled]:
+            total = sum(one.doubled for one in doubled)
+            notes.append(f"times with several values: {total:,}, in {len(doubled):,} series; their mean is taken")
+        if unsorted := sum(one.unsorted for one in found):
+            notes.append(f"series that weren't in the order of time, and were sorted: {unsorted:,}")
+        return notes
+
+
+def _of_ends(series: Sequence[Series]) -> list[str]:
+    ends = sorted({one.times[len(one.values) - 1] for one in series})
+    if len(ends) < 2:
+        return []
+    first, last = written(np.array([ends[0], ends[-1]]), series[0].utc)
+    return [f"the series end at {len(ends):,} different times, from {first} to {last}: each is cut at its own end"]
+
+
+def _parquet(path: Path) -> Rows:
+    named = False
+    for number, (_, columns, cells, _) in enumerate(parquet_rows(path), 1):
+        if not named:
+            yield 0, columns.names
+            named = True
+        yield number, cells

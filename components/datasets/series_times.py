@@ -1,0 +1,149 @@
+"""Times of series: read from text, their frequency, the grid that they lie on, and what comes next."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from components.datasets.columns import dates
+from components.errors import UserError
+
+MOST_STEPS = 16 << 20  # of one series with its gaps
+LOOKED_AT = 200  # series whose frequency is inferred
+RUN = 12  # times in a row, where a whole series has gaps: two weeks of working days
+ZONE = re.compile(r"(Z|[+-]\d{2}:?\d{2})$")
+SEASONS = {"B": 5, "D": 7, "W": 52, "MS": 12, "ME": 12, "BMS": 12, "BME": 12, "QS": 4, "QE": 4, "BQS": 4, "BQE": 4}
+REGULAR = "data.freq says it: h, D, W, MS …; or bring the file onto a grid first, in pandas: resample('h').mean()"
+
+
+def read_times(cells: Sequence[str], places: Sequence[str]) -> tuple[np.ndarray, bool]:
+    """The times, datetime64 [N], as exact as they are written, and whether they are UTC: those with a zone are brought
+    there. `places` says where each cell stands.
+
+    Raises:
+        UserError: a cell isn't a time, or only some of them have a zone.
+    """
+    texts = [cell.strip() for cell in cells]
+    zones = [bool(ZONE.search(text)) and ":" in text for text in texts]
+    if any(zones) and not all(zones):
+        where = places[zones.index(not zones[0])]
+        raise UserError("some times have a zone, others haven't", where=where, hint="write all of them in one way")
+    try:
+        found = pd.to_datetime(texts, format="ISO8601", utc=any(zones))
+        times = found.tz_localize(None) if any(zones) else found
+        missing = np.flatnonzero(times.isna())
+        if not len(missing):
+            return times.to_numpy(), any(zones)
+        at = int(missing[0])
+    except (ValueError, OverflowError):
+        read = dates(texts)
+        if None not in read:
+            return np.array(read, dtype="datetime64[us]"), False
+        at = read.index(None)
+    hint = "times as 2024-03-31, 2024-03-31 14:00 or 31/3/2024; data.time names their column"
+    raise UserError(f"{texts[at][:40]!r} isn't a time", where=places[at], hint=hint)
+
+
+def frequency(times: Sequence[np.ndarray]) -> str | None:
+    """The frequency that most series, each in order and without duplicates, have as pandas infers it; of one with gaps,
+    that of its runs. None: there is none."""
+    votes: Counter[str] = Counter()
+    for one in times[:LOOKED_AT]:
+        if whole := _inferred(one):
+            votes[whole] += len(one)
+            continue
+        for start in range(0, min(len(one), 100 * RUN), RUN // 2):
+            if run := _inferred(one[start : start + RUN]):
+                votes[run] += 1
+    return votes.most_common(1)[0][0] if votes else None
+
+
+def _inferred(times: np.ndarray) -> str | None:
+    if len(times) < 3:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a later pandas gives the same as an object
+        return pd.infer_freq(pd.DatetimeIndex(times))
+
+
+@lru_cache(maxsize=64)
+def offset(freq: str) -> Any:
+    """The step that pandas calls `freq`.
+
+    Raises:
+        UserError: there is no such step.
+    """
+    try:
+        found = pd.tseries.frequencies.to_offset(freq)
+        if pd.Timestamp("2024-01-01") + found <= pd.Timestamp("2024-01-01"):
+            raise ValueError("it doesn't go forward")
+    except (ValueError, OverflowError) as error:
+        hint = "as in pandas: h, 15min, D, B, W, MS, ME, QS, YS"
+        raise UserError(f"{freq!r} isn't a frequency: {str(error)[:80]}", where="data.freq", hint=hint) from None
+    return found
+
+
+def following(last: np.datetime64, freq: str, steps: int) -> np.ndarray:
+    """The times of the next steps, datetime64 [steps]."""
+    grid = pd.date_range(pd.Timestamp(last), periods=steps + 1, freq=offset(freq))
+    return grid[-steps:].to_numpy().astype(np.asarray(last).dtype) if steps else np.zeros(0, np.asarray(last).dtype)
+
+
+def on_step(time: np.datetime64, freq: str) -> bool:
+    """Can a series of this frequency begin at this time? One of months begins with one."""
+    return bool(offset(freq).is_on_offset(pd.Timestamp(time)))
+
+
+def grid(times: np.ndarray, freq: str, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """All times from the first to the last, datetime64 [T], and the place of each of the given ones in them.
+
+    Raises:
+        UserError: one of them lies between the steps, or there would be too many.
+    """
+    first, last = pd.Timestamp(times[0]), pd.Timestamp(times[-1])
+    step = offset(freq)
+    usual = (first + step + step) - (first + step)
+    if (last - first) / usual > MOST_STEPS:
+        what = f"from {first} to {last} there are more than {MOST_STEPS:,} steps of {freq}"
+        raise UserError(what, where=where, hint="is one of the times wrong?")
+    whole = pd.date_range(first, last, freq=step)
+    places = whole.get_indexer(pd.DatetimeIndex(times))
+    if (off := np.flatnonzero(places < 0)).size:
+        what = f"{pd.Timestamp(times[off[0]])} isn't a step of {freq} ({off.size:,} of {len(times):,} times aren't)"
+        raise UserError(what, where=where, hint=REGULAR)
+    return whole.to_numpy(), places
+
+
+def fits(times: np.ndarray, freq: str) -> bool:
+    """Do times in order lie on the grid of a frequency, and fill half of it? Times of quarters have several names."""
+    try:
+        return len(grid(times, freq, "")[0]) <= 2 * len(times)
+    except UserError:
+        return False
+
+
+def season_of(freq: str) -> int:
+    """The steps of a usual season: a day of hours and minutes, a week of days, a year of weeks, months and quarters."""
+    step = offset(freq)
+    if isinstance(step, pd.offsets.Tick) and not isinstance(step, pd.offsets.Day):
+        day = pd.Timedelta("1D") / pd.Timedelta(step)
+        hour = pd.Timedelta("1h") / pd.Timedelta(step)
+        return next((round(steps) for steps in (day, hour) if 1 < steps <= 1440 and steps == round(steps)), 1)
+    season = SEASONS.get(str(step.rule_code).partition("-")[0], 1)
+    return max(1, season // step.n) if season % step.n == 0 else 1
+
+
+def written(times: np.ndarray, utc: bool) -> list[str]:
+    """Times as text: days alone where all are at midnight."""
+    days = times.astype("datetime64[D]")
+    if (days == times).all() and not utc:
+        return [str(day) for day in days]
+    shown = [pd.Timestamp(time).isoformat(sep=" ") for time in times]
+    return [f"{time}Z" for time in shown] if utc else shown

@@ -1,0 +1,212 @@
+"""Numbers over time: each value in two parts that keep its digits, and beside it what is known of its time.
+
+Shapes: T steps, C covariates, W numbers of a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field as Bounds
+
+from components.encodings.base import Encoding, Field
+from components.encodings.vocabulary import SPECIALS, Vocabulary
+from components.errors import UserError
+
+Cycle = Literal["hour", "day", "week", "month", "year"]
+SECONDS: dict[str, float] = {"hour": 3600, "day": 86400, "week": 604_800, "month": 2_629_800, "year": 31_557_600}
+LONGEST_LAG = 5000
+PARTS = 2  # of a value: together they have twice the digits of float32
+STEADY = 1e-4  # of its size: where a series varies by less, the network sees a constant
+
+
+class Series(NamedTuple):
+    """A series on a regular grid. `covariates` may go on beyond the last value, as far as `times` do.
+
+    `freq` is the step as pandas names it, `season` the steps after which the series repeats itself as a rule.
+    `horizon` steps are predicted at once, from the last `origins` places of a part that are so far apart.
+    """
+
+    name: str
+    times: np.ndarray  # datetime64 [T or more]
+    values: np.ndarray  # float64 [T]
+    covariates: np.ndarray  # float64 [as times, C]
+    freq: str
+    season: int
+    horizon: int
+    origins: int = 1
+    utc: bool = False
+    named: tuple[str, ...] = ()  # the covariates
+
+    def until(self, steps: int) -> Series:
+        """Its first steps alone."""
+        return self._replace(times=self.times[:steps], values=self.values[:steps], covariates=self.covariates[:steps])
+
+
+class SeriesValues(Encoding):
+    """Series ↔ float32 [T, 2 + W]: a value and what float32 loses of it; then the covariates, standardised over the
+    training data, and sine and cosine of the time's place in each cycle of the `calendar`.
+
+    Where the calendar isn't set, a cycle counts that is longer than a step and that the training data see twice. `lags`
+    are the earlier values that a model reads beside the last one, in steps; where they aren't set: a season, two, a
+    week and a year ago, as far as training has twice as many steps.
+
+    Raises:
+        UserError: a value can't be kept, or the series of a data set differ in frequency or covariates.
+    """
+
+    kind = "series"
+    form = "series"
+    reads = "series"
+    unit = "step"
+
+    def __init__(
+        self,
+        *,
+        calendar: tuple[Cycle, ...] | None = None,
+        lags: Annotated[tuple[Annotated[int, Bounds(gt=0, le=LONGEST_LAG)], ...], Bounds(max_length=100)] | None = None,
+    ) -> None:
+        self.calendar, self.lags = calendar, lags
+        self.vocabulary = Vocabulary(SPECIALS)
+        self.freq, self.season, self.horizon, self.origins, self.utc = "D", 1, 1, 1, False
+        self.named: tuple[str, ...] = ()
+        self.mean_C = self.deviation_C = np.zeros(0)
+        self.cycles: tuple[str, ...] = ()
+        self.read_lags: tuple[int, ...] = ()
+        self.counts_only = False  # are all values of training whole and 0 or more?
+        self.series: list[tuple[str, str]] = []  # (name, first time) of each in training
+        self.steady = 0  # of them, those that vary too little to be seen beside their size
+
+    @property
+    def width(self) -> int:
+        """What is known of a step beside the value."""
+        return len(self.named) + 2 * len(self.cycles)
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        return {"series": Field(width=PARTS + self.width)}
+
+    def fit(self, items: Iterable[Series]) -> None:
+        first: Series | None = None
+        self.series, self.steady, self.counts_only = [], 0, True
+        count, span, longest = 0, 0.0, 0
+        total = squares = np.zeros(0)
+        for item in items:
+            if first is None:
+                first, total, squares = item, np.zeros(len(item.named)), np.zeros(len(item.named))
+                self.freq, self.season, self.horizon = item.freq, item.season, item.horizon
+                self.origins, self.utc, self.named = item.origins, item.utc, item.named
+            self._check(item)
+            self.series.append((item.name, str(item.times[0])))
+            span = max(span, _seconds(item.times[-1] - item.times[0]))
+            longest = max(longest, len(item.values))
+            shifted = item.covariates - first.covariates[0]
+            total, squares, count = total + shifted.sum(0), squares + (shifted**2).sum(0), count + len(shifted)
+            self.counts_only &= bool((item.values >= 0).all() and (item.values == np.round(item.values)).all())
+            self.steady += 0 < np.ptp(item.values) < STEADY * np.abs(item.values).mean()
+        if first is None:
+            return
+        mean = total / count
+        self.mean_C = first.covariates[0] + mean
+        self.deviation_C = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
+        self.deviation_C[self.deviation_C <= 1e-12 * np.abs(self.mean_C)] = 1.0
+        step = _seconds(first.times[-1] - first.times[0]) / max(1, len(first.times) - 1)
+        seen = tuple(name for name, seconds in SECONDS.items() if 1.5 * step < seconds <= span / 2)
+        self.cycles = seen if self.calendar is None else tuple(dict.fromkeys(self.calendar))
+        usual = {round(SECONDS[name] / step) for name in ("week", "year")} | {self.season, 2 * self.season}
+        usual = {lag for lag in usual if 1 < lag <= min(longest // 2, LONGEST_LAG)}
+        self.read_lags = tuple(sorted(usual if self.lags is None else set(self.lags)))
+
+    def encode(self, item: Series) -> np.ndarray:
+        self._check(item)
+        values_T = np.zeros(len(item.times))
+        values_T[: len(item.values)] = item.values
+        with np.errstate(over="ignore"):
+            high_T = values_T.astype(np.float32)
+        if not np.isfinite(high_T).all() or ((high_T == 0) & (values_T != 0)).any():
+            what = f"{item.name}: a value isn't a finite number, or is beyond what float32 keeps (1e-38 to 3e38)"
+            raise UserError(what, where="data", hint="give the values in another unit")
+        parts = [high_T, values_T - high_T.astype(np.float64)]
+        parts += list(((item.covariates - self.mean_C) / self.deviation_C).T)
+        for cycle in self.cycles:
+            turn_T = 2 * np.pi * place_in(cycle, item.times)
+            parts += [np.sin(turn_T), np.cos(turn_T)]
+        return np.stack(parts, axis=1).astype(np.float32)
+
+    def decode(self, ids: Sequence[Any] | np.ndarray) -> np.ndarray:
+        """The values, float64 [T]."""
+        frames = np.asarray(ids).reshape(-1, PARTS + self.width)
+        return frames[:, :PARTS].astype(np.float64).sum(axis=1)
+
+    def remarks(self) -> list[str]:
+        lags = ", ".join(map(str, self.read_lags)) or "none"
+        told = [
+            f"{len(self.series):,} series, a step of {self.freq}, a season of {self.season} steps; "
+            f"{self.horizon} steps are predicted; lags {lags}; calendar {', '.join(self.cycles) or 'none'}"
+        ]
+        if self.steady:
+            told.append(
+                f"warning: {self.steady:,} series vary by less than {STEADY:g} of their size: task.centre: true "
+                "subtracts their mean first"
+            )
+        return told
+
+    def options(self) -> dict[str, Any]:
+        return {"calendar": self.calendar, "lags": self.lags}
+
+    def learned(self) -> dict[str, Any]:
+        return {name: _plain(getattr(self, name)) for name in LEARNED}
+
+    def set_learned(self, state: Mapping[str, Any]) -> None:
+        for name in LEARNED:
+            setattr(self, name, state[name])
+        self.named, self.cycles, self.read_lags = map(tuple, (self.named, self.cycles, self.read_lags))
+        self.series = [(str(name), str(start)) for name, start in self.series]
+        self.mean_C, self.deviation_C = np.array(self.mean_C, dtype=float), np.array(self.deviation_C, dtype=float)
+        if self.mean_C.shape != self.deviation_C.shape or len(self.mean_C) != len(self.named):
+            raise ValueError("mean, deviation and names of the covariates differ in number")
+
+    def _check(self, item: Series) -> None:
+        if not isinstance(item, Series):
+            raise UserError(f"{type(item).__name__} isn't a series", where="data", hint="data.reader=series-table")
+        if item.freq != self.freq:
+            hint = "series of another step need a model of their own; data.freq sets how the file's is read"
+            raise UserError(
+                f"{item.name}: steps of {item.freq}, where others have {self.freq}", where="data", hint=hint
+            )
+        if item.named != self.named:
+            found, wanted = (", ".join(names) or "none" for names in (item.named, self.named))
+            raise UserError(f"{item.name}: the covariates are {found}, not {wanted}", where="data")
+        if not np.isfinite(item.covariates).all():
+            raise UserError(f"{item.name}: a covariate isn't a finite number", where="data")
+
+
+LEARNED = (
+    "freq", "season", "horizon", "origins", "utc", "named", "mean_C", "deviation_C", "cycles", "read_lags",
+    "counts_only", "series", "steady",
+)  # fmt: skip
+
+
+def place_in(cycle: str, times: np.ndarray) -> np.ndarray:
+    """Where times lie in their hour, day, week, month or year: 0 at its beginning, below 1. Days are whole: a week has
+    seven places."""
+    days = times.astype("datetime64[D]")
+    if cycle in ("hour", "day"):
+        length = np.timedelta64(int(SECONDS[cycle]), "s")
+        return ((times - days) % length) / length
+    if cycle == "week":
+        return ((days.astype(np.int64) + 3) % 7) / 7  # from Monday
+    unit, longest = ("M", 31) if cycle == "month" else ("Y", 366)
+    return (days - days.astype(f"datetime64[{unit}]").astype("datetime64[D]")).astype(np.int64) / longest
+
+
+def _seconds(span: np.timedelta64) -> float:
+    return float(span / np.timedelta64(1, "s"))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | tuple):
+        return list(value.tolist() if isinstance(value, np.ndarray) else value)
+    return int(value) if isinstance(value, np.integer) else value

@@ -1,0 +1,140 @@
+"""What a value may be: distributions whose parameters a network gives, and quantiles.
+
+Shapes: B rows, T steps, P parameters, S samples, Q levels. Values are scaled; `scale` is what a scaled value of 1
+stands for.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+LEAST = 1e-4  # of a deviation, in scaled values: the density of an exact guess would grow without end
+# of the quantiles that a network gives; samples between two of them lie on a line
+LEVELS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+
+
+class Distribution(ABC):
+    """The last axis of `raw` are the network's P outputs for a step, any real numbers."""
+
+    parameters: int
+    unit = "nats"
+
+    @abstractmethod
+    def loss(self, raw: Tensor, values: Tensor, scale: Tensor) -> Tensor:
+        """−log p of each value [...], of raw [..., P]; `scale` [..., 1] goes with the leading axes."""
+
+    @abstractmethod
+    def draw(self, raw: Tensor, scale: Tensor, rng: np.random.Generator) -> Tensor:
+        """Scaled values [B, S] of raw [B, S, P], scale [B, 1]. All rows take the same numbers of the generator, so that
+        a row's answer doesn't depend on what stands beside it."""
+
+
+class Gaussian(Distribution):
+    """Mean, and deviation through softplus."""
+
+    parameters = 2
+
+    def loss(self, raw: Tensor, values: Tensor, scale: Tensor) -> Tensor:
+        mean, deviation = raw[..., 0], _positive(raw[..., 1])
+        return 0.5 * ((values - mean) / deviation) ** 2 + deviation.log() + 0.5 * math.log(2 * math.pi)
+
+    def draw(self, raw: Tensor, scale: Tensor, rng: np.random.Generator) -> Tensor:
+        noise_S = torch.from_numpy(rng.standard_normal(raw.shape[1])).to(raw)
+        return raw[..., 0] + _positive(raw[..., 1]) * noise_S
+
+
+class StudentT(Distribution):
+    """Location, width and degrees of freedom (above 2, so that there is a variance): outliers cost less than a
+    Gaussian's."""
+
+    parameters = 3
+
+    def loss(self, raw: Tensor, values: Tensor, scale: Tensor) -> Tensor:
+        mean, width, freedom = raw[..., 0], _positive(raw[..., 1]), 2 + softplus(raw[..., 2])
+        half = (freedom + 1) / 2
+        norm = torch.lgamma(freedom / 2) - torch.lgamma(half) + 0.5 * (freedom * math.pi).log() + width.log()
+        return norm + half * torch.log1p(((values - mean) / width) ** 2 / freedom)
+
+    def draw(self, raw: Tensor, scale: Tensor, rng: np.random.Generator) -> Tensor:
+        """Bailey's polar method (1994): two uniform numbers for a value, none refused."""
+        radius, angle = torch.from_numpy(1 - rng.random((2, raw.shape[1]))).to(raw.device)
+        freedom = 2 + softplus(raw[..., 2].double())
+        polar = (freedom * torch.expm1(-2 / freedom * radius.log())).sqrt() * torch.cos(2 * math.pi * angle)
+        return raw[..., 0] + _positive(raw[..., 1]) * polar.to(raw)
+
+
+class NegativeBinomial(Distribution):
+    """Counts: mean m = scale · softplus and α = softplus / √scale; their variance is m + α m² (Salinas et al. 2020)."""
+
+    parameters = 2
+
+    def loss(self, raw: Tensor, values: Tensor, scale: Tensor) -> Tensor:
+        counts = (values.double() * scale).round()  # float32 has no lgamma of large counts
+        mean, alpha = self._of(raw, scale)
+        size, more = 1 / alpha, alpha * mean
+        log_p = torch.lgamma(counts + size) - torch.lgamma(size) - torch.lgamma(counts + 1)
+        log_p = log_p - size * torch.log1p(more) + counts * (more.log() - torch.log1p(more))
+        return -log_p.to(raw.dtype)
+
+    def draw(self, raw: Tensor, scale: Tensor, rng: np.random.Generator) -> Tensor:
+        mean, alpha = (part.cpu().numpy() for part in self._of(raw, scale))
+        seed = int(rng.integers(2**63))
+        # NumPy's Poisson numbers end at 2⁶³; a mean near there is no count
+        chance = 1 / (1 + np.minimum(alpha * mean, 1e15))
+        rows = [np.random.default_rng(seed).negative_binomial(1 / a, p) for a, p in zip(alpha, chance, strict=True)]
+        return (torch.from_numpy(np.stack(rows)).to(scale.device) / scale).to(raw)
+
+    def _of(self, raw: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        mean, alpha = softplus(raw.double()).clamp(1e-9, 1e9).unbind(-1)
+        return mean * scale, (alpha / scale.sqrt()).clamp(min=1e-6)
+
+
+class Quantiles(Distribution):
+    """The values at LEVELS: the median, and steps away from it that aren't negative. The loss is twice the mean pinball
+    loss: that of a median is the absolute error. Samples are drawn from the lines between the quantiles, never beyond
+    them."""
+
+    parameters = len(LEVELS)
+    unit = "scaled quantile loss"
+
+    def loss(self, raw: Tensor, values: Tensor, scale: Tensor) -> Tensor:
+        short = values.unsqueeze(-1) - self.of(raw)
+        levels = torch.tensor(LEVELS, device=raw.device)
+        return 2 * torch.maximum(levels * short, (levels - 1) * short).mean(dim=-1)
+
+    def draw(self, raw: Tensor, scale: Tensor, rng: np.random.Generator) -> Tensor:
+        chance_S = np.clip(rng.random(raw.shape[1]), LEVELS[0], LEVELS[-1])
+        above_S = np.clip(np.searchsorted(LEVELS, chance_S), 1, len(LEVELS) - 1)
+        levels = np.array(LEVELS)
+        share_S = (chance_S - levels[above_S - 1]) / (levels[above_S] - levels[above_S - 1])
+        at_1S1 = torch.from_numpy(above_S).to(raw.device)[None, :, None].expand(*raw.shape[:2], 1)
+        quantiles = self.of(raw)
+        low, high = (quantiles.gather(2, at).squeeze(2) for at in (at_1S1 - 1, at_1S1))
+        return low + torch.from_numpy(share_S).to(raw) * (high - low)
+
+    def of(self, raw: Tensor) -> Tensor:
+        """The quantiles [..., Q], in order."""
+        middle = LEVELS.index(0.5)
+        steps = softplus(raw)
+        below = steps[..., :middle].flip(-1).cumsum(-1).flip(-1)
+        above = steps[..., middle + 1 :].cumsum(-1)
+        median = raw[..., middle : middle + 1]
+        return torch.cat([median - below, median, median + above], dim=-1)
+
+
+OUTPUTS: dict[str, type[Distribution]] = {
+    "student_t": StudentT,
+    "gaussian": Gaussian,
+    "negative_binomial": NegativeBinomial,
+    "quantiles": Quantiles,
+}
+
+
+def _positive(raw: Tensor) -> Tensor:
+    return nn.functional.softplus(raw) + LEAST

@@ -1,0 +1,33 @@
+"""Steps in, for each the parameters of what its value may be.
+
+Shapes: B batch, T steps, I inputs of a step, P parameters.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from components.encodings.base import Field
+from components.layers.base import State
+from components.models.backbone import Backbone
+
+
+class Forecaster(Backbone):
+    """Backbone → linear head. `input`, `embedding_size`, `embedding_scale` and `vectors` don't count: there are no
+    tokens."""
+
+    def __init__(self, inputs: Field, parameters: int, /, **options: Any) -> None:
+        super().__init__([inputs], **options)
+        self.head = nn.Linear(self.recurrent.output_size, parameters)
+
+    def forward(self, inputs_BTI: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """The parameters [B, T, P] of each step's value, which follows its input; and the state."""
+        y_BTH, state = self.outputs(inputs_BTI, state)
+        return self.head(y_BTH), state
+
+    def step(self, inputs_BI: Tensor, state: State) -> tuple[Tensor, State]:
+        """The parameters [B, P] of one more step, and the state."""
+        y_BH, state = self.recurrent.step(self.rows(inputs_BI), state)
+        return self.head(self.dropout(y_BH)), state

@@ -1,0 +1,256 @@
+"""Forecast: what comes after a series, as a distribution over each of the next steps (DeepAR, Salinas et al. 2020,
+arXiv:1704.04110).
+
+Shapes: B rows, T steps, C of context, H of the horizon, S samples, Q levels, P parameters of a distribution.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field as Bounds
+from torch import Tensor, nn
+
+from components.datasets.forecast_windows import (
+    ForecastBatch,
+    ForecastBatches,
+    Shape,
+    Window,
+    scales,
+    step_inputs,
+    window,
+)
+from components.datasets.series_times import following, written
+from components.datasets.store import Examples, Sequences
+from components.encodings.base import Field
+from components.encodings.series import LONGEST_LAG, Series, SeriesValues
+from components.errors import UserError
+from components.layers.base import State
+from components.models.backbone import Backbone
+from components.models.distributions import OUTPUTS
+from components.models.forecaster import Forecaster
+from components.registry import names, resolve
+from components.tasks.base import Fan, Finding, Future, Table, Tally, Task, to_device
+from components.tasks.forecast_scores import LEVELS, naive_loss, scores, seasonal_error, seasonal_naive
+
+PATHS_AT_ONCE = 8192  # sampled side by side
+USUAL_CONTEXT = 500  # steps at most, where the context isn't set
+DRAWN, SHOWN_SEASONS = 6, 3  # series in the picture, and seasons of their past
+
+Output = Literal["student_t", "gaussian", "negative_binomial", "quantiles"]
+
+
+class Forecast(Task):
+    """An autoregressive model reads the last value, lags, calendar and covariates, each series scaled by its mean
+    absolute value over the `context` before the origin, and gives the distribution of the next value: `output` is
+    student_t, gaussian, negative_binomial (of counts) or quantiles. `centre` subtracts the context's mean before.
+
+    `context`: how many steps are read before the first that is predicted, else two seasons or the horizon, 500 at most.
+    A forecast is `samples` paths of the horizon, each drawn step by step and read on; the same `seed` gives the same.
+
+    Metrics, over all steps of all series: the mean weighted quantile loss over 0.1 … 0.9, which decides: twice the
+    pinball loss, divided by the mean size of the values; in the data's units the CRPS and the median's mean absolute
+    error, mae; MASE, the mean over series of the median's error by the seasonal naive one's in the past;
+    sMAPE in percent; and how many values lie within the interval of 80 %.
+    """
+
+    form = "series"
+    windowed = False
+    past_only = True
+    by_step = True
+    columns = {"time": "texts", "mean": "numbers", **{f"q{level}": "numbers" for level in LEVELS}}
+    primary = "weighted_quantile_loss"
+    counted = "steps"
+    encoding: SeriesValues
+
+    def __init__(
+        self,
+        encoding: SeriesValues,
+        framing: str,
+        /,
+        *,
+        output: Output = "student_t",
+        context: Annotated[int, Bounds(gt=0, le=LONGEST_LAG)] | None = None,
+        centre: bool = False,
+        samples: Annotated[int, Bounds(ge=10, le=10_000)] = 200,
+        seed: Annotated[int, Bounds(ge=0, lt=2**32)] = 0,
+    ) -> None:
+        self.encoding, self.samples, self.seed = encoding, samples, seed
+        self.output = OUTPUTS[output]()
+        usual = min(USUAL_CONTEXT, max(encoding.horizon, 2 * encoding.season))
+        lags = tuple(sorted({1, *encoding.read_lags}))
+        self.shape = Shape(context or usual, encoding.horizon, lags, centre)
+        self.counts = output == "negative_binomial"
+        self.measured_in = f"{self.output.unit} of scaled values" if self.output.unit == "nats" else self.output.unit
+        self.loss_unit = f"{self.measured_in} per step"
+        if self.counts and centre:
+            raise UserError("counts are not centred", where="task.centre", hint="centre: false, or another output")
+        if self.counts and encoding.series and not encoding.counts_only:
+            hint = "output: student_t, gaussian or quantiles"
+            raise UserError("negative_binomial is for whole numbers from 0 on", where="task.output", hint=hint)
+
+    @classmethod
+    def model_kinds(cls) -> dict[str, list[Any]]:
+        return {name: [Forecaster, Backbone, resolve("cell", name)] for name in names("cell")}
+
+    def build_model(self, options: Mapping[str, Any]) -> Forecaster:
+        return Forecaster(Field(width=self.shape.inputs(self.encoding.width)), self.output.parameters, **options)
+
+    def batches(self, split: Examples, *, batch_size: int, window: int, seed: int, training: bool) -> ForecastBatches:
+        """Windows as long as context and horizon; `window` doesn't count."""
+        return ForecastBatches(
+            split.fields["series"],
+            self.shape,
+            origins=self.encoding.origins,
+            batch_size=batch_size,
+            seed=seed,
+            training=training,
+        )
+
+    def loss(self, model: nn.Module, batch: ForecastBatch, state: State | None) -> tuple[Tally, State]:
+        raw_BTP, _ = model(to_device(batch.inputs, model))
+        values_BT, counted_BT = to_device(batch.values_BT, model), to_device(batch.targets, model)
+        losses_BT = self.output.loss(raw_BTP.float(), values_BT, to_device(batch.scales_B1, model))
+        # by a mask, not by choosing: a GPU would have to be waited for
+        return Tally((losses_BT * counted_BT).sum(), int(batch.targets.sum())), {}
+
+    def measure(self, model: nn.Module, batch: ForecastBatch, state: State | None) -> tuple[dict[str, Tally], State]:
+        tallies: dict[str, Tally] = {}
+        for one, samples_SH in zip(batch.windows, self.sample(model, batch.windows), strict=True):
+            own = scores(samples_SH, one.wanted, seasonal_error(one.history, self.encoding.season))
+            tallies = {name: tallies[name] + tally if name in tallies else tally for name, tally in own.items()}
+        return tallies, {}
+
+    @torch.inference_mode()
+    def sample(self, model: nn.Module, windows: Sequence[Window]) -> Iterator[np.ndarray]:
+        """For each window paths float64 [S, H], in the data's own units, from its past and what is known ahead."""
+        at_once = max(1, PATHS_AT_ONCE // self.samples)
+        for start in range(0, len(windows), at_once):
+            part = windows[start : start + at_once]
+            scaled_BSH = self._paths(model, part).double().cpu().numpy()
+            for one, scaled_SH in zip(part, scaled_BSH, strict=True):
+                paths_SH = one.centre + one.scale * scaled_SH
+                yield np.round(paths_SH) if self.counts else paths_SH
+
+    def _paths(self, model: Any, windows: Sequence[Window]) -> Tensor:
+        """Scaled values [B, S, H]."""
+        shape, S = self.shape, self.samples
+        past_BP, seen_BP = np.stack([one.past for one in windows]), np.stack([one.seen for one in windows])
+        known_BTF = np.stack([one.known for one in windows])
+        scale_B1 = to_device(scales(windows), model)
+        B, C = len(windows), shape.context
+        read = step_inputs(past_BP, seen_BP, known_BTF[:, :C], shape, shape.before, C)
+        _, state = model(to_device(read, model))
+        state = {name: value.repeat_interleave(S, dim=0) for name, value in state.items()}
+        known_NHF = to_device(known_BTF[:, C:], model).repeat_interleave(S, dim=0)
+        # the latest values, as far back as the lags reach, and those that are drawn
+        recent_NL = to_device(past_BP[:, -shape.before :], model).repeat_interleave(S, dim=0)
+        seen_N1 = recent_NL.new_ones(B * S, 1)
+        seen_before_N1 = to_device(seen_BP[:, -1:], model).to(recent_NL).repeat_interleave(S, dim=0)
+        drawn = []
+        for step in range(shape.horizon):
+            lagged = [recent_NL[:, recent_NL.shape[1] - lag, None] for lag in shape.lags]
+            seen = seen_N1 if step else seen_before_N1
+            raw_NP, state = model.step(torch.cat([*lagged, seen, known_NHF[:, step]], dim=1), state)
+            rng = np.random.default_rng([self.seed, step])
+            value_BS = self.output.draw(raw_NP.float().view(B, S, -1), scale_B1, rng)
+            drawn.append(value_BS)
+            recent_NL = torch.cat([recent_NL[:, 1:], value_BS.reshape(-1, 1)], dim=1)
+        return torch.stack(drawn, dim=2)
+
+    def predict(self, model: nn.Module, items: Sequence[Series]) -> list[dict[str, Any]]:
+        """For each series the times of the steps after it, and their means and quantiles.
+
+        Raises:
+            UserError: covariates end before the horizon does, or a model of counts is given other numbers.
+        """
+        model.eval()
+        windows = [self._to_be_predicted(item) for item in items]
+        answers = []
+        for item, samples_SH in zip(items, self.sample(model, windows), strict=True):
+            times = written(self._ahead(item), item.utc)
+            rows_RH = np.concatenate([samples_SH.mean(axis=0)[None], np.quantile(samples_SH, LEVELS, axis=0)])
+            numbers = [row.tolist() for row in _rounded(rows_RH)]
+            answers.append(dict(zip(self.columns, [times, *numbers], strict=True)))
+        return answers
+
+    def _ahead(self, item: Series) -> np.ndarray:
+        return following(item.times[len(item.values) - 1], self.encoding.freq, self.encoding.horizon)
+
+    def _to_be_predicted(self, item: Series) -> Window:
+        steps, horizon = len(item.values), self.encoding.horizon
+        if item.named and len(item.covariates) < steps + horizon:
+            there = len(item.covariates) - steps
+            what = f"{item.name}: {', '.join(item.named)} known for {there} of the {horizon} steps ahead"
+            raise UserError(what, where="data", hint="give their values for all steps that are predicted")
+        if self.counts and ((item.values < 0).any() or (item.values != np.round(item.values)).any()):
+            raise UserError(f"{item.name}: the model is of counts, whole numbers from 0 on", where="data")
+        far = max(0, steps - self.shape.past)  # no more is read
+        times = np.concatenate([item.times[far:steps], self._ahead(item)])
+        covariates = item.covariates[far : steps + horizon]
+        if not item.named:
+            covariates = np.zeros((len(times), 0))
+        whole = item._replace(times=times, values=item.values[far:], covariates=covariates)
+        return window(self.encoding.encode(whole), steps - far, self.shape)
+
+    def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
+        """The last value again, and the last season again, both with the spread that their errors had before."""
+        places = ForecastBatches(
+            test.fields["series"], self.shape, origins=self.encoding.origins, batch_size=1, seed=0, training=False
+        ).places
+        if not places:
+            return {}
+        windows = [window(test.fields["series"][row], origin, self.shape) for row, origin in places]
+        histories, actual = [one.history for one in windows], [one.wanted for one in windows]
+        found = {"naive": naive_loss(histories, actual, 1)}
+        if self.encoding.season > 1:
+            found["seasonal naive"] = naive_loss(histories, actual, self.encoding.season)
+        return found
+
+    def findings(self, model: nn.Module, split: Examples) -> list[Finding]:
+        """The scores of each series beside those of the seasonal naive forecast, and a picture of the first ones."""
+        batches = self.batches(split, batch_size=64, window=0, seed=0, training=False)
+        rows: list[list[Any]] = []
+        futures: dict[int, Future] = {}
+        model.eval()
+        for batch in batches.epoch():
+            for one, samples_SH in zip(batch.windows, self.sample(model, batch.windows), strict=True):
+                future = self._future(split.fields["series"], one, samples_SH)
+                error = seasonal_error(one.history, self.encoding.season)
+                naive_SH = seasonal_naive(one.history, self.shape.horizon, self.encoding.season)[1]
+                found, naive = (scores(paths, one.wanted, error) for paths in (samples_SH, naive_SH))
+                own = [f"{tally.value:.6g}" for tally in found.values()]
+                origin = written(future.times[-len(future.actual) :][:1], self.encoding.utc)[0]
+                rows.append([future.name, origin, *own, f"{naive[self.primary].value:.6g}"])
+                if len(futures) < DRAWN or one.row in futures:
+                    futures[one.row] = future  # of several origins the last
+        if not rows:
+            return []
+        heads = ["series", "first_step", *found, f"seasonal_naive_{self.primary}"]
+        table = Table("forecasts", {head: [row[at] for row in rows] for at, head in enumerate(heads)})
+        return [table, Fan("forecasts", "the last of the test data", tuple(futures.values()))]
+
+    def _future(self, sequences: Sequences, one: Window, samples_SH: np.ndarray) -> Future:
+        name, start = self.encoding.series[one.row]
+        shown = min(len(one.history), max(SHOWN_SEASONS * self.encoding.season, 2 * self.shape.horizon))
+        begin = np.datetime64(start)
+        times = np.concatenate([[begin], following(begin, self.encoding.freq, one.origin + len(one.wanted) - 1)])
+        return Future(
+            name,
+            times[one.origin - shown :],
+            one.history[-shown:],
+            one.wanted,
+            seasonal_naive(one.history, len(one.wanted), self.encoding.season)[0],
+            np.quantile(samples_SH, LEVELS, axis=0),
+            LEVELS,
+        )
+
+
+def _rounded(rows_RH: np.ndarray) -> np.ndarray:
+    """With as many decimals as tell a hundred-thousandth of the spread: more would be noise of the sampling."""
+    spread = float(np.ptp(rows_RH, axis=0).max())
+    return np.round(rows_RH, min(12, max(0, math.ceil(5 - math.log10(spread))))) if spread > 0 else rows_RH

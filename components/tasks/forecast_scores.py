@@ -1,0 +1,87 @@
+"""What a forecast is worth: scores of samples and quantiles, and the forecasts that any model has to beat.
+
+Shapes: H steps, S samples, Q levels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from components.tasks.base import Tally
+
+LEVELS = tuple(round(0.1 * n, 1) for n in range(1, 10))  # of the quantiles that are told and judged
+RESIDUALS = 1000  # of the naive forecasts' own errors, the latest
+
+
+def crps(samples_SH: np.ndarray, actual_H: np.ndarray) -> np.ndarray:
+    """The continuous ranked probability score of each step, in the data's units: E|X − y| − ½ E|X − X′|, the second
+    without bias (Gneiting & Raftery 2007). That of a single sample is the absolute error."""
+    S = len(samples_SH)
+    ordered = np.sort(samples_SH, axis=0)
+    weights_S = 2 * np.arange(1, S + 1) - S - 1
+    spread_H = (weights_S[:, None] * ordered).sum(axis=0) / max(1, S * (S - 1))  # half of E|X − X′|
+    return np.abs(samples_SH - actual_H).mean(axis=0) - spread_H
+
+
+def quantile_losses(quantiles_QH: np.ndarray, actual_H: np.ndarray) -> np.ndarray:
+    """Twice the pinball loss of each of LEVELS and each step [Q, H]: that of a median is the absolute error."""
+    short_QH = actual_H - quantiles_QH
+    levels_Q1 = np.array(LEVELS)[:, None]
+    return 2 * np.maximum(levels_Q1 * short_QH, (levels_Q1 - 1) * short_QH)
+
+
+def weighted(total: Any, count: float) -> float:
+    """The mean over the levels of the summed losses, by the summed size of the values: the last of `total`."""
+    *losses, size = total
+    return float(np.mean(losses) / size) if size > 0 else math.nan
+
+
+def scores(samples_SH: np.ndarray, actual_H: np.ndarray, naive_error: float) -> dict[str, Tally]:
+    """All metrics of one forecast, as sums. `naive_error`: the mean absolute error of the seasonal naive forecast over
+    the past, one season ahead; 0 or NaN where there is none, then MASE doesn't count."""
+    quantiles_QH = np.quantile(samples_SH, LEVELS, axis=0)
+    median_H = quantiles_QH[LEVELS.index(0.5)]
+    error_H, steps = np.abs(median_H - actual_H), len(actual_H)
+    losses_Q = quantile_losses(quantiles_QH, actual_H).sum(axis=1)
+    sizes_H = np.abs(median_H) + np.abs(actual_H)
+    inside_H = (quantiles_QH[0] <= actual_H) & (actual_H <= quantiles_QH[-1])
+    judged = bool(naive_error > 0)
+    return {
+        "weighted_quantile_loss": Tally(np.array([*losses_Q, np.abs(actual_H).sum()]), steps, weighted),
+        "crps": Tally(float(crps(samples_SH, actual_H).sum()), steps),
+        "mae": Tally(float(error_H.sum()), steps),
+        "mase": Tally(float(error_H.mean() / naive_error) if judged else 0.0, int(judged)),
+        "smape_percent": Tally(float(200 * (error_H / np.where(sizes_H > 0, sizes_H, 1)).sum()), steps),
+        "coverage_80": Tally(float(inside_H.sum()), steps),
+    }
+
+
+def seasonal_error(history_T: np.ndarray, season: int) -> float:
+    """The mean absolute change over a season (over a step, where the history is no longer than that); NaN of a single
+    value. Hyndman & Koehler 2006."""
+    lag = season if len(history_T) > season else 1
+    return float(np.abs(history_T[lag:] - history_T[:-lag]).mean()) if len(history_T) > 1 else math.nan
+
+
+def seasonal_naive(history_T: np.ndarray, horizon: int, season: int) -> tuple[np.ndarray, np.ndarray]:
+    """The last season again [H], and samples of it [S, H]: with the errors that it made in the past, wider by √k in
+    the k-th season ahead (Hyndman & Athanasopoulos, Forecasting, 5.5). Without a whole season: the last value again."""
+    lag = season if len(history_T) >= season else 1
+    ahead_H = np.arange(horizon)
+    point_H = history_T[len(history_T) - lag + ahead_H % lag]
+    errors_S = (history_T[lag:] - history_T[:-lag])[-RESIDUALS:] if len(history_T) > lag else np.zeros(1)
+    return point_H, point_H + errors_S[:, None] * np.sqrt(ahead_H // lag + 1)
+
+
+def naive_loss(histories: Sequence[np.ndarray], actual: Sequence[np.ndarray], season: int) -> float:
+    """The weighted quantile loss of the seasonal naive forecasts of several series; of season 1, the naive ones."""
+    total = np.zeros(len(LEVELS) + 1)
+    for history_T, actual_H in zip(histories, actual, strict=True):
+        _, samples_SH = seasonal_naive(history_T, len(actual_H), season)
+        quantiles_QH = np.quantile(samples_SH, LEVELS, axis=0)
+        total += [*quantile_losses(quantiles_QH, actual_H).sum(axis=1), np.abs(actual_H).sum()]
+    return weighted(total, 1)
