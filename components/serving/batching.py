@@ -20,6 +20,8 @@ from components.encodings.base import Encoding
 from components.errors import UserError
 from components.generation.drawing import Drawing, advance
 from components.generation.engine import Engine, engine_for
+from components.generation.infill import AHEAD, rewrite
+from components.generation.region import Piece
 from components.generation.sampling import Sampler, check_plain, drawn, sample_plainly, steps_at_once
 from components.generation.settings import Sampled, Settings
 from components.serving.problems import Busy, Late, Limits
@@ -186,6 +188,23 @@ class Shared(Sampler):
                 return Drawing(engine, model, encoding, prompt_ids, settings, seed=seed, framed=framed)
 
         return drawn(self.batcher.draw(begin, engine, settings.count, self.deadline, self.watch))
+
+    def rewrite(
+        self,
+        encoding: Encoding,
+        piece: Piece,
+        settings: Settings,
+        /,
+        *,
+        seed: int,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> list[Sampled]:
+        free = np.flatnonzero(piece.free)
+        length = min(int(free[-1]) + AHEAD, len(piece.ids)) - int(free[0])
+        affordable(settings.count * settings.particles, length, self.batcher.limits)
+        with turn(self.batcher.alone, self.deadline):
+            model = self.batcher.model
+            return rewrite(model, encoding, piece, settings, seed=seed, progress=self.deadline.check)
 
 
 def affordable(count: int, length: int, limits: Limits) -> None:

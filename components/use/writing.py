@@ -16,7 +16,7 @@ from components.render.soundfont import Soundfont
 from components.score import Score
 from components.use.opening import Opened
 
-SHOWN = ("temperature", "top_k", "top_p", "chords", "constraints")  # settings named on a piece's page
+SHOWN = ("temperature", "top_k", "top_p", "chords", "rewrite", "constraints")  # settings named on a piece's page
 
 
 @dataclass(frozen=True)
