@@ -25,7 +25,7 @@ from components.encodings.meaning import meaning_of
 from components.encodings.vocabulary import BOS, PAD
 from components.errors import UserError
 from components.generation.constraints import Constrained, parse_constraints
-from components.generation.given import Given
+from components.generation.given import FREE, Given
 from components.generation.infill import rewrite
 from components.generation.region import Piece
 from components.generation.sampling import Sampler, begun, sample
@@ -191,8 +191,8 @@ class LanguageModel(Task):
         """
         if not settings.rewrite:
             return None
-        if not settings.given:
-            raise UserError("there is no piece to rewrite a part of", where="rewrite", hint="give --keep FILE")
+        if not settings.given or FREE in settings.given:
+            raise UserError("there is no whole piece to rewrite a part of", where="rewrite", hint="give --keep FILE")
         given_ids(self.encoding, settings)  # are they ids of the encoding's?
         return Piece.read(settings.rewrite, self.encoding, settings.given)
 

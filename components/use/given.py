@@ -34,7 +34,7 @@ def given(
     files = {name: path for name, path in (("melody", melody), ("start", start), ("keep", keep)) if path}
     check_one_file(list(files), rewrite)
     if not files:
-        return {}
+        return {"rewrite": rewrite} if rewrite else {}
     ((name, path),) = files.items()
     if rewrite:
         bundle.can_rewrite()
@@ -53,17 +53,17 @@ def given(
 
 
 def check_one_file(names: Sequence[str], rewrite: str | None) -> None:
-    """Refuse two files to start from, and a piece to keep without what to rewrite of it, or the other way round.
+    """Refuse two files to start from, a piece to keep without what to rewrite of it, and another file with that.
 
     Raises:
         UserError: see above.
     """
     if len(names) > 1:
         raise UserError(f"give a {' or a '.join(names)}, not both", where=names[0])
-    if ("keep" in names) != bool(rewrite):
-        what = "--keep takes what to rewrite" if "keep" in names else "there is no piece to rewrite a part of"
+    if names and ("keep" in names) != bool(rewrite):
+        what = "doesn't say what to rewrite of it" if "keep" in names else "only of a piece to keep a part is rewritten"
         hint = 'give both: --keep piece.musicxml --rewrite "bars 5-8, alto tenor"'
-        raise UserError(what, where="rewrite", hint=hint)
+        raise UserError(what, where="keep" if "keep" in names else "rewrite", hint=hint)
 
 
 def _read(path: Path, grid: int, parts: Literal["all", "melody"], doubt: Tell) -> Score:
