@@ -6,7 +6,6 @@ An encoding joins in with a method `timeline(ids) -> Timeline`. T tokens of a pi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol
@@ -44,15 +43,12 @@ class Timeline(Protocol):
 
 def gaps(timeline: Timeline, free: np.ndarray) -> list[Gap]:
     """The gaps that the tokens `free`, bool [T], leave in a piece: whole events, side by side."""
-    keys: Sequence[object] = [
-        bool(f) and (True if timeline.takes_turns else int(v)) for f, v in zip(free, timeline.voice, strict=True)
-    ]
+    kinds = np.zeros(len(free), dtype=np.int64) if timeline.takes_turns else timeline.voice
     found, at = [], 0
-    for key, group in groupby(keys):
-        length = len(list(group))
-        if key is not False:
-            here = slice(at, at + length)
+    for kind, group in groupby(np.where(free, kinds, -1).tolist()):
+        here = slice(at, at + len(list(group)))
+        if kind >= 0:
             start, stop = int(timeline.start[here].min()), int(timeline.stop[here].max())
-            found.append(Gap(at, at + length, int(timeline.voice[at]), start, stop))
-        at += length
+            found.append(Gap(here.start, here.stop, int(timeline.voice[at]), start, stop))
+        at = here.stop
     return found

@@ -80,12 +80,12 @@ def test_many_particles_are_the_exact_posterior(letters) -> None:
     model, encoding, piece = letters
     exact, whole = posterior(model, encoding, piece)
     assert len(exact) == 27
-    particles = Particles(model, encoding, piece, Settings(particles=4000), np.random.default_rng(0))
+    particles = Particles(model, encoding, piece, Settings(particles=2000), np.random.default_rng(0))
     particles.run(lambda done: None)
     weights, drawn = particles._weights(), Counter()
     for ids, weight in zip(particles.ids, weights, strict=True):
         drawn[encoding.decode(ids[ids > 0])] += weight
-    assert distance(drawn, exact) < 0.04
+    assert distance(drawn, exact) < 0.05
     assert particles.evidence() == pytest.approx(whole, abs=0.05)
 
 
@@ -94,12 +94,12 @@ def test_what_is_drawn_nears_the_posterior_with_the_number_of_particles(letters)
     model, encoding, piece = letters
     exact, _ = posterior(model, encoding, piece)
     far = []
-    for particles in (1, 8, 64):
+    for particles in (1, 64):
         asked = Settings(particles=particles, count=64)
-        made = [one for seed in range(6) for one in rewrite(model, encoding, piece, asked, seed=seed)]
+        made = [one for seed in range(4) for one in rewrite(model, encoding, piece, asked, seed=seed)]
         far.append(distance(Counter(encoding.decode(one.ids) for one in made), exact))
-    assert far[0] > 2 * far[2], far
-    assert far[2] < 0.15
+    assert far[0] > 2 * far[1], far
+    assert far[1] < 0.15
 
 
 def chorale(seed: int, steps: int = 32, upbeat: int = 4) -> np.ndarray:
