@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from components.bounds import MAX_STEPS
 from components.encodings.base import Encoding, encoding_from_state
 from components.errors import UserError, nearest
+from components.generation.region import Piece
 from components.generation.settings import Sampled
 from components.models.pooled import Pooled
 from components.models.weights import load_weights, read_tensors, weights, write_tensors
@@ -113,6 +115,24 @@ class Bundle:
             UserError: the encoding has no such piece.
         """
         return {"given": tuple(int(id) for id in self.encoding.onwards(start)), "given_ends": False, "prompt": ""}
+
+    def can_rewrite(self) -> None:
+        """Refuse where the encoding doesn't know which of its tokens is which voice at which time.
+
+        Raises:
+            UserError: with models that know.
+        """
+        self.encoding.timeline(np.zeros(0, dtype=np.int64))
+
+    def rewritten(self, piece: Score, region: str) -> dict[str, Any]:
+        """The settings that write a region of a piece anew ("bars 5-8, alto tenor") and keep the rest.
+
+        Raises:
+            UserError: the encoding has no such piece or region.
+        """
+        ids = tuple(int(id) for id in self.encoding.encode(piece))
+        Piece.read(region, self.encoding, ids)
+        return {"given": ids, "given_ends": True, "rewrite": region, "prompt": ""}
 
     def predict(self, items: Sequence[Any]) -> list[Any]:
         """The answer to each input (a text, frames [T, features]), in their order: {"label", "probability"}, numbers,

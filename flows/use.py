@@ -21,10 +21,12 @@ def generate_flow(
     melody: str | None = None,
     start: str | None = None,
     soundfont: str | None = None,
+    keep: str | None = None,
+    rewrite: str | None = None,
 ) -> list[str]:
     """Generate with a registered model: NAME, NAME@champion or NAME@VERSION; see `generate_files`."""
     with claimed():
-        return generate_files(model, overrides, seed, out, melody, start, soundfont)
+        return generate_files(model, overrides, seed, out, melody, start, soundfont, keep, rewrite)
 
 
 @flow(name="predict", flow_run_name="{model}", on_failure=[failed], on_crashed=[ended], on_cancellation=[ended])

@@ -142,6 +142,8 @@ class Model:
         seed: int = 0,
         melody: str | os.PathLike[str] | None = None,
         start: str | os.PathLike[str] | None = None,
+        keep: str | os.PathLike[str] | None = None,
+        rewrite: str | None = None,
         **settings: Any,
     ) -> list[str] | list[Score]:
         """Generate texts or scores.
@@ -153,9 +155,11 @@ class Model:
             seed: Random seed, from 0 to 2^63 − 1.
             melody: A music file. The model writes the other voices for its first piece.
             start: A music file. The model continues its first piece. Can't be combined with `melody`.
+            keep: A music file. The model rewrites the part `rewrite` of its first piece and keeps the rest.
+            rewrite: The part: "bars 5-8", "bars 5-8, alto tenor", "bar 3; beats 33-36, bass".
             settings: Settings that replace the model's defaults: count (1 to 64), max_length (tokens), temperature (0
                 to 10; 0 is always the likeliest), top_k, top_p, prompt. For music also chords, choruses, bars,
-                tempo_bpm (quarter notes per minute), band, constraints.
+                tempo_bpm (quarter notes per minute), band, constraints, particles (weighed for `rewrite`).
 
         Returns:
             A list of `count` strings or scores. A score (`components.score.Score`) has parts of notes; times are in
@@ -164,7 +168,7 @@ class Model:
         Raises:
             UserError: The model doesn't generate, a setting doesn't exist or is out of range, or a file can't be read.
         """
-        return self._made(seed, melody, start, settings).items
+        return self._made(seed, (melody, start, keep), rewrite, settings).items
 
     def write(
         self,
@@ -173,6 +177,8 @@ class Model:
         seed: int = 0,
         melody: str | os.PathLike[str] | None = None,
         start: str | os.PathLike[str] | None = None,
+        keep: str | os.PathLike[str] | None = None,
+        rewrite: str | None = None,
         soundfont: str | os.PathLike[str] | None = None,
         **settings: Any,
     ) -> list[Path]:
@@ -184,7 +190,7 @@ class Model:
         Args:
             folder: The output folder. It is created if it doesn't exist.
             soundfont: An .sf2 file to play the music with instead of the built-in sound.
-            seed, melody, start, settings: See `generate`.
+            seed, melody, start, keep, rewrite, settings: See `generate`.
 
         Returns:
             The paths of the files.
@@ -199,7 +205,7 @@ class Model:
 
         target = output_folder(folder, where="folder")
         font = read_soundfont(_path(soundfont, "soundfont")) if soundfont else None
-        return write(self._opened, self._made(seed, melody, start, settings), target, font)
+        return write(self._opened, self._made(seed, (melody, start, keep), rewrite, settings), target, font)
 
     def predict(self, inputs: Iterable[Any]) -> list[dict[str, Any]]:
         """Predict for each input.
@@ -250,14 +256,15 @@ class Model:
         does = f"writes {told.writes}" if told.writes else f"reads {told.reads}"
         return f"<reprise.Model {self._opened.selector}: {told.task}, {does}>"
 
-    def _made(self, seed: int, melody: Any, start: Any, settings: Mapping[str, Any]) -> Generation:
+    def _made(self, seed: int, files: Sequence[Any], rewrite: str | None, settings: Mapping[str, Any]) -> Generation:
         from components.use.given import given
 
         bundle = self._opened.bundle
         doubts: list[str] = []
-        under = str(_path(melody, "melody")) if melody else None
-        begun = str(_path(start, "start")) if start else None
-        asked = given(bundle, under, begun, tell=lambda line: None, doubt=doubts.append) | dict(settings)
+        names = ("melody", "start", "keep")
+        under, begun, kept = (str(_path(f, name)) if f else None for f, name in zip(files, names, strict=True))
+        asked = given(bundle, under, begun, lambda line: None, doubts.append, keep=kept, rewrite=rewrite)
+        asked |= dict(settings)
         made = bundle.generate(asked, seed=seed)
         for warning in [*doubts, *made.warnings]:
             warnings.warn(warning, stacklevel=3)  # where `generate` or `write` was called

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from components.encodings.timeline import Timeline
 from components.encodings.vocabulary import BOS, PAD, UNK, Vocabulary
 from components.errors import UserError
 from components.registry import resolve
@@ -106,6 +107,18 @@ class Encoding(ABC):
     def onwards(self, start: Any) -> np.ndarray:
         """The ids [T] of the beginning of a piece, for a model to go on from."""
         return self.encode(start)
+
+    def timeline(self, ids: np.ndarray) -> Timeline:
+        """Which of a piece's ids [T] (without BOS) is which voice at which time, for writing parts of it anew.
+
+        Raises:
+            UserError: that isn't known of this encoding's tokens.
+        """
+        raise UserError(
+            f"{self.kind} doesn't know which of its tokens is which voice in which bar: no part can be written anew",
+            where="rewrite",
+            hint="models of the recipes chorales and lead-sheets can: reprise run chorales",
+        )
 
     def doubts(self, melody: Any) -> list[str]:
         """What a person should know of a melody (a score) that `with_melody` is given."""

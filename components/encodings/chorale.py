@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from components.encodings.base import Encoding
+from components.encodings.chorale_timeline import ChoraleTimeline
 from components.encodings.copying import MATCHES, match_classes
 from components.encodings.vocabulary import EOS, PAD, SPECIALS, Vocabulary
 from components.errors import UserError
@@ -182,6 +183,11 @@ class Chorale(Encoding):
         ids = self.encode(replace(melody, parts=(soprano, *(Part(name, ()) for name in VOICES[1:]))))
         ids[PREFIX:].reshape(-1, len(VOICES))[:, 1:] = -1
         return ids
+
+    def timeline(self, ids: np.ndarray) -> ChoraleTimeline:
+        """The notes of the four voices; each step of silence is an event of its own."""
+        voices = tuple(voice.lower() for voice in VOICES)
+        return ChoraleTimeline(np.asarray(ids, dtype=np.int64), voices, PREFIX, self.hold, len(self._vocabulary))
 
     def label(self, id: int) -> str:
         """A pitch by its name, a held note as a line."""

@@ -35,6 +35,7 @@ from components.encodings.lead_sheet_copies import HARMONIES, LAGS, form_returns
 from components.encodings.lead_sheet_grammar import Grammar
 from components.encodings.lead_sheet_plan import HOME_SIZES, plan_columns
 from components.encodings.lead_sheet_signs import HIGHEST, LOWEST, Signs, latest
+from components.encodings.lead_sheet_timeline import LeadSheetTimeline
 from components.encodings.meaning import Meaning
 from components.encodings.vocabulary import Vocabulary
 from components.errors import UserError
@@ -282,6 +283,10 @@ class LeadSheet(Encoding):
         from components.encodings.lead_sheet_meaning import LeadSheetMeaning
 
         return LeadSheetMeaning(self.signs, self.reached, chords)
+
+    def timeline(self, ids: np.ndarray) -> LeadSheetTimeline:
+        """Its melody and its chords."""
+        return LeadSheetTimeline(self.signs, np.asarray(ids, dtype=np.int64))
 
     def reached(self, ids: np.ndarray) -> tuple[Form, int] | None:
         """The form of ids [T] and the step that their melody has reached; None before the melody."""

@@ -17,6 +17,7 @@ from components.encodings.vocabulary import EOS
 from components.errors import UserError
 from components.generation.drawing import Drawing, advance, allowed_after, begun, generators, inputs
 from components.generation.engine import NOT_COMPILED, Engine, engine_for, obstacle
+from components.generation.region import Piece
 from components.generation.settings import Sampled, Settings
 from components.models.sequence_model import SequenceModel
 
@@ -67,6 +68,19 @@ class Sampler(ABC):
         progress: Callable[[int], None] = lambda done: None,
     ) -> list[Sampled]:
         """As the function `sample`."""
+
+    @abstractmethod
+    def rewrite(
+        self,
+        encoding: Encoding,
+        piece: Piece,
+        settings: Settings,
+        /,
+        *,
+        seed: int,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> list[Sampled]:
+        """As `components.generation.infill.rewrite`."""
 
 
 def sample(

@@ -21,7 +21,8 @@ class Settings:
     of a model that copies (`model.copy`): below 1 it keeps to what it copies, above 1 it leaves off sooner.
     `constraints` are rules of music that a score keeps, the most important first (components.generation.constraints).
     `given` are token ids that stand fast, −1 where the model chooses, and `given_ends` ends a sequence after them: what
-    commands make of a melody or a beginning in a file.
+    commands make of a melody or a beginning in a file. `rewrite` names what of a `given` piece is written anew, "bars
+    5-8, alto tenor", the rest standing fast; so many `particles` are weighed for it (components.generation.infill).
     """
 
     def __init__(
@@ -38,11 +39,14 @@ class Settings:
         constraints: tuple[Annotated[str, Field(max_length=200)], ...] = (),
         given: tuple[Annotated[int, Field(ge=-1, lt=2**31)], ...] = (),
         given_ends: bool = False,
+        rewrite: Annotated[str, Field(max_length=1000)] = "",
+        particles: Annotated[int, Field(gt=0, le=4096)] = 64,
     ) -> None:
         self.count, self.max_length, self.temperature = count, max_length, temperature
         self.top_k, self.top_p, self.prompt = top_k, top_p, prompt
         self.precision, self.gate_temperature, self.constraints = precision, gate_temperature, constraints
         self.given, self.given_ends = given, given_ends
+        self.rewrite, self.particles = rewrite, particles
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from components.errors import UserError
@@ -29,12 +29,13 @@ def write_page(
     facts: Mapping[str, str],
     audio: bytes,
     record: Record | None = None,
+    marked: Sequence[tuple[int, int]] = (),
 ) -> None:
     """A self-contained page that plays `audio` (a wav of the score, see `page_audio`) along a piano roll.
 
     It works from a file, in a sandboxed frame and without scripts (then as a picture over the browser's own
-    player). `facts` are shown in order as name and value; all text may come from outside. The record is the
-    page's last script block, as data.
+    player). `facts` are shown in order as name and value; all text may come from outside. The stretches `marked`,
+    first and end step each, lie on a ground of their own. The record is the page's last script block, as data.
 
     Raises:
         UserError: the score has no steps or can't be drawn, `audio` isn't a wav or exceeds 64 MB, or the
@@ -85,7 +86,7 @@ def write_page(
         "rows": str(high - low + 1),
         "steps": str(steps),
         "description": _text(description),
-        "grid": _grid(score, low, high),
+        "grid": _grid(score, low, high) + _marked(marked, low, high),
         "notes": _notes(score, high),
         "facts": "".join(
             f"<div><dt>{_text(name)}</dt><dd>{_text(value, 1000)}</dd></div>" for name, value in facts.items()
@@ -144,6 +145,13 @@ def _grid(score: Score, low: int, high: int) -> str:
     return (
         f'<path class="stripe" d="{stripes}"/><path class="line" d="{octaves}"/>'
         f'<path class="line beats" d="{"".join(beats)}"/><path class="line bars" d="{"".join(lines)}"/>'
+    )
+
+
+def _marked(marked: Sequence[tuple[int, int]], low: int, high: int) -> str:
+    return "".join(
+        f'<rect class="marked" x="{start}" y="0" width="{stop - start}" height="{high - low + 1}"/>'
+        for start, stop in marked
     )
 
 

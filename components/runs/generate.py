@@ -72,15 +72,25 @@ def generate_files(
     melody: str | None = None,
     start: str | None = None,
     soundfont: str | None = None,
+    keep: str | None = None,
+    rewrite: str | None = None,
 ) -> list[str]:
     """Generate with a model's default settings and `overrides`. Returns the paths of the files.
 
-    `melody` and `start` are music files: the model writes voices under the first, or continues the second. `soundfont`
-    is an .sf2 file to play the music with.
+    `melody`, `start` and `keep` are music files: the model writes voices under the first, continues the second, or
+    writes the region `rewrite` of the third anew. `soundfont` is an .sf2 file to play the music with.
     """
     font = read_soundfont(Path(soundfont)) if soundfont else None  # before the work: it may be the wrong file
     opened = open_model(selector)
-    asked = given(opened.bundle, melody, start, tell=say, doubt=lambda line: say(f"        {line}"))
+    asked = given(
+        opened.bundle,
+        melody,
+        start,
+        tell=say,
+        doubt=lambda line: say(f"        {line}"),
+        keep=keep,
+        rewrite=rewrite,
+    )
     return generated(opened, asked | dict(overrides or {}), seed, out, font)[0]
 
 

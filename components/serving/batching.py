@@ -20,6 +20,8 @@ from components.encodings.base import Encoding
 from components.errors import UserError
 from components.generation.drawing import Drawing, advance
 from components.generation.engine import Engine, engine_for
+from components.generation.infill import rewrite
+from components.generation.region import Piece
 from components.generation.sampling import Sampler, check_plain, drawn, sample_plainly, steps_at_once
 from components.generation.settings import Sampled, Settings
 from components.serving.problems import Busy, Late, Limits
@@ -187,12 +189,29 @@ class Shared(Sampler):
 
         return drawn(self.batcher.draw(begin, engine, settings.count, self.deadline, self.watch))
 
+    def rewrite(
+        self,
+        encoding: Encoding,
+        piece: Piece,
+        settings: Settings,
+        /,
+        *,
+        seed: int,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> list[Sampled]:
+        free = np.flatnonzero(piece.free)
+        length = int(free[-1] - free[0]) + 1
+        affordable(settings.count * settings.particles, length, self.batcher.limits, "count, particles, the region")
+        with turn(self.batcher.alone, self.deadline):
+            model = self.batcher.model
+            return rewrite(model, encoding, piece, settings, seed=seed, progress=self.deadline.check)
 
-def affordable(count: int, length: int, limits: Limits) -> None:
+
+def affordable(count: int, length: int, limits: Limits, reduced: str = "count, max_length, a shorter prompt") -> None:
     """Refuses what would keep the model for too long."""
     if count * length > limits.tokens:
         what = f"{count:,} × {length:,} tokens, {limits.tokens:,} are drawn for one request"
-        raise UserError(what, where="settings", hint="reduce the request: count, max_length, a shorter prompt")
+        raise UserError(what, where="settings", hint=f"reduce the request: {reduced}")
 
 
 class turn:

@@ -74,7 +74,7 @@ def rendered(piece: Piece, kind: str) -> bytes:
             write_wav(score, path, record)
         else:
             words = {"title": piece.title, "subtitle": piece.subtitle, "facts": piece.facts}
-            write_page(score, path, **words, audio=page_audio(score), record=record)
+            write_page(score, path, **words, audio=page_audio(score), record=record, marked=piece.marked)
         return path.read_bytes()
 
 

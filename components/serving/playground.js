@@ -257,9 +257,9 @@ async function* events(body) {
 
 async function generate(signal) {
   const { settings, seed } = chosen(), cards = {};
-  const [melody, start] = await Promise.all([file(by("melody")), file(by("start"))]);
-  if (melody || start) for (const name of ["given", "given_ends", "prompt", ...(melody ? ["max_length", "constraints"] : [])]) delete settings[name];
-  const request = { model: by("model").value + "@" + by("version").value, settings, seed, melody, start };
+  const [melody, start, keep] = await Promise.all(["melody", "start", "keep"].map((name) => file(by(name))));
+  if (melody || start || keep) for (const name of ["given", "given_ends", "prompt", ...(melody ? ["max_length", "constraints"] : [])]) delete settings[name];
+  const request = { model: by("model").value + "@" + by("version").value, settings, seed, melody, start, keep };
   const began = performance.now();
   const answer = await ask("/generate/stream", request, signal);
   for await (const [kind, data] of events(answer.body)) {

@@ -84,6 +84,7 @@ class GenerateRequest(Strict):
     )
     melody: Upload | None = Field(None, description="A music file that other voices are written under.")
     start: Upload | None = Field(None, description="A music file to go on from.")
+    keep: Upload | None = Field(None, description="A music file of which a part, settings.rewrite, is written anew.")
 
 
 class Wav(Strict):
@@ -179,7 +180,7 @@ class Description(BaseModel):
     reads: str | None = Field(description="text, symbols, frames, audio or series; None: it writes")
     answers: str | None = Field(description="the task's kind of answer; None: it writes")
     features: int | None = Field(description="numbers in a frame that it reads; None: no frames, or pictures")
-    accepts: list[str] = Field(description="what a request may start from: prompt, chords, melody, start")
+    accepts: list[str] = Field(description="what a request may start from: prompt, chords, melody, start, keep")
     settings: dict[str, Any] = Field(description="name → JSON schema; its default is the model's own")
     trained_on: str
     metrics: dict[str, float] = Field(description="on test data, when it was registered")

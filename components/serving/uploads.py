@@ -20,6 +20,7 @@ from components.score import Score
 from components.serving.batching import Deadline, turn
 from components.serving.problems import Busy, Limits, Refusal, TooLarge
 from components.serving.requests import GenerateRequest, GivenSeries, Upload, Wav
+from components.use.given import check_one_file
 
 
 class Uploads:
@@ -32,18 +33,23 @@ class Uploads:
 
     def given(self, bundle: Bundle, request: GenerateRequest, deadline: Deadline) -> dict[str, Any]:
         """The settings that hold to the file that came with a request: voices are written under a `melody`, to its
-        end; from a `start` the piece goes on.
+        end; from a `start` the piece goes on; of a piece to `keep` the region in the settings is written anew.
 
         Raises:
-            UserError: both are given, the file can't be read, or the model can't write such a piece down.
+            UserError: two are given, the file can't be read, or the model can't write such a piece down.
             Busy: too many files wait to be read; Late, Cancelled: see Deadline.
         """
-        if request.melody and request.start:
-            raise UserError("give a melody or a start, not both", where="melody")
-        name, upload = ("melody", request.melody) if request.melody else ("start", request.start)
-        if upload is None:
+        files = {name: upload for name in ("melody", "start", "keep") if (upload := getattr(request, name))}
+        region = request.settings.rewrite
+        check_one_file(list(files), region)
+        if not files:
             return {}
+        ((name, upload),) = files.items()
+        if region:
+            bundle.can_rewrite()
         score = self._music(upload, bundle.grid(name), name, deadline)
+        if region:
+            return bundle.rewritten(score, region)
         return bundle.under(score) if name == "melody" else bundle.onwards(score)
 
     def _music(self, upload: Upload, grid: int, where: str, deadline: Deadline) -> Score:

@@ -25,7 +25,9 @@ from components.encodings.meaning import meaning_of
 from components.encodings.vocabulary import BOS, PAD
 from components.errors import UserError
 from components.generation.constraints import Constrained, parse_constraints
-from components.generation.given import Given
+from components.generation.given import FREE, Given
+from components.generation.infill import rewrite
+from components.generation.region import Piece
 from components.generation.sampling import Sampler, begun, sample
 from components.generation.settings import Sampled, Settings
 from components.layers.base import State, steps_where
@@ -55,6 +57,18 @@ class _Rehearsal(Sampler):
         progress: Callable[[int], None] = lambda done: None,
     ) -> list[Sampled]:
         begun(prompt_ids, settings, framed)
+        return []
+
+    def rewrite(
+        self,
+        encoding: Encoding,
+        piece: Piece,
+        settings: Settings,
+        /,
+        *,
+        seed: int,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> list[Sampled]:
         return []
 
 
@@ -149,7 +163,8 @@ class LanguageModel(Task):
         encoding = self.read
         prompt_ids, warnings = self.encoding.prompt(settings.prompt)
         framed = self.framing == "sequences"
-        if settings.given:
+        piece = self.kept(settings)
+        if settings.given and not piece:
             encoding = given = given_ids(encoding, settings)
             prompt_ids = given.beginning
         if not framed and not len(prompt_ids):
@@ -160,9 +175,26 @@ class LanguageModel(Task):
         if settings.constraints:
             rules = parse_constraints(settings.constraints, meaning_of(self.encoding, ()))
             encoding = Constrained(encoding, rules)
-        sampled = sample(model, encoding, prompt_ids.tolist(), settings, seed=seed, framed=framed, progress=progress)
+        if piece:
+            sampled = rewrite(model, encoding, piece, settings, seed=seed, progress=progress)
+        else:
+            ids = prompt_ids.tolist()
+            sampled = sample(model, encoding, ids, settings, seed=seed, framed=framed, progress=progress)
         warnings += rules.report() if rules else []
         return Made([self.encoding.decode(one.ids) for one in sampled], sampled, warnings)
+
+    def kept(self, settings: Settings) -> Piece | None:
+        """The piece of which a part is written anew; None where nothing asks for that.
+
+        Raises:
+            UserError: there is no piece, or it has no such part; a prompt beside it.
+        """
+        if not settings.rewrite:
+            return None
+        if not settings.given or FREE in settings.given:
+            raise UserError("there is no whole piece to rewrite a part of", where="rewrite", hint="give --keep FILE")
+        given_ids(self.encoding, settings)  # are they ids of the encoding's?
+        return Piece.read(settings.rewrite, self.encoding, settings.given)
 
     def rehearse(self, settings: Settings) -> list[str]:
         return self.generate(_Rehearsal(), settings, seed=0).warnings  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ from components.encodings.meaning import meaning_of
 from components.errors import UserError
 from components.generation.constraints import Constrained, parse_constraints
 from components.generation.given import FREE, Given
+from components.generation.infill import rewrite
 from components.generation.sampling import sample
 from components.generation.settings import Settings
 from components.progressions import parse_progression
@@ -73,8 +74,11 @@ class Music(LanguageModel):
         """
         encoding = self.read
         prompt_ids, warnings = self.encoding.prompt(settings.prompt)
-        form = self._form(settings)
-        if settings.bars:
+        form, piece = self._form(settings), self.kept(settings)
+        if piece:
+            if form or settings.bars:
+                raise UserError("chords and bars are the piece's own", where="rewrite", hint="leave them out")
+        elif settings.bars:
             encoding = Given(encoding, self._planned(settings, prompt_ids), ends=False)
         elif settings.given:
             if form and isinstance(self.encoding, LeadSheet):
@@ -90,15 +94,11 @@ class Music(LanguageModel):
         if settings.constraints:
             rules = parse_constraints(settings.constraints, meaning_of(self.encoding, form.chords if form else ()))
             encoding = Constrained(encoding, rules)
-        sampled = sample(
-            model,
-            encoding,
-            prompt_ids.tolist(),
-            settings,
-            seed=seed,
-            framed=self.framing == "sequences",
-            progress=progress,
-        )
+        if piece:
+            sampled = rewrite(model, encoding, piece, settings, seed=seed, progress=progress)
+        else:
+            framed, ids = self.framing == "sequences", prompt_ids.tolist()
+            sampled = sample(model, encoding, ids, settings, seed=seed, framed=framed, progress=progress)
         unfinished = sum(not one.ended for one in sampled)
         if unfinished:
             limit = f"generation.max_length ({settings.max_length})"

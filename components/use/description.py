@@ -21,7 +21,7 @@ class Description:
     `writes`: text or notes; None if it predicts. `reads`: text, symbols, frames, audio or series (`Encoding.reads`);
     None if it generates. `step_shape`: shape of an input frame, with None for any size. `columns`: of its predictions,
     name → text, number, whole, texts or numbers. `accepts`: what generation can start from: prompt, chords, melody,
-    start. `settings`: default generation settings. `metrics`: on test data, when the model was saved.
+    start, keep. `settings`: default generation settings. `metrics`: on test data, when the model was saved.
     """
 
     task: str
@@ -48,5 +48,6 @@ def describe(task: Task, encoding: Encoding, recipe: Mapping[str, Any], info: Ma
     if music and task.form == "tokens":
         melody = type(encoding).with_melody is not Encoding.with_melody
         accepts += ["melody", "start"] if melody else ["start"]
+        accepts += ["keep"] if type(encoding).timeline is not Encoding.timeline else []
     writes = "notes" if music else "text"
     return Description(kind, writes, None, (), {}, accepts, settings, trained_on, metrics)

@@ -1,8 +1,8 @@
-"""Music files as generation settings: a melody to harmonise, or a beginning to continue."""
+"""Music files as generation settings: a melody to harmonise, a beginning to continue, or a piece to rewrite in part."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,27 +14,56 @@ from components.score import Score
 Tell = Callable[[str], None]
 
 
-def given(bundle: Bundle, melody: str | None, start: str | None, tell: Tell, doubt: Tell) -> dict[str, Any]:
+def given(
+    bundle: Bundle,
+    melody: str | None,
+    start: str | None,
+    tell: Tell,
+    doubt: Tell,
+    *,
+    keep: str | None = None,
+    rewrite: str | None = None,
+) -> dict[str, Any]:
     """Generation settings from the first piece in a file. For a `melody` the model writes the other voices; a `start`
-    is continued. `tell` receives a line about what was read, `doubt` a warning.
+    is continued; of a piece to `keep` the region `rewrite` is written anew. `tell` receives a line about what was read,
+    `doubt` a warning.
 
     Raises:
-        UserError: both are given, the file can't be read, or the model can't represent such a piece.
+        UserError: two are given, the file can't be read, or the model can't represent such a piece or region.
     """
-    path = melody or start
-    if not path:
-        return {}
-    if melody and start:
-        raise UserError("give a melody or a start, not both", where="melody")
-    name = "melody" if melody else "start"
+    files = {name: path for name, path in (("melody", melody), ("start", start), ("keep", keep)) if path}
+    check_one_file(list(files), rewrite)
+    if not files:
+        return {"rewrite": rewrite} if rewrite else {}
+    ((name, path),) = files.items()
+    if rewrite:
+        bundle.can_rewrite()
     score = _read(Path(path), bundle.grid(name), "melody" if melody else "all", doubt)
     tell(f"{name:7} {Path(path).name}: {sum(len(part.notes) for part in score.parts)} notes")
     for one in bundle.encoding.doubts(score) if melody else ():
         doubt(one)
     try:
+        if rewrite:
+            asked = bundle.rewritten(score, rewrite)
+            tell(f"rewrite {rewrite}")
+            return asked
         return bundle.under(score) if melody else bundle.onwards(score)
     except UserError as error:
         raise UserError(error.what, where=f"{name} {path}", hint=error.hint) from error
+
+
+def check_one_file(names: Sequence[str], rewrite: str | None) -> None:
+    """Refuse two files to start from, a piece to keep without what to rewrite of it, and another file with that.
+
+    Raises:
+        UserError: see above.
+    """
+    if len(names) > 1:
+        raise UserError(f"give a {' or a '.join(names)}, not both", where=names[0])
+    if names and ("keep" in names) != bool(rewrite):
+        what = "doesn't say what to rewrite of it" if "keep" in names else "only of a piece to keep a part is rewritten"
+        hint = 'give both: --keep piece.musicxml --rewrite "bars 5-8, alto tenor"'
+        raise UserError(what, where="keep" if "keep" in names else "rewrite", hint=hint)
 
 
 def _read(path: Path, grid: int, parts: Literal["all", "melody"], doubt: Tell) -> Score:

@@ -8,15 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from components.bundle import Generation
 from components.errors import UserError
+from components.generation.region import read_regions
 from components.render.outputs import write_score, write_texts
 from components.render.record import printable
 from components.render.soundfont import Soundfont
 from components.score import Score
 from components.use.opening import Opened
 
-SHOWN = ("temperature", "top_k", "top_p", "chords", "constraints")  # settings named on a piece's page
+SHOWN = ("temperature", "top_k", "top_p", "chords", "rewrite", "constraints")  # settings named on a piece's page
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Piece:
     subtitle: str
     facts: Mapping[str, str]
     record: dict[str, Any]
+    marked: tuple[tuple[int, int], ...] = ()  # stretches that were written anew: first and end step each
 
 
 def record_of(opened: Opened, made: Generation) -> dict[str, Any]:
@@ -60,7 +64,18 @@ def piece(opened: Opened, made: Generation, number: int, soundfont: Soundfont | 
     }
     subtitle = f"written by a recurrent network, seed {made.seed}"
     score = replace(made.items[number - 1], title=title)
-    return Piece(score, title, subtitle, facts, record | {"number": number})
+    return Piece(score, title, subtitle, facts, record | {"number": number}, rewritten(opened, made, score))
+
+
+def rewritten(opened: Opened, made: Generation, score: Score) -> tuple[tuple[int, int], ...]:
+    """The stretches of a piece that were written anew, in the score's own steps: a band may have a finer grid."""
+    if not made.settings.get("rewrite"):
+        return ()
+    encoding, ids = opened.bundle.encoding, np.asarray(made.settings["given"])
+    before = encoding.decode(ids)
+    regions = read_regions(made.settings["rewrite"], before, encoding.timeline(ids).voices)
+    scale = score.steps_per_beat / before.steps_per_beat
+    return tuple((round(region.start * scale), round(region.stop * scale)) for region in regions)
 
 
 def write(opened: Opened, made: Generation, folder: Path, soundfont: Soundfont | None = None) -> list[Path]:
@@ -86,6 +101,7 @@ def write(opened: Opened, made: Generation, folder: Path, soundfont: Soundfont |
             facts=one.facts,
             record=one.record,
             soundfont=soundfont,
+            marked=one.marked,
         )
     return paths
 

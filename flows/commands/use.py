@@ -46,6 +46,13 @@ def generate(
         Path | None, Parameter(help="Music file with a melody; a chorale model writes the lower voices.")
     ] = None,
     start: Annotated[Path | None, Parameter(help="Music file to continue.")] = None,
+    keep: Annotated[Path | None, Parameter(help="Music file of which a part is rewritten; the rest is kept.")] = None,
+    rewrite: Annotated[
+        str | None, Parameter(help='The part of it: "bars 5-8", "bars 5-8, alto tenor", "bar 3; beats 33-36, bass".')
+    ] = None,
+    particles: Annotated[
+        int | None, Parameter(help="How many ways to rewrite it are weighed against each other; more take longer.")
+    ] = None,
     soundfont: Annotated[
         Path | None, Parameter(help="SoundFont (.sf2) to play the music with instead of the built-in sound.")
     ] = None,
@@ -71,14 +78,15 @@ def generate(
         "tempo_bpm": tempo_bpm,
         "band": band,
         "constraints": tuple(constraint) if constraint else None,
+        "particles": particles,
     }
-    options = {"--melody": melody, "--start": start, "--soundfont": soundfont}
+    options = {"--melody": melody, "--start": start, "--soundfont": soundfont, "--keep": keep}
     files = [path and str(user_path(path, where=option)) for option, path in options.items()]
     folder = str(output_folder(out, where="--out")) if out else None
     from components.runs.generate import generate_files
 
     overrides = {name: value for name, value in given.items() if value is not None}
-    paths = generate_files(model, overrides, seed, folder, *files)
+    paths = generate_files(model, overrides, seed, folder, *files, rewrite)
     for path in paths:
         print(path)
     for path in paths:

@@ -39,8 +39,8 @@ def test_every_model_says_what_it_does(client: httpx.Client) -> None:
         "moods": (None, "text"), "sums": (None, "frames"), "marks": (None, "symbols"), "ears": (None, "audio"),
         "people": (None, "text"), "shapes": (None, "frames"), "loads": (None, "series"),
     }  # fmt: skip
-    assert told["four-voices"]["accepts"] == ["prompt", "melody", "start"]
-    assert told["blues"]["accepts"] == ["prompt", "chords", "start"]
+    assert told["four-voices"]["accepts"] == ["prompt", "melody", "start", "keep"]
+    assert told["blues"]["accepts"] == ["prompt", "chords", "start", "keep"]
     temperature = {"type": "number", "minimum": 0, "maximum": 10, "default": 1.0}
     assert told["tales"]["settings"]["temperature"] == temperature
     assert told["tales"]["settings"]["prompt"]["default"] == "the "

@@ -1,0 +1,38 @@
+"""A chorale's tokens as notes of its voices, for writing some of them anew (`components.encodings.timeline`)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from components.encodings.timeline import Gap
+
+
+class ChoraleTimeline:
+    """Voices take turns, so that a gap is filled by as many tokens as it had."""
+
+    takes_turns = True
+
+    def __init__(self, ids: np.ndarray, voices: tuple[str, ...], prefix: int, hold: int, size: int) -> None:
+        self.voices, self.prefix, self.hold, self.size = voices, prefix, hold, size
+        frames = ids[prefix:].reshape(-1, len(voices))
+        steps = np.arange(len(frames))[:, None]
+        begins = frames != hold
+        start = np.maximum.accumulate(np.where(begins, steps, 0), axis=0)
+        # of the next token that isn't held, seen from the end
+        following = np.where(begins, steps, len(frames))[::-1]
+        after = np.minimum.accumulate(following, axis=0)[::-1]
+        stop = np.concatenate([after[1:], np.full((1, len(voices)), len(frames))])
+        silent = np.full(prefix, -1)
+        self.voice = np.concatenate([silent, np.tile(np.arange(len(voices)), len(frames))])
+        self.start = np.concatenate([silent, start.ravel()])
+        self.stop = np.concatenate([silent, stop.ravel()])
+
+    def choices(self, gap: Gap, free: np.ndarray, ids: np.ndarray, begun: int) -> np.ndarray | None:
+        at = len(ids) - 1
+        if at == gap.last:
+            return None
+        mask = np.ones(self.size, dtype=bool)
+        before = at - len(self.voices)
+        if before < self.prefix or not free[before]:
+            mask[self.hold] = False  # a note that stays would become longer
+        return mask

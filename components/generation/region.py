@@ -1,0 +1,116 @@
+"""Regions of a piece in a person's words: "bars 5-8, alto tenor; beats 33-36"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from components.encodings.base import Encoding
+from components.encodings.timeline import Timeline
+from components.errors import UserError, nearest
+from components.render.layout import beat_steps, score_end
+from components.score import Score
+
+WHERE = "rewrite"
+LONGEST = 1000  # characters of a region's text
+Units = dict[int, tuple[int, int]]  # number → first step, end step
+_SPAN = re.compile(r"(bars?|beats?)\s*(\d{1,6})(?:\s*(?:-|–|to)\s*(\d{1,6}))?")
+
+
+@dataclass(frozen=True)
+class Region:
+    """The steps `start` to `stop` of some voices."""
+
+    start: int
+    stop: int
+    voices: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece whose ids [T] (without BOS and EOS) are written anew where `free`, bool [T]."""
+
+    ids: np.ndarray
+    timeline: Timeline
+    free: np.ndarray
+
+    @classmethod
+    def read(cls, text: str, encoding: Encoding, ids: Sequence[int] | np.ndarray) -> Piece:
+        """The piece, free where all of a voice's event lies in a region of the text: what goes on over a region's edges
+        stays.
+
+        Raises:
+            UserError: the text can't be read, names what the piece doesn't have, or nothing begins and ends there; or
+                the encoding doesn't know where its tokens are.
+        """
+        ids = np.asarray(ids, dtype=np.int64)
+        timeline = encoding.timeline(ids)
+        free = np.zeros(len(ids), dtype=bool)
+        for region in read_regions(text, encoding.decode(ids), timeline.voices):
+            inside = (timeline.start >= region.start) & (timeline.stop <= region.stop)
+            found = inside & np.isin(timeline.voice, region.voices)
+            if not found.any():
+                names = ", ".join(timeline.voices[voice] for voice in region.voices)
+                what = f"nothing of {names} begins and ends in {text!r}"
+                raise UserError(what, where=WHERE, hint="what goes on over its edges stays as it is: take more bars")
+            free |= found
+        return cls(ids, timeline, free)
+
+
+def read_regions(text: str, score: Score, names: tuple[str, ...]) -> list[Region]:
+    """The parts of the text. Bars and beats count from 1; an upbeat is 0.
+
+    Raises:
+        UserError: it can't be read, or the score has no such bars or voices, with what there is.
+    """
+    bars, beats = units(score)
+    shown = text if len(text) <= 60 else text[:59] + "…"
+    regions = []
+    for part in text[:LONGEST].casefold().split(";") if len(text) <= LONGEST else [""]:
+        span, *words = re.split(r"[\s,&]+(?=[a-z])", part.strip())
+        found, named = _SPAN.fullmatch(span.rstrip(" ,")), [word.strip(" ,") for word in words if word != "and"]
+        if found is None:
+            raise _refused(f"{shown!r} can't be read", bars, beats, names)
+        for word in named:
+            if word not in names:
+                near = nearest(word, names)
+                meant = f"; did you mean {near!r}?" if near else ""
+                raise _refused(f"there is no voice {word!r}{meant}", bars, beats, names)
+        of = bars if found[1].startswith("bar") else beats
+        first, last = int(found[2]), int(found[3] or found[2])
+        if not first <= last or first not in of or last not in of:
+            raise _refused(f"the piece has no {found[0]}", bars, beats, names)
+        voices = tuple(names.index(word) for word in named) or tuple(range(len(names)))
+        regions.append(Region(of[first][0], of[last][1], voices))
+    return regions
+
+
+def units(score: Score) -> tuple[Units, Units]:
+    """The steps of each bar and of each beat as they are counted (a dotted quarter in 6/8)."""
+    end, found = score_end(score), []
+    upbeat = score.upbeat_steps % score.bar_steps
+    for by_beat in (False, True):
+        of: Units = {0: (0, min(upbeat, end))} if upbeat and end else {}
+        changes = [(upbeat, score.metre), *(change for change in score.metre_changes if upbeat < change[0] < end)]
+        for (start, metre), stop in zip(changes, [*(step for step, _ in changes[1:]), end], strict=True):
+            here = Score((), score.steps_per_beat, metre)
+            length = beat_steps(here) if by_beat else here.bar_steps
+            for first, last in pairwise([*range(start, stop, length), stop]):
+                of[max(of, default=0) + 1] = (first, last)
+        found.append(of)
+    return found[0], found[1]
+
+
+def _refused(what: str, bars: Units, beats: Units, names: tuple[str, ...]) -> UserError:
+    upbeat = ", 0 for the upbeat" if 0 in bars else ""
+    last = max(bars, default=0)
+    example = f'"bars {min(2, last)}-{min(3, last)}, {names[-1]}"'
+    hint = (
+        f"the piece has bars 1-{last} and beats 1-{max(beats, default=0)}{upbeat}; voices: {', '.join(names)} (none "
+        f"named: all); write it as in {example}, with ; between several"
+    )
+    return UserError(what, where=WHERE, hint=hint)
