@@ -11,11 +11,11 @@ from urllib.parse import quote
 from filelock import FileLock
 
 from components.errors import UserError
+from components.tracking.artifact_store import check_artifacts
 from components.tracking.base import RunRef
 from components.tracking.dead_runs import CUT_OFF, CutOff, cut_off, left_running, mark_killed
 from components.tracking.mlflow_client import (
     HOPELESS,
-    check_artifacts,
     check_store,
     deleted,
     explained,
@@ -57,7 +57,8 @@ class MlflowTracker:
         """
         with explained(self.settings):
             experiment_id = self._experiment_id(self.settings.experiment_prefix + experiment)
-            check_artifacts(self.client.get_experiment(experiment_id).artifact_location)
+            location = self.client.get_experiment(experiment_id).artifact_location
+            check_artifacts(location, self.settings.tracking_uri)
             all_tags = {**self.settings.tags, **origin(self.settings.root), **tags}
             if parent:
                 all_tags["mlflow.parentRunId"] = parent

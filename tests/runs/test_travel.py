@@ -3,7 +3,6 @@ refused. Two machines are two state folders that share a tracking server."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -47,7 +46,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Iterator
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
-            assert process.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
+            assert process.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < deadline
             time.sleep(0.1)
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -134,8 +134,8 @@ def test_a_run_killed_on_one_machine_ends_on_another_with_the_same_weights(machi
         assert all((ours[key].numpy().tobytes() == theirs[key].numpy().tobytes()) for key in ours), name
     assert facts["global_step"] == expected["global_step"]
     client = open_client(places().settings)
-    curves = [client.get_metric_history(each, "val/nats_per_token") for each in (run_id, run.id)]
-    assert [[(p.step, p.value) for p in curve] for curve in curves][0] == [(p.step, p.value) for p in curves[1]]
+    ours, theirs = (client.get_metric_history(each, "val/nats_per_token") for each in (run_id, run.id))
+    assert [(p.step, p.value) for p in ours] == [(p.step, p.value) for p in theirs]
     assert client.get_run(run_id).info.status == "FINISHED"
     assert not client.list_artifacts(run_id, "travel"), "of a finished run nothing more travels"
     machine("a")

@@ -1,5 +1,5 @@
-"""A machine of its own that trains a run and dies: `travel_victim.py RECIPE.yaml UPDATE` is killed after that update, and
-not before its state lies in the store."""
+"""A machine of its own that trains a run and dies: `travel_victim.py RECIPE.yaml UPDATE` is killed after that update,
+and not before its state lies in the store."""
 
 from __future__ import annotations
 
