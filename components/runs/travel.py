@@ -134,6 +134,7 @@ def _fetched(arrivals: Arrivals, found: Elsewhere) -> RunRecord:
             for name in set(kept.files) & set(STATE):
                 (new / name).rename(folder / name)
         record.save(folder)
+        arrivals.claim(found.run_id)
     for name in SAME:
         before, now = str(versions.get(name, ""))[:40], library_versions().get(name)
         if before != now:

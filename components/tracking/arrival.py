@@ -15,7 +15,7 @@ from components.provenance import digest_file
 from components.tracking.mlflow_client import explained, open_client
 from components.tracking.process import HOST, PROCESS, lives
 from components.tracking.settings import Settings
-from components.tracking.travel import TAG, Files, Kept, went_elsewhere
+from components.tracking.travel import PLACE, TAG, Files, Kept, place, went_elsewhere
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -109,6 +109,11 @@ class Arrivals:
                     fetched.unlink(missing_ok=True)
                     raise _damaged(run_id, path, "has another content")
                 fetched.rename(into / name)
+
+    def claim(self, run_id: str) -> None:
+        """Say that the run goes on in this state folder: what others have left of it counts no more."""
+        with explained(self.settings):
+            self.client.set_tag(run_id, PLACE, place(self.settings.home))
 
     def _facts(self, run: Any) -> Elsewhere:
         tags = dict(run.data.tags)
