@@ -97,6 +97,25 @@ def test_what_artifacts_need_is_said_before_training(
         MlflowTracker(settings).start("tunes", "s0", tags={})
 
 
+def test_a_bucket_that_is_missing_or_closed_is_said_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    for said, way in (
+        ("An error occurred (NoSuchBucket) when calling PutObject", "make the bucket"),
+        ("An error occurred (AccessDenied) for https://ann:hush@there", "let this key read, write and delete there"),
+        ("Unable to locate credentials", "AWS_ACCESS_KEY_ID"),
+    ):
+
+        def fails(*_: str, said: str = said) -> None:
+            raise RuntimeError(said)
+
+        monkeypatch.setattr(artifact_store, "check_package", lambda address: None)
+        monkeypatch.setattr(artifact_store, "_write", fails)
+        with pytest.raises(UserError, match=way) as caught:
+            artifact_store.check_artifacts("s3://bucket/runs", "sqlite:///x")
+        assert str(caught.value).startswith("s3://bucket/runs: artifacts can't be kept: ")
+        assert "hush" not in str(caught.value)
+    artifact_store.check_artifacts("/a/folder", "sqlite:///x")  # of this machine: nothing is tried
+
+
 def test_the_way_back_of_a_deleted_experiment_works_when_typed(settings, tmp_path: Path) -> None:
     from components.tracking.mlflow_reader import MlflowReader
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -141,3 +142,48 @@ def test_a_run_killed_on_one_machine_ends_on_another_with_the_same_weights(machi
     machine("a")
     with pytest.raises(UserError, match="it finished on"):
         bring(run_id)
+
+
+def test_data_that_did_not_travel_are_ingested_again_and_must_be_the_same(
+    home_settings, small_recipe, small_store, tmp_path: Path
+) -> None:
+    from components.datasets.store import DatasetRef
+    from components.runs.record import RunRecord
+    from components.runs.travel import _data
+    from components.tracking.base import RunRef
+
+    recipe = small_recipe()
+    digest = small_store(recipe).manifest["digests"]["content"]
+    elsewhere = DatasetRef("/of/another/machine", digest)
+    record = RunRecord(recipe, elsewhere, RunRef("ab" * 16, "small"), "lstm", "cpu", 1)
+    assert RunRecord.from_dict(record.as_dict()) == record
+    found = _data(None, record, {}, tmp_path)
+    assert found.digest == digest
+    assert Path(found.path).is_relative_to(home_settings.home)
+    text = Path(recipe.data["path"])
+    text.write_text(text.read_text() + "\nzoe")
+    shutil.rmtree(home_settings.home / "datasets")
+    with pytest.raises(UserError, match=r"aren't those that the run began with[^$]*raise travel.data_mb"):
+        _data(None, record, {}, tmp_path)
+    text.unlink()
+    with pytest.raises(UserError, match="can't be ingested here"):
+        _data(None, record, {}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"threads": 10**9}, "small numbers"),
+        ({"run_name": 3}, "a text"),
+        ({"more": 1}, "more"),
+        ({"recipe": {"name": "../x"}}, "name"),
+    ],
+)
+def test_a_record_that_is_none_is_refused(small_recipe, tmp_path: Path, wrong: dict, told: str) -> None:
+    from components.datasets.store import DatasetRef
+    from components.runs.record import RunRecord
+    from components.tracking.base import RunRef
+
+    good = RunRecord(small_recipe(), DatasetRef("/x", "d"), RunRef("ab" * 16, "small"), "lstm", "cpu", 1)
+    with pytest.raises((UserError, ValueError, TypeError, KeyError), match=told):
+        RunRecord.from_dict({**good.as_dict(), **wrong})
