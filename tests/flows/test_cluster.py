@@ -41,7 +41,7 @@ SMALL += ["generation.max_length=40", "generation.count=1"]
 def folder() -> Iterator[Path]:
     """An empty folder that others may write to: pytest's own are closed, and PostgreSQL refuses to be run by root."""
     pytest.importorskip("psycopg2", reason="needs psycopg2: pip install psycopg2-binary")
-    pytest.importorskip("moto.server", reason="needs an S3 server: pip install boto3 moto[server]")
+    pytest.importorskip("moto.server", reason="needs an S3 server: pip install boto3 moto")
     if not (shutil.which("initdb") or glob.glob("/usr/lib/postgresql/*/bin/initdb")):
         pytest.skip("needs PostgreSQL: apt-get install postgresql")
     path = Path(tempfile.mkdtemp(prefix="reprise-"))
