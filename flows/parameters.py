@@ -16,4 +16,4 @@ ModelName = Annotated[str, Field(pattern=rf"^{NAME.pattern}$", title="of the exp
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$", title="auto, cpu, cuda or cuda:N")]
 Threads = Annotated[int, Field(ge=0, le=1024)]
 Processes = Annotated[int, Field(ge=1, le=256)]
-RunId = Annotated[str, Field(pattern=r"^[0-9a-zA-Z_-]{6,64}$", title="a run of this machine")]
+RunId = Annotated[str, Field(pattern=r"^[0-9a-zA-Z_-]{6,64}$", title="a run")]

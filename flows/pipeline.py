@@ -19,6 +19,7 @@ from components.runs.outcome import Outcome, conclude
 from components.runs.register import register
 from components.runs.samples import write_samples
 from components.runs.train import begin_run, train
+from components.runs.travel import bring
 from components.tracking.process import machine_name
 from flows.parameters import Device, ModelName, Override, Processes, RecipeName, RunId, Threads
 from flows.reaper import TRAINING, claimed, ended, failed, foreground, stopped_by_person, tidy
@@ -95,11 +96,11 @@ def resume_flow(run_id: RunId) -> Outcome:
     """Go on with a run that was cut off, from its last checkpoint to the end of the pipeline.
 
     Args:
-        run_id: The MLflow run, on the machine that it was started on.
+        run_id: The MLflow run: one of this machine, or one that another machine left in the store that they share.
     """
     with claimed():
         tidy()
-        return finish(run_id)
+        return finish(bring(run_id).ref.run_id)
 
 
 def flow_run_tags() -> dict[str, str]:

@@ -39,6 +39,24 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(f"damaged: {error}", where=str(path), hint="the file can't be used: train again") from None
 
 
+def read_facts(path: Path) -> dict[str, Any]:
+    """The facts that `write_tensors` wrote, without the tensors.
+
+    Raises:
+        UserError: there is no such file, or it is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            facts = json.loads((file.metadata() or {}).get("facts", "{}"))
+    except FileNotFoundError:
+        raise UserError("there is no such file", where=str(path)) from None
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise UserError(f"damaged: {error}", where=str(path)) from None
+    if not isinstance(facts, dict):
+        raise UserError("damaged: its facts aren't named", where=str(path))
+    return facts
+
+
 def weights(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and persistent buffers by name, each once (tied weights under their first name)."""
     kept = model.state_dict(keep_vars=True)

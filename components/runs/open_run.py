@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
-from filelock import FileLock, Timeout
-
 from components.datasets.store import Store
-from components.errors import UserError
 from components.runs.places import places
 from components.runs.record import RunRecord
+from components.runs.travel import alone, send
 from components.tracking.mlflow_backend import CUT_OFF, MlflowRun, MlflowTracker
 from components.training.session import Session
 
@@ -56,20 +54,12 @@ def opened(run: OpenRun | str, by_person: Callable[[BaseException], bool] = by_i
     Raises:
         UserError: another process is working on the run, or it has no record here.
     """
-    run_id = run if isinstance(run, str) else run.id
-    folder = places().run_folder(run_id)
-    lock = FileLock(folder / "run.lock", thread_local=False)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"run {run_id[:8]} is running in another process", hint="wait for it, or stop it") from None
-    try:
+    with alone(run if isinstance(run, str) else run.id) as folder:
         if isinstance(run, str):
-            run = OpenRun(RunRecord.load(folder), MlflowTracker(places().settings).resume(run_id))
+            run = OpenRun(RunRecord.load(folder), MlflowTracker(places().settings).resume(run))
         with ending(run.tracked, by_person):
+            send(run.record, folder, run.tracked)
             yield run
-    finally:
-        lock.release()
 
 
 @contextmanager

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from components.datasets.store import DatasetRef, Store
 from components.errors import UserError, nearest
@@ -34,23 +36,43 @@ class RunRecord:
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        values = asdict(self) | {"recipe": {"name": self.recipe.name, **self.recipe.as_dict()}}
         with written_whole(folder / FILE) as temporary:
-            temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
+            temporary.write_text(json.dumps(self.as_dict(), indent=1), encoding="utf-8")
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self) | {"recipe": {"name": self.recipe.name, **self.recipe.as_dict()}}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RunRecord:
+        """What `as_dict` gave.
+
+        Raises:
+            UserError, ValueError, KeyError, TypeError: it isn't that.
+        """
+        values = dict(values)
+        recipe = dict(values.pop("recipe"))
+        record = cls(
+            recipe=Recipe.from_dict(recipe.pop("name"), recipe),
+            dataset=DatasetRef(**values.pop("dataset")),
+            ref=RunRef(**values.pop("ref")),
+            **values,
+        )
+        texts = (record.run_name, record.device, record.parent, *record.asked, *astuple(record.ref))
+        texts += (record.dataset.path, record.dataset.digest)
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("a text is expected")
+        if not all(isinstance(count, int) and 1 <= count <= 4096 for count in (record.threads, record.processes)):
+            raise ValueError("threads and processes are small numbers")
+        return record
 
     @classmethod
     def load(cls, folder: Path) -> RunRecord:
         try:
-            values = json.loads((folder / FILE).read_text(encoding="utf-8"))
-            recipe = dict(values.pop("recipe"))
-            return cls(
-                recipe=Recipe.from_dict(recipe.pop("name"), recipe),
-                dataset=_here(DatasetRef(**values.pop("dataset"))),
-                ref=RunRef(**values.pop("ref")),
-                **values,
-            )
+            record = cls.from_dict(json.loads((folder / FILE).read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"isn't the record of a run: {error}", where=str(folder / FILE)) from None
+        return replace(record, dataset=dataset_here(record.dataset) or record.dataset)  # opening it says what is wrong
 
 
 def moved_to(record: RunRecord, device: str) -> RunRecord:
@@ -76,13 +98,13 @@ def moved_to(record: RunRecord, device: str) -> RunRecord:
     return moved
 
 
-def _here(dataset: DatasetRef) -> DatasetRef:
-    """The data set under the present home, where it lies there: it was written down with the path of its time."""
+def dataset_here(dataset: DatasetRef) -> DatasetRef | None:
+    """The data set on this machine: under the present home, or at the path of its time; None where it isn't."""
     for path in (places().datasets / "stores" / Path(dataset.path).name, Path(dataset.path)):
         with suppress(UserError, KeyError):
             if path.is_dir() and Store.open(path).manifest["digests"]["content"] == dataset.digest:
                 return replace(dataset, path=str(path))
-    return dataset  # opening it says what is wrong
+    return None
 
 
 def find_run(selector: str, places: Places) -> RunRecord:

@@ -13,12 +13,13 @@ from components.render.outputs import described
 from components.runs.generate import Opened, generated, open_model
 from components.runs.judge import judged
 from components.runs.open_run import OpenRun
+from components.runs.travel import SAMPLES
 from components.tracking.base import ModelRef, Run
 from components.training.session import Session
 from components.training.trainer import Events
 
 TABLE = "samples/during_training.json"
-FILE = "samples.jsonl"  # beside the checkpoint: a run that is resumed goes on with its table
+FILE = SAMPLES  # a run that is resumed goes on with its table
 TEMPERATURES = (0.5, 0.8, 1.0, 1.2)  # of the samples that are compared across runs
 COUNT, MAX_TOKENS, MAX_ROWS = 2, 80, 400
 COLUMNS = ("update", "number", "sample", "nats_per_token")

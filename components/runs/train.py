@@ -10,6 +10,7 @@ import yaml
 
 from components.console import bar, say
 from components.datasets.store import DatasetRef, Store
+from components.errors import UserError
 from components.paths import CODE
 from components.provenance import code_version, library_versions, machine
 from components.recipe import Recipe
@@ -101,6 +102,9 @@ class _Listener:
         self.run.metrics(values, step)
 
     def progress(self, step: int, steps: int, values: dict[str, float]) -> None:
+        if self.run.taken_over:
+            hint = "one of the two was enough; nothing is lost"
+            raise UserError(f"the run is going on on {self.run.taken_over}: it ends here", hint=hint)
         self.advance(step, f"loss {values['loss']:.3f}")
 
     def evaluated(self, values: dict[str, float], step: int, improved: bool) -> None:

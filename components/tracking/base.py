@@ -51,6 +51,10 @@ class Run(Protocol):
 
     ref: RunRef
 
+    @property
+    def taken_over(self) -> str:
+        """The machine that goes on with this run in our place; "" while it is ours."""
+
     def params(self, values: Mapping[str, Any]) -> None: ...
     def nest(self, parent: str, name: str) -> None:
         """Show the run beneath the run `parent` (its id) and call it `name`."""

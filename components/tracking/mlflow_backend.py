@@ -11,15 +11,24 @@ from urllib.parse import quote
 from filelock import FileLock
 
 from components.errors import UserError
+from components.tracking.artifact_store import check_artifacts
 from components.tracking.base import RunRef
 from components.tracking.dead_runs import CUT_OFF, CutOff, cut_off, left_running, mark_killed
-from components.tracking.mlflow_client import check_artifacts, check_store, deleted, explained, open_client, ui_command
+from components.tracking.mlflow_client import (
+    HOPELESS,
+    check_store,
+    deleted,
+    explained,
+    open_client,
+    ui_command,
+)
 from components.tracking.mlflow_run import MlflowRun, delivery
 from components.tracking.mlflow_store import MlflowStore
 from components.tracking.moved import folder_name
 from components.tracking.process import origin
 from components.tracking.settings import Settings
 from components.tracking.spool import Journal, Refused, summary
+from components.tracking.travel import went_elsewhere
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -48,7 +57,8 @@ class MlflowTracker:
         """
         with explained(self.settings):
             experiment_id = self._experiment_id(self.settings.experiment_prefix + experiment)
-            check_artifacts(self.client.get_experiment(experiment_id).artifact_location)
+            location = self.client.get_experiment(experiment_id).artifact_location
+            check_artifacts(location, self.settings.tracking_uri)
             all_tags = {**self.settings.tags, **origin(self.settings.root), **tags}
             if parent:
                 all_tags["mlflow.parentRunId"] = parent
@@ -88,7 +98,9 @@ class MlflowTracker:
         for journal in Journal.leftovers(self.settings.spool, run_id):
             before = journal.pending
             try:
-                if answers:
+                if answers and self._went_elsewhere(journal.run_id):
+                    journal.drop()
+                elif answers:
                     journal.send(delivery(self.client, journal.run_id))
                     if not journal.finished and not journal.has_living_sibling():
                         with self._ends():
@@ -135,6 +147,19 @@ class MlflowTracker:
         if order:
             query += f"&orderByKey={quote(f'metrics.`{order[0]}`', safe='')}&orderByAsc={str(order[1]).lower()}"
         return f"{self.settings.ui_url}/#/experiments/{experiment_id}/runs?{query}"
+
+    def _went_elsewhere(self, run_id: str) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        if not self.settings.shared:
+            return False
+        try:
+            run = self.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code in HOPELESS:
+                return False  # it is gone, as sending will say
+            raise
+        return went_elsewhere(run.data.tags, run.info.status, self.settings.home)
 
     def _ends(self) -> FileLock:
         # two that set one new tag of a run at once: the store refuses the second

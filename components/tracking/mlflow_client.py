@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import importlib.util
 import logging
 import os
-import queue
 import shlex
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +17,9 @@ from filelock import FileLock
 
 from components.errors import UserError
 from components.paths import writable_folder
-from components.redaction import shown_address
+from components.tracking.artifact_store import EXTRAS, FROM_OUTSIDE, check_artifacts, way_out
 from components.tracking.moved import follow
+from components.tracking.reach import REACH_SECONDS, within
 from components.tracking.settings import Settings
 from components.tracking.spool import summary
 
@@ -48,16 +47,7 @@ QUIET = {
 # errors that stay errors however often one tries
 HOPELESS = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST")
 
-REACH_SECONDS = 8.0  # a store that doesn't answer in this time is said to be away
-DRIVERS = {"psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}  # module → package, where the names differ
-ARTIFACTS = {  # an artifact address's scheme → the module that MLflow reads and writes it with
-    "s3": "boto3",
-    "gs": "google.cloud.storage",
-    "wasbs": "azure.storage.blob",
-    "abfss": "azure.storage.filedatalake",
-    "sftp": "pysftp",
-    "hdfs": "pyarrow",
-}
+DRIVERS = {"MySQLdb": "mysqlclient", **EXTRAS}  # module → what pip installs, where the names differ
 WRITES = "INSERT INTO runs SELECT * FROM runs WHERE 1 = 0"  # writes nothing, and needs the right to
 
 _clients: dict[str, MlflowClient] = {}
@@ -86,7 +76,7 @@ def _connect(settings: Settings) -> MlflowClient:
     (and building a client is contact)."""
     from mlflow import MlflowClient
 
-    _within(REACH_SECONDS, lambda: _reach(settings))
+    within(REACH_SECONDS, lambda: _reach(settings))
     if settings.served:
         return MlflowClient(settings.tracking_uri, registry_uri=settings.tracking_uri)
     writable_folder(settings.home, where="REPRISE_HOME", hint="set it to one of your folders")
@@ -134,26 +124,6 @@ def _reach(settings: Settings) -> None:
         create_engine(settings.tracking_uri, poolclass=NullPool).connect().close()
 
 
-def _within(seconds: float, call: Callable[[], None]) -> None:
-    """Wait for the call no longer than this; a driver may have a time-out of its own, a name's look-up has none."""
-    errors: queue.Queue[BaseException | None] = queue.Queue()
-
-    def run() -> None:
-        try:
-            call()
-            errors.put(None)
-        except BaseException as error:
-            errors.put(error)
-
-    threading.Thread(target=run, name="reach", daemon=True).start()
-    try:
-        error = errors.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError(f"no answer in {seconds:.0f} s") from None
-    if error is not None:
-        raise error
-
-
 def check_store(settings: Settings) -> str:
     """Connect, look for the right to write, and for what artifacts need; the store's address as it may be shown.
 
@@ -163,25 +133,11 @@ def check_store(settings: Settings) -> str:
     from sqlalchemy import create_engine, text
 
     open_client(settings)
-    check_artifacts(settings.artifact_uri)
     if not settings.served:
+        check_artifacts(settings.artifact_uri, settings.tracking_uri)
         with explained(settings), create_engine(settings.tracking_uri).begin() as connection:
             connection.execute(text(WRITES))
     return settings.store
-
-
-def check_artifacts(address: str) -> None:
-    """Raises UserError when the package is missing that artifacts at this address are kept with."""
-    scheme = address.partition(":")[0]
-    module = ARTIFACTS.get(scheme)
-    try:
-        found = module is None or importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # of the package around it
-        found = False
-    if not found:
-        package = module.replace(".", "-")
-        what = f"artifacts at {scheme}:// need a package that isn't installed: {package}"
-        raise UserError(what, where=shown_address(address), hint=f"pip install {package}")
 
 
 @contextlib.contextmanager
@@ -193,7 +149,10 @@ def explained(settings: Settings) -> Iterator[None]:
     hint = "its address is tracking.uri in mlflow.yaml, or MLFLOW_TRACKING_URI"
     try:
         yield
-    except (MlflowException, SQLAlchemyError, ImportError, TimeoutError) as error:
+    except Exception as error:
+        outside = type(error).__module__.partition(".")[0] in FROM_OUTSIDE
+        if not outside and not isinstance(error, MlflowException | SQLAlchemyError | ImportError | TimeoutError):
+            raise
         code = getattr(error, "error_code", "")
         if "out-of-date database schema" in str(error):
             what, hint = "was made by an older MLflow", f"make a copy of it, then: {command(settings, 'db upgrade')}"
@@ -203,7 +162,7 @@ def explained(settings: Settings) -> Iterator[None]:
         elif code in HOPELESS:
             what, hint = f"refuses: {summary(error)}", ""
         else:
-            what, hint = f"doesn't work: {summary(error)}", f"is it running? {hint}"
+            what, hint = f"doesn't work: {summary(error)}", way_out(error) or f"is it running? {hint}"
         raise UserError(what, where=settings.store, hint=hint or None) from None
 
 

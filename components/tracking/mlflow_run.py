@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from components.errors import unknown
 from components.tracking.base import RunRef
+from components.tracking.courier import Courier, Luggage
 from components.tracking.mlflow_client import HOPELESS, explained
 from components.tracking.settings import Settings
 from components.tracking.spool import Entry, Journal, Refused, Sender, summary
 from components.tracking.system import SystemSampler
+from components.tracking.travel import PLACE, place
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,6 +30,8 @@ IMAGE_KEY = re.compile(r"[a-zA-Z0-9_\-./ ]+")
 STATUSES = ("FINISHED", "FAILED", "KILLED")
 MAX_NOTE_CHARACTERS = 7900  # MLflow cuts a tag at 8,000
 FINISH_SECONDS = 30.0
+LAST_CHECKPOINT_SECONDS = 20.0
+SENT_SECONDS = 10.0
 
 
 class MlflowRun:
@@ -51,7 +55,7 @@ class MlflowRun:
         self._journal = Journal.create(settings.spool, ref.run_id)
         self._sender = Sender(self._journal, delivery(client, ref.run_id))
         self._started_ms, self._known_keys, self._finished = started_ms, set[str](), False
-        self._sampler = None
+        self._sampler, self._courier = None, None
         if settings.system_metrics_seconds > 0:
             self._sampler = SystemSampler(self._system_metrics, settings.system_metrics_seconds)
 
@@ -161,22 +165,49 @@ class MlflowRun:
             image.verify()
         self._append([{"image": [self._journal.keep_file(Path(path)), key, int(step), _now_ms()]}])
 
+    def travel(self, luggage: Luggage) -> None:
+        """Keep the run's state among its artifacts from now to its end, see `components.tracking.courier`. Does nothing
+        where the state stays on this machine."""
+        with explained(self._settings):
+            address = self._client.get_run(self.ref.run_id).info.artifact_uri
+        if self._courier is None and self._settings.travels(address):
+            with explained(self._settings):
+                self._client.set_tag(self.ref.run_id, PLACE, place(self._settings.home))
+            every = self._settings.travel.every_seconds
+            spooled = self._journal.size
+            self._courier = Courier(self._client, self.ref.run_id, luggage, every, spooled, self._has_sent)
+
+    @property
+    def taken_over(self) -> str:
+        """The machine that goes on with this run in our place; "" while it is ours."""
+        return self._courier.taken_over if self._courier else ""
+
     def flush(self, wait_seconds: float = 10.0) -> int:
         """Send what is spooled, waiting at most so long; returns how many entries stay spooled."""
         return self._sender.flush(wait_seconds)
 
     def finish(self, status: str = "FINISHED") -> None:
-        """End the run. What the store doesn't take within 30 s stays in the spool and is sent with the leftovers."""
+        """End the run. What the store doesn't take within 30 s stays in the spool and is sent with the leftovers. A run
+        that another machine has taken over isn't ended."""
         if status not in STATUSES:
             raise unknown("status", status, STATUSES)
         if self._finished:
             return
         if self._sampler:
             self._sampler.stop()
-        self._append([{"finish": [status, _now_ms()]}])
+        if self._courier and status != "FINISHED":
+            self._courier.close(LAST_CHECKPOINT_SECONDS, finished=False)
+        if not self.taken_over:
+            self._append([{"finish": [status, _now_ms()]}])
         self._finished = True
         if left := self._sender.close(FINISH_SECONDS):
             log.warning("run %s: %d entries wait in %s for the store", self.ref.run_id, left, self._journal.folder)
+        if self._courier and status == "FINISHED":
+            self._courier.close(LAST_CHECKPOINT_SECONDS, finished=True)
+
+    def _has_sent(self, size: int) -> bool:
+        self._sender.flush(SENT_SECONDS)
+        return self._journal.sent_bytes >= size
 
     def _system_metrics(self, sample: dict[str, float]) -> None:
         # seconds since the start as the step: goes on by itself when a run is resumed
@@ -185,7 +216,7 @@ class MlflowRun:
     def _append(self, entries: list[Entry]) -> None:
         if self._finished:
             raise RuntimeError(f"run {self.ref.run_id} is finished")
-        if entries:
+        if entries and not self.taken_over:
             self._journal.append(entries)
 
 

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -58,6 +59,14 @@ class _SystemMetrics(_Section):
     every_seconds: Annotated[float, Field(ge=0, le=3600)] = 10
 
 
+class Travel(_Section):
+    """Whether a run's latest state is kept among its artifacts, so that another machine can resume it."""
+
+    checkpoints: Literal["auto", "always", "never"] = "auto"  # auto: where artifacts aren't in a folder of this machine
+    every_seconds: Annotated[int, Field(ge=1, le=3600)] = 60  # at most so often
+    data_mb: Annotated[float, Field(ge=0, le=100_000)] = 64  # ingested data up to this size go along
+
+
 class _File(_Section):
     home: str = "runs"
     tracking: _Tracking = _Tracking()
@@ -65,6 +74,7 @@ class _File(_Section):
     registry: _Registry = _Registry()
     ui: _Ui = _Ui()
     system_metrics: _SystemMetrics = _SystemMetrics()
+    travel: Travel = Travel()
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,7 @@ class Settings:
     ui_host: str
     ui_port: int
     system_metrics_seconds: float  # 0 = off
+    travel: Travel
 
     @property
     def served(self) -> bool:
@@ -103,6 +114,17 @@ class Settings:
     def artifact_uri(self) -> str:
         """The root of new runs' artifacts as an address: MLflow unquotes what it is given, paths too."""
         return self.artifacts if "://" in self.artifacts else Path(self.artifacts).as_uri()
+
+    @property
+    def shared(self) -> bool:
+        """Whether other machines may find the state of runs in the store, and this one that of theirs."""
+        chosen = self.travel.checkpoints
+        return chosen == "always" or (chosen == "auto" and (self.served or "://" in self.artifacts))
+
+    def travels(self, artifact_uri: str) -> bool:
+        """Whether the state of a run with artifacts at this address is kept among them."""
+        here = urlsplit(artifact_uri).scheme in ("", "file")
+        return self.shared and not (here and self.travel.checkpoints == "auto")
 
     @property
     def spool(self) -> Path:
@@ -153,6 +175,7 @@ def load_settings(root: Path) -> Settings:
         ui_host=file.ui.host,
         ui_port=file.ui.port,
         system_metrics_seconds=file.system_metrics.every_seconds,
+        travel=file.travel,
     )
 
 

@@ -133,6 +133,10 @@ class Journal:
                 raise OSError(errno.ENOSPC, "no space for the spool", str(self.folder))
             self.pending += len(entries)
 
+    def size(self) -> int:
+        """Bytes of all entries so far; compare with `sent_bytes`."""
+        return (self.folder / "journal.jsonl").stat().st_size
+
     def keep_file(self, source: Path) -> str:
         """Copy a file into the journal's folder; returns its path there, for an entry."""
         target = self.new_file(source.name)
@@ -164,6 +168,11 @@ class Journal:
             end = entry_end
         if batch:
             self._deliver(deliver, batch, end)
+
+    def drop(self) -> None:
+        """Have nothing left to send."""
+        with self._mutex:
+            self.sent_bytes, self.pending = self.size(), 0
 
     def close(self) -> None:
         """Let go of the journal; it is deleted when all of it was sent."""

@@ -75,15 +75,16 @@ def resume(
 ) -> None:
     """Resume a run that was stopped or killed from its last checkpoint.
 
-    RUN is a run's id (or its first letters), its name, or "latest". The result is bit-identical to an uninterrupted
-    run on the same kind of device; on another kind, it differs by rounding.
+    RUN is a run's id (or its first letters), its name, or "latest". A run that another machine left in a shared store
+    is fetched by its id or name. The result is bit-identical to an uninterrupted run on the same kind of device; on
+    another kind, it differs by rounding.
 
     Example: `reprise resume latest`
     """
-    from components.runs.places import places
-    from components.runs.record import find_run, moved_to
+    from components.runs.record import moved_to
+    from components.runs.travel import bring
 
-    record = find_run(run, places())
+    record = bring(run)
     run_id = moved_to(record, device).ref.run_id
     begin = start_server(trains=True)
     from flows.pipeline import resume as resume_flow

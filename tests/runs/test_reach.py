@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from components.errors import UserError
-from components.tracking import mlflow_client
+from components.tracking import artifact_store, mlflow_client
 from components.tracking.mlflow_backend import MlflowTracker, check_store
 from components.tracking.mlflow_client import command
 from components.tracking.settings import load_settings
@@ -74,19 +75,45 @@ def test_a_database_that_is_silent(at, silent: int) -> None:
     assert "doesn't work" in refused(at(f"postgresql://ann:{PASSWORD}@127.0.0.1:{silent}/runs"))
 
 
-@pytest.mark.skipif(bool(mlflow_client.importlib.util.find_spec("MySQLdb")), reason="needs MySQLdb to be missing")
-def test_a_driver_that_is_missing_is_named_with_its_package(at) -> None:
-    told = refused(at(f"mysql://ann:{PASSWORD}@127.0.0.1:9/runs"))
-    assert "pip install mysqlclient" in told
+def test_a_driver_that_is_missing_is_named_with_its_package(at, monkeypatch: pytest.MonkeyPatch) -> None:
+    for scheme, module, package in (
+        ("mysql", "MySQLdb", "pip install mysqlclient"),
+        ("postgresql", "psycopg2", "pip install 'reprise[postgres]'"),
+    ):
+        monkeypatch.setitem(sys.modules, module, None)  # as if it weren't installed
+        told = refused(at(f"{scheme}://ann:{PASSWORD}@127.0.0.1:9/runs"))
+        assert package in told
 
 
-@pytest.mark.skipif(bool(mlflow_client.importlib.util.find_spec("boto3")), reason="needs boto3 to be missing")
-def test_what_artifacts_need_is_said_before_training(at, tmp_path: Path, database: Path) -> None:
+def test_what_artifacts_need_is_said_before_training(
+    at, tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(artifact_store.ARTIFACTS, "s3", "no_such_package")
+    monkeypatch.setitem(artifact_store.EXTRAS, "no_such_package", artifact_store.EXTRAS["boto3"])
     shutil.copy(database, tmp_path / "s3.db")
     settings = at(f"sqlite:///{tmp_path}/s3.db", "s3://bucket/runs")
-    assert "pip install boto3" in refused(settings)
-    with pytest.raises(UserError, match="boto3"):
+    assert "pip install 'reprise[s3]'" in refused(settings)
+    with pytest.raises(UserError, match=r"reprise\[s3\]"):
         MlflowTracker(settings).start("tunes", "s0", tags={})
+
+
+def test_a_bucket_that_is_missing_or_closed_is_said_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    for said, way in (
+        ("An error occurred (NoSuchBucket) when calling PutObject", "make the bucket"),
+        ("An error occurred (AccessDenied) for https://ann:hush@there", "let this key read, write and delete there"),
+        ("Unable to locate credentials", "AWS_ACCESS_KEY_ID"),
+    ):
+
+        def fails(*_: str, said: str = said) -> None:
+            raise RuntimeError(said)
+
+        monkeypatch.setattr(artifact_store, "check_package", lambda address: None)
+        monkeypatch.setattr(artifact_store, "_write", fails)
+        with pytest.raises(UserError, match=way) as caught:
+            artifact_store.check_artifacts("s3://bucket/runs", "sqlite:///x")
+        assert str(caught.value).startswith("s3://bucket/runs: artifacts can't be kept: ")
+        assert "hush" not in str(caught.value)
+    artifact_store.check_artifacts("/a/folder", "sqlite:///x")  # of this machine: nothing is tried
 
 
 def test_the_way_back_of_a_deleted_experiment_works_when_typed(settings, tmp_path: Path) -> None:

@@ -1,0 +1,199 @@
+"""Runs that go on elsewhere: what of a run travels to the store, and how one comes from there to this machine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from components.console import say
+from components.datasets.store import MANIFEST, DatasetRef, Store
+from components.errors import UserError
+from components.evaluation.gradients import READINGS
+from components.models.weights import read_facts
+from components.provenance import digest_file, library_versions
+from components.runs.ingest import ingest_recipe
+from components.runs.places import Places, places
+from components.runs.record import RunRecord, dataset_here, find_run
+from components.tracking.arrival import Arrivals, Elsewhere
+from components.tracking.courier import Luggage
+from components.tracking.mlflow_backend import MlflowRun
+from components.tracking.travel import DATA, Kept, checked_files
+from components.whole_files import written_whole
+
+CHECKPOINT, BEST, RECORD = "checkpoint.safetensors", "best.safetensors", "travel.json"
+SAMPLES = "samples.jsonl"  # written during training, see `components.runs.samples`
+STATE = (CHECKPOINT, BEST, SAMPLES, READINGS)  # in a run's folder
+LARGEST_RECORD = 8 << 20  # bytes
+SAME = ("torch", "numpy")  # another version of these may round differently
+
+
+@contextmanager
+def alone(run_id: str) -> Iterator[Path]:
+    """The folder of a run, with no other process of this machine at work on it.
+
+    Raises:
+        UserError: there is one.
+    """
+    folder = places().run_folder(run_id)
+    lock = FileLock(folder / "run.lock", thread_local=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"run {run_id[:8]} is running in another process", hint="wait for it, or stop it") from None
+    try:
+        yield folder
+    finally:
+        lock.release()
+
+
+def send(record: RunRecord, folder: Path, tracked: MlflowRun) -> None:
+    """Keep the run's state among its artifacts while it runs, where that is wished. Runs of comparisons and searches
+    stay: they go on together, on their machine."""
+    if record.parent or not places().settings.shared:
+        return
+    store = Store.open(record.dataset.path)
+    names = [MANIFEST, *store.manifest["files"]]
+    paths = {name: store.path / name for name in names}
+    sizes = {name: path.stat().st_size for name, path in paths.items()}
+    small = sum(sizes.values()) <= places().settings.travel.data_mb * 1e6
+    data = {name: [sizes[name], digest_file(path)] for name, path in paths.items()} if small else {}
+    values = {"run": record.as_dict(), "data": data, "versions": library_versions()}
+    with written_whole(folder / RECORD) as temporary:
+        temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
+    state = {name: folder / name for name in STATE}
+    tracked.travel(Luggage(CHECKPOINT, state, folder / RECORD, paths if small else {}, _update_of))
+
+
+def bring(selector: str) -> RunRecord:
+    """The record of the run to go on with: one of this machine, or one that another machine left in the store, with
+    its state fetched. What was fetched is verified, and data that are ingested again must be the same.
+
+    Raises:
+        UserError: there is no such run, it is running or finished, it can't be resumed from here, or its data differ.
+    """
+    where = places()
+    arrivals = Arrivals(where.settings)
+    try:
+        record = find_run(selector, where)
+    except UserError as error:
+        found = arrivals.find(selector) if where.settings.shared and selector != "latest" else None
+        if found is None:
+            raise error
+        _check(found, where)
+        return _fetched(arrivals, found)
+    if where.settings.shared and not record.parent:
+        found = arrivals.run(record.ref.run_id)
+        found.check_free()
+        if found.away:
+            _check(found, where)
+            return _fetched(arrivals, found)
+    return record
+
+
+def _check(found: Elsewhere, where: Places) -> None:
+    if found.status == "FINISHED":
+        raise UserError(f"it finished on {found.owner}", where=found.where, hint="its page in MLflow shows the results")
+    if found.kept is None:
+        raise UserError(
+            f"its checkpoints are on {found.owner} only",
+            where=found.where,
+            hint="resume it there; `travel` in mlflow.yaml says which runs can go on elsewhere",
+        )
+    found.check_free()
+
+
+def _fetched(arrivals: Arrivals, found: Elsewhere) -> RunRecord:
+    """Fetch a run's state into its folder. The record comes last: a run that was fetched in part isn't one."""
+    kept = found.kept
+    assert kept is not None
+    unknown = set(kept.files) - {*STATE, RECORD}
+    if unknown or not {CHECKPOINT, RECORD} <= set(kept.files) or kept.files[RECORD][0] > LARGEST_RECORD:
+        raise UserError("its state isn't one that Reprise keeps", where=found.where)
+    size = sum(size for size, _ in kept.files.values()) / 1e6
+    say(f"fetch   {found.where} of {found.owner}: update {kept.update:,}, {size:,.1f} MB")
+    with alone(found.run_id) as folder:
+        _check_space(folder, kept)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetching-") as fetching:
+            new = Path(fetching)
+            arrivals.fetch(found.run_id, kept.folder, kept.files, new)
+            if _update_of(new / CHECKPOINT) != kept.update:
+                raise UserError("its checkpoint is of another update than its tag says", where=found.where)
+            record, data, versions = _read(new / RECORD, found)
+            record = replace(record, dataset=_data(arrivals, record, data, folder))
+            for name in STATE:
+                (folder / name).unlink(missing_ok=True)
+            for name in set(kept.files) & set(STATE):
+                (new / name).rename(folder / name)
+        record.save(folder)
+        arrivals.claim(found.run_id)
+    for name in SAME:
+        before, now = str(versions.get(name, ""))[:40], library_versions().get(name)
+        if before != now:
+            say(f"warning: the run began with {name} {before}, here it is {now}: results may differ by rounding")
+    return record
+
+
+def _read(path: Path, found: Elsewhere) -> tuple[RunRecord, dict[str, tuple[int, str]], dict[str, Any]]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        record = RunRecord.from_dict(values["run"])
+        data = checked_files(values["data"])
+        versions = dict(values["versions"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"its record can't be read: {error}", where=found.where) from None
+    if record.ref.run_id != found.run_id:
+        raise UserError("its record is of another run", where=found.where)
+    return record, data, versions
+
+
+def _data(arrivals: Arrivals, record: RunRecord, data: dict[str, tuple[int, str]], folder: Path) -> DatasetRef:
+    """The run's ingested data: those of this machine, those of the store, or ingested again."""
+    wanted = record.dataset.digest
+    if (here := dataset_here(record.dataset)) is not None:
+        return here
+    fetched = folder / "data"
+    if data:
+        shutil.rmtree(fetched, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetching-") as fetching:
+            new = Path(fetching) / "data"
+            new.mkdir()
+            arrivals.fetch(record.ref.run_id, DATA, data, new)
+            new.rename(fetched)
+        content = Store.open(fetched).manifest.get("digests", {}).get("content")
+        if content != wanted:
+            raise UserError("the data among its artifacts are others", where=f"run {record.ref.run_id[:8]}")
+        say(f"        its data: {sum(size for size, _ in data.values()) / 1e6:,.1f} MB")
+        return DatasetRef(str(fetched), wanted)
+    way = "have the same data here, or raise travel.data_mb in mlflow.yaml where the run is started"
+    try:
+        again = ingest_recipe(record.recipe)
+    except UserError as error:
+        raise UserError(f"its data can't be ingested here: {error.what}", where=error.where, hint=way) from None
+    if again.digest != wanted:
+        what = f"the data here ({again.digest[:12]}) aren't those that the run began with ({wanted[:12]})"
+        raise UserError(what, where=f"run {record.run_name}", hint=way)
+    return again
+
+
+def _check_space(folder: Path, kept: Kept) -> None:
+    needed, free = sum(size for size, _ in kept.files.values()), shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(f"needs {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free", where=str(folder))
+
+
+def _update_of(checkpoint: Path) -> int:
+    """The update that a checkpoint was written after."""
+    progress = read_facts(checkpoint).get("progress")
+    update = progress.get("global_step") if isinstance(progress, dict) else None
+    if not isinstance(update, int):
+        raise UserError("isn't a checkpoint", where=str(checkpoint))
+    return update

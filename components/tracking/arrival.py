@@ -1,0 +1,136 @@
+"""Runs of other machines: found in the store, and their state fetched and verified. What comes from a store that others
+write to is checked before it is used: sizes before it is fetched, digests after."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.errors import UserError
+from components.provenance import digest_file
+from components.tracking.mlflow_client import explained, open_client
+from components.tracking.process import HOST, PROCESS, lives
+from components.tracking.settings import Settings
+from components.tracking.travel import PLACE, TAG, Files, Kept, place, went_elsewhere
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+MISSED_SIGNS = 3  # a writer that kept silent so often is taken for dead
+_ID = re.compile(r"[0-9a-f]{32}")
+_NAMED = re.compile(r"[\w.-]{1,200}")
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A run of the store. `kept` is its marked set, None where there is none; `owner` the machine that it is or was at
+    work on; `away` says that it went on from its marked set in another state folder than this one."""
+
+    run_id: str
+    name: str
+    status: str
+    owner: str
+    process: str
+    tags: Mapping[str, str]
+    kept: Kept | None
+    away: bool
+
+    @property
+    def where(self) -> str:
+        return f"run {self.name} ({self.run_id[:8]})"
+
+    def check_free(self) -> None:
+        """Raises UserError while another process is at work on the run, or may be."""
+        if self.status != "RUNNING":
+            return
+        alive = lives(self.process)
+        if alive is None and self.kept is not None:
+            silent = abs(time.time() - self.kept.seen)
+            alive = silent < MISSED_SIGNS * self.kept.every
+            left = MISSED_SIGNS * self.kept.every - silent
+            hint = f"stop it there; if that machine is gone, try again in {left:.0f} s"
+        else:
+            hint = "wait for it, or stop it"
+        if alive:
+            raise UserError(f"it is running on {self.owner}", where=self.where, hint=hint)
+
+
+class Arrivals:
+    """Finds and fetches what `components.tracking.courier` keeps."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @property
+    def client(self) -> MlflowClient:
+        return open_client(self.settings)
+
+    def run(self, run_id: str) -> Elsewhere:
+        """One run. Raises UserError when the store doesn't have it."""
+        with explained(self.settings):
+            return self._facts(self.client.get_run(run_id))
+
+    def find(self, selector: str) -> Elsewhere | None:
+        """The run with this id, start of an id (6 digits), name, or recipe; of several the latest that can be resumed
+        from here, else the latest."""
+        if not _NAMED.fullmatch(selector):
+            return None
+        with explained(self.settings):
+            client = self.client
+            ids = [experiment.experiment_id for experiment in client.search_experiments(max_results=1000)]
+            filters = [f"attributes.run_name = '{selector}'", f"tags.recipe = '{selector}'"]
+            if re.fullmatch(r"[0-9a-f]{6,32}", selector):
+                filters.insert(0, f"attributes.run_id LIKE '{selector}%'")
+            for where in filters if ids else []:
+                order = ["attributes.start_time DESC"]
+                found = [self._facts(run) for run in client.search_runs(ids, where, max_results=50, order_by=order)]
+                if found:
+                    return next((each for each in found if each.kept), found[0])
+        return None
+
+    def fetch(self, run_id: str, folder: str, files: Files, into: Path) -> None:
+        """Fetch files from a folder of the run's artifacts, each with its size and digest verified.
+
+        Raises:
+            UserError: one is missing or another one, or the store doesn't answer.
+        """
+        with explained(self.settings):
+            there = {file.path: file.file_size for file in self.client.list_artifacts(run_id, folder)}
+            for name, (size, digest) in files.items():
+                path = f"{folder}/{name}"
+                if there.get(path) != size:
+                    raise _damaged(run_id, path, "isn't there" if path not in there else "has another size")
+                fetched = Path(self.client.download_artifacts(run_id, path, str(into)))
+                if fetched.is_symlink() or fetched.stat().st_size != size or digest_file(fetched) != digest:
+                    fetched.unlink(missing_ok=True)
+                    raise _damaged(run_id, path, "has another content")
+                fetched.rename(into / name)
+
+    def claim(self, run_id: str) -> None:
+        """Say that the run goes on in this state folder: what others have left of it counts no more."""
+        with explained(self.settings):
+            self.client.set_tag(run_id, PLACE, place(self.settings.home))
+
+    def _facts(self, run: Any) -> Elsewhere:
+        tags = dict(run.data.tags)
+        if not _ID.fullmatch(run.info.run_id):
+            raise UserError(f"{run.info.run_id[:80]!r} isn't the id of a run", where=self.settings.store)
+        return Elsewhere(
+            run_id=run.info.run_id,
+            name=(run.info.run_name or "")[:100],
+            status=run.info.status,
+            owner=tags.get(HOST, "another machine"),
+            process=tags.get(PROCESS, ""),
+            tags=tags,
+            kept=Kept.from_tag(tags.get(TAG, "")),
+            away=went_elsewhere(tags, run.info.status, self.settings.home),
+        )
+
+
+def _damaged(run_id: str, path: str, what: str) -> UserError:
+    hint = "the artifacts were changed: resume it on the machine where it was, or start a new run"
+    return UserError(f"{path} {what}", where=f"run {run_id[:8]}", hint=hint)

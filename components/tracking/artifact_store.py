@@ -1,0 +1,95 @@
+"""Where artifacts lie: is all there that keeping them takes? Said before training, with the way out."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import tempfile
+import threading
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from components.errors import UserError
+from components.redaction import shown_address
+from components.tracking.reach import REACH_SECONDS, within
+from components.tracking.spool import summary
+
+ARTIFACTS = {  # an artifact address's scheme → the module that MLflow reads and writes it with
+    "s3": "boto3",
+    "gs": "google.cloud.storage",
+    "wasbs": "azure.storage.blob",
+    "abfss": "azure.storage.filedatalake",
+    "sftp": "pysftp",
+    "hdfs": "pyarrow",
+}
+EXTRAS = {"boto3": "'reprise[s3]'", "psycopg2": "'reprise[postgres]'"}  # modules that an extra of ours installs
+FROM_OUTSIDE = ("botocore", "boto3", "s3transfer", "requests", "urllib3")  # modules of errors that a store is behind
+PROBE = "reprise-was-here.txt"
+KEYS = (
+    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are the key, MLFLOW_S3_ENDPOINT_URL the address of your own S3 server"
+)
+WAYS_OUT = {  # words in an error → the way out
+    "NoSuchBucket": "make the bucket, or name another one: tracking.artifacts in mlflow.yaml",
+    "Could not connect to the endpoint": f"is it running? {KEYS}",
+    "Unable to locate credentials": KEYS,
+    "InvalidAccessKeyId": KEYS,
+    "SignatureDoesNotMatch": KEYS,
+    "AccessDenied": f"let this key read, write and delete there; {KEYS}",
+}
+
+_checked: set[tuple[str, str]] = set()
+_checking = threading.Lock()
+
+
+def check_artifacts(address: str, tracking_uri: str) -> None:
+    """Write something where artifacts are kept, once for each place that is not in a folder of this machine.
+
+    Raises:
+        UserError: the package for it isn't installed, or it can't be written to; says why.
+    """
+    scheme = urlsplit(address).scheme
+    if scheme in ("", "file"):
+        return
+    check_package(address)
+    with _checking:
+        if (address, tracking_uri) in _checked:
+            return
+        try:
+            within(REACH_SECONDS, lambda: _write(address, tracking_uri))
+        except Exception as error:
+            hint = next((way for words, way in WAYS_OUT.items() if words in str(error)), None)
+            raise UserError(
+                f"artifacts can't be kept: {summary(error)}", where=shown_address(address), hint=hint
+            ) from None
+        _checked.add((address, tracking_uri))
+
+
+def way_out(error: BaseException) -> str | None:
+    """What to do about an error of an artifact store, where that is known."""
+    return next((way for words, way in WAYS_OUT.items() if words in str(error)), None)
+
+
+def check_package(address: str) -> None:
+    """Raises UserError when the package is missing that artifacts at this address are kept with."""
+    scheme = urlsplit(address).scheme
+    module = ARTIFACTS.get(scheme)
+    try:
+        found = module is None or importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package around it
+        found = False
+    if not found:
+        package = module.replace(".", "-")
+        what = f"artifacts at {scheme}:// need a package that isn't installed: {package}"
+        raise UserError(what, where=shown_address(address), hint=f"pip install {EXTRAS.get(module, package)}")
+
+
+def _write(address: str, tracking_uri: str) -> None:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    place = get_artifact_repository(address, tracking_uri=tracking_uri)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / PROBE
+        path.write_text("Reprise can keep artifacts here.\n", encoding="utf-8")
+        place.log_artifact(str(path))
+    with contextlib.suppress(Exception):  # a server that deletes nothing keeps it
+        place.delete_artifacts(PROBE)

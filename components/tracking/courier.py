@@ -1,0 +1,178 @@
+"""The thread that keeps a run's latest state among its artifacts: in the background, one upload at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.provenance import digest_file
+from components.tracking.process import HOST, PROCESS, identity
+from components.tracking.spool import summary
+from components.tracking.travel import DATA, FOLDER, TAG, Kept, writer_name
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+POLL_SECONDS = 0.5
+CAPTURE = ".leaving-"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Luggage:
+    """What travels. `files` are {name: path} of the state, with `checkpoint` first; `record` is written with each set,
+    `data` once. `update_of` reads the checkpoint's update."""
+
+    checkpoint: str
+    files: Mapping[str, Path]
+    record: Path
+    data: Mapping[str, Path]
+    update_of: Callable[[Path], int]
+
+
+class Courier:
+    """Keeps the newest state of the run `run_id` among its artifacts, at most every `every` seconds.
+
+    A set is marked as complete only when all that the run wrote before it (`spooled`) has reached the store (`sent`):
+    whoever goes on from it repeats no step of a curve, and none is missing. What the store doesn't take is tried again,
+    with the state that is the newest then.
+    """
+
+    def __init__(
+        self,
+        client: MlflowClient,
+        run_id: str,
+        luggage: Luggage,
+        every: int,
+        spooled: Callable[[], int],
+        sent: Callable[[int], bool],
+    ) -> None:
+        self._client, self._run_id, self._luggage, self._every = client, run_id, luggage, every
+        self._spooled, self._sent = spooled, sent
+        self._name = writer_name(identity(), os.urandom(8).hex())
+        self._slots: list[dict[str, tuple[int, str]]] = [{}, {}]  # what lies in the two folders
+        self._turn, self._captured, self._failures = 0, 0, 0
+        self._data_sent = False
+        self._kept: Kept | None = None
+        self.taken_over = ""  # the machine that goes on with the run instead of this one
+        self._closing, self._finished = threading.Event(), False
+        for left in luggage.record.parent.glob(f"{CAPTURE}*"):
+            shutil.rmtree(left, ignore_errors=True)  # of a killed one
+        self._thread = threading.Thread(target=self._loop, name=f"courier-{run_id[:8]}", daemon=True)
+        self._thread.start()
+
+    def close(self, wait_seconds: float, *, finished: bool) -> None:
+        """Send the last state, waiting at most so long; of a run that has `finished` remove all instead."""
+        self._finished = finished
+        self._closing.set()
+        self._thread.join(wait_seconds)
+        if self._thread.is_alive() or (self._failures and not finished):
+            log.warning("run %s: its last checkpoint is on this machine only", self._run_id[:8])
+
+    def _loop(self) -> None:
+        due = 0.0
+        while not self.taken_over:
+            closing = self._closing.wait(POLL_SECONDS)
+            if closing and self._finished:
+                self._remove()
+                return
+            if not closing and time.monotonic() < due:
+                continue
+            try:
+                if self._work():
+                    due = time.monotonic() + self._every
+                if self._failures:
+                    log.warning("run %s: its checkpoint is stored again", self._run_id[:8])
+                self._failures = 0
+            except Exception as error:  # whatever a network, a database or a bucket raises
+                due = time.monotonic() + self._every
+                self._failures += 1
+                if self._failures == 1:
+                    why = summary(error)
+                    log.warning("run %s: its checkpoint isn't stored, trying again (%s)", self._run_id[:8], why)
+            if closing:
+                return
+
+    def _work(self) -> bool:
+        """Send what is new, and say that this writer is at work; False while there is no checkpoint."""
+        path = self._luggage.files[self._luggage.checkpoint]
+        try:
+            now = path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return False
+        tags = self._client.get_run(self._run_id).data.tags
+        if tags.get(PROCESS) != identity():
+            self.taken_over = tags.get(HOST, "another machine")
+            return True
+        if now != self._captured or self._kept is None:
+            self._send_data()
+            self._kept = self._send_state()
+            self._captured = now
+        self._mark(self._kept)
+        return True
+
+    def _send_state(self) -> Kept:
+        folder = f"{FOLDER}/{self._name}-{self._turn}"
+        with tempfile.TemporaryDirectory(dir=self._luggage.record.parent, prefix=CAPTURE) as captured:
+            files = _capture({**self._luggage.files, self._luggage.record.name: self._luggage.record}, Path(captured))
+            before = self._spooled()
+            update = self._luggage.update_of(files[self._luggage.checkpoint])
+            facts = {name: (path.stat().st_size, digest_file(path)) for name, path in files.items()}
+            there = self._slots[self._turn]
+            for name, path in files.items():
+                if there.get(name) != facts[name]:
+                    there.pop(name, None)
+                    self._client.log_artifact(self._run_id, str(path), folder)
+                    there[name] = facts[name]
+        if not self._sent(before):
+            raise TimeoutError("what the run wrote before isn't sent yet")
+        self._turn = 1 - self._turn
+        return Kept(folder, update, time.time(), self._every, facts)
+
+    def _send_data(self) -> None:
+        if self._data_sent or not self._luggage.data:
+            return
+        there = {file.path: file.file_size for file in self._client.list_artifacts(self._run_id, DATA)}
+        for name, path in self._luggage.data.items():
+            if there.get(f"{DATA}/{name}") != path.stat().st_size:
+                self._client.log_artifact(self._run_id, str(path), DATA)
+        self._data_sent = True
+
+    def _mark(self, kept: Kept) -> None:
+        seen = Kept(kept.folder, kept.update, time.time(), kept.every, kept.files)
+        self._client.set_tag(self._run_id, TAG, seen.as_tag())
+
+    def _remove(self) -> None:
+        """Of a finished run the model is kept. What can't be removed costs space, nothing else."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        with contextlib.suppress(Exception):
+            self._client.set_tag(self._run_id, TAG, "")
+            address = self._client.get_run(self._run_id).info.artifact_uri
+            get_artifact_repository(address, tracking_uri=self._client.tracking_uri).delete_artifacts(FOLDER)
+
+
+def _capture(files: Mapping[str, Path], folder: Path) -> dict[str, Path]:
+    """The files as they are now. The checkpoint comes first: what it is newer than is made again from it, and training
+    replaces it as a whole, so that a link keeps it."""
+    captured = {}
+    for name, path in files.items():
+        if not path.exists():
+            continue  # nothing was evaluated yet
+        captured[name] = folder / name
+        if path.suffix == ".safetensors":
+            with contextlib.suppress(OSError):  # a file system without links
+                os.link(path, captured[name])
+        if not captured[name].exists():
+            shutil.copyfile(path, captured[name])
+    return captured

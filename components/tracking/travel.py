@@ -1,0 +1,91 @@
+"""The latest state of a run among its artifacts, so that another machine can go on with it.
+
+State is kept in complete sets: two folders of each writer take turns, and the run's tag `travel` names the one that is
+complete, with the size and sha256 of each file. A kill in the middle of an upload therefore leaves the set of before.
+Artifacts: `travel/WRITER-0/`, `travel/WRITER-1/`, and `travel/data/` with the ingested data where they are small.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.provenance import digest_bytes
+from components.tracking.process import machine_name
+
+TAG = "travel"
+PLACE = "travel.place"  # tag: the state folder that a run is at work in, or was last
+FOLDER = "travel"
+DATA = f"{FOLDER}/data"
+LARGEST_FILE = 64 << 30  # bytes
+MOST_FILES = 500
+_NAME = re.compile(r"[\w][\w.-]{0,99}")
+_SLOT = re.compile(rf"{FOLDER}/[0-9a-f]{{12}}-[01]")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+Files = Mapping[str, tuple[int, str]]  # name → bytes, sha256
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A complete set. `update` is that of the checkpoint, `seen` when its writer was last at work (seconds since 1970),
+    `every` how often it says so (seconds)."""
+
+    folder: str
+    update: int
+    seen: float
+    every: int
+    files: Files
+
+    def as_tag(self) -> str:
+        values = {"folder": self.folder, "update": self.update, "seen": round(self.seen), "every": self.every}
+        return json.dumps(values | {"files": {name: list(facts) for name, facts in self.files.items()}})
+
+    @classmethod
+    def from_tag(cls, text: str) -> Kept | None:
+        """None when the tag isn't one of ours: anybody may write it."""
+        try:
+            values = json.loads(text)
+            files = checked_files(values["files"])
+            folder, update, seen, every = (values[name] for name in ("folder", "update", "seen", "every"))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None
+        whole = all(isinstance(each, int) and 0 <= each < 1 << 53 for each in (update, seen, every))
+        if not whole or not isinstance(folder, str) or not _SLOT.fullmatch(folder):
+            return None
+        return cls(folder, update, float(seen), every, files)
+
+
+def checked_files(values: Any) -> dict[str, tuple[int, str]]:
+    """{name: (bytes, sha256)} from JSON. Raises ValueError for anything else: a name that is a path, say."""
+    if not isinstance(values, dict) or len(values) > MOST_FILES:
+        raise ValueError("not a list of files")
+    files = {}
+    for name, facts in values.items():
+        size, digest = facts if isinstance(facts, list) and len(facts) == 2 else (None, None)
+        good = isinstance(size, int) and 0 <= size <= LARGEST_FILE
+        if not good or not isinstance(digest, str) or not _SHA256.fullmatch(digest) or not _NAME.fullmatch(name):
+            raise ValueError(f"{str(name)[:80]!r} isn't a file that can be fetched")
+        files[name] = (size, digest)
+    return files
+
+
+def place(home: Path) -> str:
+    """A state folder of a machine."""
+    return f"{machine_name()}/{digest_bytes(str(home).encode())[:8]}"
+
+
+def went_elsewhere(tags: Mapping[str, str], status: str, home: Path) -> bool:
+    """Whether a run of this state folder has gone on from its marked set in another one. What is left of it here, spool
+    and checkpoint, is then made again or was made there: a set is marked when all before it had reached the store."""
+    at_work = tags.get(PLACE, "")
+    return bool(at_work) and at_work != place(home) and (bool(tags.get(TAG)) or status == "FINISHED")
+
+
+def writer_name(identity: str, journal: str) -> str:
+    """12 hex digits of a writer's own: what one writes never takes the place of what another one marked."""
+    return digest_bytes(f"{identity} {journal}".encode())[:12]
