@@ -104,6 +104,15 @@ class Encoding(ABC):
         """The ids [T] of the beginning of a piece, for a model to go on from."""
         return self.encode(start)
 
+    def with_bars(self, bars: int, begun: np.ndarray) -> np.ndarray:
+        """The first ids [T] of a piece of so many bars that begins with the ids `begun`, −1 where the model chooses.
+
+        Raises:
+            UserError: the encoding doesn't plan its pieces.
+        """
+        hint = "train one with encoding.planned: true, as chorales and lead-sheets have"
+        raise UserError("this model doesn't plan how long a piece is", where="generation.bars", hint=hint)
+
     def doubts(self, melody: Any) -> list[str]:
         """What a person should know of a melody (a score) that `with_melody` is given."""
         return []

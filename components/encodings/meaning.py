@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from components.encodings.base import Encoding
-from components.encodings.chorale import LOWEST, METRES, PREFIX, VOICES, Chorale
+from components.encodings.chorale import LOWEST, METRES, VOICES, Chorale
 from components.errors import UserError
 from components.harmony import strong_steps
 from components.score import Chord
@@ -81,14 +81,14 @@ class ChoraleMeaning:
 
     def moment(self, ids: np.ndarray) -> Moment | None:
         encoding = self.encoding
-        place = len(ids) - 1 - PREFIX
+        place = len(ids) - 1 - encoding.prefix
         metre, upbeat = (int(ids[1]) - encoding.metre0, int(ids[2]) - encoding.upbeat0) if place >= 0 else (-1, 0)
         if not 0 <= metre < len(METRES):
             return None
         step, voice = divmod(place, len(VOICES))
         bar = encoding.bars[metre]
         in_bar = (step - upbeat) % bar
-        frames = np.asarray(ids[1 + PREFIX :], dtype=np.int64)
+        frames = np.asarray(ids[1 + encoding.prefix :], dtype=np.int64)
         before = [
             self._pitch_at_end(frames[: step * len(VOICES)][other :: len(VOICES)]) for other in range(len(VOICES))
         ]

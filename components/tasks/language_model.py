@@ -149,7 +149,9 @@ class LanguageModel(Task):
         encoding = self.read
         prompt_ids, warnings = self.encoding.prompt(settings.prompt)
         framed = self.framing == "sequences"
-        if settings.given:
+        if settings.bars:
+            encoding = planned(self.encoding, encoding, settings, prompt_ids)
+        elif settings.given:
             encoding = given = given_ids(encoding, settings)
             prompt_ids = given.beginning
         if not framed and not len(prompt_ids):
@@ -212,6 +214,17 @@ def given_ids(encoding: Encoding, settings: Settings) -> Given:
         return Given(encoding, settings.given, ends=settings.given_ends)
     except ValueError as error:
         raise UserError(str(error), where="generation.given") from None
+
+
+def planned(encoding: Encoding, read: Encoding, settings: Settings, prompt_ids: np.ndarray) -> Given:
+    """What the model reads, held to as many bars as the settings say.
+
+    Raises:
+        UserError: the encoding doesn't plan its pieces, or a file says how long the piece is.
+    """
+    if settings.given:
+        raise UserError("a file says how many bars there are", where="generation.bars", hint="set 0")
+    return Given(read, encoding.with_bars(settings.bars, prompt_ids), ends=False)
 
 
 @torch.inference_mode()
