@@ -257,8 +257,7 @@ class Chorale(Encoding):
             columns.append(np.where(last >= 0, sounding[last], 0))
         if self.planned:
             left = self.planned_steps(ids) - np.maximum(steps, 0)
-            home = int(ids[4]) - self.home0 if len(ids) > 4 and self.home0 <= ids[4] < self.pitch0 else None
-            columns += plan_columns(-(-left // self.steps_per_beat), home, np.array(columns[2:]))
+            columns += plan_columns(-(-left // self.steps_per_beat), self.planned_home(ids), np.array(columns[2:]))
         return np.stack(columns, axis=-1)
 
     def copies(self, ids: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -314,6 +313,10 @@ class Chorale(Encoding):
         """The steps that a piece is planned to have by its ids (BOS first); 0: it has no plan."""
         bars = int(ids[3]) - self.bars0 + 1 if self.planned and len(ids) > 3 else 0
         return bars * self._prefix(ids)[0] if 0 < bars <= MOST_BARS else 0
+
+    def planned_home(self, ids: np.ndarray) -> int | None:
+        """The pitch class on which the bass is planned to end by a piece's ids (BOS first)."""
+        return int(ids[4]) - self.home0 if len(ids) > 4 and self.home0 <= ids[4] < self.pitch0 else None
 
     def _is_frame(self, ids: np.ndarray) -> np.ndarray:
         return (ids == self.hold) | (ids == self.rest) | (ids >= self.pitch0)

@@ -48,6 +48,8 @@ class Moment:
     history: tuple[int, ...] = ()  # pitches of the voice's last notes, the latest last
     pending: int | None = None  # the pitch that a LENGTH is for; None: a rest's
     before: tuple[int | None, ...] = ()  # a pitch for each voice, one step ago
+    left: int | None = None  # steps until the piece ends, where that is known
+    home: int | None = None  # pitch class that its lowest voice is to end on, where that is known
 
 
 class Meaning(Protocol):
@@ -96,6 +98,7 @@ class ChoraleMeaning:
         sounding = [*chosen, *before[voice:]]
         column = frames[voice :: len(VOICES)]
         begins = np.flatnonzero(column != encoding.hold)
+        planned = encoding.planned_steps(ids)
         notes = column[column >= encoding.pitch0][-REMEMBERED:] - encoding.pitch0 + LOWEST
         return Moment(
             step=step,
@@ -109,6 +112,8 @@ class ChoraleMeaning:
             before=tuple(before),
             held=len(column) - int(begins[-1]) if sounding[voice] is not None else 0,
             history=tuple(notes.tolist()),
+            left=planned - step if planned else None,
+            home=encoding.planned_home(ids),
         )
 
     def _pitch_at_end(self, column: np.ndarray) -> int | None:

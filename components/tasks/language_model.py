@@ -163,6 +163,8 @@ class LanguageModel(Task):
             rules = parse_constraints(settings.constraints, meaning_of(self.encoding, ()))
             encoding = Constrained(encoding, rules)
         sampled = sample(model, encoding, prompt_ids.tolist(), settings, seed=seed, framed=framed, progress=progress)
+        if settings.bars and (unfinished := sum(not one.ended for one in sampled)):
+            warnings.append(cut_off(unfinished, len(sampled), settings))
         warnings += rules.report() if rules else []
         return Made([self.encoding.decode(one.ids) for one in sampled], sampled, warnings)
 
@@ -214,6 +216,11 @@ def given_ids(encoding: Encoding, settings: Settings) -> Given:
         return Given(encoding, settings.given, ends=settings.given_ends)
     except ValueError as error:
         raise UserError(str(error), where="generation.given") from None
+
+
+def cut_off(unfinished: int, count: int, settings: Settings) -> str:
+    """What is said of pieces that weren't written to their end."""
+    return f"{unfinished} of {count} pieces reached generation.max_length ({settings.max_length}) before their end"
 
 
 def planned(encoding: Encoding, read: Encoding, settings: Settings, prompt_ids: np.ndarray) -> Given:

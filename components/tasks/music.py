@@ -22,7 +22,7 @@ from components.render.band import accompaniment
 from components.render.swing import swung
 from components.score import Score
 from components.tasks.base import Made
-from components.tasks.language_model import LanguageModel, given_ids, planned
+from components.tasks.language_model import LanguageModel, cut_off, given_ids, planned
 
 SOLOISTS = {"swing": 66, "straight": 73, "folk": 40}  # General MIDI: tenor saxophone, flute, violin
 
@@ -97,10 +97,8 @@ class Music(LanguageModel):
             framed=self.framing == "sequences",
             progress=progress,
         )
-        unfinished = sum(not one.ended for one in sampled)
-        if unfinished:
-            limit = f"generation.max_length ({settings.max_length})"
-            warnings.append(f"{unfinished} of {len(sampled)} pieces reached {limit} before their end")
+        if unfinished := sum(not one.ended for one in sampled):
+            warnings.append(cut_off(unfinished, len(sampled), settings))
         warnings += rules.report() if rules else []
         items = [self._played(self.encoding.decode(one.ids), form, settings, seed + n) for n, one in enumerate(sampled)]
         return Made(items, sampled, warnings)

@@ -236,6 +236,8 @@ def test_a_planned_chorale_has_as_many_bars_as_were_asked_for(prompt) -> None:
         assert score.length_steps == 4 * score.bar_steps
         assert score.metre == (3, 4) or not prompt
         assert score.upbeat_steps == 4 or "upbeat" not in prompt
+    (warning,) = task.generate(model, Settings(count=2, max_length=20, bars=4), seed=0).warnings
+    assert "2 of 2 pieces reached" in warning
     begun = tuple(task.encoding.encode(score)[:10].tolist())
     with pytest.raises(UserError, match="a file says how many bars"):
         task.generate(model, Settings(bars=4, given=begun), seed=0)
