@@ -120,6 +120,15 @@ class Encoding(ABC):
             hint="models of the recipes chorales and lead-sheets can: reprise run chorales",
         )
 
+    def with_bars(self, bars: int, begun: np.ndarray) -> np.ndarray:
+        """The first ids [T] of a piece of so many bars that begins with the ids `begun`, −1 where the model chooses.
+
+        Raises:
+            UserError: the encoding doesn't plan its pieces.
+        """
+        hint = "train one with encoding.planned: true, as lead-sheets has"
+        raise UserError("this model doesn't plan how long a piece is", where="generation.bars", hint=hint)
+
     def doubts(self, melody: Any) -> list[str]:
         """What a person should know of a melody (a score) that `with_melody` is given."""
         return []

@@ -2,7 +2,8 @@
 
 A sequence is `metre, upbeat, S A T B, S A T B, …`: in each frame a pitch where a note begins, `hold` while it goes
 on, `rest` while the voice is silent (the representation of DeepBach, Hadjeres et al. 2017, with the voices in turn
-instead of in parallel). The vocabulary is fixed: what the training pieces lack can still be written down.
+instead of in parallel). Planned chorales say after metre and upbeat how many bars they have and where their home is.
+The vocabulary is fixed: what the training pieces lack can still be written down.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from components.bounds import MOST_BARS
 from components.encodings.base import Encoding
+from components.encodings.chorale_plan import PLAN_SIZES, home_of, plan_columns
 from components.encodings.chorale_timeline import ChoraleTimeline
 from components.encodings.copying import MATCHES, match_classes
 from components.encodings.vocabulary import EOS, PAD, SPECIALS, Vocabulary
 from components.errors import UserError
+from components.harmony import ROOTS
 from components.score import Note, Part, Score, pitch_name
 
 VOICES = ("Soprano", "Alto", "Tenor", "Bass")
@@ -28,26 +32,32 @@ LOWEST, HIGHEST = 24, 96  # MIDI pitches with a token of their own
 # Comfortable ranges of a choir; a piece that leaves one takes its own range there.
 RANGES = ((60, 81), (53, 74), (48, 69), (40, 64))
 SHIFTS = range(-5, 7)  # one octave in all: every key once
-PREFIX = 2  # metre and upbeat
+PREFIX = 2  # metre and upbeat; the plan, where there is one, has two more
 BARS = 32  # that are told apart; the rest count as the last of them
 
 
 class Chorale(Encoding):
-    """Scores of four parts ↔ ids, `steps_per_beat` frames of four tokens in a quarter note."""
+    """Scores of four parts ↔ ids, `steps_per_beat` frames of four tokens in a quarter note.
+
+    `planned`: a piece begins with how many bars it has (an upbeat and the bar that it shortens at the end are one) and
+    with its home, the pitch class that the bass ends on; and beside each token stands how much is left and what sounds
+    over home (`components.encodings.chorale_plan`). So pieces end when they are meant to, at home.
+    """
 
     kind = "chorale"
     unit = "token"
     copy_lags = (16, 20, 24, 32)  # quarter notes: lines of the hymn that come back, in whole bars of 4/4
     copy_classes = MATCHES
 
-    def __init__(self, *, steps_per_beat: int = 4) -> None:
+    def __init__(self, *, steps_per_beat: int = 4, planned: bool = False) -> None:
         if not 1 <= steps_per_beat <= 48:
             raise UserError(
                 f"{steps_per_beat} steps in a beat can't be used",
                 where="encoding.steps_per_beat",
                 hint="choose 1 to 48; 4 is a grid of sixteenths",
             )
-        self.steps_per_beat = steps_per_beat
+        self.steps_per_beat, self.planned = steps_per_beat, planned
+        self.prefix = PREFIX + 2 * planned
         self.bars = [Score((), steps_per_beat, metre).bar_steps for metre in METRES]
         longest = max(self.bars)
         self._vocabulary = Vocabulary(
@@ -57,15 +67,21 @@ class Chorale(Encoding):
                 "rest",
                 *(f"metre {beats}/{unit}" for beats, unit in METRES),
                 *(f"upbeat {steps}" for steps in range(longest)),
+                *(f"bars {bars}" for bars in range(1, MOST_BARS + 1) if planned),
+                *(["bars unplanned"] if planned else []),
+                *(f"home {root}" for root in ROOTS if planned),
                 *(f"pitch {pitch}" for pitch in range(LOWEST, HIGHEST + 1)),
             ]
         )
         self.hold, self.rest = self._vocabulary.id("hold"), self._vocabulary.id("rest")
         self.metre0, self.upbeat0 = self.rest + 1, self.rest + 1 + len(METRES)
-        self.pitch0 = self.upbeat0 + longest  # the id of LOWEST; ids from here on are pitches
+        self.bars0 = self.upbeat0 + longest
+        self.home0 = self.bars0 + (MOST_BARS + 1) * planned
+        self.pitch0 = self.home0 + len(ROOTS) * planned  # the id of LOWEST; ids from here on are pitches
         pitches = HIGHEST - LOWEST + 1
         # where in the bar the next token stands, in which bar, and for each voice what sounds (0 = nothing)
-        self.context_sizes = (PREFIX + longest * len(VOICES), BARS, *[1 + pitches] * len(VOICES))
+        self.context_sizes = (self.prefix + longest * len(VOICES), BARS, *[1 + pitches] * len(VOICES))
+        self.context_sizes += PLAN_SIZES if planned else ()
         self._masks = self._make_masks()
 
     @property
@@ -83,10 +99,10 @@ class Chorale(Encoding):
             )
 
     def options(self) -> dict[str, Any]:
-        return {"steps_per_beat": self.steps_per_beat}
+        return {"steps_per_beat": self.steps_per_beat, "planned": self.planned}
 
     def encode(self, item: Score) -> np.ndarray:
-        """The score's ids, int64 [2 + 4·frames].
+        """The score's ids, int64 [2 + 4·frames], with a plan [4 + 4·frames].
 
         Raises:
             UserError: not four parts, an unknown metre, a note off the grid or out of range.
@@ -111,7 +127,10 @@ class Chorale(Encoding):
                 start, end = self._step(note.start, scale, where), self._step(note.start + note.duration, scale, where)
                 frames[start:end, voice] = self.hold
                 frames[start : start + 1, voice] = self.pitch0 + note.pitch - LOWEST
-        return np.concatenate([[self.metre0 + metre, self.upbeat0 + upbeat], frames.ravel()])
+        prefix = [self.metre0 + metre, self.upbeat0 + upbeat]
+        if self.planned:
+            prefix += [self._bars_id(len(frames), self.bars[metre]), self.home0 + home_of(item)]
+        return np.concatenate([prefix, frames.ravel()])
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> Score:
         """The score that the ids stand for.
@@ -121,7 +140,7 @@ class Chorale(Encoding):
         """
         ids = np.asarray(ids, dtype=np.int64)
         metre = next((int(id) - self.metre0 for id in ids if self.metre0 <= id < self.upbeat0), 0)
-        upbeat = next((int(id) - self.upbeat0 for id in ids if self.upbeat0 <= id < self.pitch0), 0)
+        upbeat = next((int(id) - self.upbeat0 for id in ids if self.upbeat0 <= id < self.bars0), 0)
         tokens = ids[self._is_frame(ids)]
         length = len(tokens) // len(VOICES)
         frames = tokens[: length * len(VOICES)].reshape(length, len(VOICES))
@@ -181,13 +200,28 @@ class Chorale(Encoding):
         """The melody as soprano, the other three voices free."""
         soprano = _soprano(melody)
         ids = self.encode(replace(melody, parts=(soprano, *(Part(name, ()) for name in VOICES[1:]))))
-        ids[PREFIX:].reshape(-1, len(VOICES))[:, 1:] = -1
+        ids[self.prefix :].reshape(-1, len(VOICES))[:, 1:] = -1
         return ids
 
     def timeline(self, ids: np.ndarray) -> ChoraleTimeline:
         """The notes of the four voices; each step of silence is an event of its own."""
         voices = tuple(voice.lower() for voice in VOICES)
-        return ChoraleTimeline(np.asarray(ids, dtype=np.int64), voices, PREFIX, self.hold, len(self._vocabulary))
+        return ChoraleTimeline(np.asarray(ids, dtype=np.int64), voices, self.prefix, self.hold, len(self._vocabulary))
+
+    def onwards(self, start: Score) -> np.ndarray:
+        """The piece; a planned one is to become twice as long, and to end where its bass began."""
+        ids = self.encode(start)
+        if self.planned:
+            frames = (len(ids) - self.prefix) // len(VOICES)
+            bar = self.bars[METRES.index(tuple(start.metre))]
+            ids[PREFIX] = self._bars_id(-(-2 * frames // bar) * bar, bar)
+            ids[PREFIX + 1] = self.home0 + home_of(start, first=True)
+        return ids
+
+    def with_bars(self, bars: int, begun: np.ndarray) -> np.ndarray:
+        if not self.planned:
+            return super().with_bars(bars, begun)
+        return np.array([*begun, *[-1] * (PREFIX - len(begun)), self.bars0 + bars - 1], dtype=np.int64)
 
     def label(self, id: int) -> str:
         """A pitch by its name, a held note as a line."""
@@ -206,19 +240,20 @@ class Chorale(Encoding):
         return [row for row in rows if row]
 
     def context(self, ids: np.ndarray) -> np.ndarray:
-        """int64 [T, 6]: the place of the next token, its bar, and the pitch that sounds in each voice after the id.
+        """int64 [T, 6]: the place of the next token, its bar, and the pitch that sounds in each voice after the id; of
+        planned pieces [T, 12], with `plan_columns`.
 
-        The place is 0 and 1 before the metre and the upbeat, then 2 + 4·(step in the bar) + voice. Bars count from 0,
-        the upbeat's. A pitch counts from 1, the lowest; 0 is silence. So a model needn't remember through the holds
-        what it has written, nor count how long a piece has gone on.
+        The place is 0 and 1 before the metre and the upbeat, then 2 + 4·(step in the bar) + voice; a plan's two tokens
+        are counted too. Bars count from 0, the upbeat's. A pitch counts from 1, the lowest; 0 is silence. So a model
+        needn't remember through the holds what it has written, nor count how long a piece has gone on.
         """
         ids = np.asarray(ids, dtype=np.int64)
-        places = np.arange(len(ids)) - PREFIX  # of the next token, counted from the first frame's soprano
+        places = np.arange(len(ids)) - self.prefix  # of the next token, counted from the first frame's soprano
         bar, upbeat = self._prefix(ids)
         steps, voices = np.divmod(places, len(VOICES))
-        in_frames = PREFIX + (steps - upbeat) % bar * len(VOICES) + voices
+        in_frames = self.prefix + (steps - upbeat) % bar * len(VOICES) + voices
         bars = np.clip((steps - upbeat) // bar + 1, 0, BARS - 1)
-        columns = [np.where(places < 0, places + PREFIX, in_frames), np.where(places < 0, 0, bars)]
+        columns = [np.where(places < 0, places + self.prefix, in_frames), np.where(places < 0, 0, bars)]
         sets_pitch = (ids >= self.pitch0) | (ids == self.rest)
         sounding = np.where(ids >= self.pitch0, ids - self.pitch0 + 1, 0)
         for voice in range(len(VOICES)):
@@ -226,6 +261,9 @@ class Chorale(Encoding):
             mine = sets_pitch & ((places - 1) % len(VOICES) == voice) & (places > 0)
             last = np.maximum.accumulate(np.where(mine, np.arange(len(ids)), -1))
             columns.append(np.where(last >= 0, sounding[last], 0))
+        if self.planned:
+            left = self.planned_steps(ids) - np.maximum(steps, 0)
+            columns += plan_columns(-(-left // self.steps_per_beat), self.planned_home(ids), np.array(columns[2:]))
         return np.stack(columns, axis=-1)
 
     def copies(self, ids: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -233,24 +271,29 @@ class Chorale(Encoding):
         ids = np.asarray(ids, dtype=np.int64)
         back = np.array(self.copy_lags) * self.steps_per_beat * len(VOICES)
         there = np.arange(1, len(ids) + 1)[:, None] - back
-        candidates = np.where(there > PREFIX, ids[np.maximum(there, 0)], PAD)
+        candidates = np.where(there > self.prefix, ids[np.maximum(there, 0)], PAD)
         candidates[~self._is_frame(candidates)] = PAD
         return candidates, match_classes(ids, candidates, self._is_frame(ids) & (ids != self.hold))
 
     def allowed(self, ids: np.ndarray) -> np.ndarray:
-        """The grammar's mask, bool [V]: reads the two prefix tokens and the last frame only, whatever the length.
+        """The grammar's mask, bool [V]: reads the prefix and the last frame only, whatever the length.
 
-        A note is held only after a note, the end comes only after a whole frame and at least one full bar.
+        A note is held only after a note; the end comes after the bars that were planned, else only after a whole frame
+        and at least one full bar. What is made up has a plan where pieces have.
         """
-        place = len(ids) - 1 - PREFIX
+        place = len(ids) - 1 - self.prefix
         if place >= 0 and int(ids[-1]) == EOS:
             return self._masks["ended"].copy()
         if place < 0:
-            key: Any = "metre" if place == -PREFIX else min(max(int(ids[1]) - self.metre0, 0), len(METRES) - 1)
-            return self._masks[key].copy()
+            metre = min(max(int(ids[1]) - self.metre0, 0), len(METRES) - 1) if len(ids) > 1 else 0
+            return self._masks[("metre", metre, "bars", "home")[len(ids) - 1]].copy()
         bar, upbeat = self._prefix(ids[: PREFIX + 1])
         step, voice = divmod(place, len(VOICES))
         may_hold = step > 0 and (int(ids[-len(VOICES)]) == self.hold or int(ids[-len(VOICES)]) >= self.pitch0)
+        if planned := self.planned_steps(ids):
+            if step >= planned and voice == 0:
+                return self._masks["ended"].copy()
+            return self._masks[may_hold, False].copy()
         may_end = voice == 0 and step >= upbeat + bar
         return self._masks[may_hold, may_end].copy()
 
@@ -265,10 +308,21 @@ class Chorale(Encoding):
             if len(pitches):
                 low = max(low, min(floor - int(pitches.min()), 0))
                 high = min(high, max(ceiling - int(pitches.max()), 0))
-        return ids + int(rng.integers(low, high + 1)) * pitched
+        shift = int(rng.integers(low, high + 1))
+        homes = (ids >= self.home0) & (ids < self.pitch0)
+        return np.where(homes, self.home0 + (ids - self.home0 + shift) % 12, ids + shift * pitched)
 
     def counts(self, ids: np.ndarray) -> dict[str, int]:
         return {"frame": int(self._is_frame(np.asarray(ids)).sum()) // len(VOICES)}
+
+    def planned_steps(self, ids: np.ndarray) -> int:
+        """The steps that a piece is planned to have by its ids (BOS first); 0: it has no plan."""
+        bars = int(ids[3]) - self.bars0 + 1 if self.planned and len(ids) > 3 else 0
+        return bars * self._prefix(ids)[0] if 0 < bars <= MOST_BARS else 0
+
+    def planned_home(self, ids: np.ndarray) -> int | None:
+        """The pitch class on which the bass is planned to end by a piece's ids (BOS first)."""
+        return int(ids[4]) - self.home0 if len(ids) > 4 and self.home0 <= ids[4] < self.pitch0 else None
 
     def _is_frame(self, ids: np.ndarray) -> np.ndarray:
         return (ids == self.hold) | (ids == self.rest) | (ids >= self.pitch0)
@@ -279,6 +333,11 @@ class Chorale(Encoding):
         bar = self.bars[metre] if 0 <= metre < len(METRES) else self.bars[0]
         upbeat = int(ids[2]) - self.upbeat0 if len(ids) > 2 else 0
         return bar, upbeat if 0 <= upbeat < bar else 0
+
+    def _bars_id(self, steps: int, bar: int) -> int:
+        """The token for a piece of so many steps: what isn't whole bars, or has too many, has no plan."""
+        bars, rest = divmod(steps, bar)
+        return self.bars0 + (MOST_BARS if rest or not 0 < bars <= MOST_BARS else bars - 1)
 
     def _step(self, step: int, scale: Fraction, where: str) -> int:
         scaled = step * scale
@@ -295,6 +354,8 @@ class Chorale(Encoding):
         ids = np.arange(len(self._vocabulary))
         masks: dict[Any, np.ndarray] = {
             "metre": (ids >= self.metre0) & (ids < self.upbeat0),
+            "bars": (ids >= self.bars0) & (ids < self.home0 - 1),
+            "home": (ids >= self.home0) & (ids < self.pitch0),
             "ended": ids == EOS,
         }
         for metre, bar in enumerate(self.bars):

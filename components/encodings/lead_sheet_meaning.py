@@ -47,15 +47,19 @@ class LeadSheetMeaning:
         lengths = since[(since >= signs.length0) & (since < signs.pitch0)] - signs.length0 + 1
         pitches = ids[ids >= signs.pitch0][-REMEMBERED:] - signs.pitch0 + LOWEST
         pending = sounds and (int(ids[-1]) >= signs.pitch0 or int(ids[-1]) == signs.tie)
+        chords = self.chords or form.chords
+        last = chord_at(chords, form.length - 1)
         return Moment(
             step=step,
             in_bar=in_bar,
             bar_steps=bar,
             beat_steps=beat,
             strong=in_bar in strong_steps(metre, bar),
-            chord=chord_at(self.chords or form.chords, step),
+            chord=chord_at(chords, step),
             sounding=(int(pitches[-1]) if sounds else None,),
             held=int(lengths.sum()),
             history=tuple(pitches.tolist()),
             pending=int(pitches[-1]) if pending else None,
+            left=form.length - step,
+            home=last.root if last else None,
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from components.bounds import MOST_BARS
 from components.encodings.form import (
     BARS,
     FAMILIES,
@@ -26,7 +27,6 @@ from components.score import Chord, Score, pitch_name
 
 LOWEST, HIGHEST = 21, 108  # a piano's keys
 LONGEST_BEATS = 4  # that one length token can say
-MOST_BARS = 64  # that a form can be planned to have; what has more has "more"
 
 
 @dataclass(frozen=True)

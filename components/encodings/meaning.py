@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from components.encodings.base import Encoding
-from components.encodings.chorale import LOWEST, METRES, PREFIX, VOICES, Chorale
+from components.encodings.chorale import LOWEST, METRES, VOICES, Chorale
 from components.errors import UserError
 from components.harmony import strong_steps
 from components.score import Chord
@@ -48,6 +48,8 @@ class Moment:
     history: tuple[int, ...] = ()  # pitches of the voice's last notes, the latest last
     pending: int | None = None  # the pitch that a LENGTH is for; None: a rest's
     before: tuple[int | None, ...] = ()  # a pitch for each voice, one step ago
+    left: int | None = None  # steps until the piece ends, where that is known
+    home: int | None = None  # pitch class that its lowest voice is to end on, where that is known
 
 
 class Meaning(Protocol):
@@ -81,14 +83,14 @@ class ChoraleMeaning:
 
     def moment(self, ids: np.ndarray) -> Moment | None:
         encoding = self.encoding
-        place = len(ids) - 1 - PREFIX
+        place = len(ids) - 1 - encoding.prefix
         metre, upbeat = (int(ids[1]) - encoding.metre0, int(ids[2]) - encoding.upbeat0) if place >= 0 else (-1, 0)
         if not 0 <= metre < len(METRES):
             return None
         step, voice = divmod(place, len(VOICES))
         bar = encoding.bars[metre]
         in_bar = (step - upbeat) % bar
-        frames = np.asarray(ids[1 + PREFIX :], dtype=np.int64)
+        frames = np.asarray(ids[1 + encoding.prefix :], dtype=np.int64)
         before = [
             self._pitch_at_end(frames[: step * len(VOICES)][other :: len(VOICES)]) for other in range(len(VOICES))
         ]
@@ -96,6 +98,7 @@ class ChoraleMeaning:
         sounding = [*chosen, *before[voice:]]
         column = frames[voice :: len(VOICES)]
         begins = np.flatnonzero(column != encoding.hold)
+        planned = encoding.planned_steps(ids)
         notes = column[column >= encoding.pitch0][-REMEMBERED:] - encoding.pitch0 + LOWEST
         return Moment(
             step=step,
@@ -109,6 +112,8 @@ class ChoraleMeaning:
             before=tuple(before),
             held=len(column) - int(begins[-1]) if sounding[voice] is not None else 0,
             history=tuple(notes.tolist()),
+            left=planned - step if planned else None,
+            home=encoding.planned_home(ids),
         )
 
     def _pitch_at_end(self, column: np.ndarray) -> int | None:

@@ -16,7 +16,7 @@ from statistics import fmean
 import numpy as np
 
 from components.errors import UserError
-from components.evaluation.music_lines import bar_steps, lines, place
+from components.evaluation.music_lines import bar_steps, lines, pitch_class_times, place
 from components.evaluation.music_structure import STRUCTURE_UNITS, structure
 from components.evaluation.voice_leading import FAULTS, faults, is_four_part
 from components.harmony import SCALES, chord_tones, find_key, strong_steps
@@ -116,7 +116,7 @@ class _Known:
 def shares(scores: Sequence[Score], known: _Known) -> dict[str, float]:
     """The figures that are sums over all pieces, divided once."""
     found = [line[i : i + GRAM] in known.grams for s in scores for line in known.lines(s) for i in _starts(line)]
-    times = [_pitch_class_times(score) for score in scores]
+    times = [pitch_class_times(score) for score in scores]
     diatonic = [[(tonic + tone) % 12 for tone in SCALES["major"]] for tonic in range(12)]
     in_key = sum(max(sum(time[c] for c in scale) for scale in diatonic) for time in times)
     strong = [on_chord for score in scores for on_chord in _strong_notes(score)]
@@ -156,17 +156,9 @@ def _length(score: Score, note: Note) -> int:
     return min(_LONGEST, max(1, round(Fraction(note.duration * _FINE, score.steps_per_beat))))
 
 
-def _pitch_class_times(score: Score) -> list[int]:
-    times = [0] * 12
-    for line in lines(score):
-        for note in line:
-            times[note.pitch % 12] += note.duration
-    return times
-
-
 def _degrees(scores: Sequence[Score]) -> Iterable[int]:
     for score in scores:
-        tonic = find_key(_pitch_class_times(score)).tonic
+        tonic = find_key(pitch_class_times(score)).tonic
         yield from ((note.pitch - tonic) % 12 for line in lines(score) for note in line)
 
 

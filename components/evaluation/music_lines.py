@@ -23,6 +23,15 @@ def lines(score: Score) -> list[list[Note]]:
     return [line for line in found if line]
 
 
+def pitch_class_times(score: Score) -> list[int]:
+    """For each pitch class how many steps its notes sound."""
+    times = [0] * 12
+    for line in lines(score):
+        for note in line:
+            times[note.pitch % 12] += note.duration
+    return times
+
+
 def place(score: Score, step: int) -> tuple[int, int, tuple[int, int]]:
     """(step at which its bar begins, steps from there, metre), metre changes kept."""
     starts = [(score.upbeat_steps, score.metre), *score.metre_changes]

@@ -10,7 +10,8 @@ from statistics import fmean
 
 import numpy as np
 
-from components.evaluation.music_lines import bar_steps, lines, place
+from components.evaluation.music_lines import bar_steps, lines, pitch_class_times, place
+from components.harmony import find_key
 from components.score import Chord, Note, Score
 
 LAGS = (1, 2, 4, 8, 16)  # bars
@@ -24,6 +25,8 @@ STRUCTURE_UNITS = {
     **{f"repeats_from_{lag}_bars": "share" for lag in LAGS},
     "ends_on_root": "share",
     "ends_on_first_chord": "share",
+    "ends_on_tonic": "share",
+    "ends_on_triad": "share",
     "last_note_quarters": "quarters",
     "bars": "bars",
 }
@@ -37,6 +40,8 @@ def structure(scores: Sequence[Score]) -> dict[str, float]:
     - `repeats_from_…_bars`: share of the repeated bars whose nearest earlier copy began so many bars before.
     - `ends_on_root`: share of the pieces whose last note is the root of the last chord; `ends_on_first_chord`: whose
       last chord is the first.
+    - `ends_on_tonic`, `ends_on_triad`, of pieces in three parts and more: share of those whose lowest part ends on the
+      tonic of the best key, and of those whose last notes are a major or minor triad, be it without its fifth.
     - `last_note_quarters`, `bars`: means, in quarter notes and in bars begun.
     """
     by_piece = [bar_lags(score) for score in scores]
@@ -94,6 +99,23 @@ def _on_first_chord(score: Score) -> bool | None:
     return None if last is None or first is None else (last.root, last.kind) == (first.root, first.kind)
 
 
+def _last_notes(score: Score) -> list[Note]:
+    """The last note of each part; none of fewer than three parts, which don't make a chord."""
+    parts = lines(score)
+    return [line[-1] for line in parts] if len(parts) >= 3 else []
+
+
+def _on_tonic(score: Score) -> bool | None:
+    notes = _last_notes(score)
+    return min(note.pitch for note in notes) % 12 == find_key(pitch_class_times(score)).tonic if notes else None
+
+
+def _on_triad(score: Score) -> bool | None:
+    notes = {note.pitch % 12 for note in _last_notes(score)}
+    over = [{(note - root) % 12 for note in notes} for root in notes]
+    return any({0, third} <= tones <= {0, third, 7} for tones in over for third in (3, 4)) if notes else None
+
+
 def _last_quarters(score: Score) -> float | None:
     note = _last_note(score)
     return None if note is None else note.duration / score.steps_per_beat
@@ -110,6 +132,8 @@ def _bars(score: Score) -> float | None:
 _ENDINGS: dict[str, Callable[[Score], float | None]] = {
     "ends_on_root": _on_root,
     "ends_on_first_chord": _on_first_chord,
+    "ends_on_tonic": _on_tonic,
+    "ends_on_triad": _on_triad,
     "last_note_quarters": _last_quarters,
     "bars": _bars,
 }

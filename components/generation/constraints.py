@@ -18,7 +18,7 @@ from typing import ClassVar
 import numpy as np
 
 from components.encodings.base import Encoding, Wrapped
-from components.encodings.meaning import HOLD, LENGTH, NOTE, OTHER, Choices, Meaning, Moment
+from components.encodings.meaning import HOLD, LENGTH, NOTE, OTHER, REST, Choices, Meaning, Moment
 from components.errors import UserError, nearest
 from components.harmony import Key, chord_scale, chord_tones, parse_key
 
@@ -112,6 +112,35 @@ class NoParallels(Constraint):
                 together = np.sign(after - own) == np.sign(now - was)
                 kept &= (after < 0) | ~together | ((now - after) % 12 != (was - own) % 12)
         return kept
+
+
+class TonicEnding(Constraint):
+    """In the last beat nothing sounds but home, what the piece is planned to end on or the root of the last chord: the
+    lowest voice, or the only one, has it; the others have a major or minor triad over it, with its third."""
+
+    def allows(self, choices: Choices, moment: Moment) -> np.ndarray:
+        kept = np.ones(len(choices.kind), dtype=bool)
+        if moment.left is None or moment.home is None:
+            return kept
+        tones = self._tones(moment)
+        at_home = moment.pending is not None and moment.pending % 12 in tones
+        kept[(choices.kind == LENGTH) & (choices.duration >= moment.left)] = at_home
+        if moment.left <= moment.beat_steps:
+            after = pitches_after(choices, moment)
+            sings = (choices.kind == NOTE) | (choices.kind == HOLD) | (choices.kind == REST)
+            kept &= ~sings | ((after >= 0) & np.isin(after % 12, sorted(tones)))
+        return kept
+
+    def _tones(self, moment: Moment) -> set[int]:
+        """Pitch classes that the voice may end on."""
+        assert moment.home is not None  # the caller's business
+        voices_below = len(moment.sounding) - 1 - moment.voice
+        if not voices_below:
+            return {moment.home}
+        above = {(pitch - moment.home) % 12 for pitch in moment.sounding[: moment.voice] if pitch is not None}
+        thirds = above & {3, 4} or {3, 4}
+        last_chance = voices_below == 1 and not above & thirds
+        return {(moment.home + tone) % 12 for tone in (thirds if last_chance else thirds | {0, 7})}
 
 
 class WithinBars(Constraint):
@@ -314,6 +343,7 @@ RULES: dict[str, tuple[str, Callable[[str, tuple[str, ...]], Constraint | None]]
     "chord-scale": ("chord-scale always", _chord(True)),
     "no-crossing": ("no-crossing", lambda rest, voices: None if rest else NoCrossing()),
     "no-parallels": ("no-parallels", lambda rest, voices: None if rest else NoParallels()),
+    "tonic-ending": ("tonic-ending", lambda rest, voices: None if rest else TonicEnding()),
     "within-bars": ("within-bars", lambda rest, voices: None if rest else WithinBars()),
     "onsets": ("onsets 1/2 beat", _of_beats(Onsets)),
     "longest": ("longest 2 beats", _of_beats(Longest)),

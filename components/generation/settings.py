@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from components.bounds import MAX_CHARACTERS, MAX_COUNT, MAX_LENGTH
+from components.bounds import MAX_CHARACTERS, MAX_COUNT, MAX_LENGTH, MOST_BARS
 
 
 class Settings:
@@ -19,6 +19,7 @@ class Settings:
     much probability (nucleus sampling, Holtzman et al. 2020). `precision: int8` rounds the weights to 8 bits for speed,
     on the CPU and where there is a C++ compiler; what is sampled from then differs a little. `gate_temperature` is that
     of a model that copies (`model.copy`): below 1 it keeps to what it copies, above 1 it leaves off sooner.
+    `bars`: how many bars a piece has, of a model that plans them (`encoding.planned`; 0: as many as it likes).
     `constraints` are rules of music that a score keeps, the most important first (components.generation.constraints).
     `given` are token ids that stand fast, −1 where the model chooses, and `given_ends` ends a sequence after them: what
     commands make of a melody or a beginning in a file. `rewrite` names what of a `given` piece is written anew, "bars
@@ -36,6 +37,7 @@ class Settings:
         prompt: Annotated[str, Field(max_length=MAX_CHARACTERS)] = "",
         precision: Literal["float32", "int8"] = "float32",
         gate_temperature: Annotated[float, Field(ge=0.05, le=10)] = 1.3,
+        bars: Annotated[int, Field(ge=0, le=MOST_BARS)] = 0,
         constraints: tuple[Annotated[str, Field(max_length=200)], ...] = (),
         given: tuple[Annotated[int, Field(ge=-1, lt=2**31)], ...] = (),
         given_ends: bool = False,
@@ -44,7 +46,8 @@ class Settings:
     ) -> None:
         self.count, self.max_length, self.temperature = count, max_length, temperature
         self.top_k, self.top_p, self.prompt = top_k, top_p, prompt
-        self.precision, self.gate_temperature, self.constraints = precision, gate_temperature, constraints
+        self.precision, self.gate_temperature, self.bars = precision, gate_temperature, bars
+        self.constraints = constraints
         self.given, self.given_ends = given, given_ends
         self.rewrite, self.particles = rewrite, particles
 

@@ -164,7 +164,9 @@ class LanguageModel(Task):
         prompt_ids, warnings = self.encoding.prompt(settings.prompt)
         framed = self.framing == "sequences"
         piece = self.kept(settings)
-        if settings.given and not piece:
+        if settings.bars:
+            encoding = planned(self.encoding, encoding, settings, prompt_ids)
+        elif settings.given and not piece:
             encoding = given = given_ids(encoding, settings)
             prompt_ids = given.beginning
         if not framed and not len(prompt_ids):
@@ -180,6 +182,8 @@ class LanguageModel(Task):
         else:
             ids = prompt_ids.tolist()
             sampled = sample(model, encoding, ids, settings, seed=seed, framed=framed, progress=progress)
+        if settings.bars and (unfinished := sum(not one.ended for one in sampled)):
+            warnings.append(cut_off(unfinished, len(sampled), settings))
         warnings += rules.report() if rules else []
         return Made([self.encoding.decode(one.ids) for one in sampled], sampled, warnings)
 
@@ -193,6 +197,8 @@ class LanguageModel(Task):
             return None
         if not settings.given or FREE in settings.given:
             raise UserError("there is no whole piece to rewrite a part of", where="rewrite", hint="give --keep FILE")
+        if settings.bars:
+            raise UserError("the piece has as many bars as it has", where="generation.bars", hint="set 0")
         given_ids(self.encoding, settings)  # are they ids of the encoding's?
         return Piece.read(settings.rewrite, self.encoding, settings.given)
 
@@ -244,6 +250,22 @@ def given_ids(encoding: Encoding, settings: Settings) -> Given:
         return Given(encoding, settings.given, ends=settings.given_ends)
     except ValueError as error:
         raise UserError(str(error), where="generation.given") from None
+
+
+def cut_off(unfinished: int, count: int, settings: Settings) -> str:
+    """What is said of pieces that weren't written to their end."""
+    return f"{unfinished} of {count} pieces reached generation.max_length ({settings.max_length}) before their end"
+
+
+def planned(encoding: Encoding, read: Encoding, settings: Settings, prompt_ids: np.ndarray) -> Given:
+    """What the model reads, held to as many bars as the settings say.
+
+    Raises:
+        UserError: the encoding doesn't plan its pieces, or a file says how long the piece is.
+    """
+    if settings.given:
+        raise UserError("a file says how many bars there are", where="generation.bars", hint="set 0")
+    return Given(read, encoding.with_bars(settings.bars, prompt_ids), ends=False)
 
 
 @torch.inference_mode()

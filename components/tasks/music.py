@@ -12,11 +12,9 @@ from torch import nn
 
 from components.encodings.form import METRES, Form, joined, tempo_class
 from components.encodings.lead_sheet import LeadSheet
-from components.encodings.lead_sheet_signs import MOST_BARS
 from components.encodings.meaning import meaning_of
 from components.errors import UserError
 from components.generation.constraints import Constrained, parse_constraints
-from components.generation.given import FREE, Given
 from components.generation.infill import rewrite
 from components.generation.sampling import sample
 from components.generation.settings import Settings
@@ -25,7 +23,7 @@ from components.render.band import accompaniment
 from components.render.swing import swung
 from components.score import Score
 from components.tasks.base import Made
-from components.tasks.language_model import LanguageModel, given_ids
+from components.tasks.language_model import LanguageModel, cut_off, given_ids, planned
 
 SOLOISTS = {"swing": 66, "straight": 73, "folk": 40}  # General MIDI: tenor saxophone, flute, violin
 
@@ -34,9 +32,8 @@ class MusicSettings(Settings):
     """How to sample, and what to play: Settings, and
 
     `chords`: a progression or a form, "Dm7 G7 | Cmaj7 | %" or "blues in F", that each piece is written over, `choruses`
-    times; nothing: the model makes up its own, where its encoding has chords, and `bars` says of how many bars where
-    its forms are planned (0: as many as it likes). `tempo_bpm`: quarter notes a minute, 0: the model's choice, or 120
-    over given chords. `band`: the style in which bass and piano play along by rule.
+    times; nothing: the model makes up its own, where its encoding has chords. `tempo_bpm`: quarter notes a minute, 0:
+    the model's choice, or 120 over given chords. `band`: the style in which bass and piano play along by rule.
     """
 
     def __init__(
@@ -44,13 +41,12 @@ class MusicSettings(Settings):
         *,
         chords: Annotated[str, Field(max_length=20_000)] = "",
         choruses: Annotated[int, Field(ge=1, le=64)] = 1,
-        bars: Annotated[int, Field(ge=0, le=MOST_BARS)] = 0,
         tempo_bpm: Annotated[float, Field(ge=0, le=400)] = 0.0,
         band: Literal["none", "swing", "straight", "folk"] = "none",
         **sampling: Any,
     ) -> None:
         super().__init__(**sampling)
-        self.chords, self.choruses, self.bars = chords, choruses, bars
+        self.chords, self.choruses = chords, choruses
         self.tempo_bpm, self.band = tempo_bpm, band
 
 
@@ -75,12 +71,12 @@ class Music(LanguageModel):
         encoding = self.read
         prompt_ids, warnings = self.encoding.prompt(settings.prompt)
         form, piece = self._form(settings), self.kept(settings)
-        if piece:
-            if form or settings.bars:
-                raise UserError("chords and bars are the piece's own", where="rewrite", hint="leave them out")
-        elif settings.bars:
-            encoding = Given(encoding, self._planned(settings, prompt_ids), ends=False)
-        elif settings.given:
+        if form and (piece or settings.bars):
+            where = "rewrite" if piece else "generation.bars"
+            raise UserError("chords say how many bars there are", where=where, hint="leave one of them out")
+        if settings.bars:
+            encoding = planned(self.encoding, encoding, settings, prompt_ids)
+        elif settings.given and not piece:
             if form and isinstance(self.encoding, LeadSheet):
                 raise UserError("give chords or a file to start from, not both", where="generation.chords")
             encoding = held = given_ids(encoding, settings)
@@ -99,27 +95,11 @@ class Music(LanguageModel):
         else:
             framed, ids = self.framing == "sequences", prompt_ids.tolist()
             sampled = sample(model, encoding, ids, settings, seed=seed, framed=framed, progress=progress)
-        unfinished = sum(not one.ended for one in sampled)
-        if unfinished:
-            limit = f"generation.max_length ({settings.max_length})"
-            warnings.append(f"{unfinished} of {len(sampled)} pieces reached {limit} before their end")
+        if unfinished := sum(not one.ended for one in sampled):
+            warnings.append(cut_off(unfinished, len(sampled), settings))
         warnings += rules.report() if rules else []
         items = [self._played(self.encoding.decode(one.ids), form, settings, seed + n) for n, one in enumerate(sampled)]
         return Made(items, sampled, warnings)
-
-    def _planned(self, settings: MusicSettings, metre_ids: np.ndarray) -> np.ndarray:
-        """The beginning, int64 [3], of a form of so many bars: the metre where it was asked for, any tempo, the bars.
-
-        Raises:
-            UserError: the model doesn't plan its forms, or something else says how long the piece is.
-        """
-        if settings.chords.strip() or settings.given:
-            raise UserError("chords or a file say how many bars there are", where="generation.bars", hint="set 0")
-        if not isinstance(self.encoding, LeadSheet) or not self.encoding.planned:
-            hint = "train one with encoding.planned: true, as lead-sheets has"
-            raise UserError("this model doesn't plan how long a piece is", where="generation.bars", hint=hint)
-        bars = self.encoding.signs.bars0 + settings.bars - 1
-        return np.array([metre_ids[0] if len(metre_ids) else FREE, FREE, bars])
 
     def _form(self, settings: MusicSettings) -> Form | None:
         """The form that was asked for, on the encoding's grid."""

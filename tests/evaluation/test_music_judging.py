@@ -265,6 +265,26 @@ def test_how_far_back_a_bar_s_nearest_copy_is_and_how_pieces_end():
     assert set(figures) <= set(STRUCTURE_UNITS)
 
 
+@pytest.mark.parametrize(
+    ("ending", "on_tonic", "on_triad"),
+    [
+        ("72 67 64 48", 1, 1),
+        ("72 64 60 48", 1, 1),  # without its fifth
+        ("76 67 60 52", 0, 1),  # over its third
+        ("74 71 67 55", 0, 1),  # on the dominant
+        ("74 71 65 55", 0, 0),  # a seventh
+        ("72 67 60 48", 1, 0),  # no third
+    ],
+)
+def test_how_a_piece_in_four_parts_ends(ending, on_tonic, on_triad):
+    before = ["72 74 76 72", "67 67 67 67", "64 65 60 64", "48 50 52 48"]
+    score = voices(*(f"{row} {note}" for row, note in zip(before, ending.split(), strict=True)))
+    figures = structure([score])
+    assert (figures["ends_on_tonic"], figures["ends_on_triad"]) == (on_tonic, on_triad)
+    assert "ends_on_root" not in figures, "there are no chord symbols"
+    assert "ends_on_triad" not in structure([replace(score, parts=score.parts[:2])])
+
+
 def test_bars_are_counted_without_the_upbeat_and_by_the_metre_that_holds():
     assert structure([tune([60, *[62] * 8], upbeat_steps=4)])["bars"] == 2
     assert structure([tune([60] * 10, metre_changes=((16, (3, 4)),))])["bars"] == 3

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from components.encodings.characters import Characters
 from components.encodings.chorale import LOWEST, METRES, VOICES, Chorale
+from components.encodings.lead_sheet import LeadSheet
 from components.encodings.meaning import (
     HOLD,
     LENGTH,
@@ -28,6 +29,7 @@ from components.encodings.meaning import (
 )
 from components.encodings.vocabulary import BOS, EOS
 from components.errors import UserError
+from components.evaluation.music_structure import structure
 from components.generation.constraints import (
     RULES,
     Constrained,
@@ -227,6 +229,64 @@ def replace_choices(rules: Constraints) -> Constraints:
 def test_what_each_rule_refuses(text, moment, refused):
     everything = {"end", "hold", "rest", *range(48, 73), *(f"{n} steps" for n in range(1, 9))}
     assert everything - kept(text, replace(MOMENT, **moment)) == refused
+
+
+def ending(**facts) -> Moment:
+    """In the last beat of a piece that ends on D."""
+    return replace(MOMENT, left=4, home=2, **facts)
+
+
+@pytest.mark.parametrize(
+    ("moment", "pitches"),
+    [
+        (ending(voice=0, sounding=(None, None, None, None)), {2, 5, 6, 9}),
+        (ending(voice=1, sounding=(65, None, None, None)), {2, 5, 9}),  # minor it is
+        (ending(voice=2, sounding=(69, 62, None, None)), {5, 6}),  # the last that can bring the third
+        (ending(voice=2, sounding=(69, 66, None, None)), {2, 6, 9}),
+        (ending(voice=3, sounding=(69, 66, 62, 50)), {2, "hold"}),
+        (ending(voice=3, sounding=(69, 66, 62, 51)), {2}),
+        (ending(voice=0, sounding=(62,)), {2, "hold"}),
+        (replace(ending(voice=0), left=5), set(range(12)) | {"hold", "rest"}),
+        (replace(ending(voice=0), home=None), set(range(12)) | {"hold", "rest"}),
+    ],
+)
+def test_the_last_beat_is_home(moment, pitches):
+    left = kept("tonic-ending", moment)
+    assert {one % 12 if isinstance(one, int) else one for one in left if not str(one).endswith("steps")} == pitches | {
+        "end"
+    }
+
+
+@pytest.mark.parametrize(("pending", "longest"), [(62, 8), (50, 8), (64, 4), (None, 4)])
+def test_a_length_reaches_the_end_only_of_home(pending, longest):
+    moment = replace(ending(), left=5, voice=0, sounding=(pending,), pending=pending)
+    lengths = [one for one in kept("tonic-ending", moment) if str(one).endswith("steps")]
+    assert len(lengths) == longest
+
+
+@pytest.mark.parametrize("encoding", [Chorale(planned=True), LeadSheet(planned=True)], ids=lambda one: one.kind)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_planned_piece_ends_at_home(encoding, seed):
+    rules = parse_constraints(["tonic-ending"], meaning_of(encoding))
+    rng = np.random.default_rng(seed)
+    ids = [BOS]
+    while ids[-1] != EOS:
+        allowed = encoding.allowed(np.array(ids))
+        names = encoding.vocabulary.tokens
+        short = np.array([not name.startswith("bars") or name in ("bars 1", "bars 2") for name in names])
+        mask = rules.mask(allowed & short if (allowed & short).any() else allowed, np.array(ids))
+        ids.append(int(rng.choice(np.flatnonzero(mask))))
+    score = encoding.decode(np.array(ids))
+    assert not rules.relaxed
+    if encoding.kind == "chorale":
+        home = encoding.planned_home(np.array(ids))
+    else:  # of a form whose last bar has no chord nothing is home
+        home = next((chord.root for chord in score.chords if chord.start + chord.duration == score.length_steps), None)
+    if home is not None:
+        last = [part.notes[-1] for part in score.parts]
+        assert last[-1].pitch % 12 == home
+        assert all(note.start + note.duration == score.length_steps for note in last)
+    assert structure([score]).get("ends_on_triad", 1) == 1
 
 
 @pytest.mark.parametrize("example", [example for example, _ in RULES.values()])

@@ -20,6 +20,7 @@ from components.render.pianoroll import write_pianoroll
 from components.render.score import write_musicxml
 from components.render.swing import swung
 from components.score import Chord, Note, Part, Score
+from components.tasks.language_model import LanguageModel
 from components.tasks.music import Music, MusicSettings
 
 
@@ -221,6 +222,33 @@ def test_bars_are_refused_where_they_are_not_planned_or_known_already(task, mode
     planned, its_model = planning()
     with pytest.raises(UserError, match="how many bars"):
         planned.generate(its_model, MusicSettings(bars=8, chords="C | G7"), seed=0)
+
+
+@pytest.mark.parametrize("prompt", ["", "3/4", "3/4 upbeat 4"])
+def test_a_planned_chorale_has_as_many_bars_as_were_asked_for(prompt) -> None:
+    torch.manual_seed(0)
+    task = LanguageModel(Chorale(planned=True), "sequences")
+    model = task.build_model({"kind": "gru", "hidden_size": 16})
+    settings = Settings(count=2, max_length=1000, bars=4, prompt=prompt, constraints=("no-crossing",))
+    made = task.generate(model, settings, seed=0)
+    for one, score in zip(made.sampled, made.items, strict=True):
+        assert one.ended
+        assert score.length_steps == 4 * score.bar_steps
+        assert score.metre == (3, 4) or not prompt
+        assert score.upbeat_steps == 4 or "upbeat" not in prompt
+    (warning,) = task.generate(model, Settings(count=2, max_length=20, bars=4), seed=0).warnings
+    assert "2 of 2 pieces reached" in warning
+    begun = tuple(task.encoding.encode(score)[:10].tolist())
+    with pytest.raises(UserError, match="a file says how many bars"):
+        task.generate(model, Settings(bars=4, given=begun), seed=0)
+
+
+def test_bars_are_refused_by_a_model_of_text() -> None:
+    text = Characters()
+    text.fit(["abc"])
+    task = LanguageModel(text, "sequences")
+    with pytest.raises(UserError, match="doesn't plan"):
+        task.generate(task.build_model({"kind": "rnn", "hidden_size": 8}), Settings(bars=4), seed=0)
 
 
 def test_given_chords_are_planned_for() -> None:
