@@ -22,9 +22,9 @@ from components.provenance import digest_file, library_versions
 from components.runs.ingest import ingest_recipe
 from components.runs.places import Places, places
 from components.runs.record import RunRecord, dataset_here, find_run
-from components.tracking.arrival import Arrivals, Elsewhere
-from components.tracking.courier import Luggage
 from components.tracking.mlflow_backend import MlflowRun
+from components.tracking.remote_runs import RemoteRun, RemoteRuns
+from components.tracking.state_upload import RunFiles
 from components.tracking.travel import DATA, Kept, checked_files
 from components.whole_files import written_whole
 
@@ -70,7 +70,7 @@ def send(record: RunRecord, folder: Path, tracked: MlflowRun) -> None:
     with written_whole(folder / RECORD) as temporary:
         temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
     state = {name: folder / name for name in STATE}
-    tracked.travel(Luggage(CHECKPOINT, state, folder / RECORD, paths if small else {}, _update_of))
+    tracked.travel(RunFiles(CHECKPOINT, state, folder / RECORD, paths if small else {}, _update_of))
 
 
 def bring(selector: str) -> RunRecord:
@@ -81,25 +81,25 @@ def bring(selector: str) -> RunRecord:
         UserError: there is no such run, it is running or finished, it can't be resumed from here, or its data differ.
     """
     where = places()
-    arrivals = Arrivals(where.settings)
+    remote = RemoteRuns(where.settings)
     try:
         record = find_run(selector, where)
     except UserError as error:
-        found = arrivals.find(selector) if where.settings.shared and selector != "latest" else None
+        found = remote.find(selector) if where.settings.shared and selector != "latest" else None
         if found is None:
             raise error
         _check(found, where)
-        return _fetched(arrivals, found)
+        return _fetched(remote, found)
     if where.settings.shared and not record.parent:
-        found = arrivals.run(record.ref.run_id)
+        found = remote.run(record.ref.run_id)
         found.check_free()
         if found.away:
             _check(found, where)
-            return _fetched(arrivals, found)
+            return _fetched(remote, found)
     return record
 
 
-def _check(found: Elsewhere, where: Places) -> None:
+def _check(found: RemoteRun, where: Places) -> None:
     if found.status == "FINISHED":
         raise UserError(f"it finished on {found.owner}", where=found.where, hint="its page in MLflow shows the results")
     if found.kept is None:
@@ -111,7 +111,7 @@ def _check(found: Elsewhere, where: Places) -> None:
     found.check_free()
 
 
-def _fetched(arrivals: Arrivals, found: Elsewhere) -> RunRecord:
+def _fetched(remote: RemoteRuns, found: RemoteRun) -> RunRecord:
     """Fetch a run's state into its folder. The record comes last: a run that was fetched in part isn't one."""
     kept = found.kept
     assert kept is not None
@@ -124,17 +124,17 @@ def _fetched(arrivals: Arrivals, found: Elsewhere) -> RunRecord:
         _check_space(folder, kept)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetching-") as fetching:
             new = Path(fetching)
-            arrivals.fetch(found.run_id, kept.folder, kept.files, new)
+            remote.fetch(found.run_id, kept.folder, kept.files, new)
             if _update_of(new / CHECKPOINT) != kept.update:
                 raise UserError("its checkpoint is of another update than its tag says", where=found.where)
             record, data, versions = _read(new / RECORD, found)
-            record = replace(record, dataset=_data(arrivals, record, data, folder))
+            record = replace(record, dataset=_data(remote, record, data, folder))
             for name in STATE:
                 (folder / name).unlink(missing_ok=True)
             for name in set(kept.files) & set(STATE):
                 (new / name).rename(folder / name)
         record.save(folder)
-        arrivals.claim(found.run_id)
+        remote.claim(found.run_id)
     for name in SAME:
         before, now = str(versions.get(name, ""))[:40], library_versions().get(name)
         if before != now:
@@ -142,7 +142,7 @@ def _fetched(arrivals: Arrivals, found: Elsewhere) -> RunRecord:
     return record
 
 
-def _read(path: Path, found: Elsewhere) -> tuple[RunRecord, dict[str, tuple[int, str]], dict[str, Any]]:
+def _read(path: Path, found: RemoteRun) -> tuple[RunRecord, dict[str, tuple[int, str]], dict[str, Any]]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         record = RunRecord.from_dict(values["run"])
@@ -155,7 +155,7 @@ def _read(path: Path, found: Elsewhere) -> tuple[RunRecord, dict[str, tuple[int,
     return record, data, versions
 
 
-def _data(arrivals: Arrivals, record: RunRecord, data: dict[str, tuple[int, str]], folder: Path) -> DatasetRef:
+def _data(remote: RemoteRuns, record: RunRecord, data: dict[str, tuple[int, str]], folder: Path) -> DatasetRef:
     """The run's ingested data: those of this machine, those of the store, or ingested again."""
     wanted = record.dataset.digest
     if (here := dataset_here(record.dataset)) is not None:
@@ -166,7 +166,7 @@ def _data(arrivals: Arrivals, record: RunRecord, data: dict[str, tuple[int, str]
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetching-") as fetching:
             new = Path(fetching) / "data"
             new.mkdir()
-            arrivals.fetch(record.ref.run_id, DATA, data, new)
+            remote.fetch(record.ref.run_id, DATA, data, new)
             new.rename(fetched)
         content = Store.open(fetched).manifest.get("digests", {}).get("content")
         if content != wanted:

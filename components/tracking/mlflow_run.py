@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from components.errors import unknown
 from components.tracking.base import RunRef
-from components.tracking.courier import Courier, Luggage
 from components.tracking.mlflow_client import HOPELESS, explained
 from components.tracking.settings import Settings
 from components.tracking.spool import Entry, Journal, Refused, Sender, summary
+from components.tracking.state_upload import RunFiles, StateUpload
 from components.tracking.system import SystemSampler
 from components.tracking.travel import PLACE, place
 
@@ -55,7 +55,7 @@ class MlflowRun:
         self._journal = Journal.create(settings.spool, ref.run_id)
         self._sender = Sender(self._journal, delivery(client, ref.run_id))
         self._started_ms, self._known_keys, self._finished = started_ms, set[str](), False
-        self._sampler, self._courier = None, None
+        self._sampler, self._upload = None, None
         if settings.system_metrics_seconds > 0:
             self._sampler = SystemSampler(self._system_metrics, settings.system_metrics_seconds)
 
@@ -165,22 +165,22 @@ class MlflowRun:
             image.verify()
         self._append([{"image": [self._journal.keep_file(Path(path)), key, int(step), _now_ms()]}])
 
-    def travel(self, luggage: Luggage) -> None:
-        """Keep the run's state among its artifacts from now to its end, see `components.tracking.courier`. Does nothing
-        where the state stays on this machine."""
+    def travel(self, files: RunFiles) -> None:
+        """Keep the run's state among its artifacts from now to its end, see `components.tracking.state_upload`. Does
+        nothing where the state stays on this machine."""
         with explained(self._settings):
             address = self._client.get_run(self.ref.run_id).info.artifact_uri
-        if self._courier is None and self._settings.travels(address):
+        if self._upload is None and self._settings.travels(address):
             with explained(self._settings):
                 self._client.set_tag(self.ref.run_id, PLACE, place(self._settings.home))
             every = self._settings.travel.every_seconds
             spooled = self._journal.size
-            self._courier = Courier(self._client, self.ref.run_id, luggage, every, spooled, self._has_sent)
+            self._upload = StateUpload(self._client, self.ref.run_id, files, every, spooled, self._has_sent)
 
     @property
     def taken_over(self) -> str:
         """The machine that goes on with this run in our place; "" while it is ours."""
-        return self._courier.taken_over if self._courier else ""
+        return self._upload.taken_over if self._upload else ""
 
     def flush(self, wait_seconds: float = 10.0) -> int:
         """Send what is spooled, waiting at most so long; returns how many entries stay spooled."""
@@ -195,15 +195,15 @@ class MlflowRun:
             return
         if self._sampler:
             self._sampler.stop()
-        if self._courier and status != "FINISHED":
-            self._courier.close(LAST_CHECKPOINT_SECONDS, finished=False)
+        if self._upload and status != "FINISHED":
+            self._upload.close(LAST_CHECKPOINT_SECONDS, finished=False)
         if not self.taken_over:
             self._append([{"finish": [status, _now_ms()]}])
         self._finished = True
         if left := self._sender.close(FINISH_SECONDS):
             log.warning("run %s: %d entries wait in %s for the store", self.ref.run_id, left, self._journal.folder)
-        if self._courier and status == "FINISHED":
-            self._courier.close(LAST_CHECKPOINT_SECONDS, finished=True)
+        if self._upload and status == "FINISHED":
+            self._upload.close(LAST_CHECKPOINT_SECONDS, finished=True)
 
     def _has_sent(self, size: int) -> bool:
         self._sender.flush(SENT_SECONDS)

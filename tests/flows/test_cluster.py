@@ -138,7 +138,7 @@ def test_a_run_of_one_checkout_goes_on_in_another_one_that_shares_its_services(
     assert "choose" not in told
 
     words = [*shlex.split(run)[1:], *(word for each in SMALL for word in ("--set", each))]
-    command = [sys.executable, str(ROOT / "tests" / "runs" / "travel_victim.py"), "12", *words]
+    command = [sys.executable, str(ROOT / "tests" / "runs" / "travelling_run.py"), "12", *words]
     here = environment | {"PYTHONPATH": str(places["ann"])}
     done = subprocess.run(command, cwd=places["ann"], env=here, capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr

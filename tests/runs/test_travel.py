@@ -88,7 +88,7 @@ def recipe(tmp_path: Path) -> Path:
 
 def die_at(update: int, recipe: Path, environment: dict[str, str]) -> str:
     """The id of a run that another process was killed in after this update."""
-    command = [sys.executable, str(HERE / "travel_victim.py"), str(update), str(recipe)]
+    command = [sys.executable, str(HERE / "travelling_run.py"), str(update), str(recipe)]
     paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
     done = subprocess.run(
         command, env=environment | {"PYTHONPATH": paths}, capture_output=True, text=True, timeout=SECONDS, cwd=ROOT

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.errors import UserError
-from components.tracking import courier
-from components.tracking.arrival import Arrivals
-from components.tracking.courier import Luggage
+from components.tracking import state_upload
 from components.tracking.mlflow_backend import MlflowRun, MlflowTracker
 from components.tracking.moved import local_folder
 from components.tracking.process import PROCESS
+from components.tracking.remote_runs import RemoteRuns
+from components.tracking.state_upload import RunFiles
 from components.tracking.travel import PLACE, TAG, Kept, checked_files, went_elsewhere
 
 pytest_plugins = ["tracking_fixtures"]
@@ -29,7 +29,7 @@ SHA = "ab" * 32
 @pytest.fixture
 def travelling(tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch) -> MlflowTracker:
     """A store that state travels through, often."""
-    monkeypatch.setattr(courier, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(state_upload, "POLL_SECONDS", 0.02)
     travel = tracker.settings.travel.model_copy(update={"checkpoints": "always", "every_seconds": 1})
     return MlflowTracker(dataclasses.replace(tracker.settings, travel=travel))
 
@@ -43,7 +43,7 @@ def sent(travelling: MlflowTracker, tmp_path: Path) -> Iterator[tuple[MlflowRun,
     run = travelling.start("chorales", "lstm-s0", tags={"recipe": "chorales"})
     state = {name: folder / name for name in ("checkpoint.safetensors", "best.safetensors")}
     run.travel(
-        Luggage("checkpoint.safetensors", state, folder / "record.json", {}, lambda path: len(path.read_bytes()))
+        RunFiles("checkpoint.safetensors", state, folder / "record.json", {}, lambda path: len(path.read_bytes()))
     )
     yield run, folder
     run.finish("KILLED")
@@ -66,24 +66,24 @@ def waited(ready: Callable[[], object]) -> object:
 @pytest.mark.slow
 def test_the_newest_state_is_fetched_whole_or_refused(travelling: MlflowTracker, sent, tmp_path: Path) -> None:
     run, folder = sent
-    arrivals = Arrivals(travelling.settings)
-    assert arrivals.run(run.ref.run_id).kept is None
+    remote = RemoteRuns(travelling.settings)
+    assert remote.run(run.ref.run_id).kept is None
     run.metrics({"train/loss": 1.0}, 3)
     write(folder, 3)
-    waited(lambda: arrivals.run(run.ref.run_id).kept)
+    waited(lambda: remote.run(run.ref.run_id).kept)
     assert travelling.client.get_metric_history(run.ref.run_id, "train/loss"), "a set is marked after what is before it"
     (folder / "best.safetensors").write_bytes(b"best")
     write(folder, 5)
-    waited(lambda: arrivals.run(run.ref.run_id).kept.update == 5)
+    waited(lambda: remote.run(run.ref.run_id).kept.update == 5)
     for selector in (run.ref.run_id, run.ref.run_id[:6], "lstm-s0", "chorales"):
-        found = arrivals.find(selector)
+        found = remote.find(selector)
         assert found.run_id == run.ref.run_id
-    assert [arrivals.find(name) for name in ("nothing", "x' or 1", "%")] == [None] * 3
+    assert [remote.find(name) for name in ("nothing", "x' or 1", "%")] == [None] * 3
     kept = found.kept
     assert set(kept.files) == {"checkpoint.safetensors", "best.safetensors", "record.json"}
     into = tmp_path / "into"
     into.mkdir()
-    arrivals.fetch(run.ref.run_id, kept.folder, kept.files, into)
+    remote.fetch(run.ref.run_id, kept.folder, kept.files, into)
     assert (into / "checkpoint.safetensors").read_bytes() == b"w" * 5
     assert len(list(into.iterdir())) >= 3
     root = local_folder(travelling.client.get_run(run.ref.run_id).info.artifact_uri)
@@ -91,16 +91,16 @@ def test_the_newest_state_is_fetched_whole_or_refused(travelling: MlflowTracker,
     for content, told in ((b"x" * 5, "another content"), (b"w" * 6, "another size")):
         artifact.write_bytes(content)
         with pytest.raises(UserError, match=told):
-            arrivals.fetch(run.ref.run_id, kept.folder, kept.files, tmp_path / "into")
+            remote.fetch(run.ref.run_id, kept.folder, kept.files, tmp_path / "into")
     artifact.unlink()
     with pytest.raises(UserError, match="isn't there"):
-        arrivals.fetch(run.ref.run_id, kept.folder, kept.files, tmp_path / "into")
+        remote.fetch(run.ref.run_id, kept.folder, kept.files, tmp_path / "into")
 
 
 @pytest.mark.slow
 def test_a_store_that_is_away_is_told_once_and_tried_again(travelling, sent, monkeypatch, caplog) -> None:
     run, folder = sent
-    arrivals = Arrivals(travelling.settings)
+    remote = RemoteRuns(travelling.settings)
     tried = []
 
     def unreachable(*_: object) -> None:
@@ -111,8 +111,8 @@ def test_a_store_that_is_away_is_told_once_and_tried_again(travelling, sent, mon
         patch.setattr(type(travelling.client), "log_artifact", unreachable)
         write(folder, 7)
         waited(lambda: len(tried) >= 2)
-        assert arrivals.run(run.ref.run_id).kept is None
-    assert waited(lambda: arrivals.run(run.ref.run_id).kept).update == 7
+        assert remote.run(run.ref.run_id).kept is None
+    assert waited(lambda: remote.run(run.ref.run_id).kept).update == 7
     told = [record.getMessage() for record in caplog.records if "checkpoint" in record.getMessage()]
     assert len(told) == 2
     assert "isn't stored, trying again (connection refused)" in told[0]
@@ -124,7 +124,7 @@ def test_the_last_state_is_sent_when_the_run_is_stopped(travelling: MlflowTracke
     run, folder = sent
     write(folder, 9)
     run.finish("KILLED")
-    found = Arrivals(travelling.settings).run(run.ref.run_id)
+    found = RemoteRuns(travelling.settings).run(run.ref.run_id)
     assert (found.status, found.kept.update) == ("KILLED", 9)
     found.check_free()
 
@@ -133,13 +133,13 @@ def test_the_last_state_is_sent_when_the_run_is_stopped(travelling: MlflowTracke
 def test_who_lost_the_run_ends_nothing_and_sends_nothing(travelling: MlflowTracker, sent) -> None:
     run, folder = sent
     write(folder, 4)
-    waited(lambda: Arrivals(travelling.settings).run(run.ref.run_id).kept)
+    waited(lambda: RemoteRuns(travelling.settings).run(run.ref.run_id).kept)
     client = travelling.client
     client.set_tag(run.ref.run_id, PROCESS, "another-1/7/8")
     client.set_tag(run.ref.run_id, PLACE, "another-1/there")
     assert waited(lambda: run.taken_over)
     with pytest.raises(UserError, match="it is running on"):
-        Arrivals(travelling.settings).run(run.ref.run_id).check_free()
+        RemoteRuns(travelling.settings).run(run.ref.run_id).check_free()
     run.metrics({"train/loss": 1.0}, 9)
     run.finish("FAILED")
     found = client.get_run(run.ref.run_id)
@@ -148,11 +148,11 @@ def test_who_lost_the_run_ends_nothing_and_sends_nothing(travelling: MlflowTrack
 
 
 def test_a_silent_writer_of_another_machine_is_taken_for_dead_after_a_while() -> None:
-    from components.tracking.arrival import Elsewhere
+    from components.tracking.remote_runs import RemoteRun
 
-    def run(seconds_ago: float) -> Elsewhere:
+    def run(seconds_ago: float) -> RemoteRun:
         kept = Kept("travel/0123456789ab-0", 3, time.time() - seconds_ago, 60, {})
-        return Elsewhere("ab" * 16, "lstm", "RUNNING", "vm", "another-1/7/8", {}, kept, True)
+        return RemoteRun("ab" * 16, "lstm", "RUNNING", "vm", "another-1/7/8", {}, kept, True)
 
     with pytest.raises(UserError, match=r"running on vm\n.*try again in 1\d\d s"):
         run(30).check_free()

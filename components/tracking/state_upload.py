@@ -29,18 +29,18 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Luggage:
-    """What travels. `files` are {name: path} of the state, with `checkpoint` first; `record` is written with each set,
+class RunFiles:
+    """What travels. `state` is {name: path}, with `checkpoint` first; `record` is written with each set,
     `data` once. `update_of` reads the checkpoint's update."""
 
     checkpoint: str
-    files: Mapping[str, Path]
+    state: Mapping[str, Path]
     record: Path
     data: Mapping[str, Path]
     update_of: Callable[[Path], int]
 
 
-class Courier:
+class StateUpload:
     """Keeps the newest state of the run `run_id` among its artifacts, at most every `every` seconds.
 
     A set is marked as complete only when all that the run wrote before it (`spooled`) has reached the store (`sent`):
@@ -52,12 +52,12 @@ class Courier:
         self,
         client: MlflowClient,
         run_id: str,
-        luggage: Luggage,
+        files: RunFiles,
         every: int,
         spooled: Callable[[], int],
         sent: Callable[[int], bool],
     ) -> None:
-        self._client, self._run_id, self._luggage, self._every = client, run_id, luggage, every
+        self._client, self._run_id, self._files, self._every = client, run_id, files, every
         self._spooled, self._sent = spooled, sent
         self._name = writer_name(identity(), os.urandom(8).hex())
         self._slots: list[dict[str, tuple[int, str]]] = [{}, {}]  # what lies in the two folders
@@ -66,9 +66,9 @@ class Courier:
         self._kept: Kept | None = None
         self.taken_over = ""  # the machine that goes on with the run instead of this one
         self._closing, self._finished = threading.Event(), False
-        for left in luggage.record.parent.glob(f"{CAPTURE}*"):
+        for left in files.record.parent.glob(f"{CAPTURE}*"):
             shutil.rmtree(left, ignore_errors=True)  # of a killed one
-        self._thread = threading.Thread(target=self._loop, name=f"courier-{run_id[:8]}", daemon=True)
+        self._thread = threading.Thread(target=self._loop, name=f"upload-{run_id[:8]}", daemon=True)
         self._thread.start()
 
     def close(self, wait_seconds: float, *, finished: bool) -> None:
@@ -105,7 +105,7 @@ class Courier:
 
     def _work(self) -> bool:
         """Send what is new, and say that this writer is at work; False while there is no checkpoint."""
-        path = self._luggage.files[self._luggage.checkpoint]
+        path = self._files.state[self._files.checkpoint]
         try:
             now = path.stat().st_mtime_ns
         except FileNotFoundError:
@@ -123,10 +123,10 @@ class Courier:
 
     def _send_state(self) -> Kept:
         folder = f"{FOLDER}/{self._name}-{self._turn}"
-        with tempfile.TemporaryDirectory(dir=self._luggage.record.parent, prefix=CAPTURE) as captured:
-            files = _capture({**self._luggage.files, self._luggage.record.name: self._luggage.record}, Path(captured))
+        with tempfile.TemporaryDirectory(dir=self._files.record.parent, prefix=CAPTURE) as captured:
+            files = _capture({**self._files.state, self._files.record.name: self._files.record}, Path(captured))
             before = self._spooled()
-            update = self._luggage.update_of(files[self._luggage.checkpoint])
+            update = self._files.update_of(files[self._files.checkpoint])
             facts = {name: (path.stat().st_size, digest_file(path)) for name, path in files.items()}
             there = self._slots[self._turn]
             for name, path in files.items():
@@ -140,10 +140,10 @@ class Courier:
         return Kept(folder, update, time.time(), self._every, facts)
 
     def _send_data(self) -> None:
-        if self._data_sent or not self._luggage.data:
+        if self._data_sent or not self._files.data:
             return
         there = {file.path: file.file_size for file in self._client.list_artifacts(self._run_id, DATA)}
-        for name, path in self._luggage.data.items():
+        for name, path in self._files.data.items():
             if there.get(f"{DATA}/{name}") != path.stat().st_size:
                 self._client.log_artifact(self._run_id, str(path), DATA)
         self._data_sent = True

@@ -1,4 +1,4 @@
-"""A machine of its own that trains a run and dies: `travel_victim.py UPDATE COMMAND…` does what `reprise COMMAND…`
+"""A machine of its own that trains a run and dies: `travelling_run.py UPDATE COMMAND…` does what `reprise COMMAND…`
 does and is killed after that update, not before its state lies in the store. Instead of a command, a recipe's file is
 trained without Prefect."""
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from components.runs import train as train_module
 from components.runs.places import places
-from components.tracking.arrival import Arrivals
+from components.tracking.remote_runs import RemoteRuns
 
 WAIT_SECONDS = 240.0
 
@@ -23,8 +23,8 @@ def die_at(update: int) -> None:
     def die(self, step: int, steps: int, values: dict[str, float]) -> None:
         progress(self, step, steps, values)
         if step == update:
-            arrivals, deadline = Arrivals(places().settings), time.monotonic() + WAIT_SECONDS
-            while arrivals.run(self.run.ref.run_id).kept is None and time.monotonic() < deadline:
+            remote, deadline = RemoteRuns(places().settings), time.monotonic() + WAIT_SECONDS
+            while remote.run(self.run.ref.run_id).kept is None and time.monotonic() < deadline:
                 time.sleep(0.05)
             print(f"run={self.run.ref.run_id}.", flush=True)
             os.kill(os.getpid(), signal.SIGKILL)

@@ -26,7 +26,7 @@ _NAMED = re.compile(r"[\w.-]{1,200}")
 
 
 @dataclass(frozen=True)
-class Elsewhere:
+class RemoteRun:
     """A run of the store. `kept` is its marked set, None where there is none; `owner` the machine that it is or was at
     work on; `away` says that it went on from its marked set in another state folder than this one."""
 
@@ -59,8 +59,8 @@ class Elsewhere:
             raise UserError(f"it is running on {self.owner}", where=self.where, hint=hint)
 
 
-class Arrivals:
-    """Finds and fetches what `components.tracking.courier` keeps."""
+class RemoteRuns:
+    """Finds and fetches what `components.tracking.state_upload` keeps."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -69,12 +69,12 @@ class Arrivals:
     def client(self) -> MlflowClient:
         return open_client(self.settings)
 
-    def run(self, run_id: str) -> Elsewhere:
+    def run(self, run_id: str) -> RemoteRun:
         """One run. Raises UserError when the store doesn't have it."""
         with explained(self.settings):
             return self._facts(self.client.get_run(run_id))
 
-    def find(self, selector: str) -> Elsewhere | None:
+    def find(self, selector: str) -> RemoteRun | None:
         """The run with this id, start of an id (6 digits), name, or recipe; of several the latest that can be resumed
         from here, else the latest."""
         if not _NAMED.fullmatch(selector):
@@ -115,11 +115,11 @@ class Arrivals:
         with explained(self.settings):
             self.client.set_tag(run_id, PLACE, place(self.settings.home))
 
-    def _facts(self, run: Any) -> Elsewhere:
+    def _facts(self, run: Any) -> RemoteRun:
         tags = dict(run.data.tags)
         if not _ID.fullmatch(run.info.run_id):
             raise UserError(f"{run.info.run_id[:80]!r} isn't the id of a run", where=self.settings.store)
-        return Elsewhere(
+        return RemoteRun(
             run_id=run.info.run_id,
             name=(run.info.run_name or "")[:100],
             status=run.info.status,
