@@ -37,6 +37,8 @@ from components.serving.requests import (
     Health,
     PredictRequest,
     Problem,
+    ScoredTexts,
+    ScoreRequest,
 )  # fmt: skip
 from components.serving.requests import Models as ModelList
 from components.serving.uploads import Uploads
@@ -83,7 +85,7 @@ def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str]
     limits = limits or Limits()
     app = FastAPI(
         title="Reprise",
-        summary="Registered recurrent networks: generate, predict, stream.",
+        summary="Registered recurrent networks: generate, predict, score, stream.",
         version=version("reprise"),
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
@@ -145,6 +147,12 @@ def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str]
         """A model's answers to texts, symbols, frames or recordings."""
         deadline = Deadline(limits.seconds)
         return Json(await work.carry_out(deadline, lambda: carrying.predict(models, request, deadline)))  # type: ignore
+
+    @app.post("/score", tags=["use"], responses=said(400, 404, 413, 503, 504))
+    async def score(request: ScoreRequest) -> ScoredTexts:
+        """How likely texts are to a language model, token by token."""
+        deadline = Deadline(limits.seconds)
+        return Json(await work.carry_out(deadline, lambda: carrying.score(models, request, deadline)))  # type: ignore
 
     @app.get(
         "/generated/{key}/{file}",

@@ -17,7 +17,15 @@ from components.serving.batching import Cancelled, Deadline, Watch
 from components.serving.models import Models, Served
 from components.serving.pieces import PieceCache, Shown, answer
 from components.serving.problems import Busy, Limits
-from components.serving.requests import Answered, Generated, GenerateRequest, PredictRequest
+from components.serving.requests import (
+    Answered,
+    Generated,
+    GenerateRequest,
+    Likelihood,
+    PredictRequest,
+    ScoredTexts,
+    ScoreRequest,
+)
 from components.serving.uploads import Uploads, item
 
 T = TypeVar("T")
@@ -111,6 +119,21 @@ def predict(models: Models, request: PredictRequest, deadline: Deadline) -> Answ
     items = [item(served.bundle, one, f"inputs[{n}]", models.limits) for n, one in enumerate(request.inputs)]
     answers = served.predict(items, deadline)
     return Answered(model=served.ref.name, version=served.ref.version, answers=answers)
+
+
+def score(models: Models, request: ScoreRequest, deadline: Deadline) -> ScoredTexts:
+    served = models.open(request.model)
+    if len(request.texts) > models.limits.inputs:
+        raise UserError(f"{len(request.texts):,} texts, at most {models.limits.inputs:,} are allowed", where="texts")
+    scores = [
+        Likelihood(
+            nats_per_token=one.nats_per_token, bits_per_token=one.bits_per_token, perplexity=one.perplexity,
+            unknown=one.unknown, tokens=one.tokens, nats=one.nats.tolist(),
+        )
+        for one in served.score(request.texts, deadline)
+    ]  # fmt: skip
+    unit = served.bundle.encoding.unit
+    return ScoredTexts(model=served.ref.name, version=served.ref.version, unit=unit, scores=scores)
 
 
 async def events(

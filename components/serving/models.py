@@ -30,6 +30,7 @@ from components.tracking.base import ModelRef
 from components.tracking.mlflow_store import MlflowStore
 from components.use.description import describe
 from components.use.opening import PATTERN, Opened, find
+from components.use.scoring import Scored, score
 
 FRESH_SECONDS = 2.0  # what the store said holds for so long: a promotion is seen at the latest then
 PREDICT_AT_ONCE = 64  # inputs between two looks at the clock
@@ -71,6 +72,15 @@ class Served:
                 deadline.check()
                 answers += answered(self.bundle, items[start : start + PREDICT_AT_ONCE], first=start)
         return answers
+
+    def score(self, texts: list[str], deadline: Deadline) -> list[Scored]:
+        """As `components.use.scoring.score`, a text at a time."""
+        scored: list[Scored] = []
+        for number, text in enumerate(texts):
+            with turn(self.batcher.alone, deadline):
+                deadline.check()
+                scored += score(self.bundle, [text], where=f"texts[{number}]")
+        return scored
 
 
 class Models:

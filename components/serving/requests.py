@@ -140,6 +140,14 @@ class PredictRequest(Strict):
     ]
 
 
+class ScoreRequest(Strict):
+    model: Selector
+    texts: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]],
+        Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True, examples=[["To be, or not to be"]]),
+    ]
+
+
 class Problem(BaseModel):
     """Why a request is refused: what is wrong, where, and the way out."""
 
@@ -203,6 +211,24 @@ class Generated(BaseModel):
     settings: dict[str, Any] = Field(description="all of them: with model, version and seed they make it again")
     warnings: list[str]
     items: list[Item]
+
+
+class Likelihood(BaseModel):
+    """How likely a text is to the model. Of a sequence the end counts as a token; of a text the first token doesn't."""
+
+    nats_per_token: float
+    bits_per_token: float
+    perplexity: float
+    unknown: int = Field(description="tokens that the model doesn't know, each scored as <UNK>")
+    tokens: list[str]
+    nats: list[float] = Field(description="of each token, given all before it")
+
+
+class ScoredTexts(BaseModel):
+    model: str
+    version: str
+    unit: str = Field(description="what a token is", examples=["char"])
+    scores: list[Likelihood] = Field(description="in the texts' order")
 
 
 class Answered(BaseModel):

@@ -67,8 +67,8 @@ class Scored:
         )
 
 
-def score(bundle: Bundle, items: Sequence[Any]) -> list[Scored]:
-    """The likelihood of each text or score.
+def score(bundle: Bundle, items: Sequence[Any], *, where: str | None = None) -> list[Scored]:
+    """The likelihood of each text or score. `where` names a single one in an error, else its number does.
 
     Raises:
         UserError: the model isn't a language model, or an item can't be read or is too short or too long.
@@ -79,15 +79,15 @@ def score(bundle: Bundle, items: Sequence[Any]) -> list[Scored]:
         raise UserError(f"{bundle.name} gives no likelihood: its task is {bundle.recipe['task']['kind']}", hint=hint)
     encoding, found = bundle.encoding, []
     for number, item in enumerate(items, 1):
-        where = f"item {number} of {len(items)}"
+        place = where or f"item {number} of {len(items)}"
         try:
             ids = np.asarray(encoding.encode(item), dtype=np.int64)
         except (TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{encoding.kind} can't read it: {error}", where=where) from None
+            raise UserError(f"{encoding.kind} can't read it: {error}", where=place) from None
         if task.framing == "sequences":
             ids = np.concatenate([[BOS], ids, [EOS]])
         if not 2 <= len(ids) <= MOST_TOKENS:
-            raise UserError(f"{len(ids):,} {encoding.unit}s, 2 to {MOST_TOKENS:,} can be scored", where=where)
+            raise UserError(f"{len(ids):,} {encoding.unit}s, 2 to {MOST_TOKENS:,} can be scored", where=place)
         nats, scored = surprise(bundle.model, encoding, ids)[encoding.given :], ids[1 + encoding.given :]
         found.append(Scored([encoding.vocabulary.token(int(id)) for id in scored], scored, nats, encoding.unit))
     return found

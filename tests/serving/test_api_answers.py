@@ -180,6 +180,25 @@ def test_answers_are_those_of_the_model(client: httpx.Client, store: MlflowStore
     assert [len(one["values"]) for one in made["answers"]] == [1, 1]
 
 
+def test_a_text_is_as_likely_as_the_model_says(client: httpx.Client, store: MlflowStore) -> None:
+    from components.use.scoring import score
+
+    texts = ["once upon a time", "nopu"]
+    made = client.post("/score", json={"model": "tales", "texts": texts}).json()
+    for said, wanted in zip(
+        made["scores"], score(load_bundle(store.fetch(store.find("tales", "1"))), texts), strict=True
+    ):
+        assert said["tokens"] == wanted.tokens
+        assert said["nats"] == pytest.approx(wanted.nats)
+        assert said["perplexity"] == pytest.approx(wanted.perplexity)
+        assert sum(said["nats"]) / len(said["nats"]) == pytest.approx(said["nats_per_token"])
+    assert made["unit"] == "char"
+    refused = client.post("/score", json={"model": "moods", "texts": ["good"]})
+    assert (refused.status_code, refused.json()["error"][:26]) == (400, "moods gives no likelihood:")
+    short = client.post("/score", json={"model": "tales", "texts": ["long enough", "a"]})
+    assert (short.status_code, short.json()["where"]) in ((400, "texts[1]"), (200, None))
+
+
 @pytest.mark.parametrize(
     ("model", "inputs", "where"),
     [
