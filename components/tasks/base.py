@@ -165,6 +165,14 @@ class Task(ABC):
         encoding = self.encoding.input if self.form == "pairs" else self.encoding
         return reader.take_vectors(encoding.vocabulary) if getattr(reader, "vectors", None) else {}
 
+    def prepare(self, train: Split) -> list[str]:
+        """Take what training needs to know of the training data, before any batch. Returns notes for the user.
+
+        Raises:
+            UserError: a setting doesn't fit the data.
+        """
+        return []
+
     @abstractmethod
     def batches(self, split: Split, *, batch_size: int, window: int, seed: int, training: bool) -> Batches:
         """A split as batches."""

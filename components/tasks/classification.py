@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from components.datasets.examples import ExampleBatch, ExampleBatches
 from components.datasets.store import Examples
+from components.encodings.pair import Pair
 from components.encodings.vocabulary import SPECIALS
-from components.layers.base import moved
+from components.errors import UserError, unknown
+from components.layers.base import State, moved
 from components.models.pooled import Pooled
 from components.tasks.base import Finding, Matrix, Table, Tally
 from components.tasks.examples import ExampleTask
 
 SHOWN = 500  # rows of the table of predictions
+SHOWN_WEIGHTS = 12
 
 
 class Classification(ExampleTask):
-    """Metrics: accuracy, macro F1 (the mean of every label's F1, labels without an example left out), nats."""
+    """Metrics: accuracy, macro F1 (the mean of every label's F1, labels without an example left out), nats.
+
+    Two ways to train on labels of which some are rare; metrics are never weighted. With `class_weights`, the training
+    loss is the mean over examples of the label's weight times its nats: `balanced` weights are N / (K count), of N
+    examples with K labels in training, or name the weights, such as `{spam: 5}`, where labels that aren't named have 1.
+    `sampling`, of training examples: shuffled (each once in an epoch), or balanced (all labels equally often; examples
+    of rare ones come several times, of common ones some are left out, others in each epoch). Either makes rare labels
+    likelier to be predicted than they are, so probabilities are no longer shares of cases.
+    """
 
     model = Pooled
     columns = {"label": "text", "probability": "number"}
@@ -27,6 +41,62 @@ class Classification(ExampleTask):
     counted = "examples"
     lower_is_better = False
     loss_unit = "nats per example"
+
+    def __init__(
+        self,
+        encoding: Pair,
+        framing: str,
+        /,
+        *,
+        class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0, le=1e6)]] | None = None,
+        sampling: Literal["shuffled", "balanced"] = "shuffled",
+    ) -> None:
+        super().__init__(encoding, framing)
+        if class_weights == sampling == "balanced":
+            what = "class_weights and sampling are both balanced: rare labels would count twice over"
+            raise UserError(what, where="task", hint="leave one of the two out")
+        self.class_weights, self.sampling = class_weights, sampling
+        self.weights_V: Tensor | None = None
+        if class_weights is not None:
+            self.loss_unit = "nats per example, weighted by label"
+
+    def prepare(self, train: Examples) -> list[str]:
+        """The labels' weights, from how often each occurs."""
+        classes = self.encoding.target.vocabulary.tokens[len(SPECIALS) :]
+        notes = [f"sampling: all {len(classes)} labels equally often in training"] * (self.sampling == "balanced")
+        if self.class_weights is None:
+            return notes
+        weights_V = np.ones(self.target_field.size)
+        if isinstance(self.class_weights, Mapping):
+            for label, weight in self.class_weights.items():
+                if label not in classes:
+                    raise unknown("label", label, classes, where="task.class_weights")
+                weights_V[len(SPECIALS) + classes.index(label)] = weight
+        else:
+            weights_V = balanced_weights(train.fields["target"].tokens, len(weights_V))
+        self.weights_V = torch.from_numpy(weights_V).float()
+        told = zip(classes[:SHOWN_WEIGHTS], weights_V[len(SPECIALS) :], strict=False)
+        more = f" · {len(classes) - SHOWN_WEIGHTS} more" if len(classes) > SHOWN_WEIGHTS else ""
+        shown = " · ".join(f"{label} {weight:.3g}" for label, weight in told)
+        return [f"training loss weighted by label: {shown}{more}; metrics aren't weighted", *notes]
+
+    def batches(self, split: Examples, *, batch_size: int, window: int, seed: int, training: bool) -> ExampleBatches:
+        return ExampleBatches(
+            split,
+            batch_size=batch_size,
+            seed=seed,
+            training=training,
+            augment=self.encoding.input.augment,
+            classes=split.fields["target"].tokens if self.sampling == "balanced" else None,
+        )
+
+    def loss(self, model: nn.Module, batch: ExampleBatch, state: State | None) -> tuple[Tally, State]:
+        if self.weights_V is None:
+            return super().loss(model, batch, state)
+        outputs, targets, _ = self.outputs(model, batch)
+        weights_B = moved(self.weights_V[targets[:, 0]], outputs.device)
+        nats_B = nn.functional.cross_entropy(outputs.float(), moved(targets[:, 0], outputs.device), reduction="none")
+        return Tally((weights_B * nats_B).sum(), len(targets)), {}
 
     def tally(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> Tally:
         logits_BV, labels_B = outputs.float(), moved(targets[:, 0], outputs.device)
@@ -101,6 +171,14 @@ class Classification(ExampleTask):
             "confusion", "what is taken for what", shares, classes, classes, "label", "predicted", cells=True
         )
         return [matrix, Table("predictions", table)]
+
+
+def balanced_weights(labels: np.ndarray, size: int) -> np.ndarray:
+    """N / (K count) for each of `size` ids: of N labels, K of them different (King and Zeng 2001). Their mean over
+    `labels` is 1; ids that don't occur have 0."""
+    counts_V = np.bincount(labels, minlength=size)
+    occur_V = counts_V > 0
+    return occur_V * len(labels) / (occur_V.sum() * np.maximum(counts_V, 1))
 
 
 def macro_f1(confusion_VV: Tensor, count: float) -> float:
