@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -104,10 +105,21 @@ def write_matrix(path: Path, matrix: Matrix) -> None:
             value = matrix.values[y, x]
             if value >= 0.005:
                 colour = "white" if value > 0.6 * darkest else INK
-                axes.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=6.5, color=colour)
+                count = "" if matrix.counts is None else f"\n{matrix.counts[y, x]:,.0f}"
+                axes.text(x, y, f"{value:.2f}{count}", ha="center", va="center", fontsize=6.5, color=colour)
     axes.spines[:].set_visible(False)
     figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
     FigureCanvasAgg(figure).print_png(path)
+
+
+def cell_counts(matrix: Matrix) -> dict[str, list[Any]]:
+    """The matrix's cells that count something, as a table."""
+    cells = [(y, x) for y, x in np.argwhere(matrix.counts)]
+    return {
+        matrix.row_axis: [matrix.rows[y] for y, _ in cells],
+        matrix.column_axis: [matrix.columns[x] for _, x in cells],
+        "count": [int(matrix.counts[cell]) for cell in cells],
+    }
 
 
 def write_surprise(path: Path, encoding: Encoding, ids: np.ndarray, nats: np.ndarray, *, title: str) -> None:

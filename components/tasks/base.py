@@ -63,7 +63,8 @@ class Table:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A matrix to draw as a heat map; with `cells`, each cell shows its number."""
+    """A matrix to draw as a heat map; with `cells`, each cell shows its number. `counts`, where the values are shares,
+    are of what; they are kept, so that those of several runs can be added."""
 
     name: str
     title: str
@@ -73,6 +74,7 @@ class Matrix:
     row_axis: str
     column_axis: str
     cells: bool = False
+    counts: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

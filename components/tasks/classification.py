@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ from components.tasks.examples import ExampleTask
 
 SHOWN = 500  # rows of the table of predictions
 SHOWN_WEIGHTS = 12
+UNSEEN = "(not in training)"  # the row of the confusion matrix of labels that no model could have learned
 
 
 class Classification(ExampleTask):
@@ -154,10 +155,10 @@ class Classification(ExampleTask):
         rows.sort(key=lambda row: (-row[0], row[1]))
         vocabulary = self.encoding.target.vocabulary
         classes = vocabulary.tokens[len(SPECIALS) :]
-        confusion = np.zeros((len(classes), len(classes)))
+        confusion = np.zeros((len(classes) + 1, len(classes)))
         for _, _, wanted, said in rows:
-            if wanted >= len(SPECIALS):
-                confusion[wanted - len(SPECIALS), said - len(SPECIALS)] += 1
+            confusion[wanted - len(SPECIALS) if wanted >= len(SPECIALS) else -1, said - len(SPECIALS)] += 1
+        named = (*classes, UNSEEN) if confusion[-1].any() else classes
         shown = rows[:SHOWN]
         table = {
             "input": [self.shown_input(split, row) for _, row, _, _ in shown],
@@ -166,11 +167,14 @@ class Classification(ExampleTask):
             "right": [wanted == said for _, _, wanted, said in shown],
             "surprise_nats": [round(nats, 3) for nats, *_ in shown],
         }
-        shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
-        matrix = Matrix(
-            "confusion", "what is taken for what", shares, classes, classes, "label", "predicted", cells=True
-        )
-        return [matrix, Table("predictions", table)]
+        return [confusion_matrix(confusion[: len(named)], named, classes), Table("predictions", table)]
+
+
+def confusion_matrix(counts: np.ndarray, labels: Sequence[str], predicted: Sequence[str]) -> Matrix:
+    """What is taken for what: the shares of each label's examples, from their numbers."""
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    title, axes = "what is taken for what", ("label", "predicted")
+    return Matrix("confusion", title, shares, tuple(labels), tuple(predicted), *axes, cells=True, counts=counts)
 
 
 def balanced_weights(labels: np.ndarray, size: int) -> np.ndarray:
