@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from components.encodings.base import Encoding
 from components.evaluation.fan import write_fan
-from components.tasks.base import Fan, Matrix, Surprise
+from components.evaluation.thresholds import write_thresholds
+from components.tasks.base import Fan, Matrix, Surprise, Thresholds
 
 INK, SOFT, TRAIN, VAL = "#222222", "#8a8a8a", "#56b4e9", "#d55e00"
 MOST_NAMES = 60  # of rows or columns; more would run into each other
@@ -75,12 +76,14 @@ def _amount(value: float) -> str:
     return f"{value:g}"
 
 
-def draw(finding: Matrix | Surprise | Fan, encoding: Encoding, path: Path) -> None:
+def draw(finding: Matrix | Surprise | Fan | Thresholds, encoding: Encoding, path: Path) -> None:
     """A task's finding as a PNG."""
     if isinstance(finding, Surprise):
         write_surprise(path, encoding, finding.ids, finding.nats, title=finding.title)
     elif isinstance(finding, Fan):
         write_fan(path, finding)
+    elif isinstance(finding, Thresholds):
+        write_thresholds(path, finding)
     else:
         write_matrix(path, finding)
 

@@ -110,7 +110,19 @@ class Fan:
     futures: tuple[Future, ...]
 
 
-Finding = Table | Matrix | Surprise | Fan
+@dataclass(frozen=True)
+class Thresholds:
+    """Scores of examples, the greater the likelier the class `positive` (float [N]), and which of them are of it (bool
+    [N]), to draw what each threshold does. Both classes occur."""
+
+    name: str
+    title: str
+    positive: str
+    scores: np.ndarray
+    is_positive: np.ndarray
+
+
+Finding = Table | Matrix | Surprise | Fan | Thresholds
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -17,8 +18,9 @@ from components.encodings.vocabulary import SPECIALS
 from components.errors import UserError, unknown
 from components.layers.base import State, moved
 from components.models.pooled import Pooled
-from components.tasks.base import Finding, Matrix, Table, Tally
+from components.tasks.base import Finding, Matrix, Table, Tally, Thresholds
 from components.tasks.examples import ExampleTask
+from components.tasks.thresholds import average_precision, roc_auc
 
 SHOWN = 500  # rows of the table of predictions
 SHOWN_WEIGHTS = 12
@@ -26,7 +28,8 @@ UNSEEN = "(not in training)"  # the row of the confusion matrix of labels that n
 
 
 class Classification(ExampleTask):
-    """Metrics: accuracy, macro F1 (the mean of every label's F1, labels without an example left out), nats.
+    """Metrics: accuracy, macro F1 (the mean of every label's F1, labels without an example left out), nats; of two
+    labels, at the end, also average precision and ROC AUC, with the second label in their order as the positive one.
 
     Two ways to train on labels of which some are rare; metrics are never weighted. With `class_weights`, the training
     loss is the mean over examples of the label's weight times its nats: `balanced` weights are N / (K count), of N
@@ -138,13 +141,47 @@ class Classification(ExampleTask):
         return {"commonest label": float((test_labels == np.bincount(labels).argmax()).mean())}
 
     @torch.inference_mode()
+    def final_metrics(self, model: nn.Module, split: Examples) -> dict[str, float]:
+        """Of two labels, average precision and the area under the ROC curve. The label that is second in the order of
+        the labels is the positive one."""
+        if self.positive is None or not len(split):
+            return {}
+        model.eval()
+        scores, ids = [], []
+        for batch in self.batches(split, batch_size=64, window=0, seed=0, training=False).epoch():
+            outputs, targets, _ = self.outputs(model, batch)
+            scores += self.scores(self.probabilities(outputs).double().cpu())
+            ids += targets[:, 0].tolist()
+        known = self.known(scores, ids)
+        found = {"average_precision": average_precision(*known), "roc_auc": roc_auc(*known)}
+        return {name: value for name, value in found.items() if math.isfinite(value)}
+
+    @property
+    def positive(self) -> int | None:
+        """The id of the second of two labels; None where there aren't two."""
+        return len(SPECIALS) + 1 if self.target_field.size == len(SPECIALS) + 2 else None
+
+    def scores(self, probabilities_BV: Tensor) -> list[float]:
+        """The log odds [B] of the second of two labels."""
+        nats_B2 = probabilities_BV[:, len(SPECIALS) :].clamp(min=1e-300).log()
+        return (nats_B2[:, 1] - nats_B2[:, 0]).tolist()
+
+    def known(self, scores: Sequence[float], ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Scores, and which are of the positive label, of the examples whose label was in training."""
+        of = np.array(ids, dtype=np.int64)
+        return np.array(scores, dtype=np.float64)[of >= len(SPECIALS)], (of == self.positive)[of >= len(SPECIALS)]
+
+    @torch.inference_mode()
     def findings(self, model: nn.Module, split: Examples) -> list[Finding]:
-        """The confusion matrix, and predictions with the most surprising examples first."""
+        """The confusion matrix, and predictions with the most surprising examples first; of two labels, what each
+        threshold between them does."""
         if not len(split):
             return []
         model.eval()
         batches = self.batches(split, batch_size=64, window=0, seed=0, training=False)
         rows: list[tuple[float, int, int, int]] = []
+        scores: list[float] = []
+        ids: list[int] = []
         for batch in batches.epoch():
             outputs, targets, _ = self.outputs(model, batch)
             probabilities_BV = self.probabilities(outputs).double().cpu()
@@ -152,6 +189,9 @@ class Classification(ExampleTask):
             nats_B = -probabilities_BV.gather(1, wanted_B[:, None]).clamp(min=1e-30).log().squeeze(1)
             columns = (nats_B, torch.from_numpy(batch.rows), wanted_B, self.likeliest(outputs))
             rows += list(zip(*(column.tolist() for column in columns), strict=True))
+            if self.positive is not None:
+                scores += self.scores(probabilities_BV)
+                ids += wanted_B.tolist()
         rows.sort(key=lambda row: (-row[0], row[1]))
         vocabulary = self.encoding.target.vocabulary
         classes = vocabulary.tokens[len(SPECIALS) :]
@@ -167,7 +207,11 @@ class Classification(ExampleTask):
             "right": [wanted == said for _, _, wanted, said in shown],
             "surprise_nats": [round(nats, 3) for nats, *_ in shown],
         }
-        return [confusion_matrix(confusion[: len(named)], named, classes), Table("predictions", table)]
+        found: list[Finding] = [confusion_matrix(confusion[: len(named)], named, classes), Table("predictions", table)]
+        scored, is_positive = self.known(scores, ids)
+        if is_positive.any() and not is_positive.all():
+            found.append(Thresholds("thresholds", "what a threshold does", classes[1], scored, is_positive))
+        return found
 
 
 def confusion_matrix(counts: np.ndarray, labels: Sequence[str], predicted: Sequence[str]) -> Matrix:
