@@ -106,15 +106,16 @@ def notes(plan: Plan, results: Sequence[Result], lower: bool, threads: int, work
 def show(comparison: Comparison, *, prefect: str | None = None) -> None:
     """Print the leaderboard and where to look next; `prefect` is the address of Prefect's UI."""
     headings, rows = cells(comparison.rows)
-    left_out = (
-        {"tokens/s"} if any(len(row.finished) < len(row.results) for row in comparison.rows) else {"tokens/s", "runs"}
-    )
-    keep = [place for place, heading in enumerate(headings) if heading not in left_out]  # 80 columns are few
-    if comparison.folds and not any(math.isfinite(row.val) for row in comparison.rows):
-        left_out |= {"", "val (ranks)"} if all(row.finished for row in comparison.rows) else set()
-    out.print()
+    some_failed = any(len(row.finished) < len(row.results) for row in comparison.rows)
+    left_out = {"tokens/s"} if some_failed else {"tokens/s", "runs"}  # 80 columns are few
     over = f"{comparison.folds} folds (K-fold cross-validation)" if comparison.folds else "seeds"
-    title = f"{comparison.metric}, mean ± sd over {over}; ranked by val, test ranks nothing"
+    ranked = "; ranked by val, test ranks nothing"
+    if comparison.folds and len(rows) == 1:
+        ranked = ""
+        left_out |= {""} if math.isfinite(comparison.rows[0].val) else {"", "val (ranks)"}
+    keep = [place for place, heading in enumerate(headings) if heading not in left_out]
+    out.print()
+    title = f"{comparison.metric}, mean ± sd over {over}{ranked}"
     table(title, [headings[place] for place in keep], [[row[place] for place in keep] for row in rows])
     if comparison.folds:
         show_folds(comparison.rows)

@@ -31,12 +31,11 @@ class Classification(ExampleTask):
     """Metrics: accuracy, macro F1 (the mean of every label's F1, labels without an example left out), nats; of two
     labels, at the end, also average precision and ROC AUC, with the second label in their order as the positive one.
 
-    Two ways to train on labels of which some are rare; metrics are never weighted. With `class_weights`, the training
-    loss is the mean over examples of the label's weight times its nats: `balanced` weights are N / (K count), of N
-    examples with K labels in training, or name the weights, such as `{spam: 5}`, where labels that aren't named have 1.
-    `sampling`, of training examples: shuffled (each once in an epoch), or balanced (all labels equally often; examples
-    of rare ones come several times, of common ones some are left out, others in each epoch). Either makes rare labels
-    likelier to be predicted than they are, so probabilities are no longer shares of cases.
+    Two ways to train on labels of which some are rare; metrics are never weighted. `class_weights` multiply the nats of
+    a label's examples in the training loss: balanced weights are N / (K count), for N examples and K labels in train,
+    or name them, such as `{spam: 5}`; the other labels have 1. `sampling` of training examples: shuffled (each once in
+    an epoch), or balanced (all labels equally often; examples of rare labels come several times, of common ones some
+    are left out, others in each epoch). With either, the model gives rare labels a higher probability than their share.
     """
 
     model = Pooled
@@ -52,7 +51,7 @@ class Classification(ExampleTask):
         framing: str,
         /,
         *,
-        class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0, le=1e6)]] | None = None,
+        class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0, le=1_000_000)]] | None = None,
         sampling: Literal["shuffled", "balanced"] = "shuffled",
     ) -> None:
         super().__init__(encoding, framing)
