@@ -44,6 +44,7 @@ DATA_TEXTS = {
     "path": "A file or folder of your own, or one each for train, val and test.",
     "reader": "How files are read; else the card's reader, or text.",
     "split": "The fractions of train, val and test.",
+    "fold": "K-fold cross-validation: 3/10 tests on the third of ten folds of all data, whatever its split.",
 }
 
 
@@ -168,6 +169,7 @@ class _Writer:
             "path": {"anyOf": [{"type": "string"}, paths, {"type": "null"}]},
             "reader": {"enum": [*names("reader"), None]},
             "split": typed(schema.DATA["split"][0]),
+            "fold": typed(schema.DATA["fold"][0]),
         }
         for name, text in DATA_TEXTS.items():
             self.defs[f"data.{name}"] = {"description": text, **common[name]}

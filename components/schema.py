@@ -106,6 +106,7 @@ DATA = {
     "path": (Annotated[str | dict[str, str] | None, UserPath()], None),
     "reader": (str | None, None),
     "split": (tuple[float, float, float] | None, None),
+    "fold": (str | None, None),
 }
 
 
@@ -115,6 +116,7 @@ def check_data(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]
     A `path` (relative to where the command runs) takes the place of the card's files.
     """
     from components.datasets.cards import load_card
+    from components.datasets.folds import parse_fold
     from components.datasets.splits import DEFAULT_SPLIT, split_fractions
 
     dataset, path, reader = (values.get(key) for key in ("dataset", "path", "reader"))
@@ -157,6 +159,11 @@ def check_data(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]
         split_fractions(checked["split"])
     except UserError as error:
         problems.append(f"data.split: {error.what}: {error.hint}")
+    try:
+        if checked["fold"] is not None:
+            parse_fold(checked["fold"])
+    except UserError as error:
+        problems.append(f"data.fold: {error.what}: {error.hint}")
     return checked
 
 

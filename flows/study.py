@@ -49,7 +49,7 @@ def tune(*arguments: Any, **named: Any) -> Answer:
 def compare_flow(
     recipe: RecipeName,
     vary: list[str],
-    seeds: int = 3,
+    seeds: int | None = None,
     budget: str | None = None,
     steps: int | None = None,
     overrides: list[Override] | None = None,
@@ -58,8 +58,10 @@ def compare_flow(
     workers: int = 1,
     fresh: bool = False,
     name: ModelName = None,
+    folds: int | None = None,
 ) -> Comparison:
-    """Train every combination of the varied settings with several seeds, and rank them by val.
+    """Train every combination of the varied settings with several seeds (3 by default) or on `folds` folds of K-fold
+    cross-validation, and rank them by val.
 
     `workers` runs go on at a time, each with `threads` CPU threads (0 = the cores divided by the workers). What an
     earlier comparison of the very same runs finished is reused unless `fresh`; what it left unfinished goes on.
@@ -68,7 +70,7 @@ def compare_flow(
         UserError: a setting is wrong, nothing can rank the runs, or all of them failed.
     """
     with claimed():
-        plan = make_plan(recipe, vary, seeds, budget, steps, overrides or [], workers, name)
+        plan = make_plan(recipe, vary, seeds, budget, steps, overrides or [], workers, name, folds)
         found = _conduct(Combinations(plan, device, threads, workers), fresh)
         if runtime.flow_run.id:
             text = f"{markdown(found.rows)}\n\n[the comparison in MLflow]({found.url}) · [its runs]({found.runs_url})"

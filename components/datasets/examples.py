@@ -33,14 +33,28 @@ Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 class ExampleBatches:
     """A split of (input, target) examples, rows of like length side by side. `augment` makes a variant of each input
-    of training, of the same length, anew in every epoch: a function of (seed, epoch, row)."""
+    of training, of the same length, anew in every epoch: a function of (seed, epoch, row).
+
+    `classes` [N]: an epoch of training draws as many examples of each class as of any other, N in all. Rows of a small
+    class come several times, each as often as any other of its class, give or take one.
+    """
+
+    classes: np.ndarray | None = None
 
     def __init__(
-        self, examples: Examples, /, *, batch_size: int, seed: int, training: bool, augment: Augment | None = None
+        self,
+        examples: Examples,
+        /,
+        *,
+        batch_size: int,
+        seed: int,
+        training: bool,
+        augment: Augment | None = None,
+        classes: np.ndarray | None = None,
     ) -> None:
         self.inputs, self.targets = examples.fields["input"], examples.fields["target"]
         self.batch_size, self.seed, self.training = batch_size, seed, training
-        self.augment = augment if training else None
+        self.augment, self.classes = (augment, classes) if training else (None, None)
 
     def count(self, epoch: int) -> int:
         """Batches in an epoch."""
@@ -52,7 +66,9 @@ class ExampleBatches:
         inputs, lengths_B = padded(self.inputs, rows)
         if self.augment:
             for slot, row in enumerate(rows):
-                rng = np.random.default_rng([self.seed, epoch, int(row)])
+                # a row that comes several times comes in several variants
+                again = [] if self.classes is None else [index, slot]
+                rng = np.random.default_rng([self.seed, epoch, int(row), *again])
                 inputs[slot, : lengths_B[slot]] = self.augment(self.inputs[int(row)], rng)
         targets, target_lengths_B = padded(self.targets, rows)
         return ExampleBatch(inputs, lengths_B, targets, target_lengths_B, rows)
@@ -76,8 +92,10 @@ class ExampleBatches:
             return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
         rng = np.random.default_rng([self.seed, epoch])
         # shuffled first and sorted with noise: like lengths meet, but not the same neighbours every epoch
-        shuffled = rng.permutation(len(lengths))
-        order = shuffled[np.argsort((lengths * rng.uniform(0.9, 1.1, len(lengths)))[shuffled], kind="stable")]
+        drawn = rng.permutation(len(lengths)) if self.classes is None else balanced(self.classes, rng)
+        noise = rng.uniform(0.9, 1.1, len(lengths))
+        noise = noise[drawn] if self.classes is None else noise  # one for each draw, or repetitions would meet
+        order = drawn[np.argsort(lengths[drawn] * noise, kind="stable")]
         groups = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
         return [groups[i] for i in rng.permutation(len(groups))]
 
@@ -100,6 +118,18 @@ class FrameBatches(ExampleBatches):
         targets, lengths_B = pad(pieces, Field(width=self.targets.tokens.shape[1]))
         inputs = np.concatenate([np.zeros_like(targets[:, :1]), targets[:, :-1]], axis=1)
         return ExampleBatch(inputs, lengths_B, targets, lengths_B, rows)
+
+
+def balanced(classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Rows [N] in random order, each class of `classes` [N] as often as any other, give or take one. A class's rows
+    come equally often, give or take one."""
+    found = np.unique(classes)
+    share, left = divmod(len(classes), len(found) or 1)
+    more = set(rng.permutation(len(found))[:left].tolist())
+    drawn = [
+        np.resize(rng.permutation(np.flatnonzero(classes == one)), share + (at in more)) for at, one in enumerate(found)
+    ]
+    return rng.permutation(np.concatenate([np.zeros(0, dtype=np.int64), *drawn]))
 
 
 def padded(sequences: Sequences, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ from filelock import FileLock
 
 from components.datasets.cards import load_card
 from components.datasets.folders import told
+from components.datasets.folds import check_shuffled, fold_fractions, fold_split, parse_fold
 from components.datasets.refusals import MOST_WHILE_LEARNING, Refusals
 from components.datasets.sources import (
     SECTION,
@@ -65,8 +66,9 @@ def ingest(
     """The store of a recipe's `data` and `encoding` sections, made when the cache doesn't have it.
 
     `data`: `dataset` (a card) or `path` (file or folder, relative to `root`) with `reader`; `split` (fractions of
-    train, val, test); the reader's own options. A stream is cut by characters in the order of the text; sequences
-    are shuffled by `seed` and split with all of one group on one side. The vocabulary is learned from train only.
+    train, val, test); `fold` ("3/10": test is the third of ten folds of all); the reader's own options. A stream is cut
+    by characters in the order of the text; sequences are shuffled by `seed` and split with all of one group on one
+    side. The vocabulary is learned from train only.
 
     Raises:
         UserError: a setting is wrong, the files can't be had or read, or nothing is left of them.
@@ -88,6 +90,10 @@ def ingest(
         name, readers = str(data["reader"]), {None: build("reader", str(data["reader"]), data, SECTION, [])}
     else:
         name, readers = path_readers(data, root, cache_dir)
+    fold = parse_fold(str(data["fold"])) if data.get("fold") else None
+    if fold:
+        check_shuffled(next(iter(readers.values())))
+        fractions = fold_fractions(fractions, fold[1])
     readers = by_time(readers, fractions)
     for reader in readers.values():
         reader.progress = tell
@@ -125,7 +131,7 @@ def ingest(
             }
             tell("reading")
             refusals = Refusals(readers)
-            while not _write(building, manifest, refusals, encoder, fractions, seed, tell):
+            while not _write(building, manifest, refusals, encoder, fractions, seed, fold, tell):
                 refusals.check(encoder.kind)  # again, without what was refused: it may have been all of a split
             shutil.rmtree(folder, ignore_errors=True)
             building.replace(folder)
@@ -144,12 +150,13 @@ def _write(
     encoding: Encoding,
     fractions: list[float],
     seed: int,
+    fold: tuple[int, int] | None,
     tell: Progress,
 ) -> bool:
     """Build the store; `manifest` gets the counts, the encoding's state and the content's digests. False where the
     encoding refused sequences: nothing is kept then."""
     readers, refused = refusals.readers, len(refusals)
-    pieces = _pieces(readers, encoding, fractions, seed)
+    pieces = _pieces(readers, encoding, fractions, seed, fold)
     stream = manifest["framing"] == "stream"
     tell("learning the vocabulary")
     try:
@@ -194,7 +201,7 @@ def _write(
             return False
         left_out = sum((reader.dropped for reader in readers.values()), Counter())
         asked = dict(zip(SPLITS, map(bool, fractions), strict=True))
-        wanted = asked if None in readers else {split: split in readers for split in SPLITS}
+        wanted = asked if fold or None in readers else {split: split in readers for split in SPLITS}
         for split, count in counts.items():
             _finish(count, split, wanted[split], left_out, encoding)
         odd = targets.check(wanted, {split: kept.reader for split, kept in readers.items()})
@@ -204,6 +211,9 @@ def _write(
         notes = [note for r in readers.values() for note in [*told(r.passed_over), *r.decided, *r.notes, *ways_out(r)]]
         notes += encoding.remarks()
         notes += odd
+        if fold:
+            given = "" if None in readers else "; the split that the data set gives isn't used"
+            notes.append(f"fold {fold[0]} of {fold[1]} is test, the other folds are train and val{given}")
         manifest["labels"] = targets.facts()
         manifest["columns"] = {role: list(columns) for role, (_, columns) in next(iter(readers.values())).found.items()}
         manifest["continues"] = list(next(iter(readers.values())).continues)
@@ -226,7 +236,11 @@ class _Train:
         return (item for split, item in self.pieces() if split == "train")
 
 
-def _pieces(readers: Readers, encoding: Encoding, fractions: list[float], seed: int) -> Pieces:
+def _pieces(
+    readers: Readers, encoding: Encoding, fractions: list[float], seed: int, fold: tuple[int, int] | None
+) -> Pieces:
+    if fold:
+        return fold_split(readers, encoding, fractions, seed, fold)
     if None not in readers:
         return given_split(readers, encoding, fractions, seed)
     reader = readers[None]

@@ -22,7 +22,7 @@ from components.paths import user_path
 from components.provenance import digest_file
 from components.registry import resolve
 
-SECTION = ("dataset", "path", "reader", "split")  # keys of the data section that aren't the reader's own
+SECTION = ("dataset", "path", "reader", "split", "fold")  # keys of the data section that aren't the reader's own
 RELATIVE = "a relative path counts from the folder where the command is given"
 Readers = dict[str | None, Reader]  # by the split that their files are for; None = all, split by fractions
 

@@ -40,12 +40,18 @@ class Result:
     stopped: str = ""
     history: Sequence[Mapping[str, float]] = ()
     failed: str = ""
+    fold: str = ""  # of a cross-validation: "3/10"
+
+    @property
+    def which(self) -> str:
+        """Which of the setting's runs it is."""
+        return f"fold {self.fold}" if self.fold else f"seed {self.seed}"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One combination of settings over its seeds. Means and standard deviations (n − 1; NaN of one run) are over the
-    runs that didn't fail."""
+    """One combination of settings over its seeds or folds. Means and standard deviations (n − 1; NaN of one run) are
+    over the runs that didn't fail."""
 
     label: str
     settings: Mapping[str, Any]
@@ -108,7 +114,7 @@ def columns(rows: Sequence[Row], metric: str) -> dict[str, list[Any]]:
         "seconds": [row.seconds for row in rows],
         "tokens": [row.tokens for row in rows],
         "run ids": [" ".join(result.run_id[:8] for result in row.results) for row in rows],
-        "why failed": ["; ".join(f"seed {r.seed}: {r.failed}" for r in row.results if r.failed) for row in rows],
+        "why failed": ["; ".join(f"{r.which}: {r.failed}" for r in row.results if r.failed) for row in rows],
     }
 
 
@@ -167,8 +173,9 @@ def write_curves(path: Path, rows: Sequence[Row], *, metric: str, title: str, lo
     handles, labels = panels[0].get_legend_handles_labels()
     if handles:
         figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    seeds = max((len(row.finished) for row in shown), default=0)
-    band = f"  ·  mean and range over {seeds} seeds" if seeds > 1 else ""
+    runs = max((len(row.finished) for row in shown), default=0)
+    over = "folds" if any(result.fold for row in shown for result in row.results) else "seeds"
+    band = f"  ·  mean and range over {runs} {over}" if runs > 1 else ""
     figure.suptitle(f"{title}{band}", fontsize=11)
     FigureCanvasAgg(figure).print_png(path)
 

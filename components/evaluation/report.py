@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -12,7 +13,8 @@ from matplotlib.figure import Figure
 
 from components.encodings.base import Encoding
 from components.evaluation.fan import write_fan
-from components.tasks.base import Fan, Matrix, Surprise
+from components.evaluation.thresholds import write_thresholds
+from components.tasks.base import Fan, Matrix, Surprise, Thresholds
 
 INK, SOFT, TRAIN, VAL = "#222222", "#8a8a8a", "#56b4e9", "#d55e00"
 MOST_NAMES = 60  # of rows or columns; more would run into each other
@@ -74,12 +76,14 @@ def _amount(value: float) -> str:
     return f"{value:g}"
 
 
-def draw(finding: Matrix | Surprise | Fan, encoding: Encoding, path: Path) -> None:
+def draw(finding: Matrix | Surprise | Fan | Thresholds, encoding: Encoding, path: Path) -> None:
     """A task's finding as a PNG."""
     if isinstance(finding, Surprise):
         write_surprise(path, encoding, finding.ids, finding.nats, title=finding.title)
     elif isinstance(finding, Fan):
         write_fan(path, finding)
+    elif isinstance(finding, Thresholds):
+        write_thresholds(path, finding)
     else:
         write_matrix(path, finding)
 
@@ -104,10 +108,21 @@ def write_matrix(path: Path, matrix: Matrix) -> None:
             value = matrix.values[y, x]
             if value >= 0.005:
                 colour = "white" if value > 0.6 * darkest else INK
-                axes.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=6.5, color=colour)
+                count = "" if matrix.counts is None else f"\n{matrix.counts[y, x]:,.0f}"
+                axes.text(x, y, f"{value:.2f}{count}", ha="center", va="center", fontsize=6.5, color=colour)
     axes.spines[:].set_visible(False)
     figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
     FigureCanvasAgg(figure).print_png(path)
+
+
+def cell_counts(matrix: Matrix) -> dict[str, list[Any]]:
+    """The matrix's cells that count something, as a table."""
+    cells = [(y, x) for y, x in np.argwhere(matrix.counts)]
+    return {
+        matrix.row_axis: [matrix.rows[y] for y, _ in cells],
+        matrix.column_axis: [matrix.columns[x] for _, x in cells],
+        "count": [int(matrix.counts[cell]) for cell in cells],
+    }
 
 
 def write_surprise(path: Path, encoding: Encoding, ids: np.ndarray, nats: np.ndarray, *, title: str) -> None:

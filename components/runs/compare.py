@@ -45,7 +45,8 @@ class Combinations(Study):
             key = digest_json([trial.recipe.as_dict()[section] for section in ("data", "encoding")])
             if key not in known:
                 known[key] = ingest(trial.recipe, None if known else self.plan.asked)
-            session = self.built(trial.recipe, known[key])
+            # folds of a single setting needn't be ranked
+            session = self.built(trial.recipe, known[key], ranked=not self.plan.folds or bool(self.plan.vary))
             self.datasets.append(known[key])
             self.parameters.append(session.parameter_count)
             found.add((session.task.primary, session.task.lower_is_better))
@@ -73,9 +74,13 @@ class Combinations(Study):
         plan, recipe = self.plan, self.plan.trials[0].recipe
         spent = {"seeds": plan.seeds, "budget": plan.budget, "threads": self.threads, "workers": self.workers}
         params = {f"vary.{key}": values for key, values in plan.vary.items()}
-        params |= {key: value for key, value in flat(recipe.as_dict()).items() if key not in plan.vary} | spent
+        if plan.folds:
+            spent = {"folds": plan.folds} | spent
+        differing = {*plan.vary, *(["data.fold"] if plan.folds else [])}
+        params |= {key: value for key, value in flat(recipe.as_dict()).items() if key not in differing} | spent
         tags = {"compare.digest": self.digest, "device": self.device}
-        return Beginning(list(plan.vary), tags, params, recipe, "first_recipe.yaml")
+        keys = [*plan.vary, *([f"{plan.folds} folds"] if plan.folds else [])]
+        return Beginning(keys, tags, params, recipe, "first_recipe.yaml")
 
     def begin(self, fresh: bool) -> None:
         self.files = [self.folder / f"{number:03d}.json" for number in range(self.total)]
@@ -101,7 +106,8 @@ class Combinations(Study):
         result = self._result(self.files.index(path))
         rows = leaderboard(self._results(), self.metric, lower=self.lower)
         self.parent.table(columns(rows, self.metric), "leaderboard.json")
-        value = f"val {self.metric} {figure(result.metrics.get(f'val/{self.metric}', math.nan))}"
+        split = "val" if f"val/{self.metric}" in result.metrics else "test"
+        value = f"{split} {self.metric} {figure(result.metrics.get(f'{split}/{self.metric}', math.nan))}"
         what = f"FAILED: {result.failed}" if result.failed else f"{value}, {result.seconds:.0f} s, {result.stopped}"
         return f"{TrialFile.load(path).name}: {what}"
 
@@ -110,7 +116,8 @@ class Combinations(Study):
         said = notes(self.plan, results, self.lower, self.threads, self.workers, choose_threads(0))
         about = {"metric": self.metric, "lower": self.lower, "notes": said, "charts": self.runs_url}
         rows = publish(self.plan, self.parent, self.folder, results, **about)
-        return Comparison(self.parent.ref.run_id, self.parent.ref.url, self.runs_url, self.metric, rows, said)
+        run = self.parent.ref
+        return Comparison(run.run_id, run.url, self.runs_url, self.metric, rows, said, self.plan.folds)
 
     def failure(self) -> str:
         results = self._results()
@@ -123,7 +130,7 @@ class Combinations(Study):
         """What is known of a run: its figures, or why there are none."""
         planned, path = self.plan.trials[number], self.files[number]
         about = {"label": planned.label, "settings": planned.settings, "seed": planned.recipe.seed}
-        about |= {"parameters": self.parameters[number % len(self.parameters)]}
+        about |= {"parameters": self.parameters[number % len(self.parameters)], "fold": planned.fold}
         trial = TrialFile.load(path) if path.exists() else None
         if trial is None or trial.metrics is None:
             run_id, failed = (trial.run_id, trial.failed.partition("\n")[0]) if trial else ("", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from components.evaluation.gradients import READINGS, read_readings, write_gradi
 from components.models.weights import read_tensors
 from components.render.figures import figure
 from components.runs.open_run import OpenRun
-from components.tasks.base import Table
+from components.tasks.base import Matrix, Table
 from components.training.session import Session
 
 
@@ -41,6 +42,10 @@ def evaluate(run: OpenRun) -> dict[str, float]:
             picture = folder / f"{finding.name}.png"
             report.draw(replace(finding, title=f"{record.recipe.name}: {finding.title}"), session.encoding, picture)
             tracked.file(picture, "figures")
+        if isinstance(finding, Matrix) and finding.counts is not None:
+            table = report.cell_counts(finding)
+            (folder / f"{finding.name}.json").write_text(json.dumps(table), encoding="utf-8")  # to be added to others'
+            tracked.table(table, f"{finding.name}/test.json")
     shown = "  ".join(
         f"{name.removeprefix('test/')} {figure(v)}" for name, v in metrics.items() if name.startswith("test/")
     )

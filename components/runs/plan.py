@@ -15,7 +15,7 @@ from components.recipe import Recipe, apply_override
 from components.runs.asked import Asked, ask, typed
 from components.yaml_text import parse_yaml
 
-MAX_RUNS, MAX_WORKERS = 1000, 256
+MAX_RUNS, MAX_WORKERS, SEEDS = 1000, 256, 3
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -26,11 +26,12 @@ class Trial:
     settings: Mapping[str, Any]
     label: str
     recipe: Recipe
+    fold: str = ""  # of a cross-validation: "3/10"
 
     @property
     def name(self) -> str:
         """What a person tells the runs of a comparison apart by."""
-        return f"{self.label}, seed {self.recipe.seed}"
+        return f"{self.label}, fold {self.fold}" if self.fold else f"{self.label}, seed {self.recipe.seed}"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class Budget:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole comparison. `trials` go round all settings with one seed before the next seed begins."""
+    """A whole comparison. `trials` go round all settings with one seed, or one fold, before the next begins. With
+    `folds` (0: none), each combination is trained once on each fold."""
 
     name: str
     vary: Mapping[str, Sequence[Any]]
@@ -67,25 +69,28 @@ class Plan:
     budget: Budget
     trials: Sequence[Trial]
     asked: Asked
+    folds: int = 0
 
     @property
     def combinations(self) -> Sequence[Trial]:
-        """One trial of each combination."""
+        """One trial of each combination, on each fold: all that differ in more than the seed."""
         return self.trials[: len(self.trials) // self.seeds]
 
 
 def make_plan(
     recipe: str,
     vary: Sequence[str],
-    seeds: int = 3,
+    seeds: int | None = None,
     budget: str | None = None,
     steps: int | None = None,
     overrides: Sequence[str] = (),
     workers: int = 1,
     name: str | None = None,
+    folds: int | None = None,
 ) -> Plan:
     """Make the plan for a recipe (a name or a YAML file) and settings to vary, each "KEY=VALUE,VALUE,…". `name` is the
-    name of the experiment.
+    name of the experiment. With `folds`, K-fold cross-validation, each fold is one run with the recipe's seed;
+    otherwise there are `seeds` runs of each combination, SEEDS by default.
 
     Raises:
         UserError: a key, a budget or a combination is wrong; all wrong combinations are reported together.
@@ -100,23 +105,43 @@ def make_plan(
             raise UserError(f"{option} sets {key}, which is varied", where="--vary", hint="leave one of the two out")
         apply_override(values, f"{key}={given!r}")
     first_seed = values.get("seed", 0)
+    if folds is not None:
+        _check_folds(folds, seeds, values, varied)
+    seeds = 1 if folds else SEEDS if seeds is None else seeds
     for option, number, most in (("--seeds", seeds, MAX_RUNS), ("--workers", workers, MAX_WORKERS)):
         if not 1 <= number <= most:
             raise UserError(f"must be from 1 to {most:,}, not {number:,}", where=option)
     choices = [dict(zip(varied, each, strict=True)) for each in itertools.product(*varied.values())]
-    if len(choices) * seeds > MAX_RUNS:
+    times = f"{folds} folds" if folds else f"{seeds} seeds"
+    if len(choices) * (folds or seeds) > MAX_RUNS:
         raise UserError(
-            f"{len(choices):,} combinations × {seeds} seeds are more than {MAX_RUNS:,} runs",
+            f"{len(choices):,} combinations × {times} are more than {MAX_RUNS:,} runs",
             where="--vary",
             hint="vary less at once",
         )
     resolved = resolve(name, values, choices, where=where, again=recipe)
     trials = []
-    for seed in range(seeds):
+    for round_ in range(folds or seeds):
         for settings, recipe_values in zip(choices, resolved, strict=True):
-            checked = Recipe.from_dict(name, {**recipe_values, "seed": first_seed + seed}, where=where)
-            trials.append(Trial(settings, label(settings), checked))
-    return Plan(name, varied, seeds, spent, trials, asked)
+            changed, fold = {"seed": first_seed + round_}, ""
+            if folds:
+                fold = f"{round_ + 1}/{folds}"
+                changed = {"data": {**recipe_values["data"], "fold": fold}}
+            checked = Recipe.from_dict(name, {**recipe_values, **changed}, where=where)
+            trials.append(Trial(settings, label(settings), checked, fold))
+    return Plan(name, varied, seeds, spent, trials, asked, folds or 0)
+
+
+def _check_folds(folds: int, seeds: int | None, values: Mapping[str, Any], varied: Mapping[str, Any]) -> None:
+    """Raises UserError where the folds can't be taken."""
+    if seeds is not None:
+        raise UserError("each fold is one run, with the recipe's seed", where="--seeds", hint="leave --seeds out")
+    if not 2 <= folds <= MAX_RUNS:
+        raise UserError(f"must be from 2 to {MAX_RUNS:,}, not {folds:,}", where="--folds")
+    if "data.fold" in varied or (values.get("data") or {}).get("fold"):
+        raise UserError(
+            "--folds sets data.fold, which is set already", where="--folds", hint="leave one of the two out"
+        )
 
 
 def parse_vary(vary: Sequence[str]) -> dict[str, list[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,11 @@ from pathlib import Path
 from components.console import out, table
 from components.evaluation.baseline import strongest
 from components.evaluation.compare import Result, Row, cells, columns, leaderboard, markdown, write_curves
+from components.runs.folds import publish_folds, show_folds
 from components.runs.plan import Plan
 from components.tracking.mlflow_backend import MlflowRun
 
+FOLDS_RANKED = "settings are ranked on **val**, the part of each fold's training data that is held out"
 RANKED = "ranked by the mean over seeds on **val** (best weights of each run); test stands beside it and ranks nothing"
 
 
@@ -27,6 +30,7 @@ class Comparison:
     metric: str
     rows: list[Row]
     notes: list[str]
+    folds: int = 0  # of a cross-validation
 
 
 def publish(
@@ -45,31 +49,35 @@ def publish(
     rows = leaderboard(results, metric, lower=lower)
     parent.table(columns(rows, metric), "leaderboard.json")
     parent.table(_runs(results, metric), "runs.json")
-    picture = folder / "compare.png"
-    write_curves(picture, rows, metric=metric, lower=lower, title=f"{plan.name}: {metric.replace('_', ' ')}")
-    parent.file(picture, "figures")
+    has_val = any(math.isfinite(row.val) for row in rows)
+    if has_val or not plan.folds:
+        curves = folder / "compare.png"
+        write_curves(curves, rows, metric=metric, lower=lower, title=f"{plan.name}: {metric.replace('_', ' ')}")
+        parent.file(curves, "figures")
     # final figures under the names that a single run's have, so that the parent can be charted beside its runs
     figures = {f"best/{metric}": rows[0].val, f"test/{metric}": rows[0].test}
     for row in rows:
         name = " ".join(re.findall(r"[\w.-]+", row.label))[:100]
         figures |= {f"val_mean/{name}": row.val, f"val_sd/{name}": row.val_sd}
     parent.metrics({key: value for key, value in figures.items() if math.isfinite(value)})
-    best = _best(rows[0], metric, lower)
+    best = None if plan.folds else _best(rows[0], metric, lower)  # folds have other test data: none is the best
     if best:
         parent.tags({"compare.best_setting": rows[0].label, "compare.best_run": best.run_id})
-    words = [f"**{plan.name}**: {len(results)} runs, each {plan.budget}. {metric}, {RANKED}.", markdown(rows)]
+    how = RANKED
+    if plan.folds:
+        how = f"mean over {plan.folds} folds (K-fold cross-validation)" + f"; {FOLDS_RANKED}" * bool(plan.vary)
+    words = [f"**{plan.name}**: {len(results)} runs, each {plan.budget}. {metric}, {how}.", markdown(rows)]
+    words += [publish_folds(plan.name, plan.folds, parent, folder, rows)] if plan.folds else []
     words += [f"Best run: `{best.run_id}` ({best.label}, seed {best.seed})."] if best else []
-    words += [
-        f"[Its runs as charts]({charts}). Picture: `figures/compare.png`. Tables: `leaderboard.json`, `runs.json`.",
-        *notes,
-    ]
+    picture = "Picture: `figures/compare.png`. " if has_val or not plan.folds else ""
+    words += [f"[Its runs as charts]({charts}). {picture}Tables: `leaderboard.json`, `runs.json`.", *notes]
     parent.describe("\n\n".join(words) + "\n")
     return rows
 
 
 def notes(plan: Plan, results: Sequence[Result], lower: bool, threads: int, workers: int, cores: int) -> list[str]:
     """Notes for interpreting the results."""
-    found = [f"{r.label}, seed {r.seed} failed: {r.failed}" for r in results if r.failed]
+    found = [f"{r.label}, {r.which} failed: {r.failed}" for r in results if r.failed]
     good = [result for result in results if not result.failed]
     if plan.budget.seconds:
         early = sum(result.seconds < 0.95 * plan.budget.seconds for result in good)
@@ -83,11 +91,14 @@ def notes(plan: Plan, results: Sequence[Result], lower: bool, threads: int, work
             found.append(
                 f"{workers} runs at a time shared the machine's memory and caches: seconds are not those alone"
             )
-    if good and (baseline := strongest(good[0].metrics, lower)):
+    if good and (baseline := strongest(_means(good) if plan.folds else good[0].metrics, lower)):
         found.append(f"{baseline} on {baseline.split}: settings that aren't better have learned nothing useful")
     if workers * threads > cores:
         found.append(f"{workers} runs × {threads} threads are more than the {cores} cores: times are unreliable")
-    if plan.seeds == 1:
+    if plan.folds:
+        every = ": every sequence was test data once" if len(good) == len(results) else ""
+        found.append(f"K-fold cross-validation, K = {plan.folds}, over train, val and test of the data together{every}")
+    elif plan.seeds == 1:
         found.append("one seed: differences may be due to chance; use --seeds 3")
     return found
 
@@ -95,13 +106,19 @@ def notes(plan: Plan, results: Sequence[Result], lower: bool, threads: int, work
 def show(comparison: Comparison, *, prefect: str | None = None) -> None:
     """Print the leaderboard and where to look next; `prefect` is the address of Prefect's UI."""
     headings, rows = cells(comparison.rows)
-    left_out = (
-        {"tokens/s"} if any(len(row.finished) < len(row.results) for row in comparison.rows) else {"tokens/s", "runs"}
-    )
-    keep = [place for place, heading in enumerate(headings) if heading not in left_out]  # 80 columns are few
+    some_failed = any(len(row.finished) < len(row.results) for row in comparison.rows)
+    left_out = {"tokens/s"} if some_failed else {"tokens/s", "runs"}  # 80 columns are few
+    over = f"{comparison.folds} folds (K-fold cross-validation)" if comparison.folds else "seeds"
+    ranked = "; ranked by val, test ranks nothing"
+    if comparison.folds and len(rows) == 1:
+        ranked = ""
+        left_out |= {""} if math.isfinite(comparison.rows[0].val) else {"", "val (ranks)"}
+    keep = [place for place, heading in enumerate(headings) if heading not in left_out]
     out.print()
-    title = f"{comparison.metric}, mean ± sd over seeds; ranked by val, test ranks nothing"
+    title = f"{comparison.metric}, mean ± sd over {over}{ranked}"
     table(title, [headings[place] for place in keep], [[row[place] for place in keep] for row in rows])
+    if comparison.folds:
+        show_folds(comparison.rows)
     out.print()
     for note in comparison.notes:
         out.print(f"note    {note}", markup=False)
@@ -118,10 +135,17 @@ def _best(row: Row, metric: str, lower: bool) -> Result | None:
     return (min if lower else max)(row.finished, key=lambda result: result.metrics.get(f"val/{metric}", math.inf))
 
 
+def _means(results: Sequence[Result]) -> dict[str, float]:
+    """The metrics that all results have, averaged."""
+    shared = set.intersection(*(set(result.metrics) for result in results))
+    return {name: statistics.fmean(result.metrics[name] for result in results) for name in sorted(shared)}
+
+
 def _runs(results: Sequence[Result], metric: str) -> dict[str, list[object]]:
     return {
         "setting": [r.label for r in results],
         "seed": [r.seed for r in results],
+        **({"fold": [r.fold for r in results]} if any(r.fold for r in results) else {}),
         f"val {metric}": [r.metrics.get(f"val/{metric}", math.nan) for r in results],
         f"test {metric}": [r.metrics.get(f"test/{metric}", math.nan) for r in results],
         "parameters": [r.parameters for r in results],

@@ -177,15 +177,15 @@ class Study(ABC):
             **more,
         ).save(path)
 
-    def built(self, recipe: Recipe, dataset: DatasetRef) -> Session:
+    def built(self, recipe: Recipe, dataset: DatasetRef, *, ranked: bool = True) -> Session:
         """The recipe's model and task on the data.
 
         Raises:
-            UserError: they don't go together, or there is no val to rank by.
+            UserError: they don't go together, or trials are `ranked` and there is no val to rank by.
         """
         store = Store.open(dataset.path)
         session = Session(recipe, store, "cpu", 1)
-        if not len(store.split("val")):
+        if ranked and not len(store.split("val")):
             what = f"keeps no validation data, which {self.things} are ranked by"
             raise UserError(what, where=f"{self.name}: data.split", hint="for example --set data.split=[0.8,0.1,0.1]")
         return session

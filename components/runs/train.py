@@ -77,6 +77,8 @@ def train(run: OpenRun) -> str:
     shared = f" in {record.processes} processes" if record.processes > 1 else ""
     size = f"{session.parameter_count:,} parameters"
     say(f"train   {record.run_name}: {size}, {record.device} ({threads}{shared}), run {run.id[:8]}")
+    for note in session.notes:
+        say(f"        {note}")
     tracked.params({"parameters": session.parameter_count})
     start = record.recipe.training["start"]
     if start and not (run.folder / "checkpoint.safetensors").exists():

@@ -63,7 +63,8 @@ class Table:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A matrix to draw as a heat map; with `cells`, each cell shows its number."""
+    """A matrix to draw as a heat map; with `cells`, each cell shows its number. `counts`, where the values are shares,
+    are of what; they are kept, so that those of several runs can be added."""
 
     name: str
     title: str
@@ -73,6 +74,7 @@ class Matrix:
     row_axis: str
     column_axis: str
     cells: bool = False
+    counts: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,19 @@ class Fan:
     futures: tuple[Future, ...]
 
 
-Finding = Table | Matrix | Surprise | Fan
+@dataclass(frozen=True)
+class Thresholds:
+    """Scores of examples, the greater the likelier the class `positive` (float [N]), and which of them are of it (bool
+    [N]), to draw what each threshold does. Both classes occur."""
+
+    name: str
+    title: str
+    positive: str
+    scores: np.ndarray
+    is_positive: np.ndarray
+
+
+Finding = Table | Matrix | Surprise | Fan | Thresholds
 
 
 @dataclass(frozen=True)
@@ -164,6 +178,14 @@ class Task(ABC):
         reader = getattr(model, "encoder", model)  # of two networks the one that reads
         encoding = self.encoding.input if self.form == "pairs" else self.encoding
         return reader.take_vectors(encoding.vocabulary) if getattr(reader, "vectors", None) else {}
+
+    def prepare(self, train: Split) -> list[str]:
+        """Take what training needs to know of the training data, before any batch. Returns notes for the user.
+
+        Raises:
+            UserError: a setting doesn't fit the data.
+        """
+        return []
 
     @abstractmethod
     def batches(self, split: Split, *, batch_size: int, window: int, seed: int, training: bool) -> Batches:

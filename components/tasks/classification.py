@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from components.datasets.examples import ExampleBatch, ExampleBatches
 from components.datasets.store import Examples
+from components.encodings.pair import Pair
 from components.encodings.vocabulary import SPECIALS
-from components.layers.base import moved
+from components.errors import UserError, unknown
+from components.layers.base import State, moved
 from components.models.pooled import Pooled
-from components.tasks.base import Finding, Matrix, Table, Tally
+from components.tasks.base import Finding, Matrix, Table, Tally, Thresholds
 from components.tasks.examples import ExampleTask
+from components.tasks.thresholds import average_precision, roc_auc
 
 SHOWN = 500  # rows of the table of predictions
+SHOWN_WEIGHTS = 12
+UNSEEN = "(not in training)"  # the row of the confusion matrix of labels that no model could have learned
 
 
 class Classification(ExampleTask):
-    """Metrics: accuracy, macro F1 (the mean of every label's F1, labels without an example left out), nats."""
+    """Metrics: accuracy, macro F1 (the mean of every label's F1, labels without an example left out), nats; of two
+    labels, at the end, also average precision and ROC AUC, with the second label in their order as the positive one.
+
+    Two ways to train on labels of which some are rare; metrics are never weighted. `class_weights` multiply the nats of
+    a label's examples in the training loss: balanced weights are N / (K count), for N examples and K labels in train,
+    or name them, such as `{spam: 5}`; the other labels have 1. `sampling` of training examples: shuffled (each once in
+    an epoch), or balanced (all labels equally often; examples of rare labels come several times, of common ones some
+    are left out, others in each epoch). With either, the model gives rare labels a higher probability than their share.
+    """
 
     model = Pooled
     columns = {"label": "text", "probability": "number"}
@@ -27,6 +44,62 @@ class Classification(ExampleTask):
     counted = "examples"
     lower_is_better = False
     loss_unit = "nats per example"
+
+    def __init__(
+        self,
+        encoding: Pair,
+        framing: str,
+        /,
+        *,
+        class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0, le=1_000_000)]] | None = None,
+        sampling: Literal["shuffled", "balanced"] = "shuffled",
+    ) -> None:
+        super().__init__(encoding, framing)
+        if class_weights == sampling == "balanced":
+            what = "class_weights and sampling are both balanced: rare labels would count twice over"
+            raise UserError(what, where="task", hint="leave one of the two out")
+        self.class_weights, self.sampling = class_weights, sampling
+        self.weights_V: Tensor | None = None
+        if class_weights is not None:
+            self.loss_unit = "nats per example, weighted by label"
+
+    def prepare(self, train: Examples) -> list[str]:
+        """The labels' weights, from how often each occurs."""
+        classes = self.encoding.target.vocabulary.tokens[len(SPECIALS) :]
+        notes = [f"sampling: all {len(classes)} labels equally often in training"] * (self.sampling == "balanced")
+        if self.class_weights is None:
+            return notes
+        weights_V = np.ones(self.target_field.size)
+        if isinstance(self.class_weights, Mapping):
+            for label, weight in self.class_weights.items():
+                if label not in classes:
+                    raise unknown("label", label, classes, where="task.class_weights")
+                weights_V[len(SPECIALS) + classes.index(label)] = weight
+        else:
+            weights_V = balanced_weights(train.fields["target"].tokens, len(weights_V))
+        self.weights_V = torch.from_numpy(weights_V).float()
+        told = zip(classes[:SHOWN_WEIGHTS], weights_V[len(SPECIALS) :], strict=False)
+        more = f" · {len(classes) - SHOWN_WEIGHTS} more" if len(classes) > SHOWN_WEIGHTS else ""
+        shown = " · ".join(f"{label} {weight:.3g}" for label, weight in told)
+        return [f"training loss weighted by label: {shown}{more}; metrics aren't weighted", *notes]
+
+    def batches(self, split: Examples, *, batch_size: int, window: int, seed: int, training: bool) -> ExampleBatches:
+        return ExampleBatches(
+            split,
+            batch_size=batch_size,
+            seed=seed,
+            training=training,
+            augment=self.encoding.input.augment,
+            classes=split.fields["target"].tokens if self.sampling == "balanced" else None,
+        )
+
+    def loss(self, model: nn.Module, batch: ExampleBatch, state: State | None) -> tuple[Tally, State]:
+        if self.weights_V is None:
+            return super().loss(model, batch, state)
+        outputs, targets, _ = self.outputs(model, batch)
+        weights_B = moved(self.weights_V[targets[:, 0]], outputs.device)
+        nats_B = nn.functional.cross_entropy(outputs.float(), moved(targets[:, 0], outputs.device), reduction="none")
+        return Tally((weights_B * nats_B).sum(), len(targets)), {}
 
     def tally(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> Tally:
         logits_BV, labels_B = outputs.float(), moved(targets[:, 0], outputs.device)
@@ -67,13 +140,47 @@ class Classification(ExampleTask):
         return {"commonest label": float((test_labels == np.bincount(labels).argmax()).mean())}
 
     @torch.inference_mode()
+    def final_metrics(self, model: nn.Module, split: Examples) -> dict[str, float]:
+        """Of two labels, average precision and the area under the ROC curve. The label that is second in the order of
+        the labels is the positive one."""
+        if self.positive is None or not len(split):
+            return {}
+        model.eval()
+        scores, ids = [], []
+        for batch in self.batches(split, batch_size=64, window=0, seed=0, training=False).epoch():
+            outputs, targets, _ = self.outputs(model, batch)
+            scores += self.scores(self.probabilities(outputs).double().cpu())
+            ids += targets[:, 0].tolist()
+        known = self.known(scores, ids)
+        found = {"average_precision": average_precision(*known), "roc_auc": roc_auc(*known)}
+        return {name: value for name, value in found.items() if math.isfinite(value)}
+
+    @property
+    def positive(self) -> int | None:
+        """The id of the second of two labels; None where there aren't two."""
+        return len(SPECIALS) + 1 if self.target_field.size == len(SPECIALS) + 2 else None
+
+    def scores(self, probabilities_BV: Tensor) -> list[float]:
+        """The log odds [B] of the second of two labels."""
+        nats_B2 = probabilities_BV[:, len(SPECIALS) :].clamp(min=1e-300).log()
+        return (nats_B2[:, 1] - nats_B2[:, 0]).tolist()
+
+    def known(self, scores: Sequence[float], ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Scores, and which are of the positive label, of the examples whose label was in training."""
+        of = np.array(ids, dtype=np.int64)
+        return np.array(scores, dtype=np.float64)[of >= len(SPECIALS)], (of == self.positive)[of >= len(SPECIALS)]
+
+    @torch.inference_mode()
     def findings(self, model: nn.Module, split: Examples) -> list[Finding]:
-        """The confusion matrix, and predictions with the most surprising examples first."""
+        """The confusion matrix, and predictions with the most surprising examples first; of two labels, what each
+        threshold between them does."""
         if not len(split):
             return []
         model.eval()
         batches = self.batches(split, batch_size=64, window=0, seed=0, training=False)
         rows: list[tuple[float, int, int, int]] = []
+        scores: list[float] = []
+        ids: list[int] = []
         for batch in batches.epoch():
             outputs, targets, _ = self.outputs(model, batch)
             probabilities_BV = self.probabilities(outputs).double().cpu()
@@ -81,13 +188,16 @@ class Classification(ExampleTask):
             nats_B = -probabilities_BV.gather(1, wanted_B[:, None]).clamp(min=1e-30).log().squeeze(1)
             columns = (nats_B, torch.from_numpy(batch.rows), wanted_B, self.likeliest(outputs))
             rows += list(zip(*(column.tolist() for column in columns), strict=True))
+            if self.positive is not None:
+                scores += self.scores(probabilities_BV)
+                ids += wanted_B.tolist()
         rows.sort(key=lambda row: (-row[0], row[1]))
         vocabulary = self.encoding.target.vocabulary
         classes = vocabulary.tokens[len(SPECIALS) :]
-        confusion = np.zeros((len(classes), len(classes)))
+        confusion = np.zeros((len(classes) + 1, len(classes)))
         for _, _, wanted, said in rows:
-            if wanted >= len(SPECIALS):
-                confusion[wanted - len(SPECIALS), said - len(SPECIALS)] += 1
+            confusion[wanted - len(SPECIALS) if wanted >= len(SPECIALS) else -1, said - len(SPECIALS)] += 1
+        named = (*classes, UNSEEN) if confusion[-1].any() else classes
         shown = rows[:SHOWN]
         table = {
             "input": [self.shown_input(split, row) for _, row, _, _ in shown],
@@ -96,11 +206,26 @@ class Classification(ExampleTask):
             "right": [wanted == said for _, _, wanted, said in shown],
             "surprise_nats": [round(nats, 3) for nats, *_ in shown],
         }
-        shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
-        matrix = Matrix(
-            "confusion", "what is taken for what", shares, classes, classes, "label", "predicted", cells=True
-        )
-        return [matrix, Table("predictions", table)]
+        found: list[Finding] = [confusion_matrix(confusion[: len(named)], named, classes), Table("predictions", table)]
+        scored, is_positive = self.known(scores, ids)
+        if is_positive.any() and not is_positive.all():
+            found.append(Thresholds("thresholds", "what a threshold does", classes[1], scored, is_positive))
+        return found
+
+
+def confusion_matrix(counts: np.ndarray, labels: Sequence[str], predicted: Sequence[str]) -> Matrix:
+    """What is taken for what: the shares of each label's examples, from their numbers."""
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    title, axes = "what is taken for what", ("label", "predicted")
+    return Matrix("confusion", title, shares, tuple(labels), tuple(predicted), *axes, cells=True, counts=counts)
+
+
+def balanced_weights(labels: np.ndarray, size: int) -> np.ndarray:
+    """N / (K count) for each of `size` ids: of N labels, K of them different (King and Zeng 2001). Their mean over
+    `labels` is 1; ids that don't occur have 0."""
+    counts_V = np.bincount(labels, minlength=size)
+    occur_V = counts_V > 0
+    return occur_V * len(labels) / (occur_V.sum() * np.maximum(counts_V, 1))
 
 
 def macro_f1(confusion_VV: Tensor, count: float) -> float:

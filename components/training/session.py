@@ -39,6 +39,7 @@ class Session:
         self.recipe, self.store, self.device = recipe, store, device
         self.encoding = store.encoding()
         self.task = make_task(recipe.task, self.encoding, store.manifest["framing"])
+        self.notes = self.task.prepare(store.split("train"))  # for the user
         self.model = self.task.build_model(recipe.model).to(device)
         self.evaluator = Evaluator(self.task, **recipe.evaluation)
 

@@ -111,6 +111,8 @@ def _words(found: Mapping[str, Any]) -> str:
     """What a JSON Schema lets a value be, in words."""
     if "enum" in found:
         return ", ".join(f"`{choice}`" for choice in found["enum"])
+    if "const" in found:
+        return f"`{found['const']}`"
     if "anyOf" in found:
         return " or ".join("none" if one.get("type") == "null" else _words(one) for one in found["anyOf"])
     if found.get("type") == "array":

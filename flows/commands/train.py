@@ -104,7 +104,13 @@ def compare(
         list[str] | None,
         Parameter(consume_multiple=True, negative="", help="Settings to vary: KEY=VALUE,VALUE,... Repeatable."),
     ] = None,
-    seeds: Annotated[int, Parameter(help="Runs per combination, with consecutive seeds from the recipe's seed.")] = 3,
+    seeds: Annotated[
+        int | None, Parameter(help="Runs per combination, with consecutive seeds from the recipe's seed (default: 3).")
+    ] = None,
+    folds: Annotated[
+        int | None,
+        Parameter(help="K-fold cross-validation instead of seeds: each fold of all the data is test data once."),
+    ] = None,
     budget: Annotated[
         str | None,
         Parameter(
@@ -126,12 +132,13 @@ def compare(
     Repeat the command to continue a stopped comparison; finished runs are reused. With a time budget, the learning
     rate schedule still spans `training.steps`; it is not shortened to fit the budget.
 
-    Example: `reprise compare names --vary model.kind=rnn,gru,lstm model.num_layers=1,2 --seeds 3 --steps 2000`
+    Example: `reprise compare names --vary model.kind=rnn,gru,lstm model.num_layers=1,2 --seeds 3 --steps 2000` ·
+    `reprise compare dna --folds 10`
     """
     from components.runs.plan import make_plan
 
     asked = (recipe, vary or [], seeds, budget, steps, set or [])
-    make_plan(*asked, workers, name)
+    make_plan(*asked, workers, name, folds)
     if device != "auto":
         checked_recipe(recipe, set, device, name)
     begin = start_server(trains=True)
@@ -141,7 +148,7 @@ def compare(
     from components.runs.ranking import show
 
     try:
-        about = {"device": device, "threads": threads, "workers": workers, "fresh": fresh, "name": name}
+        about = {"device": device, "threads": threads, "workers": workers, "fresh": fresh, "name": name, "folds": folds}
         show(compare_settings(*asked, **about), prefect=server_address())
     except KeyboardInterrupt:
         print("stopped. Repeat the command to continue", file=sys.stderr)
