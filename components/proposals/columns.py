@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import islice, pairwise
+from itertools import groupby, islice, pairwise
 from pathlib import Path
 
 from components.datasets.columns import dates, is_header, is_number
@@ -18,8 +18,10 @@ from components.datasets.tables import PARQUET, SEPARATORS, Columns, parquet_row
 from components.proposals.base import Look, Unlike
 
 ROWS = 1000
+FEWEST_LINES = 3
 REGULAR = 0.95  # share of the lines that have the commonest number of cells
 LONGEST_LABEL, MOST_LABELS = 60, 100
+MOST_SHOWN = 12  # columns in a sentence
 OF_TARGET = re.compile(
     r"(?i)(label|class|category|target|tag|sentiment|polarity|stars?|ratings?|score|price|y|output|answer|language)s?"
 )
@@ -62,7 +64,7 @@ class Column:
     @property
     def told(self) -> str:
         of = {"labels": f"{self.distinct} labels", "whole": "whole numbers"}
-        return f"{self.name}: {of.get(self.kind, self.kind)}"
+        return of.get(self.kind, self.kind)
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,14 @@ class Grid:
 
     @property
     def told(self) -> str:
-        shown = "; ".join(column.told for column in self.columns[:12])
-        named = "" if self.header else " without a header"
-        return f"a table of {len(self.columns)} columns{named} ({shown}{'; …' if len(self.columns) > 12 else ''})"
+        if self.header:
+            shown = [f"{column.name}: {column.told}" for column in self.columns]
+        else:
+            runs = [(told, len(list(same))) for told, same in groupby(column.told for column in self.columns)]
+            shown = [f"{count} × {told}" if count > 1 else told for told, count in runs]
+        more = "; …" if len(shown) > MOST_SHOWN else ""
+        headless = "" if self.header else " without a header"
+        return f"a table of {len(self.columns)} columns{headless} ({'; '.join(shown[:MOST_SHOWN])}{more})"
 
 
 @lru_cache(maxsize=1)
@@ -102,8 +109,8 @@ def grid_of(look: Look) -> Grid:
         return Grid(path, "", True, _columns(names, rows), rows, len(rows))
     path, sample = look.first()
     begin = sample.filled[: ROWS + 1]
-    if len(begin) < 2:
-        raise Unlike("fewer than two lines")
+    if len(begin) < FEWEST_LINES:
+        raise Unlike("too few lines")
     separator, rows = _cells(begin)
     header = _headed(rows)
     names = Columns.of(rows[0] if header else [""] * len(rows[0]), path).names

@@ -9,6 +9,8 @@ from components.datasets.folders import ending
 from components.errors import UserError, unknown
 from components.proposals import media, series, tables, texts
 from components.proposals.base import Look, Proposal, Unlike
+from components.proposals.columns import grid_of
+from components.proposals.texts import OF_LINES
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ KINDS: dict[str, Kind] = {
     "text": Kind("text", "one text, to be continued", texts.text),
 }
 
+TABLES = {"table", "series-rows", "series-windows", "tagged-frames"}
 TEXTS = {"tokens", "lines", "text", "labelled-lines"}  # that any text can be read as
 
 # readers that are never proposed, and why
@@ -101,15 +104,29 @@ def candidates(look: Look, wanted: str | None = None) -> tuple[str, dict[str, Pr
             others = f"it can be read as {', '.join(found)}" if found else None
             raise UserError(f"not {wanted}: {reasons[wanted]}", where=f"--as: {look.shown}", hint=others)
         return wanted, found
-    hint = _of(look, INSTEAD)
-    if not found or (hint and not set(found) - TEXTS):
-        near = _of(look, NEAREST)
-        what = reasons[near] if near else f"{ending(look.files[0]) or 'these'} files aren't of a kind that is read"
+    hint, near = _of(look, INSTEAD), _of(look, NEAREST)
+    if not found or ((hint or near) and not set(found) - TEXTS):
+        what = reasons[near] if near else _why(look, reasons)
         raise UserError(what, where=look.shown, hint=hint or NEEDED)
-    near = _of(look, NEAREST)
-    if near and near not in found and near != "bases":
-        raise UserError(reasons[near], where=look.shown, hint=NEEDED)
     return next((name for name, proposal in found.items() if proposal.likely), next(iter(found))), found
+
+
+def worth_telling(name: str, taken: str, look: Look) -> bool:
+    """Is a kind that the data may be of an alternative to the one that is taken? Any file of text is a text; a table is
+    one instead where nothing but commas says that it is a table."""
+    if taken in TEXTS or name not in TEXTS:
+        return True
+    if KINDS[taken].reader not in TABLES or name not in ("lines", "text"):
+        return False
+    return ending(look.files[0]) in OF_LINES[:-1] or (grid_of(look).separator == "comma" and not grid_of(look).header)
+
+
+def _why(look: Look, reasons: dict[str, str]) -> str:
+    if all(path.stat().st_size == 0 for path in look.files):
+        return "there is nothing in it"
+    if look.texts:
+        return f"no kind of data that is read: as text, {reasons.get('text', 'it is none')}"
+    return f"{ending(look.files[0]) or 'these'} files aren't of a kind that is read"
 
 
 def _of(look: Look, hints: dict[str, str]) -> str:

@@ -125,7 +125,7 @@ def videos(look: Look) -> Proposal:
 def _transcripts(look: Look, sounds: list[Path]) -> tuple[dict, str] | None:
     """The settings that name the table of what is said; None where there is no such table."""
     root = look.path if look.path.is_dir() else look.path.parent
-    best: tuple[int, str, dict] = (0, "", {})
+    found: dict[str, tuple[int, dict]] = {}
     for folder in (root, root.parent):
         tables = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in TABLES and path.is_file()]
         for path in tables[:20]:
@@ -134,10 +134,14 @@ def _transcripts(look: Look, sounds: list[Path]) -> tuple[dict, str] | None:
                     told = len(Transcripts(path, sounds[:MOST_SOUNDS], **settings).texts)
                 except UserError:
                     continue
-                if told > best[0]:
-                    best = told, path.name, settings
-    told, name, settings = best
-    return ({"transcripts": name, **settings}, f"{name} has a text for {told:,} of them") if told else None
+                if told:
+                    found.setdefault(path.name, (told, settings))
+    if not found:
+        return None
+    name, (told, settings) = max(found.items(), key=lambda one: one[1][0])
+    others = [other for other in found if other != name]
+    more = f"; so have {', '.join(others[:3])} (data.transcripts)" if others else ""
+    return {"transcripts": name, **settings}, f"{name} has a text for {told:,} of them{more}"
 
 
 def _names(sounds: list[Path]) -> tuple[dict, str]:

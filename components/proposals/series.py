@@ -190,7 +190,9 @@ def windows(look: Look) -> Proposal:
     named = [column.name for column in columns]
     return Proposal(
         f"{grid.told}: a long series of {', '.join(named[:6]) if grid.header else 'numbers'}, a line for each step",
-        "one number on each line" if len(grid.columns) == 1 else "numbers below each other, and no times",
+        "one number on each line"
+        if len(grid.columns) == 1
+        else f"numbers below each other, {'and times without a regular step' if grid.of('times') else 'and no times'}",
         "adding-problem",
         {"reader": "series-windows", "length": length, "columns": named if grid.header or len(named) > 1 else "1"}
         | look.coding(),

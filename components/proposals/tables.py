@@ -9,7 +9,7 @@ from components.datasets.folders import ending
 from components.datasets.tables import BY_ENDING, SEPARATORS
 from components.proposals.base import Look, Proposal, Unlike, pair
 from components.proposals.columns import OF_INPUT, OF_RATING, OF_TARGET, Column, Grid, grid_of
-from components.proposals.texts import MANY_PAIRS, OF_LINES, read_as, text_like
+from components.proposals.texts import MANY_PAIRS, SENTENCE, read_as, text_like
 
 FEW, MOST_STARS = 20, 11  # different whole numbers that may be labels, and those of a scale
 
@@ -45,11 +45,11 @@ def ratings(look: Look) -> Proposal:
         f"{target.name} has whole numbers from {values[0]} to {values[-1]}",
         text_like(encoding),
         _data(grid, look, read, target),
-        pair(encoding, "ratings", low=values[0], high=values[-1]),
+        pair(encoding, "ratings"),
         {"kind": "ordinal"},
         grid.lines,
         likely=len(values) > 2 and (whole_scale or OF_RATING.fullmatch(target.name) is not None),
-        notes=("low and high are the ends of the scale, as far as the first rows have them",),
+        notes=("if no row has an end of the scale, set low and high in encoding.target",),
     )
 
 
@@ -89,7 +89,7 @@ def pairs(look: Look) -> Proposal:
 def _read(look: Look) -> tuple[Grid, Column]:
     """The table and its column of texts. Raises Unlike where it has none."""
     grid = grid_of(look)
-    found = grid.of("texts") or grid.of("labels")
+    found = grid.of("texts") or ([] if grid.numbers else grid.of("labels"))
     if not found or len(grid.columns) < 2:
         raise Unlike("no column of texts beside another one")
     named = [column for column in found if OF_INPUT.fullmatch(column.name)]
@@ -128,9 +128,9 @@ def _quoted_badly(look: Look) -> bool:
 
 
 def _evident(grid: Grid, target: Column) -> bool:
-    """Could it be no sentence a line with commas in it?"""
-    sentences = not grid.header and grid.separator == "comma" and ending(grid.path) in OF_LINES[:4]
-    return not sentences or target.distinct <= FEW
+    """Is it no list of sentences with a comma in each?"""
+    sentences = sum(bool(SENTENCE.search(cell)) for cell in target.cells) > len(target.cells) / 2
+    return grid.header or grid.separator != "comma" or not sentences
 
 
 def _some(column: Column) -> str:

@@ -18,9 +18,10 @@ from components.proposals.base import Look, Proposal, Sample, Unlike, pair
 SENTENCE = re.compile(r"[.!?…。！？][\"'”’)\]]*\s*$")
 SPAN = re.compile(r"O|[BIESLU]-\S+")
 LANGUAGE = re.compile(r"\.([a-z]{2}|src|tgt|source|target)")
-OF_LINES = ("", ".txt", ".lst", ".list", ".csv", ".text")
+OF_LINES = ("", ".txt", ".lst", ".list", ".text", ".csv")
 FEW_BLANKS = 0.02
 MANY_PAIRS, MANY_LINES = 5000, 1000
+FEWEST_LINES, FEWEST_CHARACTERS = 3, 40  # train, val and test need something each
 
 
 def read_as(sample_lines: list[str], items: int) -> dict:
@@ -66,6 +67,8 @@ def labelled_lines(look: Look) -> Proposal:
         {"kind": "classification"},
         look.lines(),
         likely=folders or endings or not prose,
+        notes=("each line is an item: a text of several lines has to stand on one line",)
+        * (len(look.files) > len(names)),
     )
 
 
@@ -168,6 +171,8 @@ def bases(look: Look) -> Proposal:
 
 def tokens(look: Look) -> Proposal:
     _, sample = look.first()
+    if look.characters() < FEWEST_CHARACTERS:
+        raise Unlike("too few characters to learn from")
     words = sample.text[:200_000].split()
     marks = sum(word == "<unk>" or re.fullmatch(r"@.@", word) is not None for word in words)
     return Proposal(
@@ -186,14 +191,15 @@ def tokens(look: Look) -> Proposal:
 def lines(look: Look) -> Proposal:
     _, sample = look.first()
     found = sample.filled
-    if not found:
-        raise Unlike("no lines")
+    if look.lines() < FEWEST_LINES:
+        raise Unlike("too few lines to learn from")
     words = sum(len(line.split()) for line in found) / len(found)
     mean = sum(map(len, found)) / len(found)
     sentences = sum(bool(SENTENCE.search(line)) for line in found) / len(found)
     items = not _prose(sample) and len(look.files) == 1 and ending(look.files[0]) in OF_LINES
     items &= words <= 2.5 or (sentences > 0.8 and len(found) > 2)
     longer = max(map(len, found)) > 1000
+    marked = 2 * sum(line.startswith("__label__") for line in found) > len(found)
     return Proposal(
         f"a text on each line, about {look.lines():,} of {mean:.0f} characters",
         f"{'short lines' if words <= 2.5 else 'lines that end as sentences do' if sentences > 0.8 else 'lines'}",
@@ -204,13 +210,14 @@ def lines(look: Look) -> Proposal:
         look.lines(),
         likely=bool(items),
         generation={"max_length": min(1000, max(40, 2 * max(map(len, found[:200]))))},
+        notes=("__label__ is read as text: to predict it, bring the lines into a table of text and label",) * marked,
     )
 
 
 def text(look: Look) -> Proposal:
     _, sample = look.first()
-    if len(sample.text) < 2:
-        raise Unlike("hardly a character in it")
+    if look.characters() < FEWEST_CHARACTERS:
+        raise Unlike("too few characters to learn from")
     files = f" in {len(look.files):,} files" if len(look.files) > 1 else ""
     return Proposal(
         f"a text of about {look.characters():,} characters{files}, to be continued",
@@ -232,10 +239,10 @@ def _prompt(sample: Sample) -> str:
 
 def _prose(sample: Sample) -> bool:
     """Lines that are parts of one text: empty lines between them, lines that stand again, sentences across lines."""
-    inside = sample.text.strip("\n").split("\n")[: len(sample.lines)]
-    blank = sum(not line.strip() for line in inside) / max(1, len(inside))
+    within = sample.text.strip("\n").split("\n")[: len(sample.lines)]
+    blank = sum(not line.strip() for line in within) / max(1, len(within))
     found = sample.filled
     repeated = 2 * len(set(found)) < len(found)
+    ended = sum(bool(SENTENCE.search(line)) for line in found) / max(1, len(found))
     wrapped = sum(not SENTENCE.search(a) and b[:1].islower() for a, b in pairwise(found)) / max(1, len(found))
-    long = sum(len(line.split()) for line in found) / max(1, len(found)) > 3
-    return blank > FEW_BLANKS or repeated or (long and wrapped > 0.2)
+    return blank > FEW_BLANKS or repeated or (0.05 < ended < 0.8 and wrapped > 0.2)

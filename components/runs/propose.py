@@ -15,7 +15,7 @@ from components.datasets.sources import RELATIVE
 from components.errors import UserError
 from components.paths import output_file, user_path
 from components.proposals.base import Look, Proposal
-from components.proposals.kinds import KINDS, candidates
+from components.proposals.kinds import KINDS, candidates, worth_telling
 from components.recipe import NAME, Recipe, load_yaml
 from components.runs.asked import plain, typed
 from components.runs.places import RECIPES, places, recipe_names
@@ -61,16 +61,18 @@ def propose(path: str, wanted: str | None = None, out: str | None = None) -> Pro
     values = values_of(found[kind], given)
     try:
         checked = _checked(file.stem, values)
+        refused = None
     except UserError as error:
-        others = [name for name in found if name != kind and _passes(file.stem, values_of(found[name], given))]
-        ways = f"other readings, by --as: {', '.join(others)}" if others else "it has no other reading"
-        hint = "\n".join(filter(None, [error.hint, ways]))
-        raise UserError(f"{error.what} (taken for {kind}: {found[kind].what})", where=error.where, hint=hint) from None
+        checked, refused = "", error
     others = {
         name: KINDS[name].means
         for name, proposal in found.items()
-        if name != kind and _passes(file.stem, values_of(proposal, given))
+        if name != kind and worth_telling(name, kind, look) and _passes(file.stem, values_of(proposal, given))
     }
+    if refused:
+        ways = [refused.hint, f"it may also be read by --as {', '.join(others)}" if others else ""]
+        what = f"{refused.what} (taken for {kind}: {found[kind].what})"
+        raise UserError(what, where=refused.where, hint="\n".join(filter(None, ways)))
     _write(file, written(file.stem, found[kind], values))
     return Proposed(kind, found[kind], others, file, checked)
 
