@@ -10,7 +10,7 @@ from typing import NoReturn
 from components.console import prepare
 from components.errors import UserError
 from components.redaction import without_secrets
-from flows.commands import look, models, operate, serving, train, use  # noqa: F401 - importing a command makes it one
+from flows.commands import look, models, new, operate, serving, train, use  # noqa: F401 - importing a command makes it one
 from flows.commands.base import app
 
 

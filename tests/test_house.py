@@ -20,7 +20,7 @@ RANKS = {
     "provenance": 0, "options": 0, "yaml_text": 0, "whole_files": 0, "bounds": 0, "console": 0,
     "encodings": 1, "kernels": 1, "render": 1,
     "datasets": 2, "layers": 2,
-    "models": 3,
+    "models": 3, "proposals": 3,
     "generation": 4,
     "tasks": 5,
     "bundle": 6,
@@ -65,7 +65,7 @@ DOORS = {
 LIGHT = [
     "reprise/__init__.py",
     "flows/cli.py",
-    *(f"flows/commands/{n}.py" for n in ("base", "train", "look", "use", "models", "operate", "serving")),
+    *(f"flows/commands/{n}.py" for n in ("base", "new", "train", "look", "use", "models", "operate", "serving")),
     "components/runs/places.py",
     "components/errors.py",
     "components/registry.py",

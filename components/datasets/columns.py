@@ -127,7 +127,7 @@ def read_columns(
         raise UserError("no lines in it", where=str(path))
     second = next(rows, None)
     if header is None:
-        header = _is_header(first[1], second[1] if second else [])
+        header = is_header(first[1], second[1] if second else [])
     width = len(first[1])
     names = [cell.strip() for cell in first[1]] if header else [str(number + 1) for number in range(width)]
     twice = next((name for at, name in enumerate(names) if name in names[:at]), None) if width < 1000 else None
@@ -183,7 +183,7 @@ def _chain(*parts) -> Iterator[tuple[int, list[str]]]:
         yield from part
 
 
-def _is_header(first: Sequence[str], second: Sequence[str]) -> bool:
+def is_header(first: Sequence[str], second: Sequence[str]) -> bool:
     if all(_number(cell) is None for cell in first):
         return True
     pairs = zip(first, second, strict=False)

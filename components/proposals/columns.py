@@ -1,0 +1,170 @@
+"""The columns of a table and what stands in them, from its first rows."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import groupby, islice, pairwise
+from pathlib import Path
+
+from components.datasets.columns import dates, is_header, is_number
+from components.datasets.folders import ending
+from components.datasets.labelled import with_points
+from components.datasets.series_table import OF_TIME
+from components.datasets.tables import PARQUET, SEPARATORS, Columns, parquet_rows
+from components.proposals.base import Look, Unlike
+
+ROWS = 1000
+FEWEST_LINES = 3
+REGULAR = 0.95  # share of the lines that have the commonest number of cells
+LONGEST_LABEL, MOST_LABELS = 60, 100
+MOST_SHOWN = 12  # columns in a sentence
+OF_TARGET = re.compile(
+    r"(?i)(label|class|category|target|tag|sentiment|polarity|stars?|ratings?|score|price|y|output|answer|language)s?"
+)
+OF_INPUT = re.compile(r"(?i)(text|sentence|review|comment|message|body|title|input|question|source|name|words|tweet)s?")
+OF_RATING = re.compile(r"(?i)(stars?|ratings?|scores?|grades?|overall)")
+
+
+@dataclass(frozen=True)
+class Column:
+    name: str
+    cells: Sequence[str]  # those that aren't empty
+
+    @cached_property
+    def distinct(self) -> int:
+        return len(set(self.cells))
+
+    @cached_property
+    def kind(self) -> str:
+        """empty, numbers, whole (numbers), times, labels or texts."""
+        if not self.cells or all(is_number(cell) and not _finite(cell) for cell in self.cells):
+            return "empty"
+        if all(is_number(cell) for cell in self.cells):
+            whole = all(float(cell).is_integer() for cell in self.cells if _finite(cell))
+            years = whole and self.name.strip().lower() == "year"
+            return "times" if years else "whole" if whole else "numbers"
+        if sum(map(bool, dates(self.cells))) >= REGULAR * len(self.cells):
+            return "times"
+        short = max(map(len, self.cells)) <= LONGEST_LABEL
+        return "labels" if short and 2 * self.distinct <= len(self.cells) and self.distinct <= MOST_LABELS else "texts"
+
+    @property
+    def counts(self) -> bool:
+        """Does it number the rows?"""
+        return self.kind == "whole" and all(float(b) == float(a) + 1 for a, b in pairwise(self.cells))
+
+    @property
+    def length(self) -> float:
+        return sum(map(len, self.cells)) / max(1, len(self.cells))
+
+    @property
+    def told(self) -> str:
+        of = {"labels": f"{self.distinct} labels", "whole": "whole numbers"}
+        return of.get(self.kind, self.kind)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The first rows of a table."""
+
+    path: Path
+    separator: str  # as `data.separator` calls it; "" for Parquet
+    header: bool
+    columns: list[Column]
+    rows: list[list[str]]
+    lines: int  # of the file, estimated
+
+    def of(self, *kinds: str) -> list[Column]:
+        return [column for column in self.columns if column.kind in kinds]
+
+    @property
+    def numbers(self) -> list[Column]:
+        return self.of("numbers", "whole")
+
+    @property
+    def told(self) -> str:
+        if self.header:
+            shown = [f"{column.name}: {column.told}" for column in self.columns]
+        else:
+            runs = [(told, len(list(same))) for told, same in groupby(column.told for column in self.columns)]
+            shown = [f"{count} × {told}" if count > 1 else told for told, count in runs]
+        more = "; …" if len(shown) > MOST_SHOWN else ""
+        headless = "" if self.header else " without a header"
+        return f"a table of {len(self.columns)} columns{headless} ({'; '.join(shown[:MOST_SHOWN])}{more})"
+
+
+@lru_cache(maxsize=1)
+def grid_of(look: Look) -> Grid:
+    """The table in the first file. Raises Unlike where it is none."""
+    path = look.files[0]
+    if ending(path) in PARQUET:
+        found = list(islice(parquet_rows(path), ROWS))
+        if not found:
+            raise Unlike("a table without rows")
+        names, rows = found[0][1].names, [cells for _, _, cells, _ in found]
+        return Grid(path, "", True, _columns(names, rows), rows, len(rows))
+    path, sample = look.first()
+    begin = sample.filled[: ROWS + 1]
+    if len(begin) < FEWEST_LINES:
+        raise Unlike("too few lines")
+    separator, rows = _cells(begin)
+    header = _headed(rows)
+    names = Columns.of(rows[0] if header else [""] * len(rows[0]), path).names
+    below = rows[header:]
+    return Grid(path, separator, header, _columns([name.strip() for name in names], below), below, sample.all_lines)
+
+
+def _cells(begin: Sequence[str]) -> tuple[str, list[list[str]]]:
+    """(the separator's name, the rows) where most lines have as many cells."""
+    best: tuple[float, int, str, list[list[str]]] = (0.0, 0, "", [])
+    for name, sign in SEPARATORS.items():
+        quoting = csv.QUOTE_NONE if sign == "\t" else csv.QUOTE_MINIMAL
+        try:
+            rows = list(csv.reader((f"{line}\n" for line in begin), delimiter=sign, quoting=quoting))
+        except csv.Error:
+            continue
+        width = len(rows[0])
+        share = sum(len(row) == width for row in rows) / len(rows)
+        if width > 1 and share >= REGULAR and (share, width) > best[:2]:
+            best = (share, width, name, [with_points(row, sign) for row in rows if len(row) == width])
+    if best[2]:
+        return best[2], best[3]
+    single = [[line.strip()] for line in begin]
+    if all(is_number(row[0]) for row in single[1:]):
+        return "comma", single
+    raise Unlike("its lines haven't the same number of cells, whether commas, tabs, semicolons or bars separate them")
+
+
+def _headed(rows: Sequence[Sequence[str]]) -> bool:
+    """Does the first row name the columns? One of texts does where none of its cells stands again below it."""
+    if not is_header(rows[0], rows[1]):
+        return False
+    if any(is_number(cell) and cell.strip() for cell in rows[1]):
+        return True
+    again = [cell in [row[at] for row in rows[1:]] for at, cell in enumerate(rows[0])]
+    return not any(again) and len(set(rows[0])) == len(rows[0]) and all(len(cell) <= 40 for cell in rows[0])
+
+
+def _columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[Column]:
+    cells = zip(*rows, strict=True) if rows else [()] * len(names)
+    return [Column(name, [c.strip() for c in of if c.strip()]) for name, of in zip(names, cells, strict=True)]
+
+
+def _finite(cell: str) -> bool:
+    try:
+        return float(cell) == float(cell)
+    except ValueError:
+        return False
+
+
+def time_column(grid: Grid) -> Column:
+    """The column of times. Raises Unlike where there is none."""
+    times = grid.of("times")
+    named = [column for column in times if OF_TIME.fullmatch(column.name)]
+    if not times or not grid.header:
+        raise Unlike("no column of times under a header")
+    return (named or times)[0]

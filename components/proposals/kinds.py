@@ -1,0 +1,134 @@
+"""The table of kinds of data: the first that is likely is taken, the others are alternatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from components.datasets.folders import ending
+from components.errors import UserError, unknown
+from components.proposals import media, series, tables, texts
+from components.proposals.base import Look, Proposal, Unlike
+from components.proposals.columns import grid_of
+from components.proposals.texts import OF_LINES
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`means`: what somebody who asks for it gets. `propose` raises Unlike where the data aren't of the kind."""
+
+    reader: str
+    means: str
+    propose: Callable[[Look], Proposal]
+
+
+KINDS: dict[str, Kind] = {
+    "rolls": Kind("rolls", "piano rolls, to be continued", media.rolls),
+    "melody": Kind("music", "a model of melodies over chords", media.melody),
+    "events": Kind("music", "a model of all instruments", media.events),
+    "chorales": Kind("music", "a model of four voices", media.chorales),
+    "recordings": Kind("wav", "what is said in recordings", media.recordings),
+    "videos": Kind("video", "the label of a video", media.videos),
+    "ts": Kind("ts", "the label of a series", series.ts),
+    "frame-files": Kind("frame-files", "the label of a file of frames", series.frame_files),
+    "parallel": Kind("parallel", "a translation, line by line", texts.parallel),
+    "bases": Kind("bases", "the label of a sequence of bases", texts.bases),
+    "conll": Kind("conll", "a tag for each word", texts.conll),
+    "forecast": Kind("series-table", "what comes next in series over time, as a distribution", series.forecast),
+    "tagged-frames": Kind("tagged-frames", "a label for each line of numbers", series.tagged_frames),
+    "series-labels": Kind("series-rows", "a label for each row of numbers", series.rows_labels),
+    "series-numbers": Kind("series-rows", "a number for each row of numbers", series.rows_numbers),
+    "windows": Kind("series-windows", "the next numbers of one long series", series.windows),
+    "ratings": Kind("table", "a rating for each text of a table", tables.ratings),
+    "numbers": Kind("table", "a number for each text of a table", tables.numbers),
+    "labels": Kind("table", "a label for each text of a table", tables.labels),
+    "pairs": Kind("table", "another text for each text of a table", tables.pairs),
+    "labelled-lines": Kind("labelled-lines", "the label of a line: its file's or folder's name", texts.labelled_lines),
+    "tokens": Kind("text", "a text that is cut into tokens, to be continued", texts.tokens),
+    "lines": Kind("lines", "new lines like these", texts.lines),
+    "text": Kind("text", "one text, to be continued", texts.text),
+}
+
+TABLES = {"table", "series-rows", "series-windows", "tagged-frames"}
+TEXTS = {"tokens", "lines", "text", "labelled-lines"}  # that any text can be read as
+
+# readers that are never proposed, and why
+NEVER = {
+    "made-series": "makes its data",
+    "moving-shapes": "makes its data",
+    "copy-memory": "makes its data",
+    "adding": "makes its data",
+    "dates": "makes its data",
+    "corpus-tunes": "reads a corpus in a package",
+    "corpus-chorales": "reads a corpus in a package",
+    "weimar": "reads the tables of one archive, which has a card",
+}
+
+# endings of what isn't read, and what would be needed
+INSTEAD = {
+    ".png .jpg .jpeg .bmp .webp .tif .tiff": "pictures are read as sequences: videos, or .npy files [steps, height, "
+    "width], in a folder for each label",
+    ".mp3 .flac .ogg .opus .m4a .aac .aiff .wma": "recordings are read as WAV: ffmpeg -i IN OUT.wav",
+    ".xlsx .xls .ods": "save the sheet as CSV",
+    ".jsonl .ndjson .json .xml .html .htm .yaml .yml": "bring the texts into a CSV table, or into text files",
+    ".pdf .docx .doc .odt .epub .rtf": "save it as plain text",
+    ".pkl .pickle .p .pt .pth .joblib": "pickles can run code and aren't opened: save a CSV table or .npy files",
+    ".h5 .hdf5 .nc .feather .arrow .db .sqlite .arff .rda .rds": "save the data as CSV or Parquet",
+    ".npy .npz .mat": ".npy files of frames lie in a folder for each label; piano rolls have 88 or 128 keys of 0 and 1",
+}
+NEEDED = (
+    "what can be read: text files, tables (CSV, TSV, Parquet), MIDI and scores, WAV files with a table of what is "
+    "said, videos in a folder for each label, piano rolls, .ts series, FASTA"
+)
+# endings of what is read under conditions: the kind that says which
+NEAREST = {".wav .wave": "recordings", ".mp4 .avi .mov .mkv .webm .gif": "videos", ".fa .fasta .fna .fas": "bases"}
+
+
+def candidates(look: Look, wanted: str | None = None) -> tuple[str, dict[str, Proposal]]:
+    """(the kind that is taken, the proposals of all kinds that the data may be of).
+
+    Raises:
+        UserError: there is no such kind, the data aren't of it, or they are of no kind.
+    """
+    if wanted is not None and wanted not in KINDS:
+        raise unknown("kind", wanted, KINDS, where="--as")
+    found: dict[str, Proposal] = {}
+    reasons: dict[str, str] = {}
+    for name, kind in KINDS.items():
+        try:
+            found[name] = kind.propose(look)
+        except Unlike as unlike:
+            reasons[name] = str(unlike)
+    if wanted is not None:
+        if wanted not in found:
+            others = f"it can be read as {', '.join(found)}" if found else None
+            raise UserError(f"not {wanted}: {reasons[wanted]}", where=f"--as: {look.shown}", hint=others)
+        return wanted, found
+    hint, near = _of(look, INSTEAD), _of(look, NEAREST)
+    if not found or ((hint or near) and not set(found) - TEXTS):
+        what = reasons[near] if near else _why(look, reasons)
+        raise UserError(what, where=look.shown, hint=hint or NEEDED)
+    return next((name for name, proposal in found.items() if proposal.likely), next(iter(found))), found
+
+
+def worth_telling(name: str, taken: str, look: Look) -> bool:
+    """Is a kind that the data may be of an alternative to the one that is taken? Any file of text is a text; a table is
+    one instead where nothing but commas says that it is a table."""
+    if taken in TEXTS or name not in TEXTS:
+        return True
+    if KINDS[taken].reader not in TABLES or name not in ("lines", "text"):
+        return False
+    return ending(look.files[0]) in OF_LINES[:-1] or (grid_of(look).separator == "comma" and not grid_of(look).header)
+
+
+def _why(look: Look, reasons: dict[str, str]) -> str:
+    if all(path.stat().st_size == 0 for path in look.files):
+        return "there is nothing in it"
+    if look.texts:
+        return f"no kind of data that is read: as text, {reasons.get('text', 'it is none')}"
+    return f"{ending(look.files[0]) or 'these'} files aren't of a kind that is read"
+
+
+def _of(look: Look, hints: dict[str, str]) -> str:
+    """What is said of files with the ending that most of the files have; "" where nothing is."""
+    return next((hint for endings, hint in hints.items() if look.having(tuple(endings.split()))), "")

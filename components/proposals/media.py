@@ -1,0 +1,174 @@
+"""Proposals for music, recordings and videos."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from components.datasets.audio import WavReader, read_wav
+from components.datasets.folders import ending
+from components.datasets.music import KINDS as SCORES
+from components.datasets.rolls import ARRAYS, PICKLES
+from components.datasets.transcripts import Transcripts
+from components.datasets.video import VIDEOS
+from components.errors import UserError
+from components.proposals.base import Look, Proposal, Unlike, pair
+from components.proposals.series import npy_shape
+
+TABLES = (".csv", ".tsv", ".txt", ".tab")
+MOST_SOUNDS = 20_000  # that are looked for in a table of transcripts
+KEYS = (88, 128)
+
+
+def rolls(look: Look) -> Proposal:
+    found = look.having((".json", ".mat", ".npz", ".npy", *PICKLES))
+    if not found:
+        raise Unlike("no .json, .mat, .npz or .npy file of piano rolls")
+    first = found[0]
+    if ending(first) == ".json" and not _json_rolls(look):
+        raise Unlike("JSON, but no lists of pieces of frames of MIDI pitches")
+    if ending(first) == ".npy" and (npy_shape(first) or (0,))[-1] not in KEYS:
+        raise Unlike(f"an array whose frames haven't 88 or 128 keys: {npy_shape(first)}")
+    form = {".mat": "a MATLAB file", ".json": "JSON"}.get(ending(first), f"{ending(first)} arrays")
+    pieces = 200 if ending(first) in ARRAYS else max(1, look.characters() // 3000)
+    return Proposal(
+        "piano rolls: pieces as frames of the keys that sound",
+        f"{form} with pieces of frames",
+        "jsb-frames",
+        {"reader": "rolls"},
+        {"kind": "pianoroll", "steps_per_beat": 1},
+        {"kind": "frame_model"},
+        pieces,
+    )
+
+
+def melody(look: Look) -> Proposal:
+    return _music(
+        look,
+        "its melody over chords",
+        "lead-sheets",
+        {"parts": "melody"},
+        {"kind": "lead_sheet", "planned": True},
+        {"kind": "music"},
+    )
+
+
+def events(look: Look) -> Proposal:
+    """All parts: the settings of model and training are those of chorales, whose pieces are as long."""
+    how = {"kind": "events"}, {"kind": "language_model"}
+    return _music(look, "all its instruments", "chorales", {}, *how, generation={"constraints": None})
+
+
+def chorales(look: Look) -> Proposal:
+    return _music(look, "four voices", "chorales", {}, {"kind": "chorale"}, {"kind": "language_model"})
+
+
+def _music(look: Look, of: str, like: str, data: dict, encoding: dict, task: dict, **changes: dict) -> Proposal:
+    found = look.having(SCORES)
+    if not found:
+        raise Unlike(f"no files of {', '.join(SCORES)}")
+    counted = Counter(map(ending, found))
+    listed = ", ".join(f"{count:,} × {one}" for one, count in counted.most_common(4))
+    tunes = sum(sample.text.count("\nX:") + 1 for path, sample in look.texts if ending(path) == ".abc")
+    return Proposal(
+        f"music ({listed}): {of}",
+        "the files' endings",
+        like,
+        {"reader": "music", **data},
+        encoding,
+        task,
+        max(len(found), tunes),
+        notes=("`reprise ingest` with --report says what is read of each file",),
+        **changes,
+    )
+
+
+def recordings(look: Look) -> Proposal:
+    found = look.having(WavReader.endings) or [path for path in look.files if ending(path) in WavReader.endings]
+    if not found:
+        raise Unlike("no .wav files")
+    said, why = _transcripts(look, found) or _names(found)
+    try:
+        rate = min(16_000, max(1000, read_wav(found[0]).rate_hz))
+    except UserError as error:
+        raise Unlike(f"{found[0].name}: {error.what}") from None
+    return Proposal(
+        f"{len(found):,} recordings and what is said in them",
+        why,
+        "speech",
+        {"reader": "wav", **said},
+        pair({"kind": "mel", "rate_hz": rate, "stack": 2}, "characters"),
+        {"kind": "transcription"},
+        len(found),
+    )
+
+
+def videos(look: Look) -> Proposal:
+    found = look.having(VIDEOS)
+    labels = sorted({path.parent.name for path in found})
+    if not found:
+        raise Unlike(f"no videos ({', '.join(VIDEOS)})")
+    if len(labels) < 2:
+        raise Unlike("videos without labels: put them in a folder for each label")
+    return Proposal(
+        f"{len(found):,} videos, {len(labels)} labels",
+        f"the labels are the folders' names: {', '.join(labels[:6])}",
+        "moving-shapes",
+        {"reader": "video"},
+        pair({"kind": "pictures"}, "labels"),
+        {"kind": "classification"},
+        len(found),
+    )
+
+
+def _transcripts(look: Look, sounds: list[Path]) -> tuple[dict, str] | None:
+    """The settings that name the table of what is said; None where there is no such table."""
+    root = look.path if look.path.is_dir() else look.path.parent
+    found: dict[str, tuple[int, dict]] = {}
+    for folder in (root, root.parent):
+        tables = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in TABLES and path.is_file()]
+        for path in tables[:20]:
+            for settings in ({}, {"text_column": "2"}):
+                try:
+                    told = len(Transcripts(path, sounds[:MOST_SOUNDS], **settings).texts)
+                except UserError:
+                    continue
+                if told:
+                    found.setdefault(path.name, (told, settings))
+    if not found:
+        return None
+    name, (told, settings) = max(found.items(), key=lambda one: one[1][0])
+    others = [other for other in found if other != name]
+    more = f"; so have {', '.join(others[:3])} (data.transcripts)" if others else ""
+    return {"transcripts": name, **settings}, f"{name} has a text for {told:,} of them{more}"
+
+
+def _names(sounds: list[Path]) -> tuple[dict, str]:
+    """The pattern of the files' names, where their first part is what is said."""
+    parts = [path.stem.split("_") for path in sounds]
+    width = len(parts[0])
+    said = Counter(part[0] for part in parts)
+    if width < 2 or any(len(part) != width for part in parts) or len(said) < 2 or 2 * len(said) > len(sounds):
+        raise Unlike(
+            "recordings, but nothing says what is said in them: put a table of files and texts beside them, such as "
+            "metadata.csv with the columns file and text"
+        )
+    names = ("{speaker}", "{number}", "{part}", "{rest}")[: width - 1]
+    if len(names) < width - 1:
+        raise Unlike("names of recordings with more than five parts: set data.file_name by hand")
+    pattern = "_".join(["{text}", *names])
+    return {"file_name": pattern}, f"names such as {sounds[0].name}: what is said is their first part"
+
+
+def _json_rolls(look: Look) -> bool:
+    _, sample = look.first()
+    if sample.share < 1:
+        return sample.text.lstrip()[:400].replace(" ", "").startswith(("[[[", '{"')) and "[[[" in sample.text[:2000]
+    try:
+        found = json.loads(sample.text)
+    except (ValueError, RecursionError):
+        return False
+    splits = found.values() if isinstance(found, dict) else [found]
+    pieces = [piece for split in splits if isinstance(split, list) for piece in split]
+    return bool(pieces) and all(isinstance(p, list) and all(isinstance(f, list) for f in p) for p in pieces)

@@ -1,0 +1,253 @@
+"""Proposals for numbers: series in files and tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import groupby
+
+from components.datasets.folders import ending
+from components.datasets.series_times import frequency, read_times, season_of
+from components.errors import UserError
+from components.proposals.base import Look, Proposal, Unlike, pair
+from components.proposals.columns import Column, Grid, grid_of, time_column
+
+FEW = 20  # different whole numbers that may be labels
+VALUE = ("value", "y", "target", "sales", "demand", "count", "amount", "load", "price", "volume")
+WINDOW, LENGTH = 100, 24  # lines
+USUAL_HORIZON, HORIZON_SHARE = 12, 6  # steps without a season; a series is at least so many times as long
+
+
+def ts(look: Look) -> Proposal:
+    path, sample = look.first()
+    if ending(path) != ".ts" or not any(line.lower().startswith("@data") for line in sample.lines):
+        raise Unlike("no .ts file with @data in it")
+    rows = [line for line in sample.filled if not line.startswith(("@", "#"))]
+    return _series(look, "series of the UEA and UCR archives", "a header with @data", {"reader": "ts"}, len(rows))
+
+
+def frame_files(look: Look) -> Proposal:
+    folders = {path.parent for path in look.files}
+    files = look.having((".npy", ".csv", ".tsv"))
+    if len(folders) < 2 or not files:
+        raise Unlike("no folder for each label with .npy, .csv or .tsv files of frames in it")
+    shape = npy_shape(files[0])
+    if ending(files[0]) != ".npy" and not _of_numbers(look, files):
+        raise Unlike("the tables hold more than numbers")
+    pictures = len(shape) == 3
+    names = sorted({path.parent.name for path in files})
+    found = _series(
+        look,
+        f"a file of {'pictures' if pictures else 'frames'} for each series, {len(names)} labels",
+        f"the labels are the folders' names: {', '.join(names[:6])}",
+        {"reader": "frame-files"},
+        len(files),
+    )
+    if not pictures:
+        return found
+    changed = {"like": "moving-shapes", "encoding": pair({"kind": "pictures"}, "labels")}
+    return Proposal(**{**vars(found), **changed})
+
+
+def forecast(look: Look) -> Proposal:
+    grid = grid_of(look)
+    time = time_column(grid)
+    others = [column for column in grid.columns if column is not time]
+    if grid.of("texts"):
+        raise Unlike(f"a column of texts: {grid.of('texts')[0].name}")
+    if not [column for column in others if column in grid.numbers]:
+        raise Unlike("no column of numbers beside the times")
+    at = grid.columns.index(time)
+    times = [row[at] for row in grid.rows]
+    alone = len(set(times)) == len(times)
+    series = [column for column in others if column.kind == "labels"]
+    if len(series) > 1 or (not alone and not series):
+        series = series[:1] or [c for c in others if c.kind == "whole" and c.distinct * 2 <= len(grid.rows)][:1]
+    if not alone and not series:
+        raise Unlike("times that stand several times, and no column that tells the series apart")
+    values = [column for column in others if column in grid.numbers and column not in series]
+    data: dict = {"reader": "series-table", "time": time.name}
+    notes = []
+    if series:
+        value = next((column for column in values if column.name.lower() in VALUE), values[0])
+        data |= {"series": series[0].name, "value": value.name}
+        if rest := [column.name for column in values if column is not value]:
+            notes.append(f"not read: {', '.join(rest[:6])}; what is known ahead can be data.covariates")
+    elif len(values) < len(others):
+        data["value"] = [column.name for column in values]
+    data |= _horizon(grid, at, series, notes)
+    shape = f"a line for each time and {series[0].name}" if series else f"{len(values)} series, a column each"
+    return Proposal(
+        f"{grid.told}: numbers over time, {shape}",
+        f"{time.name} has times such as {time.cells[0]}",
+        "forecast",
+        {**data, **look.coding()},
+        {"kind": "series"},
+        {"kind": "forecast", "output": "student_t", "samples": 100},
+        grid.lines,
+        likely=not (alone and series),
+        notes=tuple(notes),
+    )
+
+
+def _horizon(grid: Grid, at: int, series: list[Column], notes: list[str]) -> dict:
+    """How many steps are predicted, where a whole season is too many; of how many series of the table."""
+    of = grid.columns.index(series[0]) if series else None
+    groups: dict[str, list[str]] = {}
+    for row in grid.rows:
+        groups.setdefault(row[of] if of is not None else "", []).append(row[at])
+    try:
+        read = [sorted(read_times(cells, [str(grid.path)] * len(cells))[0]) for cells in groups.values()]
+        import numpy as np
+
+        freq = frequency([np.array(times) for times in read])
+    except UserError as error:
+        raise Unlike(error.what) from None
+    if freq is None:
+        raise Unlike("times without a regular step")
+    whole = grid.lines <= len(grid.rows)
+    shortest = min(map(len, groups.values())) if whole else max(map(len, groups.values()))
+    season = season_of(freq)
+    usual = season if season > 1 else USUAL_HORIZON
+    horizon = usual if shortest >= HORIZON_SHARE * usual else max(1, shortest // HORIZON_SHARE)
+    notes.append(f"{horizon} steps of {freq} are predicted: data.horizon says how many")
+    return {"horizon": horizon}
+
+
+def tagged_frames(look: Look) -> Proposal:
+    grid = grid_of(look)
+    label = grid.columns[-1]
+    labels = [column for column in grid.columns if column.kind == "labels"]
+    label = labels[-1] if labels else label
+    if label.kind != "labels" and not (label.kind == "whole" and label.distinct <= FEW):
+        raise Unlike("no column of labels")
+    if grid.of("texts") or not [column for column in grid.numbers if column is not label]:
+        raise Unlike("no lines of numbers with a label")
+    runs = [tag for tag, _ in groupby(label.cells)]
+    steady = len(runs) > label.distinct and 3 * len(runs) <= len(label.cells)
+    window = min(WINDOW, max(4, grid.lines // 20))
+    columns = [column.name for column in grid.numbers if column is not label and not column.counts]
+    times = grid.of("times")
+    return Proposal(
+        f"{grid.told}: a frame of numbers on each line, with its label in {label.name}",
+        f"the {label.distinct} labels go on for {len(label.cells) / len(runs):.0f} lines on average",
+        "activity",
+        {
+            "reader": "tagged-frames",
+            **({"label": label.name} if label is not grid.columns[-1] else {}),
+            **({"columns": columns} if times or len(columns) < len(grid.columns) - 1 else {}),
+            "window": window,
+            **look.coding(),
+        },
+        pair({"kind": "frames"}, "labels"),
+        {"kind": "tagging"},
+        max(1, grid.lines // window),
+        likely=steady and label.kind == "labels" and grid.header,
+        model={"pooling": None},
+        notes=("data.recording: the column that changes where a recording ends, if there is one",),
+    )
+
+
+def rows_labels(look: Look) -> Proposal:
+    grid, last = _rows(look)
+    if last.kind == "numbers" or (last.kind == "whole" and last.distinct > FEW) or last.kind == "texts":
+        raise Unlike(f"the last column is no label: {last.distinct} different values in {len(last.cells)} rows")
+    evident = last.kind == "labels" or (not grid.header and 3 * last.distinct <= len(last.cells))
+    return _series(
+        look,
+        f"{grid.told}: a series of {len(grid.columns) - 1} numbers in each row, with a label at its end",
+        f"the last column has {last.distinct} different values",
+        {"reader": "series-rows", "steps": len(grid.columns) - 1},
+        grid.lines,
+        likely=evident and len(grid.columns) > 2,
+        notes=("several numbers at each step: data.features, and data.steps to match",),
+    )
+
+
+def rows_numbers(look: Look) -> Proposal:
+    grid, last = _rows(look)
+    if last not in grid.numbers:
+        raise Unlike("the last column is no number")
+    return Proposal(
+        f"{grid.told}: a series of {len(grid.columns) - 1} numbers in each row, and a number to predict at its end",
+        f"numbers alone; the last column has {last.distinct} different ones",
+        "activity",
+        {"reader": "series-rows", "steps": len(grid.columns) - 1, **look.coding()},
+        pair({"kind": "frames"}, "frames"),
+        {"kind": "regression"},
+        grid.lines,
+        likely=not grid.header and len(grid.columns) > 3,
+    )
+
+
+def windows(look: Look) -> Proposal:
+    grid = grid_of(look)
+    columns = [column for column in grid.numbers if not column.counts or len(grid.numbers) == 1]
+    if not columns:
+        raise Unlike("no column of numbers")
+    if not grid.path.suffix or ending(grid.path) in (".parquet", ".pq"):
+        raise Unlike("a series is read from .csv, .tsv, .tab and .txt files")
+    length = min(LENGTH, max(2, grid.lines // 10))
+    named = [column.name for column in columns]
+    return Proposal(
+        f"{grid.told}: a long series of {', '.join(named[:6]) if grid.header else 'numbers'}, a line for each step",
+        "one number on each line"
+        if len(grid.columns) == 1
+        else f"numbers below each other, {'and times without a regular step' if grid.of('times') else 'and no times'}",
+        "adding-problem",
+        {"reader": "series-windows", "length": length, "columns": named if grid.header or len(named) > 1 else "1"}
+        | look.coding(),
+        pair({"kind": "frames"}, "frames"),
+        {"kind": "regression"},
+        grid.lines,
+        likely=not grid.of("labels", "texts") and grid.lines > 9,
+        notes=(f"windows of {length} lines: data.length; steps to predict: data.horizon",),
+    )
+
+
+def npy_shape(path) -> tuple[int, ...]:
+    """The shape of a .npy file's array; () of another file, or of one that can't be read."""
+    import numpy as np
+
+    if ending(path) != ".npy":
+        return ()
+    try:
+        return tuple(np.load(path, mmap_mode="r", allow_pickle=False).shape)
+    except (OSError, ValueError, EOFError, SyntaxError, TypeError):
+        return ()
+
+
+def _rows(look: Look) -> tuple[Grid, Column]:
+    """A table of numbers and its last column."""
+    grid = grid_of(look)
+    *before, last = grid.columns
+    if len(before) < 2 or any(column not in grid.numbers for column in before):
+        raise Unlike("no rows of at least two numbers and what is to be predicted")
+    if grid.separator == "bar" or not grid.separator:
+        raise Unlike("rows of numbers are separated by commas, tabs or semicolons")
+    return grid, last
+
+
+def _series(
+    look: Look, what: str, why: str, data: dict, size: int, likely: bool = True, notes: tuple[str, ...] = ()
+) -> Proposal:
+    """Series to be classified."""
+    encoding, task = pair({"kind": "frames"}, "labels"), {"kind": "classification"}
+    return Proposal(what, why, "activity", {**data, **look.coding()}, encoding, task, size, likely, notes=notes)
+
+
+def _of_numbers(look: Look, files: list) -> bool:
+    """Do the first tables hold numbers alone, below a header or not?"""
+    shares = Counter()
+    for path in files[:3]:
+        sample = look.sample(path)
+        cells = [cell for line in (sample.filled[1:] if sample else []) for cell in line.replace("\t", ",").split(",")]
+        shares[bool(cells) and all(_is_number(cell) for cell in cells)] += 1
+    return not shares[False]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,138 @@
+"""Proposals for tables with a column of texts to read and a column to predict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from components.datasets.folders import ending
+from components.datasets.tables import BY_ENDING, SEPARATORS
+from components.proposals.base import Look, Proposal, Unlike, pair
+from components.proposals.columns import OF_INPUT, OF_RATING, OF_TARGET, Column, Grid, grid_of
+from components.proposals.texts import MANY_PAIRS, SENTENCE, read_as, text_like
+
+FEW, MOST_STARS = 20, 11  # different whole numbers that may be labels, and those of a scale
+
+
+def labels(look: Look) -> Proposal:
+    grid, read = _read(look)
+    target = _target(grid, read, lambda c: c.kind == "labels" or (c.kind == "whole" and c.distinct <= FEW))
+    if target.distinct < 2:
+        raise Unlike(f"column {target.name} has one value only")
+    encoding = read_as(read.cells, grid.lines)
+    return Proposal(
+        f"{grid.told}: texts in {read.name}, a label in {target.name}",
+        f"{target.name} has {target.distinct} different values, such as {_some(target)}",
+        text_like(encoding),
+        _data(grid, look, read, target),
+        pair(encoding, "labels"),
+        {"kind": "classification"},
+        grid.lines,
+        likely=_evident(grid, target),
+    )
+
+
+def ratings(look: Look) -> Proposal:
+    grid, read = _read(look)
+    target = _target(grid, read, lambda c: c.kind == "whole" and c.distinct <= MOST_STARS)
+    values = sorted({int(float(cell)) for cell in target.cells})
+    whole_scale = values == list(range(values[0], values[-1] + 1))
+    if len(values) < 2 or values[-1] - values[0] >= 1000:
+        raise Unlike(f"column {target.name} is no scale: {_some(target)}")
+    encoding = read_as(read.cells, grid.lines)
+    return Proposal(
+        f"{grid.told}: texts in {read.name}, ratings in {target.name}",
+        f"{target.name} has whole numbers from {values[0]} to {values[-1]}",
+        text_like(encoding),
+        _data(grid, look, read, target),
+        pair(encoding, "ratings"),
+        {"kind": "ordinal"},
+        grid.lines,
+        likely=len(values) > 2 and (whole_scale or OF_RATING.fullmatch(target.name) is not None),
+        notes=("if no row has an end of the scale, set low and high in encoding.target",),
+    )
+
+
+def numbers(look: Look) -> Proposal:
+    grid, read = _read(look)
+    target = _target(grid, read, lambda c: c.kind in ("numbers", "whole") and c.distinct > 1)
+    encoding = read_as(read.cells, grid.lines)
+    return Proposal(
+        f"{grid.told}: texts in {read.name}, a number in {target.name}",
+        f"{target.name} has {target.distinct} different numbers, such as {_some(target)}",
+        text_like(encoding),
+        {**_data(grid, look, read, target), "numbers": True},
+        pair(encoding, "frames"),
+        {"kind": "regression"},
+        grid.lines,
+        likely=target.kind == "numbers" or target.distinct > FEW,
+    )
+
+
+def pairs(look: Look) -> Proposal:
+    grid, read = _read(look)
+    target = _target(grid, read, lambda c: c.kind == "texts")
+    long = max(read.length, target.length) > 40
+    kind = "subwords" if long and grid.lines >= MANY_PAIRS else "words" if long else "characters"
+    return Proposal(
+        f"{grid.told}: texts in {read.name}, other texts in {target.name}",
+        f"{target.name} rarely repeats: texts to be written, not labels",
+        "translation" if long else "dates",
+        _data(grid, look, read, target),
+        pair({"kind": kind}, kind),
+        {"kind": "translation"} if long else {"kind": "translation", "primary": "exact"},
+        grid.lines,
+        likely=(grid.header or grid.separator == "tab") and not grid.numbers and len(grid.columns) == 2,
+    )
+
+
+def _read(look: Look) -> tuple[Grid, Column]:
+    """The table and its column of texts. Raises Unlike where it has none."""
+    grid = grid_of(look)
+    found = grid.of("texts") or ([] if grid.numbers else grid.of("labels"))
+    if not found or len(grid.columns) < 2:
+        raise Unlike("no column of texts beside another one")
+    named = [column for column in found if OF_INPUT.fullmatch(column.name)]
+    if not named and grid.columns[0] in found and len(grid.columns) == 2:
+        return grid, grid.columns[0]
+    return grid, max(named or found, key=lambda column: column.length)
+
+
+def _target(grid: Grid, read: Column, fits: Any) -> Column:
+    """The column to predict: one that is called so, else the last. Raises Unlike where none fits."""
+    found = [column for column in grid.columns if column is not read and not column.counts and fits(column)]
+    if not found:
+        raise Unlike(f"no column of that kind beside {read.name}")
+    return next((column for column in found if OF_TARGET.fullmatch(column.name)), found[-1])
+
+
+def _data(grid: Grid, look: Look, read: Column, target: Column) -> dict[str, Any]:
+    data: dict[str, Any] = {"reader": "table"}
+    if len(grid.columns) > 2 or grid.columns[0] is not read:
+        data |= {"input": read.name, "target": target.name}
+    if not grid.header:
+        data["header"] = False
+    if grid.separator and BY_ENDING.get(ending(grid.path)) != grid.separator:
+        data["separator"] = grid.separator
+    if SEPARATORS.get(grid.separator) not in (None, "\t") and _quoted_badly(look):
+        data["quotes"] = False
+    return {**data, **look.coding()}
+
+
+def _quoted_badly(look: Look) -> bool:
+    """Are there quotes that are signs of the texts?"""
+    _, sample = look.first()
+    return any(line.count('"') == 1 and not line.lstrip().startswith('"') for line in sample.filled) and '""' not in (
+        sample.text
+    )
+
+
+def _evident(grid: Grid, target: Column) -> bool:
+    """Is it no list of sentences with a comma in each?"""
+    sentences = sum(bool(SENTENCE.search(cell)) for cell in target.cells) > len(target.cells) / 2
+    return grid.header or grid.separator != "comma" or not sentences
+
+
+def _some(column: Column) -> str:
+    values: Sequence[str] = list(dict.fromkeys(column.cells))
+    return ", ".join(value[:20] for value in values[:4]) + (", …" if len(values) > 4 else "")

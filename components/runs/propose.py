@@ -1,0 +1,160 @@
+"""A recipe for a person's own data: what they seem to be, checked and written as YAML."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components.datasets.archives import is_archive, stem, unpacked
+from components.datasets.sources import RELATIVE
+from components.errors import UserError
+from components.paths import output_file, user_path
+from components.proposals.base import Look, Proposal
+from components.proposals.kinds import KINDS, candidates, worth_telling
+from components.recipe import NAME, Recipe, load_yaml
+from components.runs.asked import plain, typed
+from components.runs.places import RECIPES, places, recipe_names
+from components.runs.preview import preview
+
+PASSES = 60  # over the data at most
+FEWEST_STEPS = 100
+SMALL = 4  # where fewer than this part of the recipe's updates are left, half its hidden size will do
+SECONDS = 600
+WIDTH = 100  # of a section on one line
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """What `path` was taken for, and the file of the recipe. `others`: kinds that it could be, and what they mean."""
+
+    kind: str
+    proposal: Proposal
+    others: Mapping[str, str]
+    file: Path
+    checked: str
+
+    @property
+    def command(self) -> str:
+        here = self.file.relative_to(Path.cwd()) if self.file.is_relative_to(Path.cwd()) else self.file
+        return typed("run", [str(here)])
+
+
+def propose(path: str, wanted: str | None = None, out: str | None = None) -> Proposed:
+    """Look at a file or a folder and write a recipe for it.
+
+    Raises:
+        UserError: the data can't be read, aren't of the kind `wanted`, or the recipe's file is there already.
+    """
+    given = user_path(path, where="PATH")
+    if not given.is_file() and not given.is_dir():
+        what = "not a file or a folder" if given.exists() else "no such file or folder"
+        raise UserError(what, where=path, hint=RELATIVE)
+    file = _target(given, out)
+    root = unpacked(given, places().datasets)[0] if given.is_file() and is_archive(given) else given
+    look = Look(root, path)
+    kind, found = candidates(look, wanted)
+    values = values_of(found[kind], given)
+    try:
+        checked = _checked(file.stem, values)
+        refused = None
+    except UserError as error:
+        checked, refused = "", error
+    others = {
+        name: KINDS[name].means
+        for name, proposal in found.items()
+        if name != kind and worth_telling(name, kind, look) and _passes(file.stem, values_of(proposal, given))
+    }
+    if refused:
+        ways = [refused.hint, f"it may also be read by --as {', '.join(others)}" if others else ""]
+        what = f"{refused.what} (taken for {kind}: {found[kind].what})"
+        raise UserError(what, where=refused.where, hint="\n".join(filter(None, ways)))
+    _write(file, written(file.stem, found[kind], values))
+    return Proposed(kind, found[kind], others, file, checked)
+
+
+def values_of(proposal: Proposal, path: Path) -> dict[str, Any]:
+    """The recipe: model, training and generation are those of the built-in recipe, as much as the data need."""
+    like = load_yaml(RECIPES / f"{proposal.like}.yaml")
+    values: dict[str, Any] = {"seed": 0, "data": {"path": str(path), **proposal.data}}
+    values |= {"encoding": copy.deepcopy(dict(proposal.encoding)), "task": dict(proposal.task)}
+    model, training = _changed(like["model"], proposal.model), dict(like["training"])
+    per_update = training["batch_size"]
+    if proposal.data["reader"] == "text":
+        per_update *= training["tbptt_length"]
+    full = training["steps"]
+    training["steps"] = min(full, max(FEWEST_STEPS, PASSES * proposal.size // per_update))
+    if SMALL * training["steps"] < full:
+        model["hidden_size"] //= 2
+    if "warmup_steps" in training:
+        training["warmup_steps"] = min(training["warmup_steps"], training["steps"] // 10)
+    training["seconds"] = SECONDS
+    evaluation = {**like["evaluation"], "every": min(like["evaluation"]["every"], training["steps"] // 5)}
+    values |= {"model": model, "training": training, "evaluation": evaluation}
+    if generation := _changed(like.get("generation", {}), proposal.generation):
+        values["generation"] = generation
+    return values
+
+
+def written(name: str, proposal: Proposal, values: Mapping[str, Any]) -> str:
+    """The recipe as YAML with comments."""
+    head = [f"{name}: {proposal.what}", f"Because: {proposal.why}.", *proposal.notes]
+    said = {
+        "data": "what is read; the other settings of the reader: docs/own-data.md",
+        "model": f"from the recipe {proposal.like}, as are the sections below",
+        "training": f"at most {SECONDS // 60} minutes (seconds); more steps for a better model",
+    }
+    lines = [f"# {' '.join(line.split())}"[:200] for line in head]
+    for section, value in values.items():
+        lines += [f"# {said[section]}"] if section in said else []
+        flow = yaml.safe_dump({section: value}, default_flow_style=None, sort_keys=False, allow_unicode=True, width=1e9)
+        one = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=1e9).strip()
+        one = one.removesuffix("...").strip()
+        lines += [f"{section}: {one}"] if len(one) <= WIDTH else flow.rstrip("\n").split("\n")
+    return "\n".join(lines) + "\n"
+
+
+def _target(given: Path, out: str | None) -> Path:
+    """The file to write: it isn't there, and its name is that of a model."""
+    if out is None:
+        name = plain(given.name if given.is_dir() else stem(given).split(".")[0]) or "mine"
+        out = f"my-{name[:60]}.yaml" if name in recipe_names() else f"{name}.yaml"
+    file = output_file(out, where="--out")
+    if file.suffix not in (".yaml", ".yml") or not NAME.fullmatch(file.stem):
+        what = f"{file.name!r}: a recipe's file is called NAME.yaml, of a–z, 0–9, - and _ (it names the model)"
+        raise UserError(what, where="--out", hint=f"for example --out {plain(file.stem) or 'mine'}.yaml")
+    if file.exists():
+        raise UserError(
+            "is there already, and isn't overwritten", where=str(file), hint="--out FILE.yaml names another"
+        )
+    return file
+
+
+def _checked(name: str, values: Mapping[str, Any]) -> str:
+    """What `reprise validate` says of the recipe."""
+    return preview(Recipe.from_dict(name, copy.deepcopy(dict(values))))
+
+
+def _passes(name: str, values: Mapping[str, Any]) -> bool:
+    try:
+        _checked(name, values)
+    except UserError:
+        return False
+    return True
+
+
+def _changed(section: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in {**section, **changes}.items() if value is not None}
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("x", encoding="utf-8") as target:
+            target.write(text)
+    except FileExistsError:
+        raise UserError("is there already, and isn't overwritten", where=str(file)) from None
