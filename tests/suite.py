@@ -66,7 +66,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(marker)
     # One worker starts with the first half, the other with the second and takes from the first's end when it is done:
     # so one Prefect server serves nearly all, and what is left at the end is short.
-    items.sort(key=lambda item: ("home" not in getattr(item, "fixturenames", ()), _kind(item)))
+    items.sort(key=lambda item: ("prefect" not in getattr(item, "fixturenames", ()), _kind(item)))
     if config.getoption("quick"):
         chosen = [item for item in items if _kind(item) == len(MARKERS)]
         config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])

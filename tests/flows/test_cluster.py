@@ -32,8 +32,14 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 240.0  # for a busy machine
 # better than letters drawn as often as in training, or it would be no champion
-SMALL = ["training.steps=90", "training.learning_rate=0.02", "training.warmup_steps=10", "training.tbptt_length=16"]
-SMALL += ["training.checkpoint_seconds=0.3", "evaluation.every=90", "model.hidden_size=32", "model.num_layers=1"]
+SMALL = [
+    "training.checkpoint_seconds=0",
+    "training.steps=90",
+    "training.learning_rate=0.02",
+    "training.warmup_steps=10",
+    "training.tbptt_length=16",
+]
+SMALL += ["training.checkpoint_seconds=0", "evaluation.every=90", "model.hidden_size=32", "model.num_layers=1"]
 SMALL += ["generation.max_length=40", "generation.count=1"]
 
 

@@ -14,7 +14,7 @@ from components.runs import train as train_module
 from components.runs.places import places
 from components.tracking.remote_runs import RemoteRuns
 
-WAIT_SECONDS = 240.0
+WAIT_SECONDS = 120.0
 
 
 def die_at(update: int) -> None:
