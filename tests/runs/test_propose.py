@@ -189,7 +189,7 @@ def test_nothing_is_overwritten(new) -> None:
         new(files, "text")
     assert Path("towns.yaml").read_text() == before
     with pytest.raises(UserError, match=r"--out mine\.yaml"):
-        new(files, out="Ö.yaml")
+        new(files, out="+.yaml")
 
 
 def test_a_name_that_a_recipe_of_ours_has(new) -> None:
