@@ -16,23 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from components.bounds import MOST_BARS
 from components.encodings.base import Encoding
 from components.encodings.chorale_plan import PLAN_SIZES, home_of, plan_columns
+from components.encodings.chorale_signs import HIGHEST, LOWEST, METRES, PREFIX, VOICES, Signs
 from components.encodings.chorale_timeline import ChoraleTimeline
 from components.encodings.copying import MATCHES, match_classes
-from components.encodings.vocabulary import EOS, PAD, SPECIALS, Vocabulary
+from components.encodings.vocabulary import EOS, PAD, Vocabulary
 from components.errors import UserError
-from components.harmony import ROOTS
 from components.score import Note, Part, Score, pitch_name
 
-VOICES = ("Soprano", "Alto", "Tenor", "Bass")
-METRES = ((4, 4), (3, 4), (3, 2))  # all that the four-part chorales of music21's corpus have
-LOWEST, HIGHEST = 24, 96  # MIDI pitches with a token of their own
 # Comfortable ranges of a choir; a piece that leaves one takes its own range there.
 RANGES = ((60, 81), (53, 74), (48, 69), (40, 64))
 SHIFTS = range(-5, 7)  # one octave in all: every key once
-PREFIX = 2  # metre and upbeat; the plan, where there is one, has two more
 BARS = 32  # that are told apart; the rest count as the last of them
 
 
@@ -57,41 +52,20 @@ class Chorale(Encoding):
                 hint="choose 1 to 48; 4 is a grid of sixteenths",
             )
         self.steps_per_beat, self.planned = steps_per_beat, planned
-        self.prefix = PREFIX + 2 * planned
-        self.bars = [Score((), steps_per_beat, metre).bar_steps for metre in METRES]
-        longest = max(self.bars)
-        self._vocabulary = Vocabulary(
-            [
-                *SPECIALS,
-                "hold",
-                "rest",
-                *(f"metre {beats}/{unit}" for beats, unit in METRES),
-                *(f"upbeat {steps}" for steps in range(longest)),
-                *(f"bars {bars}" for bars in range(1, MOST_BARS + 1) if planned),
-                *(["bars unplanned"] if planned else []),
-                *(f"home {root}" for root in ROOTS if planned),
-                *(f"pitch {pitch}" for pitch in range(LOWEST, HIGHEST + 1)),
-            ]
-        )
-        self.hold, self.rest = self._vocabulary.id("hold"), self._vocabulary.id("rest")
-        self.metre0, self.upbeat0 = self.rest + 1, self.rest + 1 + len(METRES)
-        self.bars0 = self.upbeat0 + longest
-        self.home0 = self.bars0 + (MOST_BARS + 1) * planned
-        self.pitch0 = self.home0 + len(ROOTS) * planned  # the id of LOWEST; ids from here on are pitches
+        self.signs = Signs(steps_per_beat, planned)
         pitches = HIGHEST - LOWEST + 1
         # where in the bar the next token stands, in which bar, and for each voice what sounds (0 = nothing)
-        self.context_sizes = (self.prefix + longest * len(VOICES), BARS, *[1 + pitches] * len(VOICES))
+        self.context_sizes = (self.signs.prefix + self.signs.longest * len(VOICES), BARS, *[1 + pitches] * len(VOICES))
         self.context_sizes += PLAN_SIZES if planned else ()
-        self._masks = self._make_masks()
 
     @property
     def vocabulary(self) -> Vocabulary:
         """The fixed vocabulary. Setting another one is refused: the ids' arithmetic depends on it."""
-        return self._vocabulary
+        return self.signs.vocabulary
 
     @vocabulary.setter
     def vocabulary(self, vocabulary: Vocabulary) -> None:
-        if vocabulary != self._vocabulary:
+        if vocabulary != self.signs.vocabulary:
             raise UserError(
                 "the stored vocabulary isn't the one that this version of the chorale encoding uses",
                 where="encoding",
@@ -107,6 +81,7 @@ class Chorale(Encoding):
         Raises:
             UserError: not four parts, an unknown metre, a note off the grid or out of range.
         """
+        signs = self.signs
         where = item.title or "score"
         if len(item.parts) != len(VOICES):
             raise UserError(f"{len(item.parts)} parts where a chorale has four", where=where)
@@ -117,19 +92,19 @@ class Chorale(Encoding):
         metre = METRES.index(tuple(item.metre))
         scale = Fraction(self.steps_per_beat, item.steps_per_beat)
         upbeat = self._step(item.upbeat_steps, scale, where)
-        if not 0 <= upbeat < self.bars[metre]:
-            raise UserError(f"an upbeat of {upbeat} steps doesn't fit a bar of {self.bars[metre]}", where=where)
-        frames = np.full((self._step(item.length_steps, scale, where), len(VOICES)), self.rest, dtype=np.int64)
+        if not 0 <= upbeat < signs.bars[metre]:
+            raise UserError(f"an upbeat of {upbeat} steps doesn't fit a bar of {signs.bars[metre]}", where=where)
+        frames = np.full((self._step(item.length_steps, scale, where), len(VOICES)), signs.rest, dtype=np.int64)
         for voice, part in enumerate(item.parts):
             for note in part.notes:
                 if not LOWEST <= note.pitch <= HIGHEST:
                     raise UserError(f"the pitch {note.pitch} is outside {LOWEST} to {HIGHEST}", where=where)
                 start, end = self._step(note.start, scale, where), self._step(note.start + note.duration, scale, where)
-                frames[start:end, voice] = self.hold
-                frames[start : start + 1, voice] = self.pitch0 + note.pitch - LOWEST
-        prefix = [self.metre0 + metre, self.upbeat0 + upbeat]
+                frames[start:end, voice] = signs.hold
+                frames[start : start + 1, voice] = signs.pitch0 + note.pitch - LOWEST
+        prefix = [signs.metre0 + metre, signs.upbeat0 + upbeat]
         if self.planned:
-            prefix += [self._bars_id(len(frames), self.bars[metre]), self.home0 + home_of(item)]
+            prefix += [signs.bars_id(len(frames), signs.bars[metre]), signs.home0 + home_of(item)]
         return np.concatenate([prefix, frames.ravel()])
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> Score:
@@ -138,26 +113,26 @@ class Chorale(Encoding):
         What breaks the grammar is read leniently: specials and misplaced prefix tokens are skipped, a missing metre
         is 4/4, `hold` without a note is silence, an incomplete last frame is dropped.
         """
-        ids = np.asarray(ids, dtype=np.int64)
-        metre = next((int(id) - self.metre0 for id in ids if self.metre0 <= id < self.upbeat0), 0)
-        upbeat = next((int(id) - self.upbeat0 for id in ids if self.upbeat0 <= id < self.bars0), 0)
-        tokens = ids[self._is_frame(ids)]
+        ids, signs = np.asarray(ids, dtype=np.int64), self.signs
+        metre = next((int(id) - signs.metre0 for id in ids if signs.metre0 <= id < signs.upbeat0), 0)
+        upbeat = next((int(id) - signs.upbeat0 for id in ids if signs.upbeat0 <= id < signs.bars0), 0)
+        tokens = ids[signs.is_frame(ids)]
         length = len(tokens) // len(VOICES)
         frames = tokens[: length * len(VOICES)].reshape(length, len(VOICES))
         parts = []
         for name, voice in zip(VOICES, frames.T, strict=True):
-            ends = np.append(np.flatnonzero(voice != self.hold), length)
+            ends = np.append(np.flatnonzero(voice != signs.hold), length)
             notes = [
-                Note(int(start), int(end - start), int(voice[start]) - self.pitch0 + LOWEST)
+                Note(int(start), int(end - start), int(voice[start]) - signs.pitch0 + LOWEST)
                 for start, end in pairwise(ends)
-                if voice[start] >= self.pitch0
+                if voice[start] >= signs.pitch0
             ]
             parts.append(Part(name, tuple(notes)))
         return Score(
             tuple(parts),
             steps_per_beat=self.steps_per_beat,
             metre=METRES[metre],
-            upbeat_steps=upbeat if upbeat < self.bars[metre] else 0,
+            upbeat_steps=upbeat if upbeat < signs.bars[metre] else 0,
             length_steps=length,
         )
 
@@ -167,9 +142,10 @@ class Chorale(Encoding):
         Raises:
             UserError: the text is neither, with what can be asked for.
         """
+        signs = self.signs
         tokens = [f"metre {text.split()[0]}", " ".join(text.split()[1:])] if text.strip() else []
         tokens = [token for token in tokens if token]
-        known = self._vocabulary.tokens
+        known = signs.vocabulary.tokens
         if any(token not in known for token in tokens) or (len(tokens) > 1 and not tokens[1].startswith("upbeat ")):
             metres = ", ".join(f"{beats}/{unit}" for beats, unit in METRES)
             raise UserError(
@@ -177,7 +153,7 @@ class Chorale(Encoding):
                 where="prompt",
                 hint=f'give a metre ({metres}), and an upbeat in steps if you like: "3/4 upbeat {self.steps_per_beat}"',
             )
-        return self._vocabulary.ids(tokens), []
+        return signs.vocabulary.ids(tokens), []
 
     def doubts(self, melody: Score) -> list[str]:
         """Whether it leaves a soprano's range, or has a tempo of its own."""
@@ -200,39 +176,41 @@ class Chorale(Encoding):
         """The melody as soprano, the other three voices free."""
         soprano = _soprano(melody)
         ids = self.encode(replace(melody, parts=(soprano, *(Part(name, ()) for name in VOICES[1:]))))
-        ids[self.prefix :].reshape(-1, len(VOICES))[:, 1:] = -1
+        ids[self.signs.prefix :].reshape(-1, len(VOICES))[:, 1:] = -1
         return ids
 
     def timeline(self, ids: np.ndarray) -> ChoraleTimeline:
         """The notes of the four voices; each step of silence is an event of its own."""
         voices = tuple(voice.lower() for voice in VOICES)
-        return ChoraleTimeline(np.asarray(ids, dtype=np.int64), voices, self.prefix, self.hold, len(self._vocabulary))
+        return ChoraleTimeline(np.asarray(ids, dtype=np.int64), voices, self.signs)
 
     def onwards(self, start: Score) -> np.ndarray:
         """The piece; a planned one is to become twice as long, and to end where its bass began."""
+        signs = self.signs
         ids = self.encode(start)
         if self.planned:
-            frames = (len(ids) - self.prefix) // len(VOICES)
-            bar = self.bars[METRES.index(tuple(start.metre))]
-            ids[PREFIX] = self._bars_id(-(-2 * frames // bar) * bar, bar)
-            ids[PREFIX + 1] = self.home0 + home_of(start, first=True)
+            frames = (len(ids) - signs.prefix) // len(VOICES)
+            bar = signs.bars[METRES.index(tuple(start.metre))]
+            ids[PREFIX] = signs.bars_id(-(-2 * frames // bar) * bar, bar)
+            ids[PREFIX + 1] = signs.home0 + home_of(start, first=True)
         return ids
 
     def with_bars(self, bars: int, begun: np.ndarray) -> np.ndarray:
         if not self.planned:
             return super().with_bars(bars, begun)
-        return np.array([*begun, *[-1] * (PREFIX - len(begun)), self.bars0 + bars - 1], dtype=np.int64)
+        return np.array([*begun, *[-1] * (PREFIX - len(begun)), self.signs.bars0 + bars - 1], dtype=np.int64)
 
     def label(self, id: int) -> str:
         """A pitch by its name, a held note as a line."""
-        if id >= self.pitch0:
-            return pitch_name(id - self.pitch0 + LOWEST)
-        return {self.hold: "–", self.rest: "·", EOS: "end"}.get(id, self._vocabulary.token(id).split()[-1])
+        signs = self.signs
+        if id >= signs.pitch0:
+            return pitch_name(id - signs.pitch0 + LOWEST)
+        return {signs.hold: "–", signs.rest: "·", EOS: "end"}.get(id, signs.vocabulary.token(id).split()[-1])
 
     def layout(self, ids: np.ndarray, columns: int = 32) -> list[list[int]]:
         """As a score: the voices one under the other, soprano on top; the prefix in a row of its own."""
-        framed = np.flatnonzero(self._is_frame(np.asarray(ids)))
-        rows = [[index for index in range(len(ids)) if index not in set(framed.tolist())]]
+        framed = np.flatnonzero(self.signs.is_frame(np.asarray(ids)))
+        rows = [np.setdiff1d(np.arange(len(ids)), framed).tolist()]
         width = columns * len(VOICES)
         for start in range(0, len(framed), width):
             system = framed[start : start + width]
@@ -247,97 +225,55 @@ class Chorale(Encoding):
         are counted too. Bars count from 0, the upbeat's. A pitch counts from 1, the lowest; 0 is silence. So a model
         needn't remember through the holds what it has written, nor count how long a piece has gone on.
         """
-        ids = np.asarray(ids, dtype=np.int64)
-        places = np.arange(len(ids)) - self.prefix  # of the next token, counted from the first frame's soprano
-        bar, upbeat = self._prefix(ids)
+        ids, signs = np.asarray(ids, dtype=np.int64), self.signs
+        places = np.arange(len(ids)) - signs.prefix  # of the next token, counted from the first frame's soprano
+        bar, upbeat = signs.bar_and_upbeat(ids)
         steps, voices = np.divmod(places, len(VOICES))
-        in_frames = self.prefix + (steps - upbeat) % bar * len(VOICES) + voices
+        in_frames = signs.prefix + (steps - upbeat) % bar * len(VOICES) + voices
         bars = np.clip((steps - upbeat) // bar + 1, 0, BARS - 1)
-        columns = [np.where(places < 0, places + self.prefix, in_frames), np.where(places < 0, 0, bars)]
-        sets_pitch = (ids >= self.pitch0) | (ids == self.rest)
-        sounding = np.where(ids >= self.pitch0, ids - self.pitch0 + 1, 0)
+        columns = [np.where(places < 0, places + signs.prefix, in_frames), np.where(places < 0, 0, bars)]
+        sets_pitch = (ids >= signs.pitch0) | (ids == signs.rest)
+        sounding = np.where(ids >= signs.pitch0, ids - signs.pitch0 + 1, 0)
         for voice in range(len(VOICES)):
             # the id at `places` belongs to the voice before the next one; the last that set a pitch still holds
             mine = sets_pitch & ((places - 1) % len(VOICES) == voice) & (places > 0)
             last = np.maximum.accumulate(np.where(mine, np.arange(len(ids)), -1))
             columns.append(np.where(last >= 0, sounding[last], 0))
         if self.planned:
-            left = self.planned_steps(ids) - np.maximum(steps, 0)
-            columns += plan_columns(-(-left // self.steps_per_beat), self.planned_home(ids), np.array(columns[2:]))
+            left = signs.planned_steps(ids) - np.maximum(steps, 0)
+            columns += plan_columns(-(-left // self.steps_per_beat), signs.planned_home(ids), np.array(columns[2:]))
         return np.stack(columns, axis=-1)
 
     def copies(self, ids: np.ndarray) -> tuple[np.ndarray, ...]:
         """The token that the same voice had so many quarter notes ago; a match counts the notes of all voices."""
-        ids = np.asarray(ids, dtype=np.int64)
+        ids, signs = np.asarray(ids, dtype=np.int64), self.signs
         back = np.array(self.copy_lags) * self.steps_per_beat * len(VOICES)
         there = np.arange(1, len(ids) + 1)[:, None] - back
-        candidates = np.where(there > self.prefix, ids[np.maximum(there, 0)], PAD)
-        candidates[~self._is_frame(candidates)] = PAD
-        return candidates, match_classes(ids, candidates, self._is_frame(ids) & (ids != self.hold))
+        candidates = np.where(there > signs.prefix, ids[np.maximum(there, 0)], PAD)
+        candidates[~signs.is_frame(candidates)] = PAD
+        return candidates, match_classes(ids, candidates, signs.is_frame(ids) & (ids != signs.hold))
 
     def allowed(self, ids: np.ndarray) -> np.ndarray:
-        """The grammar's mask, bool [V]: reads the prefix and the last frame only, whatever the length.
-
-        A note is held only after a note; the end comes after the bars that were planned, else only after a whole frame
-        and at least one full bar. What is made up has a plan where pieces have.
-        """
-        place = len(ids) - 1 - self.prefix
-        if place >= 0 and int(ids[-1]) == EOS:
-            return self._masks["ended"].copy()
-        if place < 0:
-            metre = min(max(int(ids[1]) - self.metre0, 0), len(METRES) - 1) if len(ids) > 1 else 0
-            return self._masks[("metre", metre, "bars", "home")[len(ids) - 1]].copy()
-        bar, upbeat = self._prefix(ids[: PREFIX + 1])
-        step, voice = divmod(place, len(VOICES))
-        may_hold = step > 0 and (int(ids[-len(VOICES)]) == self.hold or int(ids[-len(VOICES)]) >= self.pitch0)
-        if planned := self.planned_steps(ids):
-            if step >= planned and voice == 0:
-                return self._masks["ended"].copy()
-            return self._masks[may_hold, False].copy()
-        may_end = voice == 0 and step >= upbeat + bar
-        return self._masks[may_hold, may_end].copy()
+        """The grammar's mask, bool [V]."""
+        return self.signs.allowed(ids)
 
     def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The whole piece moved by one interval that keeps every voice in a singer's range; int64 [T]."""
-        ids = np.asarray(ids, dtype=np.int64)
+        ids, signs = np.asarray(ids, dtype=np.int64), self.signs
         low, high = SHIFTS[0], SHIFTS[-1]
-        pitched = ids >= self.pitch0
-        voice_of = (np.arange(len(ids)) - np.argmax(self._is_frame(ids))) % len(VOICES)
+        pitched = ids >= signs.pitch0
+        voice_of = (np.arange(len(ids)) - np.argmax(signs.is_frame(ids))) % len(VOICES)
         for voice, (floor, ceiling) in enumerate(RANGES):
-            pitches = ids[pitched & (voice_of == voice)] - self.pitch0 + LOWEST
+            pitches = ids[pitched & (voice_of == voice)] - signs.pitch0 + LOWEST
             if len(pitches):
                 low = max(low, min(floor - int(pitches.min()), 0))
                 high = min(high, max(ceiling - int(pitches.max()), 0))
         shift = int(rng.integers(low, high + 1))
-        homes = (ids >= self.home0) & (ids < self.pitch0)
-        return np.where(homes, self.home0 + (ids - self.home0 + shift) % 12, ids + shift * pitched)
+        homes = (ids >= signs.home0) & (ids < signs.pitch0)
+        return np.where(homes, signs.home0 + (ids - signs.home0 + shift) % 12, ids + shift * pitched)
 
     def counts(self, ids: np.ndarray) -> dict[str, int]:
-        return {"frame": int(self._is_frame(np.asarray(ids)).sum()) // len(VOICES)}
-
-    def planned_steps(self, ids: np.ndarray) -> int:
-        """The steps that a piece is planned to have by its ids (BOS first); 0: it has no plan."""
-        bars = int(ids[3]) - self.bars0 + 1 if self.planned and len(ids) > 3 else 0
-        return bars * self._prefix(ids)[0] if 0 < bars <= MOST_BARS else 0
-
-    def planned_home(self, ids: np.ndarray) -> int | None:
-        """The pitch class on which the bass is planned to end by a piece's ids (BOS first)."""
-        return int(ids[4]) - self.home0 if len(ids) > 4 and self.home0 <= ids[4] < self.pitch0 else None
-
-    def _is_frame(self, ids: np.ndarray) -> np.ndarray:
-        return (ids == self.hold) | (ids == self.rest) | (ids >= self.pitch0)
-
-    def _prefix(self, ids: np.ndarray) -> tuple[int, int]:
-        """(steps in a bar, steps of upbeat) of ids that begin with BOS; what isn't there yet counts as 4/4 and 0."""
-        metre = int(ids[1]) - self.metre0 if len(ids) > 1 else 0
-        bar = self.bars[metre] if 0 <= metre < len(METRES) else self.bars[0]
-        upbeat = int(ids[2]) - self.upbeat0 if len(ids) > 2 else 0
-        return bar, upbeat if 0 <= upbeat < bar else 0
-
-    def _bars_id(self, steps: int, bar: int) -> int:
-        """The token for a piece of so many steps: what isn't whole bars, or has too many, has no plan."""
-        bars, rest = divmod(steps, bar)
-        return self.bars0 + (MOST_BARS if rest or not 0 < bars <= MOST_BARS else bars - 1)
+        return {"frame": int(self.signs.is_frame(np.asarray(ids)).sum()) // len(VOICES)}
 
     def _step(self, step: int, scale: Fraction, where: str) -> int:
         scaled = step * scale
@@ -348,23 +284,6 @@ class Chorale(Encoding):
                 hint="set encoding.steps_per_beat to a multiple of the score's own grid",
             )
         return int(scaled)
-
-    def _make_masks(self) -> dict[Any, np.ndarray]:
-        """bool [V] for each state of the grammar: what `allowed` looks up."""
-        ids = np.arange(len(self._vocabulary))
-        masks: dict[Any, np.ndarray] = {
-            "metre": (ids >= self.metre0) & (ids < self.upbeat0),
-            "bars": (ids >= self.bars0) & (ids < self.home0 - 1),
-            "home": (ids >= self.home0) & (ids < self.pitch0),
-            "ended": ids == EOS,
-        }
-        for metre, bar in enumerate(self.bars):
-            masks[metre] = (ids >= self.upbeat0) & (ids < self.upbeat0 + bar)
-        for may_hold in (False, True):
-            for may_end in (False, True):
-                sounding = (ids >= self.pitch0) | (ids == self.rest)
-                masks[may_hold, may_end] = sounding | (may_hold & (ids == self.hold)) | (may_end & (ids == EOS))
-        return masks
 
 
 def _soprano(melody: Score) -> Part:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from components.encodings.chorale_signs import Signs
 from components.encodings.timeline import Gap
 
 
@@ -12,17 +13,17 @@ class ChoraleTimeline:
 
     takes_turns = True
 
-    def __init__(self, ids: np.ndarray, voices: tuple[str, ...], prefix: int, hold: int, size: int) -> None:
-        self.voices, self.prefix, self.hold, self.size = voices, prefix, hold, size
-        frames = ids[prefix:].reshape(-1, len(voices))
+    def __init__(self, ids: np.ndarray, voices: tuple[str, ...], signs: Signs) -> None:
+        self.voices, self.signs = voices, signs
+        frames = ids[signs.prefix :].reshape(-1, len(voices))
         steps = np.arange(len(frames))[:, None]
-        begins = frames != hold
+        begins = frames != signs.hold
         start = np.maximum.accumulate(np.where(begins, steps, 0), axis=0)
         # of the next token that isn't held, seen from the end
         following = np.where(begins, steps, len(frames))[::-1]
         after = np.minimum.accumulate(following, axis=0)[::-1]
         stop = np.concatenate([after[1:], np.full((1, len(voices)), len(frames))])
-        silent = np.full(prefix, -1)
+        silent = np.full(signs.prefix, -1)
         self.voice = np.concatenate([silent, np.tile(np.arange(len(voices)), len(frames))])
         self.start = np.concatenate([silent, start.ravel()])
         self.stop = np.concatenate([silent, stop.ravel()])
@@ -31,8 +32,8 @@ class ChoraleTimeline:
         at = len(ids) - 1
         if at == gap.last:
             return None
-        mask = np.ones(self.size, dtype=bool)
+        mask = np.ones(len(self.signs), dtype=bool)
         before = at - len(self.voices)
-        if before < self.prefix or not free[before]:
-            mask[self.hold] = False  # a note that stays would become longer
+        if before < self.signs.prefix or not free[before]:
+            mask[self.signs.hold] = False  # a note that stays would become longer
         return mask

@@ -33,7 +33,7 @@ from components.encodings.form import (
 )
 from components.encodings.lead_sheet_copies import HARMONIES, LAGS, form_returns, lead_sheet_copies
 from components.encodings.lead_sheet_grammar import Grammar
-from components.encodings.lead_sheet_plan import HOME_SIZES, MOST_EIGHTHS, eighths_left, plan_columns
+from components.encodings.lead_sheet_plan import HOME_SIZES, plan_columns
 from components.encodings.lead_sheet_signs import HIGHEST, LOWEST, Signs, latest
 from components.encodings.lead_sheet_timeline import LeadSheetTimeline
 from components.encodings.meaning import Meaning
@@ -57,7 +57,6 @@ class LeadSheet(Encoding):
 
     `planned`: a form begins with how many bars it is to have, and has them; and beside each token stands what the music
     is to the first chord (`components.encodings.lead_sheet_plan`). So pieces end where they are meant to, at home.
-    `ending`: beside each token stands how many eighth notes are left, so that the last bars are heard ahead.
     """
 
     kind = "lead_sheet"
@@ -65,26 +64,19 @@ class LeadSheet(Encoding):
     copy_lags = LAGS  # bars
     copy_classes = MATCHES * HARMONIES
 
-    def __init__(
-        self,
-        *,
-        steps_per_beat: Annotated[int, Field(ge=2, le=48)] = 12,
-        planned: bool = False,
-        ending: bool = False,
-    ) -> None:
+    def __init__(self, *, steps_per_beat: Annotated[int, Field(ge=2, le=48)] = 12, planned: bool = False) -> None:
         if not 2 <= steps_per_beat <= 48 or steps_per_beat % 2:
             raise UserError(
                 f"{steps_per_beat} steps in a beat can't be used: bars of eighths need half beats",
                 where="encoding.steps_per_beat",
                 hint="choose an even number from 2 to 48; 12 has triplets and sixteenths",
             )
-        self.steps_per_beat, self.planned, self.ending = steps_per_beat, planned, ending
+        self.steps_per_beat, self.planned = steps_per_beat, planned
         self.signs = Signs(steps_per_beat, planned)
         self.knows_chords = True  # whether the training pieces had any
         self.form_steps = MOST_STEPS  # the longest form that the model makes up (see `fit`)
         # what comes next (see `context`), what the form says of the step, the last pitch and what it is to the chord
         self.context_sizes = (5, *form_sizes(steps_per_beat), 2 + HIGHEST - LOWEST, 5, *(HOME_SIZES if planned else ()))
-        self.context_sizes += (MOST_EIGHTHS + 1,) * ending
         self._forms: dict[bytes, tuple[Form, np.ndarray]] = {}
         self._returns: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
 
@@ -103,7 +95,7 @@ class LeadSheet(Encoding):
             )
 
     def options(self) -> dict[str, Any]:
-        return {"steps_per_beat": self.steps_per_beat, "planned": self.planned, "ending": self.ending}
+        return {"steps_per_beat": self.steps_per_beat, "planned": self.planned}
 
     def fit(self, items: Iterable[Score]) -> None:
         """Learn whether there are chord symbols (a model that saw none is given none when it writes) and how long a
@@ -262,13 +254,9 @@ class LeadSheet(Encoding):
             pitch = ids[last] - signs.pitch0
             roles = rows[np.arange(len(rows)), len(rows[0]) - 12 + (pitch + LOWEST) % 12]
             out[inside, -2], out[inside, -1] = np.where(last >= 0, [pitch + 1, roles], 0)
-        columns = [out]
-        if self.planned:
-            columns.append(plan_columns(signs, ids, places, out))
-        if self.ending:
-            length = self._form(ids[: places.begin])[0].length if places.begin < len(ids) else 0
-            columns.append(eighths_left(signs, ids, places, length)[:, None])
-        return np.concatenate(columns, axis=1)
+        if not self.planned:
+            return out
+        return np.concatenate([out, plan_columns(signs, ids, places, out)], axis=1)
 
     def copies(self, ids: np.ndarray) -> tuple[np.ndarray, ...]:
         """Notes and chords that began so many bars ago: `components.encodings.lead_sheet_copies`."""

@@ -1,4 +1,4 @@
-"""What a planned lead sheet is told beside each token: how much its form still gets, and where home is.
+"""What a planned lead sheet is told beside each token: how many bars its form still gets, and where home is.
 
 A tune that ends well ends on the root of its first chord, when its last bar is over. A network that is told the chord
 that holds, in any of twelve keys, would have to remember the first chord through the whole piece.
@@ -15,7 +15,6 @@ from components.encodings.lead_sheet_signs import LOWEST, Places, Signs
 
 # root of the first chord; roots of the chord that holds and of the next, and the latest pitch, counted from it
 HOME_SIZES = (13, 13, 13, 13)
-MOST_EIGHTHS = 32  # eighth notes left that are told apart
 
 
 def plan_columns(signs: Signs, ids: np.ndarray, places: Places, context: np.ndarray) -> np.ndarray:
@@ -41,38 +40,23 @@ def plan_columns(signs: Signs, ids: np.ndarray, places: Places, context: np.ndar
     return columns
 
 
-def eighths_left(signs: Signs, ids: np.ndarray, places: Places, length: int) -> np.ndarray:
-    """int64 [T], 0 to MOST_EIGHTHS: how many eighth notes the music still gets after each of the ids [T]; 0 where
-    nothing says so, and at the end. In the melody `length`, the form's steps, says it; before it the bars that are
-    planned, of which an upbeat and the bar that it shortens at the end are one."""
-    left = np.where(places.inside, length - places.time, 0)
-    form = ids[: places.begin]
-    if bars := signs.planned_bars(form):
-        written = Written(signs, form, places.time[: places.begin])
-        said = np.arange(len(form)) >= np.flatnonzero((form >= signs.bars0) & (form < signs.metre0))[0]
-        left[: places.begin][said] = (written.end(bars) - written.upbeat - places.time[: places.begin])[said]
-    return np.clip(-(-left // (signs.steps_per_beat // 2)), 0, MOST_EIGHTHS)
-
-
 class Written:
     """How many bars of a form have begun before each step that the ids [T] before its melody have reached: `bars`,
-    int64 [T], as `components.encodings.form.bars_begun` counts them, for every beginning of the form at once; and the
-    steps of the `upbeat`, int64 [T]."""
+    int64 [T], as `components.encodings.form.bars_begun` counts them, for every beginning of the form at once."""
 
     def __init__(self, signs: Signs, ids: np.ndarray, time: np.ndarray) -> None:
         lengths = np.where((ids >= signs.length0) & (ids < signs.pitch0), ids - signs.length0 + 1, 0)
-        self.upbeat = np.cumsum(lengths * np.concatenate([[False], ids[:-1] == signs.upbeat]))
+        upbeat = np.cumsum(lengths * np.concatenate([[False], ids[:-1] == signs.upbeat]))
         marks = np.flatnonzero((ids >= signs.metre0) & (ids < signs.tempo0)).tolist()
         self.bars = np.zeros(len(ids), dtype=np.int64)
-        # where the metre began that holds, bars before, steps of a bar
-        self.origin, self.before, self.bar = np.zeros_like(ids), np.zeros_like(ids), np.ones_like(ids)
+        self.origin, self.before, self.bar = 0, 0, 1  # where the metre began that holds, bars before, steps of a bar
         for mark, stop in pairwise([*marks, len(ids)]):
-            here = slice(mark, stop)
-            self.before[here] = self.bars[mark - 1] if mark else 0
-            self.bar[here], _ = bar_and_beat(METRES[int(ids[mark]) - signs.metre0], signs.steps_per_beat)
-            self.origin[here] = self.upbeat[here] if time[mark] == 0 else time[mark]
-            self.bars[here] = self.before[here] + np.maximum(0, -(-(time[here] - self.origin[here]) // self.bar[here]))
+            self.before = int(self.bars[mark - 1]) if mark else 0
+            self.bar, _ = bar_and_beat(METRES[int(ids[mark]) - signs.metre0], signs.steps_per_beat)
+            origins = upbeat[mark:stop] if time[mark] == 0 else time[mark : mark + 1]
+            self.origin = int(origins[-1])
+            self.bars[mark:stop] = self.before + np.maximum(0, -(-(time[mark:stop] - origins) // self.bar))
 
-    def end(self, bars: int) -> np.ndarray:
-        """The step at which the form has so many bars if its metre stays, as each of the ids knows it; int64 [T]."""
+    def end(self, bars: int) -> int:
+        """The step at which the form has so many bars, if its metre stays."""
         return self.origin + (bars - self.before) * self.bar

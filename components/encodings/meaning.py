@@ -74,32 +74,32 @@ class ChoraleMeaning:
     voices = VOICES
 
     def __init__(self, encoding: Chorale, chords: Sequence[Chord] = ()) -> None:
-        self.encoding, self.chords = encoding, tuple(chords)
-        size = len(encoding.vocabulary)
+        self.signs, self.chords = encoding.signs, tuple(chords)
+        signs, size = encoding.signs, len(encoding.signs)
         kind, pitch = np.full(size, OTHER), np.full(size, -1)
-        kind[encoding.hold], kind[encoding.rest], kind[encoding.pitch0 :] = HOLD, REST, NOTE
-        pitch[encoding.pitch0 :] = np.arange(size - encoding.pitch0) + LOWEST
+        kind[signs.hold], kind[signs.rest], kind[signs.pitch0 :] = HOLD, REST, NOTE
+        pitch[signs.pitch0 :] = np.arange(size - signs.pitch0) + LOWEST
         self.choices = Choices(kind, pitch, np.zeros(size, dtype=np.int64))
 
     def moment(self, ids: np.ndarray) -> Moment | None:
-        encoding = self.encoding
-        place = len(ids) - 1 - encoding.prefix
-        metre, upbeat = (int(ids[1]) - encoding.metre0, int(ids[2]) - encoding.upbeat0) if place >= 0 else (-1, 0)
+        signs = self.signs
+        place = len(ids) - 1 - signs.prefix
+        metre, upbeat = (int(ids[1]) - signs.metre0, int(ids[2]) - signs.upbeat0) if place >= 0 else (-1, 0)
         if not 0 <= metre < len(METRES):
             return None
         step, voice = divmod(place, len(VOICES))
-        bar = encoding.bars[metre]
+        bar = signs.bars[metre]
         in_bar = (step - upbeat) % bar
-        frames = np.asarray(ids[1 + encoding.prefix :], dtype=np.int64)
+        frames = np.asarray(ids[1 + signs.prefix :], dtype=np.int64)
         before = [
             self._pitch_at_end(frames[: step * len(VOICES)][other :: len(VOICES)]) for other in range(len(VOICES))
         ]
         chosen = [self._pitch_at_end(frames[other :: len(VOICES)]) for other in range(voice)]
         sounding = [*chosen, *before[voice:]]
         column = frames[voice :: len(VOICES)]
-        begins = np.flatnonzero(column != encoding.hold)
-        planned = encoding.planned_steps(ids)
-        notes = column[column >= encoding.pitch0][-REMEMBERED:] - encoding.pitch0 + LOWEST
+        begins = np.flatnonzero(column != signs.hold)
+        planned = signs.planned_steps(ids)
+        notes = column[column >= signs.pitch0][-REMEMBERED:] - signs.pitch0 + LOWEST
         return Moment(
             step=step,
             in_bar=in_bar,
@@ -113,14 +113,15 @@ class ChoraleMeaning:
             held=len(column) - int(begins[-1]) if sounding[voice] is not None else 0,
             history=tuple(notes.tolist()),
             left=planned - step if planned else None,
-            home=encoding.planned_home(ids),
+            home=signs.planned_home(ids),
         )
 
     def _pitch_at_end(self, column: np.ndarray) -> int | None:
         """What sounds after a voice's tokens."""
-        begins = np.flatnonzero(column != self.encoding.hold)
-        last = int(column[begins[-1]]) if len(begins) else self.encoding.rest
-        return last - self.encoding.pitch0 + LOWEST if last >= self.encoding.pitch0 else None
+        signs = self.signs
+        begins = np.flatnonzero(column != signs.hold)
+        last = int(column[begins[-1]]) if len(begins) else signs.rest
+        return last - signs.pitch0 + LOWEST if last >= signs.pitch0 else None
 
 
 def meaning_of(encoding: Encoding, chords: Sequence[Chord] = ()) -> Meaning:

@@ -172,12 +172,12 @@ def test_only_an_upbeat_shorter_than_the_bar_is_allowed():
 
 def test_a_silent_voice_and_the_first_frame_have_nothing_to_hold():
     prefix = [BOS, *ENCODING.vocabulary.ids(["metre 4/4", "upbeat 0"])]
-    assert not ENCODING.allowed(np.array(prefix))[ENCODING.hold]
+    assert not ENCODING.allowed(np.array(prefix))[ENCODING.signs.hold]
     frame = list(ENCODING.vocabulary.ids(["pitch 70", "rest", "pitch 60", "rest"]))
     after = [int(token) for token in frame]
     for voice, may_hold in enumerate((True, False, True, False)):
         ids = np.array([*prefix, *frame, *after[:voice]])
-        assert ENCODING.allowed(ids)[ENCODING.hold] == may_hold
+        assert ENCODING.allowed(ids)[ENCODING.signs.hold] == may_hold
 
 
 def test_a_mask_may_be_changed_without_changing_the_grammar():
@@ -204,7 +204,7 @@ def test_a_transposition_moves_all_notes_alike_and_stays_in_range(score, seed):
         used = [note.pitch for note in before.notes]
         for note in after.notes:
             assert min([low, *used]) <= note.pitch <= max([high, *used])
-    unpitched = ids < ENCODING.pitch0
+    unpitched = ids < ENCODING.signs.pitch0
     assert (moved[unpitched] == ids[unpitched]).all()
 
 

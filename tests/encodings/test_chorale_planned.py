@@ -88,7 +88,7 @@ def test_home_is_where_the_bass_ends_in_every_key(shift) -> None:
     score = plain(pitches=pitches)
     score = replace(score, parts=(*score.parts[:3], Part("Bass", (Note(0, 8, 53 + shift), Note(8, 8, 48 + shift)))))
     ids = framed(score)
-    assert token(ids[4]) == token(ENCODING.home0 + shift % 12)
+    assert token(ids[4]) == token(ENCODING.signs.home0 + shift % 12)
     assert ENCODING.context(ids)[8, HOME:].tolist() == [shift % 12 + 1, 1, 8, 5, 6]
     moved = ENCODING.augment(ids, np.random.default_rng(shift % 5))
     assert (moved == framed(ENCODING.decode(moved))).all(), "home is moved with the music"

@@ -40,7 +40,7 @@ def test_bars_are_counted_from_the_upbeat_and_across_changes_of_metre() -> None:
     ids = np.array([BOS, *ENCODING.encode(lead_sheet([], chords, **facts))])
     places = SIGNS.places(ids)
     written = Written(SIGNS, ids[: places.begin], places.time[: places.begin])
-    assert written.end(5)[-1] == 78 + 2 * BAR
+    assert written.end(5) == 78 + 2 * BAR
     assert written.bars.tolist() == [bars_begun(form, int(step), 12) for step in places.time[: places.begin]]
     assert SIGNS.planned_bars(ids) == 4
 
@@ -68,19 +68,6 @@ def test_home_is_the_first_chord_s_root_in_every_key(shift) -> None:
     assert ids[first + 1] - SIGNS.pitch0 + LOWEST == 62 + shift
 
 
-def test_the_end_is_heard_ahead_in_the_form_and_in_the_melody() -> None:
-    """Two bars of which an upbeat is a part: 12 steps before the first bar line, the last bar 12 steps short."""
-    encoding = LeadSheet(planned=True, ending=True)
-    chords = (Chord(0, 12 + BAR, 0, "maj"), Chord(12 + BAR, BAR - 12, 7, "7"))
-    score = lead_sheet([(0, 12, 60), (12, BAR, 62), (12 + BAR, BAR - 12, 60)], chords, upbeat_steps=12)
-    ids = np.array([BOS, *encoding.encode(score), EOS])
-    left = encoding.context(ids)[:, -1].tolist()
-    begin = SIGNS.places(ids).begin
-    assert left[:begin] == [0, 0, 0, 16, 16, 16, 16, 8, 8, 6, 6, 0], "BOS, metre, tempo, bars, upbeat, then chords"
-    assert left[begin:] == [16, 16, 14, 14, 6, 6, 0, 0]
-    assert (encoding.context(ids)[:, :-1] == ENCODING.context(ids)).all()
-
-
 @settings(deadline=None, max_examples=60)
 @given(
     ids=st.lists(st.integers(0, len(ENCODING.vocabulary) - 1), max_size=60),
@@ -88,7 +75,7 @@ def test_the_end_is_heard_ahead_in_the_form_and_in_the_melody() -> None:
     planned=st.booleans(),
 )
 def test_any_ids_decode_and_have_a_context_of_the_past(ids, cut, planned) -> None:
-    encoding, again = (LeadSheet(planned=planned, ending=True) for _ in range(2))
+    encoding, again = (LeadSheet(planned=planned) for _ in range(2))
     ids = np.array([BOS, *ids]) % len(encoding.vocabulary)
     encoding.decode(ids)
     context = encoding.context(ids)
@@ -114,7 +101,7 @@ def test_an_encoding_that_isn_t_planned_is_what_it_was_and_a_stored_one_stays_as
     plain = LeadSheet()
     assert not any(token.startswith("bars ") for token in plain.vocabulary.tokens)
     state = plain.state()
-    del state["options"]["planned"], state["options"]["ending"]  # as stored before there were plans
+    del state["options"]["planned"]  # as stored before there were plans
     assert encoding_from_state(state).context_sizes == plain.context_sizes
     assert encoding_from_state(ENCODING.state()).planned
     with pytest.raises(UserError, match="vocabulary"):

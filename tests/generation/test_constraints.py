@@ -71,7 +71,7 @@ def write(texts: list[str], seed: int, frames: int = 48, chords: tuple[Chord, ..
         mask = rules.mask(CHORALE.allowed(ids[:t]), ids[:t])
         mask[EOS] = False
         # as a model would: notes near those of a choir, many of them held
-        weights = mask * np.where(np.arange(len(mask)) == CHORALE.hold, 30.0, 1.0)
+        weights = mask * np.where(np.arange(len(mask)) == CHORALE.signs.hold, 30.0, 1.0)
         ids[t] = rng.choice(len(mask), p=weights / weights.sum())
     return CHORALE.decode(ids), rules
 
@@ -279,7 +279,7 @@ def test_a_planned_piece_ends_at_home(encoding, seed):
     score = encoding.decode(np.array(ids))
     assert not rules.relaxed
     if encoding.kind == "chorale":
-        home = encoding.planned_home(np.array(ids))
+        home = encoding.signs.planned_home(np.array(ids))
     else:  # of a form whose last bar has no chord nothing is home
         home = next((chord.root for chord in score.chords if chord.start + chord.duration == score.length_steps), None)
     if home is not None:
@@ -362,7 +362,7 @@ def test_the_moment_says_where_a_chorale_stands(metre, seed, upbeat):
         assert (moment.chord is not None) == (4 <= step < 8)
         assert moment.strong == (moment.in_bar == 0 or (metre == (4, 4) and moment.in_bar == 8))
         # the step is completed by what each voice would go on with, so that it decodes
-        filled = np.append(ids, [CHORALE.hold if step else CHORALE.rest] * (4 - voice))
+        filled = np.append(ids, [CHORALE.signs.hold if step else CHORALE.signs.rest] * (4 - voice))
         score = CHORALE.decode(filled)
         grid = sounding(score)
         for other in range(4):
@@ -398,10 +398,10 @@ def test_a_model_samples_under_rules_and_says_what_gave_way():
 
 def test_choices_of_a_chorale_name_their_pitches():
     choices = ChoraleMeaning(CHORALE).choices
-    assert choices.pitch[CHORALE.pitch0] == LOWEST
-    assert choices.kind[CHORALE.pitch0] == NOTE
-    assert choices.kind[CHORALE.hold] == HOLD
-    assert choices.kind[CHORALE.rest] == REST
+    assert choices.pitch[CHORALE.signs.pitch0] == LOWEST
+    assert choices.kind[CHORALE.signs.pitch0] == NOTE
+    assert choices.kind[CHORALE.signs.hold] == HOLD
+    assert choices.kind[CHORALE.signs.rest] == REST
     assert choices.kind[EOS] == OTHER
     assert (choices.kind == NOTE).sum() == 73 == (choices.pitch >= 0).sum()
 

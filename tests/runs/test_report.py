@@ -82,11 +82,11 @@ def test_every_token_of_a_piece_is_in_the_layout_once() -> None:
     assert text.label(text.vocabulary.id("\n")) == "⏎"
     chorale = Chorale()
     rng = np.random.default_rng(0)
-    frames = rng.integers(chorale.pitch0, len(chorale.vocabulary), 4 * 70)
+    frames = rng.integers(chorale.signs.pitch0, len(chorale.vocabulary), 4 * 70)
     ids = np.concatenate([chorale.vocabulary.ids(["metre 4/4", "upbeat 0"]), frames, [3]])
     rows = chorale.layout(ids)
     assert sorted(index for row in rows for index in row) == list(range(len(ids)))
     assert [len(row) for row in rows[1:]] == [32] * 8 + [6] * 4
     assert all((index - 2) % 4 == voice for voice, row in enumerate(rows[1:5]) for index in row)
     assert chorale.label(int(chorale.vocabulary.id("pitch 60"))) == "C4"
-    assert len({chorale.label(id) for id in range(chorale.pitch0, len(chorale.vocabulary))}) == 73
+    assert len({chorale.label(id) for id in range(chorale.signs.pitch0, len(chorale.vocabulary))}) == 73
