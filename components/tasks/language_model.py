@@ -36,6 +36,7 @@ from components.models.backbone import Backbone
 from components.models.graph_model import GraphModel
 from components.models.sequence_model import SequenceModel
 from components.registry import names, resolve
+from components.score import Chord
 from components.tasks.base import Finding, Made, Surprise, Tally, Task, exp_mean, to_device
 
 WINDOW = 8192  # steps of a long text that are read at once
@@ -162,30 +163,45 @@ class LanguageModel(Task):
         """
         encoding = self.read
         prompt_ids, warnings = self.encoding.prompt(settings.prompt)
-        framed = self.framing == "sequences"
         piece = self.kept(settings)
         if settings.bars:
             encoding = planned(self.encoding, encoding, settings, prompt_ids)
         elif settings.given and not piece:
             encoding = given = given_ids(encoding, settings)
             prompt_ids = given.beginning
-        if not framed and not len(prompt_ids):
+        if self.framing == "stream" and not len(prompt_ids):
             raise UserError(
                 "a model of one long text starts from a prompt", where="generation.prompt", hint="give --prompt TEXT"
             )
+        sampled, told = self.drawn(model, encoding, piece, prompt_ids, settings, (), seed=seed, progress=progress)
+        if settings.bars:
+            warnings += cut_off(sampled, settings)
+        return Made([self.encoding.decode(one.ids) for one in sampled], sampled, warnings + told)
+
+    def drawn(
+        self,
+        model: nn.Module,
+        encoding: Encoding,
+        piece: Piece | None,
+        prompt_ids: np.ndarray,
+        settings: Settings,
+        chords: Sequence[Chord],
+        *,
+        seed: int,
+        progress: Callable[[int], None],
+    ) -> tuple[list[Sampled], list[str]]:
+        """New sequences that go on from the prompt, or the piece written anew in part, both under the constraints and
+        over `chords`; and what is to be told of the constraints."""
         rules = None
         if settings.constraints:
-            rules = parse_constraints(settings.constraints, meaning_of(self.encoding, ()))
+            rules = parse_constraints(settings.constraints, meaning_of(self.encoding, chords))
             encoding = Constrained(encoding, rules)
         if piece:
             sampled = rewrite(model, encoding, piece, settings, seed=seed, progress=progress)
         else:
-            ids = prompt_ids.tolist()
+            framed, ids = self.framing == "sequences", prompt_ids.tolist()
             sampled = sample(model, encoding, ids, settings, seed=seed, framed=framed, progress=progress)
-        if settings.bars and (unfinished := sum(not one.ended for one in sampled)):
-            warnings.append(cut_off(unfinished, len(sampled), settings))
-        warnings += rules.report() if rules else []
-        return Made([self.encoding.decode(one.ids) for one in sampled], sampled, warnings)
+        return sampled, rules.report() if rules else []
 
     def kept(self, settings: Settings) -> Piece | None:
         """The piece of which a part is written anew; None where nothing asks for that.
@@ -252,9 +268,12 @@ def given_ids(encoding: Encoding, settings: Settings) -> Given:
         raise UserError(str(error), where="generation.given") from None
 
 
-def cut_off(unfinished: int, count: int, settings: Settings) -> str:
+def cut_off(sampled: Sequence[Sampled], settings: Settings) -> list[str]:
     """What is said of pieces that weren't written to their end."""
-    return f"{unfinished} of {count} pieces reached generation.max_length ({settings.max_length}) before their end"
+    if not (unfinished := sum(not one.ended for one in sampled)):
+        return []
+    limit = f"generation.max_length ({settings.max_length})"
+    return [f"{unfinished} of {len(sampled)} pieces reached {limit} before their end"]
 
 
 def planned(encoding: Encoding, read: Encoding, settings: Settings, prompt_ids: np.ndarray) -> Given:

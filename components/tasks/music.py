@@ -12,11 +12,7 @@ from torch import nn
 
 from components.encodings.form import METRES, Form, joined, tempo_class
 from components.encodings.lead_sheet import LeadSheet
-from components.encodings.meaning import meaning_of
 from components.errors import UserError
-from components.generation.constraints import Constrained, parse_constraints
-from components.generation.infill import rewrite
-from components.generation.sampling import sample
 from components.generation.settings import Settings
 from components.progressions import parse_progression
 from components.render.band import accompaniment
@@ -86,18 +82,9 @@ class Music(LanguageModel):
             if not self.encoding.knows_chords:
                 hint = "its training pieces had no chords: only constraints (chord-tones, chord-scale) bring them in"
                 warnings.append(hint)
-        rules = None
-        if settings.constraints:
-            rules = parse_constraints(settings.constraints, meaning_of(self.encoding, form.chords if form else ()))
-            encoding = Constrained(encoding, rules)
-        if piece:
-            sampled = rewrite(model, encoding, piece, settings, seed=seed, progress=progress)
-        else:
-            framed, ids = self.framing == "sequences", prompt_ids.tolist()
-            sampled = sample(model, encoding, ids, settings, seed=seed, framed=framed, progress=progress)
-        if unfinished := sum(not one.ended for one in sampled):
-            warnings.append(cut_off(unfinished, len(sampled), settings))
-        warnings += rules.report() if rules else []
+        chords = form.chords if form else ()
+        sampled, told = self.drawn(model, encoding, piece, prompt_ids, settings, chords, seed=seed, progress=progress)
+        warnings += [*cut_off(sampled, settings), *told]
         items = [self._played(self.encoding.decode(one.ids), form, settings, seed + n) for n, one in enumerate(sampled)]
         return Made(items, sampled, warnings)
 
