@@ -126,7 +126,7 @@ class Encoding(ABC):
         Raises:
             UserError: the encoding doesn't plan its pieces.
         """
-        hint = "train one with encoding.planned: true, as lead-sheets has"
+        hint = "train one with encoding.planned: true, as chorales and lead-sheets have"
         raise UserError("this model doesn't plan how long a piece is", where="generation.bars", hint=hint)
 
     def doubts(self, melody: Any) -> list[str]:

@@ -33,7 +33,7 @@ def generate(
     ] = None,
     choruses: Annotated[int | None, Parameter(help="How many times to play through the chords.")] = None,
     bars: Annotated[
-        int | None, Parameter(help="Length in bars, for a model that plans its pieces, as lead-sheets does.")
+        int | None, Parameter(help="Length in bars, for a model that plans its pieces, as chorales does.")
     ] = None,
     tempo_bpm: Annotated[float | None, Parameter(help="Tempo in quarter notes per minute.")] = None,
     band: Annotated[
