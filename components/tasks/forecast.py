@@ -27,7 +27,7 @@ from components.datasets.forecast_windows import (
 from components.datasets.series_times import following, written
 from components.datasets.store import Examples, Sequences
 from components.encodings.base import Field
-from components.encodings.series import LONGEST_LAG, Series, SeriesValues
+from components.encodings.series import LONGEST_LAG, Series, SeriesValues, are_counts
 from components.errors import UserError
 from components.layers.base import State
 from components.models.backbone import Backbone
@@ -90,7 +90,7 @@ class Forecast(Task):
             raise UserError("counts are not centred", where="task.centre", hint="centre: false, or another output")
         if self.output.counts and encoding.series and not encoding.counts_only:
             hint = "output: student_t, gaussian or quantiles"
-            raise UserError("negative_binomial is for whole numbers from 0 on", where="task.output", hint=hint)
+            raise UserError("negative_binomial is for whole numbers from 0 to 2⁵³", where="task.output", hint=hint)
 
     @classmethod
     def model_kinds(cls) -> dict[str, list[Any]]:
@@ -186,8 +186,8 @@ class Forecast(Task):
             there = len(item.covariates) - steps
             what = f"{item.name}: {', '.join(item.named)} known for {there} of the {horizon} steps ahead"
             raise UserError(what, where="data", hint="give their values for all steps that are predicted")
-        if self.output.counts and ((item.values < 0).any() or (item.values != np.round(item.values)).any()):
-            raise UserError(f"{item.name}: the model is of counts, whole numbers from 0 on", where="data")
+        if self.output.counts and not are_counts(item.values):
+            raise UserError(f"{item.name}: the model is of counts, whole numbers from 0 to 2⁵³", where="data")
         far = max(0, steps - self.shape.past)  # no more is read
         times = np.concatenate([item.times[far:steps], self._ahead(item)])
         covariates = item.covariates[far : steps + horizon]

@@ -240,5 +240,5 @@ def test_large_values_keep_their_digits_in_the_store() -> None:
     for wrong in (1e39, np.nan, 1e-60):
         with pytest.raises(UserError, match="beyond what float32 keeps"):
             again.encode(large._replace(values=np.full(400, wrong)))
-    with pytest.raises(UserError, match="steps of D, where others have h"):
+    with pytest.raises(UserError, match="steps of D, the training data have h"):
         again.encode(large._replace(freq="D"))
