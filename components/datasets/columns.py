@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,8 +27,8 @@ MOST_COLUMNS = 10_000
 class Table:
     """`lines`: their numbers in the file. `numbers`: float64 [lines, columns], NaN where a value is missing and where a
     text stands. `texts`: the cells of the columns that were asked for. `first_text`: where a column has its first text,
-    and which; `ends`: a column's first and last cell. `dates`: the first column that begins with one, and its
-    dates by line (None: not one)."""
+    and which; `ends`: a column's first and last cell. `moments`: the first column that begins with a date, and its
+    cells."""
 
     path: Path
     names: list[str]
@@ -37,7 +37,12 @@ class Table:
     texts: dict[str, list[str]] = field(default_factory=dict)
     first_text: dict[str, tuple[int, str]] = field(default_factory=dict)
     ends: dict[str, tuple[str, str]] = field(default_factory=dict)
-    dates: tuple[str, list[datetime | None]] = ("", [])
+    moments: tuple[str, list[str]] = ("", [])
+
+    @cached_property
+    def dates(self) -> tuple[str, list[datetime | None]]:
+        """That column and its dates by line (None: not one). Not every reader asks, and they take long to read."""
+        return self.moments[0], dates(self.moments[1])
 
     @property
     def headed(self) -> bool:
@@ -139,7 +144,6 @@ def read_columns(
     table.texts = {name: [] for name in kept if name in names}
     numbers: list[list[float]] = []
     dated: int | None = None
-    moments: list[str] = []  # the cells of the column of dates
     for number, cells in _chain([] if header else [first], [second] if second else [], rows):
         if len(cells) != width:
             raise UserError(f"{len(cells)} cells, the first line has {width}", where=f"{path}: line {number}")
@@ -147,7 +151,8 @@ def read_columns(
             raise UserError(f"more than {LARGEST_CELLS:,} cells", where=str(path))
         if not numbers:
             dated = next((at for at, cell in enumerate(cells) if any(dates([cell]))), None)
-        moments.append(cells[dated] if dated is not None else "")
+            table.moments = (names[dated], []) if dated is not None else ("", [])
+        table.moments[1].append(cells[dated] if dated is not None else "")
         values = []
         for name, cell in zip(names, cells, strict=True):
             value = _number(cell)
@@ -159,7 +164,6 @@ def read_columns(
                 table.texts[name].append(cell.strip())
         numbers.append(values)
         table.lines.append(number)
-    table.dates = ("", [None] * len(moments)) if dated is None else (names[dated], dates(moments))
     table.numbers = np.array(numbers, dtype=np.float64).reshape(-1, width)
     return table
 
@@ -213,13 +217,17 @@ def _finite(cell: str) -> bool:
 
 def dates(cells: Sequence[str]) -> list[datetime | None]:
     """The dates of a column, None where there is none. 1/2/2024 has the day or the month first as more of the column
-    can be read; where all can be both, as the column goes forward more often."""
+    can be read; where all can be both, as the column goes forward more often, and then in steps that are more alike: of
+    1/1/2023, 2/1/2023 … 12/1/2024 the month is first."""
     readings = [[read(cell.strip()) for cell in cells] for read in READINGS]
-    return max(readings, key=lambda dates: (sum(map(bool, dates)), _forward(dates)))
+    return max(readings, key=lambda dates: (sum(map(bool, dates)), *_forward(dates)))
 
 
-def _forward(dates: Sequence[datetime | None]) -> int:
-    return sum(before <= date for before, date in pairwise(filter(None, dates)))
+def _forward(dates: Sequence[datetime | None]) -> tuple[int, float]:
+    """How often dates go forward, and the shortest of these steps by the longest."""
+    steps = [date - before for before, date in pairwise(filter(None, dates)) if date >= before]
+    longer = [step for step in steps if step]
+    return len(steps), min(longer) / max(longer) if longer else 0.0
 
 
 def _iso(text: str) -> datetime | None:

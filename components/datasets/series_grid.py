@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from components.datasets.columns import Table
-from components.datasets.series_times import grid
+from components.datasets.series_times import frequency, grid, written
 from components.encodings.series import Series
 from components.errors import UserError
 
@@ -112,7 +112,7 @@ def gather(
             if duplicates == "refuse":
                 at = place[twice[0] + 1]
                 what = f"{name}: {table.texts[layout.time][at]} is there twice"
-                hint = "data.duplicates=mean takes the mean; is another column part of the series' name (data.series)?"
+                hint = "data.series says which columns tell the series apart; data.duplicates=mean takes the mean"
                 raise UserError(what, where=f"{table.path}: line {table.lines[at]}", hint=hint)
             _average(one)
         found.append(one)
@@ -136,38 +136,44 @@ def laid_out(one: Found, freq: str, gaps: Gaps, where: str) -> Found:
     """The series from its first value on, a step for each time of the grid, values in its gaps.
 
     Raises:
-        UserError: a time lies off the grid, a gap is refused, or a covariate is missing.
+        UserError: there is no value, a time lies off the grid, the series has longer steps than the grid, a gap is
+            refused, or a covariate is missing.
     """
+    if not np.isfinite(one.values).any():
+        raise UserError("no value", where=where)
     first = int(np.flatnonzero(np.isfinite(one.values))[0])
     times, places = grid(one.times[first:], freq, where)
+    if gaps != "zero" and len(times) > 2 * len(places):  # hours made of days would be no data
+        own = frequency([one.times])
+        if own not in (None, freq):
+            hint = (
+                "series with other steps need a file of their own; data.gaps=zero where a line that is missing means 0"
+            )
+            raise UserError(f"its steps are {own}, those of the data {freq}", where=where, hint=hint)
     values = np.full(len(times), np.nan)
     covariates = np.full((len(times), one.covariates.shape[1]), np.nan)
     values[places], covariates[places] = one.values[first:], one.covariates[first:]
     ends = int(np.flatnonzero(np.isfinite(values))[-1]) + 1
-    missing = np.isnan(values[:ends])
+    missing = np.isnan(values[:ends]) | np.isnan(covariates[:ends]).any(axis=1)
     if missing.any() and gaps == "refuse":
-        what = f"{int(missing.sum()):,} times without a value, the first {times[missing.argmax()]}"
+        first_missing = written(times[missing.argmax(), None], one.utc)[0]
+        what = f"{int(missing.sum()):,} times without a value or a covariate, the first {first_missing}"
         raise UserError(what, where=where, hint="data.gaps=forward or zero fills them")
     one.filled, one.longest = int(missing.sum()), _longest(missing)
-    values[:ends] = filled(values[:ends], gaps)
-    unknown = np.isnan(covariates[:ends])
-    covariates[:ends] = (
-        np.stack([filled(c, gaps) for c in covariates[:ends].T], axis=1) if unknown.any() else covariates[:ends]
-    )
+    values[:ends] = np.nan_to_num(values[:ends]) if gaps == "zero" else forward(values[:ends, None])[:, 0]
+    covariates[:ends] = forward(covariates[:ends])  # a price isn't 0 where nothing was sold
     if (gone := np.isnan(covariates).any(axis=1)).any():
-        what = f"a covariate is missing at {times[gone.argmax()]}"
+        what = f"a covariate is missing at {written(times[gone.argmax(), None], one.utc)[0]}"
         raise UserError(what, where=where, hint="covariates are known at every step, those to be predicted too")
     one.times, one.values, one.covariates = times, values, covariates
     return one
 
 
-def filled(values: np.ndarray, gaps: Gaps) -> np.ndarray:
-    """Without NaN: from the past alone. What is missing at the beginning stays so."""
-    there = np.isfinite(values)
-    if gaps == "zero":
-        return np.where(there, values, 0.0)
-    last = np.maximum.accumulate(np.where(there, np.arange(len(values)), -1))
-    return np.where(last >= 0, values[np.maximum(last, 0)], np.nan)
+def forward(columns_TK: np.ndarray) -> np.ndarray:
+    """The last number again in place of NaN. What is missing at the beginning stays so."""
+    steps_T1 = np.arange(len(columns_TK))[:, None]
+    last_TK = np.maximum.accumulate(np.where(np.isnan(columns_TK), 0, steps_T1), axis=0)
+    return np.take_along_axis(columns_TK, last_TK, axis=0)
 
 
 def _longest(missing: np.ndarray) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from components.datasets.codings import Coding
-from components.datasets.columns import Rows, Table, dates, is_number, read_columns, table_rows
+from components.datasets.columns import Rows, dates, is_number, read_columns, table_rows
 from components.datasets.folders import ending
 from components.datasets.labelled import LabelledReader, Row
 from components.datasets.series_grid import Found, Layout, gather, laid_out
@@ -83,18 +83,11 @@ class SeriesTableReader(SeriesParts, LabelledReader):
         if "series" not in self.kept:
             found, notes = self._found()
             freq = self.freq or frequency([one.times for one in found])
-            if freq is None:
-                raise UserError("the times have no regular step", where=self._where(), hint=REGULAR)
-            self.found["frequency"] = (self.files[0].name, (freq,))
-            season = self.season or season_of(freq)
-            horizon = self.horizon or season
-            self.kept["series"] = [
-                laid_out(one, freq, self.gaps, self._named(one)).as_series(freq, season, horizon, self.origins)
-                for one in found
-                if np.isfinite(one.values).any()
-            ]
+            empty = [one.name for one in found if not np.isfinite(one.values).any()]
+            self.kept["series"] = [self._laid_out(one, freq) for one in found if one.name not in empty]
+            self.found["frequency"] = (self.files[0].name, (str(freq),))
             self.kept["notes"] = notes + self._of_gaps(found) + _of_ends(self.kept["series"])
-            if empty := [one.name for one in found if not np.isfinite(one.values).any()]:
+            if empty:
                 listed = ", ".join(empty[:5]) + (", …" if len(empty) > 5 else "")
                 self.kept["notes"].append(f"series without any value, left out: {len(empty):,} ({listed})")
         if self.part in (None, "train"):
@@ -103,8 +96,6 @@ class SeriesTableReader(SeriesParts, LabelledReader):
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         """The series to be continued: those of a file of any length, those that can't be read with their problem."""
-        if self.horizon is None:
-            self.horizon = 1  # the model knows
         found, notes = self._found()
         self.notes += notes
         known = self.found.get("frequency", ("", ()))[1]
@@ -113,30 +104,20 @@ class SeriesTableReader(SeriesParts, LabelledReader):
             freq = self.freq or (known[0] if known and fits(one.times, known[0]) else inferred)
             shown = {"series": one.name}
             try:
-                if freq is None:
-                    raise UserError("the times have no regular step", where=self._where(), hint=REGULAR)
-                if not np.isfinite(one.values).any():
-                    raise UserError("no value")
-                laid = laid_out(one, freq, self.gaps, self._named(one))
-                yield Row(one.name, shown, laid.as_series(freq, self.season or season_of(freq), self.horizon, 1))
+                yield Row(one.name, shown, self._laid_out(one, freq))
             except UserError as error:
                 yield Row(one.name, shown, problem=error.what)
         self.notes += self._of_gaps(found)
 
-    def items(self) -> Iterator[Series]:
-        return SeriesParts.items(self)
-
-    def places(self, indices: Any) -> dict[int, str]:
-        return SeriesParts.places(self, indices)
-
     def group(self, item: Series) -> str | None:
         return None
 
-    def _where(self) -> str:
-        return ", ".join(str(path) for path in self.files[:3])
-
-    def _named(self, one: Found) -> str:
-        return f"{one.path}: series {one.name!r}" if one.name else str(one.path)
+    def _laid_out(self, one: Found, freq: str | None) -> Series:
+        if freq is None:
+            raise UserError("the times have no regular step", where=str(one.path), hint=REGULAR)
+        season = self.season or season_of(freq)
+        laid = laid_out(one, freq, self.gaps, f"{one.path}: series {one.name!r}")
+        return laid.as_series(freq, season, self.horizon or season, self.origins)
 
     def _found(self) -> tuple[list[Found], list[str]]:
         """The series of all files as they stand there, and what a person should know of it."""
@@ -152,7 +133,6 @@ class SeriesTableReader(SeriesParts, LabelledReader):
             table = read_columns(self._text, path, texts, chain(head, rows), header=True)
             places = [f"{path}: line {line}" for line in table.lines]
             times, utc = read_times(table.texts[layout.time], places)
-            layout = self._one_or_wide(table, layout, times)
             for role, names in (("time", (layout.time,)), ("series", layout.series), ("value", layout.values[:1])):
                 if role == "time" or layout.series:
                     self.found.setdefault(role, (path.name, names))
@@ -195,8 +175,9 @@ class SeriesTableReader(SeriesParts, LabelledReader):
             numbered = [name for name in numbered if name not in series]
         values = self.value or (known["value"] if series else ()) or tuple(numbered)
         if not values or (series and len(values) > 1):
+            shown = ", ".join(f"{name} begins with {cells.get(name, '')[:20]!r}" for name in rest[:4])
             what = f"which of the columns is the value: {', '.join(values[:8])}?" if values else "no column of numbers"
-            hint = f"data.value={(values or tuple(rest) or ('NAME',))[0]}; what is known ahead: data.covariates"
+            hint = f"data.value={values[0]}; what is known ahead: data.covariates" if values else shown
             raise UserError(what, where=str(path), hint=hint)
         return Layout(time, tuple(series), tuple(values), self.covariates)
 
@@ -204,18 +185,11 @@ class SeriesTableReader(SeriesParts, LabelledReader):
         dated = [name for name in names if any(dates([cells.get(name, "")]))]
         called = [name for name in names if OF_TIME.fullmatch(name)]
         if found := [name for name in dated if name in called] or dated or called:
+            if any(dates(found[:1])):
+                hint = "write a line with the columns' names above it: time,value"
+                raise UserError(f"the first line is no header: {', '.join(names)[:60]}", where=str(path), hint=hint)
             return found[0]
         raise UserError("no column of times", where=str(path), hint=f"data.time={names[0]} says which it is")
-
-    def _one_or_wide(self, table: Table, layout: Layout, times: np.ndarray) -> Layout:
-        """Refuse a table that looks wide and has several lines for a time."""
-        if layout.series or len(np.unique(times)) == len(times) or self.duplicates == "mean":
-            return layout
-        order = np.argsort(times, kind="stable")
-        at = order[1:][np.diff(times[order]) == np.timedelta64(0)][0]
-        what = f"{table.texts[layout.time][at]} is there twice"
-        hint = "data.series says which column tells the series apart; data.duplicates=mean takes the mean"
-        raise UserError(what, where=f"{table.path}: line {table.lines[at]}", hint=hint)
 
     def _of_gaps(self, found: Sequence[Found]) -> list[str]:
         """What was filled, averaged and put in order."""
@@ -223,9 +197,10 @@ class SeriesTableReader(SeriesParts, LabelledReader):
         notes = []
         if filled:
             longest = max(filled, key=lambda one: one.longest)
+            warning = "warning: " * any(2 * one.filled > len(one.values) for one in filled)
             notes.append(
-                f"times without a value: {sum(one.filled for one in filled):,}, in {len(filled):,} series; filled: "
-                f"{self.gaps} (data.gaps); longest gap: {longest.longest:,}, in {longest.name}"
+                f"{warning}times without a value: {sum(one.filled for one in filled):,}, in {len(filled):,} series; "
+                f"filled: {self.gaps} (data.gaps); longest gap: {longest.longest:,}, in {longest.name}"
             )
         if doubled := [one for one in found if one.doubled]:
             total = sum(one.doubled for one in doubled)

@@ -75,7 +75,7 @@ class SeriesValues(Encoding):
         self.mean_C = self.deviation_C = np.zeros(0)
         self.cycles: tuple[str, ...] = ()
         self.read_lags: tuple[int, ...] = ()
-        self.counts_only = False  # are all values of training whole and 0 or more?
+        self.counts_only = False  # are all values of training counts?
         self.series: list[tuple[str, str]] = []  # (name, first time) of each in training
         self.steady = 0  # of them, those that vary too little to be seen beside their size
 
@@ -104,7 +104,7 @@ class SeriesValues(Encoding):
             longest = max(longest, len(item.values))
             shifted = item.covariates - first.covariates[0]
             total, squares, count = total + shifted.sum(0), squares + (shifted**2).sum(0), count + len(shifted)
-            self.counts_only &= bool((item.values >= 0).all() and (item.values == np.round(item.values)).all())
+            self.counts_only &= are_counts(item.values)
             self.steady += 0 < np.ptp(item.values) < STEADY * np.abs(item.values).mean()
         if first is None:
             return
@@ -174,7 +174,7 @@ class SeriesValues(Encoding):
         if item.freq != self.freq:
             hint = "series of another step need a model of their own; data.freq sets how the file's is read"
             raise UserError(
-                f"{item.name}: steps of {item.freq}, where others have {self.freq}", where="data", hint=hint
+                f"{item.name}: steps of {item.freq}, the training data have {self.freq}", where="data", hint=hint
             )
         if item.named != self.named:
             found, wanted = (", ".join(names) or "none" for names in (item.named, self.named))
@@ -187,6 +187,11 @@ LEARNED = (
     "freq", "season", "horizon", "origins", "utc", "named", "mean_C", "deviation_C", "cycles", "read_lags",
     "counts_only", "series", "steady",
 )  # fmt: skip
+
+
+def are_counts(values: np.ndarray) -> bool:
+    """Are all of them whole numbers from 0 to 2⁵³? Larger ones float64 doesn't tell apart."""
+    return bool(((values >= 0) & (values <= 2**53) & (values == np.round(values))).all())
 
 
 def place_in(cycle: str, times: np.ndarray) -> np.ndarray:

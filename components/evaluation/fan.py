@@ -35,7 +35,7 @@ def _panel(axes: Axes, future: Future) -> None:
     past = len(future.history)
     before, after = future.times[:past], future.times[past:]
     # lines go on from the last value that was known
-    joined = future.times[past - 1 :] if past else after
+    joined = future.times[past - 1 :]
     last = future.history[-1:]
     axes.plot(before, future.history, color=SOFT, linewidth=1.1, label="past")
     pairs = len(future.levels) // 2

@@ -24,6 +24,7 @@ class Distribution(ABC):
 
     parameters: int
     unit = "nats"
+    counts = False  # of whole numbers from 0 on
 
     @abstractmethod
     def loss(self, raw: Tensor, values: Tensor, scale: Tensor) -> Tensor:
@@ -73,6 +74,7 @@ class NegativeBinomial(Distribution):
     """Counts: mean m = scale · softplus and α = softplus / √scale; their variance is m + α m² (Salinas et al. 2020)."""
 
     parameters = 2
+    counts = True
 
     def loss(self, raw: Tensor, values: Tensor, scale: Tensor) -> Tensor:
         counts = (values.double() * scale).round()  # float32 has no lgamma of large counts
@@ -86,7 +88,7 @@ class NegativeBinomial(Distribution):
         mean, alpha = (part.cpu().numpy() for part in self._of(raw, scale))
         seed = int(rng.integers(2**63))
         # NumPy's Poisson numbers end at 2⁶³; a mean near there is no count
-        chance = 1 / (1 + np.minimum(alpha * mean, 1e15))
+        chance = 1 / (1 + np.minimum(alpha * mean, 1e17 * np.minimum(alpha, 1)))
         rows = [np.random.default_rng(seed).negative_binomial(1 / a, p) for a, p in zip(alpha, chance, strict=True)]
         return (torch.from_numpy(np.stack(rows)).to(scale.device) / scale).to(raw)
 

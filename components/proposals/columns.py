@@ -35,16 +35,21 @@ class Column:
     cells: Sequence[str]  # those that aren't empty
 
     @cached_property
+    def values(self) -> list[float]:
+        """Its finite numbers."""
+        return [float(cell) for cell in self.cells if _finite(cell)]
+
+    @cached_property
     def distinct(self) -> int:
         return len(set(self.cells))
 
     @cached_property
     def kind(self) -> str:
         """empty, numbers, whole (numbers), times, labels or texts."""
-        if not self.cells or all(is_number(cell) and not _finite(cell) for cell in self.cells):
+        if not self.values and all(map(is_number, self.cells)):
             return "empty"
         if all(is_number(cell) for cell in self.cells):
-            whole = all(float(cell).is_integer() for cell in self.cells if _finite(cell))
+            whole = all(value.is_integer() for value in self.values)
             years = whole and self.name.strip().lower() == "year"
             return "times" if years else "whole" if whole else "numbers"
         if sum(map(bool, dates(self.cells))) >= REGULAR * len(self.cells):
@@ -55,7 +60,7 @@ class Column:
     @property
     def counts(self) -> bool:
         """Does it number the rows?"""
-        return self.kind == "whole" and all(float(b) == float(a) + 1 for a, b in pairwise(self.cells))
+        return self.kind == "whole" and all(after == before + 1 for before, after in pairwise(self.values))
 
     @property
     def length(self) -> float:

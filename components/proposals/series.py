@@ -54,8 +54,6 @@ def forecast(look: Look) -> Proposal:
     others = [column for column in grid.columns if column is not time]
     if grid.of("texts"):
         raise Unlike(f"a column of texts: {grid.of('texts')[0].name}")
-    if not [column for column in others if column in grid.numbers]:
-        raise Unlike("no column of numbers beside the times")
     at = grid.columns.index(time)
     times = [row[at] for row in grid.rows]
     alone = len(set(times)) == len(times)
@@ -65,6 +63,8 @@ def forecast(look: Look) -> Proposal:
     if not alone and not series:
         raise Unlike("times that stand several times, and no column that tells the series apart")
     values = [column for column in others if column in grid.numbers and column not in series]
+    if not values:
+        raise Unlike("no column of numbers beside the times")
     data: dict = {"reader": "series-table", "time": time.name}
     notes = []
     if series:

@@ -35,7 +35,7 @@ def labels(look: Look) -> Proposal:
 def ratings(look: Look) -> Proposal:
     grid, read = _read(look)
     target = _target(grid, read, lambda c: c.kind == "whole" and c.distinct <= MOST_STARS)
-    values = sorted({int(float(cell)) for cell in target.cells})
+    values = sorted(map(int, set(target.values)))
     whole_scale = values == list(range(values[0], values[-1] + 1))
     if len(values) < 2 or values[-1] - values[0] >= 1000:
         raise Unlike(f"column {target.name} is no scale: {_some(target)}")

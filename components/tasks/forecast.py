@@ -27,7 +27,7 @@ from components.datasets.forecast_windows import (
 from components.datasets.series_times import following, written
 from components.datasets.store import Examples, Sequences
 from components.encodings.base import Field
-from components.encodings.series import LONGEST_LAG, Series, SeriesValues
+from components.encodings.series import LONGEST_LAG, Series, SeriesValues, are_counts
 from components.errors import UserError
 from components.layers.base import State
 from components.models.backbone import Backbone
@@ -84,14 +84,13 @@ class Forecast(Task):
         usual = min(USUAL_CONTEXT, max(encoding.horizon, 2 * encoding.season))
         lags = tuple(sorted({1, *encoding.read_lags}))
         self.shape = Shape(context or usual, encoding.horizon, lags, centre)
-        self.counts = output == "negative_binomial"
         self.measured_in = f"{self.output.unit} of scaled values" if self.output.unit == "nats" else self.output.unit
         self.loss_unit = f"{self.measured_in} per step"
-        if self.counts and centre:
+        if self.output.counts and centre:
             raise UserError("counts are not centred", where="task.centre", hint="centre: false, or another output")
-        if self.counts and encoding.series and not encoding.counts_only:
+        if self.output.counts and encoding.series and not encoding.counts_only:
             hint = "output: student_t, gaussian or quantiles"
-            raise UserError("negative_binomial is for whole numbers from 0 on", where="task.output", hint=hint)
+            raise UserError("negative_binomial is for whole numbers from 0 to 2⁵³", where="task.output", hint=hint)
 
     @classmethod
     def model_kinds(cls) -> dict[str, list[Any]]:
@@ -134,7 +133,7 @@ class Forecast(Task):
             scaled_BSH = self._paths(model, part).double().cpu().numpy()
             for one, scaled_SH in zip(part, scaled_BSH, strict=True):
                 paths_SH = one.centre + one.scale * scaled_SH
-                yield np.round(paths_SH) if self.counts else paths_SH
+                yield np.round(paths_SH) if self.output.counts else paths_SH
 
     def _paths(self, model: Any, windows: Sequence[Window]) -> Tensor:
         """Scaled values [B, S, H]."""
@@ -187,8 +186,8 @@ class Forecast(Task):
             there = len(item.covariates) - steps
             what = f"{item.name}: {', '.join(item.named)} known for {there} of the {horizon} steps ahead"
             raise UserError(what, where="data", hint="give their values for all steps that are predicted")
-        if self.counts and ((item.values < 0).any() or (item.values != np.round(item.values)).any()):
-            raise UserError(f"{item.name}: the model is of counts, whole numbers from 0 on", where="data")
+        if self.output.counts and not are_counts(item.values):
+            raise UserError(f"{item.name}: the model is of counts, whole numbers from 0 to 2⁵³", where="data")
         far = max(0, steps - self.shape.past)  # no more is read
         times = np.concatenate([item.times[far:steps], self._ahead(item)])
         covariates = item.covariates[far : steps + horizon]
@@ -199,9 +198,7 @@ class Forecast(Task):
 
     def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
         """The last value again, and the last season again, both with the spread that their errors had before."""
-        places = ForecastBatches(
-            test.fields["series"], self.shape, origins=self.encoding.origins, batch_size=1, seed=0, training=False
-        ).places
+        places = self.batches(test, batch_size=1, window=0, seed=0, training=False).places
         if not places:
             return {}
         windows = [window(test.fields["series"][row], origin, self.shape) for row, origin in places]

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -27,13 +29,6 @@ def crps(samples_SH: np.ndarray, actual_H: np.ndarray) -> np.ndarray:
     return np.abs(samples_SH - actual_H).mean(axis=0) - spread_H
 
 
-def quantile_losses(quantiles_QH: np.ndarray, actual_H: np.ndarray) -> np.ndarray:
-    """Twice the pinball loss of each of LEVELS and each step [Q, H]: that of a median is the absolute error."""
-    short_QH = actual_H - quantiles_QH
-    levels_Q1 = np.array(LEVELS)[:, None]
-    return 2 * np.maximum(levels_Q1 * short_QH, (levels_Q1 - 1) * short_QH)
-
-
 def weighted(total: Any, count: float) -> float:
     """The mean over the levels of the summed losses, by the summed size of the values: the last of `total`."""
     *losses, size = total
@@ -46,7 +41,9 @@ def scores(samples_SH: np.ndarray, actual_H: np.ndarray, naive_error: float) -> 
     quantiles_QH = np.quantile(samples_SH, LEVELS, axis=0)
     median_H = quantiles_QH[LEVELS.index(0.5)]
     error_H, steps = np.abs(median_H - actual_H), len(actual_H)
-    losses_Q = quantile_losses(quantiles_QH, actual_H).sum(axis=1)
+    short_QH, levels_Q1 = actual_H - quantiles_QH, np.array(LEVELS)[:, None]
+    # twice the pinball loss: that of a median is the absolute error
+    losses_Q = 2 * np.maximum(levels_Q1 * short_QH, (levels_Q1 - 1) * short_QH).sum(axis=1)
     sizes_H = np.abs(median_H) + np.abs(actual_H)
     inside_H = (quantiles_QH[0] <= actual_H) & (actual_H <= quantiles_QH[-1])
     judged = bool(naive_error > 0)
@@ -79,9 +76,8 @@ def seasonal_naive(history_T: np.ndarray, horizon: int, season: int) -> tuple[np
 
 def naive_loss(histories: Sequence[np.ndarray], actual: Sequence[np.ndarray], season: int) -> float:
     """The weighted quantile loss of the seasonal naive forecasts of several series; of season 1, the naive ones."""
-    total = np.zeros(len(LEVELS) + 1)
-    for history_T, actual_H in zip(histories, actual, strict=True):
-        _, samples_SH = seasonal_naive(history_T, len(actual_H), season)
-        quantiles_QH = np.quantile(samples_SH, LEVELS, axis=0)
-        total += [*quantile_losses(quantiles_QH, actual_H).sum(axis=1), np.abs(actual_H).sum()]
-    return weighted(total, 1)
+    tallies = [
+        scores(seasonal_naive(history_T, len(actual_H), season)[1], actual_H, 0.0)["weighted_quantile_loss"]
+        for history_T, actual_H in zip(histories, actual, strict=True)
+    ]
+    return reduce(add, tallies).value

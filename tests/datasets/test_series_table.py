@@ -11,7 +11,7 @@ import pytest
 from components.datasets.ingest import ingest
 from components.datasets.made_series import MadeSeries
 from components.datasets.series_table import SeriesTableReader
-from components.datasets.series_times import following, frequency, season_of
+from components.datasets.series_times import following, frequency, read_times, season_of
 from components.datasets.store import Store
 from components.encodings.base import encoding_from_state
 from components.encodings.series import SeriesValues
@@ -87,7 +87,33 @@ def test_gaps_are_filled_from_the_past_alone_and_told(tmp_path) -> None:
     assert found[0].values[9:14].tolist() == [9, 9, 9, 9, 13]
     assert "times without a value: 5, in 1 series; filled: forward (data.gaps); longest gap: 3, in a" in notes
     assert read(path, gaps="zero")[0][0].values[9:14].tolist() == [9, 0, 0, 0, 13]
-    assert "5 times without a value, the first 2024-03-01T10:00" in refused(path, gaps="refuse")
+    assert "5 times without a value or a covariate, the first 2024-03-01 10:00" in refused(path, gaps="refuse")
+
+
+def test_a_missing_covariate_gets_the_last_one_and_is_told(tmp_path) -> None:
+    rows = [f"{time},{at},{7 + at % 2 if at != 5 else ''}" for at, time in enumerate(HOURS) if at != 20]
+    path = write(tmp_path / "x.csv", ["time,y,price", *rows])
+    for gaps in ("forward", "zero"):
+        (one,), notes = read(path, covariates="price", gaps=gaps)
+        assert one.covariates[[4, 5, 6, 19, 20, 21], 0].tolist() == [7, 7, 7, 8, 8, 8]
+        assert one.values[[5, 20]].tolist() == [5, 19 if gaps == "forward" else 0]
+        assert any(note.startswith("times without a value: 2, in 1 series") for note in notes)
+    assert "2 times without a value or a covariate, the first 2024-03-01 05:00" in refused(
+        path, covariates="price", gaps="refuse"
+    )
+
+
+def test_a_series_of_longer_steps_than_the_others_is_refused(tmp_path) -> None:
+    days = [f"2024-03-{day:02},a,{day}" for day in range(1, 13)]
+    path = write(tmp_path / "two.csv", ["time,id,y", *days, *(f"{time},b,{at}" for at, time in enumerate(HOURS))])
+    assert "series 'a': its steps are D, those of the data h" in refused(path)
+    assert len(read(path, gaps="zero", horizon=2)[0][0].values) == 11 * 24 + 1, "no line: 0"
+    reader = SeriesTableReader([path])
+    reader.trained_on({"frequency": ["h"]})
+    assert [row.problem for row in reader.inputs()] == ["its steps are D, those of the data h", ""]
+    outage = [line for at, line in enumerate(long(tmp_path / "long.csv").read_text().splitlines()) if not 20 < at < 90]
+    _, notes = read(write(tmp_path / "outage.csv", outage), horizon=2)
+    assert any(note.startswith("warning: times without a value: 69, in 1 series") for note in notes)
 
 
 def test_series_that_end_early_or_have_no_value_are_told(tmp_path) -> None:
@@ -112,7 +138,7 @@ def test_duplicates_are_refused_with_their_line_or_averaged(tmp_path) -> None:
     assert any("times with several values: 1, in 1 series" in note for note in notes)
     assert any("weren't in the order of time, and were sorted: 1" in note for note in notes)
     stacked = write(tmp_path / "stacked.csv", ["time,y", *[f"{time},1" for time in HOURS * 2]])
-    assert "data.series says which column tells the series apart" in refused(stacked)
+    assert "data.series says which columns tell the series apart" in refused(stacked)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +153,15 @@ def test_regular_steps_are_inferred_even_with_gaps(freq, season) -> None:
     assert (following(whole[-2], name, 1) == whole[-1:]).all()
 
 
+@pytest.mark.parametrize(("form", "there"), [("{m}/1/{y}", "MS"), ("1/{m}/{y}", "MS"), ("{m}/15/{y}", None)])
+def test_months_are_written_in_any_order(form, there) -> None:
+    """Of 1/1/2023 … 12/1/2024 each alone could be a day of January."""
+    cells = [form.format(m=at % 12 + 1, y=2023 + at // 12) for at in range(24)]
+    times, _ = read_times(cells, cells)
+    assert frequency([times]) == there
+    assert len(set(times.astype("datetime64[M]"))) == 24
+
+
 @pytest.mark.parametrize(
     ("lines", "options", "said"),
     [
@@ -136,7 +171,8 @@ def test_regular_steps_are_inferred_even_with_gaps(freq, season) -> None:
         (["time,y", "2024-01-01,1", "soon,1"], {}, "'soon' isn't a time"),
         (["time,y", "2024-01-01T00:00Z,1", "2024-01-01 01:00,1"], {}, "some times have a zone"),
         (["a,b", "x,1", "y,2"], {}, "no column of times"),
-        (["time,y", "2024-01-01,high"], {}, "no column of numbers"),
+        (["time,y", "2024-01-01,high"], {}, "no column of numbers\ny begins with 'high'"),
+        (["2024-01-01,3", "2024-01-02,4", "2024-01-03,5"], {}, "the first line is no header: 2024-01-01, 3"),
         (["time,y"], {}, "no lines below the header"),
         (["time,y", "2024-01-01,1"], {"value": "z"}, "column"),
         (["time,y", "2024-01-01,1"], {"freq": "often"}, "isn't a frequency"),
@@ -204,5 +240,5 @@ def test_large_values_keep_their_digits_in_the_store() -> None:
     for wrong in (1e39, np.nan, 1e-60):
         with pytest.raises(UserError, match="beyond what float32 keeps"):
             again.encode(large._replace(values=np.full(400, wrong)))
-    with pytest.raises(UserError, match="steps of D, where others have h"):
+    with pytest.raises(UserError, match="steps of D, the training data have h"):
         again.encode(large._replace(freq="D"))

@@ -85,6 +85,13 @@ def test_draws_come_from_their_distribution() -> None:
     assert counts.std() == pytest.approx(counts_of(1.0, 0.4, 20.0).std(), rel=0.08)
 
 
+def test_counts_of_any_size_can_be_drawn() -> None:
+    for size, spread, scale in ((4.0, -40.0, 1e30), (4.0, 40.0, 1e30), (-40.0, 40.0, 1.0)):
+        drawn = draws("negative_binomial", raw(size, spread), scale=scale, count=50)
+        assert np.isfinite(drawn).all()
+        assert (drawn >= 0).all()
+
+
 def test_quantiles_are_in_order_and_drawn_between() -> None:
     numbers = torch.randn(len(LEVELS), generator=torch.Generator().manual_seed(3), dtype=torch.float64) * 3
     quantiles = Quantiles().of(numbers).numpy()

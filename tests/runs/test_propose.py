@@ -72,6 +72,8 @@ NUMBERS = {
     "long": ({"a.csv": rows("day,shop,sold,price", *(f"{day},{shop},{n},2.5" for shop in ("n", "s")
                                                      for n, day in enumerate(DAYS)))}, "forecast"),
     "wide": ({"a.csv": rows("day;a;b", *(f"{day};{n},5;{n}" for n, day in enumerate(DAYS)))}, "forecast"),
+    "a missing number": ({"a.csv": rows("day,n", *(f"{day},{n % 7 if n % 5 else 'NA'}" for n, day in enumerate(DAYS)))},
+                         "forecast"),
     "times without a step": ({"a.csv": rows("day,n", *(f"{DAYS[n * n]},{n}" for n in range(6)), *(f"2024-0{n}-17,{n}"
                                                        for n in range(3, 10)))}, "windows"),
     "numbers below each other": ({"a.txt": rows("", *(n % 7 for n in range(60)))}, "windows"),
@@ -164,6 +166,7 @@ def test_music_recordings_and_videos(new, tmp_path: Path) -> None:
         ({"a.fa": ">s1\nACGT\n>s2\nGGTA\n"}, "without labels"),
         ({"d/.hidden": "text"}, "no files to read"),
         ({"a.mp4": b"\0"}, "a folder for each label"),
+        ({"a.csv": rows("day,n", *(f"{day},{n % 7}" for n, day in enumerate([*DAYS, DAYS[5]])))}, "goes back in time"),
     ],
 )
 def test_what_cannot_be_read_is_refused(new, files: dict, said: str) -> None:

@@ -176,10 +176,12 @@ def test_counts_stay_counts_and_others_are_refused() -> None:
     assert (drawn >= 0).all()
     assert (drawn == np.round(drawn)).all()
     half = [item._replace(values=item.values / 2) for item in LOADS]
-    with pytest.raises(UserError, match=r"whole numbers from 0 on(.|\n)*output: student_t"):
+    with pytest.raises(UserError, match=r"whole numbers from 0 to(.|\n)*output: student_t"):
         made(half, output="negative_binomial")
     with pytest.raises(UserError, match="the model is of counts"):
         task.predict(model, half[1:2])
+    with pytest.raises(UserError, match="the model is of counts"):
+        task.predict(model, [LOADS[0]._replace(values=LOADS[0].values * 1e30)])
     with pytest.raises(UserError, match="counts are not centred"):
         made(output="negative_binomial", centre=True)
 
@@ -264,7 +266,7 @@ def test_a_file_is_answered_by_the_next_steps_of_each_series(tmp_path) -> None:
     wide = table(tmp_path / "wide.csv", ["day,a,b", *(f"2024-05-{day:02},{day},{day * 3}" for day in range(1, 21))])
     assert predicted(model, wide) == found[:6]
     hourly = table(tmp_path / "h.csv", ["ds,y", *(f"2024-05-01 {hour:02}:00,1" for hour in range(24))])
-    assert "steps of h, where others have D" in predicted(model, hourly)[0]["problem"]
+    assert "steps of h, the training data have D" in predicted(model, hourly)[0]["problem"]
 
 
 def test_covariates_are_read_ahead(tmp_path) -> None:
