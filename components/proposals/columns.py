@@ -10,11 +10,11 @@ from functools import cached_property, lru_cache
 from itertools import groupby, islice, pairwise
 from pathlib import Path
 
-from components.datasets.columns import dates, is_header, is_number
+from components.datasets.columns import dates, is_finite, is_header, is_number
 from components.datasets.folders import ending
 from components.datasets.labelled import with_points
 from components.datasets.series_table import OF_TIME
-from components.datasets.tables import PARQUET, SEPARATORS, Columns, parquet_rows
+from components.datasets.tables import PARQUET, SEPARATORS, Columns, parquet_count, parquet_rows
 from components.proposals.base import Look, Unlike
 
 ROWS = 1000
@@ -39,12 +39,17 @@ class Column:
         return len(set(self.cells))
 
     @cached_property
+    def values(self) -> list[float]:
+        """The numbers, without places such as NA where one is missing."""
+        return [float(cell) for cell in self.cells if is_finite(cell)]
+
+    @cached_property
     def kind(self) -> str:
         """empty, numbers, whole (numbers), times, labels or texts."""
-        if not self.cells or all(is_number(cell) and not _finite(cell) for cell in self.cells):
-            return "empty"
         if all(is_number(cell) for cell in self.cells):
-            whole = all(float(cell).is_integer() for cell in self.cells if _finite(cell))
+            if not self.values:
+                return "empty"
+            whole = all(value.is_integer() for value in self.values)
             years = whole and self.name.strip().lower() == "year"
             return "times" if years else "whole" if whole else "numbers"
         if sum(map(bool, dates(self.cells))) >= REGULAR * len(self.cells):
@@ -55,7 +60,7 @@ class Column:
     @property
     def counts(self) -> bool:
         """Does it number the rows?"""
-        return self.kind == "whole" and all(float(b) == float(a) + 1 for a, b in pairwise(self.cells))
+        return self.kind == "whole" and all(b == a + 1 for a, b in pairwise(self.values))
 
     @property
     def length(self) -> float:
@@ -76,7 +81,7 @@ class Grid:
     header: bool
     columns: list[Column]
     rows: list[list[str]]
-    lines: int  # of the file, estimated
+    lines: int  # of the file, estimated for text
 
     def of(self, *kinds: str) -> list[Column]:
         return [column for column in self.columns if column.kind in kinds]
@@ -106,7 +111,7 @@ def grid_of(look: Look) -> Grid:
         if not found:
             raise Unlike("a table without rows")
         names, rows = found[0][1].names, [cells for _, _, cells, _ in found]
-        return Grid(path, "", True, _columns(names, rows), rows, len(rows))
+        return Grid(path, "", True, _columns(names, rows), rows, parquet_count(path))
     path, sample = look.first()
     begin = sample.filled[: ROWS + 1]
     if len(begin) < FEWEST_LINES:
@@ -116,6 +121,14 @@ def grid_of(look: Look) -> Grid:
     names = Columns.of(rows[0] if header else [""] * len(rows[0]), path).names
     below = rows[header:]
     return Grid(path, separator, header, _columns([name.strip() for name in names], below), below, sample.all_lines)
+
+
+def text_grid(look: Look) -> Grid:
+    """The table in the first file, which is one of text. Raises Unlike where it is none."""
+    grid = grid_of(look)
+    if not grid.separator:
+        raise Unlike("Parquet is read for texts and for series with regular times: save other numbers as CSV")
+    return grid
 
 
 def _cells(begin: Sequence[str]) -> tuple[str, list[list[str]]]:
@@ -152,13 +165,6 @@ def _headed(rows: Sequence[Sequence[str]]) -> bool:
 def _columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[Column]:
     cells = zip(*rows, strict=True) if rows else [()] * len(names)
     return [Column(name, [c.strip() for c in of if c.strip()]) for name, of in zip(names, cells, strict=True)]
-
-
-def _finite(cell: str) -> bool:
-    try:
-        return float(cell) == float(cell)
-    except ValueError:
-        return False
 
 
 def time_column(grid: Grid) -> Column:

@@ -35,7 +35,7 @@ def labels(look: Look) -> Proposal:
 def ratings(look: Look) -> Proposal:
     grid, read = _read(look)
     target = _target(grid, read, lambda c: c.kind == "whole" and c.distinct <= MOST_STARS)
-    values = sorted({int(float(cell)) for cell in target.cells})
+    values = sorted(set(map(int, target.values)))
     whole_scale = values == list(range(values[0], values[-1] + 1))
     if len(values) < 2 or values[-1] - values[0] >= 1000:
         raise Unlike(f"column {target.name} is no scale: {_some(target)}")
@@ -44,7 +44,8 @@ def ratings(look: Look) -> Proposal:
         f"{grid.told}: texts in {read.name}, ratings in {target.name}",
         f"{target.name} has whole numbers from {values[0]} to {values[-1]}",
         text_like(encoding),
-        _data(grid, look, read, target),
+        # rows whose rating is NA are left out where numbers are read
+        _data(grid, look, read, target) | ({"numbers": True} if len(target.values) < len(target.cells) else {}),
         pair(encoding, "ratings"),
         {"kind": "ordinal"},
         grid.lines,
@@ -89,7 +90,7 @@ def pairs(look: Look) -> Proposal:
 def _read(look: Look) -> tuple[Grid, Column]:
     """The table and its column of texts. Raises Unlike where it has none."""
     grid = grid_of(look)
-    found = grid.of("texts") or ([] if grid.numbers else grid.of("labels"))
+    found = grid.of("texts") or [c for c in grid.of("labels") if not grid.numbers or OF_INPUT.fullmatch(c.name)]
     if not found or len(grid.columns) < 2:
         raise Unlike("no column of texts beside another one")
     named = [column for column in found if OF_INPUT.fullmatch(column.name)]
