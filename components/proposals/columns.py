@@ -99,7 +99,8 @@ class Grid:
             shown = [f"{count} × {told}" if count > 1 else told for told, count in runs]
         more = "; …" if len(shown) > MOST_SHOWN else ""
         headless = "" if self.header else " without a header"
-        return f"a table of {len(self.columns)} columns{headless} ({'; '.join(shown[:MOST_SHOWN])}{more})"
+        size = f"{len(self.columns)} column{'s' * (len(self.columns) > 1)}"
+        return f"a table of {size}{headless} ({'; '.join(shown[:MOST_SHOWN])}{more})"
 
 
 @lru_cache(maxsize=1)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from dataclasses import replace
 from itertools import groupby
 
-from components.datasets.columns import is_number
 from components.datasets.folders import ending
+from components.datasets.series import FRAME_FILES, FrameFilesReader
 from components.datasets.series_times import frequency, read_times, season_of
 from components.datasets.series_windows import SeriesWindowsReader
 from components.errors import UserError
@@ -29,13 +29,14 @@ def ts(look: Look) -> Proposal:
 
 def frame_files(look: Look) -> Proposal:
     folders = {path.parent for path in look.files}
-    files = look.having((".npy", ".csv", ".tsv"))
+    files = look.having(FRAME_FILES)
     if len(folders) < 2 or not files:
         raise Unlike("no folder for each label with .npy, .csv or .tsv files of frames in it")
-    shape = npy_shape(files[0])
-    if ending(files[0]) != ".npy" and not _of_numbers(look, files):
-        raise Unlike("the tables hold more than numbers")
-    pictures = len(shape) == 3
+    pictures = len(npy_shape(files[0])) == 3
+    if ending(files[0]) != ".npy":
+        for row in FrameFilesReader(files[:3], **look.coding()).rows(labelled=True):
+            if row.problem:
+                raise Unlike(f"{row.where}: {row.problem}")
     names = sorted({path.parent.name for path in files})
     found = _series(
         look,
@@ -46,8 +47,7 @@ def frame_files(look: Look) -> Proposal:
     )
     if not pictures:
         return found
-    changed = {"like": "moving-shapes", "encoding": pair({"kind": "pictures"}, "labels")}
-    return Proposal(**{**vars(found), **changed})
+    return replace(found, like="moving-shapes", encoding=pair({"kind": "pictures"}, "labels"))
 
 
 def forecast(look: Look) -> Proposal:
@@ -235,13 +235,3 @@ def _series(
     """Series to be classified."""
     encoding, task = pair({"kind": "frames"}, "labels"), {"kind": "classification"}
     return Proposal(what, why, "activity", {**data, **look.coding()}, encoding, task, size, likely, notes=notes)
-
-
-def _of_numbers(look: Look, files: list) -> bool:
-    """Do the first tables hold numbers alone, below a header or not?"""
-    shares = Counter()
-    for path in files[:3]:
-        sample = look.sample(path)
-        cells = [cell for line in (sample.filled[1:] if sample else []) for cell in line.replace("\t", ",").split(",")]
-        shares[bool(cells) and all(is_number(cell) for cell in cells)] += 1
-    return not shares[False]
