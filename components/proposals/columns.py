@@ -40,8 +40,13 @@ class Column:
 
     @cached_property
     def values(self) -> list[float]:
-        """The numbers, without places such as NA where one is missing."""
+        """The numbers that are there."""
         return [float(cell) for cell in self.cells if is_finite(cell)]
+
+    @property
+    def missing(self) -> bool:
+        """Is there a place such as NA?"""
+        return any(is_number(cell) and not is_finite(cell) for cell in self.cells)
 
     @cached_property
     def kind(self) -> str:

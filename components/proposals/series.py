@@ -77,7 +77,11 @@ def forecast(look: Look) -> Proposal:
     elif len(values) < len(others):
         data["value"] = [column.name for column in values]
     data |= _horizon(grid, at, series, notes)
-    shape = f"a line for each time and {series[0].name}" if series else f"{len(values)} series, a column each"
+    shape = (
+        f"{data['value']} in a line for each time and {series[0].name}"
+        if series
+        else f"{len(values)} series, a column each"
+    )
     return Proposal(
         f"{grid.told}: numbers over time, {shape}",
         f"{time.name} has times such as {time.cells[0]}",

@@ -21,7 +21,7 @@ def labels(look: Look) -> Proposal:
         raise Unlike(f"column {target.name} has one value only")
     has = f"{target.distinct} different values"
     found = _proposal(look, grid, read, target, "a label", has, "labels", "classification")
-    return replace(found, likely=_evident(grid, target))
+    return replace(found, likely=_evident(grid, target), notes=("NA and the like are a label, too",) * target.missing)
 
 
 def ratings(look: Look) -> Proposal:
@@ -33,7 +33,7 @@ def ratings(look: Look) -> Proposal:
     has = f"whole numbers from {values[0]} to {values[-1]}"
     found = _proposal(look, grid, read, target, "ratings", has, "ratings", "ordinal")
     # where numbers are read, rows whose rating is NA are left out
-    missing = {"numbers": True} if len(target.values) < len(target.cells) else {}
+    missing = {"numbers": True} if target.missing else {}
     return replace(
         found,
         data={**found.data, **missing},

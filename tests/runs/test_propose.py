@@ -207,6 +207,11 @@ def test_a_name_that_a_recipe_of_ours_has(new) -> None:
     assert new({"names.txt": TEXTS["lines"][0]["towns.txt"]}).file.name == "my-names.yaml"
 
 
+def test_a_label_that_is_missing_is_told(new) -> None:
+    lines = (f"{one},{('a', 'b', 'NA')[n % 3]}" for n, one in enumerate(PHRASES))
+    assert "NA and the like are a label, too" in new({"a.csv": rows("text,team", *lines)}).proposal.notes
+
+
 def test_a_coding_is_detected(new) -> None:
     found = new({"a.txt": "Où êtes-vous, garçon?\nVoilà l'été.\nDéjà vu, café noir.\n".encode("latin-1")})
     assert read_recipe(found.file).data["coding"] == "cp1252"
