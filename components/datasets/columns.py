@@ -191,7 +191,7 @@ def is_header(first: Sequence[str], second: Sequence[str]) -> bool:
     if all(_number(cell) is None for cell in first):
         return True
     pairs = zip(first, second, strict=False)
-    return any(_number(a) is None and _finite(b) for a, b in pairs)
+    return any(_number(a) is None and is_finite(b) for a, b in pairs)
 
 
 def _number(cell: str) -> float | None:
@@ -210,7 +210,7 @@ def is_number(cell: str) -> bool:
     return _number(cell) is not None
 
 
-def _finite(cell: str) -> bool:
+def is_finite(cell: str) -> bool:
     value = _number(cell)
     return value is not None and math.isfinite(value)
 

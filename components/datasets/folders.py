@@ -95,7 +95,11 @@ def given_splits(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
     train, val and test, or files such as ptb.train.txt and ptb.valid.txt. Train and one other must be there, and every
     folder (or file, where there are no folders) must belong to a split; else ({}, []). Of a folder that holds one
     folder alone, that one is looked at."""
-    entries = sorted(path for path in folder.iterdir() if not hidden(path.name))
+    try:
+        entries = sorted(path for path in folder.iterdir() if not hidden(path.name))
+    except OSError as error:
+        what = f"can't be read: {error.strerror}"
+        raise UserError(what, where=str(folder), hint="allow it, or give another folder") from None
     if len(entries) == 1 and entries[0].is_dir() and not entries[0].is_symlink():
         return given_splits(entries[0])
     folders = [path for path in entries if path.is_dir()]

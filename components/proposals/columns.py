@@ -10,11 +10,11 @@ from functools import cached_property, lru_cache
 from itertools import groupby, islice, pairwise
 from pathlib import Path
 
-from components.datasets.columns import dates, is_header, is_number
+from components.datasets.columns import dates, is_finite, is_header, is_number
 from components.datasets.folders import ending
 from components.datasets.labelled import with_points
 from components.datasets.series_table import OF_TIME
-from components.datasets.tables import PARQUET, SEPARATORS, Columns, parquet_rows
+from components.datasets.tables import PARQUET, SEPARATORS, Columns, parquet_count, parquet_rows
 from components.proposals.base import Look, Unlike
 
 ROWS = 1000
@@ -35,20 +35,25 @@ class Column:
     cells: Sequence[str]  # those that aren't empty
 
     @cached_property
-    def values(self) -> list[float]:
-        """Its finite numbers."""
-        return [float(cell) for cell in self.cells if _finite(cell)]
-
-    @cached_property
     def distinct(self) -> int:
         return len(set(self.cells))
 
     @cached_property
+    def values(self) -> list[float]:
+        """The numbers that are there."""
+        return [float(cell) for cell in self.cells if is_finite(cell)]
+
+    @property
+    def missing(self) -> bool:
+        """Is there a place such as NA?"""
+        return any(is_number(cell) and not is_finite(cell) for cell in self.cells)
+
+    @cached_property
     def kind(self) -> str:
         """empty, numbers, whole (numbers), times, labels or texts."""
-        if not self.values and all(map(is_number, self.cells)):
-            return "empty"
         if all(is_number(cell) for cell in self.cells):
+            if not self.values:
+                return "empty"
             whole = all(value.is_integer() for value in self.values)
             years = whole and self.name.strip().lower() == "year"
             return "times" if years else "whole" if whole else "numbers"
@@ -60,7 +65,7 @@ class Column:
     @property
     def counts(self) -> bool:
         """Does it number the rows?"""
-        return self.kind == "whole" and all(after == before + 1 for before, after in pairwise(self.values))
+        return self.kind == "whole" and all(b == a + 1 for a, b in pairwise(self.values))
 
     @property
     def length(self) -> float:
@@ -81,7 +86,7 @@ class Grid:
     header: bool
     columns: list[Column]
     rows: list[list[str]]
-    lines: int  # of the file, estimated
+    lines: int  # of the file, estimated for text
 
     def of(self, *kinds: str) -> list[Column]:
         return [column for column in self.columns if column.kind in kinds]
@@ -99,7 +104,8 @@ class Grid:
             shown = [f"{count} × {told}" if count > 1 else told for told, count in runs]
         more = "; …" if len(shown) > MOST_SHOWN else ""
         headless = "" if self.header else " without a header"
-        return f"a table of {len(self.columns)} columns{headless} ({'; '.join(shown[:MOST_SHOWN])}{more})"
+        size = f"{len(self.columns)} column{'s' * (len(self.columns) > 1)}"
+        return f"a table of {size}{headless} ({'; '.join(shown[:MOST_SHOWN])}{more})"
 
 
 @lru_cache(maxsize=1)
@@ -111,7 +117,7 @@ def grid_of(look: Look) -> Grid:
         if not found:
             raise Unlike("a table without rows")
         names, rows = found[0][1].names, [cells for _, _, cells, _ in found]
-        return Grid(path, "", True, _columns(names, rows), rows, len(rows))
+        return Grid(path, "", True, _columns(names, rows), rows, parquet_count(path))
     path, sample = look.first()
     begin = sample.filled[: ROWS + 1]
     if len(begin) < FEWEST_LINES:
@@ -121,6 +127,14 @@ def grid_of(look: Look) -> Grid:
     names = Columns.of(rows[0] if header else [""] * len(rows[0]), path).names
     below = rows[header:]
     return Grid(path, separator, header, _columns([name.strip() for name in names], below), below, sample.all_lines)
+
+
+def text_grid(look: Look) -> Grid:
+    """The table in the first file, which is one of text. Raises Unlike where it is none."""
+    grid = grid_of(look)
+    if not grid.separator:
+        raise Unlike("Parquet is read for texts and for series with regular times: save other numbers as CSV")
+    return grid
 
 
 def _cells(begin: Sequence[str]) -> tuple[str, list[list[str]]]:
@@ -157,13 +171,6 @@ def _headed(rows: Sequence[Sequence[str]]) -> bool:
 def _columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[Column]:
     cells = zip(*rows, strict=True) if rows else [()] * len(names)
     return [Column(name, [c.strip() for c in of if c.strip()]) for name, of in zip(names, cells, strict=True)]
-
-
-def _finite(cell: str) -> bool:
-    try:
-        return float(cell) == float(cell)
-    except ValueError:
-        return False
 
 
 def time_column(grid: Grid) -> Column:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from components.datasets.folders import ending
+from components.datasets.text import TextFiles
 from components.errors import UserError, unknown
 from components.proposals import media, series, tables, texts
 from components.proposals.base import Look, Proposal, Unlike
@@ -81,7 +83,12 @@ NEEDED = (
     "said, videos in a folder for each label, piano rolls, .ts series, FASTA"
 )
 # endings of what is read under conditions: the kind that says which
-NEAREST = {".wav .wave": "recordings", ".mp4 .avi .mov .mkv .webm .gif": "videos", ".fa .fasta .fna .fas": "bases"}
+NEAREST = {
+    ".wav .wave": "recordings",
+    ".mp4 .avi .mov .mkv .webm .gif": "videos",
+    ".fa .fasta .fna .fas": "bases",
+    ".parquet .pq": "windows",
+}
 
 
 def candidates(look: Look, wanted: str | None = None) -> tuple[str, dict[str, Proposal]]:
@@ -106,7 +113,7 @@ def candidates(look: Look, wanted: str | None = None) -> tuple[str, dict[str, Pr
         return wanted, found
     hint, near = _of(look, INSTEAD), _of(look, NEAREST)
     if not found or ((hint or near) and not set(found) - TEXTS):
-        what = reasons[near] if near else _why(look, reasons)
+        what = reasons[near] if near else _why(look, reasons, hint)
         raise UserError(what, where=look.shown, hint=hint or NEEDED)
     return next((name for name, proposal in found.items() if proposal.likely), next(iter(found))), found
 
@@ -121,12 +128,14 @@ def worth_telling(name: str, taken: str, look: Look) -> bool:
     return ending(look.files[0]) in OF_LINES[:-1] or (grid_of(look).separator == "comma" and not grid_of(look).header)
 
 
-def _why(look: Look, reasons: dict[str, str]) -> str:
+def _why(look: Look, reasons: dict[str, str], hint: str) -> str:
     if all(path.stat().st_size == 0 for path in look.files):
         return "there is nothing in it"
+    if hint:
+        return f"{ending(look.files[0])} files aren't read as they are"
     if look.texts:
-        return f"no kind of data that is read: as text, {reasons.get('text', 'it is none')}"
-    return f"{ending(look.files[0]) or 'these'} files aren't of a kind that is read"
+        return reasons["text"]
+    return TextFiles(dropped=Counter()).fits(look.files[0]) or "not text"
 
 
 def _of(look: Look, hints: dict[str, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -126,16 +127,18 @@ def _transcripts(look: Look, sounds: list[Path]) -> tuple[dict, str] | None:
     """The settings that name the table of what is said; None where there is no such table."""
     root = look.path if look.path.is_dir() else look.path.parent
     found: dict[str, tuple[int, dict]] = {}
-    for folder in (root, root.parent):
-        tables = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in TABLES and path.is_file()]
+    for folder in dict.fromkeys((root, root.parent, sounds[0].parent)):
+        there = sorted(folder.iterdir()) if os.access(folder, os.R_OK) else []
+        tables = [path for path in there if path.suffix.lower() in TABLES and path.is_file()]
         for path in tables[:20]:
             for settings in ({}, {"text_column": "2"}):
                 try:
                     told = len(Transcripts(path, sounds[:MOST_SOUNDS], **settings).texts)
                 except UserError:
                     continue
-                if told:
-                    found.setdefault(path.name, (told, settings))
+                if told:  # the reader looks for a name in the folder that is given and in the one above
+                    name = str(path.relative_to(root)) if path.is_relative_to(root) else path.name
+                    found.setdefault(name, (told, settings))
     if not found:
         return None
     name, (told, settings) = max(found.items(), key=lambda one: one[1][0])

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from dataclasses import replace
 from itertools import groupby
 
 from components.datasets.folders import ending
+from components.datasets.series import FRAME_FILES, FrameFilesReader
 from components.datasets.series_times import frequency, read_times, season_of
+from components.datasets.series_windows import SeriesWindowsReader
 from components.errors import UserError
 from components.proposals.base import Look, Proposal, Unlike, pair
-from components.proposals.columns import Column, Grid, grid_of, time_column
+from components.proposals.columns import Column, Grid, grid_of, text_grid, time_column
 
 FEW = 20  # different whole numbers that may be labels
-VALUE = ("value", "y", "target", "sales", "demand", "count", "amount", "load", "price", "volume")
+VALUE = ("value", "y", "target", "sales", "sold", "demand", "count", "amount", "load", "volume")
 WINDOW, LENGTH = 100, 24  # lines
 USUAL_HORIZON, HORIZON_SHARE = 12, 6  # steps without a season; a series is at least so many times as long
 
@@ -27,13 +29,14 @@ def ts(look: Look) -> Proposal:
 
 def frame_files(look: Look) -> Proposal:
     folders = {path.parent for path in look.files}
-    files = look.having((".npy", ".csv", ".tsv"))
+    files = look.having(FRAME_FILES)
     if len(folders) < 2 or not files:
         raise Unlike("no folder for each label with .npy, .csv or .tsv files of frames in it")
-    shape = npy_shape(files[0])
-    if ending(files[0]) != ".npy" and not _of_numbers(look, files):
-        raise Unlike("the tables hold more than numbers")
-    pictures = len(shape) == 3
+    pictures = len(npy_shape(files[0])) == 3
+    if ending(files[0]) != ".npy":
+        for row in FrameFilesReader(files[:3], **look.coding()).rows(labelled=True):
+            if row.problem:
+                raise Unlike(f"{row.where}: {row.problem}")
     names = sorted({path.parent.name for path in files})
     found = _series(
         look,
@@ -44,8 +47,7 @@ def frame_files(look: Look) -> Proposal:
     )
     if not pictures:
         return found
-    changed = {"like": "moving-shapes", "encoding": pair({"kind": "pictures"}, "labels")}
-    return Proposal(**{**vars(found), **changed})
+    return replace(found, like="moving-shapes", encoding=pair({"kind": "pictures"}, "labels"))
 
 
 def forecast(look: Look) -> Proposal:
@@ -75,7 +77,11 @@ def forecast(look: Look) -> Proposal:
     elif len(values) < len(others):
         data["value"] = [column.name for column in values]
     data |= _horizon(grid, at, series, notes)
-    shape = f"a line for each time and {series[0].name}" if series else f"{len(values)} series, a column each"
+    shape = (
+        f"{data['value']} in a line for each time and {series[0].name}"
+        if series
+        else f"{len(values)} series, a column each"
+    )
     return Proposal(
         f"{grid.told}: numbers over time, {shape}",
         f"{time.name} has times such as {time.cells[0]}",
@@ -114,10 +120,8 @@ def _horizon(grid: Grid, at: int, series: list[Column], notes: list[str]) -> dic
 
 
 def tagged_frames(look: Look) -> Proposal:
-    grid = grid_of(look)
-    label = grid.columns[-1]
-    labels = [column for column in grid.columns if column.kind == "labels"]
-    label = labels[-1] if labels else label
+    grid = text_grid(look)
+    label = (grid.of("labels") or grid.columns)[-1]
     if label.kind != "labels" and not (label.kind == "whole" and label.distinct <= FEW):
         raise Unlike("no column of labels")
     if grid.of("texts") or not [column for column in grid.numbers if column is not label]:
@@ -180,12 +184,14 @@ def rows_numbers(look: Look) -> Proposal:
 
 
 def windows(look: Look) -> Proposal:
-    grid = grid_of(look)
-    columns = [column for column in grid.numbers if not column.counts or len(grid.numbers) == 1]
+    grid = text_grid(look)
+    if grid.of("texts"):
+        raise Unlike(f"a column of texts: {grid.of('texts')[0].name}")
+    columns = [column for column in grid.numbers if not column.counts or len(grid.columns) == 1]
     if not columns:
         raise Unlike("no column of numbers")
-    if not grid.path.suffix or ending(grid.path) in (".parquet", ".pq"):
-        raise Unlike("a series is read from .csv, .tsv, .tab and .txt files")
+    if ending(grid.path) not in SeriesWindowsReader.endings:
+        raise Unlike(f"a long series is read from {', '.join(SeriesWindowsReader.endings)} files")
     length = min(LENGTH, max(2, grid.lines // 10))
     named = [column.name for column in columns]
     return Proposal(
@@ -218,11 +224,11 @@ def npy_shape(path) -> tuple[int, ...]:
 
 def _rows(look: Look) -> tuple[Grid, Column]:
     """A table of numbers and its last column."""
-    grid = grid_of(look)
+    grid = text_grid(look)
     *before, last = grid.columns
     if len(before) < 2 or any(column not in grid.numbers for column in before):
         raise Unlike("no rows of at least two numbers and what is to be predicted")
-    if grid.separator == "bar" or not grid.separator:
+    if grid.separator == "bar":
         raise Unlike("rows of numbers are separated by commas, tabs or semicolons")
     return grid, last
 
@@ -233,21 +239,3 @@ def _series(
     """Series to be classified."""
     encoding, task = pair({"kind": "frames"}, "labels"), {"kind": "classification"}
     return Proposal(what, why, "activity", {**data, **look.coding()}, encoding, task, size, likely, notes=notes)
-
-
-def _of_numbers(look: Look, files: list) -> bool:
-    """Do the first tables hold numbers alone, below a header or not?"""
-    shares = Counter()
-    for path in files[:3]:
-        sample = look.sample(path)
-        cells = [cell for line in (sample.filled[1:] if sample else []) for cell in line.replace("\t", ",").split(",")]
-        shares[bool(cells) and all(_is_number(cell) for cell in cells)] += 1
-    return not shares[False]
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from components.datasets.folders import ending
@@ -15,63 +16,42 @@ FEW, MOST_STARS = 20, 11  # different whole numbers that may be labels, and thos
 
 
 def labels(look: Look) -> Proposal:
-    grid, read = _read(look)
-    target = _target(grid, read, lambda c: c.kind == "labels" or (c.kind == "whole" and c.distinct <= FEW))
+    grid, read, target = _columns(look, lambda c: c.kind == "labels" or (c.kind == "whole" and c.distinct <= FEW))
     if target.distinct < 2:
         raise Unlike(f"column {target.name} has one value only")
-    encoding = read_as(read.cells, grid.lines)
-    return Proposal(
-        f"{grid.told}: texts in {read.name}, a label in {target.name}",
-        f"{target.name} has {target.distinct} different values, such as {_some(target)}",
-        text_like(encoding),
-        _data(grid, look, read, target),
-        pair(encoding, "labels"),
-        {"kind": "classification"},
-        grid.lines,
-        likely=_evident(grid, target),
-    )
+    has = f"{target.distinct} different values"
+    found = _proposal(look, grid, read, target, "a label", has, "labels", "classification")
+    return replace(found, likely=_evident(grid, target), notes=("NA and the like are a label, too",) * target.missing)
 
 
 def ratings(look: Look) -> Proposal:
-    grid, read = _read(look)
-    target = _target(grid, read, lambda c: c.kind == "whole" and c.distinct <= MOST_STARS)
-    values = sorted(map(int, set(target.values)))
+    grid, read, target = _columns(look, lambda c: c.kind == "whole" and c.distinct <= MOST_STARS)
+    values = sorted(set(map(int, target.values)))
     whole_scale = values == list(range(values[0], values[-1] + 1))
     if len(values) < 2 or values[-1] - values[0] >= 1000:
         raise Unlike(f"column {target.name} is no scale: {_some(target)}")
-    encoding = read_as(read.cells, grid.lines)
-    return Proposal(
-        f"{grid.told}: texts in {read.name}, ratings in {target.name}",
-        f"{target.name} has whole numbers from {values[0]} to {values[-1]}",
-        text_like(encoding),
-        _data(grid, look, read, target),
-        pair(encoding, "ratings"),
-        {"kind": "ordinal"},
-        grid.lines,
+    has = f"whole numbers from {values[0]} to {values[-1]}"
+    found = _proposal(look, grid, read, target, "ratings", has, "ratings", "ordinal")
+    # where numbers are read, rows whose rating is NA are left out
+    missing = {"numbers": True} if target.missing else {}
+    return replace(
+        found,
+        data={**found.data, **missing},
         likely=len(values) > 2 and (whole_scale or OF_RATING.fullmatch(target.name) is not None),
         notes=("if no row has an end of the scale, set low and high in encoding.target",),
     )
 
 
 def numbers(look: Look) -> Proposal:
-    grid, read = _read(look)
-    target = _target(grid, read, lambda c: c.kind in ("numbers", "whole") and c.distinct > 1)
-    encoding = read_as(read.cells, grid.lines)
-    return Proposal(
-        f"{grid.told}: texts in {read.name}, a number in {target.name}",
-        f"{target.name} has {target.distinct} different numbers, such as {_some(target)}",
-        text_like(encoding),
-        {**_data(grid, look, read, target), "numbers": True},
-        pair(encoding, "frames"),
-        {"kind": "regression"},
-        grid.lines,
-        likely=target.kind == "numbers" or target.distinct > FEW,
-    )
+    grid, read, target = _columns(look, lambda c: c in grid_of(look).numbers and c.distinct > 1)
+    has = f"{target.distinct} different numbers"
+    found = _proposal(look, grid, read, target, "a number", has, "frames", "regression")
+    likely = target.kind == "numbers" or target.distinct > FEW
+    return replace(found, data={**found.data, "numbers": True}, likely=likely)
 
 
 def pairs(look: Look) -> Proposal:
-    grid, read = _read(look)
-    target = _target(grid, read, lambda c: c.kind == "texts")
+    grid, read, target = _columns(look, lambda c: c.kind == "texts")
     long = max(read.length, target.length) > 40
     kind = "subwords" if long and grid.lines >= MANY_PAIRS else "words" if long else "characters"
     return Proposal(
@@ -86,24 +66,37 @@ def pairs(look: Look) -> Proposal:
     )
 
 
-def _read(look: Look) -> tuple[Grid, Column]:
-    """The table and its column of texts. Raises Unlike where it has none."""
+def _columns(look: Look, fits: Callable[[Column], bool]) -> tuple[Grid, Column, Column]:
+    """The table, its column of texts, and the column to predict: one that is called so, else the last that fits.
+    Raises Unlike where it has none."""
     grid = grid_of(look)
-    found = grid.of("texts") or ([] if grid.numbers else grid.of("labels"))
+    found = grid.of("texts") or [c for c in grid.of("labels") if not grid.numbers or OF_INPUT.fullmatch(c.name)]
     if not found or len(grid.columns) < 2:
         raise Unlike("no column of texts beside another one")
     named = [column for column in found if OF_INPUT.fullmatch(column.name)]
+    read = max(named or found, key=lambda column: column.length)
     if not named and grid.columns[0] in found and len(grid.columns) == 2:
-        return grid, grid.columns[0]
-    return grid, max(named or found, key=lambda column: column.length)
-
-
-def _target(grid: Grid, read: Column, fits: Any) -> Column:
-    """The column to predict: one that is called so, else the last. Raises Unlike where none fits."""
-    found = [column for column in grid.columns if column is not read and not column.counts and fits(column)]
-    if not found:
+        read = grid.columns[0]
+    targets = [column for column in grid.columns if column is not read and not column.counts and fits(column)]
+    if not targets:
         raise Unlike(f"no column of that kind beside {read.name}")
-    return next((column for column in found if OF_TARGET.fullmatch(column.name)), found[-1])
+    return grid, read, next((column for column in targets if OF_TARGET.fullmatch(column.name)), targets[-1])
+
+
+def _proposal(
+    look: Look, grid: Grid, read: Column, target: Column, what: str, has: str, kind: str, task: str
+) -> Proposal:
+    """Texts are read, and `what` is predicted, encoded as `kind`."""
+    encoding = read_as(read.cells, grid.lines)
+    return Proposal(
+        f"{grid.told}: texts in {read.name}, {what} in {target.name}",
+        f"{target.name} has {has}, such as {_some(target)}",
+        text_like(encoding),
+        _data(grid, look, read, target),
+        pair(encoding, kind),
+        {"kind": task},
+        grid.lines,
+    )
 
 
 def _data(grid: Grid, look: Look, read: Column, target: Column) -> dict[str, Any]:

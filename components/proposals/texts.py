@@ -41,11 +41,7 @@ def text_like(encoding: dict) -> str:
 def labelled_lines(look: Look) -> Proposal:
     if len(look.files) < 2:
         raise Unlike("one file alone: the label is a file's or folder's name")
-    try:
-        labels, what = names_as_labels(look.files, None)
-    except UserError as error:
-        raise Unlike(error.what) from None
-    names = Counter(labels.values())
+    names, what = _by_names(look)
     if not 2 <= len(names) <= 100:
         raise Unlike(f"{len(names)} labels, by {what}")
     if not look.texts:
@@ -55,8 +51,6 @@ def labelled_lines(look: Look) -> Proposal:
     longer = max(map(len, lines), default=0) > longest
     encoding = read_as(lines, look.lines())
     listed = ", ".join(list(names)[:6]) + (", …" if len(names) > 6 else "")
-    folders = what.endswith("folders")
-    endings = what.endswith("endings")
     prose = any(_prose(sample) for _, sample in look.texts) or bool(set(look.endings) - set(OF_LINES))
     return Proposal(
         f"texts with a label: one a line, {len(names)} labels",
@@ -66,10 +60,19 @@ def labelled_lines(look: Look) -> Proposal:
         pair(encoding, "labels"),
         {"kind": "classification"},
         look.lines(),
-        likely=folders or endings or not prose,
+        likely=what.endswith(("folders", "endings")) or not prose,
         notes=("each line is an item: a text of several lines has to stand on one line",)
         * (len(look.files) > len(names)),
     )
+
+
+def _by_names(look: Look) -> tuple[Counter[str], str]:
+    """The labels that the files' names give, and what they are."""
+    try:
+        labels, what = names_as_labels(look.files, None)
+    except UserError as error:
+        raise Unlike(error.what) from None
+    return Counter(labels.values()), what
 
 
 def parallel(look: Look) -> Proposal:
@@ -85,14 +88,14 @@ def parallel(look: Look) -> Proposal:
     if target in ("src", "source"):
         source, target = target, source
     many = look.lines() / 2 >= MANY_PAIRS
-    sides = [{"kind": "subwords", "merges": n, "lowercase": True} if many else {"kind": "words"} for n in (6000, 4000)]
-    target_kind = dict(sides[1])
+    words = pair({"kind": "words"}, "words")
+    pieces = pair({"kind": "subwords", "merges": 6000, "lowercase": True}, "subwords", merges=4000, lowercase=True)
     return Proposal(
         f"texts and their translations, line by line: {source} to {target}",
         f"two files for each name, ending in {endings[0]} and {endings[1]}",
         "translation",
         {"reader": "parallel", "source": source, "target": target, **look.coding()},
-        pair(sides[0], target_kind.pop("kind"), **target_kind),
+        pieces if many else words,
         {"kind": "translation"},
         look.lines() // 2,
         likely=languages and 0.9 < (counts[0] + 1) / (counts[1] + 1) < 1.1,
@@ -138,8 +141,7 @@ def bases(look: Look) -> Proposal:
         repeat = 2 * len(last) <= sum(last.values()) and 2 * sum(last.values()) > len(headers)
         labels = last
         if not repeat and len(look.files) > 1:
-            of, what = names_as_labels(look.files, None)
-            labels = Counter(of.values())
+            labels, what = _by_names(look)
             settings["label_in"] = {"names": "file", "endings": "ending", "folders": "folder"}[what.split()[-1]]
         form, of_what = "FASTA", "of the headers" if "label_in" not in settings else "of the names"
     else:

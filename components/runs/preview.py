@@ -43,8 +43,8 @@ def preview(recipe: Recipe) -> str:
             raise UserError(what, where="data.path", hint="another data.reader, or its settings")
     encoding = build("encoding", recipe.encoding["kind"], recipe.encoding, ("kind",))
     items = looked.get("train") or looked[None]
-    _learn(encoding, items, whole)
-    _encode(encoding, [item for each in looked.values() for item in each])
+    unlearnt = _learn(encoding, items, whole)
+    _encode(encoding, [item for each in looked.values() for item in each], unlearnt)
     make_task(recipe.task, encoding, next(iter(readers.values())).framing)
     files = sum(len(reader.files) for reader in readers.values())
     return f"{files} file{'s' * (files > 1)} of your own: the first items can be read and encoded"
@@ -58,17 +58,20 @@ def _first(reader: Reader) -> Iterator[Any]:
             return
 
 
-def _learn(encoding: Encoding, items: list[Any], whole: bool) -> None:
+def _learn(encoding: Encoding, items: list[Any], whole: bool) -> UserError | None:
+    """What is wrong with the items, if more of them may make it good."""
     try:
         encoding.fit(items)
-    except UserError:
+    except UserError as error:
         if whole:  # a part of the data may be too little to learn from
             raise
+        return error
     except (AttributeError, TypeError, ValueError, LookupError) as error:
         raise mismatch(encoding.kind, items[0], error) from None
+    return None
 
 
-def _encode(encoding: Encoding, items: list[Any]) -> None:
+def _encode(encoding: Encoding, items: list[Any], unlearnt: UserError | None) -> None:
     """Raises UserError where none of the items can be encoded: one that can't is left out by ingestion."""
     refused: UserError | None = None
     for item in items:
@@ -77,7 +80,7 @@ def _encode(encoding: Encoding, items: list[Any]) -> None:
         except UserError as error:
             refused = refused or error
         except (AttributeError, TypeError, ValueError, LookupError) as error:
-            raise mismatch(encoding.kind, item, error) from None
+            raise unlearnt or mismatch(encoding.kind, item, error) from None
         else:
             return
     if refused:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from components.paths import output_file, user_path
 from components.proposals.base import Look, Proposal
 from components.proposals.kinds import KINDS, candidates, worth_telling
 from components.recipe import NAME, Recipe, load_yaml
+from components.render.record import printable
 from components.runs.asked import plain, typed
 from components.runs.places import RECIPES, places, recipe_names
 from components.runs.preview import preview
@@ -58,7 +59,8 @@ def propose(path: str, wanted: str | None = None, out: str | None = None) -> Pro
     root = unpacked(given, places().datasets)[0] if given.is_file() and is_archive(given) else given
     look = Look(root, path)
     kind, found = candidates(look, wanted)
-    values = values_of(found[kind], given)
+    proposal = _shown(found[kind])
+    values = values_of(proposal, given)
     try:
         checked = _checked(file.stem, values)
         refused = None
@@ -71,10 +73,10 @@ def propose(path: str, wanted: str | None = None, out: str | None = None) -> Pro
     }
     if refused:
         ways = [refused.hint, f"it may also be read by --as {', '.join(others)}" if others else ""]
-        what = f"{refused.what} (taken for {kind}: {found[kind].what})"
+        what = f"{refused.what} (taken for {kind}: {proposal.what})"
         raise UserError(what, where=refused.where, hint="\n".join(filter(None, ways)))
-    _write(file, written(file.stem, found[kind], values))
-    return Proposed(kind, found[kind], others, file, checked)
+    _write(file, written(file.stem, proposal, values))
+    return Proposed(kind, proposal, others, file, checked)
 
 
 def values_of(proposal: Proposal, path: Path) -> dict[str, Any]:
@@ -108,7 +110,7 @@ def written(name: str, proposal: Proposal, values: Mapping[str, Any]) -> str:
         "model": f"from the recipe {proposal.like}, as are the sections below",
         "training": f"at most {SECONDS // 60} minutes (seconds); more steps for a better model",
     }
-    lines = [f"# {' '.join(line.split())}"[:200] for line in head]
+    lines = [f"# {line}" for line in head]
     for section, value in values.items():
         lines += [f"# {said[section]}"] if section in said else []
         flow = yaml.safe_dump({section: value}, default_flow_style=None, sort_keys=False, allow_unicode=True, width=1e9)
@@ -116,6 +118,12 @@ def written(name: str, proposal: Proposal, values: Mapping[str, Any]) -> str:
         one = one.removesuffix("...").strip()
         lines += [f"{section}: {one}"] if len(one) <= WIDTH else flow.rstrip("\n").split("\n")
     return "\n".join(lines) + "\n"
+
+
+def _shown(proposal: Proposal) -> Proposal:
+    """Names of columns and files stand in what is said: no control characters, which YAML forbids."""
+    notes = tuple(map(printable, proposal.notes))
+    return replace(proposal, what=printable(proposal.what, 400), why=printable(proposal.why), notes=notes)
 
 
 def _target(given: Path, out: str | None) -> Path:

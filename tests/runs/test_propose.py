@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shlex
 import wave
 from collections.abc import Callable
@@ -58,6 +59,12 @@ TEXTS = {
                 for split in ("train", "test")}, "labels"),
     "ratings": ({"a.csv": rows("review,stars", *(f"{one},{1 + n % 5}" for n, one in enumerate(PHRASES)))}, "ratings"),
     "numbers": ({"a.txt": rows("words;price", *(f"{one};{n},5" for n, one in enumerate(PHRASES)))}, "numbers"),
+    "ratings, some missing": ({"a.csv": rows("review,stars", *(f"{one},{'NA' if n % 9 == 8 else n % 5}"
+                                                               for n, one in enumerate(PHRASES)))}, "ratings"),
+    "texts that repeat": ({"a.csv": rows("title,price", *(f"{one},{n}.5" for n, one in enumerate(PHRASES * 3)))},
+                          "numbers"),
+    "a name that can't be printed": ({"a.csv": rows("te\x07xt,team", *(f"{one},{'ab'[n % 2]}"
+                                                                      for n, one in enumerate(PHRASES)))}, "labels"),
     "pairs": ({"a.tsv": rows("english\tother", *(f"{one}\t{one[::-1]}" for one in PHRASES))}, "pairs"),
     "parallel": ({"p/t.de": "ja\nnein\nwo\nwer\nwann\n", "p/t.en": "yes\nno\nwhere\nwho\nwhen\n"},
                  "parallel"),
@@ -146,6 +153,9 @@ def test_music_recordings_and_videos(new, tmp_path: Path) -> None:
             write_wav(tmp_path / folder / f"{name}.wav", n)
     found = new({"said/meta.csv": rows("file,text", *(f"clip{n},word {n}" for n in range(6)))})
     assert (found.kind, read_recipe(found.file).data["transcripts"]) == ("recordings", "meta.csv")
+    (tmp_path / "above" / "clips").parent.mkdir()
+    (tmp_path / "said").rename(tmp_path / "above" / "clips")
+    assert read_recipe(propose("above").file).data["transcripts"] == "clips/meta.csv"
     assert read_recipe(propose("named").file).data["file_name"] == "{text}_{speaker}_{number}"
     with pytest.raises(UserError, match="nothing says what is said"):
         propose("untold")
@@ -162,7 +172,8 @@ def test_music_recordings_and_videos(new, tmp_path: Path) -> None:
         ({"a.parquet": b"PAR1 no PAR1"}, "isn't a Parquet file"),
         ({"a.txt": ""}, "nothing in it"),
         ({"a.txt": "hello"}, "too few characters"),
-        ({"a.dat": bytes(range(256))}, "aren't of a kind"),
+        ({"a.dat": bytes(range(256))}, "not text"),
+        ({"a.gz": b"\x1f\x8b\x08\0"}, "gzip data is damaged"),
         ({"a.fa": ">s1\nACGT\n>s2\nGGTA\n"}, "without labels"),
         ({"d/.hidden": "text"}, "no files to read"),
         ({"a.mp4": b"\0"}, "a folder for each label"),
@@ -199,6 +210,11 @@ def test_a_name_that_a_recipe_of_ours_has(new) -> None:
     assert new({"names.txt": TEXTS["lines"][0]["towns.txt"]}).file.name == "my-names.yaml"
 
 
+def test_a_label_that_is_missing_is_told(new) -> None:
+    lines = (f"{one},{('a', 'b', 'NA')[n % 3]}" for n, one in enumerate(PHRASES))
+    assert "NA and the like are a label, too" in new({"a.csv": rows("text,team", *lines)}).proposal.notes
+
+
 def test_a_coding_is_detected(new) -> None:
     found = new({"a.txt": "Où êtes-vous, garçon?\nVoilà l'été.\nDéjà vu, café noir.\n".encode("latin-1")})
     assert read_recipe(found.file).data["coding"] == "cp1252"
@@ -210,6 +226,31 @@ def test_a_bomb_is_not_unpacked(new, monkeypatch) -> None:
     monkeypatch.setattr(text, "SMALL", 1 << 20)  # of what is unpacked of any file; the bomb is small too
     with pytest.raises(UserError, match="expand to more than"):
         new({"bomb.txt.gz": gzip.compress(b"a\n" * (2 << 20), 1)})
+
+
+def test_parquet(tmp_path: Path, new) -> None:
+    import pandas as pd
+
+    texts = {"text": [f"{one} {n}" for n in range(200) for one in PHRASES], "team": list("ab") * 2000}
+    pd.DataFrame(texts).to_parquet(tmp_path / "many.parquet")
+    found = propose("many.parquet")
+    assert (found.kind, found.proposal.size) == ("labels", 4000)
+    frames = {"x": [n / 7 for n in range(60)], "phase": list("aaaaabbbbb") * 6}
+    pd.DataFrame(frames).to_parquet(tmp_path / "frames.parquet")
+    with pytest.raises(UserError, match="save other numbers as CSV"):
+        propose("frames.parquet")
+
+
+def test_the_value_of_a_long_table_and_no_windows_of_texts(new) -> None:
+    assert read_recipe(new(NUMBERS["long"][0]).file).data["value"] == "sold"
+    assert "windows" not in new(TEXTS["labels"][0], out="b.yaml").others
+
+
+def test_a_folder_that_cannot_be_read(new, monkeypatch) -> None:
+    Path("secret").mkdir()
+    monkeypatch.setattr(Path, "iterdir", lambda self: os.scandir("nowhere"))
+    with pytest.raises(UserError, match="secret: can't be read"):
+        propose("secret")
 
 
 def test_no_reader_is_forgotten() -> None:
