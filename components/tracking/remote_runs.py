@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +34,6 @@ class RemoteRun:
     status: str
     owner: str
     process: str
-    tags: Mapping[str, str]
     kept: Kept | None
     away: bool
 
@@ -125,7 +123,6 @@ class RemoteRuns:
             status=run.info.status,
             owner=tags.get(HOST, "another machine"),
             process=tags.get(PROCESS, ""),
-            tags=tags,
             kept=Kept.from_tag(tags.get(TAG, "")),
             away=went_elsewhere(tags, run.info.status, self.settings.home),
         )

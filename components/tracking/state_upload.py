@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,7 +76,7 @@ class StateUpload:
         self._finished = finished
         self._closing.set()
         self._thread.join(wait_seconds)
-        if self._thread.is_alive() or (self._failures and not finished):
+        if not finished and (self._thread.is_alive() or self._failures):
             log.warning("run %s: its last checkpoint is on this machine only", self._run_id[:8])
 
     def _loop(self) -> None:
@@ -118,7 +118,7 @@ class StateUpload:
             self._send_data()
             self._kept = self._send_state()
             self._captured = now
-        self._mark(self._kept)
+        self._client.set_tag(self._run_id, TAG, replace(self._kept, seen=time.time()).as_tag())
         return True
 
     def _send_state(self) -> Kept:
@@ -147,10 +147,6 @@ class StateUpload:
             if there.get(f"{DATA}/{name}") != path.stat().st_size:
                 self._client.log_artifact(self._run_id, str(path), DATA)
         self._data_sent = True
-
-    def _mark(self, kept: Kept) -> None:
-        seen = Kept(kept.folder, kept.update, time.time(), kept.every, kept.files)
-        self._client.set_tag(self._run_id, TAG, seen.as_tag())
 
     def _remove(self) -> None:
         """Of a finished run the model is kept. What can't be removed costs space, nothing else."""

@@ -85,7 +85,7 @@ def test_the_newest_state_is_fetched_whole_or_refused(travelling: MlflowTracker,
     into.mkdir()
     remote.fetch(run.ref.run_id, kept.folder, kept.files, into)
     assert (into / "checkpoint.safetensors").read_bytes() == b"w" * 5
-    assert len(list(into.iterdir())) >= 3
+    assert {path.name for path in into.iterdir() if path.is_file()} == set(kept.files)
     root = local_folder(travelling.client.get_run(run.ref.run_id).info.artifact_uri)
     artifact = root / kept.folder / "checkpoint.safetensors"
     for content, told in ((b"x" * 5, "another content"), (b"w" * 6, "another size")):
@@ -113,6 +113,7 @@ def test_a_store_that_is_away_is_told_once_and_tried_again(travelling, sent, mon
         waited(lambda: len(tried) >= 2)
         assert remote.run(run.ref.run_id).kept is None
     assert waited(lambda: remote.run(run.ref.run_id).kept).update == 7
+    waited(lambda: "stored again" in caplog.text)  # told after the set is marked
     told = [record.getMessage() for record in caplog.records if "checkpoint" in record.getMessage()]
     assert len(told) == 2
     assert "isn't stored, trying again (connection refused)" in told[0]
@@ -138,8 +139,6 @@ def test_who_lost_the_run_ends_nothing_and_sends_nothing(travelling: MlflowTrack
     client.set_tag(run.ref.run_id, PROCESS, "another-1/7/8")
     client.set_tag(run.ref.run_id, PLACE, "another-1/there")
     assert waited(lambda: run.taken_over)
-    with pytest.raises(UserError, match="it is running on"):
-        RemoteRuns(travelling.settings).run(run.ref.run_id).check_free()
     run.metrics({"train/loss": 1.0}, 9)
     run.finish("FAILED")
     found = client.get_run(run.ref.run_id)
@@ -152,7 +151,7 @@ def test_a_silent_writer_of_another_machine_is_taken_for_dead_after_a_while() ->
 
     def run(seconds_ago: float) -> RemoteRun:
         kept = Kept("travel/0123456789ab-0", 3, time.time() - seconds_ago, 60, {})
-        return RemoteRun("ab" * 16, "lstm", "RUNNING", "vm", "another-1/7/8", {}, kept, True)
+        return RemoteRun("ab" * 16, "lstm", "RUNNING", "vm", "another-1/7/8", kept, True)
 
     with pytest.raises(UserError, match=r"running on vm\n.*try again in 1\d\d s"):
         run(30).check_free()
