@@ -20,7 +20,7 @@ from components.evaluation.gradients import READINGS
 from components.models.weights import read_facts
 from components.provenance import digest_file, library_versions
 from components.runs.ingest import ingest_recipe
-from components.runs.places import Places, places
+from components.runs.places import places
 from components.runs.record import RunRecord, dataset_here, find_run
 from components.tracking.mlflow_backend import MlflowRun
 from components.tracking.remote_runs import RemoteRun, RemoteRuns
@@ -85,21 +85,23 @@ def bring(selector: str) -> RunRecord:
     try:
         record = find_run(selector, where)
     except UserError as error:
-        found = remote.find(selector) if where.settings.shared and selector != "latest" else None
+        if not where.settings.shared or selector == "latest":
+            raise
+        found = remote.find(selector)
         if found is None:
-            raise error
-        _check(found, where)
-        return _fetched(remote, found)
-    if where.settings.shared and not record.parent:
+            raise UserError(error.what, hint=f"nor in the store {where.settings.store}; {error.hint}") from None
+    else:
+        if not where.settings.shared or record.parent:
+            return record
         found = remote.run(record.ref.run_id)
-        found.check_free()
-        if found.away:
-            _check(found, where)
-            return _fetched(remote, found)
-    return record
+        if not found.away:
+            found.check_free()
+            return record
+    _check(found)
+    return _fetched(remote, found)
 
 
-def _check(found: RemoteRun, where: Places) -> None:
+def _check(found: RemoteRun) -> None:
     if found.status == "FINISHED":
         raise UserError(f"it finished on {found.owner}", where=found.where, hint="its page in MLflow shows the results")
     if found.kept is None:
