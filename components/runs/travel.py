@@ -25,7 +25,7 @@ from components.runs.record import RunRecord, dataset_here, find_run
 from components.tracking.mlflow_backend import MlflowRun
 from components.tracking.remote_runs import RemoteRun, RemoteRuns
 from components.tracking.state_upload import RunFiles
-from components.tracking.travel import DATA, Kept, checked_files
+from components.tracking.travel import DATA, StateSet, checked_files
 from components.whole_files import written_whole
 
 CHECKPOINT, BEST, RECORD = "checkpoint.safetensors", "best.safetensors", "travel.json"
@@ -136,7 +136,7 @@ def _fetched(remote: RemoteRuns, found: RemoteRun) -> RunRecord:
             for name in set(kept.files) & set(STATE):
                 (new / name).rename(folder / name)
         record.save(folder)
-        remote.claim(found.run_id)
+        remote.take_over(found.run_id)
     for name in SAME:
         before, now = str(versions.get(name, ""))[:40], library_versions().get(name)
         if before != now:
@@ -186,7 +186,7 @@ def _data(remote: RemoteRuns, record: RunRecord, data: dict[str, tuple[int, str]
     return again
 
 
-def _check_space(folder: Path, kept: Kept) -> None:
+def _check_space(folder: Path, kept: StateSet) -> None:
     needed, free = sum(size for size, _ in kept.files.values()), shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(f"needs {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free", where=str(folder))

@@ -18,7 +18,7 @@ from components.tracking.settings import Settings
 from components.tracking.spool import Entry, Journal, Refused, Sender, summary
 from components.tracking.state_upload import RunFiles, StateUpload
 from components.tracking.system import SystemSampler
-from components.tracking.travel import PLACE, place
+from components.tracking.travel import STATE_FOLDER, state_folder_id
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -172,7 +172,7 @@ class MlflowRun:
         nothing where the state stays on this machine."""
         if self._upload is None and self._settings.travels(self._artifact_uri):
             with explained(self._settings):
-                self._client.set_tag(self.ref.run_id, PLACE, place(self._settings.home))
+                self._client.set_tag(self.ref.run_id, STATE_FOLDER, state_folder_id(self._settings.home))
             every = self._settings.travel.every_seconds
             spooled = self._journal.size
             self._upload = StateUpload(self._client, self.ref.run_id, files, every, spooled, self._has_sent)

@@ -14,7 +14,7 @@ from components.provenance import digest_file
 from components.tracking.mlflow_client import explained, open_client
 from components.tracking.process import HOST, PROCESS, lives
 from components.tracking.settings import Settings
-from components.tracking.travel import PLACE, TAG, Files, Kept, place, went_elsewhere
+from components.tracking.travel import STATE_FOLDER, TAG, Files, StateSet, state_folder_id, went_elsewhere
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,7 +34,7 @@ class RemoteRun:
     status: str
     owner: str
     process: str
-    kept: Kept | None
+    kept: StateSet | None
     away: bool
 
     @property
@@ -108,10 +108,10 @@ class RemoteRuns:
                     raise _damaged(run_id, path, "has another content")
                 fetched.rename(into / name)
 
-    def claim(self, run_id: str) -> None:
+    def take_over(self, run_id: str) -> None:
         """Say that the run goes on in this state folder: what others have left of it counts no more."""
         with explained(self.settings):
-            self.client.set_tag(run_id, PLACE, place(self.settings.home))
+            self.client.set_tag(run_id, STATE_FOLDER, state_folder_id(self.settings.home))
 
     def _facts(self, run: Any) -> RemoteRun:
         tags = dict(run.data.tags)
@@ -123,7 +123,7 @@ class RemoteRuns:
             status=run.info.status,
             owner=tags.get(HOST, "another machine"),
             process=tags.get(PROCESS, ""),
-            kept=Kept.from_tag(tags.get(TAG, "")),
+            kept=StateSet.from_tag(tags.get(TAG, "")),
             away=went_elsewhere(tags, run.info.status, self.settings.home),
         )
 

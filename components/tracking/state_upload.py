@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from components.provenance import digest_file
 from components.tracking.process import HOST, PROCESS, identity
 from components.tracking.spool import summary
-from components.tracking.travel import DATA, FOLDER, TAG, Kept, writer_name
+from components.tracking.travel import DATA, FOLDER, TAG, StateSet, writer_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -63,7 +63,7 @@ class StateUpload:
         self._slots: list[dict[str, tuple[int, str]]] = [{}, {}]  # what lies in the two folders
         self._turn, self._captured, self._failures = 0, 0, 0
         self._data_sent = False
-        self._kept: Kept | None = None
+        self._kept: StateSet | None = None
         self.taken_over = ""  # the machine that goes on with the run instead of this one
         self._closing, self._finished = threading.Event(), False
         for left in files.record.parent.glob(f"{CAPTURE}*"):
@@ -121,7 +121,7 @@ class StateUpload:
         self._client.set_tag(self._run_id, TAG, replace(self._kept, seen=time.time()).as_tag())
         return True
 
-    def _send_state(self) -> Kept:
+    def _send_state(self) -> StateSet:
         folder = f"{FOLDER}/{self._name}-{self._turn}"
         with tempfile.TemporaryDirectory(dir=self._files.record.parent, prefix=CAPTURE) as captured:
             files = _capture({**self._files.state, self._files.record.name: self._files.record}, Path(captured))
@@ -137,7 +137,7 @@ class StateUpload:
         if not self._sent(before):
             raise TimeoutError("what the run wrote before isn't sent yet")
         self._turn = 1 - self._turn
-        return Kept(folder, update, time.time(), self._every, facts)
+        return StateSet(folder, update, time.time(), self._every, facts)
 
     def _send_data(self) -> None:
         if self._data_sent or not self._files.data:
