@@ -64,7 +64,7 @@ def mlflow_costs(pids: Sequence[int], times: int) -> None:
         path = Path(folder) / "checkpoint.safetensors"
         path.write_bytes(bytes(MEGABYTE))
         cost("storing 1 MB", pids, max(1, times // 5), lambda number: client.log_artifact(run_id, str(path), "travel"))
-    cost("a run: begun, named, ended", pids, max(1, times // 5), lambda number: _whole_run(tracker, experiment))
+    cost("a run: begun, 60 settings, ended", pids, max(1, times // 5), lambda number: _whole_run(tracker, experiment))
     run.finish()
 
 

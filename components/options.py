@@ -67,7 +67,7 @@ def check_options(
         # the prefix keeps option names clear of pydantic's own attribute names (copy, json, …)
         checked = model.model_validate({f"o_{name}": _as_written(value) for name, value in values.items()})
     except ValidationError as error:
-        for item in error.errors():
+        for item in _furthest(error.errors()):
             problems.append(_explain(section, item, fields))
         return {}
     values = {name: getattr(checked, f"o_{name}") for name in fields}
@@ -128,10 +128,20 @@ def _as_written(value: Any) -> Any:
     return tuple(_as_written(item) for item in value) if isinstance(value, list) else value
 
 
+def _furthest(errors: Sequence[Any]) -> list[Any]:
+    """For an option of several types, pydantic tells what is wrong with each; the value got furthest with the one that
+    was meant."""
+    depth: dict[str, int] = {}
+    for item in errors:
+        depth[item["loc"][0]] = max(len(item["loc"]), depth.get(item["loc"][0], 0))
+    return [item for item in errors if len(item["loc"]) == depth[item["loc"][0]]]
+
+
 def _explain(section: str, item: Mapping[str, Any], fields: Mapping[str, Any]) -> str:
     name, *rest = (str(part) for part in item["loc"])
+    steps = [part for before, part in zip([name, *rest], rest, strict=False) if part.isdigit() or before[:5] == "dict["]
     name = name.removeprefix("o_")
-    key = ".".join([section, name, *(part for part in rest if part.isdigit())])
+    key = ".".join([section, name, *steps])
     if item["type"] == "extra_forbidden":
         near = "data.coding" if key == "data.encoding" and "coding" in fields else elsewhere(section, name)
         if not near and section == "data" and (readers := readers_with(name)):

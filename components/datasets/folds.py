@@ -67,7 +67,7 @@ def fold_split(
             if len(labels) == 1:  # of a whole item, not of each of its steps
                 found[groups[-1]][labels[0]] += 1
     number, folds = fold
-    few = f"{len(found)} different sequences can't be split into {folds} folds{' and val' * bool(fractions[VAL])}"
+    few = f"{len(found):,} different sequences can't be split into {folds:,} folds{' and val' * bool(fractions[VAL])}"
     too_few = UserError(few, where="data.fold", hint="give more data, or take fewer folds")
     if len(found) < folds:
         raise too_few
@@ -95,16 +95,14 @@ def check_shuffled(reader: Reader) -> None:
     """Refuse folds of what is split in its own order. Raises UserError."""
     if reader.framing == "stream" or reader.by_time:
         what = "series are split by time" if reader.by_time else "a text is split in its order"
-        raise UserError(f"{what}: it can't be dealt out to folds", where="data.fold", hint="leave the folds out")
+        raise UserError(f"{what}, not into folds", where="data.fold", hint="leave the folds out")
 
 
 def deal(sizes: np.ndarray, kinds: Sequence[str], folds: int, rng: np.random.Generator) -> np.ndarray:
     """The fold of each group, int64 [G], given their sizes and labels. Each goes to the fold that has the fewest items
     of its label, and of those to the smallest. No fold is empty if there are as many groups."""
-    shuffled = rng.permutation(len(sizes))
-    order = sorted(
-        shuffled.tolist(), key=lambda group: (kinds[group], -sizes[group])
-    )  # the large first: easier to even
+    shuffled = rng.permutation(len(sizes)).tolist()
+    order = sorted(shuffled, key=lambda group: (kinds[group], -sizes[group]))  # the large first: easier to even
     totals = [0] * folds
     of_kind: dict[str, list[int]] = {}
     fold_of = np.zeros(len(sizes), dtype=np.int64)

@@ -111,7 +111,8 @@ def _cells(row: Row) -> tuple[list[str], list[list[str]]]:
     shown = []
     for metric, values in over_folds(row).items():
         there = [value for value in values if math.isfinite(value)] or [math.nan]
-        shown.append([metric, plus_minus(*mean_sd(values)), figure(min(there)), figure(max(there))])
+        some = f" ({len(there)} folds)" if len(there) < len(values) else ""  # of one label ROC AUC isn't known
+        shown.append([metric + some, plus_minus(*mean_sd(values)), figure(min(there)), figure(max(there))])
     return ["metric", "mean ± sd", "least", "greatest"], shown
 
 

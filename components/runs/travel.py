@@ -20,12 +20,12 @@ from components.evaluation.gradients import READINGS
 from components.models.weights import read_facts
 from components.provenance import digest_file, library_versions
 from components.runs.ingest import ingest_recipe
-from components.runs.places import Places, places
+from components.runs.places import places
 from components.runs.record import RunRecord, dataset_here, find_run
 from components.tracking.mlflow_backend import MlflowRun
 from components.tracking.remote_runs import RemoteRun, RemoteRuns
 from components.tracking.state_upload import RunFiles
-from components.tracking.travel import DATA, Kept, checked_files
+from components.tracking.travel import DATA, StateSet, checked_files
 from components.whole_files import written_whole
 
 CHECKPOINT, BEST, RECORD = "checkpoint.safetensors", "best.safetensors", "travel.json"
@@ -85,21 +85,23 @@ def bring(selector: str) -> RunRecord:
     try:
         record = find_run(selector, where)
     except UserError as error:
-        found = remote.find(selector) if where.settings.shared and selector != "latest" else None
+        if not where.settings.shared or selector == "latest":
+            raise
+        found = remote.find(selector)
         if found is None:
-            raise error
-        _check(found, where)
-        return _fetched(remote, found)
-    if where.settings.shared and not record.parent:
+            raise UserError(error.what, hint=f"nor in the store {where.settings.store}; {error.hint}") from None
+    else:
+        if not where.settings.shared or record.parent:
+            return record
         found = remote.run(record.ref.run_id)
-        found.check_free()
-        if found.away:
-            _check(found, where)
-            return _fetched(remote, found)
-    return record
+        if not found.away:
+            found.check_free()
+            return record
+    _check(found)
+    return _fetched(remote, found)
 
 
-def _check(found: RemoteRun, where: Places) -> None:
+def _check(found: RemoteRun) -> None:
     if found.status == "FINISHED":
         raise UserError(f"it finished on {found.owner}", where=found.where, hint="its page in MLflow shows the results")
     if found.kept is None:
@@ -134,7 +136,7 @@ def _fetched(remote: RemoteRuns, found: RemoteRun) -> RunRecord:
             for name in set(kept.files) & set(STATE):
                 (new / name).rename(folder / name)
         record.save(folder)
-        remote.claim(found.run_id)
+        remote.take_over(found.run_id)
     for name in SAME:
         before, now = str(versions.get(name, ""))[:40], library_versions().get(name)
         if before != now:
@@ -184,7 +186,7 @@ def _data(remote: RemoteRuns, record: RunRecord, data: dict[str, tuple[int, str]
     return again
 
 
-def _check_space(folder: Path, kept: Kept) -> None:
+def _check_space(folder: Path, kept: StateSet) -> None:
     needed, free = sum(size for size, _ in kept.files.values()), shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(f"needs {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free", where=str(folder))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +25,17 @@ from components.tasks.thresholds import average_precision, roc_auc
 SHOWN = 500  # rows of the table of predictions
 SHOWN_WEIGHTS = 12
 UNSEEN = "(not in training)"  # the row of the confusion matrix of labels that no model could have learned
+
+
+class Examined(NamedTuple):
+    """An example: its row in the split, the ids of its label and of the answer, the label's surprise in nats, and the
+    log odds of the last label against the first."""
+
+    row: int
+    wanted: int
+    said: int
+    nats: float
+    log_odds: float
 
 
 class Classification(ExampleTask):
@@ -139,85 +150,70 @@ class Classification(ExampleTask):
             return {}
         return {"commonest label": float((test_labels == np.bincount(labels).argmax()).mean())}
 
-    @torch.inference_mode()
     def final_metrics(self, model: nn.Module, split: Examples) -> dict[str, float]:
         """Of two labels, average precision and the area under the ROC curve. The label that is second in the order of
         the labels is the positive one."""
-        if self.positive is None or not len(split):
+        if self.target_field.size != len(SPECIALS) + 2:
             return {}
-        model.eval()
-        scores, ids = [], []
-        for batch in self.batches(split, batch_size=64, window=0, seed=0, training=False).epoch():
-            outputs, targets, _ = self.outputs(model, batch)
-            scores += self.scores(self.probabilities(outputs).double().cpu())
-            ids += targets[:, 0].tolist()
-        known = self.known(scores, ids)
+        known = _known(self.examined(model, split))
         found = {"average_precision": average_precision(*known), "roc_auc": roc_auc(*known)}
         return {name: value for name, value in found.items() if math.isfinite(value)}
 
-    @property
-    def positive(self) -> int | None:
-        """The id of the second of two labels; None where there aren't two."""
-        return len(SPECIALS) + 1 if self.target_field.size == len(SPECIALS) + 2 else None
-
-    def scores(self, probabilities_BV: Tensor) -> list[float]:
-        """The log odds [B] of the second of two labels."""
-        nats_B2 = probabilities_BV[:, len(SPECIALS) :].clamp(min=1e-300).log()
-        return (nats_B2[:, 1] - nats_B2[:, 0]).tolist()
-
-    def known(self, scores: Sequence[float], ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Scores, and which are of the positive label, of the examples whose label was in training."""
-        of = np.array(ids, dtype=np.int64)
-        return np.array(scores, dtype=np.float64)[of >= len(SPECIALS)], (of == self.positive)[of >= len(SPECIALS)]
-
     @torch.inference_mode()
+    def examined(self, model: nn.Module, split: Examples) -> list[Examined]:
+        """What the model says of each example, in any order."""
+        model.eval()
+        found: list[Examined] = []
+        for batch in self.batches(split, batch_size=64, window=0, seed=0, training=False).epoch():
+            outputs, targets, _ = self.outputs(model, batch)
+            wanted_B = targets[:, 0]
+            probabilities_BV = self.probabilities(outputs).double().cpu()
+            nats_B = -probabilities_BV.gather(1, wanted_B[:, None]).clamp(min=1e-30).log().squeeze(1)
+            first_B, last_B = probabilities_BV[:, [len(SPECIALS), -1]].clamp(min=1e-300).log().T
+            log_odds_B = last_B - first_B
+            columns = (batch.rows, wanted_B, self.likeliest(outputs), nats_B, log_odds_B)
+            found += map(Examined._make, zip(*(column.tolist() for column in columns), strict=True))
+        return found
+
     def findings(self, model: nn.Module, split: Examples) -> list[Finding]:
-        """The confusion matrix, and predictions with the most surprising examples first; of two labels, what each
-        threshold between them does."""
+        """The confusion matrix, and predictions with the most surprising examples first; of two labels, their
+        precision-recall and ROC curves."""
         if not len(split):
             return []
-        model.eval()
-        batches = self.batches(split, batch_size=64, window=0, seed=0, training=False)
-        rows: list[tuple[float, int, int, int]] = []
-        scores: list[float] = []
-        ids: list[int] = []
-        for batch in batches.epoch():
-            outputs, targets, _ = self.outputs(model, batch)
-            probabilities_BV = self.probabilities(outputs).double().cpu()
-            wanted_B = targets[:, 0]
-            nats_B = -probabilities_BV.gather(1, wanted_B[:, None]).clamp(min=1e-30).log().squeeze(1)
-            columns = (nats_B, torch.from_numpy(batch.rows), wanted_B, self.likeliest(outputs))
-            rows += list(zip(*(column.tolist() for column in columns), strict=True))
-            if self.positive is not None:
-                scores += self.scores(probabilities_BV)
-                ids += wanted_B.tolist()
-        rows.sort(key=lambda row: (-row[0], row[1]))
+        rows = sorted(self.examined(model, split), key=lambda one: (-one.nats, one.row))
         vocabulary = self.encoding.target.vocabulary
         classes = vocabulary.tokens[len(SPECIALS) :]
         confusion = np.zeros((len(classes) + 1, len(classes)))
-        for _, _, wanted, said in rows:
-            confusion[wanted - len(SPECIALS) if wanted >= len(SPECIALS) else -1, said - len(SPECIALS)] += 1
+        for one in rows:
+            confusion[max(one.wanted - len(SPECIALS), -1), one.said - len(SPECIALS)] += 1
         named = (*classes, UNSEEN) if confusion[-1].any() else classes
         shown = rows[:SHOWN]
         table = {
-            "input": [self.shown_input(split, row) for _, row, _, _ in shown],
-            "label": [vocabulary.token(wanted) for _, _, wanted, _ in shown],
-            "predicted": [vocabulary.token(said) for _, _, _, said in shown],
-            "right": [wanted == said for _, _, wanted, said in shown],
-            "surprise_nats": [round(nats, 3) for nats, *_ in shown],
+            "input": [self.shown_input(split, one.row) for one in shown],
+            "label": [vocabulary.token(one.wanted) for one in shown],
+            "predicted": [vocabulary.token(one.said) for one in shown],
+            "right": [one.wanted == one.said for one in shown],
+            "surprise_nats": [round(one.nats, 3) for one in shown],
         }
         found: list[Finding] = [confusion_matrix(confusion[: len(named)], named, classes), Table("predictions", table)]
-        scored, is_positive = self.known(scores, ids)
-        if is_positive.any() and not is_positive.all():
-            found.append(Thresholds("thresholds", "what a threshold does", classes[1], scored, is_positive))
+        scores, is_positive = _known(rows)
+        if len(classes) == 2 and is_positive.any() and not is_positive.all():
+            found.append(Thresholds("thresholds", "precision-recall and ROC curves", classes[1], scores, is_positive))
         return found
 
 
+def _known(rows: Sequence[Examined]) -> tuple[np.ndarray, np.ndarray]:
+    """Of two labels, the scores of the second, and where it is right, for the examples whose label was in training."""
+    known = [one for one in rows if one.wanted >= len(SPECIALS)]
+    is_positive = [one.wanted > len(SPECIALS) for one in known]
+    return np.array([one.log_odds for one in known], dtype=np.float64), np.array(is_positive, dtype=bool)
+
+
 def confusion_matrix(counts: np.ndarray, labels: Sequence[str], predicted: Sequence[str]) -> Matrix:
-    """What is taken for what: the shares of each label's examples, from their numbers."""
+    """The shares of each label's examples, from their numbers."""
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    title, axes = "what is taken for what", ("label", "predicted")
-    return Matrix("confusion", title, shares, tuple(labels), tuple(predicted), *axes, cells=True, counts=counts)
+    about = ("confusion", "confusion matrix", shares, tuple(labels), tuple(predicted), "label", "predicted")
+    return Matrix(*about, cells=True, counts=counts)
 
 
 def balanced_weights(labels: np.ndarray, size: int) -> np.ndarray:

@@ -24,6 +24,7 @@ from components.layers import crf
 from components.layers.base import moved
 from components.models.tagger import Tagger
 from components.tasks.base import Finding, Matrix, Table, Tally
+from components.tasks.classification import confusion_matrix
 from components.tasks.examples import ExampleTask
 
 SHOWN = 500  # rows of the table of predictions
@@ -123,7 +124,7 @@ class Tagging(ExampleTask):
 
     @torch.inference_mode()
     def findings(self, model: nn.Module, split: Examples) -> list[Finding]:
-        """Predictions, sequences with the most wrong labels first; what is taken for what; of spans, each type's
+        """Predictions, sequences with the most wrong labels first; the confusion matrix; of spans, each type's
         figures."""
         if not len(split):
             return []
@@ -192,11 +193,7 @@ class Tagging(ExampleTask):
             for a, b in zip(wanted, said, strict=True):
                 if a and b:
                     counts_YY[place[a], place[b]] += 1
-        shares_YY = counts_YY / np.maximum(counts_YY.sum(1, keepdims=True), 1)
-        return Matrix(
-            "confusion", "what is taken for what", shares_YY, self.labels, self.labels, "label", "predicted",
-            cells=len(place) <= 20,
-        )  # fmt: skip
+        return confusion_matrix(counts_YY, self.labels, self.labels)
 
 
 def span_counts(wanted: Sequence[str], said: Sequence[str], kinds: Sequence[str] | None = None) -> np.ndarray:

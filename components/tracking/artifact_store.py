@@ -57,10 +57,8 @@ def check_artifacts(address: str, tracking_uri: str) -> None:
         try:
             within(REACH_SECONDS, lambda: _write(address, tracking_uri))
         except Exception as error:
-            hint = next((way for words, way in WAYS_OUT.items() if words in str(error)), None)
-            raise UserError(
-                f"artifacts can't be kept: {summary(error)}", where=shown_address(address), hint=hint
-            ) from None
+            what = f"artifacts can't be kept: {summary(error)}"
+            raise UserError(what, where=shown_address(address), hint=way_out(error)) from None
         _checked.add((address, tracking_uri))
 
 

@@ -32,6 +32,7 @@ from components.tracking.travel import went_elsewhere
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 # the one door: who needs MLflow imports it from here
 __all__ = ["CUT_OFF", "MlflowRun", "MlflowStore", "MlflowTracker", "check_store", "ui_command"]
@@ -56,15 +57,14 @@ class MlflowTracker:
             UserError: the store doesn't answer, or the experiment was deleted in it.
         """
         with explained(self.settings):
-            experiment_id = self._experiment_id(self.settings.experiment_prefix + experiment)
-            location = self.client.get_experiment(experiment_id).artifact_location
-            check_artifacts(location, self.settings.tracking_uri)
+            found = self._experiment(experiment)
+            check_artifacts(found.artifact_location, self.settings.tracking_uri)
             all_tags = {**self.settings.tags, **origin(self.settings.root), **tags}
             if parent:
                 all_tags["mlflow.parentRunId"] = parent
             all_tags = {key: str(value) for key, value in all_tags.items()}
-            run = self.client.create_run(experiment_id, run_name=name, tags=all_tags)
-        return self._open(run)
+            run = self.client.create_run(found.experiment_id, run_name=name, tags=all_tags)
+        return self._open(run, experiment)
 
     def resume(self, run_id: str) -> MlflowRun:
         """Open an existing run again: what it left in the spool is sent, then it is RUNNING.
@@ -86,7 +86,8 @@ class MlflowTracker:
                 key: max(point.step for point in self.client.get_metric_history(run_id, key))
                 for key in self.client.get_run(run_id).data.metrics
             }
-        return self._open(run, reached)
+            experiment = self.client.get_experiment(run.info.experiment_id).name
+        return self._open(run, experiment.removeprefix(self.settings.experiment_prefix), reached)
 
     def send_leftovers(self, run_id: str | None = None) -> tuple[int, int]:
         """Send what writers that are gone left in the spool (of one run, or of all): (entries sent, entries left).
@@ -140,7 +141,7 @@ class MlflowTracker:
         opens on MLflow's GenAI view. `order` is a metric, and whether the least comes first: without it the page folds
         the runs away beneath their parent."""
         with explained(self.settings):
-            experiment_id = self._experiment_id(self.settings.experiment_prefix + experiment)
+            experiment_id = self._experiment(experiment).experiment_id
         query = "workflowType=machine_learning&compareRunsMode=CHART"
         if parent:
             query += "&searchFilter=" + quote(f"tags.`mlflow.parentRunId` = '{parent}'")
@@ -166,28 +167,31 @@ class MlflowTracker:
         self.settings.home.mkdir(parents=True, exist_ok=True)
         return FileLock(self.settings.home / "ends.lock")
 
-    def _open(self, run: Any, reached: Mapping[str, int] = {}) -> MlflowRun:
+    def _open(self, run: Any, experiment: str, reached: Mapping[str, int] = {}) -> MlflowRun:
         ids = f"experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
         url = f"{self.settings.ui_url}/#/{ids}?workflowType=machine_learning"
-        experiment = self.client.get_experiment(run.info.experiment_id).name
         tables = json.loads(run.data.tags.get("mlflow.loggedArtifacts", "[]"))
-        ref = RunRef(run.info.run_id, experiment.removeprefix(self.settings.experiment_prefix), url)
-        return MlflowRun(self.client, ref, self.settings, run.info.start_time, tables, reached)
+        ref = RunRef(run.info.run_id, experiment, url)
+        return MlflowRun(self.client, ref, self.settings, run.info, tables, reached)
 
-    def _experiment_id(self, name: str) -> str:
+    def _experiment(self, name: str) -> Experiment:
+        """The experiment of this name, made where there is none yet."""
         from mlflow.exceptions import MlflowException
 
+        name = self.settings.experiment_prefix + name
         found = self.client.get_experiment_by_name(name)
         if found is None:
             # a server decides itself where artifacts lie
             location = None if self.settings.served else f"{self.settings.artifact_uri}/{folder_name(name)}"
             kind = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens its GenAI view
             try:
-                return self.client.create_experiment(name, artifact_location=location, tags=kind)
+                return self.client.get_experiment(
+                    self.client.create_experiment(name, artifact_location=location, tags=kind)
+                )
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
                 found = self.client.get_experiment_by_name(name)  # somebody else was quicker
         if found.lifecycle_stage != "active":
             raise deleted(self.settings, found)
-        return found.experiment_id
+        return found

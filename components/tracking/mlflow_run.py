@@ -18,10 +18,11 @@ from components.tracking.settings import Settings
 from components.tracking.spool import Entry, Journal, Refused, Sender, summary
 from components.tracking.state_upload import RunFiles, StateUpload
 from components.tracking.system import SystemSampler
-from components.tracking.travel import PLACE, place
+from components.tracking.travel import STATE_FOLDER, state_folder_id
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import RunInfo
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class MlflowRun:
         client: MlflowClient,
         ref: RunRef,
         settings: Settings,
-        started_ms: int,
+        info: RunInfo,
         tables: list[dict[str, str]],
         reached: Mapping[str, int],
     ) -> None:
@@ -54,7 +55,8 @@ class MlflowRun:
         self._reached = dict(reached)  # the last step of each curve
         self._journal = Journal.create(settings.spool, ref.run_id)
         self._sender = Sender(self._journal, delivery(client, ref.run_id))
-        self._started_ms, self._known_keys, self._finished = started_ms, set[str](), False
+        self._started_ms, self._artifact_uri = info.start_time, info.artifact_uri
+        self._known_keys, self._finished = set[str](), False
         self._sampler, self._upload = None, None
         if settings.system_metrics_seconds > 0:
             self._sampler = SystemSampler(self._system_metrics, settings.system_metrics_seconds)
@@ -168,11 +170,9 @@ class MlflowRun:
     def travel(self, files: RunFiles) -> None:
         """Keep the run's state among its artifacts from now to its end, see `components.tracking.state_upload`. Does
         nothing where the state stays on this machine."""
-        with explained(self._settings):
-            address = self._client.get_run(self.ref.run_id).info.artifact_uri
-        if self._upload is None and self._settings.travels(address):
+        if self._upload is None and self._settings.travels(self._artifact_uri):
             with explained(self._settings):
-                self._client.set_tag(self.ref.run_id, PLACE, place(self._settings.home))
+                self._client.set_tag(self.ref.run_id, STATE_FOLDER, state_folder_id(self._settings.home))
             every = self._settings.travel.every_seconds
             spooled = self._journal.size
             self._upload = StateUpload(self._client, self.ref.run_id, files, every, spooled, self._has_sent)

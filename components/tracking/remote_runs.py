@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from components.provenance import digest_file
 from components.tracking.mlflow_client import explained, open_client
 from components.tracking.process import HOST, PROCESS, lives
 from components.tracking.settings import Settings
-from components.tracking.travel import PLACE, TAG, Files, Kept, place, went_elsewhere
+from components.tracking.travel import STATE_FOLDER, TAG, Files, StateSet, state_folder_id, went_elsewhere
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,8 +34,7 @@ class RemoteRun:
     status: str
     owner: str
     process: str
-    tags: Mapping[str, str]
-    kept: Kept | None
+    kept: StateSet | None
     away: bool
 
     @property
@@ -110,10 +108,10 @@ class RemoteRuns:
                     raise _damaged(run_id, path, "has another content")
                 fetched.rename(into / name)
 
-    def claim(self, run_id: str) -> None:
+    def take_over(self, run_id: str) -> None:
         """Say that the run goes on in this state folder: what others have left of it counts no more."""
         with explained(self.settings):
-            self.client.set_tag(run_id, PLACE, place(self.settings.home))
+            self.client.set_tag(run_id, STATE_FOLDER, state_folder_id(self.settings.home))
 
     def _facts(self, run: Any) -> RemoteRun:
         tags = dict(run.data.tags)
@@ -125,8 +123,7 @@ class RemoteRuns:
             status=run.info.status,
             owner=tags.get(HOST, "another machine"),
             process=tags.get(PROCESS, ""),
-            tags=tags,
-            kept=Kept.from_tag(tags.get(TAG, "")),
+            kept=StateSet.from_tag(tags.get(TAG, "")),
             away=went_elsewhere(tags, run.info.status, self.settings.home),
         )
 

@@ -10,14 +10,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.provenance import digest_file
 from components.tracking.process import HOST, PROCESS, identity
 from components.tracking.spool import summary
-from components.tracking.travel import DATA, FOLDER, TAG, Kept, writer_name
+from components.tracking.travel import DATA, FOLDER, TAG, StateSet, writer_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -63,7 +63,7 @@ class StateUpload:
         self._slots: list[dict[str, tuple[int, str]]] = [{}, {}]  # what lies in the two folders
         self._turn, self._captured, self._failures = 0, 0, 0
         self._data_sent = False
-        self._kept: Kept | None = None
+        self._kept: StateSet | None = None
         self.taken_over = ""  # the machine that goes on with the run instead of this one
         self._closing, self._finished = threading.Event(), False
         for left in files.record.parent.glob(f"{CAPTURE}*"):
@@ -76,7 +76,7 @@ class StateUpload:
         self._finished = finished
         self._closing.set()
         self._thread.join(wait_seconds)
-        if self._thread.is_alive() or (self._failures and not finished):
+        if not finished and (self._thread.is_alive() or self._failures):
             log.warning("run %s: its last checkpoint is on this machine only", self._run_id[:8])
 
     def _loop(self) -> None:
@@ -118,10 +118,10 @@ class StateUpload:
             self._send_data()
             self._kept = self._send_state()
             self._captured = now
-        self._mark(self._kept)
+        self._client.set_tag(self._run_id, TAG, replace(self._kept, seen=time.time()).as_tag())
         return True
 
-    def _send_state(self) -> Kept:
+    def _send_state(self) -> StateSet:
         folder = f"{FOLDER}/{self._name}-{self._turn}"
         with tempfile.TemporaryDirectory(dir=self._files.record.parent, prefix=CAPTURE) as captured:
             files = _capture({**self._files.state, self._files.record.name: self._files.record}, Path(captured))
@@ -137,7 +137,7 @@ class StateUpload:
         if not self._sent(before):
             raise TimeoutError("what the run wrote before isn't sent yet")
         self._turn = 1 - self._turn
-        return Kept(folder, update, time.time(), self._every, facts)
+        return StateSet(folder, update, time.time(), self._every, facts)
 
     def _send_data(self) -> None:
         if self._data_sent or not self._files.data:
@@ -147,10 +147,6 @@ class StateUpload:
             if there.get(f"{DATA}/{name}") != path.stat().st_size:
                 self._client.log_artifact(self._run_id, str(path), DATA)
         self._data_sent = True
-
-    def _mark(self, kept: Kept) -> None:
-        seen = Kept(kept.folder, kept.update, time.time(), kept.every, kept.files)
-        self._client.set_tag(self._run_id, TAG, seen.as_tag())
 
     def _remove(self) -> None:
         """Of a finished run the model is kept. What can't be removed costs space, nothing else."""

@@ -18,7 +18,7 @@ from components.provenance import digest_bytes
 from components.tracking.process import machine_name
 
 TAG = "travel"
-PLACE = "travel.place"  # tag: the state folder that a run is at work in, or was last
+STATE_FOLDER = "travel.place"  # tag: the state folder that a run is at work in, or was last
 FOLDER = "travel"
 DATA = f"{FOLDER}/data"
 LARGEST_FILE = 64 << 30  # bytes
@@ -31,7 +31,7 @@ Files = Mapping[str, tuple[int, str]]  # name → bytes, sha256
 
 
 @dataclass(frozen=True)
-class Kept:
+class StateSet:
     """A complete set. `update` is that of the checkpoint, `seen` when its writer was last at work (seconds since 1970),
     `every` how often it says so (seconds)."""
 
@@ -46,7 +46,7 @@ class Kept:
         return json.dumps(values | {"files": {name: list(facts) for name, facts in self.files.items()}})
 
     @classmethod
-    def from_tag(cls, text: str) -> Kept | None:
+    def from_tag(cls, text: str) -> StateSet | None:
         """None when the tag isn't one of ours: anybody may write it."""
         try:
             values = json.loads(text)
@@ -74,7 +74,7 @@ def checked_files(values: Any) -> dict[str, tuple[int, str]]:
     return files
 
 
-def place(home: Path) -> str:
+def state_folder_id(home: Path) -> str:
     """A state folder of a machine."""
     return f"{machine_name()}/{digest_bytes(str(home).encode())[:8]}"
 
@@ -82,8 +82,8 @@ def place(home: Path) -> str:
 def went_elsewhere(tags: Mapping[str, str], status: str, home: Path) -> bool:
     """Whether a run of this state folder has gone on from its marked set in another one. What is left of it here, spool
     and checkpoint, is then made again or was made there: a set is marked when all before it had reached the store."""
-    at_work = tags.get(PLACE, "")
-    return bool(at_work) and at_work != place(home) and (bool(tags.get(TAG)) or status == "FINISHED")
+    at_work = tags.get(STATE_FOLDER, "")
+    return bool(at_work) and at_work != state_folder_id(home) and (bool(tags.get(TAG)) or status == "FINISHED")
 
 
 def writer_name(identity: str, journal: str) -> str:

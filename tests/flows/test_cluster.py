@@ -33,7 +33,6 @@ ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 240.0  # for a busy machine
 # better than letters drawn as often as in training, or it would be no champion
 SMALL = [
-    "training.checkpoint_seconds=0",
     "training.steps=90",
     "training.learning_rate=0.02",
     "training.warmup_steps=10",

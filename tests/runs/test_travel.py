@@ -142,6 +142,8 @@ def test_a_run_killed_on_one_machine_ends_on_another_with_the_same_weights(machi
     machine("a")
     with pytest.raises(UserError, match="it finished on"):
         bring(run_id)
+    with pytest.raises(UserError, match=r"no run 'nothing'[^$]*nor in the store http"):
+        bring("nothing")
 
 
 def test_data_that_did_not_travel_are_ingested_again_and_must_be_the_same(

@@ -19,7 +19,7 @@ from components.tracking.moved import local_folder
 from components.tracking.process import PROCESS
 from components.tracking.remote_runs import RemoteRuns
 from components.tracking.state_upload import RunFiles
-from components.tracking.travel import PLACE, TAG, Kept, checked_files, went_elsewhere
+from components.tracking.travel import STATE_FOLDER, TAG, StateSet, checked_files, went_elsewhere
 
 pytest_plugins = ["tracking_fixtures"]
 SECONDS = 60.0  # for a busy machine
@@ -85,7 +85,7 @@ def test_the_newest_state_is_fetched_whole_or_refused(travelling: MlflowTracker,
     into.mkdir()
     remote.fetch(run.ref.run_id, kept.folder, kept.files, into)
     assert (into / "checkpoint.safetensors").read_bytes() == b"w" * 5
-    assert len(list(into.iterdir())) >= 3
+    assert {path.name for path in into.iterdir() if path.is_file()} == set(kept.files)
     root = local_folder(travelling.client.get_run(run.ref.run_id).info.artifact_uri)
     artifact = root / kept.folder / "checkpoint.safetensors"
     for content, told in ((b"x" * 5, "another content"), (b"w" * 6, "another size")):
@@ -113,6 +113,7 @@ def test_a_store_that_is_away_is_told_once_and_tried_again(travelling, sent, mon
         waited(lambda: len(tried) >= 2)
         assert remote.run(run.ref.run_id).kept is None
     assert waited(lambda: remote.run(run.ref.run_id).kept).update == 7
+    waited(lambda: "stored again" in caplog.text)  # told after the set is marked
     told = [record.getMessage() for record in caplog.records if "checkpoint" in record.getMessage()]
     assert len(told) == 2
     assert "isn't stored, trying again (connection refused)" in told[0]
@@ -136,10 +137,8 @@ def test_who_lost_the_run_ends_nothing_and_sends_nothing(travelling: MlflowTrack
     waited(lambda: RemoteRuns(travelling.settings).run(run.ref.run_id).kept)
     client = travelling.client
     client.set_tag(run.ref.run_id, PROCESS, "another-1/7/8")
-    client.set_tag(run.ref.run_id, PLACE, "another-1/there")
+    client.set_tag(run.ref.run_id, STATE_FOLDER, "another-1/there")
     assert waited(lambda: run.taken_over)
-    with pytest.raises(UserError, match="it is running on"):
-        RemoteRuns(travelling.settings).run(run.ref.run_id).check_free()
     run.metrics({"train/loss": 1.0}, 9)
     run.finish("FAILED")
     found = client.get_run(run.ref.run_id)
@@ -151,8 +150,8 @@ def test_a_silent_writer_of_another_machine_is_taken_for_dead_after_a_while() ->
     from components.tracking.remote_runs import RemoteRun
 
     def run(seconds_ago: float) -> RemoteRun:
-        kept = Kept("travel/0123456789ab-0", 3, time.time() - seconds_ago, 60, {})
-        return RemoteRun("ab" * 16, "lstm", "RUNNING", "vm", "another-1/7/8", {}, kept, True)
+        kept = StateSet("travel/0123456789ab-0", 3, time.time() - seconds_ago, 60, {})
+        return RemoteRun("ab" * 16, "lstm", "RUNNING", "vm", "another-1/7/8", kept, True)
 
     with pytest.raises(UserError, match=r"running on vm\n.*try again in 1\d\d s"):
         run(30).check_free()
@@ -160,12 +159,17 @@ def test_a_silent_writer_of_another_machine_is_taken_for_dead_after_a_while() ->
 
 
 def test_only_what_went_on_elsewhere_is_given_up(tmp_path: Path) -> None:
-    from components.tracking.travel import place
+    from components.tracking.travel import state_folder_id
 
-    other = {PLACE: "another-1/there", TAG: "{}"}
+    other = {STATE_FOLDER: "another-1/there", TAG: "{}"}
     assert went_elsewhere(other, "RUNNING", tmp_path)
-    assert went_elsewhere({PLACE: "another-1/there"}, "FINISHED", tmp_path)
-    for tags in ({}, {TAG: "{}"}, {PLACE: place(tmp_path), TAG: "{}"}, {PLACE: "another-1/there", TAG: ""}):
+    assert went_elsewhere({STATE_FOLDER: "another-1/there"}, "FINISHED", tmp_path)
+    for tags in (
+        {},
+        {TAG: "{}"},
+        {STATE_FOLDER: state_folder_id(tmp_path), TAG: "{}"},
+        {STATE_FOLDER: "another-1/there", TAG: ""},
+    ):
         assert not went_elsewhere(tags, "RUNNING", tmp_path)
 
 
@@ -189,7 +193,7 @@ def test_names_sizes_and_digests_that_can_not_be_are_refused(files: object) -> N
 
 @given(text=st.text() | st.sampled_from(['{"files": {}}', "[]", "1", "null", '{"files": {}, "folder": 1}']))
 def test_any_tag_is_read_or_left(text: str) -> None:
-    kept = Kept("travel/0123456789ab-1", 12, 1.0, 60, {"a.safetensors": (3, SHA)})
-    assert Kept.from_tag(kept.as_tag()) == kept
-    assert Kept.from_tag(text) is None
-    assert Kept.from_tag(kept.as_tag().replace("travel/", "elsewhere/")) is None
+    kept = StateSet("travel/0123456789ab-1", 12, 1.0, 60, {"a.safetensors": (3, SHA)})
+    assert StateSet.from_tag(kept.as_tag()) == kept
+    assert StateSet.from_tag(text) is None
+    assert StateSet.from_tag(kept.as_tag().replace("travel/", "elsewhere/")) is None

@@ -152,7 +152,7 @@ def killed(tracker: MlflowTracker) -> RunRef:
     """A run whose writer got a kill -9: a journal, no end, nobody who holds its lock."""
     from components.tracking.process import origin
 
-    experiment = tracker._experiment_id("chorales")
+    experiment = tracker._experiment("chorales").experiment_id
     made = tracker.client.create_run(experiment, tags=origin(tracker.settings.root))
     journal = Journal.create(tracker.settings.spool, made.info.run_id)
     journal.append([{"metric": ["train/loss", 0.25, 7, 1000]}])
