@@ -8,14 +8,14 @@ What goes in → what comes out, the figure on test, the time that training take
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from components.errors import UserError
-from components.recipe import load_yaml, read_recipe
+from components.recipe import Recipe, load_yaml, read_recipe
 from components.registry import resolve
+from components.runs.asked import typed
 from components.runs.places import recipe_path
 
 TABLE = "table:"
@@ -59,15 +59,18 @@ def following(recipe: str) -> list[str]:
     Raises:
         UserError: there is no such recipe, or it has problems.
     """
+    checked = read_recipe(recipe_path(recipe))
+    return [typed("run", [recipe]), typed("show", [recipe]), using(checked, checked.name)]
+
+
+def using(recipe: Recipe, selector: str) -> str:
+    """The command that uses a model of a recipe."""
     from components.encodings.pair import make
 
-    checked = read_recipe(recipe_path(recipe))
-    if resolve("task", checked.task["kind"]).settings:
-        use = ["generate", checked.name, "--seed", "1"]
-    else:
-        typed = make(checked.encoding).reads in ("text", "symbols")
-        use = ["predict", checked.name, *(["--text", "TEXT"] if typed else ["--file", "FILE"])]
-    return [shlex.join(["reprise", *words]) for words in (["run", recipe], ["show", recipe], use)]
+    if resolve("task", recipe.task["kind"]).settings:
+        return typed("generate", [selector, "--seed", "1"])
+    text = make(recipe.encoding).reads in ("text", "symbols")
+    return typed("predict", [selector, *(["--text", "TEXT"] if text else ["--file", "FILE"])])
 
 
 def opening_comment(path: Path) -> list[str]:

@@ -8,6 +8,7 @@ from components.bundle import make_task
 from components.datasets.targets import unseen
 from components.evaluation.baseline import strongest
 from components.render.figures import figure
+from components.runs.about import using
 from components.runs.asked import typed
 from components.runs.open_run import OpenRun
 from components.runs.places import places
@@ -27,7 +28,7 @@ class Outcome:
     model: ModelRef | None
     files: list[str]
     remarks: list[str]  # on the figures: the baseline, labels that training never saw
-    selector: str  # of the model, for the commands that use one
+    use: str  # the command that uses the model
     asked: list[str]  # behind `reprise run`
 
 
@@ -35,14 +36,14 @@ def conclude(run: OpenRun, metrics: dict[str, float], model: ModelRef | None, fi
     """Describe the run on its page, and return its outcome."""
     record, remarks = run.record, _remarks(run, metrics)
     run.tracked.describe(_description(record, metrics, model, files, remarks))
-    chosen = _selector(model, record)
-    return Outcome(run.id, record.run_name, record.ref.url, metrics, model, files, remarks, chosen, record.asked)
+    use = using(record.recipe, _selector(model, record))
+    return Outcome(run.id, record.run_name, record.ref.url, metrics, model, files, remarks, use, record.asked)
 
 
 def _next(record: RunRecord, model: ModelRef | None, files: list[str]) -> str:
     """The commands that run it again and have it write more."""
     again = f"Again: `{typed('run', record.asked)}`" if record.asked else ""
-    more = f"More: `{typed('generate', [_selector(model, record)], '--seed', '1')}`" if files else ""
+    more = f"More: `{using(record.recipe, _selector(model, record))}`" if files else ""
     return " · ".join(part for part in (again, more) if part)
 
 

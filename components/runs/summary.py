@@ -43,7 +43,8 @@ def following(outcome: Outcome, asked: Sequence[str] = ()) -> list[str]:
     """Commands to suggest after a run."""
     words = list(asked) or outcome.asked
     if outcome.files:
-        return [typed("generate", [outcome.selector, "--seed", "1"])]
+        return [outcome.use]
+    use = [outcome.use] if outcome.use.startswith("reprise predict") else []
     if words and any(name.startswith("val/") for name in outcome.metrics):  # what a comparison ranks by
         recipe, options = words[0], words[1:]
         pairs = list(zip(options[::2], options[1::2], strict=True))
@@ -53,5 +54,5 @@ def following(outcome: Outcome, asked: Sequence[str] = ()) -> list[str]:
                 make_plan(recipe, [vary], seeds=1, overrides=overrides)
             except UserError:  # a setting that other cells don't have, or a model of another kind
                 continue
-            return [typed("compare", words, "--vary", vary)]
-    return [typed("models", [outcome.model.name])] if outcome.model else []
+            return [*use, typed("compare", words, "--vary", vary)]
+    return use or ([typed("models", [outcome.model.name])] if outcome.model else [])

@@ -122,14 +122,19 @@ def test_what_follows_a_run_goes_with_its_model(own: Path, overrides: list[str],
 
     asked = ask("../my work/tiny.yaml", overrides)
     metrics = {"val/accuracy": 0.5, "test/accuracy": 0.5}
-    outcome = Outcome("0" * 32, "run", "http://x", metrics, None, [], [], "run:00000000", asked.words)
-    (line,) = following(outcome)
+    outcome = Outcome(
+        "0" * 32, "run", "http://x", metrics, None, [], [], "reprise predict mine --text TEXT", asked.words
+    )
+    use, line = following(outcome)
+    assert use == "reprise predict mine --text TEXT"
+    assert not wrong(use)
     assert shlex.split(line)[-2:] == ["--vary", vary]
     assert typed_recipe(line) == str(own), "from whichever folder"
-    (written,) = following(Outcome("0" * 32, "run", "u", {}, None, ["a.txt"], [], "mine@2", asked.words))
-    assert written == "reprise generate mine@2 --seed 1"
+    more = "reprise generate mine@2 --seed 1"
+    (written,) = following(Outcome("0" * 32, "run", "u", {}, None, ["a.txt"], [], more, asked.words))
+    assert written == more
     assert not wrong(written)
-    assert following(Outcome("0" * 32, "run", "u", {"test/accuracy": 1.0}, None, [], [], "run:0", asked.words)) == []
+    assert following(Outcome("0" * 32, "run", "u", {"test/nats": 1.0}, None, [], [], more, asked.words)) == []
 
 
 @pytest.mark.slow
