@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from components.bundle import Bundle, load_bundle
 from components.tracking.base import ModelRef
 from components.tracking.mlflow_store import MlflowStore
+
+if TYPE_CHECKING:
+    from components.bundle import Bundle  # loads torch, which listing and promoting models need not
 
 RUN = "run:"
 # of registered models, as one word of a request
@@ -82,6 +85,8 @@ def open_model(selector: str, store: MlflowStore, run_of: Callable[[str], OwnRun
     Raises:
         UserError: there is no such model, version or run, or its files have changed since they were saved.
     """
+    from components.bundle import load_bundle
+
     asked = Selector.parse(selector)
     if asked.run:
         run = run_of(asked.run)

@@ -374,10 +374,13 @@ def test_importing_it_is_light() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_model_is_used_without_prefect() -> None:
-    code = "import components.runs.generate, components.runs.predict, sys; print('prefect' in sys.modules)"
+def test_models_are_listed_without_torch_and_used_without_prefect() -> None:
+    code = (
+        "import sys, components.runs.models; print('torch' in sys.modules); "
+        "import components.runs.generate, components.runs.predict; print('prefect' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    assert done.stdout.split() == ["False", "False"]
 
 
 def test_settings_are_given_by_section(monkeypatch) -> None:
