@@ -11,6 +11,11 @@ from instruction_sets import instruction_sets
 from components.kernels.native import build
 
 
+def unexpected(output: str) -> list[str]:
+    """The lines that a process printed, other than the warning that the kernels can't be compiled here."""
+    return [line for line in output.splitlines() if line and not ("the faster native" in line or "CXX" in line)]
+
+
 @pytest.fixture(params=instruction_sets())
 def instruction_set(request: pytest.FixtureRequest, compiler: None) -> Iterator[str]:
     """Each version of the kernels that this processor can run, in turn."""

@@ -195,7 +195,7 @@ def test_values_and_every_gradient_are_those_of_the_kernels_by_hand(arm, case, s
     assert arm.called == {f"reprise_{name}" for name in wanted}
 
 
-def test_the_nonlinearities_the_products_and_the_loss_are_right(arm) -> None:
+def test_the_nonlinearities_the_products_and_the_loss_are_right(arm, compiler) -> None:
     kernel_tests.test_tanh_and_sigmoid_are_within_a_millionth_everywhere("neon")
     kernel_tests.test_every_nan_stays_nan_in_every_gate("neon")
     part_tests.test_products_are_those_of_torch_for_every_layout((70, 300, 65), "neon")

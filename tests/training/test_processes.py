@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from native_fixtures import unexpected
 
 from components.datasets.store import DatasetRef
 from components.errors import UserError
@@ -180,7 +181,7 @@ def test_a_run_in_two_processes_is_tracked_as_one(own_home, small_recipe, small_
             train(run)
             found.append(evaluate(run)["val/nats_per_char"])
     assert found[1] == pytest.approx(found[0], abs=0.1)  # other dropout
-    assert not (runs[1].folder / "process-1.log").read_text(), "the other process ended quietly"
+    assert unexpected((runs[1].folder / "process-1.log").read_text()) == [], "the other process ended quietly"
     with pytest.raises(UserError, match="on 2 processes, not 1"):
         runs[1].session().train(runs[1].folder, None)
 
