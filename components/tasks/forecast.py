@@ -33,6 +33,7 @@ from components.layers.base import State
 from components.models.backbone import Backbone
 from components.models.distributions import OUTPUTS
 from components.models.forecaster import Forecaster
+from components.models.states import arrays, watched
 from components.registry import names, resolve
 from components.tasks.base import Fan, Finding, Future, Table, Tally, Task, to_device
 from components.tasks.forecast_scores import LEVELS, naive_loss, scores, seasonal_error, seasonal_naive
@@ -176,6 +177,15 @@ class Forecast(Task):
             numbers = [row.tolist() for row in _rounded(rows_RH)]
             answers.append(dict(zip(self.columns, [times, *numbers], strict=True)))
         return answers
+
+    @torch.inference_mode()
+    def states(self, model: nn.Module, item: Series) -> dict[str, np.ndarray]:
+        """While it reads the context, the last steps of a series."""
+        one, C = self._to_be_predicted(item), self.shape.context
+        read = step_inputs(one.past[None], one.seen[None], one.known[None, :C], self.shape, self.shape.before, C)
+        with watched(model) as found:
+            model(to_device(read, model))
+        return arrays(found)
 
     def _ahead(self, item: Series) -> np.ndarray:
         return following(item.times[len(item.values) - 1], self.encoding.freq, self.encoding.horizon)
