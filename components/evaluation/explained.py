@@ -13,7 +13,7 @@ from components.evaluation.report import INK, SIGNED, write_matrix
 from components.tasks.explanation import Explanation
 
 LINE, MOST_LINES = 84, 60  # characters of a line, and lines of a picture
-LETTER = 0.078  # inches that a letter takes
+LETTER = 0.062  # inches, of the width of a letter of the lines
 DEEP = 0.6  # of the scale: darker cells have white letters
 
 
@@ -32,12 +32,13 @@ def draw_explanation(path: Path, explanation: Explanation, *, title: str) -> boo
 def write_tokens(path: Path, tokens: list[tuple[str, float]], *, title: str, label: str) -> None:
     """Tokens in lines as in a text, blue where their number is positive and red where it is negative."""
     placed, line, column = [], 0, 0
+    gap = any(len(token) > 1 for token, _ in tokens)  # words, not letters
     for token, value in tokens:
         shown = token.strip(" ").replace("\n", "⏎") or "·"
         if column and column + len(shown) > LINE:
             line, column = line + 1, 0
         placed.append((line, column, shown, value))
-        column += len(shown) + (len(token) > 1)
+        column += len(shown) + gap
     left_out = sum(at >= MOST_LINES for at, *_ in placed)
     lines = min(line + 1, MOST_LINES)
     figure = Figure(figsize=(LINE * LETTER + 1.4, 0.27 * lines + 1.1), dpi=130, layout="constrained")

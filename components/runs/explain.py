@@ -15,7 +15,7 @@ from components.use.explaining import Asked, at_most, of_file, of_texts, write_e
 from components.use.opening import Opened
 from components.use.scoring import items_of
 
-SHOWN = 8  # arrays whose shapes are told
+SHOWN = 8  # inputs whose answers, and arrays whose shapes, are told
 
 
 def explain(
@@ -36,7 +36,9 @@ def explain(
     name = stem(Path(file)) if file else "texts"
     folder = Path(out) if out else places().generated / f"{opened.label}-{name}-explained"
     with as_user():
-        paths = write_explanations(folder, opened.bundle, asked, best, title=opened.name)
+        paths, lines = write_explanations(folder, opened.bundle, asked, best, title=opened.name)
+    for line in lines[:SHOWN]:
+        say(line)
     return [str(path) for path in paths]
 
 

@@ -69,8 +69,9 @@ def at_most(asked: Iterator[Asked]) -> list[Asked]:
 
 def write_explanations(
     folder: Path, bundle: Bundle, asked: Sequence[Asked], best: int | None = None, *, title: str
-) -> list[Path]:
-    """Explain the inputs: tables, a picture of each, a page of marked texts, and all of it as JSON.
+) -> tuple[list[Path], list[str]]:
+    """Explain the inputs: tables, a picture of each, a page of marked texts, and all of it as JSON. Gives the paths of
+    the files, and the answer to each input in a line.
 
     Raises:
         UserError: see `components.answers.explained`.
@@ -92,7 +93,7 @@ def write_explanations(
     if marked := [_marked(name, one) for (name, _), one in zip(asked, found, strict=True) if _has_tokens(one)]:
         paths.append(folder / "explanation.html")
         write_marked(paths[-1], title, marked)
-    return paths
+    return paths, [f"{said(one)}  {name}" for (name, _), one in zip(asked, found, strict=True)]
 
 
 def said(explanation: Explanation) -> str:
@@ -119,7 +120,7 @@ def write_states(path: Path, bundle: Bundle, asked: Iterator[Asked]) -> dict[str
     if not kept:
         raise UserError("there are no inputs", where="states")
     with written_whole(path) as whole, whole.open("wb") as file:
-        np.savez_compressed(file, **kept)
+        np.savez_compressed(file, **kept)  # type: ignore[arg-type]  # of its other parameters
     return {name: array.shape for name, array in kept.items()}
 
 
