@@ -36,7 +36,8 @@ from components.models.forecaster import Forecaster
 from components.models.states import arrays, watched
 from components.registry import names, resolve
 from components.tasks.base import Fan, Finding, Future, Table, Tally, Task, to_device
-from components.tasks.forecast_scores import LEVELS, naive_loss, scores, seasonal_error, seasonal_naive
+from components.tasks.forecast_scores import LEVELS, naive_loss, samples_loss, scores, seasonal_error, seasonal_naive
+from components.tasks.smoothing import exponential_smoothing
 
 PATHS_AT_ONCE = 8192  # sampled side by side
 USUAL_CONTEXT = 500  # steps at most, where the context isn't set
@@ -207,7 +208,8 @@ class Forecast(Task):
         return window(self.encoding.encode(whole), steps - far, self.shape)
 
     def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
-        """The last value again, and the last season again, both with the spread that their errors had before."""
+        """The last value again, the last season again, and exponential smoothing, all with the spread that their errors
+        had before."""
         places = self.batches(test, batch_size=1, window=0, seed=0, training=False).places
         if not places:
             return {}
@@ -216,6 +218,8 @@ class Forecast(Task):
         found = {"naive": naive_loss(histories, actual, 1)}
         if self.encoding.season > 1:
             found["seasonal naive"] = naive_loss(histories, actual, self.encoding.season)
+        smoothed = exponential_smoothing(histories, self.shape.horizon, self.encoding.season)
+        found["exponential smoothing"] = samples_loss([one.samples_SH for one in smoothed], actual)
         return found
 
     def findings(self, model: nn.Module, split: Examples) -> list[Finding]:
