@@ -14,7 +14,8 @@ from torch import Tensor
 
 from components.models.backbone import Backbone
 
-POINTS = (32, 128, 512)  # of the path: more where fewer don't add up
+POINTS = (32, 128, 512, 2048)  # of the path: more where fewer don't add up; maxima have kinks, which take many
+MOST_STEPS = 1 << 18  # that are read for that, over all points
 CLOSE = 1e-3  # how near to the difference the sum has to be, as a share of all contributions' sizes
 NOISE = 1e-6  # of float32, as a share of the outputs
 AT_ONCE = 1 << 23  # numbers that a model reads side by side
@@ -45,14 +46,14 @@ def integrated_gradients(output: Callable[[Tensor], Tensor], x_TI: Tensor) -> Co
     """Integrated gradients (Sundararajan, Taly and Yan 2017, arXiv:1703.01365), from zeros to the input on a straight
     line: x · ∫ ∂F(αx)/∂x dα, α from 0 to 1, by Gauss–Legendre quadrature.
 
-    `output` gives F, [N, O], for inputs [N, T, I]. The contributions of each output add up to F(x) − F(0), which is
-    checked: with more points where they don't.
+    `output` gives F, [N, O], for inputs [N, T, I]. The contributions of each output add up to F(x) − F(0): where they
+    don't yet, more points are taken, as far as the length of the input allows.
     """
     # cuDNN's recurrent layers have no backward pass in evaluation
     with torch.backends.cudnn.flags(enabled=False):
         with torch.no_grad():
             ends_2O = output(torch.stack([torch.zeros_like(x_TI), x_TI])).double().cpu().numpy()
-        for points in POINTS:
+        for points in (points for points in POINTS if points == POINTS[0] or points * len(x_TI) <= MOST_STEPS):
             found = Contributions(_integral(output, x_TI, points, ends_2O.shape[1]), ends_2O[1], ends_2O[0])
             sizes_O, noise_O = np.abs(found.values_OTI).sum(axis=(1, 2)), NOISE * np.abs(ends_2O).max(axis=0)
             if (np.abs(found.sums_O - ends_2O[1] + ends_2O[0]) <= CLOSE * sizes_O + noise_O).all():

@@ -110,7 +110,7 @@ def contributed(
     names = ["contribution"] if len(outputs) == 1 else [f"contribution to {name}" for name in outputs]
     for at, row in enumerate(rows):
         row |= {name: float(value) for name, value in zip(names, values_OTI[:, at].sum(axis=1), strict=True)}
-    of_steps = "step" in rows[0]
+    of_steps = bool(rows) and "step" in rows[0]
     features = of_steps and len(outputs) == 1 and 1 < values_OTI.shape[2] <= MOST_FEATURES
     if features:
         for at, row in enumerate(rows):
