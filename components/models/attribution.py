@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from components.errors import UserError
 from components.models.backbone import Backbone
 
 POINTS = (32, 128, 512, 2048)  # of the path: more where fewer don't add up; maxima have kinks, which take many
@@ -48,9 +49,12 @@ def integrated_gradients(output: Callable[[Tensor], Tensor], x_TI: Tensor) -> Co
 
     `output` gives F, [N, O], for inputs [N, T, I]. The contributions of each output add up to F(x) − F(0): where they
     don't yet, more points are taken, as far as the length of the input allows.
+
+    Raises:
+        UserError: they aren't finite numbers.
     """
     # cuDNN's recurrent layers have no backward pass in evaluation
-    with torch.backends.cudnn.flags(enabled=False):
+    with torch.backends.cudnn.flags(enabled=False), np.errstate(invalid="ignore", over="ignore"):
         with torch.no_grad():
             ends_2O = output(torch.stack([torch.zeros_like(x_TI), x_TI])).double().cpu().numpy()
         for points in (points for points in POINTS if points == POINTS[0] or points * len(x_TI) <= MOST_STEPS):
@@ -58,6 +62,10 @@ def integrated_gradients(output: Callable[[Tensor], Tensor], x_TI: Tensor) -> Co
             sizes_O, noise_O = np.abs(found.values_OTI).sum(axis=(1, 2)), NOISE * np.abs(ends_2O).max(axis=0)
             if (np.abs(found.sums_O - ends_2O[1] + ends_2O[0]) <= CLOSE * sizes_O + noise_O).all():
                 break
+    if not all(np.isfinite(array).all() for array in found):
+        raise UserError(
+            "what its steps contribute is no finite number", where="explain", hint="are its numbers too large?"
+        )
     return found
 
 

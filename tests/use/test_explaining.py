@@ -45,6 +45,11 @@ def test_contributions_of_a_linear_function_are_its_terms() -> None:
     assert (found.at_input_O.item(), found.at_zero_O.item()) == (pytest.approx(4.0), pytest.approx(7.0))
 
 
+def test_contributions_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(UserError, match="no finite number"):
+        integrated_gradients(lambda x_NTI: x_NTI.prod(dim=1), torch.tensor([[1e30], [1e30]]))
+
+
 def test_contributions_of_a_product_are_shared() -> None:
     """x₁x₂ from (0, 0) to (3, 5): half of 15 each, by the symmetry axiom."""
     found = integrated_gradients(lambda x_NTI: x_NTI.prod(dim=1), torch.tensor([[3.0], [5.0]]))
