@@ -7,7 +7,7 @@ Shapes: T steps, W features, H × W pixels.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
@@ -20,6 +20,7 @@ from components.errors import UserError
 
 if TYPE_CHECKING:
     from components.bundle import Bundle
+    from components.tasks.explanation import Explanation
 
 
 def input_of(encoding: Encoding) -> Encoding:
@@ -87,13 +88,37 @@ def answered(bundle: Bundle, items: Sequence[Any], where: str = "inputs", first:
     Raises:
         UserError: see `Bundle.predict`; an item is named by its place, `where`[`first`] for the first.
     """
+    answers = _asked(bundle.predict, items, where, first)
+    return [columns(bundle, item, answer) for item, answer in zip(items, answers, strict=True)]
+
+
+def explained(
+    bundle: Bundle, items: Sequence[Any], best: int | None = None, where: str = "inputs", first: int = 0
+) -> list[Explanation]:
+    """As `answered`, each with why: see `components.tasks.explanation.Explanation`, and `best` there.
+
+    Raises:
+        UserError: see `Bundle.explain`.
+    """
+    explanations = _asked(lambda items: bundle.explain(items, best), items, where, first)
+    for item, explanation in zip(items, explanations, strict=True):  # alone, as it was explained
+        explanation.answer = answered(bundle, [item], where, first)[0]
+    return explanations
+
+
+def states(bundle: Bundle, items: Sequence[Any], where: str = "inputs", first: int = 0) -> list[dict[str, np.ndarray]]:
+    """See `Bundle.states`; an item is named by its place."""
+    return _asked(bundle.states, items, where, first)
+
+
+def _asked(ask: Callable[[Sequence[Any]], list[Any]], items: Sequence[Any], where: str, first: int) -> list[Any]:
+    """What is asked of the items; a refusal names one by its place."""
     try:
-        answers = bundle.predict(items)
+        return ask(items)
     except UserError as error:
         number = re.match(r"item (\d+)", error.where or "")
         place = f"{where}[{first + int(number[1]) - 1}]" if number else error.where
         raise UserError(error.what, where=place, hint=error.hint) from error
-    return [columns(bundle, item, answer) for item, answer in zip(items, answers, strict=True)]
 
 
 def columns(bundle: Bundle, item: Any, answer: Any) -> dict[str, Any]:

@@ -10,3 +10,5 @@ MAX_CHARACTERS = 100_000  # of a prompt, and of a text to be answered
 MAX_PROMPTS = 64  # in one request
 MAX_INPUTS = 10_000  # to be answered in one request
 MAX_SOUND_CHARACTERS = 64 << 20  # of all recordings in one: some eight minutes of 16 bits at 48 kHz, in base64
+MAX_EXPLAINED = 100  # inputs to be explained at once
+MAX_EXPLAINED_STEPS = 2_000  # of one: its contributions take some hundred readings of it

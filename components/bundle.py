@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from components.bounds import MAX_STEPS
+from components.bounds import MAX_EXPLAINED, MAX_EXPLAINED_STEPS, MAX_STEPS
 from components.encodings.base import Encoding, encoding_from_state
 from components.errors import UserError, nearest
 from components.generation.region import Piece
 from components.generation.settings import Sampled
 from components.models.pooled import Pooled
+from components.models.states import has_states
 from components.models.weights import load_weights, read_tensors, weights, write_tensors
 from components.options import check_options, generation_targets, options_of
 from components.provenance import digest_file
@@ -28,6 +29,8 @@ from components.registry import resolve
 from components.render.outputs import playable
 from components.score import Score
 from components.tasks.base import Task
+from components.tasks.explanation import Explanation
+from components.tasks.language_model import LanguageModel
 
 FORMAT = 1
 MAX_JSON_BYTES = 256 << 20  # a vocabulary of a million words is some 20 MB
@@ -148,6 +151,52 @@ class Bundle:
                 where="predict",
                 hint=hint,
             )
+        self._check(items)
+        return self.task.predict(self.model, items)
+
+    def explain(self, items: Sequence[Any], best: int | None = None) -> list[Explanation]:
+        """Why the model answers to each input as it does, without the answers; at most `best` choices of each.
+
+        Raises:
+            UserError: the model writes, or its task's answers aren't explained; and as `predict` and `Task.explain` do.
+        """
+        if type(self.task).explain is Task.explain:
+            task = self.recipe["task"]["kind"]
+            hint = f"reprise score {self.name}" if isinstance(self.task, LanguageModel) else None
+            raise UserError(f"{self.name}: answers of the task {task} aren't explained", where="explain", hint=hint)
+        if best is not None and best < 1:
+            raise UserError(f"{best} answers: 1 at least", where="best")
+        if len(items) > MAX_EXPLAINED:
+            raise UserError(f"{len(items):,} inputs, {MAX_EXPLAINED} can be explained at once", where="explain")
+        self._check(items, MAX_EXPLAINED_STEPS)
+        self.model.eval()
+        return [self._placed(self.task.explain, number, items, best) for number in range(1, len(items) + 1)]
+
+    def states(self, items: Sequence[Any]) -> list[dict[str, np.ndarray]]:
+        """What the model computes while it reads each item, see `components.models.states`; with the `tokens` [T],
+        where it reads such.
+
+        Raises:
+            UserError: it isn't known of such models; or as `predict`.
+        """
+        if type(self.task).states is Task.states or not has_states(self.model):
+            what = f"{self.name}: the states of a model of this kind aren't given"
+            raise UserError(f"{what} (task {self.recipe['task']['kind']})", where="states")
+        self._check(items)
+        self.model.eval()
+        return [self._placed(self.task.states, number, items) for number in range(1, len(items) + 1)]
+
+    def _placed(self, ask: Callable[..., Any], number: int, items: Sequence[Any], *more: Any) -> Any:
+        """What is asked of an item, a refusal with its place."""
+        try:
+            return ask(self.model, items[number - 1], *more)
+        except UserError as error:
+            if error.where != "explain":
+                raise
+            raise UserError(error.what, where=f"item {number} of {len(items)}", hint=error.hint) from error
+
+    def _check(self, items: Sequence[Any], most: int = MAX_STEPS) -> None:
+        """Refuse what the model can't read, and items of more steps."""
         reads = getattr(self.encoding, "input", self.encoding)
         for number, item in enumerate(items, 1):
             try:
@@ -163,12 +212,11 @@ class Bundle:
                     where=f"item {number} of {len(items)}",
                 )
             # of a longer series the last steps are read
-            if not 1 <= steps <= MAX_STEPS and not (steps and reads.reads == "series"):
+            if not 1 <= steps <= most and not (steps and reads.reads == "series"):
                 raise UserError(
-                    f"{steps:,} {reads.unit}s, 1 to {MAX_STEPS:,} can be read",
+                    f"{steps:,} {reads.unit}s, 1 to {most:,} can be {'read' if most == MAX_STEPS else 'explained'}",
                     where=f"item {number} of {len(items)}",
                 )
-        return self.task.predict(self.model, items)
 
 
 def save_bundle(

@@ -21,9 +21,12 @@ from typing import TYPE_CHECKING, Any
 from components.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from components.bundle import Generation
     from components.runs.outcome import Outcome
     from components.score import Score
+    from components.tasks.explanation import Explanation
     from components.use.description import Description
     from components.use.opening import Opened
     from components.use.scoring import Scored
@@ -226,14 +229,56 @@ class Model:
         Raises:
             UserError: The model doesn't predict, or an input is of the wrong type. `where` names it: inputs[2].
         """
-        from components.answers import answered, input_of, read
+        from components.answers import answered
 
         bundle = self._opened.bundle
         bundle.predict([])  # raises if the model doesn't predict
-        if isinstance(inputs, str | bytes | os.PathLike | Mapping):
-            raise UserError("predict takes a list of inputs", where="inputs", hint="predict([one_input])")
-        encoding = input_of(bundle.encoding)
-        return answered(bundle, [read(encoding, one, f"inputs[{number}]") for number, one in enumerate(inputs)])
+        return answered(bundle, self._read("predict", inputs))
+
+    def explain(self, inputs: Iterable[Any], *, best: int | None = None) -> list[Explanation]:
+        """Why the model answers as it does: what it saw of each input, what else it could have answered, and what each
+        part contributed.
+
+        Classification, regression and tagging: contributions by integrated gradients (Sundararajan et al. 2017), which
+        add up to how much the output differs from that for zeros. Translation: attention. Speech: times of letters and
+        words.
+
+        Args:
+            inputs: As for `predict`.
+            best: Number of choices to list; all labels, or all that the beam search keeps, by default.
+
+        Returns:
+            An explanation per input: `answer` as from `predict`; `choices`, `positions`, `words` and `totals`, lists of
+            rows, which are dictionaries; and `matrix` with `values` (float [rows, columns]) and the names of `rows` and
+            `columns`, or None. `as_dict()` gives all of it as JSON has it.
+
+        Raises:
+            UserError: As for `predict`; or the model's task has no explanations, a sequence to be tagged has more than
+                100 steps, or there aren't `best` choices.
+        """
+        from components.answers import explained
+
+        return explained(self._opened.bundle, self._read("explain", inputs), best)
+
+    def states(self, inputs: Iterable[Any]) -> list[dict[str, np.ndarray]]:
+        """Embeddings and hidden states of each input.
+
+        Args:
+            inputs: As for `predict`; for a language model texts or scores.
+
+        Returns:
+            Arrays by name, for each input of T steps: `embedding`, float32 [T, E], what the first layer reads (not of
+            one-hot inputs); `layer_1`, `layer_2` …, float32 [T, H], the hidden states of each layer (of two directions
+            [T, 2 H], forward first); `pooled`, float32 [H], the vector of the whole sequence from which a label or
+            number is predicted; `tokens`, strings [T], for text and symbols. A language model of separate sequences
+            reads <BOS> first. Of an encoder-decoder they are the encoder's; of a forecast those of its context.
+
+        Raises:
+            UserError: The model is a graph or one of piano rolls or notes, or an input is of the wrong type.
+        """
+        from components.answers import states
+
+        return states(self._opened.bundle, self._read("states", inputs))
 
     def score(self, items: Sequence[Any]) -> list[Scored]:
         """How likely a language model finds each text or score (`components.score.Score`).
@@ -255,6 +300,18 @@ class Model:
         told = self.describe()
         does = f"writes {told.writes}" if told.writes else f"reads {told.reads}"
         return f"<reprise.Model {self._opened.selector}: {told.task}, {does}>"
+
+    def _read(self, method: str, inputs: Iterable[Any]) -> list[Any]:
+        """The inputs as the model reads them; of a model that generates they are what it writes."""
+        from components.answers import input_of, read
+
+        bundle = self._opened.bundle
+        if isinstance(inputs, str | bytes | os.PathLike | Mapping):
+            raise UserError(f"{method} takes a list of inputs", where="inputs", hint=f"{method}([one_input])")
+        if bundle.task.settings is not None:
+            return list(inputs)
+        encoding = input_of(bundle.encoding)
+        return [read(encoding, one, f"inputs[{number}]") for number, one in enumerate(inputs)]
 
     def _made(self, seed: int, files: Sequence[Any], rewrite: str | None, settings: Mapping[str, Any]) -> Generation:
         from components.use.given import given

@@ -170,6 +170,13 @@ class Encoding(ABC):
         """A few characters that stand for the token in a picture."""
         return self.vocabulary.token(id).replace("\n", "⏎").replace(" ", "·")
 
+    def pieces(self, item: Any) -> list[str]:
+        """How a person may read each step of `encode(item)`: as it stands in the item where that is known, else as the
+        vocabulary has it. [] where the steps are numbers."""
+        if self.form != "tokens":
+            return []
+        return [self.label(int(id)) for id in np.asarray(self.encode(item))]
+
     def layout(self, ids: np.ndarray, columns: int = 64) -> list[list[int]]:
         """Indices of the ids [T] in rows as they are drawn in a picture: new lines begin new rows."""
         rows: list[list[int]] = [[]]

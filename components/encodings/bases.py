@@ -53,6 +53,9 @@ class Bases(Encoding):
             raise UserError(f"{item[at]!r} is no base", where=f"base {at + 1}", hint=f"letters: {''.join(IUPAC)}")
         return np.concatenate([shares_T4, self._places(len(codes))], axis=1)
 
+    def pieces(self, item: str) -> list[str]:
+        return list(item)
+
     def decode(self, ids: Sequence[Any] | np.ndarray) -> str:
         shares = np.asarray(ids, dtype=np.float64).reshape(len(ids), -1)[:, : len(BASES)]
         letters = {tuple(sorted(stands_for)): letter for letter, stands_for in IUPAC.items()}

@@ -65,6 +65,10 @@ class Characters(Encoding):
         shown = index[(index >= len(SPECIALS)) | (index == UNK)]
         return self._code_points[shown].tobytes().decode("utf-32-le", "surrogatepass")
 
+    def pieces(self, item: str) -> list[str]:
+        # lower case may be longer: İ
+        return list(item) if len(self._codes(item)) == len(item) else list(item.lower())
+
     def options(self) -> dict[str, Any]:
         return {"min_count": self.min_count, "max_size": self.max_size, "lowercase": self.lowercase}
 

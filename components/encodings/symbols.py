@@ -50,6 +50,9 @@ class Symbols(Encoding):
     def prompt(self, text: str) -> tuple[np.ndarray, list[str]]:
         return super().prompt(self.split(text))  # type: ignore[arg-type]
 
+    def pieces(self, item: Sequence[str] | str) -> list[str]:
+        return self.split(item) if isinstance(item, str) else list(item)
+
     def split(self, text: str) -> list[str]:
         """The tokens of a text, all parts of it in its order: what stands between blanks where it is known as a whole,
         else its words and signs."""

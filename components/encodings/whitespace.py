@@ -37,5 +37,5 @@ class Whitespace(Words):
     def label(self, id: int) -> str:
         return "⏎" if self.vocabulary.token(id) == LINE_END else super().label(id)
 
-    def _tokens(self, text: str) -> list[str]:
-        return (text.lower() if self.lowercase else text).replace("\n", f" {LINE_END} ").split()
+    def _cut(self, text: str) -> list[str]:
+        return text.replace("\n", f" {LINE_END} ").split()

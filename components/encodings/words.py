@@ -58,8 +58,15 @@ class Words(Encoding):
             return after.start()
         return max((found.start() for found in SPACE.finditer(item, 0, position)), default=position)
 
+    def pieces(self, item: str) -> list[str]:
+        written, read = self._cut(item), self._tokens(item)
+        return written if len(written) == len(read) else read
+
     def options(self) -> dict[str, Any]:
         return {"min_count": self.min_count, "max_size": self.max_size, "lowercase": self.lowercase}
 
     def _tokens(self, text: str) -> list[str]:
-        return TOKEN.findall(text.lower() if self.lowercase else text)
+        return self._cut(text.lower() if self.lowercase else text)
+
+    def _cut(self, text: str) -> list[str]:
+        return TOKEN.findall(text)

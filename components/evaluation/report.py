@@ -18,6 +18,7 @@ from components.tasks.base import Fan, Matrix, Surprise, Thresholds
 
 INK, SOFT, TRAIN, VAL = "#222222", "#8a8a8a", "#56b4e9", "#d55e00"
 MOST_NAMES = 60  # of rows or columns; more would run into each other
+SIGNED = "RdBu"  # the colours of numbers below and above 0
 MAX_NATS = 4.0  # the colour scale's end: a chance of one in 55
 
 
@@ -89,12 +90,16 @@ def draw(finding: Matrix | Surprise | Fan | Thresholds, encoding: Encoding, path
 
 
 def write_matrix(path: Path, matrix: Matrix) -> None:
-    """A grid of numbers with its rows and columns named."""
+    """A grid of numbers with its rows and columns named; red and blue around 0 where some are negative."""
     height, width = matrix.values.shape
     size = (min(16.0, max(4.5, 0.42 * width + 2.2)), min(16.0, max(3.6, 0.36 * height + 1.8)))
     figure = Figure(figsize=size, dpi=130, layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(matrix.values, cmap="Blues", vmin=0, aspect="auto", interpolation="nearest")
+    colours: dict[str, Any] = {"cmap": "Blues", "vmin": 0}
+    if matrix.values.min(initial=0) < 0:
+        most = float(np.abs(matrix.values).max())
+        colours = {"cmap": SIGNED, "vmin": -most, "vmax": most}
+    image = axes.imshow(matrix.values, **colours, aspect="auto", interpolation="nearest")
     axes.set(title=matrix.title, xlabel=matrix.column_axis, ylabel=matrix.row_axis)
     for set_ticks, names, turned in ((axes.set_xticks, matrix.columns, True), (axes.set_yticks, matrix.rows, False)):
         if len(names) <= MOST_NAMES:

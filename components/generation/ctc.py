@@ -116,6 +116,38 @@ def _best(scores: np.ndarray, count: int) -> np.ndarray:
     return np.sort(possible)
 
 
+def aligned(log_probs_TV: np.ndarray, ids: Sequence[int], blank: int = BLANK) -> list[tuple[int, int]]:
+    """When the text's tokens are said on the likeliest of its paths (Viterbi 1967): of each its first frame, and the
+    one after its last.
+
+    Raises:
+        ValueError: the text takes more frames than there are.
+    """
+    states = np.full(2 * len(ids) + 1, blank)  # a blank before, between and after the tokens
+    states[1::2] = ids
+    S, T = len(states), len(log_probs_TV)
+    # a token may follow another without a blank between them, unless they are alike
+    skips_S = np.zeros(S, dtype=bool)
+    skips_S[3::2] = states[3::2] != states[1:-2:2]
+    best_S = np.full(S, -np.inf)
+    best_S[:2] = log_probs_TV[0, states[:2]] if T else -np.inf
+    before_TS = np.zeros((T, S), dtype=np.int64)
+    for t in range(1, T):
+        came = np.full((3, S), -np.inf)  # from the same state, the one before, the one before that
+        came[0], came[1, 1:], came[2, 2:] = best_S, best_S[:-1], np.where(skips_S[2:], best_S[:-2], -np.inf)
+        before_TS[t] = came.argmax(axis=0)
+        best_S = came.max(axis=0) + log_probs_TV[t, states]
+    state = S - 1 if S == 1 or best_S[-1] >= best_S[-2] else S - 2
+    if not T or best_S[state] == -np.inf:
+        raise ValueError(f"{len(ids)} tokens have no way through {T} frames")
+    path = [state]
+    for t in range(T - 1, 0, -1):
+        path.append(path[-1] - before_TS[t, path[-1]])
+    path_T = np.array(path[::-1])
+    ends = [np.flatnonzero(path_T == place) for place in range(1, S, 2)]
+    return [(int(frames[0]), int(frames[-1]) + 1) for frames in ends]
+
+
 class ModelScorer:
     """A trained language model as a Scorer over the ids of another `vocabulary` of the same kind of token. A token
     that it doesn't know counts as its UNK.

@@ -161,8 +161,9 @@ class Backbone(nn.Module):
         return self.dropout(y_BTH), state
 
     def rows(self, inputs: Tensor) -> Tensor:
-        """The first layer's input: vectors [..., I], or row indices [..., S] of stacked one-hot vectors."""
-        if self.frames:
+        """The first layer's input: vectors [..., I], or row indices [..., S] of stacked one-hot vectors. Floats are
+        vectors already."""
+        if self.frames or inputs.is_floating_point():
             return inputs
         if self.embedding is None:
             return inputs + self.starts_S

@@ -50,7 +50,9 @@ class Pooled(Backbone):
         return self.head(self.pool(y_BTH, lengths_B))
 
     def rows(self, inputs: Tensor) -> Tensor:
-        return self.dropout(self.embedding(inputs).sum(dim=-2)) if self.several else super().rows(inputs)
+        if not self.several or inputs.is_floating_point():
+            return super().rows(inputs)
+        return self.dropout(self.embedding(inputs).sum(dim=-2))
 
     def pool(self, y_BTH: Tensor, lengths_B: Tensor) -> Tensor:
         """One vector [B, H] from each row's steps."""

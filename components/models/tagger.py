@@ -56,7 +56,7 @@ class Tagger(Backbone):
         return outputs if self.crf is None else self.crf(outputs[..., len(SPECIALS) :], lengths_B)
 
     def rows(self, inputs: Tensor) -> Tensor:
-        if self.spelling is None:
+        if self.spelling is None or inputs.is_floating_point():
             return super().rows(inputs)
         letters = (inputs[..., 1:] - self.first_letter).clamp(min=0)  # 0, no letter, stays 0
         words = moved(inputs[..., :1], self.head.weight.device)

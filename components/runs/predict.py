@@ -6,16 +6,18 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+from components.bundle import Bundle
 from components.console import say
 from components.datasets.archives import LINK, is_archive, unpacked
 from components.datasets.folders import told
-from components.datasets.labelled import stem
+from components.datasets.labelled import LabelledReader, stem
 from components.errors import UserError
 from components.paths import as_user
 from components.runs.generate import open_model
 from components.runs.places import places
 from components.use.files import reader_for
 from components.use.lines import answer_texts, with_language_model
+from components.use.opening import Opened
 from components.use.table import predict_file
 
 
@@ -32,20 +34,11 @@ def predict(
     """Answers of a registered model (NAME, NAME@champion, NAME@VERSION) to texts, a line each; or the path of the
     table of answers to a file's rows, read as the model's own data were but for `overrides` (data.KEY=VALUE); speech
     with a registered character `language_model`."""
-    if bool(texts) == bool(file):
-        raise UserError("give either --text or --file", where="predict")
-    if overrides and not file:
-        raise UserError("these settings apply to files only: give --file", where="--set")
-    opened = open_model(model, device)
+    opened = opened_for(model, texts, file, language_model, overrides, device)
     bundle = opened.bundle
-    if language_model:
-        with_language_model(bundle, open_model(language_model, device).bundle)
     if texts:
         return answer_texts(bundle, texts, say)
-    path, links = Path(str(file)), []
-    if path.is_file() and is_archive(path):
-        path, links = unpacked(path, places().datasets)
-    reader = reader_for(path, bundle.recipe["data"], column, overrides)
+    path, reader, links = reader_of(bundle, str(file), column, overrides)
     target = Path(out) if out else places().generated / f"{opened.label}-{stem(path)}-predictions.csv"
     with as_user():
         counts = predict_file(bundle, reader, target)
@@ -58,3 +51,36 @@ def predict(
     for note in [*told(passed_over), *reader.notes]:
         say(f"        {note}")
     return [str(target)]
+
+
+def opened_for(
+    model: str,
+    texts: Sequence[str],
+    file: str | None,
+    language_model: str | None,
+    overrides: Sequence[str],
+    device: str,
+) -> Opened:
+    """The model that is asked for texts or a file, with a language model where one is named.
+
+    Raises:
+        UserError: both are given or neither, or settings without a file.
+    """
+    if bool(texts) == bool(file):
+        raise UserError("give either --text or --file", where="predict")
+    if overrides and not file:
+        raise UserError("these settings apply to files only: give --file", where="--set")
+    opened = open_model(model, device)
+    if language_model:
+        with_language_model(opened.bundle, open_model(language_model, device).bundle)
+    return opened
+
+
+def reader_of(
+    bundle: Bundle, file: str, column: str | None, overrides: Sequence[str]
+) -> tuple[Path, LabelledReader, list[str]]:
+    """A file or archive, its reader, and the links of an archive that were left out."""
+    path, links = Path(file), []
+    if path.is_file() and is_archive(path):
+        path, links = unpacked(path, places().datasets)
+    return path, reader_for(path, bundle.recipe["data"], column, overrides), links

@@ -32,6 +32,8 @@ from components.serving.problems import Limits, Refusal
 from components.serving.requests import (
     Answered,
     Description,
+    ExplainedAnswers,
+    ExplainRequest,
     Generated,
     GenerateRequest,
     Health,
@@ -147,6 +149,12 @@ def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str]
         """A model's answers to texts, symbols, frames or recordings."""
         deadline = Deadline(limits.seconds)
         return Json(await work.carry_out(deadline, lambda: carrying.predict(models, request, deadline)))  # type: ignore
+
+    @app.post("/explain", tags=["use"], responses=said(400, 404, 413, 503, 504))
+    async def explain(request: ExplainRequest) -> ExplainedAnswers:
+        """Why a model answers as it does: choices, what each token or step contributes, attention, times."""
+        deadline = Deadline(limits.seconds)
+        return Json(await work.carry_out(deadline, lambda: carrying.explain(models, request, deadline)))  # type: ignore
 
     @app.post("/score", tags=["use"], responses=said(400, 404, 413, 503, 504))
     async def score(request: ScoreRequest) -> ScoredTexts:

@@ -19,6 +19,9 @@ from components.serving.pieces import PieceCache, Shown, answer
 from components.serving.problems import Busy, Limits
 from components.serving.requests import (
     Answered,
+    Explained,
+    ExplainedAnswers,
+    ExplainRequest,
     Generated,
     GenerateRequest,
     Likelihood,
@@ -113,12 +116,23 @@ def generate(
 
 
 def predict(models: Models, request: PredictRequest, deadline: Deadline) -> Answered:
+    served, items = _items(models, request)
+    answers = served.predict(items, deadline)
+    return Answered(model=served.ref.name, version=served.ref.version, answers=answers)
+
+
+def explain(models: Models, request: ExplainRequest, deadline: Deadline) -> ExplainedAnswers:
+    served, items = _items(models, request)
+    found = [Explained(**one.as_dict()) for one in served.explain(items, request.best, deadline)]
+    return ExplainedAnswers(model=served.ref.name, version=served.ref.version, explanations=found)
+
+
+def _items(models: Models, request: PredictRequest | ExplainRequest) -> tuple[Served, list[Any]]:
+    """The model of a request, and its inputs as the model reads them."""
     served = models.open(request.model)
     if len(request.inputs) > models.limits.inputs:
         raise UserError(f"{len(request.inputs):,} inputs, at most {models.limits.inputs:,} are allowed", where="inputs")
-    items = [item(served.bundle, one, f"inputs[{n}]", models.limits) for n, one in enumerate(request.inputs)]
-    answers = served.predict(items, deadline)
-    return Answered(model=served.ref.name, version=served.ref.version, answers=answers)
+    return served, [item(served.bundle, one, f"inputs[{n}]", models.limits) for n, one in enumerate(request.inputs)]
 
 
 def score(models: Models, request: ScoreRequest, deadline: Deadline) -> ScoredTexts:

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import create_model
 
-from components.answers import answered
+from components.answers import answered, explained
 from components.bundle import Bundle, Generation, load_bundle, make_task
 from components.encodings.base import encoding_from_state
 from components.errors import UserError
@@ -25,6 +25,7 @@ from components.options import generation_targets
 from components.serving.batching import Batcher, Deadline, Shared, Watch, affordable, turn
 from components.serving.problems import Busy, Limits, NotFound, Refusal
 from components.serving.requests import Description, Model, Strict, Version, settings_fields
+from components.tasks.explanation import Explanation
 from components.tasks.language_model import LanguageModel
 from components.tracking.base import ModelRef
 from components.tracking.mlflow_store import MlflowStore
@@ -72,6 +73,15 @@ class Served:
                 deadline.check()
                 answers += answered(self.bundle, items[start : start + PREDICT_AT_ONCE], first=start)
         return answers
+
+    def explain(self, items: list[Any], best: int | None, deadline: Deadline) -> list[Explanation]:
+        """As `components.answers.explained`, one item at a time."""
+        explanations: list[Explanation] = []
+        for number, one in enumerate(items):
+            with turn(self.batcher.alone, deadline):
+                deadline.check()
+                explanations += explained(self.bundle, [one], best, first=number)
+        return explanations
 
     def score(self, texts: list[str], deadline: Deadline) -> list[Scored]:
         """As `components.use.scoring.score`, a text at a time."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-from components.bounds import MAX_CHARACTERS, MAX_INPUTS, MAX_STEPS
+from components.bounds import MAX_CHARACTERS, MAX_EXPLAINED, MAX_INPUTS, MAX_STEPS
 from components.options import generation_targets, options_of
 from components.registry import names
 from components.use.opening import PATTERN
@@ -125,19 +125,24 @@ Input = (
 )
 
 
+def _inputs(most: int) -> Any:
+    about = "Texts; lists of symbols; frames, a list of numbers each, or of rows of pixels; recordings; or series."
+    examples = [["a gripping , moving film", "a mess"]]
+    bounds = Field(min_length=1, max_length=most, fail_fast=True, description=about, examples=examples)
+    return Annotated[list[Input], bounds]
+
+
 class PredictRequest(Strict):
     model: Selector
-    inputs: Annotated[
-        list[Input],
-        Field(
-            min_length=1,
-            max_length=MAX_INPUTS,
-            fail_fast=True,
-            description="Texts; lists of symbols; frames, a list of numbers each, or of rows of pixels; recordings; "
-            "or series.",
-            examples=[["a gripping , moving film", "a mess"]],
-        ),
-    ]
+    inputs: _inputs(MAX_INPUTS)  # type: ignore[valid-type]
+
+
+class ExplainRequest(Strict):
+    model: Selector
+    inputs: _inputs(MAX_EXPLAINED)  # type: ignore[valid-type]
+    best: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        None, description="Choices to list at most; all labels, or the whole beam, without it."
+    )
 
 
 class ScoreRequest(Strict):
@@ -238,3 +243,29 @@ class Answered(BaseModel):
         description="in the inputs' order: {label, probability}, {values}, {tags} or {text}; of a text {tokens, tags}; "
         "of a series a list for each of {time, mean, q0.1, …, q0.9}"
     )
+
+
+class Map(BaseModel):
+    """Numbers by row and column: attention, alignment, or contributions."""
+
+    title: str
+    rows: list[str]
+    columns: list[str]
+    values: list[list[float]]
+
+
+class Explained(BaseModel):
+    """What a model saw of an input, and why it answered so."""
+
+    answer: dict[str, Any] = Field(description="as from POST /predict")
+    choices: list[dict[str, Any]] = Field(description="what else it could have answered, the likeliest first")
+    positions: list[dict[str, Any]] = Field(description="a row for each step of what it read, or wrote")
+    words: list[dict[str, Any]] = Field(description="of speech, when each word was said")
+    totals: list[dict[str, Any]] = Field(description="what the contributions of the positions add up to")
+    matrix: Map | None
+
+
+class ExplainedAnswers(BaseModel):
+    model: str
+    version: str
+    explanations: list[Explained] = Field(description="in the inputs' order")

@@ -240,6 +240,20 @@ class Task(ABC):
         """Metrics that are too slow to compute during training (beam search): for the best weights, once per split."""
         return {}
 
+    def explain(self, model: nn.Module, item: Any, best: int | None = None) -> Any:
+        """Why the model answers to an input as it does, an `Explanation` without its `answer`; at most `best` choices.
+        For tasks whose answers can be explained; the model is in evaluation mode.
+
+        Raises:
+            UserError: there aren't as many choices, or the input is too long to be explained.
+        """
+        raise NotImplementedError(f"{type(self).__name__} explains nothing")
+
+    def states(self, model: nn.Module, item: Any) -> dict[str, np.ndarray]:
+        """What the model computes while it reads an item, see `components.models.states`. For tasks that can tell; the
+        model is in evaluation mode."""
+        raise NotImplementedError(f"{type(self).__name__} gives no states")
+
     def findings(self, model: nn.Module, split: Split) -> list[Finding]:
         """Further results to show next to the metrics."""
         return []

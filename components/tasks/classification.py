@@ -18,8 +18,9 @@ from components.encodings.vocabulary import SPECIALS
 from components.errors import UserError, unknown
 from components.layers.base import State, moved
 from components.models.pooled import Pooled
-from components.tasks.base import Finding, Matrix, Table, Tally, Thresholds
+from components.tasks.base import Finding, Matrix, Table, Tally, Thresholds, lengths_to_device
 from components.tasks.examples import ExampleTask
+from components.tasks.explanation import Explanation, contributed
 from components.tasks.thresholds import average_precision, roc_auc
 
 SHOWN = 500  # rows of the table of predictions
@@ -142,6 +143,24 @@ class Classification(ExampleTask):
         labels = self.encoding.target.decode(said_B.cpu().numpy())
         sure_B = self.probabilities(outputs).gather(1, said_B[:, None]).squeeze(1).tolist()
         return [{"label": label, "probability": p} for label, p in zip(labels, sure_B, strict=True)]
+
+    def explain(self, model: nn.Module, item: Any, best: int | None = None) -> Explanation:
+        """The probabilities of all labels, and what each step contributes to the log-probability of the answer."""
+        _, inputs, lengths_B = self.alone(model, item)
+        with torch.inference_mode():
+            outputs = model(inputs, lengths_to_device(lengths_B, model))
+            said, sure_V = int(self.likeliest(outputs)[0]), self.probabilities(outputs)[0].double().cpu().numpy()
+
+        def log_probability(outputs: Tensor, _: Tensor) -> Tensor:
+            return self.probabilities(outputs)[:, said, None].clamp(min=1e-30).log()
+
+        steps, found = self.contributions(model, item, log_probability)
+        token = self.encoding.target.vocabulary.token
+        output = f"log p({token(said)})"
+        explained = contributed(self.encoding.input, item, steps, found, [output], "nats")
+        order = len(SPECIALS) + np.argsort(-sure_V[len(SPECIALS) :], kind="stable")
+        explained.choices = [{"label": token(int(id)), "probability": float(sure_V[id])} for id in order[:best]]
+        return explained
 
     def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
         """Always the commonest label of training."""

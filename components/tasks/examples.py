@@ -6,7 +6,7 @@ Shapes: B batch, T input steps, U target steps.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +19,9 @@ from components.encodings.base import Field
 from components.encodings.pair import Pair
 from components.errors import UserError
 from components.layers.base import State
+from components.models.attribution import Contributions, first_inputs, integrated_gradients
 from components.models.backbone import Backbone
+from components.models.states import arrays, watched
 from components.registry import names, resolve
 from components.tasks.base import Tally, Task, lengths_to_device, to_device
 
@@ -83,6 +85,34 @@ class ExampleTask(Task):
                 for row, answer in zip(rows, self.answers(model, outputs, lengths_B), strict=True):
                     answers[row] = answer
         return answers
+
+    def alone(self, model: nn.Module, item: Any) -> tuple[np.ndarray, Tensor, np.ndarray]:
+        """An input as it is encoded [T, …], as the model takes it [1, T, …], and its length [1]."""
+        steps = self.encoding.input.encode(item)
+        inputs, lengths_B = pad([steps], self.input_field)
+        return steps, self._inputs(model, inputs), lengths_B
+
+    def contributions(
+        self, model: nn.Module, item: Any, said: Callable[[Tensor, Tensor], Tensor]
+    ) -> tuple[np.ndarray, Contributions]:
+        """An input as it is encoded [T, …], and what each of its steps contributes to `said`, float [N, O], of the
+        model's outputs for N inputs and their lengths [N]."""
+        steps, inputs, _ = self.alone(model, item)
+
+        def output(x_NTI: Tensor) -> Tensor:
+            lengths = np.full(len(x_NTI), len(steps))
+            return said(model(x_NTI, lengths_to_device(lengths, model)), torch.from_numpy(lengths))
+
+        with torch.enable_grad():
+            return steps, integrated_gradients(output, first_inputs(model, inputs)[0])
+
+    def states(self, model: nn.Module, item: Any) -> dict[str, np.ndarray]:
+        _, inputs, lengths_B = self.alone(model, item)
+        with torch.inference_mode(), watched(model) as found:
+            model(inputs, lengths_to_device(lengths_B, model))
+        pieces = self.encoding.input.pieces(item)
+        tokens = {"tokens": np.array(pieces)} if len(pieces) == lengths_B[0] else {}
+        return tokens | arrays(found)
 
     @abstractmethod
     def answers(self, model: nn.Module, outputs: Tensor, lengths_B: np.ndarray) -> list[Any]:

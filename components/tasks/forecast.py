@@ -33,9 +33,11 @@ from components.layers.base import State
 from components.models.backbone import Backbone
 from components.models.distributions import OUTPUTS
 from components.models.forecaster import Forecaster
+from components.models.states import arrays, watched
 from components.registry import names, resolve
 from components.tasks.base import Fan, Finding, Future, Table, Tally, Task, to_device
-from components.tasks.forecast_scores import LEVELS, naive_loss, scores, seasonal_error, seasonal_naive
+from components.tasks.forecast_scores import LEVELS, naive_loss, samples_loss, scores, seasonal_error, seasonal_naive
+from components.tasks.smoothing import exponential_smoothing
 
 PATHS_AT_ONCE = 8192  # sampled side by side
 USUAL_CONTEXT = 500  # steps at most, where the context isn't set
@@ -177,6 +179,15 @@ class Forecast(Task):
             answers.append(dict(zip(self.columns, [times, *numbers], strict=True)))
         return answers
 
+    @torch.inference_mode()
+    def states(self, model: nn.Module, item: Series) -> dict[str, np.ndarray]:
+        """While it reads the context, the last steps of a series."""
+        one, C = self._to_be_predicted(item), self.shape.context
+        read = step_inputs(one.past[None], one.seen[None], one.known[None, :C], self.shape, self.shape.before, C)
+        with watched(model) as found:
+            model(to_device(read, model))
+        return arrays(found)
+
     def _ahead(self, item: Series) -> np.ndarray:
         return following(item.times[len(item.values) - 1], self.encoding.freq, self.encoding.horizon)
 
@@ -197,7 +208,8 @@ class Forecast(Task):
         return window(self.encoding.encode(whole), steps - far, self.shape)
 
     def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
-        """The last value again, and the last season again, both with the spread that their errors had before."""
+        """The last value again, the last season again, and exponential smoothing, all with the spread that their errors
+        had before."""
         places = self.batches(test, batch_size=1, window=0, seed=0, training=False).places
         if not places:
             return {}
@@ -206,6 +218,8 @@ class Forecast(Task):
         found = {"naive": naive_loss(histories, actual, 1)}
         if self.encoding.season > 1:
             found["seasonal naive"] = naive_loss(histories, actual, self.encoding.season)
+        smoothed = exponential_smoothing(histories, self.shape.horizon, self.encoding.season)
+        found["exponential smoothing"] = samples_loss([one.samples_SH for one in smoothed], actual)
         return found
 
     def findings(self, model: nn.Module, split: Examples) -> list[Finding]:

@@ -76,8 +76,13 @@ def seasonal_naive(history_T: np.ndarray, horizon: int, season: int) -> tuple[np
 
 def naive_loss(histories: Sequence[np.ndarray], actual: Sequence[np.ndarray], season: int) -> float:
     """The weighted quantile loss of the seasonal naive forecasts of several series; of season 1, the naive ones."""
-    tallies = [
-        scores(seasonal_naive(history_T, len(actual_H), season)[1], actual_H, 0.0)["weighted_quantile_loss"]
-        for history_T, actual_H in zip(histories, actual, strict=True)
-    ]
+    both = zip(histories, actual, strict=True)
+    samples = [seasonal_naive(history_T, len(actual_H), season)[1] for history_T, actual_H in both]
+    return samples_loss(samples, actual)
+
+
+def samples_loss(samples: Sequence[np.ndarray], actual: Sequence[np.ndarray]) -> float:
+    """The weighted quantile loss of samples [S, H] of several series."""
+    both = zip(samples, actual, strict=True)
+    tallies = [scores(samples_SH, actual_H, 0.0)["weighted_quantile_loss"] for samples_SH, actual_H in both]
     return reduce(add, tallies).value

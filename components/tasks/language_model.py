@@ -35,6 +35,7 @@ from components.layers.softmax import FullSoftmax
 from components.models.backbone import Backbone
 from components.models.graph_model import GraphModel
 from components.models.sequence_model import SequenceModel
+from components.models.states import arrays, watched
 from components.registry import names, resolve
 from components.score import Chord
 from components.tasks.base import Finding, Made, Surprise, Tally, Task, exp_mean, to_device
@@ -243,6 +244,16 @@ class LanguageModel(Task):
             return sequences.tokens
         starts = sequences.offsets[:-1, None] + np.arange(1 + self.encoding.given)
         return np.delete(sequences.tokens, starts.ravel())
+
+    @torch.inference_mode()
+    def states(self, model: nn.Module, item: Any) -> dict[str, np.ndarray]:
+        """While it reads the item from its beginning; of a sequence BOS comes first."""
+        ids = np.asarray(self.encoding.encode(item), dtype=np.int64)
+        ids = np.concatenate([[BOS], ids]) if self.framing == "sequences" else ids
+        streams = np.concatenate([ids[:, None], self.read.context(ids)], axis=-1)
+        with watched(model) as found:
+            model.outputs(to_device(streams[None], model))
+        return {"tokens": np.array([self.encoding.vocabulary.token(int(id)) for id in ids])} | arrays(found)
 
     def findings(self, model: nn.Module, split: Sequences) -> list[Finding]:
         """The surprise at each token of the split's first sequence."""

@@ -22,6 +22,7 @@ from components.models.ordinal import Ordinal
 from components.models.pooled import Pooled
 from components.tasks.base import Tally
 from components.tasks.classification import Classification
+from components.tasks.explanation import Explanation
 
 
 class OrdinalRegression(Classification):
@@ -80,6 +81,11 @@ class OrdinalRegression(Classification):
         """The rating, a whole number, and its probability, of each row."""
         said = super().answers(model, outputs, lengths_B)
         return [answer | {"label": int(answer["label"])} for answer in said]
+
+    def explain(self, model: nn.Module, item: Any, best: int | None = None) -> Explanation:
+        explained = super().explain(model, item, best)
+        explained.choices = [choice | {"label": int(choice["label"])} for choice in explained.choices]
+        return explained
 
     def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
         """Always the median of training."""

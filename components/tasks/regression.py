@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from components.layers.base import moved
 from components.models.pooled import Pooled
 from components.tasks.base import Finding, Table, Tally
 from components.tasks.examples import ExampleTask
+from components.tasks.explanation import Explanation, contributed
 
 SHOWN = 500  # rows of the table of predictions
 
@@ -67,6 +69,19 @@ class Regression(ExampleTask):
     def answers(self, model: nn.Module, outputs: Tensor, lengths_B: np.ndarray) -> list[list[float]]:
         """The numbers, in the data's own units, with the digits that float32 has."""
         return self.encoding.target.rounded(outputs.float().cpu().numpy())
+
+    def explain(self, model: nn.Module, item: Any, best: int | None = None) -> Explanation:
+        """What each step contributes to each number, in the data's own units."""
+        target = self.encoding.target
+        scale_K, mean_K = (torch.from_numpy(array) for array in (target.deviation_W, target.mean_W))
+
+        def numbers(outputs: Tensor, _: Tensor) -> Tensor:
+            return outputs.double() * moved(scale_K, outputs.device) + moved(mean_K, outputs.device)
+
+        steps, found = self.contributions(model, item, numbers)
+        count = self.target_field.width
+        names = ["value"] if count == 1 else [f"value {k}" for k in range(1, count + 1)]
+        return contributed(self.encoding.input, item, steps, found, names, "units of the data")
 
     def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
         """Always the mean of training."""

@@ -23,11 +23,13 @@ from components.errors import UserError
 from components.layers import crf
 from components.layers.base import moved
 from components.models.tagger import Tagger
-from components.tasks.base import Finding, Matrix, Table, Tally
+from components.tasks.base import Finding, Matrix, Table, Tally, lengths_to_device
 from components.tasks.classification import confusion_matrix
 from components.tasks.examples import ExampleTask
+from components.tasks.explanation import Explanation, step_rows, totals_of
 
 SHOWN = 500  # rows of the table of predictions
+MOST_EXPLAINED = 100  # steps of a sequence: the work grows with their square
 
 
 class Tagging(ExampleTask):
@@ -108,6 +110,37 @@ class Tagging(ExampleTask):
     def answers(self, model: nn.Module, outputs: Tensor, lengths_B: np.ndarray) -> list[list[str]]:
         lengths = torch.from_numpy(lengths_B)
         return self._tags(_said(outputs, lengths), lengths)
+
+    def explain(self, model: nn.Module, item: Any, best: int | None = None) -> Explanation:
+        """Each step's tag and its probability, and what every step contributes to the log-probability of every tag."""
+        steps, inputs, lengths_B = self.alone(model, item)
+        if len(steps) > MOST_EXPLAINED:
+            what = f"{len(steps):,} steps, {MOST_EXPLAINED} can be explained: each of them for each tag"
+            raise UserError(what, where="explain", hint="give single sentences")
+        with torch.inference_mode():
+            said_T = _said(model(inputs, lengths_to_device(lengths_B, model)), torch.from_numpy(lengths_B))[0]
+
+        def log_probabilities(outputs: Tensor, lengths_N: Tensor) -> Tensor:
+            if outputs.dim() == 4:  # of a CRF: of each tag alone, over all that the others may be
+                lengths_N, T = moved(lengths_N, outputs.device), len(said_T)
+                alone_TT = torch.where(torch.eye(T, dtype=torch.bool), said_T - len(SPECIALS), -1).to(outputs.device)
+                each_TN = [-crf.nats(outputs, alone_T.expand(len(outputs), T), lengths_N) for alone_T in alone_TT]
+                return torch.stack(each_TN, dim=1)
+            logp_NTY = outputs[..., len(SPECIALS) :].float().log_softmax(-1)
+            at_T = moved(said_T - len(SPECIALS), outputs.device)
+            return logp_NTY.gather(2, at_T[None, :, None].expand(len(outputs), -1, 1)).squeeze(2)
+
+        _, found = self.contributions(model, item, log_probabilities)
+        tags = self.encoding.target.decode(said_T.numpy())
+        rows = step_rows(self.encoding.input, item, steps)
+        for row, tag, nats in zip(rows, tags, found.at_input_O, strict=True):
+            row |= {"tag": tag, "probability": float(np.exp(min(0.0, nats)))}
+        names = [str(row.get("token", row.get("step"))) for row in rows]
+        outputs = [f"{name}: {tag}" for name, tag in zip(names, tags, strict=True)]
+        cells = found.values_OTI.sum(axis=2)
+        title = "contributions to the log-probability of each tag, nats"
+        matrix = Matrix("contributions", title, cells, tuple(outputs), tuple(names), "tag", "input")
+        return Explanation(positions=rows, totals=totals_of(found, outputs, "nats"), matrix=matrix)
 
     def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
         """Always the commonest label of training; of spans none, or commonest tag of each word."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -22,11 +22,12 @@ from components.encodings.base import Encoding
 from components.encodings.pair import Pair
 from components.encodings.vocabulary import BOS, EOS, PAD, UNK
 from components.errors import UserError
-from components.generation.ctc import BLANK, ModelScorer, Reading, Scorer, greedy, prefix_beam_search
+from components.generation.ctc import BLANK, ModelScorer, Reading, Scorer, aligned, greedy, prefix_beam_search
 from components.layers.base import moved
 from components.models.transcriber import Transcriber
-from components.tasks.base import Finding, Matrix, Table, Tally
+from components.tasks.base import Finding, Matrix, Table, Tally, lengths_to_device
 from components.tasks.examples import ExampleTask
+from components.tasks.explanation import Explanation, check_best, seconds_of
 
 SHOWN = 500  # rows of the table of predictions
 PICTURED = 4  # recordings
@@ -106,6 +107,40 @@ class Transcription(ExampleTask):
     def answers(self, model: nn.Module, outputs: Tensor, lengths_B: np.ndarray) -> list[str]:
         """The text of each recording."""
         return [self.text(self.read(log_probs_TV)[0].ids) for log_probs_TV in frames_of(outputs, lengths_B.tolist())]
+
+    @torch.inference_mode()
+    def explain(self, model: nn.Module, item: Any, best: int | None = None) -> Explanation:
+        """What the beam search read, with scores; when the model hears each token and word of the best; and how likely
+        each of its tokens is at each frame. What it hears may come a little later than it is said."""
+        check_best(best, self.beam_size)
+        _, inputs, lengths_B = self.alone(model, item)
+        (log_probs_TV,) = frames_of(model(inputs, lengths_to_device(lengths_B, model)), lengths_B.tolist())
+        readings = self.read(log_probs_TV)
+        choices = [
+            {"text": self.text(one.ids), "log_probability": one.log_probability, "score": one.score}
+            for one in readings[:best]
+        ]
+        ids, seconds = readings[0].ids, seconds_of(self.encoding.input)
+        rows: list[dict[str, Any]] = []
+        words: list[dict[str, Any]] = []
+        in_word, unit = False, self.encoding.target.unit
+        for id, (first, end) in zip(ids, aligned(log_probs_TV, ids), strict=True):
+            token = self.encoding.target.vocabulary.token(id)
+            when: dict[str, Any] = {"first_frame": first + 1, "last_frame": end}
+            if seconds:
+                when |= {"start_seconds": round(first * seconds, 6), "end_seconds": round(end * seconds, 6)}
+            sure = float(np.exp(log_probs_TV[first:end, id].mean()))
+            rows.append({"position": len(rows) + 1, "token": token, **when, "probability": sure})
+            if unit == "char" and token.isspace():
+                in_word = False
+            elif unit == "char" and in_word:
+                ended = {name: when[name] for name in ("last_frame", "end_seconds") if name in when}
+                words[-1] |= {"word": words[-1]["word"] + token, **ended}
+            elif unit == "char":
+                words.append({"word": token, **when})
+                in_word = True
+        text = self.text(ids)
+        return Explanation(choices, rows, words, matrix=self._alignment("alignment", text, text, log_probs_TV))
 
     def read(self, log_probs_TV: np.ndarray) -> list[Reading]:
         """The best texts by beam search, best first."""

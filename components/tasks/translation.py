@@ -26,6 +26,7 @@ from components.models.encoder_decoder import EncoderDecoder
 from components.tasks.base import Finding, Matrix, Table, Tally, lengths_to_device, to_device
 from components.tasks.bleu import bleu_of, bleu_statistics, chrf, sentence_bleu
 from components.tasks.examples import PREDICT_ROWS, ExampleTask
+from components.tasks.explanation import Explanation, check_best, step_rows
 
 SHOWN = 500  # rows of the table of predictions
 LOOKED_THROUGH = 2000  # rows of a split that the table's hardest are found among
@@ -144,15 +145,51 @@ class Translation(ExampleTask):
         self, model: nn.Module, start: State, lengths_B: Sequence[int], *, beam_size: int = 0
     ) -> list[Hypothesis]:
         """The best hypothesis of each row; `beam_size` 0 is the recipe's."""
+        return [found[0] for found in self.finished(model, start, lengths_B, beam_size=beam_size)]
+
+    def finished(
+        self, model: nn.Module, start: State, lengths_B: Sequence[int], *, beam_size: int = 0
+    ) -> list[list[Hypothesis]]:
+        """All hypotheses of each row that the search finished, the best first."""
         size = beam_size or self.beam_size
         limits = [min(int(self.max_ratio * length) + EXTRA, LONGEST) for length in lengths_B]
         rows = max(1, TOGETHER // (size * max(lengths_B)))
-        best: list[Hypothesis] = []
+        found: list[list[Hypothesis]] = []
         for first in range(0, len(limits), rows):
             part = {name: value[first : first + rows] for name, value in start.items()}
             options = {"beam_size": size, "length_penalty": self.length_penalty, "alpha": self.alpha}
-            best += [found[0] for found in beam_search(model.step, part, limits[first : first + rows], **options)]
-        return best
+            found += beam_search(model.step, part, limits[first : first + rows], **options)
+        return found
+
+    @torch.inference_mode()
+    def explain(self, model: nn.Module, item: Any, best: int | None = None) -> Explanation:
+        """What the beam search finished, with scores; of the best each token's log-probability, and where the model
+        looked while it wrote it."""
+        check_best(best, self.beam_size)
+        steps, inputs, lengths_B = self.alone(model, item)
+        start = model(inputs, lengths_to_device(lengths_B, model))
+        (found,) = self.finished(model, start, lengths_B)
+        choices = [
+            {"text": self._text(one.ids), "log_probability": one.log_probability, "score": one.score}
+            for one in found[:best]
+        ]
+        ids = [*(int(id) for id in found[0].ids), EOS]
+        y_BUA, weights_BUT = model.forced(start, to_device(np.array([[BOS, *ids[:-1]]]), model))
+        logp_UV = model.head(y_BUA[0]).double().log_softmax(dim=1).cpu().numpy()
+        label = self.encoding.target.label
+        rows: list[dict[str, Any]] = [
+            {"position": u + 1, "token": label(id), "log_probability": float(logp_UV[u, id])}
+            for u, id in enumerate(ids)
+        ]
+        if weights_BUT is None:
+            return Explanation(choices=choices, positions=rows)
+        weights_UT = weights_BUT[0].float().cpu().numpy()
+        read = [str(row.get("token", row.get("step"))) for row in step_rows(self.encoding.input, item, steps)]
+        for row, weights_T in zip(rows, weights_UT, strict=True):
+            most = int(weights_T.argmax())
+            row |= {"looks_at": most + 1, "input": read[most], "weight": float(weights_T[most])}
+        names = tuple(row["token"] for row in rows)
+        return Explanation(choices, rows, matrix=attention_map("attention", weights_UT, names, read))
 
     def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
         """The commonest target of training, or the input as it is; of nats, target tokens as often as in training."""
@@ -203,17 +240,10 @@ class Translation(ExampleTask):
             start = model(self._inputs(model, inputs_T[None]), lengths_to_device(lengths_B, model))
             ids = self.search(model, start, lengths_B)[0].ids[:MOST_STEPS]
             _, weights_BUT = model.forced(start, to_device(np.array([[BOS, *ids]]), model))
-            maps.append(
-                Matrix(
-                    f"attention_{len(maps) + 1}",
-                    "where the model looks while it writes",
-                    weights_BUT[0].float().cpu().numpy(),
-                    tuple(target.label(int(id)) for id in [*ids, EOS]),
-                    tuple(source.label(int(id)) for id in inputs_T),
-                    "translation",
-                    "input",
-                )
-            )
+            written = [target.label(int(id)) for id in [*ids, EOS]]
+            weights_UT = weights_BUT[0].float().cpu().numpy()
+            read = [source.label(int(id)) for id in inputs_T]
+            maps.append(attention_map(f"attention_{len(maps) + 1}", weights_UT, written, read))
         return maps
 
     @torch.inference_mode()
@@ -234,6 +264,12 @@ class Translation(ExampleTask):
         """Target ids as text, without the space that their first word may carry."""
         item = self.encoding.target.decode(ids)
         return (item if isinstance(item, str) else " ".join(item)).strip()
+
+
+def attention_map(name: str, weights_UT: np.ndarray, written: Sequence[str], read: Sequence[str]) -> Matrix:
+    """Where a model looked while it wrote each token."""
+    title = "where the model looks while it writes"
+    return Matrix(name, title, weights_UT, tuple(written), tuple(read), "translation", "input")
 
 
 def framed(batch: ExampleBatch) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,8 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from components.training.depth import depths
+
 
 def make_optimizer(
     model: nn.Module,
@@ -18,22 +20,37 @@ def make_optimizer(
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3,
     weight_decay: Annotated[float, Field(ge=0)] = 0.01,
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+    layer_rates: Annotated[float, Field(gt=0, le=1)] = 1.0,
 ) -> torch.optim.Optimizer:
     """AdamW decouples the decay (Loshchilov & Hutter 2019); Adam adds it to the gradient; `momentum` is SGD's.
 
     The `optimizer` adamw, adam or sgd; `learning_rate` at its highest, see the schedule; `weight_decay` draws weights
-    towards 0. Biases, and vectors in general, are not decayed.
+    towards 0. Biases, and vectors in general, are not decayed. `layer_rates` multiplies the learning rate from each
+    layer to the one below it: the head has `learning_rate`, the last recurrent layer that times `layer_rates`, and so
+    on down to the embedding; 0.385 (1 / 2.6) is usual for a trained model (Howard & Ruder 2018).
     """
     _keep_dynamo_out()
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    groups = []
+    for parameters, factor in _levels(model, layer_rates):
+        for decay, chosen in ((weight_decay, True), (0.0, False)):  # matrices, then vectors
+            held = [p for p in parameters if (p.ndim >= 2) == chosen]
+            groups.append({"params": held, "weight_decay": decay, "lr": learning_rate * factor})
     if optimizer == "sgd":
         return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum)
     kind = torch.optim.AdamW if optimizer == "adamw" else torch.optim.Adam
     # fused: one pass over each parameter, 2.3–4.6 times faster than the default on CPU; capturable: in a CUDA graph
     on_gpu = next(model.parameters()).device.type == "cuda"
     return kind(groups, lr=learning_rate, betas=(0.9, 0.99), fused=True, capturable=on_gpu)
+
+
+def _levels(model: nn.Module, layer_rates: float) -> list[tuple[list[nn.Parameter], float]]:
+    """Parameters with the factor on their learning rate, from the top down."""
+    if layer_rates == 1:
+        return [(list(model.parameters()), 1.0)]
+    level_of, own = depths(model, where="training.layer_rates"), dict(model.named_parameters())
+    top = max(level_of.values())
+    levels = [[own[name] for name in own if level_of[name] == level] for level in range(top, -1, -1)]
+    return [(held, layer_rates**below) for below, held in enumerate(levels)]
 
 
 def takes_refusals(optimizer: torch.optim.Optimizer) -> bool:

@@ -144,11 +144,13 @@ class SharedUpdate(Update):
         names = [name for name in tensors if name.startswith(prefix or ("random:", "state:"))]
         return super().restore({name.removeprefix(prefix): tensors[name] for name in names})
 
-    def follow(self, batches: Batches, epoch: int, index: int, state: State | None) -> None:
-        """Take the leader's updates until it stops."""
+    def follow(self, batches: Batches, epoch: int, index: int, state: State | None, step: int) -> None:
+        """Take the leader's updates until it stops, `step` updates having been made before."""
         with closing(Feed(batches, epoch, index, ahead=self.device.type != "cpu")) as feed:
             while True:
                 batch, *_ = feed.next()
+                self.thaw(step)
+                step += 1
                 kept = super().kept(state)
                 sums = self.local(batch, None if batch.fresh else state)
                 while (answer := self.exchange(sums))[0] == SAVE:

@@ -41,6 +41,8 @@ class Session:
         self.task = make_task(recipe.task, self.encoding, store.manifest["framing"])
         self.notes = self.task.prepare(store.split("train"))  # for the user
         self.model = self.task.build_model(recipe.model).to(device)
+        self.thawing = Start(**_part(recipe.training, Start)).thawing(self.model)
+        self.notes += self.thawing.told(recipe.training["steps"])
         self.evaluator = Evaluator(self.task, **recipe.evaluation)
 
     @property
@@ -93,14 +95,14 @@ class Session:
 
     def _trainer(self, folder: Path, events: Events | None, ranks: Ranks | None) -> tuple[Trainer, Batches]:
         section = self.recipe.training
-        Start(**_part(section, Start)).freeze(self.model)
         optimizer = make_optimizer(self.model, **_part(section, make_optimizer))
         schedule = Schedule(section["steps"], **_part(section, Schedule))
         kind: Callable[..., Update] = Update
         if ranks is not None:
             kind = partial(SharedUpdate, ranks=ranks)
-        elif self.device.startswith("cuda") and self.task.capturable(self.model) and takes_refusals(optimizer):
+        elif self._captured(optimizer):
             kind = CapturedUpdate
+        kind = partial(kind, thaw=self.thawing)
         trainer = Trainer(
             self.model, self.task.loss, optimizer, schedule, folder, events, kind, **_part(section, Trainer)
         )
@@ -112,6 +114,11 @@ class Session:
             training=True,
         )
         return trainer, batches
+
+    def _captured(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether updates are recorded as CUDA graphs: not where what is trained changes."""
+        capturable = self.device.startswith("cuda") and self.task.capturable(self.model)
+        return capturable and takes_refusals(optimizer) and not self.thawing.every
 
     def load_best(self, folder: Path) -> None:
         """Put the best weights of the run into the model."""

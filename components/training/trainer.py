@@ -186,7 +186,7 @@ class Trainer:
             self._load()
         self.update.begin()
         self.model.train()
-        self.update.follow(batches, self.at.epoch, self.at.index, self.state)
+        self.update.follow(batches, self.at.epoch, self.at.index, self.state, self.at.global_step)
 
     def _warn_of_slow_precision(self) -> None:
         on_cpu = next(self.model.parameters()).device.type == "cpu"

@@ -19,6 +19,7 @@ from components.bundle import Bundle
 from components.encodings.base import Encoding
 from components.encodings.vocabulary import SPECIALS, Vocabulary
 from components.errors import UserError, nearest
+from components.training.depth import Thawing
 
 ANSWERS = ("head.", "crf.")  # what is learned about a target's tokens, beside `token_rows`
 LETTERS = ("spelling.",)  # what is learned about an input's, likewise
@@ -31,12 +32,23 @@ class Start:
 
     `start` names a registered model (NAME, NAME@champion, NAME@3) or run:ID, whose weights training begins with.
     `freeze` names tensors that aren't trained, by how their names begin: embedding, recurrent.layers.0, head.
+    `unfreeze`: at first only the head is trained, after so many updates the last recurrent layer too, after as many
+    again the one below it, and so on down to the embedding (Howard & Ruder 2018); 0: all at once.
     """
 
     def __init__(
-        self, *, start: Annotated[str, Field(max_length=200)] | None = None, freeze: tuple[str, ...] = ()
+        self,
+        *,
+        start: Annotated[str, Field(max_length=200)] | None = None,
+        freeze: tuple[str, ...] = (),
+        unfreeze: Annotated[int, Field(ge=0)] = 0,
     ) -> None:
-        self.model, self.frozen = start, freeze
+        self.model, self.frozen, self.every = start, freeze, unfreeze
+
+    def thawing(self, model: nn.Module) -> Thawing:
+        """Freeze what stays frozen; gives what the rest is trained by."""
+        self.freeze(model)
+        return Thawing(model, self.every)
 
     def freeze(self, model: nn.Module) -> None:
         """Keep the frozen tensors as they are.

@@ -35,7 +35,7 @@ class Sums(NamedTuple):
 class Update:
     """`update(batch, state, factor, step)` makes one step and returns the state to carry on. `read()` and `reset()`
     access the sums for the curves. `clip_norm` limits the gradient's norm over all parameters, `clip_value` each of its
-    entries.
+    entries. `thaw` is told the number of updates so far before each one: it may change what is trained.
     """
 
     processes = 1
@@ -51,7 +51,9 @@ class Update:
         clip_value: float | None,
         precision: str,
         average: Average | None,
+        thaw: Callable[[int], None] = lambda step: None,
     ) -> None:
+        self.thaw = thaw
         self.model, self.loss, self.optimizer, self.average = model, loss, optimizer, average
         self.clip_norm, self.clip_value, self.precision = clip_norm, clip_value, precision
         self.device = next(model.parameters()).device
@@ -64,6 +66,7 @@ class Update:
     def __call__(self, batch: Any, state: State | None, factor: float, step: int) -> State:
         """Make one update. `factor` multiplies the learning rates; `step` is the number of updates before this one. The
         returned state is detached, and 0 if this update was skipped."""
+        self.thaw(step)
         self._set_rates(factor)
         state = self.take(batch, state)
         if self.average:

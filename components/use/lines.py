@@ -24,17 +24,27 @@ def answer_texts(bundle: Bundle, texts: Sequence[str], tell: Callable[[str], Non
     Raises:
         UserError: the model doesn't read text, or a text can't be read.
     """
-    items = list(texts)
-    if bundle.task.settings is None:
-        encoding = input_of(bundle.encoding)
-        if encoding.reads in READS:
-            what = READS[encoding.reads]
-            raise UserError(f"{bundle.name} reads {what}, not text", where="--text", hint="give a file: --file")
-        items = [read(encoding, text, f"text {number}") for number, text in enumerate(texts, 1)]
-        for text in texts:
-            for warning in encoding.prompt(text)[1]:
-                tell(f"warning: {warning.replace('the prompt', repr(text[:60]))}")
+    items = text_items(bundle, texts, tell)
     return [_line(bundle, text, answer) for text, answer in zip(texts, bundle.predict(items), strict=True)]
+
+
+def text_items(bundle: Bundle, texts: Sequence[str], tell: Callable[[str], None]) -> list[Any]:
+    """The texts as the model reads them.
+
+    Raises:
+        UserError: the model doesn't read text, or a text can't be read.
+    """
+    encoding = input_of(bundle.encoding)
+    if bundle.task.settings is not None:
+        return list(texts)
+    if encoding.reads in READS:
+        what = READS[encoding.reads]
+        raise UserError(f"{bundle.name} reads {what}, not text", where="--text", hint="give a file: --file")
+    items = [read(encoding, text, f"text {number}") for number, text in enumerate(texts, 1)]
+    for text in texts:
+        for warning in encoding.prompt(text)[1]:
+            tell(f"warning: {warning.replace('the prompt', repr(text[:60]))}")
+    return items
 
 
 def _line(bundle: Bundle, text: str, answer: Any) -> str:

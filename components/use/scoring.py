@@ -88,7 +88,7 @@ def score(bundle: Bundle, items: Sequence[Any], *, where: str | None = None) -> 
             ids = np.concatenate([[BOS], ids, [EOS]])
         if not 2 <= len(ids) <= MOST_TOKENS:
             raise UserError(f"{len(ids):,} {encoding.unit}s, 2 to {MOST_TOKENS:,} can be scored", where=place)
-        nats, scored = surprise(bundle.model, encoding, ids)[encoding.given :], ids[1 + encoding.given :]
+        nats, scored = surprise(bundle.model, task.read, ids)[encoding.given :], ids[1 + encoding.given :]
         found.append(Scored([encoding.vocabulary.token(int(id)) for id in scored], scored, nats, encoding.unit))
     return found
 

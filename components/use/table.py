@@ -55,6 +55,14 @@ def _shown(value: Any) -> str:
     return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
+def prepared(bundle: Bundle, reader: LabelledReader) -> Iterator[Row]:
+    """The rows of a file to predict for, read as the model was trained to."""
+    encoding = input_of(bundle.encoding)
+    reader.trained_steps, reader.pictures = getattr(encoding, "steps", None), len(encoding.step_shape) == 2
+    reader.trained_on(bundle.info.get("columns", {}))  # an older bundle doesn't say
+    return iter(reader.inputs())
+
+
 def predict_file(bundle: Bundle, reader: LabelledReader, out: Path) -> Counter[str]:
     """Write the rows of a file with their predictions as CSV; return the count of each prediction. A row that can't be
     read has no prediction; its column `problem` gives the reason. The file's own columns are kept unchanged; if a new
@@ -65,10 +73,7 @@ def predict_file(bundle: Bundle, reader: LabelledReader, out: Path) -> Counter[s
     """
     bundle.predict([])  # does it answer?
     counts: Counter[str] = Counter()
-    encoding = input_of(bundle.encoding)
-    reader.trained_steps, reader.pictures = getattr(encoding, "steps", None), len(encoding.step_shape) == 2
-    reader.trained_on(bundle.info.get("columns", {}))  # an older bundle doesn't say
-    rows = iter(reader.inputs())
+    rows = prepared(bundle, reader)
     with written_whole(out) as whole, whole.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         columns: list[str] = []

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from components.errors import UserError
 from components.paths import output_file, output_folder, user_path
 from flows.commands.base import USE, Device, app
 
@@ -110,7 +111,22 @@ def predict(
         ),
     ] = None,
     column: Annotated[str | None, Parameter(help="Name of the column that holds the texts.")] = None,
-    out: Annotated[Path | None, Parameter(help="The CSV file to write (default: a new one under generated/).")] = None,
+    out: Annotated[
+        Path | None, Parameter(help="The CSV file to write, with --explain the folder (default: under generated/).")
+    ] = None,
+    explain: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Say why: all choices with their scores, what each token or step contributed, attention, times.",
+        ),
+    ] = False,
+    best: Annotated[
+        int | None, Parameter(help="With --explain: list so many choices (default: all labels, or the whole beam).")
+    ] = None,
+    states: Annotated[
+        Path | None, Parameter(help="Write embeddings and hidden states to this .npz file instead of predicting.")
+    ] = None,
     language_model: Annotated[
         str | None, Parameter(help="A registered character model; improves the spelling of a speech model.")
     ] = None,
@@ -125,15 +141,33 @@ def predict(
 ) -> None:
     """Predict with a registered model: a label and its probability, numbers, tags, or a text.
 
-    A file is read like the model's training data. The result is a CSV file of its rows and their predictions.
+    A file is read like the model's training data. The result is a CSV file of its rows and their predictions. With
+    --explain it is a folder: tables, pictures, for texts also a page with every token coloured by its contribution.
 
-    Example: `reprise predict sentiment --text "a gripping , moving film"` · `reprise predict dna --file new.fasta`
+    Example: `reprise predict sentiment --text "a gripping , moving film"` · `reprise predict dna --file new.fasta` ·
+    `reprise predict sentiment --text "a mess" --explain`
     """
     source = str(user_path(file, where="--file")) if file else None
-    target = str(output_file(out, where="--out")) if out else None
-    from components.runs.predict import predict as answers
+    texts, settings = text or [], set or []
+    if best is not None and not explain:
+        raise UserError("lists choices of an explanation", where="--best", hint="give --explain too")
+    if states:
+        if explain or out or language_model:
+            raise UserError("writes states and nothing else", where="--states", hint="explain in another command")
+        from components.runs.explain import states as write_states
 
-    for line in answers(model, text or [], source, column, target, language_model, set or [], device):
+        lines = write_states(model, str(output_file(states, where="--states")), texts, source, column, settings, device)
+    elif explain:
+        folder = str(output_folder(out, where="--out")) if out else None
+        from components.runs.explain import explain as explain_answers
+
+        lines = explain_answers(model, texts, source, column, folder, best, language_model, settings, device)
+    else:
+        target = str(output_file(out, where="--out")) if out else None
+        from components.runs.predict import predict as answers
+
+        lines = answers(model, texts, source, column, target, language_model, settings, device)
+    for line in lines:
         print(line)
 
 

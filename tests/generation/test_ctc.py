@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.generation.ctc import collapse, greedy, prefix_beam_search
+from components.generation.ctc import aligned, collapse, greedy, prefix_beam_search
 
 EVERYTHING = 10**6  # a beam that drops nothing
 
@@ -117,3 +117,27 @@ def test_tokens_that_can_never_be_said_are_not() -> None:
 def test_no_frames_say_nothing() -> None:
     assert [reading.ids for reading in prefix_beam_search(np.zeros((0, 3)), 4)] == [()]
     assert greedy(np.zeros((0, 3))) == []
+
+
+@given(st.integers(0, 10**6), st.integers(1, 6), st.integers(2, 4))
+def test_tokens_are_said_when_the_likeliest_path_of_the_text_says_them(seed, T, V) -> None:
+    """Against all V^T paths: where each token stands on the likeliest of those that are the text."""
+    log_probs_TV = frames(seed, T, V)
+    likelihood = {path: log_probs_TV[np.arange(T), path].sum() for path in itertools.product(range(V), repeat=T)}
+    for text in {merged(path) for path in likelihood}:
+        best = max((path for path in likelihood if merged(path) == text), key=likelihood.__getitem__)
+        runs, at = [], 0
+        for token, same in itertools.groupby(best):
+            length = len(list(same))
+            if token:
+                runs.append((at, at + length))
+            at += length
+        assert aligned(log_probs_TV, text) == runs
+
+
+def test_a_text_that_is_longer_than_its_frames_has_no_times() -> None:
+    with pytest.raises(ValueError, match="3 tokens have no way through 2 frames"):
+        aligned(frames(0, 2, 4), [1, 2, 3])
+    with pytest.raises(ValueError, match="no way"):
+        aligned(frames(0, 2, 4), [1, 1])
+    assert aligned(frames(0, 2, 4), []) == []

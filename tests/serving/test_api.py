@@ -198,13 +198,14 @@ hostile = st.fixed_dictionaries(
 
 
 @settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow])
-@given(body=hostile, path=st.sampled_from(["/generate", "/generate/stream", "/predict"]))
+@given(body=hostile, path=st.sampled_from(["/generate", "/generate/stream", "/predict", "/explain"]))
 @example(body={"model": "tales", "settings": {"given": [0, 1, 2, 3], "prompt": ""}}, path="/generate")
 @example(body={"model": "four-voices", "settings": {"given": [2, 2, 1, 3], "max_length": 20}}, path="/generate/stream")
 @example(body={"model": "blues", "settings": {"given": [5, 5, 5], "given_ends": True, "chords": ""}}, path="/generate")
 @example(body={"model": "tales", "settings": {"temperature": 1e-300, "max_length": 3}}, path="/generate")
 @example(body={"model": "tales", "settings": {"top_p": 5e-324, "max_length": 3}}, path="/generate")
 @example(body={"model": "sums", "inputs": [[[1e30, -1e30]]]}, path="/predict")
+@example(body={"model": "sums", "inputs": [[[1e30, -1e30]]]}, path="/explain")
 def test_no_request_makes_the_server_fail(client: httpx.Client, body: Any, path: str) -> None:
     content = json.dumps(body).encode()
     answer = client.post(path, content=content, headers={"content-type": "application/json"})

@@ -215,7 +215,7 @@ def test_findings_and_baselines_are_of_the_last_steps(tmp_path) -> None:
     own = float(np.mean([float(one) for one in table.columns["mase"]]))
     assert own == pytest.approx(metrics["mase"], rel=1e-4), "of every origin"
     found = task.baselines(part, part)
-    assert set(found) == {"naive", "seasonal naive"}
+    assert set(found) == {"naive", "seasonal naive", "exponential smoothing"}
     baseline = strongest({f"baseline/test/{name}": value for name, value in found.items()}, lower=True)
     assert baseline.name == "seasonal naive"
     assert baseline.verdict(metrics["weighted_quantile_loss"], True).startswith("worse than"), "it learned nothing"

@@ -140,7 +140,8 @@ def test_three_processes_give_what_one_gives(
 def test_stopped_and_resumed_on_as_many_processes_gives_the_same_bits(
     small_recipe, small_store, tmp_path, together
 ) -> None:
-    recipe = small_recipe("stream", training={"checkpoint_seconds": 0.0, "averaging": 0.9})
+    thawed = {"unfreeze": 6, "layer_rates": 0.5}  # a level at updates 7, 13 and 19
+    recipe = small_recipe("stream", training={"checkpoint_seconds": 0.0, "averaging": 0.9, **thawed})
     store = small_store(recipe)
     together(recipe, store, tmp_path / "whole", 2, 0)
     *stopped, _ = together(recipe, store, tmp_path / "parts", 2, 1, 8, 17, 0)

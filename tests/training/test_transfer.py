@@ -6,11 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from task_pairs import PAIRS
 
 from components.encodings.vocabulary import SPECIALS, Vocabulary
 from components.errors import UserError
 from components.models.sequence_model import SequenceModel
 from components.registry import resolve
+from components.training.depth import depths
+from components.training.optim import make_optimizer, optimizer_step
 from components.training.transfer import Start, take_weights
 
 FIRST, SECOND = len(SPECIALS), ["cabd", "dabe"]
@@ -130,6 +133,73 @@ def test_frozen_tensors_are_named_by_how_they_begin() -> None:
     assert "recurrent" in caught.value.hint
     with pytest.raises(UserError, match="nothing is left"):
         Start(freeze=("embedding", "recurrent", "head")).freeze(model)
+
+
+def test_every_parameter_has_its_level() -> None:
+    task, _, options = language(["abc"], num_layers=2, layer_norm=True, learn_initial_state=True)
+    found = depths(task.build_model(options), where="here")
+    levels = {0: "embedding.", 1: "recurrent.layers.0.", 2: "recurrent.layers.1.", 3: "head."}
+    assert all(found[name] == level for level, begins in levels.items() for name in found if name.startswith(begins))
+    assert found["recurrent.norms.1.weight"] == 2
+    assert found["recurrent.first_states.0"] == 1
+    assert set(found.values()) == set(levels)
+    graph, _, _ = PAIRS["language, graph"].build()
+    options = graph.check_graph(PAIRS["language, graph"].model, [])
+    with pytest.raises(UserError, match="the layers of a graph have no order"):
+        depths(graph.build_model({"kind": "graph", **options}), where="training.unfreeze")
+
+
+def test_levels_are_thawed_from_the_top_down_and_what_is_frozen_stays_so() -> None:
+    task, _, options = language(["abc"], num_layers=2)
+    model = task.build_model(options)
+    thaw = Start(freeze=("head.bias", "recurrent.layers.0"), unfreeze=10).thawing(model)
+    begins = ["head.weight", "recurrent.layers.1", "embedding"]
+    for step, count in ((0, 1), (9, 1), (10, 2), (20, 3), (500, 3), (5, 1)):  # whatever came before
+        thaw(step)
+        trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        assert trained == {n for n, _ in model.named_parameters() if n.startswith(tuple(begins[:count]))}
+    (line,) = thaw.told(20)
+    assert line == "trained: head from update 1, recurrent.layers.1 from update 11, embedding never"
+    assert not Start().thawing(model).told(20)
+
+
+def test_each_layer_has_the_rate_of_the_one_above_times_the_factor() -> None:
+    """An update of SGD is the rate times the gradient."""
+    task, _, options = language(["abc"], num_layers=2)
+    ids = torch.tensor([[[5], [4], [6]]])
+    changes = []
+    for layer_rates in (1.0, 0.5):
+        torch.manual_seed(3)
+        model = task.build_model(options)
+        before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+        optimizer = make_optimizer(model, optimizer="sgd", learning_rate=0.1, weight_decay=0.0, layer_rates=layer_rates)
+        model(ids)[0].square().sum().backward()
+        optimizer_step(optimizer)
+        changes.append({name: parameter.detach() - before[name] for name, parameter in model.named_parameters()})
+    for name, level in depths(model, where="here").items():
+        whole, part = (change[name] for change in changes)
+        assert whole.abs().max() > 0
+        assert torch.allclose(part, whole * 0.5 ** (3 - level), rtol=1e-3, atol=2e-7), name
+
+
+def test_a_level_does_not_change_before_its_update(small_recipe, small_store, tmp_path, silent) -> None:
+    from components.training.session import Session
+
+    recipe = small_recipe(training={"steps": 24, "unfreeze": 8, "layer_rates": 0.4}, evaluation={"every": 4})
+    session = Session(recipe, small_store(recipe), "cpu", 1)
+    assert any(note.startswith("trained: head from update 1") for note in session.notes)
+    begun = {name: parameter.detach().clone() for name, parameter in session.model.named_parameters()}
+    changed: dict[int, set[str]] = {}
+
+    def progress(step: int, steps: int, values: dict[str, float]) -> None:
+        now = session.model.named_parameters()
+        changed[step] = {name for name, p in now if not torch.equal(p, begun[name])}
+
+    silent.progress = progress
+    session.train(tmp_path, silent)
+    levels = depths(session.model, where="here")
+    for step in range(1, 25):
+        assert min(levels[name] for name in changed[step]) == 3 - (step - 1) // 8
 
 
 @pytest.mark.slow

@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from small_models import WRITERS, save
+from task_pairs import PAIRS
 
-from components.bundle import load_bundle
+from components.bundle import Bundle, load_bundle
 from components.encodings.vocabulary import UNK
 from components.errors import UserError
 from components.score import Note, Part, Score
@@ -113,3 +114,14 @@ def test_a_piece_of_music_is_scored(opened) -> None:
 def test_what_can_not_be_scored_is_refused(opened, name, item, said) -> None:
     with pytest.raises(UserError, match=said):
         score(opened[name], [item])
+
+
+def test_a_model_that_copies_is_told_what_could_be_copied() -> None:
+    pair = PAIRS["lead sheet, copying"]
+    task, model, _ = pair.build()
+    bundle = Bundle("tunes", model.eval(), task.encoding, task, {"task": {"kind": "music"}}, {}, "")
+    (one,) = score(bundle, pair.items[:1])
+    assert len(one.nats) == len(task.encoding.encode(pair.items[0])) + 1
+    assert np.isfinite(one.nats).all()
+    (kept,) = bundle.states(pair.items[:1])
+    assert kept["layer_1"].shape == (len(one.nats), 8)

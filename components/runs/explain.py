@@ -1,0 +1,83 @@
+"""Why a registered model answers as it does, and what it computes on the way, for texts or a file's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from components.console import say
+from components.datasets.labelled import stem
+from components.errors import UserError
+from components.paths import as_user
+from components.runs.places import places
+from components.runs.predict import opened_for, reader_of
+from components.use.explaining import Asked, at_most, of_file, of_texts, write_explanations, write_states
+from components.use.opening import Opened
+from components.use.scoring import items_of
+
+SHOWN = 8  # inputs whose answers, and arrays whose shapes, are told
+
+
+def explain(
+    model: str,
+    texts: Sequence[str] = (),
+    file: str | None = None,
+    column: str | None = None,
+    out: str | None = None,
+    best: int | None = None,
+    language_model: str | None = None,
+    overrides: Sequence[str] = (),
+    device: str = "cpu",
+) -> list[str]:
+    """Explain a model's answers in a folder, `out`; at most `best` choices of each. Gives the paths of the files."""
+    opened = opened_for(model, texts, file, language_model, overrides, device)
+    opened.bundle.explain([], best)  # does it explain?
+    asked = at_most(_asked(opened, texts, file, column, overrides))
+    name = stem(Path(file)) if file else "texts"
+    folder = Path(out) if out else places().generated / f"{opened.label}-{name}-explained"
+    with as_user():
+        paths, lines = write_explanations(folder, opened.bundle, asked, best, title=opened.name)
+    for line in lines[:SHOWN]:
+        say(line)
+    return [str(path) for path in paths]
+
+
+def states(
+    model: str,
+    out: str,
+    texts: Sequence[str] = (),
+    file: str | None = None,
+    column: str | None = None,
+    overrides: Sequence[str] = (),
+    device: str = "cpu",
+) -> list[str]:
+    """Write embeddings and hidden states to a file of NumPy's, `out`, and tell their shapes."""
+    if Path(out).suffix != ".npz":
+        raise UserError(f"{out} doesn't end in .npz", where="--states")
+    opened = opened_for(model, texts, file, None, overrides, device)
+    opened.bundle.states([])  # are they known?
+    with as_user():
+        shapes = write_states(Path(out), opened.bundle, _asked(opened, texts, file, column, overrides))
+    for name, shape in list(shapes.items())[:SHOWN]:
+        say(f"{name:16} {list(shape)}")
+    if len(shapes) > SHOWN:
+        say(f"… and {len(shapes) - SHOWN:,} more")
+    return [out]
+
+
+def _asked(
+    opened: Opened, texts: Sequence[str], file: str | None, column: str | None, overrides: Sequence[str]
+) -> Iterator[Asked]:
+    bundle = opened.bundle
+    if texts:
+        yield from of_texts(bundle, texts)
+    elif bundle.task.settings is not None:  # it writes, and reads what it wrote
+        if column or overrides:
+            raise UserError("only models that predict read files so", where="--column" if column else "--set")
+        items, notes = items_of(bundle, Path(str(file)))
+        for note in notes:
+            say(f"        {note}")
+        yield from ((f"item {number}", item) for number, item in enumerate(items, 1))
+    else:
+        _, reader, _ = reader_of(bundle, str(file), column, overrides)
+        yield from of_file(bundle, reader)
