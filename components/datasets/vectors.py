@@ -21,6 +21,10 @@ from components.errors import UserError
 
 LONGEST_NUMBER = 32  # characters
 LISTED = 8  # files of an archive, in a message
+MISSING = (
+    "download GloVe's vectors, which are free to use, from https://nlp.stanford.edu/data/glove.6B.zip (862 MB), "
+    "or name a file of your own with model.vectors"
+)
 WANTED = "each line is a word and its numbers, with single spaces between them"
 LARGEST = 1e4  # the size of any number in a vector: published ones stay below 100
 
@@ -108,8 +112,10 @@ class _Packed(TextFiles):
     """Text files, also those in a .zip that stands in the path like a folder."""
 
     def _bytes(self, path: Path) -> Iterator[bytes]:
-        archive = next((place for place in (path, *path.parents) if place.suffix.lower() == ".zip"), None)
-        if archive is None or not archive.is_file():
+        archive = next((place for place in (path, *path.parents) if place.suffix.lower() == ".zip"), path)
+        if not archive.exists():
+            raise UserError("no such file", where=f"model.vectors: {archive}", hint=MISSING)
+        if not zipfile.is_zipfile(archive):
             yield from super()._bytes(path)
             return
         try:

@@ -18,16 +18,24 @@ def make_optimizer(
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3,
     weight_decay: Annotated[float, Field(ge=0)] = 0.01,
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+    embedding_rate: Annotated[float, Field(gt=0, le=100)] = 1.0,
 ) -> torch.optim.Optimizer:
     """AdamW decouples the decay (Loshchilov & Hutter 2019); Adam adds it to the gradient; `momentum` is SGD's.
 
     The `optimizer` adamw, adam or sgd; `learning_rate` at its highest, see the schedule; `weight_decay` draws weights
-    towards 0. Biases, and vectors in general, are not decayed.
+    towards 0. Biases, and vectors in general, are not decayed. `embedding_rate` multiplies the learning rate of
+    embeddings: below 1, pre-trained word vectors stay near where they were.
     """
     _keep_dynamo_out()
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     vectors = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    if embedding_rate != 1:
+        tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+        groups[0]["params"] = [p for p in matrices if id(p) not in tables]
+        embeddings = [p for p in matrices if id(p) in tables]
+        groups.append({"params": embeddings, "weight_decay": weight_decay, "lr": learning_rate * embedding_rate})
+        groups = [group for group in groups if group["params"]]
     if optimizer == "sgd":
         return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum)
     kind = torch.optim.AdamW if optimizer == "adamw" else torch.optim.Adam
