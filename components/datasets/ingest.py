@@ -42,7 +42,7 @@ from components.datasets.splits import (
 )
 from components.datasets.store import SPLITS, DatasetRef, Store, StoreWriter
 from components.datasets.targets import Targets
-from components.datasets.vectors import first_words
+from components.datasets.vectors import give_words
 from components.encodings.base import Encoding
 from components.encodings.vocabulary import BOS, EOS, UNK
 from components.errors import UserError
@@ -108,10 +108,8 @@ def ingest(
         ),
         "code": _code_digest(),
     }
-    reading = getattr(encoder, "input", encoder)
-    if vectors and reading.known_words:
-        reading.vectors_words = first_words(Path(vectors), reading.known_words)
-        digests["vectors"] = digest_json(reading.vectors_words)
+    if words := give_words(encoder, vectors):
+        digests["vectors"] = digest_json(words)
     sections = {"data": dict(data), "encoding": dict(encoding), "split": fractions}
     framing = next(iter(readers.values())).framing
     # The order of a stream is the text's own: its split doesn't depend on the seed.

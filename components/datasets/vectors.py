@@ -16,6 +16,7 @@ import numpy as np
 
 from components.datasets.labelled import lines
 from components.datasets.text import BLOCK, EXPANSION, SMALL, TextFiles
+from components.encodings.base import Encoding
 from components.encodings.vocabulary import SPECIALS, Vocabulary
 from components.errors import UserError
 
@@ -95,6 +96,14 @@ def first_words(path: Path, count: int) -> list[str]:
         if len(words) == count:
             break
     return words
+
+
+def give_words(encoding: Encoding, file: str | None) -> list[str]:
+    """Give an encoding with `known_words` those words of the file, before it is fitted. Raises as `first_words`."""
+    reading = getattr(encoding, "input", encoding)
+    if file and reading.known_words:
+        reading.vectors_words = first_words(Path(file), reading.known_words)
+    return list(reading.vectors_words)
 
 
 def _heading(line: str) -> int:

@@ -155,6 +155,16 @@ def test_known_words_need_a_file() -> None:
         Symbols(known_words=3).fit([["a"]])
 
 
+def test_known_words_without_a_file_are_a_problem_of_the_recipe() -> None:
+    reading = {"kind": "tokens", "known_words": 2}
+    section = {"kind": "pair", "input": reading, "target": {"kind": "labels"}}
+    values = {"data": {"path": "t.csv", "reader": "table"}, "encoding": section, "task": {"kind": "classification"}}
+    model = {"kind": "gru", "hidden_size": 4}
+    with pytest.raises(UserError, match=r"encoding\.known_words: the words are taken from model\.vectors"):
+        Recipe.from_dict("own", values | {"model": model})
+    Recipe.from_dict("own", values | {"model": model | {"vectors": "v.txt"}})
+
+
 def test_ingestion_knows_the_words_of_the_vectors_and_is_done_anew_for_others(tmp_path) -> None:
     (tmp_path / "t.csv").write_text("text,label\ngood film,1\nbad film,0\n", encoding="utf-8")
     data = {"path": "t.csv", "reader": "table", "split": [1.0, 0.0, 0.0]}
