@@ -17,6 +17,7 @@ TABLE: dict[str, dict[str, str]] = {
         "lines": "components.datasets.text:LinesReader",
         "table": "components.datasets.tables:TableReader",
         "conll": "components.datasets.conll:ConllReader",
+        "trees": "components.datasets.trees:TreesReader",
         "parallel": "components.datasets.parallel:ParallelReader",
         "labelled-lines": "components.datasets.labelled_lines:LabelledLinesReader",
         "bases": "components.datasets.windows:BasesReader",

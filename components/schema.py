@@ -80,6 +80,8 @@ def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
             data |= on_one_grid(data, encoding, data["reader"])
         except UserError as error:
             problems.append(f"{error.where}: {error.what} ({error.hint})")
+    if encoding and model and not model.get("vectors") and _known_words(encoding):
+        problems.append("encoding.known_words: the words are taken from model.vectors, which isn't set")
     if encoding and model and model.get("copy") and not resolve("encoding", encoding["kind"]).copy_lags:
         able = [name for name in names("encoding") if resolve("encoding", name).copy_lags]
         problems.append(
@@ -98,6 +100,12 @@ def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
             if why := refused(model, precision):
                 problems.append(f"generation.precision: {precision} can't be used, {why} (use float32)")
     return problems
+
+
+def _known_words(encoding: Mapping[str, Any]) -> bool:
+    """Does an encoding, or one inside it, want words of the file of vectors?"""
+    inner = (value for value in encoding.values() if isinstance(value, Mapping))
+    return bool(encoding.get("known_words")) or any(map(_known_words, inner))
 
 
 OF_FILES = ("data", "task", "model")  # sections that say which files a recipe reads

@@ -30,6 +30,7 @@ class CardFile(BaseModel):
     url: str = Field(pattern=r"^https?://[^\s]+$")
     bytes: int = Field(gt=0, lt=1 << 40)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    lines: int | None = Field(default=None, gt=0)  # only its first lines are the data; what follows them isn't read
     split: Literal["train", "val", "test"] | None = None  # where the data set itself says; for all files or for none
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import time
@@ -16,6 +17,7 @@ from components.errors import UserError
 from components.paths import user_path
 from components.provenance import digest_file
 from components.redaction import shown_address
+from components.whole_files import written_whole
 
 if TYPE_CHECKING:
     import requests
@@ -40,7 +42,11 @@ def fetch(card: Card, cache_dir: Path, mirror: Path | None, progress: bool = Fal
         UserError: a file can't be had; the message names its address and the other ways to give it.
     """
     folder = cache_dir / "downloads" / card.name
-    return [_fetch(card, file, folder, mirror, progress) for file in card.files]
+    paths = [_fetch(card, file, folder, mirror, progress) for file in card.files]
+    return [
+        _beginning(path, file.lines, folder / f"first-{file.lines}-lines") if file.lines else path
+        for path, file in zip(paths, card.files, strict=True)
+    ]
 
 
 def mirror_folder(root: Path) -> Path | None:
@@ -92,6 +98,18 @@ def _fetch(card: Card, file: CardFile, folder: Path, mirror: Path | None, progre
         hint=f"put the file into a mirror folder and name that folder in ${MIRROR} or data/mirror, "
         f"or read a file of your own with data.path",
     )
+
+
+def _beginning(path: Path, count: int, folder: Path) -> Path:
+    """A copy of a file's first lines, in a folder of the cache."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with path.open("rb") as source, written_whole(folder / path.name) as temporary:
+        lines = list(itertools.islice(source, count))
+        if len(lines) < count:
+            what = f"{len(lines):,} lines, where the data set's card says {count:,}"
+            raise UserError(what, where=str(path), hint="correct `lines` in the card")
+        temporary.write_bytes(b"".join(lines))
+    return folder / path.name
 
 
 def _is(path: Path, file: CardFile) -> bool:

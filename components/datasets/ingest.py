@@ -42,6 +42,7 @@ from components.datasets.splits import (
 )
 from components.datasets.store import SPLITS, DatasetRef, Store, StoreWriter
 from components.datasets.targets import Targets
+from components.datasets.vectors import give_words
 from components.encodings.base import Encoding
 from components.encodings.vocabulary import BOS, EOS, UNK
 from components.errors import UserError
@@ -62,13 +63,14 @@ def ingest(
     cache_dir: Path,
     seed: int,
     progress: Progress | None = None,
+    vectors: str | None = None,
 ) -> DatasetRef:
     """The store of a recipe's `data` and `encoding` sections, made when the cache doesn't have it.
 
     `data`: `dataset` (a card) or `path` (file or folder, relative to `root`) with `reader`; `split` (fractions of
     train, val, test); `fold` ("3/10": test is the third of ten folds of all); the reader's own options. A stream is cut
     by characters in the order of the text; sequences are shuffled by `seed` and split with all of one group on one
-    side. The vocabulary is learned from train only.
+    side. The vocabulary is learned from train only; an encoding with `known_words` adds words of the file `vectors`.
 
     Raises:
         UserError: a setting is wrong, the files can't be had or read, or nothing is left of them.
@@ -94,6 +96,7 @@ def ingest(
     if fold:
         check_shuffled(next(iter(readers.values())))
         fractions = fold_fractions(fractions, fold[1])
+    _check_parted(readers, fractions, folds=bool(fold))
     readers = by_time(readers, fractions)
     for reader in readers.values():
         reader.progress = tell
@@ -105,6 +108,8 @@ def ingest(
         ),
         "code": _code_digest(),
     }
+    if words := give_words(encoder, vectors):
+        digests["vectors"] = digest_json(words)
     sections = {"data": dict(data), "encoding": dict(encoding), "split": fractions}
     framing = next(iter(readers.values())).framing
     # The order of a stream is the text's own: its split doesn't depend on the seed.
@@ -224,6 +229,16 @@ def _write(
     finally:
         writer.abandon()
     return True
+
+
+def _check_parted(readers: Readers, fractions: list[float], *, folds: bool) -> None:
+    """Refuse to deal out what only keeps to its splits where the files give them. Raises UserError."""
+    dealt = folds or None in readers or ("val" not in readers and fractions[1])
+    for reader in readers.values():
+        if reader.parted and dealt:
+            setting, _, why = reader.parted.partition(": ")
+            hint = "name each split's file: data.path: {train: …, val: …, test: …}, without data.fold"
+            raise UserError(why, where=setting, hint=hint)
 
 
 class _Train:

@@ -79,8 +79,8 @@ def _existing(path: Path) -> Path:
 def _parts(readers: Readers) -> Readers:
     """A reader for each split where the files themselves say what belongs to it; all share what they found."""
     first = next(iter(readers.values()))
-    for reader in readers.values():
-        reader.found = first.found
+    for split, reader in readers.items():
+        reader.found, reader.split = first.found, split
     if set(readers) != {None} or not readers[None].holds_splits:
         return readers
     parts: Readers = {}

@@ -1,21 +1,32 @@
 """Word vectors from a text file: a line a word, the word and its numbers with single spaces between them.
 
 GloVe writes them so, and fastText and word2vec with one line before: how many words, and how many numbers each has.
+The file may be packed with gzip, or lie in a .zip: glove.6B.zip/glove.6B.100d.txt names it, as if that were a folder.
 """
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from components.datasets.labelled import lines
-from components.datasets.text import TextFiles
+from components.datasets.text import BLOCK, EXPANSION, SMALL, TextFiles
+from components.encodings.base import Encoding
 from components.encodings.vocabulary import SPECIALS, Vocabulary
 from components.errors import UserError
 
 LONGEST_NUMBER = 32  # characters
+LISTED = 8  # files of an archive, in a message
+MISSING = (
+    "download GloVe's vectors, which are free to use, from https://nlp.stanford.edu/data/glove.6B.zip (862 MB), "
+    "or name a file of your own with model.vectors"
+)
+WANTED = "each line is a word and its numbers, with single spaces between them"
 LARGEST = 1e4  # the size of any number in a vector: published ones stay below 100
 
 
@@ -35,13 +46,12 @@ def read_vectors(path: Path, vocabulary: Vocabulary, size: int) -> tuple[np.ndar
             lower[word.lower()].append(id)
     own: dict[int, np.ndarray] = {}
     lowered: dict[int, np.ndarray] = {}
-    for number, line in lines(TextFiles(errors="replace", max_bytes=None, dropped=Counter()), path):
+    for number, line in _lines(path):
         where = f"{path}: line {number}"
         word, _, rest = line.rstrip().partition(" ")
         if number == 1:
-            counts = line.split()
-            heading = len(counts) == 2 and all(count.isdecimal() for count in counts)
-            found = int(counts[1][:9]) if heading else len(rest.split())
+            heading = _heading(line)
+            found = heading or len(rest.split())
             if found != size:
                 what = f"its vectors have {found:,} numbers, the model's embedding {size:,}"
                 raise UserError(what, where=where, hint=f"set model.embedding_size: {found}" if found else None)
@@ -67,6 +77,85 @@ def read_vectors(path: Path, vocabulary: Vocabulary, size: int) -> tuple[np.ndar
         hint = "the file must be of the data's language, and the encoding's tokens must be words"
         raise UserError(f"none of the {len(vocabulary):,} tokens has a vector", where=str(path), hint=hint)
     return np.fromiter(chosen, dtype=np.int64), np.stack(list(chosen.values()))
+
+
+def first_words(path: Path, count: int) -> list[str]:
+    """The first `count` words of such a file, in its order.
+
+    Raises:
+        UserError: it can't be read, or a line has no number after its word.
+    """
+    words: list[str] = []
+    for number, line in _lines(path):
+        word, _, rest = line.rstrip().partition(" ")
+        if number == 1 and _heading(line):
+            continue
+        if not rest:
+            raise UserError("no numbers after the word", where=f"{path}: line {number}", hint=WANTED)
+        words.append(word)
+        if len(words) == count:
+            break
+    return words
+
+
+def give_words(encoding: Encoding, file: str | None) -> list[str]:
+    """Give an encoding with `known_words` those words of the file, before it is fitted. Raises as `first_words`."""
+    reading = getattr(encoding, "input", encoding)
+    if file and reading.known_words:
+        reading.vectors_words = first_words(Path(file), reading.known_words)
+    return list(reading.vectors_words)
+
+
+def _heading(line: str) -> int:
+    """How many numbers a vector has, where a first line says it; else 0."""
+    counts = line.split()
+    return int(counts[1][:9]) if len(counts) == 2 and all(count.isdecimal() for count in counts) else 0
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(number from 1, line) of a file of vectors, packed or not."""
+    return lines(_Packed(errors="replace", max_bytes=None, dropped=Counter()), path)
+
+
+class _Packed(TextFiles):
+    """Text files, also those in a .zip that stands in the path like a folder."""
+
+    def _bytes(self, path: Path) -> Iterator[bytes]:
+        archive = next((place for place in (path, *path.parents) if place.suffix.lower() == ".zip"), path)
+        if not archive.exists():
+            raise UserError("no such file", where=f"model.vectors: {archive}", hint=MISSING)
+        if not zipfile.is_zipfile(archive):
+            yield from super()._bytes(path)
+            return
+        try:
+            with zipfile.ZipFile(archive) as packed:
+                info = _member(packed, archive, path)
+                limit, total = max(SMALL, EXPANSION * info.compress_size), 0
+                with packed.open(info) as source:
+                    while block := source.read(BLOCK):
+                        total += len(block)
+                        if total > limit:
+                            what = f"{info.compress_size:,} packed bytes expand to more than {limit:,}"
+                            raise UserError(what, where=str(path), hint="unpack it yourself, if you trust it")
+                        yield block
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+            hint = "it was cut short, is locked or isn't a .zip: fetch it again, or unpack it yourself"
+            raise UserError(f"the archive is damaged: {error}", where=str(archive), hint=hint) from error
+        except OSError as error:
+            raise UserError(f"can't be read: {error.strerror or error}", where=str(archive)) from error
+
+
+def _member(packed: zipfile.ZipFile, archive: Path, path: Path) -> zipfile.ZipInfo:
+    """The file in an archive that the path names; the only one where it names none."""
+    files = {info.filename: info for info in packed.infolist() if not info.is_dir()}
+    name = path.relative_to(archive).as_posix()
+    if name in files:
+        return files[name]
+    if name == "." and len(files) == 1:
+        return next(iter(files.values()))
+    listed = ", ".join(f"{archive.name}/{file}" for file in list(files)[:LISTED])
+    what = f"there is no {name} in it" if name != "." else f"it holds {len(files):,} files"
+    raise UserError(what, where=str(archive), hint=f"name one: {listed}" if files else None)
 
 
 def _numbers(cells: list[str], where: str) -> np.ndarray:

@@ -54,6 +54,8 @@ class Encoding(ABC):
     context_sizes: tuple[int, ...] = ()  # sizes of the input streams beside the token (see `context`)
     copy_lags: tuple[int, ...] = ()  # how far back `copies` looks, in its own unit (bars, beats); none: it can't
     copy_classes: int = 0  # of matches, see `copies`
+    known_words: int = 0  # so many words of the file model.vectors are known beside those of training
+    vectors_words: Sequence[str] = ()  # those words, set before `fit`
     vocabulary: Vocabulary
 
     @property

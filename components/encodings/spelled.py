@@ -43,8 +43,9 @@ class Spelled(Symbols):
         zero_digits: bool = True,
         max_letters: Annotated[int, Bounds(ge=1, le=100)] = 20,
         word_dropout: Annotated[float, Bounds(ge=0)] = 0.25,
+        known_words: Annotated[int, Bounds(ge=0, le=1_000_000)] = 0,
     ) -> None:
-        super().__init__(min_count=min_count, max_size=max_size, lowercase=lowercase)
+        super().__init__(min_count=min_count, max_size=max_size, lowercase=lowercase, known_words=known_words)
         self.zero_digits, self.max_letters, self.word_dropout = zero_digits, max_letters, word_dropout
         self.letters = Vocabulary(SPECIALS)
         self.hidden_V = np.zeros(len(SPECIALS))  # how likely each word is read as UNK in training

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import regex
+from pydantic import Field as Bounds
 
 from components.encodings.base import Encoding
 from components.encodings.splitting import CONTRACTION, LETTER, MARKED, NO_SIGN, SIGN, WORD
 from components.encodings.vocabulary import PAD, SPECIALS, Vocabulary, check_limits
+from components.errors import UserError
 
 # Of a text: a token that is marked, an address, a name with its @ or #, a contraction, a word, a run of one sign, or a
 # sign.
@@ -24,22 +26,39 @@ PIECE = regex.compile(
 
 class Symbols(Encoding):
     """Lists of strings (or a text, which is split) ↔ ids, one a string. `max_size` keeps the commonest, the others
-    become UNK."""
+    become UNK.
+
+    `known_words`: so many words, from the beginning of the file `model.vectors`, are known beside those of training, so
+    that a word which training never saw has its vector. Published files have the commonest words first.
+    """
 
     kind = "symbols"
     reads = "symbols"
     unit = "symbol"
 
-    def __init__(self, *, min_count: int = 1, max_size: int | None = None, lowercase: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        min_count: int = 1,
+        max_size: int | None = None,
+        lowercase: bool = False,
+        known_words: Annotated[int, Bounds(ge=0, le=1_000_000)] = 0,
+    ) -> None:
         check_limits(min_count, max_size)
         self.min_count, self.max_size, self.lowercase = min_count, max_size, lowercase
+        self.known_words = known_words
         self.vocabulary = Vocabulary(SPECIALS)
 
     def fit(self, items: Iterable[Sequence[str]]) -> None:
         counts: Counter[str] = Counter()
         for item in items:
             counts.update(self._tokens(item))
-        self.vocabulary = Vocabulary.build(counts, min_count=self.min_count, max_size=self.max_size)
+        built = Vocabulary.build(counts, min_count=self.min_count, max_size=self.max_size)
+        if self.known_words and not self.vectors_words:
+            hint = "set model.vectors to a file of word vectors, or known_words to 0"
+            raise UserError("there is no file to take the words from", where="encoding.known_words", hint=hint)
+        more = dict.fromkeys(map(self._looked_up, self.vectors_words[: self.known_words]))
+        self.vocabulary = Vocabulary([*built.tokens, *(token for token in more if token and token not in built)])
 
     def encode(self, item: Sequence[str]) -> np.ndarray:
         return self.vocabulary.ids(self._tokens(item))
@@ -63,7 +82,11 @@ class Symbols(Encoding):
         return tokens
 
     def options(self) -> dict[str, Any]:
-        return {"min_count": self.min_count, "max_size": self.max_size, "lowercase": self.lowercase}
+        return {name: getattr(self, name) for name in ("min_count", "max_size", "lowercase", "known_words")}
+
+    def _looked_up(self, word: str) -> str:
+        """The token as which a word is looked up; "" where it is cut into several."""
+        return self._tokens([word])[0]
 
     def _tokens(self, item: Sequence[str] | str) -> list[str]:
         tokens = self.split(item) if isinstance(item, str) else item

@@ -41,8 +41,9 @@ class Tokens(Symbols):
         hidden: Annotated[float, Bounds(ge=0, lt=1)] = 0.0,
         stem: Annotated[int, Bounds(ge=0, le=50)] = 0,
         only_stem: Annotated[float, Bounds(ge=0, lt=1)] = 0.0,
+        known_words: Annotated[int, Bounds(ge=0, le=1_000_000)] = 0,
     ) -> None:
-        super().__init__(min_count=min_count, max_size=max_size, lowercase=lowercase)
+        super().__init__(min_count=min_count, max_size=max_size, lowercase=lowercase, known_words=known_words)
         self.hidden, self.stem, self.only_stem = hidden, stem, only_stem
 
     @property
@@ -82,6 +83,10 @@ class Tokens(Symbols):
         """The words; each followed by its stem, where they have any. No word begins with the sign before a stem."""
         words = TOKEN.findall(item.lower() if self.lowercase else item)
         return [part for word in words for part in (word, f"^{self._begin(word)}")] if self.stem else words
+
+    def _looked_up(self, word: str) -> str:
+        parts = self._tokens(word)
+        return parts[0] if len(parts) == (2 if self.stem else 1) else ""
 
     def _begin(self, word: str) -> str:
         return word[: self.stem] if word.isascii() else "".join(BEGINNING.findall(word)[: self.stem])

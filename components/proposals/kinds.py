@@ -63,6 +63,7 @@ NEVER = {
     "dates": "makes its data",
     "corpus-tunes": "reads a corpus in a package",
     "corpus-chorales": "reads a corpus in a package",
+    "trees": "reads the trees of one treebank, which has a card",
     "weimar": "reads the tables of one archive, which has a card",
 }
 

@@ -30,6 +30,7 @@ def ingest_recipe(recipe: Recipe, asked: Asked | None = None) -> DatasetRef:
             cache_dir=places().datasets,
             seed=0,
             progress=lambda words: advance(0, words),
+            vectors=recipe.model.get("vectors"),
         )
     manifest = Store.open(ref.path).manifest
     counts = manifest["counts"]

@@ -14,6 +14,7 @@ from components.datasets.base import Reader
 from components.datasets.refusals import mismatch
 from components.datasets.sources import build, path_readers
 from components.datasets.splits import dropped
+from components.datasets.vectors import give_words
 from components.encodings.base import Encoding
 from components.errors import UserError
 from components.recipe import Recipe
@@ -42,6 +43,7 @@ def preview(recipe: Recipe) -> str:
             what = f"nothing can be read from {names} by {recipe.data['reader']} ({dropped(reader.dropped)})"
             raise UserError(what, where="data.path", hint="another data.reader, or its settings")
     encoding = build("encoding", recipe.encoding["kind"], recipe.encoding, ("kind",))
+    give_words(encoding, recipe.model.get("vectors"))
     items = looked.get("train") or looked[None]
     unlearnt = _learn(encoding, items, whole)
     _encode(encoding, [item for each in looked.values() for item in each], unlearnt)

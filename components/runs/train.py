@@ -102,6 +102,8 @@ class _Listener:
 
     def metrics(self, values: dict[str, float], step: int) -> None:
         self.run.metrics(values, step)
+        if share := values.get("train/tokens_with_vectors"):
+            say(f"        {share:.1%} of the vocabulary has a vector in model.vectors, the others start at random")
 
     def progress(self, step: int, steps: int, values: dict[str, float]) -> None:
         if self.run.taken_over:

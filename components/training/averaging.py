@@ -17,7 +17,7 @@ class Average:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model, self.decay = model, decay
-        self.parameters = dict(model.named_parameters())
+        self.parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
         self.values = {name: value.detach().clone() for name, value in self.parameters.items()}
 
     @torch.no_grad()

@@ -21,19 +21,22 @@ def make_optimizer(
     weight_decay: Annotated[float, Field(ge=0)] = 0.01,
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     layer_rates: Annotated[float, Field(gt=0, le=1)] = 1.0,
+    embedding_rate: Annotated[float, Field(gt=0, le=100)] = 1.0,
 ) -> torch.optim.Optimizer:
     """AdamW decouples the decay (Loshchilov & Hutter 2019); Adam adds it to the gradient; `momentum` is SGD's.
 
     The `optimizer` adamw, adam or sgd; `learning_rate` at its highest, see the schedule; `weight_decay` draws weights
     towards 0. Biases, and vectors in general, are not decayed. `layer_rates` multiplies the learning rate from each
     layer to the one below it: the head has `learning_rate`, the last recurrent layer that times `layer_rates`, and so
-    on down to the embedding; 0.385 (1 / 2.6) is usual for a trained model (Howard & Ruder 2018).
+    on down to the embedding; 0.385 (1 / 2.6) is usual for a trained model (Howard & Ruder 2018). `embedding_rate`
+    multiplies that of embeddings: below 1, pre-trained word vectors stay near where they were.
     """
     _keep_dynamo_out()
+    factors = _factors(model, layer_rates, embedding_rate)
     groups = []
-    for parameters, factor in _levels(model, layer_rates):
+    for factor in sorted(set(factors.values()), reverse=True):
         for decay, chosen in ((weight_decay, True), (0.0, False)):  # matrices, then vectors
-            held = [p for p in parameters if (p.ndim >= 2) == chosen]
+            held = [p for p, its in factors.items() if its == factor and (p.ndim >= 2) == chosen]
             groups.append({"params": held, "weight_decay": decay, "lr": learning_rate * factor})
     if optimizer == "sgd":
         return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum)
@@ -43,14 +46,17 @@ def make_optimizer(
     return kind(groups, lr=learning_rate, betas=(0.9, 0.99), fused=True, capturable=on_gpu)
 
 
-def _levels(model: nn.Module, layer_rates: float) -> list[tuple[list[nn.Parameter], float]]:
-    """Parameters with the factor on their learning rate, from the top down."""
-    if layer_rates == 1:
-        return [(list(model.parameters()), 1.0)]
-    level_of, own = depths(model, where="training.layer_rates"), dict(model.named_parameters())
-    top = max(level_of.values())
-    levels = [[own[name] for name in own if level_of[name] == level] for level in range(top, -1, -1)]
-    return [(held, layer_rates**below) for below, held in enumerate(levels)]
+def _factors(model: nn.Module, layer_rates: float, embedding_rate: float) -> dict[nn.Parameter, float]:
+    """By what each parameter's learning rate is multiplied."""
+    factors = dict.fromkeys(model.parameters(), 1.0)
+    if layer_rates != 1:
+        level_of = depths(model, where="training.layer_rates")
+        top = max(level_of.values())
+        factors = {p: layer_rates ** (top - level_of[name]) for name, p in model.named_parameters()}
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            factors[module.weight] *= embedding_rate
+    return factors
 
 
 def takes_refusals(optimizer: torch.optim.Optimizer) -> bool:

@@ -124,6 +124,7 @@ def test_a_misspelt_card_suggests_the_right_one():
                 ("bytes", -1),
                 ("bytes", "1"),
                 ("sha256", "0" * 63),
+                ("lines", 0),
             ]
         ],
     ],
@@ -265,6 +266,22 @@ def test_the_mirror_is_named_by_the_environment_or_by_a_file(tmp_path, monkeypat
     monkeypatch.setenv("REPRISE_MIRROR", str(tmp_path / "three"))
     with pytest.raises(UserError, match=r"REPRISE_MIRROR: no such folder"):
         mirror_folder(tmp_path)
+
+
+def test_of_a_file_with_lines_only_the_first_are_the_data(tmp_path):
+    content = b"a\nb\r\nc\nd"
+    (tmp_path / "file.txt").write_bytes(content)
+    one = {"name": "file.txt", "url": "https://127.0.0.1:9/", "bytes": len(content)}
+    one["sha256"] = hashlib.sha256(content).hexdigest()
+    for lines, kept in ((2, b"a\nb\r\n"), (4, content)):
+        card = Card.model_validate(fields(name="some-data", reader="lines", files=[one | {"lines": lines}]))
+        for _ in range(2):
+            (path,) = fetch(card, tmp_path / "cache", tmp_path)
+            assert (path.name, path.read_bytes()) == ("file.txt", kept)
+    assert (tmp_path / "file.txt").read_bytes() == content
+    card = Card.model_validate(fields(name="some-data", reader="lines", files=[one | {"lines": 5}]))
+    with pytest.raises(UserError, match=r"4 lines, where the data set's card says 5"):
+        fetch(card, tmp_path / "cache", tmp_path)
 
 
 def test_a_card_is_ingested_from_its_mirror(tmp_path, monkeypatch):

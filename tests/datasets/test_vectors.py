@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.bundle import load_bundle, save_bundle
-from components.datasets.vectors import read_vectors
-from components.encodings.base import Field
-from components.encodings.vocabulary import SPECIALS, Vocabulary
+from components.datasets import vectors
+from components.datasets.ingest import ingest
+from components.datasets.store import Store
+from components.datasets.vectors import first_words, read_vectors
+from components.encodings.base import Field, encoding_from_state
+from components.encodings.spelled import Spelled
+from components.encodings.symbols import Symbols
+from components.encodings.tokens import Tokens
+from components.encodings.vocabulary import SPECIALS, UNK, Vocabulary
 from components.errors import UserError
 from components.models.backbone import Backbone
 from components.models.sequence_model import SequenceModel
@@ -78,6 +85,103 @@ def test_what_isnt_a_file_of_such_vectors_is_refused(tmp_path, lines, message) -
 def test_a_missing_file_is_a_mistake_of_the_user(tmp_path) -> None:
     with pytest.raises(UserError, match=r"nowhere\.txt"):
         read_vectors(tmp_path / "nowhere.txt", VOCABULARY, 3)
+
+
+def zipped(folder: Path, files: dict[str, list[str]], name: str = "vectors.zip") -> Path:
+    with zipfile.ZipFile(folder / name, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file, lines in files.items():
+            archive.writestr(file, "".join(f"{line}\n" for line in lines))
+    return folder / name
+
+
+def test_a_file_in_a_zip_is_named_like_one_in_a_folder(tmp_path) -> None:
+    plain = found(written(tmp_path, LINES))
+    path = zipped(tmp_path, {"of.2d.txt": ["the 1 2"], "sub/of.3d.txt": LINES})
+    assert found(path / "sub" / "of.3d.txt") == plain
+    with pytest.raises(UserError, match=r"it holds 2 files\nname one: vectors\.zip/of\.2d\.txt, vectors\.zip/sub/of"):
+        found(path)
+    with pytest.raises(UserError, match=r"there is no of\.4d\.txt in it\nname one"):
+        found(path / "of.4d.txt")
+    assert found(zipped(tmp_path, {"of.3d.txt": LINES}, "one.ZIP")) == plain, "the only one needs no name"
+
+
+def test_a_missing_or_damaged_zip_is_a_mistake_of_the_user(tmp_path) -> None:
+    with pytest.raises(UserError, match=r"(?s)model\.vectors: .*gone\.zip: no such file.*862 MB"):
+        found(tmp_path / "gone.zip" / "a.txt")
+    path = zipped(tmp_path, {"a.txt": LINES * 1000})
+    path.write_bytes(path.read_bytes()[:40] + bytes(20) + path.read_bytes()[60:])
+    with pytest.raises(UserError, match="damaged"):
+        found(path)
+
+
+def test_a_zip_that_expands_too_far_is_refused(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(vectors, "SMALL", 1000)
+    path = zipped(tmp_path, {"a.txt": ["dog 1 2 3"] * 50_000})
+    with pytest.raises(UserError, match="packed bytes expand to more than"):
+        found(path)
+
+
+@pytest.mark.parametrize("heading", [[], ["7 3"]])
+def test_the_first_words_of_a_file(tmp_path, heading) -> None:
+    path = written(tmp_path, heading + LINES)
+    assert first_words(path, 3) == ["the", "cat", "dog"]
+    assert len(first_words(path, 100)) == len(LINES)
+    with pytest.raises(UserError, match="line 2: no numbers after the word"):
+        first_words(written(tmp_path, ["the 1 2 3", "cat"]), 5)
+
+
+@pytest.mark.parametrize("of", [Symbols, Tokens, Spelled])
+def test_words_of_the_file_are_known_beside_those_of_training(of) -> None:
+    items = [["Seen", "twice"], ["seen"]] if of is not Tokens else ["Seen twice", "seen"]
+    encoding = of(lowercase=True, known_words=4)
+    encoding.vectors_words = ["seen", "New", "don't", "new", "beyond"]
+    encoding.fit(items)
+    ordinary = encoding.vocabulary.tokens[len(SPECIALS) :]
+    cut = () if of is not Tokens else ("don't",)  # tokens reads it as two words
+    assert ordinary == tuple(word for word in ("seen", "twice", "new", "don't") if word not in cut)
+    assert encoding.vocabulary.id("beyond") == UNK
+    assert encoding_from_state(encoding.state()).state() == encoding.state(), "it is rebuilt without the file"
+
+
+def test_stems_are_of_training_alone() -> None:
+    encoding = Tokens(known_words=1, stem=3)
+    encoding.vectors_words = ["wonderful"]
+    encoding.fit(["film"])
+    assert encoding.vocabulary.tokens[len(SPECIALS) :] == ("^fil", "film", "wonderful")
+
+
+def test_known_words_need_a_file() -> None:
+    with pytest.raises(UserError, match=r"encoding\.known_words: there is no file.*\nset model\.vectors"):
+        Symbols(known_words=3).fit([["a"]])
+
+
+def test_known_words_without_a_file_are_a_problem_of_the_recipe() -> None:
+    reading = {"kind": "tokens", "known_words": 2}
+    section = {"kind": "pair", "input": reading, "target": {"kind": "labels"}}
+    values = {"data": {"path": "t.csv", "reader": "table"}, "encoding": section, "task": {"kind": "classification"}}
+    model = {"kind": "gru", "hidden_size": 4}
+    with pytest.raises(UserError, match=r"encoding\.known_words: the words are taken from model\.vectors"):
+        Recipe.from_dict("own", values | {"model": model})
+    Recipe.from_dict("own", values | {"model": model | {"vectors": "v.txt"}})
+
+
+def test_ingestion_knows_the_words_of_the_vectors_and_is_done_anew_for_others(tmp_path) -> None:
+    (tmp_path / "t.csv").write_text("text,label\ngood film,1\nbad film,0\n", encoding="utf-8")
+    data = {"path": "t.csv", "reader": "table", "split": [1.0, 0.0, 0.0]}
+    reading = {"kind": "tokens", "known_words": 2}
+    section = {"kind": "pair", "input": reading, "target": {"kind": "labels"}}
+
+    def made(lines: list[str]) -> tuple[str, tuple[str, ...]]:
+        path = str(written(tmp_path, lines))
+        ref = ingest(data, section, root=tmp_path, cache_dir=tmp_path / "c", seed=0, vectors=path)
+        return ref.path, Store.open(ref.path).encoding().input.vocabulary.tokens[len(SPECIALS) :]
+
+    first, words = made(LINES)
+    assert words[-2:] == ("the", "cat")
+    other, words = made(LINES[2:])
+    assert words[-2:] == ("dog", "Cat")
+    assert other != first
+    assert made(LINES)[0] == first
 
 
 @given(st.binary(max_size=300), st.booleans())

@@ -263,6 +263,27 @@ def test_a_step_is_that_of_torch(kind) -> None:
     assert torch.equal(ours.bias, theirs.bias)
 
 
+def test_embeddings_have_a_learning_rate_of_their_own() -> None:
+    model = torch.nn.Sequential(torch.nn.Embedding(3, 4), torch.nn.Linear(4, 2))
+    optimizer = make_optimizer(model, learning_rate=0.1, weight_decay=0.5, embedding_rate=0.2)
+    groups = {tuple(group["params"][0].shape): group for group in optimizer.param_groups}
+    assert {shape: group["lr"] for shape, group in groups.items()} == {
+        (3, 4): pytest.approx(0.02),
+        (2, 4): 0.1,
+        (2,): 0.1,
+    }
+    assert groups[3, 4]["weight_decay"] == 0.5
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 3
+    assert len(make_optimizer(model).param_groups) == 2, "as checkpoints before this setting have it"
+    assert len(make_optimizer(model[0], embedding_rate=0.2).param_groups) == 1
+
+
+def test_frozen_weights_are_not_averaged() -> None:
+    model = torch.nn.Linear(2, 2)
+    model.weight.requires_grad_(False)
+    assert list(Average(model, 0.5).values) == ["bias"]
+
+
 @pytest.mark.parametrize("options", [{"clip_norm": 0.01}, {"clip_norm": None, "clip_value": 1e-4}])
 def test_gradients_are_clipped(small_recipe, small_store, tmp_path, silent, options) -> None:
     recipe = small_recipe(training={**options, "optimizer": "sgd", "learning_rate": 1.0, "steps": 3})
