@@ -42,7 +42,7 @@ class Settings:
         gate_temperature: Annotated[float, Field(ge=0.05, le=10)] = 1.3,
         bars: Annotated[int, Field(ge=0, le=MOST_BARS)] = 0,
         form: Annotated[str, Field(max_length=MOST_BARS)] = "",
-        form_strength: Annotated[float, Field(ge=0, le=20)] = 4.0,
+        form_strength: Annotated[float, Field(ge=0, le=20)] = 2.0,
         constraints: tuple[Annotated[str, Field(max_length=200)], ...] = (),
         given: tuple[Annotated[int, Field(ge=-1, lt=2**31)], ...] = (),
         given_ends: bool = False,

@@ -154,9 +154,9 @@ def _grounds(sections: Sequence[tuple[str, int, int]], low: int, high: int) -> s
 
 
 def _colours(sections: Sequence[tuple[str, int, int]]) -> list[str]:
-    """A class for each section, the same where the letter is."""
+    """A class for each section, the same where the letter is; not those of the first voices."""
     letters = list(dict.fromkeys(letter for letter, _, _ in sections))
-    return [_class(letters.index(letter)) for letter, _, _ in sections]
+    return [_class(len(PALETTE) // 2 + letters.index(letter)) for letter, _, _ in sections]
 
 
 def _grid(score: Score, low: int, high: int) -> str:

@@ -228,7 +228,7 @@ def test_page_and_record_say_which_bar_came_from_which(bundle: Bundle, tmp_path:
     files = write(Opened(bundle, "x", "1", ""), made, tmp_path / "out")
     (page,) = (path.read_text(encoding="utf-8") for path in files if path.suffix == ".html")
     assert re.findall(r'<rect class="section (v\d)" x="(\d+)"', page) == [
-        (colour, str(n * 2 * bar)) for n, colour in enumerate(("v0", "v0", "v1", "v0"))
+        (colour, str(n * 2 * bar)) for n, colour in enumerate(("v3", "v3", "v4", "v3"))
     ]
     assert re.search(r'<div class="form".*?</div>', page).group().count("</span>") == 4
     assert "AABA, 2 bars each" in page
