@@ -17,6 +17,7 @@ from torch import nn
 
 from components.bounds import MAX_EXPLAINED, MAX_EXPLAINED_STEPS, MAX_STEPS
 from components.encodings.base import Encoding, encoding_from_state
+from components.encodings.sections import Sections
 from components.errors import UserError, nearest
 from components.generation.region import Piece
 from components.generation.settings import Sampled
@@ -39,13 +40,15 @@ PART_WRITING = ("no-crossing", "no-parallels")  # rules for voices under a melod
 
 @dataclass(frozen=True)
 class Generation:
-    """What `Bundle.generate` made: `items` are texts or scores, in the order of `sampled`."""
+    """What `Bundle.generate` made: `items` are texts or scores, in the order of `sampled`, with the `sections` of the
+    form that was asked for."""
 
     items: list[Any]
     sampled: list[Sampled]
     settings: dict[str, Any]
     seed: int
     warnings: list[str]
+    sections: Sections | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class Bundle:
             raise UserError("; ".join(problems), where="generation")
         made = self.task.generate(self.model, self.task.settings(**values), seed=seed, progress=progress)
         items, warnings = playable(made.items)
-        return Generation(items, made.sampled, values, seed, made.warnings + warnings)
+        return Generation(items, made.sampled, values, seed, made.warnings + warnings, made.sections)
 
     def grid(self, where: str) -> int:
         """The steps of a quarter note on which the model reads music from a file.

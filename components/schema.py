@@ -88,6 +88,8 @@ def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
             f"model.copy: the encoding {encoding['kind']} doesn't say what could be copied (those that do: "
             f"{', '.join(able)})"
         )
+    if model and sections["generation"].get("form") and not model.get("copy"):
+        problems.append("generation.form: a model that can't copy has no section come back (set model.copy: true)")
     task_class = resolve("task", task["kind"]) if task else None
     if model and task_class and (task_class.settings or task_class.past_only):
         model_class = task_class.model_kinds()[model["kind"]][0]

@@ -162,7 +162,8 @@ class Model:
             rewrite: The part: "bars 5-8", "bars 5-8, alto tenor", "bar 3; beats 33-36, bass".
             settings: Settings that replace the model's defaults: count (1 to 64), max_length (tokens), temperature (0
                 to 10; 0 is always the likeliest), top_k, top_p, prompt. For music also chords, choruses, bars,
-                tempo_bpm (quarter notes per minute), band, constraints, particles (weighed for `rewrite`).
+                form ("AABA"), form_strength, tempo_bpm (quarter notes per minute), band, constraints, particles
+                (weighed for `rewrite`).
 
         Returns:
             A list of `count` strings or scores. A score (`components.score.Score`) has parts of notes; times are in

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from components.encodings.sections import Sections
 from components.encodings.timeline import Timeline
 from components.encodings.vocabulary import BOS, PAD, UNK, Vocabulary
 from components.errors import UserError
@@ -143,12 +144,27 @@ class Encoding(ABC):
         """
         return np.zeros((len(ids), len(self.context_sizes)), dtype=np.int64)
 
-    def copies(self, ids: np.ndarray) -> tuple[np.ndarray, ...]:
+    def copies(self, ids: np.ndarray, sections: Sections | None = None) -> tuple[np.ndarray, ...]:
         """For each of the ids [T] (BOS first) and each of the L `copy_lags`, two arrays int64 [T, L]: the token that
         stood so long ago where the next token comes (PAD: none did), and how much of what was written since is the
-        same, as a class (`components.encodings.copying`). A function of the past only, as `context` is."""
+        same, as a class (`components.encodings.copying`). With `sections` the lags are `Sections.lags`. A function of
+        the past only, as `context` is."""
         none = np.zeros((len(ids), len(self.copy_lags)), dtype=np.int64)
         return none, none
+
+    def bar_reached(self, ids: np.ndarray) -> tuple[int, int]:
+        """The bar in which the token after the ids [T] (BOS first) stands, from 0 (before: an upbeat), and how many of
+        the unit of `copy_lags` a bar has. Of encodings that say what could be copied."""
+        raise NotImplementedError(self.kind)
+
+    def against(self, ids: np.ndarray, sections: Sections) -> np.ndarray:
+        """Which tokens after the ids [T] would leave sections that can't be laid over each other: bool [V]."""
+        return np.zeros(len(self.vocabulary), dtype=bool)
+
+    def leanings(self, ids: np.ndarray) -> np.ndarray | None:
+        """What sampling adds to the logarithms of the L gates of a model that copies, after the ids [T]: float64 [L].
+        None: nothing."""
+        return None
 
     def allowed(self, ids: np.ndarray) -> np.ndarray:
         """Which tokens may follow the ids [T] (BOS first): bool [V], never all False."""
@@ -228,6 +244,9 @@ class Wrapped(Encoding):
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> Any:
         return self.encoding.decode(ids)
+
+    def leanings(self, ids: np.ndarray) -> np.ndarray | None:
+        return self.encoding.leanings(ids)
 
     def options(self) -> dict[str, Any]:
         return self.encoding.options()

@@ -21,6 +21,7 @@ from components.encodings.chorale_plan import PLAN_SIZES, home_of, plan_columns
 from components.encodings.chorale_signs import HIGHEST, LOWEST, METRES, PREFIX, VOICES, Signs
 from components.encodings.chorale_timeline import ChoraleTimeline
 from components.encodings.copying import MATCHES, match_classes
+from components.encodings.sections import Sections
 from components.encodings.vocabulary import EOS, PAD, Vocabulary
 from components.errors import UserError
 from components.score import Note, Part, Score, pitch_name
@@ -244,14 +245,24 @@ class Chorale(Encoding):
             columns += plan_columns(-(-left // self.steps_per_beat), signs.planned_home(ids), np.array(columns[2:]))
         return np.stack(columns, axis=-1)
 
-    def copies(self, ids: np.ndarray) -> tuple[np.ndarray, ...]:
+    def copies(self, ids: np.ndarray, sections: Sections | None = None) -> tuple[np.ndarray, ...]:
         """The token that the same voice had so many quarter notes ago; a match counts the notes of all voices."""
         ids, signs = np.asarray(ids, dtype=np.int64), self.signs
-        back = np.array(self.copy_lags) * self.steps_per_beat * len(VOICES)
+        lags = np.array(self.copy_lags)
+        if sections:
+            bar, upbeat = signs.bar_and_upbeat(ids)
+            steps = (np.arange(len(ids)) - signs.prefix) // len(VOICES)
+            lags = sections.lags((steps - upbeat) // bar, self.copy_lags, bar // self.steps_per_beat)
+        back = lags * self.steps_per_beat * len(VOICES)
         there = np.arange(1, len(ids) + 1)[:, None] - back
         candidates = np.where(there > signs.prefix, ids[np.maximum(there, 0)], PAD)
         candidates[~signs.is_frame(candidates)] = PAD
         return candidates, match_classes(ids, candidates, signs.is_frame(ids) & (ids != signs.hold))
+
+    def bar_reached(self, ids: np.ndarray) -> tuple[int, int]:
+        bar, upbeat = self.signs.bar_and_upbeat(ids)
+        step = (len(ids) - 1 - self.signs.prefix) // len(VOICES)
+        return (step - upbeat) // bar, bar // self.steps_per_beat
 
     def allowed(self, ids: np.ndarray) -> np.ndarray:
         """The grammar's mask, bool [V]."""

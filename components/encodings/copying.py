@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from components.encodings.base import Encoding, Wrapped
+from components.encodings.sections import Sections
 from components.encodings.vocabulary import PAD
 
 MATCHES = 7  # classes of a match's length in notes: 0, 1, 2, 3, 4, 5 to 7, 8 and more
@@ -45,7 +46,7 @@ class Copying(Wrapped):
         )
 
     def context(self, ids: np.ndarray) -> np.ndarray:
-        return np.concatenate([self.encoding.context(ids), *self.encoding.copies(ids)], axis=1)
+        return np.concatenate([self.encoding.context(ids), *self.copies(ids)], axis=1)
 
     def allowed(self, ids: np.ndarray) -> np.ndarray:
         return self.encoding.allowed(ids)
@@ -58,3 +59,26 @@ class Copying(Wrapped):
 
     def copies(self, ids: np.ndarray) -> tuple[np.ndarray, ...]:
         return self.encoding.copies(ids)
+
+
+class Formed(Copying):
+    """Copying towards a form: in a section whose letter has been, the place that looks at the latest such section is
+    copied from e^strength times as readily, and one that looks at the same bar of another letter's as much less. So
+    that sections can be laid over each other, no note or chord lasts over the line between two of them, and the metre
+    stays."""
+
+    def __init__(self, encoding: Encoding, sections: Sections, strength: float) -> None:
+        super().__init__(encoding)
+        self.sections, self.strength = sections, strength
+
+    def copies(self, ids: np.ndarray) -> tuple[np.ndarray, ...]:
+        return self.encoding.copies(ids, self.sections)
+
+    def allowed(self, ids: np.ndarray) -> np.ndarray:
+        mask = self.encoding.allowed(ids)
+        within = mask & ~self.encoding.against(ids, self.sections)
+        return within if within.any() else mask
+
+    def leanings(self, ids: np.ndarray) -> np.ndarray:
+        bar, unit = self.encoding.bar_reached(ids)
+        return self.strength * self.sections.leanings(bar, self.copy_lags, unit)

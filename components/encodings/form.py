@@ -109,6 +109,18 @@ def bars_begun(form: Form, step: int, steps_per_beat: int) -> int:
     return sum(max(0, -(-(end - start) // bar_and_beat(metre, steps_per_beat)[0])) for (start, metre), end in spans)
 
 
+def bar_numbers(form: Form, steps_per_beat: int) -> np.ndarray:
+    """The bar that each step of the form and its end lies in, int64 [length + 1], from 0; −1 in an upbeat."""
+    number_S = np.full(form.length + 1, -1)
+    changes = [(form.upbeat, form.metre), *form.changes]
+    first = 0
+    for (start, metre), end in zip(changes, [*(start for start, _ in changes[1:]), form.length + 1], strict=True):
+        bar, _ = bar_and_beat(metre, steps_per_beat)
+        number_S[start:end] = first + np.arange(max(0, end - start)) // bar
+        first += -(-max(0, end - start) // bar)
+    return number_S
+
+
 def form_sizes(steps_per_beat: int) -> tuple[int, ...]:
     """The sizes of `form_columns`."""
     bar = max(Score((), steps_per_beat, metre).bar_steps for metre in METRES)

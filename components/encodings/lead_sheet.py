@@ -26,6 +26,7 @@ from components.encodings.form import (
     TEMPI,
     Form,
     bar_end,
+    bar_numbers,
     form_columns,
     form_sizes,
     nearest_metre,
@@ -34,9 +35,10 @@ from components.encodings.form import (
 from components.encodings.lead_sheet_copies import HARMONIES, LAGS, form_returns, lead_sheet_copies
 from components.encodings.lead_sheet_grammar import Grammar
 from components.encodings.lead_sheet_plan import HOME_SIZES, plan_columns
-from components.encodings.lead_sheet_signs import HIGHEST, LOWEST, Signs, latest
+from components.encodings.lead_sheet_signs import HIGHEST, LOWEST, Places, Signs, latest
 from components.encodings.lead_sheet_timeline import LeadSheetTimeline
 from components.encodings.meaning import Meaning
+from components.encodings.sections import Sections
 from components.encodings.vocabulary import Vocabulary
 from components.errors import UserError
 from components.score import Chord, Note, Part, Score
@@ -78,7 +80,7 @@ class LeadSheet(Encoding):
         # what comes next (see `context`), what the form says of the step, the last pitch and what it is to the chord
         self.context_sizes = (5, *form_sizes(steps_per_beat), 2 + HIGHEST - LOWEST, 5, *(HOME_SIZES if planned else ()))
         self._forms: dict[bytes, tuple[Form, np.ndarray]] = {}
-        self._returns: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+        self._returns: dict[tuple[bytes, Sections | None], tuple[np.ndarray, np.ndarray]] = {}
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -258,11 +260,43 @@ class LeadSheet(Encoding):
             return out
         return np.concatenate([out, plan_columns(signs, ids, places, out)], axis=1)
 
-    def copies(self, ids: np.ndarray) -> tuple[np.ndarray, ...]:
+    def copies(self, ids: np.ndarray, sections: Sections | None = None) -> tuple[np.ndarray, ...]:
         """Notes and chords that began so many bars ago: `components.encodings.lead_sheet_copies`."""
         ids = np.asarray(ids, dtype=np.int64)
         places = self.signs.places(ids)
-        return lead_sheet_copies(self.signs, ids, places, *self._returned(ids[: places.begin], places.begin < len(ids)))
+        returns = self._returned(ids[: places.begin], places.begin < len(ids), sections)
+        lags = sections.lags(self._bar_numbers(ids, places), LAGS) if sections else LAGS
+        return lead_sheet_copies(self.signs, ids, places, *returns, lags)
+
+    def bar_reached(self, ids: np.ndarray) -> tuple[int, int]:
+        ids = np.asarray(ids, dtype=np.int64)
+        return int(self._bar_numbers(ids, self.signs.places(ids))[-1]), 1
+
+    def against(self, ids: np.ndarray, sections: Sections) -> np.ndarray:
+        """Lengths beyond the line between two sections, and another metre."""
+        ids, signs = np.asarray(ids, dtype=np.int64), self.signs
+        mask, places = np.zeros(len(signs), dtype=bool), signs.places(ids)
+        mask[signs.metre0 : signs.tempo0] = places.time[-1] > 0
+        bar = int(self._bar_numbers(ids, places)[-1])
+        if not places.head[-1] or int(ids[-1]) == signs.upbeat or bar >= sections.total:
+            return mask
+        form = self._form_so_far(ids, places)
+        # of a form that is being written a bar more than there is: the next line may be its end
+        ahead = replace(form, length=form.length + signs.longest)
+        number_S, now = bar_numbers(ahead, self.steps_per_beat), int(places.time[-1])
+        left = np.searchsorted(number_S, (bar // sections.bars + 1) * sections.bars) - now
+        mask[signs.length0 + left : signs.pitch0] = True
+        return mask
+
+    def _form_so_far(self, ids: np.ndarray, places: Places) -> Form:
+        """The form before the melody, as far as it is written."""
+        form = ids[: places.begin]
+        return self._form(form)[0] if places.begin < len(ids) else self.signs.read_form(form.tolist())
+
+    def _bar_numbers(self, ids: np.ndarray, places: Places) -> np.ndarray:
+        """The bar in which the token after each of the ids [T] stands, int64 [T]."""
+        number_S = bar_numbers(self._form_so_far(ids, places), self.steps_per_beat)
+        return number_S[np.minimum(places.time, len(number_S) - 1)]
 
     def allowed(self, ids: np.ndarray) -> np.ndarray:
         """The grammar's mask, bool [V]: a melody lasts as long as its form, and ends with it."""
@@ -326,11 +360,12 @@ class LeadSheet(Encoding):
             self._forms[key] = (form, form_columns(form, self.steps_per_beat))
         return self._forms[key]
 
-    def _returned(self, ids: np.ndarray, whole: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _returned(self, ids: np.ndarray, whole: bool, sections: Sections | None) -> tuple[np.ndarray, np.ndarray]:
         """`form_returns` of the form that the ids [T] before a melody tell; before it is `whole`, of none."""
-        key = ids.tobytes() if whole else b""
+        key = ids.tobytes() if whole else b"", sections
         if key not in self._returns:
             if len(self._returns) >= REMEMBERED:
                 self._returns.pop(next(iter(self._returns)))
-            self._returns[key] = form_returns(self._form(ids)[0] if whole else Form(), self.steps_per_beat)
+            form = self._form(ids)[0] if whole else Form()
+            self._returns[key] = form_returns(form, self.steps_per_beat, sections)
         return self._returns[key]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from components.encodings.copying import match_classes
-from components.encodings.form import FAMILIES, METRES, MOST_STEPS, Form, bar_and_beat
+from components.encodings.form import FAMILIES, METRES, MOST_STEPS, Form, bar_and_beat, bar_numbers
 from components.encodings.lead_sheet_signs import Places, Signs, latest
+from components.encodings.sections import Sections
 from components.encodings.vocabulary import PAD
 
 LAGS = (1, 2, 4, 8, 16)  # bars; half of a folk tune's bars were heard 1, 2, 4, 8 or 16 bars ago
@@ -15,7 +16,12 @@ _APART = 2 * MOST_STEPS  # between the times of the form and those of the melody
 
 
 def lead_sheet_copies(
-    signs: Signs, ids: np.ndarray, places: Places, bar_S: np.ndarray, harmony_SL: np.ndarray
+    signs: Signs,
+    ids: np.ndarray,
+    places: Places,
+    bar_S: np.ndarray,
+    harmony_SL: np.ndarray,
+    lags_TL: np.ndarray | tuple[int, ...] = LAGS,
 ) -> tuple[np.ndarray, ...]:
     """As `Encoding.copies`, for ids [T]; `bar_S` and `harmony_SL` are `form_returns` of the form before the melody.
 
@@ -28,7 +34,7 @@ def lead_sheet_copies(
     bar_T[places.inside] = bar_S[step]
     heads = np.flatnonzero(places.head & (ids != signs.upbeat))
     clock_T = places.time + _APART * places.inside
-    ago_TL = bar_T[:, None] * np.array(LAGS)
+    ago_TL = bar_T[:, None] * np.asarray(lags_TL)
     wanted_TL = clock_T[:, None] - ago_TL
     candidates_TL = np.full(wanted_TL.shape, PAD, dtype=np.int64)
     if len(heads):
@@ -45,9 +51,9 @@ def lead_sheet_copies(
     return candidates_TL, classes_TL
 
 
-def form_returns(form: Form, steps_per_beat: int) -> tuple[np.ndarray, np.ndarray]:
+def form_returns(form: Form, steps_per_beat: int, sections: Sections | None = None) -> tuple[np.ndarray, np.ndarray]:
     """For each step of a form and its end: the steps of a bar, int64 [S], and the class of how long the chords from
-    there on are those of L bars before, int64 [S, L]."""
+    there on are those of L bars before, int64 [S, L]; of so many bars as the `sections` say."""
     steps = np.arange(form.length + 1)
     bar_S = np.zeros_like(steps)
     for start, metre in [(0, form.metre), *form.changes]:
@@ -56,8 +62,11 @@ def form_returns(form: Form, steps_per_beat: int) -> tuple[np.ndarray, np.ndarra
     for start, end, root, family in form.spans():
         chord_S[start:end] = root * len(FAMILIES) + family
     harmony_SL = np.zeros((len(steps), len(LAGS)), dtype=np.int64)
-    for column, lag in enumerate(LAGS):
-        before = steps - lag * bar_S
+    lags_SL = np.tile(LAGS, (len(steps), 1))
+    if sections:
+        lags_SL = sections.lags(bar_numbers(form, steps_per_beat), LAGS)
+    for column, lag_S in enumerate(lags_SL.T):
+        before = steps - lag_S * bar_S
         same = (before >= 0) & (chord_S == chord_S[np.maximum(before, 0)])
         same[-1] = before[-1] >= 0  # nothing sounds after the end
         # the next step that differs, from the end backwards

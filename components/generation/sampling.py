@@ -155,7 +155,7 @@ def sample_plainly(
     read = inputs(encoding, ids, 0, start).to(device)
     if copies:
         y, state = model.outputs(read, model.initial_state(count))
-        logits, mixed = _mixtures(model, y[:, -1], read[:, -1], settings)
+        logits, mixed = _mixtures(model, y[:, -1], read[:, -1], settings, _leanings(encoding, ids[:, :start]))
     else:
         logits, state = model(read, model.initial_state(count))
         logits = mixed = logits[:, -1]
@@ -180,7 +180,7 @@ def sample_plainly(
         read[~ended] = inputs(encoding, ids[~ended], t, t + 1)[:, 0].to(device)
         if copies:
             y, state = model.recurrent.step(model.rows(read), state)
-            logits, mixed = _mixtures(model, y, read, settings)
+            logits, mixed = _mixtures(model, y, read, settings, _leanings(encoding, ids[:, : t + 1], ended))
         else:
             logits, state = model.step(read, state)
             mixed = logits
@@ -188,14 +188,29 @@ def sample_plainly(
 
 
 def _mixtures(
-    model: SequenceModel, y_NH: torch.Tensor, read_NS: torch.Tensor, settings: Settings
+    model: SequenceModel,
+    y_NH: torch.Tensor,
+    read_NS: torch.Tensor,
+    settings: Settings,
+    leanings_NL: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of a model that copies, log-probabilities [N, V]: as it has them, and at the settings' temperatures (0: as it
-    has them, the likeliest is taken)."""
+    """Of a model that copies, log-probabilities [N, V]: as it has them, and with the leanings at the settings'
+    temperatures (0: at those that it has, the likeliest is taken)."""
     beside = model.beside(read_NS)
     at = {"temperature": settings.temperature, "gate_temperature": settings.gate_temperature}
-    logits = model.head(y_NH, *beside)
-    return logits, model.head(y_NH, *beside, **at) if settings.temperature else logits
+    at = at if settings.temperature else {}
+    leaning = None if leanings_NL is None else leanings_NL.to(y_NH)
+    return model.head(y_NH, *beside), model.head(y_NH, *beside, **at, leanings_NL=leaning)
+
+
+def _leanings(encoding: Encoding, ids: np.ndarray, ended: np.ndarray | None = None) -> torch.Tensor | None:
+    """The encoding's leanings after each of the ids [N, T], float64 [N, L]; 0 where a sequence has ended."""
+    found = [encoding.leanings(row) for row in ids]
+    if found[0] is None:
+        return None
+    leanings_NL = np.stack(found)
+    leanings_NL[np.zeros(len(ids), dtype=bool) if ended is None else ended] = 0.0
+    return torch.from_numpy(leanings_NL)
 
 
 def _sample_natively(

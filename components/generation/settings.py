@@ -20,6 +20,9 @@ class Settings:
     on the CPU and where there is a C++ compiler; what is sampled from then differs a little. `gate_temperature` is that
     of a model that copies (`model.copy`): below 1 it keeps to what it copies, above 1 it leaves off sooner.
     `bars`: how many bars a piece has, of a model that plans them (`encoding.planned`; 0: as many as it likes).
+    `form`: a letter for each section, "AABA": of a model that copies, sections with one letter come back to each other,
+    e^`form_strength` times as readily as it would (0: as it would). All sections have the same number of bars: those of
+    the piece shared out, else 8.
     `constraints` are rules of music that a score keeps, the most important first (components.generation.constraints).
     `given` are token ids that stand fast, −1 where the model chooses, and `given_ends` ends a sequence after them: what
     commands make of a melody or a beginning in a file. `rewrite` names what of a `given` piece is written anew, "bars
@@ -38,6 +41,8 @@ class Settings:
         precision: Literal["float32", "int8"] = "float32",
         gate_temperature: Annotated[float, Field(ge=0.05, le=10)] = 1.3,
         bars: Annotated[int, Field(ge=0, le=MOST_BARS)] = 0,
+        form: Annotated[str, Field(max_length=MOST_BARS)] = "",
+        form_strength: Annotated[float, Field(ge=0, le=20)] = 2.0,
         constraints: tuple[Annotated[str, Field(max_length=200)], ...] = (),
         given: tuple[Annotated[int, Field(ge=-1, lt=2**31)], ...] = (),
         given_ends: bool = False,
@@ -47,6 +52,7 @@ class Settings:
         self.count, self.max_length, self.temperature = count, max_length, temperature
         self.top_k, self.top_p, self.prompt = top_k, top_p, prompt
         self.precision, self.gate_temperature, self.bars = precision, gate_temperature, bars
+        self.form, self.form_strength = form, form_strength
         self.constraints = constraints
         self.given, self.given_ends = given, given_ends
         self.rewrite, self.particles = rewrite, particles

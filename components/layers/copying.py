@@ -39,9 +39,13 @@ class CopySoftmax(nn.Module):
         *,
         temperature: float = 1.0,
         gate_temperature: float = 1.0,
+        leanings_NL: Tensor | None = None,
     ) -> Tensor:
-        """Log-probabilities [N, V]; the softmax and the gates at temperatures of their own."""
+        """Log-probabilities [N, V]; the softmax and the gates at temperatures of their own. Each place is copied from
+        e^leaning times as readily."""
         gates_NG = self._log_gates(y_NH, candidates_NL, matches_NL, gate_temperature)
+        if leanings_NL is not None:
+            gates_NG = (gates_NG + nn.functional.pad(leanings_NL, (1, 0))).log_softmax(dim=-1)
         written_NV = (self.words(y_NH).float() / temperature).log_softmax(dim=-1) + gates_NG[..., :1]
         copied_NV = torch.zeros_like(written_NV).scatter_add(-1, candidates_NL, gates_NG[..., 1:].exp())
         return torch.logaddexp(written_NV, copied_NV.clamp_min(torch.finfo(torch.float32).tiny).log())

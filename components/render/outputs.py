@@ -51,11 +51,13 @@ def write_score(
     record: Record,
     soundfont: Soundfont | None = None,
     marked: Sequence[tuple[int, int]] = (),
+    sections: Sequence[tuple[str, int, int]] = (),
 ) -> list[Path]:
     """Write the score's files, `base` with an ending each, and give their paths.
 
-    The page shows the stretches `marked`, first and end step each. Every file carries `record`; equal arguments give
-    equal bytes. A score without a single step has nothing to show: it gives no file.
+    The page shows the stretches `marked`, first and end step each, and the `sections`, each with its letter. Every file
+    carries `record`; equal arguments give equal bytes. A score without a single step has nothing to show: it gives no
+    file.
     """
     if not item.length_steps:
         return []
@@ -72,7 +74,8 @@ def write_score(
     write_wav(item, wav, record, soundfont=soundfont)
     write_pianoroll(item, picture, record)
     audio = page_audio(item, soundfont)
-    write_page(item, page, title=title, subtitle=subtitle, facts=facts, audio=audio, record=record, marked=marked)
+    shown = {"title": title, "subtitle": subtitle, "facts": facts, "marked": marked, "sections": sections}
+    write_page(item, page, audio=audio, record=record, **shown)
     paths = [midi, sheet, wav, picture, page]
     if can_engrave():
         paths.append(base.with_suffix(".svg"))

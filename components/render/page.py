@@ -30,12 +30,14 @@ def write_page(
     audio: bytes,
     record: Record | None = None,
     marked: Sequence[tuple[int, int]] = (),
+    sections: Sequence[tuple[str, int, int]] = (),
 ) -> None:
     """A self-contained page that plays `audio` (a wav of the score, see `page_audio`) along a piano roll.
 
     It works from a file, in a sandboxed frame and without scripts (then as a picture over the browser's own
     player). `facts` are shown in order as name and value; all text may come from outside. The stretches `marked`,
-    first and end step each, lie on a ground of their own. The record is the page's last script block, as data.
+    first and end step each, lie on a ground of their own, and so do the `sections` (letter, first and end step), with a
+    colour for each letter. The record is the page's last script block, as data.
 
     Raises:
         UserError: the score has no steps or can't be drawn, `audio` isn't a wav or exceeds 64 MB, or the
@@ -81,12 +83,13 @@ def write_page(
             if pitch % 12 in (0, 7)
         ),
         "numbers": _numbers(score, steps),
+        "form": _form(sections, steps),
         "chords": _chords(score, steps),
         "beats": str(-(-steps // timing["beat"])),
         "rows": str(high - low + 1),
         "steps": str(steps),
         "description": _text(description),
-        "grid": _grid(score, low, high) + _marked(marked, low, high),
+        "grid": _grid(score, low, high) + _grounds(sections, low, high) + _marked(marked, low, high),
         "notes": _notes(score, high),
         "facts": "".join(
             f"<div><dt>{_text(name)}</dt><dd>{_text(value, 1000)}</dd></div>" for name, value in facts.items()
@@ -131,6 +134,29 @@ def _chords(score: Score, steps: int) -> str:
         for chord in shown
     )
     return f'<div class="chords" aria-hidden="true">{symbols}</div>' if shown else ""
+
+
+def _form(sections: Sequence[tuple[str, int, int]], steps: int) -> str:
+    """A row with the letter of each section over its bars; nothing where no form was asked for."""
+    spans = "".join(
+        f'<span class="{colour}" style="left:{100 * start / steps:.3f}%;width:{100 * (stop - start) / steps:.3f}%">'
+        f"{_text(letter, 3)}</span>"
+        for (letter, start, stop), colour in zip(sections, _colours(sections), strict=True)
+    )
+    return f'<div class="form" aria-label="form">{spans}</div>' if sections else ""
+
+
+def _grounds(sections: Sequence[tuple[str, int, int]], low: int, high: int) -> str:
+    return "".join(
+        f'<rect class="section {colour}" x="{start}" y="0" width="{stop - start}" height="{high - low + 1}"/>'
+        for (_, start, stop), colour in zip(sections, _colours(sections), strict=True)
+    )
+
+
+def _colours(sections: Sequence[tuple[str, int, int]]) -> list[str]:
+    """A class for each section, the same where the letter is; not those of the first voices."""
+    letters = list(dict.fromkeys(letter for letter, _, _ in sections))
+    return [_class(len(PALETTE) // 2 + letters.index(letter)) for letter, _, _ in sections]
 
 
 def _grid(score: Score, low: int, high: int) -> str:

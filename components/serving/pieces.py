@@ -74,7 +74,8 @@ def rendered(piece: Piece, kind: str) -> bytes:
             write_wav(score, path, record)
         else:
             words = {"title": piece.title, "subtitle": piece.subtitle, "facts": piece.facts}
-            write_page(score, path, **words, audio=page_audio(score), record=record, marked=piece.marked)
+            shown = {"marked": piece.marked, "sections": piece.sections}
+            write_page(score, path, **words, **shown, audio=page_audio(score), record=record)
         return path.read_bytes()
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from components.datasets.batches import Batch, Batches
 from components.datasets.store import Split
+from components.encodings.sections import Sections
 from components.generation.settings import Sampled
 from components.layers.base import State, moved
 from components.layers.ragged import lengths_on
@@ -127,11 +128,12 @@ Finding = Table | Matrix | Surprise | Fan | Thresholds
 
 @dataclass(frozen=True)
 class Made:
-    """Generated items (texts, scores), how each was sampled, and warnings for the user."""
+    """Generated items (texts, scores), how each was sampled, warnings for the user, and the form that was asked for."""
 
     items: list[Any]
     sampled: list[Sampled]
     warnings: list[str]
+    sections: Sections | None = None
 
 
 class Task(ABC):

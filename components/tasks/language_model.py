@@ -20,8 +20,9 @@ from torch.nn.functional import cross_entropy
 from components.datasets.batches import Batch, Batches, batches
 from components.datasets.store import Sequences
 from components.encodings.base import Encoding
-from components.encodings.copying import Copying
+from components.encodings.copying import Copying, Formed
 from components.encodings.meaning import meaning_of
+from components.encodings.sections import Sections
 from components.encodings.vocabulary import BOS, PAD
 from components.errors import UserError
 from components.generation.constraints import Constrained, parse_constraints
@@ -162,11 +163,11 @@ class LanguageModel(Task):
         Raises:
             UserError: a text stream has no prompt to start from; a constraint that the encoding doesn't know.
         """
-        encoding = self.read
         prompt_ids, warnings = self.encoding.prompt(settings.prompt)
         piece = self.kept(settings)
-        if settings.bars:
-            encoding = planned(self.encoding, encoding, settings, prompt_ids)
+        encoding, sections = self.formed(model, settings, settings.bars)
+        if bars := self.bars(settings, sections):
+            encoding = planned(self.encoding, encoding, bars, settings, prompt_ids)
         elif settings.given and not piece:
             encoding = given = given_ids(encoding, settings)
             prompt_ids = given.beginning
@@ -175,9 +176,32 @@ class LanguageModel(Task):
                 "a model of one long text starts from a prompt", where="generation.prompt", hint="give --prompt TEXT"
             )
         sampled, told = self.drawn(model, encoding, piece, prompt_ids, settings, (), seed=seed, progress=progress)
-        if settings.bars:
+        if bars:
             warnings += cut_off(sampled, settings)
-        return Made([self.encoding.decode(one.ids) for one in sampled], sampled, warnings + told)
+        return Made([self.encoding.decode(one.ids) for one in sampled], sampled, warnings + told, sections)
+
+    def formed(self, model: nn.Module, settings: Settings, bars: int) -> tuple[Encoding, Sections | None]:
+        """What the model reads, leaning towards the form that was asked for, and that form, of `bars` bars (0: it isn't
+        said how many).
+
+        Raises:
+            UserError: the model can't copy, the form can't be read or doesn't fit the bars, or a file has one.
+        """
+        if not settings.form:
+            return self.read, None
+        if not (isinstance(self.read, Copying) or (isinstance(model, _Rehearsal) and self.encoding.copy_lags)):
+            hint = "train one with model.copy: true, as lead-sheets has"
+            raise UserError("this model can't copy: no section can come back", where="generation.form", hint=hint)
+        if settings.given:
+            what = "a file to go on from or to rewrite has a form of its own"
+            raise UserError(what, where="generation.form", hint="leave one of them out")
+        sections = Sections.read(settings.form, bars)
+        strength = settings.form_strength
+        return Formed(self.encoding, sections, strength) if strength else self.read, sections
+
+    def bars(self, settings: Settings, sections: Sections | None) -> int:
+        """How many bars a planned piece is held to; 0: as many as it likes."""
+        return settings.bars or (sections.total if sections and getattr(self.encoding, "planned", False) else 0)
 
     def drawn(
         self,
@@ -287,15 +311,15 @@ def cut_off(sampled: Sequence[Sampled], settings: Settings) -> list[str]:
     return [f"{unfinished} of {len(sampled)} pieces reached {limit} before their end"]
 
 
-def planned(encoding: Encoding, read: Encoding, settings: Settings, prompt_ids: np.ndarray) -> Given:
-    """What the model reads, held to as many bars as the settings say.
+def planned(encoding: Encoding, read: Encoding, bars: int, settings: Settings, prompt_ids: np.ndarray) -> Given:
+    """What the model reads, held to so many bars.
 
     Raises:
         UserError: the encoding doesn't plan its pieces, or a file says how long the piece is.
     """
     if settings.given:
         raise UserError("a file says how many bars there are", where="generation.bars", hint="set 0")
-    return Given(read, encoding.with_bars(settings.bars, prompt_ids), ends=False)
+    return Given(read, encoding.with_bars(bars, prompt_ids), ends=False)
 
 
 @torch.inference_mode()

@@ -64,14 +64,16 @@ class Music(LanguageModel):
         Raises:
             UserError: chords, prompt or constraints can't be read, or the encoding isn't a music encoding.
         """
-        encoding = self.read
         prompt_ids, warnings = self.encoding.prompt(settings.prompt)
         form, piece = self._form(settings), self.kept(settings)
         if form and (piece or settings.bars):
             where = "rewrite" if piece else "generation.bars"
             raise UserError("chords say how many bars there are", where=where, hint="leave one of them out")
-        if settings.bars:
-            encoding = planned(self.encoding, encoding, settings, prompt_ids)
+        in_chords = form.length // Score((), self.encoding.steps_per_beat, form.metre).bar_steps if form else 0
+        encoding, sections = self.formed(model, settings, in_chords or settings.bars)
+        bars = 0 if form else self.bars(settings, sections)
+        if bars:
+            encoding = planned(self.encoding, encoding, bars, settings, prompt_ids)
         elif settings.given and not piece:
             if form and isinstance(self.encoding, LeadSheet):
                 raise UserError("give chords or a file to start from, not both", where="generation.chords")
@@ -86,7 +88,7 @@ class Music(LanguageModel):
         sampled, told = self.drawn(model, encoding, piece, prompt_ids, settings, chords, seed=seed, progress=progress)
         warnings += [*cut_off(sampled, settings), *told]
         items = [self._played(self.encoding.decode(one.ids), form, settings, seed + n) for n, one in enumerate(sampled)]
-        return Made(items, sampled, warnings)
+        return Made(items, sampled, warnings, sections)
 
     def _form(self, settings: MusicSettings) -> Form | None:
         """The form that was asked for, on the encoding's grid."""

@@ -17,6 +17,7 @@ from components.render.outputs import write_score, write_texts
 from components.render.record import printable
 from components.render.soundfont import Soundfont
 from components.score import Score
+from components.use.form import Spans, lineage, spans_of, told
 from components.use.opening import Opened
 
 SHOWN = ("temperature", "top_k", "top_p", "chords", "rewrite", "constraints")  # settings named on a piece's page
@@ -32,6 +33,7 @@ class Piece:
     facts: Mapping[str, str]
     record: dict[str, Any]
     marked: tuple[tuple[int, int], ...] = ()  # stretches that were written anew: first and end step each
+    sections: Spans = ()  # of the form that was asked for
 
 
 def record_of(opened: Opened, made: Generation) -> dict[str, Any]:
@@ -64,7 +66,12 @@ def piece(opened: Opened, made: Generation, number: int, soundfont: Soundfont | 
     }
     subtitle = f"written by a recurrent network, seed {made.seed}"
     score = replace(made.items[number - 1], title=title)
-    return Piece(score, title, subtitle, facts, record | {"number": number}, rewritten(opened, made, score))
+    record["number"] = number
+    spans: Spans = ()
+    if made.sections:
+        spans, record["sections"] = spans_of(score, made.sections), lineage(score, made.sections)
+        facts |= told(score, made.sections)
+    return Piece(score, title, subtitle, facts, record, rewritten(opened, made, score), spans)
 
 
 def rewritten(opened: Opened, made: Generation, score: Score) -> tuple[tuple[int, int], ...]:
@@ -102,6 +109,7 @@ def write(opened: Opened, made: Generation, folder: Path, soundfont: Soundfont |
             record=one.record,
             soundfont=soundfont,
             marked=one.marked,
+            sections=one.sections,
         )
     return paths
 

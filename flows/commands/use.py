@@ -36,6 +36,13 @@ def generate(
     bars: Annotated[
         int | None, Parameter(help="Length in bars, for a model that plans its pieces, as chorales does.")
     ] = None,
+    form: Annotated[
+        str | None,
+        Parameter(help='A letter for each section, "AABA"; those with one letter are alike. For models that copy.'),
+    ] = None,
+    form_strength: Annotated[
+        float | None, Parameter(help="How strongly sections come back, in nats; 0 = as the model would by itself.")
+    ] = None,
     tempo_bpm: Annotated[float | None, Parameter(help="Tempo in quarter notes per minute.")] = None,
     band: Annotated[
         str | None, Parameter(help="Rule-based bass and piano accompaniment: swing, straight, folk or none.")
@@ -76,6 +83,8 @@ def generate(
         "chords": chords,
         "choruses": choruses,
         "bars": bars,
+        "form": form,
+        "form_strength": form_strength,
         "tempo_bpm": tempo_bpm,
         "band": band,
         "constraints": tuple(constraint) if constraint else None,

@@ -1,0 +1,84 @@
+"""The form that a piece is asked to have, "AABA": its sections, and which earlier one each of them is to come back to.
+
+T tokens, L lags of an encoding that says what could be copied (`Encoding.copies`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from components.bounds import MOST_BARS
+from components.errors import UserError
+
+WHERE = "generation.form"
+BARS = 8  # of a section, where nothing says how many the piece has
+
+
+@dataclass(frozen=True)
+class Sections:
+    """A letter for each section, all of `bars` bars: sections with one letter are to be alike."""
+
+    letters: str
+    bars: int
+
+    @classmethod
+    def read(cls, text: str, total: int = 0) -> Sections:
+        """The sections of a piece of `total` bars; of `BARS` bars each where it is 0.
+
+        Raises:
+            UserError: the text isn't letters, or the bars can't be shared out among them.
+        """
+        letters = text.strip().upper()
+        if not (letters.isascii() and letters.isalpha()):
+            hint = "a letter for each section, such as AABA: the same letter, the same music"
+            raise UserError(f"{text[:60]!r} isn't a form", where=WHERE, hint=hint)
+        count = len(letters)
+        if not total and count * BARS > MOST_BARS:
+            what = f"{letters} has {count} sections: with {BARS} bars each that is more than {MOST_BARS} bars"
+            hint = f"say how many bars the piece has: bars {MOST_BARS // count * count}"
+            raise UserError(what, where=WHERE, hint=hint)
+        if total % count:
+            fit = sorted({max(count, total // count * count), (total // count + 1) * count})
+            what = f"{total} bars can't be shared out among the {count} sections of {letters}"
+            hint = f"{' or '.join(map(str, fit))} bars can, or take a form with another number of letters"
+            raise UserError(what, where=WHERE, hint=hint)
+        return cls(letters, total // count or BARS)
+
+    @property
+    def total(self) -> int:
+        """Bars in all."""
+        return len(self.letters) * self.bars
+
+    def backs(self, bar_T: np.ndarray) -> np.ndarray:
+        """From each of the bars (from 0) how many bars back the latest section with its letter lies; 0: none does."""
+        backs = [section - self.letters.rfind(letter, 0, section) for section, letter in enumerate(self.letters)]
+        found = np.array([back * self.bars if back <= n else 0 for n, back in enumerate(backs)])
+        inside = (bar_T >= 0) & (bar_T < self.total)
+        return np.where(inside, found[np.clip(bar_T // self.bars, 0, len(found) - 1)], 0)
+
+    def lags(self, bar_T: np.ndarray, lags: Sequence[int], unit: int = 1) -> np.ndarray:
+        """How far back to look from each bar, int64 [T, L]: `lags`, of which a bar has `unit`. Where none of them leads
+        to the earlier section, the last one does."""
+        found = np.tile(np.array(lags, dtype=np.int64), (len(bar_T), 1))
+        back_T = self.backs(bar_T) * unit
+        other = (back_T > 0) & ~(found == back_T[:, None]).any(axis=1)
+        found[other, -1] = back_T[other]
+        return found
+
+    def leanings(self, bar: int, lags: Sequence[int], unit: int = 1) -> np.ndarray:
+        """For each of the lags as `lags` has them, float64 [L]: 1 where it leads to the same place of the latest
+        section with the letter, −1 where to that of a section with another letter, else 0."""
+        leaning = np.zeros(len(lags))
+        if not 0 <= bar < self.total:
+            return leaning
+        here, bars = self.letters[bar // self.bars], np.array([bar])
+        back = int(self.backs(bars)[0]) * unit
+        for place, lag in enumerate(self.lags(bars, lags, unit)[0].tolist()):
+            sections, rest = divmod(lag, self.bars * unit)
+            if not rest and 0 < sections <= bar // self.bars:
+                there = self.letters[bar // self.bars - sections]
+                leaning[place] = float(lag == back) if there == here else -1.0
+        return leaning

@@ -1,0 +1,69 @@
+"""Of a piece that was asked for in a form: where its sections lie, and which of its bars came from which."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from components.encodings.sections import Sections
+from components.generation.region import units
+from components.score import Score
+
+Spans = tuple[tuple[str, int, int], ...]  # letter, first and end step of a section
+
+
+def spans_of(score: Score, sections: Sections) -> Spans:
+    """The sections that the score reaches."""
+    bars, _ = units(score)
+    found = []
+    for number, letter in enumerate(sections.letters):
+        first = number * sections.bars + 1
+        inside = [bars[bar] for bar in range(first, first + sections.bars) if bar in bars]
+        if inside:
+            found.append((letter, inside[0][0], inside[-1][1]))
+    return tuple(found)
+
+
+def came_from(score: Score, sections: Sections) -> dict[int, int]:
+    """Bars, counted from 1, that are note for note the bar at the same place of the latest section with their letter,
+    and that bar. A note belongs to the bar that it begins in; bars without a note are the same."""
+    bars, _ = units(score)
+    backs = sections.backs(np.arange(sections.total))
+    found = {}
+    for bar, back in enumerate(backs.tolist(), 1):
+        if back and bar in bars and _notes(score, *bars[bar]) == _notes(score, *bars[bar - back]):
+            found[bar] = bar - back
+    return found
+
+
+def lineage(score: Score, sections: Sections) -> dict[str, Any]:
+    """What the record of a piece says of its form; JSON-ready."""
+    same = {str(bar): source for bar, source in came_from(score, sections).items()}
+    return {"form": sections.letters, "section_bars": sections.bars, "came_from": same}
+
+
+def told(score: Score, sections: Sections) -> dict[str, str]:
+    """The same for a person."""
+    runs: list[list[tuple[int, int]]] = []
+    for bar, source in came_from(score, sections).items():
+        if runs and runs[-1][-1] == (bar - 1, source - 1):
+            runs[-1].append((bar, source))
+        else:
+            runs.append([(bar, source)])
+    came = [" from ".join(_range([pair[side] for pair in run]) for side in (0, 1)) for run in runs]
+    return {"form": f"{sections.letters}, {sections.bars} bars each", "bars that came back": "; ".join(came) or "none"}
+
+
+def _range(bars: list[int]) -> str:
+    return f"{bars[0]}–{bars[-1]}" if len(bars) > 1 else str(bars[0])
+
+
+def _notes(score: Score, start: int, stop: int) -> set[tuple[int, int, int, int]]:
+    return {
+        (voice, note.start - start, note.duration, note.pitch)
+        for voice, part in enumerate(score.parts)
+        if part.role not in ("chords", "bass", "drums")
+        for note in part.notes
+        if start <= note.start < stop
+    }
