@@ -53,6 +53,7 @@ class Encoding(ABC):
     pairs: ClassVar[bool] = False  # its items are (input, target), from a reader of pairs
     given: ClassVar[int] = 0  # first tokens of a sequence that the model is told (a label): metrics leave them out
     context_sizes: tuple[int, ...] = ()  # sizes of the input streams beside the token (see `context`)
+    prefix: int = 0  # tokens after BOS that say what a piece will be like (metre, length): sampled as in training
     copy_lags: tuple[int, ...] = ()  # how far back `copies` looks, in its own unit (bars, beats); none: it can't
     copy_classes: int = 0  # of matches, see `copies`
     known_words: int = 0  # so many words of the file model.vectors are known beside those of training
@@ -235,6 +236,7 @@ class Wrapped(Encoding):
         self.encoding = encoding
         self.kind, self.unit, self.reads = encoding.kind, encoding.unit, encoding.reads
         self.vocabulary, self.context_sizes = encoding.vocabulary, encoding.context_sizes
+        self.prefix = encoding.prefix
 
     def context(self, ids: np.ndarray) -> np.ndarray:
         return self.encoding.context(ids)

@@ -54,6 +54,7 @@ class Chorale(Encoding):
             )
         self.steps_per_beat, self.planned = steps_per_beat, planned
         self.signs = Signs(steps_per_beat, planned)
+        self.prefix = self.signs.prefix
         pitches = HIGHEST - LOWEST + 1
         # where in the bar the next token stands, in which bar, and for each voice what sounds (0 = nothing)
         self.context_sizes = (self.signs.prefix + self.signs.longest * len(VOICES), BARS, *[1 + pitches] * len(VOICES))

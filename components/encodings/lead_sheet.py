@@ -75,6 +75,7 @@ class LeadSheet(Encoding):
             )
         self.steps_per_beat, self.planned = steps_per_beat, planned
         self.signs = Signs(steps_per_beat, planned)
+        self.prefix = self.signs.prefix
         self.knows_chords = True  # whether the training pieces had any
         self.form_steps = MOST_STEPS  # the longest form that the model makes up (see `fit`)
         # what comes next (see `context`), what the form says of the step, the last pitch and what it is to the chord

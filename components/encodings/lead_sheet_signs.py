@@ -45,6 +45,7 @@ class Signs:
 
     def __init__(self, steps_per_beat: int, planned: bool = False) -> None:
         self.steps_per_beat, self.planned = steps_per_beat, planned
+        self.prefix = 3 if planned else 2  # metre and tempo, then the number of bars
         self.longest = LONGEST_BEATS * steps_per_beat
         self.vocabulary = Vocabulary(
             [

@@ -73,8 +73,13 @@ class Drawing:
         """What drawings have in common that one call can draw together; of those that read, that they read."""
         if self.reading:
             return True, False, False, 0.0, 0, 0.0
-        settings = self.settings
+        settings = self.drawn_with
         return False, self.free, self.framed, settings.temperature, settings.top_k, settings.top_p
+
+    @property
+    def drawn_with(self) -> Settings:
+        """The settings of the next token."""
+        return self.settings.as_trained() if self.at <= self.encoding.prefix else self.settings
 
     def so_far(self) -> list[np.ndarray]:
         """Each sequence's ids without BOS and EOS, the prompt included. Another thread may be drawing."""
@@ -114,6 +119,7 @@ def _read(engine: Engine, drawings: Sequence[Drawing], most: int) -> None:
 
 def _draw(engine: Engine, drawings: Sequence[Drawing], most: int) -> None:
     first, free = drawings[0], drawings[0].free
+    settings = first.drawn_with
     steps = min(most, *(drawing.left for drawing in drawings)) if free else 1
     streams = _together(drawings, engine)
     if free:
@@ -133,9 +139,9 @@ def _draw(engine: Engine, drawings: Sequence[Drawing], most: int) -> None:
         np.stack([rng.random(steps) for drawing in drawings for rng in drawing.rngs]),
         allowed,
         context,
-        temperature=first.settings.temperature,
-        top_k=first.settings.top_k,
-        top_p=first.settings.top_p,
+        temperature=settings.temperature,
+        top_k=settings.top_k,
+        top_p=settings.top_p,
         eos=EOS,
     )
     for drawing in drawings:

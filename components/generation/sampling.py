@@ -164,8 +164,9 @@ def sample_plainly(
     nats = np.zeros(count)
     for t in range(start, ids.shape[1]):
         logits_NV, mixed_NV = logits.float().cpu().numpy(), mixed.float().cpu().numpy()
+        rows_NV, how = (logits_NV, settings.as_trained()) if t <= encoding.prefix else (mixed_NV, drawn_with)
         for n in np.flatnonzero(~ended):
-            p = distribution(mixed_NV[n], allowed_after(encoding, ids[n, :t], framed), drawn_with)
+            p = distribution(rows_NV[n], allowed_after(encoding, ids[n, :t], framed), how)
             token = draw(p, rngs[n].random())
             # the model's own surprise at temperature 1, whatever it was sampled with
             row = logits_NV[n].astype(np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -16,9 +17,11 @@ class Settings:
 
     `count` pieces of at most `max_length` tokens are written, each from `prompt` on. `temperature` divides the logits
     (0 = always the likeliest token); `top_k` keeps the k likeliest tokens (0 = all), `top_p` the fewest that hold this
-    much probability (nucleus sampling, Holtzman et al. 2020). `precision: int8` rounds the weights to 8 bits for speed,
-    on the CPU and where there is a C++ compiler; what is sampled from then differs a little. `gate_temperature` is that
-    of a model that copies (`model.copy`): below 1 it keeps to what it copies, above 1 it leaves off sooner.
+    much probability (nucleus sampling, Holtzman et al. 2020). The metre, the length and the like, with which a piece of
+    music begins, are sampled without them, so that they vary as in training. `precision: int8` rounds the weights to 8
+    bits for speed, on the CPU and where there is a C++ compiler; what is sampled from then differs a little.
+    `gate_temperature` is that of a model that copies (`model.copy`): below 1 it keeps to what it copies, above 1 it
+    leaves off sooner.
     `bars`: how many bars a piece has, of a model that plans them (`encoding.planned`; 0: as many as it likes).
     `form`: a letter for each section, "AABA": of a model that copies, sections with one letter come back to each other,
     e^`form_strength` times as readily as it would (0: as it would). All sections have the same number of bars: those of
@@ -56,6 +59,12 @@ class Settings:
         self.constraints = constraints
         self.given, self.given_ends = given, given_ends
         self.rewrite, self.particles = rewrite, particles
+
+    def as_trained(self) -> Settings:
+        """These settings without temperature, top_k and top_p; at temperature 0 the likeliest token is still taken."""
+        plain = copy(self)
+        plain.temperature, plain.top_k, plain.top_p = 1.0 if self.temperature else 0.0, 0, 1.0
+        return plain
 
 
 @dataclass(frozen=True)

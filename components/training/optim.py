@@ -37,7 +37,8 @@ def make_optimizer(
     for factor in sorted(set(factors.values()), reverse=True):
         for decay, chosen in ((weight_decay, True), (0.0, False)):  # matrices, then vectors
             held = [p for p, its in factors.items() if its == factor and (p.ndim >= 2) == chosen]
-            groups.append({"params": held, "weight_decay": decay, "lr": learning_rate * factor})
+            if held:
+                groups.append({"params": held, "weight_decay": decay, "lr": learning_rate * factor})
     if optimizer == "sgd":
         return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum)
     kind = torch.optim.AdamW if optimizer == "adamw" else torch.optim.Adam

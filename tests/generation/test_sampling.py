@@ -11,6 +11,8 @@ from hypothesis.extra.numpy import arrays
 
 from components.encodings.characters import Characters
 from components.encodings.chorale import Chorale
+from components.encodings.copying import Copying
+from components.encodings.lead_sheet import LeadSheet
 from components.encodings.vocabulary import BOS, EOS, PAD, UNK
 from components.generation.sampling import distribution, draw, sample
 from components.generation.settings import Settings
@@ -145,6 +147,26 @@ def test_an_untrained_model_still_writes_chorales_of_the_grammar() -> None:
         whole_frames = one.ids[: 2 + 4 * score.length_steps]
         assert (encoding.encode(score) == whole_frames).all()
         assert not one.ended or score.length_steps >= score.bar_steps
+
+
+@pytest.mark.parametrize("copies", [False, True], ids=["engine", "plain"])
+def test_what_a_piece_begins_with_varies_as_in_training_whatever_the_temperature(copies) -> None:
+    torch.manual_seed(0)
+    encoding = Copying(LeadSheet(planned=True)) if copies else Chorale(planned=True)
+    model = SequenceModel(
+        len(encoding.vocabulary), encoding.context_sizes, len(encoding.copy_lags) * copies, kind="gru", hidden_size=8
+    )
+
+    def different(**how: float) -> list[int]:
+        """Of each of the first places, how many tokens 40 pieces have there."""
+        some = Settings(count=40, max_length=encoding.prefix + 1, **how)
+        made = sample(model.eval(), encoding, [], some, seed=0, framed=True)
+        return [len({int(one.ids[place]) for one in made}) for place in range(encoding.prefix + 1)]
+
+    first, *_, last, after = different(temperature=0.01, top_k=1)
+    assert min(first, last) > 2
+    assert after < different(temperature=1.0)[-1], "from there on the settings hold"
+    assert different(temperature=0.0) == [1] * (encoding.prefix + 1)
 
 
 def test_a_stream_without_a_prompt_is_a_programming_error() -> None:
