@@ -55,6 +55,7 @@ class Encoding(ABC):
     context_sizes: tuple[int, ...] = ()  # sizes of the input streams beside the token (see `context`)
     prefix: int = 0  # tokens after BOS that say what a piece will be like (metre, length): sampled as in training
     copy_lags: tuple[int, ...] = ()  # how far back `copies` looks, in its own unit (bars, beats); none: it can't
+    copy_places: int = 0  # that may be copied from: the lags first
     copy_classes: int = 0  # of matches, see `copies`
     known_words: int = 0  # so many words of the file model.vectors are known beside those of training
     vectors_words: Sequence[str] = ()  # those words, set before `fit`
@@ -146,11 +147,11 @@ class Encoding(ABC):
         return np.zeros((len(ids), len(self.context_sizes)), dtype=np.int64)
 
     def copies(self, ids: np.ndarray, sections: Sections | None = None) -> tuple[np.ndarray, ...]:
-        """For each of the ids [T] (BOS first) and each of the L `copy_lags`, two arrays int64 [T, L]: the token that
-        stood so long ago where the next token comes (PAD: none did), and how much of what was written since is the
-        same, as a class (`components.encodings.copying`). With `sections` the lags are `Sections.lags`. A function of
-        the past only, as `context` is."""
-        none = np.zeros((len(ids), len(self.copy_lags)), dtype=np.int64)
+        """For each of the ids [T] (BOS first) and each of the L `copy_places`, two arrays int64 [T, L]: the token that
+        stood there where the next token comes (PAD: none did), so long ago as the `copy_lags` say, and how much of what
+        was written since is the same, as a class (`components.encodings.copying`). With `sections` the lags are
+        `Sections.lags`. A function of the past only, as `context` is."""
+        none = np.zeros((len(ids), self.copy_places), dtype=np.int64)
         return none, none
 
     def bar_reached(self, ids: np.ndarray) -> tuple[int, int]:

@@ -43,6 +43,7 @@ class Chorale(Encoding):
     kind = "chorale"
     unit = "token"
     copy_lags = (16, 20, 24, 32)  # quarter notes: lines of the hymn that come back, in whole bars of 4/4
+    copy_places = len(copy_lags)
     copy_classes = MATCHES
 
     def __init__(self, *, steps_per_beat: int = 4, planned: bool = False) -> None:

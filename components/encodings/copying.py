@@ -28,7 +28,12 @@ def match_classes(ids: np.ndarray, candidates_TL: np.ndarray, begins_T: np.ndarr
     hits[1:] = (ids[1:, None] == candidates_TL[:-1]) & (candidates_TL[:-1] != PAD)
     counted = np.cumsum(hits & begins_T[:, None], axis=0)
     before = np.maximum.accumulate(np.where(hits, 0, counted), axis=0)
-    return _CLASS[np.minimum(counted - before, len(_CLASS) - 1)]
+    return match_class(counted - before)
+
+
+def match_class(length: np.ndarray) -> np.ndarray:
+    """The class of a match of such a length, in notes or intervals."""
+    return _CLASS[np.minimum(length, len(_CLASS) - 1)]
 
 
 class Copying(Wrapped):
@@ -38,11 +43,11 @@ class Copying(Wrapped):
     def __init__(self, encoding: Encoding) -> None:
         super().__init__(encoding)
         self.copy_lags, self.copy_classes = encoding.copy_lags, encoding.copy_classes
-        lags = len(self.copy_lags)
+        self.copy_places = encoding.copy_places
         self.context_sizes = (
             *encoding.context_sizes,
-            *[len(encoding.vocabulary)] * lags,
-            *[encoding.copy_classes] * lags,
+            *[len(encoding.vocabulary)] * self.copy_places,
+            *[encoding.copy_classes] * self.copy_places,
         )
 
     def context(self, ids: np.ndarray) -> np.ndarray:
@@ -81,4 +86,5 @@ class Formed(Copying):
 
     def leanings(self, ids: np.ndarray) -> np.ndarray:
         bar, unit = self.encoding.bar_reached(ids)
-        return self.strength * self.sections.leanings(bar, self.copy_lags, unit)
+        leanings = self.strength * self.sections.leanings(bar, self.copy_lags, unit)
+        return np.pad(leanings, (0, self.copy_places - len(self.copy_lags)))

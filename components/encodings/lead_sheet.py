@@ -34,6 +34,7 @@ from components.encodings.form import (
 )
 from components.encodings.lead_sheet_copies import HARMONIES, LAGS, form_returns, lead_sheet_copies
 from components.encodings.lead_sheet_grammar import Grammar
+from components.encodings.lead_sheet_patterns import pattern_copies
 from components.encodings.lead_sheet_plan import HOME_SIZES, plan_columns
 from components.encodings.lead_sheet_signs import HIGHEST, LOWEST, Places, Signs, latest
 from components.encodings.lead_sheet_timeline import LeadSheetTimeline
@@ -59,6 +60,9 @@ class LeadSheet(Encoding):
 
     `planned`: a form begins with how many bars it is to have, and has them; and beside each token stands what the music
     is to the first chord (`components.encodings.lead_sheet_plan`). So pieces end where they are meant to, at home.
+
+    `patterns`: a model that copies may also go on as the melody went on when it last had the latest intervals, in
+    whatever key (`components.encodings.lead_sheet_patterns`).
     """
 
     kind = "lead_sheet"
@@ -66,14 +70,21 @@ class LeadSheet(Encoding):
     copy_lags = LAGS  # bars
     copy_classes = MATCHES * HARMONIES
 
-    def __init__(self, *, steps_per_beat: Annotated[int, Field(ge=2, le=48)] = 12, planned: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        steps_per_beat: Annotated[int, Field(ge=2, le=48)] = 12,
+        planned: bool = False,
+        patterns: bool = False,
+    ) -> None:
         if not 2 <= steps_per_beat <= 48 or steps_per_beat % 2:
             raise UserError(
                 f"{steps_per_beat} steps in a beat can't be used: bars of eighths need half beats",
                 where="encoding.steps_per_beat",
                 hint="choose an even number from 2 to 48; 12 has triplets and sixteenths",
             )
-        self.steps_per_beat, self.planned = steps_per_beat, planned
+        self.steps_per_beat, self.planned, self.patterns = steps_per_beat, planned, patterns
+        self.copy_places = len(LAGS) + patterns
         self.signs = Signs(steps_per_beat, planned)
         self.prefix = self.signs.prefix
         self.knows_chords = True  # whether the training pieces had any
@@ -98,7 +109,7 @@ class LeadSheet(Encoding):
             )
 
     def options(self) -> dict[str, Any]:
-        return {"steps_per_beat": self.steps_per_beat, "planned": self.planned}
+        return {"steps_per_beat": self.steps_per_beat, "planned": self.planned, "patterns": self.patterns}
 
     def fit(self, items: Iterable[Score]) -> None:
         """Learn whether there are chord symbols (a model that saw none is given none when it writes) and how long a
@@ -262,12 +273,18 @@ class LeadSheet(Encoding):
         return np.concatenate([out, plan_columns(signs, ids, places, out)], axis=1)
 
     def copies(self, ids: np.ndarray, sections: Sections | None = None) -> tuple[np.ndarray, ...]:
-        """Notes and chords that began so many bars ago: `components.encodings.lead_sheet_copies`."""
+        """Notes and chords that began so many bars ago (`components.encodings.lead_sheet_copies`); with `patterns` also
+        what followed the latest intervals before."""
         ids = np.asarray(ids, dtype=np.int64)
         places = self.signs.places(ids)
         returns = self._returned(ids[: places.begin], places.begin < len(ids), sections)
         lags = sections.lags(self._bar_numbers(ids, places), LAGS) if sections else LAGS
-        return lead_sheet_copies(self.signs, ids, places, *returns, lags)
+        found = lead_sheet_copies(self.signs, ids, places, *returns, lags)
+        if not self.patterns:
+            return found
+        candidates_T, classes_T = pattern_copies(self.signs, ids, places)
+        columns = (candidates_T, HARMONIES * classes_T)
+        return tuple(np.column_stack([lags_TL, column]) for lags_TL, column in zip(found, columns, strict=True))
 
     def bar_reached(self, ids: np.ndarray) -> tuple[int, int]:
         ids = np.asarray(ids, dtype=np.int64)

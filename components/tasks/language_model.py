@@ -104,7 +104,7 @@ class LanguageModel(Task):
         if options.get("softmax") == "sampled":
             self.loss_unit = f"nats per {self.encoding.unit}, sampled"
         if options["kind"] != "graph":
-            return SequenceModel(size, context_sizes, len(self.read.copy_lags), **options)
+            return SequenceModel(size, context_sizes, self.read.copy_places, **options)
         streams = {"tokens": size} | {f"context_{n}": streamed for n, streamed in enumerate(context_sizes)}
         return GraphModel(streams, {"logits": size}, **{k: v for k, v in options.items() if k != "kind"})
 
