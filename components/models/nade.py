@@ -28,7 +28,8 @@ class FrameModel(Backbone):
     `output: nade` is the RNN-NADE of Boulanger-Lewandowski et al. (2012) after Larochelle & Murray (2011): key k is on
     with probability σ(b_k + V_k · h_k), h_k = σ(c + Σ_{j<k} W_j v_j) of `nade_size`, where the biases b and c are
     linear in the stack's output. `independent`: σ(b_k) alone. `notes`: the notes of the frame from the lowest up, by a
-    network that is the same for all keys, with `note_size` hidden units for each (components.models.note_head).
+    network that is the same for all keys, with `note_size` hidden units for each, of which training leaves out
+    `note_dropout` (components.models.note_head).
     """
 
     def __init__(
@@ -39,11 +40,12 @@ class FrameModel(Backbone):
         output: Literal["nade", "independent", "notes"] = "nade",
         nade_size: Annotated[int, Bounds(gt=0, le=4096)] = 128,
         note_size: Annotated[int, Bounds(gt=0, le=1024)] = 32,
+        note_dropout: Annotated[float, Bounds(ge=0, lt=1)] = 0.0,
         **options: Any,
     ) -> None:
         super().__init__([frames], **options)
         K, size = frames.width, self.recurrent.output_size
-        self.notes = NoteHead(K, size, note_size) if output == "notes" else None
+        self.notes = NoteHead(K, size, note_size, note_dropout) if output == "notes" else None
         if self.notes is not None:
             return
         self.visible = nn.Linear(size, K)
@@ -67,13 +69,14 @@ class FrameModel(Backbone):
     def forward(self, inputs_BTI: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """What says which the next frame may be, [B, T, H]: the stack's outputs after each frame, and what is beside
         the frames in `inputs`; and the state."""
-        frames_BTK, told_BTX = self._apart(inputs_BTI)
-        y_BTH, state = self.outputs(frames_BTK, state)
-        return torch.cat([y_BTH, told_BTX], dim=2), state
+        y_BTH, state = self.outputs(self._frames(inputs_BTI), state)
+        return self._with_told(y_BTH, inputs_BTI), state
 
-    def _apart(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        K = self.streams[0].width
-        return inputs[..., :K], inputs[..., K:]
+    def _frames(self, inputs: Tensor) -> Tensor:
+        return inputs[..., : self.streams[0].width] if self.notes is not None else inputs
+
+    def _with_told(self, y: Tensor, inputs: Tensor) -> Tensor:
+        return torch.cat([y, inputs[..., self.streams[0].width :]], dim=-1) if self.notes is not None else y
 
     def nats(self, y_NH: Tensor, frames_NK: Tensor) -> Tensor:
         """−log P of each frame given the stack's output before it, [N]. Frames may stay on the CPU: then nobody waits
@@ -109,9 +112,8 @@ class FrameModel(Backbone):
 
     def step(self, inputs_NI: Tensor, state: State) -> tuple[Tensor, State]:
         """As `forward` for one more frame: [N, H], and the state."""
-        frame_NK, told_NX = self._apart(inputs_NI)
-        y_NH, state = self.recurrent.step(self.rows(frame_NK), state)
-        return torch.cat([self.dropout(y_NH), told_NX], dim=1), state
+        y_NH, state = self.recurrent.step(self.rows(self._frames(inputs_NI)), state)
+        return self._with_told(self.dropout(y_NH), inputs_NI), state
 
     def sample(self, y_NH: Tensor, uniform_NK: Tensor, temperature: float) -> Tensor:
         """A frame [N, K] for each output, key k on where `uniform` is below its probability. `temperature` divides the

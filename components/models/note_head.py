@@ -24,13 +24,15 @@ class NoteHead(nn.Module):
     frames and the notes below as intervals from the key, how often each interval's pitch class has sounded, the key
     itself, how many notes are below, and the stack's output. So what is learned in one key holds in all.
 
+    `dropout` leaves out units of the first hidden layer, the same ones for all keys and notes of a frame.
+
     Music repeats itself: where the end of the piece agrees with an earlier place (FrameMemory), the next note of the
     frame that followed there is marked, by how long they have agreed and whether the notes below are that frame's too.
     """
 
-    def __init__(self, keys: int, width: int, size: int) -> None:
+    def __init__(self, keys: int, width: int, size: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.keys = keys
+        self.keys, self.dropout = keys, dropout
 
         def normal(*shape: int) -> nn.Parameter:
             return nn.Parameter(torch.randn(*shape) * 0.1)
@@ -120,6 +122,8 @@ class Writing:
         sounded_NcC = torch.einsum("ndj,cdkj->nkc", sounded.unflatten(1, (len(DECAYS), 12)), classes_CDcc)
         same_NC = head.output(y_NH) + head.runs[self.run_N]
         self.hidden_NKC = hidden_NKC + sounded_NcC[:, self.key_K % 12] + head.place + same_NC.unsqueeze(1)
+        # the same for all keys and notes of a frame
+        self.kept_N1C = nn.functional.dropout(torch.ones_like(same_NC), head.dropout, head.training).unsqueeze(1)
         self.own_NK = head.own(y_NH)
         before_N = past_NFK[:, 0].sum(1).long().clamp(max=RANKS - 1)
         self.no_more_NC = head.no_more_output(y_NH) + head.no_more_last[before_N]
@@ -133,7 +137,10 @@ class Writing:
         row_N = torch.arange(self.rows, device=next_N.device)
         mark_NC = head.again[self.agrees_N, self.run_N] * (1 - over_N).unsqueeze(1)
         hidden_NKC = (self.hidden_NKC + head.ranks[rank]).index_put((row_N, next_N), mark_NC, accumulate=True)
-        hidden_NKC = torch.relu(head.second(torch.relu(hidden_NKC)))
+        hidden_NKC = torch.relu(hidden_NKC)
+        if head.dropout and head.training:
+            hidden_NKC = hidden_NKC * self.kept_N1C
+        hidden_NKC = torch.relu(head.second(hidden_NKC))
         logits_NK = hidden_NKC @ head.logit[rank] + self.own_NK
         logits_NK = logits_NK.masked_fill(self.free_NK == 0, float("-inf"))
         no_more_NC = self.no_more_NC + head.no_more_ranks[rank] + head.no_more_again[over_N, self.agrees_N, self.run_N]
@@ -142,7 +149,7 @@ class Writing:
     def add(self, key_N: Tensor, lowest: int = 0) -> None:
         """One more note of each of the first rows; the rows after them are complete. None is below `lowest` − 1."""
         self.rows, self.rank = len(key_N), self.rank + 1
-        for name in ("run_N", "agrees_N", "no_more_NC", "again_NK", "own_NK", "free_NK", "hidden_NKC"):
+        for name in ("run_N", "agrees_N", "no_more_NC", "kept_N1C", "again_NK", "own_NK", "free_NK", "hidden_NKC"):
             setattr(self, name, getattr(self, name)[: self.rows])
         next_N, over_N = self._next_again()
         self.agrees_N = self.agrees_N * (1 - over_N) * (next_N + self.lowest == key_N)
