@@ -115,6 +115,18 @@ def test_a_piece_read_in_parts_is_the_whole(piece, cut) -> None:
     assert whole.shape == (len(roll), FrameMemory.width(6))
 
 
+def test_the_future_changes_nothing_and_steps_are_the_whole() -> None:
+    made, roll = model(6), roll_of([{0}, {1, 3}, {0}, {1, 3}, {2}, {0}, {1, 3}])
+    whole_TH, (memory,) = after(made, roll), made.memories(1)
+    state = made.initial_state(1)
+    for now in range(len(roll)):
+        torch.testing.assert_close(after(made, roll[: now + 1]), whole_TH[: now + 1])
+        read = made.inputs(roll[None, now : now + 1].astype(np.float64), [memory])[:, 0]
+        with torch.no_grad():
+            y_1H, state = made.step(torch.from_numpy(read).double(), state)
+        torch.testing.assert_close(y_1H[0], whole_TH[now])
+
+
 @given(piece=pieces)
 def test_the_memory_finds_the_longest_agreement_and_the_latest(piece) -> None:
     roll = roll_of(piece)
@@ -128,7 +140,7 @@ def test_the_memory_finds_the_longest_agreement_and_the_latest(piece) -> None:
                 run += 1
             if run and run >= best:
                 best, place = run, earlier
-        assert run_T[now] == (RUNS <= best).sum()
+        assert run_T[now] == (best >= RUNS).sum()
         assert (again_TK[now] == (roll[place + 1] if place is not None else 0)).all()
     assert (told[:, :6] == roll).all()
     assert (told[FRAMES - 1 :, (FRAMES - 1) * 6 : FRAMES * 6] == roll[: max(0, len(roll) - FRAMES + 1)]).all()
