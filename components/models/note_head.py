@@ -27,7 +27,7 @@ class NoteHead(nn.Module):
     `dropout` leaves out units of the first hidden layer, the same ones for all keys and notes of a frame.
 
     Music repeats itself: where the end of the piece agrees with an earlier place (FrameMemory), the next note of the
-    frame that followed there is marked, by how long they have agreed and whether the notes below are that frame's too.
+    frame that followed there is marked, by how much they agree and whether the notes below are that frame's too.
     """
 
     def __init__(self, keys: int, width: int, size: int, dropout: float = 0.0) -> None:

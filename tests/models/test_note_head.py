@@ -135,9 +135,11 @@ def test_the_memory_finds_the_longest_agreement_and_the_latest(piece) -> None:
     for now in range(len(roll)):
         best, place = 0, None
         for earlier in range(now):
-            run = 0
-            while run <= earlier and (roll[earlier - run] == roll[now - run]).all():
-                run += 1
+            run, back = 0, 0
+            while back <= earlier and (roll[earlier - back] == roll[now - back]).all():
+                run += now == back or bool((roll[now - back] != roll[now - back - 1]).any())
+                back += 1
+            run = max(run, 1 if back else 0)
             if run and run >= best:
                 best, place = run, earlier
         assert run_T[now] == (best >= RUNS).sum()
