@@ -161,6 +161,9 @@ PAIRS: dict[str, Pair] = {
         ORDERS, TEXTS, {"attention": "additive", "input_feeding": True}, {**TRANSLATE, "scheduled_sampling": 0.3}
     ),
     "frames, NADE": Pair(CHORALES, {"kind": "pianoroll"}, {"nade_size": 4}, {"kind": "frame_model"}),
+    "frames, notes": Pair(
+        CHORALES, {"kind": "pianoroll"}, {"output": "notes", "note_size": 4}, {"kind": "frame_model"}
+    ),
     "notes": Pair(TUNES, {"kind": "notes"}, {"kind": "gru", "head_size": 4}, {"kind": "note_model"}),
 }
 

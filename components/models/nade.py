@@ -5,8 +5,10 @@ Shapes: B batch, T time, K keys, H outputs of the recurrent stack, N = B·T fram
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 from pydantic import Field as Bounds
 from torch import Tensor, nn
@@ -14,16 +16,20 @@ from torch import Tensor, nn
 from components.encodings.base import Field
 from components.layers.base import State, moved
 from components.models.backbone import Backbone
+from components.models.frame_memory import FrameMemory
+from components.models.note_head import NoteHead
 
 CHUNK = 1024  # frames at once: the keys' hidden units of more would fill the memory
 
 
 class FrameModel(Backbone):
-    """Backbone → P(frame), key by key.
+    """Backbone → P(frame), key by key or note by note.
 
     `output: nade` is the RNN-NADE of Boulanger-Lewandowski et al. (2012) after Larochelle & Murray (2011): key k is on
     with probability σ(b_k + V_k · h_k), h_k = σ(c + Σ_{j<k} W_j v_j) of `nade_size`, where the biases b and c are
-    linear in the stack's output. `independent`: σ(b_k) alone.
+    linear in the stack's output. `independent`: σ(b_k) alone. `notes`: the notes of the frame from the lowest up, by a
+    network that is the same for all keys, with `note_size` hidden units for each, of which training leaves out
+    `note_dropout` (components.models.note_head).
     """
 
     def __init__(
@@ -31,25 +37,52 @@ class FrameModel(Backbone):
         frames: Field,
         /,
         *,
-        output: Literal["nade", "independent"] = "nade",
+        output: Literal["nade", "independent", "notes"] = "nade",
         nade_size: Annotated[int, Bounds(gt=0, le=4096)] = 128,
+        note_size: Annotated[int, Bounds(gt=0, le=1024)] = 32,
+        note_dropout: Annotated[float, Bounds(ge=0, lt=1)] = 0.0,
         **options: Any,
     ) -> None:
         super().__init__([frames], **options)
         K, size = frames.width, self.recurrent.output_size
+        self.notes = NoteHead(K, size, note_size, note_dropout) if output == "notes" else None
+        if self.notes is not None:
+            return
         self.visible = nn.Linear(size, K)
         self.hidden = nn.Linear(size, nade_size) if output == "nade" else None
         if self.hidden is not None:
             self.read = nn.Parameter(torch.randn(K, nade_size) * 0.05)  # W
             self.write = nn.Parameter(torch.randn(K, nade_size) * 0.05)  # V
 
-    def forward(self, inputs_BTK: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """The stack's outputs [B, T, H] after each frame, which say what the next one may be; and the state."""
-        return self.outputs(inputs_BTK, state)
+    def memories(self, count: int) -> list[FrameMemory]:
+        """One for each of `count` pieces; none, where the model reads frames alone."""
+        return [FrameMemory(self.streams[0].width) for _ in range(count)] if self.notes is not None else []
+
+    @staticmethod
+    def inputs(frames_BTK: np.ndarray, memories: Sequence[FrameMemory]) -> np.ndarray:
+        """What the model reads, [B, T, I]: the frames, and beside them what each piece's memory says."""
+        if not memories:
+            return frames_BTK
+        told = np.stack([memory.read(frames) for memory, frames in zip(memories, frames_BTK, strict=True)])
+        return np.concatenate([frames_BTK, told], axis=2)
+
+    def forward(self, inputs_BTI: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """What says which the next frame may be, [B, T, H]: the stack's outputs after each frame, and what is beside
+        the frames in `inputs`; and the state."""
+        y_BTH, state = self.outputs(self._frames(inputs_BTI), state)
+        return self._with_told(y_BTH, inputs_BTI), state
+
+    def _frames(self, inputs: Tensor) -> Tensor:
+        return inputs[..., : self.streams[0].width] if self.notes is not None else inputs
+
+    def _with_told(self, y: Tensor, inputs: Tensor) -> Tensor:
+        return torch.cat([y, inputs[..., self.streams[0].width :]], dim=-1) if self.notes is not None else y
 
     def nats(self, y_NH: Tensor, frames_NK: Tensor) -> Tensor:
         """−log P of each frame given the stack's output before it, [N]. Frames may stay on the CPU: then nobody waits
         to know how many keys are on."""
+        if self.notes is not None:
+            return self.notes.nats(y_NH, frames_NK)
         parts = zip(y_NH.split(CHUNK), frames_NK.split(CHUNK), strict=True)
         return torch.cat([self._nats(y, frames) for y, frames in parts])
 
@@ -77,14 +110,16 @@ class FrameModel(Backbone):
         logits_NMK = torch.sigmoid(c_ND.unsqueeze(1) + sums_NMD) @ self.write.t()
         return logits_NMK.gather(1, before_NK.unsqueeze(1)).squeeze(1)
 
-    def step(self, frame_NK: Tensor, state: State) -> tuple[Tensor, State]:
-        """The stack's outputs [N, H] after one more frame, and the state."""
-        y_NH, state = self.recurrent.step(self.rows(frame_NK), state)
-        return self.dropout(y_NH), state
+    def step(self, inputs_NI: Tensor, state: State) -> tuple[Tensor, State]:
+        """As `forward` for one more frame: [N, H], and the state."""
+        y_NH, state = self.recurrent.step(self.rows(self._frames(inputs_NI)), state)
+        return self._with_told(self.dropout(y_NH), inputs_NI), state
 
     def sample(self, y_NH: Tensor, uniform_NK: Tensor, temperature: float) -> Tensor:
         """A frame [N, K] for each output, key k on where `uniform` is below its probability. `temperature` divides the
-        logits; 0 takes the likelier of on and off."""
+        logits; 0 takes the likelier of on and off, or the likeliest note."""
+        if self.notes is not None:
+            return self.notes.sample(y_NH, uniform_NK, temperature)
         logits_NK = self.visible(y_NH)
         hidden_ND = self.hidden(y_NH) if self.hidden is not None else None
         frames_NK = torch.zeros_like(uniform_NK)

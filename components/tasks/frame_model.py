@@ -27,8 +27,8 @@ from components.tasks.base import Made, Tally, Task, to_device
 
 
 class FrameSettings:
-    """How to write `count` pieces of at most `max_length` frames. `temperature` divides each key's logit; at most
-    `most_keys` sound at once."""
+    """How to write `count` pieces of at most `max_length` frames. `temperature` divides each key's logit, or each
+    note's; at most `most_keys` sound at once."""
 
     def __init__(
         self,
@@ -88,8 +88,10 @@ class FrameModel(Task):
         rngs = [np.random.Generator(np.random.PCG64([seed, n])) for n in range(count)]
         frames_TNK = torch.zeros(settings.max_length + 1, count, keys, device=device)
         nats_N, state = torch.zeros(count, device=device, dtype=torch.float64), model.initial_state(count)
+        memories = model.memories(count)
         for t in range(settings.max_length):
-            y_NH, state = model.step(frames_TNK[t], state)
+            read = model.inputs(frames_TNK[t].cpu().numpy()[:, None], memories)[:, 0]
+            y_NH, state = model.step(to_device(read, model), state)
             uniform_NK = torch.from_numpy(np.stack([rng.random(keys) for rng in rngs])).to(y_NH)
             frame_NK = model.sample(y_NH, uniform_NK, settings.temperature)
             # the lowest keys stay: a bass without its highest notes is still one
@@ -118,6 +120,7 @@ class FrameModel(Task):
 
     def _nats(self, model: nn.Module, batch: ExampleBatch) -> Tensor:
         """Of every frame in the batch, padding left out."""
-        y_BTH, _ = model(to_device(batch.inputs, model))
+        inputs = model.inputs(batch.inputs, model.memories(len(batch.inputs)))
+        y_BTH, _ = model(to_device(inputs, model))
         alive_BT = torch.from_numpy(np.arange(y_BTH.shape[1]) < batch.lengths_B[:, None])
         return model.nats(steps_where(y_BTH, alive_BT).float(), torch.from_numpy(batch.targets)[alive_BT])

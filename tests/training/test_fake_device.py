@@ -53,6 +53,7 @@ CEILINGS: dict[str, tuple[int, int, int]] = {
     "translation": (0, 6, 600),
     "translation, input feeding": (0, 6, 2017),
     "frames, NADE": (0, 5, 207),
+    "frames, notes": (0, 5, 1110),
     "notes": (0, 3, 444),
 }
 
