@@ -14,7 +14,7 @@ from test_forecast import made
 from components.tasks.forecast_scores import naive_loss, samples_loss
 from components.tasks.smoothing import _grid, exponential_smoothing, smooth
 
-REASON = "needs statsmodels: pip install statsmodels"
+ETS = "statsmodels.tsa.exponential_smoothing.ets"
 
 
 def series(seed: int, steps: int, season: int) -> np.ndarray:
@@ -79,7 +79,7 @@ def test_no_optimiser_finds_much_smaller_errors(seed, season, steps) -> None:
 
 def test_it_is_the_forecast_of_statsmodels() -> None:
     """Of its state space model: the last season of its `ExponentialSmoothing` isn't brought up to date."""
-    ets = pytest.importorskip("statsmodels.tsa.exponential_smoothing.ets", reason=REASON)
+    ets = pytest.importorskip(ETS, reason="needs statsmodels: pip install statsmodels")
     for season in (1, 6):
         history = series(5, 70, season)
         (found,) = exponential_smoothing([history], 12, season)
