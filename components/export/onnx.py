@@ -24,7 +24,7 @@ from components.errors import UserError
 from components.models.sequence_model import SequenceModel
 
 SEQUENCES, STEPS = 100, 20  # random ones on which the graph is compared with the model
-TOLERANCE = 1e-5  # of a logit or a state, relative to the largest
+TOLERANCE = 2e-5  # of a logit or a state, relative to the largest; 4e-6 was seen with AVX2, 1.0e-5 with SSE4.1
 MISSING = "exporting to ONNX needs packages that aren't installed"
 EXPORTERS = ("torch.onnx", "onnxscript", "onnx_ir")  # they tell how they work in warnings
 EXAMPLES = {"generate.py": "generate_onnx.py", "index.html": "generate_onnx.html"}
