@@ -35,7 +35,8 @@ class Reader(ABC):
     continues: Sequence[int] = ()
     part: str | None = None
     split: str | None = None  # whose files it reads, where each split has files of its own
-    parted: str = ""  # "setting: why" its items can't be dealt out to splits by their groups; "": they can
+    # setting, and why its items can't be dealt out to splits by their groups; none: they can
+    parted: tuple[str, str] | None = None
     fractions: Sequence[float] = (1.0, 0.0, 0.0)
     endings: tuple[str, ...] = ()  # of the files that it reads in a folder; none: any
     ways_out: ClassVar[Mapping[str, str]] = {}  # reason in `dropped` → what to set, where something helps

@@ -96,7 +96,7 @@ def ingest(
     if fold:
         check_shuffled(next(iter(readers.values())))
         fractions = fold_fractions(fractions, fold[1])
-    _check_parted(readers, fractions, folds=bool(fold))
+    check_parted(readers, fractions, folds=bool(fold))
     readers = by_time(readers, fractions)
     for reader in readers.values():
         reader.progress = tell
@@ -231,12 +231,12 @@ def _write(
     return True
 
 
-def _check_parted(readers: Readers, fractions: list[float], *, folds: bool) -> None:
+def check_parted(readers: Readers, fractions: list[float], *, folds: bool) -> None:
     """Refuse to deal out what only keeps to its splits where the files give them. Raises UserError."""
     dealt = folds or None in readers or ("val" not in readers and fractions[1])
     for reader in readers.values():
         if reader.parted and dealt:
-            setting, _, why = reader.parted.partition(": ")
+            setting, why = reader.parted
             hint = "name each split's file: data.path: {train: …, val: …, test: …}, without data.fold"
             raise UserError(why, where=setting, hint=hint)
 

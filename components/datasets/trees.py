@@ -61,7 +61,8 @@ class TreesReader(LabelledReader):
     ) -> None:
         super().__init__(files, None, False)
         self.classes, self.phrases, self.max_length = classes, phrases, max_length
-        self.parted = "data.phrases: phrases of one sentence would stand in several splits" if phrases else ""
+        if phrases:
+            self.parted = "data.phrases", "phrases of one sentence would stand in several splits"
         self._text = text_files(self, coding=coding, errors=errors, max_bytes=max_bytes)
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:

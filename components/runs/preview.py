@@ -11,9 +11,10 @@ from typing import Any
 
 from components.bundle import make_task
 from components.datasets.base import Reader
+from components.datasets.ingest import check_parted
 from components.datasets.refusals import mismatch
 from components.datasets.sources import build, path_readers
-from components.datasets.splits import dropped
+from components.datasets.splits import DEFAULT_SPLIT, dropped, split_fractions
 from components.datasets.vectors import give_words
 from components.encodings.base import Encoding
 from components.errors import UserError
@@ -33,6 +34,8 @@ def preview(recipe: Recipe) -> str:
     if not recipe.data["path"]:
         return ""
     _, readers = path_readers(recipe.data, STATE, places().datasets)
+    fractions = split_fractions(recipe.data.get("split") or DEFAULT_SPLIT)
+    check_parted(readers, fractions, folds=bool(recipe.data.get("fold")))
     looked: dict[str | None, list[Any]] = {}
     whole = True
     for split, reader in readers.items():

@@ -56,6 +56,13 @@ def test_a_file_that_the_reader_cannot_read(tmp_path: Path) -> None:
         preview(recipe(str(path), "music", {"kind": "events"}, "language_model"))
 
 
+def test_phrases_of_one_file(tmp_path: Path) -> None:
+    (tmp_path / "trees.txt").write_text("(4 (2 a) (4 film))\n" * 9)
+    asked = recipe(str(tmp_path / "trees.txt"), "trees", LABELS, "classification", phrases=True)
+    with pytest.raises(UserError, match=r"data\.phrases: phrases of one sentence would stand in several splits"):
+        preview(asked)
+
+
 def test_a_task_that_reads_other_targets(rows: str) -> None:
     with pytest.raises(UserError, match=r"encoding\.target"):
         preview(recipe(rows, "table", LABELS, "regression"))
