@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from components.bounds import MAX_INPUTS, MAX_STEPS
+from components.bounds import MAX_EXPLAINED, MAX_INPUTS, MAX_STEPS
 from components.serving.guard import Guard
 from components.serving.problems import Limits
-from components.serving.requests import GenerateRequest, PredictRequest
+from components.serving.requests import ExplainRequest, GenerateRequest, PredictRequest
 
 
 @pytest.mark.parametrize(
@@ -37,19 +37,20 @@ def test_a_body_that_is_wrong_in_many_places_is_told_in_few(kind: type, more: di
 
 
 @pytest.mark.parametrize(
-    ("most", "inputs"),
+    ("kind", "most", "inputs"),
     [
-        (MAX_INPUTS, lambda count: ["a"] * count),
-        (MAX_STEPS, lambda count: [["a"] * count]),
-        (MAX_STEPS, lambda count: [[[[0.0]]] * count]),
-        (10_000, lambda count: [[[[0.0]] * count]]),
+        (PredictRequest, MAX_INPUTS, lambda count: ["a"] * count),
+        (PredictRequest, MAX_STEPS, lambda count: [["a"] * count]),
+        (PredictRequest, MAX_STEPS, lambda count: [[[[0.0]]] * count]),
+        (PredictRequest, 10_000, lambda count: [[[[0.0]] * count]]),
+        (ExplainRequest, MAX_EXPLAINED, lambda count: ["a"] * count),
     ],
-    ids=["inputs", "symbols", "pictures", "rows of a picture"],
+    ids=["inputs", "symbols", "pictures", "rows of a picture", "inputs to be explained"],
 )
-def test_lists_are_as_long_as_they_may_be_and_no_longer(most: int, inputs: Callable[[int], list]) -> None:
-    PredictRequest.model_validate({"model": "m", "inputs": inputs(most)})
+def test_lists_are_as_long_as_they_may_be_and_no_longer(kind, most: int, inputs: Callable[[int], list]) -> None:
+    kind.model_validate({"model": "m", "inputs": inputs(most)})
     with pytest.raises(ValidationError, match=f"at most {most} items"):
-        PredictRequest.model_validate({"model": "m", "inputs": inputs(most + 1)})
+        kind.model_validate({"model": "m", "inputs": inputs(most + 1)})
 
 
 def test_a_body_of_a_great_many_values_is_refused_before_it_is_parsed() -> None:
