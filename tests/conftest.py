@@ -29,7 +29,7 @@ import pytest
 from hypothesis import settings
 
 # these machines are shared: a deadline would measure the neighbours
-settings.register_profile("house", deadline=None, max_examples=50, derandomize=True)
+settings.register_profile("house", deadline=None, max_examples=25, derandomize=True)
 settings.register_profile("quick", settings.get_profile("house"), max_examples=10)
 settings.load_profile("house")
 

@@ -26,7 +26,7 @@ from components.training.schedule import Schedule
 from components.training.trainer import Trainer
 
 ROWS, STEPS = 4, 12  # of a batch
-UPDATES = 3  # before training is cut short and goes on
+UPDATES = 2  # before training is cut short and goes on
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from components.score import Note, Part, Score
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 120.0  # for a busy machine
-SMALL = ["evaluation.every=30", "model.hidden_size=16", "generation.count=1", "generation.max_length=200"]
+SMALL = ["evaluation.every=30", "model.hidden_size=16", "generation.count=1", "generation.max_length=60"]
 # what goes on until Ctrl-C: more options, and what it says when it is there
 SERVERS = {
     "ui": (["--port", "{0}", "--playground", "0"], r"playground  http\S+"),

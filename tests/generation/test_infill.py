@@ -96,7 +96,7 @@ def test_what_is_drawn_nears_the_posterior_with_the_number_of_particles(letters)
     far = []
     for particles in (1, 64):
         asked = Settings(particles=particles, count=64)
-        made = [one for seed in range(4) for one in rewrite(model, encoding, piece, asked, seed=seed)]
+        made = [one for seed in range(2) for one in rewrite(model, encoding, piece, asked, seed=seed)]
         far.append(distance(Counter(encoding.decode(one.ids) for one in made), exact))
     assert far[0] > 2 * far[1], far
     assert far[1] < 0.15

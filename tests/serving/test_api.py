@@ -309,7 +309,7 @@ def test_the_api_does_what_its_description_says(address: str, names: tuple[str, 
     if names:
         # which settings go with which model is no business of a schema: there a 400 is right too
         checks["positive_data_acceptance"] = {"expected-statuses": ["2xx", 400, 404]}
-    generation = {"max-examples": 3, "deterministic": True}
+    generation = {"max-examples": 2, "deterministic": True}
     settings = {"generation": generation, "checks": checks, "base-url": address}
     config = SchemathesisConfig.from_dict(settings | {"request-timeout": 90})  # for a busy machine
     found, cases = [], 0
@@ -321,4 +321,4 @@ def test_the_api_does_what_its_description_says(address: str, names: tuple[str, 
             asked = event.recorder.cases[case].value
             found += [f"{asked.method} {asked.path}: {one.failure_info.failure}" for one in made if one.failure_info]
     assert not found, "\n".join(found)
-    assert cases >= (250 if names else 100)
+    assert cases >= (200 if names else 80), cases

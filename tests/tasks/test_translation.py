@@ -82,7 +82,7 @@ def session_for(recipe: Recipe, tmp_path) -> Session:
 
 @pytest.mark.slow
 def test_it_learns_to_write_longer_sequences_and_the_bundle_answers(tmp_path, silent) -> None:
-    recipe = recipe_for(task={"label_smoothing": 0.05}, count=1000)
+    recipe = recipe_for(task={"label_smoothing": 0.05}, training={"steps": 200, "learning_rate": 2e-2}, count=600)
     session = session_for(recipe, tmp_path)
     session.train(tmp_path / "run", silent)
     metrics = session.final_metrics("train")

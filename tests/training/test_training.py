@@ -158,8 +158,8 @@ def test_every_cell_learns_a_text_by_heart(small_recipe, small_store, tmp_path, 
     recipe = small_recipe(
         "stream",
         model={"kind": kind, "hidden_size": 32, "num_layers": 1, "dropout": 0.0, "input": input},
-        training={"steps": 150, "tbptt_length": 20, "learning_rate": 2e-2},
-        evaluation={"every": 150},
+        training={"steps": 110, "tbptt_length": 20, "learning_rate": 3e-2},
+        evaluation={"every": 110},
     )
     session = Session(recipe, small_store(recipe), "cpu", 1)
     session.train(tmp_path / "run", silent)
