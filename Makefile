@@ -1,5 +1,6 @@
 # make run   set up and do the main job: Bach's chorales, from the corpus to a new one you can hear
 # make test  set up and run the tests
+# make figures  run every recipe, one after the other, and write the table of their figures: hours
 # make quick set up and run those that take no server, browser or training: under a minute
 PYTHON ?= python3
 VENV   ?= .venv
@@ -10,7 +11,7 @@ READY  := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
-.PHONY: run test quick machines lint docs pictures screenshots bench torture ui clean
+.PHONY: run test quick machines lint docs pictures screenshots bench figures torture ui clean
 
 run: $(READY)
 	$(BIN)/reprise run chorales
@@ -46,6 +47,9 @@ torture: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.kernels
+
+figures: $(READY)
+	$(BIN)/python -m benchmarks.figures
 
 ui: $(READY)
 	$(BIN)/reprise ui
