@@ -9,7 +9,8 @@ from components.errors import UserError
 from components.recipe import Recipe
 from components.runs.generate import exactly, open_model
 from components.tracking.base import Run
-from components.training.foreign import ENDINGS, check_fit, named_file, read_weights
+from components.training.foreign import ENDINGS, named_file
+from components.training.imported import check_fit, read_weights
 from components.training.session import Session
 
 

@@ -19,8 +19,8 @@ from components.options import options_of
 from components.recipe import Recipe
 from components.training.captured import CapturedUpdate
 from components.training.device import prepare
-from components.training.foreign import Imported, Weights, take_file
 from components.training.gradients import PROBE_ROWS, held_out_probe
+from components.training.imported import Imported, Weights, take_file
 from components.training.optim import make_optimizer, takes_refusals
 from components.training.processes import Ranks, SharedUpdate
 from components.training.schedule import Schedule

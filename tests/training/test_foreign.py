@@ -20,8 +20,9 @@ from components.errors import UserError
 from components.recipe import Recipe
 from components.registry import resolve
 from components.schema import check_model
-from components.training import foreign
-from components.training.foreign import check_fit, described, named_file, read_weights, take_file
+from components.training import foreign, imported
+from components.training.foreign import described, named_file
+from components.training.imported import check_fit, read_weights, take_file
 
 WIDTH, HIDDEN, WORDS = 5, 6, ["good", "bad", "baobab"]
 TORCH = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
@@ -243,7 +244,7 @@ def test_a_file_is_bounded(tmp_path, monkeypatch) -> None:
     torch.save({"rnn.weight_ih_l0": torch.zeros(1).expand(1 << 20, 1 << 20)}, tmp_path / "wide.pt")
     with pytest.raises(UserError, match="its tensors have more than 1,024 MB"):
         read_weights(str(tmp_path / "wide.pt"))
-    monkeypatch.setattr(foreign, "MOST_BYTES", 1 << 10)
+    monkeypatch.setattr(imported, "MOST_BYTES", 1 << 10)
     with pytest.raises(UserError, match="has more than 0 MB"):
         read_weights(path)
 
