@@ -50,6 +50,7 @@ def begin(start: str, session: Session, tracked: Run) -> list[str]:
         return [f"{start}: {line}" for line in session.start_from(open_model(start).bundle).told()]
     taken = session.start_from_file(read_weights(start))
     facts = taken.facts()
-    tracked.tags({"start.sha256": facts["sha256"], "start.layers": ", ".join(facts["taken"])})
+    layers = "; ".join(f"{mine} from {one['from']}" for mine, one in facts["taken"].items())
+    tracked.tags({"start.sha256": facts["sha256"], "start.layers": layers})
     tracked.text(json.dumps(facts, indent=1, ensure_ascii=False), "start.json")
     return [f"{taken.source.path.name}: {line}" for line in taken.told()]

@@ -23,6 +23,7 @@ MOST_CONFIG, MOST_BYTES = 32 << 20, 1 << 30
 MOST_TENSORS, DEEPEST = 20_000, 32
 ROLES = ("kernel", "recurrent_kernel", "bias")
 OTHERS = ("optimizer", "optimizer_weights", "_optimizer")  # what training had beside the model
+BEFORE = "_layer_checkpoint_dependencies/"  # where Keras 2.12 and 2.13 kept what lies in layers/ today
 Found = dict[str, dict[str, str]]  # {owner: {role: path}}
 
 
@@ -162,7 +163,7 @@ def _called(top: Any, layer: str, called: Mapping[str, str]) -> str:
     """A layer's name as `model.summary()` shows it, else where it lies."""
     own = f"{layer}/vars" if layer else "vars"
     name = _text(top[own].attrs.get("name")) if own in top and _hard(top, own) else None
-    return called.get(layer) or name or layer
+    return called.get(layer.replace(BEFORE, "layers/")) or name or layer
 
 
 def _by_name(tensors: Mapping[str, Any]) -> tuple[list[Any], Found]:

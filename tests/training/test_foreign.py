@@ -312,7 +312,7 @@ def test_the_run_keeps_what_it_started_from(small_recipe, small_store, tmp_path)
     assert facts["file"] == path
     assert len(kept["start.sha256"]) == 64
     assert facts["sha256"] == kept["start.sha256"]
-    assert kept["start.layers"] == "recurrent.layers.0"
+    assert kept["start.layers"] == "recurrent.layers.0 from layer 1"
     assert facts["taken"]["recurrent.layers.0"] == {"from": "layer 1", "shapes": [[24, 5], [24, 6]]}
     assert torch.equal(session.model.recurrent.layers[0].weight_hh, module.weight_hh_l0)
     with pytest.raises(UserError, match="doesn't fit the recipe"):

@@ -229,6 +229,34 @@ def test_the_layers_compute_what_keras_computes(tmp_path, here, which, name) -> 
     assert taken.anew == ["embedding.weight", "head.weight", "head.bias"]
 
 
+@pytest.mark.parametrize(
+    ("cell", "order", "which"), [("gru", [0, 1, 2], "gru, reset before"), ("lstm", [0, 1, 3, 2], "lstm")]
+)
+def test_the_comparison_notices_a_wrong_order(tmp_path, here, monkeypatch, cell, order, which) -> None:
+    monkeypatch.setitem(foreign_keras.GATES, cell, order)
+    model, _ = ours(written(tmp_path / "theirs.keras", MODELS[which]))
+    x_BTI = np.random.default_rng(0).normal(size=(3, 7, WIDTH)).astype(np.float32)
+    with torch.no_grad():
+        y_BTO, _ = model.recurrent(torch.from_numpy(x_BTI))
+    assert np.abs(y_BTO.numpy() - expected(MODELS[which], x_BTI)).max() > 0.1
+
+
+def test_layers_of_keras_2_12_are_found_where_it_kept_them(tmp_path, here) -> None:
+    """With their settings: the class of this one isn't read by its shapes alone."""
+    path = Path(written(tmp_path / "theirs.keras", MODELS["relu"]))
+    with zipfile.ZipFile(path) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
+        content, config = io.BytesIO(), archive.read("config.json")
+        with h5py.File(content, "w") as older:
+            file.copy("layers", older, "_layer_checkpoint_dependencies")
+            for group in older["_layer_checkpoint_dependencies"].values():
+                del group["vars"].attrs["name"]
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", config)
+        archive.writestr("model.weights.h5", content.getvalue())
+    (found,) = read_weights(str(path)).layers
+    assert (found.part, found.options) == ("my_simple_rnn", {"nonlinearity": "relu"})
+
+
 def test_an_embedding_and_a_dense_layer_are_taken_when_they_are_named(tmp_path, here) -> None:
     rng = np.random.default_rng(5)
     before, after = AROUND
