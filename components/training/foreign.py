@@ -76,7 +76,8 @@ def named_file(start: str) -> tuple[Path, list[str]] | None:
     found = re.fullmatch(FILES, start)
     if not found:
         return None
-    return Path(found[1]), [name.strip() for name in (found[2] or "").split(",") if name.strip()]
+    names = [name.strip() for name in (found[2] or "").split(",")]
+    return Path(found[1]), list(dict.fromkeys(filter(None, names)))
 
 
 def described(layers: list[Layer]) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -33,7 +32,9 @@ def read_torch(path: Path) -> Contents:
     """
     try:
         found = load_file(path) if path.suffix.lower() == ".safetensors" else _state_dict(path)
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError, TypeError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # whatever a parser raises on a stranger's bytes
         raise UserError(f"can't be read: {_line(error)}", where=str(path)) from None
     tensors = {name: value for name, value in found.items() if _usable(name, value)}
     if sum(value.numel() * value.element_size() for value in tensors.values()) > MOST_BYTES:
@@ -71,8 +72,9 @@ def _has_layers(values: Mapping[Any, Any]) -> bool:
 
 
 def _usable(name: Any, value: Any) -> bool:
-    plain = isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
-    return plain and value.is_floating_point() and isinstance(name, str) and name.isprintable() and len(name) < 200
+    named = isinstance(name, str) and name.isprintable() and len(name) < 200
+    dense = isinstance(value, Tensor) and not value.is_nested and value.layout == torch.strided
+    return named and dense and value.device.type == "cpu" and value.is_floating_point()
 
 
 def _sorted(tensors: Mapping[str, Tensor]) -> Contents:
@@ -101,7 +103,7 @@ def _layer(part: str, number: int, names: Mapping[str, str], tensors: Mapping[st
     for ending in ("", "_reverse") if any(name.endswith("_reverse") for name in names) else ("",):
         values = {key: tensors[names[key + ending]] for key in (*WEIGHTS, *BIASES) if key + ending in names}
         problem = problem or _unlike(values)
-        if "weight_hh" in values:  # bias=False: no biases
+        if not problem:  # bias=False: no biases
             values |= {key: torch.zeros(len(values["weight_hh"])) for key in BIASES if key not in values}
         directions.append(values)
     if "weight_hr" in names:

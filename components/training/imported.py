@@ -160,8 +160,9 @@ def take_file(model: nn.Module, source: Weights, settings: Mapping[str, Any]) ->
     assert isinstance(reader, Backbone)
     one_hot = reader.embedding is None and not reader.frames
     _check_input(reader, source, one_hot)
+    places = {name: _place(model, reader, name, table.values, source) for name, table in source.tables.items()}
     taken = Imported(source, notes=list(source.notes))
-    copied: set[str] = set()
+    copied: set[int] = set()
     with torch.no_grad():
         for index, (own, layer) in enumerate(zip(reader.recurrent.layers, source.layers, strict=True)):
             name = f"{prefix}recurrent.layers.{index}"
@@ -173,7 +174,7 @@ def take_file(model: nn.Module, source: Weights, settings: Mapping[str, Any]) ->
             shapes = [list(layer.directions[0][parameter].shape) for parameter in ("weight_ih", "weight_hh")]
             taken.taken[name] = (layer.name, shapes)
         for table, found in source.tables.items():
-            part = _table(model, reader, table, found.values, source)
+            part = places[table]
             for parameter, value in found.values.items():
                 own = model.get_parameter(f"{part}.{parameter}")
                 own.copy_(value)
@@ -203,7 +204,7 @@ def _check_input(reader: Backbone, source: Weights, one_hot: bool) -> None:
     raise UserError(what, where=str(source.path), hint=hint)
 
 
-def _table(model: nn.Module, reader: Backbone, name: str, values: Mapping[str, Tensor], source: Weights) -> str:
+def _place(model: nn.Module, reader: Backbone, name: str, values: Mapping[str, Tensor], source: Weights) -> str:
     """The model's part that a table was asked for: an embedding has no bias."""
     part = "head" if "bias" in values else "encoder.embedding" if reader is not model else "embedding"
     owner: Any = model

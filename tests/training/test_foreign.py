@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import re
@@ -257,6 +258,7 @@ def test_a_file_is_bounded(tmp_path, monkeypatch) -> None:
         ({"recurrent.layers.0.weight_hh": torch.zeros(4, 1)}, "start from a model of Reprise by its name"),
         (nn.LSTM(5, 6, proj_size=3).state_dict(), "layer 1 can't be taken: its outputs are projected"),
         ({"r.weight_ih_l0": torch.zeros(10, 5), "r.weight_hh_l0": torch.zeros(10, 5)}, r"\[10, 5\] are those of no"),
+        ({"r.weight_ih_l0": torch.zeros(()), "r.weight_hh_l0": torch.zeros(())}, r"\[\] and \[\] are those of no"),
         ({"r.weight_ih_l0": torch.zeros(20, 5)}, "r, layer 1 can't be taken: weight_ih or weight_hh is missing"),
         ({"r.weight_ih_l1": torch.zeros(20, 5), "r.weight_hh_l1": torch.zeros(20, 5)}, "below or between is missing"),
         (
@@ -276,6 +278,10 @@ def test_damaged_and_missing_files_are_refused(tmp_path) -> None:
     whole = Path(saved(tmp_path / "theirs.pt", theirs())).read_bytes()
     (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "cut.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}")
+    for n in range(0, len(whole), 97):  # whatever is in the way of a byte
+        (tmp_path / "changed.pt").write_bytes(whole[:n] + bytes([whole[n] ^ 0x55]) + whole[n + 1 :])
+        with contextlib.suppress(UserError):
+            read_weights(str(tmp_path / "changed.pt"))
     for name, said in {"cut.pt": "isn't a file", "cut.safetensors": "can't be read", "no.pt": "no such file"}.items():
         with pytest.raises(UserError, match=said):
             read_weights(str(tmp_path / name))
