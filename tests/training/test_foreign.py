@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import pickle
 import re
@@ -333,3 +334,11 @@ def test_the_run_keeps_what_it_started_from(small_recipe, small_store, tmp_path)
 def test_layers_are_described_in_words(tmp_path) -> None:
     layers = read_weights(saved(tmp_path / "theirs.pt", theirs("gru", num_layers=2, bidirectional=True))).layers
     assert described(layers) == "bidirectional GRU, 2 layers, 5 → 6"
+
+
+def test_without_h5py_it_says_what_to_install(tmp_path, monkeypatch) -> None:
+    (tmp_path / "theirs.keras").touch()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="files of Keras need h5py") as caught:
+        read_weights(str(tmp_path / "theirs.keras"))
+    assert caught.value.hint == "pip install 'reprise[keras]'"

@@ -6,7 +6,6 @@ The files are written here as Keras 3 writes them (saving_lib.py: .keras and .we
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import zipfile
@@ -22,7 +21,6 @@ from components.encodings.base import Field
 from components.errors import UserError
 from components.models.pooled import Pooled
 from components.training import foreign_keras, hdf5
-from components.training.foreign import described
 from components.training.imported import read_weights, take_file
 
 h5py = pytest.importorskip("h5py", reason="needs h5py: pip install h5py")
@@ -353,13 +351,3 @@ def test_damaged_files_are_refused(tmp_path) -> None:
     }.items():  # fmt: skip
         with pytest.raises(UserError, match=said):
             read_weights(str(tmp_path / name))
-
-
-@pytest.mark.slow  # reads in processes of their own
-def test_without_h5py_it_says_what_to_install(tmp_path, monkeypatch) -> None:
-    path = written(tmp_path / "theirs.keras", MODELS["both"])
-    assert described(read_weights(path).layers) == "bidirectional LSTM, 1 layer, 5 → 6"
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="files of Keras need h5py") as caught:
-        read_weights(path)
-    assert caught.value.hint == "pip install 'reprise[keras]'"
