@@ -7,6 +7,7 @@ There are no configuration classes, so a recipe can set exactly what the code ta
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,7 +30,15 @@ class Nested:
 class UserPath:
     """Marks an option (`Annotated[str | None, UserPath()]`) that names a file or folder of the user's, or one for each
     split. The recipe holds it whole, from the folder that the command ran in, for workers and schedules run
-    elsewhere."""
+    elsewhere. With a `pattern`, only a value that matches it names one."""
+
+    pattern: str = ""
+
+    def names(self, value: Any) -> bool:
+        """Whether the option's value names a file or folder."""
+        if not self.pattern:
+            return value is not None
+        return isinstance(value, str) and re.fullmatch(self.pattern, value) is not None
 
 
 def targets(section: str, kind: str | None = None) -> list[Any]:
@@ -75,7 +84,7 @@ def check_options(
         for mark in getattr(annotation, "__metadata__", ()):
             if isinstance(mark, Nested):
                 values[name] = check_kind(f"{section}.{name}", mark.table, values[name], problems)
-            if isinstance(mark, UserPath) and values[name] is not None:
+            if isinstance(mark, UserPath) and mark.names(values[name]):
                 try:
                     values[name] = user_paths(values[name], where=f"{section}.{name}")
                 except UserError as error:
@@ -83,10 +92,10 @@ def check_options(
     return values
 
 
-def path_options(options: Mapping[str, tuple[Any, Any]]) -> list[str]:
-    """The names of the options that name a user's files."""
+def path_options(options: Mapping[str, tuple[Any, Any]]) -> dict[str, UserPath]:
+    """The options that name a user's files."""
     marks = {name: getattr(annotation, "__metadata__", ()) for name, (annotation, _) in options.items()}
-    return [name for name, found in marks.items() if any(isinstance(mark, UserPath) for mark in found)]
+    return {name: mark for name, found in marks.items() for mark in found if isinstance(mark, UserPath)}
 
 
 def _options_model(fields: dict[str, Any], targets: tuple[Any, ...]) -> tuple[dict[str, Any], Any]:

@@ -110,7 +110,7 @@ def _known_words(encoding: Mapping[str, Any]) -> bool:
     return bool(encoding.get("known_words")) or any(map(_known_words, inner))
 
 
-OF_FILES = ("data", "task", "model")  # sections that say which files a recipe reads
+OF_FILES = ("data", "task", "model", "training")  # sections that say which files a recipe reads
 DATA = {
     "dataset": (str | None, None),
     "path": (Annotated[str | dict[str, str] | None, UserPath()], None),
@@ -179,18 +179,24 @@ def check_data(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]
 
 def path_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a recipe as it is written that name files of the user's: {"data.path": …, "model.vectors": …}."""
-    data, task, model = (section if isinstance(section := values.get(name), Mapping) else {} for name in OF_FILES)
+    data, task, model, training = (s if isinstance(s := values.get(name), Mapping) else {} for name in OF_FILES)
     options = {"data": dict(DATA), "model": {}}
     if data.get("reader") in names("reader"):
         options["data"] |= options_of(resolve("reader", data["reader"]))
     if task.get("kind") in names("task"):
         for target in resolve("task", task["kind"]).model_kinds().get(model.get("kind"), ()):
             options["model"] |= options_of(target)
+    if training.get("start") is not None:
+        options["training"] = {}
+        for target in targets("training"):
+            options["training"] |= options_of(target)
     return {
         f"{section}.{name}": values[section][name]
         for section, known in options.items()
-        for name in path_options(known)
-        if isinstance(values.get(section), Mapping) and _is_path(values[section].get(name))
+        for name, mark in path_options(known).items()
+        if isinstance(values.get(section), Mapping)
+        and _is_path(values[section].get(name))
+        and mark.names(values[section][name])
     }
 
 

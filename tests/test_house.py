@@ -58,6 +58,7 @@ DOORS = {
     "optuna": ["components/runs/tune.py", "components/runs/watched.py"],
     "onnxruntime": ["components/export/"],
     "onnxscript": ["components/export/"],
+    "h5py": ["components/training/hdf5.py"],
     "fastapi": ["components/serving/"],
     "uvicorn": ["components/serving/"],
 }  # fmt: skip

@@ -15,12 +15,12 @@ from components.paths import CODE
 from components.provenance import code_version, library_versions, machine
 from components.recipe import Recipe
 from components.render.figures import figure
-from components.runs.generate import open_model
 from components.runs.members import together
 from components.runs.open_run import OpenRun
 from components.runs.places import places
 from components.runs.record import RunRecord
 from components.runs.samples import WithSamples
+from components.runs.start import begin
 from components.tracking.base import Run
 from components.tracking.mlflow_backend import MlflowTracker
 from components.training.device import choose_device, choose_threads, gpu_versions
@@ -82,8 +82,8 @@ def train(run: OpenRun) -> str:
     tracked.params({"parameters": session.parameter_count})
     start = record.recipe.training["start"]
     if start and not (run.folder / "checkpoint.safetensors").exists():
-        for line in session.start_from(open_model(start).bundle).told():
-            say(f"start   {start}: {line}")
+        for line in begin(start, session, tracked):
+            say(f"start   {line}")
     steps = record.recipe.training["steps"]
     with bar("train", steps, "updates") as advance, together(run) as ranks:
         events = WithSamples(_Listener(tracked, advance), session, tracked, run.folder)

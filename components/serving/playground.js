@@ -14,6 +14,7 @@ const OWN_PLACE = ["prompt", "chords", "given", "given_ends"];
 // where a slider is more use than a box; a value that it can't show exactly gets a box all the same
 const SLIDERS = { temperature: [0, 2, 0.01], top_p: [0.01, 1, 0.01] };
 const A_SERIES = '{"start": "2024-01-01", "values": [1, 2.5, 2]}';
+const EXPLAINED = ["classification", "ordinal", "tagging", "translation"]; // tasks
 const READ_FROM = { text: "text", symbols: "text", frames: "frames", series: "frames", audio: "wav" };
 let models = [], described = null, held = null, running = null, turn = 0;
 
@@ -73,6 +74,7 @@ function show(values) {
   by("what").textContent = writes ? "What to start from" : "What to read";
   by("knobs").hidden = !writes;
   by("go").textContent = writes ? "Generate" : "Predict";
+  by("why").hidden = !EXPLAINED.includes(model.task) || READ_FROM[model.reads] !== "text";
   by("prompt").rows = model.writes === "notes" ? 1 : 3;
   by("prompt").value = values.prompt ?? model.settings.prompt?.default ?? "";
   by("chords").value = values.chords ?? model.settings.chords?.default ?? "";
@@ -273,7 +275,8 @@ async function generate(signal) {
   throw new Error("the server stopped before the end");
 }
 
-async function predict(signal) {
+async function given() {
+  // what the model is to read
   let inputs;
   if (described.reads === "audio") {
     const recording = await file(by("wav"));
@@ -288,35 +291,54 @@ async function predict(signal) {
     if (inputs.flat(3).some(Number.isNaN)) throw new Error("Frames are numbers, a frame a line.");
   } else inputs = by("texts").value.split("\n").filter((line) => line.trim());
   if (!inputs.length) throw new Error("Write a text first.");
-  const answer = await ask("/predict", { model: by("model").value + "@" + by("version").value, inputs }, signal);
-  answered(inputs, await answer.json());
-  say("Answered " + inputs.length + (inputs.length === 1 ? " input." : " inputs."));
+  return inputs;
 }
 
-async function run() {
+async function answers(verb, signal) {
+  const inputs = await given();
+  const answer = await ask("/" + verb, { model: by("model").value + "@" + by("version").value, inputs }, signal);
+  const counted = inputs.length + (inputs.length === 1 ? " input." : " inputs.");
+  return [inputs, await answer.json(), counted];
+}
+
+async function predict(signal) {
+  const [inputs, made, counted] = await answers("predict", signal);
+  answered(inputs, made);
+  say("Answered " + counted);
+}
+
+async function explain(signal) {
+  const [inputs, made, counted] = await answers("explain", signal);
+  by("results").replaceChildren(...made.explanations.map((one, n) => because(inputs[n], one)));
+  into();
+  say("Explained " + counted);
+}
+
+async function run(work = described?.writes ? generate : predict) {
   if (running || !described) return;
   running = new AbortController();
   document.body.classList.add("busy");
-  by("go").disabled = true;
+  by("go").disabled = by("why").disabled = true;
   by("stop").hidden = false;
   by("link").hidden = by("copy").hidden = true;
   by("results").replaceChildren();
   wrong("");
   say(described.writes ? "Drawing …" : "Reading …");
-  try { await (described.writes ? generate : predict)(running.signal); } catch (error) {
+  try { await work(running.signal); } catch (error) {
     say("");
     wrong(error.name === "AbortError" ? "Stopped." : error.message);
   } finally {
     const had = document.activeElement === by("stop");
     running = null;
     document.body.classList.remove("busy");
-    by("go").disabled = false;
+    by("go").disabled = by("why").disabled = false;
     by("stop").hidden = true;
     if (had) by("go").focus();
   }
 }
 
 by("form").addEventListener("submit", (event) => { event.preventDefault(); run(); });
+by("why").addEventListener("click", () => run(explain));
 by("stop").addEventListener("click", () => running?.abort());
 by("model").addEventListener("change", () => { versions(); describe(); });
 by("version").addEventListener("change", () => describe());

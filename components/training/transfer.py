@@ -19,7 +19,9 @@ from components.bundle import Bundle
 from components.encodings.base import Encoding
 from components.encodings.vocabulary import SPECIALS, Vocabulary
 from components.errors import UserError, nearest
+from components.options import UserPath
 from components.training.depth import Thawing
+from components.training.foreign import FILES
 
 ANSWERS = ("head.", "crf.")  # what is learned about a target's tokens, beside `token_rows`
 LETTERS = ("spelling.",)  # what is learned about an input's, likewise
@@ -30,7 +32,8 @@ LEAST_SHARE = 0.1  # of the weights that must fit
 class Start:
     """Keyword-only parameters are of the recipe's training section.
 
-    `start` names a registered model (NAME, NAME@champion, NAME@3) or run:ID, whose weights training begins with.
+    `start` names what training begins with the weights of: a registered model (NAME, NAME@champion, NAME@3), run:ID, or
+    a file of torch or Keras (FILE, or FILE#LAYER,LAYER; components.training.foreign).
     `freeze` names tensors that aren't trained, by how their names begin: embedding, recurrent.layers.0, head.
     `unfreeze`: at first only the head is trained, after so many updates the last recurrent layer too, after as many
     again the one below it, and so on down to the embedding (Howard & Ruder 2018); 0: all at once.
@@ -39,7 +42,7 @@ class Start:
     def __init__(
         self,
         *,
-        start: Annotated[str, Field(max_length=200)] | None = None,
+        start: Annotated[Annotated[str, Field(max_length=4096)] | None, UserPath(FILES)] = None,
         freeze: tuple[str, ...] = (),
         unfreeze: Annotated[int, Field(ge=0)] = 0,
     ) -> None:

@@ -76,6 +76,10 @@ def checked_recipe(recipe: str, overrides: list[str] | None, device: str, name: 
     from components.runs.asked import ask
 
     checked = ask(recipe, overrides, name).recipe()
+    if checked.training["start"]:
+        from components.runs.start import check_start
+
+        check_start(checked)
     if device != "auto":
         from components.training.device import choose_device
 

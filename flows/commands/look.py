@@ -58,6 +58,10 @@ def validate(recipe: str, /, *, set: Set = None, name: Name = None) -> None:
     asked = ask(recipe, set, name)
     checked = asked.recipe()
     looked = ""
+    if checked.training["start"]:
+        from components.runs.start import check_start
+
+        check_start(checked)
     if checked.data["path"]:
         from components.runs.preview import preview
 

@@ -36,7 +36,12 @@ def run(
     ] = False,
     name: Name = None,
     start: Annotated[
-        str | None, Parameter(name="--from", help="A trained model to start from: NAME, NAME@3 or run:ID.")
+        str | None,
+        Parameter(
+            name="--from",
+            help="What to start from: a trained model (NAME, NAME@3 or run:ID), or a file with weights from torch or "
+            "Keras (FILE or FILE#LAYER,LAYER).",
+        ),
     ] = None,
 ) -> None:
     """Run a recipe: read the data, train, evaluate, register the model, and generate samples.
@@ -56,9 +61,9 @@ def run(
     if offline:
         recipe = offline_recipe(recipe)
     if start:
-        from components.runs.generate import exactly
+        from components.runs.start import override
 
-        set = [*(set or []), f"training.start={exactly(start)}"]
+        set = [*(set or []), override(start)]
     outcome = run_recipe(recipe, set or [], device, threads, name, launched if launched > 1 else processes)
     from components.runs.asked import words_of
     from components.runs.summary import show
