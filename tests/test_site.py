@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from test_docs import documents
 
+from docs.tools.flowchart import svg
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,6 +45,18 @@ def site(source: Path) -> Path:
     code, said = build(source)
     assert code == 0, said
     return source / "build" / "site"
+
+
+def test_flowcharts_are_drawn(site: Path) -> None:
+    for page, shown in (("design.html", "imports when asked"), ("graph.html", "memory&#x27;s weights → 64")):
+        text = (site / page).read_text(encoding="utf-8")
+        drawn = re.findall(r"<svg.*?</svg>", text)
+        assert drawn
+        assert any(shown in one for one in drawn), page
+        assert "--&gt;" not in text
+    for wrong in ("pie", "graph LR\n a --> b --> a", "graph LR\n a -- b"):
+        with pytest.raises(ValueError, match=r"flowchart|circle|understood"):
+            svg(wrong)
 
 
 def test_the_site_is_built_strictly_and_fetches_nothing_from_elsewhere(site: Path) -> None:

@@ -1,4 +1,5 @@
-"""What properdocs.yml can't say: pages that lie above docs/, anchors as GitHub makes them, colours of code."""
+"""What properdocs.yml can't say: pages that lie above docs/, anchors as GitHub makes them, colours of code, and
+flowcharts."""
 
 from __future__ import annotations
 
@@ -9,10 +10,13 @@ from typing import Any
 from properdocs.structure.files import File
 from pygments.formatters import HtmlFormatter
 
+from docs.tools.flowchart import svg
+
 ROOT = Path(__file__).resolve().parents[2]
 # in the root → on the site
 ABOVE = {"README.md": "index.md", "CONTRIBUTING.md": "CONTRIBUTING.md", "CHANGELOG.md": "CHANGELOG.md"}
 ABOVE |= {name: name for name in ("LICENSE", "CITATION.cff")}
+FLOWCHART = re.compile(r"^```mermaid\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(\]\(|src=\")(?!https?:)([^)\"#\s]+)")
 
 
@@ -33,7 +37,8 @@ def on_files(files: Any, config: Any) -> None:
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     # GitHub reads Markdown inside of HTML, Python-Markdown where it is told to
-    return LINK.sub(_from_docs, markdown).replace("<details>", '<details markdown="1">')
+    markdown = LINK.sub(_from_docs, markdown).replace("<details>", '<details markdown="1">')
+    return FLOWCHART.sub(lambda found: f"<p>{svg(found[1])}</p>", markdown)
 
 
 def slug(heading: str, separator: str) -> str:
