@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from pydantic import Field
 
 from components.datasets.codings import Coding
 from components.datasets.folders import ending
-from components.datasets.labelled import LabelledReader, Row, lines, numbers, with_points
+from components.datasets.labelled import PLAIN, LabelledReader, Points, Row, lines, numbers
 from components.datasets.labelled_lines import LabelledLinesReader
 from components.datasets.text import text_files
 from components.errors import UserError, unknown
@@ -26,6 +28,13 @@ SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "bar": "|"}
 BY_ENDING = {".csv": "comma", ".tsv": "tab", ".tab": "tab"}
 PARQUET = (".parquet", ".pq")
 BAD_QUOTES = "quotes out of place"
+SEPARATOR_LINE = re.compile(r"sep=(.)\s*")  # which Excel puts first, and reads
+OTHERS = {  # files that are no tables of text, and what to do with them
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods", ".numbers"), "a spreadsheet: save its sheet as CSV (UTF-8)"),
+    **dict.fromkeys((".bz2", ".xz", ".zst", ".7z", ".rar"), "packed: unpack it, or pack it as .gz or .zip"),
+    **dict.fromkeys((".json", ".jsonl", ".ndjson", ".pkl", ".pickle", ".feather", ".sqlite", ".db", ".rds"),
+                    "no table of text: save it as CSV, in pandas with to_csv('table.csv', index=False)"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ class TableReader(LabelledReader):
 
     endings = (*BY_ENDING, *PARQUET)
     columns_set_by = "data.input and data.target"
-    ways_out = {BAD_QUOTES: "data.quotes=false reads the quotes as signs of the text"}
+    ways_out = {BAD_QUOTES: "data.quotes=false reads the quotes as signs of the text", "not a number": PLAIN}
 
     def __init__(
         self,
@@ -101,15 +110,28 @@ class TableReader(LabelledReader):
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:
             places: list[int] | None = None
+            self._points = Points("", apart=True)
+            name_is_label = False
             for where, columns, cells, problem in parquet_rows(path) if ending(path) in PARQUET else self._csv(path):
                 if places is None:
                     wanted = self._wanted(columns, path, labelled)
                     read, *targets = places = [columns.names.index(name) for name in wanted]
                 shown = dict(zip(columns.names, cells, strict=True))
+                if self.header and cells == columns.names and len(cells) > 1:  # of files put together
+                    yield Row(where, shown, problem="the header again")
+                    continue
+                name_is_label |= bool(targets) and columns.names[targets[0]].strip() == cells[targets[0]].strip()
                 if problem:
                     yield Row(where, shown, problem=problem)
                 else:
                     yield self._row(where, shown, cells[read], [cells[index] for index in targets])
+            if name_is_label and self.header:
+                name = columns.names[targets[0]]
+                note = (
+                    f"warning: {path.name}: the first line is read as the columns' names, but {name!r} is a label too"
+                )
+                note += " (data.header=false, where the lines begin at once)"
+                self.decided += [note] * (note not in self.decided)
 
     def nothing_here(self, given: Sequence[Path]) -> UserError:
         error = super().nothing_here(given)
@@ -132,7 +154,7 @@ class TableReader(LabelledReader):
             return Row(where, shown, problem=f"longer than {self.max_length:,} characters")
         if not targets or not self.numbers:
             return Row(where, shown, text, targets[0].strip() if targets else None)
-        values, problem = numbers(with_points(targets, SEPARATORS.get(self.separator or "", "")))
+        values, problem = numbers(self._points(targets, where))
         return Row(where, shown, text, values.tolist(), problem)
 
     def _wanted(self, columns: Columns, path: Path, labelled: bool) -> tuple[str, ...]:
@@ -160,32 +182,43 @@ class TableReader(LabelledReader):
         return read, *wanted
 
     def _other_separator(self, columns: Columns, path: Path) -> str:
-        """What to set where the first line is one column, and holds another separator."""
+        """What to do where the first line is one column: it holds another separator, or isn't the table's."""
         if len(columns.names) != 1 or ending(path) in PARQUET:
             return ""
-        first = next(line for _, line in lines(self._text, path))
-        found = [name for name, sign in SEPARATORS.items() if sign in first]
-        return f"; its first line has another separator: data.separator={found[0]}" if found else ""
+        first, *others = itertools.islice(lines(self._text, path), 20)
+        found = [name for name, sign in SEPARATORS.items() if sign in first[1]]
+        if found:
+            return f"; its first line has another separator: data.separator={found[0]}"
+        more = [number for number, line in others if any(sign in line for sign in SEPARATORS.values())]
+        return f"; does the table begin with line {more[0]}? Take away what stands above it" if more else ""
 
     def _csv(self, path: Path) -> Iterator[tuple[str, Columns, list[str], str]]:
         """(where, the columns, the row's cells, why it can't be read) of each row."""
         name = self.separator or BY_ENDING.get(ending(path))
+        if name is None and (other := OTHERS.get(ending(path))):
+            what, _, hint = other.partition(": ")
+            raise UserError(f"is {what}", where=str(path), hint=hint)
         if name is None:
             what = f"how are the columns of a {ending(path) or 'file without an ending'} separated?"
             hint = f"data.separator=tab (or comma, semicolon, bar); {self._lines_instead()}"
             raise UserError(what, where=str(path), hint=hint)
-        separator = SEPARATORS[name]
+        numbered = lines(self._text, path)
+        first = next(numbered, (1, ""))
+        said = SEPARATOR_LINE.fullmatch(first[1])
+        separator = said[1] if said else SEPARATORS[name]
+        numbered = numbered if said else itertools.chain([first], numbered)
+        self._points = Points(separator, apart=True)
         quotes = self.quotes if self.quotes is not None else separator != "\t"
         quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
         taken: list[str] = []  # the lines of the row that is being read
-        source = (taken.append(line) or line + "\n" for _, line in lines(self._text, path))
+        source = (taken.append(line) or line + "\n" for _, line in numbered)
         # not pandas' reader: it says neither which lines it leaves out nor where the row stands
-        table = csv.reader(source, delimiter=separator, quoting=quoting, strict=True)
+        table = csv.reader(source, delimiter=separator, quoting=quoting, strict=True, skipinitialspace=quotes)
         columns: Columns | None = None
         width = 0
         while True:
             taken.clear()
-            before = table.line_num
+            before = table.line_num + bool(said)
             try:
                 cells = next(table, None)
             except csv.Error as error:  # the reader goes on with the next line

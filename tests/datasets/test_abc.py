@@ -91,12 +91,14 @@ def test_notes_beside_a_voices_own_are_left_out_and_counted() -> None:
 @pytest.mark.parametrize(("metre", "expected"), [("2+3/8", (5, 8)), ("(2+2+3)/8", (7, 8)), ("3 + 2 / 4", (5, 4))])
 def test_a_metre_may_be_a_sum(metre: str, expected: tuple[int, int]) -> None:
     (piece,) = pieces(HEAD.replace("4/4", metre) + "CDEF|]\n")
-    assert piece.metre == expected and not piece.left_out
+    assert piece.metre == expected
+    assert not piece.left_out
 
 
 def test_a_metre_that_cant_be_read_is_told() -> None:
     (piece,) = pieces(HEAD.replace("4/4", "five") + "CDEF|]\n")
-    assert piece.metre == (4, 4) and list(piece.left_out) == ["metre that can't be read: the one before holds (kept)"]
+    assert piece.metre == (4, 4)
+    assert list(piece.left_out) == ["metre that can't be read: the one before holds (kept)"]
 
 
 @pytest.mark.parametrize(
@@ -131,5 +133,6 @@ def test_a_percent_sign_within_quotes_begins_no_comment() -> None:
 
 def test_a_tune_without_a_key_is_refused_alone() -> None:
     without, whole = pieces("X:1\nT:Sketch\nCDEF|]\n\n" + HEAD + "CDEF|]\n")
-    assert "K:" in without.refused and not whole.refused
+    assert "K:" in without.refused
+    assert not whole.refused
     assert np.array_equal(whole.tracks[0].notes[:, 2], SCALE[:4])
