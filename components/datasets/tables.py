@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -44,9 +44,10 @@ class Columns:
     names: list[str]
     numbered: set[str]  # those that go by their numbers
     twice: dict[str, str]  # a name that stands twice: what the second column of it goes by
+    nested: Collection[str] = ()  # those that hold lists
 
     @classmethod
-    def of(cls, header: Sequence[str], path: Path) -> Columns:
+    def of(cls, header: Sequence[str], path: Path, nested: Collection[str] = ()) -> Columns:
         if len(header) > MOST_COLUMNS:
             raise UserError(f"more than {MOST_COLUMNS:,} columns", where=str(path))
         names: dict[str, None] = {}
@@ -61,7 +62,7 @@ class Columns:
                 name = given
             names[name] = None
         twice.pop("", None)
-        return cls(list(names), numbered, twice)
+        return cls(list(names), numbered, twice, nested)
 
 
 class TableReader(LabelledReader):
@@ -172,6 +173,9 @@ class TableReader(LabelledReader):
                     raise UserError(f"which of the {len(columns.names)} columns?", where=where, hint=choices)
                 if name not in columns.names:
                     raise UserError(unknown("column", name, columns.names).what, where=where, hint=choices)
+                if name in columns.nested:
+                    hint = f"make texts of them first, in pandas: table[{name!r}] = table[{name!r}].map(' '.join)"
+                    raise UserError(f"column {name!r} holds lists", where=where, hint=hint)
                 if name in columns.twice:
                     hint = f"rename one of them; the second goes by data.{setting}={columns.twice[name]}"
                     raise UserError(f"two columns are called {name!r}", where=where, hint=hint)
@@ -265,14 +269,24 @@ def parquet_rows(path: Path) -> Iterator[tuple[str, Columns, list[str], str]]:
                 raise UserError(
                     f"{facts.num_rows:,} rows × {facts.num_columns:,} columns are too many", where=str(path)
                 )
+            nested = [
+                name
+                for name, kind in zip(file.schema_arrow.names, file.schema_arrow.types, strict=True)
+                if pa.types.is_nested(kind)
+            ]
             for batch in file.iter_batches(batch_size=ROWS):
                 # whole numbers stay whole where others are missing: labels 1 and 1.0 would be two
                 table = batch.to_pandas(integer_object_nulls=True)
-                columns = Columns.of([str(column) for column in table.columns], path)
+                columns = Columns.of([str(column) for column in table.columns], path, nested)
                 for row in table.itertuples(index=False, name=None):
                     number += 1
                     missing = (is_scalar(cell) and isna(cell) for cell in row)  # a list in a cell is there
-                    cells = ["" if gone else str(cell) for gone, cell in zip(missing, row, strict=True)]
+                    cells = ["" if gone else _cell(cell) for gone, cell in zip(missing, row, strict=True)]
                     yield f"{path}: row {number}", columns, cells, ""
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"isn't a Parquet file: {str(error).splitlines()[0]}", where=str(path)) from None
+
+
+def _cell(value: Any) -> str:
+    # some programs write texts as bytes without saying that they are texts
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

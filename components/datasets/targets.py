@@ -25,7 +25,7 @@ from components.options import options_of
 
 SHOWN = 12  # labels that are told with their counts
 NAMED = 5  # labels in a sentence
-MISSING = ("nan", "n/a", "#n/a", "na", "null", "none", "?", "-")
+MISSING = ("nan", "n/a", "#n/a", "na", "null", "none", "?")
 MANY = 10  # labels, from which it is odd that most are there once
 WHOLE = 2.0**53  # from here on float64 doesn't hold every whole number
 LOOKED_AT = 10_000  # rows of a file whose label is told

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from components.datasets.ingest import ingest
@@ -187,6 +188,7 @@ def test_a_label_for_nearly_every_item_is_told(tmp_path: Path) -> None:
         (["7", "007"], "labels apart: '007' and '7'"),
         (["dry", "NaN"], "a label like any other: 'NaN'"),
         (["dry", "wet"], ""),
+        (["+", "-"], ""),
         (["1_0", "10"], ""),
     ],
 )
@@ -194,6 +196,17 @@ def test_labels_that_hardly_differ_and_such_as_are_none_are_told(labels: list[st
     rows = "".join(f"{text},{labels[at % 2]}\n" for at, text in enumerate(TEXTS))
     told = notes(tmp_path, "t.csv", "text,what\n" + rows)
     assert said in told if said else not told
+
+
+def test_texts_of_parquet_may_be_bytes_but_not_lists(tmp_path: Path) -> None:
+    rows = {"text": [b"na\xc3\xafve", b"plain"], "words": [["a"], ["b"]], "mood": ["glad", "sad"]}
+    pd.DataFrame(rows).to_parquet(tmp_path / "t.parquet")
+    data = {"path": "t.parquet", "reader": "table", "target": "mood"}
+    _, readers = path_readers(data | {"input": "text"}, tmp_path, tmp_path)
+    assert list(readers[None].items()) == [("naïve", "glad"), ("plain", "sad")]
+    _, readers = path_readers(data | {"input": "words"}, tmp_path, tmp_path)
+    with pytest.raises(UserError, match="column 'words' holds lists"):
+        list(readers[None].items())
 
 
 def test_whole_numbers_that_are_rounded_are_told(tmp_path: Path) -> None:
