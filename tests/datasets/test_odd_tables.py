@@ -238,3 +238,20 @@ def test_rolls_of_zeros_and_ones_are_no_pitches(tmp_path: Path) -> None:
     frames = np.eye(88, dtype=int)[:3].tolist()
     with pytest.raises(UserError, match="a frame of 88 zeros and ones"):
         items(tmp_path, "r.json", f"[[{frames[0]}], {frames}]", "rolls")
+
+
+@pytest.mark.parametrize("reader", ["table", "labelled-lines", "lines"])
+def test_items_of_test_that_are_in_train_are_told(reader: str, tmp_path: Path) -> None:
+    names = {"table": ("train.csv", "test.csv")}.get(reader, ("train/up.txt", "test/up.txt"))
+    header, end = ("text,what\n", ",{}") if reader == "table" else ("", "")
+    for name, texts in zip(names, (TEXTS, [TEXTS[3].upper(), "sample new"]), strict=True):
+        (tmp_path / "d" / name).parent.mkdir(parents=True, exist_ok=True)
+        lines = "".join(text + end.format(at % 2) + "\n" for at, text in enumerate(texts))
+        (tmp_path / "d" / name).write_text(header + lines, encoding="utf-8")
+        other = (tmp_path / "d" / name).with_name("down.txt")
+        if reader == "labelled-lines":
+            other.write_text("".join(f"{name} {at}\n" for at in range(6)), encoding="utf-8")
+    encoding = {"kind": "characters"} if reader == "lines" else LABELS
+    ref = ingest({"path": "d", "reader": reader}, encoding, root=tmp_path, cache_dir=tmp_path / "c", seed=0)
+    told = [note for note in Store.open(ref.path).manifest["notes"] if "in train too" in note]
+    assert told == [f"warning: 1 of the {8 if reader == 'labelled-lines' else 2} items of test are in train too"]
