@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from components.datasets.labelled import NUMBERS, PLAIN, Points, lines, split_cells
+from components.datasets.labelled import NUMBERS, PLAIN, SEPARATOR_LINE, Points, lines, split_cells
 from components.datasets.text import TextFiles
 from components.errors import UserError, unknown
 
@@ -183,6 +183,9 @@ def table_rows(files: TextFiles, path: Path) -> Rows:
     for number, line in lines(files, path):
         if not line.strip():
             continue
+        if points is None and (said := SEPARATOR_LINE.fullmatch(line)):
+            points = Points(said[1], apart=True)
+            continue
         points = points or Points(max(",\t;|", key=line.count), apart=True)
         try:
             cells = split_cells(line, points.separator)
@@ -197,7 +200,8 @@ def _chain(*parts) -> Iterator[tuple[int, list[str]]]:
 
 
 def is_header(first: Sequence[str], second: Sequence[str]) -> bool:
-    if all(_number(cell) is None for cell in first) or counts_columns(first):
+    named = [cell for cell in first if cell.strip()]  # a table program's index has no name
+    if (named and all(_number(cell) is None for cell in named)) or counts_columns(first):
         return True
     pairs = zip(first, second, strict=False)
     return any(_number(a) is None and is_finite(b) for a, b in pairs)

@@ -23,6 +23,7 @@ from components.provenance import digest_file, digest_json
 LONGEST_LINE = 32 << 20  # characters
 NUMBERS = {"", "?", "na", "nan", "null", "none"}  # how files write that a number isn't there
 DECIMAL_COMMA = re.compile(r"\s*[-+]?(\d+|\d{1,3}(\.\d{3})+),\d+([eE][-+]?\d+)?\s*")
+SEPARATOR_LINE = re.compile(r"sep=(.)\s*")  # which Excel puts first, and reads
 THOUSANDS = re.compile(r"\s*[-+]?[1-9]\d{0,2}(\.\d{3})+\s*")  # or a number with three decimals
 PLAIN = "numbers are written as 1234.5, without units and signs for thousands; where semicolons separate, as 1234,5 too"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import itertools
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from pydantic import Field
 
 from components.datasets.codings import Coding
 from components.datasets.folders import ending
-from components.datasets.labelled import PLAIN, LabelledReader, Points, Row, lines, numbers
+from components.datasets.labelled import PLAIN, SEPARATOR_LINE, LabelledReader, Points, Row, lines, numbers
 from components.datasets.labelled_lines import LabelledLinesReader
 from components.datasets.text import text_files
 from components.errors import UserError, unknown
@@ -28,7 +27,6 @@ SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "bar": "|"}
 BY_ENDING = {".csv": "comma", ".tsv": "tab", ".tab": "tab"}
 PARQUET = (".parquet", ".pq")
 BAD_QUOTES = "quotes out of place"
-SEPARATOR_LINE = re.compile(r"sep=(.)\s*")  # which Excel puts first, and reads
 OTHERS = {  # files that are no tables of text, and what to do with them
     **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods", ".numbers"), "a spreadsheet: save its sheet as CSV (UTF-8)"),
     **dict.fromkeys((".bz2", ".xz", ".zst", ".7z", ".rar"), "packed: unpack it, or pack it as .gz or .zip"),

@@ -27,8 +27,9 @@ def reader_for(
     Raises:
         UserError: the file doesn't exist, no reader can read it without labels, or a setting is wrong.
     """
-    if not path.exists():
-        raise UserError("no such file or folder", where=str(path))
+    if not path.is_file() and not path.is_dir():  # a pipe would be waited for
+        what = "not a file or a folder" if path.exists() else "no such file or folder"
+        raise UserError(what, where=str(path))
     asked = _asked(overrides)
     ending, own = ending_of(path), str(data["reader"])
     kind = resolve("reader", own).files_by or own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from components.datasets.labelled import Points, numbers, stem
 from components.datasets.sources import path_readers
 from components.datasets.store import Store
 from components.errors import UserError
+from components.proposals.base import Look
+from components.proposals.columns import grid_of
+from components.use.files import reader_for
 
 LABELS = {"kind": "pair", "input": {"kind": "characters"}, "target": {"kind": "labels"}}
 NUMBERS = LABELS | {"target": {"kind": "frames"}}
@@ -255,3 +259,25 @@ def test_items_of_test_that_are_in_train_are_told(reader: str, tmp_path: Path) -
     ref = ingest({"path": "d", "reader": reader}, encoding, root=tmp_path, cache_dir=tmp_path / "c", seed=0)
     told = [note for note in Store.open(ref.path).manifest["notes"] if "in train too" in note]
     assert told == [f"warning: 1 of the {8 if reader == 'labelled-lines' else 2} items of test are in train too"]
+
+
+@pytest.mark.parametrize("rows", [",text,mood\n", "sep=,\nnumber,text,mood\n"])
+def test_a_recipe_is_proposed_for_tables_with_an_index_and_such_as_excel_writes(rows: str, tmp_path: Path) -> None:
+    rows += "".join(f"{at},{text},{('glad', 'sad')[at % 2]}\n" for at, text in enumerate(TEXTS))
+    (tmp_path / "t.csv").write_text(rows, encoding="utf-8")
+    grid = grid_of(Look(tmp_path / "t.csv", "t.csv"))
+    assert grid.header
+    assert [column.kind for column in grid.columns] == ["whole", "texts", "labels"]
+
+
+def test_a_series_below_excels_first_line(tmp_path: Path) -> None:
+    rows = "sep=;\nday;y\n" + "".join(f"2001-01-0{at};{at},5\n" for at in range(1, 8))
+    found, _ = items(tmp_path, "t.csv", rows, "series-windows", length=2)
+    assert found[0][0].ravel().tolist() == [1.5, 2.5]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes: a POSIX system")
+def test_a_pipe_to_predict_for_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(UserError, match="not a file or a folder"):
+        reader_for(tmp_path / "pipe.csv", {"reader": "table"})
