@@ -167,11 +167,13 @@ def _field(tune: Tune, voice: Voice, letter: str, value: str, in_body: bool) -> 
             tune.tempo = min(max(float(beat * int(found[3])), 5.0), 1000.0)
     elif letter == "K":
         signature = _key(tune, value)
-        voice.shift = _shift(value, voice.shift)
         if in_body:
             voice.signature = voice.signature if signature is None else signature
+            voice.shift = _shift(value, voice.shift)
         else:
-            tune.signature, tune.shift = signature or {}, voice.shift
+            tune.signature, tune.shift = signature or {}, _shift(value, 0)
+            for each in tune.voices.values():  # those that are named before the key
+                each.shift = each.shift or tune.shift
     elif letter == "P" and in_body:
         tune.part = value[:1]
         for each in tune.voices.values():

@@ -125,6 +125,9 @@ def test_transposed_music_sounds_where_it_says(field: str, semitones: int) -> No
 def test_a_voice_may_be_transposed_alone() -> None:
     first, second = voices(HEAD + "V:1\nC4|]\nV:2 clef=treble-8\nC4|]\n")
     assert (first[0][2], second[0][2]) == (60, 48)
+    before = HEAD.replace("K:C", "V:1\nV:2 clef=bass-8\nK:C")
+    low = voices(before + "V:1\nC4|]\nV:2\nC4|]\nV:3\nC4|]\n")
+    assert [notes[0][2] for notes in low] == [60, 48, 60]
 
 
 def test_a_percent_sign_within_quotes_begins_no_comment() -> None:
