@@ -39,7 +39,7 @@ def read_abc(data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
     Raises:
         Refused: there is no tune in it.
     """
-    text = decoded(data)
+    text = decoded(data).replace("\r\n", "\n").replace("\r", "\n")
     starts = [match.start() for match in re.finditer(r"^X:", text, re.MULTILINE)][:MOST_TUNES]
     if not starts:
         raise Refused("has no tune: none of its lines begins with X:")

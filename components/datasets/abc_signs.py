@@ -22,19 +22,25 @@ MODES = {  # first three letters → (name, fifths less than major's)
     "aeo": ("minor", 3), "dor": ("dorian", 2), "phr": ("phrygian", 4), "lyd": ("lydian", -1),
     "mix": ("mixolydian", 1), "loc": ("locrian", 5),
 }  # fmt: skip
-DECORATIONS = {"d.c.": "D.C.", "dacapo": "D.C.", "d.s.": "D.S.", "dacoda": "to coda", "fine": "fine"}
+DECORATIONS = {
+    "d.c.": "D.C.", "dacapo": "D.C.", "d.s.": "D.S.", "dacoda": "to coda", "fine": "fine",
+    **{f"d.{of}.al{to}": f"D.{of.upper()}. al {to}" for of in "cs" for to in ("coda", "fine")},
+}  # fmt: skip
+FIELD = re.compile(r"(?:[A-Z]|[mrsw]):(?![|:])")  # "G:|" is a note and a bar line
+BLOCK = re.compile(r"^%%begin(\w+).*?(?:^%%end\1.*?$|\Z)", re.MULTILINE | re.DOTALL)  # text, PostScript
 LENGTH = r"(\d{0,4})(/{0,4})(\d{0,4})"
 TOKEN = re.compile(
     rf"""(?P<text>"[^"\n]*") | (?P<grace>\{{[^}}\n]*\}}) | (?P<deco>![^!\s]{{1,40}}!|\+[^+\s]{{1,40}}\+)
     | \[(?P<field>[A-Za-z]):(?P<value>[^\]\n]*)\]
-    | (?P<bar>:*\|[\]|]?:*(?:[1-9][0-9,\-]*)?|\[\||::+|\[[1-9][0-9,\-]*)
+    | (?P<bar>:*\|[\]|]?:*(?:[1-9][0-9,\-]*)?|\[\|:*|::+|\[[1-9][0-9,\-]*)
     | \((?P<p>[2-9])(?::(?P<q>[2-9]?))?(?::(?P<r>\d{{0,2}}))?
-    | \[(?P<chord>(?:[_^=]{{0,2}}[A-Ga-g][,']{{0,5}}\d{{0,4}}/{{0,4}}\d{{0,4}}-?)+)\]{LENGTH}
+    | \[(?P<chord>[^\[\]|:\n]*)\]{LENGTH}
     | (?P<acc>[_^=]{{0,2}})(?P<note>[A-Ga-g])(?P<octave>[,']{{0,5}}){LENGTH}
     | (?P<rest>[zx]){LENGTH} | (?P<bars>Z)(\d{{0,3}}) | (?P<tie>-) | (?P<broken>>{{1,3}}|<{{1,3}})
-    | (?P<sign>[SO]) | .""",
+    | (?P<sign>[SO]) | (?P<overlay>&) | .""",
     re.VERBOSE,
 )
+NOT_NOTES = re.compile(r"\"([^\"]*)\"|![^!]*!|\+[^+]*\+")  # in a chord
 IN_CHORD = re.compile(rf"([_^=]{{0,2}})([A-Ga-g])([,']{{0,5}}){LENGTH}(-?)")
 
 
@@ -54,10 +60,18 @@ class Voice:
     name: str = ""
     elements: list[Element] = field(default_factory=list)
     accidentals: dict[tuple[str, int], int] = field(default_factory=dict)  # of this bar
+    written: dict[tuple[str, int], int] = field(default_factory=dict)  # accidentals of the notes that are being read
+    sounding: dict[tuple[str, int], int] = field(default_factory=dict)  # and of the last ones
+    carried: dict[tuple[str, int], int] = field(default_factory=dict)  # over the bar line by ties, for the next notes
     triplets: int = 0  # notes left in the tuplet
     ratio: Fraction = Fraction(1)
     broken: Fraction = Fraction(1)  # what the next note is scaled by
-    metre: tuple[int, int] | None = None  # that holds now, where it isn't the tune's
+    # what holds now, where it isn't the tune's: another voice goes on in its own key
+    metre: tuple[int, int] | None = None
+    unit: Fraction | None = None
+    signature: dict[str, int] | None = None
+    shift: int = 0  # semitones that it sounds above what is written
+    overlay: bool = False  # until the bar ends, other notes that sound from its beginning (&)
 
 
 @dataclass
@@ -70,31 +84,50 @@ class Tune:
     parts: str = ""  # the order in which they are played
     part: str = ""  # that is being written
     signature: dict[str, int] = field(default_factory=dict)
+    shift: int = 0
     voices: dict[str, Voice] = field(default_factory=dict)
     lost: Counter[str] = field(default_factory=Counter)
 
 
 def parse_tune(text: str) -> Tune:
-    """The tune of a text that begins with its X: line.
+    """The tune of a text that begins with its X: line. An empty line ends it; bars and fields after one are read all
+    the same, but no lines of other text.
 
     Raises:
-        Refused: it is longer than any tune.
+        Refused: it is longer than any tune, or has no K: line.
     """
     tune = Tune()
-    in_body = False
+    in_body = ended = False
     voice = tune.voices.setdefault("1", Voice())
-    for line in text.splitlines():
-        line = line.partition("%")[0].rstrip()
-        if re.match(r"[A-Za-z]:", line) and not line.startswith("|:"):
+    for line in BLOCK.sub("%", text).splitlines():
+        written, line = line, _uncommented(line)
+        if not line:
+            ended = ended or (in_body and not written.strip())
+        elif FIELD.match(line):
             letter, value = line[0], line[2:].strip()
             if letter == "V":
                 voice = _voice(tune, value)
             else:
                 _field(tune, voice, letter, value, in_body)
             in_body = in_body or letter == "K"
+        elif line.startswith("+:"):  # the field before goes on
+            continue
+        elif ended and "|" not in line:
+            tune.lost["line of text after the tune"] += 1
         elif in_body:
             voice = _music(tune, voice, line)
+    if not in_body:
+        raise Refused("has no K: line, with which the notes begin")
     return tune
+
+
+def _uncommented(line: str) -> str:
+    quoted = False
+    for at, sign in enumerate(line if "%" in line else ""):
+        quoted ^= sign == '"'
+        if sign == "%" and not quoted and line[at - 1 : at] != "\\":
+            return line[:at].rstrip()
+    return line.rstrip()
 
 
 def _voice(tune: Tune, value: str) -> Voice:
@@ -104,10 +137,11 @@ def _voice(tune: Tune, value: str) -> Voice:
     first = tune.voices.get("1")
     if first and not first.elements and not first.name and name != "1" and len(tune.voices) == 1:
         del tune.voices["1"]
-    new = Voice(elements=[Element("part", value=tune.part)] if tune.part else [])
+    new = Voice(elements=[Element("part", value=tune.part)] if tune.part else [], shift=tune.shift)
     voice = tune.voices.setdefault(name, new)
     named = re.search(r'(?:name|nm)="([^"]{1,60})"', value)
     voice.name = named[1] if named else voice.name or name
+    voice.shift = _shift(value, voice.shift)
     return voice
 
 
@@ -116,22 +150,30 @@ def _field(tune: Tune, voice: Voice, letter: str, value: str, in_body: bool) -> 
         tune.title = value[:120]
     elif letter == "M":
         metre = {"C": (4, 4), "C|": (2, 2)}.get(value) or _fraction_pair(value)
-        if metre:
-            if in_body:
-                voice.elements.append(Element("metre", value=metre))
-                voice.metre = metre
-            else:
-                tune.metre = metre
-    elif letter == "L":
-        pair = _fraction_pair(value)
-        tune.unit = Fraction(*pair) * 4 if pair else tune.unit
+        if metre and in_body:
+            voice.elements.append(Element("metre", value=metre))
+            voice.metre = metre
+        elif metre:
+            tune.metre = metre
+        elif value.lower() not in ("", "none"):
+            tune.lost["metre that can't be read: the one before holds (kept)"] += 1
+    elif letter == "L" and (pair := _fraction_pair(value)):
+        unit = Fraction(*pair) * 4
+        voice.unit, tune.unit = (unit, tune.unit) if in_body else (None, unit)
     elif letter == "Q" and not tune.tempo:
         found = re.search(r"(?:(\d{1,2})/(\d{1,2})\s*=\s*)?(\d{1,4})\s*$", re.sub(r'"[^"]*"', "", value))
         if found and 5 <= int(found[3]) <= 1000:
             beat = Fraction(int(found[1]), int(found[2])) * 4 if found[1] and int(found[2]) else Fraction(1)
             tune.tempo = min(max(float(beat * int(found[3])), 5.0), 1000.0)
     elif letter == "K":
-        _key(tune, value)
+        signature = _key(tune, value)
+        if in_body:
+            voice.signature = voice.signature if signature is None else signature
+            voice.shift = _shift(value, voice.shift)
+        else:
+            tune.signature, tune.shift = signature or {}, _shift(value, 0)
+            for each in tune.voices.values():  # those that are named before the key
+                each.shift = each.shift or tune.shift
     elif letter == "P" and in_body:
         tune.part = value[:1]
         for each in tune.voices.values():
@@ -141,39 +183,62 @@ def _field(tune: Tune, voice: Voice, letter: str, value: str, in_body: bool) -> 
 
 
 def _fraction_pair(value: str) -> tuple[int, int] | None:
-    found = re.match(r"(\d{1,3})/(\d{1,3})\b", value)
-    return (int(found[1]), int(found[2])) if found and int(found[1]) and int(found[2]) else None
+    """3/4 and (2+3)/8 as numbers."""
+    found = re.match(r"\(?(\d{1,3}(?:\s*\+\s*\d{1,3}){0,9})\)?\s*/\s*(\d{1,3})\b", value)
+    top = sum(map(int, found[1].split("+"))) if found else 0
+    return (top, int(found[2])) if found and top and int(found[2]) else None
 
 
-def _key(tune: Tune, value: str) -> None:
+def _shift(value: str, before: int) -> int:
+    """The semitones by which a key or a voice says that it is transposed (transpose=-2, octave=1, clef=treble-8)."""
+    semitones = re.search(r"\btranspose=([-+]?\d{1,2})\b", value)
+    octaves = re.search(r"\boctave=([-+]?\d)\b", value)
+    clef = re.search(r"(?:treble|alto|tenor|bass|[GCF])\d?([-+])8\b", value)
+    if not (semitones or octaves or clef):
+        return before
+    by_clef = (12 if clef[1] == "+" else -12) if clef else 0
+    return (int(semitones[1]) if semitones else 0) + 12 * (int(octaves[1]) if octaves else 0) + by_clef
+
+
+def _key(tune: Tune, value: str) -> dict[str, int] | None:
+    """The signature: letter → 1 sharp, −1 flat, 0 natural; None where the field names no key."""
     found = re.match(r"([A-G])([#b]?)\s*([A-Za-z]*)", value)
     if not found:
         if value.lower().startswith("hp"):  # Highland pipes: F and C sharp
-            tune.signature = {"F": 1, "C": 1}
-        return
+            return {"F": 1, "C": 1}
+        return {} if value.lower().startswith("none") else None
     mode = found[3].lower()
     name, less = MODES.get(mode if mode == "m" else mode[:3], ("major", 0))
     fifths = FIFTHS[found[1]] + 7 * ((found[2] == "#") - (found[2] == "b")) - less
     signs = SHARPS[: min(fifths, 7)] if fifths > 0 else FLATS[: min(-fifths, 7)]
-    tune.signature = dict.fromkeys(signs, 1 if fifths > 0 else -1)
+    # "exp": the accidentals that follow are all there are
+    signature = dict.fromkeys("" if mode == "exp" else signs, 1 if fifths > 0 else -1)
     for sign, letter in re.findall(r"\s([_^=])([A-Ga-g])", value):
-        tune.signature[letter.upper()] = {"_": -1, "^": 1, "=": 0}[sign]
-    if not tune.key:
+        signature[letter.upper()] = {"_": -1, "^": 1, "=": 0}[sign]
+    if not tune.key and mode != "exp":
         tonic = (LETTERS[found[1]] + (found[2] == "#") - (found[2] == "b")) % 12
         tune.key = str(Key(tonic, name))
+    return signature
 
 
 def _music(tune: Tune, voice: Voice, line: str) -> Voice:
-    unit = tune.unit or (Fraction(1, 2) if Fraction(*tune.metre) >= Fraction(3, 4) else Fraction(1, 4))
+    usual = tune.unit or (Fraction(1, 2) if Fraction(*tune.metre) >= Fraction(3, 4) else Fraction(1, 4))
+    unit = voice.unit or usual
     for match in TOKEN.finditer(line):
         if len(voice.elements) > MOST_ELEMENTS:
             raise Refused(f"has more than {MOST_ELEMENTS:,} signs")
         group = match.groupdict()
-        if group["note"]:
+        if voice.overlay and not (group["bar"] or group["field"]):
+            tune.lost["note beside the voice's own (&)"] += bool(group["note"] or group["chord"])
+        elif group["note"]:
             pitch = _pitch(tune, voice, group["acc"], group["note"], group["octave"])
             _add(voice, (pitch,), unit * _length(_after(match, "octave")))
         elif group["chord"]:
-            inside = IN_CHORD.findall(group["chord"])
+            for text in NOT_NOTES.findall(group["chord"]):
+                _symbol(tune, voice, text)
+            inside = IN_CHORD.findall(NOT_NOTES.sub("", group["chord"]))
+            if not inside:
+                continue
             pitches = tuple(sorted({_pitch(tune, voice, a, n, o) for a, n, o, *_ in inside}))
             _add(voice, pitches, unit * _length(inside[0][3:6]) * _length(_after(match, "chord")))
             voice.elements[-1].tied = any(tie for *_, tie in inside)
@@ -185,7 +250,10 @@ def _music(tune: Tune, voice: Voice, line: str) -> Voice:
         elif group["text"]:
             _symbol(tune, voice, group["text"][1:-1])
         elif group["bar"]:
+            last = next((e for e in reversed(voice.elements) if e.kind != "bar"), None)
+            voice.carried = voice.sounding if last and last.tied else {}
             voice.accidentals.clear()
+            voice.overlay = False
             _bar(voice, group["bar"])
         elif group["p"]:
             _tuplet(tune, voice, int(group["p"]), group["q"], group["r"])
@@ -201,6 +269,8 @@ def _music(tune: Tune, voice: Voice, line: str) -> Voice:
                 voice.elements[-1].tied = True
         elif group["deco"]:
             _decoration(voice, group["deco"][1:-1].casefold())
+        elif group["overlay"]:
+            voice.overlay, voice.triplets, voice.broken = True, 0, Fraction(1)
         elif group["sign"]:
             voice.elements.append(Element({"S": "segno", "O": "coda"}[group["sign"]]))
         elif group["grace"]:
@@ -210,7 +280,7 @@ def _music(tune: Tune, voice: Voice, line: str) -> Voice:
                 voice = _voice(tune, group["value"].strip())
             else:
                 _field(tune, voice, group["field"], group["value"].strip(), True)
-                unit = tune.unit or unit
+            unit = voice.unit or usual
     return voice
 
 
@@ -234,8 +304,11 @@ def _pitch(tune: Tune, voice: Voice, accidental: str, letter: str, octave: str) 
     height = (5 if letter.isupper() else 6) + octave.count("'") - octave.count(",")
     if accidental:
         voice.accidentals[upper, height] = accidental.count("^") - accidental.count("_")
-    shift = voice.accidentals.get((upper, height), tune.signature.get(upper, 0))
-    return min(max(12 * height + LETTERS[upper] + shift, 0), 127)
+    signature = tune.signature if voice.signature is None else voice.signature
+    place = upper, height
+    shift = voice.accidentals.get(place, voice.carried.get(place, signature.get(upper, 0)))
+    voice.written[place] = shift
+    return min(max(12 * height + LETTERS[upper] + shift + voice.shift, 0), 127)
 
 
 def _add(voice: Voice, pitches: tuple[int, ...], length: Fraction) -> None:
@@ -244,6 +317,7 @@ def _add(voice: Voice, pitches: tuple[int, ...], length: Fraction) -> None:
     if voice.triplets:
         length *= voice.ratio
         voice.triplets -= 1
+    voice.sounding, voice.written, voice.carried = voice.written, {}, {}
     voice.elements.append(Element("note" if pitches else "rest", length, pitches))
 
 

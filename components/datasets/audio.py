@@ -136,7 +136,7 @@ def parse_wav(content: bytes, *, where: str, max_seconds: float = LONGEST_SECOND
     """The sound in the bytes of a WAV file: PCM of 8, 16, 24 or 32 bits, or floats of 32 or 64; channels are averaged.
 
     RIFF: a list of chunks (name, size, content); `fmt ` comes before `data`, and others are passed over. A program that
-    writes into a pipe can't know the size: 0 (with nothing counted after it) or some 2 or 4 GiB mean "to the end".
+    writes into a pipe can't know the size: 0 (with no other chunk after it) or some 2 or 4 GiB mean "to the end".
 
     Raises:
         UserError: it is none, its header promises what isn't there, or it is longer than `max_seconds`.
@@ -169,11 +169,15 @@ def _sound(content: bytes, max_seconds: float) -> tuple[np.ndarray, int]:
             channels, rate_hz, tag, bits = _form(form)
             size = long_size if long_size is not None and size == 0xFFFFFFFF else size
             counted = 8 + int.from_bytes(content[4:8], "little")  # the file's size, as its header has it
-            if UNKNOWN_SIZE <= size <= 0xFFFFFFFF or (size == 0 and not position < counted < UNKNOWN_SIZE):
+            goes_on = _goes_on(content[position + size :])
+            if UNKNOWN_SIZE <= size <= 0xFFFFFFFF or (size == 0 and (goes_on or not position < counted < UNKNOWN_SIZE)):
                 size = len(content) - position
                 size -= size % (channels * bits // 8)
+                goes_on = False
             if size > len(content) - position:
                 raise _Refused("cut off: its header promises more sound than there is")
+            if size and goes_on:
+                raise _Refused("its header says that there is less sound than there is")
             steps, rest = divmod(size, channels * bits // 8)
             if rest or not steps:
                 raise _Refused("it ends in the middle of a sample" if rest else "no samples in it")
@@ -188,6 +192,17 @@ def _sound(content: bytes, max_seconds: float) -> tuple[np.ndarray, int]:
         if size % 2 and not all(32 <= byte < 127 for byte in content[position : position + 4]):
             position += 1
     raise _Refused("no sound in it")
+
+
+def _goes_on(rest: bytes) -> bool:
+    """Is what stands after the sound more of it: neither another chunk, after a byte of padding or not, nor a tag of
+    MP3 players, nor zeros?"""
+
+    def chunk(at: int) -> bool:
+        name, size = rest[at : at + 4], int.from_bytes(rest[at + 4 : at + 8], "little")
+        return all(32 <= byte < 127 for byte in name) and (at + 8 + size <= len(rest) or name[:3] == b"TAG")
+
+    return len(rest) >= 8 and any(rest) and not (chunk(0) or chunk(1))
 
 
 def _form(form: bytes | None) -> tuple[int, int, int, int]:

@@ -62,6 +62,21 @@ def marked(beginning: bytes) -> tuple[bytes, str | None]:
     return next(((mark, coding) for mark, coding in MARKS if beginning.startswith(mark)), (b"", None))
 
 
+def unmarked(beginning: bytes) -> str | None:
+    """The coding of UTF-16 text without its mark, which would be taken for text with NUL characters; None: it is none.
+    Its blanks and line ends have a NUL byte beside them, all on the same side; without any, most letters have."""
+    for coding, high, low in (
+        ("utf-16-le", beginning[1::2], beginning[::2]),
+        ("utf-16-be", beginning[::2], beginning[1::2]),
+    ):
+        blanks = [high[at : at + 1] for at, byte in enumerate(low) if byte in b" \n"] or [
+            high[at : at + 1] for at in range(len(high))
+        ]
+        if b"\0" not in low and len(beginning) >= 4 and 2 * blanks.count(b"\0") > len(blanks):
+            return coding
+    return None
+
+
 def detect(blocks: Iterable[bytes]) -> str | None:
     """The coding of a text without a byte order mark: UTF-8 if all of it is, else what chardet finds likeliest of the
     web's codings for the lines that aren't ASCII; None where it finds none. Reads all blocks, keeps SAMPLE bytes."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from components.datasets.labelled import NUMBERS, lines, with_points
+from components.datasets.labelled import NUMBERS, PLAIN, SEPARATOR_LINE, Points, lines, split_cells
 from components.datasets.text import TextFiles
 from components.errors import UserError, unknown
 
@@ -66,7 +66,7 @@ class Table:
             if name in self.first_text:
                 line, text = self.first_text[name]
                 what = f"column {name!r}: {text[:60]!r} isn't a number"
-                hint = f"leave an empty cell where a value is missing, or name other columns: {setting}"
+                hint = f"leave an empty cell where a value is missing, or name other columns: {setting}; {PLAIN}"
                 raise UserError(what, where=f"{self.path}: line {line}", hint=hint)
         return self.numbers[:, [self.names.index(name) for name in columns]]
 
@@ -133,8 +133,13 @@ def read_columns(
     second = next(rows, None)
     if header is None:
         header = is_header(first[1], second[1] if second else [])
-    width = len(first[1])
-    names = [cell.strip() for cell in first[1]] if header else [str(number + 1) for number in range(width)]
+    # a table program may end its lines with empty fields
+    width = (
+        max((at for at, cell in enumerate(first[1], start=1) if cell.strip()), default=len(first[1]))
+        if header
+        else len(first[1])
+    )
+    names = [cell.strip() for cell in first[1][:width]] if header else [str(number + 1) for number in range(width)]
     twice = next((name for at, name in enumerate(names) if name in names[:at]), None) if width < 1000 else None
     if width > MOST_COLUMNS or twice is not None:
         what = f"two columns are called {twice!r}" if twice is not None else f"more than {MOST_COLUMNS:,} columns"
@@ -145,8 +150,12 @@ def read_columns(
     numbers: list[list[float]] = []
     dated: int | None = None
     for number, cells in _chain([] if header else [first], [second] if second else [], rows):
-        if len(cells) != width:
-            raise UserError(f"{len(cells)} cells, the first line has {width}", where=f"{path}: line {number}")
+        if len(cells) < width or any(cells[width:]):
+            hint = "every line has as many cells as the first: leave out what stands above or below the table"
+            raise UserError(
+                f"{len(cells)} cells, the first line has {width}", where=f"{path}: line {number}", hint=hint
+            )
+        cells = cells[:width]
         if len(numbers) * width > LARGEST_CELLS:
             raise UserError(f"more than {LARGEST_CELLS:,} cells", where=str(path))
         if not numbers:
@@ -170,16 +179,19 @@ def read_columns(
 
 def table_rows(files: TextFiles, path: Path) -> Rows:
     """(line number, cells) of each line that isn't empty."""
-    separator = ""
+    points: Points | None = None
     for number, line in lines(files, path):
         if not line.strip():
             continue
-        separator = separator or max(",\t;|", key=line.count)
+        if points is None and (said := SEPARATOR_LINE.fullmatch(line)):
+            points = Points(said[1], apart=True)
+            continue
+        points = points or Points(max(",\t;|", key=line.count), apart=True)
         try:
-            cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+            cells = split_cells(line, points.separator)
         except csv.Error as error:
             raise UserError(str(error), where=f"{path}: line {number}") from None
-        yield number, with_points(cells, separator)
+        yield number, points(cells, f"{path}: line {number}")
 
 
 def _chain(*parts) -> Iterator[tuple[int, list[str]]]:
@@ -188,16 +200,25 @@ def _chain(*parts) -> Iterator[tuple[int, list[str]]]:
 
 
 def is_header(first: Sequence[str], second: Sequence[str]) -> bool:
-    if all(_number(cell) is None for cell in first):
+    named = [cell for cell in first if cell.strip()]  # a table program's index has no name
+    if (named and all(_number(cell) is None for cell in named)) or counts_columns(first):
         return True
     pairs = zip(first, second, strict=False)
     return any(_number(a) is None and is_finite(b) for a, b in pairs)
+
+
+def counts_columns(first: Sequence[str]) -> bool:
+    """Does a line begin with an empty cell and then count 0, 1, 2 …? So pandas writes a table whose columns have no
+    names, with an index."""
+    return len(first) > 1 and [cell.strip() for cell in first] == ["", *map(str, range(len(first) - 1))]
 
 
 def _number(cell: str) -> float | None:
     """NaN: the value is missing; None: a text."""
     if cell.strip().casefold() in NUMBERS:
         return math.nan
+    if "_" in cell:  # Python's own 1_000: in files it is a name
+        return None
     try:
         value = float(cell)
     except ValueError:

@@ -32,6 +32,7 @@ from components.datasets.sources import (
 )
 from components.datasets.splits import (
     DEFAULT_SPLIT,
+    Overlap,
     Pieces,
     dropped,
     given_split,
@@ -136,7 +137,8 @@ def ingest(
             }
             tell("reading")
             refusals = Refusals(readers)
-            while not _write(building, manifest, refusals, encoder, fractions, seed, fold, tell):
+            own_splits = {} if card or fold else readers
+            while not _write(building, manifest, refusals, encoder, fractions, seed, fold, tell, Overlap(own_splits)):
                 refusals.check(encoder.kind)  # again, without what was refused: it may have been all of a split
             shutil.rmtree(folder, ignore_errors=True)
             building.replace(folder)
@@ -157,6 +159,7 @@ def _write(
     seed: int,
     fold: tuple[int, int] | None,
     tell: Progress,
+    overlap: Overlap,
 ) -> bool:
     """Build the store; `manifest` gets the counts, the encoding's state and the content's digests. False where the
     encoding refused sequences: nothing is kept then."""
@@ -189,6 +192,7 @@ def _write(
             framed = encoding.form == "tokens" and not stream
             _count(counts[split], encoding, item, arrays, new=not stream, framed=framed)
             targets.add(split, item, arrays)
+            overlap.add(split, item)
             _feed(content[split], item)
             if framed:
                 arrays = {name: np.concatenate([[BOS], ids, [EOS]]) for name, ids in arrays.items()}
@@ -215,7 +219,7 @@ def _write(
         manifest["digests"] |= {"splits": content_digests, "content": digest_json([content_digests, state])}
         notes = [note for r in readers.values() for note in [*told(r.passed_over), *r.decided, *r.notes, *ways_out(r)]]
         notes += encoding.remarks()
-        notes += odd
+        notes += [*odd, *overlap.notes()]
         if fold:
             given = "" if None in readers else "; the split that the data set gives isn't used"
             notes.append(f"fold {fold[0]} of {fold[1]} is test, the other folds are train and val{given}")

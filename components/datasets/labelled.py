@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import math
 import re
@@ -21,7 +22,10 @@ from components.provenance import digest_file, digest_json
 
 LONGEST_LINE = 32 << 20  # characters
 NUMBERS = {"", "?", "na", "nan", "null", "none"}  # how files write that a number isn't there
-DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+([eE][-+]?\d+)?\s*")
+DECIMAL_COMMA = re.compile(r"\s*[-+]?(\d+|\d{1,3}(\.\d{3})+),\d+([eE][-+]?\d+)?\s*")
+SEPARATOR_LINE = re.compile(r"sep=(.)\s*")  # which Excel puts first, and reads
+THOUSANDS = re.compile(r"\s*[-+]?[1-9]\d{0,2}(\.\d{3})+\s*")  # or a number with three decimals
+PLAIN = "numbers are written as 1234.5, without units and signs for thousands; where semicolons separate, as 1234,5 too"
 
 
 @dataclass(frozen=True)
@@ -140,17 +144,57 @@ def lines(files: TextFiles, path: Path) -> Iterator[tuple[int, str]]:
         yield number + 1, rest
 
 
+def split_cells(line: str, separator: str) -> list[str]:
+    """The cells of a line; those in double quotes may hold the separator.
+
+    Raises:
+        csv.Error: a cell has no end.
+    """
+    return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+
+
+class Points:
+    """Decimal points for the numbers of one file: `with_points` for its lines, in order.
+
+    Raises:
+        UserError: numbers have decimal commas, and 1.234 stands among them: 1234, or 1 and a bit. `apart`: each column
+            has its own way of writing, else all of the file's are written in one.
+    """
+
+    def __init__(self, separator: str, *, apart: bool) -> None:
+        self.separator, self.apart = separator, apart
+        self._commas: dict[int, str] = {}  # column → such a cell
+        self._thousands: dict[int, str] = {}
+
+    def __call__(self, cells: Sequence[str], where: str) -> list[str]:
+        if self.separator != ";":
+            return list(cells)
+        for at, cell in enumerate(cells):
+            if "," in cell or "." in cell:
+                column = at if self.apart else 0
+                found = self._commas if DECIMAL_COMMA.fullmatch(cell) else self._thousands
+                if found is self._commas or THOUSANDS.fullmatch(cell):
+                    found.setdefault(column, cell.strip())
+                if column in self._commas and column in self._thousands:
+                    what = f"{self._thousands[column]} beside {self._commas[column]}: are its three digits decimals?"
+                    raise UserError(what, where=where, hint="write thousands without a point, and decimals in one way")
+        return with_points(cells, self.separator)
+
+
 def with_points(cells: Sequence[str], separator: str) -> list[str]:
-    """The cells, with decimal points where semicolons separate them and numbers have decimal commas: 2,5 is 2.5."""
+    """The cells, with decimal points where semicolons separate them and numbers have decimal commas: 2,5 is 2.5, and
+    1.234,5 is 1234.5."""
     if separator != ";":
         return list(cells)
-    return [cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in cells]
+    return [cell.replace(".", "").replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in cells]
 
 
 def numbers(cells: Sequence[str]) -> tuple[np.ndarray, str]:
     """The cells as float64 [N], and what is wrong with them where they aren't all finite numbers. An encoding rounds
     them to float32 when their mean is subtracted: large ones lose digits before."""
     try:
+        if any("_" in cell for cell in cells):  # Python's own 1_000: in files it is a name
+            raise ValueError
         values = np.array(cells, dtype=np.float64)
     except ValueError:
         missing = any(cell.strip().casefold() in NUMBERS for cell in cells)
@@ -161,8 +205,8 @@ def numbers(cells: Sequence[str]) -> tuple[np.ndarray, str]:
 
 
 def stem(path: Path) -> str:
-    """The file's name without its endings: Arabic for Arabic.txt.gz."""
-    return path.name.split(".")[0]
+    """The file's name without its endings, which begin with a letter: Arabic for Arabic.txt.gz, 3.5 for 3.5.txt."""
+    return re.split(r"\.(?=[^\W\d])", path.name, maxsplit=1)[0]
 
 
 def names_as_labels(files: Sequence[Path], label_in: str | None) -> tuple[dict[Path, str], str]:
@@ -185,7 +229,8 @@ def names_as_labels(files: Sequence[Path], label_in: str | None) -> tuple[dict[P
         return {path: path.parent.name for path in files}, "the names of their folders"
     if label_in == "ending":
         return {path: Path(unpacked_name(path)).suffix[1:] for path in files}, "the files' endings"
-    return {path: stem(path) for path in files}, "the files' names"
+    several = f" before their endings, {len(files)} files" if len(stems) < len(files) else ""
+    return {path: stem(path) for path in files}, f"the files' names{several}"
 
 
 def _listed(columns: Sequence[str]) -> str:

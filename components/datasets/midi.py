@@ -99,7 +99,8 @@ def _piece(file: MidiFile, given: Sequence[MidiTrack], title: str, options: dict
     metres, upbeat_ticks = _metres(given, spb, tpq, first, remarks)
     skip = _silence(metres, upbeat_ticks, first, tpq, spb)
     if skip:
-        remarks.append(f"{skip * spb // tpq // bar_steps(metres[0][1], spb)} silent bars before the first note")
+        bars = round(skip * spb / tpq / bar_steps(metres[0][1], spb))
+        remarks.append(f"{bars} silent bars before the first note")
     seconds = _seconds(tempo_at, tempo_qpm, tpq, first, last)
     if seconds > options["max_seconds"]:
         raise Refused(f"lasts {seconds:,.0f} s, longer than max_seconds={options['max_seconds']:g}")
@@ -199,6 +200,7 @@ def _metres(
 
 def _silence(metres: list[tuple[int, tuple[int, int]]], upbeat: int, first: int, tpq: int, spb: int) -> int:
     """Ticks of whole bars of silence before the first note, as long as the first metre holds."""
-    bar = bar_steps(metres[0][1], spb) * tpq // spb
-    bars = first // bar if bar and not upbeat else 0
-    return bars * bar if len(metres) == 1 or metres[1][0] >= bars * bar else 0
+    bar = bar_steps(metres[0][1], spb) * tpq / spb  # 17.5 ticks of a bar of 7/8, where 5 are a quarter note
+    bars = int(first // bar) if not upbeat else 0
+    silence = round(bars * bar)
+    return silence if len(metres) == 1 or metres[1][0] >= silence else 0

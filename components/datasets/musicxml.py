@@ -9,7 +9,7 @@ import zlib
 from html import unescape
 from xml.etree.ElementTree import Element
 
-from components.datasets.repeats import Bar, ending_numbers, read_words
+from components.datasets.repeats import DONT_FIT, Bar, ending_numbers, read_words
 from components.datasets.sandbox import Refused
 
 MOST_XML = 64 << 20  # bytes, unpacked
@@ -66,10 +66,17 @@ def _likely(members: list[str]) -> list[str]:
     return sorted(others, key=lambda name: not name.lower().endswith(SCORES))
 
 
-def written_bars(root: Element) -> list[Bar]:
-    """What each bar of a partwise score says of repeats, all parts taken together; [] where their bars don't match."""
+def written_bars(root: Element, remarks: list[str]) -> list[Bar]:
+    """What each bar of a partwise score says of repeats, all parts taken together; [] where it can't be followed, which
+    is remarked."""
     parts = [part.findall("measure") for part in root.findall("part")]
-    if not parts or len({len(measures) for measures in parts}) > 1:
+    repeats = [repeat for part in parts for measure in part for repeat in measure.iter("repeat")]
+    lines = [line for part in parts for measure in part for line in measure.iter("barline")]
+    unlike = len({len(measures) for measures in parts}) > 1
+    within = any(line.get("location") == "middle" and line.find("repeat") is not None for line in lines)
+    if not parts or unlike or within:
+        why = "the parts have different numbers of bars" if unlike else "one lies within a bar"
+        remarks += [f"{DONT_FIT} ({why}): read once, as written"] * bool(repeats)
         return []
     bars = [Bar() for _ in parts[0]]
     for measures in parts:

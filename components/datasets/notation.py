@@ -56,7 +56,7 @@ def read_notation(data: bytes, name: str, options: dict[str, Any]) -> list[Piece
         stream, kind, bars = _humdrum(decoded(data), remarks), "Humdrum", []
     else:
         root = _xml(unpacked(data, remarks) if data.startswith(b"PK") else data)
-        stream, kind, bars = _musicxml(root), "MusicXML", written_bars(root)
+        stream, kind, bars = _musicxml(root), "MusicXML", written_bars(root, remarks)
     if any(part.atSoundingPitch is False for part in stream.parts):
         stream.toSoundingPitch(inPlace=True)
     return [_piece(stream, kind, PurePath(name).stem, options, bars, remarks)]
@@ -112,6 +112,8 @@ class Playing:
         order = range(len(self.starts))
         if len(bars) == len(measures):
             order = played_or_once(bars, remarks)
+        elif any(bar != Bar() for bar in bars):
+            remarks.append(f"{DONT_FIT} (its bars can't be told apart): read once, as written")
         at, self.order = Fraction(0), []  # (bar, where it is played)
         for index in order:
             self.order.append((index, at))

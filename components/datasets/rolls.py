@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from components.datasets.base import Reader
-from components.datasets.roll_files import NAMES
+from components.datasets.roll_files import LOWEST_KEY, NAMES
 from components.datasets.sandbox import Limits, read_all
 from components.errors import UserError
 from components.score import Note, Part, Score
@@ -67,6 +67,11 @@ class RollsReader(Reader):
         for step, frame in enumerate(frames):
             if not isinstance(frame, list) or not all(type(p) is int and 0 <= p <= 127 for p in frame):
                 raise UserError("a frame is a list of MIDI pitches from 0 to 127", where=f"{where}, frame {step}")
+            if len(frame) in LOWEST_KEY and set(frame) <= {0, 1}:
+                what = f"a frame of {len(frame)} zeros and ones, where the pitches that sound should be listed"
+                raise UserError(
+                    what, where=f"{where}, frame {step}", hint="save the arrays as .npz: train_0, valid_0 …"
+                )
             notes += [Note(step, 1, pitch) for pitch in sorted(set(frame))]
         return Score((Part("Piano", tuple(notes)),), steps_per_beat=self.frames_per_beat, length_steps=len(frames))
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Sequence
+from itertools import islice, takewhile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from components.datasets.codings import Coding
 from components.datasets.folders import ending
-from components.datasets.labelled import LabelledReader, Row, lines, numbers, with_points
+from components.datasets.labelled import LabelledReader, Points, Row, lines, numbers, split_cells
 from components.datasets.text import text_files
 from components.errors import UserError, unknown
 
@@ -80,7 +82,8 @@ class TsReader(LabelledReader):
 
 
 class SeriesRowsReader(LabelledReader):
-    """Text files (commas, tabs or semicolons), a series a row: frames of `features` numbers, and the label at the end.
+    """Text files (commas, tabs or semicolons), a series a row: frames of `features` numbers, and the label at the end,
+    or where `label` says so at the beginning, as in the UCR archive.
 
     Items: (float64 [steps, features], label). To be predicted, a row may lack the label, or leave its place empty. Rows
     that aren't numbers (a header, say) are dropped; with `steps`, so are those of another length.
@@ -95,23 +98,46 @@ class SeriesRowsReader(LabelledReader):
         *,
         features: Annotated[int, Field(gt=0, le=100_000)] = 1,
         steps: Annotated[int, Field(gt=0)] | None = None,
+        label: Literal["last", "first"] = "last",
         labels: dict[str, str] | None = None,
         unique: bool = True,
         coding: Coding = "utf-8",
         max_bytes: int | None = None,
     ) -> None:
         super().__init__(files, labels, unique)
-        self.features, self.steps = features, steps
+        self.features, self.steps, self.label_first = features, steps, label == "first"
         self._text = text_files(self, coding=coding, max_bytes=max_bytes)
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:
+            points: Points | None = None
             for number, line in lines(self._text, path):
-                separator = next((sign for sign in "\t;" if sign in line), ",")
-                cells = [cell.strip() for cell in with_points(line.split(separator), separator)]
+                where = f"{path}: line {number}"
+                if not line.strip():
+                    yield Row(where, {"line": str(number)}, problem="empty line")
+                    continue
+                cells, points = _cells(line, where, points)
+                if number == 1 and self._counts(cells, path):
+                    yield Row(where, {"line": "1"}, problem="a header that counts the columns")
+                    continue
+                if self.label_first:
+                    cells = [*cells[1:], cells[0]]
                 if number == 1:
                     self._first(cells, path, labelled)
-                yield self._row(f"{path}: line {number}", number, cells, labelled)
+                yield self._row(where, number, cells, labelled)
+
+    def _counts(self, cells: list[str], path: Path) -> bool:
+        """Is a file's first line 0, 1, 2 …, as pandas writes it for columns without names? A label goes with it that no
+        other line has; without one, the next line has other numbers than whole ones."""
+        count = sum(
+            1 for _ in takewhile(lambda pair: pair[0] == str(pair[1]), zip(cells, range(len(cells)), strict=True))
+        )
+        if count < 2 or count < len(cells) - 1:
+            return False
+        others = islice((line for _, line in lines(self._text, path)), 1, None)
+        if count < len(cells):
+            return numbers(cells[-1:])[1] == "not a number" and not any(line.endswith(cells[-1]) for line in others)
+        return "." in next(others, "")
 
     def _first(self, cells: list[str], path: Path, labelled: bool) -> None:
         """A file's first line: where it names the columns, it is that of the other files. The last is the label's,
@@ -134,10 +160,14 @@ class SeriesRowsReader(LabelledReader):
         bare = not labelled and self._bare(cells)
         if bare is None:
             return Row(where, shown, problem=UNCLEAR)
+        if bare and self.label_first:
+            cells = [cells[-1], *cells[:-1]]
         if not bare:
             *cells, label = cells
         if not cells or len(cells) % self.features:
-            return Row(where, shown, problem=f"not frames of {self.features} numbers and a label")
+            return Row(
+                where, shown, problem=f"not frames of {self.features} numbers and a label, separated by , ; or tabs"
+            )
         if self.steps and len(cells) != self.steps * self.features:
             return Row(where, shown, problem=f"not {self.steps} frames")
         values, problem = numbers(cells)
@@ -183,16 +213,17 @@ class FrameFilesReader(LabelledReader):
     def _table(self, path: Path) -> tuple[np.ndarray | None, str]:
         frames: list[np.ndarray] = []
         names: list[str] = []
+        points: Points | None = None
         total = 0
         for number, line in lines(self._text, path):
             if not line.strip():
                 continue
-            separator = next((sign for sign in "\t;" if sign in line), ",")
-            values, problem = numbers(with_points(line.split(separator), separator))
+            cells, points = _cells(line, f"{path}: line {number}", points)
+            values, problem = numbers(cells)
             if problem and (number > 1 or problem != "not a number"):
                 return None, problem
             if problem:
-                names = [cell.strip() for cell in line.split(separator)]
+                names = cells
             if not problem:
                 frames.append(values)
                 total += len(values)
@@ -203,6 +234,18 @@ class FrameFilesReader(LabelledReader):
         if len(names) == len(frames[0]):
             self.same("read", names, path)
         return np.stack(frames), ""
+
+
+def _cells(line: str, where: str, points: Points | None) -> tuple[list[str], Points]:
+    """The cells of a line, and how the file's numbers are written."""
+    separator = next((sign for sign in "\t;" if sign in line), ",")
+    if points is None or points.separator != separator:
+        points = Points(separator, apart=False)
+    try:
+        cells = split_cells(line, separator)
+    except csv.Error as error:
+        raise UserError(str(error), where=where, hint="quotes stand around whole cells") from None
+    return [cell.strip() for cell in points(cells, where)], points
 
 
 def _array(path: Path, pictures: bool) -> tuple[np.ndarray | None, str]:

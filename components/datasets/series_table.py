@@ -189,7 +189,10 @@ class SeriesTableReader(SeriesParts, LabelledReader):
                 hint = "write a line with the columns' names above it: time,value"
                 raise UserError(f"the first line is no header: {', '.join(names)[:60]}", where=str(path), hint=hint)
             return found[0]
-        raise UserError("no column of times", where=str(path), hint=f"data.time={names[0]} says which it is")
+        hint = (
+            f"data.time names it; columns: {', '.join(names[:8])}. Steps that are only counted need dates: one a step"
+        )
+        raise UserError("no column of times", where=str(path), hint=hint)
 
     def _of_gaps(self, found: Sequence[Found]) -> list[str]:
         """What was filled, averaged and put in order."""

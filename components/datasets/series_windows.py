@@ -11,7 +11,7 @@ from pydantic import Field
 
 from components.datasets.codings import Coding
 from components.datasets.columns import Table, read_columns
-from components.datasets.labelled import LabelledReader, Row
+from components.datasets.labelled import PLAIN, LabelledReader, Row
 from components.datasets.text import text_files
 from components.errors import UserError
 
@@ -105,5 +105,10 @@ class SeriesWindowsReader(LabelledReader):
         found = table.of_numbers()
         if len(found) == 1:
             return (found[0],)
-        what = f"which of the {len(found)} columns of numbers?" if found else "no column of numbers"
-        raise UserError(what, where=f"data.columns: {table.path}", hint=f"data.columns=[{', '.join(found[:50])}]")
+        if not found:
+            begin = ", ".join(
+                f"{name} begins with {table.ends[name][0][:20]!r}" for name in table.names[:4] if table.ends
+            )
+            raise UserError("no column of numbers", where=str(table.path), hint="; ".join(filter(None, [begin, PLAIN])))
+        what, hint = f"which of the {len(found)} columns of numbers?", f"data.columns=[{', '.join(found[:50])}]"
+        raise UserError(what, where=f"data.columns: {table.path}", hint=hint)

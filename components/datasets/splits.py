@@ -121,6 +121,30 @@ def given_split(readers: Mapping[str, Reader], encoding: Encoding, fractions: Se
     return pieces
 
 
+class Overlap:
+    """How many items of val and test are in train too, where a person's own files give the splits: a model may know
+    those by heart. Labels and case don't count. Streams, and series that are cut by time, aren't asked."""
+
+    def __init__(self, readers: Mapping[str | None, Reader]) -> None:
+        self.readers = {} if None in readers else readers
+        if any(reader.by_time or reader.framing == "stream" for reader in readers.values()):
+            self.readers = {}
+        self._keys: dict[str, list[int]] = {split: [] for split in SPLITS}
+
+    def add(self, split: str, item: Any) -> None:
+        if split in self.readers and (key := self.readers[split].group(item)) is not None:
+            self._keys[split].append(hash(key))
+
+    def notes(self) -> list[str]:
+        train = set(self._keys["train"])
+        twice = {split: sum(key in train for key in self._keys[split]) for split in SPLITS[1:]}
+        return [
+            f"warning: {count:,} of the {len(self._keys[split]):,} items of {split} are in train too"
+            for split, count in twice.items()
+            if count
+        ]
+
+
 def dropped(reasons: Mapping[str, int]) -> str:
     """What a reader left out and why, for a message."""
     return "dropped: " + (", ".join(f"{count:,} × {reason}" for reason, count in reasons.items()) or "none")

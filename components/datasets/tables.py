@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from components.datasets.codings import Coding
 from components.datasets.folders import ending
-from components.datasets.labelled import LabelledReader, Row, lines, numbers, with_points
+from components.datasets.labelled import PLAIN, SEPARATOR_LINE, LabelledReader, Points, Row, lines, numbers
 from components.datasets.labelled_lines import LabelledLinesReader
 from components.datasets.text import text_files
 from components.errors import UserError, unknown
@@ -26,6 +27,12 @@ SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "bar": "|"}
 BY_ENDING = {".csv": "comma", ".tsv": "tab", ".tab": "tab"}
 PARQUET = (".parquet", ".pq")
 BAD_QUOTES = "quotes out of place"
+OTHERS = {  # files that are no tables of text, and what to do with them
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods", ".numbers"), "a spreadsheet: save its sheet as CSV (UTF-8)"),
+    **dict.fromkeys((".bz2", ".xz", ".zst", ".7z", ".rar"), "packed: unpack it, or pack it as .gz or .zip"),
+    **dict.fromkeys((".json", ".jsonl", ".ndjson", ".pkl", ".pickle", ".feather", ".sqlite", ".db", ".rds"),
+                    "no table of text: save it as CSV, in pandas with to_csv('table.csv', index=False)"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,9 +42,10 @@ class Columns:
     names: list[str]
     numbered: set[str]  # those that go by their numbers
     twice: dict[str, str]  # a name that stands twice: what the second column of it goes by
+    nested: Collection[str] = ()  # those that hold lists
 
     @classmethod
-    def of(cls, header: Sequence[str], path: Path) -> Columns:
+    def of(cls, header: Sequence[str], path: Path, nested: Collection[str] = ()) -> Columns:
         if len(header) > MOST_COLUMNS:
             raise UserError(f"more than {MOST_COLUMNS:,} columns", where=str(path))
         names: dict[str, None] = {}
@@ -52,7 +60,7 @@ class Columns:
                 name = given
             names[name] = None
         twice.pop("", None)
-        return cls(list(names), numbered, twice)
+        return cls(list(names), numbered, twice, nested)
 
 
 class TableReader(LabelledReader):
@@ -68,7 +76,7 @@ class TableReader(LabelledReader):
 
     endings = (*BY_ENDING, *PARQUET)
     columns_set_by = "data.input and data.target"
-    ways_out = {BAD_QUOTES: "data.quotes=false reads the quotes as signs of the text"}
+    ways_out = {BAD_QUOTES: "data.quotes=false reads the quotes as signs of the text", "not a number": PLAIN}
 
     def __init__(
         self,
@@ -101,15 +109,28 @@ class TableReader(LabelledReader):
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:
             places: list[int] | None = None
+            self._points = Points("", apart=True)
+            name_is_label = False
             for where, columns, cells, problem in parquet_rows(path) if ending(path) in PARQUET else self._csv(path):
                 if places is None:
                     wanted = self._wanted(columns, path, labelled)
                     read, *targets = places = [columns.names.index(name) for name in wanted]
                 shown = dict(zip(columns.names, cells, strict=True))
+                if self.header and cells == columns.names and len(cells) > 1:  # of files put together
+                    yield Row(where, shown, problem="the header again")
+                    continue
+                name_is_label |= bool(targets) and columns.names[targets[0]].strip() == cells[targets[0]].strip()
                 if problem:
                     yield Row(where, shown, problem=problem)
                 else:
                     yield self._row(where, shown, cells[read], [cells[index] for index in targets])
+            if name_is_label and self.header:
+                name = columns.names[targets[0]]
+                note = (
+                    f"warning: {path.name}: the first line is read as the columns' names, but {name!r} is a label too"
+                )
+                note += " (data.header=false, where the lines begin at once)"
+                self.decided += [note] * (note not in self.decided)
 
     def nothing_here(self, given: Sequence[Path]) -> UserError:
         error = super().nothing_here(given)
@@ -132,7 +153,7 @@ class TableReader(LabelledReader):
             return Row(where, shown, problem=f"longer than {self.max_length:,} characters")
         if not targets or not self.numbers:
             return Row(where, shown, text, targets[0].strip() if targets else None)
-        values, problem = numbers(with_points(targets, SEPARATORS.get(self.separator or "", "")))
+        values, problem = numbers(self._points(targets, where))
         return Row(where, shown, text, values.tolist(), problem)
 
     def _wanted(self, columns: Columns, path: Path, labelled: bool) -> tuple[str, ...]:
@@ -150,6 +171,9 @@ class TableReader(LabelledReader):
                     raise UserError(f"which of the {len(columns.names)} columns?", where=where, hint=choices)
                 if name not in columns.names:
                     raise UserError(unknown("column", name, columns.names).what, where=where, hint=choices)
+                if name in columns.nested:
+                    hint = f"make texts of them first, in pandas: table[{name!r}] = table[{name!r}].map(' '.join)"
+                    raise UserError(f"column {name!r} holds lists", where=where, hint=hint)
                 if name in columns.twice:
                     hint = f"rename one of them; the second goes by data.{setting}={columns.twice[name]}"
                     raise UserError(f"two columns are called {name!r}", where=where, hint=hint)
@@ -160,32 +184,43 @@ class TableReader(LabelledReader):
         return read, *wanted
 
     def _other_separator(self, columns: Columns, path: Path) -> str:
-        """What to set where the first line is one column, and holds another separator."""
+        """What to do where the first line is one column: it holds another separator, or isn't the table's."""
         if len(columns.names) != 1 or ending(path) in PARQUET:
             return ""
-        first = next(line for _, line in lines(self._text, path))
-        found = [name for name, sign in SEPARATORS.items() if sign in first]
-        return f"; its first line has another separator: data.separator={found[0]}" if found else ""
+        first, *others = itertools.islice(lines(self._text, path), 20)
+        found = [name for name, sign in SEPARATORS.items() if sign in first[1]]
+        if found:
+            return f"; its first line has another separator: data.separator={found[0]}"
+        more = [number for number, line in others if any(sign in line for sign in SEPARATORS.values())]
+        return f"; does the table begin with line {more[0]}? Take away what stands above it" if more else ""
 
     def _csv(self, path: Path) -> Iterator[tuple[str, Columns, list[str], str]]:
         """(where, the columns, the row's cells, why it can't be read) of each row."""
         name = self.separator or BY_ENDING.get(ending(path))
+        if name is None and (other := OTHERS.get(ending(path))):
+            what, _, hint = other.partition(": ")
+            raise UserError(f"is {what}", where=str(path), hint=hint)
         if name is None:
             what = f"how are the columns of a {ending(path) or 'file without an ending'} separated?"
             hint = f"data.separator=tab (or comma, semicolon, bar); {self._lines_instead()}"
             raise UserError(what, where=str(path), hint=hint)
-        separator = SEPARATORS[name]
+        numbered = lines(self._text, path)
+        first = next(numbered, (1, ""))
+        said = SEPARATOR_LINE.fullmatch(first[1])
+        separator = said[1] if said else SEPARATORS[name]
+        numbered = numbered if said else itertools.chain([first], numbered)
+        self._points = Points(separator, apart=True)
         quotes = self.quotes if self.quotes is not None else separator != "\t"
         quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
         taken: list[str] = []  # the lines of the row that is being read
-        source = (taken.append(line) or line + "\n" for _, line in lines(self._text, path))
+        source = (taken.append(line) or line + "\n" for _, line in numbered)
         # not pandas' reader: it says neither which lines it leaves out nor where the row stands
-        table = csv.reader(source, delimiter=separator, quoting=quoting, strict=True)
+        table = csv.reader(source, delimiter=separator, quoting=quoting, strict=True, skipinitialspace=quotes)
         columns: Columns | None = None
         width = 0
         while True:
             taken.clear()
-            before = table.line_num
+            before = table.line_num + bool(said)
             try:
                 cells = next(table, None)
             except csv.Error as error:  # the reader goes on with the next line
@@ -232,14 +267,24 @@ def parquet_rows(path: Path) -> Iterator[tuple[str, Columns, list[str], str]]:
                 raise UserError(
                     f"{facts.num_rows:,} rows × {facts.num_columns:,} columns are too many", where=str(path)
                 )
+            nested = [
+                name
+                for name, kind in zip(file.schema_arrow.names, file.schema_arrow.types, strict=True)
+                if pa.types.is_nested(kind)
+            ]
             for batch in file.iter_batches(batch_size=ROWS):
                 # whole numbers stay whole where others are missing: labels 1 and 1.0 would be two
                 table = batch.to_pandas(integer_object_nulls=True)
-                columns = Columns.of([str(column) for column in table.columns], path)
+                columns = Columns.of([str(column) for column in table.columns], path, nested)
                 for row in table.itertuples(index=False, name=None):
                     number += 1
                     missing = (is_scalar(cell) and isna(cell) for cell in row)  # a list in a cell is there
-                    cells = ["" if gone else str(cell) for gone, cell in zip(missing, row, strict=True)]
+                    cells = ["" if gone else _cell(cell) for gone, cell in zip(missing, row, strict=True)]
                     yield f"{path}: row {number}", columns, cells, ""
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"isn't a Parquet file: {str(error).splitlines()[0]}", where=str(path)) from None
+
+
+def _cell(value: Any) -> str:
+    # some programs write texts as bytes without saying that they are texts
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

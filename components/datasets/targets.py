@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from components.options import options_of
 
 SHOWN = 12  # labels that are told with their counts
 NAMED = 5  # labels in a sentence
+MISSING = ("nan", "n/a", "#n/a", "na", "null", "none", "?")
+MANY = 10  # labels, from which it is odd that most are there once
+WHOLE = 2.0**53  # from here on float64 doesn't hold every whole number
 LOOKED_AT = 10_000  # rows of a file whose label is told
 Labels = Mapping[str, Mapping[str, int]]  # by split: how often each label occurs
 
@@ -66,7 +70,7 @@ class Targets:
                 raise UserError(f"nothing is left to {what}: none of its steps counts", where="data", hint=hint)
         if self.whole and len(self.labels["train"]) == 1:
             raise self._one_label(readers)
-        notes = self._alike()
+        notes = [*self._alike(), *self._odd()]
         if not self.whole and len(self.labels["train"]) == 1:
             notes.append(f"every step of train has the same label, {next(iter(self.labels['train']))!r}")
         if self.ends is not None and (same := np.flatnonzero(self.ends[0] == self.ends[1])).size:
@@ -75,6 +79,12 @@ class Targets:
                 hint = f"is it the number that is to be predicted?{_target(readers)}"
                 raise UserError(f"the target is {values} in every item of train", where="data", hint=hint)
             notes.append(f"{len(same)} of the {len(self.ends[0])} numbers to predict never vary in train ({values})")
+        largest = max(float(np.abs(edge).max()) for edge in self.ends) if self.ends is not None else 0.0
+        if largest >= WHOLE:
+            step = f"{np.spacing(largest):g}"
+            notes.append(
+                f"warning: numbers to predict near {largest:g} are kept in steps of {step}: give what they differ by"
+            )
         return notes
 
     def facts(self) -> dict[str, dict[str, int]]:
@@ -85,11 +95,25 @@ class Targets:
         """A note on labels that differ in their case, their blanks or how their accents are written alone."""
         by_letters: dict[str, list[str]] = {}
         for label in self._all:
-            by_letters.setdefault(" ".join(normalize("NFKC", label).casefold().split()), []).append(label)
+            by_letters.setdefault(_sense(label), []).append(label)
         alike = [" and ".join(map(repr, sorted(found))) for found in by_letters.values() if len(found) > 1]
         if not alike or not self.whole:  # case tells tags apart: NN and nn
             return []
         return [f"warning: labels that differ in case, blanks or signs alone are labels apart: {_names(alike, '; ')}"]
+
+    def _odd(self) -> list[str]:
+        """Notes on labels that say that there is none, and on items that have each a label of its own."""
+        if not self.whole:
+            return []
+        missing = [repr(label) for label in self._all if label.casefold() in MISSING]
+        notes = (
+            [f"a label like any other: {_names(missing)} (leave the cell empty where there is none)"] if missing else []
+        )
+        items, labels = sum(self.labels["train"].values()), len(self.labels["train"])
+        if labels >= MANY and 2 * labels > items:
+            what = f"warning: {labels:,} labels in {items:,} items of train: do the labels stand elsewhere,"
+            notes.append(f"{what} or are they numbers (target: {{kind: frames}})?")
+        return notes
 
     @property
     def _all(self) -> Counter[str]:
@@ -103,6 +127,13 @@ class Targets:
         gave = [f"{name} gave {', '.join(map(repr, found))}" for name, found in islice(_by_file(readers), NAMED)]
         hint = f"give items of two labels at least{_target(readers)}"
         return UserError("; ".join([f"there is one class only: {what}", *gave]), where="data", hint=hint)
+
+
+def _sense(label: str) -> str:
+    """What is the same for labels that are hardly meant to differ: x and X, 1 and 1.0."""
+    with suppress(ValueError):
+        return repr(float(label.replace("_", "-_")))
+    return " ".join(normalize("NFKC", label).casefold().split())
 
 
 def _target(readers: Mapping[str | None, Reader]) -> str:

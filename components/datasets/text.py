@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from components.datasets.base import Reader
-from components.datasets.codings import AUTO, Coding, detect, known, marked
+from components.datasets.codings import AUTO, Coding, detect, known, marked, unmarked
 from components.datasets.folders import ending
 from components.errors import UserError
 from components.options import options_of
@@ -83,7 +83,10 @@ class TextFiles:
         if not beginning:
             return "empty"
         wide = self.coding.lower().startswith(("utf-16", "utf-32", "utf_16", "utf_32", "utf16", "utf32"))
-        return "" if b"\0" not in beginning or marked(beginning)[1] or wide else "not text"
+        if b"\0" not in beginning or marked(beginning)[1] or wide:
+            return ""
+        coding = unmarked(beginning)
+        return f"UTF-16 without a byte order mark (data.coding={coding})" if coding else "not text"
 
     def _decoded(self, path: Path) -> Iterator[str]:
         decoder, coding, fed, shown = None, "utf-8", 0, ""
@@ -91,6 +94,13 @@ class TextFiles:
         for block in self._bytes(path):
             if decoder is None:
                 mark, coding = marked(block)
+                if (
+                    not mark
+                    and self.coding != AUTO
+                    and codecs.lookup(self.coding).name == "utf-8"
+                    and (wide := unmarked(block[:SNIFFED]))
+                ):
+                    raise self._wrong("is UTF-16 without a byte order mark", path, wide)
                 coding = coding or self._coding(path)
                 block, fed = block[len(mark) :], len(mark)
                 decoder = codecs.getincrementaldecoder(coding)("strict" if self.errors == "refuse" else "replace")
@@ -145,11 +155,14 @@ class TextFiles:
         if note not in self._notes and self._detected[path] != "utf-8":
             self._notes.append(note)
 
-    def _wrong(self, what: str, path: Path) -> UserError:
+    def _wrong(self, what: str, path: Path, coding: str = "") -> UserError:
+        """`coding`: the one that it has, where that is known."""
         ways = {
             "coding": "name its coding, for example --set data.coding=latin-1 (cp1252, gbk, shift-jis; auto: detected)",
             "errors": "--set data.errors=replace reads such bytes as U+FFFD",
         }
+        if coding:
+            ways = {"coding": f"--set data.coding={coding} (auto, where other files have another)"}
         ways = [way for setting, way in ways.items() if setting in self._settings]
         return UserError(what, where=str(path), hint=", or ".join(["save the file as UTF-8", *ways]))
 

@@ -59,7 +59,10 @@ class Transcripts:
             if len(found) != 1:
                 lost["name several recordings" if found else "name no recording"].append(name)
             elif self.texts.setdefault(found[0], text) != text:
-                raise UserError(f"{name!r} has another text in an earlier line", where=f"{path}: line {number}")
+                hint = "leave one of them out"
+                raise UserError(
+                    f"{name!r} has another text in an earlier line", where=f"{path}: line {number}", hint=hint
+                )
         for what, names in lost.items():
             listed = ", ".join(name[:80] or "(no name)" for name in names[:LISTED])
             more = ", …" if len(names) > LISTED else ""
@@ -108,6 +111,7 @@ class Transcripts:
                 return separator
         names = next((n for s in SEPARATORS if len(n := next(_split(begin[:1], s), [])) > 1), begin[:1])
         hint = "data.file_column and data.text_column name them (or number them from 1, where there is no header)"
+        hint += "; bars, tabs, semicolons or commas separate columns"
         error = unknown("column", FILE_COLUMNS[0], [name.strip()[:80] for name in names], where=str(self.path))
         raise UserError(error.what, where=error.where, hint=f"{error.hint}; {hint}" if error.hint else hint)
 
@@ -122,7 +126,8 @@ class Transcripts:
                 return
             if cells and len(cells) != width:
                 what = f"{len(cells)} cells, the first line has {width}"
-                raise UserError(what, where=f"{self.path}: line {table.line_num}")
+                hint = f"put a text with {separator!r} in it in double quotes" if separator in ",;" else None
+                raise UserError(what, where=f"{self.path}: line {table.line_num}", hint=hint)
             if cells:
                 yield table.line_num, cells
 

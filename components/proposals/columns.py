@@ -12,7 +12,7 @@ from pathlib import Path
 
 from components.datasets.columns import dates, is_finite, is_header, is_number
 from components.datasets.folders import ending
-from components.datasets.labelled import with_points
+from components.datasets.labelled import SEPARATOR_LINE, with_points
 from components.datasets.series_table import OF_TIME
 from components.datasets.tables import PARQUET, SEPARATORS, Columns, parquet_count, parquet_rows
 from components.proposals.base import Look, Unlike
@@ -120,6 +120,7 @@ def grid_of(look: Look) -> Grid:
         return Grid(path, "", True, _columns(names, rows), rows, parquet_count(path))
     path, sample = look.first()
     begin = sample.filled[: ROWS + 1]
+    begin = begin[1:] if begin and SEPARATOR_LINE.fullmatch(begin[0]) else begin
     if len(begin) < FEWEST_LINES:
         raise Unlike("too few lines")
     separator, rows = _cells(begin)

@@ -9,6 +9,7 @@ from typing import Any
 from components.datasets.folders import ending as ending_of
 from components.datasets.labelled import LabelledReader
 from components.datasets.sources import SECTION, build
+from components.datasets.tables import OTHERS
 from components.errors import UserError
 from components.options import check_options
 from components.registry import resolve
@@ -26,8 +27,9 @@ def reader_for(
     Raises:
         UserError: the file doesn't exist, no reader can read it without labels, or a setting is wrong.
     """
-    if not path.exists():
-        raise UserError("no such file or folder", where=str(path))
+    if not path.is_file() and not path.is_dir():  # a pipe would be waited for
+        what = "not a file or a folder" if path.exists() else "no such file or folder"
+        raise UserError(what, where=str(path))
     asked = _asked(overrides)
     ending, own = ending_of(path), str(data["reader"])
     kind = resolve("reader", own).files_by or own
@@ -37,6 +39,9 @@ def reader_for(
         kind = "table"  # of texts; a file of tags in columns often ends in .tsv too
     elif ending in TABLES and own == "labelled-lines":
         kind = "table"
+    elif ending in OTHERS and "reader" not in asked:
+        what, _, hint = OTHERS[ending].partition(": ")
+        raise UserError(f"is {what}", where=str(path), hint=hint)
     elif (ending == ".txt" and own == "conll") or (
         ending not in TABLES and own == "table" and not data.get("separator")
     ):

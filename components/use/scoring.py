@@ -101,8 +101,9 @@ def items_of(bundle: Bundle, path: Path) -> tuple[list[Any], list[str]]:
         UserError: it can't be read, or nothing of it can.
     """
     data = bundle.recipe["data"]
-    if not path.exists():
-        raise UserError("no such file or folder", where=str(path))
+    if not path.is_file() and not path.is_dir():  # a pipe would be waited for
+        what = "not a file or a folder" if path.exists() else "no such file or folder"
+        raise UserError(what, where=str(path))
     options = {key: value for key, value in data.items() if key not in SECTION and value is not None}
     if "unique" in options_of(resolve("reader", str(data["reader"]))):
         options["unique"] = False  # training wants each item once; whoever asks wants an answer to each

@@ -69,9 +69,11 @@ def predict_file(bundle: Bundle, reader: LabelledReader, out: Path) -> Counter[s
     column's name is taken, it gets a number (problem_2).
 
     Raises:
-        UserError: the model doesn't predict, or the file can't be read to its end.
+        UserError: the model doesn't predict, the file can't be read to its end, or `out` is that file.
     """
     bundle.predict([])  # does it answer?
+    if out.exists() and any(out.samefile(path) for path in reader.files if path.exists()):
+        raise UserError("is the file that is read", where=str(out), hint="write the predictions to another file")
     counts: Counter[str] = Counter()
     rows = prepared(bundle, reader)
     with written_whole(out) as whole, whole.open("w", encoding="utf-8", newline="") as file:

@@ -143,7 +143,7 @@ def test_no_sound_is_not_taken_for_sound_to_the_end() -> None:
 
 def test_sizes_of_64_bits_are_read_and_a_forgotten_padding_byte_is_forgiven() -> None:
     ds64 = chunk(b"ds64", struct.pack("<QQQI", 900, 400, 200, 0))
-    data = b"data" + struct.pack("<I", 2**32 - 1) + raw(TONE, 16)
+    data = b"data" + struct.pack("<I", 2**32 - 1) + raw(TONE, 16)[:400]
     assert len(parse_wav(b"RF64" + riff(ds64, form(16), data, chunk(b"LIST", b"end!"))[4:], where="x").samples) == 200
     unpadded = riff(b"LIST" + struct.pack("<I", 3) + b"odd", form(16), chunk(b"data", raw(TONE, 16)))
     assert len(parse_wav(unpadded, where="x").samples) == 400
@@ -293,3 +293,16 @@ def test_what_is_passed_over_in_a_folder_of_sounds_is_named_but_the_transcripts(
     reader = WavReader([folder], transcripts="metadata.csv")
     assert [text for _, text in reader.items()] == ["one", "two"]
     assert reader.passed_over == {"ending .mp3": ["c.mp3"], "ending .txt": ["in/notes.txt"]}
+
+
+@pytest.mark.parametrize("samples", [TONE, np.concatenate([np.zeros(50, np.float32), TONE])])
+def test_no_size_at_all_means_to_the_end_also_where_the_file_is_counted(samples: np.ndarray) -> None:
+    counted = riff(form(16), b"data" + struct.pack("<I", 0) + raw(samples, 16))
+    assert len(parse_wav(counted, where="x").samples) == len(samples)
+
+
+def test_more_sound_than_the_header_says_is_refused_and_what_may_follow_isnt() -> None:
+    short = b"data" + struct.pack("<I", 200) + raw(TONE, 16)
+    assert "less sound than there is" in why(riff(form(16), short))
+    for after in (b"", b"\0" * 64, chunk(b"LIST", b"INFO"), b"\0" + chunk(b"id3 ", b"a tag")):
+        assert len(parse_wav(make() + after, where="x").samples) == len(TONE)

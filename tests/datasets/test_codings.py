@@ -142,3 +142,28 @@ def test_a_file_to_be_answered_has_a_coding_of_its_own(tmp_path) -> None:
     ):
         with pytest.raises(UserError):
             reader_for(path, data, None, [wrong])
+
+
+@pytest.mark.parametrize("coding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("text", ["Вторая строка здесь!\nи ещё\n", "plain words\n", "word", "第二行在这里。\n好\n"])
+def test_utf_16_without_its_mark_is_refused_and_named(coding: str, text: str, tmp_path) -> None:
+    path = tmp_path / "t.txt"
+    path.write_bytes(text.encode(coding) * 5)
+    with pytest.raises(UserError, match="UTF-16 without a byte order mark") as caught:
+        list(TextReader([path]).items())
+    assert f"data.coding={coding}" in caught.value.hint
+    assert "".join(TextReader([path], coding=coding).items()) == text * 5
+
+
+def test_utf_16_in_a_folder_is_passed_over_with_the_way_out(tmp_path) -> None:
+    (tmp_path / "a.txt").write_text("plain words\n", encoding="utf-8")
+    (tmp_path / "b.txt").write_bytes("mehr Wörter\n".encode("utf-16-le"))
+    reader = TextReader([tmp_path / "a.txt", tmp_path / "b.txt"])
+    assert text_module.TextFiles(dropped=reader.dropped).fits(tmp_path / "b.txt").endswith("(data.coding=utf-16-le)")
+
+
+@pytest.mark.parametrize("content", [b"ab\0c\nde\nf\n", b"a\0b c\0d\n" * 3, "naïve\0 café\n".encode(), b"\0\0\0\n\n\n"])
+def test_single_nul_characters_make_no_utf_16(content: bytes, tmp_path) -> None:
+    path = tmp_path / "t.txt"
+    path.write_bytes(content)
+    assert "\0" not in "".join(TextReader([path]).items())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from music_files import BASS, CHORDS, DRUMS, TUNE, midi, piano_piece, pop_song
+from music_files import BASS, CHORDS, DRUMS, TUNE, midi, piano_piece, pop_song, smf
 
 from components.datasets.beats import follow_beats, on_beats
 from components.datasets.grid import Piece, Track, alone, block_chords, key_name, settle
@@ -241,3 +241,18 @@ def test_a_riff_envelope_is_opened(tmp_path) -> None:
     inner = midi(tmp_path / "a.mid", ("", 0, TUNE)).read_bytes()
     (piece,) = read_midi(b"RIFF\0\0\0\0RMIDdata\0\0\0\0" + inner, "a.rmi", OPTIONS)
     assert len(piece.tracks[0].notes) == len(TUNE)
+
+
+@pytest.mark.parametrize("division", [1, 5, 100, 12_800])
+def test_silent_bars_are_whole_bars_also_where_they_are_no_whole_number_of_ticks(division: int) -> None:
+    beats = [7.0 + at for at in range(4)]  # two bars of 7/8, then quarter notes
+    notes = [(beat, bytes([0x90, 60 + at, 80])) for at, beat in enumerate(beats)]
+    notes += [(beat + 1, bytes([0x80, 60 + at, 0])) for at, beat in enumerate(beats)]
+    rows = [(0.0, bytes([0xFF, 0x58, 4, 7, 3, 24, 8])), *sorted(notes)]
+    track, now = b"", 0
+    for beat, event in rows:
+        wait, now = round(beat * division) - now, round(beat * division)
+        track += bytes(128 * (shift > 0) + (wait >> shift & 127) for shift in (14, 7, 0) if shift == 0 or wait >> shift)
+        track += event
+    (piece,) = read_midi(smf(track, kind=0, division=division), "x.mid", OPTIONS)
+    assert piece.tracks[0].notes[:, 0].tolist() == [0, 12, 24, 36]

@@ -320,3 +320,19 @@ def test_a_list_of_sections_that_cannot_be_played_costs_no_bar(order: str) -> No
     text = f"**kern\n*>[{order}]\n*M4/4\n*>A\n=1\n1c\n*>B\n=2\n1d\n==\n*-\n"
     with pytest.raises(Misfit, match="no section"):
         as_played(text)
+
+
+def test_repeats_of_scores_whose_bars_cannot_be_told_apart_are_told() -> None:
+    one = musicxml([{"forward": True}, {"times": 2}, {}]).decode()
+    part = one[one.index("<part id") : one.index("</part>")]
+    shorter = part[: part.rindex("<measure")].replace("P1", "P2") + "</part></score-partwise>"
+    names = '<score-part id="P2"><part-name>low</part-name></score-part></part-list>'
+    two = one.replace("</part-list>", names).replace("</score-partwise>", shorter)
+    within = one.replace('<barline location="right">', '<barline location="middle">')
+    options = {"steps_per_beat": 4, "max_seconds": 1800.0}
+    (whole,) = read_notation(one.encode(), "a.musicxml", options)
+    assert len(letters(whole)) == 5
+    for text, why in ((two, "different numbers of bars"), (within, "within a bar")):
+        (piece,) = read_notation(text.encode(), "a.musicxml", options)
+        assert any(why in remark for remark in piece.remarks)
+        assert len(letters(piece)) == 3

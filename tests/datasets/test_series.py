@@ -75,7 +75,8 @@ def test_a_series_a_row_with_its_label_at_the_end(tmp_path):
     assert reader.dropped == {
         "not a number": 1,
         "repeated": 1,
-        "not frames of 2 numbers and a label": 2,
+        "empty line": 1,
+        "not frames of 2 numbers and a label, separated by , ; or tabs": 1,
         "not 2 frames": 1,
     }
     assert [label for _, label in SeriesRowsReader([path], features=2).items()] == ["a", "b"]

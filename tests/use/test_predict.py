@@ -170,6 +170,14 @@ def test_a_row_that_stops_the_reading_leaves_no_half_written_answers(mood, tmp_p
     assert sorted(file.name for file in tmp_path.iterdir()) == ["answers.csv", "ask.csv"]
 
 
+def test_answers_are_not_written_over_the_file_that_is_read(mood, tmp_path) -> None:
+    path = tmp_path / "new.csv"
+    path.write_text("text\ngood film\n", encoding="utf-8")
+    with pytest.raises(UserError, match="is the file that is read"):
+        predict_file(mood, reader_for(path, mood.recipe["data"]), tmp_path / "." / "new.csv")
+    assert path.read_text(encoding="utf-8") == "text\ngood film\n"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("labelled", [True, False])
 def test_series_are_answered_with_or_without_their_labels(signs, tmp_path, labelled) -> None:
