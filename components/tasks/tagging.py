@@ -50,6 +50,9 @@ class Tagging(ExampleTask):
 
     def __init__(self, encoding: Pair, framing: str, /, *, scheme: Literal["iob", "none"] = "none") -> None:
         super().__init__(encoding, framing)
+        if getattr(encoding.input, "tempo", 1.0) != 1.0:
+            hint = "leave it out; encoding.input.warp keeps the number of frames"
+            raise UserError("variants of another length have no label a frame", where="encoding.input.tempo", hint=hint)
         self.scheme = scheme
         if scheme == "iob":
             self.primary = "span_f1"

@@ -63,6 +63,17 @@ def store(tmp_path_factory) -> Store:
     return Store.open(ingest(recipe.data, recipe.encoding, root=folder, cache_dir=folder / "c", seed=0).path)
 
 
+def test_variants_of_another_length_are_refused() -> None:
+    """They would have no label for each frame."""
+    for tempo, message in ((1.0, None), (1.2, "no label a frame")):
+        pair = Pair(input={"kind": "mel", "tempo": tempo}, target={"kind": "labels"})
+        if message is None:
+            Tagging(pair, "sequences")
+        else:
+            with pytest.raises(UserError, match=message):
+                Tagging(pair, "sequences")
+
+
 def task_of(labels: list[str], scheme: str = "iob") -> Tagging:
     pair = Pair(input={"kind": "symbols"}, target={"kind": "labels"})
     pair.fit([(["a"], labels)])
