@@ -225,7 +225,8 @@ class Bundle:
 def save_bundle(
     folder: Path, name: str, model: nn.Module, encoding: Encoding, recipe: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> None:
-    """Write the folder. `facts`: framing, and whatever a reader should know (run, data digest, metrics, versions)."""
+    """Write the folder. `facts`: framing, what the task learned, and whatever a reader should know (run, data digest,
+    metrics, versions)."""
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / "weights.safetensors", weights(model), {})
     info = {"format": FORMAT, "name": name, **facts, "weights_sha256": digest_file(folder / "weights.safetensors")}
@@ -253,6 +254,7 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
     try:
         encoding = encoding_from_state(encoding_state)
         task = make_task(recipe["task"], encoding, info["framing"])
+        task.set_learned(info.get("learned", {}))
         model = task.build_model(recipe["model"])
     except (UserError, TypeError, KeyError, ValueError) as error:  # a kind or a setting that has gone since
         what = error.what if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

@@ -33,7 +33,7 @@ Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 class ExampleBatches:
     """A split of (input, target) examples, rows of like length side by side. `augment` makes a variant of each input
-    of training, of the same length, anew in every epoch: a function of (seed, epoch, row).
+    of training, anew in every epoch: a function of (seed, epoch, row).
 
     `classes` [N]: an epoch of training draws as many examples of each class as of any other, N in all. Rows of a small
     class come several times, each as often as any other of its class, give or take one.
@@ -63,13 +63,15 @@ class ExampleBatches:
     def at(self, epoch: int, index: int) -> ExampleBatch:
         """Batch `index` of an epoch."""
         rows = self._plan(epoch)[index]
-        inputs, lengths_B = padded(self.inputs, rows)
+        variants = None
         if self.augment:
+            variants = []
             for slot, row in enumerate(rows):
                 # a row that comes several times comes in several variants
                 again = [] if self.classes is None else [index, slot]
                 rng = np.random.default_rng([self.seed, epoch, int(row), *again])
-                inputs[slot, : lengths_B[slot]] = self.augment(self.inputs[int(row)], rng)
+                variants.append(self.augment(self.inputs[int(row)], rng))
+        inputs, lengths_B = padded(self.inputs, rows, variants)
         targets, target_lengths_B = padded(self.targets, rows)
         return ExampleBatch(inputs, lengths_B, targets, target_lengths_B, rows)
 
@@ -132,12 +134,14 @@ def balanced(classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return rng.permutation(np.concatenate([np.zeros(0, dtype=np.int64), *drawn]))
 
 
-def padded(sequences: Sequences, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows' sequences in one array, and their lengths [B]."""
+def padded(
+    sequences: Sequences, rows: np.ndarray, variants: Sequence[np.ndarray] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rows' sequences, or these `variants` of them, in one array, and their lengths [B]."""
     tokens = sequences.tokens
     size = 0 if tokens.dtype.kind == "f" else 1  # which one doesn't count here
     field = Field(size=size, width=tokens.shape[1] if tokens.ndim > 1 else 0)
-    return pad([sequences[int(row)] for row in rows], field)
+    return pad([sequences[int(row)] for row in rows] if variants is None else variants, field)
 
 
 def pad(pieces: Sequence[np.ndarray], field: Field) -> tuple[np.ndarray, np.ndarray]:

@@ -175,7 +175,7 @@ class Encoding(ABC):
         return mask
 
     def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A training variant of the ids [T], of the same length (a transposition, say)."""
+        """A training variant of the ids [T], of the same length (a transposition, say); of frames maybe not."""
         return ids
 
     def counts(self, ids: np.ndarray) -> dict[str, int]:

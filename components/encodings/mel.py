@@ -39,10 +39,12 @@ class Mel(Encoding):
     `centre` takes each band's mean over the recording away: loudness and microphone no longer count. `stack` lays as
     many frames side by side, so the model has fewer steps (Sak et al. 2015, arXiv:1507.06947).
 
-    Training variants, anew in every epoch, of the same length: time runs faster here and slower there (`warp`, the
-    deviation of its speed's logarithm), pitch is shifted by up to `shift` bands, the recording is louder or fainter
+    Training variants, anew in every epoch: the recording is up to `tempo` times as long or as short (Ko et al. 2015
+    change pitch and length together, here each has its own setting), time runs faster here and slower there (`warp`,
+    the deviation of its speed's logarithm), pitch is shifted by up to `shift` bands, the recording is louder or fainter
     (`gain`, the deviation in decibels), and `time_masks` spans of up to `time_mask` frames and `band_masks` of up to
-    `band_mask` bands are set to their mean (SpecAugment, Park et al. 2019, arXiv:1904.08779).
+    `band_mask` bands are set to their mean (SpecAugment, Park et al. 2019, arXiv:1904.08779). Without `tempo` a
+    variant is as long as its recording.
     """
 
     kind = "mel"
@@ -62,6 +64,7 @@ class Mel(Encoding):
         preemphasis: Annotated[float, Bounds(ge=0, lt=1)] = 0.97,
         centre: bool = False,
         stack: Annotated[int, Bounds(gt=0, le=16)] = 1,
+        tempo: Annotated[float, Bounds(ge=1, le=4)] = 1.0,
         warp: Annotated[float, Bounds(ge=0, le=2)] = 0.0,
         shift: Annotated[float, Bounds(ge=0, le=16)] = 0.0,
         gain: Annotated[float, Bounds(ge=0, le=40)] = 0.0,
@@ -72,7 +75,8 @@ class Mel(Encoding):
     ) -> None:
         self.rate_hz, self.bands, self.low_hz, self.high_hz = rate_hz, bands, low_hz, high_hz
         self.window_seconds, self.hop_seconds, self.preemphasis = window_seconds, hop_seconds, preemphasis
-        self.centre, self.stack, self.warp, self.shift, self.gain = centre, stack, warp, shift, gain
+        self.centre, self.stack, self.tempo = centre, stack, tempo
+        self.warp, self.shift, self.gain = warp, shift, gain
         self.time_masks, self.time_mask, self.band_masks, self.band_mask = time_masks, time_mask, band_masks, band_mask
         self.window, self.hop = round(window_seconds * rate_hz), round(hop_seconds * rate_hz)
         if self.window < 2 or self.hop < 1:
@@ -138,6 +142,9 @@ class Mel(Encoding):
 
     def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         frames_TM = self._apart(np.array(ids, dtype=np.float64))
+        if self.tempo > 1:
+            length = len(frames_TM) * self.tempo ** rng.uniform(-1.0, 1.0)
+            frames_TM = _between(frames_TM, np.linspace(0, len(frames_TM) - 1, max(1, round(length))))
         T, M = frames_TM.shape
         if self.warp and T > 1:
             knots = rng.normal(0.0, self.warp, KNOTS)
@@ -161,7 +168,7 @@ class Mel(Encoding):
     def options(self) -> dict[str, Any]:
         names = (
             *("rate_hz", "bands", "window_seconds", "hop_seconds", "low_hz", "high_hz", "preemphasis", "centre"),
-            *("stack", "warp", "shift", "gain", "time_masks", "time_mask", "band_masks", "band_mask"),
+            *("stack", "tempo", "warp", "shift", "gain", "time_masks", "time_mask", "band_masks", "band_mask"),
         )
         return {name: getattr(self, name) for name in names}
 

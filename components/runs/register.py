@@ -24,6 +24,7 @@ def register(run: OpenRun, metrics: dict[str, float]) -> ModelRef | None:
     session.load_best(run.folder)
     facts = {
         "framing": store.manifest["framing"],
+        "learned": session.task.learned(),
         "run_id": run.id,
         "recipe_digest": recipe.digest,
         "data": {"name": store.manifest["name"], "digest": record.dataset.digest},

@@ -189,6 +189,15 @@ class Task(ABC):
         """
         return []
 
+    def learned(self) -> dict[str, Any]:
+        """What `prepare` took of the training data and answers need too, as JSON: kept with a trained model."""
+        return {}
+
+    def set_learned(self, learned: Mapping[str, Any]) -> None:
+        """Take back what `learned` gave, instead of `prepare`."""
+        if learned:
+            raise ValueError(f"the task has learned {', '.join(learned)}, which this version doesn't know")
+
     @abstractmethod
     def batches(self, split: Split, *, batch_size: int, window: int, seed: int, training: bool) -> Batches:
         """A split as batches."""

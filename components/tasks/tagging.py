@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field as Bounds
 from torch import Tensor, nn
 
 from components.datasets.examples import ExampleBatches
-from components.datasets.spans import follows, spans
+from components.datasets.spans import OUTSIDE, follows, spans
 from components.datasets.store import Examples
 from components.encodings.pair import Pair
 from components.encodings.spelled import Spelled
@@ -38,7 +39,9 @@ class Tagging(ExampleTask):
 
     `scheme` iob: the labels are tags of spans (B-person, I-person, O). Then span_f1 decides, as conlleval counts it: a
     span is right when both its ends and its type are; precision and recall are over all spans together. A model with
-    `crf` gives no I that doesn't go on with a span of its type.
+    `crf` gives no I that doesn't go on with a span of its type. `span_bias` nats are added to the score of every tag of
+    a span when tags are read, not in the loss: above 0 more spans are found and fewer of them are right, which pays
+    where the model misses most. Choose it on validation data.
     """
 
     model = Tagger
@@ -48,9 +51,23 @@ class Tagging(ExampleTask):
     lower_is_better = False
     loss_unit = "nats per label"
 
-    def __init__(self, encoding: Pair, framing: str, /, *, scheme: Literal["iob", "none"] = "none") -> None:
+    def __init__(
+        self,
+        encoding: Pair,
+        framing: str,
+        /,
+        *,
+        scheme: Literal["iob", "none"] = "none",
+        span_bias: Annotated[float, Bounds(ge=-20, le=20)] = 0.0,
+    ) -> None:
         super().__init__(encoding, framing)
-        self.scheme = scheme
+        if getattr(encoding.input, "tempo", 1.0) != 1.0:
+            hint = "leave it out; encoding.input.warp keeps the number of frames"
+            raise UserError("variants of another length have no label a frame", where="encoding.input.tempo", hint=hint)
+        if span_bias and scheme == "none":
+            hint = "set task.scheme to iob, or leave it out"
+            raise UserError("labels that are no tags of spans have no bias", where="task.span_bias", hint=hint)
+        self.scheme, self.span_bias = scheme, span_bias
         if scheme == "iob":
             self.primary = "span_f1"
 
@@ -92,7 +109,11 @@ class Tagging(ExampleTask):
         return Tally(nats, count)
 
     def metrics(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> dict[str, Tally]:
-        loss, counts_BT, said_BT = self.tally(outputs, targets, lengths_B), targets != PAD, _said(outputs, lengths_B)
+        loss, counts_BT, said_BT = (
+            self.tally(outputs, targets, lengths_B),
+            targets != PAD,
+            self._said(outputs, lengths_B),
+        )
         wrong_BT = (said_BT != targets) & counts_BT
         found = {
             "accuracy": Tally(loss.count - wrong_BT.sum().item(), loss.count),
@@ -109,7 +130,7 @@ class Tagging(ExampleTask):
 
     def answers(self, model: nn.Module, outputs: Tensor, lengths_B: np.ndarray) -> list[list[str]]:
         lengths = torch.from_numpy(lengths_B)
-        return self._tags(_said(outputs, lengths), lengths)
+        return self._tags(self._said(outputs, lengths), lengths)
 
     def explain(self, model: nn.Module, item: Any, best: int | None = None) -> Explanation:
         """Each step's tag and its probability, and what every step contributes to the log-probability of every tag."""
@@ -118,7 +139,7 @@ class Tagging(ExampleTask):
             what = f"{len(steps):,} steps, {MOST_EXPLAINED} can be explained: each of them for each tag"
             raise UserError(what, where="explain", hint="give single sentences")
         with torch.inference_mode():
-            said_T = _said(model(inputs, lengths_to_device(lengths_B, model)), torch.from_numpy(lengths_B))[0]
+            said_T = self._said(model(inputs, lengths_to_device(lengths_B, model)), torch.from_numpy(lengths_B))[0]
 
         def log_probabilities(outputs: Tensor, lengths_N: Tensor) -> Tensor:
             if outputs.dim() == 4:  # of a CRF: of each tag alone, over all that the others may be
@@ -181,6 +202,19 @@ class Tagging(ExampleTask):
     def _inputs(self, model: nn.Module, inputs: np.ndarray) -> Tensor:
         """Spelled words stay on the CPU: the model looks there which of them are alike."""
         return torch.from_numpy(inputs) if isinstance(self.encoding.input, Spelled) else super()._inputs(model, inputs)
+
+    def _said(self, outputs: Tensor, lengths_B: Tensor) -> Tensor:
+        """The likeliest labels [B, T], as ids of the vocabulary, on the CPU: no special is ever one. Of spans the
+        likeliest by the biased scores."""
+        scores = outputs if outputs.dim() == 4 else outputs[..., len(SPECIALS) :]
+        if self.span_bias and OUTSIDE in self.labels:
+            outside_Y = torch.tensor([label == OUTSIDE for label in self.labels], device=scores.device)
+            scores = scores - self.span_bias * outside_Y
+        if scores.dim() == 4:  # of a CRF
+            best_BT = crf.best_labels(scores, moved(lengths_B, scores.device))
+        else:
+            best_BT = scores.argmax(-1)
+        return best_BT.cpu() + len(SPECIALS)
 
     def _tags(self, ids_BT: Tensor, lengths_B: Tensor) -> list[list[str]]:
         decode = self.encoding.target.decode
@@ -266,12 +300,3 @@ def recall(counts: np.ndarray, _: float) -> float:
 def f1(counts: np.ndarray, _: float) -> float:
     """The harmonic mean of precision and recall: 2 right / (said + there)."""
     return float(2 * counts[0] / max(counts[1] + counts[2], 1))
-
-
-def _said(outputs: Tensor, lengths_B: Tensor) -> Tensor:
-    """The likeliest labels [B, T], as ids of the vocabulary, on the CPU: no special is ever one."""
-    if outputs.dim() == 4:
-        best_BT = crf.best_labels(outputs, moved(lengths_B, outputs.device))
-    else:
-        best_BT = outputs[..., len(SPECIALS) :].argmax(-1)
-    return best_BT.cpu() + len(SPECIALS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from components.encodings.pair import Pair
 from components.encodings.vocabulary import BOS, EOS, PAD, UNK
 from components.errors import UserError
 from components.generation.ctc import BLANK, ModelScorer, Reading, Scorer, aligned, greedy, prefix_beam_search
+from components.generation.ngram import NGrams
 from components.layers.base import moved
 from components.models.transcriber import Transcriber
 from components.tasks.base import Finding, Matrix, Table, Tally, lengths_to_device
@@ -44,8 +45,9 @@ class Transcription(ExampleTask):
     Metrics, of the likeliest path: cer and wer, character and word errors by those in the reference; wrong, the share
     of recordings not read exactly. The final figures have the same of a beam search over texts, `beam_…`, with
     `beam_size` texts followed at once; that is how recordings are read after training. A language model over the
-    target's tokens, once it is put in (`use_language_model`), counts by `language_model_weight`, and each token by
-    `length_bonus`.
+    target's tokens counts by `language_model_weight` there (shallow fusion), and each token by `length_bonus`. With
+    `ngrams` n it is one of runs of n tokens, counted in the training texts (`NGrams`; 0: none): it knows no other
+    texts, so it helps where those to be read are alike. Another one can be put in instead (`use_language_model`).
     """
 
     model = Transcriber
@@ -63,13 +65,28 @@ class Transcription(ExampleTask):
         beam_size: Annotated[int, Bounds(gt=0, le=1024)] = 16,
         language_model_weight: Annotated[float, Bounds(ge=0, le=10)] = 0.5,
         length_bonus: Annotated[float, Bounds(ge=-10, le=10)] = 0.0,
+        ngrams: Annotated[int, Bounds(ge=0, le=20)] = 0,
     ) -> None:
         super().__init__(encoding, framing)
         if self.target_field.width:
             raise UserError("a text's steps are single tokens", where="encoding.target", hint="for example characters")
         self.beam_size, self.language_model_weight = beam_size, language_model_weight
-        self.length_bonus = length_bonus
+        self.length_bonus, self.ngrams = length_bonus, ngrams
         self.scorer: Scorer | None = None
+
+    def prepare(self, train: Examples) -> list[str]:
+        """The language model of the training texts, if there is one."""
+        if not self.ngrams:
+            return []
+        self.scorer = NGrams.of(self.ngrams, self.target_field.size, train.fields["target"])
+        return [f"language model: {len(self.scorer.counts):,} different runs of {self.ngrams} tokens of training texts"]
+
+    def learned(self) -> dict[str, Any]:
+        return {"ngrams": self.scorer.state()} if isinstance(self.scorer, NGrams) else {}
+
+    def set_learned(self, learned: Mapping[str, Any]) -> None:
+        if self.ngrams:
+            self.scorer = NGrams(self.ngrams, self.target_field.size, learned["ngrams"])
 
     def batches(self, split: Examples, *, batch_size: int, window: int, seed: int, training: bool) -> ExampleBatches:
         """Whole recordings; `window` doesn't count.

@@ -145,6 +145,30 @@ def test_variants_keep_their_length_and_are_a_function_of_the_seed(seed, seconds
     np.testing.assert_array_equal(frames, kept)
 
 
+@pytest.mark.slow
+@given(st.integers(0, 10**6), st.floats(0.001, 0.4), st.integers(1, 3))
+def test_another_tempo_is_another_length_within_its_bounds(seed, seconds, stack) -> None:
+    mel = fitted(stack=stack, tempo=1.5, **VARIED)
+    frames = mel.encode(noise(7, seconds))
+    one, two = (mel.augment(frames, np.random.default_rng(seed)) for _ in range(2))
+    assert len(frames) / 1.5 - 1 <= len(one) <= len(frames) * 1.5 + 1
+    assert len(one) >= 1
+    np.testing.assert_array_equal(one, two)
+
+
+def test_a_slower_recording_says_the_same_later() -> None:
+    mel = fitted(tempo=2.0)
+    click = np.concatenate([tone(1000, 0.2).samples * 0.01, tone(1000, 0.2).samples])
+    frames = mel.encode(Sound(click, RATE))
+    lengths = set()
+    for seed in range(20):
+        changed = mel.augment(frames, np.random.default_rng(seed))
+        lengths.add(len(changed))
+        starts = [int((array.mean(axis=1) > frames.mean()).argmax()) / len(array) for array in (frames, changed)]
+        assert starts[1] == pytest.approx(starts[0], abs=0.1)
+    assert len(lengths) > 10
+
+
 def test_masks_silence_whole_frames_and_bands_and_leave_the_rest_alone() -> None:
     mel = fitted(time_masks=1, band_masks=1)
     frames = mel.encode(noise(8))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -63,10 +64,21 @@ def store(tmp_path_factory) -> Store:
     return Store.open(ingest(recipe.data, recipe.encoding, root=folder, cache_dir=folder / "c", seed=0).path)
 
 
-def task_of(labels: list[str], scheme: str = "iob") -> Tagging:
+def test_variants_of_another_length_are_refused() -> None:
+    """They would have no label for each frame."""
+    for tempo, message in ((1.0, None), (1.2, "no label a frame")):
+        pair = Pair(input={"kind": "mel", "tempo": tempo}, target={"kind": "labels"})
+        if message is None:
+            Tagging(pair, "sequences")
+        else:
+            with pytest.raises(UserError, match=message):
+                Tagging(pair, "sequences")
+
+
+def task_of(labels: list[str], scheme: str = "iob", **options) -> Tagging:
     pair = Pair(input={"kind": "symbols"}, target={"kind": "labels"})
     pair.fit([(["a"], labels)])
-    return Tagging(pair, "sequences", scheme=scheme)
+    return Tagging(pair, "sequences", scheme=scheme, **options)
 
 
 def test_span_figures_are_right_by_hand_over_rows_of_unequal_length() -> None:
@@ -96,6 +108,43 @@ def test_span_figures_are_right_by_hand_over_rows_of_unequal_length() -> None:
         "type": ["x", "y"], "precision": [0.25, 0.0], "recall": [0.5, 0.0], "f1": [0.3333, 0.0],
         "right": [1, 0], "said": [4, 0], "there": [2, 1],
     }  # fmt: skip
+
+
+def test_a_span_bias_finds_more_spans_and_leaves_the_loss_alone() -> None:
+    labels = ["B-x", "I-x", "O"]
+    lengths, targets = torch.tensor([3]), torch.tensor([[6, 4, 5]])
+    outputs = torch.full((1, 3, 7), -9.0)
+    outputs[0, :, 6] = 0.0
+    outputs[0, 1, 4], outputs[0, 2, 5] = -1.0, -0.5
+    said = {}
+    for bias in (0.0, 0.7, 1.2, -1.0):
+        task = task_of(labels, span_bias=bias)
+        said[bias] = task.answers(None, outputs, lengths.numpy())[0]
+        figures = task.metrics(outputs, targets, lengths)
+        assert (
+            figures["nats_per_label"].value
+            == task_of(labels).metrics(outputs, targets, lengths)["nats_per_label"].value
+        )
+        assert figures["span_recall"].value == (bias == 1.2)
+    assert said == {0.0: ["O", "O", "O"], 0.7: ["O", "O", "I-x"], 1.2: ["O", "B-x", "I-x"], -1.0: ["O", "O", "O"]}
+    with pytest.raises(UserError, match="no bias"):
+        task_of(["noun", "verb"], "none", span_bias=1.0)
+
+
+def test_a_crf_reads_the_best_of_all_tags_with_their_bias() -> None:
+    """Against every sequence of tags."""
+    task = task_of(["B-x", "I-x", "O"], span_bias=1.5)
+    scores_BTYY = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0)) * 2
+    scores_BTYY[:, 0] = scores_BTYY[:, 0, :1]  # there is no tag before the first
+    found, plain = (t.answers(None, scores_BTYY, np.array([3] * 4)) for t in (task, task_of(["B-x", "I-x", "O"])))
+    for scores_TYY, tags in zip(scores_BTYY.tolist(), found, strict=True):
+
+        def score(path: tuple[int, ...], scores_TYY=scores_TYY) -> float:
+            return sum(scores_TYY[t][path[t - 1]][y] + 1.5 * (y != 2) for t, y in enumerate(path))
+
+        best = max(itertools.product(range(3), repeat=3), key=score)
+        assert [["B-x", "I-x", "O"][y] for y in best] == tags
+    assert found != plain
 
 
 def test_without_a_span_the_figures_are_0_and_not_a_nan() -> None:

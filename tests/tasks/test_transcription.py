@@ -20,7 +20,7 @@ from components.bundle import Bundle, load_bundle, save_bundle
 from components.datasets.base import Reader
 from components.datasets.examples import ExampleBatch
 from components.datasets.ingest import ingest
-from components.datasets.store import Store
+from components.datasets.store import Examples, Sequences, Store
 from components.encodings.characters import Characters
 from components.encodings.pair import Pair
 from components.encodings.vocabulary import BOS, EOS, PAD
@@ -300,6 +300,33 @@ def test_a_trained_language_model_scores_texts_as_it_would_write_them() -> None:
         assert scores[EOS] == pytest.approx(wanted[length, EOS], abs=1e-5)
     with pytest.raises(UserError, match="doesn't generate single chars"):
         task.use_language_model(model, Words())
+
+
+def test_texts_of_training_are_read_rather_than_others(tmp_path: Path) -> None:
+    """Counted in training, kept with the model, and counted by its weight."""
+    recipe = recipe_for(tmp_path, task={"kind": "transcription", "ngrams": 3, "language_model_weight": 1.0})
+    pair = Pair(input={"kind": "frames"}, target={"kind": "characters"})
+    pair.fit([(np.zeros((4, 2)), "ab"), (np.zeros((4, 2)), "ba")])
+    task = Transcription(pair, "sequences", ngrams=3, language_model_weight=1.0)
+    a, b = (int(id) for id in pair.target.encode("ab"))
+    texts = Sequences(np.array([a, b, a, b, b, a]), np.array([0, 2, 4, 6]))
+    (note,) = task.prepare(Examples({"target": texts}))
+    assert "6 different runs of 3 tokens" in note
+    logits_TV = np.full((2, 6), -20.0)
+    logits_TV[0, a], logits_TV[1, [a, PAD]] = 0.0, [-0.5, -0.1]  # "a" by the frames alone; "aa" isn't possible
+    logits_TV[1, b] = -1.0
+    assert task.text(task.read(logits_TV)[0].ids) == "ab"
+    model = task.build_model(recipe.model)
+    facts = {"framing": "sequences", "learned": task.learned()}
+    save_bundle(tmp_path / "kept", "beeps", model, pair, recipe.as_dict(), facts)
+    again = load_bundle(tmp_path / "kept").task
+    for text in ((), (a,), (a, b), (b, b)):
+        np.testing.assert_array_equal(task.scorer(text), again.scorer(text))
+    save_bundle(tmp_path / "lost", "beeps", model, pair, recipe.as_dict(), {"framing": "sequences"})
+    with pytest.raises(UserError, match="ngrams"):
+        load_bundle(tmp_path / "lost")
+    task.scorer = None
+    assert task.text(task.read(logits_TV)[0].ids) == "a"
 
 
 @pytest.mark.slow
