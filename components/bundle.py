@@ -21,6 +21,7 @@ from components.encodings.sections import Sections
 from components.errors import UserError, nearest
 from components.generation.region import Piece
 from components.generation.settings import Sampled
+from components.models.ensemble import Ensemble
 from components.models.pooled import Pooled
 from components.models.states import has_states
 from components.models.weights import load_weights, read_tensors, weights, write_tensors
@@ -209,7 +210,7 @@ class Bundle:
                 raise UserError(f"{reads.kind} can't read it: {what}", where=f"item {number} of {len(items)}") from None
             # an answer for the whole of a series depends on its length: another one than all had in training is told
             trained = getattr(reads, "steps", None) or (1, MAX_STEPS)
-            if isinstance(self.model, Pooled) and trained[0] == trained[1] != steps:
+            if isinstance(self.model, Pooled | Ensemble) and trained[0] == trained[1] != steps:
                 raise UserError(
                     f"{steps:,} {reads.unit}s; every series that it was trained on has {trained[0]:,}",
                     where=f"item {number} of {len(items)}",
