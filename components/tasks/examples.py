@@ -83,7 +83,13 @@ class ExampleTask(Task):
     def outputs(self, model: nn.Module, batch: ExampleBatch) -> tuple[Tensor, Tensor, Tensor]:
         """What the model gives, where it is; the targets and the input lengths [B], on the CPU: what is counted of them
         is known there at once, while a GPU would have to be waited for."""
-        outputs = model(self._inputs(model, batch.inputs), lengths_to_device(batch.lengths_B, model))
+        (outputs,), targets, lengths_B = self.outputs_of([model], batch)
+        return outputs, targets, lengths_B
+
+    def outputs_of(self, models: Sequence[nn.Module], batch: ExampleBatch) -> tuple[list[Tensor], Tensor, Tensor]:
+        """As `outputs`, of several models on one device."""
+        inputs, lengths_B = self._inputs(models[0], batch.inputs), lengths_to_device(batch.lengths_B, models[0])
+        outputs = [model(inputs, lengths_B) for model in models]
         return outputs, torch.from_numpy(batch.targets), torch.from_numpy(batch.lengths_B)
 
     def predict(self, model: nn.Module, items: Sequence[Any]) -> list[Any]:
@@ -149,12 +155,12 @@ class ExampleTask(Task):
         """Of an ensemble each member's own, never that of the joint answer: what one learns doesn't depend on the
         others. It is told as the mean over the members, and has the gradient of the sum: each member's is what it would
         be if the member was trained alone."""
-        tallies = [self.training_tally(*self.outputs(member, batch)) for member in members(model)]
-        total, *others = (tally.total for tally in tallies)
-        if others:
-            total = torch.stack([total, *others]).sum()
-            total = total - total.detach() + total.detach() / len(tallies)
-        return Tally(total, tallies[0].count), {}
+        outputs, *judged = self.outputs_of(members(model), batch)
+        tallies = [self.training_tally(own, *judged) for own in outputs]
+        if len(tallies) == 1:
+            return tallies[0], {}
+        total = torch.stack([tally.total for tally in tallies]).sum()
+        return Tally(total - total.detach() + total.detach() / len(tallies), tallies[0].count), {}
 
     def measure(self, model: nn.Module, batch: ExampleBatch, state: State | None) -> tuple[dict[str, Tally], State]:
         return self.metrics(*self.outputs(model, batch)), {}

@@ -95,10 +95,10 @@ class Update:
     def finish(self, sums: Sums) -> State:
         """Clip, step and add to the sums."""
         trained = [[p for p in part.parameters() if p.grad is not None] for part in members(self.model)]
-        norms_N = torch.stack([_norm(parameters) for parameters in trained])
-        finite = torch.isfinite(sums.total) & torch.isfinite(norms_N).all()
-        self._add(sums.total, sums.count, norms_N, finite)
-        for parameters, norm in zip(trained, norms_N.unbind(), strict=True):
+        norms = [_norm(parameters) for parameters in trained]
+        finite = torch.isfinite(sums.total) & torch.isfinite(_mean(norms))
+        self._add(sums.total, sums.count, norms, finite)
+        for parameters, norm in zip(trained, norms, strict=True):
             if self.clip_value is not None:
                 torch.nn.utils.clip_grad_value_(parameters, self.clip_value)
                 norm = _norm(parameters)
@@ -135,10 +135,11 @@ class Update:
             else:
                 group["lr"] = rate * factor
 
-    def _add(self, total: Tensor, count: Tensor, norms_N: Tensor, finite: Tensor) -> None:
-        one = torch.ones_like(total)
-        clipped_N = norms_N > self.clip_norm if self.clip_norm is not None else torch.zeros_like(norms_N)
-        taken = torch.stack([value.double().mean() for value in (total, count, norms_N, clipped_N, one)])
+    def _add(self, total: Tensor, count: Tensor, norms: Sequence[Tensor], finite: Tensor) -> None:
+        norm, limit = _mean(norms), self.clip_norm
+        one = torch.ones_like(norm)
+        clipped = torch.zeros_like(norm) if limit is None else _mean([(each > limit).double() for each in norms])
+        taken = torch.stack([value.double() for value in (total, count, norm, clipped, one)])
         refused = (~finite).double().expand(2)
         self.sums += torch.cat([torch.where(finite, taken, 0), refused])
         self.sums[-1:] *= refused[:1]
@@ -163,6 +164,11 @@ class Update:
 def _norm(parameters: Sequence[Tensor]) -> Tensor:
     """Of the gradients of all of them together."""
     return torch.nn.utils.get_total_norm([p.grad for p in parameters])
+
+
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    """Of one it is that one, without any work for the device."""
+    return values[0] if len(values) == 1 else torch.stack(list(values)).mean()
 
 
 def _beside(count: Any, total: Tensor) -> Tensor:
