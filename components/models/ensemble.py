@@ -20,9 +20,9 @@ MEMBER = re.compile(r"members\.\d+\.")  # how the names of a member's parameters
 
 
 class Ensemble(nn.Module):
-    """`ensemble`: how many models of this kind, each with its own initial weights and its own dropout, are trained on
-    the same batches, each on its own loss; what they answer is averaged (probabilities, or numbers), which errs less
-    than any of them. Training and answering take so many times as long.
+    """`ensemble`: how many models of this kind are trained side by side, each on its own loss from its own initial
+    weights; the answer is the mean of their probabilities, or of their numbers; training and answering take so many
+    times as long.
 
     `join` makes one output [B, O] of the members' [N, B, O].
     """

@@ -36,7 +36,7 @@ class Sums(NamedTuple):
 class Update:
     """`update(batch, state, factor, step)` makes one step and returns the state to carry on. `read()` and `reset()`
     access the sums for the curves. `clip_norm` limits the gradient's norm over all parameters, of an ensemble over each
-    member's; `clip_value` each of its entries. `thaw` is told the number of updates so far before each one: it may
+    member's, `clip_value` each of its entries. `thaw` is told the number of updates so far before each one: it may
     change what is trained.
     """
 
