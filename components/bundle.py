@@ -185,7 +185,8 @@ class Bundle:
         """
         if type(self.task).states is Task.states or not has_states(self.model):
             what = f"{self.name}: the states of a model of this kind aren't given"
-            raise UserError(f"{what} (task {self.recipe['task']['kind']})", where="states")
+            hint = "each member of an ensemble has its own: set model.ensemble: 1" * isinstance(self.model, Ensemble)
+            raise UserError(f"{what} (task {self.recipe['task']['kind']})", where="states", hint=hint or None)
         self._check(items)
         self.model.eval()
         return [self._placed(self.task.states, number, items) for number in range(1, len(items) + 1)]

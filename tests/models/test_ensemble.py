@@ -183,8 +183,9 @@ def test_training_resumes_bit_for_bit_and_the_bundle_answers_alike(tmp_path, sil
     assert whole.parameter_count == 3 * single.parameter_count
     items = ["a x 1", "b x x 2"]
     assert bundle.predict(items) == whole.task.predict(whole.model, items)
-    with pytest.raises(UserError, match="small: the states of a model of this kind aren't given"):
+    with pytest.raises(UserError, match="small: the states of a model of this kind aren't given") as caught:
         bundle.states(items)
+    assert "model.ensemble: 1" in caught.value.hint
 
 
 @pytest.mark.slow
