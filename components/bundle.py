@@ -21,6 +21,7 @@ from components.encodings.sections import Sections
 from components.errors import UserError, nearest
 from components.generation.region import Piece
 from components.generation.settings import Sampled
+from components.models.ensemble import Ensemble
 from components.models.pooled import Pooled
 from components.models.states import has_states
 from components.models.weights import load_weights, read_tensors, weights, write_tensors
@@ -184,7 +185,8 @@ class Bundle:
         """
         if type(self.task).states is Task.states or not has_states(self.model):
             what = f"{self.name}: the states of a model of this kind aren't given"
-            raise UserError(f"{what} (task {self.recipe['task']['kind']})", where="states")
+            hint = "each member of an ensemble has its own: set model.ensemble: 1" * isinstance(self.model, Ensemble)
+            raise UserError(f"{what} (task {self.recipe['task']['kind']})", where="states", hint=hint or None)
         self._check(items)
         self.model.eval()
         return [self._placed(self.task.states, number, items) for number in range(1, len(items) + 1)]
@@ -209,7 +211,7 @@ class Bundle:
                 raise UserError(f"{reads.kind} can't read it: {what}", where=f"item {number} of {len(items)}") from None
             # an answer for the whole of a series depends on its length: another one than all had in training is told
             trained = getattr(reads, "steps", None) or (1, MAX_STEPS)
-            if isinstance(self.model, Pooled) and trained[0] == trained[1] != steps:
+            if isinstance(self.model, Pooled | Ensemble) and trained[0] == trained[1] != steps:
                 raise UserError(
                     f"{steps:,} {reads.unit}s; every series that it was trained on has {trained[0]:,}",
                     where=f"item {number} of {len(items)}",

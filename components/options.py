@@ -156,6 +156,8 @@ def _explain(section: str, item: Mapping[str, Any], fields: Mapping[str, Any]) -
         if not near and section == "data" and (readers := readers_with(name)):
             which = ", ".join(readers[:3])
             return f"{key}: a setting of other readers ({which}); --set {key}=null takes it away"
+        if not near and section == "model" and (tasks := tasks_with(name)):
+            return f"{key}: a setting of other tasks ({', '.join(tasks)}); --set {key}=null takes it away"
         near = near or nearest(name, fields)
         meant = f"did you mean {near!r}?" if near else f"settings: {', '.join(fields) or 'none'}"
         return f"{key}: unknown setting; {meant} (--set {key}=null takes it away)"
@@ -174,6 +176,17 @@ def _choices(option: Any) -> list[str]:
 def readers_with(name: str) -> list[str]:
     """The readers that have a setting of this name."""
     return [kind for kind in names("reader") if name in options_of(resolve("reader", kind))]
+
+
+def tasks_with(name: str) -> list[str]:
+    """The tasks whose models of every cell have a setting of this name."""
+    found = {task: resolve("task", task).model_kinds() for task in names("task")}
+    cells = {cell: options_of(resolve("cell", cell)) for cell in names("cell")}
+    return [
+        task
+        for task, kinds in found.items()
+        if all(name not in own and any(name in options_of(part) for part in kinds[cell]) for cell, own in cells.items())
+    ]
 
 
 def elsewhere(section: str, name: str) -> str | None:

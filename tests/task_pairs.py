@@ -84,6 +84,7 @@ CITIES = ["Oslo", "Lima", "Rome", "Bern", "Riga", "Paris", "Dakar", "Minsk", "Vi
 STORY = ["a fox met a hen and the hen met a dog, so the dog ran to the fox. " * 5]
 FROM = {"prompt": "the "}
 OPINIONS = [("warm and kind", "yes"), ("cold", "no"), ("very warm", "yes"), ("rather cold and late", "no")] * 3
+RATED = [(text, str(len(text) // 6)) for text, label in OPINIONS]
 OPINIONS = [(text, [label]) for text, label in OPINIONS]
 SUMS = [([[0.5, 1.0]] * n, [n / 2]) for n in (1, 4, 2, 6)] * 3
 NAMED = [
@@ -144,10 +145,14 @@ PAIRS: dict[str, Pair] = {
         OPINIONS, both("characters", "labels"), {**TWO_WAYS, "pooling": "max", "input": "one_hot"}, JUDGE
     ),
     "classification, attention": Pair(OPINIONS, MOODS, {"num_layers": 2, "pooling": "attention"}, JUDGE),
-    "ordinal regression": Pair(
-        [(text, str(len(text) // 6)) for text, label in OPINIONS], both("words", "ratings"), {}, {"kind": "ordinal"}
-    ),
+    "classification, ensemble": Pair(OPINIONS, MOODS, {**TWO_WAYS, "ensemble": 3}, JUDGE),
+    "classification, one-hot ensemble": Pair(OPINIONS, MOODS, {"input": "one_hot", "ensemble": 2}, JUDGE),
+    "ordinal regression": Pair(RATED, both("words", "ratings"), {}, {"kind": "ordinal"}),
+    "ordinal regression, ensemble": Pair(RATED, both("words", "ratings"), {"ensemble": 3}, {"kind": "ordinal"}),
     "regression": Pair(SUMS, both("frames", "frames"), {"kind": "gru"}, {"kind": "regression"}),
+    "regression, ensemble": Pair(
+        SUMS, both("frames", "frames"), {"kind": "gru", "ensemble": 3}, {"kind": "regression"}
+    ),
     "forecast": Pair(LOADS, {"kind": "series"}, {"kind": "gru"}, {**AHEAD, "output": "student_t", "centre": True}),
     "forecast, counts": Pair(LOADS, {"kind": "series"}, {}, {**AHEAD, "output": "negative_binomial"}),
     "forecast, quantiles": Pair(LOADS, {"kind": "series", "lags": (2, 7)}, {}, {**AHEAD, "output": "quantiles"}),

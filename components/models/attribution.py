@@ -14,6 +14,7 @@ from torch import Tensor
 
 from components.errors import UserError
 from components.models.backbone import Backbone
+from components.models.ensemble import Ensemble
 
 POINTS = (32, 128, 512, 2048)  # of the path: more where fewer don't add up; maxima have kinks, which take many
 MOST_STEPS = 1 << 18  # that are read for that, over all points
@@ -34,8 +35,12 @@ class Contributions(NamedTuple):
         return self.values_OTI.sum(axis=(1, 2))
 
 
-def first_inputs(model: Backbone, inputs: Tensor) -> Tensor:
-    """What a model's first layer reads, float [..., I]: embedded ids, one-hot vectors written out, or frames."""
+def first_inputs(model: Backbone | Ensemble, inputs: Tensor) -> Tensor:
+    """What a model's first layer reads, float [..., I]: embedded ids, one-hot vectors written out, or frames. Of an
+    ensemble the embedded ids of all members beside each other."""
+    if isinstance(model, Ensemble):
+        read = [first_inputs(member, inputs) for member in model.members]
+        return torch.cat(read, dim=-1) if model.embeds else read[0]
     rows = model.rows(inputs)
     if rows.is_floating_point():
         return rows.detach()

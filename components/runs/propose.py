@@ -84,7 +84,8 @@ def values_of(proposal: Proposal, path: Path) -> dict[str, Any]:
     like = load_yaml(RECIPES / f"{proposal.like}.yaml")
     values: dict[str, Any] = {"seed": 0, "data": {"path": str(path), **proposal.data}}
     values |= {"encoding": copy.deepcopy(dict(proposal.encoding)), "task": dict(proposal.task)}
-    model, training = _changed(like["model"], proposal.model), dict(like["training"])
+    # one model is enough for a first look, and takes a part of an ensemble's time
+    model, training = _changed(like["model"], {**proposal.model, "ensemble": None}), dict(like["training"])
     per_update = training["batch_size"]
     if proposal.data["reader"] == "text":
         per_update *= training["tbptt_length"]

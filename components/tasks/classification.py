@@ -11,12 +11,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from components.datasets.examples import ExampleBatch, ExampleBatches
+from components.datasets.examples import ExampleBatches
 from components.datasets.store import Examples
 from components.encodings.pair import Pair
 from components.encodings.vocabulary import SPECIALS
 from components.errors import UserError, unknown
-from components.layers.base import State, moved
+from components.layers.base import moved
+from components.models.ensemble import mean_probabilities
 from components.models.pooled import Pooled
 from components.tasks.base import Finding, Matrix, Table, Tally, Thresholds, lengths_to_device
 from components.tasks.examples import ExampleTask
@@ -51,6 +52,7 @@ class Classification(ExampleTask):
     """
 
     model = Pooled
+    join = staticmethod(mean_probabilities)
     columns = {"label": "text", "probability": "number"}
     primary = "accuracy"
     counted = "examples"
@@ -105,13 +107,12 @@ class Classification(ExampleTask):
             classes=split.fields["target"].tokens if self.sampling == "balanced" else None,
         )
 
-    def loss(self, model: nn.Module, batch: ExampleBatch, state: State | None) -> tuple[Tally, State]:
+    def training_tally(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> Tally:
         if self.weights_V is None:
-            return super().loss(model, batch, state)
-        outputs, targets, _ = self.outputs(model, batch)
+            return self.tally(outputs, targets, lengths_B)
         weights_B = moved(self.weights_V[targets[:, 0]], outputs.device)
         nats_B = nn.functional.cross_entropy(outputs.float(), moved(targets[:, 0], outputs.device), reduction="none")
-        return Tally((weights_B * nats_B).sum(), len(targets)), {}
+        return Tally((weights_B * nats_B).sum(), len(targets))
 
     def tally(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> Tally:
         logits_BV, labels_B = outputs.float(), moved(targets[:, 0], outputs.device)

@@ -21,6 +21,7 @@ from components.errors import UserError
 from components.layers.base import State
 from components.models.attribution import Contributions, first_inputs, integrated_gradients
 from components.models.backbone import Backbone
+from components.models.ensemble import Ensemble, members
 from components.models.states import arrays, watched
 from components.registry import names, resolve
 from components.tasks.base import Tally, Task, lengths_to_device, to_device
@@ -34,6 +35,8 @@ class ExampleTask(Task):
     form = "pairs"
     windowed = False
     model: ClassVar[type[Backbone]]
+    # how the outputs of an ensemble's members become one, where the task has ensembles
+    join: ClassVar[Callable[[Tensor], Tensor] | None] = None
     target_forms: ClassVar[tuple[str, ...]] = ("tokens",)  # of the target's encoding
 
     def __init__(self, encoding: Pair, framing: str, /) -> None:
@@ -46,7 +49,8 @@ class ExampleTask(Task):
 
     @classmethod
     def model_kinds(cls) -> dict[str, list[Any]]:
-        return {name: [cls.model, Backbone, resolve("cell", name)] for name in names("cell")}
+        several = [Ensemble] if cls.join else []
+        return {name: [cls.model, Backbone, resolve("cell", name), *several] for name in names("cell")}
 
     @property
     def input_field(self) -> Field:
@@ -56,8 +60,19 @@ class ExampleTask(Task):
     def target_field(self) -> Field:
         return self.encoding.fields["target"]
 
+    @property
+    def output_size(self) -> int:
+        """Of the model."""
+        return self.target_field.size or self.target_field.width
+
     def build_model(self, options: Mapping[str, Any]) -> nn.Module:
-        return self.model(self.input_field, self.target_field.size or self.target_field.width, **options)
+        own = {name: value for name, value in options.items() if name != "ensemble"}
+
+        def make() -> nn.Module:
+            return self.model(self.input_field, self.output_size, **own)
+
+        count = options.get("ensemble", 1)  # models of earlier versions don't say
+        return Ensemble(make, type(self).join, ensemble=count) if count > 1 else make()
 
     def batches(self, split: Examples, *, batch_size: int, window: int, seed: int, training: bool) -> ExampleBatches:
         """Whole examples; `window` doesn't count."""
@@ -68,7 +83,13 @@ class ExampleTask(Task):
     def outputs(self, model: nn.Module, batch: ExampleBatch) -> tuple[Tensor, Tensor, Tensor]:
         """What the model gives, where it is; the targets and the input lengths [B], on the CPU: what is counted of them
         is known there at once, while a GPU would have to be waited for."""
-        outputs = model(self._inputs(model, batch.inputs), lengths_to_device(batch.lengths_B, model))
+        (outputs,), targets, lengths_B = self.outputs_of([model], batch)
+        return outputs, targets, lengths_B
+
+    def outputs_of(self, models: Sequence[nn.Module], batch: ExampleBatch) -> tuple[list[Tensor], Tensor, Tensor]:
+        """As `outputs`, of several models on one device."""
+        inputs, lengths_B = self._inputs(models[0], batch.inputs), lengths_to_device(batch.lengths_B, models[0])
+        outputs = [model(inputs, lengths_B) for model in models]
         return outputs, torch.from_numpy(batch.targets), torch.from_numpy(batch.lengths_B)
 
     def predict(self, model: nn.Module, items: Sequence[Any]) -> list[Any]:
@@ -126,8 +147,20 @@ class ExampleTask(Task):
     def metrics(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> dict[str, Tally]:
         """The metrics of a batch, of what `outputs` gives."""
 
+    def training_tally(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> Tally:
+        """The loss of a batch in training, which may be weighted."""
+        return self.tally(outputs, targets, lengths_B)
+
     def loss(self, model: nn.Module, batch: ExampleBatch, state: State | None) -> tuple[Tally, State]:
-        return self.tally(*self.outputs(model, batch)), {}
+        """Of an ensemble each member's own, never that of the joint answer: what one learns doesn't depend on the
+        others. It is told as the mean over the members, and has the gradient of the sum: each member's is what it would
+        be if the member was trained alone."""
+        outputs, *judged = self.outputs_of(members(model), batch)
+        tallies = [self.training_tally(own, *judged) for own in outputs]
+        if len(tallies) == 1:
+            return tallies[0], {}
+        total = torch.stack([tally.total for tally in tallies]).sum()
+        return Tally(total - total.detach() + total.detach() / len(tallies), tallies[0].count), {}
 
     def measure(self, model: nn.Module, batch: ExampleBatch, state: State | None) -> tuple[dict[str, Tally], State]:
         return self.metrics(*self.outputs(model, batch)), {}

@@ -5,7 +5,6 @@ Shapes: B batch, K thresholds between the ratings, V ratings with the specials.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from components.encodings.ratings import Ratings
 from components.encodings.vocabulary import SPECIALS
 from components.errors import UserError
 from components.layers.base import moved
+from components.models.ensemble import mean_thresholds
 from components.models.ordinal import Ordinal
 from components.models.pooled import Pooled
 from components.tasks.base import Tally
@@ -34,6 +34,7 @@ class OrdinalRegression(Classification):
     """
 
     model = Ordinal
+    join = staticmethod(mean_thresholds)
     columns = {"label": "whole", "probability": "number"}
     primary = "mae"
     lower_is_better = True
@@ -48,8 +49,9 @@ class OrdinalRegression(Classification):
     def model_kinds(cls) -> dict[str, list[Any]]:
         return {name: [cls.model, Pooled, *others[1:]] for name, others in super().model_kinds().items()}
 
-    def build_model(self, options: Mapping[str, Any]) -> nn.Module:
-        return self.model(self.input_field, len(self.encoding.target.classes) - 1, **options)
+    @property
+    def output_size(self) -> int:
+        return len(self.encoding.target.classes) - 1
 
     def tally(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> Tally:
         places_B1 = moved(targets, outputs.device) - len(SPECIALS)

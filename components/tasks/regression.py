@@ -15,6 +15,7 @@ from components.encodings.frames import Frames
 from components.encodings.pair import Pair
 from components.errors import UserError
 from components.layers.base import moved
+from components.models.ensemble import mean_numbers
 from components.models.pooled import Pooled
 from components.tasks.base import Finding, Table, Tally
 from components.tasks.examples import ExampleTask
@@ -30,6 +31,7 @@ class Regression(ExampleTask):
     units, that is the metric that decides."""
 
     model = Pooled
+    join = staticmethod(mean_numbers)
     columns = {"values": "numbers"}
     target_forms = ("frames",)
     primary = "mse"

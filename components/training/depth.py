@@ -11,9 +11,9 @@ from torch import nn
 from components.errors import UserError
 from components.models.graph_model import GraphModel
 
-# of a model, or of the encoder and the decoder of one
-READ = re.compile(r"(?:encoder\.|decoder\.)?(?:embedding|context_embeddings|spelling)\.")
-LAYER = re.compile(r"(?:encoder\.|decoder\.)?recurrent\.(?:(?:layers|norms)\.(\d+)\.|first_states\.)")
+# of a model, or of the encoder and the decoder, or the members of one
+READ = re.compile(r"(?:encoder\.|decoder\.|members\.\d+\.)?(?:embedding|context_embeddings|spelling)\.")
+LAYER = re.compile(r"(?:encoder\.|decoder\.|members\.\d+\.)?recurrent\.(?:(?:layers|norms)\.(\d+)\.|first_states\.)")
 
 
 def depths(model: nn.Module, *, where: str) -> dict[str, int]:
@@ -84,5 +84,5 @@ def _from(step: int, steps: int) -> str:
 
 def _told(names: Iterable[str]) -> str:
     """The parts of a level, briefly: recurrent.layers.1, head."""
-    short = (re.match(r"(?:(?:encoder|decoder)\.)?(?:recurrent\.\w+\.\d+|\w+)", name) for name in names)
+    short = (re.match(r"(?:(?:encoder|decoder|members\.\d+)\.)?(?:recurrent\.\w+\.\d+|\w+)", name) for name in names)
     return " and ".join(dict.fromkeys(found[0] for found in short if found))

@@ -128,6 +128,9 @@ def check_fit(source: Weights, model: Mapping[str, Any]) -> None:
     has = f"the file has: {described(layers)}"
     if model["kind"] == "graph":
         raise UserError(f"the layers of a graph have no order to start from a file in; {has}", where="training.start")
+    if model.get("ensemble", 1) > 1:
+        hint = "set model.ensemble: 1"
+        raise UserError("the members of an ensemble would all begin alike", where="training.start", hint=hint)
     if any(layer.settings != layers[0].settings for layer in layers):
         hint = f"name some that are alike: --from '{source.path}#NAME'"
         raise UserError(f"its layers differ, those of a model are all alike; {has}", where=where, hint=hint)

@@ -72,13 +72,13 @@ class Trainer:
     """The training loop. Keyword-only parameters are the settings of the recipe's training section.
 
     `steps` counts optimizer updates, each on `batch_size` sequences or windows; `tbptt_length` is the number of
-    time steps that gradients flow back through. `clip_norm` limits the gradient's norm over all parameters (Pascanu
-    et al. 2013), `clip_value` each of its entries. Training ends early after `patience` evaluations without
-    improvement (0 = never) or after `seconds` of training (the schedule still spans `steps`). `averaging` is a
-    decay such as 0.99: a moving average of the trained weights is evaluated and saved. With `precision: bfloat16`,
-    matrix products use bfloat16; on a CPU, only those outside the recurrent layers. `tf32` allows TensorFloat-32 on
-    a GPU and is float32 on a CPU. A checkpoint is written every `checkpoint_seconds`. `kind` is the implementation
-    of the update: recorded as a CUDA graph, or shared by several processes.
+    time steps that gradients flow back through. `clip_norm` limits the gradient's norm over all parameters, of an
+    ensemble over each member's (Pascanu et al. 2013), `clip_value` each of its entries. Training ends early after
+    `patience` evaluations without improvement (0 = never) or after `seconds` of training (the schedule still spans
+    `steps`). `averaging` is a decay such as 0.99: a moving average of the trained weights is evaluated and saved. With
+    `precision: bfloat16`, matrix products use bfloat16; on a CPU, only those outside the recurrent layers. `tf32`
+    allows TensorFloat-32 on a GPU and is float32 on a CPU. A checkpoint is written every `checkpoint_seconds`. `kind`
+    is the implementation of the update: recorded as a CUDA graph, or shared by several processes.
     """
 
     def __init__(

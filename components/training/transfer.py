@@ -19,6 +19,7 @@ from components.bundle import Bundle
 from components.encodings.base import Encoding
 from components.encodings.vocabulary import SPECIALS, Vocabulary
 from components.errors import UserError, nearest
+from components.models.ensemble import MEMBER, members
 from components.options import UserPath
 from components.training.depth import Thawing
 from components.training.foreign import FILES
@@ -34,7 +35,8 @@ class Start:
 
     `start` names what training begins with the weights of: a registered model (NAME, NAME@champion, NAME@3), run:ID, or
     a file of torch or Keras (FILE, or FILE#LAYER,LAYER; components.training.foreign).
-    `freeze` names tensors that aren't trained, by how their names begin: embedding, recurrent.layers.0, head.
+    `freeze` names tensors that aren't trained, by how their names begin: embedding, recurrent.layers.0, head; of an
+    ensemble those of every member.
     `unfreeze`: at first only the head is trained, after so many updates the last recurrent layer too, after as many
     again the one below it, and so on down to the embedding (Howard & Ruder 2018); 0: all at once.
     """
@@ -60,12 +62,11 @@ class Start:
             UserError: there is none of a name, or nothing is left to be trained.
         """
         own = dict(model.named_parameters())
+        parts_of = {key: _parts(MEMBER.sub("", key)) for key in own}
         for name in self.frozen:
-            matching = [key for key in own if key == name or key.startswith(f"{name}.")]
+            matching = [key for key, parts in parts_of.items() if name in parts]
             if not matching:
-                parts = sorted(
-                    {".".join(key.split(".")[:n]) for key in own for n in (1, 2, 3, 4) if n <= key.count(".") + 1}
-                )
+                parts = sorted({part for parts in parts_of.values() for part in parts[:4]})
                 near = nearest(name, parts)
                 meant = f"did you mean {near!r}? " if near else ""
                 raise UserError(
@@ -77,6 +78,12 @@ class Start:
                 own[key].requires_grad_(False)
         if self.frozen and not any(parameter.requires_grad for parameter in own.values()):
             raise UserError("nothing is left to be trained", where="training.freeze")
+
+
+def _parts(name: str) -> list[str]:
+    """What a tensor's name begins with: recurrent, recurrent.layers, recurrent.layers.0, and so on to all of it."""
+    words = name.split(".")
+    return [".".join(words[:n]) for n in range(1, len(words) + 1)]
 
 
 @dataclass
@@ -104,8 +111,12 @@ def take_weights(model: nn.Module, encoding: Any, source: Bundle, *, same_task: 
     """Start `model` from the weights of `source`; `same_task`: both give answers of the same kind.
 
     Raises:
-        UserError: hardly any weights fit, or the tokens can't be matched.
+        UserError: hardly any weights fit, the tokens can't be matched, or one of the two has more members.
     """
+    count, given = len(members(model)), len(members(source.model))
+    if count != given:
+        what = f"each member of an ensemble starts from one: {source.name} has {given}, this model {count}"
+        raise UserError(what, where="training.start", hint=f"set model.ensemble: {given}")
     own, theirs = dict(model.named_parameters()), dict(source.model.named_parameters())
     equal = _same(encoding, source.encoding)
     rows, their_rows = _token_rows(model), _token_rows(source.model)
@@ -117,9 +128,9 @@ def take_weights(model: nn.Module, encoding: Any, source: Bundle, *, same_task: 
     taken = Taken()
     with torch.no_grad():
         for name, parameter in own.items():
-            other, place = theirs.get(name), (rows or {}).get(name)
-            foreign = not same_task and ((place is not None and place[1] == "target") or name.startswith(ANSWERS))
-            unmatched = place is None and not equal and name.startswith(ANSWERS + LETTERS)
+            other, place, plain = theirs.get(name), (rows or {}).get(name), MEMBER.sub("", name)
+            foreign = not same_task and ((place is not None and place[1] == "target") or plain.startswith(ANSWERS))
+            unmatched = place is None and not equal and plain.startswith(ANSWERS + LETTERS)
             if other is None or foreign or unmatched:
                 taken.anew.append(name)
             elif place is not None and not equal and place == (their_rows or {}).get(name):

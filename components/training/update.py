@@ -6,13 +6,14 @@ the training curves stay on the device until they are read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from components.layers.base import State
+from components.models.ensemble import members
 from components.models.weights import pack, unpack
 from components.training.averaging import Average
 from components.training.checkpoint import check_processes, load_random_state, random_state
@@ -34,8 +35,9 @@ class Sums(NamedTuple):
 
 class Update:
     """`update(batch, state, factor, step)` makes one step and returns the state to carry on. `read()` and `reset()`
-    access the sums for the curves. `clip_norm` limits the gradient's norm over all parameters, `clip_value` each of its
-    entries. `thaw` is told the number of updates so far before each one: it may change what is trained.
+    access the sums for the curves. `clip_norm` limits the gradient's norm over all parameters, of an ensemble over each
+    member's, `clip_value` each of its entries. `thaw` is told the number of updates so far before each one: it may
+    change what is trained.
     """
 
     processes = 1
@@ -92,16 +94,16 @@ class Update:
 
     def finish(self, sums: Sums) -> State:
         """Clip, step and add to the sums."""
-        parameters = [p for p in self.model.parameters() if p.grad is not None]
-        gradients = [p.grad for p in parameters]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        finite = torch.isfinite(sums.total) & torch.isfinite(norm)
-        self._add(sums.total, sums.count, norm, finite)
-        if self.clip_value is not None:
-            torch.nn.utils.clip_grad_value_(parameters, self.clip_value)
-            norm = torch.nn.utils.get_total_norm(gradients)
-        if self.clip_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
+        trained = [[p for p in part.parameters() if p.grad is not None] for part in members(self.model)]
+        norms = [_norm(parameters) for parameters in trained]
+        finite = torch.isfinite(sums.total) & torch.isfinite(_mean(norms))
+        self._add(sums.total, sums.count, norms, finite)
+        for parameters, norm in zip(trained, norms, strict=True):
+            if self.clip_value is not None:
+                torch.nn.utils.clip_grad_value_(parameters, self.clip_value)
+                norm = _norm(parameters)
+            if self.clip_norm is not None:
+                torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
         self._step(finite)
         # a state that led here may hold what isn't finite; the next window starts from 0
         return {name: torch.where(finite, value.detach(), 0) for name, value in sums.state.items()}
@@ -133,9 +135,10 @@ class Update:
             else:
                 group["lr"] = rate * factor
 
-    def _add(self, total: Tensor, count: Tensor, norm: Tensor, finite: Tensor) -> None:
+    def _add(self, total: Tensor, count: Tensor, norms: Sequence[Tensor], finite: Tensor) -> None:
+        norm, limit = _mean(norms), self.clip_norm
         one = torch.ones_like(norm)
-        clipped = norm > self.clip_norm if self.clip_norm is not None else torch.zeros_like(norm)
+        clipped = torch.zeros_like(norm) if limit is None else _mean([(each > limit).double() for each in norms])
         taken = torch.stack([value.double() for value in (total, count, norm, clipped, one)])
         refused = (~finite).double().expand(2)
         self.sums += torch.cat([torch.where(finite, taken, 0), refused])
@@ -156,6 +159,16 @@ class Update:
         """Start new sums from these values."""
         values = [sums.get(name, 0.0) for name in COUNTERS]
         self.sums.copy_(torch.tensor(values, dtype=torch.float64))
+
+
+def _norm(parameters: Sequence[Tensor]) -> Tensor:
+    """Of the gradients of all of them together."""
+    return torch.nn.utils.get_total_norm([p.grad for p in parameters])
+
+
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    """Of one it is that one, without any work for the device."""
+    return values[0] if len(values) == 1 else torch.stack(list(values)).mean()
 
 
 def _beside(count: Any, total: Tensor) -> Tensor:

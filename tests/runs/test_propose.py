@@ -122,6 +122,7 @@ def test_what_is_taken_holds(new, case: str) -> None:
     assert shlex.split(found.command) == ["reprise", "run", found.file.name]
     recipe = read_recipe(found.file)
     assert recipe.data["reader"] == KINDS[kind].reader
+    assert recipe.model.get("ensemble", 1) == 1, "whatever the recipe that it is like has"
     assert preview(recipe) == found.checked != ""
     assert kind not in found.others
 

@@ -34,7 +34,7 @@ def explained(name: str, best: int | None = None) -> tuple[Any, Any, Any, Explan
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(2.0)  # so that the input matters
-    item = [[1.5, -1.0], [0.25, 3.0]] if name == "regression" else pair.items[0][0]
+    item = [[1.5, -1.0], [0.25, 3.0]] if name.startswith("regression") else pair.items[0][0]
     return task, model.eval(), item, task.explain(model, item, best)
 
 

@@ -1,0 +1,95 @@
+"""Several models trained side by side that answer together.
+
+Shapes: N members, B batch, T time, S ids to a step, I numbers of a step, O outputs of the model.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field as Bounds
+from torch import Tensor, nn
+
+from components.models.pooled import Pooled
+
+MEMBER = re.compile(r"members\.\d+\.")  # how the names of a member's parameters begin
+
+
+class Ensemble(nn.Module):
+    """`ensemble`: how many models of this kind are trained side by side, each on its own loss from its own initial
+    weights; the answer is the mean of their probabilities, or of their numbers; training and answering take so many
+    times as long.
+
+    `join` makes one output [B, O] of the members' [N, B, O].
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Pooled],
+        join: Callable[[Tensor], Tensor],
+        /,
+        *,
+        ensemble: Annotated[int, Bounds(ge=1, le=64)] = 1,
+    ) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(make() for _ in range(ensemble))
+        self.join = join
+
+    def forward(self, inputs: Tensor, lengths_B: Tensor) -> Tensor:
+        """Joint outputs [B, O] for ids [B, T, S] or frames [B, T, I], or for what `first_inputs` gives: the members'
+        embedded inputs beside each other."""
+        embedded = self.embeds and inputs.is_floating_point()
+        each = inputs.chunk(len(self.members), dim=-1) if embedded else [inputs] * len(self.members)
+        said = [member(own, lengths_B) for member, own in zip(self.members, each, strict=True)]
+        return self.join(torch.stack(said))
+
+    @property
+    def embeds(self) -> bool:
+        """Whether the members' first layers read different numbers: each its own embedding."""
+        return self.members[0].embedding is not None
+
+    @property
+    def vectors(self) -> str | None:
+        """See `Backbone`."""
+        return self.members[0].vectors
+
+    def take_vectors(self, vocabulary: Any) -> dict[str, float]:
+        """See `Backbone.take_vectors`."""
+        *_, shares = (member.take_vectors(vocabulary) for member in self.members)
+        return shares
+
+    def token_rows(self) -> dict[str, tuple[int, str]] | None:
+        """See `Backbone.token_rows`."""
+        rows = {}
+        for number, member in enumerate(self.members):
+            own = member.token_rows()
+            if own is None:
+                return None
+            rows |= {f"members.{number}.{name}": place for name, place in own.items()}
+        return rows
+
+
+def members(model: nn.Module) -> list[nn.Module]:
+    """The models that are trained side by side: of one that is no ensemble itself."""
+    return list(model.members) if isinstance(model, Ensemble) else [model]
+
+
+def mean_probabilities(logits_NBO: Tensor) -> Tensor:
+    """Logarithms [B, O] of the mean of the members' probabilities."""
+    return logits_NBO.float().log_softmax(dim=-1).logsumexp(dim=0) - math.log(len(logits_NBO))
+
+
+def mean_thresholds(logits_NBO: Tensor) -> Tensor:
+    """Logits [B, O] of the mean of the members' probabilities, each of a yes or no of its own."""
+    passed_NBO = logits_NBO.float()
+    yes_BO, no_BO = (nn.functional.logsigmoid(sign * passed_NBO).logsumexp(dim=0) for sign in (1, -1))
+    return yes_BO - no_BO
+
+
+def mean_numbers(outputs_NBO: Tensor) -> Tensor:
+    """The mean [B, O] of the members' outputs."""
+    return outputs_NBO.mean(dim=0)
