@@ -202,6 +202,8 @@ def test_an_encoder_is_started_and_a_graph_refused(tmp_path) -> None:
     assert any(name.startswith("decoder.") for name in taken.anew)
     with pytest.raises(UserError, match="layers of a graph have no order"):
         check_fit(source, {"kind": "graph"})
+    with pytest.raises(UserError, match="begin alike"):
+        check_fit(source, {"kind": "lstm", "ensemble": 3})
 
 
 def test_what_the_recipe_adds_is_told(tmp_path) -> None:
