@@ -50,8 +50,9 @@ class SeriesValues(Encoding):
     training data, and sine and cosine of the time's place in each cycle of the `calendar`.
 
     Where the calendar isn't set, a cycle counts that is longer than a step and that the training data see twice. `lags`
-    are the earlier values that a model reads beside the last one, in steps; where they aren't set: a season, two, a
-    week and a year ago, as far as training has twice as many steps.
+    are the earlier values that a model reads beside the last one, in steps; where they aren't set: 2 to 7 steps, and
+    one to three seasons, one and two weeks and a year ago with the values next to those, as far as training has twice
+    as many steps.
 
     Raises:
         UserError: a value can't be kept, or the series of a data set differ in frequency or covariates.
@@ -115,7 +116,9 @@ class SeriesValues(Encoding):
         step = _seconds(first.times[-1] - first.times[0]) / max(1, len(first.times) - 1)
         seen = tuple(name for name, seconds in SECONDS.items() if 1.5 * step < seconds <= span / 2)
         self.cycles = seen if self.calendar is None else tuple(dict.fromkeys(self.calendar))
-        usual = {round(SECONDS[name] / step) for name in ("week", "year")} | {self.season, 2 * self.season}
+        week, year = (round(SECONDS[name] / step) for name in ("week", "year"))
+        again = {self.season, 2 * self.season, 3 * self.season, week, 2 * week, year}
+        usual = {*range(2, 8), *(lag + beside for lag in again for beside in (-1, 0, 1))}
         usual = {lag for lag in usual if 1 < lag <= min(longest // 2, LONGEST_LAG)}
         self.read_lags = tuple(sorted(usual if self.lags is None else set(self.lags)))
 
