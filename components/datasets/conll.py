@@ -40,10 +40,10 @@ class ConllReader(LabelledReader):
     `scheme` iob: tags are of spans, as IOB1, IOB2 or BIOES write them, and come out as IOB2; none: they stay as they
     are (parts of speech). `labels`: the types of spans (or the tags) there may be, and the names they get.
 
-    Lines that hold only blanks end a sentence, and so do `-DOCSTART-` lines. Comments (# before a sentence, with another
-    number of columns than the file's lines have) are no tokens, nor are CoNLL-U's lines 3-4 (words that are written as
-    one) and 3.1 (words that aren't written). A sentence with a line that can't be read, or of more than `max_length`
-    tokens, is dropped.
+    Lines that hold only blanks end a sentence, and so do `-DOCSTART-` lines. Comments (# before a sentence, with
+    another number of columns than the file's lines have) are no tokens, nor are CoNLL-U's lines 3-4 (words that are
+    written as one) and 3.1 (words that aren't written). A sentence with a line that can't be read, or of more than
+    `max_length` tokens, is dropped.
 
     Raises:
         UserError: a type isn't among `labels`; the nearest one is suggested. The first tokens are 1, 2, 3 …
