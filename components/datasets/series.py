@@ -125,6 +125,7 @@ class SeriesRowsReader(LabelledReader):
                 if number == 1:
                     self._first(cells, path, labelled)
                 yield self._row(where, number, cells, labelled)
+            self._text.tell(points.notes if points else [])
 
     def _counts(self, cells: list[str], path: Path) -> bool:
         """Is a file's first line 0, 1, 2 …, as pandas writes it for columns without names? A label goes with it that no
@@ -229,6 +230,7 @@ class FrameFilesReader(LabelledReader):
                 total += len(values)
                 if total > LARGEST_SERIES:
                     raise UserError(f"more than {LARGEST_SERIES:,} numbers", where=str(path))
+        self._text.tell(points.notes if points else [])
         if not frames or len({len(frame) for frame in frames}) != 1:
             return None, "frames of unequal length" if frames else "no frames"
         if len(names) == len(frames[0]):
