@@ -147,6 +147,16 @@ def test_the_columns_of_the_file_stay_and_ours_take_other_names(mood, tmp_path) 
     assert [(row["predicted_3"], row["problem_2"]) for row in rows] == [("sad", ""), ("", "no input")]
 
 
+def test_the_answer_of_the_only_row_is_said_whatever_stands_beside_it(mood, tmp_path) -> None:
+    path, said = tmp_path / "ask.csv", []
+    path.write_text("text,predicted,more\nbad song,glad," + "x" * 100_000 + "\n", encoding="utf-8")
+    counts = predict_file(mood, reader_for(path, mood.recipe["data"], "text"), tmp_path / "new.csv", said.append)
+    assert (said, counts) == (["sad"], {"sad": 1})
+    path.write_text("text,mood\n" + "bad " * 50_000 + ",\n", encoding="utf-8")  # too long to be read
+    counts = predict_file(mood, reader_for(path, mood.recipe["data"], "text"), tmp_path / "new.csv", said.append)
+    assert (said, counts) == (["sad"], {"not read: too long a field": 1})
+
+
 def test_a_table_without_labels_and_lines_of_text_do_as_well(mood, tmp_path) -> None:
     (tmp_path / "ask.csv").write_text("text\nbad\ngood\n", encoding="utf-8")
     rows, _ = answered(mood, tmp_path / "ask.csv")
