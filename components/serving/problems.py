@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 from components.bounds import MAX_INPUTS
 from components.errors import UserError
 
-
 ANY_INPUT = "an input is a text, a list of words or of lists of numbers, a recording or a series"
 
 
@@ -68,8 +67,8 @@ class Limits:
 
 
 def mistake(errors: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:
-    """The first of the mistakes that pydantic found in a body. An input may be of several kinds, and pydantic tells what
-    keeps it from being each of them: what is told is the mistake of the kind that it comes closest to."""
+    """The first of the mistakes that pydantic found in a body. An input may be of several kinds, and pydantic tells
+    what keeps it from being each of them: what is told is the mistake of the kind that it comes closest to."""
     first, more = errors[0], len(errors) - 1
     item = first["loc"][:3]
     if first["loc"][:2] == ("body", "inputs") and len(first["loc"]) > 3:
