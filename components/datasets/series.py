@@ -220,7 +220,7 @@ class FrameFilesReader(LabelledReader):
         shapes = {shape for shape in map(_shape, arrays) if len(shape) == 2}
         rows, columns = ({shape[axis] for shape in shapes} for axis in (0, 1))
         if len(rows) == 1 and len(columns) > 2:
-            what = f"all arrays have {rows.pop()} rows, and {min(columns)} to {max(columns)} columns: are they the steps?"
+            what = f"all arrays have {rows.pop()} rows, and {min(columns)} to {max(columns)} columns: are those steps?"
             raise UserError(what, where=str(self.files[0].parent), hint="a row is a step: save the arrays as array.T")
 
     def _table(self, path: Path) -> tuple[np.ndarray | None, str]:
