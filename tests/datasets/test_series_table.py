@@ -45,6 +45,14 @@ def refused(path: Path, **options) -> str:
     return str(caught.value)
 
 
+def test_local_days_with_their_zone_are_refused_with_the_way_out(tmp_path) -> None:
+    days = [f"2024-10-{day:02} 00:00:00{'+02:00' if day < 28 else '+01:00'}" for day in range(10, 32)]
+    assert "summer time" in refused(wide(tmp_path / "a.csv", days), horizon=2)
+    found, _ = read(wide(tmp_path / "a.csv", [day[:10] for day in days]), horizon=2)
+    assert found[0].freq == "D"
+    assert "summer time" not in refused(wide(tmp_path / "a.csv", [*HOURS[:90], "2024-03-05 00:10"]), horizon=2)
+
+
 def test_days_that_may_be_months_are_told(tmp_path) -> None:
     days = [f"{day:02}/03/2024" for day in range(1, 13)]
     found, notes = read(wide(tmp_path / "a.csv", days), horizon=2)
