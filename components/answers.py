@@ -59,6 +59,8 @@ def read(encoding: Encoding, given: Any, where: str) -> Any:
 
         return given_series(given, encoding, where)
     if isinstance(given, str):
+        if given.isspace():  # as in files, where it is no input
+            raise UserError("only blanks, no text", where=where)
         return checked_text(given, where)
     listed = isinstance(given, list | tuple | np.ndarray) and all(isinstance(one, str) for one in given)
     if not listed or not splits(encoding):

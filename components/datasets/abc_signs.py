@@ -41,6 +41,9 @@ TOKEN = re.compile(
     re.VERBOSE,
 )
 NOT_NOTES = re.compile(r"\"([^\"]*)\"|![^!]*!|\+[^+]*\+")  # in a chord
+PLUS = re.compile(r"\"[^\"\n]*\"|\+([^+\s]{1,40})\+")  # a decoration, and before ABC 2 a chord
+NOTES = re.compile(r"(?!f+$)(?:[_^=]{0,2}[A-Ga-g][,']{0,5}\d{0,2}/{0,2}\d?){2,}")  # +ff+ is loud
+NO_KEY = re.compile(r"(?i)none|hp|clef|treble|alto|tenor|bass|perc|middle|[a-z]+=|$")
 IN_CHORD = re.compile(rf"([_^=]{{0,2}})([A-Ga-g])([,']{{0,5}}){LENGTH}(-?)")
 
 
@@ -202,8 +205,11 @@ def _shift(value: str, before: int) -> int:
 
 def _key(tune: Tune, value: str) -> dict[str, int] | None:
     """The signature: letter → 1 sharp, −1 flat, 0 natural; None where the field names no key."""
-    found = re.match(r"([A-G])([#b]?)\s*([A-Za-z]*)", value)
-    if not found:
+    found = re.match(r"([A-G])([#b]?)\s*([A-Za-z]*)", value[:1].upper() + value[1:])
+    said = found and (found[3].lower()[:3] in MODES or found[3].lower() == "m")
+    if not found or (value[:1].islower() and not (said and found[3])):  # is g minor, as in German, or G major?
+        if not NO_KEY.match(value):
+            tune.lost["key that can't be read: no sharps or flats (kept)"] += 1
         if value.lower().startswith("hp"):  # Highland pipes: F and C sharp
             return {"F": 1, "C": 1}
         return {} if value.lower().startswith("none") else None
@@ -224,6 +230,7 @@ def _key(tune: Tune, value: str) -> dict[str, int] | None:
 def _music(tune: Tune, voice: Voice, line: str) -> Voice:
     usual = tune.unit or (Fraction(1, 2) if Fraction(*tune.metre) >= Fraction(3, 4) else Fraction(1, 4))
     unit = voice.unit or usual
+    line = PLUS.sub(lambda found: f"[{found[1]}]" if found[1] and NOTES.fullmatch(found[1]) else found[0], line)
     for match in TOKEN.finditer(line):
         if len(voice.elements) > MOST_ELEMENTS:
             raise Refused(f"has more than {MOST_ELEMENTS:,} signs")

@@ -24,6 +24,7 @@ LARGEST_BYTES = 128 << 20
 LONGEST_SECONDS = 60.0
 MOST_CHUNKS = 1000  # before the sound; real files have a handful
 MOST_CHANNELS = 64
+CANCELLED = 0.01  # of the loudest channel: less is left of the mean where channels cancel each other
 UNKNOWN_SIZE = 0x7FFF0000  # sizes from here on stand for "to the end": SoX, arecord and FFmpeg each write another one
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
 BITS = {PCM: (8, 16, 24, 32), FLOAT: (32, 64)}
@@ -238,7 +239,11 @@ def _samples(raw: memoryview, channels: int, tag: int, bits: int) -> np.ndarray:
     else:
         values, full = np.frombuffer(raw, "u1" if bits == 8 else f"<i{bits // 8}"), 2.0 ** (bits - 1)
     with np.errstate(over="ignore", invalid="ignore"):  # of huge floats, which the caller refuses
-        mean = values.reshape(-1, channels).mean(axis=1, dtype=np.float64)
+        frames = values.reshape(-1, channels)
+        mean = frames.mean(axis=1, dtype=np.float64)
+        loudest = max(float(channel.std(dtype=np.float64)) for channel in frames.T) if channels > 1 else 0.0
+        if mean.std() < CANCELLED * loudest:
+            raise _Refused("its channels cancel each other out: one is the other turned upside down")
         return ((mean - (128 if bits == 8 else 0)) / full).astype(np.float32)
 
 

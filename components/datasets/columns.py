@@ -192,6 +192,7 @@ def table_rows(files: TextFiles, path: Path) -> Rows:
         except csv.Error as error:
             raise UserError(str(error), where=f"{path}: line {number}") from None
         yield number, points(cells, f"{path}: line {number}")
+    files.tell(points.notes if points else [])
 
 
 def _chain(*parts) -> Iterator[tuple[int, list[str]]]:
@@ -242,6 +243,18 @@ def dates(cells: Sequence[str]) -> list[datetime | None]:
     1/1/2023, 2/1/2023 … 12/1/2024 the month is first."""
     readings = [[read(cell.strip()) for cell in cells] for read in READINGS]
     return max(readings, key=lambda dates: (sum(map(bool, dates)), *_forward(dates)))
+
+
+def either_way(cells: Sequence[str]) -> str:
+    """What a person should know of dates that all may have the day or the month first: how one of them is read; ""
+    where they can't be read in two ways."""
+    found = dates(cells)
+    days, months = ([read(cell.strip()) for cell in cells] for read in READINGS[-2:])
+    if None in days or None in months or days == months or found not in (days, months):
+        return ""
+    at = next(at for at, (day, month) in enumerate(zip(days, months, strict=True)) if day != month)
+    first = "day" if found == days else "month"
+    return f"the {first} is taken to come first in {cells[at].strip()}: {found[at]:%Y-%m-%d}. Dates written so are sure"
 
 
 def _forward(dates: Sequence[datetime | None]) -> tuple[int, float]:

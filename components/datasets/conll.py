@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +14,12 @@ from components.datasets.codings import Coding
 from components.datasets.labelled import LabelledReader, Row, lines
 from components.datasets.spans import OUTSIDE, as_iob2
 from components.datasets.text import text_files
-from components.errors import unknown
+from components.errors import UserError, unknown
 
 BLANKS = " \t"  # not str.strip's: a no-break space can be a token
 DOCUMENT = "-DOCSTART-"
+NO_TOKEN = re.compile(r"\d+[-.]\d+")  # CoNLL-U's numbers of several tokens, and of none
+MORE = "a line has more columns than the file's first line"
 LONGEST_TOKEN = 1000  # characters
 
 Column = Annotated[int, Field(ge=1, le=100)]
@@ -37,12 +40,13 @@ class ConllReader(LabelledReader):
     `scheme` iob: tags are of spans, as IOB1, IOB2 or BIOES write them, and come out as IOB2; none: they stay as they
     are (parts of speech). `labels`: the types of spans (or the tags) there may be, and the names they get.
 
-    Lines that hold only blanks end a sentence; `-DOCSTART-` lines and comments (# before a sentence, with another
-    number of columns than the file's lines have) are no tokens. A sentence with a line that can't be read, or of more
-    than `max_length` tokens, is dropped.
+    Lines that hold only blanks end a sentence, and so do `-DOCSTART-` lines. Comments (# before a sentence, with
+    another number of columns than the file's lines have) are no tokens, nor are CoNLL-U's lines 3-4 (words that are
+    written as one) and 3.1 (words that aren't written). A sentence with a line that can't be read, or of more than
+    `max_length` tokens, is dropped.
 
     Raises:
-        UserError: a type isn't among `labels`; the nearest one is suggested.
+        UserError: a type isn't among `labels`; the nearest one is suggested. The first tokens are 1, 2, 3 …
     """
 
     columns_set_by = "data.tag_column"
@@ -69,8 +73,11 @@ class ConllReader(LabelledReader):
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:
-            for sentence in self._sentences(path, labelled):
-                yield self._row(f"{path}: line {sentence.number}", sentence, labelled)
+            for at, sentence in enumerate(self._sentences(path, labelled)):
+                where = f"{path}: line {sentence.number}"
+                if at == 0 and labelled and self.token_column == 1:
+                    _check_words(sentence, where)
+                yield self._row(where, sentence, labelled)
 
     def _row(self, where: str, sentence: _Sentence, labelled: bool) -> Row:
         shown, tags = {"tokens": " ".join(sentence.tokens)}, sentence.tags
@@ -100,10 +107,12 @@ class ConllReader(LabelledReader):
             cells = _cells(line, tabs)
             # comments stand between sentences; a token may be "#" or a hashtag, with as many columns as the others
             comment = sentence is None and line.startswith("#") and len(cells) != columns
-            if cells and (comment or cells[0] == DOCUMENT):
+            if comment or (cells and self.token_column > 1 and NO_TOKEN.fullmatch(cells[0])):
                 continue
-            if cells:
+            if cells and cells[0] != DOCUMENT:
                 sentence = sentence or _Sentence(number)
+                # a text with blanks in it would be taken for a token and its tag
+                sentence.problem = sentence.problem or MORE * (not tabs and len(cells) > columns)
                 self._add(sentence, cells, columns, labelled)
             elif sentence:
                 yield sentence
@@ -136,6 +145,13 @@ class ConllReader(LabelledReader):
                     return here
                 shape = shape if shape[1] else here
         return shape
+
+
+def _check_words(sentence: _Sentence, where: str) -> None:
+    counted = [token for token in sentence.tokens if not NO_TOKEN.fullmatch(token)]
+    if len(counted) > 2 and counted == [str(at + 1) for at in range(len(counted))]:
+        hint = "data.token_column says where the words are: 2 in CoNLL-U"
+        raise UserError("column 1 only counts: its tokens are 1, 2, 3 …", where=where, hint=hint)
 
 
 def _cells(line: str, tabs: bool) -> list[str]:

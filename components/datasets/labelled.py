@@ -24,6 +24,7 @@ LONGEST_LINE = 32 << 20  # characters
 NUMBERS = {"", "?", "na", "nan", "null", "none"}  # how files write that a number isn't there
 DECIMAL_COMMA = re.compile(r"\s*[-+]?(\d+|\d{1,3}(\.\d{3})+),\d+([eE][-+]?\d+)?\s*")
 SEPARATOR_LINE = re.compile(r"sep=(.)\s*")  # which Excel puts first, and reads
+THREE_DECIMALS = re.compile(r"\s*[-+]?[1-9]\d{0,2},\d{3}\s*")  # or a thousand, as English writes it
 THOUSANDS = re.compile(r"\s*[-+]?[1-9]\d{0,2}(\.\d{3})+\s*")  # or a number with three decimals
 PLAIN = "numbers are written as 1234.5, without units and signs for thousands; where semicolons separate, as 1234,5 too"
 
@@ -165,6 +166,7 @@ class Points:
         self.separator, self.apart = separator, apart
         self._commas: dict[int, str] = {}  # column → such a cell
         self._thousands: dict[int, str] = {}
+        self._sure: set[int] = set()  # columns with a comma that can't be anything but a decimal one
 
     def __call__(self, cells: Sequence[str], where: str) -> list[str]:
         if self.separator != ";":
@@ -175,10 +177,19 @@ class Points:
                 found = self._commas if DECIMAL_COMMA.fullmatch(cell) else self._thousands
                 if found is self._commas or THOUSANDS.fullmatch(cell):
                     found.setdefault(column, cell.strip())
+                if found is self._commas and not THREE_DECIMALS.fullmatch(cell):
+                    self._sure.add(column)
                 if column in self._commas and column in self._thousands:
                     what = f"{self._thousands[column]} beside {self._commas[column]}: are its three digits decimals?"
                     raise UserError(what, where=where, hint="write thousands without a point, and decimals in one way")
         return with_points(cells, self.separator)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know: commas that are taken for decimal ones, and may be of thousands."""
+        cells = [cell for column, cell in self._commas.items() if column not in self._sure][:1]
+        why = "where semicolons separate, a comma is the decimal one"
+        return [f"{cell} is read as {float(cell.replace(',', '.'))}: {why}" for cell in cells]
 
 
 def with_points(cells: Sequence[str], separator: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What music21 doesn't tell of a MusicXML file: the score in its archive, and what each bar says of repeats."""
+"""What music21 doesn't make of a MusicXML file: the score in its archive, bars that repeat others, and repeats."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import io
 import re
 import zipfile
 import zlib
+from collections import Counter
+from collections.abc import Sequence
+from copy import deepcopy
 from html import unescape
 from xml.etree.ElementTree import Element
 
@@ -18,6 +21,7 @@ SCORES = (".xml", ".musicxml")
 SEVERAL = "its container names no score"
 MOST_CONTAINER = 1 << 16
 MOST_MEMBERS = 256
+MUSIC = ("note", "backup", "forward", "harmony")  # what a bar sounds
 
 
 def unpacked(data: bytes, remarks: list[str]) -> bytes:
@@ -64,6 +68,46 @@ def _likely(members: list[str]) -> list[str]:
     """Members that may be a score, those first that are called like one."""
     others = [name for name in members if not name.startswith(("META-INF/", "__MACOSX/"))]
     return sorted(others, key=lambda name: not name.lower().endswith(SCORES))
+
+
+def write_out(root: Element, left_out: Counter[str]) -> None:
+    """Puts notes into bars that say "as before" (measure-repeat signs), and rests in place of cue notes, which are not
+    played.
+
+    Raises:
+        Refused: notes have durations, but nothing says in which unit.
+    """
+    for part in root.findall("part"):
+        if part.find("measure/note/duration") is not None and part.find("measure/attributes/divisions") is None:
+            raise Refused("its durations have no unit: <divisions> is missing")
+        for note in part.iterfind("measure/note"):
+            if note.find("cue") is not None and (pitch := note.find("pitch")) is not None:
+                left_out["cue note"] += 1
+                note.remove(pitch)
+                note.insert(0, Element("rest"))
+        _repeat_measures(part.findall("measure"), left_out)
+
+
+def _repeat_measures(measures: Sequence[Element], left_out: Counter[str]) -> None:
+    """The music of one or several bars before in those that hold a sign for it, where their staff has no notes."""
+    back, staff, unit = 0, None, ""  # back: bars; 0: no sign holds
+    units: list[str] = []
+    for at, measure in enumerate(measures):
+        for style in measure.iterfind("attributes/measure-style"):
+            for sign in style.iterfind("measure-repeat"):
+                bars, staff = (sign.text or "1").strip(), style.get("number")
+                back = int(bars) if sign.get("type") == "start" and bars.isdecimal() and len(bars) < 3 else 0
+        unit = measure.findtext("attributes/divisions", unit)
+        units.append(unit)
+        there = [note.findtext("staff", "1") for note in measure.iterfind("note") if note.find("pitch") is not None]
+        if not back or (staff in there if staff else there):
+            continue
+        if there or at < back or units[at - back] != unit:
+            left_out["bar that repeats those before it (left empty)"] += 1
+            continue
+        for element in [element for element in measure if element.tag in MUSIC]:
+            measure.remove(element)
+        measure.extend(deepcopy(element) for element in measures[at - back] if element.tag in MUSIC)
 
 
 def written_bars(root: Element, remarks: list[str]) -> list[Bar]:

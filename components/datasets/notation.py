@@ -27,7 +27,7 @@ from components.datasets.grid import (
     usable_metre,
 )
 from components.datasets.humdrum import as_played, as_written
-from components.datasets.musicxml import unpacked, written_bars
+from components.datasets.musicxml import unpacked, write_out, written_bars
 from components.datasets.repeats import DONT_FIT, Bar, Misfit, played_or_once
 from components.datasets.sandbox import Refused
 from components.errors import UserError
@@ -52,14 +52,16 @@ def read_notation(data: bytes, name: str, options: dict[str, Any]) -> list[Piece
         Refused: the file gives no music; the reason is for a person.
     """
     remarks: list[str] = []
+    left_out: Counter[str] = Counter()
     if PurePath(name).suffix.lower() == ".krn":
         stream, kind, bars = _humdrum(decoded(data), remarks), "Humdrum", []
     else:
         root = _xml(unpacked(data, remarks) if data.startswith(b"PK") else data)
+        write_out(root, left_out)
         stream, kind, bars = _musicxml(root), "MusicXML", written_bars(root, remarks)
     if any(part.atSoundingPitch is False for part in stream.parts):
         stream.toSoundingPitch(inPlace=True)
-    return [_piece(stream, kind, PurePath(name).stem, options, bars, remarks)]
+    return [_piece(stream, kind, PurePath(name).stem, options, bars, left_out, remarks)]
 
 
 def _xml(data: bytes) -> Element:
@@ -141,7 +143,13 @@ class Playing:
 
 
 def _piece(
-    stream: StreamScore, kind: str, stem: str, options: dict[str, Any], bars: Sequence[Bar], remarks: list[str]
+    stream: StreamScore,
+    kind: str,
+    stem: str,
+    options: dict[str, Any],
+    bars: Sequence[Bar],
+    left_out: Counter[str],
+    remarks: list[str],
 ) -> Piece:
     from music21 import key, meter, tempo
 
@@ -149,7 +157,6 @@ def _piece(
     parts = list(stream.parts)[:MOST_PARTS]
     if not parts:
         raise Refused("has no parts")
-    left_out: Counter[str] = Counter()
     tracks, errors = [], []
     symbols: list[tuple[int, Symbol | None]] = []
     playing = Playing(parts[0], bars, remarks)

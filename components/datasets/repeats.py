@@ -98,6 +98,8 @@ def _check(bars: Sequence[Bar]) -> None:
         raise Misfit("a dal segno without a segno")
     if any(bar.to_coda or bar.until == "coda" for bar in bars) and not coda:
         raise Misfit("a jump to a coda that isn't there")
+    if any(bar.until == "coda" for bar in bars) and not any(bar.to_coda for bar in bars):
+        raise Misfit("a jump to a coda that nothing says where to make")
     if any(bar.until == "fine" for bar in bars) and not fine:
         raise Misfit("a da capo al fine without a fine")
 
@@ -178,7 +180,8 @@ def ending_numbers(text: str) -> frozenset[int]:
 
 def read_words(text: str, bar: Bar) -> None:
     """What words say of a jump ("D.C. al Fine", "dal segno al coda", "To Coda", "Fine"), noted at the bar's end."""
-    plain = " ".join(re.sub(r"[.\s]+", " ", text.casefold()).split())
+    words = re.sub(r"[\W_]+", " ", text.casefold())  # of "(Fine)", and "To Coda" with the sign of the coda after it
+    plain = " ".join(words.split())
     jump = re.search(r"\bd ?c\b|\bda capo\b|\bd ?s\b|\bdal segno\b", plain)
     if jump:
         bar.jump = "segno" if "s" in jump[0] else "capo"

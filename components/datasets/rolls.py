@@ -19,6 +19,7 @@ from components.score import Note, Part, Score
 
 LARGEST = 256 << 20  # bytes of a file
 ARRAYS = (".mat", ".npz", ".npy")
+MOST_SILENT = 0.05  # of all frames, after the last note of their piece
 PICKLES = (".pickle", ".pkl", ".p")
 LIMITS = Limits(file_bytes=LARGEST, cpu_seconds=120.0, wall_seconds=300.0, answer_bytes=LARGEST)
 TO_JSON = (
@@ -53,13 +54,20 @@ class RollsReader(Reader):
         for path in self.files:
             pieces = _read(path)
             wanted = NAMES[self.part] if self.part else pieces
+            silent = frames = 0
             for name in wanted:
                 for number, piece in enumerate(pieces.get(name, [])):
                     score = self._score(piece, f"{path}: {name}[{number}]")
                     if score.parts[0].notes:
+                        frames += score.length_steps
+                        silent += score.length_steps - 1 - score.parts[0].notes[-1].start
                         yield score
                     else:
                         self.dropped["empty piece"] += 1
+            if silent > MOST_SILENT * frames:
+                note = f"warning: {path.name}: {silent:,} of {frames:,} frames are silence at the ends of pieces"
+                note += " (padding? save the pieces without it: train_0, train_1 …)"
+                self.notes += [note] * (note not in self.notes)
 
     def _score(self, piece: Any, where: str) -> Score:
         frames = piece if isinstance(piece, list) else [None]

@@ -18,6 +18,7 @@ from components.datasets.text import text_files
 from components.errors import UserError, unknown
 
 LARGEST_SERIES = 64 << 20  # numbers
+LOOKED_AT = 100  # arrays whose axes are compared
 FRAME_FILES = (".npy", ".csv", ".tsv")
 COLUMNS = (
     "a header is left out; where a line is a step of time, data.reader=series-windows reads a long series, "
@@ -125,6 +126,7 @@ class SeriesRowsReader(LabelledReader):
                 if number == 1:
                     self._first(cells, path, labelled)
                 yield self._row(where, number, cells, labelled)
+            self._text.tell(points.notes if points else [])
 
     def _counts(self, cells: list[str], path: Path) -> bool:
         """Is a file's first line 0, 1, 2 …, as pandas writes it for columns without names? A label goes with it that no
@@ -206,9 +208,20 @@ class FrameFilesReader(LabelledReader):
         self._text = text_files(self, binary=[".npy"], coding=coding, max_bytes=max_bytes)
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
+        if labelled:
+            self._check_axes()
         for path in self.files:
             frames, problem = _array(path, self.pictures) if ending(path) == ".npy" else self._table(path)
             yield Row(str(path), {"file": path.name}, frames, path.parent.name if labelled else None, problem)
+
+    def _check_axes(self) -> None:
+        """Refuse arrays that lie on their side: as many rows in each, and columns as there are steps."""
+        arrays = [path for path in self.files[:LOOKED_AT] if ending(path) == ".npy"]
+        shapes = {shape for shape in map(_shape, arrays) if len(shape) == 2}
+        rows, columns = ({shape[axis] for shape in shapes} for axis in (0, 1))
+        if len(rows) == 1 and len(columns) > 2:
+            what = f"all arrays have {rows.pop()} rows, and {min(columns)} to {max(columns)} columns: are those steps?"
+            raise UserError(what, where=str(self.files[0].parent), hint="a row is a step: save the arrays as array.T")
 
     def _table(self, path: Path) -> tuple[np.ndarray | None, str]:
         frames: list[np.ndarray] = []
@@ -220,7 +233,8 @@ class FrameFilesReader(LabelledReader):
                 continue
             cells, points = _cells(line, f"{path}: line {number}", points)
             values, problem = numbers(cells)
-            if problem and (number > 1 or problem != "not a number"):
+            header = number == 1 and numbers([cell for cell in cells if cell])[1] == "not a number"
+            if problem and not header:
                 return None, problem
             if problem:
                 names = cells
@@ -229,11 +243,17 @@ class FrameFilesReader(LabelledReader):
                 total += len(values)
                 if total > LARGEST_SERIES:
                     raise UserError(f"more than {LARGEST_SERIES:,} numbers", where=str(path))
+        self._text.tell(points.notes if points else [])
         if not frames or len({len(frame) for frame in frames}) != 1:
             return None, "frames of unequal length" if frames else "no frames"
-        if len(names) == len(frames[0]):
+        read = np.stack(frames)
+        if names[:1] == [""] and (read[:, 0] == np.arange(len(read))).all():  # as pandas writes its index
+            names, read = names[1:], read[:, 1:]
+        if not read.size:
+            return None, "no frames"
+        if len(names) == read.shape[1]:
             self.same("read", names, path)
-        return np.stack(frames), ""
+        return read, ""
 
 
 def _cells(line: str, where: str, points: Points | None) -> tuple[list[str], Points]:
@@ -246,6 +266,14 @@ def _cells(line: str, where: str, points: Points | None) -> tuple[list[str], Poi
     except csv.Error as error:
         raise UserError(str(error), where=where, hint="quotes stand around whole cells") from None
     return [cell.strip() for cell in points(cells, where)], points
+
+
+def _shape(path: Path) -> tuple[int, ...]:
+    """Of an array in a .npy file; () where it can't be read."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False).shape
+    except (OSError, ValueError, EOFError, SyntaxError, TypeError):
+        return ()
 
 
 def _array(path: Path, pictures: bool) -> tuple[np.ndarray | None, str]:

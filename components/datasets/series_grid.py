@@ -18,6 +18,7 @@ from components.encodings.series import Series
 from components.errors import UserError
 
 MOST_SERIES = 100_000
+IN_UTC = "times with a zone are read in UTC, where summer time shifts the days of a place: leave the zone out; or "
 Gaps = Literal["forward", "zero", "refuse"]
 
 
@@ -142,7 +143,11 @@ def laid_out(one: Found, freq: str, gaps: Gaps, where: str) -> Found:
     if not np.isfinite(one.values).any():
         raise UserError("no value", where=where)
     first = int(np.flatnonzero(np.isfinite(one.values))[0])
-    times, places = grid(one.times[first:], freq, where)
+    try:
+        times, places = grid(one.times[first:], freq, where)
+    except UserError as error:
+        hint = f"{IN_UTC}{error.hint}" if one.utc else error.hint
+        raise UserError(error.what, where=error.where, hint=hint) from None
     if gaps != "zero" and len(times) > 2 * len(places):  # hours made of days would be no data
         own = frequency([one.times])
         if own not in (None, freq):

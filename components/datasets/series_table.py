@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from components.datasets.codings import Coding
-from components.datasets.columns import Rows, dates, is_number, read_columns, table_rows
+from components.datasets.columns import Rows, dates, either_way, is_number, read_columns, table_rows
 from components.datasets.folders import ending
 from components.datasets.labelled import LabelledReader, Row
 from components.datasets.series_grid import Found, Layout, gather, laid_out
@@ -146,7 +146,7 @@ class SeriesTableReader(SeriesParts, LabelledReader):
                         f"series {one.name!r} is in {series[one.name].path.name} too", where=str(path), hint=hint
                     )
                 series[one.name] = one
-            notes.append(layout.told(path, table.names))
+            notes += [layout.told(path, table.names), *filter(None, [either_way(table.texts[layout.time])])]
         return list(series.values()), notes[:5]
 
     def _layout(self, names: Sequence[str], second: Sequence[str], path: Path) -> Layout:

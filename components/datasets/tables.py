@@ -124,6 +124,7 @@ class TableReader(LabelledReader):
                     yield Row(where, shown, problem=problem)
                 else:
                     yield self._row(where, shown, cells[read], [cells[index] for index in targets])
+            self._text.tell(self._points.notes)
             if name_is_label and self.header:
                 name = columns.names[targets[0]]
                 note = (

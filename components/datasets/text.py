@@ -59,6 +59,10 @@ class TextFiles:
         self._settings = settings
         self._detected: dict[Path, str] = {}
 
+    def tell(self, notes: Collection[str]) -> None:
+        """Notes that a person should read once."""
+        self._notes += [note for note in notes if note not in self._notes]
+
     def blocks(self, path: Path) -> Iterator[str]:
         """The text of one file in pieces of about a megabyte, NUL characters taken out."""
         newlines = io.IncrementalNewlineDecoder(None, translate=True)

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from components.datasets.folders import ending
-from components.datasets.labelled import LabelledReader, Row, lines
+from components.datasets.labelled import LabelledReader, Row, lines, split_cells
 from components.datasets.sandbox import Limits, Outcome, Refused, read_all
 from components.datasets.text import TextFiles
 from components.errors import UserError
@@ -114,8 +114,12 @@ class VideoReader(LabelledReader):
         folder = table.parent.resolve()
         text = (line for _, line in lines(TextFiles(errors="refuse", max_bytes=None, dropped=self.dropped), table))
         separator = "\t" if ending(table) == ".tsv" else ","
-        for number, cells in enumerate(csv.reader(text, delimiter=separator), start=1):
+        for number, line in enumerate(text, start=1):
             where = f"{table}: line {number}"
+            try:
+                cells = split_cells(line, separator)
+            except csv.Error as error:
+                raise UserError(str(error), where=where) from None
             if not cells or (number == 1 and not _is_video(Path(cells[0].strip()))):
                 continue
             if len(cells) != 2:
@@ -124,8 +128,13 @@ class VideoReader(LabelledReader):
             if not path.is_relative_to(folder) or not path.is_file():
                 hint = "files are named from the table's folder, and lie in it"
                 raise UserError(f"no such video {cells[0][:200]!r}", where=where, hint=hint)
-            self._label[path] = cells[1].strip()
-            yield path
+            label = cells[1].strip()
+            if self._label.get(path, label) != label:
+                what = f"{cells[0]!r} has the label {self._label[path]!r} in an earlier line"
+                raise UserError(what, where=where, hint="leave one of them out")
+            if path not in self._label:
+                self._label[path] = label
+                yield path
 
 
 def decode(data: bytes, name: str, options: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,11 +40,8 @@ def predict(
     path, reader, links = reader_of(bundle, str(file), column, overrides)
     target = Path(out) if out else places().generated / f"{opened.label}-{stem(path)}-predictions.csv"
     with as_user():
-        counts = predict_file(bundle, reader, target)
+        counts = predict_file(bundle, reader, target, say)
     shown = ", ".join(f"{count:,} × {name}" for name, count in counts.most_common(12))
-    if sum(counts.values()) == 1:
-        with target.open(encoding="utf-8", newline="") as table:
-            say(next(csv.DictReader(table), {}).get("predicted", ""))
     say(f"predicted {sum(counts.values()):,} rows of {path.name}: {shown or 'it has none'}")
     passed_over = reader.passed_over | ({LINK: links} if links else {})
     for note in [*told(passed_over), *reader.notes]:

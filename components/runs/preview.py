@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from components.bundle import make_task
@@ -15,7 +16,7 @@ from components.datasets.ingest import check_parted
 from components.datasets.refusals import mismatch
 from components.datasets.sources import build, path_readers
 from components.datasets.splits import DEFAULT_SPLIT, dropped, split_fractions
-from components.datasets.vectors import give_words
+from components.datasets.vectors import first_words, give_words
 from components.encodings.base import Encoding
 from components.errors import UserError
 from components.recipe import Recipe
@@ -31,6 +32,8 @@ def preview(recipe: Recipe) -> str:
     Raises:
         UserError: a file is missing or can't be read, or its items don't fit the encoding or the task.
     """
+    if recipe.model.get("vectors"):
+        first_words(Path(recipe.model["vectors"]), 1)
     if not recipe.data["path"]:
         return ""
     _, readers = path_readers(recipe.data, STATE, places().datasets)

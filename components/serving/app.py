@@ -28,7 +28,7 @@ from components.serving.connections import BACKLOG, configured
 from components.serving.guard import LOOPBACK, Guard
 from components.serving.models import Models
 from components.serving.pieces import FILES, PieceCache
-from components.serving.problems import Limits, Refusal
+from components.serving.problems import Limits, Refusal, mistake
 from components.serving.requests import (
     Answered,
     Description,
@@ -250,10 +250,7 @@ def _answer_problems(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def misformed(request: Request, error: RequestValidationError) -> Response:
-        first, *more = error.errors()
-        where = ".".join(str(part) for part in first["loc"])
-        hint = f"and {len(more)} more" if more else None
-        return Json({"error": first["msg"], "where": where[:200], "hint": hint}, status_code=422)
+        return Json(mistake(error.errors()), status_code=422)
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> Response:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from components.bounds import MAX_INPUTS
 from components.errors import UserError
+
+ANY_INPUT = "an input is a text, a list of words or of lists of numbers, a recording or a series"
 
 
 class Refusal(UserError):
@@ -60,3 +64,25 @@ class Limits:
     models: int = 4  # held in memory, and as many again for as long as requests that use them last
     kept: int = 64  # requests whose pieces can still be fetched as files
     audio_seconds: float = 900.0  # of a piece that is played
+
+
+def mistake(errors: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:
+    """The first of the mistakes that pydantic found in a body. An input may be of several kinds, and pydantic tells
+    what keeps it from being each of them: what is told is the mistake of the kind that it comes closest to."""
+    first, more = errors[0], len(errors) - 1
+    item = first["loc"][:3]
+    if first["loc"][:2] == ("body", "inputs") and len(first["loc"]) > 3:
+        kinds: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+        for error in errors:
+            if error["loc"][:3] == item:
+                kinds[error["loc"][3]].append(error)
+        more = len(errors) - sum(map(len, kinds.values()))
+        near = [one for one in kinds.values() if len(one[0]["loc"]) > 4 or not one[0]["type"].endswith("_type")]
+        what, place = ANY_INPUT, item
+        if near:
+            nearest = min(near, key=lambda one: (len(one), -len(one[0]["loc"])))[0]
+            what, place = nearest["msg"], (*item, *nearest["loc"][4:])
+    else:
+        what, place = first["msg"], first["loc"]
+    where = ".".join(map(str, place))[:200]
+    return {"error": what, "where": where, "hint": f"and {more} more" if more else None}

@@ -68,7 +68,12 @@ def check_one_file(names: Sequence[str], rewrite: str | None) -> None:
 
 def _read(path: Path, grid: int, parts: Literal["all", "melody"], doubt: Tell) -> Score:
     reader = MusicReader([path], steps_per_beat=grid, min_notes=1, parts=parts)
-    scores = list(reader.items())  # to the end: only then is it known what there is to tell
+    try:
+        scores = list(reader.items())  # to the end: only then is it known what there is to tell
+    except UserError:  # whose way out is the settings of a recipe
+        if len(reader.report) == 1:
+            raise UserError(str(reader.report[0]["reason"]), where=str(path), hint="give another file") from None
+        raise
     for note in reader.notes:
         doubt(note)
     if len(scores) > 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +63,12 @@ def prepared(bundle: Bundle, reader: LabelledReader) -> Iterator[Row]:
     return iter(reader.inputs())
 
 
-def predict_file(bundle: Bundle, reader: LabelledReader, out: Path) -> Counter[str]:
+def predict_file(
+    bundle: Bundle, reader: LabelledReader, out: Path, say: Callable[[str], None] = lambda answer: None
+) -> Counter[str]:
     """Write the rows of a file with their predictions as CSV; return the count of each prediction. A row that can't be
     read has no prediction; its column `problem` gives the reason. The file's own columns are kept unchanged; if a new
-    column's name is taken, it gets a number (problem_2).
+    column's name is taken, it gets a number (problem_2). `say` is told the answer where there is one row.
 
     Raises:
         UserError: the model doesn't predict, the file can't be read to its end, or `out` is that file.
@@ -75,6 +77,7 @@ def predict_file(bundle: Bundle, reader: LabelledReader, out: Path) -> Counter[s
     if out.exists() and any(out.samefile(path) for path in reader.files if path.exists()):
         raise UserError("is the file that is read", where=str(out), hint="write the predictions to another file")
     counts: Counter[str] = Counter()
+    only = ""
     rows = prepared(bundle, reader)
     with written_whole(out) as whole, whole.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -90,8 +93,11 @@ def predict_file(bundle: Bundle, reader: LabelledReader, out: Path) -> Counter[s
                     raise UserError(what, where=row.where, hint="predict for one file at a time")
                 for shown, said in _lines(bundle, row, answer):
                     made = {**cells(said), "problem": problem}
+                    only = made.get("predicted", "")
                     writer.writerow([*shown.values(), *(made.get(name, "") for name in ours)])
                     counts[_counted(said, row, problem)] += 1
+    if counts.total() == 1 and only:
+        say(only)
     return counts
 
 

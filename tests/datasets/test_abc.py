@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from components.datasets.abc_notation import read_abc
+from components.datasets.abc_signs import parse_tune
 
 OPTIONS = {"steps_per_beat": 12, "max_seconds": 1800.0}
 HEAD = "X:1\nT:Waltz\nM:4/4\nL:1/4\nK:C\n"
@@ -139,3 +140,30 @@ def test_a_tune_without_a_key_is_refused_alone() -> None:
     assert "K:" in without.refused
     assert not whole.refused
     assert np.array_equal(whole.tracks[0].notes[:, 2], SCALE[:4])
+
+
+@pytest.mark.parametrize(
+    ("key", "expected", "told"),
+    [
+        ("em", "E minor", False),
+        ("bbdor", "Bb dorian", False),
+        ("f# min clef=bass", "F# minor", False),
+        ("e", "", True),  # minor, as some write it, or major?
+        ("bb", "", True),
+        ("Quux", "", True),
+        ("bass", "", False),
+        ("clef=alto", "", False),
+        ("none", "", False),
+        ("", "", False),
+    ],
+)
+def test_keys_in_small_letters_are_read_where_they_say_the_mode_else_told(key, expected, told) -> None:
+    tune = parse_tune(f"X:1\nL:1/4\nK:{key}\nfcBe|\n")
+    assert tune.key == expected
+    assert ("key that can't be read: no sharps or flats (kept)" in tune.lost) == told
+
+
+def test_chords_between_plus_signs_sound_and_decorations_do_not() -> None:
+    tune = parse_tune('X:1\nL:1/4\nK:C\n+CEG+2"C+"+trill+ce+trill+|+_E2G2+ +ff+d +a+ +fine+|\n')
+    notes = [(element.pitches, element.length) for element in tune.voices["1"].elements if element.kind == "note"]
+    assert notes == [((60, 64, 67), 2), ((72,), 1), ((76,), 1), ((63, 67), 2), ((74,), 1)]

@@ -58,6 +58,19 @@ def why(content: bytes, **options) -> str:
     return caught.value.what
 
 
+@pytest.mark.parametrize(
+    ("turned", "left"), [(-TONE, False), (-0.99 * TONE, False), (-0.8 * TONE, True), (0 * TONE, True)]
+)
+def test_channels_that_cancel_each_other_are_refused(turned, left) -> None:
+    content = make(np.stack([TONE, turned], axis=1).ravel(), channels=2)
+    if left:
+        assert np.abs(parse_wav(content, where="a").samples).max() > 0.01
+    else:
+        with pytest.raises(UserError, match="cancel each other"):
+            parse_wav(content, where="a")
+    assert not parse_wav(make(0 * np.stack([TONE, TONE], axis=1).ravel(), channels=2), where="a").samples.any()
+
+
 @pytest.mark.parametrize(("bits", "tag"), [(8, 1), (16, 1), (24, 1), (32, 1), (32, 3), (64, 3)])
 @pytest.mark.parametrize("extensible", [False, True])
 @pytest.mark.parametrize("channels", [1, 2])

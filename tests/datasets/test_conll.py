@@ -64,6 +64,29 @@ def test_what_cannot_be_read_is_dropped_with_its_reason(tmp_path) -> None:
     }
 
 
+def test_conllu_lines_that_are_no_words_are_passed_over(tmp_path) -> None:
+    text = "# text = au lac\n1-2\tau\t_\n1\tà\tADP\n2\tle\tDET\n3\tlac\tNOUN\n3.1\test\tVERB\n\n1\t1-2\tNUM\n"
+    words = [(["à", "le", "lac"], ["ADP", "DET", "NOUN"]), (["1-2"], ["NUM"])]
+    assert read(tmp_path / "a", text, token_column=2, scheme="none") == (words, {})
+    with pytest.raises(UserError, match=r"only counts.*\n.*data\.token_column.*2 in CoNLL-U"):
+        read(tmp_path / "a", text, scheme="none")
+    assert read(tmp_path / "a", "1-2 O\n2.1 B-x\n") == ([(["1-2", "2.1"], ["O", "B-x"])], {})
+
+
+def test_a_document_ends_the_sentence_before_it(tmp_path) -> None:
+    text = "-DOCSTART- O\nAnn B-x\nsang O\n-DOCSTART- O\nBob B-x\n"
+    assert read(tmp_path / "a", text) == ([(["Ann", "sang"], ["B-x", "O"]), (["Bob"], ["B-x"])], {})
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_line_with_more_words_than_columns_is_told(tmp_path, labelled) -> None:
+    text = "Ann NOUN\n\nNew York NOUN\n\nsang VERB\n" if labelled else "Ann\n\nNew York\n\nsang\n"
+    (tmp_path / "a").write_text(text)
+    rows = list(ConllReader([tmp_path / "a"], scheme="none").rows(labelled=labelled))
+    assert [row.input for row in rows if not row.problem] == [["Ann"], ["sang"]]
+    assert rows[1].problem == "a line has more columns than the file's first line"
+
+
 def test_a_hash_can_be_a_token(tmp_path) -> None:
     items, dropped = read(tmp_path / "a", "#\tO\n#now\tB-x\n# y\tO\n\n#1\tO\n#\n")
     assert items == [(["#", "#now", "# y"], ["O", "B-x", "O"])]

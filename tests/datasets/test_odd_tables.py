@@ -40,6 +40,18 @@ def notes(folder: Path, name: str, content: str, encoding: dict = LABELS, reader
 
 
 @pytest.mark.parametrize(
+    ("cells", "told"), [("1,250 3,500 7,125", True), ("1,250 0,500 7,125", False), ("1,250 3,5 7,125", False)]
+)
+def test_a_comma_that_may_be_one_of_thousands_is_told(cells: str, told: bool, tmp_path: Path) -> None:
+    lines = [f"{text};{cell}" for text, cell in zip(TEXTS, cells.split() * 4, strict=True)]
+    found = notes(tmp_path, "t.csv", "\n".join(["text;y", *lines]), NUMBERS, separator="semicolon", numbers=True)
+    assert ("1,250 is read as 1.25: where semicolons separate" in found) == told
+    rows = "\n".join(["day;y", *(f"2024-01-{at:02};{cell}" for at, cell in enumerate(cells.split(), 1))])
+    _, made = items(tmp_path, "s.csv", rows, "series-windows", length=1)
+    assert any("1,250 is read as 1.25" in note for note in made.notes) == told
+
+
+@pytest.mark.parametrize(
     ("cells", "expected"),
     [
         (["1.234,5", "-12.345.678,25", "7,5"], [1234.5, -12345678.25, 7.5]),

@@ -12,6 +12,7 @@ from components.datasets.humdrum import as_played
 from components.datasets.music import MusicReader
 from components.datasets.notation import read_notation
 from components.datasets.repeats import MOST_TIMES, Bar, Misfit, ending_numbers, played, read_words
+from components.datasets.sandbox import Refused
 
 OPTIONS = {"steps_per_beat": 12, "max_seconds": 6000.0, "beats": "file"}
 OPEN, BACK = {"forward": True}, {"times": 2}
@@ -67,6 +68,7 @@ def test_the_order_is_the_one_counted_by_hand(name) -> None:
         [ending(1) | BACK, ending(2)],
         [{"times": 999}],
         [{"coda": True}, {"to_coda": True}, {"jump": "capo"}],
+        [{}, {"jump": "capo", "until": "coda"}, {"coda": True}],  # where is the jump?
         [OPEN] * 12 + [BACK] * 12,
     ],
 )
@@ -293,7 +295,9 @@ def test_numbers_of_endings(text, numbers) -> None:
         ("D.S. al Coda", {"jump": "segno", "until": "coda"}),
         ("dal segno al fine", {"jump": "segno", "until": "fine"}),
         ("To Coda", {"to_coda": True}),
+        ("To Coda 𝄌", {"to_coda": True}),
         ("Fine", {"fine": True}),
+        ("(Fine)", {"fine": True}),
         ("finely played", {}),
         ("dolce", {}),
     ],
@@ -336,3 +340,43 @@ def test_repeats_of_scores_whose_bars_cannot_be_told_apart_are_told() -> None:
         (piece,) = read_notation(text.encode(), "a.musicxml", options)
         assert any(why in remark for remark in piece.remarks)
         assert len(letters(piece)) == 3
+
+
+def measures(*bodies: str) -> str:
+    whole = musicxml([{}] * len(bodies)).decode()
+    for number, body in enumerate(bodies, 1):
+        head, tail = whole.split(f'<measure number="{number}">')
+        old = tail[tail.index("<note>") : tail.index("</note>") + len("</note>")]
+        whole = f'{head}<measure number="{number}">{tail.replace(old, body or old, 1)}'
+    return whole
+
+
+REST = '<note><rest measure="yes"/><duration>4</duration></note>'
+AS_BEFORE = "<attributes><measure-style><measure-repeat type='{}'>{}</measure-repeat></measure-style></attributes>"
+
+
+@pytest.mark.parametrize(
+    ("bodies", "order"),
+    [
+        (["", AS_BEFORE.format("start", 1) + REST, REST, AS_BEFORE.format("stop", "") + REST], "AAA"),
+        (["", "", AS_BEFORE.format("start", 2) + REST, REST, AS_BEFORE.format("stop", ""), ""], "ABABF"),
+        (["", AS_BEFORE.format("start", 1) + "<note/>", ""], "AAC"),
+    ],
+)
+def test_bars_that_repeat_those_before_them_sound(bodies, order) -> None:
+    (piece,) = read_notation(measures(*bodies).encode(), "a.musicxml", OPTIONS)
+    assert letters(piece) == order
+    assert not piece.left_out
+
+
+def test_bars_that_repeat_what_is_not_there_and_cue_notes_are_counted() -> None:
+    lost = measures(AS_BEFORE.format("start", 1) + REST, AS_BEFORE.format("stop", "") + REST, "")
+    (piece,) = read_notation(lost.encode(), "a.musicxml", OPTIONS)
+    assert (letters(piece), piece.left_out) == ("C", {"bar that repeats those before it (left empty)": 1})
+    (piece,) = read_notation(measures("", "").replace("<note>", "<note><cue/>", 1).encode(), "a.musicxml", OPTIONS)
+    assert (letters(piece), piece.left_out) == ("B", {"cue note": 1})
+
+
+def test_durations_without_a_unit_are_refused() -> None:
+    with pytest.raises(Refused, match="divisions"):
+        read_notation(measures("").replace("<divisions>1</divisions>", "").encode(), "a.musicxml", OPTIONS)

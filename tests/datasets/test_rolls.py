@@ -77,6 +77,16 @@ def test_pieces_without_splits_are_dealt_out(tmp_path) -> None:
     assert RollsReader([write(tmp_path, "json")]).holds_splits
 
 
+@pytest.mark.parametrize(("silent", "told"), [(5, True), (1, False)])
+def test_silence_at_the_ends_of_pieces_is_told(tmp_path, silent, told) -> None:
+    pieces = [[[60], []] * 15 + [[62]] + [[]] * silent, [[64]] * 30]
+    (tmp_path / "padded.json").write_text(json.dumps(pieces), encoding="utf-8")
+    reader = RollsReader([tmp_path / "padded.json"])
+    assert [len(list(reader.items())) for _ in range(2)] == [2, 2]
+    said = "warning: padded.json: 5 of 66 frames are silence at the ends of pieces (padding? save the pieces without it"
+    assert [note[: len(said)] for note in reader.notes] == [said] * told
+
+
 @pytest.mark.slow
 def test_a_pickle_is_refused_and_the_way_out_works_when_typed(tmp_path) -> None:
     path = tmp_path / "my set.pickle"

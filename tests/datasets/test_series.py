@@ -117,6 +117,26 @@ def test_files_of_frames_lie_in_a_folder_for_each_label(tmp_path):
     assert len(FrameFilesReader([tmp_path]).files) == 8, "endings in capitals too"
 
 
+def test_arrays_that_lie_on_their_side_are_refused(tmp_path):
+    for label, lengths in (("run", (40, 55)), ("walk", (61, 47))):
+        (tmp_path / label).mkdir()
+        for length in lengths:
+            np.save(tmp_path / label / f"{length}.npy", np.ones((3, length)))
+    with pytest.raises(UserError, match=r"3 rows, and 40 to 61 columns.*\n.*array\.T"):
+        list(FrameFilesReader([tmp_path]).items())
+    assert len(list(FrameFilesReader([tmp_path]).inputs())) == 4
+    for path in tmp_path.glob("*/*.npy"):
+        np.save(path, np.load(path).T)
+    assert {len(frames) for frames, _ in FrameFilesReader([tmp_path], unique=False).items()} == {40, 55, 61, 47}
+
+
+def test_the_index_that_pandas_writes_is_no_feature(tmp_path):
+    write(tmp_path, ",x,y\n0,1.5,2\n1,3,4\n", "run/one.csv")
+    assert plain(FrameFilesReader([tmp_path]).items()) == [([[1.5, 2], [3, 4]], "run")]
+    write(tmp_path, ",x,y\n7,1.5,2\n9,3,4\n", "run/one.csv")  # of another meaning
+    assert plain(FrameFilesReader([tmp_path]).items()) == [([[7, 1.5, 2], [9, 3, 4]], "run")]
+
+
 SERIES = [np.random.default_rng(seed).normal([1, 5], [1, 3], (20, 2)).cumsum(0) for seed in range(8)]
 
 

@@ -45,6 +45,26 @@ def refused(path: Path, **options) -> str:
     return str(caught.value)
 
 
+def test_local_days_with_their_zone_are_refused_with_the_way_out(tmp_path) -> None:
+    days = [f"2024-10-{day:02} 00:00:00{'+02:00' if day < 28 else '+01:00'}" for day in range(10, 32)]
+    assert "summer time" in refused(wide(tmp_path / "a.csv", days), horizon=2)
+    found, _ = read(wide(tmp_path / "a.csv", [day[:10] for day in days]), horizon=2)
+    assert found[0].freq == "D"
+    assert "summer time" not in refused(wide(tmp_path / "a.csv", [*HOURS[:90], "2024-03-05 00:10"]), horizon=2)
+
+
+def test_days_that_may_be_months_are_told(tmp_path) -> None:
+    days = [f"{day:02}/03/2024" for day in range(1, 13)]
+    found, notes = read(wide(tmp_path / "a.csv", days), horizon=2)
+    assert found[0].freq == "D"
+    assert "the day is taken to come first in 01/03/2024: 2024-03-01. Dates written so are sure" in notes
+    _, notes = read(wide(tmp_path / "a.csv", [f"02/01/2024 {hour:02}:00" for hour in range(24)]), horizon=2)
+    assert any("first in 02/01/2024 00:00: 2024-01-02" in note for note in notes)
+    years, written = [f"1/1/{year}" for year in range(1980, 1999)], [f"2024-03-{day:02}" for day in range(1, 13)]
+    for sure in ([*days, "13/03/2024"], written, years):
+        assert not any("come first" in note for note in read(wide(tmp_path / "a.csv", sure), horizon=2)[1])
+
+
 def test_long_and_wide_tables_and_parquet_are_the_same_series(tmp_path) -> None:
     tall, tall_notes = read(long(tmp_path / "long.csv"))
     flat, flat_notes = read(wide(tmp_path / "wide.csv"))

@@ -195,6 +195,15 @@ def test_labels_are_the_folders_or_stand_in_a_table(tmp_path):
         table.write_text(line)
         with pytest.raises(UserError, match=said):
             VideoReader([table])
+    odd = tmp_path / "odd.csv"
+    for line, said in (("go/a.avi,b", "'go/a.avi' has the label 'a' in an earlier line"), ("x" * 200_000, "limit")):
+        odd.write_text(f"go/a.avi,a\ngo/a.avi,a\n{line}\n")
+        with pytest.raises(UserError, match=said) as caught:
+            VideoReader([odd])
+        assert "odd.csv: line 3" in str(caught.value)
+    odd.write_text("go/a.avi,a\ngo/a.avi,a\n")
+    assert len(VideoReader([odd]).files) == 1
+    odd.unlink()
     assert VideoReader([tmp_path]).passed_over == {"ending .csv": ["which.csv"], "ending .txt": ["stop/notes.txt"]}
 
 

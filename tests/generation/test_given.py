@@ -113,6 +113,11 @@ def test_what_cannot_be_taken_from_a_file_is_said(bundle, tmp_path, capsys) -> N
         given(bundle, tune, tune, print, print)
     with pytest.raises(UserError):
         given(bundle, str(tmp_path / "nothing.mid"), None, print, print)
+    (tmp_path / "silent.abc").write_text("X:1\nK:C\nz4|\n")
+    with pytest.raises(UserError, match="has no notes") as caught:
+        given(bundle, str(tmp_path / "silent.abc"), None, print, print)
+    assert caught.value.where == str(tmp_path / "silent.abc")
+    assert "data." not in str(caught.value), "the settings of a recipe are no way out here"
     with pytest.raises(UserError, match="1 parts where a chorale has four"):
         given(bundle, None, tune, print, print)
     high = tmp_path / "high.abc"

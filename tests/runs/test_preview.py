@@ -40,6 +40,20 @@ def test_a_file_that_is_missing(rows: str, splits: dict[str, str]) -> None:
         preview(recipe(paths, "table", LABELS, "classification"))
 
 
+@pytest.mark.parametrize(("content", "said"), [(None, "no such file"), ("words\n", "no numbers after the word")])
+def test_word_vectors_that_are_none(rows: str, tmp_path: Path, content: str | None, said: str) -> None:
+    vectors = tmp_path / "vectors.txt"
+    if content:
+        vectors.write_text(content)
+    words = {**LABELS, "input": {"kind": "words"}}
+    values = recipe(rows, "table", words, "classification").as_dict()
+    values["model"] |= {"vectors": str(vectors), "embedding_size": 2}
+    with pytest.raises(UserError, match=said):
+        preview(Recipe.from_dict("mine", values))
+    vectors.write_text("text 0.1 0.2\n")
+    assert preview(Recipe.from_dict("mine", values))
+
+
 def test_a_reader_that_gives_another_kind_of_item(rows: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the reader gives texts, which pianoroll can't encode"):
         preview(recipe(rows, "lines", {"kind": "pianoroll"}, "frame_model"))

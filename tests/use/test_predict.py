@@ -11,12 +11,14 @@ from conftest import Silent
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.answers import read
 from components.bounds import MAX_STEPS
 from components.bundle import Bundle, load_bundle, save_bundle
 from components.datasets.ingest import ingest
 from components.datasets.series import FrameFilesReader
 from components.datasets.spans import spans
 from components.datasets.store import Store
+from components.encodings.characters import Characters
 from components.errors import UserError
 from components.recipe import Recipe
 from components.training.session import Session
@@ -147,6 +149,16 @@ def test_the_columns_of_the_file_stay_and_ours_take_other_names(mood, tmp_path) 
     assert [(row["predicted_3"], row["problem_2"]) for row in rows] == [("sad", ""), ("", "no input")]
 
 
+def test_the_answer_of_the_only_row_is_said_whatever_stands_beside_it(mood, tmp_path) -> None:
+    path, said = tmp_path / "ask.csv", []
+    path.write_text("text,predicted,more\nbad song,glad," + "x" * 100_000 + "\n", encoding="utf-8")
+    counts = predict_file(mood, reader_for(path, mood.recipe["data"], "text"), tmp_path / "new.csv", said.append)
+    assert (said, counts) == (["sad"], {"sad": 1})
+    path.write_text("text,mood\n" + "bad " * 50_000 + ",\n", encoding="utf-8")  # too long to be read
+    counts = predict_file(mood, reader_for(path, mood.recipe["data"], "text"), tmp_path / "new.csv", said.append)
+    assert (said, counts) == (["sad"], {"not read: too long a field": 1})
+
+
 def test_a_table_without_labels_and_lines_of_text_do_as_well(mood, tmp_path) -> None:
     (tmp_path / "ask.csv").write_text("text\nbad\ngood\n", encoding="utf-8")
     rows, _ = answered(mood, tmp_path / "ask.csv")
@@ -218,6 +230,13 @@ def test_one_file_that_the_model_cannot_read_does_not_stop_the_others(signs, tmp
 def test_what_cannot_be_answered_is_refused_with_its_place(mood, items, said) -> None:
     with pytest.raises(UserError, match=said):
         mood.predict(items)
+
+
+@pytest.mark.parametrize("blank", [" ", "\t\n", "\u00a0 "])
+def test_a_text_of_blanks_is_none(blank) -> None:
+    with pytest.raises(UserError, match="text 1: only blanks"):
+        read(Characters(), blank, "text 1")
+    assert read(Characters(), " a", "text 1") == " a"
 
 
 @pytest.mark.parametrize("item", [np.zeros((3, 5)), [[1, 2], [3]], "text", [[float("nan"), 0]], np.zeros((0, 2))])
