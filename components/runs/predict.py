@@ -17,7 +17,7 @@ from components.runs.places import places
 from components.use.files import reader_for
 from components.use.lines import answer_texts, with_language_model
 from components.use.opening import Opened
-from components.use.table import predict_file
+from components.use.table import NOT_READ, predict_file
 
 
 def predict(
@@ -46,6 +46,8 @@ def predict(
     passed_over = reader.passed_over | ({LINK: links} if links else {})
     for note in [*told(passed_over), *reader.notes]:
         say(f"        {note}")
+    if counts and all(name.startswith(NOT_READ) for name in counts):
+        raise UserError("no row could be answered", where=str(path), hint=f"{target} says why, row by row")
     return [str(target)]
 
 

@@ -17,6 +17,7 @@ from components.whole_files import written_whole
 
 ANSWER = ("label", "values", "tags", "text")  # the column that is the answer itself
 ROWS = 1000  # of a file, read and answered at once
+NOT_READ = "not read: "  # how the rows without an answer are counted
 Named = dict[str, Any]  # an answer by its columns, see `components.answers.columns`
 
 
@@ -129,7 +130,7 @@ def _lines(bundle: Bundle, row: Row, named: Named | None) -> Iterator[tuple[Mapp
 
 def _counted(named: Named | None, row: Row, problem: str) -> str:
     if named is None:
-        return f"not read: {problem}"
+        return f"{NOT_READ}{problem}"
     if "label" in named:
         return str(named["label"])
     return str(named["tags"][0]) if row.steps else "answered"

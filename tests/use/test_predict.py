@@ -159,6 +159,21 @@ def test_the_answer_of_the_only_row_is_said_whatever_stands_beside_it(mood, tmp_
     assert (said, counts) == (["sad"], {"not read: too long a field": 1})
 
 
+def test_a_file_of_which_nothing_is_answered_is_an_error_and_says_why(mood, tmp_path, monkeypatch, capsys) -> None:
+    from components.runs import predict
+    from components.use.opening import Opened
+
+    monkeypatch.setattr(predict, "opened_for", lambda *_: Opened(mood, "mood", "1", "run"))
+    path, out = tmp_path / "ask.csv", tmp_path / "new.csv"
+    path.write_text("id,text\n1,\n2,\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"no row could be answered\n.*new\.csv says why"):
+        predict.predict("mood", file=str(path), column="text", out=str(out))
+    assert "2 × not read: no input" in capsys.readouterr().out
+    assert out.read_text(encoding="utf-8").count("no input") == 2
+    path.write_text("id,text\n1,\n2,good\n", encoding="utf-8")
+    assert predict.predict("mood", file=str(path), column="text", out=str(out)) == [str(out)]
+
+
 def test_a_table_without_labels_and_lines_of_text_do_as_well(mood, tmp_path) -> None:
     (tmp_path / "ask.csv").write_text("text\nbad\ngood\n", encoding="utf-8")
     rows, _ = answered(mood, tmp_path / "ask.csv")
