@@ -155,10 +155,11 @@ class ExampleTask(Task):
         """Of an ensemble each member's own, never that of the joint answer: what one learns doesn't depend on the
         others. It is told as the mean over the members, and has the gradient of the sum: each member's is what it would
         be if the member was trained alone."""
-        outputs, *judged = self.outputs_of(members(model), batch)
+        parts = members(model)
+        if len(parts) == 1:
+            return self.training_tally(*self.outputs(model, batch)), {}
+        outputs, *judged = self.outputs_of(parts, batch)
         tallies = [self.training_tally(own, *judged) for own in outputs]
-        if len(tallies) == 1:
-            return tallies[0], {}
         total = torch.stack([tally.total for tally in tallies]).sum()
         return Tally(total - total.detach() + total.detach() / len(tallies), tallies[0].count), {}
 

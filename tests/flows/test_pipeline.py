@@ -104,7 +104,7 @@ def test_a_better_model_becomes_champion_and_a_worse_one_does_not(home, recipe) 
     path = recipe("contest")
     roles = [
         pipeline(path, [f"training.steps={steps}", f"seed={seed}"], "cpu", 1).model.alias
-        for seed, steps in ((1, 20), (2, 60), (3, 5))
+        for seed, steps in ((1, 40), (2, 80), (3, 5))
     ]
     assert roles == ["champion", "champion", "challenger"]
     from components.runs.places import places
