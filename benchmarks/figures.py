@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from components.errors import UserError
 from components.evaluation.baseline import strongest
 from components.recipe import Recipe, read_recipe
 from components.render.figures import figure, markdown_table
@@ -96,8 +97,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=1, help="runs of each recipe, with seeds 0, 1, …")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: one per core)")
     options = parser.parse_args(arguments)
+    if options.seeds < 1:
+        parser.error("--seeds: at least 1")
     names = options.names or [name for name in recipe_names() if name not in LARGE]
-    wanted = {n: [read_recipe(recipe_path(n), [f"seed={seed}"]) for seed in range(options.seeds)] for n in names}
+    try:
+        wanted = {n: [read_recipe(recipe_path(n), [f"seed={seed}"]) for seed in range(options.seeds)] for n in names}
+    except UserError as error:
+        parser.error(str(error))
     rows: list[list[str]] = []
     total = 0.0
     for name, recipes in wanted.items():

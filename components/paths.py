@@ -43,6 +43,18 @@ def user_paths(given: str | Mapping[str, str], *, where: str) -> str | dict[str,
     return {split: str(user_path(one, where=where)) for split, one in given.items()}
 
 
+def existing(path: Path, *, where: str, hint: str | None = None) -> Path:
+    """The path, which is a file's or a folder's.
+
+    Raises:
+        UserError: it isn't: there is nothing, or a pipe, which would be waited for.
+    """
+    if path.is_file() or path.is_dir():
+        return path
+    what = "not a file or a folder" if path.exists() else "no such file or folder"
+    raise UserError(what, where=where, hint=hint)
+
+
 def output_folder(text: str | os.PathLike[str], *, where: str) -> Path:
     """A path that a folder can be made at, or written to where it is there.
 

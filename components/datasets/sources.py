@@ -18,7 +18,7 @@ from components.datasets.folders import given_splits
 from components.datasets.store import SPLITS
 from components.errors import UserError, unknown
 from components.options import options_of
-from components.paths import user_path
+from components.paths import existing, user_path
 from components.provenance import digest_file
 from components.registry import resolve
 
@@ -48,7 +48,8 @@ def path_readers(data: Mapping[str, Any], root: Path, cache_dir: Path) -> tuple[
     passed_over: dict[str, list[str]] = {}
     decided: list[str] = []
     for split, one in given.items():
-        path = _existing(user_path(str(one), where="data.path", base=root))
+        path = user_path(str(one), where="data.path", base=root)
+        existing(path, where=f"data.path: {path}", hint=RELATIVE)
         if path.is_file() and is_archive(path):
             path, links = unpacked(path, cache_dir)
             passed_over |= {LINK: links} if links else {}
@@ -67,13 +68,6 @@ def path_readers(data: Mapping[str, Any], root: Path, cache_dir: Path) -> tuple[
     first.passed_over |= passed_over
     name = stem(Path(str(next(iter(given.values())))))
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "data", _parts(readers)
-
-
-def _existing(path: Path) -> Path:
-    if path.is_file() or path.is_dir():
-        return path
-    what = "not a file or a folder" if path.exists() else "no such file or folder"
-    raise UserError(what, where=f"data.path: {path}", hint=RELATIVE)
 
 
 def _parts(readers: Readers) -> Readers:

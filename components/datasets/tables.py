@@ -35,6 +35,13 @@ OTHERS = {  # files that are no tables of text, and what to do with them
 }  # fmt: skip
 
 
+def refuse_other(path: Path) -> None:
+    """Raises UserError for a file that its ending says is no table of text."""
+    if other := OTHERS.get(ending(path)):
+        what, _, hint = other.partition(": ")
+        raise UserError(f"is {what}", where=str(path), hint=hint)
+
+
 @dataclass(frozen=True)
 class Columns:
     """The names of a table's columns, each there once: one that is empty, or there before, goes by its number."""
@@ -198,10 +205,8 @@ class TableReader(LabelledReader):
     def _csv(self, path: Path) -> Iterator[tuple[str, Columns, list[str], str]]:
         """(where, the columns, the row's cells, why it can't be read) of each row."""
         name = self.separator or BY_ENDING.get(ending(path))
-        if name is None and (other := OTHERS.get(ending(path))):
-            what, _, hint = other.partition(": ")
-            raise UserError(f"is {what}", where=str(path), hint=hint)
         if name is None:
+            refuse_other(path)
             what = f"how are the columns of a {ending(path) or 'file without an ending'} separated?"
             hint = f"data.separator=tab (or comma, semicolon, bar); {self._lines_instead()}"
             raise UserError(what, where=str(path), hint=hint)

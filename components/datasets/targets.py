@@ -132,7 +132,8 @@ class Targets:
 def _sense(label: str) -> str:
     """What is the same for labels that are hardly meant to differ: x and X, 1 and 1.0."""
     with suppress(ValueError):
-        return repr(float(label.replace("_", "-_")))
+        if "_" not in label:  # Python's own 1_000
+            return repr(float(label))
     return " ".join(normalize("NFKC", label).casefold().split())
 
 

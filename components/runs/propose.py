@@ -13,7 +13,7 @@ import yaml
 from components.datasets.archives import is_archive, stem, unpacked
 from components.datasets.sources import RELATIVE
 from components.errors import UserError
-from components.paths import output_file, user_path
+from components.paths import existing, output_file, user_path
 from components.proposals.base import Look, Proposal
 from components.proposals.kinds import KINDS, candidates, worth_telling
 from components.recipe import NAME, Recipe, load_yaml
@@ -51,10 +51,7 @@ def propose(path: str, wanted: str | None = None, out: str | None = None) -> Pro
     Raises:
         UserError: the data can't be read, aren't of the kind `wanted`, or the recipe's file is there already.
     """
-    given = user_path(path, where="PATH")
-    if not given.is_file() and not given.is_dir():
-        what = "not a file or a folder" if given.exists() else "no such file or folder"
-        raise UserError(what, where=path, hint=RELATIVE)
+    given = existing(user_path(path, where="PATH"), where=path, hint=RELATIVE)
     file = _target(given, out)
     root = unpacked(given, places().datasets)[0] if given.is_file() and is_archive(given) else given
     look = Look(root, path)

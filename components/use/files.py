@@ -9,9 +9,10 @@ from typing import Any
 from components.datasets.folders import ending as ending_of
 from components.datasets.labelled import LabelledReader
 from components.datasets.sources import SECTION, build
-from components.datasets.tables import OTHERS
+from components.datasets.tables import refuse_other
 from components.errors import UserError
 from components.options import check_options
+from components.paths import existing
 from components.registry import resolve
 from components.yaml_text import parse_yaml
 
@@ -27,11 +28,11 @@ def reader_for(
     Raises:
         UserError: the file doesn't exist, no reader can read it without labels, or a setting is wrong.
     """
-    if not path.is_file() and not path.is_dir():  # a pipe would be waited for
-        what = "not a file or a folder" if path.exists() else "no such file or folder"
-        raise UserError(what, where=str(path))
+    existing(path, where=str(path))
     asked = _asked(overrides)
     ending, own = ending_of(path), str(data["reader"])
+    if "reader" not in asked:
+        refuse_other(path)
     kind = resolve("reader", own).files_by or own
     if ending == ".npy":
         kind = "frame-files"
@@ -39,9 +40,6 @@ def reader_for(
         kind = "table"  # of texts; a file of tags in columns often ends in .tsv too
     elif ending in TABLES and own == "labelled-lines":
         kind = "table"
-    elif ending in OTHERS and "reader" not in asked:
-        what, _, hint = OTHERS[ending].partition(": ")
-        raise UserError(f"is {what}", where=str(path), hint=hint)
     elif (ending == ".txt" and own == "conll") or (
         ending not in TABLES and own == "table" and not data.get("separator")
     ):

@@ -17,6 +17,7 @@ from components.datasets.sources import SECTION, build
 from components.encodings.vocabulary import BOS, EOS, UNK
 from components.errors import UserError
 from components.options import options_of
+from components.paths import existing
 from components.registry import resolve
 from components.tasks.language_model import LanguageModel, surprise
 from components.whole_files import written_whole
@@ -101,9 +102,7 @@ def items_of(bundle: Bundle, path: Path) -> tuple[list[Any], list[str]]:
         UserError: it can't be read, or nothing of it can.
     """
     data = bundle.recipe["data"]
-    if not path.is_file() and not path.is_dir():  # a pipe would be waited for
-        what = "not a file or a folder" if path.exists() else "no such file or folder"
-        raise UserError(what, where=str(path))
+    existing(path, where=str(path))
     options = {key: value for key, value in data.items() if key not in SECTION and value is not None}
     if "unique" in options_of(resolve("reader", str(data["reader"]))):
         options["unique"] = False  # training wants each item once; whoever asks wants an answer to each

@@ -68,8 +68,9 @@ def predict_file(
     bundle: Bundle, reader: LabelledReader, out: Path, say: Callable[[str], None] = lambda answer: None
 ) -> Counter[str]:
     """Write the rows of a file with their predictions as CSV; return the count of each prediction. A row that can't be
-    read has no prediction; its column `problem` gives the reason. The file's own columns are kept unchanged; if a new
-    column's name is taken, it gets a number (problem_2). `say` is told the answer where there is one row.
+    read has no prediction; its column `problem` gives the reason. The file's own columns are kept, but for blanks
+    before a cell; if a new column's name is taken, it gets a number (problem_2). `say` is told the answer where there
+    is one row.
 
     Raises:
         UserError: the model doesn't predict, the file can't be read to its end, or `out` is that file.

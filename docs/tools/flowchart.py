@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import itertools
 import re
+from zlib import crc32
 
 HEADING = re.compile(r"(?:graph|flowchart) (LR|TD)")
 NODE = re.compile(r'([\w/]+)(?:(\(?)\["(.+?)"\]\)?)?')
@@ -31,17 +32,17 @@ def svg(source: str) -> str:
     if not found:
         raise ValueError(f"not a flowchart: {heading}")
     labels, arrows = _read(lines)
-    across = found[1] == "LR"
+    across, tip = found[1] == "LR", f"tip{crc32(source.encode())}"  # a page may show several
     ways = _ways(_depths(labels, arrows), arrows)
     boxes = _placed(labels, arrows, ways, across)
     width, height = (max(box[i] + box[i + 2] / 2 for box in boxes.values()) + 2 for i in (0, 1))
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
         f'role="img" style="{STYLE}" fill="none" stroke="currentColor">',
-        '<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
+        f'<defs><marker id="{tip}" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
         '<path d="M0 0L8 4L0 8" fill="currentColor" stroke="none"/></marker></defs>',
     ]
-    parts += [_arrow([boxes[point] for point in way], arrows[way[0], way[-1]], across) for way in ways]
+    parts += [_arrow([boxes[point] for point in way], arrows[way[0], way[-1]], across, tip) for way in ways]
     for name, (label, is_round) in labels.items():
         x, y, w, h = boxes[name]
         place = f'x="{x - w / 2:.0f}" y="{y - h / 2:.0f}" width="{w:.0f}" height="{h:.0f}"'
@@ -121,7 +122,7 @@ def _placed(labels: Labels, arrows: Arrows, ways: list[list[str]], across: bool)
     return boxes
 
 
-def _arrow(way: list[Box], label: str, across: bool) -> str:
+def _arrow(way: list[Box], label: str, across: bool, tip: str) -> str:
     path, middles = "", []
     for (x0, y0, w0, h0), (x1, y1, w1, h1) in itertools.pairwise(way):
         if across:
@@ -133,7 +134,7 @@ def _arrow(way: list[Box], label: str, across: bool) -> str:
         path += f"{'L' if path else 'M'}{x0:.0f} {y0:.0f}{bend}"
         middles.append(((x0 + x1) / 2, (y0 + y1) / 2 - 14))
     dashes = ' stroke-dasharray="4 3"' if label else ""
-    return f'<path d="{path}"{dashes} marker-end="url(#tip)"/>' + (_text(*middles[0], label) if label else "")
+    return f'<path d="{path}"{dashes} marker-end="url(#{tip})"/>' + (_text(*middles[0], label) if label else "")
 
 
 def _text(x: float, y: float, label: str) -> str:
