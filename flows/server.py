@@ -81,10 +81,13 @@ class Server:
             UserError: another that PREFECT_API_URL names doesn't answer.
         """
         found = self._wait()
-        if "prefect.context" in sys.modules:  # imported before the address was known, or before it changed
+        if "prefect.context" in sys.modules:
             from prefect.context import refresh_global_settings_context
+            from prefect.settings import PREFECT_API_URL
 
-            refresh_global_settings_context()
+            # imported before the address was known, or before it changed; reading all settings takes a quarter second
+            if found is None or PREFECT_API_URL.value() != os.environ["PREFECT_API_URL"]:
+                refresh_global_settings_context()
         return found
 
     def _wait(self) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -189,6 +190,11 @@ def _read(path: Path) -> _File:
         raise UserError(f"can't be read ({error.strerror})", where=str(path)) from error
     if len(raw) > MAX_FILE_BYTES:
         raise UserError(f"is larger than {MAX_FILE_BYTES} bytes", where=str(path))
+    return _parse(raw, path)
+
+
+@lru_cache(maxsize=4)  # each step of a run asks for it
+def _parse(raw: bytes, path: Path) -> _File:
     try:
         data = parse_yaml(raw.decode("utf-8"), where=str(path))
     except UnicodeDecodeError as error:

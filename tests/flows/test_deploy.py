@@ -216,7 +216,9 @@ def test_a_schedule_fires_and_its_run_comes_to_an_end_without_a_person(home, rec
 
     add_schedule("often", {"recipe": recipe, "overrides": ["seed=7"], "threads": 1}, every=timedelta(seconds=3))
     command = [sys.executable, "-c", "from flows.deploy import serve; serve(1, True)"]
-    finished = FlowRunFilter(state={"type": {"any_": ["COMPLETED"]}}, name={"any_": [recipe]})
+    mine = {"name": {"any_": [recipe]}}
+    finished = FlowRunFilter(state={"type": {"any_": ["COMPLETED"]}}, **mine)
+    begun = FlowRunFilter(state={"type": {"any_": ["RUNNING", "COMPLETED"]}}, **mine)
     log = home / "serve.log"
     with (
         log.open("w") as output,
@@ -227,11 +229,14 @@ def test_a_schedule_fires_and_its_run_comes_to_an_end_without_a_person(home, rec
         try:
             end = time.monotonic() + SECONDS
             with get_client(sync_client=True) as client:
+                going = False
                 while not (runs := client.read_flow_runs(flow_run_filter=finished)):
                     assert time.monotonic() < end, log.read_text()
                     assert serving.poll() is None, log.read_text()
+                    if not going and client.read_flow_runs(flow_run_filter=begun):
+                        going = True
+                        remove_schedule("often")  # one is enough; each takes seconds
                     time.sleep(0.2)
-            remove_schedule("often")
         finally:
             serving.terminate()
     assert runs[0].auto_scheduled
