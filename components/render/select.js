@@ -67,7 +67,6 @@ sheet.addEventListener("pointerdown", (event) => {
   drew = false;
   if (event.button || !asked.length || !(isSelecting() || (event.shiftKey && event.pointerType === "mouse"))) return;
   event.stopImmediatePropagation(); // it doesn't move the cursor
-  selecting(true);
   sheet.setPointerCapture(event.pointerId);
   anchor = point(event);
   lasso.hidden = false;
@@ -77,6 +76,7 @@ sheet.addEventListener("pointermove", (event) => anchor && stretch(event, false)
 sheet.addEventListener("pointerup", (event) => {
   if (!anchor) return;
   stretch(event, true);
+  selecting(true); // not before: the line above the notes moves them
   [anchor, drew, lasso.hidden] = [null, true, true];
 });
 sheet.addEventListener("pointercancel", () => ([anchor, lasso.hidden] = [null, true]));
@@ -97,6 +97,7 @@ addEventListener("message", ({ source, data }) => {
   const begun = !asked.length, marked = sheet.querySelector(".marked");
   asked = data.voices.filter((name) => name === "chords" || legend.some((_, voice) => nameOf(voice) === name));
   select.hidden = !asked.length;
+  root.classList.toggle("asked", !select.hidden); // room for the line below
   for (const input of [first, last]) [input.min, input.max, input.value] = [score.bars[0][0], score.bars.at(-1)[0], ""];
   of.replaceChildren(...(asked.length > 1 ? asked : []).map((name) => {
     const label = document.createElement("label"), input = document.createElement("input");

@@ -29,8 +29,8 @@ class MusicSettings(Settings):
 
     `chords`: a progression or a form, "Dm7 G7 | Cmaj7 | %" or "blues in F", that each piece is written over, `choruses`
     times; nothing: the model makes up its own, where its encoding has chords. `tempo_bpm`: quarter notes a minute, 0:
-    the model's choice, or 120 over given chords. `band`: the style in which bass and piano play along by rule;
-    `band_seed`: the seed of what they choose, −1: that of the piece.
+    the model's choice, or 120 over given chords. `band`: the style in which bass and piano play along by rule.
+    `band_seed`: the seed of what they choose; −1: that of the piece.
     """
 
     def __init__(
