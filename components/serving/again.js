@@ -1,14 +1,16 @@
 
 // --- writing a part of a piece anew: what is selected in its frame goes into the setting `rewrite` ---
 
-let pieces = []; // that are shown and can be rewritten: {made, item, frame, voices}
+const FOR_NEW = ["prompt", "chords", "choruses", "bars", "form", "count", "tempo_bpm", "band_seed"]; // settings
+let pieces = []; // that are shown and can be rewritten: {made, item, frame, voices, all}
+let before = null; // what the form said before a piece was held
 const rewriteField = () => by("set-rewrite");
 const greet = ({ frame, voices }) => frame.contentWindow?.postMessage({ reprise: "select", voices }, "*"); // it has no origin
 
 function again(made, item, frame) {
   // a line with the button, for below the piece
   const given = !!made.settings.chords && item.ended; // chords that a person gave stay
-  const shown = { made, item, frame, voices: described.voices.filter((name) => !(given && name === "chords")) };
+  const shown = { made, item, frame, all: described.voices.length, voices: described.voices.filter((name) => !(given && name === "chords")) };
   pieces = pieces.filter((one) => one.frame.isConnected);
   pieces.push(shown);
   frame.addEventListener("load", () => greet(shown));
@@ -28,10 +30,11 @@ function mirror() {
   }
 }
 
-async function hold({ made, item, voices }, part) {
+async function hold({ made, item }, part) {
   // the form as it has to be for a part of this piece
   const mine = described?.name === made.model && described.version === made.version;
   const now = mine ? { ...made.settings, ...chosen().settings } : made.settings;
+  if (!held) before = { model: made.model, settings: Object.fromEntries(FOR_NEW.map((name) => [name, now[name]])) };
   const values = {
     ...now,
     ...(by("melody").files.length && { constraints: made.settings.constraints }),
@@ -47,7 +50,6 @@ async function hold({ made, item, voices }, part) {
     versions(made.version);
     await describe(values);
   }
-  mirror();
 }
 
 async function rewrite(shown) {
@@ -67,7 +69,7 @@ addEventListener("message", async ({ source, origin, data }) => {
   const shown = pieces.find(({ frame }) => frame.contentWindow === source);
   if (!shown || origin !== "null" || data?.reprise !== "selected" || !data.bars?.every?.(Number.isInteger)) return;
   const [first, last] = data.bars, names = shown.voices.filter((name) => data.voices?.includes?.(name));
-  const all = names.length === described?.voices.length;
+  const all = names.length === shown.all;
   for (const other of pieces) if (other !== shown) greet(other); // one selection at a time
   await hold(shown, (first === last ? "bar " + first : "bars " + first + "-" + last) + (all ? "" : ", " + names.join(" ")));
 });
@@ -75,7 +77,7 @@ by("rare").addEventListener("input", (event) => {
   if (event.target === rewriteField()) { mirror(); pieces.forEach(greet); } // what is marked isn't what is written any more
 });
 by("drop").addEventListener("click", () => {
-  if (rewriteField()) rewriteField().value = "";
-  mirror();
+  const again = before?.model === described.name ? before.settings : { band_seed: -1 };
+  show({ ...chosen().settings, ...again, given: [], rewrite: "" });
   pieces.forEach(greet);
 });

@@ -86,6 +86,7 @@ function show(values) {
   const rare = names.filter((name) => !OFTEN.includes(name));
   by("rare").replaceChildren(...knobs(rare));
   by("more").hidden = !rare.length;
+  mirror();
 }
 
 function knob(name, schema, given) {

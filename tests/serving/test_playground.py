@@ -206,6 +206,16 @@ def test_notes_that_are_dragged_over_are_written_anew_and_no_others(page: Browse
     page.value("history.back()")
     page.until(f"{READY} && {shown} === '{addresses[1]}'")
     page.call("Emulation.clearDeviceMetricsOverride")
+    choose(page, "blues")
+    assert page.value(f"[{part}, {button}.disabled]") == ["", True], "another model's form"
+    page.value("history.forward()")
+    page.until(f"{READY} && {shown} === '{addresses[2]}'")
+    page.value("document.getElementById('drop').click()")
+    assert page.value(f"[{part}, {button}.disabled, document.getElementById('set-max_length').value]") == [
+        "",
+        True,
+        "280",
+    ]
     choose(page, "tales", max_length=5, count=1)
     go(page)
     assert page.value(f"{line} === null")
