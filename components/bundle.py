@@ -141,6 +141,15 @@ class Bundle:
         Piece.read(region, self.encoding, ids)
         return {"given": ids, "given_ends": True, "rewrite": region, "prompt": ""}
 
+    def kept(self, sampled: Sampled) -> dict[str, Any]:
+        """The settings that keep a generated piece, for `rewrite` to name a part of it; none of a model that can't
+        rewrite. One that was cut off keeps what is heard of it.
+        """
+        if type(self.encoding).timeline is Encoding.timeline:
+            return {}
+        ids = sampled.ids if sampled.ended else self.encoding.encode(self.encoding.decode(sampled.ids))
+        return {"given": tuple(int(id) for id in ids), "given_ends": True, "prompt": ""}
+
     def predict(self, items: Sequence[Any]) -> list[Any]:
         """The answer to each input (a text, frames [T, features]), in their order: {"label", "probability"}, numbers,
         a tag a step, or forecasts of the next steps.

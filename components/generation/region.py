@@ -5,19 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from components.encodings.base import Encoding
 from components.encodings.timeline import Timeline
 from components.errors import UserError, nearest
-from components.render.layout import beat_steps, score_end
+from components.render.layout import Units, units
 from components.score import Score
 
 WHERE = "rewrite"
 LONGEST = 1000  # characters of a region's text
-Units = dict[int, tuple[int, int]]  # number → first step, end step
 _SPAN = re.compile(r"(bars?|beats?)\s*(\d{1,6})(?:\s*(?:-|–|to)\s*(\d{1,6}))?")
 
 
@@ -87,22 +85,6 @@ def read_regions(text: str, score: Score, names: tuple[str, ...]) -> list[Region
         voices = tuple(names.index(word) for word in named) or tuple(range(len(names)))
         regions.append(Region(of[first][0], of[last][1], voices))
     return regions
-
-
-def units(score: Score) -> tuple[Units, Units]:
-    """The steps of each bar and of each beat as they are counted (a dotted quarter in 6/8)."""
-    end, found = score_end(score), []
-    upbeat = score.upbeat_steps % score.bar_steps
-    for by_beat in (False, True):
-        of: Units = {0: (0, min(upbeat, end))} if upbeat and end else {}
-        changes = [(upbeat, score.metre), *(change for change in score.metre_changes if upbeat < change[0] < end)]
-        for (start, metre), stop in zip(changes, [*(step for step, _ in changes[1:]), end], strict=True):
-            here = Score((), score.steps_per_beat, metre)
-            length = beat_steps(here) if by_beat else here.bar_steps
-            for first, last in pairwise([*range(start, stop, length), stop]):
-                of[max(of, default=0) + 1] = (first, last)
-        found.append(of)
-    return found[0], found[1]
 
 
 def _refused(what: str, bars: Units, beats: Units, names: tuple[str, ...]) -> UserError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from itertools import pairwise
 
 from components.errors import UserError
 from components.score import Note, Score
@@ -11,6 +12,7 @@ from components.score import Note, Score
 # Okabe and Ito's colours, told apart by every kind of colour vision; one a voice, then from the start again.
 PALETTE = ("#d55e00", "#0072b2", "#009e73", "#aa4499", "#e69f00", "#56b4e9")
 NOTE_LIMIT = 200_000
+Units = dict[int, tuple[int, int]]  # number → first step, end step
 
 
 def colour(voice: int) -> str:
@@ -55,6 +57,23 @@ def bars(score: Score) -> list[tuple[int, int, int]]:
         for number, start in enumerate(range(upbeat, end, score.bar_steps), start=1)
     ]
     return found
+
+
+def units(score: Score) -> tuple[Units, Units]:
+    """The steps of each bar and of each beat as they are counted (a dotted quarter in 6/8), changes of the metre
+    included. An upbeat is 0."""
+    end, found = score_end(score), []
+    upbeat = score.upbeat_steps % score.bar_steps
+    for by_beat in (False, True):
+        of: Units = {0: (0, min(upbeat, end))} if upbeat and end else {}
+        changes = [(upbeat, score.metre), *(change for change in score.metre_changes if upbeat < change[0] < end)]
+        for (start, metre), stop in zip(changes, [*(step for step, _ in changes[1:]), end], strict=True):
+            here = Score((), score.steps_per_beat, metre)
+            length = beat_steps(here) if by_beat else here.bar_steps
+            for first, last in pairwise([*range(start, stop, length), stop]):
+                of[max(of, default=0) + 1] = (first, last)
+        found.append(of)
+    return found[0], found[1]
 
 
 def beat_steps(score: Score) -> int:

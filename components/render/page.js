@@ -3,7 +3,7 @@
 const by = (id) => document.getElementById(id);
 const root = document.documentElement;
 const audio = by("audio"), play = by("play"), sheet = by("sheet"), scroller = by("scroll"), overview = by("overview");
-const score = JSON.parse(by("score").textContent); // seconds, steps, upbeat, bar, beat (in steps)
+const score = JSON.parse(by("score").textContent); // seconds; in steps: steps, upbeat, bar, beat, bars
 const cursors = document.querySelectorAll(".cursor");
 const voices = [...document.querySelectorAll(".voice")];
 const legend = [...document.querySelectorAll(".legend button")];
@@ -26,8 +26,8 @@ const say = (message) => (by("status").textContent = message);
 let shown = -1, handsOff = 0, pinned = null, dragging = null;
 
 function place(step) {
-  const inside = (((step - score.upbeat) % score.bar) + score.bar) % score.bar;
-  const bar = step < score.upbeat ? 0 : Math.floor((step - score.upbeat) / score.bar) + 1;
+  const [bar, start] = score.bars.find(([, , end]) => step < end) ?? score.bars.at(-1);
+  const inside = bar ? step - start : score.bar - score.upbeat + step;
   const beat = Math.floor(inside / score.beat) + 1;
   return (bar ? "bar " + bar : "upbeat") + ", beat " + beat;
 }
@@ -35,7 +35,7 @@ function place(step) {
 function draw() {
   const step = now(), share = (100 * step) / score.steps;
   for (const cursor of cursors) cursor.style.left = share + "%";
-  const whole = Math.floor(step + 1e-6);
+  const whole = Math.floor(step + 1e-4); // an audio element rounds its time
   by("time").textContent = clock(clamp(audio.currentTime, 0, score.seconds)) + " / " + clock(score.seconds);
   if (whole !== shown) {
     shown = whole;
@@ -104,7 +104,7 @@ audio.addEventListener("error", () => {
 play.addEventListener("click", toggle);
 
 addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.altKey || event.metaKey) return;
+  if (event.ctrlKey || event.altKey || event.metaKey || event.target.closest("input")) return;
   const onSlider = event.target === overview;
   const size = event.shiftKey ? score.bar : score.beat;
   if (event.key === " ") {

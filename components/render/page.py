@@ -12,7 +12,7 @@ from pathlib import Path
 
 from components.errors import UserError
 from components.harmony import format_chord
-from components.render.layout import PALETTE, bars, beat_steps, is_black, lanes, pitch_range, score_end
+from components.render.layout import PALETTE, beat_steps, is_black, lanes, pitch_range, score_end, units
 from components.render.record import Record, embed_marker, printable
 from components.score import Score, pitch_name
 
@@ -56,12 +56,13 @@ def write_page(
             f"the page's audio {what}", where=f"score {title[:60]!r}", hint="make it with page_audio(score)"
         )
     low, high = pitch_range(score)
-    script = (_HERE / "page.js").read_text(encoding="utf-8")
+    script = "".join((_HERE / f"{name}.js").read_text(encoding="utf-8") for name in ("page", "select"))
     timing = {
         "seconds": steps / score.steps_per_beat * 60.0 / score.tempo_bpm,
         "steps": steps,
         "upbeat": score.upbeat_steps % score.bar_steps,
         "bar": score.bar_steps,
+        "bars": _bars(score),
         "beat": beat_steps(score),
     }
     count = sum(len(part.notes) for part in score.parts)
@@ -113,9 +114,14 @@ def _class(voice: int) -> str:
     return f"v{voice % len(PALETTE)}"
 
 
+def _bars(score: Score) -> list[tuple[int, int, int]]:
+    """(number, first step, end step) of each bar, as a region of the piece counts them."""
+    return [(number, *steps) for number, steps in units(score)[0].items()]
+
+
 def _numbers(score: Score, steps: int) -> str:
     """Bar numbers over the roll, fewer where they would touch."""
-    layout = [bar for bar in bars(score) if bar[0]]
+    layout = [bar for bar in _bars(score) if bar[0]]
     every = max(1, 4 * beat_steps(score) // (2 * score.bar_steps))  # very short bars: every second or fourth
     return "".join(
         f'<span style="left:{100 * start / steps:.3f}%">{number}</span>'
@@ -164,7 +170,7 @@ def _grid(score: Score, low: int, high: int) -> str:
     stripes = "".join(f"M0 {high - pitch}h{steps}v1H0z" for pitch in range(low, high + 1) if is_black(pitch))
     octaves = "".join(f"M0 {high - pitch + 1}h{steps}" for pitch in range(low, high + 1) if pitch % 12 == 0)
     beats, lines = [], []
-    for number, start, stop in bars(score):
+    for number, start, stop in _bars(score):
         origin = start if number else stop - score.bar_steps  # an upbeat is the end of a bar
         beats += [f"M{step} 0v{rows}" for step in range(origin, stop, beat_steps(score)) if step > start]
         lines += [f"M{start} 0v{rows}"] if start else []

@@ -269,7 +269,7 @@ def _answer_problems(app: FastAPI) -> None:
 def _page() -> tuple[str, str]:
     """The playground as one page, and the policy that lets it run its own script and nothing else."""
     parts = {name: (HERE / f"playground.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
-    parts["js"] += (HERE / "explained.js").read_text(encoding="utf-8")
+    parts["js"] += "".join((HERE / f"{name}.js").read_text(encoding="utf-8") for name in ("explained", "again"))
     page = re.sub("@@(css|js)@@", lambda place: parts[place.group(1)], parts["html"])
 
     def own(text: str) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import create_model
 
 from components.answers import answered, explained
@@ -217,11 +218,12 @@ def described(ref: ModelRef, folder: Path) -> Description:
     )
     encoding = encoding_from_state(state)
     told = describe(make_task(recipe["task"], encoding, info["framing"]), encoding, recipe, info)
+    voices = list(encoding.timeline(np.zeros(0, dtype=np.int64)).voices) if "keep" in told.accepts else []
     return Description(
         name=ref.name, version=ref.version, task=told.task, writes=told.writes, reads=told.reads,
         answers=told.task if told.reads else None,
         features=told.step_shape[0] if len(told.step_shape) == 1 else None,
-        accepts=told.accepts, settings=settings_schema(recipe) if told.writes else {},
+        accepts=told.accepts, voices=voices, settings=settings_schema(recipe) if told.writes else {},
         trained_on=told.trained_on, metrics=told.metrics,
     )  # fmt: skip
 

@@ -91,10 +91,12 @@ def answer(opened: Opened, made: Generation, cache: PieceCache) -> Generated:
             pieces.append(piece(opened, made, number))
             files = {kind: f"/generated/{key}/{number}.{kind}" for kind in FILES} if item.length_steps else {}
             midi = base64.b64encode(rendered(pieces[-1], "mid")).decode() if files else None
-            items.append(Item(**about, text=spoken(item), score=as_json(item), midi_base64=midi, files=files))
+            given = list(opened.bundle.kept(sampled).get("given", ())) if files else []
+            shown = {"score": as_json(item), "midi_base64": midi, "files": files, "given": given or None}
+            items.append(Item(**about, text=spoken(item), **shown))
         else:
             text = item if isinstance(item, str) else " ".join(map(str, item))
-            items.append(Item(**about, text=text, score=None, midi_base64=None, files={}))
+            items.append(Item(**about, text=text, score=None, midi_base64=None, files={}, given=None))
     if pieces:
         cache.keep(key, pieces)
     return Generated(

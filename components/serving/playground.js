@@ -86,6 +86,7 @@ function show(values) {
   const rare = names.filter((name) => !OFTEN.includes(name));
   by("rare").replaceChildren(...knobs(rare));
   by("more").hidden = !rare.length;
+  mirror();
 }
 
 function knob(name, schema, given) {
@@ -208,7 +209,10 @@ function finished(cards, made) {
   for (const item of made.items) {
     const { node, body } = card(item.number, made.items.length);
     if (item.score && item.files.html) {
-      body.append(make("iframe", { src: item.files.html, title: "Piece no. " + item.number + " to listen to", sandbox: "allow-scripts", loading: item.number > 1 ? "lazy" : "eager" }));
+      const frame = make("iframe", { title: "Piece no. " + item.number + " to listen to", sandbox: "allow-scripts", loading: item.number > 1 ? "lazy" : "eager" });
+      body.append(frame);
+      if (item.given && described.name === made.model && described.version === made.version) body.append(again(made, item, frame));
+      frame.src = item.files.html;
     } else body.append(make("pre", {}, item.text || "(nothing)"));
     const facts = make("p", { class: "facts" });
     if (item.nats_per_token !== null) facts.append(make("span", {}, item.nats_per_token.toFixed(3) + " nats a token"));
@@ -218,6 +222,7 @@ function finished(cards, made) {
     }
     node.append(facts);
   }
+  mirror();
   const told = { model: made.model, version: made.version, seed: made.seed, settings: made.settings };
   const hash = "#" + new URLSearchParams({ play: JSON.stringify(told) });
   history.replaceState(null, "", hash);
@@ -314,14 +319,15 @@ async function explain(signal) {
   say("Explained " + counted);
 }
 
-async function run(work = described?.writes ? generate : predict) {
+async function run(work = described?.writes ? generate : predict, over = false) {
+  // over: what is shown stays until there is something new
   if (running || !described) return;
   running = new AbortController();
   document.body.classList.add("busy");
   by("go").disabled = by("why").disabled = true;
   by("stop").hidden = false;
   by("link").hidden = by("copy").hidden = true;
-  by("results").replaceChildren();
+  if (!over) by("results").replaceChildren();
   wrong("");
   say(described.writes ? "Drawing …" : "Reading …");
   try { await work(running.signal); } catch (error) {

@@ -194,6 +194,7 @@ class Description(BaseModel):
     answers: str | None = Field(description="the task's kind of answer; None: it writes")
     features: int | None = Field(description="numbers in a frame that it reads; None: no frames, or pictures")
     accepts: list[str] = Field(description="what a request may start from: prompt, chords, melody, start, keep")
+    voices: list[str] = Field(description="that settings.rewrite can name; empty: nothing can be rewritten")
     settings: dict[str, Any] = Field(description="name → JSON schema; its default is the model's own")
     trained_on: str
     metrics: dict[str, float] = Field(description="on test data, when it was registered")
@@ -207,6 +208,10 @@ class Item(BaseModel):
     score: dict[str, Any] | None = Field(description="notes: grid, tempo, parts with [start, duration, pitch]")
     midi_base64: str | None
     files: dict[str, str] = Field(description="kind → address, for as long as the server keeps them")
+    given: list[int] | None = Field(
+        description="notes: the piece's tokens. As settings.given, with given_ends, they keep it, and settings.rewrite "
+        "names what is written anew; None: the model can't"
+    )
 
 
 class Generated(BaseModel):

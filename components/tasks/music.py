@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from pydantic import Field
 from torch import nn
 
 from components.encodings.form import METRES, Form, joined, tempo_class
 from components.encodings.lead_sheet import LeadSheet
 from components.errors import UserError
+from components.generation.region import Piece
 from components.generation.settings import Settings
 from components.progressions import parse_progression
 from components.render.band import accompaniment
@@ -30,6 +30,7 @@ class MusicSettings(Settings):
     `chords`: a progression or a form, "Dm7 G7 | Cmaj7 | %" or "blues in F", that each piece is written over, `choruses`
     times; nothing: the model makes up its own, where its encoding has chords. `tempo_bpm`: quarter notes a minute, 0:
     the model's choice, or 120 over given chords. `band`: the style in which bass and piano play along by rule.
+    `band_seed`: the seed of what they choose; −1: that of the piece.
     """
 
     def __init__(
@@ -39,11 +40,12 @@ class MusicSettings(Settings):
         choruses: Annotated[int, Field(ge=1, le=64)] = 1,
         tempo_bpm: Annotated[float, Field(ge=0, le=400)] = 0.0,
         band: Literal["none", "swing", "straight", "folk"] = "none",
+        band_seed: Annotated[int, Field(ge=-1, lt=2**32)] = -1,
         **sampling: Any,
     ) -> None:
         super().__init__(**sampling)
         self.chords, self.choruses = chords, choruses
-        self.tempo_bpm, self.band = tempo_bpm, band
+        self.tempo_bpm, self.band, self.band_seed = tempo_bpm, band, band_seed
 
 
 class Music(LanguageModel):
@@ -65,10 +67,11 @@ class Music(LanguageModel):
             UserError: chords, prompt or constraints can't be read, or the encoding isn't a music encoding.
         """
         prompt_ids, warnings = self.encoding.prompt(settings.prompt)
-        form, piece = self._form(settings), self.kept(settings)
-        if form and (piece or settings.bars):
-            where = "rewrite" if piece else "generation.bars"
-            raise UserError("chords say how many bars there are", where=where, hint="leave one of them out")
+        piece = self.kept(settings)
+        form = self._form(settings, piece)
+        if form and settings.bars:
+            hint = "leave one of them out"
+            raise UserError("chords say how many bars there are", where="generation.bars", hint=hint)
         in_chords = form.length // Score((), self.encoding.steps_per_beat, form.metre).bar_steps if form else 0
         encoding, sections = self.formed(model, settings, in_chords or settings.bars)
         bars = 0 if form else self.bars(settings, sections)
@@ -90,8 +93,8 @@ class Music(LanguageModel):
         items = [self._played(self.encoding.decode(one.ids), form, settings, seed + n) for n, one in enumerate(sampled)]
         return Made(items, sampled, warnings, sections)
 
-    def _form(self, settings: MusicSettings) -> Form | None:
-        """The form that was asked for, on the encoding's grid."""
+    def _form(self, settings: MusicSettings, piece: Piece | None) -> Form | None:
+        """The form that was asked for, on the encoding's grid; beside a piece that is rewritten, the piece's own."""
         if not settings.chords.strip():
             if settings.choruses > 1:
                 hint = 'for example chords: "blues in F"'
@@ -101,6 +104,8 @@ class Music(LanguageModel):
             raise UserError(f"the encoding {self.encoding.kind!r} isn't a music encoding", where="generation.chords")
         beats, _, unit = settings.prompt.partition("/")
         metre = (int(beats), int(unit)) if settings.prompt in [f"{b}/{u}" for b, u in METRES] else METRES[0]
+        if piece:
+            metre = self.encoding.decode(piece.ids).metre
         spb: int = self.encoding.steps_per_beat
         once = parse_progression(settings.chords, metre, spb)
         bar = Score((), spb, metre).bar_steps
@@ -110,7 +115,25 @@ class Music(LanguageModel):
             replace(chord, start=chord.start + chorus * length) for chorus in range(settings.choruses) for chord in once
         ]
         tempo = tempo_class(settings.tempo_bpm or 120.0)
-        return Form(metre, tempo, 0, length * settings.choruses, joined(chords))
+        form = Form(metre, tempo, 0, length * settings.choruses, joined(chords))
+        if piece:
+            self._check_over(form, piece)
+        return form
+
+    def _check_over(self, form: Form, piece: Piece) -> None:
+        """Refuse chords beside a piece to rewrite that isn't over them, or whose chords are rewritten."""
+        signs = self.encoding.signs if isinstance(self.encoding, LeadSheet) else None
+        begin = signs.places(piece.ids).begin if signs else 0
+        if signs:
+            asked, had = (
+                signs.read_form(ids.tolist()) for ids in (self.encoding.form_ids(form)[:-1], piece.ids[:begin])
+            )
+        if not signs or replace(asked, tempo=0) != replace(had, tempo=0):
+            what = "the piece to rewrite isn't over these chords"
+            raise UserError(what, where="generation.chords", hint="leave them out: the piece keeps its own")
+        if piece.free[:begin].any():
+            hint = 'name the melody alone, as in "bars 5-8, melody"; or leave the chords out'
+            raise UserError("chords that are given can't be rewritten", where="rewrite", hint=hint)
 
     def _played(self, score: Any, form: Form | None, settings: MusicSettings, seed: int) -> Any:
         """The piece with its chords as they were given, its tempo and its band."""
@@ -125,4 +148,5 @@ class Music(LanguageModel):
         parts = tuple(replace(p, program=program) if p.role == "melody" else p for p in score.parts)
         score = replace(score, parts=parts)
         score = swung(score) if settings.band == "swing" else score
-        return accompaniment(score, settings.band, int(np.uint32(seed))) if score.chords else score
+        own = settings.band_seed if settings.band_seed >= 0 else seed % 2**32
+        return accompaniment(score, settings.band, own) if score.chords else score

@@ -100,6 +100,17 @@ def test_chord_symbols_stand_where_they_hold(tmp_path):
     assert 'class="chords"' not in written(tmp_path / "plain.html", score())
 
 
+@pytest.mark.slow
+def test_bars_are_counted_through_a_change_of_the_metre(tmp_path):
+    piece = replace(score(), upbeat_steps=0, metre_changes=((32, (3, 4)),))
+    page = written(tmp_path / "page.html", piece)
+    timing = json.loads(page.partition('id="score">')[2].partition("</script>")[0])
+    assert timing["bars"] == [[1, 0, 16], [2, 16, 32], [3, 32, 44], [4, 44, 56], [5, 56, 64]]
+    assert 'd="M16 0v' in page
+    assert "M44 0v" in page.partition("line bars")[2]
+    assert '<span style="left:68.750%">4</span>' in page
+
+
 def test_page_refuses_what_it_cannot_play(tmp_path):
     with pytest.raises(UserError, match="nothing to play"):
         written(tmp_path / "page.html", Score(()))
@@ -310,3 +321,78 @@ def test_it_plays_in_a_sandboxed_frame(browser, tmp_path):
             break
     assert browser.value("[heard.left > 1, heard.status]") == [True, ""]
     assert browser.errors == []
+
+
+def test_bars_and_voices_are_selected_where_the_page_around_asks(browser, tmp_path):
+    probe = """<script>setInterval(() => {
+      const box = (s) => document.querySelector(s)?.getBoundingClientRect().toJSON();
+      parent.postMessage({select: box('#select'), first: box('#first'), sheet: box('#sheet'),
+        picture: box('.sheet svg'), stays: document.querySelectorAll('.stays').length,
+        at: document.getElementById('place')?.textContent}, '*');
+    }, 50)</script>"""
+    frame = html.escape(written(tmp_path / "page.html", score()).replace("<head>", "<head>" + probe))
+    outer = tmp_path / "outer.html"
+    outer.write_text(
+        "<script>window.told = []; addEventListener('message', ({data}) => "
+        "data.reprise ? told.push([...data.bars, data.voices.join(' ')]) : window.heard = data)</script>"
+        '<body style="margin:0"><iframe sandbox="allow-scripts" style="border:0;width:780px;height:590px"'
+        f' srcdoc="{frame}"></iframe>',
+        encoding="utf-8",
+    )
+    browser.errors.clear()
+    browser.call("Emulation.setDeviceMetricsOverride", width=800, height=600, deviceScaleFactor=1, mobile=False)
+    browser.call("Page.navigate", url=outer.as_uri())
+    browser.until("window.heard?.sheet?.width > 0")
+    assert browser.value("heard.select.width") == 0, "nobody asked"
+    frames = "document.querySelector('iframe').contentWindow"
+    browser.value(f"{frames}.postMessage({{reprise: 'select', voices: ['soprano', 'bass']}}, '*')")
+    browser.until("heard.select.width > 0")
+
+    def place(bar: float, high: float) -> tuple[float, float]:
+        # the score has an upbeat of a quarter of a bar, and rows from 47 to 75
+        sheet, picture = browser.value("[heard.sheet, heard.picture]")
+        return sheet["x"] + sheet["width"] * (bar - 0.75) / 4, picture["y"] + picture["height"] * high
+
+    def drag(start: tuple[float, float], stop: tuple[float, float], shift: int = 8) -> None:
+        for kind, (x, y) in (("mousePressed", start), ("mouseMoved", stop), ("mouseReleased", stop)):
+            browser.call(
+                "Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1, modifiers=shift
+            )
+
+    def told(*expected: object) -> None:
+        browser.until(f"JSON.stringify(told.at(-1)) === {json.dumps(json.dumps(expected, separators=(',', ':')))}")
+
+    for _ in range(20):  # a frame in a process of its own may not take clicks from its first moment
+        drag(place(1.1, 0), place(2.9, 0.3))
+        with contextlib.suppress(AssertionError):
+            browser.until("told.length", seconds=0.5)
+            break
+    told(1, 2, "soprano")
+    browser.until("heard.stays === 8")  # the bass of two bars
+    assert browser.value("heard.at") == "Upbeat, beat 4", "the cursor stays where it is"
+    drag(place(0.9, 0.8), place(1.1, 1), shift=0)  # the button is pressed now
+    told(0, 1, "bass")
+    drag(place(3.2, 0.5), place(3.2, 0.5))
+    told(3, 3, "soprano bass")
+    count, (x, y) = browser.value("told.length"), browser.value("[heard.first.x + 20, heard.first.y + 10]")
+    browser.click_at(x, y)
+    browser.key("ArrowDown", 40)
+    told(2, 3, "soprano bass")
+    browser.key("Tab", 9)
+    browser.key("ArrowDown", 40)
+    told(2, 2, "soprano bass")
+    browser.key("Tab", 9)
+    browser.key(" ", 32)
+    told(2, 2, "bass")
+    assert browser.value("told.length") == count + 3
+    browser.key("Escape", 27)
+    drag(place(2.5, 0.5), place(2.5, 0.5), shift=0)
+    browser.until("heard.at === 'Bar 2, beat 3'")  # as before
+    assert browser.value("told.length") == count + 3
+    browser.click_at(*browser.value("[heard.select.x + 9, heard.select.y + 9]"))
+    browser.until("heard.first.width > 0")
+    for kind, points in (("touchStart", [place(2.1, 0)]), ("touchMove", [place(3.5, 0.2)]), ("touchEnd", [])):
+        browser.call("Input.dispatchTouchEvent", type=kind, touchPoints=[{"x": x, "y": y} for x, y in points])
+    told(2, 3, "soprano")
+    assert browser.errors == []
+    browser.call("Emulation.clearDeviceMetricsOverride")

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 from test_page import Browser, Tags, browser  # noqa: F401 - a fixture
 
+from components.encodings.chorale import Chorale
+from components.generation.region import Piece
 from components.render.audio import wav_bytes
 from components.render.score import write_midi
 from components.score import Note, Part, Score
@@ -143,6 +147,78 @@ def test_notes_are_drawn_as_they_come(compiler: None, page: Browser, monkeypatch
     page.value("document.getElementById('go').click()")
     page.until("document.querySelectorAll('#results svg rect').length > 10", 30)
     page.until(f"{READY} && {STATUS}.startsWith('Done')", 60)
+
+
+def told(page: Browser) -> dict[str, Any]:
+    """What the address says."""
+    link = page.value("location.href")
+    return json.loads(urllib.parse.parse_qs(urllib.parse.urlsplit(link).fragment)["play"][0])
+
+
+def made(address: str, link: dict[str, Any]) -> dict[str, Any]:
+    """The one piece that the address of a playground makes."""
+    asked = {"model": f"{link['model']}@{link['version']}", "settings": link["settings"], "seed": link["seed"]}
+    (item,) = httpx.post(f"{address}/generate", json=asked, trust_env=False).json()["items"]
+    return item
+
+
+def test_notes_that_are_dragged_over_are_written_anew_and_no_others(page: Browser, address: str) -> None:
+    page.call("Emulation.setDeviceMetricsOverride", width=1000, height=900, deviceScaleFactor=1, mobile=False)
+    choose(page, "four-voices", max_length=280, particles=4, seed=1)
+    go(page)
+    line, button = "document.querySelector('.again')", "document.querySelector('.again button')"
+    shown = "document.querySelector('iframe')?.getAttribute('src')"
+    assert page.value(f"{button}.disabled")
+    part = "document.getElementById('set-rewrite').value"
+    page.value("document.querySelector('iframe').scrollIntoView({block: 'start', behavior: 'instant'})")
+    x, y = page.value("(b => [b.x + b.width / 2, b.y + 330])(document.querySelector('iframe').getBoundingClientRect())")
+    for _ in range(40):  # the frame may not be there yet
+        for kind, at in (("mousePressed", 0), ("mouseMoved", 60), ("mouseReleased", 60)):
+            drag = {"x": x + at, "y": y + at, "button": "left", "buttons": 1, "clickCount": 1, "modifiers": 8}
+            page.call("Input.dispatchMouseEvent", type=kind, **drag)
+        with contextlib.suppress(AssertionError):
+            page.until(f"{part} !== ''", seconds=0.5)
+            break
+    asked = page.value(part)
+    assert re.fullmatch(r"bars? \d(-\d)?(, [a-z ]+)?", asked)
+    assert f"writes {asked} anew" in page.value(f"{line}.textContent")
+    pieces, addresses = [made(address, told(page))], [page.value(shown)]
+    for _ in range(2):
+        page.value(f"{button}.click()")
+        page.until(f"{READY} && {shown} && {shown} !== '{addresses[-1]}'")
+        assert page.value(f"[{PROBLEM}, {part}]") == ["", asked]
+        link = told(page)
+        assert link["settings"]["given"] == pieces[-1]["given"]
+        assert link["settings"]["rewrite"] == asked
+        pieces.append(made(address, link))
+        addresses.append(page.value(shown))
+        assert pieces[-1]["files"]["html"] == addresses[-1], "the link makes the same piece"
+        before, after = (np.array(one["given"]) for one in pieces[-2:])
+        free = Piece.read(asked, Chorale(), before).free
+        assert (before[~free] == after[~free]).all()
+        assert (before[free] != after[free]).any()
+    assert 'class="marked"' in page.value(f"fetch({shown}).then(answer => answer.text())")
+    page.value(f"{part} = 'bars 90-99'")
+    page.value(f"{button}.click()")
+    page.until(f"{PROBLEM}.includes('no bars 90-99') && {READY}")
+    assert page.value(shown) == addresses[-1], "a refusal leaves the piece"
+    page.errors.clear()  # the browser's note of the status 400
+    page.value("history.back()")
+    page.until(f"{READY} && {shown} === '{addresses[1]}'")
+    page.call("Emulation.clearDeviceMetricsOverride")
+    choose(page, "blues")
+    assert page.value(f"[{part}, {button}.disabled]") == ["", True], "another model's form"
+    page.value("history.forward()")
+    page.until(f"{READY} && {shown} === '{addresses[2]}'")
+    page.value("document.getElementById('drop').click()")
+    assert page.value(f"[{part}, {button}.disabled, document.getElementById('set-max_length').value]") == [
+        "",
+        True,
+        "280",
+    ]
+    choose(page, "tales", max_length=5, count=1)
+    go(page)
+    assert page.value(f"{line} === null")
 
 
 def test_answers_stand_beside_their_inputs_and_stay_text(page: Browser) -> None:

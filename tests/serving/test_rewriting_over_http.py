@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from components.bundle import load_bundle
+from components.bundle import Bundle, load_bundle
 from components.errors import UserError
 from components.generation.region import Piece
 from components.generation.settings import Settings
 from components.render.score import write_midi
 from components.score import Note, Part, Score
 from components.serving.batching import Batcher, Deadline, Shared
+from components.serving.models import described
+from components.serving.pieces import PieceCache, answer
 from components.serving.problems import Limits
-from components.serving.requests import GenerateRequest
+from components.serving.requests import GenerateRequest, Item
 from components.serving.uploads import Uploads
+from components.tracking.base import ModelRef
+from components.use.opening import Opened
 from tests.small_models import save
 
 
@@ -46,3 +53,68 @@ def test_a_piece_that_is_sent_is_rewritten_as_anywhere_else(tmp_path) -> None:
         with pytest.raises(UserError):
             uploads.given(bundle, request(**wrong), Deadline(60.0))
     assert uploads.given(bundle, request(settings={"rewrite": "bar 1"}), Deadline(60.0)) == {}, "the settings have it"
+
+
+def asked(bundle: Bundle, seed: int, **settings: Any) -> Item:
+    """The item that the API answers."""
+    request = GenerateRequest(model="m", settings=settings)
+    made = bundle.generate({k: v for k, v in request.settings.model_dump().items() if v is not None}, seed=seed)
+    (item,) = answer(Opened(bundle, bundle.name, "1", ""), made, PieceCache(Limits())).items
+    return item
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "length", "region", "voices"),
+    [
+        ("four-voices", 263, "bars 1-2, alto bass", ["soprano", "alto", "tenor", "bass"]),
+        ("blues", 600, "bars 2-3, melody", ["melody", "chords"]),
+    ],
+)
+def test_an_answer_has_what_keeps_its_piece(name: str, length: int, region: str, voices: list[str], tmp_path) -> None:
+    save(tmp_path / "bundle", name)
+    bundle = load_bundle(tmp_path / "bundle")
+    assert described(ModelRef(name, "1", "", ""), tmp_path / "bundle").voices == voices
+    over = {"chords": "Dm7b5 G13 | Cmaj7 | % | C6", "band": "swing"} if name == "blues" else {}
+    first = asked(bundle, 2**40, count=1, max_length=length, **over)
+    keep = {**over, "given": first.given, "given_ends": True, "rewrite": region, "count": 1, "particles": 4}
+    again = asked(bundle, 7, **keep, **({"band_seed": 2**40 % 2**32} if over else {}))
+    whole = Piece.read(region, bundle.encoding, first.given)
+    if name == "four-voices":
+        assert not first.ended, "what was cut off can be kept too"
+        assert (np.array(again.given)[~whole.free] == whole.ids[~whole.free]).all()
+    else:  # a gap may have another number of tokens
+        gap = np.flatnonzero(whole.free)
+        stays = [*whole.ids[: gap[0]], *whole.ids[gap[-1] + 1 :]]
+        after = len(whole.ids) - gap[-1] - 1
+        assert [*again.given[: gap[0]], *again.given[len(again.given) - after :]] == stays
+        assert gap[0] + after > 8
+        assert again.score["chords"] == first.score["chords"], "as they were written"
+        assert again.score["parts"][1:] == first.score["parts"][1:], "the same band"
+    assert again.given != first.given
+    assert again.score["parts"][0] != first.score["parts"][0] or name == "four-voices"
+    assert asked(bundle, 7, **keep).given == again.given
+
+
+@pytest.mark.slow
+def test_chords_beside_a_piece_to_rewrite_are_its_own(tmp_path: Path) -> None:
+    save(tmp_path / "bundle", "blues")
+    bundle = load_bundle(tmp_path / "bundle")
+    first = asked(bundle, 1, count=1, max_length=600, chords="Dm7 G7 | Cmaj7 | % | C6")
+    keep = {"given": first.given, "given_ends": True, "count": 1, "particles": 2, "rewrite": "bars 1-3, melody"}
+    for wrong, what in (
+        ({"chords": "Dm7 G7 | Cmaj7 | % | Am"}, "isn't over these chords"),
+        ({"chords": "Dm7 G7 | Cmaj7 | %"}, "isn't over these chords"),
+        ({"chords": "Dm7 G7 | Cmaj7 | % | C6", "choruses": 2}, "isn't over these chords"),
+        ({"chords": "Dm7 G7 | Cmaj7 | % | C6", "rewrite": "bar 1"}, "given can't be rewritten"),
+        ({"chords": "Dm7 G7 | Cmaj7 | % | C6", "bars": 4}, "whole|as many bars as it has"),
+    ):
+        with pytest.raises(UserError, match=what):
+            asked(bundle, 1, **keep | wrong)
+    assert asked(bundle, 1, **keep, tempo_bpm=200.0).score["tempo_bpm"] == 200, "a tempo is how it is played"
+
+
+def test_what_cannot_be_rewritten_has_nothing_to_keep(tmp_path: Path) -> None:
+    save(tmp_path / "bundle", "rolls")
+    assert described(ModelRef("rolls", "1", "", ""), tmp_path / "bundle").voices == []
+    assert asked(load_bundle(tmp_path / "bundle"), 1, count=1).given is None
