@@ -171,8 +171,10 @@ def test_single_nul_characters_make_no_utf_16(content: bytes, tmp_path) -> None:
 
 
 def test_two_codings_in_one_file_are_refused_with_the_lines(tmp_path) -> None:
-    lines = ["déjà vu", "plain", "naïve", "café", "été"]
-    content = b"\n".join(line.encode("latin-1" if line in ("naïve", "été") else "utf-8") for line in [*lines, "où"])
+    lines = ["déjà vu", "plain", "naïve", "café", "été", "où", "là"]
+    content = b"\n".join(
+        line.encode("latin-1" if line in ("naïve", "été") else "utf-8") for line in [*lines, "où", "là"]
+    )
     path = write(tmp_path, content + b"\n")
     for packed in (content, gzip.compress(content)):
         path.write_bytes(packed)
