@@ -29,6 +29,7 @@ NAMED = 5  # labels in a sentence
 MISSING = ("nan", "n/a", "#n/a", "na", "null", "none", "?")
 MANY = 10  # labels, from which it is odd that most are there once
 WHOLE = 2.0**53  # from here on float64 doesn't hold every whole number
+MOST_TEXTS = 100_000  # whose labels are compared
 LOOKED_AT = 10_000  # rows of a file whose label is told
 Labels = Mapping[str, Mapping[str, int]]  # by split: how often each label occurs
 
@@ -41,6 +42,7 @@ class Targets:
         self.labels: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
         self.measured = dict.fromkeys(SPLITS, 0)
         self.stand_ins = StandIns()
+        self.of_texts: dict[int, set[str]] = {}  # the labels of train's texts, by a hash of each
         self.items = self.alike = 0  # of train, and those whose input is their target
         self.whole = False  # a label for a whole item, not one for each of its steps
         self.ends: tuple[np.ndarray, np.ndarray] | None = None  # least and greatest numbers of train
@@ -51,7 +53,10 @@ class Targets:
         if split == "train":
             self.stand_ins.add(item)
             self.items += 1
-            self.alike += isinstance(item, tuple) and isinstance(item[0], str) and item[0] == item[1]
+            if isinstance(item, tuple) and isinstance(item[0], str):
+                self.alike += item[0] == item[1]
+                if isinstance(item[1], str) and len(self.of_texts) < MOST_TEXTS:
+                    self.of_texts.setdefault(hash(item[0].casefold()), set()).add(item[1])
         steps = arrays.get("target", next(iter(arrays.values())))
         counted = np.count_nonzero(steps != PAD) if "target" in arrays and steps.dtype.kind in "iu" else len(steps)
         # the first token of a stream has none before it; a sequence's end is measured too
@@ -78,6 +83,9 @@ class Targets:
         if self.whole and len(self.labels["train"]) == 1:
             raise self._one_label(readers)
         notes = [*self._alike(), *self._odd(), *self.stand_ins.notes()]
+        several = sum(len(labels) > 1 for labels in self.of_texts.values())
+        if self.labels["train"] and self.whole and 20 * several > len(self.of_texts):
+            notes.append(f"warning: {several:,} of the {len(self.of_texts):,} texts of train have several labels")
         if self.alike > 1 and 2 * self.alike > self.items:
             notes.append(f"warning: {self.alike:,} of {self.items:,} inputs of train are the same as their targets")
         if not self.whole and len(self.labels["train"]) == 1:

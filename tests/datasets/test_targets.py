@@ -151,3 +151,9 @@ def test_inputs_that_are_their_own_targets_are_told(tmp_path: Path) -> None:
     encoding = {"kind": "pair", "input": {"kind": "words"}, "target": {"kind": "words"}}
     manifest = made(tmp_path, {"path": "a.csv", "reader": "table"}, encoding)
     assert "warning: 16 of 16 inputs of train are the same as their targets" in manifest["notes"]
+
+
+def test_texts_with_several_labels_are_told(tmp_path: Path) -> None:
+    rows = [(f"x{n % 20}", ["wet", "dry"][n // 20 if n % 2 else 0]) for n in range(40)]
+    (said,) = made(tmp_path, {"path": table(tmp_path, "a.csv", rows), "reader": "table"})["notes"]
+    assert said == "warning: 7 of the 17 texts of train have several labels"
