@@ -83,7 +83,9 @@ def score(bundle: Bundle, items: Sequence[Any], *, where: str | None = None) -> 
         place = where or f"item {number} of {len(items)}"
         try:
             ids = np.asarray(encoding.encode(item), dtype=np.int64)
-        except (TypeError, ValueError, AttributeError) as error:
+        except AttributeError:
+            raise UserError(f"{encoding.kind} can't read it: {type(item).__name__}", where=place) from None
+        except (TypeError, ValueError) as error:
             raise UserError(f"{encoding.kind} can't read it: {error}", where=place) from None
         if task.framing == "sequences":
             ids = np.concatenate([[BOS], ids, [EOS]])
