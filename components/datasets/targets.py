@@ -53,9 +53,9 @@ class Targets:
         if split == "train":
             self.stand_ins.add(item)
             self.items += 1
-            if isinstance(item, tuple) and isinstance(item[0], str):
+            if isinstance(item, tuple) and isinstance(item[0], str) and isinstance(item[1], str):
                 self.alike += item[0] == item[1]
-                if isinstance(item[1], str) and len(self.of_texts) < MOST_TEXTS:
+                if len(self.of_texts) < MOST_TEXTS:
                     self.of_texts.setdefault(hash(item[0].casefold()), set()).add(item[1])
         steps = arrays.get("target", next(iter(arrays.values())))
         counted = np.count_nonzero(steps != PAD) if "target" in arrays and steps.dtype.kind in "iu" else len(steps)
