@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from components.errors import UserError
@@ -65,8 +66,10 @@ def output_folder(text: str | os.PathLike[str], *, where: str) -> Path:
     there = next(folder for folder in (path, *path.parents) if folder.exists())
     if not there.is_dir():
         raise UserError(f"{there} is a file, not a folder", where=where)
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"{there} can't be written to", where=where)
+    try:
+        tempfile.TemporaryFile(dir=there).close()  # who may do everything can't write to /proc or a full disk either
+    except OSError as error:
+        raise UserError(f"{there} can't be written to: {error.strerror or error}", where=where) from None
     return path
 
 
@@ -74,13 +77,20 @@ def output_file(text: str | os.PathLike[str], *, where: str) -> Path:
     """A path that a file can be written to.
 
     Raises:
-        UserError: it is a folder, or there is no right to write.
+        UserError: it is a folder or a device, or there is no right to write.
     """
     path = user_path(text, where=where)
-    if path.is_dir():
-        raise UserError(f"{path} is a folder", where=where, hint="name a file in it")
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "not a regular file"
+        raise UserError(f"{path} is {what}", where=where, hint="name a file in a folder")
     output_folder(path.parent, where=where)
     return path
+
+
+def apart(out: Path, read: Iterable[Path]) -> None:
+    """Raises UserError where `out` is one of the files that are `read`: it would be written over."""
+    if out.exists() and any(out.samefile(path) for path in read if path.exists()):
+        raise UserError("is the file that is read", where=str(out), hint="write to another file")
 
 
 def writable_folder(path: Path, *, where: str, hint: str | None = None) -> Path:

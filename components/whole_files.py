@@ -20,18 +20,32 @@ def written_whole(path: Path) -> Iterator[Path]:
     library that writes may make temporary files of its own beside it: they lie in the hidden folder too.
 
     What killed writers of `path` left is removed before.
+
+    Raises:
+        OSError: it can't be written; its `filename` is `path`, not the hidden one.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove_half_written(path.parent, path.name)
-    folder, lock = _claim(path)
+    with _named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_half_written(path.parent, path.name)
+        folder, lock = _claim(path)
     try:
         yield folder / path.name
         with open(folder / path.name, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(folder / path.name, path)
+        with _named(path):
+            os.replace(folder / path.name, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors of the hidden file are those of the file that a user asked for."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def remove_half_written(folder: Path, name: str = "") -> None:

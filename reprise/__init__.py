@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -293,9 +293,7 @@ class Model:
         """
         from components.use.scoring import score
 
-        if isinstance(items, str | bytes | Mapping):
-            raise UserError("score takes a list of items", where="items", hint="score([one])")
-        return score(self._opened.bundle, list(items))
+        return score(self._opened.bundle, _listed("score", items))
 
     def __repr__(self) -> str:
         told = self.describe()
@@ -307,12 +305,11 @@ class Model:
         from components.answers import input_of, read
 
         bundle = self._opened.bundle
-        if isinstance(inputs, str | bytes | os.PathLike | Mapping):
-            raise UserError(f"{method} takes a list of inputs", where="inputs", hint=f"{method}([one_input])")
+        listed = _listed(method, inputs)
         if bundle.task.settings is not None:
-            return list(inputs)
+            return listed
         encoding = input_of(bundle.encoding)
-        return [read(encoding, one, f"inputs[{number}]") for number, one in enumerate(inputs)]
+        return [read(encoding, one, f"inputs[{number}]") for number, one in enumerate(listed)]
 
     def _made(self, seed: int, files: Sequence[Any], rewrite: str | None, settings: Mapping[str, Any]) -> Generation:
         from components.use.given import given
@@ -322,8 +319,8 @@ class Model:
         names = ("melody", "start", "keep")
         under, begun, kept = (str(_path(f, name)) if f else None for f, name in zip(files, names, strict=True))
         asked = given(bundle, under, begun, lambda line: None, doubts.append, keep=kept, rewrite=rewrite)
-        asked |= dict(settings)
-        made = bundle.generate(asked, seed=seed)
+        asked |= {name: _plain(value) for name, value in settings.items()}
+        made = bundle.generate(asked, seed=_plain(seed))
         for warning in [*doubts, *made.warnings]:
             warnings.warn(warning, stacklevel=3)  # where `generate` or `write` was called
         return made
@@ -354,3 +351,20 @@ def _before_torch() -> None:
     """Stop OpenMP threads from spinning: it is several times slower on a busy machine. torch reads this once."""
     if "torch" not in sys.modules:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def _listed(method: str, inputs: Iterable[Any]) -> list[Any]:
+    """The inputs as a list. Raises UserError for one input alone, and for what gives something else when it is gone
+    through: a table its columns' names, a set any order."""
+    alone = isinstance(inputs, str | bytes | os.PathLike | Mapping) or not isinstance(inputs, Iterable)
+    if alone or hasattr(inputs, "columns") or isinstance(inputs, Set):
+        hint = f'{method}(table["column"])' if hasattr(inputs, "columns") else f"{method}([one_input])"
+        hint = f"{method}(list(inputs))" if isinstance(inputs, Set) else hint
+        what = f"{method} takes a list of inputs, not {type(inputs).__name__}"
+        raise UserError(what, where="inputs", hint=hint)
+    return list(inputs)
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy's as Python's own."""
+    return value.item() if hasattr(value, "item") and not getattr(value, "shape", None) else value

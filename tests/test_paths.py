@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from components.errors import UserError
-from components.paths import as_user, keep_private, output_file, output_folder, user_path, writable_folder
+from components.paths import apart, as_user, keep_private, output_file, output_folder, user_path, writable_folder
 
 
 def test_a_path_counts_from_the_current_folder_or_the_given_one(tmp_path: Path, monkeypatch) -> None:
@@ -46,6 +46,18 @@ def test_where_nothing_can_be_written_is_said_before_the_work(tmp_path: Path) ->
             writable_folder(path, where="REPRISE_HOME")
     assert output_file(tmp_path / "new" / "table.csv", where="--out") == tmp_path / "new" / "table.csv"
     assert not (tmp_path / "new").exists()
+    with pytest.raises(UserError, match="/dev/null is not a regular file"):
+        output_file("/dev/null", where="--out")
+    with pytest.raises(UserError, match="--out: /proc can't be written to"):
+        output_file("/proc/table.csv", where="--out")
+
+
+def test_what_is_read_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("")
+    apart(tmp_path / "b", [tmp_path / "a", tmp_path / "gone"])
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(UserError, match="b: is the file that is read"):
+        apart(tmp_path / "b", [tmp_path / "gone", tmp_path / "a"])
 
 
 def test_state_is_for_its_user_alone_and_what_is_asked_for_is_not(tmp_path: Path, monkeypatch) -> None:

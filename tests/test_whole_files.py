@@ -90,6 +90,14 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path) -> None:
     assert (tmp_path / "a").read_text() == "old"
 
 
+def test_errors_name_the_file_that_was_asked_for(tmp_path) -> None:
+    (tmp_path / "folder").mkdir()
+    for path in (Path("/proc/a.csv"), tmp_path / "folder"):
+        with pytest.raises(OSError) as caught, written_whole(path) as file:
+            file.write_text("new")
+        assert caught.value.filename == str(path)
+
+
 @pytest.mark.slow
 def test_a_reader_always_finds_a_whole_file_when_kills_are_spread_over_the_write(tmp_path) -> None:
     path, tensors = tmp_path / "checkpoint.safetensors", {"a": torch.arange(500_000)}

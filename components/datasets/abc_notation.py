@@ -17,6 +17,7 @@ from components.datasets.abc_order import in_order
 from components.datasets.abc_signs import Tune, parse_tune
 from components.datasets.grid import (
     LONGEST_STEPS,
+    ONLY_DRUMS,
     Piece,
     Track,
     bar_steps,
@@ -94,6 +95,8 @@ def _piece(tune: Tune, options: dict[str, Any]) -> Piece:
             velocity = np.full(len(table), 80)
             notes = settle(table[:, 0], table[:, 1], table[:, 2].astype(np.int64), velocity, tune.lost)
             tracks.append(Track(number, voice.name, notes))
+    if not tracks and tune.lost["drum"]:
+        raise Refused(ONLY_DRUMS)
     opening = metres.pop(Fraction(0), tune.metre)
     if not usable_metre(*opening, spb):
         remarks.append(f"the metre {opening[0]}/{opening[1]} is read as 4/4: its bar isn't a whole number of steps")

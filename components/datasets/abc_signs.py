@@ -13,6 +13,9 @@ from components.datasets.repeats import ending_numbers, says_jump
 from components.datasets.sandbox import Refused
 from components.harmony import Key
 
+DRUMS = 10  # MIDI's channel of percussion, counted from 1
+MIDI_CHANNEL = re.compile(r"(?:%%|I:)\s*MIDI\s+channel\s*=?\s*(\d{1,2})\b")
+CLEF = re.compile(r"(?:^|\s)(?:clef=)?(perc|treble|alto|tenor|bass)|\bclef=(?=[GCF])")
 MOST_ELEMENTS = 100_000  # of one tune, repeats played
 LETTERS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 SHARPS, FLATS = "FCGDAEB", "BEADGCF"
@@ -74,6 +77,7 @@ class Voice:
     unit: Fraction | None = None
     signature: dict[str, int] | None = None
     shift: int = 0  # semitones that it sounds above what is written
+    drums: bool = False  # its notes are beats of percussion, without a pitch
     overlay: bool = False  # until the bar ends, other notes that sound from its beginning (&)
 
 
@@ -88,6 +92,7 @@ class Tune:
     part: str = ""  # that is being written
     signature: dict[str, int] = field(default_factory=dict)
     shift: int = 0
+    drums: bool = False
     voices: dict[str, Voice] = field(default_factory=dict)
     lost: Counter[str] = field(default_factory=Counter)
 
@@ -104,7 +109,9 @@ def parse_tune(text: str) -> Tune:
     voice = tune.voices.setdefault("1", Voice())
     for line in BLOCK.sub("%", text).splitlines():
         written, line = line, _uncommented(line)
-        if not line:
+        if channel := MIDI_CHANNEL.match(written):
+            voice.drums = int(channel[1]) == DRUMS
+        elif not line:
             ended = ended or (in_body and not written.strip())
         elif FIELD.match(line):
             letter, value = line[0], line[2:].strip()
@@ -138,13 +145,14 @@ def _voice(tune: Tune, value: str) -> Voice:
     if name not in tune.voices and len(tune.voices) >= 32:
         raise Refused("has more than 32 voices")
     first = tune.voices.get("1")
+    new = Voice(shift=tune.shift, drums=tune.drums)
+    new.elements += [Element("part", value=tune.part)] if tune.part else []
     if first and not first.elements and not first.name and name != "1" and len(tune.voices) == 1:
-        del tune.voices["1"]
-    new = Voice(elements=[Element("part", value=tune.part)] if tune.part else [], shift=tune.shift)
+        new.drums |= tune.voices.pop("1").drums
     voice = tune.voices.setdefault(name, new)
     named = re.search(r'(?:name|nm)="([^"]{1,60})"', value)
     voice.name = named[1] if named else voice.name or name
-    voice.shift = _shift(value, voice.shift)
+    voice.shift, voice.drums = _shift(value, voice.shift), _drums(value.partition(" ")[2], voice.drums)
     return voice
 
 
@@ -172,11 +180,11 @@ def _field(tune: Tune, voice: Voice, letter: str, value: str, in_body: bool) -> 
         signature = _key(tune, value)
         if in_body:
             voice.signature = voice.signature if signature is None else signature
-            voice.shift = _shift(value, voice.shift)
+            voice.shift, voice.drums = _shift(value, voice.shift), _drums(value, voice.drums)
         else:
-            tune.signature, tune.shift = signature or {}, _shift(value, 0)
+            tune.signature, tune.shift, tune.drums = signature or {}, _shift(value, 0), _drums(value, False)
             for each in tune.voices.values():  # those that are named before the key
-                each.shift = each.shift or tune.shift
+                each.shift, each.drums = each.shift or tune.shift, each.drums or tune.drums
     elif letter == "P" and in_body:
         tune.part = value[:1]
         for each in tune.voices.values():
@@ -201,6 +209,12 @@ def _shift(value: str, before: int) -> int:
         return before
     by_clef = (12 if clef[1] == "+" else -12) if clef else 0
     return (int(semitones[1]) if semitones else 0) + 12 * (int(octaves[1]) if octaves else 0) + by_clef
+
+
+def _drums(value: str, before: bool) -> bool:
+    """Does the clef of a key or a voice say percussion?"""
+    clef = CLEF.search(re.sub(r'"[^"]*"', "", value))
+    return clef[1] == "perc" if clef else before
 
 
 def _key(tune: Tune, value: str) -> dict[str, int] | None:
@@ -239,7 +253,7 @@ def _music(tune: Tune, voice: Voice, line: str) -> Voice:
             tune.lost["note beside the voice's own (&)"] += bool(group["note"] or group["chord"])
         elif group["note"]:
             pitch = _pitch(tune, voice, group["acc"], group["note"], group["octave"])
-            _add(voice, (pitch,), unit * _length(_after(match, "octave")))
+            _add(tune, voice, (pitch,), unit * _length(_after(match, "octave")))
         elif group["chord"]:
             for text in NOT_NOTES.findall(group["chord"]):
                 _symbol(tune, voice, text)
@@ -247,13 +261,13 @@ def _music(tune: Tune, voice: Voice, line: str) -> Voice:
             if not inside:
                 continue
             pitches = tuple(sorted({_pitch(tune, voice, a, n, o) for a, n, o, *_ in inside}))
-            _add(voice, pitches, unit * _length(inside[0][3:6]) * _length(_after(match, "chord")))
+            _add(tune, voice, pitches, unit * _length(inside[0][3:6]) * _length(_after(match, "chord")))
             voice.elements[-1].tied = any(tie for *_, tie in inside)
         elif group["rest"]:
-            _add(voice, (), unit * _length(_after(match, "rest")))
+            _add(tune, voice, (), unit * _length(_after(match, "rest")))
         elif group["bars"]:
             count = int(match.group(match.re.groupindex["bars"] + 1) or 1)
-            _add(voice, (), Fraction(*(voice.metre or tune.metre)) * 4 * count)
+            _add(tune, voice, (), Fraction(*(voice.metre or tune.metre)) * 4 * count)
         elif group["text"]:
             _symbol(tune, voice, group["text"][1:-1])
         elif group["bar"]:
@@ -318,7 +332,10 @@ def _pitch(tune: Tune, voice: Voice, accidental: str, letter: str, octave: str) 
     return min(max(12 * height + LETTERS[upper] + shift + voice.shift, 0), 127)
 
 
-def _add(voice: Voice, pitches: tuple[int, ...], length: Fraction) -> None:
+def _add(tune: Tune, voice: Voice, pitches: tuple[int, ...], length: Fraction) -> None:
+    if voice.drums and pitches:
+        tune.lost["drum"] += len(pitches)
+        pitches = ()
     length *= voice.broken
     voice.broken = Fraction(1)
     if voice.triplets:

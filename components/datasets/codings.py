@@ -16,6 +16,7 @@ from components.errors import nearest
 AUTO = "auto"
 COMMON = ("utf-8", "utf-16", "latin-1", "cp1252", "cp1251", "gbk", "gb18030", "big5", "shift-jis", "euc-kr", "koi8-r")
 NO_FILES = ("idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined")  # Python's, for other things
+NAMED = 5  # lines in a message
 SAMPLE = 64 << 10  # bytes that a coding is told from
 MIXED = re.compile(r"[A-Za-z][\u0370-\u06ff]|[\u0370-\u06ff][A-Za-z]")
 # UTF-32's mark begins with UTF-16's: the longer ones first.
@@ -79,26 +80,35 @@ def unmarked(beginning: bytes) -> str | None:
 
 def detect(blocks: Iterable[bytes]) -> str | None:
     """The coding of a text without a byte order mark: UTF-8 if all of it is, else what chardet finds likeliest of the
-    web's codings for the lines that aren't ASCII; None where it finds none. Reads all blocks, keeps SAMPLE bytes."""
+    web's codings for the lines that aren't ASCII; None where it finds none. Reads all blocks, keeps SAMPLE bytes.
+
+    Raises:
+        ValueError: most lines that aren't ASCII are UTF-8, and some are something else; the message says which.
+    """
     import chardet
 
     utf8 = codecs.getincrementaldecoder("utf-8")("strict")
     sample, rest, valid = b"", b"", True
+    seen = 0  # lines
+    good: list[int] = []  # the numbers of those that aren't ASCII, but UTF-8
+    bad: list[int] = []  # and of those that aren't UTF-8
     for block in blocks:
         if not sample and b"\0" in block[:SAMPLE]:  # UTF-16 has no lines to look for
             return _named(chardet.detect(block[:SAMPLE])["encoding"])
         *lines, rest = (rest + block).split(b"\n")
         rest = rest[-SAMPLE:]
         for line in lines:
-            if len(sample) >= SAMPLE:
-                break
+            seen += 1
             if not line.isascii():
-                sample += line[:SAMPLE] + b"\n"
+                sample += (line[:SAMPLE] + b"\n") * (len(sample) < SAMPLE)
+                (good if _is_utf8(line) else bad).append(seen)
+            if len(bad) > len(good) and len(sample) >= SAMPLE:
+                break
         try:
             utf8.decode(block)
         except UnicodeDecodeError:
             valid = False
-        if not valid and len(sample) >= SAMPLE:
+        if not valid and len(bad) > len(good) and len(sample) >= SAMPLE:
             break
     try:
         utf8.decode(b"", True)
@@ -106,6 +116,11 @@ def detect(blocks: Iterable[bytes]) -> str | None:
         valid = False
     if valid:
         return "utf-8"
+    if not rest.isascii():
+        (good if _is_utf8(rest) else bad).append(seen + 1)
+    if len(good) > len(bad) > 0:
+        shown = ", ".join(f"{line:,}" for line in bad[:NAMED]) + ", …" * (len(bad) > NAMED)
+        raise ValueError(f"most of it is UTF-8, but not line{'s' * (len(bad) > 1)} {shown}")
     era = chardet.EncodingEra.MODERN_WEB
     sample += b"" if rest.isascii() else rest
     found = _named(chardet.detect(sample, encoding_era=era)["encoding"])
@@ -115,6 +130,14 @@ def detect(blocks: Iterable[bytes]) -> str | None:
     # no word mixes Latin letters with Greek, Cyrillic, Hebrew or Arabic ones: caf\xe9 isn't Russian. And of codings
     # that read the sample alike, the commonest will read the rest of the file
     return "cp1252" if MIXED.search(text) or text == sample.decode("cp1252", "replace") else found
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _named(found: str | None) -> str | None:

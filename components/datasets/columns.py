@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property, partial
@@ -84,6 +84,22 @@ class Table:
         what = f"{name} goes back in time here ({len(back):,} times in all)"
         raise UserError(what, where=f"{self.path}: line {back[0]}", hint=f"{hint}; several series: a file for each")
 
+    @cached_property
+    def doubled(self) -> list[int]:
+        """The lines, by their index, that have the date of the line before."""
+        _, dates = self.dates
+        return [at for at, (before, date) in enumerate(pairwise(dates), 1) if date and date == before]
+
+    def check_one_series(self, texts: Mapping[str, Sequence[str]]) -> None:
+        """Refuse several series whose lines come in turn: a third of the lines have the date of the line before, and
+        one of the columns of `texts` names the series. Times of day beside the date have no letters."""
+        for name, cells in texts.items():
+            named = 2 * len(set(cells)) <= len(cells) and re.search(r"[^\W\d_]", cells[0])
+            if named and all(cells[at] != cells[at - 1] for at in self.doubled):
+                what = f"several series come in turn: {self.dates[0]} stands twice, where {name} tells the lines apart"
+                hint = "data.reader=series-table reads such a table; or give each series a file"
+                raise UserError(what, where=f"{self.path}: line {self.lines[self.doubled[0]]}", hint=hint)
+
     def falling(self, columns: Sequence[str]) -> str:
         """Which of the columns falls in every line, as years do where the newest line is the first; "" where none."""
         for name in columns:
@@ -107,10 +123,11 @@ class Table:
         if not steps:
             return ""
         usual = sorted(step for _, step in steps)[len(steps) // 2]
-        twice = [line for line, step in steps if step == 0]
+        twice = [self.lines[at] for at in self.doubled]
         long = [line for line, step in steps if step > 1.5 * usual > 0]
         odd = [(twice, "dates that stand twice"), (long, f"steps longer than the usual {timedelta(seconds=usual)}")]
-        return "; ".join(f"{name}: {len(found):,} {what}, the first in line {found[0]}" for found, what in odd if found)
+        told = "; ".join(f"{name}: {len(found):,} {what}, the first in line {found[0]}" for found, what in odd if found)
+        return f"{'warning: ' * bool(twice)}{told}"
 
 
 def read_columns(

@@ -12,6 +12,7 @@ import numpy as np
 from components.datasets.beats import follow_beats, on_beats
 from components.datasets.grid import (
     LONGEST_STEPS,
+    ONLY_DRUMS,
     Piece,
     Track,
     bar_steps,
@@ -89,7 +90,7 @@ def _piece(file: MidiFile, given: Sequence[MidiTrack], title: str, options: dict
     played = [channels[number] for number in numbers]
     sizes = [len(track.notes[channel]) for track, channel in played]
     if not sizes:
-        raise Refused("has only drums" if drums else "has no notes")
+        raise Refused(ONLY_DRUMS if drums else "has no notes")
     if sum(sizes) > MOST_NOTES:
         raise Refused(f"has {sum(sizes):,} notes, more than {MOST_NOTES:,}")
     time, end, pitch, velocity = np.array([note for track, channel in played for note in track.notes[channel]]).T

@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from components.datasets.base import Reader
+from components.datasets.grid import ONLY_DRUMS
 from components.datasets.midi_file import IN_SECONDS
 from components.datasets.musicxml import SEVERAL
 from components.datasets.refusals import LISTED, kind_of
@@ -190,7 +191,7 @@ class MusicReader(Reader):
         first = "\n".join(f"  {row['file']}: {row['reason']}" for row in self.report[:LISTED])
         what = f"none of {len(self.files):,} files gives a piece: {counted}\n{first}".rstrip()
         hint = "see the reasons; data.min_notes, data.max_seconds, data.melody_track may be too strict"
-        if set(reasons) == {"has only drums"}:
+        if set(reasons) == {ONLY_DRUMS}:
             hint = "drums have no melody: give pieces that other instruments play too"
         return UserError(what, where="data", hint=hint)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +15,7 @@ import numpy as np
 
 from components.datasets.grid import (
     LONGEST_STEPS,
+    ONLY_DRUMS,
     Piece,
     Track,
     bar_steps,
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from music21.stream import Part as StreamPart
     from music21.stream import Score as StreamScore
 
+DRUMS = 9  # MIDI's channel of percussion, counted from 0
+OF_DRUMS = re.compile(r"[bst]?drum|perc|.?cymb|crshc|ridec|hihat|trngl|tambu|tmtam|gong|casts|mracs|wdblk|claps")
 MOST_NOTES = 200_000
 MOST_PARTS = 128
 
@@ -162,7 +166,7 @@ def _piece(
     playing = Playing(parts[0], bars, remarks)
     flats = [part.flatten() for part in parts]
     for number, (part, flat) in enumerate(zip(parts, flats, strict=True)):
-        spans = _spans(playing.of(flat.notes), spb, left_out, symbols)
+        spans = _spans(playing.of(flat.notes), spb, left_out, symbols, _drums(flat))
         if not spans:
             continue
         table = np.array(spans)
@@ -172,7 +176,7 @@ def _piece(
         notes = settle(table[:, 0], table[:, 1], table[:, 2], table[:, 3], left_out)
         tracks.append(Track(number, clean(str(part.partName or "")), notes, _program(part)))
     if not tracks:
-        raise Refused("has only percussion" if left_out["drum"] else "has no notes")
+        raise Refused(ONLY_DRUMS if left_out["drum"] else "has no notes")
     metres: list[tuple[int, tuple[int, int]]] = []
     for offset, signature in playing.holding(flats[0].getElementsByClass(meter.TimeSignature)):
         metre = (signature.numerator, signature.denominator)
@@ -217,9 +221,14 @@ def _piece(
 
 
 def _spans(
-    notes: Iterable[tuple[Fraction, Any]], spb: int, left_out: Counter[str], symbols: list[tuple[int, Symbol | None]]
+    notes: Iterable[tuple[Fraction, Any]],
+    spb: int,
+    left_out: Counter[str],
+    symbols: list[tuple[int, Symbol | None]],
+    drums: set[int],
 ) -> list[tuple[float, float, int, int]]:
-    """(start and end in steps, pitch, velocity) of a part's notes, ties joined; its chord symbols go to `symbols`."""
+    """(start and end in steps, pitch, velocity) of a part's notes, ties joined; its chord symbols go to `symbols`.
+    `drums`: see `_drums`."""
     from music21.harmony import ChordSymbol, NoChord
     from music21.percussion import PercussionChord
 
@@ -233,8 +242,8 @@ def _spans(
         if element.duration.isGrace:
             left_out["grace note"] += len(element.pitches) or 1
             continue
-        if not element.pitches or isinstance(element, PercussionChord):
-            left_out["drum"] += 1
+        if not element.pitches or isinstance(element, PercussionChord) or id(element) in drums:
+            left_out["drum"] += len(element.pitches) or 1
             continue
         end = start + Fraction(element.quarterLength) * spb
         velocity = element.volume.velocity or 80
@@ -253,6 +262,24 @@ def _spans(
             if tie is not None and tie.type in ("start", "continue"):
                 tied[pitch] = at
     return [(float(start), float(end), pitch, velocity) for start, end, pitch, velocity in spans]
+
+
+def _drums(flat: StreamPart) -> set[int]:
+    """The notes, by `id`, whose pitch is none: a clef, a MIDI channel or Humdrum's name of an instrument says
+    percussion."""
+    from music21.clef import Clef, PercussionClef
+    from music21.humdrum.spineParser import MiscTandem
+    from music21.instrument import Instrument
+
+    named = any(OF_DRUMS.match(one.tandem) for one in flat.getElementsByClass(MiscTandem))
+    if named or any(one.midiChannel == DRUMS for one in flat.getElementsByClass(Instrument)):
+        return {id(note) for note in flat.notes}
+    changes = sorted((clef.offset, isinstance(clef, PercussionClef)) for clef in flat.getElementsByClass(Clef))
+    if not any(drums for _, drums in changes):
+        return set()
+    at = [offset for offset, _ in changes]
+    held = [False, *(drums for _, drums in changes)]
+    return {id(note) for note in flat.notes if held[bisect_right(at, note.offset)]}
 
 
 def _symbol(element: ChordSymbol, left_out: Counter[str]) -> Symbol | None:

@@ -57,6 +57,8 @@ class SeriesWindowsReader(LabelledReader):
         for path in self.files:
             table = read_columns(self._text, path)
             table.check_order()
+            if 3 * len(table.doubled) >= len(table.lines):
+                table.check_one_series(read_columns(self._text, path, list(table.first_text)).texts)
             columns = self.columns or self.known("read", table.names) or self._only(table)
             if not self.columns and table.headed:
                 self.same("read", columns, path)

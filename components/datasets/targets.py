@@ -12,11 +12,12 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
+from unicodedata import category, normalize
 
 import numpy as np
 
 from components.datasets.base import Reader
+from components.datasets.stand_ins import StandIns
 from components.datasets.store import SPLITS
 from components.encodings.base import Encoding
 from components.encodings.vocabulary import PAD
@@ -28,6 +29,7 @@ NAMED = 5  # labels in a sentence
 MISSING = ("nan", "n/a", "#n/a", "na", "null", "none", "?")
 MANY = 10  # labels, from which it is odd that most are there once
 WHOLE = 2.0**53  # from here on float64 doesn't hold every whole number
+MOST_TEXTS = 100_000  # whose labels are compared
 LOOKED_AT = 10_000  # rows of a file whose label is told
 Labels = Mapping[str, Mapping[str, int]]  # by split: how often each label occurs
 
@@ -39,12 +41,22 @@ class Targets:
         self.encoding, self.stream = encoding, stream
         self.labels: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
         self.measured = dict.fromkeys(SPLITS, 0)
+        self.stand_ins = StandIns()
+        self.of_texts: dict[int, set[str]] = {}  # the labels of train's texts, by a hash of each
+        self.items = self.alike = 0  # of train, and those whose input is their target
         self.whole = False  # a label for a whole item, not one for each of its steps
         self.ends: tuple[np.ndarray, np.ndarray] | None = None  # least and greatest numbers of train
 
     def add(self, split: str, item: Any, arrays: Mapping[str, np.ndarray]) -> None:
         """Count an encoded item."""
         self.labels[split].update(self.encoding.labels_of(item))
+        if split == "train":
+            self.stand_ins.add(item)
+            self.items += 1
+            if isinstance(item, tuple) and isinstance(item[0], str) and isinstance(item[1], str):
+                self.alike += item[0] == item[1]
+                if len(self.of_texts) < MOST_TEXTS:
+                    self.of_texts.setdefault(hash(item[0].casefold()), set()).add(item[1])
         steps = arrays.get("target", next(iter(arrays.values())))
         counted = np.count_nonzero(steps != PAD) if "target" in arrays and steps.dtype.kind in "iu" else len(steps)
         # the first token of a stream has none before it; a sequence's end is measured too
@@ -70,7 +82,12 @@ class Targets:
                 raise UserError(f"nothing is left to {what}: none of its steps counts", where="data", hint=hint)
         if self.whole and len(self.labels["train"]) == 1:
             raise self._one_label(readers)
-        notes = [*self._alike(), *self._odd()]
+        notes = [*self._alike(), *self._odd(), *self.stand_ins.notes()]
+        several = sum(len(labels) > 1 for labels in self.of_texts.values())
+        if self.labels["train"] and self.whole and 20 * several > len(self.of_texts):
+            notes.append(f"warning: {several:,} of the {len(self.of_texts):,} texts of train have several labels")
+        if self.alike > 1 and 2 * self.alike > self.items:
+            notes.append(f"warning: {self.alike:,} of {self.items:,} inputs of train are the same as their targets")
         if not self.whole and len(self.labels["train"]) == 1:
             notes.append(f"every step of train has the same label, {next(iter(self.labels['train']))!r}")
         if self.ends is not None and (same := np.flatnonzero(self.ends[0] == self.ends[1])).size:
@@ -134,7 +151,8 @@ def _sense(label: str) -> str:
     with suppress(ValueError):
         if "_" not in label:  # Python's own 1_000
             return repr(float(label))
-    return " ".join(normalize("NFKC", label).casefold().split())
+    seen = "".join(letter for letter in normalize("NFKC", label) if category(letter) != "Cf")  # zero-width signs
+    return " ".join(seen.casefold().split())
 
 
 def _target(readers: Mapping[str | None, Reader]) -> str:

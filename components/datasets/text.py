@@ -8,7 +8,7 @@ import io
 import re
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -24,6 +24,7 @@ BLOCK = 1 << 20  # bytes read at once
 EXPANSION, SMALL = 100, 64 << 20
 SNIFFED = 8192  # bytes of a folder's file that say whether it is text
 SHOWN = 60  # characters of a line in a note
+NAME_IT = "name it, for example --set data.coding=latin-1"
 SPACE = re.compile(r"\s")
 
 
@@ -81,7 +82,7 @@ class TextFiles:
     def fits(self, path: Path) -> str:
         """Why the file of a folder isn't read: it is empty, or its beginning isn't text; else ""."""
         try:
-            beginning = next(self._bytes(path), b"")[:SNIFFED]
+            beginning = next(self.unpacked(path), b"")[:SNIFFED]
         except UserError as error:
             return error.what
         if not beginning:
@@ -95,7 +96,7 @@ class TextFiles:
     def _decoded(self, path: Path) -> Iterator[str]:
         decoder, coding, fed, shown = None, "utf-8", 0, ""
         utf8: codecs.IncrementalDecoder | None = None  # beside a named coding: bytes that are UTF-8 are hardly another
-        for block in self._bytes(path):
+        for block in self.unpacked(path):
             if decoder is None:
                 mark, coding = marked(block)
                 if (
@@ -130,10 +131,9 @@ class TextFiles:
         if self.coding != AUTO:
             return self.coding
         if path not in self._detected:
-            found = detect(self._bytes(path))
+            found = detected(self.unpacked(path), path)
             if found is None:
-                hint = "name it, for example --set data.coding=latin-1"
-                raise UserError("its coding can't be detected", where=str(path), hint=hint)
+                raise UserError("its coding can't be detected", where=str(path), hint=NAME_IT)
             self._detected[path] = found
         return self._detected[path]
 
@@ -170,7 +170,7 @@ class TextFiles:
         ways = [way for setting, way in ways.items() if setting in self._settings]
         return UserError(what, where=str(path), hint=", or ".join(["save the file as UTF-8", *ways]))
 
-    def _bytes(self, path: Path) -> Iterator[bytes]:
+    def unpacked(self, path: Path) -> Iterator[bytes]:
         """The file's bytes, unpacked when they are gzip (known by their first two bytes, not by the name)."""
         try:
             with path.open("rb") as raw:
@@ -197,6 +197,15 @@ class TextFiles:
 def _first_line(text: str) -> str:
     """The first line that isn't ASCII, shortened."""
     return next(" ".join(line.split())[:SHOWN] for line in text.splitlines() if not line.isascii())
+
+
+def detected(blocks: Iterable[bytes], path: Path) -> str | None:
+    """See `components.datasets.codings.detect`. Raises UserError where files in two codings were put together."""
+    try:
+        return detect(blocks)
+    except ValueError as error:
+        hint = f"two codings were put together: write those lines in UTF-8, or read all as one: {NAME_IT}"
+        raise UserError(str(error), where=str(path), hint=hint) from None
 
 
 def text_files(reader: Reader, *, binary: Collection[str] = (), **options: Any) -> TextFiles:

@@ -120,12 +120,12 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 class _Packed(TextFiles):
     """Text files, also those in a .zip that stands in the path like a folder."""
 
-    def _bytes(self, path: Path) -> Iterator[bytes]:
+    def unpacked(self, path: Path) -> Iterator[bytes]:
         archive = next((place for place in (path, *path.parents) if place.suffix.lower() == ".zip"), path)
         if not archive.exists():
             raise UserError("no such file", where=f"model.vectors: {archive}", hint=MISSING)
         if not zipfile.is_zipfile(archive):
-            yield from super()._bytes(path)
+            yield from super().unpacked(path)
             return
         try:
             with zipfile.ZipFile(archive) as packed:

@@ -10,9 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from components.datasets.codings import detect
 from components.datasets.folders import ending, given_splits, hidden, inside
-from components.datasets.text import BLOCK, TextFiles
+from components.datasets.text import TextFiles, detected
 from components.errors import UserError
 
 MOST_FILES = 2000  # of a folder, whose names are looked at
@@ -141,7 +140,10 @@ def pair(input: Mapping[str, Any], target: str, **settings: Any) -> dict[str, An
 
 def _sample(path: Path) -> Sample | None:
     for coding in ("utf-8", ""):
-        files = TextFiles(dropped=Counter(), coding=coding or _detected(path) or "utf-8")
+        files = TextFiles(dropped=Counter())
+        if not coding:  # by the whole lines of the first block
+            block = next(files.unpacked(path), b"")
+            files.coding = detected([block[: block.rfind(b"\n") + 1] or block], path) or "utf-8"
         if files.fits(path):
             return None
         blocks = files.blocks(path)
@@ -156,9 +158,3 @@ def _sample(path: Path) -> Sample | None:
         share = min(0.99, len(text.encode()) / max(1, path.stat().st_size)) if more else 1.0
         return Sample(text, share, files.coding)
     return None
-
-
-def _detected(path: Path) -> str | None:
-    """The coding of a file that isn't UTF-8, by its first block."""
-    with path.open("rb") as file:
-        return detect([file.read(BLOCK)])

@@ -8,10 +8,10 @@ from pathlib import Path
 from components.console import say
 from components.datasets.labelled import stem
 from components.errors import UserError
-from components.paths import as_user
+from components.paths import apart, as_user
 from components.runs.places import places
-from components.runs.predict import opened_for, reader_of
-from components.use.explaining import Asked, at_most, of_file, of_texts, write_explanations, write_states
+from components.runs.predict import opened_for, reader_of, tell
+from components.use.explaining import TABLES, Asked, at_most, of_file, of_texts, write_explanations, write_states
 from components.use.opening import Opened
 from components.use.scoring import items_of
 
@@ -30,11 +30,11 @@ def explain(
     device: str = "cpu",
 ) -> list[str]:
     """Explain a model's answers in a folder, `out`; at most `best` choices of each. Gives the paths of the files."""
-    opened = opened_for(model, texts, file, language_model, overrides, device)
+    opened = opened_for(model, texts, file, column, language_model, overrides, device)
     opened.bundle.explain([], best)  # does it explain?
-    asked = at_most(_asked(opened, texts, file, column, overrides))
     name = stem(Path(file)) if file else "texts"
     folder = Path(out) if out else places().generated / f"{opened.label}-{name}-explained"
+    asked = at_most(_asked(opened, texts, file, column, overrides, *(folder / f"{table}.csv" for table in TABLES)))
     with as_user():
         paths, lines = write_explanations(folder, opened.bundle, asked, best, title=opened.name)
     for line in lines[:SHOWN]:
@@ -54,10 +54,10 @@ def states(
     """Write embeddings and hidden states to a file of NumPy's, `out`, and tell their shapes."""
     if Path(out).suffix != ".npz":
         raise UserError(f"{out} doesn't end in .npz", where="--states")
-    opened = opened_for(model, texts, file, None, overrides, device)
+    opened = opened_for(model, texts, file, column, None, overrides, device)
     opened.bundle.states([])  # are they known?
     with as_user():
-        shapes = write_states(Path(out), opened.bundle, _asked(opened, texts, file, column, overrides))
+        shapes = write_states(Path(out), opened.bundle, _asked(opened, texts, file, column, overrides, Path(out)))
     for name, shape in list(shapes.items())[:SHOWN]:
         say(f"{name:16} {list(shape)}")
     if len(shapes) > SHOWN:
@@ -66,18 +66,27 @@ def states(
 
 
 def _asked(
-    opened: Opened, texts: Sequence[str], file: str | None, column: str | None, overrides: Sequence[str]
+    opened: Opened,
+    texts: Sequence[str],
+    file: str | None,
+    column: str | None,
+    overrides: Sequence[str],
+    *written: Path,
 ) -> Iterator[Asked]:
+    """The inputs, where no file of theirs will be `written`; what was left out of a file is told after its last one."""
     bundle = opened.bundle
     if texts:
         yield from of_texts(bundle, texts)
     elif bundle.task.settings is not None:  # it writes, and reads what it wrote
         if column or overrides:
             raise UserError("only models that predict read files so", where="--column" if column else "--set")
-        items, notes = items_of(bundle, Path(str(file)))
+        items, notes = items_of(bundle, Path(str(file)), *written)
         for note in notes:
             say(f"        {note}")
         yield from ((f"item {number}", item) for number, item in enumerate(items, 1))
     else:
-        _, reader, _ = reader_of(bundle, str(file), column, overrides)
+        _, reader, links = reader_of(bundle, str(file), column, overrides)
+        for path in written:
+            apart(path, reader.files)
         yield from of_file(bundle, reader)
+        tell(reader, links)

@@ -82,6 +82,10 @@ def generate_files(
     """
     font = read_soundfont(Path(soundfont)) if soundfont else None  # before the work: it may be the wrong file
     opened = open_model(selector)
+    for source in (melody, start, keep):
+        if source and out and Path(source).parent == Path(out) and Path(source).name.startswith(f"{opened.name}-"):
+            hint = "write to another folder: --out"
+            raise UserError("is in the folder where such files are written", where=str(source), hint=hint)
     asked = given(
         opened.bundle,
         melody,

@@ -9,6 +9,7 @@ from typing import Any
 
 from components.console import out, say, table
 from components.errors import UserError
+from components.paths import output_folder
 from components.runs.places import places
 from components.tracking.alias_log import earlier
 from components.tracking.base import ModelRef, VersionFacts
@@ -159,6 +160,7 @@ def export(selector: str, out: Path | None, form: str = "") -> Path:
     """
     ref = find(selector)
     folder = out or Path("-".join(filter(None, (ref.name, f"v{ref.version}", form))))
+    output_folder(folder, where="--out")
     if not form:
         return store().export(ref, folder)
     bundle = store().fetch(ref)

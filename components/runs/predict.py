@@ -33,7 +33,9 @@ def predict(
     """Answers of a registered model (NAME, NAME@champion, NAME@VERSION) to texts, a line each; or the path of the
     table of answers to a file's rows, read as the model's own data were but for `overrides` (data.KEY=VALUE); speech
     with a registered character `language_model`."""
-    opened = opened_for(model, texts, file, language_model, overrides, device)
+    if texts and out:
+        raise UserError("answers to texts are printed", where="--out", hint="give them in a file: --file")
+    opened = opened_for(model, texts, file, column, language_model, overrides, device)
     bundle = opened.bundle
     if texts:
         return answer_texts(bundle, texts, say)
@@ -43,18 +45,25 @@ def predict(
         counts = predict_file(bundle, reader, target, say)
     shown = ", ".join(f"{count:,} × {name}" for name, count in counts.most_common(12))
     say(f"predicted {sum(counts.values()):,} rows of {path.name}: {shown or 'it has none'}")
-    passed_over = reader.passed_over | ({LINK: links} if links else {})
-    for note in [*told(passed_over), *reader.notes]:
-        say(f"        {note}")
+    tell(reader, links)
     if counts and all(name.startswith(NOT_READ) for name in counts):
         raise UserError("no row could be answered", where=str(path), hint=f"{target} says why, row by row")
     return [str(target)]
+
+
+def tell(reader: LabelledReader, links: list[str]) -> None:
+    """What was passed over or taken out of the files that were read, and what a person should know of them."""
+    passed_over = reader.passed_over | ({LINK: links} if links else {})
+    left_out = [f"left out: {count:,} × {reason}" for reason, count in reader.dropped.items()]
+    for note in [*told(passed_over), *left_out, *reader.notes]:
+        say(f"        {note}")
 
 
 def opened_for(
     model: str,
     texts: Sequence[str],
     file: str | None,
+    column: str | None,
     language_model: str | None,
     overrides: Sequence[str],
     device: str,
@@ -62,12 +71,13 @@ def opened_for(
     """The model that is asked for texts or a file, with a language model where one is named.
 
     Raises:
-        UserError: both are given or neither, or settings without a file.
+        UserError: both are given or neither, or settings or a column without a file.
     """
     if bool(texts) == bool(file):
         raise UserError("give either --text or --file", where="predict")
-    if overrides and not file:
-        raise UserError("these settings apply to files only: give --file", where="--set")
+    for option, given in (("--set", overrides), ("--column", column)):
+        if given and not file:
+            raise UserError("applies to files only: give --file", where=option)
     opened = open_model(model, device)
     if language_model:
         with_language_model(opened.bundle, open_model(language_model, device).bundle)

@@ -29,7 +29,12 @@ def score_files(
     if bool(texts) == bool(file):
         raise UserError("give either --text or --file", where="score")
     opened = open_model(model, device)
-    items, notes = (list(texts), []) if texts else items_of(opened.bundle, Path(str(file)))
+    name = stem(Path(file)) if file else "texts"
+    target = Path(out) if out else places().generated / f"{opened.label}-{name}-scores.csv"
+    picture = target.with_suffix(".png")
+    if picture == target:
+        raise UserError("the picture beside the table is called so", where="--out", hint="name the table .csv")
+    items, notes = (list(texts), []) if texts else items_of(opened.bundle, Path(str(file)), target, picture)
     for note in notes:
         say(f"        {note}")
     scored = score(opened.bundle, items)
@@ -41,9 +46,6 @@ def score_files(
     if len(scored) > 1:
         unit, nats = scored[0].unit, sum(one.total_nats for one in scored) / tokens
         say(f"  all  {nats:.4f} nats per {unit} over {len(scored):,} items, {tokens:,} {unit}s")
-    name = stem(Path(file)) if file else "texts"
-    target = Path(out) if out else places().generated / f"{opened.label}-{name}-scores.csv"
-    picture = target.with_suffix(".png")
     first = excerpt(np.concatenate([[BOS], scored[0].ids]))
     with as_user():
         write_scores(target, scored)

@@ -29,14 +29,17 @@ def override(given: str) -> str:
 
 
 def check_start(recipe: Recipe) -> None:
-    """Check, before anything is done, that the file which a recipe starts from can be read and has such layers.
+    """Check, before anything is done, that there is the model which a recipe starts from; that a file can be read and
+    has such layers.
 
     Raises:
-        UserError: it can't, or it has others.
+        UserError: there is none, the file can't be read, or it has others.
     """
     start = recipe.training["start"]
     if start and named_file(start):
         check_fit(read_weights(start), recipe.model)
+    elif start:
+        exactly(start)
 
 
 def begin(start: str, session: Session, tracked: Run) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.datasets.folders import ending as ending_of
+from components.datasets.folders import ending, inside
 from components.datasets.labelled import LabelledReader
 from components.datasets.sources import SECTION, build
 from components.datasets.tables import refuse_other
@@ -16,13 +16,13 @@ from components.paths import existing
 from components.registry import resolve
 from components.yaml_text import parse_yaml
 
-TABLES = (".csv", ".tsv", ".tab", ".parquet", ".pq")
+TABLES = {".csv", ".tsv", ".tab", ".parquet", ".pq"}
 
 
 def reader_for(
     path: Path, data: Mapping[str, Any], column: str | None = None, overrides: Sequence[str] = ()
 ) -> LabelledReader:
-    """The reader of a file for a model: the same as for the model's training data, or one chosen by the file's ending.
+    """The reader of a file or folder for a model: that of the model's training data, or one chosen by the endings.
     `overrides` are "data.KEY=VALUE", settings of the reader for this file.
 
     Raises:
@@ -30,20 +30,23 @@ def reader_for(
     """
     existing(path, where=str(path))
     asked = _asked(overrides)
-    ending, own = ending_of(path), str(data["reader"])
-    if "reader" not in asked:
+    files = inside(path)[0] if path.is_dir() else [path]
+    endings, own = {ending(file) for file in files}, str(data["reader"])
+    if "reader" not in asked and path.is_file():
         refuse_other(path)
     kind = resolve("reader", own).files_by or own
-    if ending == ".npy":
+    if ".npy" in endings:
         kind = "frame-files"
-    elif own == "conll" and (ending in (".csv", ".parquet", ".pq") or column is not None):
+    elif own == "conll" and (endings & {".csv", ".parquet", ".pq"} or column is not None):
         kind = "table"  # of texts; a file of tags in columns often ends in .tsv too
-    elif ending in TABLES and own == "labelled-lines":
-        kind = "table"
-    elif (ending == ".txt" and own == "conll") or (
-        ending not in TABLES and own == "table" and not data.get("separator")
+    elif endings & TABLES and own == "labelled-lines":
+        kind = "table"  # in a folder other files are passed over, and told
+    elif (endings <= {".txt"} and own == "conll") or (
+        not endings & TABLES and own == "table" and not data.get("separator")
     ):
         kind = "labelled-lines"
+        for file in files if "reader" not in asked else ():
+            refuse_other(file)
     kind = str(asked.pop("reader", kind))
     if not issubclass(resolve("reader", kind, where="data.reader"), LabelledReader):
         raise UserError(f"this model's data come from {own}, which can't read a file to predict for", where=str(path))

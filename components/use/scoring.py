@@ -17,7 +17,7 @@ from components.datasets.sources import SECTION, build
 from components.encodings.vocabulary import BOS, EOS, UNK
 from components.errors import UserError
 from components.options import options_of
-from components.paths import existing
+from components.paths import apart, existing
 from components.registry import resolve
 from components.tasks.language_model import LanguageModel, surprise
 from components.whole_files import written_whole
@@ -83,7 +83,9 @@ def score(bundle: Bundle, items: Sequence[Any], *, where: str | None = None) -> 
         place = where or f"item {number} of {len(items)}"
         try:
             ids = np.asarray(encoding.encode(item), dtype=np.int64)
-        except (TypeError, ValueError, AttributeError) as error:
+        except AttributeError:
+            raise UserError(f"{encoding.kind} can't read it: {type(item).__name__}", where=place) from None
+        except (TypeError, ValueError) as error:
             raise UserError(f"{encoding.kind} can't read it: {error}", where=place) from None
         if task.framing == "sequences":
             ids = np.concatenate([[BOS], ids, [EOS]])
@@ -94,12 +96,12 @@ def score(bundle: Bundle, items: Sequence[Any], *, where: str | None = None) -> 
     return found
 
 
-def items_of(bundle: Bundle, path: Path) -> tuple[list[Any], list[str]]:
+def items_of(bundle: Bundle, path: Path, *written: Path) -> tuple[list[Any], list[str]]:
     """What a file or folder holds, read as the model's own data were, and notes on what was left out; a long text is
     one item.
 
     Raises:
-        UserError: it can't be read, or nothing of it can.
+        UserError: it can't be read, nothing of it can, or it holds a file that will be `written`.
     """
     data = bundle.recipe["data"]
     existing(path, where=str(path))
@@ -111,6 +113,8 @@ def items_of(bundle: Bundle, path: Path) -> tuple[list[Any], list[str]]:
         raise UserError(
             f"this model's data come from {data['reader']}, which reads no file to be scored", where=str(path)
         )
+    for out in written:
+        apart(out, reader.files)
     items = list(reader.items())
     left_out = [f"left out: {count:,} × {reason}" for reason, count in reader.dropped.items()]
     notes = [*told(reader.passed_over), *left_out]

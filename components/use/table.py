@@ -13,6 +13,7 @@ from components.answers import answered, has_tokens, input_of, read
 from components.bundle import Bundle
 from components.datasets.labelled import LabelledReader, Row
 from components.errors import UserError
+from components.paths import apart
 from components.whole_files import written_whole
 
 ANSWER = ("label", "values", "tags", "text")  # the column that is the answer itself
@@ -76,8 +77,7 @@ def predict_file(
         UserError: the model doesn't predict, the file can't be read to its end, or `out` is that file.
     """
     bundle.predict([])  # does it answer?
-    if out.exists() and any(out.samefile(path) for path in reader.files if path.exists()):
-        raise UserError("is the file that is read", where=str(out), hint="write the predictions to another file")
+    apart(out, reader.files)
     counts: Counter[str] = Counter()
     only = ""
     rows = prepared(bundle, reader)

@@ -167,3 +167,24 @@ def test_chords_between_plus_signs_sound_and_decorations_do_not() -> None:
     tune = parse_tune('X:1\nL:1/4\nK:C\n+CEG+2"C+"+trill+ce+trill+|+_E2G2+ +ff+d +a+ +fine+|\n')
     notes = [(element.pitches, element.length) for element in tune.voices["1"].elements if element.kind == "note"]
     assert notes == [((60, 64, 67), 2), ((72,), 1), ((76,), 1), ((63, 67), 2), ((74,), 1)]
+
+
+@pytest.mark.parametrize(
+    "drums",
+    [
+        "V:1 clef=perc",
+        'V:1 perc name="treble"',
+        "V:1\n%%MIDI channel 10",
+        "V:1\nI:MIDI channel 10",
+        "V:1\nK:C clef=perc",
+    ],
+)
+def test_beats_of_percussion_are_no_pitches(drums: str) -> None:
+    (piece,) = pieces(f"{HEAD}V:1 {drums}\nA [AB] AA|\nV:2 clef=treble\nCDEF|\n")
+    assert [track.notes[:, 2].tolist() for track in piece.tracks] == [[60, 62, 64, 65]]
+    assert piece.left_out == {"drum": 5}
+
+
+def test_a_tune_of_percussion_alone_is_refused() -> None:
+    (piece,) = pieces(HEAD.replace("K:C", "K:none clef=perc") + "ABAB|\n")
+    assert piece.refused == "has only drums"

@@ -15,6 +15,7 @@ from components.datasets.tables import TableReader
 from components.datasets.text import LinesReader, TextReader
 from components.errors import UserError
 from components.options import check_options
+from components.proposals.base import Look
 
 FRENCH = "Une œuvre émouvante, jouée à merveille.\nDéçu : l’été n’était pas là.\n" * 3
 TEXTS = {
@@ -167,3 +168,18 @@ def test_single_nul_characters_make_no_utf_16(content: bytes, tmp_path) -> None:
     path = tmp_path / "t.txt"
     path.write_bytes(content)
     assert "\0" not in "".join(TextReader([path]).items())
+
+
+def test_two_codings_in_one_file_are_refused_with_the_lines(tmp_path) -> None:
+    lines = ["déjà vu", "plain", "naïve", "café", "été", "où", "là"]
+    content = b"\n".join(
+        line.encode("latin-1" if line in ("naïve", "été") else "utf-8") for line in [*lines, "où", "là"]
+    )
+    path = write(tmp_path, content + b"\n")
+    for packed in (content, gzip.compress(content)):
+        path.write_bytes(packed)
+        with pytest.raises(UserError, match="most of it is UTF-8, but not lines 3, 5") as caught:
+            list(LinesReader([path], coding="auto").items())
+        assert "data.coding=latin-1" in str(caught.value)
+        with pytest.raises(UserError, match="not lines 3, 5"):
+            Look(path, "text.txt").first()

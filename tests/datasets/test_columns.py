@@ -316,13 +316,27 @@ def test_frames_with_missing_values_or_labels_are_counted(tmp_path) -> None:
         list(TaggedFramesReader([path], columns=("x", "what")).items())
 
 
+def test_series_that_come_in_turn_are_refused_but_not_the_hours_of_days(tmp_path) -> None:
+    def rows(*names):
+        return "day,of,value\n" + "".join(f"2020-01-{day:02},{name},{day}\n" for day in range(1, 9) for name in names)
+
+    for names, separate in ((("north", "south"), True), (("06:00", "18:00"), False), (("1", "2"), False)):
+        reader = SeriesWindowsReader([write(tmp_path, rows(*names))], length=2, columns="value")
+        if separate:
+            with pytest.raises(UserError, match="line 3: several series come in turn: day stands twice, where of"):
+                list(reader.items())
+        else:
+            assert len(list(reader.items())) == 14
+            assert "warning: day: 8 dates that stand twice" in " ".join(reader.notes)
+
+
 def test_lines_out_of_the_order_of_time_are_refused_and_uneven_steps_told(tmp_path) -> None:
     days = [*(f"2020-01-{day:02}" for day in (1, 2, 3, 4, 4, 5, 9, 10, 11, 12))]
     path = tmp_path / "series.csv"
     path.write_text("day,value\n" + "".join(f"{day},{n}\n" for n, day in enumerate(days)))
     reader = SeriesWindowsReader([path], length=2, columns="value")
     assert len(list(reader.items())) == 8
-    assert "1 dates that stand twice, the first in line 6" in reader.notes[1]
+    assert "warning: day: 1 dates that stand twice, the first in line 6" in reader.notes[1]
     assert "1 steps longer than the usual 1 day, 0:00:00, the first in line 8" in reader.notes[1]
     path.write_text("shop,day,value\n" + "".join(f"{shop},{day},{n}\n" for shop in "ab" for n, day in enumerate(days)))
     with pytest.raises(UserError, match=r"line 12: day goes back in time") as caught:

@@ -328,3 +328,27 @@ def test_the_reader_is_registered_and_gives_scores(folder) -> None:
     (score,) = reader.items()
     assert isinstance(score, Score)
     assert score.parts[0].notes[0] == Note(0, 12, 60, 80)
+
+
+DRUM_PART = """<score-partwise><part-list><score-part id="A"/><score-part id="B"><midi-instrument id="i">
+<midi-channel>10</midi-channel><midi-program>1</midi-program></midi-instrument></score-part></part-list>
+<part id="A"><measure number="1"><attributes><divisions>1</divisions></attributes>NOTE<attributes><clef>
+<sign>percussion</sign></clef></attributes>NOTE</measure></part>
+<part id="B"><measure number="1"><attributes><divisions>1</divisions></attributes>NOTE</measure></part>
+</score-partwise>""".replace(
+    "NOTE", "<note><pitch><step>C</step><octave>4</octave></pitch><duration>1</duration></note>"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "drums"),
+    [
+        ("a.musicxml", DRUM_PART, 2),
+        ("a.krn", "**kern\t**kern\n*clefX\t*clefG2\n4e\t4c\n*-\t*-\n", 1),
+        ("a.krn", "**kern\t**kern\n*Idrum\t*Ipiano\n4e\t4c\n*-\t*-\n", 1),
+    ],
+)
+def test_beats_of_percussion_are_no_pitches(name, text, drums) -> None:
+    (piece,) = read_notation(text.encode(), name, OPTIONS)
+    assert [track.notes[:, 2].tolist() for track in piece.tracks] == [[60]]
+    assert piece.left_out == {"drum": drums}

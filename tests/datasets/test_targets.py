@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from components.datasets.ingest import ingest
+from components.datasets.stand_ins import StandIns
 from components.datasets.store import Store
 from components.datasets.targets import Targets, told, unseen
+from components.encodings.series import Series
 from components.errors import UserError
 
 LABELS = {"kind": "pair", "input": {"kind": "characters"}, "target": {"kind": "labels"}}
@@ -117,3 +121,39 @@ def test_labels_that_differ_in_case_alone_are_told() -> None:
     targets.measured = dict.fromkeys(targets.measured, 1)
     (note,) = targets.check(dict.fromkeys(targets.measured, True), {})
     assert "'Pos' and 'pos'" in note
+
+
+def test_labels_that_differ_in_signs_that_are_not_seen_are_told() -> None:
+    targets = Targets(SimpleNamespace(labels_of=lambda item: [item], form="labels"), stream=False)
+    for label in ("wet", "wet\u200b", "\ufeffdry", "dry"):
+        targets.labels["train"][label] += 1
+    targets.whole = True
+    assert "'wet' and 'wet\\u200b'" in targets._alike()[0]
+    assert "'dry' and '\\ufeffdry'" in targets._alike()[0]
+
+
+def test_numbers_that_stand_for_missing_values_are_told() -> None:
+    found, other = StandIns(), StandIns()
+    for step in range(6):
+        window = np.array([[step, 400.0], [step + 1, -999.0 if step % 2 else 700.0]])
+        found.add((window, [-999.0 if step == 3 else 1.5]))  # once is none
+        other.add((np.abs(window), "up"))
+    (note,) = found.notes()  # 3 of 6 windows
+    assert note.startswith("warning: -999 stands 3 times among the inputs in column 2, all others lie from 400 to 700")
+    assert not other.notes(), "999 lies as near to 700 as 400 does"
+    series = StandIns()
+    series.add(Series("a", np.arange(4), np.array([1.0, 9999.0, 2.0, 9999.0]), np.zeros((4, 0)), "D", 7, 1))
+    assert "9999 stands 2 times among the values" in series.notes()[0]
+
+
+def test_inputs_that_are_their_own_targets_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("de,en\n" + "".join(f"w{n},w{n}\n" for n in range(20)), encoding="utf-8")
+    encoding = {"kind": "pair", "input": {"kind": "words"}, "target": {"kind": "words"}}
+    manifest = made(tmp_path, {"path": "a.csv", "reader": "table"}, encoding)
+    assert "warning: 16 of 16 inputs of train are the same as their targets" in manifest["notes"]
+
+
+def test_texts_with_several_labels_are_told(tmp_path: Path) -> None:
+    rows = [(f"x{n % 20}", ["wet", "dry"][n // 20 if n % 2 else 0]) for n in range(40)]
+    (said,) = made(tmp_path, {"path": table(tmp_path, "a.csv", rows), "reader": "table"})["notes"]
+    assert said == "warning: 7 of the 17 texts of train have several labels"

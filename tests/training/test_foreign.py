@@ -304,6 +304,15 @@ def test_files_are_told_from_models_and_found_from_any_folder(tmp_path, monkeypa
         assert Recipe.from_dict("here", values, where="here").training["start"] == kept
 
 
+def test_a_model_to_start_from_is_looked_for_before_anything_is_done(small_recipe, monkeypatch) -> None:
+    from components.runs import start
+
+    asked: list[str] = []
+    monkeypatch.setattr(start, "exactly", asked.append)
+    start.check_start(small_recipe(training={"start": "names@3"}))
+    assert asked == ["names@3"]
+
+
 def test_the_run_keeps_what_it_started_from(small_recipe, small_store, tmp_path) -> None:
     from components.runs.start import begin, check_start, override
     from components.training.session import Session

@@ -21,6 +21,7 @@ from components.datasets.store import Store
 from components.encodings.characters import Characters
 from components.errors import UserError
 from components.recipe import Recipe
+from components.runs.predict import predict, tell
 from components.training.session import Session
 from components.use import table as module
 from components.use.files import reader_for
@@ -203,6 +204,36 @@ def test_answers_are_not_written_over_the_file_that_is_read(mood, tmp_path) -> N
     with pytest.raises(UserError, match="is the file that is read"):
         predict_file(mood, reader_for(path, mood.recipe["data"]), tmp_path / "." / "new.csv")
     assert path.read_text(encoding="utf-8") == "text\ngood film\n"
+
+
+def test_a_folder_is_read_by_what_it_holds(tmp_path) -> None:
+    own = {"reader": "table", "input": "text"}
+    (tmp_path / "notes.txt").write_text("a line\n", encoding="utf-8")
+    assert [row.input for row in reader_for(tmp_path, own).inputs()] == ["a line"]
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "T.CSV").write_text("text,mood\na film,\n", encoding="utf-8")
+    for data in (own, {"reader": "labelled-lines"}):
+        reader = reader_for(tmp_path, data, "text")
+        assert [row.input for row in reader.inputs()] == ["a film"]
+        assert reader.passed_over == {"ending .txt": ["notes.txt"]}
+    (tmp_path / "deep" / "T.CSV").rename(tmp_path / "T.xlsx")
+    with pytest.raises(UserError, match="a spreadsheet"):
+        reader_for(tmp_path, own)
+
+
+def test_what_was_taken_out_of_a_file_is_told(capsys, tmp_path) -> None:
+    (tmp_path / "new.txt").write_text("a\0 film\n", encoding="utf-8")
+    reader = reader_for(tmp_path / "new.txt", {"reader": "labelled-lines"})
+    list(reader.inputs())
+    tell(reader, ["a link"])
+    assert "left out: 1 × NUL character" in (said := capsys.readouterr().out)
+    assert "a link" in said
+
+
+def test_texts_have_no_column_and_no_table() -> None:
+    for option, asked in (("--out", {"out": "answers.csv"}), ("--column", {"column": "text"})):
+        with pytest.raises(UserError, match=option):
+            predict("mood", ["good"], **asked)
 
 
 @pytest.mark.slow

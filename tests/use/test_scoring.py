@@ -125,3 +125,9 @@ def test_a_model_that_copies_is_told_what_could_be_copied() -> None:
     assert np.isfinite(one.nats).all()
     (kept,) = bundle.states(pair.items[:1])
     assert kept["layer_1"].shape == (len(one.nats), 8)
+
+
+def test_scores_are_not_written_over_the_texts(opened, tmp_path) -> None:
+    (tmp_path / "a.txt").write_text("the cat", encoding="utf-8")
+    with pytest.raises(UserError, match="is the file that is read"):
+        items_of(opened["names"], tmp_path, tmp_path / "a.txt")

@@ -271,6 +271,21 @@ def test_a_wrong_input_is_told_by_its_place(here, name, inputs, said) -> None:
         reprise.load(name).predict(inputs)
 
 
+def test_what_is_no_list_of_inputs_is_refused(here) -> None:
+    import pandas as pd
+
+    table = pd.DataFrame({"text": ["good"]})
+    for inputs, way in ((table, r'predict\(table\["column"\]\)'), ({"a", "b"}, r"list\(inputs\)"), (3, "one_input")):
+        with pytest.raises(UserError, match=way):
+            reprise.load("moods").predict(inputs)
+    with pytest.raises(UserError, match="not DataFrame"):
+        reprise.load("tales").score(table)
+    with pytest.raises(UserError, match="characters can't read it: int"):
+        reprise.load("tales").score([3])
+    assert len(reprise.load("moods").predict(table["text"])) == 1
+    assert len(reprise.load("tales").generate(count=np.int64(1), max_length=2, seed=np.int64(3))) == 1
+
+
 def test_a_wrong_setting_or_model_is_told(here, tmp_path) -> None:
     model = reprise.load("tales")
     for settings, said in [
