@@ -70,7 +70,14 @@ def recipe_of(options: argparse.Namespace) -> dict:
         "encoding": encoding,
         "task": {"kind": "language_model"},
         "model": model,
-        "training": {"optimizer": options.optimizer, "steps": options.steps, "batch_size": 32, "tbptt_length": 32},
+        "training": {
+            "optimizer": options.optimizer,
+            "steps": options.steps,
+            "batch_size": 32,
+            "tbptt_length": 32,
+            "sparse_rows": options.sparse_rows,
+            "learning_rate": 1.0 if options.optimizer == "sgd" else 2e-3,
+        },
         "evaluation": {"every": options.steps},
         "generation": {"prompt": "e"},
     }
@@ -150,6 +157,7 @@ def step(options: argparse.Namespace) -> dict[str, float]:
         "parameters": session.parameter_count,
         "updates_per_second": round(listener.rate(), 2),
         "training_seconds": round(progress.seconds, 1),
+        "checkpoint_seconds": round(listener.writing(folder), 1),
         "checkpoint_MB": round((folder / "checkpoint.safetensors").stat().st_size / 1e6),
         **{name: round(value, 3) for name, value in metrics.items() if "nats" in name or "baseline" in name},
     }
@@ -182,6 +190,7 @@ def main() -> None:
     parser.add_argument("--words", type=int, default=1_000_000, help="of the vocabulary")
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--optimizer", default="adamw")
+    parser.add_argument("--sparse-rows", action="store_true")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--folder", type=Path, required=True, help="for the text, the store and the checkpoints")
     parser.add_argument("--step", choices=["ingest", "train"], help=argparse.SUPPRESS)
