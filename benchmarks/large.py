@@ -95,7 +95,7 @@ def text_path(options: argparse.Namespace) -> Path:
 
 def watched(arguments: list[str]) -> dict[str, float]:
     """Run a process of this module; its answer, with seconds and the peaks of its memory in MB."""
-    started = time.perf_counter()
+    started, before = time.perf_counter(), os.times()
     process = subprocess.Popen([sys.executable, "-m", "benchmarks.large", *arguments], cwd=ROOT, stdout=subprocess.PIPE)
     peaks = {"RssAnon": 0, "VmRSS": 0}
 
@@ -117,8 +117,11 @@ def watched(arguments: list[str]) -> dict[str, float]:
     if process.returncode:
         raise SystemExit(f"{' '.join(arguments)}: exit code {process.returncode}")
     found = json.loads(answer.splitlines()[-1])
+    after = os.times()
+    processor = after.children_user + after.children_system - before.children_user - before.children_system
     memory = {"own_MB": round(peaks["RssAnon"] / 1024), "with_files_MB": round(peaks["VmRSS"] / 1024)}
-    return {"seconds": round(time.perf_counter() - started, 1), **memory, **found}
+    seconds = {"seconds": round(time.perf_counter() - started), "processor_seconds": round(processor)}
+    return {**seconds, **memory, **found}
 
 
 def step(options: argparse.Namespace) -> dict[str, float]:
@@ -162,11 +165,13 @@ def step(options: argparse.Namespace) -> dict[str, float]:
 
     trainer.write_tensors = timed
     progress = session.train(folder, listener)
+    clock, processor = listener.seconds()
     metrics = {f"test/{name}": value for name, value in session.final_metrics("test").items()}
     metrics |= baseline_metrics(session.task, store, metrics)
     return {
         "parameters": session.parameter_count,
-        "updates_per_second": round(listener.rate(), 2),
+        "update_seconds": round(clock, 3),
+        "update_processor_seconds": round(processor, 3),
         "training_seconds": round(progress.seconds, 1),
         "checkpoint_seconds": round(written[-1], 1),  # the weights that are best come before
         "checkpoints_written": len(written) - 1,
@@ -179,16 +184,17 @@ class _Listener:
     """Measures the updates, without the first."""
 
     def __init__(self) -> None:
-        self.times: list[float] = []
+        self.times: list[tuple[float, float]] = []
 
     def metrics(self, values: dict[str, float], step: int) -> None: ...
     def evaluated(self, values: dict[str, float], step: int, improved: bool) -> None: ...
 
     def progress(self, step: int, steps: int, values: dict[str, float]) -> None:
-        self.times.append(time.perf_counter())
+        self.times.append((time.perf_counter(), time.process_time()))
 
-    def rate(self) -> float:
-        return 1 / float(np.median(np.diff(self.times)))
+    def seconds(self) -> tuple[float, float]:
+        """Of an update, by the clock and of processor time."""
+        return tuple(np.median(np.diff(self.times, axis=0), axis=0).tolist())
 
 
 def _tell(line: str) -> None:

@@ -35,8 +35,8 @@ def make_optimizer(
     multiplies that of embeddings: below 1, pre-trained word vectors stay near where they were.
 
     With `sparse_rows`, an update moves only those rows of embeddings, and of a sampled softmax's matrix, that its batch
-    used: much faster with many words. Other rows keep their moments (their momentum), and `weight_decay` doesn't act on
-    them. It needs a table that isn't read whole: not one tied to a full softmax.
+    used, which is much faster with many words: other rows keep their moments (their momentum) and are not decayed. It
+    needs a table that isn't read whole, so not one tied to a full softmax.
 
     Raises:
         UserError: `sparse_rows`, and the model has no such table.

@@ -18,6 +18,7 @@ from components.datasets.store import SPLITS, Store
 from components.encodings import characters as characters_module
 from components.encodings.characters import Characters
 from components.encodings.vocabulary import BOS, EOS, UNK
+from components.encodings.whitespace import Whitespace
 from components.encodings.words import Words
 from components.errors import UserError
 
@@ -250,3 +251,31 @@ def test_the_memory_of_an_ingestion_does_not_grow_with_the_text(tmp_path, monkey
     assert done[-1] == 16 * lines
     assert done == sorted(done)
     assert sum("characters learned from" in line for line in told) > 10
+
+
+@settings(max_examples=60)
+@given(
+    words=st.lists(st.text("aé😀,ß", min_size=1, max_size=4), min_size=12, max_size=20),
+    blank=st.sampled_from([" ", "\r\n", "\n\n", " \r "]),
+    chunk=st.integers(8, 20),
+    block=st.integers(1, 9),
+    kind=st.sampled_from([Characters, Words, Whitespace]),
+)
+def test_pieces_of_any_size_give_the_tokens_of_the_whole_text(tmp_path_factory, words, blank, chunk, block, kind):
+    path = tmp_path_factory.getbasetemp() / "pieces.txt"
+    path.write_bytes(blank.join(words).encode())  # line ends, letters and words lie across blocks and pieces
+    # words are cut at a blank of the piece that a split ends in: another one, where pieces are so small
+    fractions = [0.5, 0.3, 0.2] if kind is Characters else [1.0, 0.0, 0.0]
+
+    def read(chunk: int, block: int) -> tuple[dict[str, list[int]], list[str]]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(text_module, "CHUNK", chunk)
+            patch.setattr(text_module, "BLOCK", block)
+            encoding, reader = kind(), text_module.TextReader([path])
+            encoding.fit(reader.items())
+            found: dict[str, list[int]] = {}
+            for split, item in stream_split(reader, encoding, fractions)():
+                found.setdefault(split, []).extend(encoding.encode(item).tolist())
+            return found, list(encoding.vocabulary.tokens)
+
+    assert read(chunk, block) == read(1 << 20, 1 << 20)
