@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from components.tasks.base import Tally
 from components.training.checkpoint import load_optimizer, optimizer_tensors
 from components.training.optim import make_optimizer
 from components.training.rows import SparseRows
+from components.training.session import Session
 from components.training.trainer import Trainer
 from components.training.update import Update
 
@@ -126,6 +128,14 @@ def test_a_tied_sampled_softmax_gives_the_gradients_of_its_rows() -> None:
     torch.testing.assert_close(sparse.to_dense(), model.embedding.weight.grad)
     with pytest.raises(UserError, match="read whole"):
         make_optimizer(SequenceModel(50, **options), sparse_rows=True)
+
+
+@pytest.mark.slow
+def test_several_processes_refuse_rows(small_recipe, small_store, tmp_path) -> None:
+    recipe = small_recipe(training={"sparse_rows": True})
+    session = Session(recipe, small_store(recipe), "cpu", 1)
+    with pytest.raises(UserError, match="several processes"):
+        session.follow(tmp_path, SimpleNamespace(rank=0))
 
 
 def test_checkpoints_that_take_long_are_written_less_often(monkeypatch, tmp_path) -> None:
