@@ -153,7 +153,7 @@ def step(options: argparse.Namespace) -> dict[str, float]:
     session = Session(recipe, store, "cpu", 1)
     if options.kind == "words":
         session.evaluate = lambda split: {}  # by all words, it takes longer than this training: see docs/types.md
-    folder = options.folder / "run"
+    folder = options.folder / f"run-{options.kind}"
     for left in folder.glob("*.safetensors"):
         left.unlink()
     listener, written, write = _Listener(), [], trainer.write_tensors
@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--optimizer", default="adamw")
     parser.add_argument("--sparse-rows", action="store_true")
-    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=50, help="updates")
     parser.add_argument("--folder", type=Path, required=True, help="for the text, the store and the checkpoints")
     parser.add_argument("--step", choices=["ingest", "train"], help=argparse.SUPPRESS)
     options = parser.parse_args()
