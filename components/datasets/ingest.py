@@ -6,6 +6,7 @@ import hashlib
 import multiprocessing
 import platform
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -52,7 +53,7 @@ from components.registry import resolve
 from components.score import Score, note_columns
 
 CODE = Path(__file__).resolve().parents[1]  # components/
-TELL_EVERY = 2_000_000  # tokens
+TELL_EVERY = 2.0  # seconds
 Progress = Callable[[str], None]
 
 
@@ -168,7 +169,7 @@ def _write(
     stream = manifest["framing"] == "stream"
     tell("learning the vocabulary")
     try:
-        encoding.fit(_Train(pieces))
+        encoding.fit(_Train(pieces, tell))
     except UserError as error:
         if refused >= MOST_WHILE_LEARNING:
             raise
@@ -178,8 +179,8 @@ def _write(
     counts = {split: {"sequences": 0, "tokens": 0, "units": Counter(), "unk": 0, "longest": 0} for split in SPLITS}
     targets = Targets(encoding, stream)
     content = {split: hashlib.sha256() for split in SPLITS}
-    done = 0
     tell("encoding")
+    pace = _Pace(tell, f"{encoding.unit}s encoded")
     try:
         for split, item in pieces():
             try:
@@ -203,9 +204,7 @@ def _write(
                 counts[split]["sequences"] += stream
             if not stream:
                 content[split].update(b"\0")  # ["ab"] isn't ["a", "b"]
-            done += len(steps)
-            if done // TELL_EVERY > (done - len(steps)) // TELL_EVERY:
-                tell(f"encoded {done:,} {encoding.unit}s")
+            pace.add(len(steps))
         if len(refusals) > refused:
             return False
         left_out = sum((reader.dropped for reader in readers.values()), Counter())
@@ -248,11 +247,32 @@ def check_parted(readers: Readers, fractions: list[float], *, folds: bool) -> No
 class _Train:
     """The training items, read anew by every loop over them."""
 
-    def __init__(self, pieces: Pieces) -> None:
-        self.pieces = pieces
+    def __init__(self, pieces: Pieces, tell: Progress) -> None:
+        self.pieces, self.tell = pieces, tell
 
     def __iter__(self) -> Iterator[Any]:
-        return (item for split, item in self.pieces() if split == "train")
+        pace: _Pace | None = None
+        for split, item in self.pieces():
+            if split == "train":
+                yield item
+                of_text = isinstance(item, str)
+                pace = pace or _Pace(self.tell, f"{'characters' if of_text else 'items'} learned from")
+                pace.add(len(item) if of_text else 1)
+
+
+class _Pace:
+    """Tells every few seconds how much is done and how fast."""
+
+    def __init__(self, tell: Progress, what: str) -> None:
+        self.tell, self.what, self.done = tell, what, 0
+        self.started = self.told = time.perf_counter()
+
+    def add(self, count: int) -> None:
+        self.done += count
+        now = time.perf_counter()
+        if now - self.told >= TELL_EVERY:
+            self.told = now
+            self.tell(f"{self.done:,} {self.what}, {self.done / (now - self.started):,.0f} a second")
 
 
 def _pieces(

@@ -1,6 +1,7 @@
 """The ingested dataset on disk: all steps of a split packed in one memory-mapped file for each field.
 
-A store is a folder: `<split>.<field>.bin` (uint16 or uint32 ids, or float32 frames, little-endian),
+A store is a folder: `<split>.<field>.bin` (ids as uint8, uint16 or uint32, or float32 frames,
+little-endian),
 `<split>.<field>.offsets.bin` (int64, the step where each sequence begins, and the end), `manifest.json`. The manifest
 is written last: a folder without it is no store. A token encoding has the one field "tokens", a pair has "input" and
 "target".
@@ -20,10 +21,12 @@ import numpy as np
 from components.encodings.base import Encoding, Field, encoding_from_state
 from components.errors import UserError, unknown
 
-FORMAT = 2  # of the files; a reader of another format refuses the store
+FORMAT = 3  # of the files; a reader of another format refuses the store
+WITHOUT_BYTES = 2  # the format before: no id takes less than two bytes
 SPLITS = ("train", "val", "test")
 MANIFEST = "manifest.json"
 FIELD = re.compile(r"[a-z][a-z_0-9]{0,31}")
+BLOCK = 1 << 18  # steps that are counted at once
 LARGEST_MANIFEST = 256 << 20  # bytes; a vocabulary of two million words needs about 40 MB
 
 
@@ -40,7 +43,7 @@ def field_dtype(field: Field) -> np.dtype:
     """float32 for frames, else the smallest type that holds every id."""
     if field.frames:
         return np.dtype("<f4")
-    return np.dtype("<u2" if field.size <= 1 << 16 else "<u4")
+    return np.dtype("u1" if field.size <= 1 << 8 else "<u2" if field.size <= 1 << 16 else "<u4")
 
 
 class StoreWriter:
@@ -109,7 +112,7 @@ class Sequences:
         return len(self.offsets) - 1
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Sequence `index`: ids, uint16 or uint32 [T]; or frames, float32 [T, width]."""
+        """Sequence `index`: ids, of the type in `field_dtype`, [T]; or frames, float32 [T, width]."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"sequence {index} of {len(self)}")
         index %= len(self)
@@ -127,6 +130,13 @@ class Sequences:
     def lengths(self) -> np.ndarray:
         """int64 [N]."""
         return np.diff(self.offsets)
+
+    def counts(self, size: int) -> np.ndarray:
+        """How often each of the ids below `size` occurs, int64 [size]. Read in pieces: any number of steps."""
+        counts = np.zeros(size, dtype=np.int64)
+        for start in range(0, len(self.tokens), BLOCK):
+            counts += np.bincount(self.tokens[start : start + BLOCK], minlength=size)
+        return counts
 
 
 class Examples:
@@ -171,7 +181,7 @@ class Store:
             raise UserError("no ingested dataset here", where=str(path), hint=hint) from None
         except (OSError, ValueError, RecursionError) as error:
             raise _damaged(path, f"the manifest can't be read ({error})") from error
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        if not isinstance(manifest, dict) or manifest.get("format") not in (WITHOUT_BYTES, FORMAT):
             raise _damaged(path, "the manifest is of another version")
         files, fields = manifest.get("files"), manifest.get("fields")
         if not isinstance(fields, dict) or not all(FIELD.fullmatch(name) for name in fields) or not fields:
@@ -212,9 +222,12 @@ class Store:
 
     def _map(self, name: str, field: Field) -> np.ndarray:
         shape = (-1, field.width) if field.width else (-1,)
+        dtype = field_dtype(field)
+        if self.manifest["format"] == WITHOUT_BYTES and dtype.itemsize == 1:
+            dtype = np.dtype("<u2")
         if not self.manifest["files"][name]:
-            return np.zeros((0, *shape[1:]), dtype=field_dtype(field))  # nothing can't be mapped
-        return np.memmap(self.path / name, dtype=field_dtype(field), mode="r").reshape(shape)
+            return np.zeros((0, *shape[1:]), dtype=dtype)  # nothing can't be mapped
+        return np.memmap(self.path / name, dtype=dtype, mode="r").reshape(shape)
 
 
 def _damaged(path: Path, what: str) -> UserError:

@@ -18,10 +18,11 @@ from components.datasets.folders import ending
 from components.errors import UserError
 from components.options import options_of
 
-CHUNK = 4 << 20  # characters in a piece of a stream
+CHUNK = 1 << 20  # characters in a piece of a stream
 BLOCK = 1 << 20  # bytes read at once
 # Text seldom packs better than 20 : 1, gzip at most 1,030 : 1. More than this is taken for an attack.
 EXPANSION, SMALL = 100, 64 << 20
+NEAR = 1024  # characters before the end of a piece where a whitespace is looked for first
 SNIFFED = 8192  # bytes of a folder's file that say whether it is text
 SHOWN = 60  # characters of a line in a note
 NAME_IT = "name it, for example --set data.coding=latin-1"
@@ -242,7 +243,7 @@ class TextReader(Reader):
         self._text = text_files(self, coding=coding, errors=errors, max_bytes=max_bytes)
 
     def items(self) -> Iterator[str]:
-        """Pieces of about 4 million characters, cut just before a whitespace character where there is one."""
+        """Pieces of about a million characters, cut just before a whitespace character where there is one."""
         self.dropped.clear()
         self.notes.clear()
         pieces: list[str] = []
@@ -253,7 +254,7 @@ class TextReader(Reader):
             if length < CHUNK:
                 continue
             chunk = "".join(pieces)
-            last = SPACE.search(chunk[::-1])
+            last = SPACE.search(chunk[: -NEAR - 1 : -1]) or SPACE.search(chunk[::-1])
             # Without any (or with nothing before it) the cut is at the end: carrying on would let the memory grow.
             cut = (len(chunk) - last.end() if last else 0) or len(chunk)
             yield chunk[:cut]

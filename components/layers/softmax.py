@@ -28,6 +28,8 @@ CUTOFFS = (4_000, 40_000, 200_000)
 class FullSoftmax(nn.Linear):
     """Linear layer → logits of all words."""
 
+    sparse = False  # are the gradients of the matrix those of its rows that a sampled softmax used?
+
     def loss(self, y_BTH: Tensor, targets_BT: Tensor, ignore_index: int) -> Tensor:
         """What training minimises: Σ nats of the targets but those that are `ignore_index`."""
         # the linear layer and the cross-entropy in one: natively the logits are only ever kept as their gradient
@@ -54,7 +56,7 @@ class FullSoftmax(nn.Linear):
 
     def _of(self, y_NH: Tensor, ids_N: Tensor) -> Tensor:
         """One logit a step: that of its own id."""
-        return (y_NH * F.embedding(ids_N, self.weight)).float().sum(dim=1) + self.bias[ids_N]
+        return (y_NH * F.embedding(ids_N, self.weight, sparse=self.sparse)).float().sum(dim=1) + self.bias[ids_N]
 
 
 class SampledSoftmax(FullSoftmax):
@@ -81,7 +83,9 @@ class SampledSoftmax(FullSoftmax):
         candidates_C = self.draw().nonzero().squeeze(1)
         chances_C, chances_N = (moved(self.chosen_V[ids].log(), device) for ids in (candidates_C, targets_N))
         candidates_C, targets_N = moved(candidates_C, device), moved(targets_N, device)
-        logits_NC = F.linear(y_NH, F.embedding(candidates_C, self.weight), self.bias[candidates_C]).float()
+        logits_NC = F.linear(
+            y_NH, F.embedding(candidates_C, self.weight, sparse=self.sparse), self.bias[candidates_C]
+        ).float()
         logits_NC = logits_NC - chances_C
         logits_NC = logits_NC.masked_fill(candidates_C == targets_N[:, None], -torch.inf)  # the target stands beside
         true_N = self._of(y_NH, targets_N) - chances_N

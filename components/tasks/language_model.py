@@ -257,17 +257,19 @@ class LanguageModel(Task):
 
     def baselines(self, train: Sequences, test: Sequences) -> dict[str, float]:
         """Nats per token of models without memory: every token alike, and tokens as often as in training (add-one)."""
-        size = len(self.encoding.vocabulary)
-        counts = np.bincount(self._measured(train), minlength=size).astype(np.float64) + 1
-        logp, tokens = np.log(counts / counts.sum()), self._measured(test)
-        return {"uniform": math.log(size), "unigram": float(-logp[tokens].mean()) if len(tokens) else math.nan}
+        counts_V, test_V = self._counts(train) + 1.0, self._counts(test)
+        nats_V = -np.log(counts_V / counts_V.sum())
+        unigram = float(nats_V @ test_V / test_V.sum()) if test_V.any() else math.nan
+        return {"uniform": math.log(len(counts_V)), "unigram": unigram}
 
-    def _measured(self, sequences: Sequences) -> np.ndarray:
-        """The tokens that the metrics count; of a sequence neither BOS nor what is given."""
-        if self.framing == "stream":
-            return sequences.tokens
-        starts = sequences.offsets[:-1, None] + np.arange(1 + self.encoding.given)
-        return np.delete(sequences.tokens, starts.ravel())
+    def _counts(self, sequences: Sequences) -> np.ndarray:
+        """How often the metrics count each token, int64 [V]; of a sequence neither BOS nor what is given."""
+        size = len(self.encoding.vocabulary)
+        counts = sequences.counts(size)
+        if self.framing != "stream":
+            for place in range(1 + self.encoding.given):
+                counts -= np.bincount(sequences.tokens[sequences.offsets[:-1] + place], minlength=size)
+        return counts
 
     @torch.inference_mode()
     def states(self, model: nn.Module, item: Any) -> dict[str, np.ndarray]:

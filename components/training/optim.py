@@ -8,8 +8,10 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 from torch import nn
+from torch.optim import SGD, Adam, AdamW
 
 from components.training.depth import depths
+from components.training.rows import RowsAdam, RowsAdamW, RowsSGD, use_rows
 
 
 def make_optimizer(
@@ -22,6 +24,7 @@ def make_optimizer(
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     layer_rates: Annotated[float, Field(gt=0, le=1)] = 1.0,
     embedding_rate: Annotated[float, Field(gt=0, le=100)] = 1.0,
+    sparse_rows: bool = False,
 ) -> torch.optim.Optimizer:
     """AdamW decouples the decay (Loshchilov & Hutter 2019); Adam adds it to the gradient; `momentum` is SGD's.
 
@@ -30,6 +33,13 @@ def make_optimizer(
     layer to the one below it: the head has `learning_rate`, the last recurrent layer that times `layer_rates`, and so
     on down to the embedding; 0.385 (1 / 2.6) is usual for a trained model (Howard & Ruder 2018). `embedding_rate`
     multiplies that of embeddings: below 1, pre-trained word vectors stay near where they were.
+
+    With `sparse_rows`, an update moves only those rows of embeddings, and of a sampled softmax's matrix, that its batch
+    used, which is much faster with many words: other rows keep their moments (their momentum) and are not decayed. It
+    needs a table that isn't read whole, so not one tied to a full softmax.
+
+    Raises:
+        UserError: `sparse_rows`, and the model has no such table.
     """
     _keep_dynamo_out()
     factors = _factors(model, layer_rates, embedding_rate)
@@ -39,9 +49,12 @@ def make_optimizer(
             held = [p for p, its in factors.items() if its == factor and (p.ndim >= 2) == chosen]
             if held:
                 groups.append({"params": held, "weight_decay": decay, "lr": learning_rate * factor})
+    if sparse_rows:
+        use_rows(model)
+    sgd, adam, adamw = (RowsSGD, RowsAdam, RowsAdamW) if sparse_rows else (SGD, Adam, AdamW)
     if optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum)
-    kind = torch.optim.AdamW if optimizer == "adamw" else torch.optim.Adam
+        return sgd(groups, lr=learning_rate, momentum=momentum)
+    kind = adamw if optimizer == "adamw" else adam
     # fused: one pass over each parameter, 2.3–4.6 times faster than the default on CPU; capturable: in a CUDA graph
     on_gpu = next(model.parameters()).device.type == "cuda"
     return kind(groups, lr=learning_rate, betas=(0.9, 0.99), fused=True, capturable=on_gpu)

@@ -12,6 +12,7 @@ import torch
 from components.bundle import Bundle, make_task
 from components.datasets.batches import Batches
 from components.datasets.store import Store
+from components.errors import UserError
 from components.evaluation.evaluator import Evaluator
 from components.evaluation.gradients import READINGS, append_reading
 from components.models.weights import load_weights, read_tensors
@@ -104,6 +105,9 @@ class Session:
 
     def _trainer(self, folder: Path, events: Events | None, ranks: Ranks | None) -> tuple[Trainer, Batches]:
         section = self.recipe.training
+        if section["sparse_rows"] and ranks is not None:
+            hint = "leave --processes out, or set training.sparse_rows: false"
+            raise UserError("several processes share whole gradients", where="training.sparse_rows", hint=hint)
         optimizer = make_optimizer(self.model, **_part(section, make_optimizer))
         schedule = Schedule(section["steps"], **_part(section, Schedule))
         kind: Callable[..., Update] = Update
@@ -127,7 +131,8 @@ class Session:
     def _captured(self, optimizer: torch.optim.Optimizer) -> bool:
         """Whether updates are recorded as CUDA graphs: not where what is trained changes."""
         capturable = self.device.startswith("cuda") and self.task.capturable(self.model)
-        return capturable and takes_refusals(optimizer) and not self.thawing.every
+        settled = not self.thawing.every and not self.recipe.training["sparse_rows"]
+        return capturable and takes_refusals(optimizer) and settled
 
     def load_best(self, folder: Path) -> None:
         """Put the best weights of the run into the model."""

@@ -29,6 +29,7 @@ from components.whole_files import remove_half_written
 
 LOG_EVERY = 25  # optimizer updates between two points of the training curves
 TELL_EVERY = 1.0  # seconds after which the progress shown is brought up to date between two points
+WRITING_SHARE = 0.03  # of the time that may go into checkpoints between evaluations
 GIVE_UP_AFTER = 20  # refused updates in a row
 LESS = "lower training.learning_rate, set training.clip_norm, or use precision float32"
 
@@ -77,8 +78,10 @@ class Trainer:
     `patience` evaluations without improvement (0 = never) or after `seconds` of training (the schedule still spans
     `steps`). `averaging` is a decay such as 0.99: a moving average of the trained weights is evaluated and saved. With
     `precision: bfloat16`, matrix products use bfloat16; on a CPU, only those outside the recurrent layers. `tf32`
-    allows TensorFloat-32 on a GPU and is float32 on a CPU. A checkpoint is written every `checkpoint_seconds`. `kind`
-    is the implementation of the update: recorded as a CUDA graph, or shared by several processes.
+    allows TensorFloat-32 on a GPU and is float32 on a CPU. A checkpoint is written at each evaluation
+    and every `checkpoint_seconds` (0: after each update), or as much less often as keeps the writing below 3 % of the
+    time: a kill loses the updates since then. `kind` is the implementation of the update: recorded as a CUDA graph, or
+    shared by several processes.
     """
 
     def __init__(
@@ -122,6 +125,8 @@ class Trainer:
             average=self.average,
         )
         self.told = time.perf_counter()  # when the sums were read last
+        self.saved = time.perf_counter()  # when the checkpoint was written last
+        self.writing = 0.0  # seconds that this took
 
     @property
     def checkpoint_path(self) -> Path:
@@ -151,7 +156,7 @@ class Trainer:
             self._load()
         self._warn_of_slow_precision()
         started = time.perf_counter() - self.at.seconds
-        saved = time.perf_counter()
+        self.saved = time.perf_counter()
         self.update.begin()
         self.model.train()
         feed = Feed(batches, self.at.epoch, self.at.index, ahead=self.update.device.type != "cpu")
@@ -165,14 +170,14 @@ class Trainer:
                     self.at.seconds = time.perf_counter() - started
                     if spent and not self.at.stopped:
                         self.at.stopped = f"{self.seconds:g} seconds of training are over"
+                    elif self.at.global_step == self.steps and not self.at.stopped:
+                        self.at.stopped = f"all {self.steps} updates done"
                     self.save()
-                    saved = time.perf_counter()
-                elif time.perf_counter() - saved >= self.checkpoint_seconds:
+                elif self._due():
                     self.save()
-                    saved = time.perf_counter()
-        if not self.at.stopped:
+        if not self.at.stopped:  # all updates were done before
             self.at.stopped = f"all {self.steps} updates done"
-        self.save()
+            self.save()
         self.update.end()
         if not self.best_path.exists():
             raise UserError(
@@ -277,6 +282,11 @@ class Trainer:
         self.pending.append(({f"val/{name}": v for name, v in values.items()}, at.global_step))
         self.events.evaluated(values, at.global_step, better)
 
+    def _due(self) -> bool:
+        """Is it time for a checkpoint?"""
+        wait = max(self.checkpoint_seconds, self.writing / WRITING_SHARE) if self.checkpoint_seconds else 0.0
+        return time.perf_counter() - self.saved >= wait
+
     def save(self) -> None:
         """Tell the pending points and write the checkpoint. Points first: a kill between the two tells a few twice,
         which who keeps them has to bear, and never loses one."""
@@ -289,7 +299,10 @@ class Trainer:
         tensors |= self.update.kept(self.state)
         tensors |= pack("average", self.average.values if self.average else {})
         facts = {"progress": asdict(self.at), "schedule": self.schedule.state()}
+        started = time.perf_counter()
         write_tensors(self.checkpoint_path, tensors, facts)
+        self.saved = time.perf_counter()
+        self.writing = self.saved - started
 
     def _load(self) -> None:
         tensors, facts = read_tensors(self.checkpoint_path)

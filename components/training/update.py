@@ -18,6 +18,7 @@ from components.models.weights import pack, unpack
 from components.training.averaging import Average
 from components.training.checkpoint import check_processes, load_random_state, random_state
 from components.training.optim import optimizer_step, takes_refusals
+from components.training.rows import Held, clippable
 
 # what is summed over the updates that were taken; then the refused ones, in all and in a row
 SUMMED = ("loss", "count", "norm", "clipped", "updates")
@@ -94,7 +95,7 @@ class Update:
 
     def finish(self, sums: Sums) -> State:
         """Clip, step and add to the sums."""
-        trained = [[p for p in part.parameters() if p.grad is not None] for part in members(self.model)]
+        trained = [clippable(p for p in part.parameters() if p.grad is not None) for part in members(self.model)]
         norms = [_norm(parameters) for parameters in trained]
         finite = torch.isfinite(sums.total) & torch.isfinite(_mean(norms))
         self._add(sums.total, sums.count, norms, finite)
@@ -161,7 +162,7 @@ class Update:
         self.sums.copy_(torch.tensor(values, dtype=torch.float64))
 
 
-def _norm(parameters: Sequence[Tensor]) -> Tensor:
+def _norm(parameters: Sequence[Tensor | Held]) -> Tensor:
     """Of the gradients of all of them together."""
     return torch.nn.utils.get_total_norm([p.grad for p in parameters])
 

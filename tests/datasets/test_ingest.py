@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
+import numpy as np
 import pytest
 from conftest import LINES
 from hypothesis import given, settings
@@ -12,8 +15,10 @@ from components.datasets import text as text_module
 from components.datasets.base import Reader
 from components.datasets.splits import group_split, split_fractions, stream_split
 from components.datasets.store import SPLITS, Store
+from components.encodings import characters as characters_module
 from components.encodings.characters import Characters
 from components.encodings.vocabulary import BOS, EOS, UNK
+from components.encodings.whitespace import Whitespace
 from components.encodings.words import Words
 from components.errors import UserError
 
@@ -222,3 +227,55 @@ def test_the_report_of_an_ingestion_lists_each_file_and_what_was_left_out(ingest
     assert any(line.startswith("a.abc: title a · ") and "read True" in line for line in lines)
     assert any(line.startswith("broken.mid: ") and "read False" in line for line in lines)
     assert any(line.startswith("left out: 1 × ") for line in lines)
+
+
+def test_the_memory_of_an_ingestion_does_not_grow_with_the_text(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(text_module, "CHUNK", 1 << 16)
+    monkeypatch.setattr(text_module, "BLOCK", 1 << 16)
+    monkeypatch.setattr(ingest_module, "TELL_EVERY", 0.0)
+    monkeypatch.setattr(characters_module, "BATCH", 1 << 16)
+    peaks = []
+    for lines in (1_000, 25_000, 100_000):  # the first imports what is needed
+        path, told = tmp_path / f"{lines}.txt", []
+        path.write_bytes("Größe und Länge\r\n".encode() * lines)
+        options = {"root": tmp_path, "cache_dir": tmp_path / "cache", "seed": 0, "progress": told.append}
+        tracemalloc.start()
+        ref = ingest_module.ingest({"path": str(path)}, CHARACTERS, **options)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        train = Store.open(ref.path).split("train")
+        assert train.tokens.dtype == np.uint8
+        assert train.total_tokens == 16 * lines * 8 // 10
+    assert peaks[2] < 1.2 * peaks[1]
+    done = [int(line.split()[0].replace(",", "")) for line in told if "chars encoded" in line]
+    assert done[-1] == 16 * lines
+    assert done == sorted(done)
+    assert sum("characters learned from" in line for line in told) > 10
+
+
+@settings(max_examples=60)
+@given(
+    words=st.lists(st.text("aé😀,ß", min_size=1, max_size=4), min_size=12, max_size=20),
+    blank=st.sampled_from([" ", "\r\n", "\n\n", " \r "]),
+    chunk=st.integers(8, 20),
+    block=st.integers(1, 9),
+    kind=st.sampled_from([Characters, Words, Whitespace]),
+)
+def test_pieces_of_any_size_give_the_tokens_of_the_whole_text(tmp_path_factory, words, blank, chunk, block, kind):
+    path = tmp_path_factory.getbasetemp() / "pieces.txt"
+    path.write_bytes(blank.join(words).encode())  # line ends, letters and words lie across blocks and pieces
+    # words are cut at a blank of the piece that a split ends in: another one, where pieces are so small
+    fractions = [0.5, 0.3, 0.2] if kind is Characters else [1.0, 0.0, 0.0]
+
+    def read(chunk: int, block: int) -> tuple[dict[str, list[int]], list[str]]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(text_module, "CHUNK", chunk)
+            patch.setattr(text_module, "BLOCK", block)
+            encoding, reader = kind(), text_module.TextReader([path])
+            encoding.fit(reader.items())
+            found: dict[str, list[int]] = {}
+            for split, item in stream_split(reader, encoding, fractions)():
+                found.setdefault(split, []).extend(encoding.encode(item).tolist())
+            return found, list(encoding.vocabulary.tokens)
+
+    assert read(chunk, block) == read(1 << 20, 1 << 20)

@@ -12,18 +12,38 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.datasets import ingest as ingest_module
-from components.datasets.store import DatasetRef, Store, StoreWriter, field_dtype
+from components.datasets import store as store_module
+from components.datasets.store import DatasetRef, Sequences, Store, StoreWriter, field_dtype
 from components.encodings.base import Field
 from components.errors import UserError
 
 
-@pytest.mark.parametrize(("size", "dtype"), [(4, "<u2"), (1 << 16, "<u2"), ((1 << 16) + 1, "<u4")])
+@pytest.mark.parametrize(
+    ("size", "dtype"), [(4, "u1"), (256, "u1"), (257, "<u2"), (1 << 16, "<u2"), ((1 << 16) + 1, "<u4")]
+)
 def test_tokens_take_the_smallest_type_that_holds_them(tmp_path, size, dtype):
     assert field_dtype(Field(size)) == np.dtype(dtype)
     writer = StoreWriter(tmp_path, {"tokens": Field(size)})
     writer.add("train", {"tokens": np.array([0, size - 1])})
     writer.close({})
     assert Store.open(tmp_path).split("train")[0].tolist() == [0, size - 1]
+
+
+def test_a_store_of_the_format_before_is_read_with_two_bytes_an_id(tmp_path):
+    writer = StoreWriter(tmp_path, {"tokens": Field(9)})
+    writer.add("val", {"tokens": np.array([4, 8, 5])})
+    writer.close({})
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    (tmp_path / "val.tokens.bin").write_bytes(np.array([4, 8, 5], "<u2").tobytes())
+    manifest["files"]["val.tokens.bin"], manifest["format"] = 6, 2
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert Store.open(tmp_path).split("val")[0].tolist() == [4, 8, 5]
+
+
+def test_ids_are_counted_in_pieces(monkeypatch):
+    ids = np.array([1, 4, 4, 255, 1, 1, 4], dtype=np.uint8)
+    monkeypatch.setattr(store_module, "BLOCK", 3)
+    assert Sequences(ids, np.array([0, 7])).counts(256).tolist() == np.bincount(ids).tolist()
 
 
 @pytest.mark.slow

@@ -63,8 +63,17 @@ def assert_identical(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> 
         {"model": {"kind": "lstm"}, "training": {"precision": "bfloat16"}},
         {"model": {"kind": "gru"}, "training": {"averaging": 0.9}},
         {"model": {"kind": "lstm"}, "training": {"unfreeze": 7, "layer_rates": 0.4, "freeze": ["head.bias"]}},
+        {"model": {"kind": "gru", "softmax": "sampled", "samples": 9}, "training": {"sparse_rows": True}},
     ],
-    ids=["lstm", "gru-one-hot-plateau", "rnn-by-hand-sgd", "lstm-bfloat16", "gru-averaged", "lstm-unfrozen"],
+    ids=[
+        "lstm",
+        "gru-one-hot-plateau",
+        "rnn-by-hand-sgd",
+        "lstm-bfloat16",
+        "gru-averaged",
+        "lstm-unfrozen",
+        "gru-rows",
+    ],
 )
 def test_resuming_is_bit_identical(small_recipe, small_store, tmp_path, silent, framing, sections) -> None:
     sections = {**sections, "training": {"checkpoint_seconds": 0.0, **sections.get("training", {})}}
