@@ -70,6 +70,8 @@ TABLE: dict[str, dict[str, str]] = {
         "gru": "components.layers.gru:GRU",
         "lstm": "components.layers.lstm:LSTM",
         "peephole-lstm": "components.layers.peephole_lstm:PeepholeLSTM",
+        "mogrifier-lstm": "components.layers.mogrifier_lstm:MogrifierLSTM",
+        "slstm": "components.layers.slstm:SLSTM",
         "mingru": "components.layers.mingru:MinGRU",
         "minlstm": "components.layers.minlstm:MinLSTM",
     },

@@ -71,8 +71,10 @@ def bundled(small_recipe, small_store, tmp_path):
                 "generation": {"prompt": "the"},
             },
         ),
+        ("sequences", {"model": {"kind": "mogrifier-lstm"}}),
+        ("sequences", {"model": {"kind": "slstm", "heads": 2}}),
     ],
-    ids=["names", "words"],
+    ids=["names", "words", "mogrifier-lstm", "slstm"],
 )
 def test_an_exported_model_writes_the_same_text_without_torch(
     onnxruntime, bundled, tmp_path, framing, sections
