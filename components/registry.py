@@ -98,7 +98,7 @@ SECTIONS: dict[str, list[str]] = {
         "components.training.schedule:Schedule",
         "components.training.transfer:Start",
     ],
-    "evaluation": ["components.evaluation.evaluator:Evaluator"],
+    "evaluation": ["components.evaluation.evaluator:Evaluator", "components.evaluation.recent:Recent"],
 }
 
 
