@@ -19,7 +19,7 @@ from components.layers.base import State, detach
 from components.tasks.base import to_device
 from components.tasks.language_model import judged
 
-MOST_WINDOWS = 300  # of the training data, evenly spread, for the sizes of the gradients
+MOST_WINDOWS = 100  # of the training data, evenly spread, for the sizes of the gradients
 
 
 class Adaptation(NamedTuple):

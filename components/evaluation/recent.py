@@ -24,7 +24,7 @@ from components.tasks.language_model import LanguageModel
 
 FLATNESS = (0.03, 0.1, 0.2, 0.3, 0.5, 1.0)
 WEIGHTS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
-RATES, DECAYS = (1e-4, 3e-4, 1e-3, 3e-3), (1e-2, 1e-3, 1e-1)
+RATES, DECAYS = (1e-4, 2e-4, 4e-4, 8e-4), (1e-3, 1e-2, 1e-4)
 WINDOW = 256  # steps read at once for the cache
 TRIED = 4000  # tokens of val on which rates and decays are tried
 

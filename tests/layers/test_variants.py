@@ -188,6 +188,12 @@ def test_huge_inputs_give_an_slstm_no_nan() -> None:
         y, after = layer(torch.full((1, 5, 1), size))
         y.sum().backward()
         assert all(value.isfinite().all() for value in (y, after["quotient"], layer.weight_hh.grad))
+
+
+def test_heads_that_do_not_divide_the_units_are_refused_before_training(small_recipe) -> None:
+    assert small_recipe(model={"kind": "slstm", "heads": 4}).model["heads"] == 4
+    with pytest.raises(UserError, match=r"model.heads: .* dealt out to 5 heads"):
+        small_recipe(model={"kind": "slstm", "heads": 5})
     with pytest.raises(UserError, match="heads"):
         cell("slstm", 4, 6, heads=4)
 
