@@ -27,7 +27,7 @@ from components.tracking.mlflow_client import open_client
 from components.tracking.promotion import lower_is_better
 from components.whole_files import written_whole
 
-LARGE = ("shakespeare-large",)
+LARGE = ("shakespeare-large", "ptb-words")
 SECONDS = "figures.processor_seconds"  # tag of a run that one process of ours did from beginning to end
 HEADINGS = ("recipe", "figure", "test", "val", "baseline", "processor", "data", "run")
 

@@ -70,6 +70,8 @@ TABLE: dict[str, dict[str, str]] = {
         "gru": "components.layers.gru:GRU",
         "lstm": "components.layers.lstm:LSTM",
         "peephole-lstm": "components.layers.peephole_lstm:PeepholeLSTM",
+        "mogrifier-lstm": "components.layers.mogrifier_lstm:MogrifierLSTM",
+        "slstm": "components.layers.slstm:SLSTM",
         "mingru": "components.layers.mingru:MinGRU",
         "minlstm": "components.layers.minlstm:MinLSTM",
     },
@@ -96,7 +98,7 @@ SECTIONS: dict[str, list[str]] = {
         "components.training.schedule:Schedule",
         "components.training.transfer:Start",
     ],
-    "evaluation": ["components.evaluation.evaluator:Evaluator"],
+    "evaluation": ["components.evaluation.evaluator:Evaluator", "components.evaluation.recent:Recent"],
 }
 
 

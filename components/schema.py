@@ -33,7 +33,8 @@ def check_model(values: Mapping[str, Any], task: Mapping[str, Any], problems: li
     elif kind in names("cell") and len(problems) == before:
         cell = resolve("cell", kind)
         try:  # what goes together, it says itself
-            cell(1, **{name: checked[name] for name in options_of(cell)} | {"hidden_size": 1})
+            small = checked["hidden_size"] % checked.get("heads", 1) + checked.get("heads", 1)  # dealt out as the whole
+            cell(1, **{name: checked[name] for name in options_of(cell)} | {"hidden_size": small})
         except UserError as error:
             problems.append(f"{error.where}: {error.what} ({error.hint})")
     return {} if len(problems) > before else {**checked, "kind": kind}
@@ -90,6 +91,12 @@ def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
         )
     if model and sections["generation"].get("form") and not model.get("copy"):
         problems.append("generation.form: a model that can't copy has no section come back (set model.copy: true)")
+    for name in ("cache", "dynamic"):
+        if task and data and model and sections["evaluation"].get(name):
+            one_text = task["kind"] == "language_model" and resolve("reader", data["reader"]).framing == "stream"
+            if not one_text or model["kind"] == "graph":
+                what = "only a language model of one long text, and no graph, goes on from recent text"
+                problems.append(f"evaluation.{name}: {what}")
     task_class = resolve("task", task["kind"]) if task else None
     if model and task_class and (task_class.settings or task_class.past_only):
         model_class = task_class.model_kinds()[model["kind"]][0]

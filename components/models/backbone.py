@@ -37,7 +37,8 @@ class Backbone(nn.Module):
     no one-hot vector is ever made. Frames are read as they are, and neither setting counts. `embedding_scale`
     multiplies the embeddings' first, random values. `vectors` names a file of word vectors to start the tokens'
     embedding from (components.datasets.vectors), read when training begins and never again: a trained model has them in
-    it. `freeze_vectors` leaves the embedding as it is.
+    it. `freeze_vectors` leaves the embedding as it is. `embedding_dropout`: the share of the vocabulary whose vectors
+    are 0 wherever they are read, drawn once for each window, in training (Gal & Ghahramani 2016).
 
     `dropout` acts on embedded input, between layers and on the output (what frames say is left alone); `dropout_kind`
     locked keeps one mask for all steps of a window. `residual` adds what a layer read to what it writes, from the
@@ -66,10 +67,12 @@ class Backbone(nn.Module):
         embedding_scale: Annotated[float, Bounds(gt=0, le=100)] = 1.0,
         vectors: Annotated[str | None, UserPath()] = None,
         freeze_vectors: bool = False,
+        embedding_dropout: Annotated[float, Bounds(ge=0, lt=1)] = 0.0,
         **cell: Any,
     ) -> None:
         super().__init__()
         self.streams, self.embedding_scale, self.vectors = tuple(streams), embedding_scale, vectors
+        self.embedding_dropout = embedding_dropout
 
         def make(size: int) -> Recurrent:
             return resolve("cell", kind)(size, **cell)
@@ -91,6 +94,9 @@ class Backbone(nn.Module):
             raise UserError("there is no embedding to start from vectors", where="model.vectors", hint="words have one")
         if freeze_vectors and not vectors:
             raise UserError("there are no vectors to freeze", where="model.freeze_vectors", hint="set model.vectors")
+        if embedding_dropout and self.embedding is None:
+            what = "there is no embedding to leave words out of"
+            raise UserError(what, where="model.embedding_dropout", hint="set 0")
         first += beside
         # where each stream's rows begin in the stacked one-hot vector
         starts = [0, *itertools.accumulate(sizes)][:-1]
@@ -168,6 +174,9 @@ class Backbone(nn.Module):
         if self.embedding is None:
             return inputs + self.starts_S
         embedded = self.embedding(inputs[..., 0])
+        if self.training and self.embedding_dropout:
+            kept_V = nn.functional.dropout(embedded.new_ones(len(self.embedding.weight)), self.embedding_dropout)
+            embedded = embedded * kept_V[inputs[..., 0]].unsqueeze(-1)
         for stream, table in enumerate(self.context_embeddings, 1):
             embedded = embedded + table(inputs[..., stream])
         return self.dropout(embedded)

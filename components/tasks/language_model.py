@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -39,10 +40,12 @@ from components.models.sequence_model import SequenceModel
 from components.models.states import arrays, watched
 from components.registry import names, resolve
 from components.score import Chord
+from components.tasks.activation import activation_penalty
 from components.tasks.base import Finding, Made, Surprise, Tally, Task, exp_mean, to_device
 
 WINDOW = 8192  # steps of a long text that are read at once
 MOST_CONTEXTS = 16  # streams of an encoding that a recipe's graph may name
+Weight = Annotated[float, Field(ge=0, le=1000)]
 
 
 class _Rehearsal(Sampler):
@@ -76,13 +79,27 @@ class _Rehearsal(Sampler):
 
 
 class LanguageModel(Task):
-    """`framing` is the store's: "stream" for one long text, "sequences" for pieces of their own."""
+    """`framing` is the store's: "stream" for one long text, "sequences" for pieces of their own.
+
+    Two penalties in the training loss, per token (Merity et al. 2018): `activation_regularization` times the mean
+    square of the last layer's outputs, dropout applied; `temporal_activation_regularization` times the mean square of
+    their change from one step to the next. 2 and 1 are usual with 400 or more units.
+    """
 
     form = "tokens"
     settings = Settings
 
-    def __init__(self, encoding: Encoding, framing: str, /) -> None:
+    def __init__(
+        self,
+        encoding: Encoding,
+        framing: str,
+        /,
+        *,
+        activation_regularization: Weight = 0.0,
+        temporal_activation_regularization: Weight = 0.0,
+    ) -> None:
         self.encoding, self.framing = encoding, framing
+        self.penalties = {"activation": activation_regularization, "temporal": temporal_activation_regularization}
         self.read: Encoding = encoding  # what the model is told: more than the encoding says where it copies
         self.primary = f"nats_per_{encoding.unit}"
         self.loss_unit = f"nats per {encoding.unit} or label" if encoding.given else ""
@@ -101,8 +118,14 @@ class LanguageModel(Task):
     def build_model(self, options: Mapping[str, Any]) -> nn.Module:
         self.read = Copying(self.encoding) if options.get("copy") else self.encoding
         size, context_sizes = len(self.encoding.vocabulary), self.read.context_sizes
+        penalised = any(self.penalties.values())
+        if penalised and options["kind"] == "graph":
+            what = "a graph has no last layer whose outputs could be held small"
+            raise UserError(what, where="task.activation_regularization", hint="set the task's regularizations to 0")
         if options.get("softmax") == "sampled":
             self.loss_unit = f"nats per {self.encoding.unit}, sampled"
+        if penalised:
+            self.loss_unit = f"{self.loss_unit or f'nats per {self.encoding.unit}'}, with penalties"
         if options["kind"] != "graph":
             return SequenceModel(size, context_sizes, self.read.copy_places, **options)
         streams = {"tokens": size} | {f"context_{n}": streamed for n, streamed in enumerate(context_sizes)}
@@ -125,8 +148,11 @@ class LanguageModel(Task):
         inputs_BTS = to_device(batch.inputs_BTS, model)
         targets_BT = torch.as_tensor(batch.targets_BT)  # on the CPU, where some heads look at them, or recorded
         if isinstance(model, SequenceModel):
-            y_BTH, state = model.outputs(inputs_BTS, state)
-            nats = model.head.loss(y_BTH, targets_BT, PAD, *model.beside(inputs_BTS))
+            y_BTH, state = model.recurrent(model.rows(inputs_BTS), state)
+            dropped_BTH = model.dropout(y_BTH)
+            nats = model.head.loss(dropped_BTH, targets_BT, PAD, *model.beside(inputs_BTS))
+            if model.training and any(self.penalties.values()):
+                nats = nats + activation_penalty(dropped_BTH, y_BTH, targets_BT != PAD, **self.penalties)
         else:
             logits_BTV, state = model(inputs_BTS, state)
             targets_N = to_device(targets_BT, model).flatten()

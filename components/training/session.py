@@ -15,6 +15,7 @@ from components.datasets.store import Store
 from components.errors import UserError
 from components.evaluation.evaluator import Evaluator
 from components.evaluation.gradients import READINGS, append_reading
+from components.evaluation.recent import Recent
 from components.models.weights import load_weights, read_tensors
 from components.options import options_of
 from components.recipe import Recipe
@@ -45,7 +46,8 @@ class Session:
         self.model = self.task.build_model(recipe.model).to(device)
         self.thawing = Start(**_part(recipe.training, Start)).thawing(self.model)
         self.notes += self.thawing.told(recipe.training["steps"])
-        self.evaluator = Evaluator(self.task, **recipe.evaluation)
+        self.evaluator = Evaluator(self.task, **_part(recipe.evaluation, Evaluator))
+        self.recent = Recent(self.task, self.model, store, **_part(recipe.evaluation, Recent))
 
     @property
     def parameter_count(self) -> int:
@@ -149,7 +151,9 @@ class Session:
         training."""
         sequences = self.store.split(split)
         metrics = self.evaluate(split)
-        return metrics | (self.task.final_metrics(self.model, sequences) if metrics else {})
+        return metrics | (
+            self.task.final_metrics(self.model, sequences) | self.recent.metrics(split) if metrics else {}
+        )
 
 
 def _part(section: Mapping[str, Any], target: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from components.datasets.batches import Batches
 from components.errors import UserError
 from components.layers.base import State
 from components.models.weights import load_weights, pack, read_tensors, unpack, weights, write_tensors
-from components.training.averaging import Average
+from components.training.averaging import Average, TriggeredAverage
 from components.training.checkpoint import load_optimizer, optimizer_tensors
 from components.training.device import has_bfloat16
 from components.training.feed import Feed
@@ -72,16 +72,17 @@ class Progress:
 class Trainer:
     """The training loop. Keyword-only parameters are the settings of the recipe's training section.
 
-    `steps` counts optimizer updates, each on `batch_size` sequences or windows; `tbptt_length` is the number of
-    time steps that gradients flow back through. `clip_norm` limits the gradient's norm over all parameters, of an
-    ensemble over each member's (Pascanu et al. 2013), `clip_value` each of its entries. Training ends early after
-    `patience` evaluations without improvement (0 = never) or after `seconds` of training (the schedule still spans
-    `steps`). `averaging` is a decay such as 0.99: a moving average of the trained weights is evaluated and saved. With
-    `precision: bfloat16`, matrix products use bfloat16; on a CPU, only those outside the recurrent layers. `tf32`
-    allows TensorFloat-32 on a GPU and is float32 on a CPU. A checkpoint is written at each evaluation
-    and every `checkpoint_seconds` (0: after each update), or as much less often as keeps the writing below 3 % of the
-    time: a kill loses the updates since then. `kind` is the implementation of the update: recorded as a CUDA graph, or
-    shared by several processes.
+    `steps` counts optimizer updates, each on `batch_size` sequences or windows; `tbptt_length` is the number of time
+    steps that gradients flow back through. `clip_norm` limits the gradient's norm over all parameters, of an ensemble
+    over each member's (Pascanu et al. 2013), `clip_value` each of its entries. Training ends early after `patience`
+    evaluations without improvement (0 = never) or after `seconds` of training (the schedule still spans `steps`).
+    `averaging` is a decay such as 0.99: a moving average of the trained weights is evaluated and saved; or `triggered`:
+    from the first evaluation on that is worse than the best of all but the last `averaging_patience` before it, the
+    mean of the weights since then is (NT-ASGD, Merity et al. 2018). With `precision: bfloat16`, matrix products use
+    bfloat16; on a CPU, only those outside the recurrent layers. `tf32` allows TensorFloat-32 on a GPU and is float32 on
+    a CPU. A checkpoint is written at each evaluation and every `checkpoint_seconds` (0: after each update), or as much
+    less often as keeps the writing below 3 % of the time: a kill loses the updates since then. `kind` is the
+    implementation of the update: recorded as a CUDA graph, or shared by several processes.
     """
 
     def __init__(
@@ -102,7 +103,8 @@ class Trainer:
         clip_value: Annotated[float, Field(gt=0)] | None = None,
         patience: Annotated[int, Field(ge=0)] = 0,
         seconds: Annotated[float, Field(gt=0)] | None = None,
-        averaging: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+        averaging: Annotated[float, Field(ge=0, lt=1)] | Literal["triggered"] = 0.0,
+        averaging_patience: Annotated[int, Field(ge=0)] = 5,
         precision: Literal["float32", "tf32", "bfloat16"] = "float32",
         checkpoint_seconds: Annotated[float, Field(ge=0)] = 15.0,
     ) -> None:
@@ -111,7 +113,10 @@ class Trainer:
         self.steps, self.batch_size, self.tbptt_length = steps, batch_size, tbptt_length
         self.patience, self.seconds = patience, seconds
         self.precision, self.checkpoint_seconds = precision, checkpoint_seconds
-        self.average = Average(model, averaging) if averaging else None
+        self.average: Average | None = None
+        if averaging:
+            triggered = averaging == "triggered"
+            self.average = TriggeredAverage(model, averaging_patience) if triggered else Average(model, averaging)
         self.at = Progress()
         self.state: State | None = None
         self.pending: list[tuple[dict[str, float], int]] = []
@@ -270,6 +275,8 @@ class Trainer:
             if self.patience and at.bad_evaluations >= self.patience:
                 at.stopped = f"no better for {self.patience} evaluations"
         self.schedule.evaluated(better)
+        if self.average:
+            self.average.evaluated([*(entry["val"] for entry in at.history), value], lower)
         at.history.append(
             {
                 "step": at.global_step,
@@ -299,6 +306,7 @@ class Trainer:
         tensors |= self.update.kept(self.state)
         tensors |= pack("average", self.average.values if self.average else {})
         facts = {"progress": asdict(self.at), "schedule": self.schedule.state()}
+        facts["averaged"] = self.average.taken if self.average else None
         started = time.perf_counter()
         write_tensors(self.checkpoint_path, tensors, facts)
         self.saved = time.perf_counter()
@@ -311,7 +319,7 @@ class Trainer:
         load_optimizer(self.optimizer, unpack("optimizer", tensors))
         self.state = self.update.restore(tensors)
         if self.average:
-            self.average.load(unpack("average", tensors))
+            self.average.load(unpack("average", tensors), facts.get("averaged", 1))  # earlier versions don't say
         self.at = Progress(**facts["progress"])
         self.update.reset(**self.at.window)
         self.schedule.load(facts["schedule"])

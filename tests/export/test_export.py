@@ -111,8 +111,9 @@ def test_a_graph_that_computes_something_else_is_noticed(onnxruntime, bundled) -
     [
         ({"encoding": {"kind": "pair", "input": {"kind": "characters"}, "target": {"kind": "characters"}}}, None),
         ({"encoding": {"kind": "subwords", "merges": 20}}, "isn't its tokens one after the other"),
+        ({"model": {"kind": "slstm"}}, "ONNX computes its cell too differently"),
     ],
-    ids=["pairs", "subwords"],
+    ids=["pairs", "subwords", "slstm"],
 )
 def test_what_cannot_be_exported_is_refused_with_the_reason(bundled, tmp_path, sections, why) -> None:
     if why is None:

@@ -148,6 +148,56 @@ def test_peepholes_of_zero_leave_an_lstm() -> None:
     assert torch.equal(with_peepholes(x)[0], without(x)[0])
 
 
+def test_a_mogrifier_is_its_equation() -> None:
+    layer = cell("mogrifier-lstm", 4, 5, rounds=3)
+    x, h, c = (torch.randn(2, *shape, dtype=torch.float64) for shape in ((6, 4), (5,), (5,)))
+    q1, r2, q3 = layer.mogrifiers
+    y, _ = layer(x, {"h": h, "c": c})
+    for t in range(6):
+        x1 = 2 * torch.sigmoid(h @ q1.t()) * x[:, t]
+        h2 = 2 * torch.sigmoid(x1 @ r2.t()) * h
+        x3 = 2 * torch.sigmoid(h2 @ q3.t()) * x1
+        h, c = torch.lstm_cell(
+            x3, (h2, c), layer.weight_ih, layer.weight_hh, layer.bias_ih, torch.zeros_like(layer.bias_ih)
+        )
+        same(y[:, t], h)
+
+
+@pytest.mark.parametrize("size", [1.0, 300.0])
+def test_an_slstm_is_the_papers_stabilised_equation_head_by_head(size) -> None:
+    layer = cell("slstm", 4, 6, heads=2)
+    x, h = size * torch.randn(2, 8, 4, dtype=torch.float64), torch.randn(2, 6, dtype=torch.float64)
+    y, after = layer(x, layer.initial_state(2) | {"h": h})
+    c, n, m = (torch.full((2, 6), value, dtype=torch.float64) for value in (0.0, 1.0, 0.0))
+    weight = torch.stack([torch.block_diag(*gate.split(3)) for gate in layer.weight_hh.chunk(4)])
+    for t in range(8):
+        s = (x[:, t] @ layer.weight_ih.t() + layer.bias_ih).unflatten(1, (4, 6))
+        s_i, s_f, s_z, s_o = (s + torch.einsum("bh,gkh->bgk", h, weight)).unbind(1)
+        log_f = nn.functional.logsigmoid(s_f)
+        higher = torch.maximum(log_f + m, s_i)
+        i, f, m = (s_i - higher).exp(), (log_f + m - higher).exp(), higher
+        c, n = f * c + i * s_z.tanh(), f * n + i
+        h = s_o.sigmoid() * c / n
+        same(y[:, t], h)
+    same(after["log_n"], n.log() + m, 1e-9)
+
+
+def test_huge_inputs_give_an_slstm_no_nan() -> None:
+    layer = cell("slstm", 1, 3).float()
+    for size in (1e30, -1e30):
+        y, after = layer(torch.full((1, 5, 1), size))
+        y.sum().backward()
+        assert all(value.isfinite().all() for value in (y, after["quotient"], layer.weight_hh.grad))
+
+
+def test_heads_that_do_not_divide_the_units_are_refused_before_training(small_recipe) -> None:
+    assert small_recipe(model={"kind": "slstm", "heads": 4}).model["heads"] == 4
+    with pytest.raises(UserError, match=r"model.heads: .* dealt out to 5 heads"):
+        small_recipe(model={"kind": "slstm", "heads": 5})
+    with pytest.raises(UserError, match="heads"):
+        cell("slstm", 4, 6, heads=4)
+
+
 # two directions
 
 

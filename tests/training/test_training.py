@@ -19,7 +19,7 @@ from components.errors import UserError
 from components.models.weights import read_tensors, weights
 from components.registry import names
 from components.tasks.base import Tally
-from components.training.averaging import Average
+from components.training.averaging import Average, TriggeredAverage
 from components.training.optim import make_optimizer, optimizer_step
 from components.training.schedule import Schedule
 from components.training.session import Session
@@ -62,6 +62,11 @@ def assert_identical(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> 
         {"model": {"kind": "rnn", "backend": "by_hand"}, "training": {"optimizer": "sgd", "momentum": 0.9}},
         {"model": {"kind": "lstm"}, "training": {"precision": "bfloat16"}},
         {"model": {"kind": "gru"}, "training": {"averaging": 0.9}},
+        {
+            "model": {"kind": "lstm", "embedding_dropout": 0.3},
+            "task": {"activation_regularization": 2.0, "temporal_activation_regularization": 1.0},
+            "training": {"averaging": "triggered", "averaging_patience": 0, "learning_rate": 0.5},
+        },
         {"model": {"kind": "lstm"}, "training": {"unfreeze": 7, "layer_rates": 0.4, "freeze": ["head.bias"]}},
         {"model": {"kind": "gru", "softmax": "sampled", "samples": 9}, "training": {"sparse_rows": True}},
     ],
@@ -71,6 +76,7 @@ def assert_identical(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> 
         "rnn-by-hand-sgd",
         "lstm-bfloat16",
         "gru-averaged",
+        "awd",
         "lstm-unfrozen",
         "gru-rows",
     ],
@@ -285,6 +291,32 @@ def test_embeddings_have_a_learning_rate_of_their_own() -> None:
     assert sum(len(group["params"]) for group in optimizer.param_groups) == 3
     assert len(make_optimizer(model).param_groups) == 2, "as checkpoints before this setting have it"
     assert len(make_optimizer(model[0], embedding_rate=0.2).param_groups) == 1
+
+
+def test_a_triggered_average_is_the_mean_since_validation_stopped_improving() -> None:
+    model = torch.nn.Linear(1, 1, bias=False)
+    average = TriggeredAverage(model, patience=2)
+    seen: list[float] = []
+    #           the best of all but the last two before it is: –, –, –, 5, 4, 3
+    for step, (value, begun) in enumerate([(5, 0), (4, 0), (3, 0), (3.5, 0), (3.9, 0), (3.2, 1)]):
+        with torch.no_grad():
+            model.weight.fill_(step)
+        average.update(step)
+        with average.in_place():
+            assert model.weight.item() == step, "its own weights until then"
+        seen.append(value)
+        average.evaluated(seen, lower=True)
+        assert (average.taken is not None) == bool(begun)
+    for step in (10, 20, 60):
+        with torch.no_grad():
+            model.weight.fill_(step)
+        average.update(step)
+    with average.in_place():
+        assert model.weight.item() == pytest.approx(30)
+    assert model.weight.item() == 60
+    rising = TriggeredAverage(model, patience=0)
+    rising.evaluated([0.2, 0.5, 0.4], lower=False)
+    assert rising.taken == 0
 
 
 def test_frozen_weights_are_not_averaged() -> None:

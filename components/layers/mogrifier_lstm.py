@@ -1,0 +1,63 @@
+"""The LSTM whose input and state gate each other first (Melis et al. 2020, arXiv:1909.01792); gate order i f g o."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from components.layers.base import State
+from components.layers.cell import Rate, Size
+from components.layers.stepped_cell import SteppedCell
+
+
+class MogrifierLSTM(SteppedCell):
+    """As LSTM, after `rounds` in which x⟨t⟩ and h⟨t−1⟩ scale each other: x ← 2σ(Q_k h) ∘ x in the odd ones,
+    h ← 2σ(R_k x) ∘ h in the even ones. No round leaves an LSTM. The bias of the gate f begins at `forget_bias`.
+    `recurrent_dropout` is on the matrix of the gates, not on Q and R.
+    """
+
+    gates = 4
+    state_names = ("h", "c")
+
+    def __init__(
+        self,
+        input_size: int,
+        /,
+        *,
+        hidden_size: Size = 256,
+        rounds: Annotated[int, Field(ge=1, le=20)] = 5,
+        forget_bias: float = 1.0,
+        recurrent_dropout: Rate = 0.0,
+    ) -> None:
+        super().__init__(input_size, hidden_size, recurrent_dropout)
+        self.rounds = rounds
+        bound = 1 / math.sqrt(hidden_size)
+        sizes = [(input_size, hidden_size), (hidden_size, input_size)]  # Q, R
+        self.mogrifiers = nn.ParameterList(
+            nn.Parameter(torch.empty(sizes[turn % 2]).uniform_(-bound, bound)) for turn in range(rounds)
+        )
+        with torch.no_grad():
+            self.bias_ih[hidden_size : 2 * hidden_size].fill_(forget_bias)
+
+    def read(self, x_BTI: Tensor) -> Tensor:
+        if x_BTI.is_floating_point():
+            return x_BTI.transpose(0, 1)
+        # the vectors that ids stand for are written out: their 1s are scaled
+        ids_TBS = (x_BTI.unsqueeze(2) if x_BTI.dim() == 2 else x_BTI).transpose(0, 1)
+        return self.weight_ih.new_zeros(*ids_TBS.shape[:2], self.input_size).scatter_(2, ids_TBS, 1.0)
+
+    def advance(self, x_BX: Tensor, state: State, weight_hh: Tensor) -> State:
+        x, h = x_BX, state["h"]
+        for turn, weight in enumerate(self.mogrifiers):
+            if turn % 2 == 0:
+                x = 2 * torch.sigmoid(linear(h, weight)) * x
+            else:
+                h = 2 * torch.sigmoid(linear(x, weight)) * h
+        i, f, g, o = (linear(x, self.weight_ih, self.bias_ih) + linear(h, weight_hh)).chunk(4, dim=1)
+        c = torch.sigmoid(f) * state["c"] + torch.sigmoid(i) * torch.tanh(g)
+        return {"h": torch.sigmoid(o) * torch.tanh(c), "c": c}

@@ -1,0 +1,25 @@
+"""Penalties on what a language model's last layer writes, beside its loss (Merity et al. 2018, arXiv:1708.02182).
+
+Shapes: B batch, T time, H hidden.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from components.layers.base import moved
+
+
+def activation_penalty(
+    dropped_BTH: Tensor, y_BTH: Tensor, counted_BT: Tensor, *, activation: float, temporal: float
+) -> Tensor:
+    """`activation` times the mean square of each counted step's outputs after dropout, and `temporal` times that of
+    their change since the step before, without dropout; the sum over the steps. `counted_BT` is bool, on the CPU or
+    the outputs' device."""
+    counted_BT = moved(counted_BT, y_BTH.device)
+    nats_BT = activation * dropped_BTH.float().square().mean(dim=2)
+    penalty = nats_BT.masked_fill(~counted_BT, 0.0).sum()
+    if temporal:
+        change_BT = y_BTH.float().diff(dim=1).square().mean(dim=2)
+        penalty = penalty + temporal * change_BT.masked_fill(~counted_BT[:, 1:], 0.0).sum()
+    return penalty
