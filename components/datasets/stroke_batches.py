@@ -11,7 +11,6 @@ import numpy as np
 
 from components.datasets.examples import ExampleBatch, ExampleBatches, padded
 from components.datasets.store import Examples
-from components.encodings.strokes import PEN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +47,3 @@ class StrokeBatches(ExampleBatches):
             next_BT4=next_BT4,
             text_BU=padded(self.texts, rows)[0] if self.texts else None,
         )
-
-
-def lifted(next_N4: np.ndarray) -> tuple[int, int, int]:
-    """Of points [N, 4]: how many there are, after how many the pen is lifted, and how many are the last of a piece."""
-    return len(next_N4), int(next_N4[:, PEN].sum()), int(next_N4[:, PEN + 1].sum())

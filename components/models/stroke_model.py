@@ -75,6 +75,7 @@ class StrokeModel(Backbone):
         self.characters, self.mixture = characters, PenMixture(gaussians)
         width = self.recurrent.output_size
         self.window = SoftWindow(width, window_gaussians) if characters else None
+        self.at_once = self.window is None  # do the layers read a whole piece at once?
         self.head = nn.Linear(width + characters, self.mixture.parameters)
 
     def initial_state(self, batch_size: int) -> State:

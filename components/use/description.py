@@ -20,9 +20,10 @@ class Description:
     """Description of a model.
 
     `writes`: text, notes or strokes; None if it predicts. `reads`: text, symbols, frames, audio or series
-    (`Encoding.reads`); None if it generates. `step_shape`: shape of an input frame, with None for any size. `columns`: of its predictions,
-    name → text, number, whole, texts or numbers. `accepts`: what generation can start from: prompt, chords, melody,
-    start, keep. `settings`: default generation settings. `metrics`: on test data, when the model was saved.
+    (`Encoding.reads`); None if it generates. `step_shape`: shape of an input frame, with None for any size. `columns`:
+    of its predictions, name → text, number, whole, texts or numbers. `accepts`: what generation can start from: prompt,
+    chords, melody, start, keep. `settings`: default generation settings. `metrics`: on test data, when the model was
+    saved.
     """
 
     task: str
