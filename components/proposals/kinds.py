@@ -29,6 +29,7 @@ KINDS: dict[str, Kind] = {
     "melody": Kind("music", "a model of melodies over chords", media.melody),
     "events": Kind("music", "a model of all instruments", media.events),
     "chorales": Kind("music", "a model of four voices", media.chorales),
+    "strokes": Kind("strokes", "new drawings, stroke by stroke", media.strokes),
     "recordings": Kind("wav", "what is said in recordings", media.recordings),
     "videos": Kind("video", "the label of a video", media.videos),
     "ts": Kind("ts", "the label of a series", series.ts),
@@ -57,6 +58,7 @@ TEXTS = {"tokens", "lines", "text", "labelled-lines"}  # that any text can be re
 # readers that are never proposed, and why
 NEVER = {
     "made-series": "makes its data",
+    "made-handwriting": "makes its data",
     "moving-shapes": "makes its data",
     "copy-memory": "makes its data",
     "adding": "makes its data",

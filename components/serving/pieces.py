@@ -25,8 +25,9 @@ from components.serving.requests import Generated, Item
 from components.use.opening import Opened
 from components.use.writing import Piece, Sketch, piece, record_of, sketch
 
-FILES = {"mid": "audio/midi", "wav": "audio/wav", "html": "text/html; charset=utf-8", "svg": "image/svg+xml"}
-OF_INK = ("svg",)  # the kinds of ink; the others are a score's
+OF_SCORES = {"mid": "audio/midi", "wav": "audio/wav", "html": "text/html; charset=utf-8"}
+OF_INK = {"svg": "image/svg+xml"}
+FILES = {**OF_SCORES, **OF_INK}
 
 
 class PieceCache:
@@ -65,7 +66,7 @@ class PieceCache:
 
 
 def rendered(piece: Piece, kind: str) -> bytes:
-    """A score's file of a kind of FILES."""
+    """A score's file of a kind of OF_SCORES."""
     from components.render.audio import page_audio, write_wav
     from components.render.page import write_page
     from components.render.score import write_midi
@@ -95,7 +96,7 @@ def answer(opened: Opened, made: Generation, cache: PieceCache) -> Generated:
         about = {"number": number, "nats_per_token": nats if np.isfinite(nats) else None, "ended": sampled.ended}
         if isinstance(item, Score):
             pieces.append(piece(opened, made, number))
-            files = {kind: f"/generated/{key}/{number}.{kind}" for kind in FILES} if item.length_steps else {}
+            files = {kind: f"/generated/{key}/{number}.{kind}" for kind in OF_SCORES} if item.length_steps else {}
             midi = base64.b64encode(rendered(pieces[-1], "mid")).decode() if files else None
             items.append(Item(**about, text=spoken(item), score=as_json(item), midi_base64=midi, files=files))
         elif isinstance(item, Ink):

@@ -26,6 +26,7 @@ from components.generation.settings import Sampled
 from components.ink import MOST_POINTS, Ink
 from components.layers.base import State, steps_where
 from components.models.backbone import Backbone
+from components.models.stroke_model import AT
 from components.models.stroke_model import StrokeModel as Model
 from components.registry import names, resolve
 from components.tasks.base import Made, Tally, Task, to_device
@@ -110,7 +111,9 @@ class StrokeModel(Task):
             if phi_BU is not None:
                 # an end before the last character would leave the text unfinished
                 furthest = phi_BU.argmax(dim=1).cpu().numpy()
-                ending = (ending & (furthest >= len(ids_U) - 1)) | (furthest == len(ids_U))
+                # far beyond the text all weights are 0
+                passed = (furthest == len(ids_U)) | (state[AT].amin(dim=1).cpu().numpy() > len(ids_U))
+                ending = (ending & (furthest == len(ids_U) - 1)) | passed
             alive = ~ended
             nats += np.where(alive, cost, 0)
             points[alive, t] = drawn[alive, :WIDTH]
