@@ -37,7 +37,7 @@ class MadeHandwriting(Reader):
         files: Sequence[Path] = (),
         /,
         *,
-        count: Annotated[int, Field(gt=0, le=100_000)] = 3000,
+        count: Annotated[int, Field(gt=0, le=100_000)] = 4000,
         words: Annotated[int, Field(gt=0, le=10)] = 2,
         seed: Annotated[int, Field(ge=0)] = 0,
     ) -> None:

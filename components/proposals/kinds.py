@@ -25,11 +25,11 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
+    "strokes": Kind("strokes", "new drawings, stroke by stroke", media.strokes),
     "rolls": Kind("rolls", "piano rolls, to be continued", media.rolls),
     "melody": Kind("music", "a model of melodies over chords", media.melody),
     "events": Kind("music", "a model of all instruments", media.events),
     "chorales": Kind("music", "a model of four voices", media.chorales),
-    "strokes": Kind("strokes", "new drawings, stroke by stroke", media.strokes),
     "recordings": Kind("wav", "what is said in recordings", media.recordings),
     "videos": Kind("video", "the label of a video", media.videos),
     "ts": Kind("ts", "the label of a series", series.ts),

@@ -21,7 +21,7 @@ from components.proposals.series import npy_shape
 TABLES = (".csv", ".tsv", ".txt", ".tab")
 MOST_SOUNDS = 20_000  # that are looked for in a table of transcripts
 KEYS = (88, 128)
-MOST_LOOKED_AT = 1 << 40  # bytes: a file is read up to its first drawing only
+MOST_LOOKED_AT = 64 << 20  # bytes of a file of strokes, which is read as far as its first drawing
 
 
 def rolls(look: Look) -> Proposal:
