@@ -48,7 +48,7 @@ class StrokeSettings:
 
 
 class StrokeModel(Task):
-    """Points of a pen, one after the other."""
+    """Points of a pen, one after the other. Metric: nats per point, of the density in the data's own units."""
 
     form = "strokes"
     windowed = False
