@@ -174,7 +174,11 @@ PAIRS: dict[str, Pair] = {
     ),
     "strokes": Pair(WORDS_BY_HAND, {"kind": "strokes"}, {"kind": "gru", **PEN}, {"kind": "stroke_model"}),
     "strokes, text": Pair(
-        WORDS_BY_HAND, {"kind": "strokes", "texts": True}, PEN, {"kind": "stroke_model"}, generation={"prompt": "a"}
+        WORDS_BY_HAND,
+        {"kind": "strokes", "texts": True},
+        PEN,
+        {"kind": "stroke_model"},
+        generation={"prompt": WORDS_BY_HAND[0].text},
     ),
     "notes": Pair(TUNES, {"kind": "notes"}, {"kind": "gru", "head_size": 4}, {"kind": "note_model"}),
 }

@@ -209,7 +209,7 @@ function finished(cards, made) {
     const { node, body } = card(item.number, made.items.length);
     if (item.score && item.files.html) {
       body.append(make("iframe", { src: item.files.html, title: "Piece no. " + item.number + " to listen to", sandbox: "allow-scripts", loading: item.number > 1 ? "lazy" : "eager" }));
-    } else if (item.files.svg) body.append(make("img", { src: item.files.svg, alt: item.text, class: "ink" }));
+    } else if (item.files.svg) body.append(make("img", { src: item.files.svg, alt: item.text }));
     else body.append(make("pre", {}, item.text || "(nothing)"));
     const facts = make("p", { class: "facts" });
     if (item.nats_per_token !== null) facts.append(make("span", {}, item.nats_per_token.toFixed(3) + " nats a token"));

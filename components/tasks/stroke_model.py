@@ -89,8 +89,8 @@ class StrokeModel(Task):
         seed: int,
         progress: Callable[[int], None] = lambda done: None,
     ) -> Made:
-        """Pieces from their first point to their end; a text ends too where the window has passed its last character.
-        Piece n draws from a generator of its own."""
+        """Pieces from their first point to their end; a text ends too with the stroke in which the window
+        passes its last character. Piece n draws from a generator of its own."""
         ids_U, warnings = self._text(settings)
         model.eval()
         device, count = next(model.parameters()).device, settings.count
@@ -109,11 +109,12 @@ class StrokeModel(Task):
             cost = model.mixture.loss(raw_BP.double(), torch.from_numpy(drawn)).numpy() + self.encoding.jacobian
             ending = drawn[:, PEN + 1] > 0
             if phi_BU is not None:
-                # an end before the last character would leave the text unfinished
                 furthest = phi_BU.argmax(dim=1).cpu().numpy()
                 # far beyond the text all weights are 0
                 passed = (furthest == len(ids_U)) | (state[AT].amin(dim=1).cpu().numpy() > len(ids_U))
-                ending = (ending & (furthest == len(ids_U) - 1)) | passed
+                # an end before the last character would leave the text unfinished
+                ending = (ending & (furthest == len(ids_U) - 1)) | (passed & (drawn[:, PEN] > 0))
+                ended |= passed & (points[:, t - 1, PEN] > 0)  # with the stroke before: this point begins another
             alive = ~ended
             nats += np.where(alive, cost, 0)
             points[alive, t] = drawn[alive, :WIDTH]

@@ -92,7 +92,8 @@ def test_pieces_depend_on_their_number_alone_and_end_where_they_are_told(tmp_pat
     with torch.no_grad():  # a window that runs: each step is twenty characters long
         bundle.model.window.linear.bias[-2:] = 10.0
     hasty = bundle.generate({"count": 2}, seed=3)
-    assert [(len(one.ids), one.ended) for one in hasty.sampled] == [(2, True)] * 2
+    assert all(one.ended and len(one.ids) < 20 for one in hasty.sampled)
+    assert all((one.ids[:-1, 2] == 0).all() and one.ids[-1, 2] == 1 for one in hasty.sampled), "one stroke"
 
 
 def test_what_cant_be_written_is_told(tmp_path) -> None:
