@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from components.bundle import Generation
+    from components.ink import Ink
     from components.runs.outcome import Outcome
     from components.score import Score
     from components.tasks.explanation import Explanation
@@ -123,7 +124,7 @@ class Model:
 
     @property
     def writes(self) -> str | None:
-        """Output of `generate`: text or notes. None if the model predicts."""
+        """Output of `generate`: text, notes or strokes. None if the model predicts."""
         return self.describe().writes
 
     @property
@@ -148,8 +149,8 @@ class Model:
         keep: str | os.PathLike[str] | None = None,
         rewrite: str | None = None,
         **settings: Any,
-    ) -> list[str] | list[Score]:
-        """Generate texts or scores.
+    ) -> list[str] | list[Score] | list[Ink]:
+        """Generate texts, scores or ink.
 
         The same seed and settings give the same output here, on the command line and over HTTP. Minor problems, such
         as a prompt with a character that the model has never seen, are Python warnings.
@@ -161,12 +162,14 @@ class Model:
             keep: A music file. The model rewrites the part `rewrite` of its first piece and keeps the rest.
             rewrite: The part: "bars 5-8", "bars 5-8, alto tenor", "bar 3; beats 33-36, bass".
             settings: Settings that replace the model's defaults: count (1 to 64), max_length (tokens), temperature (0
-                to 10; 0 is always the likeliest), top_k, top_p, prompt. For music also chords, choruses, bars,
+                to 10; 0 is always the likeliest), top_k, top_p, prompt. For strokes count, max_length (points), prompt
+                (the text to write) and bias (0 to 20; more is neater). For music also chords, choruses, bars,
                 form ("AABA"), form_strength, tempo_bpm (quarter notes per minute), band, constraints, particles
                 (weighed for `rewrite`).
 
         Returns:
-            A list of `count` strings or scores. A score (`components.score.Score`) has parts of notes; times are in
+            A list of `count` strings, scores or drawings. A drawing (`components.ink.Ink`) has `strokes`, arrays
+            [N, 2] of points. A score (`components.score.Score`) has parts of notes; times are in
             steps, `steps_per_beat` of them to a quarter note.
 
         Raises:
@@ -186,10 +189,10 @@ class Model:
         soundfont: str | os.PathLike[str] | None = None,
         **settings: Any,
     ) -> list[Path]:
-        """Generate texts or scores and write them to files.
+        """Generate texts, scores or ink and write them to files.
 
-        Texts go to one file. Each score becomes MIDI, MusicXML, sound, a picture and an HTML page. Each file records
-        how it was made; `reprise replay FILE` regenerates it.
+        Texts go to one file. Ink becomes SVG and a picture, each score MIDI, MusicXML, sound, a picture and an HTML
+        page. Each file records how it was made; `reprise replay FILE` regenerates it.
 
         Args:
             folder: The output folder. It is created if it doesn't exist.

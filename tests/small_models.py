@@ -50,6 +50,12 @@ WRITERS: dict[str, dict[str, Any]] = {
         "model": {"kind": "gru", "hidden_size": 8},
         "generation": {"count": 1, "max_length": 8},
     },
+    "pens": {
+        "encoding": {"kind": "strokes", "texts": True},
+        "task": {"kind": "stroke_model"},
+        "model": {"kind": "gru", "hidden_size": 8, "gaussians": 2, "window_gaussians": 2},
+        "generation": {"count": 1, "max_length": 8, "prompt": "a hat"},
+    },
 }
 
 
@@ -102,13 +108,14 @@ ANSWERERS: dict[str, tuple[dict[str, Any], dict[str, Any], str, list[Any]]] = {
 }
 READERS = {"marks": "conll", "people": "conll", "ears": "wav", "shapes": "moving-shapes"}  # of the others: table
 # what the store of the tests has
-SOLD = ("tales", "four-voices", "blues", "moods", "sums", "marks", "people", "ears", "shapes", "loads")
+SOLD = ("tales", "four-voices", "blues", "pens", "moods", "sums", "marks", "people", "ears", "shapes", "loads")
 
 
 def save_writer(folder: Path, name: str) -> None:
     import torch
 
     from components.bundle import save_bundle
+    from components.datasets.made_handwriting import MadeHandwriting
     from components.recipe import Recipe
     from components.registry import resolve
 
@@ -118,6 +125,8 @@ def save_writer(folder: Path, name: str) -> None:
     encoding = resolve("encoding", recipe["encoding"]["kind"])(**options)
     if encoding.kind == "characters":  # those of music know their ids already
         encoding.fit([TEXT])
+    if encoding.kind == "strokes":
+        encoding.fit(MadeHandwriting(count=20).items())
     task = resolve("task", recipe["task"]["kind"])(encoding, framing)
     torch.manual_seed(len(name))
     model = task.build_model(recipe["model"])

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from components.datasets.made_handwriting import MadeHandwriting
 from components.datasets.store import Examples, Sequences, Split
 from components.encodings.series import Series
 from components.encodings.vocabulary import BOS, EOS
@@ -106,6 +107,8 @@ LOADS = [
     for n in range(4)
 ]
 AHEAD = {"kind": "forecast", "context": 9, "samples": 10}
+WORDS_BY_HAND = sorted(MadeHandwriting(count=40, words=1).items(), key=lambda item: item.points)[:4]
+PEN = {"gaussians": 3, "window_gaussians": 2}
 LAYERS = {
     "letters": {"layer": "embedding", "of": "tokens", "size": 8},
     "one": {"layer": "gru", "of": "letters", "hidden_size": 8},
@@ -168,6 +171,14 @@ PAIRS: dict[str, Pair] = {
     "frames, NADE": Pair(CHORALES, {"kind": "pianoroll"}, {"nade_size": 4}, {"kind": "frame_model"}),
     "frames, notes": Pair(
         CHORALES, {"kind": "pianoroll"}, {"output": "notes", "note_size": 4}, {"kind": "frame_model"}
+    ),
+    "strokes": Pair(WORDS_BY_HAND, {"kind": "strokes"}, {"kind": "gru", **PEN}, {"kind": "stroke_model"}),
+    "strokes, text": Pair(
+        WORDS_BY_HAND,
+        {"kind": "strokes", "texts": True},
+        PEN,
+        {"kind": "stroke_model"},
+        generation={"prompt": WORDS_BY_HAND[0].text},
     ),
     "notes": Pair(TUNES, {"kind": "notes"}, {"kind": "gru", "head_size": 4}, {"kind": "note_model"}),
 }

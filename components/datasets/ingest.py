@@ -48,6 +48,7 @@ from components.datasets.vectors import give_words
 from components.encodings.base import Encoding
 from components.encodings.vocabulary import BOS, EOS, UNK
 from components.errors import UserError
+from components.ink import Ink
 from components.provenance import digest_json
 from components.registry import resolve
 from components.score import Score, note_columns
@@ -299,6 +300,8 @@ def _feed(digest: Any, item: Any) -> None:
         for part in item.parts:
             digest.update(f"{part.name!r} {part.program} {part.role!r}".encode())
             _feed(digest, note_columns(part.notes))
+    elif isinstance(item, Ink):
+        _feed(digest, (item.text, item.strokes))
     elif isinstance(item, np.ndarray):
         digest.update(f"{item.dtype}{item.shape}".encode() + np.ascontiguousarray(item).tobytes())
     elif isinstance(item, tuple | list):
@@ -355,6 +358,7 @@ def _cached(folder: Path, tell: Progress) -> DatasetRef | None:
 def _code_digest() -> str:
     """Of the code that decides what a store holds: an edit of it makes the cached stores stale."""
     digest = hashlib.sha256()
-    for file in [CODE / "score.py", *sorted(CODE.glob("datasets/*.py")), *sorted(CODE.glob("encodings/*.py"))]:
+    packages = sorted(CODE.glob("datasets/*.py")), sorted(CODE.glob("encodings/*.py"))
+    for file in [CODE / "ink.py", CODE / "score.py", *packages[0], *packages[1]]:
         digest.update(f"{file.relative_to(CODE)}\0".encode() + file.read_bytes() + b"\0")
     return digest.hexdigest()

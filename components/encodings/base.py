@@ -43,7 +43,7 @@ class Encoding(ABC):
     """
 
     kind: ClassVar[str]  # its name in the registry
-    form: ClassVar[Literal["tokens", "frames", "pairs", "streams", "series"]] = (
+    form: ClassVar[Literal["tokens", "frames", "pairs", "streams", "series", "strokes"]] = (
         "tokens"  # what a task must be able to read
     )
     unit: ClassVar[str] = "token"  # what one token is, for metric names: char, word, token

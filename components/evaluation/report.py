@@ -57,7 +57,8 @@ def write_learning_curve(
         low, high = min(curves), max(curves)
         near = [value for value in baselines.values() if value < 2.5 * high]
         top = max([high, *near, low + 1e-6])  # one point alone still has an axis
-        axes.set_ylim(max(0.0, low - 0.15 * (top - low)), top + 0.1 * (top - low))
+        bottom = low - 0.15 * (top - low)  # nats of a density may be below 0
+        axes.set_ylim(bottom if low < 0 else max(0.0, bottom), top + 0.1 * (top - low))
         for name, value in baselines.items():
             far = "" if value <= top else " (off the picture)"
             axes.axhline(value, color=SOFT, linewidth=0.9, linestyle="--", label=f"{name} {value:.3g}{far}")

@@ -1,4 +1,4 @@
-"""What a value may be: distributions whose parameters a network gives, and quantiles.
+"""What a value or a point may be: distributions whose parameters a network gives, and quantiles.
 
 Shapes: B rows, T steps, P parameters, S samples, Q levels. Values are scaled; `scale` is what a scaled value of 1
 stands for.
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 LEAST = 1e-4  # of a deviation, in scaled values: the density of an exact guess would grow without end
+LEAST_OF_PEN = 1e-2  # the same of a pen's offsets: drawings lie on a grid, whose places could be guessed exactly
+MOST_CORRELATION = 0.999
 # of the quantiles that a network gives; samples between two of them lie on a line
 LEVELS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
@@ -140,3 +142,60 @@ OUTPUTS: dict[str, type[Distribution]] = {
 
 def _positive(raw: Tensor) -> Tensor:
     return nn.functional.softplus(raw) + LEAST
+
+
+class PenMixture:
+    """Where the pen goes next, and whether it is lifted: a mixture of M Gaussians of two variables with correlation,
+    and two chances (Graves 2013, 23 to 25): that the pen is lifted after the point, and, where it is, that the piece
+    ends with it.
+
+    `raw` [..., 6 M + 2], any real numbers: M logits of the weights; M means, deviations (through softplus) and
+    correlations (through tanh), of which the means and deviations have two each; the logits of the two chances.
+    """
+
+    def __init__(self, gaussians: int) -> None:
+        self.gaussians, self.parameters = gaussians, 6 * gaussians + 2
+
+    def loss(self, raw: Tensor, points: Tensor) -> Tensor:
+        """−log p of points [..., 4]: dx, dy, lifted, last; float32 [...]. In nats, of the density in the points' unit.
+
+        What the end costs counts where the pen is lifted: a piece ends nowhere else."""
+        raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
+        log_weights, mean, deviation, correlation, lift, end = self.of(raw)
+        away = (points[..., None, :2] - mean) / deviation
+        # by Cholesky's factor: the quadratic form is a sum of squares, however near the correlation is to 1
+        left = torch.sqrt((1 - correlation) * (1 + correlation))
+        across = (away[..., 1] - correlation * away[..., 0]) / left
+        log_p = -0.5 * (away[..., 0] ** 2 + across**2) - deviation.log().sum(-1) - left.log() - math.log(2 * math.pi)
+        lifted, last = points[..., 2], points[..., 3]
+        chances = softplus(lift) - lifted * lift + lifted * (softplus(end) - last * end)
+        return chances - torch.logsumexp(log_weights + log_p, dim=-1)
+
+    def of(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Logarithms of the weights [..., M], means and deviations [..., M, 2], correlations [..., M], and the logits
+        [...] of a lift and of the end."""
+        M = self.gaussians
+        weights, mean, deviation, correlation, chances = raw.split([M, 2 * M, 2 * M, M, 2], dim=-1)
+        return (
+            torch.log_softmax(weights, dim=-1),
+            mean.unflatten(-1, (M, 2)),
+            softplus(deviation.unflatten(-1, (M, 2))) + LEAST_OF_PEN,
+            MOST_CORRELATION * torch.tanh(correlation),
+            *chances.unbind(-1),
+        )
+
+    def draw(self, raw_P: Tensor, rng: np.random.Generator, bias: float = 0.0) -> np.ndarray:
+        """A point, float64 [4]: dx, dy, lifted, last. A `bias` above 0 draws what is likelier (Graves 2013, 61 and 62):
+        the logits of the weights grow by 1 + bias, the deviations shrink by e^−bias."""
+        parts = [part.cpu().numpy() for part in self.of(raw_P.detach().double().cpu())]
+        log_weights, mean, deviation, correlation, lift, end = parts
+        weights = np.exp((1 + bias) * (log_weights - log_weights.max()))
+        # the same numbers are taken of the generator whatever comes of them
+        chosen, lifted, last = rng.random(3)
+        first, second = rng.standard_normal(2)
+        m = min(int(np.searchsorted(np.cumsum(weights) / weights.sum(), chosen, side="right")), self.gaussians - 1)
+        rho = correlation[m]
+        noise = np.array([first, rho * first + math.sqrt((1 - rho) * (1 + rho)) * second])
+        place = mean[m] + math.exp(-bias) * deviation[m] * noise
+        up = lifted < 1 / (1 + math.exp(-lift))
+        return np.array([*place, up, up and last < 1 / (1 + math.exp(-end))], dtype=np.float64)

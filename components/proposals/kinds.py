@@ -25,6 +25,7 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
+    "strokes": Kind("strokes", "new drawings, stroke by stroke", media.strokes),
     "rolls": Kind("rolls", "piano rolls, to be continued", media.rolls),
     "melody": Kind("music", "a model of melodies over chords", media.melody),
     "events": Kind("music", "a model of all instruments", media.events),
@@ -57,6 +58,7 @@ TEXTS = {"tokens", "lines", "text", "labelled-lines"}  # that any text can be re
 # readers that are never proposed, and why
 NEVER = {
     "made-series": "makes its data",
+    "made-handwriting": "makes its data",
     "moving-shapes": "makes its data",
     "copy-memory": "makes its data",
     "adding": "makes its data",

@@ -11,6 +11,7 @@ from components.datasets.audio import WavReader, read_wav
 from components.datasets.folders import ending
 from components.datasets.music import KINDS as SCORES
 from components.datasets.rolls import ARRAYS, PICKLES
+from components.datasets.strokes import StrokesReader
 from components.datasets.transcripts import Transcripts
 from components.datasets.video import VIDEOS
 from components.errors import UserError
@@ -20,6 +21,7 @@ from components.proposals.series import npy_shape
 TABLES = (".csv", ".tsv", ".txt", ".tab")
 MOST_SOUNDS = 20_000  # that are looked for in a table of transcripts
 KEYS = (88, 128)
+MOST_LOOKED_AT = 64 << 20  # bytes of a file of strokes, which is read as far as its first drawing
 
 
 def rolls(look: Look) -> Proposal:
@@ -82,6 +84,27 @@ def _music(look: Look, of: str, like: str, data: dict, encoding: dict, task: dic
         max(len(found), tunes),
         notes=("`reprise ingest` with --report says what is read of each file",),
         **changes,
+    )
+
+
+def strokes(look: Look) -> Proposal:
+    found = look.having(StrokesReader.endings)
+    if not found:
+        raise Unlike(f"no files of {', '.join(StrokesReader.endings)}")
+    try:
+        first = next(StrokesReader(found[:1], max_bytes=MOST_LOOKED_AT).items())
+    except (UserError, StopIteration) as error:
+        raise Unlike(error.what if isinstance(error, UserError) else "no drawing in it") from None
+    texts = bool(first.text) and ending(found[0]) == ".xml"
+    return Proposal(
+        "strokes of a pen, a piece a file" if ending(found[0]) == ".xml" else "strokes of a pen, a piece a line",
+        f"{found[0].name} begins with {first}",
+        "handwriting",
+        {"reader": "strokes"},
+        {"kind": "strokes", "texts": texts},
+        {"kind": "stroke_model"},
+        len(found) if ending(found[0]) == ".xml" else look.lines(),
+        generation={"prompt": first.text if texts else None},
     )
 
 

@@ -1,5 +1,5 @@
-"""What was generated, as files: a text as .txt; a score as .mid, .musicxml, .wav, .png and a listening page, and
-engraved as .svg where Verovio is installed."""
+"""What was generated, as files: a text as .txt; ink as .svg and .png; a score as .mid, .musicxml, .wav, .png and a
+listening page, and engraved as .svg where Verovio is installed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from components.ink import Ink
 from components.render.record import Record, with_record
 from components.render.soundfont import Soundfont
 from components.score import Score
@@ -83,10 +84,22 @@ def write_score(
     return paths
 
 
+def write_ink(item: Ink, base: Path, *, title: str, record: Record) -> list[Path]:
+    """Write `base` with the endings .svg and .png, and give their paths. Both carry `record`; equal arguments give
+    equal bytes."""
+    from components.render.ink import write_png, write_svg
+
+    base.parent.mkdir(parents=True, exist_ok=True)
+    drawing, picture = base.with_suffix(".svg"), base.with_suffix(".png")
+    write_svg(item, drawing, title, record)
+    write_png(item, picture, record)
+    return [drawing, picture]
+
+
 def described(item: Any) -> str:
-    """An item in a line or a few: a text as it is, a score by its voices' notes."""
-    if isinstance(item, str):
-        return item
+    """An item in a line or a few: a text as it is, ink by what it shows, a score by its voices' notes."""
+    if isinstance(item, str | Ink):
+        return str(item)
     from components.score import pitch_name
 
     voices = (f"{part.name}: {' '.join(pitch_name(n.pitch) for n in part.notes[:24])}" for part in item.parts)

@@ -19,7 +19,7 @@ CURVES, PIECES, PICTURES, TEXTS = 8, 3, 12, 3
 MAX_WAV_BYTES, MAX_PICTURE_BYTES, MAX_TEXT_BYTES = 64 << 20, 2 << 20, 1 << 20
 VARIED = 6  # settings that the table of runs has columns for
 TABLES = {
-    "samples/temperatures.json": "Samples by temperature",
+    "samples/temperatures.json": "Samples by temperature or bias",
     "samples/during_training.json": "Samples during training",
     "predictions/test.json": "Predictions on test, the worst first",
     "music/judgement.json": "Beside held-out music",

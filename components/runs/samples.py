@@ -20,7 +20,6 @@ from components.training.trainer import Events
 
 TABLE = "samples/during_training.json"
 FILE = SAMPLES  # a run that is resumed goes on with its table
-TEMPERATURES = (0.5, 0.8, 1.0, 1.2)  # of the samples that are compared across runs
 COUNT, MAX_TOKENS, MAX_ROWS = 2, 80, 400
 COLUMNS = ("update", "number", "sample", "nats_per_token")
 
@@ -75,8 +74,8 @@ class WithSamples:
 
 
 def write_samples(run: OpenRun, model: ModelRef | None) -> list[str]:
-    """The run's samples in MLflow: its generated files, and short ones at several temperatures in one table. `model` is
-    what was registered of it, if anything."""
+    """The run's samples in MLflow: its generated files, and short ones at several temperatures, or what else the task
+    names as `varied`, in one table. `model` is what was registered of it, if anything."""
     opened = open_model(f"{model.name}@{model.version}" if model else f"run:{run.id}")
     tracked, seed = run.tracked, run.record.recipe.seed
     if opened.bundle.task.settings is None:
@@ -90,17 +89,18 @@ def write_samples(run: OpenRun, model: ModelRef | None) -> list[str]:
             real = table[figure].get("held_out")
             beside = f" (held-out music {real:.3f})" if real is not None else ""
             say(f"music   {figure.replace('_', ' ')} {table[figure].get('generated', math.nan):.3f}{beside}")
-    made = [(t, opened.bundle.generate(_short(opened, t), seed=seed)) for t in TEMPERATURES]
+    setting, values = opened.bundle.task.varied
+    made = [(value, opened.bundle.generate(_short(opened) | {setting: value}, seed=seed)) for value in values]
     rows = [
-        (temperature, index, described(item), f"{sampled.nats_per_token:.3f}", sampled.ended)
-        for temperature, generation in made
+        (value, index, described(item), f"{sampled.nats_per_token:.3f}", sampled.ended)
+        for value, generation in made
         for index, (item, sampled) in enumerate(zip(generation.items, generation.sampled, strict=True))
     ]
-    names = ("temperature", "number", "sample", "nats_per_token", "ended_itself")
+    names = (setting, "number", "sample", "nats_per_token", "ended_itself")
     tracked.table({name: [row[i] for row in rows] for i, name in enumerate(names)}, "samples/temperatures.json")
     return paths
 
 
-def _short(opened: Opened, temperature: float) -> dict[str, Any]:
+def _short(opened: Opened) -> dict[str, Any]:
     limit = min(400, opened.bundle.recipe["generation"]["max_length"])
-    return {"count": 2, "max_length": limit, "temperature": temperature}
+    return {"count": 2, "max_length": limit}

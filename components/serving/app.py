@@ -170,9 +170,10 @@ def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str]
     )
     async def generated(
         key: Annotated[str, Path(pattern="^[0-9a-f]{24}$")],
-        file: Annotated[str, Path(pattern=r"^[1-9][0-9]?\.(mid|wav|html)$", examples=["1.mid"])],
+        file: Annotated[str, Path(pattern=r"^[1-9][0-9]?\.(mid|wav|html|svg)$", examples=["1.mid"])],
     ) -> Response:
-        """A generated piece as MIDI, as sound, or as a page to listen to; kept for the last requests only."""
+        """A generated piece as MIDI, as sound, or as a page to listen to, or as a drawing (svg); kept for the last
+        requests only."""
         number, _, kind = file.partition(".")
         deadline = Deadline(limits.seconds)
 
@@ -182,8 +183,11 @@ def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str]
 
         content = await work.carry_out(deadline, made)
         # the page brings a policy of its own; here it gets no origin, so nothing of this server is within its reach
-        policy = "sandbox allow-scripts allow-downloads; frame-ancestors 'self'"
-        headers = {"content-security-policy": policy} if kind == "html" else {}
+        policies = {
+            "html": "sandbox allow-scripts allow-downloads; frame-ancestors 'self'",
+            "svg": "sandbox; default-src 'none'; style-src 'unsafe-inline'",
+        }
+        headers = {"content-security-policy": policies[kind]} if kind in policies else {}
         return Response(content, media_type=FILES[kind], headers=headers)
 
     @app.get("/", include_in_schema=False)
@@ -277,6 +281,6 @@ def _page() -> tuple[str, str]:
 
     policy = (
         f"default-src 'none'; script-src {own(parts['js'])}; style-src {own(parts['css'])}; connect-src 'self'; "
-        "frame-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "frame-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return page, policy

@@ -16,14 +16,18 @@ from components.bundle import Generation
 from components.encodings.base import Encoding
 from components.errors import UserError
 from components.harmony import format_chord
+from components.ink import Ink
 from components.provenance import digest_json
+from components.render.ink import svg
 from components.score import Score, spoken
 from components.serving.problems import Limits, NotFound
 from components.serving.requests import Generated, Item
 from components.use.opening import Opened
-from components.use.writing import Piece, piece, record_of
+from components.use.writing import Piece, Sketch, piece, record_of, sketch
 
-FILES = {"mid": "audio/midi", "wav": "audio/wav", "html": "text/html; charset=utf-8"}
+OF_SCORES = {"mid": "audio/midi", "wav": "audio/wav", "html": "text/html; charset=utf-8"}
+OF_INK = {"svg": "image/svg+xml"}
+FILES = {**OF_SCORES, **OF_INK}
 
 
 class PieceCache:
@@ -33,9 +37,9 @@ class PieceCache:
         self.limits = limits
         self.rendering = threading.Lock()  # one file at a time: a long piece's sound takes seconds
         self._lock = threading.Lock()
-        self._pieces: OrderedDict[str, list[Piece]] = OrderedDict()
+        self._pieces: OrderedDict[str, list[Piece] | list[Sketch]] = OrderedDict()
 
-    def keep(self, key: str, pieces: list[Piece]) -> None:
+    def keep(self, key: str, pieces: list[Piece] | list[Sketch]) -> None:
         with self._lock:
             self._pieces[key] = pieces
             self._pieces.move_to_end(key)
@@ -50,9 +54,11 @@ class PieceCache:
         """
         with self._lock:
             pieces = self._pieces.get(key, [])
-        if not 1 <= number <= len(pieces):
+        if not 1 <= number <= len(pieces) or (kind in OF_INK) != isinstance(pieces[number - 1], Sketch):
             raise NotFound("there is no such piece, or it has expired", where="generated", hint="generate it again")
         one = pieces[number - 1]
+        if isinstance(one, Sketch):
+            return svg(one.ink, one.title, one.record).encode()
         if kind != "mid" and one.score.length_seconds > self.limits.audio_seconds:
             what = f"plays for {one.score.length_seconds / 60:.0f} minutes"
             raise UserError(what, where="generated", hint="take its .mid")
@@ -60,7 +66,7 @@ class PieceCache:
 
 
 def rendered(piece: Piece, kind: str) -> bytes:
-    """A score's file of a kind of FILES."""
+    """A score's file of a kind of OF_SCORES."""
     from components.render.audio import page_audio, write_wav
     from components.render.page import write_page
     from components.render.score import write_midi
@@ -83,17 +89,22 @@ def answer(opened: Opened, made: Generation, cache: PieceCache) -> Generated:
     """What a request for new items is answered."""
     settings = {name: list(v) if isinstance(v, tuple) else v for name, v in made.settings.items()}
     key = digest_json({**record_of(opened, made), "settings": settings})[:24]
-    items, pieces = [], []
+    items: list[Item] = []
+    pieces: list[Any] = []
     for number, (item, sampled) in enumerate(zip(made.items, made.sampled, strict=True), 1):
         nats = float(sampled.nats_per_token)
         about = {"number": number, "nats_per_token": nats if np.isfinite(nats) else None, "ended": sampled.ended}
         if isinstance(item, Score):
             pieces.append(piece(opened, made, number))
-            files = {kind: f"/generated/{key}/{number}.{kind}" for kind in FILES} if item.length_steps else {}
+            files = {kind: f"/generated/{key}/{number}.{kind}" for kind in OF_SCORES} if item.length_steps else {}
             midi = base64.b64encode(rendered(pieces[-1], "mid")).decode() if files else None
             given = list(opened.bundle.kept(sampled).get("given", ())) if files else []
             shown = {"score": as_json(item), "midi_base64": midi, "files": files, "given": given or None}
             items.append(Item(**about, text=spoken(item), **shown))
+        elif isinstance(item, Ink):
+            pieces.append(sketch(opened, made, number))
+            files = {kind: f"/generated/{key}/{number}.{kind}" for kind in OF_INK}
+            items.append(Item(**about, text=str(item), score=None, midi_base64=None, files=files, given=None))
         else:
             text = item if isinstance(item, str) else " ".join(map(str, item))
             items.append(Item(**about, text=text, score=None, midi_base64=None, files={}, given=None))

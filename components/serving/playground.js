@@ -9,10 +9,10 @@ const make = (tag, attributes = {}, ...children) => {
   node.append(...children);
   return node;
 };
-const OFTEN = ["temperature", "top_p", "count", "max_length", "seed"];
+const OFTEN = ["temperature", "bias", "top_p", "count", "max_length", "seed"];
 const OWN_PLACE = ["prompt", "chords", "given", "given_ends"];
 // where a slider is more use than a box; a value that it can't show exactly gets a box all the same
-const SLIDERS = { temperature: [0, 2, 0.01], top_p: [0.01, 1, 0.01] };
+const SLIDERS = { temperature: [0, 2, 0.01], bias: [0, 5, 0.01], top_p: [0.01, 1, 0.01] };
 const A_SERIES = '{"start": "2024-01-01", "values": [1, 2.5, 2]}';
 const EXPLAINED = ["classification", "ordinal", "tagging", "translation"]; // tasks
 const READ_FROM = { text: "text", symbols: "text", frames: "frames", series: "frames", audio: "wav" };
@@ -75,7 +75,7 @@ function show(values) {
   by("knobs").hidden = !writes;
   by("go").textContent = writes ? "Generate" : "Predict";
   by("why").hidden = !EXPLAINED.includes(model.task) || READ_FROM[model.reads] !== "text";
-  by("prompt").rows = model.writes === "notes" ? 1 : 3;
+  by("prompt").rows = model.writes === "text" ? 3 : 1;
   by("prompt").value = values.prompt ?? model.settings.prompt?.default ?? "";
   by("chords").value = values.chords ?? model.settings.chords?.default ?? "";
   held = values.given?.length ? { given: values.given, given_ends: values.given_ends ?? false } : null;
@@ -213,11 +213,12 @@ function finished(cards, made) {
       body.append(frame);
       if (item.given && described.name === made.model && described.version === made.version) body.append(again(made, item, frame));
       frame.src = item.files.html;
-    } else body.append(make("pre", {}, item.text || "(nothing)"));
+    } else if (item.files.svg) body.append(make("img", { src: item.files.svg, alt: item.text }));
+    else body.append(make("pre", {}, item.text || "(nothing)"));
     const facts = make("p", { class: "facts" });
     if (item.nats_per_token !== null) facts.append(make("span", {}, item.nats_per_token.toFixed(3) + " nats a token"));
     facts.append(make("span", {}, item.ended ? "ended by itself" : "cut at max length"));
-    for (const [kind, name] of [["mid", "MIDI"], ["wav", "wav"], ["html", "listening page"]]) {
+    for (const [kind, name] of [["mid", "MIDI"], ["wav", "wav"], ["html", "listening page"], ["svg", "SVG"]]) {
       if (item.files[kind]) facts.append(make("a", { href: item.files[kind], ...(kind !== "html" && { download: made.model + "-" + item.number + "." + kind }) }, name));
     }
     node.append(facts);

@@ -189,7 +189,7 @@ class Description(BaseModel):
     name: str
     version: str
     task: str
-    writes: str | None = Field(description="text or notes; None: it answers")
+    writes: str | None = Field(description="text, notes or strokes; None: it answers")
     reads: str | None = Field(description="text, symbols, frames, audio or series; None: it writes")
     answers: str | None = Field(description="the task's kind of answer; None: it writes")
     features: int | None = Field(description="numbers in a frame that it reads; None: no frames, or pictures")

@@ -145,6 +145,9 @@ class Task(ABC):
     # keyword-only parameters are the recipe's generation section; None: the task predicts, it doesn't generate. What
     # writes does so step by step, so its model may not read the future.
     settings: ClassVar[type | None] = None
+    # the setting, and its values, by which samples are compared
+    varied: ClassVar[tuple[str, tuple[float, ...]]] = ("temperature", (0.5, 0.8, 1.0, 1.2))
+    prompted = True  # may its model start from a prompt, where there is such a setting?
     # of the answers of a task that has no settings: name → text, number, whole, texts or numbers
     columns: ClassVar[dict[str, str]] = {}
     # the columns are of equal length: a table of answers has a line for each of their entries

@@ -32,6 +32,7 @@ from components.bounds import MAX_COUNT, MAX_INPUTS, MAX_LENGTH, MAX_PROMPTS, MA
 from components.encodings.base import Encoding
 from components.encodings.pair import make
 from components.errors import UserError, unknown
+from components.ink import Ink
 from components.registry import resolve
 
 # param → (MLflow's type, lowest, highest); a param that isn't given keeps the value in the model's own recipe
@@ -82,6 +83,7 @@ def signature() -> ModelSignature:
                 ColSpec("string", "text"),
                 ColSpec("long", "seed"),
                 ColSpec("string", "midi_base64", required=False),
+                ColSpec("string", "svg", required=False),
             ]
         ),
         params=ParamSchema([ParamSpec(name, kind, None) for name, (kind, _, _) in PARAMS.items()]),
@@ -191,9 +193,13 @@ class RepriseModel(mlflow.pyfunc.PythonModel):
 
 
 def _content(item: Any) -> dict[str, str]:
-    """The columns that show a generated item: its text, and the MIDI file when it is a score."""
+    """The columns that show a generated item: its text, and the MIDI file when it is a score, the SVG of ink."""
     if isinstance(item, str):
         return {"text": item}
+    if isinstance(item, Ink):
+        from components.render.ink import svg
+
+        return {"text": str(item), "svg": svg(item, item.text)}
     from components.render.score import write_midi
     from components.score import spoken
 

@@ -33,9 +33,10 @@ def recurrent_layers(model: nn.Module) -> dict[str, Recurrent]:
 
 
 def probes(model: nn.Module) -> bool:
-    """Whether the model can be probed: it has recurrent layers, and none reads the future."""
+    """Whether the model can be probed: it has recurrent layers, none reads the future, and each reads a whole sequence
+    at once."""
     layers = [module for module in model.modules() if isinstance(module, Recurrent)]
-    return bool(layers) and all(layer.causal for layer in layers)
+    return bool(layers) and all(layer.causal for layer in layers) and getattr(model, "at_once", True)
 
 
 def state_gradients(

@@ -10,6 +10,7 @@ import numpy as np
 
 from components.answers import input_of
 from components.encodings.base import Encoding
+from components.ink import Ink
 from components.score import Score
 from components.tasks.base import Task
 
@@ -18,10 +19,11 @@ from components.tasks.base import Task
 class Description:
     """Description of a model.
 
-    `writes`: text or notes; None if it predicts. `reads`: text, symbols, frames, audio or series (`Encoding.reads`);
-    None if it generates. `step_shape`: shape of an input frame, with None for any size. `columns`: of its predictions,
-    name → text, number, whole, texts or numbers. `accepts`: what generation can start from: prompt, chords, melody,
-    start, keep. `settings`: default generation settings. `metrics`: on test data, when the model was saved.
+    `writes`: text, notes or strokes; None if it predicts. `reads`: text, symbols, frames, audio or series
+    (`Encoding.reads`); None if it generates. `step_shape`: shape of an input frame, with None for any size. `columns`:
+    of its predictions, name → text, number, whole, texts or numbers. `accepts`: what generation can start from: prompt,
+    chords, melody, start, keep. `settings`: default generation settings. `metrics`: on test data, when the model was
+    saved.
     """
 
     task: str
@@ -43,11 +45,12 @@ def describe(task: Task, encoding: Encoding, recipe: Mapping[str, Any], info: Ma
         source = input_of(encoding)
         asked = source.reads, source.step_shape, dict(task.columns)
         return Description(kind, None, *asked, [], {}, trained_on, metrics)
-    settings, music = dict(recipe["generation"]), isinstance(encoding.decode(np.zeros(0, dtype=np.int64)), Score)
-    accepts = [name for name in ("prompt", "chords") if name in settings]
+    settings, nothing = dict(recipe["generation"]), encoding.decode(np.zeros(0, dtype=np.int64))
+    music = isinstance(nothing, Score)
+    accepts = [name for name in ("prompt", "chords") if name in settings and (name != "prompt" or task.prompted)]
     if music and task.form == "tokens":
         melody = type(encoding).with_melody is not Encoding.with_melody
         accepts += ["melody", "start"] if melody else ["start"]
         accepts += ["keep"] if type(encoding).timeline is not Encoding.timeline else []
-    writes = "notes" if music else "text"
+    writes = "notes" if music else "strokes" if isinstance(nothing, Ink) else "text"
     return Description(kind, writes, None, (), {}, accepts, settings, trained_on, metrics)

@@ -13,7 +13,8 @@ import numpy as np
 from components.bundle import Generation
 from components.errors import UserError
 from components.generation.region import read_regions
-from components.render.outputs import write_score, write_texts
+from components.ink import Ink
+from components.render.outputs import write_ink, write_score, write_texts
 from components.render.record import printable
 from components.render.soundfont import Soundfont
 from components.score import Score
@@ -36,6 +37,15 @@ class Piece:
     sections: Spans = ()  # of the form that was asked for
 
 
+@dataclass(frozen=True)
+class Sketch:
+    """Ink with its record."""
+
+    ink: Ink
+    title: str
+    record: dict[str, Any]
+
+
 def record_of(opened: Opened, made: Generation) -> dict[str, Any]:
     """The record from which `reprise replay` regenerates a file."""
     return {
@@ -50,7 +60,7 @@ def record_of(opened: Opened, made: Generation) -> dict[str, Any]:
 
 def piece(opened: Opened, made: Generation, number: int, soundfont: Soundfont | None = None) -> Piece:
     """The score of this number, from 1, of what was made."""
-    sampled, title = made.sampled[number - 1], f"{opened.name.replace('-', ' ').capitalize()} no. {number}"
+    sampled, title = made.sampled[number - 1], _title(opened, number)
     record = record_of(opened, made)
     if soundfont:
         record["soundfont"] = {"name": printable(soundfont.name), "sha256": soundfont.digest}
@@ -74,6 +84,16 @@ def piece(opened: Opened, made: Generation, number: int, soundfont: Soundfont | 
     return Piece(score, title, subtitle, facts, record, rewritten(opened, made, score), spans)
 
 
+def sketch(opened: Opened, made: Generation, number: int) -> Sketch:
+    """The ink of this number, from 1, of what was made."""
+    ink = made.items[number - 1]
+    return Sketch(ink, ink.text or _title(opened, number), {**record_of(opened, made), "number": number})
+
+
+def _title(opened: Opened, number: int) -> str:
+    return f"{opened.name.replace('-', ' ').capitalize()} no. {number}"
+
+
 def rewritten(opened: Opened, made: Generation, score: Score) -> tuple[tuple[int, int], ...]:
     """The stretches of a piece that were written anew, in the score's own steps: a band may have a finer grid."""
     if not made.settings.get("rewrite"):
@@ -89,11 +109,20 @@ def write(opened: Opened, made: Generation, folder: Path, soundfont: Soundfont |
     """Write all generated items to files. Scores are played by the `soundfont`, or by the built-in synthesiser.
 
     Raises:
-        UserError: a soundfont was given for texts.
+        UserError: a soundfont was given for texts or ink.
     """
+    if soundfont and not isinstance(made.items[0], Score):
+        of = "text" if isinstance(made.items[0], str) else "strokes"
+        raise UserError(f"{opened.name} generates {of}; a soundfont needs music", where="soundfont")
+    if isinstance(made.items[0], Ink):
+        drawn = [sketch(opened, made, number) for number in range(1, len(made.items) + 1)]
+        places = [folder / f"{opened.name}-{number}" for number in range(1, len(drawn) + 1)]
+        return [
+            path
+            for one, place in zip(drawn, places, strict=True)
+            for path in write_ink(one.ink, place, title=one.title, record=one.record)
+        ]
     if isinstance(made.items[0], str):
-        if soundfont:
-            raise UserError(f"{opened.name} generates text; a soundfont needs music", where="soundfont")
         path = folder / f"{opened.name}.txt"
         write_texts(made.items, path, record_of(opened, made))
         return [path]

@@ -27,8 +27,14 @@ def generate(
         float | None, Parameter(help="Sample from the smallest set of tokens with this total probability.")
     ] = None,
     top_k: Annotated[int | None, Parameter(help="Sample from the k likeliest tokens; 0 = all.")] = None,
-    prompt: Annotated[str | None, Parameter(help='Text to continue; for chorales a metre such as "3/4".')] = None,
-    max_length: Annotated[int | None, Parameter(help="Maximum number of tokens.")] = None,
+    prompt: Annotated[
+        str | None,
+        Parameter(help='Text to continue; for handwriting the text to write; for chorales a metre such as "3/4".'),
+    ] = None,
+    max_length: Annotated[int | None, Parameter(help="Maximum number of tokens or points.")] = None,
+    bias: Annotated[
+        float | None, Parameter(help="For strokes: 0 as varied as the data, more is neater and more alike.")
+    ] = None,
     chords: Annotated[
         str | None, Parameter(help='Chords to play over: "Dm7 G7 | Cmaj7 | %" or a form, "blues in F".')
     ] = None,
@@ -80,6 +86,7 @@ def generate(
         "top_k": top_k,
         "prompt": prompt,
         "max_length": max_length,
+        "bias": bias,
         "chords": chords,
         "choruses": choruses,
         "bars": bars,

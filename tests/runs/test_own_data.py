@@ -21,6 +21,7 @@ SECTIONS = [(title, text) for title, text in SECTION.findall(PAGE) if LINES.sear
 WITHOUT_FILES = {
     "moving-shapes",
     "made-series",
+    "made-handwriting",
     "copy-memory",
     "adding",
     "dates",

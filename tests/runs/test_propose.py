@@ -94,6 +94,10 @@ NUMBERS = {
                         "frame-files"),
     "ts": ({"a.ts": rows("@classLabel true up down\n@data", *(f"{n},2,3:{n},0,1:{('up', 'down')[n % 2]}"
                                                             for n in range(10)))}, "ts"),
+    "drawings": ({"a.ndjson": rows("", *(f'{{"word": "hat", "drawing": [[[0, {n}, 9], [3, 0, 3]], [[1, 8], [3, 3]]]}}'
+                                         for n in range(20)))}, "strokes"),
+    "handwriting": ({f"g/{n}.xml": f"<S><Text>so</Text><Stroke><Point x='0' y='0'/><Point x='{n}' y='1'/></Stroke></S>"
+                     for n in range(20)}, "strokes"),
     "rolls": ({"a.json": json.dumps({split: [[[60, 64], [62]], [[48], [50]]] for split in ("train", "valid", "test")})},
               "rolls"),
 }  # fmt: skip

@@ -36,6 +36,7 @@ def test_every_model_says_what_it_does(client: httpx.Client) -> None:
     told = {name: client.get(f"/models/{name}").json() for name in SOLD}
     assert {name: (one["writes"], one["reads"]) for name, one in told.items()} == {
         "tales": ("text", None), "four-voices": ("notes", None), "blues": ("notes", None),
+        "pens": ("strokes", None),
         "moods": (None, "text"), "sums": (None, "frames"), "marks": (None, "symbols"), "ears": (None, "audio"),
         "people": (None, "text"), "shapes": (None, "frames"), "loads": (None, "series"),
     }  # fmt: skip

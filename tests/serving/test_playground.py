@@ -99,6 +99,15 @@ def test_a_text_is_written_and_its_link_makes_it_again(page: Browser, address: s
     assert page.value("document.getElementById('prompt').value") == "the cat"
 
 
+def test_strokes_are_shown_as_a_drawing(page: Browser) -> None:
+    choose(page, "pens", prompt="so", bias=2, count=2)
+    assert page.value("document.getElementById('set-bias').type") == "range"
+    go(page)
+    drawn = "[...document.querySelectorAll('#results img')]"
+    page.until(f"{drawn}.length === 2 && {drawn}.every(img => img.complete && img.naturalWidth > 0)")
+    assert page.value(f"{drawn}.map(img => img.alt)")[0].startswith("'so': ")
+
+
 def test_a_text_is_read_while_it_is_written(compiler: None, page: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     from components.serving import batching
 

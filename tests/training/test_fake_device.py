@@ -58,6 +58,8 @@ CEILINGS: dict[str, tuple[int, int, int]] = {
     "translation, input feeding": (0, 6, 2017),
     "frames, NADE": (0, 5, 207),
     "frames, notes": (0, 5, 1110),
+    "strokes": (0, 3, 236),
+    "strokes, text": (0, 4, 2298),
     "notes": (0, 3, 444),
 }
 

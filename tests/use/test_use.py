@@ -210,6 +210,38 @@ def test_a_score_is_the_same_piece_and_the_same_files(here, http, tmp_path) -> N
     assert http.get(item["files"]["html"]).content == files[".html"].read_bytes()
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*before their end")
+def test_ink_is_the_same_drawing_through_every_door(here, http, tmp_path) -> None:
+    import pandas as pd
+    from mlflow.models import Model
+    from mlflow.pyfunc import load_model
+
+    from components.ink import Ink
+    from components.tracking.pyfunc import save_served_model
+
+    model = reprise.load("pens")
+    assert (model.writes, model.describe().accepts) == ("strokes", ["prompt"])
+    (ink,) = model.generate(seed=3, bias=1.0)
+    assert isinstance(ink, Ink)
+    drawing, picture = model.write(tmp_path, seed=3, bias=1.0)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    made = http.post("/generate", json={"model": "pens", "seed": 3, "settings": {"bias": 1.0}}).json()
+    (item,) = made["items"]
+    assert (item["text"], item["score"], list(item["files"])) == (str(ink), None, ["svg"])
+    answer = http.get(item["files"]["svg"])
+    assert answer.content == drawing.read_bytes()
+    assert answer.headers["content-type"] == "image/svg+xml"
+    assert answer.headers["content-security-policy"].startswith("sandbox")
+    assert http.get(item["files"]["svg"].replace(".svg", ".wav")).status_code == 404
+    refused = http.post("/generate", json={"model": "pens", "settings": {"prompt": "Ä"}})
+    assert (refused.status_code, refused.json()["where"]) == (400, "generation.prompt")
+    save(tmp_path / "bundle", "pens")
+    save_served_model(tmp_path / "bundle", tmp_path / "model", Model())
+    rows = load_model(str(tmp_path / "model")).predict(pd.DataFrame({"prompt": ["a hat"]}), params={"seed": 3})
+    assert rows["svg"][0].count("<path") == len(model.generate(seed=3)[0].strokes)
+
+
 @pytest.mark.filterwarnings("ignore:.*was given up")  # weights of chance break the rules of voices
 def test_voices_under_a_melody_are_the_same(here, http, tmp_path) -> None:
     from components.render.score import write_midi

@@ -1,0 +1,138 @@
+"""Strokes of a pen as offsets from point to point, and whether the pen is lifted; beside them the text, if wanted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from components.encodings.base import Encoding, Field
+from components.encodings.vocabulary import SPECIALS, UNK, Vocabulary
+from components.errors import UserError
+from components.ink import MOST_POINTS, Ink
+
+PEN = 2  # the column that says whether the pen is lifted after the point
+WIDTH = 3
+MOST_TEXT = 1000  # characters of a piece
+
+
+class Strokes(Encoding):
+    """Ink ↔ float32 [T, 3]: for each point how far it is from the one before it, to the right and down, and 1 where the
+    pen is lifted after it, else 0. The first point is where the pen begins: its offset is 0.
+
+    Offsets are divided by one number, learned in training: the root of the mean square of all dx and dy. Both axes have
+    the same, so nothing is distorted.
+
+    With `texts` the characters of the text go with the points, for models that write what they are told.
+
+    Raises:
+        UserError: an item has fewer than two points, all in one place, or no text where texts are wanted.
+    """
+
+    kind = "strokes"
+    form = "strokes"
+    unit = "point"
+
+    def __init__(self, *, texts: bool = False) -> None:
+        self.texts = texts
+        self.vocabulary = Vocabulary(SPECIALS)
+        self.scale = 1.0
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        points = {"points": Field(width=WIDTH)}
+        return points | {"text": Field(size=len(self.vocabulary))} if self.texts else points
+
+    @property
+    def jacobian(self) -> float:
+        """The nats that a point costs more in the data's units than in those of the encoding: 2 ln scale."""
+        return 2 * math.log(self.scale)
+
+    def fit(self, items: Iterable[Ink]) -> None:
+        squares, count, characters = 0.0, 0, set()
+        for item in items:
+            offsets = self._offsets(item)[1:, :PEN]
+            squares, count = squares + float((offsets**2).sum()), count + offsets.size
+            characters.update(self._text(item))
+        self.scale = math.sqrt(squares / count) if count else 1.0
+        self.vocabulary = Vocabulary([*SPECIALS, *sorted(characters)])
+
+    def encode(self, item: Ink) -> dict[str, np.ndarray]:
+        rows = self._offsets(item)
+        rows[:, :PEN] /= self.scale
+        points = rows.astype(np.float32)
+        if not self.texts:
+            return {"points": points}
+        return {"points": points, "text": self.characters(self._text(item))}
+
+    def characters(self, text: str) -> np.ndarray:
+        """The ids [U] of a text; UNK where training had no such character."""
+        return np.array([self.vocabulary.id(one) for one in text], dtype=np.int64)
+
+    def prompt(self, text: str) -> tuple[np.ndarray, list[str]]:
+        """The ids [U] of what is to be written, and a warning about what was never seen, which is left out.
+
+        Raises:
+            UserError: none of it can be written.
+        """
+        ids = self.characters(text)
+        lost = sorted({one for one, id in zip(text, ids, strict=True) if id == UNK})
+        if len(lost) and (ids == UNK).all():
+            known = "".join(self.vocabulary.token(id) for id in range(len(SPECIALS), len(self.vocabulary)))
+            raise UserError(
+                f"{text[:60]!r} has no character that the model can write",
+                where="generation.prompt",
+                hint=f"it writes {known!r}",
+            )
+        names = " ".join(map(repr, lost[:20]))
+        return ids[ids != UNK], [f"training had no {names}: left out of what is written"] * bool(lost)
+
+    def decode(self, ids: Sequence[Any] | np.ndarray) -> Ink:
+        """The strokes of points [T, 3], from (0, 0) on. Points after the last lift are a stroke too."""
+        rows = np.asarray(ids, dtype=np.float64)
+        rows = rows.reshape(-1, WIDTH) if rows.size else np.zeros((0, WIDTH))
+        places = np.cumsum(rows[:, :PEN] * self.scale, axis=0)
+        ends = np.flatnonzero(rows[:, PEN] > 0.5) + 1
+        return Ink(tuple(stroke for stroke in np.split(places, ends) if len(stroke)))
+
+    def options(self) -> dict[str, Any]:
+        return {"texts": self.texts}
+
+    def learned(self) -> dict[str, Any]:
+        return {"scale": self.scale}
+
+    def set_learned(self, state: Mapping[str, Any]) -> None:
+        self.scale = float(state["scale"])
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise ValueError(f"scale {self.scale}")
+
+    def remarks(self) -> list[str]:
+        of = f"; {len(self.vocabulary) - len(SPECIALS)} characters" if self.texts else ""
+        return [f"an offset of 1 stands for {self.scale:.4g} of the data's units{of}"]
+
+    def _text(self, item: Ink) -> str:
+        if not self.texts:
+            return ""
+        if not 1 <= len(item.text) <= MOST_TEXT:
+            found = f"{len(item.text):,} characters, 1 to {MOST_TEXT:,} can be read" if item.text else "no text"
+            hint = "encoding.texts: false learns to draw without texts"
+            raise UserError(f"strokes with {found}", where="data", hint=hint)
+        return item.text
+
+    def _offsets(self, item: Ink) -> np.ndarray:
+        """Float64 [T, 3] in the data's units."""
+        if not isinstance(item, Ink):
+            raise UserError(f"{type(item).__name__} isn't strokes of a pen", where="data", hint="data.reader=strokes")
+        if not 2 <= item.points <= MOST_POINTS:
+            raise UserError(f"{item.points:,} points, 2 to {MOST_POINTS:,} can be read", where="data")
+        places = np.concatenate(item.strokes)
+        if not np.isfinite(places).all():
+            raise UserError("a coordinate isn't a finite number", where="data")
+        if (places == places[0]).all():
+            raise UserError("all points are in one place", where="data")
+        rows = np.zeros((len(places), WIDTH))
+        rows[1:, :PEN] = np.diff(places, axis=0)
+        rows[np.cumsum([len(stroke) for stroke in item.strokes if len(stroke)]) - 1, PEN] = 1.0
+        return rows
