@@ -197,5 +197,5 @@ class PenMixture:
         rho = correlation[m]
         noise = np.array([first, rho * first + math.sqrt((1 - rho) * (1 + rho)) * second])
         place = mean[m] + math.exp(-bias) * deviation[m] * noise
-        up = lifted < 1 / (1 + math.exp(-lift))
-        return np.array([*place, up, up and last < 1 / (1 + math.exp(-end))], dtype=np.float64)
+        lift, end = 0.5 + 0.5 * np.tanh(0.5 * np.array([lift, end]))  # σ, which never overflows so
+        return np.array([*place, lifted < lift, lifted < lift and last < end], dtype=np.float64)
