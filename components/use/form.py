@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from components.encodings.sections import Sections
-from components.generation.region import units
+from components.render.layout import units
 from components.score import Score
 
 Spans = tuple[tuple[str, int, int], ...]  # letter, first and end step of a section
