@@ -193,7 +193,7 @@ def test_of_missed_runs_only_the_latest_is_made_up_for(home, recipe, no_schedule
         end = time.monotonic() + SECONDS
         while min(len(runs) for runs in due(client).values()) < 3:
             assert time.monotonic() < end, "nothing was scheduled"
-            time.sleep(0.2)
+            time.sleep(0.5)
         before = {run.id for runs in due(client).values() for run in runs}
         skipped = deploy._skip_missed()
         seen = due(client)
@@ -236,7 +236,7 @@ def test_a_schedule_fires_and_its_run_comes_to_an_end_without_a_person(home, rec
                     if not going and client.read_flow_runs(flow_run_filter=begun):
                         going = True
                         remove_schedule("often")  # one is enough; each takes seconds
-                    time.sleep(0.2)
+                    time.sleep(1)  # each question costs the server as much as an update
         finally:
             serving.terminate()
     assert runs[0].auto_scheduled
