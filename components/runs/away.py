@@ -40,7 +40,7 @@ SHARED = "a database that all machines reach, e.g. MLFLOW_TRACKING_URI=postgresq
 
 @dataclass(frozen=True)
 class Worker:
-    """What a study has to know of a worker. `store` is a digest of the tracking address, which may hold a password."""
+    """What a study has to know of a worker. `store` is a digest of where it keeps runs, which may hold a password."""
 
     machine: str
     store: str
@@ -52,7 +52,7 @@ class Worker:
     @classmethod
     def here(cls) -> Worker:
         libraries, code = code_here()
-        store = digest_bytes(places().settings.tracking_uri.encode())
+        store = digest_json([places().settings.tracking_uri, places().settings.artifacts])
         return cls(machine_name(), store, choose_threads(0), choose_device("auto"), code, digest_json(libraries))
 
 
@@ -88,8 +88,8 @@ class Crew:
                 f"{settings.store} is a file that workers on other machines can't reach", hint=f"use {SHARED}"
             )
         if local and any(worker.store != here.store for worker in self.workers):
-            hint = f"start the workers with MLFLOW_TRACKING_URI={settings.tracking_uri}"
-            raise UserError("the workers have another tracking store", where="--cluster", hint=hint)
+            hint = f"start them with REPRISE_HOME={settings.home}, and the same MLFLOW_TRACKING_URI if it is set here"
+            raise UserError("the workers keep runs in another place", where="--cluster", hint=hint)
         if self.elsewhere and not (settings.served or "://" in settings.artifacts):
             what = f"artifacts are kept in {settings.artifacts}, which workers on other machines can't reach"
             raise UserError(what, hint="set tracking.artifacts in mlflow.yaml to a bucket (docs/cluster.md)")
