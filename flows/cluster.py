@@ -72,9 +72,9 @@ class Cluster:
 
     def stop(self) -> None:
         """Stop the trials that still run, and wait for their end as `Processes` does."""
-        client = self._runner.client
         if not self._paths:
             return
+        client = self._runner.client
         client.cancel([future.wrapped_future for future in self._paths])
         deadline = time.monotonic() + STOP_SECONDS
         while any(client.run(_busy, self._study).values()) and time.monotonic() < deadline:
@@ -101,7 +101,12 @@ def joined(address: str, trial: Task) -> Iterator[Cluster]:
         except OSError as error:
             hint = "start it with `dask scheduler`, and the workers with `dask worker`"
             raise UserError(f"no Dask scheduler answers ({error})", where=f"--cluster {address}", hint=hint) from None
-        crew = Crew(list(client.run(Worker.here).values()))
+        try:
+            crew = Crew(list(client.run(Worker.here).values()))
+        except Exception as error:  # whatever the installation there lacks
+            what = f"a worker can't run Reprise ({type(error).__name__}: {error})"
+            hint = "install Reprise in the environment of each worker, and start the workers again"
+            raise UserError(what, where=f"--cluster {address}", hint=hint) from None
         crew.check(PREFECT_API_URL.value() or "")
         cluster = Cluster(runner, trial, crew)
         try:
