@@ -17,6 +17,8 @@ from components.errors import UserError, nearest
 from components.paths import user_paths
 from components.registry import configured, names, resolve
 
+LONGEST_GIVEN = 200  # characters of a wrong value that a message repeats
+
 
 @dataclass(frozen=True)
 class Nested:
@@ -166,7 +168,9 @@ def _explain(section: str, item: Mapping[str, Any], fields: Mapping[str, Any]) -
     message = item["msg"][0].lower() + item["msg"][1:]
     near = nearest(item["input"], _choices(fields.get(name))) if isinstance(item["input"], str) else None
     meant = f"; did you mean {near!r}?" if near else ""
-    return f"{key}: {message}, not {item['input']!r}{meant}"
+    given = repr(item["input"])
+    given = given if len(given) <= LONGEST_GIVEN else f"{given[: LONGEST_GIVEN - 1]}…"  # a prompt may be a whole text
+    return f"{key}: {message}, not {given}{meant}"
 
 
 def _choices(option: Any) -> list[str]:

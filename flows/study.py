@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 from prefect import flow, runtime, task
@@ -11,26 +12,29 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, as_completed
 
 from components.evaluation.compare import markdown
+from components.runs.away import Crew
 from components.runs.compare import Combinations
 from components.runs.plan import make_plan
 from components.runs.ranking import Comparison
 from components.runs.search import Answer
 from components.runs.space import make_search
 from components.runs.study import Hands, Study, run_process
+from flows.cluster import joined, run_on_worker
 from flows.parameters import Device, ModelName, Override, RecipeName, Threads
 from flows.pipeline import flow_run_tags, ingest_task
 from flows.reaper import claimed, ended, failed, foreground, stopped_by_person, tidy
 from flows.retry import worth_retrying
 
-trial_task = task(
-    run_process,
-    name="trial",
-    task_run_name="{name}",
-    retries=1,
-    retry_condition_fn=worth_retrying,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+TRIAL = {
+    "name": "trial",
+    "task_run_name": "{name}",
+    "retries": 1,
+    "retry_condition_fn": worth_retrying,
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+}
+trial_task = task(run_process, **TRIAL)
+cluster_trial_task = task(run_on_worker, **TRIAL)
 
 
 def compare(*arguments: Any, **named: Any) -> Comparison:
@@ -59,19 +63,21 @@ def compare_flow(
     fresh: bool = False,
     name: ModelName = None,
     folds: int | None = None,
+    cluster: str = "",
 ) -> Comparison:
     """Train every combination of the varied settings with several seeds (3 by default) or on `folds` folds of K-fold
     cross-validation, and rank them by val.
 
     `workers` runs go on at a time, each with `threads` CPU threads (0 = the cores divided by the workers). What an
     earlier comparison of the very same runs finished is reused unless `fresh`; what it left unfinished goes on.
+    `cluster` is the address of a Dask scheduler: then each of its workers runs `workers` at a time.
 
     Raises:
         UserError: a setting is wrong, nothing can rank the runs, or all of them failed.
     """
     with claimed():
         plan = make_plan(recipe, vary, seeds, budget, steps, overrides or [], workers, name, folds)
-        found = _conduct(Combinations(plan, device, threads, workers), fresh)
+        found = _conduct(cluster, fresh, lambda crew: Combinations(plan, device, threads, workers, crew))
         if runtime.flow_run.id:
             text = f"{markdown(found.rows)}\n\n[the comparison in MLflow]({found.url}) · [its runs]({found.runs_url})"
             create_markdown_artifact(text, key="leaderboard", description="settings from best to worst by val")
@@ -91,10 +97,12 @@ def tune_flow(
     jobs: int = 1,
     fresh: bool = False,
     name: ModelName = None,
+    cluster: str = "",
 ) -> Answer:
     """Search the space for the settings with the best primary metric on val, with `trials` trials in all.
 
-    The same recipe and space again go on with the same study: finished trials count, cut-off ones go on.
+    The same recipe and space again go on with the same study: finished trials count, cut-off ones go on. `cluster` is
+    the address of a Dask scheduler: then each of its workers runs `jobs` at a time.
 
     Raises:
         UserError: a setting is wrong, there is nothing to rank by, or no trial finished.
@@ -103,12 +111,22 @@ def tune_flow(
 
     with claimed():
         search = make_search(recipe, space, overrides or [], budget, steps, trials, jobs, name)
-        return _conduct(Proposals(search, trials, device, threads, jobs), fresh)
+        return _conduct(cluster, fresh, lambda crew: Proposals(search, trials, device, threads, jobs, crew))
 
 
-def _conduct(study: Study, fresh: bool) -> Any:
+def _conduct(cluster: str, fresh: bool, make: Callable[[Crew | None], Study]) -> Any:
+    """Make the study and run it, its trials on this machine or on the workers of a cluster."""
     tidy()
-    return study.conduct(Hands(ingest_task, trial_task.submit, _first, stopped_by_person, flow_run_tags()), fresh=fresh)
+    person, tags = stopped_by_person, flow_run_tags()
+    if not cluster:
+        return make(None).conduct(Hands(ingest_task, trial_task.submit, _first, person, tags), fresh=fresh)
+    with joined(cluster, cluster_trial_task) as workers:
+
+        def first(futures: list[PrefectFuture]) -> PrefectFuture:
+            workers.take(future := _first(futures))
+            return future
+
+        return make(workers.crew).conduct(Hands(ingest_task, workers.start, first, person, tags), fresh=fresh)
 
 
 def _first(futures: list[PrefectFuture]) -> PrefectFuture:

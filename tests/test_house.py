@@ -59,6 +59,8 @@ DOORS = {
     "onnxruntime": ["components/export/"],
     "onnxscript": ["components/export/"],
     "h5py": ["components/training/hdf5.py"],
+    "distributed": ["flows/cluster.py"],
+    "prefect_dask": ["flows/cluster.py"],
     "fastapi": ["components/serving/"],
     "uvicorn": ["components/serving/"],
 }  # fmt: skip

@@ -142,6 +142,13 @@ def test_bad_yaml_is_refused_with_its_place(recipe_file, text, said) -> None:
     assert said in refused(recipe_file(text))
 
 
+def test_a_long_wrong_value_is_cut_short_in_the_message(recipe_file) -> None:
+    said = refused(recipe_file(GOOD), f"training.steps={'ab' * 5000}")
+    assert "not 'abab" in said
+    assert "…" in said
+    assert len(said) < 600
+
+
 def test_files_that_cannot_be_recipes(tmp_path: Path, recipe_file) -> None:
     assert "No such file" in refused(tmp_path / "none.yaml")
     binary = tmp_path / "binary.yaml"

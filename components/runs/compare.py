@@ -10,16 +10,16 @@ from pathlib import Path
 from components.datasets.store import DatasetRef
 from components.errors import UserError
 from components.evaluation.compare import Result, columns, leaderboard
-from components.paths import CODE
-from components.provenance import digest_json, digest_tree, library_versions
+from components.provenance import digest_json
 from components.recipe import Recipe
 from components.render.figures import figure
 from components.runs.asked import Asked
+from components.runs.away import Crew, code_here
 from components.runs.ingest import settled
 from components.runs.places import places
 from components.runs.plan import Plan
 from components.runs.ranking import Comparison, notes, publish
-from components.runs.study import Beginning, Study, progress_of
+from components.runs.study import Beginning, Study
 from components.runs.train import flat
 from components.runs.trial_file import TrialFile
 from components.training.device import choose_threads
@@ -30,8 +30,8 @@ class Combinations(Study):
 
     verb, things = "compare", "runs"
 
-    def __init__(self, plan: Plan, device: str, threads: int, workers: int) -> None:
-        super().__init__(plan.name, plan.budget, len(plan.trials), device, threads, workers)
+    def __init__(self, plan: Plan, device: str, threads: int, workers: int, crew: Crew | None = None) -> None:
+        super().__init__(plan.name, plan.budget, len(plan.trials), device, threads, workers, crew)
         self.plan, self.digest = plan, ""
         self.datasets: list[DatasetRef] = []  # of each combination
         self.parameters: list[int] = []
@@ -59,13 +59,12 @@ class Combinations(Study):
             for number, trial in enumerate(self.plan.trials)
         ]
         self.plan = replace(self.plan, trials=trials)
-        code = [path for kind in ("py", "cpp", "h") for path in CODE.glob(f"components/**/*.{kind}")]
         self.digest = digest_json(
             {
                 "recipes": [trial.recipe.as_dict() for trial in trials],
                 "data": [ref.digest for ref in self.datasets],
                 "machine": [self.device, self.threads, self.workers],
-                "code": [library_versions(), digest_tree(code)],
+                "code": code_here(),
             }
         )
         return places().home / "comparisons" / self.digest[:16]
@@ -135,8 +134,7 @@ class Combinations(Study):
         if trial is None or trial.metrics is None:
             run_id, failed = (trial.run_id, trial.failed.partition("\n")[0]) if trial else ("", "")
             return Result(**about, run_id=run_id, failed=failed or "not finished")
-        at = progress_of(trial.run_id)
-        spent = {name: at[name] for name in ("seconds", "tokens", "stopped", "history")}
+        spent = {name: trial.progress[name] for name in ("seconds", "tokens", "stopped", "history")}
         return Result(**about, run_id=trial.run_id, metrics=trial.metrics, **spent)
 
 

@@ -33,6 +33,7 @@ class RunRecord:
     parent: str = ""  # the run of the comparison or search that it is part of
     asked: list[str] = field(default_factory=list)  # behind `reprise run`, from any folder
     processes: int = 1  # that share the training, and its threads
+    moves: bool = False  # of a study on a cluster: another try may be on another machine
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

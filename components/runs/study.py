@@ -22,19 +22,22 @@ from filelock import FileLock, Timeout
 from components.console import bar, say
 from components.datasets.store import DatasetRef, Store
 from components.errors import UserError
-from components.models.weights import read_tensors
 from components.paths import CODE
 from components.recipe import Recipe
 from components.runs.asked import Asked
+from components.runs.away import Crew
 from components.runs.open_run import by_interrupt, ending
 from components.runs.places import places
 from components.runs.plan import Budget
 from components.runs.processes import Processes
 from components.runs.train import as_yaml
+from components.runs.travel import data_files, data_folder, facts_of
 from components.runs.trial_file import TrialFile
 from components.tracking.mlflow_backend import MlflowRun, MlflowTracker
 from components.training.device import choose_device, choose_threads, gpu_of
 from components.training.session import Session
+
+UPLOAD_SECONDS = 600.0  # of data to the store, for workers
 
 
 @dataclass(frozen=True)
@@ -61,16 +64,31 @@ class Beginning:
 
 
 class Study(ABC):
-    """`workers` trials run in parallel, each with `threads` CPU threads (0 = the cores divided by the workers)."""
+    """`workers` trials run in parallel, each with `threads` CPU threads (0 = the cores divided by the workers). With a
+    `crew`, each of its workers runs as many."""
 
     verb: ClassVar[str]
     things: ClassVar[str]  # what the trials are called
     folder: Path  # of its files, from `prepare` on
     parent: MlflowRun
 
-    def __init__(self, name: str, budget: Budget, total: int, device: str, threads: int, workers: int) -> None:
-        self.name, self.budget, self.total, self.workers = name, budget, total, workers
-        self.device, self.threads = choose_device(device), threads or max(1, choose_threads(0) // workers)
+    def __init__(
+        self,
+        name: str,
+        budget: Budget,
+        total: int,
+        device: str,
+        threads: int,
+        workers: int,
+        crew: Crew | None = None,
+    ) -> None:
+        self.name, self.budget, self.total, self.workers, self.crew = name, budget, total, workers, crew
+        self.at_once = workers * (len(crew.workers) if crew else 1)
+        if crew:
+            self.device, self.threads = crew.share(device, threads, workers)
+        else:
+            self.device, self.threads = choose_device(device), threads or max(1, choose_threads(0) // workers)
+        self._left: dict[str, dict[str, Any]] = {}  # data that the parent run keeps for workers
         self.metric, self.lower = "", True  # what trials are ranked by
         self._number = itertools.count()
 
@@ -145,12 +163,12 @@ class Study(ABC):
 
     def _run(self, hands: Hands) -> None:
         """Run what isn't finished, `workers` at a time."""
-        much = f"{self.total} {self.things} ({self.left()} to do), each {self.budget}, {self.workers} at a time"
+        much = f"{self.total} {self.things} ({self.left()} to do), each {self.budget}, {self.at_once} at a time"
         say(f"{self.verb:<7} {much}")
         with Processes() as processes, bar(self.verb, self.total, self.things) as advance:
             going: dict[Any, Path] = {}
             while True:
-                while len(going) < self.workers and (path := self.propose()):
+                while len(going) < self.at_once and (path := self.propose()):
                     going[hands.start(str(path), TrialFile.load(path).name, processes)] = path
                 if not going:
                     return
@@ -170,12 +188,25 @@ class Study(ABC):
         TrialFile(
             recipe={"name": recipe.name, **recipe.as_dict()},
             dataset=asdict(dataset),
-            device=gpu_of(self.device, next(self._number)) if self.workers > 1 else self.device,
+            device=gpu_of(self.device, next(self._number)) if self.workers > 1 and not self.crew else self.device,
             threads=self.threads,
             parent=self.parent.ref.run_id,
             tags={self.verb: self.parent.ref.run_id, **tags},
+            away=self.crew is not None,
+            data=self._leave(dataset) if self.crew and self.crew.elsewhere else {},
             **more,
         ).save(path)
+
+    def _leave(self, dataset: DatasetRef) -> dict[str, Any]:
+        """Keep data among the parent run's artifacts, once, for workers that don't have them; their files."""
+        if dataset.digest not in self._left:
+            paths = data_files(dataset)
+            for path in paths.values():
+                self.parent.file(path, data_folder(dataset))
+            if paths and self.parent.flush(UPLOAD_SECONDS):
+                raise UserError("the data can't be kept for the workers: the store takes too long", where=self.name)
+            self._left[dataset.digest] = facts_of(paths)
+        return self._left[dataset.digest]
 
     def built(self, recipe: Recipe, dataset: DatasetRef, *, ranked: bool = True) -> Session:
         """The recipe's model and task on the data.
@@ -189,12 +220,6 @@ class Study(ABC):
             what = f"keeps no validation data, which {self.things} are ranked by"
             raise UserError(what, where=f"{self.name}: data.split", hint="for example --set data.split=[0.8,0.1,0.1]")
         return session
-
-
-def progress_of(run_id: str) -> Mapping[str, Any]:
-    """How far the run's last checkpoint is."""
-    _, facts = read_tensors(places().run_folder(run_id) / "checkpoint.safetensors")
-    return facts["progress"]
 
 
 def run_process(file: str, name: str, processes: Processes) -> None:

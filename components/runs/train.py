@@ -36,9 +36,11 @@ def begin_run(
     parent: str = "",
     asked: Sequence[str] = (),
     tags: Mapping[str, str] | None = None,
+    moves: bool = False,
 ) -> OpenRun:
     """Start the tracked run, beneath `parent` where there is one, and write down all it starts with.
-    `asked` are the words behind `reprise run` that ask for it, `tags` what the run gets besides."""
+    `asked` are the words behind `reprise run` that ask for it, `tags` what the run gets besides; `moves` says that it
+    may go on on another machine although it has a parent."""
     where = places()
     device, threads = choose_device(device), choose_threads(threads)
     run_name = name_of(recipe)
@@ -65,7 +67,7 @@ def begin_run(
         run.table({name: [row[name] for row in report] for name in report[0]}, "ingestion/files.json")
     run.table({"item": list(machine()), "value": [str(v) for v in machine().values()]}, "environment/machine.json")
     # last: from now on the run can be resumed, and a resumed one writes nothing of the above
-    record = RunRecord(recipe, dataset, run.ref, run_name, device, threads, parent, list(asked), processes)
+    record = RunRecord(recipe, dataset, run.ref, run_name, device, threads, parent, list(asked), processes, moves)
     record.save(where.run_folder(run.ref.run_id))
     return OpenRun(record, run)
 

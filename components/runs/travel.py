@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +19,14 @@ from components.errors import UserError
 from components.evaluation.gradients import READINGS
 from components.models.weights import read_facts
 from components.provenance import digest_file, library_versions
+from components.recipe import Recipe
 from components.runs.ingest import ingest_recipe
 from components.runs.places import places
 from components.runs.record import RunRecord, dataset_here, find_run
 from components.tracking.mlflow_backend import MlflowRun
 from components.tracking.remote_runs import RemoteRun, RemoteRuns
 from components.tracking.state_upload import RunFiles
-from components.tracking.travel import DATA, StateSet, checked_files
+from components.tracking.travel import DATA, Files, StateSet, checked_files
 from components.whole_files import written_whole
 
 CHECKPOINT, BEST, RECORD = "checkpoint.safetensors", "best.safetensors", "travel.json"
@@ -57,20 +58,34 @@ def alone(run_id: str) -> Iterator[Path]:
 
 def send(record: RunRecord, folder: Path, tracked: MlflowRun) -> None:
     """Keep the run's state among its artifacts while it runs, where that is wished. Runs of comparisons and searches
-    stay: they go on together, on their machine."""
-    if record.parent or not places().settings.shared:
+    stay, unless they are on a cluster: they go on together, on their machine."""
+    if (record.parent and not record.moves) or not places().settings.shared:
         return
-    store = Store.open(record.dataset.path)
-    names = [MANIFEST, *store.manifest["files"]]
-    paths = {name: store.path / name for name in names}
-    sizes = {name: path.stat().st_size for name, path in paths.items()}
-    small = sum(sizes.values()) <= places().settings.travel.data_mb * 1e6
-    data = {name: [sizes[name], digest_file(path)] for name, path in paths.items()} if small else {}
-    values = {"run": record.as_dict(), "data": data, "versions": library_versions()}
+    # the data of trials are kept once, beside their parent run
+    paths = {} if record.parent else data_files(record.dataset)
+    values = {"run": record.as_dict(), "data": facts_of(paths), "versions": library_versions()}
     with written_whole(folder / RECORD) as temporary:
         temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
     state = {name: folder / name for name in STATE}
-    tracked.travel(RunFiles(CHECKPOINT, state, folder / RECORD, paths if small else {}, _update_of))
+    tracked.travel(RunFiles(CHECKPOINT, state, folder / RECORD, paths, _update_of))
+
+
+def data_files(dataset: DatasetRef) -> dict[str, Path]:
+    """The files of ingested data by name; none where they are too large to go along."""
+    store = Store.open(dataset.path)
+    paths = {name: store.path / name for name in (MANIFEST, *store.manifest["files"])}
+    small = sum(path.stat().st_size for path in paths.values()) <= places().settings.travel.data_mb * 1e6
+    return paths if small else {}
+
+
+def facts_of(paths: Mapping[str, Path]) -> dict[str, list[Any]]:
+    """Size and sha256 of files: what is fetched is checked against them."""
+    return {name: [path.stat().st_size, digest_file(path)] for name, path in paths.items()}
+
+
+def data_folder(dataset: DatasetRef) -> str:
+    """The folder among a study's artifacts that keeps these data."""
+    return f"{DATA}/{dataset.digest[:16]}"
 
 
 def bring(selector: str) -> RunRecord:
@@ -91,7 +106,7 @@ def bring(selector: str) -> RunRecord:
         if found is None:
             raise UserError(error.what, hint=f"nor in the store {where.settings.store}; {error.hint}") from None
     else:
-        if not where.settings.shared or record.parent:
+        if not where.settings.shared or (record.parent and not record.moves):
             return record
         found = remote.run(record.ref.run_id)
         if not found.away:
@@ -158,31 +173,43 @@ def _read(path: Path, found: RemoteRun) -> tuple[RunRecord, dict[str, tuple[int,
 
 
 def _data(remote: RemoteRuns, record: RunRecord, data: dict[str, tuple[int, str]], folder: Path) -> DatasetRef:
-    """The run's ingested data: those of this machine, those of the store, or ingested again."""
-    wanted = record.dataset.digest
-    if (here := dataset_here(record.dataset)) is not None:
+    """The run's ingested data."""
+    return data_here(remote, record.recipe, record.dataset, (record.ref.run_id, DATA, data), folder / "data")
+
+
+def data_here(
+    remote: RemoteRuns, recipe: Recipe, dataset: DatasetRef, kept: tuple[str, str, Files], fetched: Path
+) -> DatasetRef:
+    """Ingested data of another machine: those of this machine, those `kept` in the store (run, folder, files), which
+    are put into the folder `fetched`, or ingested again.
+
+    Raises:
+        UserError: they can't be had here, or they are others.
+    """
+    wanted = dataset.digest
+    if (here := dataset_here(dataset)) is not None:
         return here
-    fetched = folder / "data"
+    run_id, folder, data = kept
     if data:
         shutil.rmtree(fetched, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetching-") as fetching:
+        with tempfile.TemporaryDirectory(dir=fetched.parent, prefix=".fetching-") as fetching:
             new = Path(fetching) / "data"
             new.mkdir()
-            remote.fetch(record.ref.run_id, DATA, data, new)
+            remote.fetch(run_id, folder, data, new)
             new.rename(fetched)
         content = Store.open(fetched).manifest.get("digests", {}).get("content")
         if content != wanted:
-            raise UserError("the data among its artifacts are others", where=f"run {record.ref.run_id[:8]}")
+            raise UserError("the data among its artifacts are others", where=f"run {run_id[:8]}")
         say(f"        its data: {sum(size for size, _ in data.values()) / 1e6:,.1f} MB")
         return DatasetRef(str(fetched), wanted)
     way = "have the same data here, or raise travel.data_mb in mlflow.yaml where the run is started"
     try:
-        again = ingest_recipe(record.recipe)
+        again = ingest_recipe(recipe)
     except UserError as error:
         raise UserError(f"its data can't be ingested here: {error.what}", where=error.where, hint=way) from None
     if again.digest != wanted:
         what = f"the data here ({again.digest[:12]}) aren't those that the run began with ({wanted[:12]})"
-        raise UserError(what, where=f"run {record.run_name}", hint=way)
+        raise UserError(what, where=f"run {run_id[:8]}", hint=way)
     return again
 
 

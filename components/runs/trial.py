@@ -7,6 +7,7 @@ When its standard input closes, the process ends and its run is KILLED.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -27,17 +28,27 @@ STOPPED = 130  # exit codes as those of the command line: a user's mistake is 2,
 def run_trial(path: Path) -> None:
     """Train and evaluate the run of the file, or go on with it; the file is told its id, and what came of it."""
     # here, for `end_with_input` is at work by now: they take their time
+    from components.models.weights import read_facts
     from components.runs.evaluate import evaluate
     from components.runs.open_run import opened
     from components.runs.train import begin_run, train
 
     trial = TrialFile.load(path)
+    if trial.away:
+        from components.runs.away import arrive
+
+        try:
+            arrive(trial)
+        except UserError as error:
+            trial.failed = str(error)
+            trial.save(path)
+            raise
     work = trial.run_id
     if not work or not (places().run_folder(work) / FILE).exists():
         values = dict(trial.recipe)
         recipe = Recipe.from_dict(values.pop("name"), values)
         dataset = DatasetRef(**trial.dataset)
-        work = begin_run(recipe, dataset, trial.device, trial.threads, parent=trial.parent)
+        work = begin_run(recipe, dataset, trial.device, trial.threads, parent=trial.parent, moves=trial.away)
         trial.run_id = work.id
         trial.save(path)
     with opened(work) as run:
@@ -57,6 +68,8 @@ def run_trial(path: Path) -> None:
             run.tracked.tags({"failed": trial.failed[:500]})
             raise
         finally:
+            with contextlib.suppress(UserError):  # it may have none
+                trial.progress = read_facts(run.folder / "checkpoint.safetensors")["progress"]
             trial.save(path)
 
 

@@ -32,6 +32,10 @@ class TrialFile:
     failed: str = ""
     search: dict[str, Any] = field(default_factory=dict)
     pruned: int = 0
+    progress: dict[str, Any] = field(default_factory=dict)  # how far its last checkpoint is
+    away: bool = False  # it runs on a worker of a cluster, see `components.runs.away`
+    data: dict[str, Any] = field(default_factory=dict)  # files of the data that the parent run keeps for workers
+    files: dict[str, str] = field(default_factory=dict)  # contents of files that come back from a worker
 
     @classmethod
     def load(cls, path: Path) -> TrialFile:

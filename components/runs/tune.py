@@ -19,6 +19,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from components.console import say
 from components.datasets.store import DatasetRef
 from components.errors import UserError
 from components.evaluation.tuning import Found, Tried
@@ -26,11 +27,12 @@ from components.provenance import digest_json
 from components.recipe import Recipe
 from components.render.figures import figure
 from components.runs.asked import Asked
+from components.runs.away import Crew
 from components.runs.ingest import settled
 from components.runs.places import places
 from components.runs.search import Answer, publish
 from components.runs.space import Dimension, Search
-from components.runs.study import Beginning, Study, progress_of
+from components.runs.study import Beginning, Study
 from components.runs.trial_file import TrialFile
 from components.runs.watched import storage
 
@@ -44,8 +46,10 @@ class Proposals(Study):
     verb, things = "tune", "trials"
     study: optuna.Study
 
-    def __init__(self, search: Search, trials: int, device: str, threads: int, workers: int) -> None:
-        super().__init__(search.name, search.budget, trials, device, threads, workers)
+    def __init__(
+        self, search: Search, trials: int, device: str, threads: int, workers: int, crew: Crew | None = None
+    ) -> None:
+        super().__init__(search.name, search.budget, trials, device, threads, workers, crew)
         self.search = search
         self.waiting: list[Path] = []  # trials that were cut off
 
@@ -68,7 +72,9 @@ class Proposals(Study):
 
     def begin(self, fresh: bool) -> None:
         """Open the study, and find the trials of an earlier try that were cut off."""
-        studies, name = storage(), self.folder.name
+        if self.crew and self.crew.elsewhere:
+            say("note    no trial is pruned: workers on other machines can't reach optuna.db")
+        studies, name = storage(places().home), self.folder.name
         if fresh:
             with contextlib.suppress(KeyError):
                 optuna.delete_study(study_name=name, storage=studies)
@@ -148,6 +154,7 @@ class Proposals(Study):
         label = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in settings.items())
         about = {"name": f"trial {trial.number}: {label}", "label": label, "settings": settings, "parameters": 0}
         told = {"study": self.study.study_name, "trial": trial._trial_id, "metric": self.metric}
+        told["home"] = "" if self.crew and self.crew.elsewhere else str(places().home)
         self.write_trial(path, recipe, self.dataset, tags={"tune.trial": str(trial.number)}, search=told, **about)
         return path
 
@@ -160,8 +167,7 @@ class Proposals(Study):
         if self._file(trial.number).exists():
             file = TrialFile.load(self._file(trial.number))
             about = {"run_id": file.run_id, "parameters": file.parameters, "failed": file.failed.partition("\n")[0]}
-            with contextlib.suppress(UserError, OSError, KeyError):
-                at = progress_of(file.run_id)
+            if at := file.progress:
                 about |= {"updates": at["global_step"], "seconds": at["seconds"]}
         reported = [v for v in trial.intermediate_values.values() if math.isfinite(v)]
         value = trial.values[0] if trial.values else (min if self.lower else max)(reported, default=math.nan)

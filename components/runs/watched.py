@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import optuna
 from filelock import FileLock
 
 from components.console import say
 from components.render.figures import figure
 from components.runs.open_run import OpenRun
-from components.runs.places import places
 from components.runs.trial_file import TrialFile
 from components.tracking.base import Run
 
@@ -19,10 +20,9 @@ class Pruned(Exception):
     """The trial was pruned."""
 
 
-def storage() -> optuna.storages.RDBStorage:
-    """The studies of this installation. Made by one process at a time."""
+def storage(home: Path) -> optuna.storages.RDBStorage:
+    """The studies of a state folder. Made by one process at a time."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    home = places().home
     home.mkdir(parents=True, exist_ok=True)
     with FileLock(home / "optuna.lock"):
         # trials of several processes wait for each other's writes instead of failing
@@ -33,17 +33,13 @@ def storage() -> optuna.storages.RDBStorage:
 
 def train_watched(trial: TrialFile, run: OpenRun) -> None:
     """Train a trial, or go on with it; it ends early, KILLED, when the study's pruner says so. `trial` is told the
-    best value on val."""
+    best value on val. Where the study is in a file of another machine, nothing is pruned."""
     tracked, session = run.tracked, run.session()
     trial.parameters, metric = session.parameter_count, trial.search["metric"]
     tracked.params({"parameters": session.parameter_count})
     tracked.tags({"primary.metric": metric})
     warm_up = max(session.evaluator.every, round(PRUNE_AFTER_SHARE * run.record.recipe.training["steps"]))
-    pruner = optuna.pruners.MedianPruner(PRUNE_AFTER_TRIALS, warm_up, n_min_trials=3)
-    # the process draws nothing: the settings are in the file
-    sampler = optuna.samplers.RandomSampler(seed=0)
-    study = optuna.load_study(study_name=trial.search["study"], storage=storage(), sampler=sampler, pruner=pruner)
-    watcher = _Watcher(tracked, optuna.trial.Trial(study, trial.search["trial"]), metric)
+    watcher = _Watcher(tracked, _told(trial, warm_up) if trial.search["home"] else None, metric)
     try:
         progress = session.train(run.folder, watcher)
     except Pruned:
@@ -56,10 +52,20 @@ def train_watched(trial: TrialFile, run: OpenRun) -> None:
     tracked.metrics({"train/seconds": progress.seconds, "train/best_step": float(progress.best_step)})
 
 
+def _told(trial: TrialFile, warm_up: int) -> optuna.trial.Trial:
+    """The trial of the study, to report to."""
+    pruner = optuna.pruners.MedianPruner(PRUNE_AFTER_TRIALS, warm_up, n_min_trials=3)
+    # the process draws nothing: the settings are in the file
+    sampler, name = optuna.samplers.RandomSampler(seed=0), trial.search["study"]
+    studies = storage(Path(trial.search["home"]))
+    study = optuna.load_study(study_name=name, storage=studies, sampler=sampler, pruner=pruner)
+    return optuna.trial.Trial(study, trial.search["trial"])
+
+
 class _Watcher:
     """Passes a trial's events on to MLflow, and its evaluations to the study."""
 
-    def __init__(self, run: Run, trial: optuna.trial.Trial, metric: str) -> None:
+    def __init__(self, run: Run, trial: optuna.trial.Trial | None, metric: str) -> None:
         self.run, self.trial, self.metric = run, trial, metric
         self.last_step, self.doomed = 0, False
 
@@ -72,7 +78,8 @@ class _Watcher:
 
     def evaluated(self, values: dict[str, float], step: int, improved: bool) -> None:
         self.last_step = step
-        self.trial.report(values[self.metric], step)
-        self.doomed = self.trial.should_prune()
+        if self.trial:
+            self.trial.report(values[self.metric], step)
+            self.doomed = self.trial.should_prune()
         cut = "  (pruned)" if self.doomed else "  (best so far)" if improved else ""
         say(f"        update {step:>6,}: val {self.metric} {figure(values[self.metric])}{cut}")

@@ -90,6 +90,16 @@ class RemoteRuns:
                     return next((each for each in found if each.kept), found[0])
         return None
 
+    def beneath(self, parent: str, name: str) -> RemoteRun | None:
+        """The latest run of this name beneath the run `parent`."""
+        with explained(self.settings):
+            ids = [self.client.get_run(parent).info.experiment_id]
+            where = f"tags.`mlflow.parentRunId` = '{parent}'"
+            for run in self.client.search_runs(ids, where, max_results=1000, order_by=["attributes.start_time DESC"]):
+                if run.info.run_name == name:
+                    return self._facts(run)
+        return None
+
     def fetch(self, run_id: str, folder: str, files: Files, into: Path) -> None:
         """Fetch files from a folder of the run's artifacts, each with its size and digest verified.
 

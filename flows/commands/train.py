@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from flows.commands.base import (
     START,
+    Cluster,
     Device,
     Name,
     Set,
@@ -123,7 +124,7 @@ def compare(
         ),
     ] = None,
     steps: Annotated[int | None, Parameter(help="Updates per run (default: those of the recipe).")] = None,
-    workers: Annotated[int, Parameter(help="Number of runs in parallel; they share the CPU threads.")] = 1,
+    workers: Annotated[int, Parameter(help="Number of runs in parallel (with --cluster: on each worker).")] = 1,
     fresh: Annotated[
         bool, Parameter(negative="", help="Start over instead of reusing runs of the same comparison.")
     ] = False,
@@ -131,6 +132,7 @@ def compare(
     device: Device = "auto",
     threads: Annotated[int, Parameter(help="CPU threads per run; 0 = the cores divided by the workers.")] = 0,
     name: Name = None,
+    cluster: Cluster = "",
 ) -> None:
     """Compare settings: train every combination with several seeds under equal budgets, ranked by validation mean.
 
@@ -141,10 +143,13 @@ def compare(
     `reprise compare dna --folds 10`
     """
     from components.runs.plan import make_plan
+    from flows.cluster import check_cluster
 
     asked = (recipe, vary or [], seeds, budget, steps, set or [])
     make_plan(*asked, workers, name, folds)
-    if device != "auto":
+    if cluster:
+        check_cluster(cluster)
+    elif device != "auto":
         checked_recipe(recipe, set, device, name)
     begin = start_server(trains=True)
     from flows.study import compare as compare_settings
@@ -153,7 +158,8 @@ def compare(
     from components.runs.ranking import show
 
     try:
-        about = {"device": device, "threads": threads, "workers": workers, "fresh": fresh, "name": name, "folds": folds}
+        about = {"device": device, "threads": threads, "workers": workers, "fresh": fresh, "name": name}
+        about |= {"folds": folds, "cluster": cluster}
         show(compare_settings(*asked, **about), prefect=server_address())
     except KeyboardInterrupt:
         print("stopped. Repeat the command to continue", file=sys.stderr)
@@ -175,7 +181,7 @@ def tune(
             "Default: around the recipe's learning rate, size, depth and dropout.",
         ),
     ] = None,
-    jobs: Annotated[int, Parameter(help="Number of trials in parallel; they share the CPU threads.")] = 1,
+    jobs: Annotated[int, Parameter(help="Number of trials in parallel (with --cluster: on each worker).")] = 1,
     budget: Annotated[
         str | None, Parameter(help="Training time per trial, evaluation included: 90s, 5m, 1.5h.")
     ] = None,
@@ -185,6 +191,7 @@ def tune(
     device: Device = "auto",
     threads: Annotated[int, Parameter(help="CPU threads per trial; 0 = the cores divided by the jobs.")] = 0,
     name: Name = None,
+    cluster: Cluster = "",
 ) -> None:
     """Search for good settings: propose trials from earlier validation results and stop poor trials early.
 
@@ -194,10 +201,13 @@ def tune(
     Example: `reprise tune names --trials 20 --steps 1000 --space training.learning_rate=log:1e-4..1e-2`
     """
     from components.runs.space import make_search
+    from flows.cluster import check_cluster
 
     asked = (recipe, space or [])
     make_search(*asked, set or [], budget, steps, trials, jobs, name)
-    if device != "auto":
+    if cluster:
+        check_cluster(cluster)
+    elif device != "auto":
         checked_recipe(recipe, set, device, name)
     begin = start_server(trains=True)
     from flows.study import tune as search
@@ -206,7 +216,7 @@ def tune(
     from components.runs.search import show
 
     try:
-        about = {"device": device, "threads": threads, "jobs": jobs, "fresh": fresh, "name": name}
+        about = {"device": device, "threads": threads, "jobs": jobs, "fresh": fresh, "name": name, "cluster": cluster}
         show(search(*asked, trials, budget, steps, set, **about))
     except KeyboardInterrupt:
         print("stopped. Repeat the command to continue", file=sys.stderr)

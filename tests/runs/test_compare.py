@@ -241,7 +241,7 @@ def test_a_stopped_comparison_leaves_nothing_running_and_goes_on_where_it_was(ho
     path = write_recipe(home, "stopped", training={**SECTIONS["training"], "steps": 100_000})
 
     def trial_file() -> Path:
-        (file,) = (f for f in (home / "comparisons").glob("*/000.json") if "stopped" in f.read_text())
+        (file,) = (f for f in (home / "comparisons").glob("*/000.json") if '"name": "stopped"' in f.read_text())
         return file
 
     def interrupted(*_: object) -> Iterator[None]:
