@@ -386,7 +386,7 @@ def test_bars_and_voices_are_selected_where_the_page_around_asks(browser, tmp_pa
     told(2, 2, "bass")
     assert browser.value("told.length") == count + 3
     browser.key("Escape", 27)
-    drag(place(2.5, 0.5), place(2.5, 0.5), shift=0)
+    drag(place(2.6, 0.5), place(2.6, 0.5), shift=0)
     browser.until("heard.at === 'Bar 2, beat 3'")  # as before
     assert browser.value("told.length") == count + 3
     browser.click_at(*browser.value("[heard.select.x + 9, heard.select.y + 9]"))

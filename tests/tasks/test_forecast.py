@@ -192,6 +192,7 @@ def test_a_model_that_reads_the_future_is_refused() -> None:
         "encoding": {"kind": "series"},
         "task": {"kind": "forecast"},
         "model": {"kind": "gru", "bidirectional": True},
+        "evaluation": {},
         "generation": {},
     }
     assert "forecast goes on from the past alone" in check_together(sections)[0]
