@@ -107,6 +107,7 @@ class MlflowRun:
     def dataset(self, name: str, digest: str, source: str, profile: Mapping[str, Any], context: str) -> None:
         """The data that the run read: `digest` a sha256, `source` an address or path, `context` train, val or test."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.exceptions import MlflowException
 
         kind, field = ("http", "url") if source.startswith(("http://", "https://")) else ("local", "uri")
         dataset = Dataset(
@@ -118,7 +119,13 @@ class MlflowRun:
         )
         with explained(self._settings):
             inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])]
-            self._client.log_inputs(self.ref.run_id, datasets=inputs)
+            try:
+                self._client.log_inputs(self.ref.run_id, datasets=inputs)
+            except MlflowException as error:
+                # the store looks for the data first: by now it has them, from a run that began at the same moment
+                if "unique" not in str(error).lower():
+                    raise
+                self._client.log_inputs(self.ref.run_id, datasets=inputs)
 
     def file(self, path: Path, folder: str = "") -> None:
         """Keep a file, or a folder with all beneath it, as an artifact under `folder`. It is copied at once."""

@@ -299,6 +299,24 @@ def test_eight_writers_at_once_on_a_fresh_store_lose_nothing(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+def test_data_that_a_run_beside_put_there_first_are_found(tracker: MlflowTracker, run: MlflowRun, monkeypatch) -> None:
+    from mlflow.exceptions import MlflowException
+
+    write, asked = tracker.client.log_inputs, []
+
+    def taken(*arguments: object, **named: object) -> None:
+        asked.append(named)
+        if len(asked) == 1:  # as between the store's look and its write
+            raise MlflowException("(sqlite3.IntegrityError) UNIQUE constraint failed: datasets.name, datasets.digest")
+        write(*arguments, **named)
+
+    monkeypatch.setattr(tracker.client, "log_inputs", taken)
+    run.dataset("tunes", "ab" * 32, "tunes.txt", {}, "train")
+    (found,) = tracker.client.get_run(run.ref.run_id).inputs.dataset_inputs
+    assert found.dataset.name == "tunes"
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_settings_from_outside")
 def test_an_unusable_store_is_explained(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
