@@ -31,10 +31,11 @@ def check_model(values: Mapping[str, Any], task: Mapping[str, Any], problems: li
     if kind == "graph" and len(problems) == before:
         checked = resolve("task", task["kind"]).check_graph(checked, problems)
     elif kind in names("cell") and len(problems) == before:
+        from components.layers.base import check_settings
+
         cell = resolve("cell", kind)
-        try:  # what goes together, it says itself
-            small = checked["hidden_size"] % checked.get("heads", 1) + checked.get("heads", 1)  # dealt out as the whole
-            cell(1, **{name: checked[name] for name in options_of(cell)} | {"hidden_size": small})
+        try:
+            check_settings(cell, {name: checked[name] for name in options_of(cell)})
         except UserError as error:
             problems.append(f"{error.where}: {error.what} ({error.hint})")
     return {} if len(problems) > before else {**checked, "kind": kind}

@@ -42,6 +42,10 @@ class Reader(ABC):
     ways_out: ClassVar[Mapping[str, str]] = {}  # reason in `dropped` → what to set, where something helps
 
     def __init__(self, files: Sequence[Path], /) -> None:
+        if self.own and files:
+            reads = f"; data.reader={self.files_by} reads yours" if self.files_by else ""
+            hint = f"leave the files out: this reader makes its own items{reads}"
+            raise UserError(f"{len(files)} files given", where="data.path", hint=hint)
         self.files: list[Path] = []  # the files given, and those in the folders given
         self.in_folders: set[Path] = set()  # those of them that were found in a folder
         self.passed_over: PassedOver = {}  # what isn't read of a folder

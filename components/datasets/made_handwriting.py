@@ -12,7 +12,6 @@ from pydantic import Field
 
 from components.datasets.base import Reader
 from components.datasets.glyphs import GLYPHS, written
-from components.errors import UserError
 from components.ink import Ink
 from components.provenance import digest_json
 
@@ -41,9 +40,6 @@ class MadeHandwriting(Reader):
         words: Annotated[int, Field(gt=0, le=10)] = 2,
         seed: Annotated[int, Field(ge=0)] = 0,
     ) -> None:
-        if files:
-            hint = "leave the files out; data.reader=strokes reads yours"
-            raise UserError(f"{len(files)} files given", where="data.path", hint=hint)
         super().__init__(files)
         self.count, self.words, self.seed = count, words, seed
         self.kept: list[Ink] = []  # they are asked for several times

@@ -42,9 +42,6 @@ class MadeSeries(SeriesParts):
         origins: Annotated[int, Field(gt=0, le=28)] = 7,
         seed: Annotated[int, Field(ge=0)] = 0,
     ) -> None:
-        if files:
-            hint = "leave the files out; data.reader=series-table reads yours"
-            raise UserError(f"{len(files)} files given", where="data.path", hint=hint)
         super().__init__(files)
         if count * steps > MOST_VALUES:
             hint = "set a smaller data.count or data.steps"

@@ -33,9 +33,6 @@ class SyntheticReader(Reader):
     name: ClassVar[str]  # in the registry
 
     def __init__(self, files: Sequence[Path], count: int, seed: int, steps: int, options: dict[str, Any], /) -> None:
-        if files:
-            hint = f"leave the files out: {self.name} makes its own examples"
-            raise UserError(f"{len(files)} files given", where="data.path", hint=hint)
         super().__init__(files)
         if count < 1 or seed < 0:
             raise UserError(f"count {count}, seed {seed}", where="data", hint="count is 1 or more, seed 0 or more")

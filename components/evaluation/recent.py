@@ -16,11 +16,9 @@ from torch import Tensor, nn
 
 from components.console import say
 from components.datasets.store import Sequences, Store
-from components.errors import UserError
 from components.evaluation.cache import cache_probabilities, mixed, read
 from components.evaluation.dynamic import Adaptation, dynamic_nats, gradient_sizes
 from components.tasks.base import Task
-from components.tasks.language_model import LanguageModel
 
 FLATNESS = (0.03, 0.1, 0.2, 0.3, 0.5, 1.0)
 WEIGHTS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
@@ -49,9 +47,6 @@ class Recent:
     ) -> None:
         self.task, self.model, self.store = task, model, store
         self.cache, self.dynamic, self.window = cache, dynamic, dynamic_window
-        if (cache or dynamic) and not (isinstance(task, LanguageModel) and task.framing == "stream"):
-            what = "only a language model of one long text has recent text to remember"
-            raise UserError(what, where=f"evaluation.{'cache' if cache else 'dynamic'}", hint="leave it out")
 
     def metrics(self, split: str) -> dict[str, float]:
         """The figures of a split with the model's current weights, which stay as they are. Without validation data

@@ -8,6 +8,8 @@ the cell.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +64,16 @@ class Recurrent(nn.Module, ABC):
         """One time step: y_BO and the next state."""
         y_BTO, state = self.forward(x_BI.unsqueeze(1), state)
         return y_BTO.squeeze(1), state
+
+
+def check_settings(cell: Callable[..., Recurrent], settings: Mapping[str, Any]) -> None:
+    """Build a cell, without memory for its weights.
+
+    Raises:
+        UserError: its settings don't go together, as it says itself.
+    """
+    with torch.device("meta"):
+        cell(1, **settings)
 
 
 def zeros_like_parameters(module: nn.Module, batch_size: int, size: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -82,10 +83,10 @@ def generate_files(
     """
     font = read_soundfont(Path(soundfont)) if soundfont else None  # before the work: it may be the wrong file
     opened = open_model(selector)
+    own = re.compile(rf"{re.escape(opened.name)}-\d+\.\w+")  # names of the files that are written
     for source in (melody, start, keep):
-        if source and out and Path(source).parent == Path(out) and Path(source).name.startswith(f"{opened.name}-"):
-            hint = "write to another folder: --out"
-            raise UserError("is in the folder where such files are written", where=str(source), hint=hint)
+        if source and out and Path(source).resolve().parent == Path(out).resolve() and own.fullmatch(Path(source).name):
+            raise UserError("may be written over", where=str(source), hint="write to another folder: --out")
     asked = given(
         opened.bundle,
         melody,

@@ -10,6 +10,7 @@ from filelock import FileLock
 from components.console import say
 from components.render.figures import figure
 from components.runs.open_run import OpenRun
+from components.runs.places import places
 from components.runs.trial_file import TrialFile
 from components.tracking.base import Run
 
@@ -39,7 +40,8 @@ def train_watched(trial: TrialFile, run: OpenRun) -> None:
     tracked.params({"parameters": session.parameter_count})
     tracked.tags({"primary.metric": metric})
     warm_up = max(session.evaluator.every, round(PRUNE_AFTER_SHARE * run.record.recipe.training["steps"]))
-    watcher = _Watcher(tracked, _told(trial, warm_up) if trial.search["home"] else None, metric)
+    home = trial.search.get("home", str(places().home))  # a search that an earlier version began doesn't say
+    watcher = _Watcher(tracked, _told(trial, home, warm_up) if home else None, metric)
     try:
         progress = session.train(run.folder, watcher)
     except Pruned:
@@ -52,13 +54,12 @@ def train_watched(trial: TrialFile, run: OpenRun) -> None:
     tracked.metrics({"train/seconds": progress.seconds, "train/best_step": float(progress.best_step)})
 
 
-def _told(trial: TrialFile, warm_up: int) -> optuna.trial.Trial:
+def _told(trial: TrialFile, home: str, warm_up: int) -> optuna.trial.Trial:
     """The trial of the study, to report to."""
     pruner = optuna.pruners.MedianPruner(PRUNE_AFTER_TRIALS, warm_up, n_min_trials=3)
     # the process draws nothing: the settings are in the file
     sampler, name = optuna.samplers.RandomSampler(seed=0), trial.search["study"]
-    studies = storage(Path(trial.search["home"]))
-    study = optuna.load_study(study_name=name, storage=studies, sampler=sampler, pruner=pruner)
+    study = optuna.load_study(study_name=name, storage=storage(Path(home)), sampler=sampler, pruner=pruner)
     return optuna.trial.Trial(study, trial.search["trial"])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -50,6 +51,14 @@ def test_figures_are_of_the_same_nats(opened) -> None:
     assert one.bits_per_token == pytest.approx(one.nats_per_token / math.log(2))
     assert one.perplexity == pytest.approx(math.exp(one.nats_per_token))
     assert "6 chars" in one.line()
+
+
+def test_a_table_that_is_called_as_the_picture_beside_it_is_refused(opened, monkeypatch) -> None:
+    from components.runs import score as runs
+
+    monkeypatch.setattr(runs, "open_model", lambda model, device: SimpleNamespace(bundle=opened["names"], label="x"))
+    with pytest.raises(UserError, match=r"name the table \.csv"):
+        runs.score_files("names", ["ma"], None, out="scores.png")
 
 
 def test_what_the_model_does_not_know_is_counted(opened) -> None:

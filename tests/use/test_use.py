@@ -5,10 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import json
 import re
-import subprocess
-import sys
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,17 +16,12 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from small_models import clip, save
-from test_house import HEAVY, ROOT
+from test_house import ROOT
 
 import reprise
-from components.answers import input_of, read
 from components.bounds import MAX_CHARACTERS, MAX_COUNT, MAX_LENGTH
-from components.encodings.base import Encoding
-from components.encodings.pair import make
 from components.errors import UserError
-from components.recipe import read_recipe
-from components.registry import names, resolve
-from components.runs.places import Places, recipe_names, recipe_path
+from components.runs.places import Places
 from components.score import Score
 from components.tracking.mlflow_store import MlflowStore
 from components.use.opening import PATTERN, Selector
@@ -40,8 +32,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:Operation with range is deprecated", "ignore::DeprecationWarning"),
 ]
-
-READS = {"text", "symbols", "frames", "audio", "series"}
 
 
 def recording() -> bytes:
@@ -243,6 +233,14 @@ def test_ink_is_the_same_drawing_through_every_door(here, http, tmp_path) -> Non
 
 
 @pytest.mark.filterwarnings("ignore:.*was given up")  # weights of chance break the rules of voices
+def test_music_that_is_read_is_not_written_over(here, tmp_path) -> None:
+    from components.runs.generate import generate_files
+
+    piece = tmp_path / "four-voices-1.mid"
+    with pytest.raises(UserError, match="may be written over"):
+        generate_files("four-voices", out=str(tmp_path), keep=str(tmp_path / "x" / ".." / piece.name))
+
+
 def test_voices_under_a_melody_are_the_same(here, http, tmp_path) -> None:
     from components.render.score import write_midi
     from components.score import Note, Part, spoken
@@ -367,97 +365,6 @@ def test_the_run_of_this_machine_is_opened_by_its_id(here, monkeypatch, tmp_path
     model = reprise.load("run:0123abcd")
     assert (model.name, model.version, model.run_id) == ("names", "", "0123abcd" * 4)
     assert model.write(tmp_path / "out", count=1)[0].name == "names.txt"
-
-
-@pytest.mark.parametrize("recipe", recipe_names())
-def test_every_recipe_says_what_its_model_reads(recipe) -> None:
-    from components.bundle import make_task
-    from components.serving.requests import PredictRequest
-    from components.tracking.pyfunc import answering_signature, example_of
-    from components.use.description import describe
-
-    values = read_recipe(recipe_path(recipe), []).as_dict()
-    encoding = make(values["encoding"])
-    assert encoding.reads in READS
-    told = describe(make_task(values["task"], encoding, "sequences"), encoding, values, {})
-    assert bool(told.reads) != bool(told.writes)
-    if told.writes:
-        return
-    assert told.reads == encoding.reads == input_of(encoding).reads
-    signature, example = answering_signature(values), example_of(input_of(encoding))
-    (column,) = signature.inputs.inputs
-    axes = {"frames": 1 + len(told.step_shape), "symbols": 1, "series": 3}.get(told.reads, 0)
-    assert json.dumps(column.to_dict()).count("array") == axes
-    assert set(signature.outputs.input_names()) - {"tokens"} == set(told.columns)
-    read(input_of(encoding), example, "example")  # what MLflow shows can be read
-    inputs = [{"wav_base64": example} if told.reads == "audio" else example]
-    assert PredictRequest.model_validate({"model": recipe, "inputs": inputs}).inputs
-
-
-@pytest.mark.parametrize("kind", names("encoding"))
-def test_every_encoding_class_says_what_it_reads(kind) -> None:
-    encoding = resolve("encoding", kind)
-    assert issubclass(encoding, Encoding)
-    assert isinstance(encoding.reads, property) or encoding.reads in READS
-
-
-def test_a_pair_asks_its_input_and_a_bag_what_it_counts() -> None:
-    bag = {"kind": "bag", "encoding": {"kind": "characters"}}
-    assert make({"kind": "pair", "input": {"kind": "mel"}, "target": {"kind": "labels"}}).reads == "audio"
-    assert make({"kind": "pair", "input": bag, "target": {"kind": "labels"}}).reads == "text"
-    assert make({"kind": "conditioned", "encoding": {"kind": "characters"}}).reads == "text"
-
-
-def test_numbers_keep_their_digits_on_the_way_to_the_model() -> None:
-    sums = make({"kind": "frames"})
-    large = [[1_700_000_000.25, 0.1]]
-    assert read(sums, large, "here").tolist() == large
-
-
-def test_importing_it_is_light() -> None:
-    heavy = sorted(HEAVY - {"numpy"})
-    code = f"import reprise, sys; print([name for name in {heavy!r} + ['numpy'] if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
-def test_models_are_listed_without_torch_and_used_without_prefect() -> None:
-    code = (
-        "import sys, components.runs.models; print('torch' in sys.modules); "
-        "import components.runs.generate, components.runs.predict; print('prefect' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "False"]
-
-
-def test_settings_are_given_by_section(monkeypatch) -> None:
-    from flows.commands import base
-
-    asked: list[Any] = []
-    monkeypatch.setattr(base, "run_recipe", lambda *all: asked.extend(all))
-    training = {"steps": 500, "learning_rate": 1e-5, "clip_norm": None}
-    reprise.run("names", name="mine", training=training, seed=3, data={"path": Path("a b.txt")}, model={})
-    assert asked[0] == "names"
-    assert asked[2:] == ["auto", 0, "mine", 1]
-    from components.recipe import apply_override
-
-    values: dict[str, Any] = {"model": {"kind": "gru"}}
-    for override in asked[1]:
-        apply_override(values, override)
-    assert values == {"model": {"kind": "gru"}, "training": training, "seed": 3, "data": {"path": "a b.txt"}}
-    assert reprise._overrides({"encoding": {"input.grid": 2}}) == ["encoding.input.grid=2"]
-    with pytest.raises(UserError, match="written to a recipe"):
-        reprise.run("names", training={"steps": object()})
-
-
-def test_a_wrong_setting_starts_nothing(monkeypatch, tmp_path) -> None:
-    from flows.server import Server
-
-    monkeypatch.setenv("REPRISE_HOME", str(tmp_path))
-    begun: list[Server] = []
-    monkeypatch.setattr(Server, "begin", lambda self: begun.append(self))
-    with pytest.raises(UserError, match="steps"):
-        reprise.run("names", training={"stepps": 500})
 
 
 def test_the_pattern_of_requests_takes_the_selectors() -> None:
