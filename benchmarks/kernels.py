@@ -12,7 +12,9 @@ a barrier waits for whoever was interrupted), or the ratio of the minima, if eac
 "products" is no contender but the floor: the step's bare matrix products by torch.mm, nothing between them, whole
 sequences at once (a real step has to multiply step by step). --compile adds torch.compile of the torch.nn model,
 --keras Keras on JAX (`benchmarks.keras_jax`), whose threads are as many as there are cores.
-Writes results/kernels.json beside this file.
+Writes results/kernels-INSTRUCTION_SET.json beside this file. To measure AVX2 on a processor with AVX-512, set
+REPRISE_INSTRUCTION_SET=avx2 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2: they limit the native kernels and torch's
+LSTM. torch's other matrix products use what the processor has.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ from components.kernels.native import build
 
 # B, T, H, layers, vocabulary; the second is the jazz assignment's of the course
 SHAPES = [(32, 128, 256, 1, 96), (60, 30, 64, 1, 78), (64, 128, 512, 2, 96), (50, 50, 512, 2, 96)]
-RESULTS = Path(__file__).parent / "results" / "kernels.json"
+RESULTS = Path(__file__).parent / "results"
 WRONG = 1e-4  # relative to the largest value of the same name
 COMPILE_SECONDS = 60
 REPEATS = (5, 101)  # at least, at most
@@ -237,13 +239,14 @@ def main() -> None:
                     for name, value in result.items()
                 )
                 print(f"{threads} threads {kind} {shape}: {line}", flush=True)
-    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.mkdir(exist_ok=True)
     about = machine() | {
         "load_average_before": round(load_before, 2),
         "load_average_after": round(os.getloadavg()[0], 2),
     }
-    RESULTS.write_text(json.dumps({"machine": about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
-    print(f"wrote {RESULTS.relative_to(Path(__file__).parents[1])}")
+    path = RESULTS / f"kernels-{about['instruction_set']}.json"
+    path.write_text(json.dumps({"machine": about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    print(f"wrote {path.relative_to(Path(__file__).parents[1])}")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results" / "kernels.json"
+RESULTS = Path(__file__).parent / "results"
 
 
-def table(threads: tuple[int, int] = (2, 1)) -> str:
+def table(instruction_set: str, threads: tuple[int, int] = (2, 1)) -> str:
     """Ratios torch.nn's time / the native kernels', on two threads and on one, as Markdown."""
-    rows = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]
+    rows = json.loads((RESULTS / f"kernels-{instruction_set}.json").read_text(encoding="utf-8"))["rows"]
     ratios = {
         (tuple(row["B,T,H,layers,V"]), row["kind"], row["threads"]): row["contenders"]["native"]["clock"][
             "ratio_median"
@@ -26,7 +26,7 @@ def table(threads: tuple[int, int] = (2, 1)) -> str:
 
 def decoding_table() -> str:
     """Ratios to the loop over nn.LSTM, on two threads and on one, as Markdown."""
-    rows = json.loads((RESULTS.parent / "decoding.json").read_text(encoding="utf-8"))["rows"]
+    rows = json.loads((RESULTS / "decoding.json").read_text(encoding="utf-8"))["rows"]
     ratios = {
         (tuple(row["H,layers,sequences"]), name, row["threads"]): of["clock"]["ratio_median"]
         for row in rows
@@ -42,7 +42,7 @@ def decoding_table() -> str:
 
 def gpu_table() -> str:
     """Ratios of a plain PyTorch loop's time to that of a recorded update by cuDNN, by precision, as Markdown."""
-    rows = json.loads((RESULTS.parent / "gpu.json").read_text(encoding="utf-8"))["rows"]
+    rows = json.loads((RESULTS / "gpu.json").read_text(encoding="utf-8"))["rows"]
     ratios = {
         (tuple(row["B,T,H,layers,V"]), row["cell"], row["precision"]): row["ways"]["torch, graph"]["ratio"]
         for row in rows
@@ -59,4 +59,4 @@ def gpu_table() -> str:
 
 
 if __name__ == "__main__":
-    print(table(), decoding_table(), gpu_table(), sep="\n\n")
+    print(table("avx512"), table("avx2"), decoding_table(), gpu_table(), sep="\n\n")
