@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import traceback
@@ -18,6 +19,8 @@ def main() -> None:
     """The console command. A user's mistake is one message and exit code 2; Ctrl-C is 130; a failure is 1."""
     # read when torch is loaded: threads that spin at barriers make training several times slower on a busy machine
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # imports of torch and MLflow make many objects that stay: by default the collector walks through them again and again
+    gc.set_threshold(50_000, 20, 100)
     prepare()
     try:
         _check_arguments(sys.argv[1:])
