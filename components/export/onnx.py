@@ -21,11 +21,10 @@ from components.bundle import Bundle
 from components.encodings.base import Encoding
 from components.encodings.vocabulary import BOS, EOS, PAD, SPECIALS, UNK
 from components.errors import UserError
-from components.layers.stepped_cell import SteppedCell
 from components.models.sequence_model import SequenceModel
 
 SEQUENCES, STEPS = 100, 20  # random ones on which the graph is compared with the model
-TOLERANCE = 2e-5  # of a logit or a state, relative to the largest; 4e-6 was seen with AVX2, 1.0e-5 with SSE4.1
+TOLERANCE = 2e-5  # of a logit or a state after one step, relative to the largest; up to 4e-6 was seen
 MISSING = "exporting to ONNX needs packages that aren't installed"
 EXPORTERS = ("torch.onnx", "onnxscript", "onnx_ir")  # they tell how they work in warnings
 EXAMPLES = {"generate.py": "generate_onnx.py", "index.html": "generate_onnx.html"}
@@ -98,20 +97,19 @@ def description(bundle: Bundle) -> dict[str, Any]:
 
 
 def difference(step: Step, session: Any) -> float:
-    """The largest difference of any value between the model and the graph over random sequences of ids, each with its
-    own state carried on, relative to the largest value of the model's (at least 1)."""
+    """The largest difference of any value between the model and the graph after any step of random sequences of ids,
+    relative to the largest value of the model's (at least 1). Both begin each step at the model's state: some models
+    (a Mogrifier LSTM) make of the last digit of a state a thousand times as much in 20 steps, in torch as in ONNX."""
     rng = np.random.default_rng(0)
     first = step.model.initial_state(SEQUENCES)
-    ours = [first[name].detach() for name in step.names]
-    theirs = [value.numpy() for value in ours]
+    states = [first[name].detach() for name in step.names]
     found = 0.0
     for _ in range(STEPS):
         ids = rng.integers(0, step.model.vocabulary_size, (SEQUENCES, 1))
+        read = {"ids": ids, **{name: value.numpy() for name, value in zip(step.names, states, strict=True)}}
         with torch.inference_mode():
-            logits, *ours = step(torch.from_numpy(ids), *ours)
-        read = {"ids": ids, **dict(zip(step.names, theirs, strict=True))}
-        answer, *theirs = session.run(None, read)
-        for one, other in zip((logits, *ours), (answer, *theirs), strict=True):
+            logits, *states = step(torch.from_numpy(ids), *states)
+        for one, other in zip((logits, *states), session.run(None, read), strict=True):
             expected = one.numpy()
             found = max(found, float(np.abs(expected - other).max() / max(1.0, np.abs(expected).max())))
     return found
@@ -123,9 +121,6 @@ def _check(bundle: Bundle) -> None:
         what = "only language models of one token a step can be exported"
     elif not model.causal:
         what = "its outputs depend on the future, so it has no step"
-    elif any(isinstance(layer, SteppedCell) for layer in model.modules()):
-        # after 20 steps of a trained model up to 9e-3 was seen; of one step 1e-6
-        what = "ONNX computes its cell too differently"
     elif encoding.context_sizes or model.places:
         what = f"the encoding {encoding.kind} computes more than the token for each step, which only Reprise does"
     elif not _joined(encoding):
@@ -146,6 +141,20 @@ def _joined(encoding: Encoding) -> bool:
     return bool(free and encoding.decode(ordinary) == text)
 
 
+def _translations() -> dict[Any, Any]:
+    """How operations are written that torch's exporter writes as log σ(x) and log(eᵃ + eᵇ). As such they have a wrong
+    value where σ(x) is near 0, and none where eᵃ overflows."""
+    from onnxscript import opset18 as op
+
+    def log_sigmoid(x: Any) -> Any:
+        return op.Neg(op.Softplus(op.Neg(x)))
+
+    def logaddexp(a: Any, b: Any) -> Any:
+        return op.Add(op.Max(a, b), op.Softplus(op.Neg(op.Abs(op.Sub(a, b)))))
+
+    return {torch.ops.aten.log_sigmoid.default: log_sigmoid, torch.ops.aten.logaddexp.default: logaddexp}
+
+
 def _write_graph(step: Step, path: Path) -> None:
     B = torch.export.Dim.DYNAMIC
     state = step.model.initial_state(2)
@@ -160,6 +169,7 @@ def _write_graph(step: Step, path: Path) -> None:
                 step, (torch.zeros(2, 1, dtype=torch.int64), *states), dynamo=True, verbose=False,
                 input_names=["ids", *step.names], output_names=["logits", *(f"next.{name}" for name in step.names)],
                 dynamic_shapes=({0: B}, tuple({0: B} for _ in states)),
+                custom_translation_table=_translations(),
             )  # fmt: skip
         program.save(path, external_data=False)
     finally:
