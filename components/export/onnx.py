@@ -5,11 +5,13 @@ Shapes: B batch, H a state's size, V vocabulary.
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import shutil
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +68,8 @@ def export_onnx(bundle: Bundle, folder: Path) -> float:
         made.mkdir()
         step = Step(bundle.model).eval()
         _write_graph(step, made / "model.onnx")
-        differs = difference(step, onnxruntime.InferenceSession(made / "model.onnx"))
-        if not differs <= TOLERANCE:
+        differs, rounding = difference(step, onnxruntime.InferenceSession(made / "model.onnx"))
+        if not differs <= max(TOLERANCE, 3 * rounding):  # two ways to round; an mLSTM may divide by nearly 0
             raise UserError(f"the graph's values differ from the model's by {differs:.1e}", where=str(bundle.name))
         (made / "encoding.json").write_text(json.dumps(description(bundle), ensure_ascii=False, indent=1) + "\n")
         for name, source in EXAMPLES.items():
@@ -96,23 +98,33 @@ def description(bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def difference(step: Step, session: Any) -> float:
-    """The largest difference of any value between the model and the graph after any step of random sequences of ids,
-    relative to the largest value of the model's (at least 1). Both begin each step at the model's state: some models
-    (a Mogrifier LSTM) make of the last digit of a state a thousand times as much in 20 steps, in torch as in ONNX."""
+def difference(step: Step, session: Any) -> tuple[float, float]:
+    """The largest differences of any value after any step of random sequences of ids, relative to the largest value (at
+    least 1): between the model and the graph, and between the model and itself in double precision. All begin each step
+    at the model's state: some models (a Mogrifier LSTM) make of the last digit of a state a thousand times as much in
+    20 steps, in torch as in ONNX."""
     rng = np.random.default_rng(0)
     first = step.model.initial_state(SEQUENCES)
     states = [first[name].detach() for name in step.names]
-    found = 0.0
+    exact = copy.deepcopy(step).double()
+    found, rounding = 0.0, 0.0
     for _ in range(STEPS):
-        ids = rng.integers(0, step.model.vocabulary_size, (SEQUENCES, 1))
-        read = {"ids": ids, **{name: value.numpy() for name, value in zip(step.names, states, strict=True)}}
+        ids = torch.from_numpy(rng.integers(0, step.model.vocabulary_size, (SEQUENCES, 1)))
+        read = {name: value.numpy() for name, value in zip(("ids", *step.names), (ids, *states), strict=True)}
         with torch.inference_mode():
-            logits, *states = step(torch.from_numpy(ids), *states)
-        for one, other in zip((logits, *states), session.run(None, read), strict=True):
-            expected = one.numpy()
-            found = max(found, float(np.abs(expected - other).max() / max(1.0, np.abs(expected).max())))
-    return found
+            precise = exact(ids, *(value.double() for value in states))
+            logits, *states = step(ids, *states)
+        ours = [value.numpy() for value in (logits, *states)]
+        found = max(found, _relative(ours, session.run(None, read)))
+        rounding = max(rounding, _relative([value.numpy() for value in precise], ours))
+    return found, rounding
+
+
+def _relative(expected: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> float:
+    return max(
+        float(np.abs(one - other).max() / max(1.0, np.abs(one).max()))
+        for one, other in zip(expected, values, strict=True)
+    )
 
 
 def _check(bundle: Bundle) -> None:
