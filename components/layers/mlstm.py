@@ -27,9 +27,9 @@ class MLSTM(SteppedCell):
 
         keep = f s⟨t−1⟩ / s⟨t⟩,  C/s⟨t⟩ = keep · C/s⟨t−1⟩ + (1 − keep) · v kᵀ
 
-    No gate reads what was written before: as with minGRU, that takes a second layer. There are D · `hidden_size` numbers
-    of C, and backpropagation keeps them for every step of a window: more `heads` need less memory. The bias of the gate
-    f begins at `forget_bias`.
+    No gate reads what was written before: as with minGRU, that takes a second layer. C has D · `hidden_size` numbers,
+    and backpropagation keeps them for every step of a window: more `heads` need less memory. The bias of the gate f
+    begins at `forget_bias`.
     """
 
     state_names = ("matrix", "normalizer", "log_s")

@@ -1,4 +1,4 @@
-"""What the Mogrifier LSTM, the sLSTM and the mLSTM share: a loop over steps of torch operations, which autograd differentiates."""
+"""What the Mogrifier LSTM, the sLSTM and the mLSTM share: a loop over steps, which autograd differentiates."""
 
 from __future__ import annotations
 
