@@ -75,6 +75,7 @@ TABLE: dict[str, dict[str, str]] = {
         "peephole-lstm": "components.layers.peephole_lstm:PeepholeLSTM",
         "mogrifier-lstm": "components.layers.mogrifier_lstm:MogrifierLSTM",
         "slstm": "components.layers.slstm:SLSTM",
+        "mlstm": "components.layers.mlstm:MLSTM",
         "mingru": "components.layers.mingru:MinGRU",
         "minlstm": "components.layers.minlstm:MinLSTM",
     },

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from itertools import count
 from typing import Any
 
 import numpy as np
 import regex
 
 from components.encodings.base import Encoding
+from components.encodings.fast_pattern import find_all
 from components.encodings.splitting import BLANK, LETTER, MARKED, SIGN, SPACE, WORD
 from components.encodings.vocabulary import SPECIALS, UNK, Vocabulary, check_limits
 
@@ -18,6 +21,8 @@ from components.encodings.vocabulary import SPECIALS, UNK, Vocabulary, check_lim
 TOKEN = regex.compile(rf" ?{WORD}(?:['’]{LETTER}{{1,12}})?| ?(?:{MARKED}|{SIGN})|{BLANK}")
 # Distinct tokens kept while counting: a gigabyte of random words must not fill the memory.
 MOST_COUNTED = 2_000_000
+# What `fit` cut, `encode` need not cut again: pieces of so many characters and more, so many tokens of 4 bytes in all.
+LARGE_ITEM, MOST_KEPT = 100_000, 1 << 25
 
 
 class Words(Encoding):
@@ -33,20 +38,30 @@ class Words(Encoding):
         check_limits(min_count, max_size)
         self.min_count, self.max_size, self.lowercase = min_count, max_size, lowercase
         self.vocabulary = Vocabulary(SPECIALS)
+        self._cut_items: _CutItems | None = None
 
     def fit(self, items: Iterable[str]) -> None:
         counts: Counter[str] = Counter()
+        self._cut_items = cut_items = _CutItems()
         for item in items:
-            counts.update(self._tokens(item))
+            tokens = self._tokens(item)
+            if not counts and len(item) >= LARGE_ITEM and cut_items.take(item, tokens):
+                continue
+            if not counts:
+                counts = cut_items.counts()
+            counts.update(tokens)
             if len(counts) > MOST_COUNTED:  # as word2vec does: forget the rarest so far and count on
                 rare = 1
                 while len(counts) > MOST_COUNTED // 2:
                     counts = Counter({token: count for token, count in counts.items() if count > rare})
                     rare += 1
+        counts = counts or cut_items.counts()
         self.vocabulary = Vocabulary.build(counts, min_count=self.min_count, max_size=self.max_size)
+        cut_items.known(self.vocabulary)
 
     def encode(self, item: str) -> np.ndarray:
-        return self.vocabulary.ids(self._tokens(item))
+        ids = self._cut_items.ids(item, self.vocabulary) if self._cut_items and len(item) >= LARGE_ITEM else None
+        return self.vocabulary.ids(self._tokens(item)) if ids is None else ids
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         tokens = self.vocabulary.tokens
@@ -69,4 +84,47 @@ class Words(Encoding):
         return self._cut(text.lower() if self.lowercase else text)
 
     def _cut(self, text: str) -> list[str]:
-        return TOKEN.findall(text)
+        return find_all(TOKEN, text, SPACE)
+
+
+class _CutItems:
+    """Large items that `fit` has cut, as numbers of tokens, until `encode` asks for them."""
+
+    def __init__(self) -> None:
+        self.numbers: defaultdict[str, int] = defaultdict(count().__next__)  # in the order of their first occurrence
+        self.occurrences = np.zeros(0, dtype=np.int64)
+        self.kept: dict[bytes, np.ndarray] = {}
+        self.size = 0
+        self.vocabulary: Vocabulary | None = None
+        self.ids_of_numbers = np.zeros(0, dtype=np.int64)
+
+    def take(self, item: str, tokens: list[str]) -> bool:
+        """Count an item's tokens and keep them; False, and nothing is counted, where there would be too many."""
+        if len(self.numbers) + len(tokens) > MOST_COUNTED or self.size + len(tokens) > MOST_KEPT:
+            return False
+        numbers = np.fromiter(map(self.numbers.__getitem__, tokens), dtype=np.uint32, count=len(tokens))
+        found = np.bincount(numbers, minlength=len(self.numbers))
+        found[: len(self.occurrences)] += self.occurrences
+        self.occurrences = found
+        self.kept[_digest(item)] = numbers
+        self.size += len(numbers)
+        return True
+
+    def counts(self) -> Counter[str]:
+        return Counter(dict(zip(self.numbers, self.occurrences.tolist(), strict=True)))
+
+    def known(self, vocabulary: Vocabulary) -> None:
+        """The ids are those of this vocabulary; how the tokens are written isn't needed any more."""
+        self.vocabulary, self.ids_of_numbers = vocabulary, vocabulary.ids(self.numbers)
+        self.numbers.clear()
+
+    def ids(self, item: str, vocabulary: Vocabulary) -> np.ndarray | None:
+        """The ids of an item's tokens, if it was kept: it is no longer."""
+        if vocabulary is not self.vocabulary or not self.kept:
+            return None
+        numbers = self.kept.pop(_digest(item), None)
+        return None if numbers is None else self.ids_of_numbers[numbers]
+
+
+def _digest(item: str) -> bytes:
+    return blake2b(item.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -25,7 +25,7 @@ class Settings:
     `bars`: how many bars a piece has, of a model that plans them (`encoding.planned`; 0: as many as it likes).
     `form`: a letter for each section, "AABA": of a model that copies, sections with one letter come back to each other,
     e^`form_strength` times as readily as it would (0: as it would). All sections have the same number of bars: those of
-    the piece shared out, else 8.
+    the piece shared out, else 8. Beside `rewrite` it is the form that the piece was asked to have: it is only shown.
     `constraints` are rules of music that a score keeps, the most important first (components.generation.constraints).
     `given` are token ids that stand fast, −1 where the model chooses, and `given_ends` ends a sequence after them: what
     commands make of a melody or a beginning in a file. `rewrite` names what of a `given` piece is written anew, "bars

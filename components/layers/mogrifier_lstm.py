@@ -51,7 +51,7 @@ class MogrifierLSTM(SteppedCell):
         ids_TBS = (x_BTI.unsqueeze(2) if x_BTI.dim() == 2 else x_BTI).transpose(0, 1)
         return self.weight_ih.new_zeros(*ids_TBS.shape[:2], self.input_size).scatter_(2, ids_TBS, 1.0)
 
-    def advance(self, x_BX: Tensor, state: State, weight_hh: Tensor) -> State:
+    def advance(self, x_BX: Tensor, state: State, weight_hh: Tensor) -> tuple[Tensor, State]:
         x, h = x_BX, state["h"]
         for turn, weight in enumerate(self.mogrifiers):
             if turn % 2 == 0:
@@ -60,4 +60,5 @@ class MogrifierLSTM(SteppedCell):
                 h = 2 * torch.sigmoid(linear(x, weight)) * h
         i, f, g, o = (linear(x, self.weight_ih, self.bias_ih) + linear(h, weight_hh)).chunk(4, dim=1)
         c = torch.sigmoid(f) * state["c"] + torch.sigmoid(i) * torch.tanh(g)
-        return {"h": torch.sigmoid(o) * torch.tanh(c), "c": c}
+        h = torch.sigmoid(o) * torch.tanh(c)
+        return h, {"h": h, "c": c}

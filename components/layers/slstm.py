@@ -50,12 +50,13 @@ class SLSTM(SteppedCell):
     def read(self, x_BTI: Tensor) -> Tensor:
         return product(x_BTI, self.weight_ih, self.bias_ih)
 
-    def advance(self, x_BX: Tensor, state: State, weight_hh: Tensor) -> State:
+    def advance(self, x_BX: Tensor, state: State, weight_hh: Tensor) -> tuple[Tensor, State]:
         s_i, s_f, s_z, s_o = (x_BX + self._recurrent(state["h"], weight_hh)).chunk(4, dim=1)
         kept = logsigmoid(s_f) + state["log_n"]  # log(f n)
         keep = torch.sigmoid(kept - s_i)
         quotient = keep * state["quotient"] + (1 - keep) * torch.tanh(s_z)
-        return {"h": torch.sigmoid(s_o) * quotient, "quotient": quotient, "log_n": torch.logaddexp(kept, s_i)}
+        h = torch.sigmoid(s_o) * quotient
+        return h, {"h": h, "quotient": quotient, "log_n": torch.logaddexp(kept, s_i)}
 
     def _recurrent(self, h_BH: Tensor, weight_hh: Tensor) -> Tensor:
         """W_hh h, [B, G], head by head (K heads of D units)."""

@@ -1,4 +1,4 @@
-"""What the Mogrifier LSTM and the sLSTM share: a loop over steps of torch operations, which autograd differentiates."""
+"""What the Mogrifier LSTM, the sLSTM and the mLSTM share: a loop over steps, which autograd differentiates."""
 
 from __future__ import annotations
 
@@ -15,29 +15,33 @@ from components.layers.base import Recurrent, State, zeros_like_parameters
 
 
 class SteppedCell(Recurrent):
-    """G = gates × hidden_size rows of weight_ih [G, I], weight_hh [G, H / heads] and bias_ih [G]. There is one
-    implementation, so there is no backend to choose. It works in the weights' precision, under autocast too.
-    `hidden_size` is that of the state h, which is what the layer gives at each step. `recurrent_dropout`: the share of
-    the recurrent weights that are left out in training, drawn once for each window (DropConnect, Merity et al. 2018).
+    """G = gates × hidden_size rows of weight_ih [G, I], weight_hh [G, H / heads] and bias_ih [G]; or as many as `rows`
+    says, without weight_hh. There is one implementation, so there is no backend to choose. It works in the weights'
+    precision, under autocast too. `hidden_size` is that of what the layer gives at each step. `recurrent_dropout`: the
+    share of the recurrent weights that are left out in training, drawn once for each window (DropConnect, Merity et al.
+    2018).
     """
 
     gates: ClassVar[int]
     state_names: ClassVar[tuple[str, ...]]
 
-    def __init__(self, input_size: int, hidden_size: int, recurrent_dropout: float, heads: int = 1) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, recurrent_dropout: float = 0.0, heads: int = 1, *, rows: int = 0
+    ) -> None:
         super().__init__()
         self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, hidden_size
         self.recurrent_dropout = recurrent_dropout
-        rows = self.gates * hidden_size
-        self.weight_ih = nn.Parameter(torch.empty(rows, input_size))
-        self.weight_hh = nn.Parameter(torch.empty(rows, hidden_size // heads))
-        self.bias_ih = nn.Parameter(torch.empty(rows))
+        G = rows or self.gates * hidden_size
+        self.weight_ih = nn.Parameter(torch.empty(G, input_size))
+        self.weight_hh = None if rows else nn.Parameter(torch.empty(G, hidden_size // heads))
+        self.bias_ih = nn.Parameter(torch.empty(G))
         bound = 1 / math.sqrt(hidden_size)
         nn.init.uniform_(self.weight_ih, -bound, bound)
         nn.init.uniform_(self.bias_ih, -bound, bound)
-        with torch.no_grad():
-            for block in self.weight_hh.split(hidden_size // heads):  # of one gate and one head, as in `Cell`
-                nn.init.orthogonal_(block)
+        if self.weight_hh is not None:
+            with torch.no_grad():
+                for block in self.weight_hh.split(hidden_size // heads):  # of one gate and one head, as in `Cell`
+                    nn.init.orthogonal_(block)
 
     def initial_state(self, batch_size: int) -> State:
         return {name: zeros_like_parameters(self, batch_size, self.hidden_size) for name in self.state_names}
@@ -46,20 +50,22 @@ class SteppedCell(Recurrent):
         self, x_BTI: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
         state = self.initial_state(x_BTI.shape[0]) if state is None else state
-        precision = self.weight_hh.dtype
+        precision = self.weight_ih.dtype
         with torch.autocast(x_BTI.device.type, enabled=False):
             state = {name: value.to(precision) for name, value in state.items()}
             x_BTI = zero_after_end(x_BTI, lengths_B)
             x_TBX = self.read(x_BTI.to(precision) if x_BTI.is_floating_point() else x_BTI)
-            weight_hh = dropout(self.weight_hh, self.recurrent_dropout, self.training)
+            weight_hh = self.weight_hh
+            if weight_hh is not None:
+                weight_hh = dropout(weight_hh, self.recurrent_dropout, self.training)
             alive_TB1 = steps_alive(lengths_B, len(x_TBX))
             outputs = []
             for t, x_BX in enumerate(x_TBX.unbind()):
-                after = self.advance(x_BX, state, weight_hh)
+                y_BH, after = self.advance(x_BX, state, weight_hh)
                 if alive_TB1 is not None:  # an ended row's state stands still
                     after = {name: torch.where(alive_TB1[t], value, state[name]) for name, value in after.items()}
                 state = after
-                outputs.append(state["h"])
+                outputs.append(y_BH)
             y_BTH = torch.stack(outputs, dim=1) if outputs else x_TBX.new_zeros(len(x_BTI), 0, self.hidden_size)
             return zero_after_end(y_BTH, lengths_B), state
 
@@ -68,8 +74,9 @@ class SteppedCell(Recurrent):
         """What can be computed of all steps at once, [T, B, X], of floats [B, T, I] or ids [B, T, S]."""
 
     @abstractmethod
-    def advance(self, x_BX: Tensor, state: State, weight_hh: Tensor) -> State:
-        """The state after one more step, of which `read` gave x_BX. `weight_hh` has its dropout applied."""
+    def advance(self, x_BX: Tensor, state: State, weight_hh: Tensor | None) -> tuple[Tensor, State]:
+        """What the layer gives at one more step, [B, H], of which `read` gave x_BX, and the state after it. `weight_hh`
+        has its dropout applied."""
 
 
 def product(x_BTI: Tensor, weight_ih: Tensor, bias_ih: Tensor) -> Tensor:

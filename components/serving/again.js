@@ -35,11 +35,12 @@ async function hold({ made, item }, part) {
   const mine = described?.name === made.model && described.version === made.version;
   const now = mine ? { ...made.settings, ...chosen().settings } : made.settings;
   if (!held) before = { model: made.model, settings: Object.fromEntries(FOR_NEW.map((name) => [name, now[name]])) };
+  const form = item.ended || !made.settings.chords ? made.settings.form || "" : ""; // shown where its bars stay
   const values = {
     ...now,
     ...(by("melody").files.length && { constraints: made.settings.constraints }),
     ...(!item.ended && { chords: "", choruses: 1 }), // they have more bars than it has
-    given: item.given, given_ends: true, rewrite: part, prompt: "", bars: 0, form: "",
+    given: item.given, given_ends: true, rewrite: part, prompt: "", form, bars: form ? made.settings.bars : 0,
     count: held ? now.count : 1, tempo_bpm: now.tempo_bpm || item.score.tempo_bpm,
     band_seed: made.settings.band_seed >= 0 ? made.settings.band_seed : (made.seed + item.number - 1) % 2 ** 32, // the same band
   };

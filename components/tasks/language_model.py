@@ -218,15 +218,19 @@ class LanguageModel(Task):
         if not (isinstance(self.read, Copying) or (isinstance(model, _Rehearsal) and self.encoding.copy_lags)):
             hint = "train one with model.copy: true, as lead-sheets has"
             raise UserError("this model can't copy: no section can come back", where="generation.form", hint=hint)
-        if settings.given:
-            what = "a file to go on from or to rewrite has a form of its own"
+        if settings.given and not settings.rewrite:
+            what = "a file to go on from has a form of its own"
             raise UserError(what, where="generation.form", hint="leave one of them out")
         sections = Sections.read(settings.form, bars)
+        if settings.rewrite:  # the piece has this form already
+            return self.read, sections
         strength = settings.form_strength
         return Formed(self.encoding, sections, strength) if strength else self.read, sections
 
     def bars(self, settings: Settings, sections: Sections | None) -> int:
-        """How many bars a planned piece is held to; 0: as many as it likes."""
+        """How many bars a planned piece is held to; 0: as many as it likes, or has."""
+        if settings.rewrite:
+            return 0
         return settings.bars or (sections.total if sections and getattr(self.encoding, "planned", False) else 0)
 
     def drawn(
@@ -264,7 +268,7 @@ class LanguageModel(Task):
             return None
         if not settings.given or FREE in settings.given:
             raise UserError("there is no whole piece to rewrite a part of", where="rewrite", hint="give --keep FILE")
-        if settings.bars:
+        if settings.bars and not settings.form:  # among whose sections they were shared out
             raise UserError("the piece has as many bars as it has", where="generation.bars", hint="set 0")
         given_ids(self.encoding, settings)  # are they ids of the encoding's?
         return Piece.read(settings.rewrite, self.encoding, settings.given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,18 @@ def spans_of(score: Score, sections: Sections) -> Spans:
         if inside:
             found.append((letter, inside[0][0], inside[-1][1]))
     return tuple(found)
+
+
+def outside(spans: Spans, stretches: Iterable[tuple[int, int]]) -> Spans:
+    """What is left of sections without the stretches, first and end step each, that were written anew."""
+    for first, end in stretches:
+        parts = [
+            part
+            for letter, start, stop in spans
+            for part in ((letter, start, min(stop, first)), (letter, max(start, end), stop))
+        ]
+        spans = tuple((letter, start, stop) for letter, start, stop in parts if start < stop)
+    return spans
 
 
 def came_from(score: Score, sections: Sections) -> dict[int, int]:

@@ -18,7 +18,7 @@ from components.render.outputs import write_ink, write_score, write_texts
 from components.render.record import printable
 from components.render.soundfont import Soundfont
 from components.score import Score
-from components.use.form import Spans, lineage, spans_of, told
+from components.use.form import Spans, lineage, outside, spans_of, told
 from components.use.opening import Opened
 
 SHOWN = ("temperature", "top_k", "top_p", "chords", "rewrite", "constraints")  # settings named on a piece's page
@@ -77,11 +77,12 @@ def piece(opened: Opened, made: Generation, number: int, soundfont: Soundfont | 
     subtitle = f"written by a recurrent network, seed {made.seed}"
     score = replace(made.items[number - 1], title=title)
     record["number"] = number
+    marked = rewritten(opened, made, score)
     spans: Spans = ()
     if made.sections:
-        spans, record["sections"] = spans_of(score, made.sections), lineage(score, made.sections)
+        spans, record["sections"] = outside(spans_of(score, made.sections), marked), lineage(score, made.sections)
         facts |= told(score, made.sections)
-    return Piece(score, title, subtitle, facts, record, rewritten(opened, made, score), spans)
+    return Piece(score, title, subtitle, facts, record, marked, spans)
 
 
 def sketch(opened: Opened, made: Generation, number: int) -> Sketch:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import json
 import threading
+import zipfile
+from datetime import datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -16,6 +20,8 @@ from components.datasets.download import fetch, mirror_folder
 from components.datasets.ingest import ingest
 from components.datasets.store import Store
 from components.errors import UserError
+from components.paths import CODE
+from components.recipe import read_recipe
 from components.registry import names
 
 CONTENT = bytes(range(256)) * 40
@@ -298,3 +304,40 @@ def test_a_card_is_ingested_from_its_mirror(tmp_path, monkeypatch):
     assert [len(store.split(split)) for split in ("train", "val", "test")] == [25, 15, 10]
     with pytest.raises(UserError, match=r"data\.reader"):
         ingest({"dataset": "some-data", "reader": "text"}, {"kind": "characters"}, **arguments)
+
+
+FIRST = datetime(2011, 1, 1, 0, 15)
+TIMES = [str(FIRST + timedelta(minutes=15 * step)) for step in range(400)]
+LOADS = '"";"MT_001";"MT_200"\n' + "".join(f'"{time}";0;{step},5\n' for step, time in enumerate(TIMES))
+APPLES = "".join(
+    json.dumps({"word": "apple", "recognized": n != 2, "drawing": [[[n, 2.5, 9], [3.5, 4, 5], [0, 16, 31]]]}) + "\n"
+    for n in range(7)
+)
+FORMS = {
+    "electricity": ("forecast", LOADS, ["data.value=[MT_200]", "data.horizon=8", "data.origins=2"]),
+    "quickdraw-apple": ("handwriting", APPLES, ["data.most=5", "encoding.texts=false", "data.split=[0.4,0.2,0.4]"]),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMS)
+def test_a_recipe_reads_files_of_the_form_that_a_card_names(tmp_path, monkeypatch, name):
+    card, (recipe, content, changes) = load_card(name), FORMS[name]
+    path = tmp_path / card.files[0].name
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("LD2011_2014.txt", content)
+    else:
+        path.write_text(content, encoding="utf-8")
+    facts = {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    small = card.model_copy(update={"files": [card.files[0].model_copy(update=facts)]})
+    monkeypatch.setattr("components.datasets.ingest.load_card", lambda _: small)
+    monkeypatch.setenv("REPRISE_MIRROR", str(tmp_path))
+    changes = [f"data.dataset={name}", f"data.reader={card.reader}", *changes]
+    sections = read_recipe(CODE / "flows" / "recipes" / f"{recipe}.yaml", changes)
+    ref = ingest(sections.data, sections.encoding, root=tmp_path, cache_dir=tmp_path / "cache", seed=0)
+    store = Store.open(ref.path)
+    splits = [store.split(split) for split in ("train", "val", "test")]
+    assert [len(split) for split in splits] == {"electricity": [1, 1, 1], "quickdraw-apple": [2, 1, 2]}[name]
+    if name == "electricity":
+        np.testing.assert_allclose(splits[2][0]["series"][:, 0], np.arange(400) + 0.5)

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from components.encodings import words
+from components.encodings import fast_pattern, words
 from components.encodings.base import encoding_from_state
 from components.encodings.characters import Characters
+from components.encodings.splitting import SPACE
 from components.encodings.vocabulary import BOS, EOS, PAD, UNK
+from components.encodings.whitespace import Whitespace
 from components.encodings.words import TOKEN, Words
 from components.errors import UserError
 
@@ -55,6 +57,55 @@ def test_a_text_cut_before_any_whitespace_has_the_same_words(text):
         if character.isspace():
             halves = TOKEN.findall(text[:position]) + TOKEN.findall(text[position:])
             assert halves == TOKEN.findall(text)
+
+
+WRITTEN = ["हिन्दी में मात्राएँ", "عَرَبِيٌّ، نصّ", "ภาษาไทยที่ไม่เว้น", "don’t", "_a_", "½", "²x"]
+WRITTEN += ["<unk>", "</s>", "<|end|>", "@-@", "@ , @"]
+EMOJIS = ["👩🏽\u200d🚀", "🇮🇳🇫🇷🇩🇪", "❤\ufe0f", "👍🏿!", "\U0001d4d0b", "\u200d", "e\u0301\u0301"]
+EMOJIS += ["\x1c", "\u0903", "\ud800"]
+written = st.lists(st.one_of(st.sampled_from(WRITTEN), st.sampled_from(EMOJIS), texts), max_size=12).map("".join)
+
+
+@given(text=written, part=st.sampled_from([1, 5, 4096]))
+@example(text="".join(map(chr, range(0x3000))), part=4096)
+@example(text=" ".join(WRITTEN + EMOJIS) * 40, part=7)
+def test_words_are_cut_by_re_as_by_the_slower_regex(text, part):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fast_pattern, "PART", part)
+        assert fast_pattern.find_all(TOKEN, text, SPACE) == TOKEN.findall(text)
+        assert Words()._cut(text) == TOKEN.findall(text)
+
+
+def test_every_character_is_in_the_same_class_for_re_and_regex():
+    for top in (fast_pattern.ASCII, fast_pattern.BMP):
+        text = "".join(f"{character}a{character}\u200d{character} " for character in map(chr, range(top)))
+        text = text.replace("\u200d", "") if top == fast_pattern.ASCII else text
+        assert fast_pattern.in_re(TOKEN.pattern, top).findall(text) == TOKEN.findall(text)
+
+
+@pytest.mark.parametrize("kind", [Words, Whitespace])
+@pytest.mark.parametrize("most_kept", [0, 60, 1 << 25])
+def test_what_was_cut_to_be_counted_is_encoded_as_what_is_cut_anew(monkeypatch, kind, most_kept):
+    monkeypatch.setattr(words, "LARGE_ITEM", 40)
+    monkeypatch.setattr(words, "MOST_KEPT", most_kept)
+    items = [" ".join(WRITTEN[at:] + EMOJIS * (at % 2)) for at in range(6)] + ["short", "the end " * 9] * 2
+    fitted = kind(min_count=2, lowercase=True)
+    fitted.fit(items)
+    plain = encoding_from_state(fitted.state())
+    monkeypatch.setattr(words, "LARGE_ITEM", 1 << 30)
+    slow = kind(min_count=2, lowercase=True)
+    slow.fit(items)
+    assert fitted.vocabulary == slow.vocabulary
+    monkeypatch.setattr(words, "LARGE_ITEM", 40)
+    assert bool(fitted._cut_items.kept) == (most_kept > 0)
+    for item in [*items, items[0], "not seen before " * 5]:
+        ids = fitted.encode(item)
+        assert ids.dtype == np.int64
+        assert ids.tolist() == plain.encode(item).tolist()
+    assert not fitted._cut_items.kept
+    fitted.fit(items)
+    fitted.vocabulary = Words().vocabulary  # another one than they were counted for
+    assert set(fitted.encode(items[0]).tolist()) == {UNK}
 
 
 @given(text=texts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.bundle import Bundle, load_bundle, save_bundle
+from components.bundle import Bundle, Generation, load_bundle, save_bundle
 from components.encodings.chorale import Chorale
 from components.encodings.copying import Copying, Formed
 from components.encodings.form import Form, bar_numbers, bars_begun
@@ -26,9 +27,9 @@ from components.score import Note, Part, Score
 from components.serving.requests import GenerateRequest
 from components.tasks.language_model import LanguageModel
 from components.tasks.music import Music, MusicSettings
-from components.use.form import came_from, spans_of, told
+from components.use.form import came_from, outside, spans_of, told
 from components.use.opening import Opened
-from components.use.writing import write
+from components.use.writing import piece, write
 
 RECIPES = Path(__file__).parents[2] / "flows" / "recipes"
 LAGS = (1, 2, 4, 8, 16)
@@ -185,6 +186,28 @@ def test_a_chorale_that_copies_comes_back_in_all_voices() -> None:
     made = task.generate(model, task.settings(**how), seed=0)
     assert came_from(made.items[0], made.sections) == {7: 1, 8: 2, 9: 3}
     assert agreement(made.items[0], "ABA", alike=False) < 0.5
+
+    opened = Opened(SimpleNamespace(encoding=task.encoding, weights_digest="", info={}), "chorales", "1", "")
+    kept = tuple(task.encoding.encode(made.items[0]).tolist())
+    how |= {"prompt": "", "given": kept, "given_ends": True, "rewrite": "bars 3-4", "particles": 2, "max_length": 400}
+    again = task.generate(model, task.settings(**how), seed=1)
+    assert again.sections == made.sections
+    assert came_from(again.items[0], again.sections).items() >= {8: 2}.items(), "the other bars stay"
+    shown = piece(opened, Generation(again.items, again.sampled, how, 1, [], again.sections), 1)
+    ((first, end),) = shown.marked
+    bar = (end - first) // 2
+    assert [(letter, start // bar, stop // bar) for letter, start, stop in shown.sections] == [
+        ("A", 0, 2), ("B", 4, 6), ("A", 6, 9),
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="as many bars as it has"):
+        task.generate(model, task.settings(**how | {"form": ""}), seed=1)
+
+
+def test_sections_are_cut_where_something_was_written_anew() -> None:
+    spans = (("A", 0, 8), ("B", 8, 16), ("A", 16, 24))
+    assert outside(spans, []) == spans
+    assert outside(spans, [(6, 18), (20, 22)]) == (("A", 0, 6), ("A", 18, 20), ("A", 22, 24))
+    assert outside(spans, [(0, 24)]) == ()
 
 
 def test_models_that_can_not_copy_and_pieces_from_files_are_refused() -> None:

@@ -161,6 +161,9 @@ def test_rows_are_independent(layer, x) -> None:
 def test_every_parameter_gets_a_gradient(layer, x) -> None:
     # without a state too, for a learned one; each output with a weight of its own: under a norm, squares add up to
     # the same whatever the weights are
+    with torch.no_grad():  # learned states are 0 at first, and the scale of a matrix of zeros has no gradient
+        for value in getattr(layer, "first_states", None) or ():
+            value.uniform_(-0.5, 0.5)
     y = layer(x)[0] + layer(x, random_state(layer))[0]
     (y * torch.randn_like(y)).sum().backward()
     for name, parameter in layer.named_parameters():

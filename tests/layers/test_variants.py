@@ -182,6 +182,40 @@ def test_an_slstm_is_the_papers_stabilised_equation_head_by_head(size) -> None:
     same(after["log_n"], n.log() + m, 1e-9)
 
 
+@pytest.mark.parametrize("size", [1.0, 300.0])
+def test_an_mlstm_is_the_papers_stabilised_equation_head_by_head(size) -> None:
+    layer = cell("mlstm", 4, 6, heads=2)
+    x = size * torch.randn(2, 8, 4, dtype=torch.float64)
+    y, after = layer(x)
+    c, n, m = (torch.zeros(2, 2, *shape, dtype=torch.float64) for shape in ((3, 3), (3,), ()))
+    divided_by_one = 0
+    for t in range(8):
+        q, k, v, o, s = (x[:, t] @ layer.weight_ih.t() + layer.bias_ih).split([6, 6, 6, 6, 4], dim=1)
+        q, k, v = (value.view(2, 2, 3) for value in (q, k / 3**0.5, v))
+        log_f = nn.functional.logsigmoid(s[:, 2:])
+        higher = torch.maximum(log_f + m, s[:, :2])
+        i, f, m = (s[:, :2] - higher).exp(), (log_f + m - higher).exp(), higher
+        c = f[..., None, None] * c + i[..., None, None] * torch.einsum("bkd,bke->bkde", v, k)
+        n = f[..., None] * n + i[..., None] * k
+        dot, one = torch.einsum("bkd,bkd->bk", n, q).abs(), (-m).exp()
+        divided_by_one += int((dot < one).sum())
+        read = torch.einsum("bkde,bke->bkd", c, q) / torch.maximum(dot, one)[..., None]
+        torch.testing.assert_close(y[:, t], o.sigmoid() * read.flatten(1), rtol=1e-9, atol=1e-12)
+    assert 0 < divided_by_one < 32, "both divisors were needed"
+    scale = (m - after["log_s"]).exp()  # the matrix is the paper's, in another scale
+    same(after["matrix"].view(2, 2, 3, 3), c * scale[..., None, None], 1e-9 * size**2)
+
+
+def test_gates_far_from_zero_give_an_mlstm_no_nan() -> None:
+    layer = cell("mlstm", 1, 4, heads=2).float()
+    with torch.no_grad():
+        layer.weight_ih[-4:] *= 1e6
+    for size in (1e6, -1e6):
+        y, after = layer(torch.full((1, 5, 1), size))
+        y.sum().backward()
+        assert all(value.isfinite().all() for value in (y, *after.values(), layer.weight_ih.grad))
+
+
 def test_huge_inputs_give_an_slstm_no_nan() -> None:
     layer = cell("slstm", 1, 3).float()
     for size in (1e30, -1e30):
@@ -190,12 +224,13 @@ def test_huge_inputs_give_an_slstm_no_nan() -> None:
         assert all(value.isfinite().all() for value in (y, after["quotient"], layer.weight_hh.grad))
 
 
-def test_heads_that_do_not_divide_the_units_are_refused_before_training(small_recipe) -> None:
-    assert small_recipe(model={"kind": "slstm", "heads": 4}).model["heads"] == 4
+@pytest.mark.parametrize("kind", ["slstm", "mlstm"])
+def test_heads_that_do_not_divide_the_units_are_refused_before_training(small_recipe, kind) -> None:
+    assert small_recipe(model={"kind": kind, "heads": 4}).model["heads"] == 4
     with pytest.raises(UserError, match=r"model.heads: .* dealt out to 5 heads"):
-        small_recipe(model={"kind": "slstm", "heads": 5})
+        small_recipe(model={"kind": kind, "heads": 5})
     with pytest.raises(UserError, match="heads"):
-        cell("slstm", 4, 6, heads=4)
+        cell(kind, 4, 6, heads=4)
 
 
 # two directions

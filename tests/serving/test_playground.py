@@ -225,6 +225,15 @@ def test_notes_that_are_dragged_over_are_written_anew_and_no_others(page: Browse
         True,
         "280",
     ]
+    # a form that the piece was asked to have is kept, unless nothing says any more how long its sections are
+    for ended, kept in ((True, ["ABA", 9]), (False, ["", 0])):
+        settings = json.dumps(link["settings"] | {"form": "ABA", "bars": 9, "chords": "" if ended else "C"})
+        of = f"{{model: 'four-voices', version: '1', settings: {settings}, seed: 1}}"
+        item = f"{{ended: {json.dumps(ended)}, number: 1, given: [4], score: {{tempo_bpm: 90}}}}"
+        page.value(f"hold({{made: {of}, item: {item}}}, 'bar 1') && 0")
+        page.until(f"{part} === 'bar 1'")
+        assert page.value("(({form, bars}) => [form, bars])(chosen().settings)") == kept
+        page.value("document.getElementById('drop').click()")
     choose(page, "tales", max_length=5, count=1)
     go(page)
     assert page.value(f"{line} === null")

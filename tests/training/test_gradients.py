@@ -98,7 +98,7 @@ def test_the_norms_are_those_of_the_loss_as_a_function_of_the_state_at_a_cut(tas
             state = {name: value.detach().requires_grad_() for name, value in state.items()}
             logits, _ = model(inputs[row : row + 1, cut : end + 1], state)
             nats = torch.nn.functional.cross_entropy(logits[0, -1], targets[row, end])
-            main = next(name for name in state if name.endswith("h")) if len(state) > 1 else next(iter(state))
+            main = next((name for name in state if name.endswith("h")), next(iter(state)))
             norms.append(float(torch.autograd.grad(nats, state[main])[0].norm()))
         assert np.mean(norms) == pytest.approx(found[lag], rel=1e-4), f"lag {lag}"  # a cell may pass logits in float32
 
