@@ -31,7 +31,6 @@ MOST_TRACKS = 256
 MOST_CHANGES = 4096  # of tempo or metre
 OFF_THE_BEAT = "off the beat: its notes fall anywhere between the beats, so places in the bar mean little"
 FOLLOWED = "off the beat: its beats were followed from note to note; where bars begin isn't known"
-DRUMS = 9  # the channel
 SLOWEST, FASTEST = 5.0, 1000.0  # quarter notes a minute that a tempo is believed at
 
 
@@ -77,8 +76,8 @@ def _piece(file: MidiFile, given: Sequence[MidiTrack], title: str, options: dict
     channels = [(track, channel) for track in given for channel in track.notes]
     if len(channels) > MOST_TRACKS:
         remarks.append(f"only the first {MOST_TRACKS} of {len(channels)} tracks are read")
-    numbers = [number for number, (_, channel) in enumerate(channels[:MOST_TRACKS]) if channel != DRUMS]
-    drums = sum(len(track.notes.get(DRUMS, ())) for track in given)
+    numbers = [number for number, (track, channel) in enumerate(channels[:MOST_TRACKS]) if track.notes[channel]]
+    drums = sum(len(notes) for track in given for notes in track.drums.values())
     if drums:
         left_out["drum"] = drums
     for what, count in (

@@ -134,7 +134,9 @@ def _beats(score: Score) -> list[_Beat]:
             stop = min(stop, chord.start + chord.duration)
             is_strong = start - bar.origin in strong or start == chord.start
             place = (start - bar.origin) // bar.beat
-            beats.append(_Beat(start, stop, is_strong, start == chord.start, place, bar.beat, chord, by_start.get(stop)))
+            beats.append(
+                _Beat(start, stop, is_strong, start == chord.start, place, bar.beat, chord, by_start.get(stop))
+            )
     return beats
 
 

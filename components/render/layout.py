@@ -17,8 +17,8 @@ Units = dict[int, tuple[int, int]]  # number → first step, end step
 
 
 class Bar(NamedTuple):
-    """A bar and the metre that holds in it. `full` are the steps of a whole bar, `beat` those of a beat as it is counted.
-    An upbeat is bar 0; the last bar, and one before a change of the metre, may be incomplete."""
+    """A bar and the metre that holds in it. `full` are the steps of a whole bar, `beat` those of a beat as it is
+    counted. An upbeat is bar 0; the last bar, and one before a change of the metre, may be incomplete."""
 
     number: int
     start: int

@@ -104,4 +104,9 @@ def described(item: Any) -> str:
     from components.score import pitch_name
 
     voices = (f"{part.name}: {' '.join(pitch_name(n.pitch) for n in part.notes[:24])}" for part in item.parts)
-    return "\n".join([f"{item.metre[0]}/{item.metre[1]}, {sum((bar.end - bar.start) / bar.full for bar in bars(item)):.1f} bars", *voices])
+    return "\n".join(
+        [
+            f"{item.metre[0]}/{item.metre[1]}, {sum((bar.end - bar.start) / bar.full for bar in bars(item)):.1f} bars",
+            *voices,
+        ]
+    )

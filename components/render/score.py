@@ -278,9 +278,7 @@ def _voices(notes: tuple[Note, ...]) -> list[list[Event]]:
     return voices
 
 
-def _elements(
-    score: Score, events: list[Event], bar: Bar, names: dict[int, str]
-) -> Iterator[note.GeneralNote]:
+def _elements(score: Score, events: list[Event], bar: Bar, names: dict[int, str]) -> Iterator[note.GeneralNote]:
     """Notes, chords and rests that fill the bar, each of a length that one sign can show."""
     from music21 import chord, note, tie
 

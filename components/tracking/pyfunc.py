@@ -14,6 +14,7 @@ import math
 import re
 import secrets
 import tempfile
+import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +31,7 @@ from mlflow.types.schema import Array, Map, Object, Property
 from components.answers import answered, checked_text, input_of, read, splits
 from components.bounds import MAX_COUNT, MAX_INPUTS, MAX_LENGTH, MAX_PROMPTS, MAX_SOUND_CHARACTERS
 from components.encodings.base import Encoding
+from components.encodings.doubts import Doubts
 from components.encodings.pair import make
 from components.errors import UserError, unknown
 from components.ink import Ink
@@ -254,7 +256,11 @@ def _checked_inputs(model_input: Any, encoding: Encoding) -> list[Any]:
         characters = sum(len(one) for one in inputs if isinstance(one, str))
         if characters > MAX_SOUND_CHARACTERS:
             raise UserError(f"{characters:,} characters, {MAX_SOUND_CHARACTERS:,} at most", where="input")
-    return [read(encoding, one, f"input.input[{number}]") for number, one in enumerate(inputs)]
+    doubts = Doubts()
+    found = [read(encoding, one, f"input.input[{number}]", doubts) for number, one in enumerate(inputs)]
+    for line in doubts.lines():  # the table of answers has no place for it
+        warnings.warn(line.removeprefix("warning: "), stacklevel=3)
+    return found
 
 
 # Params that aren't in the schema never reach `predict`: MLflow drops them and logs a warning. The warning is the
