@@ -73,7 +73,8 @@ def read(encoding: Encoding, given: Any, where: str, doubts: Doubts | None = Non
             raise UserError("only blanks, no text", where=where)
         return understood(encoding, checked_text(given, where), where, doubts)
     listed = isinstance(given, list | tuple | np.ndarray) and all(isinstance(one, str) for one in given)
-    if not listed or not splits(encoding):
+    can_split = splits(encoding)
+    if not listed or not can_split:
         wanted = "a list of texts" if encoding.reads == "symbols" else "a text"
         raise UserError(f"{encoding.kind} can't read it: {type(given).__name__}, not {wanted}", where=where)
     return understood(encoding, [str(one) for one in given], where, doubts)

@@ -29,8 +29,8 @@ Notes = list[tuple[int, int, int, int]]  # start, end, pitch, velocity
 
 
 class Kit(NamedTuple):
-    """From a tick on a channel plays by the bank `value` (`by` BANK, of a change of program), or is said to be for rhythm
-    or not (`by` MODE, `value` above 0: it is)."""
+    """From a tick on a channel plays by the bank `value` (`by` BANK, of a change of program), or is said to be for
+    rhythm or not (`by` MODE, `value` above 0: it is)."""
 
     tick: int
     channel: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
@@ -21,8 +21,8 @@ NUL = "NUL characters taken out"
 class Reads(Protocol):
     """What is asked of an encoding (`components.encodings.base`, which uses this module)."""
 
-    form: Any
-    unit: Any
+    form: ClassVar[Any]
+    unit: ClassVar[Any]
 
     def encode(self, item: Any) -> Any: ...
 
