@@ -38,6 +38,7 @@ OF_TIME = re.compile(
     r"period|index|epoch(_[mun]?s)?|unix([ _]?time)?|"
 )
 OF_SERIES = re.compile(r"(?i)(unique_?|item_?|series_?|ts_?)?id|series|item|name")
+OF_LINES = re.compile(r"(Unnamed: \d+)?")  # the index of a table that pandas wrote
 MOST_HORIZON, MOST_ORIGINS = 5000, 1000
 
 
@@ -178,7 +179,7 @@ class SeriesTableReader(SeriesParts, LabelledReader):
         series = self.series or known["series"]
         rest = [name for name in names if name not in (time, *self.covariates, *series)]
         texts = [name for name in rest if not is_number(cells.get(name, ""))]
-        numbered = [name for name in rest if name not in texts]
+        numbered = [name for name in rest if name not in texts and not OF_LINES.fullmatch(name)]
         if not series and not self.value:
             called = [name for name in rest if OF_SERIES.fullmatch(name)]
             if len(called) == 1 or len(texts) == 1:

@@ -16,7 +16,7 @@ from components.datasets.codings import Coding
 from components.datasets.folders import ending
 from components.datasets.labelled import PLAIN, SEPARATOR_LINE, LabelledReader, Points, Row, lines, numbers
 from components.datasets.labelled_lines import LabelledLinesReader
-from components.datasets.text import text_files
+from components.datasets.text import TAKEN_OUT, text_files
 from components.errors import UserError, unknown
 from components.options import options_of
 
@@ -289,9 +289,10 @@ def parquet_rows(path: Path, dropped: Counter[str]) -> Iterator[tuple[str, Colum
                     number += 1
                     missing = (is_scalar(cell) and isna(cell) for cell in row)  # a list in a cell is there
                     cells = ["" if gone else _cell(cell) for gone, cell in zip(missing, row, strict=True)]
-                    if nuls := sum(cell.count("\0") for cell in cells):
-                        dropped["NUL character"] += nuls
-                        cells = [cell.replace("\0", "") for cell in cells]
+                    for sign, name in TAKEN_OUT.items():
+                        if count := sum(cell.count(sign) for cell in cells):
+                            dropped[name] += count
+                            cells = [cell.replace(sign, "") for cell in cells]
                     yield f"{path}: row {number}", columns, cells, ""
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"isn't a Parquet file: {str(error).splitlines()[0]}", where=str(path)) from None

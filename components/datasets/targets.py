@@ -50,10 +50,11 @@ class Targets:
 
     def add(self, split: str, item: Any, arrays: Mapping[str, np.ndarray]) -> None:
         """Count an encoded item."""
-        self.labels[split].update(self.encoding.labels_of(item))
+        labels = self.encoding.labels_of(item)
+        self.labels[split].update(labels)
         if split == "train":
             self.stand_ins.add(item)
-            self.forms.add(item)
+            self.forms.add(item[0] if labels else item)  # labels that differ in this alone are told below
             self.items += 1
             if isinstance(item, tuple) and isinstance(item[0], str) and isinstance(item[1], str):
                 self.alike += item[0] == item[1]

@@ -15,7 +15,7 @@ from components.errors import UserError
 Text = TypeVar("Text", str, list[str])
 FORMS = ("NFC", "NFD")  # the letter é as one sign, or as e and its mark: files of macOS have the second
 NAMED = 5  # places in a line
-NUL = "NUL characters taken out"
+TAKEN_OUT = {"\0": "NUL character", "\ufeff": "byte order mark"}  # as of files
 
 
 class Reads(Protocol):
@@ -68,13 +68,15 @@ def understood(encoding: Reads, given: Text, where: str, doubts: Doubts) -> Text
 
 
 def spelled(encoding: Reads, given: Text, where: str, doubts: Doubts) -> Text:
-    """The text, or list of words, as the model is to read it; `doubts` are told what was done to it. NUL characters are
-    taken out, as of files. Of its own spelling and the two canonical forms of Unicode the one is read of which the
+    """The text, or list of words, as the model is to read it; `doubts` are told what was done to it. NUL characters
+    and byte order marks are taken out, as of files. Of its own spelling and the two canonical forms of Unicode the one is read of which the
     model knows most: training left its texts as they were.
     """
-    text = _each(given, lambda word: word.replace("\0", ""))
-    if text != given:
-        doubts.add(NUL, where)
+    text = given
+    for sign, name in TAKEN_OUT.items():
+        if any(sign in word for word in text):
+            doubts.add(f"{name}s taken out", where)
+            text = _each(text, partial(_without, sign))
     own = None if "".join(text).isascii() else _ids(encoding, text)
     for form in FORMS if own is not None else ():
         other = _each(text, partial(unicodedata.normalize, form))
@@ -83,6 +85,10 @@ def spelled(encoding: Reads, given: Text, where: str, doubts: Doubts) -> Text:
             doubts.add(f"read as {form}, the form of Unicode that the model knows", where)
             return other
     return text
+
+
+def _without(sign: str, word: str) -> str:
+    return word.replace(sign, "")
 
 
 def _each(text: Text, change: Callable[[str], str]) -> Text:

@@ -19,6 +19,7 @@ from components.encodings.vocabulary import SPECIALS, Vocabulary
 from components.errors import UserError
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1000, 384_000
+LOUDEST = 100.0  # floats of 32 bits may be louder than full scale, not that much
 FLOOR = 1e-10  # energies below are as good as silence; 16 bits reach down to 1e-9
 BLOCK = 1024  # frames whose spectra are in memory at once
 KNOTS = 5  # of the smooth curve that bends time
@@ -279,6 +280,9 @@ def _checked(item: Any) -> np.ndarray:
     samples, rate_hz = np.asarray(item[0], dtype=np.float64), item[1]
     if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():
         raise UserError(f"samples are finite numbers [N], not of shape {samples.shape}", where="data")
+    if (loudest := float(np.abs(samples).max())) > LOUDEST:
+        hint = "divide whole numbers by what they may be at most, as 32768 of 16 bits"
+        raise UserError(f"samples of up to {loudest:,g}, where full scale is 1", where="data", hint=hint)
     if not isinstance(rate_hz, int) or not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
         raise UserError(f"{rate_hz!r} samples a second", where="data")
     return samples
