@@ -234,7 +234,8 @@ class Model:
         Returns:
             A dictionary per input, in order, with the keys in `describe().columns`: {"label", "probability"},
             {"values"} in the units of the data, {"tags"} (for text {"tokens", "tags"}), {"text"}, or the lists of a
-            forecast {"time", "mean", "q0.1", …, "q0.9"}, an entry for each step.
+            forecast {"time", "mean", "q0.1", …, "q0.9"}, an entry for each step. Inputs with no word that the model
+            knows are Python warnings.
 
         Raises:
             UserError: The model doesn't predict, or an input is of the wrong type. `where` names it: inputs[2].

@@ -67,8 +67,8 @@ class TextFiles:
         self._notes += [note for note in notes if note not in self._notes]
 
     def blocks(self, path: Path) -> Iterator[str]:
-        """The text of one file in pieces of about a megabyte; NUL characters, and byte order marks that files which were
-        put together have inside, are taken out."""
+        """The text of one file in pieces of about a megabyte; NUL characters, and the byte order marks inside of files
+        that were put together, are taken out."""
         newlines = io.IncrementalNewlineDecoder(None, translate=True)
         characters = 0
         for text in self._decoded(path):

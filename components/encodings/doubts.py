@@ -69,8 +69,8 @@ def understood(encoding: Reads, given: Text, where: str, doubts: Doubts) -> Text
 
 def spelled(encoding: Reads, given: Text, where: str, doubts: Doubts) -> Text:
     """The text, or list of words, as the model is to read it; `doubts` are told what was done to it. NUL characters
-    and byte order marks are taken out, as of files. Of its own spelling and the two canonical forms of Unicode the one is read of which the
-    model knows most: training left its texts as they were.
+    and byte order marks are taken out, as of files. Of its own spelling and the two canonical forms of Unicode the one
+    is read of which the model knows most: training left its texts as they were.
     """
     text = given
     for sign, name in TAKEN_OUT.items():

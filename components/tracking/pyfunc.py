@@ -15,7 +15,7 @@ import re
 import secrets
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -189,6 +189,7 @@ class RepriseModel(mlflow.pyfunc.PythonModel):
         for prompt in prompts:
             asked = given | ({"prompt": prompt} if prompt or takes_prompt else {})
             made = self.bundle.generate(asked, seed=seed)
+            _warn(made.warnings)
             for index, item in enumerate(made.items):
                 rows.append({"prompt": prompt, "index": index, **_content(item), "seed": seed})
         return rows
@@ -258,9 +259,14 @@ def _checked_inputs(model_input: Any, encoding: Encoding) -> list[Any]:
             raise UserError(f"{characters:,} characters, {MAX_SOUND_CHARACTERS:,} at most", where="input")
     doubts = Doubts()
     found = [read(encoding, one, f"input.input[{number}]", doubts) for number, one in enumerate(inputs)]
-    for line in doubts.lines():  # the table of answers has no place for it
-        warnings.warn(line.removeprefix("warning: "), stacklevel=3)
+    _warn(doubts.lines())
     return found
+
+
+def _warn(lines: Sequence[str]) -> None:
+    """What a person should know, for which a table of answers has no place."""
+    for line in lines:
+        warnings.warn(line.removeprefix("warning: "), stacklevel=3)
 
 
 # Params that aren't in the schema never reach `predict`: MLflow drops them and logs a warning. The warning is the

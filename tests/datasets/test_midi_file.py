@@ -273,3 +273,20 @@ def test_channel_10_may_play_a_melody_and_keeps_its_number() -> None:
     assert [track.number for track in piece.tracks] == [0, 1]
     apart = only(smf(events(GS_RHYTHM), in_order(line(channel=1)), in_order(line())))  # a track of messages alone
     assert (apart.left_out["drum"], [track.number for track in apart.tracks]) == (16, [1])
+
+
+@pytest.mark.parametrize(
+    ("called", "drums"),
+    [
+        (b"Drums", 16), (b"Drum Kit 1", 16), (b"drumset", 16), ("Batería".encode(), 16), (b"Steel Drums", 0),
+        (b"Drum'n'Bass", 0), (b"Humdrum", 0), (b"Piano", 0),
+    ],
+)  # fmt: skip
+def test_a_track_that_is_called_drums_is_percussion_on_any_channel(called, drums) -> None:
+    kit = [36, 38, 42, 46] * 4
+    piece = only(smf(in_order([name(called)], line(pitches=kit)), in_order([name(b"Lead")], line(channel=1))))
+    assert piece.left_out["drum"] == drums
+    assert any("by the track's name" in remark for remark in piece.remarks) is bool(drums)
+    assert piece.tracks[-1].number == 1
+    alone = only(smf(in_order([name(called)], line(pitches=kit))))
+    assert len(alone.tracks[0].notes) == 16

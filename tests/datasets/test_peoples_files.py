@@ -1,4 +1,4 @@
-"""What people's own files have, in every format: what would have been read wrongly without a word is put right or told."""
+"""What people's own files have: what would have been read wrongly without a word is put right or told."""
 
 from __future__ import annotations
 
@@ -78,6 +78,7 @@ def test_chords_and_key_of_a_transposed_tune_sound_where_its_notes_do() -> None:
     assert abc("DEFG|]", "D octave=-1").key == "D major"
 
 
+@pytest.mark.slow
 def test_quarter_tones_are_told() -> None:
     told = "quarter tone read as the semitone beside it (kept)"
     assert abc("^/C_/D^3/2EF|]").left_out[told] == 3

@@ -180,7 +180,7 @@ def test_answers_are_those_of_the_model(client: httpx.Client, store: MlflowStore
     made = client.post("/predict", json={"model": "sums", "inputs": frames}).json()
     assert [len(one["values"]) for one in made["answers"]] == [1, 1]
     assert made["warnings"] == []
-    odd = client.post("/predict", json={"model": "moods", "inputs": ["a good day", "zz", "go\0od"]}).json()
+    odd = client.post("/predict", json={"model": "moods", "inputs": ["a good day", "zz", "a go\0od"]}).json()
     assert odd["warnings"] == [
         "warning: no word is known to the model, so its answer means little: 1 input (inputs[1])",
         "NUL characters taken out: 1 input (inputs[2])",
