@@ -15,6 +15,8 @@ import numpy as np
 
 from components.bounds import MAX_CHARACTERS
 from components.encodings.base import Encoding
+from components.encodings.doubts import Doubts, understood
+from components.encodings.mel import Mel
 from components.encodings.series import SeriesValues
 from components.errors import UserError
 
@@ -39,8 +41,9 @@ def splits(encoding: object) -> TypeGuard[Splits]:
     return hasattr(encoding, "split")
 
 
-def read(encoding: Encoding, given: Any, where: str) -> Any:
-    """What somebody gave as the item that the encoding reads, see `Encoding.reads`.
+def read(encoding: Encoding, given: Any, where: str, doubts: Doubts | None = None) -> Any:
+    """What somebody gave as the item that the encoding reads, see `Encoding.reads`; `doubts` are told what a person
+    should know of it.
 
     text: a string, or a list of words where the encoding splits texts. symbols: a list of strings, or a string that is
     split. frames: numbers, lists or an array, [T, W], or pictures [T, H, W]; float64, as exact as they came. audio: the
@@ -50,10 +53,17 @@ def read(encoding: Encoding, given: Any, where: str) -> Any:
     Raises:
         UserError: it isn't such an item; `where` says which it is. What is in it the model checks.
     """
+    doubts = doubts or Doubts()
     if encoding.reads == "frames":
         return _numbers(given, where)
     if encoding.reads == "audio":
-        return _sound(given, where)
+        sound = _sound(given, where)
+        if isinstance(encoding, Mel) and isinstance(sound[1], int) and encoding.too_slow(sound[1]):
+            what = (
+                f"its sound has {sound[1]:,} samples a second: the model's bands above {sound[1] / 2:,g} Hz are empty"
+            )
+            doubts.add(what, where)
+        return sound
     if isinstance(encoding, SeriesValues):
         from components.datasets.given_series import given_series
 
@@ -61,12 +71,13 @@ def read(encoding: Encoding, given: Any, where: str) -> Any:
     if isinstance(given, str):
         if given.isspace():  # as in files, where it is no input
             raise UserError("only blanks, no text", where=where)
-        return checked_text(given, where)
+        return understood(encoding, checked_text(given, where), where, doubts)
     listed = isinstance(given, list | tuple | np.ndarray) and all(isinstance(one, str) for one in given)
-    if not listed or not splits(encoding):
+    can_split = splits(encoding)
+    if not listed or not can_split:
         wanted = "a list of texts" if encoding.reads == "symbols" else "a text"
         raise UserError(f"{encoding.kind} can't read it: {type(given).__name__}, not {wanted}", where=where)
-    return [str(one) for one in given]
+    return understood(encoding, [str(one) for one in given], where, doubts)
 
 
 def checked_text(text: str, where: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, get_type_hints
@@ -78,7 +78,7 @@ def check_options(
         # the prefix keeps option names clear of pydantic's own attribute names (copy, json, …)
         checked = model.model_validate({f"o_{name}": _as_written(value) for name, value in values.items()})
     except ValidationError as error:
-        for item in _furthest(error.errors()):
+        for item in _meant(_furthest(error.errors()), fields):
             problems.append(_explain(section, item, fields))
         return {}
     values = {name: getattr(checked, f"o_{name}") for name in fields}
@@ -148,6 +148,17 @@ def _furthest(errors: Sequence[Any]) -> list[Any]:
     return [item for item in errors if len(item["loc"]) == depth[item["loc"][0]]]
 
 
+def _meant(errors: Sequence[Any], fields: Mapping[str, Any]) -> list[Any]:
+    """For a word that is nearly one of an option's choices, what is wrong with it as a choice alone."""
+    near = {item["loc"][0] for item in errors if item["type"] == "literal_error" and _near(item, fields)}
+    return [item for item in errors if item["type"] == "literal_error" or item["loc"][0] not in near]
+
+
+def _near(item: Mapping[str, Any], fields: Mapping[str, Any]) -> str | None:
+    given = item["input"]
+    return nearest(given, _choices(fields.get(item["loc"][0].removeprefix("o_")))) if isinstance(given, str) else None
+
+
 def _explain(section: str, item: Mapping[str, Any], fields: Mapping[str, Any]) -> str:
     name, *rest = (str(part) for part in item["loc"])
     steps = [part for before, part in zip([name, *rest], rest, strict=False) if part.isdigit() or before[:5] == "dict["]
@@ -166,7 +177,7 @@ def _explain(section: str, item: Mapping[str, Any], fields: Mapping[str, Any]) -
     if item["type"] == "missing":
         return f"{key}: must be set"
     message = item["msg"][0].lower() + item["msg"][1:]
-    near = nearest(item["input"], _choices(fields.get(name))) if isinstance(item["input"], str) else None
+    near = _near(item, fields)
     meant = f"; did you mean {near!r}?" if near else ""
     given = repr(item["input"])
     given = given if len(given) <= LONGEST_GIVEN else f"{given[: LONGEST_GIVEN - 1]}…"  # a prompt may be a whole text
@@ -174,7 +185,16 @@ def _explain(section: str, item: Mapping[str, Any], fields: Mapping[str, Any]) -
 
 
 def _choices(option: Any) -> list[str]:
-    return [c for c in getattr(option[0], "__args__", ()) if isinstance(c, str)] if option else []
+    return list(_words(option[0])) if option else []
+
+
+def _words(annotation: Any) -> Iterator[str]:
+    """The words of a Literal, or of one inside a union."""
+    for part in getattr(annotation, "__args__", ()):
+        if isinstance(part, str):
+            yield part
+        else:
+            yield from _words(part)
 
 
 def readers_with(name: str) -> list[str]:

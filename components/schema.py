@@ -98,6 +98,19 @@ def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
             if not one_text or model["kind"] == "graph":
                 what = "only a language model of one long text, and no graph, goes on from recent text"
                 problems.append(f"evaluation.{name}: {what}")
+    if (
+        encoding
+        and task
+        and model
+        and sections.get("training", {}).get("sparse_rows")
+        and _no_rows(encoding, task, model)
+    ):
+        ways = (
+            "model.softmax: sampled, or model.tie_weights: false"
+            if model.get("tie_weights")
+            else "model.input: embedding"
+        )
+        problems.append(f"training.sparse_rows: every table of this model is read whole in each update (set {ways})")
     task_class = resolve("task", task["kind"]) if task else None
     if model and task_class and (task_class.settings or task_class.past_only):
         model_class = task_class.model_kinds()[model["kind"]][0]
@@ -110,6 +123,23 @@ def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
             if why := refused(model, precision):
                 problems.append(f"generation.precision: {precision} can't be used, {why} (use float32)")
     return problems
+
+
+def _no_rows(encoding: Mapping[str, Any], task: Mapping[str, Any], model: Mapping[str, Any]) -> bool:
+    """Has a model surely no table of which an update reads some rows only? Others are seen when the model is built."""
+    if (
+        model["kind"] == "graph"
+        or model.get("softmax") == "sampled"
+        or model.get("copy")
+        or task["kind"] == "translation"
+    ):
+        return False
+    from components.encodings.base import Encoding
+
+    read = resolve("encoding", encoding.get("input", encoding)["kind"])
+    if read.form in ("frames", "series", "strokes") or model.get("input") == "one_hot":
+        return True
+    return bool(model.get("tie_weights")) and read.context is Encoding.context  # tokens alone, nothing beside them
 
 
 def _known_words(encoding: Mapping[str, Any]) -> bool:

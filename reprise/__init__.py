@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from components.bundle import Generation
+    from components.encodings.doubts import Doubts
     from components.ink import Ink
     from components.runs.outcome import Outcome
     from components.score import Score
@@ -48,7 +49,12 @@ def load(model: str, *, language_model: str | None = None, device: str = "cpu") 
     Raises:
         UserError: There is no such model, version or run; its files have changed since they were saved; or the two
             models don't fit together.
+        TypeError: A name isn't a string.
     """
+    for name, given in (("model", model), ("language_model", language_model)):
+        if not isinstance(given, str) and not (name == "language_model" and given is None):
+            hint = "a registered model, as NAME, NAME@3 or NAME@latest, or the model of a run, run:ID"
+            raise TypeError(f"{name} is a string, not {type(given).__name__}: {hint}")
     _before_torch()
     from components.runs.generate import open_model
     from components.use.lines import with_language_model
@@ -228,7 +234,8 @@ class Model:
         Returns:
             A dictionary per input, in order, with the keys in `describe().columns`: {"label", "probability"},
             {"values"} in the units of the data, {"tags"} (for text {"tokens", "tags"}), {"text"}, or the lists of a
-            forecast {"time", "mean", "q0.1", …, "q0.9"}, an entry for each step.
+            forecast {"time", "mean", "q0.1", …, "q0.9"}, an entry for each step. Inputs with no word that the model
+            knows are Python warnings.
 
         Raises:
             UserError: The model doesn't predict, or an input is of the wrong type. `where` names it: inputs[2].
@@ -294,9 +301,13 @@ class Model:
         Raises:
             UserError: the model is no language model, or an item can't be read, is empty or too long.
         """
+        from components.encodings.doubts import Doubts
         from components.use.scoring import score
 
-        return score(self._opened.bundle, _listed("score", items))
+        doubts = Doubts()
+        found = score(self._opened.bundle, _listed("score", items), doubts)
+        _warn(doubts, stacklevel=3)
+        return found
 
     def __repr__(self) -> str:
         told = self.describe()
@@ -306,13 +317,17 @@ class Model:
     def _read(self, method: str, inputs: Iterable[Any]) -> list[Any]:
         """The inputs as the model reads them; of a model that generates they are what it writes."""
         from components.answers import input_of, read
+        from components.encodings.doubts import Doubts
 
         bundle = self._opened.bundle
         listed = _listed(method, inputs)
         if bundle.task.settings is not None:
             return listed
         encoding = input_of(bundle.encoding)
-        return [read(encoding, one, f"inputs[{number}]") for number, one in enumerate(listed)]
+        doubts = Doubts()
+        items = [read(encoding, one, f"inputs[{number}]", doubts) for number, one in enumerate(listed)]
+        _warn(doubts)
+        return items
 
     def _made(self, seed: int, files: Sequence[Any], rewrite: str | None, settings: Mapping[str, Any]) -> Generation:
         from components.use.given import given
@@ -342,6 +357,11 @@ def _overrides(settings: Mapping[str, Any]) -> list[str]:
         return [f"{key}={write(value)}" for key, value in flat.items()]
     except (TypeError, ValueError) as error:
         raise UserError(f"a setting can't be written to a recipe: {error}", where="settings") from None
+
+
+def _warn(doubts: Doubts, stacklevel: int = 4) -> None:
+    for line in doubts.lines():
+        warnings.warn(line.removeprefix("warning: "), stacklevel=stacklevel)
 
 
 def _path(given: str | os.PathLike[str], where: str) -> Path:

@@ -142,6 +142,25 @@ def test_bad_yaml_is_refused_with_its_place(recipe_file, text, said) -> None:
     assert said in refused(recipe_file(text))
 
 
+def test_a_word_that_is_nearly_a_choice_among_numbers_gives_one_line(recipe_file) -> None:
+    said = refused(recipe_file(GOOD), "training.averaging=trigered")
+    assert "did you mean 'triggered'?" in said
+    assert said.count("training.averaging") == 1
+    assert refused(recipe_file(GOOD), "training.averaging=[1]").count("training.averaging") == 2  # either may be meant
+
+
+@pytest.mark.parametrize(
+    ("setting", "way"),
+    [("model.tie_weights=true", "model.softmax: sampled"), ("model.input=one_hot", "model.input: embedding")],
+)
+def test_sparse_rows_without_a_table_are_refused_before_a_model_is_built(recipe_file, setting, way) -> None:
+    said = refused(recipe_file(GOOD), "training.sparse_rows=true", setting)
+    assert "training.sparse_rows: every table of this model is read whole" in said
+    assert way in said
+    read_recipe(recipe_file(GOOD), ["training.sparse_rows=true", setting, "model.softmax=sampled"])
+    read_recipe(recipe_file(GOOD), ["training.sparse_rows=true"])
+
+
 def test_a_long_wrong_value_is_cut_short_in_the_message(recipe_file) -> None:
     said = refused(recipe_file(GOOD), f"training.steps={'ab' * 5000}")
     assert "not 'abab" in said

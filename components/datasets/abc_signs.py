@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from components.datasets.grid import chord_symbol
+from components.datasets.grid import QUARTER_TONE, chord_symbol
 from components.datasets.repeats import ending_numbers, says_jump
 from components.datasets.sandbox import Refused
-from components.harmony import Key
+from components.harmony import Key, Symbol
 
 DRUMS = 10  # MIDI's channel of percussion, counted from 1
 MIDI_CHANNEL = re.compile(r"(?:%%|I:)\s*MIDI\s+channel\s*=?\s*(\d{1,2})\b")
@@ -37,6 +37,7 @@ TOKEN = re.compile(
     | \[(?P<field>[A-Za-z]):(?P<value>[^\]\n]*)\]
     | (?P<bar>:*\|[\]|]?:*(?:[1-9][0-9,\-]*)?|\[\|:*|::+|\[[1-9][0-9,\-]*)
     | \((?P<p>[2-9])(?::(?P<q>[2-9]?))?(?::(?P<r>\d{{0,2}}))?
+    | (?P<micro>[_^]\d?/\d?)(?=[A-Ga-g])
     | \[(?P<chord>[^\[\]|:\n]*)\]{LENGTH}
     | (?P<acc>[_^=]{{0,2}})(?P<note>[A-Ga-g])(?P<octave>[,']{{0,5}}){LENGTH}
     | (?P<rest>[zx]){LENGTH} | (?P<bars>Z)(\d{{0,3}}) | (?P<tie>-) | (?P<broken>>{{1,3}}|<{{1,3}})
@@ -236,7 +237,7 @@ def _key(tune: Tune, value: str) -> dict[str, int] | None:
     for sign, letter in re.findall(r"\s([_^=])([A-Ga-g])", value):
         signature[letter.upper()] = {"_": -1, "^": 1, "=": 0}[sign]
     if not tune.key and mode != "exp":
-        tonic = (LETTERS[found[1]] + (found[2] == "#") - (found[2] == "b")) % 12
+        tonic = (LETTERS[found[1]] + (found[2] == "#") - (found[2] == "b") + _shift(value, 0)) % 12  # as it sounds
         tune.key = str(Key(tonic, name))
     return signature
 
@@ -263,6 +264,8 @@ def _music(tune: Tune, voice: Voice, line: str) -> Voice:
             pitches = tuple(sorted({_pitch(tune, voice, a, n, o) for a, n, o, *_ in inside}))
             _add(tune, voice, pitches, unit * _length(inside[0][3:6]) * _length(_after(match, "chord")))
             voice.elements[-1].tied = any(tie for *_, tie in inside)
+        elif group["micro"]:
+            tune.lost[QUARTER_TONE] += 1
         elif group["rest"]:
             _add(tune, voice, (), unit * _length(_after(match, "rest")))
         elif group["bars"]:
@@ -372,7 +375,11 @@ def _symbol(tune: Tune, voice: Voice, text: str) -> None:
     if voice.elements and voice.elements[-1].kind == "chord":
         tune.lost["chord symbol beside another, the first kept (kept)"] += 1
         return
-    voice.elements.append(Element("chord", value=chord_symbol(text, tune.lost)))
+    symbol = chord_symbol(text, tune.lost)
+    if symbol is not None and voice.shift:  # it names the chord in the key that is written
+        root, kind, bass = symbol
+        symbol = Symbol((root + voice.shift) % 12, kind, None if bass is None else (bass + voice.shift) % 12)
+    voice.elements.append(Element("chord", value=symbol))
 
 
 def _bar(voice: Voice, sign: str) -> None:

@@ -15,7 +15,7 @@ from pydantic import Field
 from components.datasets.codings import Coding
 from components.datasets.labelled import LabelledReader, Row
 from components.datasets.transcripts import Transcripts
-from components.encodings.mel import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, Sound
+from components.encodings.mel import HIGHEST_RATE_HZ, LOUDEST, LOWEST_RATE_HZ, Sound
 from components.errors import UserError
 from components.paths import user_path
 from components.provenance import digest_file, digest_json
@@ -187,6 +187,8 @@ def _sound(content: bytes, max_seconds: float) -> tuple[np.ndarray, int]:
             samples = _samples(memoryview(content)[position : position + size], channels, tag, bits)
             if not np.isfinite(samples).all():
                 raise _Refused("a sample is not a finite number")
+            if np.abs(samples).max() > LOUDEST:
+                raise _Refused(f"its floats go up to {np.abs(samples).max():,g}, where full scale is 1: divide them")
             return samples, rate_hz
         position += size
         # a chunk of odd size has a byte of padding after it, which some programs forget

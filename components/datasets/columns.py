@@ -298,9 +298,14 @@ def _written(pattern: re.Pattern[str], text: str) -> datetime | None:
     hour = hour % 12 + 12 * (half in "pP") if half else hour
     try:
         number = int(month) if month.isdigit() else MONTHS.index(month[:3].lower())
-        return datetime(int(year) + 2000 * (len(year) == 2), number, int(day), hour, minute, second)
+        return datetime(_century(int(year)) if len(year) == 2 else int(year), number, int(day), hour, minute, second)
     except ValueError:
         return None
+
+
+def _century(year: int) -> int:
+    """Of two digits: 69 to 99 are 1969 to 1999, as POSIX and Python read them."""
+    return year + (1900 if year >= 69 else 2000)
 
 
 def _pattern(order: str) -> re.Pattern[str]:

@@ -13,6 +13,10 @@ DEEPEST = 16  # folders within folders
 MOST_ENTRIES = 1_000_000
 LISTED = 3  # names in a note
 SPLIT_NAMES = {"train": {"train", "training"}, "val": {"val", "valid", "validation", "dev"}, "test": {"test"}}
+# what a folder has beside its data: text that isn't part of them
+ABOUT = re.compile(
+    r"(readme|licen[cs]e|copying|changelog)([-_ ]\w+)?(\.(txt|md|rst|html?|pdf|rtf))?(\.gz)?", re.IGNORECASE
+)
 PassedOver = dict[str, list[str]]  # reason → the files' names
 
 
@@ -67,6 +71,11 @@ def inside(folder: Path, endings: Sequence[str] = ()) -> tuple[list[Path], Passe
                 pass_over(path, reason)
             else:
                 found.append(path)
+    about = [path for path in found if ABOUT.fullmatch(path.name)]
+    if len(about) < len(found):
+        for path in about:
+            pass_over(path, "about the data")
+        found = [path for path in found if not ABOUT.fullmatch(path.name)]
     return found, passed_over
 
 

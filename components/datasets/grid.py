@@ -13,6 +13,7 @@ from components.errors import UserError
 from components.harmony import Symbol, find_key, match_chord, parse_chord
 from components.score import Chord
 
+QUARTER_TONE = "quarter tone read as the semitone beside it (kept)"
 ONLY_DRUMS = "has only drums"  # why a piece is refused
 LONGEST_STEPS = 1_000_000
 THIRD = 0.04  # of a third of a beat: an onset this near is meant to be one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -26,12 +27,16 @@ from components.datasets.grid import (
 from components.datasets.midi_file import IN_SECONDS, TICKS, MidiFile, MidiTrack, parse_midi
 from components.datasets.sandbox import Refused
 
+KIT = (27, 87)  # pitches that stand for instruments of a kit
 MOST_NOTES = 200_000
 MOST_TRACKS = 256
 MOST_CHANGES = 4096  # of tempo or metre
 OFF_THE_BEAT = "off the beat: its notes fall anywhere between the beats, so places in the bar mean little"
 FOLLOWED = "off the beat: its beats were followed from note to note; where bars begin isn't known"
-DRUMS = 9  # the channel
+# what sequencers call a track of drums that they write on any channel; steel drums have pitches
+DRUMS = re.compile(
+    r"(?i)(?<!steel )(?<!tongue )\bdrum(s|set|mer)?\b(?!.{0,3}(n|bass))|schlagzeug|\bbatterie\b|\bbater[ií]a\b|ドラム"
+)
 SLOWEST, FASTEST = 5.0, 1000.0  # quarter notes a minute that a tempo is believed at
 
 
@@ -77,8 +82,14 @@ def _piece(file: MidiFile, given: Sequence[MidiTrack], title: str, options: dict
     channels = [(track, channel) for track in given for channel in track.notes]
     if len(channels) > MOST_TRACKS:
         remarks.append(f"only the first {MOST_TRACKS} of {len(channels)} tracks are read")
-    numbers = [number for number, (_, channel) in enumerate(channels[:MOST_TRACKS]) if channel != DRUMS]
-    drums = sum(len(track.notes.get(DRUMS, ())) for track in given)
+    numbers = [number for number, (track, channel) in enumerate(channels[:MOST_TRACKS]) if track.notes[channel]]
+    drums = sum(len(notes) for track in given for notes in track.drums.values())
+    by_name = [number for number in numbers if _called_drums(*channels[number])]
+    if by_name and len(by_name) < len(numbers):
+        numbers = [number for number in numbers if number not in by_name]
+        names = ", ".join(dict.fromkeys(repr(clean(decoded(channels[number][0].name))) for number in by_name))
+        remarks.append(f"percussion by the track's name: {names}")
+        drums += sum(len(channels[number][0].notes[channels[number][1]]) for number in by_name)
     if drums:
         left_out["drum"] = drums
     for what, count in (
@@ -148,6 +159,13 @@ def _piece(file: MidiFile, given: Sequence[MidiTrack], title: str, options: dict
         remarks=remarks,
         timing_error_ms=float(error.mean()),
     )
+
+
+def _called_drums(track: MidiTrack, channel: int) -> bool:
+    """Is a track called drums, and has it pitches of a kit alone (General MIDI 2: 27 to 87)?"""
+    if not DRUMS.search(decoded(track.name)):
+        return False
+    return all(KIT[0] <= pitch <= KIT[1] for _, _, pitch, _ in track.notes[channel])
 
 
 def _tempi(tracks: Sequence[MidiTrack], remarks: list[str]) -> tuple[np.ndarray, np.ndarray]:

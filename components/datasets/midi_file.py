@@ -7,8 +7,11 @@ The MIDI Manufacturers Association, Standard MIDI Files 1.0 (RP-001). Times are 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter, defaultdict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from components.datasets.sandbox import Refused
 
@@ -17,8 +20,22 @@ MOST_TRACKS = 1024
 MOST_OUT_OF_RANGE = 16  # data bytes above 127 that are put right; with more of them the file is damaged otherwise
 TICKS = 480  # in a quarter note, of files whose ticks are parts of a second
 IN_SECONDS = "its time is in seconds (SMPTE), not in beats"
+DRUMS = 9  # the channel of percussion, from 0
+BANK, MODE = 0, 1
+GM2_DRUMS, GM2_MELODY = 120, 121  # banks; General MIDI 2 (RP-024)
+XG_DRUMS = (126, 127)  # Yamaha XG: sound effects and drum kits
 NAME, LYRIC, TEMPO, METRE = 0x03, 0x05, 0x51, 0x58  # kinds of meta events
 Notes = list[tuple[int, int, int, int]]  # start, end, pitch, velocity
+
+
+class Kit(NamedTuple):
+    """From a tick on a channel plays by the bank `value` (`by` BANK, of a change of program), or is said to be for
+    rhythm or not (`by` MODE, `value` above 0: it is)."""
+
+    tick: int
+    channel: int
+    by: int
+    value: int
 
 
 @dataclass
@@ -27,6 +44,9 @@ class MidiTrack:
 
     name: bytes = b""
     notes: dict[int, Notes] = field(default_factory=dict)  # by channel, from 0, in the order of their first notes
+    drums: dict[int, Notes] = field(default_factory=dict)  # of drum kits, left out of `notes`
+    kits: list[Kit] = field(default_factory=list)
+    gs: bool = False  # Roland's: its bank 127 has the sounds of an older synthesiser, no drums
     programs: dict[int, Counter[int]] = field(default_factory=dict)  # by channel: program → how many notes
     tempi: list[tuple[int, float]] = field(default_factory=list)  # tick, quarter notes a minute
     metres: list[tuple[int, int, int]] = field(default_factory=list)  # tick, beats, unit
@@ -73,6 +93,8 @@ def parse_midi(data: bytes) -> MidiFile:
                 raise Refused(f"damaged MIDI: track {len(tracks) + 1} has {there:,} of its {size:,} bytes")
             tracks.append(_track(data[at : at + size], len(tracks) + 1))
         at += size
+    for song in [tracks] if kind < 2 else [[track] for track in tracks]:
+        _take_out_drums(song)
     return MidiFile(kind, ticks, seconds, count, tracks)
 
 
@@ -94,10 +116,53 @@ def _track(data: bytes, number: int) -> MidiTrack:
     return track
 
 
+def _take_out_drums(tracks: Sequence[MidiTrack]) -> None:
+    """Move the notes that drum kits play from `notes` to `drums`: those of channel 10, and of other channels that
+    a bank or a message of the synthesiser's maker makes a kit."""
+    gs = any(track.gs for track in tracks)
+    changes: dict[int, list[Kit]] = defaultdict(list)
+    for kit in sorted((kit for track in tracks for kit in track.kits), key=lambda kit: kit.tick):
+        changes[kit.channel].append(kit)
+    for track in tracks:
+        for channel, notes in track.notes.items():
+            spans = _kits(channel, changes[channel], gs)
+            ticks = [tick for tick, _ in spans]
+            drums = [spans[bisect_right(ticks, note[0]) - 1][1] for note in notes]
+            track.drums[channel] = [note for note, drum in zip(notes, drums, strict=True) if drum]
+            track.notes[channel] = [note for note, drum in zip(notes, drums, strict=True) if not drum]
+
+
+def _kits(channel: int, changes: Sequence[Kit], gs: bool) -> list[tuple[int, bool]]:
+    """(tick, is it a drum kit from there on?) of a channel, the first before all notes."""
+    mode, kit = None, channel == DRUMS
+    spans = [(-1, kit)]
+    for change in changes:
+        if change.by == MODE:
+            mode = change.value > 0
+        elif channel == DRUMS:
+            kit = change.value != GM2_MELODY
+        else:
+            kit = change.value == GM2_DRUMS or (change.value in XG_DRUMS and not gs)
+        spans.append((change.tick, kit if mode is None else mode))
+    return spans
+
+
+def _rhythm(value: bytes, time: int, track: MidiTrack) -> None:
+    """What a system message of Roland (GS) or Yamaha (XG) says of which channel is for rhythm."""
+    if len(value) >= 8 and value[0] == 0x41 and value[2:5] == b"\x42\x12\x40":
+        track.gs |= value[5:8] == b"\x00\x7f\x00"
+        if value[5] & 0xF0 == 0x10 and value[6] == 0x15:
+            part = value[5] & 0x0F  # 0 is channel 10, 1 to 9 are 1 to 9, and so on
+            track.kits.append(Kit(time, DRUMS if not part else part - (part <= 9), MODE, value[7]))
+    elif len(value) >= 7 and value[0] == 0x43 and value[2:4] == b"\x4c\x08" and value[4] < 16 and value[5] == 7:
+        track.kits.append(Kit(time, value[4], MODE, value[6]))
+
+
 def _events(data: bytes, track: MidiTrack, strings: dict[int, list[int]], program: list[int]) -> int:
     """Read a track's events into `track` and `strings`; the tick at its end. The inner loop of reading: no calls."""
     at = time = status = events = 0
     end = len(data)
+    banks: dict[int, int] = {}  # by channel
     while at < end:
         events += 1
         byte = data[at]
@@ -138,8 +203,12 @@ def _events(data: bytes, track: MidiTrack, strings: dict[int, list[int]], progra
             continue
         if kind == 0xC0:
             program[status & 0x0F] = first & 0x7F
+            if (status & 0x0F) in banks:
+                track.kits.append(Kit(time, status & 0x0F, BANK, banks[status & 0x0F]))
         elif kind != 0xD0:
             track.out_of_range += data[at] > 0x7F
+            if kind == 0xB0 and not first:
+                banks[status & 0x0F] = data[at]
             at += 1
         track.out_of_range += first > 0x7F
         if track.out_of_range > MOST_OUT_OF_RANGE or events > MOST_EVENTS:
@@ -151,14 +220,17 @@ def _events(data: bytes, track: MidiTrack, strings: dict[int, list[int]], progra
 
 def _meta(data: bytes, at: int, time: int, track: MidiTrack) -> int:
     """Read the meta event or the system message at `at`; where the next event begins, −1 after the last one."""
-    kind = data[at + 1] if data[at] == 0xFF else -1
+    message = data[at]
+    kind = data[at + 1] if message == 0xFF else -1
     if data[at] not in (0xF0, 0xF7, 0xFF):
         raise ValueError(f"has the byte {data[at]}, which no file may have")
     size, at = _number(data, at + (2 if kind >= 0 else 1))
     value = data[at : at + size]
     if len(value) < size:
         raise IndexError
-    if kind == NAME and not track.name:
+    if message == 0xF0:
+        _rhythm(value, time, track)
+    elif kind == NAME and not track.name:
         track.name = value
     elif kind == LYRIC:
         track.lyrics += 1

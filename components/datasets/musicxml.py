@@ -72,7 +72,7 @@ def _likely(members: list[str]) -> list[str]:
 
 def write_out(root: Element, left_out: Counter[str]) -> None:
     """Puts notes into bars that say "as before" (measure-repeat signs), and rests in place of cue notes, which are not
-    played.
+    played; takes out chord symbols without a root, such as V7, which music21 can't read.
 
     Raises:
         Refused: notes have durations, but nothing says in which unit.
@@ -85,7 +85,18 @@ def write_out(root: Element, left_out: Counter[str]) -> None:
                 left_out["cue note"] += 1
                 note.remove(pitch)
                 note.insert(0, Element("rest"))
+        _chord_symbols(part, left_out)
         _repeat_measures(part.findall("measure"), left_out)
+
+
+def _chord_symbols(part: Element, left_out: Counter[str]) -> None:
+    for measure in part.findall("measure"):
+        for harmony in measure.findall("harmony"):
+            if harmony.find("root") is None:
+                measure.remove(harmony)
+                left_out["chord symbol without a root"] += 1
+            elif (harmony.findtext("kind") or "").strip() == "other":
+                left_out["chord symbol of an unknown kind, read as major (kept)"] += 1
 
 
 def _repeat_measures(measures: Sequence[Element], left_out: Counter[str]) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from components.datasets.grid import (
     LONGEST_STEPS,
     ONLY_DRUMS,
+    QUARTER_TONE,
     Piece,
     Track,
     bar_steps,
@@ -33,7 +34,7 @@ from components.datasets.musicxml import unpacked, write_out, written_bars
 from components.datasets.repeats import DONT_FIT, Bar, Misfit, played_or_once
 from components.datasets.sandbox import Refused
 from components.errors import UserError
-from components.harmony import Key, Symbol, match_chord, parse_chord
+from components.harmony import SCALES, Key, Symbol, match_chord, parse_chord
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -208,7 +209,7 @@ def _piece(
         remarks=remarks,
     )
     declared = next(iter(flats[0].getElementsByClass(key.KeySignature)), None)
-    if isinstance(declared, key.Key) and declared.mode in ("major", "minor"):
+    if isinstance(declared, key.Key) and declared.mode in SCALES:
         piece.key = str(Key(declared.tonic.pitchClass, declared.mode))
     elif declared is not None and declared.sharps is not None:
         piece.key = key_name(tracks, declared.sharps)
@@ -252,6 +253,8 @@ def _spans(
             if not 0 <= pitch <= 127:
                 left_out["note with an impossible pitch, time or velocity"] += 1
                 continue
+            if note.pitch.ps != round(note.pitch.ps):
+                left_out[QUARTER_TONE] += 1
             tie = note.tie or element.tie
             at = tied.pop(pitch, None) if tie is not None and tie.type in ("stop", "continue") else None
             if at is not None and spans[at][1] == start:

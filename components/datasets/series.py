@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
-from itertools import islice, takewhile
+from itertools import islice, pairwise, takewhile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,7 +18,8 @@ from components.datasets.text import text_files
 from components.errors import UserError, unknown
 
 LARGEST_SERIES = 64 << 20  # numbers
-LOOKED_AT = 100  # arrays whose axes are compared
+LOOKED_AT = 100  # arrays whose axes are compared, and lines whose beginnings are
+COUNTED = 5  # lines that begin with 0, 1, 2 … by more than chance
 FRAME_FILES = (".npy", ".csv", ".tsv")
 COLUMNS = (
     "a header is left out; where a line is a step of time, data.reader=series-windows reads a long series, "
@@ -112,6 +113,7 @@ class SeriesRowsReader(LabelledReader):
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:
             points: Points | None = None
+            begins: list[float] = []
             for number, line in lines(self._text, path):
                 where = f"{path}: line {number}"
                 if not line.strip():
@@ -125,8 +127,14 @@ class SeriesRowsReader(LabelledReader):
                     cells = [*cells[1:], cells[0]]
                 if number == 1:
                     self._first(cells, path, labelled)
-                yield self._row(where, number, cells, labelled)
+                row = self._row(where, number, cells, labelled)
+                if len(begins) < LOOKED_AT and not row.problem:
+                    begins.append(float(row.input[0, 0]))
+                yield row
             self._text.tell(points.notes if points else [])
+            if len(begins) >= COUNTED and begins[0] in (0, 1) and all(b == a + 1 for a, b in pairwise(begins)):
+                what = f"warning: {path.name}: the first number of each line counts the lines: is it an index, no step?"
+                self._text.tell([f"{what} (leave it out; in pandas: to_csv(index=False))"])
 
     def _counts(self, cells: list[str], path: Path) -> bool:
         """Is a file's first line 0, 1, 2 …, as pandas writes it for columns without names? A label goes with it that no

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -17,14 +18,27 @@ from components.datasets.folders import ending
 from components.datasets.labelled import LabelledReader, Row
 from components.datasets.series_grid import Found, Layout, gather, laid_out
 from components.datasets.series_parts import TOO_SHORT, SeriesParts
-from components.datasets.series_times import REGULAR, fits, frequency, offset, read_times, season_of, written
+from components.datasets.series_times import (
+    REGULAR,
+    counted,
+    fits,
+    frequency,
+    offset,
+    read_times,
+    season_of,
+    written,
+)
 from components.datasets.tables import PARQUET, parquet_rows
 from components.datasets.text import text_files
 from components.encodings.series import Series
 from components.errors import UserError, unknown
 
-OF_TIME = re.compile(r"(?i)(date ?)?time(stamp)?|date|ds|day|month|year|period|index|")
+OF_TIME = re.compile(
+    r"(?i)(date[ _]?)?time([ _]?stamp)?(_utc)?(_[mun]?s)?|date|ds|ts|day|month|year|year[ _]?month|"
+    r"period|index|epoch(_[mun]?s)?|unix([ _]?time)?|"
+)
 OF_SERIES = re.compile(r"(?i)(unique_?|item_?|series_?|ts_?)?id|series|item|name")
+OF_LINES = re.compile(r"(Unnamed: \d+)?")  # the index of a table that pandas wrote
 MOST_HORIZON, MOST_ORIGINS = 5000, 1000
 
 
@@ -124,7 +138,7 @@ class SeriesTableReader(SeriesParts, LabelledReader):
         series: dict[str, Found] = {}
         notes: list[str] = []
         for path in self.files:
-            rows = _parquet(path) if ending(path) in PARQUET else table_rows(self._text, path)
+            rows = _parquet(path, self.dropped) if ending(path) in PARQUET else table_rows(self._text, path)
             head = list(islice(rows, 2))
             if len(head) < 2:
                 raise UserError("no lines below the header", where=str(path))
@@ -146,7 +160,10 @@ class SeriesTableReader(SeriesParts, LabelledReader):
                         f"series {one.name!r} is in {series[one.name].path.name} too", where=str(path), hint=hint
                     )
                 series[one.name] = one
-            notes += [layout.told(path, table.names), *filter(None, [either_way(table.texts[layout.time])])]
+            cells = table.texts[layout.time]
+            as_numbers = counted(cells)
+            told = as_numbers[2] if as_numbers else either_way(cells)
+            notes += [layout.told(path, table.names), *filter(None, [told])]
         return list(series.values()), notes[:5]
 
     def _layout(self, names: Sequence[str], second: Sequence[str], path: Path) -> Layout:
@@ -162,7 +179,7 @@ class SeriesTableReader(SeriesParts, LabelledReader):
         series = self.series or known["series"]
         rest = [name for name in names if name not in (time, *self.covariates, *series)]
         texts = [name for name in rest if not is_number(cells.get(name, ""))]
-        numbered = [name for name in rest if name not in texts]
+        numbered = [name for name in rest if name not in texts and not OF_LINES.fullmatch(name)]
         if not series and not self.value:
             called = [name for name in rest if OF_SERIES.fullmatch(name)]
             if len(called) == 1 or len(texts) == 1:
@@ -184,7 +201,8 @@ class SeriesTableReader(SeriesParts, LabelledReader):
     def _time(self, names: Sequence[str], cells: dict[str, str], path: Path) -> str:
         dated = [name for name in names if any(dates([cells.get(name, "")]))]
         called = [name for name in names if OF_TIME.fullmatch(name)]
-        if found := [name for name in dated if name in called] or dated or called:
+        as_numbers = [name for name in called if counted([cells.get(name, "")])]  # any other may be a value
+        if found := [name for name in dated if name in called] or dated or as_numbers or called:
             if any(dates(found[:1])):
                 hint = "write a line with the columns' names above it: time,value"
                 raise UserError(f"the first line is no header: {', '.join(names)[:60]}", where=str(path), hint=hint)
@@ -221,9 +239,9 @@ def _of_ends(series: Sequence[Series]) -> list[str]:
     return [f"the series end at {len(ends):,} different times, from {first} to {last}: each is cut at its own end"]
 
 
-def _parquet(path: Path) -> Rows:
+def _parquet(path: Path, dropped: Counter[str]) -> Rows:
     named = False
-    for number, (_, columns, cells, _) in enumerate(parquet_rows(path), 1):
+    for number, (_, columns, cells, _) in enumerate(parquet_rows(path, dropped), 1):
         if not named:
             yield 0, columns.names
             named = True

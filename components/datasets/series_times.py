@@ -18,6 +18,22 @@ from components.errors import UserError
 MOST_STEPS = 16 << 20  # of one series with its gaps
 LOOKED_AT = 200  # series whose frequency is inferred
 RUN = 12  # times in a row, where a whole series has gaps: two weeks of working days
+FIRST_YEAR, LAST_YEAR = 1980, 2100  # of times that are written as whole numbers: others may be counts or ids
+EPOCH_S = (315_532_800, 4_102_444_800)  # the beginnings of 1980 and 2100
+WHOLE_NUMBER = re.compile(r"(\d{6,19})(?:\.0+)?")  # a table program may write 20240131.0
+WRITTEN = {
+    6: ("%Y%m", "year and month"),
+    8: ("%Y%m%d", "year, month and day"),
+    10: ("%Y%m%d%H", "year, month, day and hour"),
+    12: ("%Y%m%d%H%M", "year, month, day and time"),
+    14: ("%Y%m%d%H%M%S", "year, month, day and time"),
+}
+UNITS = {
+    "s": ("seconds", 1),
+    "ms": ("milliseconds", 10**3),
+    "us": ("microseconds", 10**6),
+    "ns": ("nanoseconds", 10**9),
+}
 ZONE = re.compile(r"(Z|[+-]\d{2}:?\d{2})$")
 SEASONS = {"B": 5, "D": 7, "W": 52, "MS": 12, "ME": 12, "BMS": 12, "BME": 12, "QS": 4, "QE": 4, "BQS": 4, "BQE": 4}
 REGULAR = "data.freq says it: h, D, W, MS …; or bring the file onto a grid first, in pandas: resample('h').mean()"
@@ -31,6 +47,8 @@ def read_times(cells: Sequence[str], places: Sequence[str]) -> tuple[np.ndarray,
         UserError: a cell isn't a time, or only some of them have a zone.
     """
     texts = [cell.strip() for cell in cells]
+    if whole := counted(texts):
+        return whole[0], whole[1]
     zones = [bool(ZONE.search(text)) and ":" in text for text in texts]
     if any(zones) and not all(zones):
         where = places[zones.index(not zones[0])]
@@ -47,8 +65,35 @@ def read_times(cells: Sequence[str], places: Sequence[str]) -> tuple[np.ndarray,
         if None not in read:
             return np.array(read, dtype="datetime64[us]"), False
         at = read.index(None)
-    hint = "times as 2024-03-31, 2024-03-31 14:00 or 31/3/2024; data.time names their column"
+    hint = (
+        "times as 2024-03-31, 2024-03-31 14:00, 31/3/2024, 20240331 or seconds since 1970; data.time names their column"
+    )
     raise UserError(f"{texts[at][:40]!r} isn't a time", where=places[at], hint=hint)
+
+
+def counted(cells: Sequence[str]) -> tuple[np.ndarray, bool, str] | None:
+    """Times that are written as whole numbers: 20240131, or seconds since 1970 (or thousandths, millionths and so on).
+    Gives datetime64 [N], whether they are UTC, and how they are read, for a person. None where not all of them are such
+    times of one kind, from FIRST_YEAR to LAST_YEAR."""
+    texts = [WHOLE_NUMBER.fullmatch(cell.strip()) for cell in cells]
+    numbers = [found[1] for found in texts if found]
+    widths = {len(number) for number in numbers}
+    if not numbers or len(numbers) < len(texts):
+        return None
+    if len(widths) == 1 and (written := WRITTEN.get(widths.pop())):
+        form, parts = written
+        try:
+            times = pd.to_datetime(numbers, format=form)
+            if times.min().year >= FIRST_YEAR and times.max().year <= LAST_YEAR:
+                return times.to_numpy(), False, f"{numbers[0]} is read as {parts}: {times[0]}"
+        except ValueError:  # no such day
+            pass
+    values = np.array(numbers, dtype=np.float64)
+    for unit, (name, of_second) in UNITS.items():
+        if values.min() / of_second >= EPOCH_S[0] and values.max() / of_second <= EPOCH_S[1]:
+            times = pd.to_datetime(np.array(numbers, dtype=np.int64), unit=unit)
+            return times.to_numpy(), True, f"{numbers[0]} is read as {name} since 1970: {times[0]} UTC"
+    return None
 
 
 def frequency(times: Sequence[np.ndarray]) -> str | None:

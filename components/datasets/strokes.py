@@ -135,7 +135,7 @@ def _drawing(found: Any) -> Ink:
             raise ValueError("a coordinate isn't a number")
         if xs:
             strokes.append(_stroke(xs, ys))
-    return Ink(tuple(strokes), text)
+    return Ink(tuple(strokes), text.replace("\0", ""))
 
 
 def _stroke(xs: Sequence[float], ys: Sequence[float]) -> np.ndarray:

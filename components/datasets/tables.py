@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from components.datasets.codings import Coding
 from components.datasets.folders import ending
 from components.datasets.labelled import PLAIN, SEPARATOR_LINE, LabelledReader, Points, Row, lines, numbers
 from components.datasets.labelled_lines import LabelledLinesReader
-from components.datasets.text import text_files
+from components.datasets.text import TAKEN_OUT, text_files
 from components.errors import UserError, unknown
 from components.options import options_of
 
@@ -118,7 +119,8 @@ class TableReader(LabelledReader):
             places: list[int] | None = None
             self._points = Points("", apart=True)
             name_is_label = False
-            for where, columns, cells, problem in parquet_rows(path) if ending(path) in PARQUET else self._csv(path):
+            of_file = parquet_rows(path, self.dropped) if ending(path) in PARQUET else self._csv(path)
+            for where, columns, cells, problem in of_file:
                 if places is None:
                     wanted = self._wanted(columns, path, labelled)
                     read, *targets = places = [columns.names.index(name) for name in wanted]
@@ -258,7 +260,8 @@ def parquet_count(path: Path) -> int:
     return parquet.read_metadata(path).num_rows
 
 
-def parquet_rows(path: Path) -> Iterator[tuple[str, Columns, list[str], str]]:
+def parquet_rows(path: Path, dropped: Counter[str]) -> Iterator[tuple[str, Columns, list[str], str]]:
+    """As `TableReader._csv`; NUL characters are taken out, as of text files, and counted."""
     import pyarrow as pa
     from pandas import isna
     from pandas.api.types import is_scalar
@@ -286,6 +289,10 @@ def parquet_rows(path: Path) -> Iterator[tuple[str, Columns, list[str], str]]:
                     number += 1
                     missing = (is_scalar(cell) and isna(cell) for cell in row)  # a list in a cell is there
                     cells = ["" if gone else _cell(cell) for gone, cell in zip(missing, row, strict=True)]
+                    for sign, name in TAKEN_OUT.items():
+                        if count := sum(cell.count(sign) for cell in cells):
+                            dropped[name] += count
+                            cells = [cell.replace(sign, "") for cell in cells]
                     yield f"{path}: row {number}", columns, cells, ""
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"isn't a Parquet file: {str(error).splitlines()[0]}", where=str(path)) from None

@@ -19,6 +19,7 @@ import numpy as np
 from components.datasets.base import Reader
 from components.datasets.stand_ins import StandIns
 from components.datasets.store import SPLITS
+from components.datasets.unicode_forms import UnicodeForms
 from components.encodings.base import Encoding
 from components.encodings.vocabulary import PAD
 from components.errors import UserError
@@ -41,7 +42,7 @@ class Targets:
         self.encoding, self.stream = encoding, stream
         self.labels: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
         self.measured = dict.fromkeys(SPLITS, 0)
-        self.stand_ins = StandIns()
+        self.stand_ins, self.forms = StandIns(), UnicodeForms()
         self.of_texts: dict[int, set[str]] = {}  # the labels of train's texts, by a hash of each
         self.items = self.alike = 0  # of train, and those whose input is their target
         self.whole = False  # a label for a whole item, not one for each of its steps
@@ -49,9 +50,11 @@ class Targets:
 
     def add(self, split: str, item: Any, arrays: Mapping[str, np.ndarray]) -> None:
         """Count an encoded item."""
-        self.labels[split].update(self.encoding.labels_of(item))
+        labels = self.encoding.labels_of(item)
+        self.labels[split].update(labels)
         if split == "train":
             self.stand_ins.add(item)
+            self.forms.add(item[0] if labels else item)  # labels that differ in this alone are told below
             self.items += 1
             if isinstance(item, tuple) and isinstance(item[0], str) and isinstance(item[1], str):
                 self.alike += item[0] == item[1]
@@ -82,7 +85,7 @@ class Targets:
                 raise UserError(f"nothing is left to {what}: none of its steps counts", where="data", hint=hint)
         if self.whole and len(self.labels["train"]) == 1:
             raise self._one_label(readers)
-        notes = [*self._alike(), *self._odd(), *self.stand_ins.notes()]
+        notes = [*self._alike(), *self._odd(), *self.stand_ins.notes(), *self.forms.notes()]
         several = sum(len(labels) > 1 for labels in self.of_texts.values())
         if self.labels["train"] and self.whole and 20 * several > len(self.of_texts):
             notes.append(f"warning: {several:,} of the {len(self.of_texts):,} texts of train have several labels")

@@ -25,6 +25,7 @@ EXPANSION, SMALL = 100, 64 << 20
 NEAR = 1024  # characters before the end of a piece where a whitespace is looked for first
 SNIFFED = 8192  # bytes of a folder's file that say whether it is text
 SHOWN = 60  # characters of a line in a note
+TAKEN_OUT = {"\0": "NUL character", "\ufeff": "byte order mark inside a text"}
 NAME_IT = "name it, for example --set data.coding=latin-1"
 SPACE = re.compile(r"\s")
 
@@ -66,14 +67,16 @@ class TextFiles:
         self._notes += [note for note in notes if note not in self._notes]
 
     def blocks(self, path: Path) -> Iterator[str]:
-        """The text of one file in pieces of about a megabyte, NUL characters taken out."""
+        """The text of one file in pieces of about a megabyte; NUL characters, and the byte order marks inside of files
+        that were put together, are taken out."""
         newlines = io.IncrementalNewlineDecoder(None, translate=True)
         characters = 0
         for text in self._decoded(path):
             text = newlines.decode(text)
-            if "\0" in text:
-                self.dropped["NUL character"] += text.count("\0")
-                text = text.replace("\0", "")
+            for sign, name in TAKEN_OUT.items():
+                if sign in text:
+                    self.dropped[name] += text.count(sign)
+                    text = text.replace(sign, "")
             characters += len(text)
             yield text
         yield newlines.decode("", final=True)

@@ -7,6 +7,7 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 from components.datasets.labelled import lines
 from components.datasets.text import TextFiles
@@ -142,11 +143,12 @@ class _Keys:
         self._found: dict[str, list[Path]] = defaultdict(list)
         for path in sounds:
             inside = path.relative_to(folder) if path.is_relative_to(folder) else path
-            exact = {inside.as_posix(), path.name}
+            exact = {normalize("NFC", one) for one in (inside.as_posix(), path.name)}  # macOS has é as e and its mark
             for key in exact | {_loose(name) for name in exact}:
                 self._found[key].append(path)
 
     def find(self, name: str) -> list[Path]:
+        name = normalize("NFC", name)
         exact = PurePosixPath(name.replace("\\", "/")).as_posix()
         last = exact.rpartition("/")[2]
         keys = (exact, _loose(exact), last, _loose(last))

@@ -14,9 +14,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from components.encodings.doubts import Doubts, spelled
 from components.encodings.sections import Sections
 from components.encodings.timeline import Timeline
-from components.encodings.vocabulary import BOS, PAD, UNK, Vocabulary
+from components.encodings.vocabulary import BOS, PAD, SPECIALS, UNK, Vocabulary
 from components.errors import UserError
 from components.registry import resolve
 
@@ -91,11 +92,11 @@ class Encoding(ABC):
 
     def prompt(self, text: str) -> tuple[np.ndarray, list[str]]:
         """What a person typed to start from, as ids [T] without BOS, and warnings about what couldn't be read."""
-        ids = self.encode(text)
+        doubts = Doubts()
+        ids = self.encode(spelled(self, text, "the prompt", doubts))
         unknown = int((ids == UNK).sum())
-        return ids, [f"{unknown} of {len(ids)} {self.unit}s of the prompt are unknown to the model: <UNK>"] * bool(
-            unknown
-        )
+        said = f"{unknown} of {len(ids)} {self.unit}s of the prompt are unknown to the model: <UNK>"
+        return ids, [*doubts.lines(), *[said] * bool(unknown)]
 
     def with_melody(self, melody: Any) -> np.ndarray:
         """The ids [T] of a piece around a given melody (a score), −1 where the other voices are to be written.
@@ -189,6 +190,10 @@ class Encoding(ABC):
     def label(self, id: int) -> str:
         """A few characters that stand for the token in a picture."""
         return self.vocabulary.token(id).replace("\n", "⏎").replace(" ", "·")
+
+    def written(self, id: int) -> str:
+        """What an id stands for as it is written; "" of the specials and what is unknown."""
+        return self.vocabulary.token(id) if len(SPECIALS) <= id < len(self.vocabulary) else ""
 
     def pieces(self, item: Any) -> list[str]:
         """How a person may read each step of `encode(item)`: as it stands in the item where that is known, else as the

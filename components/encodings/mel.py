@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
@@ -18,6 +19,7 @@ from components.encodings.vocabulary import SPECIALS, Vocabulary
 from components.errors import UserError
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1000, 384_000
+LOUDEST = 100.0  # floats of 32 bits may be louder than full scale, not that much
 FLOOR = 1e-10  # energies below are as good as silence; 16 bits reach down to 1e-9
 BLOCK = 1024  # frames whose spectra are in memory at once
 KNOTS = 5  # of the smooth curve that bends time
@@ -84,7 +86,7 @@ class Mel(Encoding):
         self.filters_KM = mel_filters(rate_hz, self._bins, bands, low_hz, high_hz or rate_hz / 2)
         self.vocabulary = Vocabulary(SPECIALS)
         self.mean_M, self.deviation_M = np.zeros(bands), np.ones(bands)
-        self.fastest_hz = 0  # samples a second of a training sound, at most
+        self.rates: Counter[int] = Counter()  # of the training sounds
 
     @property
     def fields(self) -> dict[str, Field]:
@@ -92,9 +94,10 @@ class Mel(Encoding):
 
     def fit(self, items: Iterable[Sound]) -> None:
         total, squares, count = np.zeros(self.bands), np.zeros(self.bands), 0
+        self.rates.clear()
         for item in items:
             energies_TM = self.energies(item)
-            self.fastest_hz = max(self.fastest_hz, item[1])
+            self.rates[item[1]] += 1
             total, squares = total + energies_TM.sum(0), squares + (energies_TM**2).sum(0)
             count += len(energies_TM)
         self.mean_M = total / max(1, count)
@@ -102,13 +105,29 @@ class Mel(Encoding):
         self.deviation_M[self.deviation_M < 1e-6] = 1.0  # a band that never changes says nothing
 
     def remarks(self) -> list[str]:
-        top_hz = self.high_hz or self.rate_hz / 2
-        if not self.fastest_hz or top_hz <= self.fastest_hz / 2:
+        fastest = max(self.rates, default=0)
+        slower = Counter({rate: count for rate, count in self.rates.items() if self.too_slow(rate)})
+        if not slower:
             return []
+        if fastest in slower:
+            return [
+                f"the sounds have {fastest:,} samples a second at most: nothing in them is above "
+                f"{fastest / 2:,g} Hz, but the bands go up to {self.top_hz:,g} (rate_hz={fastest} fits)"
+            ]
+        rates = ", ".join(f"{count:,} with {rate:,}" for rate, count in slower.most_common(3))
         return [
-            f"the sounds have {self.fastest_hz:,} samples a second at most: nothing in them is above "
-            f"{self.fastest_hz / 2:,g} Hz, but the bands go up to {top_hz:,g} (rate_hz={self.fastest_hz} fits)"
+            f"warning: {slower.total():,} of {self.rates.total():,} sounds of train have too few samples a second for "
+            f"bands up to {self.top_hz:,g} Hz ({rates}): their highest bands are empty (rate_hz={min(slower)} fits all)"
         ]
+
+    @property
+    def top_hz(self) -> float:
+        """Up to where the bands go."""
+        return self.high_hz or self.rate_hz / 2
+
+    def too_slow(self, rate_hz: int) -> bool:
+        """Have sounds with so many samples a second nothing in the highest bands?"""
+        return rate_hz < 2 * self.top_hz
 
     def encode(self, item: Sound) -> np.ndarray:
         return self._stacked((self.energies(item) - self.mean_M) / self.deviation_M)
@@ -261,6 +280,9 @@ def _checked(item: Any) -> np.ndarray:
     samples, rate_hz = np.asarray(item[0], dtype=np.float64), item[1]
     if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():
         raise UserError(f"samples are finite numbers [N], not of shape {samples.shape}", where="data")
+    if (loudest := float(np.abs(samples).max())) > LOUDEST:
+        hint = "divide whole numbers by what they may be at most, as 32768 of 16 bits"
+        raise UserError(f"samples of up to {loudest:,g}, where full scale is 1", where="data", hint=hint)
     if not isinstance(rate_hz, int) or not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
         raise UserError(f"{rate_hz!r} samples a second", where="data")
     return samples

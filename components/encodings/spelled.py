@@ -82,6 +82,10 @@ class Spelled(Symbols):
     def prompt(self, text: str) -> tuple[np.ndarray, list[str]]:
         return self.encode(text), []  # an unknown word has its letters
 
+    def written(self, id: int) -> str:
+        letter = id - len(self.vocabulary)  # letters come after the words
+        return super().written(id) if letter < 0 else self.letters.token(letter) if letter >= len(SPECIALS) else ""
+
     def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         hidden = rng.random(len(ids)) < self.hidden_V[ids[:, 0]]
         ids = np.array(ids)

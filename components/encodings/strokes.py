@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 
@@ -77,6 +78,8 @@ class Strokes(Encoding):
         Raises:
             UserError: none of it can be written.
         """
+        ways = (text, normalize("NFC", text), normalize("NFD", text))
+        text = min(ways, key=lambda way: np.count_nonzero(self.characters(way) == UNK))
         ids = self.characters(text)
         lost = sorted({one for one, id in zip(text, ids, strict=True) if id == UNK})
         if len(lost) and (ids == UNK).all():

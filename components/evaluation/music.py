@@ -20,6 +20,7 @@ from components.evaluation.music_lines import bar_steps, lines, pitch_class_time
 from components.evaluation.music_structure import STRUCTURE_UNITS, structure
 from components.evaluation.voice_leading import FAULTS, faults, is_four_part
 from components.harmony import SCALES, chord_tones, find_key, strong_steps
+from components.render.layout import bars
 from components.score import Note, Score
 
 GRAM = 8  # (interval, duration) pairs, that is nine notes, that count as copied together
@@ -126,7 +127,7 @@ def shares(scores: Sequence[Score], known: _Known) -> dict[str, float]:
         "copied_8_grams": _ratio(sum(found), len(found)),
     }
     four = [score for score in scores if is_four_part(score) and score.bar_steps > 0]
-    count = sum(score.length_steps / score.bar_steps for score in four)
+    count = sum((bar.end - bar.start) / bar.full for score in four for bar in bars(score))
     counted = sum((faults(score) for score in four), Counter())
     figures |= {f"{fault}_per_bar": _ratio(counted[fault], count) for fault in FAULTS}
     return {name: value for name, value in figures.items() if value is not None} | structure(scores)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -14,6 +15,7 @@ from components.datasets.columns import dates, is_finite, is_header, is_number
 from components.datasets.folders import ending
 from components.datasets.labelled import SEPARATOR_LINE, with_points
 from components.datasets.series_table import OF_TIME
+from components.datasets.series_times import counted
 from components.datasets.tables import PARQUET, SEPARATORS, Columns, parquet_count, parquet_rows
 from components.proposals.base import Look, Unlike
 
@@ -55,8 +57,9 @@ class Column:
             if not self.values:
                 return "empty"
             whole = all(value.is_integer() for value in self.values)
-            years = whole and self.name.strip().lower() == "year"
-            return "times" if years else "whole" if whole else "numbers"
+            years = self.name.strip().lower() == "year"
+            of_time = years or (self.name.strip() and OF_TIME.fullmatch(self.name.strip()) and counted(self.cells))
+            return "times" if whole and of_time else "whole" if whole else "numbers"
         if sum(map(bool, dates(self.cells))) >= REGULAR * len(self.cells):
             return "times"
         short = max(map(len, self.cells)) <= LONGEST_LABEL
@@ -113,7 +116,7 @@ def grid_of(look: Look) -> Grid:
     """The table in the first file. Raises Unlike where it is none."""
     path = look.files[0]
     if ending(path) in PARQUET:
-        found = list(islice(parquet_rows(path), ROWS))
+        found = list(islice(parquet_rows(path, Counter()), ROWS))
         if not found:
             raise Unlike("a table without rows")
         names, rows = found[0][1].names, [cells for _, _, cells, _ in found]

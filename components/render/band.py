@@ -51,6 +51,7 @@ class _Beat:
     strong: bool
     first: bool  # its chord begins here
     in_bar: int  # counted from 0
+    length: int  # of a beat in its bar
     chord: Chord
     into: Chord | None  # the chord that begins where this beat ends
 
@@ -118,24 +119,24 @@ def _in_order(chords: Sequence[Chord]) -> tuple[Chord, ...]:
 def _beats(score: Score) -> list[_Beat]:
     """Every beat, and every chord that begins between two, on which a chord holds; in order."""
     beats: list[_Beat] = []
-    length = beat_steps(score)
     by_start = {chord.start: chord for chord in score.chords}
     index = 0
-    for number, first, end in bars(score):
-        origin = first if number else end - score.bar_steps  # an upbeat is the end of a bar
-        strong = strong_steps(score.metre, score.bar_steps)
-        grid = set(range(first + (origin - first) % length, end, length))
-        points = sorted(grid | {start for start in by_start if first <= start < end})
-        for start, stop in pairwise([*points, end]):
+    for bar in bars(score):
+        strong = strong_steps(bar.metre, bar.full)
+        grid = {step for step in range(bar.origin, bar.end, bar.beat) if step >= bar.start}
+        points = sorted(grid | {start for start in by_start if bar.start <= start < bar.end})
+        for start, stop in pairwise([*points, bar.end]):
             while score.chords[index].start + score.chords[index].duration <= start and index + 1 < len(score.chords):
                 index += 1
             chord = score.chords[index]
             if not chord.start <= start < chord.start + chord.duration:
                 continue
             stop = min(stop, chord.start + chord.duration)
-            is_strong = start - origin in strong or start == chord.start
-            place = (start - origin) // length
-            beats.append(_Beat(start, stop, is_strong, start == chord.start, place, chord, by_start.get(stop)))
+            is_strong = start - bar.origin in strong or start == chord.start
+            place = (start - bar.origin) // bar.beat
+            beats.append(
+                _Beat(start, stop, is_strong, start == chord.start, place, bar.beat, chord, by_start.get(stop))
+            )
     return beats
 
 
@@ -157,7 +158,7 @@ def _walk(beats: Sequence[_Beat], score: Score, style: Style, rng: np.random.Gen
     line = [int(pitches[index]) for index in reversed(path)]
     notes = []
     for index, (beat, pitch) in enumerate(zip(beats, line, strict=True)):
-        off = beat.start + _off_beat(score, style)
+        off = beat.start + _off_beat(score, beat.length, style)
         pick_up = (
             rng.random() < 0.1 and off < beat.end and index + 1 < len(beats) and beats[index + 1].start == beat.end
         )
@@ -230,17 +231,18 @@ def _afterbeats(beats: Sequence[_Beat]) -> list[Note]:
 
 def _comp(beats: Sequence[_Beat], score: Score, style: Style, rng: np.random.Generator) -> list[Note]:
     """A rhythm a bar, no two bars running the same; a chord that no stroke of it meets is struck where it begins."""
-    length, count = beat_steps(score), score.bar_steps // beat_steps(score)
+    length = beat_steps(score)
     end = beats[-1].end
     strokes: dict[int, int] = {}  # start → wanted length
     previous = -1
-    for number, first, _ in bars(score):
-        patterns = _RHYTHMS.get(count, (((0, False, 0.9),),)) if number else ()
+    for bar in bars(score):
+        patterns = _RHYTHMS.get(bar.full // bar.beat, (((0, False, 0.9),),)) if bar.number else ()
         if patterns:
             previous = (previous + int(rng.integers(1, max(2, len(patterns))))) % len(patterns)
             for beat, off, beats_long in patterns[previous]:
-                start = first + beat * length + (_off_beat(score, style) if off else 0)
-                strokes[start] = max(1, round(beats_long * length))
+                start = bar.start + beat * bar.beat + (_off_beat(score, bar.beat, style) if off else 0)
+                if start < bar.end:  # a bar before a change of the metre may be cut
+                    strokes[start] = max(1, round(beats_long * bar.beat))
     met = {_struck(score.chords, start, length) for start in strokes}
     for chord in score.chords:
         if chord not in met:
@@ -300,9 +302,8 @@ def _movement(before: Sequence[int], after: Sequence[int]) -> float:
     return nearest + abs(after[-1] - before[-1]) + 0.25 * drift
 
 
-def _off_beat(score: Score, style: Style) -> int:
+def _off_beat(score: Score, length: int, style: Style) -> int:
     """Steps from a beat to its second half: two thirds when it swings, on a beat that isn't divided in three."""
-    length = beat_steps(score)
     if style != "swing" or length != score.steps_per_beat:
         return max(1, length // 2)
     return max(1, round(length * 2 / 3))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from itertools import pairwise
+from typing import NamedTuple
 
 from components.errors import UserError
 from components.score import Note, Score
@@ -13,6 +14,28 @@ from components.score import Note, Score
 PALETTE = ("#d55e00", "#0072b2", "#009e73", "#aa4499", "#e69f00", "#56b4e9")
 NOTE_LIMIT = 200_000
 Units = dict[int, tuple[int, int]]  # number → first step, end step
+
+
+class Bar(NamedTuple):
+    """A bar and the metre that holds in it. `full` are the steps of a whole bar, `beat` those of a beat as it is
+    counted. An upbeat is bar 0; the last bar, and one before a change of the metre, may be incomplete."""
+
+    number: int
+    start: int
+    end: int
+    metre: tuple[int, int]
+    full: int
+    beat: int
+
+    @property
+    def origin(self) -> int:
+        """Where its beats are counted from: an upbeat is the end of a bar."""
+        return self.start if self.number else self.end - self.full
+
+    @property
+    def beats(self) -> list[int]:
+        """Its first step, and those at which its further beats begin."""
+        return [self.start, *(step for step in range(self.origin, self.end, self.beat) if step > self.start)]
 
 
 def colour(voice: int) -> str:
@@ -38,6 +61,10 @@ def score_end(score: Score) -> int:
         (score.steps_per_beat < 1, f"has {score.steps_per_beat} steps in a beat"),
         (not (math.isfinite(score.tempo_bpm) and 1 <= score.tempo_bpm <= 1000), f"has a tempo of {score.tempo_bpm}"),
         (min(score.metre) < 1 or score.bar_steps < 1, f"has bars without a step: metre {score.metre}"),
+        (
+            any(min(metre) < 1 or in_metre(score, metre).bar_steps < 1 for _, metre in score.metre_changes),
+            f"has bars without a step: metres {[metre for _, metre in score.metre_changes][:4]}",
+        ),
         (score.upbeat_steps < 0 or score.length_steps < 0, "has a negative length"),
         (any(not 0 <= n.pitch <= 127 for n in notes), "has a pitch outside MIDI's 0 to 127"),
         (any(n.start < 0 or n.duration < 1 for n in notes), "has a note before the start or without duration"),
@@ -47,33 +74,47 @@ def score_end(score: Score) -> int:
     return max([score.length_steps, *(note.start + note.duration for note in notes)])
 
 
-def bars(score: Score) -> list[tuple[int, int, int]]:
-    """(number, first step, end step) of each bar. An upbeat is bar 0; the last bar may be incomplete."""
+def bars(score: Score) -> list[Bar]:
+    """The bars in order, changes of the metre included: the one way to count them, for every picture, the page and the
+    regions to rewrite."""
     end = score_end(score)
     upbeat = score.upbeat_steps % score.bar_steps
-    found = [(0, 0, min(upbeat, end))] if upbeat and end else []
-    found += [
-        (number, start, min(start + score.bar_steps, end))
-        for number, start in enumerate(range(upbeat, end, score.bar_steps), start=1)
-    ]
+    found = [_bar(score, 0, 0, min(upbeat, end), score.metre)] if upbeat and end else []
+    changes = metres(score)
+    for (start, metre), stop in zip(changes, [*(step for step, _ in changes[1:]), end], strict=True):
+        for first, last in pairwise([*range(start, stop, in_metre(score, metre).bar_steps), stop]):
+            found.append(_bar(score, found[-1].number + 1 if found else 1, first, last, metre))
     return found
 
 
+def metres(score: Score) -> list[tuple[int, tuple[int, int]]]:
+    """The metres and the steps from which they hold; the first from the first bar line."""
+    upbeat, end = score.upbeat_steps % score.bar_steps, score_end(score)
+    opening = [metre for step, metre in score.metre_changes if step <= upbeat]
+    later = [(step, metre) for step, metre in score.metre_changes if upbeat < step < end]
+    return [(upbeat, opening[-1] if opening else score.metre), *later]
+
+
 def units(score: Score) -> tuple[Units, Units]:
-    """The steps of each bar and of each beat as they are counted (a dotted quarter in 6/8), changes of the metre
-    included. An upbeat is 0."""
-    end, found = score_end(score), []
-    upbeat = score.upbeat_steps % score.bar_steps
-    for by_beat in (False, True):
-        of: Units = {0: (0, min(upbeat, end))} if upbeat and end else {}
-        changes = [(upbeat, score.metre), *(change for change in score.metre_changes if upbeat < change[0] < end)]
-        for (start, metre), stop in zip(changes, [*(step for step, _ in changes[1:]), end], strict=True):
-            here = Score((), score.steps_per_beat, metre)
-            length = beat_steps(here) if by_beat else here.bar_steps
-            for first, last in pairwise([*range(start, stop, length), stop]):
-                of[max(of, default=0) + 1] = (first, last)
-        found.append(of)
-    return found[0], found[1]
+    """The steps of each bar and of each beat as they are counted (a dotted quarter in 6/8). An upbeat is 0, and a beat
+    as a whole."""
+    of_bars: Units = {}
+    of_beats: Units = {}
+    for bar in bars(score):
+        of_bars[bar.number] = (bar.start, bar.end)
+        for first, last in pairwise([*(bar.beats if bar.number else [bar.start]), bar.end]):
+            of_beats[max(of_beats, default=0) + 1 if bar.number else 0] = (first, last)
+    return of_bars, of_beats
+
+
+def in_metre(score: Score, metre: tuple[int, int]) -> Score:
+    """An empty score of this metre on the same grid, for its `bar_steps` and `beat_steps`."""
+    return Score((), score.steps_per_beat, metre)
+
+
+def _bar(score: Score, number: int, start: int, end: int, metre: tuple[int, int]) -> Bar:
+    here = in_metre(score, metre)
+    return Bar(number, start, end, metre, here.bar_steps, beat_steps(here))
 
 
 def beat_steps(score: Score) -> int:

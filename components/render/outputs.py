@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components.ink import Ink
+from components.render.layout import bars
 from components.render.record import Record, with_record
 from components.render.soundfont import Soundfont
 from components.score import Score
@@ -33,8 +34,8 @@ def playable(items: Sequence[Any]) -> tuple[list[Any], list[str]]:
         if isinstance(item, Score):
             minutes = item.length_seconds / 60
             if item.length_seconds > LIMIT_SECONDS:
-                whole_bars = int(item.length_steps * LIMIT_SECONDS / item.length_seconds) // item.bar_steps
-                item = item.until(whole_bars * item.bar_steps)
+                longest = int(item.length_steps * LIMIT_SECONDS / item.length_seconds)
+                item = item.until(max((bar.start for bar in bars(item) if bar.start <= longest), default=0))
                 warnings.append(f"piece {number} would play for {minutes:.0f} minutes: cut at {LIMIT_SECONDS // 60}")
             if not any(part.notes for part in item.parts):
                 warnings.append(f"piece {number} has no notes")
@@ -103,4 +104,9 @@ def described(item: Any) -> str:
     from components.score import pitch_name
 
     voices = (f"{part.name}: {' '.join(pitch_name(n.pitch) for n in part.notes[:24])}" for part in item.parts)
-    return "\n".join([f"{item.metre[0]}/{item.metre[1]}, {item.length_steps / item.bar_steps:.1f} bars", *voices])
+    return "\n".join(
+        [
+            f"{item.metre[0]}/{item.metre[1]}, {sum((bar.end - bar.start) / bar.full for bar in bars(item)):.1f} bars",
+            *voices,
+        ]
+    )

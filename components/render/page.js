@@ -3,7 +3,7 @@
 const by = (id) => document.getElementById(id);
 const root = document.documentElement;
 const audio = by("audio"), play = by("play"), sheet = by("sheet"), scroller = by("scroll"), overview = by("overview");
-const score = JSON.parse(by("score").textContent); // seconds; in steps: steps, upbeat, bar, beat, bars
+const score = JSON.parse(by("score").textContent); // seconds; in steps: steps, upbeat, bar, beat, bars [number, start, end, beat]
 const cursors = document.querySelectorAll(".cursor");
 const voices = [...document.querySelectorAll(".voice")];
 const legend = [...document.querySelectorAll(".legend button")];
@@ -26,10 +26,9 @@ const say = (message) => (by("status").textContent = message);
 let shown = -1, handsOff = 0, pinned = null, dragging = null;
 
 function place(step) {
-  const [bar, start] = score.bars.find(([, , end]) => step < end) ?? score.bars.at(-1);
+  const [bar, start, , beat] = score.bars.find(([, , end]) => step < end) ?? score.bars.at(-1);
   const inside = bar ? step - start : score.bar - score.upbeat + step;
-  const beat = Math.floor(inside / score.beat) + 1;
-  return (bar ? "bar " + bar : "upbeat") + ", beat " + beat;
+  return (bar ? "bar " + bar : "upbeat") + ", beat " + (Math.floor(inside / beat) + 1);
 }
 
 function draw() {
@@ -75,11 +74,18 @@ function seek(step, turn = true) {
   if (turn) follow(true);
 }
 
-function jump(direction, size) {
+const barLines = score.bars.map(([, start]) => start);
+const beatLines = score.bars.flatMap(([number, start, end, beat]) => {
+  const origin = number ? start : end - score.bar; // an upbeat is the end of a bar
+  const steps = Array.from({ length: Math.ceil((end - origin) / beat) }, (_, n) => origin + n * beat);
+  return [start, ...steps.filter((step) => step > start)];
+});
+
+function jump(direction, lines) {
   // to the next line of the grid; backwards, a press just after a line goes to the line before it
-  const at = (now() - score.upbeat) / size;
-  const line = direction > 0 ? Math.floor(at + 1e-4) + 1 : Math.ceil(at - (audio.paused ? 1e-4 : 0.35 * score.beat / size)) - 1;
-  seek(score.upbeat + line * size);
+  const at = now();
+  if (direction > 0) return seek(lines.find((line) => line > at + 1e-3) ?? score.steps);
+  seek(lines.filter((line) => line < at - (audio.paused ? 1e-3 : 0.35 * score.beat)).at(-1) ?? 0);
 }
 
 function toggle() {
@@ -106,14 +112,14 @@ play.addEventListener("click", toggle);
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey || event.target.closest("input")) return;
   const onSlider = event.target === overview;
-  const size = event.shiftKey ? score.bar : score.beat;
+  const lines = event.shiftKey ? barLines : beatLines;
   if (event.key === " ") {
     if (event.target.closest("button")) return; // the button's own business
     toggle();
-  } else if (event.key === "ArrowLeft") jump(-1, size);
-  else if (event.key === "ArrowRight") jump(1, size);
-  else if (onSlider && (event.key === "ArrowDown" || event.key === "PageDown")) jump(-1, score.bar);
-  else if (onSlider && (event.key === "ArrowUp" || event.key === "PageUp")) jump(1, score.bar);
+  } else if (event.key === "ArrowLeft") jump(-1, lines);
+  else if (event.key === "ArrowRight") jump(1, lines);
+  else if (onSlider && (event.key === "ArrowDown" || event.key === "PageDown")) jump(-1, barLines);
+  else if (onSlider && (event.key === "ArrowUp" || event.key === "PageUp")) jump(1, barLines);
   else if (event.key === "Home") seek(0);
   else if (event.key === "End") seek(score.steps);
   else return;

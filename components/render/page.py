@@ -12,7 +12,7 @@ from pathlib import Path
 
 from components.errors import UserError
 from components.harmony import format_chord
-from components.render.layout import PALETTE, beat_steps, is_black, lanes, pitch_range, score_end, units
+from components.render.layout import PALETTE, bars, beat_steps, is_black, lanes, pitch_range, score_end
 from components.render.record import Record, embed_marker, printable
 from components.score import Score, pitch_name
 
@@ -62,7 +62,7 @@ def write_page(
         "steps": steps,
         "upbeat": score.upbeat_steps % score.bar_steps,
         "bar": score.bar_steps,
-        "bars": _bars(score),
+        "bars": [(bar.number, bar.start, bar.end, bar.beat) for bar in bars(score)],
         "beat": beat_steps(score),
     }
     count = sum(len(part.notes) for part in score.parts)
@@ -114,19 +114,13 @@ def _class(voice: int) -> str:
     return f"v{voice % len(PALETTE)}"
 
 
-def _bars(score: Score) -> list[tuple[int, int, int]]:
-    """(number, first step, end step) of each bar, as a region of the piece counts them."""
-    return [(number, *steps) for number, steps in units(score)[0].items()]
-
-
 def _numbers(score: Score, steps: int) -> str:
     """Bar numbers over the roll, fewer where they would touch."""
-    layout = [bar for bar in _bars(score) if bar[0]]
     every = max(1, 4 * beat_steps(score) // (2 * score.bar_steps))  # very short bars: every second or fourth
     return "".join(
-        f'<span style="left:{100 * start / steps:.3f}%">{number}</span>'
-        for number, start, _ in layout
-        if number == 1 or number % every == 0
+        f'<span style="left:{100 * bar.start / steps:.3f}%">{bar.number}</span>'
+        for bar in bars(score)
+        if bar.number == 1 or (bar.number and bar.number % every == 0)
     )
 
 
@@ -170,10 +164,9 @@ def _grid(score: Score, low: int, high: int) -> str:
     stripes = "".join(f"M0 {high - pitch}h{steps}v1H0z" for pitch in range(low, high + 1) if is_black(pitch))
     octaves = "".join(f"M0 {high - pitch + 1}h{steps}" for pitch in range(low, high + 1) if pitch % 12 == 0)
     beats, lines = [], []
-    for number, start, stop in _bars(score):
-        origin = start if number else stop - score.bar_steps  # an upbeat is the end of a bar
-        beats += [f"M{step} 0v{rows}" for step in range(origin, stop, beat_steps(score)) if step > start]
-        lines += [f"M{start} 0v{rows}"] if start else []
+    for bar in bars(score):
+        beats += [f"M{step} 0v{rows}" for step in bar.beats[1:]]
+        lines += [f"M{bar.start} 0v{rows}"] if bar.start else []
     return (
         f'<path class="stripe" d="{stripes}"/><path class="line" d="{octaves}"/>'
         f'<path class="line beats" d="{"".join(beats)}"/><path class="line bars" d="{"".join(lines)}"/>'

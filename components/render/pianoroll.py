@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.harmony import format_chord
-from components.render.layout import bars, beat_steps, colour, is_black, lanes, pitch_range
+from components.render.layout import Bar, bars, colour, is_black, lanes, pitch_range
 from components.render.record import Record, embed_marker, printable
 from components.score import Note, Score, pitch_name
 
@@ -38,7 +38,7 @@ def write_pianoroll(score: Score, path: Path, record: Record | None = None) -> N
 
     rows = _rows(bars(score))
     low, high = pitch_range(score, least=14)
-    width = _LEFT + _RIGHT + _INCHES_PER_BAR * max(row[-1][0] - row[0][0] + 1 for row in rows)
+    width = _LEFT + _RIGHT + _INCHES_PER_BAR * max(row[-1].number - row[0].number + 1 for row in rows)
     width = min(_MOST_INCHES, max(_LEAST_INCHES, width))
     inner = min(6.0, (0.12 if len(rows) == 1 else 0.1) * (high - low + 1))
     above = _CHORDS if score.chords else 0.0
@@ -48,16 +48,16 @@ def write_pianoroll(score: Score, path: Path, record: Record | None = None) -> N
     height = top + len(rows) * (inner + _BOTTOM + above) + 0.05
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor=_PAPER)
     FigureCanvasAgg(figure)
-    longest = max(1, *(row[-1][2] - row[0][1] for row in rows))
+    longest = max(1, *(row[-1].end - row[0].start for row in rows))
     placed = lanes(score)
     for index, row in enumerate(rows):
         bottom = height - top - (index + 1) * (inner + above) - index * _BOTTOM
         full = (width - _LEFT - _RIGHT) / width
-        span = max(1, row[-1][2] - row[0][1])
+        span = max(1, row[-1].end - row[0].start)
         axes = figure.add_axes((_LEFT / width, bottom / height, full * span / longest, inner / height))
-        axes.set_xlim(row[0][1], row[0][1] + span)
+        axes.set_xlim(row[0].start, row[0].start + span)
         axes.set_ylim(low - 0.5, high + 0.5)
-        _draw_grid(axes, score, row, low, high)
+        _draw_grid(axes, row, low, high)
         _draw_notes(axes, placed, row)
         _draw_chords(axes, score, row, full * width * span / longest)
         if index == 0:
@@ -78,18 +78,18 @@ def write_pianoroll(score: Score, path: Path, record: Record | None = None) -> N
     figure.savefig(path, format="png", metadata=metadata)
 
 
-def _rows(layout: list[tuple[int, int, int]]) -> list[list[tuple[int, int, int]]]:
+def _rows(layout: list[Bar]) -> list[list[Bar]]:
     """The bars in rows of equal length: one row up to 20 bars, then of about 16, more when there would be too many."""
     if len(layout) <= _BARS_A_ROW + 4:
-        return [layout or [(1, 0, 0)]]
-    numbered = [bar for bar in layout if bar[0]]
+        return [layout or [Bar(1, 0, 0, (4, 4), 1, 1)]]
+    numbered = [bar for bar in layout if bar.number]
     count = min(_MOST_ROWS, math.ceil(len(numbered) / _BARS_A_ROW))
     size = math.ceil(len(numbered) / count)
     rows = [numbered[start : start + size] for start in range(0, len(numbered), size)]
     return [layout[: len(layout) - len(numbered)] + rows[0], *rows[1:]]
 
 
-def _draw_grid(axes: Axes, score: Score, row: list[tuple[int, int, int]], low: int, high: int) -> None:
+def _draw_grid(axes: Axes, row: list[Bar], low: int, high: int) -> None:
     for pitch in range(low, high + 1):
         if is_black(pitch):
             axes.axhspan(pitch - 0.5, pitch + 0.5, color=_SHADE, linewidth=0, zorder=0)
@@ -98,15 +98,14 @@ def _draw_grid(axes: Axes, score: Score, row: list[tuple[int, int, int]], low: i
     crowded = len(row) > 3 * _BARS_A_ROW
     every = next(n for n in (1, 2, 4, 8, 16, 32, 64, 1 << 30) if len(row) / n <= 4 * _BARS_A_ROW)
     beats, ticks = [], []
-    for number, start, stop in row:
-        origin = start if number else stop - score.bar_steps  # an upbeat is the end of a bar
-        beats += [step for step in range(origin, stop, beat_steps(score)) if step > start]
-        if number and (number == row[0][0] or number % every == 0):
-            ticks.append((start, str(number)))
+    for bar in row:
+        beats += bar.beats[1:]
+        if bar.number and (bar.number == row[0].number or bar.number % every == 0):
+            ticks.append((bar.start, str(bar.number)))
     reach = (low - 0.5, high + 0.5)
     if not crowded:
         axes.vlines(beats, *reach, color=_GRID, linewidth=0.6, linestyle=(0, (1, 2.5)), zorder=1)
-    axes.vlines([start for _, start, _ in row[1:]], *reach, color=_LINE, linewidth=0.9, zorder=1)
+    axes.vlines([bar.start for bar in row[1:]], *reach, color=_LINE, linewidth=0.9, zorder=1)
     axes.set_xticks([step for step, _ in ticks], [name for _, name in ticks], fontsize=8.5, color=_INK, ha="left")
     axes.annotate(
         "bar", (0, 0), (-5, -5), xycoords="axes fraction", textcoords="offset points", ha="right", va="top",
@@ -120,13 +119,13 @@ def _draw_grid(axes: Axes, score: Score, row: list[tuple[int, int, int]], low: i
         side.set_linewidth(0.9)
 
 
-def _draw_notes(axes: Axes, placed: list[list[tuple[Note, int, int]]], row: list[tuple[int, int, int]]) -> None:
+def _draw_notes(axes: Axes, placed: list[list[tuple[Note, int, int]]], row: list[Bar]) -> None:
     from matplotlib.collections import PolyCollection
 
     for voice, notes in enumerate(placed):
         boxes = []
         for note, lane, count in notes:
-            if note.start >= row[-1][2] or note.start + note.duration <= row[0][1]:
+            if note.start >= row[-1].end or note.start + note.duration <= row[0].start:
                 continue
             height = 0.92 / count
             bottom = note.pitch + 0.46 - height * (lane + 1)
@@ -137,12 +136,12 @@ def _draw_notes(axes: Axes, placed: list[list[tuple[Note, int, int]]], row: list
         axes.add_collection(boxes_drawn, autolim=False)
 
 
-def _draw_chords(axes: Axes, score: Score, row: list[tuple[int, int, int]], inches: float) -> None:
+def _draw_chords(axes: Axes, score: Score, row: list[Bar], inches: float) -> None:
     """Each chord symbol where it begins; at the row's beginning also the one that holds on. `inches`: the row's width.
 
     A symbol that would run into the one before it is left out.
     """
-    first, end = row[0][1], row[-1][2]
+    first, end = row[0].start, row[-1].end
     free = float("-inf")
     for chord in sorted(score.chords):
         start = max(chord.start, first)

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.render.layout import bars, beat_steps, score_end
+from components.render.layout import Bar, bars, metres, score_end
 from components.render.record import Record, embed_marker, printable
 from components.render.swing import evened
 from components.score import Note, Part, Score
@@ -80,14 +80,14 @@ def write_midi(score: Score, path: Path, record: Record | None = None) -> None:
             track.insert(Fraction(n.start, score.steps_per_beat), sounding)
         whole.insert(0, track)
     conductor = whole.parts.first() or stream.Part()
-    metre, upbeat = f"{score.metre[0]}/{score.metre[1]}", _upbeat_metre(score)
+    upbeat = _upbeat_metre(score)
     conductor.insert(0, tempo.MetronomeMark(number=score.tempo_bpm))
     conductor.insert(0, key.KeySignature(estimate_key(score).sharps))
-    conductor.insert(0, meter.TimeSignature(upbeat or metre))
     if upbeat:
-        conductor.insert(
-            Fraction(score.upbeat_steps % score.bar_steps, score.steps_per_beat), meter.TimeSignature(metre)
-        )
+        conductor.insert(0, meter.TimeSignature(upbeat))
+    for number, (step, (beats, unit)) in enumerate(metres(score)):
+        at = step if upbeat or number else 0
+        conductor.insert(Fraction(at, score.steps_per_beat), meter.TimeSignature(f"{beats}/{unit}"))
     if not score.parts:
         whole.insert(0, conductor)
     file = streamToMidiFile(whole)
@@ -202,7 +202,7 @@ def _add_chords(score: Score, staff: stream.Part, names: dict[int, str]) -> None
     measures = list(staff.getElementsByClass(stream.Measure))
     places = bars(score)
     for chord in score.chords:
-        index = next((i for i, (_, start, end) in enumerate(places) if start <= chord.start < end), None)
+        index = next((i for i, bar in enumerate(places) if bar.start <= chord.start < bar.end), None)
         if index is None:
             continue
         kind, altered = _ALTERED.get(chord.kind, (_KINDS.get(chord.kind, "dominant-seventh"), ()))
@@ -214,7 +214,7 @@ def _add_chords(score: Score, staff: stream.Part, names: dict[int, str]) -> None
             change = harmony.ChordStepModification("alter" if degree == 5 else "add", degree, semitones)
             symbol.addChordStepModification(change, updatePitches=False)
         symbol.writeAsChord = False
-        measures[index].insert(Fraction(chord.start - places[index][1], score.steps_per_beat), symbol)
+        measures[index].insert(Fraction(chord.start - places[index].start, score.steps_per_beat), symbol)
 
 
 def _written(kind: str) -> str:
@@ -233,29 +233,33 @@ def _measures(score: Score, part: Part, found: key.Key, names: dict[int, str]) -
 
     voices = _voices(part.notes)
     layout = bars(score)
-    for number, start, end in layout:
-        measure = stream.Measure(number=number)
-        if (start, end) == layout[0][1:]:
-            measure.append(
-                [_clef(part), key.KeySignature(found.sharps), meter.TimeSignature("/".join(map(str, score.metre)))]
-            )
-        missing = score.bar_steps - (end - start)
-        if number == 0:
+    metre = None
+    for here in layout:
+        start, end = here.start, here.end
+        measure = stream.Measure(number=here.number)
+        if metre is None:
+            measure.append([_clef(part), key.KeySignature(found.sharps)])
+        if here.metre != metre:
+            metre = here.metre
+            measure.append(meter.TimeSignature("/".join(map(str, metre))))
+        missing = here.full - (end - start)
+        if here.number == 0:
             measure.paddingLeft = float(Fraction(missing, score.steps_per_beat))
             measure.showNumber = stream.enums.ShowNumber.NEVER
-        elif missing == score.upbeat_steps % score.bar_steps:
-            measure.paddingRight = float(Fraction(missing, score.steps_per_beat))  # the upbeat makes it whole
+        elif missing == score.upbeat_steps % score.bar_steps or here is not layout[-1]:
+            # the upbeat makes it whole; or the metre changes inside the bar
+            measure.paddingRight = float(Fraction(missing, score.steps_per_beat))
         else:
-            end = start + score.bar_steps
-        here = [[event for event in voice if event[0] < end and event[1] > start] for voice in voices]
-        here = [voice for voice in here if voice] or [[]]
-        for index, events in enumerate(here, start=1):
-            target = measure if len(here) == 1 else stream.Voice(id=str(index))
-            for element in _elements(score, events, start, end, number, names):
+            end = start + here.full
+        heard = [[event for event in voice if event[0] < end and event[1] > start] for voice in voices]
+        heard = [voice for voice in heard if voice] or [[]]
+        for index, events in enumerate(heard, start=1):
+            target = measure if len(heard) == 1 else stream.Voice(id=str(index))
+            for element in _elements(score, events, here._replace(end=end), names):
                 target.append(element)
             if target is not measure:
                 measure.insert(0, target)
-        if number == layout[-1][0]:
+        if here is layout[-1]:
             measure.rightBarline = bar.Barline("final")
         yield measure
 
@@ -274,23 +278,22 @@ def _voices(notes: tuple[Note, ...]) -> list[list[Event]]:
     return voices
 
 
-def _elements(
-    score: Score, events: list[Event], start: int, end: int, number: int, names: dict[int, str]
-) -> Iterator[note.GeneralNote]:
-    """Notes, chords and rests that fill the bar from `start` to `end`, each of a length that one sign can show."""
+def _elements(score: Score, events: list[Event], bar: Bar, names: dict[int, str]) -> Iterator[note.GeneralNote]:
+    """Notes, chords and rests that fill the bar, each of a length that one sign can show."""
     from music21 import chord, note, tie
 
-    origin = start if number else end  # an upbeat is the end of a bar: its beats are counted from the bar line
+    start, end = bar.start, bar.end
+    origin = start if bar.number else end  # an upbeat is the end of a bar: its beats are counted from the bar line
 
     def quarters(begin: int, stop: int) -> list[Fraction]:
-        signs = _signs(begin - origin, stop - begin, score.steps_per_beat, beat_steps(score))
+        signs = _signs(begin - origin, stop - begin, score.steps_per_beat, bar.beat)
         return [Fraction(length, score.steps_per_beat) for length in signs]
 
-    if not events and end - start == score.bar_steps:
+    if not events and end - start == bar.full:
         yield note.Rest(quarterLength=Fraction(end - start, score.steps_per_beat), fullMeasure=True)
         return
     if not events:  # a whole rest alone in an incomplete bar would be read as a full bar's: write two
-        cut = min(end, start + beat_steps(score))
+        cut = min(end, start + bar.beat)
         events = [(cut, cut, ())]
     at = start
     for begin, stop, pitches in events:

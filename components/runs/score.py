@@ -9,6 +9,7 @@ import numpy as np
 
 from components.console import say
 from components.datasets.labelled import stem
+from components.encodings.doubts import Doubts
 from components.encodings.vocabulary import BOS
 from components.errors import UserError
 from components.evaluation.report import write_surprise
@@ -37,7 +38,10 @@ def score_files(
     items, notes = (list(texts), []) if texts else items_of(opened.bundle, Path(str(file)), target, picture)
     for note in notes:
         say(f"        {note}")
-    scored = score(opened.bundle, items)
+    doubts = Doubts()
+    scored = score(opened.bundle, items, doubts)
+    for line in doubts.lines():
+        say(f"        {line}")
     for number, one in enumerate(scored[:SHOWN], 1):
         say(f"{number:>5}  {one.line()}")
     if len(scored) > SHOWN:

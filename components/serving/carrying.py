@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 from components.bundle import Generation
+from components.encodings.doubts import Doubts
 from components.errors import UserError
 from components.serving.batching import Cancelled, Deadline, Watch
 from components.serving.models import Models, Served
@@ -116,38 +117,42 @@ def generate(
 
 
 def predict(models: Models, request: PredictRequest, deadline: Deadline) -> Answered:
-    served, items = _items(models, request)
+    served, items, doubts = _items(models, request)
     answers = served.predict(items, deadline)
-    return Answered(model=served.ref.name, version=served.ref.version, answers=answers)
+    return Answered(model=served.ref.name, version=served.ref.version, answers=answers, warnings=doubts.lines())
 
 
 def explain(models: Models, request: ExplainRequest, deadline: Deadline) -> ExplainedAnswers:
-    served, items = _items(models, request)
+    served, items, doubts = _items(models, request)
     found = [Explained(**one.as_dict()) for one in served.explain(items, request.best, deadline)]
-    return ExplainedAnswers(model=served.ref.name, version=served.ref.version, explanations=found)
+    about = {"model": served.ref.name, "version": served.ref.version, "warnings": doubts.lines()}
+    return ExplainedAnswers(**about, explanations=found)
 
 
-def _items(models: Models, request: PredictRequest | ExplainRequest) -> tuple[Served, list[Any]]:
-    """The model of a request, and its inputs as the model reads them."""
+def _items(models: Models, request: PredictRequest | ExplainRequest) -> tuple[Served, list[Any], Doubts]:
+    """The model of a request, its inputs as the model reads them, and what there is to tell of them."""
     served = models.open(request.model)
     if len(request.inputs) > models.limits.inputs:
         raise UserError(f"{len(request.inputs):,} inputs, at most {models.limits.inputs:,} are allowed", where="inputs")
-    return served, [item(served.bundle, one, f"inputs[{n}]", models.limits) for n, one in enumerate(request.inputs)]
+    doubts, limits = Doubts(), models.limits
+    items = [item(served.bundle, one, f"inputs[{n}]", limits, doubts) for n, one in enumerate(request.inputs)]
+    return served, items, doubts
 
 
 def score(models: Models, request: ScoreRequest, deadline: Deadline) -> ScoredTexts:
     served = models.open(request.model)
     if len(request.texts) > models.limits.inputs:
         raise UserError(f"{len(request.texts):,} texts, at most {models.limits.inputs:,} are allowed", where="texts")
+    doubts = Doubts()
     scores = [
         Likelihood(
             nats_per_token=one.nats_per_token, bits_per_token=one.bits_per_token, perplexity=one.perplexity,
             unknown=one.unknown, tokens=one.tokens, nats=one.nats.tolist(),
         )
-        for one in served.score(request.texts, deadline)
+        for one in served.score(request.texts, deadline, doubts)
     ]  # fmt: skip
-    unit = served.bundle.encoding.unit
-    return ScoredTexts(model=served.ref.name, version=served.ref.version, unit=unit, scores=scores)
+    about = {"model": served.ref.name, "version": served.ref.version, "warnings": doubts.lines()}
+    return ScoredTexts(**about, unit=served.bundle.encoding.unit, scores=scores)
 
 
 async def events(

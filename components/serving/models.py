@@ -21,6 +21,7 @@ from pydantic import create_model
 from components.answers import answered, explained
 from components.bundle import Bundle, Generation, load_bundle, make_task
 from components.encodings.base import encoding_from_state
+from components.encodings.doubts import Doubts
 from components.errors import UserError
 from components.options import generation_targets
 from components.serving.batching import Batcher, Deadline, Shared, Watch, affordable, turn
@@ -84,13 +85,13 @@ class Served:
                 explanations += explained(self.bundle, [one], best, first=number)
         return explanations
 
-    def score(self, texts: list[str], deadline: Deadline) -> list[Scored]:
+    def score(self, texts: list[str], deadline: Deadline, doubts: Doubts) -> list[Scored]:
         """As `components.use.scoring.score`, a text at a time."""
         scored: list[Scored] = []
         for number, text in enumerate(texts):
             with turn(self.batcher.alone, deadline):
                 deadline.check()
-                scored += score(self.bundle, [text], where=f"texts[{number}]")
+                scored += score(self.bundle, [text], where=f"texts[{number}]", doubts=doubts)
         return scored
 
 

@@ -311,6 +311,7 @@ async function predict(signal) {
   const [inputs, made, counted] = await answers("predict", signal);
   answered(inputs, made);
   say("Answered " + counted);
+  if (made.warnings.length) wrong(made.warnings.join("; "));
 }
 
 async function explain(signal) {
@@ -318,6 +319,7 @@ async function explain(signal) {
   by("results").replaceChildren(...made.explanations.map((one, n) => because(inputs[n], one)));
   into();
   say("Explained " + counted);
+  if (made.warnings.length) wrong(made.warnings.join("; "));
 }
 
 async function run(work = described?.writes ? generate : predict, over = false) {

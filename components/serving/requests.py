@@ -237,6 +237,7 @@ class Likelihood(BaseModel):
 class ScoredTexts(BaseModel):
     model: str
     version: str
+    warnings: list[str] = Field(description="what a person should know of the inputs")
     unit: str = Field(description="what a token is", examples=["char"])
     scores: list[Likelihood] = Field(description="in the texts' order")
 
@@ -244,6 +245,7 @@ class ScoredTexts(BaseModel):
 class Answered(BaseModel):
     model: str
     version: str
+    warnings: list[str] = Field(description="what a person should know of the inputs")
     answers: list[dict[str, Any]] = Field(
         description="in the inputs' order: {label, probability}, {values}, {tags} or {text}; of a text {tokens, tags}; "
         "of a series a list for each of {time, mean, q0.1, …, q0.9}"
@@ -273,4 +275,5 @@ class Explained(BaseModel):
 class ExplainedAnswers(BaseModel):
     model: str
     version: str
+    warnings: list[str] = Field(description="what a person should know of the inputs")
     explanations: list[Explained] = Field(description="in the inputs' order")

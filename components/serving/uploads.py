@@ -15,6 +15,7 @@ from components.answers import input_of, read
 from components.bundle import Bundle
 from components.datasets import sandbox
 from components.datasets.music import KINDS, MusicReader
+from components.encodings.doubts import Doubts
 from components.errors import UserError
 from components.score import Score
 from components.serving.batching import Deadline, turn
@@ -91,15 +92,15 @@ class Uploads:
                 self._asked -= 1
 
 
-def item(bundle: Bundle, one: Any, where: str, limits: Limits) -> Any:
-    """An input as the model reads it.
+def item(bundle: Bundle, one: Any, where: str, limits: Limits, doubts: Doubts) -> Any:
+    """An input as the model reads it; `doubts` are told what a person should know of it.
 
     Raises:
         UserError: it isn't what the model reads; TooLarge: more bytes than are taken.
     """
     given = _bytes(one.wav_base64, where, limits) if isinstance(one, Wav) else one
     given = given.model_dump(exclude_none=True) if isinstance(given, GivenSeries) else given
-    return read(input_of(bundle.encoding), given, where)
+    return read(input_of(bundle.encoding), given, where, doubts)
 
 
 def _bytes(text: str, where: str, limits: Limits) -> bytes:

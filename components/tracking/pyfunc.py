@@ -14,7 +14,8 @@ import math
 import re
 import secrets
 import tempfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from mlflow.types.schema import Array, Map, Object, Property
 from components.answers import answered, checked_text, input_of, read, splits
 from components.bounds import MAX_COUNT, MAX_INPUTS, MAX_LENGTH, MAX_PROMPTS, MAX_SOUND_CHARACTERS
 from components.encodings.base import Encoding
+from components.encodings.doubts import Doubts
 from components.encodings.pair import make
 from components.errors import UserError, unknown
 from components.ink import Ink
@@ -187,6 +189,7 @@ class RepriseModel(mlflow.pyfunc.PythonModel):
         for prompt in prompts:
             asked = given | ({"prompt": prompt} if prompt or takes_prompt else {})
             made = self.bundle.generate(asked, seed=seed)
+            _warn(made.warnings)
             for index, item in enumerate(made.items):
                 rows.append({"prompt": prompt, "index": index, **_content(item), "seed": seed})
         return rows
@@ -254,7 +257,16 @@ def _checked_inputs(model_input: Any, encoding: Encoding) -> list[Any]:
         characters = sum(len(one) for one in inputs if isinstance(one, str))
         if characters > MAX_SOUND_CHARACTERS:
             raise UserError(f"{characters:,} characters, {MAX_SOUND_CHARACTERS:,} at most", where="input")
-    return [read(encoding, one, f"input.input[{number}]") for number, one in enumerate(inputs)]
+    doubts = Doubts()
+    found = [read(encoding, one, f"input.input[{number}]", doubts) for number, one in enumerate(inputs)]
+    _warn(doubts.lines())
+    return found
+
+
+def _warn(lines: Sequence[str]) -> None:
+    """What a person should know, for which a table of answers has no place."""
+    for line in lines:
+        warnings.warn(line.removeprefix("warning: "), stacklevel=3)
 
 
 # Params that aren't in the schema never reach `predict`: MLflow drops them and logs a warning. The warning is the

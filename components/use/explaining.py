@@ -16,6 +16,7 @@ from components.bounds import MAX_EXPLAINED
 from components.bundle import Bundle
 from components.console import say
 from components.datasets.labelled import LabelledReader
+from components.encodings.doubts import Doubts
 from components.errors import UserError
 from components.evaluation.explained import draw_explanation
 from components.render.marked import Marked, write_marked
@@ -41,16 +42,18 @@ def of_texts(bundle: Bundle, texts: Sequence[str]) -> list[Asked]:
 
 
 def of_file(bundle: Bundle, reader: LabelledReader) -> Iterator[Asked]:
-    """The rows of a file.
+    """The rows of a file; what a person should know of them stands in the reader's `notes` after the last.
 
     Raises:
         UserError: one can't be read.
     """
+    doubts = Doubts()
     for row in prepared(bundle, reader):
         if row.problem:
             raise UserError(row.problem, where=row.where)
         shown = row.input if isinstance(row.input, str) else row.where
-        yield shown, read(input_of(bundle.encoding), row.input, row.where)
+        yield shown, read(input_of(bundle.encoding), row.input, row.where, doubts)
+    reader.notes += doubts.lines()
 
 
 def at_most(asked: Iterator[Asked]) -> list[Asked]:

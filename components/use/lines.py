@@ -8,6 +8,7 @@ from typing import Any
 from components.answers import columns, input_of, read
 from components.bundle import Bundle
 from components.datasets.spans import spans
+from components.encodings.doubts import Doubts
 from components.errors import UserError
 from components.tasks.language_model import LanguageModel
 from components.tasks.tagging import Tagging
@@ -25,7 +26,7 @@ def answer_texts(bundle: Bundle, texts: Sequence[str], tell: Callable[[str], Non
         UserError: the model doesn't read text, or a text can't be read.
     """
     items = text_items(bundle, texts, tell)
-    return [_line(bundle, text, answer) for text, answer in zip(texts, bundle.predict(items), strict=True)]
+    return [_line(bundle, text, answer) for text, answer in zip(items, bundle.predict(items), strict=True)]
 
 
 def text_items(bundle: Bundle, texts: Sequence[str], tell: Callable[[str], None]) -> list[Any]:
@@ -40,10 +41,13 @@ def text_items(bundle: Bundle, texts: Sequence[str], tell: Callable[[str], None]
     if encoding.reads in READS:
         what = READS[encoding.reads]
         raise UserError(f"{bundle.name} reads {what}, not text", where="--text", hint="give a file: --file")
-    items = [read(encoding, text, f"text {number}") for number, text in enumerate(texts, 1)]
-    for text in texts:
+    doubts = Doubts()
+    items = [read(encoding, text, f"text {number}", doubts) for number, text in enumerate(texts, 1)]
+    for text in items:
         for warning in encoding.prompt(text)[1]:
             tell(f"warning: {warning.replace('the prompt', repr(text[:60]))}")
+    for line in doubts.lines():
+        tell(line)
     return items
 
 

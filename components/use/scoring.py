@@ -14,6 +14,7 @@ import numpy as np
 from components.bundle import Bundle
 from components.datasets.folders import told
 from components.datasets.sources import SECTION, build
+from components.encodings.doubts import Doubts, understood
 from components.encodings.vocabulary import BOS, EOS, UNK
 from components.errors import UserError
 from components.options import options_of
@@ -68,8 +69,11 @@ class Scored:
         )
 
 
-def score(bundle: Bundle, items: Sequence[Any], *, where: str | None = None) -> list[Scored]:
-    """The likelihood of each text or score. `where` names a single one in an error, else its number does.
+def score(
+    bundle: Bundle, items: Sequence[Any], doubts: Doubts | None = None, *, where: str | None = None
+) -> list[Scored]:
+    """The likelihood of each text or score; `doubts` are told what a person should know of them. `where` names a single
+    one in an error, else its number does.
 
     Raises:
         UserError: the model isn't a language model, or an item can't be read or is too short or too long.
@@ -81,6 +85,7 @@ def score(bundle: Bundle, items: Sequence[Any], *, where: str | None = None) -> 
     encoding, found = bundle.encoding, []
     for number, item in enumerate(items, 1):
         place = where or f"item {number} of {len(items)}"
+        item = understood(encoding, item, place, doubts or Doubts()) if isinstance(item, str) else item
         try:
             ids = np.asarray(encoding.encode(item), dtype=np.int64)
         except AttributeError:
@@ -117,7 +122,7 @@ def items_of(bundle: Bundle, path: Path, *written: Path) -> tuple[list[Any], lis
         apart(out, reader.files)
     items = list(reader.items())
     left_out = [f"left out: {count:,} × {reason}" for reason, count in reader.dropped.items()]
-    notes = [*told(reader.passed_over), *left_out]
+    notes = [*told(reader.passed_over), *left_out, *reader.notes]
     if not items:
         raise UserError(f"nothing can be read by {data['reader']}", where=str(path), hint="; ".join(notes))
     return (["".join(items)] if reader.framing == "stream" and isinstance(items[0], str) else items), notes

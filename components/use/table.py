@@ -12,6 +12,7 @@ from typing import Any
 from components.answers import answered, has_tokens, input_of, read
 from components.bundle import Bundle
 from components.datasets.labelled import LabelledReader, Row
+from components.encodings.doubts import Doubts
 from components.errors import UserError
 from components.paths import apart
 from components.whole_files import written_whole
@@ -22,23 +23,26 @@ NOT_READ = "not read: "  # how the rows without an answer are counted
 Named = dict[str, Any]  # an answer by its columns, see `components.answers.columns`
 
 
-def answers(bundle: Bundle, rows: list[Row]) -> Iterator[tuple[Row, Named | None, str]]:
+def answers(bundle: Bundle, rows: list[Row], doubts: Doubts) -> Iterator[tuple[Row, Named | None, str]]:
     """Each row with its answer by named columns; or None, and why it can't be answered."""
+    of_all = Doubts()
     readable = [row for row in rows if not row.problem]
     try:
-        found: Iterator[tuple[Named | None, str]] = iter([(answer, "") for answer in _answered(bundle, readable)])
+        whole = _answered(bundle, readable, of_all)
+        found: Iterator[tuple[Named | None, str]] = iter([(answer, "") for answer in whole])
+        doubts.take(of_all)
     except UserError:  # one of them: the others are answered all the same
-        found = (_answer(bundle, row) for row in readable)
+        found = (_answer(bundle, row, doubts) for row in readable)
     return ((row, *((None, row.problem) if row.problem else next(found))) for row in rows)
 
 
-def _answered(bundle: Bundle, rows: list[Row]) -> list[Named]:
-    return answered(bundle, [read(input_of(bundle.encoding), row.input, row.where) for row in rows])
+def _answered(bundle: Bundle, rows: list[Row], doubts: Doubts) -> list[Named]:
+    return answered(bundle, [read(input_of(bundle.encoding), row.input, row.where, doubts) for row in rows])
 
 
-def _answer(bundle: Bundle, row: Row) -> tuple[Named | None, str]:
+def _answer(bundle: Bundle, row: Row, doubts: Doubts) -> tuple[Named | None, str]:
     try:
-        return _answered(bundle, [row])[0], ""
+        return _answered(bundle, [row], doubts)[0], ""
     except UserError as error:
         return None, error.what
 
@@ -71,7 +75,7 @@ def predict_file(
     """Write the rows of a file with their predictions as CSV; return the count of each prediction. A row that can't be
     read has no prediction; its column `problem` gives the reason. The file's own columns are kept, but for blanks
     before a cell; if a new column's name is taken, it gets a number (problem_2). `say` is told the answer where there
-    is one row.
+    is one row. What else a person should know stands in the reader's `notes`.
 
     Raises:
         UserError: the model doesn't predict, the file can't be read to its end, or `out` is that file.
@@ -80,13 +84,13 @@ def predict_file(
     apart(out, reader.files)
     counts: Counter[str] = Counter()
     only = ""
-    rows = prepared(bundle, reader)
+    rows, doubts = prepared(bundle, reader), Doubts()
     with written_whole(out) as whole, whole.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         columns: list[str] = []
         ours: dict[str, str] = {}
         while block := list(itertools.islice(rows, ROWS)):
-            for row, answer, problem in answers(bundle, block):
+            for row, answer, problem in answers(bundle, block, doubts):
                 if not ours:
                     columns, ours = list(row.shown), _our_columns(bundle, row)
                     writer.writerow([*columns, *ours.values()])
@@ -98,6 +102,7 @@ def predict_file(
                     only = made.get("predicted", "")
                     writer.writerow([*shown.values(), *(made.get(name, "") for name in ours)])
                     counts[_counted(said, row, problem)] += 1
+    reader.notes += doubts.lines()
     if counts.total() == 1 and only:
         say(only)
     return counts

@@ -20,7 +20,7 @@ from components.datasets.sources import path_readers
 from components.datasets.store import Store
 from components.errors import UserError
 
-FILES = {"mood/pos.txt": b"warm\nwise\n", "mood/neg.txt": b"dull\ngrey\n", "mood/sub/README.md": b"by hand\n"}
+FILES = {"mood/pos.txt": b"warm\nwise\n", "mood/neg.txt": b"dull\ngrey\n", "mood/sub/odd.md": b"by hand\n"}
 
 
 def packed(path, files, links=()):
@@ -61,7 +61,7 @@ def test_an_archive_is_read_as_the_folder_that_it_holds(tmp_path, name) -> None:
         stem, readers = path_readers(data, tmp_path, tmp_path / "cache")
         assert stem == "mood"
         assert sorted(readers[None].items()) == [
-            *[("by hand", "README"), ("dull", "neg"), ("grey", "neg"), ("warm", "pos"), ("wise", "pos")]
+            *[("by hand", "odd"), ("dull", "neg"), ("grey", "neg"), ("warm", "pos"), ("wise", "pos")]
         ]
         assert readers[None].passed_over == {"link or device in an archive": ["mood/link.txt"]}
     encoding = {"kind": "pair", "input": {"kind": "characters"}, "target": {"kind": "labels"}}

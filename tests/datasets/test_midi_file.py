@@ -51,9 +51,10 @@ def test_what_symusic_reads_is_read_alike(tmp_path) -> None:
     data = pop_song(tmp_path / "a.mid").read_bytes()
     ours, theirs = parse_midi(data), symusic.Score.from_midi(data)
     found = {
-        (track.name.decode(), channel == 9, note)
+        (track.name.decode(), of is track.drums, note)
         for track in ours.tracks
-        for channel, notes in track.notes.items()
+        for of in (track.notes, track.drums)
+        for notes in of.values()
         for note in notes
     }
     assert found == {
@@ -226,3 +227,66 @@ def test_what_is_written_comes_back(notes) -> None:
     assert sorted((s, p, v) for s, _, p, v in track.notes[0]) == sorted((s, p, v) for s, _, p, v in notes)
     assert track.never_closed == 0
     assert np.sum([end - start for start, end, *_ in track.notes[0]]) == sum(d for _, d, *_ in notes)
+
+
+def bank(number: int, channel: int = 1, tick: int = 0) -> list[tuple[int, bytes]]:
+    return [(tick, bytes([0xB0 | channel, 0, number])), (tick, bytes([0xC0 | channel, 0]))]
+
+
+def in_order(*rows: list[tuple[int, bytes]]) -> bytes:
+    return events(*sorted((row for part in rows for row in part), key=lambda row: row[0]))
+
+
+def system(*message: int) -> tuple[int, bytes]:
+    return 0, bytes([0xF0, len(message) + 1, *message, 0xF7])
+
+
+GS_RESET = system(0x41, 0x10, 0x42, 0x12, 0x40, 0x00, 0x7F, 0x00, 0x41)
+GS_RHYTHM = system(0x41, 0x10, 0x42, 0x12, 0x40, 0x12, 0x15, 0x02, 0x17)  # part 2: channel 2
+XG_RHYTHM = system(0x43, 0x10, 0x4C, 0x08, 0x01, 0x07, 0x02)
+
+
+@pytest.mark.parametrize(
+    ("messages", "drums"),
+    [
+        (bank(120), 16),  # General MIDI 2
+        (bank(127), 16),  # XG
+        (bank(126), 16),  # XG, sound effects
+        ([GS_RESET, *bank(127)], 0),  # of GS it is another synthesiser's sounds
+        ([GS_RHYTHM, *bank(0)], 16),
+        ([XG_RHYTHM], 16),
+        (bank(121), 0),
+        (bank(8), 0),
+        ([(0, bytes([0xB1, 0, 120]))], 0),  # a bank counts from the next change of program on
+        ([*bank(120), *bank(0, tick=480 * 8)], 8),
+    ],
+)
+def test_drum_kits_of_other_channels_are_percussion(messages, drums) -> None:
+    piece = only(smf(in_order(messages, line(), line(channel=1))))
+    assert piece.left_out["drum"] == drums
+    assert sum(len(track.notes) for track in piece.tracks) == 32 - drums
+
+
+def test_channel_10_may_play_a_melody_and_keeps_its_number() -> None:
+    piece = only(smf(in_order(bank(121, 9), line(channel=9)), in_order(line())))
+    assert piece.left_out == {}
+    assert [track.number for track in piece.tracks] == [0, 1]
+    apart = only(smf(events(GS_RHYTHM), in_order(line(channel=1)), in_order(line())))  # a track of messages alone
+    assert (apart.left_out["drum"], [track.number for track in apart.tracks]) == (16, [1])
+
+
+@pytest.mark.parametrize(
+    ("called", "drums"),
+    [
+        (b"Drums", 16), (b"Drum Kit 1", 16), (b"drumset", 16), ("Batería".encode(), 16), (b"Steel Drums", 0),
+        (b"Drum'n'Bass", 0), (b"Humdrum", 0), (b"Piano", 0),
+    ],
+)  # fmt: skip
+def test_a_track_that_is_called_drums_is_percussion_on_any_channel(called, drums) -> None:
+    kit = [36, 38, 42, 46] * 4
+    piece = only(smf(in_order([name(called)], line(pitches=kit)), in_order([name(b"Lead")], line(channel=1))))
+    assert piece.left_out["drum"] == drums
+    assert any("by the track's name" in remark for remark in piece.remarks) is bool(drums)
+    assert piece.tracks[-1].number == 1
+    alone = only(smf(in_order([name(called)], line(pitches=kit))))
+    assert len(alone.tracks[0].notes) == 16

@@ -225,6 +225,13 @@ def test_texts_of_parquet_may_be_bytes_but_not_lists(tmp_path: Path) -> None:
         list(readers[None].items())
 
 
+def test_nul_characters_of_parquet_are_taken_out_and_counted(tmp_path: Path) -> None:
+    pd.DataFrame({"text": ["a\0b", "plain"], "mood": ["gl\0ad\0", "sad"]}).to_parquet(tmp_path / "t.parquet")
+    _, readers = path_readers({"path": "t.parquet", "reader": "table"}, tmp_path, tmp_path)
+    assert list(readers[None].items()) == [("ab", "glad"), ("plain", "sad")]
+    assert readers[None].dropped == {"NUL character": 3}
+
+
 def test_whole_numbers_that_are_rounded_are_told(tmp_path: Path) -> None:
     rows = "text,y\n" + "".join(f"{text},{2**53 + 16 + at}\n" for at, text in enumerate(TEXTS))
     assert "are kept in steps of 2" in notes(tmp_path, "t.csv", rows, NUMBERS, numbers=True)

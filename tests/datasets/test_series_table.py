@@ -53,6 +53,42 @@ def test_local_days_with_their_zone_are_refused_with_the_way_out(tmp_path) -> No
     assert "summer time" not in refused(wide(tmp_path / "a.csv", [*HOURS[:90], "2024-03-05 00:10"]), horizon=2)
 
 
+@pytest.mark.parametrize(
+    ("cells", "freq", "told"),
+    [
+        ([f"202401{day:02}" for day in range(1, 29)], "D", "20240101 is read as year, month and day: 2024-01-01"),
+        ([f"{2020 + n // 12}{1 + n % 12:02}" for n in range(30)], "MS", "202001 is read as year and month: 2020-01-01"),
+        ([f"20240101{n:02}" for n in range(24)], "h", "2024010100 is read as year, month, day and hour: 2024-01-01"),
+        ([f"20240101{n:02}0000" for n in range(24)], "h", "20240101000000 is read as year, month, day and time"),
+        (
+            [f"{1704067200 + 3600 * n}.0" for n in range(30)],
+            "h",
+            "1704067200 is read as seconds since 1970: 2024-01-01",
+        ),
+        ([f"{1704067200 + 86400 * n}000" for n in range(30)], "D", "1704067200000 is read as milliseconds since 1970"),
+        (
+            [f"{1704067200 + n}000000000" for n in range(30)],
+            "s",
+            "1704067200000000000 is read as nanoseconds since 1970",
+        ),
+    ],
+)
+def test_times_that_are_whole_numbers_are_read_and_told(tmp_path, cells, freq, told) -> None:
+    path = write(tmp_path / "a.csv", ["timestamp,y", *(f"{cell},{at % 5}" for at, cell in enumerate(cells))])
+    (found, *_), notes = read(path, horizon=2)
+    assert found.freq == freq
+    assert any(note.startswith(told) for note in notes)
+    assert found.utc == ("1970" in told)
+
+
+def test_whole_numbers_that_are_no_times_are_refused(tmp_path) -> None:
+    for wrong in ("12345678", "20240231", "19500101", "42", "5000000000"):
+        path = write(tmp_path / "a.csv", ["timestamp,y", "20240101,1", f"{wrong},2", "20240103,3"])
+        if wrong != "19500101":  # pandas reads it, and it says a day
+            assert "isn't a time" in refused(path)
+    assert "no column of times" in refused(write(tmp_path / "b.csv", ["price,y", *["20240101,1"] * 5]))
+
+
 def test_days_that_may_be_months_are_told(tmp_path) -> None:
     days = [f"{day:02}/03/2024" for day in range(1, 13)]
     found, notes = read(wide(tmp_path / "a.csv", days), horizon=2)

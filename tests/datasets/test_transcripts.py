@@ -37,6 +37,13 @@ def test_every_recording_gets_its_text(tmp_path, name) -> None:
     assert table.texts[tmp_path / SOUNDS[0]] == expected.get(name, "one")
 
 
+def test_names_of_macos_are_those_of_the_table(tmp_path) -> None:
+    composed, apart = "caf\u00e9.wav", "cafe\u0301.wav"
+    for name, sound in ((composed, apart), (apart, composed)):
+        table = read(tmp_path, f"file,text\n{name},one\n", sounds=[Path(f"clips/{sound}")])
+        assert list(table.texts.values()) == ["one"]
+
+
 def test_columns_can_be_named_or_numbered(tmp_path) -> None:
     headed = "who,what,clip no\nann,one,A1\nbob,two,B2\n"
     assert list(read(tmp_path, headed, file_column="clip no", text_column="What").texts.values()) == ["one", "two"]

@@ -105,7 +105,7 @@ def test_bars_are_counted_through_a_change_of_the_metre(tmp_path):
     piece = replace(score(), upbeat_steps=0, metre_changes=((32, (3, 4)),))
     page = written(tmp_path / "page.html", piece)
     timing = json.loads(page.partition('id="score">')[2].partition("</script>")[0])
-    assert timing["bars"] == [[1, 0, 16], [2, 16, 32], [3, 32, 44], [4, 44, 56], [5, 56, 64]]
+    assert timing["bars"] == [[1, 0, 16, 4], [2, 16, 32, 4], [3, 32, 44, 4], [4, 44, 56, 4], [5, 56, 64, 4]]
     assert 'd="M16 0v' in page
     assert "M44 0v" in page.partition("line bars")[2]
     assert '<span style="left:68.750%">4</span>' in page

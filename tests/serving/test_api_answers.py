@@ -179,6 +179,15 @@ def test_answers_are_those_of_the_model(client: httpx.Client, store: MlflowStore
     frames = [[[0.0, 1.0], [1.0, 0.5]], [[0.25, 0.25]]]
     made = client.post("/predict", json={"model": "sums", "inputs": frames}).json()
     assert [len(one["values"]) for one in made["answers"]] == [1, 1]
+    assert made["warnings"] == []
+    odd = client.post("/predict", json={"model": "moods", "inputs": ["a good day", "zz", "a go\0od"]}).json()
+    assert odd["warnings"] == [
+        "warning: no word is known to the model, so its answer means little: 1 input (inputs[1])",
+        "NUL characters taken out: 1 input (inputs[2])",
+    ]
+    assert client.post("/score", json={"model": "tales", "texts": ["on\0ce"]}).json()["warnings"] == [
+        "NUL characters taken out: 1 input (texts[0])"
+    ]
 
 
 def test_a_text_is_as_likely_as_the_model_says(client: httpx.Client, store: MlflowStore) -> None:

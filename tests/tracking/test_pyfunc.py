@@ -48,7 +48,9 @@ class FakeBundle:
         if overrides["prompt"] == "ß":
             raise UserError("'ß' isn't in the vocabulary", where="generation.prompt")
         text = f"{overrides['prompt']}|{sorted(overrides.items())}|{seed}"
-        return SimpleNamespace(items=[self.item or text] * overrides.get("count", 2))
+        return SimpleNamespace(
+            items=[self.item or text] * overrides.get("count", 2), warnings=["odd"] * (text[0] == "€")
+        )
 
 
 @pytest.fixture
@@ -89,6 +91,11 @@ def test_each_prompt_gives_count_rows_in_order(model: PyFuncModel) -> None:
 def test_only_what_was_given_overrides_the_models_recipe(model: PyFuncModel) -> None:
     rows = model.predict(prompts("a"), params={"temperature": 0.5, "top_k": 3, "seed": 1})
     assert rows["text"][0] == "a|[('prompt', 'a'), ('temperature', 0.5), ('top_k', 3)]|1"
+
+
+def test_what_the_bundle_warns_of_is_told(model: PyFuncModel) -> None:
+    with pytest.warns(UserWarning, match="^odd$"):
+        model.predict(prompts("€"))
 
 
 def test_without_a_seed_a_fresh_one_is_drawn_and_told(model: PyFuncModel) -> None:
@@ -200,7 +207,7 @@ class Bundle:
     task = types.SimpleNamespace(settings=object)
     recipe = {"generation": {"prompt": ""}}
     def generate(self, overrides, *, seed):
-        return types.SimpleNamespace(items=["made from " + overrides["prompt"]])
+        return types.SimpleNamespace(items=["made from " + overrides["prompt"]], warnings=[])
 module.load_bundle = lambda folder: Bundle()
 sys.modules["components.bundle"] = module
 model = mlflow.pyfunc.load_model(sys.argv[1])
@@ -323,6 +330,8 @@ def test_a_wrong_question_is_a_wrong_request(answering: Any) -> None:
         assert caught.value.get_http_status_code() == 400
     with pytest.raises(MlflowException, match="half of a surrogate pair"):
         model.predict(HALF[["input"]])
+    with pytest.warns(UserWarning, match=r"^no word is known to the model.* \(input\.input\[1\]\)"):
+        model.predict(pd.DataFrame({"input": ["word1 is good", "zz"]}))
     with pytest.raises(MlflowException, match="can't read it"):
         answering["regression"][1].predict(pd.DataFrame({"input": [[[1.0, 2.0, 3.0]]]}))
     with pytest.raises(MlflowException, match="has no params"):

@@ -221,6 +221,15 @@ def test_a_folder_is_read_by_what_it_holds(tmp_path) -> None:
         reader_for(tmp_path, own)
 
 
+def test_rows_of_which_no_word_is_known_are_told_with_their_lines(mood, tmp_path) -> None:
+    path = tmp_path / "new.csv"
+    path.write_text("text\ngood film\nxyzzy plugh\n\nxyzzy\n", encoding="utf-8")
+    reader = reader_for(path, mood.recipe["data"])
+    predict_file(mood, reader, tmp_path / "out.csv")
+    (note,) = [note for note in reader.notes if "known to the model" in note]
+    assert note.endswith("2 inputs (" + f"{path}: line 3, line 5)")
+
+
 def test_what_was_taken_out_of_a_file_is_told(capsys, tmp_path) -> None:
     (tmp_path / "new.txt").write_text("a\0 film\n", encoding="utf-8")
     reader = reader_for(tmp_path / "new.txt", {"reader": "labelled-lines"})

@@ -312,8 +312,21 @@ def test_what_is_no_list_of_inputs_is_refused(here) -> None:
         reprise.load("tales").score(table)
     with pytest.raises(UserError, match="characters can't read it: int"):
         reprise.load("tales").score([3])
-    assert len(reprise.load("moods").predict(table["text"])) == 1
+    assert len(reprise.load("moods").predict(["a good day"])) == 1
+    with pytest.warns(UserWarning, match=r"^no word is known to the model.* \(inputs\[0\]\)"):
+        reprise.load("moods").predict(["zz qq"])
+    with pytest.warns(UserWarning, match="NUL characters"):
+        reprise.load("tales").score(["on\0ce"])
     assert len(reprise.load("tales").generate(count=np.int64(1), max_length=2, seed=np.int64(3))) == 1
+
+
+@pytest.mark.parametrize("wrong", [3, None, Path("names"), b"names", ["names"]])
+def test_a_model_is_named_by_a_string(wrong) -> None:
+    with pytest.raises(TypeError, match=r"model is a string, not .*: a registered model, as NAME"):
+        reprise.load(wrong)
+    if wrong is not None:
+        with pytest.raises(TypeError, match="language_model is a string"):
+            reprise.load("names", language_model=wrong)
 
 
 def test_a_wrong_setting_or_model_is_told(here, tmp_path) -> None:
