@@ -18,6 +18,7 @@ MOST_OUT_OF_RANGE = 16  # data bytes above 127 that are put right; with more of 
 TICKS = 480  # in a quarter note, of files whose ticks are parts of a second
 IN_SECONDS = "its time is in seconds (SMPTE), not in beats"
 NAME, LYRIC, TEMPO, METRE = 0x03, 0x05, 0x51, 0x58  # kinds of meta events
+SUSTAIN = 64  # the controller of the sustain pedal
 Notes = list[tuple[int, int, int, int]]  # start, end, pitch, velocity
 
 
@@ -30,6 +31,7 @@ class MidiTrack:
     programs: dict[int, Counter[int]] = field(default_factory=dict)  # by channel: program → how many notes
     tempi: list[tuple[int, float]] = field(default_factory=list)  # tick, quarter notes a minute
     metres: list[tuple[int, int, int]] = field(default_factory=list)  # tick, beats, unit
+    pedals: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # by channel: tick, how far down (0 to 127)
     lyrics: int = 0
     never_closed: int = 0  # notes
     out_of_range: int = 0  # data bytes
@@ -140,6 +142,8 @@ def _events(data: bytes, track: MidiTrack, strings: dict[int, list[int]], progra
             program[status & 0x0F] = first & 0x7F
         elif kind != 0xD0:
             track.out_of_range += data[at] > 0x7F
+            if kind == 0xB0 and first == SUSTAIN:
+                track.pedals.setdefault(status & 0x0F, []).append((time, data[at]))
             at += 1
         track.out_of_range += first > 0x7F
         if track.out_of_range > MOST_OUT_OF_RANGE or events > MOST_EVENTS:

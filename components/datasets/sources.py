@@ -28,12 +28,13 @@ Readers = dict[str | None, Reader]  # by the split that their files are for; Non
 
 
 def card_readers(card: Card, data: Mapping[str, Any], root: Path, cache_dir: Path, progress: bool) -> Readers:
-    """The card's files, fetched where they aren't here, by their splits; `progress`: a bar while downloading."""
+    """The card's files, fetched where they aren't here, by their splits, archives unpacked; `progress`: a bar while downloading."""
     if data.get("reader", card.reader) != card.reader:
         hint = "leave data.reader out, or read your own file with data.path"
         raise UserError(f"{card.name} is read by {card.reader}", where="data.reader", hint=hint)
     build("reader", card.reader, data, SECTION, [])  # a wrong setting is said before anything is fetched
     files = fetch(card, cache_dir, mirror_folder(root), progress)
+    files = [unpacked(file, cache_dir)[0] if is_archive(file) else file for file in files]
     by_split: dict[str | None, list[Path]] = {} if card.files else {None: []}
     for file, of in zip(files, card.files, strict=True):
         by_split.setdefault(of.split, []).append(file)

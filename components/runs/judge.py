@@ -7,6 +7,7 @@ from pathlib import Path
 
 from components.bundle import Generation
 from components.datasets.store import Store
+from components.evaluation.drums import judge_drums
 from components.evaluation.music import judge
 from components.evaluation.music_picture import write_judgement
 from components.score import Score
@@ -31,7 +32,8 @@ def judged(
     )
     if not training or not held_out:
         return {}
-    table = judge(items, training, held_out)
+    drums = all(item.only_drums for item in items)
+    table = (judge_drums if drums else judge)(items, training, held_out)
     run.metrics({f"music/{figure}": pair["generated"] for figure, pair in table.items() if "generated" in pair})
     figures = list(table)
     columns = {"figure": figures} | {
