@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 import numpy as np
 
 Walk = Generator[tuple[int, ...], int, None]  # first gives nothing of use; then, for each id it is sent, a row
-MOST_KEPT = 256  # sequences that are written side by side
+MOST_KEPT = 64  # sequences that are written side by side
 
 
 class Resumed:
