@@ -30,7 +30,7 @@ class MadeDrums(Reader):
     of a split, whatever their velocities and times.
     """
 
-    framing, own = "sequences", True
+    framing, own, gives_way = "sequences", True, True
     files_by = "drums"
 
     def __init__(
@@ -38,7 +38,7 @@ class MadeDrums(Reader):
         files: Sequence[Path] = (),
         /,
         *,
-        count: Annotated[int, Field(gt=0, le=100_000)] = 600,
+        count: Annotated[int, Field(gt=0, le=100_000)] = 1200,
         bars: Annotated[int, Field(ge=4, le=64)] = 8,
         seed: Annotated[int, Field(ge=0)] = 0,
     ) -> None:

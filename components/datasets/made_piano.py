@@ -26,7 +26,7 @@ class MadePiano(Reader):
     of a split.
     """
 
-    framing, own = "sequences", True
+    framing, own, gives_way = "sequences", True, True
     files_by = "piano"
 
     def __init__(
@@ -34,7 +34,7 @@ class MadePiano(Reader):
         files: Sequence[Path] = (),
         /,
         *,
-        count: Annotated[int, Field(gt=0, le=100_000)] = 600,
+        count: Annotated[int, Field(gt=0, le=100_000)] = 800,
         seed: Annotated[int, Field(ge=0)] = 0,
     ) -> None:
         super().__init__(files)

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 
 from components.evaluation.drums import DRUM_UNITS
 from components.evaluation.music import UNITS as MUSIC_UNITS
+from components.evaluation.performances import PERFORMANCE_UNITS
 from components.evaluation.report import INK, SOFT, VAL
 
-UNITS = MUSIC_UNITS | DRUM_UNITS
+UNITS = MUSIC_UNITS | DRUM_UNITS | PERFORMANCE_UNITS
 _PANELS = {
     "share": "distances from the training music and shares, 0 to 1",
     "per bar": "faults of voice leading, per bar",
@@ -24,6 +25,7 @@ _PANELS = {
     "pieces": "pieces of the kit",
     "velocity": "velocity, 1 to 127",
     "milliseconds": "milliseconds",
+    "a second": "notes a second",
 }
 
 

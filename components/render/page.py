@@ -132,7 +132,7 @@ def _numbers(score: Score, steps: int) -> str:
     return "".join(
         f'<span style="left:{100 * start / steps:.3f}%">{number - less}</span>'
         for number, start, _ in layout
-        if number == 1 or number % every == 0
+        if (number == 1 and not less) or (number - less) % every == 0
     )
 
 
@@ -184,6 +184,11 @@ def _grid(score: Score, drawn: Rows) -> str:
     return (
         f'<path class="stripe" d="{stripes}"/><path class="line" d="{octaves}"/>'
         f'<path class="line beats" d="{"".join(beats)}"/><path class="line bars" d="{"".join(lines)}"/>'
+        + "".join(
+            f'<rect class="pedal" x="{down}" y="{rows - 0.35:g}" width="{up - down}" height="0.3"/>'
+            for part in score.parts
+            for down, up in part.pedal
+        )
     )
 
 

@@ -7,6 +7,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from components.harmony import format_chord
 from components.render.layout import Rows, bars, beat_steps, colour, lanes, loudness, pictured
 from components.render.record import Record, embed_marker, printable
@@ -64,6 +66,9 @@ def write_pianoroll(score: Score, path: Path, record: Record | None = None) -> N
         axes.set_ylim(low - 0.5, high + 0.5)
         _draw_grid(axes, score, row, shown)
         _draw_notes(axes, placed, row, score.timing != "written")
+        pedal = [span for part in score.parts for span in part.pedal]
+        if pedal:
+            axes.hlines([low - 0.3] * len(pedal), *np.array(pedal).T, color=_LINE, linewidth=2.5)
         _draw_chords(axes, score, row, full * width * span / longest)
         if index == 0:
             _draw_legend(axes, names, columns, above / inner)
