@@ -180,7 +180,7 @@ def names(part: Part, most: int | None = None) -> list[str]:
 
 
 def sounding(part: Part) -> list[int]:
-    """For how many steps each note of the part sounds: under the pedal until it is lifted, or the pitch begins again."""
+    """For how many steps each note of the part sounds: under the pedal until it is lifted or the pitch begins anew."""
     if not part.pedal:
         return [note.duration for note in part.notes]
     downs = [down for down, _ in part.pedal]

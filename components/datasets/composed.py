@@ -1,4 +1,4 @@
-"""Small piano pieces composed by rules: a progression, a melody in phrases, an accompaniment in one of several styles."""
+"""Small piano pieces composed by rules: a progression, a melody in phrases, an accompaniment in one of some styles."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _melody(
     degrees: list[int], rhythms: list[tuple[int, ...]], bar: int, scale: tuple[int, ...], rng: np.random.Generator,
     like: list[Written] | None,
 ) -> list[Written]:  # fmt: skip
-    """Four bars: tones of the chord on strong places, steps between them. The first two bars may be those of another."""
+    """Four bars: tones of the chord on strong places, steps between them. The first two bars may be another's."""
     found: list[Written] = []
     place = int(rng.integers(7, 12))  # in degrees above the tonic
     for number, (degree, rhythm) in enumerate(zip(degrees, rhythms, strict=True)):

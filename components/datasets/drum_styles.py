@@ -49,7 +49,8 @@ STYLES: dict[str, Style] = {
         (96, 152), lag={"snare": 5},
     ),
     "hard_rock": Style(
-        {"kick": "X-o-.-O-X-o-.-o-", "snare": "----X-------X---", "ride": "X---X---X---X---", "open hi-hat": "--------------.-"},
+        {"kick": "X-o-.-O-X-o-.-o-", "snare": "----X-------X---", "ride": "X---X---X---X---",
+         "open hi-hat": "--------------.-"},
         (110, 170), lag={"ride": -4},
     ),
     "funk": Style(
@@ -71,7 +72,8 @@ STYLES: dict[str, Style] = {
         (84, 132), swing=0.33, unit=2, lag={"snare": 6},
     ),
     "jazz": Style(
-        {"kick": "o---.---o---.---", "snare": "--.---g---.-g-g-", "ride": "X---X-X-X---X-X-", "closed hi-hat": "----X-------X---"},
+        {"kick": "o---.---o---.---", "snare": "--.---g---.-g-g-", "ride": "X---X-X-X---X-X-",
+         "closed hi-hat": "----X-------X---"},
         (110, 220), swing=0.33, unit=2, lag={"ride": -5, "snare": 6}, crash=False,
     ),
     "bossa": Style(
@@ -83,11 +85,13 @@ STYLES: dict[str, Style] = {
         (95, 120), swing=0.1, lag={"kick": -3},
     ),
     "reggae": Style(
-        {"kick": "--------X-----.-", "snare": "--------X---.-.-", "closed hi-hat": "O-X-O-X-O-X-O-Xo", "open hi-hat": "------.-------.-"},
+        {"kick": "--------X-----.-", "snare": "--------X---.-.-", "closed hi-hat": "O-X-O-X-O-X-O-Xo",
+         "open hi-hat": "------.-------.-"},
         (66, 88), swing=0.2, lag={"kick": 8, "snare": 10},
     ),
     "slow_12_8": Style(
-        {"kick": "X---.-----o-X-.-----o---", "snare": "------X---.-------X-.-g-", "closed hi-hat": "X-X-X-X-X-X-X-X-X-X-X-X-"},
+        {"kick": "X---.-----o-X-.-----o---", "snare": "------X---.-------X-.-g-",
+         "closed hi-hat": "X-X-X-X-X-X-X-X-X-X-X-X-"},
         (84, 126), metre=(12, 8), lag={"snare": 9},
     ),
     "waltz": Style(
@@ -128,7 +132,7 @@ def fill(style: Style, bar: Sequence[Hit], rng: np.random.Generator) -> list[Hit
     length = int(rng.choice([4, 6, 8, style.places], p=[0.4, 0.2, 0.3, 0.1]))
     first = style.places - length
     step = int(rng.choice([1, 2], p=[0.7, 0.3])) if not style.swing or style.unit == 4 else 2
-    hits = [hit for hit in bar if hit.place < first or hit.piece == "kick" and rng.random() < 0.3]
+    hits = [hit for hit in bar if hit.place < first or (hit.piece == "kick" and rng.random() < 0.3)]
     places = [place for place in range(first, style.places, step) if rng.random() < 0.88]
     for index, place in enumerate(places):
         at = index * len(_DOWN_THE_KIT) // max(1, len(places))

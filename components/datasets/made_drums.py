@@ -23,11 +23,11 @@ FLAM = 0.05  # share of backbeats
 
 
 class MadeDrums(Reader):
-    """`count` patterns of `bars` bars in several styles (rock, funk, shuffle, jazz, bossa, …), each with a groove that is
-    varied from bar to bar, a fill before every fourth or eighth bar line, and a crash after it.
+    """`count` patterns of `bars` bars in several styles (rock, funk, shuffle, jazz, bossa, …), each with a groove that
+    is varied from bar to bar, a fill before every fourth or eighth bar line, and a crash after it.
 
-    `seed` is that of the data: the recipe's own changes nothing about them. Patterns with the same hits stay on one side
-    of a split, whatever their velocities and times.
+    `seed` is that of the data: the recipe's own changes nothing about them. Patterns with the same hits stay on one
+    side of a split, whatever their velocities and times.
     """
 
     framing, own, gives_way = "sequences", True, True
@@ -66,7 +66,8 @@ class MadeDrums(Reader):
 
     def group(self, item: Score) -> str:
         start, _, pitch, _ = note_columns(item.parts[0].notes)
-        return digest_json([list(item.metre), sorted(zip(np.rint(start / (FINE // 4)).tolist(), pitch.tolist()))])
+        step = np.rint(start / (FINE // 4))
+        return digest_json([list(item.metre), sorted(zip(step.tolist(), pitch.tolist(), strict=True))])
 
     def digest(self) -> str:
         """Of the options and of the first pattern: numpy may change what a seed gives."""
@@ -94,8 +95,8 @@ def _written(style: Style, bars: int, rng: np.random.Generator) -> list[list[Hit
 def _played(
     hits: list[tuple[int, Hit]], style: Style, bar: int, bpm: int, rng: np.random.Generator
 ) -> tuple[Note, ...]:
-    """Hits in time and force as a drummer's: off-beats swung, pieces a little before or behind the beat, each player and
-    pattern in an own measure, a slow drift and unsteadiness of the hand."""
+    """Hits in time and force as a drummer's: off-beats swung, pieces a little before or behind the beat, in each
+    pattern by another measure, a slow drift and unsteadiness of the hand."""
     ms = FINE * bpm / 60_000.0  # steps in a millisecond
     swing = style.swing * float(rng.uniform(0.8, 1.1))  # of a unit's second half, how much later; 1/3 is a triplet's
     swing *= float(np.clip(1.25 - bpm / 480, 0.6, 1.1))  # the faster, the more even (Friberg and Sundström 2002)

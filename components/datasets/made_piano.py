@@ -1,5 +1,5 @@
-"""Piano performances made on the spot: small pieces composed by rules and played by rules. No files: the options and the
-seed are the data. Nobody played them; see `composed` and `performed`."""
+"""Piano performances made on the spot: small pieces composed by rules and played by rules. No files: the options and
+the seed are the data. Nobody played them; see `composed` and `performed`."""
 
 from __future__ import annotations
 

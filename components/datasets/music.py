@@ -196,7 +196,9 @@ class MusicReader(Reader):
     def way_out(self, reasons: set[str]) -> str:
         """What is told where no file gives a piece, for these reasons."""
         if reasons == {ONLY_DRUMS}:
-            return "drums have no melody: give pieces that other instruments play too, or read them by data.reader=drums"
+            return (
+                "drums have no melody: give pieces that other instruments play too, or read them by data.reader=drums"
+            )
         return "see the reasons; data.min_notes, data.max_seconds, data.melody_track may be too strict"
 
     def _expand(self, given: Sequence[Path]) -> list[Path]:

@@ -140,5 +140,3 @@ def _splits(given: Sequence[Path], files: Sequence[Path]) -> dict[Path, str]:
                     if path:
                         found[path] = split
     return found
-
-

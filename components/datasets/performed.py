@@ -1,5 +1,5 @@
-"""Written piano pieces performed by rules, in the manner of the KTH rule system (Friberg, Bresin and Sundberg, Overview of
-the KTH rule system for musical performance, Advances in Cognitive Psychology 2(2-3), 2006).
+"""Written piano pieces performed by rules, in the manner of the KTH rule system (Friberg, Bresin and Sundberg, Overview
+of the KTH rule system for musical performance, Advances in Cognitive Psychology 2(2-3), 2006).
 
 The rules are theirs in kind; the amounts are ours, drawn for each performance. The lead of the melody is that of Goebl
 (2001), about 20 ms; the final ritard is that of Friberg and Sundberg (1999).
@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from components.datasets.composed import UNIT, Piece, Written
-from components.score import Note, Part, Score
 from components.encodings.notes import settled
+from components.score import Note, Part, Score
 
 PER_SECOND = 1000
 UNSTEADY_MS = 6.0  # standard deviation of a key's time
@@ -91,7 +91,7 @@ def _held(note: Written, tops: dict[int, Written], legato: float, rng: np.random
 
 def _pedal(piece: Piece, clock: _Curve, rng: np.random.Generator) -> tuple[tuple[int, int], ...]:
     """Lifted as a harmony begins and put down soon after it (legato pedalling); some performances do without."""
-    if rng.random() < 0.15 or piece.style == "alberti" and rng.random() < 0.6:
+    if rng.random() < 0.15 or (piece.style == "alberti" and rng.random() < 0.6):
         return ()
     ends = [*piece.harmonies[1:], piece.length]
     found = []

@@ -28,7 +28,8 @@ Readers = dict[str | None, Reader]  # by the split that their files are for; Non
 
 
 def card_readers(card: Card, data: Mapping[str, Any], root: Path, cache_dir: Path, progress: bool) -> Readers:
-    """The card's files, fetched where they aren't here, by their splits, archives unpacked; `progress`: a bar while downloading."""
+    """The card's files, fetched where they aren't here, by their splits, archives unpacked; `progress`: a bar while
+    downloading."""
     if data.get("reader", card.reader) != card.reader:
         hint = "leave data.reader out, or read your own file with data.path"
         raise UserError(f"{card.name} is read by {card.reader}", where="data.reader", hint=hint)

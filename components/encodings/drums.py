@@ -38,11 +38,11 @@ class Drums(Encoding):
 
     `velocities`: how many are told apart. `offsets`: 1 has all hits on the grid.
 
-    Beside each token the model is told the place, the bar modulo eight, and what the bar before had there: which pieces,
-    where the next hit was, how hard and how far from the grid the same hit was.
+    Beside each token the model is told the place, the bar modulo eight, and what the bar before had there: which
+    pieces, where the next hit was, how hard and how far from the grid the same hit was.
 
-    Lost: of hits of one piece nearest to the same sixteenth all but the loudest (rolls, flams); durations; keys that are
-    no piece of the kit; the tempo to the nearest ten; changes of metre; other instruments.
+    Lost: of hits of one piece nearest to the same sixteenth all but the loudest (rolls, flams); durations; keys that
+    are no piece of the kit; the tempo to the nearest ten; changes of metre; other instruments.
     """
 
     kind = "drums"

@@ -33,8 +33,8 @@ class Performance(Encoding):
     `steps_per_second`: of time; an event lasts at most a second. `velocities`: how many are told apart. `transpose`: in
     training each piece is moved by a number of semitones between the two.
 
-    Beside each token the model is told how many keys are down and the lowest of them, whether the pedal is, the velocity
-    that holds, and which pitch classes are down.
+    Beside each token the model is told how many keys are down and the lowest of them, whether the pedal is, the
+    velocity that holds, and which pitch classes are down.
 
     Lost: parts, other instruments and drums; half-pedalling; keys that a piano hasn't.
     """

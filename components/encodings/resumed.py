@@ -11,8 +11,8 @@ MOST_KEPT = 64  # sequences that are written side by side
 
 
 class Resumed:
-    """The rows of ids [T] by a walk from their beginning. Sampling asks for each sequence anew with every token: the walk
-    of its beginning is kept, so a sequence costs its length and not the square of it."""
+    """The rows of ids [T] by a walk from their beginning. Sampling asks for each sequence anew with every token: the
+    walk of its beginning is kept, so a sequence costs its length and not the square of it."""
 
     def __init__(self, walk: Callable[[], Walk], width: int) -> None:
         self.walk, self.width = walk, width

@@ -1,5 +1,5 @@
-"""Figures for drum patterns beside the same figures for real, held-out ones: how much is hit, how loud, how far from the
-grid, and what is copied."""
+"""Figures for drum patterns beside the same figures for real, held-out ones: how much is hit, how loud, how far from
+the grid, and what is copied."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures for performances, whose times are seconds and whose bars aren't known: how dense, how loud, how much pedal."""
+"""Figures for performances, timed in seconds, whose bars aren't known: how dense, how loud, how much pedal."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ TIMELESS = ("pitch_class_distance", "interval_distance", "notes_in_best_key")  #
 def judge_performances(
     scores: Sequence[Score], training: Sequence[Score], held_out: Sequence[Score]
 ) -> dict[str, dict[str, float]]:
-    """{figure: {"generated": x, "held_out": y}}: of `components.evaluation.music.judge` what needs no bars, and means of
-    the pieces: notes a second; the standard deviation of the velocities; how many keys are down at a time, while any is;
-    the share of the time that the pedal is down.
+    """{figure: {"generated": x, "held_out": y}}.
+
+    Of `components.evaluation.music.judge` what needs no bars, and means of the pieces: notes a second; the standard
+    deviation of the velocities; how many keys are down at a time, while any is; the share of the time that the pedal is
+    down.
 
     Raises:
         UserError: one of the three has no piece with notes.

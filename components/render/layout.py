@@ -112,8 +112,8 @@ class Rows:
 
 
 def pictured(score: Score, least: int = 12) -> tuple[Score, Rows]:
-    """The score as it is drawn, and the rows: at least `least` semitones; of drums alone the pieces of the kit, in a part
-    for each group of them, their hits made long enough to be seen."""
+    """The score as it is drawn, and the rows: at least `least` semitones; of drums alone the pieces of the kit, in a
+    part for each group of them, their hits made long enough to be seen."""
     if not score.only_drums:
         return score, Rows(*pitch_range(score, least))
     length = max(1, score.steps_per_beat * 3 // 16)

@@ -65,7 +65,9 @@ def struck(pitch: int, velocity: int, seconds: float, rate: int) -> np.ndarray:
             break
         level = hardness ** (n - 1) / n**0.6
         phase = np.remainder(np.arange(samples) * (partial / rate), 1.0).astype(np.float32)
-        tone += np.float32(level) * np.sin(np.float32(2 * np.pi) * phase) * np.exp(-6.9 * time * (0.6 + 0.4 * n) / length)
+        tone += (
+            np.float32(level) * np.sin(np.float32(2 * np.pi) * phase) * np.exp(-6.9 * time * (0.6 + 0.4 * n) / length)
+        )
     tone *= np.minimum(1.0, time / 0.003)
     tone *= np.exp(-np.maximum(0.0, time - np.float32(seconds)) * (6.9 / _RELEASE_SECONDS))
     tone[-max(1, min(samples, rate // 200)) :] *= np.linspace(1, 0, max(1, min(samples, rate // 200)), dtype=np.float32)

@@ -120,10 +120,12 @@ def _draw_grid(axes: Axes, score: Score, row: list[tuple[int, int, int]], rows: 
     axes.vlines([start for _, start, _ in row[1:]], *reach, color=_LINE, linewidth=0.9, zorder=1)
     axes.set_xticks([step for step, _ in ticks], [name for _, name in ticks], fontsize=8.5, color=_INK, ha="left")
     axes.annotate(
-        "s" if score.timing == "seconds" else "bar", (0, 0), (-5, -5), xycoords="axes fraction", textcoords="offset points", ha="right", va="top",
-        fontsize=8.5, color=_LINE,
+        "s" if score.timing == "seconds" else "bar", (0, 0), (-5, -5), xycoords="axes fraction",
+        textcoords="offset points", ha="right", va="top", fontsize=8.5, color=_LINE,
     )  # fmt: skip
-    named = [row for row in range(low, high + 1) if rows.names or row % 12 in ((0, 7) if high - low > 18 else (0, 4, 7))]
+    named = [
+        row for row in range(low, high + 1) if rows.names or row % 12 in ((0, 7) if high - low > 18 else (0, 4, 7))
+    ]
     axes.set_yticks(named, [rows.name(row) for row in named], fontsize=8.5, color=_INK)
     axes.tick_params(length=0, pad=4)
     for side in axes.spines.values():

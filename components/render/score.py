@@ -17,7 +17,7 @@ from components.render.swing import evened
 from components.score import Note, Part, Score
 
 if TYPE_CHECKING:
-    from music21 import clef, key, note, pitch, stream
+    from music21 import clef, key, midi, note, pitch, stream
 
 _CHANNELS = [channel for channel in range(1, 17) if channel != CHANNEL + 1]  # that is General MIDI's drum kit
 SUSTAIN = 64  # the controller of the sustain pedal
@@ -61,8 +61,8 @@ def _upbeat_metre(score: Score) -> str | None:
 
 
 def write_midi(score: Score, path: Path, record: Record | None = None) -> None:
-    """A standard MIDI file: a conductor track, then one track and channel a part; drums are on channel 10, the sustain pedal is
-    controller 64.
+    """A standard MIDI file: a conductor track, then one track and channel a part; drums are on channel 10, the sustain
+    pedal is controller 64.
 
     The record is a text event in the conductor track. Parts beyond the fifteenth share channels.
 

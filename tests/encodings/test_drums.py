@@ -40,7 +40,7 @@ def test_what_was_written_down_comes_back_and_keeps_the_grammar(encoding, items)
         ids = encoding.encode(item)
         back = encoding.decode(ids)
         assert np.array_equal(rebuilt.encode(back), ids)
-        assert len(back.parts[0].notes) == list(encoding.counts(ids).values())[0] > 40
+        assert len(back.parts[0].notes) == next(iter(encoding.counts(ids).values())) > 40
         framed = np.concatenate([[BOS], ids, [EOS]])
         for t in range(1, len(framed), 3):
             assert encoding.allowed(framed[:t])[framed[t]], encoding.label(int(framed[t]))
@@ -97,7 +97,7 @@ def test_what_isnt_of_the_kind_is_refused_with_the_way_out() -> None:
     for text in ("funk", "4/4 fast", "4/4 90 3"):
         with pytest.raises(UserError, match="no beginning of a drum pattern"):
             Drums().prompt(text)
-    with pytest.raises(UserError, match="--start FILE|no beginning"):
+    with pytest.raises(UserError, match="no beginning"):
         Performance().prompt("slow")
 
 
@@ -126,7 +126,9 @@ def test_pedal_velocity_and_time_come_back() -> None:
     item = Score((Part("P", notes, pedal=((10, 700), (700, 1200))),), 1000, (1, 4), 0, 1903, 60.0, timing="seconds")
     back = Performance(velocities=127).decode(Performance(velocities=127).encode(item))
     assert [(n.start, n.duration, n.pitch) for n in back.parts[0].notes] == [(0, 50, 60), (150, 1, 67), (150, 40, 60)]
-    assert [abs(n.velocity - loud) <= 1 for n, loud in zip(back.parts[0].notes, (64, 100, 20), strict=True)] == [True] * 3
+    assert [abs(n.velocity - loud) <= 1 for n, loud in zip(back.parts[0].notes, (64, 100, 20), strict=True)] == [
+        True
+    ] * 3
     assert back.parts[0].pedal == ((1, 70), (70, 120))
     assert (back.timing, back.length_seconds) == ("seconds", 1.9)
 

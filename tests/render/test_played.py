@@ -46,7 +46,10 @@ def test_a_written_performance_is_read_back_with_its_pedal(tmp_path) -> None:
     back = _score(content)
     # on a grid ten times as fine, so of the same hundredths
     first = min(note.start for note in PIECE.parts[0].notes)
-    scaled = [[(start - first) * 10, length * 10, pitch, loud] for start, length, pitch, loud in sorted_columns(PIECE, [0, 1, 2, 3])]
+    scaled = [
+        [(start - first) * 10, length * 10, pitch, loud]
+        for start, length, pitch, loud in sorted_columns(PIECE, [0, 1, 2, 3])
+    ]
     assert np.abs(np.array(sorted_columns(back, [0, 1, 2, 3])) - scaled).max() <= 1
     assert len(back.parts[0].pedal) == len(PIECE.parts[0].pedal) > 4
     moved = (np.array(PIECE.parts[0].pedal) - first) * 10
