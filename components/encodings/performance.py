@@ -146,21 +146,14 @@ class Performance(Encoding):
                 notes.append(Note(start, now - start, LOWEST + key, velocity))
 
     def prompt(self, text: str) -> tuple[np.ndarray, list[str]]:
-        """Nothing: a beginning is given as a file.
+        """Nothing: a performance has no words to begin with.
 
         Raises:
             UserError: there is a text.
         """
         if text.strip():
-            hint = "leave it out, or give a MIDI file to go on from: --start FILE"
-            raise UserError(f"{text[:80]!r} is no beginning of a performance", where="prompt", hint=hint)
+            raise UserError(f"{text[:80]!r} is no beginning of a performance", where="prompt", hint="leave it out")
         return np.zeros(0, dtype=np.int64), []
-
-    def onwards(self, start: Any) -> np.ndarray:
-        """The ids of a beginning, without the ends of what still sounds at its end."""
-        ids = self.encode(start)
-        last = int(np.flatnonzero((ids >= ON) & (ids < OFF))[-1])
-        return ids[: last + 1]
 
     def context(self, ids: np.ndarray) -> np.ndarray:
         """int64 [T, 16]; see the class."""

@@ -140,3 +140,16 @@ def test_made_data_are_the_same_every_time_and_played_like_a_person() -> None:
                 off = (start + 12) % 24 - 12  # from the sixteenth
                 assert 0.5 < off.std() < 8
     assert sum(bool(item.parts[0].pedal) for item in one) > 5
+
+
+def test_a_path_or_a_card_takes_the_place_of_made_data() -> None:
+    from components.schema import check_data
+
+    problems: list[str] = []
+    given = check_data({"reader": "made-drums", "path": "beats"}, problems)
+    card = check_data({"reader": "made-piano", "dataset": "maestro"}, problems)
+    assert problems == []
+    assert (given["reader"], given["bars"], card["reader"], card["dataset"]) == ("drums", 8, "piano", "maestro")
+    check_data({"reader": "made-drums", "path": "beats", "count": 3}, problems)
+    assert len(problems) == 1
+    assert "data.count" in problems[0]

@@ -145,10 +145,3 @@ def test_a_performance_is_moved_as_a_whole_and_only_as_far_as_keys_go() -> None:
         assert np.array_equal(after[[0, 1, 3]], before[[0, 1, 3]])
     assert shifts <= set(range(-3, 4))
     assert len(shifts) > 3
-
-
-def test_a_beginning_ends_with_its_last_key() -> None:
-    encoding = Performance()
-    ids = encoding.onwards(PIECES[0])
-    assert encoding.label(int(ids[-1])) != "*"
-    assert encoding.counts(ids) == encoding.counts(encoding.encode(PIECES[0]))

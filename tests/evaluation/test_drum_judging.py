@@ -6,6 +6,7 @@ import pytest
 
 from components.errors import UserError
 from components.evaluation.drums import DRUM_UNITS, bars, judge_drums
+from components.evaluation.performances import PERFORMANCE_UNITS, judge_performances
 from components.score import Note, Part, Score
 
 BEAT, BAR = 96, 384
@@ -46,3 +47,16 @@ def test_figures_are_those_of_known_patterns() -> None:
 def test_nothing_to_judge_is_said() -> None:
     with pytest.raises(UserError, match="the generated patterns have no hits"):
         judge_drums([pattern()], [ROCK], [ROCK])
+
+
+def test_figures_of_performances_need_no_bars() -> None:
+    def piece(*notes: Note, pedal: tuple[tuple[int, int], ...] = ()) -> Score:
+        return Score((Part("P", notes, pedal=pedal),), 100, (1, 4), 0, 400, 60.0, timing="seconds")
+
+    one = piece(Note(0, 200, 60, 40), Note(0, 100, 64, 80), Note(300, 100, 67, 60), pedal=((0, 100),))
+    table = judge_performances([one], [one], [piece(Note(0, 400, 60, 50))])
+    assert {"pitch_class_distance", *PERFORMANCE_UNITS} <= set(table)
+    assert "duration_distance" not in table
+    expected = {"notes_per_second": 0.75, "notes_at_once": 400 / 300, "pedal_down": 0.25, "velocity_spread": 16.33}
+    assert {name: table[name]["generated"] for name in expected} == pytest.approx(expected, abs=0.01)
+    assert table["pedal_down"]["held_out"] == table["velocity_spread"]["held_out"] == 0
