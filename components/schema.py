@@ -161,7 +161,8 @@ DATA = {
 def check_data(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     """The data section: a card of the catalogue, or a path of one's own with a reader, and the reader's options.
 
-    A `path` (relative to where the command runs) takes the place of the card's files.
+    A `path` (relative to where the command runs) takes the place of the card's files. Beside a reader that makes its
+    items and gives way, a path is read by the reader of such files, and a card by its own.
     """
     from components.datasets.cards import load_card
     from components.datasets.folds import parse_fold
@@ -169,6 +170,10 @@ def check_data(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]
 
     dataset, path, reader = (values.get(key) for key in ("dataset", "path", "reader"))
     own = reader in names("reader") and resolve("reader", reader).own
+    if own and resolve("reader", reader).gives_way and (dataset or path is not None):
+        values = {key: value for key, value in values.items() if key != "reader"}
+        reader = resolve("reader", reader).files_by if path is not None else None
+        values, own = values | ({"reader": reader} if reader else {}), False
     if not own and not isinstance(dataset, str) and not isinstance(path, str | dict):
         problems.append("data: set dataset (a card in data/catalogue) or path (a file of your own)")
         return {}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import repeat
-from typing import TypeVar, overload
+from typing import Literal, TypeVar, overload
 
 import numpy as np
+
+from components.drums import piece_name
 
 _NAMES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
 
@@ -87,7 +90,8 @@ class Part:
     name: str
     notes: Sequence[Note]
     program: int = 0  # General MIDI program, 0 = piano
-    role: str = ""  # melody, chords, bass, drums; "" = not told apart
+    role: str = ""  # melody, chords, bass, drums (pitches are percussion keys); "" = not told apart
+    pedal: Sequence[tuple[int, int]] = ()  # first and end step of each time that the sustain pedal is down, in order
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -119,6 +123,14 @@ class Score:
     chords: tuple[Chord, ...] = ()
     key: str = ""  # such as "F major"
     metre_changes: tuple[tuple[int, tuple[int, int]], ...] = ()
+    # "played": times are as played, on a grid too fine for notation; "seconds": and bars aren't known, each "bar" is a
+    # second
+    timing: Literal["written", "played", "seconds"] = "written"
+
+    @property
+    def only_drums(self) -> bool:
+        """Whether it has parts, and all are drums."""
+        return bool(self.parts) and all(part.role == "drums" for part in self.parts)
 
     @property
     def bar_steps(self) -> int:
@@ -130,7 +142,14 @@ class Score:
         """The score up to `step`: notes and chords that begin before it, cut there."""
         return replace(
             self,
-            parts=tuple(replace(part, notes=_until(part.notes, step)) for part in self.parts),
+            parts=tuple(
+                replace(
+                    part,
+                    notes=_until(part.notes, step),
+                    pedal=tuple((down, min(up, step)) for down, up in part.pedal if down < step),
+                )
+                for part in self.parts
+            ),
             chords=_until(self.chords, step),
             length_steps=min(self.length_steps, step),
             metre_changes=tuple(change for change in self.metre_changes if change[0] < step),
@@ -150,5 +169,29 @@ def _until(events: Sequence[Event], step: int) -> tuple[Event, ...]:
 
 
 def spoken(score: Score) -> str:
-    """A score in words: a line for each voice."""
-    return "\n".join(f"{part.name}: {' '.join(pitch_name(note.pitch) for note in part.notes)}" for part in score.parts)
+    """A score in words: a line for each voice; of drums what is hit."""
+    return "\n".join(f"{part.name}: {' '.join(names(part))}" for part in score.parts)
+
+
+def names(part: Part, most: int | None = None) -> list[str]:
+    """What the part's notes are called, the first `most` of them: C4; of drums snare."""
+    name = piece_name if part.role == "drums" else pitch_name
+    return [name(note.pitch) for note in part.notes[:most]]
+
+
+def sounding(part: Part) -> list[int]:
+    """For how many steps each note of the part sounds: under the pedal until it is lifted or the pitch begins anew."""
+    if not part.pedal:
+        return [note.duration for note in part.notes]
+    downs = [down for down, _ in part.pedal]
+    again: dict[int, int] = {}  # pitch → where it begins again
+    found = []
+    for note in reversed(part.notes):
+        end = note.start + note.duration
+        index = bisect_right(downs, end) - 1
+        if index >= 0:
+            up = part.pedal[index][1]
+            end = max(end, min(up, again.get(note.pitch, up)))
+        again[note.pitch] = note.start
+        found.append(end - note.start)
+    return found[::-1]

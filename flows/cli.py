@@ -19,7 +19,7 @@ def main() -> None:
     """The console command. A user's mistake is one message and exit code 2; Ctrl-C is 130; a failure is 1."""
     # read when torch is loaded: threads that spin at barriers make training several times slower on a busy machine
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # imports of torch and MLflow make many objects that stay: by default the collector walks through them again and again
+    # imports of torch and MLflow make many objects that stay: by default the collector visits them again and again
     gc.set_threshold(50_000, 20, 100)
     prepare()
     try:

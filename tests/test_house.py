@@ -16,7 +16,8 @@ CEILING = 400
 
 # A module may import from its own rank's name and from lower ranks; nothing looks up.
 RANKS = {
-    "errors": 0, "paths": 0, "redaction": 0, "score": 0, "ink": 0, "harmony": 0, "progressions": 0, "registry": 0,
+    "errors": 0, "paths": 0, "redaction": 0, "score": 0, "drums": 0, "ink": 0, "harmony": 0, "progressions": 0,
+    "registry": 0,
     "provenance": 0, "options": 0, "yaml_text": 0, "whole_files": 0, "bounds": 0, "console": 0,
     "encodings": 1, "kernels": 1, "render": 1,
     "datasets": 2, "layers": 2,

@@ -11,9 +11,9 @@ from typing import Any
 from components.datasets.grid import QUARTER_TONE, chord_symbol
 from components.datasets.repeats import ending_numbers, says_jump
 from components.datasets.sandbox import Refused
+from components.drums import CHANNEL
 from components.harmony import Key, Symbol
 
-DRUMS = 10  # MIDI's channel of percussion, counted from 1
 MIDI_CHANNEL = re.compile(r"(?:%%|I:)\s*MIDI\s+channel\s*=?\s*(\d{1,2})\b")
 CLEF = re.compile(r"(?:^|\s)(?:clef=)?(perc|treble|alto|tenor|bass)|\bclef=(?=[GCF])")
 MOST_ELEMENTS = 100_000  # of one tune, repeats played
@@ -111,7 +111,7 @@ def parse_tune(text: str) -> Tune:
     for line in BLOCK.sub("%", text).splitlines():
         written, line = line, _uncommented(line)
         if channel := MIDI_CHANNEL.match(written):
-            voice.drums = int(channel[1]) == DRUMS
+            voice.drums = int(channel[1]) == CHANNEL + 1
         elif not line:
             ended = ended or (in_body and not written.strip())
         elif FIELD.match(line):

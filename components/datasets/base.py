@@ -29,7 +29,8 @@ class Reader(ABC):
     pairs: ClassVar[bool] = False  # items are (input, target)
     own: ClassVar[bool] = False  # makes its items itself: no dataset, no path
     files_by: ClassVar[str] = ""  # the reader of files of that kind, where this one reads none
-    holds_splits: ClassVar[bool] = False  # its files say what is train, val and test: read with `part` set to each
+    gives_way: ClassVar[bool] = False  # where a path or a dataset is given, that is read instead (of `own` readers)
+    holds_splits: bool = False  # its files say what is train, val and test: read with `part` set to each
     by_time: ClassVar[bool] = False  # cuts each of its series by time: read with `part` and `fractions` set
     # of each number of a target the column of the input that it goes on from; none: the target is something else
     continues: Sequence[int] = ()

@@ -73,7 +73,7 @@ def _piece(file: MidiFile, given: Sequence[MidiTrack], title: str, options: dict
     remarks: list[str] = []
     if file.named > len(file.tracks):
         remarks.append(f"{file.named - len(file.tracks)} of {file.named} tracks aren't in the file")
-    tempo_at, tempo_qpm = _tempi(given, remarks)
+    tempo_at, tempo_qpm = tempi_of(given, remarks)
     tpq, scale = int(file.division), 1.0
     if file.seconds:
         tempo_at, tempo_qpm = tempo_at[:1], tempo_qpm[:1]
@@ -108,12 +108,12 @@ def _piece(file: MidiFile, given: Sequence[MidiTrack], title: str, options: dict
     which = np.repeat(np.arange(len(sizes)), sizes)
     time, end = (np.rint(edge * scale).astype(np.int64) for edge in (time, end))
     first, last = int(time.min()), int(end.max())
-    metres, upbeat_ticks = _metres(given, spb, tpq, first, remarks)
-    skip = _silence(metres, upbeat_ticks, first, tpq, spb)
+    metres, upbeat_ticks = metres_of(given, spb, tpq, first, remarks)
+    skip = silence_of(metres, upbeat_ticks, first, tpq, spb)
     if skip:
         bars = round(skip * spb / tpq / bar_steps(metres[0][1], spb))
         remarks.append(f"{bars} silent bars before the first note")
-    seconds = _seconds(tempo_at, tempo_qpm, tpq, first, last)
+    seconds = seconds_of(tempo_at, tempo_qpm, tpq, first, last)
     if seconds > options["max_seconds"]:
         raise Refused(f"lasts {seconds:,.0f} s, longer than max_seconds={options['max_seconds']:g}")
     if last * spb // tpq > LONGEST_STEPS:
@@ -168,7 +168,7 @@ def _called_drums(track: MidiTrack, channel: int) -> bool:
     return all(KIT[0] <= pitch <= KIT[1] for _, _, pitch, _ in track.notes[channel])
 
 
-def _tempi(tracks: Sequence[MidiTrack], remarks: list[str]) -> tuple[np.ndarray, np.ndarray]:
+def tempi_of(tracks: Sequence[MidiTrack], remarks: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Ticks [N] (the first is 0) from which the tempi [N], quarter notes a minute, hold; 120 where none is said."""
     tempi = {0: 120.0}
     found = sorted(tempo for track in tracks for tempo in track.tempi)[:MOST_CHANGES]
@@ -183,13 +183,13 @@ def _tempi(tracks: Sequence[MidiTrack], remarks: list[str]) -> tuple[np.ndarray,
     return np.array(ticks, dtype=np.int64), np.array([tempi[tick] for tick in ticks])
 
 
-def _seconds(tempo_at: np.ndarray, qpm: np.ndarray, tpq: int, first: int, last: int) -> float:
+def seconds_of(tempo_at: np.ndarray, qpm: np.ndarray, tpq: int, first: int, last: int) -> float:
     """Playing time from tick `first` to tick `last`."""
     edges = np.clip(np.append(tempo_at, max(last, int(tempo_at[-1]))), first, last)
     return float((np.diff(edges) / tpq * 60.0 / qpm).sum())
 
 
-def _metres(
+def metres_of(
     tracks: Sequence[MidiTrack], spb: int, tpq: int, first_note: int, remarks: list[str]
 ) -> tuple[list[tuple[int, tuple[int, int]]], int]:
     """((tick, metre) of each change, the first at 0 or before the music; length of the upbeat in ticks)
@@ -217,7 +217,7 @@ def _metres(
     return metres, 0
 
 
-def _silence(metres: list[tuple[int, tuple[int, int]]], upbeat: int, first: int, tpq: int, spb: int) -> int:
+def silence_of(metres: list[tuple[int, tuple[int, int]]], upbeat: int, first: int, tpq: int, spb: int) -> int:
     """Ticks of whole bars of silence before the first note, as long as the first metre holds."""
     bar = bar_steps(metres[0][1], spb) * tpq / spb  # 17.5 ticks of a bar of 7/8, where 5 are a quarter note
     bars = int(first // bar) if not upbeat else 0

@@ -14,17 +14,18 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from components.datasets.sandbox import Refused
+from components.drums import CHANNEL
 
 MOST_EVENTS = 4_000_000  # of a track
 MOST_TRACKS = 1024
 MOST_OUT_OF_RANGE = 16  # data bytes above 127 that are put right; with more of them the file is damaged otherwise
 TICKS = 480  # in a quarter note, of files whose ticks are parts of a second
 IN_SECONDS = "its time is in seconds (SMPTE), not in beats"
-DRUMS = 9  # the channel of percussion, from 0
 BANK, MODE = 0, 1
 GM2_DRUMS, GM2_MELODY = 120, 121  # banks; General MIDI 2 (RP-024)
 XG_DRUMS = (126, 127)  # Yamaha XG: sound effects and drum kits
 NAME, LYRIC, TEMPO, METRE = 0x03, 0x05, 0x51, 0x58  # kinds of meta events
+SUSTAIN = 64  # the controller of the sustain pedal
 Notes = list[tuple[int, int, int, int]]  # start, end, pitch, velocity
 
 
@@ -50,6 +51,7 @@ class MidiTrack:
     programs: dict[int, Counter[int]] = field(default_factory=dict)  # by channel: program → how many notes
     tempi: list[tuple[int, float]] = field(default_factory=list)  # tick, quarter notes a minute
     metres: list[tuple[int, int, int]] = field(default_factory=list)  # tick, beats, unit
+    pedals: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # by channel: tick, how far down (0 to 127)
     lyrics: int = 0
     never_closed: int = 0  # notes
     out_of_range: int = 0  # data bytes
@@ -134,12 +136,12 @@ def _take_out_drums(tracks: Sequence[MidiTrack]) -> None:
 
 def _kits(channel: int, changes: Sequence[Kit], gs: bool) -> list[tuple[int, bool]]:
     """(tick, is it a drum kit from there on?) of a channel, the first before all notes."""
-    mode, kit = None, channel == DRUMS
+    mode, kit = None, channel == CHANNEL
     spans = [(-1, kit)]
     for change in changes:
         if change.by == MODE:
             mode = change.value > 0
-        elif channel == DRUMS:
+        elif channel == CHANNEL:
             kit = change.value != GM2_MELODY
         else:
             kit = change.value == GM2_DRUMS or (change.value in XG_DRUMS and not gs)
@@ -153,7 +155,7 @@ def _rhythm(value: bytes, time: int, track: MidiTrack) -> None:
         track.gs |= value[5:8] == b"\x00\x7f\x00"
         if value[5] & 0xF0 == 0x10 and value[6] == 0x15:
             part = value[5] & 0x0F  # 0 is channel 10, 1 to 9 are 1 to 9, and so on
-            track.kits.append(Kit(time, DRUMS if not part else part - (part <= 9), MODE, value[7]))
+            track.kits.append(Kit(time, CHANNEL if not part else part - (part <= 9), MODE, value[7]))
     elif len(value) >= 7 and value[0] == 0x43 and value[2:4] == b"\x4c\x08" and value[4] < 16 and value[5] == 7:
         track.kits.append(Kit(time, value[4], MODE, value[6]))
 
@@ -209,6 +211,8 @@ def _events(data: bytes, track: MidiTrack, strings: dict[int, list[int]], progra
             track.out_of_range += data[at] > 0x7F
             if kind == 0xB0 and not first:
                 banks[status & 0x0F] = data[at]
+            if kind == 0xB0 and first == SUSTAIN:
+                track.pedals.setdefault(status & 0x0F, []).append((time, data[at]))
             at += 1
         track.out_of_range += first > 0x7F
         if track.out_of_range > MOST_OUT_OF_RANGE or events > MOST_EVENTS:

@@ -10,7 +10,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import IO, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -51,6 +51,8 @@ class MusicReader(Reader):
     """
 
     framing = "sequences"
+    kinds: ClassVar[tuple[str, ...]] = KINDS
+    function: ClassVar[str] = "components.datasets.pieces:read"  # of a file, in a process of its own
 
     def __init__(
         self,
@@ -142,8 +144,7 @@ class MusicReader(Reader):
         self.notes.clear()
         kept, ends = tempfile.TemporaryFile(), []  # noqa: SIM115 - lives as long as the reader
         self.dropped.update({f"file that isn't music ({ending})": n for ending, n in self._others.items()})
-        function = "components.datasets.pieces:read"
-        outcomes = read_all(function, self.files, self.options, self.limits, self.workers, self.check)
+        outcomes = read_all(self.function, self.files, self.options, self.limits, self.workers, self.check)
         for index, (path, outcome) in enumerate(zip(self.files, outcomes, strict=True), start=1):
             for row, content in outcome.value or [({"reason": outcome.reason}, None)]:
                 self.report.append(
@@ -190,10 +191,15 @@ class MusicReader(Reader):
         counted = "; ".join(f"{count:,} × {reason}" for reason, count in reasons.most_common(LISTED)) or "no files"
         first = "\n".join(f"  {row['file']}: {row['reason']}" for row in self.report[:LISTED])
         what = f"none of {len(self.files):,} files gives a piece: {counted}\n{first}".rstrip()
-        hint = "see the reasons; data.min_notes, data.max_seconds, data.melody_track may be too strict"
-        if set(reasons) == {ONLY_DRUMS}:
-            hint = "drums have no melody: give pieces that other instruments play too"
-        return UserError(what, where="data", hint=hint)
+        return UserError(what, where="data", hint=self.way_out(set(reasons)))
+
+    def way_out(self, reasons: set[str]) -> str:
+        """What is told where no file gives a piece, for these reasons."""
+        if reasons == {ONLY_DRUMS}:
+            return (
+                "drums have no melody: give pieces that other instruments play too, or read them by data.reader=drums"
+            )
+        return "see the reasons; data.min_notes, data.max_seconds, data.melody_track may be too strict"
 
     def _expand(self, given: Sequence[Path]) -> list[Path]:
         """Files as they are, folders by the music in them, without what is hidden; links to folders aren't followed."""
@@ -217,14 +223,14 @@ class MusicReader(Reader):
             raise UserError(
                 f"no music here, but {others}" if others else "the folder is empty",
                 where=", ".join(map(str, given[:LISTED])),
-                hint=f"supported: {' '.join(KINDS)}, in folders within it too",
+                hint=f"supported: {' '.join(self.kinds)}, in folders within it too",
             )
         # without duplicates: a folder may be given together with a file in it
         self._shown = {path.absolute(): self._shown[path] for path in found}
         return list(self._shown)
 
     def _sort(self, file: Path, shown: str, found: list[Path]) -> None:
-        if file.suffix.lower() in KINDS:
+        if file.suffix.lower() in self.kinds:
             self._shown[file] = _printable(shown)
             found.append(file)
         else:
@@ -235,7 +241,14 @@ def _score(content: dict[str, Any]) -> Score:
     """The score of what a worker sent."""
     return Score(
         parts=tuple(
-            Part(part["name"], _notes(part["notes"]), part["program"], part["role"]) for part in content["parts"]
+            Part(
+                part["name"],
+                _notes(part["notes"]),
+                part["program"],
+                part["role"],
+                tuple((down, up) for down, up in part.get("pedal", ())),
+            )
+            for part in content["parts"]
         ),
         steps_per_beat=content["steps_per_beat"],
         metre=tuple(content["metre"]),
@@ -246,6 +259,7 @@ def _score(content: dict[str, Any]) -> Score:
         chords=tuple(Chord(*row) for row in content["chords"]),
         key=content["key"],
         metre_changes=tuple((step, tuple(metre)) for step, metre in content["metre_changes"]),
+        timing=content.get("timing", "written"),
     )
 
 

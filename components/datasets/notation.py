@@ -33,6 +33,7 @@ from components.datasets.humdrum import as_played, as_written
 from components.datasets.musicxml import unpacked, write_out, written_bars
 from components.datasets.repeats import DONT_FIT, Bar, Misfit, played_or_once
 from components.datasets.sandbox import Refused
+from components.drums import CHANNEL
 from components.errors import UserError
 from components.harmony import SCALES, Key, Symbol, match_chord, parse_chord
 
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from music21.stream import Part as StreamPart
     from music21.stream import Score as StreamScore
 
-DRUMS = 9  # MIDI's channel of percussion, counted from 0
 OF_DRUMS = re.compile(r"[bst]?drum|perc|.?cymb|crshc|ridec|hihat|trngl|tambu|tmtam|gong|casts|mracs|wdblk|claps")
 MOST_NOTES = 200_000
 MOST_PARTS = 128
@@ -275,7 +275,7 @@ def _drums(flat: StreamPart) -> set[int]:
     from music21.instrument import Instrument
 
     named = any(OF_DRUMS.match(one.tandem) for one in flat.getElementsByClass(MiscTandem))
-    if named or any(one.midiChannel == DRUMS for one in flat.getElementsByClass(Instrument)):
+    if named or any(one.midiChannel == CHANNEL for one in flat.getElementsByClass(Instrument)):
         return {id(note) for note in flat.notes}
     changes = sorted((clef.offset, isinstance(clef, PercussionClef)) for clef in flat.getElementsByClass(Clef))
     if not any(drums for _, drums in changes):

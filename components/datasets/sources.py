@@ -35,9 +35,10 @@ def card_readers(card: Card, data: Mapping[str, Any], root: Path, cache_dir: Pat
         raise UserError(f"{card.name} is read by {card.reader}", where="data.reader", hint=hint)
     build("reader", card.reader, data, SECTION, [])  # a wrong setting is said before anything is fetched
     files = fetch(card, cache_dir, mirror_folder(root), progress)
+    files = [unpacked(file, cache_dir)[0] if is_archive(file) else file for file in files]
     by_split: dict[str | None, list[Path]] = {} if card.files else {None: []}
     for file, of in zip(files, card.files, strict=True):
-        by_split.setdefault(of.split, []).append(unpacked(file, cache_dir)[0] if is_archive(file) else file)
+        by_split.setdefault(of.split, []).append(file)
     return _parts({split: build("reader", card.reader, data, SECTION, paths) for split, paths in by_split.items()})
 
 

@@ -9,15 +9,23 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from components.evaluation.music import UNITS
+from components.evaluation.drums import DRUM_UNITS
+from components.evaluation.music import UNITS as MUSIC_UNITS
+from components.evaluation.performances import PERFORMANCE_UNITS
 from components.evaluation.report import INK, SOFT, VAL
 
+UNITS = MUSIC_UNITS | DRUM_UNITS | PERFORMANCE_UNITS
 _PANELS = {
     "share": "distances from the training music and shares, 0 to 1",
     "per bar": "faults of voice leading, per bar",
     "notes": "notes",
     "quarters": "quarter notes",
     "bars": "bars",
+    "hits": "hits",
+    "pieces": "pieces of the kit",
+    "velocity": "velocity, 1 to 127",
+    "milliseconds": "milliseconds",
+    "a second": "notes a second",
 }
 
 

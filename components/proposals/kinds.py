@@ -30,6 +30,8 @@ KINDS: dict[str, Kind] = {
     "melody": Kind("music", "a model of melodies over chords", media.melody),
     "events": Kind("music", "a model of all instruments", media.events),
     "chorales": Kind("music", "a model of four voices", media.chorales),
+    "drums": Kind("drums", "drum patterns, as they were played", media.drums),
+    "piano": Kind("piano", "piano performances, as they were played", media.piano),
     "recordings": Kind("wav", "what is said in recordings", media.recordings),
     "videos": Kind("video", "the label of a video", media.videos),
     "ts": Kind("ts", "the label of a series", series.ts),
@@ -59,6 +61,8 @@ TEXTS = {"tokens", "lines", "text", "labelled-lines"}  # that any text can be re
 NEVER = {
     "made-series": "makes its data",
     "made-handwriting": "makes its data",
+    "made-drums": "makes its data",
+    "made-piano": "makes its data",
     "moving-shapes": "makes its data",
     "copy-memory": "makes its data",
     "adding": "makes its data",

@@ -10,6 +10,7 @@ from pathlib import Path
 from components.datasets.audio import WavReader, read_wav
 from components.datasets.folders import ending
 from components.datasets.music import KINDS as SCORES
+from components.datasets.performances import KINDS as PLAYED
 from components.datasets.rolls import ARRAYS, PICKLES
 from components.datasets.strokes import StrokesReader
 from components.datasets.transcripts import Transcripts
@@ -65,6 +66,32 @@ def events(look: Look) -> Proposal:
 
 def chorales(look: Look) -> Proposal:
     return _music(look, "four voices", "chorales", {}, {"kind": "chorale"}, {"kind": "language_model"})
+
+
+def drums(look: Look) -> Proposal:
+    return _played(look, "drums")
+
+
+def piano(look: Look) -> Proposal:
+    return _played(look, "piano")
+
+
+def _played(look: Look, recipe: str) -> Proposal:
+    """Where somebody says what the MIDI files have: it isn't looked at."""
+    found = look.having(PLAYED)
+    if not found:
+        raise Unlike(f"no files of {', '.join(PLAYED)}")
+    encoding = {"drums": "drums", "piano": "performance"}[recipe]
+    return Proposal(
+        f"MIDI ({len(found):,} files): {recipe} as played",
+        "the files' endings",
+        recipe,
+        {"reader": recipe},
+        {"kind": encoding},
+        {"kind": "language_model"},
+        len(found),
+        likely=False,
+    )
 
 
 def _music(look: Look, of: str, like: str, data: dict, encoding: dict, task: dict, **changes: dict) -> Proposal:

@@ -1,4 +1,5 @@
-"""Scores to sound: a small additive synthesiser of organ-like pipes, or a SoundFont, in a quiet room. NumPy only."""
+"""Scores to sound: a small additive synthesiser of organ-like pipes, drums and struck strings, or a SoundFont, in a
+quiet room. NumPy only."""
 
 from __future__ import annotations
 
@@ -12,9 +13,10 @@ import numpy as np
 
 from components.errors import UserError
 from components.render.layout import score_end
+from components.render.percussion import PLACES, drum, piece_of, struck
 from components.render.record import Record, embed_marker
 from components.render.soundfont import Soundfont
-from components.score import Note, Part, Score
+from components.score import Note, Part, Score, sounding
 
 LIMIT_SECONDS = 30 * 60
 _MOST_VOICES = 8  # sounding all the time; a score of 30 minutes may have more that rest
@@ -48,10 +50,11 @@ def synthesise(score: Score, rate: int = 32000, soundfont: Soundfont | None = No
             where=f"score {score.title[:60]!r}",
             hint="render it in parts, or at a faster tempo",
         )
-    sounding = sum(note.duration for part in score.parts for note in part.notes) * seconds_per_step
-    if sounding > _MOST_VOICES * LIMIT_SECONDS:
+    lengths = [sounding(part) for part in score.parts]
+    in_all = sum(map(sum, lengths)) * seconds_per_step
+    if in_all > _MOST_VOICES * LIMIT_SECONDS:
         raise UserError(
-            f"has {sounding / 3600:.0f} hours of notes on top of each other",
+            f"has {in_all / 3600:.0f} hours of notes on top of each other",
             where=f"score {score.title[:60]!r}",
             hint="render it in parts",
         )
@@ -60,19 +63,19 @@ def synthesise(score: Score, rate: int = 32000, soundfont: Soundfont | None = No
     tones: dict[tuple[object, ...], np.ndarray] = {}
     cached = 0
     for voice, part in enumerate(score.parts):
-        gains = _pan(voice, len(score.parts))
-        for note in part.notes:
-            key = _sound(part, note, soundfont)
+        for note, steps in zip(part.notes, lengths[voice], strict=True):
+            gains = _gains(voice, score, note)
+            key = _sound(score, part, note, steps, soundfont)
             tone = tones.get(key)
             if tone is None:
                 if cached > _MOST_CACHED_SAMPLES:
                     tones.clear()
                     cached = 0
-                seconds = note.duration * seconds_per_step
+                seconds = steps * seconds_per_step
                 tone = (
                     soundfont.tone(part, note.pitch, note.velocity, seconds, rate)
                     if soundfont
-                    else _tone(note.pitch, seconds, rate)[None]
+                    else _played(score, part, note, seconds, rate)[None]
                 )
                 tones[key] = tone
                 cached += tone.size
@@ -85,16 +88,40 @@ def synthesise(score: Score, rate: int = 32000, soundfont: Soundfont | None = No
     peak = float(np.abs(mix).max(initial=0.0))
     if peak == 0.0:
         return mix
-    mix = _room(mix, rate)
+    mix = _room(mix, rate, 0.12 if score.only_drums else 0.30)
     fade = np.linspace(1.0, 0.0, max(1, rate // 4), dtype=np.float32)
     mix[:, -len(fade) :] *= fade[-length:]
     return mix * np.float32(_PEAK / np.abs(mix).max())
 
 
-def _sound(part: Part, note: Note, soundfont: Soundfont | None) -> tuple[object, ...]:
+def _sound(score: Score, part: Part, note: Note, steps: int, soundfont: Soundfont | None) -> tuple[object, ...]:
     """Notes that are equal in this sound alike."""
-    own = (part.program, part.role == "drums", note.velocity) if soundfont else ()
-    return (note.pitch, note.duration, *own)
+    drums = part.role == "drums"
+    own = (part.program, drums, note.velocity) if soundfont else (drums,)
+    struck = score.timing == "seconds" and not soundfont
+    return (note.pitch, 0 if drums and not soundfont else steps, *own, *([_strength(note)] if struck else []))
+
+
+def _played(score: Score, part: Part, note: Note, seconds: float, rate: int) -> np.ndarray:
+    """One note by the built-in instruments: a drum, of a performance a struck string, else a pipe."""
+    if part.role == "drums":
+        return drum(note.pitch, rate)
+    if score.timing == "seconds":
+        return struck(note.pitch, _strength(note), seconds, rate)
+    return _tone(note.pitch, seconds, rate)
+
+
+def _strength(note: Note) -> int:
+    """The velocity in eight steps: how bright it is isn't told apart finer."""
+    return note.velocity // 16 * 16 + 8
+
+
+def _gains(voice: int, score: Score, note: Note) -> tuple[float, float]:
+    """How loud a note is on the left and on the right: drums stand in places of their own."""
+    if score.parts[voice].role != "drums":
+        return _pan(voice, len(score.parts))
+    angle = np.pi / 4 * (1 + 0.6 * PLACES[piece_of(note.pitch)])
+    return float(np.cos(angle)), float(np.sin(angle))
 
 
 def _pan(voice: int, count: int) -> tuple[float, float]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
+from components.drums import KIT, PIECE_OF
 from components.errors import UserError
-from components.score import Note, Score
+from components.score import Note, Part, Score, pitch_name
 
 # Okabe and Ito's colours, told apart by every kind of colour vision; one a voice, then from the start again.
 PALETTE = ("#d55e00", "#0072b2", "#009e73", "#aa4499", "#e69f00", "#56b4e9")
 NOTE_LIMIT = 200_000
+KIT_GROUPS = {"Kick": (0,), "Snare": (1,), "Hi-hat": (2, 3), "Toms": (4, 5, 6), "Cymbals": (7, 8)}
 Units = dict[int, tuple[int, int]]  # number → first step, end step
 
 
@@ -131,6 +134,45 @@ def pitch_range(score: Score, least: int = 12) -> tuple[int, int]:
     low, high = min(pitches) - 1, max(pitches) + 1
     missing = max(0, least - (high - low))
     return max(0, low - missing // 2), min(127, high + (missing + 1) // 2)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a picture from `low` to `high`: pitches, or the pieces of a kit (then they have `names`)."""
+
+    low: int
+    high: int
+    names: tuple[str, ...] = ()
+
+    def name(self, row: int) -> str:
+        return self.names[row] if self.names else pitch_name(row)
+
+    def is_shaded(self, row: int) -> bool:
+        """Black keys, and every second piece of a kit."""
+        return row % 2 == 1 if self.names else is_black(row)
+
+
+def pictured(score: Score, least: int = 12) -> tuple[Score, Rows]:
+    """The score as it is drawn, and the rows: at least `least` semitones; of drums alone the pieces of the kit, in a
+    part for each group of them, their hits made long enough to be seen."""
+    if not score.only_drums:
+        return score, Rows(*pitch_range(score, least))
+    length = max(1, score.steps_per_beat * 3 // 16)
+    groups: dict[str, list[Note]] = {name: [] for name in KIT_GROUPS}
+    for part in score.parts:
+        for note in part.notes:
+            if note.pitch in PIECE_OF:
+                piece = PIECE_OF[note.pitch]
+                name = next(name for name, members in KIT_GROUPS.items() if piece in members)
+                groups[name].append(Note(note.start, length, piece, note.velocity))
+    parts = tuple(Part(name, tuple(notes)) for name, notes in groups.items() if notes)
+    end = score_end(score)
+    return replace(score, parts=parts, length_steps=end).until(end), Rows(0, len(KIT) - 1, KIT)
+
+
+def loudness(note: Note) -> float:
+    """How solid a note is drawn, by its velocity."""
+    return 0.2 + 0.8 * note.velocity / 127
 
 
 def lanes(score: Score) -> list[list[tuple[Note, int, int]]]:

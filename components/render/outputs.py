@@ -11,7 +11,7 @@ from components.ink import Ink
 from components.render.layout import bars
 from components.render.record import Record, with_record
 from components.render.soundfont import Soundfont
-from components.score import Score
+from components.score import Score, names
 
 
 def write_texts(texts: Sequence[str], path: Path, record: Record) -> None:
@@ -59,7 +59,7 @@ def write_score(
 
     The page shows the stretches `marked`, first and end step each, and the `sections`, each with its letter. Every file
     carries `record`; equal arguments give equal bytes. A score without a single step has nothing to show: it gives no
-    file.
+    file. What isn't timed as written (drums, a performance) gives no notation.
     """
     if not item.length_steps:
         return []
@@ -72,12 +72,14 @@ def write_score(
     base.parent.mkdir(parents=True, exist_ok=True)
     midi, sheet, wav, picture, page = (base.with_suffix(s) for s in (".mid", ".musicxml", ".wav", ".png", ".html"))
     write_midi(item, midi, record)
-    write_musicxml(item, sheet, record)
     write_wav(item, wav, record, soundfont=soundfont)
     write_pianoroll(item, picture, record)
     audio = page_audio(item, soundfont)
     shown = {"title": title, "subtitle": subtitle, "facts": facts, "marked": marked, "sections": sections}
     write_page(item, page, audio=audio, record=record, **shown)
+    if item.timing != "written" or item.only_drums:
+        return [midi, wav, picture, page]
+    write_musicxml(item, sheet, record)
     paths = [midi, sheet, wav, picture, page]
     if can_engrave():
         paths.append(base.with_suffix(".svg"))
@@ -101,12 +103,8 @@ def described(item: Any) -> str:
     """An item in a line or a few: a text as it is, ink by what it shows, a score by its voices' notes."""
     if isinstance(item, str | Ink):
         return str(item)
-    from components.score import pitch_name
-
-    voices = (f"{part.name}: {' '.join(pitch_name(n.pitch) for n in part.notes[:24])}" for part in item.parts)
-    return "\n".join(
-        [
-            f"{item.metre[0]}/{item.metre[1]}, {sum((bar.end - bar.start) / bar.full for bar in bars(item)):.1f} bars",
-            *voices,
-        ]
-    )
+    voices = (f"{part.name}: {' '.join(names(part, 24))}" for part in item.parts)
+    if item.timing == "seconds":
+        return "\n".join([f"{item.length_seconds:.1f} seconds", *voices])
+    count = sum((bar.end - bar.start) / bar.full for bar in bars(item))
+    return "\n".join([f"{item.metre[0]}/{item.metre[1]}, {count:.1f} bars", *voices])

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from components.errors import UserError
 from components.harmony import format_chord
-from components.render.layout import PALETTE, bars, beat_steps, is_black, lanes, pitch_range, score_end
+from components.render.layout import PALETTE, Rows, bars, beat_steps, lanes, loudness, pictured, score_end
 from components.render.record import Record, embed_marker, printable
-from components.score import Score, pitch_name
+from components.score import Score
 
 AUDIO_LIMIT_BYTES = 64 * 1024 * 1024
 _HERE = Path(__file__).parent
@@ -55,7 +55,8 @@ def write_page(
         raise UserError(
             f"the page's audio {what}", where=f"score {title[:60]!r}", hint="make it with page_audio(score)"
         )
-    low, high = pitch_range(score)
+    score, rows = pictured(score)
+    low, high = rows.low, rows.high
     script = "".join((_HERE / f"{name}.js").read_text(encoding="utf-8") for name in ("page", "select"))
     timing = {
         "seconds": steps / score.steps_per_beat * 60.0 / score.tempo_bpm,
@@ -64,11 +65,14 @@ def write_page(
         "bar": score.bar_steps,
         "bars": [(bar.number, bar.start, bar.end, bar.beat) for bar in bars(score)],
         "beat": beat_steps(score),
+        "unit": "second" if score.timing == "seconds" else "bar",
     }
     count = sum(len(part.notes) for part in score.parts)
     description = (
-        f"Piano roll: {count} notes in {len(score.parts)} voices from {pitch_name(low + 1)} to {pitch_name(high - 1)}"
+        f"Piano roll: {count} notes in {len(score.parts)} voices from {rows.name(low + 1)} to {rows.name(high - 1)}"
     )
+    if rows.names:
+        description = f"Drum grid: {count} hits on a kit of {len(rows.names)} pieces"
     values = {
         "title": _text(title) or "Untitled",
         "subtitle": _text(subtitle),
@@ -78,10 +82,11 @@ def write_page(
             f"<i></i>{_text(part.name, 40) or f'Part {voice + 1}'}</button>"
             for voice, part in enumerate(score.parts)
         ),
+        "names": " named" if rows.names else "",
         "keys": "".join(
-            f'<span style="top:{100 * (high - pitch + 0.5) / (high - low + 1):.2f}%">{pitch_name(pitch)}</span>'
+            f'<span style="top:{100 * (high - pitch + 0.5) / (high - low + 1):.2f}%">{rows.name(pitch)}</span>'
             for pitch in range(low, high + 1)
-            if pitch % 12 in (0, 7)
+            if rows.names or pitch % 12 in (0, 7)
         ),
         "numbers": _numbers(score, steps),
         "form": _form(sections, steps),
@@ -90,7 +95,7 @@ def write_page(
         "rows": str(high - low + 1),
         "steps": str(steps),
         "description": _text(description),
-        "grid": _grid(score, low, high) + _grounds(sections, low, high) + _marked(marked, low, high),
+        "grid": _grid(score, rows) + _grounds(sections, low, high) + _marked(marked, low, high),
         "notes": _notes(score, high),
         "facts": "".join(
             f"<div><dt>{_text(name)}</dt><dd>{_text(value, 1000)}</dd></div>" for name, value in facts.items()
@@ -117,10 +122,11 @@ def _class(voice: int) -> str:
 def _numbers(score: Score, steps: int) -> str:
     """Bar numbers over the roll, fewer where they would touch."""
     every = max(1, 4 * beat_steps(score) // (2 * score.bar_steps))  # very short bars: every second or fourth
+    less = int(score.timing == "seconds")  # which are counted from 0
     return "".join(
-        f'<span style="left:{100 * bar.start / steps:.3f}%">{bar.number}</span>'
+        f'<span style="left:{100 * bar.start / steps:.3f}%">{bar.number - less}</span>'
         for bar in bars(score)
-        if bar.number == 1 or (bar.number and bar.number % every == 0)
+        if bar.number and ((bar.number == 1 and not less) or (bar.number - less) % every == 0)
     )
 
 
@@ -159,10 +165,11 @@ def _colours(sections: Sequence[tuple[str, int, int]]) -> list[str]:
     return [_class(len(PALETTE) // 2 + letters.index(letter)) for letter, _, _ in sections]
 
 
-def _grid(score: Score, low: int, high: int) -> str:
+def _grid(score: Score, drawn: Rows) -> str:
+    low, high = drawn.low, drawn.high
     steps, rows = score_end(score), high - low + 1
-    stripes = "".join(f"M0 {high - pitch}h{steps}v1H0z" for pitch in range(low, high + 1) if is_black(pitch))
-    octaves = "".join(f"M0 {high - pitch + 1}h{steps}" for pitch in range(low, high + 1) if pitch % 12 == 0)
+    stripes = "".join(f"M0 {high - row}h{steps}v1H0z" for row in range(low, high + 1) if drawn.is_shaded(row))
+    octaves = "".join(f"M0 {high - row + 1}h{steps}" for row in range(low, high + 1) if row % 12 == 0 and row)
     beats, lines = [], []
     for bar in bars(score):
         beats += [f"M{step} 0v{rows}" for step in bar.beats[1:]]
@@ -170,6 +177,11 @@ def _grid(score: Score, low: int, high: int) -> str:
     return (
         f'<path class="stripe" d="{stripes}"/><path class="line" d="{octaves}"/>'
         f'<path class="line beats" d="{"".join(beats)}"/><path class="line bars" d="{"".join(lines)}"/>'
+        + "".join(
+            f'<rect class="pedal" x="{down}" y="{rows - 0.35:g}" width="{up - down}" height="0.3"/>'
+            for part in score.parts
+            for down, up in part.pedal
+        )
     )
 
 
@@ -187,6 +199,7 @@ def _notes(score: Score, high: int) -> str:
         boxes = []
         for note, lane, count in notes:
             top, height = high - note.pitch + lane / count, 1 / count
-            boxes.append(f'<rect x="{note.start}" y="{top:g}" width="{note.duration}" height="{height:g}"/>')
+            solid = "" if score.timing == "written" else f' fill-opacity="{loudness(note):.2f}"'
+            boxes.append(f'<rect x="{note.start}" y="{top:g}" width="{note.duration}" height="{height:g}"{solid}/>')
         groups.append(f'<g class="voice {_class(voice)}" data-voice="{voice}">{"".join(boxes)}</g>')
     return "".join(groups)

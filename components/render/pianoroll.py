@@ -1,4 +1,5 @@
-"""The piano roll as a picture: pitch over time, a colour for each voice, chord symbols above."""
+"""The piano roll as a picture: pitch over time, a colour for each voice, chord symbols above. Drums are drawn as a grid
+with a row for each piece of the kit. Of what was played, loud notes are more solid than soft ones."""
 
 from __future__ import annotations
 
@@ -6,10 +7,12 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from components.harmony import format_chord
-from components.render.layout import Bar, bars, colour, is_black, lanes, pitch_range
+from components.render.layout import Bar, Rows, bars, colour, lanes, loudness, pictured
 from components.render.record import Record, embed_marker, printable
-from components.score import Note, Score, pitch_name
+from components.score import Note, Score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +22,7 @@ _DPI = 120
 _BARS_A_ROW, _MOST_ROWS = 16, 12
 _INCHES_PER_BAR, _LEAST_INCHES, _MOST_INCHES = 0.66, 8.0, 30.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 0.62, 0.25, 0.62, 0.36  # margins, in inches so that they don't grow with the picture
+_NAMES = 0.42  # inches more for the names of a kit's pieces
 _CHORDS = 0.22  # inches above a row for its chord symbols
 _CHARACTER = 0.075  # inches that a character of them takes
 _MOST_NAMES = 12  # in the legend
@@ -37,14 +41,17 @@ def write_pianoroll(score: Score, path: Path, record: Record | None = None) -> N
     from matplotlib.figure import Figure
 
     rows = _rows(bars(score))
-    low, high = pitch_range(score, least=14)
-    width = _LEFT + _RIGHT + _INCHES_PER_BAR * max(row[-1].number - row[0].number + 1 for row in rows)
+    score, shown = pictured(score, least=14)
+    low, high = shown.low, shown.high
+    margin = _LEFT + (_NAMES if shown.names else 0.0)
+    by_bar = _INCHES_PER_BAR * (2 if shown.names else 1)
+    width = margin + _RIGHT + by_bar * max(row[-1].number - row[0].number + 1 for row in rows)
     width = min(_MOST_INCHES, max(_LEAST_INCHES, width))
-    inner = min(6.0, (0.12 if len(rows) == 1 else 0.1) * (high - low + 1))
+    inner = min(6.0, (0.22 if shown.names else 0.12 if len(rows) == 1 else 0.1) * (high - low + 1))
     above = _CHORDS if score.chords else 0.0
     title = printable(score.title, 70) or "Untitled"
     names = [printable(part.name, 24) or f"Part {voice + 1}" for voice, part in enumerate(score.parts)][:_MOST_NAMES]
-    columns, top = _legend_room(names, title, width - _LEFT - _RIGHT)
+    columns, top = _legend_room(names, title, width - margin - _RIGHT)
     height = top + len(rows) * (inner + _BOTTOM + above) + 0.05
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor=_PAPER)
     FigureCanvasAgg(figure)
@@ -52,18 +59,21 @@ def write_pianoroll(score: Score, path: Path, record: Record | None = None) -> N
     placed = lanes(score)
     for index, row in enumerate(rows):
         bottom = height - top - (index + 1) * (inner + above) - index * _BOTTOM
-        full = (width - _LEFT - _RIGHT) / width
+        full = (width - margin - _RIGHT) / width
         span = max(1, row[-1].end - row[0].start)
-        axes = figure.add_axes((_LEFT / width, bottom / height, full * span / longest, inner / height))
+        axes = figure.add_axes((margin / width, bottom / height, full * span / longest, inner / height))
         axes.set_xlim(row[0].start, row[0].start + span)
         axes.set_ylim(low - 0.5, high + 0.5)
-        _draw_grid(axes, row, low, high)
-        _draw_notes(axes, placed, row)
+        _draw_grid(axes, row, shown, "s" if score.timing == "seconds" else "bar")
+        _draw_notes(axes, placed, row, score.timing != "written")
+        pedal = [span for part in score.parts for span in part.pedal]
+        if pedal:
+            axes.hlines([low - 0.3] * len(pedal), *np.array(pedal).T, color=_LINE, linewidth=2.5)
         _draw_chords(axes, score, row, full * width * span / longest)
         if index == 0:
             _draw_legend(axes, names, columns, above / inner)
     figure.text(
-        _LEFT / width,
+        margin / width,
         1 - 0.32 / height,
         title,
         fontsize=13,
@@ -89,11 +99,13 @@ def _rows(layout: list[Bar]) -> list[list[Bar]]:
     return [layout[: len(layout) - len(numbered)] + rows[0], *rows[1:]]
 
 
-def _draw_grid(axes: Axes, row: list[Bar], low: int, high: int) -> None:
+def _draw_grid(axes: Axes, row: list[Bar], rows: Rows, unit: str) -> None:
+    """`unit`: what the numbers count, "bar" from 1 or "s" from 0."""
+    low, high = rows.low, rows.high
     for pitch in range(low, high + 1):
-        if is_black(pitch):
+        if rows.is_shaded(pitch):
             axes.axhspan(pitch - 0.5, pitch + 0.5, color=_SHADE, linewidth=0, zorder=0)
-        if pitch % 12 in (0, 5):  # between B and C, and between E and F: two white keys touch
+        if pitch % 12 in (0, 5) and not rows.names:  # between B and C, and between E and F: two white keys touch
             axes.axhline(pitch - 0.5, color=_GRID if pitch % 12 == 0 else _SHADE, linewidth=0.9, zorder=1)
     crowded = len(row) > 3 * _BARS_A_ROW
     every = next(n for n in (1, 2, 4, 8, 16, 32, 64, 1 << 30) if len(row) / n <= 4 * _BARS_A_ROW)
@@ -101,29 +113,32 @@ def _draw_grid(axes: Axes, row: list[Bar], low: int, high: int) -> None:
     for bar in row:
         beats += bar.beats[1:]
         if bar.number and (bar.number == row[0].number or bar.number % every == 0):
-            ticks.append((bar.start, str(bar.number)))
+            ticks.append((bar.start, str(bar.number - (unit == "s"))))
     reach = (low - 0.5, high + 0.5)
     if not crowded:
         axes.vlines(beats, *reach, color=_GRID, linewidth=0.6, linestyle=(0, (1, 2.5)), zorder=1)
     axes.vlines([bar.start for bar in row[1:]], *reach, color=_LINE, linewidth=0.9, zorder=1)
     axes.set_xticks([step for step, _ in ticks], [name for _, name in ticks], fontsize=8.5, color=_INK, ha="left")
     axes.annotate(
-        "bar", (0, 0), (-5, -5), xycoords="axes fraction", textcoords="offset points", ha="right", va="top",
+        unit, (0, 0), (-5, -5), xycoords="axes fraction", textcoords="offset points", ha="right", va="top",
         fontsize=8.5, color=_LINE,
     )  # fmt: skip
-    shown = [pitch for pitch in range(low, high + 1) if pitch % 12 in ((0, 7) if high - low > 18 else (0, 4, 7))]
-    axes.set_yticks(shown, [pitch_name(pitch) for pitch in shown], fontsize=8.5, color=_INK)
+    named = [
+        row for row in range(low, high + 1) if rows.names or row % 12 in ((0, 7) if high - low > 18 else (0, 4, 7))
+    ]
+    axes.set_yticks(named, [rows.name(row) for row in named], fontsize=8.5, color=_INK)
     axes.tick_params(length=0, pad=4)
     for side in axes.spines.values():
         side.set_color(_LINE)
         side.set_linewidth(0.9)
 
 
-def _draw_notes(axes: Axes, placed: list[list[tuple[Note, int, int]]], row: list[Bar]) -> None:
+def _draw_notes(axes: Axes, placed: list[list[tuple[Note, int, int]]], row: list[Bar], by_loudness: bool) -> None:
     from matplotlib.collections import PolyCollection
+    from matplotlib.colors import to_rgba
 
     for voice, notes in enumerate(placed):
-        boxes = []
+        boxes, colours = [], []
         for note, lane, count in notes:
             if note.start >= row[-1].end or note.start + note.duration <= row[0].start:
                 continue
@@ -131,8 +146,9 @@ def _draw_notes(axes: Axes, placed: list[list[tuple[Note, int, int]]], row: list
             bottom = note.pitch + 0.46 - height * (lane + 1)
             left, right = note.start, note.start + note.duration
             boxes.append([(left, bottom), (right, bottom), (right, bottom + height), (left, bottom + height)])
+            colours.append(to_rgba(colour(voice), loudness(note) if by_loudness else 1.0))
         # the paper-coloured edge keeps repeated notes apart
-        boxes_drawn = PolyCollection(boxes, facecolor=colour(voice), edgecolor=_PAPER, linewidth=0.7, zorder=3)
+        boxes_drawn = PolyCollection(boxes, facecolor=colours, edgecolor=_PAPER, linewidth=0.7, zorder=3)
         axes.add_collection(boxes_drawn, autolim=False)
 
 

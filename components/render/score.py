@@ -10,15 +10,17 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.drums import CHANNEL
 from components.render.layout import Bar, bars, metres, score_end
 from components.render.record import Record, embed_marker, printable
 from components.render.swing import evened
 from components.score import Note, Part, Score
 
 if TYPE_CHECKING:
-    from music21 import clef, key, note, pitch, stream
+    from music21 import clef, key, midi, note, pitch, stream
 
-_CHANNELS = [channel for channel in range(1, 17) if channel != 10]  # 10 is General MIDI's drum kit
+_CHANNELS = [channel for channel in range(1, 17) if channel != CHANNEL + 1]  # that is General MIDI's drum kit
+SUSTAIN = 64  # the controller of the sustain pedal
 Event = tuple[int, int, tuple[int, ...]]  # start, end, pitches
 
 
@@ -29,7 +31,7 @@ def estimate_key(score: Score) -> key.Key:
 
     flat = stream.Stream()
     for part in score.parts:
-        for n in part.notes:
+        for n in part.notes if part.role != "drums" else ():
             flat.insert(n.start, note.Note(n.pitch, quarterLength=n.duration))
     found = flat.analyze("key") if len(flat) else key.Key("C")
     return found if abs(found.sharps) <= 6 else key.Key(found.tonic.getEnharmonic().name, found.mode)
@@ -59,7 +61,8 @@ def _upbeat_metre(score: Score) -> str | None:
 
 
 def write_midi(score: Score, path: Path, record: Record | None = None) -> None:
-    """A standard MIDI file: a conductor track, then one track and channel a part.
+    """A standard MIDI file: a conductor track, then one track and channel a part; drums are on channel 10, the sustain
+    pedal is controller 64.
 
     The record is a text event in the conductor track. Parts beyond the fifteenth share channels.
 
@@ -101,13 +104,39 @@ def write_midi(score: Score, path: Path, record: Record | None = None) -> None:
     names = midi.MetaEvents.SEQUENCE_TRACK_NAME
     for index, (track, part) in enumerate(zip(voices, score.parts, strict=bool(score.parts))):
         # music21 gives parts of the same instrument one channel: a unison would end for both with the first
-        track.setChannel(_CHANNELS[index % len(_CHANNELS)])
+        track.setChannel(CHANNEL + 1 if part.role == "drums" else _CHANNELS[index % len(_CHANNELS)])
         track.events = [*text(track, names, printable(part.name)), *_without(track.events, names)]
+        if part.pedal:
+            _press(track, part, score.steps_per_beat)
     head.events = [*text(head, names, printable(score.title)), *head.events] if score.title else head.events
     if record is not None:
         # before the end-of-track event and its delta time
         head.events[-2:-2] = text(head, midi.MetaEvents.TEXT_EVENT, embed_marker(record))
     Path(path).write_bytes(file.writestr())
+
+
+def _press(track: midi.MidiTrack, part: Part, steps_per_beat: int) -> None:
+    """Add the sustain pedal to a track: at one time it is lifted before notes, and put down after them."""
+    from music21 import defaults, midi
+
+    ticks = Fraction(defaults.ticksPerQuarter, steps_per_beat)
+    moves = [(down, 2, 127) for down, _ in part.pedal] + [(up, 0, 0) for _, up in part.pedal]
+    timed, now = [], 0
+    for wait, event in zip(track.events[::2], track.events[1::2], strict=True):
+        now += wait.time
+        timed.append((now, 3 if event.type is midi.MetaEvents.END_OF_TRACK else 1, event))
+    channel = next(event.channel for _, _, event in timed if event.channel)
+    for step, order, value in moves:
+        event = midi.MidiEvent(track, type=midi.ChannelVoiceMessages.CONTROLLER_CHANGE, channel=channel)
+        event.parameter1, event.parameter2 = SUSTAIN, value
+        timed.append((max(int(step * ticks), 0), order, event))
+    end = max(at for at, _, _ in timed)
+    ordered = sorted(((end if order == 3 else at, order, event) for at, order, event in timed), key=lambda row: row[:2])
+    track.events, now = [], 0
+    for at, _, event in ordered:
+        wait = midi.DeltaTime(track)
+        wait.time, now = at - now, at
+        track.events += [wait, event]
 
 
 def _without(events: list, kind: object) -> list:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from components.bundle import Generation
 from components.datasets.store import Store
+from components.evaluation.drums import judge_drums
 from components.evaluation.music import judge
 from components.evaluation.music_picture import write_judgement
+from components.evaluation.performances import judge_performances
 from components.score import Score
 from components.tasks.base import Task
 from components.tracking.base import Run
@@ -31,7 +33,12 @@ def judged(
     )
     if not training or not held_out:
         return {}
-    table = judge(items, training, held_out)
+    of_all = judge
+    if all(item.only_drums for item in items):
+        of_all = judge_drums
+    elif all(item.timing == "seconds" for item in items):
+        of_all = judge_performances
+    table = of_all(items, training, held_out)
     run.metrics({f"music/{figure}": pair["generated"] for figure, pair in table.items() if "generated" in pair})
     figures = list(table)
     columns = {"figure": figures} | {

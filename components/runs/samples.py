@@ -84,7 +84,8 @@ def write_samples(run: OpenRun, model: ModelRef | None) -> list[str]:
     for path in paths:
         tracked.file(Path(path), "samples")
     table = judged(tracked, opened.bundle.task, run.store, written, run.folder, opened.name)
-    for figure in ("copied_8_grams", "strong_beats_on_chord_tones", "notes_in_best_key"):
+    told = ("copied_8_grams", "strong_beats_on_chord_tones", "notes_in_best_key")
+    for figure in (*told, "hits_per_bar", "notes_per_second", "velocity_spread", "off_grid_ms", "patterns_copied"):
         if figure in table:
             real = table[figure].get("held_out")
             beside = f" (held-out music {real:.3f})" if real is not None else ""

@@ -22,6 +22,8 @@ WITHOUT_FILES = {
     "moving-shapes",
     "made-series",
     "made-handwriting",
+    "made-drums",
+    "made-piano",
     "copy-memory",
     "adding",
     "dates",

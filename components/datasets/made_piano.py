@@ -1,0 +1,65 @@
+"""Piano performances made on the spot: small pieces composed by rules and played by rules. No files: the options and
+the seed are the data. Nobody played them; see `composed` and `performed`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from components.datasets.base import Reader
+from components.datasets.composed import compose
+from components.datasets.performed import perform
+from components.provenance import digest_json
+from components.score import Score, note_columns
+
+
+class MadePiano(Reader):
+    """`count` pieces for piano of eight or sixteen bars: a melody over an accompaniment in several styles, in all keys,
+    played with the rules of Friberg, Bresin and Sundberg (2006): phrase arches, a final ritard, a melody that is louder
+    and a little before, high notes louder, articulation, and a pedal that is changed with the harmony.
+
+    `seed` is that of the data: the recipe's own changes nothing about them. A piece in two keys would stay on one side
+    of a split.
+    """
+
+    framing, own, gives_way = "sequences", True, True
+    files_by = "piano"
+
+    def __init__(
+        self,
+        files: Sequence[Path] = (),
+        /,
+        *,
+        count: Annotated[int, Field(gt=0, le=100_000)] = 800,
+        seed: Annotated[int, Field(ge=0)] = 0,
+    ) -> None:
+        super().__init__(files)
+        self.count, self.seed = count, seed
+        self.kept: list[Score] = []  # they are asked for several times
+        self._groups: dict[str, str] = {}
+
+    def items(self) -> Iterator[Score]:
+        for number in range(self.count):
+            if number == len(self.kept):
+                self.kept.append(self.item(number))
+            yield self.kept[number]
+
+    def item(self, number: int) -> Score:
+        rng = np.random.default_rng([self.seed, number])
+        written = compose(rng)
+        title = f"{written.style} {number + 1}"
+        rows = [[voice.start, voice.duration, voice.pitch - written.tonic] for voice in written.notes]
+        self._groups[title] = digest_json(rows)
+        return perform(written, title, rng)
+
+    def group(self, item: Score) -> str:
+        return self._groups[item.title]
+
+    def digest(self) -> str:
+        """Of the options and of the first piece: numpy may change what a seed gives."""
+        part = self.item(0).parts[0]
+        return digest_json(["made-piano", [self.count, self.seed], note_columns(part.notes).tolist(), list(part.pedal)])

@@ -1,0 +1,142 @@
+"""Drums and piano as they were played: files and folders of MIDI, in pieces that a model can learn from."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from components.datasets.music import MusicReader
+from components.datasets.refusals import LISTED
+from components.errors import UserError
+from components.score import Score
+
+KINDS = (".mid", ".midi", ".kar", ".rmi")
+LARGEST_TABLE = 16 << 20  # bytes
+SPLITS = {"train": "train", "validation": "val", "val": "val", "test": "test"}
+
+
+class PerformanceReader(MusicReader):
+    """MIDI files, read in processes of their own. All pieces of a file stay on one side of a split. A table in the
+    folder with the columns midi_filename and split (as in MAESTRO and Groove) says which file belongs where."""
+
+    kinds = KINDS
+    wanted: ClassVar[str]  # what it reads
+    other: ClassVar[str]  # what is said where the files have something else
+
+    def __init__(self, files: Sequence[Path], /, *, min_notes: int, workers: int, **options: Any) -> None:
+        super().__init__(files, min_notes=min_notes, workers=workers)
+        self.options = options | {"min_notes": min_notes}
+        self._split_of = _splits(files, self.files)
+        self.holds_splits = "train" in self._split_of.values()
+
+    def items(self) -> Iterator[Score]:
+        if self.part and self._kept is None:
+            self.report = []
+            self.files = [path for path in self.files if self._split_of.get(path) == self.part]
+        return super().items()
+
+    def _read(self) -> Iterator[Score]:
+        if self.part == "train":
+            unknown = len(self._shown) - len(self._split_of)
+            if unknown:
+                self._others["not in the table of splits"] = unknown
+        yield from super()._read()
+
+    def group(self, item: Score) -> str:
+        """The file: its name is the title up to the part."""
+        return item.title.rpartition(", ")[0] or item.title
+
+    def places(self, indices: Collection[int]) -> dict[int, str]:
+        given = self._given
+        return {index: f"{given[index]['file']}, {given[index]['title']!r}" for index in indices}
+
+    def way_out(self, reasons: set[str]) -> str:
+        if any("has no" in reason or "has only" in reason for reason in reasons):
+            return f"this reader takes {self.wanted}; {self.other}"
+        return "see the reasons; data.min_notes may be too strict"
+
+    def _summarise(self) -> None:
+        super()._summarise()
+        flat = [row["file"] for row in self.report if row["read"] and "all its velocities are" in row["why"]]
+        flat = list(dict.fromkeys(flat))
+        if flat:
+            listed = ", ".join(flat[:LISTED])
+            self.notes.append(f"warning: {len(flat):,} files have one velocity only, so no dynamics: {listed}")
+
+
+class DrumsReader(PerformanceReader):
+    """Drums of MIDI files (channel 10), as scores with the times that were played, and folders of such files. The keys
+    of General MIDI and of the Roland TD-11 become the nine pieces of a kit; other keys are left out and counted.
+
+    `bars`: a file is cut into pieces of so many bars; 0: it stays whole. `min_notes`: of a piece. `workers`: how many
+    files are read at once.
+    """
+
+    function = "components.datasets.played:read_drums"
+    wanted = "MIDI files with drums on channel 10"
+    other = "the reader piano takes piano files, music other ones"
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        /,
+        *,
+        bars: Annotated[int, Field(ge=0, le=1024)] = 8,
+        min_notes: Annotated[int, Field(ge=1)] = 4,
+        workers: Annotated[int, Field(ge=1, le=64)] = 2,
+    ) -> None:
+        super().__init__(files, min_notes=min_notes, workers=workers, bars=bars)
+
+
+class PianoReader(PerformanceReader):
+    """Piano performances of MIDI files: notes, velocities and the sustain pedal in seconds, and folders of such files.
+    Other instruments are left out and counted.
+
+    `seconds`: a file is cut into pieces of about so many seconds; 0: it stays whole. `min_notes`: of a piece.
+    `workers`: how many files are read at once.
+    """
+
+    function = "components.datasets.played:read_piano"
+    wanted = "MIDI files with a piano"
+    other = "the reader drums takes drum files, music other ones"
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        /,
+        *,
+        seconds: Annotated[float, Field(ge=0, le=36_000)] = 30.0,
+        min_notes: Annotated[int, Field(ge=1)] = 8,
+        workers: Annotated[int, Field(ge=1, le=64)] = 2,
+    ) -> None:
+        super().__init__(files, min_notes=min_notes, workers=workers, seconds=float(seconds))
+
+
+def _splits(given: Sequence[Path], files: Sequence[Path]) -> dict[Path, str]:
+    """Which of train, val and test a file belongs to, by a table in a folder that is given.
+
+    Raises:
+        UserError: the table names another split.
+    """
+    known, found = {path.resolve(): path for path in files}, {}
+    for folder in (path for path in given if path.is_dir()):
+        for table in sorted([*folder.glob("*.csv"), *folder.glob("*/*.csv")]):
+            if table.stat().st_size > LARGEST_TABLE:
+                continue
+            with table.open(encoding="utf-8", errors="replace", newline="") as file:
+                rows = csv.DictReader(file)
+                if not {"midi_filename", "split"} <= set(rows.fieldnames or ()):
+                    continue
+                for row in rows:
+                    path = known.get((table.parent / str(row["midi_filename"])).resolve())
+                    split = SPLITS.get(str(row["split"]).strip().lower())
+                    if split is None:
+                        what = f"{str(row['split'])[:40]!r} in the column split of {table.name}"
+                        raise UserError(what, where=str(table), hint="train, validation and test are known")
+                    if path:
+                        found[path] = split
+    return found

@@ -1,0 +1,255 @@
+"""Piano performances as events: keys go down and up, the pedal too, and time passes in hundredths of a second."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from components.encodings.base import Encoding
+from components.encodings.notes import Shift, check_range, settled
+from components.encodings.resumed import Resumed, Walk
+from components.encodings.vocabulary import BOS, EOS, SPECIALS, Vocabulary
+from components.errors import UserError
+from components.score import Note, Part, Score, pitch_name
+
+FIRST = len(SPECIALS)
+LOWEST, HIGHEST = 21, 108  # of a piano's keys
+KEYS = HIGHEST - LOWEST + 1
+DOWN, UP = FIRST, FIRST + 1  # of the pedal
+ON = UP + 1
+OFF = ON + KEYS
+LOUD = OFF + KEYS
+MOST_HELD = 11  # keys that are told apart by number
+LONGEST_SECONDS = 4 * 3600
+
+
+class Performance(Encoding):
+    """Performances ↔ ids: a key goes down, a key goes up, the sustain pedal goes down or up, the next keys are struck
+    with another velocity, time passes (Oore et al. 2018, where the pedal is a part of the notes' lengths).
+
+    `steps_per_second`: of time; an event lasts at most a second. `velocities`: how many are told apart. `transpose`: in
+    training each piece is moved by a number of semitones between the two.
+
+    Beside each token the model is told how many keys are down and the lowest of them, whether the pedal is, the
+    velocity that holds, and which pitch classes are down.
+
+    Lost: parts, other instruments and drums; half-pedalling; keys that a piano hasn't.
+    """
+
+    kind = "performance"
+    unit = "event"
+
+    def __init__(
+        self,
+        *,
+        steps_per_second: Annotated[int, Field(ge=10, le=200)] = 100,
+        velocities: Annotated[int, Field(ge=1, le=127)] = 32,
+        transpose: tuple[Shift, Shift] = (0, 0),
+    ) -> None:
+        check_range(steps_per_second=(steps_per_second, 10, 200), velocities=(velocities, 1, 127))
+        self.steps_per_second, self.velocities = steps_per_second, velocities
+        self.transpose = (transpose[0], transpose[1])
+        self.wait = LOUD + velocities - 1  # + k: k steps pass
+        keys = [pitch_name(pitch) for pitch in range(LOWEST, HIGHEST + 1)]
+        names = [
+            "pedal down", "pedal up", *(f"{key} down" for key in keys), *(f"{key} up" for key in keys),
+            *(f"loud {v + 1}" for v in range(velocities)), *(f"wait {k + 1}" for k in range(steps_per_second)),
+        ]  # fmt: skip
+        self.vocabulary = Vocabulary([*SPECIALS, *names])
+        self.context_sizes = (1 + MOST_HELD, 1 + KEYS, 2, 1 + velocities, *[2] * 12)
+        self._resumed = Resumed(self._walk, len(self.context_sizes))
+
+    def encode(self, item: Score) -> np.ndarray:
+        """The ids [T].
+
+        Raises:
+            UserError: there is no note that a piano could play.
+        """
+        parts = [part for part in item.parts if part.role != "drums"]
+        scale = 60.0 / item.tempo_bpm / item.steps_per_beat * self.steps_per_second
+        notes = [
+            Note(start, max(1, round((n.start + n.duration) * scale) - start), n.pitch, n.velocity)
+            for part in parts
+            for n in part.notes
+            if LOWEST <= n.pitch <= HIGHEST
+            for start in [round(n.start * scale)]
+        ]
+        if not notes:
+            drums = any(part.role == "drums" and part.notes for part in item.parts)
+            what = "has only drums, which are no keys of a piano" if drums else "has no note of a piano"
+            hint = "read piano files with data.reader=piano; drums have the encoding drums"
+            raise UserError(what, where="encoding.kind", hint=hint)
+        events: list[tuple[int, int, int, int]] = []  # step, order, id, velocity
+        for note in settled(notes):
+            key, loud = note.pitch - LOWEST, min(note.velocity * self.velocities // 128, self.velocities - 1)
+            events.append((note.start, 3, ON + key, loud))
+            events.append((note.start + note.duration, 0, OFF + key, -1))
+        for down, up in _joined((round(a * scale), round(b * scale)) for part in parts for a, b in part.pedal):
+            events += [(down, 2, DOWN, -1), (up, 1, UP, -1)]
+        ids: list[int] = []
+        now, held = 0, -1
+        for step, _, id, loud in sorted(events):
+            ids += [self.wait + self.steps_per_second] * ((step - now) // self.steps_per_second)
+            ids += [self.wait + rest] if (rest := (step - now) % self.steps_per_second) else []
+            now = step
+            if loud >= 0 and loud != held:
+                ids.append(LOUD + loud)
+                held = loud
+            ids.append(id)
+        return np.array(ids, dtype=np.int64)
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> Score:
+        """The score; a "bar" is a second. What isn't let go at the end ends there."""
+        now, loud = 0, self.velocities // 2
+        struck: dict[int, tuple[int, int]] = {}
+        notes: list[Note] = []
+        pedal: list[tuple[int, int]] = []
+        down: int | None = None
+        for id in np.asarray(ids, dtype=np.int64).tolist():
+            if id < FIRST or now > LONGEST_SECONDS * self.steps_per_second:
+                continue
+            if id > self.wait:
+                now += id - self.wait
+            elif id >= LOUD:
+                loud = id - LOUD
+            elif id >= OFF:
+                self._let_go(id - OFF, now, struck, notes)
+            elif id >= ON:
+                self._let_go(id - ON, now, struck, notes)
+                struck[id - ON] = (now, min(127, max(1, (2 * loud + 1) * 64 // self.velocities)))
+            elif id == DOWN:
+                down = now if down is None else down
+            elif down is not None:
+                pedal += [(down, now)] if now > down else []
+                down = None
+        for key in list(struck):
+            self._let_go(key, max(now, struck[key][0] + 1), struck, notes)
+        pedal += [(down, now)] if down is not None and now > down else []
+        kept = settled(notes)
+        return Score(
+            (Part("Piano", kept, pedal=tuple(pedal)),),
+            steps_per_beat=self.steps_per_second,
+            metre=(1, 4),
+            length_steps=max([now, *(note.start + note.duration for note in kept)]),
+            tempo_bpm=60.0,
+            timing="seconds",
+        )
+
+    @staticmethod
+    def _let_go(key: int, now: int, struck: dict[int, tuple[int, int]], notes: list[Note]) -> None:
+        if key in struck:
+            start, velocity = struck.pop(key)
+            if now > start:
+                notes.append(Note(start, now - start, LOWEST + key, velocity))
+
+    def prompt(self, text: str) -> tuple[np.ndarray, list[str]]:
+        """Nothing: a performance has no words to begin with.
+
+        Raises:
+            UserError: there is a text.
+        """
+        if text.strip():
+            raise UserError(f"{text[:80]!r} is no beginning of a performance", where="prompt", hint="leave it out")
+        return np.zeros(0, dtype=np.int64), []
+
+    def context(self, ids: np.ndarray) -> np.ndarray:
+        """int64 [T, 16]; see the class."""
+        return self._resumed.rows(ids)
+
+    def _walk(self) -> Walk:
+        held: set[int] = set()
+        classes, pedal, loud = [0] * 12, 0, 0
+        row: tuple[int, ...] = (0,) * len(self.context_sizes)
+        while True:
+            id = yield row
+            if ON <= id < LOUD:
+                key = (id - ON) % KEYS
+                if id < OFF and key not in held:
+                    held.add(key)
+                    classes[(LOWEST + key) % 12] += 1
+                elif id >= OFF and key in held:
+                    held.discard(key)
+                    classes[(LOWEST + key) % 12] -= 1
+            elif id in (DOWN, UP):
+                pedal = int(id == DOWN)
+            elif LOUD <= id <= self.wait:
+                loud = 1 + id - LOUD
+            sounds = [int(count > 0) for count in classes]
+            row = (min(len(held), MOST_HELD), 1 + min(held, default=-1), pedal, loud, *sounds)
+
+    def allowed(self, ids: np.ndarray) -> np.ndarray:
+        """Keys go down that are up and up that are down; a piece ends with all keys and the pedal up."""
+        mask = np.zeros(len(self.vocabulary), dtype=bool)
+        ids = np.asarray(ids, dtype=np.int64)
+        last = int(ids[-1]) if len(ids) else BOS
+        if last == EOS:
+            mask[EOS] = True
+            return mask
+        latest = np.full(KEYS, -1)  # the latest event of each key
+        for first in (ON, OFF):
+            places = np.flatnonzero((ids >= first) & (ids < first + KEYS))
+            np.maximum.at(latest, ids[places] - first, places)
+        held = np.zeros(KEYS, dtype=bool)
+        held[latest >= 0] = ids[latest[latest >= 0]] < OFF
+        if LOUD <= last <= self.wait:  # a velocity is for what comes next
+            mask[ON:OFF] = ~held
+            mask[last if held.all() else []] = True
+            return mask
+        pedals = ids[(ids == DOWN) | (ids == UP)]
+        down = bool(len(pedals)) and int(pedals[-1]) == DOWN
+        known = bool(((ids >= LOUD) & (ids <= self.wait)).any())
+        mask[ON:OFF] = ~held & known
+        mask[OFF:LOUD] = held
+        just = np.flatnonzero(ids > self.wait)
+        since = ids[just[-1] + 1 if len(just) else 0 :]
+        struck = since[(since >= ON) & (since < OFF)] - ON
+        mask[OFF + struck] = False  # no note without a length
+        mask[UP if down else DOWN] = not ((since == DOWN) | (since == UP)).any() or not down
+        mask[LOUD : self.wait + 1] = not held.all()
+        mask[self.wait + 1 :] = last <= self.wait or last == self.wait + self.steps_per_second
+        mask[EOS] = bool((ids[(ids >= ON) & (ids < OFF)]).size) and not held.any() and not down
+        return mask
+
+    def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The whole piece moved by one interval, as far as the keys go; int64 [T]."""
+        ids = np.asarray(ids, dtype=np.int64)
+        keyed = (ids >= ON) & (ids < LOUD)
+        if self.transpose == (0, 0) or not keyed.any():
+            return ids
+        keys = (ids[keyed] - ON) % KEYS
+        low, high = max(self.transpose[0], -int(keys.min())), min(self.transpose[1], KEYS - 1 - int(keys.max()))
+        return ids + int(rng.integers(low, high + 1)) * keyed if low <= high else ids
+
+    def counts(self, ids: np.ndarray) -> dict[str, int]:
+        ids = np.asarray(ids)
+        return {"note": int(((ids >= ON) & (ids < OFF)).sum())}
+
+    def label(self, id: int) -> str:
+        """A key by its name, with ↑ where it is let go; a velocity or a wait by its number."""
+        token = self.vocabulary.token(id)
+        if OFF <= id < LOUD:
+            return f"{token.removesuffix(' up')}↑"
+        return {DOWN: "Ped", UP: "*"}.get(id) or token.removesuffix(" down").replace("loud ", "v").replace("wait ", "·")
+
+    def options(self) -> dict[str, Any]:
+        return {
+            "steps_per_second": self.steps_per_second,
+            "velocities": self.velocities,
+            "transpose": list(self.transpose),
+        }
+
+
+def _joined(spans: Any) -> list[tuple[int, int]]:
+    """Spans in order, those that overlap as one, without empty ones."""
+    found: list[tuple[int, int]] = []
+    for down, up in sorted(spans):
+        if up <= down:
+            continue
+        if found and down < found[-1][1]:
+            found[-1] = (found[-1][0], max(up, found[-1][1]))
+        else:
+            found.append((down, up))
+    return found
