@@ -119,7 +119,7 @@ def new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Propos
 
 
 @pytest.mark.slow
-def test_a_long_text_gets_a_smaller_model_than_the_recipe_that_takes_half_an_hour(new) -> None:
+def test_a_long_text_gets_a_model_that_ten_minutes_are_enough_for(new) -> None:
     found = new({"fog.txt": "The fog comes\non little cat feet.\n\nIt sits looking\nover harbor and city\n" * 2000})
     assert (found.kind, read_recipe(found.file).model["hidden_size"]) == ("text", 256)
 
