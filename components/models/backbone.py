@@ -173,10 +173,15 @@ class Backbone(nn.Module):
             return inputs
         if self.embedding is None:
             return inputs + self.starts_S
-        embedded = self.embedding(inputs[..., 0])
-        if self.training and self.embedding_dropout:
-            kept_V = nn.functional.dropout(embedded.new_ones(len(self.embedding.weight)), self.embedding_dropout)
-            embedded = embedded * kept_V[inputs[..., 0]].unsqueeze(-1)
+        embedded = self.embedded(inputs[..., 0])
         for stream, table in enumerate(self.context_embeddings, 1):
             embedded = embedded + table(inputs[..., stream])
         return self.dropout(embedded)
+
+    def embedded(self, ids: Tensor) -> Tensor:
+        """The vectors [..., E] of ids [...], in training those of some tokens 0 (`embedding_dropout`)."""
+        vectors = self.embedding(ids)
+        if not self.training or not self.embedding_dropout:
+            return vectors
+        kept_V = nn.functional.dropout(vectors.new_ones(len(self.embedding.weight)), self.embedding_dropout)
+        return vectors * kept_V[ids].unsqueeze(-1)

@@ -52,7 +52,7 @@ class Pooled(Backbone):
     def rows(self, inputs: Tensor) -> Tensor:
         if not self.several or inputs.is_floating_point():
             return super().rows(inputs)
-        return self.dropout(self.embedding(inputs).sum(dim=-2))
+        return self.dropout(self.embedded(inputs).sum(dim=-2))
 
     def pool(self, y_BTH: Tensor, lengths_B: Tensor) -> Tensor:
         """One vector [B, H] from each row's steps."""

@@ -229,6 +229,7 @@ def text(look: Look) -> Proposal:
         {"kind": "characters"},
         {"kind": "language_model"},
         look.characters(),
+        model={"hidden_size": 256},  # the recipe's takes longer than ten minutes
         generation={"prompt": _prompt(sample)},
         notes=("words instead of characters: encoding {kind: words, min_count: 2}",),
     )

@@ -69,3 +69,9 @@ def test_a_step_is_the_sum_of_its_ids_vectors_and_padding_is_unseen():
     assert torch.allclose(alone, model(padded, torch.tensor([ids.shape[1]])), atol=1e-6)
     with pytest.raises(UserError, match="embedded"):
         Pooled(Field(size=9, width=2), 3, kind="gru", hidden_size=8, input="one_hot")
+
+
+def test_embedding_dropout_leaves_out_words_and_stems() -> None:
+    model = Pooled(Field(size=6, width=2), 2, kind="rnn", hidden_size=3, embedding_dropout=0.5)
+    ids = torch.tensor([[[4, 5]]])
+    assert len({tuple(model.rows(ids).flatten().tolist()) for _ in range(60)}) == 4, "each is there or not"

@@ -118,6 +118,12 @@ def new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Propos
     return make
 
 
+@pytest.mark.slow
+def test_a_long_text_gets_a_model_that_ten_minutes_are_enough_for(new) -> None:
+    found = new({"fog.txt": "The fog comes\non little cat feet.\n\nIt sits looking\nover harbor and city\n" * 2000})
+    assert (found.kind, read_recipe(found.file).model["hidden_size"]) == ("text", 256)
+
+
 @pytest.mark.parametrize("case", [*TEXTS, *NUMBERS])
 def test_what_is_taken_holds(new, case: str) -> None:
     files, kind = (TEXTS | NUMBERS)[case]
