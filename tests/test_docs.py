@@ -278,7 +278,8 @@ def test_the_tables_of_speed_are_those_of_the_measured_results() -> None:
 
     results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     gpu = (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8")
-    for shown, told in ((table("avx512"), results), (decoding_table(), results), (gpu_table(), gpu)):
+    kernels = [(table(instructions), results) for instructions in ("avx512", "avx2")]
+    for shown, told in (*kernels, (decoding_table(), results), (gpu_table(), gpu)):
         assert shown.count("\n") >= 4
         assert shown in told, "python -m benchmarks.table prints it"
 
