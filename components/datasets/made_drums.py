@@ -3,15 +3,15 @@ files: the options and the seed are the data. They are made by rules, not record
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
-from components.datasets.base import Reader
 from components.datasets.drum_styles import STYLES, Hit, Style, fill, groove
+from components.datasets.made import MadeReader
 from components.drums import KEYS, KIT
 from components.encodings.notes import settled
 from components.provenance import digest_json
@@ -22,7 +22,7 @@ JITTER_MS = 5.0  # standard deviation of a hit's time; half of it drifts slowly 
 FLAM = 0.05  # share of backbeats
 
 
-class MadeDrums(Reader):
+class MadeDrums(MadeReader):
     """`count` patterns of `bars` bars in several styles (rock, funk, shuffle, jazz, bossa, …), each with a groove that
     is varied from bar to bar, a fill before every fourth or eighth bar line, and a crash after it.
 
@@ -30,8 +30,7 @@ class MadeDrums(Reader):
     side of a split, whatever their velocities and times.
     """
 
-    framing, own, gives_way = "sequences", True, True
-    files_by = "drums"
+    gives_way, files_by = True, "drums"
 
     def __init__(
         self,
@@ -42,15 +41,8 @@ class MadeDrums(Reader):
         bars: Annotated[int, Field(ge=4, le=64)] = 8,
         seed: Annotated[int, Field(ge=0)] = 0,
     ) -> None:
-        super().__init__(files)
-        self.count, self.bars, self.seed = count, bars, seed
-        self.kept: list[Score] = []  # they are asked for several times
-
-    def items(self) -> Iterator[Score]:
-        for number in range(self.count):
-            if number == len(self.kept):
-                self.kept.append(self.item(number))
-            yield self.kept[number]
+        super().__init__(files, count, seed)
+        self.bars = bars
 
     def item(self, number: int) -> Score:
         rng = np.random.default_rng([self.seed, number])
@@ -108,7 +100,7 @@ def _played(
     for number, hit in sorted(hits, key=lambda one: (one[0], one[1])):
         drift = 0.9 * drift + float(rng.normal(0, JITTER_MS * 0.3))
         energy = 0.9 * energy + float(rng.normal(0, 1.5))
-        late = swing * 2 * unit / 2 if style.swing and (hit.place * FINE // 4) % (2 * unit) == unit else 0.0
+        late = swing * unit if style.swing and (hit.place * FINE // 4) % (2 * unit) == unit else 0.0
         wanders = drift + lag[hit.piece] + float(rng.normal(0, JITTER_MS * 0.8))
         start = number * bar + hit.place * FINE // 4 + late + wanders * ms
         velocity = 12 + 105 * hit.force + level + touch[hit.piece] + energy + float(rng.normal(0, 5))

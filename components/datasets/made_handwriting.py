@@ -3,15 +3,15 @@ data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
-from components.datasets.base import Reader
 from components.datasets.glyphs import GLYPHS, written
+from components.datasets.made import MadeReader
 from components.ink import Ink
 from components.provenance import digest_json
 
@@ -20,7 +20,7 @@ CONSONANTS = "".join(sorted(set(GLYPHS) - set(VOWELS)))
 MOST_LETTERS = 6  # of a word
 
 
-class MadeHandwriting(Reader):
+class MadeHandwriting(MadeReader):
     """`count` texts of one to `words` words, each of two to six letters a to z, written by a hand that is another one
     every time: size, slant, width, roundness, spacing and unsteadiness vary. The unit is a pixel or so: small letters
     are 14 to 26 high.
@@ -28,7 +28,6 @@ class MadeHandwriting(Reader):
     Equal texts stay on one side of a split. `seed` is that of the data: the recipe's own changes nothing about them.
     """
 
-    framing, own = "sequences", True
     files_by = "strokes"
 
     def __init__(
@@ -40,15 +39,8 @@ class MadeHandwriting(Reader):
         words: Annotated[int, Field(gt=0, le=10)] = 2,
         seed: Annotated[int, Field(ge=0)] = 0,
     ) -> None:
-        super().__init__(files)
-        self.count, self.words, self.seed = count, words, seed
-        self.kept: list[Ink] = []  # they are asked for several times
-
-    def items(self) -> Iterator[Ink]:
-        for number in range(self.count):
-            if number == len(self.kept):
-                self.kept.append(self.item(number))
-            yield self.kept[number]
+        super().__init__(files, count, seed)
+        self.words = words
 
     def item(self, number: int) -> Ink:
         rng = np.random.default_rng([self.seed, number])

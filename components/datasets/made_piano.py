@@ -3,21 +3,21 @@ the seed are the data. Nobody played them; see `composed` and `performed`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
-from components.datasets.base import Reader
 from components.datasets.composed import compose
+from components.datasets.made import MadeReader
 from components.datasets.performed import perform
 from components.provenance import digest_json
 from components.score import Score, note_columns
 
 
-class MadePiano(Reader):
+class MadePiano(MadeReader):
     """`count` pieces for piano of eight or sixteen bars: a melody over an accompaniment in several styles, in all keys,
     played with the rules of Friberg, Bresin and Sundberg (2006): phrase arches, a final ritard, a melody that is louder
     and a little before, high notes louder, articulation, and a pedal that is changed with the harmony.
@@ -26,8 +26,7 @@ class MadePiano(Reader):
     of a split.
     """
 
-    framing, own, gives_way = "sequences", True, True
-    files_by = "piano"
+    gives_way, files_by = True, "piano"
 
     def __init__(
         self,
@@ -37,16 +36,8 @@ class MadePiano(Reader):
         count: Annotated[int, Field(gt=0, le=100_000)] = 800,
         seed: Annotated[int, Field(ge=0)] = 0,
     ) -> None:
-        super().__init__(files)
-        self.count, self.seed = count, seed
-        self.kept: list[Score] = []  # they are asked for several times
+        super().__init__(files, count, seed)
         self._groups: dict[str, str] = {}
-
-    def items(self) -> Iterator[Score]:
-        for number in range(self.count):
-            if number == len(self.kept):
-                self.kept.append(self.item(number))
-            yield self.kept[number]
 
     def item(self, number: int) -> Score:
         rng = np.random.default_rng([self.seed, number])

@@ -69,8 +69,9 @@ class PerformanceReader(MusicReader):
 
 
 class DrumsReader(PerformanceReader):
-    """Drums of MIDI files (channel 10), as scores with the times that were played, and folders of such files. The keys
-    of General MIDI and of the Roland TD-11 become the nine pieces of a kit; other keys are left out and counted.
+    """Drums of MIDI files (channel 10, and channels that are made drum kits), as scores with the times that were
+    played, and folders of such files. The keys of General MIDI and of the Roland TD-11 become the nine pieces of a kit;
+    other keys are left out and counted.
 
     `bars`: a file is cut into pieces of so many bars; 0: it stays whole. `min_notes`: of a piece. `workers`: how many
     files are read at once.
@@ -127,16 +128,27 @@ def _splits(given: Sequence[Path], files: Sequence[Path]) -> dict[Path, str]:
         for table in sorted([*folder.glob("*.csv"), *folder.glob("*/*.csv")]):
             if table.stat().st_size > LARGEST_TABLE:
                 continue
-            with table.open(encoding="utf-8", errors="replace", newline="") as file:
-                rows = csv.DictReader(file)
-                if not {"midi_filename", "split"} <= set(rows.fieldnames or ()):
-                    continue
-                for row in rows:
-                    path = known.get((table.parent / str(row["midi_filename"])).resolve())
-                    split = SPLITS.get(str(row["split"]).strip().lower())
-                    if split is None:
-                        what = f"{str(row['split'])[:40]!r} in the column split of {table.name}"
-                        raise UserError(what, where=str(table), hint="train, validation and test are known")
-                    if path:
-                        found[path] = split
+            for name, split in _rows(table):
+                if split.strip().lower() not in SPLITS:
+                    what = f"{split[:40]!r} in the column split"
+                    raise UserError(what, where=str(table), hint="train, validation and test are known")
+                if path := known.get((table.parent / name).resolve()):
+                    found[path] = SPLITS[split.strip().lower()]
     return found
+
+
+def _rows(table: Path) -> list[tuple[str, str]]:
+    """(file, split) of a table that has these columns; of another one nothing.
+
+    Raises:
+        UserError: it can't be read as a table.
+    """
+    with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        rows = csv.DictReader(file)
+        try:
+            if not {"midi_filename", "split"} <= set(rows.fieldnames or ()):
+                return []
+            return [(str(row["midi_filename"]).replace("\0", ""), str(row["split"])) for row in rows]
+        except csv.Error as error:
+            hint = "save it again as CSV, or move it out of the folder"
+            raise UserError(f"can't be read as a table: {error}", where=str(table), hint=hint) from None

@@ -35,7 +35,7 @@ def read_drums(data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
         Refused: it has no drums, or can't be read.
     """
     file, left_out, remarks = _parsed(data), Counter[str](), list[str]()
-    hits = [hit for track in file.tracks for hits in track.drums.values() for hit in hits]
+    hits = [hit for track in file.tracks for of_channel in track.drums.values() for hit in of_channel]
     others = sum(len(notes) for track in file.tracks for notes in track.notes.values())
     if not hits:
         raise Refused("has no drums: its notes are of other instruments" if others else "has no notes")
@@ -59,6 +59,8 @@ def read_drums(data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
     skip = silence_of([metres[0]], upbeat, int(time[0]) + tpq // 8, tpq, FINE)  # a hit a little before a bar is its
     start = (time - skip) * FINE / tpq
     bar, lead = bar_steps(metres[0][1], FINE), round(upbeat * FINE / tpq)
+    if skip:
+        remarks.append(f"{round(skip * FINE / tpq / bar)} silent bars before the first hit")
     if seconds_of(tempo_at, tempo_qpm, tpq, int(time[0]), int(time[-1])) > LONGEST_HOURS * 3600:
         raise Refused(f"lasts more than {LONGEST_HOURS} hours")
     remarks += _flat(velocity)
@@ -114,7 +116,8 @@ def read_piano(data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
     clock = _Clock(file, remarks)
     time, end, pitch, velocity = np.array(rows).T
     start, stop = clock(time), clock(end)
-    spans = _pedal([pedal for track, channel in played for pedal in track.pedals.get(channel, ())])
+    moves = [move for track, channel in played for move in track.pedals.get(channel, ())]
+    spans = _pedal(moves, int(end.max()))
     pedal = clock(spans.ravel()).reshape(-1, 2)
     if float(stop.max()) - float(start[0]) > LONGEST_HOURS * 3600:
         raise Refused(f"lasts more than {LONGEST_HOURS} hours")
@@ -180,10 +183,10 @@ def _flat(velocity: np.ndarray) -> list[str]:
     return [f"all its velocities are {velocity[0]}"] if len(velocity) > 1 and (velocity == velocity[0]).all() else []
 
 
-def _pedal(moves: list[tuple[int, int]]) -> np.ndarray:
-    """First and last tick of each time that the pedal is down, int64 [N, 2]; one that is never lifted is left out."""
+def _pedal(moves: list[tuple[int, int]], end: int) -> np.ndarray:
+    """First and last tick of each time that the pedal is down, int64 [N, 2]; at the `end` of the music it is lifted."""
     spans, down = [], None
-    for tick, value in sorted(moves, key=lambda move: move[0]):
+    for tick, value in [*sorted(moves, key=lambda move: move[0]), (end, 0)]:
         if value >= DOWN and down is None:
             down = tick
         elif value < DOWN and down is not None:

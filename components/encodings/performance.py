@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -61,6 +61,15 @@ class Performance(Encoding):
         self.vocabulary = Vocabulary([*SPECIALS, *names])
         self.context_sizes = (1 + MOST_HELD, 1 + KEYS, 2, 1 + velocities, *[2] * 12)
         self._resumed = Resumed(self._walk, len(self.context_sizes))
+        self._beyond = 0
+
+    def fit(self, items: Iterable[Score]) -> None:
+        """Nothing is learned; notes that a piano hasn't are counted."""
+        parts = (part for item in items for part in item.parts if part.role != "drums")
+        self._beyond = sum(not LOWEST <= note.pitch <= HIGHEST for part in parts for note in part.notes)
+
+    def remarks(self) -> list[str]:
+        return [f"{self._beyond:,} notes beyond the keys of a piano (A0 to C8): left out"] if self._beyond else []
 
     def encode(self, item: Score) -> np.ndarray:
         """The ids [T].

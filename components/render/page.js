@@ -26,7 +26,7 @@ const say = (message) => (by("status").textContent = message);
 let shown = -1, handsOff = 0, pinned = null, dragging = null;
 
 function place(step) {
-  if (score.unit === "second") return "second " + (Math.floor(step / score.bar) + 1);
+  if (score.unit === "second") return "second " + Math.floor(step / score.bar);
   const [bar, start, , beat] = score.bars.find(([, , end]) => step < end) ?? score.bars.at(-1);
   const inside = bar ? step - start : score.bar - score.upbeat + step;
   return (bar ? "bar " + bar : "upbeat") + ", beat " + (Math.floor(inside / beat) + 1);

@@ -82,6 +82,8 @@ def write_page(
             f"<i></i>{_text(part.name, 40) or f'Part {voice + 1}'}</button>"
             for voice, part in enumerate(score.parts)
         ),
+        "beat": "second" if score.timing == "seconds" else "beat",
+        "bar": "second" if score.timing == "seconds" else "bar",
         "names": " named" if rows.names else "",
         "keys": "".join(
             f'<span style="top:{100 * (high - pitch + 0.5) / (high - low + 1):.2f}%">{rows.name(pitch)}</span>'

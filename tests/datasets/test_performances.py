@@ -39,6 +39,9 @@ def test_hits_are_read_with_velocity_and_time_below_the_grid() -> None:
     ]  # fmt: skip
     assert '"hit of key 70, no piece of the kit": 1' in row["left_out"]
     assert (content["steps_per_beat"], content["timing"], row["reason"]) == (96, "played", "")
+    late, content = read_drums(hits(*((2 * 4 * TPQ + 480 * n, 36, 90) for n in range(4))), "a.mid", DRUMS)[0]
+    assert notes(content)[0, 0] == 0
+    assert "2 silent bars before the first hit" in late["why"]
 
 
 def test_a_long_file_is_cut_at_bars_and_an_early_hit_belongs_to_its_bar() -> None:
@@ -63,7 +66,9 @@ def test_a_performance_keeps_seconds_velocities_and_pedal() -> None:
     row, content = read_piano(smf(events(*sorted(pedal + played))), "p.mid", PIANO)[0]
     # 480 ticks are half a second, from tick 500 on a whole one
     assert notes(content).T.tolist() == [[0, 250, 60, 77], [729, 21, 64, 30]]
-    assert content["parts"][0]["pedal"] == [[0, 1104]]  # the second one is never lifted
+    assert content["parts"][0]["pedal"] == [[0, 1104]]  # the second time nothing sounds any more
+    _, held = read_piano(smf(events(*sorted([*played, (600, bytes([0xB0, 64, 80]))]))), "p.mid", PIANO)[0]
+    assert held["parts"][0]["pedal"] == [[479, 750]]  # it is never lifted: to the end of the music
     assert (content["timing"], row["reason"]) == ("seconds", "")
 
 
@@ -119,7 +124,10 @@ def test_a_table_says_the_splits_and_what_isnt_in_it_is_left_out(tmp_path) -> No
         assert reader.dropped.total() == (2 if part == "train" else 1)  # the table itself, and 3.mid
     assert found == {"train": ["0"], "val": ["1"], "test": ["2"]}
     (tmp_path / "info.csv").write_text("midi_filename,split\n0.mid,dev-2\n", encoding="utf-8")
-    with pytest.raises(UserError, match="'dev-2' in the column split of info"):
+    with pytest.raises(UserError, match=r"info\.csv: 'dev-2' in the column split"):
+        DrumsReader([tmp_path])
+    (tmp_path / "info.csv").write_text('midi_filename,split\n"' + "x" * 200_000, encoding="utf-8")
+    with pytest.raises(UserError, match=r"info\.csv: can't be read as a table: field larger"):
         DrumsReader([tmp_path])
 
 

@@ -87,6 +87,17 @@ def test_of_hits_in_one_sixteenth_the_loudest_stays_and_the_others_are_told() ->
     assert encoding.remarks() == []
 
 
+def test_notes_beyond_the_keys_are_counted() -> None:
+    encoding = Performance()
+    part = Part("Piano", tuple(Note(100 * n, 50, pitch, 64) for n, pitch in enumerate((20, 21, 108, 109))))
+    item = Score((part,), 1000, (1, 4), 0, 1000, 60.0, timing="seconds")
+    encoding.fit([item])
+    assert encoding.remarks() == ["2 notes beyond the keys of a piano (A0 to C8): left out"]
+    assert [note.pitch for note in encoding.decode(encoding.encode(item)).parts[0].notes] == [21, 108]
+    encoding.fit([])
+    assert encoding.remarks() == []
+
+
 def test_what_isnt_of_the_kind_is_refused_with_the_way_out() -> None:
     with pytest.raises(UserError, match="has no drums") as error:
         Drums().encode(PIECES[0])
