@@ -38,10 +38,11 @@ def match_class(length: np.ndarray) -> np.ndarray:
 
 class Copying(Wrapped):
     """An encoding whose context says what could be copied too: after its own streams L of candidates, then L of
-    matches."""
+    matches. Sampling copies from the places that have no lag, interval patterns, e^pattern_strength times as readily."""
 
-    def __init__(self, encoding: Encoding) -> None:
+    def __init__(self, encoding: Encoding, pattern_strength: float = 0.0) -> None:
         super().__init__(encoding)
+        self.pattern_strength = pattern_strength
         self.copy_lags, self.copy_classes = encoding.copy_lags, encoding.copy_classes
         self.copy_places = encoding.copy_places
         self.context_sizes = (
@@ -65,6 +66,15 @@ class Copying(Wrapped):
     def copies(self, ids: np.ndarray) -> tuple[np.ndarray, ...]:
         return self.encoding.copies(ids)
 
+    def leanings(self, ids: np.ndarray) -> np.ndarray | None:
+        return self._towards_patterns() if self.pattern_strength else None
+
+    def _towards_patterns(self) -> np.ndarray:
+        """Leanings float64 [L]: 0 towards the places with a lag."""
+        leanings = np.zeros(self.copy_places)
+        leanings[len(self.copy_lags) :] = self.pattern_strength
+        return leanings
+
 
 class Formed(Copying):
     """Copying towards a form: in a section whose letter has been, the place that looks at the latest such section is
@@ -72,8 +82,8 @@ class Formed(Copying):
     that sections can be laid over each other, no note or chord lasts over the line between two of them, and the metre
     stays."""
 
-    def __init__(self, encoding: Encoding, sections: Sections, strength: float) -> None:
-        super().__init__(encoding)
+    def __init__(self, encoding: Encoding, sections: Sections, strength: float, pattern_strength: float = 0.0) -> None:
+        super().__init__(encoding, pattern_strength)
         self.sections, self.strength = sections, strength
 
     def copies(self, ids: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -86,5 +96,6 @@ class Formed(Copying):
 
     def leanings(self, ids: np.ndarray) -> np.ndarray:
         bar, unit = self.encoding.bar_reached(ids)
-        leanings = self.strength * self.sections.leanings(bar, self.copy_lags, unit)
-        return np.pad(leanings, (0, self.copy_places - len(self.copy_lags)))
+        leanings = self._towards_patterns()
+        leanings[: len(self.copy_lags)] += self.strength * self.sections.leanings(bar, self.copy_lags, unit)
+        return leanings

@@ -6,6 +6,7 @@ A figure that can't be told of any piece, such as what the last chord is where n
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from itertools import pairwise
 from statistics import fmean
 
 import numpy as np
@@ -16,6 +17,7 @@ from components.score import Chord, Note, Score
 
 LAGS = (1, 2, 4, 8, 16)  # bars
 QUANTILES = (5, 50, 95)  # per cent of the pieces have at most this share
+PATTERN = 5  # intervals
 _NEW = 0  # the lag of a bar that wasn't there before
 
 # figure → its unit, as in `components.evaluation.music.UNITS`
@@ -23,6 +25,7 @@ STRUCTURE_UNITS = {
     "bars_repeated": "share",
     **{f"bars_repeated_{q}_percent": "share" for q in QUANTILES},
     **{f"repeats_from_{lag}_bars": "share" for lag in LAGS},
+    "patterns_returned": "share",
     "ends_on_root": "share",
     "ends_on_first_chord": "share",
     "ends_on_tonic": "share",
@@ -38,6 +41,8 @@ def structure(scores: Sequence[Score]) -> dict[str, float]:
     - `bars_repeated`: share of the bars with notes that are note for note an earlier one of their piece; and what share
       of its bars 5, 50 and 95 % of the pieces repeat at most.
     - `repeats_from_…_bars`: share of the repeated bars whose nearest earlier copy began so many bars before.
+    - `patterns_returned`: share of the stretches of PATTERN intervals, in whatever rhythm, that began earlier in the same
+      part of their piece too.
     - `ends_on_root`: share of the pieces whose last note is the root of the last chord; `ends_on_first_chord`: whose
       last chord is the first.
     - `ends_on_tonic`, `ends_on_triad`, of pieces in three parts and more: share of those whose lowest part ends on the
@@ -54,6 +59,8 @@ def structure(scores: Sequence[Score]) -> dict[str, float]:
         figures |= {f"bars_repeated_{q}_percent": float(np.percentile(shares, q)) for q in QUANTILES}
     if repeats:
         figures |= {f"repeats_from_{lag}_bars": repeats.count(lag) / len(repeats) for lag in LAGS}
+    if returned := [again for score in scores for line in lines(score) for again in _returned(line)]:
+        figures["patterns_returned"] = fmean(returned)
     for name, of in _ENDINGS.items():
         if values := [value for score in scores if (value := of(score)) is not None]:
             figures[name] = fmean(values)
@@ -78,6 +85,14 @@ def bar_lags(score: Score) -> list[int]:
         lags.append(max(1, round((start - latest[key]) / lengths[start])) if key in latest else _NEW)
         latest[key] = start
     return lags
+
+
+def _returned(line: Sequence[Note]) -> list[bool]:
+    """For each stretch of PATTERN intervals whether it began before."""
+    steps = tuple(after.pitch - note.pitch for note, after in pairwise(line))
+    stretches = [steps[n : n + PATTERN] for n in range(len(steps) - PATTERN + 1)]
+    first = {stretch: n for n, stretch in reversed(list(enumerate(stretches)))}
+    return [first[stretch] < n for n, stretch in enumerate(stretches)]
 
 
 def _last_note(score: Score) -> Note | None:

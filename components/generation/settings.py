@@ -26,6 +26,8 @@ class Settings:
     `form`: a letter for each section, "AABA": of a model that copies, sections with one letter come back to each other,
     e^`form_strength` times as readily as it would (0: as it would). All sections have the same number of bars: those of
     the piece shared out, else 8. Beside `rewrite` it is the form that the piece was asked to have: it is only shown.
+    `pattern_strength`: a model that copies interval patterns (`encoding.patterns`) comes back to those of its piece
+    e^`pattern_strength` times as readily as it would; not where a piece is rewritten.
     `constraints` are rules of music that a score keeps, the most important first (components.generation.constraints).
     `given` are token ids that stand fast, −1 where the model chooses, and `given_ends` ends a sequence after them: what
     commands make of a melody or a beginning in a file. `rewrite` names what of a `given` piece is written anew, "bars
@@ -46,6 +48,7 @@ class Settings:
         bars: Annotated[int, Field(ge=0, le=MOST_BARS)] = 0,
         form: Annotated[str, Field(max_length=MOST_BARS)] = "",
         form_strength: Annotated[float, Field(ge=0, le=20)] = 2.0,
+        pattern_strength: Annotated[float, Field(ge=0, le=20)] = 0.0,
         constraints: tuple[Annotated[str, Field(max_length=200)], ...] = (),
         given: tuple[Annotated[int, Field(ge=-1, lt=2**31)], ...] = (),
         given_ends: bool = False,
@@ -56,7 +59,7 @@ class Settings:
         self.top_k, self.top_p, self.prompt = top_k, top_p, prompt
         self.precision, self.gate_temperature, self.bars = precision, gate_temperature, bars
         self.form, self.form_strength = form, form_strength
-        self.constraints = constraints
+        self.pattern_strength, self.constraints = pattern_strength, constraints
         self.given, self.given_ends = given, given_ends
         self.rewrite, self.particles = rewrite, particles
 

@@ -207,15 +207,22 @@ class LanguageModel(Task):
         return Made([self.encoding.decode(one.ids) for one in sampled], sampled, warnings + told, sections)
 
     def formed(self, model: nn.Module, settings: Settings, bars: int) -> tuple[Encoding, Sections | None]:
-        """What the model reads, leaning towards the form that was asked for, and that form, of `bars` bars (0: it isn't
-        said how many).
+        """What the model reads, leaning towards patterns and the form that was asked for, and that form, of `bars` bars
+        (0: it isn't said how many).
 
         Raises:
             UserError: the model can't copy, the form can't be read or doesn't fit the bars, or a file has one.
         """
+        copies = isinstance(self.read, Copying) or (isinstance(model, _Rehearsal) and bool(self.encoding.copy_lags))
+        patterns, read = settings.pattern_strength, self.read
+        if patterns:
+            if not copies or self.encoding.copy_places == len(self.encoding.copy_lags):
+                hint = "train one with model.copy: true and encoding.patterns: true, as jazz has"
+                raise UserError("this model copies no patterns", where="generation.pattern_strength", hint=hint)
+            read = Copying(self.encoding, patterns)
         if not settings.form:
-            return self.read, None
-        if not (isinstance(self.read, Copying) or (isinstance(model, _Rehearsal) and self.encoding.copy_lags)):
+            return read, None
+        if not copies:
             hint = "train one with model.copy: true, as lead-sheets has"
             raise UserError("this model can't copy: no section can come back", where="generation.form", hint=hint)
         if settings.given and not settings.rewrite:
@@ -223,9 +230,9 @@ class LanguageModel(Task):
             raise UserError(what, where="generation.form", hint="leave one of them out")
         sections = Sections.read(settings.form, bars)
         if settings.rewrite:  # the piece has this form already
-            return self.read, sections
+            return read, sections
         strength = settings.form_strength
-        return Formed(self.encoding, sections, strength) if strength else self.read, sections
+        return Formed(self.encoding, sections, strength, patterns) if strength else read, sections
 
     def bars(self, settings: Settings, sections: Sections | None) -> int:
         """How many bars a planned piece is held to; 0: as many as it likes, or has."""

@@ -49,6 +49,10 @@ def generate(
     form_strength: Annotated[
         float | None, Parameter(help="How strongly sections come back, in nats; 0 = as the model would by itself.")
     ] = None,
+    pattern_strength: Annotated[
+        float | None,
+        Parameter(help="How strongly a soloist's patterns come back, in nats; 0 = as the model would by itself."),
+    ] = None,
     tempo_bpm: Annotated[float | None, Parameter(help="Tempo in quarter notes per minute.")] = None,
     band: Annotated[
         str | None, Parameter(help="Rule-based bass and piano accompaniment: swing, straight, folk or none.")
@@ -92,6 +96,7 @@ def generate(
         "bars": bars,
         "form": form,
         "form_strength": form_strength,
+        "pattern_strength": pattern_strength,
         "tempo_bpm": tempo_bpm,
         "band": band,
         "constraints": tuple(constraint) if constraint else None,

@@ -14,11 +14,13 @@ from components.encodings.lead_sheet import LeadSheet
 from components.encodings.lead_sheet_copies import HARMONIES
 from components.encodings.lead_sheet_patterns import LONGEST, returns
 from components.encodings.vocabulary import BOS, EOS, PAD
+from components.errors import UserError
+from components.evaluation.music_structure import structure
 from components.generation.sampling import sample
 from components.generation.settings import Settings
 from components.score import Note, Part, Score
 from components.tasks.language_model import surprise
-from components.tasks.music import Music
+from components.tasks.music import Music, MusicSettings
 
 ENCODING = LeadSheet(steps_per_beat=4, patterns=True)
 SIGNS = ENCODING.signs
@@ -159,3 +161,27 @@ def test_a_stored_encoding_keeps_its_patterns_and_one_of_before_has_none() -> No
     state = LeadSheet().state()
     del state["options"]["patterns"]
     assert encoding_from_state(state).copy_places == len(LeadSheet.copy_lags)
+
+
+@pytest.mark.slow
+def test_a_solo_comes_back_to_its_patterns_as_strongly_as_it_is_asked_to() -> None:
+    torch.manual_seed(0)
+    task = Music(ENCODING, "sequences")
+    model = task.build_model({"kind": "lstm", "hidden_size": 8, "copy": True}).eval()
+    with torch.no_grad():  # by itself it hardly copies
+        model.head.gates.bias[0] = 4.0
+    how = {"count": 1, "max_length": 200, "chords": "C | F | G7 | Am", "choruses": 2, "constraints": ("range 60-67",)}
+    made = [task.generate(model, MusicSettings(**how, pattern_strength=s), seed=1) for s in (0.0, 8.0)]
+    plain = task.generate(model, MusicSettings(**how), seed=1)
+    assert made[0].sampled[0].ids.tolist() == plain.sampled[0].ids.tolist(), "0 is off"
+    formed = task.generate(model, MusicSettings(**how, pattern_strength=8.0, form="AB", form_strength=2.0), seed=1)
+    without, with_, beside = (structure(one.items)["patterns_returned"] for one in (*made, formed))
+    assert min(with_, beside) > 0.3 > without
+
+
+@pytest.mark.parametrize(("patterns", "copy"), [(False, True), (True, False)])
+def test_a_model_that_copies_no_patterns_cannot_come_back_to_them(patterns: bool, copy: bool) -> None:
+    task = Music(LeadSheet(steps_per_beat=4, patterns=patterns), "sequences")
+    model = task.build_model({"kind": "rnn", "hidden_size": 4, "copy": copy})
+    with pytest.raises(UserError, match=r"generation.pattern_strength: .*\n.*encoding.patterns: true"):
+        task.generate(model, MusicSettings(pattern_strength=1.0), seed=0)

@@ -289,3 +289,12 @@ def test_bars_are_counted_without_the_upbeat_and_by_the_metre_that_holds():
     assert structure([tune([60, *[62] * 8], upbeat_steps=4)])["bars"] == 2
     assert structure([tune([60] * 10, metre_changes=((16, (3, 4)),))])["bars"] == 3
     assert structure([Score(())]) == {}, "of nothing there are no figures"
+
+
+def test_patterns_come_back_at_any_pitch_and_in_any_rhythm() -> None:
+    motif = [60, 62, 65, 64, 67, 71]  # five intervals
+    again = tune([*motif, *(pitch + 3 for pitch in motif)], [4, 2, 2, 8, 4, 1, 3])
+    assert structure([again])["patterns_returned"] == 1 / 7, "of the 7 stretches of 5 intervals the last"
+    assert structure([tune([60, 61, 63, 60, 67, 66, 70, 72])])["patterns_returned"] == 0.0
+    assert structure([tune([60] * 10)])["patterns_returned"] == 4 / 5, "all but the first"
+    assert "patterns_returned" not in structure([tune(motif[:5])]), "four intervals are no pattern"
