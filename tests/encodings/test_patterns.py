@@ -14,6 +14,7 @@ from components.encodings.lead_sheet import LeadSheet
 from components.encodings.lead_sheet_copies import HARMONIES
 from components.encodings.lead_sheet_patterns import LONGEST, returns
 from components.encodings.vocabulary import BOS, EOS, PAD
+from components.generation.draft import Draft
 from components.generation.sampling import sample
 from components.generation.settings import Settings
 from components.score import Note, Part, Score
@@ -148,7 +149,7 @@ def test_the_place_is_one_of_the_model_s_and_decoding_is_one_pass() -> None:
     nats = surprise(model, task.read, ids)
     assert nats[-9:-1].max() < 1e-3, "all but the end, from the third note on"
     prompt = ids[1:-9].tolist()
-    (made,) = sample(model, task.read, prompt, Settings(count=1, max_length=4), seed=0, framed=True)
+    (made,) = sample(model, Draft(task.read, prompt, Settings(count=1, max_length=4), seed=0, framed=True))
     assert made.nats_per_token == pytest.approx(
         surprise(model, task.read, np.append(BOS, made.ids))[-4:].mean(), rel=1e-3, abs=1e-3
     )
