@@ -46,7 +46,7 @@ def inside(folder: Path, endings: Sequence[str] = ()) -> tuple[list[Path], Passe
     seen = 0
 
     def pass_over(path: Path | str, reason: str) -> None:
-        passed_over.setdefault(reason, []).append(printable(os.path.relpath(path, folder)))
+        passed_over.setdefault(reason, []).append(_printable(os.path.relpath(path, folder)))
 
     for top, folders, names in os.walk(folder, onerror=lambda error: pass_over(error.filename, "can't be read")):
         deep = len(Path(top).relative_to(folder).parts) >= DEEPEST
@@ -87,7 +87,7 @@ def _unfit(path: Path, endings: Sequence[str]) -> str:
     if not os.access(path, os.R_OK):
         return "can't be read"
     if endings and ending(path) not in endings:
-        return f"ending {printable(ending(path)[:12])}" if ending(path) else "no ending"
+        return f"ending {_printable(ending(path)[:12])}" if ending(path) else "no ending"
     return ""
 
 
@@ -126,6 +126,5 @@ def given_splits(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
     ]
 
 
-def printable(text: str) -> str:
-    """A file's name or the end of its path, as a terminal can show it."""
+def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text.encode("utf-8", "replace").decode())[-200:]

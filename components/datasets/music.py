@@ -16,7 +16,6 @@ import numpy as np
 from pydantic import Field
 
 from components.datasets.base import Reader
-from components.datasets.folders import printable
 from components.datasets.grid import ONLY_DRUMS
 from components.datasets.midi_file import IN_SECONDS
 from components.datasets.musicxml import SEVERAL
@@ -232,10 +231,10 @@ class MusicReader(Reader):
 
     def _sort(self, file: Path, shown: str, found: list[Path]) -> None:
         if file.suffix.lower() in self.kinds:
-            self._shown[file] = printable(shown)
+            self._shown[file] = _printable(shown)
             found.append(file)
         else:
-            self._others[printable(file.suffix.lower()[:12]) or "no ending"] += 1
+            self._others[_printable(file.suffix.lower()[:12]) or "no ending"] += 1
 
 
 def _score(content: dict[str, Any]) -> Score:
@@ -266,3 +265,7 @@ def _score(content: dict[str, Any]) -> Score:
 
 def _notes(packed: str) -> PackedNotes:
     return PackedNotes(np.frombuffer(base64.b64decode(packed), dtype="<i4").reshape(4, -1).astype(np.int64))
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text.encode("utf-8", "replace").decode())[-200:]
