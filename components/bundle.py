@@ -18,9 +18,9 @@ from torch import nn
 from components.bounds import MAX_EXPLAINED, MAX_EXPLAINED_STEPS, MAX_STEPS
 from components.encodings.base import Encoding, encoding_from_state
 from components.encodings.sections import Sections
-from components.errors import UserError, nearest
+from components.errors import UserError, meant
 from components.generation.region import Piece
-from components.generation.settings import Sampled
+from components.generation.settings import Progress, Sampled, unwatched
 from components.models.ensemble import Ensemble
 from components.models.pooled import Pooled
 from components.models.states import has_states
@@ -64,9 +64,7 @@ class Bundle:
     info: dict[str, Any]  # model.json
     weights_digest: str
 
-    def generate(
-        self, overrides: Mapping[str, Any] = {}, *, seed: int, progress: Callable[[int], None] = lambda done: None
-    ) -> Generation:
+    def generate(self, overrides: Mapping[str, Any] = {}, *, seed: int, progress: Progress = unwatched) -> Generation:
         """New sequences: the recipe's generation settings with `overrides`. Same seed, same sequences.
 
         Raises:
@@ -83,9 +81,9 @@ class Bundle:
         targets = generation_targets(self.recipe["task"])
         own = [name for target in targets for name in options_of(target)]
         if unknown := [name for name in overrides if name not in own]:
-            meant = f"did you mean {near!r}? " if (near := nearest(unknown[0], own)) else ""
+            near = meant(unknown[0], own, "did you mean {!r}? ")
             what = f"{self.name} has no setting {', '.join(unknown)}"
-            raise UserError(what, where="generation", hint=f"{meant}its settings: {', '.join(own)}")
+            raise UserError(what, where="generation", hint=f"{near}its settings: {', '.join(own)}")
         given = {**self.recipe["generation"], **overrides}
         values = check_options("generation", given, targets, problems)
         if problems:

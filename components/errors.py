@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+SENTENCE = " Did you mean {!r}?"
+
 
 class UserError(Exception):
     """A mistake in what the user gave: shown without a traceback, exit code 2.
@@ -23,9 +25,14 @@ def nearest(name: str, choices: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
+def meant(name: str, choices: Iterable[str], words: str = "; did you mean {!r}?") -> str:
+    """The words for the choice that `name` was probably meant to be; "" where there is none."""
+    near = nearest(name, choices)
+    return words.format(near) if near else ""
+
+
 def unknown(kind: str, name: str, choices: Iterable[str], *, where: str | None = None) -> UserError:
     """The error for a name that isn't among `choices`: says the nearest one and lists them all."""
     choices = sorted(choices)
-    near = nearest(name, choices)
-    meant = f" Did you mean {near!r}?" if near else ""
-    return UserError(f"unknown {kind} {name!r}.{meant}", where=where, hint=f"choices: {', '.join(choices) or 'none'}")
+    what = f"unknown {kind} {name!r}.{meant(name, choices, SENTENCE)}"
+    return UserError(what, where=where, hint=f"choices: {', '.join(choices) or 'none'}")

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, get_type_hints
 
-from components.errors import UserError, nearest
+from components.errors import UserError, meant, nearest
 from components.paths import user_paths
 from components.registry import configured, names, resolve
 
@@ -120,7 +120,7 @@ def check_kind(section: str, table: str, values: Mapping[str, Any], problems: li
     """A section that names a registered `kind`, checked against that class's options; {} when it is wrong."""
     kind = values.get("kind")
     if kind not in names(table):
-        problems.append(f"{section}.kind: {_unknown_kind(table, kind, names(table))}")
+        problems.append(f"{section}.kind: {unknown_kind(table, kind, names(table))}")
         return {}
     options = {key: value for key, value in values.items() if key != "kind"}
     before = len(problems)
@@ -128,10 +128,10 @@ def check_kind(section: str, table: str, values: Mapping[str, Any], problems: li
     return {} if len(problems) > before else {**checked, "kind": kind}
 
 
-def _unknown_kind(what: str, kind: Any, choices: Sequence[str]) -> str:
-    near = nearest(str(kind), choices) if kind else None
-    meant = f"; did you mean {near!r}?" if near else ""
-    return f"{f'unknown {what} {kind!r}' if kind else 'must be set'}{meant} (choices: {', '.join(choices)})"
+def unknown_kind(what: str, kind: Any, choices: Collection[str]) -> str:
+    """What is said of a kind that isn't there."""
+    said = f"unknown {what} {kind!r}{meant(str(kind), choices)}" if kind else "must be set"
+    return f"{said} (choices: {', '.join(choices)})"
 
 
 def _as_written(value: Any) -> Any:

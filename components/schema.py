@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from components.errors import UserError, nearest
-from components.options import UserPath, check_options, options_of, path_options, targets
+from components.errors import UserError
+from components.options import UserPath, check_options, options_of, path_options, targets, unknown_kind
 from components.registry import names, resolve
 
 
@@ -20,10 +20,7 @@ def check_model(values: Mapping[str, Any], task: Mapping[str, Any], problems: li
     kinds = resolve("task", task["kind"]).model_kinds()
     kind = values.get("kind")
     if kind not in list(kinds):
-        near = nearest(str(kind), kinds) if kind else None
-        meant = f"; did you mean {near!r}?" if near else ""
-        what = f"unknown model {kind!r}" if kind else "must be set"
-        problems.append(f"model.kind: {what}{meant} (choices: {', '.join(kinds)})")
+        problems.append(f"model.kind: {unknown_kind('model', kind, kinds)}")
         return {}
     options = {key: value for key, value in values.items() if key != "kind"}
     before = len(problems)
@@ -92,6 +89,10 @@ def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
         )
     if model and sections["generation"].get("form") and not model.get("copy"):
         problems.append("generation.form: a model that can't copy has no section come back (set model.copy: true)")
+    returning = model and encoding and sections["generation"].get("pattern_strength")
+    if returning and not (model.get("copy") and encoding.get("patterns")):
+        how = "set model.copy and encoding.patterns: true, or leave it out"
+        problems.append(f"generation.pattern_strength: the model copies no patterns ({how})")
     for name in ("cache", "dynamic"):
         if task and data and model and sections["evaluation"].get(name):
             one_text = task["kind"] == "language_model" and resolve("reader", data["reader"]).framing == "stream"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from components.errors import UserError, nearest
+from components.errors import SENTENCE, UserError, meant
 
 MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
@@ -114,10 +114,9 @@ def check_timezone(name: str | None) -> str:
     except (ValueError, OSError, LookupError):
         from zoneinfo import available_timezones
 
-        near = nearest(name, available_timezones())
-        meant = f" Did you mean {near!r}?" if near else ""
+        near = meant(name, available_timezones(), SENTENCE)
         raise UserError(
-            f"no time zone {name!r}.{meant}", where="--timezone", hint="for example Europe/Berlin or UTC"
+            f"no time zone {name!r}.{near}", where="--timezone", hint="for example Europe/Berlin or UTC"
         ) from None
     return name
 

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
-from components.errors import nearest
+from components.errors import meant
 
 AUTO = "auto"
 COMMON = ("utf-8", "utf-16", "latin-1", "cp1252", "cp1251", "gbk", "gb18030", "big5", "shift-jis", "euc-kr", "koi8-r")
@@ -43,9 +43,8 @@ def known(coding: str) -> str:
         if codecs.lookup(coding).name not in NO_FILES:
             codecs.getincrementaldecoder(coding)
             return coding
-    near = nearest(coding.lower(), COMMON)
-    meant = f"; did you mean {near!r}?" if near else ""
-    raise ValueError(f"unknown coding {coding!r}{meant} (for example {', '.join(COMMON)}, or auto: detected)")
+    near = meant(coding.lower(), COMMON)
+    raise ValueError(f"unknown coding {coding!r}{near} (for example {', '.join(COMMON)}, or auto: detected)")
 
 
 def _checked(coding: str) -> str:

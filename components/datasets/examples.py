@@ -7,11 +7,12 @@ features.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from components.datasets.batches import Batches
 from components.datasets.store import Examples, Sequences
 from components.encodings.base import Encoding, Field
 
@@ -31,7 +32,7 @@ class ExampleBatch:
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
-class ExampleBatches:
+class ExampleBatches(Batches):
     """A split of (input, target) examples, rows of like length side by side. `augment` makes a variant of each input
     of training, anew in every epoch: a function of (seed, epoch, row).
 
@@ -74,10 +75,6 @@ class ExampleBatches:
         inputs, lengths_B = padded(self.inputs, rows, variants)
         targets, target_lengths_B = padded(self.targets, rows)
         return ExampleBatch(inputs, lengths_B, targets, target_lengths_B, rows)
-
-    def epoch(self, epoch: int = 0) -> Iterator[ExampleBatch]:
-        """All batches of an epoch."""
-        return (self.at(epoch, index) for index in range(self.count(epoch)))
 
     def padding_share(self, epoch: int = 0) -> float:
         """Input steps that are padding, of all that are computed in an epoch."""

@@ -6,11 +6,12 @@ is known of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from components.datasets.batches import Batches
 from components.datasets.examples import ExampleBatch
 from components.datasets.store import Sequences
 from components.encodings.series import PARTS
@@ -103,7 +104,7 @@ def values_of(frames: np.ndarray) -> np.ndarray:
     return frames[:, :PARTS].astype(np.float64).sum(axis=1)
 
 
-class ForecastBatches:
+class ForecastBatches(Batches):
     """In training windows are drawn: a series as often as it has places for one, and a place in it. An epoch has as
     many windows as lie side by side. Else the last `origins` places, `horizon` apart, of each series, in order.
 
@@ -140,10 +141,6 @@ class ForecastBatches:
         else:
             chosen = self.places[index * self.batch_size : (index + 1) * self.batch_size]
         return batch([window(self.sequences[row], origin, self.shape, row) for row, origin in chosen], self.shape)
-
-    def epoch(self, epoch: int = 0) -> Iterator[ForecastBatch]:
-        """All batches of an epoch."""
-        return (self.at(epoch, index) for index in range(self.count(epoch)))
 
 
 def batch(windows: Sequence[Window], shape: Shape) -> ForecastBatch:

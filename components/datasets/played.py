@@ -154,7 +154,7 @@ class _Clock:
 
     def __init__(self, file: MidiFile, remarks: list[str]) -> None:
         at, qpm = tempi_of(file.tracks, [] if file.seconds else remarks)
-        self.per_second, self.at = file.division, at
+        self.at = at
         if not file.seconds:
             self.rate = 60.0 / qpm / file.division
             self.sum = np.concatenate([[0.0], np.cumsum(np.diff(at) * self.rate[:-1])])

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise, takewhile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -28,11 +28,10 @@ COLUMNS = (
 UNCLEAR = "its last number may be a label: end the row with a comma where the label would stand"
 
 
-class TsReader(LabelledReader):
-    """`.ts` files of the UEA and UCR archives: a line is channels, divided by colons, and the label.
+class _Series(LabelledReader):
+    """What readers of labelled series are set by."""
 
-    Items: (float64 [steps, channels], label). The header says which labels there are.
-    """
+    binary: ClassVar[tuple[str, ...]] = ()  # endings of files that aren't text
 
     def __init__(
         self,
@@ -45,7 +44,14 @@ class TsReader(LabelledReader):
         max_bytes: int | None = None,
     ) -> None:
         super().__init__(files, labels, unique)
-        self._text = text_files(self, coding=coding, max_bytes=max_bytes)
+        self._text = text_files(self, binary=self.binary, coding=coding, max_bytes=max_bytes)
+
+
+class TsReader(_Series):
+    """`.ts` files of the UEA and UCR archives: a line is channels, divided by colons, and the label.
+
+    Items: (float64 [steps, channels], label). The header says which labels there are.
+    """
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:
@@ -83,7 +89,7 @@ class TsReader(LabelledReader):
         return Row(where, shown, series, label.strip() if labelled else None, problem)
 
 
-class SeriesRowsReader(LabelledReader):
+class SeriesRowsReader(_Series):
     """Text files (commas, tabs or semicolons), a series a row: frames of `features` numbers, and the label at the end,
     or where `label` says so at the beginning, as in the UCR archive.
 
@@ -106,9 +112,8 @@ class SeriesRowsReader(LabelledReader):
         coding: Coding = "utf-8",
         max_bytes: int | None = None,
     ) -> None:
-        super().__init__(files, labels, unique)
+        super().__init__(files, labels=labels, unique=unique, coding=coding, max_bytes=max_bytes)
         self.features, self.steps, self.label_first = features, steps, label == "first"
-        self._text = text_files(self, coding=coding, max_bytes=max_bytes)
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:
@@ -194,26 +199,13 @@ class SeriesRowsReader(LabelledReader):
         return len(cells) != shortest * self.features + 1 if shortest == longest else None
 
 
-class FrameFilesReader(LabelledReader):
+class FrameFilesReader(_Series):
     """A folder with a folder for each label, and in it files of frames: NumPy's .npy [steps, features], or CSV and TSV
     with a frame a line (a first line that names the features is passed over). Items: (float64 [steps, features],
     label)."""
 
-    endings = FRAME_FILES
+    endings, binary = FRAME_FILES, (".npy",)
     ways_out = {"not a number": COLUMNS}
-
-    def __init__(
-        self,
-        files: Sequence[Path],
-        /,
-        *,
-        labels: dict[str, str] | None = None,
-        unique: bool = True,
-        coding: Coding = "utf-8",
-        max_bytes: int | None = None,
-    ) -> None:
-        super().__init__(files, labels, unique)
-        self._text = text_files(self, binary=[".npy"], coding=coding, max_bytes=max_bytes)
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         if labelled:
@@ -225,7 +217,7 @@ class FrameFilesReader(LabelledReader):
     def _check_axes(self) -> None:
         """Refuse arrays that lie on their side: as many rows in each, and columns as there are steps."""
         arrays = [path for path in self.files[:LOOKED_AT] if ending(path) == ".npy"]
-        shapes = {shape for shape in map(_shape, arrays) if len(shape) == 2}
+        shapes = {shape for shape in map(npy_shape, arrays) if len(shape) == 2}
         rows, columns = ({shape[axis] for shape in shapes} for axis in (0, 1))
         if len(rows) == 1 and len(columns) > 2:
             what = f"all arrays have {rows.pop()} rows, and {min(columns)} to {max(columns)} columns: are those steps?"
@@ -276,7 +268,7 @@ def _cells(line: str, where: str, points: Points | None) -> tuple[list[str], Poi
     return [cell.strip() for cell in points(cells, where)], points
 
 
-def _shape(path: Path) -> tuple[int, ...]:
+def npy_shape(path: Path) -> tuple[int, ...]:
     """Of an array in a .npy file; () where it can't be read."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False).shape

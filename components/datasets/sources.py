@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -135,8 +134,7 @@ def build(kind: str, name: str, section: Mapping[str, Any], reserved: tuple[str,
     """The registered class with the section's options; an option that it doesn't have is refused by name."""
     where = "data" if kind == "reader" else kind
     factory = resolve(kind, name, where=f"{where}.{'reader' if kind == 'reader' else 'kind'}")
-    parameters = inspect.signature(factory).parameters.values()
-    known = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    known = options_of(factory)
     options = {key: value for key, value in section.items() if key not in reserved}
     for key in options:
         if key not in known:

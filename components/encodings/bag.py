@@ -9,7 +9,6 @@ import numpy as np
 
 from components.encodings.base import Encoding, Field, encoding_from_state
 from components.encodings.pair import make
-from components.encodings.vocabulary import SPECIALS, Vocabulary
 from components.errors import UserError
 from components.options import Nested
 
@@ -28,7 +27,6 @@ class Bag(Encoding):
         self.encoding = make(encoding)
         if self.encoding.form != "tokens" or self.encoding.pairs or self.encoding.context_sizes:
             raise UserError(f"{self.encoding.kind} gives no plain tokens to count", where="encoding.encoding.kind")
-        self.vocabulary = Vocabulary(SPECIALS)
 
     @property
     def reads(self) -> str:  # type: ignore[override]

@@ -19,6 +19,7 @@ from components.encodings.sections import Sections
 from components.encodings.timeline import Timeline
 from components.encodings.vocabulary import BOS, PAD, SPECIALS, UNK, Vocabulary
 from components.errors import UserError
+from components.options import options_of
 from components.registry import resolve
 
 
@@ -60,7 +61,7 @@ class Encoding(ABC):
     copy_classes: int = 0  # of matches, see `copies`
     known_words: int = 0  # so many words of the file model.vectors are known beside those of training
     vectors_words: Sequence[str] = ()  # those words, set before `fit`
-    vocabulary: Vocabulary
+    vocabulary: Vocabulary = Vocabulary(SPECIALS)
 
     @property
     def fields(self) -> dict[str, Field]:
@@ -213,9 +214,10 @@ class Encoding(ABC):
                 rows.append([])
         return [row for row in rows if row]
 
-    @abstractmethod
     def options(self) -> dict[str, Any]:
-        """The keyword arguments that rebuild this encoding."""
+        """The keyword arguments that rebuild this encoding, JSON-ready: its settings, each an attribute of its name."""
+        values = {name: getattr(self, name) for name in options_of(type(self))}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def learned(self) -> dict[str, Any]:
         """What `fit` learned beside the vocabulary, as JSON-ready data."""
@@ -258,6 +260,27 @@ class Wrapped(Encoding):
 
     def options(self) -> dict[str, Any]:
         return self.encoding.options()
+
+
+class Signed(Encoding):
+    """An encoding with the fixed vocabulary of its `signs`, on which the ids' arithmetic depends."""
+
+    signs: Any
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The fixed vocabulary. Setting another one is refused."""
+        return self.signs.vocabulary
+
+    @vocabulary.setter
+    def vocabulary(self, vocabulary: Vocabulary) -> None:
+        if vocabulary != self.signs.vocabulary:
+            name = self.kind.replace("_", "-")
+            raise UserError(
+                f"the stored vocabulary isn't the one that this version of the {name} encoding uses",
+                where="encoding",
+                hint="ingest the data again and train the model again, or use the version that made it",
+            )
 
 
 def encoding_from_state(state: Mapping[str, Any]) -> Encoding:

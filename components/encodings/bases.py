@@ -9,7 +9,6 @@ import numpy as np
 from pydantic import Field as Bounds
 
 from components.encodings.base import Encoding, Field
-from components.encodings.vocabulary import SPECIALS, Vocabulary
 from components.errors import UserError
 
 # IUPAC-IUB 1984: what each letter may stand for
@@ -32,7 +31,6 @@ class Bases(Encoding):
 
     def __init__(self, *, waves: Annotated[int, Bounds(ge=0, le=32)] = 0) -> None:
         self.waves = waves
-        self.vocabulary = Vocabulary(SPECIALS)
         self._shares = np.zeros((128, len(BASES)), dtype=np.float32)
         for letter, stands_for in [*IUPAC.items(), ("U", "T")]:
             for base in stands_for:
@@ -65,9 +63,6 @@ class Bases(Encoding):
 
     def prompt(self, text: str) -> tuple[np.ndarray, list[str]]:
         return self.encode(text), []
-
-    def options(self) -> dict[str, Any]:
-        return {"waves": self.waves}
 
     def _places(self, T: int) -> np.ndarray:
         """Sines and cosines with periods from LOWEST_PERIOD to HIGHEST_PERIOD steps (Vaswani et al. 2017)."""

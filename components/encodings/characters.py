@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -68,9 +67,6 @@ class Characters(Encoding):
     def pieces(self, item: str) -> list[str]:
         # lower case may be longer: İ
         return list(item) if len(self._codes(item)) == len(item) else list(item.lower())
-
-    def options(self) -> dict[str, Any]:
-        return {"min_count": self.min_count, "max_size": self.max_size, "lowercase": self.lowercase}
 
     def _codes(self, text: str) -> np.ndarray:
         """The text's code points, uint32 [T]."""

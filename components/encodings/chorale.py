@@ -12,17 +12,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
-from components.encodings.base import Encoding
+from components.encodings.base import Signed
 from components.encodings.chorale_plan import PLAN_SIZES, home_of, plan_columns
 from components.encodings.chorale_signs import HIGHEST, LOWEST, METRES, PREFIX, VOICES, Signs
 from components.encodings.chorale_timeline import ChoraleTimeline
 from components.encodings.copying import MATCHES, match_classes
 from components.encodings.sections import Sections
-from components.encodings.vocabulary import EOS, PAD, Vocabulary
+from components.encodings.vocabulary import EOS, PAD
 from components.errors import UserError
 from components.score import Note, Part, Score, pitch_name
 
@@ -32,7 +31,7 @@ SHIFTS = range(-5, 7)  # one octave in all: every key once
 BARS = 32  # that are told apart; the rest count as the last of them
 
 
-class Chorale(Encoding):
+class Chorale(Signed):
     """Scores of four parts ↔ ids, `steps_per_beat` frames of four tokens in a quarter note.
 
     `planned`: a piece begins with how many bars it has (an upbeat and the bar that it shortens at the end are one) and
@@ -60,23 +59,6 @@ class Chorale(Encoding):
         # where in the bar the next token stands, in which bar, and for each voice what sounds (0 = nothing)
         self.context_sizes = (self.signs.prefix + self.signs.longest * len(VOICES), BARS, *[1 + pitches] * len(VOICES))
         self.context_sizes += PLAN_SIZES if planned else ()
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The fixed vocabulary. Setting another one is refused: the ids' arithmetic depends on it."""
-        return self.signs.vocabulary
-
-    @vocabulary.setter
-    def vocabulary(self, vocabulary: Vocabulary) -> None:
-        if vocabulary != self.signs.vocabulary:
-            raise UserError(
-                "the stored vocabulary isn't the one that this version of the chorale encoding uses",
-                where="encoding",
-                hint="ingest the data again and train the model again, or use the version that made it",
-            )
-
-    def options(self) -> dict[str, Any]:
-        return {"steps_per_beat": self.steps_per_beat, "planned": self.planned}
 
     def encode(self, item: Score) -> np.ndarray:
         """The score's ids, int64 [2 + 4·frames], with a plan [4 + 4·frames].

@@ -34,7 +34,6 @@ class Conditioned(Encoding):
                 f"{text.kind} is no encoding of texts", where="encoding.encoding.kind", hint="for example: characters"
             )
         self.unit = text.unit
-        self.vocabulary = Vocabulary(SPECIALS)
 
     @property
     def reads(self) -> str:  # type: ignore[override]

@@ -38,7 +38,7 @@ def match_class(length: np.ndarray) -> np.ndarray:
 
 class Copying(Wrapped):
     """An encoding whose context says what could be copied too: after its own streams L of candidates, then L of
-    matches. Sampling copies from the places that have no lag, interval patterns, e^pattern_strength times as readily."""
+    matches. Sampling copies interval patterns, the places without a lag, e^pattern_strength times as readily."""
 
     def __init__(self, encoding: Encoding, pattern_strength: float = 0.0) -> None:
         super().__init__(encoding)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
@@ -264,9 +264,6 @@ class Drums(Encoding):
                 rows.append([])
             rows[-1].append(index)
         return rows
-
-    def options(self) -> dict[str, Any]:
-        return {"velocities": self.velocities, "offsets": self.offsets}
 
 
 assert [piece_name(key) for key in KEYS] == list(KIT)

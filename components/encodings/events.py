@@ -129,16 +129,6 @@ class Events(Encoding):
                 hint="ingest the data again and train the model again, or install the version that made it",
             )
 
-    def options(self) -> dict[str, Any]:
-        return {
-            "tokenizer": self.tokenizer,
-            "steps_per_beat": self.steps_per_beat,
-            "velocities": self.velocities,
-            "programs": self.programs,
-            "bpe": self.bpe,
-            "transpose": list(self.transpose),
-        }
-
     def encode(self, item: Score) -> np.ndarray:
         return self._merges.apply(self._chunks(self._midi.encode(item))) + FIRST
 

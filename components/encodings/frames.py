@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from components.encodings.base import Encoding, Field
-from components.encodings.vocabulary import SPECIALS, Vocabulary
 from components.errors import UserError
 
 
@@ -29,7 +28,6 @@ class Frames(Encoding):
 
     def __init__(self, *, standardise: bool = True) -> None:
         self.standardise = standardise
-        self.vocabulary = Vocabulary(SPECIALS)
         self.mean_W = self.deviation_W = np.zeros(0)
         self.steps: tuple[int, int] | None = None  # the shortest and the longest item of training
         self.whole: tuple[int, int] | None = None  # the least and the greatest number, where all of training are whole
@@ -87,9 +85,6 @@ class Frames(Encoding):
         resolution = np.spacing(sizes).astype(np.float64) * self.deviation_W
         rows = zip(self.decode(ids).tolist(), resolution.tolist(), strict=True)
         return [[_shortest(value, step) for value, step in zip(*row, strict=True)] for row in rows]
-
-    def options(self) -> dict[str, Any]:
-        return {"standardise": self.standardise}
 
     def learned(self) -> dict[str, Any]:
         return {"mean": self.mean_W.tolist(), "deviation": self.deviation_W.tolist(), "steps": self.steps}

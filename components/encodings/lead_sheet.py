@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from components.encodings.base import Encoding
+from components.encodings.base import Signed
 from components.encodings.copying import MATCHES
 from components.encodings.form import (
     METRES,
@@ -40,7 +40,6 @@ from components.encodings.lead_sheet_signs import HIGHEST, LOWEST, Places, Signs
 from components.encodings.lead_sheet_timeline import LeadSheetTimeline
 from components.encodings.meaning import Meaning
 from components.encodings.sections import Sections
-from components.encodings.vocabulary import Vocabulary
 from components.errors import UserError
 from components.score import Chord, Note, Part, Score
 
@@ -49,7 +48,7 @@ COMFORTABLE = (48, 88)  # a transposition leaves this range only where the piece
 REMEMBERED = 256  # forms whose columns are kept: those of a batch and of what is being generated
 
 
-class LeadSheet(Encoding):
+class LeadSheet(Signed):
     """Scores ↔ ids: the melody, one note at a time, with its chord symbols, `steps_per_beat` steps in a quarter.
 
     12 steps hold triplets and sixteenths, so swing can be written. Of a score the part with the role `melody` is
@@ -93,23 +92,6 @@ class LeadSheet(Encoding):
         self.context_sizes = (5, *form_sizes(steps_per_beat), 2 + HIGHEST - LOWEST, 5, *(HOME_SIZES if planned else ()))
         self._forms: dict[bytes, tuple[Form, np.ndarray]] = {}
         self._returns: dict[tuple[bytes, Sections | None], tuple[np.ndarray, np.ndarray]] = {}
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The fixed vocabulary. Setting another one is refused: the ids' arithmetic depends on it."""
-        return self.signs.vocabulary
-
-    @vocabulary.setter
-    def vocabulary(self, vocabulary: Vocabulary) -> None:
-        if vocabulary != self.signs.vocabulary:
-            raise UserError(
-                "the stored vocabulary isn't the one that this version of the lead-sheet encoding uses",
-                where="encoding",
-                hint="ingest the data again and train the model again, or use the version that made it",
-            )
-
-    def options(self) -> dict[str, Any]:
-        return {"steps_per_beat": self.steps_per_beat, "planned": self.planned, "patterns": self.patterns}
 
     def fit(self, items: Iterable[Score]) -> None:
         """Learn whether there are chord symbols (a model that saw none is given none when it writes) and how long a

@@ -15,7 +15,6 @@ import numpy as np
 from pydantic import Field as Bounds
 
 from components.encodings.base import Encoding, Field
-from components.encodings.vocabulary import SPECIALS, Vocabulary
 from components.errors import UserError
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1000, 384_000
@@ -84,7 +83,6 @@ class Mel(Encoding):
         if self.window < 2 or self.hop < 1:
             raise UserError("a frame of less than two samples", where="encoding.window_seconds")
         self.filters_KM = mel_filters(rate_hz, self._bins, bands, low_hz, high_hz or rate_hz / 2)
-        self.vocabulary = Vocabulary(SPECIALS)
         self.mean_M, self.deviation_M = np.zeros(bands), np.ones(bands)
         self.rates: Counter[int] = Counter()  # of the training sounds
 
@@ -183,13 +181,6 @@ class Mel(Encoding):
                 start = int(rng.integers(0, length - width + 1))
                 frames_TM[(slice(None),) * axis + (slice(start, start + width),)] = 0.0  # the mean
         return self._stacked(frames_TM)
-
-    def options(self) -> dict[str, Any]:
-        names = (
-            *("rate_hz", "bands", "window_seconds", "hop_seconds", "low_hz", "high_hz", "preemphasis", "centre"),
-            *("stack", "tempo", "warp", "shift", "gain", "time_masks", "time_mask", "band_masks", "band_mask"),
-        )
-        return {name: getattr(self, name) for name in names}
 
     def learned(self) -> dict[str, Any]:
         return {"mean": self.mean_M.tolist(), "deviation": self.deviation_M.tolist()}

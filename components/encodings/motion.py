@@ -77,10 +77,6 @@ class Motion(Frames):
             places_TW = places_TW @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
         return self._moving((places_TW + rng.normal(0.0, self.jitter, places_TW.shape)).astype(np.float32))
 
-    def options(self) -> dict[str, Any]:
-        own = ("centre", "warp", "scale", "rotate", "jitter")
-        return super().options() | {name: getattr(self, name) for name in own}
-
     def learned(self) -> dict[str, Any]:
         return super().learned() | {"change": self.change_W.tolist()}
 

@@ -11,7 +11,7 @@ from pydantic import Field as Bounds
 
 from components.encodings.base import Encoding, Field
 from components.encodings.form import METRES, TEMPI, bar_and_beat, nearest_metre, tempo_class
-from components.encodings.vocabulary import BOS, EOS, PAD, SPECIALS, Vocabulary
+from components.encodings.vocabulary import BOS, EOS, PAD, SPECIALS
 from components.errors import UserError
 from components.score import Note, PackedNotes, Part, Score, note_columns
 
@@ -65,7 +65,6 @@ class Notes(Encoding):
         bar, beat = (int(most) for most in self._bars.max(axis=0))
         # of the next note: its place in the bar and in the beat, counted from 1
         self.context_sizes = (1 + bar, 1 + beat)
-        self.vocabulary = Vocabulary(SPECIALS)
         self._upbeats = bar
 
     @property
@@ -212,15 +211,6 @@ class Notes(Encoding):
         if not (lengths % 2).any() and not (ids[:, PITCH] == REST).any():
             choices.append(lengths // 2)
         return choices[int(rng.integers(len(choices)))] if choices else lengths
-
-    def options(self) -> dict[str, Any]:
-        return {
-            "steps_per_beat": self.steps_per_beat,
-            "longest_beats": self.longest_beats,
-            "velocities": self.velocities,
-            "transpose": list(self.transpose),
-            "stretch": self.stretch,
-        }
 
 
 def check_range(**settings: tuple[int, int, int]) -> None:

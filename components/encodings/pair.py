@@ -9,7 +9,6 @@ import numpy as np
 
 from components.encodings.base import Encoding, Field, encoding_from_state
 from components.encodings.frames import Frames
-from components.encodings.vocabulary import SPECIALS, Vocabulary
 from components.options import Nested
 from components.registry import resolve
 
@@ -33,7 +32,6 @@ class Pair(Encoding):
         target: Annotated[dict[str, Any], Nested("encoding")],
     ) -> None:
         self.input, self.target = make(input), make(target)
-        self.vocabulary = Vocabulary(SPECIALS)
         self.unit = self.input.unit
 
     @property

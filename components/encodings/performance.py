@@ -243,13 +243,6 @@ class Performance(Encoding):
             return f"{token.removesuffix(' up')}↑"
         return {DOWN: "Ped", UP: "*"}.get(id) or token.removesuffix(" down").replace("loud ", "v").replace("wait ", "·")
 
-    def options(self) -> dict[str, Any]:
-        return {
-            "steps_per_second": self.steps_per_second,
-            "velocities": self.velocities,
-            "transpose": list(self.transpose),
-        }
-
 
 def _joined(spans: Any) -> list[tuple[int, int]]:
     """Spans in order, those that overlap as one, without empty ones."""

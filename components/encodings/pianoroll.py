@@ -9,7 +9,6 @@ import numpy as np
 from pydantic import Field as Bounds
 
 from components.encodings.base import Encoding, Field
-from components.encodings.vocabulary import SPECIALS, Vocabulary
 from components.harmony import chord_tones
 from components.score import Note, Part, Score
 
@@ -38,7 +37,6 @@ class PianoRoll(Encoding):
         transpose: tuple[Shift, Shift] = (0, 0),
     ) -> None:
         self.steps_per_beat, self.chords, self.transpose = steps_per_beat, chords, transpose
-        self.vocabulary = Vocabulary(SPECIALS)
 
     @property
     def fields(self) -> dict[str, Field]:
@@ -78,6 +76,3 @@ class PianoRoll(Encoding):
             return ids
         low, high = max(self.transpose[0], -int(keys[0])), min(self.transpose[1], KEYS - 1 - int(keys[-1]))
         return np.roll(ids, int(rng.integers(low, high + 1)), axis=1) if low <= high else ids
-
-    def options(self) -> dict[str, Any]:
-        return {"steps_per_beat": self.steps_per_beat, "chords": self.chords, "transpose": list(self.transpose)}

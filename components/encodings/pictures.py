@@ -79,6 +79,3 @@ class Pictures(Frames):
         index_THW = (np.arange(T)[:, None, None] * self.grid**2 + cell_HW) * self.directions + direction_THW
         sums = np.bincount(index_THW.ravel(), np.hypot(down_THW, right_THW).ravel(), minlength=T * bins)
         return np.sqrt(sums).reshape(T, bins).astype(np.float32)
-
-    def options(self) -> dict[str, Any]:
-        return {"grid": self.grid, "directions": self.directions}

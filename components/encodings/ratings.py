@@ -54,9 +54,6 @@ class Ratings(Labels):
     def labels_of(self, item: Any) -> Sequence[str]:
         return [str(_whole(item))]
 
-    def options(self) -> dict[str, Any]:
-        return {"low": self.low, "high": self.high}
-
     def set_learned(self, state: Mapping[str, Any]) -> None:
         """The scale is the vocabulary."""
 

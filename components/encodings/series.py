@@ -12,7 +12,6 @@ import numpy as np
 from pydantic import Field as Bounds
 
 from components.encodings.base import Encoding, Field
-from components.encodings.vocabulary import SPECIALS, Vocabulary
 from components.errors import UserError
 
 Cycle = Literal["hour", "day", "week", "month", "year"]
@@ -70,7 +69,6 @@ class SeriesValues(Encoding):
         lags: Annotated[tuple[Annotated[int, Bounds(gt=0, le=LONGEST_LAG)], ...], Bounds(max_length=100)] | None = None,
     ) -> None:
         self.calendar, self.lags = calendar, lags
-        self.vocabulary = Vocabulary(SPECIALS)
         self.freq, self.season, self.horizon, self.origins, self.utc = "D", 1, 1, 1, False
         self.named: tuple[str, ...] = ()
         self.mean_C = self.deviation_C = np.zeros(0)
@@ -155,9 +153,6 @@ class SeriesValues(Encoding):
                 "subtracts their mean first"
             )
         return told
-
-    def options(self) -> dict[str, Any]:
-        return {"calendar": self.calendar, "lags": self.lags}
 
     def learned(self) -> dict[str, Any]:
         return {name: _plain(getattr(self, name)) for name in LEARNED}

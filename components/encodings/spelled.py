@@ -92,10 +92,6 @@ class Spelled(Symbols):
         ids[hidden, 0] = UNK
         return ids
 
-    def options(self) -> dict[str, Any]:
-        more = {name: getattr(self, name) for name in ("zero_digits", "max_letters", "word_dropout")}
-        return super().options() | more
-
     def learned(self) -> dict[str, Any]:
         return {"letters": self.letters.state(), "hidden": self.hidden_V.tolist()}
 

@@ -38,7 +38,6 @@ class Strokes(Encoding):
 
     def __init__(self, *, texts: bool = False) -> None:
         self.texts = texts
-        self.vocabulary = Vocabulary(SPECIALS)
         self.scale = 1.0
 
     @property
@@ -99,9 +98,6 @@ class Strokes(Encoding):
         places = np.cumsum(rows[:, :PEN] * self.scale, axis=0)
         ends = np.flatnonzero(rows[:, PEN] > 0.5) + 1
         return Ink(tuple(stroke for stroke in np.split(places, ends) if len(stroke)))
-
-    def options(self) -> dict[str, Any]:
-        return {"texts": self.texts}
 
     def learned(self) -> dict[str, Any]:
         return {"scale": self.scale}

@@ -54,9 +54,6 @@ class Subwords(Encoding):
     def label(self, id: int) -> str:
         return (self.decode([id]) or super().label(id)).replace("\n", "⏎").replace(" ", "·")
 
-    def options(self) -> dict[str, Any]:
-        return {"merges": self.merges, "lowercase": self.lowercase}
-
     def learned(self) -> dict[str, Any]:
         return {"merges": self._merges.pairs}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import regex
@@ -47,7 +47,6 @@ class Symbols(Encoding):
         check_limits(min_count, max_size)
         self.min_count, self.max_size, self.lowercase = min_count, max_size, lowercase
         self.known_words = known_words
-        self.vocabulary = Vocabulary(SPECIALS)
 
     def fit(self, items: Iterable[Sequence[str]]) -> None:
         counts: Counter[str] = Counter()
@@ -81,9 +80,6 @@ class Symbols(Encoding):
             tokens += [part] if known else [found.group() for found in PIECE.finditer(part)]
         return tokens
 
-    def options(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("min_count", "max_size", "lowercase", "known_words")}
-
     def _looked_up(self, word: str) -> str:
         """The token as which a word is looked up; "" where it is cut into several."""
         return self._tokens([word])[0]
@@ -101,9 +97,6 @@ class Labels(Encoding):
 
     kind = "labels"
     unit = "label"
-
-    def __init__(self) -> None:
-        self.vocabulary = Vocabulary(SPECIALS)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -127,6 +120,3 @@ class Labels(Encoding):
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> list[str]:
         return ["" if id < len(SPECIALS) else self.vocabulary.token(int(id)) for id in ids]
-
-    def options(self) -> dict[str, Any]:
-        return {}

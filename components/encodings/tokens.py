@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import regex
@@ -75,9 +75,6 @@ class Tokens(Symbols):
             return np.where(hidden, UNK, ids)
         word_hidden = hidden | (rng.random(len(ids)) < self.only_stem)
         return np.where(np.stack([word_hidden, hidden], axis=1), UNK, ids)
-
-    def options(self) -> dict[str, Any]:
-        return super().options() | {name: getattr(self, name) for name in ("hidden", "stem", "only_stem")}
 
     def _tokens(self, item: str) -> list[str]:  # type: ignore[override]
         """The words; each followed by its stem, where they have any. No word begins with the sign before a stem."""

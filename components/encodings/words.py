@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from itertools import count
-from typing import Any
 
 import numpy as np
 import regex
@@ -37,7 +36,6 @@ class Words(Encoding):
     def __init__(self, *, min_count: int = 1, max_size: int | None = None, lowercase: bool = False) -> None:
         check_limits(min_count, max_size)
         self.min_count, self.max_size, self.lowercase = min_count, max_size, lowercase
-        self.vocabulary = Vocabulary(SPECIALS)
         self._cut_items: _CutItems | None = None
 
     def fit(self, items: Iterable[str]) -> None:
@@ -76,9 +74,6 @@ class Words(Encoding):
     def pieces(self, item: str) -> list[str]:
         written, read = self._cut(item), self._tokens(item)
         return written if len(written) == len(read) else read
-
-    def options(self) -> dict[str, Any]:
-        return {"min_count": self.min_count, "max_size": self.max_size, "lowercase": self.lowercase}
 
     def _tokens(self, text: str) -> list[str]:
         return self._cut(text.lower() if self.lowercase else text)

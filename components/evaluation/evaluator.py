@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Annotated
 
 import torch
@@ -13,19 +14,15 @@ from components.layers.base import detach
 from components.tasks.base import Tally, Task
 
 
+@dataclass(eq=False)
 class Evaluator:
     """`every` is in optimizer updates; `batch_size` rows are read side by side in windows of `window` steps."""
 
-    def __init__(
-        self,
-        task: Task,
-        /,
-        *,
-        every: Annotated[int, Field(gt=0)] = 500,
-        batch_size: Annotated[int, Field(gt=0)] = 32,
-        window: Annotated[int, Field(gt=0)] = 256,
-    ) -> None:
-        self.task, self.every, self.batch_size, self.window = task, every, batch_size, window
+    task: Task
+    _: KW_ONLY
+    every: Annotated[int, Field(gt=0)] = 500
+    batch_size: Annotated[int, Field(gt=0)] = 32
+    window: Annotated[int, Field(gt=0)] = 256
 
     def evaluate(self, model: nn.Module, sequences: Sequences) -> dict[str, float]:
         """The metrics of a split: those that something was counted for."""

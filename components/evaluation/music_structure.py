@@ -41,8 +41,8 @@ def structure(scores: Sequence[Score]) -> dict[str, float]:
     - `bars_repeated`: share of the bars with notes that are note for note an earlier one of their piece; and what share
       of its bars 5, 50 and 95 % of the pieces repeat at most.
     - `repeats_from_…_bars`: share of the repeated bars whose nearest earlier copy began so many bars before.
-    - `patterns_returned`: share of the stretches of PATTERN intervals, in whatever rhythm, that began earlier in the same
-      part of their piece too.
+    - `patterns_returned`: share of the stretches of PATTERN intervals, in whatever rhythm, that began earlier in their
+      part of the piece too.
     - `ends_on_root`: share of the pieces whose last note is the root of the last chord; `ends_on_first_chord`: whose
       last chord is the first.
     - `ends_on_tonic`, `ends_on_triad`, of pieces in three parts and more: share of those whose lowest part ends on the

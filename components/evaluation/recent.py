@@ -7,6 +7,7 @@ settings are chosen on val; a text is read once, in its order, from its beginnin
 from __future__ import annotations
 
 import math
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import Annotated
 
@@ -27,6 +28,7 @@ WINDOW = 256  # steps read at once for the cache
 TRIED = 4000  # tokens of val on which rates and decays are tried
 
 
+@dataclass(eq=False)
 class Recent:
     """`cache`: how many of the last tokens a neural cache remembers (Grave et al. 2017), 0 for none; final figures with
     it are "cache/…". `dynamic` adds figures "dynamic/…" of a model that goes on learning while it is tested, each
@@ -34,19 +36,13 @@ class Recent:
     and choose their own settings on validation data.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        model: nn.Module,
-        store: Store,
-        /,
-        *,
-        cache: Annotated[int, Field(ge=0, le=100_000)] = 0,
-        dynamic: bool = False,
-        dynamic_window: Annotated[int, Field(gt=0, le=10_000)] = 20,
-    ) -> None:
-        self.task, self.model, self.store = task, model, store
-        self.cache, self.dynamic, self.window = cache, dynamic, dynamic_window
+    task: Task
+    model: nn.Module
+    store: Store
+    _: KW_ONLY
+    cache: Annotated[int, Field(ge=0, le=100_000)] = 0
+    dynamic: bool = False
+    dynamic_window: Annotated[int, Field(gt=0, le=10_000)] = 20
 
     def metrics(self, split: str) -> dict[str, float]:
         """The figures of a split with the model's current weights, which stay as they are. Without validation data
@@ -81,7 +77,7 @@ class Recent:
     def adaptation(self) -> Adaptation:
         """Rate and decay that do best on the beginning of val."""
         batches = self.task.batches(
-            self.store.split("train"), batch_size=32, window=self.window, seed=0, training=False
+            self.store.split("train"), batch_size=32, window=self.dynamic_window, seed=0, training=False
         )
         sizes = gradient_sizes(self.model, batches)
         tokens = self.store.split("val").tokens[:TRIED]
@@ -99,7 +95,7 @@ class Recent:
         return best
 
     def _adapted(self, sequences: Sequences, adaptation: Adaptation) -> Tensor:
-        batches = self.task.batches(sequences, batch_size=1, window=self.window, seed=0, training=False)
+        batches = self.task.batches(sequences, batch_size=1, window=self.dynamic_window, seed=0, training=False)
         return dynamic_nats(self.model, batches, adaptation)
 
     def _read(self, sequences: Sequences) -> tuple[Tensor, Tensor, Tensor]:

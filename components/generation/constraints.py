@@ -19,7 +19,7 @@ import numpy as np
 
 from components.encodings.base import Encoding, Wrapped
 from components.encodings.meaning import HOLD, LENGTH, NOTE, OTHER, REST, Choices, Meaning, Moment
-from components.errors import UserError, nearest
+from components.errors import UserError, meant
 from components.harmony import Key, chord_scale, chord_tones, parse_key
 
 WHERE = "generation.constraints"
@@ -273,10 +273,8 @@ def parse_constraint(text: str, voices: Sequence[str] = ()) -> Constraint:
     name, _, rest = " ".join(text[:81].split()).partition(" ")
     name = name.casefold()
     if name not in RULES or len(text) > 80:
-        near = nearest(name, RULES)
-        meant = f"; did you mean {near!r}?" if near else ""
         examples = ", ".join(f'"{example}"' for example, _ in RULES.values())
-        raise UserError(f"unknown constraint {text[:80]!r}{meant}", where=WHERE, hint=f"rules: {examples}")
+        raise UserError(f"unknown constraint {text[:80]!r}{meant(name, RULES)}", where=WHERE, hint=f"rules: {examples}")
     example, make = RULES[name]
     constraint = make(rest, tuple(voice.casefold() for voice in voices))
     if constraint is None:
@@ -292,9 +290,8 @@ def _range(rest: str, voices: tuple[str, ...]) -> Constraint | None:
         return None
     name, low, high = found[1], _pitch(found[2]), _pitch(found[3])
     if name and name not in voices:
-        near = nearest(name, voices)
         raise UserError(
-            f"there is no voice {name!r}" + (f"; did you mean {near!r}?" if near else ""),
+            f"there is no voice {name!r}{meant(name, voices)}",
             where=WHERE,
             hint=f"voices: {', '.join(voices) or 'this music has one, leave the name out'}",
         )

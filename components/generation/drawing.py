@@ -14,6 +14,7 @@ import torch
 
 from components.encodings.base import Encoding
 from components.encodings.vocabulary import BOS, EOS
+from components.generation.draft import Draft
 from components.generation.engine import Engine, Streams
 from components.generation.settings import Settings
 from components.models.sequence_model import SequenceModel
@@ -29,25 +30,15 @@ class Drawing:
     shared with other drawings, as the last call left them."""
 
     @torch.inference_mode()
-    def __init__(
-        self,
-        engine: Engine,
-        model: SequenceModel,
-        encoding: Encoding,
-        prompt_ids: Sequence[int],
-        settings: Settings,
-        /,
-        *,
-        seed: int,
-        framed: bool,
-    ) -> None:
-        self.engine, self.encoding, self.settings, self.framed = engine, encoding, settings, framed
-        self.rngs = generators(seed, settings.count)
-        self.ids, self.start = begun(prompt_ids, settings, framed)
+    def __init__(self, engine: Engine, model: SequenceModel, draft: Draft) -> None:
+        self.engine, self.draft = engine, draft
+        self.encoding, self.settings, self.framed = draft.encoding, draft.settings, draft.framed
+        self.rngs = generators(draft.seed, draft.settings.count)
+        self.ids, self.start = begun(draft)
         self.at, self.read = self.start, 0
         state = model.initial_state(1)
         # all but the prompt's last token, which is read when the first one is drawn
-        self.prompt = inputs(encoding, self.ids[:1], 0, self.start)[0, :-1].numpy()
+        self.prompt = inputs(self.encoding, self.ids[:1], 0, self.start)[0, :-1].numpy()
         if len(self.prompt) > READ_BY_ENGINE:
             _, state = model(torch.from_numpy(self.prompt[None]), state)
             self.read = len(self.prompt)
@@ -55,7 +46,8 @@ class Drawing:
         if not self.reading:
             self._begin()
         # where nothing depends on the tokens drawn, many can be drawn in one call
-        self.free = getattr(encoding.allowed, "__func__", None) is Encoding.allowed and not encoding.context_sizes
+        allowed = getattr(self.encoding.allowed, "__func__", None)
+        self.free = allowed is Encoding.allowed and not self.encoding.context_sizes
 
     @property
     def reading(self) -> bool:
@@ -180,9 +172,10 @@ def joined(parts: Sequence[tuple[Streams, slice]], engine: Engine) -> Streams:
     return whole
 
 
-def begun(prompt_ids: Sequence[int], settings: Settings, framed: bool) -> tuple[np.ndarray, int]:
+def begun(draft: Draft) -> tuple[np.ndarray, int]:
     """Room for the ids of all sequences [N, T], with the beginning in place, and its length."""
-    start = np.array([BOS, *prompt_ids] if framed else list(prompt_ids), dtype=np.int64)
+    settings = draft.settings
+    start = np.array([BOS, *draft.prompt_ids] if draft.framed else list(draft.prompt_ids), dtype=np.int64)
     if not len(start):
         raise ValueError("a stream needs a prompt of at least one token")
     ids = np.zeros((settings.count, len(start) + settings.max_length), dtype=np.int64)

@@ -10,7 +10,6 @@ Shapes: N particles, V vocabulary, S input streams, T tokens, L tokens of a stre
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from copy import copy
 
 import numpy as np
@@ -20,10 +19,11 @@ from torch import nn
 from components.encodings.base import Encoding
 from components.encodings.timeline import Gap, gaps
 from components.encodings.vocabulary import BOS, EOS
+from components.generation.draft import Draft, Sampler
 from components.generation.drawing import generators, inputs
 from components.generation.region import Piece
-from components.generation.sampling import Sampler, distribution, draw
-from components.generation.settings import Sampled, Settings
+from components.generation.sampling import distribution, draw
+from components.generation.settings import Progress, Sampled, Settings
 from components.layers.base import State
 
 AHEAD = 512  # tokens after the last gap that weigh
@@ -55,7 +55,7 @@ class Particles:
         self.log_p = self.own = np.zeros((0, 0))
 
     @torch.inference_mode()
-    def run(self, progress: Callable[[int], None]) -> None:
+    def run(self, progress: Progress) -> None:
         """Fill all gaps, and weigh by what comes after them."""
         piece = self.piece
         found = gaps(piece.timeline, piece.free)
@@ -76,7 +76,7 @@ class Particles:
         self.state = {name: value.expand(count, *value.shape[1:]).clone() for name, value in state.items()}
         self.own, self.log_p = (np.repeat(one[:, -1], count, axis=0) for one in (logits, mixed))
 
-    def _fill(self, gap: Gap, progress: Callable[[int], None]) -> None:
+    def _fill(self, gap: Gap, progress: Progress) -> None:
         begun = self.length.copy()
         while True:
             masks = [self._choices(gap, n, int(begun[n])) for n in range(len(self.ids))]
@@ -218,24 +218,15 @@ class Particles:
         return Sampled(ids=whole, nats_per_token=float(self.nats[n] / max(1, self.made[n])), ended=True)
 
 
-def rewrite(
-    model: nn.Module | Sampler,
-    encoding: Encoding,
-    piece: Piece,
-    settings: Settings,
-    /,
-    *,
-    seed: int,
-    progress: Callable[[int], None] = lambda done: None,
-) -> list[Sampled]:
+def rewrite(model: nn.Module | Sampler, draft: Draft) -> list[Sampled]:
     """`settings.count` pieces in which the free tokens are new and all others as they were. Piece n has particles and
     random numbers of its own, seeded by (seed, n): it is the same however many are asked for."""
     if isinstance(model, Sampler):
-        return model.rewrite(encoding, piece, settings, seed=seed, progress=progress)
+        return model.sample(draft)
     model.eval()
     made = []
-    for rng in generators(seed, settings.count):
-        particles = Particles(model, encoding, piece, settings, rng)
-        particles.run(progress)
+    for rng in generators(draft.seed, draft.settings.count):
+        particles = Particles(model, draft.encoding, draft.piece, draft.settings, rng)
+        particles.run(draft.progress)
         made.append(particles.chosen())
     return made

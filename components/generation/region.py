@@ -10,7 +10,7 @@ import numpy as np
 
 from components.encodings.base import Encoding
 from components.encodings.timeline import Timeline
-from components.errors import UserError, nearest
+from components.errors import UserError, meant
 from components.render.layout import Units, units
 from components.score import Score
 
@@ -75,9 +75,7 @@ def read_regions(text: str, score: Score, names: tuple[str, ...]) -> list[Region
             raise _refused(f"{shown!r} can't be read", bars, beats, names)
         for word in named:
             if word not in names:
-                near = nearest(word, names)
-                meant = f"; did you mean {near!r}?" if near else ""
-                raise _refused(f"there is no voice {word!r}{meant}", bars, beats, names)
+                raise _refused(f"there is no voice {word!r}{meant(word, names)}", bars, beats, names)
         of = bars if found[1].startswith("bar") else beats
         first, last = int(found[2]), int(found[3] or found[2])
         if not first <= last or first not in of or last not in of:

@@ -5,8 +5,6 @@ Shapes: N sequences side by side, V vocabulary, S input streams.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
 from copy import copy
 
 import numpy as np
@@ -15,9 +13,9 @@ import torch
 from components.encodings.base import Encoding
 from components.encodings.vocabulary import EOS
 from components.errors import UserError
+from components.generation.draft import Draft, Sampler
 from components.generation.drawing import Drawing, advance, allowed_after, begun, generators, inputs
 from components.generation.engine import NOT_COMPILED, Engine, engine_for, obstacle
-from components.generation.region import Piece
 from components.generation.settings import Sampled, Settings
 from components.models.sequence_model import SequenceModel
 
@@ -51,54 +49,8 @@ def draw(p_V: np.ndarray, uniform: float) -> int:
     return min(token, int(np.flatnonzero(p_V)[-1]))
 
 
-class Sampler(ABC):
-    """What samples in a model's place: `sample` and the tasks take it for one. A server's draws several requests
-    together."""
-
-    @abstractmethod
-    def sample(
-        self,
-        encoding: Encoding,
-        prompt_ids: Sequence[int],
-        settings: Settings,
-        /,
-        *,
-        seed: int,
-        framed: bool,
-        progress: Callable[[int], None] = lambda done: None,
-    ) -> list[Sampled]:
-        """As the function `sample`."""
-
-    @abstractmethod
-    def rewrite(
-        self,
-        encoding: Encoding,
-        piece: Piece,
-        settings: Settings,
-        /,
-        *,
-        seed: int,
-        progress: Callable[[int], None] = lambda done: None,
-    ) -> list[Sampled]:
-        """As `components.generation.infill.rewrite`."""
-
-
-def sample(
-    model: SequenceModel | Sampler,
-    encoding: Encoding,
-    prompt_ids: Sequence[int],
-    settings: Settings,
-    /,
-    *,
-    seed: int,
-    framed: bool,
-    progress: Callable[[int], None] = lambda done: None,
-) -> list[Sampled]:
-    """`settings.count` new sequences that go on from the prompt.
-
-    `framed` sequences start with BOS and end with EOS; a text stream has neither and runs for `max_length` tokens.
-    Sequence n draws from a generator of its own, seeded by (seed, n). `progress` is told now and then how many tokens
-    each has.
+def sample(model: SequenceModel | Sampler, draft: Draft) -> list[Sampled]:
+    """New sequences that go on from the draft's prompt.
 
     In float32 the native loop draws the plain loop's tokens but where a random number falls on the border between two
     tokens: sums are rounded in another order, logits differ by some 1e-6, and so do the borders. That was seen at one
@@ -108,13 +60,18 @@ def sample(
         UserError: precision int8 for a model that the engine can't decode.
     """
     if isinstance(model, Sampler):
-        return model.sample(encoding, prompt_ids, settings, seed=seed, framed=framed, progress=progress)
+        return model.sample(draft)
     model.eval()
-    engine = engine_for(model, settings.precision)
+    engine = engine_for(model, draft.settings.precision)
     if engine is None:
-        check_plain(model, settings)
-        return sample_plainly(model, encoding, prompt_ids, settings, seed=seed, framed=framed, progress=progress)
-    return _sample_natively(engine, model, encoding, prompt_ids, settings, seed, framed, progress)
+        check_plain(model, draft.settings)
+        return sample_plainly(model, draft)
+    drawing = Drawing(engine, model, draft)
+    most = steps_at_once(engine, draft.settings.count)
+    while drawing.left:
+        advance(engine, [drawing], most)
+        draft.progress(drawing.at - drawing.start)
+    return drawn(drawing)
 
 
 def check_plain(model: SequenceModel, settings: Settings) -> None:
@@ -131,23 +88,14 @@ def check_plain(model: SequenceModel, settings: Settings) -> None:
 
 
 @torch.inference_mode()
-def sample_plainly(
-    model: SequenceModel,
-    encoding: Encoding,
-    prompt_ids: Sequence[int],
-    settings: Settings,
-    /,
-    *,
-    seed: int,
-    framed: bool,
-    progress: Callable[[int], None] = lambda done: None,
-) -> list[Sampled]:
+def sample_plainly(model: SequenceModel, draft: Draft) -> list[Sampled]:
     """The obvious loop: `model.step` on any device, one token of each sequence at a time."""
     model.eval()
+    encoding, settings, framed = draft.encoding, draft.settings, draft.framed
     count = settings.count
     device = next(model.parameters()).device
-    rngs = generators(seed, count)
-    ids, start = begun(prompt_ids, settings, framed)
+    rngs = generators(draft.seed, count)
+    ids, start = begun(draft)
     copies, drawn_with = bool(getattr(model, "places", 0)), settings
     if copies and settings.temperature:  # the mixture is drawn from as it is: its parts had temperatures of their own
         drawn_with = copy(settings)
@@ -174,7 +122,7 @@ def sample_plainly(
             ids[n, t] = token
             length[n] = t + 1
             ended[n] = token == EOS
-        progress(t + 1 - start)
+        draft.progress(t + 1 - start)
         if ended.all() or t + 1 == ids.shape[1]:
             break
         read = torch.zeros_like(read if read.ndim == 2 else read[:, 0])  # nobody reads what comes of ended rows
@@ -185,7 +133,7 @@ def sample_plainly(
         else:
             logits, state = model.step(read, state)
             mixed = logits
-    return _sampled(ids, length - start, nats, ended, settings, framed)
+    return _sampled(draft, ids, length - start, nats, ended)
 
 
 def _mixtures(
@@ -214,24 +162,6 @@ def _leanings(encoding: Encoding, ids: np.ndarray, ended: np.ndarray | None = No
     return torch.from_numpy(leanings_NL)
 
 
-def _sample_natively(
-    engine: Engine,
-    model: SequenceModel,
-    encoding: Encoding,
-    prompt_ids: Sequence[int],
-    settings: Settings,
-    seed: int,
-    framed: bool,
-    progress: Callable[[int], None],
-) -> list[Sampled]:
-    drawing = Drawing(engine, model, encoding, prompt_ids, settings, seed=seed, framed=framed)
-    most = steps_at_once(engine, settings.count)
-    while drawing.left:
-        advance(engine, [drawing], most)
-        progress(drawing.at - drawing.start)
-    return drawn(drawing)
-
-
 def steps_at_once(engine: Engine, count: int) -> int:
     """How many tokens one native call may draw of each of `count` sequences."""
     return max(1, min(STEPS, WORK // (count * engine.work)))
@@ -241,19 +171,17 @@ def drawn(drawing: Drawing) -> list[Sampled]:
     """What came of a drawing that is done."""
     streams, rows = drawing.place
     ended = streams.ended[rows].astype(bool)
-    return _sampled(drawing.ids, streams.made[rows], streams.nats[rows], ended, drawing.settings, drawing.framed)
+    return _sampled(drawing.draft, drawing.ids, streams.made[rows], streams.nats[rows], ended)
 
 
-def _sampled(
-    ids: np.ndarray, made: np.ndarray, nats: np.ndarray, ended: np.ndarray, settings: Settings, framed: bool
-) -> list[Sampled]:
-    begin = 1 if framed else 0
-    stop = ids.shape[1] - settings.max_length + made - ended  # without EOS
+def _sampled(draft: Draft, ids: np.ndarray, made: np.ndarray, nats: np.ndarray, ended: np.ndarray) -> list[Sampled]:
+    begin = 1 if draft.framed else 0
+    stop = ids.shape[1] - draft.settings.max_length + made - ended  # without EOS
     return [
         Sampled(
             ids=ids[n, begin : stop[n]].copy(),
             nats_per_token=float(nats[n] / max(1, made[n])),
             ended=bool(ended[n]),
         )
-        for n in range(settings.count)
+        for n in range(draft.settings.count)
     ]

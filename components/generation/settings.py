@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -11,7 +12,14 @@ from pydantic import Field
 
 from components.bounds import MAX_CHARACTERS, MAX_COUNT, MAX_LENGTH, MOST_BARS
 
+Progress = Callable[[int], None]  # is told now and then how many tokens, points or frames each sequence has
 
+
+def unwatched(done: int) -> None:
+    """Progress that nobody looks at."""
+
+
+@dataclass(kw_only=True, eq=False)
 class Settings:
     """How to sample: the recipe's generation section, and what the command may override.
 
@@ -34,34 +42,23 @@ class Settings:
     5-8, alto tenor", the rest standing fast; so many `particles` are weighed for it (components.generation.infill).
     """
 
-    def __init__(
-        self,
-        *,
-        count: Annotated[int, Field(gt=0, le=MAX_COUNT)] = 4,
-        max_length: Annotated[int, Field(gt=0, le=MAX_LENGTH)] = 1000,
-        temperature: Annotated[float, Field(ge=0, le=10)] = 1.0,
-        top_k: Annotated[int, Field(ge=0, lt=2**31)] = 0,
-        top_p: Annotated[float, Field(gt=0, le=1)] = 1.0,
-        prompt: Annotated[str, Field(max_length=MAX_CHARACTERS)] = "",
-        precision: Literal["float32", "int8"] = "float32",
-        gate_temperature: Annotated[float, Field(ge=0.05, le=10)] = 1.3,
-        bars: Annotated[int, Field(ge=0, le=MOST_BARS)] = 0,
-        form: Annotated[str, Field(max_length=MOST_BARS)] = "",
-        form_strength: Annotated[float, Field(ge=0, le=20)] = 2.0,
-        pattern_strength: Annotated[float, Field(ge=0, le=20)] = 0.0,
-        constraints: tuple[Annotated[str, Field(max_length=200)], ...] = (),
-        given: tuple[Annotated[int, Field(ge=-1, lt=2**31)], ...] = (),
-        given_ends: bool = False,
-        rewrite: Annotated[str, Field(max_length=1000)] = "",
-        particles: Annotated[int, Field(gt=0, le=4096)] = 64,
-    ) -> None:
-        self.count, self.max_length, self.temperature = count, max_length, temperature
-        self.top_k, self.top_p, self.prompt = top_k, top_p, prompt
-        self.precision, self.gate_temperature, self.bars = precision, gate_temperature, bars
-        self.form, self.form_strength = form, form_strength
-        self.pattern_strength, self.constraints = pattern_strength, constraints
-        self.given, self.given_ends = given, given_ends
-        self.rewrite, self.particles = rewrite, particles
+    count: Annotated[int, Field(gt=0, le=MAX_COUNT)] = 4
+    max_length: Annotated[int, Field(gt=0, le=MAX_LENGTH)] = 1000
+    temperature: Annotated[float, Field(ge=0, le=10)] = 1.0
+    top_k: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    prompt: Annotated[str, Field(max_length=MAX_CHARACTERS)] = ""
+    precision: Literal["float32", "int8"] = "float32"
+    gate_temperature: Annotated[float, Field(ge=0.05, le=10)] = 1.3
+    bars: Annotated[int, Field(ge=0, le=MOST_BARS)] = 0
+    form: Annotated[str, Field(max_length=MOST_BARS)] = ""
+    form_strength: Annotated[float, Field(ge=0, le=20)] = 2.0
+    pattern_strength: Annotated[float, Field(ge=0, le=20)] = 0.0
+    constraints: tuple[Annotated[str, Field(max_length=200)], ...] = ()
+    given: tuple[Annotated[int, Field(ge=-1, lt=2**31)], ...] = ()
+    given_ends: bool = False
+    rewrite: Annotated[str, Field(max_length=1000)] = ""
+    particles: Annotated[int, Field(gt=0, le=4096)] = 64
 
     def as_trained(self) -> Settings:
         """These settings without temperature, top_k and top_p; at temperature 0 the likeliest token is still taken."""

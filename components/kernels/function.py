@@ -116,6 +116,6 @@ class _Recurrent(torch.autograd.Function):
             grads.weight_hh,
             grad_bias_ih if bias_needed else None,
             grads.bias_hh,
-            getattr(grads, "peepholes", None),
+            grads.peepholes,
             *(grads.state[name] for name in ctx.state_names),
         )

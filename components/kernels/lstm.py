@@ -27,11 +27,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from components.kernels.sequence import outputs, record_norms, steps_alive, time_major
+from components.kernels.sequence import Gradients, State, outputs, record_norms, steps_alive, time_major
 
 GATES = 4  # G = GATES · H
 STATE = ("h", "c")
-State = dict[str, Tensor]
 
 
 class Saved(NamedTuple):
@@ -45,16 +44,6 @@ class Saved(NamedTuple):
     bias_hh_G: Tensor | None
     peepholes_3H: Tensor | None
     alive_TB1: Tensor | None
-
-
-class Gradients(NamedTuple):
-    """∂L/∂ each input of `forward`, by its name."""
-
-    gates_x: Tensor
-    state: State
-    weight_hh: Tensor
-    bias_hh: Tensor | None
-    peepholes: Tensor | None = None
 
 
 @torch.no_grad()

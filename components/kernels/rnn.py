@@ -21,12 +21,11 @@ import torch
 from torch import Tensor
 
 from components.errors import unknown
-from components.kernels.sequence import outputs, record_norms, steps_alive, time_major
+from components.kernels.sequence import Gradients, State, outputs, record_norms, steps_alive, time_major
 
 GATES = 1  # G = GATES · H
 STATE = ("h",)
 NONLINEARITIES = ("tanh", "relu")
-State = dict[str, Tensor]
 
 
 class Saved(NamedTuple):
@@ -37,15 +36,6 @@ class Saved(NamedTuple):
     bias_hh_G: Tensor | None
     alive_TB1: Tensor | None
     nonlinearity: str
-
-
-class Gradients(NamedTuple):
-    """∂L/∂ each input of `forward`, by its name."""
-
-    gates_x: Tensor
-    state: State
-    weight_hh: Tensor
-    bias_hh: Tensor | None
 
 
 @torch.no_grad()

@@ -6,9 +6,23 @@ memory behind them is time-major ([T, B, …] transposed), so that a step reads 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+State = dict[str, Tensor]
+
+
+class Gradients(NamedTuple):
+    """∂L/∂ each input of `forward`, by its name."""
+
+    gates_x: Tensor
+    state: State
+    weight_hh: Tensor
+    bias_hh: Tensor | None
+    peepholes: Tensor | None = None
 
 
 @torch.no_grad()

@@ -82,6 +82,21 @@ def zeros_like_parameters(module: nn.Module, batch_size: int, size: int) -> Tens
     return torch.zeros(batch_size, size, dtype=parameter.dtype, device=parameter.device)
 
 
+def product(x_BTI: Tensor, weight_ih: Tensor, bias_ih: Tensor) -> Tensor:
+    """W_ih x⟨t⟩ + b_ih of all steps, [T, B, G]; of ids, rows of the weights are looked up."""
+    if x_BTI.is_floating_point():
+        return nn.functional.linear(x_BTI.transpose(0, 1), weight_ih, bias_ih)
+    B, T = x_BTI.shape[:2]
+    ids_NS = x_BTI.transpose(0, 1).reshape(T * B, -1)
+    rows_NG = nn.functional.embedding_bag(ids_NS, weight_ih.t().contiguous(), mode="sum")
+    return rows_NG.view(T, B, -1) + bias_ih
+
+
+def one_hot(ids: Tensor, size: int, like: Tensor) -> Tensor:
+    """The vectors [..., size], S one-hot vectors stacked, that ids [..., S] stand for; numbers as `like` has them."""
+    return like.new_zeros(*ids.shape[:-1], size).scatter_(-1, ids, 1.0)
+
+
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
     """Move a tensor to a device. From the CPU to a GPU it goes through pinned memory, so the CPU doesn't wait."""
     pinned = device.type == "cuda" and tensor.device.type == "cpu"

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from components.kernels.backends import native_applies, native_builds
 from components.kernels.function import recurrent
-from components.layers.base import Recurrent, State, zeros_like_parameters
+from components.layers.base import Recurrent, State, one_hot, zeros_like_parameters
 from components.layers.ragged import packing
 
 Backend = Literal["auto", "torch", "by_hand", "native"]
@@ -149,8 +149,7 @@ class Cell(Recurrent):
         if x.is_floating_point():
             return x
         ids_BTS = x.unsqueeze(2) if x.dim() == 2 else x
-        zeros_BTI = self.weight_hh.new_zeros(*ids_BTS.shape[:2], self.input_size)
-        return zeros_BTI.scatter_(2, ids_BTS, 1.0)
+        return one_hot(ids_BTS, self.input_size, self.weight_hh)
 
     def _torch(self, x_BTI: Tensor, state: State, parameters: dict[str, Tensor]) -> tuple[Tensor, State]:
         hx = [state[name].unsqueeze(0) for name in self.state_names]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from components.kernels.sequence import steps_alive, zero_after_end
-from components.layers.base import Recurrent, State, zeros_like_parameters
+from components.layers.base import Recurrent, State, product, zeros_like_parameters
 from components.layers.scan import linear_scan
 
 
@@ -52,7 +52,7 @@ class LinearCell(Recurrent):
     ) -> tuple[Tensor, State]:
         h_BH = (self.initial_state(x_BTI.shape[0]) if state is None else state)["h"]
         # the state's precision: under autocast the product comes in half of it
-        gates_TBG = self._product(zero_after_end(x_BTI, lengths_B).transpose(0, 1)).to(h_BH.dtype)
+        gates_TBG = product(zero_after_end(x_BTI, lengths_B), self.weight_ih, self.bias_ih).to(h_BH.dtype)
         a_TBH, b_TBH = self.coefficients(gates_TBG.chunk(self.gates, dim=2))
         alive_TB1 = steps_alive(lengths_B, x_BTI.shape[1])
         if alive_TB1 is not None:  # an ended row's state stands still
@@ -60,13 +60,6 @@ class LinearCell(Recurrent):
         h_TBH = linear_scan(a_TBH, b_TBH, h_BH)
         y_BTH = zero_after_end(h_TBH.transpose(0, 1), lengths_B)
         return y_BTH, {"h": h_TBH[-1] if len(h_TBH) else h_BH}
-
-    def _product(self, x_TBI: Tensor) -> Tensor:
-        if x_TBI.is_floating_point():
-            return nn.functional.linear(x_TBI, self.weight_ih, self.bias_ih)
-        T, B, S = x_TBI.shape
-        rows = nn.functional.embedding_bag(x_TBI.reshape(T * B, S), self.weight_ih.t().contiguous(), mode="sum")
-        return rows.view(T, B, -1) + self.bias_ih
 
 
 def positive(x: Tensor) -> Tensor:

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from components.errors import UserError
-from components.layers.base import State, zeros_like_parameters
+from components.layers.base import State, product, zeros_like_parameters
 from components.layers.cell import Size
-from components.layers.stepped_cell import SteppedCell, product
+from components.layers.stepped_cell import SteppedCell
 
 
 class MLSTM(SteppedCell):

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from components.layers.base import State
+from components.layers.base import State, one_hot
 from components.layers.cell import Rate, Size
 from components.layers.stepped_cell import SteppedCell
 
@@ -49,7 +49,7 @@ class MogrifierLSTM(SteppedCell):
             return x_BTI.transpose(0, 1)
         # the vectors that ids stand for are written out: their 1s are scaled
         ids_TBS = (x_BTI.unsqueeze(2) if x_BTI.dim() == 2 else x_BTI).transpose(0, 1)
-        return self.weight_ih.new_zeros(*ids_TBS.shape[:2], self.input_size).scatter_(2, ids_TBS, 1.0)
+        return one_hot(ids_TBS, self.input_size, self.weight_ih)
 
     def advance(self, x_BX: Tensor, state: State, weight_hh: Tensor) -> tuple[Tensor, State]:
         x, h = x_BX, state["h"]

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from components.errors import UserError
-from components.layers.base import State
+from components.layers.base import State, product
 from components.layers.cell import Rate, Size
-from components.layers.stepped_cell import SteppedCell, product
+from components.layers.stepped_cell import SteppedCell
 
 
 class SLSTM(SteppedCell):

@@ -77,13 +77,3 @@ class SteppedCell(Recurrent):
     def advance(self, x_BX: Tensor, state: State, weight_hh: Tensor | None) -> tuple[Tensor, State]:
         """What the layer gives at one more step, [B, H], of which `read` gave x_BX, and the state after it. `weight_hh`
         has its dropout applied."""
-
-
-def product(x_BTI: Tensor, weight_ih: Tensor, bias_ih: Tensor) -> Tensor:
-    """W_ih x⟨t⟩ + b_ih of all steps, [T, B, G]; of ids, rows of the weights are looked up."""
-    if x_BTI.is_floating_point():
-        return nn.functional.linear(x_BTI.transpose(0, 1), weight_ih, bias_ih)
-    B, T = x_BTI.shape[:2]
-    ids_NS = x_BTI.transpose(0, 1).reshape(T * B, -1)
-    rows_NG = nn.functional.embedding_bag(ids_NS, weight_ih.t().contiguous(), mode="sum")
-    return rows_NG.view(T, B, -1) + bias_ih

@@ -22,7 +22,7 @@ from components.kernels.sequence import zero_after_end
 from components.layers import base
 from components.layers.base import State, part_of
 from components.models.graph_layers import Recurrent, Repeat
-from components.models.graph_symbols import Layer, Symbol
+from components.models.graph_symbols import Layer, Symbol, ancestors
 
 MAX_CALLS = 1024
 
@@ -247,20 +247,14 @@ class GraphCell(base.Recurrent):
         if x_S.is_floating_point():
             return x_S
         like = next(self.parameters(), torch.empty(0))
-        return like.new_zeros(*x_S.shape[:-1], self.input_size).scatter_(-1, x_S, 1.0)
+        return base.one_hot(x_S, self.input_size, like)
 
 
 def _reached(outputs: Mapping[str, Symbol]) -> list[Symbol]:
     """Every symbol that the outputs depend on, parents first."""
     if not outputs:
         raise UserError("a graph needs an output", where="graph")
-    found: set[Symbol] = set()
-    ahead = list(outputs.values())
-    while ahead:
-        symbol = ahead.pop()
-        if symbol not in found:
-            found.add(symbol)
-            ahead += symbol.parents
+    found = ancestors(outputs.values())
     if len(found) > MAX_CALLS:
         raise UserError(f"{len(found)} calls of layers; at most {MAX_CALLS}", where="graph")
     for name, symbol in outputs.items():

@@ -17,12 +17,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, get_type_hints
 
-from components.errors import UserError, nearest
+from components.errors import UserError, meant
 from components.layers.base import Recurrent as RecurrentModule
 from components.layers.stack import Stack
 from components.models.graph import Graph, GraphCell
 from components.models.graph_layers import LAYERS, Linear, Recurrent
-from components.models.graph_symbols import MAX_INPUTS, Input, Layer, Symbol, checked_name
+from components.models.graph_symbols import MAX_INPUTS, Input, Layer, Symbol, ancestors, checked_name
 from components.options import check_options
 from components.registry import names, resolve
 
@@ -236,8 +236,7 @@ def _used(ends: Iterable[str], sources: Mapping[str, list[str]]) -> set[str]:
 
 
 def _meant(name: Any, choices: Iterable[str]) -> str:
-    near = nearest(name, [str(one) for one in choices]) if isinstance(name, str) else None
-    return f"; did you mean {near!r}?" if near else ""
+    return meant(name, [str(one) for one in choices]) if isinstance(name, str) else ""
 
 
 def _check_outputs(outputs: Iterable[str], places: Mapping[str, str], problems: list[str], key: str) -> None:
@@ -306,11 +305,5 @@ def _nested(entry: Mapping[str, Any], size: int, problems: list[str], key: str) 
 
 def _graph(inputs: Mapping[str, Symbol], outputs: Mapping[str, Symbol]) -> Graph:
     """The graph of these outputs, with the inputs that they read."""
-    read: set[Symbol] = set()
-    ahead = list(outputs.values())
-    while ahead:
-        symbol = ahead.pop()
-        if symbol not in read:
-            read.add(symbol)
-            ahead += symbol.parents
+    read = ancestors(outputs.values())
     return Graph([symbol for symbol in inputs.values() if symbol in read], outputs)

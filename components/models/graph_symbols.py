@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
@@ -54,6 +54,18 @@ def Input(name: str, size: int, *, ids: bool = False, time: bool = True) -> Symb
     """What the graph is given under `name`: numbers [B, T, size], or int64 ids [B, T] below `size`; without `time`
     one a row, [B, size] or [B]."""
     return Symbol(bounded(size, f"input {name!r}"), ids, time, checked_name(name))
+
+
+def ancestors(symbols: Iterable[Symbol]) -> set[Symbol]:
+    """These symbols and all that they were made from."""
+    found: set[Symbol] = set()
+    ahead = list(symbols)
+    while ahead:
+        symbol = ahead.pop()
+        if symbol not in found:
+            found.add(symbol)
+            ahead += symbol.parents
+    return found
 
 
 def checked_name(name: str) -> str:

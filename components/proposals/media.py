@@ -12,12 +12,12 @@ from components.datasets.folders import ending
 from components.datasets.music import KINDS as SCORES
 from components.datasets.performances import KINDS as PLAYED
 from components.datasets.rolls import ARRAYS, PICKLES
+from components.datasets.series import npy_shape
 from components.datasets.strokes import StrokesReader
 from components.datasets.transcripts import Transcripts
 from components.datasets.video import VIDEOS
 from components.errors import UserError
 from components.proposals.base import Look, Proposal, Unlike, pair
-from components.proposals.series import npy_shape
 
 TABLES = (".csv", ".tsv", ".txt", ".tab")
 MOST_SOUNDS = 20_000  # that are looked for in a table of transcripts

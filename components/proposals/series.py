@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from components.datasets.folders import ending
-from components.datasets.series import FRAME_FILES, FrameFilesReader
+from components.datasets.series import FRAME_FILES, FrameFilesReader, npy_shape
 from components.datasets.series_times import frequency, read_times, season_of
 from components.datasets.series_windows import SeriesWindowsReader
 from components.errors import UserError
@@ -208,18 +208,6 @@ def windows(look: Look) -> Proposal:
         likely=not grid.of("labels", "texts") and grid.lines > 9,
         notes=(f"windows of {length} lines: data.length; steps to predict: data.horizon",),
     )
-
-
-def npy_shape(path) -> tuple[int, ...]:
-    """The shape of a .npy file's array; () of another file, or of one that can't be read."""
-    import numpy as np
-
-    if ending(path) != ".npy":
-        return ()
-    try:
-        return tuple(np.load(path, mmap_mode="r", allow_pickle=False).shape)
-    except (OSError, ValueError, EOFError, SyntaxError, TypeError):
-        return ()
 
 
 def _rows(look: Look) -> tuple[Grid, Column]:

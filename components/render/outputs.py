@@ -3,12 +3,13 @@ listening page, and engraved as .svg where Verovio is installed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from components.ink import Ink
 from components.render.layout import bars
+from components.render.piece import Piece
 from components.render.record import Record, with_record
 from components.render.soundfont import Soundfont
 from components.score import Score, names
@@ -43,24 +44,13 @@ def playable(items: Sequence[Any]) -> tuple[list[Any], list[str]]:
     return kept, warnings
 
 
-def write_score(
-    item: Score,
-    base: Path,
-    *,
-    title: str,
-    subtitle: str,
-    facts: Mapping[str, str],
-    record: Record,
-    soundfont: Soundfont | None = None,
-    marked: Sequence[tuple[int, int]] = (),
-    sections: Sequence[tuple[str, int, int]] = (),
-) -> list[Path]:
+def write_score(piece: Piece, base: Path, soundfont: Soundfont | None = None) -> list[Path]:
     """Write the score's files, `base` with an ending each, and give their paths.
 
-    The page shows the stretches `marked`, first and end step each, and the `sections`, each with its letter. Every file
-    carries `record`; equal arguments give equal bytes. A score without a single step has nothing to show: it gives no
-    file. What isn't timed as written (drums, a performance) gives no notation.
+    Every file carries the record; equal arguments give equal bytes. A score without a single step has nothing to show:
+    it gives no file. What isn't timed as written (drums, a performance) gives no notation.
     """
+    item, record = piece.score, piece.record
     if not item.length_steps:
         return []
     from components.render.audio import page_audio, write_wav
@@ -74,9 +64,7 @@ def write_score(
     write_midi(item, midi, record)
     write_wav(item, wav, record, soundfont=soundfont)
     write_pianoroll(item, picture, record)
-    audio = page_audio(item, soundfont)
-    shown = {"title": title, "subtitle": subtitle, "facts": facts, "marked": marked, "sections": sections}
-    write_page(item, page, audio=audio, record=record, **shown)
+    write_page(piece, page, page_audio(item, soundfont))
     if item.timing != "written" or item.only_drums:
         return [midi, wav, picture, page]
     write_musicxml(item, sheet, record)

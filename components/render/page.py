@@ -7,31 +7,21 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from components.errors import UserError
 from components.harmony import format_chord
 from components.render.layout import PALETTE, Rows, bars, beat_steps, lanes, loudness, pictured, score_end
-from components.render.record import Record, embed_marker, printable
+from components.render.piece import Piece
+from components.render.record import embed_marker, printable
 from components.score import Score
 
 AUDIO_LIMIT_BYTES = 64 * 1024 * 1024
 _HERE = Path(__file__).parent
 
 
-def write_page(
-    score: Score,
-    path: Path,
-    *,
-    title: str,
-    subtitle: str,
-    facts: Mapping[str, str],
-    audio: bytes,
-    record: Record | None = None,
-    marked: Sequence[tuple[int, int]] = (),
-    sections: Sequence[tuple[str, int, int]] = (),
-) -> None:
+def write_page(piece: Piece, path: Path, audio: bytes) -> None:
     """A self-contained page that plays `audio` (a wav of the score, see `page_audio`) along a piano roll.
 
     It works from a file, in a sandboxed frame and without scripts (then as a picture over the browser's own
@@ -43,6 +33,7 @@ def write_page(
         UserError: the score has no steps or can't be drawn, `audio` isn't a wav or exceeds 64 MB, or the
             record isn't JSON-ready.
     """
+    score, title, record = piece.score, piece.title, piece.record
     steps = score_end(score)
     if not steps:
         raise UserError("has nothing to play", where=f"score {title[:60]!r}", hint="generate at least one bar")
@@ -75,7 +66,7 @@ def write_page(
         description = f"Drum grid: {count} hits on a kit of {len(rows.names)} pieces"
     values = {
         "title": _text(title) or "Untitled",
-        "subtitle": _text(subtitle),
+        "subtitle": _text(piece.subtitle),
         "audio": base64.b64encode(audio).decode(),
         "legend": "".join(
             f'<button type="button" class="{_class(voice)}" data-voice="{voice}" aria-pressed="false">'
@@ -91,16 +82,16 @@ def write_page(
             if rows.names or pitch % 12 in (0, 7)
         ),
         "numbers": _numbers(score, steps),
-        "form": _form(sections, steps),
+        "form": _form(piece.sections, steps),
         "chords": _chords(score, steps),
         "beats": str(-(-steps // timing["beat"])),
         "rows": str(high - low + 1),
         "steps": str(steps),
         "description": _text(description),
-        "grid": _grid(score, rows) + _grounds(sections, low, high) + _marked(marked, low, high),
+        "grid": _grid(score, rows) + _grounds(piece.sections, low, high) + _marked(piece.marked, low, high),
         "notes": _notes(score, high),
         "facts": "".join(
-            f"<div><dt>{_text(name)}</dt><dd>{_text(value, 1000)}</dd></div>" for name, value in facts.items()
+            f"<div><dt>{_text(name)}</dt><dd>{_text(value, 1000)}</dd></div>" for name, value in piece.facts.items()
         ),
         "score": json.dumps(timing),
         "script": script,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from components.datasets.store import DatasetRef, Store
-from components.errors import UserError, nearest
+from components.errors import SENTENCE, UserError, meant
 from components.recipe import Recipe
 from components.runs.places import Places, places
 from components.tracking.base import RunRef
@@ -128,10 +128,8 @@ def find_run(selector: str, places: Places) -> RunRecord:
         if selector in (record.run_name, record.recipe.name) or (selector == "latest" and not record.parent):
             return record
     known = [record.run_name for record in records]
-    near = nearest(selector, known)
-    meant = f" Did you mean {near!r}?" if near else ""
     names = ", ".join(f"{record.run_name} ({record.ref.run_id[:8]})" for record in records[:10])
     raise UserError(
-        f"no run {selector!r} on this machine.{meant}",
+        f"no run {selector!r} on this machine.{meant(selector, known, SENTENCE)}",
         hint=f"runs here: {names}" if names else "none yet: `reprise run names` starts one",
     )

@@ -9,21 +9,22 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from components.encodings.base import Encoding
 from components.errors import UserError
+from components.generation.draft import Draft, Sampler
 from components.generation.drawing import Drawing, advance
 from components.generation.engine import Engine, engine_for
 from components.generation.infill import rewrite
 from components.generation.region import Piece
-from components.generation.sampling import Sampler, check_plain, drawn, sample_plainly, steps_at_once
-from components.generation.settings import Sampled, Settings
+from components.generation.sampling import check_plain, drawn, sample_plainly, steps_at_once
+from components.generation.settings import Sampled
 from components.serving.problems import Busy, Late, Limits
 
 STEPS = 16  # most tokens in one call: how long a request may wait to join, and what a stream shows at once
@@ -162,49 +163,29 @@ class Shared(Sampler):
     def __init__(self, batcher: Batcher, deadline: Deadline, watch: Watch | None = None) -> None:
         self.batcher, self.deadline, self.watch = batcher, deadline, watch
 
-    def sample(
-        self,
-        encoding: Encoding,
-        prompt_ids: Sequence[int],
-        settings: Settings,
-        /,
-        *,
-        seed: int,
-        framed: bool,
-        progress: Callable[[int], None] = lambda done: None,
-    ) -> list[Sampled]:
-        model = self.batcher.model
-        affordable(settings.count, len(prompt_ids) + settings.max_length, self.batcher.limits)
+    def sample(self, draft: Draft) -> list[Sampled]:
+        if draft.piece:
+            return self._rewritten(draft, draft.piece)
+        model, settings = self.batcher.model, draft.settings
+        affordable(settings.count, len(draft.prompt_ids) + settings.max_length, self.batcher.limits)
         engine = self.batcher.engine(settings.precision)
         if engine is None:
             check_plain(model, settings)
             with turn(self.batcher.alone, self.deadline):
-                return sample_plainly(
-                    model, encoding, prompt_ids, settings, seed=seed, framed=framed, progress=self.deadline.check
-                )
+                return sample_plainly(model, replace(draft, progress=self.deadline.check))
 
         def begin(engine: Engine) -> Drawing:
             with torch.inference_mode():
-                return Drawing(engine, model, encoding, prompt_ids, settings, seed=seed, framed=framed)
+                return Drawing(engine, model, draft)
 
         return drawn(self.batcher.draw(begin, engine, settings.count, self.deadline, self.watch))
 
-    def rewrite(
-        self,
-        encoding: Encoding,
-        piece: Piece,
-        settings: Settings,
-        /,
-        *,
-        seed: int,
-        progress: Callable[[int], None] = lambda done: None,
-    ) -> list[Sampled]:
-        free = np.flatnonzero(piece.free)
+    def _rewritten(self, draft: Draft, piece: Piece) -> list[Sampled]:
+        free, settings = np.flatnonzero(piece.free), draft.settings
         length = int(free[-1] - free[0]) + 1
         affordable(settings.count * settings.particles, length, self.batcher.limits, "count, particles, the region")
         with turn(self.batcher.alone, self.deadline):
-            model = self.batcher.model
-            return rewrite(model, encoding, piece, settings, seed=seed, progress=self.deadline.check)
+            return rewrite(self.batcher.model, replace(draft, progress=self.deadline.check))
 
 
 def affordable(count: int, length: int, limits: Limits, reduced: str = "count, max_length, a shorter prompt") -> None:

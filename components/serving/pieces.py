@@ -19,11 +19,12 @@ from components.harmony import format_chord
 from components.ink import Ink
 from components.provenance import digest_json
 from components.render.ink import svg
+from components.render.piece import Piece
 from components.score import Score, spoken
 from components.serving.problems import Limits, NotFound
 from components.serving.requests import Generated, Item
 from components.use.opening import Opened
-from components.use.writing import Piece, Sketch, piece, record_of, sketch
+from components.use.writing import Sketch, piece, record_of, sketch
 
 OF_SCORES = {"mid": "audio/midi", "wav": "audio/wav", "html": "text/html; charset=utf-8"}
 OF_INK = {"svg": "image/svg+xml"}
@@ -71,7 +72,7 @@ def rendered(piece: Piece, kind: str) -> bytes:
     from components.render.page import write_page
     from components.render.score import write_midi
 
-    score, record = piece.score, dict(piece.record)
+    score, record = piece.score, piece.record
     with tempfile.TemporaryDirectory(prefix="reprise-") as folder:
         path = Path(folder) / f"piece.{kind}"
         if kind == "mid":
@@ -79,9 +80,7 @@ def rendered(piece: Piece, kind: str) -> bytes:
         elif kind == "wav":
             write_wav(score, path, record)
         else:
-            words = {"title": piece.title, "subtitle": piece.subtitle, "facts": piece.facts}
-            shown = {"marked": piece.marked, "sections": piece.sections}
-            write_page(score, path, **words, **shown, audio=page_audio(score), record=record)
+            write_page(piece, path, page_audio(score))
         return path.read_bytes()
 
 

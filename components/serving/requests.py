@@ -234,18 +234,18 @@ class Likelihood(BaseModel):
     nats: list[float] = Field(description="of each token, given all before it")
 
 
-class ScoredTexts(BaseModel):
+class OfInputs(BaseModel):
     model: str
     version: str
     warnings: list[str] = Field(description="what a person should know of the inputs")
+
+
+class ScoredTexts(OfInputs):
     unit: str = Field(description="what a token is", examples=["char"])
     scores: list[Likelihood] = Field(description="in the texts' order")
 
 
-class Answered(BaseModel):
-    model: str
-    version: str
-    warnings: list[str] = Field(description="what a person should know of the inputs")
+class Answered(OfInputs):
     answers: list[dict[str, Any]] = Field(
         description="in the inputs' order: {label, probability}, {values}, {tags} or {text}; of a text {tokens, tags}; "
         "of a series a list for each of {time, mean, q0.1, …, q0.9}"
@@ -272,8 +272,5 @@ class Explained(BaseModel):
     matrix: Map | None
 
 
-class ExplainedAnswers(BaseModel):
-    model: str
-    version: str
-    warnings: list[str] = Field(description="what a person should know of the inputs")
+class ExplainedAnswers(OfInputs):
     explanations: list[Explained] = Field(description="in the inputs' order")

@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from components.datasets.batches import Batch, Batches
 from components.datasets.store import Split
 from components.encodings.sections import Sections
-from components.generation.settings import Sampled
+from components.generation.settings import Progress, Sampled, unwatched
 from components.layers.base import State, moved
 from components.layers.ragged import lengths_on
+from components.models.backbone import Backbone
+from components.registry import names, resolve
 
 
 def mean(total: Any, count: float) -> float:
@@ -142,6 +144,7 @@ class Task(ABC):
 
     encoding: Any
     form: ClassVar[str]  # of the encodings that it reads: tokens, frames, pairs
+    model: ClassVar[type[Backbone]]
     # keyword-only parameters are the recipe's generation section; None: the task predicts, it doesn't generate. What
     # writes does so step by step, so its model may not read the future.
     settings: ClassVar[type | None] = None
@@ -162,10 +165,10 @@ class Task(ABC):
     measured_in: str = "nats"  # the loss
 
     @classmethod
-    @abstractmethod
     def model_kinds(cls) -> dict[str, list[Any]]:
-        """The values of `model.kind`, and the class of each; its keyword-only parameters are the settings of the model
-        section."""
+        """The values of `model.kind`, and the classes of each; their keyword-only parameters are the settings of the
+        model section."""
+        return {name: [cls.model, Backbone, resolve("cell", name)] for name in names("cell")}
 
     @classmethod
     def check_graph(cls, options: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
@@ -218,9 +221,7 @@ class Task(ABC):
     def measure(self, model: nn.Module, batch: Batch, state: State | None) -> tuple[dict[str, Tally], State]:
         """The metrics of one window."""
 
-    def generate(
-        self, model: nn.Module, settings: Any, *, seed: int, progress: Callable[[int], None] = lambda done: None
-    ) -> Made:
+    def generate(self, model: nn.Module, settings: Any, *, seed: int, progress: Progress = unwatched) -> Made:
         """Generate sequences. The same seed gives the same sequences. Only for tasks with `settings`."""
         raise NotImplementedError(f"{type(self).__name__} doesn't write")
 
@@ -271,6 +272,14 @@ class Task(ABC):
     def findings(self, model: nn.Module, split: Split) -> list[Finding]:
         """Further results to show next to the metrics."""
         return []
+
+
+def cut_off(sampled: Sequence[Sampled], settings: Any) -> list[str]:
+    """What is said of pieces that weren't written to their end."""
+    if not (unfinished := sum(not one.ended for one in sampled)):
+        return []
+    limit = f"generation.max_length ({settings.max_length})"
+    return [f"{unfinished} of {len(sampled)} pieces reached {limit} before their end"]
 
 
 def to_device(array: Any, model: nn.Module) -> Tensor:

@@ -20,10 +20,8 @@ from components.encodings.pair import Pair
 from components.errors import UserError
 from components.layers.base import State
 from components.models.attribution import Contributions, first_inputs, integrated_gradients
-from components.models.backbone import Backbone
 from components.models.ensemble import Ensemble, members
 from components.models.states import arrays, watched
-from components.registry import names, resolve
 from components.tasks.base import Tally, Task, lengths_to_device, to_device
 
 PREDICT_ROWS = 64  # examples side by side when predicting
@@ -34,7 +32,6 @@ class ExampleTask(Task):
 
     form = "pairs"
     windowed = False
-    model: ClassVar[type[Backbone]]
     # how the outputs of an ensemble's members become one, where the task has ensembles
     join: ClassVar[Callable[[Tensor], Tensor] | None] = None
     target_forms: ClassVar[tuple[str, ...]] = ("tokens",)  # of the target's encoding
@@ -50,7 +47,7 @@ class ExampleTask(Task):
     @classmethod
     def model_kinds(cls) -> dict[str, list[Any]]:
         several = [Ensemble] if cls.join else []
-        return {name: [cls.model, Backbone, resolve("cell", name), *several] for name in names("cell")}
+        return {name: [*parts, *several] for name, parts in super().model_kinds().items()}
 
     @property
     def input_field(self) -> Field:

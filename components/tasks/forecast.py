@@ -30,11 +30,9 @@ from components.encodings.base import Field
 from components.encodings.series import LONGEST_LAG, Series, SeriesValues, are_counts
 from components.errors import UserError
 from components.layers.base import State
-from components.models.backbone import Backbone
 from components.models.distributions import OUTPUTS
 from components.models.forecaster import Forecaster
 from components.models.states import arrays, watched
-from components.registry import names, resolve
 from components.tasks.base import Fan, Finding, Future, Table, Tally, Task, to_device
 from components.tasks.forecast_scores import LEVELS, naive_loss, samples_loss, scores, seasonal_error, seasonal_naive
 from components.tasks.smoothing import exponential_smoothing
@@ -61,6 +59,7 @@ class Forecast(Task):
     """
 
     form = "series"
+    model = Forecaster
     windowed = False
     past_only = True
     by_step = True
@@ -93,10 +92,6 @@ class Forecast(Task):
         if self.output.counts and encoding.series and not encoding.counts_only:
             hint = "output: student_t, gaussian or quantiles"
             raise UserError("negative_binomial is for whole numbers from 0 to 2⁵³", where="task.output", hint=hint)
-
-    @classmethod
-    def model_kinds(cls) -> dict[str, list[Any]]:
-        return {name: [Forecaster, Backbone, resolve("cell", name)] for name in names("cell")}
 
     def build_model(self, options: Mapping[str, Any]) -> Forecaster:
         return Forecaster(Field(width=self.shape.inputs(self.encoding.width)), self.output.parameters, **options)

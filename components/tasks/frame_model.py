@@ -6,7 +6,8 @@ piano-roll figures).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
@@ -18,33 +19,28 @@ from components.bounds import MAX_COUNT, MAX_STEPS
 from components.datasets.examples import ExampleBatch, FrameBatches
 from components.datasets.store import Examples
 from components.encodings.base import Encoding
-from components.generation.settings import Sampled
+from components.generation.settings import Progress, Sampled, unwatched
 from components.layers.base import State, steps_where
-from components.models.backbone import Backbone
 from components.models.nade import FrameModel as Model
-from components.registry import names, resolve
 from components.tasks.base import Made, Tally, Task, to_device
 
 
+@dataclass(kw_only=True, eq=False)
 class FrameSettings:
     """How to write `count` pieces of at most `max_length` frames. `temperature` divides each key's logit, or each
     note's; at most `most_keys` sound at once."""
 
-    def __init__(
-        self,
-        *,
-        count: Annotated[int, Field(gt=0, le=MAX_COUNT)] = 4,
-        max_length: Annotated[int, Field(gt=0, le=MAX_STEPS)] = 64,
-        temperature: Annotated[float, Field(ge=0, le=10)] = 1.0,
-        most_keys: Annotated[int, Field(gt=0, le=88)] = 12,
-    ) -> None:
-        self.count, self.max_length, self.temperature, self.most_keys = count, max_length, temperature, most_keys
+    count: Annotated[int, Field(gt=0, le=MAX_COUNT)] = 4
+    max_length: Annotated[int, Field(gt=0, le=MAX_STEPS)] = 64
+    temperature: Annotated[float, Field(ge=0, le=10)] = 1.0
+    most_keys: Annotated[int, Field(gt=0, le=88)] = 12
 
 
 class FrameModel(Task):
     """Frames of 0 and 1, one after the other."""
 
     form = "frames"
+    model = Model
     windowed = False
     settings = FrameSettings
     primary = "nats_per_frame"
@@ -52,10 +48,6 @@ class FrameModel(Task):
 
     def __init__(self, encoding: Encoding, framing: str, /) -> None:
         self.encoding = encoding
-
-    @classmethod
-    def model_kinds(cls) -> dict[str, list[Any]]:
-        return {name: [Model, Backbone, resolve("cell", name)] for name in names("cell")}
 
     def build_model(self, options: Mapping[str, Any]) -> Model:
         return Model(self.encoding.fields["frames"], **options)
@@ -73,14 +65,7 @@ class FrameModel(Task):
         return {"nats_per_frame": Tally(nats_N.double().sum().item(), len(nats_N))}, {}
 
     @torch.inference_mode()
-    def generate(
-        self,
-        model: nn.Module,
-        settings: FrameSettings,
-        *,
-        seed: int,
-        progress: Callable[[int], None] = lambda done: None,
-    ) -> Made:
+    def generate(self, model: nn.Module, settings: FrameSettings, *, seed: int, progress: Progress = unwatched) -> Made:
         """Pieces of `max_length` frames, the first after silence. Piece n draws from a generator of its own."""
         model.eval()
         device = next(model.parameters()).device

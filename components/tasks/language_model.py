@@ -9,7 +9,7 @@ choose one itself, and not measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -27,21 +27,20 @@ from components.encodings.sections import Sections
 from components.encodings.vocabulary import BOS, PAD
 from components.errors import UserError
 from components.generation.constraints import Constrained, parse_constraints
+from components.generation.draft import Draft, Sampler
 from components.generation.given import FREE, Given
 from components.generation.infill import rewrite
 from components.generation.region import Piece
-from components.generation.sampling import Sampler, begun, sample
-from components.generation.settings import Sampled, Settings
+from components.generation.sampling import begun, sample
+from components.generation.settings import Progress, Sampled, Settings, unwatched
 from components.layers.base import State, steps_where
 from components.layers.softmax import FullSoftmax
-from components.models.backbone import Backbone
 from components.models.graph_model import GraphModel
 from components.models.sequence_model import SequenceModel
 from components.models.states import arrays, watched
-from components.registry import names, resolve
 from components.score import Chord
 from components.tasks.activation import activation_penalty
-from components.tasks.base import Finding, Made, Surprise, Tally, Task, exp_mean, to_device
+from components.tasks.base import Finding, Made, Surprise, Tally, Task, cut_off, exp_mean, to_device
 
 WINDOW = 8192  # steps of a long text that are read at once
 MOST_CONTEXTS = 16  # streams of an encoding that a recipe's graph may name
@@ -51,30 +50,9 @@ Weight = Annotated[float, Field(ge=0, le=1000)]
 class _Rehearsal(Sampler):
     """Stands for the model where nothing is to be written yet."""
 
-    def sample(
-        self,
-        encoding: Encoding,
-        prompt_ids: Sequence[int],
-        settings: Settings,
-        /,
-        *,
-        seed: int,
-        framed: bool,
-        progress: Callable[[int], None] = lambda done: None,
-    ) -> list[Sampled]:
-        begun(prompt_ids, settings, framed)
-        return []
-
-    def rewrite(
-        self,
-        encoding: Encoding,
-        piece: Piece,
-        settings: Settings,
-        /,
-        *,
-        seed: int,
-        progress: Callable[[int], None] = lambda done: None,
-    ) -> list[Sampled]:
+    def sample(self, draft: Draft) -> list[Sampled]:
+        if not draft.piece:
+            begun(draft)
         return []
 
 
@@ -87,6 +65,7 @@ class LanguageModel(Task):
     """
 
     form = "tokens"
+    model = SequenceModel
     settings = Settings
 
     def __init__(
@@ -106,8 +85,7 @@ class LanguageModel(Task):
 
     @classmethod
     def model_kinds(cls) -> dict[str, list[Any]]:
-        cells = {name: [SequenceModel, Backbone, resolve("cell", name)] for name in names("cell")}
-        return cells | {"graph": [GraphModel]}
+        return super().model_kinds() | {"graph": [GraphModel]}
 
     @classmethod
     def check_graph(cls, options: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
@@ -181,9 +159,7 @@ class LanguageModel(Task):
             metrics[f"nats_per_{other}"] = Tally(nats, units)
         return metrics, state
 
-    def generate(
-        self, model: nn.Module, settings: Settings, *, seed: int, progress: Callable[[int], None] = lambda done: None
-    ) -> Made:
+    def generate(self, model: nn.Module, settings: Settings, *, seed: int, progress: Progress = unwatched) -> Made:
         """Sequences that go on from the prompt and keep the constraints.
 
         Raises:
@@ -217,7 +193,7 @@ class LanguageModel(Task):
         patterns, read = settings.pattern_strength, self.read
         if patterns:
             if not copies or self.encoding.copy_places == len(self.encoding.copy_lags):
-                hint = "train one with model.copy: true and encoding.patterns: true, as jazz has"
+                hint = "set it to 0; jazz trains one that does, with model.copy and encoding.patterns: true"
                 raise UserError("this model copies no patterns", where="generation.pattern_strength", hint=hint)
             read = Copying(self.encoding, patterns)
         if not settings.form:
@@ -250,7 +226,7 @@ class LanguageModel(Task):
         chords: Sequence[Chord],
         *,
         seed: int,
-        progress: Callable[[int], None],
+        progress: Progress,
     ) -> tuple[list[Sampled], list[str]]:
         """New sequences that go on from the prompt, or the piece written anew in part, both under the constraints and
         over `chords`; and what is to be told of the constraints."""
@@ -258,11 +234,9 @@ class LanguageModel(Task):
         if settings.constraints:
             rules = parse_constraints(settings.constraints, meaning_of(self.encoding, chords))
             encoding = Constrained(encoding, rules)
-        if piece:
-            sampled = rewrite(model, encoding, piece, settings, seed=seed, progress=progress)
-        else:
-            framed, ids = self.framing == "sequences", prompt_ids.tolist()
-            sampled = sample(model, encoding, ids, settings, seed=seed, framed=framed, progress=progress)
+        framed, ids = self.framing == "sequences", prompt_ids.tolist()
+        draft = Draft(encoding, ids, settings, seed=seed, framed=framed, piece=piece, progress=progress)
+        sampled = (rewrite if piece else sample)(model, draft)
         return sampled, rules.report() if rules else []
 
     def kept(self, settings: Settings) -> Piece | None:
@@ -340,14 +314,6 @@ def given_ids(encoding: Encoding, settings: Settings) -> Given:
         return Given(encoding, settings.given, ends=settings.given_ends)
     except ValueError as error:
         raise UserError(str(error), where="generation.given") from None
-
-
-def cut_off(sampled: Sequence[Sampled], settings: Settings) -> list[str]:
-    """What is said of pieces that weren't written to their end."""
-    if not (unfinished := sum(not one.ended for one in sampled)):
-        return []
-    limit = f"generation.max_length ({settings.max_length})"
-    return [f"{unfinished} of {len(sampled)} pieces reached {limit} before their end"]
 
 
 def planned(encoding: Encoding, read: Encoding, bars: int, settings: Settings, prompt_ids: np.ndarray) -> Given:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -13,13 +12,13 @@ from components.encodings.form import METRES, Form, joined, tempo_class
 from components.encodings.lead_sheet import LeadSheet
 from components.errors import UserError
 from components.generation.region import Piece
-from components.generation.settings import Settings
+from components.generation.settings import Progress, Settings, unwatched
 from components.progressions import parse_progression
 from components.render.band import accompaniment
 from components.render.swing import swung
 from components.score import Score
-from components.tasks.base import Made
-from components.tasks.language_model import LanguageModel, cut_off, given_ids, planned
+from components.tasks.base import Made, cut_off
+from components.tasks.language_model import LanguageModel, given_ids, planned
 
 SOLOISTS = {"swing": 66, "straight": 73, "folk": 40}  # General MIDI: tenor saxophone, flute, violin
 
@@ -53,14 +52,7 @@ class Music(LanguageModel):
 
     settings = MusicSettings
 
-    def generate(
-        self,
-        model: nn.Module,
-        settings: MusicSettings,
-        *,
-        seed: int,
-        progress: Callable[[int], None] = lambda done: None,
-    ) -> Made:
+    def generate(self, model: nn.Module, settings: MusicSettings, *, seed: int, progress: Progress = unwatched) -> Made:
         """Scores over the chords that were given, the band included.
 
         Raises:

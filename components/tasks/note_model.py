@@ -6,7 +6,8 @@ the form, rests and the end cost is counted with the notes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
@@ -20,35 +21,29 @@ from components.datasets.streams import StepBatch, StepBatches
 from components.encodings.notes import PITCH, PITCH0, STREAMS, Notes
 from components.encodings.vocabulary import BOS, EOS, PAD
 from components.generation.sampling import distribution, draw
-from components.generation.settings import Sampled
+from components.generation.settings import Progress, Sampled, unwatched
 from components.layers.base import State, steps_where
-from components.models.backbone import Backbone
 from components.models.streams import StreamsModel
-from components.registry import names, resolve
-from components.tasks.base import Made, Tally, Task, to_device
+from components.tasks.base import Made, Tally, Task, cut_off, to_device
 
 
+@dataclass(kw_only=True, eq=False)
 class NoteSettings:
     """How to write notes: `count` pieces of at most `max_length` steps. `temperature` divides the logits of every
     stream (0 = always the likeliest), `top_k` and `top_p` keep its likeliest ids, as in a language model."""
 
-    def __init__(
-        self,
-        *,
-        count: Annotated[int, Field(gt=0, le=MAX_COUNT)] = 4,
-        max_length: Annotated[int, Field(gt=0, le=MAX_STEPS)] = 500,
-        temperature: Annotated[float, Field(ge=0, le=10)] = 1.0,
-        top_k: Annotated[int, Field(ge=0)] = 0,
-        top_p: Annotated[float, Field(gt=0, le=1)] = 1.0,
-    ) -> None:
-        self.count, self.max_length = count, max_length
-        self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
+    count: Annotated[int, Field(gt=0, le=MAX_COUNT)] = 4
+    max_length: Annotated[int, Field(gt=0, le=MAX_STEPS)] = 500
+    temperature: Annotated[float, Field(ge=0, le=10)] = 1.0
+    top_k: Annotated[int, Field(ge=0)] = 0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 class NoteModel(Task):
     """Notes of several streams, one after the other."""
 
     form = "streams"
+    model = StreamsModel
     settings = NoteSettings
     primary = "nats_per_note"
     loss_unit = "nats per step"  # a window may have no note
@@ -56,10 +51,6 @@ class NoteModel(Task):
 
     def __init__(self, encoding: Notes, framing: str, /) -> None:
         self.encoding = encoding
-
-    @classmethod
-    def model_kinds(cls) -> dict[str, list[Any]]:
-        return {name: [StreamsModel, Backbone, resolve("cell", name)] for name in names("cell")}
 
     def build_model(self, options: Mapping[str, Any]) -> StreamsModel:
         return StreamsModel(list(self.encoding.fields.values()), self.encoding.context_sizes, **options)
@@ -81,14 +72,7 @@ class NoteModel(Task):
         return metrics, state
 
     @torch.inference_mode()
-    def generate(
-        self,
-        model: nn.Module,
-        settings: NoteSettings,
-        *,
-        seed: int,
-        progress: Callable[[int], None] = lambda done: None,
-    ) -> Made:
+    def generate(self, model: nn.Module, settings: NoteSettings, *, seed: int, progress: Progress = unwatched) -> Made:
         """Pieces from their form to their end. Piece n draws from a generator of its own."""
         model.eval()
         device = next(model.parameters()).device
@@ -113,10 +97,7 @@ class NoteModel(Task):
             Sampled(ids[n, 1 : length[n] - ended[n]].copy(), float(nats[n] / (length[n] - 1)), bool(ended[n]))
             for n in range(count)
         ]
-        cut = count - int(ended.sum())
-        limit = f"generation.max_length ({settings.max_length})"
-        warnings = [f"{cut} of {count} pieces reached {limit} before their end"] * bool(cut)
-        return Made([self.encoding.decode(one.ids) for one in sampled], sampled, warnings)
+        return Made([self.encoding.decode(one.ids) for one in sampled], sampled, cut_off(sampled, settings))
 
     def originals(self, split: Examples) -> list[Any]:
         return [self.encoding.decode(np.stack([row[name] for name in STREAMS], axis=-1)) for row in split]

@@ -7,8 +7,8 @@ more. The first point of a piece is where the pen begins, and isn't counted. The
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -22,35 +22,30 @@ from components.datasets.stroke_batches import StrokeBatch, StrokeBatches
 from components.encodings.strokes import MOST_TEXT, PEN, WIDTH, Strokes
 from components.encodings.vocabulary import PAD
 from components.errors import UserError
-from components.generation.settings import Sampled
+from components.generation.settings import Progress, Sampled, unwatched
 from components.ink import MOST_POINTS, Ink
 from components.layers.base import State, steps_where
-from components.models.backbone import Backbone
 from components.models.stroke_model import AT
 from components.models.stroke_model import StrokeModel as Model
-from components.registry import names, resolve
-from components.tasks.base import Made, Tally, Task, to_device
+from components.tasks.base import Made, Tally, Task, cut_off, to_device
 
 
+@dataclass(kw_only=True, eq=False)
 class StrokeSettings:
     """How to draw `count` pieces of at most `max_length` points. `prompt` is the text to be written, by a model that
     writes texts. `bias` (Graves 2013): 0 draws as varied as the data are, more draws what is likelier, neater."""
 
-    def __init__(
-        self,
-        *,
-        count: Annotated[int, Field(gt=0, le=MAX_COUNT)] = 4,
-        max_length: Annotated[int, Field(gt=1, le=MOST_POINTS)] = 700,
-        prompt: Annotated[str, Field(max_length=MOST_TEXT)] = "",
-        bias: Annotated[float, Field(ge=0, le=20)] = 0.5,
-    ) -> None:
-        self.count, self.max_length, self.prompt, self.bias = count, max_length, prompt, bias
+    count: Annotated[int, Field(gt=0, le=MAX_COUNT)] = 4
+    max_length: Annotated[int, Field(gt=1, le=MOST_POINTS)] = 700
+    prompt: Annotated[str, Field(max_length=MOST_TEXT)] = ""
+    bias: Annotated[float, Field(ge=0, le=20)] = 0.5
 
 
 class StrokeModel(Task):
     """Points of a pen, one after the other. Metric: nats per point, of the density in the data's own units."""
 
     form = "strokes"
+    model = Model
     windowed = False
     settings = StrokeSettings
     varied = ("bias", (0.0, 0.5, 1.0, 3.0))
@@ -60,10 +55,6 @@ class StrokeModel(Task):
 
     def __init__(self, encoding: Strokes, framing: str, /) -> None:
         self.encoding, self.prompted = encoding, encoding.texts
-
-    @classmethod
-    def model_kinds(cls) -> dict[str, list[Any]]:
-        return {name: [Model, Backbone, resolve("cell", name)] for name in names("cell")}
 
     def build_model(self, options: Mapping[str, Any]) -> Model:
         return Model(len(self.encoding.vocabulary) if self.encoding.texts else 0, **options)
@@ -82,12 +73,7 @@ class StrokeModel(Task):
 
     @torch.inference_mode()
     def generate(
-        self,
-        model: nn.Module,
-        settings: StrokeSettings,
-        *,
-        seed: int,
-        progress: Callable[[int], None] = lambda done: None,
+        self, model: nn.Module, settings: StrokeSettings, *, seed: int, progress: Progress = unwatched
     ) -> Made:
         """Pieces from their first point to their end; a text ends too with the stroke in which the window
         passes its last character. Piece n draws from a generator of its own."""
@@ -127,11 +113,8 @@ class StrokeModel(Task):
             Sampled(points[n, : length[n]].copy(), float(nats[n] / (length[n] - 1)), bool(ended[n]))
             for n in range(count)
         ]
-        cut = count - int(ended.sum())
-        limit = f"generation.max_length ({settings.max_length})"
-        warnings += [f"{cut} of {count} pieces reached {limit} before their end"] * bool(cut)
         items = [replace(self.encoding.decode(one.ids), text=settings.prompt) for one in sampled]
-        return Made(items, sampled, warnings)
+        return Made(items, sampled, warnings + cut_off(sampled, settings))
 
     def rehearse(self, settings: StrokeSettings) -> list[str]:
         return self._text(settings)[1]

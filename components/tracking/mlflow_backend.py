@@ -16,22 +16,20 @@ from components.tracking.base import RunRef
 from components.tracking.dead_runs import CUT_OFF, CutOff, cut_off, left_running, mark_killed
 from components.tracking.mlflow_client import (
     HOPELESS,
+    StoreUser,
     check_store,
     deleted,
     explained,
-    open_client,
     ui_command,
 )
 from components.tracking.mlflow_run import MlflowRun, delivery
 from components.tracking.mlflow_store import MlflowStore
 from components.tracking.moved import folder_name
 from components.tracking.process import origin
-from components.tracking.settings import Settings
 from components.tracking.spool import Journal, Refused, summary
 from components.tracking.travel import went_elsewhere
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import Experiment
 
 # the one door: who needs MLflow imports it from here
@@ -40,15 +38,8 @@ __all__ = ["CUT_OFF", "MlflowRun", "MlflowStore", "MlflowTracker", "check_store"
 log = logging.getLogger(__name__)
 
 
-class MlflowTracker:
+class MlflowTracker(StoreUser):
     """Opens runs in the store that `settings` names."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-    @property
-    def client(self) -> MlflowClient:
-        return open_client(self.settings)
 
     def start(self, experiment: str, name: str, *, tags: Mapping[str, str], parent: str | None = None) -> MlflowRun:
         """A new run. Blocks until the store has it; everything after that is spooled.

@@ -140,6 +140,17 @@ def check_store(settings: Settings) -> str:
     return settings.store
 
 
+class StoreUser:
+    """Reads or writes the store that `settings` names."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @property
+    def client(self) -> MlflowClient:
+        return open_client(self.settings)
+
+
 @contextlib.contextmanager
 def explained(settings: Settings) -> Iterator[None]:
     """Turns the store's errors into ones for the user."""

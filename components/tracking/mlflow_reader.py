@@ -8,15 +8,11 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from components.errors import UserError, unknown
 from components.tracking.alias_log import shown_time
-from components.tracking.mlflow_client import deleted, explained, open_client
-from components.tracking.settings import Settings
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from components.tracking.mlflow_client import StoreUser, deleted, explained
 
 MAX_TABLE_BYTES = 16 << 20
 
@@ -37,15 +33,8 @@ class RunFacts:
     parent: str
 
 
-class MlflowReader:
+class MlflowReader(StoreUser):
     """Reads the store that `settings` names."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-    @property
-    def client(self) -> MlflowClient:
-        return open_client(self.settings)
 
     def runs(self, experiment: str, limit: int = 200) -> list[RunFacts]:
         """The experiment's newest runs, the newest first.

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock
 
@@ -22,13 +22,9 @@ from components.tracking import alias_log
 from components.tracking.alias_log import AliasChange
 from components.tracking.base import ModelRef, RunRef, VersionFacts
 from components.tracking.manifest import LEFT_BEHIND, below, manifest, overview, verify
-from components.tracking.mlflow_client import explained, open_client, user_name
+from components.tracking.mlflow_client import StoreUser, explained, user_name
 from components.tracking.moved import local_folder
 from components.tracking.process import machine_name
-from components.tracking.settings import Settings
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 # tags of a model version: {file: sha256} of its bundle as JSON, one digest over all of it, and the overview of all
 # that the model holds, its code too; whoever writes artifacts doesn't write tags
@@ -39,15 +35,8 @@ CHANGED = "the artifact store was changed: register it again"
 BUNDLE = "artifacts/bundle"  # where the bundle lies inside an MLflow model
 
 
-class MlflowStore:
+class MlflowStore(StoreUser):
     """The registered models of the store that `settings` names: folders of safetensors, JSON and the recipe."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-    @property
-    def client(self) -> MlflowClient:
-        return open_client(self.settings)
 
     def register(self, run: RunRef, folder: Path, name: str, *, tags: Mapping[str, str]) -> ModelRef:
         """A new version of `name` from the bundle in `folder`, servable by MLflow. The same bundle of the same run

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from components.errors import UserError, nearest
+from components.errors import UserError, meant
 from components.render.figures import figure
 
 # tags of a model version that promotion rests on
@@ -95,9 +95,8 @@ def meets(accept: Mapping[str, str], metrics: Mapping[str, float]) -> list[str]:
             problems.append(str(error).replace("\n", "; "))
             continue
         if name not in metrics:
-            near = nearest(name, metrics)
-            meant = f", did you mean {near!r}?" if near else ""
-            problems.append(f"accept.{name}: no such metric{meant} Measured: {', '.join(sorted(metrics)) or 'none'}")
+            near = meant(name, metrics, ", did you mean {!r}?")
+            problems.append(f"accept.{name}: no such metric{near} Measured: {', '.join(sorted(metrics)) or 'none'}")
         elif not _COMPARE[sign](metrics[name], bound):  # false for NaN, whatever the sign
             problems.append(f"{name} is {metrics[name]:.6g}, accepted is {sign} {bound:.6g}")
     return problems

@@ -7,17 +7,13 @@ import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from components.errors import UserError
 from components.provenance import digest_file
-from components.tracking.mlflow_client import explained, open_client
+from components.tracking.mlflow_client import StoreUser, explained
 from components.tracking.process import HOST, PROCESS, lives
-from components.tracking.settings import Settings
 from components.tracking.travel import STATE_FOLDER, TAG, Files, StateSet, state_folder_id, went_elsewhere
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 MISSED_SIGNS = 3  # a writer that kept silent so often is taken for dead
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -57,15 +53,8 @@ class RemoteRun:
             raise UserError(f"it is running on {self.owner}", where=self.where, hint=hint)
 
 
-class RemoteRuns:
+class RemoteRuns(StoreUser):
     """Finds and fetches what `components.tracking.state_upload` keeps."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-    @property
-    def client(self) -> MlflowClient:
-        return open_client(self.settings)
 
     def run(self, run_id: str) -> RemoteRun:
         """One run. Raises UserError when the store doesn't have it."""

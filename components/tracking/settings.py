@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from components.errors import UserError, nearest
+from components.errors import SENTENCE, UserError, meant
 from components.paths import user_path
 from components.redaction import HIDDEN, remember, shown_address
 from components.yaml_text import parse_yaml
@@ -215,9 +215,8 @@ def _problem(problem: Any) -> str:
     section: Any = _File
     for name in parents:
         section = section.model_fields[name].annotation
-    near = nearest(last, section.model_fields)
-    meant = f" Did you mean {near!r}?" if near else ""
-    return f"{key}: unknown key.{meant} Known here: {', '.join(section.model_fields)}"
+    near = meant(last, section.model_fields, SENTENCE)
+    return f"{key}: unknown key.{near} Known here: {', '.join(section.model_fields)}"
 
 
 def _resolve_uri(uri: str, base: Path, where: str) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from components.bundle import Bundle
 from components.encodings.base import Encoding
 from components.encodings.vocabulary import SPECIALS, Vocabulary
-from components.errors import UserError, nearest
+from components.errors import UserError, meant
 from components.models.ensemble import MEMBER, members
 from components.options import UserPath
 from components.training.depth import Thawing
@@ -67,12 +67,11 @@ class Start:
             matching = [key for key, parts in parts_of.items() if name in parts]
             if not matching:
                 parts = sorted({part for parts in parts_of.values() for part in parts[:4]})
-                near = nearest(name, parts)
-                meant = f"did you mean {near!r}? " if near else ""
+                near = meant(name, parts, "did you mean {!r}? ")
                 raise UserError(
                     f"no tensor is called {name!r}",
                     where="training.freeze",
-                    hint=f"{meant}for example {', '.join(parts[:6])}",
+                    hint=f"{near}for example {', '.join(parts[:6])}",
                 )
             for key in matching:
                 own[key].requires_grad_(False)

@@ -9,9 +9,8 @@ import numpy as np
 
 from components.encodings.sections import Sections
 from components.render.layout import units
+from components.render.piece import Spans
 from components.score import Score
-
-Spans = tuple[tuple[str, int, int], ...]  # letter, first and end step of a section
 
 
 def spans_of(score: Score, sections: Sections) -> Spans:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,26 +14,14 @@ from components.errors import UserError
 from components.generation.region import read_regions
 from components.ink import Ink
 from components.render.outputs import write_ink, write_score, write_texts
+from components.render.piece import Piece, Spans
 from components.render.record import printable
 from components.render.soundfont import Soundfont
 from components.score import Score
-from components.use.form import Spans, lineage, outside, spans_of, told
+from components.use.form import lineage, outside, spans_of, told
 from components.use.opening import Opened
 
 SHOWN = ("temperature", "top_k", "top_p", "chords", "rewrite", "constraints")  # settings named on a piece's page
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A score with its record."""
-
-    score: Score
-    title: str
-    subtitle: str
-    facts: Mapping[str, str]
-    record: dict[str, Any]
-    marked: tuple[tuple[int, int], ...] = ()  # stretches that were written anew: first and end step each
-    sections: Spans = ()  # of the form that was asked for
 
 
 @dataclass(frozen=True)
@@ -129,18 +116,7 @@ def write(opened: Opened, made: Generation, folder: Path, soundfont: Soundfont |
         return [path]
     paths: list[Path] = []
     for number in range(1, len(made.items) + 1):
-        one = piece(opened, made, number, soundfont)
-        paths += write_score(
-            one.score,
-            folder / f"{opened.name}-{number}",
-            title=one.title,
-            subtitle=one.subtitle,
-            facts=one.facts,
-            record=one.record,
-            soundfont=soundfont,
-            marked=one.marked,
-            sections=one.sections,
-        )
+        paths += write_score(piece(opened, made, number, soundfont), folder / f"{opened.name}-{number}", soundfont)
     return paths
 
 

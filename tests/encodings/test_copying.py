@@ -20,6 +20,7 @@ from components.encodings.lead_sheet import LeadSheet
 from components.encodings.lead_sheet_copies import HARMONIES
 from components.encodings.vocabulary import BOS, EOS, PAD
 from components.errors import UserError
+from components.generation.draft import Draft
 from components.generation.engine import obstacle, refused
 from components.generation.sampling import sample, sample_plainly
 from components.generation.settings import Settings
@@ -233,7 +234,7 @@ def test_open_gates_copy_and_constraints_act_on_the_mixture() -> None:
     begin = start.index(SIGNS.begin)
     prompt = start[: begin + 7]  # the form and the first bar
     how = Settings(count=2, max_length=40, gate_temperature=0.5)
-    for one in sample(model, task.read, prompt, how, seed=0, framed=True):
+    for one in sample(model, Draft(task.read, prompt, how, seed=0, framed=True)):
         bars = [[(n.start % 16, n.duration, n.pitch) for n in bar] for bar in by_bar(ENCODING.decode(one.ids))]
         assert len(bars) == 4
         assert all(bar == bars[0] for bar in bars)
@@ -243,7 +244,7 @@ def test_open_gates_copy_and_constraints_act_on_the_mixture() -> None:
     assert pitches
     assert pitches <= set(range(70, 76))
     likeliest = Settings(count=2, max_length=40, temperature=0.0)
-    first, second = sample(model, task.read, prompt, likeliest, seed=0, framed=True)
+    first, second = sample(model, Draft(task.read, prompt, likeliest, seed=0, framed=True))
     assert first.ids.tolist() == second.ids.tolist()
 
 
@@ -257,10 +258,8 @@ def test_the_native_loop_leaves_it_to_the_plain_one_and_a_gpu_does_not_record_it
     assert obstacle(model) is not None
     assert not task.capturable(model)
     assert refused({"kind": "lstm", "softmax": "full", "copy": True}, "int8") is not None
-    one, other = (
-        made(model, task.read, [], Settings(count=2, max_length=30), seed=3, framed=True)
-        for made in (sample, sample_plainly)
-    )
+    draft = Draft(task.read, [], Settings(count=2, max_length=30), seed=3, framed=True)
+    one, other = (made(model, draft) for made in (sample, sample_plainly))
     assert [a.ids.tolist() for a in one] == [b.ids.tolist() for b in other]
 
 

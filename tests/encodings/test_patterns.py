@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -16,12 +18,15 @@ from components.encodings.lead_sheet_patterns import LONGEST, returns
 from components.encodings.vocabulary import BOS, EOS, PAD
 from components.errors import UserError
 from components.evaluation.music_structure import structure
+from components.generation.draft import Draft
 from components.generation.sampling import sample
 from components.generation.settings import Settings
+from components.recipe import read_recipe
 from components.score import Note, Part, Score
 from components.tasks.language_model import surprise
 from components.tasks.music import Music, MusicSettings
 
+RECIPES = Path(__file__).parents[2] / "flows" / "recipes"
 ENCODING = LeadSheet(steps_per_beat=4, patterns=True)
 SIGNS = ENCODING.signs
 FIRST = [(60, 2), (64, 2), (67, 1), (65, 1), (64, 2), (62, 4)]
@@ -150,7 +155,7 @@ def test_the_place_is_one_of_the_model_s_and_decoding_is_one_pass() -> None:
     nats = surprise(model, task.read, ids)
     assert nats[-9:-1].max() < 1e-3, "all but the end, from the third note on"
     prompt = ids[1:-9].tolist()
-    (made,) = sample(model, task.read, prompt, Settings(count=1, max_length=4), seed=0, framed=True)
+    (made,) = sample(model, Draft(task.read, prompt, Settings(count=1, max_length=4), seed=0, framed=True))
     assert made.nats_per_token == pytest.approx(
         surprise(model, task.read, np.append(BOS, made.ids))[-4:].mean(), rel=1e-3, abs=1e-3
     )
@@ -185,3 +190,5 @@ def test_a_model_that_copies_no_patterns_cannot_come_back_to_them(patterns: bool
     model = task.build_model({"kind": "rnn", "hidden_size": 4, "copy": copy})
     with pytest.raises(UserError, match=r"generation.pattern_strength: .*\n.*encoding.patterns: true"):
         task.generate(model, MusicSettings(pattern_strength=1.0), seed=0)
+    with pytest.raises(UserError, match=r"generation.pattern_strength: the model copies no patterns"):
+        read_recipe(RECIPES / "jazz.yaml", [f"encoding.patterns={patterns}", f"model.copy={copy}"])

@@ -38,6 +38,7 @@ from components.generation.constraints import (
     parse_constraint,
     parse_constraints,
 )
+from components.generation.draft import Draft
 from components.generation.sampling import sample
 from components.generation.settings import Settings
 from components.harmony import chord_tones, parse_key
@@ -385,7 +386,7 @@ def test_a_model_samples_under_rules_and_says_what_gave_way():
     rules = parse_constraints(["no-crossing", "range 48-72", "range soprano 100-110"], meaning_of(CHORALE))
     prompt = CHORALE.prompt("4/4 upbeat 0")[0].tolist()
     settings = Settings(count=2, max_length=300)
-    made = sample(model, Constrained(CHORALE, rules), prompt, settings, seed=1, framed=True)
+    made = sample(model, Draft(Constrained(CHORALE, rules), prompt, settings, seed=1, framed=True))
     for one in made:
         score = CHORALE.decode(one.ids)
         assert crossings(score) == 0

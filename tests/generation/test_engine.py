@@ -19,6 +19,7 @@ from components.encodings.vocabulary import EOS
 from components.errors import UserError
 from components.generation import engine as engines
 from components.generation import sampling
+from components.generation.draft import Draft
 from components.generation.engine import Engine, engine_for, obstacle
 from components.generation.native import library as native
 from components.generation.sampling import distribution, draw, sample, sample_plainly
@@ -76,8 +77,8 @@ def test_the_tokens_are_those_of_the_plain_loop(kind, options, num_layers, input
     for seed, (settings, framed) in enumerate(itertools.product(SETTINGS, [True, False])):
         asked = Settings(count=3, max_length=length, **settings)
         prompt = encoding.encode("(A+"[: seed % 4 or 1]).tolist()
-        ours = sample(model, encoding, prompt, asked, seed=seed, framed=framed)
-        plain = sample_plainly(model, encoding, prompt, asked, seed=seed, framed=framed)
+        ours = sample(model, Draft(encoding, prompt, asked, seed=seed, framed=framed))
+        plain = sample_plainly(model, Draft(encoding, prompt, asked, seed=seed, framed=framed))
         assert listed(ours) == listed(plain), (settings, framed)
         np.testing.assert_allclose(
             [one.nats_per_token for one in ours], [one.nats_per_token for one in plain], rtol=1e-4, atol=1e-5
@@ -93,8 +94,8 @@ def test_two_hundred_long_sequences_are_those_of_the_plain_loop() -> None:
     different = 0
     for seed in range(4):
         settings = Settings(count=50, max_length=200)
-        ours = sample(model, encoding, [7], settings, seed=seed, framed=False)
-        plain = sample_plainly(model, encoding, [7], settings, seed=seed, framed=False)
+        ours = sample(model, Draft(encoding, [7], settings, seed=seed, framed=False))
+        plain = sample_plainly(model, Draft(encoding, [7], settings, seed=seed, framed=False))
         different += sum(a.ids.tolist() != b.ids.tolist() for a, b in zip(ours, plain, strict=True))
     # 0 were seen; but a random number may fall where two roundings disagree, some 1e-5 of the tokens
     assert different <= 2
@@ -108,9 +109,8 @@ def test_a_chorale_is_that_of_the_plain_loop_with_its_grammar_and_what_sounds() 
     for prompt in ("", "3/4 upbeat 4"):
         ids, _ = encoding.prompt(prompt)
         settings = Settings(count=5, max_length=150)
-        ours, plain = (
-            loop(model, encoding, ids.tolist(), settings, seed=0, framed=True) for loop in (sample, sample_plainly)
-        )
+        draft = Draft(encoding, ids.tolist(), settings, seed=0, framed=True)
+        ours, plain = (loop(model, draft) for loop in (sample, sample_plainly))
         assert listed(ours) == listed(plain)
     assert any(one.ended for one in ours)
 
@@ -154,7 +154,7 @@ def test_neither_neighbours_nor_threads_nor_the_length_of_a_call_change_a_bit(pr
         settings = Settings(count=count, max_length=40, precision=precision)
         return [
             (one.ids.tolist(), one.nats_per_token)
-            for one in sample(model, encoding, [5], settings, seed=2, framed=True)
+            for one in sample(model, Draft(encoding, [5], settings, seed=2, framed=True))
         ]
 
     whole, threads = made(33), torch.get_num_threads()
@@ -243,7 +243,7 @@ def test_int8_is_refused_where_it_cannot_be() -> None:
     model = make("rnn", len(encoding.vocabulary), nonlinearity="relu")
     assert engine_for(model) is not None
     with pytest.raises(UserError, match="relu has no bound"):
-        sample(model, encoding, [5], Settings(precision="int8"), seed=0, framed=False)
+        sample(model, Draft(encoding, [5], Settings(precision="int8"), seed=0, framed=False))
 
 
 @pytest.mark.slow
@@ -274,32 +274,30 @@ def test_other_models_are_left_to_their_own_step() -> None:
     assert "plain" in obstacle(nn.Linear(2, 2))
 
     for model in (double, around, before, twice, derived):
-        ours, plain = (
-            loop(model, encoding, [5, 6], Settings(count=2, max_length=20), seed=0, framed=True)
-            for loop in (sample, sample_plainly)
-        )
+        draft = Draft(encoding, [5, 6], Settings(count=2, max_length=20), seed=0, framed=True)
+        ours, plain = (loop(model, draft) for loop in (sample, sample_plainly))
         assert listed(ours) == listed(plain)
         with pytest.raises(UserError, match="precision int8 can't be used"):
-            sample(model, encoding, [5], Settings(precision="int8"), seed=0, framed=True)
+            sample(model, Draft(encoding, [5], Settings(precision="int8"), seed=0, framed=True))
 
 
 def test_without_a_compiler_the_plain_loop_runs(monkeypatch) -> None:
     encoding = characters()
     model = make(V=len(encoding.vocabulary))
-    expected = listed(sample(model, encoding, [5], Settings(max_length=20), seed=0, framed=True))
+    expected = listed(sample(model, Draft(encoding, [5], Settings(max_length=20), seed=0, framed=True)))
     monkeypatch.setattr(engines, "_builds", lambda: False)
     assert engine_for(model) is None
-    assert listed(sample(model, encoding, [5], Settings(max_length=20), seed=0, framed=True)) == expected
+    assert listed(sample(model, Draft(encoding, [5], Settings(max_length=20), seed=0, framed=True))) == expected
 
 
 def test_progress_is_told_and_a_sequence_ends_with_its_end() -> None:
     encoding, told = characters(), []
     model = make(V=len(encoding.vocabulary))
-    sample(model, encoding, [5], Settings(count=2, max_length=600), seed=0, framed=False, progress=told.append)
+    sample(model, Draft(encoding, [5], Settings(count=2, max_length=600), seed=0, framed=False, progress=told.append))
     assert told == [256, 512, 600]
     with torch.no_grad():
         model.head.bias[EOS] = 100.0
-    made = sample(model, encoding, [5], Settings(count=2, max_length=600), seed=0, framed=True)
+    made = sample(model, Draft(encoding, [5], Settings(count=2, max_length=600), seed=0, framed=True))
     assert listed(made) == [([5], True)] * 2
 
 

@@ -18,6 +18,7 @@ from components.encodings.meaning import meaning_of
 from components.encodings.vocabulary import BOS, EOS
 from components.errors import UserError
 from components.generation.constraints import Constrained, parse_constraints
+from components.generation.draft import Draft
 from components.generation.infill import Particles, rewrite
 from components.generation.region import Piece, read_regions
 from components.generation.settings import Settings
@@ -96,7 +97,7 @@ def test_what_is_drawn_nears_the_posterior_with_the_number_of_particles(letters)
     far = []
     for particles in (1, 64):
         asked = Settings(particles=particles, count=64)
-        made = [one for seed in range(2) for one in rewrite(model, encoding, piece, asked, seed=seed)]
+        made = [one for seed in range(2) for one in rewrite(model, Draft(encoding, (), asked, piece=piece, seed=seed))]
         far.append(distance(Counter(encoding.decode(one.ids) for one in made), exact))
     assert far[0] > 2 * far[1], far
     assert far[1] < 0.15
@@ -154,7 +155,7 @@ def test_whatever_the_region_all_other_notes_stay(seed, first, length, voices, r
     encoding = CHORALE
     if rules:
         encoding = Constrained(CHORALE, parse_constraints(["no-crossing", "no-parallels"], meaning_of(CHORALE)))
-    (made,) = rewrite(MODEL, encoding, piece, Settings(particles=4, count=1), seed=seed)
+    (made,) = rewrite(MODEL, Draft(encoding, (), Settings(particles=4, count=1), piece=piece, seed=seed))
     assert (made.ids[~piece.free] == ids[~piece.free]).all()
     assert len(made.ids) == len(ids)
     after = CHORALE.decode(made.ids)
@@ -205,7 +206,7 @@ def test_notes_and_chords_of_a_lead_sheet_are_rewritten_and_the_others_stay(seed
     piece = piece_of(f"bars {first}-{last}, {of}", encoding, ids)
     if piece is None:
         return
-    (made,) = rewrite(model, task.read, piece, Settings(particles=3, count=1), seed=seed)
+    (made,) = rewrite(model, Draft(task.read, (), Settings(particles=3, count=1), piece=piece, seed=seed))
     after = encoding.decode(made.ids)
     start, stop = (first - 1) * 48, last * 48
     assert after.length_steps == before.length_steps
@@ -221,14 +222,15 @@ def test_notes_and_chords_of_a_lead_sheet_are_rewritten_and_the_others_stay(seed
 
 def test_a_piece_is_the_same_whatever_is_made_beside_it() -> None:
     piece = Piece.read("bar 1, alto bass", CHORALE, chorale(1))
-    one = rewrite(MODEL, CHORALE, piece, Settings(particles=8, count=1), seed=5)
-    three = rewrite(MODEL, CHORALE, piece, Settings(particles=8, count=3), seed=5)
+    one = rewrite(MODEL, Draft(CHORALE, (), Settings(particles=8, count=1), piece=piece, seed=5))
+    three = rewrite(MODEL, Draft(CHORALE, (), Settings(particles=8, count=3), piece=piece, seed=5))
     assert (one[0].ids == three[0].ids).all()
     assert one[0].nats_per_token == three[0].nats_per_token
     assert len({tuple(each.ids) for each in three}) == 3
-    others = rewrite(MODEL, CHORALE, piece, Settings(particles=8, count=1), seed=6)
+    others = rewrite(MODEL, Draft(CHORALE, (), Settings(particles=8, count=1), piece=piece, seed=6))
     assert (one[0].ids != others[0].ids).any()
-    coldest = [rewrite(MODEL, CHORALE, piece, Settings(particles=8, temperature=0), seed=s)[0] for s in (1, 2)]
+    cold = Settings(particles=8, temperature=0)
+    coldest = [rewrite(MODEL, Draft(CHORALE, (), cold, piece=piece, seed=s))[0] for s in (1, 2)]
     assert all((each.ids[~piece.free] == piece.ids[~piece.free]).all() for each in coldest)
 
 

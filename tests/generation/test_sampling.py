@@ -14,6 +14,7 @@ from components.encodings.chorale import Chorale
 from components.encodings.copying import Copying
 from components.encodings.lead_sheet import LeadSheet
 from components.encodings.vocabulary import BOS, EOS, PAD, UNK
+from components.generation.draft import Draft
 from components.generation.sampling import distribution, draw, sample
 from components.generation.settings import Settings
 from components.models.sequence_model import SequenceModel
@@ -94,7 +95,7 @@ def text_model(**options) -> tuple[SequenceModel, Characters]:
 def test_greedy_sampling_is_what_the_whole_sequence_model_says(input) -> None:
     model, encoding = text_model(input=input)
     prompt = encoding.encode("abc").tolist()
-    made = sample(model, encoding, prompt, Settings(count=2, max_length=20, temperature=0), seed=0, framed=False)
+    made = sample(model, Draft(encoding, prompt, Settings(count=2, max_length=20, temperature=0), seed=0, framed=False))
     ids = torch.tensor(made[0].ids)
     with torch.no_grad():
         logits, _ = model(ids[None, :-1, None])
@@ -108,7 +109,7 @@ def test_same_seed_same_sequences_and_each_sequence_has_its_own_stream() -> None
     model, encoding = text_model()
 
     def run(seed: int, count: int) -> list[list[int]]:
-        made = sample(model, encoding, [5], Settings(count=count, max_length=30), seed=seed, framed=False)
+        made = sample(model, Draft(encoding, [5], Settings(count=count, max_length=30), seed=seed, framed=False))
         return [one.ids.tolist() for one in made]
 
     assert run(1, 3) == run(1, 3)
@@ -119,7 +120,7 @@ def test_same_seed_same_sequences_and_each_sequence_has_its_own_stream() -> None
 
 def test_sequences_end_at_eos_or_at_max_length_and_hold_no_specials() -> None:
     model, encoding = text_model()
-    made = sample(model, encoding, [], Settings(count=40, max_length=25), seed=3, framed=True)
+    made = sample(model, Draft(encoding, [], Settings(count=40, max_length=25), seed=3, framed=True))
     assert {one.ended for one in made} == {True, False}
     for one in made:
         assert not set(one.ids.tolist()) & {PAD, UNK, BOS, EOS}
@@ -129,7 +130,8 @@ def test_sequences_end_at_eos_or_at_max_length_and_hold_no_specials() -> None:
 
 def test_surprise_is_the_models_own_whatever_the_temperature() -> None:
     model, encoding = text_model()
-    made = sample(model, encoding, [5], Settings(count=1, max_length=15, temperature=0.3), seed=0, framed=False)[0]
+    settings = Settings(count=1, max_length=15, temperature=0.3)
+    (made,) = sample(model, Draft(encoding, [5], settings, seed=0, framed=False))
     ids = torch.tensor(made.ids)
     with torch.no_grad():
         logits, _ = model(ids[None, :-1, None])
@@ -142,7 +144,7 @@ def test_an_untrained_model_still_writes_chorales_of_the_grammar() -> None:
     torch.manual_seed(0)
     encoding = Chorale()
     model = SequenceModel(len(encoding.vocabulary), encoding.context_sizes, kind="gru", hidden_size=8)
-    for one in sample(model, encoding, [], Settings(count=4, max_length=400), seed=0, framed=True):
+    for one in sample(model, Draft(encoding, [], Settings(count=4, max_length=400), seed=0, framed=True)):
         score = encoding.decode(one.ids)
         whole_frames = one.ids[: 2 + 4 * score.length_steps]
         assert (encoding.encode(score) == whole_frames).all()
@@ -160,7 +162,7 @@ def test_what_a_piece_begins_with_varies_as_in_training_whatever_the_temperature
     def different(**how: float) -> list[int]:
         """Of each of the first places, how many tokens 40 pieces have there."""
         some = Settings(count=40, max_length=encoding.prefix + 1, **how)
-        made = sample(model.eval(), encoding, [], some, seed=0, framed=True)
+        made = sample(model.eval(), Draft(encoding, [], some, seed=0, framed=True))
         return [len({int(one.ids[place]) for one in made}) for place in range(encoding.prefix + 1)]
 
     first, *_, last, after = different(temperature=0.01, top_k=1)
@@ -172,4 +174,4 @@ def test_what_a_piece_begins_with_varies_as_in_training_whatever_the_temperature
 def test_a_stream_without_a_prompt_is_a_programming_error() -> None:
     model, encoding = text_model()
     with pytest.raises(ValueError, match="prompt"):
-        sample(model, encoding, [], Settings(count=1), seed=0, framed=False)
+        sample(model, Draft(encoding, [], Settings(count=1), seed=0, framed=False))

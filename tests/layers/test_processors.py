@@ -11,6 +11,7 @@ import torch
 
 from components.encodings.characters import Characters
 from components.errors import UserError
+from components.generation.draft import Draft
 from components.generation.sampling import sample
 from components.generation.settings import Settings
 from components.kernels.native.build import LIMIT
@@ -82,11 +83,7 @@ def test_every_cell_is_sampled_in_every_precision_or_refused_when_the_recipe_is_
     encoding.fit(["abcd"])
     made = sample(
         SequenceModel(len(encoding.vocabulary), **recipe.model),
-        encoding,
-        [4],
-        Settings(**generation),
-        seed=0,
-        framed=True,
+        Draft(encoding, [4], Settings(**generation), seed=0, framed=True),
     )
     assert len(made) == 2
 

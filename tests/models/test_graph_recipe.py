@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from components.bundle import load_bundle, save_bundle
 from components.encodings.characters import Characters
 from components.errors import UserError
+from components.generation.draft import Draft
 from components.generation.sampling import sample
 from components.generation.settings import Settings
 from components.layers.stack import Stack
@@ -234,7 +235,7 @@ def test_a_graph_is_the_sequence_model_that_it_describes_and_learns_and_samples_
     assert torch.equal(graph(ids[..., None])[0], plain(ids[..., None])[0])
     options = Settings(count=2, max_length=30)
     prompt = ids[0, :4].tolist()
-    made = [sample(m, encoding, prompt, options, seed=3, framed=False) for m in (graph, plain)]
+    made = [sample(m, Draft(encoding, prompt, options, seed=3, framed=False)) for m in (graph, plain)]
     assert [one.ids.tolist() for one in made[0]] == [one.ids.tolist() for one in made[1]]
 
     class Once:
@@ -248,7 +249,9 @@ def test_a_graph_is_the_sequence_model_that_it_describes_and_learns_and_samples_
         tally.total.backward()
         optimizer.step()
     assert tally.total.item() < 0.3 * tally.count
-    written = sample(graph, encoding, prompt, Settings(count=1, max_length=18, temperature=0), seed=0, framed=False)
+    written = sample(
+        graph, Draft(encoding, prompt, Settings(count=1, max_length=18, temperature=0), seed=0, framed=False)
+    )
     assert encoding.decode(written[0].ids) == "the cat sat on the mat"
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from components.errors import UserError
 from components.render import engrave, outputs
+from components.render.piece import Piece
 from components.render.record import read_record
 from components.render.score import write_musicxml
 from components.score import Chord, Note, Part, Score
@@ -94,7 +95,7 @@ def test_what_is_not_notation_is_refused() -> None:
 
 
 def names(folder: Path) -> set[str]:
-    paths = outputs.write_score(piece(), folder / "p-1", title="t", subtitle="s", facts={}, record=RECORD)
+    paths = outputs.write_score(Piece(piece(), "t", "s", record=RECORD), folder / "p-1")
     assert {path.name for path in folder.iterdir()} == {path.name for path in paths}
     assert all(read_record(path) == RECORD for path in paths)
     return {path.suffix for path in paths}

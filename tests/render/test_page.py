@@ -22,6 +22,7 @@ import pytest
 from components.errors import UserError
 from components.render.audio import page_audio
 from components.render.page import write_page
+from components.render.piece import Piece
 from components.render.record import read_record
 from components.score import Chord, Note, Part, Score
 
@@ -40,7 +41,7 @@ def score(bars: int = 4) -> Score:
 
 def written(path: Path, piece: Score, title: str = "A piece") -> str:
     facts = {"Model": "chorales v3", "Prompt": HOSTILE}
-    write_page(piece, path, title=title, subtitle="of two voices", facts=facts, audio=page_audio(piece), record=RECORD)
+    write_page(Piece(piece, title, "of two voices", facts, RECORD), path, page_audio(piece))
     return path.read_text(encoding="utf-8")
 
 
@@ -115,7 +116,7 @@ def test_page_refuses_what_it_cannot_play(tmp_path):
     with pytest.raises(UserError, match="nothing to play"):
         written(tmp_path / "page.html", Score(()))
     with pytest.raises(UserError, match="isn't a wav"):
-        write_page(score(), tmp_path / "page.html", title="", subtitle="", facts={}, audio=b"ID3")
+        write_page(Piece(score(), ""), tmp_path / "page.html", b"ID3")
 
 
 class Browser:

@@ -18,6 +18,7 @@ from components.render.audio import synthesise
 from components.render.layout import pictured
 from components.render.outputs import described, write_score
 from components.render.percussion import drum
+from components.render.piece import Piece
 from components.render.score import write_midi
 from components.score import Note, Part, Score, note_columns, sounding, spoken
 
@@ -60,8 +61,7 @@ def test_a_written_performance_is_read_back_with_its_pedal(tmp_path) -> None:
 @pytest.mark.parametrize("item", [PATTERN, PIECE], ids=["drums", "piano"])
 def test_files_have_no_notation_and_sound_that_neither_is_silent_nor_clips(tmp_path, item) -> None:
     short = item.until(item.steps_per_beat * 4)
-    about = {"title": "One", "subtitle": "", "facts": {}, "record": {"seed": 1}}
-    paths = write_score(short, tmp_path / "one", **about)
+    paths = write_score(Piece(short, "One", record={"seed": 1}), tmp_path / "one")
     assert [path.suffix for path in paths] == [".mid", ".wav", ".png", ".html"]
     page = (tmp_path / "one.html").read_text(encoding="utf-8")
     assert len(set(re.findall(r'fill-opacity="([\d.]+)"', page))) > 3  # soft and loud notes look different

@@ -26,6 +26,7 @@ from components.render import audio, layout
 from components.render.audio import synthesise, write_wav
 from components.render.page import write_page
 from components.render.pianoroll import write_pianoroll
+from components.render.piece import Piece
 from components.render.record import read_record
 from components.render.score import spelling, write_midi, write_musicxml
 from components.score import Chord, Note, Part, Score
@@ -35,10 +36,7 @@ HOSTILE = 'reprise-record:e30=:end <b>&"\x00\x1b\u202e\ud83d\ude00' + "x" * 500
 
 
 def page(score: Score, path: Path, record: dict[str, Any] | None) -> None:
-    sound = audio.page_audio(score)
-    write_page(
-        score, path, title=score.title, subtitle=score.title, facts={score.title: "a"}, audio=sound, record=record
-    )
+    write_page(Piece(score, score.title, score.title, {score.title: "a"}, record), path, audio.page_audio(score))
 
 
 RENDERERS: dict[str, Callable[[Score, Path, dict[str, Any] | None], None]] = {

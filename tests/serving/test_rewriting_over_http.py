@@ -11,6 +11,7 @@ import pytest
 
 from components.bundle import Bundle, load_bundle
 from components.errors import UserError
+from components.generation.draft import Draft
 from components.generation.region import Piece
 from components.generation.settings import Settings
 from components.render.score import write_midi
@@ -44,10 +45,10 @@ def test_a_piece_that_is_sent_is_rewritten_as_anywhere_else(tmp_path) -> None:
     assert piece.free.sum() == 16
     plain = bundle.generate(settings | {"particles": 4}, seed=3)
     shared = Shared(Batcher(bundle.model, Limits()), Deadline(60.0))
-    (served,) = shared.rewrite(bundle.encoding, piece, Settings(particles=4, count=1), seed=3)
+    (served,) = shared.sample(Draft(bundle.encoding, (), Settings(particles=4, count=1), seed=3, piece=piece))
     assert (served.ids == plain.sampled[0].ids).all()
     with pytest.raises(UserError, match="tokens") as refused:
-        shared.rewrite(bundle.encoding, piece, Settings(particles=4096, count=64), seed=3)
+        shared.sample(Draft(bundle.encoding, (), Settings(particles=4096, count=64), seed=3, piece=piece))
     assert "particles" in refused.value.hint
     for wrong in ({"keep": sent}, {"keep": sent, "start": sent}, {"start": sent, "settings": {"rewrite": "bar 1"}}):
         with pytest.raises(UserError):

@@ -13,15 +13,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from components.kernels import gru, lstm, rnn
 from components.kernels.native import products
 from components.kernels.native.build import Pass, library
 from components.kernels.native.pool import buffer
 from components.kernels.native.products import bias_or_zeros, multiply, weight_gradient
-from components.kernels.sequence import outputs, steps_alive, time_major_steps
+from components.kernels.sequence import Gradients, State, outputs, steps_alive, time_major_steps
 
 KINDS = {("rnn", "tanh"): 0, ("rnn", "relu"): 1, ("gru", "tanh"): 2, ("lstm", "tanh"): 3}  # `Kind` of api.h
-State = dict[str, Tensor]
 
 
 class Lookup(NamedTuple):
@@ -130,9 +128,7 @@ def forward(
 
 
 @torch.no_grad()
-def backward(
-    saved: Saved, grad_y_BTH: Tensor, grad_final_state: State, *, record: Tensor | None = None
-) -> rnn.Gradients | gru.Gradients | lstm.Gradients:
+def backward(saved: Saved, grad_y_BTH: Tensor, grad_final_state: State, *, record: Tensor | None = None) -> Gradients:
     """As the kernel by hand."""
     gates_TBG, m_TBH, h_TBH, c_TBH, weight_hh_GH, bias_hh_G, lengths_B, kind = saved
     (steps, B, H), G = h_TBH.shape, len(weight_hh_GH)
@@ -164,8 +160,7 @@ def backward(
     if is_gru:  # back to the order r z n
         grad_weight_GH = torch.cat([grad_weight_GH[H:], grad_weight_GH[:H]])
         grad_bias_G = torch.cat([grad_bias_G[H:], grad_bias_G[:H]])
-    gradients = {"rnn": rnn, "gru": gru, "lstm": lstm}[kind[0]].Gradients
-    return gradients(
+    return Gradients(
         dgates_TBX[:, :, -G:].transpose(0, 1), dstate, grad_weight_GH, None if bias_hh_G is None else grad_bias_G
     )
 
