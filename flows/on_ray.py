@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from components.runs.away import Worker
 
 ANSWER_SECONDS = 60.0  # of a node, which imports torch
-FLAW, CONNECTIONS = "Starting Ray client server failed", 2  # seen with Ray 2.60: one time in ten
+FLAW, CONNECTIONS = "Starting Ray client server failed", 2  # seen with Ray 2.60, see docs/log.md
 TRIES = 1  # once more when a worker dies; Ray's own default is three
 
 
