@@ -1,50 +1,77 @@
-"""Trials on the workers of a Dask cluster, with Prefect's task runner for it."""
+"""Trials on the workers of a Dask or Ray cluster, with Prefect's task runners for them. What differs between the two
+is in on_dask.py and on_ray.py."""
 
 from __future__ import annotations
 
 import contextlib
-import re
-import threading
-import time
-from collections.abc import Callable, Iterator
+import socket
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 
 from components.errors import UserError
-from components.runs.processes import STOP_SECONDS, Processes
+from components.runs.processes import Processes
+from flows import on_dask, on_ray
 
 if TYPE_CHECKING:
     from prefect import Task
     from prefect.futures import PrefectFuture
 
-    from components.runs.away import Crew
+    from components.runs.away import Crew, Worker
 
-CONNECT_SECONDS = 15.0
+ANSWER_SECONDS = 4.0
 WATCH_SECONDS = 1.0
+KINDS = {"tcp": on_dask, "tls": on_dask, "ray": on_ray}  # by the scheme of the address
+NEEDED = {on_dask: ("prefect_dask", "dask"), on_ray: ("prefect_ray", "ray")}  # package, extra
 
-_going: set[Path] = set()  # files of the trials that run in this worker, each in a folder of its study
+
+class Kind(Protocol):
+    """What a kind of cluster does, once connected. `going` are futures that haven't ended."""
+
+    def workers(self) -> list[Worker]: ...
+
+    def submit(self, task: Task, parameters: dict[str, Any], going: Collection[PrefectFuture]) -> PrefectFuture: ...
+
+    def stop(self, futures: Collection[PrefectFuture], study: str) -> None:
+        """Stop the trials of a study, and wait for their end as `Processes` does."""
 
 
 def check_cluster(address: str) -> None:
-    """Check what can be checked without a connection.
+    """Check that it is an address, that the packages for it are installed and that something answers there.
 
     Raises:
-        UserError: it isn't the address of a Dask scheduler, or the package isn't installed.
+        UserError: one of that isn't so.
     """
-    if not re.fullmatch(r"(tcp|tls)://[^\s/]+:\d+", address):
-        hint = "for example tcp://127.0.0.1:8786, as `dask scheduler` prints it"
-        raise UserError(f"{address!r} isn't the address of a Dask scheduler", where="--cluster", hint=hint)
-    if not find_spec("prefect_dask"):
-        raise UserError("needs prefect-dask", where="--cluster", hint="pip install 'reprise[dask]'")
+    try:
+        parts = urlsplit(address)
+        kind, host, port = KINDS.get(parts.scheme), parts.hostname, parts.port
+    except ValueError:  # a port beyond 65535
+        kind = host = port = None
+    if kind is None or not host or not port or parts.path:
+        what = f"{address!r} isn't the address of a Dask scheduler or of Ray"
+        hint = "for example tcp://127.0.0.1:8786, as `dask scheduler` prints it, or ray://127.0.0.1:10001"
+        raise UserError(what, where="--cluster", hint=hint)
+    package, extra = NEEDED[kind]
+    if not find_spec(package):
+        name = package.replace("_", "-")
+        raise UserError(f"needs {name}", where="--cluster", hint=f"pip install 'reprise[{extra}]'")
+    try:
+        socket.create_connection((host, port), timeout=ANSWER_SECONDS).close()
+    except OSError as error:
+        command = {"dask": "`dask scheduler`", "ray": "`ray start --head`"}[extra]
+        hint = f"start it with {command} (docs/cluster.md), or name the address where it runs"
+        raise UserError(f"nothing answers there ({error})", where=f"--cluster {address}", hint=hint) from None
 
 
 class Cluster:
     """The cluster at an address, from `joined` on. `start` and `first` are what a study needs of it."""
 
-    def __init__(self, runner: Any, trial: Task, crew: Crew) -> None:
-        self.crew, self._runner, self._trial = crew, runner, trial
+    def __init__(self, kind: Kind, scheme: str, trial: Task, crew: Crew) -> None:
+        self.crew, self._kind, self._scheme, self._trial = crew, kind, scheme, trial
         self._paths: dict[PrefectFuture, Path] = {}
         self._study = ""
 
@@ -53,7 +80,8 @@ class Cluster:
         from components.runs.trial_file import TrialFile
 
         content = asdict(TrialFile.load(Path(file)))
-        future = self._runner.submit(self._trial, {"content": content, "name": name})
+        parameters = {"content": content, "name": name, "scheme": self._scheme}
+        future = self._kind.submit(self._trial, parameters, self._paths)
         self._paths[future], self._study = Path(file), content["parent"]
         return future
 
@@ -71,53 +99,46 @@ class Cluster:
             trial.save(path)
 
     def stop(self) -> None:
-        """Stop the trials that still run, and wait for their end as `Processes` does."""
-        if not self._paths:
-            return
-        client = self._runner.client
-        client.cancel([future.wrapped_future for future in self._paths])
-        deadline = time.monotonic() + STOP_SECONDS
-        while any(client.run(_busy, self._study).values()) and time.monotonic() < deadline:
-            time.sleep(WATCH_SECONDS)
+        """Stop the trials that still run."""
+        if self._paths:
+            self._kind.stop(self._paths, self._study)
 
 
 @contextlib.contextmanager
-def joined(address: str, trial: Task) -> Iterator[Cluster]:
-    """The cluster at this address, checked. What of it still runs at the end of the block is stopped.
+def joined(address: str, trial: Task, each: int) -> Iterator[Cluster]:
+    """The cluster at this address, checked, for `each` trials at a time on each worker. What of it still runs at the
+    end of the block is stopped.
 
     Raises:
-        UserError: no scheduler answers, or the workers can't do the work.
+        UserError: nothing answers, or the workers can't do the work.
     """
     from prefect.settings import PREFECT_API_URL
-    from prefect_dask import DaskTaskRunner
 
-    from components.runs.away import Crew, Worker
+    from components.runs.away import Crew
 
     check_cluster(address)
-    runner = DaskTaskRunner(address=address, client_kwargs={"timeout": CONNECT_SECONDS})
-    with runner:
+    scheme = urlsplit(address).scheme
+    with KINDS[scheme].connected(address, each) as kind:
         try:
-            client = runner.client
-        except OSError as error:
-            hint = "start it with `dask scheduler`, and the workers with `dask worker`"
-            raise UserError(f"no Dask scheduler answers ({error})", where=f"--cluster {address}", hint=hint) from None
-        try:
-            crew = Crew(list(client.run(Worker.here).values()))
+            crew = Crew(kind.workers())
+        except UserError:
+            raise
         except Exception as error:  # whatever the installation there lacks
-            what = f"a worker can't run Reprise ({type(error).__name__}: {error})"
+            why = (str(error).strip().splitlines() or [""])[-1]
             hint = "install Reprise in the environment of each worker, and start the workers again"
+            what = f"a worker can't run Reprise ({type(error).__name__}: {why})"
             raise UserError(what, where=f"--cluster {address}", hint=hint) from None
         crew.check(PREFECT_API_URL.value() or "")
-        cluster = Cluster(runner, trial, crew)
+        cluster = Cluster(kind, scheme, trial, crew)
         try:
             yield cluster
         finally:
             cluster.stop()
 
 
-def run_on_worker(content: dict[str, Any], name: str) -> dict[str, Any]:
+def run_on_worker(content: dict[str, Any], name: str, scheme: str) -> dict[str, Any]:
     """Run a trial on this worker, in a process of its own; gives its content with the results. It ends when nobody
-    waits for it any more: the study was stopped or is dead.
+    waits for it any more: the study was stopped or is dead. `scheme` is that of the cluster's address.
 
     Raises:
         UserError: it failed in a way that a retry can't fix, or it was stopped.
@@ -127,44 +148,16 @@ def run_on_worker(content: dict[str, Any], name: str) -> dict[str, Any]:
     from components.runs.study import run_process
     from components.runs.trial_file import TrialFile
 
-    wanted, over = _wanted(), threading.Event()
-    if not wanted():
-        raise UserError("stopped", where=name)
     path = unpacked(content)
-    trial = TrialFile.load(path)
-    if trial.metrics is not None or trial.pruned:
-        return packed(path)
-    _going.add(path)
-    with Processes() as processes:
-
-        def watch() -> None:
-            while not over.wait(WATCH_SECONDS):
+    # in another thread: an interrupt by Ray doesn't wake one that waits for a process
+    with KINDS[scheme].watched(path) as wanted, ThreadPoolExecutor(1) as pool, Processes() as processes:
+        if not wanted():
+            raise UserError("stopped", where=name)
+        trial = TrialFile.load(path)
+        if trial.metrics is None and not trial.pruned:
+            trained = pool.submit(run_process, str(path), name, processes)
+            while not wait([trained], WATCH_SECONDS).done:
                 if not wanted():
                     processes.stop()
-                    return
-
-        threading.Thread(target=watch, name="wanted", daemon=True).start()
-        try:
-            run_process(str(path), name, processes)
-        finally:
-            over.set()
-            _going.discard(path)
+            trained.result()
     return packed(path)
-
-
-def _wanted() -> Callable[[], bool]:
-    """Whether somebody still waits for the task of this thread. Dask doesn't end a running one, it only forgets it."""
-    from distributed import get_worker
-
-    worker = get_worker()
-    key = worker.get_current_task()
-
-    def wanted() -> bool:
-        task = worker.state.tasks.get(key)
-        return task is not None and task.state == "executing"
-
-    return wanted
-
-
-def _busy(study: str) -> bool:
-    return any(path.parent.name == study for path in _going)

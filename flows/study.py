@@ -70,14 +70,14 @@ def compare_flow(
 
     `workers` runs go on at a time, each with `threads` CPU threads (0 = the cores divided by the workers). What an
     earlier comparison of the very same runs finished is reused unless `fresh`; what it left unfinished goes on.
-    `cluster` is the address of a Dask scheduler: then each of its workers runs `workers` at a time.
+    `cluster` is the address of a Dask scheduler or of Ray: then each of its workers runs `workers` at a time.
 
     Raises:
         UserError: a setting is wrong, nothing can rank the runs, or all of them failed.
     """
     with claimed():
         plan = make_plan(recipe, vary, seeds, budget, steps, overrides or [], workers, name, folds)
-        found = _conduct(cluster, fresh, lambda crew: Combinations(plan, device, threads, workers, crew))
+        found = _conduct(cluster, workers, fresh, lambda crew: Combinations(plan, device, threads, workers, crew))
         if runtime.flow_run.id:
             text = f"{markdown(found.rows)}\n\n[the comparison in MLflow]({found.url}) · [its runs]({found.runs_url})"
             create_markdown_artifact(text, key="leaderboard", description="settings from best to worst by val")
@@ -102,7 +102,7 @@ def tune_flow(
     """Search the space for the settings with the best primary metric on val, with `trials` trials in all.
 
     The same recipe and space again go on with the same study: finished trials count, cut-off ones go on. `cluster` is
-    the address of a Dask scheduler: then each of its workers runs `jobs` at a time.
+    the address of a Dask scheduler or of Ray: then each of its workers runs `jobs` at a time.
 
     Raises:
         UserError: a setting is wrong, there is nothing to rank by, or no trial finished.
@@ -111,16 +111,16 @@ def tune_flow(
 
     with claimed():
         search = make_search(recipe, space, overrides or [], budget, steps, trials, jobs, name)
-        return _conduct(cluster, fresh, lambda crew: Proposals(search, trials, device, threads, jobs, crew))
+        return _conduct(cluster, jobs, fresh, lambda crew: Proposals(search, trials, device, threads, jobs, crew))
 
 
-def _conduct(cluster: str, fresh: bool, make: Callable[[Crew | None], Study]) -> Any:
-    """Make the study and run it, its trials on this machine or on the workers of a cluster."""
+def _conduct(cluster: str, each: int, fresh: bool, make: Callable[[Crew | None], Study]) -> Any:
+    """Make the study and run it: `each` trials at a time on this machine, or on each worker of a cluster."""
     tidy()
     person, tags = stopped_by_person, flow_run_tags()
     if not cluster:
         return make(None).conduct(Hands(ingest_task, trial_task.submit, _first, person, tags), fresh=fresh)
-    with joined(cluster, cluster_trial_task) as workers:
+    with joined(cluster, cluster_trial_task, each) as workers:
 
         def first(futures: list[PrefectFuture]) -> PrefectFuture:
             workers.take(future := _first(futures))

@@ -60,8 +60,10 @@ DOORS = {
     "onnxruntime": ["components/export/"],
     "onnxscript": ["components/export/"],
     "h5py": ["components/training/hdf5.py"],
-    "distributed": ["flows/cluster.py"],
-    "prefect_dask": ["flows/cluster.py"],
+    "distributed": ["flows/on_dask.py"],
+    "prefect_dask": ["flows/on_dask.py"],
+    "ray": ["flows/on_ray.py"],
+    "prefect_ray": ["flows/on_ray.py"],
     "fastapi": ["components/serving/"],
     "uvicorn": ["components/serving/"],
 }  # fmt: skip

@@ -74,7 +74,8 @@ class Crew:
         """
         here, settings = Worker.here(), places().settings
         if not self.workers:
-            raise UserError("has no workers", where="--cluster", hint="start one on each machine: dask worker ADDRESS")
+            hint = "start one on each machine, with `dask worker` or `ray start` (docs/cluster.md)"
+            raise UserError("has no workers", where="--cluster", hint=hint)
         if any(worker.code != here.code for worker in self.workers):
             raise UserError(
                 "a worker runs another version of Reprise", where="--cluster", hint="update it there or here"

@@ -79,8 +79,10 @@ def launched_as() -> tuple[int, int]:
 
 def end_with_input() -> None:
     """Interrupt this process, like Ctrl-C, when its standard input closes."""
-    # a shell's background jobs ignore the signal, and their children with them
+    # a shell's background jobs ignore the signal, Ray's workers block it, and their children with them
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
     def watch() -> None:
         while sys.stdin.buffer.raw.read(1024):  # type: ignore[attr-defined]

@@ -56,7 +56,10 @@ Device = Annotated[str, Parameter(help="Device to use: auto, cpu, cuda or cuda:N
 Threads = Annotated[int, Parameter(help="Number of CPU threads; 0 = one per core.")]
 Cluster = Annotated[
     str,
-    Parameter(help="Address of a Dask scheduler, e.g. tcp://host:8786: runs go to its workers, not to this machine."),
+    Parameter(
+        help="Address of a Dask scheduler, e.g. tcp://host:8786, or of Ray, e.g. ray://host:10001: runs go to its "
+        "workers, not to this machine."
+    ),
 ]
 
 

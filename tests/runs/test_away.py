@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -136,9 +137,27 @@ def test_workers_share_the_cores_of_their_machine() -> None:
 
 def test_an_address_and_a_missing_package_are_told_at_once(monkeypatch) -> None:
     monkeypatch.setattr("flows.cluster.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"isn't the address of a Dask scheduler[^$]*tcp://127.0.0.1:8786"):
-        check_cluster("ray://host:10001")
-    with pytest.raises(UserError, match=r"pip install 'reprise\[dask\]'"):
-        check_cluster("tcp://host:8786")
+    for address in (
+        "http://host:8786",
+        "tcp://host",
+        "ray://host:65536",
+        "ray://:10001",
+        "tcp://host:8786/x",
+        "host:6379",
+    ):
+        with pytest.raises(
+            UserError, match=r"isn't the address of a Dask scheduler or of Ray[^$]*tcp://127.0.0.1:8786"
+        ):
+            check_cluster(address)
+    for address, extra in (("tcp://host:8786", "dask"), ("tls://host:8786", "dask"), ("ray://[::1]:10001", "ray")):
+        with pytest.raises(UserError, match=rf"pip install 'reprise\[{extra}\]'"):
+            check_cluster(address)
     monkeypatch.setattr("flows.cluster.find_spec", lambda name: object())
-    check_cluster("tcp://host:8786")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        check_cluster(f"tcp://{address}")
+        check_cluster(f"ray://{address}")
+    with pytest.raises(UserError, match=r"tcp://127.0.0.1:\d+: nothing answers there \([^$]*`dask scheduler`"):
+        check_cluster(f"tcp://{address}")
+    with pytest.raises(UserError, match=r"ray://127.0.0.1:\d+: nothing answers there \([^$]*`ray start --head`"):
+        check_cluster(f"ray://{address}")

@@ -161,11 +161,18 @@ def test_leaving_the_block_stops_what_runs(tmp_path) -> None:
 
 @pytest.mark.slow
 def test_a_process_ends_when_its_owner_is_killed(tmp_path) -> None:
-    log = tmp_path / "log"
+    """The owner blocks the signal, as a worker of Ray does, and its processes inherit that."""
+    log, path = tmp_path / "log", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+    child = (
+        f"{path}import time; from components.runs.processes import end_with_input\n"
+        "end_with_input(); print('begun', flush=True)\n"
+        "try: time.sleep(120)\n"
+        "except KeyboardInterrupt: print('told to stop')"
+    )
     code = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from pathlib import Path; from components.runs.processes import Processes\n"
-        f"Processes().run([sys.executable, '-c', {ENDS_WITH_INPUT!r}], log=Path({str(log)!r}), cwd=Path.cwd())"
+        f"{path}import signal; from pathlib import Path; from components.runs.processes import Processes\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])\n"
+        f"Processes().run([sys.executable, '-c', {child!r}], log=Path({str(log)!r}), cwd=Path.cwd())"
     )
     owner = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
     wait_for(lambda: log.exists() and "begun" in log.read_text())
