@@ -106,7 +106,7 @@ run_no-browser() {
     mkdir -p "$bin"
     while read -r -d: folder; do ln -s "$folder"/* "$bin/" 2>/dev/null; done <<<"$PATH:"
     rm -f "$bin"/{chromium,chromium-browser,google-chrome*,chrome}
-    [ ${#part[@]} = 0 ] || part=(tests/render/test_page.py tests/serving/test_playground.py)
+    [ ${#part[@]} = 0 ] || part=(tests/render/test_page.py tests/serving/test_playground*.py)
     check no-browser env PATH="$bin"
     part=("${before[@]}")
 }

@@ -13,6 +13,7 @@ from small_models import SOLD, WRITERS, save, serving
 
 if TYPE_CHECKING:
     import httpx
+    from fastapi.testclient import TestClient
 
     from components.bundle import Bundle
     from components.tracking.mlflow_store import MlflowStore
@@ -76,6 +77,27 @@ def client(address: str) -> Iterator[httpx.Client]:
     import httpx
 
     with httpx.Client(base_url=address, timeout=60, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
+def here(store: MlflowStore, monkeypatch: pytest.MonkeyPatch) -> MlflowStore:
+    """The store of the tests in the place of this machine's."""
+    from components.runs import generate, predict
+    from components.runs.places import Places
+
+    for module in (generate, predict):
+        monkeypatch.setattr(module, "places", lambda: Places(store.settings))
+    return store
+
+
+@pytest.fixture(scope="module")
+def http(store: MlflowStore) -> Iterator[TestClient]:
+    from fastapi.testclient import TestClient
+
+    from components.serving.app import build
+
+    with TestClient(build(store, hosts=None)) as client:
         yield client
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from task_pairs import PAIRS
-from test_use import QUESTIONS, here, http  # noqa: F401 - fixtures
+from test_use import QUESTIONS
 
 import reprise
 from components.encodings.vocabulary import SPECIALS
@@ -188,7 +188,7 @@ def test_a_text_with_tokens_is_marked_as_it_is_written() -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Operation with range is deprecated", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("name", QUESTIONS)
-def test_every_door_explains_alike(here, http, name, tmp_path, monkeypatch) -> None:  # noqa: F811
+def test_every_door_explains_alike(here, http, name, tmp_path, monkeypatch) -> None:
     from components.runs import explain, predict
     from components.runs.places import Places
 
@@ -230,7 +230,7 @@ def test_every_door_explains_alike(here, http, name, tmp_path, monkeypatch) -> N
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Operation with range is deprecated", "ignore::DeprecationWarning")
-def test_what_has_no_explanation_is_refused(here, http, tmp_path) -> None:  # noqa: F811
+def test_what_has_no_explanation_is_refused(here, http, tmp_path) -> None:
     from components.runs import explain
 
     tales, loads, moods = (reprise.load(name) for name in ("tales", "loads", "moods"))
@@ -256,7 +256,7 @@ def test_what_has_no_explanation_is_refused(here, http, tmp_path) -> None:  # no
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Operation with range is deprecated", "ignore::DeprecationWarning")
-def test_states_are_what_the_layers_write(here, tmp_path) -> None:  # noqa: F811
+def test_states_are_what_the_layers_write(here, tmp_path) -> None:
     from components.runs import explain
 
     moods, tales = reprise.load("moods"), reprise.load("tales")
