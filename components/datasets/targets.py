@@ -31,6 +31,9 @@ MISSING = ("nan", "n/a", "#n/a", "na", "null", "none", "?")
 MANY = 10  # labels, from which it is odd that most are there once
 WHOLE = 2.0**53  # from here on float64 doesn't hold every whole number
 MOST_TEXTS = 100_000  # whose labels are compared
+TRUTH = {"true", "false", "yes", "no", "t", "f", "y", "n", "1", "0"}
+# letters of Cyrillic and Greek that look as Latin ones do
+LOOK_ALIKE = str.maketrans("АВЕКМНОРСТУХаеорсухіјѕΑΒΕΖΗΙΚΜΝΟΡΤΥΧο", "ABEKMHOPCTYXaeopcyxijsABEZHIKMNOPTYXo")
 LOOKED_AT = 10_000  # rows of a file whose label is told
 Labels = Mapping[str, Mapping[str, int]]  # by split: how often each label occurs
 
@@ -129,6 +132,10 @@ class Targets:
         notes = (
             [f"a label like any other: {_names(missing)} (leave the cell empty where there is none)"] if missing else []
         )
+        if len(self._all) > 2 and {label.casefold() for label in self._all} <= TRUTH:
+            notes.append(
+                f"warning: yes and no in several ways of writing, each a label apart: {_names(list(self._all))}"
+            )
         items, labels = sum(self.labels["train"].values()), len(self.labels["train"])
         if labels >= MANY and 2 * labels > items:
             what = f"warning: {labels:,} labels in {items:,} items of train: do the labels stand elsewhere,"
@@ -151,6 +158,7 @@ class Targets:
 
 def _sense(label: str) -> str:
     """What is the same for labels that are hardly meant to differ: x and X, 1 and 1.0."""
+    label = label.translate(LOOK_ALIKE)
     with suppress(ValueError):
         if "_" not in label:  # Python's own 1_000
             return repr(float(label))

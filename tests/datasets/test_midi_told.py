@@ -67,7 +67,10 @@ def test_programs_in_another_track_hold_for_its_channel() -> None:
     ((row, _),) = read_piano(data, "a.mid", PIANO)
     assert (row["notes_kept"], json.loads(row["left_out"])) == (8, {"note of another instrument": 8})
     half = smf(line(0, (960, b"\xc0\x30")))
-    assert '"note of another instrument in a piano\'s channel (kept)": 4' in read_piano(half, "a.mid", PIANO)[0][0]["left_out"]
+    assert (
+        '"note of another instrument in a piano\'s channel (kept)": 4'
+        in read_piano(half, "a.mid", PIANO)[0][0]["left_out"]
+    )
 
 
 @pytest.mark.parametrize("read", [read_drums, read_piano])
@@ -80,6 +83,7 @@ def test_each_track_of_type_2_is_a_song_and_a_bad_one_costs_no_other(read) -> No
     assert rows[1][0]["reason"].startswith("has no ")
 
 
+@pytest.mark.slow
 def test_drums_by_the_name_of_their_track_a_changing_metre_and_seconds_are_told(tmp_path) -> None:
     named = b"\0\xff\x03\x05Drums" + line(0, pitch=36)
     assert read_drums(smf(named), "a.mid", DRUMS)[0][0]["notes_kept"] == 8
@@ -93,6 +97,7 @@ def test_drums_by_the_name_of_their_track_a_changing_metre_and_seconds_are_told(
     assert "b.mid, 'b': its time is in seconds (SMPTE)" in told
 
 
+@pytest.mark.slow
 def test_names_with_commas_are_files_of_their_own(tmp_path) -> None:
     for name in ("Suite, Air.mid", "Suite, Gigue.mid"):
         (tmp_path / name).write_bytes(smf(line(0)))
