@@ -8,12 +8,13 @@ from collections.abc import Iterable
 import numpy as np
 
 _FOOTER = re.compile(
-    r"[*†‡\W]*((grand|sub)?[ -]?totals?|sum|average|avg|mean|median|std|summe|gesamt(summe)?|mittelwert|durchschnitt|somme|"
-    r"moyenne|promedio|media|totale|合计|总计|平均)\W*|(sources?|notes?|quelle|anmerkung(en)?): .+",
+    r"[*†‡\W]*((grand|sub)?[ -]?totals?|sum|average|avg|mean|median|std|summe|gesamt(summe)?|mittelwert|durchschnitt|"
+    r"somme|moyenne|promedio|media|totale|合计|总计|平均)\W*|(sources?|notes?|quelle|anmerkung(en)?): .+",
     re.IGNORECASE,
 )
 _COUNTING = re.compile(
-    r"(date[ _]?)?time([ _]?stamp)?s?([ _([].*)?|ts?|(frame|sample|row|line|step)s?([ _]?(no|nr|number|id|index|count))?|"
+    r"(date[ _]?)?time([ _]?stamp)?s?([ _([].*)?|ts?|"
+    r"(frame|sample|row|line|step)s?([ _]?(no|nr|number|id|index|count))?|"
     r"index|idx|id|n|no|nr|sec(ond)?s?|ms|millis(econds)?|(elapsed|epoch|unix)\b.*",
     re.IGNORECASE,
 )

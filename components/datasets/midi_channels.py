@@ -1,4 +1,4 @@
-"""What controllers do to the channels of a MIDI file, as far as a reader tells of it: pitches that are moved, silence."""
+"""What controllers do to the channels of a MIDI file, as far as a reader tells of it: moved pitches, silence."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Channels:
             both = [self._value.get((channel, one), 127) for one in (VOLUME, EXPRESSION)]
             _put(self.silent, channel, 0 in both)
         elif controller == DATA and not self._value.get((channel, RPN_HIGH), 127):
-            if self._value.get((channel, RPN_LOW)) in (FINE_TUNING, COARSE_TUNING):
-                _put(self.tuned, channel, value != 64)  # its middle
+            tuning = self._value.get((channel, RPN_LOW)) in (FINE_TUNING, COARSE_TUNING)
+            _put(self.tuned, channel, value != 64 if tuning else channel in self.tuned)  # 64: not tuned otherwise
         return controller in (SOSTENUTO, SOFT) and before < 64 <= value
 
 

@@ -178,11 +178,12 @@ def same_files(readers: Mapping[str | None, Reader]) -> list[str]:
     for file in readers["train"].files:
         train.setdefault(file.stat().st_size, []).append(file)
     notes = []
-    for split, file in ((split, file) for split in SPLITS[1:] if split in readers for file in readers[split].files):
-        for other in train.get(file.stat().st_size, []):
-            if digest_file(file) == digest_file(other):
-                notes.append(f"warning: {file.name} of {split} has the contents of {other.name} of train")
-                break
+    for split in (split for split in SPLITS[1:] if split in readers):
+        for file in readers[split].files:
+            for other in train.get(file.stat().st_size, []):
+                if digest_file(file) == digest_file(other):
+                    notes.append(f"warning: {file.name} of {split} has the contents of {other.name} of train")
+                    break
     return notes
 
 

@@ -22,8 +22,9 @@ def read(folder: Path, content: str, reader: str, **options) -> tuple[list, list
 @pytest.mark.parametrize(
     ("cell", "is_footer"),
     [
-        ("Total", True), (" grand total: ", True), ("SUBTOTAL", True), ("* Average", True), ("Gesamtsumme", True), ("合计", True),
-        ("Source: the harbour office", True), ("total loss", False), ("a mean dog", False), ("12", False), ("", False),
+        ("Total", True), (" grand total: ", True), ("SUBTOTAL", True), ("* Average", True), ("Gesamtsumme", True),
+        ("合计", True), ("Source: the harbour office", True), ("total loss", False),
+        ("a mean dog", False), ("12", False), ("", False),
     ],
 )  # fmt: skip
 def test_footers(cell: str, is_footer: bool) -> None:
