@@ -21,6 +21,7 @@ MOST_EVENTS = 4_000_000  # of a track
 MOST_TRACKS = 1024
 MOST_OUT_OF_RANGE = 16  # data bytes above 127 that are put right; with more of them the file is damaged otherwise
 TICKS = 480  # in a quarter note, of files whose ticks are parts of a second
+SILENT = "note where the volume is 0, read as if it were heard (kept)"
 IN_SECONDS = "its time is in seconds (SMPTE), not in beats"
 BANK, MODE = 0, 1
 GM2_DRUMS, GM2_MELODY = 120, 121  # banks; General MIDI 2 (RP-024)
@@ -81,7 +82,7 @@ def kept(tracks: Sequence[MidiTrack]) -> Counter[str]:
         "note never ended: it goes to the next of its pitch (kept)": sum(track.never_closed for track in tracks),
         "byte out of range put right (kept)": sum(track.out_of_range for track in tracks),
         "note that a pitch bend or a tuning moves, read at its written pitch (kept)": sum(t.moved for t in tracks),
-        "note where the volume is 0, read as if it were heard (kept)": sum(track.silent for track in tracks),
+        SILENT: sum(track.silent for track in tracks),
         "tuning message, not followed (kept)": sum(track.tunings for track in tracks),
     }
     return Counter({what: count for what, count in counts.items() if count})

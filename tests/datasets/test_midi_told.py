@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from xml.etree.ElementTree import fromstring
 
 import pytest
 from music_files import events, smf
 
 from components.datasets.midi import read_midi
+from components.datasets.midi_file import SILENT
+from components.datasets.musicxml import write_out
 from components.datasets.performances import DrumsReader, PianoReader
 from components.datasets.played import read_drums, read_piano
 from components.score import note_columns
@@ -16,7 +20,6 @@ PIANO = {"seconds": 0.0, "min_notes": 1}
 DRUMS = {"bars": 0, "min_notes": 1}
 MUSIC = {"steps_per_beat": 12, "max_seconds": 1800.0, "beats": "file"}
 MOVED = "note that a pitch bend or a tuning moves, read at its written pitch (kept)"
-SILENT = "note where the volume is 0, read as if it were heard (kept)"
 TUNED = "tuning message, not followed (kept)"
 
 
@@ -104,3 +107,17 @@ def test_names_with_commas_are_files_of_their_own(tmp_path) -> None:
     reader = PianoReader([tmp_path], min_notes=1)
     assert {reader.group(item) for item in reader.items()} == {"Suite, Air", "Suite, Gigue"}
     assert note_columns(next(iter(reader.items())).parts[0].notes).shape[1] == 8
+
+
+@pytest.mark.parametrize(("volume", "told"), [("0", 2), ("0.00", 2), ("64.5", 0), ("", 0)])
+def test_a_muted_part_of_musicxml_is_told(volume: str, told: int) -> None:
+    note = "<note>{}<duration>1</duration></note>"
+    notes = note.format("<pitch/>") * 2 + note.format("<rest/>")
+    part = f'<score-part id="P1"><midi-instrument id="I1"><volume>{volume}</volume></midi-instrument></score-part>'
+    root = fromstring(
+        f'<score-partwise><part-list>{part}</part-list><part id="P1"><measure number="1"><attributes>'
+        f"<divisions>1</divisions></attributes>{notes}</measure></part></score-partwise>"
+    )
+    left_out = Counter[str]()
+    write_out(root, left_out)
+    assert left_out[SILENT] == told
