@@ -1,12 +1,15 @@
-"""Small doubts about labels, series and strokes, each with a file of its own."""
+"""Small doubts about labels, series, strokes and sounds, each with a file of its own."""
 
 from __future__ import annotations
 
 import json
+import wave
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from components.datasets.audio import WavReader
 from components.datasets.ingest import ingest
 from components.datasets.parallel import ParallelReader
 from components.datasets.series_table import SeriesTableReader
@@ -93,3 +96,28 @@ def test_a_first_word_that_is_known_from_within_texts_is_read_as_there() -> None
     assert understood(encoding, "the boat", "text 2", doubts) == "the boat"
     assert understood(encoding, "boat", "text 3", doubts, exactly=True) == "boat"
     assert doubts.lines() == ["warning: no word is known to the model, so its answer means little: 1 input (text 3)"]
+
+
+def test_sounds_that_are_silent_short_or_clipped_are_told(tmp_path) -> None:
+    tone = np.sin(np.arange(4000) / 3)
+    sounds = {
+        "one_1": 0.5 * tone,
+        "two_1": 0.0 * tone,
+        "two_2": 9 * tone,
+        "one_2": 0.5 * tone[:99],
+        "one_3": 0.99 * tone,
+    }
+    for name, samples in sounds.items():
+        with wave.open(str(tmp_path / f"{name}.wav"), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(8000)
+            file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+    made = WavReader([tmp_path], file_name="{text}_{number}")
+    for _ in range(2):
+        assert len(list(made.items())) == 5
+    assert sorted(made.notes) == [
+        "warning: 1 × clipped sound: many samples are at full scale: two_2.wav",
+        "warning: 1 × silent sound: two_1.wav",
+        "warning: 1 × sound shorter than 0.03 s: one_2.wav",
+    ]
