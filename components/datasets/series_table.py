@@ -30,6 +30,7 @@ from components.datasets.series_times import (
     written,
 )
 from components.datasets.tables import PARQUET, parquet_rows
+from components.datasets.targets import sense
 from components.datasets.text import text_files
 from components.encodings.series import Series
 from components.errors import UserError, unknown
@@ -107,6 +108,12 @@ class SeriesTableReader(SeriesParts, LabelledReader):
             if sums:
                 what = "do they sum the others up? A forecast of one is then measured on what it was made of"
                 self.kept["notes"].append(f"warning: series called {', '.join(sums[:5])}: {what}")
+            senses: dict[str, list[str]] = {}
+            for one in found:
+                senses.setdefault(sense(one.name), []).append(one.name)
+            if alike := [" and ".join(map(repr, names)) for names in senses.values() if len(names) > 1]:
+                what = "names that differ in case, blanks or signs alone are series apart"
+                self.kept["notes"].append(f"warning: {what}: {'; '.join(alike[:5])}")
             if empty:
                 listed = ", ".join(empty[:5]) + (", …" if len(empty) > 5 else "")
                 self.kept["notes"].append(f"series without any value, left out: {len(empty):,} ({listed})")

@@ -118,7 +118,7 @@ class Targets:
         """A note on labels that differ in their case, their blanks or how their accents are written alone."""
         by_letters: dict[str, list[str]] = {}
         for label in self._all:
-            by_letters.setdefault(_sense(label), []).append(label)
+            by_letters.setdefault(sense(label), []).append(label)
         alike = [" and ".join(map(repr, sorted(found))) for found in by_letters.values() if len(found) > 1]
         if not alike or not self.whole:  # case tells tags apart: NN and nn
             return []
@@ -156,14 +156,14 @@ class Targets:
         return UserError("; ".join([f"there is one class only: {what}", *gave]), where="data", hint=hint)
 
 
-def _sense(label: str) -> str:
-    """What is the same for labels that are hardly meant to differ: x and X, 1 and 1.0."""
+def sense(label: str) -> str:
+    """What is the same for labels that are hardly meant to differ: x and X and 'x', 1 and 1.0."""
     label = label.translate(LOOK_ALIKE)
     with suppress(ValueError):
         if "_" not in label:  # Python's own 1_000
             return repr(float(label))
     seen = "".join(letter for letter in normalize("NFKC", label) if category(letter) != "Cf")  # zero-width signs
-    return " ".join(seen.casefold().split())
+    return " ".join(seen.casefold().split()).strip("'\"“”„«». ") or seen
 
 
 def _target(readers: Mapping[str | None, Reader]) -> str:
