@@ -92,15 +92,19 @@ class Bundle:
         items, warnings = playable(made.items)
         return Generation(items, made.sampled, values, seed, made.warnings + warnings, made.sections)
 
-    def grid(self, where: str) -> int:
-        """The steps of a quarter note on which the model reads music from a file.
+    def grid(self, where: str) -> int | str:
+        """The steps of a quarter note on which the model reads music from a file, or what performance it goes on from,
+        "drums" or "piano".
 
         Raises:
             UserError: it takes none; `where` is the option or field that asked for it.
         """
+        if self.encoding.performed and where == "start":
+            return str(self.encoding.performed)
         steps = getattr(self.encoding, "steps_per_beat", None)
         if steps is None or self.task.form != "tokens":
-            raise UserError(f"{self.name} can't take music from a file", where=where)
+            hint = "it goes on from a file: start" if self.encoding.performed else None
+            raise UserError(f"{self.name} can't take music from a file", where=where, hint=hint)
         return int(steps)
 
     def under(self, melody: Score) -> dict[str, Any]:

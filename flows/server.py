@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,6 +28,7 @@ from components.tracking.process import identity
 
 HOST = "127.0.0.1"
 PORT = 4200  # where people look for it; when it is taken, any free one
+FEWEST_BYTES = 10 << 20  # of the disk: the databases alone take about as much
 STARTS = 3
 START_SECONDS = 90.0
 
@@ -65,6 +67,9 @@ class Server:
         if "PREFECT_API_URL" in os.environ or os.environ.get("REPRISE_PREFECT") == "temporary":
             return False
         writable_folder(self.home, where="REPRISE_HOME", hint="set it to one of your folders")
+        if (free := shutil.disk_usage(self.home).free) < FEWEST_BYTES:
+            hint = "make room, or set REPRISE_HOME to a folder of another disk"
+            raise UserError(f"its disk is full: {free:,} bytes are free", where=str(self.home), hint=hint)
         os.environ.setdefault("PREFECT_HOME", str(self.home))
         with self.lock:
             known = self._known()

@@ -24,6 +24,8 @@ LARGEST_BYTES = 128 << 20
 LONGEST_SECONDS = 60.0
 MOST_CHUNKS = 1000  # before the sound; real files have a handful
 MOST_CHANNELS = 64
+SILENT, SHORTEST_SECONDS = 1e-3, 0.03
+FULL, CLIPPED = 0.999, 0.01  # of full scale, and how many samples there are too many
 CANCELLED = 0.01  # of the loudest channel: less is left of the mean where channels cancel each other
 UNKNOWN_SIZE = 0x7FFF0000  # sizes from here on stand for "to the end": SoX, arecord and FFmpeg each write another one
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
@@ -74,15 +76,23 @@ class WavReader(LabelledReader):
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         said = self._texts() if labelled else {}
+        odd: dict[str, list[str]] = {}
         for path in self.files:
             shown = {"file": path.name}
             if labelled and path not in said:
                 yield Row(str(path), shown, problem="no transcript")
                 continue
             try:
-                yield Row(str(path), shown, read_wav(path, max_seconds=self.max_seconds), said.get(path))
+                sound = read_wav(path, max_seconds=self.max_seconds)
             except UserError as error:
                 yield Row(str(path), shown, problem=error.what)
+                continue
+            if what := _odd(sound):
+                odd.setdefault(what, []).append(path.name)
+            yield Row(str(path), shown, sound, said.get(path))
+        for what, names in odd.items():
+            note = f"warning: {len(names):,} × {what}: {', '.join(names[:5])}{', …' * (len(names) > 5)}"
+            self.notes += [note] * (note not in self.notes)
 
     def digest(self) -> str | None:
         """Of the contents and the names, which may hold the text; and of the transcripts."""
@@ -147,6 +157,17 @@ def parse_wav(content: bytes, *, where: str, max_seconds: float = LONGEST_SECOND
     except _Refused as refused:
         raise UserError(str(refused), where=where, hint="WAV files of PCM or float samples can be read") from None
     return Sound(samples, rate_hz)
+
+
+def _odd(sound: Sound) -> str:
+    """What a person should know of a sound that can be read; "" where there is nothing."""
+    samples, rate_hz = sound
+    loud = np.abs(samples)
+    if loud.max() < SILENT:
+        return "silent sound"
+    if len(samples) < SHORTEST_SECONDS * rate_hz:
+        return f"sound shorter than {SHORTEST_SECONDS:g} s"
+    return "clipped sound: many samples are at full scale" if (loud >= FULL).mean() > CLIPPED else ""
 
 
 class _Refused(Exception):

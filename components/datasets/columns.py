@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from components.datasets.beside_data import footer
 from components.datasets.labelled import NUMBERS, PLAIN, SEPARATOR_LINE, Points, lines, split_cells
 from components.datasets.text import TextFiles
 from components.errors import UserError, unknown
@@ -21,6 +22,7 @@ from components.errors import UserError, unknown
 LARGEST_CELLS = 64 << 20
 Rows = Iterator[tuple[int, list[str]]]  # (line number, cells)
 MOST_COLUMNS = 10_000
+BELOW = "take away what stands below the table"
 
 
 @dataclass
@@ -73,6 +75,10 @@ class Table:
     def check_order(self) -> None:
         """Refuse a series whose lines aren't in the order of time, as its first column of dates says."""
         name, dates = self.dates
+        if len(dates) > 2 and dates[-1] is None and all(dates[:-1]):
+            raise UserError(
+                f"the last line has no date in {name}", where=f"{self.path}: line {self.lines[-1]}", hint=BELOW
+            )
         dates = [(line, date) for line, date in zip(self.lines, dates, strict=True) if date]
         back = [line for (_, before), (line, date) in pairwise(dates) if date < before]
         if not back:
@@ -83,6 +89,13 @@ class Table:
             raise UserError(what, where=str(self.path), hint=hint)
         what = f"{name} goes back in time here ({len(back):,} times in all)"
         raise UserError(what, where=f"{self.path}: line {back[0]}", hint=f"{hint}; several series: a file for each")
+
+    def check_end(self, last: Sequence[str], before: Sequence[str]) -> None:
+        """Refuse a table that ends with a total or a note, in a cell that is unlike those above it."""
+        for name, cell, above in zip(self.names, last, before, strict=False):
+            if footer([cell]) and cell.strip() not in (self.texts.get(name) or [above, ""])[:-1]:
+                what = f"the last line is no step of the data: {cell.strip()[:60]!r}"
+                raise UserError(what, where=f"{self.path}: line {self.lines[-1]}", hint=BELOW)
 
     @cached_property
     def doubled(self) -> list[int]:
@@ -166,6 +179,8 @@ def read_columns(
     table.texts = {name: [] for name in kept if name in names}
     numbers: list[list[float]] = []
     dated: int | None = None
+    last: list[str] = []
+    before: list[str] = []
     for number, cells in _chain([] if header else [first], [second] if second else [], rows):
         if len(cells) < width or any(cells[width:]):
             hint = "every line has as many cells as the first: leave out what stands above or below the table"
@@ -190,6 +205,8 @@ def read_columns(
                 table.texts[name].append(cell.strip())
         numbers.append(values)
         table.lines.append(number)
+        last, before = cells, last
+    table.check_end(last, before)
     table.numbers = np.array(numbers, dtype=np.float64).reshape(-1, width)
     return table
 

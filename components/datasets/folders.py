@@ -12,7 +12,19 @@ from components.errors import UserError
 DEEPEST = 16  # folders within folders
 MOST_ENTRIES = 1_000_000
 LISTED = 3  # names in a note
-SPLIT_NAMES = {"train": {"train", "training"}, "val": {"val", "valid", "validation", "dev"}, "test": {"test"}}
+SPLIT_NAMES = {
+    "train": {"train", "training"},
+    "val": {"val", "valid", "validation", "dev"},
+    "test": {"test", "testing"},
+}
+BESIDE_SPLIT = {"", "data", "set", "split"}  # other words in a folder's name: train_data, Test-Set
+# beginnings of words that may name splits, in other languages too; of each pair both have to be there
+LIKE_TRAIN = re.compile(
+    r"(?<![^\W\d_])(train|entra[iî]n|entrena|treino|addestra|apprentissage|обуч|学習|訓練|训练)", re.I
+)
+LIKE_OTHER = re.compile(
+    r"(?<![^\W\d_])(val|dev|test|eval|hold.?out|prueba|teste|prova|тест|测试|測試|テスト|検証)", re.I
+)
 # what a folder has beside its data: text that isn't part of them
 ABOUT = re.compile(
     r"(readme|licen[cs]e|copying|changelog)([-_ ]\w+)?(\.(txt|md|rst|html?|pdf|rtf))?(\.gz)?", re.IGNORECASE
@@ -114,9 +126,10 @@ def given_splits(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
     folders = [path for path in entries if path.is_dir()]
     splits: dict[str, list[Path]] = {}
     for path in folders or entries:
-        words = {path.name.lower()} if folders else set(re.split(r"[^a-z]+", path.name.lower()))
+        words = set(re.split(r"[^a-z]+", path.name.lower()))
         of = [split for split, names in SPLIT_NAMES.items() if words & names]
-        if len(of) != 1:
+        # a folder may have the name of a label: test_drive
+        if len(of) != 1 or (folders and len(words - BESIDE_SPLIT) != 1):
             return {}, []
         splits.setdefault(of[0], []).append(path)
     if "train" not in splits or len(splits) == 1:
@@ -124,6 +137,18 @@ def given_splits(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
     return {split: splits[split] for split in SPLIT_NAMES if split in splits}, [
         path for path in entries if folders and path not in folders
     ]
+
+
+def like_splits(files: Sequence[Path], folder: Path) -> str:
+    """What to tell where the names of files in a folder, or of the folders that hold them, may mean splits that
+    `given_splits` doesn't know, so that all are mixed; else ""."""
+    names = list(dict.fromkeys(name for path in files for name in Path(os.path.relpath(path, folder)).parts))
+    train = next((name for name in names if LIKE_TRAIN.search(name)), None)
+    other = next((name for name in names if LIKE_OTHER.search(name) and not LIKE_TRAIN.search(name)), None)
+    if train is None or other is None:
+        return ""
+    what = f"warning: {_printable(train)} and {_printable(other)} are read as one and split anew: are they splits?"
+    return f"{what} (data.path: {{train: …, val: …, test: …}} names each)"
 
 
 def _printable(text: str) -> str:

@@ -20,7 +20,7 @@ from filelock import FileLock
 from components.datasets.cards import load_card
 from components.datasets.folders import told
 from components.datasets.folds import check_shuffled, fold_fractions, fold_split, parse_fold
-from components.datasets.refusals import MOST_WHILE_LEARNING, Refusals
+from components.datasets.refusals import MOST_WHILE_LEARNING, Refusals, mismatch
 from components.datasets.sources import (
     SECTION,
     Readers,
@@ -38,6 +38,7 @@ from components.datasets.splits import (
     dropped,
     given_split,
     group_split,
+    same_files,
     split_fractions,
     stream_split,
     ways_out,
@@ -100,11 +101,12 @@ def ingest(
         check_shuffled(next(iter(readers.values())))
         fractions = fold_fractions(fractions, fold[1])
     check_parted(readers, fractions, folds=bool(fold))
-    readers = by_time(readers, fractions)
+    given, readers = readers, by_time(readers, fractions)
     for reader in readers.values():
         reader.progress = tell
     encoder = build("encoding", encoding.get("kind", ""), encoding, ("kind",))
     sources = [describe(file) | ({"split": of} if of else {}) for of, r in readers.items() for file in r.files]
+    same = [] if card or fold else same_files(given)
     digests = {
         "source": digest_json(
             [[of, r.digest() or [describe(file)["sha256"] for file in r.files]] for of, r in readers.items()]
@@ -140,7 +142,9 @@ def ingest(
             tell("reading")
             refusals = Refusals(readers)
             own_splits = {} if card or fold else readers
-            while not _write(building, manifest, refusals, encoder, fractions, seed, fold, tell, Overlap(own_splits)):
+            while not _write(
+                building, manifest, refusals, encoder, fractions, seed, fold, tell, Overlap(own_splits), same
+            ):
                 refusals.check(encoder.kind)  # again, without what was refused: it may have been all of a split
             shutil.rmtree(folder, ignore_errors=True)
             building.replace(folder)
@@ -162,6 +166,7 @@ def _write(
     fold: tuple[int, int] | None,
     tell: Progress,
     overlap: Overlap,
+    same: list[str],
 ) -> bool:
     """Build the store; `manifest` gets the counts, the encoding's state and the content's digests. False where the
     encoding refused sequences: nothing is kept then."""
@@ -176,6 +181,8 @@ def _write(
             raise
         refusals.refuse(error)
         return False
+    except (TypeError, AttributeError) as error:  # it is asked for a method that texts have, and tables haven't
+        raise mismatch(encoding.kind, next(item for _, item in pieces()), error) from error
     writer = StoreWriter(folder, encoding.fields)
     counts = {split: {"sequences": 0, "tokens": 0, "units": Counter(), "unk": 0, "longest": 0} for split in SPLITS}
     targets = Targets(encoding, stream)
@@ -189,6 +196,8 @@ def _write(
             except UserError as error:
                 refusals.refuse(error)
                 continue
+            except (TypeError, AttributeError) as error:
+                raise mismatch(encoding.kind, item, error) from error
             arrays = encoded if isinstance(encoded, dict) else {next(iter(encoding.fields)): encoded}
             steps = next(iter(arrays.values()))
             framed = encoding.form == "tokens" and not stream
@@ -219,7 +228,7 @@ def _write(
         manifest["digests"] |= {"splits": content_digests, "content": digest_json([content_digests, state])}
         notes = [note for r in readers.values() for note in [*told(r.passed_over), *r.decided, *r.notes, *ways_out(r)]]
         notes += encoding.remarks()
-        notes += [*odd, *overlap.notes()]
+        notes += [*odd, *same, *overlap.notes()]
         if fold:
             given = "" if None in readers else "; the split that the data set gives isn't used"
             notes.append(f"fold {fold[0]} of {fold[1]} is test, the other folds are train and val{given}")

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from components.datasets.base import Reader
+from components.datasets.beside_data import footer
 from components.datasets.folders import ending, unpacked_name
 from components.datasets.text import TextFiles
 from components.errors import UserError, unknown
@@ -78,7 +79,11 @@ class LabelledReader(Reader):
         """The rows that are items."""
         self.dropped.clear()
         seen: set[str] = set()
+        last = Row("", {})
         for row in self.rows(labelled=True):
+            if _file_of(row) != _file_of(last):
+                self._below(last)
+                last = Row(row.where, {})
             problem = row.problem or ("" if row.target not in (None, "") else "no label")
             if not problem and self.unique:
                 key = f"{_key(row.input)}\0{row.target}"
@@ -87,7 +92,18 @@ class LabelledReader(Reader):
             if problem:
                 self.dropped[problem] += 1
             else:
+                last = row
                 yield row
+        self._below(last)
+
+    def _below(self, last: Row) -> None:
+        """Tell of a file's last example, where it looks like a total or a note below the table."""
+        texts = [text for text in (last.target, last.input) if isinstance(text, str)]
+        if _file_of(last) and (found := footer([*texts, *last.shown.values()])):
+            note = (
+                f"warning: {last.where}, the last one, is read as an example: {found[:60]!r}. Is it a total or a note?"
+            )
+            self.notes += [note] * (note not in self.notes)
 
     def inputs(self) -> Iterator[Row]:
         """The rows to be predicted, no target needed, those with a `problem` too."""
@@ -242,6 +258,11 @@ def names_as_labels(files: Sequence[Path], label_in: str | None) -> tuple[dict[P
         return {path: Path(unpacked_name(path)).suffix[1:] for path in files}, "the files' endings"
     several = f" before their endings, {len(files)} files" if len(stems) < len(files) else ""
     return {path: stem(path) for path in files}, f"the files' names{several}"
+
+
+def _file_of(row: Row) -> str:
+    """Of a row that has a place in a file; "" of others."""
+    return row.where.rpartition(": ")[0]
 
 
 def _listed(columns: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ from components.datasets.grid import (
     triplets_moved,
     usable_metre,
 )
-from components.datasets.midi_file import IN_SECONDS, TICKS, MidiFile, MidiTrack, parse_midi
+from components.datasets.midi_file import IN_SECONDS, TICKS, MidiFile, MidiTrack, kept, parse_midi
 from components.datasets.sandbox import Refused
 
 KIT = (27, 87)  # pitches that stand for instruments of a kit
@@ -84,7 +84,7 @@ def _piece(file: MidiFile, given: Sequence[MidiTrack], title: str, options: dict
         remarks.append(f"only the first {MOST_TRACKS} of {len(channels)} tracks are read")
     numbers = [number for number, (track, channel) in enumerate(channels[:MOST_TRACKS]) if track.notes[channel]]
     drums = sum(len(notes) for track in given for notes in track.drums.values())
-    by_name = [number for number in numbers if _called_drums(*channels[number])]
+    by_name = [number for number in numbers if called_drums(*channels[number])]
     if by_name and len(by_name) < len(numbers):
         numbers = [number for number in numbers if number not in by_name]
         names = ", ".join(dict.fromkeys(repr(clean(decoded(channels[number][0].name))) for number in by_name))
@@ -92,12 +92,7 @@ def _piece(file: MidiFile, given: Sequence[MidiTrack], title: str, options: dict
         drums += sum(len(channels[number][0].notes[channels[number][1]]) for number in by_name)
     if drums:
         left_out["drum"] = drums
-    for what, count in (
-        ("note never ended: it goes to the next of its pitch (kept)", sum(track.never_closed for track in given)),
-        ("byte out of range put right (kept)", sum(track.out_of_range for track in given)),
-    ):
-        if count:
-            left_out[what] += count
+    left_out += kept(given)
     played = [channels[number] for number in numbers]
     sizes = [len(track.notes[channel]) for track, channel in played]
     if not sizes:
@@ -161,7 +156,7 @@ def _piece(file: MidiFile, given: Sequence[MidiTrack], title: str, options: dict
     )
 
 
-def _called_drums(track: MidiTrack, channel: int) -> bool:
+def called_drums(track: MidiTrack, channel: int) -> bool:
     """Is a track called drums, and has it pitches of a kit alone (General MIDI 2: 27 to 87)?"""
     if not DRUMS.search(decoded(track.name)):
         return False

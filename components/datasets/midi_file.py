@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from components.datasets.midi_channels import WATCHED, Channels
 from components.datasets.sandbox import Refused
 from components.drums import CHANNEL
 
@@ -20,12 +21,13 @@ MOST_EVENTS = 4_000_000  # of a track
 MOST_TRACKS = 1024
 MOST_OUT_OF_RANGE = 16  # data bytes above 127 that are put right; with more of them the file is damaged otherwise
 TICKS = 480  # in a quarter note, of files whose ticks are parts of a second
+SILENT = "note where the volume is 0, read as if it were heard (kept)"
 IN_SECONDS = "its time is in seconds (SMPTE), not in beats"
 BANK, MODE = 0, 1
 GM2_DRUMS, GM2_MELODY = 120, 121  # banks; General MIDI 2 (RP-024)
 XG_DRUMS = (126, 127)  # Yamaha XG: sound effects and drum kits
 NAME, LYRIC, TEMPO, METRE = 0x03, 0x05, 0x51, 0x58  # kinds of meta events
-SUSTAIN = 64  # the controller of the sustain pedal
+BANK_SELECT, SUSTAIN = 0, 64  # controllers
 Notes = list[tuple[int, int, int, int]]  # start, end, pitch, velocity
 
 
@@ -52,9 +54,14 @@ class MidiTrack:
     tempi: list[tuple[int, float]] = field(default_factory=list)  # tick, quarter notes a minute
     metres: list[tuple[int, int, int]] = field(default_factory=list)  # tick, beats, unit
     pedals: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # by channel: tick, how far down (0 to 127)
+    changes: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # by channel: tick, program from there on
     lyrics: int = 0
     never_closed: int = 0  # notes
     out_of_range: int = 0  # data bytes
+    moved: int = 0  # notes that begin where a bend or a tuning moves their pitch
+    silent: int = 0  # notes that begin where the volume of their channel is 0
+    tunings: int = 0  # messages of the MIDI Tuning Standard
+    other_pedals: int = 0  # times that the sostenuto or the soft pedal goes down
 
 
 @dataclass
@@ -67,6 +74,18 @@ class MidiFile:
     seconds: bool
     named: int  # tracks that the header promises
     tracks: list[MidiTrack]
+
+
+def kept(tracks: Sequence[MidiTrack]) -> Counter[str]:
+    """What a person should know of notes that are kept, but sound otherwise in the file."""
+    counts = {
+        "note never ended: it goes to the next of its pitch (kept)": sum(track.never_closed for track in tracks),
+        "byte out of range put right (kept)": sum(track.out_of_range for track in tracks),
+        "note that a pitch bend or a tuning moves, read at its written pitch (kept)": sum(t.moved for t in tracks),
+        SILENT: sum(track.silent for track in tracks),
+        "tuning message, not followed (kept)": sum(track.tunings for track in tracks),
+    }
+    return Counter({what: count for what, count in counts.items() if count})
 
 
 def parse_midi(data: bytes) -> MidiFile:
@@ -96,6 +115,7 @@ def parse_midi(data: bytes) -> MidiFile:
             tracks.append(_track(data[at : at + size], len(tracks) + 1))
         at += size
     for song in [tracks] if kind < 2 else [[track] for track in tracks]:
+        _share_programs(song)
         _take_out_drums(song)
     return MidiFile(kind, ticks, seconds, count, tracks)
 
@@ -116,6 +136,17 @@ def _track(data: bytes, number: int) -> MidiTrack:
         if notes:
             track.notes.setdefault(key >> 7, []).extend((start, end, key & 127, loud) for start, end, loud in notes)
     return track
+
+
+def _share_programs(tracks: Sequence[MidiTrack]) -> None:
+    """A channel is the same in all tracks: where a track has notes and another one its programs, these count."""
+    for track in tracks:
+        for channel in [channel for channel in track.programs if channel not in track.changes]:
+            changes = sorted(change for other in tracks for change in other.changes.get(channel, ()))
+            if changes:
+                ticks = [tick for tick, _ in changes]
+                before = (bisect_right(ticks, start) - 1 for start, *_ in track.notes[channel])
+                track.programs[channel] = Counter(changes[at][1] if at >= 0 else 0 for at in before)
 
 
 def _take_out_drums(tracks: Sequence[MidiTrack]) -> None:
@@ -165,6 +196,7 @@ def _events(data: bytes, track: MidiTrack, strings: dict[int, list[int]], progra
     at = time = status = events = 0
     end = len(data)
     banks: dict[int, int] = {}  # by channel
+    state = Channels()
     while at < end:
         events += 1
         byte = data[at]
@@ -202,17 +234,25 @@ def _events(data: bytes, track: MidiTrack, strings: dict[int, list[int]], progra
             strings[channel << 7 | first].append(time << 7 | loud)
             if loud:
                 track.programs.setdefault(channel, Counter())[program[channel]] += 1
+                track.moved += channel in state.bent or channel in state.tuned
+                track.silent += channel in state.silent
             continue
         if kind == 0xC0:
             program[status & 0x0F] = first & 0x7F
+            track.changes.setdefault(status & 0x0F, []).append((time, first & 0x7F))
             if (status & 0x0F) in banks:
                 track.kits.append(Kit(time, status & 0x0F, BANK, banks[status & 0x0F]))
         elif kind != 0xD0:
             track.out_of_range += data[at] > 0x7F
-            if kind == 0xB0 and not first:
-                banks[status & 0x0F] = data[at]
-            if kind == 0xB0 and first == SUSTAIN:
-                track.pedals.setdefault(status & 0x0F, []).append((time, data[at]))
+            if kind == 0xB0:
+                if first == BANK_SELECT:
+                    banks[status & 0x0F] = data[at]
+                elif first == SUSTAIN:
+                    track.pedals.setdefault(status & 0x0F, []).append((time, data[at]))
+                elif first in WATCHED:
+                    track.other_pedals += state.control(status & 0x0F, first, data[at])
+            elif kind == 0xE0:
+                state.bend(status & 0x0F, (data[at] << 7 | first) - 8192)
             at += 1
         track.out_of_range += first > 0x7F
         if track.out_of_range > MOST_OUT_OF_RANGE or events > MOST_EVENTS:
@@ -234,6 +274,7 @@ def _meta(data: bytes, at: int, time: int, track: MidiTrack) -> int:
         raise IndexError
     if message == 0xF0:
         _rhythm(value, time, track)
+        track.tunings += len(value) > 3 and value[0] in (0x7E, 0x7F) and value[2] == 8
     elif kind == NAME and not track.name:
         track.name = value
     elif kind == LYRIC:

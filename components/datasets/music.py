@@ -52,6 +52,7 @@ class MusicReader(Reader):
 
     framing = "sequences"
     kinds: ClassVar[tuple[str, ...]] = KINDS
+    told: ClassVar[tuple[str, ...]] = (DONT_FIT, IN_SECONDS, SEVERAL)  # remarks on a piece that a person should see
     function: ClassVar[str] = "components.datasets.pieces:read"  # of a file, in a process of its own
 
     def __init__(
@@ -174,7 +175,7 @@ class MusicReader(Reader):
         for row in self.report:
             left_out.update(json.loads(row["left_out"] or "{}"))
         self.notes += [f"{count:,} × {what}" for what, count in left_out.most_common()]
-        for what in (DONT_FIT, IN_SECONDS, SEVERAL):
+        for what in self.told:
             told = [row for row in self.report if row["read"] and what in row["why"]]
             for row in told[:LISTED]:
                 remark = next(part for part in row["why"].split("; ") if part.startswith(what))

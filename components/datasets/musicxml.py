@@ -12,6 +12,7 @@ from copy import deepcopy
 from html import unescape
 from xml.etree.ElementTree import Element
 
+from components.datasets.midi_file import SILENT
 from components.datasets.repeats import DONT_FIT, Bar, ending_numbers, read_words
 from components.datasets.sandbox import Refused
 
@@ -77,7 +78,10 @@ def write_out(root: Element, left_out: Counter[str]) -> None:
     Raises:
         Refused: notes have durations, but nothing says in which unit.
     """
+    muted = {part.get("id") for part in root.iterfind("part-list/score-part") if _muted(part)}
     for part in root.findall("part"):
+        if part.get("id") in muted:
+            left_out[SILENT] += sum(note.find("pitch") is not None for note in part.iterfind("measure/note"))
         if part.find("measure/note/duration") is not None and part.find("measure/attributes/divisions") is None:
             raise Refused("its durations have no unit: <divisions> is missing")
         for note in part.iterfind("measure/note"):
@@ -87,6 +91,12 @@ def write_out(root: Element, left_out: Counter[str]) -> None:
                 note.insert(0, Element("rest"))
         _chord_symbols(part, left_out)
         _repeat_measures(part.findall("measure"), left_out)
+
+
+def _muted(part: Element) -> bool:
+    """Has a part of the part list volumes that are all 0?"""
+    volumes = [(volume.text or "").strip() for volume in part.iterfind("midi-instrument/volume")]
+    return bool(volumes) and all(re.fullmatch(r"0(\.0*)?", volume) for volume in volumes)
 
 
 def _chord_symbols(part: Element, left_out: Counter[str]) -> None:

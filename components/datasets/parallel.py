@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -77,7 +77,15 @@ class ParallelReader(LabelledReader):
             ours = ending(path) == self.endings[0]
             other = self._beside(path, stem, self.target if ours else self.source)
             pairs.setdefault((path.parent, stem), (path, other) if ours else (other, path))
+        self._read_after_all({path.name for pair in pairs.values() for path in pair})
         return list(pairs.values())
+
+    def _read_after_all(self, names: Collection[str]) -> None:
+        """A file of a folder that is passed over for what is in it is read where its counterpart is."""
+        for reason, passed in list(self.passed_over.items()):
+            passed[:] = [name for name in passed if name not in names]
+            if not passed:
+                del self.passed_over[reason]
 
     def _beside(self, path: Path, stem: str, wanted: str) -> Path:
         """The file of that stem and ending beside the path, packed or not; the case of the ending doesn't count."""

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from components.datasets.midi_file import IN_SECONDS
 from components.datasets.music import MusicReader
+from components.datasets.played import METRE_CHANGES
 from components.datasets.refusals import LISTED
 from components.errors import UserError
 from components.score import Score
 
 KINDS = (".mid", ".midi", ".kar", ".rmi")
 LARGEST_TABLE = 16 << 20  # bytes
+PART = re.compile(r", (bars \d+ to \d+|part \d+)$")  # as `played` adds it to a title
 SPLITS = {"train": "train", "validation": "val", "val": "val", "test": "test"}
 
 
@@ -24,6 +28,7 @@ class PerformanceReader(MusicReader):
     folder with the columns midi_filename and split (as in MAESTRO and Groove) says which file belongs where."""
 
     kinds = KINDS
+    told = (IN_SECONDS, METRE_CHANGES)
     wanted: ClassVar[str]  # what it reads
     other: ClassVar[str]  # what is said where the files have something else
 
@@ -47,8 +52,8 @@ class PerformanceReader(MusicReader):
         yield from super()._read()
 
     def group(self, item: Score) -> str:
-        """The file: its name is the title up to the part."""
-        return item.title.rpartition(", ")[0] or item.title
+        """The file, or the song in it: its name is the title up to the part."""
+        return PART.sub("", item.title)
 
     def places(self, indices: Collection[int]) -> dict[int, str]:
         given = self._given

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 
 from components.datasets.grid import bar_steps, clean, settle
-from components.datasets.midi import MOST_NOTES, metres_of, seconds_of, silence_of, tempi_of
-from components.datasets.midi_file import TICKS, MidiFile, parse_midi
+from components.datasets.midi import MOST_NOTES, called_drums, metres_of, seconds_of, silence_of, tempi_of
+from components.datasets.midi_file import IN_SECONDS, TICKS, MidiFile, kept, parse_midi
 from components.datasets.pieces import packed_notes
 from components.datasets.sandbox import Refused
 from components.drums import PIECE_OF
@@ -25,6 +27,7 @@ SIXTEENTH = FINE // 4
 PIANOS = range(8)  # General MIDI's programs
 DOWN = 64  # from which a sustain pedal counts as down
 LONGEST_HOURS = 4
+METRE_CHANGES = "its metre changes: bars are counted in the first one"
 Piece = tuple[dict[str, Any], dict[str, Any] | None]  # row of the report; packed score, None: skipped
 
 
@@ -34,9 +37,16 @@ def read_drums(data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
     Raises:
         Refused: it has no drums, or can't be read.
     """
-    file, left_out, remarks = _parsed(data), Counter[str](), list[str]()
+    return _of_songs(_drums, data, name, options)
+
+
+def _drums(file: MidiFile, name: str, options: dict[str, Any]) -> list[Piece]:
+    left_out, remarks = kept([track for track in file.tracks if any(track.drums.values())]), list[str]()
     hits = [hit for track in file.tracks for of_channel in track.drums.values() for hit in of_channel]
-    others = sum(len(notes) for track in file.tracks for notes in track.notes.values())
+    channels = [(track, channel) for track in file.tracks for channel, notes in track.notes.items() if notes]
+    by_name = [hit for track, channel in channels if called_drums(track, channel) for hit in track.notes[channel]]
+    others = sum(len(track.notes[channel]) for track, channel in channels) - len(by_name)
+    hits += by_name
     if not hits:
         raise Refused("has no drums: its notes are of other instruments" if others else "has no notes")
     for key, count in Counter(pitch for _, _, pitch, _ in hits if pitch not in PIECE_OF).items():
@@ -53,9 +63,10 @@ def read_drums(data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
     if file.seconds:
         tempo_at, tempo_qpm, tpq = tempo_at[:1], tempo_qpm[:1], TICKS
         time = np.rint(time * (TICKS * tempo_qpm[0] / 60.0 / file.division)).astype(np.int64)
+        remarks.append(f"{IN_SECONDS}: a beat is taken to last as long as at {tempo_qpm[0]:g} quarters a minute")
     metres, upbeat = metres_of(file.tracks, FINE, tpq, int(time[0]), remarks)
     if len(metres) > 1:
-        remarks.append("its metre changes: bars are counted in the first one")
+        remarks.append(METRE_CHANGES)
     skip = silence_of([metres[0]], upbeat, int(time[0]) + tpq // 8, tpq, FINE)  # a hit a little before a bar is its
     start = (time - skip) * FINE / tpq
     bar, lead = bar_steps(metres[0][1], FINE), round(upbeat * FINE / tpq)
@@ -83,7 +94,7 @@ def read_drums(data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
         notes = settle(at, at + SIXTEENTH / 2, pitch[here], velocity[here], left_out)
         bars = min(every, int(number[here].max(initial=first)) - first + 1)
         length = bars * bar - (shift if not first else 0)
-        title = _title(name, f"bars {first + 1} to {first + bars}" if every <= int(number.max()) else "")
+        title = f"{name}, bars {first + 1} to {first + bars}" if every <= int(number.max()) else name
         score = common | {"title": title, "upbeat_steps": lead if not first else 0, "length_steps": length}
         seconds = length / FINE * 60 / common["tempo_bpm"]
         parts = [{"name": "Drums", "program": 0, "role": "drums", "notes": packed_notes(notes)}]
@@ -99,7 +110,11 @@ def read_piano(data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
     Raises:
         Refused: it has no piano, or can't be read.
     """
-    file, left_out, remarks = _parsed(data), Counter[str](), list[str]()
+    return _of_songs(_piano, data, name, options)
+
+
+def _piano(file: MidiFile, name: str, options: dict[str, Any]) -> list[Piece]:
+    left_out, remarks = Counter[str](), list[str]()
     channels = [(track, channel) for track in file.tracks for channel, notes in track.notes.items() if notes]
     drums = sum(len(hits) for track in file.tracks for hits in track.drums.values())
     if not channels:
@@ -108,7 +123,16 @@ def read_piano(data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
     if not played:
         raise Refused("has no piano: its notes are of other instruments")
     others = sum(len(track.notes[channel]) for track, channel in channels) - sum(len(t.notes[c]) for t, c in played)
-    for what, count in (("drum", drums), ("note of another instrument", others)):
+    left_out += kept(list({id(track): track for track, _ in played}.values()))
+    on_piano = {channel for _, channel in played}  # a channel is the same in all tracks
+    switched = sum(count for t, c in played for program, count in t.programs[c].items() if program not in PIANOS)
+    for what, count in (
+        ("drum", drums),
+        ("note of another instrument", others),
+        ("note of another instrument in a piano's channel (kept)", switched),
+        ("time that the sostenuto or the soft pedal goes down, left out (kept)",
+         sum(track.other_pedals for track in file.tracks)),
+    ):  # fmt: skip
         if count:
             left_out[what] += count
     rows = sorted(note for track, channel in played for note in track.notes[channel])
@@ -116,7 +140,7 @@ def read_piano(data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
     clock = _Clock(file, remarks)
     time, end, pitch, velocity = np.array(rows).T
     start, stop = clock(time), clock(end)
-    moves = [move for track, channel in played for move in track.pedals.get(channel, ())]
+    moves = [move for track in file.tracks for channel in on_piano for move in track.pedals.get(channel, ())]
     spans = _pedal(moves, int(end.max()))
     pedal = clock(spans.ravel()).reshape(-1, 2)
     if float(stop.max()) - float(start[0]) > LONGEST_HOURS * 3600:
@@ -142,7 +166,7 @@ def read_piano(data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
         score = {
             "steps_per_beat": PER_SECOND, "metre": (1, 4), "tempo_bpm": 60.0, "timing": "seconds", "key": "",
             "chords": [], "metre_changes": [], "upbeat_steps": 0, "length_steps": length,
-            "title": _title(name, f"part {number}" if len(cuts) > 1 else ""),
+            "title": f"{name}, part {number}" if len(cuts) > 1 else name,
         }  # fmt: skip
         found.append(_row(score, parts, notes, length / PER_SECOND, left_out, remarks, options))
         left_out = Counter()
@@ -166,11 +190,22 @@ class _Clock:
         return np.asarray(self.sum[index] + (ticks - self.at[index]) * self.rate[index])
 
 
-def _parsed(data: bytes) -> MidiFile:
+def _of_songs(read: Callable[..., list[Piece]], data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
+    """The pieces of a file; of type 2, where each track is a song of its own, those of every song."""
     at = data.find(b"MThd", 0, 64)
     if at < 0:
         raise Refused(f"isn't a MIDI file: it begins with {bytes(data[:4])!r}, not with b'MThd'")
-    return parse_midi(bytes(data[at:]))
+    file, stem = parse_midi(bytes(data[at:])), clean(PurePath(name).stem)
+    if file.kind < 2 or len(file.tracks) < 2:
+        return read(file, stem, options)
+    rows: list[Piece] = []
+    for number, track in enumerate(file.tracks, 1):
+        title = f"{stem}, song {number}"
+        try:
+            rows += read(replace(file, tracks=[track]), title, options)
+        except Refused as refused:  # the other songs are none the worse
+            rows.append(({"title": title, "format": "MIDI", "reason": str(refused)}, None))
+    return rows
 
 
 def _check(notes: int) -> None:
@@ -204,10 +239,6 @@ def _cuts(start: np.ndarray, seconds: float) -> list[int]:
             break
         cuts.append(after)
     return cuts
-
-
-def _title(name: str, part: str) -> str:
-    return ", ".join(filter(None, [clean(PurePath(name).stem), part]))
 
 
 def _row(

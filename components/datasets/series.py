@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from components.datasets.beside_data import rises_evenly
 from components.datasets.codings import Coding
 from components.datasets.folders import ending
 from components.datasets.labelled import LabelledReader, Points, Row, lines, numbers, split_cells
@@ -210,9 +211,17 @@ class FrameFilesReader(_Series):
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         if labelled:
             self._check_axes()
+        even: list[bool] = []
         for path in self.files:
             frames, problem = _array(path, self.pictures) if ending(path) == ".npy" else self._table(path)
+            if frames is not None and frames.ndim == 2 and len(even) < LOOKED_AT:
+                even.append(frames.shape[1] > 1 and rises_evenly(frames[:, 0]))
             yield Row(str(path), {"file": path.name}, frames, path.parent.name if labelled else None, problem)
+        if even and all(even):
+            what = (
+                "the first number of each frame rises by the same from frame to frame: does it count them, or the time?"
+            )
+            self._text.tell([f"warning: {what} (leave it out)"])
 
     def _check_axes(self) -> None:
         """Refuse arrays that lie on their side: as many rows in each, and columns as there are steps."""

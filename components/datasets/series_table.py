@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from components.datasets.beside_data import footer
 from components.datasets.codings import Coding
 from components.datasets.columns import Rows, dates, either_way, is_number, read_columns, table_rows
 from components.datasets.folders import ending
@@ -29,6 +30,7 @@ from components.datasets.series_times import (
     written,
 )
 from components.datasets.tables import PARQUET, parquet_rows
+from components.datasets.targets import sense
 from components.datasets.text import text_files
 from components.encodings.series import Series
 from components.errors import UserError, unknown
@@ -39,6 +41,7 @@ OF_TIME = re.compile(
 )
 OF_SERIES = re.compile(r"(?i)(unique_?|item_?|series_?|ts_?)?id|series|item|name")
 OF_LINES = re.compile(r"(Unnamed: \d+)?")  # the index of a table that pandas wrote
+CLOCK = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( ?[ap]m)?", re.IGNORECASE)
 MOST_HORIZON, MOST_ORIGINS = 5000, 1000
 
 
@@ -101,6 +104,16 @@ class SeriesTableReader(SeriesParts, LabelledReader):
             self.kept["series"] = [self._laid_out(one, freq) for one in found if one.name not in empty]
             self.found["frequency"] = (self.files[0].name, (str(freq),))
             self.kept["notes"] = notes + self._of_gaps(found) + _of_ends(self.kept["series"])
+            sums = [one.name for one in found if len(found) > 2 and footer([one.name])]
+            if sums:
+                what = "do they sum the others up? A forecast of one is then measured on what it was made of"
+                self.kept["notes"].append(f"warning: series called {', '.join(sums[:5])}: {what}")
+            senses: dict[str, list[str]] = {}
+            for one in found:
+                senses.setdefault(sense(one.name), []).append(one.name)
+            if alike := [" and ".join(map(repr, names)) for names in senses.values() if len(names) > 1]:
+                what = "names that differ in case, blanks or signs alone are series apart"
+                self.kept["notes"].append(f"warning: {what}: {'; '.join(alike[:5])}")
             if empty:
                 listed = ", ".join(empty[:5]) + (", …" if len(empty) > 5 else "")
                 self.kept["notes"].append(f"series without any value, left out: {len(empty):,} ({listed})")
@@ -182,6 +195,9 @@ class SeriesTableReader(SeriesParts, LabelledReader):
         numbered = [name for name in rest if name not in texts and not OF_LINES.fullmatch(name)]
         if not series and not self.value:
             called = [name for name in rest if OF_SERIES.fullmatch(name)]
+            if len(texts) == 1 and CLOCK.fullmatch(cells[texts[0]].strip()):
+                what = f"the day stands in {time}, the time of day in {texts[0]}"
+                raise UserError(what, where=str(path), hint="write both into one column: 2024-03-31 14:00")
             if len(called) == 1 or len(texts) == 1:
                 series = tuple(called) if len(called) == 1 else tuple(texts)
             elif texts:

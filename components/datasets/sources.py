@@ -13,7 +13,7 @@ from components.datasets.archives import LINK, is_archive, stem, unpacked
 from components.datasets.base import Reader
 from components.datasets.cards import Card
 from components.datasets.download import fetch, mirror_folder
-from components.datasets.folders import given_splits
+from components.datasets.folders import given_splits, like_splits
 from components.datasets.store import SPLITS
 from components.errors import UserError, unknown
 from components.options import options_of
@@ -67,6 +67,8 @@ def path_readers(data: Mapping[str, Any], root: Path, cache_dir: Path) -> tuple[
     first = next(iter(readers.values()))
     first.decided += decided
     first.passed_over |= passed_over
+    if None in places and places[None][0].is_dir() and not first.holds_splits:
+        first.decided += filter(None, [like_splits(first.files, places[None][0])])
     name = stem(Path(str(next(iter(given.values())))))
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "data", _parts(readers)
 

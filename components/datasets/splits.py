@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,11 @@ from components.datasets.base import Reader
 from components.datasets.store import SPLITS
 from components.encodings.base import Encoding
 from components.errors import UserError
+from components.provenance import digest_file
 
 DEFAULT_SPLIT = (0.8, 0.1, 0.1)
+LONG, OFTEN = 20, 0.2  # characters of a line that hardly stands twice by chance, and how many lines may
+MOST_LINES = 200_000  # that are compared
 Pieces = Callable[[], Iterator[tuple[str, Any]]]  # (split, item) of all items, anew at each call
 
 
@@ -123,26 +127,64 @@ def given_split(readers: Mapping[str, Reader], encoding: Encoding, fractions: Se
 
 class Overlap:
     """How many items of val and test are in train too, where a person's own files give the splits: a model may know
-    those by heart. Labels and case don't count. Streams, and series that are cut by time, aren't asked."""
+    those by heart. Labels and case don't count. Of a stream, lines are compared. Series that are cut by time aren't
+    asked: their windows overlap."""
 
     def __init__(self, readers: Mapping[str | None, Reader]) -> None:
         self.readers = {} if None in readers else readers
-        if any(reader.by_time or reader.framing == "stream" for reader in readers.values()):
+        if any(reader.by_time for reader in readers.values()):
             self.readers = {}
         self._keys: dict[str, list[int]] = {split: [] for split in SPLITS}
+        self._lines: dict[str, set[int]] = {split: set() for split in SPLITS}
+        self._mask = 0  # only lines whose hash has none of these bits are kept
 
     def add(self, split: str, item: Any) -> None:
-        if split in self.readers and (key := self.readers[split].group(item)) is not None:
-            self._keys[split].append(hash(key))
+        reader = self.readers.get(split)
+        if reader is None:
+            return
+        if reader.framing == "sequences":
+            if (key := reader.group(item)) is not None:
+                self._keys[split].append(hash(key))
+            return
+        keys = (hash(line.strip()) for line in item.splitlines() if len(line) >= LONG)
+        self._lines[split].update(key for key in keys if not key & self._mask)
+        while sum(map(len, self._lines.values())) > MOST_LINES:
+            self._mask = self._mask << 1 | 1
+            self._lines = {of: {key for key in kept if not key & self._mask} for of, kept in self._lines.items()}
 
     def notes(self) -> list[str]:
         train = set(self._keys["train"])
         twice = {split: sum(key in train for key in self._keys[split]) for split in SPLITS[1:]}
-        return [
+        notes = [
             f"warning: {count:,} of the {len(self._keys[split]):,} items of {split} are in train too"
             for split, count in twice.items()
             if count
         ]
+        for split in SPLITS[1:]:
+            lines = self._lines[split]
+            share = len(lines & self._lines["train"]) / len(lines) if lines else 0.0
+            if share > OFTEN:
+                notes.append(
+                    f"warning: {share:.0%} of the lines of {split} (of {LONG} characters and more) are in train too"
+                )
+        return notes
+
+
+def same_files(readers: Mapping[str | None, Reader]) -> list[str]:
+    """A warning for each file of val and test that has the contents of one of train's."""
+    if None in readers or "train" not in readers:
+        return []
+    train: dict[int, list[Path]] = {}
+    for file in readers["train"].files:
+        train.setdefault(file.stat().st_size, []).append(file)
+    notes = []
+    for split in (split for split in SPLITS[1:] if split in readers):
+        for file in readers[split].files:
+            for other in train.get(file.stat().st_size, []):
+                if digest_file(file) == digest_file(other):
+                    notes.append(f"warning: {file.name} of {split} has the contents of {other.name} of train")
+                    break
+    return notes
 
 
 def dropped(reasons: Mapping[str, int]) -> str:

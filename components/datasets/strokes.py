@@ -76,6 +76,7 @@ class StrokesReader(Reader):
             yield from islice(pieces, self.most)
 
     def _json(self, path: Path) -> Iterator[tuple[str, Ink]]:
+        fit = pairs = 0
         for number, line in lines(self._text, path):
             if not line.strip():
                 continue
@@ -83,16 +84,21 @@ class StrokesReader(Reader):
                 found = json.loads(line)
                 ink = _drawing(found)
             except (ValueError, TypeError, OverflowError, RecursionError) as error:
-                if number == 1:
+                if number == 1 or isinstance(error, _OfPoints):  # other lines may be read wrongly then
                     hint = 'a line is {"drawing": [[[x, …], [y, …]], …]}, for each stroke its xs and its ys'
                     what = f"isn't a drawing: {str(error)[:100]}"
-                    raise UserError(what, where=f"{path}: line 1", hint=hint) from None
+                    raise UserError(what, where=f"{path}: line {number}", hint=hint) from None
                 self.dropped["isn't a drawing"] += 1
                 continue
             if found.get("recognized") is False and not self.unrecognized:
                 self.dropped["not recognized"] += 1
             elif self._fits(ink):
+                pairs += all(len(stroke) == 2 for stroke in ink.strokes)
+                fit += 1
                 yield f"{path.name}: line {number}", ink
+        if fit and pairs == fit:
+            note = f"warning: {path.name}: every stroke has two points: is it [x, y], [x, y], not [x, …], [y, …]?"
+            self.notes += [note] * (note not in self.notes)
 
     def _xml(self, path: Path) -> Iterator[tuple[str, Ink]]:
         reading = _Xml()
@@ -128,6 +134,8 @@ def _drawing(found: Any) -> Ink:
     for stroke in found["drawing"]:
         if not isinstance(stroke, list) or len(stroke) < 2:
             raise ValueError("a stroke isn't [[x, …], [y, …]]")
+        if len(stroke) > 3 and all(isinstance(one, list) for one in stroke):
+            raise _OfPoints(f"a stroke of {len(stroke)} lists: are they points [x, y]?")
         xs, ys = stroke[:2]
         if not isinstance(xs, list) or not isinstance(ys, list) or len(xs) != len(ys):
             raise ValueError("a stroke has as many xs as ys")
@@ -143,6 +151,10 @@ def _stroke(xs: Sequence[float], ys: Sequence[float]) -> np.ndarray:
     if not (np.abs(places) <= FARTHEST).all():
         raise ValueError(f"a coordinate is beyond {FARTHEST:,.0f}")
     return places
+
+
+class _OfPoints(ValueError):
+    """Strokes as lists of points, where those of xs and of ys are wanted: short ones look alike."""
 
 
 class _Xml:

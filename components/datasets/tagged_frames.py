@@ -10,6 +10,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from components.datasets.beside_data import counts, rises_evenly
 from components.datasets.codings import Coding
 from components.datasets.columns import Table, read_columns
 from components.datasets.labelled import LabelledReader, Row
@@ -22,7 +23,8 @@ class TaggedFramesReader(LabelledReader):
     length). A frame without a label is read, but doesn't count.
 
     Items: (float64 [frames, columns], the labels). `label` is the labels' column, else the last one; `columns` are the
-    numbers that are read, else all the others with a name that are numbers, in the order of their names. Where
+    numbers that are read, else all the others with a name that are numbers, in the order of their names, but for those
+    that count the frames (time, frame, index: rising from line to line). Where
     `recording` names a column, a recording ends where that changes; else a file is one. Recordings are cut into windows
     of `window` frames.
 
@@ -65,9 +67,8 @@ class TaggedFramesReader(LabelledReader):
             if labelled and not self.label:
                 self.same("predicted", [label], path)
             values_TC = table.values(columns, "data.columns")
-            note = f"read of each frame: {', '.join(columns)}"
-            if self.part in (None, "train") and note not in self.notes:
-                self.notes.append(note)
+            if self.part in (None, "train"):
+                self._tell(table, columns, label)
             tags = [self._tag(tag, table) for tag in table.texts[label]] if labelled else []
             for begin, end in self._recordings(table):
                 first, last = self.share(end - begin)
@@ -80,11 +81,28 @@ class TaggedFramesReader(LabelledReader):
                     target = tags[start:stop] if labelled else None
                     yield Row(where, steps[0], frames, target, problem, steps=steps)
 
+    def _tell(self, table: Table, columns: Sequence[str], label: str) -> None:
+        """What is read, what isn't, and a column that seems to count the frames."""
+        unread = [name for name in table.of_numbers() if name not in {*columns, label, self.recording, ""}]
+        note = f"read of each frame: {', '.join(columns)}"
+        notes = [note + f"; not read: {', '.join(unread)} (data.columns names what is read)" * bool(unread)]
+        for name in columns:
+            if rises_evenly(table.numbers[:, table.names.index(name)]):
+                notes.append(f"warning: {table.path.name}: {name} rises by the same in every line: does it count them?")
+        self.notes += [note for note in notes if note not in self.notes]
+
     def _numbers(self, table: Table, label: str, labelled: bool) -> list[str]:
         texts = {name for name in table.first_text if name not in table.of_numbers()}
         others = {self.recording} | ({label} if labelled or self.label or label in texts else set())
         # a column without a name counts the lines: a table program's index
         found = sorted(name for name in table.of_numbers() if name and name not in others)
+        parts = list(self._recordings(table))
+        of_time = {
+            name
+            for name in found
+            if all(counts(name, table.numbers[begin:end, table.names.index(name)]) for begin, end in parts)
+        }
+        found = [name for name in found if name not in of_time]
         if not found:
             raise UserError("no column of numbers", where=str(table.path), hint=f"columns: {', '.join(table.names)}")
         return found

@@ -31,6 +31,9 @@ MISSING = ("nan", "n/a", "#n/a", "na", "null", "none", "?")
 MANY = 10  # labels, from which it is odd that most are there once
 WHOLE = 2.0**53  # from here on float64 doesn't hold every whole number
 MOST_TEXTS = 100_000  # whose labels are compared
+TRUTH = {"true", "false", "yes", "no", "t", "f", "y", "n", "1", "0"}
+# letters of Cyrillic and Greek that look as Latin ones do
+LOOK_ALIKE = str.maketrans("АВЕКМНОРСТУХаеорсухіјѕΑΒΕΖΗΙΚΜΝΟΡΤΥΧο", "ABEKMHOPCTYXaeopcyxijsABEZHIKMNOPTYXo")
 LOOKED_AT = 10_000  # rows of a file whose label is told
 Labels = Mapping[str, Mapping[str, int]]  # by split: how often each label occurs
 
@@ -115,7 +118,7 @@ class Targets:
         """A note on labels that differ in their case, their blanks or how their accents are written alone."""
         by_letters: dict[str, list[str]] = {}
         for label in self._all:
-            by_letters.setdefault(_sense(label), []).append(label)
+            by_letters.setdefault(sense(label), []).append(label)
         alike = [" and ".join(map(repr, sorted(found))) for found in by_letters.values() if len(found) > 1]
         if not alike or not self.whole:  # case tells tags apart: NN and nn
             return []
@@ -129,6 +132,10 @@ class Targets:
         notes = (
             [f"a label like any other: {_names(missing)} (leave the cell empty where there is none)"] if missing else []
         )
+        if len(self._all) > 2 and {label.casefold() for label in self._all} <= TRUTH:
+            notes.append(
+                f"warning: yes and no in several ways of writing, each a label apart: {_names(list(self._all))}"
+            )
         items, labels = sum(self.labels["train"].values()), len(self.labels["train"])
         if labels >= MANY and 2 * labels > items:
             what = f"warning: {labels:,} labels in {items:,} items of train: do the labels stand elsewhere,"
@@ -149,13 +156,14 @@ class Targets:
         return UserError("; ".join([f"there is one class only: {what}", *gave]), where="data", hint=hint)
 
 
-def _sense(label: str) -> str:
-    """What is the same for labels that are hardly meant to differ: x and X, 1 and 1.0."""
+def sense(label: str) -> str:
+    """What is the same for labels that are hardly meant to differ: x and X and 'x', 1 and 1.0."""
+    label = label.translate(LOOK_ALIKE)
     with suppress(ValueError):
         if "_" not in label:  # Python's own 1_000
             return repr(float(label))
     seen = "".join(letter for letter in normalize("NFKC", label) if category(letter) != "Cf")  # zero-width signs
-    return " ".join(seen.casefold().split())
+    return " ".join(seen.casefold().split()).strip("'\"“”„«». ") or seen
 
 
 def _target(readers: Mapping[str | None, Reader]) -> str:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Literal
 from components.datasets.base import Reader
 from components.datasets.codings import AUTO, Coding, detect, known, marked, unmarked
 from components.datasets.folders import ending
+from components.datasets.text_doubts import TextDoubts, not_text
 from components.errors import UserError
 from components.options import options_of
 
@@ -61,6 +62,7 @@ class TextFiles:
         self._notes = notes if notes is not None else []
         self._settings = settings
         self._detected: dict[Path, str] = {}
+        self._doubts = TextDoubts()
 
     def tell(self, notes: Collection[str]) -> None:
         """Notes that a person should read once."""
@@ -71,6 +73,7 @@ class TextFiles:
         that were put together, are taken out."""
         newlines = io.IncrementalNewlineDecoder(None, translate=True)
         characters = 0
+        self._doubts.begin(path)
         for text in self._decoded(path):
             text = newlines.decode(text)
             for sign, name in TAKEN_OUT.items():
@@ -78,7 +81,9 @@ class TextFiles:
                     self.dropped[name] += text.count(sign)
                     text = text.replace(sign, "")
             characters += len(text)
+            self._doubts.look(path, text)
             yield text
+        self._doubts.tell(self._notes)
         yield newlines.decode("", final=True)
         if not characters:
             raise UserError("the file is empty", where=str(path), hint="give a file that holds text")
@@ -91,6 +96,8 @@ class TextFiles:
             return error.what
         if not beginning:
             return "empty"
+        if what := not_text(beginning):
+            return what
         wide = self.coding.lower().startswith(("utf-16", "utf-32", "utf_16", "utf_32", "utf16", "utf32"))
         if b"\0" not in beginning or marked(beginning)[1] or wide:
             return ""
@@ -101,6 +108,8 @@ class TextFiles:
         decoder, coding, fed, shown = None, "utf-8", 0, ""
         utf8: codecs.IncrementalDecoder | None = None  # beside a named coding: bytes that are UTF-8 are hardly another
         for block in self.unpacked(path):
+            if decoder is None and (what := not_text(block)):
+                raise UserError(f"is {what}, no plain text", where=str(path), hint="save it as plain text in UTF-8")
             if decoder is None:
                 mark, coding = marked(block)
                 if (

@@ -53,6 +53,7 @@ class Encoding(ABC):
     # `components.answers`
     reads: ClassVar[Literal["text", "symbols", "frames", "audio", "series"]] = "text"
     pairs: ClassVar[bool] = False  # its items are (input, target), from a reader of pairs
+    performed: ClassVar[str] = ""  # performances that a model of it can go on from: drums or piano
     given: ClassVar[int] = 0  # first tokens of a sequence that the model is told (a label): metrics leave them out
     context_sizes: tuple[int, ...] = ()  # sizes of the input streams beside the token (see `context`)
     prefix: int = 0  # tokens after BOS that say what a piece will be like (metre, length): sampled as in training

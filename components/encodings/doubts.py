@@ -58,10 +58,15 @@ class Doubts:
         ]
 
 
-def understood(encoding: Reads, given: Text, where: str, doubts: Doubts) -> Text:
-    """As `spelled`; `doubts` are also told where nothing of the text is known to the model."""
+def understood(encoding: Reads, given: Text, where: str, doubts: Doubts, *, exactly: bool = False) -> Text:
+    """As `spelled`; `doubts` are also told where nothing of the text is known to the model. A first word that it only
+    knows from within texts, after a blank, is read as there, unless the text is to be read `exactly`."""
     text = spelled(encoding, given, where, doubts)
     ids = _ids(encoding, text)
+    if isinstance(text, str) and ids is not None and encoding.unit == "word" and (ids == UNK).any() and not exactly:
+        within = _ids(encoding, f" {text}")
+        if within is not None and within.shape == ids.shape and _cost(encoding, within) < _cost(encoding, ids):
+            return f" {text}"
     if ids is not None and nothing_known(encoding, ids):
         doubts.add(f"warning: no {encoding.unit} is known to the model, so its answer means little", where)
     return text

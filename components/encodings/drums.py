@@ -45,7 +45,7 @@ class Drums(Encoding):
     are no piece of the kit; the tempo to the nearest ten; changes of metre; other instruments.
     """
 
-    kind = "drums"
+    kind, performed = "drums", "drums"
     unit = "token"
     prefix = 2
 

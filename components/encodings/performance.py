@@ -39,7 +39,7 @@ class Performance(Encoding):
     Lost: parts, other instruments and drums; half-pedalling; keys that a piano hasn't.
     """
 
-    kind = "performance"
+    kind, performed = "performance", "piano"
     unit = "event"
 
     def __init__(

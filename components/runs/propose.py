@@ -68,6 +68,8 @@ def propose(path: str, wanted: str | None = None, out: str | None = None) -> Pro
         for name, proposal in found.items()
         if name != kind and worth_telling(name, kind, look) and _passes(file.stem, values_of(proposal, given))
     }
+    if refused and wanted is None and list(others) == ["drums"]:  # the files have drums alone, and no melody
+        return propose(path, "drums", out)
     if refused:
         ways = [refused.hint, f"it may also be read by --as {', '.join(others)}" if others else ""]
         what = f"{refused.what} (taken for {kind}: {proposal.what})"

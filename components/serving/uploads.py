@@ -14,7 +14,7 @@ from typing import Any
 from components.answers import input_of, read
 from components.bundle import Bundle
 from components.datasets import sandbox
-from components.datasets.music import KINDS, MusicReader
+from components.datasets.given_music import kinds_of, music_reader
 from components.encodings.doubts import Doubts
 from components.errors import UserError
 from components.score import Score
@@ -53,19 +53,20 @@ class Uploads:
             return bundle.rewritten(score, region)
         return bundle.under(score) if name == "melody" else bundle.onwards(score)
 
-    def _music(self, upload: Upload, grid: int, where: str, deadline: Deadline) -> Score:
+    def _music(self, upload: Upload, grid: int | str, where: str, deadline: Deadline) -> Score:
         """The first piece in a music file."""
         ending, limits = Path(upload.name).suffix.lower(), self.limits
-        if ending not in KINDS:
+        kinds = kinds_of(grid)
+        if ending not in kinds:
             raise UserError(
-                f"{ending[:12]!r} isn't a supported music format", where=where, hint=f"one of {' '.join(KINDS)}"
+                f"{ending[:12]!r} isn't a supported music format", where=where, hint=f"one of {' '.join(kinds)}"
             )
         data = _bytes(upload.base64, where, limits)
         with tempfile.TemporaryDirectory(prefix="reprise-") as folder, self._turn(deadline):
             path = Path(folder) / f"upload{ending}"  # never the name that it came with
             path.write_bytes(data)
             parts = "melody" if where == "melody" else "all"
-            reader = MusicReader([path], steps_per_beat=grid, min_notes=1, parts=parts, workers=1)
+            reader = music_reader(path, grid, parts, workers=1)
             reader.limits = sandbox.Limits(
                 cpu_seconds=limits.reader_seconds, memory_bytes=limits.reader_bytes, answer_bytes=16 << 20
             )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from components.bundle import Bundle
-from components.datasets.music import MusicReader
+from components.datasets.given_music import music_reader
 from components.errors import UserError
 from components.score import Score
 
@@ -66,8 +66,8 @@ def check_one_file(names: Sequence[str], rewrite: str | None) -> None:
         raise UserError(what, where="keep" if "keep" in names else "rewrite", hint=hint)
 
 
-def _read(path: Path, grid: int, parts: Literal["all", "melody"], doubt: Tell) -> Score:
-    reader = MusicReader([path], steps_per_beat=grid, min_notes=1, parts=parts)
+def _read(path: Path, grid: int | str, parts: Literal["all", "melody"], doubt: Tell) -> Score:
+    reader = music_reader(path, grid, parts)
     try:
         scores = list(reader.items())  # to the end: only then is it known what there is to tell
     except UserError:  # whose way out is the settings of a recipe

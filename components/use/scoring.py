@@ -85,7 +85,7 @@ def score(
     encoding, found = bundle.encoding, []
     for number, item in enumerate(items, 1):
         place = where or f"item {number} of {len(items)}"
-        item = understood(encoding, item, place, doubts or Doubts()) if isinstance(item, str) else item
+        item = understood(encoding, item, place, doubts or Doubts(), exactly=True) if isinstance(item, str) else item
         try:
             ids = np.asarray(encoding.encode(item), dtype=np.int64)
         except AttributeError:

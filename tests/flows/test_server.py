@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -60,6 +61,13 @@ def test_a_configured_server_that_is_silent_is_not_replaced(tmp_path: Path, monk
     with pytest.raises(UserError, match="doesn't answer"):
         server.wait()
     assert os.environ["PREFECT_API_URL"] == "http://127.0.0.1:9/api"
+
+
+def test_a_full_disk_is_told_before_a_server_is_waited_for(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(Server, "_start", lambda self: pytest.fail("started"))
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: SimpleNamespace(free=70_000))
+    with pytest.raises(UserError, match="its disk is full: 70,000 bytes are free"):
+        Server(tmp_path).begin()
 
 
 def test_a_process_number_of_another_program_is_not_taken_for_the_server(tmp_path: Path, monkeypatch) -> None:

@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from music_files import events, smf
 
 from components.errors import UserError
 from components.proposals.kinds import KINDS, NEVER
@@ -268,3 +269,15 @@ def test_no_reader_is_forgotten() -> None:
     proposed = {kind.reader for kind in KINDS.values()}
     assert not proposed & set(NEVER)
     assert proposed | set(NEVER) == set(names("reader")), "add a kind for it, or say in NEVER why not"
+
+
+@pytest.mark.slow
+def test_midi_files_with_drums_alone_are_taken_for_drums(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REPRISE_HOME", str(tmp_path / "home"))
+    for number in range(4):
+        hits = [(240 * at, bytes([0x99, 36 + 2 * (at % 2), 60 + at + number])) for at in range(16)]
+        (tmp_path / "beats").mkdir(exist_ok=True)
+        (tmp_path / "beats" / f"{number}.mid").write_bytes(smf(events(*hits)))
+    made = propose("beats")
+    assert (made.kind, read_recipe(made.file).data["reader"]) == ("drums", "drums")

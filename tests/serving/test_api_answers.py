@@ -12,7 +12,9 @@ import httpx
 import pytest
 from small_models import SOLD
 
+from components.answers import read
 from components.bundle import load_bundle
+from components.encodings.doubts import Doubts
 from components.render.score import write_midi
 from components.score import Note, Part, Score
 from components.tracking.mlflow_store import MlflowStore
@@ -173,7 +175,8 @@ def test_answers_are_those_of_the_model(client: httpx.Client, store: MlflowStore
     moods = load_bundle(store.fetch(store.find("moods", "1")))
     texts = ["a good day", "bad", "a one"] * 50
     made = client.post("/predict", json={"model": "moods", "inputs": texts}).json()
-    for said, wanted in zip(made["answers"], moods.predict(texts), strict=True):
+    items = [read(moods.encoding.input, text, "", Doubts()) for text in texts]  # "bad" as it is known, after a blank
+    for said, wanted in zip(made["answers"], moods.predict(items), strict=True):
         assert said["label"] == wanted["label"]
         assert said["probability"] == pytest.approx(wanted["probability"], abs=1e-5)
     frames = [[[0.0, 1.0], [1.0, 0.5]], [[0.25, 0.25]]]

@@ -1,0 +1,37 @@
+"""What stands in tables beside their data: totals below the last line, and columns that only count the lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+
+_FOOTER = re.compile(
+    r"[*†‡\W]*((grand|sub)?[ -]?totals?|sum|average|avg|mean|median|std|summe|gesamt(summe)?|mittelwert|durchschnitt|"
+    r"somme|moyenne|promedio|media|totale|合计|总计|平均)\W*|(sources?|notes?|quelle|anmerkung(en)?): .+",
+    re.IGNORECASE,
+)
+_COUNTING = re.compile(
+    r"(date[ _]?)?time([ _]?stamp)?s?([ _([].*)?|ts?|"
+    r"(frame|sample|row|line|step)s?([ _]?(no|nr|number|id|index|count))?|"
+    r"index|idx|id|n|no|nr|sec(ond)?s?|ms|millis(econds)?|(elapsed|epoch|unix)\b.*",
+    re.IGNORECASE,
+)
+FEWEST = 5  # numbers that are said to count
+
+
+def footer(cells: Iterable[str]) -> str:
+    """The cell that says that a table's last line is a total, a mean or a note; "" where none does."""
+    return next((cell.strip() for cell in cells if len(cell) < 200 and _FOOTER.fullmatch(cell.strip())), "")
+
+
+def counts(name: str, values: np.ndarray) -> bool:
+    """Is a column of time, by its name, and by its numbers [T], which rise in every line?"""
+    return bool(_COUNTING.fullmatch(name.strip())) and len(values) >= FEWEST and bool((np.diff(values) > 0).all())
+
+
+def rises_evenly(values: np.ndarray) -> bool:
+    """Do numbers [T] rise by the same in every line, as a count or a clock does?"""
+    steps = np.diff(values)
+    return len(values) >= FEWEST and bool(steps[0] > 0) and np.allclose(steps, steps[0], rtol=1e-4)

@@ -1,0 +1,90 @@
+"""What a person should know of a text that can be decoded: it isn't text, was garbled before, or has signs unseen."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+BEGINNINGS = {  # of files that are no plain text, though their bytes may be
+    b"%PDF-": "a PDF file",
+    rb"{\rtf": "an RTF file",
+    b"PK\x03\x04": "a ZIP archive (or a file of Word or Excel)",
+    b"\xd0\xcf\x11\xe0": "a file of old Word or Excel",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"Rar!": "a RAR archive",
+    b"\xfd7zXZ": "packed by xz",
+    b"\x28\xb5\x2f\xfd": "packed by zstd",
+    b"SQLite format 3\0": "a database",
+    b"PAR1": "a Parquet file",
+}
+UNSEEN = {
+    "\u00ad": "soft hyphen",
+    "\u200b": "zero-width space",
+    "\u2060": "word joiner",
+    **dict.fromkeys("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069", "mark of direction"),
+}
+LOST = "\ufffd"
+# the two or three bytes of é, ° or ’ in UTF-8, each read as a character of Latin-1 or Windows' own
+GARBLED = re.compile("[ÂÃ][\u0080-\u00bf]|â€[\u2122\u0153\u009d\u201c\u201d\u02dc\u00a6]")
+FEW = 3  # such pairs, that another language may have
+GUTENBERG = "*** START OF TH"
+
+
+def not_text(beginning: bytes) -> str:
+    """What a file is that isn't plain text, by its first bytes; "" where that isn't known."""
+    return next((what for sign, what in BEGINNINGS.items() if beginning.startswith(sign)), "")
+
+
+class TextDoubts:
+    """What was seen in the files of a reader, each counted once however often it is read."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Path, Counter[str]] = {}
+        self._told: list[str] = []
+
+    def begin(self, path: Path) -> None:
+        self._seen[path] = Counter()
+
+    def look(self, path: Path, text: str) -> None:
+        """The next piece of the file."""
+        seen = self._seen[path]
+        if GUTENBERG in text:
+            seen[GUTENBERG] += 1
+        if text.isascii():
+            return
+        for sign, name in UNSEEN.items():
+            if sign in text:
+                seen[name] += text.count(sign)
+        if LOST in text:
+            seen[LOST] += text.count(LOST)
+        if pairs := len(GARBLED.findall(text)):
+            seen["garbled"] += pairs
+            seen["others"] += sum(not sign.isascii() for sign in GARBLED.sub("", text))
+
+    def tell(self, notes: list[str]) -> None:
+        """Put what there is to tell of all files into `notes`, in place of what was told before."""
+        notes[:] = [note for note in notes if note not in self._told]
+        seen = sum(self._seen.values(), Counter())
+        self._told = []
+        if unseen := [f"{seen[name]:,} × {name}" for name in dict.fromkeys(UNSEEN.values()) if seen[name]]:
+            what = "they stay, and a word with one isn't the word without"
+            self._told.append(
+                f"signs that can't be seen stand in {self._first(*UNSEEN.values())}: {', '.join(unseen)}; {what}"
+            )
+        if seen[LOST]:
+            self._told.append(f"{seen[LOST]:,} × U+FFFD, in place of a letter that is lost: {self._first(LOST)}")
+        if seen["garbled"] >= FEW and seen["garbled"] > seen["others"]:
+            what = "seems to be UTF-8 that was read as Latin-1 and saved so (Ã© for é)"
+            self._told.append(f"warning: {self._first('garbled')} {what}, {seen['garbled']:,} times")
+        if seen[GUTENBERG]:
+            what = (
+                "the preface and the licence of Project Gutenberg are in the text, and its end is what test is made of"
+            )
+            self._told.append(f"warning: {self._first(GUTENBERG)}: {what}")
+        notes += self._told
+
+    def _first(self, *names: str) -> str:
+        """The first file with one of these."""
+        found = [path.name for path, seen in self._seen.items() if any(seen[name] for name in names)]
+        return found[0] + (f" and {len(found) - 1:,} more files" if len(found) > 1 else "")
