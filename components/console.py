@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import logging
 import os
 import sys
@@ -50,7 +52,12 @@ listeners: list[Callable[[str, int], None]] = []  # get each line and its level,
 
 
 def prepare() -> None:
-    """What a process of ours does first: it can print whatever comes, tells warnings, and writes for its user alone."""
+    """What a process of ours does first: it can print whatever comes, tells warnings, writes for its user alone, and
+    leaves what it imports to itself."""
+    # torch, MLflow and Prefect make many objects that stay: by default the collector visits them again and again, and
+    # all of them once more when the interpreter ends, which takes most of a second
+    gc.set_threshold(50_000, 20, 100)
+    atexit.register(gc.freeze)
     for number in range(3):
         try:
             os.fstat(number)

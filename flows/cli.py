@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import traceback
@@ -19,8 +18,6 @@ def main() -> None:
     """The console command. A user's mistake is one message and exit code 2; Ctrl-C is 130; a failure is 1."""
     # read when torch is loaded: threads that spin at barriers make training several times slower on a busy machine
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # imports of torch and MLflow make many objects that stay: by default the collector visits them again and again
-    gc.set_threshold(50_000, 20, 100)
     prepare()
     try:
         _check_arguments(sys.argv[1:])
