@@ -70,9 +70,9 @@ def explain(page: Browser, told: str = "") -> None:
 
 
 def test_an_answer_is_explained_beside_its_input(page: Browser, address: str) -> None:
-    texts = ["a good day", f"bad  {HOSTILE}"]
+    texts = ["a good day", f"qux  {HOSTILE}"]
     choose(page, "moods", texts="\n".join(texts))
-    explain(page, told="warning: no word is known to the model")  # "bad" isn't, where no blank is before it
+    explain(page, told="warning: no word is known to the model")
     assert page.value(STATUS) == "Explained 2 inputs."
     asked = {"model": "moods", "inputs": texts}
     told = httpx.post(f"{address}/explain", json=asked, trust_env=False).json()["explanations"]

@@ -21,12 +21,14 @@ from components.datasets.ingest import ingest
 from components.datasets.store import Store
 from components.encodings.pair import Pair
 from components.encodings.vocabulary import PAD
+from components.errors import UserError
 from components.recipe import Recipe
 from components.render.audio import wav_bytes
 from components.tasks.base import Matrix, Table
 from components.tasks.transcription import Transcription, errors, needed
 from components.training.session import Session
 from components.use.files import reader_for
+from components.use.lines import with_language_model
 from components.use.table import predict_file
 
 TONES_HZ = {"a": 400, "b": 900, "c": 2000}
@@ -263,3 +265,24 @@ def test_mlflow_serves_it_recordings_come_in_base64(trained, recordings, tmp_pat
     for wrong, what in ((["*"], "not base64"), ([base64.b64encode(b"no").decode()], "not a WAV file")):
         with pytest.raises(MlflowException, match=what):
             model.predict(pd.DataFrame({"input": wrong}))
+
+
+@pytest.mark.slow
+def test_a_registered_language_model_is_only_put_into_a_model_of_speech(
+    trained, small_recipe, small_store, tmp_path, silent
+) -> None:
+    recipe = small_recipe(training={"steps": 2}, evaluation={"every": 2})
+    session = Session(recipe, small_store(recipe), "cpu", 1)
+    save_bundle(tmp_path / "b", "names", session.model, session.encoding, recipe.as_dict(), {"framing": "sequences"})
+    names, speech = load_bundle(tmp_path / "b"), trained[1]
+    with_language_model(speech, names)
+    try:
+        assert speech.task.scorer is not None
+        row = next(reader_for(Path(speech.recipe["data"]["path"]), speech.recipe["data"]).inputs())
+        assert isinstance(speech.predict([row.input])[0], str)
+    finally:
+        speech.task.scorer = None
+    with pytest.raises(UserError, match="names: reads no speech"):
+        with_language_model(names, names)
+    with pytest.raises(UserError, match="beeps writes no text"):
+        with_language_model(speech, speech)

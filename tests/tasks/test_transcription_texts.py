@@ -22,8 +22,6 @@ from components.models.sequence_model import SequenceModel
 from components.registry import TABLE
 from components.tasks.transcription import Transcription
 from components.training.session import Session
-from components.use.files import reader_for
-from components.use.lines import with_language_model
 
 
 class Short(Reader):
@@ -128,27 +126,6 @@ def test_texts_of_training_are_read_rather_than_others(tmp_path: Path) -> None:
         load_bundle(tmp_path / "lost")
     task.scorer = None
     assert task.text(task.read(logits_TV)[0].ids) == "a"
-
-
-@pytest.mark.slow
-def test_a_registered_language_model_is_only_put_into_a_model_of_speech(
-    trained, small_recipe, small_store, tmp_path, silent
-) -> None:
-    recipe = small_recipe(training={"steps": 2}, evaluation={"every": 2})
-    session = Session(recipe, small_store(recipe), "cpu", 1)
-    save_bundle(tmp_path / "b", "names", session.model, session.encoding, recipe.as_dict(), {"framing": "sequences"})
-    names, speech = load_bundle(tmp_path / "b"), trained[1]
-    with_language_model(speech, names)
-    try:
-        assert speech.task.scorer is not None
-        row = next(reader_for(Path(speech.recipe["data"]["path"]), speech.recipe["data"]).inputs())
-        assert isinstance(speech.predict([row.input])[0], str)
-    finally:
-        speech.task.scorer = None
-    with pytest.raises(UserError, match="names: reads no speech"):
-        with_language_model(names, names)
-    with pytest.raises(UserError, match="beeps writes no text"):
-        with_language_model(speech, speech)
 
 
 def test_symbols_are_read_with_spaces_between_them() -> None:
