@@ -49,10 +49,11 @@ def judge(scores: Sequence[Score], training: Sequence[Score], held_out: Sequence
     - `…_distance`: Jensen-Shannon distance of the distribution from that of `training`: the square root of the
       divergence in bits, 0 (equal) to 1 (disjoint). Pitch classes count from the tonic of the best key, positions from
       the bar line.
-    - `notes_in_best_key`: share of sounding time in the best of the twelve diatonic scales. -
-    `strong_beats_on_chord_tones`: of the notes that begin on strong beats, the share that are chord tones; only for
-    scores with chords. - repetition of bars, and endings: `components.evaluation.music_structure`. - `copied_8_grams`,
-    `longest_copy_notes`: runs of (interval to the note before, duration) that also occur in a
+    - `notes_in_best_key`: share of sounding time in the best of the twelve diatonic scales.
+    - `strong_beats_on_chord_tones`: of the notes that begin on strong beats, the share that are chord tones; only for
+      scores with chords.
+    - repetition of bars, and endings: `components.evaluation.music_structure`.
+    - `copied_8_grams`, `longest_copy_notes`: runs of (interval to the note before, duration) that also occur in a
       training piece; transposed copies count too.
     - voice-leading faults: only for four parts (`components.evaluation.voice_leading`).
 

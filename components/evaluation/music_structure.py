@@ -41,7 +41,7 @@ def structure(scores: Sequence[Score]) -> dict[str, float]:
     - `bars_repeated`: share of bars with notes that equal an earlier bar of their piece note for note; and the 5th,
       50th and 95th percentiles of that share over pieces.
     - `repeats_from_…_bars`: share of the repeated bars whose nearest earlier copy is so many bars before.
-    - `patterns_returned`: share of the runs of PATTERN intervals, in any rhythm, that occurred earlier in the same part.
+    - `patterns_returned`: share of runs of PATTERN intervals, in any rhythm, that occurred earlier in the same part.
     - `ends_on_root`: share of pieces whose last note is the root of the last chord; `ends_on_first_chord`: whose last
       chord is the first.
     - `ends_on_tonic`, `ends_on_triad`: of pieces in three or more parts, the share whose lowest part ends on the tonic
