@@ -17,8 +17,8 @@ from components.layers.stepped_cell import SteppedCell
 
 class SLSTM(SteppedCell):
     """c⟨t⟩ = f ∘ c⟨t−1⟩ + i ∘ z and n⟨t⟩ = f ∘ n⟨t−1⟩ + i, with i = exp(s_i), f = σ(s_f), z = tanh(s_z);
-    h⟨t⟩ = o ∘ c⟨t⟩ / n⟨t⟩, o = σ(s_o). State: h, c / n and log n; c and n themselves may overflow. With these the paper's
-    stabiliser isn't needed:
+    h⟨t⟩ = o ∘ c⟨t⟩ / n⟨t⟩, o = σ(s_o). State: h, c / n and log n; c and n themselves may overflow. So the
+    paper's stabiliser isn't needed:
 
         log n⟨t⟩ = log(f n⟨t−1⟩ + i),  keep = f n⟨t−1⟩ / n⟨t⟩,  c/n⟨t⟩ = keep ∘ c/n⟨t−1⟩ + (1 − keep) ∘ z
 
