@@ -16,7 +16,7 @@ from components.tasks.base import Tally, Task
 
 @dataclass(eq=False)
 class Evaluator:
-    """Evaluates a split. `every`: optimizer updates between evaluations; `batch_size` rows are read at once, in windows
+    """Evaluates a split. `every`: optimizer updates between evaluations. `batch_size` rows are read at once, in windows
     of `window` steps."""
 
     task: Task

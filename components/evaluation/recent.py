@@ -31,9 +31,9 @@ TRIED = 4000  # tokens of val used to choose rate and decay
 @dataclass(eq=False)
 class Recent:
     """`cache`: number of recent tokens in a neural cache (Grave et al. 2017; 0: none); adds final metrics "cache/…".
-    `dynamic`: add metrics "dynamic/…" of a model that keeps learning during evaluation, from each `dynamic_window`
-    tokens after they were scored (Krause et al. 2018). Both are for language models of one long text; their settings
-    are chosen on validation data.
+    `dynamic`: add metrics "dynamic/…" of a model that keeps learning during evaluation (Krause et al. 2018).
+    `dynamic_window`: number of tokens that are scored and then learned at a time. Both are for language models of one
+    long text; their settings are chosen on validation data.
     """
 
     task: Task

@@ -39,8 +39,8 @@ class Cell(Recurrent):
     """One layer of a recurrent cell. G = gates × hidden_size rows, in torch.nn's order.
 
     `hidden_size`: size of the state h, which is the output at each step. `recurrent_dropout`: share of the recurrent
-    weights dropped in training, drawn once per window (DropConnect, Merity et al. 2018). `backend`: torch,
-    by_hand (the equations in Python) or native (the same in C++); auto takes the one measured fastest.
+    weights dropped in training, drawn once per window (DropConnect, Merity et al. 2018). `backend`: implementation of
+    the cell: torch, by_hand (the equations in Python) or native (the same in C++); auto takes the one measured fastest.
     """
 
     gates: ClassVar[int]

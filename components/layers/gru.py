@@ -10,7 +10,7 @@ class GRU(Cell):
     """h⟨t⟩ = (1 − z) ∘ n + z ∘ h⟨t−1⟩.
 
     `reset_after`: where the reset gate acts: on the product W_hn h⟨t−1⟩ (torch and cuDNN) or, if false, on h⟨t−1⟩, as
-    in the published paper and the course. Only the backend by_hand supports the latter.
+    in the published paper and the course; only the backend by_hand supports the latter.
     """
 
     gates = 3

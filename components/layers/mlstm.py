@@ -20,16 +20,16 @@ from components.layers.stepped_cell import SteppedCell
 
 
 class MLSTM(SteppedCell):
-    """C⟨t⟩ = f C⟨t−1⟩ + i v kᵀ and n⟨t⟩ = f n⟨t−1⟩ + i k; y⟨t⟩ = o ∘ C⟨t⟩ q / max(|n⟨t⟩ᵀ q|, 1), for each of the
-    `heads`, with scalars i = exp(s_i) and f = σ(s_f), and o = σ(s_o). q, k · √D, v and all s are affine in x⟨t⟩; C and
-    n are 0 at first. State: log s, where s⟨t⟩ = f s⟨t−1⟩ + i and s = 1 at first, and C / s and n / s. These are
-    weighted means that can't overflow, so the paper's stabiliser isn't needed:
+    """C⟨t⟩ = f C⟨t−1⟩ + i v kᵀ and n⟨t⟩ = f n⟨t−1⟩ + i k; y⟨t⟩ = o ∘ C⟨t⟩ q / max(|n⟨t⟩ᵀ q|, 1), for each head, with
+    scalars i = exp(s_i) and f = σ(s_f), and o = σ(s_o). q, k · √D, v and all s are affine in x⟨t⟩; C and n are 0 at
+    first. State: log s, where s⟨t⟩ = f s⟨t−1⟩ + i and s = 1 at first, and C / s and n / s. These are weighted means
+    that can't overflow, so the paper's stabiliser isn't needed:
 
         keep = f s⟨t−1⟩ / s⟨t⟩,  C/s⟨t⟩ = keep · C/s⟨t−1⟩ + (1 − keep) · v kᵀ
 
-    The gates don't depend on the state, so as with minGRU a second layer is needed. C has D · `hidden_size` numbers,
-    which backpropagation keeps for every step of a window: more `heads` need less memory. `forget_bias`: initial bias
-    of the forget gate.
+    The gates don't depend on the state, so as with minGRU a second layer is needed. `heads`: number of independent
+    matrices; more need less memory, since backpropagation keeps the D · H numbers of C for every step of a window.
+    `forget_bias`: initial bias of the forget gate.
     """
 
     state_names = ("matrix", "normalizer", "log_s")

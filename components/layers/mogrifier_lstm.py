@@ -16,9 +16,9 @@ from components.layers.stepped_cell import SteppedCell
 
 
 class MogrifierLSTM(SteppedCell):
-    """An LSTM after `rounds` in which x⟨t⟩ and h⟨t−1⟩ scale each other: x ← 2σ(Q_k h) ∘ x in odd rounds, h ← 2σ(R_k x)
-    ∘ h in even ones. Without rounds it would be an LSTM. `forget_bias`: initial bias of the forget gate.
-    `recurrent_dropout` applies to the gates' matrix, not to Q and R.
+    """An LSTM after several rounds in which x⟨t⟩ and h⟨t−1⟩ scale each other: x ← 2σ(Q_k h) ∘ x in odd rounds, h ←
+    2σ(R_k x) ∘ h in even ones. `rounds`: number of rounds in which input and state scale each other. `forget_bias`:
+    initial bias of the forget gate. `recurrent_dropout` applies to the gates' matrix, not to Q and R.
     """
 
     gates = 4

@@ -22,8 +22,8 @@ class SLSTM(SteppedCell):
 
         log n⟨t⟩ = log(f n⟨t−1⟩ + i),  keep = f n⟨t−1⟩ / n⟨t⟩,  c/n⟨t⟩ = keep ∘ c/n⟨t−1⟩ + (1 − keep) ∘ z
 
-    At first c = 0 and n = 1. Recurrent connections exist only within each of the `heads`. `forget_bias`: initial bias
-    of the forget gate.
+    At first c = 0 and n = 1. `heads`: number of blocks of units; recurrent connections exist only within a block.
+    `forget_bias`: initial bias of the forget gate.
     """
 
     gates = 4

@@ -31,18 +31,19 @@ Size = Annotated[int, Bounds(gt=0, le=16384)]
 class Backbone(nn.Module):
     """Inputs → stack of `num_layers` recurrent layers of one `kind`. Subclasses add the head.
 
-    `input`: how ids are read: as the sum of learned vectors of each stream (embedding), with `embedding_size` features
-    (default: the hidden size), or as the streams' one-hot vectors, stacked (one_hot, computed as row look-ups); ignored
-    for frames. `embedding_scale` multiplies the initial, random embeddings. `vectors`: a file of word vectors to
-    initialise the tokens' embedding (components.datasets.vectors); read once, when training begins. `freeze_vectors`:
-    don't train the embedding. `embedding_dropout`: share of the vocabulary whose vectors are set to 0 in training,
-    drawn once per window (Gal & Ghahramani 2016).
+    `input`: how ids are read: as the sum of learned vectors of each stream (embedding) or as the streams' one-hot
+    vectors, stacked (one_hot, computed as row look-ups); ignored for frames. `embedding_size`: size of the learned
+    vectors (default: the hidden size). `embedding_scale` multiplies the initial, random embeddings. `vectors`: a file
+    of word vectors to initialise the tokens' embedding (components.datasets.vectors); read once, when training begins.
+    `freeze_vectors`: don't train the embedding. `embedding_dropout`: share of the vocabulary whose vectors are set to 0
+    in training, drawn once per window (Gal & Ghahramani 2016).
 
-    `dropout` applies to embedded input, between layers and to the output, but not to frames. `dropout_kind`: locked
-    uses one mask for all steps of a window. `residual`: add a layer's input to its output, from the second layer on.
-    `layer_norm`: normalise the output of each layer. `learn_initial_state`: make the initial states parameters.
-    `bidirectional`: each layer has two directions of `hidden_size`. The outputs then depend on the future, so such a
-    model can't generate. `beside`: features that a subclass's `rows` appends to the embedded input.
+    `dropout` applies to embedded input, between layers and to the output, but not to frames. `dropout_kind`: a new mask
+    at each step (plain), or one mask for all steps of a window (locked). `residual`: add a layer's input to its output,
+    from the second layer on. `layer_norm`: normalise each layer's output, after the residual sum, before it is read.
+    `learn_initial_state`: make the initial states parameters. `bidirectional`: each layer has two directions of
+    `hidden_size`; the outputs then depend on the future, so such a model can't generate. `beside`: features that a
+    subclass's `rows` appends to the embedded input.
     """
 
     def __init__(

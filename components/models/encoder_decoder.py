@@ -26,12 +26,12 @@ class EncoderDecoder(nn.Module):
     """One Backbone encodes the input; another, of the same cells, generates the target, a token at a time.
 
     The decoder's initial state is tanh(W s), where s are the encoder's last states of the same layer (of both
-    directions, if there are two: Bahdanau et al. 2015). `attention`: the decoder attends to all encoder outputs at each
-    step (`none`: it has the last states only, Sutskever et al. 2014). The head reads tanh(W [context, output]) (Luong
-    et al. 2015). Attention is applied to the decoder's outputs, so with teacher forcing all steps run at once;
-    `input_feeding` adds the head's input to the next step's input, which makes steps sequential. `tie_weights`: use the
-    target's embedding as the output matrix (Press & Wolf 2017). `input`, `bidirectional` and `learn_initial_state`
-    apply to the encoder.
+    directions, if there are two: Bahdanau et al. 2015). `attention`: scores (dot or additive) with which the decoder
+    attends to all encoder outputs at each step, or none: it has the last states only (Sutskever et al. 2014). The head
+    reads tanh(W [context, output]) (Luong et al. 2015). Attention is applied to the decoder's outputs, so with teacher
+    forcing all steps run at once; `input_feeding` adds the head's input to the next step's input, which makes steps
+    sequential. `tie_weights`: use the target's embedding as the output matrix (Press & Wolf 2017). `input`,
+    `bidirectional` and `learn_initial_state` apply to the encoder.
 
     A state is a flat dict of batch-first tensors with all that `step` needs: `memory`, `keys` and `absent` for the
     encoder's outputs, `decoder.…`, and with input feeding `fed`.

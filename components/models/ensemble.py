@@ -20,7 +20,7 @@ MEMBER = re.compile(r"members\.\d+\.")  # prefix of a member's parameters
 
 
 class Ensemble(nn.Module):
-    """`ensemble`: number of models trained together, each with its own loss and initial weights. The output is the mean
+    """`ensemble`: number of models trained together, each with its own loss and initial weights; the output is the mean
     of their probabilities, or of their numbers. Training and prediction take `ensemble` times as long.
 
     `join` combines the members' outputs [N, B, O] to [B, O].

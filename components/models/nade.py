@@ -25,11 +25,11 @@ CHUNK = 1024  # frames at once, to bound the memory of the keys' hidden units
 class FrameModel(Backbone):
     """Backbone → P(frame), key by key or note by note.
 
-    `output`: `nade` is the RNN-NADE of Boulanger-Lewandowski et al. (2012) after Larochelle & Murray (2011): key k is
-    on with probability σ(b_k + V_k · h_k), h_k = σ(c + Σ_{j<k} W_j v_j) of `nade_size`, where the biases b and c are
-    linear in the stack's output; with `independent` it is σ(b_k); with `notes`, the notes of the frame are predicted
-    from the lowest up by a network shared by all keys, with `note_size` hidden units per key and dropout `note_dropout`
-    (components.models.note_head).
+    `output`: nade is the RNN-NADE of Boulanger-Lewandowski et al. (2012) after Larochelle & Murray (2011): key k is on
+    with probability σ(b_k + V_k · h_k), h_k = σ(c + Σ_{j<k} W_j v_j), where the biases b and c are linear in the
+    stack's output; with independent it is σ(b_k); with notes, the notes of the frame are predicted from the lowest up
+    by a network shared by all keys (components.models.note_head). `nade_size`: size of h_k. `note_size`: hidden units
+    per key of the network of notes. `note_dropout`: dropout rate of this network.
     """
 
     def __init__(

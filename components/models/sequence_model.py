@@ -23,8 +23,9 @@ class SequenceModel(Backbone):
     """Backbone → logits.
 
     `tie_weights`: use the embedding as the output matrix (Press & Wolf 2017); needs embedding_size = hidden_size.
-    `softmax`: for large vocabularies, another loss (components.layers.softmax): `adaptive`, with clusters that begin at
-    the ids `cutoffs`, or `sampled`, with about `samples` words besides the target.
+    `softmax`: for large vocabularies, another loss (components.layers.softmax): adaptive, with rare words in clusters,
+    or sampled, on a sample of the words. `cutoffs`: ids at which the clusters of adaptive begin. `samples`: approximate
+    number of words that sampled draws besides the target.
 
     `copy`: let the model copy earlier tokens (components.layers.copying), for encodings that provide candidates
     (`Encoding.copies`). The model reads the candidates too. The last 2 · `places` streams then are the candidates and

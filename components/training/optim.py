@@ -28,11 +28,11 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """AdamW decouples the decay (Loshchilov & Hutter 2019); Adam adds it to the gradient; `momentum` is SGD's.
 
-    `optimizer`: adamw, adam or sgd; `learning_rate`: maximum learning rate, see the schedule; `weight_decay`: weight
-    decay of matrices, not of biases and other vectors. `layer_rates`: factor on the learning rate from
-    each layer to the one below it: the head has `learning_rate`, the last recurrent layer that times `layer_rates`, and
-    so on down to the embedding; 0.385 (1 / 2.6) is usual for a trained model (Howard & Ruder 2018). `embedding_rate`:
-    factor on the learning rate of embeddings; below 1, pre-trained word vectors change less.
+    `optimizer`: the algorithm: adamw, adam or sgd. `learning_rate`: maximum learning rate, see the schedule.
+    `weight_decay`: weight decay of matrices, not of biases and other vectors. `layer_rates`: factor on the learning
+    rate from each layer to the one below it: the head has the full rate, the last recurrent layer that times
+    `layer_rates`, and so on down to the embedding; 0.385 (1 / 2.6) is usual for a trained model (Howard & Ruder 2018).
+    `embedding_rate`: factor on the learning rate of embeddings; below 1, pre-trained word vectors change less.
 
     `sparse_rows`: update only the rows of embeddings, and of a sampled softmax's matrix, that the batch used, which is
     much faster with many words; other rows keep their moments (or momentum) and are not decayed. It needs a table that

@@ -74,14 +74,15 @@ class Trainer:
 
     `steps` counts optimizer updates, each on `batch_size` sequences or windows; `tbptt_length` is the number of time
     steps that gradients flow back through. `clip_norm`: maximum norm of the gradient over all parameters, in an
-    ensemble of each member (Pascanu et al. 2013); `clip_value`: maximum absolute value of its entries. Training ends early after `patience`
-    evaluations without improvement (0 = never) or after `seconds` of training (the schedule still spans `steps`).
-    `averaging`: a decay such as 0.99, to evaluate and save a moving average of the weights; or triggered: the mean of
-    the weights since the first evaluation that is worse than the best of all but the last `averaging_patience` before
-    it (NT-ASGD, Merity et al. 2018). With `precision: bfloat16`, matrix products use bfloat16; on a CPU, only those
-    outside the recurrent layers. `tf32` allows TensorFloat-32 on a GPU and is float32 on a CPU. A checkpoint is written
-    at each evaluation and every `checkpoint_seconds` (0: after each update), or less often, to keep the writing below
-    3 % of the time; a kill loses the updates since then. `kind`: implementation of the update: recorded as a CUDA
+    ensemble of each member (Pascanu et al. 2013). `clip_value`: maximum absolute value of the gradient's entries.
+    Training ends early after `patience` evaluations without improvement (0 = never) or after `seconds` of training (the
+    schedule still spans `steps`). `averaging`: a decay such as 0.99, to evaluate and save a moving average of the
+    weights; or triggered: the mean of the weights since validation stopped improving (NT-ASGD, Merity et al. 2018).
+    `averaging_patience`: for triggered: averaging begins at the first evaluation that is worse than the best of all but
+    the last `averaging_patience` before it. With `precision: bfloat16`, matrix products use bfloat16; on a CPU, only
+    those outside the recurrent layers. `tf32` allows TensorFloat-32 on a GPU and is float32 on a CPU. A checkpoint is
+    written at each evaluation and every `checkpoint_seconds` (0: after each update), or less often, to keep the writing
+    below 3 % of the time; a kill loses the updates since then. `kind`: implementation of the update: recorded as a CUDA
     graph, or shared by several processes.
     """
 

@@ -37,8 +37,8 @@ class Sums(NamedTuple):
 class Update:
     """`update(batch, state, factor, step)` makes one step and returns the state to carry on. `read()` and `reset()`
     access the sums for the curves. `clip_norm`: maximum norm of the gradient over all parameters, in an ensemble of
-    each member; `clip_value`: maximum absolute value of its entries. `thaw` is called with the number of updates before
-    each one: it may change what is trained.
+    each member; `clip_value`: maximum absolute value of the gradient's entries. `thaw` is called with the number of
+    updates before each one: it may change what is trained.
     """
 
     processes = 1
