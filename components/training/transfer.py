@@ -1,8 +1,8 @@
 """Start from a trained model's weights, matched by tensor name and by token.
 
 Tensors with the same name and shape are copied. Rows of the embedding and of the output layer (columns of the first
-layer for one-hot ids) are copied token by token; new tokens start from the mean of the known ones. The head is
-initialised anew for another task.
+layer for one-hot ids) are copied token by token; new tokens start from the mean of the known ones. For
+another task, the output's parameters are initialised anew.
 """
 
 from __future__ import annotations
