@@ -1,1 +1,1 @@
-"""Everything Reprise knows about sequences and recurrent networks. Nothing in here knows Prefect."""
+"""Sequences and recurrent networks: everything except the flows. Nothing in here imports Prefect."""

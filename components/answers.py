@@ -1,5 +1,5 @@
-"""What a model that answers is given, and what it says, the same through every door: the command line, Python, HTTP and
-MLflow. It travels with each registered model.
+"""Inputs and answers of models that predict, shared by the command line, Python, HTTP and MLflow. Shipped with each
+registered model.
 
 Shapes: T steps, W features, H × W pixels.
 """
@@ -26,32 +26,32 @@ if TYPE_CHECKING:
 
 
 def input_of(encoding: Encoding) -> Encoding:
-    """The encoding of what a model reads: a pair's first."""
+    """The encoding of a model's input: of a pair, the first."""
     return getattr(encoding, "input", encoding)
 
 
 class Splits(Protocol):
-    """An encoding that splits a text into tokens of its own, each of which can be tagged."""
+    """An encoding that splits a text into tokens, each of which can be tagged."""
 
     def split(self, text: str) -> list[str]: ...
 
 
 def splits(encoding: object) -> TypeGuard[Splits]:
-    """Is it such an encoding?"""
+    """Whether the encoding is one of `Splits`."""
     return hasattr(encoding, "split")
 
 
 def read(encoding: Encoding, given: Any, where: str, doubts: Doubts | None = None) -> Any:
-    """What somebody gave as the item that the encoding reads, see `Encoding.reads`; `doubts` are told what a person
-    should know of it.
+    """Convert an input to the item that the encoding reads (see `Encoding.reads`). Warnings for the user are added to
+    `doubts`.
 
-    text: a string, or a list of words where the encoding splits texts. symbols: a list of strings, or a string that is
-    split. frames: numbers, lists or an array, [T, W], or pictures [T, H, W]; float64, as exact as they came. audio: the
-    bytes of a WAV file, also in base64, its path, or (samples [N], samples a second). series: a mapping of `values` and
-    their `start` or `times`, or a pandas Series; see `components.datasets.given_series`.
+    text: a string, or a list of words if the encoding splits texts. symbols: a list of strings, or a string to be
+    split. frames: numbers, lists or an array, [T, W], or pictures [T, H, W], as float64 without loss. audio: the bytes
+    of a WAV file, also in base64, its path, or (samples [N], samples a second). series: a mapping of `values` and their
+    `start` or `times`, or a pandas Series; see `components.datasets.given_series`.
 
     Raises:
-        UserError: it isn't such an item; `where` says which it is. What is in it the model checks.
+        UserError: the input has the wrong form; `where` names it. Its content is checked by the model.
     """
     doubts = doubts or Doubts()
     if encoding.reads == "frames":
@@ -69,7 +69,7 @@ def read(encoding: Encoding, given: Any, where: str, doubts: Doubts | None = Non
 
         return given_series(given, encoding, where)
     if isinstance(given, str):
-        if given.isspace():  # as in files, where it is no input
+        if given.isspace():  # as in files, where blank lines aren't inputs
             raise UserError("only blanks, no text", where=where)
         return understood(encoding, checked_text(given, where), where, doubts)
     listed = isinstance(given, list | tuple | np.ndarray) and all(isinstance(one, str) for one in given)
@@ -81,10 +81,10 @@ def read(encoding: Encoding, given: Any, where: str, doubts: Doubts | None = Non
 
 
 def checked_text(text: str, where: str) -> str:
-    """The text itself.
+    """Return the text if it is valid.
 
     Raises:
-        UserError: it is longer than MAX_CHARACTERS, or can't be written down.
+        UserError: it is longer than MAX_CHARACTERS, or can't be encoded.
     """
     if len(text) > MAX_CHARACTERS:
         raise UserError(f"{len(text):,} characters, {MAX_CHARACTERS:,} at most", where=where)
@@ -96,10 +96,10 @@ def checked_text(text: str, where: str) -> str:
 
 
 def answered(bundle: Bundle, items: Sequence[Any], where: str = "inputs", first: int = 0) -> list[dict[str, Any]]:
-    """The answer to each item, as `read` gives them, by named columns: those of its task, see `columns`.
+    """The answer to each item from `read`, as named columns (see `columns`).
 
     Raises:
-        UserError: see `Bundle.predict`; an item is named by its place, `where`[`first`] for the first.
+        UserError: see `Bundle.predict`; items are named by their index, `where`[`first`] for the first.
     """
     answers = _asked(bundle.predict, items, where, first)
     return [columns(bundle, item, answer) for item, answer in zip(items, answers, strict=True)]
@@ -108,24 +108,24 @@ def answered(bundle: Bundle, items: Sequence[Any], where: str = "inputs", first:
 def explained(
     bundle: Bundle, items: Sequence[Any], best: int | None = None, where: str = "inputs", first: int = 0
 ) -> list[Explanation]:
-    """As `answered`, each with why: see `components.tasks.explanation.Explanation`, and `best` there.
+    """As `answered`, with explanations: see `components.tasks.explanation.Explanation`, also for `best`.
 
     Raises:
         UserError: see `Bundle.explain`.
     """
     explanations = _asked(lambda items: bundle.explain(items, best), items, where, first)
-    for item, explanation in zip(items, explanations, strict=True):  # alone, as it was explained
+    for item, explanation in zip(items, explanations, strict=True):  # one at a time, as they were explained
         explanation.answer = answered(bundle, [item], where, first)[0]
     return explanations
 
 
 def states(bundle: Bundle, items: Sequence[Any], where: str = "inputs", first: int = 0) -> list[dict[str, np.ndarray]]:
-    """See `Bundle.states`; an item is named by its place."""
+    """See `Bundle.states`; items are named by their index."""
     return _asked(bundle.states, items, where, first)
 
 
 def _asked(ask: Callable[[Sequence[Any]], list[Any]], items: Sequence[Any], where: str, first: int) -> list[Any]:
-    """What is asked of the items; a refusal names one by its place."""
+    """Call `ask` on the items; errors name an item by its index."""
     try:
         return ask(items)
     except UserError as error:
@@ -135,7 +135,7 @@ def _asked(ask: Callable[[Sequence[Any]], list[Any]], items: Sequence[Any], wher
 
 
 def columns(bundle: Bundle, item: Any, answer: Any) -> dict[str, Any]:
-    """An answer by the names of `Task.columns`; before the tags of a text, the tokens that they are of."""
+    """An answer with the names of `Task.columns`; tags of a text are preceded by its tokens."""
     if isinstance(answer, Mapping):
         return dict(answer)
     (name,) = bundle.task.columns
@@ -147,7 +147,7 @@ def columns(bundle: Bundle, item: Any, answer: Any) -> dict[str, Any]:
 
 
 def has_tokens(bundle: Bundle) -> bool:
-    """Do the tags of a text come with its tokens?"""
+    """Whether tags of a text come with its tokens."""
     return "tags" in bundle.task.columns and splits(input_of(bundle.encoding))
 
 
@@ -164,7 +164,7 @@ def _numbers(given: Any, where: str) -> np.ndarray:
 
 
 def _listed(given: Any) -> Any:
-    """MLflow hands lists over as arrays of arrays."""
+    """Convert arrays of arrays, as passed by MLflow, to lists."""
     if isinstance(given, list | tuple) or (isinstance(given, np.ndarray) and given.dtype == object):
         return [_listed(one) for one in given]
     return given

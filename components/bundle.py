@@ -1,6 +1,6 @@
 """A trained model as a folder: weights.safetensors, model.json, encoding.json, recipe.json. No code, no pickle.
 
-Everything that generation needs is in it, so it never looks at the working tree's recipe or vocabulary.
+It holds everything that generation needs; the working tree's recipe and vocabulary aren't read.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from components.tasks.explanation import Explanation
 from components.tasks.language_model import LanguageModel
 
 FORMAT = 1
-MAX_JSON_BYTES = 256 << 20  # a vocabulary of a million words is some 20 MB
-PART_WRITING = ("no-crossing", "no-parallels")  # rules for voices under a melody, where none are asked for
+MAX_JSON_BYTES = 256 << 20  # a vocabulary of a million words takes about 20 MB
+PART_WRITING = ("no-crossing", "no-parallels")  # default rules for voices under a melody
 
 
 @dataclass(frozen=True)
 class Generation:
-    """What `Bundle.generate` made: `items` are texts or scores, in the order of `sampled`, with the `sections` of the
-    form that was asked for."""
+    """The result of `Bundle.generate`: `items` are texts or scores, in the order of `sampled`, with the `sections` of
+    the requested form."""
 
     items: list[Any]
     sampled: list[Sampled]
@@ -54,7 +54,7 @@ class Generation:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A model that is ready to use, with what it was made from."""
+    """A model ready for use, with its encoding, task and recipe."""
 
     name: str
     model: nn.Module
@@ -65,10 +65,10 @@ class Bundle:
     weights_digest: str
 
     def generate(self, overrides: Mapping[str, Any] = {}, *, seed: int, progress: Progress = unwatched) -> Generation:
-        """New sequences: the recipe's generation settings with `overrides`. Same seed, same sequences.
+        """Generate sequences with the recipe's generation settings and `overrides`. Deterministic for a given seed.
 
         Raises:
-            UserError: an override is unknown or out of range, or a text stream has no prompt to start from.
+            UserError: an override is unknown or out of range, or a text stream has no prompt.
         """
         if self.task.settings is None:
             raise UserError(
@@ -93,11 +93,11 @@ class Bundle:
         return Generation(items, made.sampled, values, seed, made.warnings + warnings, made.sections)
 
     def grid(self, where: str) -> int | str:
-        """The steps of a quarter note on which the model reads music from a file, or what performance it goes on from,
-        "drums" or "piano".
+        """Steps per quarter note of the grid on which the model reads music from a file; "drums" or "piano" for a model
+        that continues a performance.
 
         Raises:
-            UserError: it takes none; `where` is the option or field that asked for it.
+            UserError: it reads no music; `where` is the option or field concerned.
         """
         if self.encoding.performed and where == "start":
             return str(self.encoding.performed)
@@ -108,44 +108,44 @@ class Bundle:
         return int(steps)
 
     def under(self, melody: Score) -> dict[str, Any]:
-        """The settings that write the other voices under a melody, to its end.
+        """Settings to generate the other voices under a melody, to its end.
 
         Raises:
-            UserError: the encoding has no such piece.
+            UserError: the encoding can't represent the piece.
         """
         ids = tuple(int(id) for id in self.encoding.with_melody(melody))
         held = {"given": ids, "given_ends": True, "prompt": ""}
         return held | {"max_length": len(ids) + 1, "constraints": PART_WRITING}
 
     def onwards(self, start: Score) -> dict[str, Any]:
-        """The settings that go on from the beginning of a piece.
+        """Settings to continue the beginning of a piece.
 
         Raises:
-            UserError: the encoding has no such piece.
+            UserError: the encoding can't represent the piece.
         """
         return {"given": tuple(int(id) for id in self.encoding.onwards(start)), "given_ends": False, "prompt": ""}
 
     def can_rewrite(self) -> None:
-        """Refuse where the encoding doesn't know which of its tokens is which voice at which time.
+        """Check that the encoding knows the voice and time of each token, as needed to rewrite regions.
 
         Raises:
-            UserError: with models that know.
+            UserError: it doesn't; the hint names models that do.
         """
         self.encoding.timeline(np.zeros(0, dtype=np.int64))
 
     def rewritten(self, piece: Score, region: str) -> dict[str, Any]:
-        """The settings that write a region of a piece anew ("bars 5-8, alto tenor") and keep the rest.
+        """Settings to regenerate a region of a piece ("bars 5-8, alto tenor") and keep the rest.
 
         Raises:
-            UserError: the encoding has no such piece or region.
+            UserError: the encoding can't represent the piece, or has no such region.
         """
         ids = tuple(int(id) for id in self.encoding.encode(piece))
         Piece.read(region, self.encoding, ids)
         return {"given": ids, "given_ends": True, "rewrite": region, "prompt": ""}
 
     def kept(self, sampled: Sampled) -> dict[str, Any]:
-        """The settings that keep a generated piece, for `rewrite` to name a part of it; none of a model that can't
-        rewrite. One that was cut off keeps what is heard of it.
+        """Settings that keep a generated piece, so that `rewrite` can name a region of it; empty for a model that can't
+        rewrite. Of a piece that was cut off, its decoded part is kept.
         """
         if type(self.encoding).timeline is Encoding.timeline:
             return {}
@@ -153,11 +153,11 @@ class Bundle:
         return {"given": tuple(int(id) for id in ids), "given_ends": True, "prompt": ""}
 
     def predict(self, items: Sequence[Any]) -> list[Any]:
-        """The answer to each input (a text, frames [T, features]), in their order: {"label", "probability"}, numbers,
-        a tag a step, or forecasts of the next steps.
+        """The answer to each input (a text, frames [T, features]), in order: {"label", "probability"}, numbers, a tag
+        per step, or forecasts of the next steps.
 
         Raises:
-            UserError: the model writes, or an item is empty, longer than MAX_STEPS or not what the model reads.
+            UserError: the model generates, or an item is empty, longer than MAX_STEPS or of the wrong form.
         """
         if self.task.settings is not None:
             hint = f"reprise generate {self.name}"
@@ -170,10 +170,10 @@ class Bundle:
         return self.task.predict(self.model, items)
 
     def explain(self, items: Sequence[Any], best: int | None = None) -> list[Explanation]:
-        """Why the model answers to each input as it does, without the answers; at most `best` choices of each.
+        """Explanations of the answers to each input, without the answers; for at most `best` choices of each.
 
         Raises:
-            UserError: the model writes, or its task's answers aren't explained; and as `predict` and `Task.explain` do.
+            UserError: the model generates, or its task has no explanations; also see `predict` and `Task.explain`.
         """
         if type(self.task).explain is Task.explain:
             task = self.recipe["task"]["kind"]
@@ -188,11 +188,10 @@ class Bundle:
         return [self._placed(self.task.explain, number, items, best) for number in range(1, len(items) + 1)]
 
     def states(self, items: Sequence[Any]) -> list[dict[str, np.ndarray]]:
-        """What the model computes while it reads each item, see `components.models.states`; with the `tokens` [T],
-        where it reads such.
+        """The hidden states for each item, see `components.models.states`; with the `tokens` [T] if it reads tokens.
 
         Raises:
-            UserError: it isn't known of such models; or as `predict`.
+            UserError: not supported by such models; also see `predict`.
         """
         if type(self.task).states is Task.states or not has_states(self.model):
             what = f"{self.name}: the states of a model of this kind aren't given"
@@ -203,7 +202,7 @@ class Bundle:
         return [self._placed(self.task.states, number, items) for number in range(1, len(items) + 1)]
 
     def _placed(self, ask: Callable[..., Any], number: int, items: Sequence[Any], *more: Any) -> Any:
-        """What is asked of an item, a refusal with its place."""
+        """Call `ask` on an item; errors name its position."""
         try:
             return ask(self.model, items[number - 1], *more)
         except UserError as error:
@@ -212,7 +211,7 @@ class Bundle:
             raise UserError(error.what, where=f"item {number} of {len(items)}", hint=error.hint) from error
 
     def _check(self, items: Sequence[Any], most: int = MAX_STEPS) -> None:
-        """Refuse what the model can't read, and items of more steps."""
+        """Raise UserError for items that the model can't read or that have more than `most` steps."""
         reads = getattr(self.encoding, "input", self.encoding)
         for number, item in enumerate(items, 1):
             try:
@@ -220,14 +219,14 @@ class Bundle:
             except (TypeError, ValueError, AttributeError, UserError) as error:
                 what = error.what if isinstance(error, UserError) else type(item).__name__
                 raise UserError(f"{reads.kind} can't read it: {what}", where=f"item {number} of {len(items)}") from None
-            # an answer for the whole of a series depends on its length: another one than all had in training is told
+            # an answer for a whole series depends on its length: refuse a length that differs from that in training
             trained = getattr(reads, "steps", None) or (1, MAX_STEPS)
             if isinstance(self.model, Pooled | Ensemble) and trained[0] == trained[1] != steps:
                 raise UserError(
                     f"{steps:,} {reads.unit}s; every series that it was trained on has {trained[0]:,}",
                     where=f"item {number} of {len(items)}",
                 )
-            # of a longer series the last steps are read
+            # only the last steps of a longer series are read
             if not 1 <= steps <= most and not (steps and reads.reads == "series"):
                 raise UserError(
                     f"{steps:,} {reads.unit}s, 1 to {most:,} can be {'read' if most == MAX_STEPS else 'explained'}",
@@ -238,7 +237,7 @@ class Bundle:
 def save_bundle(
     folder: Path, name: str, model: nn.Module, encoding: Encoding, recipe: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> None:
-    """Write the folder. `facts`: framing, what the task learned, and whatever a reader should know (run, data digest,
+    """Write the folder. `facts`: framing, what the task learned, and further facts for readers (run, data digest,
     metrics, versions)."""
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / "weights.safetensors", weights(model), {})
@@ -249,10 +248,10 @@ def save_bundle(
 
 
 def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
-    """The bundle in a folder.
+    """Load the bundle in a folder.
 
     Raises:
-        UserError: a file is missing, damaged or not the one that was saved, or a newer version of Reprise wrote it.
+        UserError: a file is missing, damaged or changed, or was written by a newer version of Reprise.
     """
     info, encoding_state, recipe = (_read_json(folder / f"{file}.json") for file in ("model", "encoding", "recipe"))
     versions = info.get("versions")
@@ -269,7 +268,7 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
         task = make_task(recipe["task"], encoding, info["framing"])
         task.set_learned(info.get("learned", {}))
         model = task.build_model(recipe["model"])
-    except (UserError, TypeError, KeyError, ValueError) as error:  # a kind or a setting that has gone since
+    except (UserError, TypeError, KeyError, ValueError) as error:  # a kind or a setting that no longer exists
         what = error.what if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         raise UserError(f"can't be loaded by this version ({what})", where=str(folder), hint=hint) from error
     tensors, _ = read_tensors(folder / "weights.safetensors")
@@ -279,7 +278,7 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
 
 
 def make_task(section: Mapping[str, Any], encoding: Encoding, framing: str) -> Task:
-    """The task that a recipe's task section describes."""
+    """The task of a recipe's task section."""
     options = {key: value for key, value in section.items() if key != "kind"}
     return resolve("task", section["kind"])(encoding, framing, **options)
 

@@ -1,4 +1,4 @@
-"""What a person sees of a run: lines on standard output, and a progress bar on standard error when it is a terminal."""
+"""Console output: lines on standard output, and a progress bar on standard error if it is a terminal."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from rich.table import Table
 from components.paths import keep_private
 from components.redaction import without_secrets
 
-OURS = ("components", "flows")  # loggers whose warnings a person is told
+OURS = ("components", "flows")  # loggers whose warnings are shown
 
 
 class _Console(Console):
-    """No run ends because of what it prints: whoever read it is gone, or the disk is full."""
+    """A console that ignores write errors (a closed pipe, a full disk), so that they can't end a run."""
 
     def print(self, *objects: Any, **options: Any) -> None:
         try:
@@ -32,12 +32,12 @@ class _Console(Console):
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
-        with suppress(OSError, ValueError):  # what is left in the stream goes nowhere when the process ends
+        with suppress(OSError, ValueError):  # discards the rest of the stream when the process ends
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
 
 
 class _Warnings(logging.Handler):
-    """Warnings of the code, on standard error and wherever else `listeners` put them."""
+    """Writes the code's warnings to standard error and passes them to `listeners`."""
 
     def emit(self, record: logging.LogRecord) -> None:
         line = f"{record.levelname.lower()}: {without_secrets(record.getMessage())}"
@@ -48,20 +48,20 @@ class _Warnings(logging.Handler):
 out = _Console(highlight=False, soft_wrap=True)
 err = _Console(stderr=True, highlight=False)
 _warnings = _Warnings(logging.WARNING)
-listeners: list[Callable[[str, int], None]] = []  # get each line and its level, as of `logging`
+listeners: list[Callable[[str, int], None]] = []  # called with each line and its level of `logging`
 
 
 def prepare() -> None:
-    """What a process of ours does first: it can print whatever comes, tells warnings, writes for its user alone, and
-    leaves what it imports to itself."""
-    # torch, MLflow and Prefect make many objects that stay: by default the collector visits them again and again, and
-    # all of them once more when the interpreter ends, which takes most of a second
+    """Set up a process: console output that can't fail, warnings shown, files private to the user, and a garbage
+    collector that leaves imported objects alone."""
+    # importing torch, MLflow and Prefect creates many objects that stay: by default the collector visits them again and
+    # again, and once more when the interpreter ends, which takes most of a second
     gc.set_threshold(50_000, 20, 100)
     atexit.register(gc.freeze)
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:  # closed: else the next file that is opened would be written to as if it were the terminal
+        except OSError:  # closed: otherwise the next opened file would get this number and receive the output
             os.open(os.devnull, os.O_RDWR)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -73,7 +73,7 @@ def prepare() -> None:
 
 
 def say(line: str) -> None:
-    """One line, here and wherever else `listeners` put it."""
+    """Print a line and pass it to `listeners`."""
     out.print(line, markup=False)
     _pass_on(line, logging.INFO)
 
@@ -85,7 +85,7 @@ def _pass_on(line: str, level: int) -> None:
 
 @contextmanager
 def bar(title: str, total: int | None, unit: str) -> Iterator[Callable[[int, str], None]]:
-    """A progress bar; call what it gives with how many are done and a few words."""
+    """A progress bar. Yields a function that takes the number done and a short text."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=28),
@@ -101,7 +101,7 @@ def bar(title: str, total: int | None, unit: str) -> Iterator[Callable[[int, str
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """A table on standard output."""
+    """Print a table."""
     shown = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
     for column in columns:
         shown.add_column(column, overflow="fold")
@@ -111,7 +111,7 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
 
 def lines(columns: list[str], rows: list[list[str]]) -> None:
-    """A table on standard output, a line for each row however wide the terminal is."""
+    """Print a table with one line per row, whatever the terminal's width."""
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     for row in [columns, *rows]:
         out.print("  ".join(map(str.ljust, row, widths)).rstrip(), markup=False)

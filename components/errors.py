@@ -1,4 +1,4 @@
-"""The one error a user is meant to read: where, what is wrong, and the way out."""
+"""The error for users: where, what is wrong, and how to fix it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ SENTENCE = " Did you mean {!r}?"
 
 
 class UserError(Exception):
-    """A mistake in what the user gave: shown without a traceback, exit code 2.
+    """A user's mistake: shown without a traceback, exit code 2.
 
-    `where` is a file, a dotted key or a command; `hint` is the way out.
+    `where` is a file, a dotted key or a command; `hint` says how to fix it.
     """
 
     def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
@@ -20,19 +20,19 @@ class UserError(Exception):
 
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:
-    """The choice that `name` was probably meant to be, or None."""
+    """The choice most similar to `name`, or None."""
     found = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)
     return found[0] if found else None
 
 
 def meant(name: str, choices: Iterable[str], words: str = "; did you mean {!r}?") -> str:
-    """The words for the choice that `name` was probably meant to be; "" where there is none."""
+    """`words` with the choice most similar to `name`; "" if there is none."""
     near = nearest(name, choices)
     return words.format(near) if near else ""
 
 
 def unknown(kind: str, name: str, choices: Iterable[str], *, where: str | None = None) -> UserError:
-    """The error for a name that isn't among `choices`: says the nearest one and lists them all."""
+    """The error for a name that isn't among `choices`: it suggests the nearest one and lists them all."""
     choices = sorted(choices)
     what = f"unknown {kind} {name!r}.{meant(name, choices, SENTENCE)}"
     return UserError(what, where=where, hint=f"choices: {', '.join(choices) or 'none'}")

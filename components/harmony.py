@@ -1,6 +1,6 @@
-"""Chords, scales and keys by name: what a chord symbol means, and which symbol a handful of notes deserves.
+"""Chords, scales and keys by name: parsing of chord symbols, and symbols for sets of notes.
 
-Pitch classes count from C = 0. Chord kinds are named as they are written after the root: "Dm7" is (2, "m7"); a plain
+Pitch classes count from C = 0. Chord kinds are named as written after the root: "Dm7" is (2, "m7"); a plain
 major triad is called "maj" and a minor one "min".
 """
 
@@ -15,18 +15,18 @@ import numpy as np
 from components.errors import UserError, nearest, unknown
 from components.score import Chord
 
-ROOTS = ("C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")  # as they are written back
-LONGEST_NAME = 40  # characters of a chord symbol or key; what is longer is none
+ROOTS = ("C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")  # as they are written
+LONGEST_NAME = 40  # maximum length of a chord symbol or key
 
 
 class Kind(NamedTuple):
-    """A chord kind: its tones in semitones above the root, and the scale that players choose on it."""
+    """A chord kind: its tones in semitones above the root, and the scale played on it."""
 
     tones: tuple[int, ...]
     scale: str
 
 
-# In order of preference where notes alone can't tell two kinds apart.
+# In order of preference for notes that fit several kinds.
 KINDS: dict[str, Kind] = {
     "maj": Kind((0, 4, 7), "ionian"),
     "min": Kind((0, 3, 7), "dorian"),
@@ -110,7 +110,7 @@ _NO_CHORD = {"n.c.", "nc", "n.c"}
 
 
 class Symbol(NamedTuple):
-    """A chord symbol without its place in time. `bass` is None where it is the root."""
+    """A chord symbol without time. `bass` is None if it is the root."""
 
     root: int
     kind: str
@@ -133,7 +133,7 @@ class Key(NamedTuple):
 
 
 def parse_chord(text: str, *, where: str | None = None) -> Symbol | None:
-    """The symbol that `text` writes, in any of the usual spellings (Cmaj7 CM7 C^7 CΔ; C-7 Cmi7; Bb B♭; Cø; D/f+).
+    """Parse a chord symbol in any of the usual spellings (Cmaj7 CM7 C^7 CΔ; C-7 Cmi7; Bb B♭; Cø; D/f+).
 
     None is "N.C.", no chord.
 
@@ -175,20 +175,20 @@ def format_chord(chord: Symbol | Chord | None) -> str:
 
 
 def chord_tones(chord: Symbol | Chord) -> frozenset[int]:
-    """The chord's pitch classes. A bass note that isn't one of its tones doesn't count."""
+    """The chord's pitch classes. A bass note that isn't one of its tones isn't included."""
     return frozenset((chord.root + tone) % 12 for tone in KINDS[chord.kind].tones)
 
 
 def chord_scale(chord: Symbol | Chord) -> frozenset[int]:
-    """The pitch classes of the scale that players choose on the chord: dorian on m7, mixolydian on 7 …"""
+    """The pitch classes of the scale played on the chord: dorian on m7, mixolydian on 7 …"""
     return Key(chord.root, KINDS[chord.kind].scale).pitch_classes | chord_tones(chord)
 
 
 def match_chord(pitch_classes: Iterable[int], bass: int | None = None) -> Symbol | None:
-    """The symbol that explains sounding notes best; None for fewer than two, or where no chord explains them.
+    """The symbol that fits sounding notes best; None for fewer than two, or if no chord fits.
 
-    Missing fifths cost little, missing thirds, roots and notes outside the chord cost more; where two symbols
-    explain the notes alike (C6 and Am7), the one on the bass note wins, then the commoner kind.
+    Missing fifths cost little; missing thirds, roots and notes outside the chord cost more. Between symbols that fit
+    equally (C6 and Am7), the one on the bass note wins, then the more common kind.
     """
     notes = {pitch % 12 for pitch in pitch_classes}
     low = None if bass is None else bass % 12
@@ -212,10 +212,10 @@ def match_chord(pitch_classes: Iterable[int], bass: int | None = None) -> Symbol
 
 
 def parse_key(text: str, *, where: str | None = None) -> Key:
-    """A key or scale by name: "F major", "F", "Bbm", "d minor", "D dorian", "C blues".
+    """Parse a key or scale: "F major", "F", "Bbm", "d minor", "D dorian", "C blues".
 
     Raises:
-        UserError: neither; the nearest scale is suggested.
+        UserError: it is neither; the nearest scale is suggested.
     """
     found = re.fullmatch(r"\s*([A-Ga-g])([b#]?)(m?)(?:[\s-]+(.+?))?\s*", text[:LONGEST_NAME].translate(_SIGNS))
     if found is None or (found[3] and found[4]):
@@ -237,7 +237,7 @@ _PROFILES = {
 
 
 def _templates() -> np.ndarray:
-    """[24, 12]: what each key takes from each pitch class's weight; rows add up to 0, so the mean doesn't count."""
+    """[24, 12]: each key's weight of each pitch class; rows sum to 0, so the mean has no effect."""
     rows = []
     for profile in _PROFILES.values():
         centred = np.array(profile) - np.mean(profile)
@@ -249,10 +249,10 @@ _FITS = _templates()
 
 
 def find_key(weights: Sequence[float], sharps: int | None = None) -> Key:
-    """The major or minor key whose profile correlates best with twelve weights (how long each pitch class sounds);
-    of the two keys of a signature where its `sharps` (negative: flats) are given.
+    """The major or minor key whose profile correlates best with twelve weights (the duration of each pitch class); only
+    the two keys of a signature if `sharps` (negative: flats) is given.
 
-    Krumhansl and Schmuckler's algorithm. Weights that are all alike say nothing: C major.
+    Krumhansl and Schmuckler's algorithm. Equal weights give C major.
     """
     fits = _FITS @ np.asarray(weights, dtype=np.float64)
     if sharps is not None:
@@ -261,14 +261,14 @@ def find_key(weights: Sequence[float], sharps: int | None = None) -> Key:
         best = major if fits[major] >= fits[minor] else minor
         return Key(best % 12, list(_PROFILES)[best // 12])
     best = int(fits.argmax())
-    # far below what the lightest note makes, far above what rounding does
+    # far below the effect of the smallest weight, far above rounding errors
     if fits[best] <= 1e-9 * max(1.0, float(np.abs(weights).max())):
         return Key(0, "major")
     return Key(best % 12, list(_PROFILES)[best // 12])
 
 
 def strong_steps(metre: tuple[int, int], bar_steps: int) -> tuple[int, ...]:
-    """Steps of a bar where its strong beats begin: 1 and 3 of four beats (4/4, 12/8), the first alone otherwise."""
+    """Steps of a bar where its strong beats begin: 1 and 3 of four beats (4/4, 12/8), otherwise the first only."""
     beats = metre[0] // 3 if metre[0] > 3 and metre[0] % 3 == 0 and metre[1] >= 8 else metre[0]
     return (0, bar_steps // 2) if beats == 4 and bar_steps % 2 == 0 else (0,)
 

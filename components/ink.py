@@ -1,4 +1,4 @@
-"""Drawings and handwriting as strokes of a pen. Times aren't kept."""
+"""Drawings and handwriting as pen strokes, without times."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MOST_POINTS = 20_000  # of a piece, in all strokes
+MOST_POINTS = 20_000  # of a piece, over all strokes
 
 
 @dataclass(frozen=True)
 class Ink:
-    """`strokes`: float64 [N, 2] each, the points (x, y) of a line that is drawn without lifting the pen, x to the
-    right and y down, in the data's own units. `text`: what is written or drawn; "" where that isn't known."""
+    """`strokes`: float64 [N, 2] each, the points (x, y) of a line drawn without lifting the pen, x to the right and y
+    down, in the data's units. `text`: the label, "" if unknown."""
 
     strokes: tuple[np.ndarray, ...]
     text: str = ""
 
     @property
     def points(self) -> int:
-        """How many points there are."""
+        """The number of points."""
         return sum(len(stroke) for stroke in self.strokes)
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """The least x and y, the greatest x and y; zeros where there is no point."""
+        """Minimum x and y, maximum x and y; zeros without points."""
         if not self.points:
             return 0.0, 0.0, 0.0, 0.0
         every = np.concatenate(self.strokes)

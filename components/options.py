@@ -1,7 +1,5 @@
-"""A signature is a schema: the keyword-only parameters of a class or function are settings, with types, bounds and
-defaults. Here a recipe's settings are checked against them.
-
-There are no configuration classes, so a recipe can set exactly what the code takes.
+"""Settings from signatures: the keyword-only parameters of a class or function are its settings, with types, bounds and
+defaults. A recipe's settings are checked against them. There are no configuration classes.
 """
 
 from __future__ import annotations
@@ -17,22 +15,21 @@ from components.errors import UserError, meant, nearest
 from components.paths import user_paths
 from components.registry import configured, names, resolve
 
-LONGEST_GIVEN = 200  # characters of a wrong value that a message repeats
+LONGEST_GIVEN = 200  # characters of a wrong value quoted in a message
 
 
 @dataclass(frozen=True)
 class Nested:
-    """Marks an option (`Annotated[dict[str, Any], Nested("encoding")]`) that is itself a registered kind with options
-    of its own."""
+    """Marks an option (`Annotated[dict[str, Any], Nested("encoding")]`) that is a registered kind with its options."""
 
     table: str
 
 
 @dataclass(frozen=True)
 class UserPath:
-    """Marks an option (`Annotated[str | None, UserPath()]`) that names a file or folder of the user's, or one for each
-    split. The recipe holds it whole, from the folder that the command ran in, for workers and schedules run
-    elsewhere. With a `pattern`, only a value that matches it names one."""
+    """Marks an option (`Annotated[str | None, UserPath()]`) that names a user's file or folder, or one for each split.
+    Recipes store it as an absolute path, resolved from the command's folder, for workers and schedules that run
+    elsewhere. With a `pattern`, only a matching value is a path."""
 
     pattern: str = ""
 
@@ -44,20 +41,20 @@ class UserPath:
 
 
 def targets(section: str, kind: str | None = None) -> list[Any]:
-    """The classes and functions whose keyword-only parameters are the section's settings; `kind` is what the section
-    names."""
+    """The classes and functions whose keyword-only parameters are the section's settings. `kind` is the kind that the
+    section names."""
     return [resolve(section, kind or "")] if section in ("encoding", "task") else configured(section)
 
 
 def generation_targets(task: Mapping[str, Any]) -> list[Any]:
-    """What the generation section of a task that writes configures. A task that answers has no such settings."""
+    """The targets of the generation section, for a task that generates. Other tasks have none."""
     settings = resolve("task", task["kind"]).settings if task else None
-    # settings that add to others name only what they add
+    # subclasses of settings list only their additions
     return [part for part in reversed(settings.__mro__) if "__init__" in vars(part)][1:] if settings else []
 
 
 def options_of(target: Any) -> dict[str, tuple[Any, Any]]:
-    """The keyword-only parameters of a class or function: name → (type, default or ... when required)."""
+    """The keyword-only parameters of a class or function: name → (type, default or ... if required)."""
     function = target.__init__ if inspect.isclass(target) else target
     hints = get_type_hints(function, include_extras=True)
     return {
@@ -70,7 +67,7 @@ def options_of(target: Any) -> dict[str, tuple[Any, Any]]:
 def check_options(
     section: str, values: Mapping[str, Any], targets: Iterable[Any], problems: list[str], extra: Mapping[str, Any] = {}
 ) -> dict[str, Any]:
-    """`values` checked against the options of `targets` (and `extra`), defaults filled in; problems are appended."""
+    """Check `values` against the options of `targets` (and `extra`) and fill in defaults. Problems are appended."""
     from pydantic import ValidationError
 
     fields, model = _options_model({**extra}, tuple(targets)) if extra else _known_options(tuple(targets))
@@ -95,13 +92,13 @@ def check_options(
 
 
 def path_options(options: Mapping[str, tuple[Any, Any]]) -> dict[str, UserPath]:
-    """The options that name a user's files."""
+    """The options that name users' files."""
     marks = {name: getattr(annotation, "__metadata__", ()) for name, (annotation, _) in options.items()}
     return {name: mark for name, found in marks.items() for mark in found if isinstance(mark, UserPath)}
 
 
 def _options_model(fields: dict[str, Any], targets: tuple[Any, ...]) -> tuple[dict[str, Any], Any]:
-    """The options, and a model that checks them."""
+    """The options, and a pydantic model that checks them."""
     from pydantic import ConfigDict, create_model
 
     for target in targets:
@@ -112,12 +109,12 @@ def _options_model(fields: dict[str, Any], targets: tuple[Any, ...]) -> tuple[di
 
 @lru_cache(maxsize=256)
 def _known_options(targets: tuple[Any, ...]) -> tuple[dict[str, Any], Any]:
-    """Made once: a server would spend more time on it than on all else that a short request costs it."""
+    """Cached: building the model would dominate the time of a server's short requests."""
     return _options_model({}, targets)
 
 
 def check_kind(section: str, table: str, values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
-    """A section that names a registered `kind`, checked against that class's options; {} when it is wrong."""
+    """A section that names a registered `kind`, checked against that class's options; {} if it is wrong."""
     kind = values.get("kind")
     if kind not in names(table):
         problems.append(f"{section}.kind: {unknown_kind(table, kind, names(table))}")
@@ -129,7 +126,7 @@ def check_kind(section: str, table: str, values: Mapping[str, Any], problems: li
 
 
 def unknown_kind(what: str, kind: Any, choices: Collection[str]) -> str:
-    """What is said of a kind that isn't there."""
+    """The message for an unknown kind."""
     said = f"unknown {what} {kind!r}{meant(str(kind), choices)}" if kind else "must be set"
     return f"{said} (choices: {', '.join(choices)})"
 
@@ -140,8 +137,8 @@ def _as_written(value: Any) -> Any:
 
 
 def _furthest(errors: Sequence[Any]) -> list[Any]:
-    """For an option of several types, pydantic tells what is wrong with each; the value got furthest with the one that
-    was meant."""
+    """Of pydantic's errors for an option of several types, those of the type that accepted most of the value, probably
+    the intended one."""
     depth: dict[str, int] = {}
     for item in errors:
         depth[item["loc"][0]] = max(len(item["loc"]), depth.get(item["loc"][0], 0))
@@ -149,7 +146,7 @@ def _furthest(errors: Sequence[Any]) -> list[Any]:
 
 
 def _meant(errors: Sequence[Any], fields: Mapping[str, Any]) -> list[Any]:
-    """For a word that is nearly one of an option's choices, what is wrong with it as a choice alone."""
+    """For a word similar to one of an option's choices, only the error about choices."""
     near = {item["loc"][0] for item in errors if item["type"] == "literal_error" and _near(item, fields)}
     return [item for item in errors if item["type"] == "literal_error" or item["loc"][0] not in near]
 
@@ -180,7 +177,7 @@ def _explain(section: str, item: Mapping[str, Any], fields: Mapping[str, Any]) -
     near = _near(item, fields)
     meant = f"; did you mean {near!r}?" if near else ""
     given = repr(item["input"])
-    given = given if len(given) <= LONGEST_GIVEN else f"{given[: LONGEST_GIVEN - 1]}…"  # a prompt may be a whole text
+    given = given if len(given) <= LONGEST_GIVEN else f"{given[: LONGEST_GIVEN - 1]}…"  # a prompt may be long
     return f"{key}: {message}, not {given}{meant}"
 
 
@@ -203,7 +200,7 @@ def readers_with(name: str) -> list[str]:
 
 
 def tasks_with(name: str) -> list[str]:
-    """The tasks whose models of every cell have a setting of this name."""
+    """The tasks whose models have a setting of this name with every cell, none of which has it itself."""
     found = {task: resolve("task", task).model_kinds() for task in names("task")}
     cells = {cell: options_of(resolve("cell", cell)) for cell in names("cell")}
     return [
@@ -214,7 +211,7 @@ def tasks_with(name: str) -> list[str]:
 
 
 def elsewhere(section: str, name: str) -> str | None:
-    """The key where a setting stands that was looked for in this section: readers and encodings are easily confused."""
+    """The key of a setting given in the wrong section: readers and encodings are easily confused."""
     table = {"encoding": "reader", "data": "encoding"}.get(section, "")
     if not table or not any(name in options_of(resolve(table, kind)) for kind in names(table)):
         return None

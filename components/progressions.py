@@ -1,4 +1,4 @@
-"""Chord progressions as players write them, "Dm7 G7 | Cmaj7 | %", and the forms that have a name, "blues in F"."""
+"""Chord progressions in text, "Dm7 G7 | Cmaj7 | %", and named forms, "blues in F"."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from components.score import Chord, Score
 MOST_CHARACTERS = 20_000
 MOST_BARS = 1024
 
-# In C and C minor; the players' common property.
+# In C and C minor; traditional.
 FORMS = {
     "blues": "C7 | F7 | C7 | Gm7 C7 | F7 | F#dim7 | C7 | Em7b5 A7b9 | Dm7 | G7 | C7 A7 | Dm7 G7",
     "basic blues": "C7 | % | % | % | F7 | % | C7 | % | G7 | F7 | C7 | G7",
@@ -40,15 +40,15 @@ _Bar = list[Symbol | None]  # equal shares of a bar; None is silence
 
 
 def parse_progression(text: str, metre: tuple[int, int] = (4, 4), steps_per_beat: int = 12) -> tuple[Chord, ...]:
-    """The chords of a written progression or of a named form, from step 0.
+    """Parse a written progression or a named form to chords, from step 0.
 
-    Bars stand between `|`; the chords of a bar share it evenly, `/` gives the chord before it one more share
-    ("Dm7 / G7 C7"); `%` repeats the bar before; `[…] x4` repeats what is in brackets, `x4` at the end all of it;
+    Bars are separated by `|`; the chords of a bar share it evenly, `/` extends the chord before it by one share
+    ("Dm7 / G7 C7"); `%` repeats the bar before; `[…] x4` repeats the bracket's content, `x4` at the end everything;
     `N.C.` is silence. A named form is "blues in F", "minor blues in C", "rhythm changes in Bb", "ii-V-I in C x3" (see
-    FORMS). Neighbours with the same symbol become one `Chord`.
+    FORMS). Adjacent equal symbols become one `Chord`.
 
     Raises:
-        UserError: something can't be read (with its bar, and the nearest name), or a bar can't be shared so.
+        UserError: something can't be parsed (with its bar, and the nearest name), or a bar can't be divided so.
     """
     if len(text) > MOST_CHARACTERS:
         raise UserError(f"{len(text):,} characters, more than {MOST_CHARACTERS:,}", where="chords")
@@ -72,7 +72,7 @@ def parse_progression(text: str, metre: tuple[int, int] = (4, 4), steps_per_beat
 
 
 def format_progression(chords: Sequence[Chord], metre: tuple[int, int] = (4, 4), steps_per_beat: int = 12) -> str:
-    """The chords in bars from step 0; `parse_progression` with the same metre reads them back."""
+    """The chords as text in bars from step 0: the inverse of `parse_progression` with the same metre."""
     bar_steps = Score((), steps_per_beat, metre).bar_steps
     end = max((chord.start + chord.duration for chord in chords), default=0)
     bars = []
@@ -89,7 +89,7 @@ def format_progression(chords: Sequence[Chord], metre: tuple[int, int] = (4, 4),
 
 
 def _can_share(count: int, bar_steps: int, beats: int) -> bool:
-    """Whether chords can share a bar evenly and fall where a player feels them: in halves, beats or parts of beats."""
+    """Whether chords can share a bar evenly and fall on halves, beats or divisions of beats."""
     return bar_steps % count == 0 and (count <= 2 or beats % count == 0 or count % beats == 0)
 
 
@@ -111,11 +111,11 @@ def _moved(symbol: Symbol | None, shift: int) -> Symbol | None:
 
 
 def _read_bars(text: str) -> list[_Bar]:
-    """The bars of a written progression, repeats written out."""
+    """The bars of a written progression, with repeats expanded."""
     bars: list[_Bar] = []
     cells: list[Symbol | None] = []
-    opened: int | None = None  # where the bracket began
-    closed: int | None = None  # where the bracket began that the word before closed
+    opened: int | None = None  # start of the open bracket
+    closed: int | None = None  # start of the bracket closed by the previous word
     repeated = False  # the bar is a %
     words = list(_WORD.finditer(text))
     for index, word in enumerate(words):

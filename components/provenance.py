@@ -1,4 +1,4 @@
-"""Where a result came from: code version, library versions, machine, and digests of what was read."""
+"""Provenance of a result: code version, library versions, machine, and digests of inputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-# what can change a number, and what is needed to load a model again
+# libraries that can affect numbers, or that are needed to load a model
 LIBRARIES = ("torch", "numpy", "pandas", "prefect", "mlflow", "music21", "safetensors", "pydantic")
 
 
@@ -36,17 +36,17 @@ def digest_json(value: Any) -> str:
 
     Raises:
         TypeError: `value` isn't JSON-ready data.
-        ValueError: it holds a NaN or an infinity, which JSON has no word for.
+        ValueError: it holds a NaN or an infinity, which JSON can't represent.
     """
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return digest_bytes(canonical.encode("ascii"))
 
 
 def digest_tree(paths: Iterable[Path]) -> str:
-    """One sha256 for files and folders: contents and relative names, not where they lie nor in which order they came.
+    """One sha256 for files and folders: of contents and relative names, independent of location and order.
 
-    A folder counts with everything beneath it, except Python's caches, so that a package's digest changes
-    when its code does and not when it is imported.
+    A folder counts with everything in it except Python's caches, so that a package's digest changes with its code, and
+    not when it is imported.
 
     Raises:
         OSError: a path doesn't exist or can't be read.
@@ -65,25 +65,25 @@ def digest_tree(paths: Iterable[Path]) -> str:
 def code_version(root: Path) -> dict[str, Any]:
     """The version of the code in `root`: {"commit", "dirty", "version"}.
 
-    `commit` is the full hash, "" when `root` is not a git checkout of its own or git is missing; `dirty` says
-    that tracked files changed or that there are untracked ones not ignored. `version` is the installed
-    package's, "" when it runs from the folder without being installed.
+    `commit` is the full hash, "" if `root` isn't the root of a git checkout or git is missing. `dirty`: tracked files
+    changed, or there are untracked files that aren't ignored. `version` is the installed package's, "" if it isn't
+    installed.
     """
     try:
         package = version("reprise")
     except PackageNotFoundError:
         package = ""
     commit, dirty = "", False
-    # a folder inside somebody else's checkout (an environment, say) must not borrow that one's commit
+    # a folder inside another checkout (such as an environment) must not report that one's commit
     top = _git(root, "rev-parse", "--show-toplevel")
     if top and Path(top).resolve() == Path(root).resolve():
         commit = _git(root, "rev-parse", "--verify", "--quiet", "HEAD") or ""
-        dirty = _git(root, "status", "--porcelain") != ""  # a failing status vouches for nothing
+        dirty = _git(root, "status", "--porcelain") != ""  # a failing status counts as dirty
     return {"commit": commit, "dirty": dirty, "version": package}
 
 
 def library_versions() -> dict[str, str]:
-    """The installed version of every library that results depend on, by name. Imports none of them."""
+    """The installed versions of the libraries that results depend on, by name. Doesn't import them."""
     found = {}
     for name in LIBRARIES:
         try:
@@ -94,7 +94,7 @@ def library_versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """The machine: {"cpu", "cores", "memory_bytes", "os", "python"}. `cores` counts those this process may use."""
+    """The machine: {"cpu", "cores", "memory_bytes", "os", "python"}. `cores`: those available to this process."""
     import psutil
 
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -118,8 +118,8 @@ def _cpu_model() -> str:
 
 
 def _git(root: Path, *arguments: str) -> str | None:
-    """The stripped output of a git command in `root`, None when it failed or there is no git."""
-    # a hook's GIT_DIR would point at another repository; optional locks would disturb a git that works beside us
+    """The stripped output of a git command in `root`; None if it failed or git is missing."""
+    # a hook's GIT_DIR would point at another repository; optional locks would disturb concurrent git commands
     environment = {name: value for name, value in os.environ.items() if name not in ("GIT_DIR", "GIT_WORK_TREE")}
     try:
         done = subprocess.run(

@@ -1,6 +1,7 @@
-"""YAML → frozen Recipe. Every problem of a recipe is reported at once, with its dotted key and the way out.
+"""Recipes: YAML → frozen Recipe. All problems of a recipe are reported at once, with their dotted keys and how to fix
+them.
 
-What a section may hold is what the class takes that it names (components/options.py).
+A section may have the settings of the class that it names (components/options.py).
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 @dataclass(frozen=True)
 class Recipe:
-    """One run, fully resolved: every setting has its value, defaults included.
+    """The settings of a run, with all defaults filled in.
 
-    `digest` covers all that changes the result; the name and the file do not.
+    `digest` covers everything that affects the result, so not the name or the file.
     """
 
     name: str
@@ -42,7 +43,7 @@ class Recipe:
     accept: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data in the order of the YAML file; `Recipe.from_dict` takes it back."""
+        """Plain data in the order of the YAML file; the inverse of `Recipe.from_dict`."""
         sections = {name: copy.deepcopy(dict(getattr(self, name))) for name in SECTIONS}
         return {"seed": self.seed, **sections, "accept": dict(self.accept)}
 
@@ -55,7 +56,7 @@ class Recipe:
         """Check `values` and fill in defaults.
 
         Raises:
-            UserError: with every problem found, one a line.
+            UserError: with all problems, one a line.
         """
         problems: list[str] = []
         resolved = _resolve(values, problems)
@@ -74,7 +75,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in a YAML file, with `--set` overrides ("a.b=c") applied.
 
     Raises:
-        UserError: the file can't be read, isn't YAML, or has wrong settings (all of them are named).
+        UserError: the file can't be read, isn't YAML, or has wrong settings (all are listed).
     """
     values = load_yaml(path)
     for override in overrides:
@@ -83,7 +84,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping from a file, read safely and bounded."""
+    """Read a YAML mapping from a file, safely and with a size limit."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UserError(f"larger than {MAX_BYTES} bytes: not a recipe", where=str(path))
@@ -99,8 +100,8 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
-    """Set "a.b=c" in nested `values`; c is read as YAML. null takes the setting away, so that its default holds;
-    where null is a value itself (training.clip_norm), it is set."""
+    """Set "a.b=c" in nested `values`; c is parsed as YAML. null removes the setting, so that its default applies,
+    unless null is a value of the setting (training.clip_norm)."""
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
         raise UserError(f"{override!r} isn't KEY=VALUE", where="--set", hint="for example: --set training.steps=500")
@@ -118,7 +119,7 @@ def apply_override(values: dict[str, Any], override: str) -> None:
 
 
 def _null_is_a_value(key: str) -> bool:
-    """Does null say something else than the default does, as for training.clip_norm?"""
+    """Whether null is a value of the setting other than its default, as for training.clip_norm."""
     section, _, name = key.partition(".")
     for target in targets(section) if section in ("training", "evaluation") else ():
         annotation, default = options_of(target).get(name, (None, None))

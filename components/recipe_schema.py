@@ -1,9 +1,9 @@
 """The JSON Schema (draft 2020-12) of a recipe file, for editors. `reprise schema` prints it.
 
-It is made from what checks a recipe: signatures give names, types, bounds and defaults, docstrings the descriptions.
-Which settings a section takes depends on what it names: `if` … `then` says so, and `additionalProperties: false` closes
-each case. What only the values together decide (a split that adds up to 1, an encoding that fits the task, the layers
-of a graph that exist) is left to `reprise validate`.
+It is generated from the code that checks recipes: names, types, bounds and defaults from signatures, descriptions from
+docstrings. Sections whose settings depend on a kind use `if` … `then`, each closed by `additionalProperties: false`.
+Conditions on several values (a split that sums to 1, an encoding that fits the task, existing layers of a graph) are
+left to `reprise validate`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def recipe_schema() -> Schema:
 
 
 class _Writer:
-    """Collects the definitions ($defs) that the sections refer to: one for each option, kind and section."""
+    """Collects the definitions ($defs): one for each option, kind and section."""
 
     def __init__(self) -> None:
         self.defs: dict[str, Schema] = {}
@@ -98,13 +98,13 @@ class _Writer:
     def _kinds(self, table: str) -> Schema:
         """A section whose `kind` is a registered name."""
         if table not in self.defs:
-            self.defs[table] = {}  # an encoding may hold another one
+            self.defs[table] = {}  # placeholder: an encoding may contain another one
             choices = {kind: targets(table, kind) for kind in names(table)}
             self.defs[table] |= self._choice(table, "kind", choices)
         return _ref(table)
 
     def _choice(self, name: str, key: str, choices: Mapping[str, list[Any]]) -> Schema:
-        """An object that `key` makes one of `choices`, each with the options of its targets."""
+        """An object whose `key` selects one of `choices`, each with the options of its targets."""
         cases = []
         for choice, parts in choices.items():
             self.defs[f"{name}.{choice}"] = self._options(parts, {key: {"const": choice}}, about=parts[-1])
@@ -210,7 +210,7 @@ class _Writer:
         settings: Callable[[Any], Mapping[str, tuple[Any, Any]]] = options_of,
         about: Any = None,
     ) -> Schema:
-        """An object with what is `first` and the settings of `targets`, and no others."""
+        """An object with the properties `first` and the settings of `targets`, and no others."""
         properties, required = dict(first), []
         for target in targets:
             for name, (annotation, default) in settings(target).items():
@@ -250,7 +250,7 @@ def _ref(name: str) -> Schema:
 
 
 def typed(annotation: Any) -> Schema:
-    """The type and the bounds of an option, as pydantic says them."""
+    """The type and bounds of an option, from pydantic."""
     return TypeAdapter(annotation).json_schema()
 
 
@@ -260,7 +260,7 @@ def paragraph(target: Any) -> str:
 
 
 def said(target: Any, name: str) -> str:
-    """The sentences of the docstrings, the target's own and those of what it extends, that name the option."""
+    """The sentences that name the option, in the docstring of the target or of its base classes."""
     for owner in inspect.getmro(target) if inspect.isclass(target) else (target,):
         text = " ".join((owner.__doc__ or "").partition("Raises:")[0].split())
         sentences = re.split(r"(?<=[.;])\s+(?=[A-Z`])", text)

@@ -1,4 +1,4 @@
-"""Passwords, keys and tokens: what of an address or a message may be shown."""
+"""Removal of passwords, keys and tokens from addresses and messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ADDRESSES = (
 )
 VALUES = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL|API_KEY|AUTH_STRING|CONNECTION_STRING", re.IGNORECASE)
 QUERY = re.compile(r"pass|pwd|secret|token|key|sig|cred|auth", re.IGNORECASE)
-SHORTEST, SHORTEST_VALUE = 3, 8  # characters; a shorter "secret" (true, 1) would blacken half of a message
+SHORTEST, SHORTEST_VALUE = 3, 8  # characters; shorter values (true, 1) would be redacted all over a message
 
 _known: set[str] = set()
 
@@ -30,25 +30,25 @@ _known: set[str] = set()
 def shown_address(address: str) -> str:
     """The address without user, password and query.
 
-    Whatever stands before the last "@" counts as credentials: a password may hold any sign, unquoted too.
+    Everything before the last "@" counts as credentials: a password may contain any character, also unquoted.
     """
     scheme, mark, rest = address.partition("://")
     if not mark:
         return address
     place, *query = re.split("[?#]", rest, maxsplit=1)
-    if "@" not in place and "@" in "".join(query):  # a password with a "?" in it, or a query with an "@"
+    if "@" not in place and "@" in "".join(query):  # a password with a "?", or a query with an "@"
         return f"{scheme}://{HIDDEN}"
     credentials, at, place = place.rpartition("@")
     return f"{scheme}://{HIDDEN + at if credentials else ''}{place}{f'?{HIDDEN}' if query else ''}"
 
 
 def remember(address: str) -> None:
-    """What is secret in this address is taken out of every message from now on."""
+    """Redact this address's secrets in all messages from now on."""
     _known.update(_secrets(address))
 
 
 def without_secrets(text: str) -> str:
-    """The text without the passwords of the addresses that this process knows, and of its environment."""
+    """The text without passwords of remembered addresses and secrets of the environment."""
     secrets = set(_known)
     for name, value in os.environ.items():
         if name in ADDRESSES or name.lower() in ADDRESSES:
@@ -61,7 +61,7 @@ def without_secrets(text: str) -> str:
 
 
 def _secrets(address: str) -> set[str]:
-    """The credentials in an address, as written and unquoted; a user's name alone is none."""
+    """The credentials in an address, as written and unquoted; a user name alone isn't one."""
     _, mark, rest = address.partition("://")
     if not mark:
         return set()

@@ -1,4 +1,4 @@
-"""The sections of a recipe that need more than their options checked, and what goes together."""
+"""Checks of a recipe's sections beyond their options, and of their combination."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from components.registry import names, resolve
 
 
 def check_model(values: Mapping[str, Any], task: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
-    """The model section: `kind` is a cell, or another kind that the task knows; the task says what goes with it.
+    """Check the model section: `kind` is a cell or another kind that the task supports, with the task's model settings.
 
-    Without a valid task nothing is checked: its problem is told already.
+    Without a valid task nothing is checked: that problem is already reported.
     """
     if not task:
         return {}
@@ -39,8 +39,8 @@ def check_model(values: Mapping[str, Any], task: Mapping[str, Any], problems: li
 
 
 def check_windows(given: Mapping[str, Mapping[str, Any]], task: Mapping[str, Any]) -> list[str]:
-    """Problems of settings that are `given` and would do nothing, since the task reads whole examples. The defaults,
-    which a recipe that was written out in full has, are none."""
+    """Problems of settings in `given` without effect, since the task reads whole examples. Default values, as in a
+    complete recipe, are accepted."""
     if not task or resolve("task", task["kind"]).windowed:
         return []
     idle = []
@@ -53,7 +53,7 @@ def check_windows(given: Mapping[str, Mapping[str, Any]], task: Mapping[str, Any
 
 
 def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Problems between sections that are each right: what the reader gives, the encoding takes and the task reads."""
+    """Problems between valid sections: whether the reader, the encoding and the task fit together."""
     data, encoding, task, model = (sections[name] for name in ("data", "encoding", "task", "model"))
     precision = sections["generation"].get("precision", "float32")
     problems: list[str] = []
@@ -127,7 +127,7 @@ def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _no_rows(encoding: Mapping[str, Any], task: Mapping[str, Any], model: Mapping[str, Any]) -> bool:
-    """Has a model surely no table of which an update reads some rows only? Others are seen when the model is built."""
+    """Whether a model certainly has no table for sparse updates. Other cases are detected when the model is built."""
     if (
         model["kind"] == "graph"
         or model.get("softmax") == "sampled"
@@ -140,16 +140,16 @@ def _no_rows(encoding: Mapping[str, Any], task: Mapping[str, Any], model: Mappin
     read = resolve("encoding", encoding.get("input", encoding)["kind"])
     if read.form in ("frames", "series", "strokes") or model.get("input") == "one_hot":
         return True
-    return bool(model.get("tie_weights")) and read.context is Encoding.context  # tokens alone, nothing beside them
+    return bool(model.get("tie_weights")) and read.context is Encoding.context  # tokens only, without context features
 
 
 def _known_words(encoding: Mapping[str, Any]) -> bool:
-    """Does an encoding, or one inside it, want words of the file of vectors?"""
+    """Whether an encoding, or one inside it, uses the words of the vector file."""
     inner = (value for value in encoding.values() if isinstance(value, Mapping))
     return bool(encoding.get("known_words")) or any(map(_known_words, inner))
 
 
-OF_FILES = ("data", "task", "model", "training")  # sections that say which files a recipe reads
+OF_FILES = ("data", "task", "model", "training")  # sections with paths of files
 DATA = {
     "dataset": (str | None, None),
     "path": (Annotated[str | dict[str, str] | None, UserPath()], None),
@@ -160,10 +160,10 @@ DATA = {
 
 
 def check_data(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
-    """The data section: a card of the catalogue, or a path of one's own with a reader, and the reader's options.
+    """Check the data section: a dataset card, or a path with a reader, and the reader's options.
 
-    A `path` (relative to where the command runs) takes the place of the card's files. Beside a reader that makes its
-    items and gives way, a path is read by the reader of such files, and a card by its own.
+    A `path` (relative to the command's folder) replaces the card's files. With a reader that generates its items and
+    has a counterpart for files, a path is read by that counterpart, and a card by the card's reader.
     """
     from components.datasets.cards import load_card
     from components.datasets.folds import parse_fold
@@ -201,7 +201,7 @@ def check_data(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]
         problems.append(f"data.path: {reader} makes its data itself{others} (data.reader)")
     checked["reader"] = reader
     if checked["path"] is not None:
-        # a file of one's own in place of the card's; the reader stays, the card's split is of the card's files
+        # the user's file replaces the card's; the reader stays, but the card's split applies to its own files only
         checked["dataset"] = None
         path = checked["path"]
         if not isinstance(path, str) and (not set(path) <= {"train", "val", "test"} or "train" not in path):
@@ -222,7 +222,7 @@ def check_data(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]
 
 
 def path_settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a recipe as it is written that name files of the user's: {"data.path": …, "model.vectors": …}."""
+    """The settings of a recipe, as written, that name users' files: {"data.path": …, "model.vectors": …}."""
     data, task, model, training = (s if isinstance(s := values.get(name), Mapping) else {} for name in OF_FILES)
     options = {"data": dict(DATA), "model": {}}
     if data.get("reader") in names("reader"):
@@ -245,7 +245,7 @@ def path_settings(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_path(value: Any) -> bool:
-    """One path, or one for each split; anything else is told when the recipe is checked."""
+    """Whether it is one path, or one for each split; other values are reported when the recipe is checked."""
     return isinstance(value, str) or (isinstance(value, Mapping) and all(isinstance(v, str) for v in value.values()))
 
 

@@ -1,4 +1,4 @@
-"""A score as plain data: what readers produce, encodings turn into tokens, and renderers draw and play."""
+"""Scores as plain data: produced by readers, tokenised by encodings, drawn and played by renderers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAMES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", 
 
 
 def pitch_name(pitch: int) -> str:
-    """C4 for 60."""
+    """The name of a pitch: C4 for 60."""
     return f"{_NAMES[pitch % 12]}{pitch // 12 - 1}"
 
 
@@ -32,8 +32,8 @@ class Note:
 
 
 class PackedNotes(Sequence[Note]):
-    """Notes kept as columns, int64 [4, N], made into `Note`s when somebody looks at them: a corpus goes from its files
-    to an encoding's arrays without one. Equal to a tuple of the same notes."""
+    """Notes stored as columns, int64 [4, N], and made into `Note`s only when accessed, so that encodings can read a
+    corpus without creating any. Equal to a tuple of the same notes."""
 
     __slots__ = ("_made", "columns")
 
@@ -65,7 +65,7 @@ class PackedNotes(Sequence[Note]):
     def _notes(self) -> tuple[Note, ...]:
         if self._made is None:
             made = tuple(map(object.__new__, repeat(Note, len(self))))
-            # Note(…) of a frozen dataclass takes 1.5 µs: its slots, filled by column, 0.4 µs
+            # Note(…), a frozen dataclass, takes 1.5 µs; filling its slots by column 0.4 µs
             for slot, column in zip(_SLOTS, self.columns.tolist(), strict=True):
                 deque(map(slot, made, column), maxlen=0)
             self._made = made
@@ -85,13 +85,13 @@ def note_columns(notes: Sequence[Note]) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One voice or instrument: its notes in order of start."""
+    """A voice or instrument with its notes in order of start."""
 
     name: str
     notes: Sequence[Note]
     program: int = 0  # General MIDI program, 0 = piano
-    role: str = ""  # melody, chords, bass, drums (pitches are percussion keys); "" = not told apart
-    pedal: Sequence[tuple[int, int]] = ()  # first and end step of each time that the sustain pedal is down, in order
+    role: str = ""  # melody, chords, bass, drums (pitches are percussion keys); "" = unknown
+    pedal: Sequence[tuple[int, int]] = ()  # (first, end) steps of each press of the sustain pedal, in order
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -102,7 +102,7 @@ class Chord:
     duration: int
     root: int  # pitch class, 0 = C
     kind: str
-    bass: int | None = None  # pitch class where it isn't the root
+    bass: int | None = None  # pitch class, if it isn't the root
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +123,13 @@ class Score:
     chords: tuple[Chord, ...] = ()
     key: str = ""  # such as "F major"
     metre_changes: tuple[tuple[int, tuple[int, int]], ...] = ()
-    # "played": times are as played, on a grid too fine for notation; "seconds": and bars aren't known, each "bar" is a
+    # "played": performed times, on a grid too fine for notation; "seconds": the same without bars, each "bar" is a
     # second
     timing: Literal["written", "played", "seconds"] = "written"
 
     @property
     def only_drums(self) -> bool:
-        """Whether it has parts, and all are drums."""
+        """Whether all parts are drums, and there are any."""
         return bool(self.parts) and all(part.role == "drums" for part in self.parts)
 
     @property
@@ -169,22 +169,22 @@ def _until(events: Sequence[Event], step: int) -> tuple[Event, ...]:
 
 
 def spoken(score: Score) -> str:
-    """A score in words: a line for each voice; of drums what is hit."""
+    """A score as text: a line for each voice; for drums, the pieces hit."""
     return "\n".join(f"{part.name}: {' '.join(names(part))}" for part in score.parts)
 
 
 def names(part: Part, most: int | None = None) -> list[str]:
-    """What the part's notes are called, the first `most` of them: C4; of drums snare."""
+    """The names of the part's first `most` notes: "C4", or "snare" for drums."""
     name = piece_name if part.role == "drums" else pitch_name
     return [name(note.pitch) for note in part.notes[:most]]
 
 
 def sounding(part: Part) -> list[int]:
-    """For how many steps each note of the part sounds: under the pedal until it is lifted or the pitch begins anew."""
+    """The sounding time of each note in steps: under the pedal, until it is lifted or the pitch is repeated."""
     if not part.pedal:
         return [note.duration for note in part.notes]
     downs = [down for down, _ in part.pedal]
-    again: dict[int, int] = {}  # pitch → where it begins again
+    again: dict[int, int] = {}  # pitch → step where it begins again
     found = []
     for note in reversed(part.notes):
         end = note.start + note.duration

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what a kill leaves of them."""
+"""Atomic writing of files, and removal of what killed processes left."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ MARK = ".writing-"
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A path to write to, in a hidden folder beside `path`; at the end of the block it takes the place of `path`. A
-    library that writes may make temporary files of its own beside it: they lie in the hidden folder too.
+    """A path to write to, in a hidden folder next to `path`; at the end of the block it replaces `path`. Temporary
+    files that a library makes next to it are in the hidden folder too.
 
-    What killed writers of `path` left is removed before.
+    Removes what killed writers of `path` left.
 
     Raises:
         OSError: it can't be written; its `filename` is `path`, not the hidden one.
@@ -41,7 +41,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Errors of the hidden file are those of the file that a user asked for."""
+    """Report errors of the hidden file as errors of `path`."""
     try:
         yield
     except OSError as error:
@@ -49,7 +49,7 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def remove_half_written(folder: Path, name: str = "") -> None:
-    """Remove what killed writers left in `folder`: of the file `name`, else of every file. Who lives holds a lock."""
+    """Remove what killed writers left in `folder`, of the file `name` or of all files. Running writers hold a lock."""
     for left in folder.glob(f".{glob.escape(name) or '*'}{MARK}*"):
         with contextlib.suppress(OSError):
             lock = os.open(left, os.O_RDONLY)
@@ -61,17 +61,17 @@ def remove_half_written(folder: Path, name: str = "") -> None:
 
 
 def _claim(path: Path) -> tuple[Path, int]:
-    """A hidden folder of our own, and the lock on it, which ends with the process however it ends."""
+    """A new hidden folder and a lock on it, which is released whenever the process ends."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}{MARK}", dir=path.parent))
-        with contextlib.suppress(FileNotFoundError, BlockingIOError):  # somebody took it for one that is left over
+        with contextlib.suppress(FileNotFoundError, BlockingIOError):  # another process removed it as a leftover
             lock = os.open(folder, os.O_RDONLY)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(lock)
                 raise
-            except OSError:  # a file system without locks: nobody else can take it there either
+            except OSError:  # a file system without locks: others can't lock it either
                 return folder, lock
             if folder.exists():
                 return folder, lock

@@ -1,4 +1,4 @@
-"""YAML read safely: plain values, no aliases, no key twice."""
+"""Safe YAML: plain values, no aliases, no duplicate keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from components.errors import UserError
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML without aliases (no exponential expansion), without repeated keys, and with 2e-3 as a number."""
+    """Safe YAML without aliases (no exponential expansion), without duplicate keys, and with 2e-3 as a number."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -39,7 +39,7 @@ _Loader.add_implicit_resolver(
 
 
 def parse_yaml(text: str, *, where: str) -> Any:
-    """The value of a piece of YAML."""
+    """Parse a YAML text."""
     try:
         return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:

@@ -1,1 +1,1 @@
-"""The one evaluation loop and what it reports."""
+"""Evaluation, its metrics and its reports."""

@@ -1,4 +1,4 @@
-"""What a model is worth: its primary figure beside that of answers which don't look at the input."""
+"""Baselines: a model's primary metric compared with predictors that ignore the input."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ PREFIX = "baseline/"
 
 @dataclass(frozen=True)
 class Baseline:
-    """The strongest of a task's baselines on the split that judges: `split` is test, or val where there is no test."""
+    """The strongest of a task's baselines. `split` is test, or val if there is no test data."""
 
     name: str
     value: float
     split: str
 
     def verdict(self, value: float, lower: bool) -> str:
-        """In words, where a model with this figure isn't better; else ""."""
+        """A sentence if a model with this value isn't better than the baseline, else ""."""
         if value == self.value:
             return f"no better than {self}"
         return f"worse than {self}" if (value > self.value) == lower else ""
@@ -32,12 +32,12 @@ class Baseline:
 
 
 def judging(metrics: Mapping[str, float], primary: str) -> str:
-    """The split whose figure judges a model: test where it was measured, else val; "" of neither."""
+    """The split that decides: test if measured, else val; "" if neither was."""
     return next((split for split in ("test", "val") if f"{split}/{primary}" in metrics), "")
 
 
 def baseline_metrics(task: Task, store: Store, metrics: Mapping[str, float]) -> dict[str, float]:
-    """The task's baselines on the split that judges, "baseline/test/unigram"."""
+    """The task's baselines on the deciding split, named "baseline/test/unigram"."""
     split = judging(metrics, task.primary)
     if not split:
         return {}
@@ -48,11 +48,11 @@ def baseline_metrics(task: Task, store: Store, metrics: Mapping[str, float]) -> 
 
 
 def strongest(metrics: Mapping[str, float], lower: bool) -> Baseline | None:
-    """Of the metrics that a run ended with."""
+    """The strongest baseline among a run's final metrics."""
     found = [Baseline(key.split("/", 2)[2], v, key.split("/")[1]) for key, v in metrics.items() if is_baseline(key)]
     return (min if lower else max)(found, key=lambda one: one.value, default=None)
 
 
 def is_baseline(key: str) -> bool:
-    """Is the metric a baseline's, not the model's?"""
+    """Whether the metric belongs to a baseline."""
     return key.startswith(PREFIX)

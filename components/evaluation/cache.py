@@ -1,7 +1,6 @@
-"""The neural cache: a token is likelier where it followed a state like the present one (Grave et al. 2017,
-arXiv:1612.04426).
+"""The neural cache: tokens that followed similar states become more likely (Grave et al. 2017, arXiv:1612.04426).
 
-N steps of one text in their order, H outputs of the last layer, C steps at once, M steps that these remember.
+N steps of one text in order, H outputs of the last layer, C steps of a chunk, M steps in their cache.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from components.encodings.vocabulary import PAD
 from components.models.sequence_model import SequenceModel
 from components.tasks.base import to_device
 
-CHUNK = 512  # steps whose likenesses are computed at once
+CHUNK = 512  # steps whose similarities are computed at once
 
 
 @torch.inference_mode()
 def read(model: SequenceModel, batches: Batches) -> tuple[Tensor, Tensor, Tensor]:
-    """One row read to its end: the nats of each step's target [N], the outputs [N, H], and the targets [N]."""
+    """Run the model over one row: the nats of each step's target [N], the outputs [N, H], and the targets [N]."""
     found, state = [], None
     for batch in batches.epoch():
         inputs_BTS, targets_BT = to_device(batch.inputs_BTS, model), to_device(batch.targets_BT, model)
@@ -36,9 +35,9 @@ def read(model: SequenceModel, batches: Batches) -> tuple[Tensor, Tensor, Tensor
 def cache_probabilities(
     y_NH: Tensor, targets_N: Tensor, asked_N: Tensor | None = None, *, size: int, flatness: float
 ) -> Tensor:
-    """The cache's probability of each step's target (or of the token `asked_N` of each step): the share of the last
-    `size` steps before it that had this target, each counting exp(flatness · its outputs · those of the step). Nothing
-    is remembered at the first step: 0."""
+    """The cache's probability of each step's target (or of the token `asked_N`): the share of the last `size` steps
+    before it with this target, each weighted by exp(flatness · its outputs · those of the step). 0 at the first step,
+    where the cache is empty."""
     asked_N = targets_N if asked_N is None else asked_N
     y_NH = y_NH.float()
     found_N = y_NH.new_zeros(len(y_NH))
@@ -48,14 +47,14 @@ def cache_probabilities(
         age_CM = at_C[:, None] - before_M
         likeness_CM = flatness * (y_NH[start:stop] @ y_NH[first:stop].t())
         likeness_CM = likeness_CM.masked_fill((age_CM < 1) | (age_CM > size), -torch.inf)
-        share_CM = likeness_CM.softmax(dim=1).nan_to_num()  # of a step with nothing before it 0 / 0
+        share_CM = likeness_CM.softmax(dim=1).nan_to_num()  # 0 / 0 for a step with an empty cache
         found_N[start:stop] = (share_CM * (targets_N[first:stop] == asked_N[start:stop, None])).sum(dim=1)
     return found_N
 
 
 def mixed(nats_N: Tensor, cached_N: Tensor, weight: float) -> Tensor:
-    """Nats, float64 [N], of (1 − weight) · the model's probability + weight · the cache's; at the first step, where
-    nothing is remembered, the model's alone."""
+    """Nats, float64 [N], of (1 − weight) · the model's probability + weight · the cache's; at the first step, with an
+    empty cache, of the model's alone."""
     weight_N = torch.full_like(nats_N, weight, dtype=torch.float64)
     weight_N[:1] = 0.0
     return -torch.log((1 - weight_N) * (-nats_N.double()).exp() + weight_N * cached_N.double())

@@ -1,7 +1,7 @@
-"""Runs of several settings and seeds side by side: a leaderboard, and their learning curves in one picture.
+"""Comparison of runs over settings and seeds: a leaderboard, and the learning curves in one picture.
 
-Settings are ranked by the mean over seeds of the primary metric on val, at each run's best weights. The test figures
-stand beside it and rank nothing: choosing by them would make them optimistic.
+Settings are ranked by the mean over seeds of the primary metric on val, at each run's best weights. Test metrics are
+shown but not used for ranking, which would make them optimistic.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from matplotlib.figure import Figure
 from components.evaluation.report import SOFT
 from components.render.figures import figure, markdown_table
 
-# Okabe and Ito's colours, which the colour-blind tell apart too
+# Okabe and Ito's colours, which colour-blind readers can tell apart
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#b8a800")
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one run. `history` has an entry {tokens, seconds, val, …} for each evaluation; `failed` says why
-    the run has no figures."""
+    """The result of one run. `history` has an entry {tokens, seconds, val, …} for each evaluation. `failed`: why the
+    run has no figures."""
 
     label: str
     settings: Mapping[str, Any]
@@ -44,13 +44,13 @@ class Result:
 
     @property
     def which(self) -> str:
-        """Which of the setting's runs it is."""
+        """The seed or fold of the run."""
         return f"fold {self.fold}" if self.fold else f"seed {self.seed}"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One combination of settings over its seeds or folds. Means and standard deviations (n − 1; NaN of one run) are
+    """One combination of settings over its seeds or folds. Means and standard deviations (n − 1; NaN for one run) are
     over the runs that didn't fail."""
 
     label: str
@@ -76,7 +76,7 @@ class Row:
 
     @property
     def tokens(self) -> float:
-        """Mean number of tokens that a run has seen."""
+        """Mean number of training tokens of a run."""
         return _mean([result.tokens for result in self.finished])
 
     @property
@@ -85,7 +85,7 @@ class Row:
 
 
 def leaderboard(results: Sequence[Result], metric: str, *, lower: bool = True) -> list[Row]:
-    """A row for each label, the best first; settings without a finished run come last."""
+    """A row for each label, best first; settings without a finished run come last."""
     groups: dict[str, list[Result]] = {}
     for result in results:
         groups.setdefault(result.label, []).append(result)
@@ -98,7 +98,7 @@ def leaderboard(results: Sequence[Result], metric: str, *, lower: bool = True) -
 
 
 def columns(rows: Sequence[Row], metric: str) -> dict[str, list[Any]]:
-    """The leaderboard as a table: numbers where the viewer may want to sort by them, NaN where there is none."""
+    """The leaderboard as a table, with numbers (or NaN) in columns that can be sorted by value."""
     keys = list(rows[0].settings) if rows else []
     return {
         "rank (by val)": list(range(1, len(rows) + 1)),
@@ -119,7 +119,7 @@ def columns(rows: Sequence[Row], metric: str) -> dict[str, list[Any]]:
 
 
 def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """The leaderboard for people, narrow enough for a terminal: (headings, rows of texts)."""
+    """The leaderboard as text, narrow enough for a terminal: (headings, rows)."""
     headings = ["", "setting", "runs", "val (ranks)", "test", "params", "tokens/s", "s", "tokens"]
     shown = []
     for rank, row in enumerate(rows, 1):
@@ -143,20 +143,20 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def plus_minus(mean: float, sd: float) -> str:
-    """ "1.2345 ± 0.0067"; without the second part where it isn't known."""
+    """ "1.2345 ± 0.0067"; without the second part if it isn't known."""
     if math.isnan(mean):
         return ""
     return figure(mean) if math.isnan(sd) else f"{figure(mean)} ± {figure(sd)}"
 
 
 def write_curves(path: Path, rows: Sequence[Row], *, metric: str, title: str, lower: bool = True) -> None:
-    """The metric on val while training, against tokens (left) and seconds (right): a line for the mean of a setting's
-    runs at each evaluation, a band from the least to the greatest. Beyond eight settings the rest are grey."""
+    """Draw the metric on val during training, against tokens (left) and seconds (right): a line for the mean of a
+    setting's runs at each evaluation, a band from minimum to maximum. Settings after the first eight are grey."""
     figure = Figure(figsize=(11, 4.8), dpi=130, layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     shown = [row for row in rows if row.finished]
     for panel, axis, words in zip(panels, ("tokens", "seconds"), ("tokens seen", "seconds of training"), strict=True):
-        for place, row in reversed(list(enumerate(shown))):  # the best on top
+        for place, row in reversed(list(enumerate(shown))):  # draw the best last, on top
             named = place < len(COLOURS)
             name = f"{place + 1}  {row.label}  {plus_minus(row.val, row.val_sd)}"
             _draw(panel, row, axis, COLOURS[place] if named else "#cfcfcf", name if named else "_")
@@ -181,7 +181,7 @@ def write_curves(path: Path, rows: Sequence[Row], *, metric: str, title: str, lo
 
 
 def curve(row: Row, axis: str) -> list[tuple[float, float, float, float]]:
-    """(x, mean, least, greatest) at each evaluation that all runs of the row have; x is the mean over the runs."""
+    """(x, mean, minimum, maximum) at each evaluation that all runs of the row have; x is the mean over the runs."""
     points = []
     for entries in zip(*(result.history for result in row.finished), strict=False):
         if all(math.isfinite(entry.get(name, math.nan)) for entry in entries for name in (axis, "val")):
@@ -198,7 +198,7 @@ def _draw(panel: Axes, row: Row, axis: str, colour: str, name: str) -> None:
 
 
 def _limits(rows: Sequence[Row], lower: bool) -> tuple[float, float] | None:
-    """Bounds that show where the curves end: the first evaluations lie far off and would press them flat."""
+    """Axis limits that show the ends of the curves: the first evaluations are much worse and would flatten them."""
     curves = [points for row in rows if (points := curve(row, "tokens"))]
     if not curves:
         return None

@@ -1,5 +1,4 @@
-"""Figures for drum patterns beside the same figures for real, held-out ones: how much is hit, how loud, how far from
-the grid, and what is copied."""
+"""Metrics of drum patterns, compared with the same for real, held-out ones: density, dynamics, timing and copying."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from components.errors import UserError
 from components.score import Score, note_columns
 
 GRID = 4  # sixteenths
-# figure → its unit, as in `components.evaluation.music`
+# metric → its unit, as in `components.evaluation.music`
 DRUM_UNITS = {
     "hits_per_bar": "hits",
     "pieces_used": "pieces",
@@ -30,14 +29,14 @@ Bar = frozenset[tuple[int, int]]  # (sixteenth, piece) of its hits
 def judge_drums(
     scores: Sequence[Score], training: Sequence[Score], held_out: Sequence[Score]
 ) -> dict[str, dict[str, float]]:
-    """{figure: {"generated": x, "held_out": y}}.
+    """{metric: {"generated": x, "held_out": y}}.
 
-    - `hits_per_bar`; `pieces_used` of the kit, mean of the patterns.
-    - `velocity_spread`: standard deviation of the velocities in a pattern, mean of the patterns.
-    - `off_grid_ms`: mean distance of a hit from the nearest sixteenth; `off_grid_spread_ms`: standard deviation, in a
-      pattern, of how late hits are, mean of the patterns.
-    - `bars_repeated`: share of bars whose hits are those of an earlier bar of the pattern, whatever their velocities.
-    - `bars_copied`, `patterns_copied`: share of bars, and of whole patterns, whose hits a training pattern has.
+    - `hits_per_bar`; `pieces_used` of the kit, mean over patterns.
+    - `velocity_spread`: standard deviation of the velocities in a pattern, mean over patterns.
+    - `off_grid_ms`: mean distance of a hit from the nearest sixteenth; `off_grid_spread_ms`: standard deviation of the
+      lateness of hits in a pattern, mean over patterns.
+    - `bars_repeated`: share of bars with the same hits as an earlier bar of the pattern; velocities are ignored.
+    - `bars_copied`, `patterns_copied`: share of bars and of whole patterns whose hits occur in a training pattern.
 
     Raises:
         UserError: one of the three has no hits.
@@ -65,7 +64,7 @@ def bars(score: Score) -> list[Bar]:
 
 
 def _hits(score: Score) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Of each hit the nearest sixteenth, the piece, the velocity, and how late it is in milliseconds."""
+    """For each hit the nearest sixteenth, the piece, the velocity, and the lateness in milliseconds."""
     columns = [note_columns(part.notes) for part in score.parts if part.role == "drums"]
     start, _, pitch, velocity = np.concatenate([np.zeros((4, 0), dtype=np.int64), *columns], axis=1)
     kit = np.isin(pitch, list(PIECE_OF))

@@ -1,7 +1,7 @@
-"""Dynamic evaluation: a model goes on learning from the text that it's tested on, each part after it was counted
-(Krause et al. 2018, arXiv:1709.07432).
+"""Dynamic evaluation: the model keeps learning from the test text, from each part after it was scored (Krause et al.
+2018, arXiv:1709.07432).
 
-θ ← θ − rate · g / (s + s̄) + decay · s / s̄ · (θ₀ − θ), with g the gradient of the part just counted, θ₀ the trained
+θ ← θ − rate · g / (s + s̄) + decay · s / s̄ · (θ₀ − θ), with g the gradient of the part just scored, θ₀ the trained
 weights, s the root mean square of each weight's gradient over the training data, and s̄ its mean over all weights.
 """
 
@@ -19,11 +19,11 @@ from components.layers.base import State, detach
 from components.tasks.base import to_device
 from components.tasks.language_model import judged
 
-MOST_WINDOWS = 100  # of the training data, evenly spread, for the sizes of the gradients
+MOST_WINDOWS = 100  # of the training data, evenly spaced, to estimate gradient sizes
 
 
 class Adaptation(NamedTuple):
-    """How fast, and how strongly drawn back to the trained weights. `sizes`: s of each trained parameter."""
+    """Settings: the rate, the decay towards the trained weights, and `sizes`, s of each trained parameter."""
 
     sizes: list[Tensor]
     rate: float
@@ -35,8 +35,8 @@ def trained_parameters(model: nn.Module) -> list[Tensor]:
 
 
 def gradient_sizes(model: nn.Module, batches: Batches) -> list[Tensor]:
-    """The root mean square of each parameter's gradient over windows of the training data, states carried between
-    neighbours only."""
+    """The root mean square of each parameter's gradient over windows of the training data. States are carried between
+    adjacent windows only."""
     parameters, count = trained_parameters(model), batches.count(0)
     sums = [torch.zeros_like(parameter) for parameter in parameters]
     chosen = sorted({round(at) for at in np.linspace(0, count - 1, min(count, MOST_WINDOWS))})
@@ -47,8 +47,8 @@ def gradient_sizes(model: nn.Module, batches: Batches) -> list[Tensor]:
 
 
 def dynamic_nats(model: nn.Module, batches: Batches, adaptation: Adaptation) -> Tensor:
-    """Nats, float64 [N], of each token of a text, one row read to its end. Each window is counted with the weights that
-    the windows before it left, then learned. The model has its own weights again at the end."""
+    """Nats, float64 [N], of each token of a text, read as one row. Each window is scored with the weights adapted to
+    the windows before it, and then learned. The model's weights are restored at the end."""
     parameters = trained_parameters(model)
     trained = [parameter.detach().clone() for parameter in parameters]
     mean = sum(size.sum() for size in adaptation.sizes) / sum(size.numel() for size in adaptation.sizes)
@@ -73,7 +73,7 @@ def dynamic_nats(model: nn.Module, batches: Batches, adaptation: Adaptation) -> 
 def _window(
     model: nn.Module, batch: Batch, state: State | None, parameters: list[Tensor]
 ) -> tuple[list[Tensor], Tensor, State]:
-    """The gradients of the mean nats of a window's counted tokens, these nats, and the state after it."""
+    """The gradients of the mean nats of a window's counted tokens, these nats, and the next state."""
     inputs_BTS, targets_BT = to_device(batch.inputs_BTS, model), to_device(batch.targets_BT, model)
     with torch.enable_grad():
         nats_BT, _, state = judged(model, inputs_BTS, targets_BT, state)

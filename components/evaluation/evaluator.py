@@ -1,4 +1,4 @@
-"""The one evaluation loop: every window of a split once, sums divided by counts at the end."""
+"""The evaluation loop: every window of a split once, sums divided by counts at the end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from components.tasks.base import Tally, Task
 
 @dataclass(eq=False)
 class Evaluator:
-    """`every` is in optimizer updates; `batch_size` rows are read side by side in windows of `window` steps."""
+    """Evaluates a split. `every`: optimizer updates between evaluations. `batch_size` rows are read at once, in windows
+    of `window` steps."""
 
     task: Task
     _: KW_ONLY
@@ -25,7 +26,7 @@ class Evaluator:
     window: Annotated[int, Field(gt=0)] = 256
 
     def evaluate(self, model: nn.Module, sequences: Sequences) -> dict[str, float]:
-        """The metrics of a split: those that something was counted for."""
+        """The metrics of a split, without those that have a count of 0."""
         batches = self.task.batches(sequences, batch_size=self.batch_size, window=self.window, seed=0, training=False)
         tallies: dict[str, Tally] = {}
         was_training = model.training

@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 from components.evaluation.report import INK, SIGNED, write_matrix
 from components.tasks.explanation import Explanation
 
-LINE, MOST_LINES = 84, 60  # characters of a line, and lines of a picture
-LETTER = 0.062  # inches, of the width of a letter of the lines
-DEEP = 0.6  # of the scale: darker cells have white letters
+LINE, MOST_LINES = 84, 60  # characters per line, and lines per picture
+LETTER = 0.062  # width of a letter, in inches
+DEEP = 0.6  # share of the scale above which cells have white letters
 
 
 def draw_explanation(path: Path, explanation: Explanation, *, title: str) -> bool:
-    """Draw what there is to see; gives False where that is nothing."""
+    """Draw the explanation. Returns False if there is nothing to draw."""
     if explanation.matrix is not None:
         write_matrix(path, explanation.matrix)
         return True
@@ -30,9 +30,9 @@ def draw_explanation(path: Path, explanation: Explanation, *, title: str) -> boo
 
 
 def write_tokens(path: Path, tokens: list[tuple[str, float]], *, title: str, label: str) -> None:
-    """Tokens in lines as in a text, blue where their number is positive and red where it is negative."""
+    """Draw tokens as lines of text, blue for positive numbers and red for negative ones."""
     placed, line, column = [], 0, 0
-    gap = any(len(token) > 1 for token, _ in tokens)  # words, not letters
+    gap = any(len(token) > 1 for token, _ in tokens)  # separate words by spaces, but not letters
     for token, value in tokens:
         shown = token.strip(" ").replace("\n", "⏎") or "·"
         if column and column + len(shown) > LINE:

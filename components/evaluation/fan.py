@@ -1,4 +1,4 @@
-"""Forecasts as fans: the past, the median with its intervals, what came, and the last season again."""
+"""Fan charts of forecasts: the past, the median with its intervals, the actual values, and the last season repeated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INK, SOFT, MODEL, NAIVE = "#222222", "#8a8a8a", "#0072b2", "#d55e00"
 
 
 def write_fan(path: Path, fan: Fan) -> None:
-    """A panel for each forecast, two side by side."""
+    """Draw a panel for each forecast, two per row."""
     columns = min(2, len(fan.futures))
     rows = -(-len(fan.futures) // columns)
     figure = Figure(figsize=(6.4 * columns, 2.9 * rows + 0.9), dpi=110, layout="constrained")
@@ -34,7 +34,7 @@ def write_fan(path: Path, fan: Fan) -> None:
 def _panel(axes: Axes, future: Future) -> None:
     past = len(future.history)
     before, after = future.times[:past], future.times[past:]
-    # lines go on from the last value that was known
+    # lines continue from the last known value
     joined = future.times[past - 1 :]
     last = future.history[-1:]
     axes.plot(before, future.history, color=SOFT, linewidth=1.1, label="past")

@@ -1,4 +1,4 @@
-"""What the gradient probe saw over a training run: kept in a file beside the checkpoint, drawn as one picture."""
+"""Readings of the gradient probe during a training run: stored in a file in the run's folder, and drawn."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from components.evaluation.report import INK, TRAIN, VAL
 READINGS = "gradients.jsonl"  # in a run's folder
 LARGEST_FILE = 256 << 20  # bytes
 MOST_CURVES, MOST_LAYERS = 12, 3  # in the picture
-SMALLEST = 1e-8  # of the largest norm; what lies below is off the picture
+SMALLEST = 1e-8  # relative to the largest norm; smaller norms aren't drawn
 EARLY_TO_LATE = LinearSegmentedColormap.from_list("early to late", ["#cfe8f7", TRAIN, "#7a5aa6", VAL])
 
 
 def append_reading(path: Path, curves: Mapping[str, Any]) -> None:
-    """Add what one probe saw (`Reading.curves()`) as a line of JSON."""
+    """Append a reading of the probe (`Reading.curves()`) as a line of JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(curves) + "\n")
 
 
 def read_readings(path: Path) -> list[dict[str, Any]]:
-    """All readings of a run in the order of its updates; empty when there is no file.
+    """All readings of a run in the order of updates; empty if there is no file.
 
-    A resumed run reads once more what the interrupted one had read after its checkpoint: the later line counts. A line
-    that a kill cut off is left out.
+    A resumed run repeats readings that the interrupted one made after its checkpoint: the later line counts. A
+    truncated line is ignored.
     """
     if not path.exists() or path.stat().st_size > LARGEST_FILE:
         return []
@@ -52,9 +52,10 @@ def read_readings(path: Path) -> list[dict[str, Any]]:
 def write_gradient_picture(
     path: Path, readings: Sequence[Mapping[str, Any]], *, title: str, unit: str = "nats"
 ) -> None:
-    """‖∂L⟨e⟩/∂h⟨e−k⟩‖ against the lag k, a line for each evaluation, a panel for each layer (first, middle, last).
+    """‖∂L⟨e⟩/∂h⟨e−k⟩‖ against the lag k, with a line for each evaluation and a panel for each layer (first, middle,
+    last).
 
-    Straight lines downwards are exponential decay: the gradient vanishes. `unit` is the loss's.
+    Straight lines downwards are exponential decay: the gradient vanishes. `unit`: of the loss.
 
     Raises:
         ValueError: there are no readings.
@@ -88,7 +89,7 @@ def write_gradient_picture(
 
 
 def dress_lag_axes(axes: Any) -> None:
-    """A panel of norms (logarithmic) against lags."""
+    """Set up the axes of norms (logarithmic) against lags."""
     axes.set_yscale("log")
     axes.set_xlabel("lag k, steps")
     axes.margins(x=0.01)
@@ -97,7 +98,7 @@ def dress_lag_axes(axes: Any) -> None:
 
 
 def bound_norms(axes: Any, norms: Sequence[float]) -> None:
-    """Limits of a logarithmic axis that keep rounding noise and zeros out of the picture."""
+    """Set limits of a logarithmic axis that exclude rounding noise and zeros."""
     seen = [norm for norm in norms if math.isfinite(norm) and norm > 0]
     if seen:
         high = max(seen)
@@ -105,7 +106,7 @@ def bound_norms(axes: Any, norms: Sequence[float]) -> None:
 
 
 def _spread(items: list[Any], most: int) -> list[Any]:
-    """At most `most` of the items, evenly chosen, the first and the last among them."""
+    """At most `most` evenly spaced items, including the first and the last."""
     if len(items) <= most:
         return items
     return [items[round(index * (len(items) - 1) / (most - 1))] for index in range(most)]

@@ -1,7 +1,7 @@
-"""Figures for pieces of music beside the same figures for real pieces: likeness, harmony, repetition, copying.
+"""Metrics of pieces of music, compared with the same for real pieces: similarity, harmony, repetition, copying.
 
-A figure alone says little: Bach repeats bars and writes what other chorales have. So every figure is given for the
-generated pieces and for real held-out ones, both against the training pieces.
+A metric alone says little: Bach repeats bars and writes phrases that other chorales have. So every metric is given for
+the generated pieces and for real held-out ones, both compared with the training pieces.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from components.harmony import SCALES, chord_tones, find_key, strong_steps
 from components.render.layout import bars
 from components.score import Note, Score
 
-GRAM = 8  # (interval, duration) pairs, that is nine notes, that count as copied together
-_FINE = 12  # parts of a quarter note that durations and places are told apart by
-_LONGEST = 4 * _FINE  # longer notes count as this long
-_WIDEST = 13  # wider intervals count as this wide
+GRAM = 8  # (interval, duration) pairs, i.e. nine notes, that count as a copy
+_FINE = 12  # resolution of durations and positions: parts of a quarter note
+_LONGEST = 4 * _FINE  # longer notes are clipped
+_WIDEST = 13  # wider intervals are clipped
 
-# figure → its unit. Distances and shares run from 0 to 1.
+# metric → its unit. Distances and shares are from 0 to 1.
 UNITS = {
     "pitch_class_distance": "share",
     "interval_distance": "share",
@@ -44,20 +44,21 @@ UNITS = {
 
 
 def judge(scores: Sequence[Score], training: Sequence[Score], held_out: Sequence[Score]) -> dict[str, dict[str, float]]:
-    """{figure: {"generated": x, "held_out": y}}, figures as in UNITS; what neither side has is left out.
+    """{metric: {"generated": x, "held_out": y}}, metrics as in UNITS; those that neither side has are left out.
 
-    - `…_distance`: how far the distribution is from that of `training`; Jensen-Shannon distance, the square root of
-      the divergence in bits, 0 (alike) to 1 (nothing in common). Pitch classes count from the tonic of the best key,
-      places from the bar line.
+    - `…_distance`: Jensen-Shannon distance of the distribution from that of `training`: the square root of the
+      divergence in bits, 0 (equal) to 1 (disjoint). Pitch classes count from the tonic of the best key, positions from
+      the bar line.
     - `notes_in_best_key`: share of sounding time in the best of the twelve diatonic scales.
-    - `strong_beats_on_chord_tones`: share of the notes begun on strong beats; only for scores with chords.
-    - which bars come back and how the pieces end: `components.evaluation.music_structure`.
-    - `copied_8_grams`, `longest_copy_notes`: runs of (interval to the note before, duration) that a training piece has
-      too, so that a transposed copy is one.
-    - faults of voice leading: only for four parts (`components.evaluation.voice_leading`).
+    - `strong_beats_on_chord_tones`: of the notes that begin on strong beats, the share that are chord tones; only for
+      scores with chords.
+    - repetition of bars, and endings: `components.evaluation.music_structure`.
+    - `copied_8_grams`, `longest_copy_notes`: runs of (interval to the note before, duration) that also occur in a
+      training piece; transposed copies count too.
+    - voice-leading faults: only for four parts (`components.evaluation.voice_leading`).
 
-    A few pieces are farther from any distribution than many, so `held_out` is compared in groups as large as `scores`,
-    and the distances and longest copies are the groups' mean.
+    Small samples are farther from any distribution than large ones, so `held_out` is compared in groups as large as
+    `scores`; distances and longest copies are means over the groups.
 
     Raises:
         UserError: one of the three has no piece with notes.
@@ -81,7 +82,7 @@ def judge(scores: Sequence[Score], training: Sequence[Score], held_out: Sequence
 
 
 class _Known:
-    """What the training pieces have: distributions, and their lines as strings of one character a note."""
+    """Statistics of the training pieces: distributions, and their lines as strings of one character per note."""
 
     def __init__(self, training: Sequence[Score]) -> None:
         self.codes: dict[Hashable, str] = {}
@@ -90,14 +91,14 @@ class _Known:
         self.grams = {line[i : i + GRAM] for line in self.text.split("\n") for i in range(len(line) - GRAM + 1)}
 
     def lines(self, score: Score) -> list[str]:
-        """A string for each judged part, a character for each (interval, duration)."""
+        """A string for each judged part, with a character for each (interval, duration)."""
         return [
             "".join(self.codes.setdefault(pair, chr(len(self.codes) + 32)) for pair in _pairs(score, notes))
             for notes in lines(score)
         ]
 
     def compare(self, scores: Sequence[Score]) -> dict[str, float]:
-        """The figures that depend on how many pieces there are."""
+        """The metrics that depend on the number of pieces."""
         distances = {
             f"{name}_distance": jensen_shannon(Counter(count(scores)), self.distributions[name])
             for name, count in _COUNTED.items()
@@ -106,7 +107,7 @@ class _Known:
         return distances | {"longest_copy_notes": float(longest + 1 if longest else 0)}
 
     def longest(self, line: str) -> int:
-        """Length of the longest stretch of a line that a training line has too."""
+        """Length of the longest substring of a line that also occurs in a training line."""
         best = 0
         for start in range(len(line)):
             while start + best < len(line) and line[start : start + best + 1] in self.text:
@@ -115,7 +116,7 @@ class _Known:
 
 
 def shares(scores: Sequence[Score], known: _Known) -> dict[str, float]:
-    """The figures that are sums over all pieces, divided once."""
+    """The metrics that are ratios of sums over all pieces."""
     found = [line[i : i + GRAM] in known.grams for s in scores for line in known.lines(s) for i in _starts(line)]
     times = [pitch_class_times(score) for score in scores]
     diatonic = [[(tonic + tone) % 12 for tone in SCALES["major"]] for tonic in range(12)]
@@ -134,9 +135,9 @@ def shares(scores: Sequence[Score], known: _Known) -> dict[str, float]:
 
 
 def jensen_shannon(one: Counter, other: Counter) -> float:
-    """The Jensen-Shannon distance of two histograms: 0 where they are proportional, 1 where they share nothing.
+    """The Jensen-Shannon distance of two histograms: 0 if they are proportional, 1 if they are disjoint or one is
+    empty.
 
-    An empty one shares nothing with any.
     The square root of the divergence with logarithms to base 2, a metric (Endres and Schindelin 2003).
     """
     if not one or not other:
@@ -187,7 +188,7 @@ _COUNTED: dict[str, Callable[[Sequence[Score]], Iterable[int]]] = {
 
 
 def _strong_notes(score: Score) -> Iterable[bool]:
-    """For each note begun on a strong beat under a chord: is it one of the chord's tones?"""
+    """For each note that begins on a strong beat with a chord, whether it is a chord tone."""
     chords = sorted(score.chords)
     starts = [chord.start for chord in chords]
     for line in lines(score) if chords else ():

@@ -1,4 +1,4 @@
-"""The lines of a score that are judged, and where their notes stand."""
+"""The melodic lines of a score that are judged, and the positions of their notes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from components.score import Note, Part, Score
 
 
 def judged_parts(score: Score) -> list[Part]:
-    """The melody where one is named; else all parts but a band's."""
+    """The melody if one is named, else all parts except an accompaniment's."""
     melody = [part for part in score.parts if part.role == "melody"]
     own = [part for part in score.parts if part.role not in ("chords", "bass", "drums")]
     return melody or own or list(score.parts)
 
 
 def lines(score: Score) -> list[list[Note]]:
-    """The judged parts as lines of one note at a time: of notes that begin together, the highest."""
+    """The judged parts as monophonic lines: of notes that begin together, the highest."""
     found = []
     for part in judged_parts(score):
         top = {note.start: note for note in sorted(part.notes, key=lambda note: (note.start, note.pitch))}
@@ -24,7 +24,7 @@ def lines(score: Score) -> list[list[Note]]:
 
 
 def pitch_class_times(score: Score) -> list[int]:
-    """For each pitch class how many steps its notes sound."""
+    """The sounding time of each pitch class, in steps."""
     times = [0] * 12
     for line in lines(score):
         for note in line:
@@ -33,7 +33,7 @@ def pitch_class_times(score: Score) -> list[int]:
 
 
 def place(score: Score, step: int) -> tuple[int, int, tuple[int, int]]:
-    """(step at which its bar begins, steps from there, metre), metre changes kept."""
+    """(first step of the step's bar, position in the bar, metre), with changes of the metre."""
     starts = [(score.upbeat_steps, score.metre), *score.metre_changes]
     first, metre = starts[max(0, bisect_right([start for start, _ in starts], step) - 1)]
     bar = bar_steps(score, metre)

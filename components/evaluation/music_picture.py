@@ -1,4 +1,4 @@
-"""The figures of `components.evaluation.music` as a picture: generated beside real, one row a figure."""
+"""The metrics of `components.evaluation.music` as a picture: generated and real music, one row per metric."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _PANELS = {
 
 
 def write_judgement(path: Path, table: Mapping[str, Mapping[str, float]], *, title: str) -> None:
-    """A PNG of what `judge` gave: filled dots are generated music, rings are real; the nearer together the more alike.
+    """Write a PNG of the result of `judge`: filled dots are generated music, rings are real music.
 
-    Distances, faults and counts have scales of their own. Figures that aren't in UNITS are left out.
+    Distances, faults and counts have separate scales. Metrics that aren't in UNITS are left out.
     """
     panels = {unit: [name for name in UNITS if name in table and UNITS[name] == unit] for unit in _PANELS}
     panels = {unit: names for unit, names in panels.items() if names}

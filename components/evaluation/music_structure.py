@@ -1,6 +1,6 @@
-"""Figures for the form of pieces: which bars come back, from how far, and how the pieces end.
+"""Metrics of the form of pieces: repeated bars, the distance of repeats, and endings.
 
-A figure that can't be told of any piece, such as what the last chord is where none has chords, is left out.
+A metric that isn't defined for any piece, such as the last chord if none has chords, is left out.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from components.harmony import find_key
 from components.score import Chord, Note, Score
 
 LAGS = (1, 2, 4, 8, 16)  # bars
-QUANTILES = (5, 50, 95)  # per cent of the pieces have at most this share
+QUANTILES = (5, 50, 95)  # percentiles over the pieces
 PATTERN = 5  # intervals
-_NEW = 0  # the lag of a bar that wasn't there before
+_NEW = 0  # the lag of a bar without an earlier copy
 
-# figure → its unit, as in `components.evaluation.music.UNITS`
+# metric → its unit, as in `components.evaluation.music.UNITS`
 STRUCTURE_UNITS = {
     "bars_repeated": "share",
     **{f"bars_repeated_{q}_percent": "share" for q in QUANTILES},
@@ -36,18 +36,17 @@ STRUCTURE_UNITS = {
 
 
 def structure(scores: Sequence[Score]) -> dict[str, float]:
-    """{figure: value}, figures as in STRUCTURE_UNITS.
+    """{metric: value}, metrics as in STRUCTURE_UNITS.
 
-    - `bars_repeated`: share of the bars with notes that are note for note an earlier one of their piece; and what share
-      of its bars 5, 50 and 95 % of the pieces repeat at most.
-    - `repeats_from_…_bars`: share of the repeated bars whose nearest earlier copy began so many bars before.
-    - `patterns_returned`: share of the stretches of PATTERN intervals, in whatever rhythm, that began earlier in their
-      part of the piece too.
-    - `ends_on_root`: share of the pieces whose last note is the root of the last chord; `ends_on_first_chord`: whose
-      last chord is the first.
-    - `ends_on_tonic`, `ends_on_triad`, of pieces in three parts and more: share of those whose lowest part ends on the
-      tonic of the best key, and of those whose last notes are a major or minor triad, be it without its fifth.
-    - `last_note_quarters`, `bars`: means, in quarter notes and in bars begun.
+    - `bars_repeated`: share of bars with notes that equal an earlier bar of their piece note for note; and the 5th,
+      50th and 95th percentiles of that share over pieces.
+    - `repeats_from_…_bars`: share of the repeated bars whose nearest earlier copy is so many bars before.
+    - `patterns_returned`: share of runs of PATTERN intervals, in any rhythm, that occurred earlier in the same part.
+    - `ends_on_root`: share of pieces whose last note is the root of the last chord; `ends_on_first_chord`: whose last
+      chord is the first.
+    - `ends_on_tonic`, `ends_on_triad`: of pieces in three or more parts, the share whose lowest part ends on the tonic
+      of the best key, and whose last notes are a major or minor triad, with or without its fifth.
+    - `last_note_quarters`, `bars`: mean length of the last note in quarter notes; mean number of bars.
     """
     by_piece = [bar_lags(score) for score in scores]
     shares = [1 - lags.count(_NEW) / len(lags) for lags in by_piece if lags]
@@ -68,9 +67,9 @@ def structure(scores: Sequence[Score]) -> dict[str, float]:
 
 
 def bar_lags(score: Score) -> list[int]:
-    """For each bar with a note, in order: how many bars ago its nearest earlier copy began, 0 where there is none.
+    """For each bar with a note, in order: the distance in bars to its nearest earlier copy, 0 if there is none.
 
-    Bars are told apart by the notes that begin in them: place, pitch and length."""
+    Bars are compared by the notes that begin in them: position, pitch and length."""
     bars: dict[int, set[Hashable]] = {}
     lengths: dict[int, int] = {}
     for voice, line in enumerate(lines(score)):
@@ -88,7 +87,7 @@ def bar_lags(score: Score) -> list[int]:
 
 
 def _returned(line: Sequence[Note]) -> list[bool]:
-    """For each stretch of PATTERN intervals whether it began before."""
+    """For each run of PATTERN intervals, whether it occurred before."""
     steps = tuple(after.pitch - note.pitch for note, after in pairwise(line))
     stretches = [steps[n : n + PATTERN] for n in range(len(steps) - PATTERN + 1)]
     first = {stretch: n for n, stretch in reversed(list(enumerate(stretches)))}
@@ -115,7 +114,7 @@ def _on_first_chord(score: Score) -> bool | None:
 
 
 def _last_notes(score: Score) -> list[Note]:
-    """The last note of each part; none of fewer than three parts, which don't make a chord."""
+    """The last note of each part; empty for fewer than three parts, which don't form a chord."""
     parts = lines(score)
     return [line[-1] for line in parts] if len(parts) >= 3 else []
 
@@ -137,7 +136,7 @@ def _last_quarters(score: Score) -> float | None:
 
 
 def _bars(score: Score) -> float | None:
-    """An upbeat is none."""
+    """The number of bars, without an upbeat."""
     changes = [(score.upbeat_steps, score.metre), *score.metre_changes]
     ends = [*(start for start, _ in changes[1:]), score.length_steps]
     spans = ((end - start) / bar_steps(score, metre) for (start, metre), end in zip(changes, ends, strict=True))

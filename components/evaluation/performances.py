@@ -1,4 +1,4 @@
-"""Figures for performances, timed in seconds, whose bars aren't known: how dense, how loud, how much pedal."""
+"""Metrics of performances, which are timed in seconds and have no bars: density, dynamics and pedal."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ PERFORMANCE_UNITS = {
     "notes_at_once": "notes",
     "pedal_down": "share",
 }
-TIMELESS = ("pitch_class_distance", "interval_distance", "notes_in_best_key")  # of `judge`, that need no bars
+TIMELESS = ("pitch_class_distance", "interval_distance", "notes_in_best_key")  # metrics of `judge` that need no bars
 
 
 def judge_performances(
     scores: Sequence[Score], training: Sequence[Score], held_out: Sequence[Score]
 ) -> dict[str, dict[str, float]]:
-    """{figure: {"generated": x, "held_out": y}}.
+    """{metric: {"generated": x, "held_out": y}}.
 
-    Of `components.evaluation.music.judge` what needs no bars, and means of the pieces: notes a second; the standard
-    deviation of the velocities; how many keys are down at a time, while any is; the share of the time that the pedal is
-    down.
+    The metrics of `components.evaluation.music.judge` that need no bars, and means over pieces: notes per second; the
+    standard deviation of velocities; the number of keys down at a time, while any is; the share of time that the pedal
+    is down.
 
     Raises:
         UserError: one of the three has no piece with notes.

@@ -1,7 +1,7 @@
-"""A language model of one long text that, while tested, remembers what it has just read or goes on learning from it.
+"""Language models of one long text that adapt to the recent past in evaluation: neural cache, dynamic evaluation.
 
-The figures stand apart from those of the model as it was trained: "cache/perplexity", "dynamic/perplexity". All
-settings are chosen on val; a text is read once, in its order, from its beginning to its end.
+Their metrics have separate names: "cache/perplexity", "dynamic/perplexity". All settings are chosen on val; a text is
+read once, from its beginning to its end.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ FLATNESS = (0.03, 0.1, 0.2, 0.3, 0.5, 1.0)
 WEIGHTS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
 RATES, DECAYS = (1e-4, 2e-4, 4e-4, 8e-4), (1e-3, 1e-2, 1e-4)
 WINDOW = 256  # steps read at once for the cache
-TRIED = 4000  # tokens of val on which rates and decays are tried
+TRIED = 4000  # tokens of val used to choose rate and decay
 
 
 @dataclass(eq=False)
 class Recent:
-    """`cache`: how many of the last tokens a neural cache remembers (Grave et al. 2017), 0 for none; final figures with
-    it are "cache/…". `dynamic` adds figures "dynamic/…" of a model that goes on learning while it is tested, each
-    `dynamic_window` tokens after they were counted (Krause et al. 2018). Both are for language models of one long text,
-    and choose their own settings on validation data.
+    """`cache`: number of recent tokens in a neural cache (Grave et al. 2017; 0: none); adds final metrics "cache/…".
+    `dynamic`: add metrics "dynamic/…" of a model that keeps learning during evaluation (Krause et al. 2018).
+    `dynamic_window`: number of tokens that are scored and then learned at a time. Both are for language models of one
+    long text; their settings are chosen on validation data.
     """
 
     task: Task
@@ -45,8 +45,8 @@ class Recent:
     dynamic_window: Annotated[int, Field(gt=0, le=10_000)] = 20
 
     def metrics(self, split: str) -> dict[str, float]:
-        """The figures of a split with the model's current weights, which stay as they are. Without validation data
-        there are none."""
+        """The metrics of a split with the model's current weights, which aren't changed. Empty without validation
+        data."""
         sequences = self.store.split(split)
         if not (self.cache or self.dynamic) or len(sequences.tokens) < 2 or len(self.store.split("val").tokens) < 2:
             return {}
@@ -63,7 +63,7 @@ class Recent:
 
     @cached_property
     def cache_settings(self) -> tuple[float, float]:
-        """Flatness and weight that do best on val."""
+        """The flatness and weight that are best on val."""
         nats_N, *past = self._read(self.store.split("val"))
         tried = {}
         for flatness in FLATNESS:
@@ -75,7 +75,7 @@ class Recent:
 
     @cached_property
     def adaptation(self) -> Adaptation:
-        """Rate and decay that do best on the beginning of val."""
+        """The rate and decay that are best on the beginning of val."""
         batches = self.task.batches(
             self.store.split("train"), batch_size=32, window=self.dynamic_window, seed=0, training=False
         )

@@ -1,4 +1,4 @@
-"""Pictures of what was learned: the learning curve, and a held-out piece with each token's surprise."""
+"""Pictures of results: the learning curve, matrices, and a held-out piece with each token's surprisal."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from components.evaluation.thresholds import write_thresholds
 from components.tasks.base import Fan, Matrix, Surprise, Thresholds
 
 INK, SOFT, TRAIN, VAL = "#222222", "#8a8a8a", "#56b4e9", "#d55e00"
-MOST_NAMES = 60  # of rows or columns; more would run into each other
-SIGNED = "RdBu"  # the colours of numbers below and above 0
-MAX_NATS = 4.0  # the colour scale's end: a chance of one in 55
+MOST_NAMES = 60  # labels of rows or columns; more would overlap
+SIGNED = "RdBu"  # colour map for signed numbers
+MAX_NATS = 4.0  # end of the colour scale: a probability of 1/55
 
 
 def write_learning_curve(
@@ -39,9 +39,9 @@ def write_learning_curve(
     loss_unit: str = "",
     counted: str = "tokens",
 ) -> None:
-    """Train and val against what was seen; `baselines` are drawn as lines (what a model without memory reaches).
+    """Draw the metric on train and val against the training tokens; `baselines` are drawn as lines.
 
-    Where the training loss has a unit of its own (`loss_unit`), it gets a panel of its own.
+    A training loss with another unit (`loss_unit`) gets a separate panel.
     """
     figure = Figure(figsize=(8, 6.2 if loss_unit else 4.6), dpi=130, layout="constrained")
     panels = figure.subplots(1 + bool(loss_unit), 1, sharex=True, squeeze=False)[:, 0]
@@ -53,11 +53,11 @@ def write_learning_curve(
     curves = [point[key] for point in history for key in keys if math.isfinite(point[key])]
     curves += [test] if test is not None else []
     if curves:
-        # a baseline far above would press the curves flat: it is named in the legend instead
+        # a distant baseline would flatten the curves: it is only named in the legend
         low, high = min(curves), max(curves)
         near = [value for value in baselines.values() if value < 2.5 * high]
-        top = max([high, *near, low + 1e-6])  # one point alone still has an axis
-        bottom = low - 0.15 * (top - low)  # nats of a density may be below 0
+        top = max([high, *near, low + 1e-6])  # a single point needs an axis too
+        bottom = low - 0.15 * (top - low)  # nats of a density may be negative
         axes.set_ylim(bottom if low < 0 else max(0.0, bottom), top + 0.1 * (top - low))
         for name, value in baselines.items():
             far = "" if value <= top else " (off the picture)"
@@ -85,7 +85,7 @@ def _amount(value: float) -> str:
 
 
 def draw(finding: Matrix | Surprise | Fan | Thresholds, encoding: Encoding, path: Path) -> None:
-    """A task's finding as a PNG."""
+    """Draw a task's finding as a PNG."""
     if isinstance(finding, Surprise):
         write_surprise(path, encoding, finding.ids, finding.nats, title=finding.title)
     elif isinstance(finding, Fan):
@@ -97,7 +97,7 @@ def draw(finding: Matrix | Surprise | Fan | Thresholds, encoding: Encoding, path
 
 
 def write_matrix(path: Path, matrix: Matrix) -> None:
-    """A grid of numbers with its rows and columns named; red and blue around 0 where some are negative."""
+    """Draw a grid of numbers with named rows and columns; red and blue around 0 if some are negative."""
     height, width = matrix.values.shape
     size = (min(16.0, max(4.5, 0.42 * width + 2.2)), min(16.0, max(3.6, 0.36 * height + 1.8)))
     figure = Figure(figsize=size, dpi=130, layout="constrained")
@@ -128,7 +128,7 @@ def write_matrix(path: Path, matrix: Matrix) -> None:
 
 
 def cell_counts(matrix: Matrix) -> dict[str, list[Any]]:
-    """The matrix's cells that count something, as a table."""
+    """The matrix's non-zero cells, as a table."""
     cells = [(y, x) for y, x in np.argwhere(matrix.counts)]
     return {
         matrix.row_axis: [matrix.rows[y] for y, _ in cells],
@@ -139,13 +139,13 @@ def cell_counts(matrix: Matrix) -> dict[str, list[Any]]:
 
 @lru_cache(maxsize=4096)
 def _outline(label: str) -> Outline:
-    """A label's letters as one outline in points, its middle at (0, 0)."""
+    """A label's letters as one outline in points, centred at (0, 0)."""
     drawn = TextPath((0, 0), label, size=7.5, prop=FontProperties(family="DejaVu Sans Mono"))
     return drawn.transformed(Affine2D().translate(-drawn.get_extents().width / 2, -2.7))
 
 
 def write_surprise(path: Path, encoding: Encoding, ids: np.ndarray, nats: np.ndarray, *, title: str) -> None:
-    """The tokens ids[1:] in rows, darker the more the model was surprised by them."""
+    """Draw the tokens ids[1:] in rows, darker with higher surprisal."""
     shown = np.asarray(ids[1:], dtype=np.int64)
     rows = encoding.layout(shown)
     columns = max(len(row) for row in rows)
@@ -156,7 +156,7 @@ def write_surprise(path: Path, encoding: Encoding, ids: np.ndarray, nats: np.nda
     grid = np.full((len(rows), columns), np.nan)
     for x, y, index in places:
         grid[y, x] = nats[index]
-    labels = PathCollection(  # one artist: a text each takes 2 ms
+    labels = PathCollection(  # a single artist: a text per label takes 2 ms
         [_outline(encoding.label(int(shown[index]))) for *_, index in places],
         offsets=[place[:2] for place in places],
         offset_transform=axes.transData,

@@ -1,7 +1,7 @@
-"""A recipe's runs as one HTML page that needs nothing else: no script, no network, no server.
+"""A recipe's runs as one self-contained HTML page: no scripts, no network, no server.
 
-Whatever is shown was written by models or by strangers: every text is escaped, pictures and sound are checked and go in
-as data, and the page's policy refuses everything else. Its size is bounded: what doesn't fit is left out, and named.
+The content is untrusted: text is escaped, pictures and audio are checked and embedded as data, and the page's policy
+blocks everything else. The size is bounded: what doesn't fit is left out and listed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class Grid:
-    """A table: `columns` of equal length, of which the first `rows` rows are shown."""
+    """A table: `columns` of equal length; the first `rows` rows are shown."""
 
     title: str
     columns: Mapping[str, Sequence[object]]
@@ -39,7 +39,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG's bytes, and what it shows."""
+    """A PNG's bytes, and its title."""
 
     title: str
     png: bytes
@@ -47,7 +47,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Piece:
-    """Something to hear: a wav's bytes as `small_sound` gives them, and its piano roll."""
+    """An audio example: a wav's bytes from `small_sound`, and its piano roll."""
 
     title: str
     wav: bytes
@@ -56,7 +56,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class RunReport:
-    """What the page shows, in its order. `curves` is an SVG; `texts` are (title, text)."""
+    """The content of the page, in order. `curves` is an SVG; `texts` are (title, text)."""
 
     title: str
     subtitle: str
@@ -110,7 +110,7 @@ POLICY = (
 
 
 def render(report: RunReport) -> str:
-    """The page."""
+    """The report as HTML."""
     room = _Room(MAX_BYTES)
     title = html.escape(report.title)
     body = [f"<h1>{title}</h1>", f'<p class="subtitle">{html.escape(report.subtitle)}</p>']
@@ -153,7 +153,7 @@ def render(report: RunReport) -> str:
 
 
 class _Room:
-    """Counts what data the page holds; gives "" for what doesn't fit any more, and remembers its name."""
+    """Tracks the size of embedded data; returns "" for data that doesn't fit, and records its title."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.left_bytes, self.left_out = limit_bytes, list[str]()
@@ -176,8 +176,8 @@ class _Room:
 
 
 def curves_svg(curves: Mapping[str, Sequence[tuple[int, float]]], metric: str) -> bytes:
-    """A line for each run: {name: [(update, value on val), …]}. The first eight have colours, the first the widest
-    line."""
+    """Draw a line for each run: {name: [(update, value on val), …]}. The first eight are coloured; the first is the
+    widest."""
     figure = Figure(figsize=(9.6, 4.2), layout="constrained")
     axes = figure.subplots()
     for place, (name, points) in reversed(list(enumerate(curves.items()))):
@@ -190,7 +190,7 @@ def curves_svg(curves: Mapping[str, Sequence[tuple[int, float]]], metric: str) -
         axes.plot(*zip(*shown, strict=True), marker="o", markersize=2.5, label=label, **look)
     later = [value for points in curves.values() for _, value in points[len(points) // 4 :] if math.isfinite(value)]
     if later and max(later) > min(later):
-        # the first evaluations lie far off and would press the rest flat
+        # the first evaluations are much worse and would flatten the rest
         pad = 0.08 * (max(later) - min(later))
         axes.set_ylim(min(later) - pad, max(later) + pad)
     axes.set(xlabel="updates", ylabel=f"val {metric.replace('_', ' ')}")
@@ -206,7 +206,7 @@ def curves_svg(curves: Mapping[str, Sequence[tuple[int, float]]], metric: str) -
 
 
 def small_sound(wav: bytes) -> bytes:
-    """The first minute of a 16-bit PCM wav, mono, at about 16 kHz; b"" when it isn't one."""
+    """The first minute of a 16-bit PCM wav, mono, at about 16 kHz; b"" if it isn't one."""
     try:
         with wave.open(io.BytesIO(wav), "rb") as source:
             rate, channels, width = source.getframerate(), source.getnchannels(), source.getsampwidth()
@@ -218,7 +218,7 @@ def small_sound(wav: bytes) -> bytes:
     samples = np.frombuffer(frames[: len(frames) // (2 * channels) * 2 * channels], dtype="<i2")
     mono = samples.reshape(-1, channels).mean(axis=1)
     factor = max(1, round(rate / SOUND_HZ))
-    mono = mono[: len(mono) // factor * factor].reshape(-1, factor).mean(axis=1)  # the mean is low-pass enough
+    mono = mono[: len(mono) // factor * factor].reshape(-1, factor).mean(axis=1)  # the mean is a low-pass filter
     out = io.BytesIO()
     with wave.open(out, "wb") as small:
         small.setparams((1, 2, rate // factor, len(mono), "NONE", ""))

@@ -15,7 +15,7 @@ LINE, SOFT = "#0072b2", "#8a8a8a"
 
 
 def write_thresholds(path: Path, found: Thresholds) -> None:
-    """Two panels; a dashed line is what scores at random reach."""
+    """Draw two panels; the dashed lines are random scores."""
     scores, positive = found.scores, found.is_positive
     figure = Figure(figsize=(9.6, 4.8), dpi=130, layout="constrained")
     left, right = figure.subplots(1, 2)

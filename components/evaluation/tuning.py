@@ -1,4 +1,4 @@
-"""A search over settings in one picture: what each trial reached, and which settings mattered."""
+"""A search over settings as a picture: the value of each trial, and the importance of settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_BARS = 12
 
 @dataclass(frozen=True)
 class Tried:
-    """One trial: `state` is complete, pruned, failed or running; `value` the metric on val (of a pruned one, the best
+    """One trial. `state`: complete, pruned, failed or running. `value`: the metric on val (of a pruned trial, its best
     so far)."""
 
     number: int
@@ -34,8 +34,8 @@ class Tried:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found. `importance`: each setting's share in being among the best tenth of the trials (PED-ANOVA,
-    Watanabe et al. 2023), the greatest first; empty while too little is known."""
+    """The result of a search. `importance`: each setting's importance for being among the best tenth of the trials
+    (PED-ANOVA, Watanabe et al. 2023), greatest first; empty with too few trials."""
 
     metric: str
     lower: bool
@@ -44,7 +44,7 @@ class Found:
 
     @property
     def ranked(self) -> list[Tried]:
-        """The complete trials, the best first."""
+        """The complete trials, best first."""
         sign = 1 if self.lower else -1
         return sorted((t for t in self.tried if t.state == "complete"), key=lambda t: (sign * t.value, t.number))
 
@@ -54,7 +54,7 @@ class Found:
 
 
 def best_so_far(found: Found) -> list[tuple[int, float]]:
-    """(trial, the best value up to it) of the complete trials, in their order."""
+    """(trial, best value so far) of the complete trials, in order."""
     points: list[tuple[int, float]] = []
     for tried in sorted(found.ranked, key=lambda each: each.number):
         better = min if found.lower else max
@@ -63,7 +63,7 @@ def best_so_far(found: Found) -> list[tuple[int, float]]:
 
 
 def trials_table(found: Found) -> dict[str, list[Any]]:
-    """Every trial: the complete ones from the best, then the rest in their order."""
+    """All trials: the complete ones, best first, then the rest in order."""
     rest = [tried for tried in found.tried if tried.state != "complete"]
     rows = [*found.ranked, *sorted(rest, key=lambda tried: tried.number)]
     keys = list(rows[0].settings) if rows else []
@@ -81,7 +81,7 @@ def trials_table(found: Found) -> dict[str, list[Any]]:
 
 
 def write_search(path: Path, found: Found, *, title: str) -> None:
-    """The trials and the best so far (left), the settings' importance (right)."""
+    """Draw the trials and the best value so far (left), and the settings' importance (right)."""
     figure = Figure(figsize=(11, 4.4), dpi=130, layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     limits = _limits(found)
@@ -111,8 +111,8 @@ def write_search(path: Path, found: Found, *, title: str) -> None:
 
 
 def _limits(found: Found) -> tuple[float, float]:
-    """From the best to as far on the other side of the median; what is worse is drawn at the edge, or what diverged
-    would press the rest flat."""
+    """Axis limits: from the best to as far on the other side of the median. Worse values are drawn at the edge, so that
+    diverged trials don't flatten the rest."""
     values = [tried.value for tried in found.ranked]
     if not values:
         return (-math.inf, math.inf)

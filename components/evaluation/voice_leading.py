@@ -1,4 +1,4 @@
-"""Faults of four-part writing, counted: parallel fifths and octaves, wide spacing, crossed voices."""
+"""Counts of voice-leading faults in four parts: parallel fifths and octaves, wide spacing, crossed voices."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _SILENT = -1
 def faults(score: Score) -> Counter[str]:
     """How often each of FAULTS occurs in a score of four parts, the highest voice first.
 
-    Looked at are the moments at which some voice begins or ends a note, and the step from each to the next. Parallels:
+    Checked at all moments when a voice begins or ends a note, and between successive moments. Parallels:
     two voices move in the same direction from a perfect fifth to a perfect fifth, or from an octave or unison to one.
     Spacing: more than an octave between soprano and alto or alto and tenor. Crossing: a higher voice below a lower one.
-    The last two count once for each note that begins so.
+    The last two count once per note, at its beginning.
     """
     found = Counter(dict.fromkeys(FAULTS, 0))
     moments, begins = _moments(score)
@@ -40,7 +40,7 @@ def faults(score: Score) -> Counter[str]:
 
 
 def _moments(score: Score) -> tuple[np.ndarray, np.ndarray]:
-    """The pitch of each voice, int64 [M, 4], and whether it begins a note, bool [M, 4], wherever one begins or ends."""
+    """The pitch of each voice, int64 [M, 4], and whether it begins a note, bool [M, 4], at each of the M moments."""
     if len(score.parts) != VOICES:
         raise ValueError(f"{len(score.parts)} parts where voice leading is about four")
     notes = [note for part in score.parts for note in part.notes]
@@ -57,7 +57,7 @@ def _moments(score: Score) -> tuple[np.ndarray, np.ndarray]:
 
 
 def is_four_part(score: Score) -> bool:
-    """Whether a score is four voices that each sing one note at a time."""
+    """Whether a score has four monophonic voices."""
     return len(score.parts) == VOICES and all(
         a.start + a.duration <= b.start for part in score.parts for a, b in pairwise(sorted(part.notes))
     )

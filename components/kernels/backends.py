@@ -1,4 +1,4 @@
-"""Which implementation runs: the kernels by hand, or the native ones where they apply."""
+"""The choice between the Python kernels and the native ones."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from components.kernels import gru, lstm, rnn, sequence
 KERNELS = {"rnn": rnn, "gru": gru, "lstm": lstm}
 OPTIONS = {"rnn": ("nonlinearity",), "gru": ("reset_after",), "lstm": ()}
 BACKENDS = ("auto", "by_hand", "native")
-NATIVE_FROM_STEPS = 4  # below, packing the weights costs more than the native kernels save over those by hand
+NATIVE_FROM_STEPS = 4  # below, packing the weights costs more than the native kernels save
 
 log = logging.getLogger(__name__)
 
 
 class Backend(NamedTuple):
-    """One implementation of one kind: the four functions, with the signatures of `sequence` and the kernels by hand."""
+    """One implementation of a kind: four functions, with the signatures of `sequence` and of the Python kernels."""
 
     name: str
     project: Callable[..., Tensor]
@@ -62,16 +62,17 @@ def choose(
 
 
 def native_applies(x: Tensor, parameters: Mapping[str, Tensor | None], options: Mapping[str, Any]) -> bool:
-    """Whether the native kernels can run these inputs, are compiled or can be, and measured no slower than torch's."""
+    """Whether the native kernels support these inputs, are (or can be) compiled, and measured no slower than
+    torch's."""
     return _faster_than_torch(x, parameters["weight_hh"]) and _native_can(x, parameters, options)
 
 
 def _faster_than_torch(x: Tensor, weight_hh_GH: Tensor) -> bool:
-    """Where they measured faster on one thread, over B 1–256, T 2–64, H 8–1024 (docs/log.md has the grid).
+    """Whether they measured faster on one thread, over B 1–256, T 2–64, H 8–1024 (docs/log.md has the grid).
 
     torch's LSTM (oneDNN) is hard to beat where its overhead and its products are small, and in the forward pass alone;
-    its GRU and RNN are not. For ids the other choice is by hand: there the look-up decides early. On several threads
-    torch's LSTM doesn't give the same bits every time, so there a run that must be repeatable takes the native one.
+    its GRU and RNN are not. For ids the alternative is the Python kernels, with their row look-up. On several threads
+    torch's LSTM isn't deterministic, so a run that must be repeatable takes the native one.
     """
     (B, T), (G, H) = x.shape[:2], weight_hh_GH.shape
     training = torch.is_grad_enabled()
@@ -102,7 +103,7 @@ def _obstacle(parameters: Mapping[str, Tensor | None], options: Mapping[str, Any
 
 @functools.cache
 def native_builds() -> bool:
-    """Whether the native kernels are compiled or can be; a warning says why they can't."""
+    """Whether the native kernels are (or can be) compiled; warns with the reason if not."""
     from components.kernels.native.build import library
 
     try:
@@ -121,6 +122,6 @@ def _native(kind: str, nonlinearity: str) -> Backend:
 
 
 def native_head_applies(y: Tensor, weight: Tensor) -> bool:
-    """Whether the native products can run a linear layer on y, and are compiled or can be."""
+    """Whether the native products support a linear layer on y, and are (or can be) compiled."""
     single = {y.dtype, weight.dtype} == {torch.float32} and {y.device.type, weight.device.type} == {"cpu"}
     return single and not torch.is_autocast_enabled("cpu") and native_builds()

@@ -1,4 +1,4 @@
-"""The kernels as an autograd function: `recurrent` is what a layer calls, and backward() then works by hand.
+"""The kernels as an autograd function: `recurrent`, called by the layers, whose backward pass is written by hand.
 
 B batch, T time, I input, H hidden, G gate rows, S streams of ids.
 """
@@ -28,7 +28,7 @@ def recurrent(
     backend: str = "auto",
     **options: Any,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """One recurrent layer over a whole sequence, differentiable in x, state and parameters (once).
+    """Run one recurrent layer over a whole sequence; differentiable (once) in x, state and parameters.
 
     Args:
         kind: rnn, gru or lstm.
@@ -89,7 +89,7 @@ class _Recurrent(torch.autograd.Function):
         start = dict(zip(state_names, state, strict=True))
         extra = {} if peepholes is None else {"peepholes": peepholes}
         y, final, saved = backend.forward(gates_x, start, weight_hh, bias_hh, lengths, **extra)
-        # tensors go through save_for_backward, which notices when one of them was changed in place since
+        # tensors go through save_for_backward, which detects in-place changes
         fields = saved._asdict()
         tensors = {name: value for name, value in fields.items() if isinstance(value, Tensor)}
         others = {name: value for name, value in fields.items() if name not in tensors}

@@ -35,7 +35,7 @@ STATE = ("h",)
 
 
 class Saved(NamedTuple):
-    """What the backward pass reads; T+1 states, h⟨0⟩ first."""
+    """Tensors for the backward pass; T+1 states, h⟨0⟩ first."""
 
     gates_TBG: Tensor  # r z n after their nonlinearities
     m_TBH: Tensor
@@ -61,7 +61,7 @@ def forward(
     Args:
         gates_x_BTG: the input product of every step (`sequence.project`).
         state: {"h": h⟨0⟩ [B, H]}.
-        lengths_B: steps in each row, 0 allowed; None = all T. After a row's end y is 0 and its state stands still.
+        lengths_B: steps in each row, 0 allowed; None = all T. After a row's end y is 0 and its state doesn't change.
         reset_after: where the reset gate acts, see (3) and (4).
 
     Returns:
@@ -107,16 +107,17 @@ def backward(saved: Saved, grad_y_BTH: Tensor, grad_final_state: State, *, recor
     H = G // GATES
     dy_TBH = time_major(grad_y_BTH, alive_TB1)
     r, z, n = gates_TBG.chunk(GATES, dim=2)
-    # the local derivatives don't depend on the future: computed for all steps at once. ∂h⟨t⟩/∂(before tanh, before σ):
+    # local derivatives don't depend on the future, so they are computed for all steps at once. ∂h⟨t⟩/∂(before tanh,
+    # before σ):
     slope_n = (1 - z) * (1 - n**2)  # (5′) (4′)
     slope_z = (h_TBH[:-1] - n) * z * (1 - z)  # (5′) (2′)
-    slope_r = r * (1 - r) * (m_TBH if reset_after else h_TBH[:-1])  # (4′ or 3′) (1′), still to meet n's gradient
-    keep = z if alive_TB1 is None else z.masked_fill(~alive_TB1, 1)  # an ended row hands its gradient on
+    slope_r = r * (1 - r) * (m_TBH if reset_after else h_TBH[:-1])  # (4′ or 3′) (1′), to be multiplied by n's gradient
+    keep = z if alive_TB1 is None else z.masked_fill(~alive_TB1, 1)  # an ended row passes its gradient on
     if alive_TB1 is not None:
         slope_n.masked_fill_(~alive_TB1, 0)
         slope_z.masked_fill_(~alive_TB1, 0)
     dgates_TBG = torch.empty_like(gates_TBG)  # to x_r x_z x_n
-    dhidden_TBG = torch.empty_like(gates_TBG) if reset_after else dgates_TBG  # to what meets W_hh: n's part is ∂L/∂m
+    dhidden_TBG = torch.empty_like(gates_TBG) if reset_after else dgates_TBG  # to W_hh's products: n's part is ∂L/∂m
     weight_rz, weight_n = weight_hh_GH[: 2 * H], weight_hh_GH[2 * H :]
     dh_BH = grad_final_state["h"].clone()
     for t in reversed(range(T)):
@@ -140,7 +141,7 @@ def backward(saved: Saved, grad_y_BTH: Tensor, grad_final_state: State, *, recor
     dhidden_NG, h_NH = dhidden_TBG.view(T * B, G), h_TBH[:-1].view(T * B, H)
     if reset_after:
         grad_weight_GH = dhidden_NG.t() @ h_NH  # (1′) (2′) (3′) to W_hh, every step in one GEMM
-    else:  # W_hn met m, not h⟨t−1⟩
+    else:  # W_hn multiplies m, not h⟨t−1⟩
         grad_weight_GH = torch.cat(
             [dhidden_NG[:, : 2 * H].t() @ h_NH, dhidden_NG[:, 2 * H :].t() @ m_TBH.view(T * B, H)]
         )

@@ -1,4 +1,4 @@
-"""What stands on the recurrent layers of a language model: a linear layer at every step, and its cross-entropy.
+"""The head of a language model: a linear layer at every step, and its cross-entropy.
 
 B batch, T time, H hidden, V outputs, N = T·B steps.
 """
@@ -21,16 +21,16 @@ def cross_entropy(
 ) -> Tensor:
     """Σ −log softmax(y Wᵀ + b)[target] over all steps whose target isn't `ignore_index`, in nats.
 
-    Differentiable in y, weight and bias (once, where it runs natively: there the logits are only ever kept as their
+    Differentiable in y, weight and bias (only once with the native kernel, which overwrites the logits by their
     gradient).
 
     Raises:
-        IndexError: a target that names no output.
+        IndexError: a target outside [0, V).
     """
     if not native_head_applies(y_BTH, weight_VH):
         logits_BTV = F.linear(y_BTH, weight_VH, bias_V)
         logits_NV = logits_BTV.flatten(0, 1)
-        logits_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))  # a sum in bfloat16 is no sum
+        logits_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))  # sums need float32
         return F.cross_entropy(logits_NV, targets_BT.flatten(), ignore_index=ignore_index, reduction="sum")
     return _CrossEntropy.apply(y_BTH, weight_VH, bias_V, targets_BT, ignore_index).sum().to(y_BTH.dtype)
 
@@ -38,7 +38,7 @@ def cross_entropy(
 def step_nats(
     y_BTH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, targets_BT: Tensor, *, ignore_index: int = -100
 ) -> Tensor:
-    """What `cross_entropy` adds up, of each step [B, T]: 0 where the target is `ignore_index`."""
+    """The terms of `cross_entropy`, [B, T]: 0 where the target is `ignore_index`."""
     if not native_head_applies(y_BTH, weight_VH):
         logits_BTV = F.linear(y_BTH, weight_VH, bias_V)
         logits_BVT = logits_BTV.to(torch.promote_types(logits_BTV.dtype, torch.float32)).transpose(1, 2)
@@ -48,7 +48,7 @@ def step_nats(
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """logits = y Wᵀ + b → nats [N], in time-major steps, which is how the native layers' outputs lie in memory."""
+    """logits = y Wᵀ + b → nats [N], in time-major order, as the native layers' outputs are stored."""
 
     @staticmethod
     def forward(
@@ -58,7 +58,7 @@ class _CrossEntropy(torch.autograd.Function):
 
         logits_NV = multiply(time_major_steps(y_BTH), weight_VH.t(), start_C=bias_V)
         nats_N = entropy(logits_NV, time_major_steps(targets_BT).squeeze(1), ignore_index)
-        ctx.save_for_backward(y_BTH, weight_VH, logits_NV)  # by now they are their own gradient
+        ctx.save_for_backward(y_BTH, weight_VH, logits_NV)  # already overwritten by their gradient
         return nats_N
 
     @staticmethod

@@ -34,7 +34,7 @@ STATE = ("h", "c")
 
 
 class Saved(NamedTuple):
-    """What the backward pass reads; T+1 states and cells, those of step 0 first."""
+    """Tensors for the backward pass; T+1 states and cells, those of step 0 first."""
 
     gates_TBG: Tensor  # i f g o after their nonlinearities
     tanh_c_TBH: Tensor
@@ -61,7 +61,7 @@ def forward(
     Args:
         gates_x_BTG: the input product of every step (`sequence.project`).
         state: {"h": h⟨0⟩ [B, H], "c": c⟨0⟩ [B, H]}.
-        lengths_B: steps in each row, 0 allowed; None = all T. After a row's end y is 0 and its state stands still.
+        lengths_B: steps in each row, 0 allowed; None = all T. After a row's end y is 0 and its state doesn't change.
         peepholes: the vectors p_i p_f p_o, [3, H].
 
     Returns:
@@ -107,7 +107,7 @@ def backward(saved: Saved, grad_y_BTH: Tensor, grad_final_state: State, *, recor
     H = G // GATES
     dy_TBH = time_major(grad_y_BTH, alive_TB1)
     i, f, g, o = gates_TBG.chunk(GATES, dim=2)
-    # the local derivatives don't depend on the future: computed for all steps at once
+    # local derivatives don't depend on the future, so they are computed for all steps at once
     slope_TBG = torch.empty_like(gates_TBG)
     slope_i, slope_f, slope_g, slope_o = slope_TBG.chunk(GATES, dim=2)
     torch.mul(i * (1 - i), g, out=slope_i)  # ∂c⟨t⟩/∂s_i
@@ -119,7 +119,7 @@ def backward(saved: Saved, grad_y_BTH: Tensor, grad_final_state: State, *, recor
     if alive_TB1 is not None:
         slope_TBG.masked_fill_(~alive_TB1, 0)
         slope_c.masked_fill_(~alive_TB1, 0)
-        keep = f.masked_fill(~alive_TB1, 1)  # an ended row hands its gradient on
+        keep = f.masked_fill(~alive_TB1, 1)  # an ended row passes its gradient on
     ds_TBG = torch.empty_like(gates_TBG)
     dh_BH, dc_BH = grad_final_state["h"].clone(), grad_final_state["c"].clone()
     for t in reversed(range(T)):
@@ -128,7 +128,7 @@ def backward(saved: Saved, grad_y_BTH: Tensor, grad_final_state: State, *, recor
         dh_BH += dy_TBH[t]  # h⟨t⟩ has two readers: the output y⟨t⟩ and step t+1
         if record is not None:
             record_norms(record, t, dh_BH, alive_TB1)
-        dc_BH.addcmul_(dh_BH, slope_c[t])  # (7′) to c⟨t⟩, beside what step t+1 sent
+        dc_BH.addcmul_(dh_BH, slope_c[t])  # (7′) to c⟨t⟩, added to the gradient from step t+1
         torch.mul(dh_BH, slope_o[t], out=ds_o)  # (7′) (6′)
         if peepholes is not None:
             dc_BH.addcmul_(peepholes[2], ds_o)  # (6′) to c⟨t⟩

@@ -29,7 +29,7 @@ NONLINEARITIES = ("tanh", "relu")
 
 
 class Saved(NamedTuple):
-    """What the backward pass reads; T+1 states, h⟨0⟩ first."""
+    """Tensors for the backward pass; T+1 states, h⟨0⟩ first."""
 
     h_TBH: Tensor
     weight_hh_GH: Tensor
@@ -53,13 +53,13 @@ def forward(
     Args:
         gates_x_BTG: the input product of every step (`sequence.project`).
         state: {"h": h⟨0⟩ [B, H]}.
-        lengths_B: steps in each row, 0 allowed; None = all T. After a row's end y is 0 and its state stands still.
+        lengths_B: steps in each row, 0 allowed; None = all T. After a row's end y is 0 and its state doesn't change.
 
     Returns:
         y [B, T, H]; the state at each row's own end; what `backward` needs.
 
     Raises:
-        UserError: a nonlinearity that isn't one of NONLINEARITIES.
+        UserError: the nonlinearity isn't one of NONLINEARITIES.
     """
     if nonlinearity not in NONLINEARITIES:
         raise unknown("nonlinearity", nonlinearity, NONLINEARITIES)
@@ -87,7 +87,7 @@ def backward(saved: Saved, grad_y_BTH: Tensor, grad_final_state: State, *, recor
     h_TBH, weight_hh_GH, bias_hh_G, alive_TB1, nonlinearity = saved
     T, (B, H) = len(h_TBH) - 1, h_TBH.shape[1:]
     dy_TBH = time_major(grad_y_BTH, alive_TB1)
-    # φ′ doesn't depend on the future: computed for all steps at once
+    # φ′ doesn't depend on the future, so it is computed for all steps at once
     slope_TBH = 1 - h_TBH[1:] ** 2 if nonlinearity == "tanh" else (h_TBH[1:] > 0).to(h_TBH.dtype)
     if alive_TB1 is not None:
         slope_TBH.masked_fill_(~alive_TB1, 0)

@@ -1,4 +1,4 @@
-"""What the three kernels share: the input product of a whole sequence, time-major buffers, ragged batches.
+"""Shared by the three kernels: the input product of a whole sequence, time-major buffers, ragged batches.
 
 B batch, T time, I input, G gate rows, S streams of ids. Shapes are batch-first, as everywhere in the project; the
 memory behind them is time-major ([T, B, …] transposed), so that a step reads one contiguous block.
@@ -30,9 +30,9 @@ def project(x: Tensor, weight_ih_GI: Tensor, bias_ih_G: Tensor | None) -> Tensor
     """The product W_ih x⟨t⟩ + b_ih of all steps at once, [B, T, G].
 
     Args:
-        x: float [B, T, I]: one GEMM. Or int64 ids [B, T] or [B, T, S], standing for a one-hot vector or for a
-            concatenation of S of them (each stream's row offset already added): the rows of W_ihᵀ are gathered
-            and summed, the one-hot is never built.
+        x: float [B, T, I]: one GEMM. Or int64 ids [B, T] or [B, T, S], for a one-hot vector or a concatenation of S of
+            them (each stream's row offset already added): rows of W_ihᵀ are gathered and summed; no one-hot vector is
+            built.
     """
     B, T = x.shape[:2]
     x_NX = time_major_steps(x)
@@ -70,20 +70,20 @@ def project_backward(
 
 
 def time_major_steps(sequence_BTX: Tensor) -> Tensor:
-    """The steps [T·B, X] of a sequence [B, T, X]; a sequence [B, T] has X = 1. No copy where memory is time-major."""
+    """The steps [T·B, X] of a sequence [B, T, X]; a sequence [B, T] has X = 1. No copy if memory is time-major."""
     B, T, X = (*sequence_BTX.shape, 1)[:3]
     return sequence_BTX.transpose(0, 1).reshape(T * B, X)
 
 
 def steps_alive(lengths_B: Tensor | None, T: int) -> Tensor | None:
-    """True where a row has not ended, bool [T, B, 1]; None when no row ends before T."""
+    """True where a row hasn't ended, bool [T, B, 1]; None if no row ends before T."""
     if lengths_B is None:
         return None
     return (torch.arange(T, device=lengths_B.device)[:, None] < lengths_B)[:, :, None]
 
 
 def time_major(sequence_BTX: Tensor, alive_TB1: Tensor | None, bias_X: Tensor | None = None) -> Tensor:
-    """A new contiguous [T, B, X] of the sequence plus the bias; 0 after a row's end, whatever was there (NaN too)."""
+    """A new contiguous [T, B, X] of the sequence plus the bias; 0 after a row's end, also in place of NaN."""
     sequence_TBX = sequence_BTX.transpose(0, 1)
     fresh_TBX = torch.empty(sequence_TBX.shape, dtype=sequence_BTX.dtype, device=sequence_BTX.device)
     if bias_X is None:
@@ -94,7 +94,7 @@ def time_major(sequence_BTX: Tensor, alive_TB1: Tensor | None, bias_X: Tensor | 
 
 
 def zero_after_end(x: Tensor, lengths_B: Tensor | None) -> Tensor:
-    """x [B, T, …] with 0 after each row's end: 0 · NaN is NaN, so a weight gradient would meet what lies there."""
+    """x [B, T, …] with 0 after each row's end: 0 · NaN is NaN, so padding could reach the weight gradients."""
     if lengths_B is None:
         return x
     ended_BT = ~steps_alive(lengths_B, x.shape[1])[:, :, 0].t()
@@ -102,11 +102,11 @@ def zero_after_end(x: Tensor, lengths_B: Tensor | None) -> Tensor:
 
 
 def outputs(h_TBH: Tensor, alive_TB1: Tensor | None) -> Tensor:
-    """The states h⟨1⟩ … h⟨T⟩ as outputs y [B, T, H]: 0 after a row's end. A view when no row ends early."""
+    """The states h⟨1⟩ … h⟨T⟩ as outputs y [B, T, H]: 0 after a row's end. A view if no row ends early."""
     return (h_TBH if alive_TB1 is None else h_TBH.masked_fill(~alive_TB1, 0)).transpose(0, 1)
 
 
 def record_norms(record_TB: Tensor, t: int, grad_h_BH: Tensor, alive_TB1: Tensor | None) -> None:
-    """Write ‖∂L/∂h⟨t⟩‖ of each row into record[t]; 0 where the row has ended and there is no h⟨t⟩."""
+    """Write ‖∂L/∂h⟨t⟩‖ of each row into record[t]; 0 where the row has ended."""
     norms_B = grad_h_BH.norm(dim=1)
     record_TB[t] = norms_B if alive_TB1 is None else norms_B.masked_fill(~alive_TB1[t, :, 0], 0)

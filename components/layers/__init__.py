@@ -1,1 +1,1 @@
-"""Recurrent layers: one contract, many cells."""
+"""Recurrent layers."""

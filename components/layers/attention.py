@@ -1,4 +1,4 @@
-"""Attention: a weighted mean of what an encoder wrote, the weights chosen by what the decoder asks.
+"""Attention: a weighted mean of the encoder's outputs, with weights that depend on the decoder's queries.
 
 Shapes: B batch, U queries, T steps of the memory, Q query features, M memory features, A features compared.
 """
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 
 class Attention(nn.Module):
-    """The context of each query and the weights that made it.
+    """The context of each query and its attention weights.
 
     `additive`: the score of a step is vᵀ tanh(W q + U m) (Bahdanau et al. 2015). `dot`: qᵀ W m, what Luong et al. 2015
-    call "general": query and memory may differ in size. What depends on the memory alone is computed once, by `keys`.
+    call "general": query and memory may differ in size. The part that depends on the memory only is computed by `keys`.
     """
 
     def __init__(self, query_size: int, memory_size: int, /, *, kind: Literal["additive", "dot"] = "dot") -> None:
@@ -25,7 +25,7 @@ class Attention(nn.Module):
         self.score = nn.Linear(query_size, 1, bias=False) if kind == "additive" else None
 
     def keys(self, memory_BTM: Tensor) -> Tensor:
-        """The memory as queries are compared with it, [B, T, A]."""
+        """The projected memory to which queries are compared, [B, T, A]."""
         return self.key(memory_BTM)
 
     def forward(
@@ -33,7 +33,7 @@ class Attention(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Contexts [B, U, M] and weights [B, U, T]; a step that is `absent` has the weight 0."""
         scores_BUT = self._scores(query_BUQ, keys_BTA)
-        # not −∞: a row without any step gets no NaN, and its memory is zero everywhere
+        # not −∞, which would give NaN in rows without steps; their memory is zero
         lowest = torch.finfo(scores_BUT.dtype).min
         weights_BUT = scores_BUT.masked_fill(absent_BT.unsqueeze(1), lowest).softmax(dim=2)
         return weights_BUT @ memory_BTM, weights_BUT

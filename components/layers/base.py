@@ -1,4 +1,4 @@
-"""The Recurrent contract.
+"""The interface of recurrent layers.
 
 Shapes: B batch, T time, I input features, O output features, S one-hot streams. A state is a flat dict of batch-first
 tensors. Beam search can reorder it, truncated backpropagation can detach it, and a server can store it without knowing
@@ -29,20 +29,20 @@ def part_of(state: State | None, name: str) -> State | None:
 
 
 class Recurrent(nn.Module, ABC):
-    """A map from a sequence and a state to a sequence and a state.
+    """Base class of recurrent layers: a map from a sequence and a state to a sequence and a state.
 
     Inputs are floats x_BTI, or int64 ids_BTS: S one-hot vectors stacked into one of size `input_size`, given by
-    the index of each 1. A one-hot product is a row look-up and is computed as one.
+    the index of each 1. One-hot products are computed as row look-ups.
 
-    What must hold (tests/layers/test_recurrent_contract.py checks every registered cell): a whole sequence equals its
-    steps; a cut anywhere with the state carried changes nothing; a given state is used; padding changes nothing,
-    the final state included; the past ignores the future; rows are independent; every parameter gets a gradient;
-    gradients equal finite differences. A layer that reads the future says `causal = False`: it has no `step`, and a
-    cut changes its outputs.
+    Requirements (tests/layers/test_recurrent_contract.py checks every registered cell): a whole sequence gives the same
+    as its steps; a cut anywhere with the state carried over changes nothing; a given state is used; padding changes
+    nothing, the final state included; outputs don't depend on the future; rows are independent; every parameter gets a
+    gradient; gradients equal finite differences. A layer that reads the future has `causal = False`: it has no `step`,
+    and a cut changes its outputs.
     """
 
     causal: bool = True
-    backends: tuple[str, ...] = ()  # implementations that a recipe can choose between, where there are several
+    backends: tuple[str, ...] = ()  # implementations to choose from, if there are several
     input_size: int
     output_size: int
 
@@ -56,8 +56,8 @@ class Recurrent(nn.Module, ABC):
     ) -> tuple[Tensor, State]:
         """y_BTO and the state after each row's last step.
 
-        `lengths_B` (0 to T) marks the end of each row: outputs after it are 0, the state is the one at the end.
-        Without it every row is T long.
+        `lengths_B` (0 to T) marks the end of each row: outputs after it are 0, and the state is the one at the row's
+        end. Without it every row is T long.
         """
 
     def step(self, x_BI: Tensor, state: State) -> tuple[Tensor, State]:
@@ -67,23 +67,23 @@ class Recurrent(nn.Module, ABC):
 
 
 def check_settings(cell: Callable[..., Recurrent], settings: Mapping[str, Any]) -> None:
-    """Build a cell, without memory for its weights.
+    """Build a cell on the meta device, to check its settings.
 
     Raises:
-        UserError: its settings don't go together, as it says itself.
+        UserError: the cell rejects its settings.
     """
     with torch.device("meta"):
         cell(1, **settings)
 
 
 def zeros_like_parameters(module: nn.Module, batch_size: int, size: int) -> Tensor:
-    """A zero state [batch_size, size] of the module's type and device."""
+    """A zero state [batch_size, size] with the module's type and device."""
     parameter = next(module.parameters())
     return torch.zeros(batch_size, size, dtype=parameter.dtype, device=parameter.device)
 
 
 def product(x_BTI: Tensor, weight_ih: Tensor, bias_ih: Tensor) -> Tensor:
-    """W_ih x⟨t⟩ + b_ih of all steps, [T, B, G]; of ids, rows of the weights are looked up."""
+    """W_ih x⟨t⟩ + b_ih of all steps, [T, B, G]; for ids, by row look-up."""
     if x_BTI.is_floating_point():
         return nn.functional.linear(x_BTI.transpose(0, 1), weight_ih, bias_ih)
     B, T = x_BTI.shape[:2]
@@ -93,17 +93,17 @@ def product(x_BTI: Tensor, weight_ih: Tensor, bias_ih: Tensor) -> Tensor:
 
 
 def one_hot(ids: Tensor, size: int, like: Tensor) -> Tensor:
-    """The vectors [..., size], S one-hot vectors stacked, that ids [..., S] stand for; numbers as `like` has them."""
+    """The one-hot vectors of ids [..., S], stacked: [..., size], with the type and device of `like`."""
     return like.new_zeros(*ids.shape[:-1], size).scatter_(-1, ids, 1.0)
 
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """Move a tensor to a device. From the CPU to a GPU it goes through pinned memory, so the CPU doesn't wait."""
+    """Move a tensor to a device. Copies from the CPU to a GPU use pinned memory, so the CPU doesn't wait."""
     pinned = device.type == "cuda" and tensor.device.type == "cpu"
     return tensor.pin_memory().to(device, non_blocking=True) if pinned else tensor.to(device)
 
 
 def steps_where(y_BTX: Tensor, mask_BT: Tensor) -> Tensor:
-    """The steps [N, X] of a sequence, on any device, at which a mask on the CPU is true. With a mask on a GPU, the CPU
+    """The steps [N, X] of a sequence, on any device, where a mask on the CPU is true. With a mask on a GPU, the CPU
     would have to wait to know N."""
     return y_BTX[moved(mask_BT.nonzero(), y_BTX.device).unbind(1)]

@@ -12,10 +12,10 @@ DIRECTIONS = ("forward", "backward")
 
 
 class Bidirectional(Recurrent):
-    """y⟨t⟩ = [forward's output, backward's output] at t: it has read all before and all after.
+    """y⟨t⟩ = [forward output, backward output] at t, which depend on the whole sequence.
 
-    The backward layer starts at each row's own end. Its state goes in there and comes out at the row's beginning, so
-    states are not to be carried from one window to the next; "forward.h", "backward.h" … name them.
+    The backward layer starts at each row's end; its final state is the one at the row's beginning. So states must not
+    be carried from one window to the next. They are named "forward.h", "backward.h" …
     """
 
     causal = False
@@ -50,7 +50,7 @@ class Bidirectional(Recurrent):
 
 
 def reverse(x_BTX: Tensor, lengths_B: Tensor | None = None) -> Tensor:
-    """Each row's steps in reverse order; what lies after its end stays there."""
+    """Each row's steps in reverse order; padding stays at the end."""
     if lengths_B is None:
         return x_BTX.flip(1)
     t_1T, lengths_B1 = torch.arange(x_BTX.shape[1], device=x_BTX.device)[None], lengths_B.to(x_BTX.device)[:, None]

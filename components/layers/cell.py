@@ -1,17 +1,17 @@
-"""What the RNN, GRU and LSTM layers share: parameters named and ordered as in torch.nn, and their backends.
+"""The base class of the RNN, GRU and LSTM layers: parameters named and ordered as in torch.nn, and backends.
 
-`torch` runs torch's own kernels (oneDNN or MKL on CPU, cuDNN on GPU); `by_hand` runs components.kernels, which can be
-read and takes one-hot inputs as row look-ups; `native` runs the same mathematics compiled from C++ (float32 on CPU;
-without a compiler `by_hand` takes its place); `auto` takes native where it applies and can be compiled, else torch, and
-by_hand for one-hot inputs on the CPU. A GPU would start hundreds of small operations for those: there they are written
-out for cuDNN, unless they are too large. A cell lists the backends that know it in `backends`.
+Backends: `torch` runs torch's kernels (oneDNN or MKL on CPU, cuDNN on GPU); `by_hand` runs the Python kernels of
+components.kernels, with one-hot inputs as row look-ups; `native` runs the same mathematics compiled from C++ (float32
+on CPU; `by_hand` without a compiler); `auto` takes native where it applies and can be compiled, else torch, and by_hand
+for one-hot inputs on the CPU. On a GPU that would launch hundreds of small operations: there one-hot vectors are
+materialised for cuDNN, unless they are too large. `Cell.backends` lists the backends that support a cell.
 
-On the CPU every backend works in the weights' precision, under autocast too: torch's LSTM in bfloat16 needs AVX-512
-(oneDNN), its GRU and RNN are slower in it on every CPU. On a GPU cuDNN runs them in bfloat16 under autocast to it; left
-to autocast they would run in float16, without loss scaling.
+On the CPU every backend computes in the weights' precision, under autocast too: torch's LSTM in bfloat16 needs AVX-512
+(oneDNN), and its GRU and RNN are slower in bfloat16 on every CPU. On a GPU, cuDNN runs them in bfloat16 under autocast
+to bfloat16. Autocast alone would run them in float16, without loss scaling.
 
-Recurrent dropout is DropConnect on weight_hh (Merity et al. 2018): in training each weight is dropped once per call of
-`forward`, so one and the same matrix serves all steps of a window; truncated BPTT draws anew for the next window.
+Recurrent dropout is DropConnect on weight_hh (Merity et al. 2018): in training, one mask is drawn per call of `forward`
+and used for all steps of a window. With truncated BPTT each window draws a new mask.
 """
 
 from __future__ import annotations
@@ -31,22 +31,21 @@ from components.layers.ragged import packing
 Backend = Literal["auto", "torch", "by_hand", "native"]
 Size = Annotated[int, Field(gt=0, le=16384)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
-WRITTEN_OUT = 1 << 28  # numbers in a one-hot input written out on a GPU: 1 GiB
-CUDNN_BFLOAT16 = 91300  # the first cuDNN whose recurrent layers take it
+WRITTEN_OUT = 1 << 28  # largest materialised one-hot input on a GPU, in numbers: 1 GiB
+CUDNN_BFLOAT16 = 91300  # the first cuDNN with bfloat16 recurrent layers
 
 
 class Cell(Recurrent):
-    """One layer of one recurrent cell. G = gates × hidden_size rows, in torch.nn's order.
+    """One layer of a recurrent cell. G = gates × hidden_size rows, in torch.nn's order.
 
-    `hidden_size` is that of the state h, which is what the layer gives at each step. `recurrent_dropout`: the share of
-    the recurrent weights that are left out in training, drawn once for each window (DropConnect, Merity et al. 2018).
-    `backend`: who computes: torch, by_hand (the mathematics written out in Python) or native (the same in C++); auto
-    takes what measured fastest.
+    `hidden_size`: size of the state h, which is the output at each step. `recurrent_dropout`: share of the recurrent
+    weights dropped in training, drawn once per window (DropConnect, Merity et al. 2018). `backend`: implementation of
+    the cell: torch, by_hand (the equations in Python) or native (the same in C++); auto takes the one measured fastest.
     """
 
     gates: ClassVar[int]
     kernel: ClassVar[str]  # its name in components.kernels
-    backends = ("torch", "by_hand", "native")  # beside auto
+    backends = ("torch", "by_hand", "native")  # in addition to auto
     state_names: ClassVar[tuple[str, ...]] = ("h",)
     parameter_names: ClassVar[tuple[str, ...]] = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
@@ -55,7 +54,7 @@ class Cell(Recurrent):
         self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, hidden_size
         self.backend, self.recurrent_dropout = backend, recurrent_dropout
         self.kernel_options: dict[str, Any] = {}
-        self.torch_name = self.kernel  # of torch's function: lstm, gru, rnn_tanh, rnn_relu
+        self.torch_name = self.kernel  # name of torch's function: lstm, gru, rnn_tanh, rnn_relu
         rows = self.gates * hidden_size
         self.weight_ih = nn.Parameter(torch.empty(rows, input_size))
         self.weight_hh = nn.Parameter(torch.empty(rows, hidden_size))
@@ -64,8 +63,8 @@ class Cell(Recurrent):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Uniform in ±1/√H, as torch.nn; the recurrent matrices orthogonal, so that early gradients keep their
-        norm over time (Saxe et al. 2014; Le et al. 2015)."""
+        """Uniform in ±1/√H, as in torch.nn; recurrent matrices orthogonal, which preserves the norm of early gradients
+        over time (Saxe et al. 2014; Le et al. 2015)."""
         bound = 1 / math.sqrt(self.hidden_size)
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
@@ -75,11 +74,11 @@ class Cell(Recurrent):
 
     @property
     def parameters_by_name(self) -> dict[str, Tensor]:
-        """weight_ih [G, I], weight_hh [G, H], bias_ih [G], bias_hh [G]: the order torch's functions take them in."""
+        """weight_ih [G, I], weight_hh [G, H], bias_ih [G], bias_hh [G], in the order of torch's functions."""
         return {name: getattr(self, name) for name in self.parameter_names}
 
     def _used_parameters(self) -> dict[str, Tensor]:
-        """The parameters of one call, recurrent dropout applied."""
+        """The parameters for one call, after recurrent dropout."""
         parameters = self.parameters_by_name
         if self.training and self.recurrent_dropout:
             parameters["weight_hh"] = nn.functional.dropout(self.weight_hh, self.recurrent_dropout)
@@ -89,8 +88,8 @@ class Cell(Recurrent):
         return {name: zeros_like_parameters(self, batch_size, self.hidden_size) for name in self.state_names}
 
     def _apply(self, fn: Any, recurse: bool = True) -> Cell:
-        """As torch's modules; on a GPU the weights then lie in one buffer, into which cuDNN would else copy them at
-        each call."""
+        """As in torch's modules. On a GPU the weights are put into one buffer, so that cuDNN doesn't copy them at each
+        call."""
         super()._apply(fn, recurse)
         weights = [self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh]
         if self.weight_hh.is_cuda and "torch" in self.backends and torch.backends.cudnn.is_acceptable(self.weight_hh):
@@ -120,11 +119,11 @@ class Cell(Recurrent):
                 y_BTH, state = self._torch(x_BTI, state, parameters)
             else:
                 y_BTH, state = self._torch_ragged(x_BTI, state, lengths_B, parameters)
-            # a state goes on in the weights' precision
+            # states are kept in the weights' precision
             return _cast(y_BTH, state, self.weight_hh.dtype)
 
     def _precision(self, device: torch.device) -> torch.dtype:
-        """What torch's kernels compute in."""
+        """The precision in which torch's kernels compute."""
         autocast = device.type == "cuda" and torch.is_autocast_enabled("cuda")
         if autocast and torch.get_autocast_dtype("cuda") == torch.bfloat16:
             return torch.bfloat16 if (torch.backends.cudnn.version() or 0) >= CUDNN_BFLOAT16 else self.weight_hh.dtype
@@ -132,7 +131,7 @@ class Cell(Recurrent):
 
     def _backend_for(self, x_BTI: Tensor) -> str:
         if self.backend == "native" and (x_BTI.shape[1] == 1 or not native_builds()):
-            return "by_hand"  # a single step, for which packing the weights would cost more; or no compiler
+            return "by_hand"  # single steps, for which packing the weights costs more; or no compiler
         if self.backend == "auto" and native_applies(x_BTI, self.parameters_by_name, self.kernel_options):
             return "native"
         if self.backend in ("auto", "torch"):
@@ -145,7 +144,7 @@ class Cell(Recurrent):
         return "torch" in self.backends and (x_BTI.is_floating_point() or small)
 
     def _written_out(self, x: Tensor) -> Tensor:
-        """The one-hot vectors [B, T, I] that ids stand for."""
+        """The one-hot vectors [B, T, I] of ids."""
         if x.is_floating_point():
             return x
         ids_BTS = x.unsqueeze(2) if x.dim() == 2 else x
@@ -161,7 +160,7 @@ class Cell(Recurrent):
     def step(self, x_BI: Tensor, state: State) -> tuple[Tensor, State]:
         if self._backend_for(x_BI.unsqueeze(1)) != "torch":
             return super().step(x_BI, state)
-        # torch's function for one step has a third of the whole-sequence function's overhead
+        # torch's single-step function has a third of the overhead of the sequence function
         run = getattr(torch, f"{self.torch_name}_cell")
         with torch.autocast(x_BI.device.type, enabled=False):
             x_BI = self._written_out(x_BI.unsqueeze(1)).squeeze(1)
@@ -174,7 +173,7 @@ class Cell(Recurrent):
     def _torch_ragged(
         self, x_BTI: Tensor, state: State, lengths_B: Tensor, parameters: dict[str, Tensor]
     ) -> tuple[Tensor, State]:
-        # an empty row, which torch can't pack, keeps its state and outputs zeros
+        # torch can't pack empty rows: they keep their state and output zeros
         pack = packing(lengths_B)
         packed = nn.utils.rnn.pack_padded_sequence(x_BTI[pack.order], pack.lengths, batch_first=True)
         hx = [state[name][pack.order].unsqueeze(0) for name in self.state_names]
@@ -192,13 +191,13 @@ class Cell(Recurrent):
 
 
 def _in_one_buffer(parameters: dict[str, Tensor], precision: torch.dtype) -> dict[str, Tensor]:
-    """Copies in a precision, one behind the other: cuDNN would else copy them into such a buffer itself."""
+    """Copies in `precision` in one contiguous buffer, so that cuDNN doesn't copy them at each call."""
     flat = torch.cat([value.flatten() for value in parameters.values()]).to(precision)
     parts = flat.split([value.numel() for value in parameters.values()])
     return {name: part.view_as(value) for (name, value), part in zip(parameters.items(), parts, strict=True)}
 
 
 def _cast(x: Tensor, state: State, precision: torch.dtype) -> tuple[Tensor, State]:
-    """Input and state in a precision, whatever the layers around compute in; ids stay ids."""
+    """Input and state converted to `precision`; ids are left alone."""
     x = x.to(precision) if x.is_floating_point() else x
     return x, {name: value.to(precision) for name, value in state.items()}

@@ -1,6 +1,6 @@
-"""A last layer that writes or copies: a mixture of a softmax over the vocabulary and tokens that stood earlier.
+"""An output layer with a copy mechanism: a mixture of a softmax over the vocabulary and copies of earlier tokens.
 
-N steps (leading dimensions of any number), H hidden, V vocabulary, L places that may be copied from.
+N steps (any number of leading dimensions), H hidden, V vocabulary, L copy candidates.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from components.layers.softmax import BLOCK, FullSoftmax
 
 
 class CopySoftmax(nn.Module):
-    """P(token) = g₀ softmax(W y + b)[token] + Σ_l g_l [token = the candidate of place l], a pointer-generator without
-    attention (See et al. 2017, arXiv:1704.04368): where could be copied from is given, whether is learned.
+    """P(token) = g₀ softmax(W y + b)[token] + Σ_l g_l [token = candidate l]: a pointer-generator without attention (See
+    et al. 2017, arXiv:1704.04368). The candidates are given; when to copy is learned.
 
-    The gates are a softmax over a linear map of y and of the matches, the classes that say how well what was written
-    agrees with each place so far. A place without a candidate (PAD) has none. That something was copied is never told:
-    the likelihood of the mixture is what is learned and measured.
+    The gates are a softmax over a linear map of y and learned vectors of the matches. The match of a candidate is a
+    class: how well the text so far agrees with the candidate's context. A missing candidate (PAD) has gate 0. There are
+    no labels for copying: training and evaluation use the likelihood of the mixture.
     """
 
     def __init__(self, size: int, vocabulary_size: int, places: int, matches: int, /) -> None:
@@ -41,8 +41,8 @@ class CopySoftmax(nn.Module):
         gate_temperature: float = 1.0,
         leanings_NL: Tensor | None = None,
     ) -> Tensor:
-        """Log-probabilities [N, V]; the softmax and the gates at temperatures of their own. Each place is copied from
-        e^leaning times as readily."""
+        """Log-probabilities [N, V], with separate temperatures for the softmax and the gates. `leanings`: log of the
+        factor by which each candidate's gate is multiplied."""
         gates_NG = self._log_gates(y_NH, candidates_NL, matches_NL, gate_temperature)
         if leanings_NL is not None:
             gates_NG = (gates_NG + nn.functional.pad(leanings_NL, (1, 0))).log_softmax(dim=-1)
@@ -53,7 +53,7 @@ class CopySoftmax(nn.Module):
     def loss(
         self, y_BTH: Tensor, targets_BT: Tensor, ignore_index: int, candidates_BTL: Tensor, matches_BTL: Tensor
     ) -> Tensor:
-        """Σ nats of the targets but those that are `ignore_index`."""
+        """Sum of the nats of all targets other than `ignore_index`."""
         targets_BT = moved(targets_BT, y_BTH.device)
         nats_BT = step_nats(y_BTH, self.words.weight, self.words.bias, targets_BT, ignore_index=ignore_index)
         nats_BT = self._mixed(y_BTH, nats_BT, targets_BT, candidates_BTL, matches_BTL)
@@ -62,7 +62,7 @@ class CopySoftmax(nn.Module):
     def judge(
         self, y_NH: Tensor, targets_N: Tensor, candidates_NL: Tensor, matches_NL: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The nats of each target, and the likeliest token of each step."""
+        """The nats of each target, and the most likely token of each step."""
         rows = max(1, BLOCK // len(self.words.weight))
         parts = zip(*(x.split(rows) for x in (y_NH, targets_N, candidates_NL, matches_NL)), strict=True)
         judged = []
@@ -75,14 +75,14 @@ class CopySoftmax(nn.Module):
     def _mixed(
         self, y_NH: Tensor, nats_N: Tensor, targets_N: Tensor, candidates_NL: Tensor, matches_NL: Tensor
     ) -> Tensor:
-        """The mixture's nats where the softmax alone has `nats_N`."""
+        """Nats of the mixture, given those of the softmax alone, `nats_N`."""
         gates_NG = self._log_gates(y_NH, candidates_NL, matches_NL)
         copied_NL = gates_NG[..., 1:].masked_fill(candidates_NL != targets_N[..., None], -torch.inf)
         written_N1 = (gates_NG[..., 0] - nats_N)[..., None]
         return -torch.cat([written_N1, copied_NL], dim=-1).logsumexp(dim=-1)
 
     def _log_gates(self, y_NH: Tensor, candidates_NL: Tensor, matches_NL: Tensor, temperature: float = 1.0) -> Tensor:
-        """[N, 1 + L]: that of the softmax first."""
+        """Log gates [N, 1 + L], the softmax's first."""
         scores_NG = (self.gates(y_NH) + self.agreement(matches_NL + self.starts_L).sum(dim=-2)).float()
         closed_NG = nn.functional.pad(candidates_NL == PAD, (1, 0), value=False)
         return (scores_NG.masked_fill(closed_NG, -torch.inf) / temperature).log_softmax(dim=-1)

@@ -3,8 +3,8 @@
 The score of labels y is Σ⟨t⟩ emission⟨t⟩[y⟨t⟩] + transition[y⟨t−1⟩, y⟨t⟩], with a score for the first label and one for
 the last; p(y) = exp(score(y)) / Σ exp(score(any)). Everything is in nats.
 
-Shapes: B rows, T steps, Y labels. scores_BTYY[b, t, i, j] is what label j at step t adds after label i; at step 0 there
-is no label before, and every i has the same.
+Shapes: B rows, T steps, Y labels. scores_BTYY[b, t, i, j] is the score that label j at step t adds after label i; at
+step 0, which has no previous label, it is the same for every i.
 """
 
 from __future__ import annotations
@@ -12,28 +12,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-IMPOSSIBLE = -1e4  # nats: exp of it is 0, and unlike −inf its gradient is no NaN where nothing is possible
+IMPOSSIBLE = -1e4  # nats: its exp is 0; unlike −inf, its gradient isn't NaN if no label is possible
 
 
 class LinearChainCRF(nn.Module):
-    """Emissions to the scores of a chain. `constrain` says which labels may follow which."""
+    """Emissions → scores of a chain. `constrain` sets which labels may follow each other."""
 
     def __init__(self, labels: int, /) -> None:
         super().__init__()
         self.transition_YY = nn.Parameter(torch.zeros(labels, labels))
         self.first_Y, self.last_Y = nn.Parameter(torch.zeros(labels)), nn.Parameter(torch.zeros(labels))
-        # known from the labels whenever the model is built, so they aren't stored
+        # computed from the labels when the model is built, so not stored
         self.register_buffer("forbidden_YY", torch.zeros(labels, labels, dtype=torch.bool), persistent=False)
         self.register_buffer("forbidden_first_Y", torch.zeros(labels, dtype=torch.bool), persistent=False)
 
     def constrain(self, allowed_YY: Tensor, allowed_first_Y: Tensor) -> None:
-        """From now on only these transitions and first labels (bool) have any probability."""
+        """Allow only these transitions and first labels (bool)."""
         self.forbidden_YY.copy_(~allowed_YY)
         self.forbidden_first_Y.copy_(~allowed_first_Y)
 
     def forward(self, emissions_BTY: Tensor, lengths_B: Tensor) -> Tensor:
-        """scores_BTYY, float32; what lies after a row's end doesn't count."""
-        emissions_BTY = emissions_BTY.float()  # differences of long sums, in bfloat16 too
+        """scores_BTYY, float32; steps after a row's end are ignored downstream."""
+        emissions_BTY = emissions_BTY.float()  # differences of long sums need float32
         transition_YY = self.transition_YY.masked_fill(self.forbidden_YY, IMPOSSIBLE)
         first_Y = self.first_Y.masked_fill(self.forbidden_first_Y, IMPOSSIBLE)
         Y = len(first_Y)
@@ -44,9 +44,10 @@ class LinearChainCRF(nn.Module):
 
 
 def log_partition(scores_BTYY: Tensor, lengths_B: Tensor) -> Tensor:
-    """log Σ exp(score) over all labels of each row, [B]: the forward algorithm. 0 of a row without steps.
+    """log Σ exp(score) over all label sequences of each row, [B]: the forward algorithm. 0 for empty rows.
 
-    Its gradient by `scores_BTYY` is the probability of each pair of labels, so by the emissions that of each label.
+    Its gradient with respect to `scores_BTYY` is the probability of each pair of labels; to the emissions, of each
+    label.
     """
     alpha_BY = scores_BTYY[:, 0, 0]
     for t in range(1, scores_BTYY.shape[1]):
@@ -56,8 +57,7 @@ def log_partition(scores_BTYY: Tensor, lengths_B: Tensor) -> Tensor:
 
 
 def nats(scores_BTYY: Tensor, labels_BT: Tensor, lengths_B: Tensor) -> Tensor:
-    """−log p of each row's labels, [B]; a label of −1 isn't known, and the sum goes over all it may be (Tsuboi et al.
-    2008)."""
+    """−log p of each row's labels, [B]. A label of −1 is unknown: it is summed over (Tsuboi et al. 2008)."""
     labels_Y = torch.arange(scores_BTYY.shape[-1], device=scores_BTYY.device)
     other_BTY = (labels_Y != labels_BT.unsqueeze(2)) & (labels_BT >= 0).unsqueeze(2)
     given_BTYY = scores_BTYY.masked_fill(other_BTY.unsqueeze(2), IMPOSSIBLE)
@@ -67,10 +67,10 @@ def nats(scores_BTYY: Tensor, labels_BT: Tensor, lengths_B: Tensor) -> Tensor:
 
 
 def best_labels(scores_BTYY: Tensor, lengths_B: Tensor) -> Tensor:
-    """The likeliest labels of each row, int64 [B, T], 0 after its end (Viterbi 1967)."""
+    """The most likely labels of each row, int64 [B, T], 0 after its end (Viterbi 1967)."""
     delta_BY, T = scores_BTYY[:, 0, 0], scores_BTYY.shape[1]
     stay_BY = torch.arange(delta_BY.shape[1], device=delta_BY.device).expand_as(delta_BY)
-    before = []  # where the best way to each label came from; after a row's end: from itself
+    before = []  # previous label of the best path to each label; after a row's end, the label itself
     for t in range(1, T):
         alive_B1 = (t < lengths_B).unsqueeze(1)
         best_BY, from_BY = (delta_BY.unsqueeze(2) + scores_BTYY[:, t]).max(1)

@@ -12,8 +12,7 @@ DropoutKind = Literal["plain", "locked"]
 class LockedDropout(nn.Dropout):
     """Variational dropout (Gal & Ghahramani 2016): one mask per row and call, the same for all its steps.
 
-    A call is a window: with truncated BPTT each window draws its own mask. A single step x_BI has nothing to share its
-    mask with, and gets one of its own.
+    A call is a window: with truncated BPTT each window draws a new mask. A single step x_BI gets a mask too.
     """
 
     def forward(self, x: Tensor) -> Tensor:

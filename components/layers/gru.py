@@ -9,8 +9,8 @@ from components.layers.cell import Backend, Cell, Rate, Size
 class GRU(Cell):
     """h⟨t⟩ = (1 − z) ∘ n + z ∘ h⟨t−1⟩.
 
-    `reset_after` says where the reset gate acts: on the product W_hn h⟨t−1⟩ (torch and cuDNN), or, when false, on
-    h⟨t−1⟩ itself, as the paper was published and the course teaches it; only the kernel by hand knows that form.
+    `reset_after`: where the reset gate acts: on the product W_hn h⟨t−1⟩ (torch and cuDNN) or, if false, on h⟨t−1⟩, as
+    in the published paper and the course; only the backend by_hand supports the latter.
     """
 
     gates = 3

@@ -1,8 +1,8 @@
-"""What minGRU and minLSTM share: gates that read the input only, so that all steps can be computed side by side.
+"""The base class of minGRU and minLSTM, whose gates depend on the input only: all steps are computed in parallel.
 
-Their state follows h⟨t⟩ = a⟨t⟩ ∘ h⟨t−1⟩ + b⟨t⟩, and a and b don't depend on h: one product for the whole sequence, then
-a scan (L. Feng et al., "Were RNNs all we needed?", arXiv:2410.01201). As there is no recurrent product, memory of what
-came before reaches the gates only from the layer below: these cells want at least two layers.
+The state follows h⟨t⟩ = a⟨t⟩ ∘ h⟨t−1⟩ + b⟨t⟩, where a and b don't depend on h: one product for the whole sequence, then
+a scan (L. Feng et al., "Were RNNs all we needed?", arXiv:2410.01201). The gates see earlier steps only through the
+layer below, so these cells need at least two layers.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from components.layers.scan import linear_scan
 
 
 class LinearCell(Recurrent):
-    """G = gates × hidden_size rows of weight_ih [G, I] and bias_ih [G]; state h. There is one implementation, of torch
-    operations, so there is no backend to choose. `hidden_size` is that of h, which is what the layer gives at each
-    step.
+    """G = gates × hidden_size rows of weight_ih [G, I] and bias_ih [G]; state h. Implemented in torch operations only,
+    so there is no `backend`. `hidden_size`: size of h, which is the output at each step.
     """
 
     gates: ClassVar[int]
@@ -35,14 +34,14 @@ class LinearCell(Recurrent):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Uniform in ±1/√I, as torch.nn.Linear."""
+        """Uniform in ±1/√I, as in torch.nn.Linear."""
         bound = 1 / math.sqrt(self.input_size)
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
 
     @abstractmethod
     def coefficients(self, gates: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """a and b of all steps from the input products, one [T, B, H] per gate."""
+        """a and b of all steps, given the input products, one [T, B, H] per gate."""
 
     def initial_state(self, batch_size: int) -> State:
         return {"h": zeros_like_parameters(self, batch_size, self.hidden_size)}
@@ -51,11 +50,11 @@ class LinearCell(Recurrent):
         self, x_BTI: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
         h_BH = (self.initial_state(x_BTI.shape[0]) if state is None else state)["h"]
-        # the state's precision: under autocast the product comes in half of it
+        # the state's precision: under autocast the product is in half precision
         gates_TBG = product(zero_after_end(x_BTI, lengths_B), self.weight_ih, self.bias_ih).to(h_BH.dtype)
         a_TBH, b_TBH = self.coefficients(gates_TBG.chunk(self.gates, dim=2))
         alive_TB1 = steps_alive(lengths_B, x_BTI.shape[1])
-        if alive_TB1 is not None:  # an ended row's state stands still
+        if alive_TB1 is not None:  # the state of an ended row doesn't change
             a_TBH, b_TBH = a_TBH.masked_fill(~alive_TB1, 1), b_TBH.masked_fill(~alive_TB1, 0)
         h_TBH = linear_scan(a_TBH, b_TBH, h_BH)
         y_BTH = zero_after_end(h_TBH.transpose(0, 1), lengths_B)
@@ -63,5 +62,5 @@ class LinearCell(Recurrent):
 
 
 def positive(x: Tensor) -> Tensor:
-    """The paper's g: x + ½ where x ≥ 0, else σ(x). Candidates above 0 (its appendix B)."""
+    """The paper's g: x + ½ where x ≥ 0, else σ(x). Keeps candidates positive (its appendix B)."""
     return torch.where(x >= 0, x + 0.5, torch.sigmoid(x))

@@ -8,8 +8,8 @@ from components.layers.cell import Backend, Cell, Rate, Size
 
 
 class LSTM(Cell):
-    """c⟨t⟩ = f ∘ c⟨t−1⟩ + i ∘ g,  h⟨t⟩ = o ∘ tanh(c⟨t⟩). State: h and c. The bias of the gate f begins at
-    `forget_bias`."""
+    """c⟨t⟩ = f ∘ c⟨t−1⟩ + i ∘ g,  h⟨t⟩ = o ∘ tanh(c⟨t⟩). State: h and c. `forget_bias`: initial bias of the forget
+    gate."""
 
     gates = 4
     state_names = ("h", "c")
@@ -29,7 +29,7 @@ class LSTM(Cell):
         super().__init__(input_size, hidden_size, backend, recurrent_dropout)
 
     def reset_parameters(self) -> None:
-        """As every cell; the forget gate starts open (Jozefowicz et al. 2015)."""
+        """As in `Cell`; the forget gate starts open (Jozefowicz et al. 2015)."""
         super().reset_parameters()
         with torch.no_grad():
             H = self.hidden_size

@@ -10,8 +10,8 @@ from components.layers.linear_cell import LinearCell, positive
 
 
 class MinGRU(LinearCell):
-    """h⟨t⟩ = (1 − z) ∘ h⟨t−1⟩ + z ∘ n, with z = σ(W_z x⟨t⟩ + b_z) and n = g(W_n x⟨t⟩ + b_n). Here z takes the new
-    value, as in the paper; torch's GRU and ours keep the old one with it."""
+    """h⟨t⟩ = (1 − z) ∘ h⟨t−1⟩ + z ∘ n, with z = σ(W_z x⟨t⟩ + b_z) and n = g(W_n x⟨t⟩ + b_n). Here z weighs the new
+    value, as in the paper; in the GRU it weighs the old one."""
 
     gates = 2
 

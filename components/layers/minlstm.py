@@ -12,8 +12,7 @@ from components.layers.linear_cell import LinearCell, positive
 
 class MinLSTM(LinearCell):
     """h⟨t⟩ = f′ ∘ h⟨t−1⟩ + i′ ∘ g, with i = σ(W_i x⟨t⟩ + b_i), f likewise, f′ = f / (f + i), i′ = i / (f + i) and the
-    candidate g = g(W_g x⟨t⟩ + b_g). There is neither an output gate nor a second state. The bias b_f begins at
-    `forget_bias`."""
+    candidate g = g(W_g x⟨t⟩ + b_g). There is no output gate and no second state. `forget_bias`: initial bias b_f."""
 
     gates = 3
 
@@ -22,13 +21,13 @@ class MinLSTM(LinearCell):
         super().__init__(input_size, hidden_size)
 
     def reset_parameters(self) -> None:
-        """As every such cell; the forget gate starts open."""
+        """As in `LinearCell`; the forget gate starts open."""
         super().reset_parameters()
         with torch.no_grad():
             self.bias_ih[self.hidden_size : 2 * self.hidden_size].fill_(self.forget_bias)
 
     def coefficients(self, gates: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         i, f, g = gates
-        # f′ = σ(ln f − ln i): the quotient itself is 0/0 where both gates are shut
+        # f′ = σ(ln f − ln i): the quotient is 0/0 if both gates are closed
         odds = softplus(-i) - softplus(-f)
         return torch.sigmoid(odds), torch.sigmoid(-odds) * positive(g)

@@ -1,6 +1,6 @@
-"""The LSTM with a matrix as its memory (mLSTM, Beck et al. 2024, arXiv:2405.04517); row order q k v o i f.
+"""The LSTM with a matrix memory (mLSTM, Beck et al. 2024, arXiv:2405.04517); row order q k v o i f.
 
-Shapes: B batch, K heads, D units of a head, H = K · D.
+Shapes: B batch, K heads, D units per head, H = K · D.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from components.layers.stepped_cell import SteppedCell
 
 
 class MLSTM(SteppedCell):
-    """C⟨t⟩ = f C⟨t−1⟩ + i v kᵀ and n⟨t⟩ = f n⟨t−1⟩ + i k; y⟨t⟩ = o ∘ C⟨t⟩ q / max(|n⟨t⟩ᵀ q|, 1), for each of the
-    `heads`, with i = exp(s_i) and f = σ(s_f), a number each, and o = σ(s_o). q, k · √D, v and all s are affine in x⟨t⟩;
-    at first C and n are 0. State: log s, where s⟨t⟩ = f s⟨t−1⟩ + i and s = 1 at first, and C / s and n / s. These are
-    weighted means in which nothing overflows, so that the paper's stabiliser isn't needed:
+    """C⟨t⟩ = f C⟨t−1⟩ + i v kᵀ and n⟨t⟩ = f n⟨t−1⟩ + i k; y⟨t⟩ = o ∘ C⟨t⟩ q / max(|n⟨t⟩ᵀ q|, 1), for each head, with
+    scalars i = exp(s_i) and f = σ(s_f), and o = σ(s_o). q, k · √D, v and all s are affine in x⟨t⟩; C and n are 0 at
+    first. State: log s, where s⟨t⟩ = f s⟨t−1⟩ + i and s = 1 at first, and C / s and n / s. These are weighted means
+    that can't overflow, so the paper's stabiliser isn't needed:
 
         keep = f s⟨t−1⟩ / s⟨t⟩,  C/s⟨t⟩ = keep · C/s⟨t−1⟩ + (1 − keep) · v kᵀ
 
-    No gate reads what was written before: as with minGRU, that takes a second layer. C has D · `hidden_size` numbers,
-    and backpropagation keeps them for every step of a window: more `heads` need less memory. The bias of the gate f
-    begins at `forget_bias`.
+    The gates don't depend on the state, so as with minGRU a second layer is needed. `heads`: number of independent
+    matrices; more need less memory, since backpropagation keeps the D · H numbers of C for every step of a window.
+    `forget_bias`: initial bias of the forget gate.
     """
 
     state_names = ("matrix", "normalizer", "log_s")
@@ -73,7 +73,7 @@ class MLSTM(SteppedCell):
         C_BKDD = keep_BK1.unsqueeze(3) * state["matrix"].unflatten(1, (K, D, D))
         C_BKDD = C_BKDD + v_BKD.unsqueeze(3) * k_BKD.unsqueeze(2)
         n_BKD = keep_BK1 * state["normalizer"].unflatten(1, (K, D)) + k_BKD
-        # 1 / s, where s isn't so small that y is 0 anyway
+        # 1 / s, clamped where y is 0 anyway
         least_BK1 = torch.exp(-log_s_BK.clamp(min=-80)).unsqueeze(2)
         divisor_BK1 = torch.maximum((n_BKD * q_BKD).sum(2, keepdim=True).abs(), least_BK1)
         read_BKD = (C_BKDD @ q_BKD.unsqueeze(3)).squeeze(3) / divisor_BK1

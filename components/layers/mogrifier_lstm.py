@@ -1,4 +1,4 @@
-"""The LSTM whose input and state gate each other first (Melis et al. 2020, arXiv:1909.01792); gate order i f g o."""
+"""The LSTM in which input and state first gate each other (Melis et al. 2020, arXiv:1909.01792); gate order i f g o."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from components.layers.stepped_cell import SteppedCell
 
 
 class MogrifierLSTM(SteppedCell):
-    """As LSTM, after `rounds` in which x⟨t⟩ and h⟨t−1⟩ scale each other: x ← 2σ(Q_k h) ∘ x in the odd ones,
-    h ← 2σ(R_k x) ∘ h in the even ones. No round leaves an LSTM. The bias of the gate f begins at `forget_bias`.
-    `recurrent_dropout` is on the matrix of the gates, not on Q and R.
+    """An LSTM after several rounds in which x⟨t⟩ and h⟨t−1⟩ scale each other: x ← 2σ(Q_k h) ∘ x in odd rounds, h ←
+    2σ(R_k x) ∘ h in even ones. `rounds`: number of rounds in which input and state scale each other. `forget_bias`:
+    initial bias of the forget gate. `recurrent_dropout` applies to the gates' matrix, not to Q and R.
     """
 
     gates = 4
@@ -47,7 +47,7 @@ class MogrifierLSTM(SteppedCell):
     def read(self, x_BTI: Tensor) -> Tensor:
         if x_BTI.is_floating_point():
             return x_BTI.transpose(0, 1)
-        # the vectors that ids stand for are written out: their 1s are scaled
+        # one-hot vectors are materialised, since they are scaled
         ids_TBS = (x_BTI.unsqueeze(2) if x_BTI.dim() == 2 else x_BTI).transpose(0, 1)
         return one_hot(ids_TBS, self.input_size, self.weight_ih)
 

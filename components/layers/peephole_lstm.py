@@ -1,4 +1,4 @@
-"""The LSTM whose gates see the memory cell (Gers, Schraudolph & Schmidhuber 2002)."""
+"""The LSTM with peepholes: gates that read the memory cell (Gers, Schraudolph & Schmidhuber 2002)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from components.layers.lstm import LSTM
 
 
 class PeepholeLSTM(LSTM):
-    """As LSTM, with p_i ∘ c⟨t−1⟩, p_f ∘ c⟨t−1⟩ and p_o ∘ c⟨t⟩ added inside the gates i, f and o. Its kernel is the one
-    by hand: torch has no peepholes."""
+    """An LSTM with p_i ∘ c⟨t−1⟩, p_f ∘ c⟨t−1⟩ and p_o ∘ c⟨t⟩ added inside the gates i, f and o. Runs on the Python
+    kernel only: torch has no peepholes."""
 
     backends = ("by_hand",)
     parameter_names = (*LSTM.parameter_names, "peepholes")

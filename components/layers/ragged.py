@@ -1,6 +1,6 @@
-"""Rows of unequal length, as cuDNN and oneDNN take them: longest first, the steps of all rows packed.
+"""Packing of rows of unequal length for cuDNN and oneDNN: longest first, the steps of all rows contiguous.
 
-The plan is made once a batch: all layers, and both directions of each, get the same lengths tensor.
+It is computed once per batch: all layers and directions get the same lengths tensor.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from components.layers.base import moved
 
 
 class Packing(NamedTuple):
-    """`order` sorts the rows by falling length and `inverse` undoes it; `lengths`, sorted, stay on the CPU, and are at
-    least 1; `empty_B1` marks the rows without a step."""
+    """`order` sorts the rows by decreasing length and `inverse` undoes it; `lengths`, sorted, are on the CPU and at
+    least 1; `empty_B1` marks rows without steps."""
 
     lengths: Tensor
     order: Tensor
@@ -29,7 +29,7 @@ _PACKINGS = WeakTensorKeyDictionary()
 
 
 def lengths_on(device: torch.device, lengths_B: Tensor) -> Tensor:
-    """Lengths on a device. The copy on the CPU is remembered, so that nobody has to wait for it."""
+    """Lengths on a device. The CPU's copy is cached, so that reading it needs no synchronisation."""
     there = moved(lengths_B, device)
     if there is not lengths_B:
         _ON_CPU[there] = lengths_B
@@ -37,7 +37,7 @@ def lengths_on(device: torch.device, lengths_B: Tensor) -> Tensor:
 
 
 def packing(lengths_B: Tensor) -> Packing:
-    """The plan for a batch with these lengths."""
+    """The packing for a batch with these lengths."""
     found = _PACKINGS.get(lengths_B)
     if found is None:
         lengths = _ON_CPU.get(lengths_B, lengths_B).to("cpu", torch.int64)

@@ -8,7 +8,7 @@ from components.layers.cell import Backend, Cell, Rate, Size
 
 
 class RNN(Cell):
-    """The `nonlinearity` g is tanh or relu."""
+    """`nonlinearity`: the function g, tanh or relu."""
 
     gates = 1
     kernel = "rnn"

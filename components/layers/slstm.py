@@ -1,4 +1,4 @@
-"""The LSTM with exponential gates (sLSTM, Beck et al. 2024, arXiv:2405.04517); gate order i f z o."""
+"""The LSTM with exponential gating (sLSTM, Beck et al. 2024, arXiv:2405.04517); gate order i f z o."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from components.layers.stepped_cell import SteppedCell
 
 class SLSTM(SteppedCell):
     """c⟨t⟩ = f ∘ c⟨t−1⟩ + i ∘ z and n⟨t⟩ = f ∘ n⟨t−1⟩ + i, with i = exp(s_i), f = σ(s_f), z = tanh(s_z);
-    h⟨t⟩ = o ∘ c⟨t⟩ / n⟨t⟩, o = σ(s_o). State: h, and instead of c and n, which may be too large for any number, their
-    quotient and log n. In these nothing overflows, so that the paper's stabiliser isn't needed:
+    h⟨t⟩ = o ∘ c⟨t⟩ / n⟨t⟩, o = σ(s_o). State: h, c / n and log n; c and n themselves may overflow. So the
+    paper's stabiliser isn't needed:
 
         log n⟨t⟩ = log(f n⟨t−1⟩ + i),  keep = f n⟨t−1⟩ / n⟨t⟩,  c/n⟨t⟩ = keep ∘ c/n⟨t−1⟩ + (1 − keep) ∘ z
 
-    At first c = 0 and n = 1. The units of each of the `heads` see those of their own in the step before, and no others.
-    The bias of the gate f begins at `forget_bias`.
+    At first c = 0 and n = 1. `heads`: number of blocks of units; recurrent connections exist only within a block.
+    `forget_bias`: initial bias of the forget gate.
     """
 
     gates = 4

@@ -1,12 +1,12 @@
-"""The last layer of a language model: a distribution over V words, and what it costs to learn one.
+"""Output layers of a language model: distributions over V words, and their losses.
 
-Three ways: all V words at every step; words in clusters, rare ones behind a cluster's door; or, in training, a sample
-of the words. What is measured and what is sampled from is exact in each of them.
+Three kinds: full; adaptive, with rare words in clusters; and sampled, which trains on a sample of the words. Evaluation
+and generation are exact in each of them.
 
-`loss` takes its targets on the CPU, where the batch was built: how many steps count, and which words are rare, is known
-there without waiting for the device that the outputs are on.
+`loss` takes targets on the CPU, where the batch was built: the number of counted steps and the rare words are known
+there without waiting for the outputs' device.
 
-N steps, H hidden, V vocabulary, C candidates. Ids are ranks: the vocabulary is ordered by falling count.
+N steps, H hidden, V vocabulary, C candidates. Ids are ranks: the vocabulary is ordered by decreasing count.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from components.errors import UserError
 from components.kernels.head import cross_entropy
 from components.layers.base import moved, steps_where
 
-BLOCK = 1 << 24  # logits held at once when they are only looked at: 64 MiB
+BLOCK = 1 << 24  # logits held at once in evaluation: 64 MiB
 CUTOFFS = (4_000, 40_000, 200_000)
 
 
 class FullSoftmax(nn.Linear):
     """Linear layer → logits of all words."""
 
-    sparse = False  # are the gradients of the matrix those of its rows that a sampled softmax used?
+    sparse = False  # whether the matrix has sparse gradients
 
     def loss(self, y_BTH: Tensor, targets_BT: Tensor, ignore_index: int) -> Tensor:
-        """What training minimises: Σ nats of the targets but those that are `ignore_index`."""
-        # the linear layer and the cross-entropy in one: natively the logits are only ever kept as their gradient
+        """The training loss: sum of the nats of all targets other than `ignore_index`."""
+        # linear layer and cross-entropy fused: the native kernel overwrites the logits by their gradient
         targets_BT = moved(targets_BT, y_BTH.device)
         return cross_entropy(y_BTH, self.weight, self.bias, targets_BT, ignore_index=ignore_index)
 
     def judge(self, y_NH: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
-        """The nats of each target, and the likeliest word of each step; never more than BLOCK logits at once, so that
-        a million words fit."""
+        """The nats of each target, and the most likely word of each step. At most BLOCK logits at once, so that a
+        million words fit into memory."""
         V = len(self.weight)
         width = max(1, BLOCK // max(1, len(y_NH)))
         if width >= V:
@@ -55,17 +55,17 @@ class FullSoftmax(nn.Linear):
         return total_N - self._of(y_NH, targets_N), best_N
 
     def _of(self, y_NH: Tensor, ids_N: Tensor) -> Tensor:
-        """One logit a step: that of its own id."""
+        """The logit of each step's id."""
         return (y_NH * F.embedding(ids_N, self.weight, sparse=self.sparse)).float().sum(dim=1) + self.bias[ids_N]
 
 
 class SampledSoftmax(FullSoftmax):
     """Training compares each target with a sample of the words instead of all (Jean et al. 2015, arXiv:1412.2007).
 
-    Each word is a candidate with a probability Q of its own, by itself: that of being among `samples` log-uniform draws
-    (Zipf's law over ranks). Given that the right one is the target or among the candidates, it is word w with
-    probability ∝ P(w) / Q(w); so logits − log Q are learned by cross-entropy, and the logits become those of the full
-    softmax. The sampled loss isn't the nats: fewer words, fewer mistakes to make.
+    Each word is independently a candidate with probability Q, that of being among `samples` log-uniform draws (Zipf's
+    law over ranks). Given that the right word is the target or a candidate, it is word w with probability
+    ∝ P(w) / Q(w); so cross-entropy is applied to logits − log Q, and the logits become those of the full softmax. The
+    sampled loss is lower than the nats, since there are fewer alternatives.
     """
 
     def __init__(self, size: int, vocabulary_size: int, /, samples: int) -> None:
@@ -73,11 +73,11 @@ class SampledSoftmax(FullSoftmax):
         ranks_V = torch.arange(vocabulary_size, dtype=torch.float64)
         draw_V = torch.log1p(1 / (ranks_V + 1)) / torch.log(torch.tensor(vocabulary_size + 1.0, dtype=torch.float64))
         chosen_V = -torch.expm1(samples * torch.log1p(-draw_V))
-        self.chosen_V = chosen_V.float()  # on the CPU always: candidates are drawn there
+        self.chosen_V = chosen_V.float()  # always on the CPU, where candidates are drawn
 
     def loss(self, y_BTH: Tensor, targets_BT: Tensor, ignore_index: int) -> Tensor:
-        """The sampled loss. The candidates are new in each call; in evaluation mode, where nothing may be drawn in
-        passing, they are the same in all."""
+        """The sampled loss. Candidates are drawn anew in each training call; in evaluation mode they are fixed, so that
+        the global random state isn't changed."""
         device = y_BTH.device
         y_NH, targets_N = counted(y_BTH, targets_BT, ignore_index)
         candidates_C = self.draw().nonzero().squeeze(1)
@@ -87,22 +87,22 @@ class SampledSoftmax(FullSoftmax):
             y_NH, F.embedding(candidates_C, self.weight, sparse=self.sparse), self.bias[candidates_C]
         ).float()
         logits_NC = logits_NC - chances_C
-        logits_NC = logits_NC.masked_fill(candidates_C == targets_N[:, None], -torch.inf)  # the target stands beside
+        logits_NC = logits_NC.masked_fill(candidates_C == targets_N[:, None], -torch.inf)  # counted separately
         true_N = self._of(y_NH, targets_N) - chances_N
         return (torch.cat([true_N[:, None], logits_NC], dim=1).logsumexp(dim=1) - true_N).sum()
 
     def draw(self) -> Tensor:
-        """Which words are candidates: bool [V], the same on every device."""
+        """Draw the candidates: bool [V], the same on every device."""
         generator = None if self.training else torch.Generator().manual_seed(0)
         return torch.rand(self.chosen_V.shape, generator=generator) < self.chosen_V
 
 
 class AdaptiveSoftmax(nn.Module):
-    """The commonest words at the first level, the others in clusters behind it, each a level narrower (Grave et al.
-    2017, arXiv:1609.04309): a rare word costs its cluster only. The logits are log-probabilities.
+    """Frequent words at the first level, the others in clusters, each narrower than the one before (Grave et al. 2017,
+    arXiv:1609.04309): a rare word costs only its cluster. The logits are log-probabilities.
 
-    `cutoffs`: the ids at which a new cluster begins. Cluster n reads H / 4ⁿ features; where H is small the divisor is
-    smaller too, so that the last cluster still reads one.
+    `cutoffs`: the ids at which a new cluster begins. Cluster n reads H / 4ⁿ features; with a small H the divisor is
+    smaller, so that the last cluster reads at least one.
     """
 
     def __init__(self, size: int, vocabulary_size: int, /, cutoffs: Sequence[int] | None) -> None:
@@ -121,18 +121,18 @@ class AdaptiveSoftmax(nn.Module):
         return self.levels.log_prob(y.flatten(0, -2).float()).unflatten(0, y.shape[:-1])
 
     def loss(self, y_BTH: Tensor, targets_BT: Tensor, ignore_index: int) -> Tensor:
-        """Σ nats of the targets but those that are `ignore_index`."""
+        """Sum of the nats of all targets other than `ignore_index`."""
         return self._nats(*counted(y_BTH, targets_BT, ignore_index)).sum()
 
     def judge(self, y_NH: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
-        """The nats of each target, and the likeliest word of each step."""
+        """The nats of each target, and the most likely word of each step."""
         levels, shortlist = self.levels, self.levels.shortlist_size
         first = F.log_softmax(levels.head(y_NH.float()), dim=1)
         highest_N, best_N = first[:, :shortlist].max(dim=1)
         for index, cluster in enumerate(levels.tail):
             start, stop = levels.cutoffs[index], levels.cutoffs[index + 1]
             door_N = first[:, shortlist + index]
-            # no word is likelier than its cluster
+            # no word is more likely than its cluster
             for rows in (door_N > highest_N).nonzero().squeeze(1).split(max(1, BLOCK // (stop - start))):
                 peak, at = (F.log_softmax(cluster(y_NH[rows].float()), dim=1) + door_N[rows, None]).max(dim=1)
                 best_N[rows] = torch.where(peak > highest_N[rows], at + start, best_N[rows])
@@ -140,11 +140,11 @@ class AdaptiveSoftmax(nn.Module):
         return self._nats(y_NH, targets_N), best_N
 
     def _nats(self, y_NH: Tensor, targets_N: Tensor) -> Tensor:
-        """As `levels` would have it. That looks for each cluster's words on the device, and waits for what it finds."""
+        """As `levels` computes it, but that selects each cluster's words on the device and waits for the result."""
         levels, targets_N, device = self.levels, targets_N.cpu(), y_NH.device
         with torch.autocast(device.type, enabled=False):  # the sums below are in float32
             y_NH = y_NH.float()
-            first_N, logp_N = targets_N.clone(), y_NH.new_zeros(len(y_NH))  # at the first level: a word or a door
+            first_N, logp_N = targets_N.clone(), y_NH.new_zeros(len(y_NH))  # at the first level: a word or a cluster
             for index, cluster in enumerate(levels.tail):
                 start, stop = levels.cutoffs[index], levels.cutoffs[index + 1]
                 rows_M = ((targets_N >= start) & (targets_N < stop)).nonzero().squeeze(1)
@@ -159,7 +159,7 @@ class AdaptiveSoftmax(nn.Module):
 
 
 def counted(y_BTH: Tensor, targets_BT: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """The outputs [N, H] of the steps whose target isn't `ignore_index`, and these targets [N], on the CPU."""
+    """The outputs [N, H] of steps whose target isn't `ignore_index`, and these targets [N], on the CPU."""
     targets_BT = targets_BT.cpu()
     counts_BT = targets_BT != ignore_index
     return steps_where(y_BTH, counts_BT), targets_BT[counts_BT]

@@ -1,4 +1,4 @@
-"""Deep: layers of one cell on top of each other, with dropout between them."""
+"""A stack of recurrent layers of one cell, with dropout between them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from components.layers.dropout import DropoutKind, make_dropout
 
 
 class Stack(Recurrent):
-    """Layer l reads what layer l − 1 writes. State names carry the layer: "0.h", "1.h" …
+    """Layer l reads the output of layer l − 1. State names begin with the layer: "0.h", "1.h" …
 
-    `residual` adds what a layer read to what it writes (He et al. 2016; Wu et al. 2016 for recurrent layers), from the
-    second layer on: the first one's input has another size, or is ids. `layer_norm` normalises what each reader gets,
-    the next layer or whatever reads the last one's output (Ba et al. 2016). The sums themselves are not normalised: the
-    pre-norm order, in which gradients pass the residual path unchanged (Xiong et al. 2020). `learn_initial_state` makes
-    the states before the first step parameters, zero at first.
+    `residual`: add a layer's input to its output (He et al. 2016; Wu et al. 2016 for recurrent layers), from the second
+    layer on: the first one's input has another size, or is ids. `layer_norm`: normalise the input of each layer but the
+    first, and the last output (Ba et al. 2016). The sums themselves aren't normalised: the pre-norm order, in which
+    gradients pass the residual path unchanged (Xiong et al. 2020). `learn_initial_state`: make the initial states
+    parameters, initialised to zero.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Stack(Recurrent):
 
     @classmethod
     def of(cls, make: Callable[[int], Recurrent], input_size: int, num_layers: int, /, **options: Any) -> Stack:
-        """`num_layers` layers that `make(input_size)` builds."""
+        """`num_layers` layers, each built by `make(input_size)`."""
         layers = [make(input_size)]
         while len(layers) < num_layers:
             layers.append(make(layers[-1].output_size))
@@ -70,7 +70,7 @@ class Stack(Recurrent):
     ) -> tuple[Tensor, State]:
         state = self.initial_state(x_BTI.shape[0]) if state is None else state
         y_BTO, state = self._through(lambda layer, x, part: layer(x, part, lengths_B), x_BTI, state)
-        # a norm's bias would write into the padding
+        # a norm's bias would fill the padding
         return y_BTO if self.norms is None else zero_after_end(y_BTO, lengths_B), state
 
     def step(self, x_BI: Tensor, state: State) -> tuple[Tensor, State]:

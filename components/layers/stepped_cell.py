@@ -1,4 +1,4 @@
-"""What the Mogrifier LSTM, the sLSTM and the mLSTM share: a loop over steps, which autograd differentiates."""
+"""The base class of the Mogrifier LSTM, the sLSTM and the mLSTM: a loop over steps, differentiated by autograd."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from components.layers.base import Recurrent, State, zeros_like_parameters
 
 
 class SteppedCell(Recurrent):
-    """G = gates × hidden_size rows of weight_ih [G, I], weight_hh [G, H / heads] and bias_ih [G]; or as many as `rows`
-    says, without weight_hh. There is one implementation, so there is no backend to choose. It works in the weights'
-    precision, under autocast too. `hidden_size` is that of what the layer gives at each step. `recurrent_dropout`: the
-    share of the recurrent weights that are left out in training, drawn once for each window (DropConnect, Merity et al.
-    2018).
+    """G = gates × hidden_size rows of weight_ih [G, I], weight_hh [G, H / heads] and bias_ih [G]; or `rows` rows,
+    without weight_hh. Implemented in torch operations only, so there is no `backend`. Computes in the weights'
+    precision, under autocast too. `hidden_size`: size of the output at each step. `recurrent_dropout`: share of the
+    recurrent weights dropped in training, drawn once per window (DropConnect, Merity et al. 2018).
     """
 
     gates: ClassVar[int]
@@ -40,7 +39,7 @@ class SteppedCell(Recurrent):
         nn.init.uniform_(self.bias_ih, -bound, bound)
         if self.weight_hh is not None:
             with torch.no_grad():
-                for block in self.weight_hh.split(hidden_size // heads):  # of one gate and one head, as in `Cell`
+                for block in self.weight_hh.split(hidden_size // heads):  # one gate and one head, as in `Cell`
                     nn.init.orthogonal_(block)
 
     def initial_state(self, batch_size: int) -> State:
@@ -62,7 +61,7 @@ class SteppedCell(Recurrent):
             outputs = []
             for t, x_BX in enumerate(x_TBX.unbind()):
                 y_BH, after = self.advance(x_BX, state, weight_hh)
-                if alive_TB1 is not None:  # an ended row's state stands still
+                if alive_TB1 is not None:  # the state of an ended row doesn't change
                     after = {name: torch.where(alive_TB1[t], value, state[name]) for name, value in after.items()}
                 state = after
                 outputs.append(y_BH)
@@ -71,9 +70,9 @@ class SteppedCell(Recurrent):
 
     @abstractmethod
     def read(self, x_BTI: Tensor) -> Tensor:
-        """What can be computed of all steps at once, [T, B, X], of floats [B, T, I] or ids [B, T, S]."""
+        """The part computed for all steps at once, [T, B, X], from floats [B, T, I] or ids [B, T, S]."""
 
     @abstractmethod
     def advance(self, x_BX: Tensor, state: State, weight_hh: Tensor | None) -> tuple[Tensor, State]:
-        """What the layer gives at one more step, [B, H], of which `read` gave x_BX, and the state after it. `weight_hh`
-        has its dropout applied."""
+        """The output of one more step, [B, H], and the state after it. x_BX is the step's part of `read`; recurrent
+        dropout is already applied to `weight_hh`."""

@@ -1,6 +1,6 @@
-"""How much each step of an input contributes to what a model says of it.
+"""Attribution: how much each step of an input contributes to a model's outputs.
 
-Shapes: N points of the path, T steps, I numbers of a step as the first layer reads it, O outputs.
+Shapes: N points of the path, T steps, I features of the first layer's input, O outputs.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from components.errors import UserError
 from components.models.backbone import Backbone
 from components.models.ensemble import Ensemble
 
-POINTS = (32, 128, 512, 2048)  # of the path: more where fewer don't add up; maxima have kinks, which take many
-MOST_STEPS = 1 << 18  # that are read for that, over all points
-CLOSE = 1e-3  # how near to the difference the sum has to be, as a share of all contributions' sizes
-NOISE = 1e-6  # of float32, as a share of the outputs
-AT_ONCE = 1 << 23  # numbers that a model reads side by side
+POINTS = (32, 128, 512, 2048)  # of the path: increased until the sums converge; max pooling has kinks, which need many
+MOST_STEPS = 1 << 18  # limit of steps × points
+CLOSE = 1e-3  # tolerance of the sum, relative to the sum of absolute contributions
+NOISE = 1e-6  # float32 rounding, relative to the outputs
+AT_ONCE = 1 << 23  # numbers in one batch
 
 
 class Contributions(NamedTuple):
-    """`values_OTI` add up to `at_input_O` − `at_zero_O`, for each output as nearly as `sums_O` says. All float64."""
+    """`values_OTI` sum to `sums_O`, approximately `at_input_O` − `at_zero_O`. All float64."""
 
     values_OTI: np.ndarray
     at_input_O: np.ndarray
@@ -36,8 +36,8 @@ class Contributions(NamedTuple):
 
 
 def first_inputs(model: Backbone | Ensemble, inputs: Tensor) -> Tensor:
-    """What a model's first layer reads, float [..., I]: embedded ids, one-hot vectors written out, or frames. Of an
-    ensemble the embedded ids of all members beside each other."""
+    """The first layer's input, float [..., I]: embedded ids, one-hot vectors, or frames. For an ensemble, the embedded
+    ids of all members, concatenated."""
     if isinstance(model, Ensemble):
         read = [first_inputs(member, inputs) for member in model.members]
         return torch.cat(read, dim=-1) if model.embeds else read[0]
@@ -49,16 +49,16 @@ def first_inputs(model: Backbone | Ensemble, inputs: Tensor) -> Tensor:
 
 
 def integrated_gradients(output: Callable[[Tensor], Tensor], x_TI: Tensor) -> Contributions:
-    """Integrated gradients (Sundararajan, Taly and Yan 2017, arXiv:1703.01365), from zeros to the input on a straight
-    line: x · ∫ ∂F(αx)/∂x dα, α from 0 to 1, by Gauss–Legendre quadrature.
+    """Integrated gradients (Sundararajan, Taly and Yan 2017, arXiv:1703.01365) along a straight line from zeros to the
+    input: x · ∫ ∂F(αx)/∂x dα, α from 0 to 1, by Gauss–Legendre quadrature.
 
-    `output` gives F, [N, O], for inputs [N, T, I]. The contributions of each output add up to F(x) − F(0): where they
-    don't yet, more points are taken, as far as the length of the input allows.
+    `output` computes F, [N, O], for inputs [N, T, I]. The contributions of each output should sum to F(x) − F(0): if
+    not, more points are used, up to a limit that depends on the input's length.
 
     Raises:
         UserError: they aren't finite numbers.
     """
-    # cuDNN's recurrent layers have no backward pass in evaluation
+    # cuDNN's recurrent layers have no backward pass in evaluation mode
     with torch.backends.cudnn.flags(enabled=False), np.errstate(invalid="ignore", over="ignore"):
         with torch.no_grad():
             ends_2O = output(torch.stack([torch.zeros_like(x_TI), x_TI])).double().cpu().numpy()

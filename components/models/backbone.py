@@ -1,6 +1,6 @@
-"""What the models share: ids or frames in, through a stack of recurrent layers.
+"""The base class of the models: ids or frames in, a stack of recurrent layers.
 
-Shapes: B batch, T time, S input streams (the token and what the encoding tells beside it), I features, H hidden.
+Shapes: B batch, T time, S input streams (the token and context features), I features, H hidden.
 """
 
 from __future__ import annotations
@@ -29,23 +29,21 @@ Size = Annotated[int, Bounds(gt=0, le=16384)]
 
 
 class Backbone(nn.Module):
-    """Inputs → stack of `num_layers` recurrent layers of one `kind`. What is done with its outputs is the models'
-    business.
+    """Inputs → stack of `num_layers` recurrent layers of one `kind`. Subclasses add the head.
 
-    Ids with `input: embedding`: each stream has learned vectors of `embedding_size` (else the hidden size), which are
-    added up; `one_hot`: the first layer reads the streams' one-hot vectors, stacked; the product is a row look-up, so
-    no one-hot vector is ever made. Frames are read as they are, and neither setting counts. `embedding_scale`
-    multiplies the embeddings' first, random values. `vectors` names a file of word vectors to start the tokens'
-    embedding from (components.datasets.vectors), read when training begins and never again: a trained model has them in
-    it. `freeze_vectors` leaves the embedding as it is. `embedding_dropout`: the share of the vocabulary whose vectors
-    are 0 wherever they are read, drawn once for each window, in training (Gal & Ghahramani 2016).
+    `input`: how ids are read: as the sum of learned vectors of each stream (embedding) or as the streams' one-hot
+    vectors, stacked (one_hot, computed as row look-ups); ignored for frames. `embedding_size`: size of the learned
+    vectors (default: the hidden size). `embedding_scale` multiplies the initial, random embeddings. `vectors`: a file
+    of word vectors to initialise the tokens' embedding (components.datasets.vectors); read once, when training begins.
+    `freeze_vectors`: don't train the embedding. `embedding_dropout`: share of the vocabulary whose vectors are set to 0
+    in training, drawn once per window (Gal & Ghahramani 2016).
 
-    `dropout` acts on embedded input, between layers and on the output (what frames say is left alone); `dropout_kind`
-    locked keeps one mask for all steps of a window. `residual` adds what a layer read to what it writes, from the
-    second layer on. `layer_norm` normalises what each layer's reader gets. `learn_initial_state` makes the states
-    before the first step parameters. With `bidirectional` every layer has two directions of `hidden_size`: the outputs
-    see the future, so such a model can't generate. `beside`: the features that a subclass's `rows` puts beside the
-    embedded input.
+    `dropout` applies to embedded input, between layers and to the output, but not to frames. `dropout_kind`: a new mask
+    at each step (plain), or one mask for all steps of a window (locked). `residual`: add a layer's input to its output,
+    from the second layer on. `layer_norm`: normalise each layer's output, after the residual sum, before it is read.
+    `learn_initial_state`: make the initial states parameters. `bidirectional`: each layer has two directions of
+    `hidden_size`; the outputs then depend on the future, so such a model can't generate. `beside`: features that a
+    subclass's `rows` appends to the embedded input.
     """
 
     def __init__(
@@ -98,7 +96,7 @@ class Backbone(nn.Module):
             what = "there is no embedding to leave words out of"
             raise UserError(what, where="model.embedding_dropout", hint="set 0")
         first += beside
-        # where each stream's rows begin in the stacked one-hot vector
+        # each stream's offset in the stacked one-hot vector
         starts = [0, *itertools.accumulate(sizes)][:-1]
         self.register_buffer("starts_S", torch.tensor(starts), persistent=False)
         self.dropout = make_dropout(dropout_kind, dropout)
@@ -113,15 +111,14 @@ class Backbone(nn.Module):
             learn_initial_state=learn_initial_state,
         )
         if not self.frames and self.embedding is None:
-            # only S of a one-hot input's entries are 1: a fan-in of S, not of the vocabulary's size
+            # only S entries of a one-hot input are 1: the fan-in is S, not the vocabulary's size
             for name, parameter in self.recurrent.layers[0].named_parameters():
                 if name.endswith("weight_ih"):
                     nn.init.uniform_(parameter, -1.0, 1.0)
 
     @staticmethod
     def is_causal(options: Mapping[str, Any]) -> bool:
-        """Whether the model that these options describe ignores the future, so that it can generate: known without
-        building it."""
+        """Whether a model with these options ignores the future, so that it can generate. Doesn't build it."""
         return resolve("cell", options["kind"]).causal and not options.get("bidirectional", False)
 
     @property
@@ -129,11 +126,11 @@ class Backbone(nn.Module):
         return self.recurrent.causal
 
     def take_vectors(self, vocabulary: Vocabulary) -> dict[str, float]:
-        """Start the tokens' embedding from the file `vectors`, if there is one; the share of the vocabulary's tokens
-        that have a vector there, to be logged.
+        """Initialise the tokens' embedding from the file `vectors`, if set. Returns the share of the vocabulary's
+        tokens that have a vector, as a metric.
 
         Raises:
-            UserError: the file can't be read, its vectors have another size, or none is a token's.
+            UserError: the file can't be read, its vectors have another size, or it has none of the tokens.
         """
         if not self.vectors:
             return {}
@@ -144,8 +141,8 @@ class Backbone(nn.Module):
         return {"train/tokens_with_vectors": len(ids) / len(vocabulary)}
 
     def token_rows(self) -> dict[str, tuple[int, str]] | None:
-        """The parameters that have a row for each token: along which axis, and whose tokens they are ("input": read,
-        "target": answered or written). None where tokens can't be matched."""
+        """Parameters with a row for each token: name → (axis, "input" or "target": which tokens). None if tokens can't
+        be matched to rows."""
         rows = {"head.weight": (0, "target"), "head.bias": (0, "target")}
         found = rows if isinstance(getattr(self, "head", None), nn.Linear) else {}
         if self.embedding is not None:
@@ -162,13 +159,13 @@ class Backbone(nn.Module):
     def outputs(
         self, inputs: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """The last layer's outputs [B, T, H], dropout applied, for ids [B, T, S] or frames [B, T, I]; and the state."""
+        """The last layer's outputs [B, T, H] after dropout, for ids [B, T, S] or frames [B, T, I]; and the state."""
         y_BTH, state = self.recurrent(self.rows(inputs), state, lengths_B)
         return self.dropout(y_BTH), state
 
     def rows(self, inputs: Tensor) -> Tensor:
         """The first layer's input: vectors [..., I], or row indices [..., S] of stacked one-hot vectors. Floats are
-        vectors already."""
+        returned unchanged."""
         if self.frames or inputs.is_floating_point():
             return inputs
         if self.embedding is None:
@@ -179,7 +176,7 @@ class Backbone(nn.Module):
         return self.dropout(embedded)
 
     def embedded(self, ids: Tensor) -> Tensor:
-        """The vectors [..., E] of ids [...], in training those of some tokens 0 (`embedding_dropout`)."""
+        """The embeddings [..., E] of ids [...], after `embedding_dropout`."""
         vectors = self.embedding(ids)
         if not self.training or not self.embedding_dropout:
             return vectors

@@ -1,7 +1,6 @@
-"""What a value or a point may be: distributions whose parameters a network gives, and quantiles.
+"""Output distributions of values and pen points, parameterised by a network; and quantiles.
 
-Shapes: B rows, T steps, P parameters, S samples, Q levels. Values are scaled; `scale` is what a scaled value of 1
-stands for.
+Shapes: B rows, T steps, P parameters, S samples, Q levels. Values are scaled; `scale` is the unscaled value of 1.
 """
 
 from __future__ import annotations
@@ -14,32 +13,32 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-LEAST = 1e-4  # of a deviation, in scaled values: the density of an exact guess would grow without end
-LEAST_OF_PEN = 1e-2  # the same of a pen's offsets: drawings lie on a grid, whose places could be guessed exactly
+LEAST = 1e-4  # minimum deviation, in scaled values: bounds the density of an exact prediction
+LEAST_OF_PEN = 1e-2  # the same for pen offsets: drawings lie on a grid, which could be predicted exactly
 MOST_CORRELATION = 0.999
-# of the quantiles that a network gives; samples between two of them lie on a line
+# levels of the predicted quantiles; samples interpolate linearly between them
 LEVELS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
 class Distribution(ABC):
-    """The last axis of `raw` are the network's P outputs for a step, any real numbers."""
+    """Base class. The last axis of `raw` holds the network's P unconstrained outputs for a step."""
 
     parameters: int
     unit = "nats"
-    counts = False  # of whole numbers from 0 on
+    counts = False  # whether values are non-negative integers
 
     @abstractmethod
     def loss(self, raw: Tensor, values: Tensor, scale: Tensor) -> Tensor:
-        """−log p of each value [...], of raw [..., P]; `scale` [..., 1] goes with the leading axes."""
+        """−log p of each value [...], given raw [..., P]; `scale` [..., 1] broadcasts over the leading axes."""
 
     @abstractmethod
     def draw(self, raw: Tensor, scale: Tensor, rng: np.random.Generator) -> Tensor:
-        """Scaled values [B, S] of raw [B, S, P], scale [B, 1]. All rows take the same numbers of the generator, so that
-        a row's answer doesn't depend on what stands beside it."""
+        """Samples, scaled, [B, S], given raw [B, S, P] and scale [B, 1]. All rows use the same random numbers, so that
+        a row's result doesn't depend on its batch."""
 
 
 class Gaussian(Distribution):
-    """Mean, and deviation through softplus."""
+    """Mean and standard deviation (softplus)."""
 
     parameters = 2
 
@@ -53,8 +52,8 @@ class Gaussian(Distribution):
 
 
 class StudentT(Distribution):
-    """Location, width and degrees of freedom (above 2, so that there is a variance): outliers cost less than a
-    Gaussian's."""
+    """Location, scale and degrees of freedom (above 2, for a finite variance): less sensitive to outliers than a
+    Gaussian."""
 
     parameters = 3
 
@@ -65,7 +64,7 @@ class StudentT(Distribution):
         return norm + half * torch.log1p(((values - mean) / width) ** 2 / freedom)
 
     def draw(self, raw: Tensor, scale: Tensor, rng: np.random.Generator) -> Tensor:
-        """Bailey's polar method (1994): two uniform numbers for a value, none refused."""
+        """Bailey's polar method (1994): two uniform numbers per value, without rejection."""
         radius, angle = torch.from_numpy(1 - rng.random((2, raw.shape[1]))).to(raw.device)
         freedom = 2 + softplus(raw[..., 2].double())
         polar = (freedom * torch.expm1(-2 / freedom * radius.log())).sqrt() * torch.cos(2 * math.pi * angle)
@@ -73,13 +72,13 @@ class StudentT(Distribution):
 
 
 class NegativeBinomial(Distribution):
-    """Counts: mean m = scale · softplus and α = softplus / √scale; their variance is m + α m² (Salinas et al. 2020)."""
+    """Counts with mean m = scale · softplus, α = softplus / √scale and variance m + α m² (Salinas et al. 2020)."""
 
     parameters = 2
     counts = True
 
     def loss(self, raw: Tensor, values: Tensor, scale: Tensor) -> Tensor:
-        counts = (values.double() * scale).round()  # float32 has no lgamma of large counts
+        counts = (values.double() * scale).round()  # float32 is too imprecise for lgamma of large counts
         mean, alpha = self._of(raw, scale)
         size, more = 1 / alpha, alpha * mean
         log_p = torch.lgamma(counts + size) - torch.lgamma(size) - torch.lgamma(counts + 1)
@@ -89,7 +88,7 @@ class NegativeBinomial(Distribution):
     def draw(self, raw: Tensor, scale: Tensor, rng: np.random.Generator) -> Tensor:
         mean, alpha = (part.cpu().numpy() for part in self._of(raw, scale))
         seed = int(rng.integers(2**63))
-        # NumPy's Poisson numbers end at 2⁶³; a mean near there is no count
+        # NumPy's Poisson sampler is limited to 2⁶³: bound the mean
         chance = 1 / (1 + np.minimum(alpha * mean, 1e17 * np.minimum(alpha, 1)))
         rows = [np.random.default_rng(seed).negative_binomial(1 / a, p) for a, p in zip(alpha, chance, strict=True)]
         return (torch.from_numpy(np.stack(rows)).to(scale.device) / scale).to(raw)
@@ -100,8 +99,8 @@ class NegativeBinomial(Distribution):
 
 
 class Quantiles(Distribution):
-    """The values at LEVELS: the median, and steps away from it that aren't negative. The loss is twice the mean pinball
-    loss: that of a median is the absolute error. Samples are drawn from the lines between the quantiles, never beyond
+    """The quantiles at LEVELS: the median, and non-negative steps away from it. The loss is twice the mean pinball
+    loss: for a median, the absolute error. Samples interpolate linearly between quantiles, and never lie outside
     them."""
 
     parameters = len(LEVELS)
@@ -123,7 +122,7 @@ class Quantiles(Distribution):
         return low + torch.from_numpy(share_S).to(raw) * (high - low)
 
     def of(self, raw: Tensor) -> Tensor:
-        """The quantiles [..., Q], in order."""
+        """The quantiles [..., Q], increasing."""
         middle = LEVELS.index(0.5)
         steps = softplus(raw)
         below = steps[..., :middle].flip(-1).cumsum(-1).flip(-1)
@@ -145,12 +144,11 @@ def _positive(raw: Tensor) -> Tensor:
 
 
 class PenMixture:
-    """Where the pen goes next, and whether it is lifted: a mixture of M Gaussians of two variables with correlation,
-    and two chances (Graves 2013, 23 to 25): that the pen is lifted after the point, and, where it is, that the piece
-    ends with it.
+    """The next pen point and pen lift: a mixture of M bivariate Gaussians with correlation, and two probabilities
+    (Graves 2013, eq. 23 to 25): that the pen is lifted after the point, and, given a lift, that the piece ends.
 
-    `raw` [..., 6 M + 2], any real numbers: M logits of the weights; M means, deviations (through softplus) and
-    correlations (through tanh), of which the means and deviations have two each; the logits of the two chances.
+    `raw` [..., 6 M + 2], unconstrained: M logits of the weights; 2 M means, 2 M deviations (softplus) and M
+    correlations (tanh); the logits of the two probabilities.
     """
 
     def __init__(self, gaussians: int) -> None:
@@ -159,11 +157,11 @@ class PenMixture:
     def loss(self, raw: Tensor, points: Tensor) -> Tensor:
         """−log p of points [..., 4]: dx, dy, lifted, last; float32 [...]. In nats, of the density in the points' unit.
 
-        What the end costs counts where the pen is lifted: a piece ends nowhere else."""
+        The term of the end counts only at lifts: a piece can't end elsewhere."""
         raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
         log_weights, mean, deviation, correlation, lift, end = self.of(raw)
         away = (points[..., None, :2] - mean) / deviation
-        # by Cholesky's factor: the quadratic form is a sum of squares, however near the correlation is to 1
+        # by the Cholesky factor: the quadratic form is a sum of squares, stable for correlations near 1
         left = torch.sqrt((1 - correlation) * (1 + correlation))
         across = (away[..., 1] - correlation * away[..., 0]) / left
         log_p = -0.5 * (away[..., 0] ** 2 + across**2) - deviation.log().sum(-1) - left.log() - math.log(2 * math.pi)
@@ -172,8 +170,8 @@ class PenMixture:
         return chances - torch.logsumexp(log_weights + log_p, dim=-1)
 
     def of(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Logarithms of the weights [..., M], means and deviations [..., M, 2], correlations [..., M], and the logits
-        [...] of a lift and of the end."""
+        """Log weights [..., M], means and deviations [..., M, 2], correlations [..., M], and the logits [...] of a lift
+        and of the end."""
         M = self.gaussians
         weights, mean, deviation, correlation, chances = raw.split([M, 2 * M, 2 * M, M, 2], dim=-1)
         return (
@@ -185,17 +183,17 @@ class PenMixture:
         )
 
     def draw(self, raw_P: Tensor, rng: np.random.Generator, bias: float = 0.0) -> np.ndarray:
-        """A point, float64 [4]: dx, dy, lifted, last. A `bias` above 0 draws what is likelier (Graves 2013, 61 and 62):
-        the logits of the weights grow by 1 + bias, the deviations shrink by e^−bias."""
+        """Sample a point, float64 [4]: dx, dy, lifted, last. A `bias` above 0 favours likely points (Graves 2013, eq.
+        61 and 62): the logits of the weights are multiplied by 1 + bias, the deviations by e^−bias."""
         parts = [part.cpu().numpy() for part in self.of(raw_P.detach().double().cpu())]
         log_weights, mean, deviation, correlation, lift, end = parts
         weights = np.exp((1 + bias) * (log_weights - log_weights.max()))
-        # the same numbers are taken of the generator whatever comes of them
+        # always draw the same number of random numbers
         chosen, lifted, last = rng.random(3)
         first, second = rng.standard_normal(2)
         m = min(int(np.searchsorted(np.cumsum(weights) / weights.sum(), chosen, side="right")), self.gaussians - 1)
         rho = correlation[m]
         noise = np.array([first, rho * first + math.sqrt((1 - rho) * (1 + rho)) * second])
         place = mean[m] + math.exp(-bias) * deviation[m] * noise
-        lift, end = 0.5 + 0.5 * np.tanh(0.5 * np.array([lift, end]))  # σ, which never overflows so
+        lift, end = 0.5 + 0.5 * np.tanh(0.5 * np.array([lift, end]))  # σ, in a form that can't overflow
         return np.array([*place, lifted < lift, lifted < lift and last < end], dtype=np.float64)

@@ -1,7 +1,7 @@
-"""A sequence in, another sequence out, of another length (many-to-many, unequal).
+"""Sequence to sequence: an input sequence, an output sequence of another length (many-to-many, unequal).
 
-Shapes: B batch, T input steps, U target steps, E embedding, H decoder outputs, M encoder outputs, A what the head
-reads, V target vocabulary.
+Shapes: B batch, T input steps, U target steps, E embedding, H decoder outputs, M encoder outputs, A features of the
+head's input, V target vocabulary.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from components.layers.dropout import make_dropout
 from components.models.backbone import Backbone
 from components.options import options_of
 
-BOTH = ("kind", "num_layers", "dropout", "dropout_kind", "residual", "layer_norm")  # the decoder has the encoder's
+BOTH = ("kind", "num_layers", "dropout", "dropout_kind", "residual", "layer_norm")  # shared with the encoder
 
 
 class EncoderDecoder(nn.Module):
-    """One Backbone reads the input; another, of the same cells, writes the target, a token at a time.
+    """One Backbone encodes the input; another, of the same cells, generates the target, a token at a time.
 
-    The decoder starts from tanh(W s), s the encoder's last states of the same layer (both directions, where there are
-    two: Bahdanau et al. 2015), and at each step looks at all the encoder wrote through `attention` (`none`: it has the
-    last states alone, Sutskever et al. 2014). What the head reads is tanh(W [context, output]) (Luong et al. 2015).
-    That looks from above the decoder, so with the target given all its steps run at once; `input_feeding` gives the
-    vector to the next step as input, which then has to wait for it. `tie_weights` uses the target's embedding as the
-    output matrix (Press & Wolf 2017). `input` and `bidirectional` are the encoder's; so is `learn_initial_state`.
+    The decoder's initial state is tanh(W s), where s are the encoder's last states of the same layer (of both
+    directions, if there are two: Bahdanau et al. 2015). `attention`: scores (dot or additive) with which the decoder
+    attends to all encoder outputs at each step, or none: it has the last states only (Sutskever et al. 2014). The head
+    reads tanh(W [context, output]) (Luong et al. 2015). Attention is applied to the decoder's outputs, so with teacher
+    forcing all steps run at once; `input_feeding` adds the head's input to the next step's input, which makes steps
+    sequential. `tie_weights`: use the target's embedding as the output matrix (Press & Wolf 2017). `input`,
+    `bidirectional` and `learn_initial_state` apply to the encoder.
 
-    A state is a flat dict of batch-first tensors with all that `step` needs: `memory`, `keys` and `absent` of the
+    A state is a flat dict of batch-first tensors with all that `step` needs: `memory`, `keys` and `absent` for the
     encoder's outputs, `decoder.…`, and with input feeding `fed`.
     """
 
@@ -56,7 +57,7 @@ class EncoderDecoder(nn.Module):
         A = E if tie_weights else options["hidden_size"]
         own = {name: value for name, value in options.items() if name in BOTH or name not in options_of(Backbone)}
         self.encoder = Backbone([stream], **options)
-        self.encoder.recurrent.causal = False  # all it reads comes before all that is written
+        self.encoder.recurrent.causal = False  # the whole input precedes the output, so the model is causal
         self.embedding = nn.Embedding(vocabulary_size, E)
         self.decoder = Backbone([Field(width=E + A * input_feeding)], **own)
         self.dropout = make_dropout(options.get("dropout_kind", "plain"), options.get("dropout", 0.0))
@@ -83,7 +84,7 @@ class EncoderDecoder(nn.Module):
         return rows | dict.fromkeys(("embedding.weight", "head.weight", "head.bias"), (0, "target"))
 
     def forward(self, inputs: Tensor, lengths_B: Tensor) -> State:
-        """What the decoder starts from, for ids [B, T, 1] or frames [B, T, I]."""
+        """The decoder's initial state, for ids [B, T, 1] or frames [B, T, I]."""
         memory_BTM, last = self.encoder.outputs(inputs, None, lengths_B)
         state = {
             f"decoder.{name}": torch.tanh(layer(torch.cat([last[one] for one in sources], dim=1)))
@@ -98,11 +99,11 @@ class EncoderDecoder(nn.Module):
         return state
 
     def forced(self, state: State, tokens_BU: Tensor, *, own: float = 0.0) -> tuple[Tensor, Tensor | None]:
-        """What the head reads at each step [B, U, A], and the attention [B, U, T], with the target's tokens as inputs,
-        BOS first (teacher forcing).
+        """The head's input at each step [B, U, A] and the attention weights [B, U, T], with the target's tokens as
+        inputs, BOS first (teacher forcing).
 
-        `own`: the share of them replaced by the likeliest token of the step before (scheduled sampling, Bengio et al.
-        2015). That, and input feeding, go step by step; then recurrent dropout draws a mask a step.
+        `own`: share of the tokens replaced by the most likely token of the step before (scheduled sampling, Bengio et
+        al. 2015). This and input feeding run step by step, with a new recurrent dropout mask at each step.
         """
         x_BUE = self.dropout(self.embedding(tokens_BU))
         if not self.input_feeding and not own:
@@ -135,7 +136,7 @@ class EncoderDecoder(nn.Module):
         return y_BA, None if weights_B1T is None else weights_B1T.squeeze(1), state
 
     def _look(self, y_BUH: Tensor, state: State) -> tuple[Tensor, Tensor | None]:
-        """What the head reads for the decoder's outputs, and the attention."""
+        """The head's input for the decoder's outputs, and the attention weights."""
         if self.attention is None or self.combine is None:
             return y_BUH, None
         context_BUM, weights_BUT = self.attention(y_BUH, state["memory"], state["keys"], state["absent"])
@@ -143,6 +144,6 @@ class EncoderDecoder(nn.Module):
 
 
 def _same(one: str, other: str) -> bool:
-    """Of the same layer and kind: "0.forward.h" and "0.h"."""
+    """Whether two states have the same layer and kind, as "0.forward.h" and "0.h"."""
     a, b = one.split("."), other.split(".")
     return (a[0], a[-1]) == (b[0], b[-1])

@@ -1,6 +1,6 @@
-"""Several models trained side by side that answer together.
+"""Ensembles: several models trained together, with combined outputs.
 
-Shapes: N members, B batch, T time, S ids to a step, I numbers of a step, O outputs of the model.
+Shapes: N members, B batch, T time, S ids to a step, I features of a step, O outputs of the model.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from torch import Tensor, nn
 
 from components.models.pooled import Pooled
 
-MEMBER = re.compile(r"members\.\d+\.")  # how the names of a member's parameters begin
+MEMBER = re.compile(r"members\.\d+\.")  # prefix of a member's parameters
 
 
 class Ensemble(nn.Module):
-    """`ensemble`: how many models of this kind are trained side by side, each on its own loss from its own initial
-    weights; the answer is the mean of their probabilities, or of their numbers; training and answering take so many
-    times as long.
+    """`ensemble`: number of models trained together, each with its own loss and initial weights; the output is the mean
+    of their probabilities, or of their numbers. Training and prediction take `ensemble` times as long.
 
-    `join` makes one output [B, O] of the members' [N, B, O].
+    `join` combines the members' outputs [N, B, O] to [B, O].
     """
 
     def __init__(
@@ -40,8 +39,8 @@ class Ensemble(nn.Module):
         self.join = join
 
     def forward(self, inputs: Tensor, lengths_B: Tensor) -> Tensor:
-        """Joint outputs [B, O] for ids [B, T, S] or frames [B, T, I], or for what `first_inputs` gives: the members'
-        embedded inputs beside each other."""
+        """Combined outputs [B, O] for ids [B, T, S] or frames [B, T, I], or for the result of `first_inputs`: the
+        members' embedded inputs, concatenated."""
         embedded = self.embeds and inputs.is_floating_point()
         each = inputs.chunk(len(self.members), dim=-1) if embedded else [inputs] * len(self.members)
         said = [member(own, lengths_B) for member, own in zip(self.members, each, strict=True)]
@@ -49,7 +48,7 @@ class Ensemble(nn.Module):
 
     @property
     def embeds(self) -> bool:
-        """Whether the members' first layers read different numbers: each its own embedding."""
+        """Whether each member has its own embedding, so that their first layers read different numbers."""
         return self.members[0].embedding is not None
 
     @property
@@ -74,17 +73,17 @@ class Ensemble(nn.Module):
 
 
 def members(model: nn.Module) -> list[nn.Module]:
-    """The models that are trained side by side: of one that is no ensemble itself."""
+    """The members of an ensemble; any other model itself."""
     return list(model.members) if isinstance(model, Ensemble) else [model]
 
 
 def mean_probabilities(logits_NBO: Tensor) -> Tensor:
-    """Logarithms [B, O] of the mean of the members' probabilities."""
+    """Log [B, O] of the mean of the members' probabilities."""
     return logits_NBO.float().log_softmax(dim=-1).logsumexp(dim=0) - math.log(len(logits_NBO))
 
 
 def mean_thresholds(logits_NBO: Tensor) -> Tensor:
-    """Logits [B, O] of the mean of the members' probabilities, each of a yes or no of its own."""
+    """Logits [B, O] of the mean of the members' probabilities, for independent binary outputs."""
     passed_NBO = logits_NBO.float()
     yes_BO, no_BO = (nn.functional.logsigmoid(sign * passed_NBO).logsumexp(dim=0) for sign in (1, -1))
     return yes_BO - no_BO

@@ -1,4 +1,4 @@
-"""Steps in, for each the parameters of what its value may be.
+"""Forecasting: for each input step, the parameters of the distribution of its value.
 
 Shapes: B batch, T steps, I inputs of a step, P parameters.
 """
@@ -15,7 +15,7 @@ from components.models.backbone import Backbone
 
 
 class Forecaster(Backbone):
-    """Backbone → linear head. `input`, `embedding_size`, `embedding_scale` and `vectors` don't count: there are no
+    """Backbone → linear head. `input`, `embedding_size`, `embedding_scale` and `vectors` are ignored: there are no
     tokens."""
 
     def __init__(self, inputs: Field, parameters: int, /, **options: Any) -> None:
@@ -23,7 +23,7 @@ class Forecaster(Backbone):
         self.head = nn.Linear(self.recurrent.output_size, parameters)
 
     def forward(self, inputs_BTI: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """The parameters [B, T, P] of each step's value, which follows its input; and the state."""
+        """The parameters [B, T, P] of the distribution of each step's value, and the state."""
         y_BTH, state = self.outputs(inputs_BTI, state)
         return self.head(y_BTH), state
 

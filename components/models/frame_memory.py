@@ -1,4 +1,4 @@
-"""What a piece of frames has been so far, as features of the next frame that move with the keys."""
+"""Features of a piece's past frames, indexed by key, so that transposition shifts them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections import defaultdict, deque
 
 import numpy as np
 
-FRAMES = 4  # the last ones are shown as they are
-DECAYS = (0.7, 0.9, 0.98)  # a frame, of what a pitch class has sounded
-RUNS = np.array([1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33])  # where a class of agreements begins, 0 before them
-LATEST = 256  # of the frames that equal the last one, no earlier ones are looked at
+FRAMES = 4  # the last frames are features
+DECAYS = (0.7, 0.9, 0.98)  # per frame, for the activity of each pitch class
+RUNS = np.array([1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33])  # lower bounds of the classes of match lengths; 0 below
+LATEST = 256  # limit of earlier frames compared to the last one
 
 
 class FrameMemory:
-    """Reads a piece of frames [T, K] of 0 and 1, in parts of any length.
+    """Computes features of a piece of binary frames [T, K], which may come in parts of any length.
 
-    After each frame it tells the last `FRAMES` frames, the newest first; how often each pitch class has sounded, under
-    each of `DECAYS`; and of the earlier places that agree with the end of the piece for most changes, the latest: the
-    frame that came next there, and for how many changes it agrees, as a class of `RUNS` (0: no place, and no frame).
-    Frames like the one before count for nothing: a chord that is held would agree with itself for longer and longer,
-    and a model that writes would hold it for ever.
+    The features after each frame are: the last `FRAMES` frames, newest first; how often each pitch class has sounded,
+    with each of `DECAYS`; and, for the latest of the earlier places that match the end of the piece over most changes,
+    the frame that followed there and the match's length in changes, as a class of `RUNS` (0: no match, and an empty
+    frame). Repeated frames don't count: otherwise a held chord would match itself for longer and longer, and a
+    generating model would hold it for ever.
     """
 
     def __init__(self, keys: int) -> None:
@@ -35,7 +35,7 @@ class FrameMemory:
         return FRAMES * keys + len(DECAYS) * 12 + keys + 1
 
     def read(self, frames_TK: np.ndarray) -> np.ndarray:
-        """The features after each of the frames, float32 [T, width]."""
+        """The features after each frame, float32 [T, width]."""
         return np.stack([self._read(frame) for frame in np.asarray(frames_TK, dtype=np.float32)])
 
     def _read(self, frame_K: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The functional API: layers called on symbols make a model with several inputs, several outputs and shared layers.
+"""The functional API: layers called on symbols form a model with several inputs, several outputs and shared layers.
 
     tokens, beat = Input("tokens", 96, ids=True), Input("beat", 16, ids=True)
     shared = Recurrent("lstm", hidden_size=128)
@@ -29,28 +29,28 @@ MAX_CALLS = 1024
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a layer. `key` names it, and a recurrent layer's state: the layer's name, then "name@2" …, or in a
-    recipe the call's own name."""
+    """One call of a layer. `key` names the call and a recurrent layer's state: the layer's name, then "name@2" …, or in
+    a recipe the call's name."""
 
     key: str
     name: str
     layer: Layer
-    sources: tuple[str, ...]  # keys of calls, or names of inputs
+    sources: tuple[str, ...]  # keys of calls or names of inputs
     gives: Symbol
 
 
 class Graph(nn.Module):
-    """Inputs by name → outputs by name.
+    """A model as a graph of layers: inputs by name → outputs by name.
 
-    A layer that is called twice shares its weights. A recurrent one has a state for each call. Layers without a name
-    get one from their kind and their place: "linear", "linear_2" …
+    A layer that is called twice shares its weights. A recurrent layer has a state for each call. Layers without a name
+    are named after their kind: "linear", "linear_2" …
     """
 
     def __init__(self, inputs: Sequence[Symbol], outputs: Mapping[str, Symbol]) -> None:
-        """Everything that the outputs depend on.
+        """Collect all layers that the outputs depend on.
 
         Raises:
-            UserError: an output reads an input that isn't listed, an input is read by no output, or a name stands
+            UserError: an output reads an input that isn't listed, an input is read by no output, or a name occurs
                 twice.
         """
         super().__init__()
@@ -82,7 +82,7 @@ class Graph(nn.Module):
 
     @property
     def looks_ahead(self) -> list[str]:
-        """The layers whose output at a step depends on later steps. With one of them a graph has no step."""
+        """The layers whose output at a step depends on later steps. A graph with such a layer has no `step`."""
         return list(dict.fromkeys(call.name for call in self.calls if not call.layer.causal))
 
     @property
@@ -103,10 +103,10 @@ class Graph(nn.Module):
     ) -> tuple[dict[str, Tensor], State]:
         """The outputs for whole sequences, and the state after each row's last step.
 
-        `lengths_B` (0 to T) marks the end of each row: nothing after it is read, outputs after it are 0.
+        `lengths_B` (0 to T) marks the end of each row: inputs after it are ignored, outputs after it are 0.
         """
         steps = self._steps_of(inputs)
-        # zeroed before as after: a gradient of 0 times a NaN would be NaN
+        # inputs are zeroed too: a gradient of 0 times NaN would be NaN
         values = {
             name: zero_after_end(value, lengths_B) if self.inputs[name].time else value
             for name, value in inputs.items()
@@ -138,8 +138,8 @@ class Graph(nn.Module):
         return {name: values[key] for name, key in self._keys_of_outputs.items()}, after
 
     def on(self, inputs: Mapping[str, Symbol]) -> dict[str, Symbol]:
-        """The graph's outputs as symbols, for symbols as its inputs: a graph in a graph. The weights are shared, the
-        states are those of the graph that it becomes part of."""
+        """Apply the graph to symbols and return its outputs as symbols: a graph in a graph. The weights are shared; the
+        states belong to the outer graph."""
         self._check_names(inputs)
         symbols = dict(inputs)
         for name, ours in self.inputs.items():
@@ -151,9 +151,9 @@ class Graph(nn.Module):
         return {name: symbols[key] for name, key in self._keys_of_outputs.items()}
 
     def mermaid(self) -> str:
-        """The graph as a Mermaid flow chart."""
+        """The graph as a Mermaid flowchart."""
         keys = [*self.inputs, *(call.key for call in self.calls)]
-        node = {key: f"n{number}" for number, key in enumerate(keys)}  # names could be words of Mermaid's
+        node = {key: f"n{number}" for number, key in enumerate(keys)}  # names could be keywords of Mermaid
         lines = ["flowchart TD"]
         for name, symbol in self.inputs.items():
             lines.append(f'  {node[name]}(["{name}: {"ids below " if symbol.ids else ""}{symbol.size}"])')
@@ -170,7 +170,7 @@ class Graph(nn.Module):
     def _run(
         self, values: dict[str, Tensor], state: State | None, steps: int | None, lengths_B: Tensor | None
     ) -> State:
-        """Adds every call's output to `values`; without `steps` it is one step by itself. Returns the state after."""
+        """Add every call's output to `values` and return the next state. `steps` None means a single step."""
         after: State = {}
         for call in self.calls:
             given = [values[source] for source in call.sources]
@@ -179,13 +179,13 @@ class Graph(nn.Module):
                 continue
             module, (x,), part = call.layer.module, given, part_of(state, call.key)
             if not x.is_floating_point():
-                x = x.unsqueeze(-1)  # one stream of one-hot vectors
+                x = x.unsqueeze(-1)  # one stream of ids
             values[call.key], part = module.step(x, part) if steps is None else module(x, part, lengths_B)
             after |= {f"{call.key}.{name}": value for name, value in part.items()}
         return after
 
     def _steps_of(self, inputs: Mapping[str, Tensor]) -> int | None:
-        """T, which all inputs over time share; None where there is none."""
+        """T, the same for all inputs over time; None if there are none."""
         self._check_names(inputs)
         shapes = {}
         for name, symbol in self.inputs.items():
@@ -210,7 +210,7 @@ class Graph(nn.Module):
 
 
 class GraphCell(base.Recurrent):
-    """A graph of one input and one output, both numbers over time, as a recurrent layer: graphs nest."""
+    """A graph with one input and one output, both numbers over time, as a recurrent layer, for nested graphs."""
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
@@ -243,7 +243,7 @@ class GraphCell(base.Recurrent):
         return outputs[self._output], state
 
     def _numbers(self, x_S: Tensor) -> Tensor:
-        """Ids [..., S] as the stacked one-hot vector that they stand for."""
+        """The stacked one-hot vectors of ids [..., S]."""
         if x_S.is_floating_point():
             return x_S
         like = next(self.parameters(), torch.empty(0))
@@ -267,7 +267,7 @@ def _reached(outputs: Mapping[str, Symbol]) -> list[Symbol]:
 
 
 def _layer_names(layers: Iterable[Layer], inputs: Iterable[str]) -> dict[Layer, str]:
-    """A name for each layer, its own or one from its kind."""
+    """A name for each layer: the given one, or one derived from its kind."""
     distinct = list(dict.fromkeys(layers))
     taken = set(inputs)
     for layer in distinct:
@@ -293,5 +293,5 @@ def _check_value(symbol: Symbol, value: Tensor, *, dimensions: int) -> None:
 
 
 def _alone(symbol: Symbol) -> Symbol:
-    """The symbol without the symbols that it was made from: copying a graph must not walk its whole depth."""
+    """The symbol without its parents: copying a graph must not recurse through its whole depth."""
     return replace(symbol, layer=None, parents=())

@@ -29,9 +29,9 @@ __all__ = [
 
 class Recurrent(Layer):
     """A recurrent layer: a registered cell by name, `num_layers` deep, with the options of the cell and of Stack; or a
-    function that makes a layer for an input size; or a layer that is made already and keeps the Recurrent contract.
+    function that makes a layer for an input size; or a layer that implements the Recurrent interface.
 
-    Called twice it shares its weights; each call has a state of its own. Ids go in as one-hot vectors.
+    Calls share the weights; each call has its own state. Ids are read as one-hot vectors.
     """
 
     ids = None
@@ -50,7 +50,7 @@ class Recurrent(Layer):
         self.num_layers, self.bidirectional = num_layers, bidirectional
         stack = options_of(Stack)
         self._stack = {name: options.pop(name) for name in stack if name in options}
-        # a single plain cell needs no stack around it: shorter names of its weights and states
+        # a single plain cell needs no stack: shorter names of weights and states
         self._plain = num_layers == 1 and all(value == stack[name][1] for name, value in self._stack.items())
         self._given = isinstance(cell, base.Recurrent)
         if self._given:
@@ -69,7 +69,7 @@ class Recurrent(Layer):
         if module.input_size != source.size:
             raise UserError(f"reads {module.input_size} features, not {source}", where=self.label)
         if source.ids and not self._given:
-            # only one of a one-hot input's entries is 1: a fan-in of 1, not of the vocabulary's size
+            # only one entry of a one-hot input is 1: the fan-in is 1, not the vocabulary's size
             first = module if self._plain else module.layers[0]
             for name, parameter in first.named_parameters():
                 if name.endswith("weight_ih"):
@@ -118,7 +118,7 @@ class Linear(Layer):
 
 
 class LayerNorm(Layer):
-    """Each step's features normalised by their own mean and variance (Ba et al. 2016)."""
+    """Each step's features, normalised by their mean and variance (Ba et al. 2016)."""
 
     kind = "layer_norm"
 
@@ -127,7 +127,7 @@ class LayerNorm(Layer):
 
 
 class Dropout(Layer):
-    """In training each number is 0 with probability `rate`, the others are scaled up."""
+    """In training, each number is set to 0 with probability `rate`, and the others are scaled up."""
 
     kind = "dropout"
 
@@ -139,7 +139,7 @@ class Dropout(Layer):
 
 
 class Activation(Layer):
-    """A function of each number."""
+    """An elementwise function."""
 
     kind = "activation"
 
@@ -152,7 +152,7 @@ class Activation(Layer):
 
 
 class Concat(Layer):
-    """The inputs' features one after the other."""
+    """The inputs' features, concatenated."""
 
     kind = "concat"
     merges = True
@@ -165,7 +165,7 @@ class Concat(Layer):
 
 
 class Repeat(Layer):
-    """One vector a row, given to every step (one-to-many)."""
+    """One vector per row, repeated at every step (one-to-many)."""
 
     kind = "repeat"
     time = False
@@ -179,8 +179,8 @@ class Repeat(Layer):
 
 
 class Pool(Layer):
-    """A sequence [B, T, I] made one vector [B, I] (many-to-one). It needs the whole sequence; a row of length 0 gives
-    zeros."""
+    """A sequence [B, T, I] reduced to one vector [B, I] (many-to-one). It needs the whole sequence; a row of length 0
+    gives zeros."""
 
     time = True
     causal = False
@@ -196,7 +196,7 @@ class Pool(Layer):
         return self.pool(x_BTI, lengths_B).masked_fill(empty_B1, 0.0)
 
     def pool(self, x_BTI: Tensor, lengths_B: Tensor) -> Tensor:
-        """Over the first lengths_B steps; what it gives for none doesn't matter."""
+        """Pool over the first lengths_B steps; the result for length 0 is ignored."""
         raise NotImplementedError
 
 
@@ -220,7 +220,7 @@ class Mean(Pool):
 
 
 class Max(Pool):
-    """The largest of each feature over a row's steps."""
+    """The maximum of each feature over a row's steps."""
 
     kind = "max"
 

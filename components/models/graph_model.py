@@ -1,6 +1,6 @@
-"""A graph as a task's model: input streams side by side in one tensor, as the batches carry them.
+"""A graph as a task's model, with the input streams in one tensor, as in batches.
 
-Shapes: B batch, T time, S input streams (the token and what the encoding tells beside it), V features of an output.
+Shapes: B batch, T time, S input streams (the token and context features), V features of an output.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from components.models.graph_symbols import Input
 
 
 class GraphModel(nn.Module):
-    """The graph of a recipe, its `layers` by name (docs/graph.md), called like a SequenceModel.
+    """The graph of a recipe, with `layers` by name (docs/graph.md); called like a SequenceModel.
 
-    `input_sizes` names the streams in their order, ids below each size; layers read them by name, or leave them.
-    `output_sizes` names what the task needs. `outputs` says which layer gives it: by default the one of its name.
+    `input_sizes`: size of each stream by name, in order; layers may read any of them. `output_sizes`: the outputs that
+    the task needs. `outputs`: the layer that gives each output (default: the layer of that name).
     """
 
     def __init__(
@@ -41,17 +41,18 @@ class GraphModel(nn.Module):
     def check(
         options: Mapping[str, Any], inputs: Iterable[str], outputs: Iterable[str], problems: list[str]
     ) -> dict[str, Any]:
-        """The options of a recipe with every layer's defaults filled in; problems are appended, each with its key.
+        """A recipe's options with every layer's defaults filled in. Problems are appended to `problems`, each with its
+        key.
 
-        `inputs` and `outputs` are names that the task may give and needs. Sizes, and so shapes, are only known when
-        the model is built.
+        `inputs` and `outputs` are names of the task's inputs and outputs. Sizes and shapes are checked when the model
+        is built.
         """
         places = options.get("outputs") or {name: name for name in outputs}
         return {**options, "layers": check_layers(options["layers"], places, inputs, problems)}
 
     @staticmethod
     def is_causal(options: Mapping[str, Any]) -> bool:
-        """Whether the graph of these (checked) options ignores the future, so that it can generate."""
+        """Whether the graph of these checked options ignores the future, so that it can generate."""
         return not looks_ahead(options["layers"])
 
     @property
@@ -65,12 +66,12 @@ class GraphModel(nn.Module):
     def forward(
         self, inputs_BTS: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Tensor | dict[str, Tensor], State]:
-        """The one output [B, T, V], or several by name, and the state to go on from."""
+        """The output [B, T, V], or several by name, and the next state."""
         outputs, state = self.graph(self._by_name(inputs_BTS), state, lengths_B)
         return self._as_asked(outputs), state
 
     def step(self, inputs_BS: Tensor, state: State) -> tuple[Tensor | dict[str, Tensor], State]:
-        """The same after one more token: [B, V]."""
+        """The same for one more token: [B, V]."""
         outputs, state = self.graph.step(self._by_name(inputs_BS), state)
         return self._as_asked(outputs), state
 

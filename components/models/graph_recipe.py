@@ -1,11 +1,11 @@
-"""Graphs as data: the `layers` of a recipe's model section, checked and built.
+"""Graphs in recipes: the `layers` of the model section, checked and built.
 
 layers:
   embed:  {layer: embedding, of: tokens, size: 128}
   memory: {layer: lstm, of: embed, hidden_size: 256}
-  again:  {share: memory, of: other}             # memory's weights, a state of its own
+  again:  {share: memory, of: other}             # memory's weights, a separate state
   block:  {layer: graph, of: memory, layers: {…: {of: input, …}}, output: …}
-  logits: {layer: linear, of: block}             # the task knows its outputs' sizes
+  logits: {layer: linear, of: block}             # the size is the task's
 outputs: {logits: logits}
 """
 
@@ -28,7 +28,7 @@ from components.registry import names, resolve
 
 MAX_LAYERS = 256
 MAX_DEPTH = 8
-INNER_INPUT = "input"  # what a nested graph's layers call the layer that it reads
+INNER_INPUT = "input"  # name of a nested graph's input
 
 
 def graph_from_recipe(
@@ -41,13 +41,13 @@ def graph_from_recipe(
     over_time: bool | None = None,
     key: str = "model",
 ) -> Graph:
-    """The graph that a recipe describes. Inputs that no layer reads aren't the graph's.
+    """The graph that a recipe describes. Inputs that no layer reads are left out.
 
-    `inputs`: symbols by name. `outputs`: the sizes that the task needs. `places`: which layer gives which output, by
-    default the one of the same name. `over_time`: whether outputs must be sequences, or vectors, one a row.
+    `inputs`: symbols by name. `outputs`: the sizes that the task needs. `places`: the layer that gives each output
+    (default: the one of the same name). `over_time`: whether outputs must be sequences, or vectors, one per row.
 
     Raises:
-        UserError: with every problem, one a line, each with its dotted key.
+        UserError: all problems, one a line, each with its dotted key.
     """
     problems: list[str] = []
     places = {name: name for name in outputs} if places is None else places
@@ -84,9 +84,10 @@ def check_layers(
     key: str = "model",
     depth: int = 0,
 ) -> dict[str, dict[str, Any]]:
-    """The layers without mistakes, defaults filled in, parents first; problems are appended. No shapes, no weights.
+    """The valid layers with defaults filled in, parents first. Problems are appended; shapes and weights aren't
+    checked.
 
-    `places` says which layer gives which output, `inputs` names what layers may read.
+    `places`: the layer that gives each output. `inputs`: names that layers may read.
     """
     inputs, before = set(inputs), len(problems)
     if not isinstance(layers, Mapping) or not 0 < len(layers) <= MAX_LAYERS:
@@ -126,7 +127,7 @@ def check_layers(
 
 
 def looks_ahead(layers: Mapping[str, Any]) -> list[str]:
-    """The layers of a checked recipe whose output at a step depends on later steps; a model that generates has none."""
+    """The layers of a checked recipe whose output at a step depends on later steps. A model with any can't generate."""
     found = []
     for name, entry in layers.items():
         kind = entry.get("layer")
@@ -139,7 +140,7 @@ def looks_ahead(layers: Mapping[str, Any]) -> list[str]:
 
 
 def _sources(of: Any, where: str, choices: list[str], problems: list[str]) -> list[str]:
-    """`of` as a list of names that exist."""
+    """`of` as a list of existing names."""
     listed = [of] if isinstance(of, str) else of
     if not isinstance(listed, list | tuple) or not 0 < len(listed) <= MAX_INPUTS:
         problems.append(f"{where}.of: must name what the layer reads (1 to {MAX_INPUTS}), not {reprlib.repr(of)}")
@@ -153,7 +154,7 @@ def _sources(of: Any, where: str, choices: list[str], problems: list[str]) -> li
 def _check_entry(
     entry: Mapping[str, Any], where: str, layers: Mapping[str, Any], problems: list[str], depth: int
 ) -> dict[str, Any] | None:
-    """One layer with its defaults, or None when it has a problem."""
+    """One layer with its defaults, or None if it has a problem."""
     before = len(problems)
     options = {str(name): value for name, value in entry.items() if name not in ("layer", "share", "of")}
     kind, share = entry.get("layer"), entry.get("share")
@@ -196,7 +197,7 @@ def _check_nested(options: Mapping[str, Any], where: str, problems: list[str], d
 
 
 def settings_of(layer: type[Layer]) -> dict[str, tuple[Any, Any]]:
-    """The parameters of a layer's constructor that have a name: name → (type, default)."""
+    """The named parameters of a layer's constructor: name → (type, default)."""
     hints = get_type_hints(layer.__init__, include_extras=True)
     return {
         name: (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
@@ -206,7 +207,7 @@ def settings_of(layer: type[Layer]) -> dict[str, tuple[Any, Any]]:
 
 
 def _order(sources: Mapping[str, list[str]]) -> tuple[list[str], list[str]]:
-    """The layers, parents first, without those in a circle or behind one; and the circle, if there is one."""
+    """The layers, parents first, without those in a cycle or depending on one; and the cycle, if any."""
     done: dict[str, None] = {}
     left = dict(sources)
     while ready := [name for name, of in left.items() if not any(one in left for one in of)]:
@@ -215,7 +216,7 @@ def _order(sources: Mapping[str, list[str]]) -> tuple[list[str], list[str]]:
             del left[name]
     path: list[str] = []
     if left:
-        # every layer left reads another one that is left: following them must come back
+        # every remaining layer reads a remaining one: following them finds a cycle
         name = next(iter(left))
         while name not in path:
             path.append(name)
@@ -253,7 +254,7 @@ def _call_layers(
     problems: list[str],
     key: str,
 ) -> dict[str, Symbol]:
-    """The symbols of inputs and layers. What reads a layer with a problem is left out without another one."""
+    """The symbols of inputs and layers. Layers that read a layer with a problem are left out silently."""
     bases = {entry.get("share", name): sizes[name] for name, entry in checked.items() if name in sizes}
     made: dict[str, Layer] = {}
     for name, entry in checked.items():
@@ -273,7 +274,7 @@ def _call_layers(
         try:
             symbols[name] = replace(layer(*(symbols[source] for source in of)), name=name, call=name)
         except UserError as error:
-            # a nested graph has told its own problems already
+            # problems of a nested graph are already listed
             if len(problems) == before:
                 hint = f" ({error.hint})" if error.hint else ""
                 problems.append(f"{key}.{name}.of: {error.where}: {error.what}{hint}")
@@ -281,7 +282,7 @@ def _call_layers(
 
 
 def _make(entry: Mapping[str, Any], size: int | None, problems: list[str], key: str) -> Layer:
-    """The layer of a checked entry; `size` is what the task needs where it is an output."""
+    """The layer of a checked entry. `size`: required size if it is an output."""
     kind = entry["layer"]
     options = {name: value for name, value in entry.items() if name not in ("layer", "of")}
     if kind == "graph":
@@ -304,6 +305,6 @@ def _nested(entry: Mapping[str, Any], size: int, problems: list[str], key: str) 
 
 
 def _graph(inputs: Mapping[str, Symbol], outputs: Mapping[str, Symbol]) -> Graph:
-    """The graph of these outputs, with the inputs that they read."""
+    """The graph of these outputs, with the inputs they read."""
     read = ancestors(outputs.values())
     return Graph([symbol for symbol in inputs.values() if symbol in read], outputs)

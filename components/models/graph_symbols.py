@@ -1,8 +1,8 @@
-"""Symbols, and what a layer is: called on symbols it says what it will give; a Graph runs it on tensors. The layers
-that + and * of symbols stand for are here, too.
+"""Symbols and layers: a layer called on symbols gives a symbol; a Graph runs it on tensors. Also the layers of + and *
+between symbols.
 
-Shapes: B batch, T time, I input features. A symbol stands for ids [B, T] or numbers [B, T, I], and without time, one
-of them a row, for ids [B] or numbers [B, I]. At one step all are [B] or [B, I].
+Shapes: B batch, T time, I input features. A symbol stands for ids [B, T] or numbers [B, T, I]; without time, for ids
+[B] or numbers [B, I]. In a single step all are [B] or [B, I].
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from components.errors import UserError
 
 MAX_FEATURES = 1 << 20
-MAX_INPUTS = 64  # of one merging layer
+MAX_INPUTS = 64  # inputs of one merging layer
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 Size = Annotated[int, Field(gt=0, le=MAX_FEATURES)]
 _order = itertools.count()
@@ -28,15 +28,15 @@ _order = itertools.count()
 
 @dataclass(frozen=True, eq=False)
 class Symbol:
-    """What an input or a layer will give: `size` features, or ids below `size`."""
+    """The future output of an input or a layer: `size` features, or ids below `size`."""
 
     size: int
     ids: bool
-    time: bool  # one at every step, or one a row
-    name: str  # of the input or the layer; the layer's kind while it has no name
+    time: bool  # one per step, or one per row
+    name: str  # of the input or the layer; default: the layer's kind
     layer: Layer | None = None
     parents: tuple[Symbol, ...] = ()
-    call: str = ""  # the name of this one call, where a recipe gives it
+    call: str = ""  # the name of this call, if a recipe gives one
     order: int = field(default_factory=_order.__next__)  # parents come before children
 
     def __add__(self, other: Symbol) -> Symbol:
@@ -51,13 +51,13 @@ class Symbol:
 
 
 def Input(name: str, size: int, *, ids: bool = False, time: bool = True) -> Symbol:
-    """What the graph is given under `name`: numbers [B, T, size], or int64 ids [B, T] below `size`; without `time`
-    one a row, [B, size] or [B]."""
+    """A graph's input `name`: numbers [B, T, size], or int64 ids [B, T] below `size`; without `time` one per row,
+    [B, size] or [B]."""
     return Symbol(bounded(size, f"input {name!r}"), ids, time, checked_name(name))
 
 
 def ancestors(symbols: Iterable[Symbol]) -> set[Symbol]:
-    """These symbols and all that they were made from."""
+    """These symbols and all that they depend on."""
     found: set[Symbol] = set()
     ahead = list(symbols)
     while ahead:
@@ -69,10 +69,10 @@ def ancestors(symbols: Iterable[Symbol]) -> set[Symbol]:
 
 
 def checked_name(name: str) -> str:
-    """A name that recipes, state keys and torch's module names all can hold.
+    """Check that a name is valid in recipes, state keys and torch's module names.
 
     Raises:
-        UserError: it can't.
+        UserError: it isn't valid.
     """
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise UserError(f"the name {name!r} may hold only letters, digits and _, a letter first, at most 64")
@@ -82,32 +82,32 @@ def checked_name(name: str) -> str:
 
 
 def bounded(size: int, where: str) -> int:
-    """A number of features, or the error that it isn't one."""
+    """Check a number of features."""
     if not isinstance(size, int) or isinstance(size, bool) or not 0 < size <= MAX_FEATURES:
         raise UserError(f"the size must be a whole number from 1 to {MAX_FEATURES}, not {size!r}", where=where)
     return size
 
 
 class Layer:
-    """A function of symbols with, perhaps, weights. They are made at the first call; every further call shares them.
+    """Base class of layers: functions of symbols. Weights are made at the first call and shared by further calls.
 
     The parameters of a layer's constructor are its settings in a recipe.
     """
 
     kind: ClassVar[str]
     ids: ClassVar[bool | None] = False  # takes ids (None: both ids and numbers)
-    time: ClassVar[bool | None] = None  # takes sequences, True, or one vector a row, False
-    merges: ClassVar[bool] = False  # takes two inputs or more
-    causal: bool = True  # False: a step's output depends on later steps, so there is no step by itself
+    time: ClassVar[bool | None] = None  # takes sequences (True), one vector per row (False), or both (None)
+    merges: ClassVar[bool] = False  # takes two or more inputs
+    causal: bool = True  # False: a step's output depends on later steps, so there is no `step`
     name: str | None = None
     module: nn.Module | None = None
     made_for: tuple[tuple[int, bool], ...] = ()
 
     def __call__(self, *inputs: Symbol, name: str | None = None) -> Symbol:
-        """The symbol of what the layer gives for `inputs`. A name, given at any call, is the layer's.
+        """The symbol of the layer's output for `inputs`. `name` names the layer, at any of its calls.
 
         Raises:
-            UserError: the inputs don't fit the layer, each other, or the weights that it already has.
+            UserError: the inputs don't fit the layer, each other, or its existing weights.
         """
         if name is not None and self.name not in (None, name):
             raise UserError(f"is named already, it can't be {name!r} too", where=self.label)
@@ -127,23 +127,23 @@ class Layer:
 
     @property
     def label(self) -> str:
-        """The layer in an error: "add 'both'"."""
+        """The layer in error messages: "add 'both'"."""
         return f"{self.kind} {self.name!r}" if self.name else self.kind
 
     def build(self, *inputs: Symbol) -> nn.Module | None:
-        """The module that holds the weights, made for the first inputs."""
+        """The module with the weights, made for the first inputs."""
         return None
 
     def size_of(self, *inputs: Symbol) -> int:
-        """Features that come out."""
+        """Number of output features."""
         return inputs[0].size
 
     def gives_time(self, time: bool) -> bool:
-        """Whether a sequence comes out, where one goes in or not."""
+        """Whether the output is a sequence, given whether the input is."""
         return time
 
     def run(self, values: Sequence[Tensor], steps: int | None, lengths_B: Tensor | None) -> Tensor:
-        """The output for tensors; `steps` is T, or None for one step by itself."""
+        """The output for tensors; `steps` is T, or None for a single step."""
         assert self.module is not None
         return self.module(*values)
 
@@ -172,7 +172,7 @@ class Layer:
 
 
 def listed(inputs: Sequence[Symbol]) -> str:
-    """The inputs in an error."""
+    """The inputs in error messages."""
     return " and ".join(map(str, inputs))
 
 
@@ -194,14 +194,14 @@ class _Elementwise(Layer):
 
 
 class Add(_Elementwise):
-    """The sum of inputs of one size."""
+    """The sum of inputs of equal size."""
 
     kind = "add"
     operation = torch.add
 
 
 class Multiply(_Elementwise):
-    """The product, number by number, of inputs of one size."""
+    """The elementwise product of inputs of equal size."""
 
     kind = "multiply"
     operation = torch.mul

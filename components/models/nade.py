@@ -1,4 +1,4 @@
-"""Frames in, a distribution over the next frame out, its keys not independent of each other.
+"""Models of frames: a distribution over the next frame, with dependent keys.
 
 Shapes: B batch, T time, K keys, H outputs of the recurrent stack, N = B·T frames, D hidden units of the NADE.
 """
@@ -19,17 +19,17 @@ from components.models.backbone import Backbone
 from components.models.frame_memory import FrameMemory
 from components.models.note_head import NoteHead
 
-CHUNK = 1024  # frames at once: the keys' hidden units of more would fill the memory
+CHUNK = 1024  # frames at once, to bound the memory of the keys' hidden units
 
 
 class FrameModel(Backbone):
     """Backbone → P(frame), key by key or note by note.
 
-    `output: nade` is the RNN-NADE of Boulanger-Lewandowski et al. (2012) after Larochelle & Murray (2011): key k is on
-    with probability σ(b_k + V_k · h_k), h_k = σ(c + Σ_{j<k} W_j v_j) of `nade_size`, where the biases b and c are
-    linear in the stack's output. `independent`: σ(b_k) alone. `notes`: the notes of the frame from the lowest up, by a
-    network that is the same for all keys, with `note_size` hidden units for each, of which training leaves out
-    `note_dropout` (components.models.note_head).
+    `output`: nade is the RNN-NADE of Boulanger-Lewandowski et al. (2012) after Larochelle & Murray (2011): key k is on
+    with probability σ(b_k + V_k · h_k), h_k = σ(c + Σ_{j<k} W_j v_j), where the biases b and c are linear in the
+    stack's output; with independent it is σ(b_k); with notes, the notes of the frame are predicted from the lowest up
+    by a network shared by all keys (components.models.note_head). `nade_size`: size of h_k. `note_size`: hidden units
+    per key of the network of notes. `note_dropout`: dropout rate of this network.
     """
 
     def __init__(
@@ -55,20 +55,20 @@ class FrameModel(Backbone):
             self.write = nn.Parameter(torch.randn(K, nade_size) * 0.05)  # V
 
     def memories(self, count: int) -> list[FrameMemory]:
-        """One for each of `count` pieces; none, where the model reads frames alone."""
+        """A memory for each of `count` pieces; none if the model reads frames only."""
         return [FrameMemory(self.streams[0].width) for _ in range(count)] if self.notes is not None else []
 
     @staticmethod
     def inputs(frames_BTK: np.ndarray, memories: Sequence[FrameMemory]) -> np.ndarray:
-        """What the model reads, [B, T, I]: the frames, and beside them what each piece's memory says."""
+        """The model's inputs, [B, T, I]: the frames and the features of each piece's memory."""
         if not memories:
             return frames_BTK
         told = np.stack([memory.read(frames) for memory, frames in zip(memories, frames_BTK, strict=True)])
         return np.concatenate([frames_BTK, told], axis=2)
 
     def forward(self, inputs_BTI: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """What says which the next frame may be, [B, T, H]: the stack's outputs after each frame, and what is beside
-        the frames in `inputs`; and the state."""
+        """The head's input for the next frame, [B, T, H]: the stack's outputs after each frame, with the features of
+        `inputs` beside the frames; and the state."""
         y_BTH, state = self.outputs(self._frames(inputs_BTI), state)
         return self._with_told(y_BTH, inputs_BTI), state
 
@@ -79,8 +79,8 @@ class FrameModel(Backbone):
         return torch.cat([y, inputs[..., self.streams[0].width :]], dim=-1) if self.notes is not None else y
 
     def nats(self, y_NH: Tensor, frames_NK: Tensor) -> Tensor:
-        """−log P of each frame given the stack's output before it, [N]. Frames may stay on the CPU: then nobody waits
-        to know how many keys are on."""
+        """−log P of each frame given the stack's output before it, [N]. Frames may be on the CPU, where counting the
+        keys that are on needs no synchronisation."""
         if self.notes is not None:
             return self.notes.nats(y_NH, frames_NK)
         parts = zip(y_NH.split(CHUNK), frames_NK.split(CHUNK), strict=True)
@@ -96,8 +96,8 @@ class FrameModel(Backbone):
         return losses_NK.sum(dim=1)
 
     def _from_keys_before(self, c_ND: Tensor, frames_NK: Tensor) -> Tensor:
-        """V_k · h_k [N, K]. h changes only after a key that is on: where M − 1 of them are on, M different h stand for
-        all K."""
+        """V_k · h_k [N, K]. h changes only after a key that is on: with M − 1 keys on, only M values of h are
+        computed."""
         N, K = frames_NK.shape
         on_NK = frames_NK > 0.5
         before_NK = on_NK.cumsum(dim=1) - on_NK.long()
@@ -111,13 +111,13 @@ class FrameModel(Backbone):
         return logits_NMK.gather(1, before_NK.unsqueeze(1)).squeeze(1)
 
     def step(self, inputs_NI: Tensor, state: State) -> tuple[Tensor, State]:
-        """As `forward` for one more frame: [N, H], and the state."""
+        """As `forward`, for one more frame: [N, H], and the state."""
         y_NH, state = self.recurrent.step(self.rows(self._frames(inputs_NI)), state)
         return self._with_told(self.dropout(y_NH), inputs_NI), state
 
     def sample(self, y_NH: Tensor, uniform_NK: Tensor, temperature: float) -> Tensor:
-        """A frame [N, K] for each output, key k on where `uniform` is below its probability. `temperature` divides the
-        logits; 0 takes the likelier of on and off, or the likeliest note."""
+        """A frame [N, K] for each output; key k is on where `uniform` is below its probability. `temperature` divides
+        the logits; 0 takes the more likely of on and off, or the most likely note."""
         if self.notes is not None:
             return self.notes.sample(y_NH, uniform_NK, temperature)
         logits_NK = self.visible(y_NH)

@@ -1,6 +1,6 @@
 """A sequence in, one vector out (many-to-one).
 
-Shapes: B batch, T time, S ids to a step, H outputs of a layer, O outputs of the model.
+Shapes: B batch, T time, S ids per step, H outputs of a layer, O outputs of the model.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from components.models.backbone import Backbone
 
 
 class Pooled(Backbone):
-    """Backbone → one vector for the whole sequence → linear head. Ids that come several to a step (a word and its
-    stem) are embedded by one table and added up.
+    """Backbone → one vector for the whole sequence → linear head. Several ids per step (a word and its stem) are
+    embedded with one table and summed.
 
-    `pooling`: the output at each row's last step (`last`; a bidirectional stack gives the first step's backward
-    output with it), the `mean` or `max` over its steps, or `attention`: a weighted mean, the weights a softmax of
+    `pooling`: the output at each row's last step (`last`; for a bidirectional stack, with the backward output at the
+    first step), the `mean` or `max` over its steps, or `attention`: a weighted mean with weights from a softmax of
     vᵀ tanh(W y⟨t⟩) (Yang et al. 2016).
     """
 
@@ -61,7 +61,7 @@ class Pooled(Backbone):
             last_BH = y_BTH[torch.arange(len(y_BTH), device=y_BTH.device), (lengths_B - 1).clamp(min=0)]
             if self.causal:
                 return last_BH
-            half = y_BTH.shape[2] // 2  # the backward direction has read all at the first step
+            half = y_BTH.shape[2] // 2  # the backward direction ends at the first step
             return torch.cat([last_BH[:, :half], y_BTH[:, 0, half:]], dim=1)
         if self.pooling == "max":
             return y_BTH.masked_fill(~alive_BT1, -torch.inf).amax(dim=1)

@@ -1,6 +1,6 @@
-"""Tokens in, a distribution over the next token out.
+"""Language models: a distribution over the next token.
 
-Shapes: B batch, T time, S input streams (the token and what the encoding tells beside it), V vocabulary, H hidden.
+Shapes: B batch, T time, S input streams (the token and context features), V vocabulary, H hidden.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from components.models.backbone import Backbone
 class SequenceModel(Backbone):
     """Backbone → logits.
 
-    `tie_weights` uses the embedding as the output matrix (Press & Wolf 2017) and needs embedding_size = hidden_size.
-    For vocabularies of many words `softmax` is learned in another way (components.layers.softmax): `adaptive`, with
-    clusters that begin at the ids `cutoffs`, or `sampled`, with some `samples` words beside the target.
+    `tie_weights`: use the embedding as the output matrix (Press & Wolf 2017); needs embedding_size = hidden_size.
+    `softmax`: for large vocabularies, another loss (components.layers.softmax): adaptive, with rare words in clusters,
+    or sampled, on a sample of the words. `cutoffs`: ids at which the clusters of adaptive begin. `samples`: approximate
+    number of words that sampled draws besides the target.
 
-    `copy`: at each step the model may copy a token that stood earlier (components.layers.copying), and reads what could
-    be copied beside the token; for encodings that say what (`Encoding.copies`). `places` of such tokens then are the
-    streams before the last: 2 · `places` streams in all, the last half how well each agrees so far.
+    `copy`: let the model copy earlier tokens (components.layers.copying), for encodings that provide candidates
+    (`Encoding.copies`). The model reads the candidates too. The last 2 · `places` streams then are the candidates and
+    their matches.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class SequenceModel(Backbone):
     def forward(
         self, inputs_BTS: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """Logits [B, T, V] of the token after each input, and the state to go on from."""
+        """Logits [B, T, V] of the token after each input, and the next state."""
         y_BTH, state = self.outputs(inputs_BTS, state, lengths_B)
         return self.head(y_BTH, *self.beside(inputs_BTS)), state
 
@@ -95,14 +96,14 @@ class SequenceModel(Backbone):
         if not self.places or rows is None:
             return rows
         if self.embedding is None:
-            return None  # the candidates' columns lie behind the tokens', and there is one place for each parameter
+            return None  # the candidates' columns follow the tokens', but a parameter can have one axis of rows only
         first = len(self.context_sizes) - 2 * self.places
         candidates = {f"context_embeddings.{first + n}.weight": (0, "input") for n in range(self.places)}
         return rows | candidates | {f"head.words.{name}": (0, "target") for name in ("weight", "bias")}
 
     def beside(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """What the head reads beside the outputs: of a model that copies the candidates and their matches, [..., L]
-        both, out of the inputs [..., S]."""
+        """The head's further inputs: for a model that copies, the candidates and their matches, [..., L] each, from the
+        inputs [..., S]."""
         if not self.places:
             return ()
         return inputs[..., -2 * self.places : -self.places], inputs[..., -self.places :]

@@ -1,6 +1,6 @@
-"""What a model computes on the way to its answer: the vectors that its layers read and write.
+"""A model's hidden states: the inputs and outputs of its layers.
 
-Shapes: T steps, E features that the first layer reads, H outputs of a layer.
+Shapes: T steps, E features of the first layer's input, H outputs of a layer.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from components.models.pooled import Pooled
 
 
 def has_states(model: nn.Module) -> bool:
-    """Whether `watched` can tell: of a graph it can't."""
+    """Whether `watched` supports the model. Graphs aren't supported."""
     reader = getattr(model, "encoder", model)
     return isinstance(reader, Backbone) and isinstance(reader.recurrent, Stack)
 
 
 @contextmanager
 def watched(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """While the context is open, what a model that reads one sequence at a time computes is kept by name: `embedding`
-    [T, E], what the first layer reads (none of one-hot ids: they are no vectors); `layer_1` … [T, H], what each layer
-    writes, its hidden states (of two directions forward's, then backward's); `pooled` [H], the one vector of the whole
-    sequence, where the model makes one. Of an encoder-decoder they are the encoder's.
+    """While the context is open, record by name what the model computes for one sequence: `embedding` [T, E], the first
+    layer's input (not for one-hot ids); `layer_1` … [T, H], the hidden states of each layer (forward, then backward, if
+    bidirectional); `pooled` [H], the vector of the whole sequence, if the model computes one. For an encoder-decoder,
+    those of the encoder.
     """
     reader = getattr(model, "encoder", model)
     found: dict[str, Tensor] = {}
@@ -50,5 +50,5 @@ def watched(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 
 def arrays(found: dict[str, Tensor]) -> dict[str, np.ndarray]:
-    """What `watched` kept, as float32 arrays."""
+    """The tensors recorded by `watched`, as float32 arrays."""
     return {name: value.float().cpu().numpy() for name, value in found.items()}

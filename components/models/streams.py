@@ -1,6 +1,7 @@
-"""Several ids a step in, a distribution over the several ids of the next step out.
+"""Models of several ids per step: a joint distribution over the ids of the next step.
 
-Shapes: B batch, T time, S streams, C context, H outputs of the recurrent stack, N = B·T steps, V ids of a stream.
+Shapes: B batch, T time, S streams, C context features, H outputs of the recurrent stack, N = B·T steps, V ids of a
+stream.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from components.models.backbone import Backbone, Size
 class StreamsModel(Backbone):
     """Backbone → P(step) = Π_s P(x_s | the streams before it in this step, the steps before).
 
-    The chain rule within the step, as in NADE: what was drawn already is added to the stack's output. Stream s has the
-    logits W_s relu(U_s y + Σ_{r<s} E_{s,r}[x_r]); `head_size` is the width of U and E.
+    The chain rule is applied within the step, as in NADE: embeddings of the ids already drawn are added to the stack's
+    output. Stream s has the logits W_s relu(U_s y + Σ_{r<s} E_{s,r}[x_r]). `head_size`: width of U and E.
     """
 
     def __init__(
@@ -43,11 +44,11 @@ class StreamsModel(Backbone):
         self.heads = nn.ModuleList(nn.Linear(head_size, size) for size in self.sizes)
 
     def token_rows(self) -> None:
-        """Several vocabularies share a table: its rows can't be told apart by token."""
+        """None: several vocabularies share a table, so rows can't be matched to tokens."""
         return
 
     def forward(self, inputs_BTS: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """The stack's outputs [B, T, H] after each step [B, T, S + C], which say what comes next; and the state."""
+        """The stack's outputs [B, T, H] after each step [B, T, S + C], the head's input; and the state."""
         return self.outputs(inputs_BTS, state)
 
     def step(self, inputs_BS: Tensor, state: State) -> tuple[Tensor, State]:
@@ -56,7 +57,7 @@ class StreamsModel(Backbone):
         return self.dropout(y_BH), state
 
     def logits(self, y_NH: Tensor, drawn_NS: Tensor) -> Tensor:
-        """Of the stream that comes after the first S ones [N, S] of the step: [N, V]."""
+        """Logits [N, V] of the stream after the first S ones, drawn [N, S]."""
         stream = drawn_NS.shape[-1]
         hidden = self.hidden[stream](y_NH)
         for before, table in enumerate(self.drawn[stream]):
@@ -64,7 +65,7 @@ class StreamsModel(Backbone):
         return self.heads[stream](torch.relu(hidden))
 
     def nats(self, y_NH: Tensor, steps_NS: Tensor) -> Tensor:
-        """−log P of each stream of the steps, given the stack's outputs before them, [N, S]; 0 where it is PAD."""
+        """−log P of each stream of the steps given the stack's outputs before them, [N, S]; 0 for PAD."""
         losses = [
             nn.functional.cross_entropy(
                 self.logits(y_NH, steps_NS[:, :stream]).float(),

@@ -1,6 +1,6 @@
-"""Points in, for each the parameters of what the next may be; with a text, through a window that goes along it.
+"""Handwriting: parameters of the distribution of the next point, optionally with a soft window over a text.
 
-Shapes: B batch, T steps, H hidden, P parameters, U characters of the text, V characters there are, K Gaussians of the
+Shapes: B batch, T steps, H hidden, P parameters, U characters of the text, V size of the alphabet, K Gaussians of the
 window.
 """
 
@@ -20,16 +20,16 @@ from components.layers.base import State
 from components.models.backbone import Backbone
 from components.models.distributions import PenMixture
 
-AT, SEEN = "window.at", "window.seen"  # entries of a state: the places κ [B, K], and what was seen there [B, V]
-SLOW = -2.5  # where the window's first steps begin: e^−2.5 is a character in twelve points
-# logarithms of the most that the window's numbers can be: how high and narrow a Gaussian e^−β(κ − u)² is, and the
-# characters in a step
+AT, SEEN = "window.at", "window.seen"  # entries of a state: the positions κ [B, K], and the window's output [B, V]
+SLOW = -2.5  # initial log step of the window: e^−2.5 is a character in twelve points
+# upper limits of the logarithms of the window's parameters: the height and inverse width of a Gaussian e^−β(κ − u)²,
+# and the characters per step
 HIGHEST, NARROWEST, FASTEST = 5.0, 4.6, 3.0
 
 
 class SoftWindow(nn.Module):
-    """Where in the text the pen is (Graves 2013, 46 to 51): K Gaussians over the characters' places, which only ever go
-    forwards. What is seen is the sum of the characters' one-hot vectors, weighed by them."""
+    """A soft attention window over the text (Graves 2013, eq. 46 to 51): K Gaussians over character positions that only
+    move forwards. Its output is the weighted sum of the characters' one-hot vectors."""
 
     def __init__(self, width: int, gaussians: int) -> None:
         super().__init__()
@@ -42,8 +42,8 @@ class SoftWindow(nn.Module):
         self.register_buffer("places_U", torch.arange(MOST_TEXT + 1.0), persistent=False)
 
     def forward(self, y_BH: Tensor, at_BK: Tensor, text_BUV: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What is seen [B, V], the places after this step [B, K], and the weights φ [B, U] of the characters and of
-        what stands after them in `text`."""
+        """The window's output [B, V], the positions after this step [B, K], and the weights φ [B, U] of the characters
+        and of the end of `text`."""
         height_BK, beta_BK, step_BK = torch.minimum(self.linear(y_BH).float(), self.most).exp().chunk(3, dim=1)
         at_BK = at_BK + step_BK
         away_BKU = at_BK.unsqueeze(2) - self.places_U[: text_BUV.shape[1]]
@@ -56,10 +56,11 @@ class SoftWindow(nn.Module):
 class StrokeModel(Backbone):
     """Backbone → linear head: the parameters of a mixture of `gaussians` Gaussians for each point.
 
-    A model of texts sees them through a soft window of `window_gaussians`, which the last layer's output moves; what it
-    sees goes to the head and, a step later, to the first layer. So all its steps wait for each other, and recurrent and
-    locked dropout draw a mask a step. Other models read whole pieces at once, and `window_gaussians` doesn't count; nor
-    do `input`, `embedding_size`, `embedding_scale` and `vectors`: points have no embedding.
+    Models with texts read them through a soft window of `window_gaussians`, moved by the last layer's output. The
+    window's output is an input of the head and, a step later, of the first layer. So steps are sequential, and
+    recurrent and locked dropout draw a mask at each step. Models without texts run all steps at once and ignore
+    `window_gaussians`. `input`, `embedding_size`, `embedding_scale` and `vectors` are ignored: points have no
+    embedding.
     """
 
     def __init__(
@@ -75,11 +76,11 @@ class StrokeModel(Backbone):
         self.characters, self.mixture = characters, PenMixture(gaussians)
         width = self.recurrent.output_size
         self.window = SoftWindow(width, window_gaussians) if characters else None
-        self.at_once = self.window is None  # do the layers read a whole piece at once?
+        self.at_once = self.window is None  # whether the layers run over a whole piece at once
         self.head = nn.Linear(width + characters, self.mixture.parameters)
 
     def initial_state(self, batch_size: int) -> State:
-        """With a text, the window is before its beginning."""
+        """The state before the first point; the window is before the text."""
         state = super().initial_state(batch_size)
         if self.window is None:
             return state
@@ -88,7 +89,7 @@ class StrokeModel(Backbone):
         return state | {AT: at.float(), SEEN: seen}
 
     def forward(self, points_BT3: Tensor, text_BU: Tensor | None = None) -> Tensor:
-        """Parameters [B, T, P] of the point after each; `text` is ids, PAD after its end."""
+        """Parameters [B, T, P] of the point after each; `text` holds ids, PAD after its end."""
         if self.window is None:
             return self.head(self.outputs(points_BT3)[0])
         text_BUV, state = self.letters(text_BU), self.initial_state(len(points_BT3))
@@ -110,7 +111,7 @@ class StrokeModel(Backbone):
         return self._mixed(y_BH, state[SEEN]), state, phi_BU
 
     def letters(self, text_BU: Tensor) -> Tensor:
-        """One-hot characters [B, U + 1, V], zeros after the text's end: the last place is after all texts."""
+        """One-hot characters [B, U + 1, V], zeros after the text's end; the last position is after all texts."""
         here_BU1 = (text_BU != PAD).unsqueeze(2)
         text_BUV = (one_hot(text_BU, self.characters) * here_BU1).to(self.head.weight.dtype)
         return nn.functional.pad(text_BUV, (0, 0, 0, 1))
@@ -122,5 +123,5 @@ class StrokeModel(Backbone):
         return y_BH, after | {AT: at_BK, SEEN: seen_BV}, phi_BU
 
     def _mixed(self, y: Tensor, seen: Tensor) -> Tensor:
-        """Of outputs [..., H] and what the window sees with them [..., V]."""
+        """The head's output for outputs [..., H] and window outputs [..., V]."""
         return self.head(torch.cat([self.dropout(y), seen], dim=-1))

@@ -1,4 +1,4 @@
-"""A sequence in, one vector for each of its steps out (many-to-many of equal length).
+"""Tagging: one vector for each step of a sequence (many-to-many of equal length).
 
 Shapes: B batch, T time, S columns of ids, O outputs, Y labels, N distinct words, L letters, H hidden.
 """
@@ -23,10 +23,10 @@ from components.registry import resolve
 
 
 class Tagger(Backbone):
-    """Backbone → linear head at every step; `crf` puts a linear-chain CRF over the labels.
+    """Backbone → linear head at every step. `crf`: add a linear-chain CRF over the labels.
 
-    Words that come with their letters (encoding `spelled`; `letters`: the number of letters, whose ids follow the
-    words') are read by `spelling` too, and its vector of 2 · `letters_size` stands beside the word's own.
+    With the encoding `spelled`, words come with their letters (`letters`: number of letters; their ids follow the
+    words'). `letters_size`: half the size of the spelling's vector (`Spelling`), appended to the word's embedding.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class Tagger(Backbone):
         self.crf = LinearChainCRF(output_size - len(SPECIALS)) if crf else None
 
     def forward(self, inputs: Tensor, lengths_B: Tensor) -> Tensor:
-        """Outputs [B, T, O] for ids [B, T, S] or frames [B, T, I]; with a CRF its scores [B, T, Y, Y] of the labels,
-        the specials left out. Ids of spelled words may be on the CPU, see `Spelling`."""
+        """Outputs [B, T, O] for ids [B, T, S] or frames [B, T, I]; with a CRF, its scores [B, T, Y, Y] of the labels
+        without the special ones. Ids of spelled words may be on the CPU, see `Spelling`."""
         outputs = self.head(self.outputs(inputs, None, lengths_B)[0])
         return outputs if self.crf is None else self.crf(outputs[..., len(SPECIALS) :], lengths_B)
 
@@ -64,7 +64,7 @@ class Tagger(Backbone):
 
 
 class Spelling(nn.Module):
-    """How a word is written, as a vector of 2 H: both directions of a layer of the model's own cell have read it."""
+    """A word's spelling as a vector of 2 H: the last outputs of a bidirectional layer of the model's cell."""
 
     def __init__(self, letters: int, hidden_size: int, options: dict[str, Any], /) -> None:
         super().__init__()
@@ -73,20 +73,20 @@ class Spelling(nn.Module):
         self.both = Bidirectional(*(cell(letters, **own) for _ in range(2)))
         for name, parameter in self.both.named_parameters():
             if name.endswith("weight_ih"):
-                nn.init.uniform_(parameter, -1.0, 1.0)  # one-hot input: a fan-in of 1
+                nn.init.uniform_(parameter, -1.0, 1.0)  # one-hot input: the fan-in is 1
 
     def forward(self, letters: Tensor) -> Tensor:
-        """[..., 2 H] for letters [..., L], 0 after each word's end. Every distinct word is read once; how many they are
-        is known without waiting where the letters are on the CPU."""
+        """[..., 2 H] for letters [..., L], 0 after each word's end. Every distinct word is read once; counting them
+        needs no synchronisation if the letters are on the CPU."""
         words_NL, where = torch.unique(letters.flatten(0, -2), dim=0, return_inverse=True)
         lengths_N = (words_NL > 0).sum(1)
         words_NL = words_NL[:, : max(1, int(lengths_N.max()))]
         device = next(self.parameters()).device
         words_NL, lengths_N, where = moved(words_NL, device), lengths_on(device, lengths_N), moved(where, device)
-        # one-hot letters: their product is a row look-up
+        # one-hot letters, by row look-up
         y_NLH, _ = self.both(words_NL.unsqueeze(2), None, lengths_N)
         ends = torch.arange(len(y_NLH), device=y_NLH.device), (lengths_N - 1).clamp(min=0)
         H = y_NLH.shape[2] // 2
-        # what a direction says where it has read all: the first letter's place is the backward one's end
+        # each direction's last output; the backward one ends at the first letter
         vectors_NH = torch.cat([y_NLH[ends][:, :H], y_NLH[:, 0, H:]], dim=1)
         return vectors_NH[where].unflatten(0, letters.shape[:-1])

@@ -1,4 +1,4 @@
-"""A sequence in, a vector for each of its steps out, to be read by CTC (many-to-many of unequal length)."""
+"""Transcription: logits for each step of a sequence, for CTC (many-to-many of unequal length)."""
 
 from __future__ import annotations
 

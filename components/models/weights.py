@@ -1,4 +1,4 @@
-"""Weights by name, and tensors in files: safetensors, written whole or not at all, without pickle."""
+"""Weights by name, and tensors in safetensors files, written atomically, without pickle."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from components.whole_files import written_whole
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Tensors and JSON-ready facts in one file. The file at `path` is the old one or the new one, never a part."""
+    """Write tensors and JSON-ready facts to one file, atomically."""
     contiguous = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     with written_whole(path) as temporary:
         save_file(contiguous, temporary, metadata={"facts": json.dumps(facts)})
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `write_tensors` wrote, on the CPU.
+    """Read the tensors (on the CPU) and facts of a file by `write_tensors`.
 
     Raises:
-        UserError: there is no such file, or it is damaged.
+        UserError: the file doesn't exist or is damaged.
     """
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
@@ -40,10 +40,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """The facts that `write_tensors` wrote, without the tensors.
+    """Read the facts of a file by `write_tensors`, without the tensors.
 
     Raises:
-        UserError: there is no such file, or it is damaged.
+        UserError: the file doesn't exist or is damaged.
     """
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
@@ -58,7 +58,7 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and persistent buffers by name, each once (tied weights under their first name)."""
+    """Parameters and persistent buffers by name, without duplicates (tied weights have their first name)."""
     kept = model.state_dict(keep_vars=True)
     buffers = {name: value for name, value in model.named_buffers() if name in kept}
     return dict(model.named_parameters()) | buffers
@@ -68,7 +68,7 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], *, where: str)
     """Copy weights into a model, exactly.
 
     Raises:
-        UserError: a name is missing or too many, or a shape differs: all are named.
+        UserError: names are missing or unexpected, or shapes differ; all are listed.
     """
     own = weights(model)
     problems = [f"missing {name}" for name in own.keys() - tensors.keys()]

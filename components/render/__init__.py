@@ -1,1 +1,1 @@
-"""What a person looks at and listens to: scores, piano rolls, audio, the listening page."""
+"""Outputs for people: scores, piano rolls, audio, the listening page."""

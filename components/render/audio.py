@@ -1,5 +1,5 @@
-"""Scores to sound: a small additive synthesiser of organ-like pipes, drums and struck strings, or a SoundFont, in a
-quiet room. NumPy only."""
+"""Scores as audio: a small additive synthesiser (organ-like pipes, drums, struck strings) or a SoundFont, with
+reverberation. NumPy only."""
 
 from __future__ import annotations
 
@@ -19,25 +19,24 @@ from components.render.soundfont import Soundfont
 from components.score import Note, Part, Score, sounding
 
 LIMIT_SECONDS = 30 * 60
-_MOST_VOICES = 8  # sounding all the time; a score of 30 minutes may have more that rest
+_MOST_VOICES = 8  # mean over the longest score; more may sound at once
 _MOST_CACHED_SAMPLES = 32_000_000
 _PEAK = 10 ** (-1 / 20)  # −1 dBFS
-_TAIL_SECONDS = 2.2  # room after the last note
+_TAIL_SECONDS = 2.2  # reverberation after the last note
 _ATTACK_SECONDS, _RELEASE_SECONDS, _GAP_SECONDS = 0.028, 0.16, 0.05
-# each partial: its multiple of the fundamental, its amplitude, the share of it that dies away, how fast (per second)
+# each partial: its multiple of the fundamental, its amplitude, the share of it that decays, its decay rate (per second)
 _PARTIALS = (
     (1, 1.00, 0.12, 0.8), (2, 0.52, 0.25, 1.4), (3, 0.30, 0.40, 2.0), (4, 0.17, 0.50, 2.8),
     (5, 0.085, 0.60, 3.6), (6, 0.055, 0.70, 4.6), (8, 0.030, 0.80, 6.0),
 )  # fmt: skip
-_BRIGHTNESS_HZ = 2600.0  # partials above are rolled off
-_DETUNE_CENTS = 2.5  # the two pipes of a note lie this far to either side of its pitch
+_BRIGHTNESS_HZ = 2600.0  # partials above are attenuated
+_DETUNE_CENTS = 2.5  # the two pipes of a note are detuned by ± this much
 
 
 def synthesise(score: Score, rate: int = 32000, soundfont: Soundfont | None = None) -> np.ndarray:
-    """The score as float32 [2, N] at `rate` samples a second, peak at −1 dBFS, with room for the last tone to end.
+    """The score as float32 [2, N] at `rate` samples a second, peak at −1 dBFS, including the release of the last note.
 
-    Played by the font's instruments where one is given. Silence in, silence out. The same score and font give the same
-    samples.
+    `soundfont` replaces the built-in instruments. A silent score gives silence. Deterministic.
 
     Raises:
         UserError: the score is longer than 30 minutes or can't be played, or the font is damaged.
@@ -81,7 +80,7 @@ def synthesise(score: Score, rate: int = 32000, soundfont: Soundfont | None = No
                 cached += tone.size
             start = round(note.start * seconds_per_step * rate)
             stop = min(length, start + tone.shape[1])
-            # a font's tones are as loud as the key was struck already
+            # a font's tones already include the velocity
             loudness = 1.0 if soundfont else (note.velocity / 100) ** 1.5
             for side, gain in enumerate(gains):
                 mix[side, start:stop] += tone[side % len(tone), : stop - start] * np.float32(gain * loudness)
@@ -95,7 +94,7 @@ def synthesise(score: Score, rate: int = 32000, soundfont: Soundfont | None = No
 
 
 def _sound(score: Score, part: Part, note: Note, steps: int, soundfont: Soundfont | None) -> tuple[object, ...]:
-    """Notes that are equal in this sound alike."""
+    """Cache key of a note's sound: notes with equal keys sound the same."""
     drums = part.role == "drums"
     own = (part.program, drums, note.velocity) if soundfont else (drums,)
     struck = score.timing == "seconds" and not soundfont
@@ -103,7 +102,7 @@ def _sound(score: Score, part: Part, note: Note, steps: int, soundfont: Soundfon
 
 
 def _played(score: Score, part: Part, note: Note, seconds: float, rate: int) -> np.ndarray:
-    """One note by the built-in instruments: a drum, of a performance a struck string, else a pipe."""
+    """One note with the built-in instruments: a drum, a struck string (in a performance) or a pipe."""
     if part.role == "drums":
         return drum(note.pitch, rate)
     if score.timing == "seconds":
@@ -112,12 +111,12 @@ def _played(score: Score, part: Part, note: Note, seconds: float, rate: int) -> 
 
 
 def _strength(note: Note) -> int:
-    """The velocity in eight steps: how bright it is isn't told apart finer."""
+    """The velocity quantised to eight levels, for the brightness of a struck string."""
     return note.velocity // 16 * 16 + 8
 
 
 def _gains(voice: int, score: Score, note: Note) -> tuple[float, float]:
-    """How loud a note is on the left and on the right: drums stand in places of their own."""
+    """Gains of a note, left and right; each piece of a drum kit has a fixed position."""
     if score.parts[voice].role != "drums":
         return _pan(voice, len(score.parts))
     angle = np.pi / 4 * (1 + 0.6 * PLACES[piece_of(note.pitch)])
@@ -125,13 +124,13 @@ def _gains(voice: int, score: Score, note: Note) -> tuple[float, float]:
 
 
 def _pan(voice: int, count: int) -> tuple[float, float]:
-    """Equal-power gains: voices stand in an arc from a little left to a little right."""
+    """Equal-power gains, left and right; the voices are spread from slightly left to slightly right."""
     angle = np.pi / 4 + (0.0 if count < 2 else (voice / (count - 1) - 0.5) * 0.6)
     return float(np.cos(angle)), float(np.sin(angle))
 
 
 def _tone(pitch: int, seconds: float, rate: int) -> np.ndarray:
-    """One note, float32 [samples], release included. It is let go a little early, so that repeated notes speak."""
+    """One note, float32 [samples], release included. It ends a little early, so that repeated notes stay separate."""
     seconds -= min(_GAP_SECONDS, 0.15 * seconds)
     frequency = 440.0 * 2.0 ** ((pitch - 69) / 12)
     samples = round((seconds + _RELEASE_SECONDS) * rate)
@@ -141,11 +140,11 @@ def _tone(pitch: int, seconds: float, rate: int) -> np.ndarray:
         partial = frequency * multiple
         if partial > 0.45 * rate:
             break
-        # two pipes a little apart beat slowly; as one product of a carrier and a slow envelope they cost one sine more
+        # two slightly detuned pipes beat; a carrier times a slow envelope costs only one more sine
         beat = 2 * np.pi * partial * (2 ** (_DETUNE_CENTS / 1200) - 1)
         level = amplitude / (1 + (partial / _BRIGHTNESS_HZ) ** 2)
         decay = (1 - dying) + dying * np.exp(-speed * time)
-        # the phase in double precision, or long tones go out of tune
+        # the phase in double precision: in float32 long tones drift out of tune
         phase = np.remainder(np.arange(samples) * (partial / rate), 1.0).astype(np.float32)
         tone += (
             np.float32(level)
@@ -153,13 +152,13 @@ def _tone(pitch: int, seconds: float, rate: int) -> np.ndarray:
             * decay
             * (0.8 + 0.2 * np.cos(np.float32(beat) * time))
         )
-    # the ear is less keen on low tones: lift the bass, spare the treble
+    # hearing is less sensitive to low tones: raise the bass
     tone *= np.float32((262.0 / frequency) ** 0.15) * _envelope(samples, rate)
     return tone
 
 
 def _envelope(samples: int, rate: int) -> np.ndarray:
-    """Soft attack and release as raised cosines; both shrink in notes shorter than the two together."""
+    """Attack and release as raised cosines, shortened in notes that are shorter than both together."""
     attack = min(samples // 2, round(_ATTACK_SECONDS * rate))
     release = min(samples - attack, round(_RELEASE_SECONDS * rate))
     envelope = np.ones(samples, dtype=np.float32)
@@ -170,7 +169,7 @@ def _envelope(samples: int, rate: int) -> np.ndarray:
 
 @cache
 def _impulse(rate: int) -> np.ndarray:
-    """The room: noise that decays, float32 [2, N], from a fixed seed; duller than the sound that enters it."""
+    """The room's impulse response: decaying, low-passed noise, float32 [2, N], from a fixed seed."""
     time = np.arange(round(1.8 * rate)) / rate
     noise = np.random.default_rng(20).standard_normal((2, len(time)))
     noise *= np.exp(-time * 4.2) * (1 - np.exp(-time * 90))  # 60 dB down after 1.6 s; builds up within 10 ms
@@ -228,7 +227,7 @@ def write_wav(
 
 
 def page_audio(score: Score, soundfont: Soundfont | None = None) -> bytes:
-    """The score as a small mono wav for the listening page: 22,050 Hz, 2.6 MB a minute; less where it is long.
+    """The score as a mono wav for the listening page: 22,050 Hz, 2.6 MB a minute; a lower rate for long scores.
 
     Raises:
         UserError: the score is longer than 30 minutes or can't be played.

@@ -1,8 +1,8 @@
-"""A small band by rule: walking bass and comping piano for a score's chords, so that a melody alone sounds like music.
+"""A rule-based accompaniment: walking bass and comping piano from a score's chord symbols.
 
-The bass is the cheapest path through a graph of (beat, pitch), in the manner that the textbooks teach: the root where a
-chord begins, chord tones on strong beats, and a step or a fifth into the next root. The piano plays rootless voicings
-that move as little as they can. The same score, style and seed give the same notes.
+The bass is the cheapest path through a graph of (beat, pitch), with costs from jazz textbooks: the root where a chord
+begins, chord tones on strong beats, a step or a fifth into the next root. The piano plays rootless voicings with
+minimal voice movement. The same score, style and seed give the same notes.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Style = Literal["swing", "straight", "folk"]
 BASS_RANGE = (28, 60)  # E1 to C4
 PIANO_RANGE = (50, 74)  # D3 to D5
 _BASS_CENTRE, _PIANO_CENTRE = 41.0, 62.0
-_GRID = 12  # steps in a quarter note that have swing's triplets and straight sixteenths alike
+_GRID = 12  # steps in a quarter note: divisible into triplets (swing) and sixteenths
 _MOST_STEPS = 1_000_000
 _ACOUSTIC_BASS, _PIANO = 32, 0  # General MIDI programs
 
-# Where the piano strikes in a bar: (beat, on its second half?, length in beats). The first is the Charleston.
+# The piano's rhythms in a bar: (beat, on its second half?, length in beats). The first is the Charleston.
 _RHYTHMS: dict[int, tuple[tuple[tuple[int, bool, float], ...], ...]] = {
     4: (
         ((0, False, 0.9), (1, True, 0.5)),
@@ -44,27 +44,27 @@ _RHYTHMS: dict[int, tuple[tuple[tuple[int, bool, float], ...], ...]] = {
 
 @dataclass(frozen=True)
 class _Beat:
-    """One beat on which a chord holds."""
+    """A beat with a chord."""
 
     start: int
-    end: int  # of the beat, or of its chord if that comes first
+    end: int  # of the beat or of its chord, whichever is first
     strong: bool
-    first: bool  # its chord begins here
+    first: bool  # the chord begins here
     in_bar: int  # counted from 0
-    length: int  # of a beat in its bar
+    length: int  # steps of a beat in this bar
     chord: Chord
     into: Chord | None  # the chord that begins where this beat ends
 
 
 def accompaniment(score: Score, style: Style = "swing", seed: int = 0) -> Score:
-    """The score with a bass and a piano part that follow its chords; parts that are there stay as they are.
+    """The score with a bass and a piano part added that follow its chords.
 
     "swing": walking bass, off-beats at two thirds of the beat; "straight": the same with even eighths; "folk": root and
-    fifth, and a chord after each. The grid becomes 12 steps a beat where that is exact. Where no chord holds the band
-    rests. A score whose chords stop before its melody ends is accompanied as far as they go.
+    fifth, and a chord after each. The grid becomes 12 steps a beat where that is exact. The band rests where there is
+    no chord.
 
     Raises:
-        UserError: there are no chords, or the style isn't one of these.
+        UserError: there are no chords, or the style is unknown.
     """
     if style not in get_args(Style):
         raise unknown("style", str(style), get_args(Style), where="accompaniment")
@@ -87,7 +87,7 @@ def accompaniment(score: Score, style: Style = "swing", seed: int = 0) -> Score:
 
 
 def _finer(score: Score) -> Score:
-    """On a grid of twelve steps a quarter where the score's own divides it, so that swing can be written down."""
+    """The score on a grid of 12 steps a quarter, if its own grid divides that, so that swing can be notated."""
     times, rest = divmod(_GRID, score.steps_per_beat)
     if rest or times == 1:
         return score
@@ -107,7 +107,7 @@ def _finer(score: Score) -> Score:
 
 
 def _in_order(chords: Sequence[Chord]) -> tuple[Chord, ...]:
-    """By time, each ending where the next begins at the latest."""
+    """The chords by time, without overlaps."""
     ordered = sorted(chords)
     if ordered[0].start < 0 or ordered[-1].start + ordered[-1].duration > _MOST_STEPS:
         raise UserError("chords before the start or without end", where="accompaniment")
@@ -117,7 +117,7 @@ def _in_order(chords: Sequence[Chord]) -> tuple[Chord, ...]:
 
 
 def _beats(score: Score) -> list[_Beat]:
-    """Every beat, and every chord that begins between two, on which a chord holds; in order."""
+    """Every beat with a chord, and every chord that begins between beats; in order."""
     beats: list[_Beat] = []
     by_start = {chord.start: chord for chord in score.chords}
     index = 0
@@ -141,7 +141,7 @@ def _beats(score: Score) -> list[_Beat]:
 
 
 def _walk(beats: Sequence[_Beat], score: Score, style: Style, rng: np.random.Generator) -> list[Note]:
-    """One note a beat along the cheapest path; now and then a short pick-up on the off-beat before the next."""
+    """One note a beat along the cheapest path; sometimes a short pick-up on the off-beat."""
     low, high = BASS_RANGE
     pitches = np.arange(low, high + 1)
     leap = _leaps(pitches)
@@ -170,11 +170,11 @@ def _walk(beats: Sequence[_Beat], score: Score, style: Style, rng: np.random.Gen
 
 
 def _cost(beat: _Beat, pitches: np.ndarray) -> np.ndarray:
-    """What each pitch costs on the beat, float64 [P]; infinite where it may not stand."""
+    """Cost of each pitch on the beat, float64 [P]; infinite where it isn't allowed."""
     tones, scale = chord_tones(beat.chord), chord_scale(beat.chord)
     lowest = beat.chord.root if beat.chord.bass is None else beat.chord.bass
     cost = np.abs(pitches - _BASS_CENTRE) / 12
-    cost += 1.5 * np.maximum(0, pitches - 53) / 7  # above F3 the walk sounds thin
+    cost += 1.5 * np.maximum(0, pitches - 53) / 7  # above F3 the bass sounds thin
     pitch_class = pitches % 12
     tone, diatonic = np.isin(pitch_class, sorted(tones)), np.isin(pitch_class, sorted(scale))
     fifth = (pitch_class - beat.chord.root) % 12 == 7
@@ -183,19 +183,19 @@ def _cost(beat: _Beat, pitches: np.ndarray) -> np.ndarray:
     if beat.strong:
         return np.where(tone, cost + np.where(fifth, 0.0, np.where(pitch_class == lowest, 0.5, 0.1)), np.inf)
     if beat.into is not None:
-        return cost + np.where(tone | diatonic, 0.0, 0.4)  # an approach: `_approach` says which
+        return cost + np.where(tone | diatonic, 0.0, 0.4)  # an approach note: see `_approach`
     return cost + np.where(tone, 0.0, np.where(diatonic, 0.3, 2.5))
 
 
 def _leaps(pitches: np.ndarray) -> np.ndarray:
-    """What going from one pitch to another costs, float64 [P, P]."""
+    """Cost of a move from one pitch to another, float64 [P, P]."""
     sizes = np.abs(pitches[:, None] - pitches[None, :])
     by_size = np.array([2.5, 0.1, 0.2, 0.1, 0.2, 0.4, 1.4, 0.7, 1.2, 1.4, 2.0, 2.4, 1.1])
     return np.where(sizes <= 12, by_size[np.minimum(sizes, 12)], 6.0)
 
 
 def _approach(pitches: np.ndarray, before: _Beat) -> np.ndarray:
-    """What going into the next chord's first note costs, float64 [P, P]: a half step, a scale step or a fifth."""
+    """Cost of a move to the next chord's first note, float64 [P, P]: a half step, a scale step or a fifth."""
     sizes = np.abs(pitches[:, None] - pitches[None, :])
     scale = np.isin(pitches % 12, sorted(chord_scale(before.chord)))[:, None]
     step = np.where(sizes == 1, -0.6, np.where((sizes == 2) & scale, -0.4, 1.2))
@@ -203,7 +203,7 @@ def _approach(pitches: np.ndarray, before: _Beat) -> np.ndarray:
 
 
 def _oompah(beats: Sequence[_Beat]) -> list[Note]:
-    """Root and fifth on the strong beats, as a folk guitarist's thumb plays them."""
+    """Root and fifth on the strong beats."""
     notes: list[Note] = []
     fifth_next = False
     for beat in beats:
@@ -219,7 +219,7 @@ def _oompah(beats: Sequence[_Beat]) -> list[Note]:
 
 
 def _afterbeats(beats: Sequence[_Beat]) -> list[Note]:
-    """The chord on every beat that isn't strong."""
+    """The chord on every weak beat."""
     notes: list[Note] = []
     voicing: tuple[int, ...] = ()
     for beat in beats:
@@ -230,10 +230,10 @@ def _afterbeats(beats: Sequence[_Beat]) -> list[Note]:
 
 
 def _comp(beats: Sequence[_Beat], score: Score, style: Style, rng: np.random.Generator) -> list[Note]:
-    """A rhythm a bar, no two bars running the same; a chord that no stroke of it meets is struck where it begins."""
+    """One rhythm per bar, never the same twice in a row; a chord that no stroke falls on is played where it begins."""
     length = beat_steps(score)
     end = beats[-1].end
-    strokes: dict[int, int] = {}  # start → wanted length
+    strokes: dict[int, int] = {}  # start → nominal length
     previous = -1
     for bar in bars(score):
         patterns = _RHYTHMS.get(bar.full // bar.beat, (((0, False, 0.9),),)) if bar.number else ()
@@ -254,7 +254,7 @@ def _comp(beats: Sequence[_Beat], score: Score, style: Style, rng: np.random.Gen
         chord = _struck(score.chords, start, length)
         if chord is None:
             continue
-        # an anticipated chord rings on into its beat
+        # an anticipated chord sounds into its own beat
         stop = min(start + strokes[start], after, chord.start + chord.duration, end)
         if stop > start:
             voicing = voice(chord, voicing)
@@ -264,16 +264,16 @@ def _comp(beats: Sequence[_Beat], score: Score, style: Style, rng: np.random.Gen
 
 
 def _struck(chords: Sequence[Chord], start: int, beat: int) -> Chord | None:
-    """The chord for a stroke: the one that holds, or the one that the stroke anticipates by less than half a beat."""
+    """The chord for a stroke: the current one, or one that begins within half a beat after it."""
     here = next((c for c in chords if c.start <= start < c.start + c.duration), None)
     soon = next((c for c in chords if start < c.start <= start + beat // 2), None)
     return here if here is None or soon is None else soon
 
 
 def voice(chord: Chord, before: Sequence[int] = ()) -> tuple[int, ...]:
-    """Three or four pitches for the piano in close position, the nearest to the voicing before, low to high.
+    """Three or four pitches for the piano in close position, low to high, nearest to the voicing `before`.
 
-    The root is the bass's: sevenths and sixths leave it out for the ninth, richer chords for what they have.
+    The bass plays the root: sevenths and sixths replace it by the ninth, richer chords leave it out.
     """
     tones = list(KINDS[chord.kind].tones)
     if chord.kind in ("7", "m7", "maj7", "6", "m6"):
@@ -294,7 +294,7 @@ def voice(chord: Chord, before: Sequence[int] = ()) -> tuple[int, ...]:
 
 
 def _movement(before: Sequence[int], after: Sequence[int]) -> float:
-    """Semitones that the voices move in all, outer voice first; pulled gently to the middle of the range."""
+    """Semitones that the voices move in total; the top voice counts more, and the middle of the range is preferred."""
     drift = abs(sum(after) / len(after) - _PIANO_CENTRE)
     if not before:
         return drift
@@ -303,7 +303,7 @@ def _movement(before: Sequence[int], after: Sequence[int]) -> float:
 
 
 def _off_beat(score: Score, length: int, style: Style) -> int:
-    """Steps from a beat to its second half: two thirds when it swings, on a beat that isn't divided in three."""
+    """Steps from a beat to its off-beat: half a beat, or two thirds in swing if the beat is a quarter."""
     if style != "swing" or length != score.steps_per_beat:
         return max(1, length // 2)
     return max(1, round(length * 2 / 3))

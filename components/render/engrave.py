@@ -1,4 +1,4 @@
-"""Notation as a picture: MusicXML engraved as SVG by Verovio, where it is installed (the extra `engraving`)."""
+"""Engraved notation: MusicXML as SVG by Verovio, if it is installed (the extra `engraving`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from components.errors import UserError
 from components.render.record import Record, embed_marker
 
-_WIDTH, _HEIGHT = 2100, 60000  # of the page in Verovio's units, tenths of a millimetre; its height is cut to the music
+_WIDTH, _HEIGHT = 2100, 60000  # page in Verovio's units, tenths of a millimetre; the height shrinks to fit the music
 _OPTIONS = {
     "inputFrom": "musicxml",
     "pageWidth": _WIDTH,
@@ -20,7 +20,7 @@ _OPTIONS = {
     "footer": "none",
     "svgViewBox": True,
     "svgRemoveXlink": True,  # deprecated in SVG 2
-    "xmlIdSeed": 1,  # random identifiers otherwise: the same score gives the same bytes
+    "xmlIdSeed": 1,  # a fixed seed for identifiers: the same score gives the same bytes
 }
 
 
@@ -31,9 +31,9 @@ def can_engrave() -> bool:
 
 
 def engrave(musicxml: str, record: Record | None = None) -> str:
-    """The notation on one long page, as SVG with everything in it; the record is its last comment.
+    """The notation as one long page of self-contained SVG. The record is its last comment.
 
-    Music that doesn't fit a page of 6 m, some 800 bars of two staves, ends there.
+    Music longer than a page of 6 m, some 800 bars of two staves, is cut there.
 
     Raises:
         UserError: it can't be engraved, Verovio isn't installed, or the record isn't JSON-ready.
@@ -45,10 +45,10 @@ def engrave(musicxml: str, record: Record | None = None) -> str:
     verovio.enableLog(verovio.LOG_OFF)  # it writes its warnings to stderr
     toolkit = verovio.toolkit()
     toolkit.setOptions(_OPTIONS)
-    # it shows the degrees of a chord symbol beside a text that names them already: B7b9(♭9)
+    # Verovio would print the degrees of a chord symbol next to a text that already has them: B7b9(♭9)
     plain = re.sub(r"\s*<degree\b.*?</degree>", "", musicxml, flags=re.DOTALL)
     svg = toolkit.renderToSVG(1).rstrip() if toolkit.loadData(plain) else ""
-    if 'class="measure"' not in svg:  # it takes what it can't read for an empty score
+    if 'class="measure"' not in svg:  # Verovio reads invalid input as an empty score
         raise UserError("Verovio finds no music in the notation", where="engraving")
     mark = f"<!-- {embed_marker(record)} -->\n" if record is not None else ""
     return f"{svg.removesuffix('</svg>')}{mark}</svg>\n"

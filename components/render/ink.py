@@ -1,4 +1,4 @@
-"""Ink as pictures: SVG that draws itself stroke by stroke, and PNG."""
+"""Ink as pictures: animated SVG, and PNG."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from components.ink import Ink
 from components.render.record import Record, embed_marker, printable
 
 INK, PAPER = "#1d2a4d", "#ffffff"
-WIDE, MARGIN = 1000.0, 40.0  # of an SVG, in its own units: the longer side of what is drawn, and around it
+WIDE, MARGIN = 1000.0, 40.0  # of an SVG, in its units: the longer side of the drawing, and the margin
 POINTS_A_SECOND = 60.0
-# What isn't animated is drawn whole: a stroke is hidden only until its turn comes. A path's length is taken as 1.
+# Without animation all strokes are visible: a stroke is hidden only until its animation starts. `pathLength` is 1.
 STYLE = (
     f"path{{fill:none;stroke:{INK};stroke-linecap:round;stroke-linejoin:round;stroke-dasharray:1;"
     "animation:draw linear backwards}"
     "@keyframes draw{from{stroke-dashoffset:1;stroke-opacity:0}1%{stroke-opacity:1}to{stroke-dashoffset:0}}"
     "@media(prefers-reduced-motion:reduce){path{animation:none}}"
 )
-DPI, INCHES, LEAST_INCHES = 120, 9.0, 1.5  # of a PNG: its longer side, and the least of the other
+DPI, INCHES, LEAST_INCHES = 120, 9.0, 1.5  # of a PNG: its longer side, and the minimum of the other
 
 
 def svg(ink: Ink, title: str, record: Record | None = None) -> str:
-    """An SVG with a path for each stroke, drawn one after the other when it is opened; the record is its last comment.
-    Equal arguments give equal text.
+    """An SVG that draws one stroke after the other when it is opened. The record is its last comment. Equal arguments
+    give equal text.
 
     Raises:
         UserError: the record isn't JSON-ready.
@@ -34,7 +34,7 @@ def svg(ink: Ink, title: str, record: Record | None = None) -> str:
     begun, paths = 0, []
     for stroke in strokes:
         places = " ".join(f"{x:.1f} {y:.1f}" for x, y in stroke)
-        # a dot is a line to where it is
+        # a dot is a line of length 0
         line = f"M{places}" if len(stroke) > 1 else f"M{places}l0 0"
         delay, lasts = begun / POINTS_A_SECOND, len(stroke) / POINTS_A_SECOND
         timing = f"animation-delay:{delay:.2f}s;animation-duration:{lasts:.2f}s"
@@ -54,12 +54,12 @@ def svg(ink: Ink, title: str, record: Record | None = None) -> str:
 
 
 def write_svg(ink: Ink, path: Path, title: str, record: Record | None = None) -> None:
-    """See `svg`."""
+    """Write the SVG: see `svg`."""
     path.write_text(svg(ink, title, record), encoding="utf-8", newline="\n")
 
 
 def write_png(ink: Ink, path: Path, record: Record | None = None) -> None:
-    """The same as a PNG. The record is an uncompressed text chunk ("Comment").
+    """Write a PNG. The record is an uncompressed text chunk ("Comment").
 
     Raises:
         UserError: the record isn't JSON-ready.
@@ -85,7 +85,7 @@ def write_png(ink: Ink, path: Path, record: Record | None = None) -> None:
 
 
 def _placed(ink: Ink) -> tuple[list[np.ndarray], float, float]:
-    """The strokes in an SVG's own units, and its width and height."""
+    """The strokes in SVG units, and the SVG's width and height."""
     left, top, right, bottom = ink.box
     scale = WIDE / (max(right - left, bottom - top) or 1.0)
     strokes = [(stroke - [left, top]) * scale + MARGIN for stroke in ink.strokes]
@@ -93,5 +93,5 @@ def _placed(ink: Ink) -> tuple[list[np.ndarray], float, float]:
 
 
 def _thickness(height: float) -> float:
-    """Of a line: thinner where the drawing is a long one."""
+    """Line width, thinner for a long, flat drawing."""
     return min(8.0, max(2.5, height / 50))

@@ -1,4 +1,4 @@
-"""Where bars and notes lie in a score: what every picture of it shares."""
+"""Positions of bars and notes in a score, for all pictures of it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from components.drums import KIT, PIECE_OF
 from components.errors import UserError
 from components.score import Note, Part, Score, pitch_name
 
-# Okabe and Ito's colours, told apart by every kind of colour vision; one a voice, then from the start again.
+# Okabe and Ito's colours, which colour-blind readers can tell apart; one a voice, repeated when there are more voices.
 PALETTE = ("#d55e00", "#0072b2", "#009e73", "#aa4499", "#e69f00", "#56b4e9")
 NOTE_LIMIT = 200_000
 KIT_GROUPS = {"Kick": (0,), "Snare": (1,), "Hi-hat": (2, 3), "Toms": (4, 5, 6), "Cymbals": (7, 8)}
-Units = dict[int, tuple[int, int]]  # number → first step, end step
+Units = dict[int, tuple[int, int]]  # number → (first step, end step)
 
 
 class Bar(NamedTuple):
-    """A bar and the metre that holds in it. `full` are the steps of a whole bar, `beat` those of a beat as it is
-    counted. An upbeat is bar 0; the last bar, and one before a change of the metre, may be incomplete."""
+    """A bar and its metre. `full`: steps of a whole bar. `beat`: steps of a counted beat. An upbeat is bar 0; the last
+    bar, and one before a change of the metre, may be incomplete."""
 
     number: int
     start: int
@@ -32,12 +32,12 @@ class Bar(NamedTuple):
 
     @property
     def origin(self) -> int:
-        """Where its beats are counted from: an upbeat is the end of a bar."""
+        """The step from which beats are counted: an upbeat is the end of a bar."""
         return self.start if self.number else self.end - self.full
 
     @property
     def beats(self) -> list[int]:
-        """Its first step, and those at which its further beats begin."""
+        """The first step of each beat."""
         return [self.start, *(step for step in range(self.origin, self.end, self.beat) if step > self.start)]
 
 
@@ -52,7 +52,7 @@ def is_black(pitch: int) -> bool:
 
 
 def score_end(score: Score) -> int:
-    """The score's length in steps: its own, or the end of its last note where that is later.
+    """The score's length in steps: its own, or the end of its last note if that is later.
 
     Raises:
         UserError: the score can't be drawn, played or written (a pitch out of range, a bar without steps …).
@@ -78,8 +78,7 @@ def score_end(score: Score) -> int:
 
 
 def bars(score: Score) -> list[Bar]:
-    """The bars in order, changes of the metre included: the one way to count them, for every picture, the page and the
-    regions to rewrite."""
+    """The bars in order, including changes of the metre. Pictures, the page and regions all use this numbering."""
     end = score_end(score)
     upbeat = score.upbeat_steps % score.bar_steps
     found = [_bar(score, 0, 0, min(upbeat, end), score.metre)] if upbeat and end else []
@@ -91,7 +90,7 @@ def bars(score: Score) -> list[Bar]:
 
 
 def metres(score: Score) -> list[tuple[int, tuple[int, int]]]:
-    """The metres and the steps from which they hold; the first from the first bar line."""
+    """The metres, each with the step where it begins; the first one begins at the first bar line."""
     upbeat, end = score.upbeat_steps % score.bar_steps, score_end(score)
     opening = [metre for step, metre in score.metre_changes if step <= upbeat]
     later = [(step, metre) for step, metre in score.metre_changes if upbeat < step < end]
@@ -99,8 +98,7 @@ def metres(score: Score) -> list[tuple[int, tuple[int, int]]]:
 
 
 def units(score: Score) -> tuple[Units, Units]:
-    """The steps of each bar and of each beat as they are counted (a dotted quarter in 6/8). An upbeat is 0, and a beat
-    as a whole."""
+    """The steps of each bar and of each counted beat (a dotted quarter in 6/8). An upbeat is number 0 in both."""
     of_bars: Units = {}
     of_beats: Units = {}
     for bar in bars(score):
@@ -111,7 +109,7 @@ def units(score: Score) -> tuple[Units, Units]:
 
 
 def in_metre(score: Score, metre: tuple[int, int]) -> Score:
-    """An empty score of this metre on the same grid, for its `bar_steps` and `beat_steps`."""
+    """An empty score in this metre on the same grid, to compute `bar_steps` and `beat_steps`."""
     return Score((), score.steps_per_beat, metre)
 
 
@@ -121,7 +119,7 @@ def _bar(score: Score, number: int, start: int, end: int, metre: tuple[int, int]
 
 
 def beat_steps(score: Score) -> int:
-    """Steps in a beat as it is counted: a quarter in 4/4, a dotted quarter in 6/8, an eighth in 3/8."""
+    """Steps in a counted beat: a quarter in 4/4, a dotted quarter in 6/8, an eighth in 3/8."""
     beats, unit = score.metre
     if beats % 3 == 0 and beats > 3 and unit >= 8:
         beats //= 3
@@ -129,7 +127,7 @@ def beat_steps(score: Score) -> int:
 
 
 def pitch_range(score: Score, least: int = 12) -> tuple[int, int]:
-    """Lowest and highest pitch to show: those of the notes, widened to `least` semitones."""
+    """Lowest and highest pitch to show: the range of the notes, widened to `least` semitones."""
     pitches = [note.pitch for part in score.parts for note in part.notes] or [60]
     low, high = min(pitches) - 1, max(pitches) + 1
     missing = max(0, least - (high - low))
@@ -138,7 +136,7 @@ def pitch_range(score: Score, least: int = 12) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a picture from `low` to `high`: pitches, or the pieces of a kit (then they have `names`)."""
+    """The rows of a picture from `low` to `high`: pitches, or drum pieces if `names` is set."""
 
     low: int
     high: int
@@ -148,13 +146,13 @@ class Rows:
         return self.names[row] if self.names else pitch_name(row)
 
     def is_shaded(self, row: int) -> bool:
-        """Black keys, and every second piece of a kit."""
+        """Whether the row is a black key, or every second piece of a kit."""
         return row % 2 == 1 if self.names else is_black(row)
 
 
 def pictured(score: Score, least: int = 12) -> tuple[Score, Rows]:
-    """The score as it is drawn, and the rows: at least `least` semitones; of drums alone the pieces of the kit, in a
-    part for each group of them, their hits made long enough to be seen."""
+    """The score as it is drawn, and its rows: at least `least` semitones. A score of drums only gets a row for each
+    piece of the kit and a part for each group of them, its hits lengthened to be visible."""
     if not score.only_drums:
         return score, Rows(*pitch_range(score, least))
     length = max(1, score.steps_per_beat * 3 // 16)
@@ -171,12 +169,12 @@ def pictured(score: Score, least: int = 12) -> tuple[Score, Rows]:
 
 
 def loudness(note: Note) -> float:
-    """How solid a note is drawn, by its velocity."""
+    """Opacity of a note, by its velocity."""
     return 0.2 + 0.8 * note.velocity / 127
 
 
 def lanes(score: Score) -> list[list[tuple[Note, int, int]]]:
-    """For each part its notes as (note, lane, lane count): voices in unison share a row, each in its own lane."""
+    """For each part its notes as (note, lane, lane count): voices in unison divide a row into lanes."""
     rows: dict[int, list[tuple[int, int, int, Note]]] = defaultdict(list)
     for voice, part in enumerate(score.parts):
         for note in part.notes:

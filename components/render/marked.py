@@ -1,4 +1,4 @@
-"""Texts with each token's contribution as the colour of its ground: a page without scripts."""
+"""Texts with tokens coloured by their contribution, as an HTML page without scripts."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ STYLE = """body{font:16px/1.7 system-ui,sans-serif;max-width:48rem;margin:2rem a
 body{color:#222;background:#fff}
 p.text{white-space:pre-wrap;font-size:18px}span{border-radius:3px;color:#222}td{padding:0 1.2rem 0 0}
 .small{color:#555;font-size:14px}"""
-DEEPEST = 0.75  # of the colour, so that letters stay readable
+DEEPEST = 0.75  # maximum opacity of the colour, so that letters stay readable
 
 
 @dataclass(frozen=True)
 class Marked:
-    """A text, its tokens with a number each, what was answered, and lines of figures."""
+    """A text, its tokens with their contributions, the answer, and lines of figures."""
 
     text: str
     tokens: Sequence[tuple[str, float]]
@@ -28,7 +28,7 @@ class Marked:
 
 
 def write_marked(path: Path, title: str, texts: Sequence[Marked]) -> None:
-    """Blue tokens have positive numbers, red ones negative; the number is shown where the pointer rests."""
+    """Write the page. Blue is positive, red negative; the number is shown on hover."""
     parts = [f"<h1>{html.escape(title)}</h1>"]
     for one in texts:
         parts.append(f'<h2>{html.escape(one.answer)}</h2><p class="text">{marked_text(one.text, one.tokens)}</p>')
@@ -42,7 +42,7 @@ def write_marked(path: Path, title: str, texts: Sequence[Marked]) -> None:
 
 
 def marked_text(text: str, tokens: Sequence[tuple[str, float]]) -> str:
-    """The text as HTML, each token coloured; of one that isn't in the text as it is, the tokens alone."""
+    """The text as HTML, each token coloured; the tokens alone, if they aren't found verbatim in the text."""
     most = max((abs(value) for _, value in tokens), default=0.0) or 1.0
     written, at = "", 0
     for token, value in tokens:

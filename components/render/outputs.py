@@ -1,5 +1,5 @@
-"""What was generated, as files: a text as .txt; ink as .svg and .png; a score as .mid, .musicxml, .wav, .png and a
-listening page, and engraved as .svg where Verovio is installed."""
+"""Files for generated items: a text as .txt; ink as .svg and .png; a score as .mid, .musicxml, .wav, .png and a
+listening page, and engraved as .svg if Verovio is installed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from components.score import Score, names
 
 
 def write_texts(texts: Sequence[str], path: Path, record: Record) -> None:
-    """All texts in one file: one a line when they are lines, else each under a line with its number."""
+    """Write all texts to one file: one per line, or each under a numbered heading if any has several lines."""
     if any("\n" in text for text in texts):
         content = "\n".join(f"=== {number} ===\n{text.rstrip()}\n" for number, text in enumerate(texts, 1))
     else:
@@ -26,8 +26,7 @@ def write_texts(texts: Sequence[str], path: Path, record: Record) -> None:
 
 
 def playable(items: Sequence[Any]) -> tuple[list[Any], list[str]]:
-    """The generated items, scores cut where they would play for longer than sound is made of them, and warnings about
-    those and about scores without a note."""
+    """The generated items, scores cut to the limit of audio, and warnings about cut scores and scores without notes."""
     from components.render.audio import LIMIT_SECONDS
 
     kept, warnings = [], []
@@ -45,10 +44,10 @@ def playable(items: Sequence[Any]) -> tuple[list[Any], list[str]]:
 
 
 def write_score(piece: Piece, base: Path, soundfont: Soundfont | None = None) -> list[Path]:
-    """Write the score's files, `base` with an ending each, and give their paths.
+    """Write the score's files, `base` plus an extension each. Returns their paths.
 
-    Every file carries the record; equal arguments give equal bytes. A score without a single step has nothing to show:
-    it gives no file. What isn't timed as written (drums, a performance) gives no notation.
+    Every file carries the record; equal arguments give equal bytes. A score without steps gives no files. Drums and
+    performances give no notation, since they aren't timed as notation.
     """
     item, record = piece.score, piece.record
     if not item.length_steps:
@@ -76,7 +75,7 @@ def write_score(piece: Piece, base: Path, soundfont: Soundfont | None = None) ->
 
 
 def write_ink(item: Ink, base: Path, *, title: str, record: Record) -> list[Path]:
-    """Write `base` with the endings .svg and .png, and give their paths. Both carry `record`; equal arguments give
+    """Write `base` with the extensions .svg and .png. Returns their paths. Both carry `record`; equal arguments give
     equal bytes."""
     from components.render.ink import write_png, write_svg
 
@@ -88,7 +87,7 @@ def write_ink(item: Ink, base: Path, *, title: str, record: Record) -> list[Path
 
 
 def described(item: Any) -> str:
-    """An item in a line or a few: a text as it is, ink by what it shows, a score by its voices' notes."""
+    """A short text about an item: a text itself, the label of ink, the notes of a score's voices."""
     if isinstance(item, str | Ink):
         return str(item)
     voices = (f"{part.name}: {' '.join(names(part, 24))}" for part in item.parts)

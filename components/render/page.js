@@ -1,9 +1,9 @@
 "use strict";
-// The listening page: one audio element is the clock; everything shown follows it.
+// The listening page. The audio element is the clock.
 const by = (id) => document.getElementById(id);
 const root = document.documentElement;
 const audio = by("audio"), play = by("play"), sheet = by("sheet"), scroller = by("scroll"), overview = by("overview");
-const score = JSON.parse(by("score").textContent); // seconds; in steps: steps, upbeat, bar, beat, bars [number, start, end, beat]
+const score = JSON.parse(by("score").textContent); // seconds, and in steps: steps, upbeat, bar, beat, bars [number, start, end, beat]
 const cursors = document.querySelectorAll(".cursor");
 const voices = [...document.querySelectorAll(".voice")];
 const legend = [...document.querySelectorAll(".legend button")];
@@ -35,7 +35,7 @@ function place(step) {
 function draw() {
   const step = now(), share = (100 * step) / score.steps;
   for (const cursor of cursors) cursor.style.left = share + "%";
-  const whole = Math.floor(step + 1e-4); // an audio element rounds its time
+  const whole = Math.floor(step + 1e-4); // audio elements round their time
   by("time").textContent = clock(clamp(audio.currentTime, 0, score.seconds)) + " / " + clock(score.seconds);
   if (whole !== shown) {
     shown = whole;
@@ -44,7 +44,7 @@ function draw() {
     overview.setAttribute("aria-valuenow", Math.floor(whole / score.beat));
     const chord = chords.find(({ start, end }) => start <= inside && inside < end);
     overview.setAttribute("aria-valuetext", text + (chord ? ", " + chord.name.textContent : ""));
-    const live = whole > 0 || !audio.paused; // at rest at the start nothing sounds yet
+    const live = whole > 0 || !audio.paused; // nothing sounds before the first play
     for (const note of notes) note.box.classList.toggle("on", live && note.start <= whole && whole < note.end);
     for (const one of chords) one.name.classList.toggle("on", live && one === chord);
   }
@@ -57,7 +57,7 @@ function frame() {
 }
 
 function follow(always) {
-  // turn the page when the cursor leaves it, unless a hand is on it
+  // scroll when the cursor leaves the view, unless the user has just scrolled
   if (!always && performance.now() < handsOff) return;
   const at = (now() / score.steps) * sheet.clientWidth, left = scroller.scrollLeft, width = scroller.clientWidth;
   if (at >= left && at <= left + 0.9 * width) return;
@@ -83,7 +83,7 @@ const beatLines = score.bars.flatMap(([number, start, end, beat]) => {
 });
 
 function jump(direction, lines) {
-  // to the next line of the grid; backwards, a press just after a line goes to the line before it
+  // to the next line of the grid; backwards, just after a line, to the line before it
   const at = now();
   if (direction > 0) return seek(lines.find((line) => line > at + 1e-3) ?? score.steps);
   seek(lines.filter((line) => line < at - (audio.paused ? 1e-3 : 0.35 * score.beat)).at(-1) ?? 0);
@@ -103,7 +103,7 @@ function state() {
 
 for (const name of ["play", "pause", "ended", "seeked", "loadedmetadata"]) audio.addEventListener(name, state);
 audio.addEventListener("error", () => {
-  // some browsers refuse long data addresses: hand the same bytes over as a blob, once
+  // some browsers refuse long data URLs: use a blob of the same bytes
   if (!audio.src.startsWith("data:")) return say("This browser can't play the sound; the notes are below.");
   const bytes = Uint8Array.from(atob(audio.src.slice(audio.src.indexOf(",") + 1)), (c) => c.charCodeAt(0));
   audio.src = URL.createObjectURL(new Blob([bytes], { type: "audio/wav" }));
@@ -115,7 +115,7 @@ addEventListener("keydown", (event) => {
   const onSlider = event.target === overview;
   const lines = event.shiftKey ? barLines : beatLines;
   if (event.key === " ") {
-    if (event.target.closest("button")) return; // the button's own business
+    if (event.target.closest("button")) return; // buttons handle their own clicks
     toggle();
   } else if (event.key === "ArrowLeft") jump(-1, lines);
   else if (event.key === "ArrowRight") jump(1, lines);
@@ -133,7 +133,7 @@ function pointAt(event) {
 }
 for (const area of [sheet, overview]) {
   area.addEventListener("pointerdown", (event) => {
-    // a finger on the sheet scrolls it; its tap arrives as a click
+    // touch scrolls the sheet; a tap arrives as a click
     if (event.button || (area === sheet && event.pointerType !== "mouse")) return;
     dragging = area;
     area.setPointerCapture(event.pointerId);

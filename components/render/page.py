@@ -1,4 +1,4 @@
-"""The listening page: one HTML file with the sound, the notes and how they were made. It asks for nothing else."""
+"""The listening page: one self-contained HTML file with the audio, the notes and the provenance. It loads nothing."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _HERE = Path(__file__).parent
 
 
 def write_page(piece: Piece, path: Path, audio: bytes) -> None:
-    """A self-contained page that plays `audio` (a wav of the score, see `page_audio`) along a piano roll.
+    """Write a self-contained page that plays `audio` (a wav of the score, see `page_audio`) along a piano roll.
 
-    It works from a file, in a sandboxed frame and without scripts (then as a picture over the browser's own
-    player). `facts` are shown in order as name and value; all text may come from outside. The stretches `marked`,
-    first and end step each, lie on a ground of their own, and so do the `sections` (letter, first and end step), with a
-    colour for each letter. The record is the page's last script block, as data.
+    It works from a file, in a sandboxed frame, and without scripts (as a picture with the browser's own player).
+    `facts` are shown in order as name and value; all text is escaped. The `marked` stretches (first step, end step) are
+    highlighted, and each of the `sections` (letter, first step, end step) has a background colour by its letter. The
+    record is the page's last script block, as data.
 
     Raises:
         UserError: the score has no steps or can't be drawn, `audio` isn't a wav or exceeds 64 MB, or the
@@ -99,7 +99,7 @@ def write_page(piece: Piece, path: Path, audio: bytes) -> None:
         "record": "" if record is None else embed_marker(record),
     }
     template = (_HERE / "page.html").read_text(encoding="utf-8")
-    # in one pass, so that a value that looks like a place to fill stays a value
+    # in one pass, so that a value that looks like a placeholder isn't replaced
     page = re.sub("@@([a-z_]+)@@", lambda place: values[place.group(1)], template)
     Path(path).write_text(page, encoding="utf-8", newline="\n")
 
@@ -113,9 +113,9 @@ def _class(voice: int) -> str:
 
 
 def _numbers(score: Score, steps: int) -> str:
-    """Bar numbers over the roll, fewer where they would touch."""
+    """Bar numbers above the roll, fewer where they would overlap."""
     every = max(1, 4 * beat_steps(score) // (2 * score.bar_steps))  # very short bars: every second or fourth
-    less = int(score.timing == "seconds")  # which are counted from 0
+    less = int(score.timing == "seconds")  # seconds are counted from 0
     return "".join(
         f'<span style="left:{100 * bar.start / steps:.3f}%">{bar.number - less}</span>'
         for bar in bars(score)
@@ -124,7 +124,7 @@ def _numbers(score: Score, steps: int) -> str:
 
 
 def _chords(score: Score, steps: int) -> str:
-    """A row with each chord symbol where it begins, as wide as it holds; nothing where there are no chords."""
+    """A row of chord symbols, each as wide as its duration; empty without chords."""
     shown = [chord for chord in sorted(score.chords) if 0 <= chord.start < steps]
     symbols = "".join(
         f'<span data-start="{chord.start}" data-end="{chord.start + chord.duration}" style="left:'
@@ -136,7 +136,7 @@ def _chords(score: Score, steps: int) -> str:
 
 
 def _form(sections: Sequence[tuple[str, int, int]], steps: int) -> str:
-    """A row with the letter of each section over its bars; nothing where no form was asked for."""
+    """A row with the letter of each section above its bars; empty without sections."""
     spans = "".join(
         f'<span class="{colour}" style="left:{100 * start / steps:.3f}%;width:{100 * (stop - start) / steps:.3f}%">'
         f"{_text(letter, 3)}</span>"
@@ -153,7 +153,7 @@ def _grounds(sections: Sequence[tuple[str, int, int]], low: int, high: int) -> s
 
 
 def _colours(sections: Sequence[tuple[str, int, int]]) -> list[str]:
-    """A class for each section, the same where the letter is; not those of the first voices."""
+    """A CSS class for each section, equal for equal letters; not the classes of the first voices."""
     letters = list(dict.fromkeys(letter for letter, _, _ in sections))
     return [_class(len(PALETTE) // 2 + letters.index(letter)) for letter, _, _ in sections]
 
@@ -186,7 +186,7 @@ def _marked(marked: Sequence[tuple[int, int]], low: int, high: int) -> str:
 
 
 def _notes(score: Score, high: int) -> str:
-    """One group a voice; voices in unison share the row."""
+    """One group per voice; voices in unison share a row."""
     groups = []
     for voice, notes in enumerate(lanes(score)):
         boxes = []

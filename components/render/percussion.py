@@ -1,4 +1,4 @@
-"""The kit's nine pieces as sound, and a struck string for performances: synthesised, NumPy only."""
+"""Sounds of a drum kit's nine pieces, and of a struck string for performances: synthesised, NumPy only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from components.drums import KIT, PIECE_OF
 
-# of each piece: seconds to die away by 60 dB, tone's frequency at the beginning and at the end (0: none), share of
+# for each piece: seconds to decay by 60 dB, the tone's frequency at the beginning and at the end (0: none), share of
 # noise, and the band of the noise, all in Hz
 _SOUNDS = (
     (0.45, 120.0, 46.0, 0.06, (20.0, 4000.0)),
@@ -19,18 +19,18 @@ _SOUNDS = (
     (1.90, 0.0, 0.0, 1.0, (2500.0, 15000.0)),
     (1.20, 3350.0, 3350.0, 0.75, (4000.0, 15000.0)),
 )
-LOUDNESS = (1.0, 0.75, 0.32, 0.34, 0.8, 0.75, 0.7, 0.45, 0.30)  # beside each other
-PLACES = (0.0, -0.05, 0.35, 0.35, -0.5, -0.1, 0.25, -0.4, -0.55)  # from left (−1) to right (1), as one hears a drummer
+LOUDNESS = (1.0, 0.75, 0.32, 0.34, 0.8, 0.75, 0.7, 0.45, 0.30)  # relative to each other
+PLACES = (0.0, -0.05, 0.35, 0.35, -0.5, -0.1, 0.25, -0.4, -0.55)  # from left (−1) to right (1), for the audience
 _RELEASE_SECONDS = 0.12
 
 
 def piece_of(key: int) -> int:
-    """The piece of the kit that plays a key; keys that are none are played by the nearest in number."""
+    """The piece of the kit that plays a key; other keys are played by the piece with the nearest number."""
     return PIECE_OF[key] if key in PIECE_OF else PIECE_OF[min(PIECE_OF, key=lambda known: abs(known - key))]
 
 
 def drum(key: int, rate: int) -> np.ndarray:
-    """One hit, float32 [samples], the same every time. It rings as long as the drum does."""
+    """One hit, float32 [samples], deterministic. Its length depends on the drum only."""
     piece = piece_of(key)
     seconds, high, low, noisy, (least, most) = _SOUNDS[piece]
     time = np.arange(round(seconds * rate)) / rate
@@ -51,10 +51,10 @@ def drum(key: int, rate: int) -> np.ndarray:
 
 
 def struck(pitch: int, velocity: int, seconds: float, rate: int) -> np.ndarray:
-    """A struck string, float32 [samples]: partials a little sharp, high ones and high notes die away sooner, and a
-    harder blow is brighter. Let go after `seconds`."""
+    """A struck string, float32 [samples], released after `seconds`. Its partials are slightly sharp; high partials and
+    high notes decay faster, and a higher velocity is brighter."""
     frequency = 440.0 * 2.0 ** ((pitch - 69) / 12)
-    length = 9.0 * 2.0 ** (-(pitch - 48) / 18)  # seconds to fall by 60 dB
+    length = 9.0 * 2.0 ** (-(pitch - 48) / 18)  # seconds to decay by 60 dB
     samples = round(min(seconds + _RELEASE_SECONDS, max(length, 0.3)) * rate)
     time = np.arange(samples, dtype=np.float32) / np.float32(rate)
     tone = np.zeros(samples, dtype=np.float32)

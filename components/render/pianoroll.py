@@ -1,5 +1,5 @@
 """The piano roll as a picture: pitch over time, a colour for each voice, chord symbols above. Drums are drawn as a grid
-with a row for each piece of the kit. Of what was played, loud notes are more solid than soft ones."""
+with a row for each piece of the kit. In performances, louder notes are more opaque."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _INK, _LINE, _GRID, _PAPER, _SHADE = "#2b2b33", "#8d8d9b", "#c9c9d2", "#ffffff",
 _DPI = 120
 _BARS_A_ROW, _MOST_ROWS = 16, 12
 _INCHES_PER_BAR, _LEAST_INCHES, _MOST_INCHES = 0.66, 8.0, 30.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 0.62, 0.25, 0.62, 0.36  # margins, in inches so that they don't grow with the picture
-_NAMES = 0.42  # inches more for the names of a kit's pieces
+_LEFT, _RIGHT, _TOP, _BOTTOM = 0.62, 0.25, 0.62, 0.36  # margins in inches, independent of the picture's size
+_NAMES = 0.42  # extra inches for the names of drum pieces
 _CHORDS = 0.22  # inches above a row for its chord symbols
-_CHARACTER = 0.075  # inches that a character of them takes
+_CHARACTER = 0.075  # width of a character of a chord symbol, in inches
 _MOST_NAMES = 12  # in the legend
 _HANDLE, _LETTER, _TITLE_LETTER, _LEGEND_LINE = 0.45, 0.085, 0.125, 0.2  # inches: of a legend's entry, of the title
 
 
 def write_pianoroll(score: Score, path: Path, record: Record | None = None) -> None:
-    """A PNG of the score, 960 to 3,600 pixels wide; long scores are broken into rows like lines of notation.
+    """A PNG of the score, 960 to 3,600 pixels wide; long scores are broken into rows.
 
     The record is an uncompressed text chunk ("Comment").
 
@@ -89,7 +89,7 @@ def write_pianoroll(score: Score, path: Path, record: Record | None = None) -> N
 
 
 def _rows(layout: list[Bar]) -> list[list[Bar]]:
-    """The bars in rows of equal length: one row up to 20 bars, then of about 16, more when there would be too many."""
+    """The bars in rows of equal length: one row up to 20 bars, else about 16 a row, or more to limit the rows."""
     if len(layout) <= _BARS_A_ROW + 4:
         return [layout or [Bar(1, 0, 0, (4, 4), 1, 1)]]
     numbered = [bar for bar in layout if bar.number]
@@ -100,12 +100,12 @@ def _rows(layout: list[Bar]) -> list[list[Bar]]:
 
 
 def _draw_grid(axes: Axes, row: list[Bar], rows: Rows, unit: str) -> None:
-    """`unit`: what the numbers count, "bar" from 1 or "s" from 0."""
+    """`unit` of the numbers: "bar" (from 1) or "s" (from 0)."""
     low, high = rows.low, rows.high
     for pitch in range(low, high + 1):
         if rows.is_shaded(pitch):
             axes.axhspan(pitch - 0.5, pitch + 0.5, color=_SHADE, linewidth=0, zorder=0)
-        if pitch % 12 in (0, 5) and not rows.names:  # between B and C, and between E and F: two white keys touch
+        if pitch % 12 in (0, 5) and not rows.names:  # between B and C, and between E and F, where two white keys touch
             axes.axhline(pitch - 0.5, color=_GRID if pitch % 12 == 0 else _SHADE, linewidth=0.9, zorder=1)
     crowded = len(row) > 3 * _BARS_A_ROW
     every = next(n for n in (1, 2, 4, 8, 16, 32, 64, 1 << 30) if len(row) / n <= 4 * _BARS_A_ROW)
@@ -147,15 +147,16 @@ def _draw_notes(axes: Axes, placed: list[list[tuple[Note, int, int]]], row: list
             left, right = note.start, note.start + note.duration
             boxes.append([(left, bottom), (right, bottom), (right, bottom + height), (left, bottom + height)])
             colours.append(to_rgba(colour(voice), loudness(note) if by_loudness else 1.0))
-        # the paper-coloured edge keeps repeated notes apart
+        # the edge in the background colour separates repeated notes
         boxes_drawn = PolyCollection(boxes, facecolor=colours, edgecolor=_PAPER, linewidth=0.7, zorder=3)
         axes.add_collection(boxes_drawn, autolim=False)
 
 
 def _draw_chords(axes: Axes, score: Score, row: list[Bar], inches: float) -> None:
-    """Each chord symbol where it begins; at the row's beginning also the one that holds on. `inches`: the row's width.
+    """Draw each chord symbol where it begins, and at the row's beginning the one still in effect. `inches`: the row's
+    width.
 
-    A symbol that would run into the one before it is left out.
+    A symbol that would overlap the one before it is left out.
     """
     first, end = row[0].start, row[-1].end
     free = float("-inf")
@@ -174,8 +175,8 @@ def _draw_chords(axes: Axes, score: Score, row: list[Bar], inches: float) -> Non
 
 
 def _legend_room(names: list[str], title: str, inches: float) -> tuple[int, float]:
-    """How many columns the legend has in a picture of so many inches, and the inches above the first row: beside the
-    title where both fit, else below it, in as many lines as it takes."""
+    """The legend's number of columns in a picture `inches` wide, and the inches above the first row: the legend is
+    beside the title if both fit, else below it, in as many lines as needed."""
     if not names:
         return 1, _TOP
     column = _HANDLE + _LETTER * max(map(len, names))
@@ -186,7 +187,7 @@ def _legend_room(names: list[str], title: str, inches: float) -> tuple[int, floa
 
 
 def _draw_legend(axes: Axes, names: list[str], columns: int, above: float) -> None:
-    """`above`: room that the chord symbols take, as a share of the row's height."""
+    """`above`: height of the chord symbols, as a share of the row's height."""
     from matplotlib.patches import Patch
 
     if not names:

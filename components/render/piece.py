@@ -1,4 +1,4 @@
-"""What the files of a score show beside its notes."""
+"""A score with the facts that its files show."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ class Piece:
     subtitle: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     record: Record | None = None
-    marked: tuple[tuple[int, int], ...] = ()  # stretches that were written anew: first and end step each
-    sections: Spans = ()  # of the form that was asked for
+    marked: tuple[tuple[int, int], ...] = ()  # regenerated stretches: (first step, end step)
+    sections: Spans = ()  # of the requested form

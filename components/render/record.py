@@ -1,7 +1,7 @@
-"""Provenance inside generated files: a record that says what made a file, in a marker any format can carry.
+"""Provenance inside generated files: a record of what made a file, in a marker that any format can carry.
 
-The marker is plain ASCII, so it survives in a MIDI text event, a PNG text chunk or a comment, and is found
-again by looking at the bytes, without a parser for each format.
+The marker is plain ASCII. It fits into a MIDI text event, a PNG text chunk or a comment, and is found by searching the
+bytes, without a parser for each format.
 """
 
 from __future__ import annotations
@@ -56,15 +56,14 @@ def with_record(text: str, record: Record | None) -> str:
 
 
 def without_record(text: str) -> str:
-    """What `with_record` was given: the text without the marker's line."""
+    """The text without the marker's line: the inverse of `with_record`."""
     return re.sub(r"reprise-record:[A-Za-z0-9_=-]+:end\n?$", "", text)
 
 
 def read_record(path: Path) -> Record:
     """The record inside a generated file of any format.
 
-    Where a file holds several markers the last one counts: renderers write theirs after any text that
-    came from outside.
+    If a file holds several markers the last one counts: renderers write theirs after any untrusted text.
 
     Raises:
         UserError: no such file, larger than 256 MB, without a record, or with a damaged one.
@@ -82,7 +81,7 @@ def read_record(path: Path) -> Record:
                 hint=again,
             )
         with path.open("rb") as file:
-            data = file.read(FILE_LIMIT_BYTES)  # bounded even when the file grows meanwhile
+            data = file.read(FILE_LIMIT_BYTES)  # bounded even if the file grows meanwhile
     except OSError as error:
         raise UserError(f"can't be read: {error.strerror or error}", where=str(path), hint=again) from None
     found = deque(_MARKER.finditer(data), maxlen=1)
@@ -111,9 +110,9 @@ def _refuse(constant: str) -> float:
 
 
 def printable(text: str, limit: int = 200) -> str:
-    """A title or name from outside, safe to print in any of the formats.
+    """An untrusted title or name, made safe to print in any of the formats.
 
-    One line, no control or private characters (XML forbids some), no marker of ours, at most `limit` characters.
+    One line, no control or private characters (XML forbids some), no marker, at most `limit` characters.
     """
     clean = "".join(c if c.isprintable() else " " for c in text[: 4 * limit]).replace(_START, "reprise record:")
     clean = " ".join(clean.split())

@@ -1,4 +1,4 @@
-"""Scores to MIDI and MusicXML, through music21: the same score and record give the same bytes."""
+"""Scores as MIDI and MusicXML, by music21: the same score and record give the same bytes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from components.score import Note, Part, Score
 if TYPE_CHECKING:
     from music21 import clef, key, midi, note, pitch, stream
 
-_CHANNELS = [channel for channel in range(1, 17) if channel != CHANNEL + 1]  # that is General MIDI's drum kit
+_CHANNELS = [channel for channel in range(1, 17) if channel != CHANNEL + 1]  # General MIDI's drum channel
 SUSTAIN = 64  # the controller of the sustain pedal
 Event = tuple[int, int, tuple[int, ...]]  # start, end, pitches
 
 
 def estimate_key(score: Score) -> key.Key:
-    """The key that music21 (Krumhansl and Schmuckler's profiles) finds in the notes, of two spellings the one with
-    fewer signs; C major for silence."""
+    """The key that music21 finds (Krumhansl and Schmuckler's profiles); of enharmonic spellings the one with fewer
+    accidentals; C major for silence."""
     from music21 import key, note, stream
 
     flat = stream.Stream()
@@ -38,10 +38,10 @@ def estimate_key(score: Score) -> key.Key:
 
 
 def spelling(sharps: int, mode: str) -> dict[int, str]:
-    """Pitch class → name, music21's way (B-flat is B-), for a key of `sharps` sharps (flats are negative).
+    """Pitch class → name in music21's spelling (B-flat is B-), for a key of `sharps` sharps (flats are negative).
 
-    Twelve neighbours on the line of fifths around the key: in minor the raised 6th and 7th are among them,
-    so the leading tone of C minor is B and that of G♯ minor is F𝄪.
+    The names are twelve neighbours on the line of fifths around the key. In minor they include the raised 6th and 7th:
+    the leading tone of C minor is B and that of G♯ minor is F𝄪.
     """
     lowest = sharps - (2 if mode == "minor" else 3)
     names = {}
@@ -52,7 +52,7 @@ def spelling(sharps: int, mode: str) -> dict[int, str]:
 
 
 def _upbeat_metre(score: Score) -> str | None:
-    """The upbeat as a metre of its own, as notation programs write it into MIDI so that bar lines fall right."""
+    """The upbeat as a separate metre, which notation programs write into MIDI to place the bar lines."""
     length = Fraction(score.upbeat_steps % score.bar_steps, 4 * score.steps_per_beat)
     if not length or length.denominator & (length.denominator - 1):
         return None
@@ -61,8 +61,8 @@ def _upbeat_metre(score: Score) -> str | None:
 
 
 def write_midi(score: Score, path: Path, record: Record | None = None) -> None:
-    """A standard MIDI file: a conductor track, then one track and channel a part; drums are on channel 10, the sustain
-    pedal is controller 64.
+    """Write a standard MIDI file: a conductor track, then one track and channel per part. Drums are on channel 10; the
+    sustain pedal is controller 64.
 
     The record is a text event in the conductor track. Parts beyond the fifteenth share channels.
 
@@ -72,7 +72,7 @@ def write_midi(score: Score, path: Path, record: Record | None = None) -> None:
     from music21 import instrument, key, meter, midi, note, stream, tempo
     from music21.midi.translate import streamToMidiFile
 
-    score_end(score)  # refuses what can't be written
+    score_end(score)  # raises for scores that can't be written
     whole = stream.Score()
     for part in score.parts:
         track = stream.Part()
@@ -103,7 +103,7 @@ def write_midi(score: Score, path: Path, record: Record | None = None) -> None:
     head, voices = file.tracks[0], file.tracks[1:]
     names = midi.MetaEvents.SEQUENCE_TRACK_NAME
     for index, (track, part) in enumerate(zip(voices, score.parts, strict=bool(score.parts))):
-        # music21 gives parts of the same instrument one channel: a unison would end for both with the first
+        # music21 gives parts with the same instrument one channel: the first note-off would end a unison in both
         track.setChannel(CHANNEL + 1 if part.role == "drums" else _CHANNELS[index % len(_CHANNELS)])
         track.events = [*text(track, names, printable(part.name)), *_without(track.events, names)]
         if part.pedal:
@@ -116,7 +116,7 @@ def write_midi(score: Score, path: Path, record: Record | None = None) -> None:
 
 
 def _press(track: midi.MidiTrack, part: Part, steps_per_beat: int) -> None:
-    """Add the sustain pedal to a track: at one time it is lifted before notes, and put down after them."""
+    """Add the sustain pedal to a track. At equal times, releases come before notes and presses after them."""
     from music21 import defaults, midi
 
     ticks = Fraction(defaults.ticksPerQuarter, steps_per_beat)
@@ -140,14 +140,14 @@ def _press(track: midi.MidiTrack, part: Part, steps_per_beat: int) -> None:
 
 
 def _without(events: list, kind: object) -> list:
-    """MIDI events (pairs of delta time and event) less those of a kind, which stand at time 0."""
+    """MIDI events (pairs of delta time and event) without those of a kind, which are at time 0."""
     pairs = zip(events[::2], events[1::2], strict=True)
     return [item for pair in pairs if pair[1].type is not kind for item in pair]
 
 
 def write_musicxml(score: Score, path: Path, record: Record | None = None) -> None:
-    """Notation as MusicXML: bars, ties, rests, clefs, an estimated key and pitches spelled in it. Swing is written as
-    it is read: as even eighths, with the word above.
+    """Write notation as MusicXML: bars, ties, rests, clefs, an estimated key and pitches spelled in it. Swing becomes
+    even eighths with the word "Swing" above.
 
     The record is a miscellaneous field of the identification.
 
@@ -156,12 +156,12 @@ def write_musicxml(score: Score, path: Path, record: Record | None = None) -> No
     """
     from music21.musicxml.m21ToXml import ScoreExporter
 
-    score_end(score)  # refuses what can't be written
+    score_end(score)  # raises for scores that can't be written
     even = evened(score)
     exporter = ScoreExporter(_notated(even, record, "Swing" if even is not score else ""))
     exporter.parse()
-    # music21 writes the day it ran; without it the same score gives the same bytes on any day. The natural sign that
-    # it gives the root of a chord symbol in a flat key would be shown: B♮7; so would degrees that the symbol names.
+    # Removed: the date on which music21 ran, so that the same score gives the same bytes; the natural sign of a chord's
+    # root in a flat key, which would be shown (B♮7); degrees that the chord symbol already names.
     unwanted = rb"\s*<(encoding-date)>[^<]*</\1>|\s*<((?:root|bass)-alter)>0</\2>"
     content = re.sub(unwanted, b"", exporter.asBytes())
     Path(path).write_bytes(content.replace(b"<degree>", b'<degree print-object="no">'))
@@ -180,7 +180,7 @@ def _notated(score: Score, record: Record | None, manner: str = "") -> stream.Sc
     for index, part in enumerate(score.parts, start=1):
         staff = stream.Part(id=f"P{index}")
         sound = instrument.instrumentFromMidiProgram(part.program)
-        # all is written as it sounds: a saxophone's part that says it is transposed would be played a ninth too low
+        # parts are written at concert pitch: a saxophone's part marked as transposed would be played a ninth too low
         sound.transposition = None
         # without these music21 draws random identifiers
         sound.partId, sound.instrumentId = f"P{index}", f"I{index}"
@@ -213,7 +213,7 @@ _KINDS = {
     "m11": "minor-11th", "sus4": "suspended-fourth", "sus2": "suspended-second", "5": "power",
     "7#5": "augmented-seventh", "maj7#5": "augmented-major-seventh",
 }  # fmt: skip
-# A chord that has a name, and the degrees that are added to it, or altered where it has them: (degree, semitones).
+# Chords written as a named chord with added or altered degrees: (degree, semitones).
 _ALTERED = {
     "7b9": ("dominant-seventh", ((9, -1),)), "7#9": ("dominant-seventh", ((9, 1),)),
     "7#11": ("dominant-seventh", ((11, 1),)), "7b13": ("dominant-seventh", ((13, -1),)),
@@ -225,7 +225,7 @@ _ALTERED = {
 
 
 def _add_chords(score: Score, staff: stream.Part, names: dict[int, str]) -> None:
-    """The score's chord symbols above the staff, each in the bar where it begins."""
+    """Add the score's chord symbols above the staff, each in the bar where it begins."""
     from music21 import harmony, stream
 
     measures = list(staff.getElementsByClass(stream.Measure))
@@ -247,7 +247,7 @@ def _add_chords(score: Score, staff: stream.Part, names: dict[int, str]) -> None
 
 
 def _written(kind: str) -> str:
-    """A chord kind as it stands after the root: nothing for a major triad, "m" for a minor one."""
+    """A chord kind as written after the root: "" for a major triad, "m" for a minor one."""
     return {"maj": "", "min": "m"}.get(kind, kind)
 
 
@@ -257,7 +257,7 @@ def _initials_differ(score: Score) -> bool:
 
 
 def _measures(score: Score, part: Part, found: key.Key, names: dict[int, str]) -> Iterator[stream.Measure]:
-    """The part's bars in order; voices where its notes overlap without being a chord."""
+    """The part's bars in order, with voices where notes overlap without being a chord."""
     from music21 import bar, key, meter, stream
 
     voices = _voices(part.notes)
@@ -276,7 +276,7 @@ def _measures(score: Score, part: Part, found: key.Key, names: dict[int, str]) -
             measure.paddingLeft = float(Fraction(missing, score.steps_per_beat))
             measure.showNumber = stream.enums.ShowNumber.NEVER
         elif missing == score.upbeat_steps % score.bar_steps or here is not layout[-1]:
-            # the upbeat makes it whole; or the metre changes inside the bar
+            # completed by the upbeat, or cut by a change of the metre
             measure.paddingRight = float(Fraction(missing, score.steps_per_beat))
         else:
             end = start + here.full
@@ -294,7 +294,7 @@ def _measures(score: Score, part: Part, found: key.Key, names: dict[int, str]) -
 
 
 def _voices(notes: tuple[Note, ...]) -> list[list[Event]]:
-    """Notes of the same start and length as chords, laid into as few voices as never overlap."""
+    """Notes grouped into chords (same start and length), and these into as few non-overlapping voices as possible."""
     chords: dict[tuple[int, int], set[int]] = defaultdict(set)
     for note in notes:
         chords[note.start, note.start + note.duration].add(note.pitch)
@@ -308,11 +308,11 @@ def _voices(notes: tuple[Note, ...]) -> list[list[Event]]:
 
 
 def _elements(score: Score, events: list[Event], bar: Bar, names: dict[int, str]) -> Iterator[note.GeneralNote]:
-    """Notes, chords and rests that fill the bar, each of a length that one sign can show."""
+    """Notes, chords and rests that fill the bar, each of a length that one symbol can show."""
     from music21 import chord, note, tie
 
     start, end = bar.start, bar.end
-    origin = start if bar.number else end  # an upbeat is the end of a bar: its beats are counted from the bar line
+    origin = start if bar.number else end  # an upbeat's beats are counted back from the bar line
 
     def quarters(begin: int, stop: int) -> list[Fraction]:
         signs = _signs(begin - origin, stop - begin, score.steps_per_beat, bar.beat)
@@ -321,7 +321,7 @@ def _elements(score: Score, events: list[Event], bar: Bar, names: dict[int, str]
     if not events and end - start == bar.full:
         yield note.Rest(quarterLength=Fraction(end - start, score.steps_per_beat), fullMeasure=True)
         return
-    if not events:  # a whole rest alone in an incomplete bar would be read as a full bar's: write two
+    if not events:  # a single whole rest in an incomplete bar would be read as a full bar's: write two rests
         cut = min(end, start + bar.beat)
         events = [(cut, cut, ())]
     at = start
@@ -342,10 +342,10 @@ def _elements(score: Score, events: list[Event], bar: Bar, names: dict[int, str]
 
 
 def _signs(at: int, length: int, steps_per_beat: int, beat: int) -> list[int]:
-    """Cuts `length` steps, which begin `at` steps after a bar line, into lengths that a single sign can show.
+    """Cut `length` steps, beginning `at` steps after a bar line, into lengths that a single symbol can show.
 
-    Cuts fall on beats where they can; what begins off the beat and outlasts one is cut there, so that the
-    reader's eye finds every beat.
+    Cuts fall on beats where possible; a note that begins off the beat and lasts longer than one beat is cut at the
+    next beat, for readability.
     """
     if length <= 1:
         return [1] * length
@@ -367,7 +367,7 @@ def _signs(at: int, length: int, steps_per_beat: int, beat: int) -> list[int]:
 
 @cache
 def _one_sign(quarters: Fraction) -> bool:
-    """Whether one note sign of at most one dot, alone or in a triplet, lasts this many quarter notes."""
+    """Whether one note symbol with at most one dot, alone or in a triplet, lasts this many quarter notes."""
     for factor in (1, Fraction(2, 3), Fraction(3, 2)):
         numerator, denominator = (quarters * factor).as_integer_ratio()
         plain = numerator & (numerator - 1) == 0 and denominator & (denominator - 1) == 0
@@ -386,7 +386,7 @@ def _pitch(midi: int, name: str) -> pitch.Pitch:
 
 
 def _clef(part: Part) -> clef.Clef:
-    """The clef of a choral voice by its name, of any other part by where most of its notes lie."""
+    """The clef of a part: by name for choral voices, else by the range of most of its notes."""
     from music21 import clef
 
     name = part.name.casefold()

@@ -1,12 +1,12 @@
 
-// --- selecting bars and voices: where a page that shows this one in a frame asks for it; it is told what is chosen ---
+// --- selecting bars and voices, if the parent page asks for it; the selection is posted to the parent ---
 
 const select = by("select"), choice = by("choice"), first = by("first"), last = by("last"), of = by("of");
 const picture = sheet.querySelector("svg"), symbols = sheet.querySelector(".chords");
 const chosen = by("chosen"), lasso = by("lasso"), rows = picture.viewBox.baseVal.height;
 const nameOf = (voice) => legend[voice].textContent.trim().toLowerCase();
 const inputs = () => [...of.querySelectorAll("input")];
-let asked = [], anchor = null, drew = false; // the names that can be chosen; where a drag began; whether it just ended
+let asked = [], anchor = null, drew = false; // names of selectable voices; start of a drag; whether a drag just ended
 
 function selecting(on) {
   select.setAttribute("aria-pressed", on);
@@ -22,7 +22,7 @@ function point(event) {
 }
 
 function touched(left, right, top, bottom) {
-  // the names of what a box in steps and pixels touches; where it touches nothing, all
+  // names of the voices in a box (in steps and pixels); all, if it holds no notes
   const outer = sheet.getBoundingClientRect().top, box = picture.getBoundingClientRect();
   const row = (y) => ((y - (box.top - outer)) / box.height) * rows;
   const found = new Set(notes.filter(({ box, start, end }) => {
@@ -36,7 +36,7 @@ function touched(left, right, top, bottom) {
 }
 
 function choose(from, to, names, tell) {
-  // bars by number, both included
+  // bar numbers, inclusive
   const numbers = score.bars.map(([number]) => number), at = (n) => clamp(numbers.indexOf(n), 0, numbers.length - 1);
   const start = score.bars[at(from)][1], end = score.bars[at(to)][2];
   [first.value, last.value] = [from, to];
@@ -45,11 +45,11 @@ function choose(from, to, names, tell) {
   chosen.style.left = (100 * start) / score.steps + "%";
   chosen.style.width = (100 * (end - start)) / score.steps + "%";
   for (const note of notes) {
-    // other voices, and what goes on over an edge
+    // other voices, and notes that cross an edge
     const stays = note.start < start || note.end > end || !names.includes(nameOf(note.box.parentNode.dataset.voice));
     note.box.classList.toggle("stays", stays && note.start < end && note.end > start);
   }
-  if (tell) parent.postMessage({ reprise: "selected", bars: [from, to], voices: names }, "*"); // it asked, and it is no secret
+  if (tell) parent.postMessage({ reprise: "selected", bars: [from, to], voices: names }, "*"); // the parent asked, and nothing here is secret
 }
 
 function stretch(event, tell) {
@@ -66,7 +66,7 @@ function stretch(event, tell) {
 sheet.addEventListener("pointerdown", (event) => {
   drew = false;
   if (event.button || !asked.length || !(isSelecting() || (event.shiftKey && event.pointerType === "mouse"))) return;
-  event.stopImmediatePropagation(); // it doesn't move the cursor
+  event.stopImmediatePropagation(); // don't move the cursor
   sheet.setPointerCapture(event.pointerId);
   anchor = point(event);
   lasso.hidden = false;
@@ -76,7 +76,7 @@ sheet.addEventListener("pointermove", (event) => anchor && stretch(event, false)
 sheet.addEventListener("pointerup", (event) => {
   if (!anchor) return;
   stretch(event, true);
-  selecting(true); // not before: the line above the notes moves them
+  selecting(true); // not before: the line of controls moves the notes down
   [anchor, drew, lasso.hidden] = [null, true, true];
 });
 sheet.addEventListener("pointercancel", () => ([anchor, lasso.hidden] = [null, true]));
@@ -97,7 +97,7 @@ addEventListener("message", ({ source, data }) => {
   const begun = !asked.length, marked = sheet.querySelector(".marked");
   asked = data.voices.filter((name) => name === "chords" || legend.some((_, voice) => nameOf(voice) === name));
   select.hidden = !asked.length;
-  root.classList.toggle("asked", !select.hidden); // room for the line below
+  root.classList.toggle("asked", !select.hidden); // room for the controls
   for (const input of [first, last]) [input.min, input.max, input.value] = [score.bars[0][0], score.bars.at(-1)[0], ""];
   of.replaceChildren(...(asked.length > 1 ? asked : []).map((name) => {
     const label = document.createElement("label"), input = document.createElement("input");
@@ -107,5 +107,5 @@ addEventListener("message", ({ source, data }) => {
   }));
   chosen.hidden = true;
   for (const note of notes) note.box.classList.remove("stays");
-  if (begun && marked) seek(+marked.getAttribute("x")); // what is new is heard first
+  if (begun && marked) seek(+marked.getAttribute("x")); // start at the regenerated part
 });

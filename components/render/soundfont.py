@@ -1,8 +1,8 @@
-"""SoundFonts (.sf2): recorded instruments in the place of the built-in pipes. NumPy only.
+"""SoundFonts (.sf2): sampled instruments instead of the built-in ones. NumPy only.
 
-After the SoundFont 2.04 specification (E-mu, 2006). Played are key and velocity ranges, tuning, loops, attenuation,
-pan, the volume envelope and a fixed low-pass filter; modulators, vibrato, the modulation envelope and exclusive
-classes aren't. The file may be anyone's: its chunks, indices and counts are checked before they are used.
+Follows the SoundFont 2.04 specification (E-mu, 2006). Supported: key and velocity ranges, tuning, loops, attenuation,
+pan, the volume envelope and a fixed low-pass filter. Not supported: modulators, vibrato, the modulation envelope and
+exclusive classes. The file is untrusted: its chunks, indices and counts are checked before they are used.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from components.score import Part
 
 FILE_LIMIT_BYTES = 1 << 30
 _TABLES_LIMIT_BYTES = 32 << 20  # presets, instruments and sample headers: 2 MB in the largest fonts in use
-_MOST_ZONES, _MOST_AT_ONCE = 4096, 8  # of a preset; of a note
+_MOST_ZONES, _MOST_AT_ONCE = 4096, 8  # per preset; per note
 _LONGEST_RELEASE_SECONDS = 2.0
 _RATES_HZ = (400, 192_000)
 _DRUMS = 128  # the bank of drum kits
 _ROM, _VORBIS = 0x8000, 0x10  # bits of a sample's type
-# generators (section 8.1.2): sample addresses, those in units of 32,768 samples, and what a zone may set
+# generators (section 8.1.2): sample addresses, addresses in units of 32,768 samples, settings of a zone
 _START, _END, _LOOP_START, _LOOP_END, _COARSE_START, _COARSE_END = 0, 1, 2, 3, 4, 12
 _COARSE_LOOP_START, _COARSE_LOOP_END, _CUTOFF, _PAN = 45, 50, 8, 17
 _DELAY, _ATTACK, _HOLD, _DECAY, _SUSTAIN, _RELEASE, _KEY_TO_HOLD, _KEY_TO_DECAY = 33, 34, 35, 36, 37, 38, 39, 40
@@ -38,7 +38,7 @@ _DEFAULTS = {_CUTOFF: 13500, _SCALE: 100, _ROOT: -1, _KEY: -1, _VELOCITY: -1} | 
     (_DELAY, _ATTACK, _HOLD, _DECAY, _RELEASE), -12000
 )
 _ALL = 0x7F00  # the range 0 to 127: the high byte is its end
-# what a preset's zone may not add to its instrument's
+# generators that a preset's zone may not add to its instrument's
 _SAMPLE_ONLY = {_START, _END, _LOOP_START, _LOOP_END, _COARSE_START, _COARSE_END, _COARSE_LOOP_START, _COARSE_LOOP_END}
 _SAMPLE_ONLY |= {_KEY, _VELOCITY, _LOOPED, _ROOT, _SAMPLE, _INSTRUMENT, _KEYS, _VELOCITIES}
 
@@ -60,7 +60,7 @@ Zone = dict[int, int]  # generator → amount
 
 @dataclass(frozen=True)
 class Soundfont:
-    """A font that is open: its tables by chunk, its samples int16 [N], mapped and not read."""
+    """An open font: its tables by chunk, and its samples int16 [N], memory-mapped."""
 
     name: str
     digest: str  # sha256 of the file
@@ -69,8 +69,8 @@ class Soundfont:
     samples: np.ndarray
 
     def tone(self, part: Part, pitch: int, velocity: int, seconds: float, rate: int) -> np.ndarray:
-        """One note of a part, float32 [2, samples] with its release. A program that the font lacks is played by its
-        first one; a key or velocity that no sample covers is silent.
+        """One note of a part, float32 [2, samples], release included. A program missing from the font is played by its
+        first one; a key or velocity without a sample is silent.
 
         Raises:
             UserError: the font's tables contradict each other.
@@ -86,7 +86,7 @@ class Soundfont:
 
     @cached_property
     def _places(self) -> dict[tuple[int, int], int]:
-        """(bank, program) → row of the preset; the last row only ends the table."""
+        """(bank, program) → row of the preset; the last row is a terminator."""
         rows = self.tables[b"phdr"][:-1]
         return {(int(row["bank"]), int(row["program"])): at for at, row in reversed(list(enumerate(rows)))}
 
@@ -103,7 +103,7 @@ class Soundfont:
         return self._kept[row]
 
     def _zones_of(self, row: int) -> list[Zone]:
-        """A preset's zones with their instruments': every sample that it may play, with its sums of generators."""
+        """A preset's zones combined with those of its instruments: each sample with its summed generators."""
         found: list[Zone] = []
         instruments = len(self.tables[b"inst"]) - 1
         for outer in self._bags(b"phdr", b"pbag", b"pgen", row, _INSTRUMENT):
@@ -125,7 +125,7 @@ class Soundfont:
         return found
 
     def _bags(self, heads: bytes, bags: bytes, generators: bytes, row: int, ends_with: int) -> list[Zone]:
-        """The zones of a preset or instrument. A first one that names nothing to play holds for all the others."""
+        """The zones of a preset or instrument. A first zone that plays nothing holds the defaults."""
         first, last = (int(at) for at in self.tables[heads]["bag"][row : row + 2])
         edges = self.tables[bags]["generator"]
         common: Zone = {}
@@ -139,7 +139,7 @@ class Soundfont:
         return zones
 
     def _play(self, zone: Zone, pitch: int, velocity: int, seconds: float, rate: int) -> np.ndarray:
-        """What one zone sounds for a note, float32 [2, samples]."""
+        """The sound of one zone for a note, float32 [2, samples]."""
         head = self.tables[b"shdr"][zone[_SAMPLE] & 0xFFFF]
         if head["type"] & _VORBIS:
             raise UserError("its samples are compressed (.sf3)", where=self.where, hint="give the font as .sf2")
@@ -220,10 +220,10 @@ def read_soundfont(path: Path) -> Soundfont:
 
 
 def font_of_record(asked: tuple[str, str] | None, given: Path | None, file: Path) -> Soundfont | None:
-    """The font by whose name and digest a generated file says it was played; `given` is where the user has it.
+    """The font that a generated file was played with, by name and digest; `given` is the user's file.
 
     Raises:
-        UserError: it isn't given, another one is, or the file asks for none.
+        UserError: it isn't given, another one is given, or the file was made without one.
     """
     if not asked:
         if given:
@@ -242,7 +242,7 @@ def font_of_record(asked: tuple[str, str] | None, given: Path | None, file: Path
 
 
 def _chunks(file: BinaryIO, size: int) -> tuple[dict[bytes, np.ndarray], int, int]:
-    """The tables by chunk, and where the samples begin in the file and how many there are."""
+    """The tables by chunk, the samples' offset in the file, and their number."""
     riff, _, form = struct.unpack("<4sI4s", file.read(12))
     if (riff, form) != (b"RIFF", b"sfbk"):
         raise ValueError("it doesn't begin as one")
@@ -253,7 +253,7 @@ def _chunks(file: BinaryIO, size: int) -> tuple[dict[bytes, np.ndarray], int, in
         name, length = struct.unpack("<4sI", file.read(8))
         at += 8
         if name == b"LIST":
-            at += 4  # its chunks come next
+            at += 4  # its subchunks come next
             continue
         if length > size - at:
             raise ValueError(f"it ends within its chunk {name.decode('latin-1')!r}")
@@ -285,7 +285,7 @@ def _seconds(timecents: float) -> float:
 
 
 def _envelope(zone: Zone, key: int, seconds: float, release: float, length: int, rate: int) -> np.ndarray:
-    """The volume envelope, float32 [length]: attack straight, decay and release straight in decibels (100 in their
+    """The volume envelope, float32 [length]: linear attack; decay and release linear in decibels (100 in their
     time)."""
     time = np.arange(length, dtype=np.float32) / np.float32(rate)
     begin = _seconds(zone[_DELAY]) if zone[_DELAY] > -12000 else 0.0
@@ -299,7 +299,7 @@ def _envelope(zone: Zone, key: int, seconds: float, release: float, length: int,
 
 
 def _duller(tone: np.ndarray, cutoff_hz: float, rate: int) -> np.ndarray:
-    """The tone [samples] through a low-pass filter of second order, without a shift of phase."""
+    """The tone [samples] after a second-order low-pass filter, without phase shift."""
     if cutoff_hz >= 0.45 * rate or not len(tone):
         return tone
     size = 1 << (len(tone) + 1024).bit_length()

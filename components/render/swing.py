@@ -1,4 +1,4 @@
-"""Even eighths as they are played in swing: the second of a pair comes later."""
+"""Swing: even eighths played with the second of a pair later."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from fractions import Fraction
 
 from components.score import Note, Score
 
-LATE = Fraction(2, 3)  # of the beat, where the second eighth falls
-MOST_TRIPLETS = 8  # beats of a quarter and an eighth in a triplet that a piece without swing may have
+LATE = Fraction(2, 3)  # position of the second eighth in the beat
+MOST_TRIPLETS = 8  # triplet beats (quarter + eighth) that a piece without swing may have
 
 
 def swung(score: Score) -> Score:
-    """The score with the second half of each beat at two thirds of it.
+    """The score with each off-beat eighth moved to two thirds of its beat.
 
-    Only beats that are divided in two are changed, in metres whose beat is a quarter: triplets and sixteenths stay as
-    they are written. A grid without thirds of a beat stays even.
+    Only beats divided in two are changed, in metres whose beat is a quarter: triplets and sixteenths stay. A grid
+    without thirds of a beat stays even.
     """
     beat = score.steps_per_beat
     late = LATE * beat
@@ -31,10 +31,10 @@ def swung(score: Score) -> Score:
 
 
 def evened(score: Score) -> Score:
-    """The score as swing is written down: its late second eighths as even ones, note ends on the nearest eighth.
+    """The score as swing is notated: late second eighths become even, note ends move to the nearest eighth.
 
-    Beats in which a part begins notes elsewhere (triplets, sixteenths) stay as they are. A score that swings in fewer
-    than half of the beats that are divided in two is given back itself.
+    Beats in which a part begins notes elsewhere (triplets, sixteenths) stay. A score that swings in fewer than half of
+    the beats divided in two is returned unchanged.
     """
     beat, half = score.steps_per_beat, score.steps_per_beat // 2
     if score.metre[1] != 4 or beat % 2:
@@ -54,7 +54,7 @@ def evened(score: Score) -> Score:
             number, place = divmod(step - origin, beat)
             if not place or not eighths(number):
                 return step
-            late = place > LATE * beat if least else False  # only an end may be nearer to the next beat
+            late = place > LATE * beat if least else False  # only the end of a note may move to the next beat
             return max(step - place + (beat if late else half if place >= half // 2 + 1 else 0), least)
 
         return tuple(
@@ -81,7 +81,7 @@ def _swung(notes: Sequence[Note], origin: int, beat: int, late: int) -> tuple[No
 
 
 def _places(steps: Iterable[int], origin: int, beat: int) -> dict[int, set[int]]:
-    """Beat → where in it the steps lie."""
+    """Beat → positions of the steps in it."""
     places: dict[int, set[int]] = defaultdict(set)
     for step in steps:
         places[(step - origin) // beat].add((step - origin) % beat)

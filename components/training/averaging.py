@@ -29,11 +29,11 @@ class Average:
         self._draw_near(1 - decay)
 
     def evaluated(self, values: Sequence[float], lower: bool) -> None:
-        """Told the metric of all evaluations so far, the latest last, before the next update."""
+        """Called after each evaluation with the metric of all evaluations so far."""
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Context in which the model has the averaged weights; its own while there is no average."""
+        """Context in which the model has the averaged weights, if there is an average."""
         if not self.taken:
             yield
             return
@@ -62,8 +62,8 @@ class Average:
 
 
 class TriggeredAverage(Average):
-    """The mean of the weights after each update from the first evaluation on that is worse than the best of all but the
-    last `patience` before it: NT-ASGD (Merity et al. 2018, arXiv:1708.02182)."""
+    """NT-ASGD (Merity et al. 2018, arXiv:1708.02182): the mean of the weights after each update, beginning at the first
+    evaluation that is worse than the best of all but the last `patience` before it."""
 
     def __init__(self, model: nn.Module, patience: int) -> None:
         super().__init__(model, 0.0)

@@ -1,5 +1,4 @@
-"""Updates as CUDA graphs: the GPU replays a recorded update instead of being started operation by operation from
-Python.
+"""Updates as CUDA graphs: the GPU replays a recorded update, instead of Python launching each operation.
 
 Only for tasks whose loss never waits for the device (`capturable`). A graph is for one shape: batch, state and learning
 rate are copied into the recorded tensors.
@@ -17,8 +16,8 @@ import torch
 from components.layers.base import State
 from components.training.update import Update
 
-AFTER = 3  # updates of a shape, which are taken one operation at a time: libraries set themselves up in the first ones
-MOST = 32  # shapes that are recorded
+AFTER = 3  # updates of a shape that run without a graph first, so that libraries can initialise
+MOST = 32  # limit of recorded shapes
 
 
 class CapturedUpdate(Update):
@@ -40,7 +39,7 @@ class CapturedUpdate(Update):
             self.graphs[key] = _Graph(self, batch, state)
             return self.graphs[key].replay(batch, state)
         self.stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self.stream):  # on which it will be recorded
+        with torch.cuda.stream(self.stream):  # the stream used for recording
             after = super().take(batch, state)
         torch.cuda.current_stream().wait_stream(self.stream)
         return after
@@ -61,7 +60,7 @@ class _Graph:
         recorded = dataclasses.replace(batch, **self.inputs)
         self.graph = torch.cuda.CUDAGraph()
         update.optimizer.zero_grad(set_to_none=True)
-        # other threads (batches are built ahead) may talk to the device meanwhile
+        # other threads, which build batches ahead, may use the device meanwhile
         with torch.cuda.graph(self.graph, pool=update.pool, stream=update.stream, capture_error_mode="thread_local"):
             self.after = update.record(recorded, self.state)
 

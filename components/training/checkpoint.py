@@ -32,7 +32,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
     """torch's random state on the CPU and, if the model is on a GPU, of that GPU. (Data order and augmentation use
-    generators of their own without state.)"""
+    separate, stateless generators.)"""
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)

@@ -1,5 +1,5 @@
-"""How deep in a model each parameter lies, for training that goes from the top down: rates by layer, and gradual
-unfreezing (ULMFiT, Howard and Ruder 2018, arXiv:1801.06146)."""
+"""The depth of each parameter in a model, for learning rates by layer and gradual unfreezing (ULMFiT, Howard and Ruder
+2018, arXiv:1801.06146)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import nn
 from components.errors import UserError
 from components.models.graph_model import GraphModel
 
-# of a model, or of the encoder and the decoder, or the members of one
+# of a model, of its encoder and decoder, or of an ensemble's members
 READ = re.compile(r"(?:encoder\.|decoder\.|members\.\d+\.)?(?:embedding|context_embeddings|spelling)\.")
 LAYER = re.compile(r"(?:encoder\.|decoder\.|members\.\d+\.)?recurrent\.(?:(?:layers|norms)\.(\d+)\.|first_states\.)")
 
 
 def depths(model: nn.Module, *, where: str) -> dict[str, int]:
-    """The level of each parameter by name, from 0 up: the embeddings (which may be the output matrix too), each
-    recurrent layer with its norm, and on top the head and whatever else reads the layers. The encoder and the decoder
-    of a model have the same levels.
+    """The level of each parameter by name, from 0 up: the embeddings (also if tied to the output matrix), each
+    recurrent layer with its norm, and at the top the head and everything else. The encoder and the decoder of a model
+    have the same levels.
 
     Raises:
         UserError: the model is a graph: its layers have no order.
@@ -33,7 +33,7 @@ def depths(model: nn.Module, *, where: str) -> dict[str, int]:
 
 
 def _level(name: str) -> int | None:
-    """None on top."""
+    """The level of a parameter; None for the top one."""
     if READ.match(name):
         return 0
     layer = LAYER.match(name)
@@ -41,10 +41,11 @@ def _level(name: str) -> int | None:
 
 
 class Thawing:
-    """Which parameters are trained when: the highest level from the first update on, the next one too after `every`
-    updates, and so on. Parameters that are frozen from the start stay so, and levels of such alone don't count.
+    """Gradual unfreezing: the highest level is trained from the first update on, the next one too after `every`
+    updates, and so on. Parameters that are frozen from the start stay frozen, and levels with only such parameters are
+    skipped.
 
-    What is trained depends on the number of updates alone, so a resumed training goes on as it was.
+    What is trained depends only on the number of updates, so training can be resumed.
     """
 
     def __init__(self, model: nn.Module, every: int) -> None:
@@ -61,7 +62,7 @@ class Thawing:
                     self.names.append(_told(names))
 
     def __call__(self, step: int) -> None:
-        """Before update `step`, the first being 0."""
+        """Called before update `step`, counted from 0."""
         trained = 1 + step // self.every if self.every else 0
         if trained == self.trained:
             return
@@ -71,7 +72,7 @@ class Thawing:
                 parameter.requires_grad_(number < trained)
 
     def told(self, steps: int) -> list[str]:
-        """From which update on what is trained, a line."""
+        """Lines for the user: what is trained from which update on."""
         if not self.every:
             return []
         when = [f"{name} {_from(number * self.every, steps)}" for number, name in enumerate(self.names)]
@@ -83,6 +84,6 @@ def _from(step: int, steps: int) -> str:
 
 
 def _told(names: Iterable[str]) -> str:
-    """The parts of a level, briefly: recurrent.layers.1, head."""
+    """A short list of a level's parts: recurrent.layers.1, head."""
     short = (re.match(r"(?:(?:encoder|decoder|members\.\d+)\.)?(?:recurrent\.\w+\.\d+|\w+)", name) for name in names)
     return " and ".join(dict.fromkeys(found[0] for found in short if found))

@@ -30,11 +30,11 @@ def choose_device(name: str) -> str:
         raise UserError(seen, where=f"--device {name}", hint="use --device cpu, or `reprise doctor`")
     if name == "auto":
         return "cuda" if there else "cpu"
-    return name.removesuffix(":0")  # one GPU has one name
+    return name.removesuffix(":0")  # the first GPU always has the same name
 
 
 def gpu_of(device: str, number: int) -> str:
-    """The device of the one of this number of several that work at a time: they are spread over the GPUs."""
+    """The device of worker `number`: parallel workers are distributed over the GPUs."""
     return f"cuda:{number % torch.cuda.device_count()}" if device == "cuda" else device
 
 
@@ -63,7 +63,7 @@ def prepare(seed: int, threads: int, *, tf32: bool = False) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-    # cuBLAS gives the same bits each time only with a workspace of its own for each stream
+    # cuBLAS is deterministic only with a separate workspace for each stream
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True

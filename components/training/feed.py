@@ -12,8 +12,8 @@ AHEAD = 3
 
 
 class Feed:
-    """`next()` returns a batch and the position to continue from: (epoch, index). `at` of batches depends only on these
-    two, so batches built ahead and not used are no loss."""
+    """`next()` returns a batch and the position to continue from: (epoch, index). `at` of batches depends only on
+    these, so unused batches that were built ahead can be discarded."""
 
     def __init__(self, batches: Batches, epoch: int, index: int, /, *, ahead: bool) -> None:
         self.batches, self.place = batches, (epoch, index)

@@ -1,7 +1,7 @@
-"""What a file of another library's weights holds, in our terms.
+"""Weights files of other libraries, converted to the conventions of this project's cells.
 
-Shapes: G gate rows, I input features, H hidden units. A file's layers are turned into the names, gate order and biases
-of `components.layers.cell.Cell` when it is read, so that all that is left to do is to copy them.
+Shapes: G gate rows, I input features, H hidden units. Layers are converted to the names, gate order and biases of
+`components.layers.cell.Cell` when the file is read, so that they can be copied directly.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 TORCH, KERAS = (".pt", ".pth", ".safetensors"), (".keras", ".h5", ".hdf5")
 ENDINGS = TORCH + KERAS
 FILES = rf"(?is)(.*(?:{'|'.join(map(re.escape, ENDINGS))}))(?:#(.*))?"  # FILE, or FILE#PART,PART
-MOST_BYTES = 1 << 30  # of a file, and of what it holds
+MOST_BYTES = 1 << 30  # of a file, and of its content
 CELLS = {"rnn": 1, "gru": 3, "lstm": 4}  # gates
 
 
@@ -24,8 +24,8 @@ CELLS = {"rnn": 1, "gru": 3, "lstm": 4}  # gates
 class Layer:
     """A recurrent layer of a file. Each direction has weight_ih [G, I], weight_hh [G, H], bias_ih [G], bias_hh [G].
 
-    `part` is what it can be asked for by, `options` are what the file tells of its equation, `problem` says why it
-    can't be taken.
+    `part`: the name to select it by. `options`: settings of its equation found in the file. `problem`: why it can't be
+    used, if so.
     """
 
     part: str
@@ -42,7 +42,7 @@ class Layer:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Those of a model whose layers are like this one."""
+        """The settings of a model with layers like this one."""
         hidden = self.directions[0]["weight_hh"].shape[1]
         return {
             "kind": self.cell,
@@ -54,7 +54,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Table:
-    """What may be an embedding (weight) or a linear layer (weight, bias)."""
+    """An embedding (weight) or a linear layer (weight, bias)."""
 
     values: dict[str, Tensor]
     tensors: tuple[str, ...]
@@ -62,7 +62,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file holds. `stacked`: the layers are known to read one another, in this order."""
+    """The content of a file. `stacked`: whether the layers are known to form a stack in this order."""
 
     layers: list[Layer]
     tables: dict[str, Table]
@@ -72,7 +72,7 @@ class Contents:
 
 
 def named_file(start: str) -> tuple[Path, list[str]] | None:
-    """(the file, the names of its parts) that FILE or FILE#PART,PART means; None for the name of a model."""
+    """Parse FILE or FILE#PART,PART: (file, names of its parts); None for the name of a model."""
     found = re.fullmatch(FILES, start)
     if not found:
         return None
@@ -81,7 +81,7 @@ def named_file(start: str) -> tuple[Path, list[str]] | None:
 
 
 def described(layers: list[Layer]) -> str:
-    """In words, for example: bidirectional LSTM, 2 layers, 32 → 64."""
+    """A description such as: bidirectional LSTM, 2 layers, 32 → 64."""
     first = layers[0]
     if first.problem:
         return first.problem

@@ -1,8 +1,8 @@
-"""Keras's recurrent layers in the order of ours.
+"""Keras's recurrent layers, converted to this project's conventions.
 
-Keras multiplies from the right, so its kernels are ours transposed. Its gates are i f c o in the LSTM, our i f g o; and
-z r h in the GRU, our r z n. The LSTM, the SimpleRNN and the GRU with `reset_after=False` have one bias: ours for the
-input, beside zeros. The GRU with `reset_after=True` has two, of the input and of the state.
+Keras multiplies from the right, so its kernels are transposed here. Its gates are i f c o in the LSTM (here i f g o)
+and z r h in the GRU (here r z n). The LSTM, the SimpleRNN and the GRU with `reset_after=False` have one bias: it
+becomes the input's, and the other is zero. The GRU with `reset_after=True` has two, of the input and of the state.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from components.training.foreign import CELLS, MOST_BYTES, Contents, Layer, Tabl
 LIMITS = Limits(
     file_bytes=MOST_BYTES, cpu_seconds=120.0, wall_seconds=600.0, memory_bytes=8 << 30, answer_bytes=2 * MOST_BYTES
 )
-GATES = {"rnn": [0], "gru": [1, 0, 2], "lstm": [0, 1, 2, 3]}  # Keras's, in our order
+GATES = {"rnn": [0], "gru": [1, 0, 2], "lstm": [0, 1, 2, 3]}  # indices of Keras's gates, in this project's order
 CLASSES = {"SimpleRNN": "rnn", "GRU": "gru", "LSTM": "lstm"}
-BETWEEN = {"Dropout", "SpatialDropout1D", "GaussianDropout", "GaussianNoise", "AlphaDropout"}  # nothing, when used
+BETWEEN = {"Dropout", "SpatialDropout1D", "GaussianDropout", "GaussianNoise", "AlphaDropout"}  # identity at inference
 DEFAULTS = "the file doesn't hold the layers' settings: taken for Keras's defaults (tanh, sigmoid, concat)"
 
 
 def read_keras(path: Path) -> Contents:
-    """The layers in a .keras, .h5 or .weights.h5 file, read in a process of its own.
+    """The layers in a .keras, .h5 or .weights.h5 file, read in a subprocess.
 
     Raises:
         UserError: h5py isn't installed, or the file can't be read or holds too much.
@@ -62,7 +62,7 @@ def _tensor(shape: list[int], packed: str) -> Tensor:
 
 
 def _stacked(listed: list[dict[str, Any]], names: list[str]) -> bool:
-    """Whether the layers follow one another, with nothing between them that changes what they read."""
+    """Whether the layers form a stack, with nothing between them that changes their inputs."""
     at = [index for index, one in enumerate(listed) if one["name"] in names]
     if not at or len(at) != len(names) or not all(one["sequential"] for one in listed):
         return False
@@ -71,7 +71,7 @@ def _stacked(listed: list[dict[str, Any]], names: list[str]) -> bool:
 
 
 class _Unlike(Exception):
-    """Why a layer can't be one of ours."""
+    """Raised for layers that no cell here can represent, with the reason."""
 
 
 def _layer(part: str, cells: list[dict[str, Any]], tensors: Mapping[str, Tensor], config: Any) -> Layer:
@@ -92,7 +92,7 @@ def _layer(part: str, cells: list[dict[str, Any]], tensors: Mapping[str, Tensor]
 
 
 def _direction(one: Mapping[str, str], tensors: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor], bool | None]:
-    """(cell, our tensors, whether a GRU resets after the product: None where no bias tells)."""
+    """(cell, converted tensors, whether a GRU resets after the product: None if it has no bias to tell)."""
     kernel, recurrent = tensors[one["kernel"]], tensors.get(one.get("recurrent_kernel", ""), torch.zeros(0))
     shapes = f"tensors of {list(kernel.shape)} and {list(recurrent.shape)} are those of no layer that is known"
     if kernel.dim() != 2 or recurrent.dim() != 2 or not len(recurrent):
@@ -114,10 +114,10 @@ def _direction(one: Mapping[str, str], tensors: Mapping[str, Tensor]) -> tuple[s
 
 
 def _settings(listed: Mapping[str, Any], cell: str, both: bool) -> dict[str, Any]:
-    """What a layer's config tells of its equation.
+    """The settings of a layer's equation, from its config.
 
     Raises:
-        _Unlike: no layer here computes that.
+        _Unlike: no layer here has that equation.
     """
     kind, config = listed["class"], listed["config"]
     if (kind == "Bidirectional") != both:
@@ -155,7 +155,7 @@ def _inner(listed: Any) -> tuple[str, Mapping[str, Any]]:
 
 
 def _table(roles: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Table:
-    """An embedding as it is, a dense layer transposed."""
+    """An embedding, or a dense layer (transposed)."""
     values = {"weight": tensors[roles["kernel"]]}
     if "bias" in roles:
         values = {"weight": values["weight"].T, "bias": tensors[roles["bias"]]}

@@ -1,6 +1,6 @@
-"""State dicts of torch.nn, from .pt, .pth and .safetensors files, without running what a pickle says.
+"""State dicts of torch.nn, from .pt, .pth and .safetensors files, without executing pickled code.
 
-Torch's gate order and its two biases are those of our cells, so tensors are only sorted by layer and direction.
+The cells here have torch's gate order and two biases, so tensors are only sorted by layer and direction.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STATE_DICT = "save the weights alone: torch.save(model.state_dict(), FILE)"
 
 
 def read_torch(path: Path) -> Contents:
-    """The layers in a state dict, or in a checkpoint that has one.
+    """The layers in a state dict, or in a checkpoint that contains one.
 
     Raises:
         UserError: the file holds more than tensors, is damaged or holds too much.
@@ -34,7 +34,7 @@ def read_torch(path: Path) -> Contents:
         found = load_file(path) if path.suffix.lower() == ".safetensors" else _state_dict(path)
     except UserError:
         raise
-    except Exception as error:  # whatever a parser raises on a stranger's bytes
+    except Exception as error:  # parsers may raise anything on untrusted input
         raise UserError(f"can't be read: {_line(error)}", where=str(path)) from None
     tensors = {name: value for name, value in found.items() if _usable(name, value)}
     if sum(value.numel() * value.element_size() for value in tensors.values()) > MOST_BYTES:
@@ -48,7 +48,7 @@ def _state_dict(path: Path) -> Mapping[Any, Any]:
         raise UserError("isn't a file that torch.save writes today", where=str(path), hint=hint)
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
-    # torch stores tensors as they are: what is packed could unpack to anything
+    # torch stores tensors uncompressed; compressed entries could expand without limit
     if any(one.compress_type != zipfile.ZIP_STORED for one in entries):
         raise UserError("has packed entries, which torch.save doesn't write", where=str(path))
     if sum(one.file_size for one in entries) > MOST_BYTES:
@@ -117,7 +117,7 @@ def _layer(part: str, number: int, names: Mapping[str, str], tensors: Mapping[st
 
 
 def _unlike(values: Mapping[str, Tensor]) -> str:
-    """Why these aren't the tensors of one direction of a layer; "" where they are."""
+    """Why these aren't the tensors of one direction of a layer; "" if they are."""
     if not set(WEIGHTS) <= values.keys():
         return "weight_ih or weight_hh is missing"
     shapes = [tuple(values[name].shape) for name in WEIGHTS]

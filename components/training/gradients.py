@@ -28,9 +28,9 @@ from components.layers.base import State
 from components.training.spectrum import weight_figures
 from components.training.state_gradients import Way, probes, recurrent_layers, state_gradients
 
-LAGS = (0, 1, 8, 32, 128)  # those that get a number of their own
-FADED = 0.01  # of the norm at lag 1: there the gradient is said to have vanished
-PROBE_ROWS = 8  # of the held-out batch: enough for a mean, cheap beside an evaluation
+LAGS = (0, 1, 8, 32, 128)  # those logged as metrics
+FADED = 0.01  # relative to the norm at lag 1: below it the gradient counts as vanished
+PROBE_ROWS = 8  # of the held-out batch: enough for a mean, cheap compared with an evaluation
 KEPT_LAGS = 128  # points of a curve that are kept for the picture
 AnyBatch = Batch | ExampleBatch
 
@@ -115,7 +115,7 @@ class GradientProbe:
         self.last_only, self.ends_B = one_step(batch, at)
 
     def measure(self, global_step: int = 0) -> Reading:
-        """The norms with the weights as they are now. Two forward and two backward passes over the batch."""
+        """The norms with the current weights. Two forward and two backward passes over the batch."""
         modes = [(module, module.training) for module in self.model.modules()]
         self.model.eval()  # no dropout, so no random number is drawn
         try:
@@ -149,7 +149,7 @@ def held_out_probe(
     the future, or targets that aren't aligned with the inputs."""
     batch = probe_batch(batches) if probes(model) else None
     if batch is not None and (batch.inputs if isinstance(batch, ExampleBatch) else batch.inputs_BTS).shape[1] < 2:
-        return None  # one-to-one: nothing lies before the only step
+        return None  # one-to-one: there are no earlier steps
     try:
         return None if batch is None else GradientProbe(model, loss, batch)
     except UserError:
@@ -157,15 +157,15 @@ def held_out_probe(
 
 
 def probe_batch(batches: Batches | ExampleBatches) -> AnyBatch | None:
-    """The window to probe on: one that starts anew, of the longest sequences (they come last); None of no data."""
+    """The window to probe: one without carried state, of the longest sequences (they come last); None without data."""
     count = batches.count(0)
     recent = (batches.at(0, index) for index in reversed(range(max(0, count - 64), count)))
     return next((batch for batch in recent if batch.fresh), batches.at(0, 0) if count else None)
 
 
 def one_step(batch: AnyBatch, at: int | None = None) -> tuple[AnyBatch, np.ndarray]:
-    """The batch with each row's last target that counts alone (none after step `at`), and the steps [B] where they
-    stand; −1 of a row without any."""
+    """The batch with only the last target of each row counted (none after step `at`), and the steps [B] of these
+    targets; −1 for rows without targets."""
     examples = isinstance(batch, ExampleBatch)
     targets, inputs = (batch.targets, batch.inputs) if examples else (batch.targets_BT, batch.inputs_BTS)
     if examples and targets.shape[1] == 1 and at is None:
@@ -181,7 +181,7 @@ def one_step(batch: AnyBatch, at: int | None = None) -> tuple[AnyBatch, np.ndarr
 
 
 def by_lag(norms_TB: np.ndarray, ends_B: np.ndarray) -> list[float]:
-    """The mean over rows of the norms k steps before each row's end (−1 = no row), for every k that some row has."""
+    """The mean over rows of the norms k steps before each row's end (−1: no end), for every k that occurs."""
     rows = np.arange(len(ends_B))
     means = []
     for lag in range(int(ends_B.max(initial=-1)) + 1):

@@ -1,8 +1,8 @@
-"""Keras's files as JSON, read in the sandbox: no torch here, and no code of the file's is run.
+"""Keras's files as JSON, read in the sandbox: without torch, and without executing code of the file.
 
 Keras 3 writes `…/lstm/cell/vars/0` (kernel), 1 (recurrent kernel), 2 (bias), in .weights.h5 and in .keras, a zip with
-the model's config.json beside it. Older .h5 files name their layers in attributes, and tensors by what they are. Links
-to other files, and values that lie in other files, aren't followed.
+the model's config.json. Older .h5 files name layers in attributes, and tensors by their role. Links to other files and
+external datasets aren't followed.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from components.datasets.sandbox import Refused
 MOST_CONFIG, MOST_BYTES = 32 << 20, 1 << 30
 MOST_TENSORS, DEEPEST = 20_000, 32
 ROLES = ("kernel", "recurrent_kernel", "bias")
-OTHERS = ("optimizer", "optimizer_weights", "_optimizer")  # what training had beside the model
-BEFORE = "_layer_checkpoint_dependencies/"  # where Keras 2.12 and 2.13 kept what lies in layers/ today
+OTHERS = ("optimizer", "optimizer_weights", "_optimizer")  # groups of the optimizer
+BEFORE = "_layer_checkpoint_dependencies/"  # prefix of Keras 2.12 and 2.13, now layers/
 Found = dict[str, dict[str, str]]  # {owner: {role: path}}
 
 
 def warm_up() -> None:
-    """Imported before the limits hold."""
+    """Import h5py before the sandbox's limits apply."""
     import h5py  # noqa: F401
 
 
@@ -85,7 +85,7 @@ def _hard(group: Any, name: str) -> bool:
 
 
 def _datasets(group: Any, prefix: str, left: list[int], depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """(path, dataset) of the numbers beneath a group."""
+    """(path, dataset) of the numeric datasets in a group."""
     import h5py
 
     for name in group:
@@ -111,7 +111,7 @@ def _packed(dataset: Any) -> list[Any]:
 
 
 def _layers(config: Any) -> list[dict[str, Any]]:
-    """The model's own layers: class, name, config, where Keras 3 keeps their weights."""
+    """The model's layers: class, name, config, and the path of their weights in Keras 3."""
     inner = config.get("config") if isinstance(config, dict) else None
     listed = inner.get("layers") if isinstance(inner, dict) else inner
     counts: dict[str, int] = {}
@@ -138,7 +138,7 @@ def _snake(name: str) -> str:
 
 
 def _by_number(top: Any, tensors: Mapping[str, Any], layers: list[dict[str, Any]]) -> tuple[list[Any], Found]:
-    """Of Keras 3."""
+    """Files of Keras 3."""
     called = {one["path"]: one["name"] for one in layers}
     owners: Found = {}
     for path in tensors:
@@ -148,7 +148,7 @@ def _by_number(top: Any, tensors: Mapping[str, Any], layers: list[dict[str, Any]
     cells, tables = [], {}
     for owner, numbered in owners.items():
         if not set(numbered) <= {"0", "1", "2"} or "0" not in numbered:
-            continue  # no kernel, recurrent kernel and bias
+            continue  # not a kernel, recurrent kernel or bias
         if re.search(r"(^|/)cell$", owner):
             layer, way = re.fullmatch(r"(.*?)(?:/(forward|backward)_layer)?/?cell", owner).groups()
             roles = {role: numbered[str(n)] for n, role in enumerate(ROLES) if str(n) in numbered}
@@ -160,14 +160,14 @@ def _by_number(top: Any, tensors: Mapping[str, Any], layers: list[dict[str, Any]
 
 
 def _called(top: Any, layer: str, called: Mapping[str, str]) -> str:
-    """A layer's name as `model.summary()` shows it, else where it lies."""
+    """A layer's name as in `model.summary()`, else its path."""
     own = f"{layer}/vars" if layer else "vars"
     name = _text(top[own].attrs.get("name")) if own in top and _hard(top, own) else None
     return called.get(layer.replace(BEFORE, "layers/")) or name or layer
 
 
 def _by_name(tensors: Mapping[str, Any]) -> tuple[list[Any], Found]:
-    """Of Keras 1 and 2, and of .h5 files that Keras 3 writes."""
+    """Files of Keras 1 and 2, and .h5 files of Keras 3."""
     owners: Found = {}
     for path in tensors:
         owner, _, role = path.rpartition("/")

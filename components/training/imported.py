@@ -1,4 +1,4 @@
-"""Starting from weights that another library saved: which layers are meant, whether they fit, and what was taken."""
+"""Start from weights of another library: selection of layers, checks, and a summary of what was copied."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LISTED = 12
 
 @dataclass(frozen=True)
 class Weights:
-    """What is to be taken from a file: layers from the input up, and tables that were asked for by name."""
+    """The selected content of a file: layers from the input up, and tables selected by name."""
 
     path: Path
     sha256: str
@@ -40,7 +40,7 @@ class Weights:
 
 @dataclass
 class Imported:
-    """What became of a file's weights: {the model's part: (the file's name, shapes)}."""
+    """The copied weights: {the model's part: (the file's name, shapes)}."""
 
     source: Weights
     taken: dict[str, tuple[str, list[list[int]]]] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Imported:
     notes: list[str] = field(default_factory=list)
 
     def told(self) -> list[str]:
-        """What a person should know, in lines."""
+        """Lines for the user."""
         lines = [
             f"{mine} from {theirs} {' '.join(str(shape) for shape in shapes)}"
             for mine, (theirs, shapes) in self.taken.items()
@@ -61,7 +61,7 @@ class Imported:
         return [*lines, *self.notes]
 
     def facts(self) -> dict[str, Any]:
-        """JSON-ready, for the run."""
+        """The summary as JSON-ready data, for the run."""
         return {
             "file": str(self.source.path),
             "sha256": self.source.sha256,
@@ -72,10 +72,10 @@ class Imported:
 
 
 def read_weights(start: str) -> Weights:
-    """The weights in a file, as FILE or FILE#PART,PART names them.
+    """Read the weights in FILE, or those selected by FILE#PART,PART.
 
     Raises:
-        UserError: the file can't be read or holds too much, or it isn't clear which of its layers are meant.
+        UserError: the file can't be read or is too large, or the selection of layers is ambiguous.
     """
     path, parts = named_file(start) or (Path(start), [])
     if not path.is_file():
@@ -119,10 +119,10 @@ def _chosen(contents: Contents, parts: list[str], path: Path) -> tuple[list[Laye
 
 
 def check_fit(source: Weights, model: Mapping[str, Any]) -> None:
-    """Compare a file's layers with a recipe's model section. The input's size is known only when the model is built.
+    """Compare a file's layers with a recipe's model section. The input size is known only when the model is built.
 
     Raises:
-        UserError: they don't fit: what the file has, what the recipe says, and the settings that would fit.
+        UserError: they don't fit; it lists the file's settings, the recipe's, and settings that would fit.
     """
     layers, where = source.layers, str(source.path)
     has = f"the file has: {described(layers)}"
@@ -152,10 +152,10 @@ def check_fit(source: Weights, model: Mapping[str, Any]) -> None:
 
 
 def take_file(model: nn.Module, source: Weights, settings: Mapping[str, Any]) -> Imported:
-    """Copy a file's weights into a model that `settings`, the recipe's model section, made.
+    """Copy a file's weights into a model built from `settings`, the recipe's model section.
 
     Raises:
-        UserError: they don't fit, as in `check_fit`, or the first layer reads another number of features.
+        UserError: they don't fit, as in `check_fit`, or the first layer has another input size.
     """
     check_fit(source, settings)
     reader = model.encoder if isinstance(model, EncoderDecoder) else model
@@ -198,7 +198,7 @@ def _directions(layer: Recurrent) -> list[nn.Module]:
 
 def _check_input(reader: Backbone, source: Weights, one_hot: bool) -> None:
     reads, theirs = reader.recurrent.input_size, source.layers[0].input_size
-    if reads == theirs or one_hot:  # columns of one-hot inputs aren't taken
+    if reads == theirs or one_hot:  # columns of one-hot inputs aren't copied
         return
     hint = f"its data must have {theirs} features to a step"
     if reader.embedding is not None:
@@ -208,7 +208,7 @@ def _check_input(reader: Backbone, source: Weights, one_hot: bool) -> None:
 
 
 def _place(model: nn.Module, reader: Backbone, name: str, values: Mapping[str, Tensor], source: Weights) -> str:
-    """The model's part that a table was asked for: an embedding has no bias."""
+    """The model's part for a selected table: an embedding has no bias."""
     part = "head" if "bias" in values else "encoder.embedding" if reader is not model else "embedding"
     owner: Any = model
     for step in part.split("."):

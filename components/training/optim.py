@@ -28,18 +28,18 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """AdamW decouples the decay (Loshchilov & Hutter 2019); Adam adds it to the gradient; `momentum` is SGD's.
 
-    The `optimizer` adamw, adam or sgd; `learning_rate` at its highest, see the schedule; `weight_decay` draws weights
-    towards 0. Biases, and vectors in general, are not decayed. `layer_rates` multiplies the learning rate from each
-    layer to the one below it: the head has `learning_rate`, the last recurrent layer that times `layer_rates`, and so
-    on down to the embedding; 0.385 (1 / 2.6) is usual for a trained model (Howard & Ruder 2018). `embedding_rate`
-    multiplies that of embeddings: below 1, pre-trained word vectors stay near where they were.
+    `optimizer`: the algorithm: adamw, adam or sgd. `learning_rate`: maximum learning rate, see the schedule.
+    `weight_decay`: weight decay of matrices, not of biases and other vectors. `layer_rates`: factor on the learning
+    rate from each layer to the one below it: the head has the full rate, the last recurrent layer that times
+    `layer_rates`, and so on down to the embedding; 0.385 (1 / 2.6) is usual for a trained model (Howard & Ruder 2018).
+    `embedding_rate`: factor on the learning rate of embeddings; below 1, pre-trained word vectors change less.
 
-    With `sparse_rows`, an update moves only those rows of embeddings, and of a sampled softmax's matrix, that its batch
-    used, which is much faster with many words: other rows keep their moments (their momentum) and are not decayed. It
-    needs a table that isn't read whole, so not one tied to a full softmax.
+    `sparse_rows`: update only the rows of embeddings, and of a sampled softmax's matrix, that the batch used, which is
+    much faster with many words; other rows keep their moments (or momentum) and are not decayed. It needs a table that
+    isn't read as a whole, so not one tied to a full softmax.
 
     Raises:
-        UserError: `sparse_rows`, and the model has no such table.
+        UserError: `sparse_rows` is set, and the model has no such table.
     """
     _keep_dynamo_out()
     factors = _factors(model, layer_rates, embedding_rate)
@@ -61,7 +61,7 @@ def make_optimizer(
 
 
 def _factors(model: nn.Module, layer_rates: float, embedding_rate: float) -> dict[nn.Parameter, float]:
-    """By what each parameter's learning rate is multiplied."""
+    """The factor on each parameter's learning rate."""
     factors = dict.fromkeys(model.parameters(), 1.0)
     if layer_rates != 1:
         level_of = depths(model, where="training.layer_rates")
@@ -85,8 +85,8 @@ def optimizer_step(optimizer: torch.optim.Optimizer) -> None:
 
 
 def _keep_dynamo_out() -> None:
-    """Torch's optimizers import torch._dynamo (3 s on a slow core), only to keep it from compiling their methods.
-    Nothing is compiled here: these, and `optimizer_step`, call the methods behind."""
+    """Avoid the import of torch._dynamo by torch's optimizers (3 s on a slow core), which only keeps it from compiling
+    their methods. Nothing is compiled here: these and `optimizer_step` call the wrapped methods."""
     for method in vars(torch.optim.Optimizer).values():
         if "_disable_dynamo" in getattr(getattr(method, "__code__", None), "co_qualname", ""):
             method.__wrapped__.__dict__.setdefault("__dynamo_disable", method.__wrapped__)

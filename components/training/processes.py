@@ -28,15 +28,15 @@ from components.training.checkpoint import check_processes, prefix_of
 from components.training.feed import Feed
 from components.training.update import Sums, Update
 
-# what the leader wants, as part of each all-reduce
+# the leader's commands, sent with each all-reduce
 UPDATE, SAVE, STOP = 1, 2, 3
-PATIENCE = timedelta(hours=12)  # the others wait while the leader evaluates
+PATIENCE = timedelta(hours=12)  # timeout of the others, which wait while the leader evaluates
 
 
 def local_store(meeting: Path, size: int) -> dist.Store:
     """The file through which processes of this machine connect. It must not exist before."""
     if sys.platform == "linux":
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # nobody from outside takes part
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # local connections only
     return dist.FileStore(str(meeting), size)
 
 
@@ -86,7 +86,7 @@ class SharedUpdate(Update):
         return sums
 
     def local(self, batch: Any, state: State | None) -> Sums:
-        """The sums of this process's rows; the parameters' gradients are those of their sum."""
+        """The sums over this process's rows, with the gradients of their sum."""
         part = self.ranks.part(batch)
         if part is None:  # fewer rows than processes
             self.optimizer.zero_grad(set_to_none=True)
@@ -97,9 +97,9 @@ class SharedUpdate(Update):
         return sums._replace(total=sums.total.detach())
 
     def exchange(self, sums: Sums | None, wanted: int = 0) -> tuple[int, Sums | None]:
-        """Sum over the processes; gives what the leader wants. With UPDATE the gradients are then those of the mean
-        over all rows; else they stay this process's. Only the leader says what is `wanted`, and the factor on the
-        learning rates."""
+        """Sum over the processes; returns the leader's command. With UPDATE, the gradients are then those of the mean
+        over all rows; otherwise they stay this process's. Only the leader sets `wanted` and the factor on the learning
+        rates."""
         parameters = list(self.model.parameters())
         told = torch.tensor([wanted, self.factor if wanted else 0.0], device=self.device)
         if sums is None:
@@ -123,7 +123,7 @@ class SharedUpdate(Update):
         return code, Sums(total, count, sums.state)
 
     def begin(self) -> None:
-        """All start from the leader's weights."""
+        """Copy the leader's weights to all processes."""
         for value in weights(self.model).values():
             dist.broadcast(value.detach(), 0)
 
@@ -131,7 +131,7 @@ class SharedUpdate(Update):
         self.exchange(None, STOP)
 
     def kept(self, state: State | None) -> dict[str, Tensor]:
-        """As `Update.kept`, of all processes; only the leader asks."""
+        """As `Update.kept`, for all processes; called by the leader only."""
         self.exchange(None, SAVE)
         first, *others = self._gathered(super().kept(state))
         for rank, tensors in enumerate(others, 1):
@@ -145,7 +145,7 @@ class SharedUpdate(Update):
         return super().restore({name.removeprefix(prefix): tensors[name] for name in names})
 
     def follow(self, batches: Batches, epoch: int, index: int, state: State | None, step: int) -> None:
-        """Take the leader's updates until it stops, `step` updates having been made before."""
+        """Make the leader's updates until it stops; `step` updates were made before."""
         with closing(Feed(batches, epoch, index, ahead=self.device.type != "cpu")) as feed:
             while True:
                 batch, *_ = feed.next()

@@ -1,9 +1,8 @@
-"""Optimizers that move only the rows of a table that a batch used.
+"""Optimizers with sparse updates: only the rows of a table that a batch used are updated.
 
-The tables are embeddings and the output matrix of a sampled softmax; their gradients hold the rows that were used
-("sparse"). Any other row stays as it is: its moments or its momentum don't fade, and it isn't decayed. To a row that
-was used all happens as in the optimizer of that name; Adam's bias is corrected by the number of all updates, as in
-`torch.optim.SparseAdam`.
+The tables are embeddings and the output matrix of a sampled softmax; their gradients hold the used rows ("sparse"). All
+other rows are unchanged: their moments or momentum don't decay, and there is no weight decay. Used rows are updated as
+in the optimizer of that name; Adam's bias correction uses the number of all updates, as in `torch.optim.SparseAdam`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from components.layers.softmax import SampledSoftmax
 
 
 class SparseRows:
-    """Beside an optimizer of torch: `step` moves the rows of sparse gradients, torch moves what has a whole one."""
+    """Mixin for torch's optimizers: `step` updates the rows of sparse gradients; torch updates all others."""
 
     def step(self, closure: None = None) -> None:
         found = [(group, p) for group in self.param_groups for p in group["params"] if p.grad is not None]
@@ -46,7 +45,7 @@ class SparseRows:
         return state
 
     def names(self, group: dict[str, Any]) -> Sequence[str]:
-        """Of what is kept for each weight."""
+        """The names of the state kept for each weight."""
         return ("exp_avg", "exp_avg_sq")
 
     def moved(
@@ -78,7 +77,7 @@ class RowsAdamW(SparseRows, torch.optim.AdamW):
 
 
 class RowsSGD(SparseRows, torch.optim.SGD):
-    """SGD. Without momentum and decay it moves all as plain SGD would."""
+    """SGD. Without momentum and decay it equals plain SGD."""
 
     def names(self, group: dict[str, Any]) -> Sequence[str]:
         return ("momentum_buffer",) if group["momentum"] else ()
@@ -96,7 +95,7 @@ class RowsSGD(SparseRows, torch.optim.SGD):
 
 
 def use_rows(model: nn.Module) -> None:
-    """Have the tables of a model give sparse gradients, where nothing reads them whole.
+    """Enable sparse gradients for a model's tables, except those that are read as a whole.
 
     Raises:
         UserError: there is no such table.
@@ -115,14 +114,14 @@ def use_rows(model: nn.Module) -> None:
 
 
 class Held(NamedTuple):
-    """Stands for a parameter where only gradients count."""
+    """A stand-in for a parameter, with a gradient only."""
 
     grad: Tensor
 
 
 def clippable(parameters: Iterable[Tensor]) -> list[Tensor | Held]:
-    """What torch's functions for clipping can be given: parameters, or of a sparse gradient its rows, each once, which
-    are changed where they lie."""
+    """The arguments for torch's clipping functions: parameters, or for a sparse gradient its coalesced rows, which are
+    modified in place."""
     found: list[Tensor | Held] = []
     for parameter in parameters:
         if parameter.grad.is_sparse:

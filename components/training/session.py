@@ -102,7 +102,7 @@ class Session:
     def follow(self, folder: Path, ranks: Ranks) -> None:
         """Take part in a training that another process leads."""
         trainer, batches = self._trainer(folder, None, ranks)
-        torch.manual_seed(self.recipe.seed + ranks.rank)  # of the weights that it gets, another dropout
+        torch.manual_seed(self.recipe.seed + ranks.rank)  # a different dropout mask in each process
         trainer.follow(batches)
 
     def _trainer(self, folder: Path, events: Events | None, ranks: Ranks | None) -> tuple[Trainer, Batches]:
@@ -131,7 +131,8 @@ class Session:
         return trainer, batches
 
     def _captured(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Whether updates are recorded as CUDA graphs: not where what is trained changes."""
+        """Whether updates are recorded as CUDA graphs; not with gradual unfreezing or sparse rows, which
+        change what is updated."""
         capturable = self.device.startswith("cuda") and self.task.capturable(self.model)
         settled = not self.thawing.every and not self.recipe.training["sparse_rows"]
         return capturable and takes_refusals(optimizer) and settled

@@ -1,4 +1,4 @@
-"""‖∂L/∂h⟨t⟩‖ of every recurrent layer for any loss, recorded by the backward pass by hand or computed step by step.
+"""‖∂L/∂h⟨t⟩‖ of every recurrent layer for any loss, recorded by the kernels' backward pass or computed step by step.
 
 B batch, T time, H hidden.
 """
@@ -22,7 +22,7 @@ Run = tuple[Tensor, State]
 
 
 def recurrent_layers(model: nn.Module) -> dict[str, Recurrent]:
-    """The layers that keep a state, by their path in the model without the common part."""
+    """The layers with a state, by their path in the model without common prefixes and suffixes."""
     found = {path: layer for path, layer in model.named_modules() if isinstance(layer, Recurrent) and _keeps(layer)}
     paths = [path.split(".") for path in found]
     while len(paths) > 1 and all(path[:1] == paths[0][:1] for path in paths):
@@ -49,7 +49,7 @@ def state_gradients(
     first entry is used). If a layer's output isn't its h, the path through the output of the same step is left out. For
     a layer that is called twice in one forward pass, the last call is recorded.
     """
-    seen: dict[str, tuple[Way, Tensor, Tensor]] = {}  # way, what autograd is asked for, where the answer is
+    seen: dict[str, tuple[Way, Tensor, Tensor]] = {}  # way, the tensor to differentiate by, the tensor of the result
 
     def replace(name: str) -> Callable[..., Run]:
         def hook(layer: Recurrent, args: tuple, kwargs: dict[str, Any], _: Run) -> Run:
@@ -78,7 +78,7 @@ def state_gradients(
     ]
     if not answers:
         return {}
-    # read at once: a GPU is waited for at each reading
+    # read at once: each read synchronises with a GPU
     read = torch.cat([answer.detach().double().flatten() for answer in answers]).cpu()
     parts = read.split([answer.numel() for answer in answers])
     return {
@@ -89,7 +89,7 @@ def state_gradients(
 
 def _by_hand(layer: Cell, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Run, Tensor, Tensor]:
     record_TB = layer.weight_hh.new_zeros(x.shape[1], len(x))
-    # asking for ∂L/∂h⟨0⟩ makes autograd run the backward pass, whether or not any parameter is being trained
+    # requesting ∂L/∂h⟨0⟩ makes autograd run the backward pass even if no parameter is trained
     start = {name: value.detach().requires_grad_() for name, value in state.items()}
     result = recurrent(
         layer.kernel, x, start, layer.parameters_by_name, lengths, record=record_TB, **layer.kernel_options
@@ -107,7 +107,7 @@ def _by_steps(layer: Recurrent, x: Tensor, state: State, lengths: Tensor | None)
         nudge_BH = nudge_TBH[t] if alive_B is None else nudge_TBH[t] * alive_B[:, None]
         h_BH = state[main] if alive_B is None else state[main] * alive_B[:, None]
         if y_BTO[:, 0].shape == h_BH.shape:
-            is_h = (y_BTO[:, 0] == h_BH).all()  # a tensor still: a GPU isn't waited for at every step
+            is_h = (y_BTO[:, 0] == h_BH).all()  # kept as a tensor, to avoid synchronising with a GPU at every step
             y_BTO = y_BTO + nudge_BH[:, None] * is_h
         state = {**state, main: state[main] + nudge_BH}
         outputs.append(y_BTO)

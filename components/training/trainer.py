@@ -28,8 +28,8 @@ from components.training.update import Loss, Update
 from components.whole_files import remove_half_written
 
 LOG_EVERY = 25  # optimizer updates between two points of the training curves
-TELL_EVERY = 1.0  # seconds after which the progress shown is brought up to date between two points
-WRITING_SHARE = 0.03  # of the time that may go into checkpoints between evaluations
+TELL_EVERY = 1.0  # seconds between updates of the displayed progress
+WRITING_SHARE = 0.03  # maximum share of time for checkpoints between evaluations
 GIVE_UP_AFTER = 20  # refused updates in a row
 LESS = "lower training.learning_rate, set training.clip_norm, or use precision float32"
 
@@ -73,16 +73,17 @@ class Trainer:
     """The training loop. Keyword-only parameters are the settings of the recipe's training section.
 
     `steps` counts optimizer updates, each on `batch_size` sequences or windows; `tbptt_length` is the number of time
-    steps that gradients flow back through. `clip_norm` limits the gradient's norm over all parameters, of an ensemble
-    over each member's (Pascanu et al. 2013), `clip_value` each of its entries. Training ends early after `patience`
-    evaluations without improvement (0 = never) or after `seconds` of training (the schedule still spans `steps`).
-    `averaging` is a decay such as 0.99: a moving average of the trained weights is evaluated and saved; or `triggered`:
-    from the first evaluation on that is worse than the best of all but the last `averaging_patience` before it, the
-    mean of the weights since then is (NT-ASGD, Merity et al. 2018). With `precision: bfloat16`, matrix products use
-    bfloat16; on a CPU, only those outside the recurrent layers. `tf32` allows TensorFloat-32 on a GPU and is float32 on
-    a CPU. A checkpoint is written at each evaluation and every `checkpoint_seconds` (0: after each update), or as much
-    less often as keeps the writing below 3 % of the time: a kill loses the updates since then. `kind` is the
-    implementation of the update: recorded as a CUDA graph, or shared by several processes.
+    steps that gradients flow back through. `clip_norm`: maximum norm of the gradient over all parameters, in an
+    ensemble of each member (Pascanu et al. 2013). `clip_value`: maximum absolute value of the gradient's entries.
+    Training ends early after `patience` evaluations without improvement (0 = never) or after `seconds` of training (the
+    schedule still spans `steps`). `averaging`: a decay such as 0.99, to evaluate and save a moving average of the
+    weights; or triggered: the mean of the weights since validation stopped improving (NT-ASGD, Merity et al. 2018).
+    `averaging_patience`: for triggered: averaging begins at the first evaluation that is worse than the best of all but
+    the last `averaging_patience` before it. With `precision: bfloat16`, matrix products use bfloat16; on a CPU, only
+    those outside the recurrent layers. `tf32` allows TensorFloat-32 on a GPU and is float32 on a CPU. A checkpoint is
+    written at each evaluation and every `checkpoint_seconds` (0: after each update), or less often, to keep the writing
+    below 3 % of the time; a kill loses the updates since then. `kind`: implementation of the update: recorded as a CUDA
+    graph, or shared by several processes.
     """
 
     def __init__(
@@ -129,9 +130,9 @@ class Trainer:
             precision=precision,
             average=self.average,
         )
-        self.told = time.perf_counter()  # when the sums were read last
-        self.saved = time.perf_counter()  # when the checkpoint was written last
-        self.writing = 0.0  # seconds that this took
+        self.told = time.perf_counter()  # time of the last read of the sums
+        self.saved = time.perf_counter()  # time of the last checkpoint
+        self.writing = 0.0  # seconds it took
 
     @property
     def checkpoint_path(self) -> Path:
@@ -155,7 +156,7 @@ class Trainer:
         """
         remove_half_written(self.folder)
         for left in [*self.folder.glob(".tmp??????"), *self.folder.glob(".*.safetensors.*")]:
-            if left.is_file():  # of earlier versions
+            if left.is_file():  # left by earlier versions
                 left.unlink()
         if self.checkpoint_path.exists():
             self._load()
@@ -219,7 +220,7 @@ class Trainer:
         self.events.progress(at.global_step, self.steps, {"loss": at.loss})
 
     def _read(self) -> None:
-        """Take over the sums that are kept on the device."""
+        """Read the sums from the device."""
         at, sums = self.at, self.update.read()
         at.tokens += sums["count"] - at.window.get("count", 0.0)
         at.skipped += round(sums["skipped"] - at.window.get("skipped", 0.0))
@@ -236,7 +237,7 @@ class Trainer:
             )
 
     def _point(self, factor: float) -> None:
-        """A point of the training curves, over the updates since the last one."""
+        """Add a point to the training curves, over the updates since the last one."""
         self._read()
         at, sums = self.at, self.at.window
         if not sums["updates"]:
@@ -262,7 +263,7 @@ class Trainer:
 
     def _judge(self, values: dict[str, float], primary: str, lower: bool) -> None:
         at = self.at
-        # without a validation split the last weights are the best that is known
+        # without a validation split the last weights count as the best
         value = values.get(primary, -math.inf if lower else math.inf)
         better = math.isnan(at.best) or (value < at.best if lower else value > at.best) or primary not in values
         better = better and not math.isnan(value)
@@ -290,13 +291,13 @@ class Trainer:
         self.events.evaluated(values, at.global_step, better)
 
     def _due(self) -> bool:
-        """Is it time for a checkpoint?"""
+        """Whether a checkpoint is due."""
         wait = max(self.checkpoint_seconds, self.writing / WRITING_SHARE) if self.checkpoint_seconds else 0.0
         return time.perf_counter() - self.saved >= wait
 
     def save(self) -> None:
-        """Tell the pending points and write the checkpoint. Points first: a kill between the two tells a few twice,
-        which who keeps them has to bear, and never loses one."""
+        """Report the pending points and write the checkpoint, in this order: a kill between them reports a few points
+        twice, which receivers must tolerate, but never loses one."""
         self._read()
         for values, step in self.pending:
             self.events.metrics(values, step)
@@ -319,7 +320,7 @@ class Trainer:
         load_optimizer(self.optimizer, unpack("optimizer", tensors))
         self.state = self.update.restore(tensors)
         if self.average:
-            self.average.load(unpack("average", tensors), facts.get("averaged", 1))  # earlier versions don't say
+            self.average.load(unpack("average", tensors), facts.get("averaged", 1))  # missing in earlier versions
         self.at = Progress(**facts["progress"])
         self.update.reset(**self.at.window)
         self.schedule.load(facts["schedule"])

@@ -1,8 +1,8 @@
-"""Starting from a trained model: its weights are taken over, those that belong to a token by the token.
+"""Start from a trained model's weights, matched by tensor name and by token.
 
 Tensors with the same name and shape are copied. Rows of the embedding and of the output layer (columns of the first
-layer where ids are one-hot) are copied token by token; a token that the trained model doesn't know starts from the mean
-of those that it knows. What belongs to the answers of another task starts anew.
+layer for one-hot ids) are copied token by token; new tokens start from the mean of the known ones. For
+another task, the output's parameters are initialised anew.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from components.options import UserPath
 from components.training.depth import Thawing
 from components.training.foreign import FILES
 
-ANSWERS = ("head.", "crf.")  # what is learned about a target's tokens, beside `token_rows`
-LETTERS = ("spelling.",)  # what is learned about an input's, likewise
+ANSWERS = ("head.", "crf.")  # parameters of target tokens, in addition to `token_rows`
+LETTERS = ("spelling.",)  # parameters of input tokens, likewise
 LISTED = 8
-LEAST_SHARE = 0.1  # of the weights that must fit
+LEAST_SHARE = 0.1  # minimum share of weights that must fit
 
 
 class Start:
-    """Keyword-only parameters are of the recipe's training section.
+    """Initial weights and frozen parameters. Keyword-only parameters are settings of the training section.
 
-    `start` names what training begins with the weights of: a registered model (NAME, NAME@champion, NAME@3), run:ID, or
-    a file of torch or Keras (FILE, or FILE#LAYER,LAYER; components.training.foreign).
-    `freeze` names tensors that aren't trained, by how their names begin: embedding, recurrent.layers.0, head; of an
-    ensemble those of every member.
-    `unfreeze`: at first only the head is trained, after so many updates the last recurrent layer too, after as many
-    again the one below it, and so on down to the embedding (Howard & Ruder 2018); 0: all at once.
+    `start`: source of the initial weights: a registered model (NAME, NAME@champion, NAME@3), run:ID, or a file of torch
+    or Keras (FILE, or FILE#LAYER,LAYER; components.training.foreign).
+    `freeze`: prefixes of the names of tensors that aren't trained: embedding, recurrent.layers.0, head; in an ensemble,
+    those of every member.
+    `unfreeze`: gradual unfreezing: only the head is trained at first, after this many updates the last recurrent layer
+    too, after as many again the one below it, and so on down to the embedding (Howard & Ruder 2018); 0: all at once.
     """
 
     def __init__(
@@ -51,15 +51,15 @@ class Start:
         self.model, self.frozen, self.every = start, freeze, unfreeze
 
     def thawing(self, model: nn.Module) -> Thawing:
-        """Freeze what stays frozen; gives what the rest is trained by."""
+        """Freeze the frozen parameters; returns the gradual unfreezing of the rest."""
         self.freeze(model)
         return Thawing(model, self.every)
 
     def freeze(self, model: nn.Module) -> None:
-        """Keep the frozen tensors as they are.
+        """Freeze the tensors of `freeze`.
 
         Raises:
-            UserError: there is none of a name, or nothing is left to be trained.
+            UserError: a name matches no tensor, or nothing is left to train.
         """
         own = dict(model.named_parameters())
         parts_of = {key: _parts(MEMBER.sub("", key)) for key in own}
@@ -80,23 +80,23 @@ class Start:
 
 
 def _parts(name: str) -> list[str]:
-    """What a tensor's name begins with: recurrent, recurrent.layers, recurrent.layers.0, and so on to all of it."""
+    """All prefixes of a tensor's name: recurrent, recurrent.layers, recurrent.layers.0, … to the full name."""
     words = name.split(".")
     return [".".join(words[:n]) for n in range(1, len(words) + 1)]
 
 
 @dataclass
 class Taken:
-    """Names of tensors, by what became of them; and the tokens that the trained model didn't know."""
+    """Names of tensors by outcome, and the tokens unknown to the trained model."""
 
     copied: list[str] = field(default_factory=list)
     by_token: list[str] = field(default_factory=list)
     anew: list[str] = field(default_factory=list)
     new_tokens: dict[str, list[str]] = field(default_factory=dict)
-    share: float = 0.0  # of all weights that were taken over
+    share: float = 0.0  # share of all weights that were copied
 
     def told(self) -> list[str]:
-        """What a person should know, in lines."""
+        """Lines for the user."""
         lines = [f"{self.share:.0%} of the weights, {len(self.by_token)} tensors token by token"]
         if self.anew:
             lines.append(f"starting anew: {_some(self.anew)}")
@@ -107,10 +107,10 @@ class Taken:
 
 
 def take_weights(model: nn.Module, encoding: Any, source: Bundle, *, same_task: bool) -> Taken:
-    """Start `model` from the weights of `source`; `same_task`: both give answers of the same kind.
+    """Copy the weights of `source` to `model`. `same_task`: both have the same kind of output.
 
     Raises:
-        UserError: hardly any weights fit, the tokens can't be matched, or one of the two has more members.
+        UserError: hardly any weights fit, the tokens can't be matched, or the numbers of members differ.
     """
     count, given = len(members(model)), len(members(source.model))
     if count != given:
@@ -163,7 +163,7 @@ def _same(a: Encoding, b: Encoding) -> bool:
 
 
 def _vocabularies(encoding: Any) -> dict[str, Vocabulary | None]:
-    """Those of the tokens that are read ("input") and written or answered ("target")."""
+    """The vocabularies of the input tokens ("input") and of the target tokens ("target")."""
     if getattr(encoding, "form", "") == "pairs":
         return {
             "input": getattr(encoding.input, "vocabulary", None),
@@ -175,7 +175,7 @@ def _vocabularies(encoding: Any) -> dict[str, Vocabulary | None]:
 def _by_token(
     parameter: Tensor, other: Tensor, axis: int, vocabulary: Vocabulary | None, known: Vocabulary | None
 ) -> list[str] | None:
-    """Copy what belongs to each token; gives the tokens that are new, None where the two don't fit."""
+    """Copy rows token by token. Returns the new tokens, or None if the shapes don't fit."""
     if vocabulary is None or known is None:
         return None
     mine, theirs = parameter.movedim(axis, 0), other.movedim(axis, 0)
@@ -187,7 +187,7 @@ def _by_token(
     ids = [*range(first), *(known.id(token) if token in known else -1 for token in vocabulary.tokens[first:])]
     mean = theirs[first:W].mean(dim=0) if first < W else theirs[:first].mean(dim=0)
     mine[:V] = torch.stack([theirs[id] if id >= 0 else mean for id in ids])
-    mine[V:] = theirs[W:]  # of the streams beside the tokens
+    mine[V:] = theirs[W:]  # rows of the context features
     return new
 
 

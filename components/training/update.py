@@ -20,7 +20,7 @@ from components.training.checkpoint import check_processes, load_random_state, r
 from components.training.optim import optimizer_step, takes_refusals
 from components.training.rows import Held, clippable
 
-# what is summed over the updates that were taken; then the refused ones, in all and in a row
+# sums over accepted updates; then the number of refused ones, in total and in a row
 SUMMED = ("loss", "count", "norm", "clipped", "updates")
 COUNTERS = (*SUMMED, "skipped", "in_a_row")
 Loss = Callable[[nn.Module, Any, State | None], tuple[Any, State]]
@@ -36,9 +36,9 @@ class Sums(NamedTuple):
 
 class Update:
     """`update(batch, state, factor, step)` makes one step and returns the state to carry on. `read()` and `reset()`
-    access the sums for the curves. `clip_norm` limits the gradient's norm over all parameters, of an ensemble over each
-    member's, `clip_value` each of its entries. `thaw` is told the number of updates so far before each one: it may
-    change what is trained.
+    access the sums for the curves. `clip_norm`: maximum norm of the gradient over all parameters, in an ensemble of
+    each member; `clip_value`: maximum absolute value of the gradient's entries. `thaw` is called with the number of
+    updates before each one: it may change what is trained.
     """
 
     processes = 1
@@ -77,7 +77,7 @@ class Update:
         return state
 
     def take(self, batch: Any, state: State | None) -> State:
-        """The update of the weights, with the rates as they are set."""
+        """Update the weights with the current learning rates."""
         return self.finish(self.gradients(batch, state))
 
     def gradients(self, batch: Any, state: State | None) -> Sums:
@@ -87,7 +87,7 @@ class Update:
         return sums._replace(total=sums.total.detach())
 
     def forward(self, batch: Any, state: State | None) -> Sums:
-        """The loss of a batch, with no gradients left from before."""
+        """The loss of a batch, after clearing gradients."""
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             tally, state = self.loss(self.model, batch, state)
@@ -106,14 +106,14 @@ class Update:
             if self.clip_norm is not None:
                 torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
         self._step(finite)
-        # a state that led here may hold what isn't finite; the next window starts from 0
+        # after a refused update the state may not be finite: the next window starts from 0
         return {name: torch.where(finite, value.detach(), 0) for name, value in sums.state.items()}
 
     def begin(self) -> None:
         """Called once, before the first update."""
 
     def end(self) -> None:
-        """Called once, after the last one."""
+        """Called once, after the last update."""
 
     def kept(self, state: State | None) -> dict[str, Tensor]:
         """Contents of a checkpoint besides weights and optimizer: random state and carried state."""
@@ -149,7 +149,7 @@ class Update:
         if takes_refusals(self.optimizer):
             self.optimizer.found_inf = (~finite).float()
             optimizer_step(self.optimizer)
-        elif finite:  # waits for the device
+        elif finite:  # synchronises with the device
             optimizer_step(self.optimizer)
 
     def read(self) -> dict[str, float]:
@@ -163,17 +163,17 @@ class Update:
 
 
 def _norm(parameters: Sequence[Tensor | Held]) -> Tensor:
-    """Of the gradients of all of them together."""
+    """The norm of all their gradients together."""
     return torch.nn.utils.get_total_norm([p.grad for p in parameters])
 
 
 def _mean(values: Sequence[Tensor]) -> Tensor:
-    """Of one it is that one, without any work for the device."""
+    """The mean; a single value is returned without work for the device."""
     return values[0] if len(values) == 1 else torch.stack(list(values)).mean()
 
 
 def _beside(count: Any, total: Tensor) -> Tensor:
-    """A tally's count beside its total."""
+    """A tally's count on the device of its total."""
     if isinstance(count, Tensor) and count.device == total.device:
         return count.to(total.dtype)
     return torch.full((), int(count), dtype=total.dtype, device=total.device)

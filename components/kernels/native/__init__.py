@@ -1,1 +1,1 @@
-"""The kernels in C++ for the CPU, float32: the same mathematics and conventions as the kernels by hand."""
+"""The kernels in C++ for the CPU, float32: the same mathematics and conventions as the Python kernels."""

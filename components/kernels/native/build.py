@@ -1,7 +1,7 @@
-"""Compiles the C++ kernels on first use, keeps them in the user's cache, and loads them.
+"""Compiles the C++ kernels on first use, stores them in the user's cache, and loads them.
 
-A plain C interface through ctypes, not a torch extension: it needs a C++ compiler and nothing else (no ninja, no Python
-headers), compiles in seconds, and a library compiled once fits every version of torch.
+A plain C interface through ctypes, not a torch extension: it needs only a C++ compiler (no ninja, no Python headers),
+compiles in seconds, and a compiled library works with every version of torch.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from components.whole_files import written_whole
 
 HERE = Path(__file__).parent
 FLAGS = ["-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-trapping-math"]
-# one object per instruction set; which one runs is decided when the library is loaded, so a cache may be shared
+# one object per instruction set, chosen when the library is loaded, so a cache may be shared by machines
 X86 = {"avx512": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mfma"], "avx2": ["-mavx2", "-mfma"]}
-INSTRUCTION_SETS = ("avx512", "avx2", "baseline")  # of x86; ARM has one, neon
-LIMIT = "REPRISE_INSTRUCTION_SET"  # the widest one to use, for tests and comparisons
+INSTRUCTION_SETS = ("avx512", "avx2", "baseline")  # of x86; on ARM there is only neon
+LIMIT = "REPRISE_INSTRUCTION_SET"  # environment variable: the widest one to use, for tests and comparisons
 COMPILE_SECONDS = 300
 SOURCE = HERE / "passes.cpp"
 WHERE = "native kernels"
@@ -77,7 +77,7 @@ class Entropy(ctypes.Structure):
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels are kept: $XDG_CACHE_HOME/reprise or ~/.cache/reprise.
+    """The folder of compiled kernels: $XDG_CACHE_HOME/reprise or ~/.cache/reprise.
 
     Raises:
         UserError: there is no home folder.
@@ -87,7 +87,7 @@ def cache_folder() -> Path:
 
 
 def limit() -> bytes | None:
-    """The widest instruction set that may be used, from $REPRISE_INSTRUCTION_SET; None: whatever the processor has.
+    """The widest instruction set that may be used, from $REPRISE_INSTRUCTION_SET; None: no limit.
 
     Raises:
         UserError: there is no such instruction set.
@@ -111,7 +111,7 @@ def compiler() -> str:
 
 
 class Built(NamedTuple):
-    """The compiled kernels: where they lie, the instruction set that runs here, what compiling took (0: no need)."""
+    """The compiled kernels: their path, the instruction set used here, the compile time (0: already compiled)."""
 
     path: Path
     instruction_set: str
@@ -119,10 +119,10 @@ class Built(NamedTuple):
 
 
 def build() -> Built:
-    """Compiles the kernels ahead of their first use, unless they are in the cache.
+    """Compile the kernels ahead of their first use, unless they are in the cache.
 
     Raises:
-        UserError: as `library`.
+        UserError: see `library`.
     """
     path = _target("kernels", SOURCE, X86)[0]
     start = None if path.exists() else time.perf_counter()
@@ -132,20 +132,20 @@ def build() -> Built:
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The compiled kernels, compiled now if this source never was.
+    """The compiled kernels, compiled now if they aren't in the cache.
 
     Raises:
-        UserError: no compiler, it failed, or the cache can't be written.
+        UserError: there is no compiler, it failed, or the cache can't be written.
     """
     return _declare(compiled("kernels", SOURCE, X86))
 
 
 def compiled(name: str, each: Path, variants: Mapping[str, list[str]]) -> ctypes.CDLL:
-    """The library made of `each`, compiled once for every x86 instruction set of `variants`, and of dispatch.cpp beside
-    it, which chooses; both may include the headers here. Compiled now if these sources never were.
+    """The library of `each`, compiled for every x86 instruction set of `variants`, and the dispatch.cpp beside it,
+    which chooses between them; both may include the headers here. Compiled now if it isn't in the cache.
 
     Raises:
-        UserError: no compiler, it failed, or the cache can't be written.
+        UserError: there is no compiler, it failed, or the cache can't be written.
     """
     target, cxx, flags = _target(name, each, variants)
     try:
@@ -157,9 +157,9 @@ def compiled(name: str, each: Path, variants: Mapping[str, list[str]]) -> ctypes
 
 
 def _target(name: str, each: Path, variants: Mapping[str, list[str]]) -> tuple[Path, str, list[str]]:
-    """Where the library of these sources lies once this compiler has made it; the compiler and its flags."""
+    """The path of the library of these sources and this compiler; the compiler and its flags."""
     cxx = compiler()
-    # OpenMP must be the runtime that torch has loaded (one pool of threads); macOS' compiler has none: one thread then
+    # OpenMP must be the runtime that torch has loaded (one thread pool); macOS' compiler has none: one thread there
     flags = [*FLAGS, f"-I{HERE}"] if platform.system() == "Darwin" else [*FLAGS, f"-I{HERE}", "-fopenmp"]
     sources = sorted({*HERE.glob("*.h"), *each.parent.glob("*.h"), *each.parent.glob("*.cpp")})
     said = [cxx, _version(cxx), *FLAGS, str(variants), platform.machine(), platform.system()]
@@ -184,9 +184,9 @@ def _run(command: list[str]) -> str:
 
 def _compile(cxx: str, flags: list[str], each: Path, variants: Mapping[str, list[str]], target: Path) -> None:
     log.info("compiling %s with %s, once; about ten seconds", each, cxx)
-    # what every processor of the architecture has, and on x86 what most have besides
+    # the baseline of the architecture, and on x86 wider instruction sets
     chosen = {"narrowest": []} | (variants if platform.machine().lower() in ("x86_64", "amd64") else {})
-    # built aside and moved into place: two processes may both compile, neither ever loads half a file
+    # written atomically: two processes may compile at the same time
     with written_whole(target) as whole:
         objects = [str(whole.with_suffix(f".{name}.o")) for name in chosen]
         sets = zip(objects, chosen.values(), strict=True)

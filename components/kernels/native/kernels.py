@@ -1,8 +1,8 @@
-"""The C++ kernels behind the signatures of the kernels by hand: project, forward, backward, project_backward.
+"""The C++ kernels with the signatures of the Python kernels: project, forward, backward, project_backward.
 
 B batch, T time, I input, H hidden, G gate rows, N = T·B steps, S streams of ids. float32 on the CPU; the GRU in its
-reset-after form; the LSTM without peepholes. Every run gives the same bits, whatever the number of threads (another
-instruction set gives other last bits).
+reset-after form; the LSTM without peepholes. Results are bitwise reproducible for any number of threads (other
+instruction sets differ in the last bits).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ KINDS = {("rnn", "tanh"): 0, ("rnn", "relu"): 1, ("gru", "tanh"): 2, ("lstm", "t
 
 
 class Lookup(NamedTuple):
-    """The input product of one stream of ids: rows of a table, which `forward` reads there; none is written out."""
+    """The input product of one stream of ids, as rows of a table; `forward` reads them without a copy."""
 
     ids_TB: Tensor
     table_IG: Tensor
 
 
 class Saved(NamedTuple):
-    """What the backward pass reads; T+1 states and cells, those of step 0 first."""
+    """Tensors for the backward pass; T+1 states and cells, those of step 0 first."""
 
     gates_TBG: Tensor | None
     m_TBH: Tensor | None
@@ -44,7 +44,7 @@ class Saved(NamedTuple):
 
 @torch.no_grad()
 def project(x: Tensor, weight_ih_GI: Tensor, bias_ih_G: Tensor | None) -> Tensor | Lookup:
-    """As `sequence.project`; time-major memory, which `forward` takes over, or for one stream of ids a Lookup.
+    """As `sequence.project`; time-major memory, which `forward` reuses, or for one stream of ids a Lookup.
 
     Raises:
         IndexError: an id outside [0, I), in one of several streams.
@@ -83,10 +83,10 @@ def forward(
     bias_hh_G: Tensor | None,
     lengths_B: Tensor | None = None,
 ) -> tuple[Tensor, State, Saved]:
-    """As the kernel by hand of this `kind` (a key of KINDS). Overwrites gates_x when its memory is time-major.
+    """As the Python kernel of this `kind` (a key of KINDS). Overwrites gates_x if its memory is time-major.
 
     Raises:
-        IndexError: an id that names no row of the Lookup.
+        IndexError: an id outside the Lookup's table.
     """
     G, H = weight_hh_GH.shape
     if isinstance(gates_x_BTG, Lookup):
@@ -129,11 +129,11 @@ def forward(
 
 @torch.no_grad()
 def backward(saved: Saved, grad_y_BTH: Tensor, grad_final_state: State, *, record: Tensor | None = None) -> Gradients:
-    """As the kernel by hand."""
+    """As in the Python kernel."""
     gates_TBG, m_TBH, h_TBH, c_TBH, weight_hh_GH, bias_hh_G, lengths_B, kind = saved
     (steps, B, H), G = h_TBH.shape, len(weight_hh_GH)
     T, is_gru = steps - 1, kind[0] == "gru"
-    # the gru's gradients lie in the order m r z n: what W_hh sees is the first three, what x sees the last three
+    # the gru's gradients in the order m r z n: the first three for W_hh, the last three for x
     dgates_TBX = buffer(T, B, 4 * H if is_gru else G)
     dstate = {name: value.contiguous().clone() for name, value in grad_final_state.items()}
     norms_TB = None if record is None else buffer(T, B)
@@ -176,7 +176,7 @@ def _call(name: str, kind: tuple[str, str], sizes: tuple[int, int, int], **tenso
         "gates": (T, B, G),
         "dh": (B, H),
         "dc": (B, H),
-    }  # of what comes from outside; the rest was made here
+    }  # shapes of the caller's tensors; the others are created here
     arguments = Pass(T, B, H, max(1, min(B, products.threads_for(T * B * G * H))))
     for key, tensor in tensors.items():
         if tensor is None:

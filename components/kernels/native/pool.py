@@ -1,7 +1,7 @@
-"""Memory for the kernels' large buffers that is used again, on huge pages.
+"""A memory pool for the kernels' large buffers, on huge pages.
 
-A training step fills hundreds of megabytes and gives them back. Fresh pages from the system cost as much as the kernels
-save: each is filled with zeros at its first use, and beyond 32 MiB the C library returns a block at once.
+A training step allocates and frees hundreds of megabytes. Fresh pages from the system cost as much as the kernels save:
+each is filled with zeros at its first use, and above 32 MiB the C library returns a block to the system at once.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import threading
 import torch
 from torch import Tensor
 
-SMALLEST_BYTES = 1 << 20  # below, the C library's heap keeps its pages by itself
+SMALLEST_BYTES = 1 << 20  # smaller blocks are reused by the C library's heap
 HUGE_PAGE_BYTES = 2 << 20
 PRIVATE = getattr(mmap, "MAP_PRIVATE", 0) | getattr(mmap, "MAP_ANONYMOUS", 0)
-WASTE = 1.25  # a block may be this much larger than what is asked for
+WASTE = 1.25  # a block may be this much larger than requested
 _lock = threading.Lock()
 _blocks: list[mmap.mmap] = []  # the least recently used first
-_peak_bytes = 0  # the most that tensors ever used at once; no more than twice that is kept
+_peak_bytes = 0  # peak use by tensors; the pool keeps at most twice as much
 
 
 def buffer(*shape: int) -> Tensor:
-    """An uninitialised float32 tensor. Its memory is used again when no tensor and no view refers to it any more."""
+    """An uninitialised float32 tensor. Its memory is reused when no tensor or view refers to it any more."""
     count = math.prod(shape)
     if 4 * count < SMALLEST_BYTES or not hasattr(mmap, "MADV_HUGEPAGE"):
         return torch.empty(shape, dtype=torch.float32, device="cpu")
@@ -33,7 +33,7 @@ def buffer(*shape: int) -> Tensor:
 
 
 def kept_bytes() -> int:
-    """What the pool holds, in use or not."""
+    """Bytes held by the pool, in use or not."""
     return sum(map(len, _blocks))
 
 
@@ -41,12 +41,12 @@ def _references(objects: list) -> list[int]:
     return [sys.getrefcount(thing) for thing in objects]
 
 
-UNUSED = _references([object()])[0]  # references to a block that no tensor uses: the list's and the count's own
+UNUSED = _references([object()])[0]  # references to an unused block: those of the list and of the count itself
 
 
 def _take(size_bytes: int) -> mmap.mmap:
     global _peak_bytes
-    counts = _references(_blocks)  # before anything else refers to them
+    counts = _references(_blocks)  # before other references exist
     free = [block for block, count in zip(_blocks, counts, strict=True) if count == UNUSED]
     fitting = [block for block in free if size_bytes <= len(block) <= WASTE * size_bytes + HUGE_PAGE_BYTES]
     if fitting:

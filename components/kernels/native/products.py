@@ -1,7 +1,7 @@
 """The products around the recurrence, in C++: row gather and scatter of ids, matrix products, sums over steps.
 
-I input, G gate rows, N steps, S streams of ids; R rows, K what is summed over, C columns. float32 on the CPU. Every run
-gives the same bits, whatever the number of threads: threads share out rows or columns, never the terms of a sum.
+I input, G gate rows, N steps, S streams of ids; R rows, K summed over, C columns. float32 on the CPU. Results are
+bitwise reproducible for any number of threads: threads share rows or columns, never the terms of a sum.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from components.kernels.native.pool import buffer
 
 
 def gather(ids_NS: Tensor, weight_GI: Tensor, bias_G: Tensor | None) -> Tensor:
-    """For each step the sum of the columns of the weight that its ids name, plus the bias, [N, G].
+    """For each step the sum of the weight's columns of its ids, plus the bias, [N, G].
 
     Raises:
         IndexError: an id outside [0, I).
@@ -32,7 +32,7 @@ def gather(ids_NS: Tensor, weight_GI: Tensor, bias_G: Tensor | None) -> Tensor:
 
 
 def scatter(steps_NG: Tensor, ids_NS: Tensor, input_size: int) -> tuple[Tensor, Tensor]:
-    """The gradients of `gather`: to its weight [G, I] and to its bias [G], given those to its steps.
+    """The gradients of `gather` with respect to its weight [G, I] and bias [G], given those of its steps.
 
     Raises:
         IndexError: an id outside [0, I).
@@ -48,20 +48,20 @@ def scatter(steps_NG: Tensor, ids_NS: Tensor, input_size: int) -> tuple[Tensor, 
 
 
 def table(weight_GI: Tensor, bias_G: Tensor | None) -> Tensor:
-    """What each one-hot input gives, [I, G]: the columns of the weight, plus the bias."""
+    """The product of each one-hot input, [I, G]: the columns of the weight, plus the bias."""
     table_IG = buffer(weight_GI.shape[1], len(weight_GI))
     return table_IG.copy_(weight_GI.t()) if bias_G is None else torch.add(weight_GI.t(), bias_G, out=table_IG)
 
 
 def multiply(a_RK: Tensor, b_KC: Tensor, *, start_C: Tensor | None = None) -> Tensor:
-    """a · b, plus `start` in every row. a is fastest with one stride of 1, whichever."""
+    """a · b, plus `start` in every row. Fastest if one of a's strides is 1."""
     if 1 not in a_RK.stride() or (start_C is not None and a_RK.stride(1) != 1):
         a_RK = a_RK.contiguous()
     return _product(a_RK, b_KC, start_C, None, transposed=a_RK.stride(1) != 1)
 
 
 def weight_gradient(grad_NG: Tensor, x_NX: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients of a product x · Wᵀ + b of all steps: to W, gradᵀ · x [G, X], and to b, the sum of grad [G]."""
+    """The gradients of a product x · Wᵀ + b of all steps: for W, gradᵀ · x [G, X]; for b, the sum of grad [G]."""
     grad_NG = grad_NG if grad_NG.stride(1) == 1 else grad_NG.contiguous()
     sums_G = buffer(grad_NG.shape[1])
     return _product(grad_NG.t(), x_NX, None, sums_G, transposed=True), sums_G
@@ -99,10 +99,11 @@ def _product(a_RK: Tensor, b_KC: Tensor, start_C: Tensor | None, sums_R: Tensor 
 
 
 def entropy(logits_NV: Tensor, targets_N: Tensor, ignored: int) -> Tensor:
-    """Cross-entropy of each row in nats, float64 [N], 0 where the target is `ignored`. The logits become its gradient.
+    """Cross-entropy of each row in nats, float64 [N], 0 where the target is `ignored`. Overwrites the logits by their
+    gradient.
 
     Raises:
-        IndexError: a target outside [0, V) that isn't the ignored one.
+        IndexError: a target outside [0, V) that isn't `ignored`.
     """
     N, V = logits_NV.shape
     targets_N = targets_N.to(torch.int64).contiguous()
@@ -112,7 +113,7 @@ def entropy(logits_NV: Tensor, targets_N: Tensor, ignored: int) -> Tensor:
     arguments = Entropy(
         N=N,
         V=V,
-        threads=threads_for(32 * N * V),  # a softmax costs some thirty multiply-adds an entry
+        threads=threads_for(32 * N * V),  # a softmax costs about thirty multiply-adds per entry
         ignored=ignored,
         targets=targets_N.data_ptr(),
         logits=logits_NV.data_ptr(),
@@ -124,12 +125,12 @@ def entropy(logits_NV: Tensor, targets_N: Tensor, ignored: int) -> Tensor:
 
 
 def threads_for(work: int) -> int:
-    """Threads worth waking for this many multiply-adds: one for each 2²⁰ (some 20 µs). No bit depends on it."""
+    """Number of threads for this many multiply-adds: one for each 2²⁰ (about 20 µs). Doesn't affect results."""
     return max(1, min(torch.get_num_threads(), work >> 20))
 
 
 def bias_or_zeros(bias_G: Tensor | None, G: int) -> Tensor:
-    """The bias, or the zeros that it stands for."""
+    """The bias, or zeros."""
     bias_G = buffer(G).zero_() if bias_G is None else bias_G.contiguous()
     check("bias", bias_G, (G,))
     return bias_G
@@ -138,7 +139,7 @@ def bias_or_zeros(bias_G: Tensor | None, G: int) -> Tensor:
 def check(
     name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32, *, strided: bool = False
 ) -> None:
-    """What is passed as an address must be what the address is read as; else ValueError."""
+    """Check a tensor whose address is passed to C++: its shape, type and layout; else ValueError."""
     laid_out = tensor.stride(-1) == 1 if strided else tensor.is_contiguous()
     if tensor.shape != shape or tensor.dtype != dtype or tensor.device.type != "cpu" or not laid_out:
         given = f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}, strides {tensor.stride()}"
