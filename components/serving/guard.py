@@ -1,5 +1,5 @@
-"""Before anything is parsed: whose host is meant, how many bytes come and how slowly; then the answer, for as long as
-somebody waits for it; after it, the headers."""
+"""Middleware that checks the host, size and speed of a request before it is parsed, cancels the work of clients that
+disconnect, and adds security headers."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ HEADERS = {
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
 }
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # JSON's escape of half a pair
-HELD_BODIES = 16  # of the largest size, at once
-MOST_DRAINED = 4  # times the largest size: so much is let pass of a body that is refused
+HELD_BODIES = 16  # bodies of the maximum size in memory at once
+MOST_DRAINED = 4  # times the maximum size: how much of a refused body is read and discarded
 
 
 class Guard:
-    """ASGI middleware. `hosts`: the names that the server answers to; None: all. A page of another site can reach a
-    server on this machine under a name of its own; then the Host header says so."""
+    """ASGI middleware. `hosts`: the accepted values of the Host header; None: all. This prevents DNS rebinding, where
+    another site reaches a server on this machine under its own host name."""
 
     def __init__(self, app: Any, limits: Limits, hosts: Iterable[str] | None) -> None:
         self.app, self.limits = app, limits
@@ -74,7 +74,7 @@ class Guard:
             self._held -= len(body)
 
     async def _answer(self, scope: Any, body: bytes, receive: Any, send: Any, told: Callable[[], bool]) -> None:
-        """Let the application answer; it is cancelled when the client goes before it is told all."""
+        """Run the application; it is cancelled if the client disconnects before the end of the response."""
         leaving = asyncio.ensure_future(_left(receive))
         answering = asyncio.ensure_future(self.app(scope, _replay(body, leaving), send))
         try:
@@ -87,7 +87,7 @@ class Guard:
             await asyncio.gather(answering, leaving, return_exceptions=True)
 
     async def _read(self, receive: Any, body: bytearray) -> tuple[int, str] | tuple[()] | None:
-        """Fill `body`; the status and reason where that is refused, () where the client has gone."""
+        """Fill `body`. Returns None, the status and reason of a refusal, or () if the client has disconnected."""
         try:
             async with asyncio.timeout(self.limits.body_seconds):
                 while True:
@@ -113,7 +113,7 @@ class Guard:
 
 
 async def _drain(receive: Any, message: Any, most: int) -> None:
-    """Let the rest of a body pass: most clients read an answer only when they have sent everything."""
+    """Discard the rest of a body: most clients read a response only after they have sent everything."""
     passed = 0
     while message.get("more_body") and passed < most:
         message = await receive()
@@ -121,7 +121,7 @@ async def _drain(receive: Any, message: Any, most: int) -> None:
 
 
 def _is_text(body: bytearray) -> bool:
-    """Whether no escape in a JSON body stands for what can't be written. What isn't JSON the application refuses."""
+    """Whether a JSON body has no escape of a lone surrogate. The application refuses bodies that aren't JSON."""
     if not SURROGATE.search(body):
         return True
     try:
@@ -134,7 +134,7 @@ def _is_text(body: bytearray) -> bool:
 
 
 def _replay(body: bytes, leaving: asyncio.Future[None]) -> Any:
-    """The body once more, then that the client has gone."""
+    """A `receive` that gives the body, then waits for the client to disconnect."""
     told = False
 
     async def again() -> Any:
@@ -149,7 +149,7 @@ def _replay(body: bytes, leaving: asyncio.Future[None]) -> Any:
 
 
 async def _left(receive: Any) -> None:
-    """Return when the client has gone. What else it sends isn't read by anyone."""
+    """Return when the client has disconnected. Anything else it sends is discarded."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -163,6 +163,6 @@ def _host(value: bytes) -> str:
 async def _refuse(send: Any, status: int, error: str, hint: str | None = None) -> None:
     body = json.dumps({"error": error, "where": "request", "hint": hint}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    # what hasn't been read of the body can't be told from a next request
+    # closed: the unread rest of the body would be taken for the next request
     await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"connection", b"close")]})
     await send({"type": "http.response.body", "body": body})
