@@ -27,7 +27,7 @@ from components.generation.sampling import check_plain, drawn, sample_plainly, s
 from components.generation.settings import Sampled
 from components.serving.problems import Busy, Late, Limits
 
-STEPS = 16  # most tokens in one call: how long a request may wait to join, and what a stream shows at once
+STEPS = 16  # maximum tokens in one call, after which requests can join and streams are updated
 SHOW_SECONDS = 0.08  # between two updates of a stream
 CHECK_SECONDS = 0.25  # between two checks of the deadline, without a stream
 Watch = Callable[[list[np.ndarray]], None]

@@ -159,11 +159,11 @@ async def events(
     work: Work, models: Models, uploads: Uploads, cache: PieceCache, request: GenerateRequest, deadline: Deadline
 ) -> AsyncIterator[tuple[str, Any]]:
     """The events of a request. A request that can't be started raises before the first event."""
-    loop, told = asyncio.get_running_loop(), asyncio.Queue[tuple[str, Any] | None]()
+    loop, queue = asyncio.get_running_loop(), asyncio.Queue[tuple[str, Any] | None]()
 
     def tell(kind: str, data: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the server has ended
-            loop.call_soon_threadsafe(told.put_nowait, (kind, data))
+            loop.call_soon_threadsafe(queue.put_nowait, (kind, data))
 
     def begun(served: Served, seed: int) -> Watch:
         start = {"model": served.ref.name, "version": served.ref.version, "seed": seed}
@@ -182,9 +182,9 @@ async def events(
         return generate(models, uploads, cache, request, deadline, begun)
 
     task = asyncio.ensure_future(work.carry_out(deadline, run))
-    task.add_done_callback(lambda _: told.put_nowait(None))
+    task.add_done_callback(lambda _: queue.put_nowait(None))
     try:
-        while (event := await told.get()) is not None:
+        while (event := await queue.get()) is not None:
             yield event
         yield "done", task.result().model_dump()
     finally:

@@ -19,7 +19,7 @@ HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
 }
-SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # JSON's escape of half a pair
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # JSON's escape of a surrogate
 HELD_BODIES = 16  # bodies of the maximum size in memory at once
 MOST_DRAINED = 4  # times the maximum size: how much of a refused body is read and discarded
 
@@ -38,11 +38,11 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
-        told = False  # the whole of the answer
+        complete = False  # whether the response is complete
 
         async def guarded(message: Any) -> None:
-            nonlocal told
-            told = message["type"] == "http.response.body" and not message.get("more_body")
+            nonlocal complete
+            complete = message["type"] == "http.response.body" and not message.get("more_body")
             if message["type"] == "http.response.start":
                 there = {name.lower() for name, _ in message["headers"]}
                 more = [(k.encode(), v.encode()) for k, v in HEADERS.items() if k.encode() not in there]
@@ -58,7 +58,7 @@ class Guard:
             await _refuse(guarded, 413, self._too_large)
             return
         if scope["method"] in ("GET", "HEAD", "OPTIONS"):
-            await self._answer(scope, b"", receive, guarded, lambda: told)
+            await self._answer(scope, b"", receive, guarded, lambda: complete)
             return
         if self._held > HELD_BODIES * self.limits.body_bytes:
             await _refuse(guarded, 503, "too much data is being received", hint="try again in a moment")
@@ -67,19 +67,19 @@ class Guard:
         try:
             refused = await self._read(receive, body)
             if refused is None:
-                await self._answer(scope, bytes(body), receive, guarded, lambda: told)
+                await self._answer(scope, bytes(body), receive, guarded, lambda: complete)
             elif refused:
                 await _refuse(guarded, *refused)
         finally:
             self._held -= len(body)
 
-    async def _answer(self, scope: Any, body: bytes, receive: Any, send: Any, told: Callable[[], bool]) -> None:
+    async def _answer(self, scope: Any, body: bytes, receive: Any, send: Any, complete: Callable[[], bool]) -> None:
         """Run the application; it is cancelled if the client disconnects before the end of the response."""
-        leaving = asyncio.ensure_future(_left(receive))
+        leaving = asyncio.ensure_future(_disconnected(receive))
         answering = asyncio.ensure_future(self.app(scope, _replay(body, leaving), send))
         try:
             await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if answering.done() or told():
+            if answering.done() or complete():
                 await answering
         finally:
             for task in (answering, leaving):
@@ -135,20 +135,20 @@ def _is_text(body: bytearray) -> bool:
 
 def _replay(body: bytes, leaving: asyncio.Future[None]) -> Any:
     """A `receive` that gives the body, then waits for the client to disconnect."""
-    told = False
+    sent = False
 
     async def again() -> Any:
-        nonlocal told
-        if told:
+        nonlocal sent
+        if sent:
             await asyncio.shield(leaving)
             return {"type": "http.disconnect"}
-        told = True
+        sent = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again
 
 
-async def _left(receive: Any) -> None:
+async def _disconnected(receive: Any) -> None:
     """Return when the client has disconnected. Anything else it sends is discarded."""
     while (await receive())["type"] != "http.disconnect":
         pass

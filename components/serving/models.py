@@ -154,7 +154,7 @@ class Models:
             try:
                 bundle = load_bundle(folder)
             except UserError as error:
-                raise _not_to_be_had(ref, error) from error
+                raise _unavailable(ref, error) from error
             served = Served(bundle, ref, Batcher(bundle.model, self.limits))
             self._used.add(served)
             with self._lock:
@@ -191,7 +191,7 @@ class Models:
         try:
             return self.store.fetch(ref)
         except UserError as error:
-            raise _not_to_be_had(ref, error) from error
+            raise _unavailable(ref, error) from error
 
     def _all(self) -> list[Model]:
         found = []
@@ -204,7 +204,7 @@ class Models:
         return found
 
 
-def _not_to_be_had(ref: ModelRef, error: UserError) -> Busy:
+def _unavailable(ref: ModelRef, error: UserError) -> Busy:
     """Log the reason, which names folders of this machine, and return an error without it."""
     log.warning("%s can't be loaded: %s", ref, error)
     return Busy(
@@ -218,14 +218,14 @@ def described(ref: ModelRef, folder: Path) -> Description:
         json.loads((folder / f"{n}.json").read_text("utf-8")) for n in ("model", "encoding", "recipe")
     )
     encoding = encoding_from_state(state)
-    told = describe(make_task(recipe["task"], encoding, info["framing"]), encoding, recipe, info)
-    voices = list(encoding.timeline(np.zeros(0, dtype=np.int64)).voices) if "keep" in told.accepts else []
+    about = describe(make_task(recipe["task"], encoding, info["framing"]), encoding, recipe, info)
+    voices = list(encoding.timeline(np.zeros(0, dtype=np.int64)).voices) if "keep" in about.accepts else []
     return Description(
-        name=ref.name, version=ref.version, task=told.task, writes=told.writes, reads=told.reads,
-        answers=told.task if told.reads else None,
-        features=told.step_shape[0] if len(told.step_shape) == 1 else None,
-        accepts=told.accepts, voices=voices, settings=settings_schema(recipe) if told.writes else {},
-        trained_on=told.trained_on, metrics=told.metrics,
+        name=ref.name, version=ref.version, task=about.task, writes=about.writes, reads=about.reads,
+        answers=about.task if about.reads else None,
+        features=about.step_shape[0] if len(about.step_shape) == 1 else None,
+        accepts=about.accepts, voices=voices, settings=settings_schema(recipe) if about.writes else {},
+        trained_on=about.trained_on, metrics=about.metrics,
     )  # fmt: skip
 
 

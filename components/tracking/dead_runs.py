@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-CUT_OFF, DEATHS = "process.cut_off", "process.deaths"  # the run was ended by force; how often its process died
+CUT_OFF, DEATHS = "process.cut_off", "process.deaths"  # tags: the process was killed; how often
 
 
 def left_running(client: MlflowClient, spool: Path) -> list[str]:
