@@ -1,1 +1,1 @@
-"""Models in the forms that other software reads."""
+"""Export of models to formats of other software."""

@@ -14,7 +14,7 @@ import onnxruntime
 def generate(
     folder: Path, seed: int = 0, temperature: float = 1.0, length: int = 200, prompt: str | None = None
 ) -> str:
-    """The prompt and at most `length` new tokens. The same seed gives the same text."""
+    """The prompt with at most `length` new tokens. The same seed gives the same text."""
     about = json.loads((folder / "encoding.json").read_text(encoding="utf-8"))
     session = onnxruntime.InferenceSession(folder / "model.onnx")
     state = {name: np.array([values], np.float32) for name, values in about["initial_state"].items()}
@@ -23,7 +23,7 @@ def generate(
     rest = rest.lower() if about["lowercase"] else rest
     longest = max(map(len, ids), default=1)
     text, read = [], [] if about["begin"] is None else [about["begin"]]
-    while rest:  # the longest token that the rest begins with
+    while rest:  # the longest token at the start of the rest
         size = next((n for n in range(longest, 1, -1) if rest[:n] in ids), 1)
         read.append(ids.get(rest[:size], about["unknown"]))
         text.append(rest[:size])

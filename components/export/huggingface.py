@@ -1,4 +1,4 @@
-"""A model as a folder in the form of the Hugging Face Hub: model.safetensors, JSON beside it, and a model card."""
+"""Export to the format of the Hugging Face Hub: a folder with model.safetensors, JSON files and a model card."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ A recurrent neural network trained with Reprise {version} by the recipe `{name}`
 
 
 def export_huggingface(bundle: Path, folder: Path) -> None:
-    """Write a registered bundle in that form into a new folder.
+    """Write a registered bundle in this format to a new folder.
 
     Raises:
         UserError: the folder exists, or the bundle is damaged.
@@ -57,7 +57,7 @@ def export_huggingface(bundle: Path, folder: Path) -> None:
 def model_card(
     name: str, info: Mapping[str, Any], recipe: Mapping[str, Any], weights_digest: str, parameters: int
 ) -> str:
-    """The card of a model: its figures on test (else val), data and settings."""
+    """The model card: metrics on test (else val), data and settings."""
     metrics, kind = info["metrics"], recipe["task"]["kind"]
     splits = [split for split in ("test", "val") if any(m.startswith(f"{split}/") for m in metrics)]
     chosen = {m: v for m, v in sorted(metrics.items()) if splits and m.startswith(f"{splits[0]}/")}

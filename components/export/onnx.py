@@ -1,6 +1,6 @@
-"""A language model's step as an ONNX graph, which runs without Python.
+"""Export of a language model's step to an ONNX graph, which runs without Python.
 
-Shapes: B batch, H a state's size, V vocabulary.
+Shapes: B batch, H size of a state, V vocabulary.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from components.encodings.vocabulary import BOS, EOS, PAD, SPECIALS, UNK
 from components.errors import UserError
 from components.models.sequence_model import SequenceModel
 
-SEQUENCES, STEPS = 100, 20  # random ones on which the graph is compared with the model
+SEQUENCES, STEPS = 100, 20  # random sequences to compare the graph with the model
 TOLERANCE = 2e-5  # of a logit or a state after one step, relative to the largest; up to 4e-6 was seen
 MISSING = "exporting to ONNX needs packages that aren't installed"
-EXPORTERS = ("torch.onnx", "onnxscript", "onnx_ir")  # they tell how they work in warnings
+EXPORTERS = ("torch.onnx", "onnxscript", "onnx_ir")  # loggers with irrelevant warnings
 EXAMPLES = {"generate.py": "generate_onnx.py", "index.html": "generate_onnx.html"}
 
 
@@ -45,13 +45,13 @@ class Step(nn.Module):
 
 
 def export_onnx(bundle: Bundle, folder: Path) -> float:
-    """Write into a new folder `model.onnx`, `encoding.json`, and two programs that generate text from them without
-    torch or Reprise: `generate.py`, and `index.html` for a browser. Gives the largest difference to the model that was
-    seen on random sequences, relative to the largest value.
+    """Write `model.onnx`, `encoding.json`, and two programs that generate text from them without torch or Reprise,
+    `generate.py` and, for a browser, `index.html`, to a new folder. Returns the largest difference to the model on
+    random sequences, relative to the largest value.
 
     Raises:
-        UserError: the folder exists, the model isn't one that this can be done for, a package is missing, or the graph
-            doesn't compute what the model does.
+        UserError: the folder exists, the model can't be exported, a package is missing, or the graph's values differ
+            from the model's.
     """
     _check(bundle)
     try:
@@ -69,7 +69,7 @@ def export_onnx(bundle: Bundle, folder: Path) -> float:
         step = Step(bundle.model).eval()
         _write_graph(step, made / "model.onnx")
         differs, rounding = difference(step, onnxruntime.InferenceSession(made / "model.onnx"))
-        if not differs <= max(TOLERANCE, 3 * rounding):  # two ways to round; an mLSTM may divide by nearly 0
+        if not differs <= max(TOLERANCE, 3 * rounding):  # rounding errors; an mLSTM may divide by nearly 0
             raise UserError(f"the graph's values differ from the model's by {differs:.1e}", where=str(bundle.name))
         (made / "encoding.json").write_text(json.dumps(description(bundle), ensure_ascii=False, indent=1) + "\n")
         for name, source in EXAMPLES.items():
@@ -79,7 +79,7 @@ def export_onnx(bundle: Bundle, folder: Path) -> float:
 
 
 def description(bundle: Bundle) -> dict[str, Any]:
-    """What the graph can't say: the tokens, where a sequence begins and ends, and the state before the first step."""
+    """What isn't in the graph: the tokens, the begin and end tokens, and the initial state."""
     framed = bundle.info["framing"] == "sequences"
     state = bundle.model.initial_state(1)
     return {
@@ -100,8 +100,8 @@ def description(bundle: Bundle) -> dict[str, Any]:
 
 def difference(step: Step, session: Any) -> tuple[float, float]:
     """The largest differences of any value after any step of random sequences of ids, relative to the largest value (at
-    least 1): between the model and the graph, and between the model and itself in double precision. All begin each step
-    at the model's state: some models (a Mogrifier LSTM) make of the last digit of a state a thousand times as much in
+    least 1): between the model and the graph, and between the model and itself in double precision. All start each step
+    from the model's state, because some models (a Mogrifier LSTM) amplify rounding errors of a state a thousandfold in
     20 steps, in torch as in ONNX."""
     rng = np.random.default_rng(0)
     first = step.model.initial_state(SEQUENCES)
@@ -144,7 +144,7 @@ def _check(bundle: Bundle) -> None:
 
 
 def _joined(encoding: Encoding) -> bool:
-    """Whether a text is its tokens put together, any of which may follow any."""
+    """Whether a text is the concatenation of its tokens, in any order."""
     if encoding.form != "tokens" or encoding.reads != "text" or encoding.given:
         return False
     ordinary = np.arange(len(SPECIALS), len(encoding.vocabulary))
@@ -154,8 +154,8 @@ def _joined(encoding: Encoding) -> bool:
 
 
 def _translations() -> dict[Any, Any]:
-    """How operations are written that torch's exporter writes as log σ(x) and log(eᵃ + eᵇ). As such they have a wrong
-    value where σ(x) is near 0, and none where eᵃ overflows."""
+    """Stable translations of two operations that torch's exporter writes as log σ(x) and log(eᵃ + eᵇ), which is wrong
+    where σ(x) is near 0, and infinite where eᵃ overflows."""
     from onnxscript import opset18 as op
 
     def log_sigmoid(x: Any) -> Any:

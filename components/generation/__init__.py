@@ -1,1 +1,1 @@
-"""Sampling new sequences from a trained model."""
+"""Generation of sequences with a trained model: sampling, beam search, CTC decoding, infilling."""

@@ -1,6 +1,6 @@
-"""Beam search: the likeliest sequences that a model can write, as far as a beam of them sees.
+"""Beam search for the likeliest sequences of a model.
 
-Shapes: B examples, K hypotheses side by side for each, N = B·K rows, V vocabulary.
+Shapes: B examples, K hypotheses for each, N = B·K rows, V vocabulary.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from components.encodings.vocabulary import BOS, EOS, PAD, UNK
 from components.layers.base import State, moved
 
 Step = Callable[[Tensor, State], tuple[Tensor, State]]
-EVERY = 16  # tokens between two looks at what has ended: a GPU is waited for at each
+EVERY = 16  # tokens between two checks for ended hypotheses, each of which synchronises with a GPU
 LengthPenalty = Literal["wu", "average", "none"]
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A sequence without BOS and EOS, its log-probability in nats (EOS included), and by what it was ranked."""
+    """A sequence without BOS and EOS, its log-probability in nats (EOS included), and the score for ranking."""
 
     ids: np.ndarray
     log_probability: float
@@ -33,7 +33,7 @@ class Hypothesis:
 def penalised(log_probability: float, length: int, penalty: LengthPenalty, alpha: float) -> float:
     """The score of a sequence of `length` tokens, EOS included.
 
-    `none`: its log-probability, which favours short ones; `average`: that per token; `wu`: that divided by
+    `none`: the log-probability, which favours short sequences; `average`: per token; `wu`: divided by
     ((5 + length) / 6)^alpha (Wu et al. 2016, equation 14).
     """
     if penalty == "wu":
@@ -53,30 +53,30 @@ def beam_search(
     alpha: float = 0.6,
     forbidden: Sequence[int] = (PAD, UNK, BOS),
 ) -> list[list[Hypothesis]]:
-    """For each example up to `beam_size` finished sequences, the best first.
+    """Up to `beam_size` finished sequences for each example, best first.
 
-    `step(tokens_N, state)` gives logits [N, V] and the next state; `state` is a flat dict of batch-first tensors, as it
-    is before BOS. A sequence that ends leaves the beam, which is narrower by one from then on (Sutskever et al. 2014):
-    with `beam_size` 1 this is greedy decoding, and a beam as wide as the space finds the best sequence there is. After
-    `max_lengths_B` tokens only EOS may follow, so every sequence ends and its probability is the model's own.
+    `step(tokens_N, state)` returns logits [N, V] and the next state; `state` is a flat dict of batch-first tensors,
+    before BOS. A finished sequence leaves the beam and makes it narrower by one (Sutskever et al. 2014): `beam_size` 1
+    is greedy decoding, and a beam that holds all sequences finds the best one. After `max_lengths_B` tokens only EOS is
+    allowed, so that every sequence ends; the log-probabilities are the model's, without this restriction.
     """
     B, K = len(max_lengths_B), beam_size
     device = next(iter(state.values())).device
     every = 1 if device.type == "cpu" else EVERY
     longest = max(max_lengths_B, default=-1)
     found: list[list[Hypothesis]] = [[] for _ in range(B)]
-    rows = np.arange(B)  # the examples still searched
+    rows = np.arange(B)  # the unfinished examples
     limits_B = moved(torch.tensor(list(max_lengths_B), dtype=torch.int64), device)
     state = {name: value.repeat_interleave(K, dim=0) for name, value in state.items()}
     tokens_N = torch.full((B * K,), BOS, device=device)
-    # log-probabilities; −∞ where a place of the beam is empty, as all but one are at first
+    # log-probabilities; −∞ for an empty place of the beam, as all but one are at first
     total_BK = torch.full((B, K), -torch.inf, dtype=torch.float64, device=device)
     total_BK[:, 0] = 0.0
     places_B = torch.full((B,), K, device=device)
     places_K = torch.arange(K, device=device)
-    written: list[np.ndarray] = []  # at each length [2, B, K]: the tokens, and the place each one goes on from
+    written: list[np.ndarray] = []  # for each length [2, B, K]: the tokens, and the places of their parents
     unseen: list[Tensor] = []
-    for length in range(longest + 1):  # written so far; of the longest nothing is left then
+    for length in range(longest + 1):  # tokens so far
         logits_NV, state = step(tokens_N, state)
         V = logits_NV.shape[1]
         logp_BKV = torch.log_softmax(logits_NV.double(), dim=1).view(len(rows), K, V)
@@ -115,7 +115,7 @@ def beam_search(
 
 
 def traced(written: Sequence[np.ndarray], row: int, place: int) -> np.ndarray:
-    """The tokens, the last one (EOS) left out, of what stands at a place of the beam: int64 [U]."""
+    """The tokens of the hypothesis at a place of the beam, without the last one (EOS): int64 [U]."""
     ids = np.empty(len(written) - 1, dtype=np.int64)
     for at in range(len(written) - 1, 0, -1):
         place = written[at][1, row, place]

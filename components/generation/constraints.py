@@ -1,9 +1,9 @@
-"""Rules that generated music keeps: masks over the next token, told in musical terms, whatever the encoding's ids.
+"""Constraints on generated music: masks over the next token, defined in musical terms for all encodings.
 
     constraints: ["no-crossing", "range soprano C4-A5", "key F major", "chord-tones strong", "longest 2 beats"]
 
-The order is the priority: where the rules can't all be kept, one that leaves no choice beside those before it is given
-up for that token, so the last is the first to go; `Constraints.relaxed` counts it. V is the vocabulary's size.
+The order is the priority: a constraint that leaves no choice together with those before it is relaxed for that token,
+and counted in `Constraints.relaxed`. V is the vocabulary's size.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ MOST = 32  # constraints at once
 
 
 class Constraint(ABC):
-    """One rule. `about_pitch`: it would rather be given up than silence a voice that could go on sounding."""
+    """One constraint. `about_pitch`: it is relaxed if only silence would be left where a voice could sound."""
 
     about_pitch: ClassVar[bool] = True
-    text: str = ""  # as it was asked for
+    text: str = ""  # as written in the settings
 
     @abstractmethod
     def allows(self, choices: Choices, moment: Moment) -> np.ndarray:
-        """Which tokens keep the rule at this moment, bool [V]. Tokens that it isn't about keep it."""
+        """Which tokens meet the constraint at this moment, bool [V]. Unrelated tokens meet it."""
 
 
 def pitches_after(choices: Choices, moment: Moment) -> np.ndarray:
@@ -45,12 +45,12 @@ def pitches_after(choices: Choices, moment: Moment) -> np.ndarray:
 
 
 def begins_in(choices: Choices, pitch_classes: frozenset[int]) -> np.ndarray:
-    """Tokens that begin a note of these pitch classes, or none: bool [V]."""
+    """Tokens that begin a note of these pitch classes, or don't begin a note: bool [V]."""
     return (choices.kind != NOTE) | np.isin(choices.pitch % 12, sorted(pitch_classes))
 
 
 class Range(Constraint):
-    """Every note, or those of one voice, lies from `low` to `high`."""
+    """Notes, of all voices or of one, are from `low` to `high`."""
 
     def __init__(self, low: int, high: int, voice: int | None = None) -> None:
         self.low, self.high, self.voice = low, high, voice
@@ -62,7 +62,7 @@ class Range(Constraint):
 
 
 class InKey(Constraint):
-    """Notes begin in the key or scale; a minor key has its raised sixth and seventh too (a scale has not)."""
+    """Notes begin in the key or scale; a minor key, but not a scale, includes the raised sixth and seventh."""
 
     def __init__(self, key: Key, *, exact: bool = False) -> None:
         raised = {(key.tonic + 9) % 12, (key.tonic + 11) % 12} if key.scale == "minor" and not exact else set()
@@ -73,9 +73,9 @@ class InKey(Constraint):
 
 
 class ChordTones(Constraint):
-    """Notes that begin on a strong beat (on a beat, anywhere) are tones of the chord that holds there.
+    """Notes that begin on a strong beat (on a beat, anywhere) are tones of the current chord.
 
-    `scale`: tones of its scale are as good. Where no chord holds, anything goes.
+    `scale`: tones of its scale are allowed too. Without a chord all tones are allowed.
     """
 
     def __init__(self, when: str, *, scale: bool = False) -> None:
@@ -90,7 +90,7 @@ class ChordTones(Constraint):
 
 
 class NoCrossing(Constraint):
-    """No voice sounds above a higher one. Voices not yet chosen at this step don't bind: they can still move."""
+    """No voice sounds above a higher one. Voices without a token at this step yet don't count: they can still move."""
 
     def allows(self, choices: Choices, moment: Moment) -> np.ndarray:
         above = [pitch for pitch in moment.sounding[: moment.voice] if pitch is not None]
@@ -98,8 +98,8 @@ class NoCrossing(Constraint):
 
 
 class NoParallels(Constraint):
-    """No voice moves in the same direction as a higher one from a perfect fifth to a perfect fifth, or from an octave
-    or unison to one."""
+    """No voice moves in parallel with a higher one from a perfect fifth to a perfect fifth, or from an octave or unison
+    to an octave or unison."""
 
     def allows(self, choices: Choices, moment: Moment) -> np.ndarray:
         after = pitches_after(choices, moment)
@@ -115,8 +115,8 @@ class NoParallels(Constraint):
 
 
 class TonicEnding(Constraint):
-    """In the last beat nothing sounds but home, what the piece is planned to end on or the root of the last chord: the
-    lowest voice, or the only one, has it; the others have a major or minor triad over it, with its third."""
+    """In the last beat only the tonic chord sounds. The tonic is the planned end of the piece, or the root of the last
+    chord. The lowest or only voice has it; the others have a major or minor triad on it, including its third."""
 
     def allows(self, choices: Choices, moment: Moment) -> np.ndarray:
         kept = np.ones(len(choices.kind), dtype=bool)
@@ -133,7 +133,7 @@ class TonicEnding(Constraint):
 
     def _tones(self, moment: Moment) -> set[int]:
         """Pitch classes that the voice may end on."""
-        assert moment.home is not None  # the caller's business
+        assert moment.home is not None  # checked by the caller
         voices_below = len(moment.sounding) - 1 - moment.voice
         if not voices_below:
             return {moment.home}
@@ -144,7 +144,7 @@ class TonicEnding(Constraint):
 
 
 class WithinBars(Constraint):
-    """No note goes on over a bar line."""
+    """No note crosses a bar line."""
 
     about_pitch = False
 
@@ -154,7 +154,7 @@ class WithinBars(Constraint):
 
 
 class Onsets(Constraint):
-    """Notes begin on a grid of `beats` (1/2: half beats), counted from the bar line."""
+    """Notes begin on a grid of `beats` (1/2: half beats), relative to the bar line."""
 
     about_pitch = False
 
@@ -167,7 +167,7 @@ class Onsets(Constraint):
 
 
 class Longest(Constraint):
-    """No note lasts longer than so many beats."""
+    """No note lasts longer than `beats`."""
 
     about_pitch = False
 
@@ -180,7 +180,7 @@ class Longest(Constraint):
 
 
 class Repeats(Constraint):
-    """The same pitch at most so many times in a row in a voice."""
+    """A voice has the same pitch at most `count` times in a row."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -192,30 +192,31 @@ class Repeats(Constraint):
 
 
 def note_lengths(choices: Choices, moment: Moment) -> np.ndarray:
-    """Steps that each token says its note lasts, int64 [V]; 0 where it says nothing or is about a rest."""
+    """Duration in steps that each token gives its note, int64 [V]; 0 for rests and tokens without a duration."""
     of_note = (choices.kind == NOTE) | ((choices.kind == LENGTH) & (moment.pending is not None))
     return np.where(of_note, choices.duration, 0)
 
 
 class Constraints:
-    """Several rules, the most important first. `relaxed` counts by rule how often it had to be given up."""
+    """Several constraints, in order of priority. `relaxed`: how often each one was relaxed."""
 
     def __init__(self, constraints: Sequence[Constraint], meaning: Meaning) -> None:
         self.constraints, self.meaning = tuple(constraints), meaning
         self.relaxed: Counter[str] = Counter()
-        self.moments = 0  # tokens that the rules were asked about
+        self.moments = 0  # tokens that the constraints were applied to
 
     def mask(self, allowed_V: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """What of the grammar's `allowed_V` keeps the rules after the ids [T] (BOS first): bool [V], never empty.
+        """The tokens of `allowed_V`, the grammar's mask, that meet the constraints after the ids [T] (BOS first): bool
+        [V], never empty.
 
-        A rule is given up for this token where nothing but the end or a sign would be left, and a rule about pitch also
-        where only silence would be.
+        A constraint is relaxed for this token if only the end or a sign would be left, and a constraint about pitch
+        also if only silence would be left.
         """
         moment = self.meaning.moment(ids)
         return allowed_V if moment is None else self.narrow(allowed_V, moment)
 
     def narrow(self, allowed_V: np.ndarray, moment: Moment) -> np.ndarray:
-        """`mask` at a moment that is known."""
+        """As `mask`, for a known moment."""
         choices, mask = self.meaning.choices, allowed_V
         music = choices.kind != OTHER
         sounding = (choices.kind == NOTE) | (choices.kind == HOLD) | (choices.kind == LENGTH)
@@ -230,12 +231,12 @@ class Constraints:
         return mask
 
     def report(self) -> list[str]:
-        """One line for each rule that had to be given up."""
+        """One line for each relaxed constraint."""
         return [f"{text!r} was given up for {n:,} of {self.moments:,} tokens" for text, n in self.relaxed.items()]
 
 
 class Constrained(Wrapped):
-    """An encoding whose `allowed` keeps the rules as well as the grammar: what `sample` is given in its place."""
+    """An encoding for sampling whose `allowed` applies the constraints as well as the grammar."""
 
     def __init__(self, encoding: Encoding, rules: Constraints) -> None:
         super().__init__(encoding)
@@ -246,10 +247,10 @@ class Constrained(Wrapped):
 
 
 def parse_constraints(texts: Sequence[str], meaning: Meaning) -> Constraints:
-    """The rules in a recipe's or command's words, for one encoding's music.
+    """Parse the constraints of a recipe or command.
 
     Raises:
-        UserError: a rule isn't known or its values make no sense; all of them are told at once.
+        UserError: constraints are unknown or have wrong values; lists all of them.
     """
     if len(texts) > MOST:
         raise UserError(f"{len(texts)} constraints, more than {MOST}", where=WHERE)
@@ -265,10 +266,10 @@ def parse_constraints(texts: Sequence[str], meaning: Meaning) -> Constraints:
 
 
 def parse_constraint(text: str, voices: Sequence[str] = ()) -> Constraint:
-    """One rule, such as "range 55-84" or "longest 2 beats". `voices`: names that a range may be for.
+    """Parse one constraint, such as "range 55-84" or "longest 2 beats". `voices`: names of voices for a range.
 
     Raises:
-        UserError: with the nearest rule, or what the rule takes.
+        UserError: it is unknown (with the nearest name), or its values are wrong (with an example).
     """
     name, _, rest = " ".join(text[:81].split()).partition(" ")
     name = name.casefold()
@@ -307,7 +308,7 @@ def _pitch(text: str) -> int:
     if text.isdigit():
         return int(text)
     found = re.fullmatch(r"([a-g])([b#]?)(-?\d)", text)
-    assert found is not None  # the caller's pattern
+    assert found is not None  # matched by the caller
     written = {"b": -1, "#": 1, "": 0}[found[2]]
     return "c d ef g a b".index(found[1]) + written + 12 * (int(found[3]) + 1)
 
@@ -331,7 +332,7 @@ def _chord(scale: bool) -> Callable[[str, tuple[str, ...]], Constraint | None]:
     return make
 
 
-# first word → an example, and what makes the rule of the words after it
+# first word → an example, and the function that makes the constraint from the remaining words
 RULES: dict[str, tuple[str, Callable[[str, tuple[str, ...]], Constraint | None]]] = {
     "range": ("range C4-A5", _range),
     "key": ("key F major", lambda rest, voices: InKey(parse_key(rest, where=WHERE))),

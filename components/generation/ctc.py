@@ -1,8 +1,8 @@
-"""Reading what a CTC model says: the likeliest path, or the likeliest text.
+"""Decoding of CTC outputs: best path, prefix beam search, and alignment.
 
-A CTC model gives, at every frame, a distribution over the tokens and a blank. A path names one of them at each frame;
-its text is the path with repeats merged and blanks taken out, and a text's probability is the sum over all its paths
-(Graves et al. 2006). Shapes: T frames, V tokens, K texts followed at once.
+A CTC model gives a distribution over the tokens and a blank at every frame. A path has one of them for each frame; its
+text is the path with repeats merged and blanks removed, and a text's probability is the sum over all its paths (Graves
+et al. 2006). Shapes: T frames, V tokens, K texts in the beam.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from components.layers.base import State
 
 BLANK = 0
 
-# ids written so far → log-probabilities [V] of what comes next; where `end` is given, of the end as well
+# ids so far → log-probabilities [V] of the next token, or of the end, if `end` is given
 Scorer = Callable[[tuple[int, ...]], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A text and its scores: `log_probability` by the model alone, `score` with language model and length bonus."""
+    """A text with its scores: `log_probability` of the model alone, `score` with language model and length bonus."""
 
     ids: tuple[int, ...]
     log_probability: float
@@ -33,14 +33,14 @@ class Reading:
 
 
 def collapse(path: Sequence[int] | np.ndarray, blank: int = BLANK) -> list[int]:
-    """The text of a path: repeats merged, then blanks taken out."""
+    """The text of a path: repeats merged, then blanks removed."""
     path = np.asarray(path)
     first = np.append(True, path[1:] != path[:-1])[: len(path)]
     return path[first & (path != blank)].tolist()
 
 
 def greedy(log_probs_TV: np.ndarray, blank: int = BLANK) -> list[int]:
-    """The text of the likeliest path: fast, and not always the likeliest text."""
+    """The text of the likeliest path (best path decoding): fast, but not always the likeliest text."""
     return collapse(log_probs_TV.argmax(axis=1), blank)
 
 
@@ -54,16 +54,16 @@ def prefix_beam_search(
     bonus: float = 0.0,
     end: int | None = None,
 ) -> list[Reading]:
-    """The best texts, best first, at most `beam_size`: by log p(text) + `weight` · log p_LM(text) + `bonus` · length.
+    """Up to `beam_size` texts, best first, by log p(text) + `weight` · log p_LM(text) + `bonus` · length.
 
-    At each frame every text followed so far stays (a blank, or its last token again) or grows by a token. Two sums are
-    kept for each, over the paths that end in a blank and over those that don't: a token said again after a blank is
-    written again, without one it is the same token still (Hannun et al. 2014, arXiv:1408.2873). With a beam that never
-    drops a text the probabilities are exact, and lower bounds otherwise.
+    At each frame every text in the beam stays (a blank, or its last token again) or grows by a token. Two sums are kept
+    for each text, over the paths that end in a blank and over the others: a token repeated after a blank is a new
+    token, without a blank it is the same one (Hannun et al. 2014, arXiv:1408.2873). The probabilities are exact if the
+    beam never drops a text, else lower bounds.
     """
     ids: list[tuple[int, ...]] = [()]
     ends_blank_K, ends_token_K = np.zeros(1), np.full(1, -np.inf)
-    prior_K = np.zeros(1)  # what language model and bonus give
+    prior_K = np.zeros(1)  # scores of language model and bonus
     V = log_probs_TV.shape[1]
     tokens_V = np.arange(V) != blank
 
@@ -80,7 +80,7 @@ def prefix_beam_search(
         grown_KV = whole_K[:, None] + log_probs_V
         grown_KV[np.arange(K), last_K] = ends_blank_K + log_probs_V[last_K]
         grown_KV[:, ~tokens_V] = -np.inf
-        # a text may be reached from one that is followed too: its paths are counted once, together
+        # if a text and its prefix are both in the beam, merge the two ways to reach the text
         place = {text: index for index, text in enumerate(ids)}
         for index, text in enumerate(ids):
             parent = place.get(text[:-1]) if text else None
@@ -109,7 +109,7 @@ def prefix_beam_search(
 
 
 def _best(scores: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the highest `count` scores, those that can't be left out; in their order."""
+    """Indices of the `count` highest finite scores, in ascending order."""
     possible = np.flatnonzero(scores > -np.inf)
     if len(possible) > count:
         possible = possible[np.argpartition(-scores[possible], count - 1)[:count]]
@@ -117,16 +117,16 @@ def _best(scores: np.ndarray, count: int) -> np.ndarray:
 
 
 def aligned(log_probs_TV: np.ndarray, ids: Sequence[int], blank: int = BLANK) -> list[tuple[int, int]]:
-    """When the text's tokens are said on the likeliest of its paths (Viterbi 1967): of each its first frame, and the
-    one after its last.
+    """Forced alignment: the first frame and the frame after the last of each token on the text's likeliest path
+    (Viterbi 1967).
 
     Raises:
-        ValueError: the text takes more frames than there are.
+        ValueError: the text needs more frames than there are.
     """
     states = np.full(2 * len(ids) + 1, blank)  # a blank before, between and after the tokens
     states[1::2] = ids
     S, T = len(states), len(log_probs_TV)
-    # a token may follow another without a blank between them, unless they are alike
+    # the blank between two different tokens may be skipped
     skips_S = np.zeros(S, dtype=bool)
     skips_S[3::2] = states[3::2] != states[1:-2:2]
     best_S = np.full(S, -np.inf)
@@ -149,13 +149,13 @@ def aligned(log_probs_TV: np.ndarray, ids: Sequence[int], blank: int = BLANK) ->
 
 
 class ModelScorer:
-    """A trained language model as a Scorer over the ids of another `vocabulary` of the same kind of token. A token
-    that it doesn't know counts as its UNK.
+    """A trained language model as a Scorer over the ids of another `vocabulary` with the same unit. Tokens outside its
+    own vocabulary count as UNK.
 
-    Each text goes on from the state after the text without its last token, which is remembered.
+    The state after each text is cached, so that a text only needs one step from the text without its last token.
     """
 
-    remembered = 1 << 16  # texts; then all are forgotten
+    remembered = 1 << 16  # texts in the cache, which is cleared when full
 
     def __init__(self, model: nn.Module, known: Vocabulary, vocabulary: Vocabulary) -> None:
         self.model = model.eval()
@@ -164,13 +164,13 @@ class ModelScorer:
         self._memory: dict[tuple[int, ...], tuple[np.ndarray, State]] = {}
 
     def __call__(self, text: tuple[int, ...]) -> np.ndarray:
-        """log p [V] of what follows the text, the end (EOS) among it."""
+        """log p [V] of the next token after the text, or of the end (EOS)."""
         return self._after(text)[0]
 
     @torch.inference_mode()
     def _after(self, text: tuple[int, ...]) -> tuple[np.ndarray, State]:
         if text not in self._memory:
-            # the texts that the beam follows grow by one: never deeper than one call, unless all were forgotten
+            # one step, as the texts in the beam grow by one token; more after the cache was cleared
             start = len(text)
             while start and text[:start] not in self._memory:
                 start -= 1

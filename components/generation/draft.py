@@ -1,4 +1,4 @@
-"""What is to be sampled, made once where the settings are read, and who else than a model may sample it."""
+"""The input of sampling, and the interface of samplers that replace a model."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from components.generation.settings import Progress, Sampled, Settings, unwatche
 
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """`settings.count` sequences that go on from the prompt, or the `piece` with its free tokens written anew.
+    """`settings.count` sequences to sample: continuations of the prompt, or the `piece` with new free tokens.
 
     `framed` sequences start with BOS and end with EOS; a text stream has neither and runs for `max_length` tokens.
-    Sequence n draws from a generator of its own, seeded by (seed, n). `progress` is told now and then how many tokens
-    each has.
+    Sequence n has its own random generator, seeded by (seed, n). `progress` is called with the number of tokens so far.
     """
 
     encoding: Encoding
@@ -31,8 +30,8 @@ class Draft:
 
 
 class Sampler(ABC):
-    """What samples in a model's place: `sample`, `rewrite` and the tasks take it for one. A server's draws several
-    requests together."""
+    """Accepted in place of a model by `sample`, `rewrite` and the tasks, for example to batch the requests of a
+    server."""
 
     @abstractmethod
     def sample(self, draft: Draft) -> list[Sampled]:

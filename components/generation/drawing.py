@@ -1,8 +1,8 @@
-"""Sequences in the midst of being drawn natively: of one request, or of several that share every call of the engine.
+"""Sampling in progress with the engine, for one request or for a batch of several.
 
-A sequence has its own random numbers, its own state and sums of its own order, so it is the same whatever is drawn
-beside it and in how many calls. That holds for reading a prompt too: short ones the engine reads, several at once; a
-long one the model reads by itself. Shapes: N sequences side by side, V vocabulary, S input streams.
+Each sequence has its own random numbers and state, and its sums a fixed order, so that it doesn't depend on the other
+sequences in the batch or the number of calls. That includes the prompt: the engine reads short prompts in a batch, the
+model reads a long one alone. Shapes: N sequences in the batch, V vocabulary, S input streams.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from components.generation.engine import Engine, Streams
 from components.generation.settings import Settings
 from components.models.sequence_model import SequenceModel
 
-# The longest prompt that the engine reads. The model packs its weights first: at H = 512 and two layers that takes as
-# long as 25 tokens take the engine alone, or some 150 of each sequence where a hundred are read at once.
+# Length of the longest prompt that the engine reads. The model packs its weights first: at H = 512 and two layers this
+# takes as long as the engine takes for 25 tokens, or for some 150 tokens of each sequence in a batch of a hundred.
 READ_BY_ENGINE = 64
 
 
 class Drawing:
-    """The `settings.count` sequences of one request. `ids` [N, T] fill up; `at` says to where. The prompt is read
-    once for all of them, in one row of streams; then there is a row for each. `place` says in which: the streams may be
-    shared with other drawings, as the last call left them."""
+    """The `settings.count` sequences of one request. `ids` [N, T] are filled up to `at`. The prompt is read once, in
+    one row of streams, which is then copied for each sequence. `place`: the streams, which may be shared with other
+    drawings since the last call, and the rows in them."""
 
     @torch.inference_mode()
     def __init__(self, engine: Engine, model: SequenceModel, draft: Draft) -> None:
@@ -37,7 +37,7 @@ class Drawing:
         self.ids, self.start = begun(draft)
         self.at, self.read = self.start, 0
         state = model.initial_state(1)
-        # all but the prompt's last token, which is read when the first one is drawn
+        # without the prompt's last token, which is read when the first token is sampled
         self.prompt = inputs(self.encoding, self.ids[:1], 0, self.start)[0, :-1].numpy()
         if len(self.prompt) > READ_BY_ENGINE:
             _, state = model(torch.from_numpy(self.prompt[None]), state)
@@ -45,24 +45,24 @@ class Drawing:
         self.place = engine.begin(state), slice(0, 1)
         if not self.reading:
             self._begin()
-        # where nothing depends on the tokens drawn, many can be drawn in one call
+        # whether several tokens can be sampled in one call: mask and context don't depend on them
         allowed = getattr(self.encoding.allowed, "__func__", None)
         self.free = allowed is Encoding.allowed and not self.encoding.context_sizes
 
     @property
     def reading(self) -> bool:
-        """Whether the prompt hasn't been read to its end."""
+        """Whether part of the prompt is still to be read."""
         return self.read < len(self.prompt)
 
     @property
     def left(self) -> int:
-        """Tokens that may still be drawn of each sequence; 0 when all have ended."""
+        """Tokens that each sequence may still get; 0 when all have ended."""
         streams, rows = self.place
         return 0 if streams.ended[rows].all() else self.ids.shape[1] - self.at
 
     @property
     def manner(self) -> tuple[bool, bool, bool, float, int, float]:
-        """What drawings have in common that one call can draw together; of those that read, that they read."""
+        """Drawings with the same value can share a call: those that read a prompt, or have the same settings."""
         if self.reading:
             return True, False, False, 0.0, 0, 0.0
         settings = self.drawn_with
@@ -74,22 +74,22 @@ class Drawing:
         return self.settings.as_trained() if self.at <= self.encoding.prefix else self.settings
 
     def so_far(self) -> list[np.ndarray]:
-        """Each sequence's ids without BOS and EOS, the prompt included. Another thread may be drawing."""
+        """Each sequence's ids without BOS and EOS, the prompt included. Safe while another thread samples."""
         streams, rows = self.place
-        # what a call under way has drawn isn't in the ids yet
+        # tokens of a call in progress aren't in the ids yet
         stops = np.minimum(self.start + streams.made[rows] - streams.ended[rows], self.at)
         return [row[int(self.framed) : stop].copy() for row, stop in zip(self.ids, stops, strict=False)]
 
     def _begin(self) -> None:
-        """A row for each sequence, in the state that the prompt left."""
+        """Create a row for each sequence, with the state after the prompt."""
         whole = joined([self.place] * len(self.ids), self.engine)
         whole.made[:] = whole.nats[:] = whole.ended[:] = 0
         self.place = whole, slice(0, len(self.ids))
 
 
 def advance(engine: Engine, drawings: Sequence[Drawing], most: int) -> None:
-    """Draw up to `most` more tokens of every sequence of these drawings, or read as many of their prompts. They have
-    one `manner` and aren't done."""
+    """Sample up to `most` more tokens of every sequence of these drawings, or read as many of their prompts. They have
+    the same `manner` and aren't finished."""
     (_read if drawings[0].reading else _draw)(engine, drawings, most)
 
 
@@ -100,7 +100,7 @@ def _read(engine: Engine, drawings: Sequence[Drawing], most: int) -> None:
         here = np.stack([drawing.prompt[drawing.read] for drawing in drawings])
         tokens = np.stack([drawing.ids[0, drawing.read : drawing.read + 2] for drawing in drawings])
         only = np.zeros((count, V), bool)
-        only[np.arange(count), tokens[:, 1]] = True  # what is "drawn" is the prompt
+        only[np.arange(count), tokens[:, 1]] = True  # only the prompt's next token can be sampled
         engine.advance(streams, tokens, np.zeros((count, 1)), only, here[:, 1:])
         for drawing in drawings:
             drawing.read += 1
@@ -142,7 +142,7 @@ def _draw(engine: Engine, drawings: Sequence[Drawing], most: int) -> None:
 
 
 def _together(drawings: Sequence[Drawing], engine: Engine) -> Streams:
-    """The streams of all these drawings, in their order: those of the last call where they are the same."""
+    """The streams of all these drawings, in their order; reused if they are those of the last call."""
     streams, end = drawings[0].place[0], 0
     for drawing in drawings:
         there, rows = drawing.place
@@ -161,7 +161,7 @@ def _together(drawings: Sequence[Drawing], engine: Engine) -> Streams:
 
 
 def joined(parts: Sequence[tuple[Streams, slice]], engine: Engine) -> Streams:
-    """Rows of several streams as streams of their own."""
+    """A copy of rows of several streams as one."""
     count, first = sum(rows.stop - rows.start for _, rows in parts), parts[0][0]
     whole = Streams(count, len(first.h), engine.H, engine.V, first.start.shape[1])
     for name in ("h", "bytes"):
@@ -173,7 +173,7 @@ def joined(parts: Sequence[tuple[Streams, slice]], engine: Engine) -> Streams:
 
 
 def begun(draft: Draft) -> tuple[np.ndarray, int]:
-    """Room for the ids of all sequences [N, T], with the beginning in place, and its length."""
+    """An array for the ids of all sequences [N, T] that starts with BOS and the prompt, and their length."""
     settings = draft.settings
     start = np.array([BOS, *draft.prompt_ids] if draft.framed else list(draft.prompt_ids), dtype=np.int64)
     if not len(start):
@@ -184,7 +184,7 @@ def begun(draft: Draft) -> tuple[np.ndarray, int]:
 
 
 def inputs(encoding: Encoding, ids: np.ndarray, first: int, stop: int) -> torch.Tensor:
-    """What the model reads for the ids [N, first … stop−1], int64 [N, ·, S]."""
+    """The model's inputs for the ids [N, first … stop−1], int64 [N, ·, S]."""
     tokens = ids[:, first:stop, None]
     if not encoding.context_sizes:
         return torch.from_numpy(tokens.copy())
@@ -200,5 +200,5 @@ def allowed_after(encoding: Encoding, ids: np.ndarray, framed: bool) -> np.ndarr
 
 
 def generators(seed: int, count: int) -> list[np.random.Generator]:
-    """Sequence n's random numbers are its own, whatever the number of sequences."""
+    """A random generator for each sequence n, which doesn't depend on `count`."""
     return [np.random.Generator(np.random.PCG64([seed, n])) for n in range(count)]

@@ -1,10 +1,10 @@
-"""The sampling loop in C++, for stacks of plain RNN, GRU and LSTM layers on the CPU: many tokens in one call.
+"""The engine: a sampling loop in C++ for stacks of plain RNN, GRU and LSTM layers on the CPU, many tokens in one call.
 
-N sequences side by side, V vocabulary, S input streams, R rows of all streams' one-hot vectors stacked, H hidden.
+Shapes: N sequences in a batch, V vocabulary, S input streams, R rows of all streams' one-hot vectors stacked, H hidden.
 
-The first layer's input products are looked up: a table [R, gates · H] of what each token adds to the sums. Every sum
-has an order of its own, so a sequence is the same whatever is decoded beside it and however many threads share the
-work. Against the same model in torch, logits differ in their last bits: see `sample`.
+The first layer's input products are looked up in a table [R, gates · H]. Every sum has a fixed order, so that a
+sequence doesn't depend on the other sequences in the batch or the number of threads. The logits differ from torch's in
+their last bits: see `sample`.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from components.models.sequence_model import SequenceModel
 Precision = Literal["float32", "int8"]
 KINDS = {("rnn", "tanh"): 0, ("rnn", "relu"): 1, ("gru", "tanh"): 2, ("lstm", "tanh"): 3}  # `Kind` of decode.h
 MAX_TABLE_BYTES = 1 << 29
-WORK = 1 << 20  # multiply-adds that a thread is worth waking for, some 20 µs
-ROWS = 8  # sequences that a thread is worth having: below, two threads read all weights twice for little
-SAME = 1e-3  # largest relative difference of logits; an architecture that isn't what it looks like differs by far more
+WORK = 1 << 20  # minimum multiply-adds for another thread, some 20 µs
+ROWS = 8  # minimum sequences for another thread: each thread reads all weights
+SAME = 1e-3  # largest relative difference of logits to torch; a model that computes something else differs far more
 
 NOT_COMPILED = "it can't be compiled here"
 
@@ -42,10 +42,10 @@ log = logging.getLogger(__name__)
 
 
 class Streams:
-    """N sequences in the midst of being decoded: their states, and what has come of them so far."""
+    """The states of N sequences during sampling, with their nats and numbers of tokens so far."""
 
     def __init__(self, count: int, layers: int, H: int, V: int, width: int) -> None:
-        self.phase = 0  # which of the two h is the present one
+        self.phase = 0  # which of the two h is the current one
         self.h = np.zeros((layers, 2, count, H), np.float32)
         self.c = np.zeros((layers, count, H), np.float32)
         self.bytes = np.full((layers, 2, count, H), 128, np.uint8)
@@ -55,7 +55,7 @@ class Streams:
 
 
 class Engine:
-    """A model's weights as the native loop reads them. Made by `engine_for`."""
+    """A model's weights packed for the native loop. Created by `engine_for`."""
 
     def __init__(self, model: SequenceModel, precision: Precision, limit: str | None = None) -> None:
         layers: list[Any] = list(model.recurrent.layers)
@@ -82,10 +82,10 @@ class Engine:
         weight = fill(model.head.weight.detach()[None], self.V, H)
         bias = fill(model.head.bias.detach()[None], self.V, value=-torch.inf)
         self.packed.append(pack(head, weight, weight[..., :0], bias, precision))
-        self.work = sum(part.weight.numel() for part in self.packed)  # multiply-adds of a token
+        self.work = sum(part.weight.numel() for part in self.packed)  # multiply-adds per token
 
     def begin(self, state: State) -> Streams:
-        """Sequences that go on from a state of the model's."""
+        """Streams that start from a state of the model."""
         count = len(state["0.h"])
         streams = Streams(count, len(self.packed) - 1, self.H, self.V, self.table.shape[1])
         for index in range(len(self.packed) - 1):
@@ -93,7 +93,7 @@ class Engine:
             if f"{index}.c" in state:
                 streams.c[index, :, : self.hidden_size] = state[f"{index}.c"].numpy()
         if self.precision == "int8":
-            streams.bytes[:, 0] = np.clip(streams.h[:, 0], -1, 1) * 127 + 128.5  # a learned first h may be larger
+            streams.bytes[:, 0] = np.clip(streams.h[:, 0], -1, 1) * 127 + 128.5  # a learned initial h may be larger
         return streams
 
     def advance(
@@ -109,15 +109,15 @@ class Engine:
         top_p: float = 1.0,
         eos: int = -1,
     ) -> None:
-        """Read each sequence's last token and draw the next ones: `tokens` int64 [N, 1 + steps] holds the last one in
-        its first column and receives the new ones in the others; a sequence stops at `eos`.
+        """Read each sequence's last token and sample the next ones: `tokens` int64 [N, 1 + steps] has the last token
+        in its first column and receives the new ones in the others; a sequence stops at `eos`.
 
-        `uniforms` [N, steps] are the random numbers, in [0, 1). `allowed` bool [V] or [N, V] says what may be drawn
-        in all these steps, `context` int64 [N, S − 1] what the model reads beside the first token (then steps is 1).
-        The logits that the last token was drawn from are left in `streams.logits`.
+        `uniforms` [N, steps] are random numbers in [0, 1). `allowed` bool [V] or [N, V] is the mask for all these
+        steps, `context` int64 [N, S − 1] the context features of the first token (then steps is 1). The logits of the
+        last step are left in `streams.logits`.
 
         Raises:
-            ValueError: an array of another shape, an id that isn't one, a mask that allows nothing.
+            ValueError: an array has a wrong shape, an id is out of range, or a mask allows no token.
         """
         count, steps = len(streams.made), tokens.shape[1] - 1
         S = 1 + len(self.context_sizes)
@@ -167,20 +167,20 @@ class Engine:
 
 
 def engine_for(model: nn.Module, precision: Precision = "float32") -> Engine | None:
-    """The engine of a model in evaluation mode, or None where it doesn't apply: `obstacle` says why."""
+    """The engine of a model in evaluation mode, or None if it isn't supported: `obstacle` gives the reason."""
     found = _make(model, precision)
     return found if isinstance(found, Engine) else None
 
 
 def obstacle(model: nn.Module, precision: Precision = "float32") -> str | None:
-    """Why the engine can't decode this model; None where it can."""
+    """Why the engine doesn't support this model; None if it does."""
     found = _make(model, precision)
     return None if isinstance(found, Engine) else found
 
 
 def refused(options: Mapping[str, Any], precision: Precision) -> str | None:
-    """Why no model with these settings of a recipe's model section can be decoded; None where one can, as far as that
-    is known before there is a model."""
+    """Why the engine doesn't support models with these settings of a recipe's model section; None if it does, as far as
+    known before the model is built."""
     if options["kind"] == "graph" or options["softmax"] == "adaptive" or options.get("copy"):
         return _unlike(nn.Identity(), precision)
     small = {"hidden_size": 4, "embedding_size": None, "vectors": None, "freeze_vectors": False}
@@ -202,8 +202,8 @@ def _make(model: nn.Module, precision: Precision) -> Engine | str:
 
 
 def _unlike(model: nn.Module, precision: Precision) -> str | None:
-    """Why the engine can't decode a model of this kind."""
-    # exactly these classes: one derived from them may compute something else
+    """Why the engine doesn't support a model of this kind."""
+    # exactly these classes: a subclass may compute something else
     layers = list(model.recurrent.layers) if type(model) is SequenceModel and type(model.recurrent) is Stack else []
     if not layers or {type(layer) for layer in layers} not in ({RNN}, {GRU}, {LSTM}):
         return "it decodes stacks of plain rnn, gru or lstm layers only"
@@ -254,8 +254,8 @@ def _builds() -> bool:
 
 @torch.inference_mode()
 def _agrees(engine: Engine, model: SequenceModel) -> bool:
-    """Whether one step of the engine is one step of the model. Shapes don't tell everything: a connection around a
-    layer has no parameters."""
+    """Whether one step of the engine gives the model's logits. Shapes aren't sufficient: a residual connection has no
+    parameters."""
     rng = np.random.default_rng(0)
     state = {
         name: torch.from_numpy(rng.uniform(-0.5, 0.5, value.shape).astype(np.float32))
@@ -272,7 +272,7 @@ def _agrees(engine: Engine, model: SequenceModel) -> bool:
 
 
 def _table(model: SequenceModel, layout: Layout, biases: list[Tensor], H: int) -> Tensor:
-    """[R, slots · H]: what each one-hot row or embedding adds to the first layer's sums; tokens bring the biases."""
+    """The first layer's input product of each one-hot row or embedding [R, slots · H]; tokens include the biases."""
     first = model.recurrent.layers[0]
     weight_GI = first.weight_ih.detach()
     if model.embedding is None:
@@ -293,6 +293,6 @@ def _inside(values: np.ndarray, size: Any) -> bool:
 
 
 def _check(name: str, right: bool) -> None:
-    # what is passed as an address must be what the address is read as
+    # the arrays are passed as pointers, so that C++ can't check them
     if not right:
         raise ValueError(f"{name}: another shape or type than expected, or a value out of range")

@@ -1,4 +1,4 @@
-"""Writing around what is given: a melody to harmonise, a beginning to go on from."""
+"""Generation with given tokens: a melody to harmonise, a beginning to continue."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from components.encodings.base import Encoding, Wrapped
 from components.encodings.vocabulary import BOS, EOS, PAD
 
-FREE = -1  # a place for the model to fill
+FREE = -1  # a token for the model to choose
 
 
 class Given(Wrapped):
-    """An encoding whose `allowed` holds to the given ids (without BOS; FREE where the model chooses), and ends the
-    sequence after them where `ends` is set: what `sample` is given in its place."""
+    """An encoding for sampling whose `allowed` only allows the given ids (without BOS; FREE where the model chooses).
+    With `ends`, the sequence ends after them."""
 
     def __init__(self, encoding: Encoding, ids: Sequence[int] | np.ndarray, *, ends: bool) -> None:
         super().__init__(encoding)
@@ -27,7 +27,7 @@ class Given(Wrapped):
 
     @property
     def beginning(self) -> np.ndarray:
-        """The ids before the first free place."""
+        """The ids before the first FREE."""
         free = np.flatnonzero(self.ids == FREE)
         return self.ids[: free[0]] if len(free) else self.ids
 
@@ -39,7 +39,7 @@ class Given(Wrapped):
                 mask = np.zeros_like(mask)
                 mask[self.ids[place]] = True
             elif mask.sum() > mask[EOS]:
-                mask[EOS] = False  # not before all that is given has been heard
+                mask[EOS] = False  # not before the end of the given ids
         elif self.ends:
             mask = np.zeros_like(mask)
             mask[EOS] = True

@@ -1,11 +1,11 @@
-"""Writing parts of a piece anew, with what comes before and after them in mind: a particle sampler.
+"""Infilling: parts of a piece are regenerated given what comes before and after them, with a particle filter.
 
-A left-to-right model has P(next | past). What fills a gap is drawn from P(gap | before and after) ∝ P(gap | before) ·
-P(after | before, gap) by sequential Monte Carlo (Doucet and Johansen 2011): N particles draw the gap's tokens from the
-model, are weighted by the likelihood of the tokens that stay, and are resampled by weight where few carry most of it.
-One is drawn at the end. With N → ∞ that is exact; with one it is left-to-right.
+A left-to-right model has P(next | past). A gap is sampled from P(gap | before and after) ∝ P(gap | before) ·
+P(after | before, gap) by sequential Monte Carlo (Doucet and Johansen 2011): N particles sample the gap's tokens from
+the model, are weighted by the likelihood of the fixed tokens, and are resampled by weight when few of them have most of
+the weight. One is chosen at the end. N → ∞ is exact; N = 1 is left-to-right sampling.
 
-Shapes: N particles, V vocabulary, S input streams, T tokens, L tokens of a stretch that stays.
+Shapes: N particles, V vocabulary, S input streams, T tokens, L fixed tokens in a row.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from components.generation.sampling import distribution, draw
 from components.generation.settings import Progress, Sampled, Settings
 from components.layers.base import State
 
-AHEAD = 512  # tokens after the last gap that weigh
-CHECKED = 8  # tokens after a gap that the rules are asked about
-BROKEN = 5.0  # nats that a rule costs that a token breaks which stays
-AT_ONCE = 64  # tokens that stay, read in one call
+AHEAD = 512  # fixed tokens after the last gap that count for the weights
+CHECKED = 8  # fixed tokens after a gap for which the constraints are checked
+BROKEN = 5.0  # penalty in nats for each fixed token that violates a constraint
+AT_ONCE = 64  # fixed tokens read in one call
 
 
 class Particles:
-    """N ways to fill the gaps of a piece so far."""
+    """N partial fillings of the gaps of a piece."""
 
     @torch.inference_mode()
     def __init__(
@@ -42,21 +42,21 @@ class Particles:
         self.model, self.encoding, self.piece, self.settings, self.rng = model, encoding, piece, settings, rng
         self.copies = bool(getattr(model, "places", 0))
         self.device = next(model.parameters()).device
-        # what is drawn from has its temperature already
+        # the temperature is already applied to the logits
         self.drawn_with = copy(settings)
         self.drawn_with.temperature = 1.0
         count = settings.particles
-        self.ids = np.full((count, 1), BOS, dtype=np.int64)  # of each particle, −1 after its end
+        self.ids = np.full((count, 1), BOS, dtype=np.int64)  # padded with −1
         self.length = np.ones(count, dtype=np.int64)
         self.log_weights, self._evidence = np.zeros(count), 0.0
-        # at temperature 1: nats and number of the tokens drawn, log-likelihood of all tokens
+        # at temperature 1: nats and number of the sampled tokens, log-likelihood of all tokens
         self.nats, self.made, self.total = np.zeros(count), np.zeros(count, dtype=np.int64), np.zeros(count)
         self.state: State = model.initial_state(1)
         self.log_p = self.own = np.zeros((0, 0))
 
     @torch.inference_mode()
     def run(self, progress: Progress) -> None:
-        """Fill all gaps, and weigh by what comes after them."""
+        """Fill all gaps, and weight the particles by the fixed tokens after each."""
         piece = self.piece
         found = gaps(piece.timeline, piece.free)
         self._begin(piece.ids[: found[0].first])
@@ -68,7 +68,7 @@ class Particles:
             self._resample()
 
     def _begin(self, ids: np.ndarray) -> None:
-        """Read what comes before the first gap, once for all."""
+        """Read the tokens before the first gap, once for all particles."""
         row, count = np.append(BOS, ids)[None], len(self.ids)
         logits, mixed, state = self._logits(inputs(self.encoding, row, 0, row.shape[1]), self.state)
         self.ids = np.repeat(row, count, axis=0)
@@ -88,7 +88,7 @@ class Particles:
                 mask = masks[n]
                 p = distribution(self.log_p[n], mask, self.drawn_with)
                 token = draw(p, self.rng.random())
-                # the model also gives a chance to what isn't allowed: a past that leaves much of it outside is unlikely
+                # importance weight: the probability that the model gives to the allowed tokens
                 self.log_weights[n] += np.logaddexp.reduce(self.log_p[n][mask])
                 self.nats[n] -= self.own[n, token]
                 self.total[n] += self.own[n, token]
@@ -101,7 +101,7 @@ class Particles:
             progress(int(self.made.max()))
 
     def _choices(self, gap: Gap, n: int, begun: int) -> np.ndarray | None:
-        """What may come next in a gap: bool [V], never empty."""
+        """The mask of the next token in a gap, bool [V], never empty; None at the end of the gap."""
         ids = self.ids[n, : self.length[n]]
         mask = self.piece.timeline.choices(gap, self.piece.free, ids, begun)
         if mask is None:
@@ -121,7 +121,7 @@ class Particles:
         self.own[rows], self.log_p[rows] = logits[:, -1], mixed[:, -1]
 
     def _read(self, stays: np.ndarray) -> None:
-        """Read tokens [L] that stay, and weigh the particles by their likelihood. Particles that are alike are one."""
+        """Read fixed tokens [L], and weight the particles by their likelihood. Equal particles are read once."""
         if not len(stays):
             return
         self._make_room(len(stays))
@@ -153,7 +153,7 @@ class Particles:
         self.total += total[which]
 
     def _broken(self, n: int, start: int) -> int:
-        """How many of the next tokens that stay break a rule."""
+        """How many of the next fixed tokens violate a constraint."""
         stop = min(start + CHECKED, int(self.length[n]))
         return sum(not self.encoding.allowed(self.ids[n, :at])[self.ids[n, at]] for at in range(start, stop))
 
@@ -161,8 +161,8 @@ class Particles:
         return inputs(self.encoding, self.ids[n : n + 1, :stop], first, stop)
 
     def _logits(self, read: torch.Tensor, state: State) -> tuple[np.ndarray, np.ndarray, State]:
-        """Log-probabilities [N, L, V] after the inputs [N, L, S], float64: the model's own, and at the settings'
-        temperature (0: as the model has them; the likeliest particle is taken at the end)."""
+        """Log-probabilities [N, L, V] after the inputs [N, L, S], float64: at temperature 1, and at the settings'
+        temperature (also 1 for 0, where the likeliest particle is chosen at the end)."""
         read, temperature = read.to(self.device), self.settings.temperature or 1.0
         if self.copies:
             y, state = self.model.outputs(read, state)
@@ -182,7 +182,7 @@ class Particles:
             self.ids = np.concatenate([self.ids, room], axis=1)
 
     def _resample(self) -> bool:
-        """Draw the particles anew by their weights where fewer than half of them count."""
+        """Resample the particles by their weights if the effective sample size is below half of them."""
         weights = self._weights()
         if 1 / (weights**2).sum() >= len(weights) / 2:
             return False
@@ -197,8 +197,8 @@ class Particles:
         return True
 
     def evidence(self) -> float:
-        """The logarithm of the estimated likelihood of the tokens that stay, given what is before the first gap: as far
-        as they were read, whatever fills the gaps."""
+        """The estimated log-likelihood of the fixed tokens read so far, given the tokens before the first gap,
+        marginalised over the gaps."""
         return self._evidence + float(np.logaddexp.reduce(self.log_weights) - np.log(len(self.log_weights)))
 
     def _weights(self) -> np.ndarray:
@@ -206,7 +206,7 @@ class Particles:
         return weights / weights.sum()
 
     def chosen(self) -> Sampled:
-        """One particle, drawn by its weight, with the rest of the piece; at temperature 0 the likeliest."""
+        """One particle, sampled by weight, with the rest of the piece; at temperature 0 the likeliest one."""
         n = draw(self._weights(), self.rng.random())
         if self.settings.temperature == 0:
             n = int(np.argmax(self.total))
@@ -219,8 +219,8 @@ class Particles:
 
 
 def rewrite(model: nn.Module | Sampler, draft: Draft) -> list[Sampled]:
-    """`settings.count` pieces in which the free tokens are new and all others as they were. Piece n has particles and
-    random numbers of its own, seeded by (seed, n): it is the same however many are asked for."""
+    """`settings.count` pieces with new free tokens and all other tokens unchanged. Piece n has its own particles and
+    random generator, seeded by (seed, n), so that it doesn't depend on the count."""
     if isinstance(model, Sampler):
         return model.sample(draft)
     model.eval()

@@ -1,4 +1,4 @@
-"""A small language model that is counted, not trained: n-grams of the training texts.
+"""N-gram language model, counted in the training texts.
 
 Shapes: V tokens.
 """
@@ -16,29 +16,29 @@ Ids = tuple[int, ...]
 
 
 class NGrams:
-    """log p of the next token after the last `order` − 1 tokens (those before the first are BOS), the end (EOS) among
-    them; a Scorer of `components.generation.ctc`.
+    """log p of the next token or the end (EOS) after the last `order` − 1 tokens, padded with BOS; a Scorer of
+    `components.generation.ctc`.
 
-    Counts c are interpolated with those of shorter histories as Witten & Bell (1991) do: of a history h that was
-    followed by t(h) different tokens, p(w | h) = (c(h w) + t(h) · p(w | h′)) / (c(h) + t(h)), where h′ lacks the oldest
-    token of h. The shortest is uniform over all tokens and the end, so no text is impossible.
+    Witten-Bell smoothing (Witten & Bell 1991): for a history h that was followed by t(h) different tokens,
+    p(w | h) = (c(h w) + t(h) · p(w | h′)) / (c(h) + t(h)), where c are counts and h′ is h without its oldest token. The
+    lowest order is uniform over all tokens and the end, so that no text has probability 0.
     """
 
-    remembered = 1 << 16  # histories; then all are forgotten
+    remembered = 1 << 16  # histories in the cache, which is cleared when full
 
     def __init__(self, order: int, size: int, counts: Iterable[tuple[Sequence[int], int]]) -> None:
-        """`size`: V, the specials among them. `counts`: how often each n-gram of `order` tokens occurs."""
+        """`size`: V, including the specials. `counts`: how often each n-gram of `order` tokens occurs."""
         self.order, self.size = order, size
         self.counts = {tuple(ids): count for ids, count in counts}
         self._after: dict[Ids, Counter[int]] = defaultdict(Counter)
-        for ids, count in sorted(self.counts.items()):  # the same sums whatever the order they came in
+        for ids, count in sorted(self.counts.items()):  # sorted, so that sums don't depend on the order
             for start in range(order):
                 self._after[ids[start:-1]][ids[-1]] += count
         self._memory: dict[Ids, np.ndarray] = {}
 
     @classmethod
     def of(cls, order: int, size: int, texts: Iterable[Sequence[int]]) -> NGrams:
-        """Counted in texts of ids, without BOS and EOS."""
+        """Count the n-grams of texts, given as ids without BOS and EOS."""
         counts: Counter[Ids] = Counter()
         for text in texts:
             ids = (*[BOS] * (order - 1), *(int(id) for id in text), EOS)
@@ -50,7 +50,7 @@ class NGrams:
         return sorted(self.counts.items())
 
     def __call__(self, text: Ids) -> np.ndarray:
-        """log p [V] of what follows the text; −inf of what is never said."""
+        """log p [V] of the next token after the text; −inf for specials that never occur."""
         history = (*[BOS] * (self.order - 1), *text)
         history = history[len(history) - self.order + 1 :]
         if history not in self._memory:
@@ -66,7 +66,7 @@ class NGrams:
         for start in range(len(history), -1, -1):
             after = self._after.get(history[start:])
             if after is None:
-                break  # nor was any longer history seen
+                break  # no longer history occurs either
             seen, total = np.array(list(after)), sum(after.values())
             p_V *= len(after) / (total + len(after))
             p_V[seen] += np.array(list(after.values())) / (total + len(after))

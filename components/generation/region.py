@@ -1,4 +1,4 @@
-"""Regions of a piece in a person's words: "bars 5-8, alto tenor; beats 33-36"."""
+"""Regions of a piece written as text: "bars 5-8, alto tenor; beats 33-36"."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SPAN = re.compile(r"(bars?|beats?)\s*(\d{1,6})(?:\s*(?:-|–|to)\s*(\d{1,6}))?"
 
 @dataclass(frozen=True)
 class Region:
-    """The steps `start` to `stop` of some voices."""
+    """The steps from `start` to `stop` of some voices."""
 
     start: int
     stop: int
@@ -30,7 +30,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece whose ids [T] (without BOS and EOS) are written anew where `free`, bool [T]."""
+    """A piece whose ids [T] (without BOS and EOS) are regenerated where `free`, bool [T]."""
 
     ids: np.ndarray
     timeline: Timeline
@@ -38,12 +38,11 @@ class Piece:
 
     @classmethod
     def read(cls, text: str, encoding: Encoding, ids: Sequence[int] | np.ndarray) -> Piece:
-        """The piece, free where all of a voice's event lies in a region of the text: what goes on over a region's edges
-        stays.
+        """The piece, free in the regions of the text. Events that cross the edge of a region are fixed.
 
         Raises:
-            UserError: the text can't be read, names what the piece doesn't have, or nothing begins and ends there; or
-                the encoding doesn't know where its tokens are.
+            UserError: the text can't be parsed, the piece has no such bars or voices, no event is within a region, or
+                the encoding doesn't support it.
         """
         ids = np.asarray(ids, dtype=np.int64)
         timeline = encoding.timeline(ids)
@@ -60,10 +59,10 @@ class Piece:
 
 
 def read_regions(text: str, score: Score, names: tuple[str, ...]) -> list[Region]:
-    """The parts of the text. Bars and beats count from 1; an upbeat is 0.
+    """Parse a text with regions. Bars and beats count from 1; an upbeat is 0.
 
     Raises:
-        UserError: it can't be read, or the score has no such bars or voices, with what there is.
+        UserError: it can't be parsed, or the score has no such bars or voices; lists the existing ones.
     """
     bars, beats = units(score)
     shown = text if len(text) <= 60 else text[:59] + "…"

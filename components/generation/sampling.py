@@ -1,6 +1,6 @@
-"""Sampling new sequences from a language model: `sample`, natively where it can be, and the plain loop beside it.
+"""Sampling from a language model: `sample`, with the engine if it supports the model, else with a plain loop.
 
-Shapes: N sequences side by side, V vocabulary, S input streams.
+Shapes: N sequences in a batch, V vocabulary, S input streams.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from components.generation.engine import NOT_COMPILED, Engine, engine_for, obsta
 from components.generation.settings import Sampled, Settings
 from components.models.sequence_model import SequenceModel
 
-STEPS = 256  # most tokens in one native call; then progress is told
-WORK = 1 << 31  # most multiply-adds in one native call: some tenths of a second
+STEPS = 256  # maximum tokens in one native call, between two calls of progress
+WORK = 1 << 31  # maximum multiply-adds in one native call: some tenths of a second
 
 
 def distribution(logits_V: np.ndarray, allowed_V: np.ndarray, settings: Settings) -> np.ndarray:
-    """The probabilities [V] that are sampled from, float64, summing to 1; 0 where not allowed."""
+    """The probabilities [V] to sample from, float64, summing to 1; 0 where not allowed."""
     logits = np.where(allowed_V, logits_V.astype(np.float64), -np.inf)
     if settings.temperature == 0:
         return np.eye(len(logits))[int(np.argmax(logits))]
@@ -37,27 +37,27 @@ def distribution(logits_V: np.ndarray, allowed_V: np.ndarray, settings: Settings
     if settings.top_p < 1:
         order = np.argsort(-p, kind="stable")
         before = np.cumsum(p[order]) - p[order]
-        p[order[before >= settings.top_p]] = 0.0  # the likeliest token always stays
+        p[order[before >= settings.top_p]] = 0.0  # the likeliest token is always kept
         p /= p.sum()
     return p
 
 
 def draw(p_V: np.ndarray, uniform: float) -> int:
-    """The token at `uniform` (0 to 1) of the cumulative distribution; never one of probability 0."""
+    """The token at `uniform` (0 to 1) of the cumulative distribution, never one with probability 0."""
     cumulative = np.cumsum(p_V)
     token = int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
     return min(token, int(np.flatnonzero(p_V)[-1]))
 
 
 def sample(model: SequenceModel | Sampler, draft: Draft) -> list[Sampled]:
-    """New sequences that go on from the draft's prompt.
+    """Sample sequences that continue the draft's prompt.
 
-    In float32 the native loop draws the plain loop's tokens but where a random number falls on the border between two
-    tokens: sums are rounded in another order, logits differ by some 1e-6, and so do the borders. That was seen at one
-    token in 10⁵ (V = 96); from there on the two sequences differ. Each loop by itself gives the same ones every time.
+    Each loop is deterministic. In float32 the engine gives the plain loop's tokens, unless a random number falls on the
+    border between two tokens: sums are rounded in another order, so that logits differ by some 1e-6. That was seen at
+    one token in 10⁵ (V = 96); from there on the two sequences differ.
 
     Raises:
-        UserError: precision int8 for a model that the engine can't decode.
+        UserError: precision int8 for a model that the engine doesn't support.
     """
     if isinstance(model, Sampler):
         return model.sample(draft)
@@ -75,11 +75,11 @@ def sample(model: SequenceModel | Sampler, draft: Draft) -> list[Sampled]:
 
 
 def check_plain(model: SequenceModel, settings: Settings) -> None:
-    """Refuse what only the engine can do, of a model that it can't decode. Where it can't be compiled, which is no
-    fault of the model's, float32 takes the place of int8; a warning has said so.
+    """Check that a model without an engine uses float32. If the engine couldn't be compiled, float32 replaces int8, and
+    a warning was logged.
 
     Raises:
-        UserError: another precision than float32.
+        UserError: the engine doesn't support the model with another precision.
     """
     why = None if settings.precision == "float32" else obstacle(model, settings.precision)
     if why not in (None, NOT_COMPILED):
@@ -89,7 +89,7 @@ def check_plain(model: SequenceModel, settings: Settings) -> None:
 
 @torch.inference_mode()
 def sample_plainly(model: SequenceModel, draft: Draft) -> list[Sampled]:
-    """The obvious loop: `model.step` on any device, one token of each sequence at a time."""
+    """The plain loop: `model.step` on any device, one token of each sequence at a time."""
     model.eval()
     encoding, settings, framed = draft.encoding, draft.settings, draft.framed
     count = settings.count
@@ -97,7 +97,7 @@ def sample_plainly(model: SequenceModel, draft: Draft) -> list[Sampled]:
     rngs = generators(draft.seed, count)
     ids, start = begun(draft)
     copies, drawn_with = bool(getattr(model, "places", 0)), settings
-    if copies and settings.temperature:  # the mixture is drawn from as it is: its parts had temperatures of their own
+    if copies and settings.temperature:  # the temperatures are applied to the parts of the mixture
         drawn_with = copy(settings)
         drawn_with.temperature = 1.0
     read = inputs(encoding, ids, 0, start).to(device)
@@ -116,7 +116,7 @@ def sample_plainly(model: SequenceModel, draft: Draft) -> list[Sampled]:
         for n in np.flatnonzero(~ended):
             p = distribution(rows_NV[n], allowed_after(encoding, ids[n, :t], framed), how)
             token = draw(p, rngs[n].random())
-            # the model's own surprise at temperature 1, whatever it was sampled with
+            # at temperature 1, whatever the settings
             row = logits_NV[n].astype(np.float64)
             nats[n] += np.log(np.exp(row - row.max()).sum()) + row.max() - row[token]
             ids[n, t] = token
@@ -125,7 +125,7 @@ def sample_plainly(model: SequenceModel, draft: Draft) -> list[Sampled]:
         draft.progress(t + 1 - start)
         if ended.all() or t + 1 == ids.shape[1]:
             break
-        read = torch.zeros_like(read if read.ndim == 2 else read[:, 0])  # nobody reads what comes of ended rows
+        read = torch.zeros_like(read if read.ndim == 2 else read[:, 0])  # ended rows get any input
         read[~ended] = inputs(encoding, ids[~ended], t, t + 1)[:, 0].to(device)
         if copies:
             y, state = model.recurrent.step(model.rows(read), state)
@@ -143,8 +143,8 @@ def _mixtures(
     settings: Settings,
     leanings_NL: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of a model that copies, log-probabilities [N, V]: as it has them, and with the leanings at the settings'
-    temperatures (0: at those that it has, the likeliest is taken)."""
+    """Log-probabilities [N, V] of a model that copies: the model's own, and with the leanings at the settings'
+    temperatures (at temperature 0 unchanged, as the likeliest token is chosen)."""
     beside = model.beside(read_NS)
     at = {"temperature": settings.temperature, "gate_temperature": settings.gate_temperature}
     at = at if settings.temperature else {}
@@ -153,7 +153,8 @@ def _mixtures(
 
 
 def _leanings(encoding: Encoding, ids: np.ndarray, ended: np.ndarray | None = None) -> torch.Tensor | None:
-    """The encoding's leanings after each of the ids [N, T], float64 [N, L]; 0 where a sequence has ended."""
+    """The encoding's leanings, added to the gates' logits, after the ids [N, T]: float64 [N, L]; 0 for ended
+    sequences."""
     found = [encoding.leanings(row) for row in ids]
     if found[0] is None:
         return None
@@ -163,12 +164,12 @@ def _leanings(encoding: Encoding, ids: np.ndarray, ended: np.ndarray | None = No
 
 
 def steps_at_once(engine: Engine, count: int) -> int:
-    """How many tokens one native call may draw of each of `count` sequences."""
+    """Maximum number of tokens of each of `count` sequences in one native call."""
     return max(1, min(STEPS, WORK // (count * engine.work)))
 
 
 def drawn(drawing: Drawing) -> list[Sampled]:
-    """What came of a drawing that is done."""
+    """The sequences of a finished drawing."""
     streams, rows = drawing.place
     ended = streams.ended[rows].astype(bool)
     return _sampled(drawing.draft, drawing.ids, streams.made[rows], streams.nats[rows], ended)

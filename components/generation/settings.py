@@ -1,4 +1,4 @@
-"""How to sample, and what comes of it."""
+"""Settings and results of sampling."""
 
 from __future__ import annotations
 
@@ -12,34 +12,35 @@ from pydantic import Field
 
 from components.bounds import MAX_CHARACTERS, MAX_COUNT, MAX_LENGTH, MOST_BARS
 
-Progress = Callable[[int], None]  # is told now and then how many tokens, points or frames each sequence has
+Progress = Callable[[int], None]  # called with the number of tokens, points or frames of each sequence so far
 
 
 def unwatched(done: int) -> None:
-    """Progress that nobody looks at."""
+    """A Progress that does nothing."""
 
 
 @dataclass(kw_only=True, eq=False)
 class Settings:
-    """How to sample: the recipe's generation section, and what the command may override.
+    """How to sample: the recipe's generation section, which commands may override.
 
-    `count` pieces of at most `max_length` tokens are written, each from `prompt` on. `temperature` divides the logits
-    (0 = always the likeliest token); `top_k` keeps the k likeliest tokens (0 = all), `top_p` the fewest that hold this
-    much probability (nucleus sampling, Holtzman et al. 2020). The metre, the length and the like, with which a piece of
-    music begins, are sampled without them, so that they vary as in training. `precision: int8` rounds the weights to 8
-    bits for speed, on the CPU and where there is a C++ compiler; what is sampled from then differs a little.
-    `gate_temperature` is that of a model that copies (`model.copy`): below 1 it keeps to what it copies, above 1 it
-    leaves off sooner.
-    `bars`: how many bars a piece has, of a model that plans them (`encoding.planned`; 0: as many as it likes).
-    `form`: a letter for each section, "AABA": of a model that copies, sections with one letter come back to each other,
-    e^`form_strength` times as readily as it would (0: as it would). All sections have the same number of bars: those of
-    the piece shared out, else 8. Beside `rewrite` it is the form that the piece was asked to have: it is only shown.
-    `pattern_strength`: a model that copies interval patterns (`encoding.patterns`) comes back to those of its piece
-    e^`pattern_strength` times as readily as it would; not where a piece is rewritten.
-    `constraints` are rules of music that a score keeps, the most important first (components.generation.constraints).
-    `given` are token ids that stand fast, −1 where the model chooses, and `given_ends` ends a sequence after them: what
-    commands make of a melody or a beginning in a file. `rewrite` names what of a `given` piece is written anew, "bars
-    5-8, alto tenor", the rest standing fast; so many `particles` are weighed for it (components.generation.infill).
+    `count` sequences of at most `max_length` tokens are generated, each continuing `prompt`. `temperature` divides the
+    logits (0 = always the likeliest token); `top_k` samples from the k likeliest tokens (0 = all), `top_p` from the
+    fewest tokens with this total probability (nucleus sampling, Holtzman et al. 2020). The first tokens of a piece of
+    music, its metre, length and the like, are sampled without these settings, so that they vary as in training.
+    `precision: int8` rounds the weights to 8 bits for speed, on the CPU and with a C++ compiler; the probabilities
+    change a little.
+    `gate_temperature` is that of the gate of a model that copies (`model.copy`): below 1 it continues a copy for
+    longer, above 1 it stops sooner.
+    `bars`: the number of bars of a piece, for a model that plans them (`encoding.planned`; 0: the model chooses).
+    `form`: a letter for each section, as in "AABA", for a model that copies: sections with the same letter repeat each
+    other, with e^`form_strength` times the model's odds of copying (0: unchanged). All sections have the same number of
+    bars: the piece's divided by the number of sections, else 8. When a piece is rewritten, the form is only displayed.
+    `pattern_strength`: a model that copies interval patterns (`encoding.patterns`) repeats those of its piece with
+    e^`pattern_strength` times its odds of copying; not when a piece is rewritten.
+    `constraints` are rules of music that a score follows, in order of priority (components.generation.constraints).
+    `given` are fixed token ids, −1 where the model chooses, and `given_ends` ends a sequence after them: commands set
+    them for a file with a melody or a beginning. `rewrite` is the part of a `given` piece to regenerate, as in "bars
+    5-8, alto tenor"; it is sampled with this number of `particles` (components.generation.infill).
     """
 
     count: Annotated[int, Field(gt=0, le=MAX_COUNT)] = 4
@@ -61,7 +62,7 @@ class Settings:
     particles: Annotated[int, Field(gt=0, le=4096)] = 64
 
     def as_trained(self) -> Settings:
-        """These settings without temperature, top_k and top_p; at temperature 0 the likeliest token is still taken."""
+        """These settings without temperature, top_k and top_p; temperature 0 is kept."""
         plain = copy(self)
         plain.temperature, plain.top_k, plain.top_p = 1.0 if self.temperature else 0.0, 0, 1.0
         return plain
@@ -69,8 +70,8 @@ class Settings:
 
 @dataclass(frozen=True)
 class Sampled:
-    """One new sequence: its ids without BOS and EOS (the prompt included), the mean surprise of what was sampled,
-    and whether the model ended it itself."""
+    """One generated sequence: its ids without BOS and EOS (the prompt included), the mean nats of the sampled tokens,
+    and whether the model generated the end."""
 
     ids: np.ndarray
     nats_per_token: float

@@ -1,1 +1,1 @@
-"""Registered models over HTTP: requests checked and bounded, drawn together, streamed; and the playground."""
+"""The HTTP API of the registered models, with limits, batching and streaming, and the playground."""

@@ -1,15 +1,15 @@
 
-// --- writing a part of a piece anew: what is selected in its frame goes into the setting `rewrite` ---
+// --- rewriting a part of a piece: the selection in its frame goes into the setting `rewrite` ---
 
 const FOR_NEW = ["prompt", "chords", "choruses", "bars", "form", "count", "tempo_bpm", "band_seed"]; // settings
-let pieces = []; // that are shown and can be rewritten: {made, item, frame, voices, all}
-let before = null; // what the form said before a piece was held
+let pieces = []; // those shown that can be rewritten: {made, item, frame, voices, all}
+let before = null; // the form's state before a piece was kept
 const rewriteField = () => by("set-rewrite");
 const greet = ({ frame, voices }) => frame.contentWindow?.postMessage({ reprise: "select", voices }, "*"); // it has no origin
 
 function again(made, item, frame) {
   // a line with the button, for below the piece
-  const given = !!made.settings.chords && item.ended; // chords that a person gave stay
+  const given = !!made.settings.chords && item.ended; // chords given by the user stay
   const shown = { made, item, frame, all: described.voices.length, voices: described.voices.filter((name) => !(given && name === "chords")) };
   pieces = pieces.filter((one) => one.frame.isConnected);
   pieces.push(shown);
@@ -31,7 +31,7 @@ function mirror() {
 }
 
 async function hold({ made, item }, part) {
-  // the form as it has to be for a part of this piece
+  // sets the form for rewriting a part of this piece
   const mine = described?.name === made.model && described.version === made.version;
   const now = mine ? { ...made.settings, ...chosen().settings } : made.settings;
   if (!held) before = { model: made.model, settings: Object.fromEntries(FOR_NEW.map((name) => [name, now[name]])) };
@@ -58,7 +58,7 @@ async function rewrite(shown) {
   const { number } = shown.item, before = location.hash;
   await hold(shown, rewriteField()?.value ?? shown.made.settings.rewrite);
   await run(generate, true);
-  if (location.hash === before) return; // it was refused or stopped
+  if (location.hash === before) return; // refused or stopped
   const now = location.hash;
   history.replaceState(null, "", before); // so that the browser's Back makes the piece before again
   history.pushState(null, "", now);

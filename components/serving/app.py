@@ -1,4 +1,4 @@
-"""The API over the registered models, and the playground's page. `build` makes it; `serve` runs it."""
+"""The HTTP API of the registered models, and the playground. `build` creates the application; `serve` runs it."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ from components.use.opening import PATTERN
 HERE = FilePath(__file__).parent
 
 REFUSALS = {
-    400: "what is asked for makes no sense for this model",
+    400: "the request doesn't fit this model",
     404: "no such model or piece",
-    413: "more than is taken",
-    422: "not a request of this form",
-    503: "too much is asked for at once, or the model can't be had now",
-    504: "took longer than a request may",
+    413: "the request is too large",
+    422: "the request doesn't match the schema",
+    503: "too many requests, or the model can't be loaded now",
+    504: "the request took too long",
 }
-STREAM = """Events, each with JSON as its data:
-`started` (model, version, seed), `piece` (what has been drawn since: {number, text} to be added, {number, all} in the
-place of what came before, or {number, length_steps, notes: [[part, start, duration, pitch], …]}; a note that is told
-again has become longer), at the end `done` (as POST /generate answers) or `problem` (why there is none)."""
+STREAM = """Server-sent events with JSON data: `started` (model, version, seed); `piece` (what is new: {number, text} to
+append, {number, all} to replace the earlier text, or {number, length_steps, notes: [[part, start, duration, pitch],
+…]}, where a repeated note has become longer); at the end `done` (the response of POST /generate) or `problem` (the
+error)."""
 
 EVENT = {
     "type": "object",
@@ -79,17 +79,17 @@ class Json(JSONResponse):
     def render(self, content: Any) -> bytes:
         if isinstance(content, BaseModel):
             return content.model_dump_json().encode()
-        return json.dumps(content, allow_nan=False).encode("ascii")  # half a surrogate pair can't break it
+        return json.dumps(content, allow_nan=False).encode("ascii")  # a lone surrogate can't break it
 
 
 def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str] | None = None) -> FastAPI:
-    """The application. `hosts`: the names it answers to, None: all."""
+    """The application. `hosts`: the accepted values of the Host header; None: all."""
     limits = limits or Limits()
     app = FastAPI(
         title="Reprise",
         summary="Registered recurrent networks: generate, predict, score, stream.",
         version=version("reprise"),
-        docs_url=None,  # their pages load scripts from elsewhere
+        docs_url=None,  # these pages load scripts from other servers
         redoc_url=None,
         responses={422: {"model": Problem, "description": REFUSALS[422]}},
         default_response_class=Json,
@@ -104,7 +104,7 @@ def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str]
 
     @app.get("/health", tags=["look"])
     async def health() -> Health:
-        """Whether the server is there, and what it has at hand."""
+        """The status of the server and the models it has loaded."""
         return Json(  # type: ignore[return-value]
             Health(status="ok", version=app.version, models_in_memory=models.in_memory, requests=work.count)
         )
@@ -121,12 +121,12 @@ def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str]
             str, Path(pattern=PATTERN, examples=["chorales@champion"], description="NAME or NAME@VERSION")
         ],
     ) -> Description:
-        """What a version does and what it can be asked for."""
+        """A version's task, inputs, outputs and settings."""
         return Json(await work.carry_out(Deadline(limits.seconds), lambda: models.describe(model)))  # type: ignore
 
     @app.post("/generate", tags=["use"], responses=said(400, 404, 413, 503, 504))
     async def generate(request: GenerateRequest) -> Generated:
-        """New texts or pieces. Model, version, settings and seed of the answer make them again."""
+        """Generate texts or pieces. The model, version, settings and seed in the response reproduce them."""
         deadline = Deadline(limits.seconds)
         made = await work.carry_out(deadline, lambda: carrying.generate(models, uploads, cache, request, deadline))
         return Json(made)  # type: ignore[return-value]
@@ -139,26 +139,26 @@ def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str]
         | said(400, 404, 413, 503, 504),
     )
     async def stream(request: GenerateRequest) -> StreamingResponse:
-        """As POST /generate, told as it is drawn: server-sent events."""
+        """As POST /generate, streamed as server-sent events."""
         events = carrying.events(work, models, uploads, cache, request, Deadline(limits.seconds))
-        first = await anext(events)  # what can't be begun is refused with its status
+        first = await anext(events)  # a request that can't be started is refused with an HTTP status
         return StreamingResponse(carrying.written(first, events), media_type="text/event-stream")
 
     @app.post("/predict", tags=["use"], responses=said(400, 404, 413, 503, 504))
     async def predict(request: PredictRequest) -> Answered:
-        """A model's answers to texts, symbols, frames or recordings."""
+        """Predict from texts, symbols, frames, recordings or series."""
         deadline = Deadline(limits.seconds)
         return Json(await work.carry_out(deadline, lambda: carrying.predict(models, request, deadline)))  # type: ignore
 
     @app.post("/explain", tags=["use"], responses=said(400, 404, 413, 503, 504))
     async def explain(request: ExplainRequest) -> ExplainedAnswers:
-        """Why a model answers as it does: choices, what each token or step contributes, attention, times."""
+        """Predict and explain: choices, the contribution of each token or step, attention, times."""
         deadline = Deadline(limits.seconds)
         return Json(await work.carry_out(deadline, lambda: carrying.explain(models, request, deadline)))  # type: ignore
 
     @app.post("/score", tags=["use"], responses=said(400, 404, 413, 503, 504))
     async def score(request: ScoreRequest) -> ScoredTexts:
-        """How likely texts are to a language model, token by token."""
+        """The likelihood of texts to a language model, token by token."""
         deadline = Deadline(limits.seconds)
         return Json(await work.carry_out(deadline, lambda: carrying.score(models, request, deadline)))  # type: ignore
 
@@ -172,8 +172,7 @@ def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str]
         key: Annotated[str, Path(pattern="^[0-9a-f]{24}$")],
         file: Annotated[str, Path(pattern=r"^[1-9][0-9]?\.(mid|wav|html|svg)$", examples=["1.mid"])],
     ) -> Response:
-        """A generated piece as MIDI, as sound, or as a page to listen to, or as a drawing (svg); kept for the last
-        requests only."""
+        """A generated piece as MIDI, audio, a page with a player, or a drawing (svg); only of the last requests."""
         number, _, kind = file.partition(".")
         deadline = Deadline(limits.seconds)
 
@@ -182,7 +181,7 @@ def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str]
                 return cache.file(key, int(number), kind)
 
         content = await work.carry_out(deadline, made)
-        # the page brings a policy of its own; here it gets no origin, so nothing of this server is within its reach
+        # the page has its own policy; the sandbox gives it no origin, so that it can't access this server
         policies = {
             "html": "sandbox allow-scripts allow-downloads; frame-ancestors 'self'",
             "svg": "sandbox; default-src 'none'; style-src 'unsafe-inline'",
@@ -199,10 +198,10 @@ def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str]
 
 
 def serve(settings: Settings, host: str, port: int) -> None:
-    """Say where the server is, and run it until Ctrl-C.
+    """Print the server's URLs and run it until Ctrl-C.
 
     Raises:
-        UserError: the port can't be had.
+        UserError: the port isn't available.
     """
     import uvicorn
 
@@ -211,13 +210,13 @@ def serve(settings: Settings, host: str, port: int) -> None:
     listening = _listening(host, port)
     shown = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
     print(f"playground  {shown}/\nAPI         {shown}/openapi.json\nCtrl-C stops it", flush=True)
-    # the thread that draws needs Python's lock between its calls, however many requests are being read
+    # so that the sampling threads get Python's lock between their calls, however many requests are being parsed
     sys.setswitchinterval(0.001)
     server = uvicorn.Server(config)
     leave = server.handle_exit
 
     def end(*signal: Any) -> None:
-        app.state.work.end()  # those who wait are told, within tenths of a second
+        app.state.work.end()  # waiting clients get their error within tenths of a second
         leave(*signal)
 
     server.handle_exit = end  # type: ignore[method-assign]
@@ -226,7 +225,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """A socket that takes connections, so that a port that is taken is told before anything else."""
+    """A listening socket, opened first so that a port in use is reported before anything else."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
@@ -235,7 +234,7 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
-        listening.listen(BACKLOG)  # who comes before the server is ready waits
+        listening.listen(BACKLOG)  # clients that connect before the server is ready wait
     except (OSError, OverflowError) as error:
         listening.close()
         hint = "is the port taken? --port chooses another"
@@ -244,7 +243,7 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 def _answer_problems(app: FastAPI) -> None:
-    """One shape for whatever is refused: {error, where, hint}."""
+    """Return all errors in one format: {error, where, hint}."""
 
     @app.exception_handler(UserError)
     async def refused(request: Request, error: UserError) -> Response:
@@ -264,14 +263,14 @@ def _answer_problems(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
-        # the traceback is in the server's log; what was sent isn't
+        # the server's log has the traceback, but not the content of the request
         problem = {"error": "the server failed", "where": request.url.path[:200], "hint": "its log says more"}
         return Json(problem, status_code=500)
 
 
 @cache
 def _page() -> tuple[str, str]:
-    """The playground as one page, and the policy that lets it run its own script and nothing else."""
+    """The playground as one page, and the content security policy that allows only its own script and styles."""
     parts = {name: (HERE / f"playground.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
     parts["js"] += "".join((HERE / f"{name}.js").read_text(encoding="utf-8") for name in ("explained", "again"))
     page = re.sub("@@(css|js)@@", lambda place: parts[place.group(1)], parts["html"])

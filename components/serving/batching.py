@@ -1,7 +1,7 @@
-"""Requests of one model drawn together: whoever comes joins at the next call of the engine, whoever is done leaves.
+"""Continuous batching: the requests of one model are sampled together. A request joins the batch at the next call of
+the engine and leaves it when it is done.
 
-Each request's sequences are those that it would get alone (components.generation.drawing), so sharing is nobody's
-business but the clock's.
+Each request's sequences are the same as if it ran alone (components.generation.drawing).
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from components.generation.sampling import check_plain, drawn, sample_plainly, s
 from components.generation.settings import Sampled
 from components.serving.problems import Busy, Late, Limits
 
-STEPS = 16  # most tokens in one call: how long a request may wait to join, and what a stream shows at once
-SHOW_SECONDS = 0.08  # between two looks at what has been drawn, where somebody watches
-CHECK_SECONDS = 0.25  # between two looks at the clock, where nobody does
+STEPS = 16  # maximum tokens in one call, after which requests can join and streams are updated
+SHOW_SECONDS = 0.08  # between two updates of a stream
+CHECK_SECONDS = 0.25  # between two checks of the deadline, without a stream
 Watch = Callable[[list[np.ndarray]], None]
 
 
 class Cancelled(Exception):
-    """Whoever asked has gone."""
+    """The client has disconnected."""
 
 
 class Deadline:
-    """How long a request may take, and whether anyone still waits for it."""
+    """The time limit of a request, and whether it was cancelled."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.at = seconds, time.monotonic() + seconds
         self.cancelled = False
 
     def check(self, *_: Any) -> None:
-        """Raises Late or Cancelled where the work is to stop."""
+        """Raise Late or Cancelled if the work must stop."""
         if self.cancelled:
             raise Cancelled
         if time.monotonic() > self.at:
@@ -53,7 +53,7 @@ class Deadline:
 
 
 class _Job:
-    """One request in the drawing thread's hands."""
+    """One request in the queue of the sampling thread."""
 
     def __init__(self, begin: Callable[[], Drawing], engine: Engine, count: int) -> None:
         self.begin, self.engine, self.count = begin, engine, count
@@ -64,19 +64,19 @@ class _Job:
 
 
 class Batcher:
-    """Draws for all requests of one model, in a thread that lives as long as there is something to draw."""
+    """Samples for all requests of one model, in a thread that ends when there are none left."""
 
     def __init__(self, model: nn.Module, limits: Limits) -> None:
         self.model, self.limits = model, limits
-        self.alone = threading.Lock()  # for what can't be shared: one request at a time uses the model
+        self.alone = threading.Lock()  # for work that can't be batched: one request at a time uses the model
         self._lock = threading.Lock()
         self._engines: dict[str, Engine | None] = {}
         self._waiting: list[_Job] = []
         self._sequences, self._running = 0, False
-        self.calls: list[int] = []  # sequences in each of the last calls of the engine
+        self.calls: list[int] = []  # batch sizes of the last calls of the engine
 
     def engine(self, precision: str) -> Engine | None:
-        """The engine with the model's weights, made once; None where it doesn't apply."""
+        """The engine with the model's weights, created once; None if it doesn't support the model."""
         with self.alone:
             if precision not in self._engines:
                 self._engines[precision] = engine_for(self.model, precision)  # type: ignore[arg-type]
@@ -85,11 +85,11 @@ class Batcher:
     def draw(
         self, begin: Callable[[Engine], Drawing], engine: Engine, count: int, deadline: Deadline, watch: Watch | None
     ) -> Drawing:
-        """The drawing, done; `watch` sees what there is of it now and then, in the caller's thread.
+        """Queue a request and wait for it. `watch` is called with the sequences so far, in the caller's thread.
 
         Raises:
-            Busy: too many sequences wait already.
-            Late, Cancelled: see Deadline; what `begin` raises.
+            Busy: too many sequences are waiting.
+            Late, Cancelled: see Deadline; also anything that `begin` raises.
         """
         job = _Job(lambda: begin(engine), engine, count)
         with self._lock:
@@ -107,7 +107,7 @@ class Batcher:
                 if watch and job.drawing is not None:
                     watch(job.drawing.so_far())
         finally:
-            job.cancelled = True  # means nothing to one that is done
+            job.cancelled = True  # no effect on a finished job
         if job.error is not None:
             raise job.error
         return job.drawing
@@ -132,14 +132,14 @@ class Batcher:
             advance(engine, [job.drawing for job in group], min(STEPS, steps_at_once(engine, count)))
             self.calls = [*self.calls[-999:], count]
         except Exception as error:
-            if len(group) > 1:  # one of them: the others go on
+            if len(group) > 1:  # find the job that fails; the others go on
                 for job in group:
                     self._advance([job])
             else:
                 group[0].error = error
 
     def _over(self, job: _Job) -> bool:
-        """Whether the job needs no more drawing; begins it where it hasn't begun."""
+        """Whether the job is finished, cancelled or failed. Starts a new job."""
         try:
             if job.drawing is None and not job.cancelled and job.error is None:
                 job.drawing = job.begin()
@@ -158,7 +158,7 @@ def _manner(job: _Job) -> tuple[Any, ...]:
 
 
 class Shared(Sampler):
-    """A model for one request: its tokens are drawn with those of the others, or alone where the engine can't."""
+    """The sampler of one request: batched with the others, or alone if the engine doesn't support the model."""
 
     def __init__(self, batcher: Batcher, deadline: Deadline, watch: Watch | None = None) -> None:
         self.batcher, self.deadline, self.watch = batcher, deadline, watch
@@ -189,14 +189,14 @@ class Shared(Sampler):
 
 
 def affordable(count: int, length: int, limits: Limits, reduced: str = "count, max_length, a shorter prompt") -> None:
-    """Refuses what would keep the model for too long."""
+    """Raise UserError for a request that would occupy the model for too long."""
     if count * length > limits.tokens:
         what = f"{count:,} × {length:,} tokens, {limits.tokens:,} are drawn for one request"
         raise UserError(what, where="settings", hint=f"reduce the request: {reduced}")
 
 
 class turn:
-    """`with turn(lock, deadline)`: the lock, waited for as long as the deadline may take."""
+    """`with turn(lock, deadline)`: hold the lock, waiting for it until the deadline at most."""
 
     def __init__(self, lock: threading.Lock | threading.Semaphore, deadline: Deadline) -> None:
         self.lock, self.deadline = lock, deadline

@@ -1,4 +1,4 @@
-"""Requests carried out: each in a thread of its own, its events handed to the event loop as they happen."""
+"""Running of requests, each in a thread; its events are passed to the event loop."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class Work:
-    """What is being carried out: each request in a thread of its own, which ends with it."""
+    """The running requests, each in a thread that ends with it."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits, self.count = limits, 0
@@ -45,10 +45,10 @@ class Work:
         self._ended = False
 
     async def carry_out(self, deadline: Deadline, function: Callable[[], T]) -> T:
-        """The function's value. When the waiting ends early, the deadline is cancelled.
+        """Run the function in a thread and return its value. If the caller is cancelled, so is the deadline.
 
         Raises:
-            Busy: as much as may be is being carried out, or the server ends.
+            Busy: `limits.requests` are running, or the server is shutting down.
         """
         if self._ended:
             raise Busy("the server is ending")
@@ -72,7 +72,7 @@ class Work:
             with contextlib.suppress(RuntimeError):  # the server has ended
                 loop.call_soon_threadsafe(settle, value, error)
 
-        # a thread that stayed would keep the threads that torch starts for it, one for each core
+        # no thread pool: each idle thread would keep the threads that torch starts for it, one for each core
         try:
             threading.Thread(target=run, daemon=True, name="request").start()
         except RuntimeError as error:
@@ -85,17 +85,17 @@ class Work:
             raise Busy("the server is ending") from error
         finally:
             self._under_way.discard(deadline)
-            deadline.cancelled = True  # means nothing to one that is done
+            deadline.cancelled = True  # no effect on a finished request
 
     def end(self) -> None:
-        """Give up what is being carried out."""
+        """Cancel the running requests."""
         self._ended = True
         for deadline in list(self._under_way):
             deadline.cancelled = True
 
 
 def problem(error: UserError) -> dict[str, Any]:
-    """A refusal as the API words it."""
+    """An error as the API returns it."""
     return {"error": error.what, "where": error.where, "hint": error.hint}
 
 
@@ -107,7 +107,7 @@ def generate(
     deadline: Deadline,
     begun: Callable[[Served, int], Watch] | None = None,
 ) -> Generated:
-    """Carry out a request; `begun` is told what draws and gives what watches it."""
+    """Run a request to generate. `begun(model, seed)` returns the callback for the sequences so far."""
     served = models.open(request.model)
     asked = uploads.given(served.bundle, request, deadline)
     asked |= {name: v for name, v in request.settings.model_dump().items() if v is not None}
@@ -130,7 +130,7 @@ def explain(models: Models, request: ExplainRequest, deadline: Deadline) -> Expl
 
 
 def _items(models: Models, request: PredictRequest | ExplainRequest) -> tuple[Served, list[Any], Doubts]:
-    """The model of a request, its inputs as the model reads them, and what there is to tell of them."""
+    """The model of a request, its inputs converted for the model, and the warnings about them."""
     served = models.open(request.model)
     if len(request.inputs) > models.limits.inputs:
         raise UserError(f"{len(request.inputs):,} inputs, at most {models.limits.inputs:,} are allowed", where="inputs")
@@ -158,12 +158,12 @@ def score(models: Models, request: ScoreRequest, deadline: Deadline) -> ScoredTe
 async def events(
     work: Work, models: Models, uploads: Uploads, cache: PieceCache, request: GenerateRequest, deadline: Deadline
 ) -> AsyncIterator[tuple[str, Any]]:
-    """What happens, as it happens. What can't be begun is raised before the first event."""
-    loop, told = asyncio.get_running_loop(), asyncio.Queue[tuple[str, Any] | None]()
+    """The events of a request. A request that can't be started raises before the first event."""
+    loop, queue = asyncio.get_running_loop(), asyncio.Queue[tuple[str, Any] | None]()
 
     def tell(kind: str, data: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the server has ended
-            loop.call_soon_threadsafe(told.put_nowait, (kind, data))
+            loop.call_soon_threadsafe(queue.put_nowait, (kind, data))
 
     def begun(served: Served, seed: int) -> Watch:
         start = {"model": served.ref.name, "version": served.ref.version, "seed": seed}
@@ -182,24 +182,24 @@ async def events(
         return generate(models, uploads, cache, request, deadline, begun)
 
     task = asyncio.ensure_future(work.carry_out(deadline, run))
-    task.add_done_callback(lambda _: told.put_nowait(None))
+    task.add_done_callback(lambda _: queue.put_nowait(None))
     try:
-        while (event := await told.get()) is not None:
+        while (event := await queue.get()) is not None:
             yield event
         yield "done", task.result().model_dump()
     finally:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):  # its error is raised above, if anyone waits
+        with contextlib.suppress(asyncio.CancelledError, Exception):  # an error was raised above
             await task
 
 
 async def written(first: tuple[str, Any], events: AsyncIterator[tuple[str, Any]]) -> AsyncIterator[bytes]:
-    """Events as they go over the wire; one that comes too late for a status says the problem."""
+    """Events encoded as server-sent events. An error after the first event is sent as a `problem` event."""
     try:
         yield _event(*first)
         async for event in events:
             yield _event(*event)
-            await asyncio.sleep(0)  # so that it is seen when the client has gone
+            await asyncio.sleep(0)  # lets the disconnection of the client be noticed
     except UserError as error:
         yield _event("problem", problem(error))
     except Exception:

@@ -1,6 +1,6 @@
-"""Connections to the server: how many, how long one may take to send a request, how slowly it may read an answer.
+"""Limits on connections: their number, the time to send a request, and the speed of reading a response.
 
-uvicorn bounds none of these: it waits for ever for the rest of a header, and for whoever doesn't read.
+uvicorn limits none of these: it waits forever for the rest of a header, and for a client that doesn't read.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from components.serving.problems import Limits
 
-LOOK_SECONDS = 1.0  # between two looks at a connection
-BACKLOG = 128  # connections taken at once, before any is counted; fewer than those of an address, see `Connection`
-OTHER_FILES = 256  # descriptors for all that isn't a connection
-KERNEL_BYTES = 256 << 10  # of an answer that the kernel holds, so that how fast it is read can be seen here
-PROGRESS_BYTES = 16 << 10  # of an answer that are to be read in `Limits.read_seconds`
+LOOK_SECONDS = 1.0  # between two checks of a connection
+BACKLOG = 128  # connections accepted at once, before any is counted; fewer than the limit of an address
+OTHER_FILES = 256  # file descriptors for everything but connections
+KERNEL_BYTES = 256 << 10  # the socket's send buffer: small, so that slow reading shows here
+PROGRESS_BYTES = 16 << 10  # of a response that must be read in `Limits.read_seconds`
 
 
 class Connection(H11Protocol):
-    """A connection that may keep the server waiting for a bounded time only.
+    """A connection with timeouts.
 
-    Where there are too many, of one address or of all, the one that has kept the server waiting longest makes room: an
-    honest request follows its connection at once, a header that is sent by halves doesn't. Where none keeps it
-    waiting, the new one is refused. `most`: of all.
+    If there are too many, of one address or in all, the one that has kept the server waiting longest is closed: a
+    normal client sends its request at once, a slowloris attack doesn't. If none keeps the server waiting, the new one
+    is refused. `most`: the limit for all addresses.
     """
 
     def __init__(self, *arguments: Any, limits: Limits, most: int, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.limits, self.most = limits, most
         self.ended = False
-        self._begun, self._since = True, self.loop.time()  # a request is due, from when on
-        self._slow: tuple[int, float] | None = None  # bytes of an answer that weren't read then
+        self._begun, self._since = True, self.loop.time()  # whether a request is due, and since when
+        self._slow: tuple[int, float] | None = None  # unread bytes of a response, and when they were counted
         self._looking: asyncio.TimerHandle | None = None
 
     @property
     def waiting_since(self) -> float | None:
-        """When the server began to wait for the client; None while it works for it."""
+        """When the server began to wait for the client; None while it runs a request."""
         cycle = self.cycle
         return self._since if cycle is None or cycle.response_complete or cycle.more_body else None
 
@@ -68,7 +68,7 @@ class Connection(H11Protocol):
         super().data_received(data)
 
     def on_response_complete(self) -> None:
-        # what is left of the body has to come, though nobody reads it; else the next request may take its time
+        # the rest of the body is due, though it is discarded; a next request isn't
         self._begun, self._since = self.conn.their_state is h11.SEND_BODY, self.loop.time()
         super().on_response_complete()
 
@@ -80,11 +80,11 @@ class Connection(H11Protocol):
 
     @property
     def unread(self) -> int:
-        """Bytes of answers that the client hasn't taken yet."""
+        """Bytes of responses that the client hasn't read yet."""
         return 0 if self.ended else self.transport.get_write_buffer_size()
 
     def end(self) -> None:
-        """Close it at once, whatever is still to be sent."""
+        """Close it at once, discarding unsent data."""
         self.ended = True
         self.transport.abort()
 
@@ -103,20 +103,20 @@ class Connection(H11Protocol):
         self.transport.close()
 
     def _look(self) -> None:
-        """Now and then: end what has kept the server waiting for too long."""
+        """Close the connection after a timeout; called every LOOK_SECONDS."""
         now, limits = self.loop.time(), self.limits
         self._looking = self.loop.call_later(min(LOOK_SECONDS, limits.header_seconds / 4), self._look)
         if not self._takes(now):
             self.end()
         elif self.transport.is_closing() or not self._begun or self.waiting_since is None:
-            pass  # the application has clocks of its own
+            pass  # the application has its own time limits
         elif now - self._since > limits.header_seconds and self.conn.their_state is h11.IDLE:
             self._refuse(b"408 Request Timeout", b"the request took too long to come")
         elif now - self._since > limits.header_seconds + limits.body_seconds:
             self.end()
 
     def _takes(self, now: float) -> bool:
-        """Whether the client reads its answer; looked at while nothing is added to it."""
+        """Whether the client reads its response fast enough; checked while nothing is added to it."""
         unread = self.unread
         if not unread or not (self.flow.write_paused or self.waiting_since is not None):
             self._slow = None
@@ -135,10 +135,10 @@ def configured(app: Any, limits: Limits | None = None, **options: Any) -> uvicor
         http=partial(Connection, limits=limits, most=most),  # type: ignore[arg-type]
         ws="none",
         backlog=BACKLOG,
-        log_level="error",  # a warning for each malformed request would let strangers fill the log
+        log_level="error",  # warnings about malformed requests would let any client fill the log
         access_log=False,
         server_header=False,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=1,  # threads that draw die with the process
+        timeout_graceful_shutdown=1,  # sampling threads are daemons and end with the process
         **options,
     )

@@ -1,10 +1,10 @@
 
-// --- why an answer is what it is: the rest of the playground's script ---
+// --- explanations of answers ---
 
-const BEST = 5, DEEPEST = 55; // choices that are shown; per cent of the colour of the largest contribution
+const BEST = 5, DEEPEST = 55; // choices shown; opacity of the largest contribution in per cent
 
 function marked(text, tokens, values) {
-  // the text with each token coloured; of one that isn't in the text as it is, the tokens alone
+  // the text with coloured tokens; only the tokens if they aren't substrings of the text
   const most = Math.max(...values.map(Math.abs)) || 1, found = [];
   const span = (token, n) => {
     const node = make("span", { class: values[n] < 0 ? "against" : "for", title: (values[n] < 0 ? "" : "+") + values[n].toPrecision(3) }, token);
@@ -22,7 +22,7 @@ function marked(text, tokens, values) {
 }
 
 function because(input, { answer, choices, positions, totals, matrix }) {
-  const looked = !!matrix && !totals.length; // attention, which has no sign
+  const looked = !!matrix && !totals.length; // attention weights, which have no sign
   const lines = matrix?.values ?? (totals.length ? [positions.map((one) => one.contribution)] : []);
   const of = matrix?.rows ?? totals.map((one) => one.output), tokens = matrix?.columns ?? positions.map((one) => one.token);
   const node = make("article", { class: "item" }, make("h2", {}, [answer.label ?? answer.text ?? answer.tags].flat().join(" ")));

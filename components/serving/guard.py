@@ -1,5 +1,5 @@
-"""Before anything is parsed: whose host is meant, how many bytes come and how slowly; then the answer, for as long as
-somebody waits for it; after it, the headers."""
+"""Middleware that checks the host, size and speed of a request before it is parsed, cancels the work of clients that
+disconnect, and adds security headers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
 }
-SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # JSON's escape of half a pair
-HELD_BODIES = 16  # of the largest size, at once
-MOST_DRAINED = 4  # times the largest size: so much is let pass of a body that is refused
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # JSON's escape of a surrogate
+HELD_BODIES = 16  # bodies of the maximum size in memory at once
+MOST_DRAINED = 4  # times the maximum size: how much of a refused body is read and discarded
 
 
 class Guard:
-    """ASGI middleware. `hosts`: the names that the server answers to; None: all. A page of another site can reach a
-    server on this machine under a name of its own; then the Host header says so."""
+    """ASGI middleware. `hosts`: the accepted values of the Host header; None: all. This prevents DNS rebinding, where
+    another site reaches a server on this machine under its own host name."""
 
     def __init__(self, app: Any, limits: Limits, hosts: Iterable[str] | None) -> None:
         self.app, self.limits = app, limits
@@ -38,11 +38,11 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
-        told = False  # the whole of the answer
+        complete = False  # whether the response is complete
 
         async def guarded(message: Any) -> None:
-            nonlocal told
-            told = message["type"] == "http.response.body" and not message.get("more_body")
+            nonlocal complete
+            complete = message["type"] == "http.response.body" and not message.get("more_body")
             if message["type"] == "http.response.start":
                 there = {name.lower() for name, _ in message["headers"]}
                 more = [(k.encode(), v.encode()) for k, v in HEADERS.items() if k.encode() not in there]
@@ -58,7 +58,7 @@ class Guard:
             await _refuse(guarded, 413, self._too_large)
             return
         if scope["method"] in ("GET", "HEAD", "OPTIONS"):
-            await self._answer(scope, b"", receive, guarded, lambda: told)
+            await self._answer(scope, b"", receive, guarded, lambda: complete)
             return
         if self._held > HELD_BODIES * self.limits.body_bytes:
             await _refuse(guarded, 503, "too much data is being received", hint="try again in a moment")
@@ -67,19 +67,19 @@ class Guard:
         try:
             refused = await self._read(receive, body)
             if refused is None:
-                await self._answer(scope, bytes(body), receive, guarded, lambda: told)
+                await self._answer(scope, bytes(body), receive, guarded, lambda: complete)
             elif refused:
                 await _refuse(guarded, *refused)
         finally:
             self._held -= len(body)
 
-    async def _answer(self, scope: Any, body: bytes, receive: Any, send: Any, told: Callable[[], bool]) -> None:
-        """Let the application answer; it is cancelled when the client goes before it is told all."""
-        leaving = asyncio.ensure_future(_left(receive))
+    async def _answer(self, scope: Any, body: bytes, receive: Any, send: Any, complete: Callable[[], bool]) -> None:
+        """Run the application; it is cancelled if the client disconnects before the end of the response."""
+        leaving = asyncio.ensure_future(_disconnected(receive))
         answering = asyncio.ensure_future(self.app(scope, _replay(body, leaving), send))
         try:
             await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if answering.done() or told():
+            if answering.done() or complete():
                 await answering
         finally:
             for task in (answering, leaving):
@@ -87,7 +87,7 @@ class Guard:
             await asyncio.gather(answering, leaving, return_exceptions=True)
 
     async def _read(self, receive: Any, body: bytearray) -> tuple[int, str] | tuple[()] | None:
-        """Fill `body`; the status and reason where that is refused, () where the client has gone."""
+        """Fill `body`. Returns None, the status and reason of a refusal, or () if the client has disconnected."""
         try:
             async with asyncio.timeout(self.limits.body_seconds):
                 while True:
@@ -113,7 +113,7 @@ class Guard:
 
 
 async def _drain(receive: Any, message: Any, most: int) -> None:
-    """Let the rest of a body pass: most clients read an answer only when they have sent everything."""
+    """Discard the rest of a body: most clients read a response only after they have sent everything."""
     passed = 0
     while message.get("more_body") and passed < most:
         message = await receive()
@@ -121,7 +121,7 @@ async def _drain(receive: Any, message: Any, most: int) -> None:
 
 
 def _is_text(body: bytearray) -> bool:
-    """Whether no escape in a JSON body stands for what can't be written. What isn't JSON the application refuses."""
+    """Whether a JSON body has no escape of a lone surrogate. The application refuses bodies that aren't JSON."""
     if not SURROGATE.search(body):
         return True
     try:
@@ -134,22 +134,22 @@ def _is_text(body: bytearray) -> bool:
 
 
 def _replay(body: bytes, leaving: asyncio.Future[None]) -> Any:
-    """The body once more, then that the client has gone."""
-    told = False
+    """A `receive` that gives the body, then waits for the client to disconnect."""
+    sent = False
 
     async def again() -> Any:
-        nonlocal told
-        if told:
+        nonlocal sent
+        if sent:
             await asyncio.shield(leaving)
             return {"type": "http.disconnect"}
-        told = True
+        sent = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again
 
 
-async def _left(receive: Any) -> None:
-    """Return when the client has gone. What else it sends isn't read by anyone."""
+async def _disconnected(receive: Any) -> None:
+    """Return when the client has disconnected. Anything else it sends is discarded."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -163,6 +163,6 @@ def _host(value: bytes) -> str:
 async def _refuse(send: Any, status: int, error: str, hint: str | None = None) -> None:
     body = json.dumps({"error": error, "where": "request", "hint": hint}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    # what hasn't been read of the body can't be told from a next request
+    # closed: the unread rest of the body would be taken for the next request
     await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"connection", b"close")]})
     await send({"type": "http.response.body", "body": body})

@@ -1,4 +1,4 @@
-"""The registered models a server has at hand: found by name, loaded once, the least used let go."""
+"""The server's cache of registered models: found by name, loaded once, the least recently used evicted."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from components.use.description import describe
 from components.use.opening import PATTERN, Opened, find
 from components.use.scoring import Scored, score
 
-FRESH_SECONDS = 2.0  # what the store said holds for so long: a promotion is seen at the latest then
-PREDICT_AT_ONCE = 64  # inputs between two looks at the clock
+FRESH_SECONDS = 2.0  # how long answers of the store are cached: a promotion is seen after that time at the latest
+PREDICT_AT_ONCE = 64  # inputs between two checks of the deadline
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class Served:
-    """A model in memory, and the thread that draws with it."""
+    """A loaded model with its batcher."""
 
     bundle: Bundle
     ref: ModelRef
@@ -56,10 +56,10 @@ class Served:
     def generate(
         self, settings: Mapping[str, Any], seed: int, deadline: Deadline, watch: Watch | None = None
     ) -> Generation:
-        """As `Bundle.generate`, together with whoever else asks."""
+        """As `Bundle.generate`, batched with the other requests."""
         bundle = self.bundle
         if bundle.task.settings is None:
-            return bundle.generate(settings, seed=seed)  # which says that it answers
+            return bundle.generate(settings, seed=seed)  # raises: the task doesn't generate
         if isinstance(bundle.task, LanguageModel):
             return replace(bundle, model=Shared(self.batcher, deadline, watch)).generate(settings, seed=seed)
         asked = {**bundle.recipe["generation"], **settings}
@@ -86,7 +86,7 @@ class Served:
         return explanations
 
     def score(self, texts: list[str], deadline: Deadline, doubts: Doubts) -> list[Scored]:
-        """As `components.use.scoring.score`, a text at a time."""
+        """As `components.use.scoring.score`, one text at a time."""
         scored: list[Scored] = []
         for number, text in enumerate(texts):
             with turn(self.batcher.alone, deadline):
@@ -96,16 +96,16 @@ class Served:
 
 
 class Models:
-    """The store, looked into no more often than need be. Safe to use from many threads."""
+    """The models of a store, with caches. Thread-safe."""
 
     def __init__(self, store: MlflowStore, limits: Limits) -> None:
         self.store, self.limits = store, limits
         self._lock = threading.Lock()
-        self._store_lock = threading.Lock()  # one question at a time: a hundred requests ask the same one
+        self._store_lock = threading.Lock()  # so that concurrent requests ask the store once
         self._found: dict[str, tuple[float, Any]] = {}
         self._open: OrderedDict[ModelRef, Served] = OrderedDict()
         self._loading = threading.Lock()
-        self._used: weakref.WeakSet[Served] = weakref.WeakSet()  # in memory: at hand, or let go and drawn with still
+        self._used: weakref.WeakSet[Served] = weakref.WeakSet()  # in memory: cached, or evicted and still in use
         self._described: dict[ModelRef, Description] = {}
 
     @property
@@ -114,10 +114,10 @@ class Models:
             return [f"{ref.name}@{ref.version}" for ref in self._open]
 
     def find(self, selector: str) -> ModelRef:
-        """NAME (its champion), NAME@champion, NAME@3, NAME@latest.
+        """The model that NAME (its champion), NAME@champion, NAME@3 or NAME@latest means.
 
         Raises:
-            NotFound: there is none; Busy: the store doesn't answer.
+            NotFound: there is none; Busy: the store doesn't respond.
         """
         if not re.fullmatch(PATTERN, selector):
             raise NotFound(f"{selector[:80]!r} can't be a model's name", where="model")
@@ -128,14 +128,14 @@ class Models:
         return self._fresh("", self._all)
 
     def describe(self, selector: str) -> Description:
-        """What a version does, without loading its weights."""
+        """The description of a version, without loading its weights."""
         ref = self.find(selector)
         if ref not in self._described:
             self._described[ref] = described(ref, self._folder(ref))
         return self._described[ref]
 
     def open(self, selector: str) -> Served:
-        """The model, from memory or loaded now.
+        """The model, from the cache or loaded now.
 
         Raises:
             NotFound: no such model; Busy: it can't be loaded.
@@ -143,7 +143,7 @@ class Models:
         ref = self.find(selector)
         if (served := self._at_hand(ref)) is not None:
             return served
-        with self._loading:  # one at a time; the others that want it wait for the first that asks
+        with self._loading:  # one at a time, so that concurrent requests load a model once
             if (served := self._at_hand(ref)) is not None:
                 return served
             if len(self._used) >= 2 * self.limits.models:
@@ -154,12 +154,12 @@ class Models:
             try:
                 bundle = load_bundle(folder)
             except UserError as error:
-                raise _not_to_be_had(ref, error) from error
+                raise _unavailable(ref, error) from error
             served = Served(bundle, ref, Batcher(bundle.model, self.limits))
             self._used.add(served)
             with self._lock:
                 self._open[ref] = served
-                while len(self._open) > self.limits.models:  # whoever draws with it still holds it
+                while len(self._open) > self.limits.models:  # requests that use it still hold it
                     self._open.popitem(last=False)
         return served
 
@@ -170,7 +170,7 @@ class Models:
             return self._open.get(ref)
 
     def _fresh(self, key: str, ask: Callable[[], Any]) -> Any:
-        """What the store says, now or a moment ago."""
+        """The result of `ask`, cached for FRESH_SECONDS."""
         with self._store_lock:
             asked, answer = self._found.get(key, (0.0, None))
             if not asked or time.monotonic() - asked > FRESH_SECONDS:
@@ -181,7 +181,7 @@ class Models:
                 except Refusal:
                     raise
                 except UserError as error:
-                    if error.__cause__ is not None:  # the store itself
+                    if error.__cause__ is not None:  # the store failed
                         raise Busy("the model store doesn't answer", where="model", hint="try again") from error
                     raise NotFound(error.what, where="model", hint=error.hint) from error
                 self._found[key] = time.monotonic(), answer
@@ -191,7 +191,7 @@ class Models:
         try:
             return self.store.fetch(ref)
         except UserError as error:
-            raise _not_to_be_had(ref, error) from error
+            raise _unavailable(ref, error) from error
 
     def _all(self) -> list[Model]:
         found = []
@@ -204,8 +204,8 @@ class Models:
         return found
 
 
-def _not_to_be_had(ref: ModelRef, error: UserError) -> Busy:
-    """The reason names folders of this machine: it is for whoever runs the server."""
+def _unavailable(ref: ModelRef, error: UserError) -> Busy:
+    """Log the reason, which names folders of this machine, and return an error without it."""
     log.warning("%s can't be loaded: %s", ref, error)
     return Busy(
         "can't be loaded: its files differ from the registered ones", where=str(ref), hint="the server's log says more"
@@ -213,28 +213,28 @@ def _not_to_be_had(ref: ModelRef, error: UserError) -> Busy:
 
 
 def described(ref: ModelRef, folder: Path) -> Description:
-    """What the bundle in a folder does."""
+    """The description of the bundle in a folder."""
     info, state, recipe = (
         json.loads((folder / f"{n}.json").read_text("utf-8")) for n in ("model", "encoding", "recipe")
     )
     encoding = encoding_from_state(state)
-    told = describe(make_task(recipe["task"], encoding, info["framing"]), encoding, recipe, info)
-    voices = list(encoding.timeline(np.zeros(0, dtype=np.int64)).voices) if "keep" in told.accepts else []
+    about = describe(make_task(recipe["task"], encoding, info["framing"]), encoding, recipe, info)
+    voices = list(encoding.timeline(np.zeros(0, dtype=np.int64)).voices) if "keep" in about.accepts else []
     return Description(
-        name=ref.name, version=ref.version, task=told.task, writes=told.writes, reads=told.reads,
-        answers=told.task if told.reads else None,
-        features=told.step_shape[0] if len(told.step_shape) == 1 else None,
-        accepts=told.accepts, voices=voices, settings=settings_schema(recipe) if told.writes else {},
-        trained_on=told.trained_on, metrics=told.metrics,
+        name=ref.name, version=ref.version, task=about.task, writes=about.writes, reads=about.reads,
+        answers=about.task if about.reads else None,
+        features=about.step_shape[0] if len(about.step_shape) == 1 else None,
+        accepts=about.accepts, voices=voices, settings=settings_schema(recipe) if about.writes else {},
+        trained_on=about.trained_on, metrics=about.metrics,
     )  # fmt: skip
 
 
 def settings_schema(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Name → JSON schema of each generation setting; the default is the one in the model's own recipe."""
+    """Name → JSON schema of each generation setting, whose default is the one of the model's recipe."""
     fields = settings_fields(generation_targets(recipe["task"]))
     model = create_model("Settings", __base__=Strict, **{name: (kind, ...) for name, kind in fields.items()})
     properties = model.model_json_schema()["properties"]
     for name, one in properties.items():
-        one.pop("title")  # the name once more
+        one.pop("title")  # repeats the name
         one["default"] = recipe["generation"].get(name)
     return properties

@@ -1,4 +1,4 @@
-"""Generated items as answers: as text, as notes while they are drawn, and as files for as long as they are kept."""
+"""Generated items in responses: as text, as notes while they are sampled, and as files until they expire."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FILES = {**OF_SCORES, **OF_INK}
 
 
 class PieceCache:
-    """The pieces of the last requests: their files are made when somebody wants them."""
+    """Cache of the pieces of the last requests. Their files are rendered on demand."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -51,7 +51,7 @@ class PieceCache:
         """A file of a piece, the same bytes every time.
 
         Raises:
-            NotFound: it was never made here, or is kept no longer; UserError: it is too long to be played.
+            NotFound: there is no such piece, or it has expired; UserError: it is too long for audio.
         """
         with self._lock:
             pieces = self._pieces.get(key, [])
@@ -67,7 +67,7 @@ class PieceCache:
 
 
 def rendered(piece: Piece, kind: str) -> bytes:
-    """A score's file of a kind of OF_SCORES."""
+    """A score's file. `kind`: a key of OF_SCORES."""
     from components.render.audio import page_audio, write_wav
     from components.render.page import write_page
     from components.render.score import write_midi
@@ -85,7 +85,7 @@ def rendered(piece: Piece, kind: str) -> bytes:
 
 
 def answer(opened: Opened, made: Generation, cache: PieceCache) -> Generated:
-    """What a request for new items is answered."""
+    """The response to a request to generate."""
     settings = {name: list(v) if isinstance(v, tuple) else v for name, v in made.settings.items()}
     key = digest_json({**record_of(opened, made), "settings": settings})[:24]
     items: list[Item] = []
@@ -120,7 +120,7 @@ def answer(opened: Opened, made: Generation, cache: PieceCache) -> Generated:
 
 
 def as_json(score: Score) -> dict[str, Any]:
-    """A score as the playground draws it."""
+    """A score as JSON, for the playground."""
     return {
         "steps_per_beat": score.steps_per_beat,
         "metre": list(score.metre),
@@ -135,11 +135,11 @@ def as_json(score: Score) -> dict[str, Any]:
 
 
 class Shown:
-    """What a stream has told of its items: only what is new is told again.
+    """The state of a stream: what was sent of each item, so that only changes are sent.
 
-    A text's event holds the text that has come, or, where what was told has changed, all of it: {number, text} or
-    {number, all}. A score's holds the notes that are new or have become longer: {number, length_steps, notes:
-    [[part, start, duration, pitch], …]}.
+    A text's event holds the new text, {number, text}, or the whole text if an earlier part has changed, {number, all}.
+    A score's event holds the notes that are new or longer: {number, length_steps, notes: [[part, start, duration,
+    pitch], …]}.
     """
 
     def __init__(self, encoding: Encoding, tell: Callable[[dict[str, Any]], None]) -> None:

@@ -1,6 +1,6 @@
 
 "use strict";
-// The playground: asks the API that serves it, shows what is drawn as it comes, and keeps a link that makes it again.
+// The playground: calls the API that serves it, shows items while they are sampled, and keeps a link to reproduce them.
 const by = (id) => document.getElementById(id);
 const make = (tag, attributes = {}, ...children) => {
   const svg = ["svg", "rect"].includes(tag);
@@ -11,7 +11,7 @@ const make = (tag, attributes = {}, ...children) => {
 };
 const OFTEN = ["temperature", "bias", "top_p", "count", "max_length", "seed"];
 const OWN_PLACE = ["prompt", "chords", "given", "given_ends"];
-// where a slider is more use than a box; a value that it can't show exactly gets a box all the same
+// settings with a slider; a value that a slider can't show exactly gets a number field
 const SLIDERS = { temperature: [0, 2, 0.01], bias: [0, 5, 0.01], top_p: [0.01, 1, 0.01] };
 const A_SERIES = '{"start": "2024-01-01", "values": [1, 2.5, 2]}';
 const EXPLAINED = ["classification", "ordinal", "tagging", "translation"]; // tasks
@@ -27,7 +27,7 @@ async function ask(path, body, signal) {
   const answer = await fetch(path, request);
   if (answer.ok) return answer;
   let said = null;
-  try { said = await answer.json(); } catch { /* no problem of ours: the status must do */ }
+  try { said = await answer.json(); } catch { /* not an error of this API: show the status */ }
   throw new Error(said ? [said.where, said.error, said.hint].filter(Boolean).join(": ") : "the server answers " + answer.status);
 }
 
@@ -52,7 +52,7 @@ async function describe(values = {}) {
   try {
     const answer = await ask("/models/" + encodeURIComponent(by("model").value + "@" + by("version").value));
     const found = await answer.json();
-    if (mine !== turn) return; // another one was chosen meanwhile
+    if (mine !== turn) return; // another model was chosen meanwhile
     described = found;
   } catch (error) { return mine === turn && wrong(error.message); }
   by("go").disabled = false;
@@ -130,7 +130,7 @@ function knob(name, schema, given) {
 }
 
 function chosen() {
-  // the settings that the form says, and the seed (null: a fresh one)
+  // the settings in the form, and the seed (null: random)
   const settings = {};
   for (const field of document.querySelectorAll("[data-setting]")) {
     const kind = field.dataset.kind, text = field.value;
@@ -164,7 +164,7 @@ function card(number, count) {
 }
 
 class Roll {
-  // notes as they are drawn
+  // notes while they are sampled
   constructor(body) {
     this.svg = make("svg", { preserveAspectRatio: "none", role: "img", "aria-label": "notes as they are drawn" });
     this.notes = new Map();
@@ -247,10 +247,10 @@ function answered(inputs, made) {
   into();
 }
 
-// --- asking ---
+// --- requests ---
 
 async function* events(body) {
-  // server-sent events out of a stream: fetch can send a body, EventSource can't
+  // parses server-sent events from a stream: fetch can send a body, EventSource can't
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   for (let text = ""; ;) {
     const { value, done } = await reader.read();
@@ -282,7 +282,7 @@ async function generate(signal) {
 }
 
 async function given() {
-  // what the model is to read
+  // the model's inputs
   let inputs;
   if (described.reads === "audio") {
     const recording = await file(by("wav"));
@@ -323,7 +323,7 @@ async function explain(signal) {
 }
 
 async function run(work = described?.writes ? generate : predict, over = false) {
-  // over: what is shown stays until there is something new
+  // done: the results stay until there are new ones
   if (running || !described) return;
   running = new AbortController();
   document.body.classList.add("busy");
@@ -359,7 +359,7 @@ by("link").addEventListener("click", (event) => { event.preventDefault(); histor
 addEventListener("hashchange", replay);
 
 async function replay() {
-  // what the address asks for, as it was made
+  // restores the request in the address
   let told = null;
   try { told = JSON.parse(new URLSearchParams(location.hash.slice(1)).get("play")); } catch { return wrong("This link is damaged."); }
   if (!told || typeof told !== "object") return false;

@@ -1,4 +1,4 @@
-"""What the server refuses, with the HTTP status it says so with; and how much it takes."""
+"""The server's errors, with their HTTP statuses, and its limits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ANY_INPUT = "an input is a text, a list of words or of lists of numbers, a recor
 
 
 class Refusal(UserError):
-    """A request that isn't carried out. A plain UserError is one too: 400."""
+    """A refused request. A plain UserError also gives status 400."""
 
     status: ClassVar[int] = 400
 
@@ -28,47 +28,47 @@ class TooLarge(Refusal):
 
 
 class Busy(Refusal):
-    """Too much is asked for at once, or a model can't be had just now: the same request may do later."""
+    """The server is at a limit or can't load the model now; the same request may succeed later."""
 
     status = 503
 
 
 class Late(Refusal):
-    """The request took longer than a request may."""
+    """The request took longer than `Limits.seconds`."""
 
     status = 504
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request, and all of them together, may cost."""
+    """Limits of one request and of all requests together."""
 
     body_bytes: int = 8 << 20
-    values: int = 1 << 20  # in a body: lists of more keep the server from answering others while they are read
-    body_seconds: float = 20.0  # to send the body
-    header_seconds: float = 10.0  # to send a request up to its body
-    read_seconds: float = 30.0  # in which something of an answer has to be read
-    unread_bytes: int = 256 << 20  # of all answers
+    values: int = 1 << 20  # in a body: parsing more would block the event loop
+    body_seconds: float = 20.0  # to receive the body
+    header_seconds: float = 10.0  # to receive the headers
+    read_seconds: float = 30.0  # in which the client must read part of a response
+    unread_bytes: int = 256 << 20  # of all responses
     connections: int = 768  # at once
     connections_of_address: int = 256
     requests: int = 256  # at once
-    sequences: int = 1024  # of one model, waiting and being drawn
+    sequences: int = 1024  # of one model, waiting and being sampled
     tokens: int = 65_536  # of one request: count × (prompt + max_length)
-    inputs: int = MAX_INPUTS  # to be answered in one request
+    inputs: int = MAX_INPUTS  # in one request
     upload_bytes: int = 4 << 20  # a music or wav file
-    readers: int = 2  # processes that read what was sent, at once
-    readers_waiting: int = 8  # requests whose file waits for one of them
-    reader_bytes: int = 160 << 20  # of memory, beside the 40 MB that a reader has from the start
-    reader_seconds: float = 20.0  # of processor time for one file
+    readers: int = 2  # subprocesses that read uploaded files, at once
+    readers_waiting: int = 8  # requests in the queue for them
+    reader_bytes: int = 160 << 20  # of memory, in addition to the 40 MB of a new reader
+    reader_seconds: float = 20.0  # of CPU time for one file
     seconds: float = 120.0  # of one request
-    models: int = 4  # held in memory, and as many again for as long as requests that use them last
-    kept: int = 64  # requests whose pieces can still be fetched as files
-    audio_seconds: float = 900.0  # of a piece that is played
+    models: int = 4  # in the cache, and as many again that running requests still use
+    kept: int = 64  # requests whose pieces can be fetched as files
+    audio_seconds: float = 900.0  # of a piece rendered as audio
 
 
 def mistake(errors: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:
-    """The first of the mistakes that pydantic found in a body. An input may be of several kinds, and pydantic tells
-    what keeps it from being each of them: what is told is the mistake of the kind that it comes closest to."""
+    """The first of pydantic's errors in a body. For an input, a union of types, pydantic lists the errors of every
+    type: the first one of the type with the fewest is returned."""
     first, more = errors[0], len(errors) - 1
     item = first["loc"][:3]
     if first["loc"][:2] == ("body", "inputs") and len(first["loc"]) > 3:

@@ -1,4 +1,4 @@
-"""Files that come with a request: music to write under or to go on from, recordings to be read."""
+"""Files in requests: music to harmonise, continue or rewrite, and recordings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from components.use.given import check_one_file
 
 
 class Uploads:
-    """Reads the music that is sent, in processes of their own. All requests share them: `limits.readers` at once."""
+    """Reads uploaded music in subprocesses, `limits.readers` at once over all requests."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -33,12 +33,12 @@ class Uploads:
         self._lock, self._asked = threading.Lock(), 0
 
     def given(self, bundle: Bundle, request: GenerateRequest, deadline: Deadline) -> dict[str, Any]:
-        """The settings that hold to the file that came with a request: voices are written under a `melody`, to its
-        end; from a `start` the piece goes on; of a piece to `keep` the region in the settings is written anew.
+        """The generation settings for the file of a request: a `melody` is harmonised to its end, a `start` is
+        continued, and in a piece to `keep` the region in the settings is regenerated.
 
         Raises:
-            UserError: two are given, the file can't be read, or the model can't write such a piece down.
-            Busy: too many files wait to be read; Late, Cancelled: see Deadline.
+            UserError: two files are given, the file can't be read, or the model can't encode such a piece.
+            Busy: too many files are waiting; Late, Cancelled: see Deadline.
         """
         files = {name: upload for name in ("melody", "start", "keep") if (upload := getattr(request, name))}
         region = request.settings.rewrite
@@ -63,7 +63,7 @@ class Uploads:
             )
         data = _bytes(upload.base64, where, limits)
         with tempfile.TemporaryDirectory(prefix="reprise-") as folder, self._turn(deadline):
-            path = Path(folder) / f"upload{ending}"  # never the name that it came with
+            path = Path(folder) / f"upload{ending}"  # never the name in the request
             path.write_bytes(data)
             parts = "melody" if where == "melody" else "all"
             reader = music_reader(path, grid, parts, workers=1)
@@ -94,10 +94,10 @@ class Uploads:
 
 
 def item(bundle: Bundle, one: Any, where: str, limits: Limits, doubts: Doubts) -> Any:
-    """An input as the model reads it; `doubts` are told what a person should know of it.
+    """An input converted for the model; warnings are added to `doubts`.
 
     Raises:
-        UserError: it isn't what the model reads; TooLarge: more bytes than are taken.
+        UserError: the model doesn't take such an input; TooLarge: too many bytes.
     """
     given = _bytes(one.wav_base64, where, limits) if isinstance(one, Wav) else one
     given = given.model_dump(exclude_none=True) if isinstance(given, GivenSeries) else given

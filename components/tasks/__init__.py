@@ -1,1 +1,1 @@
-"""Sequence tasks: what is predicted, what is lost, what is measured."""
+"""Sequence tasks: outputs, losses and metrics."""

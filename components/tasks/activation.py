@@ -1,4 +1,4 @@
-"""Penalties on what a language model's last layer writes, beside its loss (Merity et al. 2018, arXiv:1708.02182).
+"""Activation regularization of a language model's last layer (Merity et al. 2018, arXiv:1708.02182).
 
 Shapes: B batch, T time, H hidden.
 """
@@ -13,8 +13,8 @@ from components.layers.base import moved
 def activation_penalty(
     dropped_BTH: Tensor, y_BTH: Tensor, counted_BT: Tensor, *, activation: float, temporal: float
 ) -> Tensor:
-    """`activation` times the mean square of each counted step's outputs after dropout, and `temporal` times that of
-    their change since the step before, without dropout; the sum over the steps. `counted_BT` is bool, on the CPU or
+    """The sum over the counted steps of `activation` times the mean square of the outputs after dropout, and `temporal`
+    times the mean square of their change since the previous step, without dropout. `counted_BT` is bool, on the CPU or
     the outputs' device."""
     counted_BT = moved(counted_BT, y_BTH.device)
     nats_BT = activation * dropped_BTH.float().square().mean(dim=2)

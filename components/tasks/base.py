@@ -66,8 +66,8 @@ class Table:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A matrix to draw as a heat map; with `cells`, each cell shows its number. `counts`, where the values are shares,
-    are of what; they are kept, so that those of several runs can be added."""
+    """A matrix to draw as a heat map; with `cells`, each cell shows its number. `counts`: if the values are shares, the
+    numbers they are computed from, so that those of several runs can be added."""
 
     name: str
     title: str
@@ -92,8 +92,8 @@ class Surprise:
 
 @dataclass(frozen=True)
 class Future:
-    """A forecast beside what came: `history` [T], then H steps: `actual`, `naive`, and `quantiles` [Q, H] at `levels`.
-    `times` [T + H] as datetime64."""
+    """A forecast with the actual values: `history` [T], then H steps of `actual`, `naive`, and `quantiles` [Q, H] at
+    `levels`. `times` [T + H] as datetime64."""
 
     name: str
     times: np.ndarray
@@ -106,7 +106,7 @@ class Future:
 
 @dataclass(frozen=True)
 class Fan:
-    """Forecasts to draw, a panel each."""
+    """Forecasts to draw as a fan chart, one panel for each."""
 
     name: str
     title: str
@@ -115,8 +115,8 @@ class Fan:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Scores of examples, the greater the likelier the class `positive` (float [N]), and which of them are of it (bool
-    [N]), to draw what each threshold does. Both classes occur."""
+    """Scores of examples for the class `positive` (float [N]) and whether they belong to it (bool [N]), to draw curves
+    over the threshold. Both classes occur."""
 
     name: str
     title: str
@@ -130,7 +130,7 @@ Finding = Table | Matrix | Surprise | Fan | Thresholds
 
 @dataclass(frozen=True)
 class Made:
-    """Generated items (texts, scores), how each was sampled, warnings for the user, and the form that was asked for."""
+    """Generated items (texts, scores), how each was sampled, warnings for the user, and the requested form."""
 
     items: list[Any]
     sampled: list[Sampled]
@@ -143,26 +143,26 @@ class Task(ABC):
     settings of the recipe's task section."""
 
     encoding: Any
-    form: ClassVar[str]  # of the encodings that it reads: tokens, frames, pairs
+    form: ClassVar[str]  # form of its encodings: tokens, frames, pairs
     model: ClassVar[type[Backbone]]
-    # keyword-only parameters are the recipe's generation section; None: the task predicts, it doesn't generate. What
-    # writes does so step by step, so its model may not read the future.
+    # keyword-only parameters are the recipe's generation section; None: the task predicts, it doesn't generate.
+    # Generation is step by step, so its model must be causal.
     settings: ClassVar[type | None] = None
-    # the setting, and its values, by which samples are compared
+    # a setting, and its values, for comparing samples
     varied: ClassVar[tuple[str, tuple[float, ...]]] = ("temperature", (0.5, 0.8, 1.0, 1.2))
-    prompted = True  # may its model start from a prompt, where there is such a setting?
-    # of the answers of a task that has no settings: name → text, number, whole, texts or numbers
+    prompted = True  # whether its model may start from a prompt, if there is such a setting
+    # of the answers of a task that predicts: name → text, number, whole, texts or numbers
     columns: ClassVar[dict[str, str]] = {}
-    # the columns are of equal length: a table of answers has a line for each of their entries
+    # the columns are lists of equal length: a table of answers has a row for each of their entries
     by_step: ClassVar[bool] = False
-    past_only: ClassVar[bool] = False  # its model may not read the future, though it doesn't write
-    # reads long sequences in windows: training.tbptt_length and evaluation.window say how long they are
+    past_only: ClassVar[bool] = False  # its model must be causal, though it doesn't generate
+    # reads long sequences in windows of training.tbptt_length and evaluation.window steps
     windowed: ClassVar[bool] = True
-    primary: str  # the metric that decides: early stopping, best weights, promotion
+    primary: str  # the metric for early stopping, best weights and promotion
     lower_is_better: ClassVar[bool] = True
-    loss_unit: str = ""  # of the training loss, where that isn't the primary metric
-    counted: str = "tokens"  # what the loss counts
-    measured_in: str = "nats"  # the loss
+    loss_unit: str = ""  # unit of the training loss, if that isn't the primary metric
+    counted: str = "tokens"  # what the loss is averaged over
+    measured_in: str = "nats"  # unit of the loss
 
     @classmethod
     def model_kinds(cls) -> dict[str, list[Any]]:
@@ -183,12 +183,12 @@ class Task(ABC):
     def initialise(self, model: nn.Module) -> dict[str, float]:
         """Initialise the model of a new run beyond random numbers, for example with word vectors. Called once, before
         the first update. Returns metrics to log."""
-        reader = getattr(model, "encoder", model)  # of two networks the one that reads
+        reader = getattr(model, "encoder", model)
         encoding = self.encoding.input if self.form == "pairs" else self.encoding
         return reader.take_vectors(encoding.vocabulary) if getattr(reader, "vectors", None) else {}
 
     def prepare(self, train: Split) -> list[str]:
-        """Take what training needs to know of the training data, before any batch. Returns notes for the user.
+        """Compute what training needs from the training data, before any batch. Returns notes for the user.
 
         Raises:
             UserError: a setting doesn't fit the data.
@@ -196,11 +196,11 @@ class Task(ABC):
         return []
 
     def learned(self) -> dict[str, Any]:
-        """What `prepare` took of the training data and answers need too, as JSON: kept with a trained model."""
+        """The part of what `prepare` computed that predictions need too, as JSON. It is saved with a trained model."""
         return {}
 
     def set_learned(self, learned: Mapping[str, Any]) -> None:
-        """Take back what `learned` gave, instead of `prepare`."""
+        """Restore what `learned` returned, instead of `prepare`."""
         if learned:
             raise ValueError(f"the task has learned {', '.join(learned)}, which this version doesn't know")
 
@@ -256,17 +256,17 @@ class Task(ABC):
         return {}
 
     def explain(self, model: nn.Module, item: Any, best: int | None = None) -> Any:
-        """Why the model answers to an input as it does, an `Explanation` without its `answer`; at most `best` choices.
-        For tasks whose answers can be explained; the model is in evaluation mode.
+        """Explain the model's answer to an input: an `Explanation` without its `answer`, with at most `best` choices.
+        Only for tasks that support it; the model is in evaluation mode.
 
         Raises:
-            UserError: there aren't as many choices, or the input is too long to be explained.
+            UserError: there aren't that many choices, or the input is too long.
         """
         raise NotImplementedError(f"{type(self).__name__} explains nothing")
 
     def states(self, model: nn.Module, item: Any) -> dict[str, np.ndarray]:
-        """What the model computes while it reads an item, see `components.models.states`. For tasks that can tell; the
-        model is in evaluation mode."""
+        """The model's activations while it reads an item, see `components.models.states`. Only for tasks that support
+        it; the model is in evaluation mode."""
         raise NotImplementedError(f"{type(self).__name__} gives no states")
 
     def findings(self, model: nn.Module, split: Split) -> list[Finding]:
@@ -275,7 +275,7 @@ class Task(ABC):
 
 
 def cut_off(sampled: Sequence[Sampled], settings: Any) -> list[str]:
-    """What is said of pieces that weren't written to their end."""
+    """A warning about pieces that reached `max_length` before their end."""
     if not (unfinished := sum(not one.ended for one in sampled)):
         return []
     limit = f"generation.max_length ({settings.max_length})"

@@ -1,4 +1,4 @@
-"""BLEU and chrF of translations, lower-cased, as sacrebleu counts them; BLEU out of sums that add up over batches."""
+"""Lower-cased BLEU and chrF of translations, with sacrebleu; BLEU from statistics that are summed over batches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 
-ORDER = 4  # longest n-grams
+ORDER = 4  # length of the longest n-grams
 
 
 @functools.cache
@@ -18,7 +18,8 @@ def _metric() -> BLEU:
 
 
 def bleu_statistics(said: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
-    """float64 [10]: words said, words of the references, n-grams of 1 to 4 that are right, n-grams said."""
+    """float64 [10]: words of the translations, words of the references, matching n-grams for n = 1 to 4, n-grams of the
+    translations."""
     total = np.zeros(2 + 2 * ORDER)
     for one, reference in zip(said, wanted, strict=True):
         found = _metric().sentence_score(one, [reference])
@@ -27,7 +28,7 @@ def bleu_statistics(said: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
 
 
 def bleu_of(statistics: Any, count: float) -> float:
-    """Corpus BLEU, 0 to 100, of such sums."""
+    """Corpus BLEU, 0 to 100, of summed `bleu_statistics`."""
     sums = [int(value) for value in statistics]
     found = BLEU.compute_bleu(
         sums[2 : 2 + ORDER], sums[2 + ORDER :], sums[0], sums[1], smooth_method="exp", effective_order=False
@@ -36,7 +37,7 @@ def bleu_of(statistics: Any, count: float) -> float:
 
 
 def sentence_bleu(said: str, wanted: str) -> float:
-    """Of one sentence, 0 to 100: n-grams longer than the sentence don't count."""
+    """BLEU of one sentence, 0 to 100, without n-grams longer than the sentence."""
     return float(_metric().sentence_score(said, [wanted]).score)
 
 

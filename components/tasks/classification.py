@@ -26,12 +26,12 @@ from components.tasks.thresholds import average_precision, roc_auc
 
 SHOWN = 500  # rows of the table of predictions
 SHOWN_WEIGHTS = 12
-UNSEEN = "(not in training)"  # the row of the confusion matrix of labels that no model could have learned
+UNSEEN = "(not in training)"  # row of the confusion matrix for labels that aren't in the training data
 
 
 class Examined(NamedTuple):
-    """An example: its row in the split, the ids of its label and of the answer, the label's surprise in nats, and the
-    log odds of the last label against the first."""
+    """An example with its prediction: the row in the split, the ids of the label and of the prediction, the label's
+    negative log-likelihood in nats, and the log odds of the last label against the first."""
 
     row: int
     wanted: int
@@ -41,14 +41,14 @@ class Examined(NamedTuple):
 
 
 class Classification(ExampleTask):
-    """Metrics: accuracy, macro F1 (the mean of every label's F1, labels without an example left out), nats; of two
-    labels, at the end, also average precision and ROC AUC, with the second label in their order as the positive one.
+    """Metrics: accuracy, macro F1 (the mean F1 of the labels, without labels that don't occur), nats; for two labels
+    also, at the end, average precision and ROC AUC, with the second label as the positive class.
 
-    Two ways to train on labels of which some are rare; metrics are never weighted. `class_weights` multiply the nats of
-    a label's examples in the training loss: balanced weights are N / (K count), for N examples and K labels in train,
-    or name them, such as `{spam: 5}`; the other labels have 1. `sampling` of training examples: shuffled (each once in
-    an epoch), or balanced (all labels equally often; examples of rare labels come several times, of common ones some
-    are left out, others in each epoch). With either, the model gives rare labels a higher probability than their share.
+    Two settings are for unbalanced labels; metrics are never weighted. `class_weights` multiply the loss of a label's
+    training examples: balanced weights are N / (K count), for N examples and K labels in train, or give them, such as
+    `{spam: 5}`; the other labels have 1. `sampling` of training examples: shuffled (each once in an epoch), or balanced
+    (all labels equally often; examples of rare labels are repeated, and some of common labels are left out, others in
+    each epoch). With either, the model overestimates the probability of rare labels.
     """
 
     model = Pooled
@@ -78,7 +78,7 @@ class Classification(ExampleTask):
             self.loss_unit = "nats per example, weighted by label"
 
     def prepare(self, train: Examples) -> list[str]:
-        """The labels' weights, from how often each occurs."""
+        """Compute the labels' weights from their frequencies."""
         classes = self.encoding.target.vocabulary.tokens[len(SPECIALS) :]
         notes = [f"sampling: all {len(classes)} labels equally often in training"] * (self.sampling == "balanced")
         if self.class_weights is None:
@@ -130,16 +130,16 @@ class Classification(ExampleTask):
         }
 
     def probabilities(self, outputs: Tensor) -> Tensor:
-        """Of the labels [B, V]; the specials, which stand for none, have 0."""
+        """Probabilities of the labels [B, V]; 0 for the specials, which aren't labels."""
         specials = torch.arange(len(SPECIALS), device=outputs.device)
         return outputs.float().index_fill(1, specials, -torch.inf).softmax(dim=1)
 
     def likeliest(self, outputs: Tensor) -> Tensor:
-        """The labels [B] that are answered, as ids."""
+        """The predicted labels [B], as ids."""
         return outputs[:, len(SPECIALS) :].argmax(dim=1) + len(SPECIALS)
 
     def answers(self, model: nn.Module, outputs: Tensor, lengths_B: np.ndarray) -> list[dict[str, Any]]:
-        """The label, and its probability, of each row."""
+        """The label of each row, with its probability."""
         said_B = self.likeliest(outputs)
         labels = self.encoding.target.decode(said_B.cpu().numpy())
         sure_B = self.probabilities(outputs).gather(1, said_B[:, None]).squeeze(1).tolist()
@@ -164,15 +164,15 @@ class Classification(ExampleTask):
         return explained
 
     def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
-        """Always the commonest label of training."""
+        """The most common label of the training data."""
         labels, test_labels = train.fields["target"].tokens, test.fields["target"].tokens
         if not len(labels) or not len(test_labels):
             return {}
         return {"commonest label": float((test_labels == np.bincount(labels).argmax()).mean())}
 
     def final_metrics(self, model: nn.Module, split: Examples) -> dict[str, float]:
-        """Of two labels, average precision and the area under the ROC curve. The label that is second in the order of
-        the labels is the positive one."""
+        """For two labels, average precision and the area under the ROC curve. The second label is the positive
+        class."""
         if self.target_field.size != len(SPECIALS) + 2:
             return {}
         known = _known(self.examined(model, split))
@@ -181,7 +181,7 @@ class Classification(ExampleTask):
 
     @torch.inference_mode()
     def examined(self, model: nn.Module, split: Examples) -> list[Examined]:
-        """What the model says of each example, in any order."""
+        """The prediction for each example, in any order."""
         model.eval()
         found: list[Examined] = []
         for batch in self.batches(split, batch_size=64, window=0, seed=0, training=False).epoch():
@@ -196,8 +196,8 @@ class Classification(ExampleTask):
         return found
 
     def findings(self, model: nn.Module, split: Examples) -> list[Finding]:
-        """The confusion matrix, and predictions with the most surprising examples first; of two labels, their
-        precision-recall and ROC curves."""
+        """The confusion matrix, and predictions with the largest losses first; for two labels, the precision-recall and
+        ROC curves."""
         if not len(split):
             return []
         rows = sorted(self.examined(model, split), key=lambda one: (-one.nats, one.row))
@@ -223,29 +223,30 @@ class Classification(ExampleTask):
 
 
 def _known(rows: Sequence[Examined]) -> tuple[np.ndarray, np.ndarray]:
-    """Of two labels, the scores of the second, and where it is right, for the examples whose label was in training."""
+    """For two labels, the scores of the second and whether it is the label, without labels that aren't in the training
+    data."""
     known = [one for one in rows if one.wanted >= len(SPECIALS)]
     is_positive = [one.wanted > len(SPECIALS) for one in known]
     return np.array([one.log_odds for one in known], dtype=np.float64), np.array(is_positive, dtype=bool)
 
 
 def confusion_matrix(counts: np.ndarray, labels: Sequence[str], predicted: Sequence[str]) -> Matrix:
-    """The shares of each label's examples, from their numbers."""
+    """The confusion matrix as shares of each label's examples, from their counts."""
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     about = ("confusion", "confusion matrix", shares, tuple(labels), tuple(predicted), "label", "predicted")
     return Matrix(*about, cells=True, counts=counts)
 
 
 def balanced_weights(labels: np.ndarray, size: int) -> np.ndarray:
-    """N / (K count) for each of `size` ids: of N labels, K of them different (King and Zeng 2001). Their mean over
-    `labels` is 1; ids that don't occur have 0."""
+    """N / (K count) for each of `size` ids, for N labels with K different ones (King and Zeng 2001). The mean weight
+    over `labels` is 1; ids that don't occur have weight 0."""
     counts_V = np.bincount(labels, minlength=size)
     occur_V = counts_V > 0
     return occur_V * len(labels) / (occur_V.sum() * np.maximum(counts_V, 1))
 
 
 def macro_f1(confusion_VV: Tensor, count: float) -> float:
-    """The mean F1 over labels that occur, as a label or as a prediction; rows are labels, columns predictions."""
+    """The mean F1 of the labels that occur or are predicted; rows are labels, columns predictions."""
     right_V, said_V, there_V = confusion_VV.diagonal(), confusion_VV.sum(0), confusion_VV.sum(1)
     occurs_V = (said_V + there_V) > 0
     return float((2 * right_V[occurs_V] / (said_V + there_V)[occurs_V]).mean())

@@ -1,4 +1,4 @@
-"""What the tasks on (input, target) examples share: whole examples in batches, nothing carried between them.
+"""Base class of tasks on (input, target) examples: batches of whole examples, without state between them.
 
 Shapes: B batch, T input steps, U target steps.
 """
@@ -24,17 +24,18 @@ from components.models.ensemble import Ensemble, members
 from components.models.states import arrays, watched
 from components.tasks.base import Tally, Task, lengths_to_device, to_device
 
-PREDICT_ROWS = 64  # examples side by side when predicting
+PREDICT_ROWS = 64  # batch size of predictions
 
 
 class ExampleTask(Task):
-    """A task says which model it takes (`model`), how its outputs are judged, and how they are read (`answers`)."""
+    """A subclass defines the model (`model`), the loss and metrics of its outputs, and how to decode them
+    (`answers`)."""
 
     form = "pairs"
     windowed = False
-    # how the outputs of an ensemble's members become one, where the task has ensembles
+    # combines the outputs of an ensemble's members; None: the task has no ensembles
     join: ClassVar[Callable[[Tensor], Tensor] | None] = None
-    target_forms: ClassVar[tuple[str, ...]] = ("tokens",)  # of the target's encoding
+    target_forms: ClassVar[tuple[str, ...]] = ("tokens",)  # forms of the target's encoding
 
     def __init__(self, encoding: Pair, framing: str, /) -> None:
         self.encoding = encoding
@@ -59,7 +60,7 @@ class ExampleTask(Task):
 
     @property
     def output_size(self) -> int:
-        """Of the model."""
+        """Output size of the model."""
         return self.target_field.size or self.target_field.width
 
     def build_model(self, options: Mapping[str, Any]) -> nn.Module:
@@ -68,29 +69,29 @@ class ExampleTask(Task):
         def make() -> nn.Module:
             return self.model(self.input_field, self.output_size, **own)
 
-        count = options.get("ensemble", 1)  # models of earlier versions don't say
+        count = options.get("ensemble", 1)  # missing in models of earlier versions
         return Ensemble(make, type(self).join, ensemble=count) if count > 1 else make()
 
     def batches(self, split: Examples, *, batch_size: int, window: int, seed: int, training: bool) -> ExampleBatches:
-        """Whole examples; `window` doesn't count."""
+        """Whole examples; `window` is ignored."""
         return ExampleBatches(
             split, batch_size=batch_size, seed=seed, training=training, augment=self.encoding.input.augment
         )
 
     def outputs(self, model: nn.Module, batch: ExampleBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """What the model gives, where it is; the targets and the input lengths [B], on the CPU: what is counted of them
-        is known there at once, while a GPU would have to be waited for."""
+        """The model's outputs on its device; the targets and the input lengths [B] on the CPU, where they are counted
+        without synchronising with a GPU."""
         (outputs,), targets, lengths_B = self.outputs_of([model], batch)
         return outputs, targets, lengths_B
 
     def outputs_of(self, models: Sequence[nn.Module], batch: ExampleBatch) -> tuple[list[Tensor], Tensor, Tensor]:
-        """As `outputs`, of several models on one device."""
+        """As `outputs`, for several models on one device."""
         inputs, lengths_B = self._inputs(models[0], batch.inputs), lengths_to_device(batch.lengths_B, models[0])
         outputs = [model(inputs, lengths_B) for model in models]
         return outputs, torch.from_numpy(batch.targets), torch.from_numpy(batch.lengths_B)
 
     def predict(self, model: nn.Module, items: Sequence[Any]) -> list[Any]:
-        """The answer to each input item, in their order."""
+        """The prediction for each input item, in order."""
         arrays = [self.encoding.input.encode(item) for item in items]
         answers: list[Any] = [None] * len(arrays)
         order = np.argsort([len(array) for array in arrays], kind="stable")
@@ -105,7 +106,7 @@ class ExampleTask(Task):
         return answers
 
     def alone(self, model: nn.Module, item: Any) -> tuple[np.ndarray, Tensor, np.ndarray]:
-        """An input as it is encoded [T, …], as the model takes it [1, T, …], and its length [1]."""
+        """An input encoded [T, …], as a batch for the model [1, T, …], and its length [1]."""
         steps = self.encoding.input.encode(item)
         inputs, lengths_B = pad([steps], self.input_field)
         return steps, self._inputs(model, inputs), lengths_B
@@ -113,8 +114,8 @@ class ExampleTask(Task):
     def contributions(
         self, model: nn.Module, item: Any, said: Callable[[Tensor, Tensor], Tensor]
     ) -> tuple[np.ndarray, Contributions]:
-        """An input as it is encoded [T, …], and what each of its steps contributes to `said`, float [N, O], of the
-        model's outputs for N inputs and their lengths [N]."""
+        """An input encoded [T, …], and the contribution of each of its steps to `said`, a function of the model's
+        outputs for N inputs and their lengths [N] that gives float [N, O]."""
         steps, inputs, _ = self.alone(model, item)
 
         def output(x_NTI: Tensor) -> Tensor:
@@ -134,24 +135,23 @@ class ExampleTask(Task):
 
     @abstractmethod
     def answers(self, model: nn.Module, outputs: Tensor, lengths_B: np.ndarray) -> list[Any]:
-        """What the model's outputs for a batch say, an answer a row."""
+        """Decode the model's outputs for a batch, one answer for each row."""
 
     @abstractmethod
     def tally(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> Tally:
-        """The loss of a batch, of what `outputs` gives."""
+        """The loss of a batch, from the results of `outputs`."""
 
     @abstractmethod
     def metrics(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> dict[str, Tally]:
-        """The metrics of a batch, of what `outputs` gives."""
+        """The metrics of a batch, from the results of `outputs`."""
 
     def training_tally(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> Tally:
         """The loss of a batch in training, which may be weighted."""
         return self.tally(outputs, targets, lengths_B)
 
     def loss(self, model: nn.Module, batch: ExampleBatch, state: State | None) -> tuple[Tally, State]:
-        """Of an ensemble each member's own, never that of the joint answer: what one learns doesn't depend on the
-        others. It is told as the mean over the members, and has the gradient of the sum: each member's is what it would
-        be if the member was trained alone."""
+        """The training loss. For an ensemble it has the value of the members' mean loss and the gradient of their sum,
+        so that each member is trained as if it was alone."""
         parts = members(model)
         if len(parts) == 1:
             return self.training_tally(*self.outputs(model, batch)), {}
@@ -164,7 +164,7 @@ class ExampleTask(Task):
         return self.metrics(*self.outputs(model, batch)), {}
 
     def shown_input(self, split: Examples, row: int) -> str:
-        """An input in a line, for tables."""
+        """An input as one line, for tables."""
         steps = split.fields["input"][row]
         if self.input_field.frames:
             return f"row {row}, {len(steps)} steps"
@@ -172,6 +172,6 @@ class ExampleTask(Task):
         return item if isinstance(item, str) else " ".join(item)
 
     def _inputs(self, model: nn.Module, inputs: np.ndarray) -> Tensor:
-        """Ids get an axis for their one stream."""
+        """Inputs on the model's device; ids get an axis for their one stream."""
         tensor = to_device(inputs, model)
         return tensor if self.input_field.width else tensor.unsqueeze(2)

@@ -1,6 +1,6 @@
-"""Why a model answered as it did: what it saw of one input, and what each part of it contributed.
+"""Explanations of predictions: the input as the model reads it, and the contribution of each part.
 
-Shapes: T steps, W features of a step, I numbers of a step as the first layer reads it, O outputs.
+Shapes: T steps, W features of a step, I inputs of the first layer for a step, O outputs.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from components.errors import UserError
 from components.models.attribution import Contributions
 from components.tasks.base import Matrix
 
-MOST_FEATURES = 32  # that get a column each
+MOST_FEATURES = 32  # features with a column each
 
 Row = dict[str, Any]
 
 
 @dataclass
 class Explanation:
-    """What a model saw of one input, and why it answered as it did. Rows are dictionaries.
+    """The explanation of one prediction. Rows are dictionaries.
 
-    - `answer`: as `predict` gives it, by columns.
-    - `choices`: what else it could have answered, the likeliest first, with their probabilities or scores.
-    - `positions`: a row for each step of what it read, or wrote.
-    - `words`: of speech, when each word was said.
-    - `totals`: what the contributions of the positions add up to: of each output its value at the input and at the
-      baseline, zeros in the place of the input, and the sum of all contributions, which is their difference.
+    - `answer`: the prediction, as from `predict`, by columns.
+    - `choices`: the possible answers, likeliest first, with their probabilities or scores.
+    - `positions`: a row for each step of the input or the output.
+    - `words`: speech: the time of each word.
+    - `totals`: the sums of the contributions: for each output its value at the input and at the baseline, where the
+      input is zeros, and the sum of all contributions, which is their difference.
     - `matrix`: attention, alignment, or contributions by step and output (`components.tasks.base.Matrix`).
     """
 
@@ -44,7 +44,7 @@ class Explanation:
     answer: Row = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as JSON has it."""
+        """The explanation as JSON."""
         drawn = self.matrix and {
             "title": self.matrix.title,
             "rows": list(self.matrix.rows),
@@ -62,15 +62,15 @@ class Explanation:
 
 
 def check_best(best: int | None, beam_size: int) -> None:
-    """Refuse to list more than a beam search keeps."""
+    """Raise UserError if `best` is more than the beam search keeps."""
     if best is not None and best > beam_size:
         what = f"{best} answers: the model's beam search keeps {beam_size} (task.beam_size)"
         raise UserError(what, where="best", hint=f"at most {beam_size}, or leave it out to list them all")
 
 
 def step_rows(encoding: Encoding, item: Any, steps: np.ndarray) -> list[Row]:
-    """The steps of an input [T, …] as the model reads them: `token` as it stands in the text, and `read` as the model
-    knows it, <UNK> where it doesn't; else the number of the `step`, in sound from when to when it is."""
+    """Rows for the steps of an input [T, …]: the `token` in the text, and `read`, the token in the model's vocabulary
+    or <UNK>. Without tokens: the number of the `step`, and for audio its times."""
     pieces = encoding.pieces(item)
     if not pieces:
         seconds = seconds_of(encoding)
@@ -83,22 +83,22 @@ def step_rows(encoding: Encoding, item: Any, steps: np.ndarray) -> list[Row]:
     if encoding.form == "tokens":
         ids = steps.reshape(len(steps), -1)[:, 0]
         known = [encoding.vocabulary.token(int(id)) for id in ids]
-    if len(pieces) != len(known):  # a text that has another length in lower case
+    if len(pieces) != len(known):  # lower-casing has changed the length of the text
         pieces = known
     both = enumerate(zip(pieces, known, strict=True), 1)
     return [{"position": at, "token": token, "read": read} for at, (token, read) in both]
 
 
 def seconds_of(encoding: Encoding) -> float:
-    """Of a step of sound; 0 where steps are no sound."""
+    """Duration of a step of audio; 0 if the input isn't audio."""
     return encoding.hop * encoding.stack / encoding.rate_hz if isinstance(encoding, Mel) else 0.0
 
 
 def contributed(
     encoding: Encoding, item: Any, steps: np.ndarray, found: Contributions, outputs: Sequence[str], unit: str
 ) -> Explanation:
-    """Positions with their contribution to each of the named outputs, which have the `unit`; of one output and few
-    features also each feature's. Of a bag the positions are the tokens that occur."""
+    """An explanation with the contribution of each position to each of the named outputs, in their `unit`; for one
+    output and few features also of each feature. For a bag of words the positions are the tokens that occur."""
     values_OTI = found.values_OTI
     if isinstance(encoding, Bag):
         there = np.flatnonzero(steps[0])
@@ -126,7 +126,7 @@ def contributed(
 
 
 def totals_of(found: Contributions, outputs: Sequence[str], unit: str) -> list[Row]:
-    """What the contributions to the named outputs add up to."""
+    """The sums of the contributions to the named outputs."""
     figures = zip(outputs, found.at_input_O, found.at_zero_O, found.sums_O, strict=True)
     return [
         {"output": name, "unit": unit, "at_input": float(a), "at_baseline": float(b), "contributions": float(total)}

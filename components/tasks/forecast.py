@@ -1,4 +1,4 @@
-"""Forecast: what comes after a series, as a distribution over each of the next steps (DeepAR, Salinas et al. 2020,
+"""Probabilistic forecasting: distributions of the next steps of a series (DeepAR, Salinas et al. 2020,
 arXiv:1704.04110).
 
 Shapes: B rows, T steps, C of context, H of the horizon, S samples, Q levels, P parameters of a distribution.
@@ -37,25 +37,25 @@ from components.tasks.base import Fan, Finding, Future, Table, Tally, Task, to_d
 from components.tasks.forecast_scores import LEVELS, naive_loss, samples_loss, scores, seasonal_error, seasonal_naive
 from components.tasks.smoothing import exponential_smoothing
 
-PATHS_AT_ONCE = 8192  # sampled side by side
-USUAL_CONTEXT = 500  # steps at most, where the context isn't set
-DRAWN, SHOWN_SEASONS = 6, 3  # series in the picture, and seasons of their past
+PATHS_AT_ONCE = 8192  # sampled in a batch
+USUAL_CONTEXT = 500  # maximum of the default context
+DRAWN, SHOWN_SEASONS = 6, 3  # series in the picture, and seasons of their history
 
 Output = Literal["student_t", "gaussian", "negative_binomial", "quantiles"]
 
 
 class Forecast(Task):
-    """An autoregressive model reads the last value, lags, calendar and covariates, each series scaled by its mean
-    absolute value over the `context` before the origin, and gives the distribution of the next value: `output` is
-    student_t, gaussian, negative_binomial (of counts) or quantiles. `centre` subtracts the context's mean before.
+    """An autoregressive model reads the last value, lags, calendar and covariates, and gives the distribution of the
+    next value. `output`: one of student_t, gaussian, negative_binomial (for counts) or quantiles. Each series is scaled
+    by its mean absolute value over the context before the origin. `centre` subtracts the context's mean first.
 
-    `context`: how many steps are read before the first that is predicted, else two seasons or the horizon, 500 at most.
-    A forecast is `samples` paths of the horizon, each drawn step by step and read on; the same `seed` gives the same.
+    `context`: how many steps are read before the forecast (default: two seasons or the horizon, at most 500). A
+    forecast consists of `samples` paths over the horizon, sampled step by step; the same `seed` gives the same paths.
 
-    Metrics, over all steps of all series: the mean weighted quantile loss over 0.1 … 0.9, which decides: twice the
-    pinball loss, divided by the mean size of the values; in the data's units the CRPS and the median's mean absolute
-    error, mae; MASE, the mean over series of the median's error by the seasonal naive one's in the past;
-    sMAPE in percent; and how many values lie within the interval of 80 %.
+    Metrics, over all steps of all series: the mean weighted quantile loss over 0.1 … 0.9, the primary metric: twice the
+    pinball loss, divided by the mean absolute value; in the data's units the CRPS and the mean absolute error of the
+    median, mae; MASE, the mean over series of the median's error divided by the in-sample error of the seasonal naive
+    forecast; sMAPE in percent; and the coverage of the 80 % interval.
     """
 
     form = "series"
@@ -97,7 +97,7 @@ class Forecast(Task):
         return Forecaster(Field(width=self.shape.inputs(self.encoding.width)), self.output.parameters, **options)
 
     def batches(self, split: Examples, *, batch_size: int, window: int, seed: int, training: bool) -> ForecastBatches:
-        """Windows as long as context and horizon; `window` doesn't count."""
+        """Windows of context and horizon; `window` is ignored."""
         return ForecastBatches(
             split.fields["series"],
             self.shape,
@@ -111,7 +111,7 @@ class Forecast(Task):
         raw_BTP, _ = model(to_device(batch.inputs, model))
         values_BT, counted_BT = to_device(batch.values_BT, model), to_device(batch.targets, model)
         losses_BT = self.output.loss(raw_BTP.float(), values_BT, to_device(batch.scales_B1, model))
-        # by a mask, not by choosing: a GPU would have to be waited for
+        # a mask instead of indexing, which would synchronise with a GPU
         return Tally((losses_BT * counted_BT).sum(), int(batch.targets.sum())), {}
 
     def measure(self, model: nn.Module, batch: ForecastBatch, state: State | None) -> tuple[dict[str, Tally], State]:
@@ -123,7 +123,7 @@ class Forecast(Task):
 
     @torch.inference_mode()
     def sample(self, model: nn.Module, windows: Sequence[Window]) -> Iterator[np.ndarray]:
-        """For each window paths float64 [S, H], in the data's own units, from its past and what is known ahead."""
+        """Sampled paths for each window, float64 [S, H] in the data's units, from its history and known covariates."""
         at_once = max(1, PATHS_AT_ONCE // self.samples)
         for start in range(0, len(windows), at_once):
             part = windows[start : start + at_once]
@@ -143,7 +143,7 @@ class Forecast(Task):
         _, state = model(to_device(read, model))
         state = {name: value.repeat_interleave(S, dim=0) for name, value in state.items()}
         known_NHF = to_device(known_BTF[:, C:], model).repeat_interleave(S, dim=0)
-        # the latest values, as far back as the lags reach, and those that are drawn
+        # the latest values, as far back as the lags reach, and the sampled ones
         recent_NL = to_device(past_BP[:, -shape.before :], model).repeat_interleave(S, dim=0)
         seen_N1 = recent_NL.new_ones(B * S, 1)
         seen_before_N1 = to_device(seen_BP[:, -1:], model).to(recent_NL).repeat_interleave(S, dim=0)
@@ -159,10 +159,10 @@ class Forecast(Task):
         return torch.stack(drawn, dim=2)
 
     def predict(self, model: nn.Module, items: Sequence[Series]) -> list[dict[str, Any]]:
-        """For each series the times of the steps after it, and their means and quantiles.
+        """The times of the next steps of each series, with their means and quantiles.
 
         Raises:
-            UserError: covariates end before the horizon does, or a model of counts is given other numbers.
+            UserError: covariates end before the horizon, or a model of counts gets other numbers.
         """
         model.eval()
         windows = [self._to_be_predicted(item) for item in items]
@@ -176,7 +176,7 @@ class Forecast(Task):
 
     @torch.inference_mode()
     def states(self, model: nn.Module, item: Series) -> dict[str, np.ndarray]:
-        """While it reads the context, the last steps of a series."""
+        """The model's activations while it reads the context, the last steps of a series."""
         one, C = self._to_be_predicted(item), self.shape.context
         read = step_inputs(one.past[None], one.seen[None], one.known[None, :C], self.shape, self.shape.before, C)
         with watched(model) as found:
@@ -194,7 +194,7 @@ class Forecast(Task):
             raise UserError(what, where="data", hint="give their values for all steps that are predicted")
         if self.output.counts and not are_counts(item.values):
             raise UserError(f"{item.name}: the model is of counts, whole numbers from 0 to 2⁵³", where="data")
-        far = max(0, steps - self.shape.past)  # no more is read
+        far = max(0, steps - self.shape.past)  # earlier steps aren't read
         times = np.concatenate([item.times[far:steps], self._ahead(item)])
         covariates = item.covariates[far : steps + horizon]
         if not item.named:
@@ -203,8 +203,7 @@ class Forecast(Task):
         return window(self.encoding.encode(whole), steps - far, self.shape)
 
     def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
-        """The last value again, the last season again, and exponential smoothing, all with the spread that their errors
-        had before."""
+        """Naive, seasonal naive and exponential smoothing forecasts, with distributions from their past errors."""
         places = self.batches(test, batch_size=1, window=0, seed=0, training=False).places
         if not places:
             return {}
@@ -218,7 +217,7 @@ class Forecast(Task):
         return found
 
     def findings(self, model: nn.Module, split: Examples) -> list[Finding]:
-        """The scores of each series beside those of the seasonal naive forecast, and a picture of the first ones."""
+        """The scores of each series with those of the seasonal naive forecast, and a picture of the first series."""
         batches = self.batches(split, batch_size=64, window=0, seed=0, training=False)
         rows: list[list[Any]] = []
         futures: dict[int, Future] = {}
@@ -233,7 +232,7 @@ class Forecast(Task):
                 origin = written(future.times[-len(future.actual) :][:1], self.encoding.utc)[0]
                 rows.append([future.name, origin, *own, f"{naive[self.primary].value:.6g}"])
                 if len(futures) < DRAWN or one.row in futures:
-                    futures[one.row] = future  # of several origins the last
+                    futures[one.row] = future  # the last of several origins
         if not rows:
             return []
         heads = ["series", "first_step", *found, f"seasonal_naive_{self.primary}"]
@@ -257,6 +256,6 @@ class Forecast(Task):
 
 
 def _rounded(rows_RH: np.ndarray) -> np.ndarray:
-    """With as many decimals as tell a hundred-thousandth of the spread: more would be noise of the sampling."""
+    """Rounded to a hundred-thousandth of the spread: further decimals would be sampling noise."""
     spread = float(np.ptp(rows_RH, axis=0).max())
     return np.round(rows_RH, min(12, max(0, math.ceil(5 - math.log10(spread))))) if spread > 0 else rows_RH

@@ -1,7 +1,7 @@
-"""Frame model: P(frame ⟨t⟩ | frames before it), every frame counted, the first from silence (one-to-many).
+"""Frame model: P(frame ⟨t⟩ | frames before it) for every frame, the first after silence (one-to-many).
 
-Metrics: nats per frame summed over the keys, over all frames of the split pooled (the protocol of the published
-piano-roll figures).
+Metrics: nats per frame, summed over the keys, as the mean over all frames of the split (the protocol of the published
+piano-roll results).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from components.tasks.base import Made, Tally, Task, to_device
 
 @dataclass(kw_only=True, eq=False)
 class FrameSettings:
-    """How to write `count` pieces of at most `max_length` frames. `temperature` divides each key's logit, or each
-    note's; at most `most_keys` sound at once."""
+    """How to generate `count` pieces of `max_length` frames. `temperature` divides the logits of the keys or notes. At
+    most `most_keys` keys sound at once."""
 
     count: Annotated[int, Field(gt=0, le=MAX_COUNT)] = 4
     max_length: Annotated[int, Field(gt=0, le=MAX_STEPS)] = 64
@@ -37,7 +37,7 @@ class FrameSettings:
 
 
 class FrameModel(Task):
-    """Frames of 0 and 1, one after the other."""
+    """An autoregressive model of binary frames."""
 
     form = "frames"
     model = Model
@@ -53,7 +53,7 @@ class FrameModel(Task):
         return Model(self.encoding.fields["frames"], **options)
 
     def batches(self, split: Examples, *, batch_size: int, window: int, seed: int, training: bool) -> FrameBatches:
-        """Whole pieces; `window` doesn't count."""
+        """Whole pieces; `window` is ignored."""
         return FrameBatches(split, self.encoding, batch_size=batch_size, seed=seed, training=training)
 
     def loss(self, model: nn.Module, batch: ExampleBatch, state: State | None) -> tuple[Tally, State]:
@@ -66,7 +66,7 @@ class FrameModel(Task):
 
     @torch.inference_mode()
     def generate(self, model: nn.Module, settings: FrameSettings, *, seed: int, progress: Progress = unwatched) -> Made:
-        """Pieces of `max_length` frames, the first after silence. Piece n draws from a generator of its own."""
+        """Pieces of `max_length` frames, the first after silence. Each piece has its own random generator."""
         model.eval()
         device = next(model.parameters()).device
         count, keys = settings.count, self.encoding.fields["frames"].width
@@ -79,7 +79,7 @@ class FrameModel(Task):
             y_NH, state = model.step(to_device(read, model), state)
             uniform_NK = torch.from_numpy(np.stack([rng.random(keys) for rng in rngs])).to(y_NH)
             frame_NK = model.sample(y_NH, uniform_NK, settings.temperature)
-            # the lowest keys stay: a bass without its highest notes is still one
+            # the lowest keys are kept, as the bass matters more than the highest notes
             frame_NK = frame_NK * (frame_NK.cumsum(dim=1) <= settings.most_keys)
             nats_N += model.nats(y_NH, frame_NK).double()
             frames_TNK[t + 1] = frame_NK
@@ -95,7 +95,7 @@ class FrameModel(Task):
         return [self.encoding.decode(frames) for frames in split.fields["frames"]]
 
     def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
-        """Every key as often as in training, whatever came before."""
+        """Each key with its frequency in the training data."""
         frames, test_frames = train.fields["frames"].tokens, test.fields["frames"].tokens
         if not len(frames) or not len(test_frames):
             return {}
@@ -104,7 +104,7 @@ class FrameModel(Task):
         return {"keys alone": float(nats.mean())}
 
     def _nats(self, model: nn.Module, batch: ExampleBatch) -> Tensor:
-        """Of every frame in the batch, padding left out."""
+        """Nats of every frame in the batch, without padding [N]."""
         inputs = model.inputs(batch.inputs, model.memories(len(batch.inputs)))
         y_BTH, _ = model(to_device(inputs, model))
         alive_BT = torch.from_numpy(np.arange(y_BTH.shape[1]) < batch.lengths_B[:, None])

@@ -1,9 +1,9 @@
 """Language model: P(x⟨t⟩ | x⟨1⟩ … x⟨t−1⟩) for the next token of a text or a piece of music (one-to-many).
 
 Metrics: nats per token (by its unit: nats_per_char, nats_per_word, nats_per_token), the same in bits, per other
-units of the encoding (nats_per_frame), perplexity, accuracy. All of a sequence's tokens count, its end included, but
-for those that begin it and are told (the label of a conditioned encoding): they are learned, so that the model can
-choose one itself, and not measured.
+units of the encoding (nats_per_frame), perplexity, accuracy. All tokens of a sequence count, including its end, but not
+given tokens at its beginning (the label of a conditioned encoding): they are in the loss, so that the model can
+choose them itself, but not in the metrics.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ from components.score import Chord
 from components.tasks.activation import activation_penalty
 from components.tasks.base import Finding, Made, Surprise, Tally, Task, cut_off, exp_mean, to_device
 
-WINDOW = 8192  # steps of a long text that are read at once
+WINDOW = 8192  # steps of a long text per call of the model
 MOST_CONTEXTS = 16  # streams of an encoding that a recipe's graph may name
 Weight = Annotated[float, Field(ge=0, le=1000)]
 
 
 class _Rehearsal(Sampler):
-    """Stands for the model where nothing is to be written yet."""
+    """Replaces the model to check generation settings."""
 
     def sample(self, draft: Draft) -> list[Sampled]:
         if not draft.piece:
@@ -57,10 +57,10 @@ class _Rehearsal(Sampler):
 
 
 class LanguageModel(Task):
-    """`framing` is the store's: "stream" for one long text, "sequences" for pieces of their own.
+    """`framing` is the store's: "stream" for one long text, "sequences" for separate sequences.
 
     Two penalties in the training loss, per token (Merity et al. 2018): `activation_regularization` times the mean
-    square of the last layer's outputs, dropout applied; `temporal_activation_regularization` times the mean square of
+    square of the last layer's outputs after dropout; `temporal_activation_regularization` times the mean square of
     their change from one step to the next. 2 and 1 are usual with 400 or more units.
     """
 
@@ -79,7 +79,7 @@ class LanguageModel(Task):
     ) -> None:
         self.encoding, self.framing = encoding, framing
         self.penalties = {"activation": activation_regularization, "temporal": temporal_activation_regularization}
-        self.read: Encoding = encoding  # what the model is told: more than the encoding says where it copies
+        self.read: Encoding = encoding  # of the model's inputs, which for a model that copies include candidates
         self.primary = f"nats_per_{encoding.unit}"
         self.loss_unit = f"nats per {encoding.unit} or label" if encoding.given else ""
 
@@ -121,10 +121,10 @@ class LanguageModel(Task):
         )
 
     def loss(self, model: nn.Module, batch: Batch, state: State | None) -> tuple[Tally, State]:
-        # no lengths, here and in `judged`: a causal model's outputs don't see the padding after a row's end, and an
-        # ended row's state is never read again
+        # no lengths, here and in `judged`: a causal model's outputs don't depend on the padding after a row's end, and
+        # the state of an ended row isn't used
         inputs_BTS = to_device(batch.inputs_BTS, model)
-        targets_BT = torch.as_tensor(batch.targets_BT)  # on the CPU, where some heads look at them, or recorded
+        targets_BT = torch.as_tensor(batch.targets_BT)  # on the CPU, where some heads need them, or in a CUDA graph
         if isinstance(model, SequenceModel):
             y_BTH, state = model.recurrent(model.rows(inputs_BTS), state)
             dropped_BTH = model.dropout(y_BTH)
@@ -160,10 +160,10 @@ class LanguageModel(Task):
         return metrics, state
 
     def generate(self, model: nn.Module, settings: Settings, *, seed: int, progress: Progress = unwatched) -> Made:
-        """Sequences that go on from the prompt and keep the constraints.
+        """Sequences that continue the prompt and meet the constraints.
 
         Raises:
-            UserError: a text stream has no prompt to start from; a constraint that the encoding doesn't know.
+            UserError: a text stream has no prompt; the encoding doesn't support a constraint.
         """
         prompt_ids, warnings = self.encoding.prompt(settings.prompt)
         piece = self.kept(settings)
@@ -183,11 +183,11 @@ class LanguageModel(Task):
         return Made([self.encoding.decode(one.ids) for one in sampled], sampled, warnings + told, sections)
 
     def formed(self, model: nn.Module, settings: Settings, bars: int) -> tuple[Encoding, Sections | None]:
-        """What the model reads, leaning towards patterns and the form that was asked for, and that form, of `bars` bars
-        (0: it isn't said how many).
+        """The encoding for sampling, with the settings' strengths of patterns and form, and the form, of `bars` bars
+        (0: unknown).
 
         Raises:
-            UserError: the model can't copy, the form can't be read or doesn't fit the bars, or a file has one.
+            UserError: the model can't copy, the form can't be parsed or doesn't fit the bars, or a file is given too.
         """
         copies = isinstance(self.read, Copying) or (isinstance(model, _Rehearsal) and bool(self.encoding.copy_lags))
         patterns, read = settings.pattern_strength, self.read
@@ -211,7 +211,7 @@ class LanguageModel(Task):
         return Formed(self.encoding, sections, strength, patterns) if strength else read, sections
 
     def bars(self, settings: Settings, sections: Sections | None) -> int:
-        """How many bars a planned piece is held to; 0: as many as it likes, or has."""
+        """The required number of bars of a planned piece; 0: the model's choice, or unchanged."""
         if settings.rewrite:
             return 0
         return settings.bars or (sections.total if sections and getattr(self.encoding, "planned", False) else 0)
@@ -228,8 +228,8 @@ class LanguageModel(Task):
         seed: int,
         progress: Progress,
     ) -> tuple[list[Sampled], list[str]]:
-        """New sequences that go on from the prompt, or the piece written anew in part, both under the constraints and
-        over `chords`; and what is to be told of the constraints."""
+        """Sampled sequences that continue the prompt, or the rewritten piece, with the constraints and over `chords`;
+        and a report on relaxed constraints."""
         rules = None
         if settings.constraints:
             rules = parse_constraints(settings.constraints, meaning_of(self.encoding, chords))
@@ -240,25 +240,25 @@ class LanguageModel(Task):
         return sampled, rules.report() if rules else []
 
     def kept(self, settings: Settings) -> Piece | None:
-        """The piece of which a part is written anew; None where nothing asks for that.
+        """The piece to rewrite a part of; None without `rewrite` in the settings.
 
         Raises:
-            UserError: there is no piece, or it has no such part; a prompt beside it.
+            UserError: there is no piece, or it has no such part; a prompt is given too.
         """
         if not settings.rewrite:
             return None
         if not settings.given or FREE in settings.given:
             raise UserError("there is no whole piece to rewrite a part of", where="rewrite", hint="give --keep FILE")
-        if settings.bars and not settings.form:  # among whose sections they were shared out
+        if settings.bars and not settings.form:  # with a form, they were divided among its sections
             raise UserError("the piece has as many bars as it has", where="generation.bars", hint="set 0")
-        given_ids(self.encoding, settings)  # are they ids of the encoding's?
+        given_ids(self.encoding, settings)  # raises if they aren't ids of the encoding
         return Piece.read(settings.rewrite, self.encoding, settings.given)
 
     def rehearse(self, settings: Settings) -> list[str]:
         return self.generate(_Rehearsal(), settings, seed=0).warnings  # type: ignore[arg-type]
 
     def beginning(self, train: Sequences) -> str:
-        """The first token that says something."""
+        """The first token that isn't blank."""
         if self.framing != "stream":
             return ""
         return next((text for id in train.tokens[:1000] if (text := self.encoding.decode([id])).strip()), "")
@@ -267,14 +267,14 @@ class LanguageModel(Task):
         return [self.encoding.decode(ids) for ids in split]
 
     def baselines(self, train: Sequences, test: Sequences) -> dict[str, float]:
-        """Nats per token of models without memory: every token alike, and tokens as often as in training (add-one)."""
+        """Nats per token of a uniform and a unigram model, the latter with add-one smoothing."""
         counts_V, test_V = self._counts(train) + 1.0, self._counts(test)
         nats_V = -np.log(counts_V / counts_V.sum())
         unigram = float(nats_V @ test_V / test_V.sum()) if test_V.any() else math.nan
         return {"uniform": math.log(len(counts_V)), "unigram": unigram}
 
     def _counts(self, sequences: Sequences) -> np.ndarray:
-        """How often the metrics count each token, int64 [V]; of a sequence neither BOS nor what is given."""
+        """How often the metrics count each token, int64 [V], without BOS and the given tokens of sequences."""
         size = len(self.encoding.vocabulary)
         counts = sequences.counts(size)
         if self.framing != "stream":
@@ -284,7 +284,7 @@ class LanguageModel(Task):
 
     @torch.inference_mode()
     def states(self, model: nn.Module, item: Any) -> dict[str, np.ndarray]:
-        """While it reads the item from its beginning; of a sequence BOS comes first."""
+        """The model's activations while it reads the item, a sequence after BOS."""
         ids = np.asarray(self.encoding.encode(item), dtype=np.int64)
         ids = np.concatenate([[BOS], ids]) if self.framing == "sequences" else ids
         streams = np.concatenate([ids[:, None], self.read.context(ids)], axis=-1)
@@ -293,7 +293,7 @@ class LanguageModel(Task):
         return {"tokens": np.array([self.encoding.vocabulary.token(int(id)) for id in ids])} | arrays(found)
 
     def findings(self, model: nn.Module, split: Sequences) -> list[Finding]:
-        """The surprise at each token of the split's first sequence."""
+        """The nats of each token of the split's first sequence."""
         if not len(split):
             return []
         ids = excerpt(split[0])
@@ -303,10 +303,10 @@ class LanguageModel(Task):
 
 
 def given_ids(encoding: Encoding, settings: Settings) -> Given:
-    """The encoding held to what the settings give.
+    """The encoding restricted to the given ids of the settings.
 
     Raises:
-        UserError: a prompt beside it, or ids that aren't the encoding's.
+        UserError: a prompt is given too, or they aren't ids of the encoding.
     """
     if settings.prompt:
         raise UserError("give a prompt or a file to start from, not both", where="generation.prompt")
@@ -317,10 +317,10 @@ def given_ids(encoding: Encoding, settings: Settings) -> Given:
 
 
 def planned(encoding: Encoding, read: Encoding, bars: int, settings: Settings, prompt_ids: np.ndarray) -> Given:
-    """What the model reads, held to so many bars.
+    """The encoding `read` restricted to pieces of `bars` bars.
 
     Raises:
-        UserError: the encoding doesn't plan its pieces, or a file says how long the piece is.
+        UserError: the encoding doesn't plan its pieces, or a file determines the length.
     """
     if settings.given:
         raise UserError("a file says how many bars there are", where="generation.bars", hint="set 0")
@@ -329,7 +329,7 @@ def planned(encoding: Encoding, read: Encoding, bars: int, settings: Settings, p
 
 @torch.inference_mode()
 def surprise(model: nn.Module, encoding: Encoding, ids: np.ndarray) -> np.ndarray:
-    """Nats of each of ids[1:] given those before it, float64 [T − 1]. A long text is read in windows."""
+    """Nats of each of ids[1:] given the ids before it, float64 [T − 1]. A long text is read in windows."""
     ids = np.asarray(ids, dtype=np.int64)
     streams = np.concatenate([ids[:, None], encoding.context(ids)], axis=-1)[:-1]
     found, state = [], None

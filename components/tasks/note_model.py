@@ -1,7 +1,7 @@
-"""Note model: P(note ⟨t⟩ | notes before it), each of its streams given those before it (one-to-many).
+"""Note model: P(note ⟨t⟩ | notes before it), factorised over its streams (one-to-many).
 
-Metrics: nats per note, all streams together, and each stream's part of it (pitch_nats_per_note …): they add up. What
-the form, rests and the end cost is counted with the notes.
+Metrics: nats per note, the sum over the streams, and of each stream (pitch_nats_per_note …). The nats of the form,
+rests and the end are included.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from components.tasks.base import Made, Tally, Task, cut_off, to_device
 
 @dataclass(kw_only=True, eq=False)
 class NoteSettings:
-    """How to write notes: `count` pieces of at most `max_length` steps. `temperature` divides the logits of every
-    stream (0 = always the likeliest), `top_k` and `top_p` keep its likeliest ids, as in a language model."""
+    """How to generate `count` pieces of at most `max_length` steps. `temperature` divides the logits of every stream
+    (0: always the likeliest id); `top_k` and `top_p` sample from its likeliest ids, as in a language model."""
 
     count: Annotated[int, Field(gt=0, le=MAX_COUNT)] = 4
     max_length: Annotated[int, Field(gt=0, le=MAX_STEPS)] = 500
@@ -40,7 +40,7 @@ class NoteSettings:
 
 
 class NoteModel(Task):
-    """Notes of several streams, one after the other."""
+    """An autoregressive model of notes with several streams."""
 
     form = "streams"
     model = StreamsModel
@@ -73,7 +73,7 @@ class NoteModel(Task):
 
     @torch.inference_mode()
     def generate(self, model: nn.Module, settings: NoteSettings, *, seed: int, progress: Progress = unwatched) -> Made:
-        """Pieces from their form to their end. Piece n draws from a generator of its own."""
+        """Pieces from their form to their end. Each piece has its own random generator."""
         model.eval()
         device = next(model.parameters()).device
         count = settings.count
@@ -85,7 +85,7 @@ class NoteModel(Task):
         for t in range(settings.max_length):
             y_NH, state = model.step(self._inputs(ids, t).to(device), state)
             step_NS = self._draw(model, y_NH, ids[:, : t + 1], ended, rngs, settings)
-            # the model's own surprise, whatever it was sampled with
+            # at temperature 1, whatever the settings
             nats += model.nats(y_NH, step_NS).double().sum(dim=1).cpu().numpy()
             ids[:, t + 1] = step_NS.cpu().numpy()
             length += ~ended
@@ -103,7 +103,7 @@ class NoteModel(Task):
         return [self.encoding.decode(np.stack([row[name] for name in STREAMS], axis=-1)) for row in split]
 
     def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
-        """Each stream by itself, its ids as often as in training (add-one), whatever came before."""
+        """Independent streams, each with its unigram frequencies in the training data (add-one)."""
         total = 0.0
         for name, field in self.encoding.fields.items():
             seen, ids = train.fields[name].tokens, test.fields[name].tokens
@@ -134,12 +134,13 @@ class NoteModel(Task):
         return torch.from_numpy(step).to(y_NH.device)
 
     def _inputs(self, ids: np.ndarray, t: int) -> Tensor:
-        """What the model reads at step t of the ids [N, T, S]: int64 [N, S + C]."""
+        """The model's inputs at step t of the ids [N, T, S]: int64 [N, S + C]."""
         context = np.stack([self.encoding.context(row[: t + 1])[-1] for row in ids])
         return torch.from_numpy(np.concatenate([ids[:, t], context], axis=-1))
 
     def _nats(self, model: nn.Module, batch: StepBatch, state: State | None) -> tuple[Tensor, np.ndarray, State]:
-        """Of each stream [N, S] of the steps [N, S] that count, these on the CPU; and the state after the window."""
+        """The nats [N, S] of each stream of the counted steps; these steps [N, S], on the CPU; and the state after the
+        window."""
         y_BTH, state = model(to_device(batch.inputs_BTS, model), state)
         counts_BT = batch.targets_BT != PAD
         steps_NS = np.concatenate([batch.targets_BT[..., None], batch.others_BTS], axis=-1)[counts_BT]

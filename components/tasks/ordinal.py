@@ -1,4 +1,4 @@
-"""Ordinal regression: a whole number on a scale for a whole sequence (many-to-one).
+"""Ordinal regression: an integer rating for a whole sequence (many-to-one).
 
 Shapes: B batch, K thresholds between the ratings, V ratings with the specials.
 """
@@ -27,10 +27,10 @@ from components.tasks.explanation import Explanation
 
 class OrdinalRegression(Classification):
     """The loss is the sum, over the K thresholds, of the cross-entropies of "more than this rating" (Niu et al. 2016).
-    The answer is the rating above as many thresholds as are likelier passed than not.
+    The prediction is the median: the rating above all thresholds that are passed with a probability over ½.
 
-    Metrics: the mean absolute error in ratings, mae, which decides; accuracy; macro F1; nats per example of the chosen
-    rating.
+    Metrics: the mean absolute error in ratings, mae, the primary metric; accuracy; macro F1; nats per example of the
+    correct rating.
     """
 
     model = Ordinal
@@ -69,18 +69,18 @@ class OrdinalRegression(Classification):
         }
 
     def probabilities(self, outputs: Tensor) -> Tensor:
-        """Of the ratings [B, V]: what passes one threshold and not the next."""
+        """Probabilities of the ratings [B, V], the differences of the thresholds' probabilities."""
         passed_BK = outputs.double().sigmoid().cummin(dim=1).values
         edges = [passed_BK.new_ones(len(outputs), 1), passed_BK, passed_BK.new_zeros(len(outputs), 1)]
         none_B4 = passed_BK.new_zeros(len(outputs), len(SPECIALS))
         return torch.cat([none_B4, -torch.cat(edges, dim=1).diff(dim=1)], dim=1)
 
     def likeliest(self, outputs: Tensor) -> Tensor:
-        """The median [B], as ids: of all answers it errs least."""
+        """The median [B], as ids, which minimises the expected absolute error."""
         return (outputs > 0).sum(dim=1) + len(SPECIALS)
 
     def answers(self, model: nn.Module, outputs: Tensor, lengths_B: np.ndarray) -> list[dict[str, Any]]:
-        """The rating, a whole number, and its probability, of each row."""
+        """The rating of each row, an integer, with its probability."""
         said = super().answers(model, outputs, lengths_B)
         return [answer | {"label": int(answer["label"])} for answer in said]
 
@@ -90,7 +90,7 @@ class OrdinalRegression(Classification):
         return explained
 
     def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
-        """Always the median of training."""
+        """The median of the training data."""
         ratings, test_ratings = (split.fields["target"].tokens.astype(np.int64) for split in (train, test))
         if not len(ratings) or not len(test_ratings):
             return {}

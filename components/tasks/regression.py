@@ -1,4 +1,4 @@
-"""Regression: a few numbers for a whole sequence (many-to-one)."""
+"""Regression: one or more numbers for a whole sequence (many-to-one)."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ SHOWN = 500  # rows of the table of predictions
 
 
 class Regression(ExampleTask):
-    """Metrics, over all numbers of all examples, in the data's own units: the mean squared error, mse, and the mean
-    absolute error, mae. Where the target's encoding standardises, training minimises the squared error in standard
-    deviations of the training targets, which is shown as standardised_mse; of several numbers, which may have several
-    units, that is the metric that decides."""
+    """Metrics, over all numbers of all examples, in the data's units: the mean squared error, mse, and the mean
+    absolute error, mae. If the target's encoding standardises, training minimises the squared error in standard
+    deviations of the training targets, standardised_mse. That is the primary metric for several numbers, which may have
+    different units."""
 
     model = Pooled
     join = staticmethod(mean_numbers)
@@ -40,7 +40,7 @@ class Regression(ExampleTask):
 
     def __init__(self, encoding: Pair, framing: str, /) -> None:
         super().__init__(encoding, framing)
-        if type(encoding.target) is not Frames:  # pictures and motion, which are kinds of them, are no targets
+        if type(encoding.target) is not Frames:  # not a subclass, such as pictures or motion
             raise UserError("regression needs the target encoding {kind: frames}", where="encoding.target")
         if encoding.target.standardise:
             self.measured_in = self.loss_unit = "standardised squared error"
@@ -69,11 +69,11 @@ class Regression(ExampleTask):
         return {name: Tally(float(total), error_BK.size) for name, total in sums.items()}
 
     def answers(self, model: nn.Module, outputs: Tensor, lengths_B: np.ndarray) -> list[list[float]]:
-        """The numbers, in the data's own units, with the digits that float32 has."""
+        """The numbers, in the data's units, rounded to float32's precision."""
         return self.encoding.target.rounded(outputs.float().cpu().numpy())
 
     def explain(self, model: nn.Module, item: Any, best: int | None = None) -> Explanation:
-        """What each step contributes to each number, in the data's own units."""
+        """The contribution of each step to each number, in the data's units."""
         target = self.encoding.target
         scale_K, mean_K = (torch.from_numpy(array) for array in (target.deviation_W, target.mean_W))
 
@@ -86,7 +86,7 @@ class Regression(ExampleTask):
         return contributed(self.encoding.input, item, steps, found, names, "units of the data")
 
     def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
-        """Always the mean of training."""
+        """The mean of the training data."""
         values, test_values = train.fields["target"].tokens, test.fields["target"].tokens
         if not len(values) or not len(test_values):
             return {}
@@ -94,7 +94,7 @@ class Regression(ExampleTask):
         return {"mean": self._of_errors(error_BK * self.encoding.target.deviation_W)}
 
     def persistence(self, test: Examples, columns: Sequence[int]) -> dict[str, float]:
-        """The last number of each column goes on."""
+        """The last value of each column."""
         inputs, targets = test.fields["input"], test.fields["target"]
         if not len(test) or type(self.encoding.input) is not Frames:
             return {}
@@ -102,14 +102,14 @@ class Regression(ExampleTask):
         return {"last value": self._of_errors(self.encoding.target.decode(targets.tokens) - last_BK)}
 
     def _of_errors(self, error_BK: np.ndarray) -> float:
-        """The primary metric of errors in the data's own units."""
+        """The primary metric, from errors in the data's units."""
         if self.primary != "mse":
             error_BK = error_BK / self.encoding.target.deviation_W
         return float(np.square(error_BK).mean())
 
     @torch.inference_mode()
     def findings(self, model: nn.Module, split: Examples) -> list[Finding]:
-        """Predictions, the largest errors first."""
+        """Predictions, with the largest errors first."""
         if not len(split):
             return []
         model.eval()

@@ -1,9 +1,9 @@
-"""Exponential smoothing (Holt-Winters, additive), the forecast that a model of series has to beat.
+"""Exponential smoothing (additive Holt-Winters), a baseline for forecasts.
 
-Written here and not taken from an optional library: baselines decide which model becomes champion, so they have to be
-the same on every machine. Many series and many parameters are smoothed at once, which such libraries don't do.
+Implemented here instead of using an optional library: baselines decide which model becomes champion, so they must be
+the same on every machine. Many series and parameters are smoothed at once, which such libraries don't support.
 
-Shapes: N series, T steps, H of the horizon, G points of a grid of parameters, P parameters, M steps of a season,
+Shapes: N series, T steps, H steps of the horizon, G points of a grid of parameters, P parameters, M steps of a season,
 S samples.
 """
 
@@ -15,17 +15,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-LATEST = 1000  # steps that are smoothed, at most
-FEWEST = 4  # steps that can be smoothed: of fewer the last one goes on
-ZOOMS = 4  # times that a finer grid is laid around the best point
-AT_ONCE = 1 << 22  # numbers of a season's states side by side
-# of level, trend and season, the last as a share of what the level leaves; and the share of the first trend
+LATEST = 1000  # maximum steps, the latest
+FEWEST = 4  # minimum steps; a shorter series gets the naive forecast
+ZOOMS = 4  # refinements of the grid around the best point
+AT_ONCE = 1 << 22  # numbers in the seasonal states of a batch
+# parameters of level, trend and season, the last as a share of 1 − α; and the factor of the initial trend
 COARSE = (np.array([0.02, 0.1, 0.3, 0.6, 0.95]), np.array([0.0, 0.1, 0.4]), np.array([0.0, 0.1, 0.4, 0.9]), (0.0, 1.0))
 
 
 class Smoothed(NamedTuple):
-    """The forecast [H] after a series, samples of it [S, H], and the parameters α, β*, γ of Hyndman & Athanasopoulos,
-    Forecasting, 8.3; with the share of the first trend that was taken."""
+    """A forecast [H], samples of it [S, H], and the parameters α, β*, γ of Hyndman & Athanasopoulos, Forecasting, 8.3,
+    with the factor of the initial trend."""
 
     point_H: np.ndarray
     samples_SH: np.ndarray
@@ -33,8 +33,8 @@ class Smoothed(NamedTuple):
 
 
 class States(NamedTuple):
-    """After the last step: level and trend [N, G], season [N, G, M] by its place in the cycle; the errors of one step
-    ahead [T, N], of the first grid point, and the sum of all squared errors [N, G]."""
+    """After the last step: level and trend [N, G], season [N, G, M] by the position in the cycle; the one-step-ahead
+    errors [T, N] of the first grid point, and the sums of squared errors [N, G]."""
 
     level: np.ndarray
     trend: np.ndarray
@@ -44,11 +44,11 @@ class States(NamedTuple):
 
 
 def exponential_smoothing(histories: Sequence[np.ndarray], horizon: int, season: int) -> list[Smoothed]:
-    """The forecasts of several series, each from its own past: additive trend, and an additive season where there are
-    two of them at least. The parameters are those of a grid, refined around its best point, with the least squared
-    error of one step ahead over the last LATEST steps. Level, trend and season begin from the first two seasons.
+    """The forecasts of several series, each with its own parameters: additive trend, and an additive season if the
+    series has at least two seasons. The parameters minimise the squared one-step-ahead error over the last LATEST
+    steps, in a grid refined around its best point. Level, trend and season are initialised from the first two seasons.
 
-    Samples are the errors of one step ahead, as much wider as the model's variance grows: σ²(1 + Σ c²⟨j⟩), with c⟨j⟩ =
+    Samples are the one-step-ahead errors, widened as the model's variance grows: σ²(1 + Σ c²⟨j⟩), with c⟨j⟩ =
     α(1 + β* j) + γ at each whole season (Hyndman et al. 2008, table 6.1).
     """
     found: dict[int, Smoothed] = {}
@@ -71,8 +71,8 @@ def exponential_smoothing(histories: Sequence[np.ndarray], horizon: int, season:
 def smooth(histories: Sequence[np.ndarray], parameters_NGP: np.ndarray, cycle: int) -> States:
     """Smooth several series of any lengths with several parameters each.
 
-    e = y − (level + trend + season); level += trend + α e; trend += α β* e; season += γ e. They are aligned at their
-    ends, and each begins after its first season.
+    e = y − (level + trend + season); level += trend + α e; trend += α β* e; season += γ e. The series are aligned at
+    their ends, and each starts after its first season.
     """
     T, N = max(map(len, histories)), len(histories)
     values_TN = np.zeros((T, N))
@@ -129,7 +129,7 @@ def _smoothed(histories: Sequence[np.ndarray], horizon: int, cycle: int) -> list
 
 
 def _first_trend(history: np.ndarray, cycle: int) -> float:
-    """A step's, between the first two seasons."""
+    """The trend per step between the first two seasons."""
     return float((history[cycle : 2 * cycle].mean() - history[:cycle].mean()) / cycle)
 
 
@@ -140,8 +140,7 @@ def _grid(cycle: int) -> np.ndarray:
 
 
 def _around(best_NP: np.ndarray, wide: float, cycle: int) -> np.ndarray:
-    """A grid around each best point, as wide as a share of the range of each parameter; within the bounds 0 < α ≤ 1, 0
-    ≤ β* ≤ 1, 0 ≤ γ ≤ 1 − α."""
+    """A grid of width `wide` around each best point, within the bounds 0 < α ≤ 1, 0 ≤ β* ≤ 1, 0 ≤ γ ≤ 1 − α."""
     offsets = np.array([-1.0, -0.4, 0.0, 0.4, 1.0]) * wide / 2
     around = np.array(list(itertools.product(offsets, offsets, offsets if cycle > 1 else (0.0,))))
     moved = best_NP[:, None, :3] + around

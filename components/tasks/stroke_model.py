@@ -1,7 +1,7 @@
-"""Stroke model: P(point ⟨t⟩ | points before it, the text): where the pen goes, and whether it is lifted (Graves 2013).
+"""Stroke model: P(point ⟨t⟩ | points before it, the text) of the pen's movement and lifting (Graves 2013).
 
-Metrics: nats per point, of the density in the data's own units: with coordinates twice as large a point costs 2 ln 2
-more. The first point of a piece is where the pen begins, and isn't counted. The end counts with the points.
+Metrics: nats per point, of the density in the data's units: doubling the coordinates adds 2 ln 2 per point. The first
+point of a piece is the pen's start and isn't counted. The nats of the end are included.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from components.tasks.base import Made, Tally, Task, cut_off, to_device
 
 @dataclass(kw_only=True, eq=False)
 class StrokeSettings:
-    """How to draw `count` pieces of at most `max_length` points. `prompt` is the text to be written, by a model that
-    writes texts. `bias` (Graves 2013): 0 draws as varied as the data are, more draws what is likelier, neater."""
+    """How to generate `count` pieces of at most `max_length` points. `prompt` is the text to write, for a model with
+    texts. `bias` (Graves 2013): 0 samples as varied as the data; larger values give likelier, neater strokes."""
 
     count: Annotated[int, Field(gt=0, le=MAX_COUNT)] = 4
     max_length: Annotated[int, Field(gt=1, le=MOST_POINTS)] = 700
@@ -42,7 +42,7 @@ class StrokeSettings:
 
 
 class StrokeModel(Task):
-    """Points of a pen, one after the other. Metric: nats per point, of the density in the data's own units."""
+    """An autoregressive model of pen points. Metric: nats per point, of the density in the data's units."""
 
     form = "strokes"
     model = Model
@@ -60,7 +60,7 @@ class StrokeModel(Task):
         return Model(len(self.encoding.vocabulary) if self.encoding.texts else 0, **options)
 
     def batches(self, split: Examples, *, batch_size: int, window: int, seed: int, training: bool) -> StrokeBatches:
-        """Whole pieces; `window` doesn't count."""
+        """Whole pieces; `window` is ignored."""
         return StrokeBatches(split, batch_size=batch_size, seed=seed, training=training)
 
     def loss(self, model: nn.Module, batch: StrokeBatch, state: State | None) -> tuple[Tally, State]:
@@ -75,8 +75,8 @@ class StrokeModel(Task):
     def generate(
         self, model: nn.Module, settings: StrokeSettings, *, seed: int, progress: Progress = unwatched
     ) -> Made:
-        """Pieces from their first point to their end; a text ends too with the stroke in which the window
-        passes its last character. Piece n draws from a generator of its own."""
+        """Pieces from their first point to their end; a text also ends with the stroke in which the attention window
+        passes its last character. Each piece has its own random generator."""
         ids_U, warnings = self._text(settings)
         model.eval()
         device, count = next(model.parameters()).device, settings.count
@@ -91,7 +91,7 @@ class StrokeModel(Task):
             raw_BP = raw_BP.cpu()
             pairs = zip(raw_BP, rngs, strict=True)
             drawn = np.stack([model.mixture.draw(raw, rng, settings.bias) for raw, rng in pairs])
-            # the model's own surprise, whatever it was sampled with
+            # without bias, whatever the settings
             cost = model.mixture.loss(raw_BP.double(), torch.from_numpy(drawn)).numpy() + self.encoding.jacobian
             ending = drawn[:, PEN + 1] > 0
             if phi_BU is not None:
@@ -100,7 +100,7 @@ class StrokeModel(Task):
                 passed = (furthest == len(ids_U)) | (state[AT].amin(dim=1).cpu().numpy() > len(ids_U))
                 # an end before the last character would leave the text unfinished
                 ending = (ending & (furthest == len(ids_U) - 1)) | (passed & (drawn[:, PEN] > 0))
-                ended |= passed & (points[:, t - 1, PEN] > 0)  # with the stroke before: this point begins another
+                ended |= passed & (points[:, t - 1, PEN] > 0)  # ended by the previous stroke
             alive = ~ended
             nats += np.where(alive, cost, 0)
             points[alive, t] = drawn[alive, :WIDTH]
@@ -120,7 +120,7 @@ class StrokeModel(Task):
         return self._text(settings)[1]
 
     def beginning(self, train: Examples) -> str:
-        """The first text, if the model writes texts."""
+        """The first text, for a model with texts."""
         if not self.encoding.texts:
             return ""
         return "".join(self.encoding.vocabulary.token(int(id)) for id in train.fields["text"][0])
@@ -129,8 +129,8 @@ class StrokeModel(Task):
         return [self.encoding.decode(points) for points in split.fields["points"]]
 
     def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
-        """One Gaussian with correlation for all points, the pen lifted as often as in training, whatever came
-        before."""
+        """One Gaussian with full covariance for all points, and the frequencies of lifting and ending in the training
+        data."""
         seen, wanted = _steps(train), _steps(test)
         if len(seen) < 2 or not len(wanted):
             return {}
@@ -147,10 +147,10 @@ class StrokeModel(Task):
         return {"one Gaussian": float(nats.mean()) + self.encoding.jacobian}
 
     def _text(self, settings: StrokeSettings) -> tuple[np.ndarray, list[str]]:
-        """The ids [U] of what is to be written, none for a model that only draws; and warnings.
+        """The ids [U] of the text to write, empty for a model without texts; and warnings.
 
         Raises:
-            UserError: a model of texts has none to write, or one that only draws has one.
+            UserError: a model with texts has no prompt, or a model without texts has one.
         """
         if self.encoding.texts and not settings.prompt:
             what = "a model that writes texts needs one"
@@ -161,7 +161,7 @@ class StrokeModel(Task):
         return self.encoding.prompt(settings.prompt) if self.encoding.texts else (np.zeros(0, dtype=np.int64), [])
 
     def _nats(self, model: nn.Module, batch: StrokeBatch) -> tuple[Tensor, State]:
-        """Of every point of the batch, in the encoding's units."""
+        """Nats of every counted point of the batch, in the encoding's units."""
         text = None if batch.text_BU is None else to_device(batch.text_BU, model)
         raw_BTP = model(to_device(batch.inputs, model), text)
         counts_BT = torch.from_numpy(batch.targets != PAD)
@@ -170,7 +170,7 @@ class StrokeModel(Task):
 
 
 def _steps(split: Examples) -> np.ndarray:
-    """All points that count, float64 [N, 4]: dx, dy, lifted, last of its piece."""
+    """All counted points, float64 [N, 4]: dx, dy, lifted, last of its piece."""
     points = split.fields["points"]
     last = np.zeros(len(points.tokens))
     last[points.offsets[1:] - 1] = 1

@@ -30,18 +30,18 @@ from components.tasks.examples import ExampleTask
 from components.tasks.explanation import Explanation, step_rows, totals_of
 
 SHOWN = 500  # rows of the table of predictions
-MOST_EXPLAINED = 100  # steps of a sequence: the work grows with their square
+MOST_EXPLAINED = 100  # steps of a sequence: the cost is quadratic
 
 
 class Tagging(ExampleTask):
-    """Every step has a label; steps labelled "" don't count. Metrics, over the steps that count: accuracy, nats, and
-    the share of sequences that are right at every step.
+    """Every step has a label; steps labelled "" are ignored. Metrics, over the labelled steps: accuracy, nats, and the
+    share of sequences that are correct at every step.
 
-    `scheme` iob: the labels are tags of spans (B-person, I-person, O). Then span_f1 decides, as conlleval counts it: a
-    span is right when both its ends and its type are; precision and recall are over all spans together. A model with
-    `crf` gives no I that doesn't go on with a span of its type. `span_bias` nats are added to the score of every tag of
-    a span when tags are read, not in the loss: above 0 more spans are found and fewer of them are right, which pays
-    where the model misses most. Choose it on validation data.
+    `scheme` iob: the labels are tags of spans (B-person, I-person, O). The primary metric is then span_f1, as in
+    conlleval: a span is correct if both its ends and its type are; precision and recall are over all spans together. A
+    model with `crf` never predicts an I that doesn't continue a span of its type. `span_bias` nats are added to the
+    score of every span tag in decoding, not in the loss: above 0, recall increases and precision decreases, which helps
+    if recall is low. Choose it on validation data.
     """
 
     model = Tagger
@@ -100,7 +100,7 @@ class Tagging(ExampleTask):
     def tally(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> Tally:
         count = int((targets != PAD).sum())
         targets, lengths_B = moved(targets, outputs.device), moved(lengths_B, outputs.device)
-        if outputs.dim() == 4:  # of a CRF
+        if outputs.dim() == 4:  # CRF
             known_BT = torch.where(targets >= len(SPECIALS), targets - len(SPECIALS), -1)
             return Tally(crf.nats(outputs, known_BT, lengths_B).sum(), count)
         nats = nn.functional.cross_entropy(
@@ -133,7 +133,8 @@ class Tagging(ExampleTask):
         return self._tags(self._said(outputs, lengths), lengths)
 
     def explain(self, model: nn.Module, item: Any, best: int | None = None) -> Explanation:
-        """Each step's tag and its probability, and what every step contributes to the log-probability of every tag."""
+        """The tag of each step with its probability, and the contribution of every step to the log-probability of every
+        tag."""
         steps, inputs, lengths_B = self.alone(model, item)
         if len(steps) > MOST_EXPLAINED:
             what = f"{len(steps):,} steps, {MOST_EXPLAINED} can be explained: each of them for each tag"
@@ -142,7 +143,7 @@ class Tagging(ExampleTask):
             said_T = self._said(model(inputs, lengths_to_device(lengths_B, model)), torch.from_numpy(lengths_B))[0]
 
         def log_probabilities(outputs: Tensor, lengths_N: Tensor) -> Tensor:
-            if outputs.dim() == 4:  # of a CRF: of each tag alone, over all that the others may be
+            if outputs.dim() == 4:  # CRF: the marginal of each tag
                 lengths_N, T = moved(lengths_N, outputs.device), len(said_T)
                 alone_TT = torch.where(torch.eye(T, dtype=torch.bool), said_T - len(SPECIALS), -1).to(outputs.device)
                 each_TN = [-crf.nats(outputs, alone_T.expand(len(outputs), T), lengths_N) for alone_T in alone_TT]
@@ -164,7 +165,7 @@ class Tagging(ExampleTask):
         return Explanation(positions=rows, totals=totals_of(found, outputs, "nats"), matrix=matrix)
 
     def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
-        """Always the commonest label of training; of spans none, or commonest tag of each word."""
+        """The most common label of the training data; for spans: no span, and the most common tag of each word."""
         if not len(test) or not train.fields["target"].total_tokens:
             return {}
         if self.scheme == "iob":
@@ -178,8 +179,7 @@ class Tagging(ExampleTask):
 
     @torch.inference_mode()
     def findings(self, model: nn.Module, split: Examples) -> list[Finding]:
-        """Predictions, sequences with the most wrong labels first; the confusion matrix; of spans, each type's
-        figures."""
+        """Predictions, with the most wrong labels first; the confusion matrix; for spans, the metrics of each type."""
         if not len(split):
             return []
         model.eval()
@@ -200,17 +200,17 @@ class Tagging(ExampleTask):
         return [*found, types_table(tags)] if self.scheme == "iob" else found
 
     def _inputs(self, model: nn.Module, inputs: np.ndarray) -> Tensor:
-        """Spelled words stay on the CPU: the model looks there which of them are alike."""
+        """Spelled words stay on the CPU, where the model finds duplicates."""
         return torch.from_numpy(inputs) if isinstance(self.encoding.input, Spelled) else super()._inputs(model, inputs)
 
     def _said(self, outputs: Tensor, lengths_B: Tensor) -> Tensor:
-        """The likeliest labels [B, T], as ids of the vocabulary, on the CPU: no special is ever one. Of spans the
-        likeliest by the biased scores."""
+        """The likeliest labels [B, T], as ids of the vocabulary, on the CPU, never a special; with `span_bias` in the
+        scores."""
         scores = outputs if outputs.dim() == 4 else outputs[..., len(SPECIALS) :]
         if self.span_bias and OUTSIDE in self.labels:
             outside_Y = torch.tensor([label == OUTSIDE for label in self.labels], device=scores.device)
             scores = scores - self.span_bias * outside_Y
-        if scores.dim() == 4:  # of a CRF
+        if scores.dim() == 4:  # CRF
             best_BT = crf.best_labels(scores, moved(lengths_B, scores.device))
         else:
             best_BT = scores.argmax(-1)
@@ -222,7 +222,7 @@ class Tagging(ExampleTask):
         return [decode(row[:length]) for row, length in rows]
 
     def _allowed(self) -> tuple[np.ndarray, np.ndarray]:
-        """Which label may follow which (bool [Y, Y]), and which may be first (bool [Y])."""
+        """Allowed transitions from label to label (bool [Y, Y]), and allowed first labels (bool [Y])."""
         after = [[follows(tag, previous) for tag in self.labels] for previous in self.labels]
         return np.array(after, dtype=bool), np.array([follows(tag, None) for tag in self.labels], dtype=bool)
 
@@ -236,7 +236,7 @@ class Tagging(ExampleTask):
                     raise UserError(what, where="task.scheme", hint="the reader conll turns IOB1 and BIOES into it")
 
     def _by_word(self, train: Examples, test: Examples) -> float:
-        """The span F1 of a dictionary: an unknown word is O."""
+        """The span F1 of the most common tag of each word; unknown words are O."""
 
         def first(split: Examples) -> np.ndarray:
             steps = split.fields["input"].tokens
@@ -264,7 +264,7 @@ class Tagging(ExampleTask):
 
 
 def span_counts(wanted: Sequence[str], said: Sequence[str], kinds: Sequence[str] | None = None) -> np.ndarray:
-    """Spans that are right, that are said and that are there: float [1, 3], or [K, 3] of each of K `kinds`."""
+    """Numbers of correct, predicted and actual spans: float [1, 3], or [K, 3] for each of K `kinds`."""
     there, found = set(spans(wanted)), set(spans(said))
     sides = (there & found, found, there)
     if kinds is None:
@@ -274,7 +274,7 @@ def span_counts(wanted: Sequence[str], said: Sequence[str], kinds: Sequence[str]
 
 
 def types_table(tags: Sequence[tuple[list[str], list[str]]]) -> Table:
-    """Each type's precision, recall and F1, the commonest first."""
+    """Precision, recall and F1 of each type, most common first."""
     there = Counter(span[2] for wanted, _ in tags for span in spans(wanted))
     there.update(dict.fromkeys((span[2] for _, said in tags for span in spans(said)), 0))
     kinds = [kind for kind, _ in there.most_common()]
@@ -288,15 +288,15 @@ def types_table(tags: Sequence[tuple[list[str], list[str]]]) -> Table:
 
 
 def precision(counts: np.ndarray, _: float) -> float:
-    """Of the spans that are said, the share that is right; 0 of none, as conlleval has it."""
+    """The share of predicted spans that are correct; 0 if none are predicted, as in conlleval."""
     return float(counts[0] / max(counts[1], 1))
 
 
 def recall(counts: np.ndarray, _: float) -> float:
-    """Of the spans that are there, the share that is found."""
+    """The share of actual spans that are found."""
     return float(counts[0] / max(counts[2], 1))
 
 
 def f1(counts: np.ndarray, _: float) -> float:
-    """The harmonic mean of precision and recall: 2 right / (said + there)."""
+    """The harmonic mean of precision and recall: 2 correct / (predicted + actual)."""
     return float(2 * counts[0] / max(counts[1] + counts[2], 1))

@@ -1,5 +1,4 @@
-"""What a threshold on a score does between two classes: precision and recall, and the receiver operating
-characteristic."""
+"""Precision-recall and receiver operating characteristic (ROC) curves over thresholds of a score."""
 
 from __future__ import annotations
 
@@ -9,8 +8,8 @@ import numpy as np
 
 
 def counts(scores_N: np.ndarray, positive_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How many positives and negatives have at least a threshold's score, for each distinct score from the greatest to
-    the least: float64 [D] each."""
+    """How many positives and negatives have at least a score, for each distinct score in descending order: float64 [D]
+    each."""
     order = np.argsort(-scores_N, kind="stable")
     scores_N, positive_N = scores_N[order], positive_N[order].astype(float)
     last_D = np.append(np.flatnonzero(np.diff(scores_N)), len(scores_N) - 1) if len(scores_N) else np.zeros(0, int)
@@ -19,20 +18,20 @@ def counts(scores_N: np.ndarray, positive_N: np.ndarray) -> tuple[np.ndarray, np
 
 
 def precision_recall(scores_N: np.ndarray, positive_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Precision and recall [D] as the threshold falls."""
+    """Precision and recall [D] for descending thresholds."""
     true_D, false_D = counts(scores_N, positive_N)
     return true_D / (true_D + false_D), true_D / positive_N.sum()
 
 
 def roc(scores_N: np.ndarray, positive_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rates of false and of true positives [D + 1] as the threshold falls, from (0, 0) to (1, 1)."""
+    """False and true positive rates [D + 1] for descending thresholds, from (0, 0) to (1, 1)."""
     true_D, false_D = (np.append(0.0, each) for each in counts(scores_N, positive_N))
     return false_D / false_D[-1], true_D / true_D[-1]
 
 
 def average_precision(scores_N: np.ndarray, positive_N: np.ndarray) -> float:
-    """The mean of precision, weighted by the gain in recall at each threshold, without interpolation, as scikit-learn
-    has it; NaN without a positive."""
+    """The mean precision, weighted by the increase in recall at each threshold, without interpolation, as in
+    scikit-learn; NaN without positives."""
     if not positive_N.any():
         return math.nan
     precision_D, recall_D = precision_recall(scores_N, positive_N)
@@ -40,7 +39,7 @@ def average_precision(scores_N: np.ndarray, positive_N: np.ndarray) -> float:
 
 
 def roc_auc(scores_N: np.ndarray, positive_N: np.ndarray) -> float:
-    """The chance that a positive scores above a negative, ties counted half; NaN where one of the two is missing."""
+    """The probability that a positive scores higher than a negative, ties counted half; NaN if a class is missing."""
     if positive_N.all() or not positive_N.any():
         return math.nan
     false_D, true_D = roc(scores_N, positive_N)

@@ -1,7 +1,7 @@
-"""Transcription: what is said in a recording (many-to-many of unequal length), by connectionist temporal
-classification (CTC).
+"""Transcription: the text of a recording (many-to-many of unequal length), by connectionist temporal classification
+(CTC).
 
-Shapes: B batch, T frames, U target steps, V tokens; token 0, which pads elsewhere, is the blank.
+Shapes: B batch, T frames, U target steps, V tokens; token 0, padding elsewhere, is the blank.
 """
 
 from __future__ import annotations
@@ -31,23 +31,22 @@ from components.tasks.examples import ExampleTask
 from components.tasks.explanation import Explanation, check_best, seconds_of
 
 SHOWN = 500  # rows of the table of predictions
-PICTURED = 4  # recordings
-NEVER = [UNK, BOS, EOS]  # said
+PICTURED = 4  # recordings with a picture
+NEVER = [UNK, BOS, EOS]  # tokens that are never predicted
 
 log = logging.getLogger(__name__)
 
 
 class Transcription(ExampleTask):
-    """The loss is −log p(text | frames), summed over all ways to lay the text along the frames (Graves et al. 2006),
-    a text token. A text that is longer than its frames allow, a frame a token and one more between two alike, has
-    no way at all: it teaches nothing, and is told; its errors count all the same.
+    """The loss is −log p(text | frames) per text token, with the sum over all alignments of text and frames (Graves et
+    al. 2006). A text that is longer than its frames allow, one frame for each token and one between two equal tokens,
+    has no alignment: it is ignored in the loss, with a warning, but counts in the metrics.
 
-    Metrics, of the likeliest path: cer and wer, character and word errors by those in the reference; wrong, the share
-    of recordings not read exactly. The final figures have the same of a beam search over texts, `beam_…`, with
-    `beam_size` texts followed at once; that is how recordings are read after training. A language model over the
-    target's tokens counts by `language_model_weight` there (shallow fusion), and each token by `length_bonus`. With
-    `ngrams` n it is one of runs of n tokens, counted in the training texts (`NGrams`; 0: none): it knows no other
-    texts, so it helps where those to be read are alike. Another one can be put in instead (`use_language_model`).
+    Metrics, of best path decoding: cer and wer, character and word error rates; wrong, the share of recordings with any
+    error. The final metrics `beam_…` are those of the beam search that is used after training. The beam search keeps
+    `beam_size` texts. It adds the log-probability of a language model with the weight `language_model_weight` (shallow
+    fusion), and `length_bonus` for each token. `ngrams`: the order n of an n-gram language model of the training texts
+    (0: none); it helps if new texts are similar to them. `use_language_model` sets another one.
     """
 
     model = Transcriber
@@ -75,7 +74,7 @@ class Transcription(ExampleTask):
         self.scorer: Scorer | None = None
 
     def prepare(self, train: Examples) -> list[str]:
-        """The language model of the training texts, if there is one."""
+        """Count the n-grams of the training texts for the language model, if there is one."""
         if not self.ngrams:
             return []
         self.scorer = NGrams.of(self.ngrams, self.target_field.size, train.fields["target"])
@@ -89,10 +88,10 @@ class Transcription(ExampleTask):
             self.scorer = NGrams(self.ngrams, self.target_field.size, learned["ngrams"])
 
     def batches(self, split: Examples, *, batch_size: int, window: int, seed: int, training: bool) -> ExampleBatches:
-        """Whole recordings; `window` doesn't count.
+        """Whole recordings; `window` is ignored.
 
         Raises:
-            UserError: training, and no text fits into its frames.
+            UserError: no training text fits into its frames.
         """
         if training and len(split):
             frames, texts = split.fields["input"], split.fields["target"]
@@ -108,7 +107,7 @@ class Transcription(ExampleTask):
         log_probs_TBV = outputs.float().log_softmax(dim=2).transpose(0, 1)
         target_lengths_B = (targets != PAD).sum(dim=1)
         text_BU = moved(targets, outputs.device)
-        # the lengths stay on the CPU, where a GPU's kernel wants them too
+        # the lengths stay on the CPU, where GPU kernels need them too
         nats_B = nn.functional.ctc_loss(
             log_probs_TBV, text_BU, lengths_B, target_lengths_B, blank=BLANK, reduction="none", zero_infinity=True
         )
@@ -127,8 +126,8 @@ class Transcription(ExampleTask):
 
     @torch.inference_mode()
     def explain(self, model: nn.Module, item: Any, best: int | None = None) -> Explanation:
-        """What the beam search read, with scores; when the model hears each token and word of the best; and how likely
-        each of its tokens is at each frame. What it hears may come a little later than it is said."""
+        """The texts of the beam search with their scores; for the best, the time of each token and word, and the
+        probability of each of its tokens at each frame. The model's times may be a little late."""
         check_best(best, self.beam_size)
         _, inputs, lengths_B = self.alone(model, item)
         (log_probs_TV,) = frames_of(model(inputs, lengths_to_device(lengths_B, model)), lengths_B.tolist())
@@ -171,10 +170,10 @@ class Transcription(ExampleTask):
         )
 
     def use_language_model(self, model: nn.Module, encoding: Encoding) -> None:
-        """Read with a trained language model from now on.
+        """Use a trained language model in the beam search.
 
         Raises:
-            UserError: its tokens aren't the texts' (words for characters, say), or it reads more than tokens.
+            UserError: its unit differs from the texts' (e.g. words and characters), or it needs more than tokens.
         """
         unit = self.encoding.target.unit
         if encoding.form != "tokens" or encoding.unit != unit or encoding.context_sizes or encoding.given:
@@ -183,16 +182,16 @@ class Transcription(ExampleTask):
         self.scorer = ModelScorer(model, encoding.vocabulary, self.encoding.target.vocabulary)
 
     def text(self, ids: Sequence[int]) -> str:
-        """The target that the ids stand for; of symbols, with spaces between them."""
+        """The text of the ids; symbols are separated by spaces."""
         said = self.encoding.target.decode(ids)
         return said if isinstance(said, str) else " ".join(said)
 
     def texts(self, targets: Tensor) -> list[str]:
-        """Of padded targets [B, U]."""
+        """The texts of padded targets [B, U]."""
         return [self.text([id for id in row if id != PAD]) for row in targets.tolist()]
 
     def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
-        """Always the commonest text of training."""
+        """The most common text of the training data."""
         if not len(train) or not len(test):
             return {}
         known = Counter(self.text(ids) for ids in train.fields["target"])
@@ -201,12 +200,12 @@ class Transcription(ExampleTask):
         return {"commonest text": errors(wanted, [commonest] * len(wanted))["cer"].value}
 
     def final_metrics(self, model: nn.Module, split: Examples) -> dict[str, float]:
-        """Of the beam search."""
+        """Metrics of the beam search."""
         _, wanted, said, _ = self._read_all(model, split)
         return {f"beam_{name}": tally.value for name, tally in errors(wanted, said).items() if tally.count}
 
     def findings(self, model: nn.Module, split: Examples) -> list[Finding]:
-        """What was read, most errors first; and for a few, when the model says what."""
+        """Predictions, with the most errors first; and the alignments of some."""
         rows, wanted, said, frames = self._read_all(model, split)
         if not rows:
             return []
@@ -219,7 +218,7 @@ class Transcription(ExampleTask):
             "predicted": [said[i] for i in shown],
             "character_errors": [int(wrong[i]) for i in shown],
         }
-        # the hardest, and some from the middle
+        # those with the most errors, and some from the middle
         half = (PICTURED + 1) // 2
         chosen = dict.fromkeys([*order[:half], *order[len(order) // 2 :][: PICTURED - half]])
         pictures = [
@@ -228,7 +227,7 @@ class Transcription(ExampleTask):
         return [Table("predictions", table), *pictures]
 
     def _read_all(self, model: nn.Module, split: Examples) -> tuple[list[int], list[str], list[str], list[np.ndarray]]:
-        """(rows, texts, what the beam search reads, log-probabilities [T, V]) of a whole split."""
+        """(rows, texts, predicted texts of the beam search, log-probabilities [T, V]) of a whole split."""
         rows: list[int] = []
         wanted: list[str] = []
         said: list[str] = []
@@ -244,7 +243,7 @@ class Transcription(ExampleTask):
         return rows, wanted, said, frames
 
     def _alignment(self, name: str, wanted: str, said: str, log_probs_TV: np.ndarray) -> Matrix:
-        """How likely each token is at each frame: those of the text and of what was read, and the blank."""
+        """The probabilities at each frame of the tokens of the text and of the prediction, and of the blank."""
         ids = [*(int(i) for i in self.encoding.target.encode(wanted)), *self.read(log_probs_TV)[0].ids]
         tokens = [id for id in dict.fromkeys(ids) if id not in NEVER]
         title = f"“{_short(wanted)}”" + (f", read as “{_short(said)}”" if said != wanted else "")
@@ -261,19 +260,19 @@ class Transcription(ExampleTask):
 
 
 def needed(text: np.ndarray) -> int:
-    """Frames that a text takes at least: one a token, and a blank between two alike."""
+    """Minimum number of frames for a text: one for each token, and a blank between two equal tokens."""
     return len(text) + int((text[1:] == text[:-1]).sum())
 
 
 def frames_of(outputs: Tensor, lengths: Sequence[int]) -> list[np.ndarray]:
-    """log p [T, V] of each row's own frames, of what can be said: the tokens and the blank."""
+    """log p [T, V] of each row's frames, without padding, of the tokens and the blank without NEVER."""
     never = torch.tensor(NEVER, device=outputs.device)
     log_probs_BTV = outputs.detach().float().index_fill(2, never, -torch.inf).log_softmax(dim=2)
     return [row[:length] for row, length in zip(log_probs_BTV.cpu().numpy(), lengths, strict=True)]
 
 
 def errors(wanted: list[str], said: list[str]) -> dict[str, Tally]:
-    """Edits (substitutions, insertions, deletions) as jiwer counts them, by what is in the references."""
+    """Error rates, with jiwer: edits (substitutions, insertions, deletions) by the length of the references."""
     import jiwer
 
     tallies: dict[str, Tally] = {}

@@ -1,6 +1,6 @@
-"""Translation: another sequence for a sequence (many-to-many, unequal): of words, or of the signs of a date.
+"""Translation: sequence to sequence (many-to-many, unequal), of words or of the characters of a date.
 
-Shapes: B batch, T input steps, U target steps, N target tokens of a batch, A what the head reads, V target vocabulary.
+Shapes: B batch, T input steps, U target steps, N target tokens of a batch, A inputs of the head, V target vocabulary.
 """
 
 from __future__ import annotations
@@ -29,39 +29,38 @@ from components.tasks.examples import PREDICT_ROWS, ExampleTask
 from components.tasks.explanation import Explanation, check_best, step_rows
 
 SHOWN = 500  # rows of the table of predictions
-LOOKED_THROUGH = 2000  # rows of a split that the table's hardest are found among
+LOOKED_THROUGH = 2000  # rows of a split among which the table's worst are found
 MAPS = 4  # pictures of attention
-MOST_STEPS = 40  # of a sequence whose attention is drawn
-EXTRA = 10  # tokens that a translation may have beyond `max_ratio` times its input's
-LONGEST = 2000  # tokens of any translation
-TOGETHER = 1 << 17  # input steps of all hypotheses that are searched side by side: some 400 MB at 512 features
+MOST_STEPS = 40  # of a sequence with a picture of attention
+EXTRA = 10  # tokens of a translation beyond `max_ratio` times those of its input
+LONGEST = 2000  # maximum tokens of a translation
+TOGETHER = 1 << 17  # input steps of all hypotheses in a batch: some 400 MB at 512 features
 
 
 @dataclass(frozen=True)
 class Forced:
-    """What a model is about to say at each of N target tokens, told the ones before (teacher forcing)."""
+    """Inputs of the head for each of N target tokens, given the tokens before it (teacher forcing)."""
 
     y_NA: Tensor
     head: nn.Linear
 
 
 class Translation(ExampleTask):
-    """The model is trained to say the target token by token, BOS before it and EOS after it; a beam search of
-    `beam_size` writes.
+    """The model is trained to predict the target token by token, between BOS and EOS; it translates with a beam search
+    of `beam_size`.
 
-    Metrics while training: nats per token and token accuracy with the target given; `bleu` and `exact`, the share of
-    sequences that are right from end to end, of what greedy decoding writes. At the end `beam_bleu`, `beam_chrf` and
-    `beam_exact` of the beam search. BLEU is lower-cased corpus BLEU as sacrebleu counts it on text
-    (nrefs:1|case:lc|eff:no|tok:13a|smooth:exp), chrF likewise (case:lc|nc:6|nw:0). The reference is the target as its
-    encoding gives it back: the original text with characters and subwords, while words that a vocabulary doesn't know
-    are <UNK> there, and never right.
+    Metrics while training: nats per token and token accuracy with teacher forcing; `bleu` and `exact`, the share of
+    sequences without an error, of greedy decoding. At the end `beam_bleu`, `beam_chrf` and `beam_exact` of the beam
+    search. BLEU is sacrebleu's lower-cased corpus BLEU on text (nrefs:1|case:lc|eff:no|tok:13a|smooth:exp), chrF
+    likewise (case:lc|nc:6|nw:0). The reference is the decoded target: the original text with characters and subwords,
+    while words outside a vocabulary are <UNK> and never correct.
 
-    `label_smoothing` spreads that share of the target over all tokens (Szegedy et al. 2016; the training loss has it,
-    the metrics don't); `scheduled_sampling` is the share of tokens that training feeds from the model's own mouth
-    (Bengio et al. 2015; then it goes step by step). `length_penalty` is the score that a beam search ranks by: none,
-    the log-probability, which favours short ones; average, that per token; wu, that divided by ((5 + length) /
-    6)^alpha. `alpha` is that exponent. A translation has at most `max_ratio` times the input's tokens and ten more,
-    2,000 in all. `primary` decides which weights are best.
+    `label_smoothing` spreads that share of the target over all tokens (Szegedy et al. 2016), in the training loss, not
+    in the metrics; `scheduled_sampling` is the share of the decoder's input tokens that are the model's own predictions
+    in training (Bengio et al. 2015), which is then step by step. `length_penalty` is the score for ranking in the beam
+    search: none, the log-probability, which favours short translations; average, per token; wu, divided by ((5 +
+    length) / 6)^alpha. `alpha` is that exponent. A translation has at most `max_ratio` times the input's tokens and ten
+    more, 2,000 in all. `primary` is the primary metric, for choosing the best weights.
     """
 
     model = EncoderDecoder
@@ -90,7 +89,7 @@ class Translation(ExampleTask):
         self.max_ratio = max_ratio
 
     def outputs(self, model: nn.Module, batch: ExampleBatch) -> tuple[Forced, Tensor, Tensor]:
-        """Of the target's tokens alone, padding left out."""
+        """As in the base class, for the target's tokens, without padding."""
         before_BU, after_BU = framed(batch)
         state = model(self._inputs(model, batch.inputs), lengths_to_device(batch.lengths_B, model))
         own = self.scheduled_sampling if model.training else 0.0
@@ -104,7 +103,7 @@ class Translation(ExampleTask):
         targets = moved(targets, y_NA.device)
         nats = cross_entropy(y_NA.unsqueeze(0), head.weight, head.bias, targets.unsqueeze(0))
         if self.label_smoothing:
-            # log Z is in both terms, so what smoothing adds needs no logits but the targets' and the mean one:
+            # log Z is in both terms, so that smoothing only needs the logits of the targets and their mean:
             # ε Σ (y·(w_target − w̄) + b_target − b̄)
             over_NA = head.weight[targets] - head.weight.mean(dim=0)
             bias_N = head.bias[targets] - head.bias.mean()
@@ -138,7 +137,7 @@ class Translation(ExampleTask):
         return self.write(model, outputs, lengths_B)
 
     def write(self, model: nn.Module, start: State, lengths_B: Sequence[int], *, beam_size: int = 0) -> list[str]:
-        """The best translation of each row of a batch, from the state that the model starts with."""
+        """The best translation of each row of a batch, from the decoder's initial state."""
         return [self._text(best.ids) for best in self.search(model, start, lengths_B, beam_size=beam_size)]
 
     def search(
@@ -150,7 +149,7 @@ class Translation(ExampleTask):
     def finished(
         self, model: nn.Module, start: State, lengths_B: Sequence[int], *, beam_size: int = 0
     ) -> list[list[Hypothesis]]:
-        """All hypotheses of each row that the search finished, the best first."""
+        """All finished hypotheses of each row, best first."""
         size = beam_size or self.beam_size
         limits = [min(int(self.max_ratio * length) + EXTRA, LONGEST) for length in lengths_B]
         rows = max(1, TOGETHER // (size * max(lengths_B)))
@@ -163,8 +162,8 @@ class Translation(ExampleTask):
 
     @torch.inference_mode()
     def explain(self, model: nn.Module, item: Any, best: int | None = None) -> Explanation:
-        """What the beam search finished, with scores; of the best each token's log-probability, and where the model
-        looked while it wrote it."""
+        """The finished hypotheses with their scores; for the best, the log-probability and the attention of each
+        token."""
         check_best(best, self.beam_size)
         steps, inputs, lengths_B = self.alone(model, item)
         start = model(inputs, lengths_to_device(lengths_B, model))
@@ -192,13 +191,13 @@ class Translation(ExampleTask):
         return Explanation(choices, rows, matrix=attention_map("attention", weights_UT, names, read))
 
     def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
-        """The commonest target of training, or the input as it is; of nats, target tokens as often as in training."""
+        """The most common target of the training data, and a copy of the input; for nats, a unigram model."""
         if not len(train) or not len(test):
             return {}
         if self.primary == "nats_per_token":
             counts = np.bincount(train.fields["target"].tokens, minlength=self.target_field.size) + 1.0
             counts[EOS] += len(train)
-            counts[[PAD, BOS]] = 1e-30  # never to be said
+            counts[[PAD, BOS]] = 1e-30  # never predicted
             logp, tokens = np.log(counts / counts.sum()), test.fields["target"].tokens
             return {"unigram": -float(logp[tokens].sum() + len(test) * logp[EOS]) / (len(tokens) + len(test))}
         wanted = [self._text(ids) for ids in test.fields["target"]]
@@ -212,7 +211,7 @@ class Translation(ExampleTask):
         return {name: float(np.mean([a == b for a, b in zip(t, wanted, strict=True)])) for name, t in said.items()}
 
     def findings(self, model: nn.Module, split: Examples) -> list[Finding]:
-        """Translations, those least like their reference first, and where the model looked while it wrote some."""
+        """Translations, with the lowest BLEU first, and the attention of some."""
         count = min(len(split), LOOKED_THROUGH)
         if not count:
             return []
@@ -229,7 +228,7 @@ class Translation(ExampleTask):
 
     @torch.inference_mode()
     def _attention_maps(self, model: nn.Module, split: Examples) -> list[Finding]:
-        """Of the first examples that a picture has room for, each with its own translation."""
+        """The attention for the first examples of at most MOST_STEPS steps, each with the model's translation."""
         if model.attention is None or self.input_field.width:
             return []
         source, target, maps = self.encoding.input, self.encoding.target, []
@@ -261,20 +260,20 @@ class Translation(ExampleTask):
         return said[:count], [self._text(split.fields["target"][row]) for row in range(count)]
 
     def _text(self, ids: Any) -> str:
-        """Target ids as text, without the space that their first word may carry."""
+        """Target ids as text, without the space that the first word may start with."""
         item = self.encoding.target.decode(ids)
         return (item if isinstance(item, str) else " ".join(item)).strip()
 
 
 def attention_map(name: str, weights_UT: np.ndarray, written: Sequence[str], read: Sequence[str]) -> Matrix:
-    """Where a model looked while it wrote each token."""
+    """The attention weights for each output token as a matrix."""
     title = "where the model looks while it writes"
     return Matrix(name, title, weights_UT, tuple(written), tuple(read), "translation", "input")
 
 
 def framed(batch: ExampleBatch) -> tuple[np.ndarray, np.ndarray]:
-    """The target with BOS before it, which the model is told, and with EOS after it, which it is to say; int64 [B, U]
-    each, U one more than the longest target."""
+    """The decoder's inputs, the target after BOS, and its outputs, the target before EOS; int64 [B, U] each, U one more
+    than the longest target."""
     column = np.full((len(batch.targets), 1), PAD)
     before_BU = np.concatenate([column + BOS, batch.targets], axis=1)
     after_BU = np.concatenate([batch.targets, column], axis=1)

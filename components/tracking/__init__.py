@@ -1,1 +1,1 @@
-"""Runs and models: where they are tracked and kept."""
+"""Tracking of runs and the registry of models, in MLflow."""

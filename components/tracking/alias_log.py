@@ -1,6 +1,6 @@
-"""Every change of a model's aliases, as tags of the registered model: who, when, from which version, to which, why.
+"""The history of a model's aliases, kept as tags of the registered model: who, when, from which version, to which, why.
 
-The registry knows only where an alias is; a way back needs to know where it was.
+The registry only stores where an alias is now; a rollback needs to know where it was.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
-KEPT = 100  # changes of a model; older ones are dropped
+KEPT = 100  # changes of a model; older ones are deleted
 MAX_WHY_CHARACTERS = 400
 _KEY = re.compile(r"alias\.(\d{16})")
 
 
 @dataclass(frozen=True)
 class AliasChange:
-    """`alias` went from version `before` to version `after` ("" = none). `back` marks a rollback."""
+    """`alias` moved from version `before` to version `after` ("" = none). `back` marks a rollback."""
 
     alias: str
     before: str
@@ -36,7 +36,7 @@ def as_tag(change: AliasChange, at_us: int) -> tuple[str, str]:
 
 
 def from_tags(tags: Mapping[str, str]) -> list[AliasChange]:
-    """The changes in a registered model's tags, oldest first. What isn't one of ours is left out."""
+    """The changes in a registered model's tags, oldest first. Invalid tags are skipped."""
     changes = []
     for key in keys(tags):
         try:
@@ -54,9 +54,9 @@ def keys(tags: Iterable[str]) -> list[str]:
 
 
 def earlier(changes: Iterable[AliasChange], alias: str, now: str, known: Iterable[str]) -> str | None:
-    """The version that had `alias` before `now`, the one that has it, among `known` versions; None: there is none.
+    """The version among `known` that had `alias` before `now`, the version that has it; None: there is none.
 
-    A rollback takes the last step back and is no step itself, so a second one goes a version further back.
+    A rollback undoes the last step and isn't a step itself, so that a second rollback goes one version further back.
     """
     path: list[str] = []
     for change in changes:
@@ -69,7 +69,7 @@ def earlier(changes: Iterable[AliasChange], alias: str, now: str, known: Iterabl
                 path.pop()
         if path[-1:] != [change.after]:
             path.append(change.after)
-    if now and path[-1:] != [now]:  # it was moved by hand, in MLflow's UI
+    if now and path[-1:] != [now]:  # it was moved in MLflow's UI
         path.append(now)
     there = set(known)
     return next((version for version in reversed(path[:-1]) if version in there and version != now), None)

@@ -1,4 +1,4 @@
-"""Where artifacts lie: is all there that keeping them takes? Said before training, with the way out."""
+"""Checks of the artifact store before training: the package is installed, and files can be written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from components.redaction import shown_address
 from components.tracking.reach import REACH_SECONDS, within
 from components.tracking.spool import summary
 
-ARTIFACTS = {  # an artifact address's scheme → the module that MLflow reads and writes it with
+ARTIFACTS = {  # scheme of an artifact URI → the module that MLflow needs for it
     "s3": "boto3",
     "gs": "google.cloud.storage",
     "wasbs": "azure.storage.blob",
@@ -22,13 +22,13 @@ ARTIFACTS = {  # an artifact address's scheme → the module that MLflow reads a
     "sftp": "pysftp",
     "hdfs": "pyarrow",
 }
-EXTRAS = {"boto3": "'reprise[s3]'", "psycopg2": "'reprise[postgres]'"}  # modules that an extra of ours installs
-FROM_OUTSIDE = ("botocore", "boto3", "s3transfer", "requests", "urllib3")  # modules of errors that a store is behind
+EXTRAS = {"boto3": "'reprise[s3]'", "psycopg2": "'reprise[postgres]'"}  # modules that one of Reprise's extras installs
+FROM_OUTSIDE = ("botocore", "boto3", "s3transfer", "requests", "urllib3")  # modules whose errors come from a store
 PROBE = "reprise-was-here.txt"
 KEYS = (
     "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are the key, MLFLOW_S3_ENDPOINT_URL the address of your own S3 server"
 )
-WAYS_OUT = {  # words in an error → the way out
+WAYS_OUT = {  # words in an error → hint
     "NoSuchBucket": "make the bucket, or name another one: tracking.artifacts in mlflow.yaml",
     "Could not connect to the endpoint": f"is it running? {KEYS}",
     "Unable to locate credentials": KEYS,
@@ -42,10 +42,10 @@ _checking = threading.Lock()
 
 
 def check_artifacts(address: str, tracking_uri: str) -> None:
-    """Write something where artifacts are kept, once for each place that is not in a folder of this machine.
+    """Write a test file to the artifact store, once for each address that isn't a local folder.
 
     Raises:
-        UserError: the package for it isn't installed, or it can't be written to; says why.
+        UserError: the package for it isn't installed, or writing fails; says why.
     """
     scheme = urlsplit(address).scheme
     if scheme in ("", "file"):
@@ -63,17 +63,17 @@ def check_artifacts(address: str, tracking_uri: str) -> None:
 
 
 def way_out(error: BaseException) -> str | None:
-    """What to do about an error of an artifact store, where that is known."""
+    """A hint for an error of an artifact store, None for an unknown one."""
     return next((way for words, way in WAYS_OUT.items() if words in str(error)), None)
 
 
 def check_package(address: str) -> None:
-    """Raises UserError when the package is missing that artifacts at this address are kept with."""
+    """Raise UserError if the package for artifacts at this address isn't installed."""
     scheme = urlsplit(address).scheme
     module = ARTIFACTS.get(scheme)
     try:
         found = module is None or importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # of the package around it
+    except ModuleNotFoundError:  # the parent package
         found = False
     if not found:
         package = module.replace(".", "-")
@@ -89,5 +89,5 @@ def _write(address: str, tracking_uri: str) -> None:
         path = Path(folder) / PROBE
         path.write_text("Reprise can keep artifacts here.\n", encoding="utf-8")
         place.log_artifact(str(path))
-    with contextlib.suppress(Exception):  # a server that deletes nothing keeps it
+    with contextlib.suppress(Exception):  # some servers don't allow deletion
         place.delete_artifacts(PROBE)

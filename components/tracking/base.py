@@ -1,4 +1,4 @@
-"""What the rest of the house knows of tracking: a run to write to, a store of models. No MLflow here."""
+"""The interface of tracking for the other packages: runs and model versions, without MLflow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RunRef:
 
 @dataclass(frozen=True)
 class ModelRef:
-    """A registered model version. `alias` is what registration made of it: champion, challenger or ''."""
+    """A registered model version. `alias`: champion, challenger, another alias or ''."""
 
     name: str
     version: str
@@ -32,8 +32,8 @@ class ModelRef:
 
 @dataclass(frozen=True)
 class VersionFacts:
-    """What the registry knows of a version: all its aliases (roles first), its tags, when it was registered (UTC,
-    ISO 8601)."""
+    """A version's entry in the registry: all its aliases (roles first), its tags, and when it was registered (UTC, ISO
+    8601)."""
 
     ref: ModelRef
     aliases: tuple[str, ...]
@@ -44,20 +44,20 @@ class VersionFacts:
 class Run(Protocol):
     """An open run, always written to by its explicit id.
 
-    `params`, `nest` and `dataset` reach the store before they return and raise UserError when it refuses: they belong
-    to the start of a run. All the rest goes to a local spool first and from there in batches to the store, so it never
-    blocks training, never fails because of the store, and never gets lost.
+    `params`, `nest` and `dataset` wait for the store and raise UserError if it refuses: they belong to the start of a
+    run. Everything else is written to a local spool and sent to the store in batches, so that it never blocks training,
+    never fails because of the store, and is never lost.
     """
 
     ref: RunRef
 
     @property
     def taken_over(self) -> str:
-        """The machine that goes on with this run in our place; "" while it is ours."""
+        """The machine that has taken over this run; "" while it runs here."""
 
     def params(self, values: Mapping[str, Any]) -> None: ...
     def nest(self, parent: str, name: str) -> None:
-        """Show the run beneath the run `parent` (its id) and call it `name`."""
+        """Make the run a child of the run `parent` (its id) and name it `name`."""
 
     def tags(self, values: Mapping[str, str]) -> None: ...
     def describe(self, markdown: str) -> None: ...
@@ -66,11 +66,12 @@ class Run(Protocol):
     def file(self, path: Path, folder: str = "") -> None: ...
     def text(self, content: str, path: str) -> None: ...
     def table(self, columns: Mapping[str, list[Any]], path: str) -> None:
-        """The whole table: the same path again replaces it."""
+        """Log a table, replacing an earlier one with the same path."""
 
     def image(self, path: Path, key: str, step: int) -> None: ...
     def flush(self, wait_seconds: float = 10.0) -> int:
-        """Send what is spooled; returns how many entries could not be sent and stay spooled."""
+        """Send the spooled entries; returns how many are still unsent."""
 
     def finish(self, status: str = "FINISHED") -> None:
-        """`status`: FINISHED, FAILED or KILLED. Waits for the spool, within bounds; a second call does nothing."""
+        """End the run. `status`: FINISHED, FAILED or KILLED. Waits for the spool, up to a timeout; a second call does
+        nothing."""

@@ -1,4 +1,4 @@
-"""Runs in MLflow whose process is gone: found by the tags that name it, and ended in its place."""
+"""Runs in MLflow whose process has died: found by the tags that identify the process, and marked as KILLED."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-CUT_OFF, DEATHS = "process.cut_off", "process.deaths"  # the run was ended by force; how often its process died
+CUT_OFF, DEATHS = "process.cut_off", "process.deaths"  # tags: the process was killed; how often
 
 
 def left_running(client: MlflowClient, spool: Path) -> list[str]:
-    """Ids of the runs that are RUNNING in the name of a dead process of this machine and that nobody writes to."""
+    """Ids of the runs that are RUNNING, but whose process on this machine has died and that have no other writer."""
     dead = (run.info.run_id for run in _here(client, "RUNNING") if lives(run.data.tags.get(PROCESS, "")) is False)
     return [run_id for run_id in dead if not Journal.has_writer(spool, run_id)]
 
 
 @dataclass(frozen=True)
 class CutOff:
-    """A run that was ended by force. `deaths`: how often its process was killed so far."""
+    """A run whose process was killed. `deaths`: how often so far."""
 
     run_id: str
     deaths: int
@@ -33,8 +33,8 @@ class CutOff:
 
 
 def cut_off(client: MlflowClient) -> list[CutOff]:
-    """The runs of this machine that were cut off and haven't gone on since, but those of comparisons, which go on
-    together."""
+    """The runs of this machine whose process was killed and that weren't resumed since. Runs of comparisons are left
+    out: they are resumed together."""
     killed = (run for run in _here(client, "KILLED") if run.data.tags.get(CUT_OFF) == "yes")
     return [
         CutOff(run.info.run_id, int(run.data.tags.get(DEATHS, "0")), run.info.end_time or 0)
@@ -44,7 +44,7 @@ def cut_off(client: MlflowClient) -> list[CutOff]:
 
 
 def mark_killed(client: MlflowClient, run_id: str) -> None:
-    """End a run whose writer died; one that has gone on since, here or on another machine, is left alone."""
+    """Mark a run whose writer has died as KILLED, unless it was resumed since, here or on another machine."""
     run = client.get_run(run_id)
     tags = run.data.tags
     if run.info.status != "RUNNING" or tags.get(HOST) != socket.gethostname():

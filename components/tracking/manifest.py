@@ -1,4 +1,4 @@
-"""What a model's folder holds, by digest: written down when it is registered, checked when it is fetched."""
+"""The digests of the files in a model's folder: recorded at registration, verified when the model is fetched."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from components.errors import UserError
 from components.provenance import digest_file, digest_json
 
-# what Python and MLflow write into a model's folder when they load it in its place; nothing here reads it
+# what Python and MLflow write into a model's folder when they load it in place; Reprise doesn't read it
 LEFT_BEHIND = ("__pycache__", "registered_model_meta")
 
 
 def manifest(folder: Path) -> dict[str, str]:
-    """{path relative to the folder: sha256} of every file beneath it, in order of path; "" for what is no file and no
-    folder, which was never registered. What loading leaves behind (LEFT_BEHIND) isn't in it.
+    """{path relative to the folder: sha256} of every file below it, sorted by path; "" for anything but files and
+    folders, which was never registered. LEFT_BEHIND is left out.
 
     Raises:
         OSError: a file can't be read.
@@ -29,7 +29,7 @@ def manifest(folder: Path) -> dict[str, str]:
 
 
 def overview(files: Mapping[str, str]) -> dict[str, str]:
-    """{file or folder/: sha256} of what lies right in the folder that a manifest is of: short enough for a tag."""
+    """{file or folder/: sha256} of the top level of a manifest: short enough for a tag."""
     found: dict[str, str] = {}
     inside: dict[str, dict[str, str]] = {}
     for name, digest in files.items():
@@ -42,15 +42,15 @@ def overview(files: Mapping[str, str]) -> dict[str, str]:
 
 
 def below(folder: str, files: Mapping[str, str]) -> dict[str, str]:
-    """The part of a manifest that is of a folder within."""
+    """The manifest of a subfolder."""
     return {name.removeprefix(f"{folder}/"): digest for name, digest in files.items() if name.startswith(f"{folder}/")}
 
 
 def verify(found: Mapping[str, str], expected: Mapping[str, str], *, folder: Path, where: str, hint: str) -> None:
-    """Check that what was found in the folder is exactly what was registered.
+    """Check that the files found in the folder are exactly the registered ones.
 
     Raises:
-        UserError: something is missing, changed, or wasn't registered; names it all.
+        UserError: files are missing, changed, or weren't registered; names them.
     """
     problems = [f"{name} is missing" for name in expected if name not in found]
     problems += [f"{name} has another content" for name in expected if name in found and found[name] != expected[name]]

@@ -1,4 +1,4 @@
-"""Runs in MLflow, written to by explicit ids only: the active run is global state."""
+"""Runs in MLflow, by explicit ids only: MLflow's active run is global state."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from components.tracking.travel import went_elsewhere
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
-# the one door: who needs MLflow imports it from here
+# other packages import everything about MLflow from here
 __all__ = ["CUT_OFF", "MlflowRun", "MlflowStore", "MlflowTracker", "check_store", "ui_command"]
 
 log = logging.getLogger(__name__)
@@ -42,10 +42,10 @@ class MlflowTracker(StoreUser):
     """Opens runs in the store that `settings` names."""
 
     def start(self, experiment: str, name: str, *, tags: Mapping[str, str], parent: str | None = None) -> MlflowRun:
-        """A new run. Blocks until the store has it; everything after that is spooled.
+        """Create a run. Waits for the store; everything after that is spooled.
 
         Raises:
-            UserError: the store doesn't answer, or the experiment was deleted in it.
+            UserError: the store doesn't respond, or the experiment was deleted in it.
         """
         with explained(self.settings):
             found = self._experiment(experiment)
@@ -58,10 +58,10 @@ class MlflowTracker(StoreUser):
         return self._open(run, experiment)
 
     def resume(self, run_id: str) -> MlflowRun:
-        """Open an existing run again: what it left in the spool is sent, then it is RUNNING.
+        """Reopen an existing run: its spooled entries are sent, then it is RUNNING.
 
         Raises:
-            UserError: there is no such run, it was deleted, or the store doesn't answer.
+            UserError: there is no such run, it was deleted, or the store doesn't respond.
         """
         with explained(self.settings):
             run = self.client.get_run(run_id)
@@ -69,7 +69,7 @@ class MlflowTracker(StoreUser):
                 raise UserError(f"run {run_id} is deleted", hint="restore it in the UI, or start a new one")
             self.send_leftovers(run_id)
             with self._ends():
-                # whose it is comes before RUNNING, else it would look like a dead process's for a moment
+                # the process is set before RUNNING, else the run would briefly seem to belong to a dead process
                 for key, value in {**origin(self.settings.root), CUT_OFF: ""}.items():
                     self.client.set_tag(run_id, key, value)
                 self.client.update_run(run_id, status="RUNNING")
@@ -81,9 +81,9 @@ class MlflowTracker(StoreUser):
         return self._open(run, experiment.removeprefix(self.settings.experiment_prefix), reached)
 
     def send_leftovers(self, run_id: str | None = None) -> tuple[int, int]:
-        """Send what writers that are gone left in the spool (of one run, or of all): (entries sent, entries left).
+        """Send the spooled entries of dead writers (of one run, or of all): (entries sent, entries left).
 
-        A run whose writer died without a word is still RUNNING in the store; it becomes KILLED.
+        A run whose writer died without ending it is still RUNNING in the store; it becomes KILLED.
         """
         sent = left = 0
         answers = True
@@ -98,17 +98,17 @@ class MlflowTracker(StoreUser):
                         with self._ends():
                             mark_killed(self.client, journal.run_id)
             except Exception as error:
-                answers = isinstance(error, Refused)  # one run is gone: the others still want to be sent
+                answers = isinstance(error, Refused)  # one run was deleted: the others can still be sent
                 log.warning("run %s: its spool isn't sent (%s)", journal.run_id, summary(error))
             sent, left = sent + before - journal.pending, left + journal.pending
         return sent, left
 
     def close_dead(self) -> list[str]:
-        """End the runs that dead processes of this machine left RUNNING, after sending what they had spooled; their
-        ids. Any number of processes may do so at once.
+        """End the runs that dead processes of this machine left RUNNING, after sending their spooled entries. Returns
+        their ids. Safe to call from several processes at once.
 
         Raises:
-            UserError: the store doesn't answer.
+            UserError: the store doesn't respond.
         """
         with explained(self.settings):
             dead = left_running(self.client, self.settings.spool)
@@ -119,18 +119,18 @@ class MlflowTracker(StoreUser):
         return dead
 
     def cut_off(self) -> list[CutOff]:
-        """Runs of this machine that were ended by force and haven't gone on since, but those of comparisons.
+        """Runs of this machine whose process was killed and that weren't resumed since, without those of comparisons.
 
         Raises:
-            UserError: the store doesn't answer.
+            UserError: the store doesn't respond.
         """
         with explained(self.settings):
             return cut_off(self.client)
 
     def experiment_url(self, experiment: str, parent: str | None = None, order: tuple[str, bool] | None = None) -> str:
-        """Link to the page that compares the experiment's runs, or those under one `parent` (a run id); the plain one
-        opens on MLflow's GenAI view. `order` is a metric, and whether the least comes first: without it the page folds
-        the runs away beneath their parent."""
+        """Link to the page that compares the experiment's runs, or those under one `parent` (a run id). A link without
+        a query would open MLflow's GenAI view. `order`: a metric, and whether to sort ascending; without it the page
+        collapses the runs under their parent."""
         with explained(self.settings):
             experiment_id = self._experiment(experiment).experiment_id
         query = "workflowType=machine_learning&compareRunsMode=CHART"
@@ -149,12 +149,12 @@ class MlflowTracker(StoreUser):
             run = self.client.get_run(run_id)
         except MlflowException as error:
             if error.error_code in HOPELESS:
-                return False  # it is gone, as sending will say
+                return False  # it was deleted; sending will report it
             raise
         return went_elsewhere(run.data.tags, run.info.status, self.settings.home)
 
     def _ends(self) -> FileLock:
-        # two that set one new tag of a run at once: the store refuses the second
+        # a lock: if two processes set the same new tag of a run at once, the store refuses the second
         self.settings.home.mkdir(parents=True, exist_ok=True)
         return FileLock(self.settings.home / "ends.lock")
 
@@ -166,13 +166,13 @@ class MlflowTracker(StoreUser):
         return MlflowRun(self.client, ref, self.settings, run.info, tables, reached)
 
     def _experiment(self, name: str) -> Experiment:
-        """The experiment of this name, made where there is none yet."""
+        """The experiment of this name, created if there is none."""
         from mlflow.exceptions import MlflowException
 
         name = self.settings.experiment_prefix + name
         found = self.client.get_experiment_by_name(name)
         if found is None:
-            # a server decides itself where artifacts lie
+            # a server chooses the location of artifacts
             location = None if self.settings.served else f"{self.settings.artifact_uri}/{folder_name(name)}"
             kind = {"mlflow.experimentKind": "custom_model_development"}  # else the UI opens its GenAI view
             try:
@@ -182,7 +182,7 @@ class MlflowTracker(StoreUser):
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-                found = self.client.get_experiment_by_name(name)  # somebody else was quicker
+                found = self.client.get_experiment_by_name(name)  # another process has created it
         if found.lifecycle_stage != "active":
             raise deleted(self.settings, found)
         return found

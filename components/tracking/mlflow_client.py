@@ -1,4 +1,4 @@
-"""The way into MLflow: one client a process and store, quiet, without telemetry, its errors put in words."""
+"""MLflow clients: one for each process and store, without telemetry, with errors translated for the user."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
-    # the spool tries again, so a request needn't go on for four minutes by itself
+    # the spool retries, so MLflow needn't retry a request for four minutes
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # for evaluating chat programs the UI would start eight more processes of some 240 MB each
+    # otherwise the UI starts eight processes of some 240 MB each, for evaluating chat programs
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
 }
 QUIET = {
@@ -44,18 +44,18 @@ QUIET = {
     "mlflow.pyfunc": "WARNING",
     "urllib3.connectionpool": "ERROR",
 }
-# errors that stay errors however often one tries
+# errors that a retry can't fix
 HOPELESS = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST")
 
-DRIVERS = {"MySQLdb": "mysqlclient", **EXTRAS}  # module → what pip installs, where the names differ
-WRITES = "INSERT INTO runs SELECT * FROM runs WHERE 1 = 0"  # writes nothing, and needs the right to
+DRIVERS = {"MySQLdb": "mysqlclient", **EXTRAS}  # module → package, where the names differ
+WRITES = "INSERT INTO runs SELECT * FROM runs WHERE 1 = 0"  # needs the permission to write, but writes nothing
 
 _clients: dict[str, MlflowClient] = {}
 _clients_lock = threading.Lock()
 
 
 def open_client(settings: Settings) -> MlflowClient:
-    """The client of the configured store, one for each process and store; creates an sqlite store that isn't there.
+    """The client of the configured store, one for each process and store; creates a missing sqlite store.
 
     Raises:
         UserError: the store can't be opened.
@@ -72,8 +72,8 @@ def open_client(settings: Settings) -> MlflowClient:
 
 
 def _connect(settings: Settings) -> MlflowClient:
-    """The client. First contact with a database is for one process at a time: many at once break a fresh one for good
-    (and building a client is contact)."""
+    """The client. One process at a time connects to a database, as concurrent first connections corrupt a new one;
+    building a client connects too."""
     from mlflow import MlflowClient
 
     within(REACH_SECONDS, lambda: _reach(settings))
@@ -85,21 +85,21 @@ def _connect(settings: Settings) -> MlflowClient:
             _make(settings)
         client = MlflowClient(settings.tracking_uri, registry_uri=settings.tracking_uri)
         client.search_experiments(max_results=1)
-        client.search_registered_models(max_results=1)  # the registry opens the database on its own
+        client.search_registered_models(max_results=1)  # the registry opens the database separately
         if settings.tracking_uri.startswith("sqlite"):
             follow(settings)
         return client
 
 
 def _make(settings: Settings) -> None:
-    """The sqlite database, where there is none yet."""
+    """Create the sqlite database if there is none."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     scheme, _, rest = settings.tracking_uri.partition(":///")
     path = Path(rest.partition("?")[0])
     if not path.exists():
         writable_folder(path.parent, where="the tracking store")
-        # made beside and moved into place: an interruption of these seconds must not leave half a schema
+        # created under another name and renamed, so that an interruption can't leave half a schema
         fresh = path.with_name(f"{path.name}.new")
         fresh.unlink(missing_ok=True)
         SqlAlchemyStore(f"{scheme}:///{fresh}", settings.artifact_uri).engine.dispose()
@@ -107,7 +107,7 @@ def _make(settings: Settings) -> None:
 
 
 def _reach(settings: Settings) -> None:
-    """One contact, without MLflow's patience: it tries a database again for hours."""
+    """Connect once, without MLflow's retries, which go on for hours for a database."""
     from mlflow import MlflowClient
     from sqlalchemy import create_engine
     from sqlalchemy.pool import NullPool
@@ -125,10 +125,10 @@ def _reach(settings: Settings) -> None:
 
 
 def check_store(settings: Settings) -> str:
-    """Connect, look for the right to write, and for what artifacts need; the store's address as it may be shown.
+    """Connect, and check the permission to write and the artifact store. Returns the store's address without secrets.
 
     Raises:
-        UserError: something is missing; says what.
+        UserError: a check fails; says which.
     """
     from sqlalchemy import create_engine, text
 
@@ -153,7 +153,7 @@ class StoreUser:
 
 @contextlib.contextmanager
 def explained(settings: Settings) -> Iterator[None]:
-    """Turns the store's errors into ones for the user."""
+    """Turn the store's errors into UserError."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -178,13 +178,13 @@ def explained(settings: Settings) -> Iterator[None]:
 
 
 def deleted(settings: Settings, experiment: Experiment) -> UserError:
-    """What to say of an experiment that was deleted in the store."""
+    """The error for an experiment that was deleted in the store."""
     back = command(settings, f"experiments restore -x {experiment.experiment_id}")
     return UserError(f"experiment {experiment.name!r} is deleted in the store", hint=f"restore it: {back}")
 
 
 def command(settings: Settings, arguments: str) -> str:
-    """An `mlflow` command on this store, to be typed where Reprise was. A password in the address isn't shown."""
+    """An `mlflow` command on this store, to be run in the same shell. Hides a password in the address."""
     program, given = shlex.quote(str(Path(sys.executable).with_name("mlflow"))), shlex.quote(settings.store)
     if arguments.startswith("db "):
         return f"{program} {arguments} {given}"
@@ -193,7 +193,7 @@ def command(settings: Settings, arguments: str) -> str:
 
 
 def user_name() -> str:
-    """Who runs this process."""
+    """The user of this process."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # a container's user without a name
@@ -201,9 +201,9 @@ def user_name() -> str:
 
 
 def ui_command(settings: Settings) -> tuple[list[str], dict[str, str]]:
-    """The arguments of `python -m mlflow` that serve the UI of a store on this machine, and what its environment adds:
-    an address may hold a password, and everybody on the machine sees arguments."""
-    open_client(settings)  # makes the store where there is none, and sets the environment that the UI inherits
+    """The arguments of `python -m mlflow` that serve the UI of a store on this machine, and additional environment
+    variables. These hold the addresses, as arguments, which may include a password, are visible to all users."""
+    open_client(settings)  # creates a missing store, and sets the environment variables that the UI inherits
     arguments = ["server", "--host", settings.ui_host, "--port", str(settings.ui_port), "--workers", "1"]
     addresses = {
         "MLFLOW_BACKEND_STORE_URI": settings.tracking_uri,

@@ -1,4 +1,4 @@
-"""What MLflow knows of finished and running runs, read back: figures, curves, tables and files, within bounds."""
+"""Reading of runs from MLflow: metrics, curves, tables and files, with size limits."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ MAX_TABLE_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class RunFacts:
-    """A run as the store shows it; `started` is UTC in ISO 8601, `seconds` None while it runs, `parent` a run id or
-    ""."""
+    """A run in the store. `started` is UTC in ISO 8601, `seconds` None while it runs, `parent` a run id or ""."""
 
     run_id: str
     name: str
@@ -37,10 +36,10 @@ class MlflowReader(StoreUser):
     """Reads the store that `settings` names."""
 
     def runs(self, experiment: str, limit: int = 200) -> list[RunFacts]:
-        """The experiment's newest runs, the newest first.
+        """The experiment's last `limit` runs, newest first.
 
         Raises:
-            UserError: there is no such experiment, and those that there are get listed; or it is deleted.
+            UserError: there is no such experiment (lists the existing ones), or it was deleted.
         """
         with explained(self.settings):
             prefix = self.settings.experiment_prefix
@@ -54,18 +53,18 @@ class MlflowReader(StoreUser):
             return [_facts(run) for run in self.client.search_runs([found.experiment_id], "", 1, limit, order)]
 
     def run(self, run_id: str) -> RunFacts:
-        """One run. Raises UserError when the store doesn't have it."""
+        """One run. Raises UserError if there is no such run."""
         with explained(self.settings):
             return _facts(self.client.get_run(run_id))
 
     def curve(self, run_id: str, key: str) -> list[tuple[int, float]]:
-        """A metric's (step, value) in order of step; of several values at a step the last."""
+        """A metric's (step, value), sorted by step; the last value if a step has several."""
         with explained(self.settings):
             points = self.client.get_metric_history(run_id, key)
         return sorted({p.step: p.value for p in sorted(points, key=lambda p: (p.step, p.timestamp))}.items())
 
     def datasets(self, run_id: str) -> dict[str, dict[str, Any]]:
-        """{context: {"name", "sha256", counts…}} of the data that a run read; the contexts are train, val and test."""
+        """{context: {"name", "sha256", counts…}} of a run's datasets; the contexts are train, val and test."""
         with explained(self.settings):
             inputs = self.client.get_run(run_id).inputs
         found = {}
@@ -77,14 +76,14 @@ class MlflowReader(StoreUser):
         return found
 
     def files(self, run_id: str, folder: str = "") -> dict[str, int]:
-        """{path: bytes} of the files that lie right in a folder of the run's artifacts, in order of path."""
+        """{path: bytes} of the files in a folder of the run's artifacts, without subfolders, sorted by path."""
         with explained(self.settings):
             listed = self.client.list_artifacts(run_id, folder or None)
         return {file.path: file.file_size or 0 for file in sorted(listed, key=lambda f: f.path) if not file.is_dir}
 
     @contextlib.contextmanager
     def file(self, run_id: str, path: str) -> Iterator[Path]:
-        """An artifact of the run as a file of this machine, to be read only, for the length of the block."""
+        """Context manager: an artifact of the run as a local file, only for reading."""
         with tempfile.TemporaryDirectory() as folder, explained(self.settings):
             yield Path(self.client.download_artifacts(run_id, path, folder))
 
@@ -92,7 +91,7 @@ class MlflowReader(StoreUser):
         """The content of an artifact.
 
         Raises:
-            UserError: it is larger than the limit, or isn't there.
+            UserError: it is larger than the limit, or there is none.
         """
         with self.file(run_id, path) as local, local.open("rb") as stream:
             content = stream.read(limit_bytes + 1)
@@ -101,7 +100,7 @@ class MlflowReader(StoreUser):
         return content
 
     def table(self, run_id: str, path: str) -> dict[str, list[Any]] | None:
-        """A logged table by columns; None when there is none at this path, or it isn't one."""
+        """A logged table by columns; None if there is no file at this path, or it isn't a table."""
         if path not in self.files(run_id, path.rpartition("/")[0]):
             return None
         try:

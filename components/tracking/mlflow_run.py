@@ -1,4 +1,4 @@
-"""An open run in MLflow: what is written goes through the spool."""
+"""An open run in MLflow, written to through the spool."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 KEY = re.compile(r"(?!.*(^|/)\.{1,2}(/|$))[\w.\- :]+(/[\w.\- :]+)*")
 IMAGE_KEY = re.compile(r"[a-zA-Z0-9_\-./ ]+")
 STATUSES = ("FINISHED", "FAILED", "KILLED")
-MAX_NOTE_CHARACTERS = 7900  # MLflow cuts a tag at 8,000
+MAX_NOTE_CHARACTERS = 7900  # MLflow truncates a tag at 8,000
 FINISH_SECONDS = 30.0
 LAST_CHECKPOINT_SECONDS = 20.0
 SENT_SECONDS = 10.0
@@ -38,8 +38,8 @@ SENT_SECONDS = 10.0
 class MlflowRun:
     """An open run; see `components.tracking.base.Run`.
 
-    `params` and `dataset` go to the store at once, since they belong to a run's start, where failing early is
-    right. Everything else is spooled: it neither waits for the store nor fails with it.
+    `params`, `nest` and `dataset` wait for the store: they belong to a run's start, where failing early is right.
+    Everything else is spooled: it neither waits for the store nor fails with it.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class MlflowRun:
             self._sampler = SystemSampler(self._system_metrics, settings.system_metrics_seconds)
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """What the run was made with. Raises UserError for a param that the run already has with another value."""
+        """Log params. Raises UserError for a param that the run already has with another value."""
         from mlflow.entities import Param
 
         entities = [Param(key, str(value)) for key, value in values.items()]
@@ -71,10 +71,10 @@ class MlflowRun:
                 self._client.log_batch(self.ref.run_id, params=entities[start : start + 100])
 
     def nest(self, parent: str, name: str) -> None:
-        """Show the run beneath the run `parent` (its id) and call it `name`. Reaches the store before it returns.
+        """Make the run a child of the run `parent` (its id) and name it `name`. Waits for the store.
 
         Raises:
-            UserError: the store doesn't answer.
+            UserError: the store doesn't respond.
         """
         with explained(self._settings):
             self._client.set_tag(self.ref.run_id, "mlflow.parentRunId", parent)
@@ -85,16 +85,16 @@ class MlflowRun:
         self._append([{"tag": [_checked_key(key), str(value)]} for key, value in values.items()])
 
     def describe(self, markdown: str) -> None:
-        """The text at the top of the run's page, cut at 7,900 characters."""
+        """Set the text at the top of the run's page, truncated at 7,900 characters."""
         cut = markdown if len(markdown) <= MAX_NOTE_CHARACTERS else markdown[:MAX_NOTE_CHARACTERS] + "\n… (cut)"
         self._append([{"tag": ["mlflow.note.content", cut]}])
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
-        """Numbers at a step; without a step they are final figures. A curve goes forward: a step that it has reached
-        isn't told again, since a resumed training makes its last updates before the kill once more.
+        """Log metrics at a step, or final metrics without a step. Steps that a curve has already reached are skipped,
+        since a resumed training repeats its last updates before the kill.
 
         Raises:
-            ValueError: a key is impossible.
+            ValueError: a key isn't valid.
         """
         now = _now_ms()
         for key in values.keys() - self._known_keys:
@@ -105,14 +105,14 @@ class MlflowRun:
         self._append([{"metric": [key, float(value), int(step or 0), now]} for key, value in values.items()])
 
     def dataset(self, name: str, digest: str, source: str, profile: Mapping[str, Any], context: str) -> None:
-        """The data that the run read: `digest` a sha256, `source` an address or path, `context` train, val or test."""
+        """Log a dataset of the run. `digest`: sha256; `source`: an address or path; `context`: train, val or test."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
         from mlflow.exceptions import MlflowException
 
         kind, field = ("http", "url") if source.startswith(("http://", "https://")) else ("local", "uri")
         dataset = Dataset(
             name=name,
-            digest=digest[:36],  # as long as MLflow takes; the whole one is in the profile
+            digest=digest[:36],  # MLflow's maximum; the profile has the whole digest
             source_type=kind,
             source=json.dumps({field: source}),
             profile=json.dumps({"sha256": digest, **profile}),
@@ -122,13 +122,13 @@ class MlflowRun:
             try:
                 self._client.log_inputs(self.ref.run_id, datasets=inputs)
             except MlflowException as error:
-                # the store looks for the data first: by now it has them, from a run that began at the same moment
+                # a run that began at the same moment has just added this dataset: the store finds it the second time
                 if "unique" not in str(error).lower():
                     raise
                 self._client.log_inputs(self.ref.run_id, datasets=inputs)
 
     def file(self, path: Path, folder: str = "") -> None:
-        """Keep a file, or a folder with all beneath it, as an artifact under `folder`. It is copied at once."""
+        """Log a file, or a folder with everything in it, as an artifact under `folder`. It is copied at once."""
         path = Path(path)
         entries: list[Entry] = []
         for each in sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]:
@@ -138,14 +138,14 @@ class MlflowRun:
         self._append(entries)
 
     def text(self, content: str, path: str) -> None:
-        """Keep a text as the artifact `path`; the same path again replaces it."""
+        """Log a text as the artifact `path`, replacing an earlier one."""
         folder, _, name = path.rpartition("/")
         kept = self._journal.new_file(name)
         kept.write_text(content, encoding="utf-8")
         self._append([{"file": [kept.relative_to(self._journal.folder).as_posix(), folder]}])
 
     def table(self, columns: Mapping[str, list[Any]], path: str) -> None:
-        """Keep a table that the UI shows, and compares across runs. The same path again replaces it.
+        """Log a table, replacing an earlier one with the same path. The UI compares tables across runs.
 
         Raises:
             ValueError: the columns differ in length, or the path doesn't end in .json.
@@ -160,10 +160,10 @@ class MlflowRun:
             self._append([{"tag": ["mlflow.loggedArtifacts", json.dumps(self._tables)]}])
 
     def image(self, path: Path, key: str, step: int) -> None:
-        """Keep an image under `key`; the UI has a slider over its steps.
+        """Log an image under `key`; the UI has a slider over its steps.
 
         Raises:
-            ValueError: the key has other characters than letters, digits, _ - . / and space.
+            ValueError: the key has characters other than letters, digits, _ - . / and space.
             OSError: the file isn't an image.
         """
         from PIL import Image
@@ -175,8 +175,8 @@ class MlflowRun:
         self._append([{"image": [self._journal.keep_file(Path(path)), key, int(step), _now_ms()]}])
 
     def travel(self, files: RunFiles) -> None:
-        """Keep the run's state among its artifacts from now to its end, see `components.tracking.state_upload`. Does
-        nothing where the state stays on this machine."""
+        """Start uploading the run's state to its artifacts until its end, see `components.tracking.state_upload`. Does
+        nothing if the settings keep the state on this machine."""
         if self._upload is None and self._settings.travels(self._artifact_uri):
             with explained(self._settings):
                 self._client.set_tag(self.ref.run_id, STATE_FOLDER, state_folder_id(self._settings.home))
@@ -186,16 +186,16 @@ class MlflowRun:
 
     @property
     def taken_over(self) -> str:
-        """The machine that goes on with this run in our place; "" while it is ours."""
+        """The machine that has taken over this run; "" while it runs here."""
         return self._upload.taken_over if self._upload else ""
 
     def flush(self, wait_seconds: float = 10.0) -> int:
-        """Send what is spooled, waiting at most so long; returns how many entries stay spooled."""
+        """Send the spooled entries, waiting up to `wait_seconds`; returns how many are still unsent."""
         return self._sender.flush(wait_seconds)
 
     def finish(self, status: str = "FINISHED") -> None:
-        """End the run. What the store doesn't take within 30 s stays in the spool and is sent with the leftovers. A run
-        that another machine has taken over isn't ended."""
+        """End the run. Entries that can't be sent within 30 s stay in the spool for `send_leftovers`. A run that
+        another machine has taken over isn't ended."""
         if status not in STATUSES:
             raise unknown("status", status, STATUSES)
         if self._finished:
@@ -217,7 +217,7 @@ class MlflowRun:
         return self._journal.sent_bytes >= size
 
     def _system_metrics(self, sample: dict[str, float]) -> None:
-        # seconds since the start as the step: goes on by itself when a run is resumed
+        # the step is the seconds since the start, which continues when a run is resumed
         self.metrics(sample, step=max(0, _now_ms() - self._started_ms) // 1000)
 
     def _append(self, entries: list[Entry]) -> None:
@@ -228,8 +228,8 @@ class MlflowRun:
 
 
 def delivery(client: MlflowClient, run_id: str) -> Any:
-    """The function that takes a journal's batches to the store. Doing it twice changes nothing: the store keeps one
-    of several points with equal key, step, time and value; tags and files are replaced."""
+    """The function that sends a journal's batches to the store. It is idempotent: the store keeps one of several points
+    with equal key, step, time and value; tags and files are replaced."""
 
     def deliver(folder: Path, entries: list[Entry]) -> None:
         from mlflow.exceptions import MlflowException
@@ -245,7 +245,7 @@ def delivery(client: MlflowClient, run_id: str) -> Any:
 
 
 def _send(client: MlflowClient, run_id: str, folder: Path, entries: list[Entry]) -> None:
-    """Send entries of one kind (see `components.tracking.spool`); of the kinds but metric and tag there is one."""
+    """Send entries of one kind (see `components.tracking.spool`); a single entry unless they are metrics or tags."""
     from mlflow.entities import Metric, RunTag
 
     kind, values = next(iter(entries[0].items()))
@@ -258,7 +258,7 @@ def _send(client: MlflowClient, run_id: str, folder: Path, entries: list[Entry])
     elif kind == "finish":
         client.set_terminated(run_id, status=values[0], end_time=values[1])
     elif not (folder / values[0]).exists():
-        log.warning("run %s: %s was removed from the spool", run_id, values[0])  # waiting won't bring it back
+        log.warning("run %s: %s was removed from the spool", run_id, values[0])  # a retry can't help
     elif kind == "file":
         client.log_artifact(run_id, str(folder / values[0]), values[1] or None)
     elif kind == "image":

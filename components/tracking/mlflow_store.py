@@ -1,4 +1,7 @@
-"""Registered models in MLflow: folders of safetensors and JSON, verified by digest whenever they are fetched."""
+"""Registered models in MLflow: folders of safetensors and JSON, verified by digest whenever they are fetched.
+
+The digests are tags, because a user who can write artifacts can't necessarily write tags.
+"""
 
 from __future__ import annotations
 
@@ -26,24 +29,24 @@ from components.tracking.mlflow_client import StoreUser, explained, user_name
 from components.tracking.moved import local_folder
 from components.tracking.process import machine_name
 
-# tags of a model version: {file: sha256} of its bundle as JSON, one digest over all of it, and the overview of all
-# that the model holds, its code too; whoever writes artifacts doesn't write tags
+# tags of a model version: {file: sha256} of its bundle as JSON, the digest of that, and the overview of the whole
+# model's folder with its code
 FILES, DIGEST, MODEL = "bundle.files", "bundle.digest", "model.files"
 NAME = re.compile(r"[\w-][\w. -]{0,199}")
-SETTLING = 5  # times that another machine may change the champion while this one decides
+SETTLING = 5  # attempts, as another machine may change the champion meanwhile
 CHANGED = "the artifact store was changed: register it again"
-BUNDLE = "artifacts/bundle"  # where the bundle lies inside an MLflow model
+BUNDLE = "artifacts/bundle"  # the bundle's folder inside an MLflow model
 
 
 class MlflowStore(StoreUser):
     """The registered models of the store that `settings` names: folders of safetensors, JSON and the recipe."""
 
     def register(self, run: RunRef, folder: Path, name: str, *, tags: Mapping[str, str]) -> ModelRef:
-        """A new version of `name` from the bundle in `folder`, servable by MLflow. The same bundle of the same run
-        a second time (a flow that is retried) gives the version that is there already.
+        """Register the bundle in `folder` as a new version of `name` that MLflow can serve. If the same bundle of the
+        same run is registered already (the flow was retried), that version is returned.
 
         Raises:
-            UserError: the folder is empty, the name can't be one, or the store doesn't answer.
+            UserError: the folder is empty, the name isn't valid, or the store doesn't respond.
         """
         files = manifest(folder)
         if not files:
@@ -61,17 +64,17 @@ class MlflowStore(StoreUser):
                     return self._ref(name, str(version.version))
             self._create(name)
             logged, every[MODEL] = self._log_model(run, folder, name)
-            # the location itself: MLflow's sqlite registry looks up models:/… in the globally set store
+            # the location itself, as MLflow's sqlite registry looks up models:/… in the globally set store
             version = self.client.create_model_version(
                 name, source=logged.artifact_location, run_id=run.run_id, tags=every, model_id=logged.model_id
             )
         return ModelRef(name, str(version.version), run.run_id)
 
     def find(self, name: str, selector: str) -> ModelRef:
-        """The version that an alias ("champion"), a number ("3") or "latest" names.
+        """The version with an alias ("champion"), a number ("3"), or the newest one ("latest").
 
         Raises:
-            UserError: no such model (the registered ones are listed) or version (versions and aliases are listed).
+            UserError: no such model (lists the registered ones) or version (lists versions and aliases).
         """
         with explained(self.settings):
             model = self._registered(name)
@@ -93,13 +96,13 @@ class MlflowStore(StoreUser):
             return self._ref(name, number)
 
     def names(self) -> list[str]:
-        """The registered models' names."""
+        """Names of the registered models."""
         with explained(self.settings):
             return sorted(model.name for model in self.client.search_registered_models(max_results=1000))
 
     def fetch(self, ref: ModelRef) -> Path:
-        """The bundle's folder on this machine, equal to what was registered, as all that lies beside it is. A store on
-        this machine is used as it is; from elsewhere the model is copied once into the model cache.
+        """The bundle's folder on this machine, after verifying the whole model. Models in a local store are used in
+        place; others are downloaded once into the model cache.
 
         Raises:
             UserError: the files aren't the registered ones, or there is no such version.
@@ -108,11 +111,11 @@ class MlflowStore(StoreUser):
             return self._model(ref, self.tags(ref)) / BUNDLE
 
     def export(self, ref: ModelRef, target: Path) -> Path:
-        """A copy of the whole model, code too, in a new folder: what was registered and nothing else.
+        """Copy the whole model with its code to a new folder: the registered files and nothing else.
 
         Raises:
-            UserError: the folder is there already, the files aren't the registered ones, or the version was registered
-            when its code's digests weren't recorded.
+            UserError: the folder exists, the files aren't the registered ones, or the version was registered by a
+            release that didn't record the digests of the code.
         """
         with explained(self.settings):
             tags = self.tags(ref)
@@ -126,7 +129,7 @@ class MlflowStore(StoreUser):
             with tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-") as folder:
                 copy = Path(folder) / "model"
                 shutil.copytree(model, copy, ignore=shutil.ignore_patterns(*LEFT_BEHIND), symlinks=True)
-                _verify(copy, tags, ref, CHANGED)  # the copy itself: the original may have changed meanwhile
+                _verify(copy, tags, ref, CHANGED)  # again: the original may have changed meanwhile
                 copy.rename(target)
         return target
 
@@ -150,14 +153,14 @@ class MlflowStore(StoreUser):
                 into.mkdir()
                 got = Path(download_artifacts(address, dst_path=into, tracking_uri=self.settings.tracking_uri))
                 _verify(got, tags, ref, CHANGED)
-                with contextlib.suppress(OSError):  # another process was quicker; its copy is checked below
+                with contextlib.suppress(OSError):  # another process was faster; its copy is verified below
                     got.rename(cached)
         _verify(cached, tags, ref, f"delete {cached} to fetch it again")
         return cached
 
     def set_alias(self, ref: ModelRef, alias: str, *, why: str = "", back: bool = False) -> ModelRef:
-        """Give the version an alias (or the role champion or challenger); whoever had it loses it. The change is
-        recorded in the registered model's tags; `back` says that it takes an earlier one back."""
+        """Move an alias (or the role champion or challenger) to the version. The change is recorded in the registered
+        model's tags; `back`: it is a rollback."""
         roles = self.settings.aliases
         with explained(self.settings):
             before = str(self.client.get_registered_model(ref.name).aliases.get(roles.get(alias, alias), ""))
@@ -165,22 +168,22 @@ class MlflowStore(StoreUser):
             if before != ref.version:
                 self._record(ref.name, alias, before, ref.version, why, back)
             others = self._aliases(ref) if alias == "champion" else []
-            if roles["challenger"] in others:  # promoted: no longer its own challenger
+            if roles["challenger"] in others:  # promoted: no longer the challenger
                 self.client.delete_registered_model_alias(ref.name, roles["challenger"])
                 self._record(ref.name, "challenger", ref.version, "", "it is the champion now", False)
         return replace(ref, alias=alias)
 
     @contextlib.contextmanager
     def deciding(self, name: str) -> Iterator[None]:
-        """Around reading who is champion and changing it: for one process of this state folder at a time."""
+        """A lock to hold while reading and changing the champion: one process of this state folder at a time."""
         folder = writable_folder(self.settings.home, where="REPRISE_HOME")
         with FileLock(folder / f"champion-{digest_bytes(name.encode())[:12]}.lock"):
             yield
 
     def settle(self, ref: ModelRef, judge: Callable[[ModelRef | None], tuple[str, str]]) -> tuple[ModelRef, str]:
-        """Give the version the alias that `judge` finds for it beside the present champion, as one step; and why.
+        """Set the alias that `judge(champion)` returns, as one step. Returns the version, and the reason from `judge`.
 
-        Machines that share a registry share no lock: there the champion is read again before the alias is set.
+        Machines that share a registry have no common lock, so the champion is read again before the alias is set.
         """
         with self.deciding(ref.name):
             for _ in range(SETTLING):
@@ -196,10 +199,10 @@ class MlflowStore(StoreUser):
             return alias_log.from_tags(self.client.get_registered_model(name).tags)
 
     def versions(self, name: str) -> list[VersionFacts]:
-        """All versions of a model, the newest first.
+        """All versions of a model, newest first.
 
         Raises:
-            UserError: no such model; the registered ones are listed.
+            UserError: no such model; lists the registered ones.
         """
         with explained(self.settings):
             model = self._registered(name)
@@ -219,7 +222,7 @@ class MlflowStore(StoreUser):
             return sorted(found, key=lambda facts: -int(facts.ref.version))
 
     def champion(self, name: str) -> ModelRef | None:
-        """The present champion, None when there is none or no such model."""
+        """The current champion, None if there is none or no such model."""
         with explained(self.settings):
             model = self._registered(name)
             number = model and model.aliases.get(self.settings.aliases["champion"])
@@ -231,7 +234,7 @@ class MlflowStore(StoreUser):
             return dict(self.client.get_model_version(ref.name, ref.version).tags)
 
     def _log_model(self, run: RunRef, folder: Path, name: str) -> tuple[Any, str]:
-        """Store the bundle as a servable model of the run: MLflow's record of it, and the tag MODEL."""
+        """Store the bundle as a servable model of the run. Returns MLflow's record of it, and the tag MODEL."""
         from mlflow.entities import LoggedModelOutput
         from mlflow.models import Model
 
@@ -259,9 +262,9 @@ class MlflowStore(StoreUser):
         return logged, files
 
     def _elsewhere(self, ref: ModelRef, folder: Path) -> UserError:
-        """The files lie in a folder, and it isn't one of this machine."""
+        """The error for files in a folder that doesn't exist on this machine."""
         host = ""
-        with contextlib.suppress(Exception):  # a run that is gone says no more
+        with contextlib.suppress(Exception):  # the run may be deleted
             host = self.client.get_run(ref.run_id).data.tags.get("process.host", "")
         where = f"{folder} on {host}" if host and host != machine_name() else str(folder)
         hint = (
@@ -298,7 +301,7 @@ class MlflowStore(StoreUser):
         return list(self.client.search_model_versions(filter_string, max_results=10_000))
 
     def _record(self, name: str, alias: str, before: str, after: str, why: str, back: bool) -> None:
-        """Write an alias's change into the registered model's tags, and drop the oldest of too many."""
+        """Write an alias's change into the registered model's tags, and delete the oldest over the limit."""
         now_us = time.time_ns() // 1000
         at = alias_log.shown_time(now_us // 1000)
         change = AliasChange(alias, before, after, user_name(), at, why, back)
@@ -313,13 +316,13 @@ class MlflowStore(StoreUser):
     def _ref(self, name: str, number: str) -> ModelRef:
         version = self.client.get_model_version(name, number)
         aliases = self._aliases(ModelRef(name, number, ""))
-        # the roles first, under the names the rest of the house knows them by
+        # the roles first, under the names that the other packages use
         roles = [role for role, alias in self.settings.aliases.items() if alias in aliases]
         return ModelRef(name, number, version.run_id or "", next(iter(roles + sorted(aliases)), ""))
 
 
 def _verify(model: Path, tags: Mapping[str, str], ref: ModelRef, hint: str) -> None:
-    """Check the bundle in a model's folder, and what lies beside it, by the digests in the version's tags."""
+    """Verify a model's folder, the bundle and everything else, by the digests in the version's tags."""
     found = manifest(model)
     about: dict[str, Any] = {"where": str(ref), "hint": hint}
     verify(below(BUNDLE, found), _registered_files(tags, str(ref)), folder=model / BUNDLE, **about)

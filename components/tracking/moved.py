@@ -1,7 +1,6 @@
-"""A state folder that was moved or copied takes its runs and models along: the addresses in its sqlite store follow.
+"""Moved or copied state folders: the addresses of artifacts in the sqlite store are updated.
 
-MLflow keeps absolute addresses of artifacts. What lies under the artifact root of today is used there, and new runs
-write there; else they would write to the old place, and be gone with it.
+MLflow stores absolute addresses. Without an update, new runs would write their artifacts to the old folder.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from components.tracking.settings import Settings
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-# columns that hold addresses below an experiment's
+# columns with addresses below an experiment's
 BELOW = (
     ("runs", "artifact_uri"),
     ("logged_models", "artifact_location"),
@@ -26,7 +25,7 @@ BELOW = (
 
 
 def follow(settings: Settings) -> None:
-    """Have the store's own addresses begin with the artifact root of today."""
+    """Make the store's addresses begin with the current artifact root."""
     if "://" in settings.artifacts:
         return
     from sqlalchemy import create_engine, text
@@ -48,7 +47,7 @@ def follow(settings: Settings) -> None:
 
 
 def _move(connection: Connection, old: Path, new: Path) -> None:
-    """Rewrite what lay below `old`, where it lies below `new` now or the old folder is gone."""
+    """Rewrite the addresses below `old` that exist below `new`; all of them if `old` no longer exists."""
     from sqlalchemy import text
 
     gone = not old.exists()
@@ -64,7 +63,7 @@ def _move(connection: Connection, old: Path, new: Path) -> None:
 
 
 def local_folder(address: str | None) -> Path | None:
-    """The folder of this machine behind an artifact address, as MLflow reads it; None when it lies elsewhere."""
+    """The local folder of an artifact address, as MLflow parses it; None if it isn't local."""
     from mlflow.utils.file_utils import local_file_uri_to_path
 
     if not address or urlsplit(address).scheme not in ("", "file"):

@@ -1,6 +1,6 @@
-"""Which process does a run, said so that another one can tell whether it still lives.
+"""Identities of processes, by which another process can tell whether one is still alive.
 
-A process's number alone is given to other programs later, so its start and the machine's boot belong to it.
+Process ids are reused, so an identity includes the process's start time and the machine's boot.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ HOST, PROCESS = "process.host", "process"  # tags
 
 @cache
 def machine_name() -> str:
-    """The host's name, with a few digits of the machine's own: two hosts of one name are two machines."""
+    """The host name with digits of a digest of the machine's id, as two machines may have the same host name."""
     try:
         own = digest_bytes(Path("/etc/machine-id").read_bytes())[:6]
     except OSError:
@@ -28,19 +28,19 @@ def machine_name() -> str:
 
 
 def identity(pid: int | None = None) -> str:
-    """ "machine/number/start" of a process, by default of this one.
+    """ "machine/pid/start" of a process (default: this one).
 
     Raises:
         ProcessLookupError: there is no such process, or it has ended.
-        PermissionError: this user may not see it.
+        PermissionError: it isn't visible to this user.
     """
     pid = pid or os.getpid()
     return f"{machine_name()}/{pid}/{_start(pid)}"
 
 
 def lives(identity_of: str) -> bool | None:
-    """Whether the process of an `identity` lives; None when that can't be known here: it is another machine's or
-    user's, or the text is none of ours."""
+    """Whether the process of an `identity` is alive; None if unknown: it is another machine's or user's, or the text
+    isn't an identity."""
     machine, _, rest = identity_of.partition("/")
     pid, _, start = rest.partition("/")
     if machine != machine_name() or not pid.isascii() or not pid.isdigit() or not start:
@@ -54,7 +54,7 @@ def lives(identity_of: str) -> bool | None:
 
 
 def origin(root: Path) -> dict[str, str]:
-    """Tags that say who and what writes a run, and which process of which machine does."""
+    """Tags with a run's user, command, code version, machine and process."""
     code = code_version(root)
     tags = {
         "mlflow.user": user_name(),
@@ -72,17 +72,17 @@ def origin(root: Path) -> dict[str, str]:
 
 
 def _start(pid: int) -> str:
-    """When a process was started: the boot, and clock ticks since then, where the system tells; else a time."""
+    """When a process was started: the boot, and clock ticks since then, on Linux; a time on other systems."""
     stat = Path(f"/proc/{pid}/stat")
     if not Path("/proc/self/stat").exists():
         return _start_elsewhere(pid)
     try:
-        # the name before the last ")" may hold anything; after it: state, then numbers, the start as the 20th
+        # the name before the last ")" may have any characters; after it: the state, then numbers, the start as the 20th
         fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
-        os.kill(pid, 0)  # says whether there is none, or only none that may be looked at
+        os.kill(pid, 0)  # raises PermissionError if the process exists, but isn't visible
         raise ProcessLookupError(pid) from None
-    if fields[0] in "ZX":  # dead, and only waiting for its parent to notice
+    if fields[0] in "ZX":  # zombie or dead
         raise ProcessLookupError(pid)
     return f"{_boot()}-{fields[19]}"
 

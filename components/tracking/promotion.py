@@ -1,4 +1,4 @@
-"""Who becomes champion, and whether a result is good enough: decisions over plain data, no store."""
+"""Promotion to champion and acceptance of results: decisions from plain data, without a store."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Literal
 from components.errors import UserError, meant
 from components.render.figures import figure
 
-# tags of a model version that promotion rests on
+# tags of a model version that promotion uses
 METRIC, VALUE, TEST_DIGEST = "primary.metric", "primary.value", "test.digest"
 BASELINE, BASELINE_VALUE = "baseline.name", "baseline.value"
 
-# words in a metric's name that say which way is better
+# words in a metric's name that show which direction is better
 _HIGHER = frozenset(["accuracy", "f1", "precision", "recall", "bleu", "chrf", "auc", "right", "exact"])
 _LOWER = frozenset(["nats", "bits", "perplexity", "error", "errors", "mse", "mae", "loss", "cer", "wer", "wrong"])
 
@@ -31,8 +31,8 @@ CONDITION = re.compile(r"\s*(<=|>=|<|>)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\
 def promotion_tags(
     metric: str, value: float, test_digest: str, baseline: tuple[str, float] | None = None
 ) -> dict[str, str]:
-    """The tags that a version is judged by: its primary metric, the exact value, the test data's digest, and the
-    strongest baseline with its value."""
+    """The tags for `decide`: the primary metric, its exact value, the digest of the test data, and the strongest
+    baseline with its value."""
     tags = {METRIC: metric, VALUE: repr(float(value)), TEST_DIGEST: test_digest}
     return tags | ({BASELINE: baseline[0], BASELINE_VALUE: repr(float(baseline[1]))} if baseline else {})
 
@@ -42,8 +42,8 @@ def decide(
 ) -> tuple[Literal["champion", "challenger"], str]:
     """The candidate's alias and the reason in one sentence, from the `promotion_tags` of both.
 
-    It becomes champion when there is none yet, or when it is strictly better in the same metric on the same
-    test data. Numbers from different data are not compared. What isn't better than its baseline never does.
+    It becomes champion if there is none yet, or if it is strictly better in the same metric on the same test data.
+    Values on different data aren't compared. A model that isn't better than its baseline never becomes champion.
     """
     value = _value(candidate)
     metric = candidate.get(METRIC, "")
@@ -86,7 +86,7 @@ def parse_condition(text: str, *, where: str | None = None) -> tuple[str, float]
 
 
 def meets(accept: Mapping[str, str], metrics: Mapping[str, float]) -> list[str]:
-    """What of a recipe's `accept` the metrics don't meet, one sentence each; empty when all is met."""
+    """The conditions of a recipe's `accept` that the metrics don't meet, one sentence each."""
     problems = []
     for name, text in accept.items():
         try:
@@ -103,13 +103,13 @@ def meets(accept: Mapping[str, str], metrics: Mapping[str, float]) -> list[str]:
 
 
 def lower_is_better(metric: str) -> bool | None:
-    """Which way a metric is better, by the words of its name; None where they don't say."""
+    """Whether lower values of a metric are better, from the words of its name; None if they don't show it."""
     words = set(re.split(r"[^a-z0-9]+", metric.rpartition("/")[2].lower()))
     return None if bool(words & _HIGHER) == bool(words & _LOWER) else bool(words & _LOWER)
 
 
 def shown_figure(tags: Mapping[str, str]) -> str:
-    """A version's figure with its unit, for people: "1.9690 nats/char", with " (val)" where it isn't on test."""
+    """A version's metric with its unit, e.g. "1.9690 nats/char", followed by " (val)" if it isn't on test."""
     split, _, name = tags.get(METRIC, "").partition("/")
     if not name:
         return ""

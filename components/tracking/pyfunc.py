@@ -1,7 +1,7 @@
-"""A registered model as MLflow loads and serves it: this file, the bundle, the code; no pickle anywhere.
+"""The MLflow model of a registered model: this file, the bundle and the code, without pickle.
 
-MLflow copies this file into the model and runs it when the model is loaded ("models from code"); the copy of
-`components` that travels with the model is on the path by then.
+MLflow copies this file into the model and runs it when the model is loaded ("models from code"). The model's copy of
+`components` is then on the path.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from components.errors import UserError, unknown
 from components.ink import Ink
 from components.registry import resolve
 
-# param → (MLflow's type, lowest, highest); a param that isn't given keeps the value in the model's own recipe
+# param → (MLflow's type, minimum, maximum); default: the value in the model's recipe
 PARAMS: dict[str, tuple[str, float, float]] = {
     "temperature": ("double", 0.0, 10.0),
     "top_k": ("long", 0, 2**31),
@@ -46,7 +46,7 @@ PARAMS: dict[str, tuple[str, float, float]] = {
     "count": ("long", 1, MAX_COUNT),
     "seed": ("long", 0, 2**63 - 1),
 }
-# `Task.columns` as MLflow names types
+# type in `Task.columns` → MLflow's type
 TYPES: dict[str, Any] = {
     "text": "string",
     "number": "double",
@@ -70,7 +70,7 @@ SERIES = Object(
         Property("name", "string", required=False),
     ]
 )
-# what a server needs to load the bundle; the versions are those that registered it
+# packages to load the bundle, pinned to the versions at registration
 REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "pydantic", "PyYAML", "safetensors", "music21")
 
 
@@ -93,12 +93,12 @@ def signature() -> ModelSignature:
 
 
 def answering_signature(recipe: Mapping[str, Any]) -> ModelSignature:
-    """Of a model that answers. Input: a column `input`, a text, a list of frames or a WAV file in base64.
-    Output: a row for each input."""
+    """The signature of a model that predicts. Input: a column `input`: a text, symbols, frames, a series or a WAV file
+    in base64. Output: a row for each input."""
     reads = input_of(make(recipe["encoding"]))
     outputs = {name: TYPES[kind] for name, kind in resolve("task", recipe["task"]["kind"]).columns.items()}
     if "tags" in outputs and reads.reads == "text" and splits(reads):
-        outputs = {"tokens": Array("string"), **outputs}  # what the tags are of
+        outputs = {"tokens": Array("string"), **outputs}  # the tagged tokens
     return ModelSignature(
         inputs=Schema([ColSpec(_input_type(reads), "input")]),
         outputs=Schema([ColSpec(type_, name) for name, type_ in outputs.items()]),
@@ -118,16 +118,16 @@ def _nested(inner: Any, times: int) -> Any:
 
 
 def example_of(reads: Encoding) -> Any:
-    """An input of the right form."""
+    """A valid input for the encoding."""
     if reads.reads != "frames":
         return EXAMPLES[reads.reads]
     return np.zeros((1, *(1 for _ in reads.step_shape))).tolist()
 
 
 def save_served_model(bundle: Path, target: Path, model: Model) -> None:
-    """Write the MLflow model to the folder `target`; the bundle lies in `target`/artifacts/bundle.
+    """Write the MLflow model to the folder `target`, with the bundle in `target`/artifacts/bundle.
 
-    `bundle` is a folder of that name. Requirements are given, since MLflow's inference takes seconds.
+    `bundle` is a folder named "bundle". The requirements are given because inferring them takes MLflow seconds.
     """
     recipe = json.loads((bundle / "recipe.json").read_text(encoding="utf-8"))
     answers = isinstance(recipe, dict) and "task" in recipe and resolve("task", recipe["task"]["kind"]).settings is None
@@ -138,7 +138,7 @@ def save_served_model(bundle: Path, target: Path, model: Model) -> None:
         python_model=__file__,
         artifacts={"bundle": str(bundle)},
         code_paths=[str(Path(__file__).parents[1])],
-        # "2.13.0+cpu" names a build that package indexes don't have
+        # without "+cpu" in "2.13.0+cpu", a build that package indexes don't have
         pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS],
         signature=answering_signature(recipe) if answers else signature(),
         mlflow_model=model,
@@ -146,10 +146,10 @@ def save_served_model(bundle: Path, target: Path, model: Model) -> None:
 
 
 class RepriseModel(mlflow.pyfunc.PythonModel):
-    """Generates or answers from a bundle. Every refusal is an INVALID_PARAMETER_VALUE: status 400 from a server."""
+    """Generates or predicts from a bundle. Every refusal is an INVALID_PARAMETER_VALUE: status 400 from a server."""
 
     def load_context(self, context: Any) -> None:
-        """Open the bundle.
+        """Load the bundle.
 
         Raises:
             UserError: the bundle is damaged or of another format.
@@ -160,10 +160,10 @@ class RepriseModel(mlflow.pyfunc.PythonModel):
         self.bundle = load_bundle(Path(context.artifacts["bundle"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """For each prompt, `count` new sequences: a DataFrame with the columns of `signature()`. Without `seed` a
-        fresh one is drawn; the column `seed` says which made the row.
+        """Generate `count` sequences for each prompt: a DataFrame with the columns of `signature()`. The default of
+        `seed` is random; the column `seed` has the one used.
 
-        Of a model that answers: for each row of the column `input` a row with the columns of `answering_signature()`.
+        A model that predicts returns a row with the columns of `answering_signature()` for each row of `input`.
         """
         dropped = _dropped.get()
         _dropped.set(None)
@@ -185,7 +185,7 @@ class RepriseModel(mlflow.pyfunc.PythonModel):
         seed = given.pop("seed", None)
         seed = secrets.randbelow(2**31) if seed is None else seed
         rows: list[dict[str, Any]] = []
-        takes_prompt = "prompt" in self.bundle.recipe["generation"]  # piano rolls and notes begin with nothing
+        takes_prompt = "prompt" in self.bundle.recipe["generation"]  # piano rolls and notes have no prompt
         for prompt in prompts:
             asked = given | ({"prompt": prompt} if prompt or takes_prompt else {})
             made = self.bundle.generate(asked, seed=seed)
@@ -196,7 +196,7 @@ class RepriseModel(mlflow.pyfunc.PythonModel):
 
 
 def _content(item: Any) -> dict[str, str]:
-    """The columns that show a generated item: its text, and the MIDI file when it is a score, the SVG of ink."""
+    """The output columns of a generated item: its text, with the MIDI file of a score or the SVG of ink."""
     if isinstance(item, str):
         return {"text": item}
     if isinstance(item, Ink):
@@ -214,7 +214,7 @@ def _content(item: Any) -> dict[str, str]:
 
 
 def _checked_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The params that were given, each within its bounds."""
+    """The given params, checked against their bounds."""
     given = {}
     for name, value in params.items():
         if name not in PARAMS:
@@ -235,7 +235,7 @@ def _checked_prompts(model_input: Any) -> list[str]:
         raise UserError("the input is a table with a column `prompt`", where="input")
     prompts: list[Any] = []
     for cell in model_input["prompt"]:
-        # {"prompt": ["a", "b"]} reaches us as one row that holds the list
+        # {"prompt": ["a", "b"]} arrives as one row with the list
         prompts += list(cell) if isinstance(cell, list | tuple | np.ndarray) else [cell]
     if not 1 <= len(prompts) <= MAX_PROMPTS:
         raise UserError(f"{len(prompts)} prompts, 1 to {MAX_PROMPTS} are allowed per call", where="input.prompt")
@@ -247,7 +247,7 @@ def _checked_prompts(model_input: Any) -> list[str]:
 
 
 def _checked_inputs(model_input: Any, encoding: Encoding) -> list[Any]:
-    """The inputs of a DataFrame, in its order, as the encoding reads them."""
+    """The inputs of a DataFrame, in its order, converted for the encoding."""
     if not isinstance(model_input, pd.DataFrame) or "input" not in model_input.columns:
         raise UserError("the input is a table with a column `input`", where="input")
     inputs = list(model_input["input"])
@@ -264,13 +264,13 @@ def _checked_inputs(model_input: Any, encoding: Encoding) -> list[Any]:
 
 
 def _warn(lines: Sequence[str]) -> None:
-    """What a person should know, for which a table of answers has no place."""
+    """Issue warnings: the table of answers has no column for them."""
     for line in lines:
         warnings.warn(line.removeprefix("warning: "), stacklevel=3)
 
 
-# Params that aren't in the schema never reach `predict`: MLflow drops them and logs a warning. The warning is the
-# only trace, so it is caught here and kept for the call that follows it in the same thread.
+# MLflow drops params that aren't in the schema before it calls `predict`, and logs a warning. The warning is caught
+# here and kept for the next call in the same thread, which raises.
 _dropped: contextvars.ContextVar[str | None] = contextvars.ContextVar("dropped", default=None)
 
 
@@ -293,7 +293,7 @@ def _watch_dropped_params() -> None:
 
 
 if __name__ != "components.tracking.pyfunc":
-    # MLflow runs a copy of this file under a name of its own at every load; the one module above keeps the state
+    # MLflow runs a copy of this file under another name at every load; the imported module keeps the state
     from components.tracking.pyfunc import RepriseModel as _Shared
 
     set_model(_Shared())

@@ -1,4 +1,4 @@
-"""Asking a service that may be away, and not for long."""
+"""Calls to a service with a timeout."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import queue
 import threading
 from collections.abc import Callable
 
-REACH_SECONDS = 8.0  # a store that doesn't answer in this time is said to be away
+REACH_SECONDS = 8.0  # timeout of the first request to a store
 
 
 def within(seconds: float, call: Callable[[], None]) -> None:
-    """Wait for the call no longer than this; a driver may have a time-out of its own, a name's look-up has none."""
+    """Run the call in a thread and raise TimeoutError after `seconds`: a driver may have a timeout, DNS has none."""
     errors: queue.Queue[BaseException | None] = queue.Queue()
 
     def run() -> None:

@@ -1,5 +1,5 @@
-"""Runs of other machines: found in the store, and their state fetched and verified. What comes from a store that others
-write to is checked before it is used: sizes before it is fetched, digests after."""
+"""Runs of other machines: found in the store, their state downloaded and verified. The store is untrusted: sizes are
+checked before a download, digests after it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from components.tracking.mlflow_client import StoreUser, explained
 from components.tracking.process import HOST, PROCESS, lives
 from components.tracking.travel import STATE_FOLDER, TAG, Files, StateSet, state_folder_id, went_elsewhere
 
-MISSED_SIGNS = 3  # a writer that kept silent so often is taken for dead
+MISSED_SIGNS = 3  # missed heartbeats after which a writer counts as dead
 _ID = re.compile(r"[0-9a-f]{32}")
 _NAMED = re.compile(r"[\w.-]{1,200}")
 
 
 @dataclass(frozen=True)
 class RemoteRun:
-    """A run of the store. `kept` is its marked set, None where there is none; `owner` the machine that it is or was at
-    work on; `away` says that it went on from its marked set in another state folder than this one."""
+    """A run in the store. `kept`: its complete state set or None; `owner`: the machine where it runs or ran last;
+    `away`: it was continued from that set in another state folder than this one."""
 
     run_id: str
     name: str
@@ -38,7 +38,7 @@ class RemoteRun:
         return f"run {self.name} ({self.run_id[:8]})"
 
     def check_free(self) -> None:
-        """Raises UserError while another process is at work on the run, or may be."""
+        """Raise UserError if another process is running the run, or may be."""
         if self.status != "RUNNING":
             return
         alive = lives(self.process)
@@ -54,16 +54,16 @@ class RemoteRun:
 
 
 class RemoteRuns(StoreUser):
-    """Finds and fetches what `components.tracking.state_upload` keeps."""
+    """Finds and downloads the state that `components.tracking.state_upload` uploads."""
 
     def run(self, run_id: str) -> RemoteRun:
-        """One run. Raises UserError when the store doesn't have it."""
+        """One run. Raises UserError if there is no such run."""
         with explained(self.settings):
             return self._facts(self.client.get_run(run_id))
 
     def find(self, selector: str) -> RemoteRun | None:
-        """The run with this id, start of an id (6 digits), name, or recipe; of several the latest that can be resumed
-        from here, else the latest."""
+        """The run with this id, prefix of an id (6 digits or more), name, or recipe. Of several, the latest that can be
+        resumed from here, else the latest."""
         if not _NAMED.fullmatch(selector):
             return None
         with explained(self.settings):
@@ -80,7 +80,7 @@ class RemoteRuns(StoreUser):
         return None
 
     def beneath(self, parent: str, name: str) -> RemoteRun | None:
-        """The latest run of this name beneath the run `parent`."""
+        """The latest run of this name among the children of the run `parent`."""
         with explained(self.settings):
             ids = [self.client.get_run(parent).info.experiment_id]
             where = f"tags.`mlflow.parentRunId` = '{parent}'"
@@ -90,10 +90,10 @@ class RemoteRuns(StoreUser):
         return None
 
     def fetch(self, run_id: str, folder: str, files: Files, into: Path) -> None:
-        """Fetch files from a folder of the run's artifacts, each with its size and digest verified.
+        """Download files from a folder of the run's artifacts, verifying the size and digest of each.
 
         Raises:
-            UserError: one is missing or another one, or the store doesn't answer.
+            UserError: one is missing or changed, or the store doesn't respond.
         """
         with explained(self.settings):
             there = {file.path: file.file_size for file in self.client.list_artifacts(run_id, folder)}
@@ -108,7 +108,7 @@ class RemoteRuns(StoreUser):
                 fetched.rename(into / name)
 
     def take_over(self, run_id: str) -> None:
-        """Say that the run goes on in this state folder: what others have left of it counts no more."""
+        """Record that the run continues in this state folder; what other folders have of it no longer counts."""
         with explained(self.settings):
             self.client.set_tag(run_id, STATE_FOLDER, state_folder_id(self.settings.home))
 

@@ -1,4 +1,4 @@
-"""mlflow.yaml, read and checked: where runs and models are kept and how they are named."""
+"""The settings in mlflow.yaml: where runs and models are stored and how they are named."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ class _SystemMetrics(_Section):
 
 
 class Travel(_Section):
-    """Whether a run's latest state is kept among its artifacts, so that another machine can resume it."""
+    """Whether a run's latest state is uploaded to its artifacts, so that another machine can resume it."""
 
-    checkpoints: Literal["auto", "always", "never"] = "auto"  # auto: where artifacts aren't in a folder of this machine
-    every_seconds: Annotated[int, Field(ge=1, le=3600)] = 60  # at most so often
-    data_mb: Annotated[float, Field(ge=0, le=100_000)] = 64  # ingested data up to this size go along
+    checkpoints: Literal["auto", "always", "never"] = "auto"  # auto: unless artifacts are in a local folder
+    every_seconds: Annotated[int, Field(ge=1, le=3600)] = 60  # minimum time between uploads
+    data_mb: Annotated[float, Field(ge=0, le=100_000)] = 64  # ingested data up to this size are uploaded too
 
 
 class _File(_Section):
@@ -80,12 +80,12 @@ class _File(_Section):
 
 @dataclass(frozen=True)
 class Settings:
-    """mlflow.yaml with every address resolved. `home` is the state root of this machine, an absolute path."""
+    """mlflow.yaml with every address resolved. `home` is the state folder of this machine, an absolute path."""
 
     root: Path
     home: Path
     tracking_uri: str
-    artifacts: str  # an absolute folder or an address; not used with a server, which decides for itself
+    artifacts: str  # an absolute folder or an address; not used with a server, which chooses the location
     experiment_prefix: str
     tags: dict[str, str]  # on every run
     aliases: dict[Literal["champion", "challenger"], str]  # role → alias in the registry
@@ -96,56 +96,56 @@ class Settings:
 
     @property
     def served(self) -> bool:
-        """Whether the store is behind a server (else it is a database that this process opens itself)."""
+        """Whether the store is an MLflow server, not a database that this process opens."""
         return self.tracking_uri.startswith(SERVERS)
 
     @property
     def ui_url(self) -> str:
-        """Where the UI answers: the server itself, or the one that `ui` in mlflow.yaml describes."""
-        # credentials in the address are for the client, not for links that get printed
+        """The UI's address: the server's, or that of `ui` in mlflow.yaml."""
+        # without credentials, as links are printed
         uri = shown_address(self.tracking_uri).replace(f"{HIDDEN}@", "").partition("?")[0]
         return uri.rstrip("/") if self.served else f"http://{self.ui_host}:{self.ui_port}"
 
     @property
     def store(self) -> str:
-        """The store's address as it may be shown."""
+        """The store's address without secrets."""
         return self.ui_url if self.served else shown_address(self.tracking_uri)
 
     @property
     def artifact_uri(self) -> str:
-        """The root of new runs' artifacts as an address: MLflow unquotes what it is given, paths too."""
+        """The root of new runs' artifacts as a URI: MLflow unquotes its argument even if it is a path."""
         return self.artifacts if "://" in self.artifacts else Path(self.artifacts).as_uri()
 
     @property
     def shared(self) -> bool:
-        """Whether other machines may find the state of runs in the store, and this one that of theirs."""
+        """Whether machines share the state of runs through the store."""
         chosen = self.travel.checkpoints
         return chosen == "always" or (chosen == "auto" and (self.served or "://" in self.artifacts))
 
     def travels(self, artifact_uri: str) -> bool:
-        """Whether the state of a run with artifacts at this address is kept among them."""
+        """Whether the state of a run with artifacts at this address is uploaded to them."""
         here = urlsplit(artifact_uri).scheme in ("", "file")
         return self.shared and not (here and self.travel.checkpoints == "auto")
 
     @property
     def spool(self) -> Path:
-        """Where runs keep what the store hasn't got yet."""
+        """Folder of entries that aren't sent to the store yet."""
         return self.home / "spool"
 
     @property
     def model_cache(self) -> Path:
-        """Where fetched models lie."""
+        """Folder of downloaded models."""
         return self.home / "models"
 
 
 def load_settings(root: Path) -> Settings:
-    """Read `root`/mlflow.yaml; without the file the defaults hold.
+    """Read `root`/mlflow.yaml, or use the defaults if there is no such file.
 
-    Environment: MLFLOW_TRACKING_URI overrides `tracking.uri`, REPRISE_HOME overrides `home`; relative paths
-    in them start at the current folder, those in the file at the file's.
+    Environment: MLFLOW_TRACKING_URI overrides `tracking.uri`, REPRISE_HOME overrides `home`. Relative paths in them
+    start at the current folder, those in the file at the file's folder.
 
     Raises:
-        UserError: the file can't be read, or holds unknown keys or wrong values; all of them in one message.
+        UserError: the file can't be read, or has unknown keys or wrong values; lists all of them.
     """
     root = Path(root).resolve()
     file = _read(root / FILE)
@@ -159,7 +159,7 @@ def load_settings(root: Path) -> Settings:
     if "://" not in artifacts:
         artifacts = str(user_path(artifacts, where=f"{FILE}: tracking.artifacts", base=home))
     elif shown_address(artifacts) != artifacts:
-        # MLflow writes it into the store for every run, where anybody reads it
+        # MLflow writes the address to the store with every run, where any user can read it
         raise UserError(
             f"{shown_address(artifacts)} holds a password or a query",
             where=f"{FILE}: tracking.artifacts",
@@ -193,7 +193,7 @@ def _read(path: Path) -> _File:
     return _parse(raw, path)
 
 
-@lru_cache(maxsize=4)  # each step of a run asks for it
+@lru_cache(maxsize=4)  # read by each step of a run
 def _parse(raw: bytes, path: Path) -> _File:
     try:
         data = parse_yaml(raw.decode("utf-8"), where=str(path))
@@ -207,7 +207,7 @@ def _parse(raw: bytes, path: Path) -> _File:
 
 
 def _problem(problem: Any) -> str:
-    """One line about one of pydantic's findings: dotted key, what is wrong, the nearest name."""
+    """One of pydantic's errors as a line: dotted key, what is wrong, the nearest name."""
     *parents, last = [str(part) for part in problem["loc"]] or ["(the whole file)"]
     key = ".".join([*parents, last])
     if problem["type"] != "extra_forbidden":
@@ -220,7 +220,7 @@ def _problem(problem: Any) -> str:
 
 
 def _resolve_uri(uri: str, base: Path, where: str) -> str:
-    """`uri` with a relative sqlite path made absolute under `base`. The message never shows a password in it."""
+    """`uri` with a relative sqlite path made absolute under `base`. Errors don't show a password in it."""
     scheme = uri.partition(":")[0].partition("+")[0].lower()
     if "://" not in uri or scheme not in (*DATABASES, *SERVERS):
         raise UserError(

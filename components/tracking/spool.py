@@ -1,13 +1,13 @@
-"""The spool: what a run writes goes to a local journal first and is sent from there by a thread.
+"""The spool: a run's entries are written to a local journal, and a thread sends them to the store.
 
-So training never waits for the store, and what the store couldn't take survives the process. A run's journal
-is one folder per writer, `<run_id>.<token>/`: `journal.jsonl` (one entry a line), `sent` (how many of its bytes
-the store has acknowledged) and `files/` (copies of files to be uploaded). The lock beside it, held for as long
-as the writer lives, tells the journals of the living from leftovers.
+Training never waits for the store, and unsent entries survive the process. A journal is a folder for each writer of a
+run, `<run_id>.<token>/`: `journal.jsonl` (one entry a line), `sent` (how many of its bytes the store has acknowledged)
+and `files/` (copies of files to upload). The lock file next to it is held while the writer lives, so that the journals
+of dead writers can be told apart.
 
 An entry is one of {"metric": [key, value, step, time_ms]}, {"tag": [key, value]}, {"file": [path, folder]},
-{"image": [path, key, step, time_ms]}, {"finish": [status, time_ms]}; paths lie inside the journal's folder.
-An entry may be delivered twice (a crash between sending and noting so), so delivery must be idempotent.
+{"image": [path, key, step, time_ms]}, {"finish": [status, time_ms]}; paths are relative to the journal's folder.
+An entry may be delivered twice (after a crash between sending it and recording that), so delivery must be idempotent.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 60.0
-# entries in one delivery: MLflow takes 1,000 metrics or 100 tags a request; the others go one by one
+# entries in a batch: MLflow takes 1,000 metrics or 100 tags a request; other entries are sent one by one
 BATCH = {"metric": 1000, "tag": 100}
 
 Entry = dict[str, list[Any]]
 
 
 class Refused(Exception):
-    """The store will never take this (the run is gone or deleted): trying again is pointless."""
+    """The store will never accept the entry (the run was deleted), so that it isn't retried."""
 
 
 def summary(error: BaseException) -> str:
-    """An error's first line, for a log or a user: short, and without the credentials that an address may hold."""
+    """The first line of an error, shortened and without the credentials in addresses."""
     return re.sub(r"//[^/@\s]*@", "//", without_secrets(str(error)).partition("\n")[0])[:300]
 
 
 class Journal:
-    """One writer's journal. Appending is thread-safe; sending belongs to one thread."""
+    """One writer's journal. Appending is thread-safe; only one thread may send."""
 
     def __init__(self, folder: Path, lock: FileLock) -> None:
         self.folder, self._lock, self._mutex = folder, lock, threading.Lock()
         (folder / "files").mkdir(parents=True, exist_ok=True)
-        # unbuffered and appended: once write() returned, the line survives the death of this process
+        # unbuffered and appended: once write() has returned, the line survives the death of this process
         self._file = (folder / "journal.jsonl").open("ab", buffering=0)
         self._file_number = 0
         self.sent_bytes = self._read_sent()
@@ -66,21 +66,21 @@ class Journal:
         """A new journal for the run under `root`."""
         root.mkdir(parents=True, exist_ok=True)
         name = f"{run_id}.{uuid.uuid4().hex[:12]}"
-        # the lock comes first: a folder without a living lock is fair game for whoever sends leftovers
+        # the lock comes first: a folder without a held lock may be sent as a leftover
         lock = _lock(root / f"{name}.lock")
         lock.acquire(timeout=0)
         return cls(root / name, lock)
 
     @classmethod
     def leftovers(cls, root: Path, run_id: str | None = None) -> Iterator[Journal]:
-        """The journals under `root` (of one run, or all) whose writer is gone, each locked while it is yielded."""
+        """The journals under `root` (of one run, or all) whose writer has died, each locked while it is yielded."""
         for folder in sorted(root.glob(f"{run_id or '*'}.*/")):
             lock = _lock(root / f"{folder.name}.lock")
             try:
                 lock.acquire(timeout=0)
             except Timeout:
                 continue  # its writer lives
-            if not folder.exists():  # somebody else sent it between the listing and the lock
+            if not folder.exists():  # another process has sent it between the listing and the lock
                 lock.release()
                 Path(lock.lock_file).unlink(missing_ok=True)
                 continue
@@ -92,18 +92,18 @@ class Journal:
 
     @property
     def run_id(self) -> str:
-        """The run that the entries belong to."""
+        """The run of the entries."""
         return self.folder.name.partition(".")[0]
 
     @property
     def finished(self) -> bool:
-        """Whether the writer ended the run; false for one that died."""
+        """Whether the writer ended the run; False if it died."""
         lines = (self.folder / "journal.jsonl").read_bytes().splitlines()
         return bool(lines) and lines[-1].startswith(b'{"finish"')
 
     @staticmethod
     def has_writer(root: Path, run_id: str, *, but: Path | None = None) -> bool:
-        """Whether a living process has a journal of the run under `root` open, `but` that folder."""
+        """Whether a process has a journal of the run under `root` open, other than the folder `but`."""
         for folder in root.glob(f"{run_id}.*/"):
             lock = _lock(folder.with_name(f"{folder.name}.lock"))
             if folder == but:
@@ -116,11 +116,11 @@ class Journal:
         return False
 
     def has_living_sibling(self) -> bool:
-        """Whether another writer has a journal for the same run open right now."""
+        """Whether another writer has a journal of the same run open."""
         return Journal.has_writer(self.folder.parent, self.run_id, but=self.folder)
 
     def append(self, entries: list[Entry]) -> None:
-        """Keep the entries. When this returns they survive the death of the process.
+        """Write the entries. Once this returns, they survive the death of the process.
 
         Raises:
             OSError: the disk is full.
@@ -129,7 +129,7 @@ class Journal:
         with self._mutex:
             size = self._file.seek(0, os.SEEK_END)
             if self._file.write(data) != len(data):
-                os.ftruncate(self._file.fileno(), size)  # half a line would spoil the next one
+                os.ftruncate(self._file.fileno(), size)  # a partial line would corrupt the next one
                 raise OSError(errno.ENOSPC, "no space for the spool", str(self.folder))
             self.pending += len(entries)
 
@@ -138,13 +138,13 @@ class Journal:
         return (self.folder / "journal.jsonl").stat().st_size
 
     def keep_file(self, source: Path) -> str:
-        """Copy a file into the journal's folder; returns its path there, for an entry."""
+        """Copy a file into the journal's folder; returns its relative path, for an entry."""
         target = self.new_file(source.name)
         shutil.copyfile(source, target)
         return target.relative_to(self.folder).as_posix()
 
     def new_file(self, name: str) -> Path:
-        """A path in the journal's folder to write a file of this name to."""
+        """A new path in the journal's folder for a file of this name."""
         with self._mutex:
             self._file_number += 1
             folder = self.folder / "files" / f"{self._file_number:06d}-{uuid.uuid4().hex[:6]}"
@@ -152,10 +152,10 @@ class Journal:
         return folder / name
 
     def send(self, deliver: Callable[[Path, list[Entry]], None]) -> None:
-        """Hand all unsent entries to `deliver(folder, entries)`, in order and in batches of one kind.
+        """Pass all unsent entries to `deliver(folder, entries)`, in order and in batches of one kind.
 
         Raises:
-            Exception: whatever `deliver` raised; what it took before stays noted as sent.
+            Exception: any error of `deliver`; earlier batches stay recorded as sent.
         """
         batch: list[Entry] = []
         end = self.sent_bytes
@@ -170,12 +170,12 @@ class Journal:
             self._deliver(deliver, batch, end)
 
     def drop(self) -> None:
-        """Have nothing left to send."""
+        """Discard the unsent entries."""
         with self._mutex:
             self.sent_bytes, self.pending = self.size(), 0
 
     def close(self) -> None:
-        """Let go of the journal; it is deleted when all of it was sent."""
+        """Close and unlock the journal, and delete it if all entries are sent."""
         self._file.close()
         if not self.pending:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -201,7 +201,7 @@ class Journal:
             return 0  # sending again is harmless
 
     def _unsent(self) -> Iterator[tuple[Entry, int]]:
-        """The entries after the sent ones and the byte at which each ends. A torn last line isn't there yet."""
+        """The unsent entries, each with the byte at which it ends. An incomplete last line is left out."""
         with (self.folder / "journal.jsonl").open("rb") as file:
             file.seek(self.sent_bytes)
             end = self.sent_bytes
@@ -209,17 +209,17 @@ class Journal:
                 if not line.endswith(b"\n"):
                     return
                 end += len(line)
-                with contextlib.suppress(ValueError):  # a spoilt disk must not dam up what follows
+                with contextlib.suppress(ValueError):  # a corrupt line must not block the lines after it
                     yield json.loads(line), end
 
 
 def _lock(path: Path) -> FileLock:
-    # taken by the thread that starts a run, released by the one that sends: not bound to a thread
+    # not bound to a thread: acquired by the thread that starts a run, released by the one that sends
     return FileLock(path, thread_local=False)
 
 
 class Sender:
-    """The thread that empties a journal into the store: every two seconds, or when asked to."""
+    """The thread that sends a journal to the store: every two seconds, or on `flush`."""
 
     def __init__(self, journal: Journal, deliver: Callable[[Path, list[Entry]], None]) -> None:
         self._journal, self._deliver = journal, deliver
@@ -229,7 +229,7 @@ class Sender:
         self._thread.start()
 
     def flush(self, wait_seconds: float) -> int:
-        """Send now; waits at most so long. Returns how many entries are still unsent."""
+        """Send now, waiting up to `wait_seconds`. Returns how many entries are still unsent."""
         deadline = time.monotonic() + wait_seconds
         self._wake.set()
         with self._tried:
@@ -238,11 +238,11 @@ class Sender:
         return self._journal.pending
 
     def close(self, wait_seconds: float) -> int:
-        """Flush and stop. Returns how many entries stay in the journal."""
+        """Flush and stop. Returns how many entries are still unsent."""
         left = self.flush(wait_seconds)
         self._closing.set()
         self._wake.set()
-        self._thread.join(timeout=1.0)  # one stuck in a request lets go of the journal when that ends
+        self._thread.join(timeout=1.0)  # if it waits for a request, it closes the journal after that
         return left
 
     def _loop(self) -> None:
@@ -260,7 +260,7 @@ class Sender:
             except Refused as error:
                 self.refused = True
                 log.warning("run %s: the store refuses what is written: %s", self._journal.run_id, summary(error))
-            except Exception as error:  # whatever a network or a database raises: keep and retry
+            except Exception as error:  # any error of a network or a database: retry
                 failures += 1
                 if failures == 1:
                     why = summary(error)

@@ -1,4 +1,4 @@
-"""The thread that keeps a run's latest state among its artifacts: in the background, one upload at a time."""
+"""Uploading of a run's latest state to its artifacts, in a background thread."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What travels. `state` is {name: path}, with `checkpoint` first; `record` is written with each set,
-    `data` once. `update_of` reads the checkpoint's update."""
+    """The files to upload. `state` is {name: path}, with `checkpoint` first; `record` is uploaded with each set, `data`
+    once. `update_of` reads the checkpoint's update."""
 
     checkpoint: str
     state: Mapping[str, Path]
@@ -41,11 +41,11 @@ class RunFiles:
 
 
 class StateUpload:
-    """Keeps the newest state of the run `run_id` among its artifacts, at most every `every` seconds.
+    """Uploads the latest state of the run `run_id` to its artifacts, at most every `every` seconds.
 
-    A set is marked as complete only when all that the run wrote before it (`spooled`) has reached the store (`sent`):
-    whoever goes on from it repeats no step of a curve, and none is missing. What the store doesn't take is tried again,
-    with the state that is the newest then.
+    A set is marked as complete only after everything that the run wrote before it (`spooled`) has reached the store
+    (`sent`), so that a run resumed from it neither repeats nor misses a step of a curve. A failed upload is retried
+    with the state that is the latest then.
     """
 
     def __init__(
@@ -60,19 +60,19 @@ class StateUpload:
         self._client, self._run_id, self._files, self._every = client, run_id, files, every
         self._spooled, self._sent = spooled, sent
         self._name = writer_name(identity(), os.urandom(8).hex())
-        self._slots: list[dict[str, tuple[int, str]]] = [{}, {}]  # what lies in the two folders
+        self._slots: list[dict[str, tuple[int, str]]] = [{}, {}]  # the files in the two folders
         self._turn, self._captured, self._failures = 0, 0, 0
         self._data_sent = False
         self._kept: StateSet | None = None
-        self.taken_over = ""  # the machine that goes on with the run instead of this one
+        self.taken_over = ""  # the machine that has taken over the run
         self._closing, self._finished = threading.Event(), False
         for left in files.record.parent.glob(f"{CAPTURE}*"):
-            shutil.rmtree(left, ignore_errors=True)  # of a killed one
+            shutil.rmtree(left, ignore_errors=True)  # left by a killed process
         self._thread = threading.Thread(target=self._loop, name=f"upload-{run_id[:8]}", daemon=True)
         self._thread.start()
 
     def close(self, wait_seconds: float, *, finished: bool) -> None:
-        """Send the last state, waiting at most so long; of a run that has `finished` remove all instead."""
+        """Upload the last state, waiting up to `wait_seconds`, or remove all state if the run has `finished`."""
         self._finished = finished
         self._closing.set()
         self._thread.join(wait_seconds)
@@ -94,7 +94,7 @@ class StateUpload:
                 if self._failures:
                     log.warning("run %s: its checkpoint is stored again", self._run_id[:8])
                 self._failures = 0
-            except Exception as error:  # whatever a network, a database or a bucket raises
+            except Exception as error:  # any error of a network, a database or a bucket
                 due = time.monotonic() + self._every
                 self._failures += 1
                 if self._failures == 1:
@@ -104,7 +104,7 @@ class StateUpload:
                 return
 
     def _work(self) -> bool:
-        """Send what is new, and say that this writer is at work; False while there is no checkpoint."""
+        """Upload a changed state and send a heartbeat; False while there is no checkpoint."""
         path = self._files.state[self._files.checkpoint]
         try:
             now = path.stat().st_mtime_ns
@@ -149,7 +149,7 @@ class StateUpload:
         self._data_sent = True
 
     def _remove(self) -> None:
-        """Of a finished run the model is kept. What can't be removed costs space, nothing else."""
+        """Remove the state of a finished run, which is no longer needed. Errors are ignored: they only cost space."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         with contextlib.suppress(Exception):
@@ -159,15 +159,15 @@ class StateUpload:
 
 
 def _capture(files: Mapping[str, Path], folder: Path) -> dict[str, Path]:
-    """The files as they are now. The checkpoint comes first: what it is newer than is made again from it, and training
-    replaces it as a whole, so that a link keeps it."""
+    """A snapshot of the files. The checkpoint comes first, so that no other file is older: resuming recomputes anything
+    newer. Training replaces the checkpoint as a whole, so that a hard link is a snapshot."""
     captured = {}
     for name, path in files.items():
         if not path.exists():
-            continue  # nothing was evaluated yet
+            continue  # no evaluation yet
         captured[name] = folder / name
         if path.suffix == ".safetensors":
-            with contextlib.suppress(OSError):  # a file system without links
+            with contextlib.suppress(OSError):  # a file system without hard links
                 os.link(path, captured[name])
         if not captured[name].exists():
             shutil.copyfile(path, captured[name])

@@ -1,7 +1,6 @@
-"""What the machine is doing while a run runs, sampled under the names that MLflow's UI shows on its own tab.
+"""System metrics of a run, under the names that MLflow's UI shows on its own tab.
 
-MLflow has a sampler of its own, but it gives up at the first trouble of the store; these samples are spooled
-like any other metric.
+MLflow's sampler stops at the first error of the store; these samples are spooled like other metrics.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any
 
 
 class SystemSampler:
-    """A thread that hands a sample to `write` every so many seconds, until `stop`."""
+    """A thread that passes a sample to `write` every `every_seconds`, until `stop`."""
 
     def __init__(self, write: Callable[[dict[str, float]], None], every_seconds: float) -> None:
         self._write, self._every, self._stopping = write, every_seconds, threading.Event()
@@ -29,7 +28,7 @@ class SystemSampler:
         import psutil
 
         process = psutil.Process()
-        psutil.cpu_percent()  # the first call only sets the mark that the next one measures from
+        psutil.cpu_percent()  # the first call only starts the interval of the next one
         graphics = _graphics_cards()
         while not self._stopping.wait(self._every):
             self._write(_sample(process, graphics))
@@ -48,7 +47,7 @@ def _sample(process: Any, graphics: list[Any]) -> dict[str, float]:
     for number, card in enumerate(graphics):
         import pynvml
 
-        with contextlib.suppress(pynvml.NVMLError):  # a card may not tell
+        with contextlib.suppress(pynvml.NVMLError):  # not supported by every card
             held = pynvml.nvmlDeviceGetMemoryInfo(card)
             found[f"system/gpu_{number}_memory_usage_megabytes"] = held.used / 1e6
             found[f"system/gpu_{number}_memory_usage_percentage"] = held.used / held.total * 100
@@ -57,11 +56,11 @@ def _sample(process: Any, graphics: list[Any]) -> dict[str, float]:
 
 
 def _graphics_cards() -> list[Any]:
-    """Handles of the NVIDIA cards, none where their library isn't installed."""
+    """Handles of the NVIDIA cards; empty if their library isn't installed."""
     try:
         import pynvml
 
         pynvml.nvmlInit()
         return [pynvml.nvmlDeviceGetHandleByIndex(number) for number in range(pynvml.nvmlDeviceGetCount())]
-    except Exception:  # no library, no driver, no card: all the same to a sampler
+    except Exception:  # no library, no driver or no card
         return []

@@ -1,8 +1,8 @@
-"""The latest state of a run among its artifacts, so that another machine can go on with it.
+"""The format of a run's latest state in its artifacts, with which another machine can resume the run.
 
-State is kept in complete sets: two folders of each writer take turns, and the run's tag `travel` names the one that is
-complete, with the size and sha256 of each file. A kill in the middle of an upload therefore leaves the set of before.
-Artifacts: `travel/WRITER-0/`, `travel/WRITER-1/`, and `travel/data/` with the ingested data where they are small.
+Each writer alternates between two folders, and the run's tag `travel` names the complete one, with the size and sha256
+of each file, so that a kill during an upload leaves the previous set. Artifacts: `travel/WRITER-0/`,
+`travel/WRITER-1/`, and `travel/data/` with the ingested data if they are small.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from components.provenance import digest_bytes
 from components.tracking.process import machine_name
 
 TAG = "travel"
-STATE_FOLDER = "travel.place"  # tag: the state folder that a run is at work in, or was last
+STATE_FOLDER = "travel.place"  # tag: the state folder where a run runs or ran last
 FOLDER = "travel"
 DATA = f"{FOLDER}/data"
 LARGEST_FILE = 64 << 30  # bytes
@@ -32,8 +32,8 @@ Files = Mapping[str, tuple[int, str]]  # name → bytes, sha256
 
 @dataclass(frozen=True)
 class StateSet:
-    """A complete set. `update` is that of the checkpoint, `seen` when its writer was last at work (seconds since 1970),
-    `every` how often it says so (seconds)."""
+    """A complete set of files. `update`: that of the checkpoint; `seen`: the writer's last heartbeat (seconds since
+    1970); `every`: the interval of heartbeats (seconds)."""
 
     folder: str
     update: int
@@ -47,7 +47,7 @@ class StateSet:
 
     @classmethod
     def from_tag(cls, text: str) -> StateSet | None:
-        """None when the tag isn't one of ours: anybody may write it."""
+        """The set in a tag; None if the tag isn't valid: it is untrusted input."""
         try:
             values = json.loads(text)
             files = checked_files(values["files"])
@@ -61,7 +61,7 @@ class StateSet:
 
 
 def checked_files(values: Any) -> dict[str, tuple[int, str]]:
-    """{name: (bytes, sha256)} from JSON. Raises ValueError for anything else: a name that is a path, say."""
+    """{name: (bytes, sha256)} from JSON. Raises ValueError for anything else, e.g. a name that is a path."""
     if not isinstance(values, dict) or len(values) > MOST_FILES:
         raise ValueError("not a list of files")
     files = {}
@@ -75,17 +75,17 @@ def checked_files(values: Any) -> dict[str, tuple[int, str]]:
 
 
 def state_folder_id(home: Path) -> str:
-    """A state folder of a machine."""
+    """An id of a machine's state folder."""
     return f"{machine_name()}/{digest_bytes(str(home).encode())[:8]}"
 
 
 def went_elsewhere(tags: Mapping[str, str], status: str, home: Path) -> bool:
-    """Whether a run of this state folder has gone on from its marked set in another one. What is left of it here, spool
-    and checkpoint, is then made again or was made there: a set is marked when all before it had reached the store."""
+    """Whether a run of this state folder was continued from its complete set in another one. Its spool and checkpoint
+    here are then obsolete: everything before a complete set had reached the store, the rest was computed again."""
     at_work = tags.get(STATE_FOLDER, "")
     return bool(at_work) and at_work != state_folder_id(home) and (bool(tags.get(TAG)) or status == "FINISHED")
 
 
 def writer_name(identity: str, journal: str) -> str:
-    """12 hex digits of a writer's own: what one writes never takes the place of what another one marked."""
+    """12 hex digits that are unique to a writer, so that it never overwrites another writer's set."""
     return digest_bytes(f"{identity} {journal}".encode())[:12]

@@ -1,4 +1,4 @@
-"""The compiled sampling loop: the structs of decode.h, and the library that has it."""
+"""The compiled sampling loop: the structs of decode.h, and the shared library."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from components.kernels.native import build
 
 HERE = Path(__file__).parent
-# a processor with AVX-512 but without its byte products runs the AVX2 version: one version fewer to keep
+# processors with AVX-512 but without VNNI run the AVX2 version, which saves a version
 X86 = {
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mfma"],
     "avx2": ["-mavx2", "-mfma"],
@@ -46,7 +46,7 @@ class Decoder(ctypes.Structure):
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The library, compiled now if this source never was.
+    """The library, compiled on first use.
 
     Raises:
         UserError: no compiler, it failed, or the cache can't be written.
@@ -58,5 +58,5 @@ def library() -> ctypes.CDLL:
 
 
 def decoder(limit: str | None = None) -> ctypes._Pointer[Decoder]:
-    """The loop for the widest instruction set that this processor has, up to `limit` (see `build.limit`)."""
+    """The loop for the widest instruction set of this processor, up to `limit` (see `build.limit`)."""
     return library().reprise_decoder(build.limit() if limit is None else limit.encode())

@@ -1,7 +1,7 @@
-"""Weights in the order that the sampling loop reads them in, as float32 or int8.
+"""Weights packed in the order in which the sampling loop reads them, as float32 or int8.
 
-G gates, H units, K what is summed over; A slots: the sums that a unit needs, the gates' and for the GRU one more,
-because its reset gate comes between what n gets from below and from h (slots r z n_x n_h). H and V are padded to whole
+Shapes: G gates, H units, K inputs of a sum; A slots: the sums of a unit, one for each gate and for the GRU one more,
+because its reset gate comes between the input's and h's part of n (slots r z n_x n_h). H and V are padded to whole
 registers with units that stay at 0 and tokens of probability 0.
 """
 
@@ -17,25 +17,25 @@ UNITS = {"rnn": 2, "gru": 1, "lstm": 1, "head": 2}  # registers of units in a bl
 
 
 class Layout(NamedTuple):
-    """Of one kind of cell: LANES floats in a register, GROUP values of k side by side."""
+    """The layout for one kind of cell: `lanes` floats in a register, `group` consecutive values of k."""
 
     kind: str
     lanes: int
     group: int
 
     def padded(self, size: int) -> int:
-        """`size` units in whole blocks."""
+        """`size` rounded up to whole blocks."""
         block = UNITS[self.kind] * self.lanes
         return -(-size // block) * block
 
     def weights(self, weight_GHK: Tensor) -> Tensor:
-        """As [blocks, K / group, gates · units, lanes, group]."""
+        """Weights as [blocks, K / group, gates · units, lanes, group]."""
         (G, _, K), units = weight_GHK.shape, UNITS[self.kind]
         parts = weight_GHK.view(G, -1, units, self.lanes, K // self.group, self.group)
         return parts.permute(1, 4, 0, 2, 3, 5).contiguous()
 
     def sums(self, values_RAH: Tensor) -> Tensor:
-        """As [R, blocks · slots · units · lanes]."""
+        """Values of the sums as [R, blocks · slots · units · lanes]."""
         R, A, _ = values_RAH.shape
         parts = values_RAH.view(R, A, -1, UNITS[self.kind], self.lanes)
         return parts.permute(0, 2, 1, 3, 4).reshape(R, -1).contiguous()
@@ -52,7 +52,7 @@ class Packed(NamedTuple):
 
 
 def pack(layout: Layout, x_GHK: Tensor, h_GHK: Tensor, bias_AH: Tensor | None, precision: str) -> Packed:
-    """The weights of what comes from below and of h (padded; K may be 0)."""
+    """Pack the weights of the input and of h (padded; K may be 0)."""
     bias = None if bias_AH is None else layout.sums(bias_AH[None])
     if precision == "float32":
         return Packed(x_GHK.shape[2], layout.weights(torch.cat([x_GHK, h_GHK], 2)), bias, None, None)
@@ -75,7 +75,7 @@ def pack(layout: Layout, x_GHK: Tensor, h_GHK: Tensor, bias_AH: Tensor | None, p
 
 
 def slots(kind: str, from_x: Tensor, from_h: Tensor) -> Tensor:
-    """Two parts of the gates' sums [..., G, H] as slots [..., A, H]: added, but for the GRU's n kept apart."""
+    """The input's and h's part of the gates' sums [..., G, H] as slots [..., A, H]: added, except for the GRU's n."""
     if kind != "gru":
         return from_x + from_h
     return torch.cat([(from_x + from_h)[..., :2, :], from_x[..., 2:, :], from_h[..., 2:, :]], -2)
@@ -90,7 +90,7 @@ def fill(tensor: Tensor, *sizes: int, value: float = 0.0) -> Tensor:
 
 
 def _scale(w_GHK: Tensor) -> Tensor:
-    """The weight that ±127 stands for, by row [G, H]."""
+    """The weight represented by 127, for each row [G, H]."""
     return w_GHK.abs().amax(2) if w_GHK.shape[2] else torch.zeros(w_GHK.shape[:2])
 
 
