@@ -18,7 +18,7 @@ _COUNTING = re.compile(
     r"index|idx|id|n|no|nr|sec(ond)?s?|ms|millis(econds)?|(elapsed|epoch|unix)\b.*",
     re.IGNORECASE,
 )
-FEWEST = 5  # values in a column that numbers the lines
+FEWEST = 5  # minimum number of values to recognise a count
 
 
 def footer(cells: Iterable[str]) -> str:

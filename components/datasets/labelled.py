@@ -37,7 +37,7 @@ class Row:
     where: str
     shown: Mapping[str, str]
     input: Any = None
-    target: Any = None  # None: the row has none
+    target: Any = None  # None: missing
     problem: str = ""
     steps: Sequence[Mapping[str, str]] = ()  # columns displayed with each step's answer, if a step is a line of a file
 

@@ -105,7 +105,7 @@ def _check(bars: Sequence[Bar]) -> None:
 
 
 def _sections(bars: Sequence[Bar]) -> tuple[dict[int, _Section], dict[int, _Section]]:
-    """(bar that ends a repeat → its section, bar in an ending → its section)"""
+    """Maps from bars to sections: of bars that end a repeat, and of bars in an ending."""
     closes: dict[int, _Section] = {}
     groups: dict[int, _Section] = {}
     open_: list[int] = []

@@ -19,7 +19,7 @@ from components.score import Note, Part, Score
 
 LARGEST = 256 << 20  # bytes of a file
 ARRAYS = (".mat", ".npz", ".npy")
-MOST_SILENT = 0.05  # share of all frames, after the last note of their piece
+MOST_SILENT = 0.05  # largest share of frames after the last note of their piece
 PICKLES = (".pickle", ".pkl", ".p")
 LIMITS = Limits(file_bytes=LARGEST, cpu_seconds=120.0, wall_seconds=300.0, answer_bytes=LARGEST)
 TO_JSON = (

@@ -20,7 +20,7 @@ from components.errors import UserError, unknown
 
 LARGEST_SERIES = 64 << 20  # numbers
 LOOKED_AT = 100  # arrays whose axes are compared, and lines whose first cells are
-COUNTED = 5  # so many lines that begin with 0, 1, 2 … aren't chance
+COUNTED = 5  # minimum number of lines that begin with 0, 1, 2 …: fewer may be chance
 FRAME_FILES = (".npy", ".csv", ".tsv")
 COLUMNS = (
     "a header is left out; where a line is a step of time, data.reader=series-windows reads a long series, "

@@ -1,4 +1,4 @@
-"""Train, val and test: a text is cut, sequences are dealt out by groups."""
+"""Train, val and test: a text is cut, sequences are split by groups."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import numpy as np
 from components.encodings.series import Series
 
 CODES = np.array([-99.0, -999.0, -9999.0, -99999.0, 999.0, 9999.0, 99999.0, 999999.0])
-FEWEST = 2  # occurrences
+FEWEST = 2  # minimum number of occurrences
 TOLD = 3  # values listed in notes
 
 

@@ -47,7 +47,7 @@ def field_dtype(field: Field) -> np.dtype:
 
 
 class StoreWriter:
-    """Writes a store: `add` and `extend` stream to disk, `close` writes the manifest and thereby makes it a store."""
+    """Writes a store: `add` and `extend` stream to disk, `close` writes the manifest, which completes it."""
 
     def __init__(self, folder: Path, fields: Mapping[str, Field]) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -114,7 +114,7 @@ class TaggedFramesReader(LabelledReader):
         return self.labels[tag]
 
     def _recordings(self, table: Table) -> Iterator[tuple[int, int]]:
-        """(begin, end) of each."""
+        """(begin, end) of each recording."""
         begin = 0
         for _, lines in groupby(table.texts[self.recording] if self.recording else [""] * len(table.numbers)):
             end = begin + len(list(lines))

@@ -27,7 +27,7 @@ UNSEEN = {
 LOST = "\ufffd"
 # é, ° or ’ in UTF-8: two or three bytes, each decoded as Latin-1 or Windows-1252
 GARBLED = re.compile("[ÂÃ][\u0080-\u00bf]|â€[\u2122\u0153\u009d\u201c\u201d\u02dc\u00a6]")
-FEW = 3  # such pairs may be valid in another language
+FEW = 3  # minimum number of such pairs: another language may have some
 GUTENBERG = "*** START OF TH"
 
 

@@ -55,7 +55,7 @@ class _Bar:
     number: int
     chorus: int
     chords: tuple[str, ...]  # one a beat
-    whole: bool  # its beats are all there
+    whole: bool  # no beat is missing
 
 
 class WeimarReader(Reader):
