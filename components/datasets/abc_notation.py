@@ -1,6 +1,6 @@
-"""Tunes in ABC, onto the grid, as they sound: repeats played, ties joined, triplets and broken rhythm worked out.
+"""Reads ABC tunes onto the grid as they sound: repeats expanded, ties joined, tuplets and broken rhythm resolved.
 
-A reader of our own since music21 needs about 0.1 s for a tune and gives up on chord symbols such as "D/f+". The
+A parser of this project, because music21 needs about 0.1 s for a tune and fails on chord symbols such as "D/f+". The
 standard: Chris Walshaw and others, The abc music standard 2.1 (2011). Runs in the sandbox.
 """
 
@@ -35,10 +35,10 @@ MOST_TUNES = 20_000
 
 
 def read_abc(data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
-    """The tunes of an ABC file, each a piece: a melody for each voice, and the chord symbols.
+    """The tunes of an ABC file. Each is a piece with a melody for each voice and the chord symbols.
 
     Raises:
-        Refused: there is no tune in it.
+        Refused: there is no tune in the file.
     """
     text = decoded(data).replace("\r\n", "\n").replace("\r", "\n")
     starts = [match.start() for match in re.finditer(r"^X:", text, re.MULTILINE)][:MOST_TUNES]
@@ -52,7 +52,7 @@ def read_abc(data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
             tune = parse_tune(text[start:stop])
             title = tune.title = clean(tune.title) or title
             pieces.append(_piece(tune, options))
-        except Refused as refused:  # the other tunes of the file are none the worse
+        except Refused as refused:  # the other tunes of the file are still read
             pieces.append(Piece("ABC", title, [], options["steps_per_beat"], refused=str(refused)))
     return pieces
 

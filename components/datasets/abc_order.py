@@ -1,4 +1,4 @@
-"""The order in which what an ABC tune writes is played: its parts, repeats and endings."""
+"""The playing order of an ABC tune: its parts, repeats and endings."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from components.datasets.abc_signs import MOST_ELEMENTS, Element, Tune, Voice
 from components.datasets.repeats import DONT_FIT, Bar, Misfit, played, read_words
 from components.datasets.sandbox import Refused
 
-MOST_PARTS = 1000  # played
+MOST_PARTS = 1000  # parts played in a tune
 
 
 @dataclass
 class Stretch:
-    """What stands between two bar lines, and the metre that holds when it begins."""
+    """The elements between two bar lines, and the metre at its beginning."""
 
     bar: Bar = field(default_factory=Bar)
     elements: list[Element] = field(default_factory=list)
@@ -29,11 +29,11 @@ class Stretch:
 
 
 def in_order(tune: Tune, voice: Voice, remarks: list[str]) -> list[Element]:
-    """A voice's elements in the order in which they sound; as they are written where that doesn't work out, which is
-    remarked. Where a voice has no signs of its own, those of the first one hold.
+    """A voice's elements in playing order, or in written order, with a remark, if the repeats don't fit. A voice
+    without repeat signs uses those of the first voice.
 
     Raises:
-        Refused: it is longer than any tune.
+        Refused: the result is longer than MOST_ELEMENTS.
     """
     stretches = _stretches(voice.elements, tune.metre)
     others = _stretches(next(iter(tune.voices.values())).elements, tune.metre)
@@ -64,7 +64,7 @@ def _signs(stretch: Stretch) -> bool:
 
 
 def _stretches(elements: Sequence[Element], metre: tuple[int, int]) -> list[Stretch]:
-    """The voice cut at its bar lines. What has no length of its own goes to the stretch after it."""
+    """The voice cut at its bar lines. Elements without a length go to the next stretch."""
     done: list[Stretch] = []
     now = Stretch(metre=metre)
     ending: frozenset[int] = frozenset()
@@ -107,7 +107,7 @@ def _stretches(elements: Sequence[Element], metre: tuple[int, int]) -> list[Stre
             now.add(element)
     if now.sounds or not done:
         done.append(now)
-    else:  # a jump may stand after the last bar line
+    else:  # a jump may follow the last bar line
         read = now.bar
         done[-1].elements += now.elements
         done[-1].bar = replace(done[-1].bar, jump=read.jump, until=read.until) if read.jump else done[-1].bar
@@ -115,7 +115,7 @@ def _stretches(elements: Sequence[Element], metre: tuple[int, int]) -> list[Stre
 
 
 def _order(stretches: Sequence[Stretch], parts: str) -> list[int]:
-    """Indices of the stretches as they are played."""
+    """Indices of the stretches in playing order."""
     letters = expand_parts(parts)
     written = [stretch.part for stretch in stretches]
     runs = [part for at, part in enumerate(written) if part and (not at or written[at - 1] != part)]
@@ -123,7 +123,7 @@ def _order(stretches: Sequence[Stretch], parts: str) -> list[int]:
         return played([stretch.bar for stretch in stretches])
     if len(set(runs)) < len(runs):
         raise Misfit(f"P:{parts[:40]} orders parts that are written as {''.join(runs)[:40]}")
-    order = [at for at, part in enumerate(written) if not part]  # what goes before the first part
+    order = [at for at, part in enumerate(written) if not part]  # before the first part
     for letter in letters:
         own = [at for at, part in enumerate(written) if part == letter]
         if not own:
@@ -133,10 +133,10 @@ def _order(stretches: Sequence[Stretch], parts: str) -> list[int]:
 
 
 def expand_parts(text: str) -> list[str]:
-    """ "A2(BC)3D" as A A B C B C B C D; dots and blanks mean nothing (ABC 2.1, 3.1.9).
+    """Expand "A2(BC)3D" to A A B C B C B C D; dots and blanks are ignored (ABC 2.1, 3.1.9).
 
     Raises:
-        Misfit: brackets that don't match, a sign that is none, or more than MOST_PARTS parts.
+        Misfit: brackets that don't match, an invalid sign, or more than MOST_PARTS parts.
     """
     stack: list[list[str]] = [[]]
     groups: list[str] = []

@@ -1,4 +1,4 @@
-"""The signs of a tune in ABC: what its letters, numbers and bar lines say, in the order in which they are written."""
+"""Parser of ABC tunes: notes, rests, chords, bar lines and fields, in written order."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from components.harmony import Key, Symbol
 
 MIDI_CHANNEL = re.compile(r"(?:%%|I:)\s*MIDI\s+channel\s*=?\s*(\d{1,2})\b")
 CLEF = re.compile(r"(?:^|\s)(?:clef=)?(perc|treble|alto|tenor|bass)|\bclef=(?=[GCF])")
-MOST_ELEMENTS = 100_000  # of one tune, repeats played
+MOST_ELEMENTS = 100_000  # in a tune, repeats expanded
 LETTERS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 SHARPS, FLATS = "FCGDAEB", "BEADGCF"
 FIFTHS = {"C": 0, "G": 1, "D": 2, "A": 3, "E": 4, "B": 5, "F": -1}
-MODES = {  # first three letters → (name, fifths less than major's)
+MODES = {  # first three letters → (name, difference in fifths from major)
     "": ("major", 0), "maj": ("major", 0), "ion": ("ionian", 0), "m": ("minor", 3), "min": ("minor", 3),
     "aeo": ("minor", 3), "dor": ("dorian", 2), "phr": ("phrygian", 4), "lyd": ("lydian", -1),
     "mix": ("mixolydian", 1), "loc": ("locrian", 5),
@@ -45,15 +45,15 @@ TOKEN = re.compile(
     re.VERBOSE,
 )
 NOT_NOTES = re.compile(r"\"([^\"]*)\"|![^!]*!|\+[^+]*\+")  # in a chord
-PLUS = re.compile(r"\"[^\"\n]*\"|\+([^+\s]{1,40})\+")  # a decoration, and before ABC 2 a chord
-NOTES = re.compile(r"(?!f+$)(?:[_^=]{0,2}[A-Ga-g][,']{0,5}\d{0,2}/{0,2}\d?){2,}")  # +ff+ is loud
+PLUS = re.compile(r"\"[^\"\n]*\"|\+([^+\s]{1,40})\+")  # a decoration; before ABC 2, a chord
+NOTES = re.compile(r"(?!f+$)(?:[_^=]{0,2}[A-Ga-g][,']{0,5}\d{0,2}/{0,2}\d?){2,}")  # +ff+ is a dynamic
 NO_KEY = re.compile(r"(?i)none|hp|clef|treble|alto|tenor|bass|perc|middle|[a-z]+=|$")
 IN_CHORD = re.compile(rf"([_^=]{{0,2}})([A-Ga-g])([,']{{0,5}}){LENGTH}(-?)")
 
 
 @dataclass
 class Element:
-    """One written thing. `kind`: note, rest, chord, bar, open, close, ending, metre, part, segno, coda, words."""
+    """An element of a tune. `kind`: note, rest, chord, bar, open, close, ending, metre, part, segno, coda, words."""
 
     kind: str
     length: Fraction = Fraction(0)  # quarter notes
@@ -67,19 +67,19 @@ class Voice:
     name: str = ""
     elements: list[Element] = field(default_factory=list)
     accidentals: dict[tuple[str, int], int] = field(default_factory=dict)  # of this bar
-    written: dict[tuple[str, int], int] = field(default_factory=dict)  # accidentals of the notes that are being read
-    sounding: dict[tuple[str, int], int] = field(default_factory=dict)  # and of the last ones
-    carried: dict[tuple[str, int], int] = field(default_factory=dict)  # over the bar line by ties, for the next notes
+    written: dict[tuple[str, int], int] = field(default_factory=dict)  # accidentals of the notes being read
+    sounding: dict[tuple[str, int], int] = field(default_factory=dict)  # accidentals of the last notes
+    carried: dict[tuple[str, int], int] = field(default_factory=dict)  # by ties over the bar line, for the next notes
     triplets: int = 0  # notes left in the tuplet
     ratio: Fraction = Fraction(1)
-    broken: Fraction = Fraction(1)  # what the next note is scaled by
-    # what holds now, where it isn't the tune's: another voice goes on in its own key
+    broken: Fraction = Fraction(1)  # factor for the length of the next note
+    # values that differ from the tune's: another voice keeps its own key
     metre: tuple[int, int] | None = None
     unit: Fraction | None = None
     signature: dict[str, int] | None = None
-    shift: int = 0  # semitones that it sounds above what is written
-    drums: bool = False  # its notes are beats of percussion, without a pitch
-    overlay: bool = False  # until the bar ends, other notes that sound from its beginning (&)
+    shift: int = 0  # semitones from written to sounding pitch
+    drums: bool = False  # unpitched percussion
+    overlay: bool = False  # an overlay (&): notes from the beginning of the bar, until it ends
 
 
 @dataclass
@@ -89,8 +89,8 @@ class Tune:
     unit: Fraction | None = None
     tempo: float = 0.0
     key: str = ""
-    parts: str = ""  # the order in which they are played
-    part: str = ""  # that is being written
+    parts: str = ""  # playing order
+    part: str = ""  # part being read
     signature: dict[str, int] = field(default_factory=dict)
     shift: int = 0
     drums: bool = False
@@ -99,11 +99,11 @@ class Tune:
 
 
 def parse_tune(text: str) -> Tune:
-    """The tune of a text that begins with its X: line. An empty line ends it; bars and fields after one are read all
-    the same, but no lines of other text.
+    """The tune in a text that begins with an X: line. An empty line ends the tune; bars and fields after it are still
+    read, but other text isn't.
 
     Raises:
-        Refused: it is longer than any tune, or has no K: line.
+        Refused: the tune is longer than MOST_ELEMENTS, or has no K: line.
     """
     tune = Tune()
     in_body = ended = False
@@ -121,7 +121,7 @@ def parse_tune(text: str) -> Tune:
             else:
                 _field(tune, voice, letter, value, in_body)
             in_body = in_body or letter == "K"
-        elif line.startswith("+:"):  # the field before goes on
+        elif line.startswith("+:"):  # continues the previous field
             continue
         elif ended and "|" not in line:
             tune.lost["line of text after the tune"] += 1
@@ -184,7 +184,7 @@ def _field(tune: Tune, voice: Voice, letter: str, value: str, in_body: bool) -> 
             voice.shift, voice.drums = _shift(value, voice.shift), _drums(value, voice.drums)
         else:
             tune.signature, tune.shift, tune.drums = signature or {}, _shift(value, 0), _drums(value, False)
-            for each in tune.voices.values():  # those that are named before the key
+            for each in tune.voices.values():  # voices declared before the key
                 each.shift, each.drums = each.shift or tune.shift, each.drums or tune.drums
     elif letter == "P" and in_body:
         tune.part = value[:1]
@@ -195,14 +195,14 @@ def _field(tune: Tune, voice: Voice, letter: str, value: str, in_body: bool) -> 
 
 
 def _fraction_pair(value: str) -> tuple[int, int] | None:
-    """3/4 and (2+3)/8 as numbers."""
+    """The pair of numbers of 3/4 or (2+3)/8."""
     found = re.match(r"\(?(\d{1,3}(?:\s*\+\s*\d{1,3}){0,9})\)?\s*/\s*(\d{1,3})\b", value)
     top = sum(map(int, found[1].split("+"))) if found else 0
     return (top, int(found[2])) if found and top and int(found[2]) else None
 
 
 def _shift(value: str, before: int) -> int:
-    """The semitones by which a key or a voice says that it is transposed (transpose=-2, octave=1, clef=treble-8)."""
+    """The transposition in semitones that a key or a voice gives (transpose=-2, octave=1, clef=treble-8)."""
     semitones = re.search(r"\btranspose=([-+]?\d{1,2})\b", value)
     octaves = re.search(r"\boctave=([-+]?\d)\b", value)
     clef = re.search(r"(?:treble|alto|tenor|bass|[GCF])\d?([-+])8\b", value)
@@ -213,16 +213,16 @@ def _shift(value: str, before: int) -> int:
 
 
 def _drums(value: str, before: bool) -> bool:
-    """Does the clef of a key or a voice say percussion?"""
+    """Whether the clef of a key or a voice is percussion."""
     clef = CLEF.search(re.sub(r'"[^"]*"', "", value))
     return clef[1] == "perc" if clef else before
 
 
 def _key(tune: Tune, value: str) -> dict[str, int] | None:
-    """The signature: letter → 1 sharp, −1 flat, 0 natural; None where the field names no key."""
+    """The signature: letter → 1 sharp, −1 flat, 0 natural; None if the field has no key."""
     found = re.match(r"([A-G])([#b]?)\s*([A-Za-z]*)", value[:1].upper() + value[1:])
     said = found and (found[3].lower()[:3] in MODES or found[3].lower() == "m")
-    if not found or (value[:1].islower() and not (said and found[3])):  # is g minor, as in German, or G major?
+    if not found or (value[:1].islower() and not (said and found[3])):  # "g": G minor, as in German, or G major?
         if not NO_KEY.match(value):
             tune.lost["key that can't be read: no sharps or flats (kept)"] += 1
         if value.lower().startswith("hp"):  # Highland pipes: F and C sharp
@@ -232,12 +232,12 @@ def _key(tune: Tune, value: str) -> dict[str, int] | None:
     name, less = MODES.get(mode if mode == "m" else mode[:3], ("major", 0))
     fifths = FIFTHS[found[1]] + 7 * ((found[2] == "#") - (found[2] == "b")) - less
     signs = SHARPS[: min(fifths, 7)] if fifths > 0 else FLATS[: min(-fifths, 7)]
-    # "exp": the accidentals that follow are all there are
+    # with "exp" only the accidentals that follow count
     signature = dict.fromkeys("" if mode == "exp" else signs, 1 if fifths > 0 else -1)
     for sign, letter in re.findall(r"\s([_^=])([A-Ga-g])", value):
         signature[letter.upper()] = {"_": -1, "^": 1, "=": 0}[sign]
     if not tune.key and mode != "exp":
-        tonic = (LETTERS[found[1]] + (found[2] == "#") - (found[2] == "b") + _shift(value, 0)) % 12  # as it sounds
+        tonic = (LETTERS[found[1]] + (found[2] == "#") - (found[2] == "b") + _shift(value, 0)) % 12  # sounding pitch
         tune.key = str(Key(tonic, name))
     return signature
 
@@ -309,13 +309,13 @@ def _music(tune: Tune, voice: Voice, line: str) -> Voice:
 
 
 def _after(match: re.Match, name: str) -> tuple[str, str, str]:
-    """The three groups of a length that follow the group `name`."""
+    """The three groups of a length after the group `name`."""
     at = match.re.groupindex[name]
     return match.group(at + 1) or "", match.group(at + 2) or "", match.group(at + 3) or ""
 
 
 def _length(parts: tuple[str, str, str]) -> Fraction:
-    """3/2 → 3/2, / → 1/2, // → 1/4; what makes no sense counts as 1."""
+    """3/2 → 3/2, / → 1/2, // → 1/4; an invalid length counts as 1."""
     number, slashes, divisor = parts
     top = int(number or 1) or 1
     if not slashes:
@@ -349,7 +349,7 @@ def _add(tune: Tune, voice: Voice, pitches: tuple[int, ...], length: Fraction) -
 
 
 def _tuplet(tune: Tune, voice: Voice, p: int, q: str | None, r: str | None) -> None:
-    """(p:q:r — p notes in the time of q, for the next r notes."""
+    """Begin a tuplet (p:q:r — p notes in the time of q, for the next r notes."""
     beats, unit_ = voice.metre or tune.metre
     odd = 3 if unit_ == 8 and beats % 3 == 0 else 2
     time = int(q) if q else {2: 3, 3: 2, 4: 3, 6: 2, 8: 3}.get(p, odd)
@@ -357,7 +357,7 @@ def _tuplet(tune: Tune, voice: Voice, p: int, q: str | None, r: str | None) -> N
 
 
 def _decoration(voice: Voice, name: str) -> None:
-    """What a decoration says of the order in which the tune is played."""
+    """Add an element if the decoration is a repeat or jump sign."""
     if name in ("segno", "coda"):
         voice.elements.append(Element(name))
     elif name in DECORATIONS:
@@ -376,7 +376,7 @@ def _symbol(tune: Tune, voice: Voice, text: str) -> None:
         tune.lost["chord symbol beside another, the first kept (kept)"] += 1
         return
     symbol = chord_symbol(text, tune.lost)
-    if symbol is not None and voice.shift:  # it names the chord in the key that is written
+    if symbol is not None and voice.shift:  # the symbol names the chord in the written key
         root, kind, bass = symbol
         symbol = Symbol((root + voice.shift) % 12, kind, None if bass is None else (bass + voice.shift) % 12)
     voice.elements.append(Element("chord", value=symbol))

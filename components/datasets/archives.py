@@ -1,4 +1,4 @@
-"""Packed folders (.zip, .tar, .tar.gz, .tgz), unpacked once into the cache. They may come from strangers."""
+"""Archives (.zip, .tar, .tar.gz, .tgz), unpacked once into the cache. They are untrusted input."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from components.provenance import digest_file
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
 MOST_ENTRIES = 200_000
-# Text seldom packs better than 20 : 1, deflate at most 1,030 : 1. More than this is taken for an attack.
+# The usual ratio is below 20 : 1 for text, and deflate's maximum is 1,030 : 1. A higher ratio is refused as an attack.
 EXPANSION, SMALL, MOST_BYTES = 100, 64 << 20, 64 << 30
-LONGEST_NAME = 255  # bytes of a part of a path
-LONGEST_READ = 1 << 20  # bytes that a header of a tar may make us read at once
+LONGEST_NAME = 255  # bytes of a path component
+LONGEST_READ = 1 << 20  # bytes of one read by tarfile, whose size a header may give
 BLOCK = 1 << 20
 LINK = "link or device in an archive"  # why an entry is left out
-LEFT_OUT = "left-out.json"  # beside the unpacked folder: the names of what isn't in it
+LEFT_OUT = "left-out.json"  # next to the unpacked folder: the names of skipped entries
 
 
 class _Refused(Exception):
@@ -45,12 +45,12 @@ def stem(path: Path) -> str:
 
 
 def unpacked(path: Path, cache_dir: Path) -> tuple[Path, list[str]]:
-    """(the folder that an archive holds, the names of what was left out). It lies below `cache_dir` and is made when it
-    isn't there yet. Only files and folders are taken, no links and no devices.
+    """(the unpacked folder, the names of skipped entries). The folder is below `cache_dir` and is created if missing.
+    Only files and folders are unpacked, no links or devices.
 
     Raises:
-        UserError: it is damaged or locked by a password, a name leads out of the folder, or it holds or expands to too
-            much. Nothing stays of it then.
+        UserError: the archive is damaged or encrypted, a name leads out of the folder, or it holds or expands to too
+            much. Nothing is left on disk then.
     """
     name = re.sub(r"[^\w.-]+", "-", stem(path))[:60].strip(".") or "archive"
     folder = cache_dir / "unpacked" / f"{name}-{digest_file(path)[:16]}" / name
@@ -58,7 +58,7 @@ def unpacked(path: Path, cache_dir: Path) -> tuple[Path, list[str]]:
     with FileLock(folder.parent.with_suffix(".lock")):
         if folder.is_dir():
             return folder, json.loads((folder.parent / LEFT_OUT).read_text(encoding="utf-8"))
-        shutil.rmtree(folder.parent, ignore_errors=True)  # what a killed process left
+        shutil.rmtree(folder.parent, ignore_errors=True)  # left by a killed process
         building = folder.with_name(f"{name}.building")
         try:
             left_out = _unpack(path, building)
@@ -79,7 +79,7 @@ def unpacked(path: Path, cache_dir: Path) -> tuple[Path, list[str]]:
 
 
 def _unpack(path: Path, folder: Path) -> list[str]:
-    """Write what the archive holds into a new folder, within the bounds; gives the names of what isn't a file."""
+    """Unpack into a new folder, within the limits. Returns the names of entries that aren't files."""
     folder.mkdir(parents=True)
     left_out: list[str] = []
     budget = [min(max(SMALL, EXPANSION * path.stat().st_size), MOST_BYTES)]
@@ -87,7 +87,7 @@ def _unpack(path: Path, folder: Path) -> list[str]:
     for number, (name, opened) in enumerate(entries, start=1):
         if number > MOST_ENTRIES:
             raise _Refused(f"it holds more than {MOST_ENTRIES:,} files")
-        parts = _parts(name.replace("\\", "/"))  # as some programs on Windows write it
+        parts = _parts(name.replace("\\", "/"))  # Windows separators
         if opened is None:
             left_out.append("/".join(parts))
             continue
@@ -102,7 +102,7 @@ def _unpack(path: Path, folder: Path) -> list[str]:
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    """The parts of an entry's path."""
+    """The components of an entry's path."""
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or "\0" in name or re.match(r"[A-Za-z]:", name):
         raise _Refused(f"a name in it leads out of its folder: {name[:100]!r}")
@@ -119,7 +119,7 @@ def _copy(source: IO[bytes], out: BinaryIO, budget: list[int]) -> None:
         out.write(block)
 
 
-Entries = Iterator[tuple[str, Callable[[], IO[bytes]] | None]]  # name, and what opens it; None: not a file
+Entries = Iterator[tuple[str, Callable[[], IO[bytes]] | None]]  # name, function that opens it (None: not a file)
 
 
 def _zip_entries(path: Path) -> Entries:
@@ -127,7 +127,7 @@ def _zip_entries(path: Path) -> Entries:
         for info in archive.infolist():
             if info.flag_bits & 1:
                 raise _Refused("it is locked by a password")
-            kind = info.external_attr >> 28  # of a Unix file mode: 8 a file, 10 a link; 0 where the packer had none
+            kind = info.external_attr >> 28  # type bits of a Unix file mode: 8 file, 10 link, 0 unknown
             if not info.is_dir():
                 yield info.filename, (lambda info=info: archive.open(info)) if kind in (0, 8) else None
 
@@ -139,7 +139,7 @@ def _tar_entries(path: Path, budget: list[int]) -> Entries:
         source = _Bounded(gzip.GzipFile(fileobj=raw) if packed else raw, budget[0])
         with tarfile.open(fileobj=source, mode="r:") as archive:  # type: ignore[arg-type]
             while info := archive.next():
-                archive.members.clear()  # else it keeps them all
+                archive.members.clear()  # otherwise tarfile keeps them all
                 source.allow(info.size)
                 if info.isdir():
                     continue
@@ -148,7 +148,7 @@ def _tar_entries(path: Path, budget: list[int]) -> Entries:
 
 
 class _Bounded:
-    """A stream for tarfile that reads no more at once, and skips no further, than an honest archive asks for."""
+    """A stream for tarfile that limits the size of a read and of a skip."""
 
     def __init__(self, stream: IO[bytes], limit: int) -> None:
         self._stream, self._limit = stream, limit

@@ -1,4 +1,4 @@
-"""WAV files and what is said in them. Files may come from strangers: every length is checked before it is used."""
+"""WAV files with transcripts. Files are untrusted input: each length is checked before use."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ LONGEST_SECONDS = 60.0
 MOST_CHUNKS = 1000  # before the sound; real files have a handful
 MOST_CHANNELS = 64
 SILENT, SHORTEST_SECONDS = 1e-3, 0.03
-FULL, CLIPPED = 0.999, 0.01  # of full scale, and how many samples there are too many
-CANCELLED = 0.01  # of the loudest channel: less is left of the mean where channels cancel each other
-UNKNOWN_SIZE = 0x7FFF0000  # sizes from here on stand for "to the end": SoX, arecord and FFmpeg each write another one
+FULL, CLIPPED = 0.999, 0.01  # of full scale; share of samples at it that counts as clipping
+CANCELLED = 0.01  # of the loudest channel; a quieter mean means that channels cancel each other
+UNKNOWN_SIZE = 0x7FFF0000  # larger sizes mean "to the end": SoX, arecord and FFmpeg each write another one
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
 BITS = {PCM: (8, 16, 24, 32), FLOAT: (32, 64)}
-# WAVE_FORMAT_EXTENSIBLE names its format by a GUID: the format's number, then these bytes
+# WAVE_FORMAT_EXTENSIBLE gives the format as a GUID: the format's number, then these bytes
 GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 OTHER_FILES = {b"fLaC": "FLAC", b"OggS": "Ogg", b"ID3\x03": "MP3", b"ID3\x04": "MP3", b"RIFX": "big-endian WAV"}
 
 
 class WavReader(LabelledReader):
-    """WAV files, or folders of them however deep; each with what is said in it. Items: (Sound, text).
+    """WAV files, or folders of them at any depth, with transcripts. Items: (Sound, text).
 
-    Either `file_name` says where a file's name holds the text: "{text}_{speaker}_{index}" reads "7" from
-    7_jackson_32.wav, and `labels` may spell it ("7": "seven"). Or `transcripts` names a table of files and texts, as
-    `Transcripts` reads it (LJSpeech's metadata.csv, Common Voice's validated.tsv, a table of one's own), beside the
-    sounds, in the folder above or by its whole path; `file_column` and `text_column` name its columns, `coding` is
-    that of its text. A sound that isn't in it is left out. A sound longer than `max_seconds` is dropped.
+    Either `file_name` says which part of a file's name is the text: "{text}_{speaker}_{index}" reads "7" from
+    7_jackson_32.wav, and `labels` may map it ("7": "seven"). Or `transcripts` names a table of files and texts, see
+    `Transcripts` (LJSpeech's metadata.csv, Common Voice's validated.tsv, or another table), next to the sounds, in the
+    folder above, or by its full path; `file_column` and `text_column` name its columns; `coding`: its text encoding.
+    Sounds that aren't in the table are left out. `max_seconds`: longer sounds are dropped.
     """
 
     endings = (".wav", ".wave")
@@ -95,12 +95,12 @@ class WavReader(LabelledReader):
             self.notes += [note] * (note not in self.notes)
 
     def digest(self) -> str | None:
-        """Of the contents and the names, which may hold the text; and of the transcripts."""
+        """Digest of the contents, the names, which may hold the text, and the transcripts."""
         table = digest_file(self._table) if self._table and self._table.is_file() else ""
         return digest_json([super().digest(), table])
 
     def _texts(self) -> dict[Path, str]:
-        """What is said in each file, where that is known."""
+        """The transcript of each file that has one."""
         if self._table is None:
             if self._name is None:
                 hint = 'set data.file_name ("{text}_{speaker}") or data.transcripts (a table)'
@@ -117,7 +117,7 @@ def read_wav(path: Path, *, max_seconds: float = LONGEST_SECONDS) -> Sound:
     """The sound of a WAV file.
 
     Raises:
-        UserError: it can't be read; `what` says why.
+        UserError: the file can't be read; `what` says why.
     """
     if not path.is_file():
         raise UserError("no such file", where=str(path))
@@ -131,10 +131,10 @@ def read_wav(path: Path, *, max_seconds: float = LONGEST_SECONDS) -> Sound:
 
 
 def wav_from_base64(text: str, *, where: str) -> Sound:
-    """The sound of a WAV file written in base64, as JSON carries it.
+    """The sound of a WAV file in base64, as sent in JSON.
 
     Raises:
-        UserError: it isn't base64, or what `parse_wav` refuses.
+        UserError: it isn't base64, or `parse_wav` refuses it.
     """
     try:
         content = base64.b64decode(text, validate=True)
@@ -146,11 +146,11 @@ def wav_from_base64(text: str, *, where: str) -> Sound:
 def parse_wav(content: bytes, *, where: str, max_seconds: float = LONGEST_SECONDS) -> Sound:
     """The sound in the bytes of a WAV file: PCM of 8, 16, 24 or 32 bits, or floats of 32 or 64; channels are averaged.
 
-    RIFF: a list of chunks (name, size, content); `fmt ` comes before `data`, and others are passed over. A program that
-    writes into a pipe can't know the size: 0 (with no other chunk after it) or some 2 or 4 GiB mean "to the end".
+    RIFF is a list of chunks (name, size, content). `fmt ` comes before `data`; other chunks are skipped. A program that
+    writes to a pipe doesn't know the size: 0 (with no chunk after it) or some 2 or 4 GiB mean "to the end".
 
     Raises:
-        UserError: it is none, its header promises what isn't there, or it is longer than `max_seconds`.
+        UserError: not a WAV file, truncated, or longer than `max_seconds`.
     """
     try:
         samples, rate_hz = _sound(content, max_seconds)
@@ -160,7 +160,7 @@ def parse_wav(content: bytes, *, where: str, max_seconds: float = LONGEST_SECOND
 
 
 def _odd(sound: Sound) -> str:
-    """What a person should know of a sound that can be read; "" where there is nothing."""
+    """A warning about a readable sound; "" if there is none."""
     samples, rate_hz = sound
     loud = np.abs(samples)
     if loud.max() < SILENT:
@@ -185,12 +185,12 @@ def _sound(content: bytes, max_seconds: float) -> tuple[np.ndarray, int]:
         position += 8
         if name == b"fmt ":
             form = content[position : position + min(size, 40)]
-        elif name == b"ds64" and size >= 16:  # RF64: sizes beyond 4 GiB stand here
+        elif name == b"ds64" and size >= 16:  # RF64: sizes beyond 4 GiB
             long_size = int.from_bytes(content[position + 8 : position + 16], "little")
         elif name == b"data":
             channels, rate_hz, tag, bits = _form(form)
             size = long_size if long_size is not None and size == 0xFFFFFFFF else size
-            counted = 8 + int.from_bytes(content[4:8], "little")  # the file's size, as its header has it
+            counted = 8 + int.from_bytes(content[4:8], "little")  # file size according to the header
             goes_on = _goes_on(content[position + size :])
             if UNKNOWN_SIZE <= size <= 0xFFFFFFFF or (size == 0 and (goes_on or not position < counted < UNKNOWN_SIZE)):
                 size = len(content) - position
@@ -212,15 +212,14 @@ def _sound(content: bytes, max_seconds: float) -> tuple[np.ndarray, int]:
                 raise _Refused(f"its floats go up to {np.abs(samples).max():,g}, where full scale is 1: divide them")
             return samples, rate_hz
         position += size
-        # a chunk of odd size has a byte of padding after it, which some programs forget
+        # a chunk of odd size is followed by a padding byte, which some programs leave out
         if size % 2 and not all(32 <= byte < 127 for byte in content[position : position + 4]):
             position += 1
     raise _Refused("no sound in it")
 
 
 def _goes_on(rest: bytes) -> bool:
-    """Is what stands after the sound more of it: neither another chunk, after a byte of padding or not, nor a tag of
-    MP3 players, nor zeros?"""
+    """Whether the bytes after the sound are more sound: not another chunk (padded or not), an MP3 tag or zeros."""
 
     def chunk(at: int) -> bool:
         name, size = rest[at : at + 4], int.from_bytes(rest[at + 4 : at + 8], "little")
@@ -230,7 +229,7 @@ def _goes_on(rest: bytes) -> bool:
 
 
 def _form(form: bytes | None) -> tuple[int, int, int, int]:
-    """Channels, samples a second, the samples' kind (PCM or FLOAT) and bits, from a `fmt ` chunk."""
+    """Channels, sample rate, sample type (PCM or FLOAT) and bits, from a `fmt ` chunk."""
     if form is None or len(form) < 16:
         raise _Refused("its sound has no format before it" if form is None else "its format is cut off")
     tag, channels, rate_hz, _, block, bits = struct.unpack_from("<HHIIHH", form)
@@ -271,7 +270,7 @@ def _samples(raw: memoryview, channels: int, tag: int, bits: int) -> np.ndarray:
 
 
 def _name_pattern(template: str) -> re.Pattern[str]:
-    """What matches the names of a template such as "{text}_{speaker}"."""
+    """A pattern that matches names of a template such as "{text}_{speaker}"."""
     parts = re.split(r"\{(\w+)\}", template)
     if parts[1::2].count("text") != 1:
         raise UserError(f"{template!r} has no {{text}}", where="data.file_name", hint='for example "{text}_{speaker}"')

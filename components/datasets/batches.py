@@ -1,7 +1,7 @@
 """Windows of a stored split as batches for truncated backpropagation through time.
 
-The order is a pure function of (seed, epoch, index): nothing is drawn in passing, so a resumed run reads what the
-interrupted one would have read. Shapes: B rows, T steps, S input streams.
+The order is a pure function of (seed, epoch, index), without other random state, so a resumed run reads the same
+batches as an uninterrupted one. Shapes: B rows, T steps, S input streams.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from components.encodings.vocabulary import PAD
 
 @dataclass(frozen=True)
 class Batch:
-    """One window. Targets that are PAD don't count. `fresh`: the state starts anew; else it is carried on."""
+    """One window. PAD targets are ignored. `fresh`: the state is reset; else it is carried over."""
 
     inputs_BTS: np.ndarray
     targets_BT: np.ndarray
     fresh: bool
-    units: dict[str, int] = field(default_factory=dict)  # other units than the token that end up in this window
+    units: dict[str, int] = field(default_factory=dict)  # counts of other units than tokens that end in this window
 
 
 class Batches(ABC):
@@ -55,14 +55,14 @@ class Batches(ABC):
 
 
 class StreamBatches(Batches):
-    """One long sequence as `batch_size` contiguous lanes, read side by side with the state carried along.
+    """One long sequence as `batch_size` contiguous lanes, read in parallel with the state carried over.
 
-    In training the lanes start at an offset below `window` drawn per epoch, so that windows differ. Every token
-    but the first of the split is predicted once in evaluation; each lane starts from a zero state.
+    In training the lanes start at an offset below `window` drawn per epoch, so that windows differ. In evaluation every
+    token but the first of the split is predicted once; each lane starts from a zero state.
     """
 
     def _lanes(self, epoch: int) -> tuple[int, int, int]:
-        """Number of lanes, where the first starts, and the steps in each."""
+        """Number of lanes, start of the first lane, and steps per lane."""
         steps = max(0, len(self.sequences.tokens) - 1)
         rows = max(1, min(self.batch_size, steps // self.window))
         if not self.training:
@@ -83,14 +83,14 @@ class StreamBatches(Batches):
         ids = np.full((rows, stop - start + 1), PAD, dtype=np.int64)
         for row in range(rows):
             first = offset + row * length + start
-            # a lane ends where the next begins: its last target is the next lane's first input
+            # a lane's last target is the first input of the next lane
             piece = tokens[first : min(first + stop - start + 1, len(tokens))]
             ids[row, : len(piece)] = piece
         return Batch(ids[:, :-1, None], ids[:, 1:], fresh=index == 0)
 
 
 class SequenceBatches(Batches):
-    """Sequences of like length side by side, each group of rows read to its end in windows of equal length."""
+    """Sequences of similar length in the same batch, each group of rows read to its end in windows of equal length."""
 
     @functools.lru_cache(maxsize=2)  # noqa: B019 - lives as long as the run; two epochs at most
     def _plan(self, epoch: int) -> list[tuple[np.ndarray, int, int]]:
@@ -99,7 +99,7 @@ class SequenceBatches(Batches):
         order = np.arange(len(lengths))
         if self.training:
             rng = self.rng(epoch)
-            # sort by length with noise: like lengths meet, but not the same neighbours every epoch
+            # sorted by length with noise: similar lengths share a batch, but not the same neighbours every epoch
             order = np.argsort(lengths * rng.uniform(0.9, 1.1, len(lengths)), kind="stable")
         else:
             order = np.argsort(lengths, kind="stable")
@@ -129,13 +129,13 @@ class SequenceBatches(Batches):
             part = beside[start:stop]
             context[slot, : len(part)] = part
             if not self.training:
-                # a sequence's units are counted in its first window, and named in every one
+                # a sequence's units are counted in its first window; every window has the keys
                 for unit, count in self.encoding.counts(whole).items():
                     units[unit] = units.get(unit, 0) + (count if start == 0 else 0)
         inputs = np.concatenate([ids[:, :-1, None], context], axis=-1)
         return Batch(inputs, ids[:, 1:], fresh=start == 0, units=units)
 
-    @functools.lru_cache(maxsize=256)  # noqa: B019 - the windows of one group ask for the same rows again and again
+    @functools.lru_cache(maxsize=256)  # noqa: B019 - the windows of a group need the same rows
     def _sequence(self, epoch: int, row: int) -> tuple[np.ndarray, np.ndarray]:
         ids = np.asarray(self.sequences[row], dtype=np.int64)
         if self.training:
@@ -154,6 +154,6 @@ def batches(
     seed: int,
     training: bool,
 ) -> Batches:
-    """The batches that suit a store's framing ("stream" or "sequences")."""
+    """The batches for a store's framing ("stream" or "sequences")."""
     kind = StreamBatches if framing == "stream" else SequenceBatches
     return kind(sequences, encoding, batch_size=batch_size, window=window, seed=seed, training=training)

@@ -1,22 +1,22 @@
-"""Where the beats lie in music that was played without a click: a tempo that drifts, followed from note to note.
+"""Beat tracking for music played without a click: a drifting tempo, followed from note to note.
 
-A transcribed solo carries one tempo, its average; its notes drift against it within a few bars. The model is a hidden
-semi-Markov chain over beats: each lasts a little more or less than the one before, and the onsets within it fall
-where players put them, on the beat, at the half, late as in swing, on thirds and quarters. Viterbi finds the best
-chain. The likelihood by phase is in the spirit of Cemgil and Kappen, Monte Carlo Methods for Tempo Tracking and
-Rhythm Quantization (2003); the dynamic programme in that of Ellis, Beat Tracking by Dynamic Programming (2007).
+A transcribed solo has one tempo, its average; its notes drift against it within a few bars. The model is a hidden
+semi-Markov chain over beats: each lasts a little more or less than the one before, and the onsets within it fall where
+players put them: on the beat, at the half, late as in swing, on thirds and quarters. Viterbi finds the best chain. The
+likelihood by phase follows Cemgil and Kappen, Monte Carlo Methods for Tempo Tracking and Rhythm Quantization (2003);
+the dynamic programme follows Ellis, Beat Tracking by Dynamic Programming (2007).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-FRAMES = 24  # to a beat of the average tempo
+FRAMES = 24  # per beat of the average tempo
 SHORTEST, LONGEST = 19, 30  # frames that a beat may last: 26 % faster, 25 % slower
-CHANGE = 0.7  # frames by which one beat's length differs from the one before, standard deviation
+CHANGE = 0.7  # frames by which a beat's length differs from the one before, standard deviation
 PULL = 0.08  # standard deviation of a beat's length about the average, as a share
 MOST_BEATS = 20_000
-# (phase, weight, width): of a jazz line, eighths from even (0.5) to triplet swing (0.67)
+# (phase, weight, width) for a jazz line: eighths from even (0.5) to triplet swing (0.67)
 PLACES = (
     (0.0, 1.0, 0.05), (1.0, 1.0, 0.05), (0.5, 0.35, 0.04), (0.58, 0.35, 0.04), (0.66, 0.35, 0.04),
     (0.33, 0.12, 0.03), (0.25, 0.08, 0.03), (0.75, 0.12, 0.03),
@@ -27,7 +27,7 @@ ANYWHERE = 0.25
 def follow_beats(onsets: np.ndarray) -> np.ndarray:
     """Beats [M], ascending, in units of the average tempo's beats, for onsets [N] in the same unit.
 
-    From before the first onset to after the last. Which of the beats begins a bar isn't known.
+    They extend from before the first onset to after the last. Which beats begin a bar isn't known.
     """
     first = float(onsets.min())
     frames = np.rint((onsets - first) * FRAMES).astype(np.int64) + 2 * LONGEST
@@ -45,7 +45,7 @@ def follow_beats(onsets: np.ndarray) -> np.ndarray:
     best = np.zeros((length + 1, len(lengths)))
     back = np.zeros((length + 1, len(lengths)), dtype=np.int8)
     columns = np.arange(len(lengths))
-    for block in range(LONGEST, length + 1, SHORTEST):  # a beat looks back by SHORTEST at least
+    for block in range(LONGEST, length + 1, SHORTEST):  # a beat looks back by at least SHORTEST
         times = np.arange(block, min(block + SHORTEST, length + 1))
         before = best[times[:, None] - lengths[None, :]] + step.T[None]  # [time, now, before]
         back[times] = before.argmax(axis=2)
@@ -63,12 +63,12 @@ def follow_beats(onsets: np.ndarray) -> np.ndarray:
 
 
 def on_beats(times: np.ndarray, beats: np.ndarray) -> np.ndarray:
-    """Times [N] in beats as they were followed: a time at beats[i] becomes i."""
+    """Times [N] in tracked beats: a time at beats[i] becomes i."""
     return np.interp(times, beats, np.arange(len(beats))) + np.maximum(times - beats[-1], 0.0)
 
 
 def _log_density(frames: int) -> np.ndarray:
-    """log of how often onsets fall at each frame of a beat, against anywhere alike."""
+    """Log density of onsets at each frame of a beat, relative to a uniform one."""
     phase = np.arange(frames) / frames
     density = np.full(frames, ANYWHERE)
     for place, weight, width in PLACES:

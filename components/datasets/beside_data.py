@@ -1,4 +1,4 @@
-"""What stands in tables beside their data: totals below the last line, and columns that only count the lines."""
+"""Table contents that aren't data: totals below the last line, and columns that number the lines."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _COUNTING = re.compile(
     r"index|idx|id|n|no|nr|sec(ond)?s?|ms|millis(econds)?|(elapsed|epoch|unix)\b.*",
     re.IGNORECASE,
 )
-FEWEST = 5  # numbers that are said to count
+FEWEST = 5  # minimum number of values to recognise a count
 
 
 def footer(cells: Iterable[str]) -> str:
-    """The cell that says that a table's last line is a total, a mean or a note; "" where none does."""
+    """The cell that marks a table's last line as a total, a mean or a note; "" if none does."""
     return next((cell.strip() for cell in cells if len(cell) < 200 and _FOOTER.fullmatch(cell.strip())), "")
 
 
 def counts(name: str, values: np.ndarray) -> bool:
-    """Is a column of time, by its name, and by its numbers [T], which rise in every line?"""
+    """Whether a column is time, by its name and its numbers [T], which rise in every line."""
     return bool(_COUNTING.fullmatch(name.strip())) and len(values) >= FEWEST and bool((np.diff(values) > 0).all())
 
 
 def rises_evenly(values: np.ndarray) -> bool:
-    """Do numbers [T] rise by the same in every line, as a count or a clock does?"""
+    """Whether the numbers [T] rise by the same amount in every line, as a count or a clock does."""
     steps = np.diff(values)
     return len(values) >= FEWEST and bool(steps[0] > 0) and np.allclose(steps, steps[0], rtol=1e-4)

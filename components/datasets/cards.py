@@ -1,4 +1,4 @@
-"""Dataset cards: what a public data set is, where its files are, and under which licence."""
+"""Dataset cards: what a public data set is, where its files are, and their licence."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class CardFile(BaseModel):
-    """One file of a data set. `name` is what it is called here: a plain file name, whatever the address says."""
+    """A file of a data set. `name` is its local name, a plain file name, whatever the address is."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -30,12 +30,12 @@ class CardFile(BaseModel):
     url: str = Field(pattern=r"^https?://[^\s]+$")
     bytes: int = Field(gt=0, lt=1 << 40)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    lines: int | None = Field(default=None, gt=0)  # only its first lines are the data; what follows them isn't read
-    split: Literal["train", "val", "test"] | None = None  # where the data set itself says; for all files or for none
+    lines: int | None = Field(default=None, gt=0)  # only these first lines are read
+    split: Literal["train", "val", "test"] | None = None  # if the data set defines it; for all files or for none
 
 
 class Card(BaseModel):
-    """A data set of the catalogue. It has `files` to fetch, or it lies in an installed `package`."""
+    """A data set of the catalogue. It has `files` to download, or is in an installed `package`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -72,9 +72,9 @@ def load_card(name: str, folder: Path = CATALOGUE) -> Card:
     """The card called `name`.
 
     Raises:
-        UserError: there is none of that name, or its file isn't a card; every wrong field is named.
+        UserError: there is no such card, or its file isn't valid; all invalid fields are listed.
     """
-    if name not in card_names(folder):  # also keeps `../…` out: only what the listing shows is opened
+    if name not in card_names(folder):  # also excludes `../…`: only listed names are opened
         raise unknown("dataset", name, card_names(folder), where="data.dataset")
     path = folder / f"{name}.yaml"
     hint = f"compare it with another card in {folder.name}/"

@@ -1,4 +1,4 @@
-"""How the bytes of a text file are read as characters: a named coding, or one that is detected."""
+"""Text encodings of files: named or detected."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from components.errors import meant
 
 AUTO = "auto"
 COMMON = ("utf-8", "utf-16", "latin-1", "cp1252", "cp1251", "gbk", "gb18030", "big5", "shift-jis", "euc-kr", "koi8-r")
-NO_FILES = ("idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined")  # Python's, for other things
+NO_FILES = ("idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined")  # not for text files
 NAMED = 5  # lines in a message
-SAMPLE = 64 << 10  # bytes that a coding is told from
+SAMPLE = 64 << 10  # bytes that detection looks at
 MIXED = re.compile(r"[A-Za-z][\u0370-\u06ff]|[\u0370-\u06ff][A-Za-z]")
-# UTF-32's mark begins with UTF-16's: the longer ones first.
+# UTF-32's mark begins with UTF-16's, so the longer ones come first.
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -30,16 +30,16 @@ MARKS = (
 
 
 def known(coding: str) -> str:
-    """The coding, if Python can read text in it a piece at a time.
+    """The coding, if Python can decode it incrementally.
 
     Raises:
-        ValueError: it can't; the message names the nearest one.
+        ValueError: it can't; the message suggests the nearest one.
     """
     if coding == AUTO:
         return coding
     with suppress(LookupError, ValueError):
         with suppress(UnicodeError):
-            b" ".decode(coding)  # a LookupError where it is no coding of text (rot13, base64)
+            b" ".decode(coding)  # LookupError if it isn't a text encoding (rot13, base64)
         if codecs.lookup(coding).name not in NO_FILES:
             codecs.getincrementaldecoder(coding)
             return coding
@@ -54,17 +54,18 @@ def _checked(coding: str) -> str:
         raise PydanticCustomError("coding", "{said}", {"said": str(error)}) from None
 
 
-Coding = Annotated[str, AfterValidator(_checked)]  # a setting of the readers of text
+Coding = Annotated[str, AfterValidator(_checked)]  # a setting of text readers
 
 
 def marked(beginning: bytes) -> tuple[bytes, str | None]:
-    """(byte order mark, the coding that it says) at the beginning of a file, (b"", None) where there is none."""
+    """(byte order mark, its encoding) at the beginning of a file, (b"", None) if there is none."""
     return next(((mark, coding) for mark, coding in MARKS if beginning.startswith(mark)), (b"", None))
 
 
 def unmarked(beginning: bytes) -> str | None:
-    """The coding of UTF-16 text without its mark, which would be taken for text with NUL characters; None: it is none.
-    Its blanks and line ends have a NUL byte beside them, all on the same side; without any, most letters have."""
+    """The encoding of UTF-16 text without a mark, which would look like text with NUL characters; None: it isn't
+    UTF-16. Its blanks and line ends have a NUL byte next to them, all on the same side; without any, most letters
+    have."""
     for coding, high, low in (
         ("utf-16-le", beginning[1::2], beginning[::2]),
         ("utf-16-be", beginning[::2], beginning[1::2]),
@@ -78,19 +79,19 @@ def unmarked(beginning: bytes) -> str | None:
 
 
 def detect(blocks: Iterable[bytes]) -> str | None:
-    """The coding of a text without a byte order mark: UTF-8 if all of it is, else what chardet finds likeliest of the
-    web's codings for the lines that aren't ASCII; None where it finds none. Reads all blocks, keeps SAMPLE bytes.
+    """The encoding of a text without a byte order mark: UTF-8 if all of it is, else chardet's likeliest web encoding
+    for the lines that aren't ASCII; None if it finds none. Reads all blocks, keeps SAMPLE bytes.
 
     Raises:
-        ValueError: most lines that aren't ASCII are UTF-8, and some are something else; the message says which.
+        ValueError: most lines that aren't ASCII are UTF-8, and some aren't; the message lists them.
     """
     import chardet
 
     utf8 = codecs.getincrementaldecoder("utf-8")("strict")
     sample, rest, valid = b"", b"", True
     seen = 0  # lines
-    good: list[int] = []  # the numbers of those that aren't ASCII, but UTF-8
-    bad: list[int] = []  # and of those that aren't UTF-8
+    good: list[int] = []  # numbers of the lines that are UTF-8 but not ASCII
+    bad: list[int] = []  # numbers of the lines that aren't UTF-8
     for block in blocks:
         if not sample and b"\0" in block[:SAMPLE]:  # UTF-16 has no lines to look for
             return _named(chardet.detect(block[:SAMPLE])["encoding"])
@@ -126,8 +127,8 @@ def detect(blocks: Iterable[bytes]) -> str | None:
     if not found:
         return None
     text = sample.decode(found, "replace")
-    # no word mixes Latin letters with Greek, Cyrillic, Hebrew or Arabic ones: caf\xe9 isn't Russian. And of codings
-    # that read the sample alike, the commonest will read the rest of the file
+    # no word mixes Latin letters with Greek, Cyrillic, Hebrew or Arabic ones: caf\xe9 isn't Russian. If encodings
+    # decode the sample to the same text, the commonest one is the safest for the rest of the file
     return "cp1252" if MIXED.search(text) or text == sample.decode("cp1252", "replace") else found
 
 

@@ -1,4 +1,4 @@
-"""Tables of measurements: columns of numbers beside dates and labels, a line a step of time."""
+"""Tables of measurements: numeric columns with dates and labels, one line a time step."""
 
 from __future__ import annotations
 
@@ -27,10 +27,9 @@ BELOW = "take away what stands below the table"
 
 @dataclass
 class Table:
-    """`lines`: their numbers in the file. `numbers`: float64 [lines, columns], NaN where a value is missing and where a
-    text stands. `texts`: the cells of the columns that were asked for. `first_text`: where a column has its first text,
-    and which; `ends`: a column's first and last cell. `moments`: the first column that begins with a date, and its
-    cells."""
+    """`lines`: line numbers in the file. `numbers`: float64 [lines, columns], NaN for missing values and texts.
+    `texts`: the cells of the requested columns. `first_text`: line and cell of each column's first text; `ends`: first
+    and last cell of each column. `moments`: the first column that begins with a date, and its cells."""
 
     path: Path
     names: list[str]
@@ -43,16 +42,16 @@ class Table:
 
     @cached_property
     def dates(self) -> tuple[str, list[datetime | None]]:
-        """That column and its dates by line (None: not one). Not every reader asks, and they take long to read."""
+        """That column's name and its dates by line (None: not a date). Computed on demand, because parsing is slow."""
         return self.moments[0], dates(self.moments[1])
 
     @property
     def headed(self) -> bool:
-        """Does its first line name the columns?"""
+        """Whether the first line is a header."""
         return self.names != [str(number + 1) for number in range(len(self.names))]
 
     def of_numbers(self) -> list[str]:
-        """The columns with numbers in them, in the table's order."""
+        """The columns that contain numbers, in the table's order."""
         there = np.isfinite(self.numbers).any(axis=0)
         return [name for name, any_ in zip(self.names, there, strict=True) if any_]
 
@@ -60,7 +59,7 @@ class Table:
         """The columns' numbers, float64 [lines, columns].
 
         Raises:
-            UserError: there is no such column, or a text stands in it.
+            UserError: there is no such column, or it contains text.
         """
         for name in columns:
             if name not in self.names:
@@ -73,7 +72,7 @@ class Table:
         return self.numbers[:, [self.names.index(name) for name in columns]]
 
     def check_order(self) -> None:
-        """Refuse a series whose lines aren't in the order of time, as its first column of dates says."""
+        """Refuse lines that aren't in order of time, by the first column of dates."""
         name, dates = self.dates
         if len(dates) > 2 and dates[-1] is None and all(dates[:-1]):
             raise UserError(
@@ -91,7 +90,7 @@ class Table:
         raise UserError(what, where=f"{self.path}: line {back[0]}", hint=f"{hint}; several series: a file for each")
 
     def check_end(self, last: Sequence[str], before: Sequence[str]) -> None:
-        """Refuse a table that ends with a total or a note, in a cell that is unlike those above it."""
+        """Refuse a table that ends with a total or a note, in a cell unlike those above it."""
         for name, cell, above in zip(self.names, last, before, strict=False):
             if footer([cell]) and cell.strip() not in (self.texts.get(name) or [above, ""])[:-1]:
                 what = f"the last line is no step of the data: {cell.strip()[:60]!r}"
@@ -99,13 +98,13 @@ class Table:
 
     @cached_property
     def doubled(self) -> list[int]:
-        """The lines, by their index, that have the date of the line before."""
+        """Indices of the lines with the same date as the line before."""
         _, dates = self.dates
         return [at for at, (before, date) in enumerate(pairwise(dates), 1) if date and date == before]
 
     def check_one_series(self, texts: Mapping[str, Sequence[str]]) -> None:
-        """Refuse several series whose lines come in turn: a third of the lines have the date of the line before, and
-        one of the columns of `texts` names the series. Times of day beside the date have no letters."""
+        """Refuse several interleaved series: a third of the lines have the date of the line before, and one of the
+        columns of `texts` names the series. Times of day have no letters."""
         for name, cells in texts.items():
             named = 2 * len(set(cells)) <= len(cells) and re.search(r"[^\W\d_]", cells[0])
             if named and all(cells[at] != cells[at - 1] for at in self.doubled):
@@ -114,7 +113,7 @@ class Table:
                 raise UserError(what, where=f"{self.path}: line {self.lines[self.doubled[0]]}", hint=hint)
 
     def falling(self, columns: Sequence[str]) -> str:
-        """Which of the columns falls in every line, as years do where the newest line is the first; "" where none."""
+        """The first column that falls in every line, as years do if the newest line comes first; "" if none does."""
         for name in columns:
             values = self.numbers[:, self.names.index(name)]
             if len(values) > 2 and (np.diff(values) < 0).all():
@@ -123,8 +122,8 @@ class Table:
         return ""
 
     def uneven(self) -> str:
-        """What is odd of the steps between dates: some stand twice, or are longer than most; or what has no date; ""
-        where nothing is."""
+        """A note on irregular dates: duplicates, steps longer than usual or lines without a date; "" if there are
+        none."""
         name, dates = self.dates
         if undated := [line for line, date in zip(self.lines, dates, strict=True) if name and not date]:
             return f"{name}: lines without a date: {len(undated):,}, the first in line {undated[0]}"
@@ -146,12 +145,11 @@ class Table:
 def read_columns(
     files: TextFiles, path: Path, texts: Sequence[str] = (), rows: Rows | None = None, *, header: bool | None = None
 ) -> Table:
-    """A table in a text file; its separator is the commonest in the first line of comma, tab, semicolon and bar.
+    """A table in a text file. The separator is the commonest of comma, tab, semicolon and bar in the first line.
 
-    The first line is a header where it has texts in it that the second has numbers for, or no number at all; else the
-    columns are called by their numbers from 1. `texts`: columns whose cells are kept ("-1" is the last). Where
-    semicolons separate, numbers may have decimal commas. `rows` come in place of the file's lines. `header`: whether
-    the first line is one, where that is known.
+    The first line is a header if it has texts where the second has numbers, or no number at all; else columns are
+    numbered from 1. `texts`: columns whose cells are kept ("-1" is the last). With semicolons as separator, numbers may
+    have decimal commas. `rows` replace the file's lines. `header`: whether the first line is a header, if known.
 
     Raises:
         UserError: it isn't such a table, or has more than LARGEST_CELLS.
@@ -163,7 +161,7 @@ def read_columns(
     second = next(rows, None)
     if header is None:
         header = is_header(first[1], second[1] if second else [])
-    # a table program may end its lines with empty fields
+    # spreadsheets may end lines with empty fields
     width = (
         max((at for at, cell in enumerate(first[1], start=1) if cell.strip()), default=len(first[1]))
         if header
@@ -235,7 +233,7 @@ def _chain(*parts) -> Iterator[tuple[int, list[str]]]:
 
 
 def is_header(first: Sequence[str], second: Sequence[str]) -> bool:
-    named = [cell for cell in first if cell.strip()]  # a table program's index has no name
+    named = [cell for cell in first if cell.strip()]  # a spreadsheet's index has no name
     if (named and all(_number(cell) is None for cell in named)) or counts_columns(first):
         return True
     pairs = zip(first, second, strict=False)
@@ -243,16 +241,16 @@ def is_header(first: Sequence[str], second: Sequence[str]) -> bool:
 
 
 def counts_columns(first: Sequence[str]) -> bool:
-    """Does a line begin with an empty cell and then count 0, 1, 2 …? So pandas writes a table whose columns have no
-    names, with an index."""
+    """Whether a line is an empty cell and then 0, 1, 2 …, as pandas writes a table without column names but with an
+    index."""
     return len(first) > 1 and [cell.strip() for cell in first] == ["", *map(str, range(len(first) - 1))]
 
 
 def _number(cell: str) -> float | None:
-    """NaN: the value is missing; None: a text."""
+    """The number in a cell; NaN: missing; None: a text."""
     if cell.strip().casefold() in NUMBERS:
         return math.nan
-    if "_" in cell:  # Python's own 1_000: in files it is a name
+    if "_" in cell:  # Python reads 1_000 as a number; in files it is a name
         return None
     try:
         value = float(cell)
@@ -262,7 +260,7 @@ def _number(cell: str) -> float | None:
 
 
 def is_number(cell: str) -> bool:
-    """A number, or the place of one that is missing."""
+    """Whether a cell is a number or marks a missing one."""
     return _number(cell) is not None
 
 
@@ -272,16 +270,16 @@ def is_finite(cell: str) -> bool:
 
 
 def dates(cells: Sequence[str]) -> list[datetime | None]:
-    """The dates of a column, None where there is none. 1/2/2024 has the day or the month first as more of the column
-    can be read; where all can be both, as the column goes forward more often, and then in steps that are more alike: of
-    1/1/2023, 2/1/2023 … 12/1/2024 the month is first."""
+    """The dates of a column, None where there is none. Whether 1/2/2024 has the day or the month first is decided by
+    which order reads more of the column; then by which order increases more often; then by which has more even steps:
+    in 1/1/2023, 2/1/2023 … 12/1/2024 the month is first."""
     readings = [[read(cell.strip()) for cell in cells] for read in READINGS]
     return max(readings, key=lambda dates: (sum(map(bool, dates)), *_forward(dates)))
 
 
 def either_way(cells: Sequence[str]) -> str:
-    """What a person should know of dates that all may have the day or the month first: how one of them is read; ""
-    where they can't be read in two ways."""
+    """A note for dates that could all have the day or the month first, with an example of how they are read; "" if they
+    aren't ambiguous."""
     found = dates(cells)
     days, months = ([read(cell.strip()) for cell in cells] for read in READINGS[-2:])
     if None in days or None in months or days == months or found not in (days, months):
@@ -292,7 +290,7 @@ def either_way(cells: Sequence[str]) -> str:
 
 
 def _forward(dates: Sequence[datetime | None]) -> tuple[int, float]:
-    """How often dates go forward, and the shortest of these steps by the longest."""
+    """How often dates increase, and the ratio of the shortest of these steps to the longest."""
     steps = [date - before for before, date in pairwise(filter(None, dates)) if date >= before]
     longer = [step for step in steps if step]
     return len(steps), min(longer) / max(longer) if longer else 0.0
@@ -321,7 +319,7 @@ def _written(pattern: re.Pattern[str], text: str) -> datetime | None:
 
 
 def _century(year: int) -> int:
-    """Of two digits: 69 to 99 are 1969 to 1999, as POSIX and Python read them."""
+    """The year of two digits: 69 to 99 are 1969 to 1999, as in POSIX and Python."""
     return year + (1900 if year >= 69 else 2000)
 
 

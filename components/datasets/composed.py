@@ -1,4 +1,4 @@
-"""Small piano pieces composed by rules: a progression, a melody in phrases, an accompaniment in one of some styles."""
+"""Small piano pieces composed by rules: a chord progression, a melody in phrases, and an accompaniment."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 
 UNIT = 12  # steps in a quarter note
 MAJOR, MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)
-# what may follow a degree of the scale (0 = tonic), as in a first book of harmony
+# degrees of the scale (0 = tonic) that may follow each, as in a harmony textbook
 _NEXT = {0: (3, 4, 5, 1, 0), 1: (4, 4, 4), 3: (4, 0, 1, 4), 4: (0, 5, 0, 0), 5: (3, 1, 4), 2: (5, 3)}
 STYLES = ("song", "waltz", "alberti", "arpeggio", "chorale")
-# rhythms of a bar of the melody, in eighths, by how many eighths the bar has
+# rhythms of a bar of melody in eighths, by the number of eighths in the bar
 _RHYTHMS = {
     8: ((4, 4), (4, 2, 2), (2, 2, 2, 2), (3, 1, 4), (2, 2, 4), (3, 1, 2, 2), (2, 1, 1, 4), (6, 2), (1, 1, 2, 4)),
     6: ((4, 2), (2, 2, 2), (3, 1, 2), (2, 4), (1, 1, 2, 2), (4, 1, 1)),
@@ -30,7 +30,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Piece:
-    """What is to be played. `harmonies`: the step at which each begins; `phrase`: steps of a phrase."""
+    """A composed piece. `harmonies`: the step at which each begins; `phrase`: steps of a phrase."""
 
     notes: tuple[Written, ...]
     harmonies: tuple[int, ...]
@@ -85,8 +85,8 @@ def _progression(rng: np.random.Generator) -> list[int]:
 
 
 def _pitch(degree: int, scale: tuple[int, ...], dominant: bool = False) -> int:
-    """Semitones above the tonic of a degree that counts on over the octave; the leading tone of a dominant in minor is
-    raised."""
+    """Semitones of a degree above the tonic; degrees continue over the octave. In minor, the leading tone of a dominant
+    is raised."""
     octave, step = divmod(degree, 7)
     return 12 * octave + scale[step] + int(dominant and step == 6 and scale is MINOR)
 
@@ -95,7 +95,8 @@ def _melody(
     degrees: list[int], rhythms: list[tuple[int, ...]], bar: int, scale: tuple[int, ...], rng: np.random.Generator,
     like: list[Written] | None,
 ) -> list[Written]:  # fmt: skip
-    """Four bars: tones of the chord on strong places, steps between them. The first two bars may be another's."""
+    """Four bars: chord tones on strong beats, steps between them. The first two bars may be taken from another
+    phrase."""
     found: list[Written] = []
     place = int(rng.integers(7, 12))  # in degrees above the tonic
     for number, (degree, rhythm) in enumerate(zip(degrees, rhythms, strict=True)):
@@ -117,7 +118,7 @@ def _melody(
 
 
 def _accompaniment(style: str, degree: int, scale: tuple[int, ...], bar: int) -> list[Written]:
-    """A bar over the degree's triad."""
+    """A bar of accompaniment on the degree's triad."""
     bass = 36 + _pitch(degree, scale) + (12 if _pitch(degree, scale) < 5 else 0)
     chord = sorted(48 + (_pitch(degree + third, scale, degree == 4)) % 12 for third in (0, 2, 4))
     eighth = UNIT // 2

@@ -16,9 +16,9 @@ from components.datasets.spans import OUTSIDE, as_iob2
 from components.datasets.text import text_files
 from components.errors import UserError, unknown
 
-BLANKS = " \t"  # not str.strip's: a no-break space can be a token
+BLANKS = " \t"  # unlike str.strip: a no-break space can be a token
 DOCUMENT = "-DOCSTART-"
-NO_TOKEN = re.compile(r"\d+[-.]\d+")  # CoNLL-U's numbers of several tokens, and of none
+NO_TOKEN = re.compile(r"\d+[-.]\d+")  # CoNLL-U's ids of multiword tokens and empty nodes
 MORE = "a line has more columns than the file's first line"
 LONGEST_TOKEN = 1000  # characters
 
@@ -34,19 +34,19 @@ class _Sentence:
 
 
 class ConllReader(LabelledReader):
-    """Items ([token], [tag]), gzip or not. `token_column` is counted from 1, and so is `tag_column`; without it the
-    tags are in the last. Tabs separate where a file's first line of columns has one, else blanks.
+    """Items ([token], [tag]), gzip or not. `token_column`: column of the tokens, counted from 1. `tag_column`: column
+    of the tags (default: the last). Columns are separated by tabs if a file's first line of columns has one, else by
+    blanks.
 
-    `scheme` iob: tags are of spans, as IOB1, IOB2 or BIOES write them, and come out as IOB2; none: they stay as they
-    are (parts of speech). `labels`: the types of spans (or the tags) there may be, and the names they get.
+    `scheme` iob: tags are of spans in IOB1, IOB2 or BIOES and are converted to IOB2; none: they stay as they are (parts
+    of speech). `labels`: the allowed types of spans (or tags), mapped to the names they get.
 
-    Lines that hold only blanks end a sentence, and so do `-DOCSTART-` lines. Comments (# before a sentence, with
-    another number of columns than the file's lines have) are no tokens, nor are CoNLL-U's lines 3-4 (words that are
-    written as one) and 3.1 (words that aren't written). A sentence with a line that can't be read, or of more than
-    `max_length` tokens, is dropped.
+    Blank lines and `-DOCSTART-` lines end a sentence. Comments (# before a sentence, with another number of columns
+    than the file's lines have) are skipped, as are CoNLL-U's lines 3-4 (multiword tokens) and 3.1 (empty nodes). A
+    sentence with a line that can't be read, or of more than `max_length` tokens, is dropped.
 
     Raises:
-        UserError: a type isn't among `labels`; the nearest one is suggested. The first tokens are 1, 2, 3 …
+        UserError: a type isn't among `labels`; the nearest one is suggested. Or the first tokens are 1, 2, 3 …
     """
 
     columns_set_by = "data.tag_column"
@@ -111,7 +111,7 @@ class ConllReader(LabelledReader):
                 continue
             if cells and cells[0] != DOCUMENT:
                 sentence = sentence or _Sentence(number)
-                # a text with blanks in it would be taken for a token and its tag
+                # otherwise a text with blanks would be read as a token and its tag
                 sentence.problem = sentence.problem or MORE * (not tabs and len(cells) > columns)
                 self._add(sentence, cells, columns, labelled)
             elif sentence:
@@ -135,7 +135,7 @@ class ConllReader(LabelledReader):
             sentence.tags += found[1:]
 
     def _shape(self, path: Path) -> tuple[bool, int]:
-        """Whether tabs separate a file's columns, and their number: as the first line has it that is no comment."""
+        """Whether tabs separate a file's columns, and their number, by the first line that isn't a comment."""
         shape = False, 0
         for _, line in lines(self._text, path):
             if line.strip(BLANKS) and not line.startswith(DOCUMENT):
@@ -155,7 +155,7 @@ def _check_words(sentence: _Sentence, where: str) -> None:
 
 
 def _cells(line: str, tabs: bool) -> list[str]:
-    """The line's columns; none of a line of blanks."""
+    """The line's columns; [] for a blank line."""
     line = line.rstrip(BLANKS)
     if tabs and line:
         return [cell.strip(" ") for cell in line.split("\t")]

@@ -1,4 +1,4 @@
-"""Dates in many ways of writing, made on the spot, and the same as ISO 8601 has them: a translation without files."""
+"""Generated dates in many formats, to be translated to ISO 8601: a translation task without files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from components.datasets.synthetic import SyntheticReader
 from components.errors import UserError
 
 Language = Literal["en", "de", "fr", "es"]
-LONGEST = 48  # characters, more than any way has
+LONGEST = 48  # characters; no format is longer
 
 MONTHS: dict[str, str] = {
     "en": "January February March April May June July August September October November December",
@@ -28,7 +28,7 @@ WEEKDAYS: dict[str, str] = {
     "fr": "lundi mardi mercredi jeudi vendredi samedi dimanche",
     "es": "lunes martes miércoles jueves viernes sábado domingo",
 }
-# Only ways that mean one day: neither 5/3/1998 nor a year of two digits. 3.5.1998 is German, and its day comes first.
+# Only unambiguous formats: neither 5/3/1998 nor years of two digits. 3.5.1998 is German, with the day first.
 WAYS: dict[str, tuple[str, ...]] = {
     "": ("{y}-{mm}-{dd}", "{y}/{mm}/{dd}", "{y}.{mm}.{dd}", "{y}{mm}{dd}"),
     "en": (
@@ -49,10 +49,10 @@ WAYS: dict[str, tuple[str, ...]] = {
 
 
 class Dates(SyntheticReader):
-    """("the 3rd of May, 1998", "1998-05-03"): days of the years `first_year` to `last_year`, in one of the ways of one
-    of the `languages` or in numbers alone, now and then in small or in capital letters.
+    """("the 3rd of May, 1998", "1998-05-03"): dates from `first_year` to `last_year`, in a format of one of the
+    `languages` or in numbers alone, sometimes in lower or upper case.
 
-    All ways of writing one day stay on one side of a split: what is tested on are days that training never saw.
+    All formats of a date are in the same split: test dates never occur in training.
     """
 
     name, files_by = "dates", "labelled-lines"
@@ -88,7 +88,7 @@ class Dates(SyntheticReader):
 
 
 def written(date: datetime.date, language: str, way: str) -> str:
-    """The date in a way of a language ("" for numbers alone)."""
+    """The date in a format of a language ("" for numbers alone)."""
     day, names = date.day, language or "en"
     month, weekday = MONTHS[names].split()[date.month - 1], WEEKDAYS[names].split()[date.weekday()]
     return way.format(

@@ -1,4 +1,4 @@
-"""The files of a card: from the cache, a mirror folder, or the network; none is used before its sha256 agrees."""
+"""Downloads of a card's files: from the cache, a mirror folder or the network, each verified by its sha256."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 
 MIRROR = "REPRISE_MIRROR"
 BLOCK = 1 << 16
-ATTEMPTS = 3  # each goes on where the last one broke off
-TIMEOUT_SECONDS = (10.0, 30.0)  # to connect; between two pieces
+ATTEMPTS = 3  # each resumes where the last one stopped
+TIMEOUT_SECONDS = (10.0, 30.0)  # connect, read
 
 
 class Truncated(Exception):
-    """The connection ended before the file did."""
+    """The connection closed before the file was complete."""
 
 
 def fetch(card: Card, cache_dir: Path, mirror: Path | None, progress: bool = False) -> list[Path]:
-    """The card's files, in its order, each with the right sha256. `progress`: a bar on stderr while downloading.
+    """The card's files, in its order, verified by sha256. `progress`: show a progress bar on stderr while downloading.
 
     Looks in the cache, then for `<mirror>/<card>/<file>` (- or _ in the card's name, and one folder deeper) and
-    `<mirror>/<file>`, used where they lie; then downloads.
+    `<mirror>/<file>`, which are used in place; then downloads.
 
     Raises:
-        UserError: a file can't be had; the message names its address and the other ways to give it.
+        UserError: a file can't be found or downloaded; the message has its address and the other ways to provide it.
     """
     folder = cache_dir / "downloads" / card.name
     paths = [_fetch(card, file, folder, mirror, progress) for file in card.files]
@@ -50,10 +50,10 @@ def fetch(card: Card, cache_dir: Path, mirror: Path | None, progress: bool = Fal
 
 
 def mirror_folder(root: Path) -> Path | None:
-    """The folder that holds copies of the files: $REPRISE_MIRROR, else the one line of `<root>/data/mirror`.
+    """The folder with copies of the files: $REPRISE_MIRROR, else the path in `<root>/data/mirror`.
 
     Raises:
-        UserError: the folder that is named isn't there.
+        UserError: the folder doesn't exist.
     """
     pointer = root / "data" / "mirror"
     where, named = f"${MIRROR}", os.environ.get(MIRROR, "").strip()
@@ -86,7 +86,7 @@ def _fetch(card: Card, file: CardFile, folder: Path, mirror: Path | None, progre
             problems.append(f"{candidate} is another file: its sha256 or size differs from the card's")
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{file.name}.lock"):
-        if _is(target, file):  # another process was faster
+        if _is(target, file):  # another process downloaded it meanwhile
             return target
         target.unlink(missing_ok=True)
         problem = _download(file, target, progress)
@@ -101,7 +101,7 @@ def _fetch(card: Card, file: CardFile, folder: Path, mirror: Path | None, progre
 
 
 def _beginning(path: Path, count: int, folder: Path) -> Path:
-    """A copy of a file's first lines, in a folder of the cache."""
+    """A copy of a file's first lines, in the cache."""
     folder.mkdir(parents=True, exist_ok=True)
     with path.open("rb") as source, written_whole(folder / path.name) as temporary:
         lines = list(itertools.islice(source, count))
@@ -117,7 +117,7 @@ def _is(path: Path, file: CardFile) -> bool:
 
 
 def _download(file: CardFile, target: Path, progress: bool) -> str | None:
-    """Download through pooch, which verifies and moves the file into place. Returns what went wrong, or None."""
+    """Download through pooch, which verifies the file and moves it into place. Returns the error, or None."""
     import pooch
     import requests
 
@@ -143,16 +143,16 @@ def _download(file: CardFile, target: Path, progress: bool) -> str | None:
         return f"no connection to {urlsplit(file.url).hostname}"
     except (requests.RequestException, Truncated, OSError) as error:
         return str(error) or type(error).__name__
-    except ValueError:  # pooch's word for a wrong hash
+    except ValueError:  # raised by pooch on a wrong hash
         return "what came has another sha256 than the card says: the file was changed at its source"
     return None
 
 
 def _resume(url: str, part: Path, size: int, progress: bool) -> None:
-    """Bring `part` to `size` bytes, beginning where it ends.
+    """Download the rest of `part`, up to `size` bytes.
 
     Raises:
-        Truncated: the answer was shorter. requests.RequestException: what requests met, a refusal included.
+        Truncated: the response was too short. requests.RequestException: errors of requests, HTTP errors included.
     """
     import requests
 
@@ -165,7 +165,7 @@ def _resume(url: str, part: Path, size: int, progress: bool) -> None:
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
-            part.unlink(missing_ok=True)  # it isn't the beginning of what is there now
+            part.unlink(missing_ok=True)  # the file on the server has changed
             raise Truncated("the server doesn't know the part that is missing")
         response.raise_for_status()
         goes_on = response.status_code == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
@@ -182,7 +182,8 @@ def _save(response: requests.Response, part: Path, have: int, size: int, progres
         part.open("ab" if have else "wb") as file,
         Progress(*columns, console=Console(stderr=True), disable=not progress) as bar,
     ):
-        # Else a connection that breaks off raises before its last piece is handed over, and nothing could go on there.
+        # Otherwise a broken connection raises before the last block is returned, and the download couldn't resume
+        # there.
         response.raw.enforce_content_length = False
         task = bar.add_task(part.stem, total=size, completed=have)
         for block in response.iter_content(BLOCK):

@@ -1,6 +1,6 @@
-"""Styles of drumming as rules: how likely a piece is hit on each sixteenth of a bar, and how hard.
+"""Drumming styles as rules: how likely, and how hard, a piece of the kit is hit on each sixteenth of a bar.
 
-Written for this project from what teaching books of the drum set have in common; nothing was copied or measured.
+Written for this project from what textbooks on drumming have in common; nothing was copied or measured.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Hit:
 
 @dataclass(frozen=True)
 class Style:
-    """`pattern`: for each piece a sign for each sixteenth of the bar: X always, O often, o maybe, . seldom, G and g a
-    ghost note often and maybe. `tempo`: quarter notes a minute. `swing`: of a pair of notes how much later the second
-    is, as a share of the pair's half; `unit`: which are swung, 2: eighths, 4: sixteenths. `lag`: milliseconds."""
+    """`pattern`: for each piece a sign per sixteenth of the bar: X always, O often, o maybe, . seldom, G and g a ghost
+    note often and maybe. `tempo`: quarter notes a minute. `swing`: delay of the second note of a pair, as a share of
+    half the pair; `unit`: which pairs are swung, 2: eighths, 4: sixteenths. `lag`: milliseconds."""
 
     pattern: Mapping[str, str]
     tempo: tuple[int, int]
@@ -105,7 +105,7 @@ _DOWN_THE_KIT = ("snare", "high tom", "mid tom", "low tom")
 
 
 def groove(style: Style, rng: np.random.Generator, like: Sequence[Hit] = ()) -> list[Hit]:
-    """A bar of the style; where one is given to be `like`, most of what may vary is kept as it is there."""
+    """A bar of the style. With a bar `like`, most of its optional hits are kept."""
     kept = {(hit.place, hit.piece) for hit in like}
     hits = []
     for piece, signs in style.pattern.items():
@@ -115,7 +115,7 @@ def groove(style: Style, rng: np.random.Generator, like: Sequence[Hit] = ()) -> 
                 chance = float((place, piece) in kept)
             if rng.random() < chance:
                 hits.append(Hit(place, piece, _accented(style, place, piece, _FORCE[sign])))
-    opened = {hit.place for hit in hits if hit.piece == "open hi-hat"}  # one foot, one pair of cymbals
+    opened = {hit.place for hit in hits if hit.piece == "open hi-hat"}  # a hi-hat is open or closed
     return [hit for hit in hits if hit.piece != "closed hi-hat" or hit.place not in opened]
 
 
@@ -128,7 +128,7 @@ def _accented(style: Style, place: int, piece: str, force: float) -> float:
 
 
 def fill(style: Style, bar: Sequence[Hit], rng: np.random.Generator) -> list[Hit]:
-    """The bar with a fill at its end: down the kit from the snare, growing louder."""
+    """The bar with a fill at its end: down the kit from the snare, with a crescendo."""
     length = int(rng.choice([4, 6, 8, style.places], p=[0.4, 0.2, 0.3, 0.1]))
     first = style.places - length
     step = int(rng.choice([1, 2], p=[0.7, 0.3])) if not style.swing or style.unit == 4 else 2

@@ -19,25 +19,25 @@ from components.encodings.base import Encoding, Field
 
 @dataclass(frozen=True)
 class ExampleBatch:
-    """Padding is 0 (PAD for ids). `rows`: the examples' places in their split."""
+    """Padding is 0 (PAD for ids). `rows`: the examples' indices in their split."""
 
     inputs: np.ndarray  # int64 [B, T] or [B, T, S], or float32 [B, T, I]
     lengths_B: np.ndarray
     targets: np.ndarray  # int64 [B, U], or float32 [B, U, K]
     target_lengths_B: np.ndarray
     rows: np.ndarray
-    fresh: bool = True  # nothing is carried from one batch to the next
+    fresh: bool = True  # no state is carried between batches
 
 
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 class ExampleBatches(Batches):
-    """A split of (input, target) examples, rows of like length side by side. `augment` makes a variant of each input
-    of training, anew in every epoch: a function of (seed, epoch, row).
+    """A split of (input, target) examples; rows of similar length share a batch. `augment` makes a variant of each
+    training input in every epoch, as a function of (seed, epoch, row).
 
-    `classes` [N]: an epoch of training draws as many examples of each class as of any other, N in all. Rows of a small
-    class come several times, each as often as any other of its class, give or take one.
+    `classes` [N]: an epoch of training draws equally many examples of each class, N in all. Rows of a small class are
+    repeated, each equally often, give or take one.
     """
 
     classes: np.ndarray | None = None
@@ -68,7 +68,7 @@ class ExampleBatches(Batches):
         if self.augment:
             variants = []
             for slot, row in enumerate(rows):
-                # a row that comes several times comes in several variants
+                # repeated rows get different variants
                 again = [] if self.classes is None else [index, slot]
                 rng = np.random.default_rng([self.seed, epoch, int(row), *again])
                 variants.append(self.augment(self.inputs[int(row)], rng))
@@ -77,30 +77,30 @@ class ExampleBatches(Batches):
         return ExampleBatch(inputs, lengths_B, targets, target_lengths_B, rows)
 
     def padding_share(self, epoch: int = 0) -> float:
-        """Input steps that are padding, of all that are computed in an epoch."""
+        """The share of padding in all input steps of an epoch."""
         lengths = self.inputs.lengths
         computed = sum(len(rows) * int(lengths[rows].max(initial=0)) for rows in self._plan(epoch))
         return 1 - int(lengths.sum()) / computed if computed else 0.0
 
     @functools.lru_cache(maxsize=2)  # noqa: B019 - lives as long as the run; two epochs at most
     def _plan(self, epoch: int) -> list[np.ndarray]:
-        # targets break ties, so that long ones meet as well
+        # targets break ties, so that long ones share a batch too
         lengths = self.inputs.lengths + self.targets.lengths / (1 + self.targets.lengths.max(initial=0))
         if not self.training:
             order = np.argsort(lengths, kind="stable")
             return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
         rng = np.random.default_rng([self.seed, epoch])
-        # shuffled first and sorted with noise: like lengths meet, but not the same neighbours every epoch
+        # shuffled, then sorted with noise: similar lengths share a batch, but not the same neighbours every epoch
         drawn = rng.permutation(len(lengths)) if self.classes is None else balanced(self.classes, rng)
         noise = rng.uniform(0.9, 1.1, len(lengths))
-        noise = noise[drawn] if self.classes is None else noise  # one for each draw, or repetitions would meet
+        noise = noise[drawn] if self.classes is None else noise  # for each draw, or repeats would share a batch
         order = drawn[np.argsort(lengths[drawn] * noise, kind="stable")]
         groups = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
         return [groups[i] for i in rng.permutation(len(groups))]
 
 
 class FrameBatches(ExampleBatches):
-    """Whole sequences of frames: the targets are the frames, the inputs the frames before them, silence first."""
+    """Whole sequences of frames: the targets are the frames, the inputs the previous frames, beginning with silence."""
 
     def __init__(
         self, examples: Examples, encoding: Encoding, /, *, batch_size: int, seed: int, training: bool
@@ -120,8 +120,8 @@ class FrameBatches(ExampleBatches):
 
 
 def balanced(classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Rows [N] in random order, each class of `classes` [N] as often as any other, give or take one. A class's rows
-    come equally often, give or take one."""
+    """Rows [N] in random order, with equally many draws of each class of `classes` [N], and of each row of a class,
+    give or take one."""
     found = np.unique(classes)
     share, left = divmod(len(classes), len(found) or 1)
     more = set(rng.permutation(len(found))[:left].tolist())
@@ -134,16 +134,16 @@ def balanced(classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def padded(
     sequences: Sequences, rows: np.ndarray, variants: Sequence[np.ndarray] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The rows' sequences, or these `variants` of them, in one array, and their lengths [B]."""
+    """The rows' sequences, or these `variants` of them, as one padded array, and their lengths [B]."""
     tokens = sequences.tokens
-    size = 0 if tokens.dtype.kind == "f" else 1  # which one doesn't count here
+    size = 0 if tokens.dtype.kind == "f" else 1  # the vocabulary size doesn't matter here
     field = Field(size=size, width=tokens.shape[1] if tokens.ndim > 1 else 0)
     return pad([sequences[int(row)] for row in rows] if variants is None else variants, field)
 
 
 def pad(pieces: Sequence[np.ndarray], field: Field) -> tuple[np.ndarray, np.ndarray]:
-    """Sequences in one array, 0 after each end: int64 [B, T] or [B, T, width], or float32 [B, T, width]; and their
-    lengths [B]."""
+    """Sequences as one array, padded with 0: int64 [B, T] or [B, T, width], or float32 [B, T, width]; and their lengths
+    [B]."""
     lengths_B = np.array([len(piece) for piece in pieces], dtype=np.int64)
     features = (field.width,) if field.width else ()
     shape = (len(pieces), int(lengths_B.max(initial=0)), *features)

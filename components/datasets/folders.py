@@ -1,4 +1,4 @@
-"""The files of a folder: which are read, which are passed over and why, and the splits that their names give."""
+"""The files of a folder: which are read, which are skipped and why, and the splits given by their names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from components.errors import UserError
 
-DEEPEST = 16  # folders within folders
+DEEPEST = 16  # nested folders
 MOST_ENTRIES = 1_000_000
 LISTED = 3  # names in a note
 SPLIT_NAMES = {
@@ -17,15 +17,15 @@ SPLIT_NAMES = {
     "val": {"val", "valid", "validation", "dev"},
     "test": {"test", "testing"},
 }
-BESIDE_SPLIT = {"", "data", "set", "split"}  # other words in a folder's name: train_data, Test-Set
-# beginnings of words that may name splits, in other languages too; of each pair both have to be there
+BESIDE_SPLIT = {"", "data", "set", "split"}  # other words in the name of a split's folder: train_data, Test-Set
+# beginnings of words that may name splits, in several languages; both of a pair must occur
 LIKE_TRAIN = re.compile(
     r"(?<![^\W\d_])(train|entra[iî]n|entrena|treino|addestra|apprentissage|обуч|学習|訓練|训练)", re.I
 )
 LIKE_OTHER = re.compile(
     r"(?<![^\W\d_])(val|dev|test|eval|hold.?out|prueba|teste|prova|тест|测试|測試|テスト|検証)", re.I
 )
-# what a folder has beside its data: text that isn't part of them
+# documentation files of a data set
 ABOUT = re.compile(
     r"(readme|licen[cs]e|copying|changelog)([-_ ]\w+)?(\.(txt|md|rst|html?|pdf|rtf))?(\.gz)?", re.IGNORECASE
 )
@@ -38,7 +38,7 @@ def unpacked_name(path: Path) -> str:
 
 
 def ending(path: Path) -> str:
-    """The file's ending in lower case, `.gz` not counted: ".csv" for T.CSV.gz; "" where it has none."""
+    """The file's suffix in lower case, without `.gz`: ".csv" for T.CSV.gz; "" if it has none."""
     return Path(unpacked_name(path)).suffix.lower()
 
 
@@ -47,8 +47,8 @@ def hidden(name: str) -> bool:
 
 
 def inside(folder: Path, endings: Sequence[str] = ()) -> tuple[list[Path], PassedOver]:
-    """The files in a folder and its subfolders with one of the `endings` (none: with any), the folder's own first, by
-    name; and what is passed over. Links to folders aren't followed.
+    """The files in a folder and its subfolders with one of the `endings` (none: any), the folder's own first, by name;
+    and the skipped ones. Links to folders aren't followed.
 
     Raises:
         UserError: there are more than MOST_ENTRIES files.
@@ -104,7 +104,7 @@ def _unfit(path: Path, endings: Sequence[str]) -> str:
 
 
 def told(passed_over: Mapping[str, Sequence[str]]) -> list[str]:
-    """A note for each reason, with the number of files and the first ones' names."""
+    """A note for each reason, with the number of files and the first names."""
     return [
         f"skipped: {len(names):,} × {reason} ({', '.join(names[:LISTED])}{', …' if len(names) > LISTED else ''})"
         for reason, names in passed_over.items()
@@ -112,10 +112,10 @@ def told(passed_over: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def given_splits(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
-    """(the paths for each split, the files that belong to none), where the names in a folder give the splits: folders
-    train, val and test, or files such as ptb.train.txt and ptb.valid.txt. Train and one other must be there, and every
-    folder (or file, where there are no folders) must belong to a split; else ({}, []). Of a folder that holds one
-    folder alone, that one is looked at."""
+    """(the paths of each split, the files that belong to none), if the names in a folder give the splits: folders
+    train, val and test, or files such as ptb.train.txt and ptb.valid.txt. Train and another split must exist, and every
+    folder (or file, if there are no folders) must belong to a split; else ({}, []). A folder whose only content is
+    another folder is replaced by that."""
     try:
         entries = sorted(path for path in folder.iterdir() if not hidden(path.name))
     except OSError as error:
@@ -128,7 +128,7 @@ def given_splits(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
     for path in folders or entries:
         words = set(re.split(r"[^a-z]+", path.name.lower()))
         of = [split for split, names in SPLIT_NAMES.items() if words & names]
-        # a folder may have the name of a label: test_drive
+        # a folder may be named after a label: test_drive
         if len(of) != 1 or (folders and len(words - BESIDE_SPLIT) != 1):
             return {}, []
         splits.setdefault(of[0], []).append(path)
@@ -140,8 +140,8 @@ def given_splits(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
 
 
 def like_splits(files: Sequence[Path], folder: Path) -> str:
-    """What to tell where the names of files in a folder, or of the folders that hold them, may mean splits that
-    `given_splits` doesn't know, so that all are mixed; else ""."""
+    """A note if names of files or of their folders look like splits that `given_splits` doesn't recognise, so that all
+    are mixed; else ""."""
     names = list(dict.fromkeys(name for path in files for name in Path(os.path.relpath(path, folder)).parts))
     train = next((name for name in names if LIKE_TRAIN.search(name)), None)
     other = next((name for name in names if LIKE_OTHER.search(name) and not LIKE_TRAIN.search(name)), None)

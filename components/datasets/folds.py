@@ -1,7 +1,6 @@
-"""K-fold cross-validation: which sequences are held out for test in a fold, and for val of the rest.
+"""K-fold cross-validation: which sequences are held out for test in a fold, and for validation from the rest.
 
-A fold is a function of the data, K and the seed, not of the order in which folds are asked for: "3/10" is the same
-wherever it is read.
+A fold depends on the data, K and the seed only, not on the order in which folds are run: "3/10" is always the same.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ TRAIN, VAL, TEST = range(len(SPLITS))
 
 
 def parse_fold(text: str) -> tuple[int, int]:
-    """(k, K) of "k/K", the k-th of K folds, from 1.
+    """(k, K) of "k/K", the k-th of K folds, counted from 1.
 
     Raises:
-        UserError: it isn't one.
+        UserError: it isn't a fold.
     """
     found = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text)
     fold, folds = (int(found[1]), int(found[2])) if found else (0, 0)
@@ -38,8 +37,8 @@ def parse_fold(text: str) -> tuple[int, int]:
 
 
 def fold_fractions(fractions: Sequence[float], folds: int) -> list[float]:
-    """The fractions of train, val and test in a fold: test is 1/K of all, and train and val share the rest as they are
-    to each other in `fractions`."""
+    """The fractions of train, val and test in a fold: test is 1/K of all; train and val share the rest in the
+    proportion that `fractions` gives."""
     train, val, _ = fractions
     rest = (1 - 1 / folds) / (train + val)
     return [train * rest, val * rest, 1 / folds]
@@ -48,15 +47,15 @@ def fold_fractions(fractions: Sequence[float], folds: int) -> list[float]:
 def fold_split(
     readers: Mapping[Any, Reader], encoding: Encoding, fractions: Sequence[float], seed: int, fold: tuple[int, int]
 ) -> Pieces:
-    """The items of all readers, with one fold as test. All of a group are on one side. Folds are alike in size and in
-    their labels, and so is val, as far as groups allow it.
+    """The items of all readers, with one fold as test. Groups aren't divided. Folds are balanced in size and labels,
+    and so is val, as far as groups allow it.
 
     Raises:
         UserError: there are fewer groups than parts.
     """
     keys: dict[str, int] = {}
     groups: list[int] = []  # of each item
-    found: list[Counter[str]] = []  # the labels of each group
+    found: list[Counter[str]] = []  # labels of each group
     for reader in readers.values():
         for item in reader.items():
             key = reader.group(item)
@@ -64,7 +63,7 @@ def fold_split(
             if groups[-1] == len(found):
                 found.append(Counter())
             labels = encoding.labels_of(item)
-            if len(labels) == 1:  # of a whole item, not of each of its steps
+            if len(labels) == 1:  # the label of the whole item, not one for each step
                 found[groups[-1]][labels[0]] += 1
     number, folds = fold
     few = f"{len(found):,} different sequences can't be split into {folds:,} folds{' and val' * bool(fractions[VAL])}"
@@ -92,17 +91,17 @@ def fold_split(
 
 
 def check_shuffled(reader: Reader) -> None:
-    """Refuse folds of what is split in its own order. Raises UserError."""
+    """Refuse folds of data that are split in their own order. Raises UserError."""
     if reader.framing == "stream" or reader.by_time:
         what = "series are split by time" if reader.by_time else "a text is split in its order"
         raise UserError(f"{what}, not into folds", where="data.fold", hint="leave the folds out")
 
 
 def deal(sizes: np.ndarray, kinds: Sequence[str], folds: int, rng: np.random.Generator) -> np.ndarray:
-    """The fold of each group, int64 [G], given their sizes and labels. Each goes to the fold that has the fewest items
-    of its label, and of those to the smallest. No fold is empty if there are as many groups."""
+    """The fold of each group, int64 [G], given their sizes and labels. Each goes to the fold with the fewest items of
+    its label, then to the smallest. No fold is empty if there are as many groups."""
     shuffled = rng.permutation(len(sizes)).tolist()
-    order = sorted(shuffled, key=lambda group: (kinds[group], -sizes[group]))  # the large first: easier to even
+    order = sorted(shuffled, key=lambda group: (kinds[group], -sizes[group]))  # the large first: easier to balance
     totals = [0] * folds
     of_kind: dict[str, list[int]] = {}
     fold_of = np.zeros(len(sizes), dtype=np.int64)
@@ -116,14 +115,14 @@ def deal(sizes: np.ndarray, kinds: Sequence[str], folds: int, rng: np.random.Gen
 
 
 def take(sizes: np.ndarray, kinds: Sequence[str], share: float, rng: np.random.Generator) -> np.ndarray:
-    """The places of the groups to hold out, about `share` of the items: label by label, at even distances. At least one
-    group is held out and at least one isn't."""
+    """The indices of the groups to hold out, about `share` of the items: label by label, at even distances. At least
+    one group is held out and at least one isn't."""
     order = np.array(sorted(rng.permutation(len(sizes)).tolist(), key=lambda group: kinds[group]), dtype=np.int64)
     ends = np.cumsum(sizes[order])
     begins = ends - sizes[order]
     offset = rng.uniform()
     chosen = np.floor(ends * share + offset) > np.floor(begins * share + offset)
-    # a large group passes several marks at once, and may be all there is of one
+    # sizes differ, so all or none may be chosen
     if chosen.all() or not chosen.any():
         chosen[:] = False
         chosen[rng.integers(len(order))] = True

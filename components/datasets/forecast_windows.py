@@ -1,7 +1,7 @@
-"""Windows of series: what was before, to read; and the steps after, to be predicted. Each is scaled by its own past.
+"""Windows of series: past values as input, the next steps as target. Each is scaled by its own past.
 
-Shapes: B rows, L steps that only lags read, C steps of context, H of the horizon, T = C + H, I inputs of a step, F what
-is known of it.
+Shapes: B rows, L steps that only lags read, C steps of context, H of the horizon, T = C + H, I inputs of a step, F
+known features of a step.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from components.encodings.series import PARTS
 
 @dataclass(frozen=True)
 class ForecastBatch(ExampleBatch):
-    """`inputs` [B, T, I]: for each step the last value, the lags, whether there was a last value, and what is known of
-    the step. `targets` [B, T]: 1 where a step counts, 0 before a series' beginning. `values_BT` are scaled, by
+    """`inputs` [B, T, I]: for each step the last value, the lags, whether the last value exists, and the known
+    features. `targets` [B, T]: 1 for steps that count, 0 before a series' beginning. `values_BT` are scaled by
     `scales_B1`."""
 
     values_BT: np.ndarray = field(kw_only=True)
@@ -30,21 +30,21 @@ class ForecastBatch(ExampleBatch):
 
 @dataclass(frozen=True)
 class Window:
-    """A series around an origin, the index of the first step that is predicted. Values before the series begins are 0.
+    """A series around an origin, the index of the first predicted step. Values before the series begins are 0.
 
-    `past` float32 [L + C], scaled; `known` float32 [T, F]; `wanted` float64 [H] or fewer, in the data's own units.
-    value = centre + scale · scaled.
+    `past` float32 [L + C], scaled; `known` float32 [T, F]; `wanted` float64 [H] or fewer, in the data's units. value =
+    centre + scale · scaled.
     """
 
     row: int
     origin: int
     past: np.ndarray
-    seen: np.ndarray  # bool [L + C]: is it in the series?
+    seen: np.ndarray  # bool [L + C]: is the step in the series?
     known: np.ndarray
     wanted: np.ndarray
     centre: float
     scale: float
-    frames: np.ndarray  # the whole series, as it is encoded
+    frames: np.ndarray  # the whole series, encoded
 
     @property
     def history(self) -> np.ndarray:
@@ -53,13 +53,13 @@ class Window:
 
     @property
     def scaled(self) -> np.ndarray:
-        """What is wanted, float32."""
+        """The target values, float32, scaled."""
         return ((self.wanted - self.centre) / self.scale).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How windows are cut. `lags` include 1, the last value."""
+    """The shape of windows. `lags` include 1, the last value."""
 
     context: int
     horizon: int
@@ -68,7 +68,7 @@ class Shape:
 
     @property
     def before(self) -> int:
-        """Steps before the context that the lags reach."""
+        """Steps before the context, read by the lags only."""
         return max(self.lags)
 
     @property
@@ -76,13 +76,13 @@ class Shape:
         return self.before + self.context
 
     def inputs(self, width: int) -> int:
-        """Numbers of a step, with `width` that are known of it."""
+        """Inputs of a step, with `width` known features."""
         return len(self.lags) + 1 + width
 
 
 def window(frames: np.ndarray, origin: int, shape: Shape, row: int = 0) -> Window:
-    """The window of encoded frames [T', 2 + F] at an origin. Nothing from the origin on has a part in `past`, `centre`
-    or `scale`."""
+    """The window of encoded frames [T', 2 + F] at an origin. `past`, `centre` and `scale` don't depend on anything from
+    the origin on."""
     first = max(0, origin - shape.past)
     history, wanted = values_of(frames[first:origin]), values_of(frames[origin : origin + shape.horizon])
     context = history[-shape.context :]
@@ -105,8 +105,9 @@ def values_of(frames: np.ndarray) -> np.ndarray:
 
 
 class ForecastBatches(Batches):
-    """In training windows are drawn: a series as often as it has places for one, and a place in it. An epoch has as
-    many windows as lie side by side. Else the last `origins` places, `horizon` apart, of each series, in order.
+    """Training draws random windows: a series in proportion to its number of possible origins, and one of them. An
+    epoch has as many windows as fit without overlap. In evaluation, the last `origins` origins of each series,
+    `horizon` apart, in order.
 
     The order is a pure function of (seed, epoch, index).
     """
@@ -116,7 +117,7 @@ class ForecastBatches(Batches):
     ) -> None:
         self.sequences, self.shape, self.origins = sequences, shape, origins
         self.batch_size, self.seed, self.training = batch_size, seed, training
-        # an origin has a value before it, and the whole horizon after it
+        # an origin needs a value before it and the whole horizon after it
         self.room = np.maximum(sequences.lengths - shape.horizon, 0)
         places = [
             (row, int(length) - shape.horizon * (back + 1))
@@ -144,7 +145,7 @@ class ForecastBatches(Batches):
 
 
 def batch(windows: Sequence[Window], shape: Shape) -> ForecastBatch:
-    """Windows whose horizon is known, side by side."""
+    """A batch of windows whose horizon is known."""
     values = np.stack([np.concatenate([one.past, one.scaled]) for one in windows])
     steps = shape.context + shape.horizon
     seen_BW = np.pad(np.stack([one.seen for one in windows]), ((0, 0), (0, shape.horizon)), constant_values=True)
@@ -164,14 +165,14 @@ def batch(windows: Sequence[Window], shape: Shape) -> ForecastBatch:
 
 
 def scales(windows: Sequence[Window]) -> np.ndarray:
-    """What a scaled value of 1 stands for, float64 [B, 1]."""
+    """The scale of each window, float64 [B, 1]."""
     return np.array([[one.scale] for one in windows])
 
 
 def step_inputs(
     values_BW: np.ndarray, seen_BW: np.ndarray, known_BTF: np.ndarray, shape: Shape, first: int, steps: int
 ) -> np.ndarray:
-    """Float32 [B, steps, I] for the steps from `first` in the window on, each from what lies before it."""
+    """float32 [B, steps, I] for the steps of the window from `first` on, each from earlier values only."""
     ends = range(first, first + steps)
     lagged = [values_BW[:, ends.start - lag : ends.stop - lag] for lag in shape.lags]
     lagged.append(seen_BW[:, ends.start - 1 : ends.stop - 1].astype(np.float32))

@@ -1,4 +1,4 @@
-"""The reader of a piece that a model is given to go on from, to harmonise or to rewrite."""
+"""The reader of music given to a model, to continue, harmonise or rewrite."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ PERFORMED = {"drums": DrumsReader, "piano": PianoReader}
 
 
 def kinds_of(music: int | str) -> tuple[str, ...]:
-    """The endings of files of such music."""
+    """The file suffixes of such music."""
     return PERFORMED[music].kinds if isinstance(music, str) else MusicReader.kinds
 
 
 def music_reader(path: Path, music: int | str, parts: Literal["all", "melody"], workers: int = 2) -> MusicReader:
-    """`music`: the steps of a quarter note, or what is performed, drums or piano, which is read whole."""
+    """`music`: the steps of a quarter note, or "drums" or "piano" for performances, which are read whole."""
     if music == "drums":
         return DrumsReader([path], bars=0, min_notes=1, workers=workers)
     if music == "piano":

@@ -1,4 +1,4 @@
-"""A series that somebody gives to be continued: in Python, over HTTP, through MLflow."""
+"""A series given for a forecast: in Python, over HTTP or through MLflow."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ FORM = "{values: [...], start: 2024-01-01}; or times in place of start"
 
 
 def given_series(given: Any, encoding: SeriesValues, where: str) -> Series:
-    """A series from a mapping or from a pandas Series with times as its index.
+    """A series from a mapping, or from a pandas Series with times as its index.
 
-    `values` are the numbers, oldest first; `start` is the time of the first or `times` are those of all of them;
-    `covariates` are, by name, the numbers of these steps and of those that are predicted.
+    `values` are the numbers, oldest first; `start` is the time of the first, or `times` are those of all of them;
+    `covariates` map names to the numbers of these steps and of the predicted ones.
 
     Raises:
-        UserError: it is no such mapping, a value is missing, or the times aren't steps of the model's data.
+        UserError: not such a mapping, a value is missing, or the times don't fit the frequency of the model's data.
     """
     if isinstance(given, Series):
         return given
@@ -31,7 +31,7 @@ def given_series(given: Any, encoding: SeriesValues, where: str) -> Series:
         given = {"values": given.to_numpy(), "times": times, "name": str(given.name or "")}
     if not isinstance(given, Mapping):
         raise UserError(f"{type(given).__name__} isn't a series", where=where, hint=FORM)
-    given = {key: value for key, value in given.items() if value is not None}  # MLflow fills in what isn't there
+    given = {key: value for key, value in given.items() if value is not None}  # MLflow adds missing keys as None
     for key in given:
         if key not in KEYS:
             raise unknown("key", str(key), KEYS, where=where)

@@ -1,4 +1,4 @@
-"""A font of single lines, a to z, and texts written in it by an unsteady hand.
+"""A single-line font, a to z, and texts written in it as irregular handwriting.
 
 A glyph's strokes are separated by spaces, the parts of a stroke by "+": "l" joins points by straight lines, "c" by a
 curve through them. A point is two hexadecimal digits, x and y upwards: the baseline is y = 3, small letters reach 7,
@@ -41,13 +41,13 @@ GLYPHS: dict[str, str] = {
     "y": "l0723 l4700",
     "z": "l07470343",
 }
-BASELINE, GAP, SPACE = 3, 2.0, 3.0  # in the grid's units: between letters, and of a space
+BASELINE, GAP, SPACE = 3, 2.0, 3.0  # grid units: between letters, and width of a space
 STEP = 1.2  # between two points
 
 
 def written(text: str, rng: np.random.Generator) -> Ink:
-    """A text as ink, x-height 14 to 26. Size, slant, width, roundness, spacing and unsteadiness are drawn for the
-    whole text; each letter is a little different every time."""
+    """A text as ink, x-height 14 to 26. Size, slant, width, roundness, spacing and irregularity are drawn once for the
+    text; each letter varies a little."""
     unit, slant, width = rng.uniform(3.5, 6.5), rng.normal(0.15, 0.15), rng.uniform(0.8, 1.2)
     gap, step = GAP * rng.uniform(0.7, 1.3), STEP * rng.uniform(0.85, 1.15)
     unsteady, rounded, rise = rng.uniform(0.05, 0.25), rng.uniform(0, 1), rng.normal(0, 0.02)
@@ -70,7 +70,7 @@ def written(text: str, rng: np.random.Generator) -> Ink:
 
 @cache
 def _parts(letter: str) -> list[list[tuple[str, np.ndarray]]]:
-    """The parts of each stroke of a letter: their kind, and their points [N, 2]."""
+    """The parts of each stroke of a letter: type, and points [N, 2]."""
     return [[(part[0], _points(part[1:])) for part in stroke.split("+")] for stroke in GLYPHS[letter].split()]
 
 
@@ -79,8 +79,8 @@ def _points(digits: str) -> np.ndarray:
 
 
 def _joined(parts: list[tuple[str, np.ndarray]], rounded: float) -> np.ndarray:
-    """One line [N, 2] through the parts of a stroke, each from where the last one ended. `rounded`: how far straight
-    lines give way to curves, from 0 to 1."""
+    """One line [N, 2] through the parts of a stroke, each from the end of the last. `rounded`: from straight lines (0)
+    to curves (1)."""
     lines: list[np.ndarray] = []
     for kind, points in parts:
         if lines:
@@ -94,7 +94,8 @@ PLACES = np.linspace(0, 1, 9)[:-1, None]  # between two points
 
 
 def _through(points: np.ndarray, rounded: float) -> np.ndarray:
-    """Points along straight lines through points [N, 2], with `rounded` 1 along the Catmull-Rom spline, or between."""
+    """Points along straight lines through points [N, 2]; with `rounded` 1 along the Catmull-Rom spline, or between the
+    two."""
     padded, t = np.concatenate([points[:1], points, points[-1:]])[:, None], PLACES
     a, b, c, d = padded[:-3], padded[1:-2], padded[2:-1], padded[3:]
     straight = b + t * (c - b)
@@ -104,7 +105,7 @@ def _through(points: np.ndarray, rounded: float) -> np.ndarray:
 
 
 def _resampled(line: np.ndarray, step: float) -> np.ndarray:
-    """Points on a line, about `step` apart, its ends among them."""
+    """Points on a line, about `step` apart, including its ends."""
     along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
     places = np.linspace(0, along[-1], max(2, round(along[-1] / step) + 1))
     return np.stack([np.interp(places, along, line[:, axis]) for axis in (0, 1)], axis=1)

@@ -1,4 +1,4 @@
-"""Notes as they were played or written, put on a grid of steps: what every format of music is read into."""
+"""Notes on a grid of steps: the common form of all music formats."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from components.harmony import Symbol, find_key, match_chord, parse_chord
 from components.score import Chord
 
 QUARTER_TONE = "quarter tone read as the semitone beside it (kept)"
-ONLY_DRUMS = "has only drums"  # why a piece is refused
+ONLY_DRUMS = "has only drums"  # reason of a refusal
 LONGEST_STEPS = 1_000_000
-THIRD = 0.04  # of a third of a beat: an onset this near is meant to be one
-GATHERED = 0.2  # mean resultant length of the phases of onsets
+THIRD = 0.04  # of a third of a beat: onsets this close count as being on it
+GATHERED = 0.2  # mean resultant length of the phases of onsets that follow the beat
 START, DURATION, PITCH, VELOCITY = range(4)  # columns of a track's notes
 
 
 @dataclass
 class Track:
-    """One instrument. `notes` int64 [N, 4]: start and duration in steps, pitch, velocity; by start, then pitch."""
+    """One instrument. `notes` int64 [N, 4]: start and duration in steps, pitch, velocity; sorted by start, then
+    pitch."""
 
     number: int  # in the file, from 0
     name: str
@@ -38,18 +39,18 @@ class Track:
 
     @cached_property
     def monophonic(self) -> float:
-        """The share of its notes that sound alone."""
+        """The share of notes that sound alone."""
         return float(alone(self.notes).mean())
 
     @property
     def label(self) -> str:
-        """As a person finds it: "2 'Sax'"."""
+        """The track's name in messages: "2 'Sax'"."""
         return f"{self.number} {self.name!r}" if self.name else str(self.number)
 
 
 @dataclass
 class Piece:
-    """A piece on the grid, before its tracks have roles. `left_out`: reason → how many notes."""
+    """A piece on the grid, before its tracks have roles. `left_out`: reason → number of notes."""
 
     format: str
     title: str
@@ -66,7 +67,7 @@ class Piece:
     left_out: Counter[str] = field(default_factory=Counter)
     remarks: list[str] = field(default_factory=list)
     timing_error_ms: float = 0.0
-    refused: str = ""  # why it is to be skipped
+    refused: str = ""  # reason to skip the piece
 
     @property
     def length_steps(self) -> int:
@@ -98,7 +99,7 @@ def settle_tracks(
     """
     first = np.rint(start).astype(np.int64)
     duration = np.maximum(np.rint(end).astype(np.int64) - first, 1)
-    string = track.astype(np.int64) * 128 + pitch.astype(np.int64)  # that sounds one note at a time
+    string = track.astype(np.int64) * 128 + pitch.astype(np.int64)  # notes of one key and track: monophonic
     order = np.lexsort((-duration, first, string))
     first, duration, string, velocity = first[order], duration[order], string[order], velocity[order]
     alike = string[1:] == string[:-1]
@@ -120,9 +121,9 @@ def settle_tracks(
 
 
 def alone(notes: np.ndarray) -> np.ndarray:
-    """bool [N]: which of the notes [N, 4] neither begin together with another nor under one that goes on.
+    """bool [N]: the notes [N, 4] that neither begin with another note nor under a sustained one.
 
-    Two notes played legato overlap a little: up to half of the shorter one.
+    Two legato notes overlap a little: up to half of the shorter one.
     """
     if not len(notes):
         return np.zeros(0, dtype=bool)
@@ -138,9 +139,9 @@ def alone(notes: np.ndarray) -> np.ndarray:
 
 
 def follows_beat(beats: np.ndarray) -> bool:
-    """Whether onsets, in beats [N], know the beat: on one of its first four divisions they gather.
+    """Whether onsets, in beats [N], gather on one of the first four divisions of the beat.
 
-    Played without a click, at a tempo written as an average, they lie everywhere alike. Measured by the mean
+    Music played without a click, with an average tempo in the file, has onsets everywhere. Measured by the mean
     resultant length of the phase (Mardia and Jupp, Directional Statistics, 2000).
     """
     if len(beats) < 32:
@@ -151,7 +152,7 @@ def follows_beat(beats: np.ndarray) -> bool:
 
 
 def moved(start: np.ndarray, steps_per_beat: int, left_out: Counter[str]) -> np.ndarray:
-    """How far, in steps, written onsets (steps [N]) lie from the grid; those that do are counted."""
+    """The distance in steps of written onsets (steps [N]) from the grid; those off it are counted."""
     off = np.abs(start - np.rint(start))
     count = int((off > 1e-6).sum())
     if count:
@@ -160,7 +161,7 @@ def moved(start: np.ndarray, steps_per_beat: int, left_out: Counter[str]) -> np.
 
 
 def triplets_moved(beats: np.ndarray, steps_per_beat: int) -> int:
-    """How many onsets, in beats, are thirds of a beat that the grid has no step for."""
+    """The number of onsets, in beats, on thirds of a beat that aren't grid steps."""
     if steps_per_beat % 3 == 0:
         return 0
     third = np.rint(beats * 3)
@@ -168,13 +169,13 @@ def triplets_moved(beats: np.ndarray, steps_per_beat: int) -> int:
 
 
 def clean(text: str, longest: int = 80) -> str:
-    """One printable line of what a stranger's file calls something."""
+    """Untrusted text as one printable line."""
     line = " ".join("".join(character if character.isprintable() else " " for character in text[:400]).split())
     return line[:longest]
 
 
 def decoded(data: bytes) -> str:
-    """A stranger's text: UTF-8, else Shift-JIS where that gives Japanese words, else Windows' Latin."""
+    """Untrusted text, decoded as UTF-8, else Shift-JIS if that gives Japanese words, else Windows-1252."""
     for coding in ("utf-8-sig", "cp932"):
         try:
             text = data.decode(coding)
@@ -186,25 +187,26 @@ def decoded(data: bytes) -> str:
 
 
 def _japanese(text: str) -> bool:
-    """Whether all that isn't ASCII is kana or kanji and stands in words: an accent of French is alone among letters."""
+    """Whether all characters that aren't ASCII are kana or kanji and in words. An accented letter of French stands
+    alone."""
     words = re.findall(r"[^\x00-\x7f]+", text)
     return all(re.fullmatch(r"[\u3000-\u30ff\u4e00-\u9fff\uff01-\uff5e]{2,}", word) for word in words)
 
 
 def usable_metre(beats: int, unit: int, steps_per_beat: int) -> bool:
-    """Whether a metre is one that music has and its bar is a whole number of steps."""
+    """Whether a metre is musically valid and its bar is a whole number of steps."""
     sane = 1 <= beats <= 64 and 1 <= unit <= 64 and unit & (unit - 1) == 0
     return sane and beats * 4 * steps_per_beat % unit == 0
 
 
 def bar_steps(metre: tuple[int, int], steps_per_beat: int) -> int:
-    """Steps in a full bar."""
+    """Steps of a full bar."""
     return metre[0] * 4 * steps_per_beat // metre[1]
 
 
 def key_name(tracks: list[Track], sharps: int | None = None) -> str:
-    """The key that all notes together suggest, by how long each pitch class sounds; "" without notes. `sharps`: of
-    the key signature, negative for flats; then one of its two keys."""
+    """The key estimated from all notes, by how long each pitch class sounds; "" without notes. With `sharps` of the key
+    signature (negative for flats), one of its two keys."""
     notes = np.concatenate([track.notes for track in tracks]) if tracks else np.zeros((0, 4), dtype=np.int64)
     if not len(notes):
         return ""
@@ -213,20 +215,20 @@ def key_name(tracks: list[Track], sharps: int | None = None) -> str:
 
 
 def block_chords(track: Track) -> tuple[list[Chord], float]:
-    """Chord symbols of a track that plays in blocks, and the share of its blocks that a symbol explains.
+    """Chord symbols of a track with block chords, and the share of its blocks that a symbol explains.
 
-    A block is the notes that begin together; one that goes on with the same symbol lengthens the one before it.
+    A block is the set of notes that begin together; a block with the same symbol as the one before lengthens it.
     """
     if not len(track.notes):
         return [], 0.0
     onsets = track.notes[:, START]
-    first = np.flatnonzero(np.concatenate([[True], onsets[1:] != onsets[:-1]]))  # note of each block
+    first = np.flatnonzero(np.concatenate([[True], onsets[1:] != onsets[:-1]]))  # first note of each block
     starts, pitches = onsets[first].tolist(), track.notes[:, PITCH].tolist()
     stops = np.maximum.reduceat(onsets + track.notes[:, DURATION], first).tolist()
     edges = [*first.tolist(), len(pitches)]
     chords: list[Chord] = []
     explained = 0
-    open_: tuple[int, int, Symbol] | None = None  # start, end, symbol of the chord that may still be lengthened
+    open_: tuple[int, int, Symbol] | None = None  # start, end, symbol of the current chord
     for index, (start, stop) in enumerate(zip(starts, stops, strict=True)):
         symbol = _symbol(tuple(pitches[edges[index] : edges[index + 1]]))
         if symbol is None:
@@ -252,12 +254,12 @@ def _symbol(pitches: tuple[int, ...]) -> Symbol | None:
 
 @lru_cache(maxsize=1 << 12)
 def _over_bass(intervals: frozenset[int]) -> Symbol | None:
-    """The chord over a bass of C: there are few of them, and matching one takes a millisecond."""
+    """The chord over a bass of C. Cached: there are few of them, and matching one takes a millisecond."""
     return match_chord(intervals, 0)
 
 
 def chord_symbol(text: str, left_out: Counter[str]) -> Symbol | None:
-    """The chord that a symbol writes; None for "N.C." and for what can't be read, so that nothing goes on over it."""
+    """The chord of a symbol; None for "N.C." and for an unreadable one, which ends the chord before."""
     try:
         return parse_chord(text)
     except UserError:
@@ -272,7 +274,7 @@ def chord_symbol(text: str, left_out: Counter[str]) -> Symbol | None:
 
 
 def chord_spans(symbols: list[tuple[int, Symbol | None]], end: int) -> list[Chord]:
-    """Each symbol (None: no chord) holds until the next one or the end; the same one again goes on."""
+    """Spans of chords: each symbol (None: no chord) lasts until the next one or the end; equal ones are merged."""
     if not symbols:
         return []
     symbols = sorted(symbols, key=lambda pair: pair[0])

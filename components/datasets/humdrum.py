@@ -1,7 +1,7 @@
-"""Humdrum `**kern` as it is played: its lines are put in the order in which they sound, for music21 to read.
+"""Humdrum `**kern` in playing order: reorders the lines of a file before music21 reads it.
 
-The expansion list of a file (`*>[A,A1,A,A2]`) says in which order its labelled sections are played; variants with a
-name (`*>norep[A,A2]`) aren't the default. Without a list the repeat signs of the bar lines hold. Huron, The Humdrum
+The expansion list of a file (`*>[A,A1,A,A2]`) gives the playing order of its labelled sections; named variants
+(`*>norep[A,A2]`) aren't the default. Without a list the repeat signs of the bar lines apply. Huron, The Humdrum
 Toolkit: Reference Manual (1994), "thru".
 """
 
@@ -16,10 +16,10 @@ MOST_LINES = 200_000
 
 
 def as_played(text: str) -> str | None:
-    """The file with its lines in the order in which they are played; None where that is how they are written.
+    """The file's lines in playing order; None if that is the written order.
 
     Raises:
-        Misfit: the order can't be followed.
+        Misfit: the order can't be resolved.
     """
     lines = text.splitlines()
     order = _order(lines)
@@ -33,7 +33,7 @@ def as_written(text: str) -> str:
 
 
 def _order(lines: list[str]) -> list[range]:
-    """The runs of lines in the order in which they are played."""
+    """The runs of lines in playing order."""
     stop = next((at for at, line in enumerate(lines) if line.startswith("*-")), len(lines))
     lists = [found[1] for line in lines[:stop] if (found := re.match(r"\*>\[([^\]]*)\]", line))]
     if lists:
@@ -71,15 +71,15 @@ def _labelled(lines: list[str], order: str, stop: int) -> list[range]:
 
 
 def _bar(lines: list[str], stretch: range, stop: int) -> Bar:
-    """What the bar lines at both ends of a stretch say."""
+    """The repeat signs of the bar lines at both ends of a stretch."""
     before = lines[stretch.start].split("\t")[0]
     after = lines[stretch.stop].split("\t")[0] if stretch.stop < stop else ""
     return Bar(forward=bool(re.search(r"[|!]:", before)), times=2 if re.search(r":[|!]", after) else 1)
 
 
 def _in_order(lines: list[str], order: list[range]) -> list[str]:
-    """The lines of the runs; a metre that held where a run was written is said again where another holds now."""
-    held: dict[int, str] = {}  # line → the metre's line before it
+    """The lines of the runs. A run's metre is repeated if another one is in effect before it."""
+    held: dict[int, str] = {}  # line → the metre before it, as a line
     last = ""
     for at, line in enumerate(lines):
         held[at] = last

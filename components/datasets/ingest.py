@@ -1,4 +1,5 @@
-"""From files to a packed store: read, split, fit the encoding on train, encode, frame; cached by what went in."""
+"""From files to a packed store: read, split, fit the encoding on train, encode, frame; cached by a digest of the
+inputs."""
 
 from __future__ import annotations
 
@@ -69,18 +70,18 @@ def ingest(
     progress: Progress | None = None,
     vectors: str | None = None,
 ) -> DatasetRef:
-    """The store of a recipe's `data` and `encoding` sections, made when the cache doesn't have it.
+    """The store of a recipe's `data` and `encoding` sections, created if it isn't in the cache.
 
     `data`: `dataset` (a card) or `path` (file or folder, relative to `root`) with `reader`; `split` (fractions of
-    train, val, test); `fold` ("3/10": test is the third of ten folds of all); the reader's own options. A stream is cut
-    by characters in the order of the text; sequences are shuffled by `seed` and split with all of one group on one
-    side. The vocabulary is learned from train only; an encoding with `known_words` adds words of the file `vectors`.
+    train, val, test); `fold` ("3/10": test is the third of ten folds of all); the reader's options. A stream is cut by
+    characters in the order of the text; sequences are shuffled by `seed` and split without dividing groups. The
+    vocabulary is learned from train only; an encoding with `known_words` adds words of the file `vectors`.
 
     Raises:
-        UserError: a setting is wrong, the files can't be had or read, or nothing is left of them.
+        UserError: a setting is wrong, the files can't be found or read, or no item is left.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
-        # a script without a __main__ guard runs again in each worker process and would wait for itself here
+        # a script without a __main__ guard runs again in each worker process and would deadlock here
         raise RuntimeError("ingest is called while a worker process starts: guard it by `if __name__ == '__main__'`")
     tell = progress or (lambda line: None)
     own = bool(data.get("reader")) and resolve("reader", str(data["reader"]), where="data.reader").own
@@ -117,7 +118,7 @@ def ingest(
         digests["vectors"] = digest_json(words)
     sections = {"data": dict(data), "encoding": dict(encoding), "split": fractions}
     framing = next(iter(readers.values())).framing
-    # The order of a stream is the text's own: its split doesn't depend on the seed.
+    # a stream is split in the order of its text, independent of the seed
     split_seed = seed if framing == "sequences" else None
     digests["key"] = digest_json([sections, digests, split_seed])
     folder = cache_dir / "stores" / f"{name}-{digests['key'][:16]}"
@@ -127,7 +128,7 @@ def ingest(
         if found:
             return found
         building = folder.with_suffix(".building")
-        shutil.rmtree(building, ignore_errors=True)  # what a killed process left
+        shutil.rmtree(building, ignore_errors=True)  # left by a killed process
         packages = ["numpy", *([card.package] if card and card.package else [])]
         try:
             manifest = {
@@ -145,7 +146,7 @@ def ingest(
             while not _write(
                 building, manifest, refusals, encoder, fractions, seed, fold, tell, Overlap(own_splits), same
             ):
-                refusals.check(encoder.kind)  # again, without what was refused: it may have been all of a split
+                refusals.check(encoder.kind)  # again, without the refused items: they may have been all of a split
             shutil.rmtree(folder, ignore_errors=True)
             building.replace(folder)
         except OSError as error:
@@ -168,8 +169,8 @@ def _write(
     overlap: Overlap,
     same: list[str],
 ) -> bool:
-    """Build the store; `manifest` gets the counts, the encoding's state and the content's digests. False where the
-    encoding refused sequences: nothing is kept then."""
+    """Build the store; `manifest` gets the counts, the encoding's state and the content's digests. Returns False if the
+    encoding refused sequences; the store is discarded then."""
     readers, refused = refusals.readers, len(refusals)
     pieces = _pieces(readers, encoding, fractions, seed, fold)
     stream = manifest["framing"] == "stream"
@@ -181,7 +182,7 @@ def _write(
             raise
         refusals.refuse(error)
         return False
-    except (TypeError, AttributeError) as error:  # it is asked for a method that texts have, and tables haven't
+    except (TypeError, AttributeError) as error:  # a method for texts was called on an item of another type
         raise mismatch(encoding.kind, next(item for _, item in pieces()), error) from error
     writer = StoreWriter(folder, encoding.fields)
     counts = {split: {"sequences": 0, "tokens": 0, "units": Counter(), "unk": 0, "longest": 0} for split in SPLITS}
@@ -213,7 +214,7 @@ def _write(
                 writer.add(split, arrays)
                 counts[split]["sequences"] += stream
             if not stream:
-                content[split].update(b"\0")  # ["ab"] isn't ["a", "b"]
+                content[split].update(b"\0")  # so that ["ab"] differs from ["a", "b"]
             pace.add(len(steps))
         if len(refusals) > refused:
             return False
@@ -245,7 +246,7 @@ def _write(
 
 
 def check_parted(readers: Readers, fractions: list[float], *, folds: bool) -> None:
-    """Refuse to deal out what only keeps to its splits where the files give them. Raises UserError."""
+    """Refuse random splits and folds of data that must be split by files. Raises UserError."""
     dealt = folds or None in readers or ("val" not in readers and fractions[1])
     for reader in readers.values():
         if reader.parted and dealt:
@@ -255,7 +256,7 @@ def check_parted(readers: Readers, fractions: list[float], *, folds: bool) -> No
 
 
 class _Train:
-    """The training items, read anew by every loop over them."""
+    """The training items, read again by each iteration."""
 
     def __init__(self, pieces: Pieces, tell: Progress) -> None:
         self.pieces, self.tell = pieces, tell
@@ -271,7 +272,7 @@ class _Train:
 
 
 class _Pace:
-    """Tells every few seconds how much is done and how fast."""
+    """Reports progress and speed every few seconds."""
 
     def __init__(self, tell: Progress, what: str) -> None:
         self.tell, self.what, self.done = tell, what, 0
@@ -299,11 +300,11 @@ def _pieces(
 
 
 def _feed(digest: Any, item: Any) -> None:
-    """Add an item's content to a digest: text, arrays, and what holds them."""
+    """Add an item's content to a digest: text, arrays, and containers of them."""
     if isinstance(item, str):
         digest.update(item.encode("utf-8", "surrogatepass"))
     elif isinstance(item, Score):
-        # notes and chords as plain numbers: their `repr`s take longer than to encode them
+        # notes and chords as plain numbers: their `repr`s are slower than the encoding
         digest.update(repr(replace(item, parts=(), chords=())).encode())
         digest.update(repr([(c.start, c.duration, c.root, c.kind, c.bass) for c in item.chords]).encode())
         for part in item.parts:
@@ -325,24 +326,24 @@ def _feed(digest: Any, item: Any) -> None:
 def _count(
     count: dict[str, Any], encoding: Encoding, item: Any, arrays: Mapping[str, np.ndarray], *, new: bool, framed: bool
 ) -> None:
-    """Add one encoded piece to its split's counts; `new`: the piece is a sequence, `framed` by BOS and EOS."""
+    """Add an encoded piece to its split's counts; `new`: the piece begins a sequence, `framed` by BOS and EOS."""
     steps = next(iter(arrays.values()))
     length = len(steps) + 2 * framed
     count["sequences"] += new
     count["tokens"] += length
-    ids = steps if steps.ndim == 1 else steps[:, 0]  # a word, then what it is made of
+    ids = steps if steps.ndim == 1 else steps[:, 0]  # the word, without its characters
     count["unk"] += int((ids == UNK).sum()) if ids.dtype.kind in "iu" else 0
     count["longest"] = max(count["longest"], length) if new else count["tokens"]
     units = count["units"]
     units[encoding.unit] += len(steps)
     if isinstance(item, str) and encoding.unit != "char":
-        units["char"] += len(item)  # so that words can be compared in bits a character
+        units["char"] += len(item)  # to compare words in bits per character
     if encoding.form == "tokens":
         units.update(encoding.counts(steps))
 
 
 def _finish(count: dict[str, Any], split: str, wanted: bool, left_out: Counter[str], encoding: Encoding) -> None:
-    """Turn the number of unknown tokens into a rate, and refuse a split that was asked for and got nothing."""
+    """Turn the count of unknown tokens into a rate, and refuse a requested split that is empty."""
     total = count["units"][encoding.unit]
     if wanted and not total:
         raise UserError(
@@ -365,7 +366,7 @@ def _cached(folder: Path, tell: Progress) -> DatasetRef | None:
 
 
 def _code_digest() -> str:
-    """Of the code that decides what a store holds: an edit of it makes the cached stores stale."""
+    """Digest of the code that determines a store's content: a change makes cached stores stale."""
     digest = hashlib.sha256()
     packages = sorted(CODE.glob("datasets/*.py")), sorted(CODE.glob("encodings/*.py"))
     for file in [CODE / "ink.py", CODE / "score.py", *packages[0], *packages[1]]:

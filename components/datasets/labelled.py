@@ -1,4 +1,4 @@
-"""What the readers of labelled data share: labels checked, every row that is left out counted with its reason."""
+"""Base of the readers of labelled data: labels are checked, dropped rows are counted by reason."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from components.errors import UserError, unknown
 from components.provenance import digest_file, digest_json
 
 LONGEST_LINE = 32 << 20  # characters
-NUMBERS = {"", "?", "na", "nan", "null", "none"}  # how files write that a number isn't there
+NUMBERS = {"", "?", "na", "nan", "null", "none"}  # how files mark missing numbers
 DECIMAL_COMMA = re.compile(r"\s*[-+]?(\d+|\d{1,3}(\.\d{3})+),\d+([eE][-+]?\d+)?\s*")
-SEPARATOR_LINE = re.compile(r"sep=(.)\s*")  # which Excel puts first, and reads
-THREE_DECIMALS = re.compile(r"\s*[-+]?[1-9]\d{0,2},\d{3}\s*")  # or a thousand, as English writes it
-THOUSANDS = re.compile(r"\s*[-+]?[1-9]\d{0,2}(\.\d{3})+\s*")  # or a number with three decimals
+SEPARATOR_LINE = re.compile(r"sep=(.)\s*")  # written first by Excel, to tell the separator
+THREE_DECIMALS = re.compile(r"\s*[-+]?[1-9]\d{0,2},\d{3}\s*")  # a decimal comma, or a thousands separator as in English
+THOUSANDS = re.compile(r"\s*[-+]?[1-9]\d{0,2}(\.\d{3})+\s*")  # thousands separators, or a number with three decimals
 PLAIN = "numbers are written as 1234.5, without units and signs for thousands; where semicolons separate, as 1234,5 too"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One example as a file has it. `shown` is what stands beside its prediction. `problem`: why it can't be read."""
+    """One example as read. `shown` is displayed with its prediction. `problem`: why it can't be read."""
 
     where: str
     shown: Mapping[str, str]
     input: Any = None
-    target: Any = None  # None: the row has none
+    target: Any = None  # None: missing
     problem: str = ""
-    steps: Sequence[Mapping[str, str]] = ()  # what stands beside each step's answer, where a step is a line of a file
+    steps: Sequence[Mapping[str, str]] = ()  # columns displayed with each step's answer, if a step is a line of a file
 
 
 class LabelledReader(Reader):
-    """Items (input, target). `labels`: the labels there may be in the files, and the names they get.
+    """Items (input, target). `labels`: the allowed labels in the files, mapped to the names they get.
 
-    A row without an input or a label is dropped, and with `unique` one that was there before with the same label;
-    `dropped` counts each reason. Equal inputs stay on one side of a split whatever their labels are.
+    Rows without an input or a label are dropped. `unique`: repeated rows with the same label are dropped. `dropped`
+    counts each reason. Equal inputs are in the same split whatever their labels are.
 
     Raises:
         UserError: a label isn't among `labels`; the nearest one is suggested.
@@ -54,12 +54,12 @@ class LabelledReader(Reader):
 
     framing, pairs = "sequences", True
 
-    columns_set_by: ClassVar[str] = ""  # the settings that name the columns of a table, where there are some
+    columns_set_by: ClassVar[str] = ""  # the settings that name a table's columns, if any
 
-    # the steps of the shortest and longest input in training, set before `inputs()` where a model is there: some rows
-    # say only by their length whether they have a label
+    # (shortest, longest) input in training in steps, set before `inputs()` if a model is loaded: only the length of
+    # some rows shows whether they have a label
     trained_steps: tuple[int, int] | None = None
-    pictures: bool = False  # does that model read pictures [T, height, width]? A file of frames may hold them then
+    pictures: bool = False  # the model reads images [T, height, width], so a file of frames may hold them
 
     def __init__(self, files: Sequence[Path], labels: Mapping[str, str] | None, unique: bool, /) -> None:
         super().__init__(files)
@@ -67,7 +67,7 @@ class LabelledReader(Reader):
 
     @abstractmethod
     def rows(self, *, labelled: bool) -> Iterator[Row]:
-        """All rows in file order, those that can't be read too; without `labelled`, a target need not be there."""
+        """All rows in file order, including unreadable ones; without `labelled`, targets are optional."""
 
     def items(self) -> Iterator[tuple[Any, Any]]:
         return ((row.input, self._named(row)) for row in self._good())
@@ -76,7 +76,7 @@ class LabelledReader(Reader):
         return {index: row.where for index, row in enumerate(self._good()) if index in indices}
 
     def _good(self) -> Iterator[Row]:
-        """The rows that are items."""
+        """The rows that become items."""
         self.dropped.clear()
         seen: set[str] = set()
         last = Row("", {})
@@ -97,7 +97,7 @@ class LabelledReader(Reader):
         self._below(last)
 
     def _below(self, last: Row) -> None:
-        """Tell of a file's last example, where it looks like a total or a note below the table."""
+        """Warn if a file's last example looks like a total or a note below the table."""
         texts = [text for text in (last.target, last.input) if isinstance(text, str)]
         if _file_of(last) and (found := footer([*texts, *last.shown.values()])):
             note = (
@@ -106,22 +106,22 @@ class LabelledReader(Reader):
             self.notes += [note] * (note not in self.notes)
 
     def inputs(self) -> Iterator[Row]:
-        """The rows to be predicted, no target needed, those with a `problem` too."""
+        """The rows to be predicted, targets optional, including those with a `problem`."""
         self.dropped.clear()
         yield from self.rows(labelled=False)
 
     def trained_on(self, columns: Mapping[str, Sequence[str]]) -> None:
-        """The columns of the data that a model learned from, by role: those of new files have to be the same."""
+        """Set the columns that the model was trained on, by role: those of new files must be the same."""
         self.found = {role: ("the training data", tuple(names)) for role, names in columns.items()}
 
     def known(self, role: str, names: Sequence[str]) -> tuple[str, ...]:
-        """The columns that another file's header has in a role, where this one has all of these names; else ()."""
+        """The columns in a role in another file's header, if this file has all of these names; else ()."""
         columns = self.found.get(role, ("", ()))[1]
         return columns if set(columns) <= set(names) else ()
 
     def same(self, role: str, columns: Sequence[str], path: Path) -> None:
-        """Refuse a file whose header calls the columns in a role otherwise than the first file's: they would be taken
-        for one another."""
+        """Refuse a file whose header names the columns in a role differently from the first file's: they would be
+        confused."""
         first, names = self.found.setdefault(role, (path.name, tuple(columns)))
         if tuple(columns) != names:
             what = f"by their places {_listed(columns)} would be {role}, where {first} has {_listed(names)}"
@@ -132,7 +132,7 @@ class LabelledReader(Reader):
         return _key(item[0])
 
     def digest(self) -> str | None:
-        """Of the contents and the names: a file's or folder's name may be the label."""
+        """Digest of the contents and the names: the name of a file or folder may be the label."""
         return digest_json([[file.parent.name, file.name, digest_file(file)] for file in self.files])
 
     def _named(self, row: Row) -> Any:
@@ -144,10 +144,10 @@ class LabelledReader(Reader):
 
 
 def lines(files: TextFiles, path: Path) -> Iterator[tuple[int, str]]:
-    """(number from 1, line without its end) of a text file; as TextFiles reads it, gzip included.
+    """(number from 1, line without its end) of a text file, decoded by TextFiles, gzip included.
 
     Raises:
-        UserError: it isn't text, or a line has no end within LONGEST_LINE.
+        UserError: it isn't text, or a line is longer than LONGEST_LINE.
     """
     number, rest = 0, ""
     for block in files.blocks(path):
@@ -162,10 +162,10 @@ def lines(files: TextFiles, path: Path) -> Iterator[tuple[int, str]]:
 
 
 def split_cells(line: str, separator: str) -> list[str]:
-    """The cells of a line; those in double quotes may hold the separator.
+    """The cells of a line; quoted cells may contain the separator.
 
     Raises:
-        csv.Error: a cell has no end.
+        csv.Error: a quoted cell isn't closed.
     """
     return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
 
@@ -173,16 +173,17 @@ def split_cells(line: str, separator: str) -> list[str]:
 class Points:
     """Decimal points for the numbers of one file: `with_points` for its lines, in order.
 
+    `apart`: each column has its own number format, else the file has one.
+
     Raises:
-        UserError: numbers have decimal commas, and 1.234 stands among them: 1234, or 1 and a bit. `apart`: each column
-            has its own way of writing, else all of the file's are written in one.
+        UserError: numbers have decimal commas, and an ambiguous 1.234 occurs among them.
     """
 
     def __init__(self, separator: str, *, apart: bool) -> None:
         self.separator, self.apart = separator, apart
-        self._commas: dict[int, str] = {}  # column → such a cell
+        self._commas: dict[int, str] = {}  # column → a cell with a comma
         self._thousands: dict[int, str] = {}
-        self._sure: set[int] = set()  # columns with a comma that can't be anything but a decimal one
+        self._sure: set[int] = set()  # columns with a comma that must be decimal
 
     def __call__(self, cells: Sequence[str], where: str) -> list[str]:
         if self.separator != ";":
@@ -202,14 +203,14 @@ class Points:
 
     @property
     def notes(self) -> list[str]:
-        """What a person should know: commas that are taken for decimal ones, and may be of thousands."""
+        """Notes on commas that are read as decimal but could separate thousands."""
         cells = [cell for column, cell in self._commas.items() if column not in self._sure][:1]
         why = "where semicolons separate, a comma is the decimal one"
         return [f"{cell} is read as {float(cell.replace(',', '.'))}: {why}" for cell in cells]
 
 
 def with_points(cells: Sequence[str], separator: str) -> list[str]:
-    """The cells, with decimal points where semicolons separate them and numbers have decimal commas: 2,5 is 2.5, and
+    """The cells with decimal points, if semicolons separate them and numbers have decimal commas: 2,5 is 2.5, and
     1.234,5 is 1234.5."""
     if separator != ";":
         return list(cells)
@@ -217,10 +218,10 @@ def with_points(cells: Sequence[str], separator: str) -> list[str]:
 
 
 def numbers(cells: Sequence[str]) -> tuple[np.ndarray, str]:
-    """The cells as float64 [N], and what is wrong with them where they aren't all finite numbers. An encoding rounds
-    them to float32 when their mean is subtracted: large ones lose digits before."""
+    """The cells as float64 [N], and a problem if they aren't all finite numbers. Float64, because an encoding subtracts
+    the mean before it rounds to float32: large numbers would lose digits."""
     try:
-        if any("_" in cell for cell in cells):  # Python's own 1_000: in files it is a name
+        if any("_" in cell for cell in cells):  # Python reads 1_000 as a number; in files it is a name
             raise ValueError
         values = np.array(cells, dtype=np.float64)
     except ValueError:
@@ -232,17 +233,17 @@ def numbers(cells: Sequence[str]) -> tuple[np.ndarray, str]:
 
 
 def stem(path: Path) -> str:
-    """The file's name without its endings, which begin with a letter: Arabic for Arabic.txt.gz, 3.5 for 3.5.txt."""
+    """The file's name without its suffixes, which begin with a letter: Arabic for Arabic.txt.gz, 3.5 for 3.5.txt."""
     return re.split(r"\.(?=[^\W\d])", path.name, maxsplit=1)[0]
 
 
 def names_as_labels(files: Sequence[Path], label_in: str | None) -> tuple[dict[Path, str], str]:
-    """The label of each file, by its name; and what the labels are. `label_in`: file (the name without its endings),
-    ending, or folder. None: the folders, where the files lie in several; the endings, where the names differ in them
-    alone; else the names.
+    """The label of each file by its name, and what the labels are. `label_in`: file (the name without its suffixes),
+    ending, or folder. None: the folders, if the files are in several; the endings, if only these differ; else the
+    names.
 
     Raises:
-        UserError: None, and some files lie in a folder of their own and others beside it.
+        UserError: None, and some files are in subfolders and others aren't.
     """
     folders = {path.parent for path in files}
     if label_in is None and any(one in other.parents for one in folders for other in folders):
@@ -261,7 +262,7 @@ def names_as_labels(files: Sequence[Path], label_in: str | None) -> tuple[dict[P
 
 
 def _file_of(row: Row) -> str:
-    """Of a row that has a place in a file; "" of others."""
+    """The file of a row that has a location in one; else ""."""
     return row.where.rpartition(": ")[0]
 
 

@@ -1,4 +1,4 @@
-"""Lines of text, a file (or a folder) for each label."""
+"""Lines of text, with a file or a folder for each label."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from components.datasets.text import text_files
 
 
 class LabelledLinesReader(LabelledReader):
-    """One item a line; the label is the file's name: Arabic.txt, Czech.txt … Any ending will do.
+    """One item a line; the label is the file's name: Arabic.txt, Czech.txt … Any suffix will do.
 
-    Where the names differ in their endings alone (rt-polarity.pos, rt-polarity.neg) the label is the ending; where the
-    files lie in several folders (pos/1.txt, neg/1.txt) it is the folder's name. `label_in` says it instead. Lines of
-    more than `max_length` characters are dropped.
+    If the names differ in their endings only (rt-polarity.pos, rt-polarity.neg) the label is the ending; if the files
+    are in several folders (pos/1.txt, neg/1.txt) it is the folder's name. `label_in` chooses explicitly: file, ending
+    or folder. Lines of more than `max_length` characters are dropped.
     """
 
     def __init__(

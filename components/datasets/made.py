@@ -1,4 +1,4 @@
-"""What readers share that make their items themselves. No files: the options and the seed are the data."""
+"""Base of readers that generate their items. There are no files: the options and the seed define the data."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from components.datasets.base import Reader
 
 
 class MadeReader(Reader):
-    """`count` items, each a function of the options, the seed and its own number alone.
+    """`count` items, each a function of the options, the seed and its index only.
 
-    `seed` is that of the data: the recipe's own changes nothing about them.
+    `seed`: seed of the data, independent of the recipe's.
     """
 
     framing, own = "sequences", True
@@ -21,7 +21,7 @@ class MadeReader(Reader):
     def __init__(self, files: Sequence[Path], count: int, seed: int, /) -> None:
         super().__init__(files)
         self.count, self.seed = count, seed
-        self._made: list[Any] = []  # they are asked for several times
+        self._made: list[Any] = []  # cached, because items are read several times
 
     def items(self) -> Iterator[Any]:
         for number in range(self.count):
@@ -31,4 +31,4 @@ class MadeReader(Reader):
 
     @abstractmethod
     def item(self, number: int) -> Any:
-        """The item of a number, from 0."""
+        """The item with an index, from 0."""

@@ -1,4 +1,4 @@
-"""Handwriting made on the spot: made-up words in a font of single lines. No files: the options and the seed are the
+"""Generated handwriting: random words in a single-line font. There are no files: the options and the seed define the
 data."""
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ MOST_LETTERS = 6  # of a word
 
 
 class MadeHandwriting(MadeReader):
-    """`count` texts of one to `words` words, each of two to six letters a to z, written by a hand that is another one
-    every time: size, slant, width, roundness, spacing and unsteadiness vary. The unit is a pixel or so: small letters
-    are 14 to 26 high.
+    """`count` texts of one to `words` words, each of two to six letters a to z. Size, slant, width, roundness, spacing
+    and irregularity vary from text to text. The unit is about a pixel: small letters are 14 to 26 high.
 
-    Equal texts stay on one side of a split. `seed` is that of the data: the recipe's own changes nothing about them.
+    Equal texts are in the same split. `seed`: seed of the data, independent of the recipe's.
     """
 
     files_by = "strokes"
@@ -50,13 +49,13 @@ class MadeHandwriting(MadeReader):
         return item.text
 
     def digest(self) -> str:
-        """Of the options and of the first text: numpy may change what a seed gives."""
+        """Digest of the options and of the first text: numpy may change the numbers that a seed gives."""
         options, first = [self.count, self.words, self.seed], self.item(0)
         return digest_json(["made-handwriting", options, first.text, [stroke.tolist() for stroke in first.strokes]])
 
 
 def _word(rng: np.random.Generator) -> str:
-    """Vowels and consonants alternate as a rule."""
+    """A random word, mostly of alternating vowels and consonants."""
     word, vowel = "", bool(rng.random() < 0.4)
     for _ in range(rng.integers(2, MOST_LETTERS + 1)):
         letters = VOWELS if vowel else CONSONANTS

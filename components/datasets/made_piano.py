@@ -1,5 +1,5 @@
-"""Piano performances made on the spot: small pieces composed by rules and played by rules. No files: the options and
-the seed are the data. Nobody played them; see `composed` and `performed`."""
+"""Generated piano performances: small pieces composed and performed by rules, not by people. There are no files: the
+options and the seed define the data. See `composed` and `performed`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ from components.score import Score, note_columns
 class MadePiano(MadeReader):
     """`count` pieces for piano of eight or sixteen bars: a melody over an accompaniment in several styles, in all keys,
     played with the rules of Friberg, Bresin and Sundberg (2006): phrase arches, a final ritard, a melody that is louder
-    and a little before, high notes louder, articulation, and a pedal that is changed with the harmony.
+    and slightly ahead, louder high notes, articulation, and a pedal that changes with the harmony.
 
-    `seed` is that of the data: the recipe's own changes nothing about them. A piece in two keys would stay on one side
-    of a split.
+    `seed`: seed of the data, independent of the recipe's. A piece in two keys would be in one split.
     """
 
     gives_way, files_by = True, "piano"
@@ -51,6 +50,6 @@ class MadePiano(MadeReader):
         return self._groups[item.title]
 
     def digest(self) -> str:
-        """Of the options and of the first piece: numpy may change what a seed gives."""
+        """Digest of the options and of the first piece: numpy may change the numbers that a seed gives."""
         part = self.item(0).parts[0]
         return digest_json(["made-piano", [self.count, self.seed], note_columns(part.notes).tolist(), list(part.pedal)])

@@ -1,5 +1,5 @@
-"""Series made on the spot: hourly loads with a trend, a day, a week and noise that grows with the load. No files: the
-options and the seed are the data."""
+"""Generated series: hourly loads with a trend, daily and weekly seasonality, and noise that grows with the load. There
+are no files: the options and the seed define the data."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ MOST_VALUES = 20_000_000
 
 
 class MadeSeries(SeriesParts):
-    """`count` series of `steps` hours. Each has a level of its own, from 10 to 10,000, a slow trend, peaks at hours of
-    its own on working days, another shape at weekends, and noise: part of it lasts (an autoregression), and it is
-    larger where the load is. The last `origins` times `horizon` hours are test, as many before them val.
+    """`count` series of `steps` hours. Each has its own level, from 10 to 10,000, a slow trend, peaks at its own hours
+    on working days, another shape at weekends, and noise, partly autoregressive and larger where the load is larger.
+    The last `origins` times `horizon` hours are test, as many before them val.
 
-    `seed` is that of the data: the recipe's own changes nothing about them.
+    `seed`: seed of the data, independent of the recipe's.
     """
 
     own = True
@@ -88,12 +88,12 @@ class MadeSeries(SeriesParts):
         return np.round(level * expected_T * np.exp(noise_T), 2)
 
     def digest(self) -> str:
-        """Of the options and of the first series: numpy may change what a seed gives."""
+        """Digest of the options and of the first series: numpy may change the numbers that a seed gives."""
         options = [self.count, self.steps, self.horizon, self.origins, self.seed]
         return digest_json(["made-series", options, self.whole()[0].values.tolist()])
 
 
 def _hours(hour_T: np.ndarray, at: float) -> np.ndarray:
-    """How far hours are from a time of the day, the shorter way round."""
+    """The distance of hours from a time of the day, modulo 24."""
     away = np.abs(hour_T - at)
     return np.minimum(away, 24 - away)

@@ -1,4 +1,4 @@
-"""Standard MIDI files onto the grid. Runs in the sandbox: the bytes are a stranger's."""
+"""Standard MIDI files to pieces on the grid. Runs in the sandbox: files are untrusted input."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ from components.datasets.grid import (
 from components.datasets.midi_file import IN_SECONDS, TICKS, MidiFile, MidiTrack, kept, parse_midi
 from components.datasets.sandbox import Refused
 
-KIT = (27, 87)  # pitches that stand for instruments of a kit
+KIT = (27, 87)  # pitches of General MIDI 2's drum kits
 MOST_NOTES = 200_000
 MOST_TRACKS = 256
 MOST_CHANGES = 4096  # of tempo or metre
 OFF_THE_BEAT = "off the beat: its notes fall anywhere between the beats, so places in the bar mean little"
 FOLLOWED = "off the beat: its beats were followed from note to note; where bars begin isn't known"
-# what sequencers call a track of drums that they write on any channel; steel drums have pitches
+# sequencers' names for drum tracks on any channel; steel drums are pitched
 DRUMS = re.compile(
     r"(?i)(?<!steel )(?<!tongue )\bdrum(s|set|mer)?\b(?!.{0,3}(n|bass))|schlagzeug|\bbatterie\b|\bbater[ií]a\b|ドラム"
 )
-SLOWEST, FASTEST = 5.0, 1000.0  # quarter notes a minute that a tempo is believed at
+SLOWEST, FASTEST = 5.0, 1000.0  # plausible tempi in quarter notes a minute
 
 
 def read_midi(data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
-    """The pieces in a MIDI file: one, but of type 2 each track is a song of its own. The drum channel is left out;
-    whole silent bars before the first note too.
+    """The pieces in a MIDI file: one, but for type 2 each track is a separate song. The drum channel and whole silent
+    bars before the first note are left out.
 
-    Options: `steps_per_beat`, `max_seconds`, `beats` ("follow": of a piece that was played without a click, the beats
-    are sought in its notes; "file": they are the file's whatever was played).
+    Options: `steps_per_beat`, `max_seconds`, `beats` ("follow": if a piece was played without a click, its beats are
+    tracked from its notes; "file": always use the file's beats).
 
     Raises:
-        Refused: the file gives no music; the reason is for a person.
+        Refused: the file contains no music; the reason is shown to the user.
     """
-    at = data.find(b"MThd", 0, 64)  # a RIFF envelope (.rmi) may come before it
+    at = data.find(b"MThd", 0, 64)  # it may be in a RIFF envelope (.rmi)
     if at < 0:
         raise Refused(f"isn't a MIDI file: it begins with {bytes(data[:4])!r}, not with b'MThd'")
     file = parse_midi(bytes(data[at:]))
@@ -62,7 +62,7 @@ def read_midi(data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
         title = clean(decoded(track.name)) or f"{stem} {number}"
         try:
             pieces.append(_piece(file, [track], title, options))
-        except Refused as refused:  # the other songs are none the worse
+        except Refused as refused:  # the other songs are still read
             pieces.append(Piece("MIDI", title, [], options["steps_per_beat"], refused=str(refused)))
     return pieces
 
@@ -132,7 +132,7 @@ def _piece(file: MidiFile, given: Sequence[MidiTrack], title: str, options: dict
     for number, (track, channel), notes in zip(numbers, played, settled, strict=True):
         program = track.programs[channel].most_common(1)[0][0]
         tracks.append(Track(number, clean(decoded(track.name)), notes, program, track.lyrics > 0))
-    for track in given:  # a karaoke file keeps its words in a track of its own
+    for track in given:  # a karaoke file has its words in a separate track
         if track.lyrics and not track.notes:
             for other in tracks:
                 other.lyrics |= other.name != "" and other.name == clean(decoded(track.name))
@@ -157,14 +157,14 @@ def _piece(file: MidiFile, given: Sequence[MidiTrack], title: str, options: dict
 
 
 def called_drums(track: MidiTrack, channel: int) -> bool:
-    """Is a track called drums, and has it pitches of a kit alone (General MIDI 2: 27 to 87)?"""
+    """Whether a track is named as drums and has only pitches of a kit (General MIDI 2: 27 to 87)."""
     if not DRUMS.search(decoded(track.name)):
         return False
     return all(KIT[0] <= pitch <= KIT[1] for _, _, pitch, _ in track.notes[channel])
 
 
 def tempi_of(tracks: Sequence[MidiTrack], remarks: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Ticks [N] (the first is 0) from which the tempi [N], quarter notes a minute, hold; 120 where none is said."""
+    """Ticks [N] (the first is 0) at which the tempi [N] begin, in quarter notes a minute; 120 if the file has none."""
     tempi = {0: 120.0}
     found = sorted(tempo for track in tracks for tempo in track.tempi)[:MOST_CHANGES]
     for tick, qpm in found:
@@ -189,7 +189,7 @@ def metres_of(
 ) -> tuple[list[tuple[int, tuple[int, int]]], int]:
     """((tick, metre) of each change, the first at 0 or before the music; length of the upbeat in ticks)
 
-    Notation programs write an upbeat as one bar of a shorter metre of its own.
+    Notation programs write an upbeat as one bar of a shorter metre.
     """
     found: dict[int, tuple[int, int]] = {}
     for tick, *metre in sorted(change for track in tracks for change in track.metres)[:MOST_CHANGES]:
@@ -213,8 +213,8 @@ def metres_of(
 
 
 def silence_of(metres: list[tuple[int, tuple[int, int]]], upbeat: int, first: int, tpq: int, spb: int) -> int:
-    """Ticks of whole bars of silence before the first note, as long as the first metre holds."""
-    bar = bar_steps(metres[0][1], spb) * tpq / spb  # 17.5 ticks of a bar of 7/8, where 5 are a quarter note
+    """Ticks of whole silent bars before the first note, while the first metre is in effect."""
+    bar = bar_steps(metres[0][1], spb) * tpq / spb  # a bar of 7/8 has 17.5 ticks, if a quarter note has 5
     bars = int(first // bar) if not upbeat else 0
     silence = round(bars * bar)
     return silence if len(metres) == 1 or metres[1][0] >= silence else 0

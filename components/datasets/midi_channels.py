@@ -1,28 +1,28 @@
-"""What controllers do to the channels of a MIDI file, as far as a reader tells of it: moved pitches, silence."""
+"""State of MIDI channels that a reader reports: bent or retuned pitches, silence."""
 
 from __future__ import annotations
 
 DATA, VOLUME, EXPRESSION, SOSTENUTO, SOFT, RPN_LOW, RPN_HIGH = 6, 7, 11, 66, 67, 100, 101  # controllers
 WATCHED = frozenset((DATA, VOLUME, EXPRESSION, SOSTENUTO, SOFT, RPN_LOW, RPN_HIGH))
 FINE_TUNING, COARSE_TUNING = 1, 2  # registered parameters (RPN)
-BENT = 1024  # of 8192 from the middle: a quarter of a semitone where a bend reaches two
+BENT = 1024  # of 8192 from the middle: a quarter of a semitone with the usual range of two
 
 
 class Channels:
-    """The channels that bends and controllers move or silence, at one time of a track."""
+    """The channels that are bent, retuned or silenced at a time in a track."""
 
     def __init__(self) -> None:
         self.bent: set[int] = set()
         self.tuned: set[int] = set()
         self.silent: set[int] = set()
-        self._value: dict[tuple[int, int], int] = {}  # of a channel's controller
+        self._value: dict[tuple[int, int], int] = {}  # (channel, controller) → value
 
     def bend(self, channel: int, by: int) -> None:
-        """The pitch wheel moves; 8192 is as far as it goes."""
+        """Pitch bend; the maximum is 8192."""
         _put(self.bent, channel, abs(by) > BENT)
 
     def control(self, channel: int, controller: int, value: int) -> bool:
-        """A controller moves. Does it begin to hold the sostenuto or the soft pedal?"""
+        """Control change. Returns whether it presses the sostenuto or the soft pedal."""
         before = self._value.get((channel, controller), 0)
         self._value[channel, controller] = value
         if controller in (VOLUME, EXPRESSION):
@@ -30,7 +30,7 @@ class Channels:
             _put(self.silent, channel, 0 in both)
         elif controller == DATA and not self._value.get((channel, RPN_HIGH), 127):
             tuning = self._value.get((channel, RPN_LOW)) in (FINE_TUNING, COARSE_TUNING)
-            _put(self.tuned, channel, value != 64 if tuning else channel in self.tuned)  # 64: not tuned otherwise
+            _put(self.tuned, channel, value != 64 if tuning else channel in self.tuned)  # 64: not retuned
         return controller in (SOSTENUTO, SOFT) and before < 64 <= value
 
 

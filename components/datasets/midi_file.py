@@ -1,8 +1,8 @@
-"""Standard MIDI files as what they say: notes, tempi, metres and names of each track, with tolerance for damage.
+"""Parser of standard MIDI files: notes, tempi, metres and names of each track, tolerant of damage.
 
-A reader of our own since libraries lose music that is there: a note without its end, what follows a change of program,
-the songs of a file of several (type 2), a whole file for one byte out of range, names in the codings of their time.
-The MIDI Manufacturers Association, Standard MIDI Files 1.0 (RP-001). Times are ticks.
+A parser of this project, because libraries lose music: notes without an end, notes after a program change, the songs of
+a file of type 2, a whole file because of one byte out of range, names in old encodings. The MIDI Manufacturers
+Association, Standard MIDI Files 1.0 (RP-001). Times are ticks.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from components.drums import CHANNEL
 
 MOST_EVENTS = 4_000_000  # of a track
 MOST_TRACKS = 1024
-MOST_OUT_OF_RANGE = 16  # data bytes above 127 that are put right; with more of them the file is damaged otherwise
-TICKS = 480  # in a quarter note, of files whose ticks are parts of a second
+MOST_OUT_OF_RANGE = 16  # data bytes above 127 that are tolerated; files with more are refused as damaged
+TICKS = 480  # in a quarter note, for files whose ticks are parts of a second
 SILENT = "note where the volume is 0, read as if it were heard (kept)"
 IN_SECONDS = "its time is in seconds (SMPTE), not in beats"
 BANK, MODE = 0, 1
-GM2_DRUMS, GM2_MELODY = 120, 121  # banks; General MIDI 2 (RP-024)
+GM2_DRUMS, GM2_MELODY = 120, 121  # bank numbers; General MIDI 2 (RP-024)
 XG_DRUMS = (126, 127)  # Yamaha XG: sound effects and drum kits
 NAME, LYRIC, TEMPO, METRE = 0x03, 0x05, 0x51, 0x58  # kinds of meta events
 BANK_SELECT, SUSTAIN = 0, 64  # controllers
@@ -32,8 +32,8 @@ Notes = list[tuple[int, int, int, int]]  # start, end, pitch, velocity
 
 
 class Kit(NamedTuple):
-    """From a tick on a channel plays by the bank `value` (`by` BANK, of a change of program), or is said to be for
-    rhythm or not (`by` MODE, `value` above 0: it is)."""
+    """An event that makes a channel a drum kit or not, from a tick on: a program change with the bank `value` (`by`
+    BANK), or a rhythm message (`by` MODE, `value` above 0: drums)."""
 
     tick: int
     channel: int
@@ -43,41 +43,41 @@ class Kit(NamedTuple):
 
 @dataclass
 class MidiTrack:
-    """One track chunk. `name` is the bytes in the file."""
+    """One track chunk. `name` is in bytes, as in the file."""
 
     name: bytes = b""
     notes: dict[int, Notes] = field(default_factory=dict)  # by channel, from 0, in the order of their first notes
-    drums: dict[int, Notes] = field(default_factory=dict)  # of drum kits, left out of `notes`
+    drums: dict[int, Notes] = field(default_factory=dict)  # notes of drum kits, not in `notes`
     kits: list[Kit] = field(default_factory=list)
-    gs: bool = False  # Roland's: its bank 127 has the sounds of an older synthesiser, no drums
-    programs: dict[int, Counter[int]] = field(default_factory=dict)  # by channel: program → how many notes
+    gs: bool = False  # Roland GS, where bank 127 has the sounds of an older synthesiser, no drums
+    programs: dict[int, Counter[int]] = field(default_factory=dict)  # by channel: program → number of notes
     tempi: list[tuple[int, float]] = field(default_factory=list)  # tick, quarter notes a minute
     metres: list[tuple[int, int, int]] = field(default_factory=list)  # tick, beats, unit
-    pedals: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # by channel: tick, how far down (0 to 127)
+    pedals: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # by channel: tick, position (0 to 127)
     changes: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # by channel: tick, program from there on
     lyrics: int = 0
     never_closed: int = 0  # notes
     out_of_range: int = 0  # data bytes
-    moved: int = 0  # notes that begin where a bend or a tuning moves their pitch
-    silent: int = 0  # notes that begin where the volume of their channel is 0
+    moved: int = 0  # notes that begin while a bend or a tuning changes their pitch
+    silent: int = 0  # notes that begin while their channel's volume is 0
     tunings: int = 0  # messages of the MIDI Tuning Standard
-    other_pedals: int = 0  # times that the sostenuto or the soft pedal goes down
+    other_pedals: int = 0  # presses of the sostenuto or the soft pedal
 
 
 @dataclass
 class MidiFile:
-    """`kind`: 0 one track, 1 several together, 2 several songs. `division`: ticks in a quarter note, or where
-    `seconds` is set (SMPTE), ticks in a second."""
+    """`kind`: 0 one track, 1 simultaneous tracks, 2 separate songs. `division`: ticks in a quarter note, or with
+    `seconds` (SMPTE), ticks in a second."""
 
     kind: int
     division: float
     seconds: bool
-    named: int  # tracks that the header promises
+    named: int  # number of tracks in the header
     tracks: list[MidiTrack]
 
 
 def kept(tracks: Sequence[MidiTrack]) -> Counter[str]:
-    """What a person should know of notes that are kept, but sound otherwise in the file."""
+    """Notes that are kept, but sound different in the file, counted for the report."""
     counts = {
         "note never ended: it goes to the next of its pitch (kept)": sum(track.never_closed for track in tracks),
         "byte out of range put right (kept)": sum(track.out_of_range for track in tracks),
@@ -122,7 +122,7 @@ def parse_midi(data: bytes) -> MidiFile:
 
 def _track(data: bytes, number: int) -> MidiTrack:
     track = MidiTrack()
-    strings: dict[int, list[int]] = defaultdict(list)  # channel · 128 + pitch → time · 128 + velocity, 0 = its end
+    strings: dict[int, list[int]] = defaultdict(list)  # channel · 128 + pitch → time · 128 + velocity, 0: note off
     program = [0] * 16
     try:
         time = _events(data, track, strings, program)
@@ -139,7 +139,7 @@ def _track(data: bytes, number: int) -> MidiTrack:
 
 
 def _share_programs(tracks: Sequence[MidiTrack]) -> None:
-    """A channel is the same in all tracks: where a track has notes and another one its programs, these count."""
+    """Combine programs across tracks: if one track has a channel's notes and another its programs, use these."""
     for track in tracks:
         for channel in [channel for channel in track.programs if channel not in track.changes]:
             changes = sorted(change for other in tracks for change in other.changes.get(channel, ()))
@@ -150,8 +150,8 @@ def _share_programs(tracks: Sequence[MidiTrack]) -> None:
 
 
 def _take_out_drums(tracks: Sequence[MidiTrack]) -> None:
-    """Move the notes that drum kits play from `notes` to `drums`: those of channel 10, and of other channels that
-    a bank or a message of the synthesiser's maker makes a kit."""
+    """Move the notes of drum kits from `notes` to `drums`: those of channel 10, and of other channels that a bank or a
+    manufacturer's system message makes a kit."""
     gs = any(track.gs for track in tracks)
     changes: dict[int, list[Kit]] = defaultdict(list)
     for kit in sorted((kit for track in tracks for kit in track.kits), key=lambda kit: kit.tick):
@@ -181,7 +181,7 @@ def _kits(channel: int, changes: Sequence[Kit], gs: bool) -> list[tuple[int, boo
 
 
 def _rhythm(value: bytes, time: int, track: MidiTrack) -> None:
-    """What a system message of Roland (GS) or Yamaha (XG) says of which channel is for rhythm."""
+    """Read a system message of Roland (GS) or Yamaha (XG) that sets whether a channel is for drums."""
     if len(value) >= 8 and value[0] == 0x41 and value[2:5] == b"\x42\x12\x40":
         track.gs |= value[5:8] == b"\x00\x7f\x00"
         if value[5] & 0xF0 == 0x10 and value[6] == 0x15:
@@ -192,7 +192,8 @@ def _rhythm(value: bytes, time: int, track: MidiTrack) -> None:
 
 
 def _events(data: bytes, track: MidiTrack, strings: dict[int, list[int]], program: list[int]) -> int:
-    """Read a track's events into `track` and `strings`; the tick at its end. The inner loop of reading: no calls."""
+    """Read a track's events into `track` and `strings`; returns the last tick. The inner loop, so without function
+    calls."""
     at = time = status = events = 0
     end = len(data)
     banks: dict[int, int] = {}  # by channel
@@ -263,7 +264,7 @@ def _events(data: bytes, track: MidiTrack, strings: dict[int, list[int]], progra
 
 
 def _meta(data: bytes, at: int, time: int, track: MidiTrack) -> int:
-    """Read the meta event or the system message at `at`; where the next event begins, −1 after the last one."""
+    """Read the meta event or the system message at `at`. Returns the position of the next event, −1 after the last."""
     message = data[at]
     kind = data[at + 1] if message == 0xFF else -1
     if data[at] not in (0xF0, 0xF7, 0xFF):
@@ -287,7 +288,7 @@ def _meta(data: bytes, at: int, time: int, track: MidiTrack) -> int:
 
 
 def _number(data: bytes, at: int) -> tuple[int, int]:
-    """A number of variable length, and where what follows it begins."""
+    """A number of variable length, and the position after it."""
     number = 0
     for place in range(at, at + 4):
         number = number << 7 | data[place] & 0x7F
@@ -297,10 +298,10 @@ def _number(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _paired(string: list[int], last: int) -> tuple[list[tuple[int, int, int]], int]:
-    """(start, end, velocity) of the notes of one pitch, and how many of them nothing ends.
+    """(start, end, velocity) of the notes of one pitch, and the number of notes without a note off.
 
-    An end ends the oldest note that sounds. Where ends are missing, a note ends where its pitch begins again or is
-    ended, or with the track.
+    A note off ends the oldest sounding note. If it is missing, a note ends when its pitch begins again or is ended, or
+    with the track.
     """
     sounding: deque[int] = deque()
     notes: list[tuple[int, int, int]] = []

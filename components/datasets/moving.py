@@ -1,4 +1,4 @@
-"""Clips made on the spot: a shape that moves, comes nearer or goes away, to learn movement without a file."""
+"""Generated clips of a moving shape: a motion recognition task without files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import Field
 
 from components.datasets.synthetic import SyntheticReader
 
-# what happens: the way of the shape's middle (right, down) and of its radius
+# classes: motion of the shape's middle (right, down) and change of its radius
 MOVES = {
     "left": (-1, 0, 0),
     "right": (1, 0, 0),
@@ -20,7 +20,7 @@ MOVES = {
     "nearer": (0, 0, 1),
     "away": (0, 0, -1),
 }
-# how far a point is from the middle: a square, a disc, a diamond
+# distance of a point from the middle: a square, a disc, a diamond
 SHAPES = (
     lambda right, down: np.maximum(abs(right), abs(down)),
     np.hypot,
@@ -29,10 +29,11 @@ SHAPES = (
 
 
 class MovingShapes(SyntheticReader):
-    """Clips uint8 [pictures, size, size] and what happens in them, one of MOVES: a bright or dark square, disc or
-    diamond at any place of a ground with spots, with any speed, not quite straight, and every pixel with noise.
+    """Clips uint8 [pictures, size, size] and their class, one of MOVES: a bright or dark square, disc or diamond at a
+    random place of a spotted background, with random speed, a slightly curved path, and noise in every pixel.
 
-    No single picture tells what happens. A clip has `pictures` of them, of `size` pixels each way.
+    A single picture doesn't show the class. `pictures`: number of pictures in a clip. `size`: width and height of a
+    picture in pixels.
     """
 
     name, files_by = "moving-shapes", "video"
@@ -53,7 +54,7 @@ class MovingShapes(SyntheticReader):
     def example(self, rng: np.random.Generator) -> tuple[np.ndarray, str]:
         label = str(rng.choice(list(MOVES)))
         T, size = self.pictures, self.size
-        # −½ to ½ around the middle of the clip, so that where the shape is at some time says nothing
+        # −½ to ½ around the middle of the clip, so that the position at a given time carries no information
         along_T = np.linspace(-0.5, 0.5, T)[:, None]
         way_3 = np.array(MOVES[label]) * size * np.array([1, 1, 0.4]) * rng.uniform(0.12, 0.5)
         drift_3 = rng.normal(0, 0.02, 3) * size

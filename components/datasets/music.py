@@ -1,4 +1,4 @@
-"""Anyone's music: files and folders of MIDI, MusicXML, ABC and Humdrum, with a report on what was made of each."""
+"""Music from files and folders of MIDI, MusicXML, ABC and Humdrum, with a report on each file."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from components.score import Chord, PackedNotes, Part, Score, note_columns
 
 KINDS = (".mid", ".midi", ".kar", ".rmi", ".musicxml", ".xml", ".mxl", ".abc", ".krn")
 MOST_FILES = 200_000
-DEEPEST = 16  # folders within folders
-# An orchestra's movement in MusicXML keeps music21 busy for long; MIDI takes milliseconds.
+DEEPEST = 16  # nested folders
+# A symphonic movement in MusicXML takes music21 long; MIDI takes milliseconds.
 LIMITS = Limits(cpu_seconds=30.0, wall_seconds=180.0)
 TELL_EVERY = 500
 COLUMNS = (
@@ -40,20 +40,20 @@ COLUMNS = (
 class MusicReader(Reader):
     """Scores from files in .mid .midi .kar .rmi .musicxml .xml .mxl .abc .krn, and folders of them.
 
-    Each file is read in a process of its own that it can only end; a bad one is skipped, with its reason in
+    Each file is read in a subprocess, so that a bad file can't crash the run; it is skipped, with its reason in
     `report`. `steps_per_beat`: the grid (12 has triplets and sixteenths, and keeps swing). `parts`: all of a piece's
-    parts, or its melody alone (chord symbols stay). `beats`: "follow" seeks the beats of MIDI that was played without
-    a click (a transcribed solo) in its notes, "file" believes the file. `melody_track`, `chords_track`: the number or
-    (a part of) the name of a track, as the report lists them, instead of our choice. `min_notes`: of the parts that
-    are given. `max_seconds`: longer pieces are skipped.
+    parts, or its melody alone (chord symbols stay). `beats`: "follow" tracks the beats of MIDI that was played without
+    a click (a transcribed solo) from its notes, "file" uses the file's beats. `melody_track`, `chords_track`: the
+    number or (a part of) the name of a track, as in the report, instead of the automatic choice. `min_notes`: minimum
+    number of notes in the parts used. `max_seconds`: longer pieces are skipped.
 
     `report`: after a pass over `items`, one row for each piece or skipped file with the keys of COLUMNS.
     """
 
     framing = "sequences"
     kinds: ClassVar[tuple[str, ...]] = KINDS
-    told: ClassVar[tuple[str, ...]] = (DONT_FIT, IN_SECONDS, SEVERAL)  # remarks on a piece that a person should see
-    function: ClassVar[str] = "components.datasets.pieces:read"  # of a file, in a process of its own
+    told: ClassVar[tuple[str, ...]] = (DONT_FIT, IN_SECONDS, SEVERAL)  # remarks on a piece that are shown to the user
+    function: ClassVar[str] = "components.datasets.pieces:read"  # reads a file, in a subprocess
 
     def __init__(
         self,
@@ -87,19 +87,19 @@ class MusicReader(Reader):
         }
         self.workers = workers
         self.limits = LIMITS
-        self.check: Callable[[], None] = lambda: None  # called while a file is read; what it raises ends the reading
+        self.check: Callable[[], None] = lambda: None  # called while a file is read; raising ends the reading
         self.report: list[dict[str, Any]] = []
         self._shown: dict[Path, str] = {}
         self._others: Counter[str] = Counter()
         self.files = self._expand(files)
-        self._kept: IO[bytes] | None = None  # what the workers sent; on disk: a corpus may be larger than the memory
+        self._kept: IO[bytes] | None = None  # what the workers sent; on disk, because a corpus may not fit into memory
         self._ends: list[int] = []
 
     def items(self) -> Iterator[Score]:
-        """The scores in the order of the files. The files are read once; later passes take what was kept.
+        """The scores in the order of the files. The files are read once; later passes use the cached results.
 
         Raises:
-            UserError: not one piece could be had; says why, with the first files.
+            UserError: no file gave a piece; the message has the reasons and the first files.
         """
         if self._kept is None:
             yield from self._read()
@@ -110,7 +110,7 @@ class MusicReader(Reader):
             start = end
 
     def places(self, indices: Collection[int]) -> dict[int, str]:
-        """The file, and the title where it has several pieces."""
+        """The file, with the title if it has several pieces."""
         given, pieces = self._given, Counter(row["file"] for row in self.report)
         shown = {index: given[index] for index in indices}
         return {
@@ -129,7 +129,7 @@ class MusicReader(Reader):
         return [row for row in self.report if row["read"]]
 
     def group(self, item: Score) -> str:
-        """Digest of the notes relative to the first one: the same piece in another key is the same piece."""
+        """Digest of the notes relative to the first one, so that a transposed piece is the same piece."""
         digest, reference = hashlib.sha256(), None
         for part in item.parts:
             columns = note_columns(part.notes)[:3].copy()
@@ -163,7 +163,7 @@ class MusicReader(Reader):
         if not any(row["read"] for row in self.report):
             raise self._nothing()
         kept.flush()
-        self._kept, self._ends = kept, ends  # only a whole pass is kept
+        self._kept, self._ends = kept, ends  # only a whole pass is cached
 
     def _summarise(self) -> None:
         skipped = [row for row in self.report if not row["read"]]
@@ -195,7 +195,7 @@ class MusicReader(Reader):
         return UserError(what, where="data", hint=self.way_out(set(reasons)))
 
     def way_out(self, reasons: set[str]) -> str:
-        """What is told where no file gives a piece, for these reasons."""
+        """The hint if no file gives a piece, for these reasons."""
         if reasons == {ONLY_DRUMS}:
             return (
                 "drums have no melody: give pieces that other instruments play too, or read them by data.reader=drums"
@@ -203,7 +203,7 @@ class MusicReader(Reader):
         return "see the reasons; data.min_notes, data.max_seconds, data.melody_track may be too strict"
 
     def _expand(self, given: Sequence[Path]) -> list[Path]:
-        """Files as they are, folders by the music in them, without what is hidden; links to folders aren't followed."""
+        """Files as they are, folders by the music in them, without hidden files; links to folders aren't followed."""
         found: list[Path] = []
         for path in map(Path, given):
             if not path.is_dir():
@@ -239,7 +239,7 @@ class MusicReader(Reader):
 
 
 def _score(content: dict[str, Any]) -> Score:
-    """The score of what a worker sent."""
+    """The score that a worker sent."""
     return Score(
         parts=tuple(
             Part(

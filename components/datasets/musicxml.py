@@ -1,4 +1,4 @@
-"""What music21 doesn't make of a MusicXML file: the score in its archive, bars that repeat others, and repeats."""
+"""MusicXML features that music21 lacks: the score in an archive, measure-repeat signs, and repeats."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ SCORES = (".xml", ".musicxml")
 SEVERAL = "its container names no score"
 MOST_CONTAINER = 1 << 16
 MOST_MEMBERS = 256
-MUSIC = ("note", "backup", "forward", "harmony")  # what a bar sounds
+MUSIC = ("note", "backup", "forward", "harmony")  # elements that sound in a bar
 
 
 def unpacked(data: bytes, remarks: list[str]) -> bytes:
-    """The score in an .mxl archive: what META-INF/container.xml names, or the first that is one. A remark says where
-    the archive holds others that nothing tells apart.
+    """The score in an .mxl archive: the one named in META-INF/container.xml, or the first one. A remark is added if
+    there are several candidates.
 
-    The container is searched, not parsed: programs write titles into it as they are, with signs that XML forbids.
+    The container is searched, not parsed: programs write titles unescaped, with characters that XML forbids.
 
     Raises:
-        Refused: there is none, the archive is damaged, or it unpacks to more than MOST_XML.
+        Refused: there is no score, the archive is damaged, or it unpacks to more than MOST_XML.
     """
     left = MOST_XML
     try:
@@ -56,7 +56,7 @@ def unpacked(data: bytes, remarks: list[str]) -> bytes:
 
 
 def _named(archive: zipfile.ZipFile, members: list[str]) -> list[str]:
-    """Members that the container names."""
+    """Members named in the container."""
     if CONTAINER not in members:
         return []
     with archive.open(CONTAINER) as file:
@@ -66,17 +66,17 @@ def _named(archive: zipfile.ZipFile, members: list[str]) -> list[str]:
 
 
 def _likely(members: list[str]) -> list[str]:
-    """Members that may be a score, those first that are called like one."""
+    """Members that may be a score, those with the likeliest names first."""
     others = [name for name in members if not name.startswith(("META-INF/", "__MACOSX/"))]
     return sorted(others, key=lambda name: not name.lower().endswith(SCORES))
 
 
 def write_out(root: Element, left_out: Counter[str]) -> None:
-    """Puts notes into bars that say "as before" (measure-repeat signs), and rests in place of cue notes, which are not
-    played; takes out chord symbols without a root, such as V7, which music21 can't read.
+    """Expand measure-repeat signs, and replace cue notes, which aren't played, by rests; remove chord symbols without a
+    root, such as V7, which music21 can't read.
 
     Raises:
-        Refused: notes have durations, but nothing says in which unit.
+        Refused: notes have durations, but the unit is missing.
     """
     muted = {part.get("id") for part in root.iterfind("part-list/score-part") if _muted(part)}
     for part in root.findall("part"):
@@ -94,7 +94,7 @@ def write_out(root: Element, left_out: Counter[str]) -> None:
 
 
 def _muted(part: Element) -> bool:
-    """Has a part of the part list volumes that are all 0?"""
+    """Whether all volumes of a part in the part list are 0."""
     volumes = [(volume.text or "").strip() for volume in part.iterfind("midi-instrument/volume")]
     return bool(volumes) and all(re.fullmatch(r"0(\.0*)?", volume) for volume in volumes)
 
@@ -110,8 +110,8 @@ def _chord_symbols(part: Element, left_out: Counter[str]) -> None:
 
 
 def _repeat_measures(measures: Sequence[Element], left_out: Counter[str]) -> None:
-    """The music of one or several bars before in those that hold a sign for it, where their staff has no notes."""
-    back, staff, unit = 0, None, ""  # back: bars; 0: no sign holds
+    """Copy the music of the bars before into bars with a measure-repeat sign, where their staff has no notes."""
+    back, staff, unit = 0, None, ""  # back: bars; 0: no repeat sign in effect
     units: list[str] = []
     for at, measure in enumerate(measures):
         for style in measure.iterfind("attributes/measure-style"):
@@ -132,8 +132,8 @@ def _repeat_measures(measures: Sequence[Element], left_out: Counter[str]) -> Non
 
 
 def written_bars(root: Element, remarks: list[str]) -> list[Bar]:
-    """What each bar of a partwise score says of repeats, all parts taken together; [] where it can't be followed, which
-    is remarked."""
+    """The repeat signs of each bar of a partwise score, all parts combined; [] with a remark if they can't be
+    resolved."""
     parts = [part.findall("measure") for part in root.findall("part")]
     repeats = [repeat for part in parts for measure in part for repeat in measure.iter("repeat")]
     lines = [line for part in parts for measure in part for line in measure.iter("barline")]
@@ -153,7 +153,7 @@ def written_bars(root: Element, remarks: list[str]) -> list[Bar]:
 
 
 def _read(measure: Element, bar: Bar, ending: frozenset[int]) -> frozenset[int]:
-    """Notes what the measure says at `bar`; gives the ending that goes on after it."""
+    """Add the measure's repeat signs to `bar`; returns the ending that continues after it."""
     stops = False
     for mark in measure.iter("ending"):
         if mark.get("type") == "start":
@@ -184,7 +184,7 @@ def _read(measure: Element, bar: Bar, ending: frozenset[int]) -> frozenset[int]:
 
 
 def _tell_codas_apart(bars: list[Bar]) -> None:
-    """The same sign says "to the coda" and "here is the coda": where nothing else does, the last one is the coda."""
+    """The sign for "to the coda" and "coda" is the same: if nothing else tells them apart, the last one is the coda."""
     codas = [bar for bar in bars if bar.coda]
     for bar in codas[:-1] if not any(bar.to_coda for bar in bars) else ():
         bar.coda, bar.to_coda = False, True

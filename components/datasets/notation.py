@@ -1,4 +1,4 @@
-"""MusicXML and Humdrum through music21, onto the grid. Runs in the sandbox: the bytes are a stranger's."""
+"""MusicXML and Humdrum to pieces on the grid, through music21. Runs in the sandbox: files are untrusted input."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ MOST_PARTS = 128
 
 
 def read_notation(data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
-    """The piece in a MusicXML (plain or packed) or Humdrum file, as it sounds: repeats played, transposing
-    instruments at their sounding pitch, ties joined, grace notes left out.
+    """The piece in a MusicXML (plain or compressed) or Humdrum file, as it sounds: repeats expanded, transposing
+    instruments at sounding pitch, ties joined, grace notes left out.
 
     Raises:
-        Refused: the file gives no music; the reason is for a person.
+        Refused: the file contains no music; the reason is shown to the user.
     """
     remarks: list[str] = []
     left_out: Counter[str] = Counter()
@@ -101,13 +101,13 @@ def _humdrum(text: str, remarks: list[str]) -> StreamScore:
             return parsed(played)
     except Misfit as misfit:
         remarks.append(f"{DONT_FIT} ({misfit}): read once, as written")
-    except Exception as error:  # whatever music21 raises where the sections' spines don't join
+    except Exception as error:  # music21 raises various errors if the sections' spines don't join
         remarks.append(f"{DONT_FIT} ({type(error).__name__}): read once, as written")
     return parsed(as_written(text))
 
 
 class Playing:
-    """Where the bars of a score lie as they are written, and where as they are played; in quarter notes."""
+    """Maps the written bars of a score to their played positions, in quarter notes."""
 
     def __init__(self, part: StreamPart, bars: Sequence[Bar], remarks: list[str]) -> None:
         from music21.stream import Measure
@@ -121,13 +121,13 @@ class Playing:
             order = played_or_once(bars, remarks)
         elif any(bar != Bar() for bar in bars):
             remarks.append(f"{DONT_FIT} (its bars can't be told apart): read once, as written")
-        at, self.order = Fraction(0), []  # (bar, where it is played)
+        at, self.order = Fraction(0), []  # (bar, played position)
         for index in order:
             self.order.append((index, at))
             at += ends[index] - self.starts[index]
 
     def of(self, elements: Iterable[Any]) -> Iterator[tuple[Fraction, Any]]:
-        """The elements of a part, which have offsets as they are written, each as often and where it is played."""
+        """The elements of a part, which have written offsets, at each position where they are played."""
         inside: list[list[tuple[Fraction, Any]]] = [[] for _ in self.starts]
         for element in elements:
             offset = Fraction(element.offset)
@@ -136,7 +136,7 @@ class Playing:
         return ((at + within, element) for index, at in self.order for within, element in inside[index])
 
     def holding(self, elements: Iterable[Any]) -> Iterator[tuple[Fraction, Any]]:
-        """As `of`, for what holds until the next one: what held when a bar was written holds when it comes again."""
+        """As `of`, for elements that stay in effect: the one in effect at a written bar is repeated when the bar is."""
         given = sorted(((Fraction(element.offset), element) for element in elements), key=lambda pair: pair[0])
         for index, at in self.order:
             start = self.starts[index]
@@ -228,13 +228,13 @@ def _spans(
     symbols: list[tuple[int, Symbol | None]],
     drums: set[int],
 ) -> list[tuple[float, float, int, int]]:
-    """(start and end in steps, pitch, velocity) of a part's notes, ties joined; its chord symbols go to `symbols`.
+    """(start and end in steps, pitch, velocity) of a part's notes, ties joined; chord symbols are added to `symbols`.
     `drums`: see `_drums`."""
     from music21.harmony import ChordSymbol, NoChord
     from music21.percussion import PercussionChord
 
     spans: list[list[Any]] = []
-    tied: dict[int, int] = {}  # pitch → index of the span that a tie may lengthen
+    tied: dict[int, int] = {}  # pitch → index of the span that a tie may extend
     for offset, element in notes:
         start = offset * spb
         if isinstance(element, ChordSymbol):
@@ -268,8 +268,7 @@ def _spans(
 
 
 def _drums(flat: StreamPart) -> set[int]:
-    """The notes, by `id`, whose pitch is none: a clef, a MIDI channel or Humdrum's name of an instrument says
-    percussion."""
+    """Unpitched notes, by `id`: a clef, a MIDI channel or Humdrum's instrument name is percussion."""
     from music21.clef import Clef, PercussionClef
     from music21.humdrum.spineParser import MiscTandem
     from music21.instrument import Instrument

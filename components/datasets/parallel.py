@@ -1,4 +1,4 @@
-"""Parallel text: two files, line by line a text and its translation."""
+"""Parallel text: two files with a text and its translation in the same lines."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from components.provenance import digest_file, digest_json
 
 
 class ParallelReader(LabelledReader):
-    """(text, translation) from files whose names differ in their ending alone: train.de and train.en, gzip or not; or
+    """(text, translation) from files whose names differ in their ending only: train.de and train.en, gzip or not; or
     from folders of them.
 
-    `source` and `target` are those endings. Given one file of two, the other is looked for beside it. A pair is dropped
-    where a side is empty or has more than `max_length` characters, and with `unique` where it was there before;
-    `dropped` counts each reason.
+    `source` and `target` are those endings. Given one file of a pair, the other is found next to it. `max_length`:
+    pairs with more characters on a side are dropped, as are those with an empty side. `unique`: repeated pairs are
+    dropped. `dropped` counts each reason.
 
     Raises:
-        UserError: a file has no counterpart, or the two differ in their number of lines.
+        UserError: a file has no counterpart, or the two have different numbers of lines.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class ParallelReader(LabelledReader):
                 yield self._row(f"{source}: line {ours[0]}", ours[1], theirs[1])
 
     def both(self) -> list[tuple[Path, Path]]:
-        """The files in pairs, in the order given."""
+        """The pairs of files, in the order given."""
         pairs: dict[tuple[Path, str], tuple[Path, Path]] = {}
         for path in self.files:
             if ending(path) not in self.endings or unpacked_name(path).startswith("."):
@@ -81,14 +81,14 @@ class ParallelReader(LabelledReader):
         return list(pairs.values())
 
     def _read_after_all(self, names: Collection[str]) -> None:
-        """A file of a folder that is passed over for what is in it is read where its counterpart is."""
+        """Read a folder's file that was skipped because of its content, if its counterpart is read."""
         for reason, passed in list(self.passed_over.items()):
             passed[:] = [name for name in passed if name not in names]
             if not passed:
                 del self.passed_over[reason]
 
     def _beside(self, path: Path, stem: str, wanted: str) -> Path:
-        """The file of that stem and ending beside the path, packed or not; the case of the ending doesn't count."""
+        """The file with that stem and ending next to the path, compressed or not; the case of the ending is ignored."""
         names = [f"{stem}.{wanted}{'.gz' * gz}" for gz in (path.suffix.lower() == ".gz", path.suffix.lower() != ".gz")]
         for name in names:
             if (path.parent / name).is_file():
@@ -99,7 +99,7 @@ class ParallelReader(LabelledReader):
         raise UserError("no such file", where=str(path.parent / names[0]), hint="a text and its translation: two files")
 
     def digest(self) -> str:
-        """Of both files of every pair, whichever were given."""
+        """Digest of both files of every pair, whichever were given."""
         return digest_json([[digest_file(one) for one in pair] for pair in self.both()])
 
     def _row(self, where: str, text: str, translation: str | None) -> Row:

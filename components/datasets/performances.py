@@ -1,4 +1,4 @@
-"""Drums and piano as they were played: files and folders of MIDI, in pieces that a model can learn from."""
+"""Drum and piano performances from files and folders of MIDI, cut into pieces for training."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from components.score import Score
 
 KINDS = (".mid", ".midi", ".kar", ".rmi")
 LARGEST_TABLE = 16 << 20  # bytes
-PART = re.compile(r", (bars \d+ to \d+|part \d+)$")  # as `played` adds it to a title
+PART = re.compile(r", (bars \d+ to \d+|part \d+)$")  # suffix of a title from `played`
 SPLITS = {"train": "train", "validation": "val", "val": "val", "test": "test"}
 
 
 class PerformanceReader(MusicReader):
-    """MIDI files, read in processes of their own. All pieces of a file stay on one side of a split. A table in the
-    folder with the columns midi_filename and split (as in MAESTRO and Groove) says which file belongs where."""
+    """MIDI files, read in subprocesses. All pieces of a file are in the same split. A table in the folder with the
+    columns midi_filename and split (as in MAESTRO and Groove) gives the split of each file."""
 
     kinds = KINDS
     told = (IN_SECONDS, METRE_CHANGES)
-    wanted: ClassVar[str]  # what it reads
-    other: ClassVar[str]  # what is said where the files have something else
+    wanted: ClassVar[str]  # the music it reads
+    other: ClassVar[str]  # message for files with other music
 
     def __init__(self, files: Sequence[Path], /, *, min_notes: int, workers: int, **options: Any) -> None:
         super().__init__(files, min_notes=min_notes, workers=workers)
@@ -74,12 +74,12 @@ class PerformanceReader(MusicReader):
 
 
 class DrumsReader(PerformanceReader):
-    """Drums of MIDI files (channel 10, and channels that are made drum kits), as scores with the times that were
-    played, and folders of such files. The keys of General MIDI and of the Roland TD-11 become the nine pieces of a kit;
-    other keys are left out and counted.
+    """Drums of MIDI files (channel 10, and channels that are made drum kits), with the times as played, and folders of
+    such files. The keys of General MIDI and of the Roland TD-11 are mapped to the nine pieces of a kit; other keys are
+    left out and counted.
 
-    `bars`: a file is cut into pieces of so many bars; 0: it stays whole. `min_notes`: of a piece. `workers`: how many
-    files are read at once.
+    `bars`: a file is cut into pieces of this many bars; 0: not cut. `min_notes`: minimum number of notes in a piece.
+    `workers`: number of files read in parallel.
     """
 
     function = "components.datasets.played:read_drums"
@@ -102,8 +102,8 @@ class PianoReader(PerformanceReader):
     """Piano performances of MIDI files: notes, velocities and the sustain pedal in seconds, and folders of such files.
     Other instruments are left out and counted.
 
-    `seconds`: a file is cut into pieces of about so many seconds; 0: it stays whole. `min_notes`: of a piece.
-    `workers`: how many files are read at once.
+    `seconds`: a file is cut into pieces of about this many seconds; 0: not cut. `min_notes`: minimum number of notes in
+    a piece. `workers`: number of files read in parallel.
     """
 
     function = "components.datasets.played:read_piano"
@@ -123,10 +123,10 @@ class PianoReader(PerformanceReader):
 
 
 def _splits(given: Sequence[Path], files: Sequence[Path]) -> dict[Path, str]:
-    """Which of train, val and test a file belongs to, by a table in a folder that is given.
+    """The split of each file, by a table in a folder that is given.
 
     Raises:
-        UserError: the table names another split.
+        UserError: the table has another split than train, val and test.
     """
     known, found = {path.resolve(): path for path in files}, {}
     for folder in (path for path in given if path.is_dir()):
@@ -143,7 +143,7 @@ def _splits(given: Sequence[Path], files: Sequence[Path]) -> dict[Path, str]:
 
 
 def _rows(table: Path) -> list[tuple[str, str]]:
-    """(file, split) of a table that has these columns; of another one nothing.
+    """(file, split) in a table that has these columns; otherwise [].
 
     Raises:
         UserError: it can't be read as a table.

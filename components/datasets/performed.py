@@ -1,8 +1,8 @@
-"""Written piano pieces performed by rules, in the manner of the KTH rule system (Friberg, Bresin and Sundberg, Overview
-of the KTH rule system for musical performance, Advances in Cognitive Psychology 2(2-3), 2006).
+"""Piano pieces performed by rules, in the manner of the KTH rule system (Friberg, Bresin and Sundberg, Overview of the
+KTH rule system for musical performance, Advances in Cognitive Psychology 2(2-3), 2006).
 
-The rules are theirs in kind; the amounts are ours, drawn for each performance. The lead of the melody is that of Goebl
-(2001), about 20 ms; the final ritard is that of Friberg and Sundberg (1999).
+The kinds of rules are theirs; the amounts are ours, drawn for each performance. The lead of the melody is from Goebl
+(2001), about 20 ms; the final ritard from Friberg and Sundberg (1999).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ UNSTEADY_MS = 6.0  # standard deviation of a key's time
 def perform(piece: Piece, title: str, rng: np.random.Generator) -> Score:
     """The piece in seconds, with velocities and pedal."""
     clock = _clock(piece, rng)
-    arch = float(rng.uniform(8, 18))  # velocities between a phrase's edges and its middle
+    arch = float(rng.uniform(8, 18))  # difference in velocity between a phrase's edges and its middle
     lead, accent = float(rng.normal(0.020, 0.006)), float(rng.uniform(3, 8))
     level, melody_louder = float(rng.normal(58, 7)), float(rng.uniform(10, 20))
     legato = float(rng.uniform(0.92, 1.04))
@@ -30,9 +30,9 @@ def perform(piece: Piece, title: str, rng: np.random.Generator) -> Score:
         inside = (note.start % piece.phrase) / piece.phrase
         loud = level + arch * (1 - (2 * inside - 1) ** 2) + accent * _weight(note, piece.bar)
         loud += {0: melody_louder, 1: -6.0, 2: 0.0}[note.hand]
-        loud += 0.35 * (note.pitch - 66)  # high loud
+        loud += 0.35 * (note.pitch - 66)  # higher notes are louder
         loud -= 3.0 * (note.duration <= UNIT // 2) * (note.hand == 0)  # duration contrast: short notes are softer
-        loud -= 8.0 * max(0.0, (note.start - piece.length + piece.bar) / piece.bar)  # dying away
+        loud -= 8.0 * max(0.0, (note.start - piece.length + piece.bar) / piece.bar)  # final diminuendo
         start = clock(note.start) - (lead if note.hand == 0 else 0.0) + float(rng.normal(0, UNSTEADY_MS / 1000))
         length = (clock(note.start + note.duration) - clock(note.start)) * _held(note, tops, legato, rng)
         begin = max(0, round(start * PER_SECOND))
@@ -51,14 +51,14 @@ class _Curve:
     """Steps to seconds, by the lengths of the steps."""
 
     def __init__(self, seconds: np.ndarray) -> None:
-        self.at = np.concatenate([[0.3], 0.3 + np.cumsum(seconds)])  # what leads the beat begins after 0
+        self.at = np.concatenate([[0.3], 0.3 + np.cumsum(seconds)])  # notes ahead of the beat begin after 0
 
     def __call__(self, step: int) -> float:
         return float(self.at[min(step, len(self.at) - 1)])
 
 
 def _clock(piece: Piece, rng: np.random.Generator) -> _Curve:
-    """Phrase arch: slow at the edges of phrases, faster within; a last bar that slows down."""
+    """Phrase arch: slow at the edges of phrases, faster within; the last bar slows down."""
     bpm = float(np.exp(rng.uniform(np.log(66), np.log(126))))
     if piece.style == "waltz":
         bpm *= 1.35
@@ -80,7 +80,7 @@ def _weight(note: Written, bar: int) -> float:
 
 
 def _held(note: Written, tops: dict[int, Written], legato: float, rng: np.random.Generator) -> float:
-    """How much of its length a key is held: a repeated note is let go before, others of the melody are bound."""
+    """The share of its length that a key is held: shorter for a repeated note, legato for others of the melody."""
     if note.hand == 0:
         following = tops.get(note.start + note.duration)
         if following and following.pitch == note.pitch:
@@ -90,7 +90,7 @@ def _held(note: Written, tops: dict[int, Written], legato: float, rng: np.random
 
 
 def _pedal(piece: Piece, clock: _Curve, rng: np.random.Generator) -> tuple[tuple[int, int], ...]:
-    """Lifted as a harmony begins and put down soon after it (legato pedalling); some performances do without."""
+    """Legato pedalling: lifted when a harmony begins and pressed soon after; some performances have no pedal."""
     if rng.random() < 0.15 or (piece.style == "alberti" and rng.random() < 0.6):
         return ()
     ends = [*piece.harmonies[1:], piece.length]

@@ -1,4 +1,4 @@
-"""What a reading process does with one file: parse by its kind, find the roles, pack the score and its report row."""
+"""Reads one music file in a subprocess: parse by format, assign roles, pack the score and its report row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_ROWS = 20_000  # tunes in one file
 
 
 def read(data: bytes, name: str, options: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
-    """(report row, packed score or None where the piece is skipped) of each piece in the file.
+    """(report row, packed score or None if the piece is skipped) of each piece in the file.
 
     Raises:
         Refused: the file has none.
@@ -101,7 +101,7 @@ def _packed(piece: Piece, parts: list[Track]) -> dict[str, Any]:
 
 
 def packed_notes(notes: np.ndarray) -> str:
-    """Notes [N, 4] as base64 of little-endian int32: five times as fast to unpack as numbers in JSON."""
+    """Notes [N, 4] as base64 of little-endian int32: unpacked five times as fast as numbers in JSON."""
     return base64.b64encode(np.ascontiguousarray(notes.T, dtype="<i4").tobytes()).decode()
 
 

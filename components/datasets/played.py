@@ -1,6 +1,6 @@
-"""What a reading process makes of a MIDI file of drums, or of a piano: times as they were played, no grid of notes.
+"""Drum and piano performances from a MIDI file, read in a subprocess: times as played, notes aren't moved to a grid.
 
-A long file gives several pieces. Runs in the sandbox: the bytes are a stranger's.
+A long file gives several pieces. Runs in the sandbox: files are untrusted input.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ FINE = 96  # steps in a quarter note of drums
 PER_SECOND = 1000  # steps of a performance
 SIXTEENTH = FINE // 4
 PIANOS = range(8)  # General MIDI's programs
-DOWN = 64  # from which a sustain pedal counts as down
+DOWN = 64  # pedal values from here on are down
 LONGEST_HOURS = 4
 METRE_CHANGES = "its metre changes: bars are counted in the first one"
 Piece = tuple[dict[str, Any], dict[str, Any] | None]  # row of the report; packed score, None: skipped
 
 
 def read_drums(data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
-    """The drums of a file, `bars` bars a piece (0: all of them); its silent bars before the first hit left out.
+    """The drums of a file, `bars` bars a piece (0: all of them); silent bars before the first hit are left out.
 
     Raises:
         Refused: it has no drums, or can't be read.
@@ -67,7 +67,7 @@ def _drums(file: MidiFile, name: str, options: dict[str, Any]) -> list[Piece]:
     metres, upbeat = metres_of(file.tracks, FINE, tpq, int(time[0]), remarks)
     if len(metres) > 1:
         remarks.append(METRE_CHANGES)
-    skip = silence_of([metres[0]], upbeat, int(time[0]) + tpq // 8, tpq, FINE)  # a hit a little before a bar is its
+    skip = silence_of([metres[0]], upbeat, int(time[0]) + tpq // 8, tpq, FINE)  # a hit just before a bar is its own
     start = (time - skip) * FINE / tpq
     bar, lead = bar_steps(metres[0][1], FINE), round(upbeat * FINE / tpq)
     if skip:
@@ -81,7 +81,7 @@ def _drums(file: MidiFile, name: str, options: dict[str, Any]) -> list[Piece]:
         "timing": "played", "key": "", "chords": [], "metre_changes": [],
     }  # fmt: skip
     shift = bar - lead if lead else 0
-    number = (np.rint(start / SIXTEENTH).astype(np.int64) * SIXTEENTH + shift) // bar  # the bar that a hit is meant for
+    number = (np.rint(start / SIXTEENTH).astype(np.int64) * SIXTEENTH + shift) // bar  # the bar that a hit belongs to
     every = options["bars"] or int(number.max()) + 1
     rows: list[Piece] = []
     for first in range(0, int(number.max()) + 1, every):
@@ -104,8 +104,8 @@ def _drums(file: MidiFile, name: str, options: dict[str, Any]) -> list[Piece]:
 
 
 def read_piano(data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
-    """The piano of a file in seconds, with its pedal, cut into pieces of about `seconds` before a note (0: one piece);
-    its silence before the first note left out.
+    """The piano of a file in seconds, with its pedal, cut before a note into pieces of about `seconds` (0: one piece);
+    silence before the first note is left out.
 
     Raises:
         Refused: it has no piano, or can't be read.
@@ -124,7 +124,7 @@ def _piano(file: MidiFile, name: str, options: dict[str, Any]) -> list[Piece]:
         raise Refused("has no piano: its notes are of other instruments")
     others = sum(len(track.notes[channel]) for track, channel in channels) - sum(len(t.notes[c]) for t, c in played)
     left_out += kept(list({id(track): track for track, _ in played}.values()))
-    on_piano = {channel for _, channel in played}  # a channel is the same in all tracks
+    on_piano = {channel for _, channel in played}  # channels are shared by all tracks
     switched = sum(count for t, c in played for program, count in t.programs[c].items() if program not in PIANOS)
     for what, count in (
         ("drum", drums),
@@ -174,7 +174,7 @@ def _piano(file: MidiFile, name: str, options: dict[str, Any]) -> list[Piece]:
 
 
 class _Clock:
-    """Ticks to seconds."""
+    """Converts ticks to seconds."""
 
     def __init__(self, file: MidiFile, remarks: list[str]) -> None:
         at, qpm = tempi_of(file.tracks, [] if file.seconds else remarks)
@@ -191,7 +191,7 @@ class _Clock:
 
 
 def _of_songs(read: Callable[..., list[Piece]], data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
-    """The pieces of a file; of type 2, where each track is a song of its own, those of every song."""
+    """The pieces of a file; for type 2, where each track is a separate song, those of every song."""
     at = data.find(b"MThd", 0, 64)
     if at < 0:
         raise Refused(f"isn't a MIDI file: it begins with {bytes(data[:4])!r}, not with b'MThd'")
@@ -203,7 +203,7 @@ def _of_songs(read: Callable[..., list[Piece]], data: bytes, name: str, options:
         title = f"{stem}, song {number}"
         try:
             rows += read(replace(file, tracks=[track]), title, options)
-        except Refused as refused:  # the other songs are none the worse
+        except Refused as refused:  # the other songs are still read
             rows.append(({"title": title, "format": "MIDI", "reason": str(refused)}, None))
     return rows
 
@@ -214,12 +214,12 @@ def _check(notes: int) -> None:
 
 
 def _flat(velocity: np.ndarray) -> list[str]:
-    """What is told of notes that are all as loud."""
+    """A remark if all notes have the same velocity."""
     return [f"all its velocities are {velocity[0]}"] if len(velocity) > 1 and (velocity == velocity[0]).all() else []
 
 
 def _pedal(moves: list[tuple[int, int]], end: int) -> np.ndarray:
-    """First and last tick of each time that the pedal is down, int64 [N, 2]; at the `end` of the music it is lifted."""
+    """First and last tick of each pedal press, int64 [N, 2]; the pedal is lifted at the `end` of the music."""
     spans, down = [], None
     for tick, value in [*sorted(moves, key=lambda move: move[0]), (end, 0)]:
         if value >= DOWN and down is None:
@@ -232,10 +232,10 @@ def _pedal(moves: list[tuple[int, int]], end: int) -> np.ndarray:
 
 
 def _cuts(start: np.ndarray, seconds: float) -> list[int]:
-    """The notes that begin pieces of at least `seconds` from one's first note to the next one's."""
+    """Indices of the notes that begin pieces; a piece is at least `seconds` from its first note to the next piece's."""
     cuts = [0]
     while seconds and (after := int(np.searchsorted(start, start[cuts[-1]] + seconds))) < len(start):
-        if start[-1] - start[after] < seconds / 4:  # too short for a piece of its own
+        if start[-1] - start[after] < seconds / 4:  # too short for a separate piece
             break
         cuts.append(after)
     return cuts
@@ -259,4 +259,4 @@ def _row(
 
 
 def warm_up() -> None:
-    """All that files need is imported with this module."""
+    """Nothing to do: importing this module imports everything."""

@@ -1,7 +1,7 @@
-"""Tables saved by R (`save`, .rda): enough of its serialisation to read data frames, and nothing that is code.
+"""Tables saved by R (`save`, .rda): the part of R's serialisation that data frames need; no code is read.
 
 The format is described in R Internals, section 1.8, "Serialization Formats"; only its binary (XDR, big-endian) form is
-read. What isn't data (functions, environments, external pointers) is refused.
+read. Anything but data (functions, environments, external pointers) is refused.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ import numpy as np
 
 from components.errors import UserError
 
-LARGEST = 1 << 29  # bytes, unpacked
-DEEPEST = 200  # lists within lists
+LARGEST = 1 << 29  # bytes, uncompressed
+DEEPEST = 200  # nested lists
 _MISSING = -(1 << 31)  # R's NA of integers and logicals
 Table = dict[str, list[Any]]
 
 
 class _Damaged(Exception):
-    """The bytes aren't what the format says."""
+    """The bytes don't follow the format."""
 
 
 def read_tables(data: bytes, *, where: str) -> dict[str, Table]:
-    """The data frames in the bytes of an .rda file: name → column → values (None where R has NA).
+    """The data frames in the bytes of an .rda file: name → column → values (None for R's NA).
 
     Raises:
-        UserError: the bytes aren't such a file, or hold something that isn't plain data.
+        UserError: the bytes aren't such a file, or contain anything but plain data.
     """
     try:
         raw = _unpacked(data)
@@ -49,7 +49,7 @@ def read_tables(data: bytes, *, where: str) -> dict[str, Table]:
 
 
 def _unpacked(data: bytes) -> bytes:
-    """Without its compression, of at most LARGEST bytes."""
+    """The uncompressed bytes, at most LARGEST."""
     kinds: tuple[tuple[bytes, Callable[[], Any]], ...] = (
         (b"\xfd7zXZ", lzma.LZMADecompressor),
         (b"BZh", bz2.BZ2Decompressor),
@@ -66,11 +66,11 @@ def _unpacked(data: bytes) -> bytes:
 
 
 class _Reader:
-    """Items one after the other; each begins with flags that say its type and what comes with it."""
+    """Reads items in order; each begins with flags that give its type and what follows."""
 
     def __init__(self, data: bytes, at: int) -> None:
         self.data, self.at = data, at
-        self.known: list[str] = []  # symbols, which later items refer to by number
+        self.known: list[str] = []  # symbols, which later items reference by number
 
     def take(self, count: int) -> bytes:
         if not 0 <= count <= len(self.data) - self.at:
@@ -95,7 +95,7 @@ class _Reader:
         return None if size == -1 else self.take(size).decode("utf-8", "replace")
 
     def item(self, depth: int) -> Any:
-        """The next item: a list of values, or a dict where it is a data frame or a list with names."""
+        """The next item: a list of values, or a dict for a data frame or a list with names."""
         if depth > DEEPEST:
             raise _Damaged(f"lists within lists, {depth} deep")
         flags = self.int()
@@ -131,7 +131,7 @@ class _Reader:
         raise _Damaged(f"something of R's type {kind}, which isn't plain data")
 
     def pairs(self, flags: int, depth: int) -> dict[str, Any]:
-        """A pair list: (tag, value), then the rest of it. Read in a loop: they are long."""
+        """A pair list: (tag, value), then the rest of it. Read in a loop, because they are long."""
         found: dict[str, Any] = {}
         while flags & 0xFF == 2:
             if flags & 0x200:
@@ -159,7 +159,7 @@ class _Reader:
 
 
 def _with(values: list[Any], attributes: Any) -> Any:
-    """Values with what their attributes make of them: words of a factor, columns of a table."""
+    """Apply attributes to values: levels of a factor, columns of a table."""
     if not isinstance(attributes, dict):
         return values
     levels, names = attributes.get("levels"), attributes.get("names")

@@ -1,4 +1,4 @@
-"""Sequences that an encoding can't take: left out by place and reason, so that one of them costs no other."""
+"""Sequences that an encoding can't encode: left out by index and reason, so that the others can be used."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from components.datasets.base import Reader
 from components.errors import UserError
 
-LISTED = 5  # named in a message
-MOST_WHILE_LEARNING = 20  # an encoding stops learning at each: with more of them it is the settings that are wrong
+LISTED = 5  # items listed in a message
+MOST_WHILE_LEARNING = 20  # fitting stops and restarts at each; if there are more, the settings are wrong
 
 
 class Accepted(Reader):
-    """A reader without the items that were refused. `given` is the index of the item that it gave last."""
+    """A reader without the refused items. `given` is the index of its latest item."""
 
     def __init__(self, reader: Reader, refusals: Refusals) -> None:
         self.reader, self.refusals, self.given = reader, refusals, -1
@@ -28,7 +28,7 @@ class Accepted(Reader):
             if index not in self.refused:
                 self.refusals.latest, self.given = self, index
                 yield item
-        self.refusals.latest = None  # what is refused after the last item isn't that item's fault
+        self.refusals.latest = None  # later errors aren't about the last item
 
     def length(self, item: Any) -> int:
         return self.reader.length(item)
@@ -57,30 +57,30 @@ class Accepted(Reader):
 
 
 class Refusals:
-    """The readers of an ingestion, each without what the encoding has refused so far."""
+    """The readers of an ingestion, without the items that the encoding has refused so far."""
 
     def __init__(self, readers: Mapping[str | None, Reader]) -> None:
-        self.latest: Accepted | None = None  # whose item was given last
+        self.latest: Accepted | None = None  # the reader of the latest item
         self.readers = {split: Accepted(reader, self) for split, reader in readers.items()}
 
     def __len__(self) -> int:
         return sum(len(reader.refused) for reader in self.readers.values())
 
     def refuse(self, error: UserError) -> None:
-        """Leave the item that was given last out.
+        """Leave out the latest item.
 
         Raises:
-            UserError: there is none, or it is a part of a stream, which can't do without it.
+            UserError: there is none, or it is part of a stream, from which nothing can be left out.
         """
         if self.latest is None or self.latest.framing == "stream" or self.latest.given in self.latest.refused:
             raise error
         self.latest.refused[self.latest.given] = error
 
     def check(self, encoding: str) -> None:
-        """Tell whether anything is left.
+        """Check that items are left.
 
         Raises:
-            UserError: nothing is; with the reasons and the first items.
+            UserError: none are; with the reasons and the first items.
         """
         if any(True for reader in self.readers.values() for _ in reader.items()):
             return
@@ -98,7 +98,7 @@ class Refusals:
 
 
 def mismatch(encoding: str, item: Any, error: Exception) -> UserError:
-    """What is said where an encoding meets an item that isn't of its kind at all: a text for one of music."""
+    """The error for an item of the wrong type for an encoding: a text where music is expected."""
     names = {"str": "texts", "tuple": "pairs", "ndarray": "arrays of numbers", "Score": "scores"}
     given = type(item).__name__
     inside = f" of {', '.join(names.get(type(part).__name__, type(part).__name__) for part in item)}"
@@ -111,5 +111,5 @@ def mismatch(encoding: str, item: Any, error: Exception) -> UserError:
 
 
 def kind_of(reason: str) -> str:
-    """A reason without its particulars, to be counted by."""
+    """A reason without its details, as a key for counting."""
     return re.sub(r"\d[\d.,]*", "n", re.split(r"[:;]| '", reason)[0]).strip()[:80]

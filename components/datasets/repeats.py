@@ -1,8 +1,8 @@
-"""The order in which the bars of a score are played: repeats, endings, da capo, dal segno, fine and coda.
+"""The playing order of the bars of a score: repeats, endings, da capo, dal segno, fine and coda.
 
-What every format of notation writes of them is brought into one form, `Bar`, and played out here. A repeat sign goes
-back to the forward sign that it closes, else to the end of the last repeated section, else to the beginning. After a
-da capo or dal segno repeats aren't played again, and of endings the last one is taken.
+All notation formats are converted to `Bar`, from which the order is computed. A repeat sign goes back to its forward
+sign, else to the end of the last repeated section, else to the beginning. After a da capo or dal segno repeats aren't
+played again, and the last ending is taken.
 """
 
 from __future__ import annotations
@@ -11,34 +11,34 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MOST_TIMES = 32  # that all bars together are played; more is no music
+MOST_TIMES = 32  # times the piece's length; a longer result is an error
 MOST_ENDINGS = 32
 DONT_FIT = "its repeats don't fit together"
 
 
 class Misfit(Exception):
-    """Repeats that can't be played as they are written; says why."""
+    """Repeats that are inconsistent; the message says why."""
 
 
 @dataclass
 class Bar:
-    """What is written about repeats at one bar."""
+    """The repeat signs of one bar."""
 
-    forward: bool = False  # a repeat begins with it
-    times: int = 1  # how often the section that ends with it is played; 1 = none ends
-    ending: frozenset[int] = frozenset()  # the passes that play it; empty = all
+    forward: bool = False  # a repeat begins here
+    times: int = 1  # number of times the section ending here is played; 1: none ends here
+    ending: frozenset[int] = frozenset()  # the passes that play it; empty: all
     segno: bool = False  # at its beginning
-    coda: bool = False  # the coda begins with it
+    coda: bool = False  # the coda begins here
     to_coda: bool = False  # at its end
     fine: bool = False  # at its end
     jump: str = ""  # at its end: "capo" or "segno"
-    until: str = ""  # what the jump says to play to: "fine" or "coda"
-    after_jump: bool = False  # its repeat is played after a jump too
+    until: str = ""  # the sign to play to after the jump: "fine" or "coda"
+    after_jump: bool = False  # the repeat is also played after a jump
 
 
 @dataclass
 class _Section:
-    """Bars that are played `passes` times: from `start`; with endings, the group of them at `group`."""
+    """Bars from `start` that are played `passes` times, with the endings at `group`, if any."""
 
     start: int
     passes: int
@@ -46,15 +46,15 @@ class _Section:
 
 
 def played(bars: Sequence[Bar]) -> list[int]:
-    """Indices of the bars in the order in which they sound.
+    """Indices of the bars in playing order.
 
     Raises:
-        Misfit: the signs contradict each other, or play the piece more than MOST_TIMES over.
+        Misfit: the signs contradict each other, or play more than MOST_TIMES the number of bars.
     """
     _check(bars)
     closes, groups = _sections(bars)
     order: list[int] = []
-    turns: dict[int, int] = {}  # start of a section → the pass it is in
+    turns: dict[int, int] = {}  # start of a section → the current pass
     at, jumped = 0, False
     while at < len(bars):
         bar, section = bars[at], groups.get(at)
@@ -105,7 +105,7 @@ def _check(bars: Sequence[Bar]) -> None:
 
 
 def _sections(bars: Sequence[Bar]) -> tuple[dict[int, _Section], dict[int, _Section]]:
-    """(bar that ends a repeat → its section, bar in an ending → its section)"""
+    """Maps from bars to sections: of bars that end a repeat, and of bars in an ending."""
     closes: dict[int, _Section] = {}
     groups: dict[int, _Section] = {}
     open_: list[int] = []
@@ -131,7 +131,7 @@ def _sections(bars: Sequence[Bar]) -> tuple[dict[int, _Section], dict[int, _Sect
 
 
 def _group(bars: Sequence[Bar], start: int) -> range:
-    """The endings that belong together: one after the other, their numbers rising."""
+    """Consecutive endings with rising numbers."""
     seen = set(bars[start].ending)
     stop = start + 1
     while stop < len(bars) and bars[stop].ending and not bars[stop].forward:
@@ -157,12 +157,12 @@ def _check_endings(bars: Sequence[Bar], start: int, group: range) -> None:
 def _passes(bars: Sequence[Bar], group: range) -> int:
     """How often a section with these endings is played."""
     endings = {bars[at].ending for at in group}
-    # one bracket alone: what follows it is the last ending, without a bracket
+    # a single bracket: the next bars are the last ending
     return max(map(max, endings)) + (len(endings) == 1)
 
 
 def played_or_once(bars: Sequence[Bar], remarks: list[str]) -> list[int]:
-    """`played`; where the repeats don't fit every bar once, which is remarked."""
+    """`played`; if the repeats are inconsistent, every bar once, with a remark."""
     try:
         return played(bars)
     except Misfit as misfit:
@@ -179,8 +179,8 @@ def ending_numbers(text: str) -> frozenset[int]:
 
 
 def read_words(text: str, bar: Bar) -> None:
-    """What words say of a jump ("D.C. al Fine", "dal segno al coda", "To Coda", "Fine"), noted at the bar's end."""
-    words = re.sub(r"[\W_]+", " ", text.casefold())  # of "(Fine)", and "To Coda" with the sign of the coda after it
+    """Read jumps in words ("D.C. al Fine", "dal segno al coda", "To Coda", "Fine") into `bar`, at its end."""
+    words = re.sub(r"[\W_]+", " ", text.casefold())  # of "(Fine)", and of "To Coda" with a coda sign after it
     plain = " ".join(words.split())
     jump = re.search(r"\bd ?c\b|\bda capo\b|\bd ?s\b|\bdal segno\b", plain)
     if jump:
@@ -194,7 +194,7 @@ def read_words(text: str, bar: Bar) -> None:
 
 
 def says_jump(text: str) -> bool:
-    """Whether `read_words` reads anything in it."""
+    """Whether `read_words` finds a jump."""
     bar = Bar()
     read_words(text, bar)
     return bar != Bar()

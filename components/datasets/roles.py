@@ -1,4 +1,4 @@
-"""Which track is the melody, which the chords, which the bass, and why: said, so that a person can disagree."""
+"""Chooses which tracks are melody, chords and bass, with a reason that a user can check."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ HINTS = {
 # General MIDI programs (from 0): brass, reeds, pipes, solo strings, voices, synthesiser leads
 LEADS = {*range(40, 43), *range(52, 55), *range(56, 58), 60, *range(64, 80), *range(80, 88), 22}
 BASSES = {*range(32, 40), 43, 58}
-FULL = {*range(8), *range(16, 21), *range(24, 32), *range(48, 52), *range(88, 96), 46}  # play chords as a rule
+FULL = {*range(8), *range(16, 21), *range(24, 32), *range(48, 52), *range(88, 96), 46}  # usually play chords
 EFFECTS = {*range(96, 104), *range(112, 128)}
-CUTOFF = 1.5  # of the scores for bass and chords: below it no track has the role
-ONE_AT_A_TIME = 0.7  # share of notes that stand alone; with more of them a track plays no chords
-MELODY_ALONE = 0.9  # share of a melody's notes that stand alone; with less of them its top line is taken
-FEW_NOTES = 16  # a track with fewer, or a quarter of the busiest one's, carries no melody
-FEW_BARS = 0.125  # nor does one that plays in fewer bars than this share of those of the one that plays in most
+CUTOFF = 1.5  # minimum score for bass and chords
+ONE_AT_A_TIME = 0.7  # share of notes that sound alone; a track with more has no chords
+MELODY_ALONE = 0.9  # share of a melody's notes that sound alone; with fewer, its top line is used
+FEW_NOTES = 16  # a track with fewer, or with less than a quarter of the busiest one's, isn't the melody
+FEW_BARS = 0.125  # nor is one that plays in fewer bars than this share of the largest number of bars
 BLOCKS = 0.7  # share of a chord track's blocks that chord symbols must explain
 
 
 def top_line(notes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(the melody [M, 4], the rest [N − M, 4]): at each time the highest note, one at a time ("skyline").
+    """(the melody [M, 4], the rest [N − M, 4]): the highest note at each time, one at a time ("skyline").
 
-    A note of the melody ends where the next one begins. Uitdenbogerd and Zobel, Melodic Matching Techniques for
-    Large Music Databases (1999).
+    A note of the melody ends where the next one begins. Uitdenbogerd and Zobel, Melodic Matching Techniques for Large
+    Music Databases (1999).
     """
     order = np.lexsort((-notes[:, PITCH], notes[:, START]))
     chosen: list[list[int]] = []
@@ -55,13 +55,13 @@ def top_line(notes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def assign(
     piece: Piece, melody_track: int | str | None = None, chords_track: int | str | None = None
 ) -> dict[str, str]:
-    """Gives the piece's tracks their roles, and the piece its chord symbols where a track plays them in blocks.
+    """Assign roles to the piece's tracks, and chord symbols to the piece if a track plays them in blocks.
 
-    The melody is made one note at a time: of a track with chords the top line is taken and the rest becomes a part
-    of its own. Returns melody, chords, bass (labels of tracks, "" for none) and why.
+    The melody is made monophonic: the top line of a track with chords is taken and the rest becomes another part.
+    Returns melody, chords, bass (labels of tracks, "" for none) and the reason.
 
     Raises:
-        Refused: the piece has no track of the number or name that was asked for.
+        Refused: the piece has no track with the requested number or name.
     """
     tracks = piece.tracks
     why: list[str] = []
@@ -117,7 +117,7 @@ ROLES = ("melody", "chords", "bass")
 
 
 def _single_line(piece: Piece, melody: Track, why: list[str]) -> None:
-    """Leave one note at a time in the melody; what lies under it becomes another part."""
+    """Keep the top line in the melody; the other notes become another part."""
     before = len(melody.notes)
     if (melody.notes[:-1, :2].sum(axis=1) <= melody.notes[1:, START]).all():
         return
@@ -155,7 +155,7 @@ def _hinted(track: Track, role: str) -> bool:
 
 
 def _carrying(tracks: list[Track], piece: Piece) -> list[Track]:
-    """The tracks that can carry the piece: whatever its name, one that hardly plays can't."""
+    """The tracks that can be the melody; one that hardly plays is excluded whatever its name."""
     bar = bar_steps(piece.metre, piece.steps_per_beat)
     bars = {track.number: len(np.unique(track.notes[:, START] // bar)) for track in tracks}
     few = min(FEW_NOTES, max(len(track.notes) for track in tracks) / 4)

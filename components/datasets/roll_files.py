@@ -1,4 +1,4 @@
-"""Piano rolls in MATLAB's and NumPy's files, as arrays [frames, keys] of 0 and 1: the sandbox's reading function."""
+"""Piano rolls in MATLAB and NumPy files, as arrays [frames, keys] of 0 and 1: a reading function of the sandbox."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import numpy as np
 
 from components.datasets.sandbox import Refused
 
-LOWEST_KEY = {88: 21, 128: 0}  # keys of a frame → MIDI pitch of the first
+LOWEST_KEY = {88: 21, 128: 0}  # keys per frame → MIDI pitch of the first
 NAMES = {"train": ("train",), "val": ("val", "valid", "validation", "dev"), "test": ("test",)}
 NUMBERED = re.compile(r"([a-z]+?)(?:data|set)?[_-]?(\d*)")  # traindata; train_12
-Pieces = dict[str, list[list[list[int]]]]  # by the split's name, "" where the file doesn't say
+Pieces = dict[str, list[list[list[int]]]]  # by the split's name, "" if the file has none
 
 
 def read(data: bytes, name: str, options: Mapping[str, Any]) -> Pieces:
-    """The pieces of a file: each a list of frames, a frame the list of MIDI pitches that sound.
+    """The pieces of a file: each a list of frames, a frame the list of sounding MIDI pitches.
 
     `.mat`: the variables traindata, validdata and testdata, cell arrays of pieces. `.npz`: the arrays train_0, train_1
     …, valid_0 …, or one array [pieces, frames, keys] for each split. `.npy`: a piece, or an array of pieces.
 
     Raises:
-        Refused: it is no such file.
+        Refused: it isn't such a file.
     """
     pieces: Pieces = {}
     for split, array in _mat(data) if name.lower().endswith(".mat") else _numpy(data, name):
@@ -34,7 +34,7 @@ def read(data: bytes, name: str, options: Mapping[str, Any]) -> Pieces:
 
 
 def warm_up() -> None:
-    """What the worker imports before its limits hold."""
+    """Import what the worker needs before its limits are set."""
     import scipy.io  # noqa: F401
 
 
@@ -47,7 +47,7 @@ def _mat(data: bytes) -> Iterator[tuple[str, np.ndarray]]:
         raise Refused("is of MATLAB 7.3: save it there with the option -v7") from error
     except MemoryError as error:
         raise Refused("needs more memory than a file may") from error
-    except Exception as error:  # a damaged file raises anything
+    except Exception as error:  # a damaged file may raise any exception
         raise Refused(f"isn't a MATLAB file: {error}") from error
     yield from _named({name: value for name, value in variables.items() if not name.startswith("__")})
 
@@ -72,7 +72,7 @@ def _numpy(data: bytes, name: str) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _named(arrays: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
-    """The arrays by split, those of a split by their numbers."""
+    """The arrays of each split, sorted by number."""
     known = {name for names in NAMES.values() for name in names}
     found = []
     for name, array in arrays.items():

@@ -1,4 +1,4 @@
-"""Piano rolls: pieces as lists of frames, a frame as what sounds."""
+"""Piano rolls: pieces as lists of frames, a frame as the pitches that sound."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from components.score import Note, Part, Score
 
 LARGEST = 256 << 20  # bytes of a file
 ARRAYS = (".mat", ".npz", ".npy")
-MOST_SILENT = 0.05  # of all frames, after the last note of their piece
+MOST_SILENT = 0.05  # largest share of frames after the last note of their piece
 PICKLES = (".pickle", ".pkl", ".p")
 LIMITS = Limits(file_bytes=LARGEST, cpu_seconds=120.0, wall_seconds=300.0, answer_bytes=LARGEST)
 TO_JSON = (
@@ -29,11 +29,11 @@ TO_JSON = (
 
 
 class RollsReader(Reader):
-    """The piano-roll data sets of Boulanger-Lewandowski et al. (2012) as they are passed on: JSON, {"train": [piece …],
-    "valid": […], "test": […]}, where a frame is a list of MIDI pitches; `.mat` with the cell arrays traindata,
-    validdata and testdata; `.npz`, see `roll_files.read`. A JSON list of pieces, or `.npy`, says nothing of splits.
+    """Piano-roll data sets of Boulanger-Lewandowski et al. (2012), as distributed: JSON, {"train": [piece …], "valid":
+    […], "test": […]}, where a frame is a list of MIDI pitches; `.mat` with the cell arrays traindata, validdata and
+    testdata; `.npz`, see `roll_files.read`. A JSON list of pieces, or `.npy`, has no splits.
 
-    A frame lasts 1 / `frames_per_beat` of a quarter note: where it isn't set, a step of the encoding.
+    A frame lasts 1 / `frames_per_beat` of a quarter note (default: a step of the encoding).
     """
 
     framing = "sequences"
@@ -85,7 +85,7 @@ class RollsReader(Reader):
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Pieces by the name of their split, "" where the file has none."""
+    """Pieces by the name of their split, "" if the file has none."""
     ending = path.suffix.lower()
     if ending in ARRAYS:
         return _arrays(path, path.stat().st_mtime_ns)
@@ -109,7 +109,7 @@ def _read(path: Path) -> dict[str, Any]:
     return pieces
 
 
-@functools.lru_cache(maxsize=1)  # a process is started for each reading
+@functools.lru_cache(maxsize=1)  # cached, because each reading starts a process
 def _arrays(path: Path, _: int) -> dict[str, Any]:
     outcome = next(read_all("components.datasets.roll_files:read", [path], {}, LIMITS))
     if outcome.reason:

@@ -1,8 +1,8 @@
-"""Strangers' files read in processes of their own: the worst a file can do is to end the process that reads it.
+"""Reads untrusted files in subprocesses, so that a bad file can't crash the run.
 
-A worker gets file names on stdin and answers each on stdout with one frame of JSON, so that it's always known which
-file it is at. The kernel holds it to its limits: memory (RLIMIT_AS), processor time per file (ITIMER_PROF, whose
-signal kills; a busy machine doesn't count), nothing written to disk (RLIMIT_FSIZE). No pickles travel.
+A worker gets file names on stdin and answers each on stdout with one frame of JSON, so the current file is always
+known. The kernel enforces its limits: memory (RLIMIT_AS), processor time per file (ITIMER_PROF, whose signal kills;
+waiting for a busy machine isn't counted), no writing to disk (RLIMIT_FSIZE). No pickles are exchanged.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ from components.errors import UserError
 from components.paths import CODE
 
 WORKERS = 2
-NEXT_SECONDS = 1.0  # a further worker for each second that the reading lasts: a short one is over before it starts
-MANY = 512  # files for which one worker isn't enough from the start
-AT_ONCE = 8  # names sent ahead to a worker; with the longest of paths they still fit into a pipe
-AHEAD = 512  # answers kept until an earlier file is done
+NEXT_SECONDS = 1.0  # seconds of reading per additional worker: a short reading ends before a worker has started
+MANY = 512  # with more files, several workers are started at once
+AT_ONCE = 8  # names sent ahead to a worker; with the longest paths they still fit into a pipe
+AHEAD = 512  # answers kept until an earlier file is finished
 START_SECONDS = 120.0
-END_SECONDS = 1.0  # that a process whose output has ended gets to end by itself: its code says why
-RESERVE_BYTES = 4 << 20  # with which a worker whose memory is spent says so
-CHECK_SECONDS = 0.25  # between two questions whether the answers are still wanted
+END_SECONDS = 1.0  # for a process whose output has ended to exit by itself: its exit code gives the reason
+RESERVE_BYTES = 4 << 20  # freed when the memory limit is hit, so that the worker can report it
+CHECK_SECONDS = 0.25  # between two calls of `check`
 
 
 class Refused(Exception):
-    """Raised by a reading function: why the file gives nothing, for a person to read."""
+    """Raised by a reading function: why the file can't be read, for the user."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one file may cost."""
+    """Limits for one file."""
 
     file_bytes: int = 8 << 20
     cpu_seconds: float = 10.0
-    wall_seconds: float = 60.0  # against waiting for ever; a file that computes meets cpu_seconds first
-    memory_bytes: int = 1 << 30  # beyond what the worker has when it is ready
+    wall_seconds: float = 60.0  # against waiting for ever; a computation reaches cpu_seconds first
+    memory_bytes: int = 1 << 30  # in addition to what the worker uses when it is ready
     answer_bytes: int = 64 << 20
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a file gave: `value`, or the `reason` why there is none."""
+    """The result for a file: `value`, or the `reason` why there is none."""
 
     value: Any = None
     reason: str = ""
@@ -68,7 +68,7 @@ class _Worker:
         ours, self._life = os.pipe()  # nothing is ever written to it
         settings = json.dumps([function, dict(options), asdict(limits), ours])
         command = [sys.executable, "-m", "components.datasets.sandbox", settings]
-        # one thread: those of a linear algebra library would each take address space
+        # one thread: each thread of a linear algebra library would take address space
         threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             command,
@@ -90,12 +90,12 @@ class _Worker:
         if self.ready and not self.assigned:
             self.deadline = time.monotonic() + self.limits.wall_seconds
         self.assigned.append(index)
-        with contextlib.suppress(OSError):  # it has died: its end of stdout says so too
+        with contextlib.suppress(OSError):  # the worker has died; its stdout shows it too
             self.process.stdin.write(json.dumps(str(path)).encode() + b"\n")
             self.process.stdin.flush()
 
     def frames(self) -> Iterator[Any] | None:
-        """The answers that have arrived; None when the worker is gone or says what it mustn't."""
+        """The answers that have arrived; None if the worker is dead or sends anything invalid."""
         block = os.read(self.process.stdout.fileno(), 1 << 16)
         self._buffer += block
         found = []
@@ -113,7 +113,7 @@ class _Worker:
         return iter(found) if block or found else None
 
     def end(self) -> int:
-        """Kill it; the code it ended with."""
+        """Kill the worker; returns its exit code."""
         self.process.kill()
         code = self.process.wait()
         os.close(self._life)
@@ -131,9 +131,9 @@ def read_all(
     workers: int = WORKERS,
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[Outcome]:
-    """An outcome for each path, in order. `function` is "module:name" of a function (bytes, file name, options) whose
-    value is JSON-ready; what it raises becomes the file's reason. `warm_up()` of that module runs before the limits.
-    `check` is called several times a second while a file is waited for; what it raises ends the workers.
+    """An outcome for each path, in order. `function` is "module:name" of a function (bytes, file name, options) that
+    returns JSON-ready data; an exception becomes the file's reason. `warm_up()` of that module runs before the limits
+    are set. `check` is called several times a second while waiting; an exception in it ends the workers.
 
     Raises:
         UserError: the workers can't be started.
@@ -155,7 +155,7 @@ class _Pool:
         self.function, self.paths, self.options, self.limits = function, paths, options, limits
         self.waiting = deque(range(len(paths)))
         self.done: dict[int, Outcome] = {}
-        self.suspects: set[int] = set()  # files that a worker which had read others didn't survive
+        self.suspects: set[int] = set()  # files at which a worker died that had read others before
         self.selector = selectors.DefaultSelector()
 
     @property
@@ -163,7 +163,7 @@ class _Pool:
         return [key.data for key in self.selector.get_map().values()]
 
     def run(self, most: int, end: int) -> None:
-        """Keep up to `most` workers busy with files before `end`, and take what arrives next."""
+        """Keep up to `most` workers busy with files before `end`, and process the next answers."""
         while self.waiting and len(self.selector.get_map()) < most:
             self._start()
         for worker in self.live:
@@ -207,11 +207,11 @@ class _Pool:
         return None
 
     def _again(self, index: int, worker: _Worker) -> bool:
-        """Whether a file gets a fresh process: a crash or spent memory may be an earlier file's doing."""
+        """Whether to retry a file in a new process: a crash or spent memory may be caused by an earlier file."""
         return worker.served > 0 and index not in self.suspects
 
     def _lost(self, worker: _Worker, idle: str = "") -> None:
-        """A worker has died or must: its files go to others, but the one it was at."""
+        """Replace a worker that is dead or must be killed: its files go to others, except for the current one."""
         self.selector.unregister(worker.process.stdout)
         if not idle:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -238,13 +238,13 @@ def _death(code: int, limits: Limits) -> str:
 
 
 def serve(settings: str) -> None:
-    """A worker's life: names from stdin, a frame to stdout for each, until stdin ends."""
+    """Main loop of a worker: names from stdin, a frame to stdout for each, until stdin ends."""
     function, options, limits_, life = json.loads(settings)
     limits = Limits(**limits_)
     _end_with(life)
     out = os.fdopen(os.dup(1), "wb")
     silent = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silent, 1)  # what a library prints is no frame
+    os.dup2(silent, 1)  # output printed by a library must not mix with frames
 
     def answer(frame: Mapping[str, Any]) -> None:
         content = json.dumps(frame).encode()
@@ -257,7 +257,7 @@ def serve(settings: str) -> None:
     try:
         read = getattr(importlib.import_module(module), name)
         getattr(importlib.import_module(module), "warm_up", lambda: None)()
-    except Exception as error:  # an installation that lacks something: told once, for all files
+    except Exception as error:  # a broken installation: reported once, for all files
         answer({"failed": _plain(repr(error))})
         return
     _hold(limits)
@@ -275,17 +275,17 @@ def serve(settings: str) -> None:
             frame = {"reason": str(refused)}
         except RecursionError:
             frame = {"reason": "is nested too deeply"}
-        except Exception as error:  # whatever a parser raises on a stranger's bytes
+        except Exception as error:  # a parser may raise anything on untrusted input
             frame = {"reason": f"can't be parsed: {_plain(str(error)) or type(error).__name__}"}
         signal.setitimer(signal.ITIMER_PROF, 0)
         answer(frame)
-        if not reserve:  # what the file took isn't all given back: the next one gets a fresh process
+        if not reserve:  # memory may not be released completely: the next file gets a new process
             return
 
 
 def _end_with(life: int) -> None:
-    """End this process when the other end of the pipe is closed, as it is when the process that holds it is gone."""
-    if sys.platform == "linux":  # the kernel's signal ends it in the midst of a library's call too
+    """End this process when the other end of the pipe is closed, which happens when the process that holds it ends."""
+    if sys.platform == "linux":  # the kernel's signal also ends it during a library call
         signal.signal(signal.SIGIO, signal.SIG_DFL)
         fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(life, fcntl.F_SETFL, os.O_ASYNC)
@@ -312,7 +312,7 @@ def _hold(limits: Limits) -> None:
     """Set the limits that the kernel enforces."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    except OSError:  # no Linux: there RLIMIT_AS isn't enforced dependably
+    except OSError:  # not Linux: RLIMIT_AS isn't enforced reliably
         pages = None
     if pages is not None:
         most = pages * resource.getpagesize() + limits.memory_bytes
@@ -322,13 +322,13 @@ def _hold(limits: Limits) -> None:
 
 
 def _plain(text: str, longest: int = 160) -> str:
-    """One printable line of what may hold a stranger's bytes."""
+    """Text that may contain untrusted bytes, as one printable line."""
     line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
 if __name__ == "__main__":
-    # as the module that readers import: a Refused of __main__ would be another class than theirs
+    # the module as readers import it: the class Refused of __main__ would be a different one
     from components.datasets import sandbox
 
     sandbox.serve(sys.argv[1])

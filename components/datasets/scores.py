@@ -1,4 +1,4 @@
-"""Scores read through music21. The only reader that knows it."""
+"""Scores read through music21, in the only reader that uses it."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ if TYPE_CHECKING:
 
 STEPS_PER_BEAT = 4  # sixteenths
 VOICES = 4
-# Notes off the grid up to this share are ornaments; with more of them the rhythm is another one.
+# Up to this share, notes off the grid are ornaments; with more of them the rhythm is different.
 MOST_OFF_GRID = 0.05
 OFF_GRID = "note moved to the grid of sixteenths"
 WORKERS = 2
-FEW = 24  # scores read sooner here than two workers have started
+FEW = 24  # with fewer scores, starting two workers takes longer than reading
 
 
 @dataclass
 class Reading:
-    """What one file gave: a score, or why there is none; and what was left out of it."""
+    """The result for one file: a score, or the reason why there is none; and what was left out."""
 
     score: Score | None = None
     reason: str = ""
     left_out: Counter[str] = field(default_factory=Counter)
-    irregular: bool = False  # its bar lines leave the metre's
+    irregular: bool = False  # has bar lines that don't match the metre
 
 
 class CorpusChoralesReader(Reader):
-    """Bach's chorales in the order of Riemenschneider's numbers, out of music21's corpus, as scores on sixteenths.
+    """Bach's chorales in the order of Riemenschneider's numbers, from music21's corpus, as scores on sixteenths.
 
-    Accepted are those in exactly four parts and one metre; numbers that name the same file count once. `limit`: only
-    so many numbers are read.
+    Used are those in exactly four parts and one metre; numbers that name the same file count once. `limit`: read only
+    this many numbers.
     """
 
     framing = "sequences"
@@ -62,19 +62,19 @@ class CorpusChoralesReader(Reader):
         self._scores: list[Score] | None = None
 
     def items(self) -> Iterator[Score]:
-        """The scores; read once (about 0.1 s each), then kept."""
+        """The scores; read once (about 0.1 s each), then cached."""
         if self._scores is None:
             self._scores = self._read()
         return iter(self._scores)
 
     def group(self, item: Score) -> str:
-        """Digest of the notes relative to the first one: the same piece in another key is the same piece."""
+        """Digest of the notes relative to the first one, so that a transposed piece is the same piece."""
         reference = next((note.pitch for part in item.parts for note in part.notes), 0)
         notes = [[(note.start, note.duration, note.pitch - reference) for note in part.notes] for part in item.parts]
         return hashlib.sha256(repr(notes).encode()).hexdigest()
 
     def digest(self) -> str:
-        """Of music21's version (its parser decides what is read) and the bytes of the scores."""
+        """Digest of music21's version (its parser affects the scores) and the bytes of the scores."""
         digest = hashlib.sha256(version("music21").encode())
         for name, _ in self._names():
             digest.update(name.encode() + _path(name).read_bytes())
@@ -117,7 +117,7 @@ class CorpusChoralesReader(Reader):
 
 
 def read_stream(stream: StreamScore) -> Reading:
-    """A music21 score as a `Score` of four voices on the grid, or the reason why it isn't one."""
+    """A music21 score as a `Score` of four voices on the grid, or the reason why it can't be."""
     from music21.meter import TimeSignature
     from music21.stream import Measure
 
@@ -180,7 +180,7 @@ def _notes(part: StreamPart, left_out: Counter[str]) -> list[Note]:
     for start, end, pitch in spans:
         if start.denominator != 1 or end.denominator != 1:
             left_out[OFF_GRID] += 1
-        # What sounds at a grid step is what is written there; a note between two steps is lost.
+        # Only notes that sound at a grid step are kept; a note between two steps is lost.
         first, last = math.ceil(start), math.ceil(end)
         if notes and notes[-1].start + notes[-1].duration > first:
             left_out["overlap in one voice, the later note kept"] += 1
@@ -193,13 +193,13 @@ def _notes(part: StreamPart, left_out: Counter[str]) -> list[Note]:
 
 
 def _readings(names: Sequence[str]) -> Iterator[Reading]:
-    """One reading a name, in order; over several processes where that pays."""
+    """One reading per name, in order; in parallel if that is faster."""
     workers = min(WORKERS, os.cpu_count() or 1)
     done = 0
-    # A daemonic process (a worker of someone's pool) may not start processes of its own.
+    # A daemonic process (a worker of a pool) may not start processes.
     if workers > 1 and len(names) > FEW and not multiprocessing.current_process().daemon:
         try:
-            # "spawn": a fork of a process with threads (torch, Prefect) can stand still for ever
+            # "spawn": forking a process with threads (torch, Prefect) can deadlock
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
                 for reading in pool.map(_reading, names, chunksize=4):
@@ -211,7 +211,7 @@ def _readings(names: Sequence[str]) -> Iterator[Reading]:
 
 
 def end_with_parent() -> None:
-    """Have this process end when the one that started it has ended, be it killed."""
+    """End this process when its parent has ended, even if that was killed."""
 
     def wait() -> None:
         multiprocessing.parent_process().join()
@@ -223,12 +223,12 @@ def end_with_parent() -> None:
 def _reading(name: str) -> Reading:
     from music21 import converter
 
-    # forceSource: music21 would otherwise keep pickles of all it reads in the temporary folder, and trust them.
+    # forceSource: otherwise music21 keeps pickles of what it reads in the temporary folder, and trusts them.
     return read_stream(converter.parse(_path(name), forceSource=True))
 
 
 def _path(name: str) -> Path:
-    """The file of exactly this name: music21's own look-up takes the first of all that begin with it."""
+    """The file of exactly this name: music21's look-up takes the first that begins with it."""
     from music21 import corpus
 
     found = corpus.getWork(name)

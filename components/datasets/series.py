@@ -1,4 +1,4 @@
-"""Labelled series of numbers: `.ts` files, tables with a series a row, and a file of frames a series."""
+"""Labelled time series: `.ts` files, tables with a series a row, and a file of frames per series."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from components.datasets.text import text_files
 from components.errors import UserError, unknown
 
 LARGEST_SERIES = 64 << 20  # numbers
-LOOKED_AT = 100  # arrays whose axes are compared, and lines whose beginnings are
-COUNTED = 5  # lines that begin with 0, 1, 2 … by more than chance
+LOOKED_AT = 100  # arrays whose axes are compared, and lines whose first cells are
+COUNTED = 5  # minimum number of lines that begin with 0, 1, 2 …: fewer may be chance
 FRAME_FILES = (".npy", ".csv", ".tsv")
 COLUMNS = (
     "a header is left out; where a line is a step of time, data.reader=series-windows reads a long series, "
@@ -30,9 +30,9 @@ UNCLEAR = "its last number may be a label: end the row with a comma where the la
 
 
 class _Series(LabelledReader):
-    """What readers of labelled series are set by."""
+    """Common settings of readers of labelled series."""
 
-    binary: ClassVar[tuple[str, ...]] = ()  # endings of files that aren't text
+    binary: ClassVar[tuple[str, ...]] = ()  # suffixes of binary files
 
     def __init__(
         self,
@@ -49,9 +49,9 @@ class _Series(LabelledReader):
 
 
 class TsReader(_Series):
-    """`.ts` files of the UEA and UCR archives: a line is channels, divided by colons, and the label.
+    """`.ts` files of the UEA and UCR archives: a line has channels, separated by colons, and the label.
 
-    Items: (float64 [steps, channels], label). The header says which labels there are.
+    Items: (float64 [steps, channels], label). The labels are listed in the header.
     """
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
@@ -91,11 +91,11 @@ class TsReader(_Series):
 
 
 class SeriesRowsReader(_Series):
-    """Text files (commas, tabs or semicolons), a series a row: frames of `features` numbers, and the label at the end,
-    or where `label` says so at the beginning, as in the UCR archive.
+    """Text files (commas, tabs or semicolons), a series a row: its frames and a label. `features`: numbers of a frame.
+    `label`: whether the label is the last or the first cell (the UCR archive has it first).
 
-    Items: (float64 [steps, features], label). To be predicted, a row may lack the label, or leave its place empty. Rows
-    that aren't numbers (a header, say) are dropped; with `steps`, so are those of another length.
+    Items: (float64 [steps, features], label). For prediction, a row may lack the label or have an empty one. Rows that
+    aren't numbers (a header, say) are dropped. `steps`: rows of another length are dropped.
     """
 
     ways_out = {"not a number": COLUMNS}
@@ -143,8 +143,8 @@ class SeriesRowsReader(_Series):
                 self._text.tell([f"{what} (leave it out; in pandas: to_csv(index=False))"])
 
     def _counts(self, cells: list[str], path: Path) -> bool:
-        """Is a file's first line 0, 1, 2 …, as pandas writes it for columns without names? A label goes with it that no
-        other line has; without one, the next line has other numbers than whole ones."""
+        """Whether a file's first line is 0, 1, 2 …, as pandas writes unnamed columns. If there is a label, it occurs in
+        no other line; without one, the next line has numbers that aren't whole."""
         count = sum(
             1 for _ in takewhile(lambda pair: pair[0] == str(pair[1]), zip(cells, range(len(cells)), strict=True))
         )
@@ -156,8 +156,8 @@ class SeriesRowsReader(_Series):
         return "." in next(others, "")
 
     def _first(self, cells: list[str], path: Path, labelled: bool) -> None:
-        """A file's first line: where it names the columns, it is that of the other files. The last is the label's,
-        which new rows may lack."""
+        """Check a file's first line: if it names the columns, it must match the other files. The last column is the
+        label, which new rows may lack."""
         index, named = cells[0] == "", [cell for cell in cells if cell]
         counted = [cell for cell in named if numbers([cell])[1] != "not a number"]
         if index and named and counted == [str(number) for number in range(len(counted))]:
@@ -191,9 +191,9 @@ class SeriesRowsReader(_Series):
         return Row(where, shown, series, label if labelled else None, problem)
 
     def _bare(self, cells: list[str]) -> bool | None:
-        """Does a row end without a label? None: it can't be seen."""
+        """Whether a row ends without a label. None: unknown."""
         if cells[-1] == "" or numbers(cells[-1:])[1] == "not a number":
-            return False  # a label's place that is empty, or a label
+            return False  # an empty label, or a label
         if self.steps is None and self.features > 1:
             return len(cells) % self.features == 0
         shortest, longest = (self.steps, self.steps) if self.steps else self.trained_steps or (0, 1)
@@ -201,9 +201,8 @@ class SeriesRowsReader(_Series):
 
 
 class FrameFilesReader(_Series):
-    """A folder with a folder for each label, and in it files of frames: NumPy's .npy [steps, features], or CSV and TSV
-    with a frame a line (a first line that names the features is passed over). Items: (float64 [steps, features],
-    label)."""
+    """A folder with a folder for each label, with files of frames: NumPy's .npy [steps, features], or CSV and TSV with
+    a frame a line (a header is skipped). Items: (float64 [steps, features], label)."""
 
     endings, binary = FRAME_FILES, (".npy",)
     ways_out = {"not a number": COLUMNS}
@@ -224,7 +223,7 @@ class FrameFilesReader(_Series):
             self._text.tell([f"warning: {what} (leave it out)"])
 
     def _check_axes(self) -> None:
-        """Refuse arrays that lie on their side: as many rows in each, and columns as there are steps."""
+        """Refuse transposed arrays: the same number of rows in each, and as many columns as there are steps."""
         arrays = [path for path in self.files[:LOOKED_AT] if ending(path) == ".npy"]
         shapes = {shape for shape in map(npy_shape, arrays) if len(shape) == 2}
         rows, columns = ({shape[axis] for shape in shapes} for axis in (0, 1))
@@ -256,7 +255,7 @@ class FrameFilesReader(_Series):
         if not frames or len({len(frame) for frame in frames}) != 1:
             return None, "frames of unequal length" if frames else "no frames"
         read = np.stack(frames)
-        if names[:1] == [""] and (read[:, 0] == np.arange(len(read))).all():  # as pandas writes its index
+        if names[:1] == [""] and (read[:, 0] == np.arange(len(read))).all():  # pandas' index
             names, read = names[1:], read[:, 1:]
         if not read.size:
             return None, "no frames"
@@ -266,7 +265,7 @@ class FrameFilesReader(_Series):
 
 
 def _cells(line: str, where: str, points: Points | None) -> tuple[list[str], Points]:
-    """The cells of a line, and how the file's numbers are written."""
+    """The cells of a line, and the file's number format."""
     separator = next((sign for sign in "\t;" if sign in line), ",")
     if points is None or points.separator != separator:
         points = Points(separator, apart=False)
@@ -278,7 +277,7 @@ def _cells(line: str, where: str, points: Points | None) -> tuple[list[str], Poi
 
 
 def npy_shape(path: Path) -> tuple[int, ...]:
-    """Of an array in a .npy file; () where it can't be read."""
+    """The shape of the array in a .npy file; () if it can't be read."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False).shape
     except (OSError, ValueError, EOFError, SyntaxError, TypeError):
@@ -286,7 +285,7 @@ def npy_shape(path: Path) -> tuple[int, ...]:
 
 
 def _array(path: Path, pictures: bool) -> tuple[np.ndarray | None, str]:
-    """The frames of a .npy file; what it holds is looked at before anything is read."""
+    """The frames of a .npy file; its header is checked before the data are read."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
@@ -300,7 +299,7 @@ def _array(path: Path, pictures: bool) -> tuple[np.ndarray | None, str]:
 
 
 def _classes(facts: dict[str, list[str]], path: Path) -> list[str]:
-    """The labels that the header names; none where the series have none."""
+    """The labels in the header; [] if the series have none."""
     known, *classes = facts.get("classlabel", ["false"]) or ["false"]
     if known.lower() == "true" and not classes:
         raise UserError("@classLabel true, but no labels after it", where=str(path))

@@ -1,4 +1,4 @@
-"""The series of a table as they stand there, and laid out on a regular grid.
+"""The series of a table as written, and on a regular grid.
 
 Shapes: N lines of a series, T steps of its grid, C covariates.
 """
@@ -24,7 +24,7 @@ Gaps = Literal["forward", "zero", "refuse"]
 
 @dataclass(frozen=True)
 class Layout:
-    """What the columns of a table are. Without `series` each column of `values` is a series."""
+    """The roles of a table's columns. Without `series` each column of `values` is a series."""
 
     time: str
     series: tuple[str, ...]
@@ -46,7 +46,7 @@ class Layout:
 
 @dataclass
 class Found:
-    """A series in the order of time. NaN: a value isn't there."""
+    """A series in order of time. NaN: missing."""
 
     name: str
     path: Path
@@ -56,9 +56,9 @@ class Found:
     named: tuple[str, ...]
     utc: bool
     unsorted: bool = False
-    doubled: int = 0  # values that were averaged with others
+    doubled: int = 0  # values averaged with others
     filled: int = 0
-    longest: int = 0  # gap, in steps
+    longest: int = 0  # longest gap in steps
 
     def as_series(self, freq: str, season: int, horizon: int, origins: int) -> Series:
         ends = np.flatnonzero(np.isfinite(self.values))[-1] + 1
@@ -79,10 +79,10 @@ class Found:
 def gather(
     table: Table, layout: Layout, times: np.ndarray, utc: bool, duplicates: Literal["refuse", "mean"]
 ) -> list[Found]:
-    """The series of a table, in the order in which they begin there.
+    """The series of a table, in order of first occurrence.
 
     Raises:
-        UserError: a column isn't of numbers, a time stands twice, or there are more than MOST_SERIES.
+        UserError: a column has text, a time occurs twice, or there are more than MOST_SERIES.
     """
     values_NK = table.values(layout.values, "data.value")
     known_NC = table.values(layout.covariates, "data.covariates")
@@ -121,7 +121,7 @@ def gather(
 
 
 def _average(one: Found) -> None:
-    """Means in place of several values at one time; what is missing doesn't count."""
+    """Replace several values at one time by their mean; missing ones are ignored."""
     times, of_N = np.unique(one.times, return_inverse=True)
     columns = []
     for column in (one.values, *one.covariates.T):
@@ -134,11 +134,11 @@ def _average(one: Found) -> None:
 
 
 def laid_out(one: Found, freq: str, gaps: Gaps, where: str) -> Found:
-    """The series from its first value on, a step for each time of the grid, values in its gaps.
+    """The series on the grid from its first value on, with gaps filled.
 
     Raises:
-        UserError: there is no value, a time lies off the grid, the series has longer steps than the grid, a gap is
-            refused, or a covariate is missing.
+        UserError: there is no value, a time is off the grid, the series has longer steps than the grid, `gaps` refuses
+            a gap, or a covariate is missing.
     """
     if not np.isfinite(one.values).any():
         raise UserError("no value", where=where)
@@ -148,7 +148,7 @@ def laid_out(one: Found, freq: str, gaps: Gaps, where: str) -> Found:
     except UserError as error:
         hint = f"{IN_UTC}{error.hint}" if one.utc else error.hint
         raise UserError(error.what, where=error.where, hint=hint) from None
-    if gaps != "zero" and len(times) > 2 * len(places):  # hours made of days would be no data
+    if gaps != "zero" and len(times) > 2 * len(places):  # hours from daily values would be mostly filled
         own = frequency([one.times])
         if own not in (None, freq):
             hint = (
@@ -166,7 +166,7 @@ def laid_out(one: Found, freq: str, gaps: Gaps, where: str) -> Found:
         raise UserError(what, where=where, hint="data.gaps=forward or zero fills them")
     one.filled, one.longest = int(missing.sum()), _longest(missing)
     values[:ends] = np.nan_to_num(values[:ends]) if gaps == "zero" else forward(values[:ends, None])[:, 0]
-    covariates[:ends] = forward(covariates[:ends])  # a price isn't 0 where nothing was sold
+    covariates[:ends] = forward(covariates[:ends])  # a price isn't 0 when nothing was sold
     if (gone := np.isnan(covariates).any(axis=1)).any():
         what = f"a covariate is missing at {written(times[gone.argmax(), None], one.utc)[0]}"
         raise UserError(what, where=where, hint="covariates are known at every step, those to be predicted too")
@@ -175,13 +175,13 @@ def laid_out(one: Found, freq: str, gaps: Gaps, where: str) -> Found:
 
 
 def forward(columns_TK: np.ndarray) -> np.ndarray:
-    """The last number again in place of NaN. What is missing at the beginning stays so."""
+    """Replace NaN by the last number before it. NaN at the beginning stays."""
     steps_T1 = np.arange(len(columns_TK))[:, None]
     last_TK = np.maximum.accumulate(np.where(np.isnan(columns_TK), 0, steps_T1), axis=0)
     return np.take_along_axis(columns_TK, last_TK, axis=0)
 
 
 def _longest(missing: np.ndarray) -> int:
-    """The longest run of true."""
+    """The length of the longest run of true."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], missing, [False]]).astype(np.int8)))
     return int((edges[1::2] - edges[::2]).max(initial=0))

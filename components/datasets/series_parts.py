@@ -1,4 +1,4 @@
-"""Series cut by time: the last steps of each are held out, so that a model is judged on what it can't have seen."""
+"""Series split by time: the last steps of each are held out, so that evaluation uses unseen data."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from components.datasets.splits import DEFAULT_SPLIT
 from components.encodings.series import Series
 
 TOO_SHORT = "series too short for data.horizon and data.origins"
-LATER = {"train": (1, 2), "val": (2,), "test": ()}  # the places of the parts that come after it
+LATER = {"train": (1, 2), "val": (2,), "test": ()}  # the parts after it, by their indices
 
 
 class SeriesParts(Reader):
-    """Items: the series as far as a part knows them. Test has all of each; its last `origins` times `horizon` steps
-    are what is predicted there. Val ends where these begin, and its own last ones are predicted. Train ends before.
+    """Items: the series up to the end of a part. Test has all of each series; its last `origins` times `horizon` steps
+    are predicted there. Val ends where these begin, and its own last ones are predicted. Train ends before.
 
-    A part that `data.split` gives nothing isn't held out; how much the others get is said by horizon and origins.
+    A part with fraction 0 in `data.split` isn't held out; the size of the others depends on horizon and origins only.
     """
 
     framing, by_time = "sequences", True
-    kept: dict[str, Any]  # what was read, shared by the readers of all parts
+    kept: dict[str, Any]  # cached data, shared by the readers of all parts
 
     @abstractmethod
     def whole(self) -> list[Series]:
-        """All series to their ends."""
+        """All series in full length."""
 
     def items(self) -> Iterator[Series]:
         self.dropped.clear()
@@ -39,7 +39,7 @@ class SeriesParts(Reader):
             after = held * sum(self.fractions[place] > 0 for place in LATER.get(self.part or "", ()))
             all_held = held * (sum(share > 0 for share in self.fractions[1:]) or self.part is None)
             if len(series.values) <= all_held + series.horizon:
-                if self.part in (None, "train"):  # told once
+                if self.part in (None, "train"):  # reported once
                     self.dropped[TOO_SHORT] += 1
                 continue
             yield series.until(len(series.values) - after)

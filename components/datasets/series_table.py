@@ -1,4 +1,4 @@
-"""Tables of series over time: a line for each time and series (long), or a column for each series (wide)."""
+"""Tables of time series: a line for each time and series (long), or a column for each series (wide)."""
 
 from __future__ import annotations
 
@@ -40,25 +40,25 @@ OF_TIME = re.compile(
     r"period|index|epoch(_[mun]?s)?|unix([ _]?time)?|"
 )
 OF_SERIES = re.compile(r"(?i)(unique_?|item_?|series_?|ts_?)?id|series|item|name")
-OF_LINES = re.compile(r"(Unnamed: \d+)?")  # the index of a table that pandas wrote
+OF_LINES = re.compile(r"(Unnamed: \d+)?")  # the index column of pandas
 CLOCK = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( ?[ap]m)?", re.IGNORECASE)
 MOST_HORIZON, MOST_ORIGINS = 5000, 1000
 
 
 class SeriesTableReader(SeriesParts, LabelledReader):
-    """Series over time in tables with a header: CSV, or with tabs, semicolons or bars, and Parquet.
+    """Time series in tables with a header: CSV, or with tabs, semicolons or bars, and Parquet.
 
-    Long: a line has a `time`, a `series` (one column, or several that name it together) and a `value`. Wide: a line
-    has a `time`, and every other column of numbers, or those that `value` lists, is a series. Without `series` a column
-    of texts says that the table is long. Columns that aren't named are found, and told. `covariates` are columns whose
-    numbers are known ahead: to be predicted, a file goes on with their lines, the value empty.
+    Long: a line has a `time`, a `series` (one column, or several that name it together) and a `value`. Wide: a line has
+    a `time`, and every other column of numbers, or those in `value`, is a series. Without `series`, a table with a
+    column of texts is long. Columns that aren't set are detected and reported. `covariates` are columns whose numbers
+    are known in advance: for prediction, a file continues with their lines, the value empty.
 
-    `freq` is the step as pandas names it (h, 15min, D, W, MS), else inferred. `season` is the steps after which a
-    series repeats itself, else a day, a week or a year. `horizon` steps are predicted, else a season. The last
+    `freq` is the step as pandas names it (h, 15min, D, W, MS; default: inferred). `season` is the seasonal period in
+    steps (default: a day, a week or a year). `horizon` is the number of predicted steps (default: a season). The last
     `origins` times `horizon` steps of each series are test, as many before them val.
 
-    `gaps`: a time without a value gets the last one before it (forward) or zero, or the file is refused; values are
-    never made from later ones, which a forecast can't know. `duplicates`: several values at one time are refused, or
+    `gaps`: a missing value is replaced by the last one before it (forward) or by zero, or the file is refused; later
+    values are never used, since a forecast can't know them. `duplicates`: several values at one time are refused, or
     their mean is taken.
     """
 
@@ -122,7 +122,7 @@ class SeriesTableReader(SeriesParts, LabelledReader):
         return self.kept["series"]
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
-        """The series to be continued: those of a file of any length, those that can't be read with their problem."""
+        """The series to be continued, of any length, including unreadable ones with their problem."""
         found, notes = self._found()
         self.notes += notes
         known = self.found.get("frequency", ("", ()))[1]
@@ -147,7 +147,7 @@ class SeriesTableReader(SeriesParts, LabelledReader):
         return laid.as_series(freq, season, self.horizon or season, self.origins)
 
     def _found(self) -> tuple[list[Found], list[str]]:
-        """The series of all files as they stand there, and what a person should know of it."""
+        """The series of all files as written, and notes for the user."""
         series: dict[str, Found] = {}
         notes: list[str] = []
         for path in self.files:
@@ -217,7 +217,7 @@ class SeriesTableReader(SeriesParts, LabelledReader):
     def _time(self, names: Sequence[str], cells: dict[str, str], path: Path) -> str:
         dated = [name for name in names if any(dates([cells.get(name, "")]))]
         called = [name for name in names if OF_TIME.fullmatch(name)]
-        as_numbers = [name for name in called if counted([cells.get(name, "")])]  # any other may be a value
+        as_numbers = [name for name in called if counted([cells.get(name, "")])]  # any other column may be a value
         if found := [name for name in dated if name in called] or dated or as_numbers or called:
             if any(dates(found[:1])):
                 hint = "write a line with the columns' names above it: time,value"
@@ -229,7 +229,7 @@ class SeriesTableReader(SeriesParts, LabelledReader):
         raise UserError("no column of times", where=str(path), hint=hint)
 
     def _of_gaps(self, found: Sequence[Found]) -> list[str]:
-        """What was filled, averaged and put in order."""
+        """Notes on what was filled, averaged and sorted."""
         filled = [one for one in found if one.filled]
         notes = []
         if filled:

@@ -1,4 +1,4 @@
-"""Times of series: read from text, their frequency, the grid that they lie on, and what comes next."""
+"""Times of series: parsing, frequency, grid, and the next times."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import pandas as pd
 from components.datasets.columns import dates
 from components.errors import UserError
 
-MOST_STEPS = 16 << 20  # of one series with its gaps
+MOST_STEPS = 16 << 20  # of a series, with its gaps
 LOOKED_AT = 200  # series whose frequency is inferred
-RUN = 12  # times in a row, where a whole series has gaps: two weeks of working days
-FIRST_YEAR, LAST_YEAR = 1980, 2100  # of times that are written as whole numbers: others may be counts or ids
+RUN = 12  # consecutive times, if each series has gaps: two weeks of working days
+FIRST_YEAR, LAST_YEAR = 1980, 2100  # for times written as whole numbers: others may be counts or ids
 EPOCH_S = (315_532_800, 4_102_444_800)  # the beginnings of 1980 and 2100
-WHOLE_NUMBER = re.compile(r"(\d{6,19})(?:\.0+)?")  # a table program may write 20240131.0
+WHOLE_NUMBER = re.compile(r"(\d{6,19})(?:\.0+)?")  # spreadsheets may write 20240131.0
 WRITTEN = {
     6: ("%Y%m", "year and month"),
     8: ("%Y%m%d", "year, month and day"),
@@ -40,8 +40,8 @@ REGULAR = "data.freq says it: h, D, W, MS …; or bring the file onto a grid fir
 
 
 def read_times(cells: Sequence[str], places: Sequence[str]) -> tuple[np.ndarray, bool]:
-    """The times, datetime64 [N], as exact as they are written, and whether they are UTC: those with a zone are brought
-    there. `places` says where each cell stands.
+    """The times, datetime64 [N], with the resolution as written, and whether they are UTC: times with a zone are
+    converted. `places` are the cells' locations for messages.
 
     Raises:
         UserError: a cell isn't a time, or only some of them have a zone.
@@ -72,9 +72,9 @@ def read_times(cells: Sequence[str], places: Sequence[str]) -> tuple[np.ndarray,
 
 
 def counted(cells: Sequence[str]) -> tuple[np.ndarray, bool, str] | None:
-    """Times that are written as whole numbers: 20240131, or seconds since 1970 (or thousandths, millionths and so on).
-    Gives datetime64 [N], whether they are UTC, and how they are read, for a person. None where not all of them are such
-    times of one kind, from FIRST_YEAR to LAST_YEAR."""
+    """Times written as whole numbers: 20240131, or seconds since 1970 (or thousandths, millionths and so on). Returns
+    datetime64 [N], whether they are UTC, and a description of the format. None unless all are times in one format, from
+    FIRST_YEAR to LAST_YEAR."""
     texts = [WHOLE_NUMBER.fullmatch(cell.strip()) for cell in cells]
     numbers = [found[1] for found in texts if found]
     widths = {len(number) for number in numbers}
@@ -97,8 +97,8 @@ def counted(cells: Sequence[str]) -> tuple[np.ndarray, bool, str] | None:
 
 
 def frequency(times: Sequence[np.ndarray]) -> str | None:
-    """The frequency that most series, each in order and without duplicates, have as pandas infers it; of one with gaps,
-    that of its runs. None: there is none."""
+    """The commonest frequency of the series, each sorted and without duplicates, as pandas infers it; for one with
+    gaps, that of its runs. None: there is none."""
     votes: Counter[str] = Counter()
     for one in times[:LOOKED_AT]:
         if whole := _inferred(one):
@@ -114,7 +114,7 @@ def _inferred(times: np.ndarray) -> str | None:
     if len(times) < 3:
         return None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a later pandas gives the same as an object
+        warnings.simplefilter("ignore")  # a later pandas returns the same as an object
         return pd.infer_freq(pd.DatetimeIndex(times))
 
 
@@ -136,21 +136,21 @@ def offset(freq: str) -> Any:
 
 
 def following(last: np.datetime64, freq: str, steps: int) -> np.ndarray:
-    """The times of the next steps, datetime64 [steps]."""
+    """The next `steps` times, datetime64 [steps]."""
     grid = pd.date_range(pd.Timestamp(last), periods=steps + 1, freq=offset(freq))
     return grid[-steps:].to_numpy().astype(np.asarray(last).dtype) if steps else np.zeros(0, np.asarray(last).dtype)
 
 
 def on_step(time: np.datetime64, freq: str) -> bool:
-    """Can a series of this frequency begin at this time? One of months begins with one."""
+    """Whether a series of this frequency can begin at this time. A monthly one begins with a month."""
     return bool(offset(freq).is_on_offset(pd.Timestamp(time)))
 
 
 def grid(times: np.ndarray, freq: str, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """All times from the first to the last, datetime64 [T], and the place of each of the given ones in them.
+    """All times from the first to the last, datetime64 [T], and the index of each given time in them.
 
     Raises:
-        UserError: one of them lies between the steps, or there would be too many.
+        UserError: one of them is between the steps, or there would be too many.
     """
     first, last = pd.Timestamp(times[0]), pd.Timestamp(times[-1])
     step = offset(freq)
@@ -167,7 +167,8 @@ def grid(times: np.ndarray, freq: str, where: str) -> tuple[np.ndarray, np.ndarr
 
 
 def fits(times: np.ndarray, freq: str) -> bool:
-    """Do times in order lie on the grid of a frequency, and fill half of it? Times of quarters have several names."""
+    """Whether sorted times are on the grid of a frequency, and fill half of it. Quarterly frequencies have several
+    names."""
     try:
         return len(grid(times, freq, "")[0]) <= 2 * len(times)
     except UserError:
@@ -175,7 +176,8 @@ def fits(times: np.ndarray, freq: str) -> bool:
 
 
 def season_of(freq: str) -> int:
-    """The steps of a usual season: a day of hours and minutes, a week of days, a year of weeks, months and quarters."""
+    """The usual seasonal period in steps: a day for hours and minutes, a week for days, a year for weeks, months and
+    quarters."""
     step = offset(freq)
     if isinstance(step, pd.offsets.Tick) and not isinstance(step, pd.offsets.Day):
         day = pd.Timedelta("1D") / pd.Timedelta(step)
@@ -186,7 +188,7 @@ def season_of(freq: str) -> int:
 
 
 def written(times: np.ndarray, utc: bool) -> list[str]:
-    """Times as text: days alone where all are at midnight."""
+    """Times as text: dates only if all are at midnight."""
     days = times.astype("datetime64[D]")
     if (days == times).all() and not utc:
         return [str(day) for day in days]

@@ -1,4 +1,4 @@
-"""One long series cut into windows: the numbers of some steps, and the numbers that come next."""
+"""Windows of one long series: the numbers of some steps, and the numbers that come next."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from components.errors import UserError
 
 
 class SeriesWindowsReader(LabelledReader):
-    """Tables with a line for each step of time (CSV, or with tabs, semicolons or bars), a series a file.
+    """Tables with a line for each time step (CSV, or with tabs, semicolons or bars), one series a file.
 
-    Items: (float64 [length, columns], the numbers of the next `horizon` steps, one step after the other). `columns` are
-    read, by name, or by number from 1 where the table has no header; they needn't be named where only one has numbers.
-    `target` are the columns that are predicted, else all that are read. A window begins every `stride` steps; one with
-    a missing value in it is dropped.
+    Items: (float64 [length, columns], the numbers of the next `horizon` steps, one step after the other). `length`:
+    steps of the input. `horizon`: predicted steps. `columns`: input columns, by name, or by number from 1 if the table
+    has no header; optional if only one has numbers. `target`: predicted columns (default: the input columns). `stride`:
+    steps from the beginning of a window to that of the next. Windows with a missing value are dropped.
 
-    Each series is split by time: the steps that are predicted lie in the first part for training, in the next for val,
-    in the last for test; what a window reads may lie before its part. To be predicted, a file has one answer: what
-    comes after its last `length` lines.
+    Each series is split by time: the predicted steps are in the first part for training, in the next for val, in the
+    last for test; the inputs of a window may be before its part. For prediction, a file has one answer: what comes
+    after its last lines.
     """
 
     by_time = True
@@ -87,7 +87,7 @@ class SeriesWindowsReader(LabelledReader):
             raise UserError(what, where=str(table.path), hint="set a smaller data.length")
         first, end = self.share(steps)
         for start in range(0, steps - self.length - self.horizon + 1, self.stride):
-            at = start + self.length  # of the first step that is predicted
+            at = start + self.length  # the first predicted step
             if at < first or at + self.horizon > end:
                 continue
             window, after = values_TC[start:at], targets_TK[at : at + self.horizon].ravel()

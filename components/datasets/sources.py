@@ -1,4 +1,4 @@
-"""What a recipe's data section names: the files, from a card or a path of one's own, and their readers."""
+"""The data section of a recipe: its files, from a card or a path, and their readers."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from components.paths import existing, user_path
 from components.provenance import digest_file
 from components.registry import resolve
 
-SECTION = ("dataset", "path", "reader", "split", "fold")  # keys of the data section that aren't the reader's own
+SECTION = ("dataset", "path", "reader", "split", "fold")  # keys of the data section that aren't options of the reader
 RELATIVE = "a relative path counts from the folder where the command is given"
-Readers = dict[str | None, Reader]  # by the split that their files are for; None = all, split by fractions
+Readers = dict[str | None, Reader]  # by split; None = all files, split by fractions
 
 
 def card_readers(card: Card, data: Mapping[str, Any], root: Path, cache_dir: Path, progress: bool) -> Readers:
-    """The card's files, fetched where they aren't here, archives unpacked, by their splits; `progress`: a bar while
+    """The card's files by split, downloaded if missing, archives unpacked; `progress`: show a progress bar while
     downloading."""
     if data.get("reader", card.reader) != card.reader:
         hint = "leave data.reader out, or read your own file with data.path"
         raise UserError(f"{card.name} is read by {card.reader}", where="data.reader", hint=hint)
-    build("reader", card.reader, data, SECTION, [])  # a wrong setting is said before anything is fetched
+    build("reader", card.reader, data, SECTION, [])  # check settings before downloading
     files = fetch(card, cache_dir, mirror_folder(root), progress)
     files = [unpacked(file, cache_dir)[0] if is_archive(file) else file for file in files]
     by_split: dict[str | None, list[Path]] = {} if card.files else {None: []}
@@ -42,8 +42,8 @@ def card_readers(card: Card, data: Mapping[str, Any], root: Path, cache_dir: Pat
 
 
 def path_readers(data: Mapping[str, Any], root: Path, cache_dir: Path) -> tuple[str, Readers]:
-    """(a name made from the file's, the reader of all files, or one for each split). An archive is unpacked into the
-    cache and read as the folder that it holds."""
+    """(a name derived from the file's, the reader of all files, or one for each split). An archive is unpacked into the
+    cache and read as a folder."""
     given = data["path"] if isinstance(data["path"], Mapping) else {None: data["path"]}
     places: dict[str | None, list[Path]] = {}
     passed_over: dict[str, list[str]] = {}
@@ -74,7 +74,7 @@ def path_readers(data: Mapping[str, Any], root: Path, cache_dir: Path) -> tuple[
 
 
 def _parts(readers: Readers) -> Readers:
-    """A reader for each split where the files themselves say what belongs to it; all share what they found."""
+    """A reader for each split if the files define them; the readers share `found`."""
     first = next(iter(readers.values()))
     for split, reader in readers.items():
         reader.found, reader.split = first.found, split
@@ -90,8 +90,8 @@ def _parts(readers: Readers) -> Readers:
 
 
 def by_time(readers: Readers, fractions: Sequence[float]) -> Readers:
-    """A reader for each split where the readers cut their series by time; val is the end of train where only that and
-    test are given."""
+    """A reader for each split if the readers split their series by time; val is the end of train if only train and test
+    are given."""
     of = None if None in readers else "train"
     if not readers[of].by_time or (of and ("val" in readers or not fractions[1])):
         return readers
@@ -102,16 +102,16 @@ def by_time(readers: Readers, fractions: Sequence[float]) -> Readers:
         if share:
             reader = parts[split] = copy.copy(readers[of]) if parts else readers[of]
             reader.part, reader.fractions = split, shares
-            if len(parts) > 1:  # what is told of the files is told once
+            if len(parts) > 1:  # files are reported once
                 reader.dropped, reader.notes, reader.passed_over, reader.decided = Counter(), [], {}, []
     return parts | {split: reader for split, reader in readers.items() if split not in (None, "train")}
 
 
 def on_one_grid(data: Mapping[str, Any], encoding: Mapping[str, Any], reader: str) -> dict[str, Any]:
-    """The data section with the reader's grid: where that isn't set and the files don't say it, the encoding's.
+    """The data section with the reader's grid: if it isn't set and the files don't define it, the encoding's.
 
     Raises:
-        UserError: steps of the encoding would fall between those of the reader.
+        UserError: steps of the encoding would be between those of the reader.
     """
     inner = encoding.get("encoding", encoding)
     own, other = (
@@ -133,7 +133,7 @@ def on_one_grid(data: Mapping[str, Any], encoding: Mapping[str, Any], reader: st
 
 
 def build(kind: str, name: str, section: Mapping[str, Any], reserved: tuple[str, ...], *positional: Any) -> Any:
-    """The registered class with the section's options; an option that it doesn't have is refused by name."""
+    """An instance of the registered class with the section's options; unknown options are refused."""
     where = "data" if kind == "reader" else kind
     factory = resolve(kind, name, where=f"{where}.{'reader' if kind == 'reader' else 'kind'}")
     known = options_of(factory)

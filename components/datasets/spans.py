@@ -1,7 +1,7 @@
 """Spans in tags, as conlleval counts them (Tjong Kim Sang & Buchholz 2000): one rule reads IOB1, IOB2 and BIOES.
 
-A tag is "O", or a place and a type: "B-person". A place says where in its span a token stands: B begins it, I is
-inside, E (or L) ends it, S (or U) is one by itself.
+A tag is "O", or a place and a type: "B-person". The place is that of the token in its span: B begins it, I is inside, E
+(or L) ends it, S (or U) is a span of one token.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ Span = tuple[int, int, str]  # first step, the step after the last, type
 
 
 def parts(tag: str) -> tuple[str, str] | None:
-    """(place B, I, E or S, type) of a tag: ("O", "") outside, None where it is no tag of spans. A bare "B" has the
-    type ""."""
+    """(place B, I, E or S, type) of a tag: ("O", "") outside, None if it isn't a span tag. A bare "B" has the type
+    ""."""
     place, dash, kind = tag.partition("-")
     if tag == OUTSIDE:
         return OUTSIDE, ""
@@ -24,9 +24,9 @@ def parts(tag: str) -> tuple[str, str] | None:
 
 
 def spans(tags: Sequence[str]) -> list[Span]:
-    """The spans of a sequence, in order. What is no tag of spans, "" among them, is outside."""
+    """The spans of a sequence, in order. Tags that aren't span tags, such as "", are outside."""
     found: list[Span] = []
-    start, kind = -1, ""  # of the open span; −1: there is none
+    start, kind = -1, ""  # the open span; −1: none
     for step, tag in enumerate([*tags, OUTSIDE]):
         place, here = parts(tag) or (OUTSIDE, "")
         if start >= 0 and (place not in ("I", "E") or here != kind):
@@ -41,10 +41,10 @@ def spans(tags: Sequence[str]) -> list[Span]:
 
 
 def as_iob2(tags: Sequence[str]) -> list[str]:
-    """The same spans with tags that all begin with B and go on with I.
+    """The same spans in IOB2.
 
     Raises:
-        ValueError: one is no tag of spans.
+        ValueError: a tag isn't a span tag.
     """
     for tag in tags:
         if parts(tag) is None:
@@ -57,7 +57,7 @@ def as_iob2(tags: Sequence[str]) -> list[str]:
 
 
 def follows(tag: str, previous: str | None) -> bool:
-    """Whether IOB2 lets `tag` stand after `previous` (None: at the beginning): an I goes on with a span of its type."""
+    """Whether IOB2 allows `tag` after `previous` (None: at the beginning): an I continues a span of its type."""
     place, kind = parts(tag) or (OUTSIDE, "")
     if place != INSIDE:
         return True

@@ -1,4 +1,4 @@
-"""Train, val and test: a text is cut, sequences are dealt out by groups."""
+"""Train, val and test: a text is cut, sequences are split by groups."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from components.provenance import digest_file
 
 DEFAULT_SPLIT = (0.8, 0.1, 0.1)
 LONG, OFTEN = 20, 0.2  # characters of a line that hardly stands twice by chance, and how many lines may
-MOST_LINES = 200_000  # that are compared
+MOST_LINES = 200_000  # lines compared
 Pieces = Callable[[], Iterator[tuple[str, Any]]]  # (split, item) of all items, anew at each call
 
 
@@ -102,10 +102,10 @@ def group_split(reader: Reader, fractions: Sequence[float], seed: int) -> Pieces
 
 
 def given_split(readers: Mapping[str, Reader], encoding: Encoding, fractions: Sequence[float], seed: int) -> Pieces:
-    """The split that the files give. Without a val file, val is cut from train by the fractions of the two.
+    """The split given by the files. Without a val file, val is taken from train by the fractions of the two.
 
     Raises:
-        UserError: a file has nothing to give.
+        UserError: a file is empty.
     """
     carved = None
     train, val, _ = fractions
@@ -126,9 +126,9 @@ def given_split(readers: Mapping[str, Reader], encoding: Encoding, fractions: Se
 
 
 class Overlap:
-    """How many items of val and test are in train too, where a person's own files give the splits: a model may know
-    those by heart. Labels and case don't count. Of a stream, lines are compared. Series that are cut by time aren't
-    asked: their windows overlap."""
+    """Counts items of val and test that are also in train, if the user's files give the splits: a model may have
+    memorised them. Labels and case are ignored. For a stream, lines are compared. Series split by time are skipped,
+    because their windows overlap."""
 
     def __init__(self, readers: Mapping[str | None, Reader]) -> None:
         self.readers = {} if None in readers else readers
@@ -202,5 +202,5 @@ def _nothing(reader: Reader) -> UserError:
 
 
 def ways_out(reader: Reader) -> list[str]:
-    """What to set against what the reader left out, where something helps."""
+    """Settings that help against what the reader left out."""
     return [f"{reason}: {way}" for reason, way in reader.ways_out.items() if reader.dropped[reason]]

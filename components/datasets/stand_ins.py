@@ -1,4 +1,4 @@
-"""Numbers that files write where a value is missing, such as -999: no reader can know, but they stand far off the rest.
+"""Sentinel values for missing numbers, such as -999: a reader can't know them, but they are far from other values.
 
 Shapes: T steps, W columns.
 """
@@ -13,19 +13,19 @@ import numpy as np
 from components.encodings.series import Series
 
 CODES = np.array([-99.0, -999.0, -9999.0, -99999.0, 999.0, 9999.0, 99999.0, 999999.0])
-FEWEST = 2  # times that one stands there
-TOLD = 3  # of them in notes
+FEWEST = 2  # minimum number of occurrences
+TOLD = 3  # values listed in notes
 
 
 class StandIns:
-    """The numbers of one ingestion's training data."""
+    """Collects the numbers of an ingestion's training data."""
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, int, float]] = Counter()  # (input or target, column, code)
-        self.ends: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # least and greatest of all others, by column
+        self.ends: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # minimum and maximum of all other values, by column
 
     def add(self, item: Any) -> None:
-        """Count an item as the reader gives it: a pair, or a series."""
+        """Count an item from the reader: a pair, or a series."""
         if isinstance(item, Series):
             self._add("values", item.values[:, None])
         elif isinstance(item, tuple) and len(item) == 2:
@@ -46,7 +46,7 @@ class StandIns:
             self.ends[role] = np.minimum(before[0], low), np.maximum(before[1], high)
 
     def notes(self) -> list[str]:
-        """The numbers that lie further from all others than these do from each other."""
+        """Notes on values that are further from all others than these are from each other."""
         found = []
         for (role, column, code), count in self.counts.most_common():
             low, high = (float(edge[column]) for edge in self.ends[role])

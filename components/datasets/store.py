@@ -1,9 +1,8 @@
 """The ingested dataset on disk: all steps of a split packed in one memory-mapped file for each field.
 
-A store is a folder: `<split>.<field>.bin` (ids as uint8, uint16 or uint32, or float32 frames,
-little-endian),
-`<split>.<field>.offsets.bin` (int64, the step where each sequence begins, and the end), `manifest.json`. The manifest
-is written last: a folder without it is no store. A token encoding has the one field "tokens", a pair has "input" and
+A store is a folder: `<split>.<field>.bin` (ids as uint8, uint16 or uint32, or float32 frames, little-endian),
+`<split>.<field>.offsets.bin` (int64, the first step of each sequence, and the end), `manifest.json`. The manifest is
+written last: a folder without it isn't a store. A token encoding has the one field "tokens", a pair has "input" and
 "target".
 """
 
@@ -22,21 +21,22 @@ from components.encodings.base import Encoding, Field, encoding_from_state
 from components.errors import UserError, unknown
 
 FORMAT = 3  # of the files; a reader of another format refuses the store
-WITHOUT_BYTES = 2  # the format before: no id takes less than two bytes
+WITHOUT_BYTES = 2  # the format before: ids take at least two bytes
 SPLITS = ("train", "val", "test")
 MANIFEST = "manifest.json"
 FIELD = re.compile(r"[a-z][a-z_0-9]{0,31}")
-BLOCK = 1 << 18  # steps that are counted at once
+BLOCK = 1 << 18  # steps counted at once
 LARGEST_MANIFEST = 256 << 20  # bytes; a vocabulary of two million words needs about 40 MB
 
 
 @dataclass(frozen=True)
 class DatasetRef:
-    """An ingested dataset: what flows pass on. `digest` is of the content (items, split and encoding)."""
+    """A reference to an ingested dataset, passed between flows. `digest` is of the content (items, split and
+    encoding)."""
 
     path: str
     digest: str
-    reused: bool = False  # found in the cache, not made now
+    reused: bool = False  # from the cache
 
 
 def field_dtype(field: Field) -> np.dtype:
@@ -47,7 +47,7 @@ def field_dtype(field: Field) -> np.dtype:
 
 
 class StoreWriter:
-    """Writes a store: `add` and `extend` stream to disk, `close` writes the manifest and thereby makes it a store."""
+    """Writes a store: `add` and `extend` stream to disk, `close` writes the manifest, which completes it."""
 
     def __init__(self, folder: Path, fields: Mapping[str, Field]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,14 +66,14 @@ class StoreWriter:
             raise
 
     def add(self, split: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """One sequence: ids [T] or frames [T, width] of every field."""
+        """Add a sequence: ids [T] or frames [T, width] of every field."""
         for name in self.fields:
             self._files[split, f"{name}.offsets"].write(np.int64(self._steps[split, name]).tobytes())
         self._sequences[split] += 1
         self.extend(split, arrays)
 
     def extend(self, split: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """More steps of the sequence added last."""
+        """Add steps to the last sequence."""
         if not self._sequences[split]:
             raise ValueError(f"{split} has no sequence to extend")
         for name, field in self.fields.items():
@@ -132,7 +132,7 @@ class Sequences:
         return np.diff(self.offsets)
 
     def counts(self, size: int) -> np.ndarray:
-        """How often each of the ids below `size` occurs, int64 [size]. Read in pieces: any number of steps."""
+        """The number of occurrences of each id below `size`, int64 [size]. Read in blocks, in bounded memory."""
         counts = np.zeros(size, dtype=np.int64)
         for start in range(0, len(self.tokens), BLOCK):
             counts += np.bincount(self.tokens[start : start + BLOCK], minlength=size)
@@ -140,7 +140,7 @@ class Sequences:
 
 
 class Examples:
-    """A split of several fields, side by side: `len`, and `[i]` as the field's arrays by name."""
+    """A split with several fields: `len`, and `[i]` as the field's arrays by name."""
 
     def __init__(self, fields: Mapping[str, Sequences]) -> None:
         self.fields = dict(fields)
@@ -166,7 +166,7 @@ class Store:
 
     @classmethod
     def open(cls, path: str | Path) -> Store:
-        """The store in folder `path`, its files' sizes verified.
+        """Open the store in folder `path` and verify its files' sizes.
 
         Raises:
             UserError: there is no store, or it is damaged.
@@ -200,7 +200,7 @@ class Store:
         return encoding_from_state(self.manifest.get("encoding", {}))
 
     def split(self, name: str) -> Split:
-        """The sequences of train, val or test; examples when the store has more fields than "tokens"."""
+        """The sequences of train, val or test; examples if the store has more fields than "tokens"."""
         if name not in SPLITS:
             raise unknown("split", name, SPLITS, where=str(self.path))
         fields = {field: self._field(name, field) for field in self.manifest["fields"]}
@@ -226,7 +226,7 @@ class Store:
         if self.manifest["format"] == WITHOUT_BYTES and dtype.itemsize == 1:
             dtype = np.dtype("<u2")
         if not self.manifest["files"][name]:
-            return np.zeros((0, *shape[1:]), dtype=dtype)  # nothing can't be mapped
+            return np.zeros((0, *shape[1:]), dtype=dtype)  # an empty file can't be mapped
         return np.memmap(self.path / name, dtype=dtype, mode="r").reshape(shape)
 
 

@@ -1,6 +1,6 @@
-"""Batches of sequences that have several ids at each step, one of every stream.
+"""Batches of sequences with several ids at each step, one for each stream.
 
-Shapes: B rows, T steps, S streams, C what the encoding tells beside them.
+Shapes: B rows, T steps, S streams, C context features.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from components.encodings.vocabulary import PAD
 
 @dataclass(frozen=True, kw_only=True)
 class StepBatch(Batch):
-    """`inputs_BTS` holds the S streams, then the context. `targets_BT` are the first stream's: where they are PAD the
-    step doesn't count; `others_BTS` are the other streams', PAD where a stream has nothing to say at a step."""
+    """`inputs_BTS` holds the S streams, then the context. `targets_BT` are the first stream's: steps where they are PAD
+    are ignored; `others_BTS` are the other streams', PAD where a stream has no target."""
 
     others_BTS: np.ndarray
 
 
 class StepBatches(SequenceBatches):
-    """A split of several streams of equal length, in the encoding's order of fields."""
+    """A split with several streams of equal length, in the encoding's order of fields."""
 
     def __init__(
         self, examples: Examples, encoding: Encoding, /, *, batch_size: int, window: int, seed: int, training: bool
@@ -46,7 +46,7 @@ class StepBatches(SequenceBatches):
         inputs = np.concatenate([ids[:, :-1], context], axis=-1)
         return StepBatch(inputs, ids[:, 1:, 0], fresh=start == 0, others_BTS=ids[:, 1:, 1:])
 
-    @functools.lru_cache(maxsize=256)  # noqa: B019 - the windows of one group ask for the same rows again and again
+    @functools.lru_cache(maxsize=256)  # noqa: B019 - the windows of a group need the same rows
     def _sequence(self, epoch: int, row: int) -> tuple[np.ndarray, np.ndarray]:
         """A row's ids [T, S] and its context [T, C]."""
         fields = [np.asarray(self.examples.fields[name][row], dtype=np.int64) for name in self.encoding.fields]

@@ -1,4 +1,4 @@
-"""Batches of strokes: each point beside the one after it, and the text that goes with them.
+"""Batches of strokes: each point with the next one as target, and the text, if any.
 
 Shapes: B rows, T steps, U characters.
 """
@@ -15,16 +15,16 @@ from components.datasets.store import Examples
 
 @dataclass(frozen=True, kw_only=True)
 class StrokeBatch(ExampleBatch):
-    """`inputs` float32 [B, T, 3]: the points but the last. `targets` [B, T]: 1 where a step counts, 0 in the padding.
-    `next_BT4` float32: the point after each, and 1 where it is the last of its piece. `text_BU`: ids, PAD after the
-    text; None where there is none."""
+    """`inputs` float32 [B, T, 3]: the points but the last. `targets` [B, T]: 1 for steps that count, 0 in the padding.
+    `next_BT4` float32: the next point, and 1 if it is the last of its piece. `text_BU`: ids, padded with PAD; None if
+    there is no text."""
 
     next_BT4: np.ndarray
     text_BU: np.ndarray | None
 
 
 class StrokeBatches(ExampleBatches):
-    """Whole pieces, those of like length side by side."""
+    """Whole pieces; those of similar length share a batch."""
 
     def __init__(self, examples: Examples, /, *, batch_size: int, seed: int, training: bool) -> None:
         self.inputs = self.targets = examples.fields["points"]

@@ -1,4 +1,4 @@
-"""Files of pen strokes: drawings as JSON, one a line (Quick, Draw!), and handwriting as XML (IAM-OnDB)."""
+"""Pen stroke files: drawings as JSON, one a line (Quick, Draw!), and handwriting as XML (IAM-OnDB)."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from components.datasets.text import text_files
 from components.errors import UserError
 from components.ink import MOST_POINTS, Ink
 
-FARTHEST = 1e7  # from 0 that a coordinate may be: float32 offsets keep their digits
+FARTHEST = 1e7  # largest coordinate: float32 offsets keep their digits
 MOST_XML_POINTS = 1_000_000  # of a file
-DEEPEST = 100  # elements inside one another
+DEEPEST = 100  # nested elements
 
 
 class StrokesReader(Reader):
     """Drawings and handwriting, a piece each.
 
-    `.ndjson` (or .jsonl, .json): a piece a line, as Quick, Draw! has them: an object whose "drawing" is a list of
-    strokes [[x, …], [y, …]] (a third list, of times, is left out), y downwards. "word" or "text" says what it is.
-    Those whose "recognized" is false are left out, unless `unrecognized` is set.
+    `.ndjson` (or .jsonl, .json): a piece a line, as in Quick, Draw!: an object whose "drawing" is a list of strokes
+    [[x, …], [y, …]] (a third list, of times, is ignored), y downwards. "word" or "text" is its label. Drawings whose
+    "recognized" is false are left out, unless `unrecognized` is set.
 
-    `.xml`: a piece a file, as IAM-OnDB has them: elements Stroke with elements Point that have x and y, downwards; the
-    element Text, where there is one, says what is written.
+    `.xml`: a piece a file, as in IAM-OnDB: elements Stroke with elements Point that have x and y, downwards; the
+    optional element Text is the text written.
 
-    Pieces of fewer than two or more than `max_points` points are left out, and of each file those after the first
+    Pieces of fewer than two or more than `max_points` points are left out, and all pieces of a file after the first
     `most`.
     """
 
@@ -69,7 +69,7 @@ class StrokesReader(Reader):
         return f"more than {self.max_points:,} points"
 
     def _placed(self) -> Iterator[tuple[str, Ink]]:
-        """Each piece with where it stands."""
+        """Each piece with its location."""
         self.dropped.clear()
         for path in self.files:
             pieces = self._xml(path) if ending(path) == ".xml" else self._json(path)
@@ -84,7 +84,7 @@ class StrokesReader(Reader):
                 found = json.loads(line)
                 ink = _drawing(found)
             except (ValueError, TypeError, OverflowError, RecursionError) as error:
-                if number == 1 or isinstance(error, _OfPoints):  # other lines may be read wrongly then
+                if number == 1 or isinstance(error, _OfPoints):  # the format may be wrong for all lines
                     hint = 'a line is {"drawing": [[[x, …], [y, …]], …]}, for each stroke its xs and its ys'
                     what = f"isn't a drawing: {str(error)[:100]}"
                     raise UserError(what, where=f"{path}: line {number}", hint=hint) from None
@@ -124,7 +124,7 @@ class StrokesReader(Reader):
 
 
 def _drawing(found: Any) -> Ink:
-    """The ink of a line's JSON. Raises ValueError, TypeError or OverflowError where it is none."""
+    """The ink of a line's JSON. Raises ValueError, TypeError or OverflowError if it isn't a drawing."""
     if not isinstance(found, dict) or not isinstance(found.get("drawing"), list):
         raise ValueError('no list "drawing"')
     text = found.get("word", found.get("text", ""))
@@ -154,11 +154,11 @@ def _stroke(xs: Sequence[float], ys: Sequence[float]) -> np.ndarray:
 
 
 class _OfPoints(ValueError):
-    """Strokes as lists of points, where those of xs and of ys are wanted: short ones look alike."""
+    """Strokes as lists of points instead of lists of x and of y: short ones look alike."""
 
 
 class _Xml:
-    """A file that is being read. Nothing is kept but the points and the text: no tree, no entities."""
+    """Streaming parser of a file. Only the points and the text are kept: no tree, no entities."""
 
     def __init__(self) -> None:
         self.parser = expat.ParserCreate()

@@ -1,5 +1,5 @@
-"""Examples made on the spot to measure memory: what must be kept over `lag` steps is known, and so is the score of a
-model that keeps nothing. No files: the options and the seed are the data."""
+"""Generated examples that measure memory: the lag is known, and so is the score of a model without memory. There are no
+files: the options and the seed define the data."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from components.datasets.base import Reader
 from components.errors import UserError
 from components.provenance import digest_json
 
-BLANK, RECALL = "-", "?"  # nothing to say; the sign that what was read must be said again
+BLANK, RECALL = "-", "?"  # no target; the sign to repeat what was read
 ALPHABET = string.ascii_lowercase
-MOST_STEPS = 100_000_000  # in all examples together: bounds memory and disk, not what is sensible
+MOST_STEPS = 100_000_000  # in all examples together: bounds memory and disk
 
 
 class SyntheticReader(Reader):
-    """Examples (inputs, target), each a function of the options, the seed and its own number alone.
+    """Examples (inputs, target), each a function of the options, the seed and its index only.
 
-    `count` examples are made, for train, val and test together. `seed` is that of the data: the recipe's own changes
-    nothing about them.
+    `count`: number of examples, for train, val and test together. `seed`: seed of the data, independent of the
+    recipe's.
     """
 
     framing, pairs, own = "sequences", True, True
@@ -49,20 +49,20 @@ class SyntheticReader(Reader):
 
     @abstractmethod
     def example(self, rng: np.random.Generator) -> tuple[Any, Any]:
-        """One example out of the generator's numbers."""
+        """An example from the generator's random numbers."""
 
     def digest(self) -> str:
-        """Of the options and of the first example: numpy may change what a seed gives."""
+        """Digest of the options and of the first example: numpy may change the numbers that a seed gives."""
         first = repr([np.asarray(part).tolist() for part in next(self.items())])
         return digest_json([self.options, first])
 
 
 class CopyMemory(SyntheticReader):
-    """Read `length` of `symbols` different symbols, wait, and say them again when asked.
+    """Read `length` of `symbols` different symbols, wait, and repeat them after a sign.
 
     inputs and targets are lists of `lag + 2 · length` symbols: the data, `lag − 1` blanks, the sign to recall and
-    `length` blanks; the target is "", which doesn't count, until the data are due. Each symbol is due lag + length
-    steps after it was read. Without memory the best is ln(symbols) nats a label and a share of 1/symbols right.
+    `length` blanks; the target is "", which isn't counted, until the data are due. Each symbol is due lag + length
+    steps after it was read. Without memory the best is ln(symbols) nats a label and an accuracy of 1/symbols.
     Hochreiter & Schmidhuber 1997, in the form of Arjovsky et al. 2016, arXiv:1511.06464 (8 symbols, length 10).
     """
 
@@ -93,16 +93,16 @@ class CopyMemory(SyntheticReader):
 
     @property
     def without_memory(self) -> float:
-        """Nats per label of the best model that keeps nothing."""
+        """Nats per label of the best model without memory."""
         return math.log(len(self.symbols))
 
 
 class AddingProblem(SyntheticReader):
     """The sum of the two marked among `lag` numbers.
 
-    inputs: float32 [lag, 2], a number in [0, 1) and a mark, 1 at one step of each half and 0 elsewhere; target: the
-    sum of the marked numbers. Always to say 1 has a mean squared error of 1/6, the best without memory.
-    Hochreiter & Schmidhuber 1997, in the form of Le et al. 2015, arXiv:1504.00941.
+    inputs: float32 [lag, 2], a number in [0, 1) and a mark, 1 at one step of each half and 0 elsewhere; target: the sum
+    of the marked numbers. The constant 1 has a mean squared error of 1/6, the best without memory. Hochreiter &
+    Schmidhuber 1997, in the form of Le et al. 2015, arXiv:1504.00941.
     """
 
     name = "adding"

@@ -1,4 +1,4 @@
-"""Labelled tables: CSV, TSV and Parquet with a column to read and a column to predict."""
+"""Labelled tables: CSV, TSV and Parquet with an input column and a target column."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from components.datasets.text import TAKEN_OUT, text_files
 from components.errors import UserError, unknown
 from components.options import options_of
 
-ROWS = 5_000  # of a Parquet file, read at once
-MOST_ROWS = 100_000_000  # of a Parquet file: a kilobyte of it can claim any number
+ROWS = 5_000  # of a Parquet file, in a batch
+MOST_ROWS = 100_000_000  # of a Parquet file: a small one can claim any number
 MOST_COLUMNS = 100_000
-LARGEST_GROUP = 2 << 30  # bytes that a part of a Parquet file may expand to
+LARGEST_GROUP = 2 << 30  # bytes of a row group of a Parquet file, uncompressed
 SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "bar": "|"}
 BY_ENDING = {".csv": "comma", ".tsv": "tab", ".tab": "tab"}
 PARQUET = (".parquet", ".pq")
 BAD_QUOTES = "quotes out of place"
-OTHERS = {  # files that are no tables of text, and what to do with them
+OTHERS = {  # files of other types, and a hint for each
     **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods", ".numbers"), "a spreadsheet: save its sheet as CSV (UTF-8)"),
     **dict.fromkeys((".bz2", ".xz", ".zst", ".7z", ".rar"), "packed: unpack it, or pack it as .gz or .zip"),
     **dict.fromkeys((".json", ".jsonl", ".ndjson", ".pkl", ".pickle", ".feather", ".sqlite", ".db", ".rds"),
@@ -37,7 +37,7 @@ OTHERS = {  # files that are no tables of text, and what to do with them
 
 
 def refuse_other(path: Path) -> None:
-    """Raises UserError for a file that its ending says is no table of text."""
+    """Raise UserError for a file whose suffix isn't that of a text table."""
     if other := OTHERS.get(ending(path)):
         what, _, hint = other.partition(": ")
         raise UserError(f"is {what}", where=str(path), hint=hint)
@@ -45,12 +45,12 @@ def refuse_other(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Columns:
-    """The names of a table's columns, each there once: one that is empty, or there before, goes by its number."""
+    """The unique names of a table's columns: an unnamed or repeated column is named by its number."""
 
     names: list[str]
-    numbered: set[str]  # those that go by their numbers
-    twice: dict[str, str]  # a name that stands twice: what the second column of it goes by
-    nested: Collection[str] = ()  # those that hold lists
+    numbered: set[str]  # columns named by their numbers
+    twice: dict[str, str]  # repeated name → the second column's name
+    nested: Collection[str] = ()  # columns of lists
 
     @classmethod
     def of(cls, header: Sequence[str], path: Path, nested: Collection[str] = ()) -> Columns:
@@ -75,11 +75,11 @@ class TableReader(LabelledReader):
     """CSV and TSV files, gzip or not, and Parquet, or folders of them, as (text, label); with `numbers`, (text, the
     numbers to predict).
 
-    `input` and `target` are columns by name, or by number from 1 where there is no `header`; in a table of two columns
-    they are the first and the second. A column without a name, or with the name of another before it, goes by its
-    number. `target` may list several columns of numbers. Tabs separate where the name ends in .tsv or .tab, commas
-    where it ends in .csv; a file of another ending needs `separator`. `quotes`: fields may stand in double quotes
-    (commas: yes, tabs: no, as is usual). Texts with more characters than `max_length` are dropped.
+    `input`: the input column (default: the first of two). `target`: the target column (default: the second of two), or
+    several columns of numbers. `header`: whether the first line names the columns; otherwise they are numbered from 1.
+    An unnamed column, or one with the name of another before it, is named by its number. `separator`: between cells
+    (default: tab for .tsv and .tab, comma for .csv); required for other files. `quotes`: fields may be in double quotes
+    (default: yes with commas, no with tabs). `max_length`: texts with more characters are dropped.
     """
 
     endings = (*BY_ENDING, *PARQUET)
@@ -105,7 +105,7 @@ class TableReader(LabelledReader):
         max_bytes: int | None = None,
     ) -> None:
         if separator:
-            self.endings = ()  # whatever its files are called
+            self.endings = ()  # any file suffix
         super().__init__(files, labels, unique)
         self.input, self.header, self.separator, self.quotes = input, header, separator, quotes
         self.target = (target,) if isinstance(target, str) else target
@@ -125,7 +125,7 @@ class TableReader(LabelledReader):
                     wanted = self._wanted(columns, path, labelled)
                     read, *targets = places = [columns.names.index(name) for name in wanted]
                 shown = dict(zip(columns.names, cells, strict=True))
-                if self.header and cells == columns.names and len(cells) > 1:  # of files put together
+                if self.header and cells == columns.names and len(cells) > 1:  # of concatenated files
                     yield Row(where, shown, problem="the header again")
                     continue
                 name_is_label |= bool(targets) and columns.names[targets[0]].strip() == cells[targets[0]].strip()
@@ -148,7 +148,7 @@ class TableReader(LabelledReader):
         return UserError(error.what, where=error.where, hint=hint)
 
     def _lines_instead(self) -> str:
-        """The settings that read texts in place of tables."""
+        """Settings for reading texts instead of tables."""
         others = options_of(LabelledLinesReader)
         mine = {name: default for name, (_, default) in options_of(type(self)).items() if name not in others}
         given = [name for name, default in mine.items() if getattr(self, name) != default]
@@ -167,7 +167,7 @@ class TableReader(LabelledReader):
         return Row(where, shown, text, values.tolist(), problem)
 
     def _wanted(self, columns: Columns, path: Path, labelled: bool) -> tuple[str, ...]:
-        """The column that is read, then those that are predicted (none where the labels aren't wanted)."""
+        """The input column, then the target columns (none if labels aren't needed)."""
         named = [name for name in columns.names if not self.header or name not in columns.numbered]
         two, only = len(named) == 2, len(named) == 1 and not labelled
         before = self.known("read", named)
@@ -194,7 +194,7 @@ class TableReader(LabelledReader):
         return read, *wanted
 
     def _other_separator(self, columns: Columns, path: Path) -> str:
-        """What to do where the first line is one column: it holds another separator, or isn't the table's."""
+        """A hint if the first line is one column: another separator is used, or it isn't the header."""
         if len(columns.names) != 1 or ending(path) in PARQUET:
             return ""
         first, *others = itertools.islice(lines(self._text, path), 20)
@@ -205,7 +205,7 @@ class TableReader(LabelledReader):
         return f"; does the table begin with line {more[0]}? Take away what stands above it" if more else ""
 
     def _csv(self, path: Path) -> Iterator[tuple[str, Columns, list[str], str]]:
-        """(where, the columns, the row's cells, why it can't be read) of each row."""
+        """(location, the columns, the row's cells, why it can't be read) of each row."""
         name = self.separator or BY_ENDING.get(ending(path))
         if name is None:
             refuse_other(path)
@@ -220,9 +220,9 @@ class TableReader(LabelledReader):
         self._points = Points(separator, apart=True)
         quotes = self.quotes if self.quotes is not None else separator != "\t"
         quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
-        taken: list[str] = []  # the lines of the row that is being read
+        taken: list[str] = []  # the lines of the current row
         source = (taken.append(line) or line + "\n" for _, line in numbered)
-        # not pandas' reader: it says neither which lines it leaves out nor where the row stands
+        # not pandas' reader: it reports neither skipped lines nor the location of a row
         table = csv.reader(source, delimiter=separator, quoting=quoting, strict=True, skipinitialspace=quotes)
         columns: Columns | None = None
         width = 0
@@ -231,7 +231,7 @@ class TableReader(LabelledReader):
             before = table.line_num + bool(said)
             try:
                 cells = next(table, None)
-            except csv.Error as error:  # the reader goes on with the next line
+            except csv.Error as error:  # the reader continues with the next line
                 if columns is None:
                     hint = "other separators: data.separator; quotes that are no quotes: data.quotes"
                     raise UserError(f"isn't a table: {error}", where=f"{path}: line 1", hint=hint) from None
@@ -248,20 +248,20 @@ class TableReader(LabelledReader):
                 columns = Columns.of(cells if self.header else [""] * width, path)
                 if self.header:
                     continue
-            rest = any(cells[width:])  # a table program may end its lines with empty fields
+            rest = any(cells[width:])  # spreadsheets may end lines with empty fields
             cells = (cells + [""] * width)[:width]
             yield f"{path}: line {before + 1}", columns, cells, "more fields than columns" if rest else ""
 
 
 def parquet_count(path: Path) -> int:
-    """The rows of a Parquet file, as its end says."""
+    """The number of rows in a Parquet file, from its footer."""
     from pyarrow import parquet
 
     return parquet.read_metadata(path).num_rows
 
 
 def parquet_rows(path: Path, dropped: Counter[str]) -> Iterator[tuple[str, Columns, list[str], str]]:
-    """As `TableReader._csv`; NUL characters are taken out, as of text files, and counted."""
+    """As `TableReader._csv`; NUL characters are removed, as in text files, and counted."""
     import pyarrow as pa
     from pandas import isna
     from pandas.api.types import is_scalar
@@ -282,12 +282,12 @@ def parquet_rows(path: Path, dropped: Counter[str]) -> Iterator[tuple[str, Colum
                 if pa.types.is_nested(kind)
             ]
             for batch in file.iter_batches(batch_size=ROWS):
-                # whole numbers stay whole where others are missing: labels 1 and 1.0 would be two
+                # keep integers next to missing values: labels 1 and 1.0 would be two
                 table = batch.to_pandas(integer_object_nulls=True)
                 columns = Columns.of([str(column) for column in table.columns], path, nested)
                 for row in table.itertuples(index=False, name=None):
                     number += 1
-                    missing = (is_scalar(cell) and isna(cell) for cell in row)  # a list in a cell is there
+                    missing = (is_scalar(cell) and isna(cell) for cell in row)  # a list in a cell isn't missing
                     cells = ["" if gone else _cell(cell) for gone, cell in zip(missing, row, strict=True)]
                     for sign, name in TAKEN_OUT.items():
                         if count := sum(cell.count(sign) for cell in cells):
@@ -299,5 +299,5 @@ def parquet_rows(path: Path, dropped: Counter[str]) -> Iterator[tuple[str, Colum
 
 
 def _cell(value: Any) -> str:
-    # some programs write texts as bytes without saying that they are texts
+    # some programs store texts as bytes without marking them as text
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,4 +1,4 @@
-"""Frames with a label each: what sensors measure, and what went on at every moment."""
+"""Frames with a label each: sensor data labelled at every step."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ from components.errors import UserError, unknown
 
 class TaggedFramesReader(LabelledReader):
     """Tables with a frame a line: columns of numbers, and a column with the frame's label (many-to-many of equal
-    length). A frame without a label is read, but doesn't count.
+    length). Frames without a label are read, but don't count.
 
-    Items: (float64 [frames, columns], the labels). `label` is the labels' column, else the last one; `columns` are the
-    numbers that are read, else all the others with a name that are numbers, in the order of their names, but for those
-    that count the frames (time, frame, index: rising from line to line). Where
-    `recording` names a column, a recording ends where that changes; else a file is one. Recordings are cut into windows
-    of `window` frames.
+    Items: (float64 [frames, columns], the labels). `label` is the labels' column (default: the last); `columns` are the
+    numbers that are read (default: all other named columns of numbers, sorted by name, except those that number the
+    frames: time, frame, index, rising from line to line). If `recording` names a column, a recording ends when its
+    value changes; else a file is one. Recordings are cut into windows of `window` frames.
 
-    Each recording is split by time, its first part for training, the last for test; to hold whole recordings out, give
+    Each recording is split by time, its first part for training, the last for test; to hold out whole recordings, give
     the files of each split.
     """
 
@@ -82,7 +81,7 @@ class TaggedFramesReader(LabelledReader):
                     yield Row(where, steps[0], frames, target, problem, steps=steps)
 
     def _tell(self, table: Table, columns: Sequence[str], label: str) -> None:
-        """What is read, what isn't, and a column that seems to count the frames."""
+        """Notes on which columns are read and which aren't, and on one that seems to number the frames."""
         unread = [name for name in table.of_numbers() if name not in {*columns, label, self.recording, ""}]
         note = f"read of each frame: {', '.join(columns)}"
         notes = [note + f"; not read: {', '.join(unread)} (data.columns names what is read)" * bool(unread)]
@@ -94,7 +93,7 @@ class TaggedFramesReader(LabelledReader):
     def _numbers(self, table: Table, label: str, labelled: bool) -> list[str]:
         texts = {name for name in table.first_text if name not in table.of_numbers()}
         others = {self.recording} | ({label} if labelled or self.label or label in texts else set())
-        # a column without a name counts the lines: a table program's index
+        # an unnamed column is a spreadsheet's index
         found = sorted(name for name in table.of_numbers() if name and name not in others)
         parts = list(self._recordings(table))
         of_time = {
@@ -115,7 +114,7 @@ class TaggedFramesReader(LabelledReader):
         return self.labels[tag]
 
     def _recordings(self, table: Table) -> Iterator[tuple[int, int]]:
-        """(begin, end) of each."""
+        """(begin, end) of each recording."""
         begin = 0
         for _, lines in groupby(table.texts[self.recording] if self.recording else [""] * len(table.numbers)):
             end = begin + len(list(lines))

@@ -1,7 +1,7 @@
-"""What is to be predicted, counted while the data are encoded: labels by split, numbers that vary, steps to measure.
+"""Statistics of the targets, counted while the data are encoded: labels by split, ranges of numbers, steps to evaluate.
 
-What can't be learned or measured is refused before any training: one label everywhere, a number that never changes, a
-split of which nothing counts.
+Data that can't be learned or evaluated are refused before training: a single label, a constant number, a split without
+targets.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from components.encodings.vocabulary import PAD
 from components.errors import UserError
 from components.options import options_of
 
-SHOWN = 12  # labels that are told with their counts
-NAMED = 5  # labels in a sentence
+SHOWN = 12  # labels listed with their counts
+NAMED = 5  # labels named in a sentence
 MISSING = ("nan", "n/a", "#n/a", "na", "null", "none", "?")
-MANY = 10  # labels, from which it is odd that most are there once
-WHOLE = 2.0**53  # from here on float64 doesn't hold every whole number
-MOST_TEXTS = 100_000  # whose labels are compared
+MANY = 10  # with this many labels, it is odd if most occur once
+WHOLE = 2.0**53  # from here on float64 can't represent every whole number
+MOST_TEXTS = 100_000  # texts whose labels are compared
 TRUTH = {"true", "false", "yes", "no", "t", "f", "y", "n", "1", "0"}
-# letters of Cyrillic and Greek that look as Latin ones do
+# Cyrillic and Greek letters that look like Latin ones
 LOOK_ALIKE = str.maketrans("АВЕКМНОРСТУХаеорсухіјѕΑΒΕΖΗΙΚΜΝΟΡΤΥΧο", "ABEKMHOPCTYXaeopcyxijsABEZHIKMNOPTYXo")
-LOOKED_AT = 10_000  # rows of a file whose label is told
-Labels = Mapping[str, Mapping[str, int]]  # by split: how often each label occurs
+LOOKED_AT = 10_000  # rows of a file whose label is reported
+Labels = Mapping[str, Mapping[str, int]]  # by split: label → count
 
 
 class Targets:
-    """The targets of one ingestion."""
+    """The targets of an ingestion."""
 
     def __init__(self, encoding: Encoding, stream: bool) -> None:
         self.encoding, self.stream = encoding, stream
         self.labels: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
         self.measured = dict.fromkeys(SPLITS, 0)
         self.stand_ins, self.forms = StandIns(), UnicodeForms()
-        self.of_texts: dict[int, set[str]] = {}  # the labels of train's texts, by a hash of each
-        self.items = self.alike = 0  # of train, and those whose input is their target
-        self.whole = False  # a label for a whole item, not one for each of its steps
-        self.ends: tuple[np.ndarray, np.ndarray] | None = None  # least and greatest numbers of train
+        self.of_texts: dict[int, set[str]] = {}  # the labels of train's texts, by the text's hash
+        self.items = self.alike = 0  # in train: all items, and those with input equal to target
+        self.whole = False  # one label for the item, not one for each step
+        self.ends: tuple[np.ndarray, np.ndarray] | None = None  # minimum and maximum of train's numbers
 
     def add(self, split: str, item: Any, arrays: Mapping[str, np.ndarray]) -> None:
         """Count an encoded item."""
@@ -57,7 +57,7 @@ class Targets:
         self.labels[split].update(labels)
         if split == "train":
             self.stand_ins.add(item)
-            self.forms.add(item[0] if labels else item)  # labels that differ in this alone are told below
+            self.forms.add(item[0] if labels else item)  # labels that differ only in form are reported below
             self.items += 1
             if isinstance(item, tuple) and isinstance(item[0], str) and isinstance(item[1], str):
                 self.alike += item[0] == item[1]
@@ -65,7 +65,7 @@ class Targets:
                     self.of_texts.setdefault(hash(item[0].casefold()), set()).add(item[1])
         steps = arrays.get("target", next(iter(arrays.values())))
         counted = np.count_nonzero(steps != PAD) if "target" in arrays and steps.dtype.kind in "iu" else len(steps)
-        # the first token of a stream has none before it; a sequence's end is measured too
+        # the first token of a stream has no context; a sequence's end is measured too
         begins = self.stream and not self.measured[split] and self.encoding.form == "tokens"
         self.measured[split] += int(counted) - begins + (self.encoding.form == "tokens" and not self.stream)
         if "target" in arrays:
@@ -76,10 +76,10 @@ class Targets:
                 self.ends = (np.minimum(low, values.min(0)), np.maximum(high, values.max(0)))
 
     def check(self, wanted: Mapping[str, bool], readers: Mapping[str | None, Reader]) -> list[str]:
-        """Notes on what is odd.
+        """Warnings about the targets.
 
         Raises:
-            UserError: there is nothing to learn, or nothing to measure of a split that was asked for.
+            UserError: there is nothing to learn, or a requested split has nothing to evaluate.
         """
         for split, measured in self.measured.items():
             if wanted[split] and measured <= 0:
@@ -111,21 +111,21 @@ class Targets:
         return notes
 
     def facts(self) -> dict[str, dict[str, int]]:
-        """For the manifest: the labels of each split, the commonest first; {} where there are none."""
+        """For the manifest: the labels of each split with their counts, the commonest first; {} if there are none."""
         return {split: dict(count.most_common()) for split, count in self.labels.items()} if any(self._all) else {}
 
     def _alike(self) -> list[str]:
-        """A note on labels that differ in their case, their blanks or how their accents are written alone."""
+        """A note on labels that differ only in case, blanks or the form of their accents."""
         by_letters: dict[str, list[str]] = {}
         for label in self._all:
             by_letters.setdefault(sense(label), []).append(label)
         alike = [" and ".join(map(repr, sorted(found))) for found in by_letters.values() if len(found) > 1]
-        if not alike or not self.whole:  # case tells tags apart: NN and nn
+        if not alike or not self.whole:  # case distinguishes tags: NN and nn
             return []
         return [f"warning: labels that differ in case, blanks or signs alone are labels apart: {_names(alike, '; ')}"]
 
     def _odd(self) -> list[str]:
-        """Notes on labels that say that there is none, and on items that have each a label of its own."""
+        """Notes on labels that mean "missing", and on items with a different label each."""
         if not self.whole:
             return []
         missing = [repr(label) for label in self._all if label.casefold() in MISSING]
@@ -157,24 +157,24 @@ class Targets:
 
 
 def sense(label: str) -> str:
-    """What is the same for labels that are hardly meant to differ: x and X and 'x', 1 and 1.0."""
+    """A normal form, the same for labels that are likely to mean the same: x and X and 'x', 1 and 1.0."""
     label = label.translate(LOOK_ALIKE)
     with suppress(ValueError):
-        if "_" not in label:  # Python's own 1_000
+        if "_" not in label:  # Python reads 1_000 as a number
             return repr(float(label))
-    seen = "".join(letter for letter in normalize("NFKC", label) if category(letter) != "Cf")  # zero-width signs
+    seen = "".join(letter for letter in normalize("NFKC", label) if category(letter) != "Cf")  # zero-width characters
     return " ".join(seen.casefold().split()).strip("'\"“”„«». ") or seen
 
 
 def _target(readers: Mapping[str | None, Reader]) -> str:
-    """The setting of the readers that says which column is predicted."""
+    """The setting of the readers that names the target column."""
     options = options_of(type(next(iter(readers.values()))))
     found = [name for name in ("target", "label", "label_in") if name in options]
     return f"; data.{found[0]} says where it stands" if found else ""
 
 
 def _by_file(readers: Mapping[str | None, Reader]) -> Any:
-    """(a file's name, the labels of its first rows)."""
+    """(a file's name, the labels of its first rows) for each file."""
     for reader in readers.values():
         for path in reader.files:
             found = Counter(label for label in islice(_labels_of_file(reader, path), LOOKED_AT) if label)
@@ -215,7 +215,7 @@ def told(labels: Labels) -> list[str]:
 
 
 def unseen(labels: Labels, split: str) -> str:
-    """The labels of a split that no model could learn, and how much of the split they are; "" where there is none."""
+    """The labels of a split that don't occur in train, and their share of the split; "" if there are none."""
     if not labels or not labels.get(split):
         return ""
     there = labels[split]

@@ -1,4 +1,4 @@
-"""Text files: one long stream, or one item a line. Any size in bounded memory."""
+"""Text files: one long stream, or one item a line, of any size in bounded memory."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from components.datasets.text_doubts import TextDoubts, not_text
 from components.errors import UserError
 from components.options import options_of
 
-CHUNK = 1 << 20  # characters in a piece of a stream
+CHUNK = 1 << 20  # characters of a stream in an item
 BLOCK = 1 << 20  # bytes read at once
-# Text seldom packs better than 20 : 1, gzip at most 1,030 : 1. More than this is taken for an attack.
+# The usual ratio is below 20 : 1 for text, and gzip's maximum is 1,030 : 1. A higher ratio is refused as an attack.
 EXPANSION, SMALL = 100, 64 << 20
-NEAR = 1024  # characters before the end of a piece where a whitespace is looked for first
-SNIFFED = 8192  # bytes of a folder's file that say whether it is text
+NEAR = 1024  # characters before the end of an item in which a whitespace is looked for first
+SNIFFED = 8192  # bytes of a folder's file that decide whether it is text
 SHOWN = 60  # characters of a line in a note
 TAKEN_OUT = {"\0": "NUL character", "\ufeff": "byte order mark inside a text"}
 NAME_IT = "name it, for example --set data.coding=latin-1"
@@ -32,9 +32,9 @@ SPACE = re.compile(r"\s")
 
 
 class TextFiles:
-    """Decoded text of files: UTF-8, `coding`, or what a byte order mark says; gzip is unpacked; every line end is a
-    line feed. The coding "auto" is detected, file by file, and told in `notes`. `settings`: those of the reader,
-    for the hints.
+    """Decoded text of files: UTF-8, `coding`, or by a byte order mark; gzip is decompressed; line ends are converted to
+    line feeds. The coding "auto" is detected for each file and reported in `notes`. `settings`: the reader's, for the
+    hints.
 
     Raises:
         UserError: the file is missing, empty, damaged, expands too far, or isn't text in that coding.
@@ -65,12 +65,12 @@ class TextFiles:
         self._doubts = TextDoubts()
 
     def tell(self, notes: Collection[str]) -> None:
-        """Notes that a person should read once."""
+        """Add notes for the user, each once."""
         self._notes += [note for note in notes if note not in self._notes]
 
     def blocks(self, path: Path) -> Iterator[str]:
-        """The text of one file in pieces of about a megabyte; NUL characters, and the byte order marks inside of files
-        that were put together, are taken out."""
+        """The text of a file in blocks of about a megabyte, without NUL characters and without byte order marks in the
+        middle of concatenated files."""
         newlines = io.IncrementalNewlineDecoder(None, translate=True)
         characters = 0
         self._doubts.begin(path)
@@ -89,7 +89,7 @@ class TextFiles:
             raise UserError("the file is empty", where=str(path), hint="give a file that holds text")
 
     def fits(self, path: Path) -> str:
-        """Why the file of a folder isn't read: it is empty, or its beginning isn't text; else ""."""
+        """Why a folder's file isn't read: it is empty, or its beginning isn't text; else ""."""
         try:
             beginning = next(self.unpacked(path), b"")[:SNIFFED]
         except UserError as error:
@@ -106,7 +106,7 @@ class TextFiles:
 
     def _decoded(self, path: Path) -> Iterator[str]:
         decoder, coding, fed, shown = None, "utf-8", 0, ""
-        utf8: codecs.IncrementalDecoder | None = None  # beside a named coding: bytes that are UTF-8 are hardly another
+        utf8: codecs.IncrementalDecoder | None = None  # beside a named coding: valid UTF-8 is rarely anything else
         for block in self.unpacked(path):
             if decoder is None and (what := not_text(block)):
                 raise UserError(f"is {what}, no plain text", where=str(path), hint="save it as plain text in UTF-8")
@@ -156,24 +156,24 @@ class TextFiles:
         try:
             text = decoder.decode(block, final)
         except UnicodeDecodeError as error:
-            # error.object is what the decoder held back from the block before, and this block
+            # error.object is the undecoded rest of the last block, and this block
             offset = fed - len(error.object) + error.start
             what = f"byte {offset:,} (0x{error.object[error.start]:02x}) isn't {coding.upper()}: {error.reason}"
             raise self._wrong(what, path) from error
-        except UnicodeError as error:  # without a place: a mark that is missing
+        except UnicodeError as error:  # without a position: a missing mark
             raise self._wrong(f"isn't {coding.upper()}: {error}", path) from error
         if self.coding == AUTO and not text.isascii() and path in self._detected:
             self._tell(path, text)
         return text
 
     def _tell(self, path: Path, text: str) -> None:
-        """Show once what the letters became that were the ground for choosing a coding."""
+        """Show once how the letters that decided the coding are decoded."""
         note = f"{path.name} is read as {self._detected[path]} (detected): {_first_line(text)!r}"
         if note not in self._notes and self._detected[path] != "utf-8":
             self._notes.append(note)
 
     def _wrong(self, what: str, path: Path, coding: str = "") -> UserError:
-        """`coding`: the one that it has, where that is known."""
+        """The error for undecodable text; `coding`: its actual one, if known."""
         ways = {
             "coding": "name its coding, for example --set data.coding=latin-1 (cp1252, gbk, shift-jis; auto: detected)",
             "errors": "--set data.errors=replace reads such bytes as U+FFFD",
@@ -184,7 +184,7 @@ class TextFiles:
         return UserError(what, where=str(path), hint=", or ".join(["save the file as UTF-8", *ways]))
 
     def unpacked(self, path: Path) -> Iterator[bytes]:
-        """The file's bytes, unpacked when they are gzip (known by their first two bytes, not by the name)."""
+        """The file's bytes, decompressed if they are gzip (recognised by the first two bytes, not by the name)."""
         try:
             with path.open("rb") as raw:
                 packed = raw.read(2) == b"\x1f\x8b"
@@ -213,7 +213,7 @@ def _first_line(text: str) -> str:
 
 
 def detected(blocks: Iterable[bytes], path: Path) -> str | None:
-    """See `components.datasets.codings.detect`. Raises UserError where files in two codings were put together."""
+    """See `components.datasets.codings.detect`. Raises UserError if files in two codings were concatenated."""
     try:
         return detect(blocks)
     except ValueError as error:
@@ -222,8 +222,8 @@ def detected(blocks: Iterable[bytes], path: Path) -> str | None:
 
 
 def text_files(reader: Reader, *, binary: Collection[str] = (), **options: Any) -> TextFiles:
-    """How a reader's files are decoded, by the `options` of TextFiles. What was found in a folder and isn't text is
-    passed over, but for files with the endings of `binary`."""
+    """The TextFiles of a reader, with its `options`. Files in folders that aren't text are skipped, except those with
+    the suffixes of `binary`."""
     settings = options_of(type(reader))
     files = TextFiles(dropped=reader.dropped, notes=reader.notes, settings=settings, **options)
     kept = []
@@ -238,7 +238,7 @@ def text_files(reader: Reader, *, binary: Collection[str] = (), **options: Any) 
 
 
 class TextReader(Reader):
-    """Text files, or folders of them however deep, as one stream of characters."""
+    """Text files, or folders of them at any depth, as one stream of characters."""
 
     framing = "stream"
 
@@ -255,7 +255,7 @@ class TextReader(Reader):
         self._text = text_files(self, coding=coding, errors=errors, max_bytes=max_bytes)
 
     def items(self) -> Iterator[str]:
-        """Pieces of about a million characters, cut just before a whitespace character where there is one."""
+        """Items of about a million characters, cut just before a whitespace character if there is one."""
         self.dropped.clear()
         self.notes.clear()
         pieces: list[str] = []
@@ -267,7 +267,7 @@ class TextReader(Reader):
                 continue
             chunk = "".join(pieces)
             last = SPACE.search(chunk[: -NEAR - 1 : -1]) or SPACE.search(chunk[::-1])
-            # Without any (or with nothing before it) the cut is at the end: carrying on would let the memory grow.
+            # Without one (or with nothing before it) cut at the end: otherwise memory would grow.
             cut = (len(chunk) - last.end() if last else 0) or len(chunk)
             yield chunk[:cut]
             pieces, length = [chunk[cut:]], len(chunk) - cut
@@ -281,7 +281,7 @@ class TextReader(Reader):
         last = "\n"
         for path in self.files:
             if last != "\n":
-                yield "\n"  # two files' words don't grow together
+                yield "\n"  # separates the words of two files
                 self.notes.append(f"a line feed was added before {path.name}")
             for block in self._text.blocks(path):
                 if block:
@@ -292,8 +292,8 @@ class TextReader(Reader):
 class LinesReader(Reader):
     """Text files with one item a line.
 
-    `unique` drops repeated lines, `strip` the white space around a line, `max_length` the lines with more
-    characters. Empty lines are always dropped; `dropped` counts each reason.
+    `unique` drops repeated lines, `strip` the white space around a line, `max_length` the lines with more characters.
+    Empty lines are always dropped; `dropped` counts each reason.
     """
 
     framing = "sequences"
@@ -342,6 +342,6 @@ class LinesReader(Reader):
             *lines, rest = (rest + block).split("\n")
             yield from lines
             if len(rest) > max(BLOCK, self.max_length):
-                rest = "x" * (self.max_length + 1)  # stands for a line that is too long whatever follows
+                rest = "x" * (self.max_length + 1)  # a placeholder for a line that is too long in any case
         if rest:
             yield rest

@@ -1,4 +1,4 @@
-"""What a person should know of a text that can be decoded: it isn't text, was garbled before, or has signs unseen."""
+"""Warnings about text that can be decoded: it isn't text, was decoded wrongly before, or has invisible characters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-BEGINNINGS = {  # of files that are no plain text, though their bytes may be
+BEGINNINGS = {  # signatures of files that aren't plain text, though they may be decodable
     b"%PDF-": "a PDF file",
     rb"{\rtf": "an RTF file",
     b"PK\x03\x04": "a ZIP archive (or a file of Word or Excel)",
@@ -25,19 +25,19 @@ UNSEEN = {
     **dict.fromkeys("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069", "mark of direction"),
 }
 LOST = "\ufffd"
-# the two or three bytes of é, ° or ’ in UTF-8, each read as a character of Latin-1 or Windows' own
+# é, ° or ’ in UTF-8: two or three bytes, each decoded as Latin-1 or Windows-1252
 GARBLED = re.compile("[ÂÃ][\u0080-\u00bf]|â€[\u2122\u0153\u009d\u201c\u201d\u02dc\u00a6]")
-FEW = 3  # such pairs, that another language may have
+FEW = 3  # minimum number of such pairs: another language may have some
 GUTENBERG = "*** START OF TH"
 
 
 def not_text(beginning: bytes) -> str:
-    """What a file is that isn't plain text, by its first bytes; "" where that isn't known."""
+    """The type of a file that isn't plain text, by its first bytes; "" if unknown."""
     return next((what for sign, what in BEGINNINGS.items() if beginning.startswith(sign)), "")
 
 
 class TextDoubts:
-    """What was seen in the files of a reader, each counted once however often it is read."""
+    """Warnings about the files of a reader, each counted once even if it is read again."""
 
     def __init__(self) -> None:
         self._seen: dict[Path, Counter[str]] = {}
@@ -47,7 +47,7 @@ class TextDoubts:
         self._seen[path] = Counter()
 
     def look(self, path: Path, text: str) -> None:
-        """The next piece of the file."""
+        """Check the next block of the file."""
         seen = self._seen[path]
         if GUTENBERG in text:
             seen[GUTENBERG] += 1
@@ -63,7 +63,7 @@ class TextDoubts:
             seen["others"] += sum(not sign.isascii() for sign in GARBLED.sub("", text))
 
     def tell(self, notes: list[str]) -> None:
-        """Put what there is to tell of all files into `notes`, in place of what was told before."""
+        """Put the warnings about all files into `notes`, replacing earlier ones."""
         notes[:] = [note for note in notes if note not in self._told]
         seen = sum(self._seen.values(), Counter())
         self._told = []
@@ -85,6 +85,6 @@ class TextDoubts:
         notes += self._told
 
     def _first(self, *names: str) -> str:
-        """The first file with one of these."""
+        """The first file with one of these problems."""
         found = [path.name for path, seen in self._seen.items() if any(seen[name] for name in names)]
         return found[0] + (f" and {len(found) - 1:,} more files" if len(found) > 1 else "")

@@ -1,4 +1,4 @@
-"""Tables that say what is said in recordings, as LJSpeech, Common Voice and people's own spreadsheets write them."""
+"""Tables of transcripts of recordings: LJSpeech, Common Voice, spreadsheets."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ SEPARATORS = "|\t;,"
 FILE_COLUMNS = ("file", "path", "file_name", "filename", "wav", "wav_filename", "audio", "audio_file", "clip", "id")
 TEXT_COLUMNS = ("text", "sentence", "transcript", "transcription", "normalized_text", "utterance")
 SOUNDS = {".wav", ".wave", ".mp3", ".flac", ".ogg", ".opus", ".m4a", ".aac", ".webm", ".aiff", ".wma"}
-LOOKED_AT = 100  # lines, to find the separator and whether there is a header
+LOOKED_AT = 100  # lines, to detect the separator and a header
 LISTED = 3  # names in a note
 
 
 class Transcripts:
-    """The texts of `sounds` out of a table. `texts`: by sound; `notes`: what names no sound, for a person.
+    """The transcripts of `sounds` from a table. `texts`: by sound; `notes`: rows without a sound, for the user.
 
-    A table with a header has a column for the file and one for the text: `file_column` and `text_column` name them,
-    else FILE_COLUMNS and TEXT_COLUMNS are looked for. Without a header the columns have numbers from 1: the file is the
-    first, the text the second of two; of three with bars between them the third, as LJSpeech has it. Tabs, bars,
-    semicolons or commas separate; double quotes count with semicolons and commas.
+    A table with a header has a column for the file and one for the text, named by `file_column` and `text_column`
+    (default: FILE_COLUMNS and TEXT_COLUMNS). Without a header the columns are numbered from 1: the file is the first;
+    the text is the second of two, or the third of three with bars as separators, as in LJSpeech. Tabs, bars, semicolons
+    or commas separate; double quotes are used with semicolons and commas.
 
-    A file is named by its path from the table's folder or by its name alone; where no sound has the name exactly, its
-    ending and its case don't count. `coding`: as TextFiles reads it.
+    A file is named by its path from the table's folder or by its name only; if no sound has exactly this name, suffix
+    and case are ignored. `coding`: see TextFiles.
 
     Raises:
-        UserError: the table can't be read, a column isn't there, or two texts are given for one sound.
+        UserError: the table can't be read, a column is missing, or a sound has two texts.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Transcripts:
     def _rows(
         self, file_column: str | None, text_column: str | None
     ) -> tuple[Iterator[tuple[int, list[str]]], tuple[int, int]]:
-        """The table's rows with their lines' numbers, and which cells are the file and the text."""
+        """The table's rows with their line numbers, and the indices of the file and text columns."""
         begin = [line for _, line in itertools.islice(self._lines(), LOOKED_AT)]
         header = self._header(begin[0], file_column, text_column)
         if header is not None:
@@ -94,7 +94,7 @@ class Transcripts:
     def _header(
         self, line: str, file_column: str | None, text_column: str | None
     ) -> tuple[str, list[str], tuple[int, int]] | None:
-        """Separator, names and the two columns' places, where the first line is a header."""
+        """Separator, column names and the indices of the two columns, if the first line is a header."""
         wanted = [([name] if name else list(known)) for name, known in zip(
             (file_column, text_column), (FILE_COLUMNS, TEXT_COLUMNS), strict=True)]  # fmt: skip
         for separator in SEPARATORS:
@@ -106,7 +106,7 @@ class Transcripts:
         return None
 
     def _separator(self, begin: list[str]) -> str:
-        """The one that cuts off the names of sounds; of a table without a header."""
+        """The separator that splits off the names of sounds; for a table without a header."""
         for separator in SEPARATORS:
             if any(len(cells) > 1 and self._keys.find(cells[0].strip()) for cells in _split(begin, separator)):
                 return separator
@@ -137,13 +137,13 @@ class Transcripts:
 
 
 class _Keys:
-    """The sounds by what a table may call them."""
+    """The sounds by the names that a table may use."""
 
     def __init__(self, sounds: Sequence[Path], folder: Path) -> None:
         self._found: dict[str, list[Path]] = defaultdict(list)
         for path in sounds:
             inside = path.relative_to(folder) if path.is_relative_to(folder) else path
-            exact = {normalize("NFC", one) for one in (inside.as_posix(), path.name)}  # macOS has é as e and its mark
+            exact = {normalize("NFC", one) for one in (inside.as_posix(), path.name)}  # macOS has é as e and an accent
             for key in exact | {_loose(name) for name in exact}:
                 self._found[key].append(path)
 
@@ -156,7 +156,7 @@ class _Keys:
 
 
 def _loose(name: str) -> str:
-    """Without the ending of a sound, in lower case; marked, so that it is no exact name."""
+    """Without a sound suffix, in lower case; marked, to differ from exact names."""
     path = PurePosixPath(name)
     return "\0" + str(path.with_suffix("") if path.suffix.lower() in SOUNDS else path).casefold()
 

@@ -17,17 +17,17 @@ from components.errors import UserError
 
 PIECE = re.compile(r"[()]|[^ \t()]+")  # a no-break space is part of a word: "8 1/2" is one in the treebank
 BEGINS = re.compile(r"[ \t]*\([ \t]*[0-4][ \t]")  # a tree, not a sentence in plain text
-DEEPEST = 1000  # levels
+DEEPEST = 1000  # nested nodes
 SENTIMENTS = ("0", "1", "2", "3", "4")
 NEUTRAL = 2
-# how the Penn Treebank writes signs that mean something in its files, or that a typewriter lacks
+# the Penn Treebank's escapes of brackets and quotation marks
 SIGNS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-LCB-": "{", "-RCB-": "}", "``": '"', "''": '"'}
 EXAMPLE = "(4 (2 a) (4 (4 wonderful) (2 film)))"
 
 
 @dataclass(frozen=True)
 class Phrase:
-    """A node: its sentiment from 0 to 4, and its words, as places in the sentence."""
+    """A node: its sentiment from 0 to 4, and its words, as indices in the sentence."""
 
     sentiment: int
     start: int
@@ -35,13 +35,13 @@ class Phrase:
 
 
 class TreesReader(LabelledReader):
-    """Items (text, label), a tree a line: `(4 (2 a) (4 (4 wonderful) (2 film)))`, gzip or not. The text is the words
-    with single spaces between them; brackets and quotation marks are written as usual again.
+    """Items (text, label), a tree a line: `(4 (2 a) (4 (4 wonderful) (2 film)))`, gzip or not. The text is the words,
+    joined by single spaces; brackets and quotation marks are unescaped.
 
-    `classes`: 5 gives the labels "1" (very negative) to "5"; 2 gives negative and positive, and what is neutral is left
-    out. `phrases`: in training every node is an example of its own; of val and test, whole sentences are. A phrase that
-    was there before with the same label, in upper or lower case, is left out; sentences all stay. Then each split needs
-    files of its own. A sentence of more than `max_length` words is dropped.
+    `classes`: 5 gives the labels "1" (very negative) to "5"; 2 gives negative and positive, without neutral ones.
+    `phrases`: in training every node is an example; val and test consist of whole sentences. A repeated phrase with the
+    same label, ignoring case, is left out; all sentences are kept. Each split then needs its own files. A sentence of
+    more than `max_length` words is dropped.
 
     Raises:
         UserError: a line isn't such a tree.
@@ -126,7 +126,7 @@ def parse(line: str, where: str) -> tuple[list[str], list[Phrase]]:
             if len(opened) == DEEPEST:
                 raise wrong(f"more than {DEEPEST:,} nodes inside one another", at)
             opened.append(_Open(len(nodes), len(words)))
-            nodes.append(Phrase(int(sentiment.group()), len(words), len(words)))  # its end is set where it closes
+            nodes.append(Phrase(int(sentiment.group()), len(words), len(words)))  # its end is set when it is closed
         elif text == ")":
             node = opened.pop()
             if len(words) == node.first:
@@ -144,7 +144,7 @@ def parse(line: str, where: str) -> tuple[list[str], list[Phrase]]:
 
 @dataclass
 class _Open:
-    """A node that isn't closed yet: its place among the nodes, its first word's place, whether it has a word itself."""
+    """An open node: its index among the nodes, its first word's index, whether it has a word itself."""
 
     place: int
     first: int

@@ -1,4 +1,4 @@
-"""Tunes in ABC that come with the music21 package: read where they are installed, so nothing is fetched or copied."""
+"""ABC tunes of the music21 package, read from its installation, without downloading or copying."""
 
 from __future__ import annotations
 
@@ -43,5 +43,5 @@ class CorpusTunesReader(MusicReader):
         super().__init__(tunes, steps_per_beat=steps_per_beat, parts="melody", min_notes=min_notes, workers=workers)
 
     def digest(self) -> str:
-        """Of all files that are read."""
+        """Digest of all files that are read."""
         return digest_json([digest_file(file) for file in self.files])

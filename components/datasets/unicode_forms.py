@@ -1,5 +1,5 @@
-"""Texts in which the same letter is written in two ways: é as one sign (NFC), or as e and its mark (NFD), as macOS has
-it. To a model they are two letters, and words with them two words."""
+"""Detects texts with the same letter in two Unicode forms: é as one character (NFC), or as e and a combining accent
+(NFD), as on macOS. A model treats them as different characters, and words with them as different words."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from unicodedata import is_normalized
 
 
 class UnicodeForms:
-    """Counts the texts of training in each form. Texts are left as they are: what a model writes is what it read."""
+    """Counts the training texts in each form. Texts aren't normalised: a model writes them as it read them."""
 
     def __init__(self) -> None:
         self.composed = self.apart = 0
 
     def add(self, item: Any) -> None:
-        """An item of the training data, its texts, or lists of words."""
+        """Count an item of the training data: its texts, or lists of words."""
         for text in item if isinstance(item, tuple | list) else (item,):
             if isinstance(text, list):
                 text = " ".join(word for word in text if isinstance(word, str))
@@ -23,7 +23,7 @@ class UnicodeForms:
                 self.apart += not is_normalized("NFC", text)
 
     def notes(self) -> list[str]:
-        """What a person should know where both ways occur."""
+        """A warning if both forms occur."""
         if not (self.composed and self.apart):
             return []
         return [

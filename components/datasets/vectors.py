@@ -1,7 +1,7 @@
-"""Word vectors from a text file: a line a word, the word and its numbers with single spaces between them.
+"""Word vectors from a text file: a word and its numbers in each line, separated by single spaces.
 
-GloVe writes them so, and fastText and word2vec with one line before: how many words, and how many numbers each has.
-The file may be packed with gzip, or lie in a .zip: glove.6B.zip/glove.6B.100d.txt names it, as if that were a folder.
+This is GloVe's format; fastText and word2vec have a line before: the number of words and the size of their vectors. The
+file may be gzipped or in a .zip archive: glove.6B.zip/glove.6B.100d.txt names it as if that were a folder.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ MISSING = (
     "or name a file of your own with model.vectors"
 )
 WANTED = "each line is a word and its numbers, with single spaces between them"
-LARGEST = 1e4  # the size of any number in a vector: published ones stay below 100
+LARGEST = 1e4  # the largest number in a vector: published ones are below 100
 
 
 def read_vectors(path: Path, vocabulary: Vocabulary, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The ids int64 [N] of the tokens that have a vector in the file, and their vectors, float32 [N, size].
+    """The ids int64 [N] of the tokens with a vector in the file, and their vectors, float32 [N, size].
 
-    A token has the vector of its own spelling, without white space around it, or else of its lowercase spelling. Only
-    these are kept, so a file may be larger than the memory. gzip is unpacked; a word's first vector counts.
+    A token has the vector of its spelling, without white space around it, or else of its lowercase spelling. Only these
+    are kept, so a file may be larger than memory. gzip is decompressed; if a word is repeated, its first vector is
+    used.
 
     Raises:
-        UserError: it isn't such a file, its vectors have another size, a number isn't one, or no token has a vector.
+        UserError: the format or the vectors' size is wrong, a number is invalid, or no token has a vector.
     """
     exact, lower = defaultdict(list), defaultdict(list)
     for id, token in enumerate(vocabulary.tokens[len(SPECIALS) :], len(SPECIALS)):
@@ -66,7 +67,7 @@ def read_vectors(path: Path, vocabulary: Vocabulary, size: int) -> tuple[np.ndar
                     f"{len(cells):,} numbers instead of {size:,}", where=where, hint="the file is cut short"
                 )
             if len(cells) > size:
-                continue  # a word with a space in it, of which the vocabulary has none
+                continue  # a word with a space, which isn't in the vocabulary
             vector = _numbers(cells, where)
             for id in exact.get(word, ()):
                 own.setdefault(id, vector)
@@ -99,7 +100,7 @@ def first_words(path: Path, count: int) -> list[str]:
 
 
 def give_words(encoding: Encoding, file: str | None) -> list[str]:
-    """Give an encoding with `known_words` those words of the file, before it is fitted. Raises as `first_words`."""
+    """Give an encoding with `known_words` the file's words, before it is fitted. Raises as `first_words`."""
     reading = getattr(encoding, "input", encoding)
     if file and reading.known_words:
         reading.vectors_words = first_words(Path(file), reading.known_words)
@@ -107,18 +108,18 @@ def give_words(encoding: Encoding, file: str | None) -> list[str]:
 
 
 def _heading(line: str) -> int:
-    """How many numbers a vector has, where a first line says it; else 0."""
+    """The size of the vectors, if the first line is a heading; else 0."""
     counts = line.split()
     return int(counts[1][:9]) if len(counts) == 2 and all(count.isdecimal() for count in counts) else 0
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(number from 1, line) of a file of vectors, packed or not."""
+    """(number from 1, line) of a file of vectors, compressed or not."""
     return lines(_Packed(errors="replace", max_bytes=None, dropped=Counter()), path)
 
 
 class _Packed(TextFiles):
-    """Text files, also those in a .zip that stands in the path like a folder."""
+    """Text files, including those in a .zip archive that is part of the path."""
 
     def unpacked(self, path: Path) -> Iterator[bytes]:
         archive = next((place for place in (path, *path.parents) if place.suffix.lower() == ".zip"), path)
@@ -146,7 +147,7 @@ class _Packed(TextFiles):
 
 
 def _member(packed: zipfile.ZipFile, archive: Path, path: Path) -> zipfile.ZipInfo:
-    """The file in an archive that the path names; the only one where it names none."""
+    """The file in an archive that the path names; the only one if it names none."""
     files = {info.filename: info for info in packed.infolist() if not info.is_dir()}
     name = path.relative_to(archive).as_posix()
     if name in files:

@@ -22,7 +22,7 @@ from components.datasets.text import TextFiles
 from components.errors import UserError
 from components.provenance import digest_json
 
-# What cameras, phones and data sets write. No playlists: those name other files and addresses, which FFmpeg would open.
+# Common formats. No playlists: they contain other files and addresses, which FFmpeg would open.
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpeg,mpegvideo,gif,flv,asf,ogg"
 VIDEOS = (
     ".mp4", ".m4v", ".mov", ".3gp", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".gif", ".flv", ".wmv", ".ogv",
@@ -35,15 +35,15 @@ TELL_EVERY = 100
 
 
 class VideoReader(LabelledReader):
-    """A folder with a folder for each label and videos in it, or a table of `file, label` lines beside its videos.
+    """A folder with a folder for each label and videos in it, or a table of `file, label` lines next to its videos.
 
-    Items: (uint8 [pictures, size, size], label), `size` pixels each way, `rate` grey pictures a second, each the frame
-    that is on the screen at its time, turned upright as the file says and squeezed to a square. A video longer than
-    `max_seconds` is dropped. Each file is decoded in a process of its own that it can only end; one that can't be read
-    is dropped with its reason.
+    Items: (uint8 [pictures, size, size], label). Pictures are grey, rotated upright and scaled to a square. `size`:
+    width and height of a picture in pixels. `rate`: pictures a second, each the frame shown at its time. `max_seconds`:
+    longer videos are dropped. Each file is decoded in a subprocess, so that a bad file can't crash the run; it is
+    dropped with its reason.
 
     Raises:
-        UserError: there are no videos, a table names what isn't beside it, or PyAV isn't installed.
+        UserError: there are no videos, a video in a table is missing, or PyAV isn't installed.
     """
 
     endings = VIDEOS
@@ -67,11 +67,11 @@ class VideoReader(LabelledReader):
             raise UserError(what, where="data", hint="set a smaller data.rate or data.max_seconds")
         self.options = {"rate": float(rate), "size": size, "max_seconds": float(max_seconds)}
         self.workers = workers
-        self._label: dict[Path, str] = {}  # what a table says; else a video's folder is its label
+        self._label: dict[Path, str] = {}  # from a table; else a video's folder is its label
         for table in tables:
             self.files += self._listed(table)
-        self._kept: IO[bytes] | None = None  # decoding is slow: later passes take what the first one got
-        self._outcomes: list[tuple[int, str]] = []  # pictures and reason of each file
+        self._kept: IO[bytes] | None = None  # decoding is slow: later passes use the results of the first one
+        self._outcomes: list[tuple[int, str]] = []  # number of pictures and reason of each file
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         decoded = self._decode() if self._kept is None else self._again()
@@ -95,7 +95,7 @@ class VideoReader(LabelledReader):
             if number % TELL_EVERY == 0:
                 self.progress(f"decoded {number:,} of {len(self.files):,} videos")
         kept.flush()
-        self._kept, self._outcomes = kept, outcomes  # only a whole pass is kept
+        self._kept, self._outcomes = kept, outcomes  # only a whole pass is cached
 
     def _again(self) -> Iterator[tuple[np.ndarray | None, str]]:
         start, size = 0, self.options["size"]
@@ -110,7 +110,7 @@ class VideoReader(LabelledReader):
         return np.frombuffer(content, np.uint8).reshape(-1, size, size)
 
     def _listed(self, table: Path) -> Iterator[Path]:
-        """The videos that a table names, as many as there are; a header line is passed over."""
+        """The videos in a table; a header line is skipped."""
         folder = table.parent.resolve()
         text = (line for _, line in lines(TextFiles(errors="refuse", max_bytes=None, dropped=self.dropped), table))
         separator = "\t" if ending(table) == ".tsv" else ","
@@ -138,10 +138,10 @@ class VideoReader(LabelledReader):
 
 
 def decode(data: bytes, name: str, options: dict[str, Any]) -> str:
-    """A video's pictures, uint8 [pictures, size, size] in base64: the sandbox's reading function.
+    """A video's pictures, uint8 [pictures, size, size] in base64: a reading function of the sandbox.
 
     Raises:
-        Refused: it is no video, or longer or larger than may be.
+        Refused: it isn't a video, or it is too long or too large.
     """
     import av
 
@@ -184,14 +184,14 @@ def decode(data: bytes, name: str, options: dict[str, Any]) -> str:
 
 
 def warm_up() -> None:
-    """What the worker imports before its limits hold."""
+    """Import what the worker needs before its limits are set."""
     import av
 
     av.logging.set_level(av.logging.PANIC)
 
 
 def _small(frame: Any, size: int) -> np.ndarray:
-    """The frame in grey, upright, uint8 [size, size]; each pixel the mean of those it stands for."""
+    """The frame in grey, upright, uint8 [size, size]; each pixel is the mean of its area."""
     grey = frame.reformat(size, size, format="gray", interpolation="AREA").to_ndarray()
     return np.rot90(grey, round(frame.rotation / 90))
 

@@ -1,7 +1,7 @@
-"""Jazz solos of the Weimar Jazz Database with the beats and chords that people annotated, from tables saved by R.
+"""Jazz solos of the Weimar Jazz Database with annotated beats and chords, from tables saved by R.
 
-The solos' own MIDI files hold times as they were played against an average tempo: no bar line in them can be trusted.
-Here every note has its place in the bar and every beat its chord.
+The solos' MIDI files have the times as played at an average tempo, so their bar lines can't be used. Here every note
+has its position in the bar and every beat its chord.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ PROGRAMS = {
     "g": 26,
     "p": 0,
 }
-BREATH_BEATS = 0.5  # a shorter silence after a note is how it was articulated, not a rest
-# Extensions as the database writes them, all in a row: what they are elsewhere.
+BREATH_BEATS = 0.5  # a shorter silence after a note is articulation, not a rest
+# The database's notation of extensions → the usual one.
 _SUFFIXES = {
     "79b": "7b9", "79#": "7#9", "79": "9", "7911#": "7#11", "7913": "13", "7911": "9sus4", "79b13": "13b9",
     "7913b": "7b13", "79b13b": "7alt", "79#13": "7#9", "79#11#": "7#9", "sus79": "9sus4", "sus7913": "9sus4",
@@ -55,15 +55,15 @@ class _Bar:
     number: int
     chorus: int
     chords: tuple[str, ...]  # one a beat
-    whole: bool  # its beats are all there
+    whole: bool  # no beat is missing
 
 
 class WeimarReader(Reader):
     """Whole choruses of the solos in three .rda tables: notes, beats, and facts about each solo.
 
-    An item is a run of choruses of at least `bars` bars, of one metre; what comes before the first chorus is left out.
-    `steps_per_beat`: the grid that the annotated divisions of the beat are put on. An item of fewer than `min_notes`
-    notes is left out.
+    An item is a run of choruses of at least `bars` bars, of one metre; notes before the first chorus are left out.
+    `steps_per_beat`: the grid for the annotated divisions of the beat. An item of fewer than `min_notes` notes is left
+    out.
     """
 
     framing = "sequences"
@@ -79,10 +79,10 @@ class WeimarReader(Reader):
     ) -> None:
         super().__init__(files)
         self.steps_per_beat, self.bars, self.min_notes = steps_per_beat, bars, min_notes
-        self._scores: list[Score] | None = None  # of a whole pass: unpacking the tables takes seconds
+        self._scores: list[Score] | None = None  # cached, because unpacking the tables takes seconds
 
     def items(self) -> Iterator[Score]:
-        """The solos in the order of the database, each in its parts.
+        """The solos in the order of the database, each cut into items.
 
         Raises:
             UserError: the files aren't these tables.
@@ -106,7 +106,7 @@ class WeimarReader(Reader):
             self.notes.append(f"{sum(unread.values()):,} beats have a chord that can't be read ({listed})")
 
     def group(self, item: Score) -> str:
-        """All solos on one tune: choruses of it share their chords."""
+        """The tune of a solo: choruses of it share their chords."""
         return item.title.split(" — ")[0].casefold()
 
     def _tables(self) -> tuple[Table, Table, Table]:
@@ -194,7 +194,7 @@ class WeimarReader(Reader):
 
 
 def _by_solo(table: Table, columns: Sequence[str]) -> dict[int, list[tuple]]:
-    """The table's rows without gaps in them (an articulation may be missing), by solo."""
+    """The table's rows without missing values (articulation may be missing), by solo."""
     found: dict[int, list[tuple]] = defaultdict(list)
     for row in zip(*(table[column] for column in columns), strict=True):
         if None not in row[:6]:
@@ -203,7 +203,7 @@ def _by_solo(table: Table, columns: Sequence[str]) -> dict[int, list[tuple]]:
 
 
 def _bars(table: Table) -> dict[int, list[_Bar]]:
-    """The bars of each solo in order; a chord that isn't written anew holds on."""
+    """The bars of each solo in order; a chord lasts until the next one."""
     found: dict[int, list[_Bar]] = defaultdict(list)
     for solo, rows in _by_solo(table, BEATS).items():
         by_bar: dict[int, list[tuple]] = defaultdict(list)
@@ -217,7 +217,7 @@ def _bars(table: Table) -> dict[int, list[_Bar]]:
 
 
 def _symbol(text: str) -> Symbol | None:
-    """A chord as the database writes it, "Bb79b/F"; None for no chord and for what can't be read."""
+    """A chord in the database's notation, "Bb79b/F"; None for no chord and for an unreadable one."""
     found = re.fullmatch(r"([A-G][b#]?)([^/]*)(/.*)?", text)
     if found is None:
         return None

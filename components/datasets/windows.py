@@ -1,4 +1,4 @@
-"""Nucleotide sequences: FASTA, and labelled windows as UCI's splice junctions are passed on."""
+"""Nucleotide sequences: FASTA, and labelled windows in the format of UCI's splice junctions."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from components.datasets.text import text_files
 from components.encodings.bases import IUPAC
 from components.errors import UserError
 
-LONGEST = 64 << 20  # bases of one FASTA record, which is held in memory
+LONGEST = 64 << 20  # bases of one FASTA record, which is kept in memory
 _UPPER = str.maketrans("uU", "TT")
 
 
 class BasesReader(LabelledReader):
     """Items (string of IUPAC letters, label).
 
-    A file that begins with ">" or ";" is FASTA: the label is the last word of a record's header, or by `label_in` the
-    file's name, its ending or its folder's name. Else a line is "label, name, bases", as in UCI's splice junctions; to
-    be predicted, a line may be bases alone. With `window`, sequences of another length are dropped; with `step` as
-    well, a longer FASTA record gives a window every `step` bases.
+    A file that begins with ">" or ";" is FASTA: the label is the last word of a record's header, or with `label_in` the
+    file's name, its suffix or its folder's name. Else a line is "label, name, bases", as in UCI's splice junctions; for
+    prediction, a line may be bases alone. With `window`, sequences of another length are dropped; with `step` as well,
+    a longer FASTA record gives a window every `step` bases.
     """
 
     def __init__(
