@@ -1,1 +1,1 @@
-"""The Prefect flows and the command line: the only place that knows Prefect."""
+"""The Prefect flows and the command line. Prefect is only used here."""

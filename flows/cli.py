@@ -15,8 +15,8 @@ from flows.commands.base import app
 
 
 def main() -> None:
-    """The console command. A user's mistake is one message and exit code 2; Ctrl-C is 130; a failure is 1."""
-    # read when torch is loaded: threads that spin at barriers make training several times slower on a busy machine
+    """The console command. Exit codes: 2 for user errors, with one message; 130 for Ctrl-C; 1 for failures."""
+    # read when torch is imported: spinning threads make training several times slower on a busy machine
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     prepare()
     try:
@@ -35,13 +35,13 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("REPRISE_DEBUG"):
             _end(1, traceback.format_exc())
-        if isinstance(error, OSError) and error.filename is not None:  # a path that can't be used, wherever it was met
+        if isinstance(error, OSError) and error.filename is not None:  # a path that can't be used
             _end(2, f"error: {os.fsdecode(error.filename)}: {error.strerror}")
         _end(1, f"failed: {type(error).__name__}: {error}\n(REPRISE_DEBUG=1 shows where)")
 
 
 def _check_arguments(arguments: list[str]) -> None:
-    """Refuse bytes that aren't text in this locale at once; they would fail later, in a prompt or a file name."""
+    """Reject arguments that can't be decoded in this locale; they would fail later, in a prompt or a file name."""
     for argument in arguments:
         try:
             argument.encode("utf-8")

@@ -1,5 +1,5 @@
-"""Trials on the workers of a Dask or Ray cluster, with Prefect's task runners for them. What differs between the two
-is in on_dask.py and on_ray.py."""
+"""Trials on the workers of a Dask or Ray cluster, with Prefect's task runners. The differences between the two are in
+on_dask.py and on_ray.py."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ NEEDED = {on_dask: ("prefect_dask", "dask"), on_ray: ("prefect_ray", "ray")}  # 
 
 
 class Kind(Protocol):
-    """What a kind of cluster does, once connected. `going` are futures that haven't ended."""
+    """Interface of a connected cluster. `going`: futures that haven't ended."""
 
     def workers(self) -> list[Worker]: ...
 
     def submit(self, task: Task, parameters: dict[str, Any], going: Collection[PrefectFuture]) -> PrefectFuture: ...
 
     def stop(self, futures: Collection[PrefectFuture], study: str) -> None:
-        """Stop the trials of a study, and wait for their end as `Processes` does."""
+        """Stop the trials of a study, and wait until they have ended, as `Processes` does."""
 
 
 def check_cluster(address: str) -> None:
-    """Check that it is an address, that the packages for it are installed and that something answers there.
+    """Check that the address is valid, that its packages are installed, and that something answers there.
 
     Raises:
-        UserError: one of that isn't so.
+        UserError: a check failed.
     """
     try:
         parts = urlsplit(address)
         kind, host, port = KINDS.get(parts.scheme), parts.hostname, parts.port
-    except ValueError:  # a port beyond 65535
+    except ValueError:  # a port above 65535
         kind = host = port = None
     if kind is None or not host or not port or parts.path:
         what = f"{address!r} isn't the address of a Dask scheduler or of Ray"
@@ -68,7 +68,7 @@ def check_cluster(address: str) -> None:
 
 
 class Cluster:
-    """The cluster at an address, from `joined` on. `start` and `first` are what a study needs of it."""
+    """A cluster, opened by `joined`. `start` and `first` are used by studies."""
 
     def __init__(self, kind: Kind, scheme: str, trial: Task, crew: Crew) -> None:
         self.crew, self._kind, self._scheme, self._trial = crew, kind, scheme, trial
@@ -86,31 +86,31 @@ class Cluster:
         return future
 
     def take(self, future: PrefectFuture) -> None:
-        """Write what came of a trial into its file."""
+        """Write the result of a trial to its file."""
         from components.runs.away import put_back
         from components.runs.trial_file import TrialFile
 
         path = self._paths.pop(future)
         try:
             put_back(future.result(), path)
-        except Exception as error:  # of the trial, or its worker died too often
+        except Exception as error:  # from the trial, or its worker died too often
             trial = TrialFile.load(path)
             trial.failed = str(error) or type(error).__name__
             trial.save(path)
 
     def stop(self) -> None:
-        """Stop the trials that still run."""
+        """Stop the trials that are still running."""
         if self._paths:
             self._kind.stop(self._paths, self._study)
 
 
 @contextlib.contextmanager
 def joined(address: str, trial: Task, each: int) -> Iterator[Cluster]:
-    """The cluster at this address, checked, for `each` trials at a time on each worker. What of it still runs at the
-    end of the block is stopped.
+    """Context manager of a checked cluster, for `each` trials at a time on each worker. Trials that are still running
+    at the end of the block are stopped.
 
     Raises:
-        UserError: nothing answers, or the workers can't do the work.
+        UserError: nothing answers, or the workers can't run the trials.
     """
     from prefect.settings import PREFECT_API_URL
 
@@ -123,7 +123,7 @@ def joined(address: str, trial: Task, each: int) -> Iterator[Cluster]:
             crew = Crew(kind.workers())
         except UserError:
             raise
-        except Exception as error:  # whatever the installation there lacks
+        except Exception as error:  # such as missing packages there
             why = (str(error).strip().splitlines() or [""])[-1]
             hint = "install Reprise in the environment of each worker, and start the workers again"
             what = f"a worker can't run Reprise ({type(error).__name__}: {why})"
@@ -137,8 +137,8 @@ def joined(address: str, trial: Task, each: int) -> Iterator[Cluster]:
 
 
 def run_on_worker(content: dict[str, Any], name: str, scheme: str) -> dict[str, Any]:
-    """Run a trial on this worker, in a process of its own; gives its content with the results. It ends when nobody
-    waits for it any more: the study was stopped or is dead. `scheme` is that of the cluster's address.
+    """Run a trial on this worker, in a separate process. Returns its content with the results. The trial is stopped if
+    its study was stopped or has died. `scheme` is that of the cluster's address.
 
     Raises:
         UserError: it failed in a way that a retry can't fix, or it was stopped.
@@ -149,7 +149,7 @@ def run_on_worker(content: dict[str, Any], name: str, scheme: str) -> dict[str, 
     from components.runs.trial_file import TrialFile
 
     path = unpacked(content)
-    # in another thread: an interrupt by Ray doesn't wake one that waits for a process
+    # in another thread, because Ray's interrupt doesn't wake a thread that waits for a process
     with KINDS[scheme].watched(path) as wanted, ThreadPoolExecutor(1) as pool, Processes() as processes:
         if not wanted():
             raise UserError("stopped", where=name)

@@ -1,5 +1,5 @@
-"""Flows as Prefect deployments: served from this process or by workers, started by hand, over Prefect's API or UI, or
-on a schedule."""
+"""Flows as Prefect deployments: served from this process or by workers, started from the command line, Prefect's API or
+UI, or on a schedule."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from flows.reaper import tidy
 from flows.schedules import FLOWS, NAME, deployment_of, set_aside, waiting
 from flows.server import Server
 
-KEEP_SECONDS = 30.0  # between two looks for what died
-MOST_DEATHS = 3  # a run whose process died so often isn't started again by itself
-LONGEST_AGO_SECONDS = 86400.0  # nor one that was cut off before yesterday
+KEEP_SECONDS = 30.0  # interval of checks for dead runs
+MOST_DEATHS = 3  # runs whose process died this often aren't resumed automatically
+LONGEST_AGO_SECONDS = 86400.0  # nor runs that were interrupted longer ago
 MISSED_SECONDS = 60.0
 
 
 def serve(at_once: int, pick_up: bool) -> None:
-    """Run what is started or falls due, each run in a process of its own, `at_once` at a time, until Ctrl-C.
+    """Execute requested and scheduled runs, each in a separate process, `at_once` at a time, until Ctrl-C.
 
-    `pick_up`: runs of this machine that were cut off go on by themselves.
+    `pick_up`: resume interrupted runs of this machine automatically.
 
     Raises:
-        UserError: somebody serves from this home already.
+        UserError: another process already serves from this home.
     """
     with _alone():
-        os.chdir(CODE)  # where the runs' processes find the flows
+        os.chdir(CODE)  # the runs' processes import the flows from here
         _tell_set_aside()
         skipped = _skip_missed()
         deployments = [deployment_of(flow) for flow in FLOWS]
@@ -57,7 +57,7 @@ def serve(at_once: int, pick_up: bool) -> None:
         over = threading.Event()
         keeper = threading.Thread(target=_keep, args=(over, pick_up), name="keeper", daemon=True)
         keeper.start()
-        # schedules go on while nothing is served; what they missed is made up for once, see _skip_missed
+        # schedules stay active while nothing is served; of missed runs only the latest is executed, see _skip_missed
         runner = _Runner(limit=at_once, pause_on_shutdown=False)
         for deployment in deployments:
             runner.add_deployment(deployment)
@@ -67,17 +67,17 @@ def serve(at_once: int, pick_up: bool) -> None:
             say("stopped serving")
         finally:
             over.set()
-            tidy()  # Prefect kills the processes of runs that go on
+            tidy()  # Prefect kills the processes of active runs
 
 
 class _Runner(Runner):
     def handle_sigterm(self, *_: object) -> None:
-        raise SystemExit(0)  # Prefect 3.8's own also calls its asynchronous stop, without waiting for it
+        raise SystemExit(0)  # Prefect 3.8's handler also calls its asynchronous stop, without awaiting it
 
 
 def pick_up(known: set[str]) -> list[str]:
-    """Start the runs again that were cut off on this machine, by the deployment `resume`; their ids. `known` are those
-    that need no more asking; Prefect starts none twice."""
+    """Resume interrupted runs of this machine with the deployment `resume`. Returns their ids. `known`: keys of runs
+    that were already requested; Prefect starts none twice."""
     started = []
     for run in MlflowTracker(places().settings).cut_off():
         recent = time.time() - run.ended_ms / 1000 < LONGEST_AGO_SECONDS
@@ -98,7 +98,7 @@ def pick_up(known: set[str]) -> list[str]:
 
 
 def _skip_missed() -> int:
-    """Cancel runs that fell due while nothing was served, except the latest of each schedule; how many."""
+    """Cancel runs that were due while nothing was served, except the latest of each schedule. Returns their number."""
     skipped = 0
     with get_client(sync_client=True) as client:
         try:
@@ -107,7 +107,7 @@ def _skip_missed() -> int:
             return 0
         due = {"before_": datetime.now(UTC) - timedelta(seconds=MISSED_SECONDS)}
         before = -1
-        while skipped != before:  # until all that are told at once are latest ones
+        while skipped != before:  # Prefect lists a limited number at once: until only the latest ones are left
             before, latest = skipped, set()
             for run in reversed(waiting(client, deployment, expected_start_time=due)):
                 key = json.dumps(run.parameters, sort_keys=True)
@@ -119,7 +119,7 @@ def _skip_missed() -> int:
 
 
 def _keep(over: threading.Event, picks_up: bool) -> None:
-    """Close what died, again and again, and have it go on where that is wished."""
+    """Periodically close dead runs and, with `picks_up`, resume them."""
     known: set[str] = set()
     while not over.is_set():
         try:
@@ -131,7 +131,7 @@ def _keep(over: threading.Event, picks_up: bool) -> None:
             if picks_up:
                 for run_id in pick_up(known):
                     say(f"resumed {run_id[:8]}")
-        except Exception as error:  # the store or the server may be away for a while
+        except Exception as error:  # the store or the server may be unavailable for a while
             say(f"warning: can't look for dead runs now: {error}")
         over.wait(KEEP_SECONDS)
 

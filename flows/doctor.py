@@ -1,4 +1,4 @@
-"""Is everything here that Reprise needs?"""
+"""Checks of the installation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flows.server import Server, answers, check_database
 
 
 def examine() -> bool:
-    """Print a line for each check; True when nothing is missing."""
+    """Print a line for each check. Returns True if nothing is missing."""
     where = places()
     checks: list[tuple[str, Callable[[Places], str]]] = [
         ("machine", _machine),

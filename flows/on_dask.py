@@ -1,4 +1,4 @@
-"""What is particular to a Dask cluster: its workers, and the end of trials there."""
+"""Dask clusters: their workers, and stopping trials there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 8.0
 POLL_SECONDS = 1.0
 
-_going: set[Path] = set()  # files of the trials that run in this worker, each in a folder of its study
+_going: set[Path] = set()  # files of the trials running in this worker, each in the folder of its study
 
 
 class OnDask:
@@ -47,10 +47,10 @@ class OnDask:
 
 @contextlib.contextmanager
 def connected(address: str, _: int) -> Iterator[OnDask]:
-    """The cluster of the scheduler at this address.
+    """Context manager of a connection to the scheduler at this address.
 
     Raises:
-        UserError: what answers there isn't a Dask scheduler.
+        UserError: it isn't a Dask scheduler.
     """
     from prefect_dask import DaskTaskRunner
 
@@ -65,8 +65,8 @@ def connected(address: str, _: int) -> Iterator[OnDask]:
 
 @contextlib.contextmanager
 def watched(path: Path) -> Iterator[Callable[[], bool]]:
-    """Run a trial, whose file is at `path`, in this thread of a worker. Gives whether somebody still waits for it: Dask
-    doesn't end a running task, it only forgets it."""
+    """Context manager for running the trial of the file at `path` in this thread of a worker. Gives a function that
+    says whether the trial is still wanted: Dask doesn't stop a running task, it only forgets it."""
     from distributed import get_worker
 
     worker = get_worker()

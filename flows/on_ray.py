@@ -1,4 +1,4 @@
-"""What is particular to a Ray cluster: its nodes and their GPUs, and the end of trials there."""
+"""Ray clusters: their nodes and GPUs, and stopping trials there."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
     from components.runs.away import Worker
 
-ANSWER_SECONDS = 60.0  # of a node, which imports torch
-FLAW, CONNECTIONS = "Starting Ray client server failed", 2  # seen with Ray 2.60, see docs/log.md
-TRIES = 1  # once more when a worker dies; Ray's own default is three
+ANSWER_SECONDS = 60.0  # timeout for a node, which imports torch
+FLAW, CONNECTIONS = "Starting Ray client server failed", 2  # retried; seen with Ray 2.60, see docs/log.md
+TRIES = 1  # retries after a worker has died; Ray's default is three
 
 
 @dataclass(frozen=True)
 class Slot:
-    """What a study takes for a worker: a GPU of a node, or a node without one. `cpus` are what Ray has for it."""
+    """A worker of a study: a GPU of a node, or a node without GPUs. `cpus`: the number of CPUs that Ray has for it."""
 
     node: str
     gpus: int
     cpus: float
 
     def options(self, each: int) -> dict[str, Any]:
-        """What Ray keeps for one of `each` trials at a time. If the node is lost, another one is as good."""
+        """Ray's resource options for one of `each` parallel trials. If the node is lost, another one may be used."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         shares = {"num_cpus": _down(min(1.0, self.cpus / each)), "num_gpus": _down(self.gpus / each)}
@@ -55,7 +55,7 @@ class OnRay:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         asked = {}
-        for slot in self._slots:  # one of each node speaks for all of its GPUs
+        for slot in self._slots:  # one slot of each node is asked
             at = NodeAffinitySchedulingStrategy(slot.node, soft=False)
             if slot.node not in asked:
                 asked[slot.node] = ray.remote(_here).options(num_cpus=0, num_gpus=slot.gpus, scheduling_strategy=at)
@@ -88,12 +88,12 @@ class OnRay:
 
 @contextlib.contextmanager
 def connected(address: str, each: int) -> Iterator[OnRay]:
-    """The cluster at this address, for `each` trials at a time on each of its slots.
+    """Context manager of a connection to the cluster at this address, for `each` trials at a time on each slot.
 
     Raises:
-        UserError: what answers there isn't Ray's client server, or one of another version.
+        UserError: it isn't Ray's client server, or it has another version.
     """
-    # three tries of five to fifteen seconds otherwise; read when Ray is imported
+    # instead of three attempts of five to fifteen seconds; read when Ray is imported
     os.environ.setdefault("RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S", "2")
     os.environ.setdefault("RAY_CLIENT_MAX_CONNECTION_TIMEOUT_S", "2")
     import ray
@@ -106,7 +106,7 @@ def connected(address: str, each: int) -> Iterator[OnRay]:
                 quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
                 runner = stack.enter_context(RayTaskRunner(address=address, init_kwargs=quiet))
                 break
-            except (OSError, RuntimeError) as error:  # versions that differ are a RuntimeError
+            except (OSError, RuntimeError) as error:  # RuntimeError if versions differ
                 if left and FLAW in str(error):
                     continue
                 what = f"no Ray answers ({str(error).strip().splitlines()[-1]})"
@@ -116,7 +116,7 @@ def connected(address: str, each: int) -> Iterator[OnRay]:
 
 
 def slots_of(nodes: list[dict[str, Any]]) -> list[Slot]:
-    """The slots of the nodes that are alive, as `ray.nodes()` lists them. A node without CPUs and GPUs does no work."""
+    """The slots of the live nodes in the list of `ray.nodes()`. Nodes without CPUs and GPUs have none."""
     slots = []
     for node in nodes:
         cpus, gpus = (node["Resources"].get(name, 0.0) for name in ("CPU", "GPU"))
@@ -128,8 +128,8 @@ def slots_of(nodes: list[dict[str, Any]]) -> list[Slot]:
 
 @contextlib.contextmanager
 def watched(_: Path) -> Iterator[Callable[[], bool]]:
-    """Run a trial in this worker. Somebody always waits for it: Ray interrupts a task that is cancelled, and ends the
-    workers of a command that is gone."""
+    """Context manager for running a trial in this worker, which is always wanted: Ray interrupts cancelled tasks, and
+    stops the workers of a dead command."""
     yield lambda: True
 
 
@@ -140,5 +140,5 @@ def _here() -> Worker:
 
 
 def _down(share: float) -> float:
-    """As Ray counts: in ten-thousandths."""
+    """Round down to ten-thousandths, Ray's resolution."""
     return math.floor(share * 1e4) / 1e4

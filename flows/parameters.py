@@ -1,4 +1,4 @@
-"""Types of the flows' parameters: Prefect makes the forms of its UI from them and refuses what doesn't fit."""
+"""Types of the flows' parameters. Prefect uses them for the forms of its UI and for validation."""
 
 from __future__ import annotations
 

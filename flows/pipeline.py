@@ -25,7 +25,7 @@ from flows.parameters import Device, ModelName, Override, Processes, RecipeName,
 from flows.reaper import TRAINING, claimed, ended, failed, foreground, stopped_by_person, tidy
 from flows.retry import worth_retrying
 
-# nothing is cached or kept: an open run can't be hashed or written down
+# no caching and no stored results, because an open run can't be hashed or serialised
 STEP = {"cache_policy": NO_CACHE, "persist_result": False}
 RETRIED = {**STEP, "retry_condition_fn": worth_retrying}
 ingest_task = task(ingest_recipe, name="ingest", retries=1, retry_delay_seconds=2, **RETRIED)
@@ -50,7 +50,7 @@ def pipeline(
 
 
 def resume(run_id: str) -> Outcome:
-    """Go on with a run in this process, see `resume_flow`."""
+    """Resume a run in this process, see `resume_flow`."""
     with foreground():
         return resume_flow(run_id)
 
@@ -64,15 +64,15 @@ def pipeline_flow(
     name: ModelName = None,
     processes: Processes = 1,
 ) -> Outcome:
-    """Run a recipe from its data to a registered model and what it writes.
+    """Run a recipe from its data to a registered model and generated samples.
 
     Args:
-        recipe: One of our recipes, or the path of a YAML file of your own.
-        overrides: Settings that differ from the recipe's: KEY=VALUE, for example training.steps=500.
-        device: auto takes a GPU when there is one.
-        threads: CPU threads; 0 = one for each core.
-        name: Of the experiment and the model; else the recipe's, with that of the data where they are your own.
-        processes: Processes that share the training, and its threads or the GPUs.
+        recipe: The name of a built-in recipe, or the path of a YAML file.
+        overrides: Settings that replace the recipe's: KEY=VALUE, for example training.steps=500.
+        device: auto, cpu, cuda or cuda:N; auto uses a GPU if there is one.
+        threads: Number of CPU threads; 0 is one per core.
+        name: Name of the experiment and the model. Default: the recipe's name, plus that of your own data.
+        processes: Number of training processes; they share the threads or the GPUs.
     """
     with claimed():
         asked = ask(recipe, overrides, name)
@@ -93,10 +93,10 @@ def ingest_flow(recipe: RecipeName, overrides: list[Override] | None = None) -> 
 
 @flow(name="resume", flow_run_name="resume {run_id}", on_failure=[failed], on_crashed=[ended], on_cancellation=[ended])
 def resume_flow(run_id: RunId) -> Outcome:
-    """Go on with a run that was cut off, from its last checkpoint to the end of the pipeline.
+    """Resume an interrupted run from its last checkpoint to the end of the pipeline.
 
     Args:
-        run_id: The MLflow run: one of this machine, or one that another machine left in the store that they share.
+        run_id: Id of the MLflow run: of this machine, or one that another machine left in the shared store.
     """
     with claimed():
         tidy()
@@ -104,7 +104,7 @@ def resume_flow(run_id: RunId) -> Outcome:
 
 
 def flow_run_tags() -> dict[str, str]:
-    """What a tracked run says of the flow run that it belongs to."""
+    """The tags of a tracked run that identify its flow run."""
     if not runtime.flow_run.id:
         return {}
     url = shown_address(runtime.flow_run.ui_url or "")
@@ -112,9 +112,8 @@ def flow_run_tags() -> dict[str, str]:
 
 
 def training_tags(device: str) -> set[str]:
-    """The tag of trainings on this machine's device. Prefect lets as many go on at once as its limit on the tag says:
-    one on a GPU unless it was changed, any number on the CPU unless a limit was made (then there is no tag: asking
-    for a slot takes Prefect most of a second)."""
+    """The tag of trainings on this machine's device, for Prefect's concurrency limit: by default one on a GPU, any
+    number on the CPU. Without a limit there is no tag, because acquiring a slot takes Prefect most of a second."""
     tag = f"{TRAINING}{device}-{machine_name()}"
     with get_client(sync_client=True) as client:
         try:
@@ -130,7 +129,7 @@ def training_tags(device: str) -> set[str]:
 
 
 def finish(run: OpenRun | str) -> Outcome:
-    """The steps after a run was begun, or of one of this id; each can be done again."""
+    """The steps after the beginning of a run, or of the run with this id; each can be repeated."""
     with opened(run, stopped_by_person) as run:
         _link(run)
         train_task.with_options(tags=training_tags(run.record.device))(run)
@@ -140,7 +139,7 @@ def finish(run: OpenRun | str) -> Outcome:
 
 
 def _link(run: OpenRun) -> None:
-    """From the Prefect run's page to MLflow's; the MLflow run has the flow run's address in its tags."""
+    """Add a link to MLflow's run on the page of the Prefect run; the MLflow run has the opposite link in its tags."""
     if runtime.flow_run.id:
         text = f"[{run.record.run_name} in MLflow]({run.record.ref.url}) · run `{run.id}`"
         create_markdown_artifact(text, key="mlflow-run", description="the tracked run of this flow")

@@ -1,5 +1,5 @@
-"""Runs end with their process. Which process does a flow run is in the run's tags, so that what a dead one left open,
-in Prefect and in MLflow, can be closed by whoever comes next."""
+"""Closing runs whose process has died. The tags of a flow run name its process, so any later process can close the runs
+that a dead one left open, in Prefect and in MLflow."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun
 
-OURS = "reprise"  # on flow runs: of a process that says which it is
+OURS = "reprise"  # tag of flow runs that name their process
 PROCESS = "process:"
-TRAINING = "training-"  # on task runs: they hold a slot of the device, see flows/pipeline.py
+TRAINING = "training-"  # prefix of tags of task runs that hold a slot of the device, see flows/pipeline.py
 WATCH_SECONDS = 3.0
-UNCLAIMED_SECONDS = 600.0  # a flow run that no process has claimed for so long was lost on the way to one
+UNCLAIMED_SECONDS = 600.0  # flow runs that no process has claimed for this long are lost
 UNFINISHED = {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}
 
 log = logging.getLogger(__name__)
-_stopped: set[str] = set()  # flow runs of this process that a person asked to end
+_stopped: set[str] = set()  # flow runs of this process that a person stopped
 
 
 @dataclass(frozen=True)
 class Tidied:
-    """What was closed: ids of MLflow runs and of flow runs."""
+    """Ids of the closed MLflow runs and flow runs."""
 
     runs: list[str]
     flow_runs: list[str]
 
 
 def tidy() -> Tidied:
-    """Close what dead processes of this machine left open; any number of processes may do so at once.
+    """Close runs that dead processes of this machine left open. Safe to call from several processes at once.
 
     Raises:
         UserError: the tracking store doesn't answer.
@@ -75,9 +75,9 @@ def tidy() -> Tidied:
 
 @contextlib.contextmanager
 def foreground() -> Iterator[None]:
-    """Context of a flow that is called in this process. Its run is tagged with this process, and Ctrl-C ends it as
-    Cancelled. It sends no heartbeats, because at a flow's end Prefect waits for their thread, up to a second; dead runs
-    are recognised by their process."""
+    """Context manager for a flow called in this process. Its run is tagged with this process, and Ctrl-C ends it as
+    Cancelled. Heartbeats are off, because at a flow's end Prefect waits for their thread, up to a second; dead runs are
+    recognised by their process."""
     with tags(OURS, PROCESS + identity()), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         try:
             yield
@@ -88,14 +88,14 @@ def foreground() -> Iterator[None]:
 
 
 def _say_cancelled(flow_run_id: str) -> None:
-    """Prefect has it as Crashed by now. Its server, busy with many runs, may refuse a time or two."""
+    """Change the state from Crashed, set by Prefect, to Cancelled. Retries, because a busy server may refuse."""
     for pause_seconds in (0.0, 0.5, 2.0):
         time.sleep(pause_seconds)
         try:
             with get_client(sync_client=True) as client:
                 client.set_flow_run_state(flow_run_id, Cancelled(message="stopped by a person"), force=True)
             return
-        except ObjectNotFound:  # of a server that is gone
+        except ObjectNotFound:  # the server is gone
             return
         except Exception as error:
             log.warning("flow run %s: Prefect doesn't take it as cancelled (%s)", flow_run_id, error)
@@ -103,19 +103,19 @@ def _say_cancelled(flow_run_id: str) -> None:
 
 @contextlib.contextmanager
 def claimed() -> Iterator[None]:
-    """The body of a flow: its run belongs to this process, and ends when it is cancelled in Prefect."""
-    prepare()  # a worker's process, or one of `reprise serve`, has no main of ours
+    """Context manager for the body of a flow: tags its run with this process, and ends it when cancelled in Prefect."""
+    prepare()  # processes of workers and of `reprise serve` don't call our main function
     flow_run_id, known, own = str(runtime.flow_run.id or ""), runtime.flow_run.tags, PROCESS + identity()
     over = threading.Event()
     if flow_run_id and own in known:
-        # nobody but us can end a run in the foreground: Prefect only writes down that it should
+        # Prefect doesn't stop runs in the foreground, it only sets their state to Cancelling
         threading.Thread(target=_watch, args=(flow_run_id, over), name="watch", daemon=True).start()
     elif flow_run_id:
         kept = [tag for tag in known if not tag.startswith(PROCESS)]
         with get_client(sync_client=True) as client:
             client.update_flow_run(flow_run_id, tags=sorted({*kept, OURS, own}))
     try:
-        with TagsContext(current_tags=set()):  # the tags are the flow run's, not its tasks'
+        with TagsContext(current_tags=set()):  # tasks don't inherit the tags of the flow run
             yield
     except KeyboardInterrupt:
         _stopped.add(flow_run_id)
@@ -125,9 +125,9 @@ def claimed() -> Iterator[None]:
 
 
 def stopped_by_person(error: BaseException) -> bool:
-    """Whether what ends the flow run that is going on is a person's wish: Ctrl-C, or cancelling it in Prefect."""
+    """Whether the current flow run was ended by a person: by Ctrl-C, or by cancelling it in Prefect."""
     if isinstance(error, KeyboardInterrupt):
-        # one that reaches a served run was meant for the process that serves
+        # an interrupt in a served run was meant for the serving process
         return not runtime.flow_run.id or PROCESS + identity() in runtime.flow_run.tags
     with contextlib.suppress(Exception), get_client(sync_client=True) as client:
         state = client.read_flow_run(runtime.flow_run.id).state
@@ -136,13 +136,13 @@ def stopped_by_person(error: BaseException) -> bool:
 
 
 def failed(flow: Any, flow_run: FlowRun, state: Any) -> None:
-    """A hook for flow runs that nobody waits for: who serves them is told why one failed."""
-    if PROCESS + identity() not in flow_run.tags:  # in the foreground the command itself says so
+    """Hook that prints why a served flow run failed."""
+    if PROCESS + identity() not in flow_run.tags:  # in the foreground the command reports it
         say(f"failed  {flow.name} {flow_run.name}: {without_secrets(str(state.message)).strip()}")
 
 
 def ended(flow: Any, flow_run: FlowRun, state: Any) -> None:
-    """A hook for flow runs that were cancelled or crashed: called by whoever saw the process end."""
+    """Hook for cancelled or crashed flow runs, called by the process that detects it."""
     with contextlib.suppress(Exception), get_client(sync_client=True) as client:
         _end_tasks(client, flow_run)
     try:
@@ -159,7 +159,7 @@ def _is_dead(flow_run: FlowRun) -> bool:
 
 
 def _end_tasks(client: SyncPrefectClient, flow_run: FlowRun) -> None:
-    """End the task runs of a flow run that is over, and give back the slots they held."""
+    """End the task runs of a finished flow run, and release their slots."""
     mine = FlowRunFilter(id={"any_": [flow_run.id]})
     for task_run in client.read_task_runs(flow_run_filter=mine, task_run_filter=TaskRunFilter(state=UNFINISHED)):
         client.set_task_run_state(task_run.id, Crashed(message="its process is gone"), force=True)
@@ -170,7 +170,7 @@ def _end_tasks(client: SyncPrefectClient, flow_run: FlowRun) -> None:
 def _watch(flow_run_id: str, over: threading.Event) -> None:
     with get_client(sync_client=True) as client:
         while not over.wait(WATCH_SECONDS):
-            with contextlib.suppress(Exception):  # a server that is away for a while is none of our business
+            with contextlib.suppress(Exception):  # the server may be unavailable for a while
                 state = client.read_flow_run(flow_run_id).state
                 if state is not None and (state.is_cancelling() or state.is_cancelled()):
                     break

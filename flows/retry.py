@@ -1,4 +1,4 @@
-"""Which failures another attempt may mend."""
+"""Which failures are retried."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from components.errors import UserError
 
 
 def worth_retrying(task: Any, run: Any, state: Any) -> bool:
-    """Not the user's mistakes: those fail the same way again. Training that is tried again goes on from its
-    checkpoint."""
+    """Whether to retry: not after user errors, which would recur. A retried training resumes from its checkpoint."""
     try:
         state.result()
     except UserError:

@@ -1,4 +1,4 @@
-"""Lines that a person sees go to the log of the Prefect run, too: importing this module is enough."""
+"""Copies printed lines to the log of the Prefect run. Importing this module activates it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from components import console
 
 
 def log(line: str, level: int) -> None:
-    """To the log of the flow run or task run that is going on, if one is."""
+    """Write a line to the log of the current flow run or task run, if any."""
     with suppress(MissingContextError):
         get_run_logger().log(level, line)
 

@@ -1,4 +1,4 @@
-"""Schedules of the deployed pipeline: added, listed, taken away, and switched off where Prefect can't plan them."""
+"""Schedules of the deployed pipeline: add, list, remove, and deactivate those that Prefect can't plan."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ FLOWS = (pipeline_flow, resume_flow, compare_flow, generate_flow, predict_flow)
 def add_schedule(
     name: str, parameters: Mapping[str, Any], *, cron: str = "", every: timedelta | None = None, timezone: str = "UTC"
 ) -> tuple[bool, list[datetime]]:
-    """Start the pipeline with these parameters on a schedule from now on: whether it took the place of one with this
-    name, and the next times.
+    """Schedule the pipeline with these parameters. Returns whether a schedule with this name was replaced, and the next
+    times.
 
     Raises:
         UserError: Prefect can't plan it.
@@ -45,7 +45,7 @@ def add_schedule(
         when = (
             IntervalSchedule(interval=every, timezone=timezone) if every else CronSchedule(cron=cron, timezone=timezone)
         )
-    except ValueError:  # Prefect knows fewer zones than Python, and "localtime" is none to it
+    except ValueError:  # Prefect knows fewer time zones than Python, and not "localtime"
         raise UserError(f"Prefect doesn't know {timezone!r}", where="--timezone", hint="for example UTC") from None
     times = next_times(when)
     with get_client(sync_client=True) as client:
@@ -59,8 +59,8 @@ def add_schedule(
 
 
 def set_aside() -> list[str]:
-    """Switch off the schedules that Prefect can't plan, however they were made: with one of them it plans none of the
-    deployment's others. Their names, each with why."""
+    """Deactivate schedules that Prefect can't plan, because one of them prevents it from planning the others. Returns
+    their names with the reasons."""
     found = []
     with get_client(sync_client=True) as client:
         for flow in FLOWS:
@@ -82,10 +82,10 @@ def _unplannable(known: DeploymentSchedule) -> str:
 
 
 def remove_schedule(name: str) -> None:
-    """Take a schedule and its runs to come away.
+    """Remove a schedule and its planned runs.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: there is no schedule with this name.
     """
     with get_client(sync_client=True) as client:
         deployment = deployed(client)
@@ -96,7 +96,7 @@ def remove_schedule(name: str) -> None:
 
 
 def schedules() -> list[list[str]]:
-    """Of each schedule: name, recipe and what differs from it, when it fires, the next time."""
+    """For each schedule: name, recipe with overrides, rule, next time."""
     rows = []
     with get_client(sync_client=True) as client:
         deployment = deployed(client)
@@ -110,7 +110,7 @@ def schedules() -> list[list[str]]:
 
 
 def deployment_of(flow: Any) -> RunnerDeployment:
-    """The flow as it is served, with the schedules that it has."""
+    """The deployment of a flow, with its existing schedules."""
     with get_client(sync_client=True) as client:
         known: Sequence[DeploymentSchedule] = []
         with contextlib.suppress(ObjectNotFound):
@@ -124,7 +124,7 @@ def deployment_of(flow: Any) -> RunnerDeployment:
 
 
 def deployed(client: SyncPrefectClient) -> UUID:
-    """The deployment of the pipeline, made now where nothing was served yet."""
+    """The id of the pipeline's deployment, which is created if nothing was served yet."""
     name = f"{pipeline_flow.name}/{NAME}"
     try:
         return client.read_deployment_by_name(name).id
@@ -133,14 +133,14 @@ def deployed(client: SyncPrefectClient) -> UUID:
 
 
 def waiting(client: SyncPrefectClient, deployment: UUID, **wanted: Any) -> list[FlowRun]:
-    """Runs that schedules have planned and nobody has begun, the earliest first, no more than Prefect tells at once."""
+    """Scheduled runs that haven't started, earliest first, at most as many as Prefect lists at once."""
     mine = FlowRunFilter(deployment_id={"any_": [deployment]}, state={"type": {"any_": ["SCHEDULED"]}}, **wanted)
     runs = client.read_flow_runs(flow_run_filter=mine, sort=FlowRunSort.EXPECTED_START_TIME_ASC)
     return [run for run in runs if run.auto_scheduled]
 
 
 def _next(known: DeploymentSchedule, times: Sequence[datetime]) -> str:
-    """When it fires next: the time of a run that is planned, or else the time that one will be planned for."""
+    """The next time of a schedule: that of the next planned run, else computed from the rule."""
     if problem := _unplannable(known):
         return problem.partition("can't be planned: ")[2] or problem
     if not known.active:

@@ -1,7 +1,7 @@
-"""A Prefect server for the flows to talk to: the one that is configured, else one of ours, started when none answers.
+"""The Prefect server: the configured one, else our own, started if none answers.
 
-Without a server Prefect starts a temporary one in every process: 16–24 s, and records get lost when the process
-ends at once. Ours is a process of its own session that stays until `reprise down`.
+Without a server Prefect starts a temporary one in every process, which takes 16–24 s, and loses records if the process
+ends at once. Our server runs in a separate session until `reprise down`.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ from components.redaction import shown_address
 from components.tracking.process import identity
 
 HOST = "127.0.0.1"
-PORT = 4200  # where people look for it; when it is taken, any free one
-FEWEST_BYTES = 10 << 20  # of the disk: the databases alone take about as much
+PORT = 4200  # Prefect's default; if it is taken, any free one
+FEWEST_BYTES = 10 << 20  # free disk space needed: the databases take about as much
 STARTS = 3
 START_SECONDS = 90.0
 
 QUIET = {
     "DO_NOT_TRACK": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the console is ours; the run's log has every line
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # not in the terminal; the run's log has every line
     "PREFECT_CLI_PROMPT": "false",
 }
 
 
-# who holds a slot of a concurrency limit is kept in files: a server that was restarted would never free them else
+# leases of concurrency slots are stored in files: otherwise a restarted server would never free them
 SERVER_ONLY = {"PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem"}
 
 
-# names of one setting of Prefect's: where its server keeps what it knows, ours too; else an sqlite file
+# names of Prefect's setting for the server's database, also used for our server; default: an sqlite file
 DATABASE = ("PREFECT_API_DATABASE_CONNECTION_URL", "PREFECT_SERVER_DATABASE_CONNECTION_URL")
-DEFAULT_PORT = 5432  # PostgreSQL's; Prefect knows no other database on another machine
+DEFAULT_PORT = 5432  # PostgreSQL's, the only remote database that Prefect supports
 REACH_SECONDS = 5.0
 
 
 class Server:
-    """Started early by `begin`, needed late by `wait`: what lies between (imports, ingestion) hides its start."""
+    """The Prefect server. `begin` starts it and `wait` waits for it, so that imports and ingestion run meanwhile."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -60,8 +60,8 @@ class Server:
         self.log = home / "server.log"
 
     def begin(self) -> bool:
-        """Set up the environment for Prefect, which reads it when it is imported, and start a server if need be: True
-        when this started one."""
+        """Set the environment variables that Prefect reads when imported, and start a server if needed. Returns True if
+        it started one."""
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
         if "PREFECT_API_URL" in os.environ or os.environ.get("REPRISE_PREFECT") == "temporary":
@@ -80,17 +80,18 @@ class Server:
         return not lives
 
     def wait(self) -> str | None:
-        """The address of the server once it answers. When ours doesn't, flows go on with a temporary one: None.
+        """Wait until the server answers, and return its address. None if our server doesn't: flows then use a temporary
+        one.
 
         Raises:
-            UserError: another that PREFECT_API_URL names doesn't answer.
+            UserError: the server of PREFECT_API_URL doesn't answer.
         """
         found = self._wait()
         if "prefect.context" in sys.modules:
             from prefect.context import refresh_global_settings_context
             from prefect.settings import PREFECT_API_URL
 
-            # imported before the address was known, or before it changed; reading all settings takes a quarter second
+            # Prefect was imported before the address was known or changed; refreshing takes a quarter second
             if found is None or PREFECT_API_URL.value() != os.environ["PREFECT_API_URL"]:
                 refresh_global_settings_context()
         return found
@@ -99,14 +100,14 @@ class Server:
         url, known = os.environ.get("PREFECT_API_URL"), self._known()
         if url is None:
             return None
-        if known is None or url != _api(known):  # not ours: whoever configured it keeps it
+        if known is None or url != _api(known):  # a configured server, which we don't manage
             if not answers(url):
                 hint = "is it running? Without PREFECT_API_URL Reprise starts a server of its own"
                 raise UserError("doesn't answer", where=f"PREFECT_API_URL {shown_address(url)}", hint=hint)
             return url.removesuffix("/api")
         deadline, starts = time.monotonic() + START_SECONDS, 1
         while time.monotonic() < deadline:
-            if not _alive(known["pid"]):  # another program took the port while ours started
+            if not _alive(known["pid"]):  # another program took the port meanwhile
                 if starts == STARTS:
                     break
                 with self.lock:
@@ -119,7 +120,7 @@ class Server:
         return None
 
     def stop(self) -> bool:
-        """End the server that we started; False when there is none."""
+        """Stop our server. Returns False if there is none."""
         with self.lock:
             known = self._known()
             self.file.unlink(missing_ok=True)
@@ -129,7 +130,7 @@ class Server:
             return True
 
     def url(self) -> str | None:
-        """Where our server answers now, if it does."""
+        """The address of our server, if it answers."""
         known = self._known()
         return _api(known).removesuffix("/api") if known and answers(_api(known)) else None
 
@@ -143,7 +144,7 @@ class Server:
     def _start(self) -> dict[str, int]:
         check_database()
         port = _free_port()
-        # `--background` dies with this Prefect version, so it is a process of its own session with a log file
+        # `--background` fails in this Prefect version, so start a process in a new session with a log file
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)],
@@ -159,7 +160,7 @@ class Server:
 
 
 def check_database() -> None:
-    """Raises UserError when the database that Prefect is told to use is on a machine that doesn't answer."""
+    """Raises UserError if Prefect's database is on another machine that doesn't answer."""
     name = next((name for name in DATABASE if os.environ.get(name)), "")
     address = os.environ.get(name, "")
     parts = urlsplit(
@@ -179,7 +180,7 @@ def _api(known: dict[str, int]) -> str:
 
 
 def _alive(pid: int) -> bool:
-    """Is it a Prefect server's process? (A number alone may have been given to another program since.)"""
+    """Whether the process is a Prefect server (its id may have been reused by another program)."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -190,7 +191,7 @@ def _alive(pid: int) -> bool:
         except OSError:
             return False
         return True
-    if not command:  # a process that is only just becoming its program, or one that has ended
+    if not command:  # a process that is just starting, or has ended
         try:
             return bool(identity(pid))
         except OSError:
@@ -199,7 +200,7 @@ def _alive(pid: int) -> bool:
 
 
 def answers(url: str) -> bool:
-    """Whether a Prefect server answers at this address of its API."""
+    """Whether a Prefect server answers at this API address."""
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=2) as reply:
             return reply.status == 200

@@ -1,4 +1,4 @@
-"""Comparing settings and searching for them, as flows: each trial is a task, in a process of its own."""
+"""Comparisons and searches as flows: each trial is a task in a separate process."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def compare_flow(
     """Train every combination of the varied settings with several seeds (3 by default) or on `folds` folds of K-fold
     cross-validation, and rank them by val.
 
-    `workers` runs go on at a time, each with `threads` CPU threads (0 = the cores divided by the workers). What an
-    earlier comparison of the very same runs finished is reused unless `fresh`; what it left unfinished goes on.
-    `cluster` is the address of a Dask scheduler or of Ray: then each of its workers runs `workers` at a time.
+    `workers` runs are trained in parallel, each with `threads` CPU threads (0 = the cores divided by the workers).
+    Finished runs of an earlier identical comparison are reused and interrupted ones resumed, unless `fresh`. `cluster`
+    is the address of a Dask scheduler or of Ray: then each of its workers runs `workers` at a time.
 
     Raises:
-        UserError: a setting is wrong, nothing can rank the runs, or all of them failed.
+        UserError: a setting is wrong, there is no metric to rank by, or all runs failed.
     """
     with claimed():
         plan = make_plan(recipe, vary, seeds, budget, steps, overrides or [], workers, name, folds)
@@ -99,15 +99,15 @@ def tune_flow(
     name: ModelName = None,
     cluster: str = "",
 ) -> Answer:
-    """Search the space for the settings with the best primary metric on val, with `trials` trials in all.
+    """Search the space for the settings with the best primary metric on val, with `trials` trials in total.
 
-    The same recipe and space again go on with the same study: finished trials count, cut-off ones go on. `cluster` is
-    the address of a Dask scheduler or of Ray: then each of its workers runs `jobs` at a time.
+    A search of the same recipe and space continues the same study: finished trials count, interrupted ones are resumed.
+    `cluster` is the address of a Dask scheduler or of Ray: then each of its workers runs `jobs` at a time.
 
     Raises:
-        UserError: a setting is wrong, there is nothing to rank by, or no trial finished.
+        UserError: a setting is wrong, there is no metric to rank by, or no trial finished.
     """
-    from components.runs.tune import Proposals  # with Optuna, which nothing else needs
+    from components.runs.tune import Proposals  # imports Optuna, which is only needed here
 
     with claimed():
         search = make_search(recipe, space, overrides or [], budget, steps, trials, jobs, name)
@@ -115,7 +115,7 @@ def tune_flow(
 
 
 def _conduct(cluster: str, each: int, fresh: bool, make: Callable[[Crew | None], Study]) -> Any:
-    """Make the study and run it: `each` trials at a time on this machine, or on each worker of a cluster."""
+    """Create the study and run it: `each` trials at a time on this machine, or on each worker of a cluster."""
     tidy()
     person, tags = stopped_by_person, flow_run_tags()
     if not cluster:
@@ -130,7 +130,7 @@ def _conduct(cluster: str, each: int, fresh: bool, make: Callable[[Crew | None],
 
 
 def _first(futures: list[PrefectFuture]) -> PrefectFuture:
-    """The first of the trials to end."""
+    """The first future to finish."""
     with contextlib.closing(as_completed(futures)) as done:
         future = next(done)
     future.wait()

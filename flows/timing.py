@@ -1,4 +1,4 @@
-"""When a schedule fires: cron, intervals and time zones, checked before anything is started."""
+"""Times of schedules: cron expressions, intervals and time zones, checked before anything is started."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ EXAMPLE = 'minute hour day month weekday, for example "0 6 * * 1": Mondays at 6:
 
 
 def check_cron(text: str) -> str:
-    """The expression with single spaces and in small letters, as Prefect reads it: to Prefect "9-9" and "59/5" mean
-    the whole field, so one value is written as one.
+    """Normalise a cron expression for Prefect: single spaces, lower case. Prefect reads "9-9" and "59/5" as the whole
+    field, so such a value is written as a single one.
 
     Raises:
-        UserError: it isn't five fields of cron; says which one is wrong.
+        UserError: it isn't a cron expression of five fields; names the wrong field.
     """
     fields = text.lower().split()
     if len(fields) != len(FIELDS):
@@ -42,11 +42,11 @@ def check_cron(text: str) -> str:
 
 
 def _check_part(part: str, place: int, text: str) -> str:
-    """A part of the field at this place: the same times, written so that Prefect means them."""
+    """Normalise a part of the field at this place, so that Prefect reads it correctly."""
     name, first, last, names = FIELDS[place]
     found = PART.fullmatch(part)
     start, end, step = found.groups() if found else (None, None, None)
-    end = "7" if name == "weekday" and end == "sun" != start else end  # mon-sun: a week ends with Sunday
+    end = "7" if name == "weekday" and end == "sun" != start else end  # mon-sun: Sunday as the end of the week
     values = [_value(word, first, names) for word in (start, end) if word]
     wrong = not found or any(value is None or not first <= value <= last for value in values)
     if wrong or values != sorted(values) or (step and not 0 < int(step) <= last):
@@ -61,10 +61,10 @@ def _check_part(part: str, place: int, text: str) -> str:
 
 
 def next_times(schedule: Any, count: int = 2) -> list[datetime]:
-    """The next times of a Prefect schedule, as Prefect's server will plan them.
+    """The next times of a Prefect schedule, as planned by Prefect's server.
 
     Raises:
-        UserError: it can't plan so many. A schedule that it can't plan keeps it from planning any other.
+        UserError: it can't plan `count` times. Such a schedule would prevent it from planning any other.
     """
     from prefect.server.schemas import schedules
 
@@ -72,7 +72,7 @@ def next_times(schedule: Any, count: int = 2) -> list[datetime]:
         engine = getattr(schedules, type(schedule).__name__)(**schedule.model_dump())
         times = asyncio.run(engine.get_dates(count))
         why = "" if len(times) == count else "it never comes"
-    except Exception as error:  # of a library of a library: whatever it is, the server would meet it too
+    except Exception as error:  # any error here would also occur in the server
         times, why = [], "it never comes" if "next date" in str(error) else str(error)
     if why:
         shown = getattr(schedule, "cron", None) or getattr(schedule, "interval", type(schedule).__name__)
@@ -82,7 +82,7 @@ def next_times(schedule: Any, count: int = 2) -> list[datetime]:
 
 
 def parse_every(text: str) -> timedelta:
-    """An interval of "30m", "6h", "1d", "2w" or "90s".
+    """Parse an interval such as "30m", "6h", "1d", "2w" or "90s".
 
     Raises:
         UserError: it is none of these, less than a second, or more than a year.
@@ -95,7 +95,7 @@ def parse_every(text: str) -> timedelta:
 
 
 def show_every(every: timedelta) -> str:
-    """An interval as `parse_every` takes it."""
+    """An interval in the notation of `parse_every`."""
     seconds = round(every.total_seconds())
     unit = max((unit for unit, length in UNITS.items() if seconds % length == 0), key=UNITS.__getitem__)
     return f"{seconds // UNITS[unit]}{unit}"

@@ -1,4 +1,4 @@
-"""What people look at, in the foreground: MLflow's UI over our store, and the playground. Prefect's is its server's."""
+"""MLflow's UI and the playground, served in the foreground. Prefect's server has its own UI."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from flows.server import Server
 
 
 def serve(port: int | None = None, playground: int = 8000) -> None:
-    """Say where the pages are and serve MLflow's and the playground until Ctrl-C. A taken playground port costs only
-    the playground: it may be that of `reprise api`.
+    """Print the addresses, and serve MLflow's UI and the playground until Ctrl-C. If the playground's port is taken,
+    for example by `reprise api`, MLflow's UI is still served.
 
     Raises:
         UserError: MLflow's UI can't be served.
@@ -34,7 +34,7 @@ def serve(port: int | None = None, playground: int = 8000) -> None:
         commands["MLflow"] = ["mlflow", *arguments]
     say(f"MLflow      {settings.ui_url}/#/experiments?workflowType=machine_learning")
     say(f"Prefect     {shown_address(prefect.wait() or f'did not start: {prefect.log}')}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends with us
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the subprocesses are stopped
     processes = {
         name: subprocess.Popen([sys.executable, "-m", *command], env=os.environ | addresses)
         for name, command in commands.items()

@@ -1,4 +1,4 @@
-"""Using a model as a flow, for deployments and schedules; the command line does it without Prefect."""
+"""Generation and prediction as flows, for deployments; the command line doesn't use Prefect for them."""
 
 from __future__ import annotations
 
@@ -40,6 +40,6 @@ def predict_flow(
     overrides: list[str] | None = None,
     device: Device = "cpu",
 ) -> list[str]:
-    """Answer with a registered model: texts, or the rows of a file; see `predict`."""
+    """Predict with a registered model for texts or the rows of a file; see `predict`."""
     with claimed():
         return predict(model, texts or [], file, column, out, language_model, overrides or [], device)

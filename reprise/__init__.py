@@ -247,8 +247,8 @@ class Model:
         return answered(bundle, self._read("predict", inputs))
 
     def explain(self, inputs: Iterable[Any], *, best: int | None = None) -> list[Explanation]:
-        """Why the model answers as it does: what it saw of each input, what else it could have answered, and what each
-        part contributed.
+        """Explain predictions: the input as the model reads it, alternative predictions, and the contribution of each
+        part.
 
         Classification, regression and tagging: contributions by integrated gradients (Sundararajan et al. 2017), which
         add up to how much the output differs from that for zeros. Translation: attention. Speech: times of letters and
@@ -261,7 +261,7 @@ class Model:
         Returns:
             An explanation per input: `answer` as from `predict`; `choices`, `positions`, `words` and `totals`, lists of
             rows, which are dictionaries; and `matrix` with `values` (float [rows, columns]) and the names of `rows` and
-            `columns`, or None. `as_dict()` gives all of it as JSON has it.
+            `columns`, or None. `as_dict()` returns all of it as JSON-ready data.
 
         Raises:
             UserError: As for `predict`; or the model's task has no explanations, a sequence to be tagged has more than
@@ -282,7 +282,7 @@ class Model:
             one-hot inputs); `layer_1`, `layer_2` …, float32 [T, H], the hidden states of each layer (of two directions
             [T, 2 H], forward first); `pooled`, float32 [H], the vector of the whole sequence from which a label or
             number is predicted; `tokens`, strings [T], for text and symbols. A language model of separate sequences
-            reads <BOS> first. Of an encoder-decoder they are the encoder's; of a forecast those of its context.
+            reads <BOS> first. For an encoder-decoder they are the encoder's; for a forecast those of its context.
 
         Raises:
             UserError: The model is a graph or one of piano rolls or notes, or an input is of the wrong type.
@@ -292,7 +292,7 @@ class Model:
         return states(self._opened.bundle, self._read("states", inputs))
 
     def score(self, items: Sequence[Any]) -> list[Scored]:
-        """How likely a language model finds each text or score (`components.score.Score`).
+        """Likelihood of each text or score (`components.score.Score`) under a language model.
 
         Returns:
             For each item its `tokens`, their `nats` (float64 [T]), and `nats_per_token`, `bits_per_token`,
@@ -315,7 +315,7 @@ class Model:
         return f"<reprise.Model {self._opened.selector}: {told.task}, {does}>"
 
     def _read(self, method: str, inputs: Iterable[Any]) -> list[Any]:
-        """The inputs as the model reads them; of a model that generates they are what it writes."""
+        """The inputs as the model reads them; unchanged for a model that generates."""
         from components.answers import input_of, read
         from components.encodings.doubts import Doubts
 
@@ -377,8 +377,8 @@ def _before_torch() -> None:
 
 
 def _listed(method: str, inputs: Iterable[Any]) -> list[Any]:
-    """The inputs as a list. Raises UserError for one input alone, and for what gives something else when it is gone
-    through: a table its columns' names, a set any order."""
+    """The inputs as a list. Raises UserError for a single input, a table (whose iterator gives column names) or a set
+    (which has no order)."""
     alone = isinstance(inputs, str | bytes | os.PathLike | Mapping) or not isinstance(inputs, Iterable)
     if alone or hasattr(inputs, "columns") or isinstance(inputs, Set):
         hint = f'{method}(table["column"])' if hasattr(inputs, "columns") else f"{method}([one_input])"
@@ -389,5 +389,5 @@ def _listed(method: str, inputs: Iterable[Any]) -> list[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A number of NumPy's as Python's own."""
+    """A NumPy number as a Python number."""
     return value.item() if hasattr(value, "item") and not getattr(value, "shape", None) else value

@@ -1,4 +1,4 @@
-"""A sequence as one step: which of its tokens occur how often, their order forgotten (one-to-one)."""
+"""Bag of tokens: a sequence as one step of token counts, without their order (one-to-one)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from components.options import Nested
 class Bag(Encoding):
     """Items of another `encoding` of tokens → frames [1, V]: how often each token of its vocabulary occurs.
 
-    `decode` gives an item with the same tokens in the order of their ids: which order they had isn't known any more.
+    `decode` gives an item with the same tokens in the order of their ids: the original order is lost.
     """
 
     kind = "bag"

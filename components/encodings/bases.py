@@ -1,4 +1,4 @@
-"""Nucleotides as numbers: the share of each base that a IUPAC letter stands for, and where in the window it is."""
+"""Nucleotides as numbers: the bases that each IUPAC letter stands for, and the position in the window."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ IUPAC = {
     "B": "CGT", "D": "AGT", "H": "ACT", "V": "ACG", "N": "ACGT",
 }  # fmt: skip
 BASES = "ACGT"
-LOWEST_PERIOD = 2.0  # steps; of the finest wave that tells positions apart
+LOWEST_PERIOD = 2.0  # steps; the shortest period of the position features
 HIGHEST_PERIOD = 200.0
 
 
 class Bases(Encoding):
     """Strings of IUPAC letters ↔ frames [T, 4 + 2 · waves]: four shares that add up to 1 (N is ¼ each), and `waves`
-    sines and cosines of the place counted from the middle of the window, so that a model need not count steps."""
+    sines and cosines of the position relative to the middle of the window."""
 
     kind = "bases"
     form = "frames"

@@ -1,4 +1,4 @@
-"""Text as characters: one code point, one token."""
+"""Text as characters: each code point is a token."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 
 
 class Characters(Encoding):
-    """Strings ↔ ids, one a code point. `max_size` keeps the commonest characters, the others become UNK."""
+    """Strings ↔ ids, one per code point. `max_size`: the most frequent characters are kept, the others become UNK."""
 
     kind = "characters"
     unit = "char"
@@ -26,7 +26,7 @@ class Characters(Encoding):
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The characters known; setting it rebuilds the look-up tables."""
+        """The known characters; setting it rebuilds the look-up tables."""
         return self._vocabulary
 
     @vocabulary.setter
@@ -36,13 +36,13 @@ class Characters(Encoding):
         characters = vocabulary.tokens[len(SPECIALS) :]
         self._code_points[len(SPECIALS) :] = [ord(character) for character in characters]
         self._code_points[UNK] = ord(UNKNOWN)
-        # One entry beyond the highest known code point stands for all the unknown ones (`take` clips to it).
+        # The last entry is for all unknown code points (`take` clips to it).
         known = self._code_points[len(SPECIALS) :]
         self._table = np.full(int(known.max(initial=0)) + 2, UNK, dtype=np.int64)
         self._table[known] = np.arange(len(SPECIALS), len(vocabulary))
 
     def fit(self, items: Iterable[str]) -> None:
-        histogram = np.zeros(0, dtype=np.int64)  # indexed by code point, as long as the highest one seen
+        histogram = np.zeros(0, dtype=np.int64)  # indexed by code point, up to the highest one seen
         batch: list[str] = []
         length = 0
         for item in items:
@@ -65,7 +65,7 @@ class Characters(Encoding):
         return self._code_points[shown].tobytes().decode("utf-32-le", "surrogatepass")
 
     def pieces(self, item: str) -> list[str]:
-        # lower case may be longer: İ
+        # lower case may have more characters: İ
         return list(item) if len(self._codes(item)) == len(item) else list(item.lower())
 
     def _codes(self, text: str) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""Four-part chorales as tokens: every sixteenth one token a voice, soprano first.
+"""Four-part chorales as tokens: one token per voice and sixteenth, soprano first.
 
-A sequence is `metre, upbeat, S A T B, S A T B, …`: in each frame a pitch where a note begins, `hold` while it goes
-on, `rest` while the voice is silent (the representation of DeepBach, Hadjeres et al. 2017, with the voices in turn
-instead of in parallel). Planned chorales say after metre and upbeat how many bars they have and where their home is.
-The vocabulary is fixed: what the training pieces lack can still be written down.
+A sequence is `metre, upbeat, S A T B, S A T B, …`. A token is a pitch where a note begins, `hold` while it continues,
+or `rest` (the representation of DeepBach, Hadjeres et al. 2017, with the voices in turn instead of in parallel). With
+a plan, the number of bars and the home follow the upbeat. The vocabulary is fixed, so pieces with notes that training
+didn't have can be encoded.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from components.encodings.vocabulary import EOS, PAD
 from components.errors import UserError
 from components.score import Note, Part, Score, pitch_name
 
-# Comfortable ranges of a choir; a piece that leaves one takes its own range there.
+# Comfortable ranges of a choir. For a piece outside of one, its own range is used.
 RANGES = ((60, 81), (53, 74), (48, 69), (40, 64))
-SHIFTS = range(-5, 7)  # one octave in all: every key once
-BARS = 32  # that are told apart; the rest count as the last of them
+SHIFTS = range(-5, 7)  # semitones of a transposition: every key once
+BARS = 32  # bar numbers in the context; later bars count as the last
 
 
 class Chorale(Signed):
     """Scores of four parts ↔ ids, `steps_per_beat` frames of four tokens in a quarter note.
 
-    `planned`: a piece begins with how many bars it has (an upbeat and the bar that it shortens at the end are one) and
-    with its home, the pitch class that the bass ends on; and beside each token stands how much is left and what sounds
-    over home (`components.encodings.chorale_plan`). So pieces end when they are meant to, at home.
+    `planned`: a piece begins with its number of bars (an upbeat and the shortened last bar count as one) and its home,
+    the pitch class of the last bass note; context features give the time left and the pitches relative to home
+    (`components.encodings.chorale_plan`). So pieces end at the planned time, on their home.
     """
 
     kind = "chorale"
     unit = "token"
-    copy_lags = (16, 20, 24, 32)  # quarter notes: lines of the hymn that come back, in whole bars of 4/4
+    copy_lags = (16, 20, 24, 32)  # quarter notes: repeated lines of a hymn, in whole bars of 4/4
     copy_places = len(copy_lags)
     copy_classes = MATCHES
 
@@ -56,12 +56,12 @@ class Chorale(Signed):
         self.signs = Signs(steps_per_beat, planned)
         self.prefix = self.signs.prefix
         pitches = HIGHEST - LOWEST + 1
-        # where in the bar the next token stands, in which bar, and for each voice what sounds (0 = nothing)
+        # place of the next token in the bar, number of the bar, and the pitch that each voice sounds (0: none)
         self.context_sizes = (self.signs.prefix + self.signs.longest * len(VOICES), BARS, *[1 + pitches] * len(VOICES))
         self.context_sizes += PLAN_SIZES if planned else ()
 
     def encode(self, item: Score) -> np.ndarray:
-        """The score's ids, int64 [2 + 4·frames], with a plan [4 + 4·frames].
+        """The score's ids, int64 [2 + 4·frames]; with a plan [4 + 4·frames].
 
         Raises:
             UserError: not four parts, an unknown metre, a note off the grid or out of range.
@@ -93,10 +93,10 @@ class Chorale(Signed):
         return np.concatenate([prefix, frames.ravel()])
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> Score:
-        """The score that the ids stand for.
+        """The score for the ids.
 
-        What breaks the grammar is read leniently: specials and misplaced prefix tokens are skipped, a missing metre
-        is 4/4, `hold` without a note is silence, an incomplete last frame is dropped.
+        Ids that break the grammar are accepted: specials and misplaced prefix tokens are skipped, a missing metre is
+        4/4, `hold` without a note is silence, an incomplete last frame is dropped.
         """
         ids, signs = np.asarray(ids, dtype=np.int64), self.signs
         metre = next((int(id) - signs.metre0 for id in ids if signs.metre0 <= id < signs.upbeat0), 0)
@@ -122,10 +122,10 @@ class Chorale(Signed):
         )
 
     def prompt(self, text: str) -> tuple[np.ndarray, list[str]]:
-        """A metre, "3/4", and where wanted an upbeat in steps, "3/4 upbeat 4"; nothing leaves both to the model.
+        """A metre, "3/4", optionally with an upbeat in steps, "3/4 upbeat 4". If empty, the model chooses both.
 
         Raises:
-            UserError: the text is neither, with what can be asked for.
+            UserError: any other text.
         """
         signs = self.signs
         tokens = [f"metre {text.split()[0]}", " ".join(text.split()[1:])] if text.strip() else []
@@ -141,7 +141,7 @@ class Chorale(Signed):
         return signs.vocabulary.ids(tokens), []
 
     def doubts(self, melody: Score) -> list[str]:
-        """Whether it leaves a soprano's range, or has a tempo of its own."""
+        """Warns if the melody leaves the soprano's range or has a tempo, which is lost."""
         pitches = [note.pitch for note in _soprano(melody).notes]
         low, high = RANGES[0]
         doubts = []
@@ -152,25 +152,25 @@ class Chorale(Signed):
                 f"{outside} of {len(pitches)} notes are outside a soprano's range, {sings}: the melody goes from "
                 f"{goes}; move it by octaves if it is to be sung"
             )
-        own, ours = melody.tempo_bpm, Score(melody.parts).tempo_bpm  # what `decode` gives has no tempo of its own
-        if f"{own:g}" != f"{ours:g}":  # a MIDI file of 84 says 83.99999
+        own, ours = melody.tempo_bpm, Score(melody.parts).tempo_bpm  # `decode` returns the default tempo
+        if f"{own:g}" != f"{ours:g}":  # 84 is 83.99999 in a MIDI file
             doubts.append(f"its tempo, {own:g}, isn't kept: chorales go at {ours:g} quarters a minute")
         return doubts
 
     def with_melody(self, melody: Score) -> np.ndarray:
-        """The melody as soprano, the other three voices free."""
+        """The melody as soprano; −1 for the other three voices."""
         soprano = _soprano(melody)
         ids = self.encode(replace(melody, parts=(soprano, *(Part(name, ()) for name in VOICES[1:]))))
         ids[self.signs.prefix :].reshape(-1, len(VOICES))[:, 1:] = -1
         return ids
 
     def timeline(self, ids: np.ndarray) -> ChoraleTimeline:
-        """The notes of the four voices; each step of silence is an event of its own."""
+        """The notes of the four voices; each step of silence is one event."""
         voices = tuple(voice.lower() for voice in VOICES)
         return ChoraleTimeline(np.asarray(ids, dtype=np.int64), voices, self.signs)
 
     def onwards(self, start: Score) -> np.ndarray:
-        """The piece; a planned one is to become twice as long, and to end where its bass began."""
+        """The ids of the piece; with a plan for twice its length and an end on its first bass note."""
         signs = self.signs
         ids = self.encode(start)
         if self.planned:
@@ -186,14 +186,14 @@ class Chorale(Signed):
         return np.array([*begun, *[-1] * (PREFIX - len(begun)), self.signs.bars0 + bars - 1], dtype=np.int64)
 
     def label(self, id: int) -> str:
-        """A pitch by its name, a held note as a line."""
+        """The name of a pitch, a dash for a held note."""
         signs = self.signs
         if id >= signs.pitch0:
             return pitch_name(id - signs.pitch0 + LOWEST)
         return {signs.hold: "–", signs.rest: "·", EOS: "end"}.get(id, signs.vocabulary.token(id).split()[-1])
 
     def layout(self, ids: np.ndarray, columns: int = 32) -> list[list[int]]:
-        """As a score: the voices one under the other, soprano on top; the prefix in a row of its own."""
+        """As a score: a row for each voice, soprano on top; the prefix in its own row."""
         framed = np.flatnonzero(self.signs.is_frame(np.asarray(ids)))
         rows = [np.setdiff1d(np.arange(len(ids)), framed).tolist()]
         width = columns * len(VOICES)
@@ -203,15 +203,15 @@ class Chorale(Signed):
         return [row for row in rows if row]
 
     def context(self, ids: np.ndarray) -> np.ndarray:
-        """int64 [T, 6]: the place of the next token, its bar, and the pitch that sounds in each voice after the id; of
-        planned pieces [T, 12], with `plan_columns`.
+        """int64 [T, 6]: the place of the next token, its bar, and the pitch that each voice sounds after the id; with a
+        plan [T, 12], including `plan_columns`.
 
-        The place is 0 and 1 before the metre and the upbeat, then 2 + 4·(step in the bar) + voice; a plan's two tokens
-        are counted too. Bars count from 0, the upbeat's. A pitch counts from 1, the lowest; 0 is silence. So a model
-        needn't remember through the holds what it has written, nor count how long a piece has gone on.
+        The place is 0 before the metre, 1 before the upbeat, then 2 + 4·(step in the bar) + voice; with a plan, its two
+        tokens shift this by 2. Bars count from 0, the upbeat. Pitches count from 1, the lowest; 0 is silence. So a
+        model needn't remember held notes or count bars.
         """
         ids, signs = np.asarray(ids, dtype=np.int64), self.signs
-        places = np.arange(len(ids)) - signs.prefix  # of the next token, counted from the first frame's soprano
+        places = np.arange(len(ids)) - signs.prefix  # of the next token, from the soprano of the first frame
         bar, upbeat = signs.bar_and_upbeat(ids)
         steps, voices = np.divmod(places, len(VOICES))
         in_frames = signs.prefix + (steps - upbeat) % bar * len(VOICES) + voices
@@ -220,7 +220,7 @@ class Chorale(Signed):
         sets_pitch = (ids >= signs.pitch0) | (ids == signs.rest)
         sounding = np.where(ids >= signs.pitch0, ids - signs.pitch0 + 1, 0)
         for voice in range(len(VOICES)):
-            # the id at `places` belongs to the voice before the next one; the last that set a pitch still holds
+            # each id belongs to the voice before that of the next token; the last pitch of a voice still sounds
             mine = sets_pitch & ((places - 1) % len(VOICES) == voice) & (places > 0)
             last = np.maximum.accumulate(np.where(mine, np.arange(len(ids)), -1))
             columns.append(np.where(last >= 0, sounding[last], 0))
@@ -230,7 +230,7 @@ class Chorale(Signed):
         return np.stack(columns, axis=-1)
 
     def copies(self, ids: np.ndarray, sections: Sections | None = None) -> tuple[np.ndarray, ...]:
-        """The token that the same voice had so many quarter notes ago; a match counts the notes of all voices."""
+        """The candidate is the token of the same voice one lag ago; a match counts the notes of all voices."""
         ids, signs = np.asarray(ids, dtype=np.int64), self.signs
         lags = np.array(self.copy_lags)
         if sections:
@@ -253,7 +253,7 @@ class Chorale(Signed):
         return self.signs.allowed(ids)
 
     def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The whole piece moved by one interval that keeps every voice in a singer's range; int64 [T]."""
+        """The piece transposed by one random interval that keeps every voice in its range; int64 [T]."""
         ids, signs = np.asarray(ids, dtype=np.int64), self.signs
         low, high = SHIFTS[0], SHIFTS[-1]
         pitched = ids >= signs.pitch0

@@ -1,4 +1,4 @@
-"""The tokens of chorales: which id says what, what the first tokens of a piece say, and which may come next."""
+"""The vocabulary and grammar of chorales: ids, the prefix of a piece, and which tokens may come next."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from components.harmony import ROOTS
 from components.score import Score
 
 VOICES = ("Soprano", "Alto", "Tenor", "Bass")
-METRES = ((4, 4), (3, 4), (3, 2))  # all that the four-part chorales of music21's corpus have
-LOWEST, HIGHEST = 24, 96  # MIDI pitches with a token of their own
-PREFIX = 2  # metre and upbeat; the plan, where there is one, has two more
+METRES = ((4, 4), (3, 4), (3, 2))  # all metres of the four-part chorales of music21's corpus
+LOWEST, HIGHEST = 24, 96  # MIDI pitches that have a token
+PREFIX = 2  # metre and upbeat; a plan adds two
 
 
 class Signs:
     """Ids `hold`, `rest`, and the first ids of metres, upbeats, bars, homes and pitches: `metre0` … `pitch0`. Ids from
-    `pitch0` (LOWEST) on are pitches. `bars` are the steps of a bar of each metre. A piece begins with `prefix` tokens;
-    `planned` ones say how many bars they have, and their home.
+    `pitch0` (LOWEST) on are pitches. `bars` are the steps of a bar in each metre. A piece begins with `prefix` tokens;
+    with `planned` they include the number of bars and the home.
 
     Ids of pieces are int64 [T], BOS first.
     """
@@ -53,35 +53,35 @@ class Signs:
         return len(self.vocabulary)
 
     def is_frame(self, ids: np.ndarray) -> np.ndarray:
-        """Which ids are what a voice does at a step: bool, in the ids' shape."""
+        """Which ids are tokens of frames (pitch, hold, rest): bool, same shape as ids."""
         return (ids == self.hold) | (ids == self.rest) | (ids >= self.pitch0)
 
     def bar_and_upbeat(self, ids: np.ndarray) -> tuple[int, int]:
-        """(steps in a bar, steps of upbeat) of a piece; what isn't there yet counts as 4/4 and 0."""
+        """(steps in a bar, steps of upbeat) of a piece; 4/4 and 0 if the ids don't have them yet."""
         metre = int(ids[1]) - self.metre0 if len(ids) > 1 else 0
         bar = self.bars[metre] if 0 <= metre < len(METRES) else self.bars[0]
         upbeat = int(ids[2]) - self.upbeat0 if len(ids) > 2 else 0
         return bar, upbeat if 0 <= upbeat < bar else 0
 
     def bars_id(self, steps: int, bar: int) -> int:
-        """The token for a piece of so many steps: what isn't whole bars, or has too many, has no plan."""
+        """The token for the number of bars in `steps`; "unplanned" if they aren't whole bars or too many."""
         bars, rest = divmod(steps, bar)
         return self.bars0 + (MOST_BARS if rest or not 0 < bars <= MOST_BARS else bars - 1)
 
     def planned_steps(self, ids: np.ndarray) -> int:
-        """The steps that a piece is planned to have; 0: it has no plan."""
+        """The planned length in steps; 0: no plan."""
         bars = int(ids[3]) - self.bars0 + 1 if self.planned and len(ids) > 3 else 0
         return bars * self.bar_and_upbeat(ids)[0] if 0 < bars <= MOST_BARS else 0
 
     def planned_home(self, ids: np.ndarray) -> int | None:
-        """The pitch class on which the bass is planned to end."""
+        """The pitch class of the planned last bass note; None: no plan."""
         return int(ids[4]) - self.home0 if len(ids) > 4 and self.home0 <= ids[4] < self.pitch0 else None
 
     def allowed(self, ids: np.ndarray) -> np.ndarray:
-        """The grammar's mask, bool [V]: reads the prefix and the last frame only, whatever the length.
+        """The grammar's mask, bool [V]. It depends on the prefix and the last frame only.
 
-        A note is held only after a note; the end comes after the bars that were planned, else only after a whole frame
-        and at least one full bar. What is made up has a plan where pieces have.
+        `hold` may only follow a note. The end comes after the planned bars; without a plan, after a complete frame and
+        at least one full bar. "unplanned" is never sampled.
         """
         place = len(ids) - 1 - self.prefix
         if place >= 0 and int(ids[-1]) == EOS:
@@ -100,7 +100,7 @@ class Signs:
         return self._masks[may_hold, may_end].copy()
 
     def _make_masks(self) -> dict[Any, np.ndarray]:
-        """bool [V] for each state of the grammar: what `allowed` looks up."""
+        """The masks bool [V] for each state of the grammar, for `allowed`."""
         ids = np.arange(len(self))
         masks: dict[Any, np.ndarray] = {
             "metre": (ids >= self.metre0) & (ids < self.upbeat0),

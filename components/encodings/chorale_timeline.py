@@ -1,4 +1,4 @@
-"""A chorale's tokens as notes of its voices, for writing some of them anew (`components.encodings.timeline`)."""
+"""A chorale's tokens as notes of its voices, for rewriting some of them (`components.encodings.timeline`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from components.encodings.timeline import Gap
 
 
 class ChoraleTimeline:
-    """Voices take turns, so that a gap is filled by as many tokens as it had."""
+    """Voices take turns, so a gap is filled by the same number of tokens."""
 
     takes_turns = True
 
@@ -19,7 +19,7 @@ class ChoraleTimeline:
         steps = np.arange(len(frames))[:, None]
         begins = frames != signs.hold
         start = np.maximum.accumulate(np.where(begins, steps, 0), axis=0)
-        # of the next token that isn't held, seen from the end
+        # step of the next token that isn't `hold`, computed from the end
         following = np.where(begins, steps, len(frames))[::-1]
         after = np.minimum.accumulate(following, axis=0)[::-1]
         stop = np.concatenate([after[1:], np.full((1, len(voices)), len(frames))])
@@ -35,5 +35,5 @@ class ChoraleTimeline:
         mask = np.ones(len(self.signs), dtype=bool)
         before = at - len(self.voices)
         if before < self.signs.prefix or not free[before]:
-            mask[self.signs.hold] = False  # a note that stays would become longer
+            mask[self.signs.hold] = False  # would prolong a note outside the gap
         return mask

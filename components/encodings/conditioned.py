@@ -1,4 +1,4 @@
-"""Text that begins with its label, so that a model writes what the label asks for (one-to-many, conditioned)."""
+"""Text with its label as first token, so that generation can be conditioned on the label (one-to-many)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ LABEL_AND_BOS = 2  # tokens before the text
 
 
 class Conditioned(Encoding):
-    """(text, label) → the label's token, then the text's, by the `encoding` of a text; back comes the text alone.
+    """(text, label) → the label's token, then the text's tokens by the `encoding`; `decode` returns the text only.
 
-    Labels have tokens of their own, behind the text's in the vocabulary. As the label is told, metrics leave it out.
+    Labels have separate tokens, after those of the text in the vocabulary. Metrics leave the label out.
     """
 
     kind = "conditioned"
@@ -46,7 +46,7 @@ class Conditioned(Encoding):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """In the order of their ids, which follow the text's."""
+        """In the order of their ids, which follow those of the text."""
         return self._pair.target.classes
 
     def fit(self, items: Iterable[tuple[Any, str]]) -> None:
@@ -54,7 +54,7 @@ class Conditioned(Encoding):
         tokens, seen = list(self.text.vocabulary.tokens), set(self.text.vocabulary.tokens)
         for label in self.labels:
             token = f"<{label}>"
-            while token in seen:  # a text may hold what looks like a label
+            while token in seen:  # a text may contain the same token
                 token = f"<{token}>"
             tokens.append(token)
             seen.add(token)
@@ -74,18 +74,18 @@ class Conditioned(Encoding):
         return [item[1]]
 
     def prompt(self, text: str) -> tuple[np.ndarray, list[str]]:
-        """Ids of "Italian" or "Italian: Ro"; nothing leaves the choice of a label to the model.
+        """Ids of "Italian" or "Italian: Ro". If empty, the model chooses the label.
 
         Raises:
-            UserError: there is no such label.
+            UserError: unknown label.
         """
         if not text.strip():
             return np.zeros(0, dtype=np.int64), []
         wanted = text.strip().casefold()
-        told = [label for label in self.labels if f"{wanted}:".startswith(f"{label}:".casefold())]
-        if not told:
+        matching = [label for label in self.labels if f"{wanted}:".startswith(f"{label}:".casefold())]
+        if not matching:
             raise unknown("label", text.partition(":")[0].strip(), self.labels, where="generation.prompt")
-        label = max(told, key=len)
+        label = max(matching, key=len)
         begun, warnings = self.text.prompt(text.strip()[len(label) + 1 :].removeprefix(" "))
         return np.concatenate([[self._first + self.labels.index(label)], begun]), warnings
 

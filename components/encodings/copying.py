@@ -1,9 +1,9 @@
-"""What stood so many bars ago where the next token comes: what a model that copies is told of.
+"""Candidates for a model that copies: the tokens some bars before the next one, and how well they match so far.
 
-Music comes back: a part is played twice, a phrase begins like the one before. The bar it comes back from is some
-eighty tokens away, which is more than recurrent networks remember note for note. So an encoding of music says, for
-each of a few lags, which token stood there (the candidate) and how well what was written since agrees with what stood
-there. Both are functions of the piece so far. T tokens, L lags.
+Music repeats: a part is played twice, a phrase begins like the one before. The repeated bar is some eighty tokens
+away, more than recurrent networks remember note for note. So an encoding of music gives, for each of a few lags, the
+token at that distance (the candidate) and how many of the latest notes matched their candidates. Both depend on the
+piece so far. T tokens, L lags.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from components.encodings.base import Encoding, Wrapped
 from components.encodings.sections import Sections
 from components.encodings.vocabulary import PAD
 
-MATCHES = 7  # classes of a match's length in notes: 0, 1, 2, 3, 4, 5 to 7, 8 and more
+MATCHES = 7  # classes of a match's length in notes: 0, 1, 2, 3, 4, 5 to 7, 8 or more
 _CLASS = np.array([0, 1, 2, 3, 4, 5, 5, 5, 6])
 
 
 def match_classes(ids: np.ndarray, candidates_TL: np.ndarray, begins_T: np.ndarray) -> np.ndarray:
-    """How many notes in a row, up to each of the ids [T], were the candidates before them; as classes, int64 [T, L].
+    """Number of consecutive notes up to each of the ids [T] that were equal to the candidates, as classes, int64
+    [T, L].
 
-    A token that isn't the candidate ends a match. `begins_T` says which tokens are notes and rests, which count; what
-    else belongs to them, their length, doesn't.
+    A token that isn't the candidate ends the match. `begins_T` marks notes and rests, which are counted; other tokens,
+    such as their lengths, aren't.
     """
     hits = np.zeros(candidates_TL.shape, dtype=bool)
     hits[1:] = (ids[1:, None] == candidates_TL[:-1]) & (candidates_TL[:-1] != PAD)
@@ -32,13 +33,13 @@ def match_classes(ids: np.ndarray, candidates_TL: np.ndarray, begins_T: np.ndarr
 
 
 def match_class(length: np.ndarray) -> np.ndarray:
-    """The class of a match of such a length, in notes or intervals."""
+    """The class of a match of `length` notes or intervals."""
     return _CLASS[np.minimum(length, len(_CLASS) - 1)]
 
 
 class Copying(Wrapped):
-    """An encoding whose context says what could be copied too: after its own streams L of candidates, then L of
-    matches. Sampling copies interval patterns, the places without a lag, e^pattern_strength times as readily."""
+    """An encoding whose context also has L columns of candidates and L of match classes. In sampling, the odds of
+    copying interval patterns (the candidates without a lag) are multiplied by e^pattern_strength."""
 
     def __init__(self, encoding: Encoding, pattern_strength: float = 0.0) -> None:
         super().__init__(encoding)
@@ -70,17 +71,16 @@ class Copying(Wrapped):
         return self._towards_patterns() if self.pattern_strength else None
 
     def _towards_patterns(self) -> np.ndarray:
-        """Leanings float64 [L]: 0 towards the places with a lag."""
+        """The bias towards patterns, float64 [L]; 0 for the candidates with a lag."""
         leanings = np.zeros(self.copy_places)
         leanings[len(self.copy_lags) :] = self.pattern_strength
         return leanings
 
 
 class Formed(Copying):
-    """Copying towards a form: in a section whose letter has been, the place that looks at the latest such section is
-    copied from e^strength times as readily, and one that looks at the same bar of another letter's as much less. So
-    that sections can be laid over each other, no note or chord lasts over the line between two of them, and the metre
-    stays."""
+    """Copying that follows a form. In a section whose letter occurred before, the odds of copying from the latest such
+    section are multiplied by e^strength, those of copying from the same bar of a section with another letter divided by
+    it. So that sections line up, no note or chord crosses a boundary between them, and the metre is constant."""
 
     def __init__(self, encoding: Encoding, sections: Sections, strength: float, pattern_strength: float = 0.0) -> None:
         super().__init__(encoding, pattern_strength)

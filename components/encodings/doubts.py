@@ -1,4 +1,4 @@
-"""What a person should know of a text before a model reads it: that nothing of it is known, or how it is read."""
+"""Warnings about a text before a model reads it: nothing of it is known, or the text was changed."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from components.encodings.vocabulary import UNK
 from components.errors import UserError
 
 Text = TypeVar("Text", str, list[str])
-FORMS = ("NFC", "NFD")  # the letter é as one sign, or as e and its mark: files of macOS have the second
-NAMED = 5  # places in a line
-TAKEN_OUT = {"\0": "NUL character", "\ufeff": "byte order mark"}  # as of files
+FORMS = ("NFC", "NFD")  # é as one code point, or as e and a combining mark (file names of macOS)
+NAMED = 5  # places listed in a line
+TAKEN_OUT = {"\0": "NUL character", "\ufeff": "byte order mark"}  # also removed from files
 
 
 class Reads(Protocol):
-    """What is asked of an encoding (`components.encodings.base`, which uses this module)."""
+    """The part of an encoding used here (`components.encodings.base` imports this module)."""
 
     form: ClassVar[Any]
     unit: ClassVar[Any]
@@ -30,28 +30,28 @@ class Reads(Protocol):
 
 
 class Doubts:
-    """What there is to tell of many inputs: each thing once, with how many inputs it holds for and the first places."""
+    """Warnings about many inputs: each once, with the number of inputs and the first places."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
         self._places: dict[str, list[str]] = {}
 
     def add(self, what: str, where: str) -> None:
-        """It holds for the input at `where`."""
+        """Add the warning `what` for the input at `where`."""
         self._counts[what] = self._counts.get(what, 0) + 1
         places = self._places.setdefault(what, [])
         if len(places) < NAMED:
             places.append(where)
 
     def take(self, others: Doubts) -> None:
-        """Add what others say of further inputs."""
+        """Add the warnings about further inputs."""
         for what, count in others._counts.items():
             self._counts[what] = self._counts.get(what, 0) + count
             places = self._places.setdefault(what, [])
             places += others._places[what][: NAMED - len(places)]
 
     def lines(self) -> list[str]:
-        """A line for each thing: "no word is known to the model: 3 inputs (tickets.csv: line 2, line 5, line 9)"."""
+        """A line for each warning: "no word is known to the model: 3 inputs (tickets.csv: line 2, line 5, line 9)"."""
         return [
             f"{what}: {count:,} input{'s' * (count > 1)} ({_listed(self._places[what])}{', …' * (count > NAMED)})"
             for what, count in self._counts.items()
@@ -59,8 +59,8 @@ class Doubts:
 
 
 def understood(encoding: Reads, given: Text, where: str, doubts: Doubts, *, exactly: bool = False) -> Text:
-    """As `spelled`; `doubts` are also told where nothing of the text is known to the model. A first word that it only
-    knows from within texts, after a blank, is read as there, unless the text is to be read `exactly`."""
+    """As `spelled`, and adds a warning if the model knows no token of the text. A first word that is only known with a
+    preceding space, as within texts, is read with it, unless `exactly`."""
     text = spelled(encoding, given, where, doubts)
     ids = _ids(encoding, text)
     if isinstance(text, str) and ids is not None and encoding.unit == "word" and (ids == UNK).any() and not exactly:
@@ -73,10 +73,9 @@ def understood(encoding: Reads, given: Text, where: str, doubts: Doubts, *, exac
 
 
 def spelled(encoding: Reads, given: Text, where: str, doubts: Doubts) -> Text:
-    """The text, or list of words, as the model is to read it; `doubts` are told what was done to it. NUL characters
-    and byte order marks are taken out, as of files. Of its own spelling and the two canonical forms of Unicode the one
-    is read of which the model knows most: training left its texts as they were.
-    """
+    """Clean a text, or list of words, for the model; changes are added to `doubts`. NUL characters and byte order marks
+    are removed, as from files. Of the original and its two canonical Unicode forms, the one with the fewest unknown
+    tokens is chosen, since training doesn't normalise texts."""
     text = given
     for sign, name in TAKEN_OUT.items():
         if any(sign in word for word in text):
@@ -101,7 +100,7 @@ def _each(text: Text, change: Callable[[str], str]) -> Text:
 
 
 def nothing_known(encoding: Reads, ids: np.ndarray) -> bool:
-    """Are some of an item's tokens unknown, and all others blanks and punctuation?"""
+    """Whether some of an item's tokens are unknown, and all others are whitespace and punctuation."""
     encoding = getattr(encoding, "encoding", encoding)
     if not (ids == UNK).any():
         return False
@@ -110,13 +109,13 @@ def nothing_known(encoding: Reads, ids: np.ndarray) -> bool:
 
 
 def _cost(encoding: Reads, ids: np.ndarray) -> tuple[int, int]:
-    """What reading a text so costs: unknown tokens; where none can be unknown, as of bytes, the tokens."""
+    """Number of unknown tokens; for encodings without unknown tokens (bytes) number of tokens."""
     return int((ids == UNK).sum()), len(ids) if encoding.unit == "piece" else 0
 
 
 def _ids(encoding: Reads, text: str | Sequence[str]) -> np.ndarray | None:
-    """The ids of a text; None of an encoding that gives no tokens, or where it can't be read, which others refuse."""
-    encoding = getattr(encoding, "encoding", encoding)  # whose tokens a bag counts
+    """The ids of a text; None if the encoding has no tokens or can't encode it (an error is raised elsewhere)."""
+    encoding = getattr(encoding, "encoding", encoding)  # of a bag: its inner encoding
     if encoding.form != "tokens":
         return None
     try:
@@ -126,7 +125,7 @@ def _ids(encoding: Reads, text: str | Sequence[str]) -> np.ndarray | None:
 
 
 def _listed(places: Sequence[str]) -> str:
-    """Places, a file's name once."""
+    """Places, with the file's name once if it is the same."""
     heads = {place.rpartition(": ")[0] for place in places}
     if len(heads) > 1 or "" in heads:
         return ", ".join(places)

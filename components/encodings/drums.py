@@ -1,4 +1,4 @@
-"""Drum patterns as tokens: what is hit on each sixteenth of a bar, how hard, and how far from the grid."""
+"""Drum patterns as tokens: the hits on each sixteenth of a bar, their velocity and their offset from the grid."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from components.encodings.vocabulary import BOS, EOS, SPECIALS, Vocabulary
 from components.errors import UserError
 from components.score import Note, Part, Score
 
-GRID = 4  # steps in a quarter note that hits are counted on: sixteenths
+GRID = 4  # steps in a quarter note: sixteenths
 TEMPI = tuple(range(40, 301, 10))  # quarter notes a minute
 FIRST = len(SPECIALS)
 BAR = FIRST + len(METRES) + len(TEMPI)
-AT = BAR + 1  # the first place in a bar; as many follow as the longest bar has
+AT = BAR + 1  # the first place in a bar; then the other places of the longest bar
 PLACES = max(Score((), GRID, metre).bar_steps for metre in METRES)
 PIECE = AT + PLACES
 VELOCITY = PIECE + len(KIT)
@@ -36,13 +36,13 @@ class Drums(Encoding):
     the kit, its velocity and its offset: which of `offsets` equal parts of a sixteenth, from half of one before the
     place to half of one after it (Gillick et al. 2019).
 
-    `velocities`: how many are told apart. `offsets`: 1 has all hits on the grid.
+    `velocities`: number of velocity levels. `offsets`: with 1, all hits are on the grid.
 
-    Beside each token the model is told the place, the bar modulo eight, and what the bar before had there: which
-    pieces, where the next hit was, how hard and how far from the grid the same hit was.
+    Context features: the place, the bar modulo eight, and for the same place of the previous bar its pieces, the place
+    of the next hit, and the velocity or offset of the same hit.
 
-    Lost: of hits of one piece nearest to the same sixteenth all but the loudest (rolls, flams); durations; keys that
-    are no piece of the kit; the tempo to the nearest ten; changes of metre; other instruments.
+    Lost: all but the loudest of several hits of a piece on one sixteenth (rolls, flams); durations; keys that are no
+    piece of the kit; the exact tempo (rounded to ten); changes of metre; other instruments.
     """
 
     kind, performed = "drums", "drums"
@@ -66,13 +66,13 @@ class Drums(Encoding):
         self.vocabulary = Vocabulary([*SPECIALS, *names])
         ids = np.arange(len(self.vocabulary))
         self._kinds = np.searchsorted([BAR, PIECE, VELOCITY, self.offset0], ids, side="right")
-        # place in the bar, bar modulo eight, pieces a bar ago, next place a bar ago, velocity or offset a bar ago
+        # place in the bar, bar modulo eight; one bar ago: pieces, next place, velocity or offset
         self.context_sizes = (1 + PLACES, 9, 1 << len(KIT), 1 + PLACES, 1 + max(velocities, offsets))
         self._resumed = Resumed(self._walk, len(self.context_sizes))
         self._lost = self._heard = 0
 
     def fit(self, items: Iterable[Score]) -> None:
-        """Nothing is learned; hits that can't be written down are counted."""
+        """Learns nothing; counts hits that can't be encoded, for `remarks`."""
         self._lost = self._heard = 0
         for item in items:
             self._lost += self._hits(item)[1]
@@ -110,7 +110,7 @@ class Drums(Encoding):
         return np.array(ids, dtype=np.int64)
 
     def _hits(self, item: Score) -> tuple[dict[tuple[int, int], tuple[int, int]], int]:
-        """(step, piece) → (velocity, offset) as written down, and how many hits had to give way to a louder one.
+        """(step, piece) → (velocity, offset) as encoded, and the number of hits dropped for a louder one.
 
         Raises:
             UserError: the score has no drums.
@@ -127,11 +127,11 @@ class Drums(Encoding):
         return hits, len(notes) - len(hits)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> Score:
-        """The score, on a grid of GRID · `offsets` steps a quarter note."""
+        """The score, with GRID · `offsets` steps per quarter note."""
         metre, tempo, bar, place, piece, loud = 0, TEMPI.index(120), -1, 0, 0, 0
         notes: list[Note] = []
         fine = GRID * self.offsets
-        length = max(1, fine // 8)  # a thirty-second: a hit rings as long as it does
+        length = max(1, fine // 8)  # a thirty-second; the duration of a hit has no meaning
         for id in np.asarray(ids, dtype=np.int64).tolist():
             if id < FIRST or bar >= LONGEST_BARS:
                 continue
@@ -165,10 +165,10 @@ class Drums(Encoding):
         )
 
     def prompt(self, text: str) -> tuple[np.ndarray, list[str]]:
-        """A metre, "4/4", and maybe a tempo after it, "4/4 96"; nothing leaves both to the model.
+        """A metre, "4/4", optionally with a tempo, "4/4 96". If empty, the model chooses both.
 
         Raises:
-            UserError: another text, with what can be asked for.
+            UserError: any other text.
         """
         if not text.strip():
             return np.zeros(0, dtype=np.int64), []
@@ -190,7 +190,7 @@ class Drums(Encoding):
 
     def _walk(self) -> Walk:
         place, piece, number, after, mask = -1, 0, 0, 0, 0
-        before: dict[int, dict[int, list[int]]] = {}  # of the bar before: place → piece → velocity, offset, from 1
+        before: dict[int, dict[int, list[int]]] = {}  # previous bar: place → piece → velocity, offset, from 1
         here: dict[int, dict[int, list[int]]] = {}
         row = (0,) * len(self.context_sizes)
         while True:
@@ -216,7 +216,7 @@ class Drums(Encoding):
             row = 1 + place, 1 + (number - 1) % 8 if number else 0, mask, after, same
 
     def allowed(self, ids: np.ndarray) -> np.ndarray:
-        """By the grammar; places in a bar, and pieces on a place, come in order, each once."""
+        """The grammar's mask: places in a bar, and pieces on a place, come in order, each once."""
         ids = np.asarray(ids, dtype=np.int64)
         mask, last = np.zeros(len(self.vocabulary), dtype=bool), int(ids[-1]) if len(ids) else BOS
         kind = self._kinds[last]
@@ -248,7 +248,7 @@ class Drums(Encoding):
         return {"hit": int(((ids >= PIECE) & (ids < VELOCITY)).sum())}
 
     def label(self, id: int) -> str:
-        """A bar line, a place, a piece by a few letters, a velocity or an offset by its number."""
+        """A bar line, a place, a few letters for a piece, the number of a velocity or an offset."""
         token = self.vocabulary.token(id)
         if id == BAR:
             return "|"
@@ -257,7 +257,7 @@ class Drums(Encoding):
         return token.split()[-1] if id >= BAR else token
 
     def layout(self, ids: np.ndarray, columns: int = 64) -> list[list[int]]:
-        """A row for each bar, longer ones broken."""
+        """A row for each bar, at most `columns` long."""
         rows: list[list[int]] = [[]]
         for index, id in enumerate(ids):
             if rows[-1] and (int(id) == BAR or len(rows[-1]) == columns):

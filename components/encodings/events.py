@@ -1,4 +1,4 @@
-"""Scores as the events of a MIDI stream, in one of MidiTok's vocabularies, several instruments in one sequence."""
+"""Scores as MIDI events in one of MidiTok's vocabularies, several instruments in one sequence."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from components.errors import UserError, unknown
 from components.score import Score, pitch_name
 
 FIRST = len(SPECIALS)
-NOTES = ("Pitch", "PitchDrum", "NoteOn", "DrumOn")  # each begins a note
-PITCHES = ("Pitch", "NoteOn", "NoteOff")  # that a transposition moves; drums stay
-ENDINGS = ("Duration", "NoteOff", "DrumOff")  # after which a piece may end
+NOTES = ("Pitch", "PitchDrum", "NoteOn", "DrumOn")  # types that begin a note
+PITCHES = ("Pitch", "NoteOn", "NoteOff")  # types that are transposed; drums aren't
+ENDINGS = ("Duration", "NoteOff", "DrumOff")  # types after which a piece may end
 Shift = Annotated[int, Field(ge=-24, le=24)]
 
 
 class Events(Encoding):
     """Scores ↔ ids of MidiTok's tokens, `steps_per_beat` steps in a quarter note.
 
-    `tokenizer`: remi counts bars and positions in them, tsd says how much time passes, midi_like has notes begin and
-    end, structured is tsd in a strict order without metre and tempo. `velocities`: how many are told apart, 0: none.
-    `programs`: instruments are told apart; else everything is a piano's. `bpe`: the number of tokens, when pairs that
-    are common in the training pieces become tokens of their own; 0: none. `transpose`: in training each piece is moved
-    by a number of semitones between the two (not with bpe: a moved piece would be of another length).
+    `tokenizer`: remi has bars and positions in them, tsd has time shifts, midi_like has the beginnings and ends of
+    notes, structured is tsd in a fixed order without metre and tempo. `velocities`: number of velocity levels, 0: none.
+    `programs`: keep the instruments; otherwise all notes are a piano's. `bpe`: vocabulary size with byte-pair encoding
+    of pairs that are frequent in the training pieces; 0: none. `transpose`: in training each piece is transposed by a
+    random number of semitones in this range (not with bpe: the length of the piece would change).
 
-    What comes back: notes on the grid, durations exact to 8 beats, to the beat up to 32, the tempo to the nearest of
-    32 from 40 to 250, metres in quarters and eighths (others as a bar of equal length) and where they change. What
-    doesn't: parts of one instrument become one; names, roles but the drums', chord symbols and keys; an upbeat comes
-    back as a first bar that begins with silence; silence after the last note is cut; of one pitch in one instrument
-    nothing overlaps. In structured the wait for the next note keeps to the lengths of durations too.
+    Kept: notes on the grid, durations up to 8 beats exactly and up to 32 to the beat, the tempo as the nearest of 32
+    from 40 to 250, metres in quarters and eighths (others as a bar of equal length) and where they change. Lost: parts
+    of one instrument are merged; names, roles except drums, chord symbols and keys; an upbeat becomes a first bar that
+    begins with silence; silence after the last note; overlaps of one pitch in one instrument. In structured, time
+    shifts are rounded like durations.
     """
 
     kind = "events"
@@ -72,7 +72,7 @@ class Events(Encoding):
         self._use(Merges(base))
 
     def _use(self, merges: Any) -> None:
-        """Take the merges, and make the tables that follow from them. V tokens, specials included."""
+        """Set the merges and build the lookup tables. V tokens, specials included."""
         self._merges = merges
         types, tokens = self._midi.types, self._midi.tokens
         names = ["+".join(tokens[id] for id in expansion) for expansion in merges.expansions]
@@ -89,7 +89,7 @@ class Events(Encoding):
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """MidiTok's tokens and what `fit` merged of them. A stored one must be the same."""
+        """MidiTok's tokens and the merges of `fit`. A stored vocabulary must be the same."""
         return self._vocabulary
 
     @vocabulary.setter
@@ -97,7 +97,7 @@ class Events(Encoding):
         self._given = vocabulary  # compared once the merges are known
 
     def fit(self, items: Iterable[Score]) -> None:
-        """Learn which tokens to merge, when `bpe` asks for it."""
+        """Learn the merges if `bpe` is set."""
         if self.bpe:
             from components.encodings.merges import Merges
 
@@ -108,11 +108,11 @@ class Events(Encoding):
         return {"merges": [list(pair) for pair in self._merges.pairs]} if self.bpe else {}
 
     def set_learned(self, state: Mapping[str, Any]) -> None:
-        """Take back the merges.
+        """Restore the merges.
 
         Raises:
-            ValueError: they can't be merges.
-            UserError: they don't give the vocabulary that was stored with them.
+            ValueError: invalid merges.
+            UserError: they don't result in the stored vocabulary.
         """
         from components.encodings.merges import Merges
 
@@ -137,10 +137,10 @@ class Events(Encoding):
         return self._midi.decode(self._merges.expand(ids[ids >= FIRST] - FIRST))
 
     def prompt(self, text: str) -> tuple[np.ndarray, list[str]]:
-        """A metre, "3/4", where the vocabulary has metres; nothing leaves it to the model.
+        """A metre, "3/4", if the vocabulary has metres. If empty, the model chooses it.
 
         Raises:
-            UserError: another text, with what can be asked for.
+            UserError: any other text.
         """
         name = f"TimeSig_{text.strip()}"
         if not text.strip():
@@ -153,14 +153,14 @@ class Events(Encoding):
         return self._vocabulary.ids([*bar, name]), []
 
     def allowed(self, ids: np.ndarray) -> np.ndarray:
-        """By MidiTok's graph of which types follow which: it looks at the last token only."""
+        """The mask of MidiTok's graph of token types: it depends on the last token only."""
         if len(ids) and int(ids[-1]) == EOS:
             return np.arange(len(self._vocabulary)) == EOS
         mask = self._masks.get(self._last[int(ids[-1])] if len(ids) else "")
         return mask.copy() if mask is not None and mask.any() else super().allowed(ids)
 
     def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The whole piece moved by one interval, drums left alone; int64 [T]."""
+        """The piece transposed by one random interval, except drums; int64 [T]."""
         ids = np.asarray(ids, dtype=np.int64)
         pitches = self._pitch[ids]
         pitched = pitches >= 0
@@ -174,13 +174,13 @@ class Events(Encoding):
         return {"note": int(self._notes[np.asarray(ids, dtype=np.int64)].sum())}
 
     def label(self, id: int) -> str:
-        """A pitch by its name, another token by its value; a merged one by its first and its length."""
+        """The name of a pitch, the value of another token; for a merged one its first token and its length."""
         name, _, more = self._vocabulary.token(id).partition("+")
         kind, _, value = name.partition("_")
         short = pitch_name(int(value)) if kind in PITCHES else kind if value == "None" else value or kind
         return f"{short}+{more.count('+') + 1}" if more else short
 
     def _chunks(self, ids: np.ndarray) -> list[np.ndarray]:
-        """Cut before each bar, or where time passes: no merge spans a cut."""
+        """Cut before each bar or time shift: no merge spans a cut."""
         cuts = np.flatnonzero(self._cuts[ids]) if len(ids) else []
         return [chunk for chunk in np.split(ids, cuts) if len(chunk)]

@@ -1,5 +1,5 @@
-"""Python's own `re` cuts text twice as fast as the package `regex`, but knows few classes of characters. Here a pattern
-of `regex` becomes one of `re` that matches the same: each class is written out, character by character."""
+"""Convert a pattern of the package `regex` to one of Python's `re` that matches the same. `re` is twice as fast but
+lacks Unicode classes, so each class is expanded to ranges of characters."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from functools import cache
 
 import regex
 
-# a set with a class in it, or a class
+# a set that contains a class, or a class
 CLASS = regex.compile(r"\[(?:\\.[^\]\\]*|[^\]\\])*\\(?:.[^\]\\]*)\]|\\p\{[^}]*\}")
-ASCII, BMP = 1 << 7, 1 << 16  # below which the characters of a text are
+ASCII, BMP = 1 << 7, 1 << 16  # upper bounds of the characters of a text
 BEYOND = re.compile(f"[{chr(BMP)}-{chr(0x10FFFF)}]")
 PART = 4096  # characters
 
 
 def find_all(pattern: regex.Pattern[str], text: str, blank: regex.Pattern[str]) -> list[str]:
-    """`pattern.findall(text)`, of a pattern without groups, flags and anchors; a `blank` only begins a match of it.
-    Parts of the text with characters from U+10000 on, emojis say, are cut by `regex`: `re` is slow with these."""
+    """`pattern.findall(text)` for a pattern without groups, flags and anchors that matches a `blank` only at the
+    beginning. Parts of the text with characters above U+FFFF, such as emojis, use `regex`: `re` is slow with these."""
     if text.isascii():
         return in_re(pattern.pattern, ASCII).findall(text)
     if BEYOND.search(text) is None:
@@ -35,7 +35,7 @@ def find_all(pattern: regex.Pattern[str], text: str, blank: regex.Pattern[str]) 
 
 @cache
 def in_re(pattern: str, top: int) -> re.Pattern[str]:
-    """What matches the same in texts of characters below `top`."""
+    """The pattern for `re` that matches the same in texts with characters below `top`."""
     return re.compile(CLASS.sub(lambda found: _written_out(found[0], top), pattern))
 
 

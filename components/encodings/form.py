@@ -1,4 +1,4 @@
-"""The form of a lead sheet: metre, tempo, chords, and what they say of every step. C streams, one row a step."""
+"""The form of a lead sheet: metre, tempo, chords, and the context features for every step. C columns."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ METRES = (
     (4, 4), (3, 4), (2, 4), (6, 8), (2, 2), (9, 8), (12, 8), (3, 8), (3, 2), (5, 4), (6, 4), (7, 4), (5, 8), (7, 8),
     (1, 4), (4, 2), (4, 8), (9, 4),
 )  # fmt: skip
-# (slower than, quarter notes a minute that stand for it): how busy a melody is goes with the tempo
+# classes of tempo: (upper bound, representative), quarter notes a minute; a melody's note density depends on the tempo
 TEMPI = ((80, 60), (120, 100), (160, 140), (210, 180), (10_000, 240))
-MOST_STEPS = 1 << 16  # of a form
-# The kinds that a model tells apart, and the others that count as one of them: rare kinds have too few examples.
+MOST_STEPS = 1 << 16  # longest form
+# Chord kinds are grouped into families, since rare kinds have too few examples.
 FAMILIES = ("maj", "min", "7", "m7", "maj7", "m7b5", "dim7", "7sus4", "aug", "6", "m6", "7b9")
 _MEMBERS = {
     "maj": "maj add9 sus2 5", "min": "min madd9", "7": "7 9 13 7#11 7b5", "m7": "m7 m9 m11 m13",
@@ -29,15 +29,15 @@ _MEMBERS = {
 FAMILY_OF = {kind: FAMILIES.index(family) for family, kinds in _MEMBERS.items() for kind in kinds.split()}
 NO_CHORD = -1
 BARS = 8  # bars are counted modulo eight: phrases have two, four or eight
-MOST_LEFT = 16  # bars left that are told apart
-MOST_AHEAD = 8  # beats to the next chord that are told apart
-BARS_LEFT, ROOT_HERE, NEXT_ROOT = 4, 6, 8  # of a lead sheet's context: `form_columns` stand after its first column
-NOTHING, ROOT, TONE, SCALE, OUTSIDE = range(5)  # what a pitch class is to the chord
+MOST_LEFT = 16  # bars left; more count as this many
+MOST_AHEAD = 8  # beats to the next chord; more count as this many
+BARS_LEFT, ROOT_HERE, NEXT_ROOT = 4, 6, 8  # columns of a lead sheet's context: `form_columns` follow its first column
+NOTHING, ROOT, TONE, SCALE, OUTSIDE = range(5)  # role of a pitch class in the chord
 
 
 @dataclass(frozen=True)
 class Form:
-    """What a melody is written over; `tempo` is an index of TEMPI, all lengths are steps."""
+    """Metre, tempo and chords of a piece; `tempo` is an index of TEMPI, all lengths are in steps."""
 
     metre: tuple[int, int] = (4, 4)
     tempo: int = 2
@@ -47,10 +47,8 @@ class Form:
     changes: tuple[tuple[int, tuple[int, int]], ...] = ()
 
     def spans(self) -> list[tuple[int, int, int, int]]:
-        """(start, end, root, family) from 0 to `length` without a gap, cut where the metre changes; NO_CHORD: none.
-
-        Of chords that overlap the later one holds.
-        """
+        """(start, end, root, family) from 0 to `length` without gaps, cut where the metre changes; family NO_CHORD:
+        none. If chords overlap, the later one counts."""
         codes = np.full(self.length, NO_CHORD)
         for chord in sorted(self.chords):
             code = chord.root * len(FAMILIES) + FAMILY_OF.get(chord.kind, 0)
@@ -62,7 +60,7 @@ class Form:
 
 
 def joined(chords: Iterable[Chord]) -> tuple[Chord, ...]:
-    """Chords in order of time; those that follow each other with one symbol are one."""
+    """The chords in order of time, with adjacent equal ones merged."""
     found: list[Chord] = []
     for chord in chords:
         last = found[-1] if found else None
@@ -80,12 +78,12 @@ def tempo_class(bpm: float) -> int:
 
 
 def nearest_metre(metre: tuple[int, int]) -> tuple[int, int]:
-    """The metre, or where it has no token of its own the one with the bar that is nearest in length."""
+    """The metre, or if it isn't in METRES the one with the nearest length of a bar."""
     metre = (int(metre[0]), int(metre[1]))
     return metre if metre in METRES else min(METRES, key=lambda m: abs(m[0] / m[1] - metre[0] / metre[1]))
 
 
-@lru_cache(maxsize=1024)  # asked for every metre at every token
+@lru_cache(maxsize=1024)  # called for every metre at every token
 def bar_and_beat(metre: tuple[int, int], steps_per_beat: int) -> tuple[int, int]:
     """Steps in a bar and in a beat as it is counted: a quarter in 4/4, a dotted quarter in 6/8."""
     bar = Score((), steps_per_beat, metre).bar_steps
@@ -94,7 +92,7 @@ def bar_and_beat(metre: tuple[int, int], steps_per_beat: int) -> tuple[int, int]
 
 
 def bar_end(form: Form, step: int, steps_per_beat: int) -> int:
-    """The end of the bar that `step` lies in; `step` itself where a bar ends there."""
+    """The end of the bar that contains `step`; `step` itself if a bar ends there."""
     origin, metre = max((start, metre) for start, metre in [(0, form.metre), *form.changes] if start <= step)
     bar, _ = bar_and_beat(metre, steps_per_beat)
     origin = origin or form.upbeat
@@ -102,7 +100,7 @@ def bar_end(form: Form, step: int, steps_per_beat: int) -> int:
 
 
 def bars_begun(form: Form, step: int, steps_per_beat: int) -> int:
-    """How many bars have begun before `step`: an upbeat is none."""
+    """Number of bars that begin before `step`, without the upbeat."""
     changes = [(form.upbeat, form.metre), *(change for change in form.changes if change[0] < step)]
     ends = [*(start for start, _ in changes[1:]), step]
     spans = zip(changes, ends, strict=True)
@@ -110,7 +108,7 @@ def bars_begun(form: Form, step: int, steps_per_beat: int) -> int:
 
 
 def bar_numbers(form: Form, steps_per_beat: int) -> np.ndarray:
-    """The bar that each step of the form and its end lies in, int64 [length + 1], from 0; −1 in an upbeat."""
+    """The bar number of each step of the form and of its end, int64 [length + 1], from 0; −1 in an upbeat."""
     number_S = np.full(form.length + 1, -1)
     changes = [(form.upbeat, form.metre), *form.changes]
     first = 0
@@ -129,8 +127,8 @@ def form_sizes(steps_per_beat: int) -> tuple[int, ...]:
 
 def form_columns(form: Form, steps_per_beat: int) -> np.ndarray:
     """int64 [length + 1, C]: place in the bar and in the beat (from 1), bar modulo eight, bars left, beats to the next
-    chord (0: none comes), root and family of the chord that holds and of the next (from 1; 0: none), and for each pitch
-    class what it is to the chord. Sizes as in `form_sizes`."""
+    chord (0: no next one), root and family of the current and the next chord (from 1; 0: none), and the role of each
+    pitch class in the chord. Sizes as in `form_sizes`."""
     steps = np.arange(form.length + 1)
     origin, bar, beat = np.full(len(steps), form.upbeat), np.zeros_like(steps), np.zeros_like(steps)
     for start, metre in [(0, form.metre), *form.changes]:
@@ -162,4 +160,4 @@ def _roles(root: int, family: int) -> list[int]:
     return [ROOT if c == root else TONE if c in tones else SCALE if c in scale else OUTSIDE for c in range(12)]
 
 
-assert set(FAMILY_OF) == set(KINDS)  # a kind added there needs its family here
+assert set(FAMILY_OF) == set(KINDS)  # every kind needs a family

@@ -1,4 +1,4 @@
-"""Numbers as they are: frames of features over time, or a few values to predict."""
+"""Numbers: frames of features over time, or a few values to predict."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from components.errors import UserError
 
 
 class Frames(Encoding):
-    """Float arrays [T, width] ↔ the same, each feature with mean 0 and variance 1 over the training data where
-    `standardise` is set: the mean is subtracted in float64, before the numbers are rounded to float32. A list of K
-    numbers is one frame of K.
+    """Float arrays [T, width] ↔ the same, with mean 0 and variance 1 for each feature over the training data if
+    `standardise` is set: the mean is subtracted in float64, before rounding to float32. A list of K numbers is one
+    frame of K.
 
     Raises:
-        UserError: an item is no table of finite numbers, or float32 can't tell the numbers apart as they are.
+        UserError: an item is no table of finite numbers, or the numbers vary too little for float32.
     """
 
     kind = "frames"
@@ -29,8 +29,8 @@ class Frames(Encoding):
     def __init__(self, *, standardise: bool = True) -> None:
         self.standardise = standardise
         self.mean_W = self.deviation_W = np.zeros(0)
-        self.steps: tuple[int, int] | None = None  # the shortest and the longest item of training
-        self.whole: tuple[int, int] | None = None  # the least and the greatest number, where all of training are whole
+        self.steps: tuple[int, int] | None = None  # lengths of the shortest and the longest training item
+        self.whole: tuple[int, int] | None = None  # smallest and largest training number if all are whole
 
     @property
     def fields(self) -> dict[str, Field]:
@@ -46,7 +46,7 @@ class Frames(Encoding):
         for item in items:
             frames = _frames(item)
             if not lengths:
-                # sums of differences from one of the frames: those of large numbers themselves would cancel out
+                # sums of differences from the first frame: sums of large numbers would cancel out
                 first = frames[:1].sum(0)
                 total = squares = largest = np.zeros(frames.shape[1])
             if frames.shape[1] != len(total):
@@ -63,7 +63,7 @@ class Frames(Encoding):
         if not self.standardise:
             self._check_float32(largest)
             self.mean_W, self.deviation_W = np.zeros_like(self.mean_W), np.ones_like(self.mean_W)
-        self.deviation_W[self.deviation_W <= 1e-14 * largest] = 1.0  # a feature that never changes says nothing
+        self.deviation_W[self.deviation_W <= 1e-14 * largest] = 1.0  # constant feature
 
     def encode(self, item: Any) -> np.ndarray:
         frames = _frames(item)
@@ -76,11 +76,11 @@ class Frames(Encoding):
         return encoded
 
     def decode(self, ids: Sequence[Any] | np.ndarray) -> np.ndarray:
-        """The frames in their own units, float64 [T, width]."""
+        """The frames in the units of the data, float64 [T, width]."""
         return np.asarray(ids, dtype=np.float64) * self.deviation_W + self.mean_W
 
     def rounded(self, ids: np.ndarray) -> list[list[float]]:
-        """As `decode`, with the digits that the float32 numbers [T, width] have, and no more."""
+        """As `decode`, rounded to the precision of the float32 numbers [T, width]."""
         sizes = np.maximum(np.abs(ids), 1.0 if self.standardise else 0.0).astype(np.float32)
         resolution = np.spacing(sizes).astype(np.float64) * self.deviation_W
         rows = zip(self.decode(ids).tolist(), resolution.tolist(), strict=True)
@@ -94,10 +94,10 @@ class Frames(Encoding):
         self.deviation_W = np.array(state["deviation"], dtype=np.float64)
         if self.mean_W.ndim != 1 or self.mean_W.shape != self.deviation_W.shape:
             raise ValueError("mean and deviation differ in shape")
-        self.steps = tuple(state["steps"]) if state.get("steps") else None  # an older state doesn't say
+        self.steps = tuple(state["steps"]) if state.get("steps") else None  # missing in an older state
 
     def _check_float32(self, largest_W: np.ndarray) -> None:
-        """Refuse numbers that vary by less than float32 can tell."""
+        """Raise UserError if the numbers vary by too little for float32."""
         steps_W = np.spacing(largest_W.astype(np.float32))
         for largest, step, deviation in zip(largest_W, steps_W, self.deviation_W, strict=True):
             if 0 < deviation < 50 * step:
@@ -120,7 +120,7 @@ def _frames(item: Any) -> np.ndarray:
 
 
 def _shortest(value: float, step: float) -> float:
-    """With as few decimals as still name the nearest of the numbers that are `step` apart."""
+    """Round `value` to the fewest decimals with an error of at most `step` / 2."""
     decimals = math.floor(-math.log10(step))
     rounded = round(value, decimals)
     return rounded if abs(rounded - value) <= step / 2 else round(value, decimals + 1)

@@ -1,10 +1,10 @@
-"""Lead sheets as tokens: first the form (metre, tempo, chords), then a melody that is written over it.
+"""Lead sheets as tokens: first the form (metre, tempo, chords), then the melody over it.
 
     4/4 · tempo 140 · F7 48 · Bb7 48 · F7 48 F7 48 · … · begin · rest 12 · A4 6 · C5 6 · D5 12 · …
 
-Every chord, rest and note is two tokens: what, and how long in grid steps. As the form stands before the melody, the
-chord that holds, the one that comes next and how many bars are left are known beside each token of the melody: given
-a form, a model writes over it and ends with it; given none, it makes up its own. The vocabulary is fixed.
+Every chord, rest and note is two tokens: its name and its length in grid steps. As the form comes first, the current
+chord, the next one and the bars left are context features of each token of the melody. Given a form, a model writes a
+melody over it that ends with it; otherwise it generates a form first. The vocabulary is fixed.
 """
 
 from __future__ import annotations
@@ -43,25 +43,25 @@ from components.encodings.sections import Sections
 from components.errors import UserError
 from components.score import Chord, Note, Part, Score
 
-SHIFTS = range(-5, 7)  # one octave in all: every key once
-COMFORTABLE = (48, 88)  # a transposition leaves this range only where the piece itself does
-REMEMBERED = 256  # forms whose columns are kept: those of a batch and of what is being generated
+SHIFTS = range(-5, 7)  # semitones of a transposition: every key once
+COMFORTABLE = (48, 88)  # a transposition leaves this range only if the piece itself does
+REMEMBERED = 256  # cached forms: those of a batch and of the pieces being generated
 
 
 class LeadSheet(Signed):
     """Scores ↔ ids: the melody, one note at a time, with its chord symbols, `steps_per_beat` steps in a quarter.
 
-    12 steps hold triplets and sixteenths, so swing can be written. Of a score the part with the role `melody` is
-    taken, else the first with notes. Notes that overlap are cut where the next one begins, of notes that begin
-    together the highest stays, pitches beyond a piano's keys are moved by octaves; chord kinds are told apart by
-    family (`components.encodings.form`), a bass note in a chord symbol is lost, neighbours with one symbol become one
-    chord, a rare metre becomes the one with the nearest bar. All else of a melody comes back exactly.
+    12 steps allow triplets and sixteenths, so swing can be written. The melody is the part with the role `melody`, else
+    the first with notes. Notes end at the latest where the next one begins; of notes that begin together the highest is
+    kept; pitches outside a piano's keys are moved by octaves. Chord kinds are reduced to families
+    (`components.encodings.form`), the bass note of a chord symbol is lost, adjacent equal chords are merged, a rare
+    metre becomes the one with the nearest bar. Everything else is decoded exactly.
 
-    `planned`: a form begins with how many bars it is to have, and has them; and beside each token stands what the music
-    is to the first chord (`components.encodings.lead_sheet_plan`). So pieces end where they are meant to, at home.
+    `planned`: a form begins with its number of bars; context features give the music relative to the root of the first
+    chord (`components.encodings.lead_sheet_plan`). So pieces end at the planned bar, on their home.
 
-    `patterns`: a model that copies may also go on as the melody went on when it last had the latest intervals, in
-    whatever key (`components.encodings.lead_sheet_patterns`).
+    `patterns`: a copying model may also continue as the melody did after the same intervals, in any key
+    (`components.encodings.lead_sheet_patterns`).
     """
 
     kind = "lead_sheet"
@@ -87,19 +87,19 @@ class LeadSheet(Signed):
         self.signs = Signs(steps_per_beat, planned)
         self.prefix = self.signs.prefix
         self.knows_chords = True  # whether the training pieces had any
-        self.form_steps = MOST_STEPS  # the longest form that the model makes up (see `fit`)
-        # what comes next (see `context`), what the form says of the step, the last pitch and what it is to the chord
+        self.form_steps = MOST_STEPS  # the longest form that is generated (see `fit`)
+        # type of the next token (see `context`), the form's columns, the last pitch and its role in the chord
         self.context_sizes = (5, *form_sizes(steps_per_beat), 2 + HIGHEST - LOWEST, 5, *(HOME_SIZES if planned else ()))
         self._forms: dict[bytes, tuple[Form, np.ndarray]] = {}
         self._returns: dict[tuple[bytes, Sections | None], tuple[np.ndarray, np.ndarray]] = {}
 
     def fit(self, items: Iterable[Score]) -> None:
-        """Learn whether there are chord symbols (a model that saw none is given none when it writes) and how long a
-        form may become.
+        """Learn whether there are chord symbols (if not, chords given in generation are left out) and the longest form
+        to generate.
 
-        The end of a form is one token among many, so `top_p` and `top_k` may cut it off each time. Forms therefore
-        end at the 95th percentile of the training pieces' lengths; without chords nothing but its length is in a
-        form, and it ends at their median.
+        The token that ends a form may be cut off by `top_p` and `top_k` every time. Therefore forms end at the latest
+        at the 95th percentile of the training pieces' lengths; without chords, when a form is nothing but a length, at
+        their median.
         """
         pieces = [(item.length_steps * self.steps_per_beat // item.steps_per_beat, bool(item.chords)) for item in items]
         self.knows_chords = any(has_chords for _, has_chords in pieces)
@@ -122,7 +122,7 @@ class LeadSheet(Signed):
         """The ids of the score's form and melody, int64 [T].
 
         Raises:
-            UserError: the piece is longer than a form may be.
+            UserError: the piece is longer than MOST_STEPS.
         """
         ratio = Fraction(self.steps_per_beat, item.steps_per_beat)
         scale = ratio.numerator if ratio.denominator == 1 else ratio  # fractions are slow
@@ -150,8 +150,8 @@ class LeadSheet(Signed):
         return np.array(ids + signs.spans(signs.rest, signs.rest, end - at), dtype=np.int64)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> Score:
-        """The lead sheet that the ids stand for. What breaks the grammar is skipped, an unfinished note dropped, and
-        a form whose melody was cut off ends with the bar that the melody reached."""
+        """The lead sheet for the ids. Ids that break the grammar are skipped and an unfinished note is dropped. If the
+        melody ends before its form, the piece ends with the bar that the melody reached."""
         ids, signs = np.asarray(ids, dtype=np.int64), self.signs
         begin = signs.places(ids).begin
         form, _ = self._form(ids[:begin])
@@ -181,7 +181,7 @@ class LeadSheet(Signed):
         return score if at >= form.length else score.until(bar_end(form, at, self.steps_per_beat))
 
     def onwards(self, start: Score) -> np.ndarray:
-        """The piece, int64 [T], over a form that comes twice: the model writes a second chorus over the same chords."""
+        """The ids of the piece, int64 [T], with its form repeated once: the model writes a second chorus over it."""
         ids = self.encode(start)
         begin = int(np.flatnonzero(ids == self.signs.begin)[0])
         form, _ = self._form(ids[:begin])
@@ -198,7 +198,7 @@ class LeadSheet(Signed):
         return np.concatenate([self.signs.form_ids(twice), ids[begin + 1 :]])
 
     def form_ids(self, form: Form) -> np.ndarray:
-        """What stands before a melody over the form, int64 [T]; without its chords where the model knows none."""
+        """The tokens of the form before the melody, int64 [T]; without its chords if the model knows none."""
         known = form if self.knows_chords else Form(form.metre, form.tempo, form.upbeat, form.length)
         return np.array(self.signs.form_ids(known), dtype=np.int64)
 
@@ -208,10 +208,10 @@ class LeadSheet(Signed):
         return np.array([*begun, *[-1] * (2 - len(begun)), self.signs.bars0 + bars - 1], dtype=np.int64)
 
     def prompt(self, text: str) -> tuple[np.ndarray, list[str]]:
-        """A metre, "3/4"; nothing leaves it to the model.
+        """A metre, "3/4". If empty, the model chooses it.
 
         Raises:
-            UserError: another text, with the metres that there are.
+            UserError: any other text.
         """
         name = f"metre {text.strip()}"
         if text.strip() and name not in self.vocabulary.tokens:
@@ -223,17 +223,17 @@ class LeadSheet(Signed):
         return self.signs.label(id)
 
     def layout(self, ids: np.ndarray, columns: int = 32) -> list[list[int]]:
-        """The form, then the melody in rows of their own."""
+        """The form, then the melody, in separate rows."""
         begin = min(self.signs.places(np.asarray(ids, dtype=np.int64)).begin + 1, len(ids))
         cuts = [*range(0, begin, columns), *range(begin, len(ids), columns), len(ids)]
         return [list(range(a, b)) for a, b in pairwise(cuts) if a < b]
 
     def context(self, ids: np.ndarray) -> np.ndarray:
-        """int64 [T, C]: what the next token is to be, where it stands, and what holds there.
+        """int64 [T, C]: the type of the next token, its position, and the chords there.
 
         The first column: 0 metre or tempo, 1 a part of the form, 2 its length, 3 a note or rest, 4 its length. Then
-        `form_columns` of the step; the latest pitch (from 1), and what it is to the chord. Before the melody only the
-        place, how many bars there are so far in the place of those left, and the latest chord.
+        `form_columns` of the step; the latest pitch (from 1), and its role in the chord. Before the melody only the
+        place, the bars so far instead of the bars left, and the latest chord.
         """
         ids, signs = np.asarray(ids, dtype=np.int64), self.signs
         places = signs.places(ids)
@@ -255,8 +255,8 @@ class LeadSheet(Signed):
         return np.concatenate([out, plan_columns(signs, ids, places, out)], axis=1)
 
     def copies(self, ids: np.ndarray, sections: Sections | None = None) -> tuple[np.ndarray, ...]:
-        """Notes and chords that began so many bars ago (`components.encodings.lead_sheet_copies`); with `patterns` also
-        what followed the latest intervals before."""
+        """Notes and chords that began one lag ago (`components.encodings.lead_sheet_copies`); with `patterns` also the
+        event that followed the latest intervals before."""
         ids = np.asarray(ids, dtype=np.int64)
         places = self.signs.places(ids)
         returns = self._returned(ids[: places.begin], places.begin < len(ids), sections)
@@ -273,7 +273,7 @@ class LeadSheet(Signed):
         return int(self._bar_numbers(ids, self.signs.places(ids))[-1]), 1
 
     def against(self, ids: np.ndarray, sections: Sections) -> np.ndarray:
-        """Lengths beyond the line between two sections, and another metre."""
+        """Lengths that cross the boundary between two sections, and changes of metre."""
         ids, signs = np.asarray(ids, dtype=np.int64), self.signs
         mask, places = np.zeros(len(signs), dtype=bool), signs.places(ids)
         mask[signs.metre0 : signs.tempo0] = places.time[-1] > 0
@@ -281,7 +281,7 @@ class LeadSheet(Signed):
         if not places.head[-1] or int(ids[-1]) == signs.upbeat or bar >= sections.total:
             return mask
         form = self._form_so_far(ids, places)
-        # of a form that is being written a bar more than there is: the next line may be its end
+        # a form that is being written is extended by a bar, as the next boundary may be its end
         ahead = replace(form, length=form.length + signs.longest)
         number_S, now = bar_numbers(ahead, self.steps_per_beat), int(places.time[-1])
         left = np.searchsorted(number_S, (bar // sections.bars + 1) * sections.bars) - now
@@ -289,22 +289,22 @@ class LeadSheet(Signed):
         return mask
 
     def _form_so_far(self, ids: np.ndarray, places: Places) -> Form:
-        """The form before the melody, as far as it is written."""
+        """The form before the melody, as far as the ids have it."""
         form = ids[: places.begin]
         return self._form(form)[0] if places.begin < len(ids) else self.signs.read_form(form.tolist())
 
     def _bar_numbers(self, ids: np.ndarray, places: Places) -> np.ndarray:
-        """The bar in which the token after each of the ids [T] stands, int64 [T]."""
+        """The bar of the token after each of the ids [T], int64 [T]."""
         number_S = bar_numbers(self._form_so_far(ids, places), self.steps_per_beat)
         return number_S[np.minimum(places.time, len(number_S) - 1)]
 
     def allowed(self, ids: np.ndarray) -> np.ndarray:
-        """The grammar's mask, bool [V]: a melody lasts as long as its form, and ends with it."""
+        """The grammar's mask, bool [V]: a melody is as long as its form."""
         grammar = Grammar(self.signs, self.form_steps, self.planned, lambda form: self._form(form)[0])
         return grammar.allowed(np.asarray(ids, dtype=np.int64))
 
     def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Melody and chords moved by one interval, an octave's worth of keys in all; int64 [T]."""
+        """Melody and chords transposed by one random interval of SHIFTS; int64 [T]."""
         ids = np.asarray(ids, dtype=np.int64)
         pitches = ids[ids >= self.signs.pitch0] - self.signs.pitch0 + LOWEST
         low, high = SHIFTS[0], SHIFTS[-1]
@@ -314,26 +314,26 @@ class LeadSheet(Signed):
         return self.signs.transposed(ids, int(rng.integers(low, high + 1)))
 
     def counts(self, ids: np.ndarray) -> dict[str, int]:
-        """Notes; what the form costs counts with them."""
+        """Number of notes; the loss of the form's tokens is included in the loss per note."""
         return {"note": int((np.asarray(ids) >= self.signs.pitch0).sum())}
 
     def meaning(self, chords: Sequence[Chord] = ()) -> Meaning:
-        """What the tokens do, for rules about notes; `chords` in the place of the form's own families."""
+        """The musical meaning of the tokens, for constraints; `chords` replace those of the form."""
         from components.encodings.lead_sheet_meaning import LeadSheetMeaning
 
         return LeadSheetMeaning(self.signs, self.reached, chords)
 
     def timeline(self, ids: np.ndarray) -> LeadSheetTimeline:
-        """Its melody and its chords."""
+        """The melody and the chords."""
         return LeadSheetTimeline(self.signs, np.asarray(ids, dtype=np.int64))
 
     def reached(self, ids: np.ndarray) -> tuple[Form, int] | None:
-        """The form of ids [T] and the step that their melody has reached; None before the melody."""
+        """The form of the ids [T] and the current step of their melody; None before the melody."""
         places = self.signs.places(np.asarray(ids, dtype=np.int64))
         return (self._form(ids[: places.begin])[0], int(places.time[-1])) if places.inside[-1] else None
 
     def _line(self, score: Score, scale: Fraction | int) -> list[Note]:
-        """The melody on this grid, one note at a time, in a piano's range."""
+        """The melody on this grid, monophonic, in a piano's range."""
         with_notes = [part for part in score.parts if part.notes]
         part = next((part for part in with_notes if part.role == "melody"), with_notes[0] if with_notes else None)
         line: list[Note] = []
@@ -351,7 +351,7 @@ class LeadSheet(Signed):
         return line
 
     def _form(self, ids: np.ndarray) -> tuple[Form, np.ndarray]:
-        """The form that the ids [T] before a melody tell, and its columns [steps + 1, C]."""
+        """The form in the ids [T] before a melody, and its columns [steps + 1, C]; cached."""
         key = np.asarray(ids, dtype=np.int64).tobytes()
         if key not in self._forms:
             form = self.signs.read_form(ids.tolist())
@@ -361,7 +361,7 @@ class LeadSheet(Signed):
         return self._forms[key]
 
     def _returned(self, ids: np.ndarray, whole: bool, sections: Sections | None) -> tuple[np.ndarray, np.ndarray]:
-        """`form_returns` of the form that the ids [T] before a melody tell; before it is `whole`, of none."""
+        """`form_returns` of the form in the ids [T] before a melody, cached; of an empty form until it is `whole`."""
         key = ids.tobytes() if whole else b"", sections
         if key not in self._returns:
             if len(self._returns) >= REMEMBERED:

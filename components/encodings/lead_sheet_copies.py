@@ -1,4 +1,4 @@
-"""What stood so many bars ago in a lead sheet: in the melody for its notes, in the form for its chords."""
+"""Copy candidates of lead sheets: notes of the melody and chords of the form some bars ago."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from components.encodings.lead_sheet_signs import Places, Signs, latest
 from components.encodings.sections import Sections
 from components.encodings.vocabulary import PAD
 
-LAGS = (1, 2, 4, 8, 16)  # bars; half of a folk tune's bars were heard 1, 2, 4, 8 or 16 bars ago
-HARMONIES = 4  # classes of how long the chords stay those of so many bars ago: no, here, for a bar, for four bars
-_APART = 2 * MOST_STEPS  # between the times of the form and those of the melody
+LAGS = (1, 2, 4, 8, 16)  # bars; half of a folk tune's bars repeat one 1, 2, 4, 8 or 16 bars ago
+HARMONIES = 4  # classes of how long the chords equal those one lag ago: no, here, for a bar, for four bars
+_APART = 2 * MOST_STEPS  # offset between times of the form and of the melody
 
 
 def lead_sheet_copies(
@@ -25,9 +25,9 @@ def lead_sheet_copies(
 ) -> tuple[np.ndarray, ...]:
     """As `Encoding.copies`, for ids [T]; `bar_S` and `harmony_SL` are `form_returns` of the form before the melody.
 
-    A note, rest or chord is a candidate where one began exactly L bars before; its length where one's length is next.
-    A bar is one of the metre that holds. The class of a match is HARMONIES times that of its notes and, in the melody,
-    whether the chords from here on are those that were there: a tune comes back over its own chords.
+    The candidate is the note, rest or chord that began exactly one lag before, or its length if a length is next. The
+    length of a bar is that of the current metre. The class of a match is HARMONIES times that of its notes, plus in the
+    melody the class of `harmony_SL`: a tune repeats over the same chords.
     """
     bar_T = _bars(signs, ids)
     step = np.minimum(places.time[places.inside], len(bar_S) - 1)
@@ -41,7 +41,7 @@ def lead_sheet_copies(
         found = np.searchsorted(clock_T[heads], wanted_TL)
         at = heads[np.minimum(found, len(heads) - 1)]
         there = (clock_T[at] == wanted_TL) & (places.time[:, None] >= ago_TL)
-        # time went on since `at`, so its length is written: in what breaks the grammar it may be another token
+        # the next token is its length, except in ids that break the grammar
         length_next = places.head[:, None]
         token = ids[np.minimum(at + length_next, len(ids) - 1)]
         there &= ~length_next | ((token >= signs.length0) & (token < signs.pitch0))
@@ -52,8 +52,8 @@ def lead_sheet_copies(
 
 
 def form_returns(form: Form, steps_per_beat: int, sections: Sections | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """For each step of a form and its end: the steps of a bar, int64 [S], and the class of how long the chords from
-    there on are those of L bars before, int64 [S, L]; of so many bars as the `sections` say."""
+    """For each step of a form and its end: the steps of a bar, int64 [S], and the class of how long the following
+    chords equal those one lag before, int64 [S, L]. Lags are LAGS bars, or those of the `sections`."""
     steps = np.arange(form.length + 1)
     bar_S = np.zeros_like(steps)
     for start, metre in [(0, form.metre), *form.changes]:
@@ -68,17 +68,17 @@ def form_returns(form: Form, steps_per_beat: int, sections: Sections | None = No
     for column, lag_S in enumerate(lags_SL.T):
         before = steps - lag_S * bar_S
         same = (before >= 0) & (chord_S == chord_S[np.maximum(before, 0)])
-        same[-1] = before[-1] >= 0  # nothing sounds after the end
-        # the next step that differs, from the end backwards
+        same[-1] = before[-1] >= 0  # there is no chord after the end
+        # the next step that differs, computed from the end
         differs = np.minimum.accumulate(np.where(same, len(steps), steps)[::-1])[::-1]
         ahead = differs - steps
-        ahead[differs == len(steps)] = 4 * bar_S[differs == len(steps)]  # to the end is as good as for four bars
+        ahead[differs == len(steps)] = 4 * bar_S[differs == len(steps)]  # equal until the end counts as four bars
         harmony_SL[:, column] = same * (1 + (ahead >= bar_S) + (ahead >= 4 * bar_S))
     return bar_S, harmony_SL
 
 
 def _bars(signs: Signs, ids: np.ndarray) -> np.ndarray:
-    """The steps of a bar in the metre that was named last, int64 [T]."""
+    """The steps of a bar in the latest metre, int64 [T]."""
     steps = np.array([bar_and_beat(metre, signs.steps_per_beat)[0] for metre in METRES])
     metre = latest((ids >= signs.metre0) & (ids < signs.tempo0))
     return np.where(metre >= 0, steps[np.clip(ids[metre] - signs.metre0, 0, len(METRES) - 1)], steps[0])

@@ -1,4 +1,4 @@
-"""Which tokens may come next in a lead sheet: its form, and then a melody that lasts as long as the form."""
+"""The grammar of lead sheets: a form, then a melody of the same length."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from components.score import Score
 
 @dataclass(frozen=True)
 class Grammar:
-    """`form_steps` is the longest form that may be made up, `planned` whether its number of bars is said; `form_of`
+    """`form_steps`: the longest form to generate. `planned`: whether forms begin with their number of bars. `form_of`
     reads the form from the ids [T] before a melody."""
 
     signs: Signs
@@ -55,7 +55,7 @@ class Grammar:
             mask[signs.length0 : signs.length0 + max(1, min(signs.longest, self._form_left(ids, places)))] = True
         elif signs.metre0 <= last < signs.tempo0 or before == signs.upbeat:
             mask[chords] = True
-            mask[signs.upbeat] = last == signs.pitch0 - 1  # the longest of lengths: there may be more
+            mask[signs.upbeat] = last == signs.pitch0 - 1  # only the longest length may be continued
         else:
             begun = places.time[-1] > 0
             left = self._form_left(ids, places)
@@ -68,7 +68,7 @@ class Grammar:
             mask[signs.metre0 : signs.tempo0] = begun and (not bars or written < bars)
 
     def _form_left(self, ids: np.ndarray, places: Places) -> int:
-        """Steps that the form may still get: it ends with a bar."""
+        """Steps left until the latest end of the form, which is the end of a bar."""
         if bars := self.signs.planned_bars(ids):
             return Written(self.signs, ids, places.time).end(bars) - int(places.time[-1])
         left = self.form_steps - int(places.time[-1])

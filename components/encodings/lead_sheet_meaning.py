@@ -1,4 +1,4 @@
-"""What the tokens of a lead sheet mean as music, for rules about notes (`components.encodings.meaning`)."""
+"""The musical meaning of a lead sheet's tokens, for constraints (`components.encodings.meaning`)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from components.score import Chord
 
 
 class LeadSheetMeaning:
-    """One voice. The form's tokens aren't music: rules are about the melody. `reached` says where ids have come to, as
-    `LeadSheet.reached` does."""
+    """One voice, the melody; the form's tokens have no meaning here. `reached` is `LeadSheet.reached`."""
 
     voices = ("Melody",)
 

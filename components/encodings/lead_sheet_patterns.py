@@ -1,7 +1,7 @@
-"""What followed when the melody last went as it goes now, in whatever key: interval patterns that come back.
+"""Copy candidates from interval patterns: what followed the latest intervals when they occurred before, in any key.
 
-A soloist returns to patterns rather than to bars: a line of the same intervals, from another note, at another place in
-the bar. E events of a melody (notes, rests, ties), N notes of them, T tokens.
+Soloists repeat patterns rather than bars: the same intervals from another note, at another place in the bar. E events
+of a melody (notes, rests, ties), N notes among them, T tokens.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from components.encodings.copying import match_class
 from components.encodings.lead_sheet_signs import Places, Signs
 from components.encodings.vocabulary import PAD
 
-LONGEST = 8  # intervals that are compared
-_APART = 1 << 10  # more than two intervals differ
+LONGEST = 8  # longest pattern, in intervals
+_APART = 1 << 10  # greater than the difference of two intervals
 
 
 def pattern_copies(signs: Signs, ids: np.ndarray, places: Places) -> tuple[np.ndarray, np.ndarray]:
-    """For each of the ids [T] the candidate and the class of its match, int64 [T] both, as `Encoding.copies` has them.
+    """For each of the ids [T] the candidate and the class of its match, both int64 [T], as in `Encoding.copies`.
 
-    The intervals up to the latest note are looked for in the melody before it; the longest stretch of them that was
-    there counts, of several the latest. The candidate is what followed there: a note as far from the latest note as it
-    was there, a rest, a tie; and after that its length there. The match is as long as the stretch; where what was
-    written isn't the candidate, its length is one without a match.
+    The melody is searched for the longest run of intervals that ends with the latest note and occurred before; of
+    several the latest is used. The candidate is the event that followed there: a note (transposed), a rest or a tie;
+    and after the event its length. The length of the match is that of the run. If the event wasn't the candidate, the
+    candidate for its length has match 0.
     """
     candidates_T, classes_T = np.full(len(ids), PAD, dtype=np.int64), np.zeros(len(ids), dtype=np.int64)
     inside = places.head & places.inside
@@ -33,7 +33,7 @@ def pattern_copies(signs: Signs, ids: np.ndarray, places: Places) -> tuple[np.nd
     pitch_N = ids[heads_E[notes_N]]
     source_N, longest_N = returns(np.diff(pitch_N))
     source_N, longest_N = np.append(0, source_N + 1), np.append(0, longest_N)
-    # of the event after the first e, with e from 1 to E: the latest note before it, and the event that it may repeat
+    # for the event after the first e, e from 1 to E: the latest note before it, and the event that it may repeat
     number_E = np.arange(1, len(heads_E) + 1)
     note_E = np.searchsorted(notes_N, number_E) - 1
     known_E = (note_E >= 0) & (longest_N[note_E] > 0)
@@ -48,7 +48,7 @@ def pattern_copies(signs: Signs, ids: np.ndarray, places: Places) -> tuple[np.nd
     token_E = np.where(known_E, np.where(is_note_E, moved_E, token_E), PAD)
     length_E = np.where(known_E & (length_E >= signs.length0) & (length_E < signs.pitch0), length_E, PAD)
     class_E = match_class(longest_N[note_E]) * known_E
-    # before a note its token is next, after it its length
+    # before an event its token is next, after it its length
     count_T = np.cumsum(inside)
     before = np.flatnonzero(places.inside & ~inside & (count_T > 0))
     candidates_T[before], classes_T[before] = token_E[count_T[before] - 1], class_E[count_T[before] - 1]
@@ -58,10 +58,10 @@ def pattern_copies(signs: Signs, ids: np.ndarray, places: Places) -> tuple[np.nd
 
 
 def returns(intervals_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each of the intervals the latest earlier one at which the longest stretch ends that also ends here, and that
-    stretch's length, up to LONGEST; int64 [N] both, −1 and 0 where there is none."""
+    """For each interval, the end of the latest earlier occurrence of the longest run that ends here, and the run's
+    length, up to LONGEST; both int64 [N], −1 and 0 if there is none."""
     source_N, longest_N = np.full(len(intervals_N), -1), np.zeros(len(intervals_N), dtype=np.int64)
-    code_N = np.zeros(len(intervals_N) + 1, dtype=np.int64)  # alike where the stretches before are
+    code_N = np.zeros(len(intervals_N) + 1, dtype=np.int64)  # equal for equal preceding runs
     for length in range(1, LONGEST + 1):
         ends = np.arange(length - 1, len(intervals_N))
         _, codes = np.unique(code_N[ends] * _APART + intervals_N[ends], return_inverse=True)

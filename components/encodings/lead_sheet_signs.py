@@ -1,4 +1,4 @@
-"""The tokens of a lead sheet: which id says what, and how a form is written with them and read back."""
+"""The vocabulary of lead sheets, and the conversion of forms to ids and back."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from components.harmony import ROOTS, format_chord
 from components.score import Chord, Score, pitch_name
 
 LOWEST, HIGHEST = 21, 108  # a piano's keys
-LONGEST_BEATS = 4  # that one length token can say
+LONGEST_BEATS = 4  # the longest length token
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where each of the ids [T] leaves the music."""
+    """The state after each of the ids [T]."""
 
     inside: np.ndarray  # bool [T]: the melody has begun
-    time: np.ndarray  # int64 [T], steps written: of the form before the melody, then of the melody
-    head: np.ndarray  # bool [T]: a chord, a note … whose length comes next
-    begin: int  # index of the token that begins the melody; T where it isn't there
+    time: np.ndarray  # int64 [T], steps so far: of the form before the melody, then of the melody
+    head: np.ndarray  # bool [T]: a token followed by its length (chord, note, …)
+    begin: int  # index of the token that begins the melody; T if there is none
 
 
 class Signs:
-    """The fixed vocabulary for a grid of `steps_per_beat`, in ranges of ids that follow each other; where forms are
-    `planned`, with the numbers of bars that they may have."""
+    """The fixed vocabulary for a grid of `steps_per_beat`, in consecutive ranges of ids; with `planned` it includes
+    numbers of bars."""
 
     def __init__(self, steps_per_beat: int, planned: bool = False) -> None:
         self.steps_per_beat, self.planned = steps_per_beat, planned
@@ -78,23 +78,23 @@ class Signs:
         return len(self.vocabulary)
 
     def spans(self, head: int, more: int, steps: int) -> list[int]:
-        """head, length for so many steps, with `more` as the head of what one length can't say."""
+        """The ids `head`, length; for longer `steps` followed by `more`, length, as often as needed."""
         full, rest = divmod(steps, self.longest)
         lengths = [self.longest] * full + [rest] * (rest > 0)
         return [id for i, n in enumerate(lengths) for id in (more if i else head, self.length0 + n - 1)]
 
     def planned_bars(self, ids: np.ndarray) -> int:
-        """The bars that a form is planned to have by the ids [T] before its melody; 0: any number."""
+        """The planned number of bars in the ids [T] before a melody; 0: any number."""
         said = ids[(ids >= self.bars0) & (ids < self.metre0)][:1]
         bars = int(said[0]) - self.bars0 + 1 if len(said) else 0
         return bars if bars <= MOST_BARS else 0
 
     def length(self, id: int) -> int:
-        """The steps that a length token says, 0 for another one."""
+        """The steps of a length token, 0 for other tokens."""
         return id - self.length0 + 1 if self.length0 <= id < self.pitch0 else 0
 
     def form_ids(self, form: Form) -> list[int]:
-        """Metre, tempo, where it is planned the bars, upbeat, chords, and the sign that the melody begins."""
+        """Metre, tempo, number of bars (if planned), upbeat, chords, and the token that begins the melody."""
         ids = [self.metre0 + METRES.index(form.metre), self.tempo0 + form.tempo]
         if self.planned:
             bars = max(1, bars_begun(form, form.length, self.steps_per_beat))
@@ -109,7 +109,7 @@ class Signs:
         return [*ids, self.begin]
 
     def read_form(self, ids: Sequence[int]) -> Form:
-        """The form that the ids before a melody tell; what breaks the grammar is skipped."""
+        """The form in the ids before a melody; ids that break the grammar are skipped."""
         metre, tempo, upbeat, at = None, None, 0, 0
         chords: list[Chord] = []
         changes: dict[int, tuple[int, int]] = {}
@@ -144,7 +144,7 @@ class Signs:
         heads = (ids >= self.pitch0) | ((ids >= self.no_chord) & (ids < self.length0))
         heads |= (ids == self.rest) | (ids == self.tie) | (ids == self.upbeat)
         lengths = np.where((ids >= self.length0) & (ids < self.pitch0), ids - self.length0 + 1, 0)
-        # an upbeat's length isn't written time: the form says it beforehand
+        # the length of an upbeat isn't counted: its chords follow
         lengths[1:] *= heads[:-1] & (ids[:-1] != self.upbeat)
         lengths[:1] = 0
         time = np.cumsum(lengths)
@@ -153,7 +153,7 @@ class Signs:
 
     def form_so_far(self, ids: np.ndarray, time: np.ndarray) -> np.ndarray:
         """int64 [T, 7], the first of `form_columns` for ids before a melody: place in the bar and in the beat, bar
-        modulo eight, bars written, nothing, root and family of the latest chord."""
+        modulo eight, bars so far, 0, root and family of the latest chord."""
         out = np.zeros((len(ids), 7), dtype=np.int64)
         at_metre = (ids >= self.metre0) & (ids < self.tempo0)
         metre = latest(at_metre)
@@ -175,7 +175,7 @@ class Signs:
                 np.minimum(in_bar % beat, 2 * self.steps_per_beat - 1) + 1,
                 steps // bar % BARS,
                 np.clip(steps // bar, 0, MOST_LEFT),
-                np.zeros_like(bar),  # beats to the next chord: none is known
+                np.zeros_like(bar),  # beats to the next chord: unknown
                 np.where(named, root + 1, 0),
                 np.where(named, family + 1, 0),
             )
@@ -183,7 +183,7 @@ class Signs:
         return out
 
     def transposed(self, ids: np.ndarray, semitones: int) -> np.ndarray:
-        """The ids [T] with all notes and chords that much higher."""
+        """The ids [T] with all notes and chords transposed by `semitones`."""
         root, family = np.divmod(ids - self.chord0, len(FAMILIES))
         chords = self.chord0 + (root + semitones) % 12 * len(FAMILIES) + family
         notes = np.clip(ids + semitones, self.pitch0, len(self) - 1)
@@ -191,7 +191,7 @@ class Signs:
         return np.where(ids >= self.pitch0, notes, np.where(is_chord, chords, ids))
 
     def label(self, id: int) -> str:
-        """A note or chord by its name, a length in steps."""
+        """The name of a note or chord, the steps of a length."""
         if id >= self.pitch0:
             return pitch_name(id - self.pitch0 + LOWEST)
         if self.chord0 <= id < self.length0:
@@ -202,5 +202,5 @@ class Signs:
 
 
 def latest(marked: np.ndarray) -> np.ndarray:
-    """For each of bool [T] the index of the latest that is marked, itself included; −1 where none is."""
+    """For each index of bool [T], the index of the latest True up to it; −1 if there is none."""
     return np.maximum.accumulate(np.where(marked, np.arange(len(marked)), -1)) if len(marked) else marked.astype(int)

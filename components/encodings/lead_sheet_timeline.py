@@ -1,4 +1,4 @@
-"""A lead sheet's tokens as chords and notes, for writing some of them anew (`components.encodings.timeline`)."""
+"""A lead sheet's tokens as chords and notes, for rewriting some of them (`components.encodings.timeline`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MELODY, CHORDS = range(2)
 
 
 class LeadSheetTimeline:
-    """An event is a note with its ties, a rest, or a chord; a gap may be filled by more or fewer tokens than it had."""
+    """An event is a note with its ties, a rest, or a chord. A gap may be filled by any number of tokens."""
 
     voices = ("melody", "chords")
     takes_turns = False
@@ -43,7 +43,7 @@ class LeadSheetTimeline:
         if left <= 0 and not head:
             return None
         mask = np.zeros(len(signs), dtype=bool)
-        # chords that follow each other with one symbol are one: those that stay would become longer
+        # adjacent equal chords are one event: a chord equal to the next would prolong it
         follows = int(self.ids[gap.last]) if gap.voice == CHORDS and gap.last < len(self.ids) else -1
         if head:
             most = left - (int(ids[-1]) == follows)

@@ -1,7 +1,7 @@
-"""What an encoding's tokens mean as music, so that rules can be about notes instead of ids.
+"""The musical meaning of an encoding's tokens, so that constraints can refer to notes instead of ids.
 
-An encoding gives `Choices`, what each token would do, and before each token a `Moment`, where the music stands. V is
-the vocabulary's size. An encoding joins in with a method `meaning(chords) -> Meaning`.
+An encoding gives `Choices`, the effect of each token, and before each token a `Moment`, the musical state. V is the
+vocabulary's size. To support this, an encoding implements `meaning(chords) -> Meaning`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from components.errors import UserError
 from components.harmony import strong_steps
 from components.score import Chord
 
-OTHER, NOTE, HOLD, REST, LENGTH = range(5)  # kinds of tokens; LENGTH: how long the note lasts whose pitch is chosen
+OTHER, NOTE, HOLD, REST, LENGTH = range(5)  # kinds of tokens; LENGTH: the duration of the note before it
 REMEMBERED = 16  # notes in `Moment.history`
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What each token would do: int64 [V] each. `pitch` is a MIDI number, −1 where the token names none;
-    `duration` counts steps, 0 where the token says nothing about it."""
+    """The effect of each token: int64 [V] each. `pitch` is a MIDI number, −1 if the token has none; `duration` is in
+    steps, 0 if the token has none."""
 
     kind: np.ndarray
     pitch: np.ndarray
@@ -34,22 +34,22 @@ class Choices:
 
 @dataclass(frozen=True)
 class Moment:
-    """Where the music stands before the next token; lengths and places in grid steps."""
+    """The musical state before the next token; lengths and places in grid steps."""
 
     step: int  # from the first step of the piece
     in_bar: int  # from the bar line
     bar_steps: int
     beat_steps: int
     strong: bool  # a strong beat begins here
-    chord: Chord | None = None  # that holds here
-    voice: int = 0  # that the token is for, 0 = the highest
-    sounding: tuple[int | None, ...] = (None,)  # a pitch for each voice: those above as chosen, the others as before
+    chord: Chord | None = None  # the current chord
+    voice: int = 0  # voice of the token, 0 = the highest
+    sounding: tuple[int | None, ...] = (None,)  # pitch of each voice: for those above the new one, else one step ago
     held: int = 0  # how long the voice's note has sounded
     history: tuple[int, ...] = ()  # pitches of the voice's last notes, the latest last
-    pending: int | None = None  # the pitch that a LENGTH is for; None: a rest's
-    before: tuple[int | None, ...] = ()  # a pitch for each voice, one step ago
-    left: int | None = None  # steps until the piece ends, where that is known
-    home: int | None = None  # pitch class that its lowest voice is to end on, where that is known
+    pending: int | None = None  # pitch of the note whose LENGTH is next; None: a rest
+    before: tuple[int | None, ...] = ()  # pitch of each voice one step ago
+    left: int | None = None  # steps until the end of the piece, if known
+    home: int | None = None  # pitch class for the last note of the lowest voice, if known
 
 
 class Meaning(Protocol):
@@ -59,12 +59,12 @@ class Meaning(Protocol):
     voices: tuple[str, ...]  # names, the highest first
 
     def moment(self, ids: np.ndarray) -> Moment | None:
-        """Where the music stands after the ids [T] (BOS first); None where the next token isn't music."""
+        """The musical state after the ids [T] (BOS first); None if the next token isn't music."""
         ...
 
 
 def chord_at(chords: Sequence[Chord], step: int) -> Chord | None:
-    """The chord that holds at a step."""
+    """The chord at a step."""
     return next((chord for chord in chords if chord.start <= step < chord.start + chord.duration), None)
 
 
@@ -117,7 +117,7 @@ class ChoraleMeaning:
         )
 
     def _pitch_at_end(self, column: np.ndarray) -> int | None:
-        """What sounds after a voice's tokens."""
+        """The pitch that sounds after a voice's tokens."""
         signs = self.signs
         begins = np.flatnonzero(column != signs.hold)
         last = int(column[begins[-1]]) if len(begins) else signs.rest
@@ -125,10 +125,10 @@ class ChoraleMeaning:
 
 
 def meaning_of(encoding: Encoding, chords: Sequence[Chord] = ()) -> Meaning:
-    """The musical side of an encoding. `chords` hold while the piece is written, in the encoding's own steps.
+    """The musical side of an encoding. `chords`: the chords of the piece to generate, in steps of the encoding.
 
     Raises:
-        UserError: the encoding isn't one of music.
+        UserError: the encoding has no musical meaning.
     """
     if isinstance(encoding, Chorale):
         return ChoraleMeaning(encoding, chords)

@@ -1,4 +1,4 @@
-"""Sound as a model of speech reads it: how loud each band of pitch is, a frame every few milliseconds.
+"""Log mel spectrograms of sounds.
 
 Shapes: N samples, T frames, K bins of the spectrum, M mel bands, S frames stacked into one.
 """
@@ -18,14 +18,14 @@ from components.encodings.base import Encoding, Field
 from components.errors import UserError
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1000, 384_000
-LOUDEST = 100.0  # floats of 32 bits may be louder than full scale, not that much
-FLOOR = 1e-10  # energies below are as good as silence; 16 bits reach down to 1e-9
+LOUDEST = 100.0  # largest valid sample; float samples may exceed full scale, but not by that much
+FLOOR = 1e-10  # lower energies count as silence; 16 bits reach down to 1e-9
 BLOCK = 1024  # frames whose spectra are in memory at once
-KNOTS = 5  # of the smooth curve that bends time
+KNOTS = 5  # of the time-warping curve
 
 
 class Sound(NamedTuple):
-    """Samples, float32 [N], full scale at ±1, `rate_hz` of them a second."""
+    """Samples, float32 [N], full scale at ±1, `rate_hz` per second."""
 
     samples: np.ndarray
     rate_hz: int
@@ -34,18 +34,17 @@ class Sound(NamedTuple):
 class Mel(Encoding):
     """Sound → log energies of `bands` mel bands, float32 [T, S · M], standardised over the training data.
 
-    The sound is brought to `rate_hz`, its high tones are raised (`preemphasis`), and Hann windows of `window_seconds`
-    are taken every `hop_seconds`. The bands' peaks lie at equal steps on HTK's mel scale,
-    mel(f) = 2595 log₁₀(1 + f / 700), between `low_hz` and `high_hz` (half the rate where it isn't set).
-    `centre` takes each band's mean over the recording away: loudness and microphone no longer count. `stack` lays as
-    many frames side by side, so the model has fewer steps (Sak et al. 2015, arXiv:1507.06947).
+    Sounds are resampled to `rate_hz`. `preemphasis`: coefficient of the filter that raises high frequencies. Hann
+    windows of `window_seconds` are taken every `hop_seconds`. The bands' peaks lie at equal steps on HTK's mel scale,
+    mel(f) = 2595 log₁₀(1 + f / 700), between `low_hz` and `high_hz` (default: half the rate). `centre`: subtract each
+    band's mean over the recording, which removes loudness and microphone. `stack`: concatenate this many frames, so
+    that the model has fewer steps (Sak et al. 2015, arXiv:1507.06947).
 
-    Training variants, anew in every epoch: the recording is up to `tempo` times as long or as short (Ko et al. 2015
-    change pitch and length together, here each has its own setting), time runs faster here and slower there (`warp`,
-    the deviation of its speed's logarithm), pitch is shifted by up to `shift` bands, the recording is louder or fainter
-    (`gain`, the deviation in decibels), and `time_masks` spans of up to `time_mask` frames and `band_masks` of up to
-    `band_mask` bands are set to their mean (SpecAugment, Park et al. 2019, arXiv:1904.08779). Without `tempo` a
-    variant is as long as its recording.
+    Augmentation, drawn anew in every epoch. `tempo`: stretch or compress the recording by a factor of up to this (Ko et
+    al. 2015 change pitch and length together, here each has a setting). `warp`: warp time; standard deviation of the
+    speed's logarithm. `shift`: shift the pitch by up to this many bands. `gain`: change the loudness; standard
+    deviation in decibels. In training `time_masks` spans of up to `time_mask` frames and `band_masks` of up to
+    `band_mask` bands are set to their mean (SpecAugment, Park et al. 2019, arXiv:1904.08779).
     """
 
     kind = "mel"
@@ -100,7 +99,7 @@ class Mel(Encoding):
             count += len(energies_TM)
         self.mean_M = total / max(1, count)
         self.deviation_M = np.sqrt(np.maximum(squares / max(1, count) - self.mean_M**2, 0.0))
-        self.deviation_M[self.deviation_M < 1e-6] = 1.0  # a band that never changes says nothing
+        self.deviation_M[self.deviation_M < 1e-6] = 1.0  # constant band
 
     def remarks(self) -> list[str]:
         fastest = max(self.rates, default=0)
@@ -120,11 +119,11 @@ class Mel(Encoding):
 
     @property
     def top_hz(self) -> float:
-        """Up to where the bands go."""
+        """The highest frequency of the bands."""
         return self.high_hz or self.rate_hz / 2
 
     def too_slow(self, rate_hz: int) -> bool:
-        """Have sounds with so many samples a second nothing in the highest bands?"""
+        """Whether sounds with this sample rate have nothing in the highest bands."""
         return rate_hz < 2 * self.top_hz
 
     def encode(self, item: Sound) -> np.ndarray:
@@ -144,7 +143,7 @@ class Mel(Encoding):
         if item[1] != self.rate_hz:
             samples = resample(samples, item[1], self.rate_hz)
         samples = np.append(samples[:1], samples[1:] - self.preemphasis * samples[:-1])
-        # at least one frame; what is left over at the end and fills no whole one is dropped
+        # at least one frame; an incomplete last frame is dropped
         samples = np.pad(samples, (0, max(0, self.window - len(samples))))
         frames_TW = np.lib.stride_tricks.sliding_window_view(samples, self.window)[:: self.hop]
         window_W = np.hanning(self.window + 1)[:-1]
@@ -176,7 +175,7 @@ class Mel(Encoding):
         for axis, count, widest in ((0, self.time_masks, self.time_mask), (1, self.band_masks, self.band_mask)):
             for _ in range(count):
                 length = frames_TM.shape[axis]
-                # never more than half of a short recording
+                # at most half of a short recording
                 width = int(rng.integers(0, min(widest, length // 2) + 1))
                 start = int(rng.integers(0, length - width + 1))
                 frames_TM[(slice(None),) * axis + (slice(start, start + width),)] = 0.0  # the mean
@@ -193,7 +192,7 @@ class Mel(Encoding):
 
     @property
     def _bins(self) -> int:
-        """Length of the Fourier transform: a power of two, twice the window, so that low bands have bins enough."""
+        """Length of the Fourier transform: a power of two, twice the window, so that low bands have enough bins."""
         return 2 << (self.window - 1).bit_length()
 
     def _stacked(self, frames_TM: np.ndarray) -> np.ndarray:
@@ -206,14 +205,14 @@ class Mel(Encoding):
 
 
 def power(frames_TW: np.ndarray, bins: int) -> np.ndarray:
-    """|X|² / `bins` of each frame, [T, bins // 2 + 1]; both halves of the spectrum add up to the frame's energy, and
-    the lower one is given."""
+    """Power spectrum |X|² / `bins` of each frame, lower half, [T, bins // 2 + 1]; both halves add up to the frame's
+    energy."""
     return np.abs(np.fft.rfft(frames_TW, bins, axis=1)) ** 2 / bins
 
 
 @functools.lru_cache(maxsize=8)
 def mel_filters(rate_hz: int, bins: int, bands: int, low_hz: float, high_hz: float) -> np.ndarray:
-    """Triangles [K, M], straight in Hz, 1 at their peaks, each from the peak below to the peak above.
+    """Triangular filters [K, M], linear in Hz, 1 at their peaks, each from the peak below to the peak above.
 
     Raises:
         UserError: the range is empty or beyond half the rate, or a band has no bin.
@@ -233,10 +232,10 @@ def mel_filters(rate_hz: int, bins: int, bands: int, low_hz: float, high_hz: flo
 
 
 def resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
-    """The same sound at another rate, float64 [N · to / from, rounded up]; what the new rate can't hold is cut away.
+    """Resample a sound to another rate, float64 [N · to / from, rounded up]; higher frequencies are removed.
 
-    By Fourier transform: spectrum cut or padded. Zeros after the end keep it from running into the beginning, and make
-    both lengths whole numbers of samples, so that no time is bent.
+    The Fourier spectrum is cut or padded. Zeros after the end prevent wrap-around and make both lengths whole numbers
+    of samples, so that the speed stays exact.
     """
     common = math.gcd(from_hz, to_hz)
     down, up = from_hz // common, to_hz // common
@@ -249,7 +248,7 @@ def resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
 
 
 def _between(frames: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Rows of an array at places between them, by straight lines."""
+    """Rows of an array at fractional indices, by linear interpolation."""
     below = np.minimum(places.astype(np.int64), max(0, len(frames) - 2))
     above = np.minimum(below + 1, len(frames) - 1)
     share = (places - below)[:, None]

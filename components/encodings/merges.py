@@ -1,6 +1,6 @@
-"""Byte-pair encoding of ids: pairs that are common become tokens of their own (Sennrich et al. 2016).
+"""Byte-pair encoding of ids: frequent pairs are merged into tokens (Sennrich et al. 2016).
 
-For music after Fradet et al. (EMNLP 2023). Learned and applied by the `tokenizers` library, kept as pairs of numbers.
+For music after Fradet et al. (EMNLP 2023). Learned and applied by the `tokenizers` library, stored as pairs of numbers.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from tokenizers import Tokenizer, models, trainers
 
-LONGEST = 16  # ids that a token may stand for
-LARGEST = 1 << 16  # tokens in all
-FIRST = 0x20000  # ids are written as characters from here on: no spaces, nothing that Unicode would put together
+LONGEST = 16  # ids in a token
+LARGEST = 1 << 16  # largest vocabulary
+FIRST = 0x20000  # ids are mapped to characters from here on: no spaces, nothing that Unicode normalises
 
 
 class Merges:
-    """`base` ids and the `pairs` of tokens that were merged, in their order. A token is one of the ids, or what an
-    earlier pair made: these count on from `base`.
+    """`base` ids and the merged `pairs` of tokens, in order. A token is one of the ids, or the result of an earlier
+    pair, numbered from `base`.
 
     Raises:
-        ValueError: a pair names a token that isn't there, or a token stands for too much.
+        ValueError: a pair contains an unknown token, or a token has more than LONGEST ids.
     """
 
     def __init__(self, base: int, pairs: Sequence[Sequence[int]] = ()) -> None:
@@ -37,7 +37,7 @@ class Merges:
             text = texts[left] + texts[right]
             if len(text) > LONGEST:
                 raise ValueError(f"the merge ({left}, {right}) stands for more than {LONGEST} tokens")
-            if text not in ids:  # two ways may lead to one token
+            if text not in ids:  # two pairs may give the same token
                 ids[text] = len(texts)
                 texts.append(text)
         self.expansions = [tuple(ord(sign) - FIRST for sign in text) for text in texts]
@@ -46,7 +46,7 @@ class Merges:
 
     @classmethod
     def learn(cls, base: int, chunks: Iterable[np.ndarray], size: int) -> Merges:
-        """The merges that bring the ids below `base` to `size` tokens; none spans two chunks."""
+        """Learn the merges of ids below `base` for a vocabulary of `size` tokens; none spans two chunks."""
         learner = Tokenizer(models.BPE())
         trainer = trainers.BpeTrainer(
             vocab_size=size,
@@ -76,7 +76,7 @@ class Merges:
         return np.array([id for one in found for id in one.ids], dtype=np.int64)
 
     def expand(self, tokens: np.ndarray) -> np.ndarray:
-        """The ids that the tokens stand for, int64 [T']."""
+        """The ids of the tokens, int64 [T']."""
         return np.array([id for token in tokens for id in self.expansions[int(token)]], dtype=np.int64)
 
 

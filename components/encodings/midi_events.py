@@ -1,8 +1,7 @@
-"""Scores to MidiTok's tokens and back, in memory: the one module that knows MidiTok.
+"""Scores to MidiTok's tokens and back, in memory. The only module that uses MidiTok.
 
-MidiTok (Fradet et al., ISMIR 2021 late-breaking demos) has the published vocabularies REMI (Huang & Yang 2020),
-Structured (Hadjeres & Crestel 2021) and MIDI-Like (Oore et al. 2018), and TSD, its own. V is the number of tokens
-without any special.
+MidiTok (Fradet et al., ISMIR 2021 late-breaking demos) implements the vocabularies REMI (Huang & Yang 2020), Structured
+(Hadjeres & Crestel 2021) and MIDI-Like (Oore et al. 2018), and its own TSD. V is the number of tokens without specials.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from components.encodings.notes import settled
 from components.score import Note, Part, Score
 
 CLASSES = {"remi": "REMI", "tsd": "TSD", "midi_like": "MIDILike", "structured": "Structured"}
-EXACT_BEATS, MOST_BEATS = 8, 32  # durations to the step, then to the beat; what is longer is cut
+EXACT_BEATS, MOST_BEATS = 8, 32  # durations are exact up to the first, to the beat up to the second, longer ones cut
 METRES = tuple((beats, unit) for unit in (4, 8) for beats in range(1, 13))
 PIANO, DRUMS = 0, -1  # programs as MidiTok counts them
 DRUM_PITCHES = range(27, 89)  # of General MIDI 2
@@ -27,7 +26,7 @@ DEFAULT_VELOCITY = 80
 
 
 class MidiTokens:
-    """One of MidiTok's tokenizers with a fixed vocabulary, over ids that begin at 0."""
+    """One of MidiTok's tokenizers with a fixed vocabulary; ids begin at 0."""
 
     def __init__(self, kind: str, steps_per_beat: int, velocities: int, programs: bool) -> None:
         self.steps_per_beat, self.programs, self.velocities = steps_per_beat, programs, velocities
@@ -38,7 +37,7 @@ class MidiTokens:
             beat_res={(0, EXACT_BEATS): steps_per_beat, (EXACT_BEATS, MOST_BEATS): 1},
             num_velocities=max(velocities, 1),
             use_velocities=velocities > 0,
-            special_tokens=["PAD"],  # it insists on one; ours come in its place
+            special_tokens=["PAD"],  # MidiTok needs one; replaced by our specials
             use_programs=programs,
             use_time_signatures=self.knows_metre,
             time_signature_range={unit: [b for b, u in METRES if u == unit] for unit in (4, 8)},
@@ -49,7 +48,7 @@ class MidiTokens:
         names = sorted(self._tokenizer.vocab, key=self._tokenizer.vocab.get)
         self.tokens = tuple(names[1:])
         self.types = tuple(name.split("_")[0] for name in self.tokens)
-        self._ticks = Fraction(self._tokenizer.time_division, steps_per_beat)  # in a step
+        self._ticks = Fraction(self._tokenizer.time_division, steps_per_beat)  # per step
 
     def follows(self) -> dict[str, set[str]]:
         """Which types of tokens may follow a token of each type; "" begins a piece."""
@@ -61,7 +60,7 @@ class MidiTokens:
         """int64 [T], ids below V. Empty where the score has no notes."""
         scale = Fraction(self.steps_per_beat, score.steps_per_beat)
         tracks: dict[int, list[Note]] = defaultdict(list)
-        # MidiTok knows no upbeat: a bar that begins in silence makes the bar lines fall right
+        # MidiTok has no upbeats: a first bar that begins with silence keeps the bar lines
         shift = -round(score.upbeat_steps * scale) % max(1, round(score.bar_steps * scale)) if score.upbeat_steps else 0
         for part in score.parts:
             program = DRUMS if part.role == "drums" else part.program
@@ -88,7 +87,7 @@ class MidiTokens:
         return np.array(ids, dtype=np.int64) - 1
 
     def decode(self, ids: np.ndarray) -> Score:
-        """The score of ids [T]. What breaks the grammar, MidiTok skips."""
+        """The score of ids [T]. MidiTok skips ids that break the grammar."""
         sequence = miditok.TokSequence(ids=(np.asarray(ids, dtype=np.int64) + 1).tolist())
         sequence = sequence if self._tokenizer.config.one_token_stream_for_programs else [sequence]
         made = self._tokenizer.decode(sequence)
@@ -105,7 +104,7 @@ class MidiTokens:
         )
 
     def _part(self, track: symusic.Track) -> Part:
-        """Its notes on our grid."""
+        """The track's notes on the grid of steps."""
         columns = track.notes.numpy()
         rows = zip(*(columns[name].tolist() for name in ("time", "duration", "pitch", "velocity")), strict=True)
         notes = []
@@ -119,7 +118,7 @@ class MidiTokens:
 
 
 def known_metre(metre: tuple[int, int]) -> tuple[int, int]:
-    """The metre as MidiTok is given it: in quarters or eighths, a bar of the same length where there is one."""
+    """The metre for MidiTok: in quarters or eighths, with the same length of a bar if possible."""
     beats, unit = metre
     for choice in ((beats, unit), (beats * 4 // unit, 4), (beats * 8 // unit, 8)):
         if choice in METRES and choice[0] * unit == beats * choice[1]:

@@ -1,4 +1,4 @@
-"""Places over time as a model of movement reads them: where something is, and how it moves."""
+"""Movements as frames of positions and their changes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pydantic import Field as Bounds
 from components.encodings.base import Field
 from components.encodings.frames import Frames
 
-KNOTS = 5  # of the smooth curve that bends time
+KNOTS = 5  # of the time-warping curve
 
 
 class Motion(Frames):
-    """Float arrays [T, width] → [T, 2 · width]: the places, standardised as Frames does, and their changes from step
-    to step, brought to variance 1 over the training data. `centre`: each series is moved so that its mean is 0.
+    """Float arrays [T, width] → [T, 2 · width]: the positions, standardised as in Frames, and their changes from step
+    to step, scaled to variance 1 over the training data. `centre`: subtract the mean of each series.
 
-    Training variants, drawn anew for each series in every epoch: time runs faster here and slower there (`warp`, the
-    deviation of its speed's logarithm), every feature is stretched (`scale`, as `warp`), the plane of two features is
-    turned (`rotate`, the deviation in degrees), and noise is added (`jitter`, in standard deviations of the data).
-    Um et al. 2017, arXiv:1706.00527.
+    Augmentation, drawn anew for each series in every epoch (Um et al. 2017, arXiv:1706.00527). `warp`: warp time;
+    standard deviation of the speed's logarithm. `scale`: scale each feature; standard deviation of the factor's
+    logarithm. `rotate`: rotate the plane of two features; standard deviation in degrees. `jitter`: add noise, in
+    standard deviations of the data.
     """
 
     kind = "motion"
@@ -58,7 +58,7 @@ class Motion(Frames):
         return self._moving(places_TW - places_TW.mean(0) if self.centre and len(places_TW) else places_TW)
 
     def decode(self, ids: Sequence[Any] | np.ndarray) -> np.ndarray:
-        """The places, float64 [T, width]; of a centred series, around the training data's mean."""
+        """The positions, float64 [T, width]; those of a centred series, around the training data's mean."""
         return super().decode(np.asarray(ids)[..., : len(self.mean_W)])
 
     def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Scores as notes, one a step: what sounds, how long, when the next one comes, how loud."""
+"""Scores as notes, one per step: pitch, duration, gap to the next note, velocity."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from components.score import Note, PackedNotes, Part, Score, note_columns
 
 STREAMS = ("pitch", "duration", "gap", "velocity")
 PITCH, DURATION, GAP, VELOCITY = range(len(STREAMS))
-FIRST = len(SPECIALS)  # of every stream: the id of its value 0
-REST = FIRST + len(METRES)  # in the pitch stream, after the metres; then the pitches
+FIRST = len(SPECIALS)  # the id of value 0 in every stream
+REST = FIRST + len(METRES)  # in the pitch stream: metres, rest, pitches
 PITCH0 = REST + 1
 PITCHES = 128
 LONGEST_STEPS = 1_000_000
@@ -28,16 +28,16 @@ Shift = Annotated[int, Bounds(ge=-24, le=24)]
 class Notes(Encoding):
     """Scores ↔ ids [T, 4] of the streams pitch, duration, gap and velocity, `steps_per_beat` steps in a quarter note.
 
-    The gap is the wait for the next note, 0 within a chord, so a note's place is known before its pitch. A piece is
-    BOS, its form, its notes by start and pitch, EOS. The form's pitch is the metre, its duration the upbeat, its
-    velocity the tempo (one of five), its gap the silence before the first note; where the metre changes there is
-    another. A gap of more than `longest_beats` goes on in a rest, which has neither duration nor velocity.
+    The gap is the time to the next note, 0 within a chord, so a note's place is known before its pitch. A piece is BOS,
+    its form, its notes by start and pitch, EOS. The form's pitch is the metre, its duration the upbeat, its velocity
+    the tempo (one of five), its gap the silence before the first note; a change of metre is another form. A gap of more
+    than `longest_beats` is continued by a rest, which has neither duration nor velocity.
 
-    `velocities`: how many are told apart. In training pieces are moved by a number of semitones between the two of
-    `transpose`, and with `stretch` half of them are written in notes twice or half as long, where that is possible.
+    `velocities`: number of velocity levels. In training pieces are transposed by a random number of semitones in the
+    range `transpose`, and with `stretch` half of them get all lengths doubled or halved, if possible.
 
-    Lost: which part a note is of (drums are left out), what is played twice at once, durations over `longest_beats`,
-    chord symbols; a rare metre becomes the one with the nearest bar.
+    Lost: parts (drums are left out), simultaneous notes of the same pitch, durations over `longest_beats`, chord
+    symbols; a rare metre becomes the one with the nearest bar.
     """
 
     kind = "notes"
@@ -63,7 +63,7 @@ class Notes(Encoding):
         self.longest = longest_beats * steps_per_beat
         self._bars = np.array([bar_and_beat(metre, steps_per_beat) for metre in METRES])  # steps [metres, (bar, beat)]
         bar, beat = (int(most) for most in self._bars.max(axis=0))
-        # of the next note: its place in the bar and in the beat, counted from 1
+        # place of the next note in the bar and in the beat, from 1
         self.context_sizes = (1 + bar, 1 + beat)
         self._upbeats = bar
 
@@ -78,7 +78,7 @@ class Notes(Encoding):
         return {name: Field(size=size) for name, size in zip(STREAMS, sizes, strict=True)}
 
     def encode(self, item: Score) -> dict[str, np.ndarray]:
-        """A stream's ids [T] by name, from BOS to EOS."""
+        """The ids [T] of each stream by name, from BOS to EOS."""
         scale = Fraction(self.steps_per_beat, item.steps_per_beat)
         metre = METRES.index(nearest_metre(item.metre))
         tempo = tempo_class(item.tempo_bpm)
@@ -94,12 +94,12 @@ class Notes(Encoding):
         loud = np.minimum(velocity * self.velocities // 128, self.velocities - 1)
         sounding = [start, np.minimum(duration, self.longest), PITCH0 + pitch, loud]
         rows = np.concatenate([np.array(forms).T, sounding], axis=1)
-        # by start, and where a metre begins with a note, the metre first: its pitch is lower
+        # sorted by start; a metre comes before a note, as its pitch is lower
         rows = rows[:, np.lexsort((rows[2], rows[0]))]
         return dict(zip(STREAMS, self._steps(rows, end), strict=True))
 
     def _steps(self, rows: np.ndarray, end: int) -> np.ndarray:
-        """The ids [4, T] of rows (start, duration, pitch, loudness) [4, N] in order; a long wait goes on in rests."""
+        """The ids [4, T] of rows (start, duration, pitch, loudness) [4, N] in order; long gaps get rests."""
         waits = np.diff(rows[0], append=end)
         rests = np.maximum(-(-waits // self.longest) - 1, 0)
         row = np.repeat(np.arange(len(waits)), 1 + rests)
@@ -111,7 +111,8 @@ class Notes(Encoding):
         return np.concatenate([before, streams, after], axis=1)
 
     def decode(self, ids: Sequence[Any] | np.ndarray) -> Score:
-        """The score of ids [T, 4]. Steps that break the grammar count as what their pitch says they are."""
+        """The score of ids [T, 4]. In steps that break the grammar, the pitch stream says if it is a metre, rest or
+        note."""
         metres: list[tuple[int, int]] = []
         notes: list[Note] = []
         at = upbeat = 0
@@ -140,8 +141,7 @@ class Notes(Encoding):
         )
 
     def context(self, ids: np.ndarray) -> np.ndarray:
-        """int64 [T, 2] for ids [T, 4]: where the next step begins, in the bar and in the beat, from 1; 0 before the
-        form."""
+        """int64 [T, 2] for ids [T, 4]: start of the next step in the bar and in the beat, from 1; 0 before the form."""
         ids = np.asarray(ids, dtype=np.int64)
         ends = np.cumsum(np.maximum(ids[:, GAP] - FIRST, 0))
         is_form = (ids[:, PITCH] >= FIRST) & (ids[:, PITCH] < REST)
@@ -154,8 +154,8 @@ class Notes(Encoding):
         return np.stack([in_bar + 1, in_bar % beat + 1], axis=-1) * known[:, None]
 
     def allowed_in(self, ids: np.ndarray, drawn: Sequence[int]) -> np.ndarray:
-        """Which ids may follow in stream `len(drawn)`, bool: after the steps [T, 4] (BOS first), when the streams
-        before it have drawn theirs in this step. Never all False."""
+        """Which ids are allowed in stream `len(drawn)`, bool: after the steps [T, 4] (BOS first), given the ids `drawn`
+        for the streams before it in this step. Never all False."""
         ids = np.asarray(ids, dtype=np.int64)
         stream = len(drawn)
         mask = np.zeros(self.fields[STREAMS[stream]].size, dtype=bool)
@@ -165,7 +165,7 @@ class Notes(Encoding):
             mask[PAD] = True
         elif drawn[PITCH] >= REST:
             most = (0, self.longest + 1, self.longest + 1, self.velocities)[stream]
-            lowest = stream == DURATION or drawn[PITCH] == REST  # neither a note nor a rest is without length
+            lowest = stream == DURATION or drawn[PITCH] == REST  # notes and rests have a length of at least 1
             mask[FIRST + lowest : FIRST + most] = True
         else:
             upbeats = int(self._bars[drawn[PITCH] - FIRST, 0]) if len(ids) == 1 else 1
@@ -180,15 +180,15 @@ class Notes(Encoding):
         elif len(ids) == 1:
             mask[FIRST:REST] = True
         elif gap <= 0 and PITCH0 <= last < PITCH0 + PITCHES - 1:
-            mask[last + 1 :] = True  # a chord goes upwards
+            mask[last + 1 :] = True  # pitches of a chord ascend
         else:
             mask[PITCH0:] = True
             mask[REST] = gap == self.longest
             mask[EOS] = gap > 0 and bool((ids[:, PITCH] >= PITCH0).any())
-            mask[FIRST:REST] = gap > 0 and self.context(ids)[-1, 0] == 1  # metres change on bar lines
+            mask[FIRST:REST] = gap > 0 and self.context(ids)[-1, 0] == 1  # metres change at bar lines only
 
     def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The whole piece moved by one interval, and in notes of other lengths where `stretch` is set; int64 [T, 4]."""
+        """The piece transposed by one random interval, with `stretch` also stretched; int64 [T, 4]."""
         ids = np.array(ids, dtype=np.int64)
         notes = ids[:, PITCH] >= PITCH0
         if self.transpose != (0, 0) and notes.any():
@@ -202,7 +202,7 @@ class Notes(Encoding):
         return ids
 
     def _stretched(self, ids: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The lengths twice or half as long: as they are where neither can be written."""
+        """The lengths doubled or halved; unchanged if neither can be encoded."""
         form = int(np.argmax((ids[:, PITCH] >= FIRST) & (ids[:, PITCH] < REST)))
         bar = int(self._bars[min(max(int(ids[form, PITCH]) - FIRST, 0), len(METRES) - 1), 0])
         choices = []
@@ -214,10 +214,10 @@ class Notes(Encoding):
 
 
 def check_range(**settings: tuple[int, int, int]) -> None:
-    """Refuse a setting (value, lowest, highest) of an encoding that is out of range: a stored one is a stranger's.
+    """Check that settings (value, lowest, highest) of an encoding are in range: stored ones are untrusted input.
 
     Raises:
-        UserError: with the range.
+        UserError: a setting is out of range.
     """
     for name, (value, low, high) in settings.items():
         if not isinstance(value, int) or not low <= value <= high:
@@ -225,13 +225,13 @@ def check_range(**settings: tuple[int, int, int]) -> None:
 
 
 def settled(notes: Iterable[Note]) -> tuple[Note, ...]:
-    """The notes in order, none over another of its pitch: a pitch that begins again ends the note before, of two that
-    begin together the longer stays."""
+    """The notes in order, without overlaps of one pitch: a repeated pitch ends the note before; of two that begin
+    together the longer is kept."""
     return tuple(PackedNotes(_settled(note_columns(tuple(notes)))))
 
 
 def _settled(columns: np.ndarray) -> np.ndarray:
-    """`settled` of start, duration, pitch, velocity [4, N]."""
+    """`settled` for columns start, duration, pitch, velocity [4, N]."""
     start, duration, pitch, velocity = columns[:, np.lexsort((-columns[1], columns[0], columns[2]))]
     first = np.ones(len(start), dtype=bool)
     first[1:] = (start[1:] != start[:-1]) | (pitch[1:] != pitch[:-1])
@@ -243,7 +243,7 @@ def _settled(columns: np.ndarray) -> np.ndarray:
 
 
 def _scaled(columns: np.ndarray, scale: Fraction) -> np.ndarray:
-    """The notes [4, N] on a grid of `scale` as many steps, none without a length."""
+    """The notes [4, N] on a grid with `scale` times as many steps, durations at least 1."""
     if scale == 1:
         return columns
     placed = np.rint(columns[:2] * scale.numerator / scale.denominator).astype(np.int64)

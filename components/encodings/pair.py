@@ -1,4 +1,4 @@
-"""What goes in and what should come out, each by an encoding of its own."""
+"""Pairs of an input and a target, each with its encoding."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from components.encodings.frames import Frames
 from components.options import Nested
 from components.registry import resolve
 
-SCALE = 20  # whole targets that are so far apart at most may be ratings
+SCALE = 20  # whole-number targets with at most this range may be ratings
 
 
 class Pair(Encoding):
     """(input, target) ↔ {"input": array, "target": array}.
 
-    A sentence and its label, tags or translation; frames and a value: the encodings `input` and `target` say which.
+    Such as a sentence and its label, tags or translation, or frames and a value. `input` and `target` are encodings.
     """
 
     kind = "pair"
@@ -54,7 +54,7 @@ class Pair(Encoding):
         return {name: side.encode(part) for (name, side), part in zip(self._sides(), item, strict=True)}
 
     def decode(self, ids: Sequence[Any] | np.ndarray) -> Any:
-        """The target that the array stands for."""
+        """The target for the array."""
         return self.target.decode(ids)
 
     def labels_of(self, item: tuple[Any, Any]) -> Sequence[str]:
@@ -85,7 +85,7 @@ class Pair(Encoding):
 
 
 class _Side:
-    """One side of the items, read anew by every loop over it."""
+    """One side of the items, iterable more than once."""
 
     def __init__(self, items: Iterable[tuple[Any, Any]], index: int) -> None:
         self.items, self.index = items, index
@@ -95,6 +95,6 @@ class _Side:
 
 
 def make(section: Mapping[str, Any]) -> Encoding:
-    """The encoding that a nested section of a recipe describes."""
+    """The encoding for a nested section of a recipe."""
     options = {key: value for key, value in section.items() if key != "kind"}
     return resolve("encoding", section["kind"], where="encoding")(**options)

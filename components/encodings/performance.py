@@ -1,4 +1,4 @@
-"""Piano performances as events: keys go down and up, the pedal too, and time passes in hundredths of a second."""
+"""Piano performances as events: keys, pedal, velocity and time shifts in hundredths of a second."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from components.errors import UserError
 from components.score import Note, Part, Score, pitch_name
 
 FIRST = len(SPECIALS)
-LOWEST, HIGHEST = 21, 108  # of a piano's keys
+LOWEST, HIGHEST = 21, 108  # a piano's keys
 KEYS = HIGHEST - LOWEST + 1
 DOWN, UP = FIRST, FIRST + 1  # of the pedal
 ON = UP + 1
 OFF = ON + KEYS
 LOUD = OFF + KEYS
-MOST_HELD = 11  # keys that are told apart by number
+MOST_HELD = 11  # number of held keys in the context; more count as this many
 LONGEST_SECONDS = 4 * 3600
 
 
 class Performance(Encoding):
-    """Performances ↔ ids: a key goes down, a key goes up, the sustain pedal goes down or up, the next keys are struck
-    with another velocity, time passes (Oore et al. 2018, where the pedal is a part of the notes' lengths).
+    """Performances ↔ ids: key down, key up, sustain pedal down or up, velocity of the next keys, time shift (Oore et
+    al. 2018, who include the pedal in the notes' lengths).
 
-    `steps_per_second`: of time; an event lasts at most a second. `velocities`: how many are told apart. `transpose`: in
-    training each piece is moved by a number of semitones between the two.
+    `steps_per_second`: resolution of time; a time shift is at most a second. `velocities`: number of velocity levels.
+    `transpose`: in training each piece is transposed by a random number of semitones in this range.
 
-    Beside each token the model is told how many keys are down and the lowest of them, whether the pedal is, the
-    velocity that holds, and which pitch classes are down.
+    Context features: number of held keys, the lowest of them, the pedal, the current velocity, and the held pitch
+    classes.
 
-    Lost: parts, other instruments and drums; half-pedalling; keys that a piano hasn't.
+    Lost: parts, other instruments and drums; half-pedalling; keys outside a piano's.
     """
 
     kind, performed = "performance", "piano"
@@ -52,7 +52,7 @@ class Performance(Encoding):
         check_range(steps_per_second=(steps_per_second, 10, 200), velocities=(velocities, 1, 127))
         self.steps_per_second, self.velocities = steps_per_second, velocities
         self.transpose = (transpose[0], transpose[1])
-        self.wait = LOUD + velocities - 1  # + k: k steps pass
+        self.wait = LOUD + velocities - 1  # + k: a time shift of k steps
         keys = [pitch_name(pitch) for pitch in range(LOWEST, HIGHEST + 1)]
         names = [
             "pedal down", "pedal up", *(f"{key} down" for key in keys), *(f"{key} up" for key in keys),
@@ -64,7 +64,7 @@ class Performance(Encoding):
         self._beyond = 0
 
     def fit(self, items: Iterable[Score]) -> None:
-        """Nothing is learned; notes that a piano hasn't are counted."""
+        """Learns nothing; counts notes outside a piano's range, for `remarks`."""
         parts = (part for item in items for part in item.parts if part.role != "drums")
         self._beyond = sum(not LOWEST <= note.pitch <= HIGHEST for part in parts for note in part.notes)
 
@@ -75,7 +75,7 @@ class Performance(Encoding):
         """The ids [T].
 
         Raises:
-            UserError: there is no note that a piano could play.
+            UserError: no note is in a piano's range.
         """
         parts = [part for part in item.parts if part.role != "drums"]
         scale = 60.0 / item.tempo_bpm / item.steps_per_beat * self.steps_per_second
@@ -111,7 +111,7 @@ class Performance(Encoding):
         return np.array(ids, dtype=np.int64)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> Score:
-        """The score; a "bar" is a second. What isn't let go at the end ends there."""
+        """The score; a "bar" is a second. Keys still held at the end are released there."""
         now, loud = 0, self.velocities // 2
         struck: dict[int, tuple[int, int]] = {}
         notes: list[Note] = []
@@ -155,10 +155,10 @@ class Performance(Encoding):
                 notes.append(Note(start, now - start, LOWEST + key, velocity))
 
     def prompt(self, text: str) -> tuple[np.ndarray, list[str]]:
-        """Nothing: a performance has no words to begin with.
+        """Always empty: prompts as text aren't supported.
 
         Raises:
-            UserError: there is a text.
+            UserError: the text isn't empty.
         """
         if text.strip():
             raise UserError(f"{text[:80]!r} is no beginning of a performance", where="prompt", hint="leave it out")
@@ -190,7 +190,7 @@ class Performance(Encoding):
             row = (min(len(held), MOST_HELD), 1 + min(held, default=-1), pedal, loud, *sounds)
 
     def allowed(self, ids: np.ndarray) -> np.ndarray:
-        """Keys go down that are up and up that are down; a piece ends with all keys and the pedal up."""
+        """The grammar's mask: keys go down if up and up if down; a piece ends with all keys and the pedal up."""
         mask = np.zeros(len(self.vocabulary), dtype=bool)
         ids = np.asarray(ids, dtype=np.int64)
         last = int(ids[-1]) if len(ids) else BOS
@@ -203,7 +203,7 @@ class Performance(Encoding):
             np.maximum.at(latest, ids[places] - first, places)
         held = np.zeros(KEYS, dtype=bool)
         held[latest >= 0] = ids[latest[latest >= 0]] < OFF
-        if LOUD <= last <= self.wait:  # a velocity is for what comes next
+        if LOUD <= last <= self.wait:  # a key down follows a velocity
             mask[ON:OFF] = ~held
             mask[last if held.all() else []] = True
             return mask
@@ -215,7 +215,7 @@ class Performance(Encoding):
         just = np.flatnonzero(ids > self.wait)
         since = ids[just[-1] + 1 if len(just) else 0 :]
         struck = since[(since >= ON) & (since < OFF)] - ON
-        mask[OFF + struck] = False  # no note without a length
+        mask[OFF + struck] = False  # notes have a length of at least one step
         mask[UP if down else DOWN] = not ((since == DOWN) | (since == UP)).any() or not down
         mask[LOUD : self.wait + 1] = not held.all()
         mask[self.wait + 1 :] = last <= self.wait or last == self.wait + self.steps_per_second
@@ -223,7 +223,7 @@ class Performance(Encoding):
         return mask
 
     def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The whole piece moved by one interval, as far as the keys go; int64 [T]."""
+        """The piece transposed by one random interval, within the range of the keys; int64 [T]."""
         ids = np.asarray(ids, dtype=np.int64)
         keyed = (ids >= ON) & (ids < LOUD)
         if self.transpose == (0, 0) or not keyed.any():
@@ -237,7 +237,7 @@ class Performance(Encoding):
         return {"note": int(((ids >= ON) & (ids < OFF)).sum())}
 
     def label(self, id: int) -> str:
-        """A key by its name, with ↑ where it is let go; a velocity or a wait by its number."""
+        """The name of a key, with ↑ for its release; the number of a velocity or time shift."""
         token = self.vocabulary.token(id)
         if OFF <= id < LOUD:
             return f"{token.removesuffix(' up')}↑"
@@ -245,7 +245,7 @@ class Performance(Encoding):
 
 
 def _joined(spans: Any) -> list[tuple[int, int]]:
-    """Spans in order, those that overlap as one, without empty ones."""
+    """The spans in order, with overlapping ones merged and empty ones removed."""
     found: list[tuple[int, int]] = []
     for down, up in sorted(spans):
         if up <= down:

@@ -1,4 +1,4 @@
-"""Which of 88 keys sound, frame by frame (the representation of Boulanger-Lewandowski et al. 2012)."""
+"""Piano rolls: the 88 keys that sound in each frame (Boulanger-Lewandowski et al. 2012)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from components.encodings.base import Encoding, Field
 from components.harmony import chord_tones
 from components.score import Note, Part, Score
 
-KEYS, LOWEST = 88, 21  # a piano's, from A0
+KEYS, LOWEST = 88, 21  # of a piano, from A0
 CHORDS_FROM = 48  # C3
 Shift = Annotated[int, Bounds(ge=-24, le=24)]
 
 
 class PianoRoll(Encoding):
-    """Scores ↔ frames of 0 and 1, float32 [T, 88]: `steps_per_beat` frames in a quarter note, each what sounds when it
-    begins. Repeated notes run together: the roll doesn't tell them from held ones.
+    """Scores ↔ frames of 0 and 1, float32 [T, 88]: `steps_per_beat` frames in a quarter note, each with the keys that
+    sound when it begins. Repeated notes are merged: a roll can't distinguish them from held ones.
 
-    `chords`: chord symbols sound too, as held chords between C3 and B3. `transpose`: in training each piece is moved
-    by a number of semitones between the two, drawn anew every epoch, as far as it stays on the keyboard.
+    `chords`: chord symbols are included as held chords between C3 and B3. `transpose`: in training each piece is
+    transposed by a random number of semitones in this range, drawn anew in every epoch, within the keyboard.
     """
 
     kind = "pianoroll"
@@ -53,7 +53,7 @@ class PianoRoll(Encoding):
                 for pitch_class in chord_tones(chord)
             ]
         for note in notes:
-            # a frame stands for the moment it begins at: ⌈start⌉ to ⌈end⌉, one at least
+            # a frame represents the moment of its beginning: ⌈start⌉ to ⌈end⌉, at least one frame
             first = -(-note.start * self.steps_per_beat // item.steps_per_beat)
             last = -(-(note.start + note.duration) * self.steps_per_beat // item.steps_per_beat)
             if 0 <= note.pitch - LOWEST < KEYS:

@@ -1,4 +1,4 @@
-"""Small grey pictures over time as what moves in them: where, which way, and how much."""
+"""Videos of small grey pictures as frames of movements: place, direction and strength."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from components.errors import UserError
 
 
 class Pictures(Frames):
-    """uint8 [T, height, width] → frames [T, grid² · directions]: which way the edges in each cell of a `grid` × `grid`
-    raster move from one picture to the next, as a histogram of `directions`.
+    """uint8 [T, height, width] → frames [T, grid² · directions]: a histogram of `directions` in which edges move from
+    one picture to the next, for each cell of a `grid` × `grid` raster.
 
-    What the change Iₜ of a pixel tells of a movement is its part across the edge, −Iₜ∇I / |∇I|² (Horn & Schunck 1981).
-    Here −Iₜ∇I is counted, in the manner of histograms of oriented gradients (Dalal & Triggs 2005): its direction is the
-    same for a bright thing on dark ground and a dark one on bright, and where there is no edge or no change it is 0.
-    Square roots of the sums, so that they are in proportion to the contrast; all are brought to a mean square of 1 over
-    the training data.
+    The change Iₜ of a pixel determines the movement across the edge, −Iₜ∇I / |∇I|² (Horn & Schunck 1981). Here −Iₜ∇I is
+    accumulated as in histograms of oriented gradients (Dalal & Triggs 2005): its direction is the same for bright
+    objects on dark ground and dark ones on bright, and it is 0 without an edge or a change. Square roots of the sums
+    are taken, so that they are proportional to the contrast, and scaled to a mean square of 1 over the training data.
     """
 
     kind = "pictures"
@@ -68,7 +67,7 @@ class Pictures(Frames):
             raise UserError(f"{what}, not of shape {grey_THW.shape}", where="data")
         grey_THW = grey_THW.astype(np.float32)
         change_THW = np.diff(grey_THW, axis=0, prepend=grey_THW[:1])
-        # the slope in the middle of the two pictures: neither the place that is left nor the one that is reached
+        # the gradient of the average of the two pictures, so that old and new position count equally
         down_THW, right_THW = np.gradient((grey_THW + np.roll(grey_THW, 1, axis=0)) / 2, axis=(1, 2))
         down_THW, right_THW = -change_THW * down_THW, -change_THW * right_THW
         angle_THW = np.arctan2(down_THW, right_THW)

@@ -1,4 +1,4 @@
-"""Whole numbers on a scale: stars, grades, levels of agreement."""
+"""Ratings: whole numbers on a scale, such as stars, grades, levels of agreement."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from components.encodings.symbols import Labels
 from components.encodings.vocabulary import SPECIALS, Vocabulary
 from components.errors import UserError
 
-MOST = 100  # ratings on a scale
+MOST = 100  # largest number of ratings on a scale
 
 
 class Ratings(Labels):
-    """A whole number from `low` to `high` ↔ ids [1], in the numbers' order; where a bound isn't set, the lowest or the
-    highest of training.
+    """A whole number from `low` to `high` (default: the range of the training data) ↔ ids [1], in the numbers' order.
 
     Raises:
         UserError: a target is no whole number, lies outside the scale, or the scale has more than MOST ratings.
@@ -55,7 +54,7 @@ class Ratings(Labels):
         return [str(_whole(item))]
 
     def set_learned(self, state: Mapping[str, Any]) -> None:
-        """The scale is the vocabulary."""
+        """No-op: the scale is in the vocabulary."""
 
     def _set(self, low: int, high: int) -> None:
         if not 1 <= high - low < MOST:
@@ -65,7 +64,7 @@ class Ratings(Labels):
 
 
 def _whole(item: Any) -> int:
-    """The rating, which a table of numbers gives as a list of one."""
+    """The rating; tables of numbers give a list of one."""
     try:
         values = np.asarray(item, dtype=np.float64).ravel()
     except (ValueError, TypeError):

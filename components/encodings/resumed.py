@@ -1,4 +1,4 @@
-"""Contexts that are computed one id after the other, and go on from there when the next id is known."""
+"""Cache for contexts that are computed one id at a time, continued when the next id is known."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Callable, Generator
 
 import numpy as np
 
-Walk = Generator[tuple[int, ...], int, None]  # first gives nothing of use; then, for each id it is sent, a row
-MOST_KEPT = 64  # sequences that are written side by side
+Walk = Generator[tuple[int, ...], int, None]  # ignores the first value; then yields a row for each id sent
+MOST_KEPT = 64  # cached sequences, those of a batch in generation
 
 
 class Resumed:
-    """The rows of ids [T] by a walk from their beginning. Sampling asks for each sequence anew with every token: the
-    walk of its beginning is kept, so a sequence costs its length and not the square of it."""
+    """The rows of ids [T], computed by a generator `walk` from the beginning. Sampling passes the whole sequence for
+    each token, so the generator of its beginning is cached: the cost is linear in the length, not quadratic."""
 
     def __init__(self, walk: Callable[[], Walk], width: int) -> None:
         self.walk, self.width = walk, width
-        self._kept: dict[bytes, tuple[Walk, np.ndarray]] = {}  # ids so far → their walk, and the rows
+        self._kept: dict[bytes, tuple[Walk, np.ndarray]] = {}  # ids so far → generator, rows
 
     def rows(self, ids: np.ndarray) -> np.ndarray:
         """int64 [T, width]."""
         ids = np.ascontiguousarray(ids, dtype=np.int64)
-        found = self._kept.pop(ids[:-1].tobytes(), None)  # taken away: nobody else goes on with it
+        found = self._kept.pop(ids[:-1].tobytes(), None)  # removed, since a generator can only be continued once
         walk, before = found or (self.walk(), np.zeros((0, self.width), dtype=np.int64))
         if found is None:
             next(walk)

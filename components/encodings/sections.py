@@ -1,6 +1,6 @@
-"""The form that a piece is asked to have, "AABA": its sections, and which earlier one each of them is to come back to.
+"""The requested form of a piece, "AABA": its sections, and the earlier section that each one repeats.
 
-T tokens, L lags of an encoding that says what could be copied (`Encoding.copies`).
+T tokens, L lags of an encoding with copy candidates (`Encoding.copies`).
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from components.bounds import MOST_BARS
 from components.errors import UserError
 
 WHERE = "generation.form"
-BARS = 8  # of a section, where nothing says how many the piece has
+BARS = 8  # of a section, if the length of the piece isn't given
 
 
 @dataclass(frozen=True)
 class Sections:
-    """A letter for each section, all of `bars` bars: sections with one letter are to be alike."""
+    """A letter for each section, all of `bars` bars: sections with the same letter should be similar."""
 
     letters: str
     bars: int
 
     @classmethod
     def read(cls, text: str, total: int = 0) -> Sections:
-        """The sections of a piece of `total` bars; of `BARS` bars each where it is 0.
+        """The sections of a piece of `total` bars; with 0, each has `BARS` bars.
 
         Raises:
-            UserError: the text isn't letters, or the bars can't be shared out among them.
+            UserError: the text isn't letters, or `total` isn't a multiple of their number.
         """
         letters = text.strip().upper()
         if not (letters.isascii() and letters.isalpha()):
@@ -49,19 +49,19 @@ class Sections:
 
     @property
     def total(self) -> int:
-        """Bars in all."""
+        """Number of bars."""
         return len(self.letters) * self.bars
 
     def backs(self, bar_T: np.ndarray) -> np.ndarray:
-        """From each of the bars (from 0) how many bars back the latest section with its letter lies; 0: none does."""
+        """For each bar (from 0), the distance in bars to the latest earlier section with its letter; 0: none."""
         backs = [section - self.letters.rfind(letter, 0, section) for section, letter in enumerate(self.letters)]
         found = np.array([back * self.bars if back <= n else 0 for n, back in enumerate(backs)])
         inside = (bar_T >= 0) & (bar_T < self.total)
         return np.where(inside, found[np.clip(bar_T // self.bars, 0, len(found) - 1)], 0)
 
     def lags(self, bar_T: np.ndarray, lags: Sequence[int], unit: int = 1) -> np.ndarray:
-        """How far back to look from each bar, int64 [T, L]: `lags`, of which a bar has `unit`. Where none of them leads
-        to the earlier section, the last one does."""
+        """The lags to use in each bar, int64 [T, L]: `lags`, in units of which a bar has `unit`. If none of them leads
+        to the earlier section with the same letter, the last one is replaced."""
         found = np.tile(np.array(lags, dtype=np.int64), (len(bar_T), 1))
         back_T = self.backs(bar_T) * unit
         other = (back_T > 0) & ~(found == back_T[:, None]).any(axis=1)
@@ -69,8 +69,8 @@ class Sections:
         return found
 
     def leanings(self, bar: int, lags: Sequence[int], unit: int = 1) -> np.ndarray:
-        """For each of the lags as `lags` has them, float64 [L]: 1 where it leads to the same place of the latest
-        section with the letter, −1 where to that of a section with another letter, else 0."""
+        """For each of the lags of `lags`, float64 [L]: 1 if it leads to the same bar of the latest section with the
+        letter, −1 if to that of a section with another letter, else 0."""
         leaning = np.zeros(len(lags))
         if not 0 <= bar < self.total:
             return leaning

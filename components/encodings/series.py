@@ -1,6 +1,6 @@
-"""Numbers over time: each value in two parts that keep its digits, and beside it what is known of its time.
+"""Time series: each value as two float32 numbers that keep its precision, with covariates and calendar features.
 
-Shapes: T steps, C covariates, W numbers of a step.
+Shapes: T steps, C covariates, W features of a step.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from components.errors import UserError
 Cycle = Literal["hour", "day", "week", "month", "year"]
 SECONDS: dict[str, float] = {"hour": 3600, "day": 86400, "week": 604_800, "month": 2_629_800, "year": 31_557_600}
 LONGEST_LAG = 5000
-PARTS = 2  # of a value: together they have twice the digits of float32
-STEADY = 1e-4  # of its size: where a series varies by less, the network sees a constant
+PARTS = 2  # float32 numbers of a value: together twice the digits of one
+STEADY = 1e-4  # relative variation of a series below which it looks constant to the network
 
 
 class Series(NamedTuple):
-    """A series on a regular grid. `covariates` may go on beyond the last value, as far as `times` do.
+    """A series on a regular grid. `covariates` and `times` may continue after the last value.
 
-    `freq` is the step as pandas names it, `season` the steps after which the series repeats itself as a rule.
-    `horizon` steps are predicted at once, from the last `origins` places of a part that are so far apart.
+    `freq` is the step in pandas' notation, `season` the number of steps in a season. `horizon` steps are predicted at
+    once, from the last `origins` forecast origins of a split, which are `horizon` steps apart.
     """
 
     name: str
@@ -37,24 +37,24 @@ class Series(NamedTuple):
     horizon: int
     origins: int = 1
     utc: bool = False
-    named: tuple[str, ...] = ()  # the covariates
+    named: tuple[str, ...] = ()  # names of the covariates
 
     def until(self, steps: int) -> Series:
-        """Its first steps alone."""
+        """The first `steps` steps."""
         return self._replace(times=self.times[:steps], values=self.values[:steps], covariates=self.covariates[:steps])
 
 
 class SeriesValues(Encoding):
-    """Series ↔ float32 [T, 2 + W]: a value and what float32 loses of it; then the covariates, standardised over the
-    training data, and sine and cosine of the time's place in each cycle of the `calendar`.
+    """Series ↔ float32 [T, 2 + W]: a value and its rounding error in float32; then the covariates, standardised over
+    the training data, and sine and cosine of the time in each cycle of the `calendar`.
 
-    Where the calendar isn't set, a cycle counts that is longer than a step and that the training data see twice. `lags`
-    are the earlier values that a model reads beside the last one, in steps; where they aren't set: 2 to 7 steps, and
-    one to three seasons, one and two weeks and a year ago with the values next to those, as far as training has twice
-    as many steps.
+    By default the calendar has the cycles that are longer than a step and occur at least twice in the training data.
+    `lags`: steps of earlier values that a model reads besides the last one; by default 2 to 7 steps, and one to three
+    seasons, one and two weeks and a year ago with the values next to those, if the training data have twice as many
+    steps.
 
     Raises:
-        UserError: a value can't be kept, or the series of a data set differ in frequency or covariates.
+        UserError: a value is out of range, or the series of a data set differ in frequency or covariates.
     """
 
     kind = "series"
@@ -74,13 +74,13 @@ class SeriesValues(Encoding):
         self.mean_C = self.deviation_C = np.zeros(0)
         self.cycles: tuple[str, ...] = ()
         self.read_lags: tuple[int, ...] = ()
-        self.counts_only = False  # are all values of training counts?
-        self.series: list[tuple[str, str]] = []  # (name, first time) of each in training
-        self.steady = 0  # of them, those that vary too little to be seen beside their size
+        self.counts_only = False  # whether all training values are counts
+        self.series: list[tuple[str, str]] = []  # (name, first time) of each training series
+        self.steady = 0  # number of them with a relative variation below STEADY
 
     @property
     def width(self) -> int:
-        """What is known of a step beside the value."""
+        """Number of features of a step besides the value."""
         return len(self.named) + 2 * len(self.cycles)
 
     @property
@@ -188,13 +188,13 @@ LEARNED = (
 
 
 def are_counts(values: np.ndarray) -> bool:
-    """Are all of them whole numbers from 0 to 2⁵³? Larger ones float64 doesn't tell apart."""
+    """Whether all are whole numbers from 0 to 2⁵³ (above, float64 isn't exact)."""
     return bool(((values >= 0) & (values <= 2**53) & (values == np.round(values))).all())
 
 
 def place_in(cycle: str, times: np.ndarray) -> np.ndarray:
-    """Where times lie in their hour, day, week, month or year: 0 at its beginning, below 1. Days are whole: a week has
-    seven places."""
+    """Position of times in their hour, day, week, month or year, from 0 to below 1. Week, month and year count whole
+    days: a week has seven positions."""
     days = times.astype("datetime64[D]")
     if cycle in ("hour", "day"):
         length = np.timedelta64(int(SECONDS[cycle]), "s")

@@ -1,4 +1,4 @@
-"""Words with their letters: what a word is called, and how it is written (Ling et al. 2015; Lample et al. 2016)."""
+"""Words with their letters, for models with letter embeddings (Ling et al. 2015; Lample et al. 2016)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from components.encodings.symbols import Symbols
 from components.encodings.vocabulary import PAD, SPECIALS, UNK, Vocabulary
 from components.errors import UserError
 
-MOST_LETTERS = 512  # the specials among them; further ones are UNK
+MOST_LETTERS = 512  # size of the letter vocabulary, specials included; other letters are UNK
 RARE = 2  # a letter seen fewer times is UNK, so that UNK is trained
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 DIGIT = re.compile(r"\d")
@@ -23,15 +23,15 @@ DIGIT = re.compile(r"\d")
 
 class Spelled(Symbols):
     """Lists of words (or a text, which is split) ↔ ids [T, 1 + max_letters]: the word's id, then V + the id of each of
-    its first `max_letters` letters, 0 where it has no more. Letters keep their case.
+    its first `max_letters` letters, padded with 0. Letters keep their case.
 
-    Words are looked up in lower case with `lowercase`, and with every digit as 0 with `zero_digits`. In training a word
-    seen n times is read as UNK with the probability `word_dropout` / (word_dropout + n), drawn anew in every epoch:
-    rare words teach what an unknown one says (Kiperwasser & Goldberg 2016); its letters stay.
+    `lowercase`: words are looked up in lower case. `zero_digits`: words are looked up with every digit as 0. In
+    training a word seen n times becomes UNK with the probability `word_dropout` / (word_dropout + n), drawn anew in
+    every epoch, so that UNK is trained (Kiperwasser & Goldberg 2016); its letters are kept.
     """
 
     kind = "spelled"
-    reads = "text"  # a list of words does as well
+    reads = "text"  # or a list of words
     unit = "word"
 
     def __init__(
@@ -48,7 +48,7 @@ class Spelled(Symbols):
         super().__init__(min_count=min_count, max_size=max_size, lowercase=lowercase, known_words=known_words)
         self.zero_digits, self.max_letters, self.word_dropout = zero_digits, max_letters, word_dropout
         self.letters = Vocabulary(SPECIALS)
-        self.hidden_V = np.zeros(len(SPECIALS))  # how likely each word is read as UNK in training
+        self.hidden_V = np.zeros(len(SPECIALS))  # probability that a word becomes UNK in training
 
     @property
     def fields(self) -> dict[str, Field]:
@@ -76,11 +76,11 @@ class Spelled(Symbols):
         return ids
 
     def decode(self, ids: Sequence[Sequence[int]] | np.ndarray) -> list[str]:
-        """The words as they are written; where one is too long for its letters, and known, the rest as looked up."""
+        """The words from their letters; the end of a known word that is too long, from the vocabulary."""
         return [self._word(row) for row in np.asarray(ids, dtype=np.int64).tolist()]
 
     def prompt(self, text: str) -> tuple[np.ndarray, list[str]]:
-        return self.encode(text), []  # an unknown word has its letters
+        return self.encode(text), []  # no warning about unknown words: their letters are read
 
     def written(self, id: int) -> str:
         letter = id - len(self.vocabulary)  # letters come after the words
@@ -96,7 +96,7 @@ class Spelled(Symbols):
         return {"letters": self.letters.state(), "hidden": self.hidden_V.tolist()}
 
     def set_learned(self, state: Mapping[str, Any]) -> None:
-        """Take back what `learned` gave.
+        """Restore the result of `learned`.
 
         Raises:
             UserError: it doesn't fit the vocabulary, or has too many letters.

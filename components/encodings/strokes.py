@@ -1,4 +1,4 @@
-"""Strokes of a pen as offsets from point to point, and whether the pen is lifted; beside them the text, if wanted."""
+"""Strokes of a pen as offsets from point to point and pen lifts, optionally with the written text."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from components.encodings.vocabulary import SPECIALS, UNK, Vocabulary
 from components.errors import UserError
 from components.ink import MOST_POINTS, Ink
 
-PEN = 2  # the column that says whether the pen is lifted after the point
+PEN = 2  # column: 1 if the pen is lifted after the point
 WIDTH = 3
-MOST_TEXT = 1000  # characters of a piece
+MOST_TEXT = 1000  # characters in the text of an item
 
 
 class Strokes(Encoding):
-    """Ink ↔ float32 [T, 3]: for each point how far it is from the one before it, to the right and down, and 1 where the
-    pen is lifted after it, else 0. The first point is where the pen begins: its offset is 0.
+    """Ink ↔ float32 [T, 3]: for each point its offset from the previous one, to the right and down, and 1 if the pen is
+    lifted after it, else 0. The offset of the first point is 0.
 
-    Offsets are divided by one number, learned in training: the root of the mean square of all dx and dy. Both axes have
-    the same, so nothing is distorted.
+    Offsets are divided by the root mean square of all dx and dy in the training data, the same number for both axes.
 
-    With `texts` the characters of the text go with the points, for models that write what they are told.
+    `texts`: include the characters of the text, for models that write a given text.
 
     Raises:
-        UserError: an item has fewer than two points, all in one place, or no text where texts are wanted.
+        UserError: an item has fewer than two points, all points are equal, or with `texts` the text is missing.
     """
 
     kind = "strokes"
@@ -47,7 +46,7 @@ class Strokes(Encoding):
 
     @property
     def jacobian(self) -> float:
-        """The nats that a point costs more in the data's units than in those of the encoding: 2 ln scale."""
+        """Difference of the loss per point, in nats, between the data's units and those of the encoding: 2 ln scale."""
         return 2 * math.log(self.scale)
 
     def fit(self, items: Iterable[Ink]) -> None:
@@ -68,14 +67,14 @@ class Strokes(Encoding):
         return {"points": points, "text": self.characters(self._text(item))}
 
     def characters(self, text: str) -> np.ndarray:
-        """The ids [U] of a text; UNK where training had no such character."""
+        """The ids [U] of a text; UNK for unknown characters."""
         return np.array([self.vocabulary.id(one) for one in text], dtype=np.int64)
 
     def prompt(self, text: str) -> tuple[np.ndarray, list[str]]:
-        """The ids [U] of what is to be written, and a warning about what was never seen, which is left out.
+        """The ids [U] of the text to write, without unknown characters, and a warning about these.
 
         Raises:
-            UserError: none of it can be written.
+            UserError: all characters are unknown.
         """
         ways = (text, normalize("NFC", text), normalize("NFD", text))
         text = min(ways, key=lambda way: np.count_nonzero(self.characters(way) == UNK))
@@ -92,7 +91,7 @@ class Strokes(Encoding):
         return ids[ids != UNK], [f"training had no {names}: left out of what is written"] * bool(lost)
 
     def decode(self, ids: Sequence[Any] | np.ndarray) -> Ink:
-        """The strokes of points [T, 3], from (0, 0) on. Points after the last lift are a stroke too."""
+        """The strokes of points [T, 3], starting at (0, 0). Points after the last lift are also a stroke."""
         rows = np.asarray(ids, dtype=np.float64)
         rows = rows.reshape(-1, WIDTH) if rows.size else np.zeros((0, WIDTH))
         places = np.cumsum(rows[:, :PEN] * self.scale, axis=0)

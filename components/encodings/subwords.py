@@ -1,4 +1,4 @@
-"""Text as pieces of words, without loss: common words whole, rare ones in parts, none unknown."""
+"""Text as subwords, without loss: frequent words whole, rare ones in pieces, none unknown."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from components.encodings.vocabulary import SPECIALS, Vocabulary
 from components.encodings.words import TOKEN
 
 BYTES = 256
-MOST_WORDS = 1_000_000  # that the merges are learned from; far more than they need
+MOST_WORDS = 1_000_000  # words to learn the merges from; far more than needed
 
 
 class Subwords(Encoding):
-    """Strings ↔ ids: the bytes of UTF-8 with their `merges` commonest pairs merged, within words (byte-pair encoding,
+    """Strings ↔ ids: the bytes of UTF-8 with the `merges` most frequent pairs merged, within words (byte-pair encoding,
     Sennrich et al. 2016; on bytes, Radford et al. 2019). A piece has at most 16 bytes.
 
-    Every text can be written, and comes back as it was (in lower case with `lowercase`). The vocabulary names a piece
-    by its bytes as Latin-1, since a piece may end inside a character.
+    Every text can be encoded and is decoded exactly (in lower case with `lowercase`). In the vocabulary, a piece is
+    named by its bytes as Latin-1, since it may end inside a character.
     """
 
     kind = "subwords"

@@ -1,4 +1,4 @@
-"""Sequences that come in tokens already, and labels."""
+"""Sequences of given tokens, and labels."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from components.encodings.splitting import CONTRACTION, LETTER, MARKED, NO_SIGN,
 from components.encodings.vocabulary import PAD, SPECIALS, Vocabulary, check_limits
 from components.errors import UserError
 
-# Of a text: a token that is marked, an address, a name with its @ or #, a contraction, a word, a run of one sign, or a
-# sign.
+# Tokens of a text: a mark, an address, a name with @ or #, a contraction, a word, a run of one sign, or a sign.
 PIECE = regex.compile(
     rf"{MARKED}|https?://\S{{1,50}}|[@#]{WORD}|{LETTER}{{1,50}}?(?=n['’]t\b)|{CONTRACTION}|{WORD}(?:-{WORD})?"
     rf"|([^{NO_SIGN}])\1{{1,50}}|{SIGN}",
@@ -25,11 +24,11 @@ PIECE = regex.compile(
 
 
 class Symbols(Encoding):
-    """Lists of strings (or a text, which is split) ↔ ids, one a string. `max_size` keeps the commonest, the others
-    become UNK.
+    """Lists of strings (or a text, which is split) ↔ ids, one per string. `max_size`: the most frequent tokens are
+    kept, the others become UNK.
 
-    `known_words`: so many words, from the beginning of the file `model.vectors`, are known beside those of training, so
-    that a word which training never saw has its vector. Published files have the commonest words first.
+    `known_words`: this many words from the beginning of the file `model.vectors` are known besides those of training,
+    so that words that training never saw have their vectors. Published files have the most frequent words first.
     """
 
     kind = "symbols"
@@ -72,8 +71,8 @@ class Symbols(Encoding):
         return self.split(item) if isinstance(item, str) else list(item)
 
     def split(self, text: str) -> list[str]:
-        """The tokens of a text, all parts of it in its order: what stands between blanks where it is known as a whole,
-        else its words and signs."""
+        """The tokens of a text in order: each part between spaces if it is in the vocabulary, else its words and
+        signs."""
         tokens = []
         for part in text.split():
             known = self._tokens([part])[0] in self.vocabulary
@@ -81,7 +80,7 @@ class Symbols(Encoding):
         return tokens
 
     def _looked_up(self, word: str) -> str:
-        """The token as which a word is looked up; "" where it is cut into several."""
+        """The token for looking up a word; "" if it is split into several."""
         return self._tokens([word])[0]
 
     def _tokens(self, item: Sequence[str] | str) -> list[str]:
@@ -90,9 +89,9 @@ class Symbols(Encoding):
 
 
 class Labels(Encoding):
-    """A label ↔ ids [1]; a list of labels, one for each step, ↔ ids [T]. "" is PAD: a step that doesn't count.
+    """A label ↔ ids [1]; a list of labels, one for each step, ↔ ids [T]. "" is PAD: a step that is ignored.
 
-    Labels that training never saw are UNK: no model can answer them, and a prediction is never UNK.
+    Labels that training never saw are UNK; UNK is never predicted.
     """
 
     kind = "labels"

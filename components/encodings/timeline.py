@@ -1,7 +1,6 @@
-"""Which of a piece's tokens is which voice at which time: what an encoding says of a piece so that parts of it can be
-written anew, the rest staying as it is.
+"""Voice and time of each of a piece's tokens, so that parts of it can be rewritten without changing the rest.
 
-An encoding joins in with a method `timeline(ids) -> Timeline`. T tokens of a piece, without BOS; V vocabulary.
+To support this, an encoding implements `timeline(ids) -> Timeline`. T tokens of a piece, without BOS; V vocabulary.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Gap:
-    """Tokens `first` to `last` (not included) of a piece that are to be written anew. In their place comes what fills
-    the steps `start` to `stop` of the voice; where voices take turns in the tokens, of the voices."""
+    """Tokens `first` to `last` (exclusive) of a piece, to be rewritten. The new tokens fill the steps `start` to `stop`
+    of the voice; if voices take turns, of all voices in the gap."""
 
     first: int
     last: int
@@ -29,20 +28,20 @@ class Timeline(Protocol):
     """A piece's tokens as events of its voices: notes, rests, chords."""
 
     voices: tuple[str, ...]  # their names, the highest first
-    takes_turns: bool  # whether neighbouring tokens are other voices' at the same time: then a gap has its own length
+    takes_turns: bool  # whether adjacent tokens are other voices at the same time: then a gap keeps its length
     voice: np.ndarray  # int64 [T]; −1: the token belongs to no voice (a metre)
-    start: np.ndarray  # int64 [T]: the step at which the token's event begins
-    stop: np.ndarray  # int64 [T]: and ends
+    start: np.ndarray  # int64 [T]: first step of the token's event
+    stop: np.ndarray  # int64 [T]: end of the event, exclusive
 
     def choices(self, gap: Gap, free: np.ndarray, ids: np.ndarray, begun: int) -> np.ndarray | None:
-        """Which tokens may come next in the gap after ids [T'] (BOS first), of which the gap has those from `begun` on:
-        bool [V], beside the encoding's grammar; None: the gap is filled. `free` bool [T] says which of the piece's
-        tokens are in any gap. Whatever is chosen, the events outside of the gaps stay as they are."""
+        """Which tokens may come next in the gap, after ids [T'] (BOS first) whose part from `begun` on is in the gap:
+        bool [V], in addition to the encoding's grammar; None: the gap is filled. `free`, bool [T], marks the piece's
+        tokens in any gap. Events outside the gaps never change."""
         ...
 
 
 def gaps(timeline: Timeline, free: np.ndarray) -> list[Gap]:
-    """The gaps that the tokens `free`, bool [T], leave in a piece: whole events, side by side."""
+    """The gaps formed by the tokens `free`, bool [T], which are whole events; adjacent events form one gap."""
     kinds = np.zeros(len(free), dtype=np.int64) if timeline.takes_turns else timeline.voice
     found, at = [], 0
     for kind, group in groupby(np.where(free, kinds, -1).tolist()):

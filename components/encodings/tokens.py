@@ -1,4 +1,4 @@
-"""Text as words and signs, without the spaces between them: for models that read and don't write."""
+"""Text as words and signs without spaces, for models that don't generate text."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from components.encodings.splitting import CONTRACTION, LETTER, MARKED, SIGN, WO
 from components.encodings.symbols import Symbols
 from components.encodings.vocabulary import UNK
 
-# A contraction, a word, a token that the corpus marks, or a sign.
+# A contraction, a word, a corpus mark, or a sign.
 TOKEN = regex.compile(rf"{LETTER}{{1,50}}(?=n['’]t\b)|{CONTRACTION}|{WORD}|{MARKED}|{SIGN}", regex.IGNORECASE)
-BEGINNING = regex.compile(r"\X")  # what a reader sees as one letter, its marks with it
+BEGINNING = regex.compile(r"\X")  # a grapheme cluster: a letter with its marks
 
 
 class Tokens(Symbols):
-    """Strings ↔ ids, one a word or sign. Not without loss: `decode` puts one space between any two.
+    """Strings ↔ ids, one per word or sign. Spaces are lost: `decode` puts one between any two tokens.
 
-    `stem`: beside each word stand its first `stem` letters, ids [T, 2], so that rare forms of a word share what its
-    others say. In training `hidden` is the share of words that are read as UNK, stem and all, drawn anew in every
-    epoch, so that the model learns to do without any one of them (Iyyer et al. 2015), and what an unknown word says; of
-    the share `only_stem` the stem stays.
+    `stem`: number of first letters of each word to read besides the word, ids [T, 2], so that forms of a word share
+    information. `hidden`: share of words that become UNK in training, with their stems, drawn anew in every epoch
+    (Iyyer et al. 2015). `only_stem`: share of words that become UNK in training but keep their stems.
     """
 
     kind = "tokens"
@@ -77,7 +76,7 @@ class Tokens(Symbols):
         return np.where(np.stack([word_hidden, hidden], axis=1), UNK, ids)
 
     def _tokens(self, item: str) -> list[str]:  # type: ignore[override]
-        """The words; each followed by its stem, where they have any. No word begins with the sign before a stem."""
+        """The words, each followed by its stem if `stem` is set. A stem begins with ^, which no word does."""
         words = TOKEN.findall(item.lower() if self.lowercase else item)
         return [part for word in words for part in (word, f"^{self._begin(word)}")] if self.stem else words
 

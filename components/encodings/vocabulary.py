@@ -1,4 +1,4 @@
-"""Tokens and their ids. Every vocabulary begins with the same four specials, so their ids are constants."""
+"""Vocabularies: tokens and their ids. All begin with the same four specials, whose ids are constants."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from components.errors import UserError
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 SPECIALS = ("<PAD>", "<UNK>", "<BOS>", "<EOS>")
 
-# A stored vocabulary comes from outside: far above any that a softmax can use, far below what fills the memory.
+# Limit for stored vocabularies, which are untrusted input: more than any softmax can use, but fits into memory.
 LARGEST = 4_000_000
 
 
 class Vocabulary:
-    """V tokens and their ids 0 … V−1: the specials, and then each ordinary token once. Immutable.
+    """V tokens and their ids 0 … V−1: the specials, then each ordinary token once. Immutable.
 
-    An ordinary token may be called like a special, such as a label "<UNK>": looked up by name it is the ordinary one;
-    a special's name that is no ordinary token is unknown, so that no text can hold PAD, BOS or EOS.
+    An ordinary token may have the name of a special, such as a label "<UNK>"; a lookup by name finds the ordinary one.
+    Otherwise the name of a special is unknown, so that no text can contain PAD, BOS or EOS.
 
     Raises:
         ValueError: `tokens` doesn't begin with the four specials, or an ordinary one occurs twice.
@@ -39,9 +39,9 @@ class Vocabulary:
 
     @classmethod
     def build(cls, counts: Mapping[str, int], *, min_count: int = 1, max_size: int | None = None) -> Vocabulary:
-        """The tokens seen at least `min_count` times, the commonest `max_size` of them (specials not counted).
+        """The tokens seen at least `min_count` times, at most the `max_size` most frequent (without specials).
 
-        Ordered by falling count, then by token: the same counts give the same ids.
+        Sorted by decreasing count, then by token, so that the same counts give the same ids.
         """
         kept = sorted((-count, token) for token, count in counts.items() if count >= min_count)
         return cls([*SPECIALS, *(token for _, token in kept[:max_size])])
@@ -67,7 +67,7 @@ class Vocabulary:
         return self._tokens
 
     def id(self, token: str) -> int:
-        """The token's id; UNK when it isn't in the vocabulary."""
+        """The token's id; UNK if it isn't in the vocabulary."""
         return self._ids.get(token, UNK)
 
     def token(self, id: int) -> str:
@@ -77,11 +77,11 @@ class Vocabulary:
         return self._tokens[id]
 
     def ids(self, tokens: Iterable[str]) -> np.ndarray:
-        """The tokens' ids, int64 [T], UNK for those not in the vocabulary."""
+        """The tokens' ids, int64 [T]; UNK for unknown tokens."""
         return np.fromiter(map(self._ids.get, tokens, repeat(UNK)), dtype=np.int64)
 
     def one_hot(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
-        """x⟨t⟩ as the course writes it: float32 [T, V], one 1 in each row. Training looks rows up instead."""
+        """One-hot vectors, x⟨t⟩ in the course's notation: float32 [T, V]. Training uses an embedding instead."""
         index = np.asarray(ids, dtype=np.int64)
         rows = np.zeros((len(index), len(self)), dtype=np.float32)
         rows[np.arange(len(index)), index] = 1.0
@@ -93,7 +93,7 @@ class Vocabulary:
 
     @classmethod
     def from_state(cls, state: Any) -> Vocabulary:
-        """The vocabulary that `state()` described.
+        """Rebuild a vocabulary from its `state()`.
 
         Raises:
             UserError: `state` isn't a vocabulary (a damaged or foreign file).
@@ -112,7 +112,7 @@ class Vocabulary:
 
 
 def check_limits(min_count: int, max_size: int | None) -> None:
-    """Refuse settings of `Vocabulary.build` that leave no vocabulary.
+    """Check the settings of `Vocabulary.build`.
 
     Raises:
         UserError: either is less than 1.

@@ -1,4 +1,4 @@
-"""Text that its author cut into tokens: what stands between white space, and the ends of lines."""
+"""Text that is already tokenised: tokens are separated by white space, and lines end with <eos>."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ LINE_END = "<eos>"
 
 
 class Whitespace(Words):
-    """Strings ↔ ids, one for whatever stands between white space and one, <eos>, for each line end: as the Penn
-    Treebank and WikiText are counted (Mikolov et al. 2010; Merity et al. 2017). `max_size` keeps the commonest, the
+    """Strings ↔ ids, one for each token between white space and one, <eos>, for each line end, as is usual for the Penn
+    Treebank and WikiText (Mikolov et al. 2010; Merity et al. 2017). `max_size`: the most frequent tokens are kept, the
     others become UNK.
 
-    `decode` puts one space between two tokens of a line: how much white space there was isn't known any more.
+    `decode` puts one space between two tokens of a line; the original white space is lost.
     """
 
     kind = "whitespace"

@@ -1,4 +1,4 @@
-"""Text as words, without loss: joining the tokens gives the text back."""
+"""Text as words, without loss: the concatenated tokens are the text."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from components.encodings.fast_pattern import find_all
 from components.encodings.splitting import BLANK, LETTER, MARKED, SIGN, SPACE, WORD
 from components.encodings.vocabulary import SPECIALS, UNK, Vocabulary, check_limits
 
-# A word (with its apostrophe: don't), a marked token or one sign, each with the single space before it; any other
-# whitespace alone. Whitespace stands only at a token's beginning, so a text may be cut before any.
+# A word (with its apostrophe: don't), a corpus mark or a sign, each with a single space before it; any other whitespace
+# alone. Whitespace is only at the beginning of a token, so a text may be cut before any whitespace.
 TOKEN = regex.compile(rf" ?{WORD}(?:['’]{LETTER}{{1,12}})?| ?(?:{MARKED}|{SIGN})|{BLANK}")
-# Distinct tokens kept while counting: a gigabyte of random words must not fill the memory.
+# Largest number of distinct tokens while counting, so that a gigabyte of random words doesn't fill the memory.
 MOST_COUNTED = 2_000_000
-# What `fit` cut, `encode` need not cut again: pieces of so many characters and more, so many tokens of 4 bytes in all.
+# Cache of tokenised items from `fit` for `encode`: smallest item in characters, tokens in all (4 bytes each).
 LARGE_ITEM, MOST_KEPT = 100_000, 1 << 25
 
 
 class Words(Encoding):
-    """Strings ↔ ids, one a word or sign. `max_size` keeps the commonest words, the others become UNK.
+    """Strings ↔ ids, one per word or sign. `max_size`: the most frequent words are kept, the others become UNK.
 
-    For text that isn't cut into tokens yet; what is (PTB, WikiText) is read as it is by `whitespace`.
+    For text that isn't tokenised; for tokenised text (PTB, WikiText) use `whitespace`.
     """
 
     kind = "words"
@@ -48,7 +48,7 @@ class Words(Encoding):
             if not counts:
                 counts = cut_items.counts()
             counts.update(tokens)
-            if len(counts) > MOST_COUNTED:  # as word2vec does: forget the rarest so far and count on
+            if len(counts) > MOST_COUNTED:  # drop the rarest so far, as word2vec does
                 rare = 1
                 while len(counts) > MOST_COUNTED // 2:
                     counts = Counter({token: count for token, count in counts.items() if count > rare})
@@ -83,7 +83,7 @@ class Words(Encoding):
 
 
 class _CutItems:
-    """Large items that `fit` has cut, as numbers of tokens, until `encode` asks for them."""
+    """Cache of large tokenised items between `fit` and `encode`, as numbers of tokens."""
 
     def __init__(self) -> None:
         self.numbers: defaultdict[str, int] = defaultdict(count().__next__)  # in the order of their first occurrence
@@ -94,7 +94,7 @@ class _CutItems:
         self.ids_of_numbers = np.zeros(0, dtype=np.int64)
 
     def take(self, item: str, tokens: list[str]) -> bool:
-        """Count an item's tokens and keep them; False, and nothing is counted, where there would be too many."""
+        """Count an item's tokens and cache them; False, without counting, if there would be too many."""
         if len(self.numbers) + len(tokens) > MOST_COUNTED or self.size + len(tokens) > MOST_KEPT:
             return False
         numbers = np.fromiter(map(self.numbers.__getitem__, tokens), dtype=np.uint32, count=len(tokens))
@@ -109,12 +109,12 @@ class _CutItems:
         return Counter(dict(zip(self.numbers, self.occurrences.tolist(), strict=True)))
 
     def known(self, vocabulary: Vocabulary) -> None:
-        """The ids are those of this vocabulary; how the tokens are written isn't needed any more."""
+        """Map the cached tokens to ids of this vocabulary; the tokens' texts are discarded."""
         self.vocabulary, self.ids_of_numbers = vocabulary, vocabulary.ids(self.numbers)
         self.numbers.clear()
 
     def ids(self, item: str, vocabulary: Vocabulary) -> np.ndarray | None:
-        """The ids of an item's tokens, if it was kept: it is no longer."""
+        """The ids of an item's tokens, removed from the cache; None if it isn't cached."""
         if vocabulary is not self.vocabulary or not self.kept:
             return None
         numbers = self.kept.pop(_digest(item), None)

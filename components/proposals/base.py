@@ -1,4 +1,4 @@
-"""A proposal, and the files that it is made from. Only beginnings of files are read: hostile ones cost little."""
+"""Proposals of recipes, and the files they are made from. Files are untrusted input: only their beginnings are read."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from components.datasets.folders import ending, given_splits, hidden, inside
 from components.datasets.text import TextFiles, detected
 from components.errors import UserError
 
-MOST_FILES = 2000  # of a folder, whose names are looked at
-OPENED = 12  # of them, whose beginnings are read
-MOST_LINES = 2000  # of a file
+MOST_FILES = 2000  # names of files to look at in a folder
+OPENED = 12  # files of which the beginnings are read
+MOST_LINES = 2000  # lines to read of a file
 
 
 class Unlike(Exception):
-    """Why the data aren't of a kind."""
+    """The data aren't of a kind; the message says why."""
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """What the data seem to be, and their recipe.
+    """The detected kind of the data, and a recipe for them.
 
-    `why`: what was seen that says so. `like`: the built-in recipe whose model, training and generation are taken, with
-    the changes in `model` and `generation` (None takes a setting away). `likely`: taken without being asked for.
-    `size`: items, or characters of a text.
+    `what`: description of the data. `why`: evidence for it. `like`: the built-in recipe whose settings of model,
+    training and generation are used, with the changes in `model` and `generation` (None removes a setting). `likely`:
+    whether it may be chosen without `--as`. `size`: number of items, or of characters of a text.
     """
 
     what: str
@@ -47,7 +47,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Sample:
-    """The beginning of a text file. `share`: how much of the file it is."""
+    """The beginning of a text file. `share`: its share of the file."""
 
     text: str
     share: float
@@ -65,13 +65,13 @@ class Sample:
 
     @property
     def all_lines(self) -> int:
-        """Lines of the file that aren't empty, estimated."""
+        """Estimated number of non-empty lines in the file."""
         read = sum(len(line) + 1 for line in self.lines)
         return round(len(self.filled) * len(self.text) / max(1, read) / self.share)
 
 
 class Look:
-    """The files at `path`: those of training, where names give the splits. `shown` is what a person calls it."""
+    """The files at `path`; only those of training if their names give the splits. `shown`: the path as typed."""
 
     def __init__(self, path: Path, shown: str) -> None:
         self.path, self.shown = path, shown
@@ -96,40 +96,40 @@ class Look:
         return Counter(ending(path) for path in self.files[:MOST_FILES])
 
     def having(self, endings: tuple[str, ...]) -> list[Path]:
-        """The files with one of the endings, if they are most of the files; else none."""
+        """The files with one of the endings if they are the majority, else an empty list."""
         found = [path for path in self.files if ending(path) in endings]
         return found if 2 * len(found) > len(self.files) else []
 
     def sample(self, path: Path) -> Sample | None:
-        """The beginning of a file; None where it isn't text."""
+        """The beginning of a file; None if it isn't text."""
         if path not in self._samples:
             self._samples[path] = _sample(path)
         return self._samples[path]
 
     @cached_property
     def texts(self) -> list[tuple[Path, Sample]]:
-        """The first files of text with their beginnings."""
+        """The first text files with their beginnings."""
         read = ((path, self.sample(path)) for path in self.files[:OPENED])
         return [(path, sample) for path, sample in read if sample]
 
     def first(self) -> tuple[Path, Sample]:
-        """The first file, as text. Raises Unlike where there is none."""
+        """The first text file. Raises Unlike if there is none."""
         if not self.texts:
             raise Unlike("no text")
         return self.texts[0]
 
     def coding(self) -> dict[str, str]:
-        """The setting for the files' coding, where it isn't UTF-8."""
+        """The setting `coding`, if the files aren't UTF-8."""
         found = {sample.coding for _, sample in self.texts} - {"utf-8"}
         return {"coding": found.pop() if len(found) == 1 else "auto"} if found else {}
 
     def characters(self) -> int:
-        """Of all files, estimated by their bytes."""
+        """Number of characters in all files, estimated from their bytes."""
         total = sum(path.stat().st_size for path in islice(self.files, MOST_FILES))
         return round(total * len(self.files) / min(len(self.files), MOST_FILES))
 
     def lines(self) -> int:
-        """Of all files, estimated from the first ones."""
+        """Number of lines in all files, estimated from the first ones."""
         return round(sum(sample.all_lines for _, sample in self.texts) * len(self.files) / max(1, len(self.texts)))
 
 
@@ -141,7 +141,7 @@ def pair(input: Mapping[str, Any], target: str, **settings: Any) -> dict[str, An
 def _sample(path: Path) -> Sample | None:
     for coding in ("utf-8", ""):
         files = TextFiles(dropped=Counter())
-        if not coding:  # by the whole lines of the first block
+        if not coding:  # detected from the complete lines of the first block
             block = next(files.unpacked(path), b"")
             files.coding = detected([block[: block.rfind(b"\n") + 1] or block], path) or "utf-8"
         if files.fits(path):
@@ -153,7 +153,7 @@ def _sample(path: Path) -> Sample | None:
             continue
         try:
             more = bool(next(blocks, ""))
-        except UserError:  # further on: ingestion will say it
+        except UserError:  # reported by ingestion
             more = True
         share = min(0.99, len(text.encode()) / max(1, path.stat().st_size)) if more else 1.0
         return Sample(text, share, files.coding)

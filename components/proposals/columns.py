@@ -1,4 +1,4 @@
-"""The columns of a table and what stands in them, from its first rows."""
+"""The columns of a table and their types, from its first rows."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from components.proposals.base import Look, Unlike
 
 ROWS = 1000
 FEWEST_LINES = 3
-REGULAR = 0.95  # share of the lines that have the commonest number of cells
+REGULAR = 0.95  # share of the lines that need the most frequent number of cells
 LONGEST_LABEL, MOST_LABELS = 60, 100
-MOST_SHOWN = 12  # columns in a sentence
+MOST_SHOWN = 12  # columns listed in a message
 OF_TARGET = re.compile(
     r"(?i)(label|class|category|target|tag|sentiment|polarity|stars?|ratings?|score|price|y|output|answer|language)s?"
 )
@@ -34,7 +34,7 @@ OF_RATING = re.compile(r"(?i)(stars?|ratings?|scores?|grades?|overall)")
 @dataclass(frozen=True)
 class Column:
     name: str
-    cells: Sequence[str]  # those that aren't empty
+    cells: Sequence[str]  # the non-empty ones
 
     @cached_property
     def distinct(self) -> int:
@@ -42,17 +42,17 @@ class Column:
 
     @cached_property
     def values(self) -> list[float]:
-        """The numbers that are there."""
+        """The finite numbers."""
         return [float(cell) for cell in self.cells if is_finite(cell)]
 
     @property
     def missing(self) -> bool:
-        """Is there a place such as NA?"""
+        """Whether there are missing values such as NA."""
         return any(is_number(cell) and not is_finite(cell) for cell in self.cells)
 
     @cached_property
     def kind(self) -> str:
-        """empty, numbers, whole (numbers), times, labels or texts."""
+        """Type of the cells: empty, numbers, whole (numbers), times, labels or texts."""
         if all(is_number(cell) for cell in self.cells):
             if not self.values:
                 return "empty"
@@ -67,7 +67,7 @@ class Column:
 
     @property
     def counts(self) -> bool:
-        """Does it number the rows?"""
+        """Whether the column numbers the rows."""
         return self.kind == "whole" and all(b == a + 1 for a, b in pairwise(self.values))
 
     @property
@@ -85,11 +85,11 @@ class Grid:
     """The first rows of a table."""
 
     path: Path
-    separator: str  # as `data.separator` calls it; "" for Parquet
+    separator: str  # a value of `data.separator`; "" for Parquet
     header: bool
     columns: list[Column]
     rows: list[list[str]]
-    lines: int  # of the file, estimated for text
+    lines: int  # number of lines in the file, estimated for text
 
     def of(self, *kinds: str) -> list[Column]:
         return [column for column in self.columns if column.kind in kinds]
@@ -113,7 +113,7 @@ class Grid:
 
 @lru_cache(maxsize=1)
 def grid_of(look: Look) -> Grid:
-    """The table in the first file. Raises Unlike where it is none."""
+    """The table in the first file. Raises Unlike if it isn't a table."""
     path = look.files[0]
     if ending(path) in PARQUET:
         found = list(islice(parquet_rows(path, Counter()), ROWS))
@@ -134,7 +134,7 @@ def grid_of(look: Look) -> Grid:
 
 
 def text_grid(look: Look) -> Grid:
-    """The table in the first file, which is one of text. Raises Unlike where it is none."""
+    """The table in the first file, which must be text. Raises Unlike if it isn't."""
     grid = grid_of(look)
     if not grid.separator:
         raise Unlike("Parquet is read for texts and for series with regular times: save other numbers as CSV")
@@ -142,7 +142,7 @@ def text_grid(look: Look) -> Grid:
 
 
 def _cells(begin: Sequence[str]) -> tuple[str, list[list[str]]]:
-    """(the separator's name, the rows) where most lines have as many cells."""
+    """(name of the separator, rows) for the separator with the most regular number of cells."""
     best: tuple[float, int, str, list[list[str]]] = (0.0, 0, "", [])
     for name, sign in SEPARATORS.items():
         quoting = csv.QUOTE_NONE if sign == "\t" else csv.QUOTE_MINIMAL
@@ -163,7 +163,7 @@ def _cells(begin: Sequence[str]) -> tuple[str, list[list[str]]]:
 
 
 def _headed(rows: Sequence[Sequence[str]]) -> bool:
-    """Does the first row name the columns? One of texts does where none of its cells stands again below it."""
+    """Whether the first row is a header. In a table of texts it is if none of its cells is repeated below."""
     if not is_header(rows[0], rows[1]):
         return False
     if any(is_number(cell) and cell.strip() for cell in rows[1]):
@@ -178,7 +178,7 @@ def _columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[Column
 
 
 def time_column(grid: Grid) -> Column:
-    """The column of times. Raises Unlike where there is none."""
+    """The column of times. Raises Unlike if there is none."""
     times = grid.of("times")
     named = [column for column in times if OF_TIME.fullmatch(column.name)]
     if not times or not grid.header:

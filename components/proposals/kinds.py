@@ -1,4 +1,4 @@
-"""The table of kinds of data: the first that is likely is taken, the others are alternatives."""
+"""The kinds of data: the first likely one is chosen, the others are alternatives."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from components.proposals.texts import OF_LINES
 
 @dataclass(frozen=True)
 class Kind:
-    """`means`: what somebody who asks for it gets. `propose` raises Unlike where the data aren't of the kind."""
+    """A kind of data. `means`: description for users. `propose` raises Unlike if the data aren't of the kind."""
 
     reader: str
     means: str
@@ -55,7 +55,7 @@ KINDS: dict[str, Kind] = {
 }
 
 TABLES = {"table", "series-rows", "series-windows", "tagged-frames"}
-TEXTS = {"tokens", "lines", "text", "labelled-lines"}  # that any text can be read as
+TEXTS = {"tokens", "lines", "text", "labelled-lines"}  # kinds that fit any text
 
 # readers that are never proposed, and why
 NEVER = {
@@ -73,7 +73,7 @@ NEVER = {
     "weimar": "reads the tables of one archive, which has a card",
 }
 
-# endings of what isn't read, and what would be needed
+# endings of unsupported files, and what to do instead
 INSTEAD = {
     ".png .jpg .jpeg .bmp .webp .tif .tiff": "pictures are read as sequences: videos, or .npy files [steps, height, "
     "width], in a folder for each label",
@@ -89,7 +89,7 @@ NEEDED = (
     "what can be read: text files, tables (CSV, TSV, Parquet), MIDI and scores, WAV files with a table of what is "
     "said, videos in a folder for each label, piano rolls, .ts series, FASTA"
 )
-# endings of what is read under conditions: the kind that says which
+# endings that are read under conditions, and the kind whose error names them
 NEAREST = {
     ".wav .wave": "recordings",
     ".mp4 .avi .mov .mkv .webm .gif": "videos",
@@ -99,10 +99,10 @@ NEAREST = {
 
 
 def candidates(look: Look, wanted: str | None = None) -> tuple[str, dict[str, Proposal]]:
-    """(the kind that is taken, the proposals of all kinds that the data may be of).
+    """(the chosen kind, the proposals of all kinds that fit the data).
 
     Raises:
-        UserError: there is no such kind, the data aren't of it, or they are of no kind.
+        UserError: there is no such kind, the data aren't of it, or no kind fits.
     """
     if wanted is not None and wanted not in KINDS:
         raise unknown("kind", wanted, KINDS, where="--as")
@@ -126,8 +126,9 @@ def candidates(look: Look, wanted: str | None = None) -> tuple[str, dict[str, Pr
 
 
 def worth_telling(name: str, taken: str, look: Look) -> bool:
-    """Is a kind that the data may be of an alternative to the one that is taken? Any file of text is a text; a table is
-    one instead where nothing but commas says that it is a table."""
+    """Whether to list a fitting kind `name` as an alternative to the chosen one, `taken`. The kinds of TEXTS fit any
+    text file; for a table they are listed only if its ending is one of texts, or commas are the only sign of a table.
+    """
     if taken in TEXTS or name not in TEXTS:
         return True
     if KINDS[taken].reader not in TABLES or name not in ("lines", "text"):
@@ -146,5 +147,5 @@ def _why(look: Look, reasons: dict[str, str], hint: str) -> str:
 
 
 def _of(look: Look, hints: dict[str, str]) -> str:
-    """What is said of files with the ending that most of the files have; "" where nothing is."""
+    """The hint for the ending of most of the files; "" if there is none."""
     return next((hint for endings, hint in hints.items() if look.having(tuple(endings.split()))), "")

@@ -20,9 +20,9 @@ from components.errors import UserError
 from components.proposals.base import Look, Proposal, Unlike, pair
 
 TABLES = (".csv", ".tsv", ".txt", ".tab")
-MOST_SOUNDS = 20_000  # that are looked for in a table of transcripts
+MOST_SOUNDS = 20_000  # recordings to look up in a table of transcripts
 KEYS = (88, 128)
-MOST_LOOKED_AT = 64 << 20  # bytes of a file of strokes, which is read as far as its first drawing
+MOST_LOOKED_AT = 64 << 20  # bytes to read of a file of strokes to find its first drawing
 
 
 def rolls(look: Look) -> Proposal:
@@ -59,7 +59,7 @@ def melody(look: Look) -> Proposal:
 
 
 def events(look: Look) -> Proposal:
-    """All parts: the settings of model and training are those of chorales, whose pieces are as long."""
+    """All parts. Uses the model and training settings of chorales, whose pieces have a similar length."""
     how = {"kind": "events"}, {"kind": "language_model"}
     return _music(look, "all its instruments", "chorales", {}, *how, generation={"constraints": None})
 
@@ -77,7 +77,7 @@ def piano(look: Look) -> Proposal:
 
 
 def _played(look: Look, recipe: str) -> Proposal:
-    """Where somebody says what the MIDI files have: it isn't looked at."""
+    """Drums or piano from MIDI files; only chosen with `--as`, as the files aren't opened."""
     found = look.having(PLAYED)
     if not found:
         raise Unlike(f"no files of {', '.join(PLAYED)}")
@@ -174,7 +174,7 @@ def videos(look: Look) -> Proposal:
 
 
 def _transcripts(look: Look, sounds: list[Path]) -> tuple[dict, str] | None:
-    """The settings that name the table of what is said; None where there is no such table."""
+    """The settings for the table of transcripts, and the reason; None if there is no table."""
     root = look.path if look.path.is_dir() else look.path.parent
     found: dict[str, tuple[int, dict]] = {}
     for folder in dict.fromkeys((root, root.parent, sounds[0].parent)):
@@ -183,22 +183,22 @@ def _transcripts(look: Look, sounds: list[Path]) -> tuple[dict, str] | None:
         for path in tables[:20]:
             for settings in ({}, {"text_column": "2"}):
                 try:
-                    told = len(Transcripts(path, sounds[:MOST_SOUNDS], **settings).texts)
+                    count = len(Transcripts(path, sounds[:MOST_SOUNDS], **settings).texts)
                 except UserError:
                     continue
-                if told:  # the reader looks for a name in the folder that is given and in the one above
+                if count:  # the reader looks for the name in the given folder and in its parent
                     name = str(path.relative_to(root)) if path.is_relative_to(root) else path.name
-                    found.setdefault(name, (told, settings))
+                    found.setdefault(name, (count, settings))
     if not found:
         return None
-    name, (told, settings) = max(found.items(), key=lambda one: one[1][0])
+    name, (count, settings) = max(found.items(), key=lambda one: one[1][0])
     others = [other for other in found if other != name]
     more = f"; so have {', '.join(others[:3])} (data.transcripts)" if others else ""
-    return {"transcripts": name, **settings}, f"{name} has a text for {told:,} of them{more}"
+    return {"transcripts": name, **settings}, f"{name} has a text for {count:,} of them{more}"
 
 
 def _names(sounds: list[Path]) -> tuple[dict, str]:
-    """The pattern of the files' names, where their first part is what is said."""
+    """The pattern of file names that begin with the transcript, and the reason."""
     parts = [path.stem.split("_") for path in sounds]
     width = len(parts[0])
     said = Counter(part[0] for part in parts)

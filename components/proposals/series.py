@@ -1,4 +1,4 @@
-"""Proposals for numbers: series in files and tables."""
+"""Proposals for series of numbers in files and tables."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from components.errors import UserError
 from components.proposals.base import Look, Proposal, Unlike, pair
 from components.proposals.columns import Column, Grid, grid_of, text_grid, time_column
 
-FEW = 20  # different whole numbers that may be labels
+FEW = 20  # most distinct whole numbers that may be labels
 VALUE = ("value", "y", "target", "sales", "sold", "demand", "count", "amount", "load", "volume")
-WINDOW, LENGTH = 100, 24  # lines
-USUAL_HORIZON, HORIZON_SHARE = 12, 6  # steps without a season; a series is at least so many times as long
+WINDOW, LENGTH = 100, 24  # default windows, in lines
+USUAL_HORIZON, HORIZON_SHARE = 12, 6  # steps without a season; minimum length of a series in horizons
 
 
 def ts(look: Look) -> Proposal:
@@ -96,7 +96,7 @@ def forecast(look: Look) -> Proposal:
 
 
 def _horizon(grid: Grid, at: int, series: list[Column], notes: list[str]) -> dict:
-    """How many steps are predicted, where a whole season is too many; of how many series of the table."""
+    """The setting `horizon`: a season, or less if the series are short."""
     of = grid.columns.index(series[0]) if series else None
     groups: dict[str, list[str]] = {}
     for row in grid.rows:
@@ -224,6 +224,6 @@ def _rows(look: Look) -> tuple[Grid, Column]:
 def _series(
     look: Look, what: str, why: str, data: dict, size: int, likely: bool = True, notes: tuple[str, ...] = ()
 ) -> Proposal:
-    """Series to be classified."""
+    """The proposal for series to classify."""
     encoding, task = pair({"kind": "frames"}, "labels"), {"kind": "classification"}
     return Proposal(what, why, "activity", {**data, **look.coding()}, encoding, task, size, likely, notes=notes)

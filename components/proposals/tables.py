@@ -1,4 +1,4 @@
-"""Proposals for tables with a column of texts to read and a column to predict."""
+"""Proposals for tables with a column of texts and a column to predict."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from components.proposals.base import Look, Proposal, Unlike, pair
 from components.proposals.columns import OF_INPUT, OF_RATING, OF_TARGET, Column, Grid, grid_of
 from components.proposals.texts import MANY_PAIRS, SENTENCE, read_as, text_like
 
-FEW, MOST_STARS = 20, 11  # different whole numbers that may be labels, and those of a scale
+FEW, MOST_STARS = 20, 11  # most distinct whole numbers that may be labels, and ratings
 
 
 def labels(look: Look) -> Proposal:
@@ -29,10 +29,10 @@ def ratings(look: Look) -> Proposal:
     values = sorted(set(map(int, target.values)))
     whole_scale = values == list(range(values[0], values[-1] + 1))
     if len(values) < 2 or values[-1] - values[0] >= 1000:
-        raise Unlike(f"column {target.name} is no scale: {_some(target)}")
+        raise Unlike(f"column {target.name} is no scale: {_examples(target)}")
     has = f"whole numbers from {values[0]} to {values[-1]}"
     found = _proposal(look, grid, read, target, "ratings", has, "ratings", "ordinal")
-    # where numbers are read, rows whose rating is NA are left out
+    # with numbers: true, rows whose rating is NA are dropped
     missing = {"numbers": True} if target.missing else {}
     return replace(
         found,
@@ -67,8 +67,8 @@ def pairs(look: Look) -> Proposal:
 
 
 def _columns(look: Look, fits: Callable[[Column], bool]) -> tuple[Grid, Column, Column]:
-    """The table, its column of texts, and the column to predict: one that is called so, else the last that fits.
-    Raises Unlike where it has none."""
+    """The table, its column of texts, and the column to predict: one with a matching name, else the last that fits.
+    Raises Unlike if there is none."""
     grid = grid_of(look)
     found = grid.of("texts") or [c for c in grid.of("labels") if not grid.numbers or OF_INPUT.fullmatch(c.name)]
     if not found or len(grid.columns) < 2:
@@ -86,11 +86,11 @@ def _columns(look: Look, fits: Callable[[Column], bool]) -> tuple[Grid, Column, 
 def _proposal(
     look: Look, grid: Grid, read: Column, target: Column, what: str, has: str, kind: str, task: str
 ) -> Proposal:
-    """Texts are read, and `what` is predicted, encoded as `kind`."""
+    """The proposal to predict `what`, encoded as `kind`, from texts."""
     encoding = read_as(read.cells, grid.lines)
     return Proposal(
         f"{grid.told}: texts in {read.name}, {what} in {target.name}",
-        f"{target.name} has {has}, such as {_some(target)}",
+        f"{target.name} has {has}, such as {_examples(target)}",
         text_like(encoding),
         _data(grid, look, read, target),
         pair(encoding, kind),
@@ -113,7 +113,7 @@ def _data(grid: Grid, look: Look, read: Column, target: Column) -> dict[str, Any
 
 
 def _quoted_badly(look: Look) -> bool:
-    """Are there quotes that are signs of the texts?"""
+    """Whether there are quotation marks that belong to the texts."""
     _, sample = look.first()
     return any(line.count('"') == 1 and not line.lstrip().startswith('"') for line in sample.filled) and '""' not in (
         sample.text
@@ -121,11 +121,11 @@ def _quoted_badly(look: Look) -> bool:
 
 
 def _evident(grid: Grid, target: Column) -> bool:
-    """Is it no list of sentences with a comma in each?"""
+    """Whether the labels are credible: not a list of sentences that contain commas."""
     sentences = sum(bool(SENTENCE.search(cell)) for cell in target.cells) > len(target.cells) / 2
     return grid.header or grid.separator != "comma" or not sentences
 
 
-def _some(column: Column) -> str:
+def _examples(column: Column) -> str:
     values: Sequence[str] = list(dict.fromkeys(column.cells))
     return ", ".join(value[:20] for value in values[:4]) + (", …" if len(values) > 4 else "")

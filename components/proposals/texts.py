@@ -1,4 +1,4 @@
-"""Proposals for files of text."""
+"""Proposals for text files."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ LANGUAGE = re.compile(r"\.([a-z]{2}|src|tgt|source|target)")
 OF_LINES = ("", ".txt", ".lst", ".list", ".text", ".csv")
 FEW_BLANKS = 0.02
 MANY_PAIRS, MANY_LINES = 5000, 1000
-FEWEST_LINES, FEWEST_CHARACTERS = 3, 40  # train, val and test need something each
+FEWEST_LINES, FEWEST_CHARACTERS = 3, 40  # train, val and test must not be empty
 
 
 def read_as(sample_lines: list[str], items: int) -> dict:
-    """The encoding of texts to be classified: letters of a word or two, else words."""
+    """The encoding of texts to classify: characters for up to three words, else words."""
     words = sum(len(line.split()) for line in sample_lines) / max(1, len(sample_lines))
-    if words <= 3:  # a script without blanks is one word, too
+    if words <= 3:  # also scripts without spaces
         return {"kind": "characters"}
     rare = {"min_count": 2} if items >= MANY_LINES else {}
     return {"kind": "tokens", **rare, "lowercase": True}
 
 
 def text_like(encoding: dict) -> str:
-    """The recipe of texts that are classified."""
+    """The built-in recipe for classifying texts with this encoding."""
     return "names-by-language" if encoding["kind"] == "characters" else "sentiment"
 
 
@@ -67,7 +67,7 @@ def labelled_lines(look: Look) -> Proposal:
 
 
 def _by_names(look: Look) -> tuple[Counter[str], str]:
-    """The labels that the files' names give, and what they are."""
+    """Labels from the names of files, and which part of the names they are."""
     try:
         labels, what = names_as_labels(look.files, None)
     except UserError as error:
@@ -124,7 +124,7 @@ def conll(look: Look) -> Proposal:
         pair({"kind": "spelled"}, "labels"),
         {"kind": "tagging", "scheme": scheme},
         max(1, len(blanks)) * max(1, look.lines() // max(1, len(sample.filled))),
-        model={"backend": None},  # which is there depends on the machine
+        model={"backend": None},  # available backends depend on the machine
         notes=("tags in another column: data.tag_column",),
     )
 
@@ -229,19 +229,19 @@ def text(look: Look) -> Proposal:
         {"kind": "characters"},
         {"kind": "language_model"},
         look.characters(),
-        model={"hidden_size": 256},  # the recipe's takes longer than ten minutes
+        model={"hidden_size": 256},  # the recipe's model takes more than ten minutes to train
         generation={"prompt": _prompt(sample)},
         notes=("words instead of characters: encoding {kind: words, min_count: 2}",),
     )
 
 
 def _prompt(sample: Sample) -> str:
-    """A beginning that every text of this kind has had in training."""
+    """A prompt that occurs in the training text."""
     return "\n" if "\n" in sample.text.strip() else sample.text.strip()[:1]
 
 
 def _prose(sample: Sample) -> bool:
-    """Lines that are parts of one text: empty lines between them, lines that stand again, sentences across lines."""
+    """Whether the lines are one continuous text: empty lines, repeated lines, or sentences across lines."""
     within = sample.text.strip("\n").split("\n")[: len(sample.lines)]
     blank = sum(not line.strip() for line in within) / max(1, len(within))
     found = sample.filled

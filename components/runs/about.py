@@ -1,9 +1,9 @@
-"""What a recipe's file says of itself: its opening comment, and in it one line that `reprise recipes` lists.
+"""The description of a recipe: the opening comment of its file, with one line for `reprise recipes`.
 
     # names: next-character model of first names …
     # table: nothing → a first name | 1.97 nats/char | 1 min
 
-What goes in → what comes out, the figure on test, the time that training takes. The data are the recipe's own.
+The table line gives input → output, the metric on test, and the training time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class About:
 
     name: str
     comment: list[str]
-    does: str  # what goes in → what comes out
+    does: str  # input → output
     data: str
     figure: str
     time: str
@@ -84,7 +84,7 @@ def opening_comment(path: Path) -> list[str]:
 
 
 def _data(values: dict[str, Any]) -> str:
-    """The card of the data, or who makes them; with a star where no network is needed."""
+    """The card of the data, or the reader that makes them; with a star if no network is needed."""
     from components.datasets.cards import load_card
 
     data = values.get("data")

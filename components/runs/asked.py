@@ -40,12 +40,12 @@ class Asked:
     anywhere: list[str] = field(default_factory=list)
 
     def gives_way(self, key: str) -> bool:
-        """Is the setting one that the recipe chose for its own data, and nobody for these?"""
+        """Whether the setting is the recipe's choice for its own data and not among the overrides."""
         given = [override.partition("=")[0].strip() for override in self.overrides]
         return self.borrowed and not any(key == each or key.startswith(f"{each}.") for each in given)
 
     def recipe(self) -> Recipe:
-        """Checked, defaults filled in. Raises UserError with every problem."""
+        """The checked recipe with defaults. Raises UserError with every problem."""
         return Recipe.from_dict(self.name, self.values, where=self.where)
 
 
@@ -76,7 +76,7 @@ def ask(recipe: str, overrides: Sequence[str] | None = None, name: str | None = 
         if bounds := written.pop("accept", None):
             said = ", ".join(f"{metric} {bound}" for metric, bound in bounds.items())
             notes.append(f"the recipe's accept bounds ({said}) are for its own data and not used")
-        values = _with(written, overrides)  # what was asked for by hand stays
+        values = _with(written, overrides)  # overrides are kept
     if name is not None and not NAME.fullmatch(name):
         raise UserError(
             f"{name!r} may hold only a–z, 0–9, - and _ ({LONGEST_NAME} characters at most)",
@@ -135,7 +135,7 @@ def _named(recipe: str, data: Mapping[str, Any]) -> str:
 
 
 def _card_split(data: Mapping[str, Any]) -> list[float] | None:
-    """The split of the data set's card, where it isn't what everybody gets."""
+    """The split of the data set's card, if it isn't the default."""
     if not isinstance(data.get("dataset"), str):
         return None
     split = load_card(data["dataset"]).split
@@ -143,12 +143,11 @@ def _card_split(data: Mapping[str, Any]) -> list[float] | None:
 
 
 def _anywhere(overrides: Sequence[str], before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """The overrides with files by their whole paths, from whichever folder they are named; those that the recipe itself
-    names from here, too."""
+    """The overrides with absolute file paths, including overrides for relative paths in the recipe."""
     kept, own = list(overrides), path_settings(before)
     for key, path in path_settings(after).items():
         if path == own.get(key) and all(Path(str(one)).is_absolute() for one in _each(path)):
-            continue  # the recipe says it
+            continue  # an absolute path in the recipe
         kept = [each for each in kept if not f"{each.partition('=')[0].strip()}.".startswith(f"{key}.")]
         whole = user_paths(path, where=key)
         for split, one in whole.items() if isinstance(whole, Mapping) else [("", whole)]:
@@ -162,5 +161,5 @@ def _each(path: Any) -> list[Any]:
 
 
 def _is_plain(text: str) -> bool:
-    """Does YAML read the text as itself?"""
+    """Whether YAML reads the text as the same string."""
     return re.fullmatch(r"[\w./+-]+(?: [\w./+-]+)*", text) is not None

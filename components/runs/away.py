@@ -1,8 +1,7 @@
 """Trials of a study on the workers of a cluster.
 
-What goes to a worker is the content of a trial's file, and what comes back is that content with its results. No path
-of one machine means anything on another one: the data are found by their digest, and an earlier try of the trial by its
-parent run in the store that all share.
+A worker receives the content of a trial's file and returns it with the results. Paths aren't valid on other machines:
+data are found by their digest, and an earlier attempt of the trial by its parent run in the shared store.
 """
 
 from __future__ import annotations
@@ -34,18 +33,18 @@ from components.tracking.remote_runs import RemoteRuns
 from components.training.device import choose_device, choose_threads
 
 RETURNED = ("confusion.json",)  # files of a run's folder that the study reads
-POLL_SECONDS, SILENT_SECONDS = 2.0, 300.0  # an earlier try that ends, or that has ended without a word
+POLL_SECONDS, SILENT_SECONDS = 2.0, 300.0  # interval and longest wait for an earlier attempt that seems alive
 SHARED = "a database that all machines reach, e.g. MLFLOW_TRACKING_URI=postgresql://… (docs/cluster.md)"
 
 
 @dataclass(frozen=True)
 class Worker:
-    """What a study has to know of a worker. `store` is a digest of where it keeps runs, which may hold a password."""
+    """Facts about a worker. `store` is a digest of the address of its store, which may contain a password."""
 
     machine: str
     store: str
     cores: int
-    device: str  # that `auto` gives
+    device: str  # the device for `auto`
     code: str
     libraries: str
 
@@ -58,7 +57,7 @@ class Worker:
 
 @dataclass(frozen=True)
 class Crew:
-    """The workers of a cluster. `elsewhere`: some are on other machines than this one."""
+    """The workers of a cluster. `elsewhere`: some are on other machines."""
 
     workers: Sequence[Worker]
 
@@ -70,7 +69,7 @@ class Crew:
         """Check that the workers can do a study's work; `api` is the address of Prefect's server.
 
         Raises:
-            UserError: there are none, they run other code, or they can't reach what they must share.
+            UserError: there are none, they run other code, or they can't reach the shared stores.
         """
         here, settings = Worker.here(), places().settings
         if not self.workers:
@@ -103,7 +102,7 @@ class Crew:
         both affect results.
 
         Raises:
-            UserError: the device isn't given, and not the same on all.
+            UserError: the device isn't given and differs between workers.
         """
         devices = {worker.device for worker in self.workers}
         if device == "auto" and len(devices) > 1:
@@ -115,13 +114,13 @@ class Crew:
 
 
 def code_here() -> tuple[dict[str, str], str]:
-    """What results depend on besides a recipe and its data: versions of libraries, and a digest of the code."""
+    """Versions of libraries and a digest of the code, on which results depend."""
     code = [path for kind in ("py", "cpp", "h") for path in CODE.glob(f"components/**/*.{kind}")]
     return library_versions(), digest_tree(code)
 
 
 def unpacked(content: dict[str, Any]) -> Path:
-    """The file of a trial in this worker's home, made of its content unless an earlier try left it here."""
+    """The file of a trial in this worker's home, written from its content unless an earlier attempt left it here."""
     trial = TrialFile(**content)
     path = places().home / "trials" / trial.parent / f"{digest_bytes(trial.name.encode())[:16]}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +130,7 @@ def unpacked(content: dict[str, Any]) -> Path:
 
 
 def packed(path: Path) -> dict[str, Any]:
-    """What goes back: the content of the file, and what else the study reads."""
+    """The content to return: that of the file, and the other files that the study reads."""
     trial = TrialFile.load(path)
     files = [places().run_folder(trial.run_id) / name for name in RETURNED]
     trial.files = {file.name: file.read_text(encoding="utf-8") for file in files if file.exists()}
@@ -139,23 +138,23 @@ def packed(path: Path) -> dict[str, Any]:
 
 
 def put_back(content: dict[str, Any], path: Path) -> None:
-    """Take what came back from a worker into the study's own file of the trial."""
+    """Write the content returned by a worker to the study's file of the trial."""
     trial = TrialFile(**content)
     folder = places().run_folder(trial.run_id)
     folder.mkdir(parents=True, exist_ok=True)
     for name in set(RETURNED) & trial.files.keys():
         (folder / name).write_text(trial.files[name], encoding="utf-8")
-    trial.dataset = TrialFile.load(path).dataset  # as it is called on this machine
+    trial.dataset = TrialFile.load(path).dataset  # its path on this machine
     trial.files = {}
     trial.save(path)
 
 
 def arrive(trial: TrialFile) -> None:
-    """Make a trial one of this machine: `dataset` is the data here, `run_id` the run of an earlier try that can go on
-    here, if there is one.
+    """Prepare a trial for this machine: set `dataset` to the data here, and `run_id` to the run of an earlier attempt
+    that can be resumed here, if there is one.
 
     Raises:
-        UserError: this machine's store isn't the study's, or the data can't be had here.
+        UserError: this machine's store isn't the study's, or the data aren't available here.
     """
     remote = RemoteRuns(places().settings)
     try:
@@ -172,14 +171,14 @@ def arrive(trial: TrialFile) -> None:
     with FileLock(target.with_suffix(".lock")), tempfile.TemporaryDirectory(dir=target.parent) as fetching:
         found = data_here(remote, recipe, wanted, (trial.parent, folder, trial.data), Path(fetching) / "data")
         if Path(found.path).is_relative_to(fetching):
-            shutil.rmtree(target, ignore_errors=True)  # a damaged one
+            shutil.rmtree(target, ignore_errors=True)  # damaged
             Path(found.path).rename(target)
             found = DatasetRef(str(target), found.digest)
     trial.dataset, trial.run_id = asdict(found), _earlier(remote, trial)
 
 
 def _earlier(remote: RemoteRuns, trial: TrialFile) -> str:
-    """The run of an earlier try, brought here; "" where there is none, or its checkpoint can't be had here."""
+    """The run of an earlier attempt, fetched to this machine; "" if there is none or its checkpoint isn't available."""
     deadline = time.monotonic() + SILENT_SECONDS
     while (found := remote.beneath(trial.parent, trial.name)) and found.status != "FINISHED":
         try:

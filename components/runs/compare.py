@@ -37,8 +37,8 @@ class Combinations(Study):
         self.parameters: list[int] = []
 
     def prepare(self, ingest: Callable[[Recipe, Asked | None], DatasetRef]) -> Path:
-        """Ingest what the combinations read and build each model once; the plan's generation settings are settled with
-        the data."""
+        """Ingest the data of the combinations, build each model once, and check the generation settings against the
+        data."""
         known: dict[str, DatasetRef] = {}
         found = set()
         for trial in self.plan.combinations:
@@ -89,7 +89,7 @@ class Combinations(Study):
         return len(self.waiting)
 
     def propose(self) -> Path | None:
-        """The file of the next run; one of an earlier try stays as it is."""
+        """The file of the next run; a file of an earlier attempt is kept."""
         if not self.waiting:
             return None
         number = self.waiting.pop(0)
@@ -101,7 +101,7 @@ class Combinations(Study):
         return path
 
     def told(self, path: Path) -> str:
-        """The leaderboard grows with each run."""
+        """Update the leaderboard with the result of a run."""
         result = self._result(self.files.index(path))
         rows = leaderboard(self._results(), self.metric, lower=self.lower)
         self.parent.table(columns(rows, self.metric), "leaderboard.json")
@@ -126,7 +126,7 @@ class Combinations(Study):
         return [self._result(number) for number in range(self.total)]
 
     def _result(self, number: int) -> Result:
-        """What is known of a run: its figures, or why there are none."""
+        """The result of a run: its metrics, or why there are none."""
         planned, path = self.plan.trials[number], self.files[number]
         about = {"label": planned.label, "settings": planned.settings, "seed": planned.recipe.seed}
         about |= {"parameters": self.parameters[number % len(self.parameters)], "fold": planned.fold}

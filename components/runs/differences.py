@@ -19,8 +19,8 @@ from components.tracking.mlflow_reader import MlflowReader
 from components.tracking.promotion import lower_is_better
 
 SAMPLES, SAMPLE_TOKENS = 2, 120
-ANSWERS = 10  # differing answers that are shown
-SAID_ANYWAY = ("name", "digest", "sequences", "examples", "tokens")  # of the data, also where they are equal
+ANSWERS = 10  # differing predictions to show
+SAID_ANYWAY = ("name", "digest", "sequences", "examples", "tokens")  # facts about the data to show even if equal
 PREDICTIONS = "predictions/test.json"
 ASKED, ANSWERED = ("input", "source"), ("predicted", "translation")  # columns of the tables of predictions
 WANTED = ("label", "labels", "text", "reference", "target")
@@ -73,7 +73,7 @@ def show(found: Mapping[str, Any]) -> None:
 
 
 def _recipe(one: Bundle, other: Bundle) -> dict[str, list[Any]]:
-    """{dotted key: [value in the one, in the other]} of the settings that differ; None where there is no such one."""
+    """{dotted key: [value in one, in the other]} of the settings that differ; None if a recipe doesn't have it."""
     a, b = flat(one.recipe), flat(other.recipe)
     return {key: [a.get(key), b.get(key)] for key in [*a, *(k for k in b if k not in a)] if a.get(key) != b.get(key)}
 
@@ -94,7 +94,7 @@ def _data(refs: tuple[ModelRef, ...], bundles: tuple[Bundle, ...]) -> dict[str, 
 
 
 def _metrics(one: Bundle, other: Bundle) -> dict[str, dict[str, Any]]:
-    """{metric: values, change from the one to the other, and whether the other is better}."""
+    """{metric: values, change from one to the other, and whether the other is better}."""
     a, b = (bundle.info.get("metrics") or {} for bundle in (one, other))
     found = {}
     for key in [*a, *(key for key in b if key not in a)]:
@@ -109,7 +109,7 @@ def _metrics(one: Bundle, other: Bundle) -> dict[str, dict[str, Any]]:
 
 
 def _said(refs: tuple[ModelRef, ...], bundles: tuple[Bundle, ...], seed: int) -> dict[str, Any]:
-    """Samples of models that write, from the same seed; of those that answer, the test inputs answered differently."""
+    """Samples with the same seed for models that generate; test inputs with different predictions for others."""
     said: dict[str, Any] = {"seed": seed, "samples": [], "answers": [], "different": 0, "compared": 0, "notes": []}
     if bundles[0].info["data"]["digest"] != bundles[1].info["data"]["digest"]:
         said["notes"].append("their data differ: figures on different test data don't compare")
@@ -150,7 +150,7 @@ def _compare_answers(refs: tuple[ModelRef, ...], said: dict[str, Any]) -> None:
 
 
 def _shown(value: Any) -> str:
-    """A value for a person: digests short, numbers with four decimals, nothing as a dash."""
+    """Format a value: digests shortened, numbers with four decimals, None as a dash."""
     if value is None:
         return "–"
     if isinstance(value, float):

@@ -26,8 +26,8 @@ def evaluate(run: OpenRun) -> dict[str, float]:
         f"{split}/{name}": value for split in ("val", "test") for name, value in session.final_metrics(split).items()
     }
     metrics |= baseline_metrics(session.task, session.store, metrics)
-    tracked.tags({"primary.metric": session.task.primary})  # what a reader of the run ranks it by
-    # the chosen weights on val go under "best/", apart from the curve over training
+    tracked.tags({"primary.metric": session.task.primary})  # for ranking runs
+    # val metrics of the best weights are logged under "best/", separate from the training curve
     tracked.metrics({re.sub("^val/", "best/", name): value for name, value in metrics.items()})
     tracked.file(_learning_curve(session, folder, metrics), "figures")
     if readings := read_readings(folder / READINGS):
@@ -44,7 +44,7 @@ def evaluate(run: OpenRun) -> dict[str, float]:
             tracked.file(picture, "figures")
         if isinstance(finding, Matrix) and finding.counts is not None:
             table = report.cell_counts(finding)
-            (folder / f"{finding.name}.json").write_text(json.dumps(table), encoding="utf-8")  # to be added to others'
+            (folder / f"{finding.name}.json").write_text(json.dumps(table), encoding="utf-8")  # summed over folds
             tracked.table(table, f"{finding.name}/test.json")
     shown = "  ".join(
         f"{name.removeprefix('test/')} {figure(v)}" for name, v in metrics.items() if name.startswith("test/")

@@ -1,4 +1,4 @@
-"""Why a registered model answers as it does, and what it computes on the way, for texts or a file's rows."""
+"""Explanations of a registered model's predictions, and its hidden states, for texts or the rows of a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from components.use.explaining import TABLES, Asked, at_most, of_file, of_texts,
 from components.use.opening import Opened
 from components.use.scoring import items_of
 
-SHOWN = 8  # inputs whose answers, and arrays whose shapes, are told
+SHOWN = 8  # inputs and arrays to print
 
 
 def explain(
@@ -29,9 +29,10 @@ def explain(
     overrides: Sequence[str] = (),
     device: str = "cpu",
 ) -> list[str]:
-    """Explain a model's answers in a folder, `out`; at most `best` choices of each. Gives the paths of the files."""
+    """Write explanations of a model's predictions to a folder, `out`; at most `best` choices of each. Returns the paths
+    of the files."""
     opened = opened_for(model, texts, file, column, language_model, overrides, device)
-    opened.bundle.explain([], best)  # does it explain?
+    opened.bundle.explain([], best)  # raises if the model has no explanations
     name = stem(Path(file)) if file else "texts"
     folder = Path(out) if out else places().generated / f"{opened.label}-{name}-explained"
     asked = at_most(_asked(opened, texts, file, column, overrides, *(folder / f"{table}.csv" for table in TABLES)))
@@ -51,11 +52,11 @@ def states(
     overrides: Sequence[str] = (),
     device: str = "cpu",
 ) -> list[str]:
-    """Write embeddings and hidden states to a file of NumPy's, `out`, and tell their shapes."""
+    """Write embeddings and hidden states to an .npz file, `out`, and print their shapes."""
     if Path(out).suffix != ".npz":
         raise UserError(f"{out} doesn't end in .npz", where="--states")
     opened = opened_for(model, texts, file, column, None, overrides, device)
-    opened.bundle.states([])  # are they known?
+    opened.bundle.states([])  # raises if the model has no states
     with as_user():
         shapes = write_states(Path(out), opened.bundle, _asked(opened, texts, file, column, overrides, Path(out)))
     for name, shape in list(shapes.items())[:SHOWN]:
@@ -73,11 +74,11 @@ def _asked(
     overrides: Sequence[str],
     *written: Path,
 ) -> Iterator[Asked]:
-    """The inputs, where no file of theirs will be `written`; what was left out of a file is told after its last one."""
+    """The inputs; checks that no input file will be `written`. Notes on a file are printed after its last row."""
     bundle = opened.bundle
     if texts:
         yield from of_texts(bundle, texts)
-    elif bundle.task.settings is not None:  # it writes, and reads what it wrote
+    elif bundle.task.settings is not None:  # models that generate read what they write
         if column or overrides:
             raise UserError("only models that predict read files so", where="--column" if column else "--set")
         items, notes = items_of(bundle, Path(str(file)), *written)

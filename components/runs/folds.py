@@ -25,7 +25,7 @@ MOST_SHOWN = 8  # labels of a confusion matrix in the terminal
 
 
 def over_folds(row: Row) -> dict[str, list[float]]:
-    """The test metrics of a setting, by name without "test/": their values in its finished folds, in order."""
+    """The test metrics of a setting, by name without "test/": the values of its finished folds, in order."""
     names = dict.fromkeys(name for result in row.finished for name in result.metrics if name.startswith("test/"))
     return {
         name.removeprefix("test/"): [result.metrics.get(name, math.nan) for result in row.finished]
@@ -35,20 +35,20 @@ def over_folds(row: Row) -> dict[str, list[float]]:
 
 
 def mean_sd(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation (n − 1) of the finite values; NaN where there are too few."""
+    """Mean and standard deviation (n − 1) of the finite values; NaN if there are too few."""
     there = [value for value in values if math.isfinite(value)]
     mean = statistics.fmean(there) if there else math.nan
     return mean, statistics.stdev(there) if len(there) > 1 else math.nan
 
 
 def pooled(row: Row) -> Matrix | None:
-    """The confusion matrices of a setting's finished folds, added up; None where the task has none."""
+    """The sum of the confusion matrices of a setting's finished folds; None if the task has none."""
     files = [places().run_folder(result.run_id) / "confusion.json" for result in row.finished]
     return add_up([file for file in files if file.exists()])
 
 
 def add_up(files: Sequence[Path]) -> Matrix | None:
-    """Confusion matrices in files, added up by the names of the labels: a rare label may be missing in one of them."""
+    """The sum of confusion matrices in files, by label names: a rare label may be missing in some of them."""
     counts: Counter[tuple[str, str]] = Counter()
     for file in files:
         cells = json.loads(file.read_text(encoding="utf-8"))
@@ -63,7 +63,7 @@ def add_up(files: Sequence[Path]) -> Matrix | None:
 
 
 def publish_folds(name: str, folds: int, parent: MlflowRun, folder: Path, rows: Sequence[Row]) -> str:
-    """Write the metrics over the folds and the confusion matrices to the parent run; gives them as Markdown."""
+    """Write the metrics over the folds and the confusion matrices to the parent run; returns them as Markdown."""
     parent.table(_columns(rows, folds), "folds.json")
     words = []
     for rank, row in enumerate(rows, 1):
@@ -111,7 +111,7 @@ def _cells(row: Row) -> tuple[list[str], list[list[str]]]:
     shown = []
     for metric, values in over_folds(row).items():
         there = [value for value in values if math.isfinite(value)] or [math.nan]
-        some = f" ({len(there)} folds)" if len(there) < len(values) else ""  # of one label ROC AUC isn't known
+        some = f" ({len(there)} folds)" if len(there) < len(values) else ""  # ROC AUC is undefined for one label
         shown.append([metric + some, plus_minus(*mean_sd(values)), figure(min(there)), figure(max(there))])
     return ["metric", "mean ± sd", "least", "greatest"], shown
 

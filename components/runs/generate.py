@@ -31,7 +31,7 @@ def open_model(selector: str, device: str = "cpu") -> Opened:
 
 
 def exactly(selector: str) -> str:
-    """A selector that will always mean the model that this one means now.
+    """A selector for the same model that doesn't change its meaning: NAME@VERSION instead of an alias.
 
     Raises:
         UserError: there is no such model, version or run.
@@ -79,9 +79,9 @@ def generate_files(
     """Generate with a model's default settings and `overrides`. Returns the paths of the files.
 
     `melody`, `start` and `keep` are music files: the model writes voices under the first, continues the second, or
-    writes the region `rewrite` of the third anew. `soundfont` is an .sf2 file to play the music with.
+    rewrites the region `rewrite` of the third. `soundfont` is an .sf2 file to play the music with.
     """
-    font = read_soundfont(Path(soundfont)) if soundfont else None  # before the work: it may be the wrong file
+    font = read_soundfont(Path(soundfont)) if soundfont else None  # first, since it may be invalid
     opened = open_model(selector)
     own = re.compile(rf"{re.escape(opened.name)}-\d+\.\w+")  # names of the files that are written
     for source in (melody, start, keep):
@@ -106,7 +106,7 @@ def generated(
     out: str | None = None,
     soundfont: Soundfont | None = None,
 ) -> tuple[list[str], Generation]:
-    """The files of what a model writes, and what they hold."""
+    """The paths of the generated files, and the generated items."""
     made = generate(opened, overrides, seed)
     with as_user():
         paths = write(opened, made, Path(out) if out else folder_for(opened, made, soundfont), soundfont)
@@ -118,7 +118,7 @@ def replay(path: Path, out: Path | None, soundfont: Path | None = None) -> tuple
     """Regenerate a file from the record in it. Returns the new files, and whether they are identical to it.
 
     Raises:
-        UserError: the file has no record, its model isn't here or differs, or it was made with a soundfont and
+        UserError: the file has no record, its model isn't available or differs, or it was made with a soundfont and
             `soundfont` isn't that file.
     """
     record = read_record(path)
@@ -137,7 +137,7 @@ def replay(path: Path, out: Path | None, soundfont: Path | None = None) -> tuple
         raise UserError(
             f"was made with other weights than those of {selector} here", where=str(path), hint="fetch the same model"
         )
-    # the record's own settings: one made before a setting existed doesn't name it
+    # the settings of the record; an older one lacks newer settings
     made = replace(generate(opened, settings, seed), settings=settings)
     folder = out or path.parent / "replayed"  # never over the file in question
     before = path.read_bytes()

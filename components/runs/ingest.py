@@ -16,12 +16,11 @@ from components.runs.places import STATE, places
 
 
 def ingest_recipe(recipe: Recipe, asked: Asked | None = None) -> DatasetRef:
-    """The recipe's dataset, and what of the recipe as it was `asked` for isn't applied to it. What was ingested of the
-    same content by the same code is reused; the key is made from the content, so Prefect's own caching would only add a
-    second, weaker one."""
+    """Ingest the recipe's data; prints the notes of `asked`. A dataset made from the same content by the same code is
+    reused: its key is computed from the content, so Prefect's caching isn't needed."""
     for note in asked.notes if asked else []:
         say(f"note    {note}")
-    # the split stays the same whatever the recipe's seed, so that models of several seeds meet the same test data
+    # the split doesn't depend on the recipe's seed, so that models with several seeds have the same test data
     with bar("ingest", None, "") as advance:
         ref = ingest(
             recipe.data,

@@ -15,7 +15,7 @@ from components.score import Score
 from components.tasks.base import Task
 from components.tracking.base import Run
 
-MOST = 500  # pieces of a split that are compared with
+MOST = 500  # pieces of a split to compare with
 
 
 def judged(
@@ -52,6 +52,6 @@ def judged(
 
 
 def _some(task: Task, store: Store, split: str) -> list[Score]:
-    """The first pieces of a split; none where the task's items aren't scores."""
+    """The first pieces of a split; empty if the task's items aren't scores."""
     items = task.originals(store.split(split))[:MOST]
     return items if items and isinstance(items[0], Score) else []

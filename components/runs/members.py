@@ -26,8 +26,8 @@ from components.training.device import choose_device, gpu_of
 from components.training.processes import Ranks, local_store
 from components.training.session import Session
 
-END_SECONDS = 30.0  # that the others have for their end
-RUN, HERE = "run", "process {} is here"  # what is told in the store: which run it is, who has come
+END_SECONDS = 30.0  # time for the other processes to end
+RUN, HERE = "run", "process {} is here"  # keys of torch's store: the run, and processes that have joined
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def main() -> None:
         store = local_store(meeting, record.processes)
         store.set(HERE.format(rank), "")
         follow(record, Ranks(store, rank, record.processes, device=gpu_of(record.device, rank)))
-    except (UserError, RuntimeError) as error:  # the leader says what it means
+    except (UserError, RuntimeError) as error:  # the leader reports the error
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

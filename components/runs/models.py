@@ -109,7 +109,7 @@ class Moved:
     back: bool = False
 
     def lines(self) -> list[str]:
-        """For a person."""
+        """The change in readable lines."""
         was = f" (was v{self.before})" if self.before else ""
         lines = [f"{self.name} v{self.version} is champion{was}: {self.why}"]
         if self.note:
@@ -206,7 +206,7 @@ def age(created: str) -> str:
 
 
 def _refused(what: str, bundle: Any, force: bool) -> str:
-    """Why the recipe's `accept` refuses the model; "" when it doesn't."""
+    """Why the recipe's `accept` bounds refuse the model; "" if they don't."""
     problems = "; ".join(meets(bundle.recipe.get("accept") or {}, bundle.info.get("metrics") or {}))
     if problems and not force:
         hint = "--force makes it champion all the same; the reason is recorded"
@@ -215,7 +215,7 @@ def _refused(what: str, bundle: Any, force: bool) -> str:
 
 
 def _of_a_run(run: str, force: bool) -> tuple[ModelRef, Any, str]:
-    """Register the model of a run on this machine: (its version, its bundle, why `accept` had refused it)."""
+    """Register the model of a run on this machine: (version, bundle, why the `accept` bounds refused it)."""
     from components.bundle import load_bundle
     from components.datasets.store import Store
     from components.runs.record import find_run

@@ -42,14 +42,14 @@ class OpenRun:
 
 
 def by_interrupt(error: BaseException) -> bool:
-    """Whether a person ended the work, where nothing but Ctrl-C can tell."""
+    """Whether a person stopped the run, judged by Ctrl-C only."""
     return isinstance(error, KeyboardInterrupt)
 
 
 @contextmanager
 def opened(run: OpenRun | str, by_person: Callable[[BaseException], bool] = by_interrupt) -> Iterator[OpenRun]:
-    """Context of the work on a run: a new one, or one of this machine by its id. The run ends with the block, see
-    `ending`.
+    """Context manager for working on a run: a new one, or one of this machine by its id. The run ends with the block,
+    see `ending`.
 
     Raises:
         UserError: another process is working on the run, or it has no record here.
@@ -73,7 +73,7 @@ def ending(tracked: MlflowRun, by_person: Callable[[BaseException], bool] = by_i
     except Exception:
         status = "FAILED"
         raise
-    except BaseException as error:  # Ctrl-C, another signal, or Prefect's word that it is over
+    except BaseException as error:  # Ctrl-C, another signal, or a cancellation by Prefect
         tracked.tags({CUT_OFF: "" if by_person(error) else "yes"})
         raise
     finally:

@@ -27,9 +27,9 @@ class Outcome:
     metrics: dict[str, float]
     model: ModelRef | None
     files: list[str]
-    remarks: list[str]  # on the figures: the baseline, labels that training never saw
+    remarks: list[str]  # on the metrics: the baseline, labels that training never saw
     use: str  # the command that uses the model
-    asked: list[str]  # behind `reprise run`
+    asked: list[str]  # the words after `reprise run`
 
 
 def conclude(run: OpenRun, metrics: dict[str, float], model: ModelRef | None, files: list[str]) -> Outcome:
@@ -41,14 +41,14 @@ def conclude(run: OpenRun, metrics: dict[str, float], model: ModelRef | None, fi
 
 
 def _next(record: RunRecord, model: ModelRef | None, files: list[str]) -> str:
-    """The commands that run it again and have it write more."""
+    """The commands to repeat the run and to generate more."""
     again = f"Again: `{typed('run', record.asked)}`" if record.asked else ""
     more = f"More: `{using(record.recipe, _selector(model, record))}`" if files else ""
     return " · ".join(part for part in (again, more) if part)
 
 
 def _selector(model: ModelRef | None, record: RunRecord) -> str:
-    """What the commands that use a model call this one: by its name where that means it."""
+    """The selector of the model for commands: its name alone if that selects it."""
     if model is None:
         return f"run:{record.ref.run_id[:8]}"
     return model.name if model.alias == "champion" else f"{model.name}@{model.version}"
@@ -66,7 +66,7 @@ def _remarks(run: OpenRun, metrics: dict[str, float]) -> list[str]:
 def _description(
     record: RunRecord, metrics: dict[str, float], model: ModelRef | None, files: list[str], remarks: list[str]
 ) -> str:
-    """Markdown."""
+    """The description in Markdown."""
     recipe = record.recipe
     order = sorted(metrics, key=lambda name: not name.startswith("test/"))
     rows = "\n".join(f"| {name} | {figure(metrics[name])} |" for name in order)

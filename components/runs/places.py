@@ -11,7 +11,7 @@ from components.errors import UserError, unknown
 from components.paths import CHECKOUT, CODE, user_path
 from components.tracking.settings import Settings, load_settings
 
-# mlflow.yaml, runs/, data/cache/ and generated/ lie in it; an installed package is no place to write to
+# contains mlflow.yaml, runs/, data/cache/ and generated/; an installed package may not be writable
 STATE = CODE if CHECKOUT else user_data_path("reprise", appauthor=False)
 RECIPES = CODE / "flows" / "recipes"
 
@@ -28,7 +28,7 @@ class Places:
 
     @property
     def datasets(self) -> Path:
-        """Fetched and ingested data: in data/cache, or under a home of one's own."""
+        """Folder of fetched and ingested data: data/cache, or in REPRISE_HOME."""
         return STATE / "data" / "cache" if self.home.is_relative_to(STATE) else self.home / "datasets"
 
     @property
@@ -40,7 +40,7 @@ class Places:
         return self.home / "prefect"
 
     def run_folder(self, run_id: str) -> Path:
-        """Checkpoints of a run, and what resuming needs to know."""
+        """Folder with a run's checkpoints and its record for resuming."""
         return self.home / "checkpoints" / run_id
 
 
@@ -61,7 +61,7 @@ def recipe_path(name: str) -> Path:
         UserError: there is no such recipe; the nearest name is suggested.
     """
     if name.endswith((".yaml", ".yml")):
-        user_path(name, where="recipe")  # can it be one?
+        user_path(name, where="recipe")  # raises if it isn't a valid path
         return Path(name).expanduser()
     path = RECIPES / f"{name}.yaml"
     if name in recipe_names():

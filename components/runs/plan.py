@@ -21,7 +21,7 @@ SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 @dataclass(frozen=True)
 class Trial:
-    """One planned run: the varied settings by dotted key, and the recipe that they make."""
+    """One planned run: the varied settings by dotted key, and the resulting recipe."""
 
     settings: Mapping[str, Any]
     label: str
@@ -30,7 +30,7 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """What a person tells the runs of a comparison apart by."""
+        """The name of the run within the comparison."""
         return f"{self.label}, fold {self.fold}" if self.fold else f"{self.label}, seed {self.recipe.seed}"
 
 
@@ -48,7 +48,7 @@ class Budget:
 
     @property
     def settings(self) -> dict[str, float]:
-        """The settings of a recipe that keep it."""
+        """The settings of a recipe for this budget."""
         each = {"training.seconds": self.seconds, "training.steps": self.steps}
         return {key: value for key, value in each.items() if value is not None}
 
@@ -60,8 +60,8 @@ class Budget:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole comparison. `trials` go round all settings with one seed, or one fold, before the next begins. With
-    `folds` (0: none), each combination is trained once on each fold."""
+    """A whole comparison. `trials` are ordered by seed or fold, then by setting. With `folds` (0: none), each
+    combination is trained once on each fold."""
 
     name: str
     vary: Mapping[str, Sequence[Any]]
@@ -73,7 +73,7 @@ class Plan:
 
     @property
     def combinations(self) -> Sequence[Trial]:
-        """One trial of each combination, on each fold: all that differ in more than the seed."""
+        """The trials that differ in more than the seed: one for each combination and fold."""
         return self.trials[: len(self.trials) // self.seeds]
 
 
@@ -133,7 +133,7 @@ def make_plan(
 
 
 def _check_folds(folds: int, seeds: int | None, values: Mapping[str, Any], varied: Mapping[str, Any]) -> None:
-    """Raises UserError where the folds can't be taken."""
+    """Raises UserError if the folds don't go with the other settings."""
     if seeds is not None:
         raise UserError("each fold is one run, with the recipe's seed", where="--seeds", hint="leave --seeds out")
     if not 2 <= folds <= MAX_RUNS:
@@ -187,10 +187,8 @@ def parse_budget(text: str) -> float:
 
 
 def label(settings: Mapping[str, Any]) -> str:
-    """A combination in few words: "lstm, num_layers=2"; "the recipe" where nothing is varied.
-
-    A key is written whole where its last part isn't unique.
-    """
+    """A short name of a combination: "lstm, num_layers=2"; "the recipe" if nothing is varied. Keys are shortened to
+    their last part if it is unique."""
     last = [key.rpartition(".")[2] for key in settings]
     words = []
     for key, value in settings.items():
@@ -204,7 +202,7 @@ def label(settings: Mapping[str, Any]) -> str:
 def resolve(
     name: str, values: Mapping[str, Any], choices: Sequence[Mapping[str, Any]], *, where: str, again: str
 ) -> list[dict[str, Any]]:
-    """Each combination's settings, checked; a problem that many share is told once."""
+    """The checked settings of each combination; each problem is reported once."""
     problems: dict[str, list[str]] = {}
     resolved = []
     for settings in choices:

@@ -30,9 +30,9 @@ def predict(
     overrides: Sequence[str] = (),
     device: str = "cpu",
 ) -> list[str]:
-    """Answers of a registered model (NAME, NAME@champion, NAME@VERSION) to texts, a line each; or the path of the
-    table of answers to a file's rows, read as the model's own data were but for `overrides` (data.KEY=VALUE); speech
-    with a registered character `language_model`."""
+    """Predict with a registered model (NAME, NAME@champion, NAME@VERSION). Returns a line for each text; or the path of
+    the table of predictions for a file's rows, which are read like the training data, with `overrides`
+    (data.KEY=VALUE). `language_model`: a registered character model for decoding speech."""
     if texts and out:
         raise UserError("answers to texts are printed", where="--out", hint="give them in a file: --file")
     opened = opened_for(model, texts, file, column, language_model, overrides, device)
@@ -52,7 +52,7 @@ def predict(
 
 
 def tell(reader: LabelledReader, links: list[str]) -> None:
-    """What was passed over or taken out of the files that were read, and what a person should know of them."""
+    """Print what was skipped or removed in the files, and the reader's notes."""
     passed_over = reader.passed_over | ({LINK: links} if links else {})
     left_out = [f"left out: {count:,} × {reason}" for reason, count in reader.dropped.items()]
     for note in [*told(passed_over), *left_out, *reader.notes]:
@@ -68,7 +68,7 @@ def opened_for(
     overrides: Sequence[str],
     device: str,
 ) -> Opened:
-    """The model that is asked for texts or a file, with a language model where one is named.
+    """Load the model for texts or a file, with a language model if one is given.
 
     Raises:
         UserError: both are given or neither, or settings or a column without a file.
@@ -87,7 +87,7 @@ def opened_for(
 def reader_of(
     bundle: Bundle, file: str, column: str | None, overrides: Sequence[str]
 ) -> tuple[Path, LabelledReader, list[str]]:
-    """A file or archive, its reader, and the links of an archive that were left out."""
+    """A file or archive, its reader, and the links in an archive that were skipped."""
     path, links = Path(file), []
     if path.is_file() and is_archive(path):
         path, links = unpacked(path, places().datasets)

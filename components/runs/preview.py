@@ -23,7 +23,7 @@ from components.recipe import Recipe
 from components.runs.places import STATE, places
 
 ITEMS, SECONDS = 50, 5.0
-CHARACTERS = 200_000  # of a stream
+CHARACTERS = 200_000  # characters to read of a continuous text
 
 
 def preview(recipe: Recipe) -> str:
@@ -67,11 +67,11 @@ def _first(reader: Reader) -> Iterator[Any]:
 
 
 def _learn(encoding: Encoding, items: list[Any], whole: bool) -> UserError | None:
-    """What is wrong with the items, if more of them may make it good."""
+    """Fit the encoding; returns an error that more items may resolve."""
     try:
         encoding.fit(items)
     except UserError as error:
-        if whole:  # a part of the data may be too little to learn from
+        if whole:  # else a part of the data may be too small
             raise
         return error
     except (AttributeError, TypeError, ValueError, LookupError) as error:
@@ -80,7 +80,7 @@ def _learn(encoding: Encoding, items: list[Any], whole: bool) -> UserError | Non
 
 
 def _encode(encoding: Encoding, items: list[Any], unlearnt: UserError | None) -> None:
-    """Raises UserError where none of the items can be encoded: one that can't is left out by ingestion."""
+    """Raises UserError if none of the items can be encoded; single ones are left out by ingestion."""
     refused: UserError | None = None
     for item in items:
         try:

@@ -32,7 +32,7 @@ class Processes:
         with log.open("ab") as output, self._mutex:
             if self._stopping:
                 raise RuntimeError("stopped")
-            # a session of its own: Ctrl-C in the terminal is for us, and we pass it on once
+            # in a separate session, so that Ctrl-C in the terminal reaches only this process, which passes it on once
             process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=output, stderr=output, cwd=cwd, start_new_session=True
             )
@@ -61,7 +61,7 @@ class Processes:
                     process.wait(STOP_SECONDS)
         finally:
             for process in running:
-                process.kill()  # does nothing to one that has ended
+                process.kill()  # no effect if it has ended
 
     def __enter__(self) -> Processes:
         return self

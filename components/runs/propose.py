@@ -1,4 +1,4 @@
-"""A recipe for a person's own data: what they seem to be, checked and written as YAML."""
+"""Propose a recipe for the user's own data: detect their kind, check the recipe, and write it as YAML."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from components.runs.asked import plain, typed
 from components.runs.places import RECIPES, places, recipe_names
 from components.runs.preview import preview
 
-PASSES = 60  # over the data at most
+PASSES = 60  # most passes over the data
 FEWEST_STEPS = 100
-SMALL = 4  # where fewer than this part of the recipe's updates are left, half its hidden size will do
+SMALL = 4  # if the updates are reduced by more than this factor, the hidden size is halved
 SECONDS = 600
-WIDTH = 100  # of a section on one line
+WIDTH = 100  # longest section on one line
 
 
 @dataclass(frozen=True)
 class Proposed:
-    """What `path` was taken for, and the file of the recipe. `others`: kinds that it could be, and what they mean."""
+    """The chosen kind of the data at `path`, and the file of the recipe. `others`: other possible kinds, with their
+    meanings."""
 
     kind: str
     proposal: Proposal
@@ -49,7 +50,7 @@ def propose(path: str, wanted: str | None = None, out: str | None = None) -> Pro
     """Look at a file or a folder and write a recipe for it.
 
     Raises:
-        UserError: the data can't be read, aren't of the kind `wanted`, or the recipe's file is there already.
+        UserError: the data can't be read, aren't of the kind `wanted`, or the recipe's file already exists.
     """
     given = existing(user_path(path, where="PATH"), where=path, hint=RELATIVE)
     file = _target(given, out)
@@ -68,7 +69,7 @@ def propose(path: str, wanted: str | None = None, out: str | None = None) -> Pro
         for name, proposal in found.items()
         if name != kind and worth_telling(name, kind, look) and _passes(file.stem, values_of(proposal, given))
     }
-    if refused and wanted is None and list(others) == ["drums"]:  # the files have drums alone, and no melody
+    if refused and wanted is None and list(others) == ["drums"]:  # the files have only drums, no melody
         return propose(path, "drums", out)
     if refused:
         ways = [refused.hint, f"it may also be read by --as {', '.join(others)}" if others else ""]
@@ -79,11 +80,11 @@ def propose(path: str, wanted: str | None = None, out: str | None = None) -> Pro
 
 
 def values_of(proposal: Proposal, path: Path) -> dict[str, Any]:
-    """The recipe: model, training and generation are those of the built-in recipe, as much as the data need."""
+    """The recipe: model, training and generation of the built-in recipe, reduced if there are few data."""
     like = load_yaml(RECIPES / f"{proposal.like}.yaml")
     values: dict[str, Any] = {"seed": 0, "data": {"path": str(path), **proposal.data}}
     values |= {"encoding": copy.deepcopy(dict(proposal.encoding)), "task": dict(proposal.task)}
-    # one model is enough for a first look, and takes a part of an ensemble's time
+    # a single model instead of an ensemble, to save time in a first run
     model, training = _changed(like["model"], {**proposal.model, "ensemble": None}), dict(like["training"])
     per_update = training["batch_size"]
     if proposal.data["reader"] == "text":
@@ -121,13 +122,13 @@ def written(name: str, proposal: Proposal, values: Mapping[str, Any]) -> str:
 
 
 def _shown(proposal: Proposal) -> Proposal:
-    """Names of columns and files stand in what is said: no control characters, which YAML forbids."""
+    """Remove control characters, which YAML forbids, from the texts, which contain names of columns and files."""
     notes = tuple(map(printable, proposal.notes))
     return replace(proposal, what=printable(proposal.what, 400), why=printable(proposal.why), notes=notes)
 
 
 def _target(given: Path, out: str | None) -> Path:
-    """The file to write: it isn't there, and its name is that of a model."""
+    """The file to write. Raises UserError if it exists or its name isn't valid for a model."""
     if out is None:
         name = plain(given.name if given.is_dir() else stem(given).split(".")[0]) or "mine"
         out = f"my-{name[:60]}.yaml" if name in recipe_names() else f"{name}.yaml"
@@ -143,7 +144,7 @@ def _target(given: Path, out: str | None) -> Path:
 
 
 def _checked(name: str, values: Mapping[str, Any]) -> str:
-    """What `reprise validate` says of the recipe."""
+    """The message of `reprise validate` about the recipe."""
     return preview(Recipe.from_dict(name, copy.deepcopy(dict(values))))
 
 

@@ -30,7 +30,7 @@ class Comparison:
     metric: str
     rows: list[Row]
     notes: list[str]
-    folds: int = 0  # of a cross-validation
+    folds: int = 0  # of cross-validation
 
 
 def publish(
@@ -54,13 +54,13 @@ def publish(
         curves = folder / "compare.png"
         write_curves(curves, rows, metric=metric, lower=lower, title=f"{plan.name}: {metric.replace('_', ' ')}")
         parent.file(curves, "figures")
-    # final figures under the names that a single run's have, so that the parent can be charted beside its runs
+    # final metrics with the same names as those of single runs, so that charts show the parent with its runs
     figures = {f"best/{metric}": rows[0].val, f"test/{metric}": rows[0].test}
     for row in rows:
         name = " ".join(re.findall(r"[\w.-]+", row.label))[:100]
         figures |= {f"val_mean/{name}": row.val, f"val_sd/{name}": row.val_sd}
     parent.metrics({key: value for key, value in figures.items() if math.isfinite(value)})
-    best = None if plan.folds else _best(rows[0], metric, lower)  # folds have other test data: none is the best
+    best = None if plan.folds else _best(rows[0], metric, lower)  # folds have different test data
     if best:
         parent.tags({"compare.best_setting": rows[0].label, "compare.best_run": best.run_id})
     how = RANKED
@@ -107,7 +107,7 @@ def show(comparison: Comparison, *, prefect: str | None = None) -> None:
     """Print the leaderboard and where to look next; `prefect` is the address of Prefect's UI."""
     headings, rows = cells(comparison.rows)
     some_failed = any(len(row.finished) < len(row.results) for row in comparison.rows)
-    left_out = {"tokens/s"} if some_failed else {"tokens/s", "runs"}  # 80 columns are few
+    left_out = {"tokens/s"} if some_failed else {"tokens/s", "runs"}  # to fit into 80 columns
     over = f"{comparison.folds} folds (K-fold cross-validation)" if comparison.folds else "seeds"
     ranked = "; ranked by val, test ranks nothing"
     if comparison.folds and len(rows) == 1:

@@ -30,10 +30,10 @@ class RunRecord:
     run_name: str
     device: str
     threads: int
-    parent: str = ""  # the run of the comparison or search that it is part of
-    asked: list[str] = field(default_factory=list)  # behind `reprise run`, from any folder
+    parent: str = ""  # the run of its comparison or search
+    asked: list[str] = field(default_factory=list)  # the words after `reprise run`, valid in any folder
     processes: int = 1  # that share the training, and its threads
-    moves: bool = False  # of a study on a cluster: another try may be on another machine
+    moves: bool = False  # part of a study on a cluster: another machine may resume it
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -41,15 +41,15 @@ class RunRecord:
             temporary.write_text(json.dumps(self.as_dict(), indent=1), encoding="utf-8")
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """The record as JSON-ready data."""
         return asdict(self) | {"recipe": {"name": self.recipe.name, **self.recipe.as_dict()}}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunRecord:
-        """What `as_dict` gave.
+        """Restore the result of `as_dict`.
 
         Raises:
-            UserError, ValueError, KeyError, TypeError: it isn't that.
+            UserError, ValueError, KeyError, TypeError: the values are invalid.
         """
         values = dict(values)
         recipe = dict(values.pop("recipe"))
@@ -73,7 +73,8 @@ class RunRecord:
             record = cls.from_dict(json.loads((folder / FILE).read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"isn't the record of a run: {error}", where=str(folder / FILE)) from None
-        return replace(record, dataset=dataset_here(record.dataset) or record.dataset)  # opening it says what is wrong
+        # if the dataset isn't here, opening it raises the error
+        return replace(record, dataset=dataset_here(record.dataset) or record.dataset)
 
 
 def moved_to(record: RunRecord, device: str) -> RunRecord:
@@ -100,7 +101,7 @@ def moved_to(record: RunRecord, device: str) -> RunRecord:
 
 
 def dataset_here(dataset: DatasetRef) -> DatasetRef | None:
-    """The data set on this machine: under the present home, or at the path of its time; None where it isn't."""
+    """The dataset on this machine: in the current home, or at its original path; None if it isn't there."""
     for path in (places().datasets / "stores" / Path(dataset.path).name, Path(dataset.path)):
         with suppress(UserError, KeyError):
             if path.is_dir() and Store.open(path).manifest["digests"]["content"] == dataset.digest:
@@ -122,7 +123,7 @@ def find_run(selector: str, places: Places) -> RunRecord:
             return RunRecord.load(folder)
     records = []
     for folder in folders:
-        with suppress(UserError):  # one of another version costs no other
+        with suppress(UserError):  # skip records of other versions
             records.append(RunRecord.load(folder))
     for record in records:
         if selector in (record.run_name, record.recipe.name) or (selector == "latest" and not record.parent):

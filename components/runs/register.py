@@ -43,7 +43,7 @@ def register(run: OpenRun, metrics: dict[str, float]) -> ModelRef | None:
     ref = models.register(record.ref, bundle, recipe.name, tags=tags)
 
     def judge(champion: ModelRef | None) -> tuple[str, str]:
-        if champion and champion.version == ref.version:  # a finished run that is resumed doesn't compete with itself
+        if champion and champion.version == ref.version:  # a resumed finished run isn't compared with itself
             return "champion", "it is the champion already"
         higher = not session.task.lower_is_better
         return decide(tags, models.tags(champion) if champion else None, higher_is_better=higher)
@@ -55,7 +55,7 @@ def register(run: OpenRun, metrics: dict[str, float]) -> ModelRef | None:
 
 
 def version_tags(record: RunRecord, store: Store, task: Task, metrics: dict[str, float]) -> dict[str, str]:
-    """What a registered version of the run is judged and told apart by."""
+    """The tags of a registered version: metrics, data, and settings that distinguish it."""
     split = judging(metrics, task.primary)
     figure = f"{split}/{task.primary}"
     digest = store.manifest["digests"]["splits"][split]

@@ -17,15 +17,15 @@ from components.tracking.promotion import lower_is_better
 
 CURVES, PIECES, PICTURES, TEXTS = 8, 3, 12, 3
 MAX_WAV_BYTES, MAX_PICTURE_BYTES, MAX_TEXT_BYTES = 64 << 20, 2 << 20, 1 << 20
-VARIED = 6  # settings that the table of runs has columns for
+VARIED = 6  # most columns of settings in the table of runs
 TABLES = {
     "samples/temperatures.json": "Samples by temperature or bias",
     "samples/during_training.json": "Samples during training",
     "predictions/test.json": "Predictions on test, the worst first",
     "music/judgement.json": "Beside held-out music",
 }
-PARENTS = {"compare.digest", "tune.study"}  # tags of runs that have others beneath them
-# they differ from run to run and say nothing of the settings
+PARENTS = {"compare.digest", "tune.study"}  # tags of parent runs
+# parameters that differ between runs but aren't settings to compare
 UNSAID = ("parameters", "threads", "device", "accept", "workers", "data.path", "training.checkpoint_seconds")
 
 
@@ -46,7 +46,7 @@ def write(recipe: str, run: str | None, out: Path) -> Path:
 
 
 def gather(name: str, run: str | None = None) -> RunReport:
-    """What the report of an experiment shows."""
+    """The content of the report of an experiment."""
     reader = MlflowReader(places().settings)
     everything = reader.runs(name)
     runs = [
@@ -87,7 +87,7 @@ def _bests(run: RunFacts) -> list[str]:
 
 
 def _primary(runs: list[RunFacts]) -> str:
-    """The metric that decides: what the runs say, else the first that looks like one."""
+    """The primary metric: from the tags of the runs, else the first suitable one."""
     told = next((run.tags["primary.metric"] for run in runs if "primary.metric" in run.tags), "")
     names = _bests(runs[0])
     return told or next((name for name in names if name.startswith("nats_per_")), names[0])
@@ -134,9 +134,9 @@ def _figures(run: RunFacts) -> Grid:
 
 
 def _runs(runs: list[RunFacts], metric: str) -> Grid:
-    """The runs from the best on val, with the settings that differ between them."""
+    """The runs, best on val first, with the settings that differ between them."""
     keys = dict.fromkeys(key for run in runs for key in run.params if not key.startswith(UNSAID))
-    # a setting that some have not (of another cell, or of a later version) isn't varied by that alone
+    # a setting that some runs lack (of another cell, or of a later version) doesn't count as varied
     varied = [key for key in keys if len({run.params[key] for run in runs if key in run.params}) > 1]
     columns: dict[str, list[object]] = {"run": [_named(run) for run in runs]}
     columns[f"val {metric}"] = [run.metrics.get(f"best/{metric}") for run in runs]
@@ -148,7 +148,7 @@ def _runs(runs: list[RunFacts], metric: str) -> Grid:
 
 
 def _pieces(reader: MlflowReader, run: RunFacts, files: dict[str, int]) -> Iterator[Piece]:
-    """Those that can be heard, with their piano rolls."""
+    """The generated pieces with sound, with their piano rolls."""
     sounds = [path for path, size in files.items() if path.endswith(".wav") and size <= MAX_WAV_BYTES]
     for path in sounds[:PIECES]:
         roll = path.removesuffix(".wav") + ".png"
@@ -171,7 +171,7 @@ def _pictures(reader: MlflowReader, run: RunFacts, files: dict[str, int]) -> Ite
 
 
 def _comparison(reader: MlflowReader, runs: list[RunFacts]) -> list[Picture]:
-    """The picture of the latest comparison and of the latest search."""
+    """The pictures of the latest comparison and of the latest search."""
     found = []
     for tag, path, what in (
         ("compare.digest", "figures/compare.png", "latest comparison"),

@@ -19,7 +19,7 @@ from components.training.session import Session
 from components.training.trainer import Events
 
 TABLE = "samples/during_training.json"
-FILE = SAMPLES  # a run that is resumed goes on with its table
+FILE = SAMPLES  # a resumed run continues its table
 COUNT, MAX_TOKENS, MAX_ROWS = 2, 80, 400
 COLUMNS = ("update", "number", "sample", "nats_per_token")
 
@@ -66,7 +66,7 @@ class WithSamples:
         training = model.training
         try:
             made = session.task.generate(model, session.task.settings(**settings), seed=session.recipe.seed)
-        except UserError:  # a stream without a prompt, say: what it lacks is told when the run writes its samples
+        except UserError:  # such as a missing prompt; reported when the run writes its final samples
             return []
         finally:
             model.train(training)
@@ -74,12 +74,12 @@ class WithSamples:
 
 
 def write_samples(run: OpenRun, model: ModelRef | None) -> list[str]:
-    """The run's samples in MLflow: its generated files, and short ones at several temperatures, or what else the task
-    names as `varied`, in one table. `model` is what was registered of it, if anything."""
+    """Log the run's samples in MLflow: generated files, and a table of short ones at several temperatures, or values of
+    the task's other `varied` setting. `model` is the registered version, if any."""
     opened = open_model(f"{model.name}@{model.version}" if model else f"run:{run.id}")
     tracked, seed = run.tracked, run.record.recipe.seed
     if opened.bundle.task.settings is None:
-        return []  # it answers; what it answers on test data stands in the run's table of predictions
+        return []  # a model that predicts: see the run's table of predictions
     paths, written = generated(opened, {}, seed)
     for path in paths:
         tracked.file(Path(path), "samples")

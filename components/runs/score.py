@@ -1,4 +1,4 @@
-"""Scoring: how likely texts or a file's items are to a registered language model."""
+"""Likelihood of texts or a file's items under a registered language model."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from components.runs.places import places
 from components.tasks.language_model import excerpt
 from components.use.scoring import items_of, score, write_scores
 
-SHOWN = 20  # items that get a line
+SHOWN = 20  # items to print
 
 
 def score_files(
     model: str, texts: Sequence[str] = (), file: str | None = None, out: str | None = None, device: str = "cpu"
 ) -> list[str]:
-    """Tell the likelihood of texts, or of what a file holds; gives the paths of a table of all tokens and of a picture
-    of the first item's."""
+    """Print the likelihood of texts or of the items in a file. Returns the paths of a table of all tokens and of a
+    picture of the first item's tokens."""
     if bool(texts) == bool(file):
         raise UserError("give either --text or --file", where="score")
     opened = open_model(model, device)

@@ -73,7 +73,7 @@ def show(answer: Answer) -> None:
 
 
 def _command(search: Search, best: Tried) -> str:
-    """The recipe with the best settings, as one types it; the last `--set` of a key counts."""
+    """The command that runs the recipe with the best settings; the last `--set` of a key counts."""
     best_settings = (f"{key}={json.dumps(value)}" for key, value in best.settings.items())
     return typed("run", search.asked.words, *(word for each in best_settings for word in ("--set", each)))
 

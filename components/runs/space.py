@@ -15,10 +15,10 @@ from components.runs.asked import Asked, ask
 from components.runs.plan import Budget, resolve
 from components.yaml_text import parse_yaml
 
-SECTIONS = ("model.", "training.")  # others change what is measured, or on what
+SECTIONS = ("model.", "training.")  # others change the metric or the data
 EQUAL = ("training.steps", "training.seconds", "training.checkpoint_seconds")  # fixed by the budget
 MAX_TRIALS, MAX_JOBS, MAX_CHOICES = 10_000, 256, 100
-SIGNIFICANT = 3  # digits of a number that is drawn: the settings that are told are those that were tried
+SIGNIFICANT = 3  # digits of a drawn number, so that printed settings are exactly those that were tried
 
 
 @dataclass(frozen=True)
@@ -42,20 +42,20 @@ class Dimension:
         return self.choices or (self.low, self.high)
 
     def holds(self, value: Any) -> bool:
-        """Whether a search could come upon the value."""
+        """Whether the value is in the space."""
         if self.choices:
             return any(type(choice) is type(value) and choice == value for choice in self.choices)
         number = isinstance(value, int) if self.whole else isinstance(value, int | float)
         return number and not isinstance(value, bool) and self.low <= value <= self.high
 
     def value(self, drawn: Any) -> Any:
-        """What the recipe gets for a value that was drawn: rounded to a few digits, still within the range."""
+        """The setting for a drawn value: rounded to a few digits, within the range."""
         if self.choices or self.whole:
             return drawn
         return min(max(float(f"{drawn:.{SIGNIFICANT}g}"), self.low), self.high)
 
     def __str__(self) -> str:
-        """As it is written on the command line."""
+        """The notation of the command line."""
         if self.choices:
             return f"{self.key}={','.join(json.dumps(choice) for choice in self.choices)}"
         return f"{self.key}={'log:' if self.log else ''}{self.low!r}..{self.high!r}"
@@ -73,15 +73,15 @@ class Search:
     asked: Asked = field(compare=False)
 
     def trial(self, settings: Mapping[str, Any]) -> Recipe:
-        """The recipe with these settings. Raises UserError where they don't go together."""
+        """The recipe with these settings. Raises UserError if they don't go together."""
         values = copy.deepcopy(dict(self.values))
         for key, value in settings.items():
             apply_override(values, f"{key}={json.dumps(value)}")
         checked = Recipe.from_dict(self.name, values, where=self.asked.where)
-        return replace(checked, generation=self.recipe.generation)  # as it was settled with the data
+        return replace(checked, generation=self.recipe.generation)  # already checked against the data
 
     def own_settings(self) -> dict[str, Any] | None:
-        """The recipe's own settings, when the search could come upon them."""
+        """The settings of the unchanged recipe, if they are in the space."""
         mine = {dimension.key: _get(self.recipe, dimension.key) for dimension in self.dimensions}
         return mine if all(dimension.holds(mine[dimension.key]) for dimension in self.dimensions) else None
 
@@ -100,7 +100,7 @@ def make_search(
     `name` is the name of the experiment.
 
     Raises:
-        UserError: a setting is wrong; all impossible ends of ranges and choices are reported together.
+        UserError: a setting is wrong; all invalid range ends and choices are reported together.
     """
     for option, number, most in (("--trials", trials, MAX_TRIALS), ("--jobs", jobs, MAX_JOBS)):
         if not 1 <= number <= most:

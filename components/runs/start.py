@@ -1,4 +1,4 @@
-"""What a training begins with: the weights of a model, or those that another library saved in a file."""
+"""Initial weights of a training: from a model, or from a file of another library."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from components.training.session import Session
 
 
 def override(given: str) -> str:
-    """The setting that `--from` stands for; a model's version is named exactly.
+    """The setting for `--from`; a model is replaced by its exact version.
 
     Raises:
-        UserError: there is no such model, and no such file of weights.
+        UserError: there is neither such a model nor such a file of weights.
     """
     if named_file(given):
         return f"training.start={json.dumps(given, ensure_ascii=False)}"
@@ -29,11 +29,10 @@ def override(given: str) -> str:
 
 
 def check_start(recipe: Recipe) -> None:
-    """Check, before anything is done, that there is the model which a recipe starts from; that a file can be read and
-    has such layers.
+    """Check early that a recipe's initial model exists, or that its file can be read and has the right layers.
 
     Raises:
-        UserError: there is none, the file can't be read, or it has others.
+        UserError: there is no such model, the file can't be read, or its layers don't fit.
     """
     start = recipe.training["start"]
     if start and named_file(start):
@@ -43,11 +42,11 @@ def check_start(recipe: Recipe) -> None:
 
 
 def begin(start: str, session: Session, tracked: Run) -> list[str]:
-    """Give a session's model the weights that it starts from; what a person should know, in lines. The run gets what a
-    file gave as `start.json`.
+    """Load the initial weights into a session's model. Returns notes, a line each. What was taken from a file is logged
+    as `start.json`.
 
     Raises:
-        UserError: they can't be read, or don't fit.
+        UserError: the weights can't be read or don't fit.
     """
     if not named_file(start):
         return [f"{start}: {line}" for line in session.start_from(open_model(start).bundle).told()]

@@ -37,13 +37,13 @@ from components.tracking.mlflow_backend import MlflowRun, MlflowTracker
 from components.training.device import choose_device, choose_threads, gpu_of
 from components.training.session import Session
 
-UPLOAD_SECONDS = 600.0  # of data to the store, for workers
+UPLOAD_SECONDS = 600.0  # timeout for uploading data for workers
 
 
 @dataclass(frozen=True)
 class Hands:
-    """Who does the work. `start` runs the trial of a file with `run_process`, some other time and place; `first` waits
-    for one of what it gave."""
+    """How trials are executed. `start` schedules `run_process` for the file of a trial and returns a future; `first`
+    waits for one of the futures."""
 
     ingest: Callable[[Recipe, Asked | None], DatasetRef]
     start: Callable[[str, str, Processes], Any]
@@ -54,13 +54,13 @@ class Hands:
 
 @dataclass(frozen=True)
 class Beginning:
-    """What the parent run starts with."""
+    """Initial content of the parent run."""
 
     keys: Sequence[str]  # of the settings that differ
     tags: Mapping[str, str]
     params: Mapping[str, object]
     recipe: Recipe
-    file: str  # that the recipe is written to
+    file: str  # name of the recipe's file
 
 
 class Study(ABC):
@@ -68,8 +68,8 @@ class Study(ABC):
     `crew`, each of its workers runs as many."""
 
     verb: ClassVar[str]
-    things: ClassVar[str]  # what the trials are called
-    folder: Path  # of its files, from `prepare` on
+    things: ClassVar[str]  # name of the trials in messages
+    folder: Path  # of the study's files; set by `prepare`
     parent: MlflowRun
 
     def __init__(
@@ -88,47 +88,47 @@ class Study(ABC):
             self.device, self.threads = crew.share(device, threads, workers)
         else:
             self.device, self.threads = choose_device(device), threads or max(1, choose_threads(0) // workers)
-        self._left: dict[str, dict[str, Any]] = {}  # data that the parent run keeps for workers
-        self.metric, self.lower = "", True  # what trials are ranked by
+        self._left: dict[str, dict[str, Any]] = {}  # data uploaded to the parent run for workers
+        self.metric, self.lower = "", True  # for ranking trials; lower is better
         self._number = itertools.count()
 
     @abstractmethod
     def prepare(self, ingest: Callable[[Recipe, Asked | None], DatasetRef]) -> Path:
-        """Find out all that is known before any training, mistakes too; gives the folder of this very study."""
+        """Ingest the data and check everything before any training. Returns the folder of the study."""
 
     @abstractmethod
     def beginning(self) -> Beginning:
-        """What the parent run starts with."""
+        """Initial content of the parent run."""
 
     @abstractmethod
     def begin(self, fresh: bool) -> None:
-        """Make ready to propose; `fresh`: nothing of an earlier try counts."""
+        """Prepare to propose trials; `fresh`: ignore earlier attempts."""
 
     @abstractmethod
     def left(self) -> int:
-        """How many trials are still to be proposed, or to go on."""
+        """Number of trials still to be proposed or resumed."""
 
     @abstractmethod
     def propose(self) -> Path | None:
-        """The file of the next trial; None when there is none left."""
+        """The file of the next trial; None if there is none left."""
 
     @abstractmethod
     def told(self, path: Path) -> str:
-        """Take in what came of a trial; gives it in a line."""
+        """Record the result of a trial. Returns it as a line of text."""
 
     @abstractmethod
     def publish(self) -> Any:
-        """Write what is known to the parent run, and give it."""
+        """Write the results to the parent run, and return them."""
 
     @abstractmethod
     def failure(self) -> str:
-        """Why nothing came of all this; "" where something did."""
+        """Why there are no results; "" if there are."""
 
     def conduct(self, hands: Hands, *, fresh: bool) -> Any:
-        """Run all trials; gives what `publish` made of them.
+        """Run all trials. Returns the result of `publish`.
 
         Raises:
-            UserError: a setting is wrong, nothing can rank the trials, or nothing came of any.
+            UserError: a setting is wrong, there is no metric to rank the trials by, or no trial has a result.
         """
         tracker = MlflowTracker(places().settings)
         self.folder = self.prepare(hands.ingest)
@@ -146,7 +146,7 @@ class Study(ABC):
         return answer
 
     def _open_parent(self, tracker: MlflowTracker, tags: Mapping[str, str]) -> MlflowRun:
-        """The parent run: the one of an earlier try, or a new one with what the study starts with."""
+        """The parent run: that of an earlier attempt, or a new one with its initial content."""
         file = self.folder / "parent"
         if file.exists():
             parent = tracker.resume(file.read_text(encoding="utf-8"))
@@ -162,7 +162,7 @@ class Study(ABC):
         return parent
 
     def _run(self, hands: Hands) -> None:
-        """Run what isn't finished, `workers` at a time."""
+        """Run unfinished trials, `workers` at a time."""
         much = f"{self.total} {self.things} ({self.left()} to do), each {self.budget}, {self.at_once} at a time"
         say(f"{self.verb:<7} {much}")
         with Processes() as processes, bar(self.verb, self.total, self.things) as advance:
@@ -177,14 +177,14 @@ class Study(ABC):
 
     @property
     def runs_url(self) -> str:
-        """The page that shows the trials as charts, the best first."""
+        """The address of the page with charts of the trials, best first."""
         order = (f"best/{self.metric}", self.lower)
         return MlflowTracker(places().settings).experiment_url(self.name, self.parent.ref.run_id, order)
 
     def write_trial(
         self, path: Path, recipe: Recipe, dataset: DatasetRef, *, tags: dict[str, str], **more: Any
     ) -> None:
-        """The file of a trial, for its process to read; `more` are what else it holds."""
+        """Write the file of a trial for its process; `more`: additional fields."""
         TrialFile(
             recipe={"name": recipe.name, **recipe.as_dict()},
             dataset=asdict(dataset),
@@ -198,7 +198,7 @@ class Study(ABC):
         ).save(path)
 
     def _leave(self, dataset: DatasetRef) -> dict[str, Any]:
-        """Keep data among the parent run's artifacts, once, for workers that don't have them; their files."""
+        """Upload data to the parent run's artifacts, once, for workers that don't have them. Returns their files."""
         if dataset.digest not in self._left:
             paths = data_files(dataset)
             for path in paths.values():
@@ -212,7 +212,7 @@ class Study(ABC):
         """The recipe's model and task on the data.
 
         Raises:
-            UserError: they don't go together, or trials are `ranked` and there is no val to rank by.
+            UserError: they don't go together, or trials are `ranked` and there is no val split.
         """
         store = Store.open(dataset.path)
         session = Session(recipe, store, "cpu", 1)
@@ -237,7 +237,7 @@ def run_process(file: str, name: str, processes: Processes) -> None:
         return
     trial = TrialFile.load(path)
     trial.failed = trial.failed or last or f"the process ended with code {code}"
-    trial.save(path)  # it may have ended before it could say why
+    trial.save(path)  # the process may have died before it could write the reason
     if code == 2:
         raise UserError(trial.failed, where=name)
     raise RuntimeError(trial.failed)
@@ -245,7 +245,8 @@ def run_process(file: str, name: str, processes: Processes) -> None:
 
 @contextmanager
 def alone(folder: Path, fresh: bool) -> Iterator[None]:
-    """One process at a time works in the folder, which begins empty when it is `fresh`. Raises UserError else."""
+    """Context manager that locks the folder for this process; `fresh`: empty it first. Raises UserError if it is
+    locked."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder.with_suffix(".lock"), timeout=0):

@@ -45,14 +45,14 @@ def following(outcome: Outcome, asked: Sequence[str] = ()) -> list[str]:
     if outcome.files:
         return [outcome.use]
     use = [outcome.use] if outcome.use.startswith("reprise predict") else []
-    if words and any(name.startswith("val/") for name in outcome.metrics):  # what a comparison ranks by
+    if words and any(name.startswith("val/") for name in outcome.metrics):  # a comparison ranks by val
         recipe, options = words[0], words[1:]
         pairs = list(zip(options[::2], options[1::2], strict=True))
         overrides = [value for option, value in pairs if option == "--set"]
         for vary in WORTH_VARYING:
             try:
                 make_plan(recipe, [vary], seeds=1, overrides=overrides)
-            except UserError:  # a setting that other cells don't have, or a model of another kind
+            except UserError:  # a setting that other cells don't have, or another kind of model
                 continue
             return [*use, typed("compare", words, "--vary", vary)]
     return use or ([typed("models", [outcome.model.name])] if outcome.model else [])

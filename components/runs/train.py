@@ -38,9 +38,9 @@ def begin_run(
     tags: Mapping[str, str] | None = None,
     moves: bool = False,
 ) -> OpenRun:
-    """Start the tracked run, beneath `parent` where there is one, and write down all it starts with.
-    `asked` are the words behind `reprise run` that ask for it, `tags` what the run gets besides; `moves` says that it
-    may go on on another machine although it has a parent."""
+    """Start the tracked run, a child of `parent` if given, and write its record. `asked`: the words after
+    `reprise run` that request it. `tags`: additional tags. `moves`: another machine may resume it although it has a
+    parent."""
     where = places()
     device, threads = choose_device(device), choose_threads(threads)
     run_name = name_of(recipe)
@@ -66,7 +66,7 @@ def begin_run(
     if report := manifest.get("report"):
         run.table({name: [row[name] for row in report] for name in report[0]}, "ingestion/files.json")
     run.table({"item": list(machine()), "value": [str(v) for v in machine().values()]}, "environment/machine.json")
-    # last: from now on the run can be resumed, and a resumed one writes nothing of the above
+    # last, because from now on the run can be resumed, and resuming doesn't repeat the above
     record = RunRecord(recipe, dataset, run.ref, run_name, device, threads, parent, list(asked), processes, moves)
     record.save(where.run_folder(run.ref.run_id))
     return OpenRun(record, run)
@@ -114,14 +114,14 @@ class _Listener:
         self.advance(step, f"loss {values['loss']:.3f}")
 
     def evaluated(self, values: dict[str, float], step: int, improved: bool) -> None:
-        if not values:  # nothing of val is measured
+        if not values:  # no val metrics
             return
         shown = "  ".join(f"{name} {figure(value)}" for name, value in values.items())
         say(f"        update {step:>6,}: val {shown}{'  (best so far)' if improved else ''}")
 
 
 def name_of(recipe: Recipe) -> str:
-    """What a person tells runs of one recipe apart by."""
+    """The display name of a run, to distinguish runs of a recipe."""
     model, training = recipe.model, recipe.training
     size = f"-h{model['hidden_size']}" if "hidden_size" in model else ""
     depth = f"x{model['num_layers']}" if model.get("num_layers", 1) > 1 else ""
@@ -137,5 +137,5 @@ def flat(values: dict, prefix: str = "") -> dict[str, object]:
 
 
 def as_yaml(recipe: Recipe) -> str:
-    """The fully resolved recipe as the YAML that would give this very run again."""
+    """The fully resolved recipe as YAML, which repeats this run."""
     return yaml.safe_dump(json.loads(json.dumps(recipe.as_dict())), sort_keys=False, allow_unicode=True)

@@ -1,4 +1,4 @@
-"""Runs that go on elsewhere: what of a run travels to the store, and how one comes from there to this machine."""
+"""Resuming runs on other machines: upload of a run's state to the store, and download to this machine."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from components.whole_files import written_whole
 
 CHECKPOINT, BEST, RECORD = "checkpoint.safetensors", "best.safetensors", "travel.json"
 SAMPLES = "samples.jsonl"  # written during training, see `components.runs.samples`
-STATE = (CHECKPOINT, BEST, SAMPLES, READINGS)  # in a run's folder
+STATE = (CHECKPOINT, BEST, SAMPLES, READINGS)  # files in a run's folder
 LARGEST_RECORD = 8 << 20  # bytes
 SAME = ("torch", "numpy")  # another version of these may round differently
 
 
 @contextmanager
 def alone(run_id: str) -> Iterator[Path]:
-    """The folder of a run, with no other process of this machine at work on it.
+    """Context manager that locks the folder of a run for this process.
 
     Raises:
-        UserError: there is one.
+        UserError: another process is working on the run.
     """
     folder = places().run_folder(run_id)
     lock = FileLock(folder / "run.lock", thread_local=False)
@@ -57,11 +57,11 @@ def alone(run_id: str) -> Iterator[Path]:
 
 
 def send(record: RunRecord, folder: Path, tracked: MlflowRun) -> None:
-    """Keep the run's state among its artifacts while it runs, where that is wished. Runs of comparisons and searches
-    stay, unless they are on a cluster: they go on together, on their machine."""
+    """Upload the run's state to its artifacts while it runs, if the store is shared. Runs of comparisons and searches
+    are only uploaded on a cluster; otherwise they are resumed together, on their machine."""
     if (record.parent and not record.moves) or not places().settings.shared:
         return
-    # the data of trials are kept once, beside their parent run
+    # the data of trials are uploaded once, to their parent run
     paths = {} if record.parent else data_files(record.dataset)
     values = {"run": record.as_dict(), "data": facts_of(paths), "versions": library_versions()}
     with written_whole(folder / RECORD) as temporary:
@@ -71,7 +71,7 @@ def send(record: RunRecord, folder: Path, tracked: MlflowRun) -> None:
 
 
 def data_files(dataset: DatasetRef) -> dict[str, Path]:
-    """The files of ingested data by name; none where they are too large to go along."""
+    """The files of ingested data by name; empty if they are too large to upload."""
     store = Store.open(dataset.path)
     paths = {name: store.path / name for name in (MANIFEST, *store.manifest["files"])}
     small = sum(path.stat().st_size for path in paths.values()) <= places().settings.travel.data_mb * 1e6
@@ -79,18 +79,18 @@ def data_files(dataset: DatasetRef) -> dict[str, Path]:
 
 
 def facts_of(paths: Mapping[str, Path]) -> dict[str, list[Any]]:
-    """Size and sha256 of files: what is fetched is checked against them."""
+    """Size and sha256 of files, for verifying downloads."""
     return {name: [path.stat().st_size, digest_file(path)] for name, path in paths.items()}
 
 
 def data_folder(dataset: DatasetRef) -> str:
-    """The folder among a study's artifacts that keeps these data."""
+    """The folder for these data in a study's artifacts."""
     return f"{DATA}/{dataset.digest[:16]}"
 
 
 def bring(selector: str) -> RunRecord:
-    """The record of the run to go on with: one of this machine, or one that another machine left in the store, with
-    its state fetched. What was fetched is verified, and data that are ingested again must be the same.
+    """The record of the run to resume: one of this machine, or one that another machine left in the store, with its
+    state downloaded and verified. Data that are ingested again must be the same.
 
     Raises:
         UserError: there is no such run, it is running or finished, it can't be resumed from here, or its data differ.
@@ -129,7 +129,7 @@ def _check(found: RemoteRun) -> None:
 
 
 def _fetched(remote: RemoteRuns, found: RemoteRun) -> RunRecord:
-    """Fetch a run's state into its folder. The record comes last: a run that was fetched in part isn't one."""
+    """Fetch a run's state into its folder. The record is written last, so that an incomplete download isn't a run."""
     kept = found.kept
     assert kept is not None
     unknown = set(kept.files) - {*STATE, RECORD}
@@ -180,11 +180,11 @@ def _data(remote: RemoteRuns, record: RunRecord, data: dict[str, tuple[int, str]
 def data_here(
     remote: RemoteRuns, recipe: Recipe, dataset: DatasetRef, kept: tuple[str, str, Files], fetched: Path
 ) -> DatasetRef:
-    """Ingested data of another machine: those of this machine, those `kept` in the store (run, folder, files), which
-    are put into the folder `fetched`, or ingested again.
+    """The data that another machine ingested: found on this machine, fetched from the store (`kept`: run, folder,
+    files) into the folder `fetched`, or ingested again.
 
     Raises:
-        UserError: they can't be had here, or they are others.
+        UserError: they aren't available here, or they differ.
     """
     wanted = dataset.digest
     if (here := dataset_here(dataset)) is not None:
@@ -220,7 +220,7 @@ def _check_space(folder: Path, kept: StateSet) -> None:
 
 
 def _update_of(checkpoint: Path) -> int:
-    """The update that a checkpoint was written after."""
+    """The update after which a checkpoint was written."""
     progress = read_facts(checkpoint).get("progress")
     update = progress.get("global_step") if isinstance(progress, dict) else None
     if not isinstance(update, int):

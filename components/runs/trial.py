@@ -26,8 +26,8 @@ STOPPED = 130  # exit codes as those of the command line: a user's mistake is 2,
 
 
 def run_trial(path: Path) -> None:
-    """Train and evaluate the run of the file, or go on with it; the file is told its id, and what came of it."""
-    # here, for `end_with_input` is at work by now: they take their time
+    """Train and evaluate the run of the file, or resume it; its id and results are written to the file."""
+    # imported after `end_with_input` is active, because these imports are slow
     from components.models.weights import read_facts
     from components.runs.evaluate import evaluate
     from components.runs.open_run import opened
@@ -68,13 +68,13 @@ def run_trial(path: Path) -> None:
             run.tracked.tags({"failed": trial.failed[:500]})
             raise
         finally:
-            with contextlib.suppress(UserError):  # it may have none
+            with contextlib.suppress(UserError):  # there may be none
                 trial.progress = read_facts(run.folder / "checkpoint.safetensors")["progress"]
             trial.save(path)
 
 
 def main() -> None:
-    """The process: exit code 0, 2 for what trying again won't mend, 130 when it was stopped, else 1."""
+    """Run as a process: exit code 0, 2 for errors that a retry can't fix, 130 if stopped, else 1."""
     prepare()
     end_with_input()
     try:
@@ -83,7 +83,7 @@ def main() -> None:
         print(f"error: {without_secrets(str(error))}")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        # a parent that was killed can't end its own run; that of one still alive is left alone
+        # closes the parent's run if the parent was killed
         MlflowTracker(places().settings).send_leftovers(TrialFile.load(Path(sys.argv[1])).parent)
         raise SystemExit(STOPPED) from None
 

@@ -13,14 +13,14 @@ from components.whole_files import written_whole
 
 @dataclass
 class TrialFile:
-    """A trial as a file. `run_id` is there once the run was opened; `metrics` once it has finished, "val/…" and
-    "test/…"; `failed` says why it hasn't. A trial of a search names its `search` and knows after how many updates it
-    was `pruned`."""
+    """A trial as a file. `run_id` is set when the run is opened; `metrics`, "val/…" and "test/…", when it has finished;
+    `failed` is the reason if it hasn't. A trial of a search also has its `search`, and `pruned`, the number of updates
+    after which it was pruned."""
 
     name: str
     label: str
     settings: dict[str, Any]
-    recipe: dict[str, Any]  # with its name
+    recipe: dict[str, Any]  # including its name
     dataset: dict[str, Any]
     device: str
     threads: int
@@ -32,14 +32,14 @@ class TrialFile:
     failed: str = ""
     search: dict[str, Any] = field(default_factory=dict)
     pruned: int = 0
-    progress: dict[str, Any] = field(default_factory=dict)  # how far its last checkpoint is
+    progress: dict[str, Any] = field(default_factory=dict)  # of its last checkpoint
     away: bool = False  # it runs on a worker of a cluster, see `components.runs.away`
-    data: dict[str, Any] = field(default_factory=dict)  # files of the data that the parent run keeps for workers
-    files: dict[str, str] = field(default_factory=dict)  # contents of files that come back from a worker
+    data: dict[str, Any] = field(default_factory=dict)  # files of the data in the parent run's artifacts
+    files: dict[str, str] = field(default_factory=dict)  # contents of files returned by a worker
 
     @classmethod
     def load(cls, path: Path) -> TrialFile:
-        """Raises UserError when the file isn't one of ours."""
+        """Read a trial from its file. Raises UserError if the file isn't one."""
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:

@@ -36,7 +36,7 @@ from components.runs.study import Beginning, Study
 from components.runs.trial_file import TrialFile
 from components.runs.watched import storage
 
-RANDOM_TRIALS = 10  # before TPE has enough to go by (Bergstra et al. 2011)
+RANDOM_TRIALS = 10  # before TPE is used (Bergstra et al. 2011)
 
 
 class Proposals(Study):
@@ -51,7 +51,7 @@ class Proposals(Study):
     ) -> None:
         super().__init__(search.name, search.budget, trials, device, threads, workers, crew)
         self.search = search
-        self.waiting: list[Path] = []  # trials that were cut off
+        self.waiting: list[Path] = []  # interrupted trials
 
     def prepare(self, ingest: Callable[[Recipe, Asked | None], DatasetRef]) -> Path:
         search = self.search
@@ -71,7 +71,7 @@ class Proposals(Study):
         return Beginning([d.key for d in dimensions], tags, params, self.search.recipe, "recipe.yaml")
 
     def begin(self, fresh: bool) -> None:
-        """Open the study, and find the trials of an earlier try that were cut off."""
+        """Open the study, and find interrupted trials of an earlier attempt."""
         if self.crew and self.crew.elsewhere:
             say("note    no trial is pruned: workers on other machines can't reach optuna.db")
         studies, name = storage(places().home), self.folder.name
@@ -82,12 +82,12 @@ class Proposals(Study):
         self.study = optuna.create_study(storage=studies, study_name=name, direction=direction, load_if_exists=True)
         own = self.search.own_settings()
         if own and not self.study.get_trials(deepcopy=False):
-            self.study.enqueue_trial(own)  # the recipe as it stands is the first trial: the best is never worse than it
+            self.study.enqueue_trial(own)  # the unchanged recipe is the first trial: the best is never worse
         for trial in self._trials():
             if trial.state == TrialState.RUNNING:
                 if self._file(trial.number).exists():
                     self.waiting.append(self._file(trial.number))
-                else:  # stopped between the question and its file
+                else:  # stopped before its file was written
                     self.study.tell(trial.number, state=TrialState.FAIL)
 
     def left(self) -> int:
@@ -102,7 +102,7 @@ class Proposals(Study):
         return None
 
     def told(self, path: Path) -> str:
-        """The study is told what came of the trial, too."""
+        """As in Study, and tell Optuna's study the result."""
         number = int(path.stem)
         trial = TrialFile.load(path)
         value = (trial.metrics or {}).get(f"val/{self.metric}", math.nan)
@@ -136,8 +136,8 @@ class Proposals(Study):
         return [t for t in self.study.get_trials(deepcopy=False) if t.state != TrialState.WAITING]
 
     def _ask(self) -> Path | None:
-        """The next trial's file; None when its settings don't go together, which counts as a trial that failed."""
-        # a sampler of its own for each trial: a search that was stopped proposes what it would have proposed
+        """The next trial's file; None if its settings don't go together, which counts as a failed trial."""
+        # a separate sampler for each trial, so that a resumed search makes the same proposals
         count = len(self._trials())
         self.study.sampler = optuna.samplers.TPESampler(
             seed=self.search.recipe.seed * 10_007 + count, n_startup_trials=RANDOM_TRIALS
@@ -175,7 +175,7 @@ class Proposals(Study):
 
     def _found(self) -> Found:
         importance: dict[str, float] = {}
-        # it needs two different values, and a setting that varied; of few trials it warns
+        # needs two different values and a setting that varied; warns about few trials
         with contextlib.suppress(ValueError, RuntimeError, ZeroDivisionError), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = optuna.importance.get_param_importances(self.study)

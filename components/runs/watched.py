@@ -14,7 +14,7 @@ from components.runs.places import places
 from components.runs.trial_file import TrialFile
 from components.tracking.base import Run
 
-PRUNE_AFTER_TRIALS, PRUNE_AFTER_SHARE = 5, 0.2  # of the updates: warm-up ends, and early order isn't final order
+PRUNE_AFTER_TRIALS, PRUNE_AFTER_SHARE = 5, 0.2  # share of the updates: after warm-up, since early ranks may change
 
 
 class Pruned(Exception):
@@ -22,25 +22,25 @@ class Pruned(Exception):
 
 
 def storage(home: Path) -> optuna.storages.RDBStorage:
-    """The studies of a state folder. Made by one process at a time."""
+    """Optuna's storage in a state folder. Created by one process at a time."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     home.mkdir(parents=True, exist_ok=True)
     with FileLock(home / "optuna.lock"):
-        # trials of several processes wait for each other's writes instead of failing
+        # processes wait for each other's writes instead of failing
         return optuna.storages.RDBStorage(
             f"sqlite:///{home / 'optuna.db'}", engine_kwargs={"connect_args": {"timeout": 60}}
         )
 
 
 def train_watched(trial: TrialFile, run: OpenRun) -> None:
-    """Train a trial, or go on with it; it ends early, KILLED, when the study's pruner says so. `trial` is told the
-    best value on val. Where the study is in a file of another machine, nothing is pruned."""
+    """Train or resume a trial. If the study's pruner decides so, it ends early, KILLED. The best value on val is
+    written to `trial`. If the study is in a file of another machine, nothing is pruned."""
     tracked, session = run.tracked, run.session()
     trial.parameters, metric = session.parameter_count, trial.search["metric"]
     tracked.params({"parameters": session.parameter_count})
     tracked.tags({"primary.metric": metric})
     warm_up = max(session.evaluator.every, round(PRUNE_AFTER_SHARE * run.record.recipe.training["steps"]))
-    home = trial.search.get("home", str(places().home))  # a search that an earlier version began doesn't say
+    home = trial.search.get("home", str(places().home))  # missing in searches of earlier versions
     watcher = _Watcher(tracked, _told(trial, home, warm_up) if home else None, metric)
     try:
         progress = session.train(run.folder, watcher)
@@ -55,9 +55,9 @@ def train_watched(trial: TrialFile, run: OpenRun) -> None:
 
 
 def _told(trial: TrialFile, home: str, warm_up: int) -> optuna.trial.Trial:
-    """The trial of the study, to report to."""
+    """The trial in the study, for reporting values."""
     pruner = optuna.pruners.MedianPruner(PRUNE_AFTER_TRIALS, warm_up, n_min_trials=3)
-    # the process draws nothing: the settings are in the file
+    # the sampler isn't used: the settings are in the file
     sampler, name = optuna.samplers.RandomSampler(seed=0), trial.search["study"]
     study = optuna.load_study(study_name=name, storage=storage(Path(home)), sampler=sampler, pruner=pruner)
     return optuna.trial.Trial(study, trial.search["trial"])
@@ -74,7 +74,7 @@ class _Watcher:
         self.run.metrics(values, step)
 
     def progress(self, step: int, steps: int, values: dict[str, float]) -> None:
-        if self.doomed:  # one update after the evaluation: its points and its checkpoint are kept by then
+        if self.doomed:  # one update after the evaluation, when its metrics and checkpoint are saved
             raise Pruned
 
     def evaluated(self, values: dict[str, float], step: int, improved: bool) -> None:

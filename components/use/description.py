@@ -21,9 +21,8 @@ class Description:
 
     `writes`: text, notes or strokes; None if it predicts. `reads`: text, symbols, frames, audio or series
     (`Encoding.reads`); None if it generates. `step_shape`: shape of an input frame, with None for any size. `columns`:
-    of its predictions, name → text, number, whole, texts or numbers. `accepts`: what generation can start from: prompt,
-    chords, melody, start, keep. `settings`: default generation settings. `metrics`: on test data, when the model was
-    saved.
+    of its predictions, name → text, number, whole, texts or numbers. `accepts`: inputs of generation: prompt, chords,
+    melody, start, keep. `settings`: default generation settings. `metrics`: on test data, when the model was saved.
     """
 
     task: str

@@ -1,4 +1,4 @@
-"""Explanations and states of one's own inputs, as files."""
+"""Explanations and hidden states for given inputs, as files."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from components.use.lines import text_items
 from components.use.table import cells, prepared
 from components.whole_files import written_whole
 
-MOST_BYTES = 1 << 30  # of states
+MOST_BYTES = 1 << 30  # largest file of states
 TABLES = ("positions", "choices", "words")
 LISTED = 10  # choices on the page
 
-Asked = tuple[str, Any]  # what an input is called, and the input as the model reads it
+Asked = tuple[str, Any]  # name of an input, and the input as the model reads it
 
 
 def of_texts(bundle: Bundle, texts: Sequence[str]) -> list[Asked]:
-    """Texts, warnings about unknown words told.
+    """The texts as inputs; prints warnings about unknown words.
 
     Raises:
         UserError: the model reads no text.
@@ -42,10 +42,10 @@ def of_texts(bundle: Bundle, texts: Sequence[str]) -> list[Asked]:
 
 
 def of_file(bundle: Bundle, reader: LabelledReader) -> Iterator[Asked]:
-    """The rows of a file; what a person should know of them stands in the reader's `notes` after the last.
+    """The rows of a file as inputs; the reader's `notes` are complete after the last.
 
     Raises:
-        UserError: one can't be read.
+        UserError: a row can't be read.
     """
     doubts = Doubts()
     for row in prepared(bundle, reader):
@@ -57,10 +57,10 @@ def of_file(bundle: Bundle, reader: LabelledReader) -> Iterator[Asked]:
 
 
 def at_most(asked: Iterator[Asked]) -> list[Asked]:
-    """All of them.
+    """All inputs as a list.
 
     Raises:
-        UserError: they are more than can be explained at once.
+        UserError: too many to explain at once.
     """
     found = list(itertools.islice(asked, MAX_EXPLAINED + 1))
     if len(found) > MAX_EXPLAINED:
@@ -73,8 +73,8 @@ def at_most(asked: Iterator[Asked]) -> list[Asked]:
 def write_explanations(
     folder: Path, bundle: Bundle, asked: Sequence[Asked], best: int | None = None, *, title: str
 ) -> tuple[list[Path], list[str]]:
-    """Explain the inputs: tables, a picture of each, a page of marked texts, and all of it as JSON. Gives the paths of
-    the files, and the answer to each input in a line.
+    """Explain the inputs: tables, a picture of each, a page of marked texts, and all of it as JSON. Returns the paths
+    of the files, and a line with the prediction for each input.
 
     Raises:
         UserError: see `components.answers.explained`.
@@ -100,13 +100,13 @@ def write_explanations(
 
 
 def said(explanation: Explanation) -> str:
-    """The answer in a few words."""
+    """The prediction in a few words."""
     shown = cells(explanation.answer)
     return " ".join([shown["predicted"], *filter(None, [shown.get("probability")])])
 
 
 def write_states(path: Path, bundle: Bundle, asked: Iterator[Asked]) -> dict[str, tuple[int, ...]]:
-    """Write each input's arrays as NumPy's .npz, "1.layer_1" for the first input; gives their shapes.
+    """Write the arrays of each input to an .npz file, "1.layer_1" for the first input. Returns their shapes.
 
     Raises:
         UserError: see `components.answers.states`; there are none, or they are too large for one file.

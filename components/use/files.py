@@ -22,7 +22,7 @@ TABLES = {".csv", ".tsv", ".tab", ".parquet", ".pq"}
 def reader_for(
     path: Path, data: Mapping[str, Any], column: str | None = None, overrides: Sequence[str] = ()
 ) -> LabelledReader:
-    """The reader of a file or folder for a model: that of the model's training data, or one chosen by the endings.
+    """The reader of a file or folder for a model: that of the training data, or one chosen by the files' endings.
     `overrides` are "data.KEY=VALUE", settings of the reader for this file.
 
     Raises:
@@ -38,9 +38,9 @@ def reader_for(
     if ".npy" in endings:
         kind = "frame-files"
     elif own == "conll" and (endings & {".csv", ".parquet", ".pq"} or column is not None):
-        kind = "table"  # of texts; a file of tags in columns often ends in .tsv too
+        kind = "table"  # of texts; files of tags in columns may also end in .tsv
     elif endings & TABLES and own == "labelled-lines":
-        kind = "table"  # in a folder other files are passed over, and told
+        kind = "table"  # other files of a folder are skipped, with a note
     elif (endings <= {".txt"} and own == "conll") or (
         not endings & TABLES and own == "table" and not data.get("separator")
     ):
@@ -66,7 +66,7 @@ def reader_for(
 
 
 def _asked(overrides: Sequence[str]) -> dict[str, Any]:
-    """The settings of "data.KEY=VALUE"; None is one that is taken away."""
+    """The settings of "data.KEY=VALUE"; None removes a setting."""
     asked: dict[str, Any] = {}
     for override in overrides:
         key, equals, text = override.partition("=")

@@ -1,4 +1,4 @@
-"""Of a piece that was asked for in a form: where its sections lie, and which of its bars came from which."""
+"""For a piece generated with a form: the position of its sections, and which bars repeat earlier ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from components.score import Score
 
 
 def spans_of(score: Score, sections: Sections) -> Spans:
-    """The sections that the score reaches."""
+    """The sections within the length of the score."""
     bars, _ = units(score)
     found = []
     for number, letter in enumerate(sections.letters):
@@ -26,7 +26,7 @@ def spans_of(score: Score, sections: Sections) -> Spans:
 
 
 def outside(spans: Spans, stretches: Iterable[tuple[int, int]]) -> Spans:
-    """What is left of sections without the stretches, first and end step each, that were written anew."""
+    """The sections without the rewritten stretches, each given by its first and end step."""
     for first, end in stretches:
         parts = [
             part
@@ -38,8 +38,8 @@ def outside(spans: Spans, stretches: Iterable[tuple[int, int]]) -> Spans:
 
 
 def came_from(score: Score, sections: Sections) -> dict[int, int]:
-    """Bars, counted from 1, that are note for note the bar at the same place of the latest section with their letter,
-    and that bar. A note belongs to the bar that it begins in; bars without a note are the same."""
+    """{bar: source} for bars (from 1) with exactly the notes of the bar at the same place of the latest section with
+    their letter. A note belongs to the bar in which it begins; bars without notes are equal."""
     bars, _ = units(score)
     backs = sections.backs(np.arange(sections.total))
     found = {}
@@ -50,13 +50,13 @@ def came_from(score: Score, sections: Sections) -> dict[int, int]:
 
 
 def lineage(score: Score, sections: Sections) -> dict[str, Any]:
-    """What the record of a piece says of its form; JSON-ready."""
+    """The form in the record of a piece, as JSON-ready data."""
     same = {str(bar): source for bar, source in came_from(score, sections).items()}
     return {"form": sections.letters, "section_bars": sections.bars, "came_from": same}
 
 
 def told(score: Score, sections: Sections) -> dict[str, str]:
-    """The same for a person."""
+    """The same as readable text."""
     runs: list[list[tuple[int, int]]] = []
     for bar, source in came_from(score, sections).items():
         if runs and runs[-1][-1] == (bar - 1, source - 1):

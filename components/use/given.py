@@ -25,8 +25,8 @@ def given(
     rewrite: str | None = None,
 ) -> dict[str, Any]:
     """Generation settings from the first piece in a file. For a `melody` the model writes the other voices; a `start`
-    is continued; of a piece to `keep` the region `rewrite` is written anew. `tell` receives a line about what was read,
-    `doubt` a warning.
+    is continued; in a piece to `keep` the region `rewrite` is rewritten. `tell` receives a line about the file, `doubt`
+    a warning.
 
     Raises:
         UserError: two are given, the file can't be read, or the model can't represent such a piece or region.
@@ -53,10 +53,10 @@ def given(
 
 
 def check_one_file(names: Sequence[str], rewrite: str | None) -> None:
-    """Refuse two files to start from, a piece to keep without what to rewrite of it, and another file with that.
+    """Check that at most one file is given.
 
     Raises:
-        UserError: see above.
+        UserError: there are two files, or one of `keep` and `rewrite` without the other.
     """
     if len(names) > 1:
         raise UserError(f"give a {' or a '.join(names)}, not both", where=names[0])
@@ -69,8 +69,8 @@ def check_one_file(names: Sequence[str], rewrite: str | None) -> None:
 def _read(path: Path, grid: int | str, parts: Literal["all", "melody"], doubt: Tell) -> Score:
     reader = music_reader(path, grid, parts)
     try:
-        scores = list(reader.items())  # to the end: only then is it known what there is to tell
-    except UserError:  # whose way out is the settings of a recipe
+        scores = list(reader.items())  # to the end, so that the reader's notes are complete
+    except UserError:  # its hint is about settings of a recipe
         if len(reader.report) == 1:
             raise UserError(str(reader.report[0]["reason"]), where=str(path), hint="give another file") from None
         raise

@@ -15,7 +15,7 @@ from components.tasks.tagging import Tagging
 from components.tasks.transcription import Transcription
 from components.use.table import cells
 
-READS = {"frames": "numbers", "audio": "sound", "series": "series"}  # what isn't text
+READS = {"frames": "numbers", "audio": "sound", "series": "series"}  # inputs other than text
 
 
 def answer_texts(bundle: Bundle, texts: Sequence[str], tell: Callable[[str], None]) -> list[str]:
@@ -63,7 +63,7 @@ def _line(bundle: Bundle, text: str, answer: Any) -> str:
 
 
 def marked(text: str, tokens: Sequence[str], tags: Sequence[str]) -> str:
-    """The text as it is, with each span in brackets and its type behind it: [Harry Potter PERSON]."""
+    """The unchanged text with each span in brackets, followed by its type: [Harry Potter PERSON]."""
     places, at = [], 0
     for token in tokens:
         start = text.index(token, at)

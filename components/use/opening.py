@@ -11,10 +11,10 @@ from components.tracking.base import ModelRef
 from components.tracking.mlflow_store import MlflowStore
 
 if TYPE_CHECKING:
-    from components.bundle import Bundle  # loads torch, which listing and promoting models need not
+    from components.bundle import Bundle  # imports torch, which isn't needed for listing models
 
 RUN = "run:"
-# of registered models, as one word of a request
+# selectors of registered models in an HTTP request
 PATTERN = r"^[A-Za-z0-9_-][A-Za-z0-9_. -]{0,199}(@[A-Za-z0-9_.-]{1,64})?$"
 
 
@@ -55,17 +55,17 @@ class Opened:
 
     @property
     def label(self) -> str:
-        """In the names of files."""
+        """Name of the model in file names."""
         return f"{self.name}-v{self.version}" if self.version else f"{self.name}-run-{self.run_id[:8]}"
 
     @property
     def selector(self) -> str:
-        """What opens it again."""
+        """The selector that opens it again."""
         return selector_of(self.name, self.version, self.run_id)
 
 
 def selector_of(name: str, version: str, run_id: str) -> str:
-    """What opens a registered version; or, where there is no version, the model of its run."""
+    """The selector of a registered version or, if `version` is "", of the model of a run."""
     return f"{name}@{version}" if version else f"{RUN}{run_id}"
 
 

@@ -1,4 +1,4 @@
-"""How likely a given text or piece is to a model: the nats of each of its tokens."""
+"""Likelihood of texts or pieces under a language model: the nats of each token."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from components.registry import resolve
 from components.tasks.language_model import LanguageModel, surprise
 from components.whole_files import written_whole
 
-MOST_TOKENS = 1_000_000  # of one item
-HARDEST = 5  # tokens named in a line
+MOST_TOKENS = 1_000_000  # largest item
+HARDEST = 5  # tokens listed in a line
 
 
 @dataclass(frozen=True)
 class Scored:
-    """An item as the model sees it: `tokens` with their ids and `nats`, float64 [T], each given all before it. Of a
-    sequence the end counts as a token; the first token of a text has nothing before it and isn't scored."""
+    """A scored item: `tokens` with their ids and `nats`, float64 [T], each conditional on all tokens before it. The end
+    of a sequence is a token. The first token of a continuous text isn't scored, as nothing precedes it."""
 
     tokens: list[str]
     ids: np.ndarray
@@ -55,11 +55,11 @@ class Scored:
 
     @property
     def unknown(self) -> int:
-        """Tokens that the model doesn't know: each is scored as `<UNK>`."""
+        """Number of unknown tokens, scored as `<UNK>`."""
         return int((self.ids == UNK).sum())
 
     def line(self) -> str:
-        """The figures, and the tokens that surprised most."""
+        """The averages, and the least likely tokens."""
         hardest = sorted(range(len(self.nats)), key=lambda n: -self.nats[n])[:HARDEST]
         shown = ", ".join(f"{self.tokens[n]!r} {self.nats[n]:.1f}" for n in hardest)
         unknown = f"; {self.unknown:,} unknown" if self.unknown else ""
@@ -72,8 +72,8 @@ class Scored:
 def score(
     bundle: Bundle, items: Sequence[Any], doubts: Doubts | None = None, *, where: str | None = None
 ) -> list[Scored]:
-    """The likelihood of each text or score; `doubts` are told what a person should know of them. `where` names a single
-    one in an error, else its number does.
+    """The likelihood of each text or score; warnings are added to `doubts`. `where`: name of a single item in errors,
+    by default its number.
 
     Raises:
         UserError: the model isn't a language model, or an item can't be read or is too short or too long.
@@ -102,17 +102,17 @@ def score(
 
 
 def items_of(bundle: Bundle, path: Path, *written: Path) -> tuple[list[Any], list[str]]:
-    """What a file or folder holds, read as the model's own data were, and notes on what was left out; a long text is
-    one item.
+    """The items of a file or folder, read like the training data, and notes on skipped ones. A continuous text is one
+    item.
 
     Raises:
-        UserError: it can't be read, nothing of it can, or it holds a file that will be `written`.
+        UserError: it can't be read, has no items, or contains a file that will be `written`.
     """
     data = bundle.recipe["data"]
     existing(path, where=str(path))
     options = {key: value for key, value in data.items() if key not in SECTION and value is not None}
     if "unique" in options_of(resolve("reader", str(data["reader"]))):
-        options["unique"] = False  # training wants each item once; whoever asks wants an answer to each
+        options["unique"] = False  # only training drops repeated items
     reader = build("reader", str(data["reader"]), options, SECTION, [path])
     if reader.pairs or reader.own:
         raise UserError(
@@ -129,7 +129,7 @@ def items_of(bundle: Bundle, path: Path, *written: Path) -> tuple[list[Any], lis
 
 
 def write_scores(path: Path, scored: Iterable[Scored]) -> None:
-    """A table with a row for each token: item, position, token, nats."""
+    """Write a table with a row for each token: item, position, token, nats."""
     with written_whole(path) as whole, whole.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["item", "position", "token", "nats"])

@@ -17,21 +17,21 @@ from components.errors import UserError
 from components.paths import apart
 from components.whole_files import written_whole
 
-ANSWER = ("label", "values", "tags", "text")  # the column that is the answer itself
-ROWS = 1000  # of a file, read and answered at once
-NOT_READ = "not read: "  # how the rows without an answer are counted
-Named = dict[str, Any]  # an answer by its columns, see `components.answers.columns`
+ANSWER = ("label", "values", "tags", "text")  # the column with the prediction
+ROWS = 1000  # of a file, read and predicted at once
+NOT_READ = "not read: "  # prefix for counting rows without a prediction
+Named = dict[str, Any]  # a prediction by its columns, see `components.answers.columns`
 
 
 def answers(bundle: Bundle, rows: list[Row], doubts: Doubts) -> Iterator[tuple[Row, Named | None, str]]:
-    """Each row with its answer by named columns; or None, and why it can't be answered."""
+    """Each row with its prediction by column; or None, and the reason."""
     of_all = Doubts()
     readable = [row for row in rows if not row.problem]
     try:
         whole = _answered(bundle, readable, of_all)
         found: Iterator[tuple[Named | None, str]] = iter([(answer, "") for answer in whole])
         doubts.take(of_all)
-    except UserError:  # one of them: the others are answered all the same
+    except UserError:  # caused by one row: predict for each row separately
         found = (_answer(bundle, row, doubts) for row in readable)
     return ((row, *((None, row.problem) if row.problem else next(found))) for row in rows)
 
@@ -48,7 +48,7 @@ def _answer(bundle: Bundle, row: Row, doubts: Doubts) -> tuple[Named | None, str
 
 
 def cells(named: Named | None) -> dict[str, str]:
-    """An answer's columns as a table has them: `predicted`, beside it a `probability` and the `tokens` of tags."""
+    """The cells for a prediction: `predicted`, `probability` if there is one, and for tags `tokens`."""
     if named is None:
         return {"predicted": "", "probability": ""}
     shown = {"predicted" if name in ANSWER else name: _shown(value) for name, value in named.items()}
@@ -62,10 +62,10 @@ def _shown(value: Any) -> str:
 
 
 def prepared(bundle: Bundle, reader: LabelledReader) -> Iterator[Row]:
-    """The rows of a file to predict for, read as the model was trained to."""
+    """The rows of a file to predict for, read like the training data."""
     encoding = input_of(bundle.encoding)
     reader.trained_steps, reader.pictures = getattr(encoding, "steps", None), len(encoding.step_shape) == 2
-    reader.trained_on(bundle.info.get("columns", {}))  # an older bundle doesn't say
+    reader.trained_on(bundle.info.get("columns", {}))  # missing in older bundles
     return iter(reader.inputs())
 
 
@@ -73,14 +73,14 @@ def predict_file(
     bundle: Bundle, reader: LabelledReader, out: Path, say: Callable[[str], None] = lambda answer: None
 ) -> Counter[str]:
     """Write the rows of a file with their predictions as CSV; return the count of each prediction. A row that can't be
-    read has no prediction; its column `problem` gives the reason. The file's own columns are kept, but for blanks
-    before a cell; if a new column's name is taken, it gets a number (problem_2). `say` is told the answer where there
-    is one row. What else a person should know stands in the reader's `notes`.
+    read has no prediction; its column `problem` gives the reason. The file's columns are kept, except spaces before a
+    cell; if a new column's name is taken, it gets a number (problem_2). `say` receives the prediction if there is only
+    one row. Notes on the file are in the reader's `notes`.
 
     Raises:
         UserError: the model doesn't predict, the file can't be read to its end, or `out` is that file.
     """
-    bundle.predict([])  # does it answer?
+    bundle.predict([])  # raises if the model doesn't predict
     apart(out, reader.files)
     counts: Counter[str] = Counter()
     only = ""
@@ -109,7 +109,7 @@ def predict_file(
 
 
 def _our_columns(bundle: Bundle, row: Row) -> dict[str, str]:
-    """Our columns, and what they are called beside those that a row shows."""
+    """Our columns, with names that don't clash with the columns of the row."""
     tokens = has_tokens(bundle) and not isinstance(row.input, list)
     ours = [*["tokens"] * tokens, "predicted", *["probability"] * ("probability" in bundle.task.columns), "problem"]
     if bundle.task.by_step:
@@ -124,8 +124,8 @@ def _our_columns(bundle: Bundle, row: Row) -> dict[str, str]:
 
 
 def _lines(bundle: Bundle, row: Row, named: Named | None) -> Iterator[tuple[Mapping[str, str], Named | None]]:
-    """What stands beside an answer, and the answer; one for each step where a step is a line of the file, or of the
-    answer."""
+    """Lines of the output for a row: its cells and the prediction; one for each step if steps are lines of the file or
+    of the prediction."""
     if bundle.task.by_step and named is not None:
         yield from ((row.shown, dict(zip(named, step, strict=True))) for step in zip(*named.values(), strict=True))
     elif not row.steps:

@@ -21,7 +21,7 @@ from components.score import Score
 from components.use.form import lineage, outside, spans_of, told
 from components.use.opening import Opened
 
-SHOWN = ("temperature", "top_k", "top_p", "chords", "rewrite", "constraints")  # settings named on a piece's page
+SHOWN = ("temperature", "top_k", "top_p", "chords", "rewrite", "constraints")  # settings shown on a piece's page
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def record_of(opened: Opened, made: Generation) -> dict[str, Any]:
 
 
 def piece(opened: Opened, made: Generation, number: int, soundfont: Soundfont | None = None) -> Piece:
-    """The score of this number, from 1, of what was made."""
+    """The generated score with this number, from 1."""
     sampled, title = made.sampled[number - 1], _title(opened, number)
     record = record_of(opened, made)
     if soundfont:
@@ -73,7 +73,7 @@ def piece(opened: Opened, made: Generation, number: int, soundfont: Soundfont | 
 
 
 def sketch(opened: Opened, made: Generation, number: int) -> Sketch:
-    """The ink of this number, from 1, of what was made."""
+    """The generated ink with this number, from 1."""
     ink = made.items[number - 1]
     return Sketch(ink, ink.text or _title(opened, number), {**record_of(opened, made), "number": number})
 
@@ -83,7 +83,7 @@ def _title(opened: Opened, number: int) -> str:
 
 
 def rewritten(opened: Opened, made: Generation, score: Score) -> tuple[tuple[int, int], ...]:
-    """The stretches of a piece that were written anew, in the score's own steps: a band may have a finer grid."""
+    """The rewritten stretches of a piece, in the steps of the score: a band may have a finer grid."""
     if not made.settings.get("rewrite"):
         return ()
     encoding, ids = opened.bundle.encoding, np.asarray(made.settings["given"])
@@ -121,7 +121,7 @@ def write(opened: Opened, made: Generation, folder: Path, soundfont: Soundfont |
 
 
 def shown(value: Any) -> str:
-    """A setting for a person to read."""
+    """A setting as readable text."""
     if isinstance(value, list | tuple):
         return "; ".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

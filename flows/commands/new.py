@@ -1,4 +1,4 @@
-"""The command that proposes a recipe for data of one's own."""
+"""The command that proposes a recipe for the user's own data."""
 
 from __future__ import annotations
 
