@@ -22,7 +22,8 @@ class Reader(ABC):
     Settings of several readers. `coding`: how the bytes of a text are read: utf-8, latin-1, cp1252, gbk, shift-jis or
     another that Python knows, or auto: detected. `errors`: "replace" reads undecodable bytes as U+FFFD instead of
     refusing the file. `max_bytes`: a file that has more, unpacked, is refused. `workers`: how many files are read at
-    once, each in a process of its own.
+    once, each in a process of its own. `families`: pieces whose melodies share patterns of intervals, in any key and
+    rhythm, stay on one side of a split that is made here.
     """
 
     framing: ClassVar[Literal["stream", "sequences"]]
@@ -39,6 +40,8 @@ class Reader(ABC):
     # setting, and why its items can't be dealt out to splits by their groups; none: they can
     parted: tuple[str, str] | None = None
     fractions: Sequence[float] = (1.0, 0.0, 0.0)
+    families: bool = False  # its items are scores, and those of one family of tunes stay on one side of a split
+    grouped: str = ""  # what a person should know of the groups that its items were dealt out by
     endings: tuple[str, ...] = ()  # of the files that it reads in a folder; none: any
     ways_out: ClassVar[Mapping[str, str]] = {}  # reason in `dropped` → what to set, where something helps
 
@@ -85,6 +88,10 @@ class Reader(ABC):
     def group(self, item: Any) -> str | None:
         """Items with the same key are the same piece and stay on one side of a split; None = its own group."""
         return None
+
+    def family_title(self, item: Any) -> str:
+        """What pieces of one family may be called alike; "" where it isn't known."""
+        return ""
 
     def places(self, indices: Collection[int]) -> dict[int, str]:
         """Where a person finds the items of these indices (from 0, in the order of `items`)."""
