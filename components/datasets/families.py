@@ -40,9 +40,9 @@ def families(melodies: Sequence[np.ndarray], titles: Sequence[str]) -> np.ndarra
     """The family of each melody, int64 [N], numbered from 0 as they come.
 
     `melodies`: the intervals of each in semitones, int64 [M]; `titles`: "" where it isn't known. Melodies of the same
-    intervals are one; a melody shorter than a pattern is a family of its own. What is joined doesn't depend on the order
-    of the melodies. Each melody is compared with the next `NEXT` that have a pattern of its own, so time and memory grow
-    with the number of notes, not with its square.
+    intervals are one; a melody shorter than a pattern is a family of its own. The order of the melodies doesn't matter.
+    Of the melodies that have a pattern, each is compared with the next `NEXT`: time and memory grow with the number of
+    notes, not with its square.
     """
     texts = [line.astype("<i4").tobytes() for line in melodies]
     known = sorted({text for text, line in zip(texts, melodies, strict=True) if len(line) >= LENGTH})

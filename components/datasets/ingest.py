@@ -40,6 +40,7 @@ from components.datasets.splits import (
     group_split,
     split_fractions,
     stream_split,
+    told_of_families,
     ways_out,
 )
 from components.datasets.store import SPLITS, DatasetRef, Store, StoreWriter
@@ -218,9 +219,7 @@ def _write(
         state = encoding.state()
         manifest["digests"] |= {"splits": content_digests, "content": digest_json([content_digests, state])}
         notes = [note for r in readers.values() for note in [*told(r.passed_over), *r.decided, *r.notes, *ways_out(r)]]
-        notes += [reader.grouped for reader in readers.values() if reader.grouped]
-        if any(reader.families for reader in readers.values()) and not any(r.grouped for r in readers.values()):
-            notes.append("data.families joins nothing here: the files give the splits")
+        notes += told_of_families(readers.values())
         notes += encoding.remarks()
         notes += [*odd, *overlap.notes()]
         if fold:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,6 +80,14 @@ def groups_of(readers: Sequence[Reader], seen: Callable[[Any], None] = lambda it
         what = f"{len(groups):,} pieces in {len(sizes):,} families of tunes, the largest {sizes.max():,}"
         readers[0].grouped = f"{what}: each is on one side of the split"
     return groups
+
+
+def told_of_families(readers: Collection[Reader]) -> list[str]:
+    """What a person should know of the families that items were dealt out by, after the split is made."""
+    told = [reader.grouped for reader in readers if reader.grouped]
+    if not told and any(reader.families for reader in readers):
+        return ["data.families changes nothing: the files give the splits"]
+    return told
 
 
 def group_split(reader: Reader, fractions: Sequence[float], seed: int) -> Pieces:
