@@ -22,7 +22,8 @@ class Reader(ABC):
     Settings of several readers. `coding`: text encoding: utf-8, latin-1, cp1252, gbk, shift-jis or another that Python
     knows, or auto: detected. `errors`: "replace" reads undecodable bytes as U+FFFD instead of refusing the file.
     `max_bytes`: larger files (uncompressed) are refused. `workers`: number of files read in parallel, each in its own
-    process.
+    process. `families`: pieces whose melodies share patterns of intervals, in any key and rhythm, stay in the same part of
+    a split that is made here.
     """
 
     framing: ClassVar[Literal["stream", "sequences"]]
@@ -39,6 +40,8 @@ class Reader(ABC):
     # (setting, why its items can't be split by groups); none: they can
     parted: tuple[str, str] | None = None
     fractions: Sequence[float] = (1.0, 0.0, 0.0)
+    families: bool = False  # its items are scores, and those of one family of tunes stay in one part of a split
+    grouped: str = ""  # a note about the groups that its items were split by
     endings: tuple[str, ...] = ()  # of the files read in folders; empty: any
     ways_out: ClassVar[Mapping[str, str]] = {}  # reason in `dropped` → setting that helps
 
@@ -85,6 +88,10 @@ class Reader(ABC):
     def group(self, item: Any) -> str | None:
         """Group key: items with the same key stay in the same split. None: the item is its own group."""
         return None
+
+    def family_title(self, item: Any) -> str:
+        """A title that pieces of one family share; "" if unknown."""
+        return ""
 
     def places(self, indices: Collection[int]) -> dict[int, str]:
         """The locations of the items with these indices (from 0, in the order of `items`), for messages."""

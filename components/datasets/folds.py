@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from components.datasets.base import Reader
-from components.datasets.splits import Pieces
+from components.datasets.splits import Pieces, groups_of
 from components.datasets.store import SPLITS
 from components.encodings.base import Encoding
 from components.errors import UserError
@@ -53,18 +53,17 @@ def fold_split(
     Raises:
         UserError: there are fewer groups than parts.
     """
-    keys: dict[str, int] = {}
-    groups: list[int] = []  # of each item
-    found: list[Counter[str]] = []  # labels of each group
-    for reader in readers.values():
-        for item in reader.items():
-            key = reader.group(item)
-            groups.append(keys.setdefault(f"\0{len(groups)}" if key is None else key, len(keys)))
-            if groups[-1] == len(found):
-                found.append(Counter())
-            labels = encoding.labels_of(item)
-            if len(labels) == 1:  # the label of the whole item, not one for each step
-                found[groups[-1]][labels[0]] += 1
+    labels: list[str | None] = []  # of each item
+
+    def seen(item: Any) -> None:
+        of_item = encoding.labels_of(item)
+        labels.append(of_item[0] if len(of_item) == 1 else None)  # of a whole item, not of each of its steps
+
+    groups = groups_of(list(readers.values()), seen)
+    found = [Counter[str]() for _ in range(max(groups, default=-1) + 1)]  # the labels of each group
+    for group, label in zip(groups, labels, strict=True):
+        if label is not None:
+            found[group][label] += 1
     number, folds = fold
     few = f"{len(found):,} different sequences can't be split into {folds:,} folds{' and val' * bool(fractions[VAL])}"
     too_few = UserError(few, where="data.fold", hint="give more data, or take fewer folds")

@@ -42,6 +42,7 @@ from components.datasets.splits import (
     same_files,
     split_fractions,
     stream_split,
+    told_of_families,
     ways_out,
 )
 from components.datasets.store import SPLITS, DatasetRef, Store, StoreWriter
@@ -228,6 +229,7 @@ def _write(
         state = encoding.state()
         manifest["digests"] |= {"splits": content_digests, "content": digest_json([content_digests, state])}
         notes = [note for r in readers.values() for note in [*told(r.passed_over), *r.decided, *r.notes, *ways_out(r)]]
+        notes += told_of_families(readers.values())
         notes += encoding.remarks()
         notes += [*odd, *same, *overlap.notes()]
         if fold:

@@ -67,6 +67,7 @@ class MusicReader(Reader):
         chords_track: int | str | None = None,
         min_notes: Annotated[int, Field(ge=1)] = 8,
         max_seconds: Annotated[float, Field(gt=0, le=36_000)] = 1800.0,
+        families: bool = False,
         workers: Annotated[int, Field(ge=1, le=64)] = 2,
     ) -> None:
         super().__init__([])
@@ -85,7 +86,7 @@ class MusicReader(Reader):
             "min_notes": min_notes,
             "max_seconds": float(max_seconds),
         }
-        self.workers = workers
+        self.workers, self.families = workers, families
         self.limits = LIMITS
         self.check: Callable[[], None] = lambda: None  # called while a file is read; raising ends the reading
         self.report: list[dict[str, Any]] = []
@@ -138,6 +139,9 @@ class MusicReader(Reader):
             columns[2] -= reference or 0
             digest.update(f"{columns.shape[1]} ".encode() + columns.tobytes())
         return digest.hexdigest()
+
+    def family_title(self, item: Score) -> str:
+        return item.title.strip().casefold()
 
     def _read(self) -> Iterator[Score]:
         self.report.clear()

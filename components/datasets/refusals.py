@@ -21,6 +21,7 @@ class Accepted(Reader):
         self.reader, self.refusals, self.given = reader, refusals, -1
         self.framing, self.files, self.ways_out = reader.framing, reader.files, reader.ways_out
         self.passed_over, self.decided, self.found = reader.passed_over, reader.decided, reader.found
+        self.families = reader.families
         self.refused: dict[int, UserError] = {}
 
     def items(self) -> Iterator[Any]:
@@ -35,6 +36,9 @@ class Accepted(Reader):
 
     def group(self, item: Any) -> str | None:
         return self.reader.group(item)
+
+    def family_title(self, item: Any) -> str:
+        return self.reader.family_title(item)
 
     @property
     def dropped(self) -> Counter[str]:

@@ -54,8 +54,9 @@ class CorpusChoralesReader(Reader):
 
     framing = "sequences"
 
-    def __init__(self, files: Sequence[Path] = (), /, *, limit: int | None = None) -> None:
+    def __init__(self, files: Sequence[Path] = (), /, *, limit: int | None = None, families: bool = False) -> None:
         super().__init__(files)
+        self.families = families
         if limit is not None and limit < 1:
             raise UserError(f"{limit} chorales leave nothing to read", where="data.limit", hint="choose 1 or more")
         self.limit = limit
@@ -72,6 +73,10 @@ class CorpusChoralesReader(Reader):
         reference = next((note.pitch for part in item.parts for note in part.notes), 0)
         notes = [[(note.start, note.duration, note.pitch - reference) for note in part.notes] for part in item.parts]
         return hashlib.sha256(repr(notes).encode()).hexdigest()
+
+    def family_title(self, item: Score) -> str:
+        """The hymn's, without its number."""
+        return item.title.partition(" (BWV")[0].casefold()
 
     def digest(self) -> str:
         """Digest of music21's version (its parser affects the scores) and the bytes of the scores."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from components.datasets.base import Reader
+from components.datasets.families import families, intervals
 from components.datasets.store import SPLITS
 from components.encodings.base import Encoding
 from components.errors import UserError
@@ -62,17 +63,44 @@ def stream_split(reader: Reader, encoding: Encoding, fractions: Sequence[float])
     return pieces
 
 
+def groups_of(readers: Sequence[Reader], seen: Callable[[Any], None] = lambda item: None) -> list[int]:
+    """The group of each item, of one reader after the other, numbered from 0 as they come: items with one key, and with
+    `families` those of one family too. Each item is shown to `seen`. Tells of the families in `grouped`."""
+    keys: dict[str, int] = {}
+    groups: list[int] = []
+    melodies, titles = [], []  # of each key's first item
+    for reader in readers:
+        for item in reader.items():
+            seen(item)
+            key = reader.group(item)
+            groups.append(keys.setdefault(f"\0{len(groups)}" if key is None else key, len(keys)))
+            if reader.families and groups[-1] == len(melodies):
+                melodies.append(intervals(item))
+                titles.append(reader.family_title(item))
+    if melodies:
+        of_key = families(melodies, titles)
+        groups = [int(of_key[key]) for key in groups]
+        sizes = np.bincount(groups)
+        what = f"{len(groups):,} pieces in {len(sizes):,} families of tunes, the largest {sizes.max():,}"
+        readers[0].grouped = f"{what}: each is on one side of the split"
+    return groups
+
+
+def told_of_families(readers: Collection[Reader]) -> list[str]:
+    """What a person should know of the families that items were dealt out by, after the split is made."""
+    told = [reader.grouped for reader in readers if reader.grouped]
+    if not told and any(reader.families for reader in readers):
+        return ["data.families changes nothing: the files give the splits"]
+    return told
+
+
 def group_split(reader: Reader, fractions: Sequence[float], seed: int) -> Pieces:
     """Sequences shuffled by `seed`, all of a group on one side; a split that is wanted gets one group at least.
 
     Raises:
         UserError: there are fewer groups than splits.
     """
-    keys: dict[str, int] = {}
-    groups: list[int] = []  # of each item
-    for index, item in enumerate(reader.items()):
-        key = reader.group(item)
-        groups.append(keys.setdefault(f"\0{index}" if key is None else key, len(keys)))
+    groups = groups_of([reader])
     if not groups:
         raise _nothing(reader)
     sizes = np.bincount(groups)

@@ -28,6 +28,7 @@ class CorpusTunesReader(MusicReader):
         collection: Literal["ryansMammoth", "oneills1850", "airdsAirs"] = "ryansMammoth",
         steps_per_beat: Annotated[int, Field(ge=1, le=96)] = 12,
         min_notes: Annotated[int, Field(ge=1)] = 16,
+        families: bool = False,
         workers: Annotated[int, Field(ge=1, le=64)] = 2,
     ) -> None:
         if collection not in COLLECTIONS:
@@ -40,7 +41,8 @@ class CorpusTunesReader(MusicReader):
             hint = "install music21 as requirements.lock has it"
             raise UserError("music21's corpus isn't installed", where=str(folder), hint=hint)
         tunes = sorted(folder.glob("*.abc"))
-        super().__init__(tunes, steps_per_beat=steps_per_beat, parts="melody", min_notes=min_notes, workers=workers)
+        own = {"min_notes": min_notes, "families": families, "workers": workers}
+        super().__init__(tunes, steps_per_beat=steps_per_beat, parts="melody", **own)
 
     def digest(self) -> str:
         """Digest of all files that are read."""
