@@ -22,8 +22,8 @@ class Reader(ABC):
     Settings of several readers. `coding`: text encoding: utf-8, latin-1, cp1252, gbk, shift-jis or another that Python
     knows, or auto: detected. `errors`: "replace" reads undecodable bytes as U+FFFD instead of refusing the file.
     `max_bytes`: larger files (uncompressed) are refused. `workers`: number of files read in parallel, each in its own
-    process. `families`: pieces whose melodies share patterns of intervals, in any key and rhythm, stay in the same part of
-    a split that is made here.
+    process. `families`: pieces whose melodies share patterns of intervals, in any key and rhythm, stay in the same part
+    of a split that is made here.
     """
 
     framing: ClassVar[Literal["stream", "sequences"]]

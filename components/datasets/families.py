@@ -1,8 +1,8 @@
 """Families of tunes: melodies that share patterns of intervals, in any key and rhythm.
 
-A model that has learned one of a family knows the others in part, so they belong on one side of a split. A pattern is
-`LENGTH` intervals in a row, without repeated pitches. Two melodies are joined if they share enough patterns, rare ones
-above all; a family is what is joined, directly or through others.
+A model trained on one tune of a family knows the others in part, so a family belongs in one part of a split. A pattern
+is `LENGTH` consecutive intervals, without repeated pitches. Two melodies are joined if they share enough patterns,
+weighted by rarity; the families are the connected components.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _WIDEST = 24  # semitones; wider intervals count as this wide
 
 
 def intervals(score: Score) -> np.ndarray:
-    """Intervals of the melody, or of the first part, in semitones, int64 [M]: of chords the top notes, without repeated
-    pitches."""
+    """Intervals of the melody, or else of the first part, in semitones, int64 [M]. Of chords the top notes are used;
+    repeated pitches are skipped."""
     parts = [part for part in score.parts if len(part.notes) and part.role != "drums"]
     if not parts:
         return np.zeros(0, np.int64)
@@ -37,12 +37,12 @@ def intervals(score: Score) -> np.ndarray:
 
 
 def families(melodies: Sequence[np.ndarray], titles: Sequence[str]) -> np.ndarray:
-    """The family of each melody, int64 [N], numbered from 0 as they come.
+    """The family of each melody, int64 [N], numbered from 0 in order of appearance.
 
-    `melodies`: the intervals of each in semitones, int64 [M]; `titles`: "" where it isn't known. Melodies of the same
-    intervals are one; a melody shorter than a pattern is a family of its own. The order of the melodies doesn't matter.
-    Of the melodies that have a pattern, each is compared with the next `NEXT`: time and memory grow with the number of
-    notes, not with its square.
+    `melodies`: intervals in semitones, int64 [M] each; `titles`: "" if unknown. Melodies with the same intervals are in
+    one family; a melody shorter than a pattern is a separate family. The result doesn't depend on the order of the
+    melodies. Each melody is compared with the next `NEXT` that share a pattern, so time and memory are linear in the
+    number of notes.
     """
     texts = [line.astype("<i4").tobytes() for line in melodies]
     known = sorted({text for text, line in zip(texts, melodies, strict=True) if len(line) >= LENGTH})

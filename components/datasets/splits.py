@@ -64,8 +64,8 @@ def stream_split(reader: Reader, encoding: Encoding, fractions: Sequence[float])
 
 
 def groups_of(readers: Sequence[Reader], seen: Callable[[Any], None] = lambda item: None) -> list[int]:
-    """The group of each item, of one reader after the other, numbered from 0 as they come: items with one key, and with
-    `families` those of one family too. Each item is shown to `seen`. Tells of the families in `grouped`."""
+    """The group of each item of all readers in turn, numbered from 0: items with the same key, and with `families` also
+    those of the same family, are one group. `seen` is called with each item. `grouped` gets a note about the families."""
     keys: dict[str, int] = {}
     groups: list[int] = []
     melodies, titles = [], []  # of each key's first item
@@ -87,7 +87,7 @@ def groups_of(readers: Sequence[Reader], seen: Callable[[Any], None] = lambda it
 
 
 def told_of_families(readers: Collection[Reader]) -> list[str]:
-    """What a person should know of the families that items were dealt out by, after the split is made."""
+    """Notes about the families that items were split by."""
     told = [reader.grouped for reader in readers if reader.grouped]
     if not told and any(reader.families for reader in readers):
         return ["data.families changes nothing: the files give the splits"]
