@@ -64,8 +64,9 @@ def stream_split(reader: Reader, encoding: Encoding, fractions: Sequence[float])
 
 
 def groups_of(readers: Sequence[Reader], seen: Callable[[Any], None] = lambda item: None) -> list[int]:
-    """The group of each item of all readers in turn, numbered from 0: items with the same key, and with `families` also
-    those of the same family, are one group. `seen` is called with each item. `grouped` gets a note about the families."""
+    """The group of each item of all readers in turn, numbered from 0. Items with the same key, and with `families` also
+    those of the same family, are one group. Calls `seen` with each item, and puts a note about families in `grouped`.
+    """
     keys: dict[str, int] = {}
     groups: list[int] = []
     melodies, titles = [], []  # of each key's first item
