@@ -199,6 +199,10 @@ def check_data(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]
     if own and path is not None:
         others = f"; {resolve('reader', reader).files_by} reads files" if resolve("reader", reader).files_by else ""
         problems.append(f"data.path: {reader} makes its data itself{others} (data.reader)")
+    if target.in_package and path is not None:
+        problems.append(
+            f"data.path: {reader} reads what is in a package, no files: --set data.reader={target.files_by} reads yours"
+        )
     checked["reader"] = reader
     if checked["path"] is not None:
         # the user's file replaces the card's; the reader stays, but the card's split applies to its own files only

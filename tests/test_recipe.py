@@ -256,6 +256,15 @@ def test_null_takes_a_setting_of_the_recipe_away(tmp_path) -> None:
     assert read_recipe(recipe_path("sentiment"), ["training.clip_norm=null"]).training["clip_norm"] is None, "a value"
 
 
+@pytest.mark.parametrize("dataset", ["chorales", "fiddle-tunes"])
+def test_a_path_beside_a_reader_of_a_package_is_refused(recipe_file, dataset) -> None:
+    """Its corpus was read, and the model named after the files that weren't."""
+    data = f"{{dataset: {dataset}, path: mine}}"
+    assert "reads what is in a package, no files: --set data.reader=music" in refused(
+        recipe_file(GOOD.replace("{dataset: names}", data))
+    )
+
+
 @pytest.mark.slow
 def test_a_setting_of_another_reader_names_the_override_that_takes_it_away() -> None:
     with pytest.raises(UserError, match=r"data\.header: .*\(table\); --set data\.header=null takes it away"):

@@ -29,6 +29,7 @@ class Reader(ABC):
     framing: ClassVar[Literal["stream", "sequences"]]
     pairs: ClassVar[bool] = False  # items are (input, target)
     own: ClassVar[bool] = False  # makes its items without files: no dataset, no path
+    in_package: ClassVar[bool] = False  # reads what an installed package holds: no path
     files_by: ClassVar[str] = ""  # the reader for files of the same kind, if this one reads none
     gives_way: ClassVar[bool] = False  # a path or a dataset, if given, is read instead (of `own` readers)
     holds_splits: bool = False  # its files define train, val and test: read with `part` set to each

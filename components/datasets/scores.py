@@ -52,7 +52,7 @@ class CorpusChoralesReader(Reader):
     this many numbers.
     """
 
-    framing = "sequences"
+    framing, in_package, files_by = "sequences", True, "music"
 
     def __init__(self, files: Sequence[Path] = (), /, *, limit: int | None = None, families: bool = False) -> None:
         super().__init__(files)

@@ -20,6 +20,8 @@ class CorpusTunesReader(MusicReader):
     """The melodies of one `collection`: William Bradbury Ryan's of 1883 ("ryansMammoth"), Francis O'Neill's of 1903
     ("oneills1850"), James Aird's of 1782 to 1803 ("airdsAirs"). They have no chords."""
 
+    in_package, files_by = True, "music"
+
     def __init__(
         self,
         files: Sequence[Path],

@@ -72,7 +72,8 @@ def ask(recipe: str, overrides: Sequence[str] | None = None, name: str | None = 
         if split and list(split) != list(DEFAULT_SPLIT):
             written["data"] = {key: value for key, value in before.items() if key != "split"}
             if not _data(values).get("split") or _data(values)["split"] == before.get("split"):
-                notes.append(f"split {split} is for the recipe's own data; yours is {list(DEFAULT_SPLIT)} (data.split)")
+                yours = f"{list(DEFAULT_SPLIT)} (data.split), unless your files give the splits"
+                notes.append(f"split {split} is for the recipe's own data; yours is {yours}")
         if bounds := written.pop("accept", None):
             said = ", ".join(f"{metric} {bound}" for metric, bound in bounds.items())
             notes.append(f"the recipe's accept bounds ({said}) are for its own data and not used")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,18 @@ def test_a_validation_file_that_is_the_training_file_is_told_by_every_kind_of_re
         )
         once = reader | {"path": f"{name}-a.csv", "split": [0.6, 0.2, 0.2]}
         assert "has the contents" not in manifest_notes(tmp_path, once, encoding)
+
+
+def test_one_file_that_holds_the_splits_is_not_its_own_copy(tmp_path) -> None:
+    pieces = [[[60 + n, 64], [62 + n, 65], []] for n in range(6)]
+    rolls = {"train": pieces[:3], "valid": pieces[3:5], "test": pieces[5:]}
+    (tmp_path / "rolls.json").write_text(json.dumps(rolls))
+    notes = manifest_notes(tmp_path, {"reader": "rolls", "path": "rolls.json"}, {"kind": "pianoroll"})
+    assert "has the contents" not in notes
+    both = {"reader": "rolls", "path": {"train": "rolls.json", "val": "rolls.json"}}
+    assert "rolls.json of val has the contents of rolls.json of train" in manifest_notes(
+        tmp_path, both, {"kind": "pianoroll"}
+    )
 
 
 @pytest.mark.slow
