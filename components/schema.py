@@ -91,7 +91,7 @@ def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
         problems.append("generation.form: a model that can't copy has no section come back (set model.copy: true)")
     returning = model and encoding and sections["generation"].get("pattern_strength")
     if returning and not (model.get("copy") and encoding.get("patterns")):
-        how = "set model.copy and encoding.patterns: true, or leave it out"
+        how = "set model.copy and encoding.patterns: true, or this to 0"
         problems.append(f"generation.pattern_strength: the model copies no patterns ({how})")
     for name in ("cache", "dynamic"):
         if task and data and model and sections["evaluation"].get(name):
@@ -200,9 +200,8 @@ def check_data(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]
         others = f"; {resolve('reader', reader).files_by} reads files" if resolve("reader", reader).files_by else ""
         problems.append(f"data.path: {reader} makes its data itself{others} (data.reader)")
     if target.in_package and path is not None:
-        problems.append(
-            f"data.path: {reader} reads what is in a package, no files: --set data.reader={target.files_by} reads yours"
-        )
+        way_out = f"--set data.reader={target.files_by} reads yours"
+        problems.append(f"data.path: {reader} reads an installed package, not files: {way_out}")
     checked["reader"] = reader
     if checked["path"] is not None:
         # the user's file replaces the card's; the reader stays, but the card's split applies to its own files only

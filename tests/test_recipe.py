@@ -260,7 +260,7 @@ def test_null_takes_a_setting_of_the_recipe_away(tmp_path) -> None:
 def test_a_path_beside_a_reader_of_a_package_is_refused(recipe_file, dataset) -> None:
     """Its corpus was read, and the model named after the files that weren't."""
     data = f"{{dataset: {dataset}, path: mine}}"
-    assert "reads what is in a package, no files: --set data.reader=music" in refused(
+    assert "reads an installed package, not files: --set data.reader=music" in refused(
         recipe_file(GOOD.replace("{dataset: names}", data))
     )
 

@@ -103,15 +103,17 @@ def ingest(
         check_shuffled(next(iter(readers.values())))
         fractions = fold_fractions(fractions, fold[1])
     check_parted(readers, fractions, folds=bool(fold))
-    given, readers = readers, by_time(readers, fractions)
+    described = {file: describe(file) for reader in readers.values() for file in reader.files}  # each file is read once
+    if not (card or fold):
+        next(iter(readers.values())).decided += same_files(readers, described)
+    readers = by_time(readers, fractions)
     for reader in readers.values():
         reader.progress = tell
     encoder = build("encoding", encoding.get("kind", ""), encoding, ("kind",))
-    sources = [describe(file) | ({"split": of} if of else {}) for of, r in readers.items() for file in r.files]
-    same = [] if card or fold else same_files(given)
+    sources = [described[file] | ({"split": of} if of else {}) for of, r in readers.items() for file in r.files]
     digests = {
         "source": digest_json(
-            [[of, r.digest() or [describe(file)["sha256"] for file in r.files]] for of, r in readers.items()]
+            [[of, r.digest() or [described[file]["sha256"] for file in r.files]] for of, r in readers.items()]
         ),
         "code": _code_digest(),
     }
@@ -144,9 +146,7 @@ def ingest(
             tell("reading")
             refusals = Refusals(readers)
             own_splits = {} if card or fold else readers
-            while not _write(
-                building, manifest, refusals, encoder, fractions, seed, fold, tell, Overlap(own_splits), same
-            ):
+            while not _write(building, manifest, refusals, encoder, fractions, seed, fold, tell, Overlap(own_splits)):
                 refusals.check(encoder.kind)  # again, without the refused items: they may have been all of a split
             shutil.rmtree(folder, ignore_errors=True)
             building.replace(folder)
@@ -168,7 +168,6 @@ def _write(
     fold: tuple[int, int] | None,
     tell: Progress,
     overlap: Overlap,
-    same: list[str],
 ) -> bool:
     """Build the store; `manifest` gets the counts, the encoding's state and the content's digests. Returns False if the
     encoding refused sequences; the store is discarded then."""
@@ -231,7 +230,7 @@ def _write(
         notes = [note for r in readers.values() for note in [*told(r.passed_over), *r.decided, *r.notes, *ways_out(r)]]
         notes += told_of_families(readers.values())
         notes += encoding.remarks()
-        notes += [*odd, *same, *overlap.notes()]
+        notes += [*odd, *overlap.notes()]
         if fold:
             given = "" if None in readers else "; the split that the data set gives isn't used"
             notes.append(f"fold {fold[0]} of {fold[1]} is test, the other folds are train and val{given}")

@@ -14,7 +14,6 @@ from components.datasets.families import families, intervals
 from components.datasets.store import SPLITS
 from components.encodings.base import Encoding
 from components.errors import UserError
-from components.provenance import digest_file
 
 DEFAULT_SPLIT = (0.8, 0.1, 0.1)
 LONG, OFTEN = 20, 0.2  # characters of a line that hardly stands twice by chance, and how many lines may
@@ -199,21 +198,21 @@ class Overlap:
         return notes
 
 
-def same_files(readers: Mapping[str | None, Reader]) -> list[str]:
-    """A warning for each file of val and test that has the contents of one of train's."""
+def same_files(readers: Mapping[str | None, Reader], described: Mapping[Path, Mapping[str, Any]]) -> list[str]:
+    """Warnings for val and test if files of theirs have the same content as files of train. `described` has the
+    `sha256` of each file."""
     if None in readers or "train" not in readers:
         return []
-    train: dict[int, list[Path]] = {}
-    for file in readers["train"].files:
-        train.setdefault(file.stat().st_size, []).append(file)
+    train = {described[file]["sha256"]: file for file in reversed(readers["train"].files)}
     notes = []
     for split in (split for split in SPLITS[1:] if split in readers):
-        for file in readers[split].files:
-            for other in train.get(file.stat().st_size, []):
-                itself = file == other and readers[split].part  # one file that holds the splits
-                if not itself and digest_file(file) == digest_file(other):
-                    notes.append(f"warning: {file.name} of {split} has the contents of {other.name} of train")
-                    break
+        pairs = [(file, train.get(described[file]["sha256"])) for file in readers[split].files]
+        # a file that holds the splits isn't a copy of itself
+        same = [(file, of) for file, of in pairs if of and not (file == of and readers[split].part)]
+        if same:
+            more = f", and so have {len(same) - 1:,} more files" * (len(same) > 1)
+            file, of = same[0]
+            notes.append(f"warning: {file.name} of {split} has the contents of {of.name} of train{more}")
     return notes
 
 

@@ -254,7 +254,7 @@ def _reached(outputs: Mapping[str, Symbol]) -> list[Symbol]:
     """Every symbol that the outputs depend on, parents first."""
     if not outputs:
         raise UserError("a graph needs an output", where="graph")
-    found = ancestors(outputs.values())
+    found = ancestors(outputs.values(), lambda symbol: symbol.parents)
     if len(found) > MAX_CALLS:
         raise UserError(f"{len(found)} calls of layers; at most {MAX_CALLS}", where="graph")
     for name, symbol in outputs.items():

@@ -121,7 +121,7 @@ def check_layers(
     if cycle:
         problems.append(f"{key}.layers.{cycle[0]}.of: a circle, {' → '.join(cycle)}; recurrent layers remember instead")
     if len(problems) == before:
-        used = _used(places.values(), sources)
+        used = ancestors(places.values(), lambda name: sources.get(name, []))
         problems += [f"{key}.layers.{name}: no output depends on it" for name in layers if name not in used]
     return {name: checked[name] for name in order if name in checked}
 
@@ -225,17 +225,6 @@ def _order(sources: Mapping[str, list[str]]) -> tuple[list[str], list[str]]:
     return list(done), path
 
 
-def _used(ends: Iterable[str], sources: Mapping[str, list[str]]) -> set[str]:
-    used: set[str] = set()
-    ahead = list(ends)
-    while ahead:
-        name = ahead.pop()
-        if name not in used:
-            used.add(name)
-            ahead += sources.get(name, [])
-    return used
-
-
 def _meant(name: Any, choices: Iterable[str]) -> str:
     return meant(name, [str(one) for one in choices]) if isinstance(name, str) else ""
 
@@ -306,5 +295,5 @@ def _nested(entry: Mapping[str, Any], size: int, problems: list[str], key: str) 
 
 def _graph(inputs: Mapping[str, Symbol], outputs: Mapping[str, Symbol]) -> Graph:
     """The graph of these outputs, with the inputs they read."""
-    read = ancestors(outputs.values())
+    read = ancestors(outputs.values(), lambda symbol: symbol.parents)
     return Graph([symbol for symbol in inputs.values() if symbol in read], outputs)

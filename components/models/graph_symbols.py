@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, TypeVar
 
 import torch
 from pydantic import Field
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from components.errors import UserError
 
+Node = TypeVar("Node", bound=Hashable)
 MAX_FEATURES = 1 << 20
 MAX_INPUTS = 64  # inputs of one merging layer
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
@@ -56,15 +57,15 @@ def Input(name: str, size: int, *, ids: bool = False, time: bool = True) -> Symb
     return Symbol(bounded(size, f"input {name!r}"), ids, time, checked_name(name))
 
 
-def ancestors(symbols: Iterable[Symbol]) -> set[Symbol]:
-    """These symbols and all that they depend on."""
-    found: set[Symbol] = set()
-    ahead = list(symbols)
+def ancestors(ends: Iterable[Node], parents: Callable[[Node], Iterable[Node]]) -> set[Node]:
+    """These nodes of a graph and all that they depend on."""
+    found: set[Node] = set()
+    ahead = list(ends)
     while ahead:
-        symbol = ahead.pop()
-        if symbol not in found:
-            found.add(symbol)
-            ahead += symbol.parents
+        node = ahead.pop()
+        if node not in found:
+            found.add(node)
+            ahead += parents(node)
     return found
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from components.datasets import sources
 from components.datasets.folders import given_splits, like_splits
 from components.datasets.ingest import ingest
 from components.datasets.sources import path_readers
 from components.datasets.store import Store
+from components.provenance import digest_file
 
 LABELS = {"kind": "pair", "input": {"kind": "characters"}, "target": {"kind": "labels"}}
 
@@ -78,6 +80,16 @@ def test_a_validation_file_that_is_the_training_file_is_told_by_every_kind_of_re
         )
         once = reader | {"path": f"{name}-a.csv", "split": [0.6, 0.2, 0.2]}
         assert "has the contents" not in manifest_notes(tmp_path, once, encoding)
+
+
+def test_each_file_is_digested_once(tmp_path, monkeypatch) -> None:
+    digested: list[str] = []
+    monkeypatch.setattr(sources, "digest_file", lambda path: digested.append(path.name) or digest_file(path))
+    for name in "abc":  # of one size, as arrays often are
+        (tmp_path / f"{name}.txt").write_text(f"{name} boat\n" * 3)
+    data = {"reader": "lines", "path": {"train": "a.txt", "val": "b.txt", "test": "c.txt"}}
+    assert "has the contents" not in manifest_notes(tmp_path, data, {"kind": "characters"})
+    assert sorted(digested) == ["a.txt", "b.txt", "c.txt"]
 
 
 def test_one_file_that_holds_the_splits_is_not_its_own_copy(tmp_path) -> None:
