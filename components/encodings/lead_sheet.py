@@ -35,7 +35,7 @@ from components.encodings.form import (
 from components.encodings.lead_sheet_copies import HARMONIES, LAGS, form_returns, lead_sheet_copies
 from components.encodings.lead_sheet_grammar import Grammar
 from components.encodings.lead_sheet_patterns import pattern_copies
-from components.encodings.lead_sheet_plan import HOME_SIZES, plan_columns
+from components.encodings.lead_sheet_plan import plan_columns, plan_sizes
 from components.encodings.lead_sheet_signs import HIGHEST, LOWEST, Places, Signs, latest
 from components.encodings.lead_sheet_timeline import LeadSheetTimeline
 from components.encodings.meaning import Meaning
@@ -58,7 +58,8 @@ class LeadSheet(Signed):
     metre becomes the one with the nearest bar. Everything else is decoded exactly.
 
     `planned`: a form begins with its number of bars; context features give the music relative to the root of the first
-    chord (`components.encodings.lead_sheet_plan`). So pieces end at the planned bar, on their home.
+    chord, and the last steps left (`components.encodings.lead_sheet_plan`). So pieces end at the planned bar, on their
+    home.
 
     `patterns`: a copying model may also continue as the melody did after the same intervals, in any key
     (`components.encodings.lead_sheet_patterns`).
@@ -89,7 +90,8 @@ class LeadSheet(Signed):
         self.knows_chords = True  # whether the training pieces had any
         self.form_steps = MOST_STEPS  # the longest form that is generated (see `fit`)
         # type of the next token (see `context`), the form's columns, the last pitch and its role in the chord
-        self.context_sizes = (5, *form_sizes(steps_per_beat), 2 + HIGHEST - LOWEST, 5, *(HOME_SIZES if planned else ()))
+        self.context_sizes = (5, *form_sizes(steps_per_beat), 2 + HIGHEST - LOWEST, 5)
+        self.context_sizes += plan_sizes(steps_per_beat) if planned else ()
         self._forms: dict[bytes, tuple[Form, np.ndarray]] = {}
         self._returns: dict[tuple[bytes, Sections | None], tuple[np.ndarray, np.ndarray]] = {}
 
@@ -112,11 +114,13 @@ class LeadSheet(Signed):
         return ["no training piece has chord symbols: the model writes melodies without chords"]
 
     def learned(self) -> dict[str, Any]:
-        return {"knows_chords": self.knows_chords, "form_steps": self.form_steps}
+        return {"knows_chords": self.knows_chords, "form_steps": self.form_steps, "steps_left": self.planned}
 
     def set_learned(self, state: Mapping[str, Any]) -> None:
         self.knows_chords = bool(state.get("knows_chords", True))
         self.form_steps = int(state.get("form_steps", MOST_STEPS))
+        if self.planned and not state.get("steps_left"):  # older models don't read the last column
+            self.context_sizes = self.context_sizes[:-1]
 
     def encode(self, item: Score) -> np.ndarray:
         """The ids of the score's form and melody, int64 [T].
@@ -252,7 +256,9 @@ class LeadSheet(Signed):
             out[inside, -2], out[inside, -1] = np.where(last >= 0, [pitch + 1, roles], 0)
         if not self.planned:
             return out
-        return np.concatenate([out, plan_columns(signs, ids, places, out)], axis=1)
+        length = self._form(ids[: places.begin])[0].length if places.begin < len(ids) else 0
+        planned = np.concatenate([out, plan_columns(signs, ids, places, length, out)], axis=1)
+        return planned[:, : len(self.context_sizes)]
 
     def copies(self, ids: np.ndarray, sections: Sections | None = None) -> tuple[np.ndarray, ...]:
         """Notes and chords that began one lag ago (`components.encodings.lead_sheet_copies`); with `patterns` also the

@@ -70,7 +70,7 @@ class Grammar:
     def _form_left(self, ids: np.ndarray, places: Places) -> int:
         """Steps left until the latest end of the form, which is the end of a bar."""
         if bars := self.signs.planned_bars(ids):
-            return Written(self.signs, ids, places.time).end(bars) - int(places.time[-1])
+            return int(Written(self.signs, ids, places.time).ends(bars)[-1] - places.time[-1])
         left = self.form_steps - int(places.time[-1])
         if left > 2 * self.signs.longest:
             return left

@@ -115,8 +115,9 @@ class NoParallels(Constraint):
 
 
 class TonicEnding(Constraint):
-    """In the last beat only the tonic chord sounds. The tonic is the planned end of the piece, or the root of the last
-    chord. The lowest or only voice has it; the others have a major or minor triad on it, including its third."""
+    """In the last beat only the tonic chord sounds, and a note that begins there lasts to the end. The tonic is the
+    planned end of the piece, or the root of the last chord. The lowest or only voice has it; the others have a major or
+    minor triad on it, including its third."""
 
     def allows(self, choices: Choices, moment: Moment) -> np.ndarray:
         kept = np.ones(len(choices.kind), dtype=bool)
@@ -129,6 +130,7 @@ class TonicEnding(Constraint):
             after = pitches_after(choices, moment)
             sings = (choices.kind == NOTE) | (choices.kind == HOLD) | (choices.kind == REST)
             kept &= ~sings | ((after >= 0) & np.isin(after % 12, sorted(tones)))
+            kept &= (choices.kind != LENGTH) | (choices.duration >= moment.left)
         return kept
 
     def _tones(self, moment: Moment) -> set[int]:

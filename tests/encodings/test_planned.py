@@ -40,7 +40,7 @@ def test_bars_are_counted_from_the_upbeat_and_across_changes_of_metre() -> None:
     ids = np.array([BOS, *ENCODING.encode(lead_sheet([], chords, **facts))])
     places = SIGNS.places(ids)
     written = Written(SIGNS, ids[: places.begin], places.time[: places.begin])
-    assert written.end(5) == 78 + 2 * BAR
+    assert written.ends(5)[-1] == 78 + 2 * BAR
     assert written.bars.tolist() == [bars_begun(form, int(step), 12) for step in places.time[: places.begin]]
     assert SIGNS.planned_bars(ids) == 4
 
@@ -55,11 +55,31 @@ def test_the_form_is_told_how_many_bars_it_still_gets() -> None:
     assert ENCODING.vocabulary.token(int(long[2])) == "bars more"
 
 
+def test_the_last_steps_are_counted_down_to_an_end_that_the_upbeat_shortens() -> None:
+    chords = (Chord(0, 12, 0, "maj"), Chord(12, BAR, 5, "maj"), Chord(12 + BAR, BAR - 12, 7, "7"))
+    score = lead_sheet([(0, 12, 60), (12, BAR, 62), (12 + BAR, 24, 64), (36 + BAR, 12, 67)], chords, upbeat_steps=12)
+    ids = np.array([BOS, *ENCODING.encode(score)])
+    left = ENCODING.context(ids)[:, -1] - 1
+    form, melody = left[: SIGNS.places(ids).begin], left[SIGNS.places(ids).begin :]
+    assert form.tolist() == [-1, -1, -1, *[BAR] * 6, BAR - 12, BAR - 12, 0], "from the number of bars on"
+    assert melody.tolist() == [*[BAR] * 4, BAR - 12, BAR - 12, 12, 12, 0], "the last bar: a half and a quarter note"
+
+
+def test_a_model_that_was_trained_without_the_steps_left_reads_what_it_knows() -> None:
+    state = ENCODING.state()
+    old = encoding_from_state({**state, "learned": {"knows_chords": True, "form_steps": 384}})
+    new = encoding_from_state(state)
+    ids = np.array([BOS, *ENCODING.encode(HARD["an anacrusis"])])
+    assert new.context_sizes == ENCODING.context_sizes == (*old.context_sizes, 50)
+    assert (new.context(ids)[:, :-1] == old.context(ids)).all()
+    assert encoding_from_state(new.state()).context_sizes == new.context_sizes
+
+
 @pytest.mark.parametrize("shift", [0, 5])
 def test_home_is_the_first_chord_s_root_in_every_key(shift) -> None:
     chords = (Chord(0, BAR, 2, "min"), Chord(BAR, BAR, 9, "7"))
     ids = SIGNS.transposed(np.array([BOS, *ENCODING.encode(lead_sheet([(0, BAR, 62), (BAR, BAR, 61)], chords))]), shift)
-    home, chord, after, pitch = ENCODING.context(ids)[:, -4:].T
+    home, chord, after, pitch = ENCODING.context(ids)[:, -5:-1].T
     first = int(np.flatnonzero(SIGNS.places(ids).inside)[0])
     assert (home[4:] == 1 + 2 + shift).all()
     assert not home[:4].any()

@@ -160,6 +160,12 @@ def test_a_length_reaches_the_end_only_of_home(pending, longest):
     assert len(lengths) == longest
 
 
+def test_a_note_that_begins_in_the_last_beat_lasts_to_the_end():
+    moment = replace(ending(), voice=0, sounding=(62,), pending=62)
+    lengths = {one for one in kept("tonic-ending", moment) if str(one).endswith("steps")}
+    assert lengths == {f"{n} steps" for n in range(4, 9)}, "the grammar excludes those beyond the end"
+
+
 @pytest.mark.parametrize("example", [example for example, _ in RULES.values()])
 def test_every_rule_reads_its_own_example(example):
     assert parse_constraint(example, VOICES).text == example
