@@ -80,7 +80,7 @@ class SeriesLinesReader(SeriesFiles):
                     raise UserError(what, where=str(path))
         if not series:
             raise UserError("no series in it", where=str(self.files[0]), hint="a line for each: its name, its values")
-        if any(one.counted for one in series.values()):
+        if self.before is None and any(one.counted for one in series.values()):
             since = "data.start" if self.start else f"{START} (data.start)"
             notes.append(
                 f"series without times: their values are counted from {since} on in steps of "

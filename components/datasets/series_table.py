@@ -148,7 +148,8 @@ class SeriesTableReader(SeriesFiles):
                 raise UserError(f"the first line is no header: {', '.join(names)[:60]}", where=str(path), hint=hint)
             return found[0]
         hint = (
-            f"data.time names it; columns: {', '.join(names[:8])}. Steps that are only counted need dates: one a step"
+            f"data.time names it; columns: {', '.join(names[:8])}. Steps that are only counted need dates: one a step. "
+            "With a series on each line: data.reader=series-lines"
         )
         raise UserError("no column of times", where=str(path), hint=hint)
 
