@@ -64,7 +64,8 @@ class SeriesFiles(SeriesParts, LabelledReader):
                 found, freq = self._like(self.before, earlier, found, notes), earlier[0].freq
             self.kept["series"] = [self._laid_out(one, freq) for one in found]
             self.found.setdefault("frequency", (self.files[0].name, (str(freq),)))
-            self.kept["notes"] = notes + self._of_gaps(found) + _of_ends(self.kept["series"]) + _of_names(found)
+            timed = [made for one, made in zip(found, self.kept["series"], strict=True) if not one.counted]
+            self.kept["notes"] = notes + self._of_gaps(found) + _of_ends(timed) + _of_names(found)
             if empty:
                 listed = ", ".join(empty[:5]) + (", …" if len(empty) > 5 else "")
                 self.kept["notes"].append(f"series without any value, left out: {len(empty):,} ({listed})")

@@ -266,7 +266,7 @@ def test_parquet(tmp_path: Path, new) -> None:
 def test_the_steps_of_series_on_lines(new) -> None:
     read = read_recipe(new(NUMBERS["test lines that go on"][0]).file)
     assert (read.data["freq"], read.data["horizon"], read.encoding["calendar"]) == ("D", 5, ())
-    assert "freq" not in read_recipe(new(NUMBERS["tsf"][0]).file).data
+    assert read_recipe(new(NUMBERS["tsf"][0]).file).data["freq"] is None
     read = read_recipe(new(NUMBERS["a series on each line"][0]).file)
     assert (read.data["freq"], read.data["horizon"]) == ("h", 7)
     features = {"f.csv": rows("id,x1,x2,x3", *(f"a{n},{n}.5,{n % 3},2.5" for n in range(40)))}
