@@ -89,7 +89,7 @@ NUMBERS = {
     "test lines that go on": ({f"g/{split}.csv": rows("id," + ",".join(map(str, range(count))), *(
         f"H{n},{','.join(str(n + at % first) for at in range(count))}" for n in range(2)))
         for split, count, first in (("train", 60, 7), ("test", 5, 4))}, "series-lines"),
-    "tsf": ({"a.tsf": rows("@attribute series_name string\n@attribute start_timestamp date\n@frequency monthly", "@data",
+    "tsf": ({"a.tsf": rows("@attribute series_name string\n@attribute start_timestamp date\n@frequency monthly\n@data",
                            *(f"T{n}:2001-0{n + 1}-01 00-00-00:{','.join(str(at % 12) for at in range(99))}"
                              for n in range(3)))}, "series-lines"),
     "times without a step": ({"a.csv": rows("day,n", *(f"{DAYS[n * n]},{n}" for n in range(6)), *(f"2024-0{n}-17,{n}"
