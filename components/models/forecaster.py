@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from components.encodings.base import Field
@@ -40,4 +39,4 @@ class Forecaster(Backbone):
             return raw
         read, moved = self.begun
         begun = inputs[..., read : read + 1].to(raw.dtype)
-        return torch.cat([raw[..., :moved], raw[..., moved : moved + 1] + begun, raw[..., moved + 1 :]], dim=-1)
+        return raw + nn.functional.pad(begun, (moved, raw.shape[-1] - moved - 1))
