@@ -25,6 +25,7 @@ TABLE: dict[str, dict[str, str]] = {
         "frame-files": "components.datasets.series:FrameFilesReader",
         "series-windows": "components.datasets.series_windows:SeriesWindowsReader",
         "series-table": "components.datasets.series_table:SeriesTableReader",
+        "series-lines": "components.datasets.series_lines:SeriesLinesReader",
         "made-series": "components.datasets.made_series:MadeSeries",
         "strokes": "components.datasets.strokes:StrokesReader",
         "made-handwriting": "components.datasets.made_handwriting:MadeHandwriting",

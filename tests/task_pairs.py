@@ -156,7 +156,12 @@ PAIRS: dict[str, Pair] = {
     "regression, ensemble": Pair(
         SUMS, both("frames", "frames"), {"kind": "gru", "ensemble": 3}, {"kind": "regression"}
     ),
-    "forecast": Pair(LOADS, {"kind": "series"}, {"kind": "gru"}, {**AHEAD, "output": "student_t", "centre": True}),
+    "forecast": Pair(
+        LOADS,
+        {"kind": "series"},
+        {"kind": "gru"},
+        {**AHEAD, "output": "student_t", "centre": True, "from_season": True},
+    ),
     "forecast, counts": Pair(LOADS, {"kind": "series"}, {}, {**AHEAD, "output": "negative_binomial"}),
     "forecast, quantiles": Pair(LOADS, {"kind": "series", "lags": (2, 7)}, {}, {**AHEAD, "output": "quantiles"}),
     "tagging": Pair(NAMED, both("symbols", "labels"), {}, {"kind": "tagging"}),

@@ -38,6 +38,7 @@ class Reader(ABC):
     continues: Sequence[int] = ()
     part: str | None = None
     split: str | None = None  # the split that its files belong to, if each split has its own files
+    before: Reader | None = None  # that of the split before, if each split has its own files
     # (setting, why its items can't be split by groups); none: they can
     parted: tuple[str, str] | None = None
     fractions: Sequence[float] = (1.0, 0.0, 0.0)

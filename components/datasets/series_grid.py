@@ -55,6 +55,7 @@ class Found:
     covariates: np.ndarray  # float64 [N, C]
     named: tuple[str, ...]
     utc: bool
+    counted: bool = False  # the file has no times: they count the values
     unsorted: bool = False
     doubled: int = 0  # values averaged with others
     filled: int = 0

@@ -4,35 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field
 
-from components.datasets.beside_data import footer
 from components.datasets.codings import Coding
 from components.datasets.columns import Rows, dates, either_way, is_number, read_columns, table_rows
 from components.datasets.folders import ending
-from components.datasets.labelled import LabelledReader, Row
-from components.datasets.series_grid import Found, Layout, gather, laid_out
-from components.datasets.series_parts import TOO_SHORT, SeriesParts
-from components.datasets.series_times import (
-    REGULAR,
-    counted,
-    fits,
-    frequency,
-    offset,
-    read_times,
-    season_of,
-    written,
-)
+from components.datasets.series_files import MOST_HORIZON, MOST_ORIGINS, SeriesFiles
+from components.datasets.series_grid import Found, Gaps, Layout, gather
+from components.datasets.series_times import counted, read_times
 from components.datasets.tables import PARQUET, parquet_rows
-from components.datasets.targets import sense
 from components.datasets.text import text_files
-from components.encodings.series import Series
 from components.errors import UserError, unknown
 
 OF_TIME = re.compile(
@@ -42,10 +28,9 @@ OF_TIME = re.compile(
 OF_SERIES = re.compile(r"(?i)(unique_?|item_?|series_?|ts_?)?id|series|item|name")
 OF_LINES = re.compile(r"(Unnamed: \d+)?")  # the index column of pandas
 CLOCK = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( ?[ap]m)?", re.IGNORECASE)
-MOST_HORIZON, MOST_ORIGINS = 5000, 1000
 
 
-class SeriesTableReader(SeriesParts, LabelledReader):
+class SeriesTableReader(SeriesFiles):
     """Time series in tables with a header: CSV, or with tabs, semicolons or bars, and Parquet.
 
     Long: a line has a `time`, a `series` (one column, or several that name it together) and a `value`. Wide: a line has
@@ -62,10 +47,8 @@ class SeriesTableReader(SeriesParts, LabelledReader):
     their mean is taken.
     """
 
-    pairs = False
     endings = (".csv", ".tsv", ".tab", ".txt", *PARQUET)
     columns_set_by = "data.time, data.series, data.value"
-    ways_out = {TOO_SHORT: "set smaller ones"}
 
     def __init__(
         self,
@@ -80,73 +63,19 @@ class SeriesTableReader(SeriesParts, LabelledReader):
         season: Annotated[int, Field(gt=0, le=5000)] | None = None,
         horizon: Annotated[int, Field(gt=0, le=MOST_HORIZON)] | None = None,
         origins: Annotated[int, Field(gt=0, le=MOST_ORIGINS)] = 1,
-        gaps: Literal["forward", "zero", "refuse"] = "forward",
+        gaps: Gaps = "forward",
         duplicates: Literal["refuse", "mean"] = "refuse",
         coding: Coding = "utf-8",
         max_bytes: int | None = None,
     ) -> None:
-        super().__init__(files, None, False)
-        self.time, self.freq, self.season, self.horizon, self.origins = time, freq, season, horizon, origins
+        super().__init__(files, freq=freq, season=season, horizon=horizon, origins=origins, gaps=gaps)
+        self.time, self.duplicates = time, duplicates
         self.series, self.value, self.covariates = (
             (names,) if isinstance(names, str) else tuple(names or ()) for names in (series, value, covariates)
         )
-        self.gaps, self.duplicates = gaps, duplicates
-        if freq:
-            offset(freq)
-        self.kept: dict[str, Any] = {}
         self._text = text_files(self, binary=PARQUET, coding=coding, max_bytes=max_bytes)
 
-    def whole(self) -> list[Series]:
-        if "series" not in self.kept:
-            found, notes = self._found()
-            freq = self.freq or frequency([one.times for one in found])
-            empty = [one.name for one in found if not np.isfinite(one.values).any()]
-            self.kept["series"] = [self._laid_out(one, freq) for one in found if one.name not in empty]
-            self.found["frequency"] = (self.files[0].name, (str(freq),))
-            self.kept["notes"] = notes + self._of_gaps(found) + _of_ends(self.kept["series"])
-            sums = [one.name for one in found if len(found) > 2 and footer([one.name])]
-            if sums:
-                what = "do they sum the others up? A forecast of one is then measured on what it was made of"
-                self.kept["notes"].append(f"warning: series called {', '.join(sums[:5])}: {what}")
-            senses: dict[str, list[str]] = {}
-            for one in found:
-                senses.setdefault(sense(one.name), []).append(one.name)
-            if alike := [" and ".join(map(repr, names)) for names in senses.values() if len(names) > 1]:
-                what = "names that differ in case, blanks or signs alone are series apart"
-                self.kept["notes"].append(f"warning: {what}: {'; '.join(alike[:5])}")
-            if empty:
-                listed = ", ".join(empty[:5]) + (", …" if len(empty) > 5 else "")
-                self.kept["notes"].append(f"series without any value, left out: {len(empty):,} ({listed})")
-        if self.part in (None, "train"):
-            self.notes += [note for note in self.kept["notes"] if note not in self.notes]
-        return self.kept["series"]
-
-    def rows(self, *, labelled: bool) -> Iterator[Row]:
-        """The series to be continued, of any length, including unreadable ones with their problem."""
-        found, notes = self._found()
-        self.notes += notes
-        known = self.found.get("frequency", ("", ()))[1]
-        inferred = frequency([one.times for one in found])
-        for one in found:
-            freq = self.freq or (known[0] if known and fits(one.times, known[0]) else inferred)
-            shown = {"series": one.name}
-            try:
-                yield Row(one.name, shown, self._laid_out(one, freq))
-            except UserError as error:
-                yield Row(one.name, shown, problem=error.what)
-        self.notes += self._of_gaps(found)
-
-    def group(self, item: Series) -> str | None:
-        return None
-
-    def _laid_out(self, one: Found, freq: str | None) -> Series:
-        if freq is None:
-            raise UserError("the times have no regular step", where=str(one.path), hint=REGULAR)
-        season = self.season or season_of(freq)
-        laid = laid_out(one, freq, self.gaps, f"{one.path}: series {one.name!r}")
-        return laid.as_series(freq, season, self.horizon or season, self.origins)
-
-    def _found(self) -> tuple[list[Found], list[str]]:
+    def found_in_files(self) -> tuple[list[Found], list[str]]:
         """The series of all files as written, and notes for the user."""
         series: dict[str, Found] = {}
         notes: list[str] = []
@@ -167,12 +96,7 @@ class SeriesTableReader(SeriesParts, LabelledReader):
             for one in read:
                 if len(self.files) > 1 and not layout.series:
                     one.name = path.name.split(".")[0] + (f"/{one.name}" if len(read) > 1 else "")
-                if one.name in series:
-                    hint = "a series stands in one file; in a table of many, data.series says which line is whose"
-                    raise UserError(
-                        f"series {one.name!r} is in {series[one.name].path.name} too", where=str(path), hint=hint
-                    )
-                series[one.name] = one
+                self.add(series, one, str(path))
             cells = table.texts[layout.time]
             as_numbers = counted(cells)
             told = as_numbers[2] if as_numbers else either_way(cells)
@@ -224,35 +148,10 @@ class SeriesTableReader(SeriesParts, LabelledReader):
                 raise UserError(f"the first line is no header: {', '.join(names)[:60]}", where=str(path), hint=hint)
             return found[0]
         hint = (
-            f"data.time names it; columns: {', '.join(names[:8])}. Steps that are only counted need dates: one a step"
+            f"data.time names it; columns: {', '.join(names[:8])}. Steps that are only counted need dates: one a step. "
+            "With a series on each line: data.reader=series-lines"
         )
         raise UserError("no column of times", where=str(path), hint=hint)
-
-    def _of_gaps(self, found: Sequence[Found]) -> list[str]:
-        """Notes on what was filled, averaged and sorted."""
-        filled = [one for one in found if one.filled]
-        notes = []
-        if filled:
-            longest = max(filled, key=lambda one: one.longest)
-            warning = "warning: " * any(2 * one.filled > len(one.values) for one in filled)
-            notes.append(
-                f"{warning}times without a value: {sum(one.filled for one in filled):,}, in {len(filled):,} series; "
-                f"filled: {self.gaps} (data.gaps); longest gap: {longest.longest:,}, in {longest.name}"
-            )
-        if doubled := [one for one in found if one.doubled]:
-            total = sum(one.doubled for one in doubled)
-            notes.append(f"times with several values: {total:,}, in {len(doubled):,} series; their mean is taken")
-        if unsorted := sum(one.unsorted for one in found):
-            notes.append(f"series that weren't in the order of time, and were sorted: {unsorted:,}")
-        return notes
-
-
-def _of_ends(series: Sequence[Series]) -> list[str]:
-    ends = sorted({one.times[len(one.values) - 1] for one in series})
-    if len(ends) < 2:
-        return []
-    first, last = written(np.array([ends[0], ends[-1]]), series[0].utc)
-    return [f"the series end at {len(ends):,} different times, from {first} to {last}: each is cut at its own end"]
 
 
 def _parquet(path: Path, dropped: Counter[str]) -> Rows:

@@ -141,6 +141,19 @@ def following(last: np.datetime64, freq: str, steps: int) -> np.ndarray:
     return grid[-steps:].to_numpy().astype(np.asarray(last).dtype) if steps else np.zeros(0, np.asarray(last).dtype)
 
 
+def from_start(start: np.datetime64, freq: str, steps: int) -> np.ndarray:
+    """The first `steps` times from `start` on, datetime64 [steps]."""
+    return pd.date_range(pd.Timestamp(start), periods=steps, freq=offset(freq)).to_numpy().astype("datetime64[s]")
+
+
+def at_step(time: np.datetime64, freq: str) -> np.datetime64:
+    """The step that a time is in: the Monday of its week for W-MON, the first of its month for MS."""
+    step = offset(freq)
+    if isinstance(step, pd.offsets.Tick) or on_step(time, freq):
+        return time
+    return np.datetime64(step.rollback(pd.Timestamp(time)).normalize(), "s")
+
+
 def on_step(time: np.datetime64, freq: str) -> bool:
     """Whether a series of this frequency can begin at this time. A monthly one begins with a month."""
     return bool(offset(freq).is_on_offset(pd.Timestamp(time)))

@@ -6,6 +6,7 @@ import copy
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,8 @@ def _parts(readers: Readers) -> Readers:
     first = next(iter(readers.values()))
     for split, reader in readers.items():
         reader.found, reader.split = first.found, split
+    for before, after in pairwise(readers[split] for split in SPLITS if split in readers):
+        after.before = before
     if set(readers) != {None} or not readers[None].holds_splits:
         return readers
     parts: Readers = {}

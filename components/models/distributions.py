@@ -26,6 +26,7 @@ class Distribution(ABC):
     parameters: int
     unit = "nats"
     counts = False  # whether values are non-negative integers
+    location: int | None = 0  # the output that moves the whole distribution by as much, if one does
 
     @abstractmethod
     def loss(self, raw: Tensor, values: Tensor, scale: Tensor) -> Tensor:
@@ -76,6 +77,7 @@ class NegativeBinomial(Distribution):
 
     parameters = 2
     counts = True
+    location = None
 
     def loss(self, raw: Tensor, values: Tensor, scale: Tensor) -> Tensor:
         counts = (values.double() * scale).round()  # float32 is too imprecise for lgamma of large counts
@@ -105,6 +107,7 @@ class Quantiles(Distribution):
 
     parameters = len(LEVELS)
     unit = "scaled quantile loss"
+    location = LEVELS.index(0.5)
 
     def loss(self, raw: Tensor, values: Tensor, scale: Tensor) -> Tensor:
         short = values.unsqueeze(-1) - self.of(raw)

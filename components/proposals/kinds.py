@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from components.datasets.folders import ending
 from components.datasets.text import TextFiles
 from components.errors import UserError, unknown
-from components.proposals import media, series, tables, texts
+from components.proposals import media, series, series_lines, tables, texts
 from components.proposals.base import Look, Proposal, Unlike
 from components.proposals.columns import grid_of
 from components.proposals.texts import OF_LINES
@@ -40,6 +40,9 @@ KINDS: dict[str, Kind] = {
     "bases": Kind("bases", "the label of a sequence of bases", texts.bases),
     "conll": Kind("conll", "a tag for each word", texts.conll),
     "forecast": Kind("series-table", "what comes next in series over time, as a distribution", series.forecast),
+    "series-lines": Kind(
+        "series-lines", "what comes next in series that stand one on each line", series_lines.series_lines
+    ),
     "tagged-frames": Kind("tagged-frames", "a label for each line of numbers", series.tagged_frames),
     "series-labels": Kind("series-rows", "a label for each row of numbers", series.rows_labels),
     "series-numbers": Kind("series-rows", "a number for each row of numbers", series.rows_numbers),

@@ -48,6 +48,7 @@ class Forecast(Task):
     """An autoregressive model reads the last value, lags, calendar and covariates, and gives the distribution of the
     next value. `output`: one of student_t, gaussian, negative_binomial (for counts) or quantiles. Each series is scaled
     by its mean absolute value over the context before the origin. `centre` subtracts the context's mean first.
+    `from_season`: the network gives the change from the value one season before.
 
     `context`: how many steps are read before the forecast (default: two seasons or the horizon, at most 500). A
     forecast consists of `samples` paths over the horizon, sampled step by step; the same `seed` gives the same paths.
@@ -77,14 +78,21 @@ class Forecast(Task):
         output: Output = "student_t",
         context: Annotated[int, Bounds(gt=0, le=LONGEST_LAG)] | None = None,
         centre: bool = False,
+        from_season: bool = False,
         samples: Annotated[int, Bounds(ge=10, le=10_000)] = 200,
         seed: Annotated[int, Bounds(ge=0, lt=2**32)] = 0,
     ) -> None:
         self.encoding, self.samples, self.seed = encoding, samples, seed
         self.output = OUTPUTS[output]()
         usual = min(USUAL_CONTEXT, max(encoding.horizon, 2 * encoding.season))
-        lags = tuple(sorted({1, *encoding.read_lags}))
+        lags = tuple(sorted({1, *encoding.read_lags, *([encoding.season] if from_season else [])}))
         self.shape = Shape(context or usual, encoding.horizon, lags, centre)
+        self.begun: tuple[int, int] | None = None
+        if from_season and self.output.location is None:
+            hint = "from_season: false, or another output"
+            raise UserError(f"{output} has no location to be moved", where="task.from_season", hint=hint)
+        if from_season and self.output.location is not None:
+            self.begun = (lags.index(encoding.season), self.output.location)
         self.measured_in = f"{self.output.unit} of scaled values" if self.output.unit == "nats" else self.output.unit
         self.loss_unit = f"{self.measured_in} per step"
         if self.output.counts and centre:
@@ -94,7 +102,9 @@ class Forecast(Task):
             raise UserError("negative_binomial is for whole numbers from 0 to 2⁵³", where="task.output", hint=hint)
 
     def build_model(self, options: Mapping[str, Any]) -> Forecaster:
-        return Forecaster(Field(width=self.shape.inputs(self.encoding.width)), self.output.parameters, **options)
+        return Forecaster(
+            Field(width=self.shape.inputs(self.encoding.width)), self.output.parameters, self.begun, **options
+        )
 
     def batches(self, split: Examples, *, batch_size: int, window: int, seed: int, training: bool) -> ForecastBatches:
         """Windows of context and horizon; `window` is ignored."""

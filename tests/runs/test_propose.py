@@ -82,6 +82,16 @@ NUMBERS = {
     "wide": ({"a.csv": rows("day;a;b", *(f"{day};{n},5;{n}" for n, day in enumerate(DAYS)))}, "forecast"),
     "a missing number": ({"a.csv": rows("day,n", *(f"{day},{n % 7 if n % 5 else 'NA'}" for n, day in enumerate(DAYS)))},
                          "forecast"),
+    "a series on each line": ({"hourly.csv": rows(",".join(f'"V{n}"' for n in range(1, 51)), *(
+        f"H{n},{','.join(str(at % (n + 2)) for at in range(49 - n))}{',' * n}" for n in range(3)))}, "series-lines"),
+    "years in the header": ({"a.csv": rows("country,code," + ",".join(map(str, range(1960, 2020))), *(
+        f"{name},{name[0]},{','.join(str(n % 9) for n in range(60))}" for name in ("Chad", "Fiji")))}, "series-lines"),
+    "test lines that go on": ({f"g/{split}.csv": rows("id," + ",".join(map(str, range(count))), *(
+        f"H{n},{','.join(str(n + at % first) for at in range(count))}" for n in range(2)))
+        for split, count, first in (("train", 60, 7), ("test", 5, 4))}, "series-lines"),
+    "tsf": ({"a.tsf": rows("@attribute series_name string\n@attribute start_timestamp date\n@frequency monthly\n@data",
+                           *(f"T{n}:2001-0{n + 1}-01 00-00-00:{','.join(str(at % 12) for at in range(99))}"
+                             for n in range(3)))}, "series-lines"),
     "times without a step": ({"a.csv": rows("day,n", *(f"{DAYS[n * n]},{n}" for n in range(6)), *(f"2024-0{n}-17,{n}"
                                                        for n in range(3, 10)))}, "windows"),
     "numbers below each other": ({"a.txt": rows("", *(n % 7 for n in range(60)))}, "windows"),
@@ -251,6 +261,18 @@ def test_parquet(tmp_path: Path, new) -> None:
     pd.DataFrame(frames).to_parquet(tmp_path / "frames.parquet")
     with pytest.raises(UserError, match="save other numbers as CSV"):
         propose("frames.parquet")
+
+
+def test_the_steps_of_series_on_lines(new) -> None:
+    read = read_recipe(new(NUMBERS["test lines that go on"][0]).file)
+    assert (read.data["freq"], read.data["horizon"], read.encoding["calendar"]) == ("D", 5, ())
+    assert read_recipe(new(NUMBERS["tsf"][0]).file).data["freq"] is None
+    read = read_recipe(new(NUMBERS["a series on each line"][0]).file)
+    assert (read.data["freq"], read.data["horizon"]) == ("h", 7)
+    features = {"f.csv": rows("id,x1,x2,x3", *(f"a{n},{n}.5,{n % 3},2.5" for n in range(40)))}
+    found = new(features)
+    assert found.kind != "series-lines"
+    assert "series-lines" in found.others
 
 
 def test_the_value_of_a_long_table_and_no_windows_of_texts(new) -> None:

@@ -140,6 +140,27 @@ def test_what_a_step_reads_in_training_lies_before_it() -> None:
     assert sum(float(half.total.detach()) for half in halves) == pytest.approx(float(whole.total.detach()), rel=1e-5)
 
 
+@pytest.mark.parametrize("output", ["student_t", "gaussian", "quantiles"])
+def test_from_the_season_a_network_that_says_nothing_repeats_the_season(output) -> None:
+    task, model, _ = made(output=output, from_season=True, samples=2000)
+    batch = task.batches(split(task.encoding, LOADS, "sequences"), batch_size=8, window=0, seed=0, training=True).at(
+        0, 0
+    )
+    plain = made(output=output)[1]
+    plain.load_state_dict(model.state_dict())  # no weights of its own
+    raw, read = model(torch.from_numpy(batch.inputs))[0], plain(torch.from_numpy(batch.inputs))[0]
+    moved = torch.zeros_like(raw)
+    moved[..., task.output.location] = torch.from_numpy(batch.inputs[..., task.shape.lags.index(7)])
+    assert torch.allclose(raw, read + moved, atol=1e-6)
+    with torch.no_grad():
+        model.head.weight.zero_()
+        model.head.bias.fill_(-20)  # narrow
+        model.head.bias[task.output.location] = 0
+    for item in LOADS[:2]:
+        (answer,) = task.predict(model, [item])
+        assert answer["q0.5"] == pytest.approx(item.values[-7:-4], abs=0.01 * np.abs(item.values).mean())
+
+
 @pytest.mark.parametrize(("output", "centre"), [("student_t", False), ("gaussian", True), ("quantiles", False)])
 def test_a_series_a_thousand_times_as_large_has_such_forecasts(output, centre) -> None:
     task, model, _ = made(output=output, centre=centre)
@@ -184,6 +205,8 @@ def test_counts_stay_counts_and_others_are_refused() -> None:
         task.predict(model, [LOADS[0]._replace(values=LOADS[0].values * 1e30)])
     with pytest.raises(UserError, match="counts are not centred"):
         made(output="negative_binomial", centre=True)
+    with pytest.raises(UserError, match="no location to be moved"):
+        made(output="negative_binomial", from_season=True)
 
 
 def test_a_model_that_reads_the_future_is_refused() -> None:

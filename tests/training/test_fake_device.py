@@ -48,7 +48,7 @@ CEILINGS: dict[str, tuple[int, int, int]] = {
     "ordinal regression, ensemble": (0, 6, 554),
     "regression": (0, 4, 172),
     "regression, ensemble": (0, 6, 436),
-    "forecast": (0, 4, 184),
+    "forecast": (0, 4, 187),
     "forecast, counts": (0, 4, 195),
     "forecast, quantiles": (0, 5, 181),
     "tagging": (0, 5, 185),
