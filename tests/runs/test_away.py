@@ -157,7 +157,7 @@ def test_an_address_and_a_missing_package_are_told_at_once(monkeypatch) -> None:
         address = f"127.0.0.1:{listening.getsockname()[1]}"
         check_cluster(f"tcp://{address}")
         check_cluster(f"ray://{address}")
-    with pytest.raises(UserError, match=r"tcp://127.0.0.1:\d+: nothing answers there \([^$]*`dask scheduler`"):
+    with pytest.raises(UserError, match=r"tcp://127.0.0.1:\d+: can't connect \([^$]*`dask scheduler`"):
         check_cluster(f"tcp://{address}")
-    with pytest.raises(UserError, match=r"ray://127.0.0.1:\d+: nothing answers there \([^$]*`ray start --head`"):
+    with pytest.raises(UserError, match=r"ray://127.0.0.1:\d+: can't connect \([^$]*`ray start --head`"):
         check_cluster(f"ray://{address}")
