@@ -115,7 +115,7 @@ def test_workers_that_cannot_do_the_work_are_refused_before_any_training(home_se
         monkeypatch.setattr(away, "places", lambda: Places(changed))
 
     settings(tracking_uri="postgresql://host/reprise")
-    with pytest.raises(UserError, match=r"artifacts are kept in .*other machines can't reach"):
+    with pytest.raises(UserError, match=r"artifacts are stored in .*other machines can't reach"):
         Crew([far]).check(API)
     settings(tracking_uri="postgresql://host/reprise", artifacts="s3://bucket/runs")
     Crew([far]).check(API)

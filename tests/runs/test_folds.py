@@ -107,7 +107,7 @@ def test_folds_are_runs_beneath_one_parent_that_adds_them_up(home, monkeypatch, 
     show(found)
     shown = capsys.readouterr().out
     assert "mean ± sd over 2 folds" in shown
-    assert "every sequence was test data once" in shown
+    assert "every sequence was in test once" in shown
 
     tried: list[str] = []
     monkeypatch.setattr(Processes, "run", lambda self, command, **_: (tried.append(command[-1]), (2, "again"))[1])

@@ -113,7 +113,7 @@ def test_promote_and_two_rollbacks_walk_back_through_the_champions(registry: Mlf
     back = models.rollback("small")
     assert (back.version, back.before) == ("1", "2")
     assert registry.champion("small").version == "1"
-    with pytest.raises(UserError, match="no champion before v1"):
+    with pytest.raises(UserError, match="no earlier champion than v1"):
         models.rollback("small")
     changes = registry.alias_changes("small")
     assert [(c.before, c.after, c.back) for c in changes] == [
@@ -147,7 +147,7 @@ def test_what_cannot_be_promoted_is_refused_with_the_reason(version) -> None:
         ("small@7", "no version '7'"),
         ("small", "doesn't name a version"),
         ("smal@1", "choices: small"),
-        ("small@1", "is the champion already"),
+        ("small@1", "is already the champion"),
         ("run:abcdef12", "no run"),
         ("../x@1", "unknown model"),
     ):

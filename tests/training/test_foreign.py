@@ -337,7 +337,7 @@ def test_the_run_keeps_what_it_started_from(small_recipe, small_store, tmp_path)
         check_start(small_recipe(model={"kind": "gru", "hidden_size": HIDDEN}, training={"start": path}))
     assert override(path) == f'training.start="{path}"'
     (tmp_path / "theirs.bin").write_bytes(b"")
-    with pytest.raises(UserError, match="is no file of weights that is read") as caught:
+    with pytest.raises(UserError, match="isn't a file of weights that Reprise can read") as caught:
         override(str(tmp_path / "theirs.bin"))
     assert ".safetensors" in caught.value.hint
 

@@ -194,7 +194,7 @@ def test_why_another_process_broke_off_is_told(own_home, small_recipe, small_sto
     run = begin_run(recipe, dataset, "cpu", 2, 2)
     monkeypatch.setenv("REPRISE_HOME", str(own_home / "another"))
     with (
-        pytest.raises(RuntimeError, match=r"in 2 processes broke off \(process 1: .*isn't the record of a run"),
+        pytest.raises(RuntimeError, match=r"in 2 processes failed \(process 1: .*isn't a valid record of a run"),
         opened(run),
     ):
         train(run)
@@ -207,7 +207,7 @@ def test_a_run_that_began_on_a_gpu_says_how_it_goes_on_without_one(own_home, sma
     dataset = DatasetRef(str(store.path), store.manifest["digests"]["content"], reused=False)
     run = begin_run(recipe, dataset, "cpu", 1)
     replace(run.record, device="cuda").save(run.folder)
-    with pytest.raises(UserError, match="began on cuda, and torch sees no GPU here") as caught:
+    with pytest.raises(UserError, match="started on cuda, and torch sees no GPU here") as caught:
         moved_to(find_run(run.id, places()), "")
     assert f"reprise resume {run.id[:8]} --device cpu" in caught.value.hint
     assert moved_to(find_run(run.id, places()), "cpu").device == "cpu"

@@ -57,7 +57,7 @@ def test_a_table_that_is_called_as_the_picture_beside_it_is_refused(opened, monk
     from components.runs import score as runs
 
     monkeypatch.setattr(runs, "open_model", lambda model, device: SimpleNamespace(bundle=opened["names"], label="x"))
-    with pytest.raises(UserError, match=r"name the table \.csv"):
+    with pytest.raises(UserError, match=r"use a name that ends in \.csv"):
         runs.score_files("names", ["ma"], None, out="scores.png")
 
 

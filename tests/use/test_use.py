@@ -214,7 +214,7 @@ def test_music_that_is_read_is_not_written_over(here, tmp_path) -> None:
     from components.runs.generate import generate_files
 
     piece = tmp_path / "four-voices-1.mid"
-    with pytest.raises(UserError, match="may be written over"):
+    with pytest.raises(UserError, match="might be overwritten"):
         generate_files("four-voices", out=str(tmp_path), keep=str(tmp_path / "x" / ".." / piece.name))
 
 
