@@ -272,12 +272,12 @@ def test_sections_that_do_not_fit_together_are_told_at_once(tmp_path) -> None:
     for part in (
         "encoding.input.kind: unknown encoding 'charcters'; did you mean 'characters'?",
         "encoding.target.size: unknown setting",
-        "model.bidirectional: reads the future",
+        "model.bidirectional: reads future steps",
     ):
         assert part in text
     values["encoding"] = {"kind": "characters"}
     values["task"] = {"kind": "tagging"}
-    with pytest.raises(UserError, match="characters gives tokens, the task tagging reads pairs"):
+    with pytest.raises(UserError, match="characters gives tokens, but the task tagging needs pairs"):
         Recipe.from_dict("wrong", values)
 
 

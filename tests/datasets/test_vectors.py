@@ -160,7 +160,7 @@ def test_known_words_without_a_file_are_a_problem_of_the_recipe() -> None:
     section = {"kind": "pair", "input": reading, "target": {"kind": "labels"}}
     values = {"data": {"path": "t.csv", "reader": "table"}, "encoding": section, "task": {"kind": "classification"}}
     model = {"kind": "gru", "hidden_size": 4}
-    with pytest.raises(UserError, match=r"encoding\.known_words: the words are taken from model\.vectors"):
+    with pytest.raises(UserError, match=r"encoding\.known_words: needs model\.vectors"):
         Recipe.from_dict("own", values | {"model": model})
     Recipe.from_dict("own", values | {"model": model | {"vectors": "v.txt"}})
 

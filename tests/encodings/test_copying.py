@@ -288,7 +288,7 @@ def test_a_stored_model_copies_as_it_did(tmp_path) -> None:
 
 
 def test_a_recipe_that_can_t_copy_says_so_before_anything_is_read() -> None:
-    with pytest.raises(UserError, match=r"model.copy: the encoding characters .*chorale, lead_sheet"):
+    with pytest.raises(UserError, match=r"model.copy: not supported by the encoding characters .*chorale, lead_sheet"):
         read_recipe(RECIPES / "names.yaml", ["model.copy=true"])
     with pytest.raises(UserError, match="precision: int8 can't be used"):
         read_recipe(RECIPES / "lead-sheets.yaml", ["generation.precision=int8"])

@@ -109,7 +109,7 @@ def test_sounds_with_too_few_samples_a_second_are_told() -> None:
     slow, fast = (Sound(np.sin(np.arange(rate) / 9.0).astype(np.float32), rate) for rate in (8_000, 22_050))
     (line,) = told(encoding, slow, fast)
     assert line == (
-        "its sound has 8,000 samples a second: the model's bands above 4,000 Hz are empty: 1 input (a.csv: line 2)"
+        "the sample rate is only 8,000 Hz: the model's bands above 4,000 Hz are empty: 1 input (a.csv: line 2)"
     )
     encoding.fit([slow, fast, fast])
     (remark,) = encoding.remarks()

@@ -327,8 +327,8 @@ def test_its_files_can_be_made_again(recipe, tmp_path, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("section", "changes", "message"),
     [
-        ("task", {"kind": "language_model"}, "notes gives streams, the task language_model reads tokens"),
-        ("encoding", {"kind": "pianoroll"}, "encodings that fit: notes"),
+        ("task", {"kind": "language_model"}, "notes gives streams, but the task language_model needs tokens"),
+        ("encoding", {"kind": "pianoroll"}, "choices: notes"),
         ("encoding", {"kind": "notes", "longest_beats": 0}, "encoding.longest_beats"),
         ("model", {"kind": "gru", "bidirectional": True}, "model.bidirectional"),
     ],

@@ -221,7 +221,7 @@ def test_models_that_can_not_copy_and_pieces_from_files_are_refused() -> None:
     with pytest.raises(UserError, match=r"a file .* has a form of its own"):
         copies.generate(able, MusicSettings(form="AABA", given=begun), seed=0)
     assert copies.rehearse(MusicSettings(form="AABA")) == [], "a recipe may have one"
-    with pytest.raises(UserError, match=r"generation.form: a model that can't copy"):
+    with pytest.raises(UserError, match=r"generation.form: only models that can copy"):
         read_recipe(RECIPES / "jazz-offline.yaml", ["generation.form=AABA"])
     read_recipe(RECIPES / "lead-sheets.yaml", ["generation.form=AABA"])
 

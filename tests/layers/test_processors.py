@@ -75,7 +75,7 @@ def test_every_cell_is_sampled_in_every_precision_or_refused_when_the_recipe_is_
     generation = {"precision": precision, "max_length": 5, "count": 2}
     model = {"kind": kind, "hidden_size": H, "dropout": 0.0}
     if precision == "int8" and kind not in ("rnn", "gru", "lstm"):
-        with pytest.raises(UserError, match=r"generation\.precision: int8 can't be used, .*\(use float32\)"):
+        with pytest.raises(UserError, match=r"generation\.precision: int8 can't be used: .*\(use float32\)"):
             small_recipe(model=model, generation=generation)
         return
     recipe = small_recipe(model=model, generation=generation)

@@ -58,13 +58,13 @@ def test_a_worker_without_the_data_gets_those_that_the_parent_run_keeps(trial, h
         arrive(replace(trial, dataset=wanted, data={}))
     name = next(iter(trial.data))
     changed = {**trial.data, name: [trial.data[name][0], "0" * 64]}
-    with pytest.raises(UserError, match="has another content"):
+    with pytest.raises(UserError, match="has different content"):
         arrive(replace(trial, dataset=wanted, data=changed))
 
 
 @pytest.mark.slow
 def test_a_worker_with_another_store_says_so(trial) -> None:
-    with pytest.raises(UserError, match=r"isn't that of the study[^$]*set MLFLOW_TRACKING_URI"):
+    with pytest.raises(UserError, match=r"isn't the one that the study uses[^$]*set MLFLOW_TRACKING_URI"):
         arrive(replace(trial, parent="ab" * 16))
 
 

@@ -113,5 +113,5 @@ def test_folds_are_runs_beneath_one_parent_that_adds_them_up(home, monkeypatch, 
     monkeypatch.setattr(Processes, "run", lambda self, command, **_: (tried.append(command[-1]), (2, "again"))[1])
     assert compare(path, [], folds=2).run_id == found.run_id
     assert not tried, "finished folds are reused"
-    with pytest.raises(UserError, match="validation data"):
+    with pytest.raises(UserError, match="no validation split"):
         compare(path, ["model.kind=rnn,gru"], folds=2)

@@ -157,12 +157,12 @@ def test_what_cannot_be_promoted_is_refused_with_the_reason(version) -> None:
 
 def test_accept_refuses_a_champion_unless_it_is_forced(registry: MlflowStore, version: Callable) -> None:
     version(3.0, accept={"test/nats_per_char": "< 2"})
-    with pytest.raises(UserError, match=r"accept: test/nats_per_char is 3, accepted is < 2"):
+    with pytest.raises(UserError, match=r"accept bounds: test/nats_per_char is 3, but accept requires < 2"):
         models.promote("small@1")
     assert registry.champion("small") is None
     moved = models.promote("small@1", force=True)
-    assert "accepted is < 2" in moved.note
-    assert "accepted is < 2" in registry.alias_changes("small")[-1].why
+    assert "accept requires < 2" in moved.note
+    assert "accept requires < 2" in registry.alias_changes("small")[-1].why
 
 
 def test_a_run_that_accept_refused_is_registered_by_force_alone(
@@ -181,7 +181,7 @@ def test_a_run_that_accept_refused_is_registered_by_force_alone(
     session = Session(recipe, store, "cpu", 1)
     facts = {"framing": "sequences", "metrics": {"test/nats_per_char": 3.0}, "data": {"name": "own", "digest": "d"}}
     save_bundle(folder / "bundle", "small", session.model, session.encoding, recipe.as_dict(), facts)
-    with pytest.raises(UserError, match="accepted is < 2"):
+    with pytest.raises(UserError, match="accept requires < 2"):
         models.promote(selector)
     assert not registry.names()
     assert models.promote(selector, force=True).version == "1"

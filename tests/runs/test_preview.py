@@ -83,5 +83,5 @@ def test_a_task_that_reads_other_targets(rows: str) -> None:
 
 
 def test_a_reader_that_makes_its_data_is_given_no_files(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="moving-shapes makes its data itself; video reads files"):
+    with pytest.raises(UserError, match="moving-shapes makes its own data; video reads files"):
         recipe(str(tmp_path), "moving-shapes", LABELS, "classification")

@@ -260,8 +260,8 @@ def test_a_trial_that_fails_is_told_and_loses_no_other(home, here) -> None:
     answer = tune(path, ["training.learning_rate=0.01,1.0e+38"], 5, threads=1)
     states = {tried.settings["training.learning_rate"]: tried.state for tried in answer.found.tried}
     assert states == {0.01: "complete", 1e38: "failed"}
-    assert any("not finite" in note for note in answer.notes)
-    with pytest.raises(UserError, match="not finite"):
+    assert any("NaN or infinite" in note for note in answer.notes)
+    with pytest.raises(UserError, match="NaN or infinite"):
         tune(path, ["training.learning_rate=1.0e+37,1.0e+38"], 1)
     with pytest.raises(UserError, match="no validation split"):
         tune(path, [], 1, None, None, ["data.split=[0.9,0.0,0.1]"])

@@ -195,7 +195,7 @@ def test_a_model_that_reads_the_future_is_refused() -> None:
         "evaluation": {},
         "generation": {},
     }
-    assert "forecast goes on from the past alone" in check_together(sections)[0]
+    assert "forecast may only use the past" in check_together(sections)[0]
     sections["model"]["bidirectional"] = False
     assert check_together(sections) == []
 

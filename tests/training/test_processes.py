@@ -158,7 +158,7 @@ def test_a_checkpoint_of_two_processes_is_not_gone_on_with_by_one(
     recipe = small_recipe("stream", training={"checkpoint_seconds": 0.0})
     store = small_store(recipe)
     together(recipe, store, tmp_path / "run", 2, 9)
-    with pytest.raises(UserError, match="of a training on 2 processes, not 1") as caught:
+    with pytest.raises(UserError, match="by a training with 2 processes, not 1") as caught:
         Session(recipe, store, "cpu", 1).train(tmp_path / "run", silent)
     assert "--processes 2" in caught.value.hint
 

@@ -178,7 +178,7 @@ def test_a_row_that_stops_the_reading_leaves_no_half_written_answers(mood, tmp_p
 def test_answers_are_not_written_over_the_file_that_is_read(mood, tmp_path) -> None:
     path = tmp_path / "new.csv"
     path.write_text("text\ngood film\n", encoding="utf-8")
-    with pytest.raises(UserError, match="is the file that is read"):
+    with pytest.raises(UserError, match="it is also the input"):
         predict_file(mood, reader_for(path, mood.recipe["data"]), tmp_path / "." / "new.csv")
     assert path.read_text(encoding="utf-8") == "text\ngood film\n"
 
@@ -253,7 +253,7 @@ def test_one_file_that_the_model_cannot_read_does_not_stop_the_others(signs, tmp
 @pytest.mark.parametrize(
     ("items", "said"),
     [
-        ([""], "item 1 of 1: 0 words, 1 to"),
+        ([""], "item 1 of 1: has 0 words; 1 to"),
         (["good", "x " * (MAX_STEPS + 1)], "item 2 of 2: .* can be read"),
         ([3], "words can't read it: int"),
         ([None, "good"], "item 1 of 2"),
@@ -318,5 +318,5 @@ def test_a_model_that_writes_does_not_answer(small_recipe, small_store, tmp_path
     recipe = small_recipe()
     session = Session(recipe, small_store(recipe), "cpu", 1)
     save_bundle(tmp_path / "b", "small", session.model, session.encoding, recipe.as_dict(), {"framing": "sequences"})
-    with pytest.raises(UserError, match=r"generates, it doesn't predict(.|\n)*reprise generate small"):
+    with pytest.raises(UserError, match=r"can't predict: its task(.|\n)*reprise generate small"):
         load_bundle(tmp_path / "b").predict(["a"])

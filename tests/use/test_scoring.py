@@ -93,7 +93,7 @@ def test_each_line_is_scored_and_what_is_left_out_is_told(opened, tmp_path) -> N
     assert items == ["mathe", "mathe", "cab"]
     assert any("1 × " in note for note in notes), notes
     path.write_text("x" * 2000 + "\n", encoding="utf-8")
-    with pytest.raises(UserError, match="nothing can be read by lines") as caught:
+    with pytest.raises(UserError, match="the reader lines can't read anything") as caught:
         items_of(opened["names"], path)
     assert "left out: 1" in caught.value.hint
 
@@ -138,5 +138,5 @@ def test_a_model_that_copies_is_told_what_could_be_copied() -> None:
 
 def test_scores_are_not_written_over_the_texts(opened, tmp_path) -> None:
     (tmp_path / "a.txt").write_text("the cat", encoding="utf-8")
-    with pytest.raises(UserError, match="is the file that is read"):
+    with pytest.raises(UserError, match="it is also the input"):
         items_of(opened["names"], tmp_path, tmp_path / "a.txt")
