@@ -255,8 +255,8 @@ def test_the_file_is_looked_for_where_the_command_ran(recipe, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"vectors": "v.txt", "input": "one_hot"}, "no embedding to start from"),
-        ({"freeze_vectors": True}, "no vectors to freeze"),
+        ({"vectors": "v.txt", "input": "one_hot"}, "model.vectors: needs a model with an embedding"),
+        ({"freeze_vectors": True}, "model.freeze_vectors: needs model.vectors"),
     ],
 )
 def test_settings_that_would_do_nothing_are_refused(options, message) -> None:

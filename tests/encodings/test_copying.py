@@ -268,9 +268,9 @@ def test_what_says_nothing_that_could_be_copied_is_refused() -> None:
 
     task = Music(Characters(), "sequences")
     task.encoding.fit(["abc"])
-    with pytest.raises(UserError, match="nothing that could be copied"):
+    with pytest.raises(UserError, match="the encoding doesn't support copying"):
         task.build_model({"kind": "lstm", "hidden_size": 4, "copy": True})
-    with pytest.raises(UserError, match="adaptive can't copy"):
+    with pytest.raises(UserError, match="softmax adaptive doesn't support copying"):
         small(softmax="adaptive")
     assert Copying(ENCODING).context_sizes[-len(LAGS) :] == (ENCODING.copy_classes,) * len(LAGS)
 

@@ -245,7 +245,7 @@ def test_page_and_record_say_which_bar_came_from_which(bundle: Bundle, tmp_path:
     made = bundle.generate(over, seed=2)
     score = made.items[0]
     assert came_from(score, made.sections) == {3: 1, 4: 2, 7: 3, 8: 4}
-    assert told(score, made.sections)["bars that came back"] == "3–4 from 1–2; 7–8 from 3–4"
+    assert told(score, made.sections)["repeated bars"] == "3–4 from 1–2; 7–8 from 3–4"
     bar = score.bar_steps
     assert spans_of(score, made.sections) == tuple((x, n * 2 * bar, (n + 1) * 2 * bar) for n, x in enumerate("AABA"))
     files = write(Opened(bundle, "x", "1", ""), made, tmp_path / "out")

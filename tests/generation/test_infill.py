@@ -131,7 +131,7 @@ def piece_of(text: str, encoding: Chorale | LeadSheet, ids: np.ndarray) -> Piece
     try:
         return Piece.read(text, encoding, ids)
     except UserError as error:
-        if "begins and ends in" not in error.what:
+        if "no note lies completely in" not in error.what:
             raise
         return None
 
@@ -257,7 +257,7 @@ def test_a_region_is_read_and_what_there_is_is_said() -> None:
         assert what in refused.value.what
         assert "bars 1-2 and beats 1-7, 0 for the upbeat; voices: soprano, alto, tenor, bass" in refused.value.hint
     held = CHORALE.encode(Score(tuple(Part(n, (Note(0, 32, 60),)) for n in NAMES), length_steps=32))
-    with pytest.raises(UserError, match="nothing of alto begins and ends in 'bar 1, alto'"):
+    with pytest.raises(UserError, match="alto: no note lies completely in 'bar 1, alto'"):
         Piece.read("bar 1, alto", CHORALE, held)
 
 

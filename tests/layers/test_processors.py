@@ -114,7 +114,7 @@ def test_what_int8_does_not_know_is_refused_when_the_recipe_is_read(small_recipe
 def test_a_backend_that_does_not_know_the_cell_is_refused_when_the_recipe_is_read(small_recipe, backend) -> None:
     model = {"kind": "gru", "reset_after": False}
     small_recipe(model={**model, "backend": "by_hand"})
-    with pytest.raises(UserError, match=r"model\.backend: .*resets after the product \(set model.backend: auto"):
+    with pytest.raises(UserError, match=r"model\.backend: .*support reset_after: false \(set model.backend: auto"):
         small_recipe(model={**model, "backend": backend})
 
 

@@ -207,7 +207,7 @@ def test_a_text_is_as_likely_as_the_model_says(client: httpx.Client, store: Mlfl
         assert sum(said["nats"]) / len(said["nats"]) == pytest.approx(said["nats_per_token"])
     assert made["unit"] == "char"
     refused = client.post("/score", json={"model": "moods", "texts": ["good"]})
-    assert (refused.status_code, refused.json()["error"][:26]) == (400, "moods gives no likelihood:")
+    assert (refused.status_code, refused.json()["error"][:26]) == (400, "moods can't score:")
     short = client.post("/score", json={"model": "tales", "texts": ["long enough", "a"]})
     assert (short.status_code, short.json()["where"]) in ((400, "texts[1]"), (200, None))
 

@@ -134,5 +134,5 @@ def test_too_many_sequences_at_once_are_refused_and_the_next_are_not(bundles, sl
 
 def test_what_would_cost_too_much_is_refused_before_it_begins(served) -> None:
     for name in ("tales", "minimal", "rolls"):
-        with pytest.raises(UserError, match="are drawn for one request"):
+        with pytest.raises(UserError, match="can be sampled in one request"):
             served[name].generate({"count": 64, "max_length": 20_000}, 0, Deadline(60))

@@ -93,7 +93,7 @@ def test_the_newest_state_is_fetched_whole_or_refused(travelling: MlflowTracker,
         with pytest.raises(UserError, match=told):
             remote.fetch(run.ref.run_id, kept.folder, kept.files, tmp_path / "into")
     artifact.unlink()
-    with pytest.raises(UserError, match="isn't there"):
+    with pytest.raises(UserError, match="is missing"):
         remote.fetch(run.ref.run_id, kept.folder, kept.files, tmp_path / "into")
 
 

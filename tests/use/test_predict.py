@@ -255,7 +255,7 @@ def test_one_file_that_the_model_cannot_read_does_not_stop_the_others(signs, tmp
     [
         ([""], "item 1 of 1: has 0 words; 1 to"),
         (["good", "x " * (MAX_STEPS + 1)], "item 2 of 2: .* can be read"),
-        ([3], "words can't read it: int"),
+        ([3], "words can't read it: it is of type int"),
         ([None, "good"], "item 1 of 2"),
     ],
 )

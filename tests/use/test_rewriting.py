@@ -65,9 +65,9 @@ def test_a_part_of_a_file_is_rewritten_and_its_record_makes_it_again(bundle, she
 
 def test_what_does_not_go_together_is_refused(bundle, sheet, tmp_path) -> None:
     for keep, rewrite, start, what in (
-        (sheet, None, None, "doesn't say what to rewrite"),
-        (None, "bar 1", sheet, "only of a piece to keep"),
-        (sheet, "bar 1", sheet, "not both"),
+        (sheet, None, None, "needs `rewrite` too"),
+        (None, "bar 1", sheet, "needs `keep` too"),
+        (sheet, "bar 1", sheet, "can't be used together"),
         (sheet, "bar 9", None, "the piece has no bar 9"),
     ):
         with pytest.raises(UserError, match=what):

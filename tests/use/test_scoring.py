@@ -115,8 +115,8 @@ def test_a_piece_of_music_is_scored(opened) -> None:
 @pytest.mark.parametrize(
     ("name", "item", "said"),
     [
-        ("rolls", "x", "gives no likelihood: its task is frame_model"),
-        ("tales", "", "0 chars, 2 to 1,000,000"),
+        ("rolls", "x", "can't score: its task is frame_model"),
+        ("tales", "", "has 0 chars; 2 to 1,000,000"),
         ("names", 7, "item 1 of 1.*can't read it"),
     ],
 )

@@ -89,9 +89,9 @@ def test_a_wrong_setting_or_model_is_told(here, tmp_path) -> None:
         reprise.load("mods")
     with pytest.raises(UserError, match="no version"):
         reprise.load("moods@7")
-    with pytest.raises(UserError, match="reads no speech"):
+    with pytest.raises(UserError, match="isn't a speech model"):
         reprise.load("moods", language_model="tales")
-    with pytest.raises(UserError, match="writes no text"):
+    with pytest.raises(UserError, match="isn't a language model"):
         reprise.load("ears", language_model="moods")
 
 
