@@ -288,7 +288,7 @@ def test_a_sequence_and_its_tags_must_be_equally_long() -> None:
         "input": Sequences(np.array([4, 4]), np.array([0, 2])),
         "target": Sequences(np.array([4]), np.array([0, 1])),
     }
-    with pytest.raises(UserError, match="2 steps and 1 labels"):
+    with pytest.raises(UserError, match="2 steps but 1 labels"):
         Tagging(pair, "sequences").batches(Examples(fields), batch_size=2, window=8, seed=0, training=False)
 
 

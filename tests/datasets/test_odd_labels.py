@@ -101,7 +101,7 @@ def test_a_first_word_that_is_known_from_within_texts_is_read_as_there() -> None
     assert understood(encoding, "boat sinks", "text 1", doubts) == " boat sinks"
     assert understood(encoding, "the boat", "text 2", doubts) == "the boat"
     assert understood(encoding, "boat", "text 3", doubts, exactly=True) == "boat"
-    assert doubts.lines() == ["warning: no word is known to the model, so its answer means little: 1 input (text 3)"]
+    assert doubts.lines() == ["warning: the model knows no word of it, so its answer is meaningless: 1 input (text 3)"]
 
 
 def test_sounds_that_are_silent_short_or_clipped_are_told(tmp_path) -> None:

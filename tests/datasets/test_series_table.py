@@ -274,7 +274,7 @@ def test_parts_end_where_the_next_begins(tmp_path) -> None:
     store = Store.open(ref.path)
     ends = {name: store.split(name).fields["series"].lengths.tolist() for name in ("train", "val", "test")}
     assert ends == {"train": [72, 72], "val": [84, 84], "test": [96, 96]}
-    assert "2 series, a step of h, a season of 24 steps; 6 steps are predicted" in " ".join(store.manifest["notes"])
+    assert "2 series, step h, season of 24 steps; 6 steps are predicted" in " ".join(store.manifest["notes"])
     short = {**data, "horizon": 24}
     with pytest.raises(UserError, match=r"2 × series too short for data.horizon and data.origins"):
         ingest(short, {"kind": "series"}, root=tmp_path, cache_dir=tmp_path / "cache", seed=0)
@@ -294,7 +294,7 @@ def test_large_values_keep_their_digits_in_the_store() -> None:
     assert again.read_lags == (*range(2, 8), 23, 24, 25, 47, 48, 49, 71, 72, 73, 167, 168, 169)
     assert again.cycles == ("day", "week")
     for wrong in (1e39, np.nan, 1e-60):
-        with pytest.raises(UserError, match="beyond what float32 keeps"):
+        with pytest.raises(UserError, match="outside float32's range"):
             again.encode(large._replace(values=np.full(400, wrong)))
-    with pytest.raises(UserError, match="steps of D, the training data have h"):
+    with pytest.raises(UserError, match="has step D, but the training data have h"):
         again.encode(large._replace(freq="D"))

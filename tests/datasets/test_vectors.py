@@ -151,7 +151,7 @@ def test_stems_are_of_training_alone() -> None:
 
 
 def test_known_words_need_a_file() -> None:
-    with pytest.raises(UserError, match=r"encoding\.known_words: there is no file.*\nset model\.vectors"):
+    with pytest.raises(UserError, match=r"encoding\.known_words: needs a file of word vectors.*\nset model\.vectors"):
         Symbols(known_words=3).fit([["a"]])
 
 

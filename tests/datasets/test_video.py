@@ -250,7 +250,7 @@ def test_pictures_are_rebuilt_from_their_state_and_refuse_what_is_none():
     together = np.concatenate([encoding.encode(clip) for clip in clips])
     assert np.square(together).mean() == pytest.approx(1, rel=1e-4)
     for wrong in (np.zeros((3, 2)), np.zeros((0, 8, 8)), np.zeros((4, 2, 2)), np.array([[["a"] * 4] * 4])):
-        with pytest.raises(UserError, match="pictures are numbers"):
+        with pytest.raises(UserError, match="pictures must be numbers"):
             encoding.encode(wrong)
 
 

@@ -111,5 +111,5 @@ def test_places_are_told_apart_and_counted_from_the_middle():
 
 @pytest.mark.parametrize("text", ["ACGX", "AC T", "字"])
 def test_what_is_no_base_is_refused_with_its_place(text):
-    with pytest.raises(UserError, match="is no base"):
+    with pytest.raises(UserError, match="isn't a base"):
         Bases().encode(text)

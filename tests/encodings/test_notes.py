@@ -344,5 +344,5 @@ def test_settings_out_of_range_are_refused_in_a_stored_encoding_too() -> None:
     for name, value in (("longest_beats", 10**9), ("velocities", 0), ("steps_per_beat", -2), ("velocities", "8")):
         with pytest.raises(UserError, match=name):
             encoding_from_state({**state, "options": {**state["options"], name: value}})
-    with pytest.raises(UserError, match="half beats"):
+    with pytest.raises(UserError, match="must be even"):
         Notes(steps_per_beat=3)

@@ -100,7 +100,7 @@ def test_the_page_stays_within_its_bound_and_names_what_is_left_out(monkeypatch:
     empty = Grid("", {"a": ["x" * 10_000], "b": list(range(1))})
     pictures = [Picture("small", png()), Picture("large", out.getvalue())]
     page = render(RunReport("t", "", {}, empty, empty, texts=[("long", "y" * 100_000)], pictures=pictures))
-    assert "Left out, the page being full: large" in page
+    assert "Left out because the page would be too large: large" in page
     assert 'alt="small"' in page
     assert 'alt="large"' not in page
     assert len(page) < 4000 + 20_000, "texts and cells are cut"

@@ -180,7 +180,7 @@ def test_an_unknown_character_in_a_prompt_is_unk_with_a_warning(home, trained, t
     from components.runs.generate import generate_files
 
     files = generate_files("names", {"prompt": "m€", "count": 1}, 0, str(tmp_path))
-    assert "1 of 2 chars of the prompt are unknown to the model: <UNK>" in capsys.readouterr().out
+    assert "1 of 2 chars of the prompt are unknown to the model (read as <UNK>)" in capsys.readouterr().out
     assert Path(files[0]).read_text(encoding="utf-8").startswith("m\N{REPLACEMENT CHARACTER}")
 
 

@@ -118,7 +118,7 @@ def test_what_cannot_be_taken_from_a_file_is_said(bundle, tmp_path, capsys) -> N
         given(bundle, str(tmp_path / "silent.abc"), None, print, print)
     assert caught.value.where == str(tmp_path / "silent.abc")
     assert "data." not in str(caught.value), "the settings of a recipe are no way out here"
-    with pytest.raises(UserError, match="1 parts where a chorale has four"):
+    with pytest.raises(UserError, match="has 1 parts, but a chorale needs four"):
         given(bundle, None, tune, print, print)
     high = tmp_path / "high.abc"
     high.write_text("X:1\nM:4/4\nL:1/8\nK:C\nc'2d'2(3e'f'g'e'2|c'8|]\nX:2\nK:C\ncdef|\n")
@@ -129,13 +129,15 @@ def test_what_cannot_be_taken_from_a_file_is_said(bundle, tmp_path, capsys) -> N
     assert "7 of 7 notes are outside a soprano's range, C4 to A5: the melody goes from C6 to G6" in told
     high.write_text("X:1\nM:4/4\nL:1/4\nQ:1/4=66\nK:C\ncdef|\n")
     given(bundle, str(high), None, print, print)
-    assert "its tempo, 66, isn't kept: chorales go at 84 quarters a minute" in capsys.readouterr().out
+    assert "its tempo, 66, isn't kept: chorales are written at 84 quarter notes per minute" in capsys.readouterr().out
     high.write_text("X:1\nM:5/4\nL:1/4\nK:C\ncdefg|\n")
-    with pytest.raises(UserError, match=r"melody .*high\.abc: the metre 5/4 isn't one of 4/4, 3/4, 3/2"):
+    with pytest.raises(
+        UserError, match=r"melody .*high\.abc: the metre 5/4 isn't supported; chorales can have 4/4, 3/4, 3/2"
+    ):
         given(bundle, str(high), None, print, print)
     text = Characters()
     text.fit(["abc"])
-    with pytest.raises(UserError, match="no voices to write"):
+    with pytest.raises(UserError, match="can't write voices"):
         text.with_melody(MELODY)
     task = LanguageModel(text, "sequences")
     model = SequenceModel(len(text.vocabulary), kind="gru", hidden_size=4)

@@ -146,5 +146,5 @@ def test_subwords_merge_what_is_common_within_words() -> None:
 def test_a_stored_encoding_with_impossible_merges_is_refused() -> None:
     state = fitted().state()
     state["learned"] = {"merges": [[0, 99999]]}
-    with pytest.raises(UserError, match="can't be rebuilt"):
+    with pytest.raises(UserError, match="can't be loaded"):
         encoding_from_state(state)

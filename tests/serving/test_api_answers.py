@@ -185,7 +185,7 @@ def test_answers_are_those_of_the_model(client: httpx.Client, store: MlflowStore
     assert made["warnings"] == []
     odd = client.post("/predict", json={"model": "moods", "inputs": ["a good day", "zz", "a go\0od"]}).json()
     assert odd["warnings"] == [
-        "warning: no word is known to the model, so its answer means little: 1 input (inputs[1])",
+        "warning: the model knows no word of it, so its answer is meaningless: 1 input (inputs[1])",
         "NUL characters taken out: 1 input (inputs[2])",
     ]
     assert client.post("/score", json={"model": "tales", "texts": ["on\0ce"]}).json()["warnings"] == [

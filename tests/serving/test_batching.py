@@ -98,7 +98,7 @@ def test_one_that_cannot_be_begun_fails_alone(served) -> None:
         good, bad, other = (pool.submit(ask, prompt) for prompt in ("the ", "", "a "))
     assert good.result().items
     assert other.result().items
-    with pytest.raises(UserError, match="starts from a prompt"):
+    with pytest.raises(UserError, match="needs a prompt"):
         bad.result()
 
 

@@ -241,7 +241,7 @@ def test_notes_that_are_dragged_over_are_written_anew_and_no_others(page: Browse
 def test_what_is_wrong_is_said(page: Browser, address: str) -> None:
     choose(page, "tales", prompt="")
     go(page)
-    assert "starts from a prompt" in page.value(PROBLEM)
+    assert "needs a prompt" in page.value(PROBLEM)
     page.errors.clear()  # the browser's note of the status 400
     broken = f"{address}/#" + urllib.parse.urlencode({"play": json.dumps({"model": "gone", "version": "7"})})
     for link, said in (

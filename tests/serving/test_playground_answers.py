@@ -72,7 +72,7 @@ def explain(page: Browser, told: str = "") -> None:
 def test_an_answer_is_explained_beside_its_input(page: Browser, address: str) -> None:
     texts = ["a good day", f"qux  {HOSTILE}"]
     choose(page, "moods", texts="\n".join(texts))
-    explain(page, told="warning: no word is known to the model")
+    explain(page, told="warning: the model knows no word of it")
     assert page.value(STATUS) == "Explained 2 inputs."
     asked = {"model": "moods", "inputs": texts}
     told = httpx.post(f"{address}/explain", json=asked, trust_env=False).json()["explanations"]

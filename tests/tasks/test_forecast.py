@@ -176,13 +176,13 @@ def test_counts_stay_counts_and_others_are_refused() -> None:
     assert (drawn >= 0).all()
     assert (drawn == np.round(drawn)).all()
     half = [item._replace(values=item.values / 2) for item in LOADS]
-    with pytest.raises(UserError, match=r"whole numbers from 0 to(.|\n)*output: student_t"):
+    with pytest.raises(UserError, match=r"whole numbers from 0 to(.|\n)*set output to student_t"):
         made(half, output="negative_binomial")
-    with pytest.raises(UserError, match="the model is of counts"):
+    with pytest.raises(UserError, match="the model needs counts"):
         task.predict(model, half[1:2])
-    with pytest.raises(UserError, match="the model is of counts"):
+    with pytest.raises(UserError, match="the model needs counts"):
         task.predict(model, [LOADS[0]._replace(values=LOADS[0].values * 1e30)])
-    with pytest.raises(UserError, match="counts are not centred"):
+    with pytest.raises(UserError, match="can't be used with counts"):
         made(output="negative_binomial", centre=True)
 
 
@@ -267,7 +267,7 @@ def test_a_file_is_answered_by_the_next_steps_of_each_series(tmp_path) -> None:
     wide = table(tmp_path / "wide.csv", ["day,a,b", *(f"2024-05-{day:02},{day},{day * 3}" for day in range(1, 21))])
     assert predicted(model, wide) == found[:6]
     hourly = table(tmp_path / "h.csv", ["ds,y", *(f"2024-05-01 {hour:02}:00,1" for hour in range(24))])
-    assert "steps of h, the training data have D" in predicted(model, hourly)[0]["problem"]
+    assert "has step h, but the training data have D" in predicted(model, hourly)[0]["problem"]
 
 
 def test_covariates_are_read_ahead(tmp_path) -> None:
@@ -281,7 +281,7 @@ def test_covariates_are_read_ahead(tmp_path) -> None:
     given = {"start": "2024-05-01", "values": values, "covariates": {"price": price}}
     (answer,) = answered(model, [read(model.encoding, given, "input")])
     assert [f"{mean:.15g}" for mean in answer["mean"]] == [row["mean"] for row in found]
-    with pytest.raises(UserError, match="the covariates are none, not price"):
+    with pytest.raises(UserError, match="has the covariates none, but the model needs price"):
         read(model.encoding, {"start": "2024-05-01", "values": values}, "input")
 
 
@@ -311,7 +311,10 @@ def test_a_series_may_be_given_in_several_ways(tmp_path) -> None:
         ({"times": ["2024-05-02", "2024-05-01"], "values": [1.0, 2.0]}, "don't go forward"),
         ({"times": ["2024-05-01", "2024-05-03"], "values": [1.0, 2.0]}, "a step of D is missing"),
         ({"times": [f"2024-05-01 {n:02}:00" for n in range(9)], "values": [1.0] * 9}, "steps of h; the model's"),
-        ({"start": "2024-05-01", "values": [1.0], "covariates": {"x": [1.0]}}, "the covariates are x, not none"),
+        (
+            {"start": "2024-05-01", "values": [1.0], "covariates": {"x": [1.0]}},
+            "has the covariates x, but the model needs none",
+        ),
     ],
 )
 def test_what_is_no_series_is_refused(wrong, said) -> None:

@@ -66,7 +66,7 @@ def store(tmp_path_factory) -> Store:
 
 def test_variants_of_another_length_are_refused() -> None:
     """They would have no label for each frame."""
-    for tempo, message in ((1.0, None), (1.2, "no label a frame")):
+    for tempo, message in ((1.0, None), (1.2, "can't be used with tagging")):
         pair = Pair(input={"kind": "mel", "tempo": tempo}, target={"kind": "labels"})
         if message is None:
             Tagging(pair, "sequences")

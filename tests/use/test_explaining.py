@@ -160,7 +160,7 @@ def test_a_translation_is_explained_by_what_the_beam_finished_and_by_attention(n
     # the beam leaves out tokens that are never written, forcing doesn't
     assert whole == pytest.approx(why.choices[0]["log_probability"], abs=1e-3)
     assert len(explained(name, best=2)[3].choices) == 2
-    with pytest.raises(UserError, match=r"9 answers: the model's beam search keeps 5 \(task.beam_size\)"):
+    with pytest.raises(UserError, match=r"9 choices; the model's beam search gives at most 5 \(task.beam_size\)"):
         task.explain(model, item, 9)
 
 

@@ -246,7 +246,7 @@ def test_one_file_that_the_model_cannot_read_does_not_stop_the_others(signs, tmp
     with (tmp_path / "answers.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["predicted"] for row in rows] == ["up", "", "up"]
-    assert "3 features a step" in rows[1]["problem"]
+    assert "3 features per step" in rows[1]["problem"]
     assert counts["up"] == 2
 
 

@@ -30,7 +30,7 @@ pytestmark = [
         ("moods", ["x" * (MAX_CHARACTERS + 1)], "at most 100,000"),
         ("sums", [[[1.0], [1.0, 2.0]]], r"inputs\[0\].*the same length"),
         ("sums", ["1 2"], r"inputs\[0\].*lists of numbers"),
-        ("shapes", [[[1.0, 2.0]]], "pictures are numbers"),
+        ("shapes", [[[1.0, 2.0]]], "pictures must be numbers"),
         ("ears", [b"no sound"], r"inputs\[0\].*not a WAV file"),
         ("ears", [3], r"inputs\[0\].*can't be of type int"),
         ("tales", ["good"], "can't predict: its task"),
