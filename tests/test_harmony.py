@@ -227,11 +227,11 @@ def test_every_form_is_read_in_every_key(name):
         ("C % | F", "% needs a bar of its own"),
         ("C | % G", "'G' can't be in the same bar as %"),
         ("/ C", "can't begin with /"),
-        ("[C] x9999", "x9999 of 1 bars"),
+        ("[C] x9999", "x9999 repeats 1 bars to 9,999"),
         ("[C] x0", "x0"),
-        ("C |" * 3000, "more than 1,024 bars"),
+        ("C |" * 3000, "at most 1,024 bars"),
         ("C |" * 20_000, "characters"),
-        ("[C] x1000 [C] x1000", "more than 1,024 bars"),
+        ("[C] x1000 [C] x1000", "at most 1,024 bars"),
     ],
 )
 def test_a_mistake_in_a_progression_is_placed_and_explained(text, told):

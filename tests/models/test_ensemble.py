@@ -215,7 +215,7 @@ def test_an_ensemble_starts_from_one_of_as_many_members() -> None:
         f"members.{n}.{part}" for n in range(3) for part in ("embedding.weight", "head.weight", "head.bias")
     }
     source = SimpleNamespace(model=model.members[0], **about)
-    with pytest.raises(UserError, match="old has 1, this model 3") as caught:
+    with pytest.raises(UserError, match="old has 1 members, this model 3") as caught:
         take_weights(other, task.encoding, source, same_task=True)
     assert caught.value.hint == "set model.ensemble: 1"
 

@@ -281,7 +281,7 @@ def test_a_diff_names_what_differs_and_which_is_better(version, capsys, monkeypa
     shown = run_command("diff small@1 small@2", capsys)
     assert "model.hidden_size" in shown
     assert "test/nats_per_char" in shown
-    with pytest.raises(UserError, match="are both small v1"):
+    with pytest.raises(UserError, match="are the same version, small v1"):
         run_command("diff small@1 small@v1", capsys)
 
 

@@ -131,7 +131,7 @@ def test_frozen_tensors_are_named_by_how_they_begin() -> None:
     with pytest.raises(UserError, match="no parameter 'recurent'") as caught:
         Start(freeze=("recurent",)).freeze(model)
     assert "recurrent" in caught.value.hint
-    with pytest.raises(UserError, match="nothing is left"):
+    with pytest.raises(UserError, match="nothing to train"):
         Start(freeze=("embedding", "recurrent", "head")).freeze(model)
 
 

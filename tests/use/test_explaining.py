@@ -241,7 +241,7 @@ def test_what_has_no_explanation_is_refused(here, http, tmp_path) -> None:
         loads.explain([{"start": "2024-01-01", "values": [1.0, 2.0]}])
     with pytest.raises(UserError, match=r"inputs\[1\].*words; 1 to 2,000 can be explained"):
         moods.explain(["good", "bad " * 2001])
-    with pytest.raises(UserError, match="101 inputs, 100 can be explained at once"):
+    with pytest.raises(UserError, match="101 inputs; at most 100 can be explained at once"):
         moods.explain(["good"] * 101)
     with pytest.raises(UserError, match=r"best.*0 answers"):
         moods.explain(["good"], best=0)

@@ -144,7 +144,7 @@ def test_a_file_of_which_nothing_is_answered_is_an_error_and_says_why(mood, tmp_
     monkeypatch.setattr(predict, "opened_for", lambda *_: Opened(mood, "mood", "1", "run"))
     path, out = tmp_path / "ask.csv", tmp_path / "new.csv"
     path.write_text("id,text\n1,\n2,\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"no row could be answered\n.*new\.csv says why"):
+    with pytest.raises(UserError, match=r"no row could be predicted\n.*new\.csv gives the reason"):
         predict.predict("mood", file=str(path), column="text", out=str(out))
     assert "2 × not read: no input" in capsys.readouterr().out
     assert out.read_text(encoding="utf-8").count("no input") == 2
@@ -266,7 +266,7 @@ def test_what_cannot_be_answered_is_refused_with_its_place(mood, items, said) ->
 
 @pytest.mark.parametrize("blank", [" ", "\t\n", "\u00a0 "])
 def test_a_text_of_blanks_is_none(blank) -> None:
-    with pytest.raises(UserError, match="text 1: only blanks"):
+    with pytest.raises(UserError, match="text 1: the text contains only blanks"):
         read(Characters(), blank, "text 1")
     assert read(Characters(), " a", "text 1") == " a"
 
