@@ -285,5 +285,5 @@ def test_a_relative_path_counts_from_where_the_command_is_given(tmp_path, monkey
     assert recipe.data["path"] == str(tmp_path / "here" / "mine.txt"), "not from the recipe's folder"
     assert path_readers(recipe.data, Path("/nowhere"), tmp_path)[1][None].files == [tmp_path / "here" / "mine.txt"]
     wrong = read_recipe(tmp_path / "elsewhere" / "r.yaml", ["data.path=nosuch.txt"])
-    with pytest.raises(UserError, match=r"here/nosuch\.txt: no such file or folder\n.*where the command is given"):
+    with pytest.raises(UserError, match=r"here/nosuch\.txt: no such file or folder\n.*where the command is run"):
         path_readers(wrong.data, Path("/nowhere"), tmp_path)

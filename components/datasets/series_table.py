@@ -106,13 +106,13 @@ class SeriesTableReader(SeriesParts, LabelledReader):
             self.kept["notes"] = notes + self._of_gaps(found) + _of_ends(self.kept["series"])
             sums = [one.name for one in found if len(found) > 2 and footer([one.name])]
             if sums:
-                what = "do they sum the others up? A forecast of one is then measured on what it was made of"
+                what = "are they sums of the others? Then leave them out"
                 self.kept["notes"].append(f"warning: series called {', '.join(sums[:5])}: {what}")
             senses: dict[str, list[str]] = {}
             for one in found:
                 senses.setdefault(sense(one.name), []).append(one.name)
             if alike := [" and ".join(map(repr, names)) for names in senses.values() if len(names) > 1]:
-                what = "names that differ in case, blanks or signs alone are series apart"
+                what = "names that differ only in case, blanks or signs are treated as different series"
                 self.kept["notes"].append(f"warning: {what}: {'; '.join(alike[:5])}")
             if empty:
                 listed = ", ".join(empty[:5]) + (", …" if len(empty) > 5 else "")
@@ -168,9 +168,9 @@ class SeriesTableReader(SeriesParts, LabelledReader):
                 if len(self.files) > 1 and not layout.series:
                     one.name = path.name.split(".")[0] + (f"/{one.name}" if len(read) > 1 else "")
                 if one.name in series:
-                    hint = "a series stands in one file; in a table of many, data.series says which line is whose"
+                    hint = "a series must be in one file; for tables of several series set data.series"
                     raise UserError(
-                        f"series {one.name!r} is in {series[one.name].path.name} too", where=str(path), hint=hint
+                        f"the series {one.name!r} is also in {series[one.name].path.name}", where=str(path), hint=hint
                     )
                 series[one.name] = one
             cells = table.texts[layout.time]
@@ -196,21 +196,21 @@ class SeriesTableReader(SeriesParts, LabelledReader):
         if not series and not self.value:
             called = [name for name in rest if OF_SERIES.fullmatch(name)]
             if len(texts) == 1 and CLOCK.fullmatch(cells[texts[0]].strip()):
-                what = f"the day stands in {time}, the time of day in {texts[0]}"
-                raise UserError(what, where=str(path), hint="write both into one column: 2024-03-31 14:00")
+                what = f"the date is in {time}, but the time of day in {texts[0]}"
+                raise UserError(what, where=str(path), hint="join them in one column: 2024-03-31 14:00")
             if len(called) == 1 or len(texts) == 1:
                 series = tuple(called) if len(called) == 1 else tuple(texts)
             elif texts:
-                hint = f"data.series={texts[0]} (or a list of columns); data.value for the numbers"
+                hint = f"set data.series={texts[0]} (or a list of columns), and data.value to the column of numbers"
                 raise UserError(
-                    f"which of the columns says the series: {', '.join(texts[:8])}?", where=str(path), hint=hint
+                    f"which column identifies the series: {', '.join(texts[:8])}?", where=str(path), hint=hint
                 )
             numbered = [name for name in numbered if name not in series]
         values = self.value or (known["value"] if series else ()) or tuple(numbered)
         if not values or (series and len(values) > 1):
             shown = ", ".join(f"{name} begins with {cells.get(name, '')[:20]!r}" for name in rest[:4])
-            what = f"which of the columns is the value: {', '.join(values[:8])}?" if values else "no column of numbers"
-            hint = f"data.value={values[0]}; what is known ahead: data.covariates" if values else shown
+            what = f"which column is the value: {', '.join(values[:8])}?" if values else "no column of numbers"
+            hint = f"set data.value={values[0]}, and data.covariates to columns known in advance" if values else shown
             raise UserError(what, where=str(path), hint=hint)
         return Layout(time, tuple(series), tuple(values), self.covariates)
 
@@ -220,12 +220,10 @@ class SeriesTableReader(SeriesParts, LabelledReader):
         as_numbers = [name for name in called if counted([cells.get(name, "")])]  # any other column may be a value
         if found := [name for name in dated if name in called] or dated or as_numbers or called:
             if any(dates(found[:1])):
-                hint = "write a line with the columns' names above it: time,value"
-                raise UserError(f"the first line is no header: {', '.join(names)[:60]}", where=str(path), hint=hint)
+                hint = "add a first line with the columns' names: time,value"
+                raise UserError(f"the first line isn't a header: {', '.join(names)[:60]}", where=str(path), hint=hint)
             return found[0]
-        hint = (
-            f"data.time names it; columns: {', '.join(names[:8])}. Steps that are only counted need dates: one a step"
-        )
+        hint = f"set data.time; columns: {', '.join(names[:8])}. Steps without times need dates: add one per step"
         raise UserError("no column of times", where=str(path), hint=hint)
 
     def _of_gaps(self, found: Sequence[Found]) -> list[str]:
@@ -241,9 +239,9 @@ class SeriesTableReader(SeriesParts, LabelledReader):
             )
         if doubled := [one for one in found if one.doubled]:
             total = sum(one.doubled for one in doubled)
-            notes.append(f"times with several values: {total:,}, in {len(doubled):,} series; their mean is taken")
+            notes.append(f"times with several values: {total:,}, in {len(doubled):,} series; their mean is used")
         if unsorted := sum(one.unsorted for one in found):
-            notes.append(f"series that weren't in the order of time, and were sorted: {unsorted:,}")
+            notes.append(f"series that were sorted by time: {unsorted:,}")
         return notes
 
 

@@ -81,10 +81,10 @@ def test_ingestion_tells_what_it_passed_over(tmp_path, ingest_text) -> None:
 
 def test_a_folder_without_a_file_to_read_says_what_it_has(tmp_path) -> None:
     fill(tmp_path, {"a.o": b"\0", "b/.c": "x"})
-    with pytest.raises(UserError, match="contains no files to read, but 1 × hidden file, 1 × not text"):
+    with pytest.raises(UserError, match="no files to read here, but 1 × hidden file, 1 × not text"):
         build("reader", "text", {}, (), [tmp_path])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"contains no files to read$"):
+    with pytest.raises(UserError, match=r"no files to read here$"):
         build("reader", "lines", {}, (), [tmp_path / "empty"])
 
 
@@ -113,7 +113,7 @@ def test_a_folder_of_splits_is_not_dealt_out_anew(tmp_path) -> None:
         "train": [("a", "pos"), ("b", "neg")],
         "test": [("c", "pos")],
     }
-    assert "the names give the splits: train from train, test from test" in readers["train"].decided
+    assert "splits by the files' names: train from train, test from test" in readers["train"].decided
     assert readers["train"].passed_over == {"belongs to no split": ["README"]}
 
 

@@ -69,7 +69,7 @@ def test_handwriting_is_read_from_xml(tmp_path) -> None:
     ("content", "said"),
     [
         ('<!DOCTYPE a [<!ENTITY b "b">]><a>&b;</a>', "document type"),
-        ("<a>" * (DEEPEST + 1), "inside one another"),
+        ("<a>" * (DEEPEST + 1), "nested more than"),
         ("<Stroke><Point x='1'/></Stroke>", "without x and y"),
         ("<Stroke><Point x='nan' y='1'/></Stroke>", "beyond"),
         ("<Stroke><Point x='one' y='1'/></Stroke>", "could not convert"),

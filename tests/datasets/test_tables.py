@@ -118,7 +118,7 @@ def test_numbers_are_predicted_from_several_columns(tmp_path):
     reader = TableReader([path], input="text", target=("x", "y"), numbers=True)
     assert list(reader.items()) == [("a", [1.5, -2.0])]
     assert reader.dropped == {"missing value": 1, "not a number": 1, "not a finite number": 1}
-    with pytest.raises(UserError, match="numbers only"):
+    with pytest.raises(UserError, match="only be predicted as numbers"):
         TableReader([path], target=("x", "y"))
 
 
@@ -221,7 +221,7 @@ def test_labels_are_endings_or_folders_where_the_names_are_alike(tmp_path):
     assert {label for _, label in LabelledLinesReader([mail], label_in="file").items()} == {"1", "2"}
     write(both, "loose.txt", "a\n")
     write(both / "one", "b.txt", "b\n")
-    with pytest.raises(UserError, match=r"data\.label_in=file, ending or folder"):
+    with pytest.raises(UserError, match=r"set data\.label_in to file, ending or folder"):
         list(LabelledLinesReader([both]).items())
     assert [label for _, label in LabelledLinesReader([both], label_in="file").items()] == ["loose", "b"]
 

@@ -65,14 +65,14 @@ def test_lines_may_end_with_a_space_and_a_carriage_return(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["the 1 2"], "line 1: its vectors have 2 numbers, the model's embedding 3"),
+        (["the 1 2"], "line 1: its vectors have 2 numbers, but the model's embedding has 3"),
         (["400000 300"], "have 300 numbers"),
-        (["dog 1 2 3", "the 1 2 nan"], "line 2: a number is not finite"),
-        (["the 1 inf 3"], "not finite"),
-        (["the 1 1e30 3"], "above 10000"),
+        (["dog 1 2 3", "the 1 2 nan"], "line 2: a number is NaN, infinite"),
+        (["the 1 inf 3"], "NaN, infinite"),
+        (["the 1 1e30 3"], "larger than 10000"),
         (["the 1 two 3"], "isn't a vector"),
         (["dog 1 2 3", "the 1 2"], "line 2: 2 numbers instead of 3"),
-        (["dog 1 2 3", "the " + "1" * 200], "too many for 3 numbers"),
+        (["dog 1 2 3", "the " + "1" * 200], "too long for 3 numbers"),
         (["dog 1 2 3"], "none of the 11 tokens has a vector"),
         ([], "empty"),
     ],
@@ -98,9 +98,9 @@ def test_a_file_in_a_zip_is_named_like_one_in_a_folder(tmp_path) -> None:
     plain = found(written(tmp_path, LINES))
     path = zipped(tmp_path, {"of.2d.txt": ["the 1 2"], "sub/of.3d.txt": LINES})
     assert found(path / "sub" / "of.3d.txt") == plain
-    with pytest.raises(UserError, match=r"it holds 2 files\nname one: vectors\.zip/of\.2d\.txt, vectors\.zip/sub/of"):
+    with pytest.raises(UserError, match=r"contains 2 files\nchoose one: vectors\.zip/of\.2d\.txt, vectors\.zip/sub/of"):
         found(path)
-    with pytest.raises(UserError, match=r"there is no of\.4d\.txt in it\nname one"):
+    with pytest.raises(UserError, match=r"contains no of\.4d\.txt\nchoose one"):
         found(path / "of.4d.txt")
     assert found(zipped(tmp_path, {"of.3d.txt": LINES}, "one.ZIP")) == plain, "the only one needs no name"
 

@@ -73,7 +73,7 @@ def test_a_long_record_is_cut_into_windows(tmp_path):
         {"name": "x:7", "bases": "TTAC"},
     ]
     assert list(BasesReader([path], window=4).items()) == []
-    with pytest.raises(UserError, match="a step without a window"):
+    with pytest.raises(UserError, match=r"only works with data\.window"):
         BasesReader([path], step=2)
 
 

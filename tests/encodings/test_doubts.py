@@ -81,7 +81,7 @@ def test_nul_characters_are_taken_out_and_told() -> None:
     doubts, encoding = Doubts(), fitted(Tokens)
     assert read(encoding, "go\0od films", "inputs[0]", doubts) == "good films"
     assert read(fitted(Symbols), ["go\0od"], "inputs[1]", doubts) == ["good"]
-    assert doubts.lines() == ["NUL characters taken out: 2 inputs (inputs[0], inputs[1])"]
+    assert doubts.lines() == ["NUL characters removed: 2 inputs (inputs[0], inputs[1])"]
 
 
 def test_prompts_are_read_in_the_same_way() -> None:
@@ -89,7 +89,7 @@ def test_prompts_are_read_in_the_same_way() -> None:
     ids, warnings = encoding.prompt(APART + "\0")
     assert encoding.decode(ids) == COMPOSED
     assert [warning.partition(":")[0] for warning in warnings] == [
-        "NUL characters taken out", "normalised to NFC, the Unicode form of the training data",
+        "NUL characters removed", "normalised to NFC, the Unicode form of the training data",
     ]  # fmt: skip
     pens = Strokes(texts=True)
     pens.fit([Ink((np.arange(8.0).reshape(4, 2),), COMPOSED)])

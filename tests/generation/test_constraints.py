@@ -156,7 +156,7 @@ def test_a_planned_piece_ends_at_home(encoding, seed):
 
 
 def test_constraints_on_text_are_refused():
-    with pytest.raises(UserError, match="no notes"):
+    with pytest.raises(UserError, match="need an encoding of notes"):
         meaning_of(Characters())
 
 

@@ -263,7 +263,7 @@ def test_a_graph_in_a_graph_is_the_same_layers() -> None:
     expected, state = inner.double()({"a": x, "b": x.tanh()})
     y, after = outer({"c": x})
     same({"y": y["y"], **after}, {"y": torch.cat(list(expected.values()), dim=-1), **state})
-    with pytest.raises(UserError, match=r"'a' \(3 features\) can't be 'd' \(4 features\)"):
+    with pytest.raises(UserError, match=r"'a' \(3 features\) can't be replaced by 'd' \(4 features\)"):
         inner.on({"a": Input("d", 4), "b": c})
 
 
@@ -342,7 +342,7 @@ def test_a_wrong_graph_is_refused_at_once_with_the_layer_and_the_shapes(wrong, m
         ({"a": torch.zeros(2, 3, 64), "idz": torch.zeros(2, 3)}, "unknown input 'idz'. Did you mean 'ids'"),
         ({"a": torch.zeros(2, 3, 64), "ids": torch.zeros(2, 3)}, r"'ids' \(ids below 9\) can't be float32 \[2, 3\]"),
         ({"a": torch.zeros(2, 3, 5), "ids": torch.zeros(2, 3).long()}, r"'a' \(64 features\) can't be float32"),
-        ({"a": torch.zeros(2, 4, 64), "ids": torch.zeros(2, 3).long()}, r"differ: a \[2, 4\], ids \[2, 3\]"),
+        ({"a": torch.zeros(2, 4, 64), "ids": torch.zeros(2, 3).long()}, r"differ in .*: a \[2, 4\], ids \[2, 3\]"),
         ({"a": torch.zeros(2, 0, 64), "ids": torch.zeros(2, 0).long()}, "at least one step"),
     ],
 )

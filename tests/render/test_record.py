@@ -73,7 +73,7 @@ def test_damaged_and_oversized_records_are_refused_in_plain_words(content, messa
 def test_huge_and_missing_files_are_refused_unread(tmp_path):
     with (tmp_path / "huge").open("wb") as file:
         file.truncate(FILE_LIMIT_BYTES + 1)  # sparse
-    with pytest.raises(UserError, match="larger than"):
+    with pytest.raises(UserError, match="is too large"):
         read_record(tmp_path / "huge")
     with pytest.raises(UserError, match="not a file"):
         read_record(tmp_path / "none")

@@ -169,7 +169,7 @@ def test_a_font_that_contradicts_itself_is_refused(tmp_path, numbers, said):
     [
         (b"", "isn't a SoundFont 2"),
         (b"MThd" + bytes(40), "no SoundFont header"),
-        (b"RIFF\x04\0\0\0sfbk", "has no phdr"),
+        (b"RIFF\x04\0\0\0sfbk", "has no chunk phdr"),
         (b"RIFF\x40\0\0\0sfbksmpl\xff\xff\xff\xff" + bytes(8), "cut off in its chunk 'smpl'"),
     ],
 )
@@ -205,7 +205,7 @@ def test_replay_asks_for_the_font_that_the_record_names(tmp_path):
     file, asked = tmp_path / "x.wav", ("a.sf2", read_soundfont(font).digest)
     assert font_of_record(asked, font, file).digest == asked[1]
     assert font_of_record(None, None, file) is None
-    for given_font, said in ((None, "played by the soundfont a.sf2"), (other, "b.sf2 is a different one")):
+    for given_font, said in ((None, "made with the SoundFont a.sf2"), (other, "b.sf2 is a different one")):
         with pytest.raises(UserError, match=said):
             font_of_record(asked, given_font, file)
     with pytest.raises(UserError, match="without a soundfont"):

@@ -84,7 +84,7 @@ def test_all_wrong_combinations_are_told_at_once_by_name(tmp_path) -> None:
         ({"vary": [], "seeds": 0}, "--seeds"),
         ({"vary": [], "workers": 0}, "--workers"),
         ({"vary": [], "steps": 0}, "training.steps"),
-        ({"vary": [f"model.hidden_size={','.join(map(str, range(1, 400)))}"]}, "more than 1,000 runs"),
+        ({"vary": [f"model.hidden_size={','.join(map(str, range(1, 400)))}"]}, "maximum of 1,000 runs"),
     ],
 )
 def test_a_mistake_in_what_to_compare_is_explained(tmp_path, given_, said) -> None:

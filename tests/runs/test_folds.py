@@ -48,7 +48,7 @@ def test_a_plan_of_folds_goes_round_all_settings_with_each_fold(tmp_path) -> Non
     ("given", "said"),
     [
         ({"folds": 1}, "--folds: must be from 2"),
-        ({"folds": 5, "seeds": 2}, "--seeds: each fold is one run"),
+        ({"folds": 5, "seeds": 2}, "--seeds: can't be used together with --folds"),
         ({"folds": 5, "overrides": ["data.fold=1/2"]}, "set already"),
         ({"folds": 5, "vary": ["data.fold=1/2,2/2"]}, "set already"),
         ({"folds": 600, "vary": ["model.num_layers=1,2"]}, "600 folds are more than the maximum of 1,000 runs"),

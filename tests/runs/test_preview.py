@@ -73,7 +73,7 @@ def test_a_file_that_the_reader_cannot_read(tmp_path: Path) -> None:
 def test_phrases_of_one_file(tmp_path: Path) -> None:
     (tmp_path / "trees.txt").write_text("(4 (2 a) (4 film))\n" * 9)
     asked = recipe(str(tmp_path / "trees.txt"), "trees", LABELS, "classification", phrases=True)
-    with pytest.raises(UserError, match=r"data\.phrases: phrases of one sentence would stand in several splits"):
+    with pytest.raises(UserError, match=r"data\.phrases: phrases of one sentence would be in several splits"):
         preview(asked)
 
 

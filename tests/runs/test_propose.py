@@ -188,7 +188,7 @@ def test_music_recordings_and_videos(new, tmp_path: Path) -> None:
         ({"a.gz": b"\x1f\x8b\x08\0"}, "gzip data is damaged"),
         ({"a.fa": ">s1\nACGT\n>s2\nGGTA\n"}, "without labels"),
         ({"d/.hidden": "text"}, "no files to read"),
-        ({"a.mp4": b"\0"}, "a folder for each label"),
+        ({"a.mp4": b"\0"}, "one folder per label"),
         ({"a.csv": rows("day,n", *(f"{day},{n % 7}" for n, day in enumerate([*DAYS, DAYS[5]])))}, "goes back in time"),
     ],
 )

@@ -276,7 +276,7 @@ def test_covariates_are_read_ahead(tmp_path) -> None:
     found = predicted(model, table(tmp_path / "x.csv", ["ds,y,price", *rows]))
     assert [row["time"] for row in found] == ["2024-05-18", "2024-05-19", "2024-05-20"]
     short = predicted(model, table(tmp_path / "y.csv", ["ds,y,price", *rows[:-1]]))
-    assert "price known for 2 of the 3 steps ahead" in short[0]["problem"]
+    assert "price given for only 2 of the 3 steps to predict" in short[0]["problem"]
     values, price = [float(day) for day in range(1, 18)], [day % 5 for day in range(1, 21)]
     given = {"start": "2024-05-01", "values": values, "covariates": {"price": price}}
     (answer,) = answered(model, [read(model.encoding, given, "input")])
@@ -303,14 +303,17 @@ def test_a_series_may_be_given_in_several_ways(tmp_path) -> None:
     ("wrong", "said"),
     [
         ([1.0, 2.0], "list isn't a series"),
-        ({"values": [1.0]}, "give the time of the first value"),
+        ({"values": [1.0]}, "give either `start` or `times`"),
         ({"start": "2024-05-01", "values": []}, "no values"),
         ({"start": "2024-05-01", "values": [1.0, None]}, "finite numbers"),
         ({"start": "later", "values": [1.0]}, "isn't a time"),
         ({"start": "2024-05-01", "vals": [1.0], "values": [1.0]}, "Did you mean 'values'"),
-        ({"times": ["2024-05-02", "2024-05-01"], "values": [1.0, 2.0]}, "don't go forward"),
+        ({"times": ["2024-05-02", "2024-05-01"], "values": [1.0, 2.0]}, "the times must increase"),
         ({"times": ["2024-05-01", "2024-05-03"], "values": [1.0, 2.0]}, "a step of D is missing"),
-        ({"times": [f"2024-05-01 {n:02}:00" for n in range(9)], "values": [1.0] * 9}, "steps of h; the model's"),
+        (
+            {"times": [f"2024-05-01 {n:02}:00" for n in range(9)], "values": [1.0] * 9},
+            "has steps of h, but the model's",
+        ),
         (
             {"start": "2024-05-01", "values": [1.0], "covariates": {"x": [1.0]}},
             "has the covariates x, but the model needs none",

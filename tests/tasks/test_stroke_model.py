@@ -98,7 +98,7 @@ def test_pieces_depend_on_their_number_alone_and_end_where_they_are_told(tmp_pat
 
 def test_what_cant_be_written_is_told(tmp_path) -> None:
     texts, drawings = saved(tmp_path / "a", TEXTS, prompt="so"), saved(tmp_path / "b", DRAWINGS)
-    with pytest.raises(UserError, match="needs one"):
+    with pytest.raises(UserError, match="needs a text to write"):
         texts.generate({"prompt": ""}, seed=0)
     with pytest.raises(UserError, match="its characters"):
         texts.generate({"prompt": "ÄÖ"}, seed=0)

@@ -127,7 +127,7 @@ def test_a_span_bias_finds_more_spans_and_leaves_the_loss_alone() -> None:
         )
         assert figures["span_recall"].value == (bias == 1.2)
     assert said == {0.0: ["O", "O", "O"], 0.7: ["O", "O", "I-x"], 1.2: ["O", "B-x", "I-x"], -1.0: ["O", "O", "O"]}
-    with pytest.raises(UserError, match="no bias"):
+    with pytest.raises(UserError, match="only works with tags of spans"):
         task_of(["noun", "verb"], "none", span_bias=1.0)
 
 

@@ -237,7 +237,7 @@ def test_a_wav_or_a_folder_of_them_is_read_through_files(trained, recordings, tm
     assert rows[1] == {
         "file": "torn.wav",
         "predicted": "",
-        "problem": "cut off: its header promises more sound than there is",
+        "problem": "cut off: it has less sound than its header says",
     }
 
 

@@ -134,5 +134,5 @@ def test_symbols_are_read_with_spaces_between_them() -> None:
 
 
 def test_targets_that_are_no_texts_are_refused(tmp_path) -> None:
-    with pytest.raises(UserError, match="targets are tokens"):
+    with pytest.raises(UserError, match="this task needs tokens"):
         Transcription(Pair(input={"kind": "frames"}, target={"kind": "frames"}), "sequences")

@@ -286,7 +286,7 @@ def test_files_that_nothing_reads_are_refused(mood, signs, tmp_path) -> None:
         reader_for(path, signs.recipe["data"], "text")
     with pytest.raises(UserError, match="unknown column 'txt'"):
         answered(mood, path, "txt")
-    with pytest.raises(UserError, match="come from adding"):
+    with pytest.raises(UserError, match="come from the reader adding"):
         reader_for(path, {"reader": "adding", "lag": 10})
 
 

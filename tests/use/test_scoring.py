@@ -117,7 +117,7 @@ def test_a_piece_of_music_is_scored(opened) -> None:
     [
         ("rolls", "x", "can't score: its task is frame_model"),
         ("tales", "", "has 0 chars; 2 to 1,000,000"),
-        ("names", 7, "item 1 of 1.*can't read it"),
+        ("names", 7, "item 1 of 1.*can't read"),
     ],
 )
 def test_what_can_not_be_scored_is_refused(opened, name, item, said) -> None:
