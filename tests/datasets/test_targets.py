@@ -139,9 +139,7 @@ def test_numbers_that_stand_for_missing_values_are_told() -> None:
         found.add((window, [-999.0 if step == 3 else 1.5]))  # once is none
         other.add((np.abs(window), "up"))
     (note,) = found.notes()  # 3 of 6 windows
-    assert note.startswith(
-        "warning: -999 occurs 3 times among the inputs in column 2; the others range from 400 to 700"
-    )
+    assert note.startswith("warning: -999 occurs 3 times among the inputs in column 2; others range from 400 to 700")
     assert not other.notes(), "999 lies as near to 700 as 400 does"
     series = StandIns()
     series.add(Series("a", np.arange(4), np.array([1.0, 9999.0, 2.0, 9999.0]), np.zeros((4, 0)), "D", 7, 1))

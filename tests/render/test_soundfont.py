@@ -208,5 +208,5 @@ def test_replay_asks_for_the_font_that_the_record_names(tmp_path):
     for given_font, said in ((None, "made with the SoundFont a.sf2"), (other, "b.sf2 is a different one")):
         with pytest.raises(UserError, match=said):
             font_of_record(asked, given_font, file)
-    with pytest.raises(UserError, match="without a soundfont"):
+    with pytest.raises(UserError, match="without a SoundFont"):
         font_of_record(None, font, file)

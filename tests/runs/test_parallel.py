@@ -72,7 +72,7 @@ def test_what_is_left_out_is_counted(tmp_path) -> None:
     ("names", "text", "message"),
     [
         (["a.de"], ENGLISH, "no such file"),
-        (["a.de", "a.en"], ENGLISH[:2], "4 lines, and a.en has 2"),
+        (["a.de", "a.en"], ENGLISH[:2], "has 4 lines, but a.en has 2"),
         (["a.de", "a.fr"], ENGLISH, "ends neither in .de nor in .en"),
     ],
 )

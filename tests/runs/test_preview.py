@@ -55,7 +55,7 @@ def test_word_vectors_that_are_none(rows: str, tmp_path: Path, content: str | No
 
 
 def test_a_reader_that_gives_another_kind_of_item(rows: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="the reader gives texts, which pianoroll can't encode"):
+    with pytest.raises(UserError, match="the reader gives texts, which the encoding pianoroll can't read"):
         preview(recipe(rows, "lines", {"kind": "pianoroll"}, "frame_model"))
     frames = {"kind": "pair", "input": {"kind": "frames"}, "target": {"kind": "labels"}}
     with pytest.raises(UserError):

@@ -309,7 +309,7 @@ def test_a_series_may_be_given_in_several_ways(tmp_path) -> None:
         ({"start": "later", "values": [1.0]}, "isn't a time"),
         ({"start": "2024-05-01", "vals": [1.0], "values": [1.0]}, "Did you mean 'values'"),
         ({"times": ["2024-05-02", "2024-05-01"], "values": [1.0, 2.0]}, "the times must increase"),
-        ({"times": ["2024-05-01", "2024-05-03"], "values": [1.0, 2.0]}, "a step of D is missing"),
+        ({"times": ["2024-05-01", "2024-05-03"], "values": [1.0, 2.0]}, "a step is missing"),
         (
             {"times": [f"2024-05-01 {n:02}:00" for n in range(9)], "values": [1.0] * 9},
             "has steps of h, but the model's",

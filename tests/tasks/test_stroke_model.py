@@ -107,7 +107,7 @@ def test_what_cant_be_written_is_told(tmp_path) -> None:
     told = [describe(one.task, one.encoding, one.recipe, one.info) for one in (texts, drawings)]
     assert [(one.writes, one.accepts) for one in told] == [("strokes", ["prompt"]), ("strokes", [])]
     made = texts.generate({"prompt": f"{ITEMS[0].text[0]}ÄÄ", "max_length": 5, "count": 1}, seed=0)
-    assert made.warnings[0].startswith("don't contain them: 'Ä'")
+    assert made.warnings[0].endswith("don't contain them: 'Ä'")
 
 
 @pytest.mark.slow

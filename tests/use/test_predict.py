@@ -203,7 +203,7 @@ def test_rows_of_which_no_word_is_known_are_told_with_their_lines(mood, tmp_path
     path.write_text("text\ngood film\nxyzzy plugh\n\nxyzzy\n", encoding="utf-8")
     reader = reader_for(path, mood.recipe["data"])
     predict_file(mood, reader, tmp_path / "out.csv")
-    (note,) = [note for note in reader.notes if "known to the model" in note]
+    (note,) = [note for note in reader.notes if "the model knows no" in note]
     assert note.endswith("2 inputs (" + f"{path}: line 3, line 5)")
 
 
