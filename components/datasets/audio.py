@@ -267,7 +267,7 @@ def _samples(raw: memoryview, channels: int, tag: int, bits: int) -> np.ndarray:
         mean = frames.mean(axis=1, dtype=np.float64)
         loudest = max(float(channel.std(dtype=np.float64)) for channel in frames.T) if channels > 1 else 0.0
         if mean.std() < CANCELLED * loudest:
-            raise _Refused("its channels cancel each other out: one is the other turned upside down")
+            raise _Refused("its channels cancel each other out: one is the inverse of the other")
         return ((mean - (128 if bits == 8 else 0)) / full).astype(np.float32)
 
 

@@ -145,7 +145,7 @@ def recordings(look: Look) -> Proposal:
     except UserError as error:
         raise Unlike(f"{found[0].name}: {error.what}") from None
     return Proposal(
-        f"{len(found):,} recordings and what is said in them",
+        f"{len(found):,} recordings with their texts",
         why,
         "speech",
         {"reader": "wav", **said},

@@ -35,7 +35,7 @@ def score_files(
     picture = target.with_suffix(".png")
     if picture == target:
         raise UserError(
-            "is the name of the picture written next to the table", where="--out", hint="use a name that ends in .csv"
+            "can't end in .png, as the picture next to it does", where="--out", hint="use a name that ends in .csv"
         )
     items, notes = (list(texts), []) if texts else items_of(opened.bundle, Path(str(file)), target, picture)
     for note in notes:
