@@ -129,9 +129,7 @@ class LeadSheet(Signed):
         notes = self._line(item, scale)
         end = max([round(item.length_steps * scale), *(note.start + note.duration for note in notes[-1:])])
         if end > MOST_STEPS:
-            what = (
-                f"has {end // self.steps_per_beat:,} beats; at most {MOST_STEPS // self.steps_per_beat:,} are allowed"
-            )
+            what = f"{end // self.steps_per_beat:,} beats, more than the limit of {MOST_STEPS // self.steps_per_beat:,}"
             raise UserError(what, where=item.title or "score", hint="split it into several pieces")
         metre = nearest_metre(item.metre)
         form = Form(

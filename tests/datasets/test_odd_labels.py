@@ -47,7 +47,7 @@ def test_an_encoding_that_does_not_fit_the_reader_is_refused(tmp_path) -> None:
     (tmp_path / "t.conll").write_text("\n\n".join(f"Ann{n} B\nruns O" for n in range(9)))
     data = {"path": "t.conll", "reader": "conll", "split": [0.6, 0.2, 0.2]}
     encoding = {"kind": "pair", "input": {"kind": "tokens"}, "target": {"kind": "labels"}}
-    with pytest.raises(UserError, match="which pair can't encode"):
+    with pytest.raises(UserError, match="which the encoding pair can't read"):
         ingest(data, encoding, root=tmp_path, cache_dir=tmp_path / "c", seed=0)
 
 

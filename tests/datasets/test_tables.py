@@ -128,7 +128,7 @@ def test_numbers_are_predicted_from_several_columns(tmp_path):
     [
         ("t.csv", b"a,b\n\xff,1\n", "isn't UTF-8"),
         ("t.csv", b"", "empty"),
-        ("t.csv", b"a,b,a\n1,2,3\n", r"two columns are called 'a'\nrename one of them; .*data\.input=3"),
+        ("t.csv", b"a,b,a\n1,2,3\n", r"two columns are called 'a'\nrename one of them, .*data\.input=3"),
         ("t.csv", b'a,"b"x\n1,2\n', "isn't a table"),
         ("t.csv.gz", gzip.compress(b"a,b\n1,2\n" * 50, mtime=0)[:-9], "gzip data is damaged"),
         ("t.parquet", b"PAR1 but no more", "isn't a Parquet file"),

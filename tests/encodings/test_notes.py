@@ -300,7 +300,7 @@ def test_the_task_learns_by_heart_and_writes_the_same_again_from_a_bundle(recipe
     assert item.length_steps == 64
     short = task.generate(model, NoteSettings(count=1, max_length=5), seed=0)
     assert len(short.sampled[0].ids) == 5
-    assert "before their end" in short.warnings[0]
+    assert "were cut off at" in short.warnings[0]
 
 
 @pytest.mark.slow

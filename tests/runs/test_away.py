@@ -54,7 +54,7 @@ def test_a_worker_without_the_data_gets_those_that_the_parent_run_keeps(trial, h
     arrive(nothing)
     assert nothing.dataset == trial.dataset, "the second trial finds them"
     shutil.rmtree(trial.dataset["path"])
-    with pytest.raises(UserError, match=r"data can't be ingested here[^$]*have the same data here"):
+    with pytest.raises(UserError, match=r"data can't be ingested here[^$]*copy the same data here"):
         arrive(replace(trial, dataset=wanted, data={}))
     name = next(iter(trial.data))
     changed = {**trial.data, name: [trial.data[name][0], "0" * 64]}

@@ -83,7 +83,7 @@ def test_rules_hold_over_the_chords(task, model) -> None:
 @pytest.mark.slow
 def test_a_piece_that_ran_out_of_tokens_is_said_to(task, model) -> None:
     made = task.generate(model, MusicSettings(count=2, max_length=20, chords="blues in F"), seed=0)
-    assert made.warnings == ["2 of 2 pieces were cut off at generation.max_length (20) before their end"]
+    assert made.warnings == ["2 of 2 pieces were cut off at generation.max_length (20)"]
 
 
 def test_the_prompt_is_the_metre_of_the_chords(task, model) -> None:

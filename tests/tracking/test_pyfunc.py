@@ -334,7 +334,7 @@ def test_a_wrong_question_is_a_wrong_request(answering: Any) -> None:
         assert caught.value.get_http_status_code() == 400
     with pytest.raises(MlflowException, match="half of a surrogate pair"):
         model.predict(HALF[["input"]])
-    with pytest.warns(UserWarning, match=r"^no word is known to the model.* \(input\.input\[1\]\)"):
+    with pytest.warns(UserWarning, match=r"^the model knows no word of it.* \(input\.input\[1\]\)"):
         model.predict(pd.DataFrame({"input": ["word1 is good", "zz"]}))
     with pytest.raises(MlflowException, match="can't read it"):
         answering["regression"][1].predict(pd.DataFrame({"input": [[[1.0, 2.0, 3.0]]]}))

@@ -183,7 +183,7 @@ def test_a_run_in_two_processes_is_tracked_as_one(own_home, small_recipe, small_
             found.append(evaluate(run)["val/nats_per_char"])
     assert found[1] == pytest.approx(found[0], abs=0.1)  # other dropout
     assert unexpected((runs[1].folder / "process-1.log").read_text()) == [], "the other process ended quietly"
-    with pytest.raises(UserError, match="on 2 processes, not 1"):
+    with pytest.raises(UserError, match="with 2 processes, not 1"):
         runs[1].session().train(runs[1].folder, None)
 
 

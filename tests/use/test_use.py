@@ -178,7 +178,7 @@ def test_a_score_is_the_same_piece_and_the_same_files(here, http, tmp_path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*before their end")
+@pytest.mark.filterwarnings("ignore:.*were cut off at")
 def test_ink_is_the_same_drawing_through_every_door(here, http, tmp_path) -> None:
     import pandas as pd
     from mlflow.models import Model

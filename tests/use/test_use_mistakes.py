@@ -50,10 +50,10 @@ def test_what_is_no_list_of_inputs_is_refused(here) -> None:
             reprise.load("moods").predict(inputs)
     with pytest.raises(UserError, match="not DataFrame"):
         reprise.load("tales").score(table)
-    with pytest.raises(UserError, match="characters can't read it: int"):
+    with pytest.raises(UserError, match="characters can't read int"):
         reprise.load("tales").score([3])
     assert len(reprise.load("moods").predict(["a good day"])) == 1
-    with pytest.warns(UserWarning, match=r"^no word is known to the model.* \(inputs\[0\]\)"):
+    with pytest.warns(UserWarning, match=r"^the model knows no word of it.* \(inputs\[0\]\)"):
         reprise.load("moods").predict(["zz qq"])
     with pytest.warns(UserWarning, match="NUL characters"):
         reprise.load("tales").score(["on\0ce"])
