@@ -59,9 +59,7 @@ def read(encoding: Encoding, given: Any, where: str, doubts: Doubts | None = Non
     if encoding.reads == "audio":
         sound = _sound(given, where)
         if isinstance(encoding, Mel) and isinstance(sound[1], int) and encoding.too_slow(sound[1]):
-            what = (
-                f"its sound has {sound[1]:,} samples a second: the model's bands above {sound[1] / 2:,g} Hz are empty"
-            )
+            what = f"the sample rate is only {sound[1]:,} Hz: the model's bands above {sound[1] / 2:,g} Hz are empty"
             doubts.add(what, where)
         return sound
     if isinstance(encoding, SeriesValues):
@@ -70,13 +68,13 @@ def read(encoding: Encoding, given: Any, where: str, doubts: Doubts | None = Non
         return given_series(given, encoding, where)
     if isinstance(given, str):
         if given.isspace():  # as in files, where blank lines aren't inputs
-            raise UserError("only blanks, no text", where=where)
+            raise UserError("the text contains only blanks", where=where)
         return understood(encoding, checked_text(given, where), where, doubts)
     listed = isinstance(given, list | tuple | np.ndarray) and all(isinstance(one, str) for one in given)
     can_split = splits(encoding)
     if not listed or not can_split:
         wanted = "a list of texts" if encoding.reads == "symbols" else "a text"
-        raise UserError(f"{encoding.kind} can't read it: {type(given).__name__}, not {wanted}", where=where)
+        raise UserError(f"the encoding {encoding.kind} needs {wanted}, not {type(given).__name__}", where=where)
     return understood(encoding, [str(one) for one in given], where, doubts)
 
 
@@ -87,7 +85,7 @@ def checked_text(text: str, where: str) -> str:
         UserError: it is longer than MAX_CHARACTERS, or can't be encoded.
     """
     if len(text) > MAX_CHARACTERS:
-        raise UserError(f"{len(text):,} characters, {MAX_CHARACTERS:,} at most", where=where)
+        raise UserError(f"the text has {len(text):,} characters; at most {MAX_CHARACTERS:,} are allowed", where=where)
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -153,13 +151,14 @@ def has_tokens(bundle: Bundle) -> bool:
 
 def _numbers(given: Any, where: str) -> np.ndarray:
     if isinstance(given, str | bytes | Mapping):
-        raise UserError(f"frames are lists of numbers, not {type(given).__name__}", where=where)
+        raise UserError(f"frames must be lists of numbers, not {type(given).__name__}", where=where)
     if isinstance(given, np.ndarray) and given.dtype.kind in "fiub":
         return given
     try:
         return np.array(_listed(given), dtype=np.float64)
     except (TypeError, ValueError) as error:
-        what = "the frames are of unequal length" if "inhomogeneous" in str(error) else "frames are lists of numbers"
+        uneven = "inhomogeneous" in str(error)
+        what = "all frames must have the same length" if uneven else "frames must be lists of numbers"
         raise UserError(what, where=where) from None
 
 
@@ -181,5 +180,5 @@ def _sound(given: Any, where: str) -> Any:
         return parse_wav(given, where=where)
     if isinstance(given, tuple) and len(given) == 2:
         return given
-    hint = "the bytes of a WAV file, its path, or (samples, samples a second)"
-    raise UserError(f"a recording isn't {type(given).__name__}", where=where, hint=hint)
+    hint = "give the bytes of a WAV file, its path, or (samples, sample rate)"
+    raise UserError(f"a recording can't be of type {type(given).__name__}", where=where, hint=hint)

@@ -72,12 +72,12 @@ class Bundle:
         """
         if self.task.settings is None:
             raise UserError(
-                f"{self.name} predicts, it doesn't generate: its task is {self.recipe['task']['kind']}",
+                f"{self.name} can't generate: its task is {self.recipe['task']['kind']}; it predicts",
                 where="generate",
             )
         problems: list[str] = []
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-            problems.append(f"seed: a whole number from 0 to {2**63 - 1}, not {seed!r}")
+            problems.append(f"seed: must be a whole number from 0 to {2**63 - 1}, not {seed!r}")
         targets = generation_targets(self.recipe["task"])
         own = [name for target in targets for name in options_of(target)]
         if unknown := [name for name in overrides if name not in own]:
@@ -103,7 +103,7 @@ class Bundle:
             return str(self.encoding.performed)
         steps = getattr(self.encoding, "steps_per_beat", None)
         if steps is None or self.task.form != "tokens":
-            hint = "it goes on from a file: start" if self.encoding.performed else None
+            hint = "it can only continue a file: start" if self.encoding.performed else None
             raise UserError(f"{self.name} can't take music from a file", where=where, hint=hint)
         return int(steps)
 
@@ -162,7 +162,7 @@ class Bundle:
         if self.task.settings is not None:
             hint = f"reprise generate {self.name}"
             raise UserError(
-                f"{self.name} generates, it doesn't predict: its task is {self.recipe['task']['kind']}",
+                f"{self.name} can't predict: its task is {self.recipe['task']['kind']}; it generates",
                 where="predict",
                 hint=hint,
             )
@@ -178,11 +178,13 @@ class Bundle:
         if type(self.task).explain is Task.explain:
             task = self.recipe["task"]["kind"]
             hint = f"reprise score {self.name}" if isinstance(self.task, LanguageModel) else None
-            raise UserError(f"{self.name}: answers of the task {task} aren't explained", where="explain", hint=hint)
+            raise UserError(
+                f"{self.name}: predictions of the task {task} can't be explained", where="explain", hint=hint
+            )
         if best is not None and best < 1:
-            raise UserError(f"{best} answers: 1 at least", where="best")
+            raise UserError(f"must be 1 or more, not {best}", where="best")
         if len(items) > MAX_EXPLAINED:
-            raise UserError(f"{len(items):,} inputs, {MAX_EXPLAINED} can be explained at once", where="explain")
+            raise UserError(f"{len(items):,} inputs; at most {MAX_EXPLAINED} can be explained at once", where="explain")
         self._check(items, MAX_EXPLAINED_STEPS)
         self.model.eval()
         return [self._placed(self.task.explain, number, items, best) for number in range(1, len(items) + 1)]
@@ -194,8 +196,10 @@ class Bundle:
             UserError: not supported by such models; also see `predict`.
         """
         if type(self.task).states is Task.states or not has_states(self.model):
-            what = f"{self.name}: the states of a model of this kind aren't given"
-            hint = "each member of an ensemble has its own: set model.ensemble: 1" * isinstance(self.model, Ensemble)
+            what = f"{self.name}: models of this kind have no hidden states to return"
+            hint = "each member of an ensemble has its own states: set model.ensemble: 1" * isinstance(
+                self.model, Ensemble
+            )
             raise UserError(f"{what} (task {self.recipe['task']['kind']})", where="states", hint=hint or None)
         self._check(items)
         self.model.eval()
@@ -217,19 +221,20 @@ class Bundle:
             try:
                 steps = len(reads.encode(item))
             except (TypeError, ValueError, AttributeError, UserError) as error:
-                what = error.what if isinstance(error, UserError) else type(item).__name__
-                raise UserError(f"{reads.kind} can't read it: {what}", where=f"item {number} of {len(items)}") from None
+                what = error.what if isinstance(error, UserError) else f"it is of type {type(item).__name__}"
+                what = f"the encoding {reads.kind} can't read it: {what}"
+                raise UserError(what, where=f"item {number} of {len(items)}") from None
             # an answer for a whole series depends on its length: refuse a length that differs from that in training
             trained = getattr(reads, "steps", None) or (1, MAX_STEPS)
             if isinstance(self.model, Pooled | Ensemble) and trained[0] == trained[1] != steps:
                 raise UserError(
-                    f"{steps:,} {reads.unit}s; every series that it was trained on has {trained[0]:,}",
+                    f"it has {steps:,} {reads.unit}s, but all series that the model was trained on have {trained[0]:,}",
                     where=f"item {number} of {len(items)}",
                 )
             # only the last steps of a longer series are read
             if not 1 <= steps <= most and not (steps and reads.reads == "series"):
                 raise UserError(
-                    f"{steps:,} {reads.unit}s, 1 to {most:,} can be {'read' if most == MAX_STEPS else 'explained'}",
+                    f"has {steps:,} {reads.unit}s; 1 to {most:,} can be {'read' if most == MAX_STEPS else 'explained'}",
                     where=f"item {number} of {len(items)}",
                 )
 
@@ -258,11 +263,11 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
     written_by = (versions.get("reprise") if isinstance(versions, dict) else "") or "(version unknown)"
     hint = f"it was written by Reprise {written_by}: use that version"
     if info.get("format") != FORMAT:
-        what = f"is of bundle format {info.get('format')!r}; this version reads format {FORMAT}"
+        what = f"has bundle format {info.get('format')!r}, but this version of Reprise reads format {FORMAT}"
         raise UserError(what, where=str(folder), hint=hint)
     digest = digest_file(folder / "weights.safetensors")
     if digest != info["weights_sha256"]:
-        raise UserError("the weights are not the ones that were saved (sha256 differs)", where=str(folder))
+        raise UserError("the weights have changed since they were saved (sha256 differs)", where=str(folder))
     try:
         encoding = encoding_from_state(encoding_state)
         task = make_task(recipe["task"], encoding, info["framing"])
@@ -270,7 +275,7 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
         model = task.build_model(recipe["model"])
     except (UserError, TypeError, KeyError, ValueError) as error:  # a kind or a setting that no longer exists
         what = error.what if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        raise UserError(f"can't be loaded by this version ({what})", where=str(folder), hint=hint) from error
+        raise UserError(f"can't be loaded by this version of Reprise ({what})", where=str(folder), hint=hint) from error
     tensors, _ = read_tensors(folder / "weights.safetensors")
     load_weights(model, tensors, where=str(folder))
     model = model.to(torch.device(device)).eval()
@@ -286,10 +291,12 @@ def make_task(section: Mapping[str, Any], encoding: Encoding, framing: str) -> T
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
-            raise UserError(f"larger than {MAX_JSON_BYTES} bytes", where=str(path))
+            raise UserError(f"is larger than {MAX_JSON_BYTES} bytes", where=str(path))
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"can't be read: {error}", where=str(path), hint="this isn't a whole model bundle") from None
+        raise UserError(
+            f"can't be read: {error}", where=str(path), hint="the folder isn't a complete model bundle"
+        ) from None
     if not isinstance(value, dict):
         raise UserError("isn't a JSON object", where=str(path))
     return value

@@ -149,7 +149,7 @@ def parse_chord(text: str, *, where: str | None = None) -> Symbol | None:
         raise UserError(
             f"{text[:LONGEST_NAME]!r} isn't a chord symbol",
             where=where,
-            hint='a chord begins with its root, A to G: "Dm7", "Bb7", "F#m7b5", "C/E"; "N.C." is no chord',
+            hint='a chord symbol begins with its root, A to G: "Dm7", "Bb7", "F#m7b5", "C/E"; "N.C." means no chord',
         )
     letter, accidental, written, bass_letter, bass_accidental = found.groups()
     suffix = re.sub(r"[(),\s]", "", written)

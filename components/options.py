@@ -165,12 +165,12 @@ def _explain(section: str, item: Mapping[str, Any], fields: Mapping[str, Any]) -
         near = "data.coding" if key == "data.encoding" and "coding" in fields else elsewhere(section, name)
         if not near and section == "data" and (readers := readers_with(name)):
             which = ", ".join(readers[:3])
-            return f"{key}: a setting of other readers ({which}); --set {key}=null takes it away"
+            return f"{key}: only exists for other readers ({which}); --set {key}=null removes it"
         if not near and section == "model" and (tasks := tasks_with(name)):
-            return f"{key}: a setting of other tasks ({', '.join(tasks)}); --set {key}=null takes it away"
+            return f"{key}: only exists for other tasks ({', '.join(tasks)}); --set {key}=null removes it"
         near = near or nearest(name, fields)
         meant = f"did you mean {near!r}?" if near else f"settings: {', '.join(fields) or 'none'}"
-        return f"{key}: unknown setting; {meant} (--set {key}=null takes it away)"
+        return f"{key}: unknown setting; {meant} (--set {key}=null removes it)"
     if item["type"] == "missing":
         return f"{key}: must be set"
     message = item["msg"][0].lower() + item["msg"][1:]

@@ -33,7 +33,7 @@ def user_path(text: str | os.PathLike[str], *, where: str, base: Path | None = N
     except OSError as error:
         raise UserError(f"{shown(text)} can't be used: {error.strerror or error}", where=where) from None
     except (ValueError, RuntimeError) as error:  # a NUL byte; an unknown home, a cycle of links
-        raise UserError(f"{shown(text)} can't be a path: {str(error).rstrip('.')}", where=where) from None
+        raise UserError(f"{shown(text)} isn't a valid path: {str(error).rstrip('.')}", where=where) from None
     return path
 
 
@@ -82,7 +82,7 @@ def output_file(text: str | os.PathLike[str], *, where: str) -> Path:
     path = user_path(text, where=where)
     if path.exists() and not path.is_file():
         what = "a folder" if path.is_dir() else "not a regular file"
-        raise UserError(f"{path} is {what}", where=where, hint="name a file in a folder")
+        raise UserError(f"{path} is {what}", where=where, hint="give the path of a file")
     output_folder(path.parent, where=where)
     return path
 
@@ -90,7 +90,7 @@ def output_file(text: str | os.PathLike[str], *, where: str) -> Path:
 def apart(out: Path, read: Iterable[Path]) -> None:
     """Raise UserError if `out` is one of the files in `read`, which would be overwritten."""
     if out.exists() and any(out.samefile(path) for path in read if path.exists()):
-        raise UserError("is the file that is read", where=str(out), hint="write to another file")
+        raise UserError("can't be written to, since it is also the input", where=str(out), hint="write to another file")
 
 
 def writable_folder(path: Path, *, where: str, hint: str | None = None) -> Path:

@@ -51,19 +51,20 @@ def parse_progression(text: str, metre: tuple[int, int] = (4, 4), steps_per_beat
         UserError: something can't be parsed (with its bar, and the nearest name), or a bar can't be divided so.
     """
     if len(text) > MOST_CHARACTERS:
-        raise UserError(f"{len(text):,} characters, more than {MOST_CHARACTERS:,}", where="chords")
+        raise UserError(f"too long: {len(text):,} characters, at most {MOST_CHARACTERS:,} are allowed", where="chords")
     form = _FORM.fullmatch(text)
     bars = _form_bars(form) if form else _read_bars(text)
     bar_steps = Score((), steps_per_beat, metre).bar_steps
     if bar_steps < 1:
-        raise UserError(f"a bar of {metre[0]}/{metre[1]} has no step at {steps_per_beat} a quarter", where="chords")
+        what = f"a bar of {metre[0]}/{metre[1]} is too short for a grid of {steps_per_beat} steps per quarter note"
+        raise UserError(what, where="chords")
     shares: list[tuple[int, int, Symbol]] = []
     for number, bar in enumerate(bars):
         if not _can_share(len(bar), bar_steps, metre[0]):
             raise UserError(
                 f"{len(bar)} chords can't share a bar of {metre[0]}/{metre[1]} evenly",
                 where=f"chords, bar {number + 1}",
-                hint='"/" gives the chord before it one more share: "Dm7 / G7 C7"',
+                hint='"/" lengthens the chord before it by one share: "Dm7 / G7 C7"',
             )
         share = bar_steps // len(bar)
         starts = range(number * bar_steps, (number + 1) * bar_steps, share)
@@ -126,34 +127,35 @@ def _read_bars(text: str) -> list[_Bar]:
             repeated = False
         if token == "[":
             if opened is not None:
-                raise UserError("a bracket inside a bracket", where=where, hint="write the inner repeat out")
+                raise UserError("brackets can't be nested", where=where, hint="write out the inner repeat")
             opened = len(bars)
         elif token == "]":
             if opened is None:
-                raise UserError("] without [", where=where, hint='for example "[Dm7 | G7] x2"')
+                raise UserError("found ] without [", where=where, hint='for example "[Dm7 | G7] x2"')
         elif times:
             if closed is None and index + 1 < len(words):
                 raise UserError(
-                    f"{token} repeats what?", where=where, hint='put the bars in brackets: "[Dm7 G7 | Cmaj7] x4"'
+                    f"which bars does {token} repeat?", where=where, hint='put them in brackets: "[Dm7 G7 | Cmaj7] x4"'
                 )
             begin = closed or 0
             bars = bars[:begin] + _times(bars[begin:], times[1])
         elif token == "%":
             if not bars or cells:
                 what = "a bar of its own" if cells else "a bar before it"
-                raise UserError(f"% needs {what}", where=where, hint="% repeats the whole bar before")
+                raise UserError(f"% needs {what}", where=where, hint="% repeats the previous bar")
             cells, repeated = list(bars[-1]), True
         elif token[0] != "|":
             if repeated:
-                raise UserError(f"{token[:LONGEST_NAME]!r} beside %", where=where, hint="% is a bar of its own")
+                what = f"{token[:LONGEST_NAME]!r} can't be in the same bar as %"
+                raise UserError(what, where=where, hint="% must be alone in its bar")
             if token == "/" and not cells:
-                raise UserError("/ at the beginning of a bar", where=where, hint="name the chord again")
+                raise UserError("a bar can't begin with /", where=where, hint="repeat the chord's name")
             cells.append(cells[-1] if token == "/" else parse_chord(token, where=where))
         closed, opened = (opened, None) if token == "]" else (None, opened)
         if len(bars) > MOST_BARS:
-            raise UserError(f"more than {MOST_BARS:,} bars", where="chords")
+            raise UserError(f"too long: at most {MOST_BARS:,} bars are allowed", where="chords")
     if opened is not None:
-        raise UserError("[ without ]", where=f"chords, bar {opened + 1}", hint='for example "[Dm7 | G7] x2"')
+        raise UserError("found [ without ]", where=f"chords, bar {opened + 1}", hint='for example "[Dm7 | G7] x2"')
     bars = [*bars, cells] if cells else bars
     if not bars:
         raise UserError(
@@ -164,7 +166,8 @@ def _read_bars(text: str) -> list[_Bar]:
 
 def _times(bars: list[_Bar], times: str | int) -> list[_Bar]:
     if not 1 <= int(times) * len(bars) <= MOST_BARS:
-        raise UserError(f"x{times} of {len(bars)} bars", where="chords", hint=f"1 to {MOST_BARS:,} bars in all")
+        what = f"x{times} repeats {len(bars)} bars to {int(times) * len(bars):,}"
+        raise UserError(what, where="chords", hint=f"1 to {MOST_BARS:,} bars in all are allowed")
     return bars * int(times)
 
 

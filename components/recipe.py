@@ -61,12 +61,12 @@ class Recipe:
         problems: list[str] = []
         resolved = _resolve(values, problems)
         if not NAME.fullmatch(name):
-            problems.append(f"the recipe's name {name!r} may hold only a–z, 0–9, - and _ (it names the model)")
+            problems.append(f"the recipe's name {name!r} names the model too: use only a–z, 0–9, - and _")
         if problems:
             lines = "\n".join(f"  {line}" for line in problems)
             count = f"{len(problems)} problem{'s' * (len(problems) > 1)} in the recipe"
             raise UserError(
-                f"{count}\n{lines}", where=where or name, hint="`reprise show chorales` shows a whole recipe"
+                f"{count}\n{lines}", where=where or name, hint="`reprise show chorales` prints a complete recipe"
             )
         return cls(name=name, **resolved)
 
@@ -87,7 +87,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping from a file, safely and with a size limit."""
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"larger than {MAX_BYTES} bytes: not a recipe", where=str(path))
+            raise UserError(f"is larger than {MAX_BYTES} bytes, too large for a recipe", where=str(path))
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(error.strerror or str(error), where=str(path), hint="`reprise recipes` lists recipes") from None
@@ -95,7 +95,9 @@ def load_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"not UTF-8 text (byte {error.start})", where=str(path)) from None
     values = parse_yaml(text, where=str(path))
     if not isinstance(values, dict):
-        raise UserError("a recipe is a mapping of sections", where=str(path), hint=f"sections: {', '.join(SECTIONS)}")
+        raise UserError(
+            "a recipe must be a mapping of sections", where=str(path), hint=f"sections: {', '.join(SECTIONS)}"
+        )
     return values
 
 

@@ -31,20 +31,20 @@ from components.tracking.promotion import CONDITION
 Schema = dict[str, Any]
 
 SECTION_TEXTS = {
-    "data": "What is read: a card of data/catalogue (dataset), or files of your own (path) with their reader.",
-    "encoding": "How items become ids or frames.",
-    "task": "What is predicted, lost and measured.",
+    "data": "The data: a card of data/catalogue (dataset), or your own files (path) and their reader.",
+    "encoding": "How items are converted to ids or frames.",
+    "task": "What is predicted, with its loss and metrics.",
     "model": "The network. `kind` is a cell, or graph.",
-    "training": "Optimizer, schedule, windows and bounds.",
-    "evaluation": "How often val is measured, and how it is read.",
-    "generation": "How the trained model writes, where its task does.",
+    "training": "Optimizer, schedule, windows and limits.",
+    "evaluation": "How often and how the model is evaluated on val.",
+    "generation": "How the trained model generates, if its task does.",
 }
 DATA_TEXTS = {
     "dataset": "A card of data/catalogue.",
-    "path": "A file or folder of your own, or one each for train, val and test.",
-    "reader": "How files are read; else the card's reader, or text.",
-    "split": "The fractions of train, val and test.",
-    "fold": "K-fold cross-validation: 3/10 tests on the third of ten folds of all data, whatever its split.",
+    "path": "Your own file or folder, or one each for train, val and test.",
+    "reader": "How files are read (default: the card's reader, or text).",
+    "split": "Fractions of train, val and test.",
+    "fold": "K-fold cross-validation: 3/10 tests on the third of ten folds of all data; data.split isn't used.",
 }
 
 
@@ -67,11 +67,11 @@ class _Writer:
                 "minimum": 0,
                 "maximum": 2**32 - 1,
                 "default": 0,
-                "description": "Of all chance.",
+                "description": "Seed of all random numbers.",
             },
             **{section: {"description": text} for section, text in SECTION_TEXTS.items()},
             "accept": {
-                "description": 'Bounds of metrics: test/accuracy: "> 0.9". A model that keeps them is registered.',
+                "description": 'Bounds of metrics: test/accuracy: "> 0.9". A model must meet them to be registered.',
                 "type": ["object", "null"],
                 "additionalProperties": {"type": "string", "pattern": f"^{CONDITION.pattern}$"},
             },
@@ -150,7 +150,10 @@ class _Writer:
         self.defs["layer"] = {
             "type": "object",
             "required": ["of"],
-            "properties": {"layer": {"enum": list(cases)}, "share": {**text, "description": "Whose weights it uses."}},
+            "properties": {
+                "layer": {"enum": list(cases)},
+                "share": {**text, "description": "The layer whose weights it shares."},
+            },
             "anyOf": [{"required": ["layer"]}, {"required": ["share"]}],
             "allOf": [
                 *(_when({"layer": {"const": kind}}, _ref(f"layer.{kind}")) for kind in cases),

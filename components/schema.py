@@ -48,7 +48,9 @@ def check_windows(given: Mapping[str, Mapping[str, Any]], task: Mapping[str, Any
         default = next(options[name][1] for target in targets(section) if name in (options := options_of(target)))
         if given[section].get(name, default) != default:
             key = f"{section}.{name}"
-            idle.append(f"{key}: {task['kind']} reads whole examples, never a part (--set {key}=null takes it away)")
+            idle.append(
+                f"{key}: has no effect, since {task['kind']} reads whole examples (--set {key}=null removes it)"
+            )
     return idle
 
 
@@ -62,8 +64,8 @@ def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
         if form != wanted:
             fitting = [name for name in names("encoding") if resolve("encoding", name).form == wanted]
             problems.append(
-                f"encoding.kind: {encoding['kind']} gives {form}, the task {task['kind']} reads {wanted} "
-                f"(encodings that fit: {', '.join(fitting)})"
+                f"encoding.kind: {encoding['kind']} gives {form}, but the task {task['kind']} needs {wanted} "
+                f"(choices: {', '.join(fitting)})"
             )
     if encoding and data:
         pairs = resolve("reader", data["reader"]).pairs
@@ -80,24 +82,24 @@ def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
         except UserError as error:
             problems.append(f"{error.where}: {error.what} ({error.hint})")
     if encoding and model and not model.get("vectors") and _known_words(encoding):
-        problems.append("encoding.known_words: the words are taken from model.vectors, which isn't set")
+        problems.append("encoding.known_words: needs model.vectors, which isn't set")
     if encoding and model and model.get("copy") and not resolve("encoding", encoding["kind"]).copy_lags:
         able = [name for name in names("encoding") if resolve("encoding", name).copy_lags]
         problems.append(
-            f"model.copy: the encoding {encoding['kind']} doesn't say what could be copied (those that do: "
+            f"model.copy: not supported by the encoding {encoding['kind']} (encodings that support it: "
             f"{', '.join(able)})"
         )
     if model and sections["generation"].get("form") and not model.get("copy"):
-        problems.append("generation.form: a model that can't copy has no section come back (set model.copy: true)")
+        problems.append("generation.form: only models that can copy repeat sections (set model.copy: true)")
     returning = model and encoding and sections["generation"].get("pattern_strength")
     if returning and not (model.get("copy") and encoding.get("patterns")):
-        how = "set model.copy and encoding.patterns: true, or this to 0"
-        problems.append(f"generation.pattern_strength: the model copies no patterns ({how})")
+        how = "set model.copy and encoding.patterns to true, or this to 0"
+        problems.append(f"generation.pattern_strength: this model doesn't copy patterns ({how})")
     for name in ("cache", "dynamic"):
         if task and data and model and sections["evaluation"].get(name):
             one_text = task["kind"] == "language_model" and resolve("reader", data["reader"]).framing == "stream"
             if not one_text or model["kind"] == "graph":
-                what = "only a language model of one long text, and no graph, goes on from recent text"
+                what = "only works for a language model of one long text that isn't a graph"
                 problems.append(f"evaluation.{name}: {what}")
     if (
         encoding
@@ -111,18 +113,18 @@ def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
             if model.get("tie_weights")
             else "model.input: embedding"
         )
-        problems.append(f"training.sparse_rows: every table of this model is read whole in each update (set {ways})")
+        problems.append(f"training.sparse_rows: each update of this model uses all rows of its tables (set {ways})")
     task_class = resolve("task", task["kind"]) if task else None
     if model and task_class and (task_class.settings or task_class.past_only):
         model_class = task_class.model_kinds()[model["kind"]][0]
         if not model_class.is_causal(model):
             name = "layers" if model["kind"] == "graph" else "bidirectional" if model.get("bidirectional") else "kind"
-            problems.append(f"model.{name}: reads the future, but {task['kind']} goes on from the past alone")
+            problems.append(f"model.{name}: reads future steps, but {task['kind']} may only use the past")
         elif precision != "float32":
             from components.generation.engine import refused
 
             if why := refused(model, precision):
-                problems.append(f"generation.precision: {precision} can't be used, {why} (use float32)")
+                problems.append(f"generation.precision: {precision} can't be used: {why} (use float32)")
     return problems
 
 
@@ -176,7 +178,7 @@ def check_data(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]
         reader = resolve("reader", reader).files_by if path is not None else None
         values, own = values | ({"reader": reader} if reader else {}), False
     if not own and not isinstance(dataset, str) and not isinstance(path, str | dict):
-        problems.append("data: set dataset (a card in data/catalogue) or path (a file of your own)")
+        problems.append("data: set dataset (a card in data/catalogue) or path (your own file)")
         return {}
     card = None
     if isinstance(dataset, str):
@@ -198,10 +200,10 @@ def check_data(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]
         return {}
     if own and path is not None:
         others = f"; {resolve('reader', reader).files_by} reads files" if resolve("reader", reader).files_by else ""
-        problems.append(f"data.path: {reader} makes its data itself{others} (data.reader)")
+        problems.append(f"data.path: can't be set, since the reader {reader} makes its own data{others} (data.reader)")
     if target.in_package and path is not None:
-        way_out = f"--set data.reader={target.files_by} reads yours"
-        problems.append(f"data.path: {reader} reads an installed package, not files: {way_out}")
+        way_out = f"use --set data.reader={target.files_by}"
+        problems.append(f"data.path: the reader {reader} reads an installed package; for your own files {way_out}")
     checked["reader"] = reader
     if checked["path"] is not None:
         # the user's file replaces the card's; the reader stays, but the card's split applies to its own files only
@@ -209,7 +211,7 @@ def check_data(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]
         path = checked["path"]
         if not isinstance(path, str) and (not set(path) <= {"train", "val", "test"} or "train" not in path):
             problems.append(
-                f"data.path: one path, or one each for train, val and test (train at least), not {sorted(path)}"
+                f"data.path: give one path, or one each for train, val and test (at least train), not {sorted(path)}"
             )
     checked["split"] = checked["split"] or (tuple(card.split) if card and checked["dataset"] else DEFAULT_SPLIT)
     try:

@@ -37,7 +37,7 @@ def main() -> None:
             _end(1, traceback.format_exc())
         if isinstance(error, OSError) and error.filename is not None:  # a path that can't be used
             _end(2, f"error: {os.fsdecode(error.filename)}: {error.strerror}")
-        _end(1, f"failed: {type(error).__name__}: {error}\n(REPRISE_DEBUG=1 shows where)")
+        _end(1, f"failed: {type(error).__name__}: {error}\n(set REPRISE_DEBUG=1 to see the traceback)")
 
 
 def _check_arguments(arguments: list[str]) -> None:

@@ -63,8 +63,8 @@ def check_cluster(address: str) -> None:
         socket.create_connection((host, port), timeout=ANSWER_SECONDS).close()
     except OSError as error:
         command = {"dask": "`dask scheduler`", "ray": "`ray start --head`"}[extra]
-        hint = f"start it with {command} (docs/cluster.md), or name the address where it runs"
-        raise UserError(f"nothing answers there ({error})", where=f"--cluster {address}", hint=hint) from None
+        hint = f"start the cluster with {command} (docs/cluster.md), or give the address it listens on"
+        raise UserError(f"can't connect ({error})", where=f"--cluster {address}", hint=hint) from None
 
 
 class Cluster:

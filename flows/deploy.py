@@ -112,7 +112,9 @@ def _skip_missed() -> int:
             for run in reversed(waiting(client, deployment, expected_start_time=due)):
                 key = json.dumps(run.parameters, sort_keys=True)
                 if key in latest:
-                    client.set_flow_run_state(run.id, Cancelled(message="missed: nothing was served"), force=True)
+                    client.set_flow_run_state(
+                        run.id, Cancelled(message="missed: `reprise serve` wasn't running"), force=True
+                    )
                     skipped += 1
                 latest.add(key)
     return skipped
@@ -126,13 +128,13 @@ def _keep(over: threading.Event, picks_up: bool) -> None:
             closed = tidy()
             if closed.runs or closed.flow_runs:
                 counts = f"{len(closed.runs)} runs in MLflow, {len(closed.flow_runs)} in Prefect"
-                say(f"closed  {counts}: their process is gone")
+                say(f"closed  {counts}: their processes have ended")
             _tell_set_aside()
             if picks_up:
                 for run_id in pick_up(known):
                     say(f"resumed {run_id[:8]}")
         except Exception as error:  # the store or the server may be unavailable for a while
-            say(f"warning: can't look for dead runs now: {error}")
+            say(f"warning: can't check for interrupted runs now: {error}")
         over.wait(KEEP_SECONDS)
 
 
@@ -147,4 +149,4 @@ def _alone() -> Iterator[None]:
         with FileLock(places().home / "serve.lock", timeout=0):
             yield
     except Timeout:
-        raise UserError("already served by another `reprise serve`", where=str(places().home)) from None
+        raise UserError("another `reprise serve` is already running", where=str(places().home)) from None

@@ -70,14 +70,15 @@ def _device(where: Places) -> str:
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
         return ", ".join(f"cuda:{number} {name}" for number, name in enumerate(names))
-    return f"CPU, {torch.get_num_threads()} threads (no GPU that torch can use)"
+    return f"CPU, {torch.get_num_threads()} threads (torch finds no GPU)"
 
 
 def _disk(where: Places) -> str:
-    writable_folder(where.home, where="REPRISE_HOME", hint="set it to one of your folders")
+    writable_folder(where.home, where="REPRISE_HOME", hint="set it to a folder that you can write to")
     free = shutil.disk_usage(where.home).free / 1e9
     if free < 1:
-        raise UserError(f"only {free:.1f} GB free", where=str(where.home))
+        hint = "free some space, or set REPRISE_HOME to a folder on another disk"
+        raise UserError(f"only {free:.1f} GB free", where=str(where.home), hint=hint)
     return f"{where.home}, {free:.0f} GB free"
 
 
@@ -86,14 +87,15 @@ def _tracking(where: Places) -> str:
 
     address = check_store(where.settings)
     _, left = MlflowTracker(where.settings).send_leftovers()
-    return f"{address}{f', {left} entries wait to be sent' if left else ''}"
+    return f"{address}{f', {left} entries not sent yet' if left else ''}"
 
 
 def _prefect(where: Places) -> str:
     check_database()
     url = os.environ.get("PREFECT_API_URL")
     if url and not answers(url):
-        raise UserError("doesn't answer", where=f"PREFECT_API_URL {shown_address(url)}", hint="unset it, or start it")
+        hint = "start that server, or unset PREFECT_API_URL"
+        raise UserError("doesn't answer", where=f"PREFECT_API_URL {shown_address(url)}", hint=hint)
     url = url or Server(where.prefect).url()
     return shown_address(url) if url else "no server running; `reprise run` starts one"
 

@@ -59,7 +59,9 @@ def connected(address: str, _: int) -> Iterator[OnDask]:
             _client = runner.client
         except OSError as error:
             hint = "start it with `dask scheduler`, and the workers with `dask worker`"
-            raise UserError(f"no Dask scheduler answers ({error})", where=f"--cluster {address}", hint=hint) from None
+            raise UserError(
+                f"can't connect to the Dask scheduler ({error})", where=f"--cluster {address}", hint=hint
+            ) from None
         yield OnDask(runner)
 
 

@@ -62,7 +62,7 @@ class OnRay:
         try:
             answers = ray.get([each.remote() for each in asked.values()], timeout=ANSWER_SECONDS)
         except ray.exceptions.GetTimeoutError:
-            what = f"a node doesn't answer within {ANSWER_SECONDS:.0f} s; are its GPUs in use?"
+            what = f"a node didn't answer within {ANSWER_SECONDS:.0f} s; are its GPUs in use?"
             raise UserError(what, where="--cluster", hint="`ray status` on the cluster shows what is free") from None
         found = dict(zip(asked, answers, strict=True))
         return [found[slot.node] for slot in self._slots]
@@ -109,8 +109,8 @@ def connected(address: str, each: int) -> Iterator[OnRay]:
             except (OSError, RuntimeError) as error:  # RuntimeError if versions differ
                 if left and FLAW in str(error):
                     continue
-                what = f"no Ray answers ({str(error).strip().splitlines()[-1]})"
-                hint = "start it with `ray start --head`, with the versions of Ray and Python that are here"
+                what = f"can't connect to Ray ({str(error).strip().splitlines()[-1]})"
+                hint = "start it with `ray start --head`; it needs the same versions of Ray and Python as this machine"
                 raise UserError(what, where=f"--cluster {address}", hint=hint) from None
         yield OnRay(runner, slots_of(ray.nodes()), each)
 

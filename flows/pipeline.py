@@ -142,5 +142,5 @@ def _link(run: OpenRun) -> None:
     """Add a link to MLflow's run on the page of the Prefect run; the MLflow run has the opposite link in its tags."""
     if runtime.flow_run.id:
         text = f"[{run.record.run_name} in MLflow]({run.record.ref.url}) · run `{run.id}`"
-        create_markdown_artifact(text, key="mlflow-run", description="the tracked run of this flow")
+        create_markdown_artifact(text, key="mlflow-run", description="this flow's run in MLflow")
         run.tracked.tags(flow_run_tags())

@@ -93,12 +93,12 @@ def _say_cancelled(flow_run_id: str) -> None:
         time.sleep(pause_seconds)
         try:
             with get_client(sync_client=True) as client:
-                client.set_flow_run_state(flow_run_id, Cancelled(message="stopped by a person"), force=True)
+                client.set_flow_run_state(flow_run_id, Cancelled(message="stopped by the user"), force=True)
             return
         except ObjectNotFound:  # the server is gone
             return
         except Exception as error:
-            log.warning("flow run %s: Prefect doesn't take it as cancelled (%s)", flow_run_id, error)
+            log.warning("flow run %s: can't mark it as cancelled in Prefect (%s)", flow_run_id, error)
 
 
 @contextlib.contextmanager
@@ -148,7 +148,7 @@ def ended(flow: Any, flow_run: FlowRun, state: Any) -> None:
     try:
         MlflowTracker(places().settings).close_dead()
     except Exception as error:
-        log.warning("flow run %s: its tracked run isn't closed yet (%s)", flow_run.id, error)
+        log.warning("flow run %s: can't close its run in MLflow yet (%s)", flow_run.id, error)
 
 
 def _is_dead(flow_run: FlowRun) -> bool:
@@ -162,7 +162,7 @@ def _end_tasks(client: SyncPrefectClient, flow_run: FlowRun) -> None:
     """End the task runs of a finished flow run, and release their slots."""
     mine = FlowRunFilter(id={"any_": [flow_run.id]})
     for task_run in client.read_task_runs(flow_run_filter=mine, task_run_filter=TaskRunFilter(state=UNFINISHED)):
-        client.set_task_run_state(task_run.id, Crashed(message="its process is gone"), force=True)
+        client.set_task_run_state(task_run.id, Crashed(message="its process has ended"), force=True)
         if held := [tag for tag in task_run.tags if tag.startswith(TRAINING)]:
             client.decrement_v1_concurrency_slots(held, task_run.id, occupancy_seconds=1.0)
 

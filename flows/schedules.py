@@ -46,7 +46,8 @@ def add_schedule(
             IntervalSchedule(interval=every, timezone=timezone) if every else CronSchedule(cron=cron, timezone=timezone)
         )
     except ValueError:  # Prefect knows fewer time zones than Python, and not "localtime"
-        raise UserError(f"Prefect doesn't know {timezone!r}", where="--timezone", hint="for example UTC") from None
+        what = f"Prefect doesn't know the time zone {timezone!r}"
+        raise UserError(what, where="--timezone", hint="choose another, for example UTC") from None
     times = next_times(when)
     with get_client(sync_client=True) as client:
         deployment = deployed(client)

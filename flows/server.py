@@ -66,10 +66,10 @@ class Server:
             os.environ.setdefault(name, value)
         if "PREFECT_API_URL" in os.environ or os.environ.get("REPRISE_PREFECT") == "temporary":
             return False
-        writable_folder(self.home, where="REPRISE_HOME", hint="set it to one of your folders")
+        writable_folder(self.home, where="REPRISE_HOME", hint="set it to a folder that you can write to")
         if (free := shutil.disk_usage(self.home).free) < FEWEST_BYTES:
-            hint = "make room, or set REPRISE_HOME to a folder of another disk"
-            raise UserError(f"its disk is full: {free:,} bytes are free", where=str(self.home), hint=hint)
+            hint = "free some space, or set REPRISE_HOME to a folder on another disk"
+            raise UserError(f"the disk is full: only {free:,} bytes are free", where=str(self.home), hint=hint)
         os.environ.setdefault("PREFECT_HOME", str(self.home))
         with self.lock:
             known = self._known()
@@ -102,7 +102,7 @@ class Server:
             return None
         if known is None or url != _api(known):  # a configured server, which we don't manage
             if not answers(url):
-                hint = "is it running? Without PREFECT_API_URL Reprise starts a server of its own"
+                hint = "is it running? If you unset PREFECT_API_URL, Reprise starts a server of its own"
                 raise UserError("doesn't answer", where=f"PREFECT_API_URL {shown_address(url)}", hint=hint)
             return url.removesuffix("/api")
         deadline, starts = time.monotonic() + START_SECONDS, 1

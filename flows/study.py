@@ -80,7 +80,7 @@ def compare_flow(
         found = _conduct(cluster, workers, fresh, lambda crew: Combinations(plan, device, threads, workers, crew))
         if runtime.flow_run.id:
             text = f"{markdown(found.rows)}\n\n[the comparison in MLflow]({found.url}) · [its runs]({found.runs_url})"
-            create_markdown_artifact(text, key="leaderboard", description="settings from best to worst by val")
+            create_markdown_artifact(text, key="leaderboard", description="settings, best first, by validation metric")
         return found
 
 

@@ -36,7 +36,7 @@ def check_cron(text: str) -> str:
     """
     fields = text.lower().split()
     if len(fields) != len(FIELDS):
-        raise UserError(f"{text!r} has {len(fields)} of 5 fields", where="--cron", hint=EXAMPLE)
+        raise UserError(f"expected 5 fields, found {len(fields)}: {text!r}", where="--cron", hint=EXAMPLE)
     parts = [[_check_part(part, place, text) for part in field.split(",")] for place, field in enumerate(fields)]
     return " ".join("*" if "*" in field else ",".join(field) for field in parts)
 
@@ -71,9 +71,9 @@ def next_times(schedule: Any, count: int = 2) -> list[datetime]:
     try:
         engine = getattr(schedules, type(schedule).__name__)(**schedule.model_dump())
         times = asyncio.run(engine.get_dates(count))
-        why = "" if len(times) == count else "it never comes"
+        why = "" if len(times) == count else "there is no such date"
     except Exception as error:  # any error here would also occur in the server
-        times, why = [], "it never comes" if "next date" in str(error) else str(error)
+        times, why = [], "there is no such date" if "next date" in str(error) else str(error)
     if why:
         shown = getattr(schedule, "cron", None) or getattr(schedule, "interval", type(schedule).__name__)
         what = f"{str(shown)!r} in the time zone {schedule.timezone} can't be planned: {why}"

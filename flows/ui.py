@@ -45,9 +45,9 @@ def serve(port: int | None = None, playground: int = 8000) -> None:
             for name in [name for name, process in processes.items() if process.poll() is not None]:
                 del processes[name]
                 if name == "MLflow":
-                    hint = "is the port taken? --port chooses another"
-                    raise UserError("MLflow's UI ended", where=f"port {settings.ui_port}", hint=hint)
-                say(f"{name} ended (is port {playground} taken? --playground chooses another)")
+                    hint = "is the port in use? Choose another with --port"
+                    raise UserError("MLflow's UI stopped", where=f"port {settings.ui_port}", hint=hint)
+                say(f"{name} stopped (is port {playground} in use? Choose another with --playground)")
     except KeyboardInterrupt:
         pass
     finally:

@@ -356,7 +356,7 @@ def _overrides(settings: Mapping[str, Any]) -> list[str]:
         write = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=os.fspath).encode
         return [f"{key}={write(value)}" for key, value in flat.items()]
     except (TypeError, ValueError) as error:
-        raise UserError(f"a setting can't be written to a recipe: {error}", where="settings") from None
+        raise UserError(f"a setting can't be written as YAML: {error}", where="settings") from None
 
 
 def _warn(doubts: Doubts, stacklevel: int = 4) -> None:

@@ -163,5 +163,5 @@ def test_the_graphs_are_recipes_and_a_bidirectional_writer_is_refused() -> None:
         task = resolve("task", "language_model")
         assert recipe.model["kind"] == "graph"
         assert "graph" in task.model_kinds()
-    with pytest.raises(UserError, match="reads the future"):
+    with pytest.raises(UserError, match="reads future steps"):
         Recipe.from_dict("mine", {**names, "model": {**names["model"], "bidirectional": True}})

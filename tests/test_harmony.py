@@ -219,19 +219,19 @@ def test_every_form_is_read_in_every_key(name):
         ("C F G", "bar 1: 3 chords can't share a bar of 4/4"),
         ("", "no chords"),
         ("| |", "no chords"),
-        ("[C | [F]] x2", "bracket inside"),
+        ("[C | [F]] x2", "brackets can't be nested"),
         ("[C | F", r"\[ without \]"),
         ("C ] x2", r"\] without \["),
-        ("C x2 | F", "x2 repeats what"),
+        ("C x2 | F", "which bars does x2 repeat"),
         ("% | C", "% needs a bar before"),
         ("C % | F", "% needs a bar of its own"),
-        ("C | % G", "'G' beside %"),
-        ("/ C", "/ at the beginning"),
-        ("[C] x9999", "x9999 of 1 bars"),
+        ("C | % G", "'G' can't be in the same bar as %"),
+        ("/ C", "can't begin with /"),
+        ("[C] x9999", "x9999 repeats 1 bars to 9,999"),
         ("[C] x0", "x0"),
-        ("C |" * 3000, "more than 1,024 bars"),
+        ("C |" * 3000, "at most 1,024 bars"),
         ("C |" * 20_000, "characters"),
-        ("[C] x1000 [C] x1000", "more than 1,024 bars"),
+        ("[C] x1000 [C] x1000", "at most 1,024 bars"),
     ],
 )
 def test_a_mistake_in_a_progression_is_placed_and_explained(text, told):
@@ -240,7 +240,7 @@ def test_a_mistake_in_a_progression_is_placed_and_explained(text, told):
 
 
 def test_a_bar_without_a_step_is_refused():
-    with pytest.raises(UserError, match="no step"):
+    with pytest.raises(UserError, match="too short for a grid"):
         parse_progression("C", (1, 32), 4)
 
 

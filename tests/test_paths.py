@@ -56,7 +56,7 @@ def test_what_is_read_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("")
     apart(tmp_path / "b", [tmp_path / "a", tmp_path / "gone"])
     (tmp_path / "b").symlink_to("a")
-    with pytest.raises(UserError, match="b: is the file that is read"):
+    with pytest.raises(UserError, match="b: can't be written to, since it is also the input"):
         apart(tmp_path / "b", [tmp_path / "gone", tmp_path / "a"])
 
 

@@ -43,7 +43,7 @@ def read_abc(data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
     text = decoded(data).replace("\r\n", "\n").replace("\r", "\n")
     starts = [match.start() for match in re.finditer(r"^X:", text, re.MULTILINE)][:MOST_TUNES]
     if not starts:
-        raise Refused("has no tune: none of its lines begins with X:")
+        raise Refused("contains no tune: no line begins with X:")
     stem = clean(PurePath(name).stem)
     pieces = []
     for index, (start, stop) in enumerate(zip(starts, [*starts[1:], len(text)], strict=True), start=1):

@@ -122,7 +122,7 @@ def _order(stretches: Sequence[Stretch], parts: str) -> list[int]:
     if not letters or not runs or runs == letters:
         return played([stretch.bar for stretch in stretches])
     if len(set(runs)) < len(runs):
-        raise Misfit(f"P:{parts[:40]} orders parts that are written as {''.join(runs)[:40]}")
+        raise Misfit(f"P:{parts[:40]} doesn't match the parts, written as {''.join(runs)[:40]}")
     order = [at for at, part in enumerate(written) if not part]  # before the first part
     for letter in letters:
         own = [at for at, part in enumerate(written) if part == letter]
@@ -158,5 +158,5 @@ def expand_parts(text: str) -> list[str]:
         if sum(map(len, stack)) >= MOST_PARTS:
             raise Misfit(f"P:{text[:40]} plays more than {MOST_PARTS:,} parts")
     if len(stack) > 1:
-        raise Misfit(f"P:{text[:40]} opens a bracket and doesn't close it")
+        raise Misfit(f"P:{text[:40]} has an unclosed bracket")
     return stack[0]

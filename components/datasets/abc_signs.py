@@ -128,7 +128,7 @@ def parse_tune(text: str) -> Tune:
         elif in_body:
             voice = _music(tune, voice, line)
     if not in_body:
-        raise Refused("has no K: line, with which the notes begin")
+        raise Refused("has no K: line, which must come before the notes")
     return tune
 
 

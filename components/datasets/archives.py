@@ -65,10 +65,10 @@ def unpacked(path: Path, cache_dir: Path) -> tuple[Path, list[str]]:
             (folder.parent / LEFT_OUT).write_text(json.dumps(left_out), encoding="utf-8")
             building.replace(folder)
         except _Refused as refused:
-            raise UserError(str(refused), where=str(path), hint="unpack it yourself, if you trust it") from None
+            raise UserError(str(refused), where=str(path), hint="if you trust it, unpack it yourself") from None
         except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError,
                 RuntimeError, ValueError) as error:  # fmt: skip
-            hint = "it was cut short, or isn't what its name says: pack it again"
+            hint = "it is incomplete, or isn't what its name says: pack it again"
             raise UserError(f"the archive is damaged: {error}", where=str(path), hint=hint) from error
         except OSError as error:
             raise UserError(f"can't be unpacked: {error.strerror or error}", where=str(path)) from error
@@ -86,7 +86,7 @@ def _unpack(path: Path, folder: Path) -> list[str]:
     entries = _zip_entries(path) if path.name.lower().endswith(".zip") else _tar_entries(path, budget)
     for number, (name, opened) in enumerate(entries, start=1):
         if number > MOST_ENTRIES:
-            raise _Refused(f"it holds more than {MOST_ENTRIES:,} files")
+            raise _Refused(f"it contains more than {MOST_ENTRIES:,} files")
         parts = _parts(name.replace("\\", "/"))  # Windows separators
         if opened is None:
             left_out.append("/".join(parts))
@@ -97,7 +97,7 @@ def _unpack(path: Path, folder: Path) -> list[str]:
             with opened() as source, target.open("xb") as out:
                 _copy(source, out, budget)
         except FileExistsError:
-            raise _Refused(f"it holds {'/'.join(parts)[:100]!r} twice") from None
+            raise _Refused(f"it contains {'/'.join(parts)[:100]!r} twice") from None
     return left_out
 
 
@@ -105,9 +105,9 @@ def _parts(name: str) -> tuple[str, ...]:
     """The components of an entry's path."""
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or "\0" in name or re.match(r"[A-Za-z]:", name):
-        raise _Refused(f"a name in it leads out of its folder: {name[:100]!r}")
+        raise _Refused(f"it contains a path outside its folder: {name[:100]!r}")
     if len(parts) > DEEPEST or any(len(os.fsencode(part)) > LONGEST_NAME for part in parts):
-        raise _Refused(f"a name in it is too long or too deep: {name[:100]!r}")
+        raise _Refused(f"it contains a path that is too long or too deep: {name[:100]!r}")
     return parts
 
 
@@ -126,7 +126,7 @@ def _zip_entries(path: Path) -> Entries:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             if info.flag_bits & 1:
-                raise _Refused("it is locked by a password")
+                raise _Refused("it is protected by a password")
             kind = info.external_attr >> 28  # type bits of a Unix file mode: 8 file, 10 link, 0 unknown
             if not info.is_dir():
                 yield info.filename, (lambda info=info: archive.open(info)) if kind in (0, 8) else None
@@ -155,7 +155,7 @@ class _Bounded:
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= LONGEST_READ or self._stream.tell() > self._limit:
-            raise _Refused("its headers ask for more than an archive holds")
+            raise _Refused("its headers are too large")
         return self._stream.read(size)
 
     def seek(self, position: int, whence: int = 0) -> int:

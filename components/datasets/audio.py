@@ -104,7 +104,7 @@ class WavReader(LabelledReader):
         if self._table is None:
             if self._name is None:
                 hint = 'set data.file_name ("{text}_{speaker}") or data.transcripts (a table)'
-                raise UserError("the source of the texts isn't set", where="data", hint=hint)
+                raise UserError("the texts of the recordings aren't set", where="data", hint=hint)
             matches = {path: self._name.fullmatch(path.stem) for path in self.files}
             return {path: match["text"] for path, match in matches.items() if match}
         table = Transcripts(self._table, self.files, **self._how)
@@ -155,7 +155,9 @@ def parse_wav(content: bytes, *, where: str, max_seconds: float = LONGEST_SECOND
     try:
         samples, rate_hz = _sound(content, max_seconds)
     except _Refused as refused:
-        raise UserError(str(refused), where=where, hint="WAV files of PCM or float samples can be read") from None
+        raise UserError(
+            str(refused), where=where, hint="only WAV files with PCM or float samples are supported"
+        ) from None
     return Sound(samples, rate_hz)
 
 
@@ -197,25 +199,25 @@ def _sound(content: bytes, max_seconds: float) -> tuple[np.ndarray, int]:
                 size -= size % (channels * bits // 8)
                 goes_on = False
             if size > len(content) - position:
-                raise _Refused("cut off: its header promises more sound than there is")
+                raise _Refused("cut off: it has less sound than its header says")
             if size and goes_on:
-                raise _Refused("its header says that there is less sound than there is")
+                raise _Refused("it has more sound than its header says")
             steps, rest = divmod(size, channels * bits // 8)
             if rest or not steps:
-                raise _Refused("it ends in the middle of a sample" if rest else "no samples in it")
+                raise _Refused("it ends in the middle of a sample" if rest else "it has no samples")
             if steps > max_seconds * rate_hz:
                 raise _Refused(f"longer than {max_seconds:g} seconds")
             samples = _samples(memoryview(content)[position : position + size], channels, tag, bits)
             if not np.isfinite(samples).all():
                 raise _Refused("a sample is not a finite number")
             if np.abs(samples).max() > LOUDEST:
-                raise _Refused(f"its floats go up to {np.abs(samples).max():,g}, where full scale is 1: divide them")
+                raise _Refused(f"its float samples must lie between -1 and 1, but reach {np.abs(samples).max():,g}")
             return samples, rate_hz
         position += size
         # a chunk of odd size is followed by a padding byte, which some programs leave out
         if size % 2 and not all(32 <= byte < 127 for byte in content[position : position + 4]):
             position += 1
-    raise _Refused("no sound in it")
+    raise _Refused("it has no sound")
 
 
 def _goes_on(rest: bytes) -> bool:
@@ -231,7 +233,7 @@ def _goes_on(rest: bytes) -> bool:
 def _form(form: bytes | None) -> tuple[int, int, int, int]:
     """Channels, sample rate, sample type (PCM or FLOAT) and bits, from a `fmt ` chunk."""
     if form is None or len(form) < 16:
-        raise _Refused("its sound has no format before it" if form is None else "its format is cut off")
+        raise _Refused("its format is missing" if form is None else "its format is cut off")
     tag, channels, rate_hz, _, block, bits = struct.unpack_from("<HHIIHH", form)
     if tag == EXTENSIBLE:
         if len(form) < 40 or form[26:40] != GUID_TAIL:
@@ -244,9 +246,9 @@ def _form(form: bytes | None) -> tuple[int, int, int, int]:
     if not 1 <= channels <= MOST_CHANNELS:
         raise _Refused(f"{channels} channels")
     if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
-        raise _Refused(f"{rate_hz:,} samples a second")
+        raise _Refused(f"a sample rate of {rate_hz:,} Hz")
     if block != channels * bits // 8:
-        raise _Refused("its header contradicts itself: channels and bits don't make a block")
+        raise _Refused("its header contradicts itself: channels and bits don't fit the block size")
     return channels, rate_hz, tag, bits
 
 
@@ -265,7 +267,7 @@ def _samples(raw: memoryview, channels: int, tag: int, bits: int) -> np.ndarray:
         mean = frames.mean(axis=1, dtype=np.float64)
         loudest = max(float(channel.std(dtype=np.float64)) for channel in frames.T) if channels > 1 else 0.0
         if mean.std() < CANCELLED * loudest:
-            raise _Refused("its channels cancel each other out: one is the other turned upside down")
+            raise _Refused("its channels cancel each other out: one is the inverse of the other")
         return ((mean - (128 if bits == 8 else 0)) / full).astype(np.float32)
 
 

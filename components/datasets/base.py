@@ -49,9 +49,9 @@ class Reader(ABC):
 
     def __init__(self, files: Sequence[Path], /) -> None:
         if self.own and files:
-            reads = f"; data.reader={self.files_by} reads yours" if self.files_by else ""
-            hint = f"leave the files out: this reader makes its own items{reads}"
-            raise UserError(f"{len(files)} files given", where="data.path", hint=hint)
+            reads = f"; to read your files set data.reader={self.files_by}" if self.files_by else ""
+            hint = f"leave data.path out{reads}"
+            raise UserError("can't be set: this reader makes its own data", where="data.path", hint=hint)
         self.files: list[Path] = []  # the files given, and those in the folders given
         self.in_folders: set[Path] = set()  # the files found in folders
         self.passed_over: PassedOver = {}  # files in folders that aren't read

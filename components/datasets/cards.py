@@ -52,12 +52,12 @@ class Card(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Card:
         if bool(self.files) == (self.package is not None):
-            raise ValueError("a card has either files or a package")
+            raise ValueError("a card must have either files or a package")
         if len({file.name for file in self.files}) != len(self.files):
             raise ValueError("two files have the same name")
         splits = {file.split for file in self.files}
         if len(splits) > 1 and (None in splits or "train" not in splits):
-            raise ValueError("either every file has its split, train among them, or none has")
+            raise ValueError("either all files must have a split (train among them), or none")
         if abs(sum(self.split) - 1) > 1e-6:
             raise ValueError(f"the split {self.split} doesn't add up to 1")
         return self
@@ -80,7 +80,7 @@ def load_card(name: str, folder: Path = CATALOGUE) -> Card:
     hint = f"compare it with another card in {folder.name}/"
     try:
         if path.stat().st_size > LARGEST_CARD:
-            raise UserError(f"a card of more than {LARGEST_CARD:,} bytes", where=str(path), hint=hint)
+            raise UserError(f"is too large: more than {LARGEST_CARD:,} bytes", where=str(path), hint=hint)
         card = Card.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         problems = "; ".join(
@@ -90,5 +90,5 @@ def load_card(name: str, folder: Path = CATALOGUE) -> Card:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"can't be read: {error}", where=str(path), hint=hint) from error
     if card.name != name:
-        raise UserError(f"the card calls itself {card.name!r}", where=str(path), hint="name the file after the card")
+        raise UserError(f"the card's name is {card.name!r}", where=str(path), hint="name the file after the card")
     return card

@@ -22,7 +22,7 @@ from components.errors import UserError, unknown
 LARGEST_CELLS = 64 << 20
 Rows = Iterator[tuple[int, list[str]]]  # (line number, cells)
 MOST_COLUMNS = 10_000
-BELOW = "take away what stands below the table"
+BELOW = "delete everything below the table"
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Table:
             if name in self.first_text:
                 line, text = self.first_text[name]
                 what = f"column {name!r}: {text[:60]!r} isn't a number"
-                hint = f"leave an empty cell where a value is missing, or name other columns: {setting}; {PLAIN}"
+                hint = f"leave cells of missing values empty, or choose other columns with {setting}; {PLAIN}"
                 raise UserError(what, where=f"{self.path}: line {line}", hint=hint)
         return self.numbers[:, [self.names.index(name) for name in columns]]
 
@@ -82,9 +82,9 @@ class Table:
         back = [line for (_, before), (line, date) in pairwise(dates) if date < before]
         if not back:
             return
-        hint = "sort the lines by time, the oldest first"
+        hint = "sort the lines by time, oldest first"
         if len(back) == len(dates) - 1:
-            what = f"the newest line is the first: {name} goes from {self.ends[name][0]} to {self.ends[name][1]}"
+            what = f"the newest line comes first: {name} goes from {self.ends[name][0]} to {self.ends[name][1]}"
             raise UserError(what, where=str(self.path), hint=hint)
         what = f"{name} goes back in time here ({len(back):,} times in all)"
         raise UserError(what, where=f"{self.path}: line {back[0]}", hint=f"{hint}; several series: a file for each")
@@ -93,7 +93,7 @@ class Table:
         """Refuse a table that ends with a total or a note, in a cell unlike those above it."""
         for name, cell, above in zip(self.names, last, before, strict=False):
             if footer([cell]) and cell.strip() not in (self.texts.get(name) or [above, ""])[:-1]:
-                what = f"the last line is no step of the data: {cell.strip()[:60]!r}"
+                what = f"the last line isn't data: {cell.strip()[:60]!r}"
                 raise UserError(what, where=f"{self.path}: line {self.lines[-1]}", hint=BELOW)
 
     @cached_property
@@ -108,8 +108,8 @@ class Table:
         for name, cells in texts.items():
             named = 2 * len(set(cells)) <= len(cells) and re.search(r"[^\W\d_]", cells[0])
             if named and all(cells[at] != cells[at - 1] for at in self.doubled):
-                what = f"several series come in turn: {self.dates[0]} stands twice, where {name} tells the lines apart"
-                hint = "data.reader=series-table reads such a table; or give each series a file"
+                what = f"contains several series: times in {self.dates[0]} repeat, and {name} tells the series apart"
+                hint = "read it with data.reader=series-table; or save each series in its own file"
                 raise UserError(what, where=f"{self.path}: line {self.lines[self.doubled[0]]}", hint=hint)
 
     def falling(self, columns: Sequence[str]) -> str:
@@ -118,7 +118,9 @@ class Table:
             values = self.numbers[:, self.names.index(name)]
             if len(values) > 2 and (np.diff(values) < 0).all():
                 first, last = self.ends[name]
-                return f"warning: {name} falls in every line, from {first} to {last}: is the newest line the first?"
+                return (
+                    f"warning: {name} decreases in every line, from {first} to {last}: does the newest line come first?"
+                )
         return ""
 
     def uneven(self) -> str:
@@ -137,7 +139,7 @@ class Table:
         usual = sorted(step for _, step in steps)[len(steps) // 2]
         twice = [self.lines[at] for at in self.doubled]
         long = [line for line, step in steps if step > 1.5 * usual > 0]
-        odd = [(twice, "dates that stand twice"), (long, f"steps longer than the usual {timedelta(seconds=usual)}")]
+        odd = [(twice, "repeated dates"), (long, f"steps longer than the usual {timedelta(seconds=usual)}")]
         told = "; ".join(f"{name}: {len(found):,} {what}, the first in line {found[0]}" for found, what in odd if found)
         return f"{'warning: ' * bool(twice)}{told}"
 
@@ -157,7 +159,7 @@ def read_columns(
     rows = table_rows(files, path) if rows is None else rows
     first = next(rows, None)
     if first is None:
-        raise UserError("no lines in it", where=str(path))
+        raise UserError("the table has no lines", where=str(path))
     second = next(rows, None)
     if header is None:
         header = is_header(first[1], second[1] if second else [])
@@ -171,7 +173,7 @@ def read_columns(
     twice = next((name for at, name in enumerate(names) if name in names[:at]), None) if width < 1000 else None
     if width > MOST_COLUMNS or twice is not None:
         what = f"two columns are called {twice!r}" if twice is not None else f"more than {MOST_COLUMNS:,} columns"
-        raise UserError(what, where=str(path), hint="name them apart in the first line")
+        raise UserError(what, where=str(path), hint="give them different names in the first line")
     table = Table(path, names)
     kept = [names[-1] if name == "-1" else name for name in texts]
     table.texts = {name: [] for name in kept if name in names}
@@ -181,9 +183,9 @@ def read_columns(
     before: list[str] = []
     for number, cells in _chain([] if header else [first], [second] if second else [], rows):
         if len(cells) < width or any(cells[width:]):
-            hint = "every line has as many cells as the first: leave out what stands above or below the table"
+            hint = "every line needs as many cells as the first: delete any text above or below the table"
             raise UserError(
-                f"{len(cells)} cells, the first line has {width}", where=f"{path}: line {number}", hint=hint
+                f"has {len(cells)} cells, but the first line has {width}", where=f"{path}: line {number}", hint=hint
             )
         cells = cells[:width]
         if len(numbers) * width > LARGEST_CELLS:
@@ -286,7 +288,9 @@ def either_way(cells: Sequence[str]) -> str:
         return ""
     at = next(at for at, (day, month) in enumerate(zip(days, months, strict=True)) if day != month)
     first = "day" if found == days else "month"
-    return f"the {first} is taken to come first in {cells[at].strip()}: {found[at]:%Y-%m-%d}. Dates written so are sure"
+    return (
+        f"in {cells[at].strip()} the {first} is assumed to come first: {found[at]:%Y-%m-%d}. Write dates so to be sure"
+    )
 
 
 def _forward(dates: Sequence[datetime | None]) -> tuple[int, float]:

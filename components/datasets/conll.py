@@ -87,7 +87,9 @@ class ConllReader(LabelledReader):
             try:
                 tags = as_iob2(tags)
             except ValueError:
-                return Row(where, shown, problem="a tag that is none of IOB or BIOES (data.scheme: none takes any)")
+                return Row(
+                    where, shown, problem="a tag that is neither IOB nor BIOES (for other tags set data.scheme: none)"
+                )
         return Row(where, shown, sentence.tokens, [self._renamed(tag, where) for tag in tags])
 
     def _renamed(self, tag: str, where: str) -> str:
@@ -150,8 +152,8 @@ class ConllReader(LabelledReader):
 def _check_words(sentence: _Sentence, where: str) -> None:
     counted = [token for token in sentence.tokens if not NO_TOKEN.fullmatch(token)]
     if len(counted) > 2 and counted == [str(at + 1) for at in range(len(counted))]:
-        hint = "data.token_column says where the words are: 2 in CoNLL-U"
-        raise UserError("column 1 only counts: its tokens are 1, 2, 3 …", where=where, hint=hint)
+        hint = "set data.token_column to the column of the words: 2 in CoNLL-U"
+        raise UserError("column 1 numbers the words (1, 2, 3 …)", where=where, hint=hint)
 
 
 def _cells(line: str, tabs: bool) -> list[str]:

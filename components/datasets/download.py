@@ -63,7 +63,7 @@ def mirror_folder(root: Path) -> Path | None:
             named = file.readline(4096).strip()
     if not named:
         return None
-    hint = "name the folder of the mirror, or unset it"
+    hint = "set it to the mirror's folder, or unset it"
     if "://" in named:
         raise UserError(f"{shown_address(named)} is an address, not a folder", where=where, hint=hint)
     folder = user_path(named, where=where, base=root)
@@ -83,7 +83,7 @@ def _fetch(card: Card, file: CardFile, folder: Path, mirror: Path | None, progre
         if _is(candidate, file):
             return candidate
         if candidate.is_file():
-            problems.append(f"{candidate} is another file: its sha256 or size differs from the card's")
+            problems.append(f"{candidate} isn't that file: its sha256 or size differs from the card's")
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{file.name}.lock"):
         if _is(target, file):  # another process downloaded it meanwhile
@@ -95,8 +95,8 @@ def _fetch(card: Card, file: CardFile, folder: Path, mirror: Path | None, progre
     raise UserError(
         "; ".join([f"{file.name} can't be downloaded from {shown_address(file.url)} ({problem})", *problems]),
         where=f"dataset {card.name}",
-        hint=f"put the file into a mirror folder and name that folder in ${MIRROR} or data/mirror, "
-        f"or read a file of your own with data.path",
+        hint=f"put the file into a folder and write the folder's path into ${MIRROR} or data/mirror, "
+        f"or read your own file with data.path",
     )
 
 
@@ -106,7 +106,7 @@ def _beginning(path: Path, count: int, folder: Path) -> Path:
     with path.open("rb") as source, written_whole(folder / path.name) as temporary:
         lines = list(itertools.islice(source, count))
         if len(lines) < count:
-            what = f"{len(lines):,} lines, where the data set's card says {count:,}"
+            what = f"has {len(lines):,} lines, but the data set's card says {count:,}"
             raise UserError(what, where=str(path), hint="correct `lines` in the card")
         temporary.write_bytes(b"".join(lines))
     return folder / path.name
@@ -144,7 +144,7 @@ def _download(file: CardFile, target: Path, progress: bool) -> str | None:
     except (requests.RequestException, Truncated, OSError) as error:
         return str(error) or type(error).__name__
     except ValueError:  # raised by pooch on a wrong hash
-        return "what came has another sha256 than the card says: the file was changed at its source"
+        return "its sha256 differs from the card's: the file was changed at its source"
     return None
 
 
@@ -166,7 +166,7 @@ def _resume(url: str, part: Path, size: int, progress: bool) -> None:
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
             part.unlink(missing_ok=True)  # the file on the server has changed
-            raise Truncated("the server doesn't know the part that is missing")
+            raise Truncated("the server can't send the missing part")
         response.raise_for_status()
         goes_on = response.status_code == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         _save(response, part, have if goes_on else 0, size, progress)
@@ -190,8 +190,8 @@ def _save(response: requests.Response, part: Path, have: int, size: int, progres
             have += len(block)
             if have > size:
                 part.unlink()
-                raise requests.RequestException(f"more than the {size:,} bytes that the card says")
+                raise requests.RequestException(f"larger than the {size:,} bytes in the card")
             file.write(block)
             bar.advance(task, len(block))
     if have < size:
-        raise Truncated(f"{have:,} of {size:,} bytes came")
+        raise Truncated(f"only {have:,} of {size:,} bytes were received")

@@ -76,7 +76,7 @@ def inside(folder: Path, endings: Sequence[str] = ()) -> tuple[list[Path], Passe
         folders[:] = kept
         seen += len(folders) + len(names)
         if seen > MOST_ENTRIES:
-            raise UserError(f"more than {MOST_ENTRIES:,} files", where=str(folder), hint="give a part of the folder")
+            raise UserError(f"contains more than {MOST_ENTRIES:,} files", where=str(folder), hint="choose a subfolder")
         for name in sorted(names):
             path = Path(top, name)
             if reason := _unfit(path, endings):
@@ -120,7 +120,7 @@ def given_splits(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
         entries = sorted(path for path in folder.iterdir() if not hidden(path.name))
     except OSError as error:
         what = f"can't be read: {error.strerror}"
-        raise UserError(what, where=str(folder), hint="allow it, or give another folder") from None
+        raise UserError(what, where=str(folder), hint="change its permissions, or give another folder") from None
     if len(entries) == 1 and entries[0].is_dir() and not entries[0].is_symlink():
         return given_splits(entries[0])
     folders = [path for path in entries if path.is_dir()]
@@ -147,8 +147,8 @@ def like_splits(files: Sequence[Path], folder: Path) -> str:
     other = next((name for name in names if LIKE_OTHER.search(name) and not LIKE_TRAIN.search(name)), None)
     if train is None or other is None:
         return ""
-    what = f"warning: {_printable(train)} and {_printable(other)} are read as one and split anew: are they splits?"
-    return f"{what} (data.path: {{train: …, val: …, test: …}} names each)"
+    what = f"warning: {_printable(train)} and {_printable(other)} are joined and split at random: are they splits?"
+    return f"{what} (then set data.path: {{train: …, val: …, test: …}})"
 
 
 def _printable(text: str) -> str:

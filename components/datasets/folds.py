@@ -66,7 +66,7 @@ def fold_split(
             found[group][label] += 1
     number, folds = fold
     few = f"{len(found):,} different sequences can't be split into {folds:,} folds{' and val' * bool(fractions[VAL])}"
-    too_few = UserError(few, where="data.fold", hint="give more data, or take fewer folds")
+    too_few = UserError(few, where="data.fold", hint="give more data, or use fewer folds")
     if len(found) < folds:
         raise too_few
     sizes = np.bincount(groups)
@@ -92,8 +92,8 @@ def fold_split(
 def check_shuffled(reader: Reader) -> None:
     """Refuse folds of data that are split in their own order. Raises UserError."""
     if reader.framing == "stream" or reader.by_time:
-        what = "series are split by time" if reader.by_time else "a text is split in its order"
-        raise UserError(f"{what}, not into folds", where="data.fold", hint="leave the folds out")
+        what = "series, which are split by time" if reader.by_time else "one long text, which is split in order"
+        raise UserError(f"can't be used with {what}", where="data.fold", hint="leave the folds out")
 
 
 def deal(sizes: np.ndarray, kinds: Sequence[str], folds: int, rng: np.random.Generator) -> np.ndarray:

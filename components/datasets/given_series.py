@@ -39,33 +39,33 @@ def given_series(given: Any, encoding: SeriesValues, where: str) -> Series:
     if not len(values):
         raise UserError("no values", where=where, hint=FORM)
     if ("start" in given) == ("times" in given):
-        raise UserError("give the time of the first value, or those of all", where=where, hint=FORM)
+        raise UserError("give either `start` or `times`", where=where, hint=FORM)
     texts = [str(time) for time in given.get("times", [given.get("start")])]
     if "times" in given and len(texts) != len(values):
-        raise UserError(f"{len(texts):,} times of {len(values):,} values", where=where)
+        raise UserError(f"has {len(texts):,} times for {len(values):,} values", where=where)
     times, utc = read_times(texts, [f"{where}.times[{at}]" for at in range(len(texts))])
     freq = encoding.freq
     if "start" in given:
         if not on_step(times[0], freq):
-            what = f"{given['start']} isn't a step of {freq}"
-            raise UserError(what, where=f"{where}.start", hint="the model's data begin at such a step")
+            what = f"{given['start']} isn't on the model's time grid ({freq})"
+            raise UserError(what, where=f"{where}.start", hint="choose a time on the grid")
         times = np.concatenate([times, following(times[0], freq, len(values) - 1)])
     elif (np.diff(times) <= np.timedelta64(0)).any():
-        raise UserError("the times don't go forward", where=f"{where}.times", hint="oldest first, each once")
+        raise UserError("the times must increase", where=f"{where}.times", hint="sort them, oldest first, each once")
     elif not fits(times, freq):
         own = frequency([times]) or "no regular length"
-        raise UserError(f"steps of {own}; the model's data have {freq}", where=f"{where}.times")
+        raise UserError(f"has steps of {own}, but the model's data have {freq}", where=f"{where}.times")
     elif len(grid(times, freq, f"{where}.times")[0]) != len(times):
-        raise UserError(f"a step of {freq} is missing", where=f"{where}.times", hint="give a value for each step")
+        raise UserError(f"a step is missing ({freq})", where=f"{where}.times", hint="give a value for each step")
     covariates = given.get("covariates") or {}
     if set(covariates) != set(encoding.named):
         wanted = ", ".join(encoding.named) or "none"
         found = ", ".join(map(str, covariates)) or "none"
-        raise UserError(f"the covariates are {found}, not {wanted}", where=f"{where}.covariates")
+        raise UserError(f"has the covariates {found}, but the model needs {wanted}", where=f"{where}.covariates")
     columns = [_numbers(covariates[name], f"{where}.covariates.{name}") for name in encoding.named]
     if any(len(column) < len(values) or len(column) != len(columns[0]) for column in columns):
-        what = "a covariate has fewer numbers than there are values, or than another"
-        raise UserError(what, where=f"{where}.covariates", hint="the steps that are predicted have theirs too")
+        what = "all covariates need equally many numbers, at least one for each value"
+        raise UserError(what, where=f"{where}.covariates", hint="the steps to predict need covariates too")
     known = np.stack(columns, axis=1) if columns else np.zeros((len(values), 0))
     times = np.concatenate([times, following(times[-1], freq, len(known) - len(values))])
     name = str(given.get("name") or where)
@@ -76,7 +76,9 @@ def _numbers(given: Any, where: str) -> np.ndarray:
     try:
         values = np.array(given, dtype=np.float64)
     except (TypeError, ValueError):
-        raise UserError("not a list of numbers", where=where) from None
+        raise UserError("must be a list of numbers", where=where) from None
     if values.ndim != 1 or not np.isfinite(values).all():
-        raise UserError("not a list of finite numbers", where=where, hint="fill gaps before: the last value again")
+        raise UserError(
+            "must be a list of finite numbers", where=where, hint="fill gaps first, e.g. by repeating the last value"
+        )
     return values

@@ -151,7 +151,7 @@ def ingest(
             shutil.rmtree(folder, ignore_errors=True)
             building.replace(folder)
         except OSError as error:
-            hint = "check the free space of the disk and who may write there"
+            hint = "check the free disk space and the folder's permissions"
             raise UserError(f"the dataset can't be written: {error}", where=str(folder.parent), hint=hint) from error
         finally:
             shutil.rmtree(building, ignore_errors=True)
@@ -232,7 +232,7 @@ def _write(
         notes += encoding.remarks()
         notes += [*odd, *overlap.notes()]
         if fold:
-            given = "" if None in readers else "; the split that the data set gives isn't used"
+            given = "" if None in readers else "; the data set's own split isn't used"
             notes.append(f"fold {fold[0]} of {fold[1]} is test, the other folds are train and val{given}")
         manifest["labels"] = targets.facts()
         manifest["columns"] = {role: list(columns) for role, (_, columns) in next(iter(readers.values())).found.items()}
@@ -252,7 +252,7 @@ def check_parted(readers: Readers, fractions: list[float], *, folds: bool) -> No
     for reader in readers.values():
         if reader.parted and dealt:
             setting, why = reader.parted
-            hint = "name each split's file: data.path: {train: …, val: …, test: …}, without data.fold"
+            hint = "give each split its own file: data.path: {train: …, val: …, test: …}, without data.fold"
             raise UserError(why, where=setting, hint=hint)
 
 
@@ -348,9 +348,9 @@ def _finish(count: dict[str, Any], split: str, wanted: bool, left_out: Counter[s
     total = count["units"][encoding.unit]
     if wanted and not total:
         raise UserError(
-            f"nothing is left for {split} ({dropped(left_out)})",
+            f"the split {split} is empty ({dropped(left_out)})",
             where="data",
-            hint="give more data, loosen what drops it, or set the fraction of that split to 0 in data.split",
+            hint="give more data, relax the settings that drop items, or set this split's fraction to 0 in data.split",
         )
     count["unk_rate"] = count.pop("unk") / total if total else 0.0
     count["units"] = dict(count["units"])
@@ -362,7 +362,7 @@ def _cached(folder: Path, tell: Progress) -> DatasetRef | None:
     try:
         return DatasetRef(str(folder), Store.open(folder).manifest["digests"]["content"], reused=True)
     except UserError as error:
-        tell(f"{error.what}: making it anew")
+        tell(f"{error.what}: ingesting it again")
         return None
 
 

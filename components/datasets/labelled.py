@@ -124,8 +124,8 @@ class LabelledReader(Reader):
         confused."""
         first, names = self.found.setdefault(role, (path.name, tuple(columns)))
         if tuple(columns) != names:
-            what = f"by their places {_listed(columns)} would be {role}, where {first} has {_listed(names)}"
-            way = f", or name them: {self.columns_set_by}" if self.columns_set_by else ""
+            what = f"the columns {role} would be {_listed(columns)}, but those of {first} are {_listed(names)}"
+            way = f", or set {self.columns_set_by}" if self.columns_set_by else ""
             raise UserError(what, where=str(path), hint=f"give the columns the same names in the same order{way}")
 
     def group(self, item: tuple[Any, Any]) -> str:
@@ -197,15 +197,17 @@ class Points:
                 if found is self._commas and not THREE_DECIMALS.fullmatch(cell):
                     self._sure.add(column)
                 if column in self._commas and column in self._thousands:
-                    what = f"{self._thousands[column]} beside {self._commas[column]}: are its three digits decimals?"
-                    raise UserError(what, where=where, hint="write thousands without a point, and decimals in one way")
+                    what = (
+                        f"has both {self._thousands[column]} and {self._commas[column]}: which sign is the decimal one?"
+                    )
+                    raise UserError(what, where=where, hint="write numbers without thousands separators")
         return with_points(cells, self.separator)
 
     @property
     def notes(self) -> list[str]:
         """Notes on commas that are read as decimal but could separate thousands."""
         cells = [cell for column, cell in self._commas.items() if column not in self._sure][:1]
-        why = "where semicolons separate, a comma is the decimal one"
+        why = "in tables separated by semicolons, a comma is the decimal separator"
         return [f"{cell} is read as {float(cell.replace(',', '.'))}: {why}" for cell in cells]
 
 
@@ -247,8 +249,10 @@ def names_as_labels(files: Sequence[Path], label_in: str | None) -> tuple[dict[P
     """
     folders = {path.parent for path in files}
     if label_in is None and any(one in other.parents for one in folders for other in folders):
-        hint = "say what the label is: data.label_in=file, ending or folder"
-        raise UserError("files lie beside folders with files", where=str(min(folders)), hint=hint)
+        hint = "set data.label_in to file, ending or folder"
+        raise UserError(
+            "contains both files and folders, so it is unclear what the labels are", where=str(min(folders)), hint=hint
+        )
     stems, endings = {stem(path) for path in files}, {ending(path) for path in files}
     if label_in is None:
         alike = len(stems) == 1 and len(endings) == len(files) > 1

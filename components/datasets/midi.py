@@ -31,8 +31,8 @@ KIT = (27, 87)  # pitches of General MIDI 2's drum kits
 MOST_NOTES = 200_000
 MOST_TRACKS = 256
 MOST_CHANGES = 4096  # of tempo or metre
-OFF_THE_BEAT = "off the beat: its notes fall anywhere between the beats, so places in the bar mean little"
-FOLLOWED = "off the beat: its beats were followed from note to note; where bars begin isn't known"
+OFF_THE_BEAT = "off the beat: its notes don't follow the file's beats, so positions in the bar are unreliable"
+FOLLOWED = "off the beat: its beats were estimated from the notes; where bars begin is unknown"
 # sequencers' names for drum tracks on any channel; steel drums are pitched
 DRUMS = re.compile(
     r"(?i)(?<!steel )(?<!tongue )\bdrum(s|set|mer)?\b(?!.{0,3}(n|bass))|schlagzeug|\bbatterie\b|\bbater[ií]a\b|ドラム"
@@ -78,7 +78,7 @@ def _piece(file: MidiFile, given: Sequence[MidiTrack], title: str, options: dict
     if file.seconds:
         tempo_at, tempo_qpm = tempo_at[:1], tempo_qpm[:1]
         tpq, scale = TICKS, TICKS * tempo_qpm[0] / 60.0 / file.division
-        remarks.append(f"{IN_SECONDS}: a beat is taken to last as long as at {tempo_qpm[0]:g} quarters a minute")
+        remarks.append(f"{IN_SECONDS}: a tempo of {tempo_qpm[0]:g} quarter notes per minute is assumed")
     channels = [(track, channel) for track in given for channel in track.notes]
     if len(channels) > MOST_TRACKS:
         remarks.append(f"only the first {MOST_TRACKS} of {len(channels)} tracks are read")
@@ -171,9 +171,9 @@ def tempi_of(tracks: Sequence[MidiTrack], remarks: list[str]) -> tuple[np.ndarra
         if SLOWEST <= qpm <= FASTEST:
             tempi[tick] = qpm
         else:
-            remarks.append("a tempo that can't be true is ignored")
+            remarks.append("an impossible tempo is ignored")
     if not found:
-        remarks.append("no tempo in the file: 120")
+        remarks.append("no tempo in the file: 120 is assumed")
     ticks = sorted(tempi)
     return np.array(ticks, dtype=np.int64), np.array([tempi[tick] for tick in ticks])
 
@@ -203,7 +203,7 @@ def metres_of(
             metres.append((tick, found[tick]))
     if not metres or metres[0][0] > first_note:
         metres.insert(0, (0, (4, 4)))
-        remarks.append("no metre in the file: 4/4")
+        remarks.append("no metre in the file: 4/4 is assumed")
     if len(metres) > 1 and metres[0][0] == 0:
         (_, opening), (second, metre) = metres[:2]
         ticks = bar_steps(opening, spb) * tpq / spb

@@ -98,7 +98,7 @@ def parse_midi(data: bytes) -> MidiFile:
         raise Refused("damaged MIDI: its header ends too soon")
     kind, count, division = (int.from_bytes(data[at : at + 2], "big") for at in (8, 10, 12))
     if kind > 2:
-        raise Refused(f"damaged MIDI: type {kind}, where 0 to 2 are known")
+        raise Refused(f"damaged MIDI: type {kind}, but only 0 to 2 exist")
     seconds = division >= 0x8000  # the negative number of frames in a second, then the ticks in a frame
     ticks = (256 - (division >> 8)) * (division & 0xFF) if seconds else division
     if not ticks:
@@ -268,7 +268,7 @@ def _meta(data: bytes, at: int, time: int, track: MidiTrack) -> int:
     message = data[at]
     kind = data[at + 1] if message == 0xFF else -1
     if data[at] not in (0xF0, 0xF7, 0xFF):
-        raise ValueError(f"has the byte {data[at]}, which no file may have")
+        raise ValueError(f"has the byte {data[at]}, which isn't allowed in files")
     size, at = _number(data, at + (2 if kind >= 0 else 1))
     value = data[at : at + size]
     if len(value) < size:

@@ -72,8 +72,8 @@ class MusicReader(Reader):
     ) -> None:
         super().__init__([])
         if not 1 <= steps_per_beat <= 96:
-            hint = "choose 4 (sixteenths), 12 (and triplets) or 24"
-            raise UserError(f"{steps_per_beat} steps to a beat", where="data.steps_per_beat", hint=hint)
+            hint = "for example 4 (sixteenth notes) or 12 (also triplets)"
+            raise UserError(f"must be from 1 to 96, not {steps_per_beat}", where="data.steps_per_beat", hint=hint)
         for name, value, choices in (("parts", parts, ("all", "melody")), ("beats", beats, ("file", "follow"))):
             if value not in choices:
                 raise UserError(f"unknown value {value!r}", where=f"data.{name}", hint=f"choices: {', '.join(choices)}")
@@ -188,23 +188,21 @@ class MusicReader(Reader):
                 self.notes.append(f"and {len(told) - LISTED:,} more pieces: {what}; the report names them")
         off = [row["file"] for row in self.report if row["read"] and "off the beat" in row["why"]]
         if off:
-            what = "their beats were followed" if self.options["beats"] == "follow" else "see data.beats=follow"
-            self.notes.append(f"{len(off):,} pieces don't keep to the file's beat, {off[0]} for one: {what}")
+            what = "their beats were estimated" if self.options["beats"] == "follow" else "try data.beats=follow"
+            self.notes.append(f"{len(off):,} pieces don't follow the file's beats, e.g. {off[0]}: {what}")
 
     def _nothing(self) -> UserError:
         reasons = Counter(kind_of(row["reason"]) for row in self.report)
         counted = "; ".join(f"{count:,} × {reason}" for reason, count in reasons.most_common(LISTED)) or "no files"
         first = "\n".join(f"  {row['file']}: {row['reason']}" for row in self.report[:LISTED])
-        what = f"none of {len(self.files):,} files gives a piece: {counted}\n{first}".rstrip()
+        what = f"no piece could be read from {len(self.files):,} files: {counted}\n{first}".rstrip()
         return UserError(what, where="data", hint=self.way_out(set(reasons)))
 
     def way_out(self, reasons: set[str]) -> str:
         """The hint if no file gives a piece, for these reasons."""
         if reasons == {ONLY_DRUMS}:
-            return (
-                "drums have no melody: give pieces that other instruments play too, or read them by data.reader=drums"
-            )
-        return "see the reasons; data.min_notes, data.max_seconds, data.melody_track may be too strict"
+            return "drums have no melody: give pieces with other instruments, or read them with data.reader=drums"
+        return "see the reasons; perhaps data.min_notes, data.max_seconds or data.melody_track is too strict"
 
     def _expand(self, given: Sequence[Path]) -> list[Path]:
         """Files as they are, folders by the music in them, without hidden files; links to folders aren't followed."""
@@ -221,14 +219,14 @@ class MusicReader(Reader):
                     if not name.startswith(".") and file.is_file():
                         self._sort(file, str(file.relative_to(path)), found)
                 if len(found) > MOST_FILES:
-                    hint = "give a part of the folder"
+                    hint = "choose a subfolder"
                     raise UserError(f"more than {MOST_FILES:,} files of music", where=str(path), hint=hint)
         if given and not found:
             others = ", ".join(f"{count:,} × {ending}" for ending, count in self._others.most_common(LISTED))
             raise UserError(
-                f"no music here, but {others}" if others else "the folder is empty",
+                f"contains no music, only {others}" if others else "the folder is empty",
                 where=", ".join(map(str, given[:LISTED])),
-                hint=f"supported: {' '.join(self.kinds)}, in folders within it too",
+                hint=f"supported: {' '.join(self.kinds)}, also in subfolders",
             )
         # without duplicates: a folder may be given together with a file in it
         self._shown = {path.absolute(): self._shown[path] for path in found}

@@ -19,7 +19,7 @@ from components.datasets.sandbox import Refused
 MOST_XML = 64 << 20  # bytes, unpacked
 CONTAINER = "META-INF/container.xml"
 SCORES = (".xml", ".musicxml")
-SEVERAL = "its container names no score"
+SEVERAL = "its container doesn't say which file is the score"
 MOST_CONTAINER = 1 << 16
 MOST_MEMBERS = 256
 MUSIC = ("note", "backup", "forward", "harmony")  # elements that sound in a bar

@@ -186,14 +186,14 @@ def _piece(
         elif not metres or metres[-1][1] != metre:
             metres.append((round(offset * spb), metre))
     if not metres:
-        remarks.append("no metre in the file: 4/4")
+        remarks.append("no metre in the file: 4/4 is assumed")
     metre = metres[0][1] if metres else (4, 4)
     bar = bar_steps(metre, spb)
     upbeat = (bar - round(playing.upbeat * spb)) % bar
     marks = [mark.getQuarterBPM() for mark in flats[0].getElementsByClass(tempo.MetronomeMark)]
     tempi = [float(bpm) for bpm in marks if bpm and 5 <= bpm <= 1000]
     if not tempi:
-        remarks.append("no tempo in the file: 120")
+        remarks.append("no tempo in the file: 120 is assumed")
     title = stream.metadata.bestTitle if stream.metadata else None
     piece = Piece(
         kind,

@@ -44,7 +44,7 @@ class ParallelReader(LabelledReader):
         max_bytes: int | None = None,
     ) -> None:
         if source.lower() == target.lower():
-            raise UserError(f"{source!r} is both source and target", where="data.target")
+            raise UserError(f"must differ from data.source, {source!r}", where="data.target")
         self.endings = (f".{source.lower()}", f".{target.lower()}")
         super().__init__(files, None, unique)
         self.source, self.target, self.max_length = source, target, max_length
@@ -61,8 +61,8 @@ class ParallelReader(LabelledReader):
             for ours, theirs in pairs:
                 if ours is None or theirs is None:
                     counts = [sum(1 for _ in lines(self._text, path)) for path in (source, target)]
-                    what = f"{counts[0]:,} lines, and {target.name} has {counts[1]:,}"
-                    raise UserError(what, where=str(source), hint="line by line the one translates the other")
+                    what = f"has {counts[0]:,} lines, but {target.name} has {counts[1]:,}"
+                    raise UserError(what, where=str(source), hint="each line needs its translation in the same line")
                 yield self._row(f"{source}: line {ours[0]}", ours[1], theirs[1])
 
     def both(self) -> list[tuple[Path, Path]]:
@@ -71,7 +71,7 @@ class ParallelReader(LabelledReader):
         for path in self.files:
             if ending(path) not in self.endings or unpacked_name(path).startswith("."):
                 what = f"ends neither in .{self.source} nor in .{self.target}"
-                raise UserError(what, where=str(path), hint="data.source and data.target are the files' endings")
+                raise UserError(what, where=str(path), hint="set data.source and data.target to the files' endings")
         for path in self.files:
             stem = unpacked_name(path).rpartition(".")[0]
             ours = ending(path) == self.endings[0]
@@ -96,7 +96,9 @@ class ParallelReader(LabelledReader):
         for other in sorted(path.parent.glob(f"{glob.escape(stem)}.*")):
             if other.is_file() and other.name.lower() in [name.lower() for name in names]:
                 return other
-        raise UserError("no such file", where=str(path.parent / names[0]), hint="a text and its translation: two files")
+        raise UserError(
+            "no such file", where=str(path.parent / names[0]), hint="a text and its translation must be two files"
+        )
 
     def digest(self) -> str:
         """Digest of both files of every pair, whichever were given."""

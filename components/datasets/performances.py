@@ -61,8 +61,8 @@ class PerformanceReader(MusicReader):
 
     def way_out(self, reasons: set[str]) -> str:
         if any("has no" in reason or "has only" in reason for reason in reasons):
-            return f"this reader takes {self.wanted}; {self.other}"
-        return "see the reasons; data.min_notes may be too strict"
+            return f"this reader needs {self.wanted}; {self.other}"
+        return "see the reasons; perhaps data.min_notes is too strict"
 
     def _summarise(self) -> None:
         super()._summarise()
@@ -70,7 +70,7 @@ class PerformanceReader(MusicReader):
         flat = list(dict.fromkeys(flat))
         if flat:
             listed = ", ".join(flat[:LISTED])
-            self.notes.append(f"warning: {len(flat):,} files have one velocity only, so no dynamics: {listed}")
+            self.notes.append(f"warning: {len(flat):,} files have only one velocity, so no dynamics: {listed}")
 
 
 class DrumsReader(PerformanceReader):
@@ -84,7 +84,7 @@ class DrumsReader(PerformanceReader):
 
     function = "components.datasets.played:read_drums"
     wanted = "MIDI files with drums on channel 10"
-    other = "the reader piano takes piano files, music other ones"
+    other = "read piano files with the reader piano, others with music"
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class PianoReader(PerformanceReader):
 
     function = "components.datasets.played:read_piano"
     wanted = "MIDI files with a piano"
-    other = "the reader drums takes drum files, music other ones"
+    other = "read drum files with the reader drums, others with music"
 
     def __init__(
         self,
@@ -135,8 +135,8 @@ def _splits(given: Sequence[Path], files: Sequence[Path]) -> dict[Path, str]:
                 continue
             for name, split in _rows(table):
                 if split.strip().lower() not in SPLITS:
-                    what = f"{split[:40]!r} in the column split"
-                    raise UserError(what, where=str(table), hint="train, validation and test are known")
+                    what = f"unknown split {split[:40]!r} in the column split"
+                    raise UserError(what, where=str(table), hint="choices: train, validation, test")
                 if path := known.get((table.parent / name).resolve()):
                     found[path] = SPLITS[split.strip().lower()]
     return found

@@ -84,13 +84,13 @@ class _Reader:
     def length(self) -> int:
         count = self.int()
         if count < 0:
-            raise _Damaged("a vector too long to be one of ours")
+            raise _Damaged("a vector is too long")
         return count
 
     def text(self) -> str | None:
         """A character string with its flags."""
         if self.int() & 0xFF != 9:
-            raise _Damaged("a string that isn't one")
+            raise _Damaged("an invalid string")
         size = self.int()
         return None if size == -1 else self.take(size).decode("utf-8", "replace")
 
@@ -108,7 +108,7 @@ class _Reader:
         if kind == 255:
             number = flags >> 8 or self.int()
             if not 1 <= number <= len(self.known):
-                raise _Damaged("a reference to nothing")
+                raise _Damaged("an invalid reference")
             return self.known[number - 1]
         if kind == 2:
             return self.pairs(flags, depth)
@@ -128,7 +128,7 @@ class _Reader:
             return [self.text() for _ in range(self.length())]
         if kind == 19:
             return [self.item(depth + 1) for _ in range(self.length())]
-        raise _Damaged(f"something of R's type {kind}, which isn't plain data")
+        raise _Damaged(f"it contains R's type {kind}, which isn't plain data")
 
     def pairs(self, flags: int, depth: int) -> dict[str, Any]:
         """A pair list: (tag, value), then the rest of it. Read in a loop, because they are long."""
@@ -148,7 +148,7 @@ class _Reader:
         if name in ("compact_intseq", "compact_realseq") and len(state or ()) == 3:
             count, start, step = state
             if not 0 <= count <= LARGEST // 8:
-                raise _Damaged("a sequence without end")
+                raise _Damaged("a sequence is too long")
             return _with([start + step * index for index in range(int(count))], attributes)
         if str(name).startswith("wrap_") and isinstance(state, list | dict):
             return _with((list(state.values()) if isinstance(state, dict) else state)[0], attributes)

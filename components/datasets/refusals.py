@@ -108,9 +108,9 @@ def mismatch(encoding: str, item: Any, error: Exception) -> UserError:
     inside = f" of {', '.join(names.get(type(part).__name__, type(part).__name__) for part in item)}"
     what = f"{names.get(given, given)}{inside if isinstance(item, tuple) else ''}"
     return UserError(
-        f"the reader gives {what}, which {encoding} can't encode ({type(error).__name__}: {error})",
+        f"the reader gives {what}, which the encoding {encoding} can't read ({type(error).__name__}: {error})",
         where="encoding.kind",
-        hint="choose a data.reader and an encoding that go together: `reprise recipes` shows some that do",
+        hint="choose a data.reader and an encoding that fit together, as in the recipes (`reprise recipes`)",
     )
 
 

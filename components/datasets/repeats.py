@@ -67,7 +67,7 @@ def played(bars: Sequence[Bar]) -> list[int]:
                 continue
         order.append(at)
         if len(order) > MOST_TIMES * len(bars):
-            raise Misfit(f"they play it more than {MOST_TIMES} times over")
+            raise Misfit(f"they play it more than {MOST_TIMES} times")
         if jumped and bar.fine:
             break
         if jumped and bar.to_coda:
@@ -97,9 +97,9 @@ def _check(bars: Sequence[Bar]) -> None:
     if any(bar.jump == "segno" for bar in bars) and not segno:
         raise Misfit("a dal segno without a segno")
     if any(bar.to_coda or bar.until == "coda" for bar in bars) and not coda:
-        raise Misfit("a jump to a coda that isn't there")
+        raise Misfit("a jump to a missing coda")
     if any(bar.until == "coda" for bar in bars) and not any(bar.to_coda for bar in bars):
-        raise Misfit("a jump to a coda that nothing says where to make")
+        raise Misfit("a coda, but no sign where to jump to it")
     if any(bar.until == "fine" for bar in bars) and not fine:
         raise Misfit("a da capo al fine without a fine")
 
@@ -149,7 +149,7 @@ def _check_endings(bars: Sequence[Bar], start: int, group: range) -> None:
     if numbers != list(range(1, len(numbers) + 1)):
         raise Misfit(f"endings {', '.join(map(str, numbers))}")
     if any(bars[i].times < 2 and not bars[i].jump for i in ends[:-1]):
-        raise Misfit("an ending that doesn't go back, and another after it")
+        raise Misfit("an ending without a repeat, followed by another ending")
     if start >= group.start:
         raise Misfit("endings with nothing before them")
 

@@ -72,7 +72,7 @@ def assign(
     else:
         choices = [track for track in tracks if track is not chords]
         if not choices:
-            raise Refused(f"has no other track than {chords_track!r}, the chords")
+            raise Refused(f"has no track besides {chords_track!r}, the chords")
         few = len(choices)
         choices = _carrying(choices, piece)
         busiest = max(len(track.notes) for track in choices)

@@ -44,7 +44,7 @@ def _mat(data: bytes) -> Iterator[tuple[str, np.ndarray]]:
     try:
         variables = scipy.io.loadmat(io.BytesIO(data))
     except NotImplementedError as error:
-        raise Refused("is of MATLAB 7.3: save it there with the option -v7") from error
+        raise Refused("is in MATLAB's format 7.3: save it with the option -v7") from error
     except MemoryError as error:
         raise Refused("needs more memory than a file may") from error
     except Exception as error:  # a damaged file may raise any exception
@@ -66,7 +66,7 @@ def _numpy(data: bytes, name: str) -> Iterator[tuple[str, np.ndarray]]:
         raise
     except Exception as error:
         if "pickle" in str(error).lower():
-            what = "holds a pickle, which isn't opened: save each piece as an array, train_0, train_1 … valid_0 …"
+            what = "contains a pickle, which isn't opened: save each piece as an array, train_0, train_1 … valid_0 …"
             raise Refused(what) from error
         raise Refused(f"isn't a NumPy file: {error}") from error
 
@@ -78,14 +78,14 @@ def _named(arrays: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
     for name, array in arrays.items():
         match = NUMBERED.fullmatch(name.lower())
         if not match or match[1] not in known:
-            raise Refused(f"has {name[:80]!r} in it, none of train, valid and test (traindata …, train_0 …)")
+            raise Refused(f"contains {name[:80]!r}, which isn't named train, valid or test (traindata …, train_0 …)")
         found.append((match[1], int(match[2] or 0), array))
     yield from ((split, array) for split, _, array in sorted(found, key=lambda one: one[:2]))
 
 
 def _pieces(array: Any) -> Iterator[np.ndarray]:
     if not isinstance(array, np.ndarray):
-        raise Refused(f"holds a {type(array).__name__} where an array of pieces should be")
+        raise Refused(f"contains a {type(array).__name__} instead of an array of pieces")
     if array.dtype == object:  # a cell array
         yield from array.ravel()
     elif array.ndim == 3:
@@ -97,8 +97,10 @@ def _pieces(array: Any) -> Iterator[np.ndarray]:
 def _pitches(piece: Any, split: str) -> list[list[int]]:
     if not isinstance(piece, np.ndarray) or piece.ndim != 2 or piece.shape[1] not in LOWEST_KEY:
         shape = " × ".join(map(str, getattr(piece, "shape", ()))) or type(piece).__name__
-        raise Refused(f"has a piece of {shape} in {split or 'it'}: a piece is frames × 88 keys, or × 128 pitches")
+        raise Refused(
+            f"contains a piece of {shape} in {split or 'it'}; pieces must be frames × 88 keys, or × 128 pitches"
+        )
     if piece.dtype.kind not in "fiub" or not np.isin(piece, (0, 1)).all():
-        raise Refused(f"has other numbers than 0 and 1 in a piece of {split or 'it'}")
+        raise Refused(f"contains numbers other than 0 and 1 in a piece of {split or 'it'}")
     lowest = LOWEST_KEY[piece.shape[1]]
     return [(np.flatnonzero(frame) + lowest).tolist() for frame in piece]

@@ -74,9 +74,9 @@ class RollsReader(Reader):
         notes = []
         for step, frame in enumerate(frames):
             if not isinstance(frame, list) or not all(type(p) is int and 0 <= p <= 127 for p in frame):
-                raise UserError("a frame is a list of MIDI pitches from 0 to 127", where=f"{where}, frame {step}")
+                raise UserError("a frame must be a list of MIDI pitches from 0 to 127", where=f"{where}, frame {step}")
             if len(frame) in LOWEST_KEY and set(frame) <= {0, 1}:
-                what = f"a frame of {len(frame)} zeros and ones, where the pitches that sound should be listed"
+                what = f"a frame must list its sounding pitches, but this one has {len(frame)} zeros and ones"
                 raise UserError(
                     what, where=f"{where}, frame {step}", hint="save the arrays as .npz: train_0, valid_0 …"
                 )
@@ -97,7 +97,7 @@ def _read(path: Path) -> dict[str, Any]:
             raise _pickle(path)
         pieces = json.loads(content.decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"isn't JSON: {error}", where=str(path), hint=f"read too: {', '.join(ARRAYS)}") from None
+        raise UserError(f"isn't JSON: {error}", where=str(path), hint=f"also supported: {', '.join(ARRAYS)}") from None
     pieces = {"": pieces} if isinstance(pieces, list) else pieces
     known = {"", *(name for names in NAMES.values() for name in names)}
     if (
@@ -105,7 +105,7 @@ def _read(path: Path) -> dict[str, Any]:
         or not set(pieces) <= known
         or not all(isinstance(p, list) for p in pieces.values())
     ):
-        raise UserError("isn't an object of lists of pieces named train, valid and test", where=str(path))
+        raise UserError("must be a JSON object with lists of pieces named train, valid and test", where=str(path))
     return pieces
 
 
@@ -119,5 +119,5 @@ def _arrays(path: Path, _: int) -> dict[str, Any]:
 
 def _pickle(path: Path) -> UserError:
     quoted, json_file = shlex.quote(str(path)), shlex.quote(f"{path.with_suffix('')}.json")
-    hint = f'if you trust the file, make JSON of it: python3 -c "{TO_JSON}" {quoted} {json_file}'
-    return UserError("is a pickle, which can run any code when it is opened: it isn't read", where=str(path), hint=hint)
+    hint = f'if you trust the file, convert it to JSON: python3 -c "{TO_JSON}" {quoted} {json_file}'
+    return UserError("is a pickle file, which isn't read since it could run any code", where=str(path), hint=hint)

@@ -175,7 +175,7 @@ class _Pool:
             self._take(key.data)
         for worker in self.live:
             if (worker.assigned or not worker.ready) and time.monotonic() > worker.deadline:
-                self._lost(worker, f"gives no answer for {self.limits.wall_seconds:g} s")
+                self._lost(worker, f"gave no answer for {self.limits.wall_seconds:g} s")
 
     def close(self) -> None:
         for worker in self.live:
@@ -304,7 +304,7 @@ def _bytes(path: Path, limits: Limits) -> bytes:
     if len(data) > limits.file_bytes:
         raise Refused(f"has more than {limits.file_bytes:,} bytes")
     if not data.strip(b"\0"):
-        raise Refused("is empty" if not data else "holds nothing but zeros")
+        raise Refused("is empty" if not data else "contains only zeros")
     return data
 
 

@@ -58,7 +58,7 @@ class CorpusChoralesReader(Reader):
         super().__init__(files)
         self.families = families
         if limit is not None and limit < 1:
-            raise UserError(f"{limit} chorales leave nothing to read", where="data.limit", hint="choose 1 or more")
+            raise UserError(f"must be 1 or more, not {limit}", where="data.limit")
         self.limit = limit
         self._scores: list[Score] | None = None
 

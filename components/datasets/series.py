@@ -23,10 +23,10 @@ LOOKED_AT = 100  # arrays whose axes are compared, and lines whose first cells a
 COUNTED = 5  # minimum number of lines that begin with 0, 1, 2 …: fewer may be chance
 FRAME_FILES = (".npy", ".csv", ".tsv")
 COLUMNS = (
-    "a header is left out; where a line is a step of time, data.reader=series-windows reads a long series, "
-    "tagged-frames a label a line"
+    "a header is skipped; if each line is a time step, use data.reader=series-windows for one long series, "
+    "or tagged-frames for a label on each line"
 )
-UNCLEAR = "its last number may be a label: end the row with a comma where the label would stand"
+UNCLEAR = "its last number may be a label: end the row with a comma in place of the label"
 
 
 class _Series(LabelledReader):
@@ -70,7 +70,7 @@ class TsReader(_Series):
                     if name.lower() == "data":
                         header = _classes(facts, path)
                 elif line and not line.startswith("#"):
-                    hint = "a .ts file begins with lines of # and @, and @data comes before the series"
+                    hint = "a .ts file begins with lines that start with # or @; @data comes before the series"
                     raise UserError(f"isn't a .ts file: {line[:40]!r} before @data", where=where, hint=hint)
             if header is None:
                 raise UserError("isn't a .ts file: there is no @data", where=str(path))
@@ -139,7 +139,7 @@ class SeriesRowsReader(_Series):
                 yield row
             self._text.tell(points.notes if points else [])
             if len(begins) >= COUNTED and begins[0] in (0, 1) and all(b == a + 1 for a, b in pairwise(begins)):
-                what = f"warning: {path.name}: the first number of each line counts the lines: is it an index, no step?"
+                what = f"warning: {path.name}: the first number of each line counts the lines: is it an index?"
                 self._text.tell([f"{what} (leave it out; in pandas: to_csv(index=False))"])
 
     def _counts(self, cells: list[str], path: Path) -> bool:
@@ -161,7 +161,7 @@ class SeriesRowsReader(_Series):
         index, named = cells[0] == "", [cell for cell in cells if cell]
         counted = [cell for cell in named if numbers([cell])[1] != "not a number"]
         if index and named and counted == [str(number) for number in range(len(counted))]:
-            what = "its first column has no name: the number of a row would be read as the first step"
+            what = "its first column has no name, so row numbers would be read as the first step"
             raise UserError(what, where=str(path), hint="leave it out; in pandas: to_csv(index=False)")
         if counted or len(named) < len(cells):
             return
@@ -217,9 +217,7 @@ class FrameFilesReader(_Series):
                 even.append(frames.shape[1] > 1 and rises_evenly(frames[:, 0]))
             yield Row(str(path), {"file": path.name}, frames, path.parent.name if labelled else None, problem)
         if even and all(even):
-            what = (
-                "the first number of each frame rises by the same from frame to frame: does it count them, or the time?"
-            )
+            what = "the first number of each frame increases by a constant: is it a frame number or time?"
             self._text.tell([f"warning: {what} (leave it out)"])
 
     def _check_axes(self) -> None:
@@ -228,8 +226,10 @@ class FrameFilesReader(_Series):
         shapes = {shape for shape in map(npy_shape, arrays) if len(shape) == 2}
         rows, columns = ({shape[axis] for shape in shapes} for axis in (0, 1))
         if len(rows) == 1 and len(columns) > 2:
-            what = f"all arrays have {rows.pop()} rows, and {min(columns)} to {max(columns)} columns: are those steps?"
-            raise UserError(what, where=str(self.files[0].parent), hint="a row is a step: save the arrays as array.T")
+            what = (
+                f"all arrays have {rows.pop()} rows, but {min(columns)} to {max(columns)} columns: are they the steps?"
+            )
+            raise UserError(what, where=str(self.files[0].parent), hint="rows must be steps: save array.T")
 
     def _table(self, path: Path) -> tuple[np.ndarray | None, str]:
         frames: list[np.ndarray] = []
@@ -272,7 +272,7 @@ def _cells(line: str, where: str, points: Points | None) -> tuple[list[str], Poi
     try:
         cells = split_cells(line, separator)
     except csv.Error as error:
-        raise UserError(str(error), where=where, hint="quotes stand around whole cells") from None
+        raise UserError(str(error), where=where, hint="quotes must enclose whole cells") from None
     return [cell.strip() for cell in points(cells, where)], points
 
 
@@ -302,5 +302,5 @@ def _classes(facts: dict[str, list[str]], path: Path) -> list[str]:
     """The labels in the header; [] if the series have none."""
     known, *classes = facts.get("classlabel", ["false"]) or ["false"]
     if known.lower() == "true" and not classes:
-        raise UserError("@classLabel true, but no labels after it", where=str(path))
+        raise UserError("`@classLabel true` must be followed by the labels", where=str(path))
     return classes if known.lower() == "true" else []

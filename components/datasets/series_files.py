@@ -98,8 +98,8 @@ class SeriesFiles(SeriesParts, LabelledReader):
             UserError: there is one of its name.
         """
         if one.name in series:
-            what = f"series {one.name!r} is in {series[one.name].path.name} too"
-            hint = "a series stands in one file; in a table of many, data.series says which line is whose"
+            what = f"the series {one.name!r} is also in {series[one.name].path.name}"
+            hint = "a series must be in one file; for tables of several series set data.series"
             raise UserError(what, where=where, hint=hint)
         series[one.name] = one
 
@@ -118,15 +118,15 @@ class SeriesFiles(SeriesParts, LabelledReader):
         of, named = {one.name: one for one in found}, before.files[0].name
         if missing := [one.name for one in earlier if one.name not in of]:
             listed = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
-            what = f"{len(missing):,} of the {len(earlier):,} series of {named} aren't in it: {listed}"
-            hint = "each split has the same series, by the same names; or give one file, which is split by time"
+            what = f"{len(missing):,} of the {len(earlier):,} series of {named} are missing: {listed}"
+            hint = "each split needs the same series with the same names; or give one file, which is split by time"
             raise UserError(what, where=str(self.files[0]), hint=hint)
         if others := len(of) - len(earlier):
-            notes.append(f"series of {self.files[0].name} that aren't learned from {named}, left out: {others:,}")
+            notes.append(f"series of {self.files[0].name} that {named} doesn't have, left out: {others:,}")
         pasts = {one.name: one for one in before.whole()}
         like = [of[one.name] for one in earlier]
         if joined := sum(_joined(one, pasts[one.name], named) for one in like):
-            notes.append(f"{joined:,} series of {self.files[0].name} go on where those of {named} end")
+            notes.append(f"{joined:,} series of {self.files[0].name} continue those of {named}")
         return like
 
     def _of_gaps(self, found: Sequence[Found]) -> list[str]:
@@ -142,9 +142,9 @@ class SeriesFiles(SeriesParts, LabelledReader):
             )
         if doubled := [one for one in found if one.doubled]:
             total = sum(one.doubled for one in doubled)
-            notes.append(f"times with several values: {total:,}, in {len(doubled):,} series; their mean is taken")
+            notes.append(f"times with several values: {total:,}, in {len(doubled):,} series; their mean is used")
         if unsorted := sum(one.unsorted for one in found):
-            notes.append(f"series that weren't in the order of time, and were sorted: {unsorted:,}")
+            notes.append(f"series that were sorted by time: {unsorted:,}")
         return notes
 
 
@@ -160,13 +160,13 @@ def _of_names(found: Sequence[Found]) -> list[str]:
     """Warnings about names that look like totals, and about names that are almost the same."""
     notes = []
     if sums := [one.name for one in found if len(found) > 2 and footer([one.name])]:
-        what = "do they sum the others up? A forecast of one is then measured on what it was made of"
+        what = "are they sums of the others? Then leave them out"
         notes.append(f"warning: series called {', '.join(sums[:5])}: {what}")
     senses: dict[str, list[str]] = {}
     for one in found:
         senses.setdefault(sense(one.name), []).append(one.name)
     if alike := [" and ".join(map(repr, names)) for names in senses.values() if len(names) > 1]:
-        what = "names that differ in case, blanks or signs alone are series apart"
+        what = "names that differ only in case, blanks or signs are treated as different series"
         notes.append(f"warning: {what}: {'; '.join(alike[:5])}")
     return notes
 
@@ -185,8 +185,8 @@ def _joined(one: Found, past: Series, named: str) -> bool:
         repeats = len(begin) == steps and bool(((begin == past.values) | np.isnan(begin)).all())
         new, needed = len(values) - steps if repeats else len(one.values), past.horizon * past.origins
         if new < needed:
-            what = f"{one.name}: {new:,} values that aren't in {named}; {needed:,} are predicted"
-            raise UserError(what, where=str(one.path), hint="set data.horizon × data.origins to what is there")
+            what = f"{one.name} has {new:,} values that {named} doesn't have, but {needed:,} are predicted"
+            raise UserError(what, where=str(one.path), hint="lower data.horizon or data.origins")
         if repeats:
             return False
         one.times = following(past.times[steps - 1], past.freq, new)

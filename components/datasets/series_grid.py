@@ -18,7 +18,7 @@ from components.encodings.series import Series
 from components.errors import UserError
 
 MOST_SERIES = 100_000
-IN_UTC = "times with a zone are read in UTC, where summer time shifts the days of a place: leave the zone out; or "
+IN_UTC = "times with a zone are converted to UTC, where summer time shifts local days: leave the zone out; or "
 Gaps = Literal["forward", "zero", "refuse"]
 
 
@@ -92,7 +92,7 @@ def gather(
         keys = ["/".join(parts).strip() for parts in zip(*(table.texts[name] for name in layout.series), strict=True)]
         if "" in keys:
             where = f"{table.path}: line {table.lines[keys.index('')]}"
-            raise UserError("no series named", where=where, hint="fill the column in, or leave the line out")
+            raise UserError("the series' name is missing", where=where, hint="fill in the column, or delete the line")
         names = dict.fromkeys(keys)
         of = dict(zip(names, range(len(names)), strict=True))
         numbers = np.array([of[key] for key in keys])
@@ -113,8 +113,8 @@ def gather(
         if (twice := np.flatnonzero(np.diff(one.times) == np.timedelta64(0))).size:
             if duplicates == "refuse":
                 at = place[twice[0] + 1]
-                what = f"{name}: {table.texts[layout.time][at]} is there twice"
-                hint = "data.series says which columns tell the series apart; data.duplicates=mean takes the mean"
+                what = f"{name}: the time {table.texts[layout.time][at]} occurs twice"
+                hint = "set data.series to the columns that identify the series, or data.duplicates=mean to average"
                 raise UserError(what, where=f"{table.path}: line {table.lines[at]}", hint=hint)
             _average(one)
         found.append(one)
@@ -152,10 +152,8 @@ def laid_out(one: Found, freq: str, gaps: Gaps, where: str) -> Found:
     if gaps != "zero" and len(times) > 2 * len(places):  # hours from daily values would be mostly filled
         own = frequency([one.times])
         if own not in (None, freq):
-            hint = (
-                "series with other steps need a file of their own; data.gaps=zero where a line that is missing means 0"
-            )
-            raise UserError(f"its steps are {own}, those of the data {freq}", where=where, hint=hint)
+            hint = "put series with other steps into another file; if missing lines mean 0, set data.gaps=zero"
+            raise UserError(f"its step is {own}, but that of the data is {freq}", where=where, hint=hint)
     values = np.full(len(times), np.nan)
     covariates = np.full((len(times), one.covariates.shape[1]), np.nan)
     values[places], covariates[places] = one.values[first:], one.covariates[first:]
@@ -164,13 +162,13 @@ def laid_out(one: Found, freq: str, gaps: Gaps, where: str) -> Found:
     if missing.any() and gaps == "refuse":
         first_missing = written(times[missing.argmax(), None], one.utc)[0]
         what = f"{int(missing.sum()):,} times without a value or a covariate, the first {first_missing}"
-        raise UserError(what, where=where, hint="data.gaps=forward or zero fills them")
+        raise UserError(what, where=where, hint="fill them with data.gaps=forward or data.gaps=zero")
     one.filled, one.longest = int(missing.sum()), _longest(missing)
     values[:ends] = np.nan_to_num(values[:ends]) if gaps == "zero" else forward(values[:ends, None])[:, 0]
     covariates[:ends] = forward(covariates[:ends])  # a price isn't 0 when nothing was sold
     if (gone := np.isnan(covariates).any(axis=1)).any():
         what = f"a covariate is missing at {written(times[gone.argmax(), None], one.utc)[0]}"
-        raise UserError(what, where=where, hint="covariates are known at every step, those to be predicted too")
+        raise UserError(what, where=where, hint="covariates must be given for every step, including those to predict")
     one.times, one.values, one.covariates = times, values, covariates
     return one
 

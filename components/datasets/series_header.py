@@ -110,6 +110,6 @@ def numbers_of(cells: Sequence[str], where: str) -> np.ndarray:
             raise ValueError
     except ValueError:
         at = next(at for at, cell in enumerate(cells) if not is_number(cell))
-        hint = f"leave the cell of a missing value empty; data.series names the columns that aren't values; {PLAIN}"
+        hint = f"leave missing values empty; set data.series to the columns that aren't values; {PLAIN}"
         raise UserError(f"value {at + 1}: {cells[at].strip()[:40]!r} isn't a number", where=where, hint=hint) from None
     return values if len(cells) else np.full(0, math.nan)

@@ -79,7 +79,9 @@ class SeriesLinesReader(SeriesFiles):
                     what = f"more than {MOST_SERIES:,} series or {LARGEST_CELLS:,} values"
                     raise UserError(what, where=str(path))
         if not series:
-            raise UserError("no series in it", where=str(self.files[0]), hint="a line for each: its name, its values")
+            raise UserError(
+                "contains no series", where=str(self.files[0]), hint="each line is a series: its name, then its values"
+            )
         if self.before is None and any(one.counted for one in series.values()):
             since = "data.start" if self.start else f"{START} (data.start)"
             notes.append(
@@ -92,21 +94,23 @@ class SeriesLinesReader(SeriesFiles):
         rows = table_rows(self._text, path)
         head = list(islice(rows, 2))
         if not head:
-            raise UserError("no lines in it", where=str(path))
+            raise UserError("contains no lines", where=str(path))
         columns = self._columns([cells for _, cells in head], path)
         notes += columns.told(path)
         below = head[bool(columns.names) :]
         if below and all(dates([columns.name(cells) for _, cells in below])):
             what = f"each line has a time: {columns.name(below[0][1])}"
-            raise UserError(what, where=str(path), hint="with a line for each time: data.reader=series-table")
+            raise UserError(
+                what, where=str(path), hint="for a table with a line for each time set data.reader=series-table"
+            )
         for number, cells in chain(below, rows):
             where = f"{path}: line {number}"
             name = columns.name(cells)
             if not name:
-                hint = "data.series says which columns name it; leave out what stands below the table"
-                raise UserError("no series named", where=where, hint=hint)
+                hint = "set data.series to the columns that name the series; delete notes below the table"
+                raise UserError("the series has no name", where=where, hint=hint)
             if columns.names and any(map(str.strip, cells[len(columns.names) :])):
-                raise UserError(f"{len(cells)} cells, the header has {len(columns.names)}", where=where)
+                raise UserError(f"has {len(cells)} cells, but the header has {len(columns.names)}", where=where)
             values = numbers_of(columns.values(cells), where)
             if columns.times is None:
                 yield number, self._counted(name, path, values)
@@ -117,8 +121,8 @@ class SeriesLinesReader(SeriesFiles):
     def _of_tsf(self, path: Path, notes: list[str]) -> Iterator[tuple[int, Found]]:
         header, read = read_tsf(self._text, path)
         if path != self.files[0] and (header.freq, header.horizon) != (self.written_freq, self.written_horizon):
-            what = f"steps of {header.freq}, horizon {header.horizon}, unlike {self.files[0].name}"
-            raise UserError(what, where=str(path), hint="files of other steps need a model of their own")
+            what = f"has steps of {header.freq} and horizon {header.horizon}, unlike {self.files[0].name}"
+            raise UserError(what, where=str(path), hint="train a model of its own on it")
         self.written_freq, self.written_horizon = header.freq, header.horizon
         freq = self.freq or self.written_freq
         moved = 0
@@ -126,7 +130,7 @@ class SeriesLinesReader(SeriesFiles):
             where = f"{path}: line {line.number}"
             values = numbers_of(line.cells, where)
             if not line.name.strip("/"):
-                raise UserError("no series named", where=where)
+                raise UserError("the series has no name", where=where)
             if line.start is None or freq is None:
                 yield line.number, self._counted(line.name, path, values)
                 continue
@@ -139,8 +143,8 @@ class SeriesLinesReader(SeriesFiles):
     def _counted(self, name: str, path: Path, values: np.ndarray) -> Found:
         freq = self.freq or self.written_freq
         if freq is None:
-            hint = "data.freq is the time from a value to the next: h, D, W, MS, QS, YS"
-            raise UserError("values without times", where=str(path), hint=hint)
+            hint = "set data.freq to the time between values: h, D, W, MS, QS, YS"
+            raise UserError("the values have no times", where=str(path), hint=hint)
         there = np.flatnonzero(np.isfinite(values))
         values = values[: there[-1] + 1 if there.size else 0]  # lines are filled up with empty cells
         if len(self._ticks) < len(values):
@@ -158,7 +162,7 @@ class SeriesLinesReader(SeriesFiles):
         timed, numbered = times_in(first), numbered_in(first)
         if not (timed or numbered or is_header(first, head[-1])):
             if is_number(first[0]) or self.series:
-                what = "the first line is no header" if self.series else f"no name of the series {first[0]} …"
+                what = "the first line isn't a header" if self.series else f"no name of the series {first[0]} …"
                 hint = (
                     "write a line with the columns' names above the others, and the series' names before their values"
                 )
@@ -172,14 +176,14 @@ class SeriesLinesReader(SeriesFiles):
         begin = timed[0] if timed else numbered or 0
         of_values = [at for at in range(begin, len(first)) if at not in of_name]
         if not of_values:
-            raise UserError(f"no columns of values: {', '.join(first[:8])}", where=str(path))
+            raise UserError(f"no column contains values; columns: {', '.join(first[:8])}", where=str(path))
         self.found.setdefault("series", (path.name, tuple(named)))
         if not timed:
             return LineColumns(first, of_name, of_values)
         times = timed[1][[at - begin for at in of_values]]
         ordered = np.sort(times)
         if (twice := np.flatnonzero(np.diff(ordered) == np.timedelta64(0))).size:
-            raise UserError(f"two columns of {written(ordered[twice[:1]], timed[2])[0]}", where=str(path))
+            raise UserError(f"two columns are named {written(ordered[twice[:1]], timed[2])[0]}", where=str(path))
         return LineColumns(first, of_name, of_values, times, timed[2])
 
 

@@ -32,7 +32,7 @@ class SeriesParts(Reader):
         self.dropped.clear()
         train, val, _ = self.fractions
         if self.part == "train" and abs(train * DEFAULT_SPLIT[1] - val * DEFAULT_SPLIT[0]) > 1e-6 and val:
-            note = "data.split says only which parts there are: data.horizon and data.origins say how long they are"
+            note = "of data.split only zeros matter: data.horizon and data.origins set the length of the parts"
             self.notes += [note] * (note not in self.notes)
         for series in self.whole():
             held = series.horizon * series.origins

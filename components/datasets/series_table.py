@@ -120,21 +120,21 @@ class SeriesTableReader(SeriesFiles):
         if not series and not self.value:
             called = [name for name in rest if OF_SERIES.fullmatch(name)]
             if len(texts) == 1 and CLOCK.fullmatch(cells[texts[0]].strip()):
-                what = f"the day stands in {time}, the time of day in {texts[0]}"
-                raise UserError(what, where=str(path), hint="write both into one column: 2024-03-31 14:00")
+                what = f"the date is in {time}, but the time of day in {texts[0]}"
+                raise UserError(what, where=str(path), hint="join them in one column: 2024-03-31 14:00")
             if len(called) == 1 or len(texts) == 1:
                 series = tuple(called) if len(called) == 1 else tuple(texts)
             elif texts:
-                hint = f"data.series={texts[0]} (or a list of columns); data.value for the numbers"
+                hint = f"set data.series={texts[0]} (or a list of columns), and data.value to the column of numbers"
                 raise UserError(
-                    f"which of the columns says the series: {', '.join(texts[:8])}?", where=str(path), hint=hint
+                    f"which column identifies the series: {', '.join(texts[:8])}?", where=str(path), hint=hint
                 )
             numbered = [name for name in numbered if name not in series]
         values = self.value or (known["value"] if series else ()) or tuple(numbered)
         if not values or (series and len(values) > 1):
             shown = ", ".join(f"{name} begins with {cells.get(name, '')[:20]!r}" for name in rest[:4])
-            what = f"which of the columns is the value: {', '.join(values[:8])}?" if values else "no column of numbers"
-            hint = f"data.value={values[0]}; what is known ahead: data.covariates" if values else shown
+            what = f"which column is the value: {', '.join(values[:8])}?" if values else "no column of numbers"
+            hint = f"set data.value={values[0]}, and data.covariates to columns known in advance" if values else shown
             raise UserError(what, where=str(path), hint=hint)
         return Layout(time, tuple(series), tuple(values), self.covariates)
 
@@ -144,11 +144,11 @@ class SeriesTableReader(SeriesFiles):
         as_numbers = [name for name in called if counted([cells.get(name, "")])]  # any other column may be a value
         if found := [name for name in dated if name in called] or dated or as_numbers or called:
             if any(dates(found[:1])):
-                hint = "write a line with the columns' names above it: time,value"
-                raise UserError(f"the first line is no header: {', '.join(names)[:60]}", where=str(path), hint=hint)
+                hint = "add a first line with the columns' names: time,value"
+                raise UserError(f"the first line isn't a header: {', '.join(names)[:60]}", where=str(path), hint=hint)
             return found[0]
         hint = (
-            f"data.time names it; columns: {', '.join(names[:8])}. Steps that are only counted need dates: one a step. "
+            f"set data.time; columns: {', '.join(names[:8])}. Steps without times need dates: add one per step. "
             "With a series on each line: data.reader=series-lines"
         )
         raise UserError("no column of times", where=str(path), hint=hint)

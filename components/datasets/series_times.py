@@ -36,7 +36,7 @@ UNITS = {
 }
 ZONE = re.compile(r"(Z|[+-]\d{2}:?\d{2})$")
 SEASONS = {"B": 5, "D": 7, "W": 52, "MS": 12, "ME": 12, "BMS": 12, "BME": 12, "QS": 4, "QE": 4, "BQS": 4, "BQE": 4}
-REGULAR = "data.freq says it: h, D, W, MS …; or bring the file onto a grid first, in pandas: resample('h').mean()"
+REGULAR = "set data.freq: h, D, W, MS …; or resample the file first, in pandas: resample('h').mean()"
 
 
 def read_times(cells: Sequence[str], places: Sequence[str]) -> tuple[np.ndarray, bool]:
@@ -52,7 +52,7 @@ def read_times(cells: Sequence[str], places: Sequence[str]) -> tuple[np.ndarray,
     zones = [bool(ZONE.search(text)) and ":" in text for text in texts]
     if any(zones) and not all(zones):
         where = places[zones.index(not zones[0])]
-        raise UserError("some times have a zone, others haven't", where=where, hint="write all of them in one way")
+        raise UserError("some times have a zone, others don't", where=where, hint="write all times in the same way")
     try:
         found = pd.to_datetime(texts, format="ISO8601", utc=any(zones))
         times = found.tz_localize(None) if any(zones) else found
@@ -65,9 +65,7 @@ def read_times(cells: Sequence[str], places: Sequence[str]) -> tuple[np.ndarray,
         if None not in read:
             return np.array(read, dtype="datetime64[us]"), False
         at = read.index(None)
-    hint = (
-        "times as 2024-03-31, 2024-03-31 14:00, 31/3/2024, 20240331 or seconds since 1970; data.time names their column"
-    )
+    hint = "write 2024-03-31, 2024-03-31 14:00, 31/3/2024, 20240331 or seconds since 1970; data.time sets the column"
     raise UserError(f"{texts[at][:40]!r} isn't a time", where=places[at], hint=hint)
 
 
@@ -130,7 +128,7 @@ def offset(freq: str) -> Any:
         if pd.Timestamp("2024-01-01") + found <= pd.Timestamp("2024-01-01"):
             raise ValueError("it doesn't go forward")
     except (ValueError, OverflowError) as error:
-        hint = "as in pandas: h, 15min, D, B, W, MS, ME, QS, YS"
+        hint = "use one of pandas's: h, 15min, D, B, W, MS, ME, QS, YS"
         raise UserError(f"{freq!r} isn't a frequency: {str(error)[:80]}", where="data.freq", hint=hint) from None
     return found
 
@@ -169,12 +167,12 @@ def grid(times: np.ndarray, freq: str, where: str) -> tuple[np.ndarray, np.ndarr
     step = offset(freq)
     usual = (first + step + step) - (first + step)
     if (last - first) / usual > MOST_STEPS:
-        what = f"from {first} to {last} there are more than {MOST_STEPS:,} steps of {freq}"
+        what = f"has more than {MOST_STEPS:,} steps of {freq}, from {first} to {last}"
         raise UserError(what, where=where, hint="is one of the times wrong?")
     whole = pd.date_range(first, last, freq=step)
     places = whole.get_indexer(pd.DatetimeIndex(times))
     if (off := np.flatnonzero(places < 0)).size:
-        what = f"{pd.Timestamp(times[off[0]])} isn't a step of {freq} ({off.size:,} of {len(times):,} times aren't)"
+        what = f"{pd.Timestamp(times[off[0]])} isn't on a grid of step {freq} ({off.size:,} of {len(times):,} aren't)"
         raise UserError(what, where=where, hint=REGULAR)
     return whole.to_numpy(), places
 

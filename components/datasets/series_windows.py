@@ -83,8 +83,8 @@ class SeriesWindowsReader(LabelledReader):
     def _windows(self, table: Table, values_TC: np.ndarray, targets_TK: np.ndarray) -> Iterator[Row]:
         steps = len(values_TC)
         if steps < self.length + self.horizon:
-            what = f"{steps} lines; a window of {self.length} and {self.horizon} to predict need more"
-            raise UserError(what, where=str(table.path), hint="set a smaller data.length")
+            what = f"{steps} lines are too few for a window of {self.length} and {self.horizon} to predict"
+            raise UserError(what, where=str(table.path), hint="decrease data.length")
         first, end = self.share(steps)
         for start in range(0, steps - self.length - self.horizon + 1, self.stride):
             at = start + self.length  # the first predicted step
@@ -99,7 +99,7 @@ class SeriesWindowsReader(LabelledReader):
         shown = {"file": table.path.name, "lines": str(len(values_TC))}
         window = values_TC[-self.length :]
         if len(window) < self.length:
-            return Row(str(table.path), shown, problem=f"{len(window)} lines; the model reads {self.length}")
+            return Row(str(table.path), shown, problem=f"has {len(window)} lines, but the model needs {self.length}")
         problem = "a missing value in its last lines" if np.isnan(window).any() else ""
         return Row(str(table.path), shown, window, None, problem)
 
@@ -112,5 +112,5 @@ class SeriesWindowsReader(LabelledReader):
                 f"{name} begins with {table.ends[name][0][:20]!r}" for name in table.names[:4] if table.ends
             )
             raise UserError("no column of numbers", where=str(table.path), hint="; ".join(filter(None, [begin, PLAIN])))
-        what, hint = f"which of the {len(found)} columns of numbers?", f"data.columns=[{', '.join(found[:50])}]"
+        what, hint = f"which of the {len(found)} columns of numbers?", f"set data.columns=[{', '.join(found[:50])}]"
         raise UserError(what, where=f"data.columns: {table.path}", hint=hint)

@@ -23,7 +23,7 @@ from components.provenance import digest_file
 from components.registry import resolve
 
 SECTION = ("dataset", "path", "reader", "split", "fold")  # keys of the data section that aren't options of the reader
-RELATIVE = "a relative path counts from the folder where the command is given"
+RELATIVE = "relative paths start at the folder where the command is run"
 Readers = dict[str | None, Reader]  # by split; None = all files, split by fractions
 
 
@@ -32,7 +32,7 @@ def card_readers(card: Card, data: Mapping[str, Any], root: Path, cache_dir: Pat
     downloading."""
     if data.get("reader", card.reader) != card.reader:
         hint = "leave data.reader out, or read your own file with data.path"
-        raise UserError(f"{card.name} is read by {card.reader}", where="data.reader", hint=hint)
+        raise UserError(f"the data set {card.name} needs the reader {card.reader}", where="data.reader", hint=hint)
     build("reader", card.reader, data, SECTION, [])  # check settings before downloading
     files = fetch(card, cache_dir, mirror_folder(root), progress)
     files = [unpacked(file, cache_dir)[0] if is_archive(file) else file for file in files]
@@ -61,7 +61,7 @@ def path_readers(data: Mapping[str, Any], root: Path, cache_dir: Path) -> tuple[
         if splits:
             places = splits
             names = ", ".join(f"{split} from {', '.join(p.name for p in places[split][:3])}" for split in places)
-            decided.append(f"the names give the splits: {names}")
+            decided.append(f"splits by the files' names: {names}")
             passed_over |= {"belongs to no split": [path.name for path in loose]} if loose else {}
     kind = str(data.get("reader", "text"))
     readers: Readers = {split: build("reader", kind, data, SECTION, paths) for split, paths in places.items()}
@@ -129,8 +129,8 @@ def on_one_grid(data: Mapping[str, Any], encoding: Mapping[str, Any], reader: st
     if given is None:
         return {**data, name: wanted}
     if given % wanted:
-        what = f"{given} steps in a beat where encoding.steps_per_beat has {wanted}: steps would be repeated or moved"
-        hint = f"data.{name}={wanted}, or a multiple; or set encoding.steps_per_beat to {given}"
+        what = f"{given} steps per beat aren't a multiple of encoding.steps_per_beat, {wanted}"
+        hint = f"set data.{name}={wanted}, or a multiple; or set encoding.steps_per_beat to {given}"
         raise UserError(what, where=f"data.{name}", hint=hint)
     return dict(data)
 

@@ -48,7 +48,7 @@ def as_iob2(tags: Sequence[str]) -> list[str]:
     """
     for tag in tags:
         if parts(tag) is None:
-            raise ValueError(f"{tag!r} is no tag of spans")
+            raise ValueError(f"{tag!r} isn't a tag of spans")
     written = [OUTSIDE] * len(tags)
     for start, end, kind in spans(tags):
         suffix = f"-{kind}" if kind else ""

@@ -29,7 +29,7 @@ def split_fractions(given: Any) -> list[float]:
     """
     numbers = isinstance(given, list | tuple) and all(type(part) in (int, float) for part in given)
     if not numbers or len(given) != 3 or min(given) < 0 or not given[0] or not abs(sum(given) - 1) < 1e-6:
-        hint = "three fractions for train, val and test that add up to 1, such as [0.8, 0.1, 0.1]"
+        hint = "give three fractions for train, val and test that add up to 1, e.g. [0.8, 0.1, 0.1]"
         raise UserError(f"can't split into {given!r}", where="data.split", hint=hint)
     return [float(part) for part in given]
 
@@ -90,7 +90,7 @@ def told_of_families(readers: Collection[Reader]) -> list[str]:
     """Notes about the families that items were split by."""
     told = [reader.grouped for reader in readers if reader.grouped]
     if not told and any(reader.families for reader in readers):
-        return ["data.families changes nothing: the files give the splits"]
+        return ["data.families has no effect, since the files define the splits"]
     return told
 
 
@@ -184,7 +184,7 @@ class Overlap:
         train = set(self._keys["train"])
         twice = {split: sum(key in train for key in self._keys[split]) for split in SPLITS[1:]}
         notes = [
-            f"warning: {count:,} of the {len(self._keys[split]):,} items of {split} are in train too"
+            f"warning: {count:,} of the {len(self._keys[split]):,} items of {split} are also in train"
             for split, count in twice.items()
             if count
         ]
@@ -193,7 +193,7 @@ class Overlap:
             share = len(lines & self._lines["train"]) / len(lines) if lines else 0.0
             if share > OFTEN:
                 notes.append(
-                    f"warning: {share:.0%} of the lines of {split} (of {LONG} characters and more) are in train too"
+                    f"warning: {share:.0%} of the lines of {split} (of {LONG} characters and more) are also in train"
                 )
         return notes
 
@@ -212,7 +212,7 @@ def same_files(readers: Mapping[str | None, Reader], described: Mapping[Path, Ma
         if same:
             more = f", and so have {len(same) - 1:,} more files" * (len(same) > 1)
             file, of = same[0]
-            notes.append(f"warning: {file.name} of {split} has the contents of {of.name} of train{more}")
+            notes.append(f"warning: {file.name} of {split} has the same contents as {of.name} of train{more}")
     return notes
 
 
@@ -224,9 +224,9 @@ def dropped(reasons: Mapping[str, int]) -> str:
 def _nothing(reader: Reader) -> UserError:
     names = ", ".join(file.name for file in reader.files[:3]) or "the data set"
     return UserError(
-        f"nothing to learn from is left of {names} ({dropped(reader.dropped)})",
+        f"no data are left of {names} ({dropped(reader.dropped)})",
         where="data",
-        hint="; ".join(ways_out(reader)) or "check that the reader fits the file, and the settings that drop items",
+        hint="; ".join(ways_out(reader)) or "check that data.reader fits the file, and the settings that drop items",
     )
 
 

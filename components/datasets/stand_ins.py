@@ -52,8 +52,6 @@ class StandIns:
             low, high = (float(edge[column]) for edge in self.ends[role])
             if count >= FEWEST and high > low and max(low - code, code - high) > high - low:
                 where = f" in column {column + 1}" if len(self.ends[role][0]) > 1 else ""
-                what = (
-                    f"{code:g} stands {count:,} times among the {role}{where}, all others lie from {low:g} to {high:g}"
-                )
-                found.append(f"warning: {what}: is it a value that is missing? Leave such cells empty")
+                what = f"{code:g} occurs {count:,} times among the {role}{where}; others range from {low:g} to {high:g}"
+                found.append(f"warning: {what}: does it mark missing values? Leave such cells empty")
         return found[:TOLD]

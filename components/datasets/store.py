@@ -177,18 +177,18 @@ class Store:
                 raise _damaged(path, "the manifest is too large")
             manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            hint = "run the ingestion again; it makes the dataset anew when it is not there"
-            raise UserError("no ingested dataset here", where=str(path), hint=hint) from None
+            hint = "run the ingestion again"
+            raise UserError("contains no ingested dataset", where=str(path), hint=hint) from None
         except (OSError, ValueError, RecursionError) as error:
             raise _damaged(path, f"the manifest can't be read ({error})") from error
         if not isinstance(manifest, dict) or manifest.get("format") not in (WITHOUT_BYTES, FORMAT):
-            raise _damaged(path, "the manifest is of another version")
+            raise _damaged(path, "the manifest was written by another version")
         files, fields = manifest.get("files"), manifest.get("fields")
         if not isinstance(fields, dict) or not all(FIELD.fullmatch(name) for name in fields) or not fields:
-            raise _damaged(path, "the manifest lacks the fields")
+            raise _damaged(path, "the manifest lists no fields")
         expected = {f"{s}.{name}{part}.bin" for s in SPLITS for name in fields for part in ("", ".offsets")}
         if not isinstance(files, dict) or set(files) != expected:
-            raise _damaged(path, "the manifest lacks the files' sizes")
+            raise _damaged(path, "the manifest doesn't list the files' sizes")
         for name, size in files.items():
             there = (path / name).stat().st_size if (path / name).is_file() else None
             if there != size:
@@ -231,5 +231,5 @@ class Store:
 
 
 def _damaged(path: Path, what: str) -> UserError:
-    hint = "delete the folder and run the ingestion again: everything in it can be made anew"
+    hint = "delete the folder and run the ingestion again"
     return UserError(f"the ingested dataset is damaged: {what}", where=str(path), hint=hint)

@@ -85,7 +85,7 @@ class StrokesReader(Reader):
                 ink = _drawing(found)
             except (ValueError, TypeError, OverflowError, RecursionError) as error:
                 if number == 1 or isinstance(error, _OfPoints):  # the format may be wrong for all lines
-                    hint = 'a line is {"drawing": [[[x, …], [y, …]], …]}, for each stroke its xs and its ys'
+                    hint = 'write each line as {"drawing": [[[x, …], [y, …]], …]}: for each stroke its xs and its ys'
                     what = f"isn't a drawing: {str(error)[:100]}"
                     raise UserError(what, where=f"{path}: line {number}", hint=hint) from None
                 self.dropped["isn't a drawing"] += 1
@@ -108,7 +108,7 @@ class StrokesReader(Reader):
             reading.parser.Parse("", True)
             ink = reading.ink()
         except (expat.ExpatError, ValueError, OverflowError) as error:
-            hint = "the file has elements Stroke with elements Point, each with x and y"
+            hint = "the file needs elements Stroke with elements Point, each with x and y"
             raise UserError(f"can't be read as strokes: {str(error)[:100]}", where=str(path), hint=hint) from None
         if self._fits(ink):
             yield path.name, ink
@@ -129,7 +129,7 @@ def _drawing(found: Any) -> Ink:
         raise ValueError('no list "drawing"')
     text = found.get("word", found.get("text", ""))
     if not isinstance(text, str):
-        raise ValueError("its text isn't text")
+        raise ValueError("its text isn't a string")
     strokes = []
     for stroke in found["drawing"]:
         if not isinstance(stroke, list) or len(stroke) < 2:
@@ -138,7 +138,7 @@ def _drawing(found: Any) -> Ink:
             raise _OfPoints(f"a stroke of {len(stroke)} lists: are they points [x, y]?")
         xs, ys = stroke[:2]
         if not isinstance(xs, list) or not isinstance(ys, list) or len(xs) != len(ys):
-            raise ValueError("a stroke has as many xs as ys")
+            raise ValueError("a stroke has different numbers of xs and ys")
         if not all(type(one) in (int, float) for one in (*xs, *ys)):
             raise ValueError("a coordinate isn't a number")
         if xs:
@@ -178,7 +178,7 @@ class _Xml:
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         self.inside.append(name)
         if len(self.inside) > DEEPEST:
-            raise ValueError(f"more than {DEEPEST} elements inside one another")
+            raise ValueError(f"elements nested more than {DEEPEST} deep")
         if name == "Stroke":
             self.strokes.append(([], []))
         elif name == "Point":
@@ -199,4 +199,4 @@ class _Xml:
             self.words.append(text)
 
     def _doctype(self, *_: Any) -> None:
-        raise ValueError("it has a document type, which could define entities without end")
+        raise ValueError("it has a document type declaration, which isn't allowed for safety")

@@ -35,7 +35,9 @@ class SyntheticReader(Reader):
     def __init__(self, files: Sequence[Path], count: int, seed: int, steps: int, options: dict[str, Any], /) -> None:
         super().__init__(files)
         if count < 1 or seed < 0:
-            raise UserError(f"count {count}, seed {seed}", where="data", hint="count is 1 or more, seed 0 or more")
+            raise UserError(
+                f"invalid count {count} or seed {seed}", where="data", hint="count must be 1 or more, seed 0 or more"
+            )
         if count * steps > MOST_STEPS:
             hint = "set a smaller data.count or data.lag"
             raise UserError(
@@ -80,8 +82,8 @@ class CopyMemory(SyntheticReader):
         seed: Annotated[int, Field(ge=0)] = 0,
     ) -> None:
         if lag < 1 or length < 1 or not 2 <= symbols <= len(ALPHABET):
-            hint = f"lag and length are 1 or more, symbols 2 to {len(ALPHABET)}"
-            raise UserError(f"lag {lag}, length {length}, symbols {symbols}", where="data", hint=hint)
+            hint = f"lag and length must be 1 or more, symbols 2 to {len(ALPHABET)}"
+            raise UserError(f"invalid lag {lag}, length {length} or symbols {symbols}", where="data", hint=hint)
         self.lag, self.length, self.symbols = lag, length, ALPHABET[:symbols]
         options = {"lag": lag, "length": length, "symbols": symbols}
         super().__init__(files, count, seed, lag + 2 * length, options)
@@ -118,7 +120,7 @@ class AddingProblem(SyntheticReader):
         seed: Annotated[int, Field(ge=0)] = 0,
     ) -> None:
         if lag < 2:
-            raise UserError(f"{lag} steps", where="data.lag", hint="two numbers are added: 2 or more")
+            raise UserError(f"must be 2 or more, not {lag}", where="data.lag", hint="two numbers are added")
         self.lag = lag
         super().__init__(files, count, seed, lag, {"lag": lag})
 

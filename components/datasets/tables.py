@@ -29,10 +29,10 @@ BY_ENDING = {".csv": "comma", ".tsv": "tab", ".tab": "tab"}
 PARQUET = (".parquet", ".pq")
 BAD_QUOTES = "quotes out of place"
 OTHERS = {  # files of other types, and a hint for each
-    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods", ".numbers"), "a spreadsheet: save its sheet as CSV (UTF-8)"),
-    **dict.fromkeys((".bz2", ".xz", ".zst", ".7z", ".rar"), "packed: unpack it, or pack it as .gz or .zip"),
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods", ".numbers"), "a spreadsheet: save the sheet as CSV (UTF-8)"),
+    **dict.fromkeys((".bz2", ".xz", ".zst", ".7z", ".rar"), "compressed: unpack it, or compress it as .gz or .zip"),
     **dict.fromkeys((".json", ".jsonl", ".ndjson", ".pkl", ".pickle", ".feather", ".sqlite", ".db", ".rds"),
-                    "no table of text: save it as CSV, in pandas with to_csv('table.csv', index=False)"),
+                    "not a text table: save it as CSV, in pandas with to_csv('table.csv', index=False)"),
 }  # fmt: skip
 
 
@@ -84,7 +84,7 @@ class TableReader(LabelledReader):
 
     endings = (*BY_ENDING, *PARQUET)
     columns_set_by = "data.input and data.target"
-    ways_out = {BAD_QUOTES: "data.quotes=false reads the quotes as signs of the text", "not a number": PLAIN}
+    ways_out = {BAD_QUOTES: "set data.quotes=false to read quotes as part of the text", "not a number": PLAIN}
 
     def __init__(
         self,
@@ -111,7 +111,9 @@ class TableReader(LabelledReader):
         self.target = (target,) if isinstance(target, str) else target
         self.numbers, self.max_length = numbers, max_length
         if len(self.target or ()) > 1 and not numbers:
-            raise UserError("several columns are predicted as numbers only", where="data.target", hint="numbers: true")
+            raise UserError(
+                "several columns can only be predicted as numbers", where="data.target", hint="set data.numbers: true"
+            )
         self._text = text_files(self, binary=PARQUET, coding=coding, errors=errors, max_bytes=max_bytes)
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
@@ -136,15 +138,13 @@ class TableReader(LabelledReader):
             self._text.tell(self._points.notes)
             if name_is_label and self.header:
                 name = columns.names[targets[0]]
-                note = (
-                    f"warning: {path.name}: the first line is read as the columns' names, but {name!r} is a label too"
-                )
-                note += " (data.header=false, where the lines begin at once)"
+                note = f"warning: {path.name}: the first line is read as a header, but {name!r} is also a label"
+                note += " (if there is no header, set data.header=false)"
                 self.decided += [note] * (note not in self.decided)
 
     def nothing_here(self, given: Sequence[Path]) -> UserError:
         error = super().nothing_here(given)
-        hint = f"{self._lines_instead()}; tables of another ending: data.separator=tab (comma, semicolon, bar)"
+        hint = f"{self._lines_instead()}; for other file endings set data.separator=tab (comma, semicolon, bar)"
         return UserError(error.what, where=error.where, hint=hint)
 
     def _lines_instead(self) -> str:
@@ -153,7 +153,7 @@ class TableReader(LabelledReader):
         mine = {name: default for name, (_, default) in options_of(type(self)).items() if name not in others}
         given = [name for name, default in mine.items() if getattr(self, name) != default]
         taken_away = [f" --set data.{name}=null" for name in (*given, *(["labels"] if self.labels else []))]
-        return f"a file of texts for each label: --set data.reader=labelled-lines{''.join(taken_away)}"
+        return f"for one file of texts per label: --set data.reader=labelled-lines{''.join(taken_away)}"
 
     def _row(self, where: str, shown: Mapping[str, str], text: str, targets: list[str]) -> Row:
         text = text.strip()
@@ -182,10 +182,10 @@ class TableReader(LabelledReader):
                 if name not in columns.names:
                     raise UserError(unknown("column", name, columns.names).what, where=where, hint=choices)
                 if name in columns.nested:
-                    hint = f"make texts of them first, in pandas: table[{name!r}] = table[{name!r}].map(' '.join)"
-                    raise UserError(f"column {name!r} holds lists", where=where, hint=hint)
+                    hint = f"convert them to texts first, in pandas: table[{name!r}] = table[{name!r}].map(' '.join)"
+                    raise UserError(f"column {name!r} contains lists", where=where, hint=hint)
                 if name in columns.twice:
-                    hint = f"rename one of them; the second goes by data.{setting}={columns.twice[name]}"
+                    hint = f"rename one of them, or use the second as data.{setting}={columns.twice[name]}"
                     raise UserError(f"two columns are called {name!r}", where=where, hint=hint)
         if self.header and not self.input and not only:
             self.same("read", (read,), path)
@@ -200,17 +200,17 @@ class TableReader(LabelledReader):
         first, *others = itertools.islice(lines(self._text, path), 20)
         found = [name for name, sign in SEPARATORS.items() if sign in first[1]]
         if found:
-            return f"; its first line has another separator: data.separator={found[0]}"
+            return f"; its first line has another separator: set data.separator={found[0]}"
         more = [number for number, line in others if any(sign in line for sign in SEPARATORS.values())]
-        return f"; does the table begin with line {more[0]}? Take away what stands above it" if more else ""
+        return f"; does the table begin in line {more[0]}? Then delete the lines above it" if more else ""
 
     def _csv(self, path: Path) -> Iterator[tuple[str, Columns, list[str], str]]:
         """(location, the columns, the row's cells, why it can't be read) of each row."""
         name = self.separator or BY_ENDING.get(ending(path))
         if name is None:
             refuse_other(path)
-            what = f"how are the columns of a {ending(path) or 'file without an ending'} separated?"
-            hint = f"data.separator=tab (or comma, semicolon, bar); {self._lines_instead()}"
+            what = f"the separator of a {ending(path) or 'file without an ending'} is unknown"
+            hint = f"set data.separator=tab (or comma, semicolon, bar); {self._lines_instead()}"
             raise UserError(what, where=str(path), hint=hint)
         numbered = lines(self._text, path)
         first = next(numbered, (1, ""))
@@ -233,7 +233,7 @@ class TableReader(LabelledReader):
                 cells = next(table, None)
             except csv.Error as error:  # the reader continues with the next line
                 if columns is None:
-                    hint = "other separators: data.separator; quotes that are no quotes: data.quotes"
+                    hint = "for other separators set data.separator; for unbalanced quotes set data.quotes=false"
                     raise UserError(f"isn't a table: {error}", where=f"{path}: line 1", hint=hint) from None
                 reason = "too long a field" if "limit" in str(error) else BAD_QUOTES
                 for at, line in enumerate(taken, start=before + 1):

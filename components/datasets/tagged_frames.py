@@ -84,10 +84,12 @@ class TaggedFramesReader(LabelledReader):
         """Notes on which columns are read and which aren't, and on one that seems to number the frames."""
         unread = [name for name in table.of_numbers() if name not in {*columns, label, self.recording, ""}]
         note = f"read of each frame: {', '.join(columns)}"
-        notes = [note + f"; not read: {', '.join(unread)} (data.columns names what is read)" * bool(unread)]
+        notes = [note + f"; not read: {', '.join(unread)} (data.columns chooses others)" * bool(unread)]
         for name in columns:
             if rises_evenly(table.numbers[:, table.names.index(name)]):
-                notes.append(f"warning: {table.path.name}: {name} rises by the same in every line: does it count them?")
+                notes.append(
+                    f"warning: {table.path.name}: {name} increases by a constant: is it a line number or time?"
+                )
         self.notes += [note for note in notes if note not in self.notes]
 
     def _numbers(self, table: Table, label: str, labelled: bool) -> list[str]:

@@ -85,7 +85,7 @@ class Targets:
             if wanted[split] and measured <= 0:
                 what = "learn from in train" if split == "train" else f"measure of {split}"
                 hint = "give more data, or set the fraction of that split to 0 in data.split"
-                raise UserError(f"nothing is left to {what}: none of its steps counts", where="data", hint=hint)
+                raise UserError(f"nothing is left to {what}: none of its steps is counted", where="data", hint=hint)
         if self.whole and len(self.labels["train"]) == 1:
             raise self._one_label(readers)
         notes = [*self._alike(), *self._odd(), *self.stand_ins.notes(), *self.forms.notes()]
@@ -99,14 +99,14 @@ class Targets:
         if self.ends is not None and (same := np.flatnonzero(self.ends[0] == self.ends[1])).size:
             values = ", ".join(f"{self.ends[0][at]:g}" for at in same[:NAMED])
             if len(same) == len(self.ends[0]):
-                hint = f"is it the number that is to be predicted?{_target(readers)}"
+                hint = f"is it the right target?{_target(readers)}"
                 raise UserError(f"the target is {values} in every item of train", where="data", hint=hint)
             notes.append(f"{len(same)} of the {len(self.ends[0])} numbers to predict never vary in train ({values})")
         largest = max(float(np.abs(edge).max()) for edge in self.ends) if self.ends is not None else 0.0
         if largest >= WHOLE:
             step = f"{np.spacing(largest):g}"
             notes.append(
-                f"warning: numbers to predict near {largest:g} are kept in steps of {step}: give what they differ by"
+                f"warning: numbers to predict near {largest:g} are rounded to {step}: subtract a constant first"
             )
         return notes
 
@@ -122,7 +122,9 @@ class Targets:
         alike = [" and ".join(map(repr, sorted(found))) for found in by_letters.values() if len(found) > 1]
         if not alike or not self.whole:  # case distinguishes tags: NN and nn
             return []
-        return [f"warning: labels that differ in case, blanks or signs alone are labels apart: {_names(alike, '; ')}"]
+        return [
+            f"warning: labels that differ only in case, blanks or signs are treated as different: {_names(alike, '; ')}"
+        ]
 
     def _odd(self) -> list[str]:
         """Notes on labels that mean "missing", and on items with a different label each."""
@@ -130,16 +132,18 @@ class Targets:
             return []
         missing = [repr(label) for label in self._all if label.casefold() in MISSING]
         notes = (
-            [f"a label like any other: {_names(missing)} (leave the cell empty where there is none)"] if missing else []
+            [f"read as a label: {_names(missing)} (leave the cell empty if it means a missing value)"]
+            if missing
+            else []
         )
         if len(self._all) > 2 and {label.casefold() for label in self._all} <= TRUTH:
             notes.append(
-                f"warning: yes and no in several ways of writing, each a label apart: {_names(list(self._all))}"
+                f"warning: yes and no in several spellings, treated as different labels: {_names(list(self._all))}"
             )
         items, labels = sum(self.labels["train"].values()), len(self.labels["train"])
         if labels >= MANY and 2 * labels > items:
-            what = f"warning: {labels:,} labels in {items:,} items of train: do the labels stand elsewhere,"
-            notes.append(f"{what} or are they numbers (target: {{kind: frames}})?")
+            what = f"warning: {labels:,} labels in {items:,} items of train: is it the right column,"
+            notes.append(f"{what} or are they numbers (then set target: {{kind: frames}})?")
         return notes
 
     @property
@@ -149,11 +153,11 @@ class Targets:
     def _one_label(self, readers: Mapping[str | None, Reader]) -> UserError:
         label, others = next(iter(self.labels["train"])), len(self._all) - 1
         count = self.labels["train"][label]
-        what = f"every one of the {count:,} items of train has the label {label!r}"
+        what = f"all {count:,} items of train have the label {label!r}"
         what += f" ({others} other label{'s' * (others > 1)} in val and test)" if others else ""
         gave = [f"{name} gave {', '.join(map(repr, found))}" for name, found in islice(_by_file(readers), NAMED)]
-        hint = f"give items of two labels at least{_target(readers)}"
-        return UserError("; ".join([f"there is one class only: {what}", *gave]), where="data", hint=hint)
+        hint = f"give items with at least two labels{_target(readers)}"
+        return UserError("; ".join([f"there is only one class: {what}", *gave]), where="data", hint=hint)
 
 
 def sense(label: str) -> str:
@@ -170,7 +174,7 @@ def _target(readers: Mapping[str | None, Reader]) -> str:
     """The setting of the readers that names the target column."""
     options = options_of(type(next(iter(readers.values()))))
     found = [name for name in ("target", "label", "label_in") if name in options]
-    return f"; data.{found[0]} says where it stands" if found else ""
+    return f"; choose it with data.{found[0]}" if found else ""
 
 
 def _by_file(readers: Mapping[str | None, Reader]) -> Any:
@@ -207,7 +211,7 @@ def told(labels: Labels) -> list[str]:
     lines = [f"{len(order)} label{'s' * (len(order) > 1)} ({'/'.join(splits)}): {' · '.join(counts)}{more}"]
     for split in ("val", "test"):
         if said := unseen(labels, split):
-            lines.append(f"warning: labels of {split} that were never in training: {said}")
+            lines.append(f"warning: labels in {split} that don't occur in training: {said}")
     last = next((split for split in ("test", "val") if labels[split]), "")
     if last and (only := [label for label in labels["train"] if label not in labels[last]]):
         lines.append(f"{len(only)} of the {len(labels['train'])} labels of train aren't in {last}: {_names(only)}")

@@ -27,7 +27,7 @@ NEAR = 1024  # characters before the end of an item in which a whitespace is loo
 SNIFFED = 8192  # bytes of a folder's file that decide whether it is text
 SHOWN = 60  # characters of a line in a note
 TAKEN_OUT = {"\0": "NUL character", "\ufeff": "byte order mark inside a text"}
-NAME_IT = "name it, for example --set data.coding=latin-1"
+NAME_IT = "set it, for example --set data.coding=latin-1"
 SPACE = re.compile(r"\s")
 
 
@@ -53,7 +53,7 @@ class TextFiles:
         if errors not in ("refuse", "replace"):
             raise UserError(f"unknown value {errors!r}", where="data.errors", hint="choices: refuse, replace")
         if max_bytes is not None and max_bytes < 1:
-            raise UserError(f"{max_bytes} bytes leave nothing to read", where="data.max_bytes")
+            raise UserError(f"must be 1 or more, not {max_bytes}", where="data.max_bytes")
         try:
             self.coding = known(coding)
         except ValueError as error:
@@ -86,7 +86,7 @@ class TextFiles:
         self._doubts.tell(self._notes)
         yield newlines.decode("", final=True)
         if not characters:
-            raise UserError("the file is empty", where=str(path), hint="give a file that holds text")
+            raise UserError("the file is empty", where=str(path), hint="give a file with text")
 
     def fits(self, path: Path) -> str:
         """Why a folder's file isn't read: it is empty, or its beginning isn't text; else ""."""
@@ -109,7 +109,7 @@ class TextFiles:
         utf8: codecs.IncrementalDecoder | None = None  # beside a named coding: valid UTF-8 is rarely anything else
         for block in self.unpacked(path):
             if decoder is None and (what := not_text(block)):
-                raise UserError(f"is {what}, no plain text", where=str(path), hint="save it as plain text in UTF-8")
+                raise UserError(f"is {what}, not plain text", where=str(path), hint="save it as plain text in UTF-8")
             if decoder is None:
                 mark, coding = marked(block)
                 if (
@@ -146,7 +146,7 @@ class TextFiles:
         if path not in self._detected:
             found = detected(self.unpacked(path), path)
             if found is None:
-                raise UserError("its coding can't be detected", where=str(path), hint=NAME_IT)
+                raise UserError("its encoding can't be detected", where=str(path), hint=NAME_IT)
             self._detected[path] = found
         return self._detected[path]
 
@@ -175,11 +175,11 @@ class TextFiles:
     def _wrong(self, what: str, path: Path, coding: str = "") -> UserError:
         """The error for undecodable text; `coding`: its actual one, if known."""
         ways = {
-            "coding": "name its coding, for example --set data.coding=latin-1 (cp1252, gbk, shift-jis; auto: detected)",
-            "errors": "--set data.errors=replace reads such bytes as U+FFFD",
+            "coding": "set its encoding, e.g. --set data.coding=latin-1 (or cp1252, gbk, shift-jis; auto: detected)",
+            "errors": "use --set data.errors=replace to read such bytes as U+FFFD",
         }
         if coding:
-            ways = {"coding": f"--set data.coding={coding} (auto, where other files have another)"}
+            ways = {"coding": f"use --set data.coding={coding} (or auto, if files differ)"}
         ways = [way for setting, way in ways.items() if setting in self._settings]
         return UserError(what, where=str(path), hint=", or ".join(["save the file as UTF-8", *ways]))
 
@@ -197,11 +197,11 @@ class TextFiles:
                     total += len(block)
                     if limit is not None and total > limit:
                         what = f"{size:,} packed bytes expand to more than" if packed else "the file has more than"
-                        hint = "set data.max_bytes to read more of it, if you trust the file"
+                        hint = "if you trust the file, set a larger data.max_bytes"
                         raise UserError(f"{what} {limit:,} bytes", where=str(path), hint=hint)
                     yield block
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            hint = "the file was cut short or isn't gzip: fetch or pack it again"
+            hint = "the file is incomplete or isn't gzip: download or compress it again"
             raise UserError(f"the gzip data is damaged: {error}", where=str(path), hint=hint) from error
         except OSError as error:
             raise UserError(f"can't be read: {error.strerror or error}", where=str(path)) from error
@@ -217,7 +217,7 @@ def detected(blocks: Iterable[bytes], path: Path) -> str | None:
     try:
         return detect(blocks)
     except ValueError as error:
-        hint = f"two codings were put together: write those lines in UTF-8, or read all as one: {NAME_IT}"
+        hint = f"the file mixes two encodings: convert those lines to UTF-8, or read all with one: {NAME_IT}"
         raise UserError(str(error), where=str(path), hint=hint) from None
 
 
@@ -312,7 +312,7 @@ class LinesReader(Reader):
     ) -> None:
         super().__init__(files)
         if max_length < 1:
-            raise UserError(f"{max_length} characters leave no line", where="data.max_length", hint="choose 1 or more")
+            raise UserError(f"must be 1 or more, not {max_length}", where="data.max_length")
         self.unique, self.max_length, self.strip = unique, max_length, strip
         self._text = text_files(self, coding=coding, errors=errors, max_bytes=max_bytes)
 

@@ -68,18 +68,16 @@ class TextDoubts:
         seen = sum(self._seen.values(), Counter())
         self._told = []
         if unseen := [f"{seen[name]:,} × {name}" for name in dict.fromkeys(UNSEEN.values()) if seen[name]]:
-            what = "they stay, and a word with one isn't the word without"
-            self._told.append(
-                f"signs that can't be seen stand in {self._first(*UNSEEN.values())}: {', '.join(unseen)}; {what}"
-            )
+            what = "they are kept, so a word with one differs from the word without"
+            self._told.append(f"invisible characters in {self._first(*UNSEEN.values())}: {', '.join(unseen)}; {what}")
         if seen[LOST]:
-            self._told.append(f"{seen[LOST]:,} × U+FFFD, in place of a letter that is lost: {self._first(LOST)}")
+            self._told.append(f"{seen[LOST]:,} × U+FFFD, which replaces undecodable letters: {self._first(LOST)}")
         if seen["garbled"] >= FEW and seen["garbled"] > seen["others"]:
-            what = "seems to be UTF-8 that was read as Latin-1 and saved so (Ã© for é)"
+            what = "seems to be UTF-8 that was read as Latin-1 and saved again (Ã© instead of é)"
             self._told.append(f"warning: {self._first('garbled')} {what}, {seen['garbled']:,} times")
         if seen[GUTENBERG]:
             what = (
-                "the preface and the licence of Project Gutenberg are in the text, and its end is what test is made of"
+                "the text contains Project Gutenberg's preface and licence, and test is taken from its end: delete them"
             )
             self._told.append(f"warning: {self._first(GUTENBERG)}: {what}")
         notes += self._told

@@ -48,7 +48,7 @@ class Transcripts:
     ) -> None:
         self.path, self.texts, self.notes = path, {}, []
         if not path.is_file():
-            raise UserError("no such file of transcripts", where=str(path), hint="data.transcripts names it")
+            raise UserError("no such file of transcripts", where=str(path), hint="set data.transcripts to the file")
         about = {"dropped": Counter(), "notes": self.notes, "settings": ("coding",)}
         self._text = TextFiles(coding=coding, max_bytes=LARGEST_BYTES, **about)
         self._keys = _Keys(sounds, path.parent)
@@ -62,7 +62,7 @@ class Transcripts:
             elif self.texts.setdefault(found[0], text) != text:
                 hint = "leave one of them out"
                 raise UserError(
-                    f"{name!r} has another text in an earlier line", where=f"{path}: line {number}", hint=hint
+                    f"{name!r} has a different text in an earlier line", where=f"{path}: line {number}", hint=hint
                 )
         for what, names in lost.items():
             listed = ", ".join(name[:80] or "(no name)" for name in names[:LISTED])
@@ -86,7 +86,7 @@ class Transcripts:
             number = int(name) if name and name.isdecimal() else None if name else default
             if number is None or not 1 <= number <= width:
                 what = f"no column {name!r}" if name else f"which of the {width} columns is the {setting}?"
-                hint = f"data.{setting}_column: its name or its number; the first line is {begin[0][:80]!r}"
+                hint = f"set data.{setting}_column to its name or number; the first line is {begin[0][:80]!r}"
                 raise UserError(what, where=str(self.path), hint=hint)
             columns.append(number - 1)
         return self._cells(separator, width), (columns[0], columns[1])
@@ -111,8 +111,8 @@ class Transcripts:
             if any(len(cells) > 1 and self._keys.find(cells[0].strip()) for cells in _split(begin, separator)):
                 return separator
         names = next((n for s in SEPARATORS if len(n := next(_split(begin[:1], s), [])) > 1), begin[:1])
-        hint = "data.file_column and data.text_column name them (or number them from 1, where there is no header)"
-        hint += "; bars, tabs, semicolons or commas separate columns"
+        hint = "set data.file_column and data.text_column to names, or to numbers from 1 if there is no header"
+        hint += "; columns can be separated by bars, tabs, semicolons or commas"
         error = unknown("column", FILE_COLUMNS[0], [name.strip()[:80] for name in names], where=str(self.path))
         raise UserError(error.what, where=error.where, hint=f"{error.hint}; {hint}" if error.hint else hint)
 
@@ -126,8 +126,8 @@ class Transcripts:
             if cells is None:
                 return
             if cells and len(cells) != width:
-                what = f"{len(cells)} cells, the first line has {width}"
-                hint = f"put a text with {separator!r} in it in double quotes" if separator in ",;" else None
+                what = f"has {len(cells)} cells, but the first line has {width}"
+                hint = f"put texts that contain {separator!r} in double quotes" if separator in ",;" else None
                 raise UserError(what, where=f"{self.path}: line {table.line_num}", hint=hint)
             if cells:
                 yield table.line_num, cells

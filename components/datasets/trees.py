@@ -62,7 +62,7 @@ class TreesReader(LabelledReader):
         super().__init__(files, None, False)
         self.classes, self.phrases, self.max_length = classes, phrases, max_length
         if phrases:
-            self.parted = "data.phrases", "phrases of one sentence would stand in several splits"
+            self.parted = "data.phrases", "phrases of one sentence would be in several splits"
         self._text = text_files(self, coding=coding, errors=errors, max_bytes=max_bytes)
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
@@ -107,7 +107,7 @@ def parse(line: str, where: str) -> tuple[list[str], list[Phrase]]:
     """
 
     def wrong(what: str, at: int) -> UserError:
-        return UserError(what, where=f"{where}, character {at + 1}", hint=f"a line is a tree such as {EXAMPLE}")
+        return UserError(what, where=f"{where}, character {at + 1}", hint=f"write each line as a tree, e.g. {EXAMPLE}")
 
     words: list[str] = []
     nodes: list[Phrase] = []
@@ -116,15 +116,15 @@ def parse(line: str, where: str) -> tuple[list[str], list[Phrase]]:
     for piece in pieces:
         text, at = piece.group(), piece.start()
         if not opened and (nodes or text != "("):
-            raise wrong("something follows the end of the tree" if nodes else "isn't a tree", at)
+            raise wrong("there is text after the end of the tree" if nodes else "isn't a tree", at)
         if text == "(":
             sentiment = next(pieces, None)
             if sentiment is None or sentiment.group() not in SENTIMENTS:
-                raise wrong("a node begins with a sentiment from 0 to 4", at)
+                raise wrong("a node must begin with a sentiment from 0 to 4", at)
             if opened and opened[-1].word:
                 raise wrong("a node has a word and another node", at)
             if len(opened) == DEEPEST:
-                raise wrong(f"more than {DEEPEST:,} nodes inside one another", at)
+                raise wrong(f"nodes are nested more than {DEEPEST:,} deep", at)
             opened.append(_Open(len(nodes), len(words)))
             nodes.append(Phrase(int(sentiment.group()), len(words), len(words)))  # its end is set when it is closed
         elif text == ")":
@@ -133,7 +133,7 @@ def parse(line: str, where: str) -> tuple[list[str], list[Phrase]]:
                 raise wrong("a node has no word", at)
             nodes[node.place] = replace(nodes[node.place], end=len(words))
         elif len(words) > opened[-1].first or opened[-1].place < len(nodes) - 1:
-            raise wrong("a node has a word beside another word or a node", at)
+            raise wrong("a node must have either one word or other nodes", at)
         else:
             words.append(SIGNS.get(text, text.replace("\\/", "/").replace("\\*", "*")))
             opened[-1].word = True

@@ -62,32 +62,34 @@ def read_tsf(files: TextFiles, path: Path) -> tuple[Header, Iterator[Line]]:
         where = f"{path}: line {number}"
         found = LINE_OF_HEADER.fullmatch(line)
         if not found:
-            raise UserError(f"{line[:40]!r} in the header", where=where, hint="@data stands before the first series")
+            raise UserError(
+                f"{line[:40]!r} isn't a header line", where=where, hint="add a line @data before the first series"
+            )
         word, rest = found[1].lower(), (found[2] or "").strip()
         if word == "data":
             if not any(kind == "string" for kind in header.attributes.values()):
-                raise UserError("no @attribute that names the series", where=where, hint=f"@attribute {NAME} string")
+                raise UserError("no @attribute names the series", where=where, hint=f"@attribute {NAME} string")
             return header, _lines(rows, header, path)
         if word == "attribute":
             name, _, kind = rest.rpartition(" ")
             if kind not in ("string", "numeric", "date") or not name:
                 hint = "the types are string, numeric and date"
-                raise UserError(f"@attribute {rest[:40]!r}", where=where, hint=hint)
+                raise UserError(f"@attribute {rest[:40]!r} can't be read", where=where, hint=hint)
             header.attributes[name.strip()] = kind
         elif word == "frequency":
             header.freq = _frequency(rest.lower(), where)
         elif word == "horizon":
             if not rest.isdecimal() or not int(rest):
-                raise UserError(f"@horizon {rest[:40]!r} is no number of steps", where=where)
+                raise UserError(f"@horizon {rest[:40]!r} isn't a number of steps", where=where)
             header.horizon = int(rest)
-    raise UserError("no line @data", where=str(path), hint="the series stand below it")
+    raise UserError("has no line @data", where=str(path), hint="add one above the series")
 
 
 def _frequency(word: str, where: str) -> str:
     if several := SEVERAL.fullmatch(word):
         return f"{several[1]}{UNITS[several[2]]}"
     if word not in FREQUENCIES:
-        hint = f"one of {', '.join(FREQUENCIES)}, 10_minutes"
+        hint = f"use one of {', '.join(FREQUENCIES)}, 10_minutes"
         raise UserError(f"@frequency {word[:40]!r} isn't known", where=where, hint=hint)
     return FREQUENCIES[word]
 
@@ -99,8 +101,8 @@ def _lines(rows: Iterator[tuple[int, str]], header: Header, path: Path) -> Itera
         where = f"{path}: line {number}"
         *attributes, values = line.split(":")
         if len(attributes) != len(header.attributes):
-            what = f"{len(attributes)} attributes before the values, the header has {len(header.attributes)}"
-            raise UserError(what, where=where, hint="colons separate them, commas the values")
+            what = f"has {len(attributes)} attributes before the values, but the header has {len(header.attributes)}"
+            raise UserError(what, where=where, hint="separate attributes by colons and values by commas")
         of = dict(zip(header.attributes, map(str.strip, attributes), strict=True))
         start = _start(of[START], where) if START in of else None
         yield Line(number, "/".join(of[name] for name in names), start, values.split(","))
@@ -112,4 +114,4 @@ def _start(text: str, where: str) -> np.datetime64:
             return np.datetime64(datetime.strptime(text, form), "s")
         except ValueError:
             continue
-    raise UserError(f"{text[:40]!r} isn't a time", where=where, hint="as 1979-01-31 13-00-00")
+    raise UserError(f"{text[:40]!r} isn't a time", where=where, hint="write it like 1979-01-31 13-00-00")

@@ -40,7 +40,7 @@ class CorpusTunesReader(MusicReader):
         roots = list(found.submodule_search_locations or ()) if found else []
         folder = Path(roots[0], "corpus", collection) if roots else Path(collection)
         if not folder.is_dir():
-            hint = "install music21 as requirements.lock has it"
+            hint = "pip install -r requirements.lock"
             raise UserError("music21's corpus isn't installed", where=str(folder), hint=hint)
         tunes = sorted(folder.glob("*.abc"))
         own = {"min_notes": min_notes, "families": families, "workers": workers}

@@ -27,6 +27,6 @@ class UnicodeForms:
         if not (self.composed and self.apart):
             return []
         return [
-            f"warning: {self.apart:,} texts of train have letters with their marks apart (NFD), {self.composed:,} have "
-            "them as one sign (NFC): to the model é and e\u0301 differ. In pandas: table[column].str.normalize('NFC')"
+            f"warning: {self.apart:,} texts of train have separate accents (NFD), {self.composed:,} don't "
+            "(NFC): to the model é and e\u0301 differ. In pandas: table[column].str.normalize('NFC')"
         ]

@@ -23,10 +23,10 @@ from components.errors import UserError
 LONGEST_NUMBER = 32  # characters
 LISTED = 8  # files of an archive, in a message
 MISSING = (
-    "download GloVe's vectors, which are free to use, from https://nlp.stanford.edu/data/glove.6B.zip (862 MB), "
-    "or name a file of your own with model.vectors"
+    "download GloVe's vectors, which are free, from https://nlp.stanford.edu/data/glove.6B.zip (862 MB), "
+    "or set model.vectors to your own file"
 )
-WANTED = "each line is a word and its numbers, with single spaces between them"
+WANTED = "each line must be a word and its numbers, separated by single spaces"
 LARGEST = 1e4  # the largest number in a vector: published ones are below 100
 
 
@@ -54,17 +54,17 @@ def read_vectors(path: Path, vocabulary: Vocabulary, size: int) -> tuple[np.ndar
             heading = _heading(line)
             found = heading or len(rest.split())
             if found != size:
-                what = f"its vectors have {found:,} numbers, the model's embedding {size:,}"
+                what = f"its vectors have {found:,} numbers, but the model's embedding has {size:,}"
                 raise UserError(what, where=where, hint=f"set model.embedding_size: {found}" if found else None)
             if heading:
                 continue
         if len(rest) > size * LONGEST_NUMBER:
-            raise UserError(f"{len(rest):,} characters are too many for {size:,} numbers", where=where)
+            raise UserError(f"the line is too long for {size:,} numbers: {len(rest):,} characters", where=where)
         if word in exact or word in lower:
             cells = rest.split()
             if len(cells) < size:
                 raise UserError(
-                    f"{len(cells):,} numbers instead of {size:,}", where=where, hint="the file is cut short"
+                    f"{len(cells):,} numbers instead of {size:,}", where=where, hint="the file is incomplete"
                 )
             if len(cells) > size:
                 continue  # a word with a space, which isn't in the vocabulary
@@ -75,7 +75,7 @@ def read_vectors(path: Path, vocabulary: Vocabulary, size: int) -> tuple[np.ndar
                 lowered.setdefault(id, vector)
     chosen = lowered | own
     if not chosen:
-        hint = "the file must be of the data's language, and the encoding's tokens must be words"
+        hint = "the file must be in the language of the data, and the encoding's tokens must be words"
         raise UserError(f"none of the {len(vocabulary):,} tokens has a vector", where=str(path), hint=hint)
     return np.fromiter(chosen, dtype=np.int64), np.stack(list(chosen.values()))
 
@@ -137,10 +137,10 @@ class _Packed(TextFiles):
                         total += len(block)
                         if total > limit:
                             what = f"{info.compress_size:,} packed bytes expand to more than {limit:,}"
-                            raise UserError(what, where=str(path), hint="unpack it yourself, if you trust it")
+                            raise UserError(what, where=str(path), hint="if you trust it, unpack it yourself")
                         yield block
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-            hint = "it was cut short, is locked or isn't a .zip: fetch it again, or unpack it yourself"
+            hint = "it is incomplete, encrypted or not a .zip: download it again, or unpack it yourself"
             raise UserError(f"the archive is damaged: {error}", where=str(archive), hint=hint) from error
         except OSError as error:
             raise UserError(f"can't be read: {error.strerror or error}", where=str(archive)) from error
@@ -155,8 +155,8 @@ def _member(packed: zipfile.ZipFile, archive: Path, path: Path) -> zipfile.ZipIn
     if name == "." and len(files) == 1:
         return next(iter(files.values()))
     listed = ", ".join(f"{archive.name}/{file}" for file in list(files)[:LISTED])
-    what = f"there is no {name} in it" if name != "." else f"it holds {len(files):,} files"
-    raise UserError(what, where=str(archive), hint=f"name one: {listed}" if files else None)
+    what = f"contains no {name}" if name != "." else f"contains {len(files):,} files"
+    raise UserError(what, where=str(archive), hint=f"choose one: {listed}" if files else None)
 
 
 def _numbers(cells: list[str], where: str) -> np.ndarray:
@@ -165,5 +165,5 @@ def _numbers(cells: list[str], where: str) -> np.ndarray:
     except ValueError as error:
         raise UserError(f"isn't a vector: {str(error)[:100]}", where=where) from None
     if not (np.abs(vector) <= LARGEST).all():
-        raise UserError(f"a number is not finite or above {LARGEST:g}", where=where)
+        raise UserError(f"a number is NaN, infinite or larger than {LARGEST:g}", where=where)
     return vector

@@ -63,8 +63,8 @@ class VideoReader(LabelledReader):
         tables = [path for path in files if ending(path) in TABLES]
         super().__init__([path for path in files if path not in tables], labels, unique)
         if rate * max_seconds > MOST_PICTURES:
-            what = f"{rate:g} pictures a second for {max_seconds:g} s are more than {MOST_PICTURES:,}"
-            raise UserError(what, where="data", hint="set a smaller data.rate or data.max_seconds")
+            what = f"{rate:g} pictures per second for {max_seconds:g} s are more than {MOST_PICTURES:,}"
+            raise UserError(what, where="data", hint="decrease data.rate or data.max_seconds")
         self.options = {"rate": float(rate), "size": size, "max_seconds": float(max_seconds)}
         self.workers = workers
         self._label: dict[Path, str] = {}  # from a table; else a video's folder is its label
@@ -84,7 +84,9 @@ class VideoReader(LabelledReader):
 
     def _decode(self) -> Iterator[tuple[np.ndarray | None, str]]:
         if importlib.util.find_spec("av") is None:
-            raise UserError("video files need PyAV", where="data.reader: video", hint="pip install 'reprise[video]'")
+            raise UserError(
+                "reading videos needs PyAV", where="data.reader: video", hint="pip install 'reprise[video]'"
+            )
         kept, outcomes = tempfile.TemporaryFile(), []  # noqa: SIM115 - lives as long as the reader
         decoded = read_all("components.datasets.video:decode", self.files, self.options, LIMITS, self.workers)
         for number, outcome in enumerate(decoded, start=1):
@@ -123,14 +125,14 @@ class VideoReader(LabelledReader):
             if not cells or (number == 1 and not _is_video(Path(cells[0].strip()))):
                 continue
             if len(cells) != 2:
-                raise UserError(f"{len(cells)} columns instead of file and label", where=where)
+                raise UserError(f"has {len(cells)} columns instead of two, file and label", where=where)
             path = (folder / cells[0].strip()).resolve()
             if not path.is_relative_to(folder) or not path.is_file():
-                hint = "files are named from the table's folder, and lie in it"
+                hint = "give paths relative to the table's folder, to files inside it"
                 raise UserError(f"no such video {cells[0][:200]!r}", where=where, hint=hint)
             label = cells[1].strip()
             if self._label.get(path, label) != label:
-                what = f"{cells[0]!r} has the label {self._label[path]!r} in an earlier line"
+                what = f"{cells[0]!r} has the different label {self._label[path]!r} in an earlier line"
                 raise UserError(what, where=where, hint="leave one of them out")
             if path not in self._label:
                 self._label[path] = label
@@ -150,7 +152,7 @@ def decode(data: bytes, name: str, options: dict[str, Any]) -> str:
     try:
         container = av.open(io.BytesIO(data), options=whitelist, metadata_errors="replace")
     except av.FFmpegError as error:
-        raise Refused(f"isn't a video that can be read: {error.strerror}") from error
+        raise Refused(f"can't be read as a video: {error.strerror}") from error
     pictures: list[np.ndarray] = []
     with container:
         if not container.streams.video:
@@ -158,9 +160,9 @@ def decode(data: bytes, name: str, options: dict[str, Any]) -> str:
         stream = container.streams.video[0]
         codec = stream.codec_context
         if codec is None:
-            raise Refused("has pictures in a codec that isn't known here")
+            raise Refused("uses a codec that isn't supported here")
         if codec.width * codec.height > MOST_PIXELS:
-            raise Refused(f"has pictures of {codec.width} × {codec.height} pixels")
+            raise Refused(f"has too large pictures: {codec.width} × {codec.height} pixels")
         codec.thread_count, codec.options = 1, {"max_pixels": str(MOST_PIXELS)}  # a later frame may be larger
         shown, at, begin = None, 0.0, None
         try:

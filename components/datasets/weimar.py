@@ -103,7 +103,7 @@ class WeimarReader(Reader):
             yield from self._solo(facts, bars.get(facts["melid"], []), played.get(facts["melid"], []), unread)
         if unread:
             listed = ", ".join(f"{count:,} × {text}" for text, count in unread.most_common(5))
-            self.notes.append(f"{sum(unread.values()):,} beats have a chord that can't be read ({listed})")
+            self.notes.append(f"{sum(unread.values()):,} beats have an unreadable chord ({listed})")
 
     def group(self, item: Score) -> str:
         """The tune of a solo: choruses of it share their chords."""

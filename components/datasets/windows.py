@@ -43,7 +43,7 @@ class BasesReader(LabelledReader):
     ) -> None:
         super().__init__(files, labels, unique)
         if step and not window:
-            raise UserError("a step without a window", where="data.step", hint="set data.window too")
+            raise UserError("only works with data.window", where="data.step", hint="set data.window too")
         self.label_in, self.window, self.step = label_in, window, step
         self._text = text_files(self, coding=coding, max_bytes=max_bytes)
 

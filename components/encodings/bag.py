@@ -26,7 +26,10 @@ class Bag(Encoding):
     def __init__(self, *, encoding: Annotated[dict[str, Any], Nested("encoding")]) -> None:
         self.encoding = make(encoding)
         if self.encoding.form != "tokens" or self.encoding.pairs or self.encoding.context_sizes:
-            raise UserError(f"{self.encoding.kind} gives no plain tokens to count", where="encoding.encoding.kind")
+            raise UserError(
+                f"{self.encoding.kind} doesn't give plain tokens, which are needed for counting",
+                where="encoding.encoding.kind",
+            )
 
     @property
     def reads(self) -> str:  # type: ignore[override]

@@ -96,7 +96,7 @@ class Encoding(ABC):
         doubts = Doubts()
         ids = self.encode(spelled(self, text, "the prompt", doubts))
         unknown = int((ids == UNK).sum())
-        said = f"{unknown} of {len(ids)} {self.unit}s of the prompt are unknown to the model: <UNK>"
+        said = f"{unknown} of {len(ids)} {self.unit}s of the prompt are unknown to the model (read as <UNK>)"
         return ids, [*doubts.lines(), *[said] * bool(unknown)]
 
     def with_melody(self, melody: Any) -> np.ndarray:
@@ -106,9 +106,9 @@ class Encoding(ABC):
             UserError: this encoding has no voices besides the melody, or can't encode this melody.
         """
         raise UserError(
-            f"{self.kind} has no voices to write under a melody",
+            f"the encoding {self.kind} can't write voices under a melody",
             where="melody",
-            hint="a chorale model has: reprise run chorales",
+            hint="use a chorale model: reprise run chorales",
         )
 
     def onwards(self, start: Any) -> np.ndarray:
@@ -122,9 +122,9 @@ class Encoding(ABC):
             UserError: this encoding doesn't support it.
         """
         raise UserError(
-            f"{self.kind} doesn't know which of its tokens is which voice in which bar: no part can be written anew",
+            f"models with the encoding {self.kind} can't rewrite a part of a piece",
             where="rewrite",
-            hint="models of the recipes chorales and lead-sheets can: reprise run chorales",
+            hint="use a model of the recipe chorales or lead-sheets: reprise run chorales",
         )
 
     def with_bars(self, bars: int, begun: np.ndarray) -> np.ndarray:
@@ -133,8 +133,8 @@ class Encoding(ABC):
         Raises:
             UserError: the encoding has no plan of the length.
         """
-        hint = "train one with encoding.planned: true, as chorales and lead-sheets have"
-        raise UserError("this model doesn't plan how long a piece is", where="generation.bars", hint=hint)
+        hint = "train a model with encoding.planned: true, as in the recipes chorales and lead-sheets"
+        raise UserError("this model can't be given a length in bars", where="generation.bars", hint=hint)
 
     def doubts(self, melody: Any) -> list[str]:
         """Warnings about a melody (a score) for `with_melody`."""
@@ -283,7 +283,7 @@ class Signed(Encoding):
             raise UserError(
                 f"the stored vocabulary isn't the one that this version of the {name} encoding uses",
                 where="encoding",
-                hint="ingest the data again and train the model again, or use the version that made it",
+                hint="ingest the data and train the model again, or use the version of Reprise that wrote it",
             )
 
 
@@ -298,6 +298,6 @@ def encoding_from_state(state: Mapping[str, Any]) -> Encoding:
         encoding.vocabulary = Vocabulary.from_state(state["vocabulary"])
         encoding.set_learned(state.get("learned", {}))
     except (KeyError, TypeError, ValueError) as error:
-        hint = "it was stored by another version or is damaged: ingest the data again, or train the model again"
-        raise UserError(f"the stored encoding can't be rebuilt ({error!r})", where="encoding", hint=hint) from error
+        hint = "it was written by another version or is damaged: ingest the data again, or train the model again"
+        raise UserError(f"the stored encoding can't be loaded ({error!r})", where="encoding", hint=hint) from error
     return encoding

@@ -48,7 +48,7 @@ class Bases(Encoding):
         shares_T4 = self._shares[np.minimum(codes, 127)]
         if not (found := shares_T4.sum(1) > 0).all():
             at = int(np.flatnonzero(~found)[0])
-            raise UserError(f"{item[at]!r} is no base", where=f"base {at + 1}", hint=f"letters: {''.join(IUPAC)}")
+            raise UserError(f"{item[at]!r} isn't a base", where=f"base {at + 1}", hint=f"choices: {''.join(IUPAC)}")
         return np.concatenate([shares_T4, self._places(len(codes))], axis=1)
 
     def pieces(self, item: str) -> list[str]:

@@ -48,9 +48,9 @@ class Chorale(Signed):
     def __init__(self, *, steps_per_beat: int = 4, planned: bool = False) -> None:
         if not 1 <= steps_per_beat <= 48:
             raise UserError(
-                f"{steps_per_beat} steps in a beat can't be used",
+                f"must be from 1 to 48, not {steps_per_beat}",
                 where="encoding.steps_per_beat",
-                hint="choose 1 to 48; 4 is a grid of sixteenths",
+                hint="for example 4, a grid of sixteenth notes",
             )
         self.steps_per_beat, self.planned = steps_per_beat, planned
         self.signs = Signs(steps_per_beat, planned)
@@ -69,16 +69,18 @@ class Chorale(Signed):
         signs = self.signs
         where = item.title or "score"
         if len(item.parts) != len(VOICES):
-            raise UserError(f"{len(item.parts)} parts where a chorale has four", where=where)
+            raise UserError(f"has {len(item.parts)} parts, but a chorale needs four", where=where)
         if tuple(item.metre) not in METRES:
             known = ", ".join(f"{beats}/{unit}" for beats, unit in METRES)
-            what = f"the metre {item.metre[0]}/{item.metre[1]} isn't one of {known}, in which chorales are written"
+            what = f"the metre {item.metre[0]}/{item.metre[1]} isn't supported; chorales can have {known}"
             raise UserError(what, where=where)
         metre = METRES.index(tuple(item.metre))
         scale = Fraction(self.steps_per_beat, item.steps_per_beat)
         upbeat = self._step(item.upbeat_steps, scale, where)
         if not 0 <= upbeat < signs.bars[metre]:
-            raise UserError(f"an upbeat of {upbeat} steps doesn't fit a bar of {signs.bars[metre]}", where=where)
+            raise UserError(
+                f"an upbeat of {upbeat} steps doesn't fit in a bar of {signs.bars[metre]} steps", where=where
+            )
         frames = np.full((self._step(item.length_steps, scale, where), len(VOICES)), signs.rest, dtype=np.int64)
         for voice, part in enumerate(item.parts):
             for note in part.notes:
@@ -134,9 +136,9 @@ class Chorale(Signed):
         if any(token not in known for token in tokens) or (len(tokens) > 1 and not tokens[1].startswith("upbeat ")):
             metres = ", ".join(f"{beats}/{unit}" for beats, unit in METRES)
             raise UserError(
-                f"{text[:80]!r} is no beginning of a chorale",
+                f"{text[:80]!r} isn't a valid prompt for a chorale",
                 where="prompt",
-                hint=f'give a metre ({metres}), and an upbeat in steps if you like: "3/4 upbeat {self.steps_per_beat}"',
+                hint=f'give a metre ({metres}) and optionally an upbeat in steps: "3/4 upbeat {self.steps_per_beat}"',
             )
         return signs.vocabulary.ids(tokens), []
 
@@ -150,11 +152,11 @@ class Chorale(Signed):
             sings, goes = (f"{pitch_name(a)} to {pitch_name(b)}" for a, b in ends)
             doubts.append(
                 f"{outside} of {len(pitches)} notes are outside a soprano's range, {sings}: the melody goes from "
-                f"{goes}; move it by octaves if it is to be sung"
+                f"{goes}; transpose it by octaves to make it singable"
             )
         own, ours = melody.tempo_bpm, Score(melody.parts).tempo_bpm  # `decode` returns the default tempo
         if f"{own:g}" != f"{ours:g}":  # 84 is 83.99999 in a MIDI file
-            doubts.append(f"its tempo, {own:g}, isn't kept: chorales go at {ours:g} quarters a minute")
+            doubts.append(f"its tempo, {own:g}, isn't kept: chorales are written at {ours:g} quarter notes per minute")
         return doubts
 
     def with_melody(self, melody: Score) -> np.ndarray:
@@ -274,7 +276,7 @@ class Chorale(Signed):
         scaled = step * scale
         if scaled.denominator != 1:
             raise UserError(
-                f"step {step} isn't on a grid of {self.steps_per_beat} steps in a beat",
+                f"step {step} isn't on a grid of {self.steps_per_beat} steps per beat",
                 where=where,
                 hint="set encoding.steps_per_beat to a multiple of the score's own grid",
             )

@@ -31,7 +31,9 @@ class Conditioned(Encoding):
         text = self._pair.input
         if text.form != "tokens" or text.pairs or text.context_sizes:
             raise UserError(
-                f"{text.kind} is no encoding of texts", where="encoding.encoding.kind", hint="for example: characters"
+                f"{text.kind} isn't an encoding of texts",
+                where="encoding.encoding.kind",
+                hint="for example: characters",
             )
         self.unit = text.unit
 

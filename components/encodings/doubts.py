@@ -68,7 +68,7 @@ def understood(encoding: Reads, given: Text, where: str, doubts: Doubts, *, exac
         if within is not None and within.shape == ids.shape and _cost(encoding, within) < _cost(encoding, ids):
             return f" {text}"
     if ids is not None and nothing_known(encoding, ids):
-        doubts.add(f"warning: no {encoding.unit} is known to the model, so its answer means little", where)
+        doubts.add(f"warning: the model knows no {encoding.unit} of it, so its answer is meaningless", where)
     return text
 
 
@@ -79,14 +79,14 @@ def spelled(encoding: Reads, given: Text, where: str, doubts: Doubts) -> Text:
     text = given
     for sign, name in TAKEN_OUT.items():
         if any(sign in word for word in text):
-            doubts.add(f"{name}s taken out", where)
+            doubts.add(f"{name}s removed", where)
             text = _each(text, partial(_without, sign))
     own = None if "".join(text).isascii() else _ids(encoding, text)
     for form in FORMS if own is not None else ():
         other = _each(text, partial(unicodedata.normalize, form))
         ids = _ids(encoding, other) if other != text else None
         if ids is not None and _cost(encoding, ids) < _cost(encoding, own):
-            doubts.add(f"read as {form}, the form of Unicode that the model knows", where)
+            doubts.add(f"normalised to {form}, the Unicode form of the training data", where)
             return other
     return text
 

@@ -82,7 +82,9 @@ class Drums(Encoding):
         if not self._lost:
             return []
         share = 100 * self._lost / max(1, self._heard)
-        return [f"{self._lost:,} of {self._heard:,} hits ({share:.1f} %) share a sixteenth with a louder one: left out"]
+        return [
+            f"{self._lost:,} of {self._heard:,} hits ({share:.1f} %) left out: louder hits fall on the same sixteenth"
+        ]
 
     def encode(self, item: Score) -> np.ndarray:
         metre = METRES.index(nearest_metre(item.metre))
@@ -117,8 +119,10 @@ class Drums(Encoding):
         """
         notes = [note for part in item.parts if part.role == "drums" for note in part.notes if note.pitch in PIECE_OF]
         if not notes:
-            hint = "read drum files with data.reader=drums; other instruments have the encodings events and performance"
-            raise UserError("has no drums to write down", where="encoding.kind", hint=hint)
+            hint = (
+                "read drum files with data.reader=drums; for other instruments use the encodings events or performance"
+            )
+            raise UserError("the piece has no drums", where="encoding.kind", hint=hint)
         scale = Fraction(GRID * self.offsets, item.steps_per_beat)
         hits: dict[tuple[int, int], tuple[int, int]] = {}
         for note in sorted(notes, key=lambda note: note.velocity):
@@ -175,13 +179,13 @@ class Drums(Encoding):
         metre, *tempo = text.split()
         names = [f"{beats}/{unit}" for beats, unit in METRES]
         if metre not in names or len(tempo) > 1 or (tempo and not tempo[0].isdigit()):
-            hint = f'a metre, and maybe a tempo: "4/4 96"; metres: {", ".join(names)}'
-            raise UserError(f"{text[:80]!r} is no beginning of a drum pattern", where="prompt", hint=hint)
+            hint = f'give a metre and optionally a tempo: "4/4 96"; metres: {", ".join(names)}'
+            raise UserError(f"{text[:80]!r} isn't a valid prompt for a drum pattern", where="prompt", hint=hint)
         ids = [FIRST + names.index(metre)]
         if not tempo:
             return np.array(ids), []
         index = min(range(len(TEMPI)), key=lambda index: abs(TEMPI[index] - int(tempo[0])))
-        told = [f"the tempo {tempo[0]} is taken as {TEMPI[index]}"] if TEMPI[index] != int(tempo[0]) else []
+        told = [f"the tempo {tempo[0]} is rounded to {TEMPI[index]}"] if TEMPI[index] != int(tempo[0]) else []
         return np.array([*ids, FIRST + len(METRES) + index]), told
 
     def context(self, ids: np.ndarray) -> np.ndarray:

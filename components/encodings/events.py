@@ -57,15 +57,15 @@ class Events(Encoding):
             raise unknown("tokenizer", str(tokenizer), CLASSES, where="encoding.tokenizer")
         check_range(steps_per_beat=(steps_per_beat, 1, 48), velocities=(velocities, 0, 127), bpe=(bpe, 0, LARGEST))
         if bpe and tuple(transpose) != (0, 0):
-            hint = "leave one of them out: a transposed piece would have other merged tokens"
-            raise UserError("bpe and transpose don't go together", where="encoding", hint=hint)
+            hint = "leave one of them out: transposing a piece would change its merged tokens"
+            raise UserError("bpe and transpose can't be used together", where="encoding", hint=hint)
         self.tokenizer, self.steps_per_beat, self.velocities = tokenizer, steps_per_beat, velocities
         self.programs, self.bpe, self.transpose = programs, bpe, (transpose[0], transpose[1])
         self._midi = MidiTokens(tokenizer, steps_per_beat, velocities, programs)
         base = len(self._midi.tokens)
         if bpe and bpe <= base + FIRST:
-            hint = f"its vocabulary has {base + FIRST} tokens before any are merged: choose more, or 0"
-            raise UserError(f"{bpe} tokens are fewer than {tokenizer} has", where="encoding.bpe", hint=hint)
+            hint = f"{tokenizer} has {base + FIRST} tokens before merging: choose a larger number, or 0 for no merging"
+            raise UserError(f"a vocabulary of {bpe} tokens is too small", where="encoding.bpe", hint=hint)
         cuts = "Bar" if "Bar" in self._midi.types else "TimeShift"
         self._cuts = np.array([kind == cuts for kind in self._midi.types])
         self._given: Vocabulary | None = None
@@ -126,7 +126,7 @@ class Events(Encoding):
             raise UserError(
                 "the stored vocabulary isn't the one that this version of MidiTok gives",
                 where="encoding",
-                hint="ingest the data again and train the model again, or install the version that made it",
+                hint="ingest the data and train the model again, or install the version of MidiTok that wrote it",
             )
 
     def encode(self, item: Score) -> np.ndarray:
@@ -147,8 +147,8 @@ class Events(Encoding):
             return np.zeros(0, dtype=np.int64), []
         known = [token.split("_")[1] for token in self._midi.tokens if token.startswith("TimeSig_")]
         if name not in self._vocabulary.tokens:
-            hint = f"metres: {', '.join(known)}" if known else f"{self.tokenizer} has no metres: leave it out"
-            raise UserError(f"{text[:80]!r} is no beginning of a piece", where="prompt", hint=hint)
+            hint = f"metres: {', '.join(known)}" if known else f"{self.tokenizer} has no metres: leave the prompt out"
+            raise UserError(f"{text[:80]!r} isn't a valid prompt for this model", where="prompt", hint=hint)
         bar = ["Bar_None"] if "Bar" in self._midi.types else []
         return self._vocabulary.ids([*bar, name]), []
 

@@ -101,8 +101,8 @@ class Frames(Encoding):
         steps_W = np.spacing(largest_W.astype(np.float32))
         for largest, step, deviation in zip(largest_W, steps_W, self.deviation_W, strict=True):
             if 0 < deviation < 50 * step:
-                what = f"float32 keeps numbers near {largest:.15g} to {step:g} only, and they vary by {deviation:.3g}"
-                raise UserError(what, where="encoding", hint="standardise: true subtracts their mean first")
+                what = f"float32 rounds numbers near {largest:.15g} to {step:g}, but they vary only by {deviation:.3g}"
+                raise UserError(what, where="encoding", hint="set standardise: true, which subtracts the mean")
 
 
 def _frames(item: Any) -> np.ndarray:
@@ -110,12 +110,10 @@ def _frames(item: Any) -> np.ndarray:
     try:
         frames = np.atleast_2d(np.asarray(item, dtype=np.float64))
     except (ValueError, TypeError):
-        what = f"{item!r:.60} isn't a number" if isinstance(item, str) else "not a table of numbers"
-        raise UserError(what, where="data", hint="labels are encoded by {kind: labels}") from None
+        what = f"{item!r:.60} isn't a number" if isinstance(item, str) else "frames must be a table of numbers"
+        raise UserError(what, where="data", hint="encode labels with {kind: labels}") from None
     if frames.ndim != 2 or not np.isfinite(frames).all():
-        raise UserError(
-            f"frames are a table [steps, features] of finite numbers, not of shape {frames.shape}", where="data"
-        )
+        raise UserError(f"frames must be finite numbers of shape [steps, features], not {frames.shape}", where="data")
     return frames
 
 
@@ -127,4 +125,4 @@ def _shortest(value: float, step: float) -> float:
 
 
 def _widths(found: int, wanted: int) -> UserError:
-    return UserError(f"a sequence has {found} features a step, the first one had {wanted}", where="data")
+    return UserError(f"a sequence has {found} features per step, but the first one has {wanted}", where="data")

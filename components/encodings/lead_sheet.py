@@ -79,9 +79,9 @@ class LeadSheet(Signed):
     ) -> None:
         if not 2 <= steps_per_beat <= 48 or steps_per_beat % 2:
             raise UserError(
-                f"{steps_per_beat} steps in a beat can't be used: bars of eighths need half beats",
+                f"must be an even number from 2 to 48, not {steps_per_beat}",
                 where="encoding.steps_per_beat",
-                hint="choose an even number from 2 to 48; 12 has triplets and sixteenths",
+                hint="for example 12, which allows triplets and sixteenth notes",
             )
         self.steps_per_beat, self.planned, self.patterns = steps_per_beat, planned, patterns
         self.copy_places = len(LAGS) + patterns
@@ -133,8 +133,8 @@ class LeadSheet(Signed):
         notes = self._line(item, scale)
         end = max([round(item.length_steps * scale), *(note.start + note.duration for note in notes[-1:])])
         if end > MOST_STEPS:
-            what = f"has {end // self.steps_per_beat:,} beats, more than {MOST_STEPS // self.steps_per_beat:,}"
-            raise UserError(what, where=item.title or "score", hint="cut it into pieces")
+            what = f"{end // self.steps_per_beat:,} beats, more than the limit of {MOST_STEPS // self.steps_per_beat:,}"
+            raise UserError(what, where=item.title or "score", hint="split it into several pieces")
         metre = nearest_metre(item.metre)
         form = Form(
             metre=metre,

@@ -135,7 +135,7 @@ def meaning_of(encoding: Encoding, chords: Sequence[Chord] = ()) -> Meaning:
     make = getattr(encoding, "meaning", None)
     if make is None:
         raise UserError(
-            f"the encoding {encoding.kind!r} has no notes that a constraint could be about",
+            f"constraints need an encoding of notes, not {encoding.kind!r}",
             where="generation.constraints",
             hint="leave constraints empty for models of text",
         )

@@ -80,7 +80,8 @@ class Mel(Encoding):
         self.time_masks, self.time_mask, self.band_masks, self.band_mask = time_masks, time_mask, band_masks, band_mask
         self.window, self.hop = round(window_seconds * rate_hz), round(hop_seconds * rate_hz)
         if self.window < 2 or self.hop < 1:
-            raise UserError("a frame of less than two samples", where="encoding.window_seconds")
+            what, hint = "a frame must have at least two samples", "increase window_seconds, hop_seconds or rate_hz"
+            raise UserError(what, where="encoding.window_seconds", hint=hint)
         self.filters_KM = mel_filters(rate_hz, self._bins, bands, low_hz, high_hz or rate_hz / 2)
         self.mean_M, self.deviation_M = np.zeros(bands), np.ones(bands)
         self.rates: Counter[int] = Counter()  # of the training sounds
@@ -108,12 +109,12 @@ class Mel(Encoding):
             return []
         if fastest in slower:
             return [
-                f"the sounds have {fastest:,} samples a second at most: nothing in them is above "
-                f"{fastest / 2:,g} Hz, but the bands go up to {self.top_hz:,g} (rate_hz={fastest} fits)"
+                f"the sample rate is at most {fastest:,} Hz, so the sounds contain nothing above "
+                f"{fastest / 2:,g} Hz, but the bands go up to {self.top_hz:,g} (set rate_hz={fastest})"
             ]
         rates = ", ".join(f"{count:,} with {rate:,}" for rate, count in slower.most_common(3))
         return [
-            f"warning: {slower.total():,} of {self.rates.total():,} sounds of train have too few samples a second for "
+            f"warning: {slower.total():,} of {self.rates.total():,} sounds of train have too low a sample rate for "
             f"bands up to {self.top_hz:,g} Hz ({rates}): their highest bands are empty (rate_hz={min(slower)} fits all)"
         ]
 
@@ -218,8 +219,8 @@ def mel_filters(rate_hz: int, bins: int, bands: int, low_hz: float, high_hz: flo
         UserError: the range is empty or beyond half the rate, or a band has no bin.
     """
     if not 0 <= low_hz < high_hz <= rate_hz / 2:
-        raise UserError(f"no range: {low_hz:g} to {high_hz:g} Hz", where="encoding.low_hz",
-                        hint=f"from 0 to half the rate, {rate_hz / 2:g} Hz")  # fmt: skip
+        raise UserError(f"invalid range: {low_hz:g} to {high_hz:g} Hz", where="encoding.low_hz",
+                        hint=f"choose a range within 0 to {rate_hz / 2:g} Hz, half of rate_hz")  # fmt: skip
     edges_hz = _hertz(np.linspace(_mel(low_hz), _mel(high_hz), bands + 2))
     bins_hz = np.arange(bins // 2 + 1)[:, None] * rate_hz / bins
     rising = (bins_hz - edges_hz[:-2]) / (edges_hz[1:-1] - edges_hz[:-2])
@@ -227,7 +228,7 @@ def mel_filters(rate_hz: int, bins: int, bands: int, low_hz: float, high_hz: flo
     filters_KM = np.maximum(np.minimum(rising, falling), 0.0)
     if not (filters_KM.sum(0) > 0).all():
         raise UserError(f"{bands} bands are too narrow for windows of this length", where="encoding.bands",
-                        hint="fewer bands, or longer encoding.window_seconds")  # fmt: skip
+                        hint="use fewer bands, or a longer encoding.window_seconds")  # fmt: skip
     return filters_KM
 
 
@@ -266,13 +267,14 @@ def _hertz(mel: np.ndarray) -> np.ndarray:
 def _checked(item: Any) -> np.ndarray:
     """The samples of a sound, float64 [N]."""
     if not isinstance(item, tuple) or len(item) != 2:
-        raise UserError("a sound is samples and their rate", where="data", hint="read_wav gives one from a file")
+        raise UserError("a sound must be (samples, sample rate)", where="data", hint="read_wav reads one from a file")
     samples, rate_hz = np.asarray(item[0], dtype=np.float64), item[1]
     if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():
-        raise UserError(f"samples are finite numbers [N], not of shape {samples.shape}", where="data")
+        raise UserError(f"samples must be finite numbers of shape [N], not {samples.shape}", where="data")
     if (loudest := float(np.abs(samples).max())) > LOUDEST:
-        hint = "divide whole numbers by what they may be at most, as 32768 of 16 bits"
-        raise UserError(f"samples of up to {loudest:,g}, where full scale is 1", where="data", hint=hint)
+        hint = "divide integer samples by their full scale, e.g. 32768 for 16 bits"
+        raise UserError(f"samples must lie between -1 and 1, but reach {loudest:,g}", where="data", hint=hint)
     if not isinstance(rate_hz, int) or not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
-        raise UserError(f"{rate_hz!r} samples a second", where="data")
+        what = f"the sample rate must be from {LOWEST_RATE_HZ:,} to {HIGHEST_RATE_HZ:,} Hz, not {rate_hz!r}"
+        raise UserError(what, where="data")
     return samples

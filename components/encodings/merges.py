@@ -33,7 +33,7 @@ class Merges:
         ids = {text: id for id, text in enumerate(texts)}
         for left, right in self.pairs:
             if not (0 <= left < len(texts) and 0 <= right < len(texts)):
-                raise ValueError(f"the merge ({left}, {right}) names a token that isn't there yet")
+                raise ValueError(f"the merge ({left}, {right}) refers to a token that doesn't exist yet")
             text = texts[left] + texts[right]
             if len(text) > LONGEST:
                 raise ValueError(f"the merge ({left}, {right}) stands for more than {LONGEST} tokens")

@@ -56,8 +56,8 @@ class Notes(Encoding):
         check_range(steps_per_beat=(steps_per_beat, 2, 48), longest_beats=(longest_beats, 1, 64))
         check_range(velocities=(velocities, 1, 127))
         if steps_per_beat % 2:
-            hint = "choose an even number from 2 to 48; 12 has triplets and sixteenths"
-            raise UserError("bars of eighths need half beats", where="encoding.steps_per_beat", hint=hint)
+            hint = "choose an even number from 2 to 48, e.g. 12, which allows triplets and sixteenth notes"
+            raise UserError(f"must be even, not {steps_per_beat}", where="encoding.steps_per_beat", hint=hint)
         self.steps_per_beat, self.longest_beats, self.velocities = steps_per_beat, longest_beats, velocities
         self.transpose, self.stretch = (transpose[0], transpose[1]), stretch
         self.longest = longest_beats * steps_per_beat
@@ -221,7 +221,7 @@ def check_range(**settings: tuple[int, int, int]) -> None:
     """
     for name, (value, low, high) in settings.items():
         if not isinstance(value, int) or not low <= value <= high:
-            raise UserError(f"{value!r} can't be used", where=f"encoding.{name}", hint=f"choose {low} to {high}")
+            raise UserError(f"must be a whole number from {low} to {high}, not {value!r}", where=f"encoding.{name}")
 
 
 def settled(notes: Iterable[Note]) -> tuple[Note, ...]:

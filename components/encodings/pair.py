@@ -67,7 +67,7 @@ class Pair(Encoding):
             low, high = target.whole
             remarks.append(
                 f"the targets are whole numbers from {low} to {high}: task: {{kind: ordinal}} with encoding.target: "
-                "{kind: ratings} answers whole numbers of that scale, as ratings are"
+                "{kind: ratings} predicts whole numbers of that scale, for ratings"
             )
         return remarks
 

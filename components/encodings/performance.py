@@ -69,7 +69,7 @@ class Performance(Encoding):
         self._beyond = sum(not LOWEST <= note.pitch <= HIGHEST for part in parts for note in part.notes)
 
     def remarks(self) -> list[str]:
-        return [f"{self._beyond:,} notes beyond the keys of a piano (A0 to C8): left out"] if self._beyond else []
+        return [f"{self._beyond:,} notes outside a piano's range (A0 to C8): left out"] if self._beyond else []
 
     def encode(self, item: Score) -> np.ndarray:
         """The ids [T].
@@ -88,8 +88,8 @@ class Performance(Encoding):
         ]
         if not notes:
             drums = any(part.role == "drums" and part.notes for part in item.parts)
-            what = "has only drums, which are no keys of a piano" if drums else "has no note of a piano"
-            hint = "read piano files with data.reader=piano; drums have the encoding drums"
+            what = "the piece has only drums" if drums else "the piece has no note in a piano's range"
+            hint = "read piano files with data.reader=piano; for drums use the encoding drums"
             raise UserError(what, where="encoding.kind", hint=hint)
         events: list[tuple[int, int, int, int]] = []  # step, order, id, velocity
         for note in settled(notes):
@@ -161,7 +161,9 @@ class Performance(Encoding):
             UserError: the text isn't empty.
         """
         if text.strip():
-            raise UserError(f"{text[:80]!r} is no beginning of a performance", where="prompt", hint="leave it out")
+            raise UserError(
+                f"this model takes no prompt, but {text[:80]!r} was given", where="prompt", hint="leave it out"
+            )
         return np.zeros(0, dtype=np.int64), []
 
     def context(self, ids: np.ndarray) -> np.ndarray:

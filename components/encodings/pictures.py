@@ -63,7 +63,7 @@ class Pictures(Frames):
         grey_THW = np.asarray(item)
         T, H, W = grey_THW.shape if grey_THW.ndim == 3 else (0, 0, 0)
         if not T or min(H, W) < self.grid or grey_THW.dtype.kind not in "fiub":
-            what = f"pictures are numbers [pictures, height, width], {self.grid} pixels at least a side"
+            what = f"pictures must be numbers [pictures, height, width] of at least {self.grid} pixels per side"
             raise UserError(f"{what}, not of shape {grey_THW.shape}", where="data")
         grey_THW = grey_THW.astype(np.float32)
         change_THW = np.diff(grey_THW, axis=0, prepend=grey_THW[:1])

@@ -46,8 +46,8 @@ class Ratings(Labels):
         low, high = self.classes[0], self.classes[-1]
         if not int(low) <= rating <= int(high):
             bound = f"high: {rating}" if rating > int(high) else f"low: {rating}"
-            what = f"the rating {rating} isn't from {low} to {high}, as those of training are"
-            raise UserError(what, where="data", hint=f"set encoding.target.{bound}, if it is one of the scale's")
+            what = f"the rating {rating} is outside the range of the training data, {low} to {high}"
+            raise UserError(what, where="data", hint=f"if it belongs to the scale, set encoding.target.{bound}")
         return np.array([len(SPECIALS) + rating - int(low)])
 
     def labels_of(self, item: Any) -> Sequence[str]:
@@ -58,8 +58,8 @@ class Ratings(Labels):
 
     def _set(self, low: int, high: int) -> None:
         if not 1 <= high - low < MOST:
-            what = f"ratings from {low} to {high}: a scale has 2 to {MOST}"
-            raise UserError(what, where="encoding.target", hint="predict such numbers by the task regression")
+            what = f"a scale must have 2 to {MOST} ratings, but this one goes from {low} to {high}"
+            raise UserError(what, where="encoding.target", hint="use the task regression for such numbers")
         self.vocabulary = Vocabulary([*SPECIALS, *map(str, range(low, high + 1))])
 
 
@@ -71,6 +71,7 @@ def _whole(item: Any) -> int:
         values = np.zeros(0)
     if len(values) == 1 and np.isfinite(values[0]) and values[0] == np.round(values[0]):
         return int(values[0])
-    what = f"{item!r:.60} is no rating: a whole number" if len(values) < 2 else f"{len(values)} numbers are no rating"
-    hint = "other numbers are predicted by the task regression with target: {kind: frames}"
+    found = f"{len(values)} numbers" if len(values) > 1 else f"{item!r:.60}"
+    what = f"a rating must be a whole number, not {found}"
+    hint = "for other numbers use the task regression with target: {kind: frames}"
     raise UserError(what, where="data", hint=hint)

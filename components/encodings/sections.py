@@ -33,17 +33,17 @@ class Sections:
         """
         letters = text.strip().upper()
         if not (letters.isascii() and letters.isalpha()):
-            hint = "a letter for each section, such as AABA: the same letter, the same music"
+            hint = "write one letter per section, e.g. AABA: sections with the same letter are alike"
             raise UserError(f"{text[:60]!r} isn't a form", where=WHERE, hint=hint)
         count = len(letters)
         if not total and count * BARS > MOST_BARS:
             what = f"{letters} has {count} sections: with {BARS} bars each that is more than {MOST_BARS} bars"
-            hint = f"say how many bars the piece has: bars {MOST_BARS // count * count}"
+            hint = f"set the length of the piece: bars {MOST_BARS // count * count}"
             raise UserError(what, where=WHERE, hint=hint)
         if total % count:
             fit = sorted({max(count, total // count * count), (total // count + 1) * count})
-            what = f"{total} bars can't be shared out among the {count} sections of {letters}"
-            hint = f"{' or '.join(map(str, fit))} bars can, or take a form with another number of letters"
+            what = f"{total} bars can't be divided evenly among the {count} sections of {letters}"
+            hint = f"use {' or '.join(map(str, fit))} bars, or a form with another number of letters"
             raise UserError(what, where=WHERE, hint=hint)
         return cls(letters, total // count or BARS)
 

@@ -127,7 +127,7 @@ class SeriesValues(Encoding):
         with np.errstate(over="ignore"):
             high_T = values_T.astype(np.float32)
         if not np.isfinite(high_T).all() or ((high_T == 0) & (values_T != 0)).any():
-            what = f"{item.name}: a value isn't a finite number, or is beyond what float32 keeps (1e-38 to 3e38)"
+            what = f"{item.name}: a value is NaN, infinite or outside float32's range (1e-38 to 3e38)"
             raise UserError(what, where="data", hint="give the values in another unit")
         parts = [high_T, values_T - high_T.astype(np.float64)]
         parts += list(((item.covariates - self.mean_C) / self.deviation_C).T)
@@ -144,13 +144,13 @@ class SeriesValues(Encoding):
     def remarks(self) -> list[str]:
         lags = ", ".join(map(str, self.read_lags)) or "none"
         told = [
-            f"{len(self.series):,} series, a step of {self.freq}, a season of {self.season} steps; "
+            f"{len(self.series):,} series, step {self.freq}, season of {self.season} steps; "
             f"{self.horizon} steps are predicted; lags {lags}; calendar {', '.join(self.cycles) or 'none'}"
         ]
         if self.steady:
             told.append(
-                f"warning: {self.steady:,} series vary by less than {STEADY:g} of their size: task.centre: true "
-                "subtracts their mean first"
+                f"warning: {self.steady:,} series vary by less than {STEADY:g} of their size: set task.centre: true "
+                "to subtract their mean"
             )
         return told
 
@@ -170,15 +170,15 @@ class SeriesValues(Encoding):
         if not isinstance(item, Series):
             raise UserError(f"{type(item).__name__} isn't a series", where="data", hint="data.reader=series-table")
         if item.freq != self.freq:
-            hint = "series of another step need a model of their own; data.freq sets how the file's is read"
+            hint = "train another model for it; or set data.freq if the file's step was read wrongly"
             raise UserError(
-                f"{item.name}: steps of {item.freq}, the training data have {self.freq}", where="data", hint=hint
+                f"{item.name}: has step {item.freq}, but the training data have {self.freq}", where="data", hint=hint
             )
         if item.named != self.named:
             found, wanted = (", ".join(names) or "none" for names in (item.named, self.named))
-            raise UserError(f"{item.name}: the covariates are {found}, not {wanted}", where="data")
+            raise UserError(f"{item.name}: has the covariates {found}, but the model needs {wanted}", where="data")
         if not np.isfinite(item.covariates).all():
-            raise UserError(f"{item.name}: a covariate isn't a finite number", where="data")
+            raise UserError(f"{item.name}: a covariate is NaN or infinite", where="data")
 
 
 LEARNED = (

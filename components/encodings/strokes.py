@@ -83,12 +83,12 @@ class Strokes(Encoding):
         if len(lost) and (ids == UNK).all():
             known = "".join(self.vocabulary.token(id) for id in range(len(SPECIALS), len(self.vocabulary)))
             raise UserError(
-                f"{text[:60]!r} has no character that the model can write",
+                f"the model can't write any character of {text[:60]!r}",
                 where="generation.prompt",
-                hint=f"it writes {known!r}",
+                hint=f"its characters: {known!r}",
             )
         names = " ".join(map(repr, lost[:20]))
-        return ids[ids != UNK], [f"training had no {names}: left out of what is written"] * bool(lost)
+        return ids[ids != UNK], [f"left out, since the training data don't contain them: {names}"] * bool(lost)
 
     def decode(self, ids: Sequence[Any] | np.ndarray) -> Ink:
         """The strokes of points [T, 3], starting at (0, 0). Points after the last lift are also a stroke."""
@@ -108,28 +108,30 @@ class Strokes(Encoding):
 
     def remarks(self) -> list[str]:
         of = f"; {len(self.vocabulary) - len(SPECIALS)} characters" if self.texts else ""
-        return [f"an offset of 1 stands for {self.scale:.4g} of the data's units{of}"]
+        return [f"coordinates are scaled: 1 equals {self.scale:.4g} units of the data{of}"]
 
     def _text(self, item: Ink) -> str:
         if not self.texts:
             return ""
         if not 1 <= len(item.text) <= MOST_TEXT:
-            found = f"{len(item.text):,} characters, 1 to {MOST_TEXT:,} can be read" if item.text else "no text"
-            hint = "encoding.texts: false learns to draw without texts"
-            raise UserError(f"strokes with {found}", where="data", hint=hint)
+            long = f"the text has {len(item.text):,} characters; at most {MOST_TEXT:,} are allowed"
+            hint = "set encoding.texts: false to learn drawing without texts"
+            raise UserError(long if item.text else "the strokes have no text", where="data", hint=hint)
         return item.text
 
     def _offsets(self, item: Ink) -> np.ndarray:
         """Float64 [T, 3] in the data's units."""
         if not isinstance(item, Ink):
-            raise UserError(f"{type(item).__name__} isn't strokes of a pen", where="data", hint="data.reader=strokes")
+            raise UserError(
+                f"needs pen strokes, not {type(item).__name__}", where="data", hint="set data.reader=strokes"
+            )
         if not 2 <= item.points <= MOST_POINTS:
-            raise UserError(f"{item.points:,} points, 2 to {MOST_POINTS:,} can be read", where="data")
+            raise UserError(f"has {item.points:,} points; 2 to {MOST_POINTS:,} are allowed", where="data")
         places = np.concatenate(item.strokes)
         if not np.isfinite(places).all():
-            raise UserError("a coordinate isn't a finite number", where="data")
+            raise UserError("a coordinate is NaN or infinite", where="data")
         if (places == places[0]).all():
-            raise UserError("all points are in one place", where="data")
+            raise UserError("all points are equal", where="data")
         rows = np.zeros((len(places), WIDTH))
         rows[1:, :PEN] = np.diff(places, axis=0)
         rows[np.cumsum([len(stroke) for stroke in item.strokes if len(stroke)]) - 1, PEN] = 1.0

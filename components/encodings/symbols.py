@@ -54,7 +54,7 @@ class Symbols(Encoding):
         built = Vocabulary.build(counts, min_count=self.min_count, max_size=self.max_size)
         if self.known_words and not self.vectors_words:
             hint = "set model.vectors to a file of word vectors, or known_words to 0"
-            raise UserError("there is no file to take the words from", where="encoding.known_words", hint=hint)
+            raise UserError("needs a file of word vectors", where="encoding.known_words", hint=hint)
         more = dict.fromkeys(map(self._looked_up, self.vectors_words[: self.known_words]))
         self.vocabulary = Vocabulary([*built.tokens, *(token for token in more if token and token not in built)])
 

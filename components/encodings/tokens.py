@@ -60,7 +60,7 @@ class Tokens(Symbols):
     def prompt(self, text: str) -> tuple[np.ndarray, list[str]]:
         ids = self.encode(text)
         unknown = int((ids.reshape(-1, 2 if self.stem else 1) == UNK).all(1).sum())
-        said = f"{unknown} of {len(ids)} words of the prompt are unknown to the model: <UNK>"
+        said = f"{unknown} of {len(ids)} words of the prompt are unknown to the model (read as <UNK>)"
         return ids, [said] if unknown else []
 
     def split(self, text: str) -> list[str]:

@@ -31,7 +31,7 @@ class Vocabulary:
     def __init__(self, tokens: Sequence[str], /) -> None:
         self._tokens = tuple(tokens)
         if self._tokens[: len(SPECIALS)] != SPECIALS:
-            raise ValueError(f"a vocabulary begins with {', '.join(SPECIALS)}, not {self._tokens[: len(SPECIALS)]}")
+            raise ValueError(f"a vocabulary must begin with {', '.join(SPECIALS)}, not {self._tokens[: len(SPECIALS)]}")
         self._ids = {token: index for index, token in enumerate(self._tokens[len(SPECIALS) :], len(SPECIALS))}
         if len(self._ids) + len(SPECIALS) != len(self._tokens):
             twice = next(token for token, count in Counter(self._tokens[len(SPECIALS) :]).items() if count > 1)
@@ -100,9 +100,9 @@ class Vocabulary:
         """
         problem = None
         if not isinstance(state, list) or not all(isinstance(token, str) for token in state):
-            problem = f"a vocabulary is a list of strings, not {type(state).__name__}"
+            problem = f"a vocabulary must be a list of strings, not {type(state).__name__}"
         elif len(state) > LARGEST:
-            problem = f"{len(state):,} tokens are more than the {LARGEST:,} allowed"
+            problem = f"{len(state):,} tokens; at most {LARGEST:,} are allowed"
         else:
             try:
                 return cls(state)
@@ -119,4 +119,4 @@ def check_limits(min_count: int, max_size: int | None) -> None:
     """
     for name, value in (("min_count", min_count), ("max_size", max_size)):
         if value is not None and value < 1:
-            raise UserError(f"{value} leaves no vocabulary", where=f"encoding.{name}", hint="choose 1 or more")
+            raise UserError(f"must be 1 or more, not {value}", where=f"encoding.{name}")

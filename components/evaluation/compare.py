@@ -165,7 +165,7 @@ def write_curves(path: Path, rows: Sequence[Row], *, metric: str, title: str, lo
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(axis="y", color="#e6e6e6", linewidth=0.6)
         if not panel.lines:
-            panel.text(0.5, 0.5, f"no run tells its {axis}", transform=panel.transAxes, ha="center", color=SOFT)
+            panel.text(0.5, 0.5, f"no run recorded its {axis}", transform=panel.transAxes, ha="center", color=SOFT)
     panels[0].set_ylabel(f"val {metric.replace('_', ' ')}")
     panels[0].xaxis.set_major_formatter(lambda value, _: _short(value))
     if limits := _limits(shown, lower):

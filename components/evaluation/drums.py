@@ -43,7 +43,7 @@ def judge_drums(
     """
     for pieces, name in ((scores, "generated"), (training, "training"), (held_out, "held-out")):
         if not any(part.notes for piece in pieces for part in piece.parts):
-            raise UserError(f"the {name} patterns have no hits: there is nothing to judge", where="judge")
+            raise UserError(f"the {name} patterns have no hits, so they can't be compared", where="judge")
     whole = {tuple(bars(score)) for score in training}
     known = {bar for pattern in whole for bar in pattern}
     columns = {"generated": _figures(scores, whole, known), "held_out": _figures(held_out, whole, known)}

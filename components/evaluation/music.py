@@ -65,7 +65,7 @@ def judge(scores: Sequence[Score], training: Sequence[Score], held_out: Sequence
     """
     for pieces, name in ((scores, "generated"), (training, "training"), (held_out, "held-out")):
         if not any(part.notes for piece in pieces for part in piece.parts):
-            raise UserError(f"the {name} pieces have no notes: there is nothing to judge", where="judge")
+            raise UserError(f"the {name} pieces have no notes, so they can't be compared", where="judge")
     known = _Known(training)
     size = min(len(scores), len(held_out))
     groups = [held_out[start : start + size] for start in range(0, len(held_out) - size + 1, size)]

@@ -25,7 +25,7 @@ _PANELS = {
     "pieces": "pieces of the kit",
     "velocity": "velocity, 1 to 127",
     "milliseconds": "milliseconds",
-    "a second": "notes a second",
+    "a second": "notes per second",
 }
 
 

@@ -60,7 +60,7 @@ def write_learning_curve(
         bottom = low - 0.15 * (top - low)  # nats of a density may be negative
         axes.set_ylim(bottom if low < 0 else max(0.0, bottom), top + 0.1 * (top - low))
         for name, value in baselines.items():
-            far = "" if value <= top else " (off the picture)"
+            far = "" if value <= top else " (outside the plot)"
             axes.axhline(value, color=SOFT, linewidth=0.9, linestyle="--", label=f"{name} {value:.3g}{far}")
     if test is not None and tokens:
         axes.plot(tokens[-1:], [test], color=INK, marker="*", markersize=11, linestyle="none", label=f"test {test:.3g}")

@@ -120,11 +120,11 @@ def render(report: RunReport) -> str:
         picture = room.image("image/svg+xml", report.curves, "learning curves")
         body.append(f"<h2>Learning curves</h2>\n<figure>{picture}</figure>")
     body.append(f"<h2>Runs</h2>\n{_grid(report.runs)}")
-    body.append(f"<h2>Figures</h2>\n{_grid(report.figures)}")
+    body.append(f"<h2>Metrics</h2>\n{_grid(report.figures)}")
     if report.pieces or report.texts:
         body.append("<h2>Samples</h2>")
     if report.pieces:
-        body.append(f'<p class="note">Sound ends after {SOUND_SECONDS} seconds here.</p>')
+        body.append(f'<p class="note">On this page, sound ends after {SOUND_SECONDS} seconds.</p>')
     for piece in report.pieces:
         roll = room.image("image/png", piece.png, piece.title) if piece.png.startswith(PNG) else ""
         body.append(f"<figure><figcaption>{html.escape(piece.title)}</figcaption>{roll}{room.sound(piece)}</figure>")
@@ -141,9 +141,11 @@ def render(report: RunReport) -> str:
     if report.recipe:
         body.append(f"<h2>Recipe</h2>\n<pre>{_cut(report.recipe, MAX_TEXT)}</pre>")
     if report.digests:
-        body.append(f"<h2>Where it comes from</h2>\n{_grid(Grid('', _two_columns(report.digests), 100))}")
+        body.append(f"<h2>Provenance</h2>\n{_grid(Grid('', _two_columns(report.digests), 100))}")
     if room.left_out:
-        body.append(f'<p class="note">Left out, the page being full: {html.escape(", ".join(room.left_out))}</p>')
+        body.append(
+            f'<p class="note">Left out because the page would be too large: {html.escape(", ".join(room.left_out))}</p>'
+        )
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'

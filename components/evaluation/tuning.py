@@ -100,9 +100,11 @@ def write_search(path: Path, found: Found, *, title: str) -> None:
     bars = list(found.importance.items())[:MOST_BARS][::-1]
     if bars:
         right.barh([name for name, _ in bars], [share for _, share in bars], color=INK, height=0.6)
-        right.set(xlabel="importance for being among the best tenth", xlim=(0, 1))
+        right.set(xlabel="importance (for being among the best tenth)", xlim=(0, 1))
     else:
-        right.text(0.5, 0.5, "too few trials to say what matters", transform=right.transAxes, ha="center", color=SOFT)
+        right.text(
+            0.5, 0.5, "too few trials to estimate importance", transform=right.transAxes, ha="center", color=SOFT
+        )
         right.set(xticks=[], yticks=[])
     for panel in (left, right):
         panel.spines[["top", "right"]].set_visible(False)

@@ -29,7 +29,7 @@ def generate(
         text.append(rest[:size])
         rest = rest[size:]
     if not read:
-        raise SystemExit("a model of one long text needs a prompt to go on from")
+        raise SystemExit("this model needs a prompt to continue")
     uniform = np.random.default_rng([seed, 0])
     for _ in range(length):
         for id in read:

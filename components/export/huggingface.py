@@ -29,7 +29,7 @@ A recurrent neural network trained with Reprise {version} by the recipe `{name}`
 - Model: `{model}`
 - Data: {data}, content digest `{digest}`
 - Weights: SHA-256 `{weights}`; {parameters:,} parameters
-- `config.json` is the whole recipe, `encoding.json` the vocabulary; `model.safetensors` holds plain tensors.
+- `config.json` is the complete recipe, `encoding.json` the vocabulary; `model.safetensors` contains plain tensors.
 """
 
 
@@ -40,7 +40,7 @@ def export_huggingface(bundle: Path, folder: Path) -> None:
         UserError: the folder exists, or the bundle is damaged.
     """
     if folder.exists():
-        raise UserError("already exists", where=str(folder), hint="name a new folder: --out FOLDER")
+        raise UserError("already exists", where=str(folder), hint="choose a new folder: --out FOLDER")
     opened = load_bundle(bundle)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".exporting-") as parent:

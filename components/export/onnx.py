@@ -61,7 +61,7 @@ def export_onnx(bundle: Bundle, folder: Path) -> float:
         hint = "pip install 'reprise[onnx]'"
         raise UserError(f"{MISSING} ({error.name})", where="--onnx", hint=hint) from None
     if folder.exists():
-        raise UserError("already exists", where=str(folder), hint="name a new folder: --out FOLDER")
+        raise UserError("already exists", where=str(folder), hint="choose a new folder: --out FOLDER")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".exporting-") as parent:
         made = Path(parent) / "model"
@@ -70,7 +70,9 @@ def export_onnx(bundle: Bundle, folder: Path) -> float:
         _write_graph(step, made / "model.onnx")
         differs, rounding = difference(step, onnxruntime.InferenceSession(made / "model.onnx"))
         if not differs <= max(TOLERANCE, 3 * rounding):  # rounding errors; an mLSTM may divide by nearly 0
-            raise UserError(f"the graph's values differ from the model's by {differs:.1e}", where=str(bundle.name))
+            raise UserError(
+                f"the exported graph's outputs differ from the model's by {differs:.1e}", where=str(bundle.name)
+            )
         (made / "encoding.json").write_text(json.dumps(description(bundle), ensure_ascii=False, indent=1) + "\n")
         for name, source in EXAMPLES.items():
             shutil.copy(Path(__file__).with_name(source), made / name)
@@ -130,16 +132,16 @@ def _relative(expected: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> f
 def _check(bundle: Bundle) -> None:
     model, encoding = bundle.model, bundle.encoding
     if not isinstance(model, SequenceModel) or bundle.task.settings is None:
-        what = "only language models of one token a step can be exported"
+        what = "only language models with one token per step can be exported"
     elif not model.causal:
-        what = "its outputs depend on the future, so it has no step"
+        what = "its outputs depend on future steps"
     elif encoding.context_sizes or model.places:
-        what = f"the encoding {encoding.kind} computes more than the token for each step, which only Reprise does"
+        what = f"the encoding {encoding.kind} adds inputs to each step that only Reprise can compute"
     elif not _joined(encoding):
-        what = f"what the encoding {encoding.kind} reads and writes isn't its tokens one after the other"
+        what = f"the encoding {encoding.kind} doesn't decode to its tokens joined together"
     else:
         return
-    hint = f"a copy with its code, for MLflow: reprise export {bundle.name}"
+    hint = f"export it with its code for MLflow instead: reprise export {bundle.name}"
     raise UserError(f"{bundle.name} can't be exported to ONNX: {what}", where="--onnx", hint=hint)
 
 

@@ -234,7 +234,10 @@ class Constraints:
 
     def report(self) -> list[str]:
         """One line for each relaxed constraint."""
-        return [f"{text!r} was given up for {n:,} of {self.moments:,} tokens" for text, n in self.relaxed.items()]
+        return [
+            f"the constraint {text!r} couldn't be met for {n:,} of {self.moments:,} tokens"
+            for text, n in self.relaxed.items()
+        ]
 
 
 class Constrained(Wrapped):
@@ -255,7 +258,7 @@ def parse_constraints(texts: Sequence[str], meaning: Meaning) -> Constraints:
         UserError: constraints are unknown or have wrong values; lists all of them.
     """
     if len(texts) > MOST:
-        raise UserError(f"{len(texts)} constraints, more than {MOST}", where=WHERE)
+        raise UserError(f"{len(texts)} constraints; at most {MOST} are allowed", where=WHERE)
     found, problems = [], []
     for text in texts:
         try:
@@ -281,7 +284,7 @@ def parse_constraint(text: str, voices: Sequence[str] = ()) -> Constraint:
     example, make = RULES[name]
     constraint = make(rest, tuple(voice.casefold() for voice in voices))
     if constraint is None:
-        raise UserError(f"{text!r} can't be read", where=WHERE, hint=f'write it as in "{example}"')
+        raise UserError(f"can't understand the constraint {text!r}", where=WHERE, hint=f'write it like "{example}"')
     constraint.text = text
     return constraint
 
@@ -296,11 +299,11 @@ def _range(rest: str, voices: tuple[str, ...]) -> Constraint | None:
         raise UserError(
             f"there is no voice {name!r}{meant(name, voices)}",
             where=WHERE,
-            hint=f"voices: {', '.join(voices) or 'this music has one, leave the name out'}",
+            hint=f"voices: {', '.join(voices) or 'this music has only one, so leave the name out'}",
         )
     if not 0 <= low <= high <= 127:
         raise UserError(
-            f"the range {rest!r} holds no note", where=WHERE, hint="the lower pitch first, 0 to 127 (C4 = 60)"
+            f"the range {rest!r} contains no note", where=WHERE, hint="the lower pitch first, 0 to 127 (C4 = 60)"
         )
     return Range(low, high, voices.index(name) if name else None)
 

@@ -139,7 +139,7 @@ def aligned(log_probs_TV: np.ndarray, ids: Sequence[int], blank: int = BLANK) ->
         best_S = came.max(axis=0) + log_probs_TV[t, states]
     state = S - 1 if S == 1 or best_S[-1] >= best_S[-2] else S - 2
     if not T or best_S[state] == -np.inf:
-        raise ValueError(f"{len(ids)} tokens have no way through {T} frames")
+        raise ValueError(f"{len(ids)} tokens can't be aligned with only {T} frames")
     path = [state]
     for t in range(T - 1, 0, -1):
         path.append(path[-1] - before_TS[t, path[-1]])

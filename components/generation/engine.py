@@ -36,7 +36,7 @@ WORK = 1 << 20  # minimum multiply-adds for another thread, some 20 µs
 ROWS = 8  # minimum sequences for another thread: each thread reads all weights
 SAME = 1e-3  # largest relative difference of logits to torch; a model that computes something else differs far more
 
-NOT_COMPILED = "it can't be compiled here"
+NOT_COMPILED = "the native engine can't be compiled here"
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +197,7 @@ def _make(model: nn.Module, precision: Precision) -> Engine | str:
         return NOT_COMPILED
     exact = Engine(model, "float32")
     if not _agrees(exact, model):
-        return "the model computes something else than its layers look like"
+        return "the native engine's results differ from the model's"
     return exact if precision == "float32" else Engine(model, precision)
 
 
@@ -206,18 +206,18 @@ def _unlike(model: nn.Module, precision: Precision) -> str | None:
     # exactly these classes: a subclass may compute something else
     layers = list(model.recurrent.layers) if type(model) is SequenceModel and type(model.recurrent) is Stack else []
     if not layers or {type(layer) for layer in layers} not in ({RNN}, {GRU}, {LSTM}):
-        return "it decodes stacks of plain rnn, gru or lstm layers only"
+        return "only stacks of plain rnn, gru or lstm layers are supported"
     if model.recurrent.residual or not all(layer.kernel_options.get("reset_after", True) for layer in layers):
-        return "it knows no connection around a layer, and of the gru the form that resets after the product"
+        return "residual connections and a gru with reset_after: false aren't supported"
     if not isinstance(model.head, nn.Linear):
-        return "it decodes a softmax over one output matrix only"
+        return "only a full softmax is supported"
     shapes = {name: tuple(value.shape) for name, value in model.named_parameters() if "first_states" not in name}
     if shapes != _expected(model) or len({repr(layer.kernel_options) for layer in layers}) > 1:
-        return "the layers have other parameters than plain ones"
+        return "the layers have additional parameters, which aren't supported"
     if {(p.dtype, p.device.type) for p in model.parameters()} != {(torch.float32, "cpu")}:
-        return "it decodes float32 models on the CPU only"
+        return "only float32 models on the CPU are supported"
     if precision == "int8" and "relu" in layers[0].kernel_options.values():
-        return "int8 needs outputs between -1 and 1, and relu has no bound"
+        return "int8 needs layer outputs between -1 and 1, but relu is unbounded"
     return None
 
 
@@ -247,7 +247,7 @@ def _builds() -> bool:
     try:
         native.library()
     except UserError as error:
-        log.warning("the faster native sampling loop can't be used, float32 in torch takes its place: %s", error)
+        log.warning("the faster native sampling loop can't be used; sampling in float32 with torch instead: %s", error)
         return False
     return True
 
@@ -295,4 +295,4 @@ def _inside(values: np.ndarray, size: Any) -> bool:
 def _check(name: str, right: bool) -> None:
     # the arrays are passed as pointers, so that C++ can't check them
     if not right:
-        raise ValueError(f"{name}: another shape or type than expected, or a value out of range")
+        raise ValueError(f"{name}: unexpected shape or type, or a value out of range")

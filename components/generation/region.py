@@ -52,8 +52,8 @@ class Piece:
             found = inside & np.isin(timeline.voice, region.voices)
             if not found.any():
                 names = ", ".join(timeline.voices[voice] for voice in region.voices)
-                what = f"nothing of {names} begins and ends in {text!r}"
-                raise UserError(what, where=WHERE, hint="what goes on over its edges stays as it is: take more bars")
+                what = f"{names}: no note lies completely in {text!r}"
+                raise UserError(what, where=WHERE, hint="notes that cross its edges aren't rewritten: choose more bars")
             free |= found
         return cls(ids, timeline, free)
 
@@ -71,7 +71,7 @@ def read_regions(text: str, score: Score, names: tuple[str, ...]) -> list[Region
         span, *words = re.split(r"[\s,&]+(?=[a-z])", part.strip())
         found, named = _SPAN.fullmatch(span.rstrip(" ,")), [word.strip(" ,") for word in words if word != "and"]
         if found is None:
-            raise _refused(f"{shown!r} can't be read", bars, beats, names)
+            raise _refused(f"can't understand {shown!r}", bars, beats, names)
         for word in named:
             if word not in names:
                 raise _refused(f"there is no voice {word!r}{meant(word, names)}", bars, beats, names)
@@ -89,7 +89,7 @@ def _refused(what: str, bars: Units, beats: Units, names: tuple[str, ...]) -> Us
     last = max(bars, default=0)
     example = f'"bars {min(2, last)}-{min(3, last)}, {names[-1]}"'
     hint = (
-        f"the piece has bars 1-{last} and beats 1-{max(beats, default=0)}{upbeat}; voices: {', '.join(names)} (none "
-        f"named: all); write it as in {example}, with ; between several"
+        f"the piece has bars 1-{last} and beats 1-{max(beats, default=0)}{upbeat}; voices: {', '.join(names)} "
+        f"(default: all); write it like {example}, and separate several parts with ;"
     )
     return UserError(what, where=WHERE, hint=hint)

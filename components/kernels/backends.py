@@ -95,10 +95,10 @@ def _obstacle(parameters: Mapping[str, Tensor | None], options: Mapping[str, Any
     """Why the native kernels don't apply."""
     weight = parameters["weight_hh"]
     if weight.dtype != torch.float32 or weight.device.type != "cpu":
-        return f"the weights are {weight.dtype} on {weight.device}, it knows float32 on the CPU"
+        return f"the weights are {weight.dtype} on {weight.device}, but only float32 on the CPU is supported"
     if parameters.get("peepholes") is not None:
-        return "it has no peepholes"
-    return None if options.get("reset_after", True) else "its GRU only resets after the product"
+        return "peepholes aren't supported"
+    return None if options.get("reset_after", True) else "reset_after: false isn't supported"
 
 
 @functools.cache

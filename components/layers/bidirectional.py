@@ -43,7 +43,7 @@ class Bidirectional(Recurrent):
             UserError: always.
         """
         raise UserError(
-            "a bidirectional layer reads the whole sequence, so it can't go step by step",
+            "a bidirectional layer needs the whole sequence, so it can't be run step by step",
             where="model.bidirectional",
             hint="to generate, train a model with model.bidirectional: false",
         )

@@ -32,7 +32,7 @@ class GRU(Cell):
             self.backends = ("by_hand",)
         if backend not in ("auto", *self.backends):
             raise UserError(
-                f"{backend} knows only the GRU that resets after the product",
+                f"the backend {backend} doesn't support reset_after: false",
                 where="model.backend",
                 hint="set model.backend: auto or by_hand, or model.reset_after: true",
             )

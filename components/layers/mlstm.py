@@ -44,7 +44,7 @@ class MLSTM(SteppedCell):
         forget_bias: float = 3.0,
     ) -> None:
         if hidden_size % heads:
-            what = f"the units of model.hidden_size can't be dealt out to {heads} heads"
+            what = f"model.hidden_size {hidden_size} isn't divisible by {heads} heads"
             raise UserError(what, where="model.heads", hint="choose a divisor of model.hidden_size")
         super().__init__(input_size, hidden_size, rows=4 * hidden_size + 2 * heads)
         self.heads = heads

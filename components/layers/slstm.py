@@ -40,7 +40,7 @@ class SLSTM(SteppedCell):
         recurrent_dropout: Rate = 0.0,
     ) -> None:
         if hidden_size % heads:
-            what = f"the units of model.hidden_size can't be dealt out to {heads} heads"
+            what = f"model.hidden_size {hidden_size} isn't divisible by {heads} heads"
             raise UserError(what, where="model.heads", hint="choose a divisor of model.hidden_size")
         super().__init__(input_size, hidden_size, recurrent_dropout, heads)
         self.heads = heads

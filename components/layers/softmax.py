@@ -110,7 +110,7 @@ class AdaptiveSoftmax(nn.Module):
         edges = cutoffs or [edge for edge in CUTOFFS if edge < vocabulary_size] or [vocabulary_size // 2]
         if sorted({*edges, 0, vocabulary_size}) != [0, *edges, vocabulary_size]:
             raise UserError(
-                f"{list(edges)} doesn't rise from 1 to {vocabulary_size - 1:,}, the vocabulary has {vocabulary_size:,}",
+                f"must increase and lie between 1 and {vocabulary_size - 1:,} (vocabulary size - 1), not {list(edges)}",
                 where="model.cutoffs",
             )
         narrower = min(4.0, (size / 2) ** (1 / len(edges)))

@@ -69,7 +69,7 @@ def integrated_gradients(output: Callable[[Tensor], Tensor], x_TI: Tensor) -> Co
                 break
     if not all(np.isfinite(array).all() for array in found):
         raise UserError(
-            "what its steps contribute is no finite number", where="explain", hint="are its numbers too large?"
+            "the contributions are NaN or infinite", where="explain", hint="are the input's values too large?"
         )
     return found
 

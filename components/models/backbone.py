@@ -89,12 +89,14 @@ class Backbone(nn.Module):
                     table.weight.mul_(embedding_scale)
             self.embedding.weight.requires_grad_(not freeze_vectors)
         if self.embedding is None and vectors:
-            raise UserError("there is no embedding to start from vectors", where="model.vectors", hint="words have one")
+            raise UserError(
+                "needs a model with an embedding", where="model.vectors", hint="only words can have vectors"
+            )
         if freeze_vectors and not vectors:
-            raise UserError("there are no vectors to freeze", where="model.freeze_vectors", hint="set model.vectors")
+            raise UserError("needs model.vectors", where="model.freeze_vectors", hint="set model.vectors")
         if embedding_dropout and self.embedding is None:
-            what = "there is no embedding to leave words out of"
-            raise UserError(what, where="model.embedding_dropout", hint="set 0")
+            what = "needs a model with an embedding"
+            raise UserError(what, where="model.embedding_dropout", hint="set it to 0")
         first += beside
         # each stream's offset in the stacked one-hot vector
         starts = [0, *itertools.accumulate(sizes)][:-1]

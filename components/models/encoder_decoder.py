@@ -52,8 +52,8 @@ class EncoderDecoder(nn.Module):
         self.input_feeding = input_feeding
         E = options.get("embedding_size") or options["hidden_size"]
         if tie_weights and attention == "none" and options["hidden_size"] != E:
-            hint = "leave model.embedding_size at model.hidden_size"
-            raise UserError("tied weights need outputs of the embedding's size", where="model.tie_weights", hint=hint)
+            hint = "set model.embedding_size to model.hidden_size"
+            raise UserError("needs outputs of the embedding's size", where="model.tie_weights", hint=hint)
         A = E if tie_weights else options["hidden_size"]
         own = {name: value for name, value in options.items() if name in BOTH or name not in options_of(Backbone)}
         self.encoder = Backbone([stream], **options)

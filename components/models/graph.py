@@ -57,13 +57,15 @@ class Graph(nn.Module):
         reached = _reached(outputs)
         by_name = {symbol.name: symbol for symbol in inputs}
         if len(by_name) < len(inputs):
-            raise UserError(f"two inputs have one name: {', '.join(symbol.name for symbol in inputs)}", where="graph")
+            raise UserError(
+                f"two inputs have the same name: {', '.join(symbol.name for symbol in inputs)}", where="graph"
+            )
         for symbol in reached:
             if symbol.layer is None and by_name.get(symbol.name) is not symbol:
                 raise unknown("input", symbol.name, by_name, where="graph")
         for name, symbol in by_name.items():
             if symbol not in reached:
-                raise UserError(f"no output reads the input {name!r}", where="graph")
+                raise UserError(f"the input {name!r} isn't used by any output", where="graph")
         names = _layer_names([symbol.layer for symbol in reached if symbol.layer is not None], by_name)
         keys: dict[Symbol, str] = {symbol: name for name, symbol in by_name.items()}
         counts: dict[str, int] = {}
@@ -126,9 +128,9 @@ class Graph(nn.Module):
         """
         if not self.causal:
             raise UserError(
-                f"has no step: {', '.join(self.looks_ahead)} reads the whole sequence",
+                f"can't be run step by step: {', '.join(self.looks_ahead)} needs the whole sequence",
                 where="graph",
-                hint="run it on whole sequences, or generate with a graph that has no such layer",
+                hint="run it on whole sequences, or generate with a graph without such a layer",
             )
         self._check_names(inputs)
         for name, symbol in self.inputs.items():
@@ -145,7 +147,7 @@ class Graph(nn.Module):
         for name, ours in self.inputs.items():
             theirs = symbols[name]
             if (theirs.size, theirs.ids, theirs.time) != (ours.size, ours.ids, ours.time):
-                raise UserError(f"the input {ours} can't be {theirs}", where="graph")
+                raise UserError(f"the input {ours} can't be replaced by {theirs}", where="graph")
         for call in self.calls:
             symbols[call.key] = call.layer(*(symbols[source] for source in call.sources))
         return {name: symbols[key] for name, key in self._keys_of_outputs.items()}
@@ -194,7 +196,7 @@ class Graph(nn.Module):
         times = {shape[1] for shape in shapes.values() if len(shape) == 2}
         if len(times) > 1 or len({shape[0] for shape in shapes.values()}) > 1:
             shown = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
-            raise UserError(f"the inputs' batches and times differ: {shown}", where="graph")
+            raise UserError(f"the inputs differ in batch size or number of steps: {shown}", where="graph")
         steps = times.pop() if times else None
         if steps == 0:
             raise UserError("a sequence needs at least one step", where="graph")
@@ -217,9 +219,9 @@ class GraphCell(base.Recurrent):
         ends = [*graph.inputs.values(), *graph.outputs.values()]
         if len(graph.inputs) != 1 or len(graph.outputs) != 1 or not all(end.time and not end.ids for end in ends):
             raise UserError(
-                f"needs one input and one output, both numbers over time, not {', '.join(map(str, ends))}",
+                f"needs one input and one output, both sequences of vectors, not {', '.join(map(str, ends))}",
                 where="graph cell",
-                hint="graph.on(symbols) nests any graph",
+                hint="use graph.on(symbols) to nest any graph",
             )
         self.graph = graph
         (self._input,), (self._output,) = graph.inputs, graph.outputs
@@ -256,13 +258,13 @@ def _reached(outputs: Mapping[str, Symbol]) -> list[Symbol]:
         raise UserError("a graph needs an output", where="graph")
     found = ancestors(outputs.values(), lambda symbol: symbol.parents)
     if len(found) > MAX_CALLS:
-        raise UserError(f"{len(found)} calls of layers; at most {MAX_CALLS}", where="graph")
+        raise UserError(f"{len(found)} calls of layers; at most {MAX_CALLS} are allowed", where="graph")
     for name, symbol in outputs.items():
         if symbol.ids:
-            raise UserError(f"the output {name!r} would be ids: {symbol}", where="graph")
+            raise UserError(f"the output {name!r} can't be ids: {symbol}", where="graph")
     over_time = any(symbol.layer is None and symbol.time for symbol in found)
     if not over_time and any(isinstance(symbol.layer, Repeat) for symbol in found):
-        raise UserError("repeat needs an input over time beside it, to know how often", where="graph")
+        raise UserError("repeat needs a sequence as another input, to know the number of steps", where="graph")
     return sorted(found, key=lambda symbol: symbol.order)
 
 
@@ -272,7 +274,7 @@ def _layer_names(layers: Iterable[Layer], inputs: Iterable[str]) -> dict[Layer, 
     taken = set(inputs)
     for layer in distinct:
         if layer.name in taken:
-            raise UserError(f"the name {layer.name!r} is used twice", where="graph")
+            raise UserError(f"the name {layer.name!r} is used more than once", where="graph")
         taken |= {layer.name} if layer.name else set()
     names = {}
     for layer in distinct:

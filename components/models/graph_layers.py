@@ -55,7 +55,7 @@ class Recurrent(Layer):
         self._given = isinstance(cell, base.Recurrent)
         if self._given:
             if options or bidirectional or not self._plain:
-                raise UserError("a layer that is made already takes no settings", where=self.kind)
+                raise UserError("an existing layer can't be given settings", where=self.kind)
             self._make = lambda size: cell
         else:
             make = resolve("cell", cell) if isinstance(cell, str) else cell
@@ -67,7 +67,7 @@ class Recurrent(Layer):
             make = lambda size: Bidirectional(self._make(size), self._make(size))  # noqa: E731
         module = make(source.size) if self._plain else Stack.of(make, source.size, self.num_layers, **self._stack)
         if module.input_size != source.size:
-            raise UserError(f"reads {module.input_size} features, not {source}", where=self.label)
+            raise UserError(f"needs {module.input_size} features, not {source}", where=self.label)
         if source.ids and not self._given:
             # only one entry of a one-hot input is 1: the fan-in is 1, not the vocabulary's size
             first = module if self._plain else module.layers[0]
@@ -110,7 +110,7 @@ class Linear(Layer):
 
     def build(self, source: Symbol) -> nn.Module:
         if self.size is None:
-            raise UserError("has no size", where=self.label, hint="only the layer of an output gets it from the task")
+            raise UserError("needs a size", where=self.label, hint="only output layers get theirs from the task")
         return nn.Linear(source.size, bounded(self.size, self.label), bias=self.bias)
 
     def size_of(self, source: Symbol) -> int:

@@ -60,7 +60,7 @@ def graph_from_recipe(
         if symbol is not None and (symbol.ids or symbol.size != size):
             problems.append(f"{key}.outputs.{name}: the task needs {size} features, not {symbol}")
         elif symbol is not None and over_time is not None and symbol.time != over_time:
-            needed = "a sequence" if over_time else "one vector a row (last, mean or max give one)"
+            needed = "a sequence" if over_time else "one vector per sequence (use last, mean or max)"
             problems.append(f"{key}.outputs.{name}: the task needs {needed}, not {symbol}")
     graph = None
     if not problems:
@@ -103,7 +103,7 @@ def check_layers(
             problems.append(f"{where}: {error.what}")
             continue
         if name in inputs:
-            problems.append(f"{where}: {name!r} is the name of an input")
+            problems.append(f"{where}: the name {name!r} is already used by an input")
         elif not isinstance(entry, Mapping):
             problems.append(
                 f"{where}: must be a mapping such as {{layer: lstm, of: tokens}}, not {reprlib.repr(entry)}"
@@ -119,7 +119,7 @@ def check_layers(
             problems.append(f"{where}: unknown layer {reprlib.repr(name)}{_meant(name, layers)}")
     order, cycle = _order(sources)
     if cycle:
-        problems.append(f"{key}.layers.{cycle[0]}.of: a circle, {' → '.join(cycle)}; recurrent layers remember instead")
+        problems.append(f"{key}.layers.{cycle[0]}.of: circular: {' → '.join(cycle)}; for feedback use recurrent layers")
     if len(problems) == before:
         used = ancestors(places.values(), lambda name: sources.get(name, []))
         problems += [f"{key}.layers.{name}: no output depends on it" for name in layers if name not in used]
@@ -143,7 +143,7 @@ def _sources(of: Any, where: str, choices: list[str], problems: list[str]) -> li
     """`of` as a list of existing names."""
     listed = [of] if isinstance(of, str) else of
     if not isinstance(listed, list | tuple) or not 0 < len(listed) <= MAX_INPUTS:
-        problems.append(f"{where}.of: must name what the layer reads (1 to {MAX_INPUTS}), not {reprlib.repr(of)}")
+        problems.append(f"{where}.of: must name the layer's inputs (1 to {MAX_INPUTS}), not {reprlib.repr(of)}")
         return []
     for name in listed:
         if name not in choices:
@@ -160,13 +160,13 @@ def _check_entry(
     kind, share = entry.get("layer"), entry.get("share")
     checked: dict[str, Any] = {}
     if (kind is None) == (share is None):
-        problems.append(f"{where}: set either layer (what it is) or share (the layer whose weights it uses)")
+        problems.append(f"{where}: set either layer (its kind) or share (the layer whose weights it uses)")
     elif kind is None:
         share = str(share)
         other = layers.get(share)
         if not isinstance(other, Mapping) or "layer" not in other:
             meant = "" if share in layers else _meant(share, layers)
-            problems.append(f"{where}.share: {reprlib.repr(share)} is no layer with weights of its own{meant}")
+            problems.append(f"{where}.share: {reprlib.repr(share)} isn't a layer with its own weights{meant}")
         checked = {"share": share, **check_options(where, options, [], problems)}
     elif kind == "graph":
         checked = {"layer": kind, **_check_nested(options, where, problems, depth)}
@@ -185,7 +185,7 @@ def _check_entry(
 
 def _check_nested(options: Mapping[str, Any], where: str, problems: list[str], depth: int) -> dict[str, Any]:
     if depth >= MAX_DEPTH:
-        problems.append(f"{where}: graphs nest at most {MAX_DEPTH} deep")
+        problems.append(f"{where}: graphs can be nested at most {MAX_DEPTH} levels deep")
         return {}
     extra = {"layers": (dict[str, Any], ...), "output": (str, ...)}
     checked = check_options(where, options, [], problems, extra=extra)
@@ -233,7 +233,9 @@ def _check_outputs(outputs: Iterable[str], places: Mapping[str, str], problems: 
     for name in places:
         if name not in outputs:
             problems.append(f"{key}.outputs.{name}: the task has no such output (it has {', '.join(outputs)})")
-    problems += [f"{key}.outputs.{name}: must be set, the task needs it" for name in outputs if name not in places]
+    problems += [
+        f"{key}.outputs.{name}: must be set, since the task needs it" for name in outputs if name not in places
+    ]
 
 
 def _call_layers(
@@ -257,7 +259,7 @@ def _call_layers(
         if layer is None or any(source not in symbols for source in of):
             continue
         if isinstance(layer, Linear) and layer.size is None:
-            problems.append(f"{key}.{name}.size: must be set (only an output's size comes from the task)")
+            problems.append(f"{key}.{name}.size: must be set (only output layers get their size from the task)")
             continue
         before = len(problems)
         try:
@@ -289,7 +291,7 @@ def _nested(entry: Mapping[str, Any], size: int, problems: list[str], key: str) 
     inputs = {INNER_INPUT: Input(INNER_INPUT, size)}
     symbols = _call_layers(entry["layers"], inputs, {}, problems, f"{key}.layers")
     if entry["output"] not in symbols:
-        raise UserError("has problems", where=key)
+        raise UserError("contains errors", where=key)
     return GraphCell(_graph(inputs, {"output": symbols[entry["output"]]}))
 
 

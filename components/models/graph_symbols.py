@@ -48,7 +48,7 @@ class Symbol:
 
     def __str__(self) -> str:
         what = f"ids below {self.size}" if self.ids else f"{self.size} features"
-        return f"{self.name!r} ({what}{'' if self.time else ', one a row'})"
+        return f"{self.name!r} ({what}{'' if self.time else ', one per sequence'})"
 
 
 def Input(name: str, size: int, *, ids: bool = False, time: bool = True) -> Symbol:
@@ -76,7 +76,7 @@ def checked_name(name: str) -> str:
         UserError: it isn't valid.
     """
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise UserError(f"the name {name!r} may hold only letters, digits and _, a letter first, at most 64")
+        raise UserError(f"{name!r} isn't a valid name: use at most 64 letters, digits and _, beginning with a letter")
     if hasattr(nn.ModuleDict(), name):
         raise UserError(f"the name {name!r} is taken by torch's own modules", hint=f"for example {name}_layer")
     return name
@@ -111,7 +111,7 @@ class Layer:
             UserError: the inputs don't fit the layer, each other, or its existing weights.
         """
         if name is not None and self.name not in (None, name):
-            raise UserError(f"is named already, it can't be {name!r} too", where=self.label)
+            raise UserError(f"already has a name, so it can't be called {name!r}", where=self.label)
         self.name = self.name if name is None else checked_name(name)
         self._check(inputs)
         made_for = tuple((symbol.size, symbol.ids) for symbol in inputs)
@@ -120,7 +120,7 @@ class Layer:
         elif made_for != self.made_for and self.module is not None and any(True for _ in self.module.parameters()):
             ours = " and ".join(str(size) for size, _ in self.made_for)
             raise UserError(
-                f"its weights, shared by all its calls, are for {ours} features, not {listed(inputs)}",
+                f"its weights, which all calls share, are for {ours} features, not {listed(inputs)}",
                 where=self.label,
             )
         size = bounded(self.size_of(*inputs), self.label)
@@ -155,20 +155,20 @@ class Layer:
             raise UserError(f"takes {wanted}, not {len(inputs)}", where=self.label)
         for symbol in inputs:
             if not isinstance(symbol, Symbol):
-                raise UserError(f"is called on symbols, not on {type(symbol).__name__}", where=self.label)
+                raise UserError(f"must be called on symbols, not on {type(symbol).__name__}", where=self.label)
             if self.ids is not None and symbol.ids != self.ids:
-                wanted, hint = ("ids", None) if self.ids else ("numbers", "an embedding makes numbers of ids")
+                wanted, hint = ("ids", None) if self.ids else ("numbers", "an embedding converts ids to numbers")
                 raise UserError(f"takes {wanted}, not {symbol}", where=self.label, hint=hint)
             if self.time is not None and symbol.time != self.time:
-                wanted, hint = "one vector a row", None
+                wanted, hint = "one vector per sequence", None
                 if self.time:
-                    wanted, hint = "a sequence", "repeat gives one vector to every step"
+                    wanted, hint = "a sequence", "use repeat to give one vector to every step"
                 raise UserError(f"takes {wanted}, not {symbol}", where=self.label, hint=hint)
         if len({symbol.time for symbol in inputs}) > 1:
             raise UserError(
-                f"can't join a sequence and one vector a row: {listed(inputs)}",
+                f"can't combine a sequence with one vector per sequence: {listed(inputs)}",
                 where=self.label,
-                hint="repeat gives the vector to every step",
+                hint="use repeat to give the vector to every step",
             )
 
 

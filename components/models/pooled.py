@@ -35,7 +35,9 @@ class Pooled(Backbone):
     ) -> None:
         several = bool(stream.size and stream.width)
         if several and options.get("input") == "one_hot":
-            raise UserError("several ids to a step are embedded", where="model.input", hint="input: embedding")
+            raise UserError(
+                "several ids per step need an embedding", where="model.input", hint="set model.input: embedding"
+            )
         super().__init__([stream], **options)
         self.several, self.pooling = several, pooling
         size = self.recurrent.output_size

@@ -51,7 +51,7 @@ class SequenceModel(Backbone):
         width = self.recurrent.output_size
         if tie_weights and (self.embedding is None or self.embedding.embedding_dim != width or not self.causal):
             raise UserError(
-                "tie_weights uses the embedding as the output matrix",
+                "needs an embedding of the output's size, in a model of one direction",
                 where="model.tie_weights",
                 hint="set model.input: embedding and model.bidirectional: false, and leave model.embedding_size at "
                 "model.hidden_size",
@@ -59,14 +59,15 @@ class SequenceModel(Backbone):
         self.places = places if copy else 0
         self.head: FullSoftmax | AdaptiveSoftmax | CopySoftmax
         if copy and (not places or softmax != "full"):
-            what = "the encoding says nothing that could be copied" if not places else f"softmax {softmax} can't copy"
+            unable = "the encoding" if not places else f"softmax {softmax}"
+            what = f"{unable} doesn't support copying"
             raise UserError(what, where="model.copy", hint="set model.copy: false")
         if copy:
             self.head = CopySoftmax(width, vocabulary_size, places, self.context_sizes[-1])
         elif softmax == "adaptive":
             if tie_weights:
                 raise UserError(
-                    "an adaptive softmax has no one output matrix to tie", where="model.tie_weights", hint="set false"
+                    "can't be used with an adaptive softmax", where="model.tie_weights", hint="set it to false"
                 )
             self.head = AdaptiveSoftmax(width, vocabulary_size, cutoffs)
         elif softmax == "sampled":

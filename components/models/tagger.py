@@ -41,7 +41,9 @@ class Tagger(Backbone):
         **options: Any,
     ) -> None:
         if letters and options.get("input") == "one_hot":
-            raise UserError("words with their letters are embedded", where="model.input", hint="input: embedding")
+            raise UserError(
+                "words with letters need an embedding", where="model.input", hint="set model.input: embedding"
+            )
         words = Field(size=stream.size - letters) if letters else stream
         super().__init__([words], 2 * letters_size if letters else 0, **options)
         self.first_letter = words.size

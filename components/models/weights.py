@@ -34,9 +34,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             facts = json.loads((file.metadata() or {}).get("facts", "{}"))
             return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 - not a dict
     except FileNotFoundError:
-        raise UserError("there is no such file", where=str(path)) from None
+        raise UserError("no such file", where=str(path)) from None
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"damaged: {error}", where=str(path), hint="the file can't be used: train again") from None
+        raise UserError(f"is damaged: {error}", where=str(path), hint="train the model again") from None
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -49,11 +49,11 @@ def read_facts(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt", device="cpu") as file:
             facts = json.loads((file.metadata() or {}).get("facts", "{}"))
     except FileNotFoundError:
-        raise UserError("there is no such file", where=str(path)) from None
+        raise UserError("no such file", where=str(path)) from None
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise UserError(f"damaged: {error}", where=str(path)) from None
+        raise UserError(f"is damaged: {error}", where=str(path)) from None
     if not isinstance(facts, dict):
-        raise UserError("damaged: its facts aren't named", where=str(path))
+        raise UserError("is damaged: its metadata aren't a mapping", where=str(path))
     return facts
 
 
@@ -74,7 +74,7 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], *, where: str)
     problems = [f"missing {name}" for name in own.keys() - tensors.keys()]
     problems += [f"unexpected {name}" for name in tensors.keys() - own.keys()]
     problems += [
-        f"{name} is {list(tensors[name].shape)}, the model's is {list(own[name].shape)}"
+        f"{name} has shape {list(tensors[name].shape)}, the model's has {list(own[name].shape)}"
         for name in own.keys() & tensors.keys()
         if own[name].shape != tensors[name].shape
     ]

@@ -89,7 +89,7 @@ class Look:
             elif not hidden(one.name):
                 self.files.append(one)
         if not self.files:
-            raise UserError("no files to read here", where=shown, hint="give a file, or a folder with files in it")
+            raise UserError("contains no files to read", where=shown, hint="give a file, or a folder with files")
 
     @cached_property
     def endings(self) -> Counter[str]:

@@ -137,7 +137,7 @@ def text_grid(look: Look) -> Grid:
     """The table in the first file, which must be text. Raises Unlike if it isn't."""
     grid = grid_of(look)
     if not grid.separator:
-        raise Unlike("Parquet is read for texts and for series with regular times: save other numbers as CSV")
+        raise Unlike("Parquet is supported only for texts and for series with regular times: save other numbers as CSV")
     return grid
 
 
@@ -159,7 +159,7 @@ def _cells(begin: Sequence[str]) -> tuple[str, list[list[str]]]:
     single = [[line.strip()] for line in begin]
     if all(is_number(row[0]) for row in single[1:]):
         return "comma", single
-    raise Unlike("its lines haven't the same number of cells, whether commas, tabs, semicolons or bars separate them")
+    raise Unlike("its lines have different numbers of cells, whether separated by commas, tabs, semicolons or bars")
 
 
 def _headed(rows: Sequence[Sequence[str]]) -> bool:
@@ -182,5 +182,5 @@ def time_column(grid: Grid) -> Column:
     times = grid.of("times")
     named = [column for column in times if OF_TIME.fullmatch(column.name)]
     if not times or not grid.header:
-        raise Unlike("no column of times under a header")
+        raise Unlike("no column of times with a header")
     return (named or times)[0]

@@ -26,7 +26,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "strokes": Kind("strokes", "new drawings, stroke by stroke", media.strokes),
-    "rolls": Kind("rolls", "piano rolls, to be continued", media.rolls),
+    "rolls": Kind("rolls", "continuing piano rolls", media.rolls),
     "melody": Kind("music", "a model of melodies over chords", media.melody),
     "events": Kind("music", "a model of all instruments", media.events),
     "chorales": Kind("music", "a model of four voices", media.chorales),
@@ -47,14 +47,14 @@ KINDS: dict[str, Kind] = {
     "series-labels": Kind("series-rows", "a label for each row of numbers", series.rows_labels),
     "series-numbers": Kind("series-rows", "a number for each row of numbers", series.rows_numbers),
     "windows": Kind("series-windows", "the next numbers of one long series", series.windows),
-    "ratings": Kind("table", "a rating for each text of a table", tables.ratings),
-    "numbers": Kind("table", "a number for each text of a table", tables.numbers),
-    "labels": Kind("table", "a label for each text of a table", tables.labels),
-    "pairs": Kind("table", "another text for each text of a table", tables.pairs),
+    "ratings": Kind("table", "a rating for each text in a table", tables.ratings),
+    "numbers": Kind("table", "a number for each text in a table", tables.numbers),
+    "labels": Kind("table", "a label for each text in a table", tables.labels),
+    "pairs": Kind("table", "another text for each text in a table", tables.pairs),
     "labelled-lines": Kind("labelled-lines", "the label of a line: its file's or folder's name", texts.labelled_lines),
-    "tokens": Kind("text", "a text that is cut into tokens, to be continued", texts.tokens),
+    "tokens": Kind("text", "continuing a text that is already split into tokens", texts.tokens),
     "lines": Kind("lines", "new lines like these", texts.lines),
-    "text": Kind("text", "one text, to be continued", texts.text),
+    "text": Kind("text", "continuing one long text", texts.text),
 }
 
 TABLES = {"table", "series-rows", "series-windows", "tagged-frames"}
@@ -82,15 +82,15 @@ INSTEAD = {
     "width], in a folder for each label",
     ".mp3 .flac .ogg .opus .m4a .aac .aiff .wma": "recordings are read as WAV: ffmpeg -i IN OUT.wav",
     ".xlsx .xls .ods": "save the sheet as CSV",
-    ".jsonl .ndjson .json .xml .html .htm .yaml .yml": "bring the texts into a CSV table, or into text files",
+    ".jsonl .ndjson .json .xml .html .htm .yaml .yml": "convert the texts to a CSV table, or to text files",
     ".pdf .docx .doc .odt .epub .rtf": "save it as plain text",
-    ".pkl .pickle .p .pt .pth .joblib": "pickles can run code and aren't opened: save a CSV table or .npy files",
+    ".pkl .pickle .p .pt .pth .joblib": "pickle files can run code and aren't opened: save a CSV table or .npy files",
     ".h5 .hdf5 .nc .feather .arrow .db .sqlite .arff .rda .rds": "save the data as CSV or Parquet",
-    ".npy .npz .mat": ".npy files of frames lie in a folder for each label; piano rolls have 88 or 128 keys of 0 and 1",
+    ".npy .npz .mat": "put .npy files of frames into one folder per label; piano rolls need 88 or 128 keys of 0 and 1",
 }
 NEEDED = (
-    "what can be read: text files, tables (CSV, TSV, Parquet), MIDI and scores, WAV files with a table of what is "
-    "said, videos in a folder for each label, piano rolls, .ts series, FASTA"
+    "supported: text files, tables (CSV, TSV, Parquet), MIDI and scores, WAV files with a table of their texts, "
+    "videos in one folder per label, piano rolls, .ts series, FASTA"
 )
 # endings that are read under conditions, and the kind whose error names them
 NEAREST = {
@@ -141,9 +141,9 @@ def worth_telling(name: str, taken: str, look: Look) -> bool:
 
 def _why(look: Look, reasons: dict[str, str], hint: str) -> str:
     if all(path.stat().st_size == 0 for path in look.files):
-        return "there is nothing in it"
+        return "it is empty"
     if hint:
-        return f"{ending(look.files[0])} files aren't read as they are"
+        return f"{ending(look.files[0])} files can't be read directly"
     if look.texts:
         return reasons["text"]
     return TextFiles(dropped=Counter()).fits(look.files[0]) or "not text"

@@ -31,13 +31,13 @@ def rolls(look: Look) -> Proposal:
         raise Unlike("no .json, .mat, .npz or .npy file of piano rolls")
     first = found[0]
     if ending(first) == ".json" and not _json_rolls(look):
-        raise Unlike("JSON, but no lists of pieces of frames of MIDI pitches")
+        raise Unlike("JSON, but not piano rolls: lists of pieces, each a list of frames, each a list of MIDI pitches")
     if ending(first) == ".npy" and (npy_shape(first) or (0,))[-1] not in KEYS:
-        raise Unlike(f"an array whose frames haven't 88 or 128 keys: {npy_shape(first)}")
+        raise Unlike(f"an array of shape {npy_shape(first)}, whose frames don't have 88 or 128 keys")
     form = {".mat": "a MATLAB file", ".json": "JSON"}.get(ending(first), f"{ending(first)} arrays")
     pieces = 200 if ending(first) in ARRAYS else max(1, look.characters() // 3000)
     return Proposal(
-        "piano rolls: pieces as frames of the keys that sound",
+        "piano rolls: the sounding keys of each frame",
         f"{form} with pieces of frames",
         "jsb-frames",
         {"reader": "rolls"},
@@ -109,7 +109,7 @@ def _music(look: Look, of: str, like: str, data: dict, encoding: dict, task: dic
         encoding,
         task,
         max(len(found), tunes),
-        notes=("`reprise ingest` with --report says what is read of each file",),
+        notes=("`reprise ingest` with --report shows what is read from each file",),
         **changes,
     )
 
@@ -124,7 +124,7 @@ def strokes(look: Look) -> Proposal:
         raise Unlike(error.what if isinstance(error, UserError) else "no drawing in it") from None
     texts = bool(first.text) and ending(found[0]) == ".xml"
     return Proposal(
-        "strokes of a pen, a piece a file" if ending(found[0]) == ".xml" else "strokes of a pen, a piece a line",
+        "pen strokes, one piece per file" if ending(found[0]) == ".xml" else "pen strokes, one piece per line",
         f"{found[0].name} begins with {first}",
         "handwriting",
         {"reader": "strokes"},
@@ -145,7 +145,7 @@ def recordings(look: Look) -> Proposal:
     except UserError as error:
         raise Unlike(f"{found[0].name}: {error.what}") from None
     return Proposal(
-        f"{len(found):,} recordings and what is said in them",
+        f"{len(found):,} recordings with their texts",
         why,
         "speech",
         {"reader": "wav", **said},
@@ -161,7 +161,7 @@ def videos(look: Look) -> Proposal:
     if not found:
         raise Unlike(f"no videos ({', '.join(VIDEOS)})")
     if len(labels) < 2:
-        raise Unlike("videos without labels: put them in a folder for each label")
+        raise Unlike("videos without labels: put them into one folder per label")
     return Proposal(
         f"{len(found):,} videos, {len(labels)} labels",
         f"the labels are the folders' names: {', '.join(labels[:6])}",
@@ -204,12 +204,12 @@ def _names(sounds: list[Path]) -> tuple[dict, str]:
     said = Counter(part[0] for part in parts)
     if width < 2 or any(len(part) != width for part in parts) or len(said) < 2 or 2 * len(said) > len(sounds):
         raise Unlike(
-            "recordings, but nothing says what is said in them: put a table of files and texts beside them, such as "
+            "recordings without texts: add a table of files and texts, such as "
             "metadata.csv with the columns file and text"
         )
     names = ("{speaker}", "{number}", "{part}", "{rest}")[: width - 1]
     if len(names) < width - 1:
-        raise Unlike("names of recordings with more than five parts: set data.file_name by hand")
+        raise Unlike("the recordings' names have more than five parts: set data.file_name by hand")
     pattern = "_".join(["{text}", *names])
     return {"file_name": pattern}, f"names such as {sounds[0].name}: what is said is their first part"
 

@@ -31,7 +31,7 @@ def frame_files(look: Look) -> Proposal:
     folders = {path.parent for path in look.files}
     files = look.having(FRAME_FILES)
     if len(folders) < 2 or not files:
-        raise Unlike("no folder for each label with .npy, .csv or .tsv files of frames in it")
+        raise Unlike("not one folder per label with .npy, .csv or .tsv files of frames")
     pictures = len(npy_shape(files[0])) == 3
     if ending(files[0]) != ".npy":
         for row in FrameFilesReader(files[:3], **look.coding()).rows(labelled=True):
@@ -63,10 +63,10 @@ def forecast(look: Look) -> Proposal:
     if len(series) > 1 or (not alone and not series):
         series = series[:1] or [c for c in others if c.kind == "whole" and c.distinct * 2 <= len(grid.rows)][:1]
     if not alone and not series:
-        raise Unlike("times that stand several times, and no column that tells the series apart")
+        raise Unlike("the times repeat, and no column identifies the series")
     values = [column for column in others if column in grid.numbers and column not in series]
     if not values:
-        raise Unlike("no column of numbers beside the times")
+        raise Unlike("no column of numbers besides the times")
     data: dict = {"reader": "series-table", "time": time.name}
     notes = []
     if series:
@@ -109,13 +109,13 @@ def _horizon(grid: Grid, at: int, series: list[Column], notes: list[str]) -> dic
     except UserError as error:
         raise Unlike(error.what) from None
     if freq is None:
-        raise Unlike("times without a regular step")
+        raise Unlike("the times have no regular step")
     whole = grid.lines <= len(grid.rows)
     shortest = min(map(len, groups.values())) if whole else max(map(len, groups.values()))
     season = season_of(freq)
     usual = season if season > 1 else USUAL_HORIZON
     horizon = usual if shortest >= HORIZON_SHARE * usual else max(1, shortest // HORIZON_SHARE)
-    notes.append(f"{horizon} steps of {freq} are predicted: data.horizon says how many")
+    notes.append(f"{horizon} steps of {freq} are predicted: change it with data.horizon")
     return {"horizon": horizon}
 
 
@@ -125,7 +125,7 @@ def tagged_frames(look: Look) -> Proposal:
     if label.kind != "labels" and not (label.kind == "whole" and label.distinct <= FEW):
         raise Unlike("no column of labels")
     if grid.of("texts") or not [column for column in grid.numbers if column is not label]:
-        raise Unlike("no lines of numbers with a label")
+        raise Unlike("no lines with numbers and a label")
     runs = [tag for tag, _ in groupby(label.cells)]
     steady = len(runs) > label.distinct and 3 * len(runs) <= len(label.cells)
     window = min(WINDOW, max(4, grid.lines // 20))
@@ -133,7 +133,7 @@ def tagged_frames(look: Look) -> Proposal:
     times = grid.of("times")
     return Proposal(
         f"{grid.told}: a frame of numbers on each line, with its label in {label.name}",
-        f"the {label.distinct} labels go on for {len(label.cells) / len(runs):.0f} lines on average",
+        f"each of the {label.distinct} labels lasts {len(label.cells) / len(runs):.0f} lines on average",
         "activity",
         {
             "reader": "tagged-frames",
@@ -147,14 +147,14 @@ def tagged_frames(look: Look) -> Proposal:
         max(1, grid.lines // window),
         likely=steady and label.kind == "labels" and grid.header,
         model={"pooling": None},
-        notes=("data.recording: the column that changes where a recording ends, if there is one",),
+        notes=("if a column identifies the recording, set data.recording to it",),
     )
 
 
 def rows_labels(look: Look) -> Proposal:
     grid, last = _rows(look)
     if last.kind == "numbers" or (last.kind == "whole" and last.distinct > FEW) or last.kind == "texts":
-        raise Unlike(f"the last column is no label: {last.distinct} different values in {len(last.cells)} rows")
+        raise Unlike(f"the last column isn't a label: {last.distinct} different values in {len(last.cells)} rows")
     evident = last.kind == "labels" or (not grid.header and 3 * last.distinct <= len(last.cells))
     return _series(
         look,
@@ -163,17 +163,17 @@ def rows_labels(look: Look) -> Proposal:
         {"reader": "series-rows", "steps": len(grid.columns) - 1},
         grid.lines,
         likely=evident and len(grid.columns) > 2,
-        notes=("several numbers at each step: data.features, and data.steps to match",),
+        notes=("for several numbers per step set data.features, and data.steps to match",),
     )
 
 
 def rows_numbers(look: Look) -> Proposal:
     grid, last = _rows(look)
     if last not in grid.numbers:
-        raise Unlike("the last column is no number")
+        raise Unlike("the last column isn't a number")
     return Proposal(
         f"{grid.told}: a series of {len(grid.columns) - 1} numbers in each row, and a number to predict at its end",
-        f"numbers alone; the last column has {last.distinct} different ones",
+        f"only numbers; the last column has {last.distinct} different ones",
         "activity",
         {"reader": "series-rows", "steps": len(grid.columns) - 1, **look.coding()},
         pair({"kind": "frames"}, "frames"),
@@ -215,9 +215,9 @@ def _rows(look: Look) -> tuple[Grid, Column]:
     grid = text_grid(look)
     *before, last = grid.columns
     if len(before) < 2 or any(column not in grid.numbers for column in before):
-        raise Unlike("no rows of at least two numbers and what is to be predicted")
+        raise Unlike("no rows with at least two numbers and a value to predict")
     if grid.separator == "bar":
-        raise Unlike("rows of numbers are separated by commas, tabs or semicolons")
+        raise Unlike("rows of numbers must be separated by commas, tabs or semicolons")
     return grid, last
 
 

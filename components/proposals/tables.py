@@ -18,10 +18,12 @@ FEW, MOST_STARS = 20, 11  # most distinct whole numbers that may be labels, and 
 def labels(look: Look) -> Proposal:
     grid, read, target = _columns(look, lambda c: c.kind == "labels" or (c.kind == "whole" and c.distinct <= FEW))
     if target.distinct < 2:
-        raise Unlike(f"column {target.name} has one value only")
+        raise Unlike(f"column {target.name} has only one value")
     has = f"{target.distinct} different values"
     found = _proposal(look, grid, read, target, "a label", has, "labels", "classification")
-    return replace(found, likely=_evident(grid, target), notes=("NA and the like are a label, too",) * target.missing)
+    return replace(
+        found, likely=_evident(grid, target), notes=("missing values such as NA count as a label",) * target.missing
+    )
 
 
 def ratings(look: Look) -> Proposal:
@@ -29,7 +31,7 @@ def ratings(look: Look) -> Proposal:
     values = sorted(set(map(int, target.values)))
     whole_scale = values == list(range(values[0], values[-1] + 1))
     if len(values) < 2 or values[-1] - values[0] >= 1000:
-        raise Unlike(f"column {target.name} is no scale: {_examples(target)}")
+        raise Unlike(f"column {target.name} isn't a scale: {_examples(target)}")
     has = f"whole numbers from {values[0]} to {values[-1]}"
     found = _proposal(look, grid, read, target, "ratings", has, "ratings", "ordinal")
     # with numbers: true, rows whose rating is NA are dropped
@@ -38,7 +40,7 @@ def ratings(look: Look) -> Proposal:
         found,
         data={**found.data, **missing},
         likely=len(values) > 2 and (whole_scale or OF_RATING.fullmatch(target.name) is not None),
-        notes=("if no row has an end of the scale, set low and high in encoding.target",),
+        notes=("if the scale's lowest or highest rating is missing, set low and high in encoding.target",),
     )
 
 
@@ -56,7 +58,7 @@ def pairs(look: Look) -> Proposal:
     kind = "subwords" if long and grid.lines >= MANY_PAIRS else "words" if long else "characters"
     return Proposal(
         f"{grid.told}: texts in {read.name}, other texts in {target.name}",
-        f"{target.name} rarely repeats: texts to be written, not labels",
+        f"{target.name} rarely repeats, so its cells are texts, not labels",
         "translation" if long else "dates",
         _data(grid, look, read, target),
         pair({"kind": kind}, kind),
@@ -72,14 +74,14 @@ def _columns(look: Look, fits: Callable[[Column], bool]) -> tuple[Grid, Column, 
     grid = grid_of(look)
     found = grid.of("texts") or [c for c in grid.of("labels") if not grid.numbers or OF_INPUT.fullmatch(c.name)]
     if not found or len(grid.columns) < 2:
-        raise Unlike("no column of texts beside another one")
+        raise Unlike("no column of texts next to another column")
     named = [column for column in found if OF_INPUT.fullmatch(column.name)]
     read = max(named or found, key=lambda column: column.length)
     if not named and grid.columns[0] in found and len(grid.columns) == 2:
         read = grid.columns[0]
     targets = [column for column in grid.columns if column is not read and not column.counts and fits(column)]
     if not targets:
-        raise Unlike(f"no column of that kind beside {read.name}")
+        raise Unlike(f"no column of that kind next to {read.name}")
     return grid, read, next((column for column in targets if OF_TARGET.fullmatch(column.name)), targets[-1])
 
 

@@ -40,10 +40,10 @@ def text_like(encoding: dict) -> str:
 
 def labelled_lines(look: Look) -> Proposal:
     if len(look.files) < 2:
-        raise Unlike("one file alone: the label is a file's or folder's name")
+        raise Unlike("a single file: labels are the names of files or folders")
     names, what = _by_names(look)
     if not 2 <= len(names) <= 100:
-        raise Unlike(f"{len(names)} labels, by {what}")
+        raise Unlike(f"{len(names)} labels, from {what}")
     if not look.texts:
         raise Unlike("no text")
     lines = [line for _, sample in look.texts for line in sample.filled]
@@ -53,7 +53,7 @@ def labelled_lines(look: Look) -> Proposal:
     listed = ", ".join(list(names)[:6]) + (", …" if len(names) > 6 else "")
     prose = any(_prose(sample) for _, sample in look.texts) or bool(set(look.endings) - set(OF_LINES))
     return Proposal(
-        f"texts with a label: one a line, {len(names)} labels",
+        f"texts with a label: one per line, {len(names)} labels",
         f"the labels are {what}: {listed}",
         text_like(encoding),
         {"reader": "labelled-lines", **({"max_length": 20_000} if longer else {}), **look.coding()},
@@ -61,8 +61,7 @@ def labelled_lines(look: Look) -> Proposal:
         {"kind": "classification"},
         look.lines(),
         likely=what.endswith(("folders", "endings")) or not prose,
-        notes=("each line is an item: a text of several lines has to stand on one line",)
-        * (len(look.files) > len(names)),
+        notes=("each line is an item: write texts of several lines as one line",) * (len(look.files) > len(names)),
     )
 
 
@@ -78,7 +77,7 @@ def _by_names(look: Look) -> tuple[Counter[str], str]:
 def parallel(look: Look) -> Proposal:
     endings = sorted(look.endings)
     if len(endings) != 2:
-        raise Unlike("not files of two endings with the same names, such as train.de and train.en")
+        raise Unlike("not pairs of files with the same name and two endings, such as train.de and train.en")
     stems = [{stem(path) for path in look.files if ending(path) == one} for one in endings]
     counts = [sum(s.all_lines for path, s in look.texts if ending(path) == one) for one in endings]
     if stems[0] != stems[1] or not look.texts:
@@ -110,10 +109,10 @@ def conll(look: Look) -> Proposal:
     width, count = widths.most_common(1)[0] if rows else (0, 0)
     blanks = [at for at, line in enumerate(sample.lines[:-1]) if not line.strip(BLANKS)]
     if width < 2 or width > 14 or count < 0.95 * len(rows) or not blanks:
-        raise Unlike("not a word and its tags on every line, with an empty line after each sentence")
+        raise Unlike("not one word and its tags per line, with an empty line after each sentence")
     tags = Counter(row[-1] for row in rows if len(row) == width)
     if 2 * len(tags) > len(rows) or len(tags) > 200:
-        raise Unlike("the last column is no tag: it rarely repeats")
+        raise Unlike("the last column isn't a tag: it rarely repeats")
     spans = all(SPAN.fullmatch(tag) for tag in tags) and "O" in tags
     scheme = "iob" if spans else "none"
     return Proposal(
@@ -153,16 +152,16 @@ def bases(look: Look) -> Proposal:
     letters = set("".join(found).upper().replace("U", "T"))
     if not letters or letters - IUPAC.keys():
         wrong = ", ".join(sorted(letters - IUPAC.keys())[:5])
-        raise Unlike(f"letters that are no nucleotides: {wrong or 'none at all'} (proteins: --as text)")
+        raise Unlike(f"contains letters other than nucleotides: {wrong or 'none at all'} (for proteins use --as text)")
     if len(labels) < 2 or 2 * len(labels) > sum(labels.values()):
-        raise Unlike("sequences of bases without labels: put each one's label at the end of its header")
+        raise Unlike("sequences of bases without labels: add the label to the end of each header")
     lengths = Counter(map(len, found))
     usual, count = lengths.most_common(1)[0]
     if count > 0.9 * len(found):
         settings["window"] = usual
     return Proposal(
         f"sequences of bases with a label ({form}), {len(labels)} labels",
-        f"nothing but letters of nucleotides; labels {of_what}: {', '.join(list(labels)[:6])}",
+        f"only letters of nucleotides; labels {of_what}: {', '.join(list(labels)[:6])}",
         "dna",
         {"reader": "bases", **settings, **look.coding()},
         pair({"kind": "bases", "waves": 8}, "labels"),
@@ -178,7 +177,7 @@ def tokens(look: Look) -> Proposal:
     words = sample.text[:200_000].split()
     marks = sum(word == "<unk>" or re.fullmatch(r"@.@", word) is not None for word in words)
     return Proposal(
-        "a text that is cut into tokens",
+        "a text that is already split into tokens",
         f"{marks:,} of its first {len(words):,} words are <unk> or @-@" if marks else "tokens between blanks",
         "shakespeare-words",
         {"reader": "text", **look.coding()},
@@ -212,7 +211,7 @@ def lines(look: Look) -> Proposal:
         look.lines(),
         likely=bool(items),
         generation={"max_length": min(1000, max(40, 2 * max(map(len, found[:200]))))},
-        notes=("__label__ is read as text: to predict it, bring the lines into a table of text and label",) * marked,
+        notes=("__label__ is read as text: to predict it, convert the lines to a table of text and label",) * marked,
     )
 
 
@@ -222,8 +221,8 @@ def text(look: Look) -> Proposal:
         raise Unlike("too few characters to learn from")
     files = f" in {len(look.files):,} files" if len(look.files) > 1 else ""
     return Proposal(
-        f"a text of about {look.characters():,} characters{files}, to be continued",
-        "nothing in it says that its lines are items of their own",
+        f"a text of about {look.characters():,} characters{files}, to continue",
+        "its lines don't look like separate items",
         "shakespeare-chars",
         {"reader": "text", **look.coding()},
         {"kind": "characters"},
@@ -231,7 +230,7 @@ def text(look: Look) -> Proposal:
         look.characters(),
         model={"hidden_size": 256},  # the recipe's model takes more than ten minutes to train
         generation={"prompt": _prompt(sample)},
-        notes=("words instead of characters: encoding {kind: words, min_count: 2}",),
+        notes=("for words instead of characters set encoding to {kind: words, min_count: 2}",),
     )
 
 

@@ -45,7 +45,7 @@ def synthesise(score: Score, rate: int = 32000, soundfont: Soundfont | None = No
     seconds_per_step = 60.0 / score.tempo_bpm / score.steps_per_beat
     if end * seconds_per_step > LIMIT_SECONDS:
         raise UserError(
-            f"plays for {end * seconds_per_step / 60:.0f} minutes, the limit is {LIMIT_SECONDS // 60}",
+            f"lasts {end * seconds_per_step / 60:.0f} minutes; at most {LIMIT_SECONDS // 60} can be rendered",
             where=f"score {score.title[:60]!r}",
             hint="render it in parts, or at a faster tempo",
         )
@@ -53,7 +53,7 @@ def synthesise(score: Score, rate: int = 32000, soundfont: Soundfont | None = No
     in_all = sum(map(sum, lengths)) * seconds_per_step
     if in_all > _MOST_VOICES * LIMIT_SECONDS:
         raise UserError(
-            f"has {in_all / 3600:.0f} hours of notes on top of each other",
+            f"has too many simultaneous notes: {in_all / 3600:.0f} hours of notes in all",
             where=f"score {score.title[:60]!r}",
             hint="render it in parts",
         )

@@ -70,7 +70,7 @@ def accompaniment(score: Score, style: Style = "swing", seed: int = 0) -> Score:
         raise unknown("style", str(style), get_args(Style), where="accompaniment")
     if not score.chords:
         raise UserError(
-            "there are no chords to accompany", where="accompaniment", hint='give them, such as "blues in F"'
+            "there are no chords to accompany", where="accompaniment", hint='give chords, e.g. "blues in F"'
         )
     score = _finer(score)
     chords = _in_order(score.chords)
@@ -110,7 +110,7 @@ def _in_order(chords: Sequence[Chord]) -> tuple[Chord, ...]:
     """The chords by time, without overlaps."""
     ordered = sorted(chords)
     if ordered[0].start < 0 or ordered[-1].start + ordered[-1].duration > _MOST_STEPS:
-        raise UserError("chords before the start or without end", where="accompaniment")
+        raise UserError("chords begin before the piece or last too long", where="accompaniment")
     ends = [*(chord.start for chord in ordered[1:]), _MOST_STEPS]
     cut = (replace(c, duration=min(c.duration, end - c.start)) for c, end in zip(ordered, ends, strict=True))
     return tuple(chord for chord in cut if chord.duration > 0)

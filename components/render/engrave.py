@@ -49,7 +49,7 @@ def engrave(musicxml: str, record: Record | None = None) -> str:
     plain = re.sub(r"\s*<degree\b.*?</degree>", "", musicxml, flags=re.DOTALL)
     svg = toolkit.renderToSVG(1).rstrip() if toolkit.loadData(plain) else ""
     if 'class="measure"' not in svg:  # Verovio reads invalid input as an empty score
-        raise UserError("Verovio finds no music in the notation", where="engraving")
+        raise UserError("Verovio can't read the notation", where="engraving")
     mark = f"<!-- {embed_marker(record)} -->\n" if record is not None else ""
     return f"{svg.removesuffix('</svg>')}{mark}</svg>\n"
 

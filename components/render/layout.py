@@ -60,8 +60,8 @@ def score_end(score: Score) -> int:
     notes = [note for part in score.parts for note in part.notes]
     where = f"score {score.title[:60]!r}" if score.title else "score"
     for wrong, what in (
-        (len(notes) > NOTE_LIMIT, f"has {len(notes):,} notes, more than {NOTE_LIMIT:,}"),
-        (score.steps_per_beat < 1, f"has {score.steps_per_beat} steps in a beat"),
+        (len(notes) > NOTE_LIMIT, f"has {len(notes):,} notes; at most {NOTE_LIMIT:,} can be shown"),
+        (score.steps_per_beat < 1, f"has {score.steps_per_beat} steps per beat"),
         (not (math.isfinite(score.tempo_bpm) and 1 <= score.tempo_bpm <= 1000), f"has a tempo of {score.tempo_bpm}"),
         (min(score.metre) < 1 or score.bar_steps < 1, f"has bars without a step: metre {score.metre}"),
         (
@@ -73,7 +73,7 @@ def score_end(score: Score) -> int:
         (any(n.start < 0 or n.duration < 1 for n in notes), "has a note before the start or without duration"),
     ):
         if wrong:
-            raise UserError(what, where=where, hint="this score can't be rendered; decode it again from its tokens")
+            raise UserError(what, where=where, hint="this score can't be rendered")
     return max([score.length_steps, *(note.start + note.duration for note in notes)])
 
 

@@ -36,7 +36,7 @@ def playable(items: Sequence[Any]) -> tuple[list[Any], list[str]]:
             if item.length_seconds > LIMIT_SECONDS:
                 longest = int(item.length_steps * LIMIT_SECONDS / item.length_seconds)
                 item = item.until(max((bar.start for bar in bars(item) if bar.start <= longest), default=0))
-                warnings.append(f"piece {number} would play for {minutes:.0f} minutes: cut at {LIMIT_SECONDS // 60}")
+                warnings.append(f"piece {number} would last {minutes:.0f} minutes: cut off after {LIMIT_SECONDS // 60}")
             if not any(part.notes for part in item.parts):
                 warnings.append(f"piece {number} has no notes")
         kept.append(item)

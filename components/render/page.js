@@ -92,7 +92,7 @@ function jump(direction, lines) {
 function toggle() {
   if (!audio.paused) return audio.pause();
   if (audio.currentTime >= score.seconds - 0.02) audio.currentTime = 0;
-  audio.play().then(() => say(""), (error) => error.name !== "AbortError" && say("The sound can't be played here: " + error.message));
+  audio.play().then(() => say(""), (error) => error.name !== "AbortError" && say("Can't play the sound: " + error.message));
 }
 
 function state() {
@@ -104,7 +104,7 @@ function state() {
 for (const name of ["play", "pause", "ended", "seeked", "loadedmetadata"]) audio.addEventListener(name, state);
 audio.addEventListener("error", () => {
   // some browsers refuse long data URLs: use a blob of the same bytes
-  if (!audio.src.startsWith("data:")) return say("This browser can't play the sound; the notes are below.");
+  if (!audio.src.startsWith("data:")) return say("This browser can't play the sound; only the notes are shown.");
   const bytes = Uint8Array.from(atob(audio.src.slice(audio.src.indexOf(",") + 1)), (c) => c.charCodeAt(0));
   audio.src = URL.createObjectURL(new Blob([bytes], { type: "audio/wav" }));
 });

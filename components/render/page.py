@@ -36,12 +36,12 @@ def write_page(piece: Piece, path: Path, audio: bytes) -> None:
     score, title, record = piece.score, piece.title, piece.record
     steps = score_end(score)
     if not steps:
-        raise UserError("has nothing to play", where=f"score {title[:60]!r}", hint="generate at least one bar")
+        raise UserError("contains nothing to play", where=f"score {title[:60]!r}", hint="generate at least one bar")
     if audio[:4] != b"RIFF" or len(audio) > AUDIO_LIMIT_BYTES:
         what = (
             "isn't a wav file"
             if audio[:4] != b"RIFF"
-            else f"is {len(audio):,} bytes, the limit is {AUDIO_LIMIT_BYTES:,}"
+            else f"has {len(audio):,} bytes; at most {AUDIO_LIMIT_BYTES:,} are allowed"
         )
         raise UserError(
             f"the page's audio {what}", where=f"score {title[:60]!r}", hint="make it with page_audio(score)"

@@ -40,7 +40,7 @@ def embed_marker(record: Record) -> str:
         ) from None
     if len(data) > RECORD_LIMIT_BYTES:
         raise UserError(
-            f"the record of a generated file is {len(data):,} bytes, the limit is {RECORD_LIMIT_BYTES:,}",
+            f"the record of a generated file has {len(data):,} bytes; at most {RECORD_LIMIT_BYTES:,} are allowed",
             where="record",
             hint="keep digests and settings in the record, not the data itself",
         )
@@ -69,14 +69,14 @@ def read_record(path: Path) -> Record:
         UserError: no such file, larger than 256 MB, without a record, or with a damaged one.
     """
     path = Path(path)
-    again = "give a file that `reprise generate` wrote, unchanged: converting or re-saving it may drop the record"
+    again = "give an unchanged file from `reprise generate`: converting or re-saving it can remove the record"
     try:
         if not path.is_file():
             raise UserError("is not a file", where=str(path), hint=again)
         size = path.stat().st_size
         if size > FILE_LIMIT_BYTES:
             raise UserError(
-                f"is {size:,} bytes; files larger than {FILE_LIMIT_BYTES:,} aren't searched",
+                f"is too large: {size:,} bytes, at most {FILE_LIMIT_BYTES:,} are read",
                 where=str(path),
                 hint=again,
             )
@@ -87,21 +87,21 @@ def read_record(path: Path) -> Record:
     found = deque(_MARKER.finditer(data), maxlen=1)
     if not found:
         damaged = _START.encode() in data
-        what = "holds a record that was cut or altered" if damaged else "holds no record of how it was made"
+        what = "its record was cut off or altered" if damaged else "contains no record of how it was made"
         raise UserError(what, where=str(path), hint=again)
     return _decode(found[0].group(1), str(path), again)
 
 
 def _decode(payload: bytes, where: str, hint: str) -> Record:
     if len(payload) > RECORD_LIMIT_BYTES * 4 // 3 + 4:
-        raise UserError(f"holds a record larger than {RECORD_LIMIT_BYTES:,} bytes", where=where, hint=hint)
+        raise UserError(f"its record is larger than {RECORD_LIMIT_BYTES:,} bytes", where=where, hint=hint)
     try:
         record = json.loads(base64.b64decode(payload, altchars=b"-_", validate=True), parse_constant=_refuse)
     except (binascii.Error, ValueError, RecursionError):
-        raise UserError("holds a record that was cut or altered", where=where, hint=hint) from None
+        raise UserError("its record was cut off or altered", where=where, hint=hint) from None
     if not isinstance(record, dict):
         kind = type(record).__name__
-        raise UserError(f"holds a record that is a {kind}, not a table of settings", where=where, hint=hint)
+        raise UserError(f"its record is a {kind}, not a table of settings", where=where, hint=hint)
     return record
 
 

@@ -108,10 +108,10 @@ class Soundfont:
         instruments = len(self.tables[b"inst"]) - 1
         for outer in self._bags(b"phdr", b"pbag", b"pgen", row, _INSTRUMENT):
             if not 0 <= (instrument := outer[_INSTRUMENT] & 0xFFFF) < instruments:
-                raise self._damaged("a preset names an instrument that isn't there")
+                raise self._damaged("a preset refers to a missing instrument")
             for inner in self._bags(b"inst", b"ibag", b"igen", instrument, _SAMPLE):
                 if not 0 <= (inner[_SAMPLE] & 0xFFFF) < len(self.tables[b"shdr"]) - 1:
-                    raise self._damaged("an instrument names a sample that isn't there")
+                    raise self._damaged("an instrument refers to a missing sample")
                 zone = _DEFAULTS | inner
                 for generator, amount in outer.items():
                     if generator not in _SAMPLE_ONLY:
@@ -142,7 +142,9 @@ class Soundfont:
         """The sound of one zone for a note, float32 [2, samples]."""
         head = self.tables[b"shdr"][zone[_SAMPLE] & 0xFFFF]
         if head["type"] & _VORBIS:
-            raise UserError("its samples are compressed (.sf3)", where=self.where, hint="give the font as .sf2")
+            raise UserError(
+                "its samples are compressed (.sf3)", where=self.where, hint="use an uncompressed SoundFont (.sf2)"
+            )
         start, end, loop_start, loop_end = (
             int(head[name]) + zone.get(fine, 0) + 32768 * zone.get(coarse, 0)
             for name, fine, coarse in (
@@ -153,7 +155,7 @@ class Soundfont:
         if head["type"] & _ROM or end - start < 2:
             return np.zeros((2, 0), dtype=np.float32)
         if start < 0 or end > len(self.samples):
-            raise self._damaged("a sample lies outside of the recordings")
+            raise self._damaged("a sample lies outside the sample data")
         key = zone[_KEY] if 0 <= zone[_KEY] <= 127 else pitch
         velocity = zone[_VELOCITY] if 0 <= zone[_VELOCITY] <= 127 else velocity
         root = next((root for root in (zone[_ROOT], int(head["root"])) if 0 <= root <= 127), 60)
@@ -183,7 +185,7 @@ class Soundfont:
         return tone * np.array([[gain * np.cos(angle)], [gain * np.sin(angle)]], dtype=np.float32)
 
     def _damaged(self, what: str) -> UserError:
-        return UserError(f"isn't a sound SoundFont: {what}", where=self.where, hint="give another .sf2 file")
+        return UserError(f"the SoundFont is damaged: {what}", where=self.where, hint="use another .sf2 file")
 
 
 def read_soundfont(path: Path) -> Soundfont:
@@ -193,7 +195,7 @@ def read_soundfont(path: Path) -> Soundfont:
         UserError: it can't be read, is larger than 1 GiB, isn't a SoundFont 2, or its tables contradict each other.
     """
     path = Path(path)
-    hint = "give a SoundFont 2 file (.sf2), such as a General MIDI set"
+    hint = "use a SoundFont 2 file (.sf2), such as a General MIDI set"
     try:
         if not path.is_file():
             raise UserError("is not a file", where=str(path), hint=hint)
@@ -213,7 +215,7 @@ def read_soundfont(path: Path) -> Soundfont:
             (chunks[bags]["generator"].astype(np.int64), len(chunks[generators])),
         ):
             if not len(pointers) or (np.diff(pointers) < 0).any() or pointers[-1] > last:
-                raise font._damaged("its tables point past each other")
+                raise font._damaged("its tables contradict each other")
     if len(chunks[b"phdr"]) < 2:
         raise font._damaged("it has no preset")
     return font
@@ -227,14 +229,14 @@ def font_of_record(asked: tuple[str, str] | None, given: Path | None, file: Path
     """
     if not asked:
         if given:
-            raise UserError("was played without a soundfont", where=str(file), hint="leave --soundfont out")
+            raise UserError("was made without a SoundFont", where=str(file), hint="leave --soundfont out")
         return None
     name, digest = (printable(text) for text in asked)
     font = read_soundfont(given) if given else None
     if font is None or font.digest != digest:
         raise UserError(
-            f"was played by the soundfont {name} (sha256 {digest[:16]}…)"
-            + (f", and {given} is another one" if font else ""),
+            f"was made with the SoundFont {name} (sha256 {digest[:16]}…)"
+            + (f", but {given} is a different one" if font else ""),
             where=str(file),
             hint=f"reprise replay {file.name} --soundfont {name}",
         )
@@ -245,7 +247,7 @@ def _chunks(file: BinaryIO, size: int) -> tuple[dict[bytes, np.ndarray], int, in
     """The tables by chunk, the samples' offset in the file, and their number."""
     riff, _, form = struct.unpack("<4sI4s", file.read(12))
     if (riff, form) != (b"RIFF", b"sfbk"):
-        raise ValueError("it doesn't begin as one")
+        raise ValueError("it has no SoundFont header")
     tables: dict[bytes, np.ndarray] = {}
     at, offset, count = 12, 0, 0
     while at + 8 <= size:
@@ -256,17 +258,17 @@ def _chunks(file: BinaryIO, size: int) -> tuple[dict[bytes, np.ndarray], int, in
             at += 4  # its subchunks come next
             continue
         if length > size - at:
-            raise ValueError(f"it ends within its chunk {name.decode('latin-1')!r}")
+            raise ValueError(f"it is cut off in its chunk {name.decode('latin-1')!r}")
         if name == b"smpl":
             offset, count = at, length // 2
         elif name in _ROWS:
             rows = length // _ROWS[name].itemsize
             if length > _TABLES_LIMIT_BYTES or name in tables:
-                raise ValueError(f"its chunk {name.decode()!r} is too long, or stands twice")
+                raise ValueError(f"its chunk {name.decode()!r} is too long or occurs twice")
             tables[name] = np.frombuffer(file.read(rows * _ROWS[name].itemsize), dtype=_ROWS[name])
         at += length + length % 2
     if missing := [name.decode() for name in _ROWS if name not in tables]:
-        raise ValueError(f"it has no {', '.join(missing)}")
+        raise ValueError(f"it has no chunk {', '.join(missing)}")
     return tables, offset, count
 
 

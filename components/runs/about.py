@@ -47,8 +47,8 @@ def read_about(path: Path) -> About:
     listed = [line for line in comment if line.startswith(TABLE)]
     cells = [cell.strip() for cell in listed[0].removeprefix(TABLE).split("|")] if listed else ["", "", ""]
     if len(cells) != 3 or len(listed) > 1:
-        hint = f"one line: # {TABLE} in → out | figure | time"
-        raise UserError(f"the comment's line `{TABLE}` hasn't three cells", where=str(path), hint=hint)
+        hint = f"for example: # {TABLE} in → out | figure | time"
+        raise UserError(f"the comment needs exactly one line `{TABLE}` with three cells", where=str(path), hint=hint)
     does, figure, time = cells
     return About(path.stem, [line for line in comment if line not in listed], does, data, figure, time)
 

@@ -72,24 +72,24 @@ def ask(recipe: str, overrides: Sequence[str] | None = None, name: str | None = 
         if split and list(split) != list(DEFAULT_SPLIT):
             written["data"] = {key: value for key, value in before.items() if key != "split"}
             if not _data(values).get("split") or _data(values)["split"] == before.get("split"):
-                yours = f"{list(DEFAULT_SPLIT)} (data.split), unless your files give the splits"
-                notes.append(f"split {split} is for the recipe's own data; yours is {yours}")
+                yours = f"{list(DEFAULT_SPLIT)} (change it with data.split), unless your files define the splits"
+                notes.append(f"split {split} applies only to the recipe's own data; your data are split {yours}")
         if bounds := written.pop("accept", None):
             said = ", ".join(f"{metric} {bound}" for metric, bound in bounds.items())
-            notes.append(f"the recipe's accept bounds ({said}) are for its own data and not used")
+            notes.append(f"the recipe's accept bounds ({said}) apply only to its own data and are ignored")
         values = _with(written, overrides)  # overrides are kept
     if name is not None and not NAME.fullmatch(name):
         raise UserError(
-            f"{name!r} may hold only a–z, 0–9, - and _ ({LONGEST_NAME} characters at most)",
+            f"{name!r} isn't a valid name: use a–z, 0–9, - and _ ({LONGEST_NAME} characters at most)",
             where="--name",
             hint=f"for example --name {plain(name) or 'mine'}",
         )
     chosen = name or (_named(path.stem, after) if borrowed else path.stem)
     if name is None and not NAME.fullmatch(chosen):
         raise UserError(
-            f"the recipe's name {chosen!r} may hold only a–z, 0–9, - and _ (it names the model)",
+            f"{chosen!r} isn't a valid name for the model: use a–z, 0–9, - and _",
             where=str(path),
-            hint=f"rename the file, or --name {plain(chosen) or 'mine'}",
+            hint=f"rename the file, or use --name {plain(chosen) or 'mine'}",
         )
     recipe, anywhere = path.stem if ours else str(path.resolve()), _anywhere(overrides, load_yaml(path), values)
     words = words_of(recipe, anywhere, name)

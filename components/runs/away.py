@@ -74,10 +74,12 @@ class Crew:
         here, settings = Worker.here(), places().settings
         if not self.workers:
             hint = "start one on each machine, with `dask worker` or `ray start` (docs/cluster.md)"
-            raise UserError("has no workers", where="--cluster", hint=hint)
+            raise UserError("the cluster has no workers", where="--cluster", hint=hint)
         if any(worker.code != here.code for worker in self.workers):
             raise UserError(
-                "a worker runs another version of Reprise", where="--cluster", hint="update it there or here"
+                "a worker runs another version of Reprise",
+                where="--cluster",
+                hint="install the same version everywhere",
             )
         if len({worker.libraries for worker in self.workers}) > 1:
             what = "the workers have different versions of libraries, so their results can't be compared"
@@ -85,16 +87,17 @@ class Crew:
         local = settings.tracking_uri.startswith("sqlite")
         if local and self.elsewhere:
             raise UserError(
-                f"{settings.store} is a file that workers on other machines can't reach", hint=f"use {SHARED}"
+                f"the tracking store {settings.store} is a file that workers on other machines can't reach",
+                hint=f"use {SHARED}",
             )
         if local and any(worker.store != here.store for worker in self.workers):
             hint = f"start them with REPRISE_HOME={settings.home}, and the same MLFLOW_TRACKING_URI if it is set here"
-            raise UserError("the workers keep runs in another place", where="--cluster", hint=hint)
+            raise UserError("the workers use another tracking store than this machine", where="--cluster", hint=hint)
         if self.elsewhere and not (settings.served or "://" in settings.artifacts):
-            what = f"artifacts are kept in {settings.artifacts}, which workers on other machines can't reach"
+            what = f"artifacts are stored in {settings.artifacts}, which workers on other machines can't reach"
             raise UserError(what, hint="set tracking.artifacts in mlflow.yaml to a bucket (docs/cluster.md)")
         if self.elsewhere and urlsplit(api).hostname in (None, "localhost", "127.0.0.1", "::1"):
-            what = "Prefect's server is on this machine only, and workers on other machines report to it"
+            what = "workers on other machines can't reach Prefect's server, which only listens on this machine"
             raise UserError(what, hint="set PREFECT_API_URL to a server that all machines reach")
 
     def share(self, device: str, threads: int, each: int) -> tuple[str, int]:
@@ -107,7 +110,7 @@ class Crew:
         devices = {worker.device for worker in self.workers}
         if device == "auto" and len(devices) > 1:
             what = "some workers have a GPU, and some have none"
-            raise UserError(what, where="--cluster", hint="choose with --device cpu or --device cuda")
+            raise UserError(what, where="--cluster", hint="choose --device cpu or --device cuda")
         on = Counter(worker.machine for worker in self.workers)
         share = min(worker.cores // (on[worker.machine] * each) for worker in self.workers)
         return devices.pop() if device == "auto" else device, threads or max(1, share)
@@ -160,7 +163,9 @@ def arrive(trial: TrialFile) -> None:
     try:
         remote.run(trial.parent)
     except UserError as error:
-        what = f"{places().settings.store}, the worker's tracking store, isn't that of the study: {error.what}"
+        what = (
+            f"{places().settings.store}, the worker's tracking store, isn't the one that the study uses: {error.what}"
+        )
         raise UserError(what, where=machine_name(), hint="set MLFLOW_TRACKING_URI for the worker") from None
     values = dict(trial.recipe)
     recipe = Recipe.from_dict(values.pop("name"), values)
@@ -193,5 +198,5 @@ def _earlier(remote: RemoteRuns, trial: TrialFile) -> str:
             break
         return bring(found.run_id).ref.run_id
     if found:
-        say(f"note    {found.where} of {found.owner} has no checkpoint that can go on here: the trial begins anew")
+        say(f"note    {found.where} of {found.owner} has no checkpoint that can be resumed here: the trial starts over")
     return ""

@@ -51,8 +51,13 @@ class Combinations(Study):
             self.parameters.append(session.parameter_count)
             found.add((session.task.primary, session.task.lower_is_better))
         if len(found) > 1:
-            names, hint = " and ".join(sorted(metric for metric, _ in found)), "vary what keeps the primary metric"
-            raise UserError(f"{names} can't be ranked together", where="--vary", hint=hint)
+            names = " and ".join(sorted(metric for metric, _ in found))
+            hint = "vary only settings that keep the task's primary metric the same"
+            raise UserError(
+                f"the combinations have different primary metrics, {names}, and can't be ranked together",
+                where="--vary",
+                hint=hint,
+            )
         ((self.metric, self.lower),) = found
         trials = [
             replace(trial, recipe=settled(trial.recipe, self.datasets[number % len(self.datasets)], self.plan.asked))

@@ -34,7 +34,9 @@ def between(one: str, other: str, *, seed: int = 0) -> dict[str, Any]:
     """
     refs = find(one), find(other)
     if refs[0] == refs[1]:
-        raise UserError(f"{one} and {other} are both {refs[0]}", where="diff", hint=f"reprise models {refs[0].name}")
+        raise UserError(
+            f"{one} and {other} are the same version, {refs[0]}", where="diff", hint=f"reprise models {refs[0].name}"
+        )
     bundles = tuple(load_bundle(store().fetch(ref)) for ref in refs)
     return {
         "models": [
@@ -68,7 +70,7 @@ def show(found: Mapping[str, Any]) -> None:
         table(f"samples, seed {found['seed']}", heads, [[str(text) for text in pair] for pair in samples])
     if answers := found["answers"]:
         out.print()
-        title = f"different answers: {found['different']} of the {found['compared']} test inputs that both tables hold"
+        title = f"different predictions: {found['different']} of the {found['compared']} test inputs in both tables"
         table(title, ["input", "wanted", *heads], [[_shown(cell) for cell in row] for row in answers])
 
 
@@ -112,9 +114,9 @@ def _said(refs: tuple[ModelRef, ...], bundles: tuple[Bundle, ...], seed: int) ->
     """Samples with the same seed for models that generate; test inputs with different predictions for others."""
     said: dict[str, Any] = {"seed": seed, "samples": [], "answers": [], "different": 0, "compared": 0, "notes": []}
     if bundles[0].info["data"]["digest"] != bundles[1].info["data"]["digest"]:
-        said["notes"].append("their data differ: figures on different test data don't compare")
+        said["notes"].append("trained on different data: metrics on different test data can't be compared")
     if len({bundle.recipe["task"]["kind"] for bundle in bundles}) > 1:
-        said["notes"].append("their tasks differ")
+        said["notes"].append("the two versions have different tasks")
     elif bundles[0].task.settings:
         written = []
         for bundle in bundles:

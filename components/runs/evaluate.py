@@ -49,7 +49,7 @@ def evaluate(run: OpenRun) -> dict[str, float]:
     shown = "  ".join(
         f"{name.removeprefix('test/')} {figure(v)}" for name, v in metrics.items() if name.startswith("test/")
     )
-    say(f"test    {shown or 'nothing: there is no test data'}")
+    say(f"test    {shown or 'no metrics: there is no test data'}")
     task = session.task
     if baseline := strongest(metrics, task.lower_is_better):
         verdict = baseline.verdict(metrics[f"{baseline.split}/{task.primary}"], task.lower_is_better)

@@ -80,7 +80,7 @@ def _asked(
         yield from of_texts(bundle, texts)
     elif bundle.task.settings is not None:  # models that generate read what they write
         if column or overrides:
-            raise UserError("only models that predict read files so", where="--column" if column else "--set")
+            raise UserError("only applies to models that predict", where="--column" if column else "--set")
         items, notes = items_of(bundle, Path(str(file)), *written)
         for note in notes:
             say(f"        {note}")

@@ -86,7 +86,9 @@ def generate_files(
     own = re.compile(rf"{re.escape(opened.name)}-\d+\.\w+")  # names of the files that are written
     for source in (melody, start, keep):
         if source and out and Path(source).resolve().parent == Path(out).resolve() and own.fullmatch(Path(source).name):
-            raise UserError("may be written over", where=str(source), hint="write to another folder: --out")
+            raise UserError(
+                "might be overwritten by the output", where=str(source), hint="choose another folder: --out"
+            )
     asked = given(
         opened.bundle,
         melody,
@@ -135,7 +137,9 @@ def replay(path: Path, out: Path | None, soundfont: Path | None = None) -> tuple
     opened = open_model(selector)
     if opened.bundle.weights_digest != weights:
         raise UserError(
-            f"was made with other weights than those of {selector} here", where=str(path), hint="fetch the same model"
+            f"was made with other weights than {selector} has here",
+            where=str(path),
+            hint="register the same model here",
         )
     # the settings of the record; an older one lacks newer settings
     made = replace(generate(opened, settings, seed), settings=settings)

@@ -38,7 +38,7 @@ def ingest_recipe(recipe: Recipe, asked: Asked | None = None) -> DatasetRef:
     say(f"data    {manifest['name']}: tokens {sizes}{' (ingested before, reused)' if ref.reused else ''}")
     dropped = manifest["dropped"]
     if ref.reused and dropped:
-        say(f"        left out: {sum(dropped.values()):,} for the reasons shown then")
+        say(f"        left out: {sum(dropped.values()):,} (for the reasons: reprise ingest RECIPE --report)")
     elif not ref.reused:
         for reason, count in dropped.items():
             say(f"        left out: {count:,} × {reason}")
@@ -74,7 +74,7 @@ def settled(recipe: Recipe, dataset: DatasetRef, asked: Asked) -> Recipe:
     if asked.gives_way("generation.prompt") and prompt and (refused or warnings):
         begun = task.beginning(store.split("train"))
         now = repr(begun) if begun else "none"
-        say(f"note    generation.prompt {prompt!r} is for the recipe's own data; it is {now} for yours")
+        say(f"note    generation.prompt {prompt!r} suits only the recipe's own data; for yours it is {now}")
         kept = replace(recipe, generation={**recipe.generation, "prompt": begun})
         task.rehearse(task.settings(**kept.generation))
         return kept

@@ -46,7 +46,7 @@ def judged(
     }
     run.table(columns, "music/judgement.json")
     picture = folder / "judgement.png"
-    write_judgement(picture, table, title=f"{name}: {len(items)} generated beside {len(held_out)} held-out pieces")
+    write_judgement(picture, table, title=f"{name}: {len(items)} generated and {len(held_out)} held-out pieces")
     run.file(picture, "figures")
     return table
 

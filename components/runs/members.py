@@ -72,7 +72,7 @@ def together(run: OpenRun) -> Iterator[Ranks | None]:
             except RuntimeError as error:
                 lines = {rank: log.read_text("utf-8", "replace").strip().splitlines() for rank, log in logs.items()}
                 told = "; ".join(f"process {rank}: {said[-1]}" for rank, said in lines.items() if said)
-                raise RuntimeError(f"the training in {size} processes broke off ({told or error})") from error
+                raise RuntimeError(f"the training in {size} processes failed ({told or error})") from error
             finally:
                 if ranks is not None:
                     ranks.close()  # the others end when nobody answers any more

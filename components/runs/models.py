@@ -142,7 +142,7 @@ def promote(selector: str, *, force: bool = False) -> Moved:
     def judge(champion: ModelRef | None) -> tuple[str, str]:
         nonlocal before, judged
         if champion and champion.version == ref.version:
-            raise UserError(f"{ref} is the champion already", where="promote")
+            raise UserError(f"{ref} is already the champion", where="promote")
         before, higher = champion.version if champion else "", not bundle.task.lower_is_better
         _, judged = decide(models.tags(ref), models.tags(champion) if champion else None, higher_is_better=higher)
         return "champion", f"promoted by hand; {reason or judged}"
@@ -190,7 +190,7 @@ def rollback(name: str) -> Moved:
         now = champion.version if champion else ""
         before = earlier(models.alias_changes(name), "champion", now, versions)
         if before is None:
-            have = f"no champion before v{now} is known" if now else "it never had a champion"
+            have = f"no earlier champion than v{now} is known" if now else "it never had a champion"
             raise UserError(f"{name}: {have}", where="rollback", hint=f"reprise models {name}")
         models.set_alias(models.find(name, before), "champion", why="rollback", back=True)
     return Moved(name, before, now, "it was champion before", back=True)
@@ -209,9 +209,9 @@ def _refused(what: str, bundle: Any, force: bool) -> str:
     """Why the recipe's `accept` bounds refuse the model; "" if they don't."""
     problems = "; ".join(meets(bundle.recipe.get("accept") or {}, bundle.info.get("metrics") or {}))
     if problems and not force:
-        hint = "--force makes it champion all the same; the reason is recorded"
-        raise UserError(f"{what} is refused by its recipe's accept: {problems}", where="promote", hint=hint)
-    return f"against its recipe's accept: {problems}" if problems else ""
+        hint = "--force promotes it anyway; the reason is recorded"
+        raise UserError(f"{what} fails its recipe's accept bounds: {problems}", where="promote", hint=hint)
+    return f"despite its recipe's accept bounds: {problems}" if problems else ""
 
 
 def _of_a_run(run: str, force: bool) -> tuple[ModelRef, Any, str]:

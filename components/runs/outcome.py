@@ -60,7 +60,7 @@ def _remarks(run: OpenRun, metrics: dict[str, float]) -> list[str]:
     baseline, new = strongest(metrics, task.lower_is_better), unseen(store.manifest.get("labels", {}), "test")
     verdict = baseline.verdict(metrics[f"{baseline.split}/{task.primary}"], task.lower_is_better) if baseline else ""
     found = [f"the model is {verdict}"] if verdict else []
-    return [*found, f"labels of test that were never in training: {new}"] if new else found
+    return [*found, f"labels in test that don't occur in training: {new}"] if new else found
 
 
 def _description(
@@ -79,7 +79,7 @@ def _description(
     status = f"registered as **{model}** ({model.alias})" if model else "not registered (its tag `registered` says why)"
     return (
         f"**{recipe.name}**: {first}{m['kind']} {depth}, seed {recipe.seed}; {status}. "
-        f"[Beside the other runs]({charts}).\n\n| figure | value |\n|---|---|\n{rows}\n\n{said}"
+        f"[Compare with the other runs]({charts}).\n\n| figure | value |\n|---|---|\n{rows}\n\n{said}"
         f"Pictures are in `figures/`.{f' Samples:{chr(10)}{names}' if files else ''}\n\n"
         f"{_next(record, model, files)}\n"
     )

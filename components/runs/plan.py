@@ -102,7 +102,9 @@ def make_plan(
     for key, given in spent.settings.items():
         if key in varied:
             option = {"training.seconds": "--budget", "training.steps": "--steps"}[key]
-            raise UserError(f"{option} sets {key}, which is varied", where="--vary", hint="leave one of the two out")
+            raise UserError(
+                f"{option} sets {key}, which --vary varies", where="--vary", hint="leave one of the two out"
+            )
         apply_override(values, f"{key}={given!r}")
     first_seed = values.get("seed", 0)
     if folds is not None:
@@ -115,9 +117,9 @@ def make_plan(
     times = f"{folds} folds" if folds else f"{seeds} seeds"
     if len(choices) * (folds or seeds) > MAX_RUNS:
         raise UserError(
-            f"{len(choices):,} combinations × {times} are more than {MAX_RUNS:,} runs",
+            f"{len(choices):,} combinations × {times} are more than the maximum of {MAX_RUNS:,} runs",
             where="--vary",
-            hint="vary less at once",
+            hint="vary fewer settings or values",
         )
     resolved = resolve(name, values, choices, where=where, again=recipe)
     trials = []
@@ -135,7 +137,9 @@ def make_plan(
 def _check_folds(folds: int, seeds: int | None, values: Mapping[str, Any], varied: Mapping[str, Any]) -> None:
     """Raises UserError if the folds don't go with the other settings."""
     if seeds is not None:
-        raise UserError("each fold is one run, with the recipe's seed", where="--seeds", hint="leave --seeds out")
+        raise UserError(
+            "can't be used together with --folds: each fold is one run, with the recipe's seed", where="--seeds"
+        )
     if not 2 <= folds <= MAX_RUNS:
         raise UserError(f"must be from 2 to {MAX_RUNS:,}, not {folds:,}", where="--folds")
     if "data.fold" in varied or (values.get("data") or {}).get("fold"):
@@ -157,14 +161,16 @@ def parse_vary(vary: Sequence[str]) -> dict[str, list[Any]]:
         if not equals or not all(key.split(".")):
             raise UserError(f"{item!r} isn't KEY=VALUE,VALUE", where="--vary", hint="e.g. --vary model.kind=gru,lstm")
         if key == "seed":
-            raise UserError("seeds aren't varied by hand", where="--vary seed", hint="use --seeds 3")
+            raise UserError("seeds can't be varied this way", where="--vary seed", hint="use --seeds 3")
         if key in varied:
-            raise UserError("given twice", where=f"--vary {key}", hint="give all its values in one place")
+            raise UserError(
+                "given twice", where=f"--vary {key}", hint=f"list all its values at once: {key}=VALUE,VALUE"
+            )
         values = parse_yaml(f"[{text}]", where=f"--vary {key}")
         try:
             distinct = {json.dumps(value) for value in values}
         except (TypeError, ValueError):
-            raise UserError(f"{text!r} holds something that isn't a setting", where=f"--vary {key}") from None
+            raise UserError(f"{text!r} contains a value that can't be a setting", where=f"--vary {key}") from None
         if not values:
             raise UserError("has no value", where=f"--vary {key}", hint=f"e.g. --vary {key}=1,2")
         if len(distinct) < len(values):
@@ -182,7 +188,9 @@ def parse_budget(text: str) -> float:
     found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smh])", text.strip())
     seconds = float(found[1]) * SECONDS[found[2]] if found else 0.0
     if seconds <= 0:
-        raise UserError(f"{text!r} isn't a time", where="--budget", hint="for example 90s, 5m or 1.5h; or --steps 2000")
+        raise UserError(
+            f"{text!r} isn't a duration", where="--budget", hint="for example 90s, 5m or 1.5h; or --steps 2000"
+        )
     return seconds
 
 

@@ -34,7 +34,7 @@ def predict(
     the table of predictions for a file's rows, which are read like the training data, with `overrides`
     (data.KEY=VALUE). `language_model`: a registered character model for decoding speech."""
     if texts and out:
-        raise UserError("answers to texts are printed", where="--out", hint="give them in a file: --file")
+        raise UserError("only works with --file: predictions for --text are printed", where="--out")
     opened = opened_for(model, texts, file, column, language_model, overrides, device)
     bundle = opened.bundle
     if texts:
@@ -44,10 +44,10 @@ def predict(
     with as_user():
         counts = predict_file(bundle, reader, target, say)
     shown = ", ".join(f"{count:,} × {name}" for name, count in counts.most_common(12))
-    say(f"predicted {sum(counts.values()):,} rows of {path.name}: {shown or 'it has none'}")
+    say(f"predicted {sum(counts.values()):,} rows of {path.name}: {shown or 'the file has none'}")
     tell(reader, links)
     if counts and all(name.startswith(NOT_READ) for name in counts):
-        raise UserError("no row could be answered", where=str(path), hint=f"{target} says why, row by row")
+        raise UserError("no row could be predicted", where=str(path), hint=f"{target} gives the reason for each row")
     return [str(target)]
 
 
@@ -77,7 +77,7 @@ def opened_for(
         raise UserError("give either --text or --file", where="predict")
     for option, given in (("--set", overrides), ("--column", column)):
         if given and not file:
-            raise UserError("applies to files only: give --file", where=option)
+            raise UserError("only works with --file", where=option)
     opened = open_model(model, device)
     if language_model:
         with_language_model(opened.bundle, open_model(language_model, device).bundle)

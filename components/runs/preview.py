@@ -46,8 +46,8 @@ def preview(recipe: Recipe) -> str:
         whole &= len(looked[split]) < ITEMS
         if not looked[split]:
             names = ", ".join(file.name for file in reader.files[:3])
-            what = f"nothing can be read from {names} by {recipe.data['reader']} ({dropped(reader.dropped)})"
-            raise UserError(what, where="data.path", hint="another data.reader, or its settings")
+            what = f"the reader {recipe.data['reader']} can't read anything from {names} ({dropped(reader.dropped)})"
+            raise UserError(what, where="data.path", hint="choose another data.reader, or change its settings")
     encoding = build("encoding", recipe.encoding["kind"], recipe.encoding, ("kind",))
     give_words(encoding, recipe.model.get("vectors"))
     items = looked.get("train") or looked[None]

@@ -72,8 +72,8 @@ def propose(path: str, wanted: str | None = None, out: str | None = None) -> Pro
     if refused and wanted is None and list(others) == ["drums"]:  # the files have only drums, no melody
         return propose(path, "drums", out)
     if refused:
-        ways = [refused.hint, f"it may also be read by --as {', '.join(others)}" if others else ""]
-        what = f"{refused.what} (taken for {kind}: {proposal.what})"
+        ways = [refused.hint, f"other ways to read it: --as {', '.join(others)}" if others else ""]
+        what = f"{refused.what} (read as {kind}: {proposal.what})"
         raise UserError(what, where=refused.where, hint="\n".join(filter(None, ways)))
     _write(file, written(file.stem, proposal, values))
     return Proposed(kind, proposal, others, file, checked)
@@ -107,9 +107,9 @@ def written(name: str, proposal: Proposal, values: Mapping[str, Any]) -> str:
     """The recipe as YAML with comments."""
     head = [f"{name}: {proposal.what}", f"Because: {proposal.why}.", *proposal.notes]
     said = {
-        "data": "what is read; the other settings of the reader: docs/own-data.md",
-        "model": f"from the recipe {proposal.like}, as are the sections below",
-        "training": f"at most {SECONDS // 60} minutes (seconds); more steps for a better model",
+        "data": "the data to read; for the reader's other settings see docs/own-data.md",
+        "model": f"copied from the recipe {proposal.like}, like the sections below",
+        "training": f"at most {SECONDS // 60} minutes (seconds); more steps give a better model",
     }
     lines = [f"# {line}" for line in head]
     for section, value in values.items():
@@ -134,11 +134,11 @@ def _target(given: Path, out: str | None) -> Path:
         out = f"my-{name[:60]}.yaml" if name in recipe_names() else f"{name}.yaml"
     file = output_file(out, where="--out")
     if file.suffix not in (".yaml", ".yml") or not NAME.fullmatch(file.stem):
-        what = f"{file.name!r}: a recipe's file is called NAME.yaml, of a–z, 0–9, - and _ (it names the model)"
+        what = f"{file.name!r} isn't a valid recipe name: use NAME.yaml, with a–z, 0–9, - and _ in NAME"
         raise UserError(what, where="--out", hint=f"for example --out {plain(file.stem) or 'mine'}.yaml")
     if file.exists():
         raise UserError(
-            "is there already, and isn't overwritten", where=str(file), hint="--out FILE.yaml names another"
+            "already exists and isn't overwritten", where=str(file), hint="choose another name: --out FILE.yaml"
         )
     return file
 
@@ -166,4 +166,4 @@ def _write(file: Path, text: str) -> None:
         with file.open("x", encoding="utf-8") as target:
             target.write(text)
     except FileExistsError:
-        raise UserError("is there already, and isn't overwritten", where=str(file)) from None
+        raise UserError("already exists and isn't overwritten", where=str(file)) from None

@@ -16,8 +16,8 @@ from components.runs.folds import publish_folds, show_folds
 from components.runs.plan import Plan
 from components.tracking.mlflow_backend import MlflowRun
 
-FOLDS_RANKED = "settings are ranked on **val**, the part of each fold's training data that is held out"
-RANKED = "ranked by the mean over seeds on **val** (best weights of each run); test stands beside it and ranks nothing"
+FOLDS_RANKED = "settings are ranked on **val**, a held-out part of each fold's training data"
+RANKED = "ranked by the mean over seeds on **val** (best weights of each run); test isn't used for ranking"
 
 
 @dataclass(frozen=True)
@@ -84,20 +84,20 @@ def notes(plan: Plan, results: Sequence[Result], lower: bool, threads: int, work
         if early:
             found.append(
                 f"{early} of {len(good)} runs ended before their {plan.budget.seconds:g} s were over "
-                f"({next(r.stopped for r in good if r.seconds < 0.95 * plan.budget.seconds)}): their budgets were not "
-                "equal; more training.steps lets time decide"
+                f"({next(r.stopped for r in good if r.seconds < 0.95 * plan.budget.seconds)}), so budgets were not "
+                "equal; increase training.steps to let the time decide"
             )
         if workers > 1:
             found.append(
-                f"{workers} runs at a time shared the machine's memory and caches: seconds are not those alone"
+                f"{workers} runs at a time shared the machine's memory and caches: each took longer than it would alone"
             )
     if good and (baseline := strongest(_means(good) if plan.folds else good[0].metrics, lower)):
-        found.append(f"{baseline} on {baseline.split}: settings that aren't better have learned nothing useful")
+        found.append(f"{baseline} on {baseline.split}: settings that don't beat it have learned nothing useful")
     if workers * threads > cores:
         found.append(f"{workers} runs × {threads} threads are more than the {cores} cores: times are unreliable")
     if plan.folds:
-        every = ": every sequence was test data once" if len(good) == len(results) else ""
-        found.append(f"K-fold cross-validation, K = {plan.folds}, over train, val and test of the data together{every}")
+        every = ": every sequence was in test once" if len(good) == len(results) else ""
+        found.append(f"K-fold cross-validation, K = {plan.folds}, over all data (train, val and test together){every}")
     elif plan.seeds == 1:
         found.append("one seed: differences may be due to chance; use --seeds 3")
     return found
@@ -109,7 +109,7 @@ def show(comparison: Comparison, *, prefect: str | None = None) -> None:
     some_failed = any(len(row.finished) < len(row.results) for row in comparison.rows)
     left_out = {"tokens/s"} if some_failed else {"tokens/s", "runs"}  # to fit into 80 columns
     over = f"{comparison.folds} folds (K-fold cross-validation)" if comparison.folds else "seeds"
-    ranked = "; ranked by val, test ranks nothing"
+    ranked = "; ranked by val, not by test"
     if comparison.folds and len(rows) == 1:
         ranked = ""
         left_out |= {""} if math.isfinite(comparison.rows[0].val) else {"", "val (ranks)"}

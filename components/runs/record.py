@@ -72,7 +72,7 @@ class RunRecord:
         try:
             record = cls.from_dict(json.loads((folder / FILE).read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"isn't the record of a run: {error}", where=str(folder / FILE)) from None
+            raise UserError(f"isn't a valid record of a run: {error}", where=str(folder / FILE)) from None
         # if the dataset isn't here, opening it raises the error
         return replace(record, dataset=dataset_here(record.dataset) or record.dataset)
 
@@ -89,9 +89,9 @@ def moved_to(record: RunRecord, device: str) -> RunRecord:
         if device:
             raise
         raise UserError(
-            f"the run began on {record.device}, and {error.what}",
+            f"the run started on {record.device}, and {error.what}",
             where=record.run_name,
-            hint=f"`reprise resume {record.ref.run_id[:8]} --device cpu` continues there; results differ by rounding",
+            hint=f"on the CPU: `reprise resume {record.ref.run_id[:8]} --device cpu`; results differ by rounding",
         ) from None
     if chosen == record.device:
         return record
@@ -132,5 +132,5 @@ def find_run(selector: str, places: Places) -> RunRecord:
     names = ", ".join(f"{record.run_name} ({record.ref.run_id[:8]})" for record in records[:10])
     raise UserError(
         f"no run {selector!r} on this machine.{meant(selector, known, SENTENCE)}",
-        hint=f"runs here: {names}" if names else "none yet: `reprise run names` starts one",
+        hint=f"runs on this machine: {names}" if names else "there is none yet: `reprise run names` starts one",
     )

@@ -34,7 +34,7 @@ def register(run: OpenRun, metrics: dict[str, float]) -> ModelRef | None:
     }
     bundle = run.folder / "bundle"
     save_bundle(bundle, recipe.name, session.model, session.encoding, recipe.as_dict(), facts)
-    unjudged = ["nothing of val and test was measured, so nothing says how good it is"]
+    unjudged = ["it was evaluated neither on val nor on test, so its quality is unknown"]
     if problems := meets(recipe.accept, metrics) if judging(metrics, session.task.primary) else unjudged:
         run.tracked.tags({"registered": "refused: " + "; ".join(problems)})
         say("model   not registered: " + "; ".join(problems))
@@ -44,7 +44,7 @@ def register(run: OpenRun, metrics: dict[str, float]) -> ModelRef | None:
 
     def judge(champion: ModelRef | None) -> tuple[str, str]:
         if champion and champion.version == ref.version:  # a resumed finished run isn't compared with itself
-            return "champion", "it is the champion already"
+            return "champion", "it is already the champion"
         higher = not session.task.lower_is_better
         return decide(tags, models.tags(champion) if champion else None, higher_is_better=higher)
 

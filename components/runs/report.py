@@ -21,8 +21,8 @@ VARIED = 6  # most columns of settings in the table of runs
 TABLES = {
     "samples/temperatures.json": "Samples by temperature or bias",
     "samples/during_training.json": "Samples during training",
-    "predictions/test.json": "Predictions on test, the worst first",
-    "music/judgement.json": "Beside held-out music",
+    "predictions/test.json": "Predictions on test, worst first",
+    "music/judgement.json": "Comparison with held-out music",
 }
 PARENTS = {"compare.digest", "tune.study"}  # tags of parent runs
 # parameters that differ between runs but aren't settings to compare
@@ -41,7 +41,7 @@ def write(recipe: str, run: str | None, out: Path) -> Path:
         with as_user():
             out.write_text(render(report), encoding="utf-8")
     except OSError as error:
-        raise UserError(error.strerror or str(error), where=str(out), hint="--out chooses another file") from None
+        raise UserError(error.strerror or str(error), where=str(out), hint="choose another file with --out") from None
     return out
 
 
@@ -54,7 +54,7 @@ def gather(name: str, run: str | None = None) -> RunReport:
     ]
     if not runs:
         hint = f"reprise run {name}"
-        raise UserError(f"{name} has no finished run among its latest {len(everything)}", where="report", hint=hint)
+        raise UserError(f"none of the latest {len(everything)} runs of {name} is finished", where="report", hint=hint)
     metric = _primary(runs)
     lower = lower_is_better(metric) is not False
     key = f"best/{metric}"
@@ -65,10 +65,10 @@ def gather(name: str, run: str | None = None) -> RunReport:
     folders = {folder: reader.files(shown.run_id, folder) for folder in ("figures", "samples")}
     rest = len(everything) - len(runs)
     also = f"; {rest} unfinished, failed or parent runs not shown" if rest else ""
-    which = "chosen by hand" if run else "the best on val"
+    which = "chosen with --run" if run else "the best on val"
     return RunReport(
         title=name,
-        subtitle=f"{len(runs)} finished run{'s' * (len(runs) > 1)}{also}. Shown whole: {shown.name}, {which}.",
+        subtitle=f"{len(runs)} finished run{'s' * (len(runs) > 1)}{also}. Details: {shown.name}, {which}.",
         facts=_facts(shown, metric),
         figures=_figures(shown),
         runs=_runs(ranked, metric),
@@ -98,7 +98,7 @@ def _chosen(runs: list[RunFacts], start: str) -> RunFacts:
         if run.run_id.startswith(start) or run.name == start:
             return run
     ids = ", ".join(f"{run.run_id[:8]} ({run.name})" for run in runs[:10])
-    raise UserError(f"no finished run {start!r}", where="--run", hint=f"there are: {ids}")
+    raise UserError(f"no finished run {start!r}", where="--run", hint=f"finished runs: {ids}")
 
 
 def _named(run: RunFacts) -> str:

@@ -34,7 +34,9 @@ def score_files(
     target = Path(out) if out else places().generated / f"{opened.label}-{name}-scores.csv"
     picture = target.with_suffix(".png")
     if picture == target:
-        raise UserError("the picture beside the table is called so", where="--out", hint="name the table .csv")
+        raise UserError(
+            "can't end in .png, as the picture next to it does", where="--out", hint="use a name that ends in .csv"
+        )
     items, notes = (list(texts), []) if texts else items_of(opened.bundle, Path(str(file)), target, picture)
     for note in notes:
         say(f"        {note}")

@@ -14,7 +14,7 @@ from components.runs.space import Search
 from components.tracking.mlflow_backend import MlflowRun
 
 SHOWN = 10
-RANKED = "ranked by **val** (best weights of each trial); test was not read"
+RANKED = "ranked by **val** (best weights of each trial); test was not used"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def publish(search: Search, parent: MlflowRun, folder: Path, found: Found, runs_
         ]
     if found.importance:
         shares = ", ".join(f"{key} {share:.2f}" for key, share in found.importance.items())
-        words.append(f"Importance for being among the best tenth: {shares}.")
+        words.append(f"Importance of each setting for being among the best tenth: {shares}.")
     about = f"[Its trials as charts]({runs_url}). Picture: `figures/tune.png`. Every trial: `trials.json`."
     parent.describe("\n\n".join([*words, about, *notes]) + "\n")
     return Answer(parent.ref.run_id, parent.ref.url, runs_url, found, command, notes)
@@ -62,7 +62,7 @@ def show(answer: Answer) -> None:
     found = answer.found
     out.print()
     headings, rows = _rows(found)
-    table(f"{found.metric} on val, the best of {len(found.tried)} trials; test was not read", headings, rows)
+    table(f"{found.metric} on val, the best of {len(found.tried)} trials; test was not used", headings, rows)
     out.print()
     for key, share in found.importance.items():
         out.print(f"matters {share:5.2f}  {key}", markup=False)
@@ -84,9 +84,9 @@ def _notes(search: Search, found: Found) -> list[str]:
     if failed := next((tried for tried in found.tried if tried.failed), None):
         notes.append(f"trial {failed.number} failed: {failed.failed}")
     if search.budget.settings:
-        notes.append(f"each trial had {search.budget}; the command below trains as long as the recipe sets")
+        notes.append(f"each trial had {search.budget}; the command below trains for as long as the recipe says")
     if found.best and found.best.number == 0:
-        notes.append("the first trial is the best: the recipe's own settings, if the space contains them")
+        notes.append("the first trial is the best: it has the recipe's own settings, if they are in the search space")
     return notes
 
 

@@ -133,11 +133,9 @@ def parse_space(space: Sequence[str]) -> list[Dimension]:
         if key in found:
             raise UserError("given twice", where=where)
         if key in EQUAL:
-            raise UserError(
-                "the budget is the same for all trials", where=where, hint="--steps or --budget sets it for all"
-            )
+            raise UserError("all trials have the same budget", where=where, hint="set it with --steps or --budget")
         if not key.startswith(SECTIONS):
-            hint = "`reprise compare` varies anything"
+            hint = "use `reprise compare` to vary others"
             raise UserError("only settings of model and training can be searched", where=where, hint=hint)
         found[key] = _range(key, text, where) if ".." in text else _choices(key, text, where)
     return list(found.values())
@@ -171,9 +169,9 @@ def _range(key: str, text: str, where: str) -> Dimension:
 def _choices(key: str, text: str, where: str) -> Dimension:
     values = parse_yaml(f"[{text}]", where=where)
     if not values or not all(value is None or isinstance(value, bool | int | float | str) for value in values):
-        raise UserError(f"{text!r}: choices are numbers, words, true, false or null", where=where)
+        raise UserError(f"{text!r}: choices must be numbers, words, true, false or null", where=where)
     if len({json.dumps(value) for value in values}) < len(values) or len(values) > MAX_CHOICES:
-        raise UserError(f"{text[:80]!r}: up to {MAX_CHOICES} different choices", where=where)
+        raise UserError(f"{text[:80]!r}: at most {MAX_CHOICES} choices, all different", where=where)
     return Dimension(key, choices=tuple(values))
 
 

@@ -23,8 +23,8 @@ def override(given: str) -> str:
     if named_file(given):
         return f"training.start={json.dumps(given, ensure_ascii=False)}"
     if Path(given).suffix and Path(given).is_file():
-        hint = f"files of weights end in {', '.join(ENDINGS)}"
-        raise UserError(f"{given} is no file of weights that is read", where="--from", hint=hint)
+        hint = f"supported endings: {', '.join(ENDINGS)}"
+        raise UserError(f"{given} isn't a file of weights that Reprise can read", where="--from", hint=hint)
     return f"training.start={exactly(given)}"
 
 

@@ -204,7 +204,7 @@ class Study(ABC):
             for path in paths.values():
                 self.parent.file(path, data_folder(dataset))
             if paths and self.parent.flush(UPLOAD_SECONDS):
-                raise UserError("the data can't be kept for the workers: the store takes too long", where=self.name)
+                raise UserError("uploading the data for the workers takes too long", where=self.name)
             self._left[dataset.digest] = facts_of(paths)
         return self._left[dataset.digest]
 
@@ -217,7 +217,7 @@ class Study(ABC):
         store = Store.open(dataset.path)
         session = Session(recipe, store, "cpu", 1)
         if ranked and not len(store.split("val")):
-            what = f"keeps no validation data, which {self.things} are ranked by"
+            what = f"there is no validation split, but {self.things} are ranked by validation metrics"
             raise UserError(what, where=f"{self.name}: data.split", hint="for example --set data.split=[0.8,0.1,0.1]")
         return session
 
@@ -255,4 +255,4 @@ def alone(folder: Path, fresh: bool) -> Iterator[None]:
                 folder.mkdir()
             yield
     except Timeout:
-        raise UserError("already running", where=str(folder)) from None
+        raise UserError("this study is already running in another process", where=str(folder)) from None

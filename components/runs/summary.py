@@ -23,7 +23,7 @@ def show(outcome: Outcome, asked: Sequence[str] = (), *, prefect: str | None = N
     rows += [["model", f"{outcome.model} ({outcome.model.alias})" if outcome.model else "not registered"]]
     rows += [["run", f"{outcome.run_name} ({outcome.run_id[:8]})"]]
     out.print()
-    table("reached", ["what", "value"], rows)
+    table("results", ["what", "value"], rows)
     for remark in outcome.remarks:
         out.print(f"note    {remark}", markup=False)
     out.print()

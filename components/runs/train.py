@@ -105,12 +105,12 @@ class _Listener:
     def metrics(self, values: dict[str, float], step: int) -> None:
         self.run.metrics(values, step)
         if share := values.get("train/tokens_with_vectors"):
-            say(f"        {share:.1%} of the vocabulary has a vector in model.vectors, the others start at random")
+            say(f"        {share:.1%} of the vocabulary has a vector in model.vectors; the rest starts at random")
 
     def progress(self, step: int, steps: int, values: dict[str, float]) -> None:
         if self.run.taken_over:
-            hint = "one of the two was enough; nothing is lost"
-            raise UserError(f"the run is going on on {self.run.taken_over}: it ends here", hint=hint)
+            hint = "nothing is lost: the run continues there"
+            raise UserError(f"the run was resumed on {self.run.taken_over}, so it ends here", hint=hint)
         self.advance(step, f"loss {values['loss']:.3f}")
 
     def evaluated(self, values: dict[str, float], step: int, improved: bool) -> None:

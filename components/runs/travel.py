@@ -104,7 +104,7 @@ def bring(selector: str) -> RunRecord:
             raise
         found = remote.find(selector)
         if found is None:
-            raise UserError(error.what, hint=f"nor in the store {where.settings.store}; {error.hint}") from None
+            raise UserError(error.what, hint=f"nor is it in the store {where.settings.store}; {error.hint}") from None
     else:
         if not where.settings.shared or (record.parent and not record.moves):
             return record
@@ -118,12 +118,16 @@ def bring(selector: str) -> RunRecord:
 
 def _check(found: RemoteRun) -> None:
     if found.status == "FINISHED":
-        raise UserError(f"it finished on {found.owner}", where=found.where, hint="its page in MLflow shows the results")
+        raise UserError(
+            f"the run is finished; it ran on {found.owner}",
+            where=found.where,
+            hint="its page in MLflow shows the results",
+        )
     if found.kept is None:
         raise UserError(
-            f"its checkpoints are on {found.owner} only",
+            f"the run's checkpoints are only on {found.owner}",
             where=found.where,
-            hint="resume it there; `travel` in mlflow.yaml says which runs can go on elsewhere",
+            hint="resume it there; `travel` in mlflow.yaml sets which runs can be resumed on other machines",
         )
     found.check_free()
 
@@ -134,7 +138,7 @@ def _fetched(remote: RemoteRuns, found: RemoteRun) -> RunRecord:
     assert kept is not None
     unknown = set(kept.files) - {*STATE, RECORD}
     if unknown or not {CHECKPOINT, RECORD} <= set(kept.files) or kept.files[RECORD][0] > LARGEST_RECORD:
-        raise UserError("its state isn't one that Reprise keeps", where=found.where)
+        raise UserError("the run's stored state isn't one that Reprise wrote", where=found.where)
     size = sum(size for size, _ in kept.files.values()) / 1e6
     say(f"fetch   {found.where} of {found.owner}: update {kept.update:,}, {size:,.1f} MB")
     with alone(found.run_id) as folder:
@@ -143,7 +147,7 @@ def _fetched(remote: RemoteRuns, found: RemoteRun) -> RunRecord:
             new = Path(fetching)
             remote.fetch(found.run_id, kept.folder, kept.files, new)
             if _update_of(new / CHECKPOINT) != kept.update:
-                raise UserError("its checkpoint is of another update than its tag says", where=found.where)
+                raise UserError("the run's checkpoint isn't from the update that its tag names", where=found.where)
             record, data, versions = _read(new / RECORD, found)
             record = replace(record, dataset=_data(remote, record, data, folder))
             for name in STATE:
@@ -155,7 +159,9 @@ def _fetched(remote: RemoteRuns, found: RemoteRun) -> RunRecord:
     for name in SAME:
         before, now = str(versions.get(name, ""))[:40], library_versions().get(name)
         if before != now:
-            say(f"warning: the run began with {name} {before}, here it is {now}: results may differ by rounding")
+            say(
+                f"warning: the run started with {name} {before}, this machine has {now}: results may differ by rounding"
+            )
     return record
 
 
@@ -166,9 +172,9 @@ def _read(path: Path, found: RemoteRun) -> tuple[RunRecord, dict[str, tuple[int,
         data = checked_files(values["data"])
         versions = dict(values["versions"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"its record can't be read: {error}", where=found.where) from None
+        raise UserError(f"the run's record can't be read: {error}", where=found.where) from None
     if record.ref.run_id != found.run_id:
-        raise UserError("its record is of another run", where=found.where)
+        raise UserError("the run's record belongs to another run", where=found.where)
     return record, data, versions
 
 
@@ -199,16 +205,18 @@ def data_here(
             new.rename(fetched)
         content = Store.open(fetched).manifest.get("digests", {}).get("content")
         if content != wanted:
-            raise UserError("the data among its artifacts are others", where=f"run {run_id[:8]}")
+            raise UserError(
+                "the data among the run's artifacts aren't those it was trained on", where=f"run {run_id[:8]}"
+            )
         say(f"        its data: {sum(size for size, _ in data.values()) / 1e6:,.1f} MB")
         return DatasetRef(str(fetched), wanted)
-    way = "have the same data here, or raise travel.data_mb in mlflow.yaml where the run is started"
+    way = "copy the same data here, or increase travel.data_mb in mlflow.yaml where runs are started"
     try:
         again = ingest_recipe(recipe)
     except UserError as error:
-        raise UserError(f"its data can't be ingested here: {error.what}", where=error.where, hint=way) from None
+        raise UserError(f"the run's data can't be ingested here: {error.what}", where=error.where, hint=way) from None
     if again.digest != wanted:
-        what = f"the data here ({again.digest[:12]}) aren't those that the run began with ({wanted[:12]})"
+        what = f"the data here ({again.digest[:12]}) differ from those that the run started with ({wanted[:12]})"
         raise UserError(what, where=f"run {run_id[:8]}", hint=way)
     return again
 
@@ -216,7 +224,7 @@ def data_here(
 def _check_space(folder: Path, kept: StateSet) -> None:
     needed, free = sum(size for size, _ in kept.files.values()), shutil.disk_usage(folder).free
     if needed > free:
-        raise UserError(f"needs {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free", where=str(folder))
+        raise UserError(f"needs {needed / 1e6:,.0f} MB, but only {free / 1e6:,.0f} MB are free", where=str(folder))
 
 
 def _update_of(checkpoint: Path) -> int:

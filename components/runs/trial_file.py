@@ -43,7 +43,7 @@ class TrialFile:
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"isn't the file of a trial: {error}", where=str(path)) from None
+            raise UserError(f"isn't a valid trial file: {error}", where=str(path)) from None
 
     def save(self, path: Path) -> None:
         with written_whole(path) as temporary:

@@ -73,7 +73,7 @@ class Proposals(Study):
     def begin(self, fresh: bool) -> None:
         """Open the study, and find interrupted trials of an earlier attempt."""
         if self.crew and self.crew.elsewhere:
-            say("note    no trial is pruned: workers on other machines can't reach optuna.db")
+            say("note    poor trials aren't stopped early: workers on other machines can't reach optuna.db")
         studies, name = storage(places().home), self.folder.name
         if fresh:
             with contextlib.suppress(KeyError):
@@ -126,7 +126,7 @@ class Proposals(Study):
         found = self._found()
         if found.best:
             return ""
-        why = next((tried.failed for tried in found.tried if tried.failed), "none was run")
+        why = next((tried.failed for tried in found.tried if tried.failed), "none was started")
         return f"no trial finished; the first: {why}"
 
     def _file(self, number: int) -> Path:

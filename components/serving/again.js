@@ -14,7 +14,7 @@ function again(made, item, frame) {
   pieces = pieces.filter((one) => one.frame.isConnected);
   pieces.push(shown);
   frame.addEventListener("load", () => greet(shown));
-  const button = make("button", { type: "button" }, "Again");
+  const button = make("button", { type: "button" }, "Rewrite");
   button.addEventListener("click", () => rewrite(shown));
   const edit = make("button", { type: "button" }, "Edit");
   edit.addEventListener("click", () => { by("more").open = true; rewriteField().focus(); });
@@ -26,7 +26,7 @@ function mirror() {
   for (const line of document.querySelectorAll(".again")) {
     const [button, edit] = line.querySelectorAll("button");
     button.disabled = edit.hidden = !part;
-    line.querySelector("span").textContent = part ? "writes " + part + " anew" : "Press Select, drag over notes, and have them written anew.";
+    line.querySelector("span").textContent = part || "Press Select and drag over the notes to rewrite.";
   }
 }
 

@@ -55,7 +55,7 @@ REFUSALS = {
     404: "no such model or piece",
     413: "the request is too large",
     422: "the request doesn't match the schema",
-    503: "too many requests, or the model can't be loaded now",
+    503: "too many requests, or the model can't be loaded at the moment",
     504: "the request took too long",
 }
 STREAM = """Server-sent events with JSON data: `started` (model, version, seed); `piece` (what is new: {number, text} to
@@ -230,15 +230,17 @@ def _listening(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
     except (OSError, OverflowError, UnicodeError) as error:
-        raise UserError(f"can't listen there: {error}", where=f"{host[:80]}:{port}", hint="see --host") from None
+        raise UserError(
+            f"can't listen on this address: {error}", where=f"{host[:80]}:{port}", hint="change --host"
+        ) from None
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen(BACKLOG)  # clients that connect before the server is ready wait
     except (OSError, OverflowError) as error:
         listening.close()
-        hint = "is the port taken? --port chooses another"
-        raise UserError(f"can't listen there: {error}", where=f"{host[:80]}:{port}", hint=hint) from None
+        hint = "is the port in use? Choose another with --port"
+        raise UserError(f"can't listen on this address: {error}", where=f"{host[:80]}:{port}", hint=hint) from None
     return listening
 
 
@@ -264,7 +266,7 @@ def _answer_problems(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
         # the server's log has the traceback, but not the content of the request
-        problem = {"error": "the server failed", "where": request.url.path[:200], "hint": "its log says more"}
+        problem = {"error": "internal server error", "where": request.url.path[:200], "hint": "see the server's log"}
         return Json(problem, status_code=500)
 
 

@@ -49,7 +49,7 @@ class Deadline:
         if self.cancelled:
             raise Cancelled
         if time.monotonic() > self.at:
-            raise Late(f"took longer than {self.seconds:g} s", hint="reduce the request: count, max_length")
+            raise Late(f"took longer than {self.seconds:g} s", hint="ask for less: reduce count or max_length")
 
 
 class _Job:
@@ -183,16 +183,20 @@ class Shared(Sampler):
     def _rewritten(self, draft: Draft, piece: Piece) -> list[Sampled]:
         free, settings = np.flatnonzero(piece.free), draft.settings
         length = int(free[-1] - free[0]) + 1
-        affordable(settings.count * settings.particles, length, self.batcher.limits, "count, particles, the region")
+        affordable(
+            settings.count * settings.particles, length, self.batcher.limits, "count, particles, length of the region"
+        )
         with turn(self.batcher.alone, self.deadline):
             return rewrite(self.batcher.model, replace(draft, progress=self.deadline.check))
 
 
-def affordable(count: int, length: int, limits: Limits, reduced: str = "count, max_length, a shorter prompt") -> None:
+def affordable(
+    count: int, length: int, limits: Limits, reduced: str = "count, max_length, length of the prompt"
+) -> None:
     """Raise UserError for a request that would occupy the model for too long."""
     if count * length > limits.tokens:
-        what = f"{count:,} × {length:,} tokens, {limits.tokens:,} are drawn for one request"
-        raise UserError(what, where="settings", hint=f"reduce the request: {reduced}")
+        what = f"{count:,} × {length:,} tokens; at most {limits.tokens:,} can be sampled in one request"
+        raise UserError(what, where="settings", hint=f"reduce one of: {reduced}")
 
 
 class turn:

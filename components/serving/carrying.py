@@ -133,7 +133,7 @@ def _items(models: Models, request: PredictRequest | ExplainRequest) -> tuple[Se
     """The model of a request, its inputs converted for the model, and the warnings about them."""
     served = models.open(request.model)
     if len(request.inputs) > models.limits.inputs:
-        raise UserError(f"{len(request.inputs):,} inputs, at most {models.limits.inputs:,} are allowed", where="inputs")
+        raise UserError(f"{len(request.inputs):,} inputs; at most {models.limits.inputs:,} are allowed", where="inputs")
     doubts, limits = Doubts(), models.limits
     items = [item(served.bundle, one, f"inputs[{n}]", limits, doubts) for n, one in enumerate(request.inputs)]
     return served, items, doubts
@@ -142,7 +142,7 @@ def _items(models: Models, request: PredictRequest | ExplainRequest) -> tuple[Se
 def score(models: Models, request: ScoreRequest, deadline: Deadline) -> ScoredTexts:
     served = models.open(request.model)
     if len(request.texts) > models.limits.inputs:
-        raise UserError(f"{len(request.texts):,} texts, at most {models.limits.inputs:,} are allowed", where="texts")
+        raise UserError(f"{len(request.texts):,} texts; at most {models.limits.inputs:,} are allowed", where="texts")
     doubts = Doubts()
     scores = [
         Likelihood(
@@ -204,7 +204,7 @@ async def written(first: tuple[str, Any], events: AsyncIterator[tuple[str, Any]]
         yield _event("problem", problem(error))
     except Exception:
         log.exception("a stream failed")
-        yield _event("problem", {"error": "the server failed", "where": None, "hint": "its log says more"})
+        yield _event("problem", {"error": "internal server error", "where": None, "hint": "see the server's log"})
     finally:
         await events.aclose()  # type: ignore[attr-defined]
 

@@ -32,10 +32,10 @@ function because(input, { answer, choices, positions, totals, matrix }) {
     const draw = () => text.replaceChildren(...marked(input, tokens, lines[pick.value]));
     pick.addEventListener("change", draw);
     draw();
-    if (lines.length > 1) node.append(make("label", {}, looked ? "Where it looked while it wrote" : "What speaks for", pick));
+    if (lines.length > 1) node.append(make("label", {}, looked ? "Attention while writing" : "Contributions to", pick));
     const sign = (kind, said) => make("span", { class: kind + " legend" }, said);
-    const key = looked ? [sign("for", "looked at")] : [sign("for", "speaks for " + (lines.length > 1 ? "it" : of[0])), " ", sign("against", "against it"), ", in nats"];
-    node.append(text, make("p", { class: "note" }, ...key, "; the number is shown where the pointer rests."));
+    const key = looked ? [sign("for", "attention")] : [sign("for", "for " + (lines.length > 1 ? "it" : of[0])), " ", sign("against", "against"), ", in nats"];
+    node.append(text, make("p", { class: "note" }, ...key, "; point at a token to see its number."));
   }
   const sure = choices.slice(0, BEST).map((one) => [[one.label ?? one.text], one.probability ?? Math.exp(one.log_probability)]);
   const bars = sure.length ? sure : positions.map((one) => [[one.token, one.tag], one.probability]);

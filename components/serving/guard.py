@@ -51,7 +51,12 @@ class Guard:
 
         headers = dict(scope["headers"])
         if self.hosts is not None and _host(headers.get(b"host", b"")) not in self.hosts:
-            await _refuse(guarded, 421, "this server has another host name", hint="`reprise api` has --host")
+            await _refuse(
+                guarded,
+                421,
+                "this server isn't reachable under this host name",
+                hint="set it with `reprise api --host`",
+            )
             return
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length[:20]) > MOST_DRAINED * self.limits.body_bytes:

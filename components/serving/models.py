@@ -120,7 +120,7 @@ class Models:
             NotFound: there is none; Busy: the store doesn't respond.
         """
         if not re.fullmatch(PATTERN, selector):
-            raise NotFound(f"{selector[:80]!r} can't be a model's name", where="model")
+            raise NotFound(f"{selector[:80]!r} isn't a valid model name", where="model")
         return self._fresh(selector, lambda: replace(find(selector, self.store), alias=""))
 
     def all(self) -> list[Model]:
@@ -208,7 +208,7 @@ def _unavailable(ref: ModelRef, error: UserError) -> Busy:
     """Log the reason, which names folders of this machine, and return an error without it."""
     log.warning("%s can't be loaded: %s", ref, error)
     return Busy(
-        "can't be loaded: its files differ from the registered ones", where=str(ref), hint="the server's log says more"
+        "can't be loaded: its files differ from the registered ones", where=str(ref), hint="see the server's log"
     )
 
 

@@ -61,8 +61,8 @@ class PieceCache:
         if isinstance(one, Sketch):
             return svg(one.ink, one.title, one.record).encode()
         if kind != "mid" and one.score.length_seconds > self.limits.audio_seconds:
-            what = f"plays for {one.score.length_seconds / 60:.0f} minutes"
-            raise UserError(what, where="generated", hint="take its .mid")
+            what = f"the piece is too long to play: {one.score.length_seconds / 60:.0f} minutes"
+            raise UserError(what, where="generated", hint="download the .mid file instead")
         return rendered(one, kind)
 
 

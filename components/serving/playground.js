@@ -28,7 +28,7 @@ async function ask(path, body, signal) {
   if (answer.ok) return answer;
   let said = null;
   try { said = await answer.json(); } catch { /* not an error of this API: show the status */ }
-  throw new Error(said ? [said.where, said.error, said.hint].filter(Boolean).join(": ") : "the server answers " + answer.status);
+  throw new Error(said ? [said.where, said.error, said.hint].filter(Boolean).join(": ") : "the server answered with status " + answer.status);
 }
 
 // --- the form ---
@@ -63,7 +63,7 @@ function show(values) {
   const model = described, writes = model.writes !== null;
   const figures = Object.entries(model.metrics).slice(0, 3).map(([name, value]) => name.replace("test/", "").replaceAll("_", " ") + " " + value.toPrecision(3));
   by("about").textContent = [
-    writes ? "Writes " + model.writes : "Answers " + (model.reads === "audio" ? "recordings" : model.reads) + " (" + model.task.replaceAll("_", " ") + ")",
+    writes ? "Writes " + model.writes : "Predicts for " + (model.reads === "audio" ? "recordings" : model.reads) + " (" + model.task.replaceAll("_", " ") + ")",
     model.trained_on && "trained on " + model.trained_on,
     figures.length && "on test data: " + figures.join(", "),
   ].filter(Boolean).join(" · ");
@@ -71,7 +71,7 @@ function show(values) {
     label.hidden = writes ? !model.accepts.includes(label.dataset.for) : label.dataset.for !== READ_FROM[model.reads];
   }
   by("asks").hidden = ![...document.querySelectorAll("[data-for]")].some((label) => !label.hidden);
-  by("what").textContent = writes ? "What to start from" : "What to read";
+  by("what").textContent = "Input";
   by("knobs").hidden = !writes;
   by("go").textContent = writes ? "Generate" : "Predict";
   by("why").hidden = !EXPLAINED.includes(model.task) || READ_FROM[model.reads] !== "text";
@@ -97,7 +97,7 @@ function knob(name, schema, given) {
     return make("div", { class: "knob" }, label, select);
   }
   if (schema.type === "array") {
-    const area = make("textarea", { id, "data-setting": name, "data-kind": "lines", rows: 2, placeholder: "one a line" });
+    const area = make("textarea", { id, "data-setting": name, "data-kind": "lines", rows: 2, placeholder: "one per line" });
     area.value = (value ?? []).join("\n");
     return make("div", { class: "knob" }, label, area);
   }
@@ -123,7 +123,7 @@ function knob(name, schema, given) {
   const box = make("input", {
     id, type: "number", "data-setting": name, "data-kind": "number", step: schema.type === "integer" ? 1 : "any",
     min: schema.minimum ?? (schema.exclusiveMinimum !== undefined && schema.type === "integer" ? schema.exclusiveMinimum + 1 : ""),
-    ...(schema.maximum !== undefined && { max: schema.maximum }), ...(name === "seed" && { max: Number.MAX_SAFE_INTEGER, placeholder: "a fresh one" }),
+    ...(schema.maximum !== undefined && { max: schema.maximum }), ...(name === "seed" && { max: Number.MAX_SAFE_INTEGER, placeholder: "random" }),
   });
   box.value = value ?? "";
   return make("div", { class: "knob" }, label, box);
@@ -166,7 +166,7 @@ function card(number, count) {
 class Roll {
   // notes while they are sampled
   constructor(body) {
-    this.svg = make("svg", { preserveAspectRatio: "none", role: "img", "aria-label": "notes as they are drawn" });
+    this.svg = make("svg", { preserveAspectRatio: "none", role: "img", "aria-label": "notes as they are sampled" });
     this.notes = new Map();
     body.replaceChildren(this.svg);
   }
@@ -209,15 +209,15 @@ function finished(cards, made) {
   for (const item of made.items) {
     const { node, body } = card(item.number, made.items.length);
     if (item.score && item.files.html) {
-      const frame = make("iframe", { title: "Piece no. " + item.number + " to listen to", sandbox: "allow-scripts", loading: item.number > 1 ? "lazy" : "eager" });
+      const frame = make("iframe", { title: "Player for piece no. " + item.number, sandbox: "allow-scripts", loading: item.number > 1 ? "lazy" : "eager" });
       body.append(frame);
       if (item.given && described.name === made.model && described.version === made.version) body.append(again(made, item, frame));
       frame.src = item.files.html;
     } else if (item.files.svg) body.append(make("img", { src: item.files.svg, alt: item.text }));
     else body.append(make("pre", {}, item.text || "(nothing)"));
     const facts = make("p", { class: "facts" });
-    if (item.nats_per_token !== null) facts.append(make("span", {}, item.nats_per_token.toFixed(3) + " nats a token"));
-    facts.append(make("span", {}, item.ended ? "ended by itself" : "cut at max length"));
+    if (item.nats_per_token !== null) facts.append(make("span", {}, item.nats_per_token.toFixed(3) + " nats per token"));
+    facts.append(make("span", {}, item.ended ? "complete" : "cut off at max length"));
     for (const [kind, name] of [["mid", "MIDI"], ["wav", "wav"], ["html", "listening page"], ["svg", "SVG"]]) {
       if (item.files[kind]) facts.append(make("a", { href: item.files[kind], ...(kind !== "html" && { download: made.model + "-" + item.number + "." + kind }) }, name));
     }
@@ -278,7 +278,7 @@ async function generate(signal) {
       return say("Done in " + ((performance.now() - began) / 1000).toFixed(1) + " s with seed " + data.seed + ".");
     }
   }
-  throw new Error("the server stopped before the end");
+  throw new Error("the connection to the server was lost");
 }
 
 async function given() {
@@ -289,14 +289,14 @@ async function given() {
     if (!recording) throw new Error("Choose a recording first.");
     inputs = [{ wav_base64: recording.base64 }];
   } else if (described.reads === "series") {
-    try { inputs = [JSON.parse(by("frames").value)]; } catch { throw new Error("A series is JSON: " + A_SERIES); }
+    try { inputs = [JSON.parse(by("frames").value)]; } catch { throw new Error("Enter the series as JSON, e.g. " + A_SERIES); }
   } else if (described.reads === "frames") {
     const written = by("frames").value.trim();
     const block = (text) => text.split("\n").map((line) => line.trim().split(/[\s,;]+/).map(Number));
     try { inputs = written.startsWith("[") ? [JSON.parse(written)] : written.split(/\n\s*\n/).map(block); } catch { inputs = [[NaN]]; }
-    if (inputs.flat(3).some(Number.isNaN)) throw new Error("Frames are numbers, a frame a line.");
+    if (inputs.flat(3).some(Number.isNaN)) throw new Error("Enter one line of numbers per frame.");
   } else inputs = by("texts").value.split("\n").filter((line) => line.trim());
-  if (!inputs.length) throw new Error("Write a text first.");
+  if (!inputs.length) throw new Error("Enter a text first.");
   return inputs;
 }
 
@@ -310,7 +310,7 @@ async function answers(verb, signal) {
 async function predict(signal) {
   const [inputs, made, counted] = await answers("predict", signal);
   answered(inputs, made);
-  say("Answered " + counted);
+  say("Predicted " + counted);
   if (made.warnings.length) wrong(made.warnings.join("; "));
 }
 
@@ -332,7 +332,7 @@ async function run(work = described?.writes ? generate : predict, over = false) 
   by("link").hidden = by("copy").hidden = true;
   if (!over) by("results").replaceChildren();
   wrong("");
-  say(described.writes ? "Drawing …" : "Reading …");
+  say(described.writes ? "Generating …" : "Predicting …");
   try { await work(running.signal); } catch (error) {
     say("");
     wrong(error.name === "AbortError" ? "Stopped." : error.message);
@@ -353,7 +353,7 @@ by("model").addEventListener("change", () => { versions(); describe(); });
 by("version").addEventListener("change", () => describe());
 by("drop").addEventListener("click", () => { held = null; by("held").hidden = true; by("prompt").focus(); });
 by("copy").addEventListener("click", async () => {
-  try { await navigator.clipboard.writeText(location.href); say("Link copied."); } catch { say("Copy it from the address bar."); }
+  try { await navigator.clipboard.writeText(location.href); say("Link copied."); } catch { say("Copying failed: copy the link from the address bar."); }
 });
 by("link").addEventListener("click", (event) => { event.preventDefault(); history.replaceState(null, "", by("link").hash); replay(); });
 addEventListener("hashchange", replay);
@@ -361,10 +361,10 @@ addEventListener("hashchange", replay);
 async function replay() {
   // restores the request in the address
   let told = null;
-  try { told = JSON.parse(new URLSearchParams(location.hash.slice(1)).get("play")); } catch { return wrong("This link is damaged."); }
+  try { told = JSON.parse(new URLSearchParams(location.hash.slice(1)).get("play")); } catch { return wrong("This link is incomplete or damaged."); }
   if (!told || typeof told !== "object") return false;
   if (!models.some((one) => one.name === told.model && one.versions.some((v) => v.version === told.version))) {
-    return wrong("The link is for " + told.model + " v" + told.version + ", which isn't here.");
+    return wrong("The link is for " + told.model + " v" + told.version + ", which isn't registered here.");
   }
   by("model").value = told.model;
   versions(told.version);

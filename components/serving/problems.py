@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from components.bounds import MAX_INPUTS
 from components.errors import UserError
 
-ANY_INPUT = "an input is a text, a list of words or of lists of numbers, a recording or a series"
+ANY_INPUT = "an input must be a text, a list of words or of lists of numbers, a recording or a series"
 
 
 class Refusal(UserError):

@@ -31,7 +31,7 @@ class Strict(BaseModel):
     def _whole(cls, values: Any) -> Any:
         """Take 2.0 for an integer: JSON has one number type. Refuse an object with very many fields in one error."""
         if isinstance(values, dict) and len(values) > MOST_FIELDS:
-            raise ValueError(f"{len(values):,} fields")
+            raise ValueError(f"too many fields: {len(values):,}")
         return {name: _as_whole(value) for name, value in values.items()} if isinstance(values, dict) else values
 
 
@@ -126,7 +126,7 @@ Input = (
 
 
 def _inputs(most: int) -> Any:
-    about = "Texts; lists of symbols; frames, a list of numbers each, or of rows of pixels; recordings; or series."
+    about = "Texts, lists of symbols, frames (lists of numbers, or of rows of pixels), recordings or series."
     examples = [["a gripping , moving film", "a mess"]]
     bounds = Field(min_length=1, max_length=most, fail_fast=True, description=about, examples=examples)
     return Annotated[list[Input], bounds]

@@ -110,5 +110,5 @@ def _bytes(text: str, where: str, limits: Limits) -> bytes:
     except binascii.Error as error:
         raise UserError(f"isn't base64: {error}", where=where) from None
     if len(data) > limits.upload_bytes:
-        raise TooLarge(f"{len(data):,} bytes, {limits.upload_bytes:,} are taken", where=where)
+        raise TooLarge(f"{len(data):,} bytes; at most {limits.upload_bytes:,} are allowed", where=where)
     return data

@@ -174,7 +174,7 @@ class Task(ABC):
     def check_graph(cls, options: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
         """The options of `model.kind: graph` with every layer's defaults, if `model_kinds` has it. Problems are
         appended."""
-        raise NotImplementedError(f"{cls.__name__} takes no graph")
+        raise NotImplementedError(f"{cls.__name__} doesn't support graphs")
 
     @abstractmethod
     def build_model(self, options: Mapping[str, Any]) -> nn.Module:
@@ -202,7 +202,7 @@ class Task(ABC):
     def set_learned(self, learned: Mapping[str, Any]) -> None:
         """Restore what `learned` returned, instead of `prepare`."""
         if learned:
-            raise ValueError(f"the task has learned {', '.join(learned)}, which this version doesn't know")
+            raise ValueError(f"the task stored {', '.join(learned)}, which this version doesn't support")
 
     @abstractmethod
     def batches(self, split: Split, *, batch_size: int, window: int, seed: int, training: bool) -> Batches:
@@ -279,7 +279,7 @@ def cut_off(sampled: Sequence[Sampled], settings: Any) -> list[str]:
     if not (unfinished := sum(not one.ended for one in sampled)):
         return []
     limit = f"generation.max_length ({settings.max_length})"
-    return [f"{unfinished} of {len(sampled)} pieces reached {limit} before their end"]
+    return [f"{unfinished} of {len(sampled)} pieces were cut off at {limit}"]
 
 
 def to_device(array: Any, model: nn.Module) -> Tensor:

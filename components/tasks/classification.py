@@ -70,7 +70,7 @@ class Classification(ExampleTask):
     ) -> None:
         super().__init__(encoding, framing)
         if class_weights == sampling == "balanced":
-            what = "class_weights and sampling are both balanced: rare labels would count twice over"
+            what = "class_weights and sampling can't both be balanced: rare labels would be weighted twice"
             raise UserError(what, where="task", hint="leave one of the two out")
         self.class_weights, self.sampling = class_weights, sampling
         self.weights_V: Tensor | None = None
@@ -80,7 +80,9 @@ class Classification(ExampleTask):
     def prepare(self, train: Examples) -> list[str]:
         """Compute the labels' weights from their frequencies."""
         classes = self.encoding.target.vocabulary.tokens[len(SPECIALS) :]
-        notes = [f"sampling: all {len(classes)} labels equally often in training"] * (self.sampling == "balanced")
+        notes = [f"sampling: all {len(classes)} labels are seen equally often in training"] * (
+            self.sampling == "balanced"
+        )
         if self.class_weights is None:
             return notes
         weights_V = np.ones(self.target_field.size)

@@ -41,7 +41,7 @@ class ExampleTask(Task):
         self.encoding = encoding
         if encoding.target.form not in self.target_forms:
             raise UserError(
-                f"{encoding.target.kind} gives {encoding.target.form}; this task's targets are {self.target_forms[0]}",
+                f"{encoding.target.kind} gives {encoding.target.form}, but this task needs {self.target_forms[0]}",
                 where="encoding.target",
             )
 

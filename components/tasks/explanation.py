@@ -64,7 +64,7 @@ class Explanation:
 def check_best(best: int | None, beam_size: int) -> None:
     """Raise UserError if `best` is more than the beam search keeps."""
     if best is not None and best > beam_size:
-        what = f"{best} answers: the model's beam search keeps {beam_size} (task.beam_size)"
+        what = f"{best} choices; the model's beam search gives at most {beam_size} (task.beam_size)"
         raise UserError(what, where="best", hint=f"at most {beam_size}, or leave it out to list them all")
 
 

@@ -96,10 +96,11 @@ class Forecast(Task):
         self.measured_in = f"{self.output.unit} of scaled values" if self.output.unit == "nats" else self.output.unit
         self.loss_unit = f"{self.measured_in} per step"
         if self.output.counts and centre:
-            raise UserError("counts are not centred", where="task.centre", hint="centre: false, or another output")
+            what = "can't be used with counts"
+            raise UserError(what, where="task.centre", hint="set centre: false, or choose another output")
         if self.output.counts and encoding.series and not encoding.counts_only:
-            hint = "output: student_t, gaussian or quantiles"
-            raise UserError("negative_binomial is for whole numbers from 0 to 2⁵³", where="task.output", hint=hint)
+            hint = "set output to student_t, gaussian or quantiles"
+            raise UserError("negative_binomial needs whole numbers from 0 to 2⁵³", where="task.output", hint=hint)
 
     def build_model(self, options: Mapping[str, Any]) -> Forecaster:
         return Forecaster(
@@ -200,10 +201,10 @@ class Forecast(Task):
         steps, horizon = len(item.values), self.encoding.horizon
         if item.named and len(item.covariates) < steps + horizon:
             there = len(item.covariates) - steps
-            what = f"{item.name}: {', '.join(item.named)} known for {there} of the {horizon} steps ahead"
-            raise UserError(what, where="data", hint="give their values for all steps that are predicted")
+            what = f"{item.name}: {', '.join(item.named)} given for only {there} of the {horizon} steps to predict"
+            raise UserError(what, where="data", hint="give their values for all steps to predict")
         if self.output.counts and not are_counts(item.values):
-            raise UserError(f"{item.name}: the model is of counts, whole numbers from 0 to 2⁵³", where="data")
+            raise UserError(f"{item.name}: the model needs counts, i.e. whole numbers from 0 to 2⁵³", where="data")
         far = max(0, steps - self.shape.past)  # earlier steps aren't read
         times = np.concatenate([item.times[far:steps], self._ahead(item)])
         covariates = item.covariates[far : steps + horizon]

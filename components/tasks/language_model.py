@@ -98,7 +98,7 @@ class LanguageModel(Task):
         size, context_sizes = len(self.encoding.vocabulary), self.read.context_sizes
         penalised = any(self.penalties.values())
         if penalised and options["kind"] == "graph":
-            what = "a graph has no last layer whose outputs could be held small"
+            what = "can't be used with a graph, which has no last layer"
             raise UserError(what, where="task.activation_regularization", hint="set the task's regularizations to 0")
         if options.get("softmax") == "sampled":
             self.loss_unit = f"nats per {self.encoding.unit}, sampled"
@@ -175,7 +175,7 @@ class LanguageModel(Task):
             prompt_ids = given.beginning
         if self.framing == "stream" and not len(prompt_ids):
             raise UserError(
-                "a model of one long text starts from a prompt", where="generation.prompt", hint="give --prompt TEXT"
+                "this model needs a prompt to continue", where="generation.prompt", hint="give --prompt TEXT"
             )
         sampled, told = self.drawn(model, encoding, piece, prompt_ids, settings, (), seed=seed, progress=progress)
         if bars:
@@ -193,17 +193,17 @@ class LanguageModel(Task):
         patterns, read = settings.pattern_strength, self.read
         if patterns:
             if not copies or self.encoding.copy_places == len(self.encoding.copy_lags):
-                hint = "set it to 0; jazz trains one that does, with model.copy and encoding.patterns: true"
-                raise UserError("this model copies no patterns", where="generation.pattern_strength", hint=hint)
+                hint = "set it to 0, or train with model.copy and encoding.patterns: true, as the recipe jazz does"
+                raise UserError("this model can't copy patterns", where="generation.pattern_strength", hint=hint)
             read = Copying(self.encoding, patterns)
         if not settings.form:
             return read, None
         if not copies:
-            hint = "train one with model.copy: true, as lead-sheets has"
-            raise UserError("this model can't copy: no section can come back", where="generation.form", hint=hint)
+            hint = "train a model with model.copy: true, as the recipe lead-sheets does"
+            raise UserError("this model can't repeat sections", where="generation.form", hint=hint)
         if settings.given and not settings.rewrite:
-            what = "a file to go on from has a form of its own"
-            raise UserError(what, where="generation.form", hint="leave one of them out")
+            what = "can't be used together with a file to continue"
+            raise UserError(what, where="generation.form", hint="leave one of the two out")
         sections = Sections.read(settings.form, bars)
         if settings.rewrite:  # the piece has this form already
             return read, sections
@@ -248,9 +248,10 @@ class LanguageModel(Task):
         if not settings.rewrite:
             return None
         if not settings.given or FREE in settings.given:
-            raise UserError("there is no whole piece to rewrite a part of", where="rewrite", hint="give --keep FILE")
+            raise UserError("needs a complete piece to rewrite", where="rewrite", hint="give it with --keep FILE")
         if settings.bars and not settings.form:  # with a form, they were divided among its sections
-            raise UserError("the piece has as many bars as it has", where="generation.bars", hint="set 0")
+            what = "can't be used together with rewrite: the piece keeps its length"
+            raise UserError(what, where="generation.bars", hint="set it to 0")
         given_ids(self.encoding, settings)  # raises if they aren't ids of the encoding
         return Piece.read(settings.rewrite, self.encoding, settings.given)
 
@@ -309,7 +310,8 @@ def given_ids(encoding: Encoding, settings: Settings) -> Given:
         UserError: a prompt is given too, or they aren't ids of the encoding.
     """
     if settings.prompt:
-        raise UserError("give a prompt or a file to start from, not both", where="generation.prompt")
+        what = "can't be used together with a start file"
+        raise UserError(what, where="generation.prompt", hint="leave one of the two out")
     try:
         return Given(encoding, settings.given, ends=settings.given_ends)
     except ValueError as error:
@@ -323,7 +325,8 @@ def planned(encoding: Encoding, read: Encoding, bars: int, settings: Settings, p
         UserError: the encoding doesn't plan its pieces, or a file determines the length.
     """
     if settings.given:
-        raise UserError("a file says how many bars there are", where="generation.bars", hint="set 0")
+        what = "can't be used together with a file, which determines the length"
+        raise UserError(what, where="generation.bars", hint="set it to 0")
     return Given(read, encoding.with_bars(bars, prompt_ids), ends=False)
 
 

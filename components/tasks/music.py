@@ -62,8 +62,8 @@ class Music(LanguageModel):
         piece = self.kept(settings)
         form = self._form(settings, piece)
         if form and settings.bars:
-            hint = "leave one of them out"
-            raise UserError("chords say how many bars there are", where="generation.bars", hint=hint)
+            what = "can't be used together with chords, which determine the length"
+            raise UserError(what, where="generation.bars", hint="leave one of the two out")
         in_chords = form.length // Score((), self.encoding.steps_per_beat, form.metre).bar_steps if form else 0
         encoding, sections = self.formed(model, settings, in_chords or settings.bars)
         bars = 0 if form else self.bars(settings, sections)
@@ -71,13 +71,14 @@ class Music(LanguageModel):
             encoding = planned(self.encoding, encoding, bars, settings, prompt_ids)
         elif settings.given and not piece:
             if form and isinstance(self.encoding, LeadSheet):
-                raise UserError("give chords or a file to start from, not both", where="generation.chords")
+                what = "can't be used together with a start file"
+                raise UserError(what, where="generation.chords", hint="leave one of the two out")
             encoding = held = given_ids(encoding, settings)
             prompt_ids = held.beginning
         elif form and isinstance(self.encoding, LeadSheet):
             prompt_ids = self.encoding.form_ids(form)
             if not self.encoding.knows_chords:
-                hint = "its training pieces had no chords: only constraints (chord-tones, chord-scale) bring them in"
+                hint = "its training pieces had no chords: use the constraints chord-tones or chord-scale"
                 warnings.append(hint)
         chords = form.chords if form else ()
         sampled, told = self.drawn(model, encoding, piece, prompt_ids, settings, chords, seed=seed, progress=progress)
@@ -90,7 +91,7 @@ class Music(LanguageModel):
         if not settings.chords.strip():
             if settings.choruses > 1:
                 hint = 'for example chords: "blues in F"'
-                raise UserError("choruses needs chords", where="generation.choruses", hint=hint)
+                raise UserError("only works with chords", where="generation.choruses", hint=hint)
             return None
         if not hasattr(self.encoding, "steps_per_beat"):
             raise UserError(f"the encoding {self.encoding.kind!r} isn't a music encoding", where="generation.chords")
@@ -121,11 +122,11 @@ class Music(LanguageModel):
                 signs.read_form(ids.tolist()) for ids in (self.encoding.form_ids(form)[:-1], piece.ids[:begin])
             )
         if not signs or replace(asked, tempo=0) != replace(had, tempo=0):
-            what = "the piece to rewrite isn't over these chords"
-            raise UserError(what, where="generation.chords", hint="leave them out: the piece keeps its own")
+            what = "the piece to rewrite has other chords"
+            raise UserError(what, where="generation.chords", hint="leave chords out: the piece keeps its own")
         if piece.free[:begin].any():
-            hint = 'name the melody alone, as in "bars 5-8, melody"; or leave the chords out'
-            raise UserError("chords that are given can't be rewritten", where="rewrite", hint=hint)
+            hint = 'rewrite only the melody, e.g. "bars 5-8, melody"; or leave generation.chords out'
+            raise UserError("the chords can't be rewritten while generation.chords is set", where="rewrite", hint=hint)
 
     def _played(self, score: Any, form: Form | None, settings: MusicSettings, seed: int) -> Any:
         """The piece with the given chords, tempo and accompaniment."""

@@ -43,7 +43,7 @@ class OrdinalRegression(Classification):
     def __init__(self, encoding: Pair, framing: str, /) -> None:
         super().__init__(encoding, framing)
         if not isinstance(encoding.target, Ratings):
-            raise UserError("ordinal needs the target encoding {kind: ratings}", where="encoding.target")
+            raise UserError("the task ordinal needs the target encoding {kind: ratings}", where="encoding.target")
 
     @classmethod
     def model_kinds(cls) -> dict[str, list[Any]]:

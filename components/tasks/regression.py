@@ -41,7 +41,7 @@ class Regression(ExampleTask):
     def __init__(self, encoding: Pair, framing: str, /) -> None:
         super().__init__(encoding, framing)
         if type(encoding.target) is not Frames:  # not a subclass, such as pictures or motion
-            raise UserError("regression needs the target encoding {kind: frames}", where="encoding.target")
+            raise UserError("the task regression needs the target encoding {kind: frames}", where="encoding.target")
         if encoding.target.standardise:
             self.measured_in = self.loss_unit = "standardised squared error"
             if self.target_field.width > 1:
@@ -52,7 +52,7 @@ class Regression(ExampleTask):
         if (lengths != 1).any():
             row = int(np.flatnonzero(lengths != 1)[0])
             what = f"example {row} has a target of {lengths[row]} frames"
-            raise UserError(what, where="data", hint="regression gives one list of numbers for a sequence")
+            raise UserError(what, where="data", hint="regression predicts one list of numbers per sequence")
         return super().batches(split, batch_size=batch_size, window=window, seed=seed, training=training)
 
     def tally(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> Tally:

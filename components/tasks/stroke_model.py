@@ -153,11 +153,11 @@ class StrokeModel(Task):
             UserError: a model with texts has no prompt, or a model without texts has one.
         """
         if self.encoding.texts and not settings.prompt:
-            what = "a model that writes texts needs one"
+            what = "this model needs a text to write"
             raise UserError(what, where="generation.prompt", hint="give --prompt TEXT")
         if settings.prompt and not self.encoding.texts:
-            hint = "leave the prompt out; models of encoding.texts: true write texts"
-            raise UserError("this model draws without a text", where="generation.prompt", hint=hint)
+            hint = "leave the prompt out; only models trained with encoding.texts: true write texts"
+            raise UserError("this model can't write a given text", where="generation.prompt", hint=hint)
         return self.encoding.prompt(settings.prompt) if self.encoding.texts else (np.zeros(0, dtype=np.int64), [])
 
     def _nats(self, model: nn.Module, batch: StrokeBatch) -> tuple[Tensor, State]:

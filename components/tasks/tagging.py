@@ -62,11 +62,12 @@ class Tagging(ExampleTask):
     ) -> None:
         super().__init__(encoding, framing)
         if getattr(encoding.input, "tempo", 1.0) != 1.0:
-            hint = "leave it out; encoding.input.warp keeps the number of frames"
-            raise UserError("variants of another length have no label a frame", where="encoding.input.tempo", hint=hint)
+            hint = "leave it out, or use encoding.input.warp, which keeps the number of frames"
+            what = "can't be used with tagging: changing the tempo changes the number of frames to label"
+            raise UserError(what, where="encoding.input.tempo", hint=hint)
         if span_bias and scheme == "none":
-            hint = "set task.scheme to iob, or leave it out"
-            raise UserError("labels that are no tags of spans have no bias", where="task.span_bias", hint=hint)
+            hint = "set task.scheme to iob, or leave span_bias out"
+            raise UserError("only works with tags of spans (task.scheme: iob)", where="task.span_bias", hint=hint)
         self.scheme, self.span_bias = scheme, span_bias
         if scheme == "iob":
             self.primary = "span_f1"
@@ -89,9 +90,9 @@ class Tagging(ExampleTask):
         if (inputs != targets).any():
             row = int(np.flatnonzero(inputs != targets)[0])
             raise UserError(
-                f"example {row} has {inputs[row]} steps and {targets[row]} labels",
+                f"example {row} has {inputs[row]} steps but {targets[row]} labels",
                 where="data",
-                hint="one label per step",
+                hint="tagging needs one label per step",
             )
         if training and self.scheme == "iob":
             self._check_tags(split)
@@ -137,8 +138,8 @@ class Tagging(ExampleTask):
         tag."""
         steps, inputs, lengths_B = self.alone(model, item)
         if len(steps) > MOST_EXPLAINED:
-            what = f"{len(steps):,} steps, {MOST_EXPLAINED} can be explained: each of them for each tag"
-            raise UserError(what, where="explain", hint="give single sentences")
+            what = f"has {len(steps):,} steps; at most {MOST_EXPLAINED} can be explained"
+            raise UserError(what, where="explain", hint="split it into single sentences")
         with torch.inference_mode():
             said_T = self._said(model(inputs, lengths_to_device(lengths_B, model)), torch.from_numpy(lengths_B))[0]
 
@@ -232,8 +233,8 @@ class Tagging(ExampleTask):
             tags = self.encoding.target.decode(ids)
             for previous, tag in zip([None, *tags], tags, strict=False):
                 if previous != "" and not follows(tag, previous):
-                    what = f"example {row} has {tag} after {previous or 'nothing'}: that isn't IOB2"
-                    raise UserError(what, where="task.scheme", hint="the reader conll turns IOB1 and BIOES into it")
+                    what = f"example {row} has {tag} after {previous or 'nothing'}, which isn't valid IOB2"
+                    raise UserError(what, where="task.scheme", hint="the reader conll converts IOB1 and BIOES to IOB2")
 
     def _by_word(self, train: Examples, test: Examples) -> float:
         """The span F1 of the most common tag of each word; unknown words are O."""

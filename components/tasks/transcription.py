@@ -68,7 +68,9 @@ class Transcription(ExampleTask):
     ) -> None:
         super().__init__(encoding, framing)
         if self.target_field.width:
-            raise UserError("a text's steps are single tokens", where="encoding.target", hint="for example characters")
+            raise UserError(
+                "needs an encoding of single tokens", where="encoding.target", hint="for example characters"
+            )
         self.beam_size, self.language_model_weight = beam_size, language_model_weight
         self.length_bonus, self.ngrams = length_bonus, ngrams
         self.scorer: Scorer | None = None
@@ -78,7 +80,7 @@ class Transcription(ExampleTask):
         if not self.ngrams:
             return []
         self.scorer = NGrams.of(self.ngrams, self.target_field.size, train.fields["target"])
-        return [f"language model: {len(self.scorer.counts):,} different runs of {self.ngrams} tokens of training texts"]
+        return [f"language model: {len(self.scorer.counts):,} different {self.ngrams}-grams of the training texts"]
 
     def learned(self) -> dict[str, Any]:
         return {"ngrams": self.scorer.state()} if isinstance(self.scorer, NGrams) else {}
@@ -96,11 +98,18 @@ class Transcription(ExampleTask):
         if training and len(split):
             frames, texts = split.fields["input"], split.fields["target"]
             impossible = sum(needed(text) > len(steps) for steps, text in zip(frames, texts, strict=True))
-            hint = "shorter frames (encoding.input.hop_seconds), fewer side by side (encoding.input.stack)"
+            hint = "decrease encoding.input.hop_seconds or encoding.input.stack"
             if impossible == len(split):
-                raise UserError("every text is longer than its frames allow", where="encoding", hint=hint)
+                raise UserError(
+                    "all texts have more tokens than their recordings have frames", where="encoding", hint=hint
+                )
             if impossible:
-                log.warning("%d of %d texts are longer than their frames allow: %s", impossible, len(split), hint)
+                log.warning(
+                    "%d of %d texts have more tokens than their recordings have frames: %s",
+                    impossible,
+                    len(split),
+                    hint,
+                )
         return super().batches(split, batch_size=batch_size, window=window, seed=seed, training=training)
 
     def tally(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> Tally:
@@ -178,7 +187,7 @@ class Transcription(ExampleTask):
         unit = self.encoding.target.unit
         if encoding.form != "tokens" or encoding.unit != unit or encoding.context_sizes or encoding.given:
             hint = f"train one on {unit}s: reprise run shakespeare-chars"
-            raise UserError(f"it doesn't generate single {unit}s", where="language model", hint=hint)
+            raise UserError(f"must be a model of single {unit}s", where="language model", hint=hint)
         self.scorer = ModelScorer(model, encoding.vocabulary, self.encoding.target.vocabulary)
 
     def text(self, ids: Sequence[int]) -> str:

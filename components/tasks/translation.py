@@ -267,7 +267,7 @@ class Translation(ExampleTask):
 
 def attention_map(name: str, weights_UT: np.ndarray, written: Sequence[str], read: Sequence[str]) -> Matrix:
     """The attention weights for each output token as a matrix."""
-    title = "where the model looks while it writes"
+    title = "attention while writing"
     return Matrix(name, title, weights_UT, tuple(written), tuple(read), "translation", "input")
 
 

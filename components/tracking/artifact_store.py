@@ -25,16 +25,14 @@ ARTIFACTS = {  # scheme of an artifact URI → the module that MLflow needs for 
 EXTRAS = {"boto3": "'reprise[s3]'", "psycopg2": "'reprise[postgres]'"}  # modules that one of Reprise's extras installs
 FROM_OUTSIDE = ("botocore", "boto3", "s3transfer", "requests", "urllib3")  # modules whose errors come from a store
 PROBE = "reprise-was-here.txt"
-KEYS = (
-    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are the key, MLFLOW_S3_ENDPOINT_URL the address of your own S3 server"
-)
+KEYS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and MLFLOW_S3_ENDPOINT_URL for an S3 server of your own"
 WAYS_OUT = {  # words in an error → hint
-    "NoSuchBucket": "make the bucket, or name another one: tracking.artifacts in mlflow.yaml",
+    "NoSuchBucket": "create the bucket, or set another one: tracking.artifacts in mlflow.yaml",
     "Could not connect to the endpoint": f"is it running? {KEYS}",
     "Unable to locate credentials": KEYS,
     "InvalidAccessKeyId": KEYS,
     "SignatureDoesNotMatch": KEYS,
-    "AccessDenied": f"let this key read, write and delete there; {KEYS}",
+    "AccessDenied": f"give this key permission to read, write and delete there; {KEYS}",
 }
 
 _checked: set[tuple[str, str]] = set()
@@ -57,7 +55,7 @@ def check_artifacts(address: str, tracking_uri: str) -> None:
         try:
             within(REACH_SECONDS, lambda: _write(address, tracking_uri))
         except Exception as error:
-            what = f"artifacts can't be kept: {summary(error)}"
+            what = f"artifacts can't be stored: {summary(error)}"
             raise UserError(what, where=shown_address(address), hint=way_out(error)) from None
         _checked.add((address, tracking_uri))
 

@@ -53,11 +53,11 @@ def verify(found: Mapping[str, str], expected: Mapping[str, str], *, folder: Pat
         UserError: files are missing, changed, or weren't registered; names them.
     """
     problems = [f"{name} is missing" for name in expected if name not in found]
-    problems += [f"{name} has another content" for name in expected if name in found and found[name] != expected[name]]
+    problems += [f"{name} was changed" for name in expected if name in found and found[name] != expected[name]]
     problems += [f"{name} was not registered" for name in found if name not in expected]
     if problems:
         raise UserError(
-            f"the files in {folder} are not the registered ones: {'; '.join(problems[:10])}",
+            f"the files in {folder} differ from the registered ones: {'; '.join(problems[:10])}",
             where=where,
             hint=hint,
         )

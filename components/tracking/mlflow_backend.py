@@ -99,7 +99,7 @@ class MlflowTracker(StoreUser):
                             mark_killed(self.client, journal.run_id)
             except Exception as error:
                 answers = isinstance(error, Refused)  # one run was deleted: the others can still be sent
-                log.warning("run %s: its spool isn't sent (%s)", journal.run_id, summary(error))
+                log.warning("run %s: can't send its stored entries to MLflow (%s)", journal.run_id, summary(error))
             sent, left = sent + before - journal.pending, left + journal.pending
         return sent, left
 

@@ -79,7 +79,7 @@ def _connect(settings: Settings) -> MlflowClient:
     within(REACH_SECONDS, lambda: _reach(settings))
     if settings.served:
         return MlflowClient(settings.tracking_uri, registry_uri=settings.tracking_uri)
-    writable_folder(settings.home, where="REPRISE_HOME", hint="set it to one of your folders")
+    writable_folder(settings.home, where="REPRISE_HOME", hint="set it to a folder that you can write to")
     with FileLock(settings.home / "store.lock"):
         if settings.tracking_uri.startswith("sqlite"):
             _make(settings)
@@ -157,7 +157,7 @@ def explained(settings: Settings) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    hint = "its address is tracking.uri in mlflow.yaml, or MLFLOW_TRACKING_URI"
+    hint = "its address is set by tracking.uri in mlflow.yaml or by MLFLOW_TRACKING_URI"
     try:
         yield
     except Exception as error:
@@ -166,14 +166,14 @@ def explained(settings: Settings) -> Iterator[None]:
             raise
         code = getattr(error, "error_code", "")
         if "out-of-date database schema" in str(error):
-            what, hint = "was made by an older MLflow", f"make a copy of it, then: {command(settings, 'db upgrade')}"
+            what, hint = "was created by an older MLflow", f"back it up, then run {command(settings, 'db upgrade')}"
         elif isinstance(error, ImportError):
             what = f"needs a package that isn't installed: {error.name}"
             hint = f"pip install {DRIVERS.get(str(error.name), error.name)}"
         elif code in HOPELESS:
-            what, hint = f"refuses: {summary(error)}", ""
+            what, hint = f"MLflow refuses the request: {summary(error)}", ""
         else:
-            what, hint = f"doesn't work: {summary(error)}", way_out(error) or f"is it running? {hint}"
+            what, hint = f"MLflow can't be used: {summary(error)}", way_out(error) or f"is it running? {hint}"
         raise UserError(what, where=settings.store, hint=hint or None) from None
 
 

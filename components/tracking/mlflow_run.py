@@ -151,7 +151,7 @@ class MlflowRun:
             ValueError: the columns differ in length, or the path doesn't end in .json.
         """
         if not path.endswith(".json") or len({len(column) for column in columns.values()}) > 1:
-            raise ValueError(f"{path}: a table is a .json file with columns of one length")
+            raise ValueError(f"{path}: a table must be a .json file with columns of equal length")
         rows = [[_json_ready(value) for value in row] for row in zip(*columns.values(), strict=True)]
         self.text(json.dumps({"columns": list(columns), "data": rows}, ensure_ascii=False), path)
         entry = {"path": path, "type": "table"}
@@ -169,7 +169,7 @@ class MlflowRun:
         from PIL import Image
 
         if not IMAGE_KEY.fullmatch(key):
-            raise ValueError(f"{key!r} can't be an image's key: letters, digits, _ - . / and space")
+            raise ValueError(f"{key!r} isn't a valid image key: use letters, digits, _ - . / and space")
         with Image.open(path) as image:
             image.verify()
         self._append([{"image": [self._journal.keep_file(Path(path)), key, int(step), _now_ms()]}])
@@ -208,7 +208,10 @@ class MlflowRun:
             self._append([{"finish": [status, _now_ms()]}])
         self._finished = True
         if left := self._sender.close(FINISH_SECONDS):
-            log.warning("run %s: %d entries wait in %s for the store", self.ref.run_id, left, self._journal.folder)
+            where = self._journal.folder
+            log.warning(
+                "run %s: %d entries couldn't be sent to MLflow yet; they are in %s", self.ref.run_id, left, where
+            )
         if self._upload and status == "FINISHED":
             self._upload.close(LAST_CHECKPOINT_SECONDS, finished=True)
 
@@ -258,7 +261,7 @@ def _send(client: MlflowClient, run_id: str, folder: Path, entries: list[Entry])
     elif kind == "finish":
         client.set_terminated(run_id, status=values[0], end_time=values[1])
     elif not (folder / values[0]).exists():
-        log.warning("run %s: %s was removed from the spool", run_id, values[0])  # a retry can't help
+        log.warning("run %s: %s is missing from the spool folder", run_id, values[0])  # a retry can't help
     elif kind == "file":
         client.log_artifact(run_id, str(folder / values[0]), values[1] or None)
     elif kind == "image":
@@ -271,7 +274,7 @@ def _send(client: MlflowClient, run_id: str, folder: Path, entries: list[Entry])
 
 def _checked_key(key: str) -> str:
     if len(key) > 250 or not KEY.fullmatch(key):
-        raise ValueError(f"{key[:80]!r} can't be a key: letters, digits, _ - . : space, and / between them")
+        raise ValueError(f"{key[:80]!r} isn't a valid key: use letters, digits, _ - . : space, and / between them")
     return key
 
 

@@ -34,7 +34,7 @@ from components.tracking.process import machine_name
 FILES, DIGEST, MODEL = "bundle.files", "bundle.digest", "model.files"
 NAME = re.compile(r"[\w-][\w. -]{0,199}")
 SETTLING = 5  # attempts, as another machine may change the champion meanwhile
-CHANGED = "the artifact store was changed: register it again"
+CHANGED = "the files in the artifact store were changed: register the model again"
 BUNDLE = "artifacts/bundle"  # the bundle's folder inside an MLflow model
 
 
@@ -50,9 +50,9 @@ class MlflowStore(StoreUser):
         """
         files = manifest(folder)
         if not files:
-            raise UserError("there is nothing to register", where=str(folder))
+            raise UserError("the folder is empty: there is nothing to register", where=str(folder))
         if not NAME.fullmatch(name):
-            raise UserError(f"{name[:80]!r} can't be a model's name", hint="letters, digits, _ - . and space")
+            raise UserError(f"{name[:80]!r} isn't a valid model name", hint="use letters, digits, _ - . and space")
         every = {
             **{key: str(value) for key, value in tags.items()},
             FILES: json.dumps(files),
@@ -91,7 +91,7 @@ class MlflowStore(StoreUser):
                 hint = f"versions: {', '.join(sorted(versions, key=int)) or 'none'}; aliases: {aliases or 'none'}"
                 if selector == "champion" and versions:
                     newest = max(versions, key=int)
-                    hint += f"; use {name}@{newest}, or make it champion: reprise promote {name}@{newest}"
+                    hint += f"; use {name}@{newest}, or make it the champion: reprise promote {name}@{newest}"
                 raise UserError(f"{name} has no version {selector!r}", hint=hint)
             return self._ref(name, number)
 
@@ -120,10 +120,10 @@ class MlflowStore(StoreUser):
         with explained(self.settings):
             tags = self.tags(ref)
             if MODEL not in tags:
-                what = "it was registered by an older Reprise, which recorded no digests of its code"
+                what = "it was registered by an older version of Reprise, which didn't record digests of the code"
                 raise UserError(what, where=str(ref), hint=f"register it again: reprise promote run:{ref.run_id}")
             if target.exists():
-                raise UserError("already exists", where=str(target), hint="name a new folder")
+                raise UserError("already exists", where=str(target), hint="choose a new folder")
             model = self._model(ref, tags)
             target.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-") as folder:
@@ -170,7 +170,7 @@ class MlflowStore(StoreUser):
             others = self._aliases(ref) if alias == "champion" else []
             if roles["challenger"] in others:  # promoted: no longer the challenger
                 self.client.delete_registered_model_alias(ref.name, roles["challenger"])
-                self._record(ref.name, "challenger", ref.version, "", "it is the champion now", False)
+                self._record(ref.name, "challenger", ref.version, "", "it is now the champion", False)
         return replace(ref, alias=alias)
 
     @contextlib.contextmanager
@@ -191,7 +191,7 @@ class MlflowStore(StoreUser):
                 role, why = judge(champion)
                 if self.champion(ref.name) == champion:
                     return self.set_alias(ref, role, why=why), why
-        raise UserError("its champion keeps being changed by others", where=ref.name, hint="try again")
+        raise UserError("another process keeps changing the champion", where=ref.name, hint="try again")
 
     def alias_changes(self, name: str) -> list[AliasChange]:
         """Every recorded change of the model's aliases, oldest first."""
@@ -268,8 +268,8 @@ class MlflowStore(StoreUser):
             host = self.client.get_run(ref.run_id).data.tags.get("process.host", "")
         where = f"{folder} on {host}" if host and host != machine_name() else str(folder)
         hint = (
-            f"copy that folder to {folder} here, or put it back; machines that share a store need artifacts that all "
-            "reach: tracking.artifacts in mlflow.yaml (s3://…), or an MLflow server that keeps them"
+            f"copy that folder to {folder} here. To share models between machines, set tracking.artifacts in "
+            "mlflow.yaml to a place that all can reach (s3://…), or use an MLflow server that stores artifacts"
         )
         return UserError(f"its files are in {where}, which doesn't exist here", where=str(ref), hint=hint)
 
@@ -337,5 +337,5 @@ def _registered_files(tags: Mapping[str, str], where: str) -> dict[str, str]:
         if digest_json(files) != tags[DIGEST] or not isinstance(files, dict):
             raise ValueError
     except (KeyError, ValueError) as error:
-        raise UserError("its files can't be verified: it wasn't registered by Reprise", where=where) from error
+        raise UserError("its files can't be verified: the version wasn't registered by Reprise", where=where) from error
     return files

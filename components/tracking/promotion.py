@@ -56,7 +56,7 @@ def decide(
     if champion is None:
         return "champion", f"the first version, {metric} {value:.6g}"
     if champion.get(METRIC) != metric:
-        return "challenger", f"measured in {metric}, the champion in {champion.get(METRIC) or 'nothing known'}"
+        return "challenger", f"its metric is {metric}, the champion's is {champion.get(METRIC) or 'unknown'}"
     digest = candidate.get(TEST_DIGEST)
     if not digest or champion.get(TEST_DIGEST) != digest:
         theirs = champion.get(TEST_DIGEST) or "unknown"
@@ -80,7 +80,7 @@ def parse_condition(text: str, *, where: str | None = None) -> tuple[str, float]
     match = CONDITION.fullmatch(text) if isinstance(text, str) and len(text) <= 80 else None
     if match is None or not math.isfinite(float(match[2])):
         raise UserError(
-            f"{str(text)[:80]!r} isn't a condition", where=where, hint='write one of < <= > >= and a number: "< 0.75"'
+            f"{str(text)[:80]!r} isn't a bound", where=where, hint='write <, <=, > or >= and a number, e.g. "< 0.75"'
         )
     return match[1], float(match[2])
 
@@ -98,7 +98,7 @@ def meets(accept: Mapping[str, str], metrics: Mapping[str, float]) -> list[str]:
             near = meant(name, metrics, ", did you mean {!r}?")
             problems.append(f"accept.{name}: no such metric{near} Measured: {', '.join(sorted(metrics)) or 'none'}")
         elif not _COMPARE[sign](metrics[name], bound):  # false for NaN, whatever the sign
-            problems.append(f"{name} is {metrics[name]:.6g}, accepted is {sign} {bound:.6g}")
+            problems.append(f"{name} is {metrics[name]:.6g}, but accept requires {sign} {bound:.6g}")
     return problems
 
 

@@ -170,7 +170,7 @@ class RepriseModel(mlflow.pyfunc.PythonModel):
         try:
             if self.bundle.task.settings is None:
                 if dropped or params:
-                    raise UserError("a model that predicts has no params", where="params", hint="leave them out")
+                    raise UserError("models that predict take no params", where="params", hint="leave them out")
                 inputs = _checked_inputs(model_input, input_of(self.bundle.encoding))
                 return pd.DataFrame(answered(self.bundle, inputs, "input.input"))
             if dropped:
@@ -224,7 +224,7 @@ def _checked_params(params: Mapping[str, Any]) -> dict[str, Any]:
         kind, low, high = PARAMS[name]
         number = float(value)
         if not math.isfinite(number) or not low <= number <= high:
-            raise UserError(f"{number:g} is out of range", where=f"params.{name}", hint=f"{low:g} to {high:g}")
+            raise UserError(f"must be from {low:g} to {high:g}, not {number:g}", where=f"params.{name}")
         given[name] = number if kind == "double" else int(value)
     return given
 
@@ -232,16 +232,16 @@ def _checked_params(params: Mapping[str, Any]) -> dict[str, Any]:
 def _checked_prompts(model_input: Any) -> list[str]:
     """The prompts of a DataFrame, in its order."""
     if not isinstance(model_input, pd.DataFrame) or "prompt" not in model_input.columns:
-        raise UserError("the input is a table with a column `prompt`", where="input")
+        raise UserError("the input must be a table with a column `prompt`", where="input")
     prompts: list[Any] = []
     for cell in model_input["prompt"]:
         # {"prompt": ["a", "b"]} arrives as one row with the list
         prompts += list(cell) if isinstance(cell, list | tuple | np.ndarray) else [cell]
     if not 1 <= len(prompts) <= MAX_PROMPTS:
-        raise UserError(f"{len(prompts)} prompts, 1 to {MAX_PROMPTS} are allowed per call", where="input.prompt")
+        raise UserError(f"{len(prompts)} prompts; 1 to {MAX_PROMPTS} are allowed per call", where="input.prompt")
     for number, prompt in enumerate(prompts):
         if not isinstance(prompt, str):
-            raise UserError(f"{type(prompt).__name__} is not text", where=f"input.prompt[{number}]")
+            raise UserError(f"must be text, not {type(prompt).__name__}", where=f"input.prompt[{number}]")
         checked_text(prompt, f"input.prompt[{number}]")
     return prompts
 
@@ -249,14 +249,14 @@ def _checked_prompts(model_input: Any) -> list[str]:
 def _checked_inputs(model_input: Any, encoding: Encoding) -> list[Any]:
     """The inputs of a DataFrame, in its order, converted for the encoding."""
     if not isinstance(model_input, pd.DataFrame) or "input" not in model_input.columns:
-        raise UserError("the input is a table with a column `input`", where="input")
+        raise UserError("the input must be a table with a column `input`", where="input")
     inputs = list(model_input["input"])
     if not 1 <= len(inputs) <= MAX_INPUTS:
-        raise UserError(f"{len(inputs)} rows, 1 to {MAX_INPUTS:,} are allowed per call", where="input")
+        raise UserError(f"{len(inputs)} rows; 1 to {MAX_INPUTS:,} are allowed per call", where="input")
     if encoding.reads == "audio":
         characters = sum(len(one) for one in inputs if isinstance(one, str))
         if characters > MAX_SOUND_CHARACTERS:
-            raise UserError(f"{characters:,} characters, {MAX_SOUND_CHARACTERS:,} at most", where="input")
+            raise UserError(f"{characters:,} characters; at most {MAX_SOUND_CHARACTERS:,} are allowed", where="input")
     doubts = Doubts()
     found = [read(encoding, one, f"input.input[{number}]", doubts) for number, one in enumerate(inputs)]
     _warn(doubts.lines())

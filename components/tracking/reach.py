@@ -24,6 +24,6 @@ def within(seconds: float, call: Callable[[], None]) -> None:
     try:
         error = errors.get(timeout=seconds)
     except queue.Empty:
-        raise TimeoutError(f"no answer in {seconds:.0f} s") from None
+        raise TimeoutError(f"no answer within {seconds:.0f} s") from None
     if error is not None:
         raise error

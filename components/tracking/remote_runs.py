@@ -46,11 +46,11 @@ class RemoteRun:
             silent = abs(time.time() - self.kept.seen)
             alive = silent < MISSED_SIGNS * self.kept.every
             left = MISSED_SIGNS * self.kept.every - silent
-            hint = f"stop it there; if that machine is gone, try again in {left:.0f} s"
+            hint = f"stop it there; if that machine is off, try again in {left:.0f} s"
         else:
             hint = "wait for it, or stop it"
         if alive:
-            raise UserError(f"it is running on {self.owner}", where=self.where, hint=hint)
+            raise UserError(f"the run is still running on {self.owner}", where=self.where, hint=hint)
 
 
 class RemoteRuns(StoreUser):
@@ -100,11 +100,11 @@ class RemoteRuns(StoreUser):
             for name, (size, digest) in files.items():
                 path = f"{folder}/{name}"
                 if there.get(path) != size:
-                    raise _damaged(run_id, path, "isn't there" if path not in there else "has another size")
+                    raise _damaged(run_id, path, "is missing" if path not in there else "has a different size")
                 fetched = Path(self.client.download_artifacts(run_id, path, str(into)))
                 if fetched.is_symlink() or fetched.stat().st_size != size or digest_file(fetched) != digest:
                     fetched.unlink(missing_ok=True)
-                    raise _damaged(run_id, path, "has another content")
+                    raise _damaged(run_id, path, "has different content")
                 fetched.rename(into / name)
 
     def take_over(self, run_id: str) -> None:
@@ -128,5 +128,5 @@ class RemoteRuns(StoreUser):
 
 
 def _damaged(run_id: str, path: str, what: str) -> UserError:
-    hint = "the artifacts were changed: resume it on the machine where it was, or start a new run"
+    hint = "the artifacts were changed: resume the run on the machine where it ran, or start a new one"
     return UserError(f"{path} {what}", where=f"run {run_id[:8]}", hint=hint)

@@ -25,7 +25,7 @@ SERVERS = ("http", "https")
 
 def _not_a_version(alias: str) -> str:
     if re.fullmatch(r"latest|[vV]?\d+", alias):
-        raise ValueError("would be read as a version")
+        raise ValueError("can't be an alias, since it looks like a version")
     return alias
 
 
@@ -154,16 +154,16 @@ def load_settings(root: Path) -> Settings:
     chosen = os.environ.get("MLFLOW_TRACKING_URI")
     uri = _resolve_uri(chosen, Path.cwd(), "MLFLOW_TRACKING_URI") if chosen else None
     if file.registry.champion == file.registry.challenger:
-        raise UserError("champion and challenger are the same alias", where=f"{FILE}: registry")
+        raise UserError("champion and challenger must be different aliases", where=f"{FILE}: registry")
     artifacts = file.tracking.artifacts
     if "://" not in artifacts:
         artifacts = str(user_path(artifacts, where=f"{FILE}: tracking.artifacts", base=home))
     elif shown_address(artifacts) != artifacts:
         # MLflow writes the address to the store with every run, where any user can read it
         raise UserError(
-            f"{shown_address(artifacts)} holds a password or a query",
+            f"{shown_address(artifacts)} contains a password or a query",
             where=f"{FILE}: tracking.artifacts",
-            hint="give the address without; s3:// takes AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            hint="remove it; for s3:// set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment",
         )
     return Settings(
         root=root,
@@ -216,7 +216,7 @@ def _problem(problem: Any) -> str:
     for name in parents:
         section = section.model_fields[name].annotation
     near = meant(last, section.model_fields, SENTENCE)
-    return f"{key}: unknown key.{near} Known here: {', '.join(section.model_fields)}"
+    return f"{key}: unknown key.{near} Choices: {', '.join(section.model_fields)}"
 
 
 def _resolve_uri(uri: str, base: Path, where: str) -> str:
@@ -224,7 +224,7 @@ def _resolve_uri(uri: str, base: Path, where: str) -> str:
     scheme = uri.partition(":")[0].partition("+")[0].lower()
     if "://" not in uri or scheme not in (*DATABASES, *SERVERS):
         raise UserError(
-            f"{scheme[:20]!r} isn't an address of a tracking store",
+            f"{scheme[:20]!r} isn't the address of a tracking store",
             where=where,
             hint="for example sqlite:///mlflow.db, http://127.0.0.1:5000 or postgresql://host/database",
         )
@@ -233,10 +233,10 @@ def _resolve_uri(uri: str, base: Path, where: str) -> str:
         return uri
     head, _, path = uri.partition(":///")
     if not path or path.startswith(":memory:"):
-        raise UserError("needs a file: an sqlite store in memory would be gone at the end", where=where)
+        raise UserError("needs a file: an sqlite store in memory is lost when the process ends", where=where)
     name, mark, options = path.partition("?")
     file = user_path(name, where=where, base=base)
     if "?" in str(file):  # SQLAlchemy's options would begin there
-        hint = "set REPRISE_HOME to a folder without it"
-        raise UserError(f"{file}: an sqlite address can't hold a '?' in a path", where=where, hint=hint)
+        hint = "set REPRISE_HOME to a folder without a '?' in its path"
+        raise UserError(f"{file}: the path of an sqlite file can't contain '?'", where=where, hint=hint)
     return f"{head}:///{file}{mark}{options}"

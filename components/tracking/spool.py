@@ -255,17 +255,17 @@ class Sender:
             try:
                 self._journal.send(self._deliver)
                 if failures:
-                    log.warning("run %s: the store answers again, the spool is sent", self._journal.run_id)
+                    log.warning("run %s: the store answers again; stored entries were sent", self._journal.run_id)
                 failures = 0
             except Refused as error:
                 self.refused = True
-                log.warning("run %s: the store refuses what is written: %s", self._journal.run_id, summary(error))
+                log.warning("run %s: the store refuses the entries: %s", self._journal.run_id, summary(error))
             except Exception as error:  # any error of a network or a database: retry
                 failures += 1
                 if failures == 1:
                     why = summary(error)
                     log.warning(
-                        "run %s: the store doesn't answer, writing to the spool (%s)",
+                        "run %s: the store doesn't answer; entries are stored locally until it does (%s)",
                         self._journal.run_id,
                         why,
                     )

@@ -77,7 +77,7 @@ class StateUpload:
         self._closing.set()
         self._thread.join(wait_seconds)
         if not finished and (self._thread.is_alive() or self._failures):
-            log.warning("run %s: its last checkpoint is on this machine only", self._run_id[:8])
+            log.warning("run %s: its last checkpoint is only on this machine", self._run_id[:8])
 
     def _loop(self) -> None:
         due = 0.0
@@ -92,14 +92,14 @@ class StateUpload:
                 if self._work():
                     due = time.monotonic() + self._every
                 if self._failures:
-                    log.warning("run %s: its checkpoint is stored again", self._run_id[:8])
+                    log.warning("run %s: checkpoints can be uploaded again", self._run_id[:8])
                 self._failures = 0
             except Exception as error:  # any error of a network, a database or a bucket
                 due = time.monotonic() + self._every
                 self._failures += 1
                 if self._failures == 1:
                     why = summary(error)
-                    log.warning("run %s: its checkpoint isn't stored, trying again (%s)", self._run_id[:8], why)
+                    log.warning("run %s: can't upload its checkpoint, trying again (%s)", self._run_id[:8], why)
             if closing:
                 return
 
@@ -135,7 +135,7 @@ class StateUpload:
                     self._client.log_artifact(self._run_id, str(path), folder)
                     there[name] = facts[name]
         if not self._sent(before):
-            raise TimeoutError("what the run wrote before isn't sent yet")
+            raise TimeoutError("earlier entries of the run aren't sent yet")
         self._turn = 1 - self._turn
         return StateSet(folder, update, time.time(), self._every, facts)
 

@@ -57,7 +57,7 @@ def check_processes(tensors: Mapping[str, Tensor], size: int) -> None:
     saved = 1 + len({name.partition("/")[0] for name in tensors if name.startswith("process ")})
     if saved != size:
         raise UserError(
-            f"the checkpoint is of a training on {saved} process{'es' * (saved > 1)}, not {size}",
+            f"the checkpoint was saved by a training with {saved} process{'es' * (saved > 1)}, not {size}",
             where="--processes",
             hint=f"use --processes {saved}, or start a new run",
         )

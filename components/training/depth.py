@@ -25,8 +25,10 @@ def depths(model: nn.Module, *, where: str) -> dict[str, int]:
         UserError: the model is a graph: its layers have no order.
     """
     if isinstance(model, GraphModel):
-        hint = "freeze layers by name: training.freeze"
-        raise UserError("the layers of a graph have no order from bottom to top", where=where, hint=hint)
+        hint = "freeze layers by name instead: training.freeze"
+        raise UserError(
+            "can't be used with a graph, whose layers have no order from bottom to top", where=where, hint=hint
+        )
     found = {name: _level(name) for name, _ in model.named_parameters()}
     top = 1 + max((level for level in found.values() if level is not None), default=0)
     return {name: top if level is None else level for name, level in found.items()}

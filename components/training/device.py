@@ -27,7 +27,9 @@ def choose_device(name: str) -> str:
         seen = (
             f"torch sees {there} GPU{'s' * (there != 1)} here, numbered from 0" if there else "torch sees no GPU here"
         )
-        raise UserError(seen, where=f"--device {name}", hint="use --device cpu, or `reprise doctor`")
+        raise UserError(
+            seen, where=f"--device {name}", hint="use --device cpu; `reprise doctor` shows what torch finds"
+        )
     if name == "auto":
         return "cuda" if there else "cpu"
     return name.removesuffix(":0")  # the first GPU always has the same name

@@ -27,7 +27,7 @@ LIMITS = Limits(
 GATES = {"rnn": [0], "gru": [1, 0, 2], "lstm": [0, 1, 2, 3]}  # indices of Keras's gates, in this project's order
 CLASSES = {"SimpleRNN": "rnn", "GRU": "gru", "LSTM": "lstm"}
 BETWEEN = {"Dropout", "SpatialDropout1D", "GaussianDropout", "GaussianNoise", "AlphaDropout"}  # identity at inference
-DEFAULTS = "the file doesn't hold the layers' settings: taken for Keras's defaults (tanh, sigmoid, concat)"
+DEFAULTS = "the file doesn't contain the layers' settings: Keras's defaults are assumed (tanh, sigmoid, concat)"
 
 
 def read_keras(path: Path) -> Contents:
@@ -37,7 +37,7 @@ def read_keras(path: Path) -> Contents:
         UserError: h5py isn't installed, or the file can't be read or holds too much.
     """
     if importlib.util.find_spec("h5py") is None:
-        raise UserError("files of Keras need h5py", where=str(path), hint="pip install 'reprise[keras]'")
+        raise UserError("reading Keras files needs h5py", where=str(path), hint="pip install 'reprise[keras]'")
     outcome = next(iter(read_all("components.training.hdf5:read", [path], {}, LIMITS, workers=1)))
     if outcome.reason:
         raise UserError(outcome.reason, where=str(path))
@@ -78,7 +78,7 @@ def _layer(part: str, cells: list[dict[str, Any]], tensors: Mapping[str, Tensor]
     names = tuple(one[role] for one in cells for role in ("kernel", "recurrent_kernel", "bias") if role in one)
     try:
         if [one["backward"] for one in cells] not in ([False], [False, True]):
-            raise _Unlike("its cells aren't one, or one for each direction")
+            raise _Unlike("it needs one cell, or one for each direction")
         made = [_direction(one, tensors) for one in cells]
         cell, _, reset_after = made[0]
         if len({(cell, after) for cell, _, after in made}) > 1:
@@ -94,7 +94,7 @@ def _layer(part: str, cells: list[dict[str, Any]], tensors: Mapping[str, Tensor]
 def _direction(one: Mapping[str, str], tensors: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor], bool | None]:
     """(cell, converted tensors, whether a GRU resets after the product: None if it has no bias to tell)."""
     kernel, recurrent = tensors[one["kernel"]], tensors.get(one.get("recurrent_kernel", ""), torch.zeros(0))
-    shapes = f"tensors of {list(kernel.shape)} and {list(recurrent.shape)} are those of no layer that is known"
+    shapes = f"no supported layer has tensors of shapes {list(kernel.shape)} and {list(recurrent.shape)}"
     if kernel.dim() != 2 or recurrent.dim() != 2 or not len(recurrent):
         raise _Unlike(shapes)
     H, G = recurrent.shape
@@ -121,11 +121,11 @@ def _settings(listed: Mapping[str, Any], cell: str, both: bool) -> dict[str, Any
     """
     kind, config = listed["class"], listed["config"]
     if (kind == "Bidirectional") != both:
-        raise _Unlike("its settings and its weights differ in their directions")
+        raise _Unlike("its settings and its weights disagree on whether it is bidirectional")
     if not both:
         return _equation(kind, config, cell, backward=False)
     if config.get("merge_mode", "concat") != "concat":
-        raise _Unlike(f"it merges its directions by {config['merge_mode']!r}; here they stand side by side (concat)")
+        raise _Unlike(f"its merge_mode is {config['merge_mode']!r}; only 'concat' is supported")
     told = _equation(*_inner(config.get("layer")), cell, backward=False)
     if config.get("backward_layer") and _equation(*_inner(config["backward_layer"]), cell, backward=True) != told:
         raise _Unlike("its two directions differ")
@@ -134,15 +134,15 @@ def _settings(listed: Mapping[str, Any], cell: str, both: bool) -> dict[str, Any
 
 def _equation(kind: str, config: Mapping[str, Any], cell: str, *, backward: bool) -> dict[str, Any]:
     if bool(config.get("go_backwards")) != backward:
-        raise _Unlike("it reads in the other direction (go_backwards)")
+        raise _Unlike("its direction (go_backwards) isn't supported")
     if kind == "RNN":  # around a cell
         kind, config = _inner(config.get("cell"))
     if CLASSES.get(kind.removesuffix("Cell")) != cell:
-        raise _Unlike(f"its class is {kind}, which isn't read")
+        raise _Unlike(f"its class {kind} isn't supported")
     known = {"activation": ("tanh", "relu") if cell == "rnn" else ("tanh",), "recurrent_activation": ("sigmoid",)}
     for name, values in known.items():
         if config.get(name, values[0]) not in values:
-            raise _Unlike(f"its {name} is {config[name]!r}; here it is {' or '.join(values)}")
+            raise _Unlike(f"its {name} is {config[name]!r}; only {' or '.join(values)} is supported")
     if cell == "rnn":
         return {"nonlinearity": config.get("activation", "tanh")}
     return {"reset_after": bool(config.get("reset_after", False))} if cell == "gru" else {}

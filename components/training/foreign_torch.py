@@ -21,7 +21,7 @@ from components.training.foreign import CELLS, MOST_BYTES, Contents, Layer, Tabl
 
 PARAMETER = re.compile(r"(?:(.+)\.)?((?:weight|bias)_(?:ih|hh|hr))_l(\d{1,4})(_reverse)?")
 WEIGHTS, BIASES = ("weight_ih", "weight_hh"), ("bias_ih", "bias_hh")
-STATE_DICT = "save the weights alone: torch.save(model.state_dict(), FILE)"
+STATE_DICT = "save only the weights: torch.save(model.state_dict(), FILE)"
 
 
 def read_torch(path: Path) -> Contents:
@@ -38,32 +38,34 @@ def read_torch(path: Path) -> Contents:
         raise UserError(f"can't be read: {_line(error)}", where=str(path)) from None
     tensors = {name: value for name, value in found.items() if _usable(name, value)}
     if sum(value.numel() * value.element_size() for value in tensors.values()) > MOST_BYTES:
-        raise UserError(f"its tensors have more than {MOST_BYTES >> 20:,} MB", where=str(path))
+        raise UserError(f"its tensors are larger than {MOST_BYTES >> 20:,} MB", where=str(path))
     return _sorted(tensors)
 
 
 def _state_dict(path: Path) -> Mapping[Any, Any]:
     if not zipfile.is_zipfile(path):
         hint = "load and save it again with torch 1.6 or newer"
-        raise UserError("isn't a file that torch.save writes today", where=str(path), hint=hint)
+        raise UserError("isn't in the current format of torch.save", where=str(path), hint=hint)
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     # torch stores tensors uncompressed; compressed entries could expand without limit
     if any(one.compress_type != zipfile.ZIP_STORED for one in entries):
-        raise UserError("has packed entries, which torch.save doesn't write", where=str(path))
+        raise UserError("contains compressed entries, which torch.save doesn't write", where=str(path))
     if sum(one.file_size for one in entries) > MOST_BYTES:
-        raise UserError(f"holds more than {MOST_BYTES >> 20:,} MB", where=str(path))
+        raise UserError(f"contains more than {MOST_BYTES >> 20:,} MB", where=str(path))
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise UserError("holds more than tensors, which isn't read", where=str(path), hint=STATE_DICT) from None
+        raise UserError(
+            "contains objects other than tensors, which aren't loaded for safety", where=str(path), hint=STATE_DICT
+        ) from None
     if not isinstance(held, Mapping):
-        raise UserError(f"holds a {type(held).__name__}, not a state dict", where=str(path), hint=STATE_DICT)
+        raise UserError(f"contains a {type(held).__name__}, not a state dict", where=str(path), hint=STATE_DICT)
     if any(isinstance(value, Tensor) for value in held.values()):
         return held
     inner = [value for value in held.values() if isinstance(value, Mapping) and _has_layers(value)]
     if len(inner) > 1:
-        raise UserError(f"holds {len(inner)} state dicts", where=str(path), hint=STATE_DICT)
+        raise UserError(f"contains {len(inner)} state dicts; one is expected", where=str(path), hint=STATE_DICT)
     return inner[0] if inner else {}
 
 
@@ -85,7 +87,7 @@ def _sorted(tensors: Mapping[str, Tensor]) -> Contents:
             parts.setdefault(found[1] or "", {}).setdefault(int(found[3]), {})[parameter] = name
     made = []
     for part, layers in parts.items():
-        gap = "" if sorted(layers) == list(range(len(layers))) else "a layer below or between is missing"
+        gap = "" if sorted(layers) == list(range(len(layers))) else "a layer below it is missing"
         made += [_layer(part, number, names, tensors, gap) for number, names in sorted(layers.items())]
     tables = {}
     for name, value in tensors.items():
@@ -94,7 +96,7 @@ def _sorted(tensors: Mapping[str, Tensor]) -> Contents:
             bias = tensors.get(f"{part}.bias")
             values = {"weight": value} | ({} if bias is None else {"bias": bias})
             tables[part] = Table(values, tuple(f"{part}.{key}" for key in values))
-    notes = ["whether the RNN has tanh or relu isn't in the file"] if any(one.cell == "rnn" for one in made) else []
+    notes = ["the file doesn't say whether the RNN uses tanh or relu"] if any(one.cell == "rnn" for one in made) else []
     return Contents(made, tables, {name: tuple(value.shape) for name, value in tensors.items()}, False, tuple(notes))
 
 
@@ -107,7 +109,7 @@ def _layer(part: str, number: int, names: Mapping[str, str], tensors: Mapping[st
             values |= {key: torch.zeros(len(values["weight_hh"])) for key in BIASES if key not in values}
         directions.append(values)
     if "weight_hr" in names:
-        problem = "its outputs are projected (proj_size), which no layer here does"
+        problem = "it projects its outputs (proj_size), which isn't supported"
     if not problem and len({tuple(value.shape for value in one.values()) for one in directions}) > 1:
         problem = "its two directions differ"
     cell = "" if problem else _cell(directions[0]["weight_hh"])
@@ -123,7 +125,7 @@ def _unlike(values: Mapping[str, Tensor]) -> str:
     shapes = [tuple(values[name].shape) for name in WEIGHTS]
     alike = all(len(shape) == 2 and shape[0] == shapes[1][0] and shape[1] for shape in shapes)
     if not alike or not _cell(values["weight_hh"]):
-        return f"tensors of {' and '.join(str(list(shape)) for shape in shapes)} are those of no layer that is known"
+        return f"no supported layer has tensors of shapes {' and '.join(str(list(shape)) for shape in shapes)}"
     if any(values[name].shape != shapes[1][:1] for name in BIASES if name in values):
         return "its biases don't fit its weights"
     return ""

@@ -172,7 +172,11 @@ def one_step(batch: AnyBatch, at: int | None = None) -> tuple[AnyBatch, np.ndarr
         return batch, batch.lengths_B - 1
     if targets.shape != inputs.shape[:2]:
         hint = "the probe needs one target for each step, or one for the whole sequence"
-        raise UserError(f"targets {targets.shape} beside inputs {inputs.shape}", where="gradient probe", hint=hint)
+        raise UserError(
+            f"targets of shape {targets.shape} don't fit inputs of shape {inputs.shape}",
+            where="gradient probe",
+            hint=hint,
+        )
     steps = np.arange(targets.shape[1])
     counts = (targets != PAD) & (steps <= (len(steps) if at is None else at))
     ends_B = np.where(counts, steps, -1).max(axis=1, initial=-1)

@@ -45,7 +45,7 @@ def read(data: bytes, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         top = file["model_weights"] if "model_weights" in file and _hard(file, "model_weights") else file
         tensors = dict(_datasets(top, "", [MOST_TENSORS]))
         if sum(one.size * 4 for one in tensors.values()) > MOST_BYTES:
-            raise Refused(f"holds more than {MOST_BYTES >> 20:,} MB")
+            raise Refused(f"contains more than {MOST_BYTES >> 20:,} MB")
         layers = _layers(json.loads(config)) if config else []
         older = any(key.startswith("layer_names") for key in top.attrs)
         cells, tables = _by_name(tensors) if older else _by_number(top, tensors, layers)
@@ -62,14 +62,14 @@ def _unpacked(data: bytes) -> tuple[bytes, str | None]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return _entry(archive, "model.weights.h5", MOST_BYTES), _entry(archive, "config.json", MOST_CONFIG).decode()
     except KeyError as error:
-        raise Refused(f"is no .keras file of Keras 3: {error.args[0]}") from None
+        raise Refused(f"isn't a .keras file written by Keras 3: {error.args[0]}") from None
 
 
 def _entry(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
     with archive.open(name) as entry:
         content = entry.read(most + 1)
     if len(content) > most:
-        raise Refused(f"{name} has more than {most >> 20:,} MB")
+        raise Refused(f"{name} is larger than {most >> 20:,} MB")
     return content
 
 
@@ -91,16 +91,16 @@ def _datasets(group: Any, prefix: str, left: list[int], depth: int = 0) -> Itera
     for name in group:
         left[0] -= 1
         if left[0] < 0 or depth > DEEPEST:
-            raise Refused(f"holds more than {MOST_TENSORS:,} tensors, or is nested too deeply")
+            raise Refused(f"contains more than {MOST_TENSORS:,} tensors, or is nested too deeply")
         if (not prefix and name in OTHERS) or not name.isprintable():
             continue
         if not _hard(group, name):
-            raise Refused(f"{prefix}{name} is a link, which isn't followed")
+            raise Refused(f"{prefix}{name} is a link; links aren't followed")
         one = group[name]
         if isinstance(one, h5py.Group):
             yield from _datasets(one, f"{prefix}{name}/", left, depth + 1)
         elif one.external or one.is_virtual:
-            raise Refused(f"{prefix}{name} lies in another file, which isn't read")
+            raise Refused(f"{prefix}{name} is stored in another file, which isn't read")
         elif one.dtype.kind == "f" and one.shape:
             yield f"{prefix}{name}", one
 

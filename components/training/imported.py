@@ -22,7 +22,7 @@ from components.training.foreign_keras import read_keras
 from components.training.foreign_torch import read_torch
 
 DEFAULTS = {"num_layers": 1, "bidirectional": False, "reset_after": True, "nonlinearity": "tanh"}
-ORDERLESS = "the order of tokens and labels isn't in the file"
+ORDERLESS = "the file doesn't say the order of its tokens and labels"
 LISTED = 12
 
 
@@ -55,9 +55,9 @@ class Imported:
         ]
         if self.source.left:
             left = [f"{name} {list(shape)}" for name, shape in self.source.left.items()]
-            lines.append(f"not taken: {_some(left)}; {ORDERLESS}")
+            lines.append(f"not used: {_some(left)}; {ORDERLESS}")
         if self.anew:
-            lines.append(f"starting anew: {_some(self.anew)}")
+            lines.append(f"initialised at random: {_some(self.anew)}")
         return [*lines, *self.notes]
 
     def facts(self) -> dict[str, Any]:
@@ -79,9 +79,9 @@ def read_weights(start: str) -> Weights:
     """
     path, parts = named_file(start) or (Path(start), [])
     if not path.is_file():
-        raise UserError("there is no such file", where=str(path))
+        raise UserError("no such file", where=str(path))
     if path.stat().st_size > MOST_BYTES:
-        raise UserError(f"has more than {MOST_BYTES >> 20:,} MB, which aren't read", where=str(path))
+        raise UserError(f"is larger than the limit of {MOST_BYTES >> 20:,} MB", where=str(path))
     contents = (read_keras if path.suffix.lower() in KERAS else read_torch)(path)
     layers, tables = _chosen(contents, parts, path)
     taken = {name for one in [*layers, *tables.values()] for name in one.tensors}
@@ -89,7 +89,7 @@ def read_weights(start: str) -> Weights:
     held = [(one.name, values) for one in layers for values in one.directions]
     for owner, values in [*held, *((name, table.values) for name, table in tables.items())]:
         if not all(value.isfinite().all() for value in values.values()):
-            raise UserError(f"{owner} holds numbers that aren't finite", where=str(path))
+            raise UserError(f"{owner} contains NaN or infinity", where=str(path))
     return Weights(path, digest_file(path), layers, tables, left, contents.notes)
 
 
@@ -97,16 +97,18 @@ def _chosen(contents: Contents, parts: list[str], path: Path) -> tuple[list[Laye
     known = list(dict.fromkeys(layer.part for layer in contents.layers))
     if not known:
         shapes = [f"{name} {list(shape)}" for name, shape in contents.shapes.items()]
-        hint = "layers of torch.nn and of Keras are read: RNN, SimpleRNN, GRU, LSTM"
+        hint = "supported layers of torch.nn and Keras: RNN, SimpleRNN, GRU, LSTM"
         if any(name.startswith("recurrent.layers.") for name in contents.shapes):
-            hint = "start from a model of Reprise by its name: NAME, NAME@3 or run:ID"
-        raise UserError(f"holds no recurrent layers; it has {_some(shapes) or 'nothing'}", where=str(path), hint=hint)
+            hint = "to start from a Reprise model, give its name: NAME, NAME@3 or run:ID"
+        raise UserError(
+            f"contains no recurrent layers; it contains {_some(shapes) or 'nothing'}", where=str(path), hint=hint
+        )
     if not parts and len(known) > 1 and not contents.stacked:
         said = "; ".join(f"{part}: {described([one for one in contents.layers if one.part == part])}" for part in known)
         raise UserError(
-            f"holds several recurrent layers, and not which of them read one another ({said})",
+            f"contains several recurrent layers, but not how they are connected ({said})",
             where=str(path),
-            hint=f"name those to take, from the input up, for example: --from '{path}#{','.join(known)}'",
+            hint=f"name the layers to use, from the input up, for example: --from '{path}#{','.join(known)}'",
         )
     for part in parts:
         if part not in known and part not in contents.tables:
@@ -114,7 +116,7 @@ def _chosen(contents: Contents, parts: list[str], path: Path) -> tuple[list[Laye
     layers = [one for part in [p for p in parts if p in known] or known for one in contents.layers if one.part == part]
     for layer in layers:
         if layer.problem:
-            raise UserError(f"{layer.name} can't be taken: {layer.problem}", where=str(path))
+            raise UserError(f"{layer.name} can't be used: {layer.problem}", where=str(path))
     return layers, {part: contents.tables[part] for part in parts if part not in known}
 
 
@@ -127,18 +129,22 @@ def check_fit(source: Weights, model: Mapping[str, Any]) -> None:
     layers, where = source.layers, str(source.path)
     has = f"the file has: {described(layers)}"
     if model["kind"] == "graph":
-        raise UserError(f"the layers of a graph have no order to start from a file in; {has}", where="training.start")
+        raise UserError(
+            f"a graph can't start from a file, since its layers have no order; {has}", where="training.start"
+        )
     if model.get("ensemble", 1) > 1:
         hint = "set model.ensemble: 1"
-        raise UserError("the members of an ensemble would all begin alike", where="training.start", hint=hint)
+        raise UserError(
+            "an ensemble can't start from one file: all members would be equal", where="training.start", hint=hint
+        )
     if any(layer.settings != layers[0].settings for layer in layers):
-        hint = f"name some that are alike: --from '{source.path}#NAME'"
-        raise UserError(f"its layers differ, those of a model are all alike; {has}", where=where, hint=hint)
+        hint = f"name layers with the same settings: --from '{source.path}#NAME'"
+        raise UserError(f"its layers have different settings; {has}", where=where, hint=hint)
     for below, above in itertools.pairwise(layers):
         given = below.settings["hidden_size"] * len(below.directions)
         if above.input_size != given:
-            what = f"{above.name} reads {above.input_size} numbers, and {below.name} before it gives {given}"
-            raise UserError(f"these layers don't read one another: {what}", where=where)
+            what = f"{above.name} has input size {above.input_size}, but {below.name} below it has output size {given}"
+            raise UserError(f"these layers can't be stacked: {what}", where=where)
     fitting = {**layers[0].settings, "num_layers": len(layers)}
     wrong = {name: value for name, value in fitting.items() if model.get(name, DEFAULTS.get(name)) != value}
     if not wrong:
@@ -148,7 +154,7 @@ def check_fit(source: Weights, model: Mapping[str, Any]) -> None:
         wrong["embedding_size"] = layers[0].input_size
     says = ", ".join(f"{name}={_value(model[name])}" for name in fitting if name in model)
     settings = " ".join(f"--set model.{name}={_value(value)}" for name, value in wrong.items())
-    raise UserError(f"doesn't fit the recipe: {has}; the recipe says {says}", where=where, hint=f"try {settings}")
+    raise UserError(f"doesn't fit the recipe: {has}; the recipe has {says}", where=where, hint=f"try {settings}")
 
 
 def take_file(model: nn.Module, source: Weights, settings: Mapping[str, Any]) -> Imported:
@@ -185,10 +191,12 @@ def take_file(model: nn.Module, source: Weights, settings: Mapping[str, Any]) ->
             taken.taken[part] = (table, [list(value.shape) for value in found.values.values()])
     taken.anew = [name for name, parameter in model.named_parameters() if id(parameter) not in copied]
     if one_hot:
-        taken.notes.append("the first layer's weight_ih starts anew too: its columns are tokens")
+        taken.notes.append("the first layer's weight_ih is initialised at random too: its columns stand for tokens")
     changed = [name for name in ("residual", "layer_norm") if settings.get(name)]
     if changed:
-        taken.notes.append(f"the recipe's {' and '.join(changed)} change what the layers compute in the file's model")
+        taken.notes.append(
+            f"with the recipe's {' and '.join(changed)} the layers compute something else than in the file's model"
+        )
     return taken
 
 
@@ -200,10 +208,10 @@ def _check_input(reader: Backbone, source: Weights, one_hot: bool) -> None:
     reads, theirs = reader.recurrent.input_size, source.layers[0].input_size
     if reads == theirs or one_hot:  # columns of one-hot inputs aren't copied
         return
-    hint = f"its data must have {theirs} features to a step"
+    hint = f"use data with {theirs} features per step"
     if reader.embedding is not None:
         hint = f"try --set model.embedding_size={theirs - (reads - reader.embedding.embedding_dim)}"
-    what = f"{source.layers[0].name} reads {theirs} numbers to a step, the recipe's first layer {reads}"
+    what = f"{source.layers[0].name} has input size {theirs}, but the recipe's first layer has {reads}"
     raise UserError(what, where=str(source.path), hint=hint)
 
 
@@ -216,10 +224,12 @@ def _place(model: nn.Module, reader: Backbone, name: str, values: Mapping[str, T
     has = {key: list(value.shape) for key, value in values.items()}
     own = {key: list(one.shape) for key, one in owner.named_parameters()} if isinstance(owner, nn.Module) else {}
     if has != own:
-        what = f"{name} doesn't fit the model's {part}: {has}, the model has {own or 'none'}"
+        what = f"{name} doesn't fit the model's {part}: the file has {has}, the model has {own or 'none'}"
         raise UserError(what, where=str(source.path), hint=f"leave {name} out")
     if part == "head" and reader.embedding is not None and owner.weight is reader.embedding.weight:
-        raise UserError(f"{name} can't be taken: the head's weights are the embedding's", where="model.tie_weights")
+        raise UserError(
+            f"{name} can't be used: the output layer shares the embedding's weights", where="model.tie_weights"
+        )
     return part
 
 

@@ -105,7 +105,7 @@ def use_rows(model: nn.Module) -> None:
     tables = [m for m in modules if isinstance(m, nn.Embedding | SampledSoftmax) and id(m.weight) not in whole]
     if not tables:
         raise UserError(
-            "every table of this model is read whole in each update",
+            "each update of this model uses all rows of its tables",
             where="training.sparse_rows",
             hint="set model.softmax: sampled, or model.tie_weights: false, or training.sparse_rows: false",
         )

@@ -109,7 +109,7 @@ class Session:
         section = self.recipe.training
         if section["sparse_rows"] and ranks is not None:
             hint = "leave --processes out, or set training.sparse_rows: false"
-            raise UserError("several processes share whole gradients", where="training.sparse_rows", hint=hint)
+            raise UserError("can't be used with several processes", where="training.sparse_rows", hint=hint)
         optimizer = make_optimizer(self.model, **_part(section, make_optimizer))
         schedule = Schedule(section["steps"], **_part(section, Schedule))
         kind: Callable[..., Update] = Update

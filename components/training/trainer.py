@@ -175,7 +175,7 @@ class Trainer:
                     self._evaluate(evaluate, primary, lower)
                     self.at.seconds = time.perf_counter() - started
                     if spent and not self.at.stopped:
-                        self.at.stopped = f"{self.seconds:g} seconds of training are over"
+                        self.at.stopped = f"the time limit of {self.seconds:g} seconds is reached"
                     elif self.at.global_step == self.steps and not self.at.stopped:
                         self.at.stopped = f"all {self.steps} updates done"
                     self.save()
@@ -187,7 +187,9 @@ class Trainer:
         self.update.end()
         if not self.best_path.exists():
             raise UserError(
-                f"{primary} of val was never a finite number: no weights are saved", where="training", hint=LESS
+                f"val {primary} was NaN or infinite in every evaluation, so no weights were saved",
+                where="training",
+                hint=LESS,
             )
         return self.at
 
@@ -230,8 +232,8 @@ class Trainer:
         if sums["in_a_row"] >= GIVE_UP_AFTER:
             good = f"the last good state is in {self.checkpoint_path}" if self.checkpoint_path.exists() else ""
             raise UserError(
-                f"loss or gradient was not finite {sums['in_a_row']:.0f} updates in a row, at update {at.global_step}; "
-                f"none of these updates was taken, and {good or 'no state was saved before'}",
+                f"the loss or gradient was NaN or infinite in {sums['in_a_row']:.0f} updates in a row, up to update "
+                f"{at.global_step}; these updates were skipped, and {good or 'no earlier state was saved'}",
                 where="training",
                 hint=LESS,
             )
@@ -274,7 +276,7 @@ class Trainer:
         else:
             at.bad_evaluations += 1
             if self.patience and at.bad_evaluations >= self.patience:
-                at.stopped = f"no better for {self.patience} evaluations"
+                at.stopped = f"no improvement for {self.patience} evaluations"
         self.schedule.evaluated(better)
         if self.average:
             self.average.evaluated([*(entry["val"] for entry in at.history), value], lower)

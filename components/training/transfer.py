@@ -69,14 +69,14 @@ class Start:
                 parts = sorted({part for parts in parts_of.values() for part in parts[:4]})
                 near = meant(name, parts, "did you mean {!r}? ")
                 raise UserError(
-                    f"no tensor is called {name!r}",
+                    f"the model has no parameter {name!r}",
                     where="training.freeze",
                     hint=f"{near}for example {', '.join(parts[:6])}",
                 )
             for key in matching:
                 own[key].requires_grad_(False)
         if self.frozen and not any(parameter.requires_grad for parameter in own.values()):
-            raise UserError("nothing is left to be trained", where="training.freeze")
+            raise UserError("all parameters are frozen, so there is nothing to train", where="training.freeze")
 
 
 def _parts(name: str) -> list[str]:
@@ -97,12 +97,12 @@ class Taken:
 
     def told(self) -> list[str]:
         """Lines for the user."""
-        lines = [f"{self.share:.0%} of the weights, {len(self.by_token)} tensors token by token"]
+        lines = [f"{self.share:.0%} of the weights were copied, {len(self.by_token)} tensors token by token"]
         if self.anew:
-            lines.append(f"starting anew: {_some(self.anew)}")
+            lines.append(f"initialised at random: {_some(self.anew)}")
         for role, tokens in self.new_tokens.items():
             if tokens:
-                lines.append(f"{len(tokens):,} {role} tokens are new to it: {_some([repr(one) for one in tokens])}")
+                lines.append(f"{len(tokens):,} {role} tokens are new: {_some([repr(one) for one in tokens])}")
         return lines
 
 
@@ -114,14 +114,14 @@ def take_weights(model: nn.Module, encoding: Any, source: Bundle, *, same_task: 
     """
     count, given = len(members(model)), len(members(source.model))
     if count != given:
-        what = f"each member of an ensemble starts from one: {source.name} has {given}, this model {count}"
+        what = f"the ensembles must have the same size: {source.name} has {given} members, this model {count}"
         raise UserError(what, where="training.start", hint=f"set model.ensemble: {given}")
     own, theirs = dict(model.named_parameters()), dict(source.model.named_parameters())
     equal = _same(encoding, source.encoding)
     rows, their_rows = _token_rows(model), _token_rows(source.model)
     if not equal and (rows is None or their_rows is None):
         raise UserError(
-            f"its tokens can't be matched with those of {source.name}", where="training.start", hint="use its encoding"
+            f"the tokens can't be matched with those of {source.name}", where="training.start", hint="use its encoding"
         )
     vocabularies, known = _vocabularies(encoding), _vocabularies(source.encoding)
     taken = Taken()

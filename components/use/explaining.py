@@ -64,7 +64,9 @@ def at_most(asked: Iterator[Asked]) -> list[Asked]:
     """
     found = list(itertools.islice(asked, MAX_EXPLAINED + 1))
     if len(found) > MAX_EXPLAINED:
-        raise UserError(f"more than {MAX_EXPLAINED} inputs: so many can be explained at once", where="explain")
+        raise UserError(
+            f"more than {MAX_EXPLAINED} inputs; at most {MAX_EXPLAINED} can be explained at once", where="explain"
+        )
     if not found:
         raise UserError("there is nothing to explain", where="explain")
     return found
@@ -117,8 +119,8 @@ def write_states(path: Path, bundle: Bundle, asked: Iterator[Asked]) -> dict[str
         (found,) = states(bundle, [item], first=number - 1)
         size += sum(array.nbytes for array in found.values())
         if size > MOST_BYTES:
-            what = f"the states of {number:,} inputs are more than {MOST_BYTES >> 30} GiB"
-            raise UserError(what, where="states", hint="give a part of the file at a time")
+            what = f"the states of {number:,} inputs take more than {MOST_BYTES >> 30} GiB"
+            raise UserError(what, where="states", hint="split the file into smaller ones")
         kept |= {f"{number}.{name}": array for name, array in found.items()}
     if not kept:
         raise UserError("there are no inputs", where="states")
@@ -137,7 +139,7 @@ def _marked(name: str, explanation: Explanation) -> Marked:
     about = (
         f"{total['output']} is {total['at_input']:.4g} for this text and {total['at_baseline']:.4g} for zeros "
         f"in its place; the contributions of the tokens add up to the difference, {total['contributions']:+.4g} "
-        f"({total['unit']}). Blue speaks for the answer, red against it."
+        f"({total['unit']}). Blue tokens count for the answer, red ones against it."
     )
     choices = [[str(row["label"]), f"{row['probability']:.4f}"] for row in explanation.choices[:LISTED]]
     return Marked(name, tokens, said(explanation), about, choices)

@@ -49,7 +49,9 @@ def reader_for(
             refuse_other(file)
     kind = str(asked.pop("reader", kind))
     if not issubclass(resolve("reader", kind, where="data.reader"), LabelledReader):
-        raise UserError(f"this model's data come from {own}, which can't read a file to predict for", where=str(path))
+        raise UserError(
+            f"this model's data come from the reader {own}, which can't read files for prediction", where=str(path)
+        )
     shared = data if kind == own else ("coding", "errors")
     options = {key: data[key] for key in shared if data.get(key) is not None}
     if column is not None:

@@ -64,7 +64,7 @@ def told(score: Score, sections: Sections) -> dict[str, str]:
         else:
             runs.append([(bar, source)])
     came = [" from ".join(_range([pair[side] for pair in run]) for side in (0, 1)) for run in runs]
-    return {"form": f"{sections.letters}, {sections.bars} bars each", "bars that came back": "; ".join(came) or "none"}
+    return {"form": f"{sections.letters}, {sections.bars} bars each", "repeated bars": "; ".join(came) or "none"}
 
 
 def _range(bars: list[int]) -> str:

@@ -59,9 +59,9 @@ def check_one_file(names: Sequence[str], rewrite: str | None) -> None:
         UserError: there are two files, or one of `keep` and `rewrite` without the other.
     """
     if len(names) > 1:
-        raise UserError(f"give a {' or a '.join(names)}, not both", where=names[0])
+        raise UserError(f"{' and '.join(names)} can't be used together", where=names[0])
     if names and ("keep" in names) != bool(rewrite):
-        what = "doesn't say what to rewrite of it" if "keep" in names else "only of a piece to keep a part is rewritten"
+        what = "needs `rewrite` too" if "keep" in names else "needs `keep` too"
         hint = 'give both: --keep piece.musicxml --rewrite "bars 5-8, alto tenor"'
         raise UserError(what, where="keep" if "keep" in names else "rewrite", hint=hint)
 
@@ -77,5 +77,5 @@ def _read(path: Path, grid: int | str, parts: Literal["all", "melody"], doubt: T
     for note in reader.notes:
         doubt(note)
     if len(scores) > 1:
-        doubt(f"{path.name} has {len(scores):,} pieces, the first is taken: {scores[0].title!r}")
+        doubt(f"{path.name} contains {len(scores):,} pieces; the first is used: {scores[0].title!r}")
     return scores[0]

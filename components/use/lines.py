@@ -88,6 +88,7 @@ def with_language_model(bundle: Bundle, writer: Bundle) -> None:
         UserError: the first isn't a speech model, or the second isn't a language model over its tokens.
     """
     if not isinstance(bundle.task, Transcription) or not isinstance(writer.task, LanguageModel):
-        what = f"{writer.name} writes no text" if isinstance(bundle.task, Transcription) else "reads no speech"
-        raise UserError(f"{bundle.name}: {what}", where="language model")
+        speech = isinstance(bundle.task, Transcription)
+        what = f"{writer.name} isn't a language model" if speech else f"{bundle.name} isn't a speech model"
+        raise UserError(what, where="language model")
     bundle.task.use_language_model(writer.model, writer.encoding)

@@ -80,8 +80,14 @@ def score(
     """
     task = bundle.task
     if not isinstance(task, LanguageModel):
-        hint = f"reprise predict {bundle.name}" if task.settings is None else "models of text, chorales or lead sheets"
-        raise UserError(f"{bundle.name} gives no likelihood: its task is {bundle.recipe['task']['kind']}", hint=hint)
+        hint = (
+            f"reprise predict {bundle.name}"
+            if task.settings is None
+            else "use a model of text, chorales or lead sheets"
+        )
+        raise UserError(
+            f"{bundle.name} can't score: its task is {bundle.recipe['task']['kind']}, not language_model", hint=hint
+        )
     encoding, found = bundle.encoding, []
     for number, item in enumerate(items, 1):
         place = where or f"item {number} of {len(items)}"
@@ -89,13 +95,13 @@ def score(
         try:
             ids = np.asarray(encoding.encode(item), dtype=np.int64)
         except AttributeError:
-            raise UserError(f"{encoding.kind} can't read it: {type(item).__name__}", where=place) from None
+            raise UserError(f"the encoding {encoding.kind} can't read {type(item).__name__}", where=place) from None
         except (TypeError, ValueError) as error:
-            raise UserError(f"{encoding.kind} can't read it: {error}", where=place) from None
+            raise UserError(f"the encoding {encoding.kind} can't read it: {error}", where=place) from None
         if task.framing == "sequences":
             ids = np.concatenate([[BOS], ids, [EOS]])
         if not 2 <= len(ids) <= MOST_TOKENS:
-            raise UserError(f"{len(ids):,} {encoding.unit}s, 2 to {MOST_TOKENS:,} can be scored", where=place)
+            raise UserError(f"has {len(ids):,} {encoding.unit}s; 2 to {MOST_TOKENS:,} can be scored", where=place)
         nats, scored = surprise(bundle.model, task.read, ids)[encoding.given :], ids[1 + encoding.given :]
         found.append(Scored([encoding.vocabulary.token(int(id)) for id in scored], scored, nats, encoding.unit))
     return found
@@ -116,7 +122,7 @@ def items_of(bundle: Bundle, path: Path, *written: Path) -> tuple[list[Any], lis
     reader = build("reader", str(data["reader"]), options, SECTION, [path])
     if reader.pairs or reader.own:
         raise UserError(
-            f"this model's data come from {data['reader']}, which reads no file to be scored", where=str(path)
+            f"this model's data come from the reader {data['reader']}, which can't read files to score", where=str(path)
         )
     for out in written:
         apart(out, reader.files)
@@ -124,7 +130,9 @@ def items_of(bundle: Bundle, path: Path, *written: Path) -> tuple[list[Any], lis
     left_out = [f"left out: {count:,} × {reason}" for reason, count in reader.dropped.items()]
     notes = [*told(reader.passed_over), *left_out, *reader.notes]
     if not items:
-        raise UserError(f"nothing can be read by {data['reader']}", where=str(path), hint="; ".join(notes))
+        raise UserError(
+            f"the reader {data['reader']} can't read anything from it", where=str(path), hint="; ".join(notes)
+        )
     return (["".join(items)] if reader.framing == "stream" and isinstance(items[0], str) else items), notes
 
 

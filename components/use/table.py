@@ -95,7 +95,7 @@ def predict_file(
                     columns, ours = list(row.shown), _our_columns(bundle, row)
                     writer.writerow([*columns, *ours.values()])
                 if list(row.shown) != columns:
-                    what = f"columns {', '.join(row.shown)}, where the first file has {', '.join(columns)}"
+                    what = f"has the columns {', '.join(row.shown)}, but the first file has {', '.join(columns)}"
                     raise UserError(what, where=row.where, hint="predict for one file at a time")
                 for shown, said in _lines(bundle, row, answer):
                     made = {**cells(said), "problem": problem}

@@ -57,7 +57,7 @@ def piece(opened: Opened, made: Generation, number: int, soundfont: Soundfont | 
         "seed": f"{made.seed}, number {number} of {len(made.items)}",
         **{name.replace("_", " "): shown(made.settings[name]) for name in SHOWN if made.settings.get(name)},
         **({"surprise": f"{sampled.nats_per_token:.3f} nats per {opened.bundle.encoding.unit}"} if drawn else {}),
-        "ending": "its own" if sampled.ended else "cut at max_length",
+        "ending": "complete" if sampled.ended else "cut off at max_length",
         "trained on": str(opened.bundle.info.get("data", {}).get("name", "")),
         **({"played by": soundfont.name} if soundfont else {}),
     }
@@ -101,7 +101,7 @@ def write(opened: Opened, made: Generation, folder: Path, soundfont: Soundfont |
     """
     if soundfont and not isinstance(made.items[0], Score):
         of = "text" if isinstance(made.items[0], str) else "strokes"
-        raise UserError(f"{opened.name} generates {of}; a soundfont needs music", where="soundfont")
+        raise UserError(f"can't be used, since {opened.name} generates {of}, not music", where="soundfont")
     if isinstance(made.items[0], Ink):
         drawn = [sketch(opened, made, number) for number in range(1, len(made.items) + 1)]
         places = [folder / f"{opened.name}-{number}" for number in range(1, len(drawn) + 1)]

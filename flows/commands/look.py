@@ -121,7 +121,5 @@ def build() -> None:
     from components.kernels.native.build import build as build_kernels
 
     built = build_kernels()
-    print(
-        f"kernels   {built.path} ({built.instruction_set}{f', {built.seconds:.0f} s' if built.seconds else ', there'})"
-    )
+    print(f"kernels   {built.path} ({built.instruction_set}{f', {built.seconds:.0f} s' if built.seconds else ''})")
     print(f"decoding  {decoder().contents.name.decode()}")

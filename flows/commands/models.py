@@ -122,7 +122,7 @@ def export(
     from components.runs import models as registry
 
     if onnx and safetensors:
-        raise UserError("--onnx and --safetensors are two exports", hint="give one of them")
+        raise UserError("--onnx and --safetensors can't be used together", hint="give one of them")
     print(registry.export(model, out, "onnx" if onnx else "safetensors" if safetensors else ""))
 
 

@@ -16,7 +16,7 @@ def new(
     *,
     kind: Annotated[
         str | None,
-        Parameter(name="--as", help="What the data are, if they can be read in several ways (the output lists them)."),
+        Parameter(name="--as", help="The kind of data, if several are possible (the output lists them)."),
     ] = None,
     out: Annotated[
         str | None, Parameter(help="File to write (default: NAME.yaml in the current folder). Never overwritten.")

@@ -33,25 +33,27 @@ def generate(
     ] = None,
     max_length: Annotated[int | None, Parameter(help="Maximum number of tokens or points.")] = None,
     bias: Annotated[
-        float | None, Parameter(help="For strokes: 0 as varied as the data, more is neater and more alike.")
+        float | None,
+        Parameter(help="For handwriting: 0 = as varied as the data; higher = neater and more uniform."),
     ] = None,
     chords: Annotated[
         str | None, Parameter(help='Chords to play over: "Dm7 G7 | Cmaj7 | %" or a form, "blues in F".')
     ] = None,
     choruses: Annotated[int | None, Parameter(help="How many times to play through the chords.")] = None,
     bars: Annotated[
-        int | None, Parameter(help="Length in bars, for a model that plans its pieces, as chorales does.")
+        int | None, Parameter(help="Length in bars, for models that plan the length of a piece, such as chorales.")
     ] = None,
     form: Annotated[
         str | None,
-        Parameter(help='A letter for each section, "AABA"; those with one letter are alike. For models that copy.'),
+        Parameter(help='Form, e.g. "AABA": sections with the same letter are alike. Needs a model with model.copy.'),
     ] = None,
     form_strength: Annotated[
-        float | None, Parameter(help="How strongly sections come back, in nats; 0 = as the model would by itself.")
+        float | None,
+        Parameter(help="How strongly repeated sections are favoured, in nats; 0 = not at all."),
     ] = None,
     pattern_strength: Annotated[
         float | None,
-        Parameter(help="How strongly a soloist's patterns come back, in nats; 0 = as the model would by itself."),
+        Parameter(help="How strongly the soloist's own patterns are favoured, in nats; 0 = not at all."),
     ] = None,
     tempo_bpm: Annotated[float | None, Parameter(help="Tempo in quarter notes per minute.")] = None,
     band: Annotated[
@@ -64,12 +66,13 @@ def generate(
         Path | None, Parameter(help="Music file with a melody; a chorale model writes the lower voices.")
     ] = None,
     start: Annotated[Path | None, Parameter(help="Music file to continue.")] = None,
-    keep: Annotated[Path | None, Parameter(help="Music file of which a part is rewritten; the rest is kept.")] = None,
+    keep: Annotated[Path | None, Parameter(help="Music file to rewrite a part of; the rest is kept.")] = None,
     rewrite: Annotated[
-        str | None, Parameter(help='The part of it: "bars 5-8", "bars 5-8, alto tenor", "bar 3; beats 33-36, bass".')
+        str | None,
+        Parameter(help='What to rewrite: "bars 5-8", "bars 5-8, alto tenor", "bar 3; beats 33-36, bass".'),
     ] = None,
     particles: Annotated[
-        int | None, Parameter(help="How many ways to rewrite it are weighed against each other; more take longer.")
+        int | None, Parameter(help="Number of candidates to choose the rewritten part from; more take longer.")
     ] = None,
     soundfont: Annotated[
         Path | None, Parameter(help="SoundFont (.sf2) to play the music with instead of the built-in sound.")
@@ -128,7 +131,7 @@ def predict(
         Path | None,
         Parameter(
             help="A file to predict for, row by row: table, lines, FASTA, .ts, .npy (frames or pictures), videos, WAV; "
-            "or series to be continued."
+            "or a time series to continue."
         ),
     ] = None,
     column: Annotated[str | None, Parameter(help="Name of the column that holds the texts.")] = None,
@@ -139,11 +142,12 @@ def predict(
         bool,
         Parameter(
             negative="",
-            help="Say why: all choices with their scores, what each token or step contributed, attention, times.",
+            help="Explain the predictions: all choices with scores, contributions of each token or step, attention.",
         ),
     ] = False,
     best: Annotated[
-        int | None, Parameter(help="With --explain: list so many choices (default: all labels, or the whole beam).")
+        int | None,
+        Parameter(help="With --explain: number of choices listed (default: all labels, or the whole beam)."),
     ] = None,
     states: Annotated[
         Path | None, Parameter(help="Write embeddings and hidden states to this .npz file instead of predicting.")
@@ -171,10 +175,11 @@ def predict(
     source = str(user_path(file, where="--file")) if file else None
     texts, settings = text or [], set or []
     if best is not None and not explain:
-        raise UserError("lists choices of an explanation", where="--best", hint="give --explain too")
+        raise UserError("only works with --explain", where="--best", hint="add --explain")
     if states:
         if explain or out or language_model:
-            raise UserError("writes states and nothing else", where="--states", hint="explain in another command")
+            what = "can't be used together with --explain, --out or --language-model"
+            raise UserError(what, where="--states", hint="use two commands")
         from components.runs.explain import states as write_states
 
         lines = write_states(model, str(output_file(states, where="--states")), texts, source, column, settings, device)
@@ -197,10 +202,11 @@ def score(
     model: str,
     /,
     *,
-    text: Annotated[list[str] | None, Parameter(negative="", help="A text to be scored. Repeatable.")] = None,
+    text: Annotated[list[str] | None, Parameter(negative="", help="A text to score. Repeatable.")] = None,
     file: Annotated[Path | None, Parameter(help="A file or folder, read as the model's own data.")] = None,
     out: Annotated[
-        Path | None, Parameter(help="The CSV file to write, with a picture beside it; else under generated/.")
+        Path | None,
+        Parameter(help="The CSV file to write, with a picture next to it (default: under generated/)."),
     ] = None,
     device: Device = "cpu",
 ) -> None:

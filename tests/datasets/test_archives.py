@@ -84,7 +84,7 @@ def test_an_archive_of_splits_and_one_for_each_split(tmp_path) -> None:
 @pytest.mark.parametrize("name", ["../out.txt", "/out.txt", "a/../../out.txt", "..\\out.txt", "C:/out.txt", "x" * 300])
 def test_a_name_that_leads_out_is_refused(tmp_path, ending, name) -> None:
     path = packed(tmp_path / f"evil.{ending}", {"good.txt": b"x", name: b"evil"})
-    with pytest.raises(UserError, match=r"a name in it (leads out|is too long)"):
+    with pytest.raises(UserError, match=r"it contains a path (outside|that is too long)"):
         unpacked(path, tmp_path / "cache")
     assert stays(tmp_path / "cache") == []
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["cache", path.name])
@@ -122,7 +122,7 @@ def test_a_header_that_asks_for_the_memory_is_refused(tmp_path) -> None:
     info.type, info.size = tarfile.XHDTYPE, 1 << 40
     for name, content in (("a.tar", info.tobuf()), ("b.tgz", gzip.compress(info.tobuf() + bytes(1 << 20)))):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match=r"its headers ask for more|damaged"):
+        with pytest.raises(UserError, match=r"its headers are too large|damaged"):
             unpacked(tmp_path / name, tmp_path / "cache")
     info = tarfile.TarInfo("huge.txt")
     info.size = 1 << 40
@@ -144,7 +144,7 @@ def test_a_name_that_stands_twice_is_refused(tmp_path) -> None:
         archive.writestr("a.txt", "1")
         with pytest.warns(UserWarning, match="Duplicate"):
             archive.writestr("a.txt", "2")
-    with pytest.raises(UserError, match=r"holds 'a\.txt' twice"):
+    with pytest.raises(UserError, match=r"contains 'a\.txt' twice"):
         unpacked(tmp_path / "twice.zip", tmp_path / "cache")
 
 

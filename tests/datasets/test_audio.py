@@ -119,10 +119,10 @@ def test_chunks_that_nobody_asked_for_are_passed_over() -> None:
         (make(bits=16, tag=3), "float samples of 16 bits"),
         (make(channels=0), "0 channels"),
         (make(channels=999, block=16), "999 channels"),
-        (make(rate_hz=0), "0 samples a second"),
-        (make(rate_hz=2**32 - 1), "4,294,967,295 samples a second"),
+        (make(rate_hz=0), "a sample rate of 0 Hz"),
+        (make(rate_hz=2**32 - 1), "a sample rate of 4,294,967,295 Hz"),
         (make(block=3), "contradicts itself"),
-        (riff(chunk(b"data", raw(TONE, 16))), "no format before it"),
+        (riff(chunk(b"data", raw(TONE, 16))), "its format is missing"),
         (riff(chunk(b"fmt ", b"\1\0"), chunk(b"data", b"12")), "format is cut off"),
         (riff(chunk(b"fmt ", form(16, tag=0xFFFE)[8:]), chunk(b"data", b"12")), "format is cut off"),
         (riff(form(16), chunk(b"data", b"123")), "middle of a sample"),
@@ -252,7 +252,7 @@ def test_wrong_settings_are_refused(tmp_path) -> None:
     folder = spoken(tmp_path / "wavs", "a.wav")
     with pytest.raises(UserError, match=r"no \{text\}"):
         WavReader([], file_name="{speaker}_{index}")
-    with pytest.raises(UserError, match="source of the texts isn't set"):
+    with pytest.raises(UserError, match="texts of the recordings aren't set"):
         list(WavReader([folder]).items())
     with pytest.raises(UserError, match="no such file of transcripts"):
         list(WavReader([folder], transcripts="none.csv").items())
@@ -270,7 +270,7 @@ def test_unreadable_and_repeated_recordings_are_counted_with_their_reason(tmp_pa
     assert reader.dropped == {
         "repeated": 1,
         "not a WAV file": 1,
-        "cut off: its header promises more sound than there is": 1,
+        "cut off: it has less sound than its header says": 1,
     }
     problems = {row.shown["file"]: row.problem for row in reader.inputs()}
     assert problems["0_a.wav"] == ""
@@ -316,6 +316,6 @@ def test_no_size_at_all_means_to_the_end_also_where_the_file_is_counted(samples:
 
 def test_more_sound_than_the_header_says_is_refused_and_what_may_follow_isnt() -> None:
     short = b"data" + struct.pack("<I", 200) + raw(TONE, 16)
-    assert "less sound than there is" in why(riff(form(16), short))
+    assert "more sound than its header says" in why(riff(form(16), short))
     for after in (b"", b"\0" * 64, chunk(b"LIST", b"INFO"), b"\0" + chunk(b"id3 ", b"a tag")):
         assert len(parse_wav(make() + after, where="x").samples) == len(TONE)

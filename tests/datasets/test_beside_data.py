@@ -50,7 +50,7 @@ def measured(last: str, label: str = "calm", rows: int = 12) -> str:
 
 @pytest.mark.parametrize("last", ["Total,24,", ",24,", "2024-05-13,24,mean"])
 def test_a_series_with_a_total_below_it_is_refused(last: str, tmp_path) -> None:
-    with pytest.raises(UserError, match="take away what stands below the table") as caught:
+    with pytest.raises(UserError, match="delete everything below the table") as caught:
         read(tmp_path, measured(last), "series-windows", length=3, columns="wind")
     assert "line 14" in str(caught.value)
 
@@ -58,7 +58,7 @@ def test_a_series_with_a_total_below_it_is_refused(last: str, tmp_path) -> None:
 def test_a_label_or_series_of_that_name_is_one_like_any_other(tmp_path) -> None:
     (items, _) = read(tmp_path, measured("2024-05-13,2,total", label="total"), "tagged-frames")
     assert sum(len(tags) for _, tags in items) == 13
-    with pytest.raises(UserError, match="the last line is no step"):
+    with pytest.raises(UserError, match="the last line isn't data"):
         read(tmp_path, measured("2024-05-13,2,total"), "tagged-frames")
     lines = "".join(f"2024-05-{n + 1:02},{name},{n}\n" for n in range(20) for name in ("north", "Total"))
     assert len(read(tmp_path, f"day,item,y\n{lines}", "series-table", horizon=2)[0]) == 2
@@ -82,7 +82,7 @@ def test_a_column_that_counts_the_frames_is_left_out_and_told(name, value, read_
     items, notes = read(tmp_path, frames(name, value), "tagged-frames")
     assert {array.shape[1] for array, _ in items} == {1 + read_too}
     assert (f"read of each frame: x; not read: {name}" in notes[0]) != read_too
-    assert any(f"{name} rises by the same in every line" in note for note in notes) == (name == "height")
+    assert any(f"{name} increases by a constant" in note for note in notes) == (name == "height")
     items, _ = read(tmp_path, frames(name, value), "tagged-frames", columns=[name, "x"])
     assert {array.shape[1] for array, _ in items} == {2}
 
@@ -106,4 +106,4 @@ def test_files_of_frames_that_begin_with_the_time_are_told(tmp_path) -> None:
         _, readers = path_readers({"path": "d", "reader": "frame-files"}, tmp_path, tmp_path)
         (reader,) = readers.values()
         assert len(list(reader.items())) == 6
-        assert any("rises by the same from frame to frame" in note for note in reader.notes) == told
+        assert any("each frame increases by a constant" in note for note in reader.notes) == told

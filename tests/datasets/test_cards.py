@@ -153,7 +153,7 @@ def test_a_file_that_is_no_card_is_a_users_mistake(tmp_path, content):
 
 def test_a_card_is_called_as_its_file(tmp_path):
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(fields()))
-    with pytest.raises(UserError, match="calls itself 'some-data'"):
+    with pytest.raises(UserError, match="name is 'some-data'"):
         load_card("other", tmp_path)
 
 
@@ -195,7 +195,7 @@ def test_a_server_without_ranges_is_read_from_the_beginning(tmp_path, server):
 def test_a_file_that_grew_is_cut_off_and_refused(tmp_path, server):
     handler, card = server
     handler.content = CONTENT * 3
-    with pytest.raises(UserError, match="more than the 10,240 bytes"):
+    with pytest.raises(UserError, match="larger than the 10,240 bytes"):
         fetch(card, tmp_path, None)
     assert not (tmp_path / "downloads/some-data/file.bin").exists()
 
@@ -213,7 +213,7 @@ def test_a_refusal_says_the_address_and_the_ways_out(tmp_path, server, status):
 def test_a_changed_file_is_refused_and_not_kept(tmp_path, server):
     handler, card = server
     handler.content = b"!" + CONTENT[1:]
-    with pytest.raises(UserError, match="another sha256"):
+    with pytest.raises(UserError, match="sha256 differs"):
         fetch(card, tmp_path, None)
     assert [path.name for path in (tmp_path / "downloads/some-data").iterdir() if path.suffix != ".lock"] == []
     handler.content = CONTENT
@@ -256,7 +256,7 @@ def test_another_file_in_the_mirror_is_passed_over_and_named_when_all_fails(tmp_
     (tmp_path / "file.bin").write_bytes(b"!" + CONTENT[1:])
     assert fetch(card, tmp_path / "cache", tmp_path)[0].read_bytes() == CONTENT
     handler.status = 404
-    with pytest.raises(UserError, match=r"file\.bin is another file"):
+    with pytest.raises(UserError, match=r"file\.bin isn't that file"):
         fetch(card, tmp_path / "other-cache", tmp_path)
 
 
@@ -286,7 +286,7 @@ def test_of_a_file_with_lines_only_the_first_are_the_data(tmp_path):
             assert (path.name, path.read_bytes()) == ("file.txt", kept)
     assert (tmp_path / "file.txt").read_bytes() == content
     card = Card.model_validate(fields(name="some-data", reader="lines", files=[one | {"lines": 5}]))
-    with pytest.raises(UserError, match=r"4 lines, where the data set's card says 5"):
+    with pytest.raises(UserError, match=r"has 4 lines, but the data set's card says 5"):
         fetch(card, tmp_path / "cache", tmp_path)
 
 

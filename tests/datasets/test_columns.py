@@ -57,7 +57,7 @@ def test_separator_header_and_columns_of_numbers_are_found(tmp_path, content, na
     ("content", "said"),
     [
         ("a,a\n1,2\n", "two columns are called 'a'"),
-        ("a,b\n1,2\n3\n", "line 3: 1 cells, the first line has 2"),
+        ("a,b\n1,2\n3\n", "line 3: has 1 cells, but the first line has 2"),
         ("\n\n", "no lines"),
     ],
 )
@@ -167,7 +167,7 @@ def test_a_series_whose_newest_line_is_the_first_is_refused_however_its_dates_ar
     forward = write(tmp_path, "\n".join(["when;x", *lines]))
     assert len(list(SeriesWindowsReader([forward], **options).items())) == 8
     back = write(tmp_path, "\n".join(["when;x", *lines[::-1]]))
-    with pytest.raises(UserError, match="the newest line is the first: when goes from"):
+    with pytest.raises(UserError, match="the newest line comes first: when goes from"):
         list(SeriesWindowsReader([back], **options).items())
     mixed = write(tmp_path, "\n".join(["when;x", *lines[6:], *lines[:6]]))
     with pytest.raises(UserError, match="when goes back in time here"):
@@ -178,7 +178,7 @@ def test_time_that_falls_and_lines_without_a_date_are_told(tmp_path) -> None:
     back = write(tmp_path, "year,x\n" + "".join(f"{2020 - n},{n * n}\n" for n in range(9)))
     reader = SeriesWindowsReader([back], length=4, columns="x")
     assert len(list(reader.items())) == 5
-    said = "warning: year falls in every line, from 2020 to 2012: is the newest line the first?"
+    said = "warning: year decreases in every line, from 2020 to 2012: does the newest line come first?"
     assert said in reader.notes
     asked = SeriesWindowsReader([back], length=4, columns="x")
     assert len(list(asked.inputs())) == 1
@@ -201,8 +201,8 @@ def test_days_that_may_be_months_are_read_as_they_go_forward(tmp_path) -> None:
         (series(), {}, r"which of the 2 columns of numbers\?(.|\n)*data.columns=\[sales, season\]"),
         (series(), {"columns": "sale"}, "unknown column 'sale'.*'sales'"),
         (series(), {"columns": "month"}, "line 2: column 'month': '2000-01' isn't a number"),
-        (series(4), {"columns": "sales"}, "4 lines; a window of 4 and 1 to predict need more"),
-        ("month,x\n2002-03,1\n2002-02,2\n2002-01,3\n", {"columns": "x"}, "newest line is the first: month goes from"),
+        (series(4), {"columns": "sales"}, "4 lines are too few for a window of 4 and 1 to predict"),
+        ("month,x\n2002-03,1\n2002-02,2\n2002-01,3\n", {"columns": "x"}, "newest line comes first: month goes from"),
         ("a,b\nx,y\nz,w\n", {}, "no column of numbers"),
     ],
 )
@@ -250,7 +250,7 @@ def test_what_comes_after_a_series_is_answered_from_its_last_lines(tmp_path, sil
     assert [(row["file"], row["lines"], row["problem"]) for row in rows] == [("new.csv", "30", "")]
     assert bundle.predict([np.arange(24.0, 30)[:, None] * 10])[0] == [float(rows[0]["predicted"])]
     rows, _ = answers(bundle, write(tmp_path, series(4), "new.csv"))
-    assert rows[0]["problem"] == "4 lines; the model reads 6"
+    assert rows[0]["problem"] == "has 4 lines, but the model needs 6"
 
 
 @pytest.mark.slow
@@ -298,7 +298,7 @@ def test_frames_with_a_label_each_are_learned_and_answered_line_by_line(tmp_path
 def test_who_reads_columns_with_a_reader_of_rows_is_told_the_others(tmp_path, reader) -> None:
     data = {"path": str(write(tmp_path, "month,sales\n2001-01,up\n2001-02,down\n")), "reader": reader}
     encoding = {"kind": "pair", "input": {"kind": "frames"}, "target": {"kind": "labels"}}
-    with pytest.raises(UserError, match=r"nothing to learn from(.|\n)*series-windows(.|\n)*tagged-frames"):
+    with pytest.raises(UserError, match=r"no data are left(.|\n)*series-windows(.|\n)*tagged-frames"):
         ingest(data, encoding, root=tmp_path, cache_dir=tmp_path / "c", seed=0)
 
 
@@ -323,11 +323,11 @@ def test_series_that_come_in_turn_are_refused_but_not_the_hours_of_days(tmp_path
     for names, separate in ((("north", "south"), True), (("06:00", "18:00"), False), (("1", "2"), False)):
         reader = SeriesWindowsReader([write(tmp_path, rows(*names))], length=2, columns="value")
         if separate:
-            with pytest.raises(UserError, match="line 3: several series come in turn: day stands twice, where of"):
+            with pytest.raises(UserError, match="line 3: contains several series: times in day repeat, and of"):
                 list(reader.items())
         else:
             assert len(list(reader.items())) == 14
-            assert "warning: day: 8 dates that stand twice" in " ".join(reader.notes)
+            assert "warning: day: 8 repeated dates" in " ".join(reader.notes)
 
 
 def test_lines_out_of_the_order_of_time_are_refused_and_uneven_steps_told(tmp_path) -> None:
@@ -336,7 +336,7 @@ def test_lines_out_of_the_order_of_time_are_refused_and_uneven_steps_told(tmp_pa
     path.write_text("day,value\n" + "".join(f"{day},{n}\n" for n, day in enumerate(days)))
     reader = SeriesWindowsReader([path], length=2, columns="value")
     assert len(list(reader.items())) == 8
-    assert "warning: day: 1 dates that stand twice, the first in line 6" in reader.notes[1]
+    assert "warning: day: 1 repeated dates, the first in line 6" in reader.notes[1]
     assert "1 steps longer than the usual 1 day, 0:00:00, the first in line 8" in reader.notes[1]
     path.write_text("shop,day,value\n" + "".join(f"{shop},{day},{n}\n" for shop in "ab" for n, day in enumerate(days)))
     with pytest.raises(UserError, match=r"line 12: day goes back in time") as caught:

@@ -58,7 +58,7 @@ def test_what_cannot_be_read_is_dropped_with_its_reason(tmp_path) -> None:
     assert items == [(["c"], ["O"])]
     assert dropped == {
         "a line lacks a column": 2,
-        "a tag that is none of IOB or BIOES (data.scheme: none takes any)": 1,
+        "a tag that is neither IOB nor BIOES (for other tags set data.scheme: none)": 1,
         "more than 2 tokens": 1,
         "a token of more than 1,000 characters": 1,
     }
@@ -68,7 +68,7 @@ def test_conllu_lines_that_are_no_words_are_passed_over(tmp_path) -> None:
     text = "# text = au lac\n1-2\tau\t_\n1\tà\tADP\n2\tle\tDET\n3\tlac\tNOUN\n3.1\test\tVERB\n\n1\t1-2\tNUM\n"
     words = [(["à", "le", "lac"], ["ADP", "DET", "NOUN"]), (["1-2"], ["NUM"])]
     assert read(tmp_path / "a", text, token_column=2, scheme="none") == (words, {})
-    with pytest.raises(UserError, match=r"only counts.*\n.*data\.token_column.*2 in CoNLL-U"):
+    with pytest.raises(UserError, match=r"numbers the words.*\n.*data\.token_column.*2 in CoNLL-U"):
         read(tmp_path / "a", text, scheme="none")
     assert read(tmp_path / "a", "1-2 O\n2.1 B-x\n") == ([(["1-2", "2.1"], ["O", "B-x"])], {})
 
@@ -167,6 +167,6 @@ def test_spans_are_counted_as_conlleval_counts_them(tags, found) -> None:
 
 def test_what_is_no_tag_of_spans_is_refused() -> None:
     for tag in ("NN", "", "B-", "X-y", "o"):
-        with pytest.raises(ValueError, match="no tag of spans"):
+        with pytest.raises(ValueError, match="isn't a tag of spans"):
             as_iob2(["O", tag])
     assert spans(["B-x", "", "I-x"]) == [(0, 1, "x"), (2, 3, "x")]

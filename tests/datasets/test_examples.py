@@ -272,12 +272,12 @@ def test_sections_that_do_not_fit_together_are_told_at_once(tmp_path) -> None:
     for part in (
         "encoding.input.kind: unknown encoding 'charcters'; did you mean 'characters'?",
         "encoding.target.size: unknown setting",
-        "model.bidirectional: reads the future",
+        "model.bidirectional: reads future steps",
     ):
         assert part in text
     values["encoding"] = {"kind": "characters"}
     values["task"] = {"kind": "tagging"}
-    with pytest.raises(UserError, match="characters gives tokens, the task tagging reads pairs"):
+    with pytest.raises(UserError, match="characters gives tokens, but the task tagging needs pairs"):
         Recipe.from_dict("wrong", values)
 
 
@@ -288,7 +288,7 @@ def test_a_sequence_and_its_tags_must_be_equally_long() -> None:
         "input": Sequences(np.array([4, 4]), np.array([0, 2])),
         "target": Sequences(np.array([4]), np.array([0, 1])),
     }
-    with pytest.raises(UserError, match="2 steps and 1 labels"):
+    with pytest.raises(UserError, match="2 steps but 1 labels"):
         Tagging(pair, "sequences").batches(Examples(fields), batch_size=2, window=8, seed=0, training=False)
 
 

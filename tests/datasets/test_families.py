@@ -173,7 +173,7 @@ def test_folds_keep_families_together_across_files_and_a_given_split_is_told() -
     assert len(told_of_families(readers.values())) == 1
     readers = {split: Listed(scores[at::3]) for at, split in enumerate(("train", "val", "test"))}
     list(given_split(readers, Chorale(), [0.8, 0.1, 0.1], 0)())
-    assert told_of_families(readers.values()) == ["data.families changes nothing: the files give the splits"]
+    assert told_of_families(readers.values()) == ["data.families has no effect, since the files define the splits"]
     assert told_of_families([Listed(scores, families=False)]) == []
 
 

@@ -102,7 +102,7 @@ def test_too_few_sequences_and_data_in_an_order_of_their_own_are_refused(tmp_pat
         split([("a", "x"), ("b", "y")], (1, 2))
     (tmp_path / "text.txt").write_text("one two three " * 50)
     data = {"path": str(tmp_path / "text.txt"), "fold": "1/2"}
-    with pytest.raises(UserError, match="split in its order"):
+    with pytest.raises(UserError, match="which is split in order"):
         ingest(data, {"kind": "characters"}, root=tmp_path, cache_dir=tmp_path / "cache", seed=0)
     (tmp_path / "sales.csv").write_text("day,sales\n" + "\n".join(f"{n},{n % 7}" for n in range(60)))
     data = {"path": str(tmp_path / "sales.csv"), "reader": "series-windows", "length": 3, "columns": "sales"}

@@ -113,7 +113,7 @@ def test_a_folder_of_splits_is_not_dealt_out_anew(tmp_path) -> None:
         "train": [("a", "pos"), ("b", "neg")],
         "test": [("c", "pos")],
     }
-    assert "the names give the splits: train from train, test from test" in readers["train"].decided
+    assert "splits by the files' names: train from train, test from test" in readers["train"].decided
     assert readers["train"].passed_over == {"belongs to no split": ["README"]}
 
 

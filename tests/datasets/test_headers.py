@@ -57,14 +57,14 @@ def test_a_column_of_another_name_is_refused(reader: str, tmp_path: Path) -> Non
     header, rows = CASES[reader][3:]
     for old in [name for name in header.split(",") if name != "day"]:
         with pytest.raises(
-            UserError, match=r"test.csv: by their places .* would be (read|predicted), where train.csv has "
+            UserError, match=r"test.csv: the columns (read|predicted) would be .*, but those of train.csv are "
         ):
             stored(tmp_path, reader, [header, *rows], [header.replace(old, "other"), *rows])
 
 
 def test_rows_whose_header_is_in_another_order_are_refused(tmp_path: Path) -> None:
     header, rows = CASES["series-rows"][3:]
-    with pytest.raises(UserError, match=r"what, t1, t2 would be read, where train.csv has t1, t2, t3"):
+    with pytest.raises(UserError, match=r"would be what, t1, t2, but those of train.csv are t1, t2, t3"):
         stored(tmp_path, "series-rows", [header, *rows], swapped([header, *rows]))
     store = stored(tmp_path, "series-rows", [header, *rows], rows)
     assert read(store, "test") == read(store, "train"), "a file may have no header"
@@ -76,7 +76,7 @@ def test_frames_of_files_with_other_headers_are_refused(tmp_path: Path) -> None:
         (tmp_path / "f" / label / f"{name}.csv").write_text(f"{header}\n1,2\n3,4\n", encoding="utf-8")
     data = {"path": str(tmp_path / "f"), "reader": "frame-files"}
     pair = {"kind": "pair", "input": FRAMES, "target": LABELS}
-    with pytest.raises(UserError, match=r"c.csv: by their places y, x would be read, where a.csv has x, y"):
+    with pytest.raises(UserError, match=r"c.csv: the columns read would be y, x, but those of a.csv are x, y"):
         ingest(data, pair, root=tmp_path, cache_dir=tmp_path / "c", seed=0)
 
 
@@ -102,7 +102,7 @@ def test_tags_in_another_column_than_the_first_files_are_refused(tmp_path: Path)
     data = {"path": paths, "reader": "conll", "split": [1.0, 0.0, 0.0], "scheme": "none"}
     pair = {"kind": "pair", "input": {"kind": "symbols"}, "target": LABELS}
     with pytest.raises(
-        UserError, match=r"test.conll: by their places column 2 would be predicted, where train.conll has column 3"
+        UserError, match=r"test.conll: the columns predicted would be column 2, but those of train.conll are column 3"
     ) as caught:
         ingest(data, pair, root=tmp_path, cache_dir=tmp_path / "c", seed=0)
     assert "data.tag_column" in str(caught.value)
@@ -124,20 +124,20 @@ def test_a_model_reads_the_columns_that_it_was_trained_on(tmp_path: Path) -> Non
     assert asked(tmp_path, "table", table, ["mood,text", "glad,good day"]) == ["good day"]
     assert asked(tmp_path, "table", table, ["id,text,mood", "7,good day,glad"]) == ["good day"]
     assert asked(tmp_path, "table", table, ["sentence", "good day"]) == ["good day"], "the only column"
-    with pytest.raises(UserError, match="id would be read, where the training data has text"):
+    with pytest.raises(UserError, match="would be id, but those of the training data are text"):
         asked(tmp_path, "table", table, ["id,sentence", "7,good day"])
     assert asked(tmp_path, "table", table, ["id,sentence", "7,good day"], "data.input=sentence") == ["good day"]
     frames = {"read": ["x", "y"], "predicted": ["what"]}
     assert asked(tmp_path, "tagged-frames", frames, ["y,what,x", "2,0,1"]) == [[[1, 2]]], "labels that are numbers"
-    with pytest.raises(UserError, match="1, 2 would be read, where the training data has x, y"):
+    with pytest.raises(UserError, match="would be 1, 2, but those of the training data are x, y"):
         asked(tmp_path, "tagged-frames", frames, ["2,1", "3,4"])
     assert asked(tmp_path, "tagged-frames", frames, ["2,1"], "data.columns=['2', '1']") == [[[1, 2]]]
     sales = {"read": ["sales"]}
     assert asked(tmp_path, "series-windows", sales, ["stock,sales", "1,2", "3,4"]) == [[[2], [4]]]
     assert asked(tmp_path, "series-windows", sales, ["2", "4"]) == [[[2], [4]]], "one column, no header"
-    with pytest.raises(UserError, match="stock would be read, where the training data has sales"):
+    with pytest.raises(UserError, match="would be stock, but those of the training data are sales"):
         asked(tmp_path, "series-windows", sales, ["stock", "1", "3"])
     rows = {"read": ["t1", "t2", "t3"], "predicted": ["what"]}
     assert asked(tmp_path, "series-rows", rows, ["1,2,3,go"]) == [[[1], [2], [3]]]
-    with pytest.raises(UserError, match="what, t1, t2 would be read"):
+    with pytest.raises(UserError, match="would be what, t1, t2"):
         asked(tmp_path, "series-rows", rows, ["what,t1,t2,t3", "go,1,2,3"])

@@ -160,11 +160,11 @@ def test_the_seed_deals_sequences_out_but_does_not_move_a_texts_split(ingest_tex
 
 
 def test_nothing_left_says_how_much_was_dropped_and_why(ingest_text):
-    with pytest.raises(UserError, match=r"nothing .* left of some text\.txt .*3 × longer than 2 characters"):
+    with pytest.raises(UserError, match=r"no data are left of some text\.txt .*3 × longer than 2 characters"):
         ingest_text("one\ntwo\nsix\n", {"reader": "lines", "max_length": 2})
     with pytest.raises(UserError, match="2 different sequences can't be split into 3"):
         ingest_text("one\ntwo\n", {"reader": "lines"})
-    with pytest.raises(UserError, match="nothing is left for val"):
+    with pytest.raises(UserError, match="the split val is empty"):
         ingest_text("abc")
 
 

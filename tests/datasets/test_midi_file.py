@@ -152,7 +152,7 @@ def test_running_status_goes_on_over_what_is_not_played() -> None:
         (smf(events(*line()))[:122], "track 1 has 100 of its"),
         (smf(b"\0\x90\x3c"), "ends in the middle of an event"),
         (smf(b"\0\x3c\x50"), "where an event should begin"),
-        (smf(b"\0\xf5\0"), "which no file may have"),
+        (smf(b"\0\xf5\0"), "which isn't allowed in files"),
         (smf(b"\xff\xff\xff\xff\x7f\0"), "more than four bytes"),
         (smf(events(*line()), kind=7), "type 7"),
         (smf(events(*line()), division=0), "0 ticks"),

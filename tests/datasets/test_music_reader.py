@@ -96,7 +96,7 @@ def test_options_reach_the_workers(folder) -> None:
     (score,) = MusicReader([folder / "pop.mid"], steps_per_beat=4, melody_track="strings").items()
     assert score.steps_per_beat == 4
     assert next(part.name for part in score.parts if part.role == "melody") == "Strings"
-    with pytest.raises(UserError, match=r"none of 1 files gives a piece: 1 × has no track(.|\n)*'Lead Vocals'"):
+    with pytest.raises(UserError, match=r"no piece could be read from 1 files: 1 × has no track(.|\n)*'Lead Vocals'"):
         list(MusicReader([folder / "pop.mid"], melody_track="tuba").items())
 
 
@@ -142,9 +142,11 @@ def test_nothing_to_read_explains_itself(tmp_path) -> None:
     with pytest.raises(UserError, match="the folder is empty"):
         MusicReader([empty])
     (empty / "a.txt").write_text("x")
-    with pytest.raises(UserError, match=r"no music here, but 1 × \.txt"):
+    with pytest.raises(UserError, match=r"contains no music, only 1 × \.txt"):
         MusicReader([empty])
-    with pytest.raises(UserError, match=r"none of 2 files gives a piece: 1 × can't be opened; 1 × has only drums"):
+    with pytest.raises(
+        UserError, match=r"no piece could be read from 2 files: 1 × can't be opened; 1 × has only drums"
+    ):
         list(MusicReader([tmp_path / "none.mid", midi(tmp_path / "d.mid", ("", 0, DRUMS, True))]).items())
     assert list(MusicReader([]).files) == []  # settings are checked before there are files
 

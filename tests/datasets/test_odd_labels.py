@@ -25,12 +25,12 @@ LABELS = {"kind": "pair", "input": {"kind": "characters"}, "target": {"kind": "l
 @pytest.mark.parametrize(
     ("labels", "told"),
     [
-        (["TRUE", "FALSE", "1", "0"], "yes and no in several ways of writing"),
+        (["TRUE", "FALSE", "1", "0"], "yes and no in several spellings"),
         (["yes", "no"], ""),
-        (["up", "'up'", "down"], "labels that differ in case, blanks or signs alone"),
+        (["up", "'up'", "down"], "labels that differ only in case, blanks or signs"),
         (["C", "C++", "C#"], ""),
         (["y", "n", "x"], ""),
-        (["cat", "c\u0430t", "dog"], "labels that differ in case, blanks or signs alone"),  # a Cyrillic letter
+        (["cat", "c\u0430t", "dog"], "labels that differ only in case, blanks or signs"),  # a Cyrillic letter
     ],
 )
 @pytest.mark.slow
@@ -47,7 +47,7 @@ def test_an_encoding_that_does_not_fit_the_reader_is_refused(tmp_path) -> None:
     (tmp_path / "t.conll").write_text("\n\n".join(f"Ann{n} B\nruns O" for n in range(9)))
     data = {"path": "t.conll", "reader": "conll", "split": [0.6, 0.2, 0.2]}
     encoding = {"kind": "pair", "input": {"kind": "tokens"}, "target": {"kind": "labels"}}
-    with pytest.raises(UserError, match="which pair can't encode"):
+    with pytest.raises(UserError, match="which the encoding pair can't read"):
         ingest(data, encoding, root=tmp_path, cache_dir=tmp_path / "c", seed=0)
 
 
@@ -60,13 +60,13 @@ def series(folder: Path, head: str, rows: list[str]) -> SeriesTableReader:
 def test_a_series_that_sums_up_the_others_is_told_and_a_time_of_day_is_no_series(tmp_path) -> None:
     made = series(tmp_path, "day,a,b,Total", [f"2023-05-{n + 1:02},{n},{n * n},{n + n * n}" for n in range(20)])
     assert len(list(made.items())) == 3
-    assert any("series called Total: do they sum the others up?" in note for note in made.notes)
+    assert any("series called Total: are they sums of the others?" in note for note in made.notes)
     twice = [f"2023-05-{n + 1:02},{name},{n}" for n in range(20) for name in ("north", "North ", "05", "5", "east")]
     made = series(tmp_path, "day,place,y", twice)
     assert len(list(made.items())) == 5
     assert "'north' and 'North'; '05' and '5'" in "".join(made.notes)
     hours = [f"2023-05-{1 + n // 24:02},{n % 24:02}:00,{n % 7}" for n in range(24 * 20)]
-    with pytest.raises(UserError, match="the day stands in day, the time of day in hour"):
+    with pytest.raises(UserError, match="the date is in day, but the time of day in hour"):
         list(series(tmp_path, "day,hour,y", hours).items())
 
 
@@ -101,7 +101,7 @@ def test_a_first_word_that_is_known_from_within_texts_is_read_as_there() -> None
     assert understood(encoding, "boat sinks", "text 1", doubts) == " boat sinks"
     assert understood(encoding, "the boat", "text 2", doubts) == "the boat"
     assert understood(encoding, "boat", "text 3", doubts, exactly=True) == "boat"
-    assert doubts.lines() == ["warning: no word is known to the model, so its answer means little: 1 input (text 3)"]
+    assert doubts.lines() == ["warning: the model knows no word of it, so its answer is meaningless: 1 input (text 3)"]
 
 
 def test_sounds_that_are_silent_short_or_clipped_are_told(tmp_path) -> None:

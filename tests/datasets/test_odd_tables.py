@@ -45,7 +45,7 @@ def notes(folder: Path, name: str, content: str, encoding: dict = LABELS, reader
 def test_a_comma_that_may_be_one_of_thousands_is_told(cells: str, told: bool, tmp_path: Path) -> None:
     lines = [f"{text};{cell}" for text, cell in zip(TEXTS, cells.split() * 4, strict=True)]
     found = notes(tmp_path, "t.csv", "\n".join(["text;y", *lines]), NUMBERS, separator="semicolon", numbers=True)
-    assert ("1,250 is read as 1.25: where semicolons separate" in found) == told
+    assert ("1,250 is read as 1.25: in tables separated by semicolons" in found) == told
     rows = "\n".join(["day;y", *(f"2024-01-{at:02};{cell}" for at, cell in enumerate(cells.split(), 1))])
     _, made = items(tmp_path, "s.csv", rows, "series-windows", length=1)
     assert any("1,250 is read as 1.25" in note for note in made.notes) == told
@@ -75,7 +75,7 @@ def test_a_thousand_that_may_be_one_and_a_bit_is_refused(cells: list[str], reade
         "frame-files": "".join(f"{cell};1\n" for cell in cells),
     }[reader]
     options = {"table": {"separator": "semicolon", "numbers": True}, "series-windows": {"length": 1}}.get(reader, {})
-    with pytest.raises(UserError, match=r"1\.250 beside .*: are its three digits decimals\?"):
+    with pytest.raises(UserError, match=r"has both 1\.250 and .*: which sign is the decimal one\?"):
         items(tmp_path, "t.csv", rows, reader, **options)
 
 
@@ -128,13 +128,13 @@ def test_a_header_that_comes_again_is_left_out(tmp_path: Path) -> None:
 def test_a_first_row_taken_for_the_header_is_told(tmp_path: Path) -> None:
     rows = "".join(f"{text},{('glad', 'sad')[at % 2]}\n" for at, text in enumerate(TEXTS))
     told = notes(tmp_path, "t.csv", rows)
-    assert "'glad' is a label too (data.header=false" in told
-    assert "is a label too" not in notes(tmp_path, "u.csv", "text,mood\n" + rows)
+    assert "'glad' is also a label (if there is no header, set data.header=false" in told
+    assert "is also a label" not in notes(tmp_path, "u.csv", "text,mood\n" + rows)
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("t.xlsx", "is a spreadsheet"), ("t.csv.bz2", "is packed"), ("t.jsonl", "is no table of text")],
+    [("t.xlsx", "is a spreadsheet"), ("t.csv.bz2", "is compressed"), ("t.jsonl", "is not a text table")],
 )
 def test_other_files_are_called_by_their_names(name: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=said) as caught:
@@ -145,8 +145,8 @@ def test_other_files_are_called_by_their_names(name: str, said: str, tmp_path: P
 def test_lines_above_the_table_are_found(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         items(tmp_path, "t.csv", "exported on Monday\n\ntext,mood\na,b\n")
-    assert "begin with line 3" in caught.value.hint
-    with pytest.raises(UserError, match="2 cells, the first line has 1") as caught:
+    assert "begin in line 3" in caught.value.hint
+    with pytest.raises(UserError, match="has 2 cells, but the first line has 1") as caught:
         items(tmp_path, "t.csv", "exported on Monday\nday,y\n2001-01-01,3\n", "series-windows", length=1)
     assert "above" in caught.value.hint
 
@@ -192,7 +192,7 @@ def test_the_label_may_be_first_and_cells_may_be_quoted(tmp_path: Path) -> None:
 
 def test_a_label_for_nearly_every_item_is_told(tmp_path: Path) -> None:
     rows = "".join(f"{at % 2},{at}.5,{at * at}.25\n" for at in range(40))
-    assert "do the labels stand elsewhere" in notes(
+    assert "is it the right column" in notes(
         tmp_path, "t.csv", rows, LABELS | {"input": {"kind": "frames"}}, "series-rows"
     )
 
@@ -200,9 +200,9 @@ def test_a_label_for_nearly_every_item_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        (["1", "1.0"], "labels apart: '1' and '1.0'"),
-        (["7", "007"], "labels apart: '007' and '7'"),
-        (["dry", "NaN"], "a label like any other: 'NaN'"),
+        (["1", "1.0"], "as different: '1' and '1.0'"),
+        (["7", "007"], "as different: '007' and '7'"),
+        (["dry", "NaN"], "read as a label: 'NaN'"),
         (["dry", "wet"], ""),
         (["+", "-"], ""),
         (["1_0", "10"], ""),
@@ -221,7 +221,7 @@ def test_texts_of_parquet_may_be_bytes_but_not_lists(tmp_path: Path) -> None:
     _, readers = path_readers(data | {"input": "text"}, tmp_path, tmp_path)
     assert list(readers[None].items()) == [("naïve", "glad"), ("plain", "sad")]
     _, readers = path_readers(data | {"input": "words"}, tmp_path, tmp_path)
-    with pytest.raises(UserError, match="column 'words' holds lists"):
+    with pytest.raises(UserError, match="column 'words' contains lists"):
         list(readers[None].items())
 
 
@@ -234,9 +234,9 @@ def test_nul_characters_of_parquet_are_taken_out_and_counted(tmp_path: Path) -> 
 
 def test_whole_numbers_that_are_rounded_are_told(tmp_path: Path) -> None:
     rows = "text,y\n" + "".join(f"{text},{2**53 + 16 + at}\n" for at, text in enumerate(TEXTS))
-    assert "are kept in steps of 2" in notes(tmp_path, "t.csv", rows, NUMBERS, numbers=True)
+    assert "are rounded to 2" in notes(tmp_path, "t.csv", rows, NUMBERS, numbers=True)
     rows = "text,y\n" + "".join(f"{text},{10**12 + at}\n" for at, text in enumerate(TEXTS))
-    assert "in steps of" not in notes(tmp_path, "u.csv", rows, NUMBERS, numbers=True)
+    assert "are rounded to" not in notes(tmp_path, "u.csv", rows, NUMBERS, numbers=True)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_files_whose_labels_differ_behind_a_point_have_different_labels(tmp_path
 
 def test_rolls_of_zeros_and_ones_are_no_pitches(tmp_path: Path) -> None:
     frames = np.eye(88, dtype=int)[:3].tolist()
-    with pytest.raises(UserError, match="a frame of 88 zeros and ones"):
+    with pytest.raises(UserError, match="88 zeros and ones"):
         items(tmp_path, "r.json", f"[[{frames[0]}], {frames}]", "rolls")
 
 
@@ -276,8 +276,8 @@ def test_items_of_test_that_are_in_train_are_told(reader: str, tmp_path: Path) -
             other.write_text("".join(f"{name} {at}\n" for at in range(6)), encoding="utf-8")
     encoding = {"kind": "characters"} if reader == "lines" else LABELS
     ref = ingest({"path": "d", "reader": reader}, encoding, root=tmp_path, cache_dir=tmp_path / "c", seed=0)
-    told = [note for note in Store.open(ref.path).manifest["notes"] if "in train too" in note]
-    assert told == [f"warning: 1 of the {8 if reader == 'labelled-lines' else 2} items of test are in train too"]
+    told = [note for note in Store.open(ref.path).manifest["notes"] if "also in train" in note]
+    assert told == [f"warning: 1 of the {8 if reader == 'labelled-lines' else 2} items of test are also in train"]
 
 
 @pytest.mark.parametrize("rows", [",text,mood\n", "sep=,\nnumber,text,mood\n"])

@@ -53,7 +53,7 @@ def test_the_score_is_found(members) -> None:
 def test_of_scores_that_nothing_tells_apart_it_is_said_which_is_read() -> None:
     both, remarks = {"a.xml": SCORE, "b.xml": OTHER}, []
     assert unpacked(packed(**both), remarks) == SCORE
-    assert remarks == ["its container names no score: of 2 files, a.xml is read"]
+    assert remarks == ["its container doesn't say which file is the score: of 2 files, a.xml is read"]
     assert unpacked(packed(container=container("b.xml"), **both), chosen := []) == OTHER
     assert chosen == []
 

@@ -113,8 +113,8 @@ def test_samples_that_are_no_shares_of_full_scale_are_refused() -> None:
     wide = (20_000 * np.sin(np.arange(400) / 7)).astype("<f4")
     form = struct.pack("<HHIIHH", 3, 1, 8000, 32_000, 4, 32)
     chunks = b"fmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", 1600) + wide.tobytes()
-    with pytest.raises(UserError, match=r"floats go up to 2\d,?\d+|floats go up to 1\d,\d+"):
+    with pytest.raises(UserError, match=r"but reach 2\d,?\d+|but reach 1\d,\d+"):
         parse_wav(b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks, where="a.wav")
-    with pytest.raises(UserError, match=r"where full scale is 1(.|\n)*divide whole numbers"):
+    with pytest.raises(UserError, match=r"must lie between -1 and 1(.|\n)*divide integer samples"):
         Mel(rate_hz=8000).energies(Sound(wide.astype(np.int16), 8000))
     assert len(Mel(rate_hz=8000).energies(Sound(wide / 20_000 * 3, 8000)))  # a little too loud

@@ -99,13 +99,13 @@ def test_other_files_are_refused_with_the_reason(read, data, reason) -> None:
 @pytest.mark.slow
 def test_folders_are_read_and_the_reader_says_which_other_one_takes_the_files(tmp_path) -> None:
     piano_piece(tmp_path / "piano" / "one.mid")
-    with pytest.raises(UserError, match="none of 1 files gives a piece: 1 × has no drums") as error:
+    with pytest.raises(UserError, match="no piece could be read from 1 files: 1 × has no drums") as error:
         list(DrumsReader([tmp_path / "piano"]).items())
-    assert "the reader piano takes piano files" in error.value.hint
+    assert "read piano files with the reader piano" in error.value.hint
     reader = PianoReader([tmp_path / "piano"])
     (piece,) = reader.items()
     assert piece.timing == "seconds"
-    assert any("one velocity only" in note and "one.mid" in note for note in reader.notes)
+    assert any("only one velocity" in note and "one.mid" in note for note in reader.notes)
     assert reader.group(piece) == "one"
 
 
@@ -124,7 +124,7 @@ def test_a_table_says_the_splits_and_what_isnt_in_it_is_left_out(tmp_path) -> No
         assert reader.dropped.total() == (2 if part == "train" else 1)  # the table itself, and 3.mid
     assert found == {"train": ["0"], "val": ["1"], "test": ["2"]}
     (tmp_path / "info.csv").write_text("midi_filename,split\n0.mid,dev-2\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"info\.csv: 'dev-2' in the column split"):
+    with pytest.raises(UserError, match=r"info\.csv: unknown split 'dev-2' in the column split"):
         DrumsReader([tmp_path])
     (tmp_path / "info.csv").write_text('midi_filename,split\n"' + "x" * 200_000, encoding="utf-8")
     with pytest.raises(UserError, match=r"info\.csv: can't be read as a table: field larger"):

@@ -61,10 +61,10 @@ def test_a_trio_among_chorales_is_left_out_by_path_and_reason(tmp_path) -> None:
     (folder / "trio.abc").write_text(trio)
     both = ingested(tmp_path, folder, {"kind": "chorale"})
     assert both.manifest["digests"]["content"] == alone.manifest["digests"]["content"]
-    assert both.manifest["dropped"] == {"n parts where a chorale has four": 1}
-    assert "trio.abc left out: 3 parts where a chorale has four" in both.manifest["notes"]
+    assert both.manifest["dropped"] == {"has n parts, but a chorale needs four": 1}
+    assert "trio.abc left out: has 3 parts, but a chorale needs four" in both.manifest["notes"]
     (row,) = [row for row in both.manifest["report"] if not row["read"]]
-    assert (row["file"], row["reason"]) == ("trio.abc", "3 parts where a chorale has four")
+    assert (row["file"], row["reason"]) == ("trio.abc", "has 3 parts, but a chorale needs four")
     assert len(both.manifest["report"]) == 6
 
 
@@ -76,8 +76,8 @@ def test_one_long_piece_among_short_ones_is_left_out(tmp_path) -> None:
     long = [(beat, 0.9, 60 + beat % 12) for beat in range(0, 5600, 7)]
     midi(folder / "long.mid", ("", 0, long), tempi=((0, 400),))
     store = ingested(tmp_path, folder, {"kind": "lead_sheet"})
-    assert store.manifest["dropped"] == {"has n beats, more than n": 1}
-    assert any(note.startswith("long.mid left out: has 5,59") for note in store.manifest["notes"])
+    assert store.manifest["dropped"] == {"n beats, more than the limit of n": 1}
+    assert any(note.startswith("long.mid left out: 5,59") for note in store.manifest["notes"])
 
 
 @pytest.mark.slow
@@ -85,7 +85,9 @@ def test_nothing_left_is_an_error_that_names_the_reasons(tmp_path) -> None:
     folder = tmp_path / "tunes"
     for index in range(3):
         midi(folder / f"t{index}.mid", ("", 0, [(s, d, p + index * (s > 3)) for s, d, p in TUNE]), ("", 0, CHORDS))
-    with pytest.raises(UserError, match=r"none of 3 sequences can be encoded as chorale: 3 × n parts(.|\n)*t0\.mid: 2"):
+    with pytest.raises(
+        UserError, match=r"none of 3 sequences can be encoded as chorale: 3 × has n parts(.|\n)*t0\.mid: has 2"
+    ):
         ingested(tmp_path, folder, {"kind": "chorale"})
 
 
@@ -130,7 +132,7 @@ def test_a_row_is_named_by_its_line(tmp_path) -> None:
     encoding = {"kind": "pair", "input": {"kind": "bases"}, "target": {"kind": "labels"}}
     store = Store.open(ingest(data, encoding, root=tmp_path, cache_dir=tmp_path / "cache", seed=0).path)
     (note,) = [note for note in store.manifest["notes"] if "left out" in note]
-    assert note.endswith("sites.csv: line 4 left out: 'X' is no base")
+    assert note.endswith("sites.csv: line 4 left out: 'X' isn't a base")
     assert store.manifest["dropped"]["no label"] == 1
 
 

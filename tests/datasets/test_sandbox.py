@@ -42,7 +42,7 @@ BAD = {
     "recurse": "is nested too deeply",
     "x" * 2000: "has more than 1,000 bytes",
     "": "is empty",
-    "\0\0\0": "holds nothing but zeros",
+    "\0\0\0": "contains only zeros",
 }
 
 
@@ -60,7 +60,7 @@ def test_every_bad_file_is_named_and_the_good_around_it_are_read(outcomes) -> No
 def test_a_file_that_only_waits_is_given_up(outcomes) -> None:
     good, asleep, after = outcomes("good", "sleep", "after")
     assert (good.reason, after.reason) == ("", "")
-    assert asleep.reason == "gives no answer for 3 s"
+    assert asleep.reason == "gave no answer for 3 s"
 
 
 @pytest.mark.slow

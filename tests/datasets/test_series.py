@@ -59,7 +59,7 @@ def test_a_ts_file_gives_steps_of_channels_and_counts_what_it_leaves_out(tmp_pat
     [
         ("@problemName x\n1,2:up\n", "before @data"),
         ("@problemName x\n", "there is no @data"),
-        ("@classLabel true\n@data\n", "no labels after it"),
+        ("@classLabel true\n@data\n", "must be followed by the labels"),
         ("@classLabel true up down\n@data\n1:2:upp\n", r"line 3: unknown label 'upp'\. Did you mean 'up'\?"),
     ],
 )
@@ -122,7 +122,7 @@ def test_arrays_that_lie_on_their_side_are_refused(tmp_path):
         (tmp_path / label).mkdir()
         for length in lengths:
             np.save(tmp_path / label / f"{length}.npy", np.ones((3, length)))
-    with pytest.raises(UserError, match=r"3 rows, and 40 to 61 columns.*\n.*array\.T"):
+    with pytest.raises(UserError, match=r"3 rows, but 40 to 61 columns.*\n.*array\.T"):
         list(FrameFilesReader([tmp_path]).items())
     assert len(list(FrameFilesReader([tmp_path]).inputs())) == 4
     for path in tmp_path.glob("*/*.npy"):

@@ -84,13 +84,13 @@ def test_gaps_within_a_row_are_filled_and_told_and_those_at_its_ends_are_none(tm
     ("rows", "said"),
     [
         ([line("H1", range(12)), line("H1", range(12))], "line 3: series 'H1' is in a.csv too"),
-        ([line("H1", range(12)), line("", range(12))], "line 3: no series named"),
+        ([line("H1", range(12)), line("", range(12))], "line 3: the series has no name"),
         ([line("H1", range(12)), line("H2", [1, "x2", 3])], "line 3: value 2: 'x2' isn't a number"),
         ([line("H1", range(12)), line("H2", [1, "1_000"])], "line 3: value 2: '1_000' isn't a number"),
         ([line("H1", range(12)), line("H2", [1, "inf"])], "line 3: value 2: 'inf' isn't a number"),
         ([line("H1", range(12)), line("H2", range(13), 13)], "line 3: 14 cells, the header has 13"),
         ([line("2024-01-01", range(12)), line("2024-01-02", range(12))], "data.reader=series-table"),
-        ([], "no series in it"),
+        ([], "contains no series"),
     ],
 )
 def test_wrong_rows_are_refused_with_their_line(tmp_path, rows, said) -> None:
@@ -117,7 +117,7 @@ def test_times_in_the_header_are_read_and_columns_before_them_are_not(tmp_path) 
     (chad,), _ = read(years)
     assert (chad.values.tolist(), str(chad.times[0])[:4], chad.freq) == ([1, 2, 3, 4.5], "1960", "YS-JAN")
     both = write(tmp_path / "c.csv", "shop,2024-01-01,2024-01-01,2024-01-02", "a,1,2,3")
-    assert "two columns of 2024-01-01" in refused(both)
+    assert "two columns are named 2024-01-01" in refused(both)
 
 
 def test_several_columns_name_a_series(tmp_path) -> None:
@@ -167,19 +167,19 @@ def test_tsf_files_that_are_wrong_are_refused_with_their_line(tmp_path) -> None:
         (TSF.format(frequency="now and then"), "line 6: @frequency 'now and then' isn't known"),
         (good.replace("@horizon 2", "@horizon two"), "line 7: @horizon 'two' is no number"),
         (good.replace("state string", "state text"), "line 4: @attribute 'state text'"),
-        (good.replace("@data", "") + f"T1:NSW:{start}:1,2", "line 11: 'T1:NSW:2020-01-01 00-00-00:1,2' in the header"),
+        (good.replace("@data", "") + f"T1:NSW:{start}:1,2", "line 11: 'T1:NSW:2020-01-01 00-00-00:1,2' isn't a header line"),
         (good + f"T1:{start}:1,2", "line 11: 2 attributes before the values, the header has 3"),
         (good + "T1:NSW:today:1,2", "line 11: 'today' isn't a time"),
         (good + f"T1:NSW:{start}:1,two", "line 11: value 2: 'two' isn't a number"),
         (good + f"T1:NSW:{start}:1\nT1:VIC:{start}:2", "line 12: series 'T1' is in a.tsf too"),
-        (good, "no series in it"),
-        ("@relation x\n", "no line @data"),
-        ("@attribute n numeric\n@data\n1:2", "no @attribute that names the series"),
+        (good, "contains no series"),
+        ("@relation x\n", "has no line @data"),
+        ("@attribute n numeric\n@data\n1:2", "no @attribute names the series"),
     ):
         assert said in refused(write(tmp_path / "a.tsf", text))
     without = good.replace("@frequency daily\n", "").replace("@attribute start_timestamp date\n", "")
     path = write(tmp_path / "b.tsf", without + "T1:NSW:1,2,3")
-    assert "values without times" in refused(path)
+    assert "the values have no times" in refused(path)
     assert str(read(path, freq="QS")[0][0].times[-1])[:10] == "2000-07-01"
 
 
@@ -206,8 +206,8 @@ def test_rows_of_a_test_file_go_on_where_those_of_train_end(tmp_path) -> None:
     assert values(store, "train") == [list(range(10)), list(range(100, 107))]
     assert values(store, "val") == [list(range(12)), list(range(100, 109))]
     assert values(store, "test") == [[*range(12), -3, -4], [*range(100, 109), -1, -2]]
-    assert "2 series of a-test.csv go on where those of a-train.csv end" in store.manifest["notes"]
-    left_out = "series of a-test.csv that aren't learned from a-train.csv, left out: 2"
+    assert "2 series of a-test.csv continue those of a-train.csv" in store.manifest["notes"]
+    left_out = "series of a-test.csv that a-train.csv doesn't have, left out: 2"
     assert left_out in store.manifest["notes"]
     again = [M4 + ',"V14","V15"', line("H1", [*range(12), -3, -4], 14), line("H2", [*range(100, 109), -1, -2], 14)]
     repeated = ingested(splits(tmp_path / "again", train[:3], again), tmp_path, freq="h")
@@ -219,8 +219,8 @@ def test_test_rows_that_are_too_short_or_missing_are_refused(tmp_path) -> None:
     train = [M4, line("H1", range(12)), line("H2", range(12))]
     for number, (test, said) in enumerate(
         [
-            (["id,1", "H1,1", "H2,1"], r"H1: 1 values that aren't in a-train.csv; 2 are predicted"),
-            (["id,1,2", "H1,1,2"], r"1 of the 2 series of a-train.csv aren't in it: H2"),
+            (["id,1", "H1,1", "H2,1"], r"H1 has 1 values that a-train.csv doesn't have, but 2 are predicted"),
+            (["id,1,2", "H1,1,2"], r"1 of the 2 series of a-train.csv are missing: H2"),
         ]
     ):
         with pytest.raises(UserError, match=said):

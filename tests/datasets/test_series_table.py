@@ -93,9 +93,9 @@ def test_days_that_may_be_months_are_told(tmp_path) -> None:
     days = [f"{day:02}/03/2024" for day in range(1, 13)]
     found, notes = read(wide(tmp_path / "a.csv", days), horizon=2)
     assert found[0].freq == "D"
-    assert "the day is taken to come first in 01/03/2024: 2024-03-01. Dates written so are sure" in notes
+    assert "in 01/03/2024 the day is assumed to come first: 2024-03-01. Write dates so to be sure" in notes
     _, notes = read(wide(tmp_path / "a.csv", [f"02/01/2024 {hour:02}:00" for hour in range(24)]), horizon=2)
-    assert any("first in 02/01/2024 00:00: 2024-01-02" in note for note in notes)
+    assert any("come first: 2024-01-02" in note for note in notes)
     years, written = [f"1/1/{year}" for year in range(1980, 1999)], [f"2024-03-{day:02}" for day in range(1, 13)]
     for sure in ([*days, "13/03/2024"], written, years):
         assert not any("come first" in note for note in read(wide(tmp_path / "a.csv", sure), horizon=2)[1])
@@ -124,13 +124,13 @@ def test_several_columns_may_name_a_series_and_others_are_known_ahead(tmp_path) 
         for at, time in enumerate(HOURS)
     ]
     path = write(tmp_path / "shops.csv", ["time;shop;kind;sold;price;note", *rows])
-    assert "which of the columns says the series: shop, kind, note?" in refused(path)
+    assert "which column identifies the series: shop, kind, note?" in refused(path)
     found, notes = read(path, series=("shop", "kind"), value="sold", covariates="price")
     assert [one.name for one in found] == ["s1/i", "s1/j", "s2/i", "s2/j"]
     assert found[0].values[:2].tolist() == [0.5, 1.5], "decimal commas"
     assert found[0].covariates[:, 0].tolist() == [at % 7 for at in range(96)]
     assert "covariates price; not read: note" in notes[0]
-    assert "which of the columns is the value: sold, price?" in refused(path, series=("shop", "kind"))
+    assert "which column is the value: sold, price?" in refused(path, series=("shop", "kind"))
 
 
 def test_gaps_are_filled_from_the_past_alone_and_told(tmp_path) -> None:
@@ -162,11 +162,11 @@ def test_a_missing_covariate_gets_the_last_one_and_is_told(tmp_path) -> None:
 def test_a_series_of_longer_steps_than_the_others_is_refused(tmp_path) -> None:
     days = [f"2024-03-{day:02},a,{day}" for day in range(1, 13)]
     path = write(tmp_path / "two.csv", ["time,id,y", *days, *(f"{time},b,{at}" for at, time in enumerate(HOURS))])
-    assert "series 'a': its steps are D, those of the data h" in refused(path)
+    assert "series 'a': its step is D, but that of the data is h" in refused(path)
     assert len(read(path, gaps="zero", horizon=2)[0][0].values) == 11 * 24 + 1, "no line: 0"
     reader = SeriesTableReader([path])
     reader.trained_on({"frequency": ["h"]})
-    assert [row.problem for row in reader.inputs()] == ["its steps are D, those of the data h", ""]
+    assert [row.problem for row in reader.inputs()] == ["its step is D, but that of the data is h", ""]
     outage = [line for at, line in enumerate(long(tmp_path / "long.csv").read_text().splitlines()) if not 20 < at < 90]
     _, notes = read(write(tmp_path / "outage.csv", outage), horizon=2)
     assert any(note.startswith("warning: times without a value: 69, in 1 series") for note in notes)
@@ -188,13 +188,13 @@ def test_duplicates_are_refused_with_their_line_or_averaged(tmp_path) -> None:
     path = write(tmp_path / "twice.csv", [*lines, f"{HOURS[5]},b,205"])
     said = refused(path)
     assert "line 194" in said
-    assert "b: 2024-03-01 05:00 is there twice" in said
+    assert "b: the time 2024-03-01 05:00 occurs twice" in said
     found, notes = read(path, duplicates="mean")
     assert found[1].values[5] == 155
     assert any("times with several values: 1, in 1 series" in note for note in notes)
-    assert any("weren't in the order of time, and were sorted: 1" in note for note in notes)
+    assert any("were sorted by time: 1" in note for note in notes)
     stacked = write(tmp_path / "stacked.csv", ["time,y", *[f"{time},1" for time in HOURS * 2]])
-    assert "data.series says which columns tell the series apart" in refused(stacked)
+    assert "set data.series to the columns that identify the series" in refused(stacked)
 
 
 @pytest.mark.parametrize(
@@ -222,17 +222,17 @@ def test_months_are_written_in_any_order(form, there) -> None:
     ("lines", "options", "said"),
     [
         (["time,y", *[f"2024-01-{day:02},1" for day in (1, 2, 4, 8, 16, 31)]], {}, "no regular step"),
-        (["time,y", *[f"2024-01-{day:02},1" for day in (1, 8, 15, 16)]], {"freq": "7D"}, "isn't a step of 7D"),
+        (["time,y", *[f"2024-01-{day:02},1" for day in (1, 8, 15, 16)]], {"freq": "7D"}, "isn't on a grid of step 7D"),
         (["time,y", "2024-01-01,1", "9999-01-01,1"], {"freq": "s"}, "more than 16,777,216 steps"),
         (["time,y", "2024-01-01,1", "soon,1"], {}, "'soon' isn't a time"),
         (["time,y", "2024-01-01T00:00Z,1", "2024-01-01 01:00,1"], {}, "some times have a zone"),
         (["a,b", "x,1", "y,2"], {}, "no column of times"),
         (["time,y", "2024-01-01,high"], {}, "no column of numbers\ny begins with 'high'"),
-        (["2024-01-01,3", "2024-01-02,4", "2024-01-03,5"], {}, "the first line is no header: 2024-01-01, 3"),
+        (["2024-01-01,3", "2024-01-02,4", "2024-01-03,5"], {}, "the first line isn't a header: 2024-01-01, 3"),
         (["time,y"], {}, "no lines below the header"),
         (["time,y", "2024-01-01,1"], {"value": "z"}, "column"),
         (["time,y", "2024-01-01,1"], {"freq": "often"}, "isn't a frequency"),
-        (["time,id,y", "2024-01-01,,1"], {}, "no series named"),
+        (["time,id,y", "2024-01-01,,1"], {}, "the series' name is missing"),
     ],
 )
 def test_what_is_no_series_is_refused_with_the_way_out(tmp_path, lines, options, said) -> None:
@@ -274,12 +274,12 @@ def test_parts_end_where_the_next_begins(tmp_path) -> None:
     store = Store.open(ref.path)
     ends = {name: store.split(name).fields["series"].lengths.tolist() for name in ("train", "val", "test")}
     assert ends == {"train": [72, 72], "val": [84, 84], "test": [96, 96]}
-    assert "2 series, a step of h, a season of 24 steps; 6 steps are predicted" in " ".join(store.manifest["notes"])
+    assert "2 series, step h, season of 24 steps; 6 steps are predicted" in " ".join(store.manifest["notes"])
     short = {**data, "horizon": 24}
     with pytest.raises(UserError, match=r"2 × series too short for data.horizon and data.origins"):
         ingest(short, {"kind": "series"}, root=tmp_path, cache_dir=tmp_path / "cache", seed=0)
     other = ingest({**data, "split": (0.5, 0.3, 0.2)}, {"kind": "series"}, root=tmp_path, cache_dir=tmp_path, seed=0)
-    assert any(note.startswith("data.split says only") for note in Store.open(other.path).manifest["notes"])
+    assert any(note.startswith("of data.split only zeros matter") for note in Store.open(other.path).manifest["notes"])
 
 
 def test_large_values_keep_their_digits_in_the_store() -> None:
@@ -294,7 +294,7 @@ def test_large_values_keep_their_digits_in_the_store() -> None:
     assert again.read_lags == (*range(2, 8), 23, 24, 25, 47, 48, 49, 71, 72, 73, 167, 168, 169)
     assert again.cycles == ("day", "week")
     for wrong in (1e39, np.nan, 1e-60):
-        with pytest.raises(UserError, match="beyond what float32 keeps"):
+        with pytest.raises(UserError, match="outside float32's range"):
             again.encode(large._replace(values=np.full(400, wrong)))
-    with pytest.raises(UserError, match="steps of D, the training data have h"):
+    with pytest.raises(UserError, match="has step D, but the training data have h"):
         again.encode(large._replace(freq="D"))

@@ -69,7 +69,7 @@ def test_handwriting_is_read_from_xml(tmp_path) -> None:
     ("content", "said"),
     [
         ('<!DOCTYPE a [<!ENTITY b "b">]><a>&b;</a>', "document type"),
-        ("<a>" * (DEEPEST + 1), "inside one another"),
+        ("<a>" * (DEEPEST + 1), "nested more than"),
         ("<Stroke><Point x='1'/></Stroke>", "without x and y"),
         ("<Stroke><Point x='nan' y='1'/></Stroke>", "beyond"),
         ("<Stroke><Point x='one' y='1'/></Stroke>", "could not convert"),
@@ -98,13 +98,13 @@ def test_ink_comes_back_from_its_points_and_the_encoding_from_its_state() -> Non
     assert [again.vocabulary.token(int(id)) for id in arrays["text"]] == list(items[0].text)
     ids, warnings = again.prompt(items[0].text[0] + "é")
     assert (len(ids), len(warnings)) == (1, 1)
-    with pytest.raises(UserError, match="it writes"):
+    with pytest.raises(UserError, match="its characters"):
         again.prompt("é")
 
 
 @pytest.mark.parametrize(
     ("strokes", "said"),
-    [([[0.0, 0.0]], "1 points"), ([[0.0, 0.0]] * 3, "in one place"), ([[0.0, 0.0], [np.nan, 1.0]], "finite")],
+    [([[0.0, 0.0]], "1 points"), ([[0.0, 0.0]] * 3, "all points are equal"), ([[0.0, 0.0], [np.nan, 1.0]], "finite")],
 )
 def test_what_has_no_shape_is_refused(strokes, said) -> None:
     with pytest.raises(UserError, match=said):

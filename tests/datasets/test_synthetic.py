@@ -81,9 +81,9 @@ def test_the_two_problems_have_different_digests() -> None:
         (lambda: CopyMemory(count=0), "count 0"),
         (lambda: CopyMemory(seed=-1), "seed -1"),
         (lambda: CopyMemory(lag=10_000, count=10_000_000), "100,200,000,000 steps|10,000,000 examples"),
-        (lambda: AddingProblem(lag=1), "1 steps"),
+        (lambda: AddingProblem(lag=1), "2 or more, not 1"),
         (lambda: AddingProblem(lag=10_000, count=100_000), "more than 100,000,000"),
-        (lambda: AddingProblem([Path("numbers.csv")]), "1 files given"),
+        (lambda: AddingProblem([Path("numbers.csv")]), "makes its own data"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(make, message) -> None:

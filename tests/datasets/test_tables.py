@@ -118,7 +118,7 @@ def test_numbers_are_predicted_from_several_columns(tmp_path):
     reader = TableReader([path], input="text", target=("x", "y"), numbers=True)
     assert list(reader.items()) == [("a", [1.5, -2.0])]
     assert reader.dropped == {"missing value": 1, "not a number": 1, "not a finite number": 1}
-    with pytest.raises(UserError, match="numbers only"):
+    with pytest.raises(UserError, match="only be predicted as numbers"):
         TableReader([path], target=("x", "y"))
 
 
@@ -128,7 +128,7 @@ def test_numbers_are_predicted_from_several_columns(tmp_path):
     [
         ("t.csv", b"a,b\n\xff,1\n", "isn't UTF-8"),
         ("t.csv", b"", "empty"),
-        ("t.csv", b"a,b,a\n1,2,3\n", r"two columns are called 'a'\nrename one of them; .*data\.input=3"),
+        ("t.csv", b"a,b,a\n1,2,3\n", r"two columns are called 'a'\nrename one of them, .*data\.input=3"),
         ("t.csv", b'a,"b"x\n1,2\n', "isn't a table"),
         ("t.csv.gz", gzip.compress(b"a,b\n1,2\n" * 50, mtime=0)[:-9], "gzip data is damaged"),
         ("t.parquet", b"PAR1 but no more", "isn't a Parquet file"),
@@ -221,7 +221,7 @@ def test_labels_are_endings_or_folders_where_the_names_are_alike(tmp_path):
     assert {label for _, label in LabelledLinesReader([mail], label_in="file").items()} == {"1", "2"}
     write(both, "loose.txt", "a\n")
     write(both / "one", "b.txt", "b\n")
-    with pytest.raises(UserError, match=r"data\.label_in=file, ending or folder"):
+    with pytest.raises(UserError, match=r"set data\.label_in to file, ending or folder"):
         list(LabelledLinesReader([both]).items())
     assert [label for _, label in LabelledLinesReader([both], label_in="file").items()] == ["loose", "b"]
 

@@ -40,7 +40,7 @@ def test_labels_are_counted_by_split(tmp_path: Path) -> None:
     lines = told(manifest["labels"])
     assert lines[0] == "3 labels (train/test): wet 20/3 · dry 10/0 · icy 0/1"
     assert lines[1:] == [
-        "warning: labels of test that were never in training: 1 of 2, 1 of 4 targets: icy",
+        "warning: labels in test that don't occur in training: 1 of 2, 1 of 4 targets: icy",
         "1 of the 2 labels of train aren't in test: dry",
     ]
     assert unseen(manifest["labels"], "test") == "1 of 2, 1 of 4 targets: icy"
@@ -51,7 +51,7 @@ def test_labels_that_look_the_same_are_told(tmp_path: Path) -> None:
     names = ["wet", "Wet", "caf\u00e9", "cafe\u0301", "dry"]  # an accent within its letter, and behind it
     path = table(tmp_path, "a.csv", [(f"x{n}", names[n % 5]) for n in range(50)])
     (said,) = made(tmp_path, {"path": path, "reader": "table"})["notes"]
-    assert said.startswith("warning: labels that differ in case, blanks or signs alone are labels apart: ")
+    assert said.startswith("warning: labels that differ only in case, blanks or signs are treated as different: ")
     assert "'Wet' and 'wet'" in said
     assert "'cafe\u0301' and 'caf\u00e9'" in said
 
@@ -68,7 +68,7 @@ def test_one_class_is_refused_by_the_file_that_gave_it(tmp_path: Path, train_onl
     path: object = table(tmp_path, "a.csv", [(f"x{n}", "same") for n in range(30)])
     if train_only:
         path = {"train": path, "test": table(tmp_path, "b.csv", [("u", "same"), ("v", "new")])}
-    with pytest.raises(UserError, match=r"one class only.*'same'") as refused:
+    with pytest.raises(UserError, match=r"only one class.*'same'") as refused:
         made(tmp_path, {"path": path, "reader": "table"})
     assert "a.csv gave 'same'" in refused.value.what
     assert ("1 other label" in refused.value.what) == train_only
@@ -139,11 +139,11 @@ def test_numbers_that_stand_for_missing_values_are_told() -> None:
         found.add((window, [-999.0 if step == 3 else 1.5]))  # once is none
         other.add((np.abs(window), "up"))
     (note,) = found.notes()  # 3 of 6 windows
-    assert note.startswith("warning: -999 stands 3 times among the inputs in column 2, all others lie from 400 to 700")
+    assert note.startswith("warning: -999 occurs 3 times among the inputs in column 2; others range from 400 to 700")
     assert not other.notes(), "999 lies as near to 700 as 400 does"
     series = StandIns()
     series.add(Series("a", np.arange(4), np.array([1.0, 9999.0, 2.0, 9999.0]), np.zeros((4, 0)), "D", 7, 1))
-    assert "9999 stands 2 times among the values" in series.notes()[0]
+    assert "9999 occurs 2 times among the values" in series.notes()[0]
 
 
 def test_inputs_that_are_their_own_targets_are_told(tmp_path: Path) -> None:

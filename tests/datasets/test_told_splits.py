@@ -75,11 +75,11 @@ def test_a_validation_file_that_is_the_training_file_is_told_by_every_kind_of_re
         for part in "ab":
             (tmp_path / f"{name}-{part}.csv").write_text(content)
         data = reader | {"path": {"train": f"{name}-a.csv", "val": f"{name}-b.csv"}}
-        assert f"warning: {name}-b.csv of val has the contents of {name}-a.csv of train" in manifest_notes(
+        assert f"warning: {name}-b.csv of val has the same contents as {name}-a.csv of train" in manifest_notes(
             tmp_path, data, encoding
         )
         once = reader | {"path": f"{name}-a.csv", "split": [0.6, 0.2, 0.2]}
-        assert "has the contents" not in manifest_notes(tmp_path, once, encoding)
+        assert "has the same contents" not in manifest_notes(tmp_path, once, encoding)
 
 
 def test_each_file_is_digested_once(tmp_path, monkeypatch) -> None:
@@ -88,7 +88,7 @@ def test_each_file_is_digested_once(tmp_path, monkeypatch) -> None:
     for name in "abc":  # of one size, as arrays often are
         (tmp_path / f"{name}.txt").write_text(f"{name} boat\n" * 3)
     data = {"reader": "lines", "path": {"train": "a.txt", "val": "b.txt", "test": "c.txt"}}
-    assert "has the contents" not in manifest_notes(tmp_path, data, {"kind": "characters"})
+    assert "has the same contents" not in manifest_notes(tmp_path, data, {"kind": "characters"})
     assert sorted(digested) == ["a.txt", "b.txt", "c.txt"]
 
 
@@ -97,9 +97,9 @@ def test_one_file_that_holds_the_splits_is_not_its_own_copy(tmp_path) -> None:
     rolls = {"train": pieces[:3], "valid": pieces[3:5], "test": pieces[5:]}
     (tmp_path / "rolls.json").write_text(json.dumps(rolls))
     notes = manifest_notes(tmp_path, {"reader": "rolls", "path": "rolls.json"}, {"kind": "pianoroll"})
-    assert "has the contents" not in notes
+    assert "has the same contents" not in notes
     both = {"reader": "rolls", "path": {"train": "rolls.json", "val": "rolls.json"}}
-    assert "rolls.json of val has the contents of rolls.json of train" in manifest_notes(
+    assert "rolls.json of val has the same contents as rolls.json of train" in manifest_notes(
         tmp_path, both, {"kind": "pianoroll"}
     )
 

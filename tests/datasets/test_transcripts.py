@@ -73,8 +73,8 @@ def test_what_names_no_recording_or_several_is_counted_and_named(tmp_path) -> No
     ("content", "said"),
     [
         ("path,texte\n", "unknown column 'file'"),
-        ("file,text\nA1.wav\n", "line 2: 1 cells, the first line has 2"),
-        ("file,text\nA1.wav,one\nA1.wav,two\n", r"line 3: 'A1\.wav' has another text"),
+        ("file,text\nA1.wav\n", "line 2: has 1 cells, but the first line has 2"),
+        ("file,text\nA1.wav,one\nA1.wav,two\n", r"line 3: 'A1\.wav' has a different text"),
         ("", "the file is empty"),
     ],
 )

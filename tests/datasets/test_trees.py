@@ -68,19 +68,19 @@ def test_signs_are_written_as_usual(tmp_path) -> None:
     [
         ("a film", "character 1: isn't a tree"),
         ("(2 a", "1 brackets aren't closed"),
-        ("(2 a))", "character 6: something follows the end"),
-        ("(2 a) (2 b)", "character 7: something follows the end"),
-        ("(5 a)", "begins with a sentiment from 0 to 4"),
-        ("(good a)", "begins with a sentiment"),
-        ("((2 a))", "begins with a sentiment"),
-        ("(", "begins with a sentiment"),
+        ("(2 a))", "character 6: there is text after the end"),
+        ("(2 a) (2 b)", "character 7: there is text after the end"),
+        ("(5 a)", "must begin with a sentiment from 0 to 4"),
+        ("(good a)", "must begin with a sentiment"),
+        ("((2 a))", "must begin with a sentiment"),
+        ("(", "must begin with a sentiment"),
         ("(2 )", "character 4: a node has no word"),
         ("(2 (3 ))", "a node has no word"),
-        ("(2 a b)", "character 6: a node has a word beside"),
+        ("(2 a b)", "character 6: a node must have either one word"),
         ("(2 a (2 b))", "a word and another node"),
-        ("(2 (2 b) a)", "a node has a word beside"),
+        ("(2 (2 b) a)", "a node must have either one word"),
         (")", "isn't a tree"),
-        ("(2 " * (DEEPEST + 1), f"more than {DEEPEST:,} nodes inside one another"),
+        ("(2 " * (DEEPEST + 1), f"nodes are nested more than {DEEPEST:,} deep"),
         ("(2 " * 1_000_000, "more than"),
     ],
 )
@@ -166,7 +166,7 @@ def test_phrases_of_a_sentence_are_never_dealt_out_to_several_splits(tmp_path, d
     with (tmp_path / "train.txt").open("a", encoding="utf-8") as file:
         file.writelines(f"({number % 5} {number})\n" for number in range(30))
     asked = {"reader": "trees", "phrases": True, **data}
-    with pytest.raises(UserError, match=r"data\.phrases: phrases of one sentence would stand in several splits"):
+    with pytest.raises(UserError, match=r"data\.phrases: phrases of one sentence would be in several splits"):
         ingest(asked, PAIR, root=tmp_path, cache_dir=tmp_path / "c", seed=0)
     ingest({**asked, "phrases": False}, PAIR, root=tmp_path, cache_dir=tmp_path / "c", seed=0)
 

@@ -103,13 +103,13 @@ def test_a_video_held_upright_is_turned_upright(tmp_path):
 def bad_files(folder: Path) -> dict[str, Path]:
     good = film(folder / "good.mp4", steps(12), codec="h264").read_bytes()
     contents = {
-        "isn't a video that can be read: ": good[:200],
-        "holds nothing but zeros": bytes(1000),
+        "can't be read as a video: ": good[:200],
+        "contains only zeros": bytes(1000),
         "is empty": b"",
-        "isn't a video": b"no video at all\n" * 50,
+        "can't be read": b"no video at all\n" * 50,
         # FFmpeg follows such lists to other files of the machine
-        "isn't a video that can": f"ffconcat version 1.0\nfile '{folder / 'good.mp4'}'\n".encode(),
-        "isn't a video that": f"#EXTM3U\n#EXTINF:1,\n{folder / 'good.mp4'}\n#EXT-X-ENDLIST\n".encode(),
+        "can't be read as a video": f"ffconcat version 1.0\nfile '{folder / 'good.mp4'}'\n".encode(),
+        "can't be read as a": f"#EXTM3U\n#EXTINF:1,\n{folder / 'good.mp4'}\n#EXT-X-ENDLIST\n".encode(),
     }
     paths = {}
     for number, (reason, content) in enumerate(contents.items()):
@@ -145,7 +145,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_read(tmp_path):
 
 
 def test_a_list_of_other_files_would_be_followed_without_the_whitelist(tmp_path):
-    path = bad_files(tmp_path)["isn't a video that can"]
+    path = bad_files(tmp_path)["can't be read as a video"]
     with av.open(path.open("rb"), options={"safe": "0"}) as container:
         assert container.streams.video
     with pytest.raises(Refused):
@@ -196,7 +196,10 @@ def test_labels_are_the_folders_or_stand_in_a_table(tmp_path):
         with pytest.raises(UserError, match=said):
             VideoReader([table])
     odd = tmp_path / "odd.csv"
-    for line, said in (("go/a.avi,b", "'go/a.avi' has the label 'a' in an earlier line"), ("x" * 200_000, "limit")):
+    for line, said in (
+        ("go/a.avi,b", "'go/a.avi' has the different label 'a' in an earlier line"),
+        ("x" * 200_000, "limit"),
+    ):
         odd.write_text(f"go/a.avi,a\ngo/a.avi,a\n{line}\n")
         with pytest.raises(UserError, match=said) as caught:
             VideoReader([odd])
@@ -250,7 +253,7 @@ def test_pictures_are_rebuilt_from_their_state_and_refuse_what_is_none():
     together = np.concatenate([encoding.encode(clip) for clip in clips])
     assert np.square(together).mean() == pytest.approx(1, rel=1e-4)
     for wrong in (np.zeros((3, 2)), np.zeros((0, 8, 8)), np.zeros((4, 2, 2)), np.array([[["a"] * 4] * 4])):
-        with pytest.raises(UserError, match="pictures are numbers"):
+        with pytest.raises(UserError, match="pictures must be numbers"):
             encoding.encode(wrong)
 
 

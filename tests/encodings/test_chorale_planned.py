@@ -112,7 +112,7 @@ def test_so_many_bars_are_asked_for_after_what_is_begun() -> None:
     assert ENCODING.with_bars(9, np.zeros(0, dtype=np.int64)).tolist() == [-1, -1, bars]
     begun, _ = ENCODING.prompt("3/4 upbeat 4")
     assert ENCODING.with_bars(9, begun).tolist() == [*begun, bars]
-    with pytest.raises(UserError, match="doesn't plan"):
+    with pytest.raises(UserError, match="can't be given a length in bars"):
         Chorale().with_bars(9, begun)
 
 

@@ -214,5 +214,5 @@ def test_a_bag_knows_how_often_and_not_where() -> None:
     assert bag.decode(bag.encode("caab!")) == "\N{REPLACEMENT CHARACTER}aabc"
     again = encoding_from_state(json.loads(json.dumps(bag.state())))
     assert np.array_equal(again.encode("cab!"), bag.encode("cab!"))
-    with pytest.raises(UserError, match="no plain tokens"):
+    with pytest.raises(UserError, match="doesn't give plain tokens"):
         Bag(encoding={"kind": "frames"})

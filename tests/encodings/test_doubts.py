@@ -47,8 +47,8 @@ def test_a_text_of_which_no_word_is_known_is_told_with_its_place(kind, options) 
     encoding = fitted(kind, **options)
     foreign, known = "你好，世界。", "good films."
     (line,) = told(encoding, known, foreign, f"{foreign} good", foreign)
-    assert line.startswith("warning: no ")
-    assert line.endswith("is known to the model, so its answer means little: 2 inputs (a.csv: line 3, line 5)")
+    assert line.startswith("warning: the model knows no ")
+    assert line.endswith(" of it, so its answer is meaningless: 2 inputs (a.csv: line 3, line 5)")
     assert told(encoding, known, TRAINED[0]) == []
 
 
@@ -72,7 +72,7 @@ def test_a_text_is_read_in_the_form_of_unicode_that_training_had(kind, options, 
     assert read(encoding, own, "text 1", doubts) == own
     assert doubts.lines() == []
     assert read(encoding, other, "text 1", doubts) == own
-    assert doubts.lines() == [f"read as {trained}, the form of Unicode that the model knows: 1 input (text 1)"]
+    assert doubts.lines() == [f"normalised to {trained}, the Unicode form of the training data: 1 input (text 1)"]
     if kind is Symbols:
         assert read(encoding, other.split(), "text 1", doubts) == own.split()
 
@@ -81,7 +81,7 @@ def test_nul_characters_are_taken_out_and_told() -> None:
     doubts, encoding = Doubts(), fitted(Tokens)
     assert read(encoding, "go\0od films", "inputs[0]", doubts) == "good films"
     assert read(fitted(Symbols), ["go\0od"], "inputs[1]", doubts) == ["good"]
-    assert doubts.lines() == ["NUL characters taken out: 2 inputs (inputs[0], inputs[1])"]
+    assert doubts.lines() == ["NUL characters removed: 2 inputs (inputs[0], inputs[1])"]
 
 
 def test_prompts_are_read_in_the_same_way() -> None:
@@ -89,7 +89,7 @@ def test_prompts_are_read_in_the_same_way() -> None:
     ids, warnings = encoding.prompt(APART + "\0")
     assert encoding.decode(ids) == COMPOSED
     assert [warning.partition(":")[0] for warning in warnings] == [
-        "NUL characters taken out", "read as NFC, the form of Unicode that the model knows",
+        "NUL characters removed", "normalised to NFC, the Unicode form of the training data",
     ]  # fmt: skip
     pens = Strokes(texts=True)
     pens.fit([Ink((np.arange(8.0).reshape(4, 2),), COMPOSED)])
@@ -109,11 +109,11 @@ def test_sounds_with_too_few_samples_a_second_are_told() -> None:
     slow, fast = (Sound(np.sin(np.arange(rate) / 9.0).astype(np.float32), rate) for rate in (8_000, 22_050))
     (line,) = told(encoding, slow, fast)
     assert line == (
-        "its sound has 8,000 samples a second: the model's bands above 4,000 Hz are empty: 1 input (a.csv: line 2)"
+        "the sample rate is only 8,000 Hz: the model's bands above 4,000 Hz are empty: 1 input (a.csv: line 2)"
     )
     encoding.fit([slow, fast, fast])
     (remark,) = encoding.remarks()
-    assert "1 of 3 sounds of train have too few samples a second" in remark
+    assert "1 of 3 sounds of train have too low a sample rate" in remark
     assert "1 with 8,000" in remark
     encoding.fit([fast])
     assert encoding.remarks() == []

@@ -81,7 +81,7 @@ def test_of_hits_in_one_sixteenth_the_loudest_stays_and_the_others_are_told() ->
     encoding = Drums()
     item = kit((0, 38, 30), (6, 38, 110), (8, 40, 20), (96, 36, 90))
     encoding.fit([item])
-    assert encoding.remarks() == ["2 of 4 hits (50.0 %) share a sixteenth with a louder one: left out"]
+    assert encoding.remarks() == ["2 of 4 hits (50.0 %) left out: louder hits fall on the same sixteenth"]
     assert [(start, key) for start, key, _ in hits(encoding.decode(encoding.encode(item)))] == [(6, 38), (96, 36)]
     encoding.fit([kit((0, 38, 30))])
     assert encoding.remarks() == []
@@ -92,7 +92,7 @@ def test_notes_beyond_the_keys_are_counted() -> None:
     part = Part("Piano", tuple(Note(100 * n, 50, pitch, 64) for n, pitch in enumerate((20, 21, 108, 109))))
     item = Score((part,), 1000, (1, 4), 0, 1000, 60.0, timing="seconds")
     encoding.fit([item])
-    assert encoding.remarks() == ["2 notes beyond the keys of a piano (A0 to C8): left out"]
+    assert encoding.remarks() == ["2 notes outside a piano's range (A0 to C8): left out"]
     assert [note.pitch for note in encoding.decode(encoding.encode(item)).parts[0].notes] == [21, 108]
     encoding.fit([])
     assert encoding.remarks() == []
@@ -106,9 +106,9 @@ def test_what_isnt_of_the_kind_is_refused_with_the_way_out() -> None:
         Performance().encode(PATTERNS[0])
     assert "data.reader=piano" in error.value.hint
     for text in ("funk", "4/4 fast", "4/4 90 3"):
-        with pytest.raises(UserError, match="no beginning of a drum pattern"):
+        with pytest.raises(UserError, match="isn't a valid prompt for a drum pattern"):
             Drums().prompt(text)
-    with pytest.raises(UserError, match="no beginning"):
+    with pytest.raises(UserError, match="takes no prompt"):
         Performance().prompt("slow")
 
 
@@ -116,7 +116,7 @@ def test_a_prompt_sets_metre_and_tempo() -> None:
     encoding = Drums()
     ids, told = encoding.prompt("3/4 93")
     assert [encoding.label(int(id)) for id in ids] == ["3/4", "90 bpm"]
-    assert told == ["the tempo 93 is taken as 90"]
+    assert told == ["the tempo 93 is rounded to 90"]
     assert encoding.prompt(" ")[0].size == 0
     framed = np.array([BOS, *ids])
     assert np.flatnonzero(encoding.allowed(framed)).tolist() == [encoding.vocabulary.id("bar")]

@@ -241,11 +241,11 @@ def test_columns_stay_within_their_sizes_in_every_metre() -> None:
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(UserError, match="3 steps"):
+    with pytest.raises(UserError, match="not 3"):
         LeadSheet(steps_per_beat=3)
     with pytest.raises(UserError, match="isn't a metre"):
         ENCODING.prompt("Dm7 G7")
-    with pytest.raises(UserError, match="more than"):
+    with pytest.raises(UserError, match="limit of 5,461"):
         ENCODING.encode(lead_sheet([(0, 1 << 17, 60)]))
     ids, warnings = ENCODING.prompt("3/4")
     assert ENCODING.vocabulary.token(int(ids[0])) == "metre 3/4"

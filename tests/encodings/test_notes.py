@@ -300,7 +300,7 @@ def test_the_task_learns_by_heart_and_writes_the_same_again_from_a_bundle(recipe
     assert item.length_steps == 64
     short = task.generate(model, NoteSettings(count=1, max_length=5), seed=0)
     assert len(short.sampled[0].ids) == 5
-    assert "before their end" in short.warnings[0]
+    assert "were cut off at" in short.warnings[0]
 
 
 @pytest.mark.slow
@@ -327,8 +327,8 @@ def test_its_files_can_be_made_again(recipe, tmp_path, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("section", "changes", "message"),
     [
-        ("task", {"kind": "language_model"}, "notes gives streams, the task language_model reads tokens"),
-        ("encoding", {"kind": "pianoroll"}, "encodings that fit: notes"),
+        ("task", {"kind": "language_model"}, "notes gives streams, but the task language_model needs tokens"),
+        ("encoding", {"kind": "pianoroll"}, "choices: notes"),
         ("encoding", {"kind": "notes", "longest_beats": 0}, "encoding.longest_beats"),
         ("model", {"kind": "gru", "bidirectional": True}, "model.bidirectional"),
     ],
@@ -344,5 +344,5 @@ def test_settings_out_of_range_are_refused_in_a_stored_encoding_too() -> None:
     for name, value in (("longest_beats", 10**9), ("velocities", 0), ("steps_per_beat", -2), ("velocities", "8")):
         with pytest.raises(UserError, match=name):
             encoding_from_state({**state, "options": {**state["options"], name: value}})
-    with pytest.raises(UserError, match="half beats"):
+    with pytest.raises(UserError, match="must be even"):
         Notes(steps_per_beat=3)

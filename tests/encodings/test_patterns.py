@@ -188,7 +188,7 @@ def test_a_solo_comes_back_to_its_patterns_as_strongly_as_it_is_asked_to() -> No
 def test_a_model_that_copies_no_patterns_cannot_come_back_to_them(patterns: bool, copy: bool) -> None:
     task = Music(LeadSheet(steps_per_beat=4, patterns=patterns), "sequences")
     model = task.build_model({"kind": "rnn", "hidden_size": 4, "copy": copy})
-    with pytest.raises(UserError, match=r"generation.pattern_strength: .*\n.*encoding.patterns: true"):
+    with pytest.raises(UserError, match=r"generation.pattern_strength: .*\n.*encoding.patterns(: | to )true"):
         task.generate(model, MusicSettings(pattern_strength=1.0), seed=0)
-    with pytest.raises(UserError, match=r"generation.pattern_strength: the model copies no patterns"):
+    with pytest.raises(UserError, match=r"generation.pattern_strength: this model doesn't copy patterns"):
         read_recipe(RECIPES / "jazz.yaml", [f"encoding.patterns={patterns}", f"model.copy={copy}"])

@@ -67,7 +67,7 @@ def test_a_step_is_the_sum_of_its_ids_vectors_and_padding_is_unseen():
     alone = model(ids, torch.tensor([ids.shape[1]]))
     padded = torch.cat([ids, torch.zeros(1, 4, 2, dtype=torch.int64)], dim=1)
     assert torch.allclose(alone, model(padded, torch.tensor([ids.shape[1]])), atol=1e-6)
-    with pytest.raises(UserError, match="embedded"):
+    with pytest.raises(UserError, match="need an embedding"):
         Pooled(Field(size=9, width=2), 3, kind="gru", hidden_size=8, input="one_hot")
 
 

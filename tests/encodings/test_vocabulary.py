@@ -65,7 +65,7 @@ def test_the_state_survives_json(counted):
         (None, "list of strings"),
         ({"a": 1}, "list of strings"),
         ([*SPECIALS, 5], "list of strings"),
-        (["a", "b"], "begins with"),
+        (["a", "b"], "must begin with"),
         ([*SPECIALS, "a", "a"], "'a' occurs twice"),
         ([*SPECIALS, "<PAD>", "<PAD>"], "'<PAD>' occurs twice"),
     ],

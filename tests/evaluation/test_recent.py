@@ -88,5 +88,5 @@ def test_a_session_chooses_on_val_and_reports_beside_the_static_figures(small_re
 
 
 def test_what_has_no_recent_text_is_refused(small_recipe) -> None:
-    with pytest.raises(UserError, match=r"evaluation.cache: only a language model of one long text"):
+    with pytest.raises(UserError, match=r"evaluation.cache: only works for a language model of one long text"):
         small_recipe("sequences", evaluation={"cache": 10})

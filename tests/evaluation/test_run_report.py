@@ -100,7 +100,7 @@ def test_the_page_stays_within_its_bound_and_names_what_is_left_out(monkeypatch:
     empty = Grid("", {"a": ["x" * 10_000], "b": list(range(1))})
     pictures = [Picture("small", png()), Picture("large", out.getvalue())]
     page = render(RunReport("t", "", {}, empty, empty, texts=[("long", "y" * 100_000)], pictures=pictures))
-    assert "Left out, the page being full: large" in page
+    assert "Left out because the page would be too large: large" in page
     assert 'alt="small"' in page
     assert 'alt="large"' not in page
     assert len(page) < 4000 + 20_000, "texts and cells are cut"
@@ -190,7 +190,7 @@ def runs(tracker: MlflowTracker, tmp_path: Path) -> Iterator[list[str]]:
 @pytest.mark.slow
 def test_a_report_shows_the_best_run_whole_and_all_runs_with_what_varied(runs: list[str], tmp_path: Path) -> None:
     report = module.gather("songs")
-    assert "2 finished runs; 2 unfinished, failed or parent runs not shown. Shown whole: run-1" in report.subtitle
+    assert "2 finished runs; 2 unfinished, failed or parent runs not shown. Details: run-1" in report.subtitle
     assert report.facts["test: nats/char"] == "1.6000"
     assert report.runs.columns["run"] == [f"run-1 ({runs[1][:6]})", f"run-0 ({runs[0][:6]})"]
     assert report.runs.columns["hidden_size"] == ["16", "8"]
@@ -210,7 +210,7 @@ def test_a_report_shows_the_best_run_whole_and_all_runs_with_what_varied(runs: l
     assert "run-0" in svg
     assert "run-1" in svg
     other = module.gather("songs", runs[0][:8])
-    assert other.subtitle.endswith("Shown whole: run-0, chosen by hand.")
+    assert other.subtitle.endswith("Details: run-0, chosen with --run.")
     assert not other.pieces
 
 
@@ -219,7 +219,7 @@ def test_what_cannot_be_reported_is_explained(runs: list[str], tracker: MlflowTr
     tracker.start("empty", "cut off", tags={}).finish("KILLED")
     for asked, said in (
         (("song", None, tmp_path / "x"), "Did you mean 'songs'"),
-        (("empty", None, tmp_path / "x"), "no finished run among its latest 1"),
+        (("empty", None, tmp_path / "x"), "none of the latest 1 runs of"),
         (("songs", "zzz", tmp_path / "x"), "no finished run 'zzz'"),
         (("songs", None, tmp_path / "no" / "x"), "No such file"),
     ):

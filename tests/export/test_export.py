@@ -172,7 +172,7 @@ def test_rounding_is_told_from_a_wrong_graph(bundled) -> None:
     ("sections", "why"),
     [
         ({"encoding": {"kind": "pair", "input": {"kind": "characters"}, "target": {"kind": "characters"}}}, None),
-        ({"encoding": {"kind": "subwords", "merges": 20}}, "isn't its tokens one after the other"),
+        ({"encoding": {"kind": "subwords", "merges": 20}}, "doesn't decode to its tokens joined together"),
     ],
     ids=["pairs", "subwords"],
 )
@@ -185,7 +185,7 @@ def test_what_cannot_be_exported_is_refused_with_the_reason(bundled, tmp_path, s
         bundle, _ = bundled(**sections)
     with pytest.raises(UserError, match=why) as caught:
         export_onnx(bundle, tmp_path / "exported")
-    assert caught.value.hint == "a copy with its code, for MLflow: reprise export small"
+    assert caught.value.hint == "with its code for MLflow instead: reprise export small"
     assert not (tmp_path / "exported").exists()
 
 

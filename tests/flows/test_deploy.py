@@ -255,7 +255,7 @@ def test_a_second_server_of_one_home_is_refused(home) -> None:
 
     from flows.deploy import serve
 
-    with FileLock(home / "serve.lock"), pytest.raises(UserError, match="already served"):
+    with FileLock(home / "serve.lock"), pytest.raises(UserError, match="already running"):
         serve(1, False)
 
 

@@ -125,7 +125,7 @@ def test_accept_refuses_registration_and_the_run_says_so(home, recipe) -> None:
     assert outcome.model is None
     assert outcome.files, "its samples are still written, to be looked at"
     run = client().get_run(outcome.run_id)
-    assert "accepted is < 0.001" in run.data.tags["registered"]
+    assert "accept requires < 0.001" in run.data.tags["registered"]
     with pytest.raises(UserError, match="refused"):
         open_model("refused@champion")
     assert open_model(f"run:{outcome.run_id}").version == ""
@@ -163,7 +163,7 @@ def test_a_tampered_record_and_wrong_settings_are_refused(home, trained, tmp_pat
         ({"weights_sha256": "0" * 64}, "other weights"),
         ({"version": "99"}, "99"),
         ({"model": "../../etc"}, "unknown model"),
-        ({"seed": "x"}, "seed: a whole number"),
+        ({"seed": "x"}, "seed: must be a whole number"),
         ({"settings": 5}, "wasn't written by Reprise"),
         ({"settings": {"max_length": 10**9}}, "max_length"),
         ({"settings": {"tempreture": 1.0}}, "did you mean 'temperature'"),
@@ -172,7 +172,7 @@ def test_a_tampered_record_and_wrong_settings_are_refused(home, trained, tmp_pat
         file.write_text(with_record("text", good | change))
         with pytest.raises(UserError, match=said):
             replay(file, tmp_path / "out")
-    with pytest.raises(UserError, match="seed: a whole number"):
+    with pytest.raises(UserError, match="seed: must be a whole number"):
         generate_files("names", {}, -1, str(tmp_path))
 
 
@@ -180,7 +180,7 @@ def test_an_unknown_character_in_a_prompt_is_unk_with_a_warning(home, trained, t
     from components.runs.generate import generate_files
 
     files = generate_files("names", {"prompt": "m€", "count": 1}, 0, str(tmp_path))
-    assert "1 of 2 chars of the prompt are unknown to the model: <UNK>" in capsys.readouterr().out
+    assert "1 of 2 chars of the prompt are unknown to the model (read as <UNK>)" in capsys.readouterr().out
     assert Path(files[0]).read_text(encoding="utf-8").startswith("m\N{REPLACEMENT CHARACTER}")
 
 

@@ -66,7 +66,7 @@ def test_a_configured_server_that_is_silent_is_not_replaced(tmp_path: Path, monk
 def test_a_full_disk_is_told_before_a_server_is_waited_for(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(Server, "_start", lambda self: pytest.fail("started"))
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: SimpleNamespace(free=70_000))
-    with pytest.raises(UserError, match="its disk is full: 70,000 bytes are free"):
+    with pytest.raises(UserError, match="the disk is full: only 70,000 bytes are free"):
         Server(tmp_path).begin()
 
 

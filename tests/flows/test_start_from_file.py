@@ -23,7 +23,7 @@ def test_a_run_starts_from_the_layers_in_a_file_and_says_so(home: Path, tmp_path
     app(["run", recipe, "--from", str(file), "--threads", "1"], result_action="return_value")
     said = capsys.readouterr().out
     assert "recurrent.layers.0 from lstm, layer 1" in said
-    assert "not taken: fc.weight" in said
+    assert "not used: fc.weight" in said
     experiment = client().get_experiment_by_name("begun").experiment_id
     (run,) = client().search_runs([experiment])
     assert run.info.status == "FINISHED"

@@ -156,7 +156,7 @@ def test_a_planned_piece_ends_at_home(encoding, seed):
 
 
 def test_constraints_on_text_are_refused():
-    with pytest.raises(UserError, match="no notes"):
+    with pytest.raises(UserError, match="need an encoding of notes"):
         meaning_of(Characters())
 
 
@@ -214,7 +214,7 @@ def test_a_model_samples_under_rules_and_says_what_gave_way():
         assert {48 <= note.pitch <= 72 for part in score.parts for note in part.notes} == {True}
     assert set(rules.relaxed) == {"range soprano 100-110"}
     assert rules.report() == [
-        f"'range soprano 100-110' was given up for {rules.relaxed.total()} of {rules.moments} tokens"
+        f"the constraint 'range soprano 100-110' couldn't be met for {rules.relaxed.total()} of {rules.moments} tokens"
     ]
 
 

@@ -99,7 +99,7 @@ def test_a_form_of_eight_bars_a_section_is_what_a_plan_is_made_of() -> None:
     assert task.bars(MusicSettings(form="AABA", bars=16), Sections.read("AABA", 16)) == 16
     with pytest.raises(UserError, match=r"generation.form: 18 bars can't .*\n.*16 or 20 bars"):
         task.generate(model, MusicSettings(form="AABA", bars=18), seed=0)
-    with pytest.raises(UserError, match="8 bars can't be shared out among the 3 sections"):
+    with pytest.raises(UserError, match="8 bars can't be divided evenly among the 3 sections"):
         task.generate(model, MusicSettings(form="ABA", chords=CHORDS), seed=0)
     with pytest.raises(UserError, match="isn't a form"):
         Sections.read("A-B")
@@ -199,7 +199,7 @@ def test_a_chorale_that_copies_comes_back_in_all_voices() -> None:
     assert [(letter, start // bar, stop // bar) for letter, start, stop in shown.sections] == [
         ("A", 0, 2), ("B", 4, 6), ("A", 6, 9),
     ]  # fmt: skip
-    with pytest.raises(UserError, match="as many bars as it has"):
+    with pytest.raises(UserError, match="the piece keeps its length"):
         task.generate(model, task.settings(**how | {"form": ""}), seed=1)
 
 
@@ -214,14 +214,14 @@ def test_models_that_can_not_copy_and_pieces_from_files_are_refused() -> None:
     lead = LeadSheet(steps_per_beat=2)
     task = Music(lead, "sequences")
     model = task.build_model({"kind": "lstm", "hidden_size": 4}).eval()
-    with pytest.raises(UserError, match=r"generation.form: this model can't copy.*\n.*model.copy: true"):
+    with pytest.raises(UserError, match=r"generation.form: this model can't repeat sections.*\n.*model.copy: true"):
         task.generate(model, MusicSettings(form="AABA"), seed=0)
     copies, able = writer()
     begun = tuple(lead.form_ids(Form(length=64)).tolist())
-    with pytest.raises(UserError, match=r"a file .* has a form of its own"):
+    with pytest.raises(UserError, match=r"generation.form: can't be used together with a file"):
         copies.generate(able, MusicSettings(form="AABA", given=begun), seed=0)
     assert copies.rehearse(MusicSettings(form="AABA")) == [], "a recipe may have one"
-    with pytest.raises(UserError, match=r"generation.form: a model that can't copy"):
+    with pytest.raises(UserError, match=r"generation.form: only models that can copy"):
         read_recipe(RECIPES / "jazz-offline.yaml", ["generation.form=AABA"])
     read_recipe(RECIPES / "lead-sheets.yaml", ["generation.form=AABA"])
 
@@ -245,7 +245,7 @@ def test_page_and_record_say_which_bar_came_from_which(bundle: Bundle, tmp_path:
     made = bundle.generate(over, seed=2)
     score = made.items[0]
     assert came_from(score, made.sections) == {3: 1, 4: 2, 7: 3, 8: 4}
-    assert told(score, made.sections)["bars that came back"] == "3–4 from 1–2; 7–8 from 3–4"
+    assert told(score, made.sections)["repeated bars"] == "3–4 from 1–2; 7–8 from 3–4"
     bar = score.bar_steps
     assert spans_of(score, made.sections) == tuple((x, n * 2 * bar, (n + 1) * 2 * bar) for n, x in enumerate("AABA"))
     files = write(Opened(bundle, "x", "1", ""), made, tmp_path / "out")

@@ -75,7 +75,7 @@ def test_every_cell_is_sampled_in_every_precision_or_refused_when_the_recipe_is_
     generation = {"precision": precision, "max_length": 5, "count": 2}
     model = {"kind": kind, "hidden_size": H, "dropout": 0.0}
     if precision == "int8" and kind not in ("rnn", "gru", "lstm"):
-        with pytest.raises(UserError, match=r"generation\.precision: int8 can't be used, .*\(use float32\)"):
+        with pytest.raises(UserError, match=r"generation\.precision: int8 can't be used: .*\(use float32\)"):
             small_recipe(model=model, generation=generation)
         return
     recipe = small_recipe(model=model, generation=generation)
@@ -114,7 +114,7 @@ def test_what_int8_does_not_know_is_refused_when_the_recipe_is_read(small_recipe
 def test_a_backend_that_does_not_know_the_cell_is_refused_when_the_recipe_is_read(small_recipe, backend) -> None:
     model = {"kind": "gru", "reset_after": False}
     small_recipe(model={**model, "backend": "by_hand"})
-    with pytest.raises(UserError, match=r"model\.backend: .*resets after the product \(set model.backend: auto"):
+    with pytest.raises(UserError, match=r"model\.backend: .*support reset_after: false \(set model.backend: auto"):
         small_recipe(model={**model, "backend": backend})
 
 

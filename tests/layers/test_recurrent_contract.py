@@ -98,7 +98,7 @@ def same(a, b, tolerance: float = 1e-12) -> None:
 def test_a_whole_sequence_is_its_steps(layer, x) -> None:
     state = random_state(layer)
     if not layer.causal:
-        with pytest.raises(UserError, match="reads the whole sequence"):
+        with pytest.raises(UserError, match="needs the whole sequence"):
             layer.step(x[:, 0], state)
         return
     whole, last = layer(x, state)

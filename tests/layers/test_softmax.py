@@ -214,7 +214,7 @@ def test_cutoffs_that_are_none_are_refused(cutoffs) -> None:
 
 
 def test_what_doesnt_go_together_is_refused() -> None:
-    with pytest.raises(UserError, match="no one output matrix"):
+    with pytest.raises(UserError, match="can't be used with an adaptive softmax"):
         SequenceModel(V, kind="gru", hidden_size=H, softmax="adaptive", tie_weights=True)
 
 

@@ -64,7 +64,7 @@ def test_a_bidirectional_model_is_known_from_its_options_and_refuses_to_step() -
     inputs = torch.zeros(2, 5, 2, dtype=torch.long)
     logits, state = model(inputs, None, torch.tensor([5, 3]))
     assert logits.shape == (2, 5, 7)
-    with pytest.raises(UserError, match="can't go step by step"):
+    with pytest.raises(UserError, match="can't be run step by step"):
         model.step(inputs[:, 0], state)
     with pytest.raises(UserError, match="tie_weights"):
         SequenceModel(7, hidden_size=6, kind="gru", bidirectional=True, tie_weights=True)

@@ -183,7 +183,7 @@ def test_training_resumes_bit_for_bit_and_the_bundle_answers_alike(tmp_path, sil
     assert whole.parameter_count == 3 * single.parameter_count
     items = ["a x 1", "b x x 2"]
     assert bundle.predict(items) == whole.task.predict(whole.model, items)
-    with pytest.raises(UserError, match="small: the states of a model of this kind aren't given") as caught:
+    with pytest.raises(UserError, match="small: models of this kind have no hidden states") as caught:
         bundle.states(items)
     assert "model.ensemble: 1" in caught.value.hint
 
@@ -193,7 +193,7 @@ def test_frozen_and_thawed_parts_are_those_of_every_member(tmp_path) -> None:
     model = session_of(tmp_path, model={"num_layers": 2}, training={"freeze": ["embedding", "head.bias"]}).model
     still = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     assert still == {f"members.{n}.{part}" for n in range(3) for part in ("embedding.weight", "head.bias")}
-    with pytest.raises(UserError, match="no tensor is called 'embeding'") as caught:
+    with pytest.raises(UserError, match="no parameter 'embeding'") as caught:
         Start(freeze=("embeding",)).freeze(model)
     assert "did you mean 'embedding'" in caught.value.hint
     levels = depths(model, where="here")
@@ -215,7 +215,7 @@ def test_an_ensemble_starts_from_one_of_as_many_members() -> None:
         f"members.{n}.{part}" for n in range(3) for part in ("embedding.weight", "head.weight", "head.bias")
     }
     source = SimpleNamespace(model=model.members[0], **about)
-    with pytest.raises(UserError, match="old has 1, this model 3") as caught:
+    with pytest.raises(UserError, match="old has 1 members, this model 3") as caught:
         take_weights(other, task.encoding, source, same_task=True)
     assert caught.value.hint == "set model.ensemble: 1"
 
@@ -224,7 +224,7 @@ def test_other_tasks_say_which_have_ensembles(tmp_path) -> None:
     values = recipe_of(tmp_path).as_dict()
     for task, cell in (("tagging", "gru"), ("translation", "lstm")):
         values |= {"task": {"kind": task}, "model": {"kind": cell, "hidden_size": 6, "ensemble": 2}}
-        able = r"model\.ensemble: a setting of other tasks \(classification, ordinal, regression\)"
+        able = r"model\.ensemble: only exists for other tasks \(classification, ordinal, regression\)"
         with pytest.raises(UserError, match=able):
             Recipe.from_dict("small", values)
     for wrong in (0, 65, 1.5):

@@ -248,7 +248,7 @@ def test_what_looks_ahead_has_no_step_and_says_why() -> None:
         graph = Graph([a], {"y": output}).double()
         assert graph.looks_ahead == [name]
         assert graph(values_for(graph))[0]["y"].isfinite().all()
-        with pytest.raises(UserError, match=f"no step: {name} reads the whole sequence"):
+        with pytest.raises(UserError, match=f"step by step: {name} needs the whole sequence"):
             graph.step(at(values_for(graph), graph.inputs, 0), graph.initial_state(B))
 
 
@@ -263,7 +263,7 @@ def test_a_graph_in_a_graph_is_the_same_layers() -> None:
     expected, state = inner.double()({"a": x, "b": x.tanh()})
     y, after = outer({"c": x})
     same({"y": y["y"], **after}, {"y": torch.cat(list(expected.values()), dim=-1), **state})
-    with pytest.raises(UserError, match=r"'a' \(3 features\) can't be 'd' \(4 features\)"):
+    with pytest.raises(UserError, match=r"'a' \(3 features\) can't be replaced by 'd' \(4 features\)"):
         inner.on({"a": Input("d", 4), "b": c})
 
 
@@ -301,29 +301,32 @@ A, IDS, ROW, TWO = Input("a", 64), Input("ids", 9, ids=True), Input("row", 5, ti
         (lambda: A * TWO, r"multiply: the sizes differ: 64 \('a'\) and 32"),
         (lambda: Linear(3)(IDS, name="head"), r"linear 'head': takes numbers, not 'ids' \(ids below 9\)"),
         (lambda: Embedding(3)(A), r"embedding: takes ids, not 'a' \(64 features\)"),
-        (lambda: Recurrent("gru")(ROW), r"gru: takes a sequence, not 'row' \(5 features, one a row\)"),
-        (lambda: Repeat()(A), "repeat: takes one vector a row, not 'a'"),
-        (lambda: Concat()(A, ROW), "concat: can't join a sequence and one vector a row"),
+        (lambda: Recurrent("gru")(ROW), r"gru: takes a sequence, not 'row' \(5 features, one per sequence\)"),
+        (lambda: Repeat()(A), "repeat: takes one vector per sequence, not 'a'"),
+        (lambda: Concat()(A, ROW), "concat: can't combine a sequence with one vector per sequence"),
         (lambda: Concat()(A), "concat: takes 2 to 64 inputs, not 1"),
         (lambda: Linear(3)(A, TWO), "linear: takes one input, not 2"),
-        (lambda: Linear(3)(torch.zeros(2)), "linear: is called on symbols, not on Tensor"),
+        (lambda: Linear(3)(torch.zeros(2)), "linear: must be called on symbols, not on Tensor"),
         (lambda: Linear(0)(A), "linear: the size must be a whole number from 1 to"),
-        (lambda: Linear()(A), "linear: has no size"),
+        (lambda: Linear()(A), "linear: needs a size"),
         (lambda: [h := Linear(3), h(A, name="h"), h(TWO)], r"linear 'h': its weights, .* are for 64 features, not"),
-        (lambda: [h := Linear(3), h(A, name="h"), h(A, name="g")], "linear 'h': is named already"),
-        (lambda: Linear(3)(A, name="a.b"), "'a.b' may hold only letters"),
+        (lambda: [h := Linear(3), h(A, name="h"), h(A, name="g")], "linear 'h': already has a name"),
+        (lambda: Linear(3)(A, name="a.b"), "'a.b' isn't a valid name"),
         (lambda: Linear(3)(A, name="values"), "'values' is taken by torch"),
         (lambda: Input("x", 1 << 40), "input 'x': the size must be"),
-        (lambda: Recurrent(resolve("cell", "gru")(3))(A), r"reads 3 features, not 'a' \(64 features\)"),
+        (lambda: Recurrent(resolve("cell", "gru")(3))(A), r"needs 3 features, not 'a' \(64 features\)"),
         (lambda: Recurrent("grru"), "unknown cell 'grru'. Did you mean 'gru'"),
         (lambda: Graph([A], {"y": A + Linear(64)(TWO)}), "graph: unknown input 'two'"),
-        (lambda: Graph([A, Input("a", 3)], {"y": A}), "graph: two inputs have one name"),
-        (lambda: Graph([A, TWO], {"y": A}), "graph: no output reads the input 'two'"),
+        (lambda: Graph([A, Input("a", 3)], {"y": A}), "graph: two inputs have the same name"),
+        (lambda: Graph([A, TWO], {"y": A}), "graph: the input 'two' isn't used by any output"),
         (lambda: Graph([A], {}), "graph: a graph needs an output"),
-        (lambda: Graph([IDS], {"y": IDS}), "graph: the output 'y' would be ids"),
-        (lambda: Graph([A], {"y": Linear(2)(Linear(3)(A, name="h"), name="h")}), "graph: the name 'h' is used twice"),
-        (lambda: Graph([A], {"y": Linear(2)(A, name="a")}), "graph: the name 'a' is used twice"),
-        (lambda: Graph([ROW], {"y": Repeat()(ROW)}), "graph: repeat needs an input over time"),
+        (lambda: Graph([IDS], {"y": IDS}), "graph: the output 'y' can't be ids"),
+        (
+            lambda: Graph([A], {"y": Linear(2)(Linear(3)(A, name="h"), name="h")}),
+            "graph: the name 'h' is used more than once",
+        ),
+        (lambda: Graph([A], {"y": Linear(2)(A, name="a")}), "graph: the name 'a' is used more than once"),
+        (lambda: Graph([ROW], {"y": Repeat()(ROW)}), "graph: repeat needs a sequence as another input"),
         (lambda: GraphCell(Graph([A], {"y": Last()(A)})), "graph cell: needs one input and one output"),
     ],
 )
@@ -339,7 +342,7 @@ def test_a_wrong_graph_is_refused_at_once_with_the_layer_and_the_shapes(wrong, m
         ({"a": torch.zeros(2, 3, 64), "idz": torch.zeros(2, 3)}, "unknown input 'idz'. Did you mean 'ids'"),
         ({"a": torch.zeros(2, 3, 64), "ids": torch.zeros(2, 3)}, r"'ids' \(ids below 9\) can't be float32 \[2, 3\]"),
         ({"a": torch.zeros(2, 3, 5), "ids": torch.zeros(2, 3).long()}, r"'a' \(64 features\) can't be float32"),
-        ({"a": torch.zeros(2, 4, 64), "ids": torch.zeros(2, 3).long()}, r"differ: a \[2, 4\], ids \[2, 3\]"),
+        ({"a": torch.zeros(2, 4, 64), "ids": torch.zeros(2, 3).long()}, r"differ in .*: a \[2, 4\], ids \[2, 3\]"),
         ({"a": torch.zeros(2, 0, 64), "ids": torch.zeros(2, 0).long()}, "at least one step"),
     ],
 )

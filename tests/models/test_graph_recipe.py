@@ -135,10 +135,10 @@ def test_all_problems_of_a_recipe_are_told_at_once_each_with_its_key() -> None:
         "model.layers.embed.layer: unknown 'embeding'; did you mean 'embedding'?",
         "model.layers.memory.of: unknown layer or input 'boht'; did you mean 'both'?",
         "model.layers.memory.hiden_size: unknown setting; did you mean 'hidden_size'?",
-        "model.layers.again.share: 'logits2' is no layer with weights of its own; did you mean 'logits'?",
-        "model.layers.tokens: 'tokens' is the name of an input",
-        "model.layers.c1.of: a circle, c1 → c2 → c1",
-        "model.layers.both.: the name 'both.' may hold only",
+        "model.layers.again.share: 'logits2' isn't a layer with its own weights; did you mean 'logits'?",
+        "model.layers.tokens: the name 'tokens' is already used by an input",
+        "model.layers.c1.of: circular: c1 → c2 → c1",
+        "model.layers.both.: 'both.' isn't a valid name",
         "model.layers.none: set either layer",
         "model.layers.block.layers.a.of: unknown layer or input 'inpt'; did you mean 'input'?",
         "model.layers.block.output: unknown layer 'b'",
@@ -162,8 +162,11 @@ def test_all_problems_of_a_recipe_are_told_at_once_each_with_its_key() -> None:
             r"outputs.logits: the task needs 12 .* \(3 features",
         ),
         ({"logits": {"layer": "last", "of": "skip"}}, r"outputs.logits: the task needs 12 features, not 'logits' \(10"),
-        ({"again": {"layer": "linear", "of": "block"}}, r"layers.again.size: must be set \(only an output's size"),
-        ({"again": {"layer": "repeat", "of": "block"}}, r"layers.again.of: repeat 'again': takes one vector a row"),
+        ({"again": {"layer": "linear", "of": "block"}}, r"layers.again.size: must be set \(only output layers"),
+        (
+            {"again": {"layer": "repeat", "of": "block"}},
+            r"layers.again.of: repeat 'again': takes one vector per sequence",
+        ),
         ({"extra": {"layer": "gru", "of": "both"}}, "layers.extra: no output depends on it"),
         (
             {"block": {**LAYERS_OF_A_RECIPE["block"], "of": "both", "output": "inner"}},
@@ -171,7 +174,7 @@ def test_all_problems_of_a_recipe_are_told_at_once_each_with_its_key() -> None:
         ),
         (
             {"again": {"share": "memory", "of": "wide"}, "wide": {"layer": "concat", "of": ["block", "beat"]}},
-            r"layers.again.of: gru 'memory': its weights, shared by all its calls, are for 10 features, not .wide.",
+            r"layers.again.of: gru 'memory': its weights, which all calls share, are for 10 features, not .wide.",
         ),
     ],
 )
@@ -185,7 +188,9 @@ def test_an_output_for_each_row_and_one_for_each_step_are_told_apart() -> None:
     layers["end"] = {"layer": "last", "of": "memory"}
     made = GraphModel({"tokens": 5}, {"logits": 2}, False, layers=layers)
     assert made(torch.zeros(B, T, 1, dtype=torch.int64))[0].shape == (B, 2)
-    with pytest.raises(UserError, match=r"outputs.logits: the task needs a sequence, not 'logits' \(2 .*one a row"):
+    with pytest.raises(
+        UserError, match=r"outputs.logits: the task needs a sequence, not 'logits' \(2 .*one per sequence"
+    ):
         GraphModel({"tokens": 5}, {"logits": 2}, True, layers=layers)
 
 

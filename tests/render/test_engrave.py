@@ -90,7 +90,7 @@ def test_the_same_score_gives_the_same_bytes_in_another_process_too(tmp_path) ->
 @needs_verovio
 def test_what_is_not_notation_is_refused() -> None:
     for text in ("no music", "", "<score-partwise"):
-        with pytest.raises(UserError, match="finds no music"):
+        with pytest.raises(UserError, match="can't read the notation"):
             engrave.engrave(text)
 
 

@@ -53,12 +53,12 @@ def marked(data: bytes) -> bytes:
     ("content", "message"),
     [
         (b"", "no record"),
-        (embed_marker(RECORD)[:-9].encode(), "cut or altered"),
-        (b"reprise-record:e30:end", "cut or altered"),
-        (marked(b"{"), "cut or altered"),
-        (marked(b'{"a":NaN}'), "cut or altered"),
-        (marked(b"[" * 40_000), "cut or altered"),
-        (marked(b'{"a":' + b"9" * 5000 + b"}"), "cut or altered"),
+        (embed_marker(RECORD)[:-9].encode(), "cut off or altered"),
+        (b"reprise-record:e30:end", "cut off or altered"),
+        (marked(b"{"), "cut off or altered"),
+        (marked(b'{"a":NaN}'), "cut off or altered"),
+        (marked(b"[" * 40_000), "cut off or altered"),
+        (marked(b'{"a":' + b"9" * 5000 + b"}"), "cut off or altered"),
         (marked(b"[1]"), "is a list"),
         (marked(json.dumps({"x": "a" * 70_000}).encode()), "larger than"),
     ],
@@ -73,7 +73,7 @@ def test_damaged_and_oversized_records_are_refused_in_plain_words(content, messa
 def test_huge_and_missing_files_are_refused_unread(tmp_path):
     with (tmp_path / "huge").open("wb") as file:
         file.truncate(FILE_LIMIT_BYTES + 1)  # sparse
-    with pytest.raises(UserError, match="larger than"):
+    with pytest.raises(UserError, match="is too large"):
         read_record(tmp_path / "huge")
     with pytest.raises(UserError, match="not a file"):
         read_record(tmp_path / "none")

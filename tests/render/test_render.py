@@ -153,7 +153,7 @@ def test_every_format_carries_the_record(suffix, tmp_path):
 @pytest.mark.parametrize("suffix", RENDERERS)
 def test_without_a_record_a_file_says_so(suffix, tmp_path):
     RENDERERS[suffix](chorale(), path := tmp_path / f"piece{suffix}", None)
-    with pytest.raises(UserError, match="holds no record"):
+    with pytest.raises(UserError, match="contains no record"):
         read_record(path)
 
 

@@ -81,7 +81,7 @@ def test_wav_is_sixteen_bit_stereo_whose_chunks_add_up(tmp_path):
 
 
 def test_endless_scores_are_refused():
-    with pytest.raises(UserError, match="the limit is 30"):
+    with pytest.raises(UserError, match="at most 30 can be rendered"):
         synthesise(note_score(60, beats=84 * 31))
     crowd = tuple(Note(0, 4 * 84 * 29, 20 + i) for i in range(30))
     with pytest.raises(UserError, match="hours of notes"):

@@ -151,11 +151,11 @@ def test_the_same_score_and_font_give_the_same_wav_and_another_one_than_the_pipe
 @pytest.mark.parametrize(
     ("numbers", "said"),
     [
-        ({"preset_bag": 9}, "point past each other"),
-        ({"instrument": 7}, "instrument that isn't there"),
-        ({"instrument": -1}, "instrument that isn't there"),
-        ({"sample": 7}, "sample that isn't there"),
-        ({"end": 1 << 31}, "outside of the recordings"),
+        ({"preset_bag": 9}, "contradict each other"),
+        ({"instrument": 7}, "missing instrument"),
+        ({"instrument": -1}, "missing instrument"),
+        ({"sample": 7}, "missing sample"),
+        ({"end": 1 << 31}, "outside the sample data"),
         ({"kind": 0x11}, r"compressed \(.sf3\)"),
     ],
 )
@@ -168,9 +168,9 @@ def test_a_font_that_contradicts_itself_is_refused(tmp_path, numbers, said):
     ("content", "said"),
     [
         (b"", "isn't a SoundFont 2"),
-        (b"MThd" + bytes(40), "doesn't begin as one"),
-        (b"RIFF\x04\0\0\0sfbk", "has no phdr"),
-        (b"RIFF\x40\0\0\0sfbksmpl\xff\xff\xff\xff" + bytes(8), "ends within its chunk 'smpl'"),
+        (b"MThd" + bytes(40), "no SoundFont header"),
+        (b"RIFF\x04\0\0\0sfbk", "has no chunk phdr"),
+        (b"RIFF\x40\0\0\0sfbksmpl\xff\xff\xff\xff" + bytes(8), "cut off in its chunk 'smpl'"),
     ],
 )
 def test_what_is_no_soundfont_is_refused_by_name(tmp_path, content, said):
@@ -205,8 +205,8 @@ def test_replay_asks_for_the_font_that_the_record_names(tmp_path):
     file, asked = tmp_path / "x.wav", ("a.sf2", read_soundfont(font).digest)
     assert font_of_record(asked, font, file).digest == asked[1]
     assert font_of_record(None, None, file) is None
-    for given_font, said in ((None, "played by the soundfont a.sf2"), (other, "b.sf2 is another one")):
+    for given_font, said in ((None, "made with the SoundFont a.sf2"), (other, "b.sf2 is a different one")):
         with pytest.raises(UserError, match=said):
             font_of_record(asked, given_font, file)
-    with pytest.raises(UserError, match="without a soundfont"):
+    with pytest.raises(UserError, match="without a SoundFont"):
         font_of_record(None, font, file)

@@ -76,7 +76,7 @@ def test_a_legend_stands_beside_the_title_or_below_it() -> None:
 def test_a_piece_that_plays_for_an_hour_is_cut_and_a_silent_one_is_told() -> None:
     long = melody((60,) * 600, length=120, tempo_bpm=100.0, chords=(Chord(0, 72_000, 0, "maj"),))
     items, warnings = playable([long, melody(()), "a text"])
-    assert warnings == ["piece 1 would play for 60 minutes: cut at 30", "piece 2 has no notes"]
+    assert warnings == ["piece 1 would last 60 minutes: cut off after 30", "piece 2 has no notes"]
     assert items[0].length_seconds == items[0].chords[0].duration / 12 * 60 / 100 == 1800
     assert items[0].parts[0].notes[-1].start + items[0].parts[0].notes[-1].duration <= items[0].length_steps
     assert bars(items[0])[-1][2] == items[0].length_steps

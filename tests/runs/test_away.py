@@ -54,17 +54,17 @@ def test_a_worker_without_the_data_gets_those_that_the_parent_run_keeps(trial, h
     arrive(nothing)
     assert nothing.dataset == trial.dataset, "the second trial finds them"
     shutil.rmtree(trial.dataset["path"])
-    with pytest.raises(UserError, match=r"data can't be ingested here[^$]*have the same data here"):
+    with pytest.raises(UserError, match=r"data can't be ingested here[^$]*copy the same data here"):
         arrive(replace(trial, dataset=wanted, data={}))
     name = next(iter(trial.data))
     changed = {**trial.data, name: [trial.data[name][0], "0" * 64]}
-    with pytest.raises(UserError, match="has another content"):
+    with pytest.raises(UserError, match="has different content"):
         arrive(replace(trial, dataset=wanted, data=changed))
 
 
 @pytest.mark.slow
 def test_a_worker_with_another_store_says_so(trial) -> None:
-    with pytest.raises(UserError, match=r"isn't that of the study[^$]*set MLFLOW_TRACKING_URI"):
+    with pytest.raises(UserError, match=r"isn't the one that the study uses[^$]*set MLFLOW_TRACKING_URI"):
         arrive(replace(trial, parent="ab" * 16))
 
 
@@ -115,7 +115,7 @@ def test_workers_that_cannot_do_the_work_are_refused_before_any_training(home_se
         monkeypatch.setattr(away, "places", lambda: Places(changed))
 
     settings(tracking_uri="postgresql://host/reprise")
-    with pytest.raises(UserError, match=r"artifacts are kept in .*other machines can't reach"):
+    with pytest.raises(UserError, match=r"artifacts are stored in .*other machines can't reach"):
         Crew([far]).check(API)
     settings(tracking_uri="postgresql://host/reprise", artifacts="s3://bucket/runs")
     Crew([far]).check(API)
@@ -157,7 +157,7 @@ def test_an_address_and_a_missing_package_are_told_at_once(monkeypatch) -> None:
         address = f"127.0.0.1:{listening.getsockname()[1]}"
         check_cluster(f"tcp://{address}")
         check_cluster(f"ray://{address}")
-    with pytest.raises(UserError, match=r"tcp://127.0.0.1:\d+: nothing answers there \([^$]*`dask scheduler`"):
+    with pytest.raises(UserError, match=r"tcp://127.0.0.1:\d+: can't connect \([^$]*`dask scheduler`"):
         check_cluster(f"tcp://{address}")
-    with pytest.raises(UserError, match=r"ray://127.0.0.1:\d+: nothing answers there \([^$]*`ray start --head`"):
+    with pytest.raises(UserError, match=r"ray://127.0.0.1:\d+: can't connect \([^$]*`ray start --head`"):
         check_cluster(f"ray://{address}")

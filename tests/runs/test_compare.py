@@ -75,16 +75,16 @@ def test_all_wrong_combinations_are_told_at_once_by_name(tmp_path) -> None:
         ({"vary": ["model.kind=lstm", "model.kind=gru"]}, "given twice"),
         ({"vary": ["model.num_layers=1,1"]}, "duplicate value"),
         ({"vary": ["model.num_layers=1],[2"]}, "--vary model.num_layers"),
-        ({"vary": ["model.num_layers=2020-01-01"]}, "isn't a setting"),
+        ({"vary": ["model.num_layers=2020-01-01"]}, "can't be a setting"),
         ({"vary": ["model.num_layers=&a [*a]"]}, "aliases"),
         ({"vary": ["seed=1,2"]}, "use --seeds"),
         ({"vary": ["training.steps=1,2"], "steps": 3}, "--steps sets training.steps"),
-        ({"vary": [], "budget": "5 minutes"}, "'5 minutes' isn't a time"),
-        ({"vary": [], "budget": "0s"}, "isn't a time"),
+        ({"vary": [], "budget": "5 minutes"}, "'5 minutes' isn't a duration"),
+        ({"vary": [], "budget": "0s"}, "isn't a duration"),
         ({"vary": [], "seeds": 0}, "--seeds"),
         ({"vary": [], "workers": 0}, "--workers"),
         ({"vary": [], "steps": 0}, "training.steps"),
-        ({"vary": [f"model.hidden_size={','.join(map(str, range(1, 400)))}"]}, "more than 1,000 runs"),
+        ({"vary": [f"model.hidden_size={','.join(map(str, range(1, 400)))}"]}, "maximum of 1,000 runs"),
     ],
 )
 def test_a_mistake_in_what_to_compare_is_explained(tmp_path, given_, said) -> None:
@@ -209,8 +209,8 @@ def test_settings_and_seeds_are_compared_beneath_one_run_and_a_failed_run_loses_
     mine, lost = ([runs[f"{row.label}, seed {seed}"] for seed in (5, 6)] for row in (good, bad))
     assert {run.info.status for run in mine} == {"FINISHED"}
     assert {run.info.status for run in lost} == {"FAILED"}
-    assert all("not finite" in run.data.tags["failed"] for run in lost)
-    assert sum("not finite" in note for note in found.notes) == 2
+    assert all("NaN or infinite" in run.data.tags["failed"] for run in lost)
+    assert sum("NaN or infinite" in note for note in found.notes) == 2
     cores = len(os.sched_getaffinity(0))
     assert {run.data.params["threads"] for run in runs.values()} == {str(max(1, cores // 2))}
     assert len({run.data.tags["process.id"] for run in runs.values()}) == 3, "each in a process of its own, two here"
@@ -272,7 +272,7 @@ def test_a_stopped_comparison_leaves_nothing_running_and_goes_on_where_it_was(ho
     assert found.run_id == stopped.parent
     (done,) = found.rows[0].results
     assert done.run_id == stopped.run_id
-    assert done.stopped == "6 seconds of training are over"
+    assert done.stopped == "the time limit of 6 seconds is reached"
     assert done.seconds == pytest.approx(6.0, abs=2.0), "the time before it was stopped counts"
     assert found.rows[0].label == "the recipe"
     states = [client().get_run(run).info.status for run in (done.run_id, found.run_id)]
@@ -303,7 +303,7 @@ def test_what_cannot_be_ranked_is_refused_before_any_training(home) -> None:
     from flows.study import compare
 
     path = write_recipe(home, "unranked")
-    with pytest.raises(UserError, match="validation data"):
+    with pytest.raises(UserError, match="no validation split"):
         compare(path, ["model.kind=rnn,gru"], 1, None, None, ["data.split=[0.9,0.0,0.1]"])
     with pytest.raises(UserError, match="can't be ranked together"):
         compare(path, ["encoding.kind=characters,words"], 1)

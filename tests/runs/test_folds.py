@@ -48,10 +48,10 @@ def test_a_plan_of_folds_goes_round_all_settings_with_each_fold(tmp_path) -> Non
     ("given", "said"),
     [
         ({"folds": 1}, "--folds: must be from 2"),
-        ({"folds": 5, "seeds": 2}, "--seeds: each fold is one run"),
+        ({"folds": 5, "seeds": 2}, "--seeds: can't be used together with --folds"),
         ({"folds": 5, "overrides": ["data.fold=1/2"]}, "set already"),
         ({"folds": 5, "vary": ["data.fold=1/2,2/2"]}, "set already"),
-        ({"folds": 600, "vary": ["model.num_layers=1,2"]}, "600 folds are more than 1,000 runs"),
+        ({"folds": 600, "vary": ["model.num_layers=1,2"]}, "600 folds are more than the maximum of 1,000 runs"),
         ({"vary": ["data.fold=3"]}, "data.fold"),
     ],
 )
@@ -107,11 +107,11 @@ def test_folds_are_runs_beneath_one_parent_that_adds_them_up(home, monkeypatch, 
     show(found)
     shown = capsys.readouterr().out
     assert "mean ± sd over 2 folds" in shown
-    assert "every sequence was test data once" in shown
+    assert "every sequence was in test once" in shown
 
     tried: list[str] = []
     monkeypatch.setattr(Processes, "run", lambda self, command, **_: (tried.append(command[-1]), (2, "again"))[1])
     assert compare(path, [], folds=2).run_id == found.run_id
     assert not tried, "finished folds are reused"
-    with pytest.raises(UserError, match="validation data"):
+    with pytest.raises(UserError, match="no validation split"):
         compare(path, ["model.kind=rnn,gru"], folds=2)

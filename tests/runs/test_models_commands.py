@@ -113,7 +113,7 @@ def test_promote_and_two_rollbacks_walk_back_through_the_champions(registry: Mlf
     back = models.rollback("small")
     assert (back.version, back.before) == ("1", "2")
     assert registry.champion("small").version == "1"
-    with pytest.raises(UserError, match="no champion before v1"):
+    with pytest.raises(UserError, match="no earlier champion than v1"):
         models.rollback("small")
     changes = registry.alias_changes("small")
     assert [(c.before, c.after, c.back) for c in changes] == [
@@ -147,7 +147,7 @@ def test_what_cannot_be_promoted_is_refused_with_the_reason(version) -> None:
         ("small@7", "no version '7'"),
         ("small", "doesn't name a version"),
         ("smal@1", "choices: small"),
-        ("small@1", "is the champion already"),
+        ("small@1", "is already the champion"),
         ("run:abcdef12", "no run"),
         ("../x@1", "unknown model"),
     ):
@@ -157,12 +157,12 @@ def test_what_cannot_be_promoted_is_refused_with_the_reason(version) -> None:
 
 def test_accept_refuses_a_champion_unless_it_is_forced(registry: MlflowStore, version: Callable) -> None:
     version(3.0, accept={"test/nats_per_char": "< 2"})
-    with pytest.raises(UserError, match=r"accept: test/nats_per_char is 3, accepted is < 2"):
+    with pytest.raises(UserError, match=r"accept bounds: test/nats_per_char is 3, but accept requires < 2"):
         models.promote("small@1")
     assert registry.champion("small") is None
     moved = models.promote("small@1", force=True)
-    assert "accepted is < 2" in moved.note
-    assert "accepted is < 2" in registry.alias_changes("small")[-1].why
+    assert "accept requires < 2" in moved.note
+    assert "accept requires < 2" in registry.alias_changes("small")[-1].why
 
 
 def test_a_run_that_accept_refused_is_registered_by_force_alone(
@@ -181,7 +181,7 @@ def test_a_run_that_accept_refused_is_registered_by_force_alone(
     session = Session(recipe, store, "cpu", 1)
     facts = {"framing": "sequences", "metrics": {"test/nats_per_char": 3.0}, "data": {"name": "own", "digest": "d"}}
     save_bundle(folder / "bundle", "small", session.model, session.encoding, recipe.as_dict(), facts)
-    with pytest.raises(UserError, match="accepted is < 2"):
+    with pytest.raises(UserError, match="accept requires < 2"):
         models.promote(selector)
     assert not registry.names()
     assert models.promote(selector, force=True).version == "1"
@@ -281,7 +281,7 @@ def test_a_diff_names_what_differs_and_which_is_better(version, capsys, monkeypa
     shown = run_command("diff small@1 small@2", capsys)
     assert "model.hidden_size" in shown
     assert "test/nats_per_char" in shown
-    with pytest.raises(UserError, match="are both small v1"):
+    with pytest.raises(UserError, match="are the same version, small v1"):
         run_command("diff small@1 small@v1", capsys)
 
 

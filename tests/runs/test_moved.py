@@ -69,7 +69,7 @@ def test_a_home_may_have_any_name(at, name: str) -> None:
 
 
 def test_a_question_mark_in_the_path_is_refused_before_anything_starts(at) -> None:
-    with pytest.raises(UserError, match=r"can't hold a '\?'"):
+    with pytest.raises(UserError, match=r"can't contain '\?'"):
         at("what?")
 
 

@@ -55,7 +55,7 @@ def test_word_vectors_that_are_none(rows: str, tmp_path: Path, content: str | No
 
 
 def test_a_reader_that_gives_another_kind_of_item(rows: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="the reader gives texts, which pianoroll can't encode"):
+    with pytest.raises(UserError, match="the reader gives texts, which the encoding pianoroll can't read"):
         preview(recipe(rows, "lines", {"kind": "pianoroll"}, "frame_model"))
     frames = {"kind": "pair", "input": {"kind": "frames"}, "target": {"kind": "labels"}}
     with pytest.raises(UserError):
@@ -73,7 +73,7 @@ def test_a_file_that_the_reader_cannot_read(tmp_path: Path) -> None:
 def test_phrases_of_one_file(tmp_path: Path) -> None:
     (tmp_path / "trees.txt").write_text("(4 (2 a) (4 film))\n" * 9)
     asked = recipe(str(tmp_path / "trees.txt"), "trees", LABELS, "classification", phrases=True)
-    with pytest.raises(UserError, match=r"data\.phrases: phrases of one sentence would stand in several splits"):
+    with pytest.raises(UserError, match=r"data\.phrases: phrases of one sentence would be in several splits"):
         preview(asked)
 
 
@@ -83,5 +83,5 @@ def test_a_task_that_reads_other_targets(rows: str) -> None:
 
 
 def test_a_reader_that_makes_its_data_is_given_no_files(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="moving-shapes makes its data itself; video reads files"):
+    with pytest.raises(UserError, match="moving-shapes makes its own data; video reads files"):
         recipe(str(tmp_path), "moving-shapes", LABELS, "classification")

@@ -179,7 +179,7 @@ def test_music_recordings_and_videos(new, tmp_path: Path) -> None:
     (tmp_path / "said").rename(tmp_path / "above" / "clips")
     assert read_recipe(propose("above").file).data["transcripts"] == "clips/meta.csv"
     assert read_recipe(propose("named").file).data["file_name"] == "{text}_{speaker}_{number}"
-    with pytest.raises(UserError, match="nothing says what is said"):
+    with pytest.raises(UserError, match="recordings without texts"):
         propose("untold")
 
 
@@ -192,13 +192,13 @@ def test_music_recordings_and_videos(new, tmp_path: Path) -> None:
         ({"a.jsonl": '{"text": "a", "label": 1}\n' * 9}, "CSV table"),
         ({"a.pkl": b"\x80\x04\0"}, "pickle"),
         ({"a.parquet": b"PAR1 no PAR1"}, "isn't a Parquet file"),
-        ({"a.txt": ""}, "nothing in it"),
+        ({"a.txt": ""}, "it is empty"),
         ({"a.txt": "hello"}, "too few characters"),
         ({"a.dat": bytes(range(256))}, "not text"),
         ({"a.gz": b"\x1f\x8b\x08\0"}, "gzip data is damaged"),
         ({"a.fa": ">s1\nACGT\n>s2\nGGTA\n"}, "without labels"),
         ({"d/.hidden": "text"}, "no files to read"),
-        ({"a.mp4": b"\0"}, "a folder for each label"),
+        ({"a.mp4": b"\0"}, "one folder per label"),
         ({"a.csv": rows("day,n", *(f"{day},{n % 7}" for n, day in enumerate([*DAYS, DAYS[5]])))}, "goes back in time"),
     ],
 )
@@ -234,7 +234,7 @@ def test_a_name_that_a_recipe_of_ours_has(new) -> None:
 
 def test_a_label_that_is_missing_is_told(new) -> None:
     lines = (f"{one},{('a', 'b', 'NA')[n % 3]}" for n, one in enumerate(PHRASES))
-    assert "NA and the like are a label, too" in new({"a.csv": rows("text,team", *lines)}).proposal.notes
+    assert "missing values such as NA count as a label" in new({"a.csv": rows("text,team", *lines)}).proposal.notes
 
 
 def test_a_coding_is_detected(new) -> None:

@@ -74,7 +74,7 @@ def test_a_server_that_is_away_or_silent(at, silent: int) -> None:
 
 def test_a_database_that_is_silent(at, silent: int) -> None:
     pytest.importorskip("psycopg2", reason="needs psycopg2: pip install psycopg2-binary")
-    assert "doesn't work" in refused(at(f"postgresql://ann:{PASSWORD}@127.0.0.1:{silent}/runs"))
+    assert "can't be used" in refused(at(f"postgresql://ann:{PASSWORD}@127.0.0.1:{silent}/runs"))
 
 
 def test_a_driver_that_is_missing_is_named_with_its_package(at, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,8 +101,11 @@ def test_what_artifacts_need_is_said_before_training(
 
 def test_a_bucket_that_is_missing_or_closed_is_said_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     for said, way in (
-        ("An error occurred (NoSuchBucket) when calling PutObject", "make the bucket"),
-        ("An error occurred (AccessDenied) for https://ann:hush@there", "let this key read, write and delete there"),
+        ("An error occurred (NoSuchBucket) when calling PutObject", "create the bucket"),
+        (
+            "An error occurred (AccessDenied) for https://ann:hush@there",
+            "give this key permission to read, write and delete there",
+        ),
         ("Unable to locate credentials", "AWS_ACCESS_KEY_ID"),
     ):
 
@@ -113,7 +116,7 @@ def test_a_bucket_that_is_missing_or_closed_is_said_with_the_way_out(monkeypatch
         monkeypatch.setattr(artifact_store, "_write", fails)
         with pytest.raises(UserError, match=way) as caught:
             artifact_store.check_artifacts("s3://bucket/runs", "sqlite:///x")
-        assert str(caught.value).startswith("s3://bucket/runs: artifacts can't be kept: ")
+        assert str(caught.value).startswith("s3://bucket/runs: artifacts can't be stored: ")
         assert "hush" not in str(caught.value)
     artifact_store.check_artifacts("/a/folder", "sqlite:///x")  # of this machine: nothing is tried
 

@@ -140,9 +140,9 @@ def test_a_run_killed_on_one_machine_ends_on_another_with_the_same_weights(machi
     assert client.get_run(run_id).info.status == "FINISHED"
     assert not client.list_artifacts(run_id, "travel"), "of a finished run nothing more travels"
     machine("a")
-    with pytest.raises(UserError, match="it finished on"):
+    with pytest.raises(UserError, match="the run is finished; it ran on"):
         bring(run_id)
-    with pytest.raises(UserError, match=r"no run 'nothing'[^$]*nor in the store http"):
+    with pytest.raises(UserError, match=r"no run 'nothing'[^$]*nor is it in the store http"):
         bring("nothing")
 
 
@@ -165,7 +165,7 @@ def test_data_that_did_not_travel_are_ingested_again_and_must_be_the_same(
     text = Path(recipe.data["path"])
     text.write_text(text.read_text() + "\nzoe")
     shutil.rmtree(home_settings.home / "datasets")
-    with pytest.raises(UserError, match=r"aren't those that the run began with[^$]*raise travel.data_mb"):
+    with pytest.raises(UserError, match=r"differ from those that the run started with[^$]*increase travel.data_mb"):
         _data(None, record, {}, tmp_path)
     text.unlink()
     with pytest.raises(UserError, match="can't be ingested here"):

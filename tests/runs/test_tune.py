@@ -76,10 +76,10 @@ def test_what_is_drawn_is_told_in_few_digits_and_stays_in_the_range(one: float, 
         (["model.x=a..b"], "two numbers"),
         (["model.x=1..true"], "two numbers"),
         (["model.x=.nan..1"], "two numbers"),
-        (["model.x=1,1"], "different choices"),
-        (["model.x=[1,2],[3]"], "choices are numbers"),
+        (["model.x=1,1"], "choices, all different"),
+        (["model.x=[1,2],[3]"], "choices must be numbers"),
         (["model.x=&a 1, *a"], "aliases"),
-        (["training.steps=1..9"], "the budget is the same"),
+        (["training.steps=1..9"], "have the same budget"),
         (["data.split=1,2"], "only settings of model and training"),
         (["seed=1,2"], "only settings of model and training"),
     ],
@@ -260,10 +260,10 @@ def test_a_trial_that_fails_is_told_and_loses_no_other(home, here) -> None:
     answer = tune(path, ["training.learning_rate=0.01,1.0e+38"], 5, threads=1)
     states = {tried.settings["training.learning_rate"]: tried.state for tried in answer.found.tried}
     assert states == {0.01: "complete", 1e38: "failed"}
-    assert any("not finite" in note for note in answer.notes)
-    with pytest.raises(UserError, match="not finite"):
+    assert any("NaN or infinite" in note for note in answer.notes)
+    with pytest.raises(UserError, match="NaN or infinite"):
         tune(path, ["training.learning_rate=1.0e+37,1.0e+38"], 1)
-    with pytest.raises(UserError, match="no validation data"):
+    with pytest.raises(UserError, match="no validation split"):
         tune(path, [], 1, None, None, ["data.split=[0.9,0.0,0.1]"])
 
 

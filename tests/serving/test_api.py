@@ -269,9 +269,9 @@ def test_ctrl_c_ends_the_command_at_once_whatever_is_being_drawn(store: MlflowSt
 
 
 def test_a_port_that_is_taken_is_said(address: str, store: MlflowStore) -> None:
-    with pytest.raises(UserError, match="is the port taken"):
+    with pytest.raises(UserError, match="is the port in use"):
         serve(store.settings, "127.0.0.1", int(address.rpartition(":")[2]))
-    with pytest.raises(UserError, match="can't listen there"):
+    with pytest.raises(UserError, match="can't listen on this address"):
         serve(store.settings, "no such host", 0)
 
 

@@ -98,7 +98,7 @@ def test_one_that_cannot_be_begun_fails_alone(served) -> None:
         good, bad, other = (pool.submit(ask, prompt) for prompt in ("the ", "", "a "))
     assert good.result().items
     assert other.result().items
-    with pytest.raises(UserError, match="starts from a prompt"):
+    with pytest.raises(UserError, match="needs a prompt"):
         bad.result()
 
 
@@ -134,5 +134,5 @@ def test_too_many_sequences_at_once_are_refused_and_the_next_are_not(bundles, sl
 
 def test_what_would_cost_too_much_is_refused_before_it_begins(served) -> None:
     for name in ("tales", "minimal", "rolls"):
-        with pytest.raises(UserError, match="are drawn for one request"):
+        with pytest.raises(UserError, match="can be sampled in one request"):
             served[name].generate({"count": 64, "max_length": 20_000}, 0, Deadline(60))

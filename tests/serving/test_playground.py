@@ -62,7 +62,7 @@ def give(page: Browser, field: str, path: Path) -> None:
 
 def go(page: Browser) -> None:
     page.value("document.getElementById('go').click()")
-    page.until(f"{READY} && ({STATUS}.startsWith('Done') || {STATUS}.startsWith('Answered') || {PROBLEM} !== '')", 60)
+    page.until(f"{READY} && ({STATUS}.startsWith('Done') || {STATUS}.startsWith('Predicted') || {PROBLEM} !== '')", 60)
 
 
 def test_the_page_is_one_file_that_names_nothing_outside_itself(address: str) -> None:
@@ -114,7 +114,7 @@ def test_a_text_is_read_while_it_is_written(compiler: None, page: Browser, monke
     choose(page, "tales", max_length=8000, count=4)
     page.value("document.getElementById('go').click()")
     page.until(f"({TEXTS})[0]?.length > 50 && !({READY})", 30)
-    assert page.value(STATUS) == "Drawing …"
+    assert page.value(STATUS) == "Generating …"
     page.value("document.getElementById('stop').click()")
     page.until(f"{READY} && {PROBLEM} === 'Stopped.'")
     monkeypatch.setattr(batching, "STEPS", 16)
@@ -189,7 +189,7 @@ def test_notes_that_are_dragged_over_are_written_anew_and_no_others(page: Browse
             break
     asked = page.value(part)
     assert re.fullmatch(r"bars? \d(-\d)?(, [a-z ]+)?", asked)
-    assert f"writes {asked} anew" in page.value(f"{line}.textContent")
+    assert f"Rewrite{asked}Edit" in page.value(f"{line}.textContent")
     pieces, addresses = [made(address, told(page))], [page.value(shown)]
     for _ in range(2):
         page.value(f"{button}.click()")
@@ -241,12 +241,12 @@ def test_notes_that_are_dragged_over_are_written_anew_and_no_others(page: Browse
 def test_what_is_wrong_is_said(page: Browser, address: str) -> None:
     choose(page, "tales", prompt="")
     go(page)
-    assert "starts from a prompt" in page.value(PROBLEM)
+    assert "needs a prompt" in page.value(PROBLEM)
     page.errors.clear()  # the browser's note of the status 400
     broken = f"{address}/#" + urllib.parse.urlencode({"play": json.dumps({"model": "gone", "version": "7"})})
     for link, said in (
-        (broken, "The link is for gone v7, which isn't here."),
-        (f"{address}/#play=%7B", "This link is damaged."),
+        (broken, "The link is for gone v7, which isn't registered here."),
+        (f"{address}/#play=%7B", "This link is incomplete or damaged."),
     ):
         page.call("Page.navigate", url="about:blank")
         page.call("Page.navigate", url=link)

@@ -31,7 +31,7 @@ def test_answers_stand_beside_their_inputs_and_stay_text(page: Browser) -> None:
     choose(page, "sums", frames="0 1\n0.5, 0.5\n\n1 1")
     go(page)
     assert page.value("document.querySelectorAll('tbody tr').length") == 2
-    assert page.value(STATUS) == "Answered 2 inputs."
+    assert page.value(STATUS) == "Predicted 2 inputs."
 
 
 def test_words_are_marked_and_recordings_are_read(page: Browser, tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_words_are_marked_and_recordings_are_read(page: Browser, tmp_path: Path)
     give(page, "wav", recording)
     go(page)
     assert page.value(PROBLEM) == ""
-    assert page.value(STATUS) == "Answered 1 input."
+    assert page.value(STATUS) == "Predicted 1 input."
     recording.write_text("no sound")
     give(page, "wav", recording)
     go(page)
@@ -72,7 +72,7 @@ def explain(page: Browser, told: str = "") -> None:
 def test_an_answer_is_explained_beside_its_input(page: Browser, address: str) -> None:
     texts = ["a good day", f"qux  {HOSTILE}"]
     choose(page, "moods", texts="\n".join(texts))
-    explain(page, told="warning: no word is known to the model")
+    explain(page, told="warning: the model knows no word of it")
     assert page.value(STATUS) == "Explained 2 inputs."
     asked = {"model": "moods", "inputs": texts}
     told = httpx.post(f"{address}/explain", json=asked, trust_env=False).json()["explanations"]
@@ -125,7 +125,7 @@ def test_each_tag_is_explained_and_so_is_where_a_translation_looked(page: Browse
     shown = f"because('so good', {json.dumps(one)})"
     page.value(f"document.getElementById('results').replaceChildren({shown})")
     assert page.value(MARKS) == [["for", "so", "+0.100"], ["for", "good", "+0.900"]]
-    assert page.value("document.querySelector('.note:not(#held)').textContent").startswith("looked at;")
+    assert page.value("document.querySelector('.note:not(#held)').textContent").startswith("attention;")
     assert page.value("document.querySelector('meter').value") == pytest.approx(np.exp(-0.5))
 
 

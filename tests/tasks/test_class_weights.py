@@ -142,7 +142,7 @@ def test_training_resumes_bit_for_bit(tmp_path, silent, task) -> None:
 def test_what_makes_no_sense_is_refused() -> None:
     encoding = Pair(input={"kind": "symbols"}, target={"kind": "labels"})
     encoding.fit(ROWS)
-    with pytest.raises(UserError, match="twice over"):
+    with pytest.raises(UserError, match="weighted twice"):
         make_task(
             {"kind": "classification", "class_weights": "balanced", "sampling": "balanced"}, encoding, "sequences"
         )

@@ -197,13 +197,13 @@ def test_counts_stay_counts_and_others_are_refused() -> None:
     assert (drawn >= 0).all()
     assert (drawn == np.round(drawn)).all()
     half = [item._replace(values=item.values / 2) for item in LOADS]
-    with pytest.raises(UserError, match=r"whole numbers from 0 to(.|\n)*output: student_t"):
+    with pytest.raises(UserError, match=r"whole numbers from 0 to(.|\n)*set output to student_t"):
         made(half, output="negative_binomial")
-    with pytest.raises(UserError, match="the model is of counts"):
+    with pytest.raises(UserError, match="the model needs counts"):
         task.predict(model, half[1:2])
-    with pytest.raises(UserError, match="the model is of counts"):
+    with pytest.raises(UserError, match="the model needs counts"):
         task.predict(model, [LOADS[0]._replace(values=LOADS[0].values * 1e30)])
-    with pytest.raises(UserError, match="counts are not centred"):
+    with pytest.raises(UserError, match="can't be used with counts"):
         made(output="negative_binomial", centre=True)
     with pytest.raises(UserError, match="no location to be moved"):
         made(output="negative_binomial", from_season=True)
@@ -218,7 +218,7 @@ def test_a_model_that_reads_the_future_is_refused() -> None:
         "evaluation": {},
         "generation": {},
     }
-    assert "forecast goes on from the past alone" in check_together(sections)[0]
+    assert "forecast may only use the past" in check_together(sections)[0]
     sections["model"]["bidirectional"] = False
     assert check_together(sections) == []
 
@@ -290,7 +290,7 @@ def test_a_file_is_answered_by_the_next_steps_of_each_series(tmp_path) -> None:
     wide = table(tmp_path / "wide.csv", ["day,a,b", *(f"2024-05-{day:02},{day},{day * 3}" for day in range(1, 21))])
     assert predicted(model, wide) == found[:6]
     hourly = table(tmp_path / "h.csv", ["ds,y", *(f"2024-05-01 {hour:02}:00,1" for hour in range(24))])
-    assert "steps of h, the training data have D" in predicted(model, hourly)[0]["problem"]
+    assert "has step h, but the training data have D" in predicted(model, hourly)[0]["problem"]
 
 
 def test_covariates_are_read_ahead(tmp_path) -> None:
@@ -299,12 +299,12 @@ def test_covariates_are_read_ahead(tmp_path) -> None:
     found = predicted(model, table(tmp_path / "x.csv", ["ds,y,price", *rows]))
     assert [row["time"] for row in found] == ["2024-05-18", "2024-05-19", "2024-05-20"]
     short = predicted(model, table(tmp_path / "y.csv", ["ds,y,price", *rows[:-1]]))
-    assert "price known for 2 of the 3 steps ahead" in short[0]["problem"]
+    assert "price given for only 2 of the 3 steps to predict" in short[0]["problem"]
     values, price = [float(day) for day in range(1, 18)], [day % 5 for day in range(1, 21)]
     given = {"start": "2024-05-01", "values": values, "covariates": {"price": price}}
     (answer,) = answered(model, [read(model.encoding, given, "input")])
     assert [f"{mean:.15g}" for mean in answer["mean"]] == [row["mean"] for row in found]
-    with pytest.raises(UserError, match="the covariates are none, not price"):
+    with pytest.raises(UserError, match="has the covariates none, but the model needs price"):
         read(model.encoding, {"start": "2024-05-01", "values": values}, "input")
 
 
@@ -326,15 +326,21 @@ def test_a_series_may_be_given_in_several_ways(tmp_path) -> None:
     ("wrong", "said"),
     [
         ([1.0, 2.0], "list isn't a series"),
-        ({"values": [1.0]}, "give the time of the first value"),
+        ({"values": [1.0]}, "give either `start` or `times`"),
         ({"start": "2024-05-01", "values": []}, "no values"),
         ({"start": "2024-05-01", "values": [1.0, None]}, "finite numbers"),
         ({"start": "later", "values": [1.0]}, "isn't a time"),
         ({"start": "2024-05-01", "vals": [1.0], "values": [1.0]}, "Did you mean 'values'"),
-        ({"times": ["2024-05-02", "2024-05-01"], "values": [1.0, 2.0]}, "don't go forward"),
-        ({"times": ["2024-05-01", "2024-05-03"], "values": [1.0, 2.0]}, "a step of D is missing"),
-        ({"times": [f"2024-05-01 {n:02}:00" for n in range(9)], "values": [1.0] * 9}, "steps of h; the model's"),
-        ({"start": "2024-05-01", "values": [1.0], "covariates": {"x": [1.0]}}, "the covariates are x, not none"),
+        ({"times": ["2024-05-02", "2024-05-01"], "values": [1.0, 2.0]}, "the times must increase"),
+        ({"times": ["2024-05-01", "2024-05-03"], "values": [1.0, 2.0]}, "a step is missing"),
+        (
+            {"times": [f"2024-05-01 {n:02}:00" for n in range(9)], "values": [1.0] * 9},
+            "has steps of h, but the model's",
+        ),
+        (
+            {"start": "2024-05-01", "values": [1.0], "covariates": {"x": [1.0]}},
+            "has the covariates x, but the model needs none",
+        ),
     ],
 )
 def test_what_is_no_series_is_refused(wrong, said) -> None:

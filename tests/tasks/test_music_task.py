@@ -83,7 +83,7 @@ def test_rules_hold_over_the_chords(task, model) -> None:
 @pytest.mark.slow
 def test_a_piece_that_ran_out_of_tokens_is_said_to(task, model) -> None:
     made = task.generate(model, MusicSettings(count=2, max_length=20, chords="blues in F"), seed=0)
-    assert made.warnings == ["2 of 2 pieces reached generation.max_length (20) before their end"]
+    assert made.warnings == ["2 of 2 pieces were cut off at generation.max_length (20)"]
 
 
 def test_the_prompt_is_the_metre_of_the_chords(task, model) -> None:
@@ -98,7 +98,7 @@ def test_a_beginning_from_a_file_is_gone_on_from(task, model) -> None:
     (score,) = task.generate(model, MusicSettings(count=1, given=given), seed=0).items
     assert [(n.start, n.pitch) for n in score.parts[0].notes[:2]] == [(0, 60), (12, 64)]
     assert score.length_steps == 96
-    with pytest.raises(UserError, match="not both"):
+    with pytest.raises(UserError, match="can't be used together"):
         task.generate(model, MusicSettings(count=1, given=given, chords="C"), seed=0)
 
 
@@ -106,7 +106,7 @@ def test_a_beginning_from_a_file_is_gone_on_from(task, model) -> None:
 def test_without_chords_the_model_makes_up_its_own_form(task, model) -> None:
     made = task.generate(model, MusicSettings(count=1, max_length=300), seed=2)
     assert isinstance(made.items[0], Score)
-    with pytest.raises(UserError, match="choruses needs chords"):
+    with pytest.raises(UserError, match="choruses: only works with chords"):
         task.generate(model, MusicSettings(count=1, choruses=2), seed=2)
 
 
@@ -217,10 +217,10 @@ def test_a_planned_piece_has_as_many_bars_as_were_asked_for(bars) -> None:
 
 
 def test_bars_are_refused_where_they_are_not_planned_or_known_already(task, model) -> None:
-    with pytest.raises(UserError, match="doesn't plan"):
+    with pytest.raises(UserError, match="can't be given a length in bars"):
         task.generate(model, MusicSettings(bars=8), seed=0)
     planned, its_model = planning()
-    with pytest.raises(UserError, match="how many bars"):
+    with pytest.raises(UserError, match="chords, which determine the length"):
         planned.generate(its_model, MusicSettings(bars=8, chords="C | G7"), seed=0)
 
 
@@ -237,9 +237,9 @@ def test_a_planned_chorale_has_as_many_bars_as_were_asked_for(prompt) -> None:
         assert score.metre == (3, 4) or not prompt
         assert score.upbeat_steps == 4 or "upbeat" not in prompt
     (warning,) = task.generate(model, Settings(count=2, max_length=20, bars=4), seed=0).warnings
-    assert "2 of 2 pieces reached" in warning
+    assert "2 of 2 pieces were cut off at" in warning
     begun = tuple(task.encoding.encode(score)[:10].tolist())
-    with pytest.raises(UserError, match="a file says how many bars"):
+    with pytest.raises(UserError, match="a file, which determines the length"):
         task.generate(model, Settings(bars=4, given=begun), seed=0)
 
 
@@ -247,7 +247,7 @@ def test_bars_are_refused_by_a_model_of_text() -> None:
     text = Characters()
     text.fit(["abc"])
     task = LanguageModel(text, "sequences")
-    with pytest.raises(UserError, match="doesn't plan"):
+    with pytest.raises(UserError, match="can't be given a length in bars"):
         task.generate(task.build_model({"kind": "rnn", "hidden_size": 8}), Settings(bars=4), seed=0)
 
 

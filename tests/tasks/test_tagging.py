@@ -66,7 +66,7 @@ def store(tmp_path_factory) -> Store:
 
 def test_variants_of_another_length_are_refused() -> None:
     """They would have no label for each frame."""
-    for tempo, message in ((1.0, None), (1.2, "no label a frame")):
+    for tempo, message in ((1.0, None), (1.2, "can't be used with tagging")):
         pair = Pair(input={"kind": "mel", "tempo": tempo}, target={"kind": "labels"})
         if message is None:
             Tagging(pair, "sequences")
@@ -127,7 +127,7 @@ def test_a_span_bias_finds_more_spans_and_leaves_the_loss_alone() -> None:
         )
         assert figures["span_recall"].value == (bias == 1.2)
     assert said == {0.0: ["O", "O", "O"], 0.7: ["O", "O", "I-x"], 1.2: ["O", "B-x", "I-x"], -1.0: ["O", "O", "O"]}
-    with pytest.raises(UserError, match="no bias"):
+    with pytest.raises(UserError, match="only works with tags of spans"):
         task_of(["noun", "verb"], "none", span_bias=1.0)
 
 

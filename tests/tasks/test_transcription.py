@@ -237,7 +237,7 @@ def test_a_wav_or_a_folder_of_them_is_read_through_files(trained, recordings, tm
     assert rows[1] == {
         "file": "torn.wav",
         "predicted": "",
-        "problem": "cut off: its header promises more sound than there is",
+        "problem": "cut off: it has less sound than its header says",
     }
 
 
@@ -282,7 +282,7 @@ def test_a_registered_language_model_is_only_put_into_a_model_of_speech(
         assert isinstance(speech.predict([row.input])[0], str)
     finally:
         speech.task.scorer = None
-    with pytest.raises(UserError, match="names: reads no speech"):
+    with pytest.raises(UserError, match="names isn't a speech model"):
         with_language_model(names, names)
-    with pytest.raises(UserError, match="beeps writes no text"):
+    with pytest.raises(UserError, match="beeps isn't a language model"):
         with_language_model(speech, speech)

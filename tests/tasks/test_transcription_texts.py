@@ -54,7 +54,7 @@ def test_texts_longer_than_their_frames_are_told_and_all_of_them_refused(
     session = Session(recipe, ingested(recipe, tmp_path), "cpu", 1)
     options = {"batch_size": 4, "window": 0, "seed": 0, "training": True}
     if refused:
-        with pytest.raises(UserError, match="every text is longer"):
+        with pytest.raises(UserError, match="all texts have more tokens"):
             session.task.batches(session.store.split("train"), **options)
     else:
         session.task.batches(session.store.split("train"), **options)
@@ -97,7 +97,7 @@ def test_a_trained_language_model_scores_texts_as_it_would_write_them() -> None:
             mine, its = (int(e.encode(letter)[0]) for e in (task.encoding.target, known))
             assert scores[mine] == pytest.approx(wanted[length, its], abs=1e-5)
         assert scores[EOS] == pytest.approx(wanted[length, EOS], abs=1e-5)
-    with pytest.raises(UserError, match="doesn't generate single chars"):
+    with pytest.raises(UserError, match="must be a model of single chars"):
         task.use_language_model(model, Words())
 
 
@@ -110,7 +110,7 @@ def test_texts_of_training_are_read_rather_than_others(tmp_path: Path) -> None:
     a, b = (int(id) for id in pair.target.encode("ab"))
     texts = Sequences(np.array([a, b, a, b, b, a]), np.array([0, 2, 4, 6]))
     (note,) = task.prepare(Examples({"target": texts}))
-    assert "6 different runs of 3 tokens" in note
+    assert "6 different 3-grams" in note
     logits_TV = np.full((2, 6), -20.0)
     logits_TV[0, a], logits_TV[1, [a, PAD]] = 0.0, [-0.5, -0.1]  # "a" by the frames alone; "aa" isn't possible
     logits_TV[1, b] = -1.0
@@ -134,5 +134,5 @@ def test_symbols_are_read_with_spaces_between_them() -> None:
 
 
 def test_targets_that_are_no_texts_are_refused(tmp_path) -> None:
-    with pytest.raises(UserError, match="targets are tokens"):
+    with pytest.raises(UserError, match="this task needs tokens"):
         Transcription(Pair(input={"kind": "frames"}, target={"kind": "frames"}), "sequences")

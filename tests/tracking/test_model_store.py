@@ -97,7 +97,7 @@ def test_an_unknown_model_lists_what_there_is(store: MlflowStore, run: MlflowRun
 
 def test_names_that_cannot_be_are_refused(store: MlflowStore, run: MlflowRun, bundle: Path, tmp_path: Path) -> None:
     for name in ("a/b", "x' or name = 'y", "", ".."):
-        with pytest.raises(UserError, match="can't be a model's name"):
+        with pytest.raises(UserError, match="isn't a valid model name"):
             store.register(run.ref, bundle, name, tags={})
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="nothing to register"):
@@ -117,7 +117,7 @@ def add(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tamper", "said"), [(change, "another content"), (remove, "is missing"), (add, "was not registered")]
+    ("tamper", "said"), [(change, "was changed"), (remove, "is missing"), (add, "was not registered")]
 )
 @pytest.mark.parametrize("remote", [False, True])
 def test_a_tampered_model_is_refused(
@@ -189,12 +189,12 @@ def test_code_is_verified_with_the_model_and_exported_as_it_was(
     kept = shutil.copytree(model, tmp_path / "kept")
     errors = model / "code" / "components" / "errors.py"
     tampered = {
-        "pyfunc.py has another content": lambda: (model / "pyfunc.py").write_text("print('gone')"),
-        "MLmodel has another content": lambda: (model / "MLmodel").write_text("flavors: {}"),
+        "pyfunc.py was changed": lambda: (model / "pyfunc.py").write_text("print('gone')"),
+        "MLmodel was changed": lambda: (model / "MLmodel").write_text("flavors: {}"),
         "requirements.txt is missing": lambda: (model / "requirements.txt").unlink(),
-        "code/ has another content": lambda: errors.write_text(errors.read_text() + "\nimport antigravity\n"),
+        "code/ was changed": lambda: errors.write_text(errors.read_text() + "\nimport antigravity\n"),
         "json.py was not registered": lambda: (model / "json.py").write_text(""),
-        "code/ has another": lambda: (model / "code" / "json").symlink_to(tmp_path),
+        "code/ was": lambda: (model / "code" / "json").symlink_to(tmp_path),
         "more was not registered": lambda: os.mkfifo(model / "more"),
     }
     for said, tamper in tampered.items():

@@ -73,7 +73,7 @@ def test_conditions_compare_as_written(text: str, met: bool) -> None:
     "text", ["0.75", "= 0.75", "== 0.75", "< 0.75 nats", "< nan", "< inf", "< 1e999", "<", "< ٣", 3]
 )
 def test_a_condition_that_is_none_is_a_problem_that_says_how_to_write_it(text: str) -> None:
-    with pytest.raises(UserError, match="isn't a condition"):
+    with pytest.raises(UserError, match="isn't a bound"):
         parse_condition(text)
     (problem,) = meets({LOSS: text}, {LOSS: -1.0})
     assert f"accept.{LOSS}" in problem

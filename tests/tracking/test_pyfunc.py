@@ -127,7 +127,7 @@ def test_a_model_loaded_twice_still_refuses(model: PyFuncModel, saved: Path) -> 
      ("top_p", 1.5), ("top_k", -1), ("seed", -1)],
 )  # fmt: skip
 def test_params_are_bounded(model: PyFuncModel, name: str, value: float) -> None:
-    with pytest.raises(MlflowException, match=rf"params\.{name}: .* out of range"):
+    with pytest.raises(MlflowException, match=rf"params\.{name}: must be from"):
         model.predict(prompts("a"), params={name: value})
 
 
@@ -334,10 +334,10 @@ def test_a_wrong_question_is_a_wrong_request(answering: Any) -> None:
         assert caught.value.get_http_status_code() == 400
     with pytest.raises(MlflowException, match="half of a surrogate pair"):
         model.predict(HALF[["input"]])
-    with pytest.warns(UserWarning, match=r"^no word is known to the model.* \(input\.input\[1\]\)"):
+    with pytest.warns(UserWarning, match=r"^the model knows no word of it.* \(input\.input\[1\]\)"):
         model.predict(pd.DataFrame({"input": ["word1 is good", "zz"]}))
     with pytest.raises(MlflowException, match="can't read it"):
         answering["regression"][1].predict(pd.DataFrame({"input": [[[1.0, 2.0, 3.0]]]}))
-    with pytest.raises(MlflowException, match="has no params"):
+    with pytest.raises(MlflowException, match="take no params"):
         model.predict(pd.DataFrame({"input": ["a"]}), params={"seed": 1})
     assert len(model.predict(pd.DataFrame({"input": ["a"]}))) == 1, "the next call goes well"

@@ -78,7 +78,7 @@ def test_a_password_in_a_wrong_address_is_not_shown(monkeypatch: pytest.MonkeyPa
 
 def test_a_password_in_the_address_of_artifacts_is_refused_without_being_shown(tmp_path: Path) -> None:
     (tmp_path / "mlflow.yaml").write_text("tracking: {artifacts: 's3://KEY:hush-hush@bucket/runs'}\n")
-    with pytest.raises(UserError, match="holds a password") as caught:
+    with pytest.raises(UserError, match="contains a password") as caught:
         load_settings(tmp_path)
     assert "hush" not in str(caught.value)
 

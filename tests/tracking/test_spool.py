@@ -127,7 +127,7 @@ def test_trouble_that_ends_loses_nothing_and_repeats_nothing(
     assert sender.close(1) == 0
     assert [record.message.partition(": ")[2][:24] for record in caplog.records] == [
         "the store doesn't answer",
-        "the store answers again,",
+        "the store answers again;",
     ]
 
 

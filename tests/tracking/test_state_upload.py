@@ -88,12 +88,12 @@ def test_the_newest_state_is_fetched_whole_or_refused(travelling: MlflowTracker,
     assert {path.name for path in into.iterdir() if path.is_file()} == set(kept.files)
     root = local_folder(travelling.client.get_run(run.ref.run_id).info.artifact_uri)
     artifact = root / kept.folder / "checkpoint.safetensors"
-    for content, told in ((b"x" * 5, "another content"), (b"w" * 6, "another size")):
+    for content, told in ((b"x" * 5, "different content"), (b"w" * 6, "different size")):
         artifact.write_bytes(content)
         with pytest.raises(UserError, match=told):
             remote.fetch(run.ref.run_id, kept.folder, kept.files, tmp_path / "into")
     artifact.unlink()
-    with pytest.raises(UserError, match="isn't there"):
+    with pytest.raises(UserError, match="is missing"):
         remote.fetch(run.ref.run_id, kept.folder, kept.files, tmp_path / "into")
 
 
@@ -113,11 +113,11 @@ def test_a_store_that_is_away_is_told_once_and_tried_again(travelling, sent, mon
         waited(lambda: len(tried) >= 2)
         assert remote.run(run.ref.run_id).kept is None
     assert waited(lambda: remote.run(run.ref.run_id).kept).update == 7
-    waited(lambda: "stored again" in caplog.text)  # told after the set is marked
+    waited(lambda: "uploaded again" in caplog.text)  # told after the set is marked
     told = [record.getMessage() for record in caplog.records if "checkpoint" in record.getMessage()]
     assert len(told) == 2
-    assert "isn't stored, trying again (connection refused)" in told[0]
-    assert "stored again" in told[1]
+    assert "can't upload its checkpoint, trying again (connection refused)" in told[0]
+    assert "uploaded again" in told[1]
 
 
 @pytest.mark.slow

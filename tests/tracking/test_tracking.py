@@ -209,9 +209,9 @@ def test_sending_again_repeats_no_point(tracker: MlflowTracker, run: MlflowRun) 
 @pytest.mark.slow
 def test_what_cannot_be_a_key_is_refused_at_once_and_not_spooled(run: MlflowRun, tmp_path: Path) -> None:
     for key in ("loss%", "a//b", "../b", "a/./b", "", "k" * 251, "a/"):
-        with pytest.raises(ValueError, match="can't be a key"):
+        with pytest.raises(ValueError, match="isn't a valid key"):
             run.metrics({key: 1.0}, 0)
-    with pytest.raises(ValueError, match="columns of one length"):
+    with pytest.raises(ValueError, match="columns of equal length"):
         run.table({"a": [1], "b": []}, "x.json")
     (tmp_path / "no.png").write_text("no image")
     with pytest.raises(OSError, match="cannot identify image"):
@@ -246,7 +246,7 @@ def test_writing_to_a_run_that_was_deleted_meanwhile_stops_nobody(
         assert run.flush(20) == 1
         run.finish()
     assert "refuses" in caplog.text
-    assert "wait in" in caplog.text
+    assert "they are in" in caplog.text
 
 
 def test_system_metrics_are_spooled_under_mlflows_names() -> None:

@@ -208,13 +208,13 @@ def test_the_layers_compute_what_keras_computes(tmp_path, here, which, name) -> 
     parts = [f"my_{part}" for part, one in named(layers) if one["class_name"] in (*GATES, "Bidirectional")]
     if name == "theirs.weights.h5":
         if len(parts) > 1:
-            with pytest.raises(UserError, match="holds several recurrent layers") as caught:
+            with pytest.raises(UserError, match="contains several recurrent layers") as caught:
                 read_weights(path)
             assert caught.value.hint.endswith(f"--from '{path}#{','.join(parts)}'")
             path = f"{path}#{','.join(parts)}"
         if which == "relu":  # the file doesn't tell
             model, taken = ours(path)
-            assert "Keras's defaults (tanh, sigmoid, concat)" in taken.told()[-1]
+            assert "Keras's defaults are assumed (tanh, sigmoid, concat)" in taken.told()[-1]
             return
     model, taken = ours(path)
     x_BTI = np.random.default_rng(0).normal(size=(3, 7, WIDTH)).astype(np.float32)
@@ -273,12 +273,12 @@ def test_an_embedding_and_a_dense_layer_are_taken_when_they_are_named(tmp_path, 
     ("layers", "said"),
     [
         ([layer("LSTM", WIDTH, 1, recurrent_activation="hard_sigmoid")], "its recurrent_activation is 'hard_sigmoid'"),
-        ([layer("GRU", WIDTH, 1, activation="relu")], "its activation is 'relu'; here it is tanh"),
+        ([layer("GRU", WIDTH, 1, activation="relu")], "its activation is 'relu'; only tanh is supported"),
         ([layer("LSTM", WIDTH, 1, go_backwards=True)], "go_backwards"),
-        ([both("LSTM", WIDTH, 1, merge_mode="sum")], "it merges its directions by 'sum'"),
-        ([{**layer("LSTM", WIDTH, 1), "class_name": "PeepholeLSTM"}], "holds no recurrent layers|its class is"),
-        ([layer("LSTM", WIDTH, 1), other("RepeatVector"), layer("LSTM", UNITS, 2)], "holds several recurrent layers"),
-        ([other("Dense", (4, 3), (3,))], "holds no recurrent layers; it has .*dense"),
+        ([both("LSTM", WIDTH, 1, merge_mode="sum")], "its merge_mode is 'sum'"),
+        ([{**layer("LSTM", WIDTH, 1), "class_name": "PeepholeLSTM"}], "contains no recurrent layers|its class "),
+        ([layer("LSTM", WIDTH, 1), other("RepeatVector"), layer("LSTM", UNITS, 2)], "several recurrent layers"),
+        ([other("Dense", (4, 3), (3,))], "contains no recurrent layers; it contains .*dense"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["theirs.keras", "theirs.h5"])
@@ -291,9 +291,9 @@ def test_shapes_that_are_no_layer_s_are_refused(tmp_path, here) -> None:
     one = layer("GRU", WIDTH, 1)
     kernel, recurrent, _ = one["weights"][0]
     for weights, said in {
-        "columns": ([kernel[:, :-1], recurrent], "are those of no layer that is known"),
+        "columns": ([kernel[:, :-1], recurrent], "no supported layer has tensors of shapes"),
         "bias": ([kernel, recurrent, np.ones(7, np.float32)], r"its bias \[7\] doesn't fit its kernel \[5, 18\]"),
-        "nan": ([kernel * np.nan, recurrent], "holds numbers that aren't finite"),
+        "nan": ([kernel * np.nan, recurrent], "contains NaN or infinity"),
     }.values():
         with pytest.raises(UserError, match=said):
             read_weights(written(tmp_path / "odd.keras", [{**one, "weights": [weights]}]))
@@ -327,7 +327,7 @@ def test_what_lies_elsewhere_is_not_read(tmp_path) -> None:
         group = file.create_group("layers/again")
         group["round"] = file["layers"]
 
-    said = {link: "is a link", outside: "another file", virtual: "another file", huge: "holds more than 1,024 MB"}
+    said = {link: "is a link", outside: "another file", virtual: "another file", huge: "contains more than 1,024 MB"}
     for make, what in {**said, circle: "nested too deeply"}.items():
         with h5py.File(path, "w") as file:
             make(file)
@@ -346,8 +346,8 @@ def test_damaged_files_are_refused(tmp_path) -> None:
         archive.writestr("config.json", " " * (33 << 20))
         archive.writestr("model.weights.h5", "")
     for name, said in {
-        "cut.h5": "can't be parsed", "cut.keras": "can't be parsed", "empty.keras": "no .keras file of Keras 3",
-        "packed.keras": "config.json has more than 32 MB",
+        "cut.h5": "can't be parsed", "cut.keras": "can't be parsed", "empty.keras": "a .keras file written by Keras 3",
+        "packed.keras": "config.json is larger than 32 MB",
     }.items():  # fmt: skip
         with pytest.raises(UserError, match=said):
             read_weights(str(tmp_path / name))

@@ -158,7 +158,7 @@ def test_a_checkpoint_of_two_processes_is_not_gone_on_with_by_one(
     recipe = small_recipe("stream", training={"checkpoint_seconds": 0.0})
     store = small_store(recipe)
     together(recipe, store, tmp_path / "run", 2, 9)
-    with pytest.raises(UserError, match="of a training on 2 processes, not 1") as caught:
+    with pytest.raises(UserError, match="by a training with 2 processes, not 1") as caught:
         Session(recipe, store, "cpu", 1).train(tmp_path / "run", silent)
     assert "--processes 2" in caught.value.hint
 
@@ -183,7 +183,7 @@ def test_a_run_in_two_processes_is_tracked_as_one(own_home, small_recipe, small_
             found.append(evaluate(run)["val/nats_per_char"])
     assert found[1] == pytest.approx(found[0], abs=0.1)  # other dropout
     assert unexpected((runs[1].folder / "process-1.log").read_text()) == [], "the other process ended quietly"
-    with pytest.raises(UserError, match="on 2 processes, not 1"):
+    with pytest.raises(UserError, match="with 2 processes, not 1"):
         runs[1].session().train(runs[1].folder, None)
 
 
@@ -194,7 +194,7 @@ def test_why_another_process_broke_off_is_told(own_home, small_recipe, small_sto
     run = begin_run(recipe, dataset, "cpu", 2, 2)
     monkeypatch.setenv("REPRISE_HOME", str(own_home / "another"))
     with (
-        pytest.raises(RuntimeError, match=r"in 2 processes broke off \(process 1: .*isn't the record of a run"),
+        pytest.raises(RuntimeError, match=r"in 2 processes failed \(process 1: .*isn't a valid record of a run"),
         opened(run),
     ):
         train(run)
@@ -207,7 +207,7 @@ def test_a_run_that_began_on_a_gpu_says_how_it_goes_on_without_one(own_home, sma
     dataset = DatasetRef(str(store.path), store.manifest["digests"]["content"], reused=False)
     run = begin_run(recipe, dataset, "cpu", 1)
     replace(run.record, device="cuda").save(run.folder)
-    with pytest.raises(UserError, match="began on cuda, and torch sees no GPU here") as caught:
+    with pytest.raises(UserError, match="started on cuda, and torch sees no GPU here") as caught:
         moved_to(find_run(run.id, places()), "")
     assert f"reprise resume {run.id[:8]} --device cpu" in caught.value.hint
     assert moved_to(find_run(run.id, places()), "cpu").device == "cpu"

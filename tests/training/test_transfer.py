@@ -115,7 +115,7 @@ def test_what_does_not_fit_starts_anew_or_is_refused() -> None:
     task, encoding, options = language(["abc"], num_layers=2)
     taken = take_weights(source_of(task, encoding, options).model, encoding, old, same_task=True)
     assert all(name.startswith("recurrent.layers.1") for name in taken.anew)
-    assert "starting anew: recurrent.layers.1" in " ".join(taken.told())
+    assert "initialised at random: recurrent.layers.1" in " ".join(taken.told())
     task, encoding, options = language(["abc"], kind="gru", hidden_size=7)
     with pytest.raises(UserError, match=r"only [0-9]% of this model's weights fit those of old") as caught:
         take_weights(source_of(task, encoding, options).model, encoding, old, same_task=True)
@@ -128,10 +128,10 @@ def test_frozen_tensors_are_named_by_how_they_begin() -> None:
     Start(freeze=("embedding", "recurrent.layers.0")).freeze(model)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained == {n for n, _ in model.named_parameters() if n.startswith(("recurrent.layers.1", "head"))}
-    with pytest.raises(UserError, match="no tensor is called 'recurent'") as caught:
+    with pytest.raises(UserError, match="no parameter 'recurent'") as caught:
         Start(freeze=("recurent",)).freeze(model)
     assert "recurrent" in caught.value.hint
-    with pytest.raises(UserError, match="nothing is left"):
+    with pytest.raises(UserError, match="nothing to train"):
         Start(freeze=("embedding", "recurrent", "head")).freeze(model)
 
 
@@ -145,7 +145,7 @@ def test_every_parameter_has_its_level() -> None:
     assert set(found.values()) == set(levels)
     graph, _, _ = PAIRS["language, graph"].build()
     options = graph.check_graph(PAIRS["language, graph"].model, [])
-    with pytest.raises(UserError, match="the layers of a graph have no order"):
+    with pytest.raises(UserError, match="whose layers have no order"):
         depths(graph.build_model({"kind": "graph", **options}), where="training.unfreeze")
 
 

@@ -46,7 +46,7 @@ def test_contributions_of_a_linear_function_are_its_terms() -> None:
 
 
 def test_contributions_that_are_no_numbers_are_refused() -> None:
-    with pytest.raises(UserError, match="no finite number"):
+    with pytest.raises(UserError, match="NaN or infinite"):
         integrated_gradients(lambda x_NTI: x_NTI.prod(dim=1), torch.tensor([[1e30], [1e30]]))
 
 
@@ -160,7 +160,7 @@ def test_a_translation_is_explained_by_what_the_beam_finished_and_by_attention(n
     # the beam leaves out tokens that are never written, forcing doesn't
     assert whole == pytest.approx(why.choices[0]["log_probability"], abs=1e-3)
     assert len(explained(name, best=2)[3].choices) == 2
-    with pytest.raises(UserError, match=r"9 answers: the model's beam search keeps 5 \(task.beam_size\)"):
+    with pytest.raises(UserError, match=r"9 choices; the model's beam search gives at most 5 \(task.beam_size\)"):
         task.explain(model, item, 9)
 
 
@@ -234,16 +234,16 @@ def test_what_has_no_explanation_is_refused(here, http, tmp_path) -> None:
     from components.runs import explain
 
     tales, loads, moods = (reprise.load(name) for name in ("tales", "loads", "moods"))
-    with pytest.raises(UserError, match="tales: answers of the task language_model aren't explained") as caught:
+    with pytest.raises(UserError, match="tales: predictions of the task language_model can't be explained") as caught:
         tales.explain(["the cat"])
     assert caught.value.hint == "reprise score tales"
-    with pytest.raises(UserError, match="loads: answers of the task forecast aren't explained"):
+    with pytest.raises(UserError, match="loads: predictions of the task forecast can't be explained"):
         loads.explain([{"start": "2024-01-01", "values": [1.0, 2.0]}])
-    with pytest.raises(UserError, match=r"inputs\[1\].*words, 1 to 2,000 can be explained"):
+    with pytest.raises(UserError, match=r"inputs\[1\].*words; 1 to 2,000 can be explained"):
         moods.explain(["good", "bad " * 2001])
-    with pytest.raises(UserError, match="101 inputs, 100 can be explained at once"):
+    with pytest.raises(UserError, match="101 inputs; at most 100 can be explained at once"):
         moods.explain(["good"] * 101)
-    with pytest.raises(UserError, match=r"best.*0 answers"):
+    with pytest.raises(UserError, match=r"best.*1 or more"):
         moods.explain(["good"], best=0)
     refused = http.post("/explain", json={"model": "tales", "inputs": ["the"]})
     assert refused.status_code == 400
@@ -286,7 +286,7 @@ def test_states_are_what_the_layers_write(here, tmp_path) -> None:
     hours = {"start": "2024-01-01", "values": np.sin(np.arange(60) / 4).tolist()}
     assert reprise.load("loads").states([hours])[0]["layer_1"].shape == (24, 8)
     piano_rolls = reprise.Model(SimpleNamespace(bundle=_rolls(tmp_path)))  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="the states of a model of this kind aren't given"):
+    with pytest.raises(UserError, match="models of this kind have no hidden states"):
         piano_rolls.states([None])
 
 

@@ -144,7 +144,7 @@ def test_a_file_of_which_nothing_is_answered_is_an_error_and_says_why(mood, tmp_
     monkeypatch.setattr(predict, "opened_for", lambda *_: Opened(mood, "mood", "1", "run"))
     path, out = tmp_path / "ask.csv", tmp_path / "new.csv"
     path.write_text("id,text\n1,\n2,\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"no row could be answered\n.*new\.csv says why"):
+    with pytest.raises(UserError, match=r"no row could be predicted\n.*new\.csv gives the reason"):
         predict.predict("mood", file=str(path), column="text", out=str(out))
     assert "2 × not read: no input" in capsys.readouterr().out
     assert out.read_text(encoding="utf-8").count("no input") == 2
@@ -178,7 +178,7 @@ def test_a_row_that_stops_the_reading_leaves_no_half_written_answers(mood, tmp_p
 def test_answers_are_not_written_over_the_file_that_is_read(mood, tmp_path) -> None:
     path = tmp_path / "new.csv"
     path.write_text("text\ngood film\n", encoding="utf-8")
-    with pytest.raises(UserError, match="is the file that is read"):
+    with pytest.raises(UserError, match="it is also the input"):
         predict_file(mood, reader_for(path, mood.recipe["data"]), tmp_path / "." / "new.csv")
     assert path.read_text(encoding="utf-8") == "text\ngood film\n"
 
@@ -203,7 +203,7 @@ def test_rows_of_which_no_word_is_known_are_told_with_their_lines(mood, tmp_path
     path.write_text("text\ngood film\nxyzzy plugh\n\nxyzzy\n", encoding="utf-8")
     reader = reader_for(path, mood.recipe["data"])
     predict_file(mood, reader, tmp_path / "out.csv")
-    (note,) = [note for note in reader.notes if "known to the model" in note]
+    (note,) = [note for note in reader.notes if "the model knows no" in note]
     assert note.endswith("2 inputs (" + f"{path}: line 3, line 5)")
 
 
@@ -246,16 +246,16 @@ def test_one_file_that_the_model_cannot_read_does_not_stop_the_others(signs, tmp
     with (tmp_path / "answers.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["predicted"] for row in rows] == ["up", "", "up"]
-    assert "3 features a step" in rows[1]["problem"]
+    assert "3 features per step" in rows[1]["problem"]
     assert counts["up"] == 2
 
 
 @pytest.mark.parametrize(
     ("items", "said"),
     [
-        ([""], "item 1 of 1: 0 words, 1 to"),
+        ([""], "item 1 of 1: has 0 words; 1 to"),
         (["good", "x " * (MAX_STEPS + 1)], "item 2 of 2: .* can be read"),
-        ([3], "words can't read it: int"),
+        ([3], "words can't read it: it is of type int"),
         ([None, "good"], "item 1 of 2"),
     ],
 )
@@ -266,7 +266,7 @@ def test_what_cannot_be_answered_is_refused_with_its_place(mood, items, said) ->
 
 @pytest.mark.parametrize("blank", [" ", "\t\n", "\u00a0 "])
 def test_a_text_of_blanks_is_none(blank) -> None:
-    with pytest.raises(UserError, match="text 1: only blanks"):
+    with pytest.raises(UserError, match="text 1: the text contains only blanks"):
         read(Characters(), blank, "text 1")
     assert read(Characters(), " a", "text 1") == " a"
 
@@ -286,7 +286,7 @@ def test_files_that_nothing_reads_are_refused(mood, signs, tmp_path) -> None:
         reader_for(path, signs.recipe["data"], "text")
     with pytest.raises(UserError, match="unknown column 'txt'"):
         answered(mood, path, "txt")
-    with pytest.raises(UserError, match="come from adding"):
+    with pytest.raises(UserError, match="come from the reader adding"):
         reader_for(path, {"reader": "adding", "lag": 10})
 
 
@@ -318,5 +318,5 @@ def test_a_model_that_writes_does_not_answer(small_recipe, small_store, tmp_path
     recipe = small_recipe()
     session = Session(recipe, small_store(recipe), "cpu", 1)
     save_bundle(tmp_path / "b", "small", session.model, session.encoding, recipe.as_dict(), {"framing": "sequences"})
-    with pytest.raises(UserError, match=r"generates, it doesn't predict(.|\n)*reprise generate small"):
+    with pytest.raises(UserError, match=r"can't predict: its task(.|\n)*reprise generate small"):
         load_bundle(tmp_path / "b").predict(["a"])

@@ -48,7 +48,7 @@ def test_settings_are_given_by_section(monkeypatch) -> None:
         apply_override(values, override)
     assert values == {"model": {"kind": "gru"}, "training": training, "seed": 3, "data": {"path": "a b.txt"}}
     assert reprise._overrides({"encoding": {"input.grid": 2}}) == ["encoding.input.grid=2"]
-    with pytest.raises(UserError, match="written to a recipe"):
+    with pytest.raises(UserError, match="written as YAML"):
         reprise.run("names", training={"steps": object()})
 
 

@@ -65,20 +65,20 @@ def test_a_part_of_a_file_is_rewritten_and_its_record_makes_it_again(bundle, she
 
 def test_what_does_not_go_together_is_refused(bundle, sheet, tmp_path) -> None:
     for keep, rewrite, start, what in (
-        (sheet, None, None, "doesn't say what to rewrite"),
-        (None, "bar 1", sheet, "only of a piece to keep"),
-        (sheet, "bar 1", sheet, "not both"),
+        (sheet, None, None, "needs `rewrite` too"),
+        (None, "bar 1", sheet, "needs `keep` too"),
+        (sheet, "bar 1", sheet, "can't be used together"),
         (sheet, "bar 9", None, "the piece has no bar 9"),
     ):
         with pytest.raises(UserError, match=what):
             given(bundle, None, start, print, print, keep=keep, rewrite=rewrite)
     nothing = given(bundle, None, None, print, print, rewrite="bar 1")
-    with pytest.raises(UserError, match="no whole piece to rewrite a part of"):
+    with pytest.raises(UserError, match="needs a complete piece to rewrite"):
         bundle.generate(nothing, seed=0)
     melody = bundle.under(CHORALE)
-    with pytest.raises(UserError, match="no whole piece to rewrite a part of"):
+    with pytest.raises(UserError, match="needs a complete piece to rewrite"):
         bundle.generate(melody | {"rewrite": "bar 1"}, seed=0)
     for name in ("tales", "rolls"):
         save(tmp_path / name, name)
-        with pytest.raises(UserError, match="no part can be written anew"):
+        with pytest.raises(UserError, match="can't rewrite a part"):
             given(load_bundle(tmp_path / name), None, None, print, print, keep=sheet, rewrite="bar 1")

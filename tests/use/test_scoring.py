@@ -57,7 +57,7 @@ def test_a_table_that_is_called_as_the_picture_beside_it_is_refused(opened, monk
     from components.runs import score as runs
 
     monkeypatch.setattr(runs, "open_model", lambda model, device: SimpleNamespace(bundle=opened["names"], label="x"))
-    with pytest.raises(UserError, match=r"name the table \.csv"):
+    with pytest.raises(UserError, match=r"use a name that ends in \.csv"):
         runs.score_files("names", ["ma"], None, out="scores.png")
 
 
@@ -93,7 +93,7 @@ def test_each_line_is_scored_and_what_is_left_out_is_told(opened, tmp_path) -> N
     assert items == ["mathe", "mathe", "cab"]
     assert any("1 × " in note for note in notes), notes
     path.write_text("x" * 2000 + "\n", encoding="utf-8")
-    with pytest.raises(UserError, match="nothing can be read by lines") as caught:
+    with pytest.raises(UserError, match="the reader lines can't read anything") as caught:
         items_of(opened["names"], path)
     assert "left out: 1" in caught.value.hint
 
@@ -115,9 +115,9 @@ def test_a_piece_of_music_is_scored(opened) -> None:
 @pytest.mark.parametrize(
     ("name", "item", "said"),
     [
-        ("rolls", "x", "gives no likelihood: its task is frame_model"),
-        ("tales", "", "0 chars, 2 to 1,000,000"),
-        ("names", 7, "item 1 of 1.*can't read it"),
+        ("rolls", "x", "can't score: its task is frame_model"),
+        ("tales", "", "has 0 chars; 2 to 1,000,000"),
+        ("names", 7, "item 1 of 1.*can't read"),
     ],
 )
 def test_what_can_not_be_scored_is_refused(opened, name, item, said) -> None:
@@ -138,5 +138,5 @@ def test_a_model_that_copies_is_told_what_could_be_copied() -> None:
 
 def test_scores_are_not_written_over_the_texts(opened, tmp_path) -> None:
     (tmp_path / "a.txt").write_text("the cat", encoding="utf-8")
-    with pytest.raises(UserError, match="is the file that is read"):
+    with pytest.raises(UserError, match="it is also the input"):
         items_of(opened["names"], tmp_path, tmp_path / "a.txt")

@@ -78,7 +78,7 @@ def test_what_is_no_such_performance_is_refused(tmp_path) -> None:
     drums, quiet = writer("drums"), lambda line: None
     with pytest.raises(UserError, match="has no drums"):
         given(drums, None, str(midi(tmp_path / "piano.mid", 0)), quiet, quiet)
-    with pytest.raises(UserError, match="it goes on from a file: start"):
+    with pytest.raises(UserError, match="it can only continue a file: start"):
         given(drums, str(midi(tmp_path / "drums.mid", 9)), None, quiet, quiet)
     (tmp_path / "tune.abc").write_text("X:1\nK:C\nCDEF|")
     with pytest.raises(UserError, match=r"supported: \.mid"):

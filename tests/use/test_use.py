@@ -178,7 +178,7 @@ def test_a_score_is_the_same_piece_and_the_same_files(here, http, tmp_path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*before their end")
+@pytest.mark.filterwarnings("ignore:.*were cut off at")
 def test_ink_is_the_same_drawing_through_every_door(here, http, tmp_path) -> None:
     import pandas as pd
     from mlflow.models import Model
@@ -209,12 +209,12 @@ def test_ink_is_the_same_drawing_through_every_door(here, http, tmp_path) -> Non
     assert rows["svg"][0].count("<path") == len(model.generate(seed=3)[0].strokes)
 
 
-@pytest.mark.filterwarnings("ignore:.*was given up")  # weights of chance break the rules of voices
+@pytest.mark.filterwarnings("ignore:.*couldn't be met")  # weights of chance break the rules of voices
 def test_music_that_is_read_is_not_written_over(here, tmp_path) -> None:
     from components.runs.generate import generate_files
 
     piece = tmp_path / "four-voices-1.mid"
-    with pytest.raises(UserError, match="may be written over"):
+    with pytest.raises(UserError, match="might be overwritten"):
         generate_files("four-voices", out=str(tmp_path), keep=str(tmp_path / "x" / ".." / piece.name))
 
 

@@ -153,7 +153,8 @@ def compiled(name: str, each: Path, variants: Mapping[str, list[str]]) -> ctypes
             _compile(cxx, flags, each, variants, target)
         return ctypes.CDLL(str(target))
     except OSError as error:
-        raise UserError(f"can't keep or load {target}: {error}", where=WHERE, hint="set XDG_CACHE_HOME") from error
+        hint = "set XDG_CACHE_HOME to another folder"
+        raise UserError(f"can't store or load {target}: {error}", where=WHERE, hint=hint) from error
 
 
 def _target(name: str, each: Path, variants: Mapping[str, list[str]]) -> tuple[Path, str, list[str]]:
@@ -175,7 +176,7 @@ def _run(command: list[str]) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise UserError(f"the compiler didn't run: {error}", where=WHERE, hint="set CXX to another compiler") from error
+        raise UserError(f"can't run the compiler: {error}", where=WHERE, hint="set CXX to another compiler") from error
     if done.returncode:
         first = "\n".join(done.stderr.splitlines()[:5])
         raise UserError(f"{' '.join(command)} failed:\n{first}", where=WHERE, hint="set CXX to another compiler")
