@@ -74,7 +74,8 @@ class StandIns:
                 for column in np.flatnonzero((abs(far - end) > FAR * abs(end - other)) & (end != other)):
                     where = f" in column {column + 1}" if len(far) > 1 else ""
                     between = " to ".join(f"{value:g}" for value in sorted((end[column], other[column])))
-                    found.append(f"warning: {far[column]:g} stands among the {role}{where}, all others lie from {between}")
+                    what = f"{far[column]:g} stands among the {role}{where}, all others lie from {between}"
+                    found.append(f"warning: {what}")
         return found
 
 

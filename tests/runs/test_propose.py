@@ -258,6 +258,16 @@ def test_the_value_of_a_long_table_and_no_windows_of_texts(new) -> None:
     assert "windows" not in new(TEXTS["labels"][0], out="b.yaml").others
 
 
+def test_quotes_of_cells_with_several_lines_are_none_of_the_texts(new) -> None:
+    several = "".join(f'"{one} {n}\nnice, and {n}",{"ab"[n % 2]}\n' for n in range(40) for one in PHRASES[:3])
+    inches = "".join(f'{one} {n}" wide,{"ab"[n % 2]}\n' for n in range(40) for one in PHRASES[:3])
+    table = {"a.csv": "text,label\n" + several, "b.csv": "text,label\n" + inches}
+    quotes = {
+        name: read_recipe(new({name: text}, out=f"{name[0]}.yaml").file).data["quotes"] for name, text in table.items()
+    }
+    assert quotes == {"a.csv": None, "b.csv": False}  # None: as usual, quotes enclose cells
+
+
 def test_a_folder_that_cannot_be_read(new, monkeypatch) -> None:
     Path("secret").mkdir()
     monkeypatch.setattr(Path, "iterdir", lambda self: os.scandir("nowhere"))
