@@ -51,6 +51,9 @@ def numbers(look: Look) -> Proposal:
     return replace(found, data={**found.data, "numbers": True}, likely=likely)
 
 
+AMOUNT = re.compile(r"[$€£¥]?\s*[-+]?\d[\d.,]*\s*(?:[^\W\d]{1,4}|[%$€£¥°])?")  # 12 km, $1,234
+
+
 def pairs(look: Look) -> Proposal:
     grid, read, target = _columns(look, lambda c: c.kind == "texts")
     long = max(read.length, target.length) > 40
@@ -64,6 +67,8 @@ def pairs(look: Look) -> Proposal:
         {"kind": "translation"} if long else {"kind": "translation", "primary": "exact"},
         grid.lines,
         likely=(grid.header or grid.separator == "tab") and not grid.numbers and len(grid.columns) == 2,
+        notes=(f"{target.name} holds numbers with a unit: leave out the unit, and a number is predicted",)
+        * all(map(AMOUNT.fullmatch, target.cells)),
     )
 
 
