@@ -22,12 +22,16 @@ OURS = ("components", "flows")  # loggers whose warnings are shown
 
 
 class _Console(Console):
-    """A console that ignores write errors (a closed pipe, a full disk), so that they can't end a run."""
+    """A console whose write errors (a closed pipe, a full disk) don't end a run. `failed`: the error, unless the reader
+    closed the pipe."""
+
+    failed: OSError | None = None
 
     def print(self, *objects: Any, **options: Any) -> None:
         try:
             super().print(*objects, **options)
-        except OSError:
+        except OSError as error:
+            self.failed = error
             self.on_broken_pipe()
 
     def on_broken_pipe(self) -> None:

@@ -7,7 +7,7 @@ import sys
 import traceback
 from typing import NoReturn
 
-from components.console import prepare
+from components.console import out, prepare
 from components.errors import UserError
 from components.redaction import without_secrets
 from flows.commands import look, models, new, operate, serving, train, use  # noqa: F401 - importing a command makes it one
@@ -22,6 +22,8 @@ def main() -> None:
     try:
         _check_arguments(sys.argv[1:])
         app(sys.argv[1:], result_action="return_value")
+        if out.failed:  # a full disk
+            raise UserError(f"{out.failed.strerror}: some of the output is missing", where="standard output")
     except UserError as error:
         _end(2, f"error: {error}")
     except KeyboardInterrupt:

@@ -71,6 +71,16 @@ def test_nobody_reads_any_more_and_the_run_goes_on(tmp_path: Path, stream: str) 
     assert (tmp_path / "done").exists()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full: Linux")
+def test_output_that_a_full_disk_did_not_take_is_told(tmp_path: Path) -> None:
+    own = environment(REPRISE_HOME=str(tmp_path))
+    with open("/dev/full", "wb") as full:
+        words = [sys.executable, "-m", "flows.cli", "recipes"]
+        done = subprocess.run(words, cwd=tmp_path, env=own, stdout=full, stderr=subprocess.PIPE, timeout=300)
+    assert done.returncode == 2
+    assert b"standard output: No space left on device: some of the output is missing" in done.stderr
+
+
 def test_a_closed_stream_is_not_the_next_file(tmp_path: Path) -> None:
     child = "subprocess.run([sys.executable, '-c', 'import os; os.write(1, b\"of a child\")'])"
     lines = script(tmp_path, more=f"import subprocess, sys\nwith open('mine', 'w') as f: {child}\n")

@@ -15,6 +15,7 @@ from components.drums import CHANNEL
 from components.harmony import Key, Symbol
 
 MIDI_CHANNEL = re.compile(r"(?:%%|I:)\s*MIDI\s+channel\s*=?\s*(\d{1,2})\b")
+MIDI_TRANSPOSE = re.compile(r"(?:%%|I:)\s*MIDI\s+r?transpose\s*=?\s*[-+]?0*[1-9]")
 CLEF = re.compile(r"(?:^|\s)(?:clef=)?(perc|treble|alto|tenor|bass)|\bclef=(?=[GCF])")
 MOST_ELEMENTS = 100_000  # in a tune, repeats expanded
 LETTERS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
@@ -112,6 +113,8 @@ def parse_tune(text: str) -> Tune:
         written, line = line, _uncommented(line)
         if channel := MIDI_CHANNEL.match(written):
             voice.drums = int(channel[1]) == CHANNEL + 1
+        elif MIDI_TRANSPOSE.match(written):
+            tune.lost["%%MIDI transpose: read as written (kept)"] += 1
         elif not line:
             ended = ended or (in_body and not written.strip())
         elif FIELD.match(line):

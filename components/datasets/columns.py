@@ -238,6 +238,8 @@ def is_header(first: Sequence[str], second: Sequence[str]) -> bool:
     named = [cell for cell in first if cell.strip()]  # a spreadsheet's index has no name
     if (named and all(_number(cell) is None for cell in named)) or counts_columns(first):
         return True
+    if _years(first) and not _years(second):
+        return True
     pairs = zip(first, second, strict=False)
     return any(_number(a) is None and is_finite(b) for a, b in pairs)
 
@@ -246,6 +248,12 @@ def counts_columns(first: Sequence[str]) -> bool:
     """Whether a line is an empty cell and then 0, 1, 2 …, as pandas writes a table without column names but with an
     index."""
     return len(first) > 1 and [cell.strip() for cell in first] == ["", *map(str, range(len(first) - 1))]
+
+
+def _years(cells: Sequence[str]) -> bool:
+    """Whether a line is names and then one year after the other, as statistics offices write a series in a row."""
+    years = [int(cell) for cell in cells if re.fullmatch(r"(?:1[5-9]|20)\d\d", cell.strip())]
+    return len(years) >= 5 and len(years) < len(cells) and years == list(range(years[0], years[0] + len(years)))
 
 
 def _number(cell: str) -> float | None:

@@ -9,6 +9,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
+from components.datasets.codings import marked, unmarked
 from components.errors import UserError
 from components.harmony import Symbol, find_key, match_chord, parse_chord
 from components.score import Chord
@@ -175,13 +176,17 @@ def clean(text: str, longest: int = 80) -> str:
 
 
 def decoded(data: bytes) -> str:
-    """Untrusted text, decoded as UTF-8, else Shift-JIS if that gives Japanese words, else Windows-1252."""
-    for coding in ("utf-8-sig", "cp932"):
+    """Untrusted text, decoded as its byte order mark or its NUL bytes say (UTF-16), as UTF-8, else Shift-JIS if that
+    gives Japanese words, else Windows-1252."""
+    mark, wide = marked(data)
+    if wide := wide or unmarked(data[:4096]):
+        return data[len(mark) :].decode(wide, "replace")
+    for coding in ("utf-8", "cp932"):
         try:
             text = data.decode(coding)
         except UnicodeDecodeError:
             continue
-        if coding == "utf-8-sig" or _japanese(text):
+        if coding == "utf-8" or _japanese(text):
             return text
     return data.decode("cp1252", "replace")
 

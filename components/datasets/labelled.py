@@ -139,7 +139,9 @@ class LabelledReader(Reader):
         if self.labels is None or not isinstance(row.target, str):
             return row.target
         if row.target not in self.labels:
-            raise unknown("label", row.target, self.labels, where=row.where)
+            error = unknown("label", row.target, self.labels, where=row.where)
+            way = "--set data.labels=null takes the labels as they are"
+            raise UserError(error.what, where=row.where, hint=f"{error.hint}; {way}")
         return self.labels[row.target]
 
 

@@ -1,4 +1,4 @@
-"""Sentinel values for missing numbers, such as -999: a reader can't know them, but they are far from other values.
+"""Numbers that may be none: sentinel values such as -999 for missing ones, and a single value far from all others.
 
 Shapes: T steps, W columns.
 """
@@ -14,6 +14,7 @@ from components.encodings.series import Series
 
 CODES = np.array([-99.0, -999.0, -9999.0, -99999.0, 999.0, 9999.0, 99999.0, 999999.0])
 FEWEST = 2  # minimum number of occurrences
+FAR = 1000  # a value is far from all others at this multiple of their range
 TOLD = 3  # values listed in notes
 
 
@@ -23,6 +24,8 @@ class StandIns:
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, int, float]] = Counter()  # (input or target, column, code)
         self.ends: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # minimum and maximum of all other values, by column
+        self.highest: dict[str, np.ndarray] = {}  # the two highest different values, by column
+        self.lowest: dict[str, np.ndarray] = {}  # the two lowest, negated
 
     def add(self, item: Any) -> None:
         """Count an item from the reader: a pair, or a series."""
@@ -36,6 +39,10 @@ class StandIns:
 
     def _add(self, role: str, values_TW: np.ndarray) -> None:
         low, high = values_TW.min(0), values_TW.max(0)
+        for two, top, sign in ((self.highest, high, 1), (self.lowest, -low, -1)):
+            kept = two.get(role)
+            if kept is None or (kept.shape[1] == len(top) and (top > kept[1]).any()):
+                two[role] = _top_two(sign * (values_TW if kept is None else np.concatenate([sign * kept, values_TW])))
         if (low <= CODES[0]).any() or (high >= -CODES[1]).any():
             codes = np.isin(values_TW, CODES)
             for column, value in zip(np.nonzero(codes)[1], values_TW[codes], strict=True):
@@ -54,4 +61,23 @@ class StandIns:
                 where = f" in column {column + 1}" if len(self.ends[role][0]) > 1 else ""
                 what = f"{code:g} occurs {count:,} times among the {role}{where}; others range from {low:g} to {high:g}"
                 found.append(f"warning: {what}: does it mark missing values? Leave such cells empty")
-        return found[:TOLD]
+        return (found + self._far())[:TOLD]
+
+    def _far(self) -> list[str]:
+        """Notes on columns with one value far above or below all others."""
+        found = []
+        for role, (highest, high) in self.highest.items():
+            lowest, low = 0 - self.lowest[role]  # not -0.0
+            for far, end, other in ((highest, high, lowest), (lowest, low, highest)):
+                for column in np.flatnonzero((abs(far - end) > FAR * abs(end - other)) & (end != other)):
+                    where = f" in column {column + 1}" if len(far) > 1 else ""
+                    between = " to ".join(f"{value:g}" for value in sorted((end[column], other[column])))
+                    what = f"one of the {role}{where} is {far[column]:g}; the others range from {between}"
+                    found.append(f"warning: {what}")
+        return found
+
+
+def _top_two(values_TW: np.ndarray) -> np.ndarray:
+    """The highest value of each column, and the highest one below it (-inf if there is none)."""
+    top = values_TW.max(0)
+    return np.stack([top, np.where(values_TW < top, values_TW, -np.inf).max(0)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -52,6 +53,9 @@ def numbers(look: Look) -> Proposal:
     return replace(found, data={**found.data, "numbers": True}, likely=likely)
 
 
+AMOUNT = re.compile(r"[$€£¥]?\s*[-+]?\d[\d.,]*\s*(?:[^\W\d]{1,4}|[%$€£¥°])?")  # 12 km, $1,234
+
+
 def pairs(look: Look) -> Proposal:
     grid, read, target = _columns(look, lambda c: c.kind == "texts")
     long = max(read.length, target.length) > 40
@@ -65,6 +69,8 @@ def pairs(look: Look) -> Proposal:
         {"kind": "translation"} if long else {"kind": "translation", "primary": "exact"},
         grid.lines,
         likely=(grid.header or grid.separator == "tab") and not grid.numbers and len(grid.columns) == 2,
+        notes=(f"{target.name} holds numbers with a unit: leave out the unit, and a number is predicted",)
+        * all(map(AMOUNT.fullmatch, target.cells)),
     )
 
 
@@ -109,17 +115,23 @@ def _data(grid: Grid, look: Look, read: Column, target: Column) -> dict[str, Any
         data["header"] = False
     if grid.separator and BY_ENDING.get(ending(grid.path)) != grid.separator:
         data["separator"] = grid.separator
-    if SEPARATORS.get(grid.separator) not in (None, "\t") and _quoted_badly(look):
+    if SEPARATORS.get(grid.separator) not in (None, "\t") and _quoted_badly(look, SEPARATORS[grid.separator]):
         data["quotes"] = False
     return {**data, **look.coding()}
 
 
-def _quoted_badly(look: Look) -> bool:
-    """Whether there are quotation marks that belong to the texts."""
+def _quoted_badly(look: Look, separator: str) -> bool:
+    """Whether there are quotation marks that belong to the texts: a line's only one, which neither begins a cell that
+    goes on in the next lines nor ends such a cell."""
     _, sample = look.first()
-    return any(line.count('"') == 1 and not line.lstrip().startswith('"') for line in sample.filled) and '""' not in (
-        sample.text
-    )
+    begins = re.compile(rf'(?:^|{re.escape(separator)})\s*"[^"]*$')
+    open_cell = False
+    for line in sample.filled:
+        if line.count('"') == 1:
+            if not open_cell and not begins.search(line):
+                return '""' not in sample.text
+            open_cell = not open_cell
+    return False
 
 
 def _evident(grid: Grid, target: Column) -> bool:

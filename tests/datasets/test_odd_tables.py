@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from components.datasets.columns import is_header
 from components.datasets.ingest import ingest
 from components.datasets.labelled import Points, numbers, stem
 from components.datasets.sources import path_readers
@@ -161,6 +162,15 @@ def test_columns_without_names_that_pandas_counts_are_a_header(tmp_path: Path) -
     rows = ",0,1\n" + "".join(f"{at},{at * 2},{at * 3}.5\n" for at in range(6))
     found, _ = items(tmp_path, "t.csv", rows, "series-windows", length=2, columns="0")
     assert found[0][0].ravel().tolist() == [0, 2]
+
+
+def test_years_after_names_are_a_header() -> None:
+    years = [str(year) for year in range(1990, 1996)]
+    row = ["Chad", "TCD", "1.5", "2", "3.5", "4", "", "6"]
+    assert is_header(["Country", "Code", *years], row)
+    assert not is_header(["Chad", "TCD", *years], ["Togo", "TGO", *years]), "values that happen to be years"
+    assert not is_header(["Country", "Code", *reversed(years)], row)
+    assert not is_header(years, ["1"] * 6)
 
 
 def test_a_series_a_row_below_a_header_that_counts(tmp_path: Path) -> None:

@@ -109,6 +109,24 @@ def test_chord_symbols_without_a_root_or_a_known_kind_are_told_and_modes_are_kep
     assert piece.key == "D dorian"
 
 
+@pytest.mark.parametrize("coding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig"])
+def test_a_tune_in_any_unicode_coding_is_read(coding: str) -> None:
+    (piece,) = read_abc("X:1\nT:Über\nM:4/4\nL:1/4\nK:C\nCDEF|]\n".encode(coding), "t.abc", OPTIONS)
+    assert (piece.title, len(piece.tracks[0].notes)) == ("Über", 4)
+
+
+def test_an_addition_in_brackets_costs_a_chord_nothing_but_itself() -> None:
+    piece = abc('"Eb^7"CDEF|"Gm(b6)"GABc|"Bb7"cBAG|]')
+    assert [(chord.root, chord.kind) for chord in piece.chords] == [(3, "maj7"), (7, "min"), (10, "7")]
+    assert piece.left_out == {"addition in brackets to a chord (kept)": 1}
+
+
+def test_a_transposition_of_the_sound_alone_is_told() -> None:
+    told = {"%%MIDI transpose: read as written (kept)": 1}
+    assert abc("%%MIDI transpose -12\nCDEF|]").left_out == told
+    assert not abc("%%MIDI transpose 0\nCDEF|]").left_out
+
+
 def test_samples_that_are_no_shares_of_full_scale_are_refused() -> None:
     wide = (20_000 * np.sin(np.arange(400) / 7)).astype("<f4")
     form = struct.pack("<HHIIHH", 3, 1, 8000, 32_000, 4, 32)

@@ -67,7 +67,7 @@ def test_rows_of_different_lengths_are_counted_from_a_time_that_is_told(tmp_path
 
 def test_a_step_is_needed_where_there_are_no_times(tmp_path) -> None:
     path = write(tmp_path / "a.csv", M4, line("H1", range(12)))
-    assert "data.freq is the time from a value to the next" in refused(path)
+    assert "set data.freq to the time between values" in refused(path)
     assert "isn't a frequency" in refused(path, freq="hourly")
     assert "isn't a time" in refused(path, freq="h", start="noon")
 
@@ -83,12 +83,12 @@ def test_gaps_within_a_row_are_filled_and_told_and_those_at_its_ends_are_none(tm
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([line("H1", range(12)), line("H1", range(12))], "line 3: series 'H1' is in a.csv too"),
+        ([line("H1", range(12)), line("H1", range(12))], "line 3: the series 'H1' is also in a.csv"),
         ([line("H1", range(12)), line("", range(12))], "line 3: the series has no name"),
         ([line("H1", range(12)), line("H2", [1, "x2", 3])], "line 3: value 2: 'x2' isn't a number"),
         ([line("H1", range(12)), line("H2", [1, "1_000"])], "line 3: value 2: '1_000' isn't a number"),
         ([line("H1", range(12)), line("H2", [1, "inf"])], "line 3: value 2: 'inf' isn't a number"),
-        ([line("H1", range(12)), line("H2", range(13), 13)], "line 3: 14 cells, the header has 13"),
+        ([line("H1", range(12)), line("H2", range(13), 13)], "line 3: has 14 cells, but the header has 13"),
         ([line("2024-01-01", range(12)), line("2024-01-02", range(12))], "data.reader=series-table"),
         ([], "contains no series"),
     ],
@@ -165,13 +165,16 @@ def test_tsf_files_that_are_wrong_are_refused_with_their_line(tmp_path) -> None:
     good = TSF.format(frequency="daily")
     for text, said in (
         (TSF.format(frequency="now and then"), "line 6: @frequency 'now and then' isn't known"),
-        (good.replace("@horizon 2", "@horizon two"), "line 7: @horizon 'two' is no number"),
+        (good.replace("@horizon 2", "@horizon two"), "line 7: @horizon 'two' isn't a number"),
         (good.replace("state string", "state text"), "line 4: @attribute 'state text'"),
-        (good.replace("@data", "") + f"T1:NSW:{start}:1,2", "line 11: 'T1:NSW:2020-01-01 00-00-00:1,2' isn't a header line"),
-        (good + f"T1:{start}:1,2", "line 11: 2 attributes before the values, the header has 3"),
+        (
+            good.replace("@data", "") + f"T1:NSW:{start}:1,2",
+            "line 11: 'T1:NSW:2020-01-01 00-00-00:1,2' isn't a header line",
+        ),
+        (good + f"T1:{start}:1,2", "line 11: has 2 attributes before the values, but the header has 3"),
         (good + "T1:NSW:today:1,2", "line 11: 'today' isn't a time"),
         (good + f"T1:NSW:{start}:1,two", "line 11: value 2: 'two' isn't a number"),
-        (good + f"T1:NSW:{start}:1\nT1:VIC:{start}:2", "line 12: series 'T1' is in a.tsf too"),
+        (good + f"T1:NSW:{start}:1\nT1:VIC:{start}:2", "line 12: the series 'T1' is also in a.tsf"),
         (good, "contains no series"),
         ("@relation x\n", "has no line @data"),
         ("@attribute n numeric\n@data\n1:2", "no @attribute names the series"),

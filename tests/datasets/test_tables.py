@@ -92,7 +92,7 @@ def test_every_row_that_is_left_out_is_counted_with_its_reason(tmp_path):
         ({"input": "txet"}, r"data\.input: .*unknown column 'txet'\. Did you mean 'text'\?"),
         ({"target": "labels"}, r"data\.target: .*Did you mean 'label'\?"),
         ({"labels": {"0": "negative", "11": "positive"}}, r"line 2: unknown label '1'\. Did you mean '11'\?"),
-        ({"labels": {"negative": "n"}}, r"line 2: unknown label '1'\."),
+        ({"labels": {"negative": "n"}}, r"line 2: unknown label '1'\.\n.*--set data\.labels=null"),
     ],
 )
 def test_a_wrong_column_or_label_gets_the_nearest_name(tmp_path, options, said):

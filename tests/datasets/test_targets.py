@@ -146,6 +146,19 @@ def test_numbers_that_stand_for_missing_values_are_told() -> None:
     assert "9999 occurs 2 times among the values" in series.notes()[0]
 
 
+def test_one_value_far_from_all_others_is_told() -> None:
+    found, even = StandIns(), StandIns()
+    for step in range(9):
+        window = np.array([[step, 400.0], [step + 1, 1e12 if step == 4 else 401.5]])
+        found.add((window, [-3e7 if step == 7 else step]))
+        even.add((window[:, :1], [1e12 if step == 4 else 1.0]))  # all others alike: they have no range
+    assert found.notes() == [
+        "warning: one of the inputs in column 2 is 1e+12; the others range from 400 to 401.5",
+        "warning: one of the targets is -3e+07; the others range from 0 to 8",
+    ]
+    assert not even.notes()
+
+
 def test_inputs_that_are_their_own_targets_are_told(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("de,en\n" + "".join(f"w{n},w{n}\n" for n in range(20)), encoding="utf-8")
     encoding = {"kind": "pair", "input": {"kind": "words"}, "target": {"kind": "words"}}

@@ -280,6 +280,23 @@ def test_the_value_of_a_long_table_and_no_windows_of_texts(new) -> None:
     assert "windows" not in new(TEXTS["labels"][0], out="b.yaml").others
 
 
+def test_quotes_of_cells_with_several_lines_are_none_of_the_texts(new) -> None:
+    several = "".join(f'"{one} {n}\nnice, and {n}",{"ab"[n % 2]}\n' for n in range(40) for one in PHRASES[:3])
+    inches = "".join(f'{one} {n}" wide,{"ab"[n % 2]}\n' for n in range(40) for one in PHRASES[:3])
+    table = {"a.csv": "text,label\n" + several, "b.csv": "text,label\n" + inches}
+    quotes = {
+        name: read_recipe(new({name: text}, out=f"{name[0]}.yaml").file).data["quotes"] for name, text in table.items()
+    }
+    assert quotes == {"a.csv": None, "b.csv": False}  # None: as usual, quotes enclose cells
+
+
+def test_numbers_with_a_unit_are_told(new) -> None:
+    rows = "".join(f"{one},{n * 7} km\n" for n, one in enumerate(PHRASES[:60], 1))
+    assert "leave out the unit, and a number is predicted" in new({"a.csv": "text,far\n" + rows}).proposal.notes[0]
+    other = "".join(f"{one},it is {n * 7} and more\n" for n, one in enumerate(PHRASES[:60]))
+    assert not new({"b.csv": "text,far\n" + other}, "pairs", "b.yaml").proposal.notes
+
+
 def test_a_folder_that_cannot_be_read(new, monkeypatch) -> None:
     Path("secret").mkdir()
     monkeypatch.setattr(Path, "iterdir", lambda self: os.scandir("nowhere"))

@@ -239,6 +239,25 @@ def test_val_that_is_never_a_number_is_never_the_best(small_recipe, small_store,
 
 
 @pytest.mark.slow
+def test_without_val_the_last_weights_are_kept_and_nothing_is_called_the_best(
+    small_recipe, small_store, tmp_path, capsys
+) -> None:
+    from components.runs.train import _Listener
+
+    class NoRun:
+        taken_over = None
+
+        def metrics(self, values, step): ...
+
+    recipe = small_recipe(data={"split": [0.8, 0.0, 0.2]}, training={"steps": 4}, evaluation={"every": 2})
+    session = Session(recipe, small_store(recipe), "cpu", 1)
+    progress = session.train(tmp_path / "run", _Listener(NoRun(), lambda step, words: None))
+    assert not math.isfinite(progress.best)
+    assert progress.best_step == 4
+    assert "best" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_training_stops_when_it_gets_no_better(small_recipe, small_store, tmp_path, silent) -> None:
     recipe = small_recipe(training={"steps": 5000, "patience": 2, "learning_rate": 0.5}, evaluation={"every": 4})
     session = Session(recipe, small_store(recipe), "cpu", 1)
