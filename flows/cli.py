@@ -22,8 +22,8 @@ def main() -> None:
     try:
         _check_arguments(sys.argv[1:])
         app(sys.argv[1:], result_action="return_value")
-        if out.failed:  # a full disk
-            raise UserError(f"{out.failed.strerror}: some of the output is missing", where="standard output")
+        if failed := _not_written():
+            raise failed
     except UserError as error:
         _end(2, f"error: {error}")
     except KeyboardInterrupt:
@@ -37,9 +37,27 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("REPRISE_DEBUG"):
             _end(1, traceback.format_exc())
+        if isinstance(error, OSError) and error.filename is None and (failed := _not_written()):
+            _end(2, f"error: {failed}")
         if isinstance(error, OSError) and error.filename is not None:  # a path that can't be used
             _end(2, f"error: {os.fsdecode(error.filename)}: {error.strerror}")
         _end(1, f"failed: {type(error).__name__}: {error}\n(set REPRISE_DEBUG=1 to see the traceback)")
+
+
+def _not_written() -> UserError | None:
+    """The error if standard output can't be written, because its disk is full, say; else None."""
+    error = out.failed
+    if error is None and sys.stdout is not None:  # None: closed
+        try:
+            print(end="", flush=True)
+        except BrokenPipeError:
+            raise
+        except OSError as failed:
+            error = failed
+            out.on_broken_pipe()
+    if error is None:
+        return None
+    return UserError(f"{error.strerror}: some of the output is missing", where="standard output")
 
 
 def _check_arguments(arguments: list[str]) -> None:

@@ -72,10 +72,11 @@ def test_nobody_reads_any_more_and_the_run_goes_on(tmp_path: Path, stream: str) 
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full: Linux")
-def test_output_that_a_full_disk_did_not_take_is_told(tmp_path: Path) -> None:
-    own = environment(REPRISE_HOME=str(tmp_path))
+@pytest.mark.parametrize(("command", "unbuffered"), [("recipes", "1"), ("--version", "1"), ("--version", "")])
+def test_output_that_a_full_disk_did_not_take_is_told(tmp_path: Path, command: str, unbuffered: str) -> None:
+    own = environment(REPRISE_HOME=str(tmp_path), PYTHONUNBUFFERED=unbuffered)
     with open("/dev/full", "wb") as full:
-        words = [sys.executable, "-m", "flows.cli", "recipes"]
+        words = [sys.executable, "-m", "flows.cli", command]
         done = subprocess.run(words, cwd=tmp_path, env=own, stdout=full, stderr=subprocess.PIPE, timeout=300)
     assert done.returncode == 2
     assert b"standard output: No space left on device: some of the output is missing" in done.stderr

@@ -79,8 +79,9 @@ def ask(recipe: str, overrides: Sequence[str] | None = None, name: str | None = 
             notes.append(f"the recipe's accept bounds ({said}) apply only to its own data and are ignored")
         values = _with(written, overrides)  # overrides are kept
     if name is not None and not NAME.fullmatch(name):
+        shown = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
         raise UserError(
-            f"{name!r} isn't a valid name: use a–z, 0–9, - and _ ({LONGEST_NAME} characters at most)",
+            f"{shown!r} isn't a valid name: use a–z, 0–9, - and _ ({LONGEST_NAME} characters at most)",
             where="--name",
             hint=f"for example --name {plain(name) or 'mine'}",
         )
