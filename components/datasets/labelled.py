@@ -59,6 +59,7 @@ class LabelledReader(Reader):
     # (shortest, longest) input in training in steps, set before `inputs()` if a model is loaded: only the length of
     # some rows shows whether they have a label
     trained_steps: tuple[int, int] | None = None
+    trained_labels: Collection[str] = ()  # the model's labels: whether a row's last number is one
     pictures: bool = False  # the model reads images [T, height, width], so a file of frames may hold them
 
     def __init__(self, files: Sequence[Path], labels: Mapping[str, str] | None, unique: bool, /) -> None:
@@ -186,6 +187,7 @@ class Points:
         self._commas: dict[int, str] = {}  # column → a cell with a comma
         self._thousands: dict[int, str] = {}
         self._sure: set[int] = set()  # columns with a comma that must be decimal
+        self._pointed: set[int] = set()  # columns with a point that must be decimal
 
     def __call__(self, cells: Sequence[str], where: str) -> list[str]:
         if self.separator != ";":
@@ -196,6 +198,8 @@ class Points:
                 found = self._commas if DECIMAL_COMMA.fullmatch(cell) else self._thousands
                 if found is self._commas or THOUSANDS.fullmatch(cell):
                     found.setdefault(column, cell.strip())
+                elif cell.count(".") == 1:
+                    self._pointed.add(column)
                 if found is self._commas and not THREE_DECIMALS.fullmatch(cell):
                     self._sure.add(column)
                 if column in self._commas and column in self._thousands:
@@ -207,10 +211,16 @@ class Points:
 
     @property
     def notes(self) -> list[str]:
-        """Notes on commas that are read as decimal but could separate thousands."""
+        """Notes on commas and points that are read as decimal but could separate thousands."""
         cells = [cell for column, cell in self._commas.items() if column not in self._sure][:1]
         why = "in tables separated by semicolons, a comma is the decimal separator"
-        return [f"{cell} is read as {float(cell.replace(',', '.'))}: {why}" for cell in cells]
+        notes = [f"{cell} is read as {float(cell.replace(',', '.'))}: {why}" for cell in cells]
+        pointed = [cell for column, cell in self._thousands.items() if column not in self._pointed][:1]
+        if pointed and self._sure:
+            comma = self._commas[min(self._sure)]
+            what = f"{pointed[0]} is read with a decimal point, but {comma} in another column has a decimal comma"
+            notes.append(f"warning: {what}: write numbers without thousands separators")
+        return notes
 
 
 def with_points(cells: Sequence[str], separator: str) -> list[str]:

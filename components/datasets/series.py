@@ -26,6 +26,7 @@ COLUMNS = (
     "a header is skipped; if each line is a time step, use data.reader=series-windows for one long series, "
     "or tagged-frames for a label on each line"
 )
+NO_LABEL = "its last number isn't one of the model's labels: is the first number an index?"
 UNCLEAR = "its last number may be a label: end the row with a comma in place of the label"
 
 
@@ -115,6 +116,7 @@ class SeriesRowsReader(_Series):
     ) -> None:
         super().__init__(files, labels=labels, unique=unique, coding=coding, max_bytes=max_bytes)
         self.features, self.steps, self.label_first = features, steps, label == "first"
+        self._headed = False  # the file names its columns
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:
@@ -132,6 +134,7 @@ class SeriesRowsReader(_Series):
                 if self.label_first:
                     cells = [*cells[1:], cells[0]]
                 if number == 1:
+                    self._headed = False
                     self._first(cells, path, labelled)
                 row = self._row(where, number, cells, labelled)
                 if len(begins) < LOOKED_AT and not row.problem:
@@ -165,6 +168,7 @@ class SeriesRowsReader(_Series):
             raise UserError(what, where=str(path), hint="leave it out; in pandas: to_csv(index=False)")
         if counted or len(named) < len(cells):
             return
+        self._headed = True
         if labelled:
             self.same("read", cells[:-1], path)
             self.same("predicted", cells[-1:], path)
@@ -180,6 +184,8 @@ class SeriesRowsReader(_Series):
             cells = [cells[-1], *cells[:-1]]
         if not bare:
             *cells, label = cells
+            if not labelled and not self._headed and self._foreign(label):
+                return Row(where, shown, problem=NO_LABEL)
         if not cells or len(cells) % self.features:
             return Row(
                 where, shown, problem=f"not frames of {self.features} numbers and a label, separated by , ; or tabs"
@@ -189,6 +195,13 @@ class SeriesRowsReader(_Series):
         values, problem = numbers(cells)
         series = values.reshape(-1, self.features) if not problem else None
         return Row(where, shown, series, label if labelled else None, problem)
+
+    def _foreign(self, label: str) -> bool:
+        """Whether a row's last cell is a number that is none of the model's labels."""
+        known = self.trained_labels if self.labels is None else self.labels
+        if not self.trained_labels or label == "" or label in known or numbers([label])[1]:
+            return False
+        return all(numbers([one])[1] or float(one) != float(label) for one in known)
 
     def _bare(self, cells: list[str]) -> bool | None:
         """Whether a row ends without a label. None: unknown."""

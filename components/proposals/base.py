@@ -23,6 +23,14 @@ class Unlike(Exception):
     """The data aren't of a kind; the message says why."""
 
 
+class Stopped(Unlike):
+    """As `Unlike`, but what other kinds would make of the data is wrong: said unless a kind is asked for."""
+
+    def __init__(self, why: str, hint: str) -> None:
+        super().__init__(why)
+        self.hint = hint
+
+
 @dataclass(frozen=True)
 class Proposal:
     """The detected kind of the data, and a recipe for them.

@@ -10,7 +10,7 @@ from components.datasets.folders import ending
 from components.datasets.text import TextFiles
 from components.errors import UserError, unknown
 from components.proposals import media, series, series_lines, tables, texts
-from components.proposals.base import Look, Proposal, Unlike
+from components.proposals.base import Look, Proposal, Stopped, Unlike
 from components.proposals.columns import grid_of
 from components.proposals.texts import OF_LINES
 
@@ -114,6 +114,10 @@ def candidates(look: Look, wanted: str | None = None) -> tuple[str, dict[str, Pr
     for name, kind in KINDS.items():
         try:
             found[name] = kind.propose(look)
+        except Stopped as stopped:
+            reasons[name] = str(stopped)
+            if wanted is None:
+                raise UserError(str(stopped), where=look.shown, hint=stopped.hint) from None
         except Unlike as unlike:
             reasons[name] = str(unlike)
     if wanted is not None:

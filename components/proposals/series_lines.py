@@ -16,7 +16,7 @@ from components.datasets.series_times import frequency, season_of
 from components.datasets.text import TextFiles
 from components.datasets.tsf import read_tsf
 from components.errors import UserError
-from components.proposals.base import Look, Proposal, Sample, Unlike
+from components.proposals.base import Look, Proposal, Sample, Stopped, Unlike
 
 LOOKED_AT = 100  # series
 FEWEST = 8  # values, for columns that are only numbered: fewer may be features
@@ -39,6 +39,9 @@ def series_lines(look: Look) -> Proposal:
         return _tsf(look, path)
     header, rows = _table(sample)
     timed, begin = times_in(header), numbered_in(header)
+    if timed is None and begin is None and _headless([header, *rows]):
+        hint = f"if each line is a series, add a first line: name,1,2,… to {len(header) - 1}"
+        raise Stopped(f"has a name and {len(header) - 1:,} numbers on each line, but no header", hint)
     if timed is None and begin is None:
         raise Unlike("the names of the last columns are no times, and don't count up")
     begin = timed[0] if timed else begin or 0
@@ -64,6 +67,18 @@ def series_lines(look: Look) -> Proposal:
         max(1, sample.all_lines - 1),
         likely=timed is not None or max(lengths) >= FEWEST,
         notes=notes,
+    )
+
+
+def _headless(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether every line, the first too, is another name and the same number of numbers, at least FEWEST."""
+    names = [row[0] for row in rows]
+    return (
+        len({len(row) for row in rows}) == 1
+        and len(rows[0]) > FEWEST
+        and len(set(names)) == len(names) > 1
+        and not any(map(is_number, names))
+        and all(is_number(cell) for row in rows for cell in row[1:])
     )
 
 

@@ -83,6 +83,9 @@ def test_a_thousand_that_may_be_one_and_a_bit_is_refused(cells: list[str], reade
 def test_columns_may_write_their_numbers_in_their_own_way() -> None:
     points = Points(";", apart=True)
     assert points(["1.250", "2,5"], "x") == ["1.250", "2.5"]
+    assert points.notes[0].startswith("warning: 1.250 is read with a decimal point, but 2,5 in another column")
+    assert points(["1.2", "2,5"], "x") == ["1.2", "2.5"]  # surely decimal
+    assert points.notes == []
     with pytest.raises(UserError):
         points(["2,5", "1"], "x")
 
