@@ -26,9 +26,14 @@ def footer(cells: Iterable[str]) -> str:
     return next((cell.strip() for cell in cells if len(cell) < 200 and _FOOTER.fullmatch(cell.strip())), "")
 
 
+def names_a_count(name: str) -> bool:
+    """Whether a column is named as an index, a line number or time is."""
+    return bool(_COUNTING.fullmatch(name.strip()))
+
+
 def counts(name: str, values: np.ndarray) -> bool:
     """Whether a column is time, by its name and its numbers [T], which rise in every line."""
-    return bool(_COUNTING.fullmatch(name.strip())) and len(values) >= FEWEST and bool((np.diff(values) > 0).all())
+    return names_a_count(name) and len(values) >= FEWEST and bool((np.diff(values) > 0).all())
 
 
 def rises_evenly(values: np.ndarray) -> bool:

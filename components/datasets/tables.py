@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from components.datasets.beside_data import names_a_count
 from components.datasets.codings import Coding
 from components.datasets.folders import ending
 from components.datasets.labelled import PLAIN, SEPARATOR_LINE, LabelledReader, Points, Row, lines, numbers
@@ -126,6 +127,8 @@ class TableReader(LabelledReader):
                 if places is None:
                     wanted = self._wanted(columns, path, labelled)
                     read, *targets = places = [columns.names.index(name) for name in wanted]
+                    if not labelled and not self.header:
+                        self._text.tell(self._unlike_a_row(cells, path))
                 shown = dict(zip(columns.names, cells, strict=True))
                 if self.header and cells == columns.names and len(cells) > 1:  # of concatenated files
                     yield Row(where, shown, problem="the header again")
@@ -171,9 +174,13 @@ class TableReader(LabelledReader):
         named = [name for name in columns.names if not self.header or name not in columns.numbered]
         two, only = len(named) == 2, len(named) == 1 and not labelled
         before = self.known("read", named)
-        read = self.input or (before[0] if before else named[0] if two or only else None)
+        guessed = self.header and not labelled and "read" not in self.found
+        first = two and not (guessed and names_a_count(named[0]))  # an index isn't the text
+        read = self.input or (before[0] if before else named[0] if first or only else None)
         wanted = (self.target or self.known("predicted", named) or ((named[1],) if two else ())) if labelled else ()
         choices = f"columns: {', '.join(columns.names[:50])}{self._other_separator(columns, path)}"
+        if not labelled and self.header:
+            choices += "; choose the texts' with --column NAME"
         for setting, names in (("input", (read,)), ("target", wanted or (None,) * labelled)):
             where = f"data.{setting}: {path}"
             for name in names:
@@ -187,6 +194,8 @@ class TableReader(LabelledReader):
                 if name in columns.twice:
                     hint = f"rename one of them, or use the second as data.{setting}={columns.twice[name]}"
                     raise UserError(f"two columns are called {name!r}", where=where, hint=hint)
+        if not labelled:
+            self._text.tell(self._unsure(columns, path))
         if self.header and not self.input and not only:
             self.same("read", (read,), path)
         if self.header and labelled and not self.target:
@@ -203,6 +212,28 @@ class TableReader(LabelledReader):
             return f"; its first line has another separator: set data.separator={found[0]}"
         more = [number for number, line in others if any(sign in line for sign in SEPARATORS.values())]
         return f"; does the table begin in line {more[0]}? Then delete the lines above it" if more else ""
+
+    def _unlike_a_row(self, cells: list[str], path: Path) -> list[str]:
+        """A warning if the label in a file's first line isn't one of the model's: it may be a header."""
+        at = int(self.target[0]) - 1 if self.target and self.target[0].isdecimal() else 1
+        label = cells[at].strip() if at < len(cells) else ""
+        if not label or not self.trained_labels or label in (*self.trained_labels, *(self.labels or ())):
+            return []
+        what = f"the first line is read as an example, but {label[:60]!r} is none of the model's labels"
+        return [f"warning: {path.name}: {what} (if the line is a header, set data.header=true)"]
+
+    def _unsure(self, columns: Columns, path: Path) -> list[str]:
+        """A warning if a file to predict for is read as one column, but may have two."""
+        if ending(path) in PARQUET:
+            return []
+        first = [line for _, line in itertools.islice(lines(self._text, path), 20) if line.strip()]
+        notes = []
+        if len(columns.names) == 1:
+            for name, sign in SEPARATORS.items():
+                if {line.count(sign) for line in first} == {1} and (sign != "," or len(first) > 2):
+                    what = f"each line of {path.name} has one {sign!r}, read as part of the text"
+                    notes.append(f"warning: {what}: if it separates two columns, set data.separator={name}")
+        return notes
 
     def _csv(self, path: Path) -> Iterator[tuple[str, Columns, list[str], str]]:
         """(location, the columns, the row's cells, why it can't be read) of each row."""

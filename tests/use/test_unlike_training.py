@@ -8,6 +8,8 @@ import pytest
 
 from components.datasets.labelled import LabelledReader
 from components.datasets.series import NO_LABEL, SeriesRowsReader
+from components.datasets.tables import TableReader
+from components.errors import UserError
 
 
 def problems(reader: LabelledReader) -> list[str]:
@@ -27,3 +29,35 @@ def test_a_number_where_a_label_was_is_one_of_the_labels(tmp_path: Path, rows: s
     reader = SeriesRowsReader([tmp_path / "new.csv"], steps=2)
     reader.trained_labels = ["1", "2"]
     assert problems(reader) == expected
+
+
+def table(folder: Path, rows: str, **options) -> TableReader:
+    (folder / "new.csv").write_text(rows, encoding="utf-8")
+    reader = TableReader([folder / "new.csv"], **options)
+    reader.trained_labels = ["pos", "neg"]
+    return reader
+
+
+@pytest.mark.parametrize(("first", "told"), [("text,label", True), ("well,pos", False), ("well,", False)])
+def test_a_header_where_training_had_none(tmp_path: Path, first: str, told: bool) -> None:
+    reader = table(tmp_path, f"{first}\ngood,pos\n", header=False)
+    assert problems(reader) == ["", ""]
+    assert reader.notes == ["warning: new.csv: the first line is read as an example, but 'label' is none of the "
+                            "model's labels (if the line is a header, set data.header=true)"] * told  # fmt: skip
+
+
+def test_a_column_that_holds_two(tmp_path: Path) -> None:
+    reader = table(tmp_path, "good;pos\nbad;neg\n", header=False)
+    assert problems(reader) == ["", ""]
+    assert "set data.separator=semicolon" in reader.notes[0]
+    reader = table(tmp_path, "text\ngood; very\nbad\n")
+    assert problems(reader) == ["", ""]
+    assert reader.notes == []
+
+
+def test_an_index_is_not_the_text(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"which of the 2 columns\?\ncolumns: id, text; choose the texts' with --column"
+    ):
+        problems(table(tmp_path, "id,text\n1,good\n"))
+    assert [row.input for row in table(tmp_path, "text,id\ngood,1\n").inputs()] == ["good"]
