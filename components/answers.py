@@ -65,7 +65,10 @@ def read(encoding: Encoding, given: Any, where: str, doubts: Doubts | None = Non
     if isinstance(encoding, SeriesValues):
         from components.datasets.given_series import given_series
 
-        return given_series(given, encoding, where)
+        series = given_series(given, encoding, where)
+        if len(series.values) <= (back := max(encoding.read_lags, default=0)):
+            doubts.add(f"warning: fewer values than the {back:,} steps back that the model reads", where)
+        return series
     if isinstance(given, str):
         if given.isspace():  # as in files, where blank lines aren't inputs
             raise UserError("the text contains only blanks", where=where)

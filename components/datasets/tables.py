@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ LARGEST_GROUP = 2 << 30  # bytes of a row group of a Parquet file, uncompressed
 SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "bar": "|"}
 BY_ENDING = {".csv": "comma", ".tsv": "tab", ".tab": "tab"}
 PARQUET = (".parquet", ".pq")
+RULE = re.compile(r":?-{3,}:?")
 BAD_QUOTES = "quotes out of place"
 OTHERS = {  # files of other types, and a hint for each
     **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods", ".numbers"), "a spreadsheet: save the sheet as CSV (UTF-8)"),
@@ -70,6 +72,12 @@ class Columns:
             names[name] = None
         twice.pop("", None)
         return cls(list(names), numbered, twice, nested)
+
+
+def is_rule(cells: Sequence[str]) -> bool:
+    """Whether the cells are those below the header of a Markdown table: |---|:---:|."""
+    filled = [cell.strip() for cell in cells if cell.strip()]
+    return len(filled) > 1 and all(RULE.fullmatch(cell) for cell in filled)
 
 
 class TableReader(LabelledReader):
@@ -130,8 +138,11 @@ class TableReader(LabelledReader):
                     if not labelled and not self.header:
                         self._text.tell(self._unlike_a_row(cells, path))
                 shown = dict(zip(columns.names, cells, strict=True))
-                if self.header and cells == columns.names and len(cells) > 1:  # of concatenated files
-                    yield Row(where, shown, problem="the header again")
+                if self.header and [cell.strip() for cell in cells] == columns.names and len(cells) > 1:
+                    yield Row(where, shown, problem="the header again")  # of concatenated files
+                    continue
+                if is_rule(cells):
+                    yield Row(where, shown, problem="the line below the header of a Markdown table")
                     continue
                 name_is_label |= bool(targets) and columns.names[targets[0]].strip() == cells[targets[0]].strip()
                 if problem:
@@ -276,7 +287,7 @@ class TableReader(LabelledReader):
                 continue
             if columns is None:
                 width = len(cells)
-                columns = Columns.of(cells if self.header else [""] * width, path)
+                columns = Columns.of([cell.strip() for cell in cells] if self.header else [""] * width, path)
                 if self.header:
                     continue
             rest = any(cells[width:])  # spreadsheets may end lines with empty fields

@@ -90,8 +90,10 @@ class Targets:
             raise self._one_label(readers)
         notes = [*self._alike(), *self._odd(), *self.stand_ins.notes(), *self.forms.notes()]
         several = sum(len(labels) > 1 for labels in self.of_texts.values())
-        if self.labels["train"] and self.whole and 20 * several > len(self.of_texts):
-            notes.append(f"warning: {several:,} of the {len(self.of_texts):,} texts of train have several labels")
+        if self.labels["train"] and self.whole and several:
+            many = "warning: " * (20 * several > len(self.of_texts))
+            has = "has" if several == 1 else "have"
+            notes.append(f"{many}{several:,} of the {len(self.of_texts):,} texts of train {has} several labels")
         if self.alike > 1 and 2 * self.alike > self.items:
             notes.append(f"warning: {self.alike:,} of {self.items:,} inputs of train are the same as their targets")
         if not self.whole and len(self.labels["train"]) == 1:

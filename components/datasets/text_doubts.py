@@ -28,6 +28,9 @@ LOST = "\ufffd"
 # é, ° or ’ in UTF-8: two or three bytes, each decoded as Latin-1 or Windows-1252
 GARBLED = re.compile("[ÂÃ][\u0080-\u00bf]|â€[\u2122\u0153\u009d\u201c\u201d\u02dc\u00a6]")
 FEW = 3  # minimum number of such pairs: another language may have some
+PAGE = "web page"
+OF_PAGE = "a web page (HTML), whose tags are read as text: save it as plain text"
+_PAGE = re.compile(r"\s*(<!doctype\s+html|<html\b)", re.IGNORECASE)  # the beginning of a web page
 GUTENBERG = "*** START OF TH"
 
 
@@ -36,19 +39,30 @@ def not_text(beginning: bytes) -> str:
     return next((what for sign, what in BEGINNINGS.items() if beginning.startswith(sign)), "")
 
 
+def web_page(path: Path, beginning: str) -> bool:
+    """Whether a file is a web page, but not named as one: then its tags may not be wanted."""
+    named = any(suffix.lower() in (".html", ".htm", ".xhtml") for suffix in path.suffixes)
+    return not named and _PAGE.match(beginning) is not None
+
+
 class TextDoubts:
     """Warnings about the files of a reader, each counted once even if it is read again."""
 
     def __init__(self) -> None:
         self._seen: dict[Path, Counter[str]] = {}
+        self._begun: set[Path] = set()  # files of which a block was seen
         self._told: list[str] = []
 
     def begin(self, path: Path) -> None:
         self._seen[path] = Counter()
+        self._begun.discard(path)
 
     def look(self, path: Path, text: str) -> None:
         """Check the next block of the file."""
         seen = self._seen[path]
+        if path not in self._begun and web_page(path, text):
+            seen[PAGE] += 1
+        self._begun.add(path)
         if GUTENBERG in text:
             seen[GUTENBERG] += 1
         if text.isascii():
@@ -75,6 +89,8 @@ class TextDoubts:
         if seen["garbled"] >= FEW and seen["garbled"] > seen["others"]:
             what = "seems to be UTF-8 that was read as Latin-1 and saved again (Ã© instead of é)"
             self._told.append(f"warning: {self._first('garbled')} {what}, {seen['garbled']:,} times")
+        if seen[PAGE]:
+            self._told.append(f"warning: {self._first(PAGE)}: {OF_PAGE}")
         if seen[GUTENBERG]:
             what = (
                 "the text contains Project Gutenberg's preface and licence, and test is taken from its end: delete them"

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import groupby, islice, pairwise
+from itertools import groupby, islice, pairwise, takewhile
 from pathlib import Path
 
 from components.datasets.columns import dates, is_finite, is_header, is_number
@@ -16,8 +16,8 @@ from components.datasets.folders import ending
 from components.datasets.labelled import SEPARATOR_LINE, with_points
 from components.datasets.series_table import OF_TIME
 from components.datasets.series_times import counted
-from components.datasets.tables import PARQUET, SEPARATORS, Columns, parquet_count, parquet_rows
-from components.proposals.base import Look, Unlike
+from components.datasets.tables import PARQUET, SEPARATORS, Columns, is_rule, parquet_count, parquet_rows
+from components.proposals.base import Look, Stopped, Unlike
 
 ROWS = 1000
 FEWEST_LINES = 3
@@ -126,11 +126,30 @@ def grid_of(look: Look) -> Grid:
     begin = begin[1:] if begin and SEPARATOR_LINE.fullmatch(begin[0]) else begin
     if len(begin) < FEWEST_LINES:
         raise Unlike("too few lines")
-    separator, rows = _cells(begin)
-    header = _headed(rows)
+    try:
+        separator, rows = _cells(begin)
+    except Unlike:
+        _check_comments(begin, path)
+        raise
+    ruled = len(rows) > 2 and is_rule(rows[1])
+    rows = [row for row in rows if not is_rule(row)]
+    header = ruled or _headed(rows)
     names = Columns.of(rows[0] if header else [""] * len(rows[0]), path).names
     below = rows[header:]
     return Grid(path, separator, header, _columns([name.strip() for name in names], below), below, sample.all_lines)
+
+
+def _check_comments(begin: Sequence[str], path: Path) -> None:
+    """Refuse a table below lines of comment. Raises Stopped."""
+    comments = len(list(takewhile(lambda line: line.lstrip().startswith("#"), begin)))
+    if not comments or len(begin) < comments + FEWEST_LINES or ending(path) != ".csv":
+        return
+    try:
+        separator, _ = _cells(begin[comments:])
+    except Unlike:
+        return
+    what = f"begins with {comments} line{'s' * (comments > 1)} of comment, above a table (separator: {separator})"
+    raise Stopped(what, "delete the lines above the table's header")
 
 
 def text_grid(look: Look) -> Grid:

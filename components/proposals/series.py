@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, pairwise
 
+from components.datasets.beside_data import names_a_count
 from components.datasets.folders import ending
 from components.datasets.series import FRAME_FILES, FrameFilesReader, npy_shape
 from components.datasets.series_times import frequency, read_times, season_of
@@ -129,7 +130,11 @@ def tagged_frames(look: Look) -> Proposal:
     runs = [tag for tag, _ in groupby(label.cells)]
     steady = len(runs) > label.distinct and 3 * len(runs) <= len(label.cells)
     window = min(WINDOW, max(4, grid.lines // 20))
-    columns = [column.name for column in grid.numbers if column is not label and not column.counts]
+    columns = [
+        column.name
+        for column in grid.numbers
+        if column is not label and not column.counts and not _counts_again(column)
+    ]
     times = grid.of("times")
     return Proposal(
         f"{grid.told}: a frame of numbers on each line, with its label in {label.name}",
@@ -149,6 +154,13 @@ def tagged_frames(look: Look) -> Proposal:
         model={"pooling": None},
         notes=("if a column identifies the recording, set data.recording to it",),
     )
+
+
+def _counts_again(column: Column) -> bool:
+    """Whether a column that is named as a count or time goes up evenly, and begins anew at most every fifth line."""
+    steps = [after - before for before, after in pairwise(column.values)]
+    up = [step for step in steps if step > 0]
+    return names_a_count(column.name) and len(set(up)) == 1 and 5 * (len(steps) - len(up)) < len(steps)
 
 
 def rows_labels(look: Look) -> Proposal:

@@ -23,7 +23,9 @@ def labels(look: Look) -> Proposal:
     has = f"{target.distinct} different values"
     found = _proposal(look, grid, read, target, "a label", has, "labels", "classification")
     return replace(
-        found, likely=_evident(grid, target), notes=("missing values such as NA count as a label",) * target.missing
+        found,
+        likely=_evident(grid, target),
+        notes=(*found.notes, *["missing values such as NA count as a label"] * target.missing),
     )
 
 
@@ -41,7 +43,7 @@ def ratings(look: Look) -> Proposal:
         found,
         data={**found.data, **missing},
         likely=len(values) > 2 and (whole_scale or OF_RATING.fullmatch(target.name) is not None),
-        notes=("if the scale's lowest or highest rating is missing, set low and high in encoding.target",),
+        notes=(*found.notes, "if the scale's lowest or highest rating is missing, set low and high in encoding.target"),
     )
 
 
@@ -96,6 +98,7 @@ def _proposal(
 ) -> Proposal:
     """The proposal to predict `what`, encoded as `kind`, from texts."""
     encoding = read_as(read.cells, grid.lines)
+    amounts = all(map(AMOUNT.fullmatch, read.cells))
     return Proposal(
         f"{grid.told}: texts in {read.name}, {what} in {target.name}",
         f"{target.name} has {has}, such as {_examples(target)}",
@@ -104,6 +107,8 @@ def _proposal(
         pair(encoding, kind),
         {"kind": task},
         grid.lines,
+        notes=(f"{read.name} holds numbers, read as texts: write them as 1234.5, without units, to use them",)
+        * amounts,
     )
 
 

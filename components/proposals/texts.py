@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Collection
 from itertools import pairwise
 
 from components.datasets.conll import BLANKS, DOCUMENT
@@ -19,6 +20,7 @@ SENTENCE = re.compile(r"[.!?…。！？][\"'”’)\]]*\s*$")
 SPAN = re.compile(r"O|[BIESLU]-\S+")
 LANGUAGE = re.compile(r"\.([a-z]{2}|src|tgt|source|target)")
 OF_LINES = ("", ".txt", ".lst", ".list", ".text", ".csv")
+FEW_NAMES = 5  # files whose names differ in a number, such as class0 and class1, that may be labels
 FEW_BLANKS = 0.02
 MANY_PAIRS, MANY_LINES = 5000, 1000
 FEWEST_LINES, FEWEST_CHARACTERS = 3, 40  # train, val and test must not be empty
@@ -60,9 +62,15 @@ def labelled_lines(look: Look) -> Proposal:
         pair(encoding, "labels"),
         {"kind": "classification"},
         look.lines(),
-        likely=what.endswith(("folders", "endings")) or not prose,
+        likely=what.endswith(("folders", "endings")) or not (prose or _numbered(names)),
         notes=("each line is an item: write texts of several lines as one line",) * (len(look.files) > len(names)),
     )
+
+
+def _numbered(names: Collection[str]) -> bool:
+    """Whether names differ in a number only, as those of the parts of one text do."""
+    without = {re.sub(r"\d+", "", name) for name in names}
+    return len(names) > FEW_NAMES and len(without) == 1 and without != {""}
 
 
 def _by_names(look: Look) -> tuple[Counter[str], str]:

@@ -12,6 +12,7 @@ import yaml
 
 from components.datasets.archives import is_archive, stem, unpacked
 from components.datasets.sources import RELATIVE
+from components.datasets.text_doubts import OF_PAGE, web_page
 from components.errors import UserError
 from components.paths import existing, output_file, user_path
 from components.proposals.base import Look, Proposal
@@ -57,7 +58,8 @@ def propose(path: str, wanted: str | None = None, out: str | None = None) -> Pro
     root = unpacked(given, places().datasets)[0] if given.is_file() and is_archive(given) else given
     look = Look(root, path)
     kind, found = candidates(look, wanted)
-    proposal = _shown(found[kind])
+    pages = any(web_page(path, sample.text) for path, sample in look.texts)
+    proposal = _shown(replace(found[kind], notes=(*found[kind].notes, *[OF_PAGE] * pages)))
     values = values_of(proposal, given)
     try:
         checked = _checked(file.stem, values)

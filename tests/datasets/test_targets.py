@@ -170,3 +170,7 @@ def test_texts_with_several_labels_are_told(tmp_path: Path) -> None:
     rows = [(f"x{n % 20}", ["wet", "dry"][n // 20 if n % 2 else 0]) for n in range(40)]
     (said,) = made(tmp_path, {"path": table(tmp_path, "a.csv", rows), "reader": "table"})["notes"]
     assert said == "warning: 7 of the 17 texts of train have several labels"
+    rows = [(f"x{n}", ["wet", "dry"][n % 2]) for n in range(40)]
+    data = {"path": table(tmp_path, "b.csv", [*rows, ("x0", "dry")]), "reader": "table", "split": [0.9, 0.05, 0.05]}
+    (said,) = made(tmp_path, data)["notes"]
+    assert said == "1 of the 36 texts of train has several labels"

@@ -31,6 +31,14 @@ def test_text_that_was_decoded_wrongly_before_is_told(tmp_path) -> None:
     assert "5 × U+FFFD" in notes(path, "dé\nfé\nça né".encode("latin-1") + b"\xe9", errors="replace")[0]
 
 
+def test_a_web_page_that_is_named_as_a_text_is_told(tmp_path) -> None:
+    page = "\n<!DOCTYPE html>\n<html>\n<p>We met.</p></html>\n"
+    assert notes(tmp_path / "a.txt", page) == [
+        "warning: a.txt: a web page (HTML), whose tags are read as text: save it as plain text"
+    ]
+    assert notes(tmp_path / "a.html", page) == notes(tmp_path / "b.txt", f"of {page}") == []
+
+
 @pytest.mark.parametrize("reader", [LinesReader, TextReader])
 def test_signs_that_are_not_seen_are_counted_over_all_files(reader, tmp_path) -> None:
     (tmp_path / "b.txt").write_text("an\u00adother \u200bworld\n", encoding="utf-8")

@@ -320,3 +320,33 @@ def test_midi_files_with_drums_alone_are_taken_for_drums(tmp_path, monkeypatch) 
         (tmp_path / "beats" / f"{number}.mid").write_bytes(smf(events(*hits)))
     made = propose("beats")
     assert (made.kind, read_recipe(made.file).data["reader"]) == ("drums", "drums")
+
+
+@pytest.mark.slow
+def test_what_stands_around_a_table_is_none_of_it(new) -> None:
+    lines = [f"{one},{'ab'[n % 2]}" for n, one in enumerate(PHRASES)]
+    with pytest.raises(UserError, match="begins with 2 lines of comment, above a table"):
+        new({"a.csv": rows("# of May\n# by hand\ntext,team", *lines)})
+    marked = [f"| {line.replace(',', ' | ')} |" for line in lines]
+    found = new({"b.md": rows("| text | team |\n|:---|---:|", *marked)})
+    assert found.proposal.data == {"reader": "table", "input": "text", "target": "team", "separator": "bar"}
+    assert found.proposal.notes == ()
+    page = new({"c.txt": "<html>\n" + "We met. It rained. Then we went home.\n" * 9}, "text")
+    assert "a web page (HTML)" in page.proposal.notes[-1]
+
+
+@pytest.mark.slow
+def test_series_without_a_header_and_parts_of_a_text(new) -> None:
+    series = "".join(f"s{n},{','.join(str(7 + n * at * at) for at in range(9))}\n" for n in range(5))
+    with pytest.raises(UserError, match=r"has a name and 9 numbers on each line, but no header\n.* name,1,2,… to 9"):
+        new({"a.csv": series})
+    assert new({"a.csv": series}, "text").kind == "text"
+    assert new({f"d/part{n}.txt": "\n".join(PHRASES) for n in range(6)}).kind != "labelled-lines"
+
+
+@pytest.mark.slow
+def test_a_clock_that_begins_anew_and_prices_with_a_unit(new) -> None:
+    frames = [f"{n % 20},{n * n % 7},{n * n % 11},{'ab'[n // 10 % 2]}" for n in range(200)]
+    assert new({"a.csv": rows("t,x,y,what", *frames)}).proposal.data["columns"] == ["x", "y"]
+    prices = [f'"{n * 1234:,} €",{n * n % 5 + 1}' for n in range(60)]
+    assert "price holds numbers, read as texts" in new({"b.csv": rows("price,rooms", *prices)}).proposal.notes[0]

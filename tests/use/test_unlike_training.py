@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from components.answers import read
 from components.datasets.labelled import LabelledReader
+from components.datasets.made_series import MadeSeries
 from components.datasets.series import NO_LABEL, SeriesRowsReader
 from components.datasets.tables import TableReader
+from components.encodings.doubts import Doubts
+from components.encodings.series import SeriesValues
 from components.errors import UserError
 
 
@@ -61,3 +65,14 @@ def test_an_index_is_not_the_text(tmp_path: Path) -> None:
     ):
         problems(table(tmp_path, "id,text\n1,good\n"))
     assert [row.input for row in table(tmp_path, "text,id\ngood,1\n").inputs()] == ["good"]
+
+
+def test_a_series_shorter_than_what_the_model_reads_is_told() -> None:
+    encoding = SeriesValues()
+    encoding.fit(MadeSeries(count=2, steps=200, horizon=4).whole())
+    back, doubts = max(encoding.read_lags), Doubts()
+    for count in (back, back + 1):
+        read(encoding, {"values": [1.5] * count, "start": "2024-01-01"}, f"{count} values", doubts)
+    assert doubts.lines() == [
+        f"warning: fewer values than the {back} steps back that the model reads: 1 input ({back} values)"
+    ]
