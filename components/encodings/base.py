@@ -137,7 +137,7 @@ class Encoding(ABC):
         raise UserError("this model can't be given a length in bars", where="generation.bars", hint=hint)
 
     def doubts(self, melody: Any) -> list[str]:
-        """Warnings about a melody (a score) for `with_melody`."""
+        """Warnings about a score that isn't kept exactly by `with_melody` or `onwards`."""
         return []
 
     def context(self, ids: np.ndarray) -> np.ndarray:

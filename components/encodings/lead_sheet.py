@@ -33,6 +33,7 @@ from components.encodings.form import (
     tempo_class,
 )
 from components.encodings.lead_sheet_copies import HARMONIES, LAGS, form_returns, lead_sheet_copies
+from components.encodings.lead_sheet_doubts import doubts
 from components.encodings.lead_sheet_grammar import Grammar
 from components.encodings.lead_sheet_patterns import pattern_copies
 from components.encodings.lead_sheet_plan import plan_columns, plan_sizes
@@ -183,6 +184,9 @@ class LeadSheet(Signed):
             metre_changes=form.changes,
         )
         return score if at >= form.length else score.until(bar_end(form, at, self.steps_per_beat))
+
+    def doubts(self, melody: Score) -> list[str]:
+        return doubts(melody, _melody(melody), self.decode(self.encode(melody)))
 
     def onwards(self, start: Score) -> np.ndarray:
         """The ids of the piece, int64 [T], with its form repeated once: the model writes a second chorus over it."""
@@ -340,10 +344,8 @@ class LeadSheet(Signed):
 
     def _line(self, score: Score, scale: Fraction | int) -> list[Note]:
         """The melody on this grid, monophonic, in a piano's range."""
-        with_notes = [part for part in score.parts if part.notes]
-        part = next((part for part in with_notes if part.role == "melody"), with_notes[0] if with_notes else None)
         line: list[Note] = []
-        for note in sorted(part.notes, key=lambda note: (note.start, note.pitch)) if part else ():
+        for note in sorted(_melody(score), key=lambda note: (note.start, note.pitch)):
             start = round(note.start * scale)
             end = max(start + 1, round((note.start + note.duration) * scale))
             pitch = note.pitch
@@ -375,3 +377,10 @@ class LeadSheet(Signed):
             form = self._form(ids)[0] if whole else Form()
             self._returns[key] = form_returns(form, self.steps_per_beat, sections)
         return self._returns[key]
+
+
+def _melody(score: Score) -> tuple[Note, ...]:
+    """The notes of the part with the role `melody`, else of the first part with notes."""
+    with_notes = [part for part in score.parts if part.notes]
+    parts = [part for part in with_notes if part.role == "melody"] or with_notes
+    return tuple(parts[0].notes) if parts else ()

@@ -48,6 +48,23 @@ HARD = {
 }
 
 
+@pytest.mark.parametrize(
+    ("score", "told"),
+    [
+        (
+            lead_sheet([(0, 12, 60), (0, 12, 64), (12, 12, 65)]),
+            "only the melody is read, one note at a time: 2 of 3 notes",
+        ),
+        (lead_sheet([(0, 12, 9), (12, 12, 60)]), "1 of 2 notes are outside a piano's range and are moved by octaves"),
+        (lead_sheet([(0, 12, 60)], metre=(11, 8)), "its metre, 11/8, is read as 12/8"),
+        (lead_sheet([(0, 12, 60)], tempo_bpm=400.0), "its tempo, 400, is read as 240 quarter notes per minute"),
+    ],
+)
+def test_what_a_lead_sheet_does_not_keep_of_a_piece_is_told(score: Score, told: str) -> None:
+    assert ENCODING.doubts(score) == [told]
+    assert ENCODING.doubts(lead_sheet([(0, 12, 60)], metre=(3, 4), tempo_bpm=120.0)) == []
+
+
 @pytest.mark.parametrize("score", HARD.values(), ids=HARD)
 def test_hard_music_comes_back(score) -> None:
     back = ENCODING.decode(ENCODING.encode(score))
