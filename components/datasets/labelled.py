@@ -220,6 +220,8 @@ class Points:
             comma = self._commas[min(self._sure)]
             what = f"{pointed[0]} is read with a decimal point, but {comma} in another column has a decimal comma"
             notes.append(f"warning: {what}: write numbers without thousands separators")
+        elif pointed and pointed[0].count(".") == 1:
+            notes.append(f"{pointed[0]} is read as {float(pointed[0])}: write numbers without thousands separators")
         return notes
 
 

@@ -84,6 +84,9 @@ def test_columns_may_write_their_numbers_in_their_own_way() -> None:
     points = Points(";", apart=True)
     assert points(["1.250", "2,5"], "x") == ["1.250", "2.5"]
     assert points.notes[0].startswith("warning: 1.250 is read with a decimal point, but 2,5 in another column")
+    alone = Points(";", apart=True)
+    assert alone(["1.250"], "x") == ["1.250"]
+    assert alone.notes == ["1.250 is read as 1.25: write numbers without thousands separators"]
     assert points(["1.2", "2,5"], "x") == ["1.2", "2.5"]  # surely decimal
     assert points.notes == []
     with pytest.raises(UserError):
