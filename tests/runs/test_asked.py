@@ -85,6 +85,8 @@ def test_a_name_is_chosen_or_refused(tmp_path: Path) -> None:
         ask(str(own))
     with pytest.raises(UserError, match="--name") as refused:
         ask("names", name="A b")
+    with pytest.raises(UserError, match=f"'{'x' * 64}…' isn't a valid name"):
+        ask("names", name="x" * 5000)
     assert refused.value.hint == "for example --name a-b"
 
 
