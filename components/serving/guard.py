@@ -55,7 +55,7 @@ class Guard:
                 guarded,
                 421,
                 "this server isn't reachable under this host name",
-                hint="set it with `reprise api --host`",
+                hint="set it with --host of `reprise api`",
             )
             return
         length = headers.get(b"content-length", b"0")
