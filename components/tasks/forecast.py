@@ -88,10 +88,10 @@ class Forecast(Task):
         lags = tuple(sorted({1, *encoding.read_lags, *([encoding.season] if from_season else [])}))
         self.shape = Shape(context or usual, encoding.horizon, lags, centre)
         self.begun: tuple[int, int] | None = None
-        if from_season and self.output.location is None:
-            hint = "from_season: false, or another output"
-            raise UserError(f"{output} has no location to be moved", where="task.from_season", hint=hint)
-        if from_season and self.output.location is not None:
+        if from_season:
+            if self.output.location is None:
+                hint = "set task.from_season=false, or choose another output"
+                raise UserError(f"can't be used with the output {output}", where="task.from_season", hint=hint)
             self.begun = (lags.index(encoding.season), self.output.location)
         self.measured_in = f"{self.output.unit} of scaled values" if self.output.unit == "nats" else self.output.unit
         self.loss_unit = f"{self.measured_in} per step"

@@ -102,10 +102,10 @@ def browser() -> Iterator[Page]:
 
 
 @contextlib.contextmanager
-def process(command: list[str], environment: Mapping[str, str]) -> Iterator[None]:
+def process(command: list[str], environment: Mapping[str, str] | None = None) -> Iterator[None]:
     """A quiet process for the length of the block; `environment` adds to ours."""
     quiet = subprocess.DEVNULL
-    running = subprocess.Popen(command, stdout=quiet, stderr=quiet, env=os.environ | environment)
+    running = subprocess.Popen(command, stdout=quiet, stderr=quiet, env=os.environ | dict(environment or {}))
     try:
         yield
     finally:

@@ -185,7 +185,7 @@ def test_what_cannot_be_exported_is_refused_with_the_reason(bundled, tmp_path, s
         bundle, _ = bundled(**sections)
     with pytest.raises(UserError, match=why) as caught:
         export_onnx(bundle, tmp_path / "exported")
-    assert caught.value.hint == "with its code for MLflow instead: reprise export small"
+    assert caught.value.hint == "export it with its code for MLflow instead: reprise export small"
     assert not (tmp_path / "exported").exists()
 
 

@@ -37,7 +37,7 @@ CEILINGS: dict[str, tuple[int, int, int]] = {
     "language, adaptive": (0, 7, 240),
     "language, graph": (0, 2, 176),
     "chorale": (0, 2, 199),
-    "lead sheet, copying": (0, 2, 609),
+    "lead sheet, copying": (0, 2, 619),
     "classification, last": (0, 4, 334),
     "classification, mean": (0, 4, 204),
     "classification, max": (0, 4, 283),
