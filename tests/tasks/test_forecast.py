@@ -205,7 +205,7 @@ def test_counts_stay_counts_and_others_are_refused() -> None:
         task.predict(model, [LOADS[0]._replace(values=LOADS[0].values * 1e30)])
     with pytest.raises(UserError, match="can't be used with counts"):
         made(output="negative_binomial", centre=True)
-    with pytest.raises(UserError, match="can.t be used with the output negative_binomial"):
+    with pytest.raises(UserError, match="can't be used with the output negative_binomial"):
         made(output="negative_binomial", from_season=True)
 
 
