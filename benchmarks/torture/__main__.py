@@ -1,4 +1,4 @@
-"""What is lost when things break: python -m benchmarks.torture [--faults killed …] [--count N] [--lanes 2] [--table]
+"""What is lost in a fault: python -m benchmarks.torture [--faults killed …] [--count N] [--lanes 2] [--table]
 
 Every fault is a function that breaks something a number of times in a laboratory of its own (temporary folders, a
 Prefect server, a tiny recipe), has the run go on as its user would, and counts what it has otherwise than a run that
