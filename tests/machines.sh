@@ -23,6 +23,7 @@ for name in "${chosen[@]}"; do
     [[ " ${CASES[*]} " == *" $name "* ]] || { echo "no case '$name': ${CASES[*]}" >&2 && exit 2; }
 done
 work=$(mktemp -d "${TMPDIR:-/tmp}/machines.XXXXXX")
+chmod 711 "$work" # the tests start PostgreSQL as another user
 passed=0 failed=0 skipped=0
 
 # count WORD: the number before it in pytest's last line but one, e.g. in "3 failed, 2901 passed, 41 skipped in 58.02s"

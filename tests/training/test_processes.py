@@ -131,7 +131,7 @@ def test_three_processes_give_what_one_gives(
         torch.cat([values[name].flatten() for name in sorted(values) if name.startswith("model:")])
         for values in (one, three)
     )
-    assert (one_flat - three_flat).norm() < 1e-6 * one_flat.norm()
+    assert (one_flat - three_flat).norm() < 1e-5 * one_flat.norm()  # sums in another order, over 100 updates
     facts = [read_tensors(tmp_path / part / "checkpoint.safetensors")[1]["progress"] for part in ("one", "three")]
     assert facts[0]["tokens"] == facts[1]["tokens"]
     assert facts[0]["loss"] == pytest.approx(facts[1]["loss"], rel=1e-5)
