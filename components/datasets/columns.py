@@ -22,6 +22,7 @@ from components.errors import UserError, unknown
 LARGEST_CELLS = 64 << 20
 Rows = Iterator[tuple[int, list[str]]]  # (line number, cells)
 MOST_COLUMNS = 10_000
+YEAR = re.compile(r"1[5-9]\d\d|2[01]\d\d")
 BELOW = "delete everything below the table"
 
 
@@ -252,7 +253,7 @@ def counts_columns(first: Sequence[str]) -> bool:
 
 def _years(cells: Sequence[str]) -> bool:
     """Whether a line is names and then one year after the other, as statistics offices write a series in a row."""
-    years = [int(cell) for cell in cells if re.fullmatch(r"(?:1[5-9]|20)\d\d", cell.strip())]
+    years = [int(cell) for cell in cells if YEAR.fullmatch(cell.strip())]
     return len(years) >= 5 and len(years) < len(cells) and years == list(range(years[0], years[0] + len(years)))
 
 

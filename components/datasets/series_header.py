@@ -11,13 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from components.datasets.columns import dates, either_way, is_number
+from components.datasets.columns import YEAR, dates, either_way, is_number
 from components.datasets.labelled import NUMBERS, PLAIN
 from components.datasets.series_times import counted, read_times
 from components.errors import UserError
 
 NUMBERED = re.compile(r"(.*?)(\d{1,9})")  # V2, d_1, 17
-YEAR = re.compile(r"1[5-9]\d\d|2[01]\d\d")
 LONG_NUMBER = re.compile(r"\d{6,19}")  # 20240131, or seconds since 1970
 FEWEST = 2  # columns of times, or numbered ones
 

@@ -64,9 +64,7 @@ def at_most(asked: Iterator[Asked]) -> list[Asked]:
     """
     found = list(itertools.islice(asked, MAX_EXPLAINED + 1))
     if len(found) > MAX_EXPLAINED:
-        raise UserError(
-            f"more than {MAX_EXPLAINED} inputs; at most {MAX_EXPLAINED} can be explained at once", where="explain"
-        )
+        raise UserError(f"at most {MAX_EXPLAINED} inputs can be explained at once", where="explain")
     if not found:
         raise UserError("there is nothing to explain", where="explain")
     return found

@@ -13,7 +13,7 @@ from components.answers import answered, has_tokens, input_of, read
 from components.bundle import Bundle
 from components.datasets.labelled import LabelledReader, Row
 from components.encodings.doubts import Doubts
-from components.encodings.vocabulary import SPECIALS
+from components.encodings.symbols import Labels
 from components.errors import UserError
 from components.paths import apart
 from components.whole_files import written_whole
@@ -66,8 +66,8 @@ def prepared(bundle: Bundle, reader: LabelledReader) -> Iterator[Row]:
     """The rows of a file to predict for, read like the training data."""
     encoding = input_of(bundle.encoding)
     reader.trained_steps, reader.pictures = getattr(encoding, "steps", None), len(encoding.step_shape) == 2
-    if target := getattr(bundle.encoding, "target", None):
-        reader.trained_labels = target.vocabulary.tokens[len(SPECIALS) :] if target.kind == "labels" else ()
+    if isinstance(target := getattr(bundle.encoding, "target", None), Labels):
+        reader.trained_labels = target.classes
     reader.trained_on(bundle.info.get("columns", {}))  # missing in older bundles
     return iter(reader.inputs())
 
