@@ -45,6 +45,7 @@ DATA_TEXTS = {
     "reader": "How files are read (default: the card's reader, or text).",
     "split": "Fractions of train, val and test.",
     "fold": "K-fold cross-validation: 3/10 tests on the third of ten folds of all data; data.split isn't used.",
+    "join_val": "Train on val as well, once the settings are chosen; the last weights are kept.",
 }
 
 
@@ -173,6 +174,7 @@ class _Writer:
             "reader": {"enum": [*names("reader"), None]},
             "split": typed(schema.DATA["split"][0]),
             "fold": typed(schema.DATA["fold"][0]),
+            "join_val": typed(schema.DATA["join_val"][0]),
         }
         for name, text in DATA_TEXTS.items():
             self.defs[f"data.{name}"] = {"description": text, **common[name]}

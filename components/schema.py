@@ -158,6 +158,7 @@ DATA = {
     "reader": (str | None, None),
     "split": (tuple[float, float, float] | None, None),
     "fold": (str | None, None),
+    "join_val": (bool, False),
 }
 
 

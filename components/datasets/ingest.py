@@ -39,6 +39,7 @@ from components.datasets.splits import (
     dropped,
     given_split,
     group_split,
+    join_val,
     same_files,
     split_fractions,
     stream_split,
@@ -74,9 +75,10 @@ def ingest(
     """The store of a recipe's `data` and `encoding` sections, created if it isn't in the cache.
 
     `data`: `dataset` (a card) or `path` (file or folder, relative to `root`) with `reader`; `split` (fractions of
-    train, val, test); `fold` ("3/10": test is the third of ten folds of all); the reader's options. A stream is cut by
-    characters in the order of the text; sequences are shuffled by `seed` and split without dividing groups. The
-    vocabulary is learned from train only; an encoding with `known_words` adds words of the file `vectors`.
+    train, val, test); `fold` ("3/10": test is the third of ten folds of all); `join_val` (val becomes part of train);
+    the reader's options. A stream is cut by characters in the order of the text; sequences are shuffled by `seed` and
+    split without dividing groups. The vocabulary is learned from train only; an encoding with `known_words` adds words
+    of the file `vectors`.
 
     Raises:
         UserError: a setting is wrong, the files can't be found or read, or no item is left.
@@ -102,7 +104,7 @@ def ingest(
     if fold:
         check_shuffled(next(iter(readers.values())))
         fractions = fold_fractions(fractions, fold[1])
-    check_parted(readers, fractions, folds=bool(fold))
+    check_parted(readers, fractions, data)
     described = {file: describe(file) for reader in readers.values() for file in reader.files}  # each file is read once
     if not (card or fold):
         next(iter(readers.values())).decided += same_files(readers, described)
@@ -173,6 +175,9 @@ def _write(
     encoding refused sequences; the store is discarded then."""
     readers, refused = refusals.readers, len(refusals)
     pieces = _pieces(readers, encoding, fractions, seed, fold)
+    joined = manifest["sections"]["data"].get("join_val")
+    if joined:
+        pieces = join_val(pieces)
     stream = manifest["framing"] == "stream"
     tell("learning the vocabulary")
     try:
@@ -221,6 +226,7 @@ def _write(
         left_out = sum((reader.dropped for reader in readers.values()), Counter())
         asked = dict(zip(SPLITS, map(bool, fractions), strict=True))
         wanted = asked if fold or None in readers else {split: split in readers for split in SPLITS}
+        wanted["val"] = wanted["val"] and not joined
         for split, count in counts.items():
             _finish(count, split, wanted[split], left_out, encoding)
         odd = targets.check(wanted, {split: kept.reader for split, kept in readers.items()})
@@ -234,6 +240,8 @@ def _write(
         if fold:
             given = "" if None in readers else "; the data set's own split isn't used"
             notes.append(f"fold {fold[0]} of {fold[1]} is test, the other folds are train and val{given}")
+        if joined:
+            notes.append("val is part of train (data.join_val): nothing is evaluated while training")
         manifest["labels"] = targets.facts()
         manifest["columns"] = {role: list(columns) for role, (_, columns) in next(iter(readers.values())).found.items()}
         manifest["continues"] = list(next(iter(readers.values())).continues)
@@ -246,9 +254,16 @@ def _write(
     return True
 
 
-def check_parted(readers: Readers, fractions: list[float], *, folds: bool) -> None:
-    """Refuse random splits and folds of data that must be split by files. Raises UserError."""
-    dealt = folds or None in readers or ("val" not in readers and fractions[1])
+def check_parted(readers: Readers, fractions: list[float], data: Mapping[str, Any]) -> None:
+    """Refuse random splits and folds of data that must be split by files, and `join_val` without val.
+
+    Raises:
+        UserError: the data can't be split so.
+    """
+    if data.get("join_val") and "val" not in readers and not fractions[1]:
+        hint = "leave data.join_val out, or give a val file or a fraction of data.split"
+        raise UserError("there is no val to train on", where="data.join_val", hint=hint)
+    dealt = data.get("fold") or None in readers or ("val" not in readers and fractions[1])
     for reader in readers.values():
         if reader.parted and dealt:
             setting, why = reader.parted

@@ -22,7 +22,8 @@ from components.paths import existing, user_path
 from components.provenance import digest_file
 from components.registry import resolve
 
-SECTION = ("dataset", "path", "reader", "split", "fold")  # keys of the data section that aren't options of the reader
+# keys of the data section that aren't options of the reader
+SECTION = ("dataset", "path", "reader", "split", "fold", "join_val")
 RELATIVE = "relative paths start at the folder where the command is run"
 Readers = dict[str | None, Reader]  # by split; None = all files, split by fractions
 

@@ -153,6 +153,16 @@ def given_split(readers: Mapping[str, Reader], encoding: Encoding, fractions: Se
     return pieces
 
 
+def join_val(pieces: Pieces) -> Pieces:
+    """The same items, with those of val in train."""
+
+    def joined() -> Iterator[tuple[str, Any]]:
+        for split, item in pieces():
+            yield "train" if split == "val" else split, item
+
+    return joined
+
+
 class Overlap:
     """Counts items of val and test that are also in train, if the user's files give the splits: a model may have
     memorised them. Labels and case are ignored. For a stream, lines are compared. Series split by time are skipped,

@@ -38,7 +38,7 @@ def preview(recipe: Recipe) -> str:
         return ""
     _, readers = path_readers(recipe.data, STATE, places().datasets)
     fractions = split_fractions(recipe.data.get("split") or DEFAULT_SPLIT)
-    check_parted(readers, fractions, folds=bool(recipe.data.get("fold")))
+    check_parted(readers, fractions, recipe.data)
     looked: dict[str | None, list[Any]] = {}
     whole = True
     for split, reader in readers.items():
