@@ -60,7 +60,7 @@ def accompaniment(score: Score, style: Style = "swing", seed: int = 0) -> Score:
     """The score with a bass and a piano part added that follow its chords.
 
     "swing": walking bass, off-beats at two thirds of the beat; "straight": the same with even eighths; "folk": root and
-    fifth, and a chord after each. The grid becomes 12 steps a beat where that is exact. The band rests where there is
+    fifth, with a chord after each. The grid becomes 12 steps a beat where that is exact. The band rests where there is
     no chord.
 
     Raises:
@@ -78,7 +78,7 @@ def accompaniment(score: Score, style: Style = "swing", seed: int = 0) -> Score:
     rng = np.random.Generator(np.random.PCG64(seed))
     beats = _beats(score)
     bass = _oompah(beats) if style == "folk" else _walk(beats, score, style, rng)
-    piano = _afterbeats(beats) if style == "folk" else _comp(beats, score, style, rng)
+    piano = _afterbeats(beats, score) if style == "folk" else _comp(beats, score, style, rng)
     band = (
         Part("Piano", tuple(piano), program=_PIANO, role="chords"),
         Part("Bass", tuple(bass), program=_ACOUSTIC_BASS, role="bass"),
@@ -218,14 +218,19 @@ def _oompah(beats: Sequence[_Beat]) -> list[Note]:
     return notes
 
 
-def _afterbeats(beats: Sequence[_Beat]) -> list[Note]:
-    """The chord on every weak beat."""
+def _afterbeats(beats: Sequence[_Beat], score: Score) -> list[Note]:
+    """The chord on every weak beat, and late in a strong one after which the chord changes."""
     notes: list[Note] = []
     voicing: tuple[int, ...] = ()
     for beat in beats:
-        if not beat.strong:
-            voicing = voice(beat.chord, voicing)
-            notes += [Note(beat.start, max(1, (beat.end - beat.start) * 2 // 3), pitch, 60) for pitch in voicing]
+        start = beat.start
+        if beat.strong:
+            compound = 2 * beat.length == 3 * score.steps_per_beat
+            start += beat.length * 2 // 3 if compound else beat.length // 2
+            if beat.into is None or start >= beat.end:
+                continue
+        voicing = voice(beat.chord, voicing)
+        notes += [Note(start, max(1, (beat.end - start) * 2 // 3), pitch, 60) for pitch in voicing]
     return notes
 
 

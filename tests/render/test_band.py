@@ -156,6 +156,13 @@ def test_folk_is_root_and_fifth_with_the_chord_after():
     assert sorted({n.start // 12 for n in piano.notes}) == [1, 3, 5, 7]
 
 
+@pytest.mark.parametrize(("metre", "beat", "struck"), [((6, 8), 3, [2, 5, 9]), ((4, 4), 2, [1, 3, 6])])
+def test_folk_plays_a_chord_of_one_beat_late_in_it(metre, beat, struck):
+    chords = (Chord(0, beat, 0, "maj"), Chord(beat, beat, 7, "maj"), Chord(2 * beat, 2 * beat, 0, "maj"))
+    piano, _ = parts(accompaniment(Score((), 2, metre, chords=chords), "folk"))
+    assert sorted({n.start // 6 for n in piano.notes}) == struck  # eighths
+
+
 @pytest.mark.slow
 @given(symbols=st.lists(st.builds(Symbol, st.integers(0, 11), st.sampled_from(sorted(KINDS))), min_size=2, max_size=12))
 def test_voicings_hold_the_chord_and_move_little(symbols):
