@@ -18,6 +18,7 @@ UNITS = MUSIC_UNITS | DRUM_UNITS | PERFORMANCE_UNITS
 _PANELS = {
     "share": "distances from the training music and shares, 0 to 1",
     "per bar": "faults of voice leading, per bar",
+    "times": "times smaller when compressed",
     "notes": "notes",
     "quarters": "quarter notes",
     "bars": "bars",

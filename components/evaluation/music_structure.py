@@ -5,6 +5,7 @@ A metric that isn't defined for any piece, such as the last chord if none has ch
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Hashable, Sequence
 from itertools import pairwise
 from statistics import fmean
@@ -26,6 +27,7 @@ STRUCTURE_UNITS = {
     **{f"bars_repeated_{q}_percent": "share" for q in QUANTILES},
     **{f"repeats_from_{lag}_bars": "share" for lag in LAGS},
     "patterns_returned": "share",
+    "compression_ratio": "times",
     "ends_on_root": "share",
     "ends_on_first_chord": "share",
     "ends_on_tonic": "share",
@@ -42,6 +44,8 @@ def structure(scores: Sequence[Score]) -> dict[str, float]:
       50th and 95th percentiles of that share over pieces.
     - `repeats_from_…_bars`: share of the repeated bars whose nearest earlier copy is so many bars before.
     - `patterns_returned`: share of runs of PATTERN intervals, in any rhythm, that occurred earlier in the same part.
+    - `compression_ratio`: how many times smaller `zlib` makes the sequence of pitches, lengths and rests; mean over
+      pieces.
     - `ends_on_root`: share of pieces whose last note is the root of the last chord; `ends_on_first_chord`: whose last
       chord is the first.
     - `ends_on_tonic`, `ends_on_triad`: of pieces in three or more parts, the share whose lowest part ends on the tonic
@@ -60,7 +64,7 @@ def structure(scores: Sequence[Score]) -> dict[str, float]:
         figures |= {f"repeats_from_{lag}_bars": repeats.count(lag) / len(repeats) for lag in LAGS}
     if returned := [again for score in scores for line in lines(score) for again in _returned(line)]:
         figures["patterns_returned"] = fmean(returned)
-    for name, of in _ENDINGS.items():
+    for name, of in _OF_PIECES.items():
         if values := [value for score in scores if (value := of(score)) is not None]:
             figures[name] = fmean(values)
     return figures
@@ -92,6 +96,17 @@ def _returned(line: Sequence[Note]) -> list[bool]:
     stretches = [steps[n : n + PATTERN] for n in range(len(steps) - PATTERN + 1)]
     first = {stretch: n for n, stretch in reversed(list(enumerate(stretches)))}
     return [first[stretch] < n for n, stretch in enumerate(stretches)]
+
+
+def _compression(score: Score) -> float | None:
+    """Each different (pitch, length, steps to the next note) is a letter; a text of them is compressed."""
+    letters: dict[tuple[int, int, int], str] = {}
+    text = ""
+    for line in lines(score):
+        for note, after in pairwise([*line, line[-1]]):
+            text += letters.setdefault((note.pitch, note.duration, after.start - note.start), chr(len(letters)))
+    raw = text.encode("utf-8", "surrogatepass")
+    return len(raw) / len(zlib.compress(raw, 9)) if raw else None
 
 
 def _last_note(score: Score) -> Note | None:
@@ -143,7 +158,8 @@ def _bars(score: Score) -> float | None:
     return float(sum(np.ceil(max(0.0, bars)) for bars in spans)) or None
 
 
-_ENDINGS: dict[str, Callable[[Score], float | None]] = {
+_OF_PIECES: dict[str, Callable[[Score], float | None]] = {
+    "compression_ratio": _compression,
     "ends_on_root": _on_root,
     "ends_on_first_chord": _on_first_chord,
     "ends_on_tonic": _on_tonic,

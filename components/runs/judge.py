@@ -11,6 +11,7 @@ from components.evaluation.drums import judge_drums
 from components.evaluation.music import judge
 from components.evaluation.music_picture import write_judgement
 from components.evaluation.performances import judge_performances
+from components.evaluation.self_similarity import write_self_similarity
 from components.score import Score
 from components.tasks.base import Task
 from components.tracking.base import Run
@@ -48,6 +49,10 @@ def judged(
     picture = folder / "judgement.png"
     write_judgement(picture, table, title=f"{name}: {len(items)} generated and {len(held_out)} held-out pieces")
     run.file(picture, "figures")
+    if items[0].timing != "seconds":  # else there are no bars
+        picture = folder / "self_similarity.png"
+        write_self_similarity(picture, items[0], held_out, title=f"{name}: how alike each two bars of a piece are")
+        run.file(picture, "figures")
     return table
 
 

@@ -298,3 +298,11 @@ def test_patterns_come_back_at_any_pitch_and_in_any_rhythm() -> None:
     assert structure([tune([60, 61, 63, 60, 67, 66, 70, 72])])["patterns_returned"] == 0.0
     assert structure([tune([60] * 10)])["patterns_returned"] == 4 / 5, "all but the first"
     assert "patterns_returned" not in structure([tune(motif[:5])]), "four intervals are no pattern"
+
+
+def test_what_repeats_compresses() -> None:
+    bar = [60, 62, 64, 65, 67, 69, 71, 72]
+    repeated, varied = tune(bar * 12), random_tune(3, length=96)
+    assert structure([repeated])["compression_ratio"] > 2 * structure([varied])["compression_ratio"]
+    moved = random_tune(3, length=96, shift=5)
+    assert structure([moved])["compression_ratio"] == structure([varied])["compression_ratio"], "letters have no pitch"
