@@ -2,7 +2,8 @@
 
 Each cell × precision × way of starting the operations, as one whole update (forward, loss, backward, clipping, AdamW),
 against a plain PyTorch loop over torch.nn that does the same and reads its loss after each update. Loss and gradients
-are checked against float64 first. It imports layers and training only, so that it runs where the rest isn't installed.
+are checked against float64 first. It imports kernels, layers and training only, so that it runs where the rest is
+missing.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from components.kernels.backends import triton_applies
 from components.layers.gru import GRU
 from components.layers.lstm import LSTM
 from components.layers.mingru import MinGRU
@@ -233,9 +234,9 @@ def products(cell: str, shape: Shape) -> float:
 
 
 def backends(cell: str) -> list[str]:
-    """Those that are timed: not native, which is for the CPU, and triton where it is installed."""
+    """Those that are timed: not native, which is for the CPU, and triton only where it runs."""
     found = CELLS[cell](1, hidden_size=1).backends
-    return [name for name in found if name != "native" and (name != "triton" or find_spec("triton"))]
+    return [name for name in found if name != "native" and (name != "triton" or triton_applies(GPU, training=False))]
 
 
 def case(cell: str, shape: Shape, precision: str, seconds: float, peak: float) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from components.errors import UserError
+from components.kernels.backends import triton_applies
 from components.kernels.sequence import steps_alive, zero_after_end
 from components.layers.base import Recurrent, State, product, zeros_like_parameters
-from components.layers.scan import Scan, linear_scan, triton_scan
+from components.layers.scan import linear_scan
 
 Backend = Literal["auto", "torch", "triton"]
 
@@ -63,19 +63,16 @@ class LinearCell(Recurrent):
         alive_TB1 = steps_alive(lengths_B, x_BTI.shape[1])
         if alive_TB1 is not None:  # the state of an ended row doesn't change
             a_TBH, b_TBH = a_TBH.masked_fill(~alive_TB1, 1), b_TBH.masked_fill(~alive_TB1, 0)
-        h_TBH = self._scan(h_BH.device)(a_TBH, b_TBH, h_BH)
+        h_TBH = self._scan(a_TBH, b_TBH, h_BH)
         y_BTH = zero_after_end(h_TBH.transpose(0, 1), lengths_B)
         return y_BTH, {"h": h_TBH[-1] if len(h_TBH) else h_BH}
 
-    def _scan(self, device: torch.device) -> Scan:
-        if self.backend != "triton":
-            return linear_scan
-        try:
-            return triton_scan(device)
-        except UserError:
-            if self.training:
-                raise
-            return linear_scan  # a trained model can be used on every machine
+    def _scan(self, a_TBH: Tensor, b_TBH: Tensor, h_BH: Tensor) -> Tensor:
+        if self.backend == "triton" and triton_applies(h_BH.device, self.training):
+            from components.kernels import triton_scan
+
+            return triton_scan.linear_scan(a_TBH, b_TBH, h_BH)
+        return linear_scan(a_TBH, b_TBH, h_BH)
 
 
 def positive(x: Tensor) -> Tensor:

@@ -8,17 +8,12 @@ divisions and no logarithms, so no range loses precision.
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from components.errors import UserError
-
-Scan = Callable[[Tensor, Tensor, Tensor], Tensor]
 # On a CPU, chunks do twice the work. They are faster only if a step is so small that its overhead dominates.
 CHUNKS_BELOW = 4096  # B · H
 
@@ -29,28 +24,6 @@ def linear_scan(a_TBH: Tensor, b_TBH: Tensor, h_BH: Tensor, chunk: int | None = 
         T, B, H = b_TBH.shape
         chunk = max(1, T if b_TBH.device.type == "cpu" and B * H >= CHUNKS_BELOW else math.isqrt(T))
     return _LinearScan.apply(a_TBH, b_TBH, h_BH, chunk)
-
-
-def triton_scan(device: torch.device) -> Scan:
-    """The scan as a Triton kernel, for tensors on `device`.
-
-    Raises:
-        UserError: the device isn't a GPU, or triton isn't installed or doesn't run there.
-    """
-    if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":  # interpreted on the CPU: for tests
-        raise _unusable(f"needs a GPU, but the model is on {device}", "use --device cuda")
-    try:
-        from components.kernels.triton_scan import linear_scan as scan
-        from components.kernels.triton_scan import trouble
-    except ImportError as error:
-        raise _unusable(f"needs the package triton ({error})", "pip install triton") from None
-    if problem := trouble(device):
-        raise _unusable(f"doesn't run on {device}: {problem}", "install what it needs")
-    return scan
-
-
-def _unusable(what: str, hint: str) -> UserError:
-    return UserError(f"triton {what}", where="model.backend", hint=f"{hint}, or set model.backend: auto")
 
 
 class _LinearScan(torch.autograd.Function):

@@ -63,8 +63,8 @@ def test_each_cell_computes_what_it_does_on_the_cpu_in_float64(kind: str, ragged
 
 @NEEDS_TRITON
 @pytest.mark.parametrize("ragged", [False, True], ids=["whole", "ragged"])
-@pytest.mark.parametrize("kind", ["mingru", "minlstm"])
-def test_the_scan_in_triton(kind: str, ragged: bool) -> None:
+@pytest.mark.parametrize("kind", ["mingru", "minlstm", "peephole-lstm"])
+def test_the_kernels_in_triton(kind: str, ragged: bool) -> None:
     prepare(0, 1)
     layer = layers(kind)
     x, lengths = torch.randn(B, T, INPUT), torch.tensor([T, 3, 0, 17, T]) if ragged else None
