@@ -2,7 +2,8 @@
 
 Each cell × precision × way of starting the operations, as one whole update (forward, loss, backward, clipping, AdamW),
 against a plain PyTorch loop over torch.nn that does the same and reads its loss after each update. Loss and gradients
-are checked against float64 first. It imports layers and training only, so that it runs where the rest isn't installed.
+are checked against float64 first. It imports kernels, layers and training only, so that it runs where the rest is
+missing.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from components.kernels.backends import triton_applies
 from components.layers.gru import GRU
 from components.layers.lstm import LSTM
 from components.layers.mingru import MinGRU
@@ -231,20 +233,22 @@ def products(cell: str, shape: Shape) -> float:
     return 6.0 * B * T * (layers * GATES.get(cell, 0) * H * 2 * H + H * V)
 
 
+def backends(cell: str) -> list[str]:
+    """Those that are timed: not native, which is for the CPU, and triton only where it runs."""
+    found = CELLS[cell](1, hidden_size=1).backends
+    return [name for name in found if name != "native" and (name != "triton" or triton_applies(GPU, training=False))]
+
+
 def case(cell: str, shape: Shape, precision: str, seconds: float, peak: float) -> dict[str, Any]:
     prepare(0, 1, tf32=precision == "tf32")
     B, T, *_, V = shape
     rng = np.random.default_rng(0)
     batches = [Batch(*rng.integers(0, V, (2, B, T))) for _ in range(4)]
-    has_torch = "torch" in getattr(CELLS[cell](1, hidden_size=1), "backends", ())
-    made = {
-        name: Model(cell, shape, **({"backend": name} if has_torch else {}))
-        for name in (["torch", "by_hand"] if has_torch else ["auto"])
-    }
+    made = {name: Model(cell, shape, backend=name) for name in backends(cell)}
     first, *others = made.values()
     for other in others:
         other.load_state_dict(first.state_dict())
-    exact_model = Model(cell, shape, **({"backend": "by_hand"} if has_torch else {}))
+    exact_model = Model(cell, shape, backend="by_hand" if "by_hand" in made else "torch")
     exact_model.load_state_dict(first.state_dict())
     exact = gradients(exact_model.double().to(GPU), batches[0], "float32")
     errors, runs = {}, {}
@@ -259,7 +263,7 @@ def case(cell: str, shape: Shape, precision: str, seconds: float, peak: float) -
         if not errors[backend] < WRONG[precision]:
             raise SystemExit(f"{cell} {shape} {precision} by {backend} is wrong by {errors[backend]:.1e}: not timed")
         runs[backend] = partial(lambda ours: ours(next_batch()), Ours(model, precision, False))
-        recorded = Model(cell, shape, **({"backend": backend} if has_torch else {})).to(GPU).train()
+        recorded = Model(cell, shape, backend=backend).to(GPU).train()
         recorded.load_state_dict(first.state_dict())
         runs[f"{backend}, graph"] = partial(lambda ours: ours(next_batch()), Ours(recorded, precision, True))
     if cell in PLAIN:

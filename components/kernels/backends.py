@@ -1,9 +1,10 @@
-"""The choice between the Python kernels and the native ones."""
+"""The choice between the Python kernels, the native ones and those in Triton."""
 
 from __future__ import annotations
 
 import functools
 import logging
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from components.kernels import gru, lstm, rnn, sequence
 
 KERNELS = {"rnn": rnn, "gru": gru, "lstm": lstm}
 OPTIONS = {"rnn": ("nonlinearity",), "gru": ("reset_after",), "lstm": ()}
-BACKENDS = ("auto", "by_hand", "native")
+BACKENDS = ("auto", "by_hand", "native", "triton")
 NATIVE_FROM_STEPS = 4  # below, packing the weights costs more than the native kernels save
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ def choose(
     """The backend for these inputs; "auto" is native wherever it applies and can be compiled.
 
     Raises:
-        UserError: an unknown backend, kind, option or nonlinearity; "native" where it doesn't apply or compile.
+        UserError: an unknown backend, kind, option or nonlinearity; "native" or "triton" where it doesn't apply.
     """
     if wanted not in BACKENDS:
         raise unknown("backend", wanted, BACKENDS)
@@ -54,6 +55,13 @@ def choose(
         if obstacle:
             raise UserError(f"backend native: {obstacle}", hint="use backend auto or by_hand")
         return _native(kind, nonlinearity)
+    if wanted == "triton":
+        if parameters.get("peepholes") is None:
+            raise UserError("backend triton: only peepholes are supported", hint="use backend auto or by_hand")
+        check_triton(x.device)
+        from components.kernels import triton_lstm
+
+        return Backend("triton", sequence.project, triton_lstm.forward, triton_lstm.backward, sequence.project_backward)
     if wanted == "auto" and x.shape[1] >= NATIVE_FROM_STEPS and _native_can(x, parameters, options):
         return _native(kind, nonlinearity)
     kernel = KERNELS[kind]
@@ -125,3 +133,46 @@ def native_head_applies(y: Tensor, weight: Tensor) -> bool:
     """Whether the native products support a linear layer on y, and are (or can be) compiled."""
     single = {y.dtype, weight.dtype} == {torch.float32} and {y.device.type, weight.device.type} == {"cpu"}
     return single and not torch.is_autocast_enabled("cpu") and native_builds()
+
+
+def triton_applies(device: torch.device, training: bool) -> bool:
+    """Whether the kernels in Triton run on this device.
+
+    Raises:
+        UserError: they don't, and the model is in training. A trained one does without them.
+    """
+    try:
+        check_triton(device)
+    except UserError:
+        if training:
+            raise
+        return False
+    return True
+
+
+def check_triton(device: torch.device) -> None:
+    """Check whether the kernels in Triton run on this device.
+
+    Raises:
+        UserError: the device isn't a GPU, or triton isn't installed or doesn't run there.
+    """
+    if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":  # interpreted on the CPU: for tests
+        what, hint = f"needs a GPU, but the model is on {device}", "use --device cuda"
+    elif problem := _triton_trouble(device):
+        what = f"doesn't run on {device}: {problem}"
+        hint = "pip install triton" if problem.startswith("No module") else "install what it needs"
+    else:
+        return
+    raise UserError(f"triton {what}", where="model.backend", hint=f"{hint}, or set model.backend: auto")
+
+
+@functools.cache
+def _triton_trouble(device: torch.device) -> str | None:
+    """Why Triton doesn't run on a device, found out by a small launch; None if it does."""
+    try:
+        from components.kernels.triton_scan import try_out
+
+        try_out(device)
+    except Exception as error:  # no triton; no C compiler or Python.h for its launcher; a GPU too old for it; …
+        return str(error).strip().partition("\n")[0] or type(error).__name__
+    return None

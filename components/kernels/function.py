@@ -38,8 +38,8 @@ def recurrent(
             peepholes [3, H].
         lengths: steps in each row [B], 0 allowed; None = all T.
         record: [T, B], receives ‖∂L/∂h⟨t⟩‖ per step and row when backward() runs.
-        backend: "by_hand" (torch operations, any device and precision), "native" (C++), or "auto": native wherever
-            it applies and can be compiled.
+        backend: "by_hand" (torch operations, any device and precision), "native" (C++), "triton" (peepholes on a
+            GPU), or "auto": native wherever it applies and can be compiled.
         options: `nonlinearity` ("tanh", "relu") of the rnn, `reset_after` of the gru.
 
     Returns:
@@ -47,7 +47,8 @@ def recurrent(
         autograd refuses to have it changed in place.
 
     Raises:
-        UserError: an unknown kind, backend, option or nonlinearity; backend "native" where it doesn't apply.
+        UserError: an unknown kind, backend, option or nonlinearity; backend "native" or "triton" where it doesn't
+            apply.
     """
     chosen = choose(backend, kind, x, parameters, options)
     names = KERNELS[kind].STATE

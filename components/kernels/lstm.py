@@ -102,7 +102,7 @@ def backward(saved: Saved, grad_y_BTH: Tensor, grad_final_state: State, *, recor
 
     `record` [T, B], if given, receives ‖∂L/∂h⟨t⟩‖, all paths from step t to the loss included.
     """
-    gates_TBG, tanh_c_TBH, h_TBH, c_TBH, weight_hh_GH, bias_hh_G, peepholes, alive_TB1 = saved
+    gates_TBG, tanh_c_TBH, _, c_TBH, weight_hh_GH, _, peepholes, alive_TB1 = saved
     T, B, G = gates_TBG.shape
     H = G // GATES
     dy_TBH = time_major(grad_y_BTH, alive_TB1)
@@ -138,6 +138,14 @@ def backward(saved: Saved, grad_y_BTH: Tensor, grad_final_state: State, *, recor
             dc_BH.addcmul_(peepholes[1], ds_f).addcmul_(peepholes[0], ds_i)  # (3′) (2′) to c⟨t−1⟩
         through_BH = ds_TBG[t] @ weight_hh_GH  # (1′) to h⟨t−1⟩
         dh_BH = through_BH if alive_TB1 is None else torch.where(alive_TB1[t], through_BH, dh_BH)
+    return gradients(saved, ds_TBG, dh_BH, dc_BH)
+
+
+def gradients(saved: Saved, ds_TBG: Tensor, dh_BH: Tensor, dc_BH: Tensor) -> Gradients:
+    """The result of `backward` from ∂L/∂s of all steps and ∂L/∂(state before the first)."""
+    _, _, h_TBH, c_TBH, _, bias_hh_G, peepholes, _ = saved
+    T, B, G = ds_TBG.shape
+    H = G // GATES
     ds_NG = ds_TBG.view(T * B, G)
     grad_peepholes = None
     if peepholes is not None:  # (2′) (3′) (6′) to p_i p_f p_o

@@ -4,7 +4,8 @@ Backends: `torch` runs torch's kernels (oneDNN or MKL on CPU, cuDNN on GPU); `by
 components.kernels, with one-hot inputs as row look-ups; `native` runs the same mathematics compiled from C++ (float32
 on CPU; `by_hand` without a compiler); `auto` takes native where it applies and can be compiled, else torch, and by_hand
 for one-hot inputs on the CPU. On a GPU that would launch hundreds of small operations: there one-hot vectors are
-materialised for cuDNN, unless they are too large. `Cell.backends` lists the backends that support a cell.
+materialised for cuDNN, unless they are too large. `triton` runs peepholes on a GPU, and is never taken by `auto`.
+`Cell.backends` lists the backends that support a cell.
 
 On the CPU every backend computes in the weights' precision, under autocast too: torch's LSTM in bfloat16 needs AVX-512
 (oneDNN), and its GRU and RNN are slower in bfloat16 on every CPU. On a GPU, cuDNN runs them in bfloat16 under autocast
@@ -23,7 +24,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from components.kernels.backends import native_applies, native_builds
+from components.kernels.backends import native_applies, native_builds, triton_applies
 from components.kernels.function import recurrent
 from components.layers.base import Recurrent, State, one_hot, zeros_like_parameters
 from components.layers.ragged import packing
@@ -132,6 +133,8 @@ class Cell(Recurrent):
     def _backend_for(self, x_BTI: Tensor) -> str:
         if self.backend == "native" and (x_BTI.shape[1] == 1 or not native_builds()):
             return "by_hand"  # single steps, for which packing the weights costs more; or no compiler
+        if self.backend == "triton" and not triton_applies(x_BTI.device, self.training):
+            return "by_hand"
         if self.backend == "auto" and native_applies(x_BTI, self.parameters_by_name, self.kernel_options):
             return "native"
         if self.backend in ("auto", "torch"):

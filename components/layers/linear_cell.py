@@ -9,26 +9,33 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from components.kernels.backends import triton_applies
 from components.kernels.sequence import steps_alive, zero_after_end
 from components.layers.base import Recurrent, State, product, zeros_like_parameters
 from components.layers.scan import linear_scan
 
+Backend = Literal["auto", "torch", "triton"]
+
 
 class LinearCell(Recurrent):
-    """G = gates × hidden_size rows of weight_ih [G, I] and bias_ih [G]; state h. Implemented in torch operations only,
-    so there is no `backend`. `hidden_size`: size of h, which is the output at each step.
+    """G = gates × hidden_size rows of weight_ih [G, I] and bias_ih [G]; state h.
+
+    `hidden_size`: size of h, which is the output at each step. `backend`: implementation of the scan: torch, or triton,
+    one kernel for all steps on a GPU (needs `pip install triton`; no speed was measured); auto takes torch.
     """
 
     gates: ClassVar[int]
+    backends = ("torch", "triton")  # in addition to auto
 
-    def __init__(self, input_size: int, hidden_size: int) -> None:
+    def __init__(self, input_size: int, hidden_size: int, backend: Backend) -> None:
         super().__init__()
         self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, hidden_size
+        self.backend = backend
         self.weight_ih = nn.Parameter(torch.empty(self.gates * hidden_size, input_size))
         self.bias_ih = nn.Parameter(torch.empty(self.gates * hidden_size))
         self.reset_parameters()
@@ -56,9 +63,16 @@ class LinearCell(Recurrent):
         alive_TB1 = steps_alive(lengths_B, x_BTI.shape[1])
         if alive_TB1 is not None:  # the state of an ended row doesn't change
             a_TBH, b_TBH = a_TBH.masked_fill(~alive_TB1, 1), b_TBH.masked_fill(~alive_TB1, 0)
-        h_TBH = linear_scan(a_TBH, b_TBH, h_BH)
+        h_TBH = self._scan(a_TBH, b_TBH, h_BH)
         y_BTH = zero_after_end(h_TBH.transpose(0, 1), lengths_B)
         return y_BTH, {"h": h_TBH[-1] if len(h_TBH) else h_BH}
+
+    def _scan(self, a_TBH: Tensor, b_TBH: Tensor, h_BH: Tensor) -> Tensor:
+        if self.backend == "triton" and triton_applies(h_BH.device, self.training):
+            from components.kernels import triton_scan
+
+            return triton_scan.linear_scan(a_TBH, b_TBH, h_BH)
+        return linear_scan(a_TBH, b_TBH, h_BH)
 
 
 def positive(x: Tensor) -> Tensor:

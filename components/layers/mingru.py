@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from components.layers.cell import Size
-from components.layers.linear_cell import LinearCell, positive
+from components.layers.linear_cell import Backend, LinearCell, positive
 
 
 class MinGRU(LinearCell):
@@ -15,8 +15,8 @@ class MinGRU(LinearCell):
 
     gates = 2
 
-    def __init__(self, input_size: int, /, *, hidden_size: Size = 256) -> None:
-        super().__init__(input_size, hidden_size)
+    def __init__(self, input_size: int, /, *, hidden_size: Size = 256, backend: Backend = "auto") -> None:
+        super().__init__(input_size, hidden_size, backend)
 
     def coefficients(self, gates: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         z, n = gates

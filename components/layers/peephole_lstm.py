@@ -13,10 +13,14 @@ from components.layers.lstm import LSTM
 
 
 class PeepholeLSTM(LSTM):
-    """An LSTM with p_i ∘ c⟨t−1⟩, p_f ∘ c⟨t−1⟩ and p_o ∘ c⟨t⟩ added inside the gates i, f and o. Runs on the Python
-    kernel only: torch has no peepholes."""
+    """An LSTM with p_i ∘ c⟨t−1⟩, p_f ∘ c⟨t−1⟩ and p_o ∘ c⟨t⟩ added inside the gates i, f and o. torch has no
+    peepholes.
 
-    backends = ("by_hand",)
+    `backend`: implementation of the cell: by_hand (the equations in Python) or triton, which launches one kernel for
+    each step on a GPU (needs `pip install triton`; no speed was measured); auto takes by_hand.
+    """
+
+    backends = ("by_hand", "triton")
     parameter_names = (*LSTM.parameter_names, "peepholes")
 
     def __init__(
@@ -27,7 +31,7 @@ class PeepholeLSTM(LSTM):
         hidden_size: Size = 256,
         forget_bias: float = 1.0,
         recurrent_dropout: Rate = 0.0,
-        backend: Literal["auto", "by_hand"] = "auto",
+        backend: Literal["auto", "by_hand", "triton"] = "auto",
     ) -> None:
         super().__init__(
             input_size,

@@ -91,7 +91,7 @@ CONNECTED = [
     (kind, backend)
     for kind in names("cell")
     for backend in resolve("cell", kind).backends
-    if backend != "native" and "recurrent_dropout" in resolve("cell", kind).__init__.__kwdefaults__
+    if backend not in ("native", "triton") and "recurrent_dropout" in resolve("cell", kind).__init__.__kwdefaults__
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch can use"),
 ]
 GPU = torch.device("cuda")
+NEEDS_TRITON = pytest.mark.skipif(find_spec("triton") is None, reason="needs triton: pip install triton")
 B, T, INPUT, H = 5, 33, 7, 24
 
 
@@ -55,6 +57,20 @@ def test_each_cell_computes_what_it_does_on_the_cpu_in_float64(kind: str, ragged
     lengths = torch.tensor([T, 3, 0, 17, T]) if ragged else None
     exact = results(copy.deepcopy(layer).double(), x if ids else x.double(), lengths, True)
     on_gpu = copy.deepcopy(layer).to(GPU)
+    got = results(on_gpu, x.to(GPU), lengths.to(GPU) if ragged else None, False)
+    assert error(got, exact) < 2e-5
+
+
+@NEEDS_TRITON
+@pytest.mark.parametrize("ragged", [False, True], ids=["whole", "ragged"])
+@pytest.mark.parametrize("kind", ["mingru", "minlstm", "peephole-lstm"])
+def test_the_kernels_in_triton(kind: str, ragged: bool) -> None:
+    prepare(0, 1)
+    layer = layers(kind)
+    x, lengths = torch.randn(B, T, INPUT), torch.tensor([T, 3, 0, 17, T]) if ragged else None
+    exact = results(copy.deepcopy(layer).double(), x.double(), lengths, True)
+    on_gpu = layers(kind, backend="triton").to(GPU)
+    on_gpu.load_state_dict(layer.state_dict())
     got = results(on_gpu, x.to(GPU), lengths.to(GPU) if ragged else None, False)
     assert error(got, exact) < 2e-5
 
@@ -93,8 +109,9 @@ def test_bfloat16_is_bfloat16(kind: str) -> None:
         {"kind": "gru", "input": "one_hot", "recurrent_dropout": 0.2},
         {"kind": "peephole-lstm", "dropout_kind": "locked"},
         {"kind": "mingru", "layer_norm": True, "learn_initial_state": True},
+        pytest.param({"kind": "minlstm", "backend": "triton"}, marks=NEEDS_TRITON),
     ],
-    ids=["lstm", "gru", "peephole", "mingru"],
+    ids=["lstm", "gru", "peephole", "mingru", "triton"],
 )
 def test_a_recorded_update_gives_the_same_bits(
     small_recipe, small_store, tmp_path, silent, monkeypatch, model, framing, precision
