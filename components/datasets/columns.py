@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from components.datasets.beside_data import footer
-from components.datasets.labelled import NUMBERS, PLAIN, SEPARATOR_LINE, Points, lines, split_cells
-from components.datasets.text import TextFiles
+from components.datasets.cells import NUMBERS, PLAIN, SEPARATOR_LINE, Points, lines, split_cells
+from components.datasets.text_files import TextFiles
 from components.errors import UserError, unknown
 
 LARGEST_CELLS = 64 << 20

@@ -10,10 +10,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from components.datasets.base import text_files
+from components.datasets.cells import lines
 from components.datasets.codings import Coding
-from components.datasets.labelled import LabelledReader, Row, lines
+from components.datasets.labelled import LabelledReader, Row
 from components.datasets.spans import OUTSIDE, as_iob2
-from components.datasets.text import text_files
 from components.errors import UserError, unknown
 
 BLANKS = " \t"  # unlike str.strip: a no-break space can be a token

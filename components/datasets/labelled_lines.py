@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from components.datasets.base import text_files
+from components.datasets.cells import lines
 from components.datasets.codings import Coding
-from components.datasets.labelled import LabelledReader, Row, lines, names_as_labels
-from components.datasets.text import text_files
+from components.datasets.labelled import LabelledReader, Row, names_as_labels
 
 
 class LabelledLinesReader(LabelledReader):

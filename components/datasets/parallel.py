@@ -10,10 +10,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from components.datasets.base import text_files
+from components.datasets.cells import lines
 from components.datasets.codings import Coding
 from components.datasets.folders import ending, unpacked_name
-from components.datasets.labelled import LabelledReader, Row, lines
-from components.datasets.text import text_files
+from components.datasets.labelled import LabelledReader, Row
 from components.errors import UserError
 from components.provenance import digest_file, digest_json
 

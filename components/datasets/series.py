@@ -11,11 +11,12 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from components.datasets.base import text_files
 from components.datasets.beside_data import rises_evenly
+from components.datasets.cells import Points, lines, numbers, split_cells
 from components.datasets.codings import Coding
 from components.datasets.folders import ending
-from components.datasets.labelled import LabelledReader, Points, Row, lines, numbers, split_cells
-from components.datasets.text import text_files
+from components.datasets.labelled import LabelledReader, Row
 from components.errors import UserError, unknown
 
 LARGEST_SERIES = 64 << 20  # numbers

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from components.datasets.cells import NUMBERS, PLAIN
 from components.datasets.columns import YEAR, dates, either_way, is_number
-from components.datasets.labelled import NUMBERS, PLAIN
 from components.datasets.series_times import counted, read_times
 from components.errors import UserError
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from components.datasets.base import text_files
 from components.datasets.codings import Coding
 from components.datasets.columns import LARGEST_CELLS, dates, is_header, is_number, table_rows
 from components.datasets.folders import ending
@@ -17,7 +18,6 @@ from components.datasets.series_files import MOST_HORIZON, MOST_ORIGINS, SeriesF
 from components.datasets.series_grid import MOST_SERIES, Found, Gaps
 from components.datasets.series_header import LineColumns, numbered_in, numbers_of, times_in
 from components.datasets.series_times import at_step, from_start, read_times, written
-from components.datasets.text import text_files
 from components.datasets.tsf import read_tsf
 from components.errors import UserError, unknown
 

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from components.datasets.base import text_files
 from components.datasets.codings import Coding
 from components.datasets.columns import Rows, dates, either_way, is_number, read_columns, table_rows
 from components.datasets.folders import ending
@@ -18,7 +19,6 @@ from components.datasets.series_files import MOST_HORIZON, MOST_ORIGINS, SeriesF
 from components.datasets.series_grid import Found, Gaps, Layout, gather
 from components.datasets.series_times import counted, read_times
 from components.datasets.tables import PARQUET, parquet_rows
-from components.datasets.text import text_files
 from components.errors import UserError, unknown
 
 OF_TIME = re.compile(

@@ -9,10 +9,11 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from components.datasets.base import text_files
+from components.datasets.cells import PLAIN
 from components.datasets.codings import Coding
 from components.datasets.columns import Table, read_columns
-from components.datasets.labelled import PLAIN, LabelledReader, Row
-from components.datasets.text import text_files
+from components.datasets.labelled import LabelledReader, Row
 from components.errors import UserError
 
 

@@ -12,11 +12,10 @@ from xml.parsers import expat
 import numpy as np
 from pydantic import Field
 
-from components.datasets.base import Reader
+from components.datasets.base import Reader, text_files
+from components.datasets.cells import lines
 from components.datasets.codings import Coding
 from components.datasets.folders import ending
-from components.datasets.labelled import lines
-from components.datasets.text import text_files
 from components.errors import UserError
 from components.ink import MOST_POINTS, Ink
 

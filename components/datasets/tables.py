@@ -13,12 +13,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from components.datasets.base import text_files
 from components.datasets.beside_data import names_a_count
+from components.datasets.cells import PLAIN, SEPARATOR_LINE, Points, lines, numbers
 from components.datasets.codings import Coding
 from components.datasets.folders import ending
-from components.datasets.labelled import PLAIN, SEPARATOR_LINE, LabelledReader, Points, Row, lines, numbers
+from components.datasets.labelled import LabelledReader, Row
 from components.datasets.labelled_lines import LabelledLinesReader
-from components.datasets.text import TAKEN_OUT, text_files
+from components.datasets.text_files import TAKEN_OUT
 from components.errors import UserError, unknown
 from components.options import options_of
 

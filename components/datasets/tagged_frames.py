@@ -10,11 +10,11 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from components.datasets.base import text_files
 from components.datasets.beside_data import counts, rises_evenly
 from components.datasets.codings import Coding
 from components.datasets.columns import Table, read_columns
 from components.datasets.labelled import LabelledReader, Row
-from components.datasets.text import text_files
 from components.errors import UserError, unknown
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
 
-from components.datasets.labelled import lines
-from components.datasets.text import TextFiles
+from components.datasets.cells import lines
+from components.datasets.text_files import TextFiles
 from components.errors import UserError, unknown
 
 LARGEST_BYTES = 128 << 20

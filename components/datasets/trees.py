@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from components.datasets.base import text_files
+from components.datasets.cells import lines
 from components.datasets.codings import Coding
-from components.datasets.labelled import LabelledReader, Row, lines
-from components.datasets.text import text_files
+from components.datasets.labelled import LabelledReader, Row
 from components.errors import UserError
 
 PIECE = re.compile(r"[()]|[^ \t()]+")  # a no-break space is part of a word: "8 1/2" is one in the treebank

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from components.datasets.labelled import lines
-from components.datasets.text import TextFiles
+from components.datasets.cells import lines
+from components.datasets.text_files import TextFiles
 from components.errors import UserError
 
 NAME, START = "series_name", "start_timestamp"

@@ -15,10 +15,11 @@ from typing import IO, Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from components.datasets.cells import lines, split_cells
 from components.datasets.folders import ending
-from components.datasets.labelled import LabelledReader, Row, lines, split_cells
+from components.datasets.labelled import LabelledReader, Row
 from components.datasets.sandbox import Limits, Outcome, Refused, read_all
-from components.datasets.text import TextFiles
+from components.datasets.text_files import TextFiles
 from components.errors import UserError
 from components.provenance import digest_json
 

@@ -11,9 +11,9 @@ from functools import cached_property, lru_cache
 from itertools import groupby, islice, pairwise, takewhile
 from pathlib import Path
 
+from components.datasets.cells import SEPARATOR_LINE, with_points
 from components.datasets.columns import dates, is_finite, is_header, is_number
 from components.datasets.folders import ending
-from components.datasets.labelled import SEPARATOR_LINE, with_points
 from components.datasets.series_table import OF_TIME
 from components.datasets.series_times import counted
 from components.datasets.tables import PARQUET, SEPARATORS, Columns, is_rule, parquet_count, parquet_rows

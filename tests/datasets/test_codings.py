@@ -7,7 +7,7 @@ import gzip
 
 import pytest
 
-from components.datasets import text as text_module
+from components.datasets import text_files
 from components.datasets.conll import ConllReader
 from components.datasets.labelled_lines import LabelledLinesReader
 from components.datasets.parallel import ParallelReader
@@ -39,7 +39,7 @@ def write(folder, content, name="text.txt"):
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("coding", TEXTS)
 def test_a_named_coding_is_read(tmp_path, monkeypatch, coding, packed) -> None:
-    monkeypatch.setattr(text_module, "BLOCK", 5)  # characters that lie across two blocks
+    monkeypatch.setattr(text_files, "BLOCK", 5)  # characters that lie across two blocks
     content = TEXTS[coding].encode(coding)
     path = write(tmp_path, gzip.compress(content) if packed else content)
     assert "".join(TextReader([path], coding=coding).items()) == TEXTS[coding]
@@ -160,7 +160,7 @@ def test_utf_16_in_a_folder_is_passed_over_with_the_way_out(tmp_path) -> None:
     (tmp_path / "a.txt").write_text("plain words\n", encoding="utf-8")
     (tmp_path / "b.txt").write_bytes("mehr Wörter\n".encode("utf-16-le"))
     reader = TextReader([tmp_path / "a.txt", tmp_path / "b.txt"])
-    assert text_module.TextFiles(dropped=reader.dropped).fits(tmp_path / "b.txt").endswith("(data.coding=utf-16-le)")
+    assert text_files.TextFiles(dropped=reader.dropped).fits(tmp_path / "b.txt").endswith("(data.coding=utf-16-le)")
 
 
 @pytest.mark.parametrize("content", [b"ab\0c\nde\nf\n", b"a\0b c\0d\n" * 3, "naïve\0 café\n".encode(), b"\0\0\0\n\n\n"])

@@ -14,7 +14,7 @@ from components.datasets.ingest import ingest
 from components.datasets.series_windows import SeriesWindowsReader
 from components.datasets.store import Store
 from components.datasets.tagged_frames import TaggedFramesReader
-from components.datasets.text import TextFiles
+from components.datasets.text_files import TextFiles
 from components.errors import UserError
 from components.evaluation.baseline import baseline_metrics
 from components.recipe import Recipe

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from components.datasets.cells import Points, numbers
 from components.datasets.columns import is_header
 from components.datasets.ingest import ingest
-from components.datasets.labelled import Points, numbers, stem
+from components.datasets.labelled import stem
 from components.datasets.sources import path_readers
 from components.datasets.store import Store
 from components.errors import UserError

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.datasets import text as text_module
+from components.datasets import text as plain_text
+from components.datasets import text_files
 from components.datasets.text import LinesReader, TextReader
 from components.errors import UserError
 
@@ -42,7 +43,7 @@ def read(*paths, **options):
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("block", [4, 5, 1 << 20])
 def test_every_coding_packing_and_line_end_reads_alike(tmp_path, monkeypatch, mark, coding, packed, block):
-    monkeypatch.setattr(text_module, "BLOCK", block)  # line ends and characters that lie across two blocks
+    monkeypatch.setattr(text_files, "BLOCK", block)  # line ends and characters that lie across two blocks
     content = mark + LINES.encode(coding)
     path = write(tmp_path, gzip.compress(content) if packed else content)
     assert read(path) == "To be,\nor not\nto be:\n\n字 \N{PILE OF POO}"
@@ -51,8 +52,8 @@ def test_every_coding_packing_and_line_end_reads_alike(tmp_path, monkeypatch, ma
 @given(text=st.text(st.sampled_from("ab \n\t\u3000字"), min_size=1, max_size=80), chunk=st.integers(1, 12))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_chunks_join_to_the_text_and_are_cut_before_whitespace(tmp_path, monkeypatch, text, chunk):
-    monkeypatch.setattr(text_module, "CHUNK", chunk)
-    monkeypatch.setattr(text_module, "BLOCK", 3)
+    monkeypatch.setattr(plain_text, "CHUNK", chunk)
+    monkeypatch.setattr(text_files, "BLOCK", 3)
     reader = TextReader([write(tmp_path, text)])
     chunks = list(reader.items())
     assert "".join(chunks) == text
@@ -80,7 +81,7 @@ def test_a_line_without_an_end_is_read_in_bounded_memory(tmp_path):
 @pytest.mark.parametrize("block", [7, 1 << 20])
 @pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
 def test_a_byte_that_is_not_utf8_is_refused_with_its_offset_and_the_way_out(tmp_path, monkeypatch, before, block, mark):
-    monkeypatch.setattr(text_module, "BLOCK", block)
+    monkeypatch.setattr(text_files, "BLOCK", block)
     path = write(tmp_path, mark + "é".encode() * before + b"\xff!")
     with pytest.raises(UserError) as caught:
         read(path)
@@ -121,7 +122,7 @@ def test_damaged_gzip_is_refused_by_name(tmp_path, damage):
 
 
 def test_a_gzip_bomb_stops_at_the_bound(tmp_path, monkeypatch):
-    monkeypatch.setattr(text_module, "SMALL", 1 << 16)
+    monkeypatch.setattr(text_files, "SMALL", 1 << 16)
     path = write(tmp_path, gzip.compress(b" " * (4 << 20)))
     with pytest.raises(UserError, match=r"expand to more than .* bytes\n.*data\.max_bytes"):
         read(path)
@@ -166,7 +167,8 @@ def test_repeated_lines_and_blanks_stay_when_asked(tmp_path):
 @given(text=st.text(st.sampled_from("ab \n"), min_size=1, max_size=60))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_lines_do_not_depend_on_how_the_file_is_read(tmp_path, monkeypatch, text):
-    monkeypatch.setattr(text_module, "BLOCK", 2)
+    monkeypatch.setattr(text_files, "BLOCK", 2)
+    monkeypatch.setattr(plain_text, "BLOCK", 2)
     reader = LinesReader([write(tmp_path, text)], unique=False, strip=False, max_length=5)
     kept = [line for line in text.split("\n") if line.strip() and len(line) <= 5]
     assert list(reader.items()) == kept
