@@ -99,7 +99,7 @@ class Server:
         return time.monotonic() - start
 
     def readers(self) -> list[psutil.Process]:
-        return [one for one in self.seen.children() if "components.datasets.sandbox" in _words(one)]
+        return [one for one in self.seen.children() if "components.datasets.files.sandbox" in _words(one)]
 
     def counts(self) -> dict[str, int]:
         return {"threads": self.seen.num_threads(), "descriptors": self.seen.num_fds()}

@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from components.datasets.folders import PassedOver, ending, inside
-from components.datasets.text_files import TextFiles
+from components.datasets.files.folders import PassedOver, ending, inside
+from components.datasets.files.text import TextFiles
 from components.errors import UserError
 from components.options import options_of
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from components.datasets.base import Reader
 from components.datasets.beside_data import footer
-from components.datasets.folders import ending, unpacked_name
+from components.datasets.files.folders import ending, unpacked_name
 from components.errors import UserError, unknown
 from components.provenance import digest_file, digest_json
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.datasets import ingest as ingest_module
-from components.datasets import text as plain_text
-from components.datasets import text_files
 from components.datasets.base import Reader
+from components.datasets.files import text as text_files
 from components.datasets.splits import group_split, split_fractions, stream_split
 from components.datasets.store import SPLITS, Store
+from components.datasets.text import plain as plain_text
 from components.encodings import characters as characters_module
 from components.encodings.characters import Characters
 from components.encodings.vocabulary import BOS, EOS, UNK

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.bundle import load_bundle, save_bundle
-from components.datasets.batches import Batch
+from components.datasets.batches.truncated import Batch
 from components.encodings.chorale import Chorale
 from components.encodings.copying import Copying
 from components.encodings.form import Form
