@@ -48,7 +48,7 @@ def make(folder: Path) -> None:
     import torch
 
     from components.bundle import save_bundle
-    from components.encodings.chorale import Chorale
+    from components.encodings.chorale.encoding import Chorale
     from components.recipe import Recipe
     from components.tasks.language_model import LanguageModel
 

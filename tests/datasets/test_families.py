@@ -16,7 +16,7 @@ from components.datasets.folds import fold_split
 from components.datasets.music.chorales import CorpusChoralesReader
 from components.datasets.refusals import Refusals
 from components.datasets.splits import given_split, group_split, told_of_families
-from components.encodings.chorale import Chorale
+from components.encodings.chorale.encoding import Chorale
 from components.score import Note, Part, Score
 
 

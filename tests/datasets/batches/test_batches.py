@@ -125,7 +125,7 @@ def test_augmentation_differs_by_epoch_and_never_in_evaluation() -> None:
 
 @pytest.mark.parametrize("window", [1, 7, 100])
 def test_the_context_is_that_of_the_whole_sequence(window) -> None:
-    from components.encodings.chorale import Chorale
+    from components.encodings.chorale.encoding import Chorale
     from components.score import Note, Part, Score
 
     chorale = Chorale()

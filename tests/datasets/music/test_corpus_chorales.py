@@ -7,7 +7,7 @@ import pytest
 
 from components.datasets.music import chorales as scores
 from components.datasets.music.chorales import CorpusChoralesReader, read_stream
-from components.encodings.chorale import Chorale
+from components.encodings.chorale.encoding import Chorale
 from components.encodings.vocabulary import BOS
 from components.errors import UserError
 from components.score import Note

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from components.encodings.copying import match_class
-from components.encodings.lead_sheet_signs import Places, Signs
+from components.encodings.lead_sheet.signs import Places, Signs
 from components.encodings.vocabulary import PAD
 
 LONGEST = 8  # longest pattern, in intervals

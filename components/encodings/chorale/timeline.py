@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from components.encodings.chorale_signs import Signs
+from components.encodings.chorale.signs import Signs
 from components.encodings.timeline import Gap
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from components.encodings.form import Form, bar_and_beat
-from components.encodings.lead_sheet_signs import LOWEST, Signs
+from components.encodings.lead_sheet.signs import LOWEST, Signs
 from components.encodings.meaning import HOLD, LENGTH, NOTE, OTHER, REMEMBERED, REST, Choices, Moment, chord_at
 from components.harmony import strong_steps
 from components.score import Chord

@@ -16,14 +16,15 @@ from itertools import pairwise
 import numpy as np
 
 from components.encodings.base import Signed
-from components.encodings.chorale_plan import PLAN_SIZES, home_of, plan_columns
-from components.encodings.chorale_signs import HIGHEST, LOWEST, METRES, PREFIX, VOICES, Signs
-from components.encodings.chorale_timeline import ChoraleTimeline
+from components.encodings.chorale.meaning import ChoraleMeaning
+from components.encodings.chorale.plan import PLAN_SIZES, home_of, plan_columns
+from components.encodings.chorale.signs import HIGHEST, LOWEST, METRES, PREFIX, VOICES, Signs
+from components.encodings.chorale.timeline import ChoraleTimeline
 from components.encodings.copying import MATCHES, match_classes
 from components.encodings.sections import Sections
 from components.encodings.vocabulary import EOS, PAD
 from components.errors import UserError
-from components.score import Note, Part, Score, pitch_name
+from components.score import Chord, Note, Part, Score, pitch_name
 
 # Comfortable ranges of a choir. For a piece outside of one, its own range is used.
 RANGES = ((60, 81), (53, 74), (48, 69), (40, 64))
@@ -36,7 +37,7 @@ class Chorale(Signed):
 
     `planned`: a piece begins with its number of bars (an upbeat and the shortened last bar count as one) and its home,
     the pitch class of the last bass note; context features give the time left and the pitches relative to home
-    (`components.encodings.chorale_plan`). So pieces end at the planned time, on their home.
+    (`components.encodings.chorale.plan`). So pieces end at the planned time, on their home.
     """
 
     kind = "chorale"
@@ -165,6 +166,10 @@ class Chorale(Signed):
         ids = self.encode(replace(melody, parts=(soprano, *(Part(name, ()) for name in VOICES[1:]))))
         ids[self.signs.prefix :].reshape(-1, len(VOICES))[:, 1:] = -1
         return ids
+
+    def meaning(self, chords: Sequence[Chord] = ()) -> ChoraleMeaning:
+        """The musical meaning of the tokens, for constraints; `chords`: those of the piece to generate."""
+        return ChoraleMeaning(self.signs, chords)
 
     def timeline(self, ids: np.ndarray) -> ChoraleTimeline:
         """The notes of the four voices; each step of silence is one event."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from components.encodings.lead_sheet_signs import HIGHEST, LOWEST
+from components.encodings.lead_sheet.signs import HIGHEST, LOWEST
 from components.score import Note, Score
 
 FAR = 1.25  # ratio of two tempi from which the difference is told

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from components.encodings.form import Form, bar_end
-from components.encodings.lead_sheet_plan import Written
-from components.encodings.lead_sheet_signs import Places, Signs
+from components.encodings.lead_sheet.plan import Written
+from components.encodings.lead_sheet.signs import Places, Signs
 from components.encodings.vocabulary import BOS, EOS
 from components.score import Score
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from components.encodings.form import BARS_LEFT, FAMILIES, METRES, MOST_LEFT, NEXT_ROOT, ROOT_HERE, bar_and_beat
-from components.encodings.lead_sheet_signs import LOWEST, Places, Signs
+from components.encodings.lead_sheet.signs import LOWEST, Places, Signs
 
 FEW_BEATS = 4  # the steps left are told from this many beats before the end on
 

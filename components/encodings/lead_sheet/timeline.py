@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from components.encodings.lead_sheet_signs import Signs
+from components.encodings.lead_sheet.signs import Signs
 from components.encodings.timeline import Gap
 
 MELODY, CHORDS = range(2)

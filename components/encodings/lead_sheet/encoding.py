@@ -32,13 +32,13 @@ from components.encodings.form import (
     nearest_metre,
     tempo_class,
 )
-from components.encodings.lead_sheet_copies import HARMONIES, LAGS, form_returns, lead_sheet_copies
-from components.encodings.lead_sheet_doubts import doubts
-from components.encodings.lead_sheet_grammar import Grammar
-from components.encodings.lead_sheet_patterns import pattern_copies
-from components.encodings.lead_sheet_plan import plan_columns, plan_sizes
-from components.encodings.lead_sheet_signs import HIGHEST, LOWEST, Places, Signs, latest
-from components.encodings.lead_sheet_timeline import LeadSheetTimeline
+from components.encodings.lead_sheet.copies import HARMONIES, LAGS, form_returns, lead_sheet_copies
+from components.encodings.lead_sheet.doubts import doubts
+from components.encodings.lead_sheet.grammar import Grammar
+from components.encodings.lead_sheet.patterns import pattern_copies
+from components.encodings.lead_sheet.plan import plan_columns, plan_sizes
+from components.encodings.lead_sheet.signs import HIGHEST, LOWEST, Places, Signs, latest
+from components.encodings.lead_sheet.timeline import LeadSheetTimeline
 from components.encodings.meaning import Meaning
 from components.encodings.sections import Sections
 from components.errors import UserError
@@ -59,11 +59,11 @@ class LeadSheet(Signed):
     metre becomes the one with the nearest bar. Everything else is decoded exactly.
 
     `planned`: a form begins with its number of bars; context features give the music relative to the root of the first
-    chord, and the last steps left (`components.encodings.lead_sheet_plan`). So pieces end at the planned bar, on their
+    chord, and the last steps left (`components.encodings.lead_sheet.plan`). So pieces end at the planned bar, on their
     home.
 
     `patterns`: a copying model may also continue as the melody did after the same intervals, in any key
-    (`components.encodings.lead_sheet_patterns`).
+    (`components.encodings.lead_sheet.patterns`).
     """
 
     kind = "lead_sheet"
@@ -265,7 +265,7 @@ class LeadSheet(Signed):
         return planned[:, : len(self.context_sizes)]
 
     def copies(self, ids: np.ndarray, sections: Sections | None = None) -> tuple[np.ndarray, ...]:
-        """Notes and chords that began one lag ago (`components.encodings.lead_sheet_copies`); with `patterns` also the
+        """Notes and chords that began one lag ago (`components.encodings.lead_sheet.copies`); with `patterns` also the
         event that followed the latest intervals before."""
         ids = np.asarray(ids, dtype=np.int64)
         places = self.signs.places(ids)
@@ -329,7 +329,7 @@ class LeadSheet(Signed):
 
     def meaning(self, chords: Sequence[Chord] = ()) -> Meaning:
         """The musical meaning of the tokens, for constraints; `chords` replace those of the form."""
-        from components.encodings.lead_sheet_meaning import LeadSheetMeaning
+        from components.encodings.lead_sheet.meaning import LeadSheetMeaning
 
         return LeadSheetMeaning(self.signs, self.reached, chords)
 
