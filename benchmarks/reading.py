@@ -33,7 +33,7 @@ import symusic
 from music21 import converter
 
 from components.datasets.ingest import ingest
-from components.datasets.music import MusicReader
+from components.datasets.music.reader import MusicReader
 from components.encodings.notes import Notes
 from components.score import Note, Part, Score
 

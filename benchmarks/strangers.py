@@ -48,7 +48,7 @@ def make(folder: Path) -> None:
     import torch
 
     from components.bundle import save_bundle
-    from components.encodings.chorale import Chorale
+    from components.encodings.chorale.encoding import Chorale
     from components.recipe import Recipe
     from components.tasks.language_model import LanguageModel
 
@@ -99,7 +99,7 @@ class Server:
         return time.monotonic() - start
 
     def readers(self) -> list[psutil.Process]:
-        return [one for one in self.seen.children() if "components.datasets.sandbox" in _words(one)]
+        return [one for one in self.seen.children() if "components.datasets.files.sandbox" in _words(one)]
 
     def counts(self) -> dict[str, int]:
         return {"threads": self.seen.num_threads(), "descriptors": self.seen.num_fds()}

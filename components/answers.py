@@ -48,7 +48,7 @@ def read(encoding: Encoding, given: Any, where: str, doubts: Doubts | None = Non
     text: a string, or a list of words if the encoding splits texts. symbols: a list of strings, or a string to be
     split. frames: numbers, lists or an array, [T, W], or pictures [T, H, W], as float64 without loss. audio: the bytes
     of a WAV file, also in base64, its path, or (samples [N], samples a second). series: a mapping of `values` and their
-    `start` or `times`, or a pandas Series; see `components.datasets.given_series`.
+    `start` or `times`, or a pandas Series; see `components.datasets.series.given`.
 
     Raises:
         UserError: the input has the wrong form; `where` names it. Its content is checked by the model.
@@ -63,7 +63,7 @@ def read(encoding: Encoding, given: Any, where: str, doubts: Doubts | None = Non
             doubts.add(what, where)
         return sound
     if isinstance(encoding, SeriesValues):
-        from components.datasets.given_series import given_series
+        from components.datasets.series.given import given_series
 
         series = given_series(given, encoding, where)
         if len(series.values) <= (back := max(encoding.read_lags, default=0)):
@@ -173,7 +173,7 @@ def _listed(given: Any) -> Any:
 
 
 def _sound(given: Any, where: str) -> Any:
-    from components.datasets.audio import parse_wav, read_wav, wav_from_base64
+    from components.datasets.media.audio import parse_wav, read_wav, wav_from_base64
 
     if isinstance(given, Path):
         return read_wav(given)

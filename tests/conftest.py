@@ -20,7 +20,7 @@ if _memory.is_dir() and shutil.disk_usage(_memory).free > 4 << 30 and not os.sta
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_memory))
 
 # what some tests share with others stands in test files too
-sys.path[1:1] = [str(folder) for folder in Path(__file__).parent.iterdir() if folder.is_dir()]
+sys.path[1:1] = [str(folder) for folder in Path(__file__).parent.rglob("*/") if folder.name != "__pycache__"]
 
 # a shell's background jobs ignore Ctrl-C, and so would every process that is started here
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -7,7 +7,7 @@ import signal
 import time
 from pathlib import Path
 
-from components.datasets.sandbox import Refused
+from components.datasets.files.sandbox import Refused
 
 
 def read(data: bytes, name: str, options: dict) -> object:

@@ -115,7 +115,7 @@ def save_writer(folder: Path, name: str) -> None:
     import torch
 
     from components.bundle import save_bundle
-    from components.datasets.made_handwriting import MadeHandwriting
+    from components.datasets.made.handwriting import MadeHandwriting
     from components.recipe import Recipe
     from components.registry import resolve
 
@@ -163,7 +163,7 @@ def save_forecaster(folder: Path, name: str) -> None:
     import torch
 
     from components.bundle import save_bundle
-    from components.datasets.made_series import MadeSeries
+    from components.datasets.made.series import MadeSeries
     from components.registry import resolve
 
     encoding = resolve("encoding", "series")()

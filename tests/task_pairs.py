@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from components.datasets.made_handwriting import MadeHandwriting
+from components.datasets.made.handwriting import MadeHandwriting
 from components.datasets.store import Examples, Sequences, Split
 from components.encodings.series import Series
 from components.encodings.vocabulary import BOS, EOS

@@ -8,8 +8,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from components.datasets.folders import PassedOver, inside
+from components.datasets.files.folders import PassedOver, ending, inside
+from components.datasets.files.text import TextFiles
 from components.errors import UserError
+from components.options import options_of
 
 
 class Reader(ABC):
@@ -118,3 +120,19 @@ class Reader(ABC):
     def digest(self) -> str | None:
         """Content digest if there are no files (a corpus in a package); None: use the files' digest."""
         return None
+
+
+def text_files(reader: Reader, *, binary: Collection[str] = (), **options: Any) -> TextFiles:
+    """The TextFiles of a reader, with its `options`. Files in folders that aren't text are skipped, except those with
+    the suffixes of `binary`."""
+    settings = options_of(type(reader))
+    files = TextFiles(dropped=reader.dropped, notes=reader.notes, settings=settings, **options)
+    kept = []
+    for path in reader.files:
+        looked_at = path in reader.in_folders and ending(path) not in binary
+        if reason := files.fits(path) if looked_at else "":
+            reader.passed_over.setdefault(reason, []).append(path.name)
+        else:
+            kept.append(path)
+    reader.files = kept
+    return files

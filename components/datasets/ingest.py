@@ -19,7 +19,7 @@ import numpy as np
 from filelock import FileLock
 
 from components.datasets.cards import load_card
-from components.datasets.folders import told
+from components.datasets.files.folders import told
 from components.datasets.folds import check_shuffled, fold_fractions, fold_split, parse_fold
 from components.datasets.refusals import MOST_WHILE_LEARNING, Refusals, mismatch
 from components.datasets.sources import (
@@ -384,7 +384,7 @@ def _cached(folder: Path, tell: Progress) -> DatasetRef | None:
 def _code_digest() -> str:
     """Digest of the code that determines a store's content: a change makes cached stores stale."""
     digest = hashlib.sha256()
-    packages = sorted(CODE.glob("datasets/*.py")), sorted(CODE.glob("encodings/*.py"))
-    for file in [CODE / "ink.py", CODE / "score.py", *packages[0], *packages[1]]:
+    packages = *sorted(CODE.glob("datasets/**/*.py")), *sorted(CODE.glob("encodings/**/*.py"))
+    for file in [CODE / "ink.py", CODE / "score.py", *packages]:
         digest.update(f"{file.relative_to(CODE)}\0".encode() + file.read_bytes() + b"\0")
     return digest.hexdigest()

@@ -10,11 +10,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from components.datasets.archives import LINK, is_archive, stem, unpacked
 from components.datasets.base import Reader
 from components.datasets.cards import Card
 from components.datasets.download import fetch, mirror_folder
-from components.datasets.folders import given_splits, like_splits
+from components.datasets.files.archives import LINK, is_archive, stem, unpacked
+from components.datasets.files.folders import given_splits, like_splits
 from components.datasets.store import SPLITS
 from components.errors import UserError, unknown
 from components.options import options_of

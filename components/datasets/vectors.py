@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from components.datasets.labelled import lines
-from components.datasets.text import BLOCK, EXPANSION, SMALL, TextFiles
+from components.datasets.files.cells import lines
+from components.datasets.files.text import BLOCK, EXPANSION, SMALL, TextFiles
 from components.encodings.base import Encoding
 from components.encodings.vocabulary import SPECIALS, Vocabulary
 from components.errors import UserError

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from components.datasets.batches import Batches
+from components.datasets.batches.truncated import Batches
 from components.encodings.vocabulary import PAD
 from components.models.sequence_model import SequenceModel
 from components.tasks.base import to_device

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from components.datasets.batches import Batch, Batches
+from components.datasets.batches.truncated import Batch, Batches
 from components.encodings.vocabulary import PAD
 from components.layers.base import State, detach
 from components.tasks.base import to_device

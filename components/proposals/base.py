@@ -10,8 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from components.datasets.folders import ending, given_splits, hidden, inside
-from components.datasets.text import TextFiles, detected
+from components.datasets.files.folders import ending, given_splits, hidden, inside
+from components.datasets.files.text import TextFiles, detected
 from components.errors import UserError
 
 MOST_FILES = 2000  # names of files to look at in a folder

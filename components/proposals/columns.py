@@ -11,12 +11,12 @@ from functools import cached_property, lru_cache
 from itertools import groupby, islice, pairwise, takewhile
 from pathlib import Path
 
-from components.datasets.columns import dates, is_finite, is_header, is_number
-from components.datasets.folders import ending
-from components.datasets.labelled import SEPARATOR_LINE, with_points
-from components.datasets.series_table import OF_TIME
-from components.datasets.series_times import counted
-from components.datasets.tables import PARQUET, SEPARATORS, Columns, is_rule, parquet_count, parquet_rows
+from components.datasets.files.cells import SEPARATOR_LINE, with_points
+from components.datasets.files.folders import ending
+from components.datasets.series.table import OF_TIME
+from components.datasets.series.times import counted
+from components.datasets.tables.columns import dates, is_finite, is_header, is_number
+from components.datasets.tables.reader import PARQUET, SEPARATORS, Columns, is_rule, parquet_count, parquet_rows
 from components.proposals.base import Look, Stopped, Unlike
 
 ROWS = 1000

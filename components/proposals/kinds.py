@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from components.datasets.folders import ending
-from components.datasets.text import TextFiles
+from components.datasets.files.folders import ending
+from components.datasets.files.text import TextFiles
 from components.errors import UserError, unknown
 from components.proposals import media, series, series_lines, tables, texts
 from components.proposals.base import Look, Proposal, Stopped, Unlike

@@ -7,15 +7,15 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from components.datasets.audio import WavReader, read_wav
-from components.datasets.folders import ending
-from components.datasets.music import KINDS as SCORES
-from components.datasets.performances import KINDS as PLAYED
-from components.datasets.rolls import ARRAYS, PICKLES
-from components.datasets.series import npy_shape
-from components.datasets.strokes import StrokesReader
-from components.datasets.transcripts import Transcripts
-from components.datasets.video import VIDEOS
+from components.datasets.files.folders import ending
+from components.datasets.media.audio import WavReader, read_wav
+from components.datasets.media.strokes import StrokesReader
+from components.datasets.media.transcripts import Transcripts
+from components.datasets.media.video import VIDEOS
+from components.datasets.music.performances import KINDS as PLAYED
+from components.datasets.music.reader import KINDS as SCORES
+from components.datasets.music.rolls import ARRAYS, PICKLES
+from components.datasets.series.labelled import npy_shape
 from components.errors import UserError
 from components.proposals.base import Look, Proposal, Unlike, pair
 

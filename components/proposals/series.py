@@ -6,10 +6,10 @@ from dataclasses import replace
 from itertools import groupby, pairwise
 
 from components.datasets.beside_data import names_a_count
-from components.datasets.folders import ending
-from components.datasets.series import FRAME_FILES, FrameFilesReader, npy_shape
-from components.datasets.series_times import frequency, read_times, season_of
-from components.datasets.series_windows import SeriesWindowsReader
+from components.datasets.files.folders import ending
+from components.datasets.series.labelled import FRAME_FILES, FrameFilesReader, npy_shape
+from components.datasets.series.times import frequency, read_times, season_of
+from components.datasets.series.windows import SeriesWindowsReader
 from components.errors import UserError
 from components.proposals.base import Look, Proposal, Unlike, pair
 from components.proposals.columns import Column, Grid, grid_of, text_grid, time_column

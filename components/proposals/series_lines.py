@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-from components.datasets.columns import is_finite, is_number
-from components.datasets.folders import ending, given_splits
-from components.datasets.labelled import split_cells
-from components.datasets.series_header import numbered_in, times_in
-from components.datasets.series_times import frequency, season_of
-from components.datasets.text import TextFiles
-from components.datasets.tsf import read_tsf
+from components.datasets.files.cells import split_cells
+from components.datasets.files.folders import ending, given_splits
+from components.datasets.files.text import TextFiles
+from components.datasets.series.header import numbered_in, times_in
+from components.datasets.series.times import frequency, season_of
+from components.datasets.series.tsf import read_tsf
+from components.datasets.tables.columns import is_finite, is_number
 from components.errors import UserError
 from components.proposals.base import Look, Proposal, Sample, Stopped, Unlike
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from components.datasets.folders import ending
-from components.datasets.tables import BY_ENDING, SEPARATORS
+from components.datasets.files.folders import ending
+from components.datasets.tables.reader import BY_ENDING, SEPARATORS
 from components.proposals.base import Look, Proposal, Unlike, pair
 from components.proposals.columns import OF_INPUT, OF_RATING, OF_TARGET, Column, Grid, grid_of
 from components.proposals.texts import MANY_PAIRS, SENTENCE, read_as, text_like

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Collection
 from itertools import pairwise
 
-from components.datasets.conll import BLANKS, DOCUMENT
-from components.datasets.folders import ending
+from components.datasets.files.folders import ending
 from components.datasets.labelled import names_as_labels, stem
-from components.datasets.labelled_lines import LabelledLinesReader
+from components.datasets.text.conll import BLANKS, DOCUMENT
+from components.datasets.text.labelled_lines import LabelledLinesReader
 from components.encodings.bases import IUPAC
 from components.errors import UserError
 from components.options import options_of

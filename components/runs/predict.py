@@ -7,8 +7,8 @@ from pathlib import Path
 
 from components.bundle import Bundle
 from components.console import say
-from components.datasets.archives import LINK, is_archive, unpacked
-from components.datasets.folders import told
+from components.datasets.files.archives import LINK, is_archive, unpacked
+from components.datasets.files.folders import told
 from components.datasets.labelled import LabelledReader, stem
 from components.errors import UserError
 from components.paths import as_user

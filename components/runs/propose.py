@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from components.datasets.archives import is_archive, stem, unpacked
+from components.datasets.files.archives import is_archive, stem, unpacked
+from components.datasets.files.text_doubts import OF_PAGE, web_page
 from components.datasets.sources import RELATIVE
-from components.datasets.text_doubts import OF_PAGE, web_page
 from components.errors import UserError
 from components.paths import existing, output_file, user_path
 from components.proposals.base import Look, Proposal

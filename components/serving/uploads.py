@@ -13,8 +13,8 @@ from typing import Any
 
 from components.answers import input_of, read
 from components.bundle import Bundle
-from components.datasets import sandbox
-from components.datasets.given_music import kinds_of, music_reader
+from components.datasets.files import sandbox
+from components.datasets.music.given import kinds_of, music_reader
 from components.encodings.doubts import Doubts
 from components.errors import UserError
 from components.score import Score

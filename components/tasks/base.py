@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from components.datasets.batches import Batch, Batches
+from components.datasets.batches.truncated import Batch, Batches
 from components.datasets.store import Split
 from components.encodings.sections import Sections
 from components.generation.settings import Progress, Sampled, unwatched

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from components.datasets.examples import ExampleBatches
+from components.datasets.batches.examples import ExampleBatches
 from components.datasets.store import Examples
 from components.encodings.pair import Pair
 from components.encodings.vocabulary import SPECIALS

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from components.datasets.examples import ExampleBatch, ExampleBatches, pad
+from components.datasets.batches.examples import ExampleBatch, ExampleBatches, pad
 from components.datasets.store import Examples
 from components.encodings.base import Field
 from components.encodings.pair import Pair

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field as Bounds
 from torch import Tensor, nn
 
-from components.datasets.forecast_windows import (
+from components.datasets.batches.forecast import (
     ForecastBatch,
     ForecastBatches,
     Shape,
@@ -24,7 +24,7 @@ from components.datasets.forecast_windows import (
     step_inputs,
     window,
 )
-from components.datasets.series_times import following, written
+from components.datasets.series.times import following, written
 from components.datasets.store import Examples, Sequences
 from components.encodings.base import Field
 from components.encodings.series import LONGEST_LAG, Series, SeriesValues, are_counts

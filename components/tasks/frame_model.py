@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from components.bounds import MAX_COUNT, MAX_STEPS
-from components.datasets.examples import ExampleBatch, FrameBatches
+from components.datasets.batches.examples import ExampleBatch, FrameBatches
 from components.datasets.store import Examples
 from components.encodings.base import Encoding
 from components.generation.settings import Progress, Sampled, unwatched

@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from components.datasets.batches import Batch, Batches, batches
+from components.datasets.batches.truncated import Batch, Batches, batches
 from components.datasets.store import Sequences
 from components.encodings.base import Encoding
 from components.encodings.copying import Copying, Formed

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import nn
 
 from components.encodings.form import METRES, Form, joined, tempo_class
-from components.encodings.lead_sheet import LeadSheet
+from components.encodings.lead_sheet.encoding import LeadSheet
 from components.errors import UserError
 from components.generation.region import Piece
 from components.generation.settings import Progress, Settings, unwatched

@@ -16,8 +16,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from components.bounds import MAX_COUNT, MAX_STEPS
+from components.datasets.batches.streams import StepBatch, StepBatches
 from components.datasets.store import Examples
-from components.datasets.streams import StepBatch, StepBatches
 from components.encodings.notes import PITCH, PITCH0, STREAMS, Notes
 from components.encodings.vocabulary import BOS, EOS, PAD
 from components.generation.sampling import distribution, draw

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from components.datasets.examples import ExampleBatches
+from components.datasets.batches.examples import ExampleBatches
 from components.datasets.store import Examples
 from components.encodings.frames import Frames
 from components.encodings.pair import Pair

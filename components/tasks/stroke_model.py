@@ -17,8 +17,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from components.bounds import MAX_COUNT
+from components.datasets.batches.strokes import StrokeBatch, StrokeBatches
 from components.datasets.store import Examples
-from components.datasets.stroke_batches import StrokeBatch, StrokeBatches
 from components.encodings.strokes import MOST_TEXT, PEN, WIDTH, Strokes
 from components.encodings.vocabulary import PAD
 from components.errors import UserError

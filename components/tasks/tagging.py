@@ -14,9 +14,9 @@ import torch
 from pydantic import Field as Bounds
 from torch import Tensor, nn
 
-from components.datasets.examples import ExampleBatches
-from components.datasets.spans import OUTSIDE, follows, spans
+from components.datasets.batches.examples import ExampleBatches
 from components.datasets.store import Examples
+from components.datasets.text.spans import OUTSIDE, follows, spans
 from components.encodings.pair import Pair
 from components.encodings.spelled import Spelled
 from components.encodings.vocabulary import PAD, SPECIALS, UNK

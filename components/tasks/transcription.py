@@ -16,7 +16,7 @@ import torch
 from pydantic import Field as Bounds
 from torch import Tensor, nn
 
-from components.datasets.examples import ExampleBatches
+from components.datasets.batches.examples import ExampleBatches
 from components.datasets.store import Examples
 from components.encodings.base import Encoding
 from components.encodings.pair import Pair

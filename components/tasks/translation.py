@@ -15,7 +15,7 @@ import torch
 from pydantic import Field as Bounds
 from torch import Tensor, nn
 
-from components.datasets.examples import ExampleBatch
+from components.datasets.batches.examples import ExampleBatch
 from components.datasets.store import Examples
 from components.encodings.pair import Pair
 from components.encodings.vocabulary import BOS, EOS, PAD

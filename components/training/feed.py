@@ -6,7 +6,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from components.datasets.batches import Batches
+from components.datasets.batches.truncated import Batches
 
 AHEAD = 3
 

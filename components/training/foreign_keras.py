@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from components.datasets.sandbox import Limits, read_all
+from components.datasets.files.sandbox import Limits, read_all
 from components.errors import UserError
 from components.training.foreign import CELLS, MOST_BYTES, Contents, Layer, Table
 

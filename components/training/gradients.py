@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from components.datasets.batches import Batch, Batches
-from components.datasets.examples import ExampleBatch, ExampleBatches
+from components.datasets.batches.examples import ExampleBatch, ExampleBatches
+from components.datasets.batches.truncated import Batch, Batches
 from components.encodings.vocabulary import PAD
 from components.errors import UserError
 from components.layers.base import State

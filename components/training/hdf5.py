@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from components.datasets.sandbox import Refused
+from components.datasets.files.sandbox import Refused
 
 MOST_CONFIG, MOST_BYTES = 32 << 20, 1 << 30
 MOST_TENSORS, DEEPEST = 20_000, 32

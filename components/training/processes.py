@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from components.datasets.batches import Batches
+from components.datasets.batches.truncated import Batches
 from components.layers.base import State
 from components.models.weights import weights
 from components.training.checkpoint import check_processes, prefix_of

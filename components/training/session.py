@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from components.bundle import Bundle, make_task
-from components.datasets.batches import Batches
+from components.datasets.batches.truncated import Batches
 from components.datasets.store import Store
 from components.errors import UserError
 from components.evaluation.evaluator import Evaluator

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from components.datasets.batches import Batches
+from components.datasets.batches.truncated import Batches
 from components.errors import UserError
 from components.layers.base import State
 from components.models.weights import load_weights, pack, read_tensors, unpack, weights, write_tensors

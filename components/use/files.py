@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.datasets.folders import ending, inside
+from components.datasets.files.folders import ending, inside
 from components.datasets.labelled import LabelledReader
 from components.datasets.sources import SECTION, build
-from components.datasets.tables import refuse_other
+from components.datasets.tables.reader import refuse_other
 from components.errors import UserError
 from components.options import check_options
 from components.paths import existing

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from components.bundle import Bundle
-from components.datasets.given_music import music_reader
+from components.datasets.music.given import music_reader
 from components.errors import UserError
 from components.score import Score
 

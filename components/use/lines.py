@@ -7,7 +7,7 @@ from typing import Any
 
 from components.answers import columns, input_of, read
 from components.bundle import Bundle
-from components.datasets.spans import spans
+from components.datasets.text.spans import spans
 from components.encodings.doubts import Doubts
 from components.errors import UserError
 from components.tasks.language_model import LanguageModel

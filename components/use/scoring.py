@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from components.bundle import Bundle
-from components.datasets.folders import told
+from components.datasets.files.folders import told
 from components.datasets.sources import SECTION, build
 from components.encodings.doubts import Doubts, understood
 from components.encodings.vocabulary import BOS, EOS, UNK

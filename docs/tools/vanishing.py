@@ -18,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from components.datasets.synthetic import AddingProblem
+from components.datasets.made.synthetic import AddingProblem
 from components.evaluation.gradients import bound_norms, dress_lag_axes
 from components.evaluation.report import INK, SOFT, TRAIN, VAL
 from components.kernels.function import recurrent

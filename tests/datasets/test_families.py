@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from components.datasets.base import Reader
 from components.datasets.families import LEAST, LEAST_TITLED, LENGTH, NEXT, families, intervals
 from components.datasets.folds import fold_split
+from components.datasets.music.chorales import CorpusChoralesReader
 from components.datasets.refusals import Refusals
-from components.datasets.scores import CorpusChoralesReader
 from components.datasets.splits import given_split, group_split, told_of_families
-from components.encodings.chorale import Chorale
+from components.encodings.chorale.encoding import Chorale
 from components.score import Note, Part, Score
 
 

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.datasets import ingest as ingest_module
-from components.datasets import text as text_module
 from components.datasets.base import Reader
+from components.datasets.files import text as text_files
 from components.datasets.splits import group_split, split_fractions, stream_split
 from components.datasets.store import SPLITS, Store
+from components.datasets.text import plain as plain_text
 from components.encodings import characters as characters_module
 from components.encodings.characters import Characters
 from components.encodings.vocabulary import BOS, EOS, UNK
@@ -44,8 +45,8 @@ class Listed(Reader):
 @pytest.mark.parametrize("encoding", [CHARACTERS, {"kind": "words"}])
 @pytest.mark.parametrize("chunk", [50, 1 << 22])
 def test_a_stream_is_cut_in_order_and_loses_nothing(ingest_text, monkeypatch, encoding, chunk):
-    monkeypatch.setattr(text_module, "CHUNK", chunk)
-    monkeypatch.setattr(text_module, "BLOCK", 37)
+    monkeypatch.setattr(plain_text, "CHUNK", chunk)
+    monkeypatch.setattr(text_files, "BLOCK", 37)
     store = Store.open(ingest_text(encoding=encoding | {"min_count": 1}, data={"split": [0.6, 0.3, 0.1]}).path)
     known = store.encoding()
     parts = {split: known.decode(store.split(split)[0]) for split in SPLITS}
@@ -70,7 +71,7 @@ def test_a_stream_is_cut_in_order_and_loses_nothing(ingest_text, monkeypatch, en
 def test_how_a_text_is_chunked_does_not_change_the_dataset(ingest_text, monkeypatch):
     digests = set()
     for chunk in (60, 1000, 1 << 22):
-        monkeypatch.setattr(text_module, "CHUNK", chunk)
+        monkeypatch.setattr(plain_text, "CHUNK", chunk)
         monkeypatch.setattr(ingest_module, "_code_digest", lambda chunk=chunk: str(chunk))  # no reuse
         ref = ingest_text(encoding={"kind": "words"})
         assert not ref.reused
@@ -230,8 +231,8 @@ def test_the_report_of_an_ingestion_lists_each_file_and_what_was_left_out(ingest
 
 
 def test_the_memory_of_an_ingestion_does_not_grow_with_the_text(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(text_module, "CHUNK", 1 << 16)
-    monkeypatch.setattr(text_module, "BLOCK", 1 << 16)
+    monkeypatch.setattr(plain_text, "CHUNK", 1 << 16)
+    monkeypatch.setattr(text_files, "BLOCK", 1 << 16)
     monkeypatch.setattr(ingest_module, "TELL_EVERY", 0.0)
     monkeypatch.setattr(characters_module, "BATCH", 1 << 16)
     peaks = []
@@ -269,9 +270,9 @@ def test_pieces_of_any_size_give_the_tokens_of_the_whole_text(tmp_path_factory, 
 
     def read(chunk: int, block: int) -> tuple[dict[str, list[int]], list[str]]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(text_module, "CHUNK", chunk)
-            patch.setattr(text_module, "BLOCK", block)
-            encoding, reader = kind(), text_module.TextReader([path])
+            patch.setattr(plain_text, "CHUNK", chunk)
+            patch.setattr(text_files, "BLOCK", block)
+            encoding, reader = kind(), plain_text.TextReader([path])
             encoding.fit(reader.items())
             found: dict[str, list[int]] = {}
             for split, item in stream_split(reader, encoding, fractions)():

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.datasets.audio import WavReader
 from components.datasets.ingest import ingest
-from components.datasets.parallel import ParallelReader
-from components.datasets.series_table import SeriesTableReader
+from components.datasets.media.audio import WavReader
+from components.datasets.media.strokes import StrokesReader
+from components.datasets.series.table import SeriesTableReader
 from components.datasets.store import Store
-from components.datasets.strokes import StrokesReader
+from components.datasets.text.parallel import ParallelReader
 from components.encodings.doubts import Doubts, understood
 from components.encodings.words import Words
 from components.errors import UserError

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.datasets.abc_notation import read_abc
-from components.datasets.audio import parse_wav
-from components.datasets.columns import dates
-from components.datasets.folders import inside
-from components.datasets.labelled_lines import LabelledLinesReader
-from components.datasets.notation import read_notation
-from components.datasets.series import SeriesRowsReader
-from components.datasets.series_table import SeriesTableReader
-from components.datasets.tables import TableReader
+from components.datasets.files.folders import inside
+from components.datasets.media.audio import parse_wav
+from components.datasets.music.formats.abc_notation import read_abc
+from components.datasets.music.formats.notation import read_notation
+from components.datasets.series.labelled import SeriesRowsReader
+from components.datasets.series.table import SeriesTableReader
+from components.datasets.tables.columns import dates
+from components.datasets.tables.reader import TableReader
+from components.datasets.text.labelled_lines import LabelledLinesReader
 from components.encodings.mel import Mel, Sound
 from components.errors import UserError
 

@@ -148,14 +148,21 @@ def test_an_edit_of_the_encoders_code_makes_a_store_stale(ingest_text, monkeypat
 
 
 def test_the_code_digest_reads_the_code_that_decides(tmp_path, monkeypatch):
-    for file in ("ink.py", "score.py", "datasets/text.py", "encodings/words.py", "tasks/base.py"):
-        (tmp_path / file).parent.mkdir(exist_ok=True)
+    for file in (
+        "ink.py",
+        "score.py",
+        "datasets/base.py",
+        "datasets/text/plain.py",
+        "encodings/words.py",
+        "tasks/base.py",
+    ):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text("1")
     monkeypatch.setattr(ingest_module, "CODE", tmp_path)
     before = ingest_module._code_digest()
     (tmp_path / "tasks/base.py").write_text("2")
     assert ingest_module._code_digest() == before
-    for file in ("ink.py", "score.py", "datasets/text.py", "encodings/words.py"):
+    for file in ("ink.py", "score.py", "datasets/base.py", "datasets/text/plain.py", "encodings/words.py"):
         (tmp_path / file).write_text("2")
         assert ingest_module._code_digest() != before
         before = ingest_module._code_digest()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from components.datasets import sources
-from components.datasets.folders import given_splits, like_splits
+from components.datasets.files.folders import given_splits, like_splits
 from components.datasets.ingest import ingest
 from components.datasets.sources import path_readers
 from components.datasets.store import Store

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.encodings.base import encoding_from_state
-from components.encodings.chorale import HIGHEST, LOWEST, METRES, RANGES, SHIFTS, VOICES, Chorale
+from components.encodings.chorale.encoding import HIGHEST, LOWEST, METRES, RANGES, SHIFTS, VOICES, Chorale
 from components.encodings.vocabulary import BOS, EOS, PAD
 from components.errors import UserError
 from components.score import Note, Part, Score

@@ -12,8 +12,8 @@ from test_chorale import plain, scores
 
 from components.bounds import MOST_BARS
 from components.encodings.base import encoding_from_state
-from components.encodings.chorale import HIGHEST, LOWEST, VOICES, Chorale
-from components.encodings.chorale_plan import MOST_LEFT
+from components.encodings.chorale.encoding import HIGHEST, LOWEST, VOICES, Chorale
+from components.encodings.chorale.plan import MOST_LEFT
 from components.encodings.vocabulary import BOS, EOS
 from components.errors import UserError
 from components.score import Note, Part

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.bundle import load_bundle, save_bundle
-from components.datasets.batches import Batch
+from components.datasets.batches.truncated import Batch
 from components.datasets.ingest import ingest
 from components.datasets.store import Sequences, Store
 from components.encodings.bag import Bag

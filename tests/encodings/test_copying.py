@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.bundle import load_bundle, save_bundle
-from components.datasets.batches import Batch
-from components.encodings.chorale import Chorale
+from components.datasets.batches.truncated import Batch
+from components.encodings.chorale.encoding import Chorale
 from components.encodings.copying import Copying
 from components.encodings.form import Form
-from components.encodings.lead_sheet import LeadSheet
-from components.encodings.lead_sheet_copies import HARMONIES
+from components.encodings.lead_sheet.copies import HARMONIES
+from components.encodings.lead_sheet.encoding import LeadSheet
 from components.encodings.vocabulary import BOS, EOS, PAD
 from components.errors import UserError
 from components.generation.draft import Draft

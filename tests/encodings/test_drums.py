@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from components.datasets.made_drums import MadeDrums
-from components.datasets.made_piano import MadePiano
+from components.datasets.made.drums import MadeDrums
+from components.datasets.made.piano import MadePiano
 from components.drums import KEYS, KIT, PIECE_OF, piece_name
 from components.encodings.base import encoding_from_state
 from components.encodings.drums import Drums

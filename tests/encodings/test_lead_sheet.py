@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from components.encodings.base import encoding_from_state
 from components.encodings.form import FAMILIES, FAMILY_OF, METRES, Form, bar_and_beat, form_columns, form_sizes
-from components.encodings.lead_sheet import LeadSheet
-from components.encodings.lead_sheet_signs import HIGHEST, LOWEST
+from components.encodings.lead_sheet.encoding import LeadSheet
+from components.encodings.lead_sheet.signs import HIGHEST, LOWEST
 from components.encodings.meaning import HOLD, LENGTH, NOTE, meaning_of
 from components.encodings.vocabulary import BOS, EOS
 from components.errors import UserError

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.datasets.ingest import ingest
-from components.datasets.rolls import RollsReader
+from components.datasets.music.rolls import RollsReader
 from components.datasets.store import Store
 from components.encodings.base import Field, encoding_from_state
 from components.encodings.pianoroll import KEYS, LOWEST, PianoRoll

@@ -11,9 +11,9 @@ from test_lead_sheet import BAR, HARD, lead_sheet, melody
 from components.bounds import MOST_BARS
 from components.encodings.base import encoding_from_state
 from components.encodings.form import BARS_LEFT, Form, bars_begun
-from components.encodings.lead_sheet import LeadSheet
-from components.encodings.lead_sheet_plan import Written
-from components.encodings.lead_sheet_signs import LOWEST
+from components.encodings.lead_sheet.encoding import LeadSheet
+from components.encodings.lead_sheet.plan import Written
+from components.encodings.lead_sheet.signs import LOWEST
 from components.encodings.vocabulary import BOS, EOS
 from components.errors import UserError
 from components.score import Chord

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.datasets.base import Reader
-from components.datasets.examples import ExampleBatches
+from components.datasets.batches.examples import ExampleBatches
 from components.datasets.ingest import ingest
 from components.datasets.store import Store
 from components.encodings.base import Field, encoding_from_state

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from components.datasets.batches import batches
+from components.datasets.batches.truncated import batches
 from components.datasets.store import Sequences
 from components.encodings.characters import Characters
 from components.errors import UserError

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_constraints import CHORALE
 
-from components.encodings.chorale import VOICES
+from components.encodings.chorale.encoding import VOICES
 from components.encodings.meaning import (
     HOLD,
     LENGTH,

@@ -9,14 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.encodings.characters import Characters
-from components.encodings.chorale import LOWEST, METRES, Chorale
-from components.encodings.lead_sheet import LeadSheet
+from components.encodings.chorale.encoding import LOWEST, METRES, Chorale
+from components.encodings.lead_sheet.encoding import LeadSheet
 from components.encodings.meaning import (
     HOLD,
     NOTE,
     OTHER,
     REST,
-    ChoraleMeaning,
     chord_at,
     meaning_of,
 )
@@ -174,7 +173,7 @@ def test_the_moment_says_where_a_chorale_stands(metre, seed, upbeat):
     """Against the score that the ids so far decode to."""
     rng = np.random.default_rng(seed)
     ids = np.concatenate([[BOS], CHORALE.prompt(f"{metre[0]}/{metre[1]} upbeat {upbeat}")[0]])
-    meaning = ChoraleMeaning(CHORALE, (Chord(4, 4, 7, "7"),))
+    meaning = CHORALE.meaning((Chord(4, 4, 7, "7"),))
     assert meaning.moment(ids[:1]) is meaning.moment(ids[:2]) is None
     for place in range(40):
         step, voice = divmod(place, 4)
@@ -219,7 +218,7 @@ def test_a_model_samples_under_rules_and_says_what_gave_way():
 
 
 def test_choices_of_a_chorale_name_their_pitches():
-    choices = ChoraleMeaning(CHORALE).choices
+    choices = CHORALE.meaning().choices
     assert choices.pitch[CHORALE.signs.pitch0] == LOWEST
     assert choices.kind[CHORALE.signs.pitch0] == NOTE
     assert choices.kind[CHORALE.signs.hold] == HOLD

@@ -14,7 +14,7 @@ from instruction_sets import instruction_sets
 from torch import nn
 
 from components.encodings.characters import Characters
-from components.encodings.chorale import Chorale
+from components.encodings.chorale.encoding import Chorale
 from components.encodings.vocabulary import EOS
 from components.errors import UserError
 from components.generation import engine as engines

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.bundle import Bundle, Generation, load_bundle, save_bundle
-from components.encodings.chorale import Chorale
+from components.encodings.chorale.encoding import Chorale
 from components.encodings.copying import Copying, Formed
 from components.encodings.form import Form, bar_numbers, bars_begun
-from components.encodings.lead_sheet import LeadSheet
+from components.encodings.lead_sheet.encoding import LeadSheet
 from components.encodings.sections import Sections
 from components.encodings.vocabulary import BOS
 from components.errors import UserError

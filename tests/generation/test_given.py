@@ -11,7 +11,7 @@ import torch
 
 from components.bundle import PART_WRITING, load_bundle, save_bundle
 from components.encodings.characters import Characters
-from components.encodings.chorale import Chorale
+from components.encodings.chorale.encoding import Chorale
 from components.encodings.vocabulary import EOS
 from components.errors import UserError
 from components.evaluation.voice_leading import faults

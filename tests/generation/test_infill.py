@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.encodings.characters import Characters
-from components.encodings.chorale import Chorale
-from components.encodings.lead_sheet import LeadSheet
+from components.encodings.chorale.encoding import Chorale
+from components.encodings.lead_sheet.encoding import LeadSheet
 from components.encodings.meaning import meaning_of
 from components.encodings.vocabulary import BOS, EOS
 from components.errors import UserError

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from components.encodings.characters import Characters
-from components.encodings.chorale import Chorale
+from components.encodings.chorale.encoding import Chorale
 from components.encodings.copying import Copying
-from components.encodings.lead_sheet import LeadSheet
+from components.encodings.lead_sheet.encoding import LeadSheet
 from components.encodings.vocabulary import BOS, EOS, PAD, UNK
 from components.generation.draft import Draft
 from components.generation.sampling import distribution, draw, sample

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from components.bundle import load_bundle, save_bundle
-from components.datasets.batches import Batch
+from components.datasets.batches.truncated import Batch
 from components.encodings.vocabulary import PAD, SPECIALS, Vocabulary
 from components.encodings.words import Words
 from components.errors import UserError

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from components.datasets.midi import read_midi
+from components.datasets.music.formats.midi import read_midi
 from components.errors import UserError
 from components.render import layout
 from components.render.band import accompaniment

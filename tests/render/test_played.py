@@ -7,10 +7,10 @@ import re
 import numpy as np
 import pytest
 
-from components.datasets.made_drums import MadeDrums
-from components.datasets.made_piano import MadePiano
-from components.datasets.music import _score
-from components.datasets.played import read_drums, read_piano
+from components.datasets.made.drums import MadeDrums
+from components.datasets.made.piano import MadePiano
+from components.datasets.music.played import read_drums, read_piano
+from components.datasets.music.reader import _score
 from components.drums import KIT
 from components.encodings.drums import Drums
 from components.encodings.performance import Performance

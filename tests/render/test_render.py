@@ -241,7 +241,7 @@ def test_chorales_are_notated_as_in_choral_editions(tmp_path):
 
 @pytest.mark.slow
 def test_a_transposing_instrument_s_part_and_chords_are_read_back_as_they_sound(tmp_path):
-    from components.datasets.music import MusicReader
+    from components.datasets.music.reader import MusicReader
 
     notes = tuple(Note(4 * n, 4, 60 + n) for n in range(8))
     sax = Part("Melody", notes, program=66, role="melody")  # a tenor saxophone's own notation lies a ninth higher

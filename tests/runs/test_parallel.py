@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from components.datasets.cards import load_card
 from components.datasets.ingest import ingest
-from components.datasets.parallel import ParallelReader
 from components.datasets.sources import build
 from components.datasets.store import Store
+from components.datasets.text.parallel import ParallelReader
 from components.encodings.base import encoding_from_state
 from components.encodings.subwords import BYTES, Subwords
 from components.encodings.vocabulary import SPECIALS

@@ -243,9 +243,9 @@ def test_a_coding_is_detected(new) -> None:
 
 
 def test_a_bomb_is_not_unpacked(new, monkeypatch) -> None:
-    from components.datasets import text
+    from components.datasets.files import text as text_files
 
-    monkeypatch.setattr(text, "SMALL", 1 << 20)  # of what is unpacked of any file; the bomb is small too
+    monkeypatch.setattr(text_files, "SMALL", 1 << 20)  # of what is unpacked of any file; the bomb is small too
     with pytest.raises(UserError, match="expand to more than"):
         new({"bomb.txt.gz": gzip.compress(b"a\n" * (2 << 20), 1)})
 

@@ -71,7 +71,7 @@ def test_pictures_can_be_drawn(small_recipe, small_store, tmp_path, framing) -> 
 
 
 def test_every_token_of_a_piece_is_in_the_layout_once() -> None:
-    from components.encodings.chorale import Chorale
+    from components.encodings.chorale.encoding import Chorale
 
     text = Characters()
     text.fit(["one line\nand another that is longer than a row " * 5])

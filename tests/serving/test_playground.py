@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from test_page import Browser, Tags, browser  # noqa: F401 - a fixture
 
-from components.encodings.chorale import Chorale
+from components.encodings.chorale.encoding import Chorale
 from components.generation.region import Piece
 from components.render.score import write_midi
 from components.score import Note, Part, Score

@@ -33,7 +33,7 @@ def readers() -> list[psutil.Process]:
     found = []
     for child in psutil.Process().children():
         try:
-            if "components.datasets.sandbox" in child.cmdline():
+            if "components.datasets.files.sandbox" in child.cmdline():
                 found.append(child)
         except psutil.NoSuchProcess:
             pass

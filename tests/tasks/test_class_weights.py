@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.bundle import make_task
-from components.datasets.examples import balanced
+from components.datasets.batches.examples import balanced
 from components.datasets.ingest import ingest
 from components.datasets.store import Examples, Store
 from components.encodings.pair import Pair

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.datasets.dates import LONGEST, MONTHS, WAYS, WEEKDAYS, Dates, written
 from components.datasets.ingest import ingest
+from components.datasets.made.dates import LONGEST, MONTHS, WAYS, WEEKDAYS, Dates, written
 from components.datasets.store import Store
 from components.errors import UserError
 

@@ -17,7 +17,7 @@ from task_pairs import AHEAD, LOADS, split
 
 from components.answers import answered, read
 from components.bundle import Bundle, load_bundle, save_bundle
-from components.datasets.forecast_windows import window
+from components.datasets.batches.forecast import window
 from components.encodings.series import Series, SeriesValues
 from components.errors import UserError
 from components.evaluation.baseline import strongest

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from components.encodings.characters import Characters
-from components.encodings.chorale import Chorale
+from components.encodings.chorale.encoding import Chorale
 from components.encodings.form import bars_begun
-from components.encodings.lead_sheet import LeadSheet
+from components.encodings.lead_sheet.encoding import LeadSheet
 from components.encodings.vocabulary import BOS
 from components.errors import UserError
 from components.generation.settings import Settings

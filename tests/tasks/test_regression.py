@@ -11,7 +11,7 @@ import torch
 
 from components.bundle import Bundle, load_bundle, save_bundle
 from components.datasets.ingest import ingest
-from components.datasets.series import SeriesRowsReader
+from components.datasets.series.labelled import SeriesRowsReader
 from components.datasets.store import Examples, Sequences, Store
 from components.encodings.base import encoding_from_state
 from components.encodings.frames import Frames

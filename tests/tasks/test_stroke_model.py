@@ -15,7 +15,7 @@ from scipy import stats
 from task_pairs import Pair
 
 from components.bundle import Bundle, load_bundle, save_bundle
-from components.datasets.made_handwriting import MadeHandwriting
+from components.datasets.made.handwriting import MadeHandwriting
 from components.errors import UserError
 from components.ink import Ink
 from components.recipe import Recipe

@@ -11,8 +11,8 @@ import torch
 
 from components.bundle import load_bundle, save_bundle
 from components.datasets.ingest import ingest
-from components.datasets.spans import as_iob2
 from components.datasets.store import Examples, Sequences, Store
+from components.datasets.text.spans import as_iob2
 from components.encodings.pair import Pair
 from components.errors import UserError
 from components.recipe import Recipe

@@ -16,7 +16,7 @@ import torch
 from conftest import Silent
 
 from components.bundle import Bundle, load_bundle, save_bundle
-from components.datasets.examples import ExampleBatch
+from components.datasets.batches.examples import ExampleBatch
 from components.datasets.ingest import ingest
 from components.datasets.store import Store
 from components.encodings.pair import Pair

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from components.bundle import load_bundle, save_bundle
 from components.datasets.base import Reader
-from components.datasets.examples import ExampleBatch
+from components.datasets.batches.examples import ExampleBatch
 from components.datasets.ingest import ingest
 from components.datasets.store import Store
 from components.encodings.base import Field

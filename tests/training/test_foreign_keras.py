@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from components.datasets.sandbox import Outcome
+from components.datasets.files.sandbox import Outcome
 from components.encodings.base import Field
 from components.errors import UserError
 from components.models.pooled import Pooled

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.datasets.batches import Batch
-from components.datasets.examples import ExampleBatch
+from components.datasets.batches.examples import ExampleBatch
+from components.datasets.batches.truncated import Batch
 from components.encodings.characters import Characters
 from components.encodings.vocabulary import PAD
 from components.errors import UserError

@@ -13,7 +13,7 @@ from components.answers import read
 from components.bounds import MAX_STEPS
 from components.bundle import Bundle, load_bundle, save_bundle
 from components.datasets.ingest import ingest
-from components.datasets.series import FrameFilesReader
+from components.datasets.series.labelled import FrameFilesReader
 from components.datasets.store import Store
 from components.encodings.characters import Characters
 from components.errors import UserError

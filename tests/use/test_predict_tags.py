@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from test_predict import answered, train
 
 from components.bundle import Bundle, save_bundle
-from components.datasets.spans import spans
+from components.datasets.text.spans import spans
 from components.use.lines import answer_texts, marked
 
 

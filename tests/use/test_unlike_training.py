@@ -8,9 +8,9 @@ import pytest
 
 from components.answers import read
 from components.datasets.labelled import LabelledReader
-from components.datasets.made_series import MadeSeries
-from components.datasets.series import NO_LABEL, SeriesRowsReader
-from components.datasets.tables import TableReader
+from components.datasets.made.series import MadeSeries
+from components.datasets.series.labelled import NO_LABEL, SeriesRowsReader
+from components.datasets.tables.reader import TableReader
 from components.encodings.doubts import Doubts
 from components.encodings.series import SeriesValues
 from components.errors import UserError

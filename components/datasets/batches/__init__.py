@@ -1,0 +1,1 @@
+"""Stored sequences in batches: windows of streams, whole examples, streams side by side, strokes, forecasts."""

@@ -1,0 +1,64 @@
+"""Generated handwriting: random words in a single-line font. There are no files: the options and the seed define the
+data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from components.datasets.made.base import MadeReader
+from components.datasets.made.glyphs import GLYPHS, written
+from components.ink import Ink
+from components.provenance import digest_json
+
+VOWELS = "aeiouy"
+CONSONANTS = "".join(sorted(set(GLYPHS) - set(VOWELS)))
+MOST_LETTERS = 6  # of a word
+
+
+class MadeHandwriting(MadeReader):
+    """`count` texts of one to `words` words, each of two to six letters a to z. Size, slant, width, roundness, spacing
+    and irregularity vary from text to text. The unit is about a pixel: small letters are 14 to 26 high.
+
+    Equal texts are in the same split. `seed`: seed of the data, independent of the recipe's.
+    """
+
+    files_by = "strokes"
+
+    def __init__(
+        self,
+        files: Sequence[Path] = (),
+        /,
+        *,
+        count: Annotated[int, Field(gt=0, le=100_000)] = 4000,
+        words: Annotated[int, Field(gt=0, le=10)] = 2,
+        seed: Annotated[int, Field(ge=0)] = 0,
+    ) -> None:
+        super().__init__(files, count, seed)
+        self.words = words
+
+    def item(self, number: int) -> Ink:
+        rng = np.random.default_rng([self.seed, number])
+        return written(" ".join(_word(rng) for _ in range(rng.integers(1, self.words + 1))), rng)
+
+    def group(self, item: Ink) -> str:
+        return item.text
+
+    def digest(self) -> str:
+        """Digest of the options and of the first text: numpy may change the numbers that a seed gives."""
+        options, first = [self.count, self.words, self.seed], self.item(0)
+        return digest_json(["made-handwriting", options, first.text, [stroke.tolist() for stroke in first.strokes]])
+
+
+def _word(rng: np.random.Generator) -> str:
+    """A random word, mostly of alternating vowels and consonants."""
+    word, vowel = "", bool(rng.random() < 0.4)
+    for _ in range(rng.integers(2, MOST_LETTERS + 1)):
+        letters = VOWELS if vowel else CONSONANTS
+        word += letters[rng.integers(len(letters))]
+        vowel = bool(rng.random() < (0.2 if vowel else 0.8))
+    return word

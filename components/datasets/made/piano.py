@@ -1,0 +1,55 @@
+"""Generated piano performances: small pieces composed and performed by rules, not by people. There are no files: the
+options and the seed define the data. See `composed` and `performed`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from components.datasets.made.base import MadeReader
+from components.datasets.made.composed import compose
+from components.datasets.made.performed import perform
+from components.provenance import digest_json
+from components.score import Score, note_columns
+
+
+class MadePiano(MadeReader):
+    """`count` pieces for piano of eight or sixteen bars: a melody over an accompaniment in several styles, in all keys,
+    played with the rules of Friberg, Bresin and Sundberg (2006): phrase arches, a final ritard, a melody that is louder
+    and slightly ahead, louder high notes, articulation, and a pedal that changes with the harmony.
+
+    `seed`: seed of the data, independent of the recipe's. A piece in two keys would be in one split.
+    """
+
+    gives_way, files_by = True, "piano"
+
+    def __init__(
+        self,
+        files: Sequence[Path] = (),
+        /,
+        *,
+        count: Annotated[int, Field(gt=0, le=100_000)] = 800,
+        seed: Annotated[int, Field(ge=0)] = 0,
+    ) -> None:
+        super().__init__(files, count, seed)
+        self._groups: dict[str, str] = {}
+
+    def item(self, number: int) -> Score:
+        rng = np.random.default_rng([self.seed, number])
+        written = compose(rng)
+        title = f"{written.style} {number + 1}"
+        rows = [[voice.start, voice.duration, voice.pitch - written.tonic] for voice in written.notes]
+        self._groups[title] = digest_json(rows)
+        return perform(written, title, rng)
+
+    def group(self, item: Score) -> str:
+        return self._groups[item.title]
+
+    def digest(self) -> str:
+        """Digest of the options and of the first piece: numpy may change the numbers that a seed gives."""
+        part = self.item(0).parts[0]
+        return digest_json(["made-piano", [self.count, self.seed], note_columns(part.notes).tolist(), list(part.pedal)])

@@ -1,0 +1,1 @@
+"""Recordings: sound with its transcripts, video, and pen strokes."""

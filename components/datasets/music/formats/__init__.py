@@ -1,0 +1,1 @@
+"""Formats of music, each read into pieces on the grid: MIDI, ABC, MusicXML and Humdrum."""

@@ -1,0 +1,1 @@
+"""Time series: labelled as a whole or at each step, or to be forecast; their times, columns and gaps."""

@@ -1,0 +1,1 @@
+"""Tables: labelled examples, columns of measurements, and the tables of R."""

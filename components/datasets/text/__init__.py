@@ -1,0 +1,1 @@
+"""Readers of text: plain, labelled, tagged, parsed, parallel, and sequences of bases."""

@@ -1,0 +1,1 @@
+"""Four-part chorales as tokens: the encoding, its vocabulary, and what planning, rewriting and constraints need."""

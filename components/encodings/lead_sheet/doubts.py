@@ -1,0 +1,23 @@
+"""Warnings about a piece that a lead sheet can't hold exactly."""
+
+from __future__ import annotations
+
+from components.encodings.lead_sheet.signs import HIGHEST, LOWEST
+from components.score import Note, Score
+
+FAR = 1.25  # ratio of two tempi from which the difference is told
+
+
+def doubts(given: Score, line: tuple[Note, ...], kept: Score) -> list[str]:
+    """What differs between the given piece with the melody `line` and the piece that is `kept` of it."""
+    found = []
+    count, total = len(kept.parts[0].notes), sum(len(part.notes) for part in given.parts)
+    if total > count:
+        found.append(f"only the melody is read, one note at a time: {count:,} of {total:,} notes")
+    if moved := sum(not LOWEST <= note.pitch <= HIGHEST for note in line):
+        found.append(f"{moved} of {len(line)} notes are outside a piano's range and are moved by octaves")
+    if given.metre != kept.metre:
+        found.append("its metre, {}/{}, is read as {}/{}".format(*given.metre, *kept.metre))
+    if max(given.tempo_bpm, kept.tempo_bpm) > FAR * min(given.tempo_bpm, kept.tempo_bpm):
+        found.append(f"its tempo, {given.tempo_bpm:g}, is read as {kept.tempo_bpm:g} quarter notes per minute")
+    return found
