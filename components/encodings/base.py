@@ -136,6 +136,10 @@ class Encoding(ABC):
         hint = "train a model with encoding.planned: true, as in the recipes chorales and lead-sheets"
         raise UserError("this model can't be given a length in bars", where="generation.bars", hint=hint)
 
+    def drawn_form(self, bars: int, seed: int) -> str:
+        """A form of `bars` bars (0: any), as in "AABB", drawn from those of the training pieces; "": none."""
+        return ""
+
     def doubts(self, melody: Any) -> list[str]:
         """Warnings about a score that isn't kept exactly by `with_melody` or `onwards`."""
         return []

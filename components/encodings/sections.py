@@ -1,20 +1,60 @@
-"""The requested form of a piece, "AABA": its sections, and the earlier section that each one repeats.
+"""The form of a piece, "AABA": its sections, and the earlier section that each one repeats.
 
 T tokens, L lags of an encoding with copy candidates (`Encoding.copies`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 
 import numpy as np
 
 from components.bounds import MOST_BARS
 from components.errors import UserError
+from components.score import Score
 
 WHERE = "generation.form"
+MOST_FORMS = 32  # rarer ones are left out
 BARS = 8  # of a section, if the length of the piece isn't given
+
+
+def form_of(score: Score) -> str:
+    """The form of a piece's first part: a letter for each section of BARS bars, the same as that of the earlier section
+    to which most of its bars are equal, if half of them are. "" if the piece isn't made of such sections.
+
+    Equal bars have the same notes; the metre may not change. The last bar may be cut short, as after an upbeat.
+    """
+    bars = -(-(score.length_steps - score.upbeat_steps) // score.bar_steps)
+    if score.metre_changes or not score.parts or bars % BARS:
+        return ""
+    notes: list[set[tuple[int, int, int]]] = [set() for _ in range(bars)]
+    for note in score.parts[0].notes:
+        bar, at = divmod(note.start - score.upbeat_steps, score.bar_steps)
+        if 0 <= bar < bars:
+            notes[bar].add((at, note.duration, note.pitch))
+    letters = ""
+    for first in range(0, bars, BARS):
+        same = [sum(notes[first + n] == notes[before + n] for n in range(BARS)) for before in range(0, first, BARS)]
+        most = max(same, default=0)
+        new = ascii_uppercase[len(set(letters)) % 26]
+        letters += letters[same.index(most)] if 2 * most >= BARS else new
+    return letters
+
+
+def common_forms(forms: Iterable[str]) -> dict[str, int]:
+    """The most common forms that can be asked for, and how often each occurs."""
+    found = Counter(form for form in forms if 0 < len(form) * BARS <= MOST_BARS)
+    return dict(found.most_common(MOST_FORMS))
+
+
+def draw_form(forms: Mapping[str, int], bars: int, seed: int) -> str:
+    """One of the forms, drawn by how often it occurs, of `bars` bars (0: any); "" if there is none."""
+    fit = {form: count for form, count in forms.items() if bars in (0, len(form) * BARS)}
+    shares = np.array([*fit.values()], dtype=np.float64)
+    return str(np.random.default_rng(seed).choice([*fit], p=shares / shares.sum())) if fit else ""
 
 
 @dataclass(frozen=True)

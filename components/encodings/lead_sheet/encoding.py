@@ -40,7 +40,7 @@ from components.encodings.lead_sheet.plan import plan_columns, plan_sizes
 from components.encodings.lead_sheet.signs import HIGHEST, LOWEST, Places, Signs, latest
 from components.encodings.lead_sheet.timeline import LeadSheetTimeline
 from components.encodings.meaning import Meaning
-from components.encodings.sections import Sections
+from components.encodings.sections import Sections, common_forms, draw_form, form_of
 from components.errors import UserError
 from components.score import Chord, Note, Part, Score
 
@@ -90,6 +90,7 @@ class LeadSheet(Signed):
         self.prefix = self.signs.prefix
         self.knows_chords = True  # whether the training pieces had any
         self.form_steps = MOST_STEPS  # the longest form that is generated (see `fit`)
+        self.forms: dict[str, int] = {}  # the training pieces' forms, such as AABB, and how many pieces have each
         # type of the next token (see `context`), the form's columns, the last pitch and its role in the chord
         self.context_sizes = (5, *form_sizes(steps_per_beat), 2 + HIGHEST - LOWEST, 5)
         self.context_sizes += plan_sizes(steps_per_beat) if planned else ()
@@ -97,16 +98,20 @@ class LeadSheet(Signed):
         self._returns: dict[tuple[bytes, Sections | None], tuple[np.ndarray, np.ndarray]] = {}
 
     def fit(self, items: Iterable[Score]) -> None:
-        """Learn whether there are chord symbols (if not, chords given in generation are left out) and the longest form
-        to generate.
+        """Learn whether there are chord symbols (if not, chords given in generation are left out), the longest form
+        to generate, and the forms of the pieces.
 
         The token that ends a form may be cut off by `top_p` and `top_k` every time. Therefore forms end at the latest
         at the 95th percentile of the training pieces' lengths; without chords, when a form is nothing but a length, at
         their median.
         """
-        pieces = [(item.length_steps * self.steps_per_beat // item.steps_per_beat, bool(item.chords)) for item in items]
-        self.knows_chords = any(has_chords for _, has_chords in pieces)
-        lengths = [length for length, _ in pieces if length] or [MOST_STEPS]
+        lengths, forms, self.knows_chords = [], [], False
+        for item in items:
+            lengths.append(item.length_steps * self.steps_per_beat // item.steps_per_beat)
+            forms.append(form_of(item))
+            self.knows_chords |= bool(item.chords)
+        self.forms = common_forms(forms)
+        lengths = [length for length in lengths if length] or [MOST_STEPS]
         self.form_steps = min(MOST_STEPS, int(np.quantile(lengths, 0.95 if self.knows_chords else 0.5)))
 
     def remarks(self) -> list[str]:
@@ -115,11 +120,13 @@ class LeadSheet(Signed):
         return ["no training piece has chord symbols: the model writes melodies without chords"]
 
     def learned(self) -> dict[str, Any]:
-        return {"knows_chords": self.knows_chords, "form_steps": self.form_steps, "steps_left": self.planned}
+        own = {"knows_chords": self.knows_chords, "form_steps": self.form_steps, "forms": self.forms}
+        return own | {"steps_left": self.planned}
 
     def set_learned(self, state: Mapping[str, Any]) -> None:
         self.knows_chords = bool(state.get("knows_chords", True))
         self.form_steps = int(state.get("form_steps", MOST_STEPS))
+        self.forms = {str(form): int(count) for form, count in state.get("forms", {}).items()}
         if self.planned and not state.get("steps_left"):  # older models don't read the last column
             self.context_sizes = self.context_sizes[:-1]
 
@@ -214,6 +221,9 @@ class LeadSheet(Signed):
         if not self.planned:
             return super().with_bars(bars, begun)
         return np.array([*begun, *[-1] * (2 - len(begun)), self.signs.bars0 + bars - 1], dtype=np.int64)
+
+    def drawn_form(self, bars: int, seed: int) -> str:
+        return draw_form(self.forms, bars, seed)
 
     def prompt(self, text: str) -> tuple[np.ndarray, list[str]]:
         """A metre, "3/4". If empty, the model chooses it.
