@@ -73,8 +73,8 @@ class StreamsModel(Backbone):
         return self.dropout(y_BH), state
 
     def beside(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """The heads' further inputs, of the inputs [..., S + C]: for a model that copies, the candidates [..., S, L] and
-        their matches [..., L]."""
+        """The heads' further inputs: for a model that copies, the candidates [..., S, L] and their matches [..., L], from
+        the inputs [..., S + C]."""
         if not self.places:
             return ()
         steps = inputs[..., -(len(self.sizes) + 1) * self.places : -self.places]
