@@ -161,7 +161,7 @@ class Events(Encoding):
         return self._vocabulary.ids([*bar, name]), []
 
     def copies(self, ids: np.ndarray, sections: Sections | None = None) -> tuple[np.ndarray, ...]:
-        """What followed the same place one lag ago, in bars of the current metre (`components.encodings.event_copies`)."""
+        """What followed the same place one lag ago, in bars as long as here (`components.encodings.event_copies`)."""
         ids = np.asarray(ids, dtype=np.int64)
         if not self.copy_places:
             return super().copies(ids)

@@ -167,7 +167,7 @@ class Notes(Encoding):
         return ends, begun, bar * known, beat * known
 
     def copies(self, ids: np.ndarray, sections: Sections | None = None) -> tuple[np.ndarray, ...]:
-        """Steps that began one lag ago, in bars of the current metre (`components.encodings.note_copies`); with
+        """Steps that began one lag ago, in bars as long as here (`components.encodings.note_copies`); with
         `patterns` also the note that followed the latest intervals before. No form can be asked for: no `sections`."""
         ids = np.asarray(ids, dtype=np.int64)
         time_T, _, bar_T, _ = self._metred(ids)

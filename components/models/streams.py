@@ -73,36 +73,39 @@ class StreamsModel(Backbone):
         return self.dropout(y_BH), state
 
     def beside(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """The heads' further inputs: for a model that copies, the candidates [..., S, L] and their matches [..., L], from
-        the inputs [..., S + C]."""
+        """The heads' further inputs, from the inputs [..., S + C]: for a model that copies, the candidates [..., S, L]
+        and their matches [..., L]."""
         if not self.places:
             return ()
         steps = inputs[..., -(len(self.sizes) + 1) * self.places : -self.places]
         return steps.unflatten(-1, (len(self.sizes), self.places)), inputs[..., -self.places :]
 
     def logits(self, y_NH: Tensor, drawn_NS: Tensor, *beside: Tensor, **temperatures: float) -> Tensor:
-        """Logits [N, V] of the stream after the first S ones, drawn [N, S]. `beside`: see there; `temperatures` of a
-        model that copies: those of `CopySoftmax`."""
+        """Logits [N, V] of the stream after the first S ones, drawn [N, S]. `beside`: as in the method; `temperatures`,
+        of a model that copies: those of `CopySoftmax`."""
+        return self.heads[drawn_NS.shape[-1]](*self._read(y_NH, drawn_NS, *beside), **temperatures)
+
+    def nats(self, y_NH: Tensor, steps_NS: Tensor, *beside: Tensor) -> Tensor:
+        """−log P of each stream of the steps given the stack's outputs before them, [N, S]; 0 for PAD."""
+        losses = []
+        for stream, head in enumerate(self.heads):
+            read, targets_N = self._read(y_NH, steps_NS[:, :stream], *beside), steps_NS[:, stream]
+            if beside:
+                losses.append(head.nats(*read, targets_N).masked_fill(targets_N == PAD, 0.0))
+            else:
+                logits_NV = head(*read).float()
+                losses.append(nn.functional.cross_entropy(logits_NV, targets_N, ignore_index=PAD, reduction="none"))
+        return torch.stack(losses, dim=1)
+
+    def _read(self, y_NH: Tensor, drawn_NS: Tensor, *beside: Tensor) -> tuple[Tensor, ...]:
+        """The inputs of the head of the stream after the first S ones, drawn [N, S]: features, and for a model that
+        copies this stream's candidates and the classes of their matches, [N, L] each."""
         stream = drawn_NS.shape[-1]
         hidden = self.hidden[stream](y_NH)
         for before, table in enumerate(self.drawn[stream]):
             hidden = hidden + table(drawn_NS[..., before])
         if not beside:
-            return self.heads[stream](torch.relu(hidden))
+            return (torch.relu(hidden),)
         steps_NSL, matches_NL = beside
         same_NL = (steps_NSL[..., :stream, :] == drawn_NS[..., None]).all(dim=-2)
-        matches_NL = 2 * matches_NL + same_NL
-        return self.heads[stream](torch.relu(hidden), steps_NSL[..., stream, :], matches_NL, **temperatures)
-
-    def nats(self, y_NH: Tensor, steps_NS: Tensor, *beside: Tensor) -> Tensor:
-        """−log P of each stream of the steps given the stack's outputs before them, [N, S]; 0 for PAD."""
-        losses = [
-            nn.functional.cross_entropy(
-                self.logits(y_NH, steps_NS[:, :stream], *beside).float(),
-                steps_NS[:, stream],
-                ignore_index=PAD,
-                reduction="none",
-            )
-            for stream in range(len(self.sizes))
-        ]
-        return torch.stack(losses, dim=1)
+        return torch.relu(hidden), steps_NSL[..., stream, :], 2 * matches_NL + same_NL

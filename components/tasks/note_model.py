@@ -24,7 +24,7 @@ from components.encodings.notes import PITCH, PITCH0, STREAMS, Notes
 from components.encodings.vocabulary import BOS, EOS, PAD
 from components.generation.sampling import distribution, draw
 from components.generation.settings import Progress, Sampled, unwatched
-from components.layers.base import State, steps_where
+from components.layers.base import State, moved
 from components.models.streams import StreamsModel
 from components.tasks.base import Made, Tally, Task, cut_off, to_device
 
@@ -161,6 +161,6 @@ class NoteModel(Task):
         y_BTH, state = model(inputs_BTS, state)
         counts_BT = batch.targets_BT != PAD
         steps_NS = np.concatenate([batch.targets_BT[..., None], batch.others_BTS], axis=-1)[counts_BT]
-        counted = torch.from_numpy(counts_BT)
-        y_NH, *beside = (steps_where(one, counted) for one in (y_BTH, *model.beside(inputs_BTS)))
+        counted = moved(torch.from_numpy(counts_BT).nonzero(), y_BTH.device).unbind(1)
+        y_NH, *beside = (one[counted] for one in (y_BTH, *model.beside(inputs_BTS)))
         return model.nats(y_NH, to_device(steps_NS, model), *beside), steps_NS, state

@@ -143,9 +143,8 @@ def test_a_repeated_bar_is_foretold_whatever_its_loudness_until_the_pitches_diff
     assert classes_TL[again, two].tolist() == [1, 2, 3, 4, 5, 0, 1]
     loud = [t for t in range(again[0], len(ids)) if names[t].startswith("Velocity")]
     assert not (candidates_TL[np.array(loud) - 1, two] == ids[loud]).any(), "each has another loudness"
-    moved = Events(tokenizer=kind, steps_per_beat=4, velocities=4, transpose=(3, 3)).augment(
-        ids, np.random.default_rng(0)
-    )
+    higher = Events(tokenizer=kind, steps_per_beat=4, velocities=4, transpose=(3, 3))
+    moved = higher.augment(ids, np.random.default_rng(0))
     assert (encoding.copies(moved)[1] == classes_TL).all()
 
 
@@ -202,5 +201,5 @@ def test_merged_events_cannot_be_copied() -> None:
     with pytest.raises(UserError, match="the encoding doesn't support copying"):
         task.build_model({"kind": "gru", "hidden_size": 4, "copy": True})
     changes = ["encoding.kind=events", "encoding.bpe=700", "model.copy=true"]
-    with pytest.raises(UserError, match="model.copy: merged tokens can't be copied"):
+    with pytest.raises(UserError, match=r"model.copy: merged tokens can't be copied"):
         read_recipe(RECIPES / "piano.yaml", ["encoding.transpose=[0, 0]", *changes])

@@ -120,9 +120,7 @@ def test_a_repeated_bar_is_foretold_and_a_pattern_in_another_key() -> None:
     assert classes[again + 1, two].tolist() == [1, 2, 3, 4, 5, 5]
     line = stacked(score([(n, p) for n, p in enumerate([60, 62, 65, 64, 70, 63, 65, 68, 67])]))
     found, length = by_place(line)
-    assert found[-3:-1, PITCH, -1].tolist() == [PITCH0 + 67, PITCH0 + 73], (
-        "up a tone and a minor third, down a semitone"
-    )
+    assert found[-3:-1, PITCH, -1].tolist() == [PITCH0 + 67, PITCH0 + 73], "as 64 and 70 after 60, 62, 65"
     assert length[-4:-1, -1].tolist() == [1, 2, 3]
 
 
@@ -157,9 +155,8 @@ def test_every_stream_is_a_distribution_and_all_uses_have_one_likelihood() -> No
         torch.testing.assert_close(logp_TV.exp().sum(-1), torch.ones(len(following)))
         kept = following[:, stream] != PAD
         nats[:, stream] = (-logp_TV.gather(1, following[:, stream : stream + 1])[:, 0] * kept).detach().numpy()
-    (batch,) = task.batches(
-        split(score(A, A, [(at, p + 1) for at, p in A])), batch_size=1, window=99, seed=0, training=False
-    ).epoch()
+    held = split(score(A, A, [(at, pitch + 1) for at, pitch in A]))
+    (batch,) = task.batches(held, batch_size=1, window=99, seed=0, training=False).epoch()
     with torch.no_grad():
         loss, _ = task.loss(model, batch, None)
         measured, _ = task.measure(model, batch, None)
@@ -184,19 +181,17 @@ def test_open_gates_copy_steps_and_a_low_gate_temperature_opens_them() -> None:
     ids = stacked(score(A, A, A))
     read = torch.from_numpy(np.concatenate([ids, task.read.context(ids)], axis=1))[:-1]
     with torch.no_grad():
-        for head in model.heads:  # all for one bar ago, wherever something began there
-            head.gates.bias.copy_(torch.tensor([0.0, 1, 0, 0, 0, 0, 0])[: 1 + L])
+        for head in model.heads:  # one bar ago rather than others, wherever something began there
+            head.gates.bias.copy_(torch.eye(1 + L)[1 + LAGS.index(1)])
             head.gates.weight.zero_()
             head.agreement.weight.zero_()
         y_TH, following = model(read[None])[0][0], torch.from_numpy(ids[1:])
         second = slice(len(A) + 2, -1)
-        cold = model.logits(y_TH, following[:, :0], *model.beside(read), gate_temperature=0.05)
-        chance = cold.exp().gather(1, following[:, :1])[second]
-        assert chance.min() > 0.99
-        assert (
-            model.logits(y_TH, following[:, :0], *model.beside(read)).exp().gather(1, following[:, :1])[second].min()
-            < 0.9
-        )
+        for temperature in (1.0, 0.05):
+            beside = model.beside(read)
+            logp_TV = model.logits(y_TH, following[:, :0], *beside, gate_temperature=temperature)
+            least = float(logp_TV.exp().gather(1, following[:, :1])[second].min())
+            assert (least > 0.99) == (temperature < 1), least
 
 
 def test_a_stored_model_copies_as_it_did_and_one_of_before_has_no_patterns(tmp_path) -> None:
