@@ -41,7 +41,7 @@ class NoteSettings:
     temperature: Annotated[float, Field(ge=0, le=10)] = 1.0
     top_k: Annotated[int, Field(ge=0)] = 0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    gate_temperature: Annotated[float, Field(ge=0.05, le=10)] = 1.0
+    gate_temperature: Annotated[float, Field(ge=0.05, le=10)] = 1.3
 
 
 class NoteModel(Task):
