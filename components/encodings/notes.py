@@ -38,7 +38,7 @@ class Notes(Encoding):
 
     `velocities`: number of velocity levels. In training pieces are transposed by a random number of semitones in the
     range `transpose`, and with `stretch` half of them get all lengths doubled or halved, if possible. `patterns`: a
-    copying model may also continue as after the same intervals before, in any key (`components.encodings.note_copies`).
+    model that copies can also copy what followed the same intervals before, in any key.
 
     Lost: parts (drums are left out), simultaneous notes of the same pitch, durations over `longest_beats`, chord
     symbols; a rare metre becomes the one with the nearest bar.
@@ -67,7 +67,7 @@ class Notes(Encoding):
             raise UserError(f"must be even, not {steps_per_beat}", where="encoding.steps_per_beat", hint=hint)
         self.steps_per_beat, self.longest_beats, self.velocities = steps_per_beat, longest_beats, velocities
         self.transpose, self.stretch, self.patterns = (transpose[0], transpose[1]), stretch, patterns
-        self.copy_places = len(LAGS) + patterns
+        self.copy_places = len(LAGS) + bool(patterns)
         self.longest = longest_beats * steps_per_beat
         self._bars = np.array([bar_and_beat(metre, steps_per_beat) for metre in METRES])  # steps [metres, (bar, beat)]
         bar, beat = (int(most) for most in self._bars.max(axis=0))
