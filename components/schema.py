@@ -89,6 +89,8 @@ def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
             f"model.copy: not supported by the encoding {encoding['kind']} (encodings that support it: "
             f"{', '.join(able)})"
         )
+    if encoding and model and model.get("copy") and encoding.get("bpe"):
+        problems.append("model.copy: merged tokens can't be copied (set encoding.bpe: 0, or model.copy: false)")
     if model and sections["generation"].get("form") and not model.get("copy"):
         problems.append("generation.form: only models that can copy repeat sections (set model.copy: true)")
     returning = model and encoding and sections["generation"].get("pattern_strength")

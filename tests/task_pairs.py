@@ -186,6 +186,7 @@ PAIRS: dict[str, Pair] = {
         generation={"prompt": WORDS_BY_HAND[0].text},
     ),
     "notes": Pair(TUNES, {"kind": "notes"}, {"kind": "gru", "head_size": 4}, {"kind": "note_model"}),
+    "notes, copied": Pair(TUNES, {"kind": "notes"}, {"head_size": 4, "copy": True}, {"kind": "note_model"}),
 }
 
 

@@ -156,6 +156,8 @@ class Encoding(ABC):
         """Candidates for copying and the classes of their matches, both int64 [T, L], for the ids [T] (BOS first) and
         the L `copy_places`.
 
+        An encoding of several streams gives L candidates for each, stream after stream, and reads ids [T, streams].
+
         The candidate is the token one lag before the position of the next token (PAD: none). The class says how many of
         the latest notes matched their candidates (`components.encodings.copying`). Lags are `copy_lags`, with
         `sections` `Sections.lags`. Depends on the past only, as `context` does.

@@ -9,15 +9,17 @@ import numpy as np
 from pydantic import Field
 
 from components.encodings.base import Encoding
+from components.encodings.copying import MATCHES
+from components.encodings.event_copies import BEGINS, ENDS, LAGS, EventPlaces, event_copies
 from components.encodings.notes import check_range
+from components.encodings.sections import Sections
 from components.encodings.vocabulary import EOS, SPECIALS, Vocabulary
 from components.errors import UserError, unknown
 from components.score import Score, pitch_name
 
 FIRST = len(SPECIALS)
-NOTES = ("Pitch", "PitchDrum", "NoteOn", "DrumOn")  # types that begin a note
 PITCHES = ("Pitch", "NoteOn", "NoteOff")  # types that are transposed; drums aren't
-ENDINGS = ("Duration", "NoteOff", "DrumOff")  # types after which a piece may end
+ENDINGS = ("Duration", *ENDS)  # types after which a piece may end
 Shift = Annotated[int, Field(ge=-24, le=24)]
 
 
@@ -35,10 +37,14 @@ class Events(Encoding):
     of one instrument are merged; names, roles except drums, chord symbols and keys; an upbeat becomes a first bar that
     begins with silence; silence after the last note; overlaps of one pitch in one instrument. In structured, time
     shifts are rounded like durations.
+
+    A model can copy from 1, 2, 4, 8 and 16 bars before (`components.encodings.event_copies`), but no merged tokens.
     """
 
     kind = "events"
     unit = "event"
+    copy_lags = LAGS
+    copy_classes = MATCHES
 
     def __init__(
         self,
@@ -70,6 +76,8 @@ class Events(Encoding):
         self._cuts = np.array([kind == cuts for kind in self._midi.types])
         self._given: Vocabulary | None = None
         self._use(Merges(base))
+        self.copy_places = 0 if bpe else len(LAGS)
+        self._places = EventPlaces(self._vocabulary.tokens, steps_per_beat)
 
     def _use(self, merges: Any) -> None:
         """Set the merges and build the lookup tables. V tokens, specials included."""
@@ -83,7 +91,7 @@ class Events(Encoding):
         for kind in ENDINGS:
             if kind in self._masks:
                 self._masks[kind][EOS] = True
-        self._notes = np.array([0] * FIRST + [sum(types[id] in NOTES for id in e) for e in merges.expansions])
+        self._notes = np.array([0] * FIRST + [sum(types[id] in BEGINS for id in e) for e in merges.expansions])
         alone = [e[0] if len(e) == 1 and types[e[0]] in PITCHES else None for e in merges.expansions]
         self._pitch = np.array([-1] * FIRST + [-1 if id is None else int(tokens[id].split("_")[1]) for id in alone])
 
@@ -151,6 +159,26 @@ class Events(Encoding):
             raise UserError(f"{text[:80]!r} isn't a valid prompt for this model", where="prompt", hint=hint)
         bar = ["Bar_None"] if "Bar" in self._midi.types else []
         return self._vocabulary.ids([*bar, name]), []
+
+    def copies(self, ids: np.ndarray, sections: Sections | None = None) -> tuple[np.ndarray, ...]:
+        """What followed the same place one lag ago, in bars as long as here (`components.encodings.event_copies`)."""
+        ids = np.asarray(ids, dtype=np.int64)
+        if not self.copy_places:
+            return super().copies(ids)
+        time_T, bar_T = self._places.times(ids)
+        return event_copies(self._places, ids, sections.lags(time_T // bar_T, LAGS) if sections else LAGS)
+
+    def bar_reached(self, ids: np.ndarray) -> tuple[int, int]:
+        time_T, bar_T = self._places.times(np.asarray(ids, dtype=np.int64))
+        return int(time_T[-1] // bar_T[-1]), 1
+
+    def against(self, ids: np.ndarray, sections: Sections) -> np.ndarray:
+        """Changes of metre."""
+        written = np.asarray(ids, dtype=np.int64)
+        metres = written[self._places.metres_V[written]]
+        mask = self._places.metres_V.copy() if len(metres) else super().against(ids, sections)
+        mask[metres[-1:]] = False
+        return mask
 
     def allowed(self, ids: np.ndarray) -> np.ndarray:
         """The mask of MidiTok's graph of token types: it depends on the last token only."""

@@ -10,7 +10,10 @@ import numpy as np
 from pydantic import Field as Bounds
 
 from components.encodings.base import Encoding, Field
+from components.encodings.copying import MATCHES
 from components.encodings.form import METRES, TEMPI, bar_and_beat, nearest_metre, tempo_class
+from components.encodings.note_copies import LAGS, note_copies, pattern_steps
+from components.encodings.sections import Sections
 from components.encodings.vocabulary import BOS, EOS, PAD, SPECIALS
 from components.errors import UserError
 from components.score import Note, PackedNotes, Part, Score, note_columns
@@ -34,7 +37,8 @@ class Notes(Encoding):
     than `longest_beats` is continued by a rest, which has neither duration nor velocity.
 
     `velocities`: number of velocity levels. In training pieces are transposed by a random number of semitones in the
-    range `transpose`, and with `stretch` half of them get all lengths doubled or halved, if possible.
+    range `transpose`, and with `stretch` half of them get all lengths doubled or halved, if possible. `patterns`: a
+    model that copies can also copy what followed the same intervals before, in any key.
 
     Lost: parts (drums are left out), simultaneous notes of the same pitch, durations over `longest_beats`, chord
     symbols; a rare metre becomes the one with the nearest bar.
@@ -43,6 +47,8 @@ class Notes(Encoding):
     kind = "notes"
     form = "streams"
     unit = "note"
+    copy_lags = LAGS
+    copy_classes = MATCHES
 
     def __init__(
         self,
@@ -52,6 +58,7 @@ class Notes(Encoding):
         velocities: Annotated[int, Bounds(ge=1, le=127)] = 8,
         transpose: tuple[Shift, Shift] = (0, 0),
         stretch: bool = False,
+        patterns: bool = False,
     ) -> None:
         check_range(steps_per_beat=(steps_per_beat, 2, 48), longest_beats=(longest_beats, 1, 64))
         check_range(velocities=(velocities, 1, 127))
@@ -59,7 +66,8 @@ class Notes(Encoding):
             hint = "choose an even number from 2 to 48, e.g. 12, which allows triplets and sixteenth notes"
             raise UserError(f"must be even, not {steps_per_beat}", where="encoding.steps_per_beat", hint=hint)
         self.steps_per_beat, self.longest_beats, self.velocities = steps_per_beat, longest_beats, velocities
-        self.transpose, self.stretch = (transpose[0], transpose[1]), stretch
+        self.transpose, self.stretch, self.patterns = (transpose[0], transpose[1]), stretch, patterns
+        self.copy_places = len(LAGS) + bool(patterns)
         self.longest = longest_beats * steps_per_beat
         self._bars = np.array([bar_and_beat(metre, steps_per_beat) for metre in METRES])  # steps [metres, (bar, beat)]
         bar, beat = (int(most) for most in self._bars.max(axis=0))
@@ -142,7 +150,13 @@ class Notes(Encoding):
 
     def context(self, ids: np.ndarray) -> np.ndarray:
         """int64 [T, 2] for ids [T, 4]: start of the next step in the bar and in the beat, from 1; 0 before the form."""
-        ids = np.asarray(ids, dtype=np.int64)
+        ends, begun, bar, beat = self._metred(np.asarray(ids, dtype=np.int64))
+        known, in_bar = bar > 0, (ends - begun) % np.maximum(bar, 1)
+        return np.stack([in_bar + 1, in_bar % np.maximum(beat, 1) + 1], axis=-1) * known[:, None]
+
+    def _metred(self, ids: np.ndarray) -> tuple[np.ndarray, ...]:
+        """After each of the ids [T, 4]: the time, when the metre's first whole bar began, and the steps of a bar and a
+        beat (0 before the form), int64 [T] each."""
         ends = np.cumsum(np.maximum(ids[:, GAP] - FIRST, 0))
         is_form = (ids[:, PITCH] >= FIRST) & (ids[:, PITCH] < REST)
         latest = np.maximum.accumulate(np.where(is_form, np.arange(len(ids)), -1))
@@ -150,8 +164,19 @@ class Notes(Encoding):
         form = ids[latest]
         begun = np.where(latest > 0, ends[np.maximum(latest - 1, 0)], 0) + np.maximum(form[:, DURATION] - FIRST, 0)
         bar, beat = self._bars[np.clip(form[:, PITCH] - FIRST, 0, len(METRES) - 1)].T
-        in_bar = (ends - begun) % bar
-        return np.stack([in_bar + 1, in_bar % beat + 1], axis=-1) * known[:, None]
+        return ends, begun, bar * known, beat * known
+
+    def copies(self, ids: np.ndarray, sections: Sections | None = None) -> tuple[np.ndarray, ...]:
+        """Steps that began one lag ago, in bars as long as here (`components.encodings.note_copies`); with
+        `patterns` also the note that followed the latest intervals before. No form can be asked for: no `sections`."""
+        ids = np.asarray(ids, dtype=np.int64)
+        time_T, _, bar_T, _ = self._metred(ids)
+        size = PITCH0 + PITCHES
+        found = [note_copies(ids, time_T, bar_T, rest=REST, size=size)]
+        if self.patterns:
+            found.append(pattern_steps(ids, lowest=PITCH0, size=size))
+        steps, classes = (np.concatenate(columns, axis=-1) for columns in zip(*found, strict=True))
+        return steps.reshape(len(ids), -1), classes
 
     def allowed_in(self, ids: np.ndarray, drawn: Sequence[int]) -> np.ndarray:
         """Which ids are allowed in stream `len(drawn)`, bool: after the steps [T, 4] (BOS first), given the ids `drawn`

@@ -59,6 +59,11 @@ class CopySoftmax(nn.Module):
         nats_BT = self._mixed(y_BTH, nats_BT, targets_BT, candidates_BTL, matches_BTL)
         return nats_BT.masked_fill(targets_BT == ignore_index, 0.0).sum()
 
+    def nats(self, y_NH: Tensor, candidates_NL: Tensor, matches_NL: Tensor, targets_N: Tensor) -> Tensor:
+        """The nats of each target."""
+        nats_N = nn.functional.cross_entropy(self.words(y_NH).float(), targets_N, reduction="none")
+        return self._mixed(y_NH, nats_N, targets_N, candidates_NL, matches_NL)
+
     def judge(
         self, y_NH: Tensor, targets_N: Tensor, candidates_NL: Tensor, matches_NL: Tensor
     ) -> tuple[Tensor, Tensor]:

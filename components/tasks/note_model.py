@@ -7,7 +7,7 @@ rests and the end are included.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from components.bounds import MAX_COUNT, MAX_STEPS
 from components.datasets.batches.streams import StepBatch, StepBatches
 from components.datasets.store import Examples
+from components.encodings.base import Encoding
+from components.encodings.copying import Copying
 from components.encodings.notes import PITCH, PITCH0, STREAMS, Notes
 from components.encodings.vocabulary import BOS, EOS, PAD
 from components.generation.sampling import distribution, draw
 from components.generation.settings import Progress, Sampled, unwatched
-from components.layers.base import State, steps_where
+from components.layers.base import State, moved
 from components.models.streams import StreamsModel
 from components.tasks.base import Made, Tally, Task, cut_off, to_device
 
@@ -30,13 +32,16 @@ from components.tasks.base import Made, Tally, Task, cut_off, to_device
 @dataclass(kw_only=True, eq=False)
 class NoteSettings:
     """How to generate `count` pieces of at most `max_length` steps. `temperature` divides the logits of every stream
-    (0: always the likeliest id); `top_k` and `top_p` sample from its likeliest ids, as in a language model."""
+    (0: always the likeliest id); `top_k` and `top_p` sample from its likeliest ids, as in a language model.
+    `gate_temperature` is that of the gates of a model that copies (`model.copy`): below 1 it continues a copy for
+    longer, above 1 it stops sooner."""
 
     count: Annotated[int, Field(gt=0, le=MAX_COUNT)] = 4
     max_length: Annotated[int, Field(gt=0, le=MAX_STEPS)] = 500
     temperature: Annotated[float, Field(ge=0, le=10)] = 1.0
     top_k: Annotated[int, Field(ge=0)] = 0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    gate_temperature: Annotated[float, Field(ge=0.05, le=10)] = 1.3
 
 
 class NoteModel(Task):
@@ -51,12 +56,15 @@ class NoteModel(Task):
 
     def __init__(self, encoding: Notes, framing: str, /) -> None:
         self.encoding = encoding
+        self.read: Encoding = encoding  # of the model's inputs, which for a model that copies include candidates
 
     def build_model(self, options: Mapping[str, Any]) -> StreamsModel:
-        return StreamsModel(list(self.encoding.fields.values()), self.encoding.context_sizes, **options)
+        self.read = Copying(self.encoding) if options.get("copy") else self.encoding
+        streams = list(self.encoding.fields.values())
+        return StreamsModel(streams, self.read.context_sizes, self.read.copy_places, **options)
 
     def batches(self, split: Examples, *, batch_size: int, window: int, seed: int, training: bool) -> StepBatches:
-        return StepBatches(split, self.encoding, batch_size=batch_size, window=window, seed=seed, training=training)
+        return StepBatches(split, self.read, batch_size=batch_size, window=window, seed=seed, training=training)
 
     def loss(self, model: nn.Module, batch: StepBatch, state: State | None) -> tuple[Tally, State]:
         nats_NS, steps_NS, state = self._nats(model, batch, state)
@@ -83,10 +91,12 @@ class NoteModel(Task):
         nats, ended, length = np.zeros(count), np.zeros(count, dtype=bool), np.ones(count, dtype=np.int64)
         state = model.initial_state(count)
         for t in range(settings.max_length):
-            y_NH, state = model.step(self._inputs(ids, t).to(device), state)
-            step_NS = self._draw(model, y_NH, ids[:, : t + 1], ended, rngs, settings)
+            inputs_NS = self._inputs(ids, t).to(device)
+            y_NH, state = model.step(inputs_NS, state)
+            beside = model.beside(inputs_NS)
+            step_NS = self._draw(model, y_NH, beside, ids[:, : t + 1], ended, rngs, settings)
             # at temperature 1, whatever the settings
-            nats += model.nats(y_NH, step_NS).double().sum(dim=1).cpu().numpy()
+            nats += model.nats(y_NH, step_NS, *beside).double().sum(dim=1).cpu().numpy()
             ids[:, t + 1] = step_NS.cpu().numpy()
             length += ~ended
             ended |= ids[:, t + 1, PITCH] == EOS
@@ -117,6 +127,7 @@ class NoteModel(Task):
         self,
         model: StreamsModel,
         y_NH: Tensor,
+        beside: tuple[Tensor, ...],
         before: np.ndarray,
         ended: np.ndarray,
         rngs: list[np.random.Generator],
@@ -124,25 +135,32 @@ class NoteModel(Task):
     ) -> Tensor:
         """The step [N, S] after the steps before it [N, T, S], stream by stream; PAD where the piece has ended."""
         step = np.full((len(before), 0), PAD, dtype=np.int64)
+        drawn_with, at = settings, {}
+        if beside and settings.temperature:  # the temperatures are applied to the parts of the mixture
+            drawn_with = replace(settings, temperature=1.0)
+            at = {"temperature": settings.temperature, "gate_temperature": settings.gate_temperature}
         for _ in STREAMS:
-            logits_NV = model.logits(y_NH, torch.from_numpy(step).to(y_NH.device)).float().cpu().numpy()
+            drawn_NS = torch.from_numpy(step).to(y_NH.device)
+            logits_NV = model.logits(y_NH, drawn_NS, *beside, **at).float().cpu().numpy()
             ids = np.full((len(before), 1), PAD, dtype=np.int64)
             for n in np.flatnonzero(~ended):
                 allowed = self.encoding.allowed_in(before[n], step[n].tolist())
-                ids[n] = draw(distribution(logits_NV[n], allowed, settings), rngs[n].random())
+                ids[n] = draw(distribution(logits_NV[n], allowed, drawn_with), rngs[n].random())
             step = np.concatenate([step, ids], axis=1)
         return torch.from_numpy(step).to(y_NH.device)
 
     def _inputs(self, ids: np.ndarray, t: int) -> Tensor:
         """The model's inputs at step t of the ids [N, T, S]: int64 [N, S + C]."""
-        context = np.stack([self.encoding.context(row[: t + 1])[-1] for row in ids])
+        context = np.stack([self.read.context(row[: t + 1])[-1] for row in ids])
         return torch.from_numpy(np.concatenate([ids[:, t], context], axis=-1))
 
     def _nats(self, model: nn.Module, batch: StepBatch, state: State | None) -> tuple[Tensor, np.ndarray, State]:
         """The nats [N, S] of each stream of the counted steps; these steps [N, S], on the CPU; and the state after the
         window."""
-        y_BTH, state = model(to_device(batch.inputs_BTS, model), state)
+        inputs_BTS = to_device(batch.inputs_BTS, model)
+        y_BTH, state = model(inputs_BTS, state)
         counts_BT = batch.targets_BT != PAD
         steps_NS = np.concatenate([batch.targets_BT[..., None], batch.others_BTS], axis=-1)[counts_BT]
-        y_NH = steps_where(y_BTH, torch.from_numpy(counts_BT))
-        return model.nats(y_NH, to_device(steps_NS, model)), steps_NS, state
+        counted = moved(torch.from_numpy(counts_BT).nonzero(), y_BTH.device).unbind(1)
+        y_NH, *beside = (one[counted] for one in (y_BTH, *model.beside(inputs_BTS)))
+        return model.nats(y_NH, to_device(steps_NS, model), *beside), steps_NS, state

@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.encodings.base import encoding_from_state
-from components.encodings.copying import Copying, match_class
+from components.encodings.copying import LONGEST, Copying, match_class, returns
 from components.encodings.lead_sheet.copies import HARMONIES
 from components.encodings.lead_sheet.encoding import LeadSheet
-from components.encodings.lead_sheet.patterns import LONGEST, returns
 from components.encodings.vocabulary import BOS, EOS, PAD
 from components.errors import UserError
 from components.evaluation.music_structure import structure

@@ -61,6 +61,7 @@ CEILINGS: dict[str, tuple[int, int, int]] = {
     "strokes": (0, 3, 236),
     "strokes, text": (0, 4, 2298),
     "notes": (0, 3, 444),
+    "notes, copied": (0, 3, 1062),
 }
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from components.encodings.copying import match_classes
+from components.encodings.copying import latest, match_classes
 from components.encodings.form import FAMILIES, METRES, MOST_STEPS, Form, bar_and_beat, bar_numbers
-from components.encodings.lead_sheet.signs import Places, Signs, latest
+from components.encodings.lead_sheet.signs import Places, Signs
 from components.encodings.sections import Sections
 from components.encodings.vocabulary import PAD
 

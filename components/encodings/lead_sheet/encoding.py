@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from components.encodings.base import Signed
-from components.encodings.copying import MATCHES
+from components.encodings.copying import MATCHES, latest
 from components.encodings.form import (
     METRES,
     MOST_STEPS,
@@ -37,7 +37,7 @@ from components.encodings.lead_sheet.doubts import doubts
 from components.encodings.lead_sheet.grammar import Grammar
 from components.encodings.lead_sheet.patterns import pattern_copies
 from components.encodings.lead_sheet.plan import plan_columns, plan_sizes
-from components.encodings.lead_sheet.signs import HIGHEST, LOWEST, Places, Signs, latest
+from components.encodings.lead_sheet.signs import HIGHEST, LOWEST, Places, Signs
 from components.encodings.lead_sheet.timeline import LeadSheetTimeline
 from components.encodings.meaning import Meaning
 from components.encodings.sections import Sections, common_forms, draw_form, form_of

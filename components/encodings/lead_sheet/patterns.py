@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from components.encodings.copying import match_class
+from components.encodings.copying import match_class, returns
 from components.encodings.lead_sheet.signs import Places, Signs
 from components.encodings.vocabulary import PAD
-
-LONGEST = 8  # longest pattern, in intervals
-_APART = 1 << 10  # greater than the difference of two intervals
 
 
 def pattern_copies(signs: Signs, ids: np.ndarray, places: Places) -> tuple[np.ndarray, np.ndarray]:
@@ -55,22 +52,3 @@ def pattern_copies(signs: Signs, ids: np.ndarray, places: Places) -> tuple[np.nd
     after = heads_E[1:]
     candidates_T[after], classes_T[after] = length_E[:-1], class_E[:-1] * (ids[after] == token_E[:-1])
     return candidates_T, classes_T
-
-
-def returns(intervals_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each interval, the end of the latest earlier occurrence of the longest run that ends here, and the run's
-    length, up to LONGEST; both int64 [N], −1 and 0 if there is none."""
-    source_N, longest_N = np.full(len(intervals_N), -1), np.zeros(len(intervals_N), dtype=np.int64)
-    code_N = np.zeros(len(intervals_N) + 1, dtype=np.int64)  # equal for equal preceding runs
-    for length in range(1, LONGEST + 1):
-        ends = np.arange(length - 1, len(intervals_N))
-        _, codes = np.unique(code_N[ends] * _APART + intervals_N[ends], return_inverse=True)
-        order = np.argsort(codes, kind="stable")
-        again = codes[order[1:]] == codes[order[:-1]]
-        if not again.any():
-            break
-        here, there = ends[order[1:][again]], ends[order[:-1][again]]
-        source_N[here], longest_N[here] = there, length
-        code_N = np.full(len(intervals_N) + 1, -1)
-        code_N[ends + 1] = codes
-    return source_N, longest_N

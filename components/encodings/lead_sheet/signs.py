@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from components.bounds import MOST_BARS
+from components.encodings.copying import latest
 from components.encodings.form import (
     BARS,
     FAMILIES,
@@ -199,8 +200,3 @@ class Signs:
             return format_chord(Chord(0, 1, root, FAMILIES[family]))
         words = {self.rest: "·", self.tie: "–", self.no_chord: "N.C.", self.begin: "|:", EOS: "end"}
         return words.get(id, self.vocabulary.token(id).split()[-1])
-
-
-def latest(marked: np.ndarray) -> np.ndarray:
-    """For each index of bool [T], the index of the latest True up to it; −1 if there is none."""
-    return np.maximum.accumulate(np.where(marked, np.arange(len(marked)), -1)) if len(marked) else marked.astype(int)
