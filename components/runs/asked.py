@@ -53,7 +53,7 @@ def ask(recipe: str, overrides: Sequence[str] | None = None, name: str | None = 
     """Read a recipe (the name of a built-in one, or a YAML file) with `--set` overrides.
 
     A built-in recipe on the user's own data keeps its settings of model and training. Settings chosen for its own data
-    are dropped: the split, the `accept` bounds, the prompt (unless it fits the data), and the name, because a model of
+    are dropped: the split and `join_val`, the `accept` bounds, the prompt (unless it fits the data), and the name, because a model of
     other data isn't a version of the recipe's model.
 
     Raises:
@@ -69,8 +69,9 @@ def ask(recipe: str, overrides: Sequence[str] | None = None, name: str | None = 
     notes: list[str] = []
     if borrowed:
         split = before.get("split") or _card_split(before)
+        written["data"] = {key: value for key, value in before.items() if key != "join_val"}
         if split and list(split) != list(DEFAULT_SPLIT):
-            written["data"] = {key: value for key, value in before.items() if key != "split"}
+            written["data"].pop("split", None)
             if not _data(values).get("split") or _data(values)["split"] == before.get("split"):
                 yours = f"{list(DEFAULT_SPLIT)} (change it with data.split), unless your files define the splits"
                 notes.append(f"split {split} applies only to the recipe's own data; your data are split {yours}")
@@ -78,6 +79,8 @@ def ask(recipe: str, overrides: Sequence[str] | None = None, name: str | None = 
             said = ", ".join(f"{metric} {bound}" for metric, bound in bounds.items())
             notes.append(f"the recipe's accept bounds ({said}) apply only to its own data and are ignored")
         values = _with(written, overrides)  # overrides are kept
+        if before.get("join_val") and not _data(values).get("join_val"):
+            notes.append("data.join_val applies only to the recipe's own data; your val isn't trained on")
     if name is not None and not NAME.fullmatch(name):
         shown = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
         raise UserError(

@@ -41,6 +41,16 @@ def test_our_recipe_on_own_data_leaves_its_datas_settings_behind(tunes: Path) ->
     assert any("accept" in note for note in asked.notes)
 
 
+def test_a_recipe_that_trains_on_val_evaluates_on_the_val_of_own_data(tmp_path: Path) -> None:
+    mine = ask("entities", [f"data.path={tmp_path}/words.conll"])
+    assert not mine.recipe().data["join_val"]
+    assert any("join_val" in note for note in mine.notes)
+    assert ask("entities").recipe().data["join_val"]
+    asked = ask("entities", [f"data.path={tmp_path}/words.conll", "data.join_val=true"])
+    assert asked.recipe().data["join_val"]
+    assert not any("join_val" in note for note in asked.notes)
+
+
 @pytest.mark.slow
 def test_the_split_of_a_card_is_that_of_its_files(tmp_path: Path) -> None:
     mine = ask("activity", [f"data.path={tmp_path}/rows.csv", "data.reader=series-rows"])
