@@ -7,11 +7,17 @@ import sys
 import traceback
 from typing import NoReturn
 
-from components.console import out, prepare
-from components.errors import UserError
-from components.redaction import without_secrets
-from flows.commands import look, models, new, operate, serving, train, use  # noqa: F401 - importing a command makes it one
-from flows.commands.base import app
+try:
+    from components.console import out, prepare
+    from components.errors import UserError
+    from components.redaction import without_secrets
+
+    # importing a command makes it one
+    from flows.commands import look, models, new, operate, serving, train, use  # noqa: F401
+    from flows.commands.base import app
+except KeyboardInterrupt:  # these imports take a moment, in which Ctrl-C may be pressed
+    print("stopped.", file=sys.stderr)
+    raise SystemExit(130) from None
 
 
 def main() -> None:

@@ -48,6 +48,20 @@ def reprise(
 
 
 @pytest.mark.slow
+def test_ctrl_c_while_the_commands_are_imported_shows_no_traceback(tmp_path) -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv = ['reprise', 'recipes']\n"
+        "class Pressed:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'flows.commands.look': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Pressed())\n"
+        "import flows.cli"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped.\n")
+
+
+@pytest.mark.slow
 def test_help_imports_nothing_heavy(tmp_path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv = ['reprise', '--help']\n"
