@@ -53,8 +53,8 @@ def ask(recipe: str, overrides: Sequence[str] | None = None, name: str | None = 
     """Read a recipe (the name of a built-in one, or a YAML file) with `--set` overrides.
 
     A built-in recipe on the user's own data keeps its settings of model and training. Settings chosen for its own data
-    are dropped: the split and `join_val`, the `accept` bounds, the prompt (unless it fits the data), and the name, because a model of
-    other data isn't a version of the recipe's model.
+    are dropped: the split and `join_val`, the `accept` bounds, the prompt (unless it fits the data), and the name,
+    because a model of other data isn't a version of the recipe's model.
 
     Raises:
         UserError: there is no such recipe, or an override or the name is wrong.
