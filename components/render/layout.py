@@ -163,7 +163,8 @@ def pictured(score: Score, least: int = 12) -> tuple[Score, Rows]:
                 piece = PIECE_OF[note.pitch]
                 name = next(name for name, members in KIT_GROUPS.items() if piece in members)
                 groups[name].append(Note(note.start, length, piece, note.velocity))
-    parts = tuple(Part(name, tuple(notes)) for name, notes in groups.items() if notes)
+    # all groups, so that each has the same colour in every picture
+    parts = tuple(Part(name, tuple(notes)) for name, notes in groups.items())
     end = score_end(score)
     return replace(score, parts=parts, length_steps=end).until(end), Rows(0, len(KIT) - 1, KIT)
 
