@@ -36,6 +36,7 @@ class Reader(ABC):
     gives_way: ClassVar[bool] = False  # a path or a dataset, if given, is read instead (of `own` readers)
     holds_splits: bool = False  # its files define train, val and test: read with `part` set to each
     by_time: ClassVar[bool] = False  # splits each series by time: read with `part` and `fractions` set
+    continued: bool = False  # a series of val or test begins with the steps of the split before
     # for each number of a target, the column of the input that it continues; empty: the target is something else
     continues: Sequence[int] = ()
     part: str | None = None

@@ -177,7 +177,7 @@ def _write(
     pieces = _pieces(readers, encoding, fractions, seed, fold)
     joined = manifest["sections"]["data"].get("join_val")
     if joined:
-        pieces = join_val(pieces)
+        pieces = join_val(pieces, continued=next(iter(readers.values())).continued)
     stream = manifest["framing"] == "stream"
     tell("learning the vocabulary")
     try:

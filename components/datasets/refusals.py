@@ -20,6 +20,7 @@ class Accepted(Reader):
     def __init__(self, reader: Reader, refusals: Refusals) -> None:
         self.reader, self.refusals, self.given = reader, refusals, -1
         self.framing, self.files, self.ways_out = reader.framing, reader.files, reader.ways_out
+        self.continued = reader.continued
         self.passed_over, self.decided, self.found = reader.passed_over, reader.decided, reader.found
         self.families = reader.families
         self.refused: dict[int, UserError] = {}

@@ -153,11 +153,16 @@ def given_split(readers: Mapping[str, Reader], encoding: Encoding, fractions: Se
     return pieces
 
 
-def join_val(pieces: Pieces) -> Pieces:
-    """The same items, with those of val in train."""
+def join_val(pieces: Pieces, *, continued: bool = False) -> Pieces:
+    """The same items, with those of val in train. `continued`: they are series, and one of val begins with the steps of
+    train that it continues (`Reader.continued`); it takes their place, or train would have them twice."""
 
     def joined() -> Iterator[tuple[str, Any]]:
+        val = [item for split, item in pieces() if split == "val"] if continued else []
+        steps = {(series.name, series.times[0]): len(series.values) for series in val}
         for split, item in pieces():
+            if split == "train" and continued and steps.get((item.name, item.times[0]), 0) >= len(item.values):
+                continue
             yield "train" if split == "val" else split, item
 
     return joined

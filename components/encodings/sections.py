@@ -45,9 +45,11 @@ def form_of(score: Score) -> str:
 
 
 def common_forms(forms: Iterable[str]) -> dict[str, int]:
-    """The most common forms that can be asked for, and how often each occurs."""
-    found = Counter(form for form in forms if 0 < len(form) * BARS <= MOST_BARS)
-    return dict(found.most_common(MOST_FORMS))
+    """The most common forms that can be asked for, and how often each occurs. Empty if fewer than half of the pieces
+    have one: their few forms would become those of everything."""
+    pieces = list(forms)
+    found = Counter(form for form in pieces if 0 < len(form) * BARS <= MOST_BARS)
+    return dict(found.most_common(MOST_FORMS)) if 2 * found.total() >= len(pieces) else {}
 
 
 def draw_form(forms: Mapping[str, int], bars: int, seed: int) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.drums import CHANNEL
+from components.render.channels import CHANNELS, Shared
 from components.render.layout import Bar, bars, metres, score_end
 from components.render.record import Record, embed_marker, printable
 from components.render.swing import evened
@@ -19,7 +20,6 @@ from components.score import Note, Part, Score
 if TYPE_CHECKING:
     from music21 import clef, key, midi, note, pitch, stream
 
-_CHANNELS = [channel for channel in range(1, 17) if channel != CHANNEL + 1]  # General MIDI's drum channel
 SUSTAIN = 64  # the controller of the sustain pedal
 Event = tuple[int, int, tuple[int, ...]]  # start, end, pitches
 
@@ -104,7 +104,7 @@ def write_midi(score: Score, path: Path, record: Record | None = None) -> None:
     names = midi.MetaEvents.SEQUENCE_TRACK_NAME
     for index, (track, part) in enumerate(zip(voices, score.parts, strict=bool(score.parts))):
         # music21 gives parts with the same instrument one channel: the first note-off would end a unison in both
-        track.setChannel(CHANNEL + 1 if part.role == "drums" else _CHANNELS[index % len(_CHANNELS)])
+        track.setChannel(CHANNEL + 1 if part.role == "drums" else CHANNELS[index % len(CHANNELS)])
         track.events = [*text(track, names, printable(part.name)), *_without(track.events, names)]
         if part.pedal:
             _press(track, part, score.steps_per_beat)
@@ -159,6 +159,7 @@ def write_musicxml(score: Score, path: Path, record: Record | None = None) -> No
     score_end(score)  # raises for scores that can't be written
     even = evened(score)
     exporter = ScoreExporter(_notated(even, record, "Swing" if even is not score else ""))
+    exporter.midiChannelList = Shared()
     exporter.parse()
     # Removed: the date on which music21 ran, so that the same score gives the same bytes; the natural sign of a chord's
     # root in a flat key, which would be shown (B♮7); degrees that the chord symbol already names.
@@ -184,7 +185,7 @@ def _notated(score: Score, record: Record | None, manner: str = "") -> stream.Sc
         sound.transposition = None
         # without these music21 draws random identifiers
         sound.partId, sound.instrumentId = f"P{index}", f"I{index}"
-        sound.midiChannel = _CHANNELS[(index - 1) % len(_CHANNELS)] - 1  # counted from 0 here
+        sound.midiChannel = CHANNELS[(index - 1) % len(CHANNELS)] - 1  # counted from 0 here
         staff.partName = sound.partName = printable(part.name) or f"Part {index}"
         staff.partAbbreviation = sound.partAbbreviation = staff.partName[: 1 if _initials_differ(score) else 3] + "."
         staff.insert(0, sound)

@@ -55,6 +55,20 @@ def test_a_text_goes_on_where_val_began(tmp_path: Path) -> None:
     assert decode(store.split("test").tokens) == "abcdefghij" * 2
 
 
+@pytest.mark.parametrize("files", [False, True])
+def test_no_step_of_a_series_is_twice_in_train(files: bool, tmp_path: Path) -> None:
+    for name, days in {"all": range(1, 29), "train": range(1, 20), "val": range(20, 24), "test": range(24, 29)}.items():
+        lines = "\n".join(f"2024-01-{day:02},{day % 5},{day % 3}" for day in days)
+        (tmp_path / f"{name}.csv").write_text(f"date,a,b\n{lines}")
+    path = {of: str(tmp_path / f"{of}.csv") for of in ("train", "val", "test")} if files else str(tmp_path / "all.csv")
+    data = {"path": path, "reader": "series-table", "horizon": 2, "freq": "D"}
+    apart, joined = (stored(tmp_path, {**data, "join_val": given}, {"kind": "series"}) for given in (False, True))
+    assert len(apart.split("val")) == 2
+    assert items(joined, "train") == items(apart, "val"), "val begins with the steps of train"
+    assert items(joined, "test") == items(apart, "test")
+    assert len(joined.encoding().series) == 2
+
+
 def test_without_val_there_is_nothing_to_join(tmp_path: Path) -> None:
     (tmp_path / "all.csv").write_text(rows(range(12)))
     data = {"path": str(tmp_path / "all.csv"), "reader": "table", "split": [0.5, 0.0, 0.5], "join_val": True}

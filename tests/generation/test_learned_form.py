@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.encodings.lead_sheet.encoding import LeadSheet
-from components.encodings.sections import BARS, form_of
+from components.encodings.sections import BARS, common_forms, form_of
 from components.progressions import parse_progression
 from components.score import Note, Part, Score
 from components.tasks.music import Music, MusicSettings
@@ -56,6 +56,21 @@ def test_no_form() -> None:
     assert form_of(tune("AA", changed=5)) == "AB", "three equal bars of eight are too few"
 
 
+def test_the_form_is_that_of_the_melody() -> None:
+    whole = tune("ABA")
+    drone = Part("Drone", tuple(Note(16 * bar, 16, 40) for bar in range(24)))
+    encoding = LeadSheet(steps_per_beat=2)
+    encoding.fit([replace(whole, parts=(Part("Silent", ()), drone, *whole.parts))])
+    assert encoding.forms == {"ABA": 1}
+
+
+def test_few_pieces_with_a_form_decide_for_none() -> None:
+    without = replace(tune("AB"), length_steps=15 * 16)
+    assert common_forms(map(form_of, [tune("AB"), without])) == {"AB": 1}
+    assert common_forms(map(form_of, [tune("AB"), without, without])) == {}
+    assert common_forms([]) == {}
+
+
 def writer() -> tuple[Music, torch.nn.Module]:
     torch.manual_seed(0)
     encoding = LeadSheet(steps_per_beat=2, planned=True)
@@ -90,5 +105,9 @@ def test_pieces_follow_a_learned_form_unless_something_else_is_asked_for() -> No
     assert task.generate(model, MusicSettings(**how, form="AB"), seed=0).sections.letters == "AB"
     for other in ({"learned_form": False}, {"form_strength": 0.0}, {"chords": "C | F | G | C"}, {"bars": 30}):
         assert task.generate(model, MusicSettings(**how | other), seed=0).sections is None, other
+    task.encoding.forms = {}
+    made = task.generate(model, MusicSettings(**how), seed=0)
+    assert made.sections is None
+    assert [w for w in made.warnings if "learned_form has no effect" in w]
     plain = task.build_model({"kind": "lstm", "hidden_size": 8}).eval()
     assert task.generate(plain, MusicSettings(**how), seed=0).sections is None, "it can't copy"

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -291,6 +292,16 @@ def test_piano_rolls_stay_within_bounds_however_long_the_score(bars, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_parts_beyond_the_fifteenth_share_channels_without_warnings(tmp_path, capsys):
+    score = Score(tuple(Part(f"P{n}", (Note(0, 4, 60),), program=n) for n in range(17)), 4)
+    write_musicxml(score, tmp_path / "a.musicxml")
+    channels = re.findall("<midi-channel>(.*?)<", (tmp_path / "a.musicxml").read_text())
+    assert len(channels) == 17
+    assert len(set(channels)) == 15
+    assert capsys.readouterr().err == ""
+
+
 def test_piano_roll_shows_each_voice_in_its_colour(tmp_path):
     from matplotlib.image import imread
 

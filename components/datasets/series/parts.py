@@ -21,7 +21,7 @@ class SeriesParts(Reader):
     A part with fraction 0 in `data.split` isn't held out; the size of the others depends on horizon and origins only.
     """
 
-    framing, by_time = "sequences", True
+    framing, by_time, continued = "sequences", True, True
     kept: dict[str, Any]  # cached data, shared by the readers of all parts
 
     @abstractmethod

@@ -99,7 +99,7 @@ class LeadSheet(Signed):
 
     def fit(self, items: Iterable[Score]) -> None:
         """Learn whether there are chord symbols (if not, chords given in generation are left out), the longest form
-        to generate, and the forms of the pieces.
+        to generate, and the forms of the melodies.
 
         The token that ends a form may be cut off by `top_p` and `top_k` every time. Therefore forms end at the latest
         at the 95th percentile of the training pieces' lengths; without chords, when a form is nothing but a length, at
@@ -108,7 +108,7 @@ class LeadSheet(Signed):
         lengths, forms, self.knows_chords = [], [], False
         for item in items:
             lengths.append(item.length_steps * self.steps_per_beat // item.steps_per_beat)
-            forms.append(form_of(item))
+            forms.append(form_of(replace(item, parts=(Part("", _melody(item)),))))
             self.knows_chords |= bool(item.chords)
         self.forms = common_forms(forms)
         lengths = [length for length in lengths if length] or [MOST_STEPS]
