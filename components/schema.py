@@ -116,6 +116,8 @@ def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
             else "model.input: embedding"
         )
         problems.append(f"training.sparse_rows: each update of this model uses all rows of its tables (set {ways})")
+    if data and data.get("join_val"):
+        problems += _needing_val(sections)
     task_class = resolve("task", task["kind"]) if task else None
     if model and task_class and (task_class.settings or task_class.past_only):
         model_class = task_class.model_kinds()[model["kind"]][0]
@@ -128,6 +130,20 @@ def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
             if why := refused(model, precision):
                 problems.append(f"generation.precision: {precision} can't be used: {why} (use float32)")
     return problems
+
+
+def _needing_val(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Settings that have no effect without val."""
+    training, evaluation = sections.get("training", {}), sections.get("evaluation", {})
+    found = {
+        "training.patience": training.get("patience"),
+        "training.schedule": training.get("schedule") == "plateau",
+        "training.averaging": training.get("averaging") == "triggered",
+        "evaluation.cache": evaluation.get("cache"),
+        "evaluation.dynamic": evaluation.get("dynamic"),
+    }
+    why = "needs val, which data.join_val makes part of train (change one of the two)"
+    return [f"{name}: {why}" for name, needed in found.items() if needed]
 
 
 def _no_rows(encoding: Mapping[str, Any], task: Mapping[str, Any], model: Mapping[str, Any]) -> bool:

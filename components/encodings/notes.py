@@ -86,7 +86,14 @@ class Notes(Encoding):
         return {name: Field(size=size) for name, size in zip(STREAMS, sizes, strict=True)}
 
     def encode(self, item: Score) -> dict[str, np.ndarray]:
-        """The ids [T] of each stream by name, from BOS to EOS."""
+        """The ids [T] of each stream by name, from BOS to EOS.
+
+        Raises:
+            UserError: the score has only drums.
+        """
+        if item.only_drums:
+            what, hint = "has only drums, which the encoding notes leaves out", "use the encoding events or drums"
+            raise UserError(what, where=item.title or "score", hint=hint)
         scale = Fraction(self.steps_per_beat, item.steps_per_beat)
         metre = METRES.index(nearest_metre(item.metre))
         tempo = tempo_class(item.tempo_bpm)

@@ -218,7 +218,9 @@ class Study(ABC):
         session = Session(recipe, store, "cpu", 1)
         if ranked and not len(store.split("val")):
             what = f"there is no validation split, but {self.things} are ranked by validation metrics"
-            raise UserError(what, where=f"{self.name}: data.split", hint="for example --set data.split=[0.8,0.1,0.1]")
+            setting, value = ("join_val", "false") if recipe.data.get("join_val") else ("split", "[0.8,0.1,0.1]")
+            hint = f"for example --set data.{setting}={value}"
+            raise UserError(what, where=f"{self.name}: data.{setting}", hint=hint)
         return session
 
 

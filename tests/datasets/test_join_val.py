@@ -10,6 +10,7 @@ import pytest
 from components.datasets.ingest import ingest
 from components.datasets.store import Store
 from components.errors import UserError
+from components.schema import check_together
 
 TEXTS = {"kind": "pair", "input": {"kind": "characters"}, "target": {"kind": "labels"}}
 
@@ -75,3 +76,15 @@ def test_without_val_there_is_nothing_to_join(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no val") as refused:
         stored(tmp_path, data, TEXTS)
     assert refused.value.where == "data.join_val"
+
+
+def test_settings_that_need_val_are_refused() -> None:
+    names = ("encoding", "task", "model", "generation", "evaluation")
+    sections: dict[str, dict[str, Any]] = {name: {} for name in names}
+    sections |= {"data": {"join_val": True}, "training": {"patience": 0, "schedule": "cosine", "averaging": 0.99}}
+    assert check_together(sections) == []
+    needing = {"patience": 2, "schedule": "plateau", "averaging": "triggered"}
+    sections |= {"training": needing, "evaluation": {"cache": True}}
+    told = [problem.partition(": ")[0] for problem in check_together(sections)]
+    assert told == [*(f"training.{name}" for name in needing), "evaluation.cache"]
+    assert check_together({**sections, "data": {"join_val": False}}) == []

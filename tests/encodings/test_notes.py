@@ -76,6 +76,8 @@ def test_triplets_chords_overlaps_and_a_change_of_metre_are_written_down_and_dru
     ids = stacked(
         encoding, Score((*item.parts, drums), 12, (4, 4), 0, item.length_steps, 84.0, "", (), "", ((48, (6, 8)),))
     )
+    with pytest.raises(UserError, match="only drums"):
+        encoding.encode(Score((drums,), 12))
     back = encoding.decode(ids)
     assert back.metre_changes == ((48, (6, 8)),)
     assert [(n.start, n.duration, n.pitch) for n in back.parts[0].notes] == [

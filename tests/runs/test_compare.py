@@ -305,6 +305,8 @@ def test_what_cannot_be_ranked_is_refused_before_any_training(home) -> None:
     path = write_recipe(home, "unranked")
     with pytest.raises(UserError, match="no validation split"):
         compare(path, ["model.kind=rnn,gru"], 1, None, None, ["data.split=[0.9,0.0,0.1]"])
+    with pytest.raises(UserError, match=r"no validation split.*\n.*--set data\.join_val=false"):
+        compare(path, ["model.kind=rnn,gru"], 1, None, None, ["data.join_val=true"])
     with pytest.raises(UserError, match="can't be ranked together"):
         compare(path, ["encoding.kind=characters,words"], 1)
     assert not [f for f in (home / "comparisons").glob("*/*.json") if "unranked" in f.read_text()]
