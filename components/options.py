@@ -165,7 +165,8 @@ def _explain(section: str, item: Mapping[str, Any], fields: Mapping[str, Any]) -
         near = "data.coding" if key == "data.encoding" and "coding" in fields else elsewhere(section, name)
         if not near and section == "data" and (readers := readers_with(name)):
             which = ", ".join(readers[:3])
-            return f"{key}: only exists for other readers ({which}); --set {key}=null removes it"
+            ways = f"--set {key}=null removes it, --set data.reader={readers[0]} chooses one of them"
+            return f"{key}: only exists for other readers ({which}); {ways}"
         if not near and section == "model" and (tasks := tasks_with(name)):
             return f"{key}: only exists for other tasks ({', '.join(tasks)}); --set {key}=null removes it"
         near = near or nearest(name, fields)
