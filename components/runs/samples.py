@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +85,10 @@ def write_samples(run: OpenRun, model: ModelRef | None) -> list[str]:
     table = judged(tracked, opened.bundle.task, run.store, written, run.folder, opened.name)
     told = ("copied_8_grams", "strong_beats_on_chord_tones", "notes_in_best_key")
     for figure in (*told, "hits_per_bar", "notes_per_second", "velocity_spread", "off_grid_ms", "patterns_copied"):
-        if figure in table:
+        if "generated" in table.get(figure, {}):  # else the pieces are too short for it
             real = table[figure].get("held_out")
             beside = f" (held-out music {real:.3f})" if real is not None else ""
-            say(f"music   {figure.replace('_', ' ')} {table[figure].get('generated', math.nan):.3f}{beside}")
+            say(f"music   {figure.replace('_', ' ')} {table[figure]['generated']:.3f}{beside}")
     setting, values = opened.bundle.task.varied
     made = [(value, opened.bundle.generate(_short(opened) | {setting: value}, seed=seed)) for value in values]
     rows = [
