@@ -54,7 +54,7 @@ def common_forms(forms: Iterable[str]) -> dict[str, int]:
 
 def draw_form(forms: Mapping[str, int], bars: int, seed: int) -> str:
     """One of the forms, drawn by how often it occurs, of `bars` bars (0: any); "" if there is none."""
-    fit = {form: count for form, count in forms.items() if bars in (0, len(form) * BARS)}
+    fit = {form: count for form, count in forms.items() if count > 0 and bars in (0, len(form) * BARS)}
     shares = np.array([*fit.values()], dtype=np.float64)
     return str(np.random.default_rng(seed).choice([*fit], p=shares / shares.sum())) if fit else ""
 

@@ -9,6 +9,7 @@ from components.bundle import Generation
 from components.datasets.store import Store
 from components.evaluation.drums import judge_drums
 from components.evaluation.music import judge
+from components.evaluation.music_lines import lines
 from components.evaluation.music_picture import write_judgement
 from components.evaluation.performances import judge_performances
 from components.evaluation.self_similarity import write_self_similarity
@@ -49,9 +50,11 @@ def judged(
     picture = folder / "judgement.png"
     write_judgement(picture, table, title=f"{name}: {len(items)} generated and {len(held_out)} held-out pieces")
     run.file(picture, "figures")
-    if items[0].timing != "seconds":  # else there are no bars
+    made_bars, real_bars = ([s for s in side if s.timing != "seconds" and lines(s)] for side in (items, held_out))
+    if made_bars and real_bars:
         picture = folder / "self_similarity.png"
-        write_self_similarity(picture, items[0], held_out, title=f"{name}: how alike each two bars of a piece are")
+        title = f"{name}: how alike each two bars of a piece are"
+        write_self_similarity(picture, made_bars[0], real_bars, title=title)
         run.file(picture, "figures")
     return table
 

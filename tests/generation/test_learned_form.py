@@ -89,6 +89,8 @@ def test_drawn_as_often_as_in_training() -> None:
     assert set(drawn) == {"AABB", "ABA", "AB"}
     assert {encoding.drawn_form(24, seed) for seed in range(9)} == {"ABA"}
     assert encoding.drawn_form(40, 0) == ""
+    encoding.set_learned({"forms": {"AABB": 0, "AB": -1}})
+    assert encoding.drawn_form(0, 0) == "", "damaged"
     encoding.set_learned({"knows_chords": True})
     assert encoding.drawn_form(0, 0) == "", "a model of an earlier version has learned none"
 
