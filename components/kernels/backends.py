@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ from components.kernels import gru, lstm, rnn, sequence
 KERNELS = {"rnn": rnn, "gru": gru, "lstm": lstm}
 OPTIONS = {"rnn": ("nonlinearity",), "gru": ("reset_after",), "lstm": ()}
 BACKENDS = ("auto", "by_hand", "native", "triton")
+TRITON_FROM_STEPS = 16
 NATIVE_FROM_STEPS = 4  # below, packing the weights costs more than the native kernels save
 
 log = logging.getLogger(__name__)
@@ -56,12 +58,7 @@ def choose(
             raise UserError(f"backend native: {obstacle}", hint="use backend auto or by_hand")
         return _native(kind, nonlinearity)
     if wanted == "triton":
-        if parameters.get("peepholes") is None:
-            raise UserError("backend triton: only peepholes are supported", hint="use backend auto or by_hand")
-        check_triton(x.device)
-        from components.kernels import triton_lstm
-
-        return Backend("triton", sequence.project, triton_lstm.forward, triton_lstm.backward, sequence.project_backward)
+        return _triton(kind, x.device, options)
     if wanted == "auto" and x.shape[1] >= NATIVE_FROM_STEPS and _native_can(x, parameters, options):
         return _native(kind, nonlinearity)
     kernel = KERNELS[kind]
@@ -129,10 +126,44 @@ def _native(kind: str, nonlinearity: str) -> Backend:
     return Backend("native", kernels.project, forward, kernels.backward, kernels.project_backward)
 
 
+def _triton(kind: str, device: torch.device, options: Mapping[str, Any]) -> Backend:
+    if kind == "rnn":
+        raise UserError("backend triton: the rnn isn't supported", hint="use backend auto or by_hand")
+    check_triton(device)
+    if device.type == "cuda" and (torch.version.cuda is None or torch.cuda.get_device_capability(device) < (8, 0)):
+        raise UserError(
+            "backend triton: the GPU must be one of NVIDIA's with compute capability 8.0 or later",
+            hint="use backend auto or by_hand",
+        )
+    from components.kernels import triton_gru, triton_lstm
+
+    kernel: ModuleType = {"gru": triton_gru, "lstm": triton_lstm}[kind]
+    forward = functools.partial(kernel.forward, **options)
+    return Backend("triton", sequence.project, forward, kernel.backward, sequence.project_backward)
+
+
 def native_head_applies(y: Tensor, weight: Tensor) -> bool:
     """Whether the native products support a linear layer on y, and are (or can be) compiled."""
     single = {y.dtype, weight.dtype} == {torch.float32} and {y.device.type, weight.device.type} == {"cpu"}
     return single and not torch.is_autocast_enabled("cpu") and native_builds()
+
+
+def triton_is_fastest(x: Tensor, weight_hh_GH: Tensor, precision: torch.dtype, cudnn_takes: bool) -> bool:
+    """Whether the LSTM or GRU in Triton measured faster than cuDNN's, or than the Python kernels where cuDNN doesn't
+    have the cell (docs/gpu.md), and can be used.
+
+    Measured on GPUs of compute capability 9.0 (H200), B 32–128, T 30–128, H 64–1024. Below H 256 in float32, cuDNN has
+    kernels that keep the weights on the chip.
+    """
+    if not x.is_cuda or torch.version.cuda is None or weight_hh_GH.dtype != torch.float32:
+        return False
+    (B, T), H = x.shape[:2], weight_hh_GH.shape[1]
+    measured = torch.cuda.get_device_capability(x.device) == (9, 0) and T >= TRITON_FROM_STEPS and H <= 1024
+    if not measured or (cudnn_takes and precision != torch.bfloat16 and H < 256) or _triton_trouble(x.device):
+        return False
+    from components.kernels.triton_steps import rows_together
+
+    return rows_together(x.device, B, H) is not None
 
 
 def triton_applies(device: torch.device, training: bool) -> bool:

@@ -38,8 +38,8 @@ def recurrent(
             peepholes [3, H].
         lengths: steps in each row [B], 0 allowed; None = all T.
         record: [T, B], receives ‖∂L/∂h⟨t⟩‖ per step and row when backward() runs.
-        backend: "by_hand" (torch operations, any device and precision), "native" (C++), "triton" (peepholes on a
-            GPU), or "auto": native wherever it applies and can be compiled.
+        backend: "by_hand" (torch operations, any device and precision), "native" (C++), "triton" (LSTM and GRU on
+            a GPU), or "auto": native wherever it applies and can be compiled.
         options: `nonlinearity` ("tanh", "relu") of the rnn, `reset_after` of the gru.
 
     Returns:

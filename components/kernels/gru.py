@@ -70,10 +70,7 @@ def forward(
     B, T, G = gates_x_BTG.shape
     H = G // GATES
     alive_TB1 = steps_alive(lengths_B, T)
-    bias_G = gates_x_BTG.new_zeros(G) if bias_hh_G is None else bias_hh_G.clone()
-    bias_n_H = bias_G[2 * H :].clone()
-    if reset_after:
-        bias_G[2 * H :] = 0  # b_hn belongs to m, inside r ⊙ m
+    bias_G, bias_n_H = split_bias(gates_x_BTG, bias_hh_G, reset_after)
     gates_TBG = time_major(gates_x_BTG, alive_TB1, bias_G)
     m_TBH = gates_x_BTG.new_empty(T, B, H)
     h_TBH = gates_x_BTG.new_empty(T + 1, B, H)
@@ -96,15 +93,23 @@ def forward(
     return outputs(h_TBH[1:], alive_TB1), {"h": h_TBH[T].clone()}, saved
 
 
+def split_bias(gates_x_BTG: Tensor, bias_hh_G: Tensor | None, reset_after: bool) -> tuple[Tensor, Tensor]:
+    """The bias that is added to gates_x, and b_hn. The first lacks b_hn where that belongs to m, inside r ⊙ m."""
+    bias_G = gates_x_BTG.new_zeros(gates_x_BTG.shape[2]) if bias_hh_G is None else bias_hh_G.clone()
+    bias_n_H = bias_G.chunk(GATES)[2].clone()
+    if reset_after:
+        bias_G.chunk(GATES)[2].zero_()
+    return bias_G, bias_n_H
+
+
 @torch.no_grad()
 def backward(saved: Saved, grad_y_BTH: Tensor, grad_final_state: State, *, record: Tensor | None = None) -> Gradients:
     """Backpropagation through time: ∂L/∂y and ∂L/∂(final state) to ∂L/∂(every input). (n′) undoes forward line (n).
 
     `record` [T, B], if given, receives ‖∂L/∂h⟨t⟩‖, all paths from step t to the loss included.
     """
-    gates_TBG, m_TBH, h_TBH, weight_hh_GH, bias_hh_G, alive_TB1, reset_after = saved
-    T, B, G = gates_TBG.shape
-    H = G // GATES
+    gates_TBG, m_TBH, h_TBH, weight_hh_GH, _, alive_TB1, reset_after = saved
+    T, _, H = m_TBH.shape
     dy_TBH = time_major(grad_y_BTH, alive_TB1)
     r, z, n = gates_TBG.chunk(GATES, dim=2)
     # local derivatives don't depend on the future, so they are computed for all steps at once. ∂h⟨t⟩/∂(before tanh,
@@ -138,6 +143,14 @@ def backward(saved: Saved, grad_y_BTH: Tensor, grad_final_state: State, *, recor
             torch.mul(dm, slope_r[t], out=dr)  # (3′) (1′)
             dh_BH.addcmul_(dm, r[t])  # (3′) to h⟨t−1⟩
             dh_BH.addmm_(dgates_TBG[t, :, : 2 * H], weight_rz)  # (2′) (1′) to h⟨t−1⟩
+    return gradients(saved, dgates_TBG, dhidden_TBG, dh_BH)
+
+
+def gradients(saved: Saved, dgates_TBG: Tensor, dhidden_TBG: Tensor, dh_BH: Tensor) -> Gradients:
+    """The result of `backward` from the gradients of all input and recurrent products, and of h⟨0⟩."""
+    _, m_TBH, h_TBH, _, bias_hh_G, _, reset_after = saved
+    T, B, G = dgates_TBG.shape
+    H = G // GATES
     dhidden_NG, h_NH = dhidden_TBG.view(T * B, G), h_TBH[:-1].view(T * B, H)
     if reset_after:
         grad_weight_GH = dhidden_NG.t() @ h_NH  # (1′) (2′) (3′) to W_hh, every step in one GEMM

@@ -4,12 +4,12 @@ Backends: `torch` runs torch's kernels (oneDNN or MKL on CPU, cuDNN on GPU); `by
 components.kernels, with one-hot inputs as row look-ups; `native` runs the same mathematics compiled from C++ (float32
 on CPU; `by_hand` without a compiler); `auto` takes native where it applies and can be compiled, else torch, and by_hand
 for one-hot inputs on the CPU. On a GPU that would launch hundreds of small operations: there one-hot vectors are
-materialised for cuDNN, unless they are too large. `triton` runs peepholes on a GPU, and is never taken by `auto`.
-`Cell.backends` lists the backends that support a cell.
+materialised for cuDNN, unless they are too large. `triton` runs the LSTM and the GRU on a GPU in kernels of this
+project; `auto` takes it where it was measured faster. `Cell.backends` lists the backends that support a cell.
 
 On the CPU every backend computes in the weights' precision, under autocast too: torch's LSTM in bfloat16 needs AVX-512
 (oneDNN), and its GRU and RNN are slower in bfloat16 on every CPU. On a GPU, cuDNN runs them in bfloat16 under autocast
-to bfloat16. Autocast alone would run them in float16, without loss scaling.
+to bfloat16, and so do the kernels in Triton. Autocast alone would run them in float16, without loss scaling.
 
 Recurrent dropout is DropConnect on weight_hh (Merity et al. 2018): in training, one mask is drawn per call of `forward`
 and used for all steps of a window. With truncated BPTT each window draws a new mask.
@@ -24,12 +24,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from components.kernels.backends import native_applies, native_builds, triton_applies
+from components.kernels.backends import native_applies, native_builds, triton_applies, triton_is_fastest
 from components.kernels.function import recurrent
 from components.layers.base import Recurrent, State, one_hot, zeros_like_parameters
 from components.layers.ragged import packing
 
-Backend = Literal["auto", "torch", "by_hand", "native"]
+Backend = Literal["auto", "torch", "by_hand", "native", "triton"]
 Size = Annotated[int, Field(gt=0, le=16384)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 WRITTEN_OUT = 1 << 28  # largest materialised one-hot input on a GPU, in numbers: 1 GiB
@@ -41,12 +41,13 @@ class Cell(Recurrent):
 
     `hidden_size`: size of the state h, which is the output at each step. `recurrent_dropout`: share of the recurrent
     weights dropped in training, drawn once per window (DropConnect, Merity et al. 2018). `backend`: implementation of
-    the cell: torch, by_hand (the equations in Python) or native (the same in C++); auto takes the one measured fastest.
+    the cell: torch, by_hand (the equations in Python), native (the same in C++) or triton (on a GPU; needs `pip install
+    triton`); auto takes the one measured fastest.
     """
 
     gates: ClassVar[int]
     kernel: ClassVar[str]  # its name in components.kernels
-    backends = ("torch", "by_hand", "native")  # in addition to auto
+    backends: tuple[str, ...] = ("torch", "by_hand", "native", "triton")  # in addition to auto
     state_names: ClassVar[tuple[str, ...]] = ("h",)
     parameter_names: ClassVar[tuple[str, ...]] = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
@@ -107,18 +108,21 @@ class Cell(Recurrent):
         state = self.initial_state(x_BTI.shape[0]) if state is None else state
         precision = self._precision(x_BTI.device)
         with torch.autocast(x_BTI.device.type, enabled=False):
-            backend, parameters = self._backend_for(x_BTI), self._used_parameters()
+            backend, parameters = self._backend_for(x_BTI, precision), self._used_parameters()
+            if backend not in ("torch", "triton"):
+                precision = self.weight_hh.dtype
+            elif x_BTI.is_cuda and (precision != self.weight_hh.dtype or (self.training and self.recurrent_dropout)):
+                parameters = _in_one_buffer(parameters, precision)
             if backend != "torch":
-                x_BTI, state = _cast(x_BTI, state, self.weight_hh.dtype)
-                return recurrent(
+                x_BTI, _ = _cast(x_BTI, {}, precision)
+                _, state = _cast(x_BTI, state, self.weight_hh.dtype)
+                y_BTH, state = recurrent(
                     self.kernel, x_BTI, state, parameters, lengths_B, backend=backend, **self.kernel_options
                 )
-            x_BTI, state = _cast(self._written_out(x_BTI), state, precision)
-            if x_BTI.is_cuda and (precision != self.weight_hh.dtype or (self.training and self.recurrent_dropout)):
-                parameters = _in_one_buffer(parameters, precision)
-            if lengths_B is None:
-                y_BTH, state = self._torch(x_BTI, state, parameters)
+            elif lengths_B is None:
+                y_BTH, state = self._torch(*_cast(self._written_out(x_BTI), state, precision), parameters)
             else:
+                x_BTI, state = _cast(self._written_out(x_BTI), state, precision)
                 y_BTH, state = self._torch_ragged(x_BTI, state, lengths_B, parameters)
             # states are kept in the weights' precision
             return _cast(y_BTH, state, self.weight_hh.dtype)
@@ -130,13 +134,16 @@ class Cell(Recurrent):
             return torch.bfloat16 if (torch.backends.cudnn.version() or 0) >= CUDNN_BFLOAT16 else self.weight_hh.dtype
         return self.weight_hh.dtype
 
-    def _backend_for(self, x_BTI: Tensor) -> str:
+    def _backend_for(self, x_BTI: Tensor, precision: torch.dtype) -> str:
         if self.backend == "native" and (x_BTI.shape[1] == 1 or not native_builds()):
             return "by_hand"  # single steps, for which packing the weights costs more; or no compiler
         if self.backend == "triton" and not triton_applies(x_BTI.device, self.training):
             return "by_hand"
         if self.backend == "auto" and native_applies(x_BTI, self.parameters_by_name, self.kernel_options):
             return "native"
+        in_triton = self.backend == "auto" and "triton" in self.backends
+        if in_triton and triton_is_fastest(x_BTI, self.weight_hh, precision, "torch" in self.backends):
+            return "triton"
         if self.backend in ("auto", "torch"):
             return "torch" if self._torch_takes(x_BTI) else "by_hand"
         return self.backend
@@ -161,7 +168,7 @@ class Cell(Recurrent):
         return y_BTH, {name: value.squeeze(0) for name, value in zip(self.state_names, last, strict=True)}
 
     def step(self, x_BI: Tensor, state: State) -> tuple[Tensor, State]:
-        if self._backend_for(x_BI.unsqueeze(1)) != "torch":
+        if self._backend_for(x_BI.unsqueeze(1), self.weight_hh.dtype) != "torch":
             return super().step(x_BI, state)
         # torch's single-step function has a third of the overhead of the sequence function
         run = getattr(torch, f"{self.torch_name}_cell")

@@ -10,7 +10,7 @@ class GRU(Cell):
     """h⟨t⟩ = (1 − z) ∘ n + z ∘ h⟨t−1⟩.
 
     `reset_after`: where the reset gate acts: on the product W_hn h⟨t−1⟩ (torch and cuDNN) or, if false, on h⟨t−1⟩, as
-    in the published paper and the course; only the backend by_hand supports the latter.
+    in the published paper and the course; only the backends by_hand and triton support the latter.
     """
 
     gates = 3
@@ -29,10 +29,10 @@ class GRU(Cell):
         super().__init__(input_size, hidden_size, backend, recurrent_dropout)
         self.kernel_options = {"reset_after": reset_after}
         if not reset_after:
-            self.backends = ("by_hand",)
+            self.backends = ("by_hand", "triton")
         if backend not in ("auto", *self.backends):
             raise UserError(
                 f"the backend {backend} doesn't support reset_after: false",
                 where="model.backend",
-                hint="set model.backend: auto or by_hand, or model.reset_after: true",
+                hint="set model.backend: auto, by_hand or triton, or model.reset_after: true",
             )

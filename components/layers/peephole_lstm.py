@@ -16,8 +16,8 @@ class PeepholeLSTM(LSTM):
     """An LSTM with p_i ∘ c⟨t−1⟩, p_f ∘ c⟨t−1⟩ and p_o ∘ c⟨t⟩ added inside the gates i, f and o. torch has no
     peepholes.
 
-    `backend`: implementation of the cell: by_hand (the equations in Python) or triton, which launches one kernel for
-    each step on a GPU (needs `pip install triton`; no speed was measured); auto takes by_hand.
+    `backend`: implementation of the cell: by_hand (the equations in Python) or triton (on a GPU; needs `pip install
+    triton`); auto takes the one measured fastest.
     """
 
     backends = ("by_hand", "triton")

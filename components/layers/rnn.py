@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from components.layers.cell import Backend, Cell, Rate, Size
+from components.layers.cell import Cell, Rate, Size
 
 
 class RNN(Cell):
@@ -12,6 +12,7 @@ class RNN(Cell):
 
     gates = 1
     kernel = "rnn"
+    backends = ("torch", "by_hand", "native")
 
     def __init__(
         self,
@@ -21,7 +22,7 @@ class RNN(Cell):
         hidden_size: Size = 256,
         nonlinearity: Literal["tanh", "relu"] = "tanh",
         recurrent_dropout: Rate = 0.0,
-        backend: Backend = "auto",
+        backend: Literal["auto", "torch", "by_hand", "native"] = "auto",
     ) -> None:
         super().__init__(input_size, hidden_size, backend, recurrent_dropout)
         self.kernel_options = {"nonlinearity": nonlinearity}

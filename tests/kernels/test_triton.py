@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -27,8 +26,16 @@ from components.registry import resolve
 from components.training.optim import make_optimizer
 from components.training.update import Update
 
-MODULES = ("components.kernels.triton_scan", "components.kernels.triton_lstm")
-KINDS = {"mingru": "torch", "minlstm": "torch", "peephole-lstm": "by_hand"}  # and what they are compared with
+MODULES = tuple(f"components.kernels.triton_{name}" for name in ("steps", "lstm", "gru", "scan"))
+KINDS = {  # and what they are compared with
+    "mingru": "torch",
+    "minlstm": "torch",
+    "peephole-lstm": "by_hand",
+    "lstm": "by_hand",
+    "gru": "by_hand",
+    "gru, reset before": "by_hand",
+}
+SCANS = {"mingru", "minlstm"}
 F32, F64, BF16 = torch.float32, torch.float64, torch.bfloat16
 
 
@@ -49,8 +56,7 @@ def imported(interpret: bool) -> Iterator[list[ModuleType]]:
 @pytest.fixture(scope="module")
 def interpreted() -> Iterator[list[ModuleType]]:
     with imported(interpret=True) as modules, pytest.MonkeyPatch.context() as patch:
-        for module in modules:
-            patch.setattr(module, "BLOCK", 8)  # the numbers of these tests take several programs
+        patch.setattr(modules[-1], "BLOCK", 8)  # the numbers of these tests take several programs
         backends._triton_trouble.cache_clear()
         yield modules
         backends._triton_trouble.cache_clear()
@@ -58,22 +64,30 @@ def interpreted() -> Iterator[list[ModuleType]]:
 
 @pytest.fixture(scope="module")
 def scan(interpreted) -> Callable[..., Tensor]:
-    return interpreted[0].linear_scan
+    return interpreted[-1].linear_scan
 
 
 @pytest.fixture
 def launched(interpreted, monkeypatch) -> list[str]:
     """The kernels that were launched, but for trying out."""
+    from triton.runtime.interpreter import GridExecutor
+
     names: list[str] = []
     backends.check_triton(torch.device("cpu"))
+    run = GridExecutor.__call__
 
-    def counting(launch: Callable[..., None], kernel: Any, *given: Any) -> None:
-        names.append(kernel.fn.__name__)
-        launch(kernel, *given)
+    def counting(executor: Any, *given: Any, **options: Any) -> None:
+        names.append(executor.fn.__name__)
+        run(executor, *given, **options)
 
-    for module in interpreted:
-        monkeypatch.setattr(module, "_launch", partial(counting, module._launch))
+    monkeypatch.setattr(GridExecutor, "__call__", counting)
     return names
+
+
+def made(kind: str, hidden_size: int, backend: str) -> torch.nn.Module:
+    kind, _, options = kind.partition(", ")
+    chosen = {"reset_after": False} if options else {}
+    return resolve("cell", kind)(4, hidden_size=hidden_size, backend=backend, **chosen)
 
 
 def with_gradients(run, a: Tensor, b: Tensor, h: Tensor, g: Tensor) -> list[Tensor]:
@@ -121,11 +135,12 @@ def test_shapes_that_dont_fit_are_refused_before_a_kernel_reads_beyond_the_end(s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("lengths", [None, [5, 0, 2]], ids=["whole", "ragged"])
-def test_a_layer_gives_what_it_gives_in_torch(launched, kind, lengths) -> None:
+@pytest.mark.parametrize(("lengths", "hidden_size"), [(None, 7), ([3, 0, 2], 18)], ids=["whole", "ragged"])
+def test_a_layer_gives_what_it_gives_in_torch(launched, kind, lengths, hidden_size) -> None:
+    """In one program, which goes through all steps, and in two, which take turns."""
     torch.manual_seed(0)
-    layer = resolve("cell", kind)(4, hidden_size=7, backend="triton").double()
-    x, state = torch.randn(3, 5, 4, dtype=F64), layer.initial_state(3)
+    layer = made(kind, hidden_size, "triton").double()
+    x, state = torch.randn(3, 3, 4, dtype=F64), layer.initial_state(3)
     state = {name: torch.randn_like(value) for name, value in state.items()}
     lengths = None if lengths is None else torch.tensor(lengths)
     results = []
@@ -135,17 +150,17 @@ def test_a_layer_gives_what_it_gives_in_torch(launched, kind, lengths) -> None:
         y, after = layer(given[0], dict(zip(state, given[1:], strict=True)), lengths)
         loss = y.pow(2).sum() + sum((number * value).sum() for number, value in enumerate(after.values(), 2))
         results.append([y, *after.values(), *torch.autograd.grad(loss, [*given, *layer.parameters()])])
-    once = ["forward_kernel", "backward_kernel"]
-    assert launched == (["forward_step"] * 5 + ["backward_step"] * 5 if kind == "peephole-lstm" else once)
+    launches = 1 if kind in SCANS or hidden_size == 7 else 6 if "before" in kind else 3
+    assert len(launched) == 2 * launches
+    assert len(set(launched)) == 2
     for ours, reference in zip(*results, strict=True):
         torch.testing.assert_close(ours, reference, rtol=0, atol=1e-12)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["mingru", "peephole-lstm"])
+@pytest.mark.parametrize("kind", ["mingru", "lstm"])
 def test_two_updates_of_a_model_are_those_in_torch(interpreted, launched, kind, monkeypatch) -> None:
-    for module in interpreted:
-        monkeypatch.setattr(module, "BLOCK", 256)  # fewer programs: they are interpreted one after the other
+    monkeypatch.setattr(interpreted[-1], "BLOCK", 256)  # fewer programs: they are interpreted one after the other
     trained = []
     for backend in (KINDS[kind], "triton"):
         assert launched == []
@@ -164,12 +179,13 @@ def test_two_updates_of_a_model_are_those_in_torch(interpreted, launched, kind, 
         torch.testing.assert_close(ours, reference, rtol=0, atol=1e-5)
 
 
-def test_norms_of_gradients_are_recorded_as_by_hand(interpreted) -> None:
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_norms_of_gradients_are_recorded_as_by_hand(interpreted, kind) -> None:
     torch.manual_seed(0)
-    cell = resolve("cell", "peephole-lstm")(4, hidden_size=7)
+    cell = made(kind, 7, "auto")
     x, records = torch.randn(2, 3, 4), torch.zeros(2, 3, 2)
     for backend, record in zip(("by_hand", "triton"), records, strict=True):
-        y, _ = recurrent("lstm", x, cell.initial_state(2), cell.parameters_by_name, record=record, backend=backend)
+        y, _ = recurrent(kind, x, cell.initial_state(2), cell.parameters_by_name, record=record, backend=backend)
         y.sum().backward()
     assert records[0].all()
     torch.testing.assert_close(records[1], records[0])
@@ -180,28 +196,36 @@ def test_the_compiler_for_gpus_takes_the_kernels(tmp_path, monkeypatch) -> None:
     """The interpreter accepts more than the compiler, which needs no GPU. Loads are asynchronous."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("TRITON_DEFAULT_FP_FUSION", "1")  # unset, Triton 3.9 warns
-    with imported(interpret=False) as (scan, lstm):
+    with imported(interpret=False) as (steps, lstm, gru, scan):
         import triton
         import triton.language as tl
         from triton.backends.compiler import GPUTarget
         from triton.compiler import ASTSource
 
-        values = {"PRECISION": tl.float32, "BLOCK": scan.BLOCK, "AHEAD": scan.AHEAD, "RAGGED": True}
-        for kernel in (scan.forward_kernel, scan.backward_kernel, lstm.forward_step, lstm.backward_step):
-            constants = {name: value for name, value in values.items() if name in kernel.arg_names}
-            kinds = {
-                name: {"alive": "*i1"}.get(name, "i32" if name in "TtNH" else "*fp32") for name in kernel.arg_names
-            }
-            source = ASTSource(kernel, kinds | dict.fromkeys(constants, "constexpr"), constants)
-            made = triton.compile(source, target=GPUTarget("cuda", 80, 32), options={"num_warps": scan.WARPS})
+        values = {"PRECISION": tl.float32, "BLOCK": scan.BLOCK, "AHEAD": scan.AHEAD, "NUMBER": tl.float32}
+        values |= dict.fromkeys(("RAGGED", "BARRIER", "PEEPHOLES", "FIRST", "SECOND"), True)
+        values |= {"PRODUCTS": steps.EXACT, "ROWS": steps.ROWS[0]}
+        pointers = {"alive": "*i1", "arrived": "*i32"}
+        afterwards = (gru.forward_after, gru.backward_after, gru.forward_before, gru.backward_before)
+        kernels = (scan.forward_kernel, scan.backward_kernel, lstm.forward_steps, lstm.backward_steps, *afterwards)
+        for kernel in kernels:
+            names = kernel.arg_names
+            constants = {name: value for name, value in values.items() if name in names}
+            if kernel is lstm.backward_steps:
+                constants["ROWS"] = steps.ROWS[-1]  # takes the most memory
+            kinds = {name: pointers.get(name, "i32" if name in ("count", *"TtNBH") else "*fp32") for name in names}
+            whole = {(place,): [["tt.divisibility", 16]] for place, name in enumerate(names) if name not in constants}
+            source = ASTSource(kernel, kinds | dict.fromkeys(constants, "constexpr"), constants, whole)
+            made = triton.compile(source, target=GPUTarget("cuda", 80, 32), options={"num_warps": 4})
             assert made.asm["cubin"]
-            assert ("cp.async" in made.asm["ptx"]) == ("AHEAD" in constants)
+            assert "cp.async" in made.asm["ptx"]
+            assert made.metadata.shared < 100 << 10  # what the smallest of these GPUs have
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_where_it_cant_run_a_training_is_refused_and_a_trained_model_does_without(kind, monkeypatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    layer, x = resolve("cell", kind)(4, hidden_size=7, backend="triton"), torch.randn(2, 3, 4)
+    layer, x = made(kind, 7, "triton"), torch.randn(2, 3, 4)
     with pytest.raises(UserError) as refused:
         layer(x)
     assert str(refused.value) == (
@@ -227,7 +251,7 @@ def test_what_triton_lacks_is_told_before_it_is_used(error, told, monkeypatch) -
         raise error
 
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    monkeypatch.setitem(sys.modules, MODULES[0], SimpleNamespace(try_out=try_out))
+    monkeypatch.setitem(sys.modules, MODULES[-1], SimpleNamespace(try_out=try_out))
     backends._triton_trouble.cache_clear()
     layer, x = resolve("cell", "mingru")(4, hidden_size=7, backend="triton"), torch.randn(2, 3, 4)
     with pytest.raises(UserError, match=re.escape(f"triton doesn't run on cpu: {told}")):
@@ -240,12 +264,12 @@ def test_what_triton_lacks_is_told_before_it_is_used(error, told, monkeypatch) -
 def test_it_never_runs_unasked(kind, monkeypatch) -> None:
     for place in ("layers.linear_cell.triton_applies", "layers.cell.triton_applies", "kernels.backends.check_triton"):
         monkeypatch.setattr(f"components.{place}", None)
-    layer = resolve("cell", kind)(4, hidden_size=7)
+    layer = made(kind, 7, "auto")
     layer(torch.randn(2, 3, 4))
     assert layer.backend == "auto"
 
 
-def test_other_cells_are_refused() -> None:
-    cell = resolve("cell", "lstm")(4, hidden_size=7)
-    with pytest.raises(UserError, match="backend triton: only peepholes are supported"):
-        recurrent("lstm", torch.randn(2, 3, 4), cell.initial_state(2), cell.parameters_by_name, backend="triton")
+def test_the_basic_rnn_is_refused() -> None:
+    cell = resolve("cell", "rnn")(4, hidden_size=7)
+    with pytest.raises(UserError, match="backend triton: the rnn isn't supported"):
+        recurrent("rnn", torch.randn(2, 3, 4), cell.initial_state(2), cell.parameters_by_name, backend="triton")
