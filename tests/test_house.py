@@ -51,7 +51,7 @@ DOORS = {
         "components/generation/", "components/evaluation/", "components/bundle.py", "components/serving/",
         "components/export/", "flows/doctor.py",
     ],
-    "triton": ["components/kernels/triton_scan.py", "components/kernels/triton_lstm.py"],
+    "triton": ["components/kernels/triton_"],
     "cyclopts": ["flows/commands/"],
     "matplotlib": ["components/render/", "components/evaluation/"],
     "sacrebleu": ["components/tasks/"],
