@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -40,18 +41,27 @@ def decoding_table() -> str:
     return "\n".join(lines)
 
 
+def _gpu_ratios(row: dict[str, Any]) -> str:
+    by_cudnn = f"{row['ways']['torch, graph']['ratio']:.2f}"
+    _, _, H, *_ = row["B,T,H,layers,V"]
+    if "triton, graph" not in row["ways"] or (row["precision"] != "bfloat16" and H < 256):
+        return by_cudnn
+    return f"{row['ways']['triton, graph']['ratio']:.2f} ({by_cudnn})"
+
+
 def gpu_table() -> str:
-    """Ratios of a plain PyTorch loop's time to that of a recorded update by cuDNN, by precision, as Markdown."""
+    """Ratios of a plain PyTorch loop's time to that of a recorded update, by precision, as Markdown; where Triton is
+    taken, that by cuDNN in brackets."""
     rows = json.loads((RESULTS / "gpu.json").read_text(encoding="utf-8"))["rows"]
     ratios = {
-        (tuple(row["B,T,H,layers,V"]), row["cell"], row["precision"]): row["ways"]["torch, graph"]["ratio"]
+        (tuple(row["B,T,H,layers,V"]), row["cell"], row["precision"]): _gpu_ratios(row)
         for row in rows
         if "plain PyTorch" in row["ways"]
     }
     lines = ["| B, T, H, layers, V | LSTM | GRU | RNN |", "|---|---|---|---|"]
     for shape in dict.fromkeys(shape for shape, _, _ in ratios):
         cells = (
-            " / ".join(f"{ratios[shape, cell, precision]:.2f}" for precision in ("float32", "tf32", "bfloat16"))
+            " / ".join(ratios[shape, cell, precision] for precision in ("float32", "tf32", "bfloat16"))
             for cell in ("lstm", "gru", "rnn")
         )
         lines.append(f"| {', '.join(map(str, shape))} | {' | '.join(cells)} |")

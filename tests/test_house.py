@@ -51,7 +51,7 @@ DOORS = {
         "components/generation/", "components/evaluation/", "components/bundle.py", "components/serving/",
         "components/export/", "flows/doctor.py",
     ],
-    "triton": ["components/kernels/triton_"],
+    "triton": [f"components/kernels/triton_{name}.py" for name in ("steps", "lstm", "gru", "scan")],
     "cyclopts": ["flows/commands/"],
     "matplotlib": ["components/render/", "components/evaluation/"],
     "sacrebleu": ["components/tasks/"],

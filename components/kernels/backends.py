@@ -18,7 +18,7 @@ from components.kernels import gru, lstm, rnn, sequence
 KERNELS = {"rnn": rnn, "gru": gru, "lstm": lstm}
 OPTIONS = {"rnn": ("nonlinearity",), "gru": ("reset_after",), "lstm": ()}
 BACKENDS = ("auto", "by_hand", "native", "triton")
-TRITON_FROM_STEPS = 16
+TRITON_FROM_STEPS = 16  # fewer weren't measured
 NATIVE_FROM_STEPS = 4  # below, packing the weights costs more than the native kernels save
 
 log = logging.getLogger(__name__)
@@ -149,21 +149,23 @@ def native_head_applies(y: Tensor, weight: Tensor) -> bool:
 
 
 def triton_is_fastest(x: Tensor, weight_hh_GH: Tensor, precision: torch.dtype, cudnn_takes: bool) -> bool:
-    """Whether the LSTM or GRU in Triton measured faster than cuDNN's, or than the Python kernels where cuDNN doesn't
-    have the cell (docs/gpu.md), and can be used.
-
-    Measured on GPUs of compute capability 9.0 (H200), B 32–128, T 30–128, H 64–1024. Below H 256 in float32, cuDNN has
-    kernels that keep the weights on the chip.
-    """
-    if not x.is_cuda or torch.version.cuda is None or weight_hh_GH.dtype != torch.float32:
-        return False
+    """Whether the LSTM or GRU in Triton runs here and measured faster than cuDNN's, or than the Python kernels where
+    cuDNN doesn't have the cell (B 32–128, T 30–128, H 64–1024; docs/gpu.md). Below H 256, cuDNN has fast kernels for
+    float32."""
     (B, T), H = x.shape[:2], weight_hh_GH.shape[1]
-    measured = torch.cuda.get_device_capability(x.device) == (9, 0) and T >= TRITON_FROM_STEPS and H <= 1024
-    if not measured or (cudnn_takes and precision != torch.bfloat16 and H < 256) or _triton_trouble(x.device):
+    slower = cudnn_takes and precision != torch.bfloat16 and H < 256
+    if slower or T < TRITON_FROM_STEPS or H > 1024 or not triton_measured(x.device, weight_hh_GH.dtype):
         return False
     from components.kernels.triton_steps import rows_together
 
     return rows_together(x.device, B, H) is not None
+
+
+def triton_measured(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the kernels in Triton run on this device, and it is of a kind on which they were measured: NVIDIA's GPUs
+    of compute capability 9.0."""
+    nvidia = device.type == "cuda" and torch.version.cuda is not None and dtype == torch.float32
+    return nvidia and torch.cuda.get_device_capability(device) == (9, 0) and _triton_trouble(device) is None
 
 
 def triton_applies(device: torch.device, training: bool) -> bool:

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from components.kernels.backends import triton_applies
+from components.kernels.backends import triton_applies, triton_measured
 from components.kernels.sequence import steps_alive, zero_after_end
 from components.layers.base import Recurrent, State, product, zeros_like_parameters
 from components.layers.scan import linear_scan
@@ -26,7 +26,7 @@ class LinearCell(Recurrent):
     """G = gates × hidden_size rows of weight_ih [G, I] and bias_ih [G]; state h.
 
     `hidden_size`: size of h, which is the output at each step. `backend`: implementation of the scan: torch, or triton,
-    one kernel for all steps on a GPU (needs `pip install triton`; no speed was measured); auto takes torch.
+    one kernel for all steps on a GPU (needs `pip install triton`); auto takes the one measured faster.
     """
 
     gates: ClassVar[int]
@@ -68,7 +68,8 @@ class LinearCell(Recurrent):
         return y_BTH, {"h": h_TBH[-1] if len(h_TBH) else h_BH}
 
     def _scan(self, a_TBH: Tensor, b_TBH: Tensor, h_BH: Tensor) -> Tensor:
-        if self.backend == "triton" and triton_applies(h_BH.device, self.training):
+        chosen = self.backend == "triton" and triton_applies(h_BH.device, self.training)
+        if chosen or (self.backend == "auto" and triton_measured(h_BH.device, h_BH.dtype)):
             from components.kernels import triton_scan
 
             return triton_scan.linear_scan(a_TBH, b_TBH, h_BH)

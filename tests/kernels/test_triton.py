@@ -261,12 +261,41 @@ def test_what_triton_lacks_is_told_before_it_is_used(error, told, monkeypatch) -
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_never_runs_unasked(kind, monkeypatch) -> None:
+def test_it_never_runs_unasked_on_a_cpu(kind, monkeypatch) -> None:
     for place in ("layers.linear_cell.triton_applies", "layers.cell.triton_applies", "kernels.backends.check_triton"):
         monkeypatch.setattr(f"components.{place}", None)
     layer = made(kind, 7, "auto")
     layer(torch.randn(2, 3, 4))
     assert layer.backend == "auto"
+
+
+def test_auto_takes_it_where_it_measured_faster(monkeypatch) -> None:
+    gpu, answer = torch.device("cuda"), {"capability": (9, 0), "trouble": None}
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: answer["capability"])
+    monkeypatch.setattr(backends, "_triton_trouble", lambda device: answer["trouble"])
+    steps = SimpleNamespace(rows_together=lambda device, B, H: 16 if B * H <= 1 << 15 else None)
+    monkeypatch.setitem(sys.modules, MODULES[0], steps)
+
+    def taken(B=32, T=128, H=256, precision=F32, cudnn_takes=True) -> bool:
+        x, weight = SimpleNamespace(shape=(B, T, 7), device=gpu), torch.empty(4 * H, H)
+        return backends.triton_is_fastest(x, weight, precision, cudnn_takes)
+
+    assert taken()
+    assert taken(H=1024)
+    assert taken(H=64, precision=BF16)
+    assert taken(H=64, cudnn_takes=False)  # peepholes, reset before the product
+    for options in ({"H": 64}, {"T": 8}, {"B": 256}, {"H": 2048}):
+        assert not taken(**options)
+    for changed in ({"capability": (8, 0)}, {"trouble": "no compiler"}):
+        with monkeypatch.context() as patch:
+            for name, value in changed.items():
+                patch.setitem(answer, name, value)
+            assert not taken()
+            assert not backends.triton_measured(gpu, F32)
+    assert backends.triton_measured(gpu, F32)
+    assert not backends.triton_measured(torch.device("cpu"), F32)
+    assert not backends.triton_measured(gpu, F64)
 
 
 def test_the_basic_rnn_is_refused() -> None:

@@ -84,6 +84,21 @@ def test_the_kernels_in_triton(kind, hidden_size: int, ragged: bool, precision: 
     assert all(torch.equal(a, b) for a, b in zip(got, same, strict=True))
 
 
+@NEEDS_TRITON
+@pytest.mark.skipif(
+    torch.cuda.is_available() and torch.cuda.get_device_capability() != (9, 0), reason="needs a GPU that was measured"
+)
+@pytest.mark.parametrize("kind", ["lstm", "gru", "peephole-lstm", "mingru"])
+def test_auto_takes_triton_where_it_measured_faster(kind: str) -> None:
+    prepare(0, 1)
+    results_by_backend = []
+    for backend in ("auto", "triton"):
+        torch.manual_seed(0)
+        layer, x = layers(kind, 256, backend=backend).to(GPU), torch.randn(B, T, INPUT, device=GPU)
+        results_by_backend.append(results(layer, x, None, False))
+    assert all(torch.equal(a, b) for a, b in zip(*results_by_backend, strict=True))
+
+
 @pytest.mark.parametrize("ragged", [False, True], ids=["whole", "ragged"])
 def test_both_directions(ragged: bool) -> None:
     prepare(0, 1)
