@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -129,7 +130,7 @@ def _native(kind: str, nonlinearity: str) -> Backend:
 def _triton(kind: str, device: torch.device, options: Mapping[str, Any]) -> Backend:
     if kind == "rnn":
         raise UserError("backend triton: the rnn isn't supported", hint="use backend auto or by_hand")
-    check_triton(device)
+    check_triton(device, "lstm")
     if device.type == "cuda" and (torch.version.cuda is None or torch.cuda.get_device_capability(device) < (8, 0)):
         raise UserError(
             "backend triton: the GPU must be one of NVIDIA's with compute capability 8.0 or later",
@@ -154,28 +155,28 @@ def triton_is_fastest(x: Tensor, weight_hh_GH: Tensor, precision: torch.dtype, c
     float32."""
     (B, T), H = x.shape[:2], weight_hh_GH.shape[1]
     slower = cudnn_takes and precision != torch.bfloat16 and H < 256
-    if slower or T < TRITON_FROM_STEPS or H > 1024 or not triton_measured(x.device, weight_hh_GH.dtype):
+    if slower or T < TRITON_FROM_STEPS or H > 1024 or not triton_measured(x.device, weight_hh_GH.dtype, "lstm"):
         return False
     from components.kernels.triton_steps import rows_together
 
     return rows_together(x.device, B, H) is not None
 
 
-def triton_measured(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether the kernels in Triton run on this device, and it is of a kind on which they were measured: NVIDIA's GPUs
+def triton_measured(device: torch.device, dtype: torch.dtype, kernel: str) -> bool:
+    """Whether a kernel in Triton runs on this device, and it is of a kind on which they were measured: NVIDIA's GPUs
     of compute capability 9.0."""
     nvidia = device.type == "cuda" and torch.version.cuda is not None and dtype == torch.float32
-    return nvidia and torch.cuda.get_device_capability(device) == (9, 0) and _triton_trouble(device) is None
+    return nvidia and torch.cuda.get_device_capability(device) == (9, 0) and _triton_trouble(device, kernel) is None
 
 
-def triton_applies(device: torch.device, training: bool) -> bool:
-    """Whether the kernels in Triton run on this device.
+def triton_applies(device: torch.device, training: bool, kernel: str = "scan") -> bool:
+    """Whether a kernel in Triton, scan or lstm (which stands for gru as well), runs on this device.
 
     Raises:
         UserError: they don't, and the model is in training. A trained one does without them.
     """
     try:
-        check_triton(device)
+        check_triton(device, kernel)
     except UserError:
         if training:
             raise
@@ -183,15 +184,15 @@ def triton_applies(device: torch.device, training: bool) -> bool:
     return True
 
 
-def check_triton(device: torch.device) -> None:
-    """Check whether the kernels in Triton run on this device.
+def check_triton(device: torch.device, kernel: str = "scan") -> None:
+    """Check whether a kernel in Triton runs on this device.
 
     Raises:
         UserError: the device isn't a GPU, or triton isn't installed or doesn't run there.
     """
     if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":  # interpreted on the CPU: for tests
         what, hint = f"needs a GPU, but the model is on {device}", "use --device cuda"
-    elif problem := _triton_trouble(device):
+    elif problem := _triton_trouble(device, kernel):
         what = f"doesn't run on {device}: {problem}"
         hint = "pip install triton" if problem.startswith("No module") else "install what it needs"
     else:
@@ -200,12 +201,10 @@ def check_triton(device: torch.device) -> None:
 
 
 @functools.cache
-def _triton_trouble(device: torch.device) -> str | None:
-    """Why Triton doesn't run on a device, found out by a small launch; None if it does."""
+def _triton_trouble(device: torch.device, kernel: str) -> str | None:
+    """Why a kernel in Triton doesn't run on a device, found out by a small launch; None if it does."""
     try:
-        from components.kernels.triton_scan import try_out
-
-        try_out(device)
+        importlib.import_module(f"components.kernels.triton_{kernel}").try_out(device)
     except Exception as error:  # no triton; no C compiler or Python.h for its launcher; a GPU too old for it; …
         return str(error).strip().partition("\n")[0] or type(error).__name__
     return None

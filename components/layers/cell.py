@@ -137,7 +137,7 @@ class Cell(Recurrent):
     def _backend_for(self, x_BTI: Tensor, precision: torch.dtype) -> str:
         if self.backend == "native" and (x_BTI.shape[1] == 1 or not native_builds()):
             return "by_hand"  # single steps, for which packing the weights costs more; or no compiler
-        if self.backend == "triton" and not triton_applies(x_BTI.device, self.training):
+        if self.backend == "triton" and not triton_applies(x_BTI.device, self.training, "lstm"):
             return "by_hand"
         if self.backend == "auto" and native_applies(x_BTI, self.parameters_by_name, self.kernel_options):
             return "native"

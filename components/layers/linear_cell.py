@@ -69,7 +69,7 @@ class LinearCell(Recurrent):
 
     def _scan(self, a_TBH: Tensor, b_TBH: Tensor, h_BH: Tensor) -> Tensor:
         chosen = self.backend == "triton" and triton_applies(h_BH.device, self.training)
-        if chosen or (self.backend == "auto" and triton_measured(h_BH.device, h_BH.dtype)):
+        if chosen or (self.backend == "auto" and triton_measured(h_BH.device, h_BH.dtype, "scan")):
             from components.kernels import triton_scan
 
             return triton_scan.linear_scan(a_TBH, b_TBH, h_BH)

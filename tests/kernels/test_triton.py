@@ -73,7 +73,8 @@ def launched(interpreted, monkeypatch) -> list[str]:
     from triton.runtime.interpreter import GridExecutor
 
     names: list[str] = []
-    backends.check_triton(torch.device("cpu"))
+    for kernel in ("scan", "lstm"):
+        backends.check_triton(torch.device("cpu"), kernel)
     run = GridExecutor.__call__
 
     def counting(executor: Any, *given: Any, **options: Any) -> None:
@@ -273,7 +274,7 @@ def test_auto_takes_it_where_it_measured_faster(monkeypatch) -> None:
     gpu, answer = torch.device("cuda"), {"capability": (9, 0), "trouble": None}
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: answer["capability"])
-    monkeypatch.setattr(backends, "_triton_trouble", lambda device: answer["trouble"])
+    monkeypatch.setattr(backends, "_triton_trouble", lambda device, kernel: answer["trouble"])
     steps = SimpleNamespace(rows_together=lambda device, B, H: 16 if B * H <= 1 << 15 else None)
     monkeypatch.setitem(sys.modules, MODULES[0], steps)
 
@@ -292,10 +293,10 @@ def test_auto_takes_it_where_it_measured_faster(monkeypatch) -> None:
             for name, value in changed.items():
                 patch.setitem(answer, name, value)
             assert not taken()
-            assert not backends.triton_measured(gpu, F32)
-    assert backends.triton_measured(gpu, F32)
-    assert not backends.triton_measured(torch.device("cpu"), F32)
-    assert not backends.triton_measured(gpu, F64)
+            assert not backends.triton_measured(gpu, F32, "scan")
+    assert backends.triton_measured(gpu, F32, "scan")
+    assert not backends.triton_measured(torch.device("cpu"), F32, "scan")
+    assert not backends.triton_measured(gpu, F64, "scan")
 
 
 def test_the_basic_rnn_is_refused() -> None:
