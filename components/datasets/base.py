@@ -34,7 +34,8 @@ class Reader(ABC):
     in_package: ClassVar[bool] = False  # reads what an installed package holds: no path
     files_by: ClassVar[str] = ""  # the reader for files of the same kind, if this one reads none
     gives_way: ClassVar[bool] = False  # a path or a dataset, if given, is read instead (of `own` readers)
-    holds_splits: bool = False  # its files define train, val and test: read with `part` set to each
+    # its files define train, val and test: read with `part` set to each; of a class, whether they may
+    holds_splits: bool = False
     by_time: ClassVar[bool] = False  # splits each series by time: read with `part` and `fractions` set
     continued: bool = False  # a series of val or test begins with the steps of the split before
     # for each number of a target, the column of the input that it continues; empty: the target is something else

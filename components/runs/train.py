@@ -12,7 +12,7 @@ from components.console import bar, say
 from components.datasets.store import DatasetRef, Store
 from components.errors import UserError
 from components.paths import CODE
-from components.provenance import code_version, library_versions, machine
+from components.provenance import code_version, machine, package_versions
 from components.recipe import Recipe
 from components.render.figures import figure
 from components.runs.members import together
@@ -53,7 +53,7 @@ def begin_run(
         "code.dirty": str(version.get("dirty")),
         "device": device,
         "start": recipe.training["start"] or "",
-        **{f"version.{library}": v for library, v in (library_versions() | gpu_versions(device)).items()},
+        **{f"version.{library}": v for library, v in (package_versions() | gpu_versions(device)).items()},
         **(tags or {}),
     }
     run = MlflowTracker(where.settings).start(recipe.name, run_name, tags=about)
