@@ -54,14 +54,20 @@ def generation_targets(task: Mapping[str, Any]) -> list[Any]:
 
 
 def options_of(target: Any) -> dict[str, tuple[Any, Any]]:
-    """The keyword-only parameters of a class or function: name → (type, default or ... if required)."""
-    function = target.__init__ if inspect.isclass(target) else target
-    hints = get_type_hints(function, include_extras=True)
-    return {
-        name: (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    }
+    """The keyword-only parameters of a class or function: name → (type, default or ... if required). A class whose
+    `__init__` takes `**settings` passes them on, and has the parameters of the next base class too."""
+    classes = inspect.getmro(target) if inspect.isclass(target) else ()
+    functions = [vars(owner)["__init__"] for owner in classes if "__init__" in vars(owner)] or [target]
+    found: dict[str, tuple[Any, Any]] = {}
+    for function in functions:
+        hints = get_type_hints(function, include_extras=True)
+        parameters = inspect.signature(function).parameters
+        for name, parameter in parameters.items():
+            if parameter.kind is parameter.KEYWORD_ONLY and name not in found:
+                found[name] = (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
+        if "settings" not in parameters or parameters["settings"].kind is not inspect.Parameter.VAR_KEYWORD:
+            break
+    return found
 
 
 def check_options(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from components.datasets.files.codings import Coding
 from components.datasets.files.folders import PassedOver, ending, inside
 from components.datasets.files.text import TextFiles
 from components.errors import UserError
@@ -21,11 +22,9 @@ class Reader(ABC):
     applied to each piece alone. They are concatenated, and may be sliced: `length(item[:n]) == n`. framing "sequences":
     each item is a separate sequence, framed by BOS and EOS.
 
-    Settings of several readers. `coding`: text encoding: utf-8, latin-1, cp1252, gbk, shift-jis or another that Python
-    knows, or auto: detected. `errors`: "replace" reads undecodable bytes as U+FFFD instead of refusing the file.
-    `max_bytes`: larger files (uncompressed) are refused. `workers`: number of files read in parallel, each in its own
-    process. `families`: pieces whose melodies share patterns of intervals, in any key and rhythm, stay in the same part
-    of a split that is made here.
+    Settings of several readers. `workers`: number of files read in parallel, each in its own process. `families`:
+    pieces whose melodies share patterns of intervals, in any key and rhythm, stay in the same part of a split that is
+    made here.
     """
 
     framing: ClassVar[Literal["stream", "sequences"]]
@@ -124,17 +123,35 @@ class Reader(ABC):
         return None
 
 
-def text_files(reader: Reader, *, binary: Collection[str] = (), **options: Any) -> TextFiles:
-    """The TextFiles of a reader, with its `options`. Files in folders that aren't text are skipped, except those with
-    the suffixes of `binary`."""
-    settings = options_of(type(reader))
-    files = TextFiles(dropped=reader.dropped, notes=reader.notes, settings=settings, **options)
-    kept = []
-    for path in reader.files:
-        looked_at = path in reader.in_folders and ending(path) not in binary
-        if reason := files.fits(path) if looked_at else "":
-            reader.passed_over.setdefault(reason, []).append(path.name)
-        else:
-            kept.append(path)
-    reader.files = kept
-    return files
+class TextFilesReader(Reader):
+    """Reads text files, `self._text`, gzip or not. Files in folders that aren't text are skipped, except those with the
+    suffixes of `binary`.
+
+    `coding`: text encoding: utf-8, latin-1, cp1252, gbk, shift-jis or another that Python knows, or auto: detected.
+    `errors`: "replace" reads undecodable bytes as U+FFFD instead of refusing the file. `max_bytes`: larger files
+    (uncompressed) are refused.
+    """
+
+    binary: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        /,
+        *,
+        coding: Coding = "utf-8",
+        errors: Literal["refuse", "replace"] = "refuse",
+        max_bytes: int | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(files, **settings)
+        about = {"dropped": self.dropped, "notes": self.notes, "settings": options_of(type(self))}
+        self._text = TextFiles(coding=coding, errors=errors, max_bytes=max_bytes, **about)
+        kept = []
+        for path in self.files:
+            looked_at = path in self.in_folders and ending(path) not in self.binary
+            if reason := self._text.fits(path) if looked_at else "":
+                self.passed_over.setdefault(reason, []).append(path.name)
+            else:
+                kept.append(path)
+        self.files = kept
