@@ -97,6 +97,20 @@ def check_options(
     return values
 
 
+def checked_options(section: str, values: Mapping[str, Any], targets: Iterable[Any]) -> dict[str, Any]:
+    """As `check_options`.
+
+    Raises:
+        UserError: there are problems; all of them.
+    """
+    problems: list[str] = []
+    checked = check_options(section, values, targets, problems)
+    if problems:
+        where, _, what = problems[0].partition(": ")
+        raise UserError("; ".join([what, *problems[1:]]), where=where)
+    return checked
+
+
 def path_options(options: Mapping[str, tuple[Any, Any]]) -> dict[str, UserPath]:
     """The options that name users' files."""
     marks = {name: getattr(annotation, "__metadata__", ()) for name, (annotation, _) in options.items()}

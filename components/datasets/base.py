@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
 
 from components.datasets.files.codings import Coding
 from components.datasets.files.folders import PassedOver, ending, inside
@@ -141,7 +143,7 @@ class TextFilesReader(Reader):
         *,
         coding: Coding = "utf-8",
         errors: Literal["refuse", "replace"] = "refuse",
-        max_bytes: int | None = None,
+        max_bytes: Annotated[int, Field(gt=0)] | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(files, **settings)

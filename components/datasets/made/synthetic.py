@@ -34,10 +34,6 @@ class SyntheticReader(Reader):
 
     def __init__(self, files: Sequence[Path], count: int, seed: int, steps: int, options: dict[str, Any], /) -> None:
         super().__init__(files)
-        if count < 1 or seed < 0:
-            raise UserError(
-                f"invalid count {count} or seed {seed}", where="data", hint="count must be 1 or more, seed 0 or more"
-            )
         if count * steps > MOST_STEPS:
             hint = "set a smaller data.count or data.lag"
             raise UserError(
@@ -81,9 +77,6 @@ class CopyMemory(SyntheticReader):
         count: Annotated[int, Field(gt=0)] = 10_000,
         seed: Annotated[int, Field(ge=0)] = 0,
     ) -> None:
-        if lag < 1 or length < 1 or not 2 <= symbols <= len(ALPHABET):
-            hint = f"lag and length must be 1 or more, symbols 2 to {len(ALPHABET)}"
-            raise UserError(f"invalid lag {lag}, length {length} or symbols {symbols}", where="data", hint=hint)
         self.lag, self.length, self.symbols = lag, length, ALPHABET[:symbols]
         options = {"lag": lag, "length": length, "symbols": symbols}
         super().__init__(files, count, seed, lag + 2 * length, options)
@@ -119,8 +112,6 @@ class AddingProblem(SyntheticReader):
         count: Annotated[int, Field(gt=0)] = 10_000,
         seed: Annotated[int, Field(ge=0)] = 0,
     ) -> None:
-        if lag < 2:
-            raise UserError(f"must be 2 or more, not {lag}", where="data.lag", hint="two numbers are added")
         self.lag = lag
         super().__init__(files, count, seed, lag, {"lag": lag})
 

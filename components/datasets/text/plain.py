@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from components.datasets.base import TextFilesReader
 from components.datasets.files.text import BLOCK
-from components.errors import UserError
 
 CHUNK = 1 << 20  # characters of a stream in an item
 NEAR = 1024  # characters before the end of an item in which a whitespace is looked for first
@@ -71,13 +72,11 @@ class LinesReader(TextFilesReader):
         /,
         *,
         unique: bool = True,
-        max_length: int = 1000,
+        max_length: Annotated[int, Field(gt=0)] = 1000,
         strip: bool = True,
         **settings: Any,
     ) -> None:
         super().__init__(files, **settings)
-        if max_length < 1:
-            raise UserError(f"must be 1 or more, not {max_length}", where="data.max_length")
         self.unique, self.max_length, self.strip = unique, max_length, strip
 
     def items(self) -> Iterator[str]:
