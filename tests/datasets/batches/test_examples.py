@@ -176,7 +176,7 @@ def test_rows_of_like_length_meet() -> None:
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     sequences = Sequences(np.ones(offsets[-1], dtype=np.int64), offsets)
     batches = ExampleBatches(Examples({"input": sequences, "target": sequences}), batch_size=32, seed=0, training=True)
-    computed = sum(batch.inputs.size(0) * batch.inputs.size(1) for batch in batches.epoch())
+    computed = sum(batch.inputs.shape[0] * batch.inputs.shape[1] for batch in batches.epoch())
     assert 1 - lengths.sum() / computed < 0.12
 
 
