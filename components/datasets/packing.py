@@ -73,7 +73,7 @@ def write_store(
             _count(counts[split], encoding, item, arrays, new=not stream, framed=framed)
             targets.add(split, item, arrays)
             overlap.add(split, item)
-            _feed(content[split], item)
+            feed(content[split], item)
             if framed:
                 arrays = {name: np.concatenate([[BOS], ids, [EOS]]) for name, ids in arrays.items()}
             if stream and counts[split]["sequences"]:
@@ -140,7 +140,7 @@ class _Pace:
             self.tell(f"{self.done:,} {self.what}, {self.done / (now - self.started):,.0f} a second")
 
 
-def _feed(digest: Any, item: Any) -> None:
+def feed(digest: Any, item: Any) -> None:
     """Add an item's content to a digest: text, arrays, and containers of them."""
     if isinstance(item, str):
         digest.update(item.encode("utf-8", "surrogatepass"))
@@ -150,15 +150,15 @@ def _feed(digest: Any, item: Any) -> None:
         digest.update(repr([(c.start, c.duration, c.root, c.kind, c.bass) for c in item.chords]).encode())
         for part in item.parts:
             digest.update(f"{part.name!r} {part.program} {part.role!r}".encode())
-            _feed(digest, note_columns(part.notes))
+            feed(digest, note_columns(part.notes))
     elif isinstance(item, Ink):
-        _feed(digest, (item.text, item.strokes))
+        feed(digest, (item.text, item.strokes))
     elif isinstance(item, np.ndarray):
         digest.update(f"{item.dtype}{item.shape}".encode() + np.ascontiguousarray(item).tobytes())
     elif isinstance(item, tuple | list):
         digest.update(f"{len(item)}(".encode())
         for part in item:
-            _feed(digest, part)
+            feed(digest, part)
             digest.update(b"\0")
     else:
         digest.update(repr(item).encode())
