@@ -3,7 +3,6 @@ inputs."""
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import platform
 import shutil
@@ -43,7 +42,7 @@ from components.datasets.store import SPLITS, DatasetRef, Store
 from components.datasets.vectors import give_words
 from components.encodings.base import Encoding
 from components.errors import UserError
-from components.provenance import digest_json
+from components.provenance import digest_json, digest_tree
 from components.registry import resolve
 
 CODE = Path(__file__).resolve().parents[1]  # components/
@@ -209,8 +208,4 @@ def _cached(folder: Path, tell: Progress) -> DatasetRef | None:
 
 def _code_digest() -> str:
     """Digest of the code that determines a store's content: a change makes cached stores stale."""
-    digest = hashlib.sha256()
-    packages = *sorted(CODE.glob("datasets/**/*.py")), *sorted(CODE.glob("encodings/**/*.py"))
-    for file in [CODE / "ink.py", CODE / "score.py", *packages]:
-        digest.update(f"{file.relative_to(CODE)}\0".encode() + file.read_bytes() + b"\0")
-    return digest.hexdigest()
+    return digest_tree(CODE / part for part in ("ink.py", "score.py", "datasets", "encodings"))
