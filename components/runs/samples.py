@@ -13,7 +13,8 @@ from components.runs.generate import Opened, generated, open_model
 from components.runs.judge import judged
 from components.runs.open_run import OpenRun
 from components.runs.travel import SAMPLES
-from components.tracking.base import ModelRef, Run
+from components.tracking.base import ModelRef
+from components.tracking.mlflow_backend import MlflowRun
 from components.training.session import Session
 from components.training.trainer import Events
 
@@ -30,7 +31,7 @@ class WithSamples:
     Training isn't affected: sampling uses separate random generators.
     """
 
-    def __init__(self, events: Events, session: Session, run: Run, folder: Path) -> None:
+    def __init__(self, events: Events, session: Session, run: MlflowRun, folder: Path) -> None:
         self.events, self.session, self.run, self.file = events, session, run, folder / FILE
         self.rows: dict[tuple[int, int], list[Any]] = {}
         if self.file.exists():

@@ -21,8 +21,7 @@ from components.runs.places import places
 from components.runs.record import RunRecord
 from components.runs.samples import WithSamples
 from components.runs.start import begin
-from components.tracking.base import Run
-from components.tracking.mlflow_backend import MlflowTracker
+from components.tracking.mlflow_backend import MlflowRun, MlflowTracker
 from components.training.device import choose_device, choose_threads, gpu_versions
 
 
@@ -99,7 +98,7 @@ def train(run: OpenRun) -> str:
 class _Listener:
     """Passes a training run's events on to MLflow, the progress bar and the log."""
 
-    def __init__(self, run: Run, advance: Callable[[int, str], None]) -> None:
+    def __init__(self, run: MlflowRun, advance: Callable[[int, str], None]) -> None:
         self.run, self.advance = run, advance
 
     def metrics(self, values: dict[str, float], step: int) -> None:
