@@ -17,6 +17,7 @@ from components.tracking.base import ModelRef
 from components.tracking.mlflow_backend import MlflowRun
 from components.training.session import Session
 from components.training.trainer import Events
+from components.whole_files import written_whole
 
 TABLE = "samples/during_training.json"
 FILE = SAMPLES  # a resumed run continues its table
@@ -53,9 +54,8 @@ class WithSamples:
             self.rows[step, number] = [step, number, text, round(nats, 3)]
         if self.rows:
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows.values())
-            temporary = self.file.with_name(f".{FILE}")
-            temporary.write_text(lines, encoding="utf-8")
-            temporary.replace(self.file)
+            with written_whole(self.file) as whole:
+                whole.write_text(lines, encoding="utf-8")
             shown = [self.rows[key] for key in sorted(self.rows)]
             self.run.table({name: [row[i] for row in shown] for i, name in enumerate(COLUMNS)}, TABLE)
 
