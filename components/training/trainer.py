@@ -155,6 +155,9 @@ class Trainer:
                 metric was never a finite number.
         """
         remove_half_written(self.folder)
+        for left in [*self.folder.glob(".tmp??????"), *self.folder.glob(".*.safetensors.*")]:
+            if left.is_file():  # left by earlier versions
+                left.unlink()
         if self.checkpoint_path.exists():
             self._load()
         self._warn_of_slow_precision()
