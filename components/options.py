@@ -54,14 +54,20 @@ def generation_targets(task: Mapping[str, Any]) -> list[Any]:
 
 
 def options_of(target: Any) -> dict[str, tuple[Any, Any]]:
-    """The keyword-only parameters of a class or function: name → (type, default or ... if required)."""
-    function = target.__init__ if inspect.isclass(target) else target
-    hints = get_type_hints(function, include_extras=True)
-    return {
-        name: (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    }
+    """The keyword-only parameters of a class or function: name → (type, default or ... if required). A class whose
+    `__init__` takes `**settings` passes them on, and has the parameters of the next base class too."""
+    classes = inspect.getmro(target) if inspect.isclass(target) else ()
+    functions = [vars(owner)["__init__"] for owner in classes if "__init__" in vars(owner)] or [target]
+    found: dict[str, tuple[Any, Any]] = {}
+    for function in functions:
+        hints = get_type_hints(function, include_extras=True)
+        parameters = inspect.signature(function).parameters
+        for name, parameter in parameters.items():
+            if parameter.kind is parameter.KEYWORD_ONLY and name not in found:
+                found[name] = (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
+        if "settings" not in parameters or parameters["settings"].kind is not inspect.Parameter.VAR_KEYWORD:
+            break
+    return found
 
 
 def check_options(
@@ -89,6 +95,20 @@ def check_options(
                 except UserError as error:
                     problems.append(f"{error.where}: {error.what}")
     return values
+
+
+def checked_options(section: str, values: Mapping[str, Any], targets: Iterable[Any]) -> dict[str, Any]:
+    """As `check_options`.
+
+    Raises:
+        UserError: there are problems; all of them.
+    """
+    problems: list[str] = []
+    checked = check_options(section, values, targets, problems)
+    if problems:
+        where, _, what = problems[0].partition(": ")
+        raise UserError("; ".join([what, *problems[1:]]), where=where)
+    return checked
 
 
 def path_options(options: Mapping[str, tuple[Any, Any]]) -> dict[str, UserPath]:

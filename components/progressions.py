@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
-from itertools import groupby
 
 from components.errors import UserError, unknown
-from components.harmony import LONGEST_NAME, Symbol, format_chord, parse_chord, parse_key
+from components.harmony import LONGEST_NAME, Symbol, parse_chord, parse_key
 from components.score import Chord, Score
 
 MOST_CHARACTERS = 20_000
@@ -70,23 +68,6 @@ def parse_progression(text: str, metre: tuple[int, int] = (4, 4), steps_per_beat
         starts = range(number * bar_steps, (number + 1) * bar_steps, share)
         shares += [(start, share, symbol) for start, symbol in zip(starts, bar, strict=True) if symbol is not None]
     return _merged(shares)
-
-
-def format_progression(chords: Sequence[Chord], metre: tuple[int, int] = (4, 4), steps_per_beat: int = 12) -> str:
-    """The chords as text in bars from step 0: the inverse of `parse_progression` with the same metre."""
-    bar_steps = Score((), steps_per_beat, metre).bar_steps
-    end = max((chord.start + chord.duration for chord in chords), default=0)
-    bars = []
-    for first in range(0, end, bar_steps):
-        inside = [c for c in chords if c.start < first + bar_steps and c.start + c.duration > first]
-        edges = {edge - first for c in inside for edge in (c.start, c.start + c.duration)}
-        grain = math.gcd(bar_steps, *(edge for edge in edges if 0 < edge < bar_steps))
-        whole = range(bar_steps // grain, bar_steps + 1, bar_steps // grain)
-        count = next((n for n in whole if _can_share(n, bar_steps, metre[0])), bar_steps)
-        steps = range(first, first + bar_steps, bar_steps // count)
-        cells = [next((format_chord(c) for c in inside if c.start <= s < c.start + c.duration), "N.C.") for s in steps]
-        bars.append(" ".join(" ".join([cell, *["/"] * (len(list(run)) - 1)]) for cell, run in groupby(cells)))
-    return " | ".join(bars) or "N.C."
 
 
 def _can_share(count: int, bar_steps: int, beats: int) -> bool:

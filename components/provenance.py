@@ -82,7 +82,7 @@ def code_version(root: Path) -> dict[str, Any]:
     return {"commit": commit, "dirty": dirty, "version": package}
 
 
-def library_versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """The installed versions of the libraries that results depend on, by name. Doesn't import them."""
     found = {}
     for name in LIBRARIES:

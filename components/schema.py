@@ -116,8 +116,8 @@ def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
             else "model.input: embedding"
         )
         problems.append(f"training.sparse_rows: each update of this model uses all rows of its tables (set {ways})")
-    if data and data.get("join_val"):
-        problems += _needing_val(sections)
+    if data:
+        problems += _check_val(data, sections)
     task_class = resolve("task", task["kind"]) if task else None
     if model and task_class and (task_class.settings or task_class.past_only):
         model_class = task_class.model_kinds()[model["kind"]][0]
@@ -132,8 +132,23 @@ def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return problems
 
 
-def _needing_val(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Settings that have no effect without val."""
+def _check_val(data: Mapping[str, Any], sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Problems of settings that need val, where there is none. Whether the user's own files give one is only known when
+    they are read."""
+    why = "which data.join_val makes part of train (change one of the two)" if data["join_val"] else ""
+    if data["path"] is None and not data["split"][1] and not resolve("reader", data["reader"]).holds_splits:
+        from components.datasets.cards import load_card
+
+        files = load_card(data["dataset"]).files if data["dataset"] else []
+        if "val" not in {file.split for file in files}:
+            why = "but data.split has none (give it a fraction, or change this setting)"
+            if data["join_val"]:
+                return [f"data.join_val: needs val, {why}"]
+    return [f"{name}: needs val, {why}" for name in needing_val(sections)] if why else []
+
+
+def needing_val(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The settings of training and evaluation that have no effect without val."""
     training, evaluation = sections.get("training", {}), sections.get("evaluation", {})
     found = {
         "training.patience": training.get("patience"),
@@ -142,8 +157,7 @@ def _needing_val(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
         "evaluation.cache": evaluation.get("cache"),
         "evaluation.dynamic": evaluation.get("dynamic"),
     }
-    why = "needs val, which data.join_val makes part of train (change one of the two)"
-    return [f"{name}: {why}" for name, needed in found.items() if needed]
+    return [name for name, needed in found.items() if needed]
 
 
 def _no_rows(encoding: Mapping[str, Any], task: Mapping[str, Any], model: Mapping[str, Any]) -> bool:

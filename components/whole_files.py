@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from components.errors import UserError
+
 MARK = ".writing-"
 
 
@@ -37,6 +39,23 @@ def written_whole(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path, hint: str = "choose a new folder: --out FOLDER") -> Iterator[Path]:
+    """An empty folder to fill, in a hidden one next to `folder`; at the end of the block it becomes `folder`.
+
+    Raises:
+        UserError: `folder` exists.
+    """
+    if folder.exists():
+        raise UserError("already exists", where=str(folder), hint=hint)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".exporting-") as parent:
+        made = Path(parent) / "made"
+        made.mkdir()
+        yield made
+        made.rename(folder)
 
 
 @contextlib.contextmanager

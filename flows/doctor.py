@@ -10,7 +10,7 @@ from collections.abc import Callable
 from components.console import out
 from components.errors import UserError
 from components.paths import writable_folder
-from components.provenance import library_versions, machine
+from components.provenance import machine, package_versions
 from components.redaction import shown_address
 from components.runs.places import STATE, Places, places
 from flows.server import Server, answers, check_database
@@ -48,7 +48,7 @@ def _libraries(where: Places) -> str:
     from packaging.requirements import Requirement
 
     wrong = []
-    versions = library_versions()
+    versions = package_versions()
     for text in requires("reprise") or []:
         requirement = Requirement(text)
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):

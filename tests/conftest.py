@@ -105,7 +105,7 @@ def compiler() -> None:
     from components.kernels.native import build
 
     try:
-        build.library()
+        build.load_native()
     except UserError:
         pytest.skip("needs a C++ compiler: apt-get install g++")
 

@@ -19,7 +19,7 @@ def unexpected(output: str) -> list[str]:
 @pytest.fixture(params=instruction_sets())
 def instruction_set(request: pytest.FixtureRequest, compiler: None) -> Iterator[str]:
     """Each version of the kernels that this processor can run, in turn."""
-    lib = build.library()
+    lib = build.load_native()
     assert lib.reprise_choose(request.param.encode()).decode() == request.param
     yield request.param
     lib.reprise_choose(build.limit())

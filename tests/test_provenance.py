@@ -126,7 +126,7 @@ def test_without_git_there_is_no_commit_and_no_failure(checkout: Path, monkeypat
 
 
 def test_libraries_and_machine_are_named() -> None:
-    libraries, machine = provenance.library_versions(), provenance.machine()
+    libraries, machine = provenance.package_versions(), provenance.machine()
     assert {"torch", "numpy", "mlflow"} <= libraries.keys()
     assert all(number[0].isdigit() for number in libraries.values())
     assert machine["cpu"]

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.errors import UserError
+from components.options import options_of
 from components.recipe import Recipe, apply_override, load_yaml, read_recipe
 from components.runs.places import RECIPES, recipe_names, recipe_path
 from components.yaml_text import parse_yaml
@@ -287,3 +288,17 @@ def test_a_relative_path_counts_from_where_the_command_is_given(tmp_path, monkey
     wrong = read_recipe(tmp_path / "elsewhere" / "r.yaml", ["data.path=nosuch.txt"])
     with pytest.raises(UserError, match=r"here/nosuch\.txt: no such file or folder\n.*where the command is run"):
         path_readers(wrong.data, Path("/nowhere"), tmp_path)
+
+
+def test_settings_of_a_base_class_are_inherited_only_where_they_are_passed_on() -> None:
+    class Base:
+        def __init__(self, files: list[str], /, *, size: int = 1, seed: int = 0) -> None: ...
+
+    class Child(Base):
+        def __init__(self, files: list[str], /, *, size: int = 2, width: int, **settings: int) -> None: ...
+
+    class Closed(Base):
+        def __init__(self, files: list[str], /, *, width: int = 3, **options: int) -> None: ...
+
+    assert {name: default for name, (_, default) in options_of(Child).items()} == {"size": 2, "width": ..., "seed": 0}
+    assert list(options_of(Closed)) == ["width"]

@@ -6,8 +6,11 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+from pydantic import Field
+
+from components.datasets.files.codings import Coding
 from components.datasets.files.folders import PassedOver, ending, inside
 from components.datasets.files.text import TextFiles
 from components.errors import UserError
@@ -21,11 +24,9 @@ class Reader(ABC):
     applied to each piece alone. They are concatenated, and may be sliced: `length(item[:n]) == n`. framing "sequences":
     each item is a separate sequence, framed by BOS and EOS.
 
-    Settings of several readers. `coding`: text encoding: utf-8, latin-1, cp1252, gbk, shift-jis or another that Python
-    knows, or auto: detected. `errors`: "replace" reads undecodable bytes as U+FFFD instead of refusing the file.
-    `max_bytes`: larger files (uncompressed) are refused. `workers`: number of files read in parallel, each in its own
-    process. `families`: pieces whose melodies share patterns of intervals, in any key and rhythm, stay in the same part
-    of a split that is made here.
+    Settings of several readers. `workers`: number of files read in parallel, each in its own process. `families`:
+    pieces whose melodies share patterns of intervals, in any key and rhythm, stay in the same part of a split that is
+    made here.
     """
 
     framing: ClassVar[Literal["stream", "sequences"]]
@@ -34,7 +35,8 @@ class Reader(ABC):
     in_package: ClassVar[bool] = False  # reads what an installed package holds: no path
     files_by: ClassVar[str] = ""  # the reader for files of the same kind, if this one reads none
     gives_way: ClassVar[bool] = False  # a path or a dataset, if given, is read instead (of `own` readers)
-    holds_splits: bool = False  # its files define train, val and test: read with `part` set to each
+    # its files define train, val and test: read with `part` set to each; of a class, whether they may
+    holds_splits: bool = False
     by_time: ClassVar[bool] = False  # splits each series by time: read with `part` and `fractions` set
     continued: bool = False  # a series of val or test begins with the steps of the split before
     # for each number of a target, the column of the input that it continues; empty: the target is something else
@@ -123,17 +125,35 @@ class Reader(ABC):
         return None
 
 
-def text_files(reader: Reader, *, binary: Collection[str] = (), **options: Any) -> TextFiles:
-    """The TextFiles of a reader, with its `options`. Files in folders that aren't text are skipped, except those with
-    the suffixes of `binary`."""
-    settings = options_of(type(reader))
-    files = TextFiles(dropped=reader.dropped, notes=reader.notes, settings=settings, **options)
-    kept = []
-    for path in reader.files:
-        looked_at = path in reader.in_folders and ending(path) not in binary
-        if reason := files.fits(path) if looked_at else "":
-            reader.passed_over.setdefault(reason, []).append(path.name)
-        else:
-            kept.append(path)
-    reader.files = kept
-    return files
+class TextFilesReader(Reader):
+    """Reads text files, `self._text`, gzip or not. Files in folders that aren't text are skipped, except those with the
+    suffixes of `binary`.
+
+    `coding`: text encoding: utf-8, latin-1, cp1252, gbk, shift-jis or another that Python knows, or auto: detected.
+    `errors`: "replace" reads undecodable bytes as U+FFFD instead of refusing the file. `max_bytes`: larger files
+    (uncompressed) are refused.
+    """
+
+    binary: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        /,
+        *,
+        coding: Coding = "utf-8",
+        errors: Literal["refuse", "replace"] = "refuse",
+        max_bytes: Annotated[int, Field(gt=0)] | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(files, **settings)
+        about = {"dropped": self.dropped, "notes": self.notes, "settings": options_of(type(self))}
+        self._text = TextFiles(coding=coding, errors=errors, max_bytes=max_bytes, **about)
+        kept = []
+        for path in self.files:
+            looked_at = path in self.in_folders and ending(path) not in self.binary
+            if reason := self._text.fits(path) if looked_at else "":
+                self.passed_over.setdefault(reason, []).append(path.name)
+            else:
+                kept.append(path)
+        self.files = kept

@@ -42,6 +42,8 @@ class LabelledReader(Reader):
     """
 
     framing, pairs = "sequences", True
+    labels: Mapping[str, str] | None = None
+    unique: bool = False
 
     columns_set_by: ClassVar[str] = ""  # the settings that name a table's columns, if any
 
@@ -50,10 +52,6 @@ class LabelledReader(Reader):
     trained_steps: tuple[int, int] | None = None
     trained_labels: Collection[str] = ()  # the model's labels: whether a row's last number is one
     pictures: bool = False  # the model reads images [T, height, width], so a file of frames may hold them
-
-    def __init__(self, files: Sequence[Path], labels: Mapping[str, str] | None, unique: bool, /) -> None:
-        super().__init__(files)
-        self.labels, self.unique = labels, unique
 
     @abstractmethod
     def rows(self, *, labelled: bool) -> Iterator[Row]:
@@ -133,6 +131,16 @@ class LabelledReader(Reader):
             way = "--set data.labels=null takes the labels as they are"
             raise UserError(error.what, where=row.where, hint=f"{error.hint}; {way}")
         return self.labels[row.target]
+
+
+class NamedLabels(LabelledReader):
+    """A reader whose labels are set in the recipe."""
+
+    def __init__(
+        self, files: Sequence[Path], /, *, labels: dict[str, str] | None = None, unique: bool = True, **settings: Any
+    ) -> None:
+        super().__init__(files, **settings)
+        self.labels, self.unique = labels, unique
 
 
 def stem(path: Path) -> str:

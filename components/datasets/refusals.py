@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from components.datasets.base import Reader
@@ -14,16 +14,15 @@ LISTED = 5  # items listed in a message
 MOST_WHILE_LEARNING = 20  # fitting stops and restarts at each; if there are more, the settings are wrong
 
 
-class Accepted(Reader):
+class Accepted:
     """A reader without the refused items. `given` is the index of its latest item."""
 
     def __init__(self, reader: Reader, refusals: Refusals) -> None:
         self.reader, self.refusals, self.given = reader, refusals, -1
-        self.framing, self.files, self.ways_out = reader.framing, reader.files, reader.ways_out
-        self.continued = reader.continued
-        self.passed_over, self.decided, self.found = reader.passed_over, reader.decided, reader.found
-        self.families = reader.families
         self.refused: dict[int, UserError] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.reader, name)
 
     def items(self) -> Iterator[Any]:
         for index, item in enumerate(self.reader.items()):
@@ -32,22 +31,9 @@ class Accepted(Reader):
                 yield item
         self.refusals.latest = None  # later errors aren't about the last item
 
-    def length(self, item: Any) -> int:
-        return self.reader.length(item)
-
-    def group(self, item: Any) -> str | None:
-        return self.reader.group(item)
-
-    def family_title(self, item: Any) -> str:
-        return self.reader.family_title(item)
-
     @property
     def dropped(self) -> Counter[str]:
         return self.reader.dropped + Counter(kind_of(error.what) for error in self.refused.values())
-
-    @property
-    def continues(self) -> Sequence[int]:
-        return self.reader.continues
 
     @property
     def notes(self) -> list[str]:

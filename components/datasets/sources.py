@@ -16,8 +16,8 @@ from components.datasets.download import fetch, mirror_folder
 from components.datasets.files.archives import LINK, is_archive, stem, unpacked
 from components.datasets.files.folders import given_splits, like_splits
 from components.datasets.store import SPLITS
-from components.errors import UserError, unknown
-from components.options import options_of
+from components.errors import UserError
+from components.options import checked_options, options_of
 from components.paths import existing, user_path
 from components.provenance import digest_file
 from components.registry import resolve
@@ -137,15 +137,11 @@ def on_one_grid(data: Mapping[str, Any], encoding: Mapping[str, Any], reader: st
 
 
 def build(kind: str, name: str, section: Mapping[str, Any], reserved: tuple[str, ...], *positional: Any) -> Any:
-    """An instance of the registered class with the section's options; unknown options are refused."""
+    """An instance of the registered class with the section's options. Raises UserError if one is wrong."""
     where = "data" if kind == "reader" else kind
     factory = resolve(kind, name, where=f"{where}.{'reader' if kind == 'reader' else 'kind'}")
-    known = options_of(factory)
     options = {key: value for key, value in section.items() if key not in reserved}
-    for key in options:
-        if key not in known:
-            raise unknown(f"setting of the {kind} {name}", key, [*known, *reserved], where=where)
-    made = factory(*positional, **options)
+    made = factory(*positional, **checked_options(where, options, [factory]))
     if kind == "reader" and any(positional) and not made.files:
         raise made.nothing_here(*positional)
     return made

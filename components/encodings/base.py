@@ -19,7 +19,7 @@ from components.encodings.sections import Sections
 from components.encodings.timeline import Timeline
 from components.encodings.vocabulary import BOS, PAD, SPECIALS, UNK, Vocabulary
 from components.errors import UserError
-from components.options import options_of
+from components.options import checked_options, options_of
 from components.registry import resolve
 
 
@@ -300,10 +300,11 @@ def encoding_from_state(state: Mapping[str, Any]) -> Encoding:
         UserError: `state` is invalid (a damaged file, or one of another version).
     """
     try:
-        encoding = resolve("encoding", state["kind"], where="encoding.kind")(**state["options"])
+        factory = resolve("encoding", state["kind"], where="encoding.kind")
+        encoding = factory(**checked_options("encoding", state["options"], [factory]))
         encoding.vocabulary = Vocabulary.from_state(state["vocabulary"])
         encoding.set_learned(state.get("learned", {}))
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         hint = "it was written by another version or is damaged: ingest the data again, or train the model again"
         raise UserError(f"the stored encoding can't be loaded ({error!r})", where="encoding", hint=hint) from error
     return encoding

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from components.encodings.base import Encoding
-from components.encodings.vocabulary import SPECIALS, UNK, Vocabulary, check_limits
+from components.encodings.vocabulary import SPECIALS, UNK, Limit, Vocabulary
 
 BATCH = 1 << 20  # characters counted at once: one histogram for many short items
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
@@ -19,8 +19,7 @@ class Characters(Encoding):
     kind = "characters"
     unit = "char"
 
-    def __init__(self, *, min_count: int = 1, max_size: int | None = None, lowercase: bool = False) -> None:
-        check_limits(min_count, max_size)
+    def __init__(self, *, min_count: Limit = 1, max_size: Limit | None = None, lowercase: bool = False) -> None:
         self.min_count, self.max_size, self.lowercase = min_count, max_size, lowercase
         self.vocabulary = Vocabulary(SPECIALS)
 

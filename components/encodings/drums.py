@@ -13,7 +13,7 @@ from pydantic import Field
 from components.drums import KEYS, KIT, PIECE_OF, piece_name
 from components.encodings.base import Encoding
 from components.encodings.form import METRES, nearest_metre
-from components.encodings.notes import check_range, settled
+from components.encodings.notes import settled
 from components.encodings.resumed import Resumed, Walk
 from components.encodings.vocabulary import BOS, EOS, SPECIALS, Vocabulary
 from components.errors import UserError
@@ -55,7 +55,6 @@ class Drums(Encoding):
         velocities: Annotated[int, Field(ge=1, le=127)] = 16,
         offsets: Annotated[int, Field(ge=1, le=24)] = 24,
     ) -> None:
-        check_range(velocities=(velocities, 1, 127), offsets=(offsets, 1, 24))
         self.velocities, self.offsets = velocities, offsets
         self.offset0 = VELOCITY + velocities
         names = [

@@ -11,10 +11,9 @@ from pydantic import Field
 from components.encodings.base import Encoding
 from components.encodings.copying import MATCHES
 from components.encodings.event_copies import BEGINS, ENDS, LAGS, EventPlaces, event_copies
-from components.encodings.notes import check_range
 from components.encodings.sections import Sections
 from components.encodings.vocabulary import EOS, SPECIALS, Vocabulary
-from components.errors import UserError, unknown
+from components.errors import UserError
 from components.score import Score, pitch_name
 
 FIRST = len(SPECIALS)
@@ -56,12 +55,9 @@ class Events(Encoding):
         bpe: Annotated[int, Field(ge=0, le=1 << 16)] = 0,
         transpose: tuple[Shift, Shift] = (0, 0),
     ) -> None:
-        from components.encodings.merges import LARGEST, Merges
-        from components.encodings.midi_events import CLASSES, MidiTokens  # MidiTok imports torch: seconds
+        from components.encodings.merges import Merges
+        from components.encodings.midi_events import MidiTokens  # MidiTok imports torch: seconds
 
-        if tokenizer not in CLASSES:
-            raise unknown("tokenizer", str(tokenizer), CLASSES, where="encoding.tokenizer")
-        check_range(steps_per_beat=(steps_per_beat, 1, 48), velocities=(velocities, 0, 127), bpe=(bpe, 0, LARGEST))
         if bpe and tuple(transpose) != (0, 0):
             hint = "leave one of them out: transposing a piece would change its merged tokens"
             raise UserError("bpe and transpose can't be used together", where="encoding", hint=hint)

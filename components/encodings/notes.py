@@ -60,8 +60,6 @@ class Notes(Encoding):
         stretch: bool = False,
         patterns: bool = False,
     ) -> None:
-        check_range(steps_per_beat=(steps_per_beat, 2, 48), longest_beats=(longest_beats, 1, 64))
-        check_range(velocities=(velocities, 1, 127))
         if steps_per_beat % 2:
             hint = "choose an even number from 2 to 48, e.g. 12, which allows triplets and sixteenth notes"
             raise UserError(f"must be even, not {steps_per_beat}", where="encoding.steps_per_beat", hint=hint)
@@ -243,17 +241,6 @@ class Notes(Encoding):
         if not (lengths % 2).any() and not (ids[:, PITCH] == REST).any():
             choices.append(lengths // 2)
         return choices[int(rng.integers(len(choices)))] if choices else lengths
-
-
-def check_range(**settings: tuple[int, int, int]) -> None:
-    """Check that settings (value, lowest, highest) of an encoding are in range: stored ones are untrusted input.
-
-    Raises:
-        UserError: a setting is out of range.
-    """
-    for name, (value, low, high) in settings.items():
-        if not isinstance(value, int) or not low <= value <= high:
-            raise UserError(f"must be a whole number from {low} to {high}, not {value!r}", where=f"encoding.{name}")
 
 
 def settled(notes: Iterable[Note]) -> tuple[Note, ...]:

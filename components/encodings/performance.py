@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from components.encodings.base import Encoding
-from components.encodings.notes import Shift, check_range, settled
+from components.encodings.notes import Shift, settled
 from components.encodings.resumed import Resumed, Walk
 from components.encodings.vocabulary import BOS, EOS, SPECIALS, Vocabulary
 from components.errors import UserError
@@ -49,7 +49,6 @@ class Performance(Encoding):
         velocities: Annotated[int, Field(ge=1, le=127)] = 32,
         transpose: tuple[Shift, Shift] = (0, 0),
     ) -> None:
-        check_range(steps_per_second=(steps_per_second, 10, 200), velocities=(velocities, 1, 127))
         self.steps_per_second, self.velocities = steps_per_second, velocities
         self.transpose = (transpose[0], transpose[1])
         self.wait = LOUD + velocities - 1  # + k: a time shift of k steps

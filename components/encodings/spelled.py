@@ -37,15 +37,13 @@ class Spelled(Symbols):
     def __init__(
         self,
         *,
-        min_count: int = 1,
-        max_size: int | None = None,
         lowercase: bool = True,
         zero_digits: bool = True,
         max_letters: Annotated[int, Bounds(ge=1, le=100)] = 20,
         word_dropout: Annotated[float, Bounds(ge=0)] = 0.25,
-        known_words: Annotated[int, Bounds(ge=0, le=1_000_000)] = 0,
+        **settings: Any,
     ) -> None:
-        super().__init__(min_count=min_count, max_size=max_size, lowercase=lowercase, known_words=known_words)
+        super().__init__(lowercase=lowercase, **settings)
         self.zero_digits, self.max_letters, self.word_dropout = zero_digits, max_letters, word_dropout
         self.letters = Vocabulary(SPECIALS)
         self.hidden_V = np.zeros(len(SPECIALS))  # probability that a word becomes UNK in training

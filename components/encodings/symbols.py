@@ -12,7 +12,7 @@ from pydantic import Field as Bounds
 
 from components.encodings.base import Encoding
 from components.encodings.splitting import CONTRACTION, LETTER, MARKED, NO_SIGN, SIGN, WORD
-from components.encodings.vocabulary import PAD, SPECIALS, Vocabulary, check_limits
+from components.encodings.vocabulary import PAD, SPECIALS, Limit, Vocabulary
 from components.errors import UserError
 
 # Tokens of a text: a mark, an address, a name with @ or #, a contraction, a word, a run of one sign, or a sign.
@@ -38,12 +38,11 @@ class Symbols(Encoding):
     def __init__(
         self,
         *,
-        min_count: int = 1,
-        max_size: int | None = None,
+        min_count: Limit = 1,
+        max_size: Limit | None = None,
         lowercase: bool = False,
         known_words: Annotated[int, Bounds(ge=0, le=1_000_000)] = 0,
     ) -> None:
-        check_limits(min_count, max_size)
         self.min_count, self.max_size, self.lowercase = min_count, max_size, lowercase
         self.known_words = known_words
 

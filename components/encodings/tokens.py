@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import regex
@@ -34,15 +34,12 @@ class Tokens(Symbols):
     def __init__(
         self,
         *,
-        min_count: int = 1,
-        max_size: int | None = None,
-        lowercase: bool = False,
         hidden: Annotated[float, Bounds(ge=0, lt=1)] = 0.0,
         stem: Annotated[int, Bounds(ge=0, le=50)] = 0,
         only_stem: Annotated[float, Bounds(ge=0, lt=1)] = 0.0,
-        known_words: Annotated[int, Bounds(ge=0, le=1_000_000)] = 0,
+        **settings: Any,
     ) -> None:
-        super().__init__(min_count=min_count, max_size=max_size, lowercase=lowercase, known_words=known_words)
+        super().__init__(**settings)
         self.hidden, self.stem, self.only_stem = hidden, stem, only_stem
 
     @property

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from components.errors import UserError
 
@@ -16,6 +17,7 @@ SPECIALS = ("<PAD>", "<UNK>", "<BOS>", "<EOS>")
 
 # Limit for stored vocabularies, which are untrusted input: more than any softmax can use, but fits into memory.
 LARGEST = 4_000_000
+Limit = Annotated[int, Field(ge=1)]
 
 
 class Vocabulary:
@@ -109,14 +111,3 @@ class Vocabulary:
             except ValueError as error:
                 problem = str(error)
         raise UserError(problem, where="vocabulary", hint="the stored encoding is damaged: ingest the data again")
-
-
-def check_limits(min_count: int, max_size: int | None) -> None:
-    """Check the settings of `Vocabulary.build`.
-
-    Raises:
-        UserError: either is less than 1.
-    """
-    for name, value in (("min_count", min_count), ("max_size", max_size)):
-        if value is not None and value < 1:
-            raise UserError(f"must be 1 or more, not {value}", where=f"encoding.{name}")

@@ -13,7 +13,7 @@ import regex
 from components.encodings.base import Encoding
 from components.encodings.fast_pattern import find_all
 from components.encodings.splitting import BLANK, LETTER, MARKED, SIGN, SPACE, WORD
-from components.encodings.vocabulary import SPECIALS, UNK, Vocabulary, check_limits
+from components.encodings.vocabulary import SPECIALS, UNK, Limit, Vocabulary
 
 # A word (with its apostrophe: don't), a corpus mark or a sign, each with a single space before it; any other whitespace
 # alone. Whitespace is only at the beginning of a token, so a text may be cut before any whitespace.
@@ -33,8 +33,7 @@ class Words(Encoding):
     kind = "words"
     unit = "word"
 
-    def __init__(self, *, min_count: int = 1, max_size: int | None = None, lowercase: bool = False) -> None:
-        check_limits(min_count, max_size)
+    def __init__(self, *, min_count: Limit = 1, max_size: Limit | None = None, lowercase: bool = False) -> None:
         self.min_count, self.max_size, self.lowercase = min_count, max_size, lowercase
         self._cut_items: _CutItems | None = None
 

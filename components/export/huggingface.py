@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import yaml
 
 from components.bundle import load_bundle
-from components.errors import UserError
+from components.whole_files import new_folder
 
 FILES = {"weights.safetensors": "model.safetensors", "recipe.json": "config.json", "encoding.json": "encoding.json"}
 PIPELINES = {"language_model": "text-generation", "classification": "text-classification"}
@@ -39,19 +38,13 @@ def export_huggingface(bundle: Path, folder: Path) -> None:
     Raises:
         UserError: the folder exists, or the bundle is damaged.
     """
-    if folder.exists():
-        raise UserError("already exists", where=str(folder), hint="choose a new folder: --out FOLDER")
-    opened = load_bundle(bundle)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".exporting-") as parent:
-        made = Path(parent) / "model"
-        made.mkdir()
+    with new_folder(folder) as made:
+        opened = load_bundle(bundle)
         for name, target in FILES.items():
             shutil.copy(bundle / name, made / target)
         parameters = sum(p.numel() for p in opened.model.parameters())
         card = model_card(opened.name, opened.info, opened.recipe, opened.weights_digest, parameters)
         (made / "README.md").write_text(card, encoding="utf-8")
-        made.rename(folder)
 
 
 def model_card(

@@ -9,7 +9,6 @@ import copy
 import json
 import logging
 import shutil
-import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from components.encodings.base import Encoding
 from components.encodings.vocabulary import BOS, EOS, PAD, SPECIALS, UNK
 from components.errors import UserError
 from components.models.sequence_model import SequenceModel
+from components.whole_files import new_folder
 
 SEQUENCES, STEPS = 100, 20  # random sequences to compare the graph with the model
 TOLERANCE = 2e-5  # of a logit or a state after one step, relative to the largest; up to 4e-6 was seen
@@ -60,12 +60,7 @@ def export_onnx(bundle: Bundle, folder: Path) -> float:
     except ImportError as error:
         hint = "pip install 'reprise[onnx]'"
         raise UserError(f"{MISSING} ({error.name})", where="--onnx", hint=hint) from None
-    if folder.exists():
-        raise UserError("already exists", where=str(folder), hint="choose a new folder: --out FOLDER")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".exporting-") as parent:
-        made = Path(parent) / "model"
-        made.mkdir()
+    with new_folder(folder) as made:
         step = Step(bundle.model).eval()
         _write_graph(step, made / "model.onnx")
         differs, rounding = difference(step, onnxruntime.InferenceSession(made / "model.onnx"))
@@ -76,7 +71,6 @@ def export_onnx(bundle: Bundle, folder: Path) -> float:
         (made / "encoding.json").write_text(json.dumps(description(bundle), ensure_ascii=False, indent=1) + "\n")
         for name, source in EXAMPLES.items():
             shutil.copy(Path(__file__).with_name(source), made / name)
-        made.rename(folder)
     return differs
 
 

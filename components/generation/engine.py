@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from components.errors import UserError
-from components.generation.native import library as native
+from components.generation.native import decode as native
 from components.generation.native.packing import GATES, Layout, Packed, fill, pack, slots
 from components.layers.base import State
 from components.layers.gru import GRU
@@ -150,7 +150,7 @@ class Engine:
             nats=streams.nats.ctypes.data, made=streams.made.ctypes.data, ended=streams.ended.ctypes.data,
             alive=order.ctypes.data, scratch=scratch.ctypes.data,
         )  # fmt: skip
-        native.library().reprise_decode(self._decoder, ctypes.byref(arguments))
+        native.load_native().reprise_decode(self._decoder, ctypes.byref(arguments))
         streams.phase = arguments.phase
 
     def _layer(self, streams: Streams, index: int | None) -> native.Layer:
@@ -245,7 +245,7 @@ def _expected(model: SequenceModel) -> dict[str, tuple[int, ...]]:
 @functools.cache
 def _builds() -> bool:
     try:
-        native.library()
+        native.load_native()
     except UserError as error:
         log.warning("the faster native sampling loop can't be used; sampling in float32 with torch instead: %s", error)
         return False

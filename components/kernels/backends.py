@@ -110,10 +110,10 @@ def _obstacle(parameters: Mapping[str, Tensor | None], options: Mapping[str, Any
 @functools.cache
 def native_builds() -> bool:
     """Whether the native kernels are (or can be) compiled; warns with the reason if not."""
-    from components.kernels.native.build import library
+    from components.kernels.native.build import load_native
 
     try:
-        library()
+        load_native()
     except UserError as error:
         log.warning("the faster native kernels can't be used: %s", error)
         return False

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from components.kernels.backends import triton_applies, triton_measured
 from components.kernels.sequence import steps_alive, zero_after_end
 from components.layers.base import Recurrent, State, product, zeros_like_parameters
+from components.layers.cell import Size
 from components.layers.scan import linear_scan
 
 Backend = Literal["auto", "torch", "triton"]
@@ -32,7 +33,7 @@ class LinearCell(Recurrent):
     gates: ClassVar[int]
     backends = ("torch", "triton")  # in addition to auto
 
-    def __init__(self, input_size: int, hidden_size: int, backend: Backend) -> None:
+    def __init__(self, input_size: int, /, *, hidden_size: Size = 256, backend: Backend = "auto") -> None:
         super().__init__()
         self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, hidden_size
         self.backend = backend

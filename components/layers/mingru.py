@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from components.layers.cell import Size
-from components.layers.linear_cell import Backend, LinearCell, positive
+from components.layers.linear_cell import LinearCell, positive
 
 
 class MinGRU(LinearCell):
@@ -14,9 +13,6 @@ class MinGRU(LinearCell):
     value, as in the paper; in the GRU it weighs the old one."""
 
     gates = 2
-
-    def __init__(self, input_size: int, /, *, hidden_size: Size = 256, backend: Backend = "auto") -> None:
-        super().__init__(input_size, hidden_size, backend)
 
     def coefficients(self, gates: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         z, n = gates

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from components.layers.cell import Size
-from components.layers.linear_cell import Backend, LinearCell, positive
+from components.layers.linear_cell import LinearCell, positive
 
 
 class MinLSTM(LinearCell):
@@ -16,11 +17,9 @@ class MinLSTM(LinearCell):
 
     gates = 3
 
-    def __init__(
-        self, input_size: int, /, *, hidden_size: Size = 256, forget_bias: float = 1.0, backend: Backend = "auto"
-    ) -> None:
+    def __init__(self, input_size: int, /, *, forget_bias: float = 1.0, **settings: Any) -> None:
         self.forget_bias = forget_bias
-        super().__init__(input_size, hidden_size, backend)
+        super().__init__(input_size, **settings)
 
     def reset_parameters(self) -> None:
         """As in `LinearCell`; the forget gate starts open."""

@@ -13,7 +13,6 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from components.errors import UserError
 from components.layers.base import State, product, zeros_like_parameters
 from components.layers.cell import Size
 from components.layers.stepped_cell import SteppedCell
@@ -43,10 +42,7 @@ class MLSTM(SteppedCell):
         heads: Annotated[int, Field(ge=1, le=1024)] = 1,
         forget_bias: float = 3.0,
     ) -> None:
-        if hidden_size % heads:
-            what = f"model.hidden_size {hidden_size} isn't divisible by {heads} heads"
-            raise UserError(what, where="model.heads", hint="choose a divisor of model.hidden_size")
-        super().__init__(input_size, hidden_size, rows=4 * hidden_size + 2 * heads)
+        super().__init__(input_size, hidden_size, heads=heads, rows=4 * hidden_size + 2 * heads)
         self.heads = heads
         with torch.no_grad():
             self.bias_ih[-heads:].fill_(forget_bias)

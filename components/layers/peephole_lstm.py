@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from components.layers.cell import Rate, Size
 from components.layers.lstm import LSTM
 
 
@@ -28,17 +27,9 @@ class PeepholeLSTM(LSTM):
         input_size: int,
         /,
         *,
-        hidden_size: Size = 256,
-        forget_bias: float = 1.0,
-        recurrent_dropout: Rate = 0.0,
         backend: Literal["auto", "by_hand", "triton"] = "auto",
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            input_size,
-            hidden_size=hidden_size,
-            forget_bias=forget_bias,
-            recurrent_dropout=recurrent_dropout,
-            backend=backend,
-        )
-        bound = 1 / math.sqrt(hidden_size)
-        self.peepholes = nn.Parameter(torch.empty(3, hidden_size).uniform_(-bound, bound))
+        super().__init__(input_size, backend=backend, **settings)
+        bound = 1 / math.sqrt(self.hidden_size)
+        self.peepholes = nn.Parameter(torch.empty(3, self.hidden_size).uniform_(-bound, bound))

@@ -9,7 +9,6 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from components.errors import UserError
 from components.layers.base import State, product
 from components.layers.cell import Rate, Size
 from components.layers.stepped_cell import SteppedCell
@@ -39,9 +38,6 @@ class SLSTM(SteppedCell):
         forget_bias: float = 1.0,
         recurrent_dropout: Rate = 0.0,
     ) -> None:
-        if hidden_size % heads:
-            what = f"model.hidden_size {hidden_size} isn't divisible by {heads} heads"
-            raise UserError(what, where="model.heads", hint="choose a divisor of model.hidden_size")
         super().__init__(input_size, hidden_size, recurrent_dropout, heads)
         self.heads = heads
         with torch.no_grad():

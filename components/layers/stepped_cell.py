@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
+from components.errors import UserError
 from components.kernels.sequence import steps_alive, zero_after_end
 from components.layers.base import Recurrent, State, zeros_like_parameters
 
@@ -28,6 +29,9 @@ class SteppedCell(Recurrent):
         self, input_size: int, hidden_size: int, recurrent_dropout: float = 0.0, heads: int = 1, *, rows: int = 0
     ) -> None:
         super().__init__()
+        if hidden_size % heads:
+            what = f"model.hidden_size {hidden_size} isn't divisible by {heads} heads"
+            raise UserError(what, where="model.heads", hint="choose a divisor of model.hidden_size")
         self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, hidden_size
         self.recurrent_dropout = recurrent_dropout
         G = rows or self.gates * hidden_size

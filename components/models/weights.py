@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         UserError: the file doesn't exist or is damaged.
     """
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            facts = json.loads((file.metadata() or {}).get("facts", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 - not a dict
-    except FileNotFoundError:
-        raise UserError("no such file", where=str(path)) from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"is damaged: {error}", where=str(path), hint="train the model again") from None
+    with _opened(path) as (file, facts):
+        return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 - not a dict
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -45,16 +40,23 @@ def read_facts(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file doesn't exist or is damaged.
     """
+    with _opened(path) as (_, facts):
+        return facts
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """A file by `write_tensors`, and its facts."""
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             facts = json.loads((file.metadata() or {}).get("facts", "{}"))
+            if not isinstance(facts, dict):
+                raise ValueError("its metadata aren't a mapping")
+            yield file, facts
     except FileNotFoundError:
         raise UserError("no such file", where=str(path)) from None
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise UserError(f"is damaged: {error}", where=str(path)) from None
-    if not isinstance(facts, dict):
-        raise UserError("is damaged: its metadata aren't a mapping", where=str(path))
-    return facts
+        raise UserError(f"is damaged: {error}", where=str(path), hint="train the model again") from None
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ FEW = 20  # most distinct whole numbers that may be labels
 VALUE = ("value", "y", "target", "sales", "sold", "demand", "count", "amount", "load", "volume")
 WINDOW, LENGTH = 100, 24  # default windows, in lines
 USUAL_HORIZON, HORIZON_SHARE = 12, 6  # steps without a season; minimum length of a series in horizons
+FORECAST = {"kind": "forecast", "output": "student_t", "samples": 100}
 
 
 def ts(look: Look) -> Proposal:
@@ -89,7 +90,7 @@ def forecast(look: Look) -> Proposal:
         "forecast",
         {**data, **look.coding()},
         {"kind": "series"},
-        {"kind": "forecast", "output": "student_t", "samples": 100},
+        FORECAST,
         grid.lines,
         likely=not (alone and series),
         notes=tuple(notes),
@@ -113,11 +114,16 @@ def _horizon(grid: Grid, at: int, series: list[Column], notes: list[str]) -> dic
         raise Unlike("the times have no regular step")
     whole = grid.lines <= len(grid.rows)
     shortest = min(map(len, groups.values())) if whole else max(map(len, groups.values()))
-    season = season_of(freq)
-    usual = season if season > 1 else USUAL_HORIZON
-    horizon = usual if shortest >= HORIZON_SHARE * usual else max(1, shortest // HORIZON_SHARE)
+    horizon = usual_horizon(freq, shortest)
     notes.append(f"{horizon} steps of {freq} are predicted: change it with data.horizon")
     return {"horizon": horizon}
+
+
+def usual_horizon(freq: str, shortest: int) -> int:
+    """A season, or less if the shortest series, of so many steps, is short."""
+    season = season_of(freq)
+    usual = season if season > 1 else USUAL_HORIZON
+    return usual if shortest >= HORIZON_SHARE * usual else max(1, shortest // HORIZON_SHARE)
 
 
 def tagged_frames(look: Look) -> Proposal:

@@ -12,15 +12,15 @@ from components.datasets.files.cells import split_cells
 from components.datasets.files.folders import ending, given_splits
 from components.datasets.files.text import TextFiles
 from components.datasets.series.header import numbered_in, times_in
-from components.datasets.series.times import frequency, season_of
+from components.datasets.series.times import frequency
 from components.datasets.series.tsf import read_tsf
 from components.datasets.tables.columns import is_finite, is_number
 from components.errors import UserError
 from components.proposals.base import Look, Proposal, Sample, Stopped, Unlike
+from components.proposals.series import FORECAST, usual_horizon
 
 LOOKED_AT = 100  # series
 FEWEST = 8  # values, for columns that are only numbered: fewer may be features
-USUAL_HORIZON, HORIZON_SHARE = 12, 6  # steps without a season; minimum length of a series in horizons
 STEPS = {
     "hour": "h",
     "dail": "D",
@@ -63,7 +63,7 @@ def series_lines(look: Look) -> Proposal:
         "forecast",
         {"reader": "series-lines", **data, **look.coding()},
         {"kind": "series"} if timed else {"kind": "series", "calendar": []},
-        {"kind": "forecast", "output": "student_t", "samples": 100},
+        FORECAST,
         max(1, sample.all_lines - 1),
         likely=timed is not None or max(lengths) >= FEWEST,
         notes=notes,
@@ -115,7 +115,7 @@ def _tsf(look: Look, path: Path) -> Proposal:
         "forecast",
         {"reader": "series-lines", **data, **look.coding()},
         {"kind": "series"} if timed else {"kind": "series", "calendar": []},
-        {"kind": "forecast", "output": "student_t", "samples": 100},
+        FORECAST,
         look.first()[1].all_lines,
         notes=notes,
     )
@@ -129,10 +129,7 @@ def _steps(look: Look, path: Path, freq: str | None, lengths: Sequence[int]) -> 
         data["freq"] = freq = named or "D"
         why = "by the file's name" if named else "a guess: nothing says it"
         notes.append(f"data.freq={freq}, the time from one value to the next, is {why}")
-    season = season_of(freq)
-    usual, shortest = season if season > 1 else USUAL_HORIZON, max(1, min(lengths))
-    horizon = _given(look) or (usual if shortest >= HORIZON_SHARE * usual else max(1, shortest // HORIZON_SHARE))
-    data["horizon"] = horizon
+    data["horizon"] = horizon = _given(look) or usual_horizon(freq, min(lengths))
     notes.append(f"{horizon} steps of {freq} are predicted: data.horizon says how many")
     return data, tuple(notes)
 

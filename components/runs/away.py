@@ -22,7 +22,7 @@ from components.console import say
 from components.datasets.store import DatasetRef
 from components.errors import UserError
 from components.paths import CODE
-from components.provenance import digest_bytes, digest_json, digest_tree, library_versions
+from components.provenance import digest_bytes, digest_json, digest_tree, package_versions
 from components.recipe import Recipe
 from components.runs.places import places
 from components.runs.record import FILE
@@ -119,7 +119,7 @@ class Crew:
 def code_here() -> tuple[dict[str, str], str]:
     """Versions of libraries and a digest of the code, on which results depend."""
     code = [path for kind in ("py", "cpp", "h") for path in CODE.glob(f"components/**/*.{kind}")]
-    return library_versions(), digest_tree(code)
+    return package_versions(), digest_tree(code)
 
 
 def unpacked(content: dict[str, Any]) -> Path:

@@ -15,13 +15,13 @@ from components.evaluation.performances import judge_performances
 from components.evaluation.self_similarity import write_self_similarity
 from components.score import Score
 from components.tasks.base import Task
-from components.tracking.base import Run
+from components.tracking.mlflow_backend import MlflowRun
 
 MOST = 500  # pieces of a split to compare with
 
 
 def judged(
-    run: Run, task: Task, store: Store, made: Generation, folder: Path, name: str
+    run: MlflowRun, task: Task, store: Store, made: Generation, folder: Path, name: str
 ) -> dict[str, dict[str, float]]:
     """Log how the generated scores compare with held-out ones: metrics ("music/…"), a table and a plot.
 

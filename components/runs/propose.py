@@ -39,7 +39,6 @@ class Proposed:
     proposal: Proposal
     others: Mapping[str, str]
     file: Path
-    checked: str
 
     @property
     def command(self) -> str:
@@ -61,15 +60,11 @@ def propose(path: str, wanted: str | None = None, out: str | None = None) -> Pro
     pages = any(web_page(path, sample.text) for path, sample in look.texts)
     proposal = _shown(replace(found[kind], notes=(*found[kind].notes, *[OF_PAGE] * pages)))
     values = values_of(proposal, given)
-    try:
-        checked = _checked(file.stem, values)
-        refused = None
-    except UserError as error:
-        checked, refused = "", error
+    refused = _refused(file.stem, values)
     others = {
         name: KINDS[name].means
         for name, proposal in found.items()
-        if name != kind and worth_telling(name, kind, look) and _passes(file.stem, values_of(proposal, given))
+        if name != kind and worth_telling(name, kind, look) and not _refused(file.stem, values_of(proposal, given))
     }
     if refused and wanted is None and list(others) == ["drums"]:  # the files have only drums, no melody
         return propose(path, "drums", out)
@@ -78,7 +73,7 @@ def propose(path: str, wanted: str | None = None, out: str | None = None) -> Pro
         what = f"{refused.what} (read as {kind}: {proposal.what})"
         raise UserError(what, where=refused.where, hint="\n".join(filter(None, ways)))
     _write(file, written(file.stem, proposal, values))
-    return Proposed(kind, proposal, others, file, checked)
+    return Proposed(kind, proposal, others, file)
 
 
 def values_of(proposal: Proposal, path: Path) -> dict[str, Any]:
@@ -145,17 +140,13 @@ def _target(given: Path, out: str | None) -> Path:
     return file
 
 
-def _checked(name: str, values: Mapping[str, Any]) -> str:
-    """The message of `reprise validate` about the recipe."""
-    return preview(Recipe.from_dict(name, copy.deepcopy(dict(values))))
-
-
-def _passes(name: str, values: Mapping[str, Any]) -> bool:
+def _refused(name: str, values: Mapping[str, Any]) -> UserError | None:
+    """The error that `reprise validate` would show for the recipe."""
     try:
-        _checked(name, values)
-    except UserError:
-        return False
-    return True
+        preview(Recipe.from_dict(name, copy.deepcopy(dict(values))))
+    except UserError as error:
+        return error
+    return None
 
 
 def _changed(section: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from components.console import say
 from components.datasets.store import Store
 from components.evaluation.baseline import judging, strongest
 from components.paths import CODE
-from components.provenance import code_version, library_versions
+from components.provenance import code_version, package_versions
 from components.runs.open_run import OpenRun
 from components.runs.places import places
 from components.runs.record import RunRecord
@@ -30,7 +30,7 @@ def register(run: OpenRun, metrics: dict[str, float]) -> ModelRef | None:
         "data": {"name": store.manifest["name"], "digest": record.dataset.digest},
         "columns": store.manifest.get("columns", {}),
         "metrics": metrics,
-        "versions": library_versions() | {"reprise": code_version(CODE)["version"]},
+        "versions": package_versions() | {"reprise": code_version(CODE)["version"]},
     }
     bundle = run.folder / "bundle"
     save_bundle(bundle, recipe.name, session.model, session.encoding, recipe.as_dict(), facts)

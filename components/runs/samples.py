@@ -13,9 +13,11 @@ from components.runs.generate import Opened, generated, open_model
 from components.runs.judge import judged
 from components.runs.open_run import OpenRun
 from components.runs.travel import SAMPLES
-from components.tracking.base import ModelRef, Run
+from components.tracking.base import ModelRef
+from components.tracking.mlflow_backend import MlflowRun
 from components.training.session import Session
 from components.training.trainer import Events
+from components.whole_files import written_whole
 
 TABLE = "samples/during_training.json"
 FILE = SAMPLES  # a resumed run continues its table
@@ -30,7 +32,7 @@ class WithSamples:
     Training isn't affected: sampling uses separate random generators.
     """
 
-    def __init__(self, events: Events, session: Session, run: Run, folder: Path) -> None:
+    def __init__(self, events: Events, session: Session, run: MlflowRun, folder: Path) -> None:
         self.events, self.session, self.run, self.file = events, session, run, folder / FILE
         self.rows: dict[tuple[int, int], list[Any]] = {}
         if self.file.exists():
@@ -52,9 +54,8 @@ class WithSamples:
             self.rows[step, number] = [step, number, text, round(nats, 3)]
         if self.rows:
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows.values())
-            temporary = self.file.with_name(f".{FILE}")
-            temporary.write_text(lines, encoding="utf-8")
-            temporary.replace(self.file)
+            with written_whole(self.file) as whole:
+                whole.write_text(lines, encoding="utf-8")
             shown = [self.rows[key] for key in sorted(self.rows)]
             self.run.table({name: [row[i] for row in shown] for i, name in enumerate(COLUMNS)}, TABLE)
 

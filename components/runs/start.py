@@ -8,7 +8,7 @@ from pathlib import Path
 from components.errors import UserError
 from components.recipe import Recipe
 from components.runs.generate import exactly, open_model
-from components.tracking.base import Run
+from components.tracking.mlflow_backend import MlflowRun
 from components.training.foreign import ENDINGS, named_file
 from components.training.imported import check_fit, read_weights
 from components.training.session import Session
@@ -41,7 +41,7 @@ def check_start(recipe: Recipe) -> None:
         exactly(start)
 
 
-def begin(start: str, session: Session, tracked: Run) -> list[str]:
+def begin(start: str, session: Session, tracked: MlflowRun) -> list[str]:
     """Load the initial weights into a session's model. Returns notes, a line each. What was taken from a file is logged
     as `start.json`.
 

@@ -12,7 +12,7 @@ from components.console import bar, say
 from components.datasets.store import DatasetRef, Store
 from components.errors import UserError
 from components.paths import CODE
-from components.provenance import code_version, library_versions, machine
+from components.provenance import code_version, machine, package_versions
 from components.recipe import Recipe
 from components.render.figures import figure
 from components.runs.members import together
@@ -21,8 +21,7 @@ from components.runs.places import places
 from components.runs.record import RunRecord
 from components.runs.samples import WithSamples
 from components.runs.start import begin
-from components.tracking.base import Run
-from components.tracking.mlflow_backend import MlflowTracker
+from components.tracking.mlflow_backend import MlflowRun, MlflowTracker
 from components.training.device import choose_device, choose_threads, gpu_versions
 
 
@@ -53,7 +52,7 @@ def begin_run(
         "code.dirty": str(version.get("dirty")),
         "device": device,
         "start": recipe.training["start"] or "",
-        **{f"version.{library}": v for library, v in (library_versions() | gpu_versions(device)).items()},
+        **{f"version.{library}": v for library, v in (package_versions() | gpu_versions(device)).items()},
         **(tags or {}),
     }
     run = MlflowTracker(where.settings).start(recipe.name, run_name, tags=about)
@@ -99,7 +98,7 @@ def train(run: OpenRun) -> str:
 class _Listener:
     """Passes a training run's events on to MLflow, the progress bar and the log."""
 
-    def __init__(self, run: Run, advance: Callable[[int, str], None]) -> None:
+    def __init__(self, run: MlflowRun, advance: Callable[[int, str], None]) -> None:
         self.run, self.advance = run, advance
 
     def metrics(self, values: dict[str, float], step: int) -> None:

@@ -18,7 +18,7 @@ from components.datasets.store import MANIFEST, DatasetRef, Store
 from components.errors import UserError
 from components.evaluation.gradients import READINGS
 from components.models.weights import read_facts
-from components.provenance import digest_file, library_versions
+from components.provenance import digest_file, package_versions
 from components.recipe import Recipe
 from components.runs.ingest import ingest_recipe
 from components.runs.places import places
@@ -63,7 +63,7 @@ def send(record: RunRecord, folder: Path, tracked: MlflowRun) -> None:
         return
     # the data of trials are uploaded once, to their parent run
     paths = {} if record.parent else data_files(record.dataset)
-    values = {"run": record.as_dict(), "data": facts_of(paths), "versions": library_versions()}
+    values = {"run": record.as_dict(), "data": facts_of(paths), "versions": package_versions()}
     with written_whole(folder / RECORD) as temporary:
         temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
     state = {name: folder / name for name in STATE}
@@ -157,7 +157,7 @@ def _fetched(remote: RemoteRuns, found: RemoteRun) -> RunRecord:
         record.save(folder)
         remote.take_over(found.run_id)
     for name in SAME:
-        before, now = str(versions.get(name, ""))[:40], library_versions().get(name)
+        before, now = str(versions.get(name, ""))[:40], package_versions().get(name)
         if before != now:
             say(
                 f"warning: the run started with {name} {before}, this machine has {now}: results may differ by rounding"

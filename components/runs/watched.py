@@ -12,7 +12,7 @@ from components.render.figures import figure
 from components.runs.open_run import OpenRun
 from components.runs.places import places
 from components.runs.trial_file import TrialFile
-from components.tracking.base import Run
+from components.tracking.mlflow_backend import MlflowRun
 
 PRUNE_AFTER_TRIALS, PRUNE_AFTER_SHARE = 5, 0.2  # share of the updates: after warm-up, since early ranks may change
 
@@ -66,7 +66,7 @@ def _told(trial: TrialFile, home: str, warm_up: int) -> optuna.trial.Trial:
 class _Watcher:
     """Passes a trial's events on to MLflow, and its evaluations to the study."""
 
-    def __init__(self, run: Run, trial: optuna.trial.Trial | None, metric: str) -> None:
+    def __init__(self, run: MlflowRun, trial: optuna.trial.Trial | None, metric: str) -> None:
         self.run, self.trial, self.metric = run, trial, metric
         self.last_step, self.doomed = 0, False
 

@@ -9,7 +9,7 @@ import json
 import re
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path as FilePath
@@ -102,6 +102,11 @@ def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str]
     def said(*statuses: int) -> dict[int | str, dict[str, Any]]:
         return {status: {"model": Problem, "description": REFUSALS[status]} for status in statuses}
 
+    async def carried(function: Callable[[Deadline], BaseModel]) -> Any:
+        """The result of the function as JSON, within the time limit."""
+        deadline = Deadline(limits.seconds)
+        return Json(await work.carry_out(deadline, lambda: function(deadline)))
+
     @app.get("/health", tags=["look"])
     async def health() -> Health:
         """The status of the server and the models it has loaded."""
@@ -112,8 +117,7 @@ def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str]
     @app.get("/models", tags=["look"], responses=said(503))
     async def all_models() -> ModelList:
         """The registered models with their versions and aliases."""
-        found = await work.carry_out(Deadline(limits.seconds), models.all)
-        return Json(ModelList(models=found))  # type: ignore[return-value]
+        return await carried(lambda _: ModelList(models=models.all()))
 
     @app.get("/models/{model}", tags=["look"], responses=said(404, 503, 504))
     async def model(
@@ -122,14 +126,12 @@ def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str]
         ],
     ) -> Description:
         """A version's task, inputs, outputs and settings."""
-        return Json(await work.carry_out(Deadline(limits.seconds), lambda: models.describe(model)))  # type: ignore
+        return await carried(lambda _: models.describe(model))
 
     @app.post("/generate", tags=["use"], responses=said(400, 404, 413, 503, 504))
     async def generate(request: GenerateRequest) -> Generated:
         """Generate texts or pieces. The model, version, settings and seed in the response reproduce them."""
-        deadline = Deadline(limits.seconds)
-        made = await work.carry_out(deadline, lambda: carrying.generate(models, uploads, cache, request, deadline))
-        return Json(made)  # type: ignore[return-value]
+        return await carried(lambda deadline: carrying.generate(models, uploads, cache, request, deadline))
 
     @app.post(
         "/generate/stream",
@@ -147,20 +149,17 @@ def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str]
     @app.post("/predict", tags=["use"], responses=said(400, 404, 413, 503, 504))
     async def predict(request: PredictRequest) -> Answered:
         """Predict from texts, symbols, frames, recordings or series."""
-        deadline = Deadline(limits.seconds)
-        return Json(await work.carry_out(deadline, lambda: carrying.predict(models, request, deadline)))  # type: ignore
+        return await carried(lambda deadline: carrying.predict(models, request, deadline))
 
     @app.post("/explain", tags=["use"], responses=said(400, 404, 413, 503, 504))
     async def explain(request: ExplainRequest) -> ExplainedAnswers:
         """Predict and explain: choices, the contribution of each token or step, attention, times."""
-        deadline = Deadline(limits.seconds)
-        return Json(await work.carry_out(deadline, lambda: carrying.explain(models, request, deadline)))  # type: ignore
+        return await carried(lambda deadline: carrying.explain(models, request, deadline))
 
     @app.post("/score", tags=["use"], responses=said(400, 404, 413, 503, 504))
     async def score(request: ScoreRequest) -> ScoredTexts:
         """The likelihood of texts to a language model, token by token."""
-        deadline = Deadline(limits.seconds)
-        return Json(await work.carry_out(deadline, lambda: carrying.score(models, request, deadline)))  # type: ignore
+        return await carried(lambda deadline: carrying.score(models, request, deadline))
 
     @app.get(
         "/generated/{key}/{file}",

@@ -69,30 +69,26 @@ class Served:
 
     def predict(self, items: list[Any], deadline: Deadline) -> list[dict[str, Any]]:
         """As `components.answers.answered`, a few items at a time."""
-        answers: list[dict[str, Any]] = []
-        for start in range(0, len(items), PREDICT_AT_ONCE):
-            with turn(self.batcher.alone, deadline):
-                deadline.check()
-                answers += answered(self.bundle, items[start : start + PREDICT_AT_ONCE], first=start)
-        return answers
+        return self._in_turns(lambda n, some: answered(self.bundle, some, first=n), items, deadline, PREDICT_AT_ONCE)
 
     def explain(self, items: list[Any], best: int | None, deadline: Deadline) -> list[Explanation]:
         """As `components.answers.explained`, one item at a time."""
-        explanations: list[Explanation] = []
-        for number, one in enumerate(items):
-            with turn(self.batcher.alone, deadline):
-                deadline.check()
-                explanations += explained(self.bundle, [one], best, first=number)
-        return explanations
+        return self._in_turns(lambda n, one: explained(self.bundle, one, best, first=n), items, deadline)
 
     def score(self, texts: list[str], deadline: Deadline, doubts: Doubts) -> list[Scored]:
         """As `components.use.scoring.score`, one text at a time."""
-        scored: list[Scored] = []
-        for number, text in enumerate(texts):
+        return self._in_turns(lambda n, one: score(self.bundle, one, doubts, where=f"texts[{n}]"), texts, deadline)
+
+    def _in_turns(
+        self, ask: Callable[[int, list[Any]], list[Any]], items: list[Any], deadline: Deadline, at_once: int = 1
+    ) -> list[Any]:
+        """The results of `ask` for a few items at a time, with the number of the first."""
+        found = []
+        for start in range(0, len(items), at_once):
             with turn(self.batcher.alone, deadline):
                 deadline.check()
-                scored += score(self.bundle, [text], where=f"texts[{number}]", doubts=doubts)
-        return scored
+                found += ask(start, items[start : start + at_once])
+        return found
 
 
 class Models:

@@ -36,10 +36,10 @@ SENT_SECONDS = 10.0
 
 
 class MlflowRun:
-    """An open run; see `components.tracking.base.Run`.
+    """An open run, always written to by its explicit id.
 
     `params`, `nest` and `dataset` wait for the store: they belong to a run's start, where failing early is right.
-    Everything else is spooled: it neither waits for the store nor fails with it.
+    Everything else is spooled: it neither waits for the store nor fails with it, and is never lost.
     """
 
     def __init__(

@@ -28,6 +28,7 @@ from components.tracking.manifest import LEFT_BEHIND, below, manifest, overview,
 from components.tracking.mlflow_client import StoreUser, explained, user_name
 from components.tracking.moved import local_folder
 from components.tracking.process import machine_name
+from components.whole_files import new_folder
 
 # tags of a model version: {file: sha256} of its bundle as JSON, the digest of that, and the overview of the whole
 # model's folder with its code
@@ -122,15 +123,10 @@ class MlflowStore(StoreUser):
             if MODEL not in tags:
                 what = "it was registered by an older version of Reprise, which didn't record digests of the code"
                 raise UserError(what, where=str(ref), hint=f"register it again: reprise promote run:{ref.run_id}")
-            if target.exists():
-                raise UserError("already exists", where=str(target), hint="choose a new folder")
-            model = self._model(ref, tags)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-") as folder:
-                copy = Path(folder) / "model"
-                shutil.copytree(model, copy, ignore=shutil.ignore_patterns(*LEFT_BEHIND), symlinks=True)
+            with new_folder(target) as copy:
+                ignored = shutil.ignore_patterns(*LEFT_BEHIND)
+                shutil.copytree(self._model(ref, tags), copy, ignore=ignored, symlinks=True, dirs_exist_ok=True)
                 _verify(copy, tags, ref, CHANGED)  # again: the original may have changed meanwhile
-                copy.rename(target)
         return target
 
     def _model(self, ref: ModelRef, tags: Mapping[str, str]) -> Path:

@@ -19,6 +19,7 @@ from components.evaluation.recent import Recent
 from components.models.weights import load_weights, read_tensors
 from components.options import options_of
 from components.recipe import Recipe
+from components.schema import needing_val
 from components.training.captured import CapturedUpdate
 from components.training.device import prepare
 from components.training.gradients import PROBE_ROWS, held_out_probe
@@ -46,6 +47,8 @@ class Session:
         self.model = self.task.build_model(recipe.model).to(device)
         self.thawing = Start(**_part(recipe.training, Start)).thawing(self.model)
         self.notes += self.thawing.told(recipe.training["steps"])
+        if (idle := needing_val(recipe.as_dict())) and not len(store.split("val")):
+            self.notes.append(f"warning: no effect without val: {', '.join(idle)}")
         self.evaluator = Evaluator(self.task, **_part(recipe.evaluation, Evaluator))
         self.recent = Recent(self.task, self.model, store, **_part(recipe.evaluation, Recent))
 

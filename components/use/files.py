@@ -11,7 +11,6 @@ from components.datasets.labelled import LabelledReader
 from components.datasets.sources import SECTION, build
 from components.datasets.tables.reader import refuse_other
 from components.errors import UserError
-from components.options import check_options
 from components.paths import existing
 from components.registry import resolve
 from components.yaml_text import parse_yaml
@@ -59,10 +58,6 @@ def reader_for(
             raise UserError(f"{column!r}: only tables have columns", where="--column")
         options |= {"input": column, "header": True}
     options = {key: value for key, value in (options | asked).items() if value is not None and key not in SECTION}
-    problems: list[str] = []
-    check_options("data", {**options}, [resolve("reader", kind)], problems)
-    if problems:
-        raise UserError("; ".join(problems), where="--set")
     reader: LabelledReader = build("reader", kind, options, SECTION, [path])
     return reader
 

@@ -117,7 +117,7 @@ def build() -> None:
 
     Example: `reprise build`
     """
-    from components.generation.native.library import decoder
+    from components.generation.native.decode import decoder
     from components.kernels.native.build import build as build_kernels
 
     built = build_kernels()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -143,27 +145,18 @@ def compare(
     `reprise compare dna --folds 10`
     """
     from components.runs.plan import make_plan
-    from flows.cluster import check_cluster
 
     asked = (recipe, vary or [], seeds, budget, steps, set or [])
     make_plan(*asked, workers, name, folds)
-    if cluster:
-        check_cluster(cluster)
-    elif device != "auto":
-        checked_recipe(recipe, set, device, name)
-    begin = start_server(trains=True)
-    from flows.study import compare as compare_settings
+    with _study(recipe, set, device, name, cluster) as begin:
+        from flows.study import compare as compare_settings
 
-    begin()
-    from components.runs.ranking import show
+        begin()
+        from components.runs.ranking import show
 
-    try:
         about = {"device": device, "threads": threads, "workers": workers, "fresh": fresh, "name": name}
         about |= {"folds": folds, "cluster": cluster}
         show(compare_settings(*asked, **about), prefect=server_address())
-    except KeyboardInterrupt:
-        print("stopped. Repeat the command to continue", file=sys.stderr)
-        raise SystemExit(130) from None
 
 
 @app.command(group=START)
@@ -201,23 +194,32 @@ def tune(
     Example: `reprise tune names --trials 20 --steps 1000 --space training.learning_rate=log:1e-4..1e-2`
     """
     from components.runs.space import make_search
-    from flows.cluster import check_cluster
 
     asked = (recipe, space or [])
     make_search(*asked, set or [], budget, steps, trials, jobs, name)
+    with _study(recipe, set, device, name, cluster) as begin:
+        from flows.study import tune as search
+
+        begin()
+        from components.runs.search import show
+
+        about = {"device": device, "threads": threads, "jobs": jobs, "fresh": fresh, "name": name, "cluster": cluster}
+        show(search(*asked, trials, budget, steps, set, **about))
+
+
+@contextmanager
+def _study(recipe: str, set: Set, device: str, name: str | None, cluster: str) -> Iterator[Callable[[], None]]:
+    """Check where the runs of a study go, and start the server; gives the function that waits for it. Ctrl-C ends the
+    study, which can be continued."""
     if cluster:
+        from flows.cluster import check_cluster
+
         check_cluster(cluster)
     elif device != "auto":
         checked_recipe(recipe, set, device, name)
     begin = start_server(trains=True)
-    from flows.study import tune as search
-
-    begin()
-    from components.runs.search import show
-
     try:
-        about = {"device": device, "threads": threads, "jobs": jobs, "fresh": fresh, "name": name, "cluster": cluster}
-        show(search(*asked, trials, budget, steps, set, **about))
+        yield begin
     except KeyboardInterrupt:
         print("stopped. Repeat the command to continue", file=sys.stderr)
         raise SystemExit(130) from None

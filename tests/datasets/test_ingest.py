@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.datasets import ingest as ingest_module
+from components.datasets import packing
 from components.datasets.base import Reader
 from components.datasets.files import text as text_files
 from components.datasets.splits import group_split, split_fractions, stream_split
@@ -176,9 +177,9 @@ def test_nothing_left_says_how_much_was_dropped_and_why(ingest_text):
         ({"dataset": "names"}, CHARACTERS, "either dataset or path"),
         ({"path": None}, CHARACTERS, "either dataset or path"),
         ({"reader": "lins"}, CHARACTERS, "Did you mean 'lines'"),
-        ({"erors": "replace"}, CHARACTERS, "Did you mean 'errors'"),
+        ({"erors": "replace"}, CHARACTERS, "did you mean 'errors'"),
         ({}, {"kind": "charcters"}, "Did you mean 'characters'"),
-        ({}, {"kind": "words", "min_cuont": 2}, "Did you mean 'min_count'"),
+        ({}, {"kind": "words", "min_cuont": 2}, "did you mean 'min_count'"),
         ({}, {}, "encoding"),
         ({"split": [0.5, 0.5]}, CHARACTERS, "data.split"),
     ],
@@ -233,7 +234,7 @@ def test_the_report_of_an_ingestion_lists_each_file_and_what_was_left_out(ingest
 def test_the_memory_of_an_ingestion_does_not_grow_with_the_text(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(plain_text, "CHUNK", 1 << 16)
     monkeypatch.setattr(text_files, "BLOCK", 1 << 16)
-    monkeypatch.setattr(ingest_module, "TELL_EVERY", 0.0)
+    monkeypatch.setattr(packing, "TELL_EVERY", 0.0)
     monkeypatch.setattr(characters_module, "BATCH", 1 << 16)
     peaks = []
     for lines in (1_000, 25_000, 100_000):  # the first imports what is needed

@@ -78,13 +78,31 @@ def test_without_val_there_is_nothing_to_join(tmp_path: Path) -> None:
     assert refused.value.where == "data.join_val"
 
 
+def sections_of(**data: Any) -> dict[str, dict[str, Any]]:
+    names = ("encoding", "task", "model", "generation", "training", "evaluation")
+    own = {"dataset": None, "path": "mine.csv", "reader": "table", "split": (0.8, 0.1, 0.1), "join_val": False}
+    return {**{name: {} for name in names}, "data": own | data}
+
+
+NEEDING = {"patience": 2, "schedule": "plateau", "averaging": "triggered"}
+
+
 def test_settings_that_need_val_are_refused() -> None:
-    names = ("encoding", "task", "model", "generation", "evaluation")
-    sections: dict[str, dict[str, Any]] = {name: {} for name in names}
-    sections |= {"data": {"join_val": True}, "training": {"patience": 0, "schedule": "cosine", "averaging": 0.99}}
+    sections = sections_of(join_val=True) | {"training": {"patience": 0, "schedule": "cosine", "averaging": 0.99}}
     assert check_together(sections) == []
-    needing = {"patience": 2, "schedule": "plateau", "averaging": "triggered"}
-    sections |= {"training": needing, "evaluation": {"cache": True}}
+    sections |= {"training": NEEDING, "evaluation": {"cache": True}}
     told = [problem.partition(": ")[0] for problem in check_together(sections)]
-    assert told == [*(f"training.{name}" for name in needing), "evaluation.cache"]
-    assert check_together({**sections, "data": {"join_val": False}}) == []
+    assert told == [*(f"training.{name}" for name in NEEDING), "evaluation.cache"]
+    assert check_together({**sections, "data": {**sections["data"], "join_val": False}}) == []
+
+
+def test_data_known_to_have_no_val_are_refused_before_they_are_read() -> None:
+    none = {"path": None, "reader": "bases", "split": (0.8, 0.0, 0.2)}
+    dna = sections_of(**none, dataset="uci-splice", join_val=True)
+    assert "data.split has none" in "".join(check_together(dna))
+    assert check_together(sections_of(**none, dataset="uci-splice")) == []
+    for data in (none | {"dataset": "uci-splice"}, none | {"reader": "dates"}):
+        told = check_together({**sections_of(**data), "training": NEEDING})
+        assert [problem.partition(": ")[0] for problem in told] == [f"training.{name}" for name in NEEDING]
+    for known in ({"dataset": "groove", "reader": "drums"}, {"dataset": None, "path": "mine.csv"}):
+        assert check_together({**sections_of(**none | known), "training": NEEDING}) == []

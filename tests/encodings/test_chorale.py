@@ -231,7 +231,7 @@ def test_a_finer_grid_reads_a_coarser_score_and_refuses_the_reverse():
     with pytest.raises(UserError, match=r"isn't on a grid of 1 .*\n.*steps_per_beat"):
         Chorale(steps_per_beat=1).encode(replace(score, length_steps=15))
     with pytest.raises(UserError, match=r"encoding\.steps_per_beat"):
-        Chorale(steps_per_beat=0)
+        encoding_from_state({**Chorale().state(), "options": {"steps_per_beat": 0}})
 
 
 @pytest.mark.parametrize(

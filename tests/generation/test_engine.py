@@ -21,7 +21,7 @@ from components.generation import engine as engines
 from components.generation import sampling
 from components.generation.draft import Draft
 from components.generation.engine import Engine, engine_for, obstacle
-from components.generation.native import library as native
+from components.generation.native import decode as native
 from components.generation.sampling import distribution, draw, sample, sample_plainly
 from components.generation.settings import Settings
 from components.models.sequence_model import SequenceModel

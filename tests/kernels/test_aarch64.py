@@ -21,7 +21,7 @@ import test_native_parts as part_tests
 import torch
 
 from components.generation.engine import Engine
-from components.generation.native import library as decoding
+from components.generation.native import decode as decoding
 from components.kernels.native import build, kernels, products
 
 COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
@@ -177,7 +177,7 @@ def remote(libraries) -> Iterator[Remote]:
 @pytest.fixture
 def arm(remote, monkeypatch) -> Remote:
     for module in (kernels, products, decoding):
-        monkeypatch.setattr(module, "library", lambda: remote)
+        monkeypatch.setattr(module, "load_native", lambda: remote)
     remote.called.clear()
     return remote
 

@@ -8,7 +8,7 @@ from instruction_sets import instruction_sets
 from torch import Tensor
 
 from components.errors import UserError
-from components.generation.native.library import decoder
+from components.generation.native.decode import decoder
 from components.kernels import backends
 from components.kernels.function import recurrent
 from components.kernels.native import build, kernels

@@ -177,7 +177,7 @@ def test_a_compiler_that_fails_is_reported_with_its_words(tmp_path, monkeypatch)
     monkeypatch.setenv("CXX", str(broken))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(UserError, match="fatal: no luck"):
-        build.library.__wrapped__()
+        build.load_native.__wrapped__()
     assert not list(tmp_path.rglob("*.so"))
 
 

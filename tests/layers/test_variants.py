@@ -13,6 +13,7 @@ from components.layers.dropout import LockedDropout, make_dropout
 from components.layers.stack import Stack
 from components.models.sequence_model import SequenceModel
 from components.models.weights import read_tensors
+from components.options import options_of
 from components.registry import names, resolve
 from components.training.session import Session
 
@@ -91,7 +92,7 @@ CONNECTED = [
     (kind, backend)
     for kind in names("cell")
     for backend in resolve("cell", kind).backends
-    if backend not in ("native", "triton") and "recurrent_dropout" in resolve("cell", kind).__init__.__kwdefaults__
+    if backend not in ("native", "triton") and "recurrent_dropout" in options_of(resolve("cell", kind))
 ]
 
 

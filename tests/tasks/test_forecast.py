@@ -211,7 +211,7 @@ def test_counts_stay_counts_and_others_are_refused() -> None:
 
 def test_a_model_that_reads_the_future_is_refused() -> None:
     sections = {
-        "data": {"reader": "made-series"},
+        "data": {"reader": "made-series", "path": None, "dataset": None, "split": (0.8, 0.1, 0.1), "join_val": False},
         "encoding": {"kind": "series"},
         "task": {"kind": "forecast"},
         "model": {"kind": "gru", "bidirectional": True},

@@ -76,12 +76,6 @@ class ExampleBatches(Batches):
         targets, target_lengths_B = padded(self.targets, rows)
         return ExampleBatch(inputs, lengths_B, targets, target_lengths_B, rows)
 
-    def padding_share(self, epoch: int = 0) -> float:
-        """The share of padding in all input steps of an epoch."""
-        lengths = self.inputs.lengths
-        computed = sum(len(rows) * int(lengths[rows].max(initial=0)) for rows in self._plan(epoch))
-        return 1 - int(lengths.sum()) / computed if computed else 0.0
-
     @functools.lru_cache(maxsize=2)  # noqa: B019 - lives as long as the run; two epochs at most
     def _plan(self, epoch: int) -> list[np.ndarray]:
         # targets break ties, so that long ones share a batch too

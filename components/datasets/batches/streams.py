@@ -13,7 +13,6 @@ import numpy as np
 from components.datasets.batches.truncated import Batch, SequenceBatches
 from components.datasets.store import Examples
 from components.encodings.base import Encoding
-from components.encodings.vocabulary import PAD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,16 +34,10 @@ class StepBatches(SequenceBatches):
         super().__init__(first, encoding, batch_size=batch_size, window=window, seed=seed, training=training)
 
     def at(self, epoch: int, index: int) -> StepBatch:
-        rows, start, stop = self._plan(epoch)[index]
-        streams = len(self.encoding.fields)
-        ids = np.full((len(rows), stop - start + 1, streams), PAD, dtype=np.int64)
-        context = np.zeros((len(rows), stop - start, len(self.encoding.context_sizes)), dtype=np.int64)
-        for slot, row in enumerate(rows):
-            whole, beside = self._sequence(epoch, int(row))
-            piece, part = whole[start : stop + 1], beside[start:stop]
-            ids[slot, : len(piece)], context[slot, : len(part)] = piece, part
+        _, ids, context = self._window(epoch, index)
         inputs = np.concatenate([ids[:, :-1], context], axis=-1)
-        return StepBatch(inputs, ids[:, 1:, 0], fresh=start == 0, others_BTS=ids[:, 1:, 1:])
+        fresh = self._plan(epoch)[index][1] == 0
+        return StepBatch(inputs, ids[:, 1:, 0], fresh=fresh, others_BTS=ids[:, 1:, 1:])
 
     @functools.lru_cache(maxsize=256)  # noqa: B019 - the windows of a group need the same rows
     def _sequence(self, epoch: int, row: int) -> tuple[np.ndarray, np.ndarray]:

@@ -118,22 +118,26 @@ class SequenceBatches(Batches):
         return len(self._plan(epoch))
 
     def at(self, epoch: int, index: int) -> Batch:
-        rows, start, stop = self._plan(epoch)[index]
-        ids = np.full((len(rows), stop - start + 1), PAD, dtype=np.int64)
-        context = np.zeros((len(rows), stop - start, len(self.encoding.context_sizes)), dtype=np.int64)
+        fresh = self._plan(epoch)[index][1] == 0
+        whole, ids, context = self._window(epoch, index)
         units: dict[str, int] = {}
-        for slot, row in enumerate(rows):
-            whole, beside = self._sequence(epoch, int(row))
-            piece = whole[start : stop + 1]
-            ids[slot, : len(piece)] = piece
-            part = beside[start:stop]
-            context[slot, : len(part)] = part
-            if not self.training:
-                # a sequence's units are counted in its first window; every window has the keys
-                for unit, count in self.encoding.counts(whole).items():
-                    units[unit] = units.get(unit, 0) + (count if start == 0 else 0)
+        for sequence in whole if not self.training else ():
+            # a sequence's units are counted in its first window; every window has the keys
+            for unit, count in self.encoding.counts(sequence).items():
+                units[unit] = units.get(unit, 0) + (count if fresh else 0)
         inputs = np.concatenate([ids[:, :-1, None], context], axis=-1)
-        return Batch(inputs, ids[:, 1:], fresh=start == 0, units=units)
+        return Batch(inputs, ids[:, 1:], fresh=fresh, units=units)
+
+    def _window(self, epoch: int, index: int) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+        """The whole sequences of a window's rows, its ids [B, W + 1, …], padded, and its context [B, W, C]."""
+        rows, start, stop = self._plan(epoch)[index]
+        found = [self._sequence(epoch, int(row)) for row in rows]
+        ids = np.full((len(rows), stop - start + 1, *found[0][0].shape[1:]), PAD, dtype=np.int64)
+        context = np.zeros((len(rows), stop - start, len(self.encoding.context_sizes)), dtype=np.int64)
+        for slot, (whole, beside) in enumerate(found):
+            piece, part = whole[start : stop + 1], beside[start:stop]
+            ids[slot, : len(piece)], context[slot, : len(part)] = piece, part
+        return [whole for whole, _ in found], ids, context
 
     @functools.lru_cache(maxsize=256)  # noqa: B019 - the windows of a group need the same rows
     def _sequence(self, epoch: int, row: int) -> tuple[np.ndarray, np.ndarray]:

@@ -43,10 +43,6 @@ class TextFiles:
         notes: list[str] | None = None,
         settings: Collection[str] = (),
     ) -> None:
-        if errors not in ("refuse", "replace"):
-            raise UserError(f"unknown value {errors!r}", where="data.errors", hint="choices: refuse, replace")
-        if max_bytes is not None and max_bytes < 1:
-            raise UserError(f"must be 1 or more, not {max_bytes}", where="data.max_bytes")
         try:
             self.coding = known(coding)
         except ValueError as error:

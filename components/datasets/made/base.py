@@ -2,33 +2,60 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import Field
 
 from components.datasets.base import Reader
+from components.datasets.packing import feed
+from components.errors import UserError
+from components.provenance import digest_json
+
+MOST_STEPS = 100_000_000  # in all items together: bounds memory and disk
 
 
 class MadeReader(Reader):
-    """`count` items, each a function of the options, the seed and its index only.
+    """Items that are functions of the options, the seed and their index only.
 
-    `seed`: seed of the data, independent of the recipe's.
+    `count`: number of items, for train, val and test together. `seed`: seed of the data, independent of the recipe's.
     """
 
     framing, own = "sequences", True
+    kept: ClassVar[bool] = True  # items are kept, as they are slow to make and read several times
+    steps = 1  # of an item, at most, if they may be many
 
-    def __init__(self, files: Sequence[Path], count: int, seed: int, /) -> None:
+    def __init__(
+        self, files: Sequence[Path], /, *, count: int, seed: Annotated[int, Field(ge=0)] = 0, **options: Any
+    ) -> None:
         super().__init__(files)
+        if count * self.steps > MOST_STEPS:
+            what = f"{count:,} examples of {self.steps:,} steps are more than {MOST_STEPS:,}"
+            raise UserError(what, where="data", hint="set a smaller data.count or data.lag")
         self.count, self.seed = count, seed
-        self._made: list[Any] = []  # cached, because items are read several times
+        self.options = {"count": count, "seed": seed, **options}
+        self._made: list[Any] = []
 
     def items(self) -> Iterator[Any]:
         for number in range(self.count):
-            if number == len(self._made):
+            if self.kept and number == len(self._made):
                 self._made.append(self.item(number))
-            yield self._made[number]
+            yield self._made[number] if self.kept else self.item(number)
 
-    @abstractmethod
     def item(self, number: int) -> Any:
         """The item with an index, from 0."""
+        return self.made(number, np.random.default_rng([self.seed, number]))
+
+    @abstractmethod
+    def made(self, number: int, rng: np.random.Generator) -> Any:
+        """The item with an index, from the generator's random numbers."""
+
+    def digest(self) -> str:
+        """Digest of the options and of the first item: numpy may change the numbers that a seed gives."""
+        first = hashlib.sha256()
+        feed(first, self.item(0))
+        return digest_json([type(self).__name__, self.options, first.hexdigest()])

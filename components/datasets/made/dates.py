@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
-from components.datasets.made.synthetic import SyntheticReader
+from components.datasets.made.base import MadeReader
 from components.errors import UserError
 
 Language = Literal["en", "de", "fr", "es"]
@@ -48,14 +48,15 @@ WAYS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-class Dates(SyntheticReader):
+class Dates(MadeReader):
     """("the 3rd of May, 1998", "1998-05-03"): dates from `first_year` to `last_year`, in a format of one of the
     `languages` or in numbers alone, sometimes in lower or upper case.
 
     All formats of a date are in the same split: test dates never occur in training.
     """
 
-    name, files_by = "dates", "labelled-lines"
+    pairs, kept, files_by = True, False, "labelled-lines"
+    steps = LONGEST
 
     def __init__(
         self,
@@ -66,7 +67,7 @@ class Dates(SyntheticReader):
         first_year: Annotated[int, Field(ge=1000, le=9999)] = 1900,
         last_year: Annotated[int, Field(ge=1000, le=9999)] = 2099,
         count: Annotated[int, Field(gt=0)] = 20_000,
-        seed: Annotated[int, Field(ge=0)] = 0,
+        **settings: Any,
     ) -> None:
         if not languages or not first_year <= last_year:
             what = f"languages {list(languages)}, years {first_year} to {last_year}"
@@ -74,10 +75,10 @@ class Dates(SyntheticReader):
         self.ways = [(language, way) for language in ("", *languages) for way in WAYS[language]]
         self.first = datetime.date(first_year, 1, 1)
         self.days = (datetime.date(last_year, 12, 31) - self.first).days + 1
-        options = {"languages": list(languages), "first_year": first_year, "last_year": last_year}
-        super().__init__(files, count, seed, LONGEST, options)
+        options = {"languages": languages, "first_year": first_year, "last_year": last_year}
+        super().__init__(files, count=count, **options, **settings)
 
-    def example(self, rng: np.random.Generator) -> tuple[str, str]:
+    def made(self, number: int, rng: np.random.Generator) -> tuple[str, str]:
         date = self.first + datetime.timedelta(days=int(rng.integers(self.days)))
         text = written(date, *self.ways[int(rng.integers(len(self.ways)))])
         case = rng.random()

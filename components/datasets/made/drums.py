@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -39,13 +39,12 @@ class MadeDrums(MadeReader):
         *,
         count: Annotated[int, Field(gt=0, le=100_000)] = 1200,
         bars: Annotated[int, Field(ge=4, le=64)] = 8,
-        seed: Annotated[int, Field(ge=0)] = 0,
+        **settings: Any,
     ) -> None:
-        super().__init__(files, count, seed)
+        super().__init__(files, count=count, bars=bars, **settings)
         self.bars = bars
 
-    def item(self, number: int) -> Score:
-        rng = np.random.default_rng([self.seed, number])
+    def made(self, number: int, rng: np.random.Generator) -> Score:
         name = list(STYLES)[number % len(STYLES)]
         style = STYLES[name]
         bpm = round(float(np.exp(rng.uniform(*np.log(style.tempo)))))
@@ -60,11 +59,6 @@ class MadeDrums(MadeReader):
         start, _, pitch, _ = note_columns(item.parts[0].notes)
         step = np.rint(start / (FINE // 4))
         return digest_json([list(item.metre), sorted(zip(step.tolist(), pitch.tolist(), strict=True))])
-
-    def digest(self) -> str:
-        """Digest of the options and of the first pattern: numpy may change the numbers that a seed gives."""
-        first = note_columns(self.item(0).parts[0].notes).tolist()
-        return digest_json(["made-drums", [self.count, self.bars, self.seed], first])
 
 
 def _written(style: Style, bars: int, rng: np.random.Generator) -> list[list[Hit]]:

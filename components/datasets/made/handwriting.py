@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -13,7 +13,6 @@ from pydantic import Field
 from components.datasets.made.base import MadeReader
 from components.datasets.made.glyphs import GLYPHS, written
 from components.ink import Ink
-from components.provenance import digest_json
 
 VOWELS = "aeiouy"
 CONSONANTS = "".join(sorted(set(GLYPHS) - set(VOWELS)))
@@ -36,22 +35,16 @@ class MadeHandwriting(MadeReader):
         *,
         count: Annotated[int, Field(gt=0, le=100_000)] = 4000,
         words: Annotated[int, Field(gt=0, le=10)] = 2,
-        seed: Annotated[int, Field(ge=0)] = 0,
+        **settings: Any,
     ) -> None:
-        super().__init__(files, count, seed)
+        super().__init__(files, count=count, words=words, **settings)
         self.words = words
 
-    def item(self, number: int) -> Ink:
-        rng = np.random.default_rng([self.seed, number])
+    def made(self, number: int, rng: np.random.Generator) -> Ink:
         return written(" ".join(_word(rng) for _ in range(rng.integers(1, self.words + 1))), rng)
 
     def group(self, item: Ink) -> str:
         return item.text
-
-    def digest(self) -> str:
-        """Digest of the options and of the first text: numpy may change the numbers that a seed gives."""
-        options, first = [self.count, self.words, self.seed], self.item(0)
-        return digest_json(["made-handwriting", options, first.text, [stroke.tolist() for stroke in first.strokes]])
 
 
 def _word(rng: np.random.Generator) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
-from components.datasets.made.synthetic import SyntheticReader
+from components.datasets.made.base import MadeReader
 
 # classes: motion of the shape's middle (right, down) and change of its radius
 MOVES = {
@@ -28,7 +28,7 @@ SHAPES = (
 )
 
 
-class MovingShapes(SyntheticReader):
+class MovingShapes(MadeReader):
     """Clips uint8 [pictures, size, size] and their class, one of MOVES: a bright or dark square, disc or diamond at a
     random place of a spotted background, with random speed, a slightly curved path, and noise in every pixel.
 
@@ -36,7 +36,7 @@ class MovingShapes(SyntheticReader):
     picture in pixels.
     """
 
-    name, files_by = "moving-shapes", "video"
+    pairs, kept, files_by = True, False, "video"
 
     def __init__(
         self,
@@ -46,12 +46,12 @@ class MovingShapes(SyntheticReader):
         pictures: Annotated[int, Field(ge=2, le=1000)] = 16,
         size: Annotated[int, Field(ge=16, le=128)] = 32,
         count: Annotated[int, Field(gt=0)] = 1200,
-        seed: Annotated[int, Field(ge=0)] = 0,
+        **settings: Any,
     ) -> None:
-        self.pictures, self.size = pictures, size
-        super().__init__(files, count, seed, pictures * size, {"pictures": pictures, "size": size})
+        self.pictures, self.size, self.steps = pictures, size, pictures * size
+        super().__init__(files, count=count, pictures=pictures, size=size, **settings)
 
-    def example(self, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+    def made(self, number: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
         label = str(rng.choice(list(MOVES)))
         T, size = self.pictures, self.size
         # −½ to ½ around the middle of the clip, so that the position at a given time carries no information

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -14,7 +14,7 @@ from components.datasets.made.base import MadeReader
 from components.datasets.made.composed import compose
 from components.datasets.made.performed import perform
 from components.provenance import digest_json
-from components.score import Score, note_columns
+from components.score import Score
 
 
 class MadePiano(MadeReader):
@@ -33,13 +33,12 @@ class MadePiano(MadeReader):
         /,
         *,
         count: Annotated[int, Field(gt=0, le=100_000)] = 800,
-        seed: Annotated[int, Field(ge=0)] = 0,
+        **settings: Any,
     ) -> None:
-        super().__init__(files, count, seed)
+        super().__init__(files, count=count, **settings)
         self._groups: dict[str, str] = {}
 
-    def item(self, number: int) -> Score:
-        rng = np.random.default_rng([self.seed, number])
+    def made(self, number: int, rng: np.random.Generator) -> Score:
         written = compose(rng)
         title = f"{written.style} {number + 1}"
         rows = [[voice.start, voice.duration, voice.pitch - written.tonic] for voice in written.notes]
@@ -48,8 +47,3 @@ class MadePiano(MadeReader):
 
     def group(self, item: Score) -> str:
         return self._groups[item.title]
-
-    def digest(self) -> str:
-        """Digest of the options and of the first piece: numpy may change the numbers that a seed gives."""
-        part = self.item(0).parts[0]
-        return digest_json(["made-piano", [self.count, self.seed], note_columns(part.notes).tolist(), list(part.pedal)])

@@ -5,61 +5,20 @@ from __future__ import annotations
 
 import math
 import string
-from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
-from components.datasets.base import Reader
-from components.errors import UserError
-from components.provenance import digest_json
+from components.datasets.made.base import MadeReader
 
 BLANK, RECALL = "-", "?"  # no target; the sign to repeat what was read
 ALPHABET = string.ascii_lowercase
-MOST_STEPS = 100_000_000  # in all examples together: bounds memory and disk
 
 
-class SyntheticReader(Reader):
-    """Examples (inputs, target), each a function of the options, the seed and its index only.
-
-    `count`: number of examples, for train, val and test together. `seed`: seed of the data, independent of the
-    recipe's.
-    """
-
-    framing, pairs, own = "sequences", True, True
-    name: ClassVar[str]  # in the registry
-
-    def __init__(self, files: Sequence[Path], count: int, seed: int, steps: int, options: dict[str, Any], /) -> None:
-        super().__init__(files)
-        if count < 1 or seed < 0:
-            raise UserError(
-                f"invalid count {count} or seed {seed}", where="data", hint="count must be 1 or more, seed 0 or more"
-            )
-        if count * steps > MOST_STEPS:
-            hint = "set a smaller data.count or data.lag"
-            raise UserError(
-                f"{count:,} examples of {steps:,} steps are more than {MOST_STEPS:,}", where="data", hint=hint
-            )
-        self.count, self.seed, self.steps = count, seed, steps
-        self.options = {"name": self.name, "count": count, "seed": seed, **options}
-
-    def items(self) -> Iterator[tuple[Any, Any]]:
-        return (self.example(np.random.default_rng([self.seed, number])) for number in range(self.count))
-
-    @abstractmethod
-    def example(self, rng: np.random.Generator) -> tuple[Any, Any]:
-        """An example from the generator's random numbers."""
-
-    def digest(self) -> str:
-        """Digest of the options and of the first example: numpy may change the numbers that a seed gives."""
-        first = repr([np.asarray(part).tolist() for part in next(self.items())])
-        return digest_json([self.options, first])
-
-
-class CopyMemory(SyntheticReader):
+class CopyMemory(MadeReader):
     """Read `length` of `symbols` different symbols, wait, and repeat them after a sign.
 
     inputs and targets are lists of `lag + 2 · length` symbols: the data, `lag − 1` blanks, the sign to recall and
@@ -68,7 +27,7 @@ class CopyMemory(SyntheticReader):
     Hochreiter & Schmidhuber 1997, in the form of Arjovsky et al. 2016, arXiv:1511.06464 (8 symbols, length 10).
     """
 
-    name = "copy-memory"
+    pairs, kept = True, False
 
     def __init__(
         self,
@@ -79,16 +38,13 @@ class CopyMemory(SyntheticReader):
         length: Annotated[int, Field(ge=1, le=1000)] = 10,
         symbols: Annotated[int, Field(ge=2, le=26)] = 8,
         count: Annotated[int, Field(gt=0)] = 10_000,
-        seed: Annotated[int, Field(ge=0)] = 0,
+        **settings: Any,
     ) -> None:
-        if lag < 1 or length < 1 or not 2 <= symbols <= len(ALPHABET):
-            hint = f"lag and length must be 1 or more, symbols 2 to {len(ALPHABET)}"
-            raise UserError(f"invalid lag {lag}, length {length} or symbols {symbols}", where="data", hint=hint)
         self.lag, self.length, self.symbols = lag, length, ALPHABET[:symbols]
-        options = {"lag": lag, "length": length, "symbols": symbols}
-        super().__init__(files, count, seed, lag + 2 * length, options)
+        self.steps = lag + 2 * length
+        super().__init__(files, count=count, lag=lag, length=length, symbols=symbols, **settings)
 
-    def example(self, rng: np.random.Generator) -> tuple[list[str], list[str]]:
+    def made(self, number: int, rng: np.random.Generator) -> tuple[list[str], list[str]]:
         data = [self.symbols[index] for index in rng.integers(len(self.symbols), size=self.length)]
         inputs = [*data, *[BLANK] * (self.lag - 1), RECALL, *[BLANK] * self.length]
         return inputs, [*[""] * (self.lag + self.length), *data]
@@ -99,7 +55,7 @@ class CopyMemory(SyntheticReader):
         return math.log(len(self.symbols))
 
 
-class AddingProblem(SyntheticReader):
+class AddingProblem(MadeReader):
     """The sum of the two marked among `lag` numbers.
 
     inputs: float32 [lag, 2], a number in [0, 1) and a mark, 1 at one step of each half and 0 elsewhere; target: the sum
@@ -107,7 +63,7 @@ class AddingProblem(SyntheticReader):
     Schmidhuber 1997, in the form of Le et al. 2015, arXiv:1504.00941.
     """
 
-    name = "adding"
+    pairs, kept = True, False
     without_memory = 1 / 6
 
     def __init__(
@@ -117,14 +73,12 @@ class AddingProblem(SyntheticReader):
         *,
         lag: Annotated[int, Field(ge=2, le=10_000)] = 100,
         count: Annotated[int, Field(gt=0)] = 10_000,
-        seed: Annotated[int, Field(ge=0)] = 0,
+        **settings: Any,
     ) -> None:
-        if lag < 2:
-            raise UserError(f"must be 2 or more, not {lag}", where="data.lag", hint="two numbers are added")
-        self.lag = lag
-        super().__init__(files, count, seed, lag, {"lag": lag})
+        self.lag = self.steps = lag
+        super().__init__(files, count=count, lag=lag, **settings)
 
-    def example(self, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    def made(self, number: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
         inputs = np.zeros((self.lag, 2), dtype=np.float32)
         inputs[:, 0] = rng.random(self.lag, dtype=np.float32)
         half = self.lag // 2

@@ -7,13 +7,13 @@ import re
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
 from components.datasets.files.codings import Coding
-from components.datasets.labelled import LabelledReader, Row
+from components.datasets.labelled import NamedLabels, Row
 from components.datasets.media.transcripts import Transcripts
 from components.encodings.mel import HIGHEST_RATE_HZ, LOUDEST, LOWEST_RATE_HZ, Sound
 from components.errors import UserError
@@ -35,7 +35,7 @@ GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 OTHER_FILES = {b"fLaC": "FLAC", b"OggS": "Ogg", b"ID3\x03": "MP3", b"ID3\x04": "MP3", b"RIFX": "big-endian WAV"}
 
 
-class WavReader(LabelledReader):
+class WavReader(NamedLabels):
     """WAV files, or folders of them at any depth, with transcripts. Items: (Sound, text).
 
     Either `file_name` says which part of a file's name is the text: "{text}_{speaker}_{index}" reads "7" from
@@ -57,11 +57,10 @@ class WavReader(LabelledReader):
         file_column: str | None = None,
         text_column: str | None = None,
         coding: Coding = "utf-8",
-        labels: dict[str, str] | None = None,
-        unique: bool = True,
         max_seconds: Annotated[float, Field(gt=0, le=3600)] = LONGEST_SECONDS,
+        **settings: Any,
     ) -> None:
-        super().__init__(files, labels, unique)
+        super().__init__(files, **settings)
         self.max_seconds = max_seconds
         self._name = _name_pattern(file_name) if file_name else None
         self._table = None

@@ -12,9 +12,8 @@ from xml.parsers import expat
 import numpy as np
 from pydantic import Field
 
-from components.datasets.base import Reader, text_files
+from components.datasets.base import TextFilesReader
 from components.datasets.files.cells import lines
-from components.datasets.files.codings import Coding
 from components.datasets.files.folders import ending
 from components.errors import UserError
 from components.ink import MOST_POINTS, Ink
@@ -24,7 +23,7 @@ MOST_XML_POINTS = 1_000_000  # of a file
 DEEPEST = 100  # nested elements
 
 
-class StrokesReader(Reader):
+class StrokesReader(TextFilesReader):
     """Drawings and handwriting, a piece each.
 
     `.ndjson` (or .jsonl, .json): a piece a line, as in Quick, Draw!: an object whose "drawing" is a list of strokes
@@ -49,13 +48,11 @@ class StrokesReader(Reader):
         max_points: Annotated[int, Field(ge=2, le=MOST_POINTS)] = 1000,
         most: Annotated[int, Field(gt=0)] | None = None,
         unrecognized: bool = False,
-        coding: Coding = "utf-8",
-        max_bytes: int | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(files)
+        super().__init__(files, **settings)
         self.max_points, self.most, self.unrecognized = max_points, most, unrecognized
         self.ways_out = {self._too_long: "set a larger data.max_points"}
-        self._text = text_files(self, coding=coding, max_bytes=max_bytes)
 
     def items(self) -> Iterator[Ink]:
         return (ink for _, ink in self._placed())

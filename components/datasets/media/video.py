@@ -19,7 +19,7 @@ from components.datasets.files.cells import lines, split_cells
 from components.datasets.files.folders import ending
 from components.datasets.files.sandbox import Limits, Outcome, Refused, read_all
 from components.datasets.files.text import TextFiles
-from components.datasets.labelled import LabelledReader, Row
+from components.datasets.labelled import NamedLabels, Row
 from components.errors import UserError
 from components.provenance import digest_json
 
@@ -35,7 +35,7 @@ LIMITS = Limits(file_bytes=256 << 20, cpu_seconds=120.0, wall_seconds=600.0, mem
 TELL_EVERY = 100
 
 
-class VideoReader(LabelledReader):
+class VideoReader(NamedLabels):
     """A folder with a folder for each label and videos in it, or a table of `file, label` lines next to its videos.
 
     Items: (uint8 [pictures, size, size], label). Pictures are grey, rotated upright and scaled to a square. `size`:
@@ -57,12 +57,11 @@ class VideoReader(LabelledReader):
         rate: Annotated[float, Field(gt=0, le=120)] = 10.0,
         size: Annotated[int, Field(ge=8, le=128)] = 32,
         max_seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0,
-        labels: dict[str, str] | None = None,
-        unique: bool = True,
         workers: Annotated[int, Field(ge=1, le=64)] = 2,
+        **settings: Any,
     ) -> None:
         tables = [path for path in files if ending(path) in TABLES]
-        super().__init__([path for path in files if path not in tables], labels, unique)
+        super().__init__([path for path in files if path not in tables], **settings)
         if rate * max_seconds > MOST_PICTURES:
             what = f"{rate:g} pictures per second for {max_seconds:g} s are more than {MOST_PICTURES:,}"
             raise UserError(what, where="data", hint="decrease data.rate or data.max_seconds")

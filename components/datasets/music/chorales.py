@@ -16,10 +16,11 @@ from fractions import Fraction
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from components.datasets.base import Reader
-from components.errors import UserError
 from components.score import Note, Part, Score
 
 if TYPE_CHECKING:
@@ -54,11 +55,11 @@ class CorpusChoralesReader(Reader):
 
     framing, in_package, files_by = "sequences", True, "music"
 
-    def __init__(self, files: Sequence[Path] = (), /, *, limit: int | None = None, families: bool = False) -> None:
+    def __init__(
+        self, files: Sequence[Path] = (), /, *, limit: Annotated[int, Field(gt=0)] | None = None, families: bool = False
+    ) -> None:
         super().__init__(files)
         self.families = families
-        if limit is not None and limit < 1:
-            raise UserError(f"must be 1 or more, not {limit}", where="data.limit")
         self.limit = limit
         self._scores: list[Score] | None = None
 

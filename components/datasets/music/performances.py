@@ -36,7 +36,10 @@ class PerformanceReader(MusicReader):
         super().__init__(files, min_notes=min_notes, workers=workers)
         self.options = options | {"min_notes": min_notes}
         self._split_of = _splits(files, self.files)
-        self.holds_splits = "train" in self._split_of.values()
+
+    @property
+    def holds_splits(self) -> bool:  # type: ignore[override]
+        return "train" in self._split_of.values()
 
     def items(self) -> Iterator[Score]:
         if self.part and self._kept is None:

@@ -71,12 +71,6 @@ class MusicReader(Reader):
         workers: Annotated[int, Field(ge=1, le=64)] = 2,
     ) -> None:
         super().__init__([])
-        if not 1 <= steps_per_beat <= 96:
-            hint = "for example 4 (sixteenth notes) or 12 (also triplets)"
-            raise UserError(f"must be from 1 to 96, not {steps_per_beat}", where="data.steps_per_beat", hint=hint)
-        for name, value, choices in (("parts", parts, ("all", "melody")), ("beats", beats, ("file", "follow"))):
-            if value not in choices:
-                raise UserError(f"unknown value {value!r}", where=f"data.{name}", hint=f"choices: {', '.join(choices)}")
         self.options = {
             "steps_per_beat": steps_per_beat,
             "parts": parts,

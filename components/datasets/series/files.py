@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
+from components.datasets.base import TextFilesReader
 from components.datasets.beside_data import footer
 from components.datasets.labelled import LabelledReader, Row
 from components.datasets.series.grid import Found, Gaps, laid_out
@@ -21,7 +23,7 @@ from components.errors import UserError
 MOST_HORIZON, MOST_ORIGINS = 5000, 1000
 
 
-class SeriesFiles(SeriesParts, LabelledReader):
+class SeriesFiles(SeriesParts, TextFilesReader, LabelledReader):
     """`found_in_files` reads the series as written; here they are laid on the grid of one frequency.
 
     If val or test has its own files, they hold the series of train. A series whose steps follow those of the split
@@ -36,13 +38,14 @@ class SeriesFiles(SeriesParts, LabelledReader):
         files: Sequence[Path],
         /,
         *,
-        freq: str | None,
-        season: int | None,
-        horizon: int | None,
-        origins: int,
-        gaps: Gaps,
+        freq: str | None = None,
+        season: Annotated[int, Field(gt=0, le=5000)] | None = None,
+        horizon: Annotated[int, Field(gt=0, le=MOST_HORIZON)] | None = None,
+        origins: Annotated[int, Field(gt=0, le=MOST_ORIGINS)] = 1,
+        gaps: Gaps = "forward",
+        **settings: Any,
     ) -> None:
-        super().__init__(files, None, False)
+        super().__init__(files, **settings)
         self.freq, self.season, self.horizon, self.origins, self.gaps = freq, season, horizon, origins, gaps
         if freq:
             offset(freq)

@@ -6,17 +6,16 @@ import csv
 from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise, takewhile
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
-from components.datasets.base import text_files
+from components.datasets.base import TextFilesReader
 from components.datasets.beside_data import rises_evenly
 from components.datasets.files.cells import Points, lines, numbers, split_cells
-from components.datasets.files.codings import Coding
 from components.datasets.files.folders import ending
-from components.datasets.labelled import LabelledReader, Row
+from components.datasets.labelled import NamedLabels, Row
 from components.errors import UserError, unknown
 
 LARGEST_SERIES = 64 << 20  # numbers
@@ -31,26 +30,7 @@ NO_LABEL = "its last number isn't one of the model's labels: is the first number
 UNCLEAR = "its last number may be a label: end the row with a comma in place of the label"
 
 
-class _Series(LabelledReader):
-    """Common settings of readers of labelled series."""
-
-    binary: ClassVar[tuple[str, ...]] = ()  # suffixes of binary files
-
-    def __init__(
-        self,
-        files: Sequence[Path],
-        /,
-        *,
-        labels: dict[str, str] | None = None,
-        unique: bool = True,
-        coding: Coding = "utf-8",
-        max_bytes: int | None = None,
-    ) -> None:
-        super().__init__(files, labels, unique)
-        self._text = text_files(self, binary=self.binary, coding=coding, max_bytes=max_bytes)
-
-
-class TsReader(_Series):
+class TsReader(NamedLabels, TextFilesReader):
     """`.ts` files of the UEA and UCR archives: a line has channels, separated by colons, and the label.
 
     Items: (float64 [steps, channels], label). The labels are listed in the header.
@@ -92,7 +72,7 @@ class TsReader(_Series):
         return Row(where, shown, series, label.strip() if labelled else None, problem)
 
 
-class SeriesRowsReader(_Series):
+class SeriesRowsReader(NamedLabels, TextFilesReader):
     """Text files (commas, tabs or semicolons), a series a row: its frames and a label. `features`: numbers of a frame.
     `label`: whether the label is the last or the first cell (the UCR archive has it first).
 
@@ -110,12 +90,9 @@ class SeriesRowsReader(_Series):
         features: Annotated[int, Field(gt=0, le=100_000)] = 1,
         steps: Annotated[int, Field(gt=0)] | None = None,
         label: Literal["last", "first"] = "last",
-        labels: dict[str, str] | None = None,
-        unique: bool = True,
-        coding: Coding = "utf-8",
-        max_bytes: int | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(files, labels=labels, unique=unique, coding=coding, max_bytes=max_bytes)
+        super().__init__(files, **settings)
         self.features, self.steps, self.label_first = features, steps, label == "first"
         self._headed = False  # the file names its columns
 
@@ -214,7 +191,7 @@ class SeriesRowsReader(_Series):
         return len(cells) != shortest * self.features + 1 if shortest == longest else None
 
 
-class FrameFilesReader(_Series):
+class FrameFilesReader(NamedLabels, TextFilesReader):
     """A folder with a folder for each label, with files of frames: NumPy's .npy [steps, features], or CSV and TSV with
     a frame a line (a header is skipped). Items: (float64 [steps, features], label)."""
 

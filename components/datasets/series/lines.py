@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
-from components.datasets.base import text_files
-from components.datasets.files.codings import Coding
 from components.datasets.files.folders import ending
-from components.datasets.series.files import MOST_HORIZON, MOST_ORIGINS, SeriesFiles
-from components.datasets.series.grid import MOST_SERIES, Found, Gaps
+from components.datasets.series.files import SeriesFiles
+from components.datasets.series.grid import MOST_SERIES, Found
 from components.datasets.series.header import LineColumns, numbered_in, numbers_of, times_in
 from components.datasets.series.times import at_step, from_start, read_times, written
 from components.datasets.series.tsf import read_tsf
@@ -51,21 +48,14 @@ class SeriesLinesReader(SeriesFiles):
         *,
         series: str | tuple[str, ...] | None = None,
         start: str | None = None,
-        freq: str | None = None,
-        season: Annotated[int, Field(gt=0, le=5000)] | None = None,
-        horizon: Annotated[int, Field(gt=0, le=MOST_HORIZON)] | None = None,
-        origins: Annotated[int, Field(gt=0, le=MOST_ORIGINS)] = 1,
-        gaps: Gaps = "forward",
-        coding: Coding = "utf-8",
-        max_bytes: int | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(files, freq=freq, season=season, horizon=horizon, origins=origins, gaps=gaps)
+        super().__init__(files, **settings)
         self.series = (series,) if isinstance(series, str) else tuple(series or ())
         self.start = start
         self._ticks = np.zeros(0, "datetime64[s]")  # the times that values are counted by
         if start:
             read_times([start], ["data.start"])
-        self._text = text_files(self, coding=coding, max_bytes=max_bytes)
 
     def found_in_files(self) -> tuple[list[Found], list[str]]:
         series: dict[str, Found] = {}

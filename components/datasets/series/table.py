@@ -7,15 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, Literal
 
-from pydantic import Field
-
-from components.datasets.base import text_files
-from components.datasets.files.codings import Coding
 from components.datasets.files.folders import ending
-from components.datasets.series.files import MOST_HORIZON, MOST_ORIGINS, SeriesFiles
-from components.datasets.series.grid import Found, Gaps, Layout, gather
+from components.datasets.series.files import SeriesFiles
+from components.datasets.series.grid import Found, Layout, gather
 from components.datasets.series.times import counted, read_times
 from components.datasets.tables.columns import Rows, dates, either_way, is_number, read_columns, table_rows
 from components.datasets.tables.reader import PARQUET, parquet_rows
@@ -47,7 +43,7 @@ class SeriesTableReader(SeriesFiles):
     their mean is taken.
     """
 
-    endings = (".csv", ".tsv", ".tab", ".txt", *PARQUET)
+    endings, binary = (".csv", ".tsv", ".tab", ".txt", *PARQUET), PARQUET
     columns_set_by = "data.time, data.series, data.value"
 
     def __init__(
@@ -59,21 +55,14 @@ class SeriesTableReader(SeriesFiles):
         series: str | tuple[str, ...] | None = None,
         value: str | tuple[str, ...] | None = None,
         covariates: str | tuple[str, ...] | None = None,
-        freq: str | None = None,
-        season: Annotated[int, Field(gt=0, le=5000)] | None = None,
-        horizon: Annotated[int, Field(gt=0, le=MOST_HORIZON)] | None = None,
-        origins: Annotated[int, Field(gt=0, le=MOST_ORIGINS)] = 1,
-        gaps: Gaps = "forward",
         duplicates: Literal["refuse", "mean"] = "refuse",
-        coding: Coding = "utf-8",
-        max_bytes: int | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(files, freq=freq, season=season, horizon=horizon, origins=origins, gaps=gaps)
+        super().__init__(files, **settings)
         self.time, self.duplicates = time, duplicates
         self.series, self.value, self.covariates = (
             (names,) if isinstance(names, str) else tuple(names or ()) for names in (series, value, covariates)
         )
-        self._text = text_files(self, binary=PARQUET, coding=coding, max_bytes=max_bytes)
 
     def found_in_files(self) -> tuple[list[Found], list[str]]:
         """The series of all files as written, and notes for the user."""

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
-from components.datasets.base import text_files
+from components.datasets.base import TextFilesReader
 from components.datasets.beside_data import counts, rises_evenly
-from components.datasets.files.codings import Coding
 from components.datasets.labelled import LabelledReader, Row
 from components.datasets.tables.columns import Table, read_columns
 from components.errors import UserError, unknown
 
 
-class TaggedFramesReader(LabelledReader):
+class TaggedFramesReader(TextFilesReader, LabelledReader):
     """Tables with a frame a line: columns of numbers, and a column with the frame's label (many-to-many of equal
     length). Frames without a label are read, but don't count.
 
@@ -45,12 +44,11 @@ class TaggedFramesReader(LabelledReader):
         recording: str | None = None,
         window: Annotated[int, Field(gt=0, le=20_000)] = 100,
         labels: dict[str, str] | None = None,
-        coding: Coding = "utf-8",
-        max_bytes: int | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(files, labels, False)
+        super().__init__(files, **settings)
+        self.labels = labels
         self.label, self.columns, self.recording, self.window = label, columns, recording, window
-        self._text = text_files(self, coding=coding, max_bytes=max_bytes)
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:

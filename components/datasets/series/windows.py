@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
-from components.datasets.base import text_files
+from components.datasets.base import TextFilesReader
 from components.datasets.files.cells import PLAIN
-from components.datasets.files.codings import Coding
 from components.datasets.labelled import LabelledReader, Row
 from components.datasets.tables.columns import Table, read_columns
 from components.errors import UserError
 
 
-class SeriesWindowsReader(LabelledReader):
+class SeriesWindowsReader(TextFilesReader, LabelledReader):
     """Tables with a line for each time step (CSV, or with tabs, semicolons or bars), one series a file.
 
     Items: (float64 [length, columns], the numbers of the next `horizon` steps, one step after the other). `length`:
@@ -44,15 +43,13 @@ class SeriesWindowsReader(LabelledReader):
         stride: Annotated[int, Field(gt=0)] = 1,
         columns: str | tuple[str, ...] | None = None,
         target: str | tuple[str, ...] | None = None,
-        coding: Coding = "utf-8",
-        max_bytes: int | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(files, None, False)
+        super().__init__(files, **settings)
         self.length, self.horizon, self.stride = length, horizon, stride
         self.columns, self.target = (
             (names,) if isinstance(names, str) else tuple(names or ()) for names in (columns, target)
         )
-        self._text = text_files(self, coding=coding, max_bytes=max_bytes)
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:

@@ -13,13 +13,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from components.datasets.base import text_files
+from components.datasets.base import TextFilesReader
 from components.datasets.beside_data import names_a_count
 from components.datasets.files.cells import PLAIN, SEPARATOR_LINE, Points, lines, numbers
-from components.datasets.files.codings import Coding
 from components.datasets.files.folders import ending
 from components.datasets.files.text import TAKEN_OUT
-from components.datasets.labelled import LabelledReader, Row
+from components.datasets.labelled import NamedLabels, Row
 from components.datasets.text.labelled_lines import LabelledLinesReader
 from components.errors import UserError, unknown
 from components.options import options_of
@@ -82,7 +81,7 @@ def is_rule(cells: Sequence[str]) -> bool:
     return len(filled) > 1 and all(RULE.fullmatch(cell) for cell in filled)
 
 
-class TableReader(LabelledReader):
+class TableReader(NamedLabels, TextFilesReader):
     """CSV and TSV files, gzip or not, and Parquet, or folders of them, as (text, label); with `numbers`, (text, the
     numbers to predict).
 
@@ -93,7 +92,7 @@ class TableReader(LabelledReader):
     (default: yes with commas, no with tabs). `max_length`: texts with more characters are dropped.
     """
 
-    endings = (*BY_ENDING, *PARQUET)
+    endings, binary = (*BY_ENDING, *PARQUET), PARQUET
     columns_set_by = "data.input and data.target"
     ways_out = {BAD_QUOTES: "set data.quotes=false to read quotes as part of the text", "not a number": PLAIN}
 
@@ -108,16 +107,12 @@ class TableReader(LabelledReader):
         separator: Literal["comma", "tab", "semicolon", "bar"] | None = None,
         quotes: bool | None = None,
         numbers: bool = False,
-        labels: dict[str, str] | None = None,
-        unique: bool = True,
         max_length: Annotated[int, Field(gt=0)] = 20_000,
-        coding: Coding = "utf-8",
-        errors: Literal["refuse", "replace"] = "refuse",
-        max_bytes: int | None = None,
+        **settings: Any,
     ) -> None:
         if separator:
             self.endings = ()  # any file suffix
-        super().__init__(files, labels, unique)
+        super().__init__(files, **settings)
         self.input, self.header, self.separator, self.quotes = input, header, separator, quotes
         self.target = (target,) if isinstance(target, str) else target
         self.numbers, self.max_length = numbers, max_length
@@ -125,7 +120,6 @@ class TableReader(LabelledReader):
             raise UserError(
                 "several columns can only be predicted as numbers", where="data.target", hint="set data.numbers: true"
             )
-        self._text = text_files(self, binary=PARQUET, coding=coding, errors=errors, max_bytes=max_bytes)
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:

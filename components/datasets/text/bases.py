@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from components.datasets.base import text_files
+from components.datasets.base import TextFilesReader
 from components.datasets.files.cells import lines
-from components.datasets.files.codings import Coding
-from components.datasets.labelled import LabelledReader, Row, names_as_labels
+from components.datasets.labelled import NamedLabels, Row, names_as_labels
 from components.encodings.bases import IUPAC
 from components.errors import UserError
 
@@ -20,7 +19,7 @@ LONGEST = 64 << 20  # bases of one FASTA record, which is kept in memory
 _UPPER = str.maketrans("uU", "TT")
 
 
-class BasesReader(LabelledReader):
+class BasesReader(NamedLabels, TextFilesReader):
     """Items (string of IUPAC letters, label).
 
     A file that begins with ">" or ";" is FASTA: the label is the last word of a record's header, or with `label_in` the
@@ -37,16 +36,12 @@ class BasesReader(LabelledReader):
         label_in: Literal["header", "file", "ending", "folder"] = "header",
         window: Annotated[int, Field(gt=0, le=1_000_000)] | None = None,
         step: Annotated[int, Field(gt=0)] | None = None,
-        labels: dict[str, str] | None = None,
-        unique: bool = True,
-        coding: Coding = "utf-8",
-        max_bytes: int | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(files, labels, unique)
+        super().__init__(files, **settings)
         if step and not window:
             raise UserError("only works with data.window", where="data.step", hint="set data.window too")
         self.label_in, self.window, self.step = label_in, window, step
-        self._text = text_files(self, coding=coding, max_bytes=max_bytes)
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:

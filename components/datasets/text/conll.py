@@ -6,14 +6,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from components.datasets.base import text_files
+from components.datasets.base import TextFilesReader
 from components.datasets.files.cells import lines
-from components.datasets.files.codings import Coding
-from components.datasets.labelled import LabelledReader, Row
+from components.datasets.labelled import NamedLabels, Row
 from components.datasets.text.spans import OUTSIDE, as_iob2
 from components.errors import UserError, unknown
 
@@ -34,7 +33,7 @@ class _Sentence:
     problem: str = ""
 
 
-class ConllReader(LabelledReader):
+class ConllReader(NamedLabels, TextFilesReader):
     """Items ([token], [tag]), gzip or not. `token_column`: column of the tokens, counted from 1. `tag_column`: column
     of the tags (default: the last). Columns are separated by tabs if a file's first line of columns has one, else by
     blanks.
@@ -60,17 +59,13 @@ class ConllReader(LabelledReader):
         token_column: Column = 1,
         tag_column: Column | None = None,
         scheme: Literal["iob", "none"] = "iob",
-        labels: dict[str, str] | None = None,
         unique: bool = False,
         max_length: Annotated[int, Field(gt=0)] = 1000,
-        coding: Coding = "utf-8",
-        errors: Literal["refuse", "replace"] = "refuse",
-        max_bytes: int | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(files, labels, unique)
+        super().__init__(files, unique=unique, **settings)
         self.token_column, self.tag_column, self.scheme = token_column, tag_column, scheme
         self.max_length = max_length
-        self._text = text_files(self, coding=coding, errors=errors, max_bytes=max_bytes)
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:

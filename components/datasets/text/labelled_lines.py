@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from components.datasets.base import text_files
+from components.datasets.base import TextFilesReader
 from components.datasets.files.cells import lines
-from components.datasets.files.codings import Coding
-from components.datasets.labelled import LabelledReader, Row, names_as_labels
+from components.datasets.labelled import NamedLabels, Row, names_as_labels
 
 
-class LabelledLinesReader(LabelledReader):
+class LabelledLinesReader(NamedLabels, TextFilesReader):
     """One item a line; the label is the file's name: Arabic.txt, Czech.txt … Any suffix will do.
 
     If the names differ in their endings only (rt-polarity.pos, rt-polarity.neg) the label is the ending; if the files
@@ -28,16 +27,11 @@ class LabelledLinesReader(LabelledReader):
         /,
         *,
         label_in: Literal["file", "ending", "folder"] | None = None,
-        labels: dict[str, str] | None = None,
-        unique: bool = True,
         max_length: Annotated[int, Field(gt=0)] = 1000,
-        coding: Coding = "utf-8",
-        errors: Literal["refuse", "replace"] = "refuse",
-        max_bytes: int | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(files, labels, unique)
+        super().__init__(files, **settings)
         self.label_in, self.max_length = label_in, max_length
-        self._text = text_files(self, coding=coding, errors=errors, max_bytes=max_bytes)
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         label_of, what = names_as_labels(self.files, self.label_in) if labelled else ({}, "")

@@ -6,20 +6,19 @@ import glob
 import itertools
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from components.datasets.base import text_files
+from components.datasets.base import TextFilesReader
 from components.datasets.files.cells import lines
-from components.datasets.files.codings import Coding
 from components.datasets.files.folders import ending, unpacked_name
 from components.datasets.labelled import LabelledReader, Row
 from components.errors import UserError
 from components.provenance import digest_file, digest_json
 
 
-class ParallelReader(LabelledReader):
+class ParallelReader(TextFilesReader, LabelledReader):
     """(text, translation) from files whose names differ in their ending only: train.de and train.en, gzip or not; or
     from folders of them.
 
@@ -40,16 +39,13 @@ class ParallelReader(LabelledReader):
         target: Annotated[str, Field(pattern=r"^\w[\w-]{0,31}$")],
         unique: bool = False,
         max_length: Annotated[int, Field(gt=0)] = 2000,
-        coding: Coding = "utf-8",
-        errors: Literal["refuse", "replace"] = "refuse",
-        max_bytes: int | None = None,
+        **settings: Any,
     ) -> None:
         if source.lower() == target.lower():
             raise UserError(f"must differ from data.source, {source!r}", where="data.target")
         self.endings = (f".{source.lower()}", f".{target.lower()}")
-        super().__init__(files, None, unique)
-        self.source, self.target, self.max_length = source, target, max_length
-        self._text = text_files(self, coding=coding, errors=errors, max_bytes=max_bytes)
+        super().__init__(files, **settings)
+        self.source, self.target, self.max_length, self.unique = source, target, max_length, unique
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         if not labelled:

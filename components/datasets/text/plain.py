@@ -5,34 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any
 
-from components.datasets.base import Reader, text_files
-from components.datasets.files.codings import Coding
+from pydantic import Field
+
+from components.datasets.base import TextFilesReader
 from components.datasets.files.text import BLOCK
-from components.errors import UserError
 
 CHUNK = 1 << 20  # characters of a stream in an item
 NEAR = 1024  # characters before the end of an item in which a whitespace is looked for first
 SPACE = re.compile(r"\s")
 
 
-class TextReader(Reader):
+class TextReader(TextFilesReader):
     """Text files, or folders of them at any depth, as one stream of characters."""
 
     framing = "stream"
-
-    def __init__(
-        self,
-        files: Sequence[Path],
-        /,
-        *,
-        coding: Coding = "utf-8",
-        errors: Literal["refuse", "replace"] = "refuse",
-        max_bytes: int | None = None,
-    ) -> None:
-        super().__init__(files)
-        self._text = text_files(self, coding=coding, errors=errors, max_bytes=max_bytes)
 
     def items(self) -> Iterator[str]:
         """Items of about a million characters, cut just before a whitespace character if there is one."""
@@ -69,7 +57,7 @@ class TextReader(Reader):
                     yield block
 
 
-class LinesReader(Reader):
+class LinesReader(TextFilesReader):
     """Text files with one item a line.
 
     `unique` drops repeated lines, `strip` the white space around a line, `max_length` the lines with more characters.
@@ -83,18 +71,13 @@ class LinesReader(Reader):
         files: Sequence[Path],
         /,
         *,
-        coding: Coding = "utf-8",
-        errors: Literal["refuse", "replace"] = "refuse",
         unique: bool = True,
-        max_length: int = 1000,
+        max_length: Annotated[int, Field(gt=0)] = 1000,
         strip: bool = True,
-        max_bytes: int | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(files)
-        if max_length < 1:
-            raise UserError(f"must be 1 or more, not {max_length}", where="data.max_length")
+        super().__init__(files, **settings)
         self.unique, self.max_length, self.strip = unique, max_length, strip
-        self._text = text_files(self, coding=coding, errors=errors, max_bytes=max_bytes)
 
     def items(self) -> Iterator[str]:
         self.dropped.clear()

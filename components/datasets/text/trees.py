@@ -6,13 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from components.datasets.base import text_files
+from components.datasets.base import TextFilesReader
 from components.datasets.files.cells import lines
-from components.datasets.files.codings import Coding
 from components.datasets.labelled import LabelledReader, Row
 from components.errors import UserError
 
@@ -35,7 +34,7 @@ class Phrase:
     end: int
 
 
-class TreesReader(LabelledReader):
+class TreesReader(TextFilesReader, LabelledReader):
     """Items (text, label), a tree a line: `(4 (2 a) (4 (4 wonderful) (2 film)))`, gzip or not. The text is the words,
     joined by single spaces; brackets and quotation marks are unescaped.
 
@@ -56,15 +55,12 @@ class TreesReader(LabelledReader):
         classes: Literal[5, 2] = 5,
         phrases: bool = False,
         max_length: Annotated[int, Field(gt=0, le=10_000)] = 1000,
-        coding: Coding = "utf-8",
-        errors: Literal["refuse", "replace"] = "refuse",
-        max_bytes: int | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(files, None, False)
+        super().__init__(files, **settings)
         self.classes, self.phrases, self.max_length = classes, phrases, max_length
         if phrases:
             self.parted = "data.phrases", "phrases of one sentence would be in several splits"
-        self._text = text_files(self, coding=coding, errors=errors, max_bytes=max_bytes)
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         every = self.phrases and labelled and self.split == "train"

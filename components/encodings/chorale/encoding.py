@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from components.encodings.base import Signed
 from components.encodings.chorale.meaning import ChoraleMeaning
@@ -46,13 +48,7 @@ class Chorale(Signed):
     copy_places = len(copy_lags)
     copy_classes = MATCHES
 
-    def __init__(self, *, steps_per_beat: int = 4, planned: bool = False) -> None:
-        if not 1 <= steps_per_beat <= 48:
-            raise UserError(
-                f"must be from 1 to 48, not {steps_per_beat}",
-                where="encoding.steps_per_beat",
-                hint="for example 4, a grid of sixteenth notes",
-            )
+    def __init__(self, *, steps_per_beat: Annotated[int, Field(ge=1, le=48)] = 4, planned: bool = False) -> None:
         self.steps_per_beat, self.planned = steps_per_beat, planned
         self.signs = Signs(steps_per_beat, planned)
         self.prefix = self.signs.prefix

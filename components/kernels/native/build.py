@@ -122,16 +122,16 @@ def build() -> Built:
     """Compile the kernels ahead of their first use, unless they are in the cache.
 
     Raises:
-        UserError: see `library`.
+        UserError: see `load_native`.
     """
     path = _target("kernels", SOURCE, X86)[0]
     start = None if path.exists() else time.perf_counter()
-    name = library().reprise_choose(limit()).decode()
+    name = load_native().reprise_choose(limit()).decode()
     return Built(path, name, 0.0 if start is None else time.perf_counter() - start)
 
 
 @functools.cache
-def library() -> ctypes.CDLL:
+def load_native() -> ctypes.CDLL:
     """The compiled kernels, compiled now if they aren't in the cache.
 
     Raises:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from components.kernels.native import products
-from components.kernels.native.build import Pass, library
+from components.kernels.native.build import Pass, load_native
 from components.kernels.native.pool import buffer
 from components.kernels.native.products import bias_or_zeros, multiply, weight_gradient
 from components.kernels.sequence import Gradients, State, outputs, steps_alive, time_major_steps
@@ -190,4 +190,4 @@ def _call(name: str, kind: tuple[str, str], sizes: tuple[int, int, int], **tenso
         elif key in shapes:
             products.check(key, tensor, shapes[key], torch.int64 if key in ("lengths", "ids") else torch.float32)
         setattr(arguments, key, tensor.data_ptr())
-    return getattr(library(), name)(KINDS[kind], ctypes.byref(arguments))
+    return getattr(load_native(), name)(KINDS[kind], ctypes.byref(arguments))

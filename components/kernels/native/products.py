@@ -11,7 +11,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from components.kernels.native.build import Entropy, Gather, Product, library
+from components.kernels.native.build import Entropy, Gather, Product, load_native
 from components.kernels.native.pool import buffer
 
 
@@ -26,7 +26,7 @@ def gather(ids_NS: Tensor, weight_GI: Tensor, bias_G: Tensor | None) -> Tensor:
     bias_G = bias_or_zeros(bias_G, len(weight_GI))
     arguments = _gather(ids_NS, table_IG, steps_NG)
     arguments.bias = bias_G.data_ptr()
-    if not library().reprise_gather(ctypes.byref(arguments)):
+    if not load_native().reprise_gather(ctypes.byref(arguments)):
         raise IndexError(f"an id lies outside [0, {len(table_IG)}): {ids_NS.min()} … {ids_NS.max()}")
     return steps_NG
 
@@ -42,7 +42,7 @@ def scatter(steps_NG: Tensor, ids_NS: Tensor, input_size: int) -> tuple[Tensor, 
     table_IG, sums_G = buffer(input_size, steps_NG.shape[1]), buffer(steps_NG.shape[1])
     arguments = _gather(ids_NS, table_IG, steps_NG)
     arguments.sums = sums_G.data_ptr()
-    if not library().reprise_scatter(ctypes.byref(arguments)):
+    if not load_native().reprise_scatter(ctypes.byref(arguments)):
         raise IndexError(f"an id lies outside [0, {input_size}): {ids_NS.min()} … {ids_NS.max()}")
     return table_IG.t(), sums_G
 
@@ -94,7 +94,7 @@ def _product(a_RK: Tensor, b_KC: Tensor, start_C: Tensor | None, sums_R: Tensor 
         c=c_RC.data_ptr(),
         sums=None if sums_R is None else sums_R.data_ptr(),
     )
-    library().reprise_product(ctypes.byref(arguments))
+    load_native().reprise_product(ctypes.byref(arguments))
     return c_RC
 
 
@@ -119,7 +119,7 @@ def entropy(logits_NV: Tensor, targets_N: Tensor, ignored: int) -> Tensor:
         logits=logits_NV.data_ptr(),
         nats=nats_N.data_ptr(),
     )
-    if not library().reprise_entropy(ctypes.byref(arguments)):
+    if not load_native().reprise_entropy(ctypes.byref(arguments)):
         raise IndexError(f"a target lies outside [0, {V}): {targets_N.min()} … {targets_N.max()}")
     return nats_N
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.datasets.made.synthetic import ALPHABET, BLANK, RECALL, AddingProblem, CopyMemory
+from components.datasets.sources import build
 from components.errors import UserError
 
 seeds = st.integers(0, 2**32 - 1)
@@ -72,20 +73,24 @@ def test_the_two_problems_have_different_digests() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("reader", "options", "message"),
     [
-        (lambda: CopyMemory(lag=0), "lag 0"),
-        (lambda: CopyMemory(symbols=27), "symbols 27"),
-        (lambda: CopyMemory(symbols=1), "symbols 1"),
-        (lambda: CopyMemory(length=0), "length 0"),
-        (lambda: CopyMemory(count=0), "count 0"),
-        (lambda: CopyMemory(seed=-1), "seed -1"),
-        (lambda: CopyMemory(lag=10_000, count=10_000_000), "100,200,000,000 steps|10,000,000 examples"),
-        (lambda: AddingProblem(lag=1), "2 or more, not 1"),
-        (lambda: AddingProblem(lag=10_000, count=100_000), "more than 100,000,000"),
-        (lambda: AddingProblem([Path("numbers.csv")]), "makes its own data"),
+        ("copy-memory", {"lag": 0}, "data.lag: .*not 0"),
+        ("copy-memory", {"symbols": 27}, "data.symbols: .*not 27"),
+        ("copy-memory", {"symbols": 1}, "data.symbols: .*not 1"),
+        ("copy-memory", {"length": 0}, "data.length: .*not 0"),
+        ("copy-memory", {"count": 0}, "data.count: .*not 0"),
+        ("copy-memory", {"seed": -1}, "data.seed: .*not -1"),
+        ("copy-memory", {"lag": 10_000, "count": 10_000_000}, "10,000,000 examples"),
+        ("adding", {"lag": 1}, "data.lag: .*not 1"),
+        ("adding", {"lag": 10_000, "count": 100_000}, "more than 100,000,000"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(make, message) -> None:
+def test_options_that_make_no_sense_are_refused(reader, options, message) -> None:
     with pytest.raises(UserError, match=message):
-        make()
+        build("reader", reader, options, (), [])
+
+
+def test_data_that_are_made_have_no_files() -> None:
+    with pytest.raises(UserError, match="makes its own data"):
+        AddingProblem([Path("numbers.csv")])

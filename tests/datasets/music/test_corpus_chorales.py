@@ -7,6 +7,7 @@ import pytest
 
 from components.datasets.music import chorales as scores
 from components.datasets.music.chorales import CorpusChoralesReader, read_stream
+from components.datasets.sources import build
 from components.encodings.chorale.encoding import Chorale
 from components.encodings.vocabulary import BOS
 from components.errors import UserError
@@ -74,7 +75,7 @@ def test_reading_again_gives_the_same_and_a_limit_reads_a_beginning(chorales):
     assert len({reader.group(score) for score in items}) == len(items)
     assert CorpusChoralesReader(limit=2).digest() != CorpusChoralesReader(limit=3).digest()
     with pytest.raises(UserError, match=r"data\.limit"):
-        CorpusChoralesReader(limit=0)
+        build("reader", "corpus-chorales", {"limit": 0}, (), [])
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from components.datasets.music import reader as music
 from components.datasets.music.formats.abc_notation import read_abc
 from components.datasets.music.formats.notation import read_notation
 from components.datasets.music.reader import COLUMNS, MusicReader
+from components.datasets.sources import build
 from components.errors import UserError
 from components.registry import resolve
 from components.score import Chord, Note, Score
@@ -162,7 +163,7 @@ def test_drums_alone_are_told_what_they_lack(tmp_path):
 @pytest.mark.parametrize("options", [{"steps_per_beat": 0}, {"parts": "drums"}, {"beats": "guess"}])
 def test_a_wrong_setting_is_refused(options) -> None:
     with pytest.raises(UserError, match=r"data\."):
-        MusicReader([], **options)
+        build("reader", "music", options, (), [])
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.datasets.files import text as text_files
+from components.datasets.sources import build
 from components.datasets.text import plain as plain_text
 from components.datasets.text.plain import LinesReader, TextReader
 from components.errors import UserError
@@ -139,7 +140,7 @@ def test_max_bytes_bounds_a_plain_file(tmp_path):
 @pytest.mark.parametrize("options", [{"errors": "ignore"}, {"max_bytes": 0}])
 def test_settings_without_a_meaning_are_refused(tmp_path, options):
     with pytest.raises(UserError, match=f"data.{next(iter(options))}"):
-        TextReader([tmp_path / "text.txt"], **options)
+        build("reader", "text", options, (), [write(tmp_path, "a text")])
 
 
 def test_the_words_of_two_files_do_not_grow_together(tmp_path):

@@ -45,7 +45,7 @@ class Decoder(ctypes.Structure):
 
 
 @functools.cache
-def library() -> ctypes.CDLL:
+def load_native() -> ctypes.CDLL:
     """The library, compiled on first use.
 
     Raises:
@@ -59,4 +59,4 @@ def library() -> ctypes.CDLL:
 
 def decoder(limit: str | None = None) -> ctypes._Pointer[Decoder]:
     """The loop for the widest instruction set of this processor, up to `limit` (see `build.limit`)."""
-    return library().reprise_decoder(build.limit() if limit is None else limit.encode())
+    return load_native().reprise_decoder(build.limit() if limit is None else limit.encode())
