@@ -41,12 +41,13 @@ class Mel(Encoding):
     band's mean over the recording, which removes loudness and microphone. `stack`: concatenate this many frames, so
     that the model has fewer steps (Sak et al. 2015, arXiv:1507.06947).
 
-    Augmentation, drawn anew in every epoch. `noise`: add steady noise; its ratio of signal to noise is drawn between
-    this and 30 decibels more (default: no noise), and so is a tilt of its spectrum. `tempo`: stretch or compress the recording by a factor of up to this (Ko et
-    al. 2015 change pitch and length together, here each has a setting). `warp`: warp time; standard deviation of the
-    speed's logarithm. `shift`: shift the pitch by up to this many bands. `gain`: change the loudness; standard
-    deviation in decibels. In training `time_masks` spans of up to `time_mask` frames and `band_masks` of up to
-    `band_mask` bands are set to their mean (SpecAugment, Park et al. 2019, arXiv:1904.08779).
+    Augmentation, drawn anew in every epoch. `noise`: add steady noise; the ratio of signal to noise is drawn between
+    this and 30 decibels more (default: no noise), and the spectrum is tilted at random. `tempo`: stretch or compress
+    the recording by a factor of up to this (Ko et al. 2015 change pitch and length together, here each has a setting).
+    `warp`: warp time; standard deviation of the speed's logarithm. `shift`: shift the pitch by up to this many bands.
+    `gain`: change the loudness; standard deviation in decibels. In training `time_masks` spans of up to `time_mask`
+    frames and `band_masks` of up to `band_mask` bands are set to their mean (SpecAugment, Park et al. 2019,
+    arXiv:1904.08779).
     """
 
     kind = "mel"

@@ -128,7 +128,8 @@ def test_a_recording_at_any_rate_gives_nearly_the_same_frames() -> None:
     np.testing.assert_allclose(a[loud], b[loud], atol=0.05)
 
 
-VARIED = {"noise": 10.0, "warp": 0.3, "shift": 2.0, "gain": 6.0, "time_masks": 2, "time_mask": 8, "band_masks": 2, "band_mask": 8}
+MASKED = {"time_masks": 2, "time_mask": 8, "band_masks": 2, "band_mask": 8}
+VARIED = {"noise": 10.0, "warp": 0.3, "shift": 2.0, "gain": 6.0, **MASKED}
 
 
 @pytest.mark.slow
