@@ -21,7 +21,7 @@ from components.encodings.sections import Sections
 from components.errors import UserError, meant
 from components.generation.region import Piece
 from components.generation.settings import Progress, Sampled, unwatched
-from components.models.ensemble import Ensemble
+from components.models.ensemble import Ensemble, members
 from components.models.pooled import Pooled
 from components.models.states import has_states
 from components.models.weights import load_weights, read_tensors, weights, write_tensors
@@ -226,7 +226,7 @@ class Bundle:
                 raise UserError(what, where=f"item {number} of {len(items)}") from None
             # an answer for a whole series depends on its length: refuse a length that differs from that in training
             trained = getattr(reads, "steps", None) or (1, MAX_STEPS)
-            if isinstance(self.model, Pooled | Ensemble) and trained[0] == trained[1] != steps:
+            if isinstance(members(self.model)[0], Pooled) and trained[0] == trained[1] != steps:
                 raise UserError(
                     f"it has {steps:,} {reads.unit}s, but all series that the model was trained on have {trained[0]:,}",
                     where=f"item {number} of {len(items)}",

@@ -22,6 +22,7 @@ LOUDEST = 100.0  # largest valid sample; float samples may exceed full scale, bu
 FLOOR = 1e-10  # lower energies count as silence; 16 bits reach down to 1e-9
 BLOCK = 1024  # frames whose spectra are in memory at once
 KNOTS = 5  # of the time-warping curve
+NOISE_RANGE, NOISE_TILT = 30.0, 1.0  # decibels; nats, standard deviation at the lowest and the highest band
 
 
 class Sound(NamedTuple):
@@ -40,11 +41,13 @@ class Mel(Encoding):
     band's mean over the recording, which removes loudness and microphone. `stack`: concatenate this many frames, so
     that the model has fewer steps (Sak et al. 2015, arXiv:1507.06947).
 
-    Augmentation, drawn anew in every epoch. `tempo`: stretch or compress the recording by a factor of up to this (Ko et
-    al. 2015 change pitch and length together, here each has a setting). `warp`: warp time; standard deviation of the
-    speed's logarithm. `shift`: shift the pitch by up to this many bands. `gain`: change the loudness; standard
-    deviation in decibels. In training `time_masks` spans of up to `time_mask` frames and `band_masks` of up to
-    `band_mask` bands are set to their mean (SpecAugment, Park et al. 2019, arXiv:1904.08779).
+    Augmentation, drawn anew in every epoch. `noise`: add steady noise; the ratio of signal to noise is drawn between
+    this and 30 decibels more (default: no noise), and the spectrum is tilted at random. `tempo`: stretch or compress
+    the recording by a factor of up to this (Ko et al. 2015 change pitch and length together, here each has a setting).
+    `warp`: warp time; standard deviation of the speed's logarithm. `shift`: shift the pitch by up to this many bands.
+    `gain`: change the loudness; standard deviation in decibels. In training `time_masks` spans of up to `time_mask`
+    frames and `band_masks` of up to `band_mask` bands are set to their mean (SpecAugment, Park et al. 2019,
+    arXiv:1904.08779).
     """
 
     kind = "mel"
@@ -64,6 +67,7 @@ class Mel(Encoding):
         preemphasis: Annotated[float, Bounds(ge=0, lt=1)] = 0.97,
         centre: bool = False,
         stack: Annotated[int, Bounds(gt=0, le=16)] = 1,
+        noise: Annotated[float, Bounds(ge=-40, le=100)] | None = None,
         tempo: Annotated[float, Bounds(ge=1, le=4)] = 1.0,
         warp: Annotated[float, Bounds(ge=0, le=2)] = 0.0,
         shift: Annotated[float, Bounds(ge=0, le=16)] = 0.0,
@@ -75,7 +79,7 @@ class Mel(Encoding):
     ) -> None:
         self.rate_hz, self.bands, self.low_hz, self.high_hz = rate_hz, bands, low_hz, high_hz
         self.window_seconds, self.hop_seconds, self.preemphasis = window_seconds, hop_seconds, preemphasis
-        self.centre, self.stack, self.tempo = centre, stack, tempo
+        self.centre, self.stack, self.noise, self.tempo = centre, stack, noise, tempo
         self.warp, self.shift, self.gain = warp, shift, gain
         self.time_masks, self.time_mask, self.band_masks, self.band_mask = time_masks, time_mask, band_masks, band_mask
         self.window, self.hop = round(window_seconds * rate_hz), round(hop_seconds * rate_hz)
@@ -159,6 +163,8 @@ class Mel(Encoding):
 
     def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         frames_TM = self._apart(np.array(ids, dtype=np.float64))
+        if self.noise is not None:
+            frames_TM = self._noisy(frames_TM, rng.uniform(self.noise, self.noise + NOISE_RANGE), rng)
         if self.tempo > 1:
             length = len(frames_TM) * self.tempo ** rng.uniform(-1.0, 1.0)
             frames_TM = _between(frames_TM, np.linspace(0, len(frames_TM) - 1, max(1, round(length))))
@@ -181,6 +187,16 @@ class Mel(Encoding):
                 start = int(rng.integers(0, length - width + 1))
                 frames_TM[(slice(None),) * axis + (slice(start, start + width),)] = 0.0  # the mean
         return self._stacked(frames_TM)
+
+    def _noisy(self, frames_TM: np.ndarray, ratio_db: float, rng: np.random.Generator) -> np.ndarray:
+        """Standardised frames with noise added to their energies; its mean over bands and frames is `ratio_db` below
+        the recording's."""
+        logs_TM = frames_TM * self.deviation_M + self.mean_M
+        tilt_M = rng.normal(0.0, NOISE_TILT) * np.linspace(-1.0, 1.0, logs_TM.shape[1])
+        # the energy of a band of a few bins fluctuates from frame to frame
+        noise_TM = np.log(np.mean(np.exp(logs_TM))) - ratio_db * math.log(10) / 10 + tilt_M
+        noise_TM = noise_TM + np.log(rng.gamma(2.0, 0.5, logs_TM.shape) + 1e-9)
+        return (np.logaddexp(logs_TM, noise_TM) - self.mean_M) / self.deviation_M
 
     def learned(self) -> dict[str, Any]:
         return {"mean": self.mean_M.tolist(), "deviation": self.deviation_M.tolist()}

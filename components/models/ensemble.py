@@ -14,21 +14,22 @@ import torch
 from pydantic import Field as Bounds
 from torch import Tensor, nn
 
-from components.models.pooled import Pooled
+from components.models.backbone import Backbone
 
 MEMBER = re.compile(r"members\.\d+\.")  # prefix of a member's parameters
 
 
 class Ensemble(nn.Module):
     """`ensemble`: number of models trained together, each with its own loss and initial weights; the output is the mean
-    of their probabilities, or of their numbers. Training and prediction take `ensemble` times as long.
+    of their probabilities at each step, of their numbers, or of a CRF's scores. Training and prediction take `ensemble`
+    times as long.
 
-    `join` combines the members' outputs [N, B, O] to [B, O].
+    `join` combines the members' outputs [N, B, …] to [B, …].
     """
 
     def __init__(
         self,
-        make: Callable[[], Pooled],
+        make: Callable[[], Backbone],
         join: Callable[[Tensor], Tensor],
         /,
         *,
@@ -39,7 +40,7 @@ class Ensemble(nn.Module):
         self.join = join
 
     def forward(self, inputs: Tensor, lengths_B: Tensor) -> Tensor:
-        """Combined outputs [B, O] for ids [B, T, S] or frames [B, T, I], or for the result of `first_inputs`: the
+        """Combined outputs [B, …] for ids [B, T, S] or frames [B, T, I], or for the result of `first_inputs`: the
         members' embedded inputs, concatenated."""
         embedded = self.embeds and inputs.is_floating_point()
         each = inputs.chunk(len(self.members), dim=-1) if embedded else [inputs] * len(self.members)
@@ -77,9 +78,15 @@ def members(model: nn.Module) -> list[nn.Module]:
     return list(model.members) if isinstance(model, Ensemble) else [model]
 
 
-def mean_probabilities(logits_NBO: Tensor) -> Tensor:
-    """Log [B, O] of the mean of the members' probabilities."""
-    return logits_NBO.float().log_softmax(dim=-1).logsumexp(dim=0) - math.log(len(logits_NBO))
+def mean_probabilities(logits: Tensor) -> Tensor:
+    """Log [B, …, O] of the mean of the members' probabilities, for logits [N, B, …, O]."""
+    return logits.float().log_softmax(dim=-1).logsumexp(dim=0) - math.log(len(logits))
+
+
+def mean_chains(outputs: Tensor) -> Tensor:
+    """The mean [B, T, Y, Y] of the scores of the members' CRFs, for [N, B, T, Y, Y]; without a CRF as
+    `mean_probabilities`."""
+    return outputs.mean(dim=0) if outputs.dim() == 5 else mean_probabilities(outputs)
 
 
 def mean_thresholds(logits_NBO: Tensor) -> Tensor:

@@ -65,12 +65,14 @@ class ExampleTask(Task):
 
     def build_model(self, options: Mapping[str, Any]) -> nn.Module:
         own = {name: value for name, value in options.items() if name != "ensemble"}
-
-        def make() -> nn.Module:
-            return self.model(self.input_field, self.output_size, **own)
-
         count = options.get("ensemble", 1)  # missing in models of earlier versions
-        return Ensemble(make, type(self).join, ensemble=count) if count > 1 else make()
+        if count == 1:
+            return self.build_member(own)
+        return Ensemble(lambda: self.build_member(own), type(self).join, ensemble=count)
+
+    def build_member(self, options: Mapping[str, Any]) -> nn.Module:
+        """One model: the whole of it, or a member of an ensemble."""
+        return self.model(self.input_field, self.output_size, **options)
 
     def batches(self, split: Examples, *, batch_size: int, window: int, seed: int, training: bool) -> ExampleBatches:
         """Whole examples; `window` is ignored."""

@@ -23,6 +23,7 @@ from components.encodings.vocabulary import PAD, SPECIALS, UNK
 from components.errors import UserError
 from components.layers import crf
 from components.layers.base import moved
+from components.models.ensemble import mean_chains
 from components.models.tagger import Tagger
 from components.tasks.base import Finding, Matrix, Table, Tally, lengths_to_device
 from components.tasks.classification import confusion_matrix
@@ -45,6 +46,7 @@ class Tagging(ExampleTask):
     """
 
     model = Tagger
+    join = staticmethod(mean_chains)
     columns = {"tags": "texts"}
     primary = "accuracy"
     counted = "labels"
@@ -76,7 +78,7 @@ class Tagging(ExampleTask):
     def labels(self) -> tuple[str, ...]:
         return self.encoding.target.vocabulary.tokens[len(SPECIALS) :]
 
-    def build_model(self, options: Mapping[str, Any]) -> nn.Module:
+    def build_member(self, options: Mapping[str, Any]) -> nn.Module:
         read = self.encoding.input
         letters = len(read.letters) if isinstance(read, Spelled) else 0
         model = self.model(self.input_field, self.target_field.size, letters, **options)

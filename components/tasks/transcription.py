@@ -25,6 +25,7 @@ from components.errors import UserError
 from components.generation.ctc import BLANK, ModelScorer, Reading, Scorer, aligned, greedy, prefix_beam_search
 from components.generation.ngram import NGrams
 from components.layers.base import moved
+from components.models.ensemble import mean_probabilities
 from components.models.transcriber import Transcriber
 from components.tasks.base import Finding, Matrix, Table, Tally, lengths_to_device
 from components.tasks.examples import ExampleTask
@@ -50,6 +51,7 @@ class Transcription(ExampleTask):
     """
 
     model = Transcriber
+    join = staticmethod(mean_probabilities)
     columns = {"text": "text"}
     primary = "cer"
     counted = "target tokens"

@@ -128,7 +128,8 @@ def test_a_recording_at_any_rate_gives_nearly_the_same_frames() -> None:
     np.testing.assert_allclose(a[loud], b[loud], atol=0.05)
 
 
-VARIED = {"warp": 0.3, "shift": 2.0, "gain": 6.0, "time_masks": 2, "time_mask": 8, "band_masks": 2, "band_mask": 8}
+MASKED = {"time_masks": 2, "time_mask": 8, "band_masks": 2, "band_mask": 8}
+VARIED = {"noise": 10.0, "warp": 0.3, "shift": 2.0, "gain": 6.0, **MASKED}
 
 
 @pytest.mark.slow
@@ -190,6 +191,21 @@ def test_gain_in_training_is_gain_in_the_sound() -> None:
     decibels = np.random.default_rng(2).normal(0.0, 6.0)
     louder = Sound(sound.samples * np.float32(10 ** (decibels / 20)), RATE)
     np.testing.assert_allclose(changed, mel.energies(louder), atol=1e-4)
+
+
+def test_noise_fills_the_silence_at_the_ratio_that_was_drawn() -> None:
+    mel = fitted(noise=10.0)
+    half = np.concatenate([np.zeros(8000, np.float32), noise(8, 0.5).samples])
+    before = mel.energies(Sound(half, RATE))
+    ratios = []
+    for seed in range(20):
+        after = mel.decode(mel.augment(mel.encode(Sound(half, RATE)), np.random.default_rng(seed)))
+        assert (after >= before - 1e-4).all(), "noise only adds"
+        added = np.exp(after) - np.exp(before)
+        ratios.append(10 * np.log10(np.exp(before).mean() / added.mean()))
+        assert added[:40].mean() == pytest.approx(added[-40:].mean(), rel=0.5), "as much in the silence as in the sound"
+    assert 5 < min(ratios) < 20 < 30 < max(ratios) < 45  # 10 to 40, but for the tilt
+    assert np.ptp(ratios) > 10
 
 
 def test_a_shifted_pitch_is_the_neighbouring_bands() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,13 +29,18 @@ from components.training.session import Session
 from components.training.transfer import Start, take_weights
 from components.training.update import Update
 
-ENSEMBLES = [name for name in PAIRS if "ensemble" in name]
-SIZES = {name: PAIRS[name].model["ensemble"] for name in ENSEMBLES}
+# those of a label for each step, and of a text: the other devices' tests have enough with the ones of a pooled answer
+STEPWISE = {
+    f"{name}, ensemble": replace(PAIRS[name], model={**PAIRS[name].model, "ensemble": 2})
+    for name in ("tagging", "tagging, CRF, spelled", "transcription")
+}
+ALL = {name: pair for name, pair in {**PAIRS, **STEPWISE}.items() if "ensemble" in name}
+ENSEMBLES = list(ALL)
 
 
 def built(name: str):
     """A task, its untrained ensemble, and a batch."""
-    task, model, split = PAIRS[name].build()
+    task, model, split = ALL[name].build()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(2.0)  # so that members disagree
@@ -52,7 +58,7 @@ def gradients(task, model: nn.Module, batch) -> list[torch.Tensor]:
 def test_a_member_has_the_gradients_that_it_has_alone_whatever_the_others_are(name) -> None:
     task, model, batch = built(name)
     first = model.members[0]
-    assert len(model.members) == SIZES[name]
+    assert len(model.members) == ALL[name].model["ensemble"]
     weights = [member.recurrent.state_dict().values() for member in model.members]
     assert not any(map(torch.equal, *weights[:2])), "each starts by itself"
     alone = gradients(task, copy.deepcopy(first), batch)
@@ -119,6 +125,13 @@ def test_the_answer_is_the_mean_of_what_the_members_say(name) -> None:
     assert torch.stack(each).std(dim=0).max() > 0.01
     if name.startswith("regression"):
         assert outputs.numpy() == pytest.approx(torch.stack(each).mean(0).numpy(), abs=1e-6)
+        return
+    if outputs.dim() == 4:  # the scores of a CRF
+        assert outputs.numpy() == pytest.approx(torch.stack(each).mean(0).numpy(), abs=1e-6)
+        return
+    if outputs.dim() == 3:  # a label or a letter at each step
+        mean = torch.stack([one.softmax(dim=2) for one in each]).mean(0)
+        assert outputs.exp().numpy() == pytest.approx(mean.numpy(), abs=1e-6)
         return
     if name.startswith("ordinal"):
         assert outputs.sigmoid().numpy() == pytest.approx(torch.stack(each).sigmoid().mean(0).numpy(), abs=1e-6)
@@ -222,11 +235,10 @@ def test_an_ensemble_starts_from_one_of_as_many_members() -> None:
 
 def test_other_tasks_say_which_have_ensembles(tmp_path) -> None:
     values = recipe_of(tmp_path).as_dict()
-    for task, cell in (("tagging", "gru"), ("translation", "lstm")):
-        values |= {"task": {"kind": task}, "model": {"kind": cell, "hidden_size": 6, "ensemble": 2}}
-        able = r"model\.ensemble: only exists for other tasks \(classification, ordinal, regression\)"
-        with pytest.raises(UserError, match=able):
-            Recipe.from_dict("small", values)
+    values |= {"task": {"kind": "translation"}, "model": {"kind": "lstm", "hidden_size": 6, "ensemble": 2}}
+    able = r"only exists for other tasks \(classification, ordinal, regression, tagging, transcription\)"
+    with pytest.raises(UserError, match=rf"model\.ensemble: {able}"):
+        Recipe.from_dict("small", values)
     for wrong in (0, 65, 1.5):
         with pytest.raises(UserError, match=r"model\.ensemble: input should be"):
             recipe_of(tmp_path, model={"ensemble": wrong})
@@ -242,3 +254,20 @@ def test_word_vectors_are_every_members(tmp_path) -> None:
     assert task.initialise(model)["train/tokens_with_vectors"] > 0
     row = task.encoding.input.vocabulary.id("warm")
     assert [member.embedding.weight[row].tolist() for member in members(model)] == [[1.0, 2.0, 3.0]] * 2
+
+
+@pytest.mark.parametrize("name", STEPWISE)
+def test_members_that_agree_answer_and_explain_as_one(name) -> None:
+    task, model, _ = built(name)
+    first, second = model.members
+    items = [item for item, _ in STEPWISE[name].items[:3]]
+    other = task.explain(model, items[0])
+    second.load_state_dict(first.state_dict())
+    assert task.predict(model, items) == task.predict(first, items)
+    together, alone = (task.explain(one.eval(), items[0]) for one in (model, first))
+    told, of_one = ([dict(row) for row in found.positions] for found in (together, alone))
+    sure, of_ones = ([row.pop("probability") for row in rows] for rows in (told, of_one))
+    assert told == of_one
+    assert sure == pytest.approx(of_ones, rel=1e-4)
+    assert together.matrix.values == pytest.approx(alone.matrix.values, rel=1e-3, abs=1e-5)
+    assert other.positions != together.positions, "before they agreed"
