@@ -219,7 +219,7 @@ class Constraints:
 
     def narrow(self, allowed_V: np.ndarray, moment: Moment) -> np.ndarray:
         """As `mask`, for a known moment."""
-        choices, mask = self.meaning.choices, allowed_V
+        choices, mask = self.meaning.choices.shifted(moment.shift), allowed_V
         music = choices.kind != OTHER
         sounding = (choices.kind == NOTE) | (choices.kind == HOLD) | (choices.kind == LENGTH)
         self.moments += 1
