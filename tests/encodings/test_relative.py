@@ -108,4 +108,4 @@ def test_without_the_setting_the_vocabulary_is_what_it_was() -> None:
     assert encoding_from_state(state).vocabulary == PLAIN.vocabulary
     assert not any(token.startswith("home") for token in PLAIN.vocabulary.tokens)
     assert encoding_from_state(ENCODING.state()).vocabulary == ENCODING.vocabulary
-    assert LeadSheet(relative=True).prefix == 3
+    assert (LeadSheet(relative=True).signs.said, LeadSheet().prefix, PLAIN.prefix) == (3, 2, 3)

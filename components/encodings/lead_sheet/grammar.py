@@ -49,7 +49,7 @@ class Grammar:
             mask[signs.tempo0 : signs.no_chord] = True
         elif self.planned and signs.tempo0 <= last < signs.no_chord:
             mask[signs.bars0 : signs.home0] = True
-        elif signs.relative and len(ids) == signs.prefix:
+        elif signs.relative and len(ids) == signs.said:
             mask[signs.home0 : signs.metre0] = True
         elif last == signs.upbeat:
             form = signs.read_form(ids.tolist())

@@ -55,7 +55,8 @@ class Signs:
 
     def __init__(self, steps_per_beat: int, planned: bool = False, relative: bool = False) -> None:
         self.steps_per_beat, self.planned, self.relative = steps_per_beat, planned, relative
-        self.prefix = 2 + planned + relative  # metre and tempo, the number of bars, home
+        self.said = 2 + planned + relative  # metre and tempo, the number of bars, home
+        self.prefix = self.said + 2 * relative  # an upbeat or the first chord
         self.longest = LONGEST_BEATS * steps_per_beat
         self.vocabulary = Vocabulary(
             [
