@@ -67,7 +67,11 @@ class Performance(Encoding):
             *(f"loud {v + 1}" for v in range(velocities)), *(f"wait {k + 1}" for k in range(steps_per_second)),
         ]  # fmt: skip
         if planned:
-            names += [*(f"minutes {n}" for n in range(MOST_MINUTES)), "minutes more", *(f"seconds {n}" for n in range(60))]
+            names += [
+                *(f"minutes {n}" for n in range(MOST_MINUTES)),
+                "minutes more",
+                *(f"seconds {n}" for n in range(60)),
+            ]
         self.minutes = FIRST + names.index("minutes 0") if planned else FIRST + len(names)
         self.seconds = self.minutes + MOST_MINUTES + 1
         self.vocabulary = Vocabulary([*SPECIALS, *names])
@@ -237,8 +241,8 @@ class Performance(Encoding):
             row = (min(len(held), MOST_HELD), 1 + min(held, default=-1), pedal, loud, *sounds, *more)
 
     def allowed(self, ids: np.ndarray) -> np.ndarray:
-        """The grammar's mask: keys go down if up and up if down; a piece ends with all keys and the pedal up, and in the
-        last second of its planned length."""
+        """The grammar's mask: keys go down if up and up if down; a piece ends with all keys and the pedal up, in the last
+        second of its planned length."""
         mask = np.zeros(len(self.vocabulary), dtype=bool)
         ids = np.asarray(ids, dtype=np.int64)
         last = int(ids[-1]) if len(ids) else BOS

@@ -44,7 +44,7 @@ def generate(
         int | None, Parameter(help="Length in bars, for models that plan the length of a piece, such as chorales.")
     ] = None,
     seconds: Annotated[
-        int | None, Parameter(help="Length in seconds, for models that plan the length of a performance, such as piano.")
+        int | None, Parameter(help="Length in seconds, for models that plan the length of a performance.")
     ] = None,
     form: Annotated[
         str | None,

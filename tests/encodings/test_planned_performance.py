@@ -78,7 +78,8 @@ def test_a_model_plays_for_as_long_as_it_is_told() -> None:
 
 @pytest.mark.parametrize("encoding", [PLAIN, Chorale(planned=True)], ids=["performance", "chorale"])
 def test_a_model_without_such_a_plan_says_so(encoding) -> None:
-    for task, settings in ((LanguageModel(encoding, "sequences"), Settings), (Music(encoding, "sequences"), MusicSettings)):
+    tasks = (LanguageModel(encoding, "sequences"), Settings), (Music(encoding, "sequences"), MusicSettings)
+    for task, settings in tasks:
         with pytest.raises(UserError, match="can't be given a length in seconds"):
             task.rehearse(settings(seconds=20, bars=8 * (encoding is not PLAIN)))
 
