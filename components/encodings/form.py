@@ -48,8 +48,8 @@ class Form:
 
     @property
     def home(self) -> int:
-        """The root of the last chord; 0 if there is none."""
-        return next((root for *_, root, family in reversed(self.spans()) if family != NO_CHORD), 0)
+        """The root of the first chord; 0 if there is none."""
+        return next((root for *_, root, family in self.spans() if family != NO_CHORD), 0)
 
     def moved(self, semitones: int) -> Form:
         """The form with its chords transposed."""

@@ -241,8 +241,8 @@ class Performance(Encoding):
             row = (min(len(held), MOST_HELD), 1 + min(held, default=-1), pedal, loud, *sounds, *more)
 
     def allowed(self, ids: np.ndarray) -> np.ndarray:
-        """The grammar's mask: keys go down if up and up if down; a piece ends with all keys and the pedal up, in the last
-        second of its planned length."""
+        """The grammar's mask: keys go down if up and up if down; a piece ends with all keys and the pedal up,
+        in the last second of its planned length."""
         mask = np.zeros(len(self.vocabulary), dtype=bool)
         ids = np.asarray(ids, dtype=np.int64)
         last = int(ids[-1]) if len(ids) else BOS

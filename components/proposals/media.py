@@ -53,7 +53,7 @@ def melody(look: Look) -> Proposal:
         "its melody over chords",
         "lead-sheets",
         {"parts": "melody"},
-        {"kind": "lead_sheet", "planned": True},
+        {"kind": "lead_sheet", "planned": True, "relative": True},
         {"kind": "music"},
     )
 

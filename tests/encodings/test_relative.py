@@ -1,4 +1,4 @@
-"""Lead sheets that are written from the root of the last chord: the same music, and the same ids in every key."""
+"""Lead sheets that are written from the root of the first chord: the same music, and the same ids in every key."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ SIGNS = ENCODING.signs
 
 
 def tune(root: int, pitch: int):
-    """Two bars in a key: V7 I, away and home."""
-    chords = (Chord(0, BAR, (root + 7) % 12, "7"), Chord(BAR, BAR, root, "maj"))
+    """Two bars in a key: I V7, home and away."""
+    chords = (Chord(0, BAR, root, "maj"), Chord(BAR, BAR, (root + 7) % 12, "7"))
     return lead_sheet([(0, BAR, pitch), (BAR, 24, pitch + 7), (BAR + 24, 24, pitch)], chords)
 
 
@@ -44,7 +44,7 @@ def test_a_tune_has_the_same_ids_in_every_key_but_for_its_home() -> None:
     assert np.flatnonzero(inD != inA).tolist() == [3], "metre, tempo, bars, home"
     assert [ENCODING.vocabulary.token(int(ids[3])) for ids in (inD, inA)] == ["home D", "home A"]
     assert (ENCODING.context(inD) == ENCODING.context(inA)).all()
-    assert [SIGNS.label(int(id)) for id in inD[[4, 6, 9, 11]]] == ["V 7", "I", "1", "5"]
+    assert [SIGNS.label(int(id)) for id in inD[[4, 6, 9, 11]]] == ["I", "V 7", "1", "5"]
 
 
 def test_transposed_ids_are_the_transposed_music() -> None:
@@ -52,7 +52,7 @@ def test_transposed_ids_are_the_transposed_music() -> None:
         ids = SIGNS.transposed(ENCODING.encode(tune(2, 62)), semitones)
         assert ENCODING.decode(ids) == ENCODING.decode(ENCODING.encode(tune((2 + semitones) % 12, 62 + semitones)))
     ids = ENCODING.encode(tune(2, 62))
-    moved = {ENCODING.decode(ENCODING.augment(ids, np.random.default_rng(n))).chords[-1].root for n in range(60)}
+    moved = {ENCODING.decode(ENCODING.augment(ids, np.random.default_rng(n))).chords[0].root for n in range(60)}
     assert len(moved) == 12
 
 
@@ -75,13 +75,18 @@ def test_rules_are_about_the_pitches_that_sound(seed) -> None:
         mask[SIGNS.rest] = False
         ids.append(int(rng.choice(np.flatnonzero(mask))))
     score = ENCODING.decode(np.array(ids))
-    assert [chord.root for chord in score.chords] == [4, 9]
-    pitches = {note.pitch for note in score.parts[0].notes if note.start >= BAR}
+    assert [chord.root for chord in score.chords] == [9, 4]
+    pitches = {note.pitch for note in score.parts[0].notes if note.start < BAR}
     assert pitches <= {73}, "the only tone of A major from 70 to 75"
     assert pitches
 
 
-def test_given_chords_sound_as_they_are_given() -> None:
+def test_drawn_forms_begin_at_home_and_given_chords_sound_as_they_are_given() -> None:
+    rng = np.random.default_rng(0)
+    ids = [BOS]
+    while not ids[-1] >= SIGNS.chord0:
+        ids.append(int(rng.choice(np.flatnonzero(ENCODING.allowed(np.array(ids))))))
+    assert ENCODING.form_in(np.array([*ids, SIGNS.length0])).home == SIGNS.home(np.array(ids))
     task = Music(ENCODING, "sequences")
     model = task.build_model({"kind": "gru", "hidden_size": 8, "copy": True})
     (score,) = task.generate(model, MusicSettings(count=1, chords="Dm7 G7 | Cmaj7"), seed=0).items
@@ -92,9 +97,9 @@ def test_a_piece_over_the_same_chords_in_another_key_is_another_piece() -> None:
     task = Music(ENCODING, "sequences")
     ids = ENCODING.encode(tune(2, 62))
     piece = Piece.read("bar 1, melody", ENCODING, ids)
-    task._form(MusicSettings(chords="A7 | D", given=tuple(ids.tolist()), rewrite="bar 1"), piece)
+    task._form(MusicSettings(chords="D | A7", given=tuple(ids.tolist()), rewrite="bar 1"), piece)
     with pytest.raises(UserError, match="other chords"):
-        task._form(MusicSettings(chords="G7 | C", given=tuple(ids.tolist()), rewrite="bar 1"), piece)
+        task._form(MusicSettings(chords="C | G7", given=tuple(ids.tolist()), rewrite="bar 1"), piece)
 
 
 def test_without_the_setting_the_vocabulary_is_what_it_was() -> None:

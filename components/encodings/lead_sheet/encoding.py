@@ -65,8 +65,8 @@ class LeadSheet(Signed):
     `patterns`: a copying model may also continue as the melody did after the same intervals, in any key
     (`components.encodings.lead_sheet.patterns`).
 
-    `relative`: chords and pitches are written from the root of the last chord, as if it were C, after a token that
-    says it. So what a model learns in one key it knows in all, and pieces end at home.
+    `relative`: chords and pitches are written from the root of the first chord, as if it were C, after a token that
+    says it. So what a model learns in one key it knows in all.
     """
 
     kind = "lead_sheet"

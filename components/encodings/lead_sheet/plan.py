@@ -17,8 +17,8 @@ FEW_BEATS = 4  # the steps left are told from this many beats before the end on
 
 
 def plan_sizes(steps_per_beat: int) -> tuple[int, ...]:
-    """Sizes of the columns of `plan_columns`: home, the root of the first chord (in relative ids, C); relative to it
-    the roots of the current and the next chord and the latest pitch; the steps left."""
+    """Sizes of the columns of `plan_columns`: the root of the first chord (home); relative to it the roots of the
+    current and the next chord and the latest pitch; the steps left."""
     return (13, 13, 13, 13, FEW_BEATS * steps_per_beat + 2)
 
 
@@ -40,7 +40,7 @@ def plan_columns(signs: Signs, ids: np.ndarray, places: Places, length: int, con
     columns[:, -1] = np.clip(left, -1, FEW_BEATS * signs.steps_per_beat) + 1
     chords = np.flatnonzero((ids >= signs.chord0) & (ids < signs.length0))
     if len(chords):
-        home = 0 if signs.relative else (int(ids[chords[0]]) - signs.chord0) // len(FAMILIES)
+        home = (int(ids[chords[0]]) - signs.chord0) // len(FAMILIES)
         since = np.arange(len(ids)) >= chords[0]
         columns[since, 0] = home + 1
         pitch = context[:, -2]
