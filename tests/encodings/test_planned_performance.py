@@ -47,6 +47,7 @@ def test_lengths_are_said_to_the_second_up_to_an_hour(seconds, said) -> None:
     assert all(ENCODING.allowed(whole[:t])[whole[t]] for t in (1, 2, 3, len(ids), len(ids) + 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [1, 3])
 def test_whatever_is_allowed_ends_in_the_planned_second_with_all_keys_up(seconds) -> None:
     rng = np.random.default_rng(seconds)

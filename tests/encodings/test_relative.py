@@ -81,6 +81,7 @@ def test_rules_are_about_the_pitches_that_sound(seed) -> None:
     assert pitches
 
 
+@pytest.mark.slow
 def test_drawn_forms_begin_at_home_and_given_chords_sound_as_they_are_given() -> None:
     rng = np.random.default_rng(0)
     ids = [BOS]
