@@ -6,6 +6,7 @@ MAX_COUNT = 64  # sequences generated at once
 MAX_LENGTH = 100_000  # tokens of a sequence
 MAX_STEPS = 20_000  # generated frames or notes, and steps of an input: about 64 are in a batch
 MOST_BARS = 64  # of a planned piece
+MOST_SECONDS = 3600  # of a planned performance, and more can't be said
 MAX_CHARACTERS = 100_000  # of a prompt, and of an input text
 MAX_PROMPTS = 64  # in one request
 MAX_INPUTS = 10_000  # in one request

@@ -136,6 +136,15 @@ class Encoding(ABC):
         hint = "train a model with encoding.planned: true, as in the recipes chorales and lead-sheets"
         raise UserError("this model can't be given a length in bars", where="generation.bars", hint=hint)
 
+    def with_seconds(self, seconds: int) -> np.ndarray:
+        """The first ids [T] of a piece of this length.
+
+        Raises:
+            UserError: the encoding has no plan of the length.
+        """
+        hint = "train a model with encoding.kind: performance and encoding.planned: true, as in the recipe piano"
+        raise UserError("this model can't be given a length in seconds", where="generation.seconds", hint=hint)
+
     def drawn_form(self, bars: int, seed: int) -> str:
         """A form of `bars` bars (0: any), as in "AABB", drawn from those of the training pieces; "": none."""
         return ""

@@ -112,7 +112,8 @@ class Copying(Wrapped):
 class Formed(Copying):
     """Copying that follows a form. In a section whose letter occurred before, the odds of copying from the latest such
     section are multiplied by e^strength, those of copying from the same bar of a section with another letter divided by
-    it. So that sections line up, no note or chord crosses a boundary between them, and the metre is constant."""
+    it. In the last bar of a piece of sections of four bars or more, all are divided: an ending differs from what it
+    repeats. So that sections line up, no note or chord crosses a boundary between them, and the metre is constant."""
 
     def __init__(self, encoding: Encoding, sections: Sections, strength: float, pattern_strength: float = 0.0) -> None:
         super().__init__(encoding, pattern_strength)
@@ -129,5 +130,8 @@ class Formed(Copying):
     def leanings(self, ids: np.ndarray) -> np.ndarray:
         bar, unit = self.encoding.bar_reached(ids)
         leanings = self._towards_patterns()
-        leanings[: len(self.copy_lags)] += self.strength * self.sections.leanings(bar, self.copy_lags, unit)
+        last = bar == self.sections.total - 1 and self.sections.bars >= 4
+        leanings[: len(self.copy_lags)] += self.strength * (
+            -1.0 if last else self.sections.leanings(bar, self.copy_lags, unit)
+        )
         return leanings

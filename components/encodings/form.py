@@ -46,6 +46,28 @@ class Form:
     chords: tuple[Chord, ...] = ()
     changes: tuple[tuple[int, tuple[int, int]], ...] = ()
 
+    @property
+    def home(self) -> int:
+        """The root of the first chord; 0 if there is none."""
+        return next((root for *_, root, family in self.spans() if family != NO_CHORD), 0)
+
+    def moved(self, semitones: int) -> Form:
+        """The form with its chords transposed."""
+        return replace(self, chords=tuple(replace(c, root=(c.root + semitones) % 12) for c in self.chords))
+
+    def repeated(self, steps_per_beat: int) -> Form:
+        """The form, from its upbeat to the end of a bar, twice."""
+        once = bar_end(self, self.length, steps_per_beat) - self.upbeat
+        again = [(step + once, metre) for step, metre in self.changes]
+        if self.changes:
+            again.insert(0, (self.upbeat + once, self.metre))
+        return replace(
+            self,
+            length=self.upbeat + 2 * once,
+            chords=(*self.chords, *(replace(c, start=c.start + once) for c in self.chords if c.start >= self.upbeat)),
+            changes=(*self.changes, *again),
+        )
+
     def spans(self) -> list[tuple[int, int, int, int]]:
         """(start, end, root, family) from 0 to `length` without gaps, cut where the metre changes; family NO_CHORD:
         none. If chords overlap, the later one counts."""

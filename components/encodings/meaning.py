@@ -7,7 +7,7 @@ vocabulary's size. To support this, an encoding implements `meaning(chords) -> M
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -29,6 +29,10 @@ class Choices:
     pitch: np.ndarray
     duration: np.ndarray
 
+    def shifted(self, semitones: int) -> Choices:
+        """The effects in a piece that is written so many semitones lower than it sounds."""
+        return replace(self, pitch=self.pitch + semitones * (self.pitch >= 0)) if semitones else self
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -48,6 +52,7 @@ class Moment:
     before: tuple[int | None, ...] = ()  # pitch of each voice one step ago
     left: int | None = None  # steps until the end of the piece, if known
     home: int | None = None  # pitch class for the last note of the lowest voice, if known
+    shift: int = 0  # semitones from the pitches of `Choices` to those that sound
 
 
 class Meaning(Protocol):

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from components.bounds import MOST_SECONDS
 from components.encodings.base import Encoding
 from components.encodings.notes import Shift, settled
 from components.encodings.resumed import Resumed, Walk
@@ -22,6 +23,8 @@ DOWN, UP = FIRST, FIRST + 1  # of the pedal
 ON = UP + 1
 OFF = ON + KEYS
 LOUD = OFF + KEYS
+MOST_MINUTES = MOST_SECONDS // 60  # of a planned length; a longer one isn't said
+MOST_LEFT = 60  # seconds to the planned end; more count as this many
 MOST_HELD = 11  # number of held keys in the context; more count as this many
 LONGEST_SECONDS = 4 * 3600
 
@@ -33,8 +36,11 @@ class Performance(Encoding):
     `steps_per_second`: resolution of time; a time shift is at most a second. `velocities`: number of velocity levels.
     `transpose`: in training each piece is transposed by a random number of semitones in this range.
 
-    Context features: number of held keys, the lowest of them, the pedal, the current velocity, and the held pitch
-    classes.
+    `planned`: a piece begins with its length, in minutes and seconds, and the seconds left are a context feature. So
+    pieces end at the planned second.
+
+    Context features: number of held keys, the lowest of them, the pedal, the current velocity, the held pitch classes,
+    and with `planned` the seconds left.
 
     Lost: parts, other instruments and drums; half-pedalling; keys outside a piano's.
     """
@@ -48,17 +54,27 @@ class Performance(Encoding):
         steps_per_second: Annotated[int, Field(ge=10, le=200)] = 100,
         velocities: Annotated[int, Field(ge=1, le=127)] = 32,
         transpose: tuple[Shift, Shift] = (0, 0),
+        planned: bool = False,
     ) -> None:
         self.steps_per_second, self.velocities = steps_per_second, velocities
-        self.transpose = (transpose[0], transpose[1])
+        self.transpose, self.planned = (transpose[0], transpose[1]), planned
+        self.prefix = 2 * planned
         self.wait = LOUD + velocities - 1  # + k: a time shift of k steps
         keys = [pitch_name(pitch) for pitch in range(LOWEST, HIGHEST + 1)]
         names = [
             "pedal down", "pedal up", *(f"{key} down" for key in keys), *(f"{key} up" for key in keys),
             *(f"loud {v + 1}" for v in range(velocities)), *(f"wait {k + 1}" for k in range(steps_per_second)),
         ]  # fmt: skip
+        if planned:
+            names += [
+                *(f"minutes {n}" for n in range(MOST_MINUTES)),
+                "minutes more",
+                *(f"seconds {n}" for n in range(60)),
+            ]
+        self.minutes = FIRST + names.index("minutes 0") if planned else FIRST + len(names)
+        self.seconds = self.minutes + MOST_MINUTES + 1
         self.vocabulary = Vocabulary([*SPECIALS, *names])
-        self.context_sizes = (1 + MOST_HELD, 1 + KEYS, 2, 1 + velocities, *[2] * 12)
+        self.context_sizes = (1 + MOST_HELD, 1 + KEYS, 2, 1 + velocities, *[2] * 12, *[2 + MOST_LEFT] * planned)
         self._resumed = Resumed(self._walk, len(self.context_sizes))
         self._beyond = 0
 
@@ -97,7 +113,8 @@ class Performance(Encoding):
             events.append((note.start + note.duration, 0, OFF + key, -1))
         for down, up in _joined((round(a * scale), round(b * scale)) for part in parts for a, b in part.pedal):
             events += [(down, 2, DOWN, -1), (up, 1, UP, -1)]
-        ids: list[int] = []
+        end = max(step for step, *_ in events)
+        ids = self._plan(-(-end // self.steps_per_second)).tolist() if self.planned else []
         now, held = 0, -1
         for step, _, id, loud in sorted(events):
             ids += [self.wait + self.steps_per_second] * ((step - now) // self.steps_per_second)
@@ -109,6 +126,29 @@ class Performance(Encoding):
             ids.append(id)
         return np.array(ids, dtype=np.int64)
 
+    def _plan(self, seconds: int) -> np.ndarray:
+        """The ids of a length."""
+        minutes = min(seconds // 60, MOST_MINUTES)
+        return np.array([self.minutes + minutes, self.seconds + seconds % 60], dtype=np.int64)
+
+    def _planned(self, ids: np.ndarray) -> int:
+        """The planned length of the ids [T], in steps; -1: none."""
+        said = ids[ids >= self.minutes][:2]
+        if len(said) < 2 or said[0] >= self.seconds - 1 or said[1] < self.seconds:
+            return -1
+        return int(60 * (said[0] - self.minutes) + said[1] - self.seconds) * self.steps_per_second
+
+    def with_seconds(self, seconds: int) -> np.ndarray:
+        return self._plan(seconds) if self.planned else super().with_seconds(seconds)
+
+    def onwards(self, start: Score) -> np.ndarray:
+        """The ids of the piece; with a plan for twice its length."""
+        ids = self.encode(start)
+        if self.planned:
+            played = ids[(ids > self.wait) & (ids < self.minutes)] - self.wait
+            ids[:2] = self._plan(-(-2 * int(played.sum()) // self.steps_per_second))
+        return ids
+
     def decode(self, ids: Sequence[int] | np.ndarray) -> Score:
         """The score; a "bar" is a second. Keys still held at the end are released there."""
         now, loud = 0, self.velocities // 2
@@ -117,7 +157,7 @@ class Performance(Encoding):
         pedal: list[tuple[int, int]] = []
         down: int | None = None
         for id in np.asarray(ids, dtype=np.int64).tolist():
-            if id < FIRST or now > LONGEST_SECONDS * self.steps_per_second:
+            if id < FIRST or id >= self.minutes or now > LONGEST_SECONDS * self.steps_per_second:
                 continue
             if id > self.wait:
                 now += id - self.wait
@@ -166,12 +206,14 @@ class Performance(Encoding):
         return np.zeros(0, dtype=np.int64), []
 
     def context(self, ids: np.ndarray) -> np.ndarray:
-        """int64 [T, 16]; see the class."""
+        """int64 [T, 16], with `planned` 17; see the class."""
         return self._resumed.rows(ids)
 
     def _walk(self) -> Walk:
         held: set[int] = set()
-        classes, pedal, loud = [0] * 12, 0, 0
+        classes, pedal, loud, now = [0] * 12, 0, 0, 0
+        said: list[int] = []
+        plan = -1
         row: tuple[int, ...] = (0,) * len(self.context_sizes)
         while True:
             id = yield row
@@ -187,16 +229,30 @@ class Performance(Encoding):
                 pedal = int(id == DOWN)
             elif LOUD <= id <= self.wait:
                 loud = 1 + id - LOUD
+            elif self.wait < id < self.minutes:
+                now += id - self.wait
+            elif id >= self.minutes and len(said) < 2:
+                said.append(id)
+                plan = self._planned(np.array(said))
+            left = -((now - plan) // self.steps_per_second)
+            more = (0 if plan < 0 else 1 + min(max(left, 0), MOST_LEFT),) * self.planned
             sounds = [int(count > 0) for count in classes]
-            row = (min(len(held), MOST_HELD), 1 + min(held, default=-1), pedal, loud, *sounds)
+            row = (min(len(held), MOST_HELD), 1 + min(held, default=-1), pedal, loud, *sounds, *more)
 
     def allowed(self, ids: np.ndarray) -> np.ndarray:
-        """The grammar's mask: keys go down if up and up if down; a piece ends with all keys and the pedal up."""
+        """The grammar's mask: keys go down if up and up if down; a piece ends with all keys and the pedal up,
+        in the last second of its planned length."""
         mask = np.zeros(len(self.vocabulary), dtype=bool)
         ids = np.asarray(ids, dtype=np.int64)
         last = int(ids[-1]) if len(ids) else BOS
         if last == EOS:
             mask[EOS] = True
+            return mask
+        if self.planned and last < FIRST:
+            mask[self.minutes : self.seconds] = True
+            return mask
+        if self.minutes <= last < self.seconds:
+            mask[self.seconds :] = True
             return mask
         latest = np.full(KEYS, -1)  # the latest event of each key
         for first in (ON, OFF):
@@ -213,15 +269,27 @@ class Performance(Encoding):
         known = bool(((ids >= LOUD) & (ids <= self.wait)).any())
         mask[ON:OFF] = ~held & known
         mask[OFF:LOUD] = held
-        just = np.flatnonzero(ids > self.wait)
+        waits = (ids > self.wait) & (ids < self.minutes)
+        just = np.flatnonzero(waits)
         since = ids[just[-1] + 1 if len(just) else 0 :]
         struck = since[(since >= ON) & (since < OFF)] - ON
         mask[OFF + struck] = False  # notes have a length of at least one step
         mask[UP if down else DOWN] = not ((since == DOWN) | (since == UP)).any() or not down
         mask[LOUD : self.wait + 1] = not held.all()
-        mask[self.wait + 1 :] = last <= self.wait or last == self.wait + self.steps_per_second
+        mask[self.wait + 1 : self.minutes] = last <= self.wait or last >= self.minutes - 1
         mask[EOS] = bool((ids[(ids >= ON) & (ids < OFF)]).size) and not held.any() and not down
+        plan = self._planned(ids)
+        if plan >= 0:
+            self._end(mask, plan - int((ids[waits] - self.wait).sum()))
         return mask
+
+    def _end(self, mask: np.ndarray, left: int) -> None:
+        """Narrow the mask to a piece that ends at its planned length, with `left` steps to it."""
+        mask[EOS] &= left < self.steps_per_second
+        mask[self.wait + 1 + max(left, 0) : self.minutes] = False
+        if left <= 0:  # what begins now would last longer
+            mask[[*range(ON, OFF), *range(LOUD, self.wait + 1), DOWN]] = False
+            mask[EOS] |= not mask.any()
 
     def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The piece transposed by one random interval, within the range of the keys; int64 [T]."""

@@ -126,7 +126,7 @@ class TonicEnding(Constraint):
         tones = self._tones(moment)
         at_home = moment.pending is not None and moment.pending % 12 in tones
         kept[(choices.kind == LENGTH) & (choices.duration >= moment.left)] = at_home
-        if moment.left <= moment.beat_steps:
+        if moment.left <= ((moment.in_bar + moment.left) % moment.beat_steps or moment.beat_steps):
             after = pitches_after(choices, moment)
             sings = (choices.kind == NOTE) | (choices.kind == HOLD) | (choices.kind == REST)
             kept &= ~sings | ((after >= 0) & np.isin(after % 12, sorted(tones)))
@@ -219,7 +219,7 @@ class Constraints:
 
     def narrow(self, allowed_V: np.ndarray, moment: Moment) -> np.ndarray:
         """As `mask`, for a known moment."""
-        choices, mask = self.meaning.choices, allowed_V
+        choices, mask = self.meaning.choices.shifted(moment.shift), allowed_V
         music = choices.kind != OTHER
         sounding = (choices.kind == NOTE) | (choices.kind == HOLD) | (choices.kind == LENGTH)
         self.moments += 1

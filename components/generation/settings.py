@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from components.bounds import MAX_CHARACTERS, MAX_COUNT, MAX_LENGTH, MOST_BARS
+from components.bounds import MAX_CHARACTERS, MAX_COUNT, MAX_LENGTH, MOST_BARS, MOST_SECONDS
 
 Progress = Callable[[int], None]  # called with the number of tokens, points or frames of each sequence so far
 
@@ -32,6 +32,7 @@ class Settings:
     `gate_temperature` is that of the gate of a model that copies (`model.copy`): below 1 it continues a copy for
     longer, above 1 it stops sooner.
     `bars`: the number of bars of a piece, for a model that plans them (`encoding.planned`; 0: the model chooses).
+    `seconds`: the length of a performance, for a model that plans it (0: the model chooses).
     `form`: a letter for each section, as in "AABA", for a model that copies: sections with the same letter repeat each
     other, with e^`form_strength` times the model's odds of copying (0: unchanged). All sections have the same number of
     bars: the piece's divided by the number of sections, else 8. When a piece is rewritten, the form is only displayed.
@@ -52,6 +53,7 @@ class Settings:
     precision: Literal["float32", "int8"] = "float32"
     gate_temperature: Annotated[float, Field(ge=0.05, le=10)] = 1.3
     bars: Annotated[int, Field(ge=0, le=MOST_BARS)] = 0
+    seconds: Annotated[int, Field(ge=0, lt=MOST_SECONDS)] = 0
     form: Annotated[str, Field(max_length=MOST_BARS)] = ""
     form_strength: Annotated[float, Field(ge=0, le=20)] = 2.0
     pattern_strength: Annotated[float, Field(ge=0, le=20)] = 0.0

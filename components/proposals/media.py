@@ -53,7 +53,7 @@ def melody(look: Look) -> Proposal:
         "its melody over chords",
         "lead-sheets",
         {"parts": "melody"},
-        {"kind": "lead_sheet", "planned": True},
+        {"kind": "lead_sheet", "planned": True, "relative": True},
         {"kind": "music"},
     )
 
@@ -81,13 +81,13 @@ def _played(look: Look, recipe: str) -> Proposal:
     found = look.having(PLAYED)
     if not found:
         raise Unlike(f"no files of {', '.join(PLAYED)}")
-    encoding = {"drums": "drums", "piano": "performance"}[recipe]
+    encoding = {"drums": {"kind": "drums"}, "piano": {"kind": "performance", "planned": True}}[recipe]
     return Proposal(
         f"MIDI ({len(found):,} files): {recipe} as played",
         "the files' endings",
         recipe,
         {"reader": recipe},
-        {"kind": encoding},
+        encoding,
         {"kind": "language_model"},
         len(found),
         likely=False,

@@ -168,7 +168,10 @@ class LanguageModel(Task):
         prompt_ids, warnings = self.encoding.prompt(settings.prompt)
         piece = self.kept(settings)
         encoding, sections = self.formed(model, settings, settings.bars)
-        if bars := self.bars(settings, sections):
+        bars = self.bars(settings, sections)
+        if settings.seconds:
+            encoding = timed(self.encoding, encoding, settings)
+        elif bars:
             encoding = planned(self.encoding, encoding, bars, settings, prompt_ids)
         elif settings.given and not piece:
             encoding = given = given_ids(encoding, settings)
@@ -178,7 +181,7 @@ class LanguageModel(Task):
                 "this model needs a prompt to continue", where="generation.prompt", hint="give --prompt TEXT"
             )
         sampled, told = self.drawn(model, encoding, piece, prompt_ids, settings, (), seed=seed, progress=progress)
-        if bars:
+        if bars or settings.seconds:
             warnings += cut_off(sampled, settings)
         return Made([self.encoding.decode(one.ids) for one in sampled], sampled, warnings + told, sections)
 
@@ -328,6 +331,19 @@ def planned(encoding: Encoding, read: Encoding, bars: int, settings: Settings, p
         what = "can't be used together with a file, which determines the length"
         raise UserError(what, where="generation.bars", hint="set it to 0")
     return Given(read, encoding.with_bars(bars, prompt_ids), ends=False)
+
+
+def timed(encoding: Encoding, read: Encoding, settings: Settings) -> Given:
+    """The encoding `read` restricted to pieces of `settings.seconds`.
+
+    Raises:
+        UserError: the encoding doesn't plan its pieces in seconds, or a file or a length in bars is given too.
+    """
+    begun = encoding.with_seconds(settings.seconds)
+    if settings.given or settings.bars:
+        what = "can't be used together with a file or a number of bars"
+        raise UserError(what, where="generation.seconds", hint="set it to 0")
+    return Given(read, begun, ends=False)
 
 
 @torch.inference_mode()

@@ -20,7 +20,7 @@ from components.render.band import accompaniment
 from components.render.swing import swung
 from components.score import Score
 from components.tasks.base import Made, cut_off
-from components.tasks.language_model import LanguageModel, given_ids, planned
+from components.tasks.language_model import LanguageModel, given_ids, planned, timed
 
 SOLOISTS = {"swing": 66, "straight": 73, "folk": 40}  # General MIDI: tenor saxophone, flute, violin
 
@@ -78,6 +78,8 @@ class Music(LanguageModel):
                 warnings.append("generation.learned_form has no effect: no forms were learned from the training pieces")
         in_chords = form.length // Score((), self.encoding.steps_per_beat, form.metre).bar_steps if form else 0
         encoding, sections = self.formed(model, settings, in_chords or settings.bars)
+        if settings.seconds:
+            encoding = timed(self.encoding, encoding, settings)
         bars = 0 if form else self.bars(settings, sections)
         if bars:
             encoding = planned(self.encoding, encoding, bars, settings, prompt_ids)
@@ -127,13 +129,11 @@ class Music(LanguageModel):
 
     def _check_over(self, form: Form, piece: Piece) -> None:
         """Raise UserError if a piece to rewrite isn't over these chords, or if its chords are to be rewritten."""
-        signs = self.encoding.signs if isinstance(self.encoding, LeadSheet) else None
-        begin = signs.places(piece.ids).begin if signs else 0
-        if signs:
-            asked, had = (
-                signs.read_form(ids.tolist()) for ids in (self.encoding.form_ids(form)[:-1], piece.ids[:begin])
-            )
-        if not signs or replace(asked, tempo=0) != replace(had, tempo=0):
+        lead = self.encoding if isinstance(self.encoding, LeadSheet) else None
+        begin = lead.signs.places(piece.ids).begin if lead else 0
+        if lead:
+            asked, had = (lead.form_in(ids) for ids in (lead.form_ids(form)[:-1], piece.ids[:begin]))
+        if not lead or replace(asked, tempo=0) != replace(had, tempo=0):
             what = "the piece to rewrite has other chords"
             raise UserError(what, where="generation.chords", hint="leave chords out: the piece keeps its own")
         if piece.free[:begin].any():

@@ -43,6 +43,9 @@ def generate(
     bars: Annotated[
         int | None, Parameter(help="Length in bars, for models that plan the length of a piece, such as chorales.")
     ] = None,
+    seconds: Annotated[
+        int | None, Parameter(help="Length in seconds, for models that plan the length of a performance.")
+    ] = None,
     form: Annotated[
         str | None,
         Parameter(help='Form, e.g. "AABA": sections with the same letter are alike. Needs a model with model.copy.'),
@@ -97,6 +100,7 @@ def generate(
         "chords": chords,
         "choruses": choruses,
         "bars": bars,
+        "seconds": seconds,
         "form": form,
         "form_strength": form_strength,
         "pattern_strength": pattern_strength,

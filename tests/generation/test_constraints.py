@@ -16,6 +16,7 @@ from components.encodings.meaning import (
     NOTE,
     OTHER,
     REST,
+    Moment,
     chord_at,
     meaning_of,
 )
@@ -152,6 +153,16 @@ def test_a_planned_piece_ends_at_home(encoding, seed):
         assert last[-1].pitch % 12 == home
         assert all(note.start + note.duration == score.length_steps for note in last)
     assert structure([score]).get("ends_on_triad", 1) == 1
+
+
+@pytest.mark.parametrize(("left", "held"), [(18, False), (12, True), (6, True)])
+def test_the_last_beat_of_a_bar_that_an_upbeat_shortens_is_that_of_the_metre(left, held):
+    meaning = meaning_of(LeadSheet())
+    short = Moment(step=0, in_bar=30 - left, bar_steps=36, beat_steps=18, strong=False, left=left, home=0, pending=60)
+    rule = parse_constraints(["tonic-ending"], meaning).constraints[0]
+    signs = LeadSheet().signs
+    lengths = rule.allows(meaning.choices, short)[signs.length0 : signs.length0 + left]
+    assert lengths.tolist() == [not held] * (left - 1) + [True], "of five eighths the last two are the last beat"
 
 
 def test_constraints_on_text_are_refused():

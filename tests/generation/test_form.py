@@ -157,6 +157,17 @@ def test_a_place_of_its_own_looks_back_only(letters: str, bars: int, written: li
     assert formed.allowed(ids[:cut]).any()
 
 
+@pytest.mark.parametrize(("bars", "last"), [(4, -3.0), (2, 3.0)])
+def test_the_last_bar_of_long_sections_is_no_copy(bars: int, last: float) -> None:
+    lead = LeadSheet(steps_per_beat=2)
+    form = lead.form_ids(Form(length=16 * bars))
+    formed, whole = Formed(lead, Sections("AA", bars), 3.0), [lead.signs.pitch0, lead.signs.length0 + 7]
+    by_bar = [formed.leanings(np.array([BOS, *form, *bar * whole])) for bar in range(2 * bars)]
+    back = LAGS.index(bars)
+    assert [leanings[back] for leanings in by_bar] == [0.0] * bars + [3.0] * (bars - 1) + [last]
+    assert (by_bar[-1] == last).all() == (last < 0)
+
+
 def test_no_note_lasts_over_the_line_between_sections_and_the_metre_stays() -> None:
     lead = LeadSheet(steps_per_beat=2)
     form = lead.form_ids(Form(length=64))  # eight bars of 4/4

@@ -8,13 +8,14 @@ from components.score import Note, Score
 FAR = 1.25  # ratio of two tempi from which the difference is told
 
 
-def doubts(given: Score, line: tuple[Note, ...], kept: Score) -> list[str]:
-    """What differs between the given piece with the melody `line` and the piece that is `kept` of it."""
+def doubts(given: Score, line: tuple[Note, ...], kept: Score, semitones: int = 0) -> list[str]:
+    """What differs between the given piece with the melody `line` and the piece that is `kept` of it, written so
+    many semitones lower."""
     found = []
     count, total = len(kept.parts[0].notes), sum(len(part.notes) for part in given.parts)
     if total > count:
         found.append(f"only the melody is read, one note at a time: {count:,} of {total:,} notes")
-    if moved := sum(not LOWEST <= note.pitch <= HIGHEST for note in line):
+    if moved := sum(not LOWEST <= note.pitch - semitones <= HIGHEST for note in line):
         found.append(f"{moved} of {len(line)} notes are outside a piano's range and are moved by octaves")
     if given.metre != kept.metre:
         found.append("its metre, {}/{}, is read as {}/{}".format(*given.metre, *kept.metre))

@@ -37,7 +37,7 @@ from components.encodings.lead_sheet.doubts import doubts
 from components.encodings.lead_sheet.grammar import Grammar
 from components.encodings.lead_sheet.patterns import pattern_copies
 from components.encodings.lead_sheet.plan import plan_columns, plan_sizes
-from components.encodings.lead_sheet.signs import HIGHEST, LOWEST, Places, Signs
+from components.encodings.lead_sheet.signs import HIGHEST, LOWEST, Places, Signs, above
 from components.encodings.lead_sheet.timeline import LeadSheetTimeline
 from components.encodings.meaning import Meaning
 from components.encodings.sections import Sections, common_forms, draw_form, form_of
@@ -64,6 +64,9 @@ class LeadSheet(Signed):
 
     `patterns`: a copying model may also continue as the melody did after the same intervals, in any key
     (`components.encodings.lead_sheet.patterns`).
+
+    `relative`: chords and pitches are written from the root of the first chord, as if it were C, after a token that
+    says it. So what a model learns in one key it knows in all.
     """
 
     kind = "lead_sheet"
@@ -77,6 +80,7 @@ class LeadSheet(Signed):
         steps_per_beat: Annotated[int, Field(ge=2, le=48)] = 12,
         planned: bool = False,
         patterns: bool = False,
+        relative: bool = False,
     ) -> None:
         if not 2 <= steps_per_beat <= 48 or steps_per_beat % 2:
             raise UserError(
@@ -84,9 +88,10 @@ class LeadSheet(Signed):
                 where="encoding.steps_per_beat",
                 hint="for example 12, which allows triplets and sixteenth notes",
             )
-        self.steps_per_beat, self.planned, self.patterns = steps_per_beat, planned, patterns
+        self.steps_per_beat, self.planned = steps_per_beat, planned
+        self.patterns, self.relative = patterns, relative
         self.copy_places = len(LAGS) + patterns
-        self.signs = Signs(steps_per_beat, planned)
+        self.signs = Signs(steps_per_beat, planned, relative)
         self.prefix = self.signs.prefix
         self.knows_chords = True  # whether the training pieces had any
         self.form_steps = MOST_STEPS  # the longest form that is generated (see `fit`)
@@ -138,7 +143,9 @@ class LeadSheet(Signed):
         """
         ratio = Fraction(self.steps_per_beat, item.steps_per_beat)
         scale = ratio.numerator if ratio.denominator == 1 else ratio  # fractions are slow
-        notes = self._line(item, scale)
+        chords = tuple(Chord(round(c.start * scale), round(c.duration * scale), c.root, c.kind) for c in item.chords)
+        home = Form(length=round(item.length_steps * scale), chords=chords).home * self.relative
+        notes = self._line(item, scale, above(home))
         end = max([round(item.length_steps * scale), *(note.start + note.duration for note in notes[-1:])])
         if end > MOST_STEPS:
             what = f"{end // self.steps_per_beat:,} beats, more than the limit of {MOST_STEPS // self.steps_per_beat:,}"
@@ -149,11 +156,11 @@ class LeadSheet(Signed):
             tempo=tempo_class(item.tempo_bpm),
             upbeat=round(item.upbeat_steps * scale) % Score((), self.steps_per_beat, metre).bar_steps,
             length=end,
-            chords=tuple(Chord(round(c.start * scale), round(c.duration * scale), c.root, c.kind) for c in item.chords),
+            chords=chords,
             changes=tuple((round(step * scale), nearest_metre(changed)) for step, changed in item.metre_changes),
         )
         signs = self.signs
-        ids = signs.form_ids(form)
+        ids = signs.form_ids(form.moved(-home), home)
         at = 0
         for note in notes:
             ids += signs.spans(signs.rest, signs.rest, note.start - at)
@@ -166,7 +173,8 @@ class LeadSheet(Signed):
         melody ends before its form, the piece ends with the bar that the melody reached."""
         ids, signs = np.asarray(ids, dtype=np.int64), self.signs
         begin = signs.places(ids).begin
-        form, _ = self._form(ids[:begin])
+        form = self.form_in(ids[:begin])
+        lowest = LOWEST + above(signs.home(ids[:begin]))
         notes: list[Note] = []
         at = head = 0
         for id in ids[begin + 1 :].tolist():
@@ -175,7 +183,7 @@ class LeadSheet(Signed):
                 head = id
                 continue
             if head >= signs.pitch0:
-                notes.append(Note(at, length, head - signs.pitch0 + LOWEST))
+                notes.append(Note(at, length, head - signs.pitch0 + lowest))
             elif head == signs.tie and notes and notes[-1].start + notes[-1].duration == at:
                 notes[-1] = Note(notes[-1].start, notes[-1].duration + length, notes[-1].pitch)
             at += length if head >= signs.pitch0 or head in (signs.tie, signs.rest) else 0
@@ -193,29 +201,25 @@ class LeadSheet(Signed):
         return score if at >= form.length else score.until(bar_end(form, at, self.steps_per_beat))
 
     def doubts(self, melody: Score) -> list[str]:
-        return doubts(melody, _melody(melody), self.decode(self.encode(melody)))
+        ids = self.encode(melody)
+        return doubts(melody, _melody(melody), self.decode(ids), above(self.signs.home(ids)))
 
     def onwards(self, start: Score) -> np.ndarray:
         """The ids of the piece, int64 [T], with its form repeated once: the model writes a second chorus over it."""
         ids = self.encode(start)
         begin = int(np.flatnonzero(ids == self.signs.begin)[0])
-        form, _ = self._form(ids[:begin])
-        once = bar_end(form, form.length, self.steps_per_beat) - form.upbeat
-        again = [(step + once, metre) for step, metre in form.changes]
-        if form.changes:
-            again.insert(0, (form.upbeat + once, form.metre))
-        twice = replace(
-            form,
-            length=form.upbeat + 2 * once,
-            chords=(*form.chords, *(replace(c, start=c.start + once) for c in form.chords if c.start >= form.upbeat)),
-            changes=(*form.changes, *again),
-        )
-        return np.concatenate([self.signs.form_ids(twice), ids[begin + 1 :]])
+        twice = self._form(ids[:begin])[0].repeated(self.steps_per_beat)
+        return np.concatenate([self.signs.form_ids(twice, self.signs.home(ids)), ids[begin + 1 :]])
 
     def form_ids(self, form: Form) -> np.ndarray:
         """The tokens of the form before the melody, int64 [T]; without its chords if the model knows none."""
         known = form if self.knows_chords else Form(form.metre, form.tempo, form.upbeat, form.length)
-        return np.array(self.signs.form_ids(known), dtype=np.int64)
+        home = known.home * self.relative
+        return np.array(self.signs.form_ids(known.moved(-home), home), dtype=np.int64)
+
+    def form_in(self, ids: np.ndarray) -> Form:
+        """The form in the ids [T] before a melody."""
+        return self._form(ids)[0].moved(self.signs.home(ids))
 
     def with_bars(self, bars: int, begun: np.ndarray) -> np.ndarray:
         if not self.planned:
@@ -326,7 +330,7 @@ class LeadSheet(Signed):
     def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Melody and chords transposed by one random interval of SHIFTS; int64 [T]."""
         ids = np.asarray(ids, dtype=np.int64)
-        pitches = ids[ids >= self.signs.pitch0] - self.signs.pitch0 + LOWEST
+        pitches = ids[ids >= self.signs.pitch0] - self.signs.pitch0 + LOWEST + above(self.signs.home(ids))
         low, high = SHIFTS[0], SHIFTS[-1]
         if len(pitches):
             low = max(low, min(0, COMFORTABLE[0] - int(pitches.min())))
@@ -350,15 +354,15 @@ class LeadSheet(Signed):
     def reached(self, ids: np.ndarray) -> tuple[Form, int] | None:
         """The form of the ids [T] and the current step of their melody; None before the melody."""
         places = self.signs.places(np.asarray(ids, dtype=np.int64))
-        return (self._form(ids[: places.begin])[0], int(places.time[-1])) if places.inside[-1] else None
+        return (self.form_in(ids[: places.begin]), int(places.time[-1])) if places.inside[-1] else None
 
-    def _line(self, score: Score, scale: Fraction | int) -> list[Note]:
-        """The melody on this grid, monophonic, in a piano's range."""
+    def _line(self, score: Score, scale: Fraction | int, semitones: int) -> list[Note]:
+        """The melody on this grid, monophonic, so many semitones lower, in a piano's range."""
         line: list[Note] = []
         for note in sorted(_melody(score), key=lambda note: (note.start, note.pitch)):
             start = round(note.start * scale)
             end = max(start + 1, round((note.start + note.duration) * scale))
-            pitch = note.pitch
+            pitch = note.pitch - semitones
             if not LOWEST <= pitch <= HIGHEST:
                 pitch += 12 * (-((pitch - LOWEST) // 12) if pitch < LOWEST else (HIGHEST - pitch) // 12)
             if line and line[-1].start == start:

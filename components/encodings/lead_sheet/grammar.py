@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from components.encodings.form import Form, bar_end
+from components.encodings.form import FAMILIES, Form, bar_end
 from components.encodings.lead_sheet.plan import Written
 from components.encodings.lead_sheet.signs import Places, Signs
 from components.encodings.vocabulary import BOS, EOS
@@ -37,6 +37,8 @@ class Grammar:
             mask[signs.metre0 : signs.tempo0] = True
         else:
             self._allow_form(mask, ids, places)
+            if signs.relative and not (ids >= signs.chord0).any():
+                mask[signs.chord0 + len(FAMILIES) : signs.length0] = False  # the first chord is that of home
         return mask
 
     def _allow_form(self, mask: np.ndarray, ids: np.ndarray, places: Places) -> None:
@@ -46,7 +48,9 @@ class Grammar:
         if signs.metre0 <= last < signs.tempo0 and before == BOS:
             mask[signs.tempo0 : signs.no_chord] = True
         elif self.planned and signs.tempo0 <= last < signs.no_chord:
-            mask[signs.bars0 : signs.metre0] = True
+            mask[signs.bars0 : signs.home0] = True
+        elif signs.relative and len(ids) == signs.said:
+            mask[signs.home0 : signs.metre0] = True
         elif last == signs.upbeat:
             form = signs.read_form(ids.tolist())
             left = Score((), self.signs.steps_per_beat, form.metre).bar_steps - 1 - form.upbeat

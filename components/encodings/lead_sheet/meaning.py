@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from components.encodings.form import Form, bar_and_beat
-from components.encodings.lead_sheet.signs import LOWEST, Signs
+from components.encodings.lead_sheet.signs import LOWEST, Signs, above
 from components.encodings.meaning import HOLD, LENGTH, NOTE, OTHER, REMEMBERED, REST, Choices, Moment, chord_at
 from components.harmony import strong_steps
 from components.score import Chord
@@ -44,7 +44,8 @@ class LeadSheetMeaning:
         sounds = own >= signs.pitch0
         since = ids[begins[-1] :] if sounds else ids[:0]
         lengths = since[(since >= signs.length0) & (since < signs.pitch0)] - signs.length0 + 1
-        pitches = ids[ids >= signs.pitch0][-REMEMBERED:] - signs.pitch0 + LOWEST
+        shift = above(signs.home(ids))
+        pitches = ids[ids >= signs.pitch0][-REMEMBERED:] - signs.pitch0 + LOWEST + shift
         pending = sounds and (int(ids[-1]) >= signs.pitch0 or int(ids[-1]) == signs.tie)
         chords = self.chords or form.chords
         last = chord_at(chords, form.length - 1)
@@ -61,4 +62,5 @@ class LeadSheetMeaning:
             pending=int(pitches[-1]) if pending else None,
             left=form.length - step,
             home=last.root if last else None,
+            shift=shift,
         )

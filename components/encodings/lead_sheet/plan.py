@@ -33,7 +33,7 @@ def plan_columns(signs: Signs, ids: np.ndarray, places: Places, length: int, con
     left = length - places.time
     left[: places.begin] = -1
     if bars := signs.planned_bars(form):
-        said = slice(int(np.flatnonzero((form >= signs.bars0) & (form < signs.metre0))[0]), places.begin)
+        said = slice(int(np.flatnonzero((form >= signs.bars0) & (form < signs.home0))[0]), places.begin)
         written = Written(signs, form, places.time[: places.begin])
         context[said, BARS_LEFT] = np.clip(bars - written.bars, 0, MOST_LEFT)[said]
         left[said] = (written.ends(bars) - written.upbeat - places.time[: places.begin])[said]

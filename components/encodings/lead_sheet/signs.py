@@ -28,6 +28,14 @@ from components.score import Chord, Score, pitch_name
 
 LOWEST, HIGHEST = 21, 108  # a piano's keys
 LONGEST_BEATS = 4  # the longest length token
+# of each number of semitones above home: chords and notes
+NUMERALS = ("I", "♭II", "II", "♭III", "III", "IV", "♯IV", "V", "♭VI", "VI", "♭VII", "VII")
+DEGREES = ("1", "♭2", "2", "♭3", "3", "4", "♯4", "5", "♭6", "6", "♭7", "7")
+
+
+def above(home: int) -> int:
+    """The semitones from C to a home, -5 to 6."""
+    return home if home <= 6 else home - 12
 
 
 @dataclass(frozen=True)
@@ -42,11 +50,13 @@ class Places:
 
 class Signs:
     """The fixed vocabulary for a grid of `steps_per_beat`, in consecutive ranges of ids; with `planned` it includes
-    numbers of bars."""
+    numbers of bars. With `relative` it includes homes: the pitch class from which a piece's chords and pitches are
+    written, as if it were C."""
 
-    def __init__(self, steps_per_beat: int, planned: bool = False) -> None:
-        self.steps_per_beat, self.planned = steps_per_beat, planned
-        self.prefix = 3 if planned else 2  # metre and tempo, then the number of bars
+    def __init__(self, steps_per_beat: int, planned: bool = False, relative: bool = False) -> None:
+        self.steps_per_beat, self.planned, self.relative = steps_per_beat, planned, relative
+        self.said = 2 + planned + relative  # metre and tempo, the number of bars, home
+        self.prefix = self.said + 2 * relative  # an upbeat or the first chord
         self.longest = LONGEST_BEATS * steps_per_beat
         self.vocabulary = Vocabulary(
             [
@@ -57,6 +67,7 @@ class Signs:
                 "upbeat",
                 *(f"bars {bars}" for bars in range(1, MOST_BARS + 1) if planned),
                 *(["bars more"] if planned else []),
+                *(f"home {root}" for root in ROOTS if relative),
                 *(f"metre {beats}/{unit}" for beats, unit in METRES),
                 *(f"tempo {bpm}" for _, bpm in TEMPI),
                 "no chord",
@@ -68,7 +79,8 @@ class Signs:
         names = ("begin", "rest", "tie", "upbeat")
         self.begin, self.rest, self.tie, self.upbeat = (self.vocabulary.id(name) for name in names)
         self.bars0 = self.upbeat + 1
-        self.metre0 = self.bars0 + (MOST_BARS + 1) * planned
+        self.home0 = self.bars0 + (MOST_BARS + 1) * planned
+        self.metre0 = self.home0 + len(ROOTS) * relative
         self.tempo0 = self.metre0 + len(METRES)
         self.no_chord = self.tempo0 + len(TEMPI)
         self.chord0 = self.no_chord + 1
@@ -86,20 +98,28 @@ class Signs:
 
     def planned_bars(self, ids: np.ndarray) -> int:
         """The planned number of bars in the ids [T] before a melody; 0: any number."""
-        said = ids[(ids >= self.bars0) & (ids < self.metre0)][:1]
+        said = ids[(ids >= self.bars0) & (ids < self.home0)][:1]
         bars = int(said[0]) - self.bars0 + 1 if len(said) else 0
         return bars if bars <= MOST_BARS else 0
+
+    def home(self, ids: np.ndarray) -> int:
+        """The pitch class from which the ids [T] are written; 0 if they don't say it."""
+        said = ids[(ids >= self.home0) & (ids < self.metre0)][:1]
+        return int(said[0]) - self.home0 if len(said) else 0
 
     def length(self, id: int) -> int:
         """The steps of a length token, 0 for other tokens."""
         return id - self.length0 + 1 if self.length0 <= id < self.pitch0 else 0
 
-    def form_ids(self, form: Form) -> list[int]:
-        """Metre, tempo, number of bars (if planned), upbeat, chords, and the token that begins the melody."""
+    def form_ids(self, form: Form, home: int = 0) -> list[int]:
+        """Metre, tempo, number of bars (if planned), home (if relative), upbeat, chords, and the token that begins the
+        melody."""
         ids = [self.metre0 + METRES.index(form.metre), self.tempo0 + form.tempo]
         if self.planned:
             bars = max(1, bars_begun(form, form.length, self.steps_per_beat))
             ids.append(self.bars0 + min(bars, MOST_BARS + 1) - 1)
+        if self.relative:
+            ids.append(self.home0 + home)
         ids += self.spans(self.upbeat, self.upbeat, form.upbeat)
         changes = dict(form.changes)
         for start, end, root, family in form.spans():
@@ -185,6 +205,12 @@ class Signs:
 
     def transposed(self, ids: np.ndarray, semitones: int) -> np.ndarray:
         """The ids [T] with all notes and chords transposed by `semitones`."""
+        if self.relative:
+            was = self.home(ids)
+            home = (was + semitones) % 12
+            notes = np.clip(ids + semitones - above(home) + above(was), self.pitch0, len(self) - 1)
+            is_home = (ids >= self.home0) & (ids < self.metre0)
+            return np.where(ids >= self.pitch0, notes, np.where(is_home, self.home0 + home, ids))
         root, family = np.divmod(ids - self.chord0, len(FAMILIES))
         chords = self.chord0 + (root + semitones) % 12 * len(FAMILIES) + family
         notes = np.clip(ids + semitones, self.pitch0, len(self) - 1)
@@ -192,11 +218,13 @@ class Signs:
         return np.where(ids >= self.pitch0, notes, np.where(is_chord, chords, ids))
 
     def label(self, id: int) -> str:
-        """The name of a note or chord, the steps of a length."""
+        """The name of a note or chord, its degree if they are relative; the steps of a length."""
         if id >= self.pitch0:
-            return pitch_name(id - self.pitch0 + LOWEST)
+            pitch = id - self.pitch0 + LOWEST
+            return DEGREES[pitch % 12] if self.relative else pitch_name(pitch)
         if self.chord0 <= id < self.length0:
             root, family = divmod(id - self.chord0, len(FAMILIES))
-            return format_chord(Chord(0, 1, root, FAMILIES[family]))
+            name = format_chord(Chord(0, 1, root, FAMILIES[family]))
+            return f"{NUMERALS[root]} {name.removeprefix(ROOTS[root])}".strip() if self.relative else name
         words = {self.rest: "·", self.tie: "–", self.no_chord: "N.C.", self.begin: "|:", EOS: "end"}
         return words.get(id, self.vocabulary.token(id).split()[-1])
