@@ -113,7 +113,7 @@ class Performance(Encoding):
             events.append((note.start + note.duration, 0, OFF + key, -1))
         for down, up in _joined((round(a * scale), round(b * scale)) for part in parts for a, b in part.pedal):
             events += [(down, 2, DOWN, -1), (up, 1, UP, -1)]
-        end = max(step for step, *_ in events)
+        end = max((step for step, *_ in events), default=0)
         ids = self._plan(-(-end // self.steps_per_second)).tolist() if self.planned else []
         now, held = 0, -1
         for step, _, id, loud in sorted(events):
