@@ -220,7 +220,7 @@ def test_the_compiler_for_gpus_takes_the_kernels(tmp_path, monkeypatch) -> None:
             made = triton.compile(source, target=GPUTarget("cuda", 80, 32), options={"num_warps": 4})
             assert made.asm["cubin"]
             assert "cp.async" in made.asm["ptx"]
-            assert made.metadata.shared < 100 << 10  # what the smallest of these GPUs have
+            assert made.metadata.shared <= 163 << 10  # what a block has on such a GPU
 
 
 @pytest.mark.parametrize("kind", KINDS)
