@@ -55,17 +55,24 @@ def generation_targets(task: Mapping[str, Any]) -> list[Any]:
 
 def options_of(target: Any) -> dict[str, tuple[Any, Any]]:
     """The keyword-only parameters of a class or function: name → (type, default or ... if required). A class whose
-    `__init__` takes `**settings` passes them on, and has the parameters of the next base class too."""
+    `__init__` takes `**settings` passes them on, and has the parameters of the next base class too; a dataclass has the
+    fields of its base classes."""
     classes = inspect.getmro(target) if inspect.isclass(target) else ()
-    functions = [vars(owner)["__init__"] for owner in classes if "__init__" in vars(owner)] or [target]
     found: dict[str, tuple[Any, Any]] = {}
-    for function in functions:
-        hints = get_type_hints(function, include_extras=True)
+    for owner in [owner for owner in classes if "__init__" in vars(owner)] or [target]:
+        function = vars(owner)["__init__"] if classes else owner
+        fields = classes and "__dataclass_fields__" in vars(owner)
+        if fields:  # not `get_type_hints`: names in a field's type are those of the module of its own class
+            hints = inspect.get_annotations(owner, eval_str=True)
+        else:
+            hints = get_type_hints(function, include_extras=True)
         parameters = inspect.signature(function).parameters
-        for name, parameter in parameters.items():
-            if parameter.kind is parameter.KEYWORD_ONLY and name not in found:
+        for name in hints if fields else parameters:
+            parameter = parameters.get(name)
+            if parameter and parameter.kind is parameter.KEYWORD_ONLY and name not in found:
                 found[name] = (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
-        if "settings" not in parameters or parameters["settings"].kind is not inspect.Parameter.VAR_KEYWORD:
+        passed_on = "settings" in parameters and parameters["settings"].kind is inspect.Parameter.VAR_KEYWORD
+        if not (fields or passed_on):
             break
     return found
 

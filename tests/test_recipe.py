@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.datasets.base import TextFilesReader
+from components.datasets.files.codings import Coding
+from components.datasets.series.windows import SeriesWindowsReader
 from components.errors import UserError
 from components.options import options_of
 from components.recipe import Recipe, apply_override, load_yaml, read_recipe
@@ -302,3 +306,14 @@ def test_settings_of_a_base_class_are_inherited_only_where_they_are_passed_on() 
 
     assert {name: default for name, (_, default) in options_of(Child).items()} == {"size": 2, "width": ..., "seed": 0}
     assert list(options_of(Closed)) == ["width"]
+
+
+def test_settings_of_dataclasses_are_their_fields_and_those_of_their_bases() -> None:
+    found = {name: default for name, (_, default) in options_of(SeriesWindowsReader).items()}
+    own, base = list(inspect.get_annotations(SeriesWindowsReader)), list(inspect.get_annotations(TextFilesReader))
+    assert found["length"] is ..., (
+        "a field without a default is required, also where a base class has a method so called"
+    )
+    assert [name for name in found if name in own] == own and list(found)[: len(own)] == own, "its own come first"
+    assert set(base) & set(found) == {"coding", "errors", "max_bytes"}, "class attributes aren't settings"
+    assert options_of(SeriesWindowsReader)["coding"][0] is Coding, "of the base class's module"

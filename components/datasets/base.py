@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -17,8 +18,19 @@ from components.errors import UserError
 from components.options import options_of
 
 
-class Reader(ABC):
-    """Reads the files of a data set. Keyword-only parameters are its recipe schema (section `data`).
+@dataclass(kw_only=True, eq=False)
+class _OfFiles(ABC):
+    """What every reader is given: files, and folders of them."""
+
+    files: InitVar[Sequence[Path]] = field(default=(), kw_only=False)
+
+    @abstractmethod
+    def __post_init__(self, files: Sequence[Path]) -> None:
+        """Find the files in the folders."""
+
+
+class Reader(_OfFiles):
+    """Reads the files of a data set. A reader is a dataclass: its fields are its recipe schema (section `data`).
 
     framing "stream": the items are consecutive pieces of one long sequence (a text), cut where an encoding can be
     applied to each piece alone. They are concatenated, and may be sliced: `length(item[:n]) == n`. framing "sequences":
@@ -52,7 +64,7 @@ class Reader(ABC):
     endings: tuple[str, ...] = ()  # of the files read in folders; empty: any
     ways_out: ClassVar[Mapping[str, str]] = {}  # reason in `dropped` → setting that helps
 
-    def __init__(self, files: Sequence[Path], /) -> None:
+    def __post_init__(self, files: Sequence[Path]) -> None:
         if self.own and files:
             reads = f"; to read your files set data.reader={self.files_by}" if self.files_by else ""
             hint = f"leave data.path out{reads}"
@@ -125,6 +137,7 @@ class Reader(ABC):
         return None
 
 
+@dataclass(kw_only=True, eq=False)
 class TextFilesReader(Reader):
     """Reads text files, `self._text`, gzip or not. Files in folders that aren't text are skipped, except those with the
     suffixes of `binary`.
@@ -136,19 +149,14 @@ class TextFilesReader(Reader):
 
     binary: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(
-        self,
-        files: Sequence[Path],
-        /,
-        *,
-        coding: Coding = "utf-8",
-        errors: Literal["refuse", "replace"] = "refuse",
-        max_bytes: Annotated[int, Field(gt=0)] | None = None,
-        **settings: Any,
-    ) -> None:
-        super().__init__(files, **settings)
+    coding: Coding = "utf-8"
+    errors: Literal["refuse", "replace"] = "refuse"
+    max_bytes: Annotated[int, Field(gt=0)] | None = None
+
+    def __post_init__(self, files: Sequence[Path]) -> None:
+        super().__post_init__(files)
         about = {"dropped": self.dropped, "notes": self.notes, "settings": options_of(type(self))}
-        self._text = TextFiles(coding=coding, errors=errors, max_bytes=max_bytes, **about)
+        self._text = TextFiles(coding=self.coding, errors=self.errors, max_bytes=self.max_bytes, **about)
         kept = []
         for path in self.files:
             looked_at = path in self.in_folders and ending(path) not in self.binary

@@ -133,14 +133,12 @@ class LabelledReader(Reader):
         return self.labels[row.target]
 
 
+@dataclass(kw_only=True, eq=False)
 class NamedLabels(LabelledReader):
     """A reader whose labels are set in the recipe."""
 
-    def __init__(
-        self, files: Sequence[Path], /, *, labels: dict[str, str] | None = None, unique: bool = True, **settings: Any
-    ) -> None:
-        super().__init__(files, **settings)
-        self.labels, self.unique = labels, unique
+    labels: dict[str, str] | None = None
+    unique: bool = True
 
 
 def stem(path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -14,11 +15,13 @@ from pydantic import Field
 from components.datasets.base import Reader
 from components.datasets.packing import feed
 from components.errors import UserError
+from components.options import options_of
 from components.provenance import digest_json
 
 MOST_STEPS = 100_000_000  # in all items together: bounds memory and disk
 
 
+@dataclass(kw_only=True, eq=False)
 class MadeReader(Reader):
     """Items that are functions of the options, the seed and their index only.
 
@@ -29,15 +32,14 @@ class MadeReader(Reader):
     kept: ClassVar[bool] = True  # items are kept, as they are slow to make and read several times
     steps = 1  # of an item, at most, if they may be many
 
-    def __init__(
-        self, files: Sequence[Path], /, *, count: int, seed: Annotated[int, Field(ge=0)] = 0, **options: Any
-    ) -> None:
-        super().__init__(files)
-        if count * self.steps > MOST_STEPS:
-            what = f"{count:,} examples of {self.steps:,} steps are more than {MOST_STEPS:,}"
+    count: Annotated[int, Field(gt=0)]
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def __post_init__(self, files: Sequence[Path]) -> None:
+        super().__post_init__(files)
+        if self.count * self.steps > MOST_STEPS:
+            what = f"{self.count:,} examples of {self.steps:,} steps are more than {MOST_STEPS:,}"
             raise UserError(what, where="data", hint="set a smaller data.count or data.lag")
-        self.count, self.seed = count, seed
-        self.options = {"count": count, "seed": seed, **options}
         self._made: list[Any] = []
 
     def items(self) -> Iterator[Any]:
@@ -58,4 +60,5 @@ class MadeReader(Reader):
         """Digest of the options and of the first item: numpy may change the numbers that a seed gives."""
         first = hashlib.sha256()
         feed(first, self.item(0))
-        return digest_json([type(self).__name__, self.options, first.hexdigest()])
+        options = {name: getattr(self, name) for name in options_of(type(self))}
+        return digest_json([type(self).__name__, options, first.hexdigest()])

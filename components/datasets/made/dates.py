@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -48,6 +49,7 @@ WAYS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+@dataclass(kw_only=True, eq=False)
 class Dates(MadeReader):
     """("the 3rd of May, 1998", "1998-05-03"): dates from `first_year` to `last_year`, in a format of one of the
     `languages` or in numbers alone, sometimes in lower or upper case.
@@ -58,25 +60,19 @@ class Dates(MadeReader):
     pairs, kept, files_by = True, False, "labelled-lines"
     steps = LONGEST
 
-    def __init__(
-        self,
-        files: Sequence[Path] = (),
-        /,
-        *,
-        languages: tuple[Language, ...] = ("en", "de", "fr", "es"),
-        first_year: Annotated[int, Field(ge=1000, le=9999)] = 1900,
-        last_year: Annotated[int, Field(ge=1000, le=9999)] = 2099,
-        count: Annotated[int, Field(gt=0)] = 20_000,
-        **settings: Any,
-    ) -> None:
-        if not languages or not first_year <= last_year:
-            what = f"languages {list(languages)}, years {first_year} to {last_year}"
+    languages: tuple[Language, ...] = ("en", "de", "fr", "es")
+    first_year: Annotated[int, Field(ge=1000, le=9999)] = 1900
+    last_year: Annotated[int, Field(ge=1000, le=9999)] = 2099
+    count: Annotated[int, Field(gt=0)] = 20_000
+
+    def __post_init__(self, files: Sequence[Path]) -> None:
+        if not self.languages or not self.first_year <= self.last_year:
+            what = f"languages {list(self.languages)}, years {self.first_year} to {self.last_year}"
             raise UserError(what, where="data", hint="one language at least, and the first year not after the last")
-        self.ways = [(language, way) for language in ("", *languages) for way in WAYS[language]]
-        self.first = datetime.date(first_year, 1, 1)
-        self.days = (datetime.date(last_year, 12, 31) - self.first).days + 1
-        options = {"languages": languages, "first_year": first_year, "last_year": last_year}
-        super().__init__(files, count=count, **options, **settings)
+        self.ways = [(language, way) for language in ("", *self.languages) for way in WAYS[language]]
+        self.first = datetime.date(self.first_year, 1, 1)
+        self.days = (datetime.date(self.last_year, 12, 31) - self.first).days + 1
+        super().__post_init__(files)
 
     def made(self, number: int, rng: np.random.Generator) -> tuple[str, str]:
         date = self.first + datetime.timedelta(days=int(rng.integers(self.days)))

@@ -3,9 +3,8 @@ data."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
@@ -19,6 +18,7 @@ CONSONANTS = "".join(sorted(set(GLYPHS) - set(VOWELS)))
 MOST_LETTERS = 6  # of a word
 
 
+@dataclass(kw_only=True, eq=False)
 class MadeHandwriting(MadeReader):
     """`count` texts of one to `words` words, each of two to six letters a to z. Size, slant, width, roundness, spacing
     and irregularity vary from text to text. The unit is about a pixel: small letters are 14 to 26 high.
@@ -28,17 +28,8 @@ class MadeHandwriting(MadeReader):
 
     files_by = "strokes"
 
-    def __init__(
-        self,
-        files: Sequence[Path] = (),
-        /,
-        *,
-        count: Annotated[int, Field(gt=0, le=100_000)] = 4000,
-        words: Annotated[int, Field(gt=0, le=10)] = 2,
-        **settings: Any,
-    ) -> None:
-        super().__init__(files, count=count, words=words, **settings)
-        self.words = words
+    count: Annotated[int, Field(gt=0, le=100_000)] = 4000
+    words: Annotated[int, Field(gt=0, le=10)] = 2
 
     def made(self, number: int, rng: np.random.Generator) -> Ink:
         return written(" ".join(_word(rng) for _ in range(rng.integers(1, self.words + 1))), rng)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
@@ -28,6 +27,7 @@ SHAPES = (
 )
 
 
+@dataclass(kw_only=True, eq=False)
 class MovingShapes(MadeReader):
     """Clips uint8 [pictures, size, size] and their class, one of MOVES: a bright or dark square, disc or diamond at a
     random place of a spotted background, with random speed, a slightly curved path, and noise in every pixel.
@@ -38,18 +38,13 @@ class MovingShapes(MadeReader):
 
     pairs, kept, files_by = True, False, "video"
 
-    def __init__(
-        self,
-        files: Sequence[Path] = (),
-        /,
-        *,
-        pictures: Annotated[int, Field(ge=2, le=1000)] = 16,
-        size: Annotated[int, Field(ge=16, le=128)] = 32,
-        count: Annotated[int, Field(gt=0)] = 1200,
-        **settings: Any,
-    ) -> None:
-        self.pictures, self.size, self.steps = pictures, size, pictures * size
-        super().__init__(files, count=count, pictures=pictures, size=size, **settings)
+    pictures: Annotated[int, Field(ge=2, le=1000)] = 16
+    size: Annotated[int, Field(ge=16, le=128)] = 32
+    count: Annotated[int, Field(gt=0)] = 1200
+
+    @property
+    def steps(self) -> int:  # type: ignore[override]
+        return self.pictures * self.size
 
     def made(self, number: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
         label = str(rng.choice(list(MOVES)))

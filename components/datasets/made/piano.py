@@ -4,8 +4,9 @@ options and the seed define the data. See `composed` and `performed`."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
@@ -17,6 +18,7 @@ from components.provenance import digest_json
 from components.score import Score
 
 
+@dataclass(kw_only=True, eq=False)
 class MadePiano(MadeReader):
     """`count` pieces for piano of eight or sixteen bars: a melody over an accompaniment in several styles, in all keys,
     played with the rules of Friberg, Bresin and Sundberg (2006): phrase arches, a final ritard, a melody that is louder
@@ -27,15 +29,10 @@ class MadePiano(MadeReader):
 
     gives_way, files_by = True, "piano"
 
-    def __init__(
-        self,
-        files: Sequence[Path] = (),
-        /,
-        *,
-        count: Annotated[int, Field(gt=0, le=100_000)] = 800,
-        **settings: Any,
-    ) -> None:
-        super().__init__(files, count=count, **settings)
+    count: Annotated[int, Field(gt=0, le=100_000)] = 800
+
+    def __post_init__(self, files: Sequence[Path]) -> None:
+        super().__post_init__(files)
         self._groups: dict[str, str] = {}
 
     def made(self, number: int, rng: np.random.Generator) -> Score:

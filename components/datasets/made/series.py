@@ -4,6 +4,7 @@ are no files: the options and the seed define the data."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ BEGIN = np.datetime64("2024-01-01T00:00:00", "s")  # a Monday
 MOST_VALUES = 20_000_000
 
 
+@dataclass(kw_only=True, eq=False)
 class MadeSeries(SeriesParts):
     """`count` series of `steps` hours. Each has its own level, from 10 to 10,000, a slow trend, peaks at its own hours
     on working days, another shape at weekends, and noise, partly autoregressive and larger where the load is larger.
@@ -31,24 +33,17 @@ class MadeSeries(SeriesParts):
     own = True
     files_by = "series-table"
 
-    def __init__(
-        self,
-        files: Sequence[Path] = (),
-        /,
-        *,
-        count: Annotated[int, Field(gt=0)] = 32,
-        steps: Annotated[int, Field(ge=336, le=100_000)] = 1344,
-        horizon: Annotated[int, Field(gt=0, le=168)] = 24,
-        origins: Annotated[int, Field(gt=0, le=28)] = 7,
-        seed: Annotated[int, Field(ge=0)] = 0,
-    ) -> None:
-        super().__init__(files)
-        if count * steps > MOST_VALUES:
-            hint = "set a smaller data.count or data.steps"
-            raise UserError(
-                f"{count:,} series of {steps:,} are more than {MOST_VALUES:,} values", where="data", hint=hint
-            )
-        self.count, self.steps, self.horizon, self.origins, self.seed = count, steps, horizon, origins, seed
+    count: Annotated[int, Field(gt=0)] = 32
+    steps: Annotated[int, Field(ge=336, le=100_000)] = 1344
+    horizon: Annotated[int, Field(gt=0, le=168)] = 24
+    origins: Annotated[int, Field(gt=0, le=28)] = 7
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def __post_init__(self, files: Sequence[Path]) -> None:
+        super().__post_init__(files)
+        if self.count * self.steps > MOST_VALUES:
+            what = f"{self.count:,} series of {self.steps:,} are more than {MOST_VALUES:,} values"
+            raise UserError(what, where="data", hint="set a smaller data.count or data.steps")
         self.kept: dict[str, Any] = {}
         self.found["frequency"] = ("made-series", ("h",))
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import math
 import string
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
@@ -18,6 +17,7 @@ BLANK, RECALL = "-", "?"  # no target; the sign to repeat what was read
 ALPHABET = string.ascii_lowercase
 
 
+@dataclass(kw_only=True, eq=False)
 class CopyMemory(MadeReader):
     """Read `length` of `symbols` different symbols, wait, and repeat them after a sign.
 
@@ -29,32 +29,27 @@ class CopyMemory(MadeReader):
 
     pairs, kept = True, False
 
-    def __init__(
-        self,
-        files: Sequence[Path] = (),
-        /,
-        *,
-        lag: Annotated[int, Field(ge=1, le=10_000)] = 50,
-        length: Annotated[int, Field(ge=1, le=1000)] = 10,
-        symbols: Annotated[int, Field(ge=2, le=26)] = 8,
-        count: Annotated[int, Field(gt=0)] = 10_000,
-        **settings: Any,
-    ) -> None:
-        self.lag, self.length, self.symbols = lag, length, ALPHABET[:symbols]
-        self.steps = lag + 2 * length
-        super().__init__(files, count=count, lag=lag, length=length, symbols=symbols, **settings)
+    lag: Annotated[int, Field(ge=1, le=10_000)] = 50
+    length: Annotated[int, Field(ge=1, le=1000)] = 10
+    symbols: Annotated[int, Field(ge=2, le=26)] = 8
+    count: Annotated[int, Field(gt=0)] = 10_000
+
+    @property
+    def steps(self) -> int:  # type: ignore[override]
+        return self.lag + 2 * self.length
 
     def made(self, number: int, rng: np.random.Generator) -> tuple[list[str], list[str]]:
-        data = [self.symbols[index] for index in rng.integers(len(self.symbols), size=self.length)]
+        data = [ALPHABET[index] for index in rng.integers(self.symbols, size=self.length)]
         inputs = [*data, *[BLANK] * (self.lag - 1), RECALL, *[BLANK] * self.length]
         return inputs, [*[""] * (self.lag + self.length), *data]
 
     @property
     def without_memory(self) -> float:
         """Nats per label of the best model without memory."""
-        return math.log(len(self.symbols))
+        return math.log(self.symbols)
 
 
+@dataclass(kw_only=True, eq=False)
 class AddingProblem(MadeReader):
     """The sum of the two marked among `lag` numbers.
 
@@ -66,17 +61,12 @@ class AddingProblem(MadeReader):
     pairs, kept = True, False
     without_memory = 1 / 6
 
-    def __init__(
-        self,
-        files: Sequence[Path] = (),
-        /,
-        *,
-        lag: Annotated[int, Field(ge=2, le=10_000)] = 100,
-        count: Annotated[int, Field(gt=0)] = 10_000,
-        **settings: Any,
-    ) -> None:
-        self.lag = self.steps = lag
-        super().__init__(files, count=count, lag=lag, **settings)
+    lag: Annotated[int, Field(ge=2, le=10_000)] = 100
+    count: Annotated[int, Field(gt=0)] = 10_000
+
+    @property
+    def steps(self) -> int:  # type: ignore[override]
+        return self.lag
 
     def made(self, number: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
         inputs = np.zeros((self.lag, 2), dtype=np.float32)

@@ -6,8 +6,9 @@ import base64
 import re
 import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
@@ -35,6 +36,7 @@ GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 OTHER_FILES = {b"fLaC": "FLAC", b"OggS": "Ogg", b"ID3\x03": "MP3", b"ID3\x04": "MP3", b"RIFX": "big-endian WAV"}
 
 
+@dataclass(kw_only=True, eq=False)
 class WavReader(NamedLabels):
     """WAV files, or folders of them at any depth, with transcripts. Items: (Sound, text).
 
@@ -47,27 +49,20 @@ class WavReader(NamedLabels):
 
     endings = (".wav", ".wave")
 
-    def __init__(
-        self,
-        files: Sequence[Path],
-        /,
-        *,
-        file_name: str | None = None,
-        transcripts: str | None = None,
-        file_column: str | None = None,
-        text_column: str | None = None,
-        coding: Coding = "utf-8",
-        max_seconds: Annotated[float, Field(gt=0, le=3600)] = LONGEST_SECONDS,
-        **settings: Any,
-    ) -> None:
-        super().__init__(files, **settings)
-        self.max_seconds = max_seconds
-        self._name = _name_pattern(file_name) if file_name else None
+    file_name: str | None = None
+    transcripts: str | None = None
+    file_column: str | None = None
+    text_column: str | None = None
+    coding: Coding = "utf-8"
+    max_seconds: Annotated[float, Field(gt=0, le=3600)] = LONGEST_SECONDS
+
+    def __post_init__(self, files: Sequence[Path]) -> None:
+        super().__post_init__(files)
+        self._name = _name_pattern(self.file_name) if self.file_name else None
         self._table = None
-        self._how = {"file_column": file_column, "text_column": text_column, "coding": coding}
-        if transcripts and files:
+        if self.transcripts and files:
             folder = files[0] if files[0].is_dir() else files[0].parent
-            places = [user_path(transcripts, where="data.transcripts", base=at) for at in (folder, folder.parent)]
+            places = [user_path(self.transcripts, where="data.transcripts", base=at) for at in (folder, folder.parent)]
             self._table = next((place for place in places if place.is_file()), places[0])
             for names in self.passed_over.values():
                 names[:] = [name for name in names if folder / name != self._table]
@@ -106,7 +101,8 @@ class WavReader(NamedLabels):
                 raise UserError("the texts of the recordings aren't set", where="data", hint=hint)
             matches = {path: self._name.fullmatch(path.stem) for path in self.files}
             return {path: match["text"] for path, match in matches.items() if match}
-        table = Transcripts(self._table, self.files, **self._how)
+        how = {"file_column": self.file_column, "text_column": self.text_column, "coding": self.coding}
+        table = Transcripts(self._table, self.files, **how)
         untold = [path.name for path in self.files if path not in table.texts]
         self.notes = table.notes + [f"no transcript: {', '.join(untold[:5])}{', …' * (len(untold) > 5)}"] * bool(untold)
         return table.texts

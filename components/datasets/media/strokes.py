@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +24,7 @@ MOST_XML_POINTS = 1_000_000  # of a file
 DEEPEST = 100  # nested elements
 
 
+@dataclass(kw_only=True, eq=False)
 class StrokesReader(TextFilesReader):
     """Drawings and handwriting, a piece each.
 
@@ -40,18 +42,12 @@ class StrokesReader(TextFilesReader):
     framing = "sequences"
     endings = (".ndjson", ".jsonl", ".json", ".xml")
 
-    def __init__(
-        self,
-        files: Sequence[Path],
-        /,
-        *,
-        max_points: Annotated[int, Field(ge=2, le=MOST_POINTS)] = 1000,
-        most: Annotated[int, Field(gt=0)] | None = None,
-        unrecognized: bool = False,
-        **settings: Any,
-    ) -> None:
-        super().__init__(files, **settings)
-        self.max_points, self.most, self.unrecognized = max_points, most, unrecognized
+    max_points: Annotated[int, Field(ge=2, le=MOST_POINTS)] = 1000
+    most: Annotated[int, Field(gt=0)] | None = None
+    unrecognized: bool = False
+
+    def __post_init__(self, files: Sequence[Path]) -> None:
+        super().__post_init__(files)
         self.ways_out = {self._too_long: "set a larger data.max_points"}
 
     def items(self) -> Iterator[Ink]:

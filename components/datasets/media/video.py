@@ -9,6 +9,7 @@ import io
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -35,6 +36,7 @@ LIMITS = Limits(file_bytes=256 << 20, cpu_seconds=120.0, wall_seconds=600.0, mem
 TELL_EVERY = 100
 
 
+@dataclass(kw_only=True, eq=False)
 class VideoReader(NamedLabels):
     """A folder with a folder for each label and videos in it, or a table of `file, label` lines next to its videos.
 
@@ -49,24 +51,18 @@ class VideoReader(NamedLabels):
 
     endings = VIDEOS
 
-    def __init__(
-        self,
-        files: Sequence[Path],
-        /,
-        *,
-        rate: Annotated[float, Field(gt=0, le=120)] = 10.0,
-        size: Annotated[int, Field(ge=8, le=128)] = 32,
-        max_seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0,
-        workers: Annotated[int, Field(ge=1, le=64)] = 2,
-        **settings: Any,
-    ) -> None:
+    rate: Annotated[float, Field(gt=0, le=120)] = 10.0
+    size: Annotated[int, Field(ge=8, le=128)] = 32
+    max_seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    workers: Annotated[int, Field(ge=1, le=64)] = 2
+
+    def __post_init__(self, files: Sequence[Path]) -> None:
         tables = [path for path in files if ending(path) in TABLES]
-        super().__init__([path for path in files if path not in tables], **settings)
-        if rate * max_seconds > MOST_PICTURES:
-            what = f"{rate:g} pictures per second for {max_seconds:g} s are more than {MOST_PICTURES:,}"
+        super().__post_init__([path for path in files if path not in tables])
+        if self.rate * self.max_seconds > MOST_PICTURES:
+            what = f"{self.rate:g} pictures per second for {self.max_seconds:g} s are more than {MOST_PICTURES:,}"
             raise UserError(what, where="data", hint="decrease data.rate or data.max_seconds")
-        self.options = {"rate": float(rate), "size": size, "max_seconds": float(max_seconds)}
-        self.workers = workers
+        self.options = {"rate": float(self.rate), "size": self.size, "max_seconds": float(self.max_seconds)}
         self._label: dict[Path, str] = {}  # from a table; else a video's folder is its label
         for table in tables:
             self.files += self._listed(table)
@@ -100,14 +96,14 @@ class VideoReader(NamedLabels):
         self._kept, self._outcomes = kept, outcomes  # only a whole pass is cached
 
     def _again(self) -> Iterator[tuple[np.ndarray | None, str]]:
-        start, size = 0, self.options["size"]
+        start, size = 0, self.size
         for count, reason in self._outcomes:
             content = os.pread(self._kept.fileno(), count * size * size, start)
             start += len(content)
             yield (np.frombuffer(content, np.uint8).reshape(count, size, size) if count else None), reason
 
     def _pictures(self, outcome: Outcome) -> np.ndarray:
-        size = self.options["size"]
+        size = self.size
         content = b"" if outcome.reason else base64.b64decode(outcome.value)
         return np.frombuffer(content, np.uint8).reshape(-1, size, size)
 

@@ -46,6 +46,7 @@ class Reading:
     irregular: bool = False  # has bar lines that don't match the metre
 
 
+@dataclass(kw_only=True, eq=False)
 class CorpusChoralesReader(Reader):
     """Bach's chorales in the order of Riemenschneider's numbers, from music21's corpus, as scores on sixteenths.
 
@@ -54,14 +55,10 @@ class CorpusChoralesReader(Reader):
     """
 
     framing, in_package, files_by = "sequences", True, "music"
+    _scores = None  # read once
 
-    def __init__(
-        self, files: Sequence[Path] = (), /, *, limit: Annotated[int, Field(gt=0)] | None = None, families: bool = False
-    ) -> None:
-        super().__init__(files)
-        self.families = families
-        self.limit = limit
-        self._scores: list[Score] | None = None
+    limit: Annotated[int, Field(gt=0)] | None = None
+    families: bool = False
 
     def items(self) -> Iterator[Score]:
         """The scores; read once (about 0.1 s each), then cached."""

@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Annotated, Any, ClassVar, Literal
 
@@ -31,12 +32,15 @@ DEEPEST = 16  # nested folders
 # A symphonic movement in MusicXML takes music21 long; MIDI takes milliseconds.
 LIMITS = Limits(cpu_seconds=30.0, wall_seconds=180.0)
 TELL_EVERY = 500
+# settings that the worker needs
+OPTIONS = ("steps_per_beat", "parts", "beats", "melody_track", "chords_track", "min_notes", "max_seconds")
 COLUMNS = (
     "file", "title", "format", "read", "reason", "tracks", "melody", "chords", "bass", "why", "metre", "upbeat_steps",
     "tempo_bpm", "tempo_changes", "key", "seconds", "notes_kept", "notes_left_out", "left_out", "timing_error_ms",
 )  # fmt: skip
 
 
+@dataclass(kw_only=True, eq=False)
 class MusicReader(Reader):
     """Scores from files in .mid .midi .kar .rmi .musicxml .xml .mxl .abc .krn, and folders of them.
 
@@ -55,32 +59,19 @@ class MusicReader(Reader):
     told: ClassVar[tuple[str, ...]] = (DONT_FIT, IN_SECONDS, SEVERAL)  # remarks on a piece that are shown to the user
     function: ClassVar[str] = "components.datasets.music.formats.pieces:read"  # reads a file, in a subprocess
 
-    def __init__(
-        self,
-        files: Sequence[Path],
-        /,
-        *,
-        steps_per_beat: Annotated[int, Field(ge=1, le=96)] = 12,
-        parts: Literal["all", "melody"] = "all",
-        beats: Literal["file", "follow"] = "file",
-        melody_track: int | str | None = None,
-        chords_track: int | str | None = None,
-        min_notes: Annotated[int, Field(ge=1)] = 8,
-        max_seconds: Annotated[float, Field(gt=0, le=36_000)] = 1800.0,
-        families: bool = False,
-        workers: Annotated[int, Field(ge=1, le=64)] = 2,
-    ) -> None:
-        super().__init__([])
-        self.options = {
-            "steps_per_beat": steps_per_beat,
-            "parts": parts,
-            "beats": beats,
-            "melody_track": melody_track,
-            "chords_track": chords_track,
-            "min_notes": min_notes,
-            "max_seconds": float(max_seconds),
-        }
-        self.workers, self.families = workers, families
+    steps_per_beat: Annotated[int, Field(ge=1, le=96)] = 12
+    parts: Literal["all", "melody"] = "all"
+    beats: Literal["file", "follow"] = "file"
+    melody_track: int | str | None = None
+    chords_track: int | str | None = None
+    min_notes: Annotated[int, Field(ge=1)] = 8
+    max_seconds: Annotated[float, Field(gt=0, le=36_000)] = 1800.0
+    families: bool = False
+    workers: Annotated[int, Field(ge=1, le=64)] = 2
+
+    def __post_init__(self, files: Sequence[Path]) -> None:
+        super().__post_init__([])
+        self.options: dict[str, Any] = {name: getattr(self, name) for name in OPTIONS}
         self.limits = LIMITS
         self.check: Callable[[], None] = lambda: None  # called while a file is read; raising ends the reading
         self.report: list[dict[str, Any]] = []

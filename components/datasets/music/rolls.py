@@ -6,6 +6,7 @@ import functools
 import json
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +29,7 @@ TO_JSON = (
 )
 
 
+@dataclass(kw_only=True, eq=False)
 class RollsReader(Reader):
     """Piano-roll data sets of Boulanger-Lewandowski et al. (2012), as distributed: JSON, {"train": [piece …], "valid":
     […], "test": […]}, where a frame is a list of MIDI pitches; `.mat` with the cell arrays traindata, validdata and
@@ -39,11 +41,11 @@ class RollsReader(Reader):
     framing = "sequences"
     endings = (".json", *ARRAYS, *PICKLES)
 
-    def __init__(
-        self, files: Sequence[Path], /, *, frames_per_beat: Annotated[int, Field(ge=1, le=48)] | None = None
-    ) -> None:
-        super().__init__(files)
-        self.frames_per_beat = frames_per_beat or 1
+    frames_per_beat: Annotated[int, Field(ge=1, le=48)] | None = None
+
+    def __post_init__(self, files: Sequence[Path]) -> None:
+        super().__post_init__(files)
+        self.frames_per_beat = self.frames_per_beat or 1
 
     @property
     def holds_splits(self) -> bool:  # type: ignore[override]

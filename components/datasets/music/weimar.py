@@ -10,7 +10,6 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -58,6 +57,7 @@ class _Bar:
     whole: bool  # no beat is missing
 
 
+@dataclass(kw_only=True, eq=False)
 class WeimarReader(Reader):
     """Whole choruses of the solos in three .rda tables: notes, beats, and facts about each solo.
 
@@ -67,19 +67,11 @@ class WeimarReader(Reader):
     """
 
     framing = "sequences"
+    _scores = None  # cached, because unpacking the tables takes seconds
 
-    def __init__(
-        self,
-        files: Sequence[Path],
-        /,
-        *,
-        steps_per_beat: Annotated[int, Field(ge=2, le=48)] = 12,
-        bars: Annotated[int, Field(ge=4, le=512)] = 24,
-        min_notes: Annotated[int, Field(ge=1)] = 16,
-    ) -> None:
-        super().__init__(files)
-        self.steps_per_beat, self.bars, self.min_notes = steps_per_beat, bars, min_notes
-        self._scores: list[Score] | None = None  # cached, because unpacking the tables takes seconds
+    steps_per_beat: Annotated[int, Field(ge=2, le=48)] = 12
+    bars: Annotated[int, Field(ge=4, le=512)] = 24
+    min_notes: Annotated[int, Field(ge=1)] = 16
 
     def items(self) -> Iterator[Score]:
         """The solos in the order of the database, each cut into items.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ from components.errors import UserError
 MOST_HORIZON, MOST_ORIGINS = 5000, 1000
 
 
+@dataclass(kw_only=True, eq=False)
 class SeriesFiles(SeriesParts, TextFilesReader, LabelledReader):
     """`found_in_files` reads the series as written; here they are laid on the grid of one frequency.
 
@@ -33,22 +35,16 @@ class SeriesFiles(SeriesParts, TextFilesReader, LabelledReader):
     pairs = False
     ways_out = {TOO_SHORT: "set smaller ones"}
 
-    def __init__(
-        self,
-        files: Sequence[Path],
-        /,
-        *,
-        freq: str | None = None,
-        season: Annotated[int, Field(gt=0, le=5000)] | None = None,
-        horizon: Annotated[int, Field(gt=0, le=MOST_HORIZON)] | None = None,
-        origins: Annotated[int, Field(gt=0, le=MOST_ORIGINS)] = 1,
-        gaps: Gaps = "forward",
-        **settings: Any,
-    ) -> None:
-        super().__init__(files, **settings)
-        self.freq, self.season, self.horizon, self.origins, self.gaps = freq, season, horizon, origins, gaps
-        if freq:
-            offset(freq)
+    freq: str | None = None
+    season: Annotated[int, Field(gt=0, le=5000)] | None = None
+    horizon: Annotated[int, Field(gt=0, le=MOST_HORIZON)] | None = None
+    origins: Annotated[int, Field(gt=0, le=MOST_ORIGINS)] = 1
+    gaps: Gaps = "forward"
+
+    def __post_init__(self, files: Sequence[Path]) -> None:
+        super().__post_init__(files)
+        if self.freq:
+            offset(self.freq)
         self.kept: dict[str, Any] = {}
         self.written_freq: str | None = None  # as a file says, if data.freq and data.horizon don't
         self.written_horizon: int | None = None

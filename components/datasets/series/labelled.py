@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice, pairwise, takewhile
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -30,6 +31,7 @@ NO_LABEL = "its last number isn't one of the model's labels: is the first number
 UNCLEAR = "its last number may be a label: end the row with a comma in place of the label"
 
 
+@dataclass(kw_only=True, eq=False)
 class TsReader(NamedLabels, TextFilesReader):
     """`.ts` files of the UEA and UCR archives: a line has channels, separated by colons, and the label.
 
@@ -72,6 +74,7 @@ class TsReader(NamedLabels, TextFilesReader):
         return Row(where, shown, series, label.strip() if labelled else None, problem)
 
 
+@dataclass(kw_only=True, eq=False)
 class SeriesRowsReader(NamedLabels, TextFilesReader):
     """Text files (commas, tabs or semicolons), a series a row: its frames and a label. `features`: numbers of a frame.
     `label`: whether the label is the last or the first cell (the UCR archive has it first).
@@ -81,20 +84,11 @@ class SeriesRowsReader(NamedLabels, TextFilesReader):
     """
 
     ways_out = {"not a number": COLUMNS}
+    _headed = False  # the file names its columns
 
-    def __init__(
-        self,
-        files: Sequence[Path],
-        /,
-        *,
-        features: Annotated[int, Field(gt=0, le=100_000)] = 1,
-        steps: Annotated[int, Field(gt=0)] | None = None,
-        label: Literal["last", "first"] = "last",
-        **settings: Any,
-    ) -> None:
-        super().__init__(files, **settings)
-        self.features, self.steps, self.label_first = features, steps, label == "first"
-        self._headed = False  # the file names its columns
+    features: Annotated[int, Field(gt=0, le=100_000)] = 1
+    steps: Annotated[int, Field(gt=0)] | None = None
+    label: Literal["last", "first"] = "last"
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:
@@ -109,7 +103,7 @@ class SeriesRowsReader(NamedLabels, TextFilesReader):
                 if number == 1 and self._counts(cells, path):
                     yield Row(where, {"line": "1"}, problem="a header that counts the columns")
                     continue
-                if self.label_first:
+                if self.label == "first":
                     cells = [*cells[1:], cells[0]]
                 if number == 1:
                     self._headed = False
@@ -158,7 +152,7 @@ class SeriesRowsReader(NamedLabels, TextFilesReader):
         bare = not labelled and self._bare(cells)
         if bare is None:
             return Row(where, shown, problem=UNCLEAR)
-        if bare and self.label_first:
+        if bare and self.label == "first":
             cells = [cells[-1], *cells[:-1]]
         if not bare:
             *cells, label = cells
@@ -191,6 +185,7 @@ class SeriesRowsReader(NamedLabels, TextFilesReader):
         return len(cells) != shortest * self.features + 1 if shortest == longest else None
 
 
+@dataclass(kw_only=True, eq=False)
 class FrameFilesReader(NamedLabels, TextFilesReader):
     """A folder with a folder for each label, with files of frames: NumPy's .npy [steps, features], or CSV and TSV with
     a frame a line (a header is skipped). Items: (float64 [steps, features], label)."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,12 +15,13 @@ from components.datasets.series.grid import MOST_SERIES, Found
 from components.datasets.series.header import LineColumns, numbered_in, numbers_of, times_in
 from components.datasets.series.times import at_step, from_start, read_times, written
 from components.datasets.series.tsf import read_tsf
-from components.datasets.tables.columns import LARGEST_CELLS, dates, is_header, is_number, table_rows
+from components.datasets.tables.columns import LARGEST_CELLS, as_names, dates, is_header, is_number, table_rows
 from components.errors import UserError, unknown
 
 START = "2000-01-01"  # of series without times
 
 
+@dataclass(kw_only=True, eq=False)
 class SeriesLinesReader(SeriesFiles):
     """Tables with a series on each line: its name, then its values, oldest first (CSV, or with tabs, semicolons or
     bars). Lines may have different lengths, filled up with empty cells, as in the files of the M4 competition. And
@@ -41,21 +42,15 @@ class SeriesLinesReader(SeriesFiles):
     endings = (".csv", ".tsv", ".tab", ".txt", ".tsf")
     columns_set_by = "data.series"
 
-    def __init__(
-        self,
-        files: Sequence[Path],
-        /,
-        *,
-        series: str | tuple[str, ...] | None = None,
-        start: str | None = None,
-        **settings: Any,
-    ) -> None:
-        super().__init__(files, **settings)
-        self.series = (series,) if isinstance(series, str) else tuple(series or ())
-        self.start = start
+    series: str | tuple[str, ...] | None = None
+    start: str | None = None
+
+    def __post_init__(self, files: Sequence[Path]) -> None:
+        super().__post_init__(files)
+        self.series = as_names(self.series)
         self._ticks = np.zeros(0, "datetime64[s]")  # the times that values are counted by
-        if start:
-            read_times([start], ["data.start"])
+        if self.start:
+            read_times([self.start], ["data.start"])
 
     def found_in_files(self) -> tuple[list[Found], list[str]]:
         series: dict[str, Found] = {}

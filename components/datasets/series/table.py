@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from components.datasets.files.folders import ending
 from components.datasets.series.files import SeriesFiles
 from components.datasets.series.grid import Found, Layout, gather
 from components.datasets.series.times import counted, read_times
-from components.datasets.tables.columns import Rows, dates, either_way, is_number, read_columns, table_rows
+from components.datasets.tables.columns import Rows, as_names, dates, either_way, is_number, read_columns, table_rows
 from components.datasets.tables.reader import PARQUET, parquet_rows
 from components.errors import UserError, unknown
 
@@ -26,6 +27,7 @@ OF_LINES = re.compile(r"(Unnamed: \d+)?")  # the index column of pandas
 CLOCK = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( ?[ap]m)?", re.IGNORECASE)
 
 
+@dataclass(kw_only=True, eq=False)
 class SeriesTableReader(SeriesFiles):
     """Time series in tables with a header: CSV, or with tabs, semicolons or bars, and Parquet.
 
@@ -46,23 +48,15 @@ class SeriesTableReader(SeriesFiles):
     endings, binary = (".csv", ".tsv", ".tab", ".txt", *PARQUET), PARQUET
     columns_set_by = "data.time, data.series, data.value"
 
-    def __init__(
-        self,
-        files: Sequence[Path],
-        /,
-        *,
-        time: str | None = None,
-        series: str | tuple[str, ...] | None = None,
-        value: str | tuple[str, ...] | None = None,
-        covariates: str | tuple[str, ...] | None = None,
-        duplicates: Literal["refuse", "mean"] = "refuse",
-        **settings: Any,
-    ) -> None:
-        super().__init__(files, **settings)
-        self.time, self.duplicates = time, duplicates
-        self.series, self.value, self.covariates = (
-            (names,) if isinstance(names, str) else tuple(names or ()) for names in (series, value, covariates)
-        )
+    time: str | None = None
+    series: str | tuple[str, ...] | None = None
+    value: str | tuple[str, ...] | None = None
+    covariates: str | tuple[str, ...] | None = None
+    duplicates: Literal["refuse", "mean"] = "refuse"
+
+    def __post_init__(self, files: Sequence[Path]) -> None:
+        super().__post_init__(files)
+        self.series, self.value, self.covariates = map(as_names, (self.series, self.value, self.covariates))
 
     def found_in_files(self) -> tuple[list[Found], list[str]]:
         """The series of all files as written, and notes for the user."""
@@ -95,8 +89,7 @@ class SeriesTableReader(SeriesFiles):
     def _layout(self, names: Sequence[str], second: Sequence[str], path: Path) -> Layout:
         names = [name.strip() for name in names]
         for setting in ("time", "series", "value", "covariates"):
-            given = getattr(self, setting)
-            for name in (given,) if isinstance(given, str) else given or ():
+            for name in as_names(getattr(self, setting)):
                 if name not in names:
                     raise unknown("column", name, names, where=f"data.{setting}: {path}")
         cells = dict(zip(names, second, strict=False))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
@@ -17,6 +17,7 @@ from components.datasets.tables.columns import Table, read_columns
 from components.errors import UserError, unknown
 
 
+@dataclass(kw_only=True, eq=False)
 class TaggedFramesReader(TextFilesReader, LabelledReader):
     """Tables with a frame a line: columns of numbers, and a column with the frame's label (many-to-many of equal
     length). Frames without a label are read, but don't count.
@@ -34,21 +35,11 @@ class TaggedFramesReader(TextFilesReader, LabelledReader):
     columns_set_by = "data.columns and data.label"
     endings = (".csv", ".tsv", ".tab", ".txt")
 
-    def __init__(
-        self,
-        files: Sequence[Path],
-        /,
-        *,
-        label: str | None = None,
-        columns: tuple[str, ...] | None = None,
-        recording: str | None = None,
-        window: Annotated[int, Field(gt=0, le=20_000)] = 100,
-        labels: dict[str, str] | None = None,
-        **settings: Any,
-    ) -> None:
-        super().__init__(files, **settings)
-        self.labels = labels
-        self.label, self.columns, self.recording, self.window = label, columns, recording, window
+    label: str | None = None
+    columns: tuple[str, ...] | None = None
+    recording: str | None = None
+    window: Annotated[int, Field(gt=0, le=20_000)] = 100
+    labels: dict[str, str] | None = None
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:

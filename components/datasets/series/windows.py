@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
@@ -12,10 +13,11 @@ from pydantic import Field
 from components.datasets.base import TextFilesReader
 from components.datasets.files.cells import PLAIN
 from components.datasets.labelled import LabelledReader, Row
-from components.datasets.tables.columns import Table, read_columns
+from components.datasets.tables.columns import Table, as_names, read_columns
 from components.errors import UserError
 
 
+@dataclass(kw_only=True, eq=False)
 class SeriesWindowsReader(TextFilesReader, LabelledReader):
     """Tables with a line for each time step (CSV, or with tabs, semicolons or bars), one series a file.
 
@@ -33,23 +35,15 @@ class SeriesWindowsReader(TextFilesReader, LabelledReader):
     columns_set_by = "data.columns"
     endings = (".csv", ".tsv", ".tab", ".txt")
 
-    def __init__(
-        self,
-        files: Sequence[Path],
-        /,
-        *,
-        length: Annotated[int, Field(gt=0, le=20_000)],
-        horizon: Annotated[int, Field(gt=0, le=10_000)] = 1,
-        stride: Annotated[int, Field(gt=0)] = 1,
-        columns: str | tuple[str, ...] | None = None,
-        target: str | tuple[str, ...] | None = None,
-        **settings: Any,
-    ) -> None:
-        super().__init__(files, **settings)
-        self.length, self.horizon, self.stride = length, horizon, stride
-        self.columns, self.target = (
-            (names,) if isinstance(names, str) else tuple(names or ()) for names in (columns, target)
-        )
+    length: Annotated[int, Field(gt=0, le=20_000)] = field()  # required; without it the method would be the default
+    horizon: Annotated[int, Field(gt=0, le=10_000)] = 1
+    stride: Annotated[int, Field(gt=0)] = 1
+    columns: str | tuple[str, ...] | None = None
+    target: str | tuple[str, ...] | None = None
+
+    def __post_init__(self, files: Sequence[Path]) -> None:
+        super().__post_init__(files)
+        self.columns, self.target = as_names(self.columns), as_names(self.target)
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:

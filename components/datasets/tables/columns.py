@@ -235,6 +235,11 @@ def _chain(*parts) -> Iterator[tuple[int, list[str]]]:
         yield from part
 
 
+def as_names(given: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The names in a setting that takes one, several or none."""
+    return (given,) if isinstance(given, str) else tuple(given or ())
+
+
 def is_header(first: Sequence[str], second: Sequence[str]) -> bool:
     named = [cell for cell in first if cell.strip()]  # a spreadsheet's index has no name
     if (named and all(_number(cell) is None for cell in named)) or counts_columns(first):

@@ -81,6 +81,7 @@ def is_rule(cells: Sequence[str]) -> bool:
     return len(filled) > 1 and all(RULE.fullmatch(cell) for cell in filled)
 
 
+@dataclass(kw_only=True, eq=False)
 class TableReader(NamedLabels, TextFilesReader):
     """CSV and TSV files, gzip or not, and Parquet, or folders of them, as (text, label); with `numbers`, (text, the
     numbers to predict).
@@ -96,27 +97,20 @@ class TableReader(NamedLabels, TextFilesReader):
     columns_set_by = "data.input and data.target"
     ways_out = {BAD_QUOTES: "set data.quotes=false to read quotes as part of the text", "not a number": PLAIN}
 
-    def __init__(
-        self,
-        files: Sequence[Path],
-        /,
-        *,
-        input: str | None = None,
-        target: str | tuple[str, ...] | None = None,
-        header: bool = True,
-        separator: Literal["comma", "tab", "semicolon", "bar"] | None = None,
-        quotes: bool | None = None,
-        numbers: bool = False,
-        max_length: Annotated[int, Field(gt=0)] = 20_000,
-        **settings: Any,
-    ) -> None:
-        if separator:
+    input: str | None = None
+    target: str | tuple[str, ...] | None = None
+    header: bool = True
+    separator: Literal["comma", "tab", "semicolon", "bar"] | None = None
+    quotes: bool | None = None
+    numbers: bool = False
+    max_length: Annotated[int, Field(gt=0)] = 20_000
+
+    def __post_init__(self, files: Sequence[Path]) -> None:
+        if self.separator:
             self.endings = ()  # any file suffix
-        super().__init__(files, **settings)
-        self.input, self.header, self.separator, self.quotes = input, header, separator, quotes
-        self.target = (target,) if isinstance(target, str) else target
-        self.numbers, self.max_length = numbers, max_length
-        if len(self.target or ()) > 1 and not numbers:
+        super().__post_init__(files)
+        self.target = (self.target,) if isinstance(self.target, str) else self.target
+        if len(self.target or ()) > 1 and not self.numbers:
             raise UserError(
                 "several columns can only be predicted as numbers", where="data.target", hint="set data.numbers: true"
             )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -19,6 +20,7 @@ LONGEST = 64 << 20  # bases of one FASTA record, which is kept in memory
 _UPPER = str.maketrans("uU", "TT")
 
 
+@dataclass(kw_only=True, eq=False)
 class BasesReader(NamedLabels, TextFilesReader):
     """Items (string of IUPAC letters, label).
 
@@ -28,20 +30,14 @@ class BasesReader(NamedLabels, TextFilesReader):
     a longer FASTA record gives a window every `step` bases.
     """
 
-    def __init__(
-        self,
-        files: Sequence[Path],
-        /,
-        *,
-        label_in: Literal["header", "file", "ending", "folder"] = "header",
-        window: Annotated[int, Field(gt=0, le=1_000_000)] | None = None,
-        step: Annotated[int, Field(gt=0)] | None = None,
-        **settings: Any,
-    ) -> None:
-        super().__init__(files, **settings)
-        if step and not window:
+    label_in: Literal["header", "file", "ending", "folder"] = "header"
+    window: Annotated[int, Field(gt=0, le=1_000_000)] | None = None
+    step: Annotated[int, Field(gt=0)] | None = None
+
+    def __post_init__(self, files: Sequence[Path]) -> None:
+        super().__post_init__(files)
+        if self.step and not self.window:
             raise UserError("only works with data.window", where="data.step", hint="set data.window too")
-        self.label_in, self.window, self.step = label_in, window, step
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:

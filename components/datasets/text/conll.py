@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -33,6 +33,7 @@ class _Sentence:
     problem: str = ""
 
 
+@dataclass(kw_only=True, eq=False)
 class ConllReader(NamedLabels, TextFilesReader):
     """Items ([token], [tag]), gzip or not. `token_column`: column of the tokens, counted from 1. `tag_column`: column
     of the tags (default: the last). Columns are separated by tabs if a file's first line of columns has one, else by
@@ -51,21 +52,11 @@ class ConllReader(NamedLabels, TextFilesReader):
 
     columns_set_by = "data.tag_column"
 
-    def __init__(
-        self,
-        files: Sequence[Path],
-        /,
-        *,
-        token_column: Column = 1,
-        tag_column: Column | None = None,
-        scheme: Literal["iob", "none"] = "iob",
-        unique: bool = False,
-        max_length: Annotated[int, Field(gt=0)] = 1000,
-        **settings: Any,
-    ) -> None:
-        super().__init__(files, unique=unique, **settings)
-        self.token_column, self.tag_column, self.scheme = token_column, tag_column, scheme
-        self.max_length = max_length
+    token_column: Column = 1
+    tag_column: Column | None = None
+    scheme: Literal["iob", "none"] = "iob"
+    unique: bool = False
+    max_length: Annotated[int, Field(gt=0)] = 1000
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         for path in self.files:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,7 @@ from components.datasets.files.cells import lines
 from components.datasets.labelled import NamedLabels, Row, names_as_labels
 
 
+@dataclass(kw_only=True, eq=False)
 class LabelledLinesReader(NamedLabels, TextFilesReader):
     """One item a line; the label is the file's name: Arabic.txt, Czech.txt … Any suffix will do.
 
@@ -21,17 +22,8 @@ class LabelledLinesReader(NamedLabels, TextFilesReader):
     or folder. Lines of more than `max_length` characters are dropped.
     """
 
-    def __init__(
-        self,
-        files: Sequence[Path],
-        /,
-        *,
-        label_in: Literal["file", "ending", "folder"] | None = None,
-        max_length: Annotated[int, Field(gt=0)] = 1000,
-        **settings: Any,
-    ) -> None:
-        super().__init__(files, **settings)
-        self.label_in, self.max_length = label_in, max_length
+    label_in: Literal["file", "ending", "folder"] | None = None
+    max_length: Annotated[int, Field(gt=0)] = 1000
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         label_of, what = names_as_labels(self.files, self.label_in) if labelled else ({}, "")

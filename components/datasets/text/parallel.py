@@ -5,8 +5,9 @@ from __future__ import annotations
 import glob
 import itertools
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -18,6 +19,7 @@ from components.errors import UserError
 from components.provenance import digest_file, digest_json
 
 
+@dataclass(kw_only=True, eq=False)
 class ParallelReader(TextFilesReader, LabelledReader):
     """(text, translation) from files whose names differ in their ending only: train.de and train.en, gzip or not; or
     from folders of them.
@@ -30,22 +32,16 @@ class ParallelReader(TextFilesReader, LabelledReader):
         UserError: a file has no counterpart, or the two have different numbers of lines.
     """
 
-    def __init__(
-        self,
-        files: Sequence[Path],
-        /,
-        *,
-        source: Annotated[str, Field(pattern=r"^\w[\w-]{0,31}$")],
-        target: Annotated[str, Field(pattern=r"^\w[\w-]{0,31}$")],
-        unique: bool = False,
-        max_length: Annotated[int, Field(gt=0)] = 2000,
-        **settings: Any,
-    ) -> None:
-        if source.lower() == target.lower():
-            raise UserError(f"must differ from data.source, {source!r}", where="data.target")
-        self.endings = (f".{source.lower()}", f".{target.lower()}")
-        super().__init__(files, **settings)
-        self.source, self.target, self.max_length, self.unique = source, target, max_length, unique
+    source: Annotated[str, Field(pattern=r"^\w[\w-]{0,31}$")]
+    target: Annotated[str, Field(pattern=r"^\w[\w-]{0,31}$")]
+    unique: bool = False
+    max_length: Annotated[int, Field(gt=0)] = 2000
+
+    def __post_init__(self, files: Sequence[Path]) -> None:
+        if self.source.lower() == self.target.lower():
+            raise UserError(f"must differ from data.source, {self.source!r}", where="data.target")
+        self.endings = (f".{self.source.lower()}", f".{self.target.lower()}")
+        super().__post_init__(files)
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         if not labelled:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -57,6 +58,7 @@ class TextReader(TextFilesReader):
                     yield block
 
 
+@dataclass(kw_only=True, eq=False)
 class LinesReader(TextFilesReader):
     """Text files with one item a line.
 
@@ -66,18 +68,9 @@ class LinesReader(TextFilesReader):
 
     framing = "sequences"
 
-    def __init__(
-        self,
-        files: Sequence[Path],
-        /,
-        *,
-        unique: bool = True,
-        max_length: Annotated[int, Field(gt=0)] = 1000,
-        strip: bool = True,
-        **settings: Any,
-    ) -> None:
-        super().__init__(files, **settings)
-        self.unique, self.max_length, self.strip = unique, max_length, strip
+    unique: bool = True
+    max_length: Annotated[int, Field(gt=0)] = 1000
+    strip: bool = True
 
     def items(self) -> Iterator[str]:
         self.dropped.clear()

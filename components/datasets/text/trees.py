@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -34,6 +34,7 @@ class Phrase:
     end: int
 
 
+@dataclass(kw_only=True, eq=False)
 class TreesReader(TextFilesReader, LabelledReader):
     """Items (text, label), a tree a line: `(4 (2 a) (4 (4 wonderful) (2 film)))`, gzip or not. The text is the words,
     joined by single spaces; brackets and quotation marks are unescaped.
@@ -47,19 +48,13 @@ class TreesReader(TextFilesReader, LabelledReader):
         UserError: a line isn't such a tree.
     """
 
-    def __init__(
-        self,
-        files: Sequence[Path],
-        /,
-        *,
-        classes: Literal[5, 2] = 5,
-        phrases: bool = False,
-        max_length: Annotated[int, Field(gt=0, le=10_000)] = 1000,
-        **settings: Any,
-    ) -> None:
-        super().__init__(files, **settings)
-        self.classes, self.phrases, self.max_length = classes, phrases, max_length
-        if phrases:
+    classes: Literal[5, 2] = 5
+    phrases: bool = False
+    max_length: Annotated[int, Field(gt=0, le=10_000)] = 1000
+
+    def __post_init__(self, files: Sequence[Path]) -> None:
+        super().__post_init__(files)
+        if self.phrases:
             self.parted = "data.phrases", "phrases of one sentence would be in several splits"
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
