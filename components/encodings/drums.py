@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated
 
@@ -31,6 +32,7 @@ LONGEST_BARS = 4096
 HEAD, PLACE, WHICH, LOUD, OFF = range(5)  # kinds of tokens, after the specials; bar lines count as places
 
 
+@dataclass(kw_only=True, eq=False)
 class Drums(Encoding):
     """Drums ↔ ids: metre, tempo, then bar lines, places in the bar in sixteenths, and for each hit there its piece of
     the kit, its velocity and its offset: which of `offsets` equal parts of a sixteenth, from half of one before the
@@ -49,13 +51,11 @@ class Drums(Encoding):
     unit = "token"
     prefix = 2
 
-    def __init__(
-        self,
-        *,
-        velocities: Annotated[int, Field(ge=1, le=127)] = 16,
-        offsets: Annotated[int, Field(ge=1, le=24)] = 24,
-    ) -> None:
-        self.velocities, self.offsets = velocities, offsets
+    velocities: Annotated[int, Field(ge=1, le=127)] = 16
+    offsets: Annotated[int, Field(ge=1, le=24)] = 24
+
+    def __post_init__(self) -> None:
+        velocities, offsets = self.velocities, self.offsets
         self.offset0 = VELOCITY + velocities
         names = [
             *(f"{beats}/{unit}" for beats, unit in METRES), *(f"{bpm} bpm" for bpm in TEMPI), "bar",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ ENDINGS = ("Duration", *ENDS)  # types after which a piece may end
 Shift = Annotated[int, Field(ge=-24, le=24)]
 
 
+@dataclass(kw_only=True, eq=False)
 class Events(Encoding):
     """Scores ↔ ids of MidiTok's tokens, `steps_per_beat` steps in a quarter note.
 
@@ -45,35 +47,32 @@ class Events(Encoding):
     copy_lags = LAGS
     copy_classes = MATCHES
 
-    def __init__(
-        self,
-        *,
-        tokenizer: Literal["remi", "tsd", "midi_like", "structured"] = "remi",
-        steps_per_beat: Annotated[int, Field(ge=1, le=48)] = 12,
-        velocities: Annotated[int, Field(ge=0, le=127)] = 16,
-        programs: bool = True,
-        bpe: Annotated[int, Field(ge=0, le=1 << 16)] = 0,
-        transpose: tuple[Shift, Shift] = (0, 0),
-    ) -> None:
+    tokenizer: Literal["remi", "tsd", "midi_like", "structured"] = "remi"
+    steps_per_beat: Annotated[int, Field(ge=1, le=48)] = 12
+    velocities: Annotated[int, Field(ge=0, le=127)] = 16
+    programs: bool = True
+    bpe: Annotated[int, Field(ge=0, le=1 << 16)] = 0
+    transpose: tuple[Shift, Shift] = (0, 0)
+
+    def __post_init__(self) -> None:
         from components.encodings.merges import Merges
         from components.encodings.midi_events import MidiTokens  # MidiTok imports torch: seconds
 
-        if bpe and tuple(transpose) != (0, 0):
+        if self.bpe and tuple(self.transpose) != (0, 0):
             hint = "leave one of them out: transposing a piece would change its merged tokens"
             raise UserError("bpe and transpose can't be used together", where="encoding", hint=hint)
-        self.tokenizer, self.steps_per_beat, self.velocities = tokenizer, steps_per_beat, velocities
-        self.programs, self.bpe, self.transpose = programs, bpe, (transpose[0], transpose[1])
-        self._midi = MidiTokens(tokenizer, steps_per_beat, velocities, programs)
+        self._midi = MidiTokens(self.tokenizer, self.steps_per_beat, self.velocities, self.programs)
         base = len(self._midi.tokens)
-        if bpe and bpe <= base + FIRST:
-            hint = f"{tokenizer} has {base + FIRST} tokens before merging: choose a larger number, or 0 for no merging"
-            raise UserError(f"a vocabulary of {bpe} tokens is too small", where="encoding.bpe", hint=hint)
+        if self.bpe and self.bpe <= base + FIRST:
+            many = f"{self.tokenizer} has {base + FIRST} tokens before merging"
+            hint = f"{many}: choose a larger number, or 0 for no merging"
+            raise UserError(f"a vocabulary of {self.bpe} tokens is too small", where="encoding.bpe", hint=hint)
         cuts = "Bar" if "Bar" in self._midi.types else "TimeShift"
         self._cuts = np.array([kind == cuts for kind in self._midi.types])
         self._given: Vocabulary | None = None
         self._use(Merges(base))
-        self.copy_places = 0 if bpe else len(LAGS)
-        self._places = EventPlaces(self._vocabulary.tokens, steps_per_beat)
+        self.copy_places = 0 if self.bpe else len(LAGS)
+        self._places = EventPlaces(self._vocabulary.tokens, self.steps_per_beat)
 
     def _use(self, merges: Any) -> None:
         """Set the merges and build the lookup tables. V tokens, specials included."""

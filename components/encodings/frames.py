@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from components.encodings.base import Encoding, Field
 from components.errors import UserError
 
 
+@dataclass(kw_only=True, eq=False)
 class Frames(Encoding):
     """Float arrays [T, width] ↔ the same, with mean 0 and variance 1 for each feature over the training data if
     `standardise` is set: the mean is subtracted in float64, before rounding to float32. A list of K numbers is one
@@ -26,8 +28,9 @@ class Frames(Encoding):
     reads = "frames"
     unit = "frame"
 
-    def __init__(self, *, standardise: bool = True) -> None:
-        self.standardise = standardise
+    standardise: bool = True
+
+    def __post_init__(self) -> None:
         self.mean_W = self.deviation_W = np.zeros(0)
         self.steps: tuple[int, int] | None = None  # lengths of the shortest and the longest training item
         self.whole: tuple[int, int] | None = None  # smallest and largest training number if all are whole

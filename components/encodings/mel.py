@@ -9,6 +9,7 @@ import functools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -32,6 +33,7 @@ class Sound(NamedTuple):
     rate_hz: int
 
 
+@dataclass(kw_only=True, eq=False)
 class Mel(Encoding):
     """Sound → log energies of `bands` mel bands, float32 [T, S · M], standardised over the training data.
 
@@ -55,39 +57,32 @@ class Mel(Encoding):
     reads = "audio"
     unit = "frame"
 
-    def __init__(
-        self,
-        *,
-        rate_hz: Annotated[int, Bounds(ge=LOWEST_RATE_HZ, le=96_000)] = 16_000,
-        bands: Annotated[int, Bounds(gt=0, le=256)] = 40,
-        window_seconds: Annotated[float, Bounds(gt=0, le=1)] = 0.025,
-        hop_seconds: Annotated[float, Bounds(gt=0, le=1)] = 0.010,
-        low_hz: Annotated[float, Bounds(ge=0)] = 20.0,
-        high_hz: Annotated[float, Bounds(gt=0)] | None = None,
-        preemphasis: Annotated[float, Bounds(ge=0, lt=1)] = 0.97,
-        centre: bool = False,
-        stack: Annotated[int, Bounds(gt=0, le=16)] = 1,
-        noise: Annotated[float, Bounds(ge=-40, le=100)] | None = None,
-        tempo: Annotated[float, Bounds(ge=1, le=4)] = 1.0,
-        warp: Annotated[float, Bounds(ge=0, le=2)] = 0.0,
-        shift: Annotated[float, Bounds(ge=0, le=16)] = 0.0,
-        gain: Annotated[float, Bounds(ge=0, le=40)] = 0.0,
-        time_masks: Annotated[int, Bounds(ge=0, le=16)] = 0,
-        time_mask: Annotated[int, Bounds(gt=0)] = 10,
-        band_masks: Annotated[int, Bounds(ge=0, le=16)] = 0,
-        band_mask: Annotated[int, Bounds(gt=0)] = 8,
-    ) -> None:
-        self.rate_hz, self.bands, self.low_hz, self.high_hz = rate_hz, bands, low_hz, high_hz
-        self.window_seconds, self.hop_seconds, self.preemphasis = window_seconds, hop_seconds, preemphasis
-        self.centre, self.stack, self.noise, self.tempo = centre, stack, noise, tempo
-        self.warp, self.shift, self.gain = warp, shift, gain
-        self.time_masks, self.time_mask, self.band_masks, self.band_mask = time_masks, time_mask, band_masks, band_mask
-        self.window, self.hop = round(window_seconds * rate_hz), round(hop_seconds * rate_hz)
+    rate_hz: Annotated[int, Bounds(ge=LOWEST_RATE_HZ, le=96_000)] = 16_000
+    bands: Annotated[int, Bounds(gt=0, le=256)] = 40
+    window_seconds: Annotated[float, Bounds(gt=0, le=1)] = 0.025
+    hop_seconds: Annotated[float, Bounds(gt=0, le=1)] = 0.010
+    low_hz: Annotated[float, Bounds(ge=0)] = 20.0
+    high_hz: Annotated[float, Bounds(gt=0)] | None = None
+    preemphasis: Annotated[float, Bounds(ge=0, lt=1)] = 0.97
+    centre: bool = False
+    stack: Annotated[int, Bounds(gt=0, le=16)] = 1
+    noise: Annotated[float, Bounds(ge=-40, le=100)] | None = None
+    tempo: Annotated[float, Bounds(ge=1, le=4)] = 1.0
+    warp: Annotated[float, Bounds(ge=0, le=2)] = 0.0
+    shift: Annotated[float, Bounds(ge=0, le=16)] = 0.0
+    gain: Annotated[float, Bounds(ge=0, le=40)] = 0.0
+    time_masks: Annotated[int, Bounds(ge=0, le=16)] = 0
+    time_mask: Annotated[int, Bounds(gt=0)] = 10
+    band_masks: Annotated[int, Bounds(ge=0, le=16)] = 0
+    band_mask: Annotated[int, Bounds(gt=0)] = 8
+
+    def __post_init__(self) -> None:
+        self.window, self.hop = round(self.window_seconds * self.rate_hz), round(self.hop_seconds * self.rate_hz)
         if self.window < 2 or self.hop < 1:
             what, hint = "a frame must have at least two samples", "increase window_seconds, hop_seconds or rate_hz"
             raise UserError(what, where="encoding.window_seconds", hint=hint)
-        self.filters_KM = mel_filters(rate_hz, self._bins, bands, low_hz, high_hz or rate_hz / 2)
-        self.mean_M, self.deviation_M = np.zeros(bands), np.ones(bands)
+        self.filters_KM = mel_filters(self.rate_hz, self._bins, self.bands, self.low_hz, self.top_hz)
+        self.mean_M, self.deviation_M = np.zeros(self.bands), np.ones(self.bands)
         self.rates: Counter[int] = Counter()  # of the training sounds
 
     @property

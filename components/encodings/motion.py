@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from components.encodings.frames import Frames
 KNOTS = 5  # of the time-warping curve
 
 
+@dataclass(kw_only=True, eq=False)
 class Motion(Frames):
     """Float arrays [T, width] → [T, 2 · width]: the positions, standardised as in Frames, and their changes from step
     to step, scaled to variance 1 over the training data. `centre`: subtract the mean of each series.
@@ -26,18 +28,15 @@ class Motion(Frames):
 
     kind = "motion"
 
-    def __init__(
-        self,
-        *,
-        standardise: bool = True,
-        centre: bool = False,
-        warp: Annotated[float, Bounds(ge=0, le=2)] = 0.0,
-        scale: Annotated[float, Bounds(ge=0, le=2)] = 0.0,
-        rotate: Annotated[float, Bounds(ge=0, le=180)] = 0.0,
-        jitter: Annotated[float, Bounds(ge=0, le=10)] = 0.0,
-    ) -> None:
-        super().__init__(standardise=standardise)
-        self.centre, self.warp, self.scale, self.rotate, self.jitter = centre, warp, scale, rotate, jitter
+    standardise: bool = True
+    centre: bool = False
+    warp: Annotated[float, Bounds(ge=0, le=2)] = 0.0
+    scale: Annotated[float, Bounds(ge=0, le=2)] = 0.0
+    rotate: Annotated[float, Bounds(ge=0, le=180)] = 0.0
+    jitter: Annotated[float, Bounds(ge=0, le=10)] = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.change_W = np.zeros(0)
 
     @property

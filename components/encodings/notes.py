@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Any
 
@@ -28,6 +29,7 @@ LONGEST_STEPS = 1_000_000
 Shift = Annotated[int, Bounds(ge=-24, le=24)]
 
 
+@dataclass(kw_only=True, eq=False)
 class Notes(Encoding):
     """Scores ↔ ids [T, 4] of the streams pitch, duration, gap and velocity, `steps_per_beat` steps in a quarter note.
 
@@ -50,24 +52,21 @@ class Notes(Encoding):
     copy_lags = LAGS
     copy_classes = MATCHES
 
-    def __init__(
-        self,
-        *,
-        steps_per_beat: Annotated[int, Bounds(ge=2, le=48)] = 12,
-        longest_beats: Annotated[int, Bounds(ge=1, le=64)] = 8,
-        velocities: Annotated[int, Bounds(ge=1, le=127)] = 8,
-        transpose: tuple[Shift, Shift] = (0, 0),
-        stretch: bool = False,
-        patterns: bool = False,
-    ) -> None:
-        if steps_per_beat % 2:
+    steps_per_beat: Annotated[int, Bounds(ge=2, le=48)] = 12
+    longest_beats: Annotated[int, Bounds(ge=1, le=64)] = 8
+    velocities: Annotated[int, Bounds(ge=1, le=127)] = 8
+    transpose: tuple[Shift, Shift] = (0, 0)
+    stretch: bool = False
+    patterns: bool = False
+
+    def __post_init__(self) -> None:
+        if self.steps_per_beat % 2:
             hint = "choose an even number from 2 to 48, e.g. 12, which allows triplets and sixteenth notes"
-            raise UserError(f"must be even, not {steps_per_beat}", where="encoding.steps_per_beat", hint=hint)
-        self.steps_per_beat, self.longest_beats, self.velocities = steps_per_beat, longest_beats, velocities
-        self.transpose, self.stretch, self.patterns = (transpose[0], transpose[1]), stretch, patterns
-        self.copy_places = len(LAGS) + bool(patterns)
-        self.longest = longest_beats * steps_per_beat
-        self._bars = np.array([bar_and_beat(metre, steps_per_beat) for metre in METRES])  # steps [metres, (bar, beat)]
+            raise UserError(f"must be even, not {self.steps_per_beat}", where="encoding.steps_per_beat", hint=hint)
+        self.copy_places = len(LAGS) + self.patterns
+        self.longest = self.longest_beats * self.steps_per_beat
+        # steps [metres, (bar, beat)]
+        self._bars = np.array([bar_and_beat(metre, self.steps_per_beat) for metre in METRES])
         bar, beat = (int(most) for most in self._bars.max(axis=0))
         # place of the next note in the bar and in the beat, from 1
         self.context_sizes = (1 + bar, 1 + beat)

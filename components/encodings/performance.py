@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
@@ -29,6 +30,7 @@ MOST_HELD = 11  # number of held keys in the context; more count as this many
 LONGEST_SECONDS = 4 * 3600
 
 
+@dataclass(kw_only=True, eq=False)
 class Performance(Encoding):
     """Performances ↔ ids: key down, key up, sustain pedal down or up, velocity of the next keys, time shift (Oore et
     al. 2018, who include the pedal in the notes' lengths).
@@ -48,22 +50,19 @@ class Performance(Encoding):
     kind, performed = "performance", "piano"
     unit = "event"
 
-    def __init__(
-        self,
-        *,
-        steps_per_second: Annotated[int, Field(ge=10, le=200)] = 100,
-        velocities: Annotated[int, Field(ge=1, le=127)] = 32,
-        transpose: tuple[Shift, Shift] = (0, 0),
-        planned: bool = False,
-    ) -> None:
-        self.steps_per_second, self.velocities = steps_per_second, velocities
-        self.transpose, self.planned = (transpose[0], transpose[1]), planned
+    steps_per_second: Annotated[int, Field(ge=10, le=200)] = 100
+    velocities: Annotated[int, Field(ge=1, le=127)] = 32
+    transpose: tuple[Shift, Shift] = (0, 0)
+    planned: bool = False
+
+    def __post_init__(self) -> None:
+        velocities, planned = self.velocities, self.planned
         self.prefix = 2 * planned
         self.wait = LOUD + velocities - 1  # + k: a time shift of k steps
         keys = [pitch_name(pitch) for pitch in range(LOWEST, HIGHEST + 1)]
         names = [
             "pedal down", "pedal up", *(f"{key} down" for key in keys), *(f"{key} up" for key in keys),
-            *(f"loud {v + 1}" for v in range(velocities)), *(f"wait {k + 1}" for k in range(steps_per_second)),
+            *(f"loud {v + 1}" for v in range(velocities)), *(f"wait {k + 1}" for k in range(self.steps_per_second)),
         ]  # fmt: skip
         if planned:
             names += [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ CHORDS_FROM = 48  # C3
 Shift = Annotated[int, Bounds(ge=-24, le=24)]
 
 
+@dataclass(kw_only=True, eq=False)
 class PianoRoll(Encoding):
     """Scores ↔ frames of 0 and 1, float32 [T, 88]: `steps_per_beat` frames in a quarter note, each with the keys that
     sound when it begins. Repeated notes are merged: a roll can't distinguish them from held ones.
@@ -29,14 +31,9 @@ class PianoRoll(Encoding):
     form = "frames"
     unit = "frame"
 
-    def __init__(
-        self,
-        *,
-        steps_per_beat: Annotated[int, Bounds(ge=1, le=48)] = 4,
-        chords: bool = False,
-        transpose: tuple[Shift, Shift] = (0, 0),
-    ) -> None:
-        self.steps_per_beat, self.chords, self.transpose = steps_per_beat, chords, transpose
+    steps_per_beat: Annotated[int, Bounds(ge=1, le=48)] = 4
+    chords: bool = False
+    transpose: tuple[Shift, Shift] = (0, 0)
 
     @property
     def fields(self) -> dict[str, Field]:

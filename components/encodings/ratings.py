@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from components.errors import UserError
 MOST = 100  # largest number of ratings on a scale
 
 
+@dataclass(kw_only=True, eq=False)
 class Ratings(Labels):
     """A whole number from `low` to `high` (default: the range of the training data) ↔ ids [1], in the numbers' order.
 
@@ -25,16 +27,12 @@ class Ratings(Labels):
     kind = "ratings"
     unit = "rating"
 
-    def __init__(
-        self,
-        *,
-        low: Annotated[int, Bounds(ge=-1000, le=1000)] | None = None,
-        high: Annotated[int, Bounds(ge=-1000, le=1000)] | None = None,
-    ) -> None:
-        super().__init__()
-        self.low, self.high = low, high
-        if low is not None and high is not None:
-            self._set(low, high)
+    low: Annotated[int, Bounds(ge=-1000, le=1000)] | None = None
+    high: Annotated[int, Bounds(ge=-1000, le=1000)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.low is not None and self.high is not None:
+            self._set(self.low, self.high)
 
     def fit(self, items: Iterable[Any]) -> None:
         ratings = {_whole(item) for item in items}

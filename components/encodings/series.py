@@ -6,6 +6,7 @@ Shapes: T steps, C covariates, W features of a step.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
@@ -44,6 +45,7 @@ class Series(NamedTuple):
         return self._replace(times=self.times[:steps], values=self.values[:steps], covariates=self.covariates[:steps])
 
 
+@dataclass(kw_only=True, eq=False)
 class SeriesValues(Encoding):
     """Series ↔ float32 [T, 2 + W]: a value and its rounding error in float32; then the covariates, standardised over
     the training data, and sine and cosine of the time in each cycle of the `calendar`.
@@ -62,13 +64,10 @@ class SeriesValues(Encoding):
     reads = "series"
     unit = "step"
 
-    def __init__(
-        self,
-        *,
-        calendar: tuple[Cycle, ...] | None = None,
-        lags: Annotated[tuple[Annotated[int, Bounds(gt=0, le=LONGEST_LAG)], ...], Bounds(max_length=100)] | None = None,
-    ) -> None:
-        self.calendar, self.lags = calendar, lags
+    calendar: tuple[Cycle, ...] | None = None
+    lags: Annotated[tuple[Annotated[int, Bounds(gt=0, le=LONGEST_LAG)], ...], Bounds(max_length=100)] | None = None
+
+    def __post_init__(self) -> None:
         self.freq, self.season, self.horizon, self.origins, self.utc = "D", 1, 1, 1, False
         self.named: tuple[str, ...] = ()
         self.mean_C = self.deviation_C = np.zeros(0)

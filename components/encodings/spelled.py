@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 DIGIT = re.compile(r"\d")
 
 
+@dataclass(kw_only=True, eq=False)
 class Spelled(Symbols):
     """Lists of words (or a text, which is split) ↔ ids [T, 1 + max_letters]: the word's id, then V + the id of each of
     its first `max_letters` letters, padded with 0. Letters keep their case.
@@ -34,17 +36,12 @@ class Spelled(Symbols):
     reads = "text"  # or a list of words
     unit = "word"
 
-    def __init__(
-        self,
-        *,
-        lowercase: bool = True,
-        zero_digits: bool = True,
-        max_letters: Annotated[int, Bounds(ge=1, le=100)] = 20,
-        word_dropout: Annotated[float, Bounds(ge=0)] = 0.25,
-        **settings: Any,
-    ) -> None:
-        super().__init__(lowercase=lowercase, **settings)
-        self.zero_digits, self.max_letters, self.word_dropout = zero_digits, max_letters, word_dropout
+    lowercase: bool = True
+    zero_digits: bool = True
+    max_letters: Annotated[int, Bounds(ge=1, le=100)] = 20
+    word_dropout: Annotated[float, Bounds(ge=0)] = 0.25
+
+    def __post_init__(self) -> None:
         self.letters = Vocabulary(SPECIALS)
         self.hidden_V = np.zeros(len(SPECIALS))  # probability that a word becomes UNK in training
 

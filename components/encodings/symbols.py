@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
@@ -23,6 +24,7 @@ PIECE = regex.compile(
 )
 
 
+@dataclass(kw_only=True, eq=False)
 class Symbols(Encoding):
     """Lists of strings (or a text, which is split) ↔ ids, one per string. `max_size`: the most frequent tokens are
     kept, the others become UNK.
@@ -35,16 +37,10 @@ class Symbols(Encoding):
     reads = "symbols"
     unit = "symbol"
 
-    def __init__(
-        self,
-        *,
-        min_count: Limit = 1,
-        max_size: Limit | None = None,
-        lowercase: bool = False,
-        known_words: Annotated[int, Bounds(ge=0, le=1_000_000)] = 0,
-    ) -> None:
-        self.min_count, self.max_size, self.lowercase = min_count, max_size, lowercase
-        self.known_words = known_words
+    min_count: Limit = 1
+    max_size: Limit | None = None
+    lowercase: bool = False
+    known_words: Annotated[int, Bounds(ge=0, le=1_000_000)] = 0
 
     def fit(self, items: Iterable[Sequence[str]]) -> None:
         counts: Counter[str] = Counter()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import regex
@@ -19,6 +20,7 @@ TOKEN = regex.compile(rf"{LETTER}{{1,50}}(?=n['’]t\b)|{CONTRACTION}|{WORD}|{MA
 BEGINNING = regex.compile(r"\X")  # a grapheme cluster: a letter with its marks
 
 
+@dataclass(kw_only=True, eq=False)
 class Tokens(Symbols):
     """Strings ↔ ids, one per word or sign. Spaces are lost: `decode` puts one between any two tokens.
 
@@ -31,16 +33,9 @@ class Tokens(Symbols):
     reads = "text"
     unit = "word"
 
-    def __init__(
-        self,
-        *,
-        hidden: Annotated[float, Bounds(ge=0, lt=1)] = 0.0,
-        stem: Annotated[int, Bounds(ge=0, le=50)] = 0,
-        only_stem: Annotated[float, Bounds(ge=0, lt=1)] = 0.0,
-        **settings: Any,
-    ) -> None:
-        super().__init__(**settings)
-        self.hidden, self.stem, self.only_stem = hidden, stem, only_stem
+    hidden: Annotated[float, Bounds(ge=0, lt=1)] = 0.0
+    stem: Annotated[int, Bounds(ge=0, le=50)] = 0
+    only_stem: Annotated[float, Bounds(ge=0, lt=1)] = 0.0
 
     @property
     def fields(self) -> dict[str, Field]:

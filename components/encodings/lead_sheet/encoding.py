@@ -10,7 +10,7 @@ melody over it that ends with it; otherwise it generates a form first. The vocab
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import Annotated, Any
@@ -49,6 +49,7 @@ COMFORTABLE = (48, 88)  # a transposition leaves this range only if the piece it
 REMEMBERED = 256  # cached forms: those of a batch and of the pieces being generated
 
 
+@dataclass(kw_only=True, eq=False)
 class LeadSheet(Signed):
     """Scores ↔ ids: the melody, one note at a time, with its chord symbols, `steps_per_beat` steps in a quarter.
 
@@ -74,31 +75,27 @@ class LeadSheet(Signed):
     copy_lags = LAGS  # bars
     copy_classes = MATCHES * HARMONIES
 
-    def __init__(
-        self,
-        *,
-        steps_per_beat: Annotated[int, Field(ge=2, le=48)] = 12,
-        planned: bool = False,
-        patterns: bool = False,
-        relative: bool = False,
-    ) -> None:
-        if not 2 <= steps_per_beat <= 48 or steps_per_beat % 2:
+    steps_per_beat: Annotated[int, Field(ge=2, le=48)] = 12
+    planned: bool = False
+    patterns: bool = False
+    relative: bool = False
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.steps_per_beat <= 48 or self.steps_per_beat % 2:
             raise UserError(
-                f"must be an even number from 2 to 48, not {steps_per_beat}",
+                f"must be an even number from 2 to 48, not {self.steps_per_beat}",
                 where="encoding.steps_per_beat",
                 hint="for example 12, which allows triplets and sixteenth notes",
             )
-        self.steps_per_beat, self.planned = steps_per_beat, planned
-        self.patterns, self.relative = patterns, relative
-        self.copy_places = len(LAGS) + patterns
-        self.signs = Signs(steps_per_beat, planned, relative)
+        self.copy_places = len(LAGS) + self.patterns
+        self.signs = Signs(self.steps_per_beat, self.planned, self.relative)
         self.prefix = self.signs.prefix
         self.knows_chords = True  # whether the training pieces had any
         self.form_steps = MOST_STEPS  # the longest form that is generated (see `fit`)
         self.forms: dict[str, int] = {}  # the training pieces' forms, such as AABB, and how many pieces have each
         # type of the next token (see `context`), the form's columns, the last pitch and its role in the chord
-        self.context_sizes = (5, *form_sizes(steps_per_beat), 2 + HIGHEST - LOWEST, 5)
-        self.context_sizes += plan_sizes(steps_per_beat) if planned else ()
+        self.context_sizes = (5, *form_sizes(self.steps_per_beat), 2 + HIGHEST - LOWEST, 5)
+        self.context_sizes += plan_sizes(self.steps_per_beat) if self.planned else ()
         self._forms: dict[bytes, tuple[Form, np.ndarray]] = {}
         self._returns: dict[tuple[bytes, Sections | None], tuple[np.ndarray, np.ndarray]] = {}
 
