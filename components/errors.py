@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 SENTENCE = " Did you mean {!r}?"
 
@@ -29,6 +29,11 @@ def meant(name: str, choices: Iterable[str], words: str = "; did you mean {!r}?"
     """`words` with the choice most similar to `name`; "" if there is none."""
     near = nearest(name, choices)
     return words.format(near) if near else ""
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """The first `most` names, with … if there are more."""
+    return ", ".join(names[:most]) + ", …" * (len(names) > most)
 
 
 def unknown(kind: str, name: str, choices: Iterable[str], *, where: str | None = None) -> UserError:

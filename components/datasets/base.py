@@ -90,6 +90,10 @@ class Reader(_OfFiles):
         self.report: list[dict[str, Any]] = []  # a row for each file, where useful: all rows have the same keys
         self.progress: Callable[[str], None] = lambda line: None  # called with the progress of a slow reading
 
+    def tell(self, *notes: str) -> None:
+        """Add notes for the user, each once; "" is none."""
+        self.notes += [note for note in notes if note and note not in self.notes]
+
     def nothing_here(self, given: Sequence[Path]) -> UserError:
         """The error for files and folders without anything to read."""
         others = ", ".join(f"{len(names):,} × {reason}" for reason, names in self.passed_over.items())

@@ -15,7 +15,7 @@ import numpy as np
 from components.datasets.base import Reader
 from components.datasets.beside_data import footer
 from components.datasets.files.folders import ending, unpacked_name
-from components.errors import UserError, unknown
+from components.errors import UserError, listed, unknown
 from components.provenance import digest_file, digest_json
 
 
@@ -88,10 +88,8 @@ class LabelledReader(Reader):
         """Warn if a file's last example looks like a total or a note below the table."""
         texts = [text for text in (last.target, last.input) if isinstance(text, str)]
         if _file_of(last) and (found := footer([*texts, *last.shown.values()])):
-            note = (
-                f"warning: {last.where}, the last one, is read as an example: {found[:60]!r}. Is it a total or a note?"
-            )
-            self.notes += [note] * (note not in self.notes)
+            what = f"{last.where}, the last one, is read as an example: {found[:60]!r}"
+            self.tell(f"warning: {what}. Is it a total or a note?")
 
     def inputs(self) -> Iterator[Row]:
         """The rows to be predicted, targets optional, including those with a `problem`."""
@@ -112,7 +110,7 @@ class LabelledReader(Reader):
         confused."""
         first, names = self.found.setdefault(role, (path.name, tuple(columns)))
         if tuple(columns) != names:
-            what = f"the columns {role} would be {_listed(columns)}, but those of {first} are {_listed(names)}"
+            what = f"the columns {role} would be {listed(columns, 20)}, but those of {first} are {listed(names, 20)}"
             way = f", or set {self.columns_set_by}" if self.columns_set_by else ""
             raise UserError(what, where=str(path), hint=f"give the columns the same names in the same order{way}")
 
@@ -175,10 +173,6 @@ def names_as_labels(files: Sequence[Path], label_in: str | None) -> tuple[dict[P
 def _file_of(row: Row) -> str:
     """The file of a row that has a location in one; else ""."""
     return row.where.rpartition(": ")[0]
-
-
-def _listed(columns: Sequence[str]) -> str:
-    return ", ".join(columns[:20]) + (", …" if len(columns) > 20 else "")
 
 
 def _key(value: Any) -> str:

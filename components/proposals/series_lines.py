@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
@@ -88,7 +87,7 @@ def _table(sample: Sample) -> tuple[list[str], list[list[str]]]:
     separator = max(",\t;|", key=first.count)
     try:
         header, *rows = [split_cells(line, separator) for line in (first, *others)]
-    except csv.Error:  # a quote that isn't closed
+    except UserError:  # a quote that isn't closed
         raise Unlike("no table") from None
     header = [cell.strip() for cell in header]
     while header and not header[-1]:

@@ -40,13 +40,16 @@ def lines(files: TextFiles, path: Path) -> Iterator[tuple[int, str]]:
         yield number + 1, rest
 
 
-def split_cells(line: str, separator: str) -> list[str]:
+def split_cells(line: str, separator: str, where: str = "", hint: str | None = None) -> list[str]:
     """The cells of a line; quoted cells may contain the separator.
 
     Raises:
-        csv.Error: a quoted cell isn't closed.
+        UserError: a quoted cell isn't closed.
     """
-    return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+    try:
+        return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+    except csv.Error as error:
+        raise UserError(str(error), where=where, hint=hint) from None
 
 
 class Points:

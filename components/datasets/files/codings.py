@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
-from components.errors import meant
+from components.errors import listed, meant
 
 AUTO = "auto"
 COMMON = ("utf-8", "utf-16", "latin-1", "cp1252", "cp1251", "gbk", "gb18030", "big5", "shift-jis", "euc-kr", "koi8-r")
@@ -119,7 +119,7 @@ def detect(blocks: Iterable[bytes]) -> str | None:
     if not rest.isascii():
         (good if _is_utf8(rest) else bad).append(seen + 1)
     if len(good) > len(bad) > 0:
-        shown = ", ".join(f"{line:,}" for line in bad[:NAMED]) + ", …" * (len(bad) > NAMED)
+        shown = listed([f"{line:,}" for line in bad], NAMED)
         raise ValueError(f"most of it is UTF-8, but not line{'s' * (len(bad) > 1)} {shown}")
     era = chardet.EncodingEra.MODERN_WEB
     sample += b"" if rest.isascii() else rest

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from components.errors import UserError
+from components.errors import UserError, listed
 
 DEEPEST = 16  # nested folders
 MOST_ENTRIES = 1_000_000
@@ -58,7 +58,7 @@ def inside(folder: Path, endings: Sequence[str] = ()) -> tuple[list[Path], Passe
     seen = 0
 
     def pass_over(path: Path | str, reason: str) -> None:
-        passed_over.setdefault(reason, []).append(_printable(os.path.relpath(path, folder)))
+        passed_over.setdefault(reason, []).append(printable(os.path.relpath(path, folder)))
 
     for top, folders, names in os.walk(folder, onerror=lambda error: pass_over(error.filename, "can't be read")):
         deep = len(Path(top).relative_to(folder).parts) >= DEEPEST
@@ -99,16 +99,13 @@ def _unfit(path: Path, endings: Sequence[str]) -> str:
     if not os.access(path, os.R_OK):
         return "can't be read"
     if endings and ending(path) not in endings:
-        return f"ending {_printable(ending(path)[:12])}" if ending(path) else "no ending"
+        return f"ending {printable(ending(path)[:12])}" if ending(path) else "no ending"
     return ""
 
 
 def told(passed_over: Mapping[str, Sequence[str]]) -> list[str]:
     """A note for each reason, with the number of files and the first names."""
-    return [
-        f"skipped: {len(names):,} × {reason} ({', '.join(names[:LISTED])}{', …' if len(names) > LISTED else ''})"
-        for reason, names in passed_over.items()
-    ]
+    return [f"skipped: {len(names):,} × {reason} ({listed(names, LISTED)})" for reason, names in passed_over.items()]
 
 
 def given_splits(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
@@ -147,9 +144,10 @@ def like_splits(files: Sequence[Path], folder: Path) -> str:
     other = next((name for name in names if LIKE_OTHER.search(name) and not LIKE_TRAIN.search(name)), None)
     if train is None or other is None:
         return ""
-    what = f"warning: {_printable(train)} and {_printable(other)} are joined and split at random: are they splits?"
+    what = f"warning: {printable(train)} and {printable(other)} are joined and split at random: are they splits?"
     return f"{what} (then set data.path: {{train: …, val: …, test: …}})"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """A file's name, or the end of a long one, as it can be printed."""
     return "".join(c if c.isprintable() else "?" for c in text.encode("utf-8", "replace").decode())[-200:]

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from components.datasets.series.parts import SeriesParts
-from components.datasets.series.times import following
+from components.datasets.series.times import from_start
 from components.encodings.series import Series
 from components.errors import UserError
 from components.provenance import digest_json
@@ -49,21 +49,13 @@ class MadeSeries(SeriesParts):
 
     def whole(self) -> list[Series]:
         if "series" not in self.kept:
-            times = np.concatenate([[BEGIN], following(BEGIN, "h", self.steps - 1)])
-            self.kept["series"] = [
-                Series(
-                    f"load-{number + 1:02}",
-                    times,
-                    self._values(np.random.default_rng([self.seed, number])),
-                    np.zeros((self.steps, 0)),
-                    "h",
-                    24,
-                    self.horizon,
-                    self.origins,
-                )
-                for number in range(self.count)
-            ]
+            self.kept["series"] = [self._made(number) for number in range(self.count)]
         return self.kept["series"]
+
+    def _made(self, number: int) -> Series:
+        times, no_covariates = from_start(BEGIN, "h", self.steps), np.zeros((self.steps, 0))
+        values = self._values(np.random.default_rng([self.seed, number]))
+        return Series(f"load-{number + 1:02}", times, values, no_covariates, "h", 24, self.horizon, self.origins)
 
     def _values(self, rng: np.random.Generator) -> np.ndarray:
         """Float64 [steps], with two decimals."""

@@ -17,7 +17,7 @@ from components.datasets.files.codings import Coding
 from components.datasets.labelled import NamedLabels, Row
 from components.datasets.media.transcripts import Transcripts
 from components.encodings.mel import HIGHEST_RATE_HZ, LOUDEST, LOWEST_RATE_HZ, Sound
-from components.errors import UserError
+from components.errors import UserError, listed
 from components.paths import user_path
 from components.provenance import digest_file, digest_json
 
@@ -85,8 +85,7 @@ class WavReader(NamedLabels):
                 odd.setdefault(what, []).append(path.name)
             yield Row(str(path), shown, sound, said.get(path))
         for what, names in odd.items():
-            note = f"warning: {len(names):,} × {what}: {', '.join(names[:5])}{', …' * (len(names) > 5)}"
-            self.notes += [note] * (note not in self.notes)
+            self.tell(f"warning: {len(names):,} × {what}: {listed(names, 5)}")
 
     def digest(self) -> str | None:
         """Digest of the contents, the names, which may hold the text, and the transcripts."""
@@ -104,7 +103,7 @@ class WavReader(NamedLabels):
         how = {"file_column": self.file_column, "text_column": self.text_column, "coding": self.coding}
         table = Transcripts(self._table, self.files, **how)
         untold = [path.name for path in self.files if path not in table.texts]
-        self.notes = table.notes + [f"no transcript: {', '.join(untold[:5])}{', …' * (len(untold) > 5)}"] * bool(untold)
+        self.notes = table.notes + [f"no transcript: {listed(untold, 5)}"] * bool(untold)
         return table.texts
 
 

@@ -89,8 +89,8 @@ class StrokesReader(TextFilesReader):
                 fit += 1
                 yield f"{path.name}: line {number}", ink
         if fit and pairs == fit:
-            note = f"warning: {path.name}: every stroke has two points: is it [x, y], [x, y], not [x, …], [y, …]?"
-            self.notes += [note] * (note not in self.notes)
+            what = f"{path.name}: every stroke has two points"
+            self.tell(f"warning: {what}: is it [x, y], [x, y], not [x, …], [y, …]?")
 
     def _xml(self, path: Path) -> Iterator[tuple[str, Ink]]:
         reading = _Xml()

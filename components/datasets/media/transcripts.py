@@ -11,7 +11,7 @@ from unicodedata import normalize
 
 from components.datasets.files.cells import lines
 from components.datasets.files.text import TextFiles
-from components.errors import UserError, unknown
+from components.errors import UserError, listed, unknown
 
 LARGEST_BYTES = 128 << 20
 SEPARATORS = "|\t;,"
@@ -65,9 +65,8 @@ class Transcripts:
                     f"{name!r} has a different text in an earlier line", where=f"{path}: line {number}", hint=hint
                 )
         for what, names in lost.items():
-            listed = ", ".join(name[:80] or "(no name)" for name in names[:LISTED])
-            more = ", …" if len(names) > LISTED else ""
-            self.notes.append(f"{len(names):,} lines of {path.name} {what}: {listed}{more}")
+            shown = listed([name[:80] or "(no name)" for name in names], LISTED)
+            self.notes.append(f"{len(names):,} lines of {path.name} {what}: {shown}")
 
     def _rows(
         self, file_column: str | None, text_column: str | None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import importlib.util
 import io
 import os
@@ -114,10 +113,7 @@ class VideoReader(NamedLabels):
         separator = "\t" if ending(table) == ".tsv" else ","
         for number, line in enumerate(text, start=1):
             where = f"{table}: line {number}"
-            try:
-                cells = split_cells(line, separator)
-            except csv.Error as error:
-                raise UserError(str(error), where=where) from None
+            cells = split_cells(line, separator, where)
             if not cells or (number == 1 and not _is_video(Path(cells[0].strip()))):
                 continue
             if len(cells) != 2:

@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from components.datasets.base import Reader
+from components.datasets.files.folders import printable
 from components.datasets.files.sandbox import Limits, read_all
 from components.datasets.music.formats.grid import ONLY_DRUMS
 from components.datasets.music.formats.midi_file import IN_SECONDS
@@ -219,10 +220,10 @@ class MusicReader(Reader):
 
     def _sort(self, file: Path, shown: str, found: list[Path]) -> None:
         if file.suffix.lower() in self.kinds:
-            self._shown[file] = _printable(shown)
+            self._shown[file] = printable(shown)
             found.append(file)
         else:
-            self._others[_printable(file.suffix.lower()[:12]) or "no ending"] += 1
+            self._others[printable(file.suffix.lower()[:12]) or "no ending"] += 1
 
 
 def _score(content: dict[str, Any]) -> Score:
@@ -253,7 +254,3 @@ def _score(content: dict[str, Any]) -> Score:
 
 def _notes(packed: str) -> PackedNotes:
     return PackedNotes(np.frombuffer(base64.b64decode(packed), dtype="<i4").reshape(4, -1).astype(np.int64))
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text.encode("utf-8", "replace").decode())[-200:]

@@ -67,9 +67,8 @@ class RollsReader(Reader):
                     else:
                         self.dropped["empty piece"] += 1
             if silent > MOST_SILENT * frames:
-                note = f"warning: {path.name}: {silent:,} of {frames:,} frames are silence at the ends of pieces"
-                note += " (padding? save the pieces without it: train_0, train_1 …)"
-                self.notes += [note] * (note not in self.notes)
+                what = f"{path.name}: {silent:,} of {frames:,} frames are silence at the ends of pieces"
+                self.tell(f"warning: {what} (padding? save the pieces without it: train_0, train_1 …)")
 
     def _score(self, piece: Any, where: str) -> Score:
         frames = piece if isinstance(piece, list) else [None]

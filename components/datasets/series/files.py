@@ -19,7 +19,7 @@ from components.datasets.series.parts import TOO_SHORT, SeriesParts
 from components.datasets.series.times import REGULAR, fits, following, frequency, offset, season_of, written
 from components.datasets.targets import sense
 from components.encodings.series import Series
-from components.errors import UserError
+from components.errors import UserError, listed
 
 MOST_HORIZON, MOST_ORIGINS = 5000, 1000
 
@@ -66,10 +66,9 @@ class SeriesFiles(SeriesParts, TextFilesReader, LabelledReader):
             timed = [made for one, made in zip(found, self.kept["series"], strict=True) if not one.counted]
             self.kept["notes"] = notes + self._of_gaps(found) + _of_ends(timed) + _of_names(found)
             if empty:
-                listed = ", ".join(empty[:5]) + (", …" if len(empty) > 5 else "")
-                self.kept["notes"].append(f"series without any value, left out: {len(empty):,} ({listed})")
+                self.kept["notes"].append(f"series without any value, left out: {len(empty):,} ({listed(empty, 5)})")
         if self.part in (None, "train"):
-            self.notes += [note for note in self.kept["notes"] if note not in self.notes]
+            self.tell(*self.kept["notes"])
         return self.kept["series"]
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
@@ -116,8 +115,7 @@ class SeriesFiles(SeriesParts, TextFilesReader, LabelledReader):
         series by its place, so the splits must have the same ones."""
         of, named = {one.name: one for one in found}, before.files[0].name
         if missing := [one.name for one in earlier if one.name not in of]:
-            listed = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
-            what = f"{len(missing):,} of the {len(earlier):,} series of {named} are missing: {listed}"
+            what = f"{len(missing):,} of the {len(earlier):,} series of {named} are missing: {listed(missing, 5)}"
             hint = "each split needs the same series with the same names; or give one file, which is split by time"
             raise UserError(what, where=str(self.files[0]), hint=hint)
         if others := len(of) - len(earlier):

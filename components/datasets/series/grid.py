@@ -15,7 +15,7 @@ import numpy as np
 from components.datasets.series.times import frequency, grid, written
 from components.datasets.tables.columns import Table
 from components.encodings.series import Series
-from components.errors import UserError
+from components.errors import UserError, listed
 
 MOST_SERIES = 100_000
 IN_UTC = "times with a zone are converted to UTC, where summer time shifts local days: leave the zone out; or "
@@ -36,8 +36,7 @@ class Layout:
         if self.series:
             shown += [f"series {' and '.join(self.series)}", f"value {self.values[0]}"]
         else:
-            listed = ", ".join(self.values[:8]) + (", …" if len(self.values) > 8 else "")
-            shown.append(f"{len(self.values)} series, a column each: {listed}")
+            shown.append(f"{len(self.values)} series, a column each: {listed(self.values, 8)}")
         shown += [f"covariates {', '.join(self.covariates)}"] * bool(self.covariates)
         used = {self.time, *self.series, *self.values, *self.covariates}
         unread = [name for name in names if name not in used]
@@ -62,19 +61,9 @@ class Found:
     longest: int = 0  # longest gap in steps
 
     def as_series(self, freq: str, season: int, horizon: int, origins: int) -> Series:
-        ends = np.flatnonzero(np.isfinite(self.values))[-1] + 1
-        return Series(
-            self.name,
-            self.times,
-            self.values[:ends],
-            self.covariates,
-            freq,
-            season,
-            horizon,
-            origins,
-            self.utc,
-            self.named,
-        )
+        values = self.values[: np.flatnonzero(np.isfinite(self.values))[-1] + 1]
+        read = self.name, self.times, values, self.covariates
+        return Series(*read, freq, season, horizon, origins, self.utc, self.named)
 
 
 def gather(
@@ -93,8 +82,8 @@ def gather(
         if "" in keys:
             where = f"{table.path}: line {table.lines[keys.index('')]}"
             raise UserError("the series' name is missing", where=where, hint="fill in the column, or delete the line")
-        names = dict.fromkeys(keys)
-        of = dict(zip(names, range(len(names)), strict=True))
+        names = list(dict.fromkeys(keys))
+        of = {name: at for at, name in enumerate(names)}
         numbers = np.array([of[key] for key in keys])
         order = np.argsort(numbers, kind="stable")
         parts = np.split(order, np.cumsum(np.bincount(numbers))[:-1])
@@ -163,7 +152,8 @@ def laid_out(one: Found, freq: str, gaps: Gaps, where: str) -> Found:
         first_missing = written(times[missing.argmax(), None], one.utc)[0]
         what = f"{int(missing.sum()):,} times without a value or a covariate, the first {first_missing}"
         raise UserError(what, where=where, hint="fill them with data.gaps=forward or data.gaps=zero")
-    one.filled, one.longest = int(missing.sum()), _longest(missing)
+    edges = np.flatnonzero(np.diff(missing.astype(np.int8), prepend=0, append=0))
+    one.filled, one.longest = int(missing.sum()), int((edges[1::2] - edges[::2]).max(initial=0))
     values[:ends] = np.nan_to_num(values[:ends]) if gaps == "zero" else forward(values[:ends, None])[:, 0]
     covariates[:ends] = forward(covariates[:ends])  # a price isn't 0 when nothing was sold
     if (gone := np.isnan(covariates).any(axis=1)).any():
@@ -178,9 +168,3 @@ def forward(columns_TK: np.ndarray) -> np.ndarray:
     steps_T1 = np.arange(len(columns_TK))[:, None]
     last_TK = np.maximum.accumulate(np.where(np.isnan(columns_TK), 0, steps_T1), axis=0)
     return np.take_along_axis(columns_TK, last_TK, axis=0)
-
-
-def _longest(missing: np.ndarray) -> int:
-    """The length of the longest run of true."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], missing, [False]]).astype(np.int8)))
-    return int((edges[1::2] - edges[::2]).max(initial=0))

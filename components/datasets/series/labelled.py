@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice, pairwise, takewhile
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -120,9 +119,7 @@ class SeriesRowsReader(NamedLabels, TextFilesReader):
     def _counts(self, cells: list[str], path: Path) -> bool:
         """Whether a file's first line is 0, 1, 2 …, as pandas writes unnamed columns. If there is a label, it occurs in
         no other line; without one, the next line has numbers that aren't whole."""
-        count = sum(
-            1 for _ in takewhile(lambda pair: pair[0] == str(pair[1]), zip(cells, range(len(cells)), strict=True))
-        )
+        count = next((at for at, cell in enumerate(cells) if cell != str(at)), len(cells))
         if count < 2 or count < len(cells) - 1:
             return False
         others = islice((line for _, line in lines(self._text, path)), 1, None)
@@ -232,11 +229,11 @@ class FrameFilesReader(NamedLabels, TextFilesReader):
                 return None, problem
             if problem:
                 names = cells
-            if not problem:
-                frames.append(values)
-                total += len(values)
-                if total > LARGEST_SERIES:
-                    raise UserError(f"more than {LARGEST_SERIES:,} numbers", where=str(path))
+                continue
+            frames.append(values)
+            total += len(values)
+            if total > LARGEST_SERIES:
+                raise UserError(f"more than {LARGEST_SERIES:,} numbers", where=str(path))
         self._text.tell(points.notes if points else [])
         if not frames or len({len(frame) for frame in frames}) != 1:
             return None, "frames of unequal length" if frames else "no frames"
@@ -255,10 +252,7 @@ def _cells(line: str, where: str, points: Points | None) -> tuple[list[str], Poi
     separator = next((sign for sign in "\t;" if sign in line), ",")
     if points is None or points.separator != separator:
         points = Points(separator, apart=False)
-    try:
-        cells = split_cells(line, separator)
-    except csv.Error as error:
-        raise UserError(str(error), where=where, hint="quotes must enclose whole cells") from None
+    cells = split_cells(line, separator, where, hint="quotes must enclose whole cells")
     return [cell.strip() for cell in points(cells, where)], points
 
 

@@ -32,8 +32,7 @@ class SeriesParts(Reader):
         self.dropped.clear()
         train, val, _ = self.fractions
         if self.part == "train" and abs(train * DEFAULT_SPLIT[1] - val * DEFAULT_SPLIT[0]) > 1e-6 and val:
-            note = "of data.split only zeros matter: data.horizon and data.origins set the length of the parts"
-            self.notes += [note] * (note not in self.notes)
+            self.tell("of data.split only zeros matter: data.horizon and data.origins set the length of the parts")
         for series in self.whole():
             held = series.horizon * series.origins
             after = held * sum(self.fractions[place] > 0 for place in LATER.get(self.part or "", ()))

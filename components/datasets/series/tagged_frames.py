@@ -76,10 +76,9 @@ class TaggedFramesReader(TextFilesReader, LabelledReader):
         notes = [note + f"; not read: {', '.join(unread)} (data.columns chooses others)" * bool(unread)]
         for name in columns:
             if rises_evenly(table.numbers[:, table.names.index(name)]):
-                notes.append(
-                    f"warning: {table.path.name}: {name} increases by a constant: is it a line number or time?"
-                )
-        self.notes += [note for note in notes if note not in self.notes]
+                what = f"{table.path.name}: {name} increases by a constant"
+                notes.append(f"warning: {what}: is it a line number or time?")
+        self.tell(*notes)
 
     def _numbers(self, table: Table, label: str, labelled: bool) -> list[str]:
         texts = {name for name in table.first_text if name not in table.of_numbers()}
@@ -87,12 +86,8 @@ class TaggedFramesReader(TextFilesReader, LabelledReader):
         # an unnamed column is a spreadsheet's index
         found = sorted(name for name in table.of_numbers() if name and name not in others)
         parts = list(self._recordings(table))
-        of_time = {
-            name
-            for name in found
-            if all(counts(name, table.numbers[begin:end, table.names.index(name)]) for begin, end in parts)
-        }
-        found = [name for name in found if name not in of_time]
+        columns = {name: table.numbers[:, table.names.index(name)] for name in found}
+        found = [name for name in found if not all(counts(name, columns[name][begin:end]) for begin, end in parts)]
         if not found:
             raise UserError("no column of numbers", where=str(table.path), hint=f"columns: {', '.join(table.names)}")
         return found

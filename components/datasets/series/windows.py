@@ -14,7 +14,7 @@ from components.datasets.base import TextFilesReader
 from components.datasets.files.cells import PLAIN
 from components.datasets.labelled import LabelledReader, Row
 from components.datasets.tables.columns import Table, as_names, read_columns
-from components.errors import UserError
+from components.errors import UserError, listed
 
 
 @dataclass(kw_only=True, eq=False)
@@ -57,7 +57,7 @@ class SeriesWindowsReader(TextFilesReader, LabelledReader):
             values_TC = table.values(columns, "data.columns")
             unread = [name for name in table.names if name not in {*columns, *self.target}]
             if not labelled:
-                self.notes += filter(None, [table.falling(unread)])
+                self.tell(table.falling(unread))
                 yield self._last(table, values_TC)
                 continue
             targets = self.target or columns
@@ -65,12 +65,10 @@ class SeriesWindowsReader(TextFilesReader, LabelledReader):
             if set(targets) <= set(columns):
                 self.continues = [columns.index(name) for name in targets] * self.horizon
             yield from self._windows(table, values_TC, targets_TK)
-            listed = ", ".join(unread[:8]) + (", …" if len(unread) > 8 else "")
-            note = f"read of {path.name}: {', '.join(columns)}; not read: {listed}"
+            note = f"read of {path.name}: {', '.join(columns)}; not read: {listed(unread, 8)}"
             odd = f"{path.name}: {uneven}" if (uneven := table.uneven()) else ""
             if self.part in (None, "train"):
-                found = (note if unread else "", odd, table.falling(unread))
-                self.notes += [one for one in found if one and one not in self.notes]
+                self.tell(note if unread else "", odd, table.falling(unread))
 
     def _windows(self, table: Table, values_TC: np.ndarray, targets_TK: np.ndarray) -> Iterator[Row]:
         steps = len(values_TC)

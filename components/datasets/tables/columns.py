@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property, partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -118,10 +117,8 @@ class Table:
         for name in columns:
             values = self.numbers[:, self.names.index(name)]
             if len(values) > 2 and (np.diff(values) < 0).all():
-                first, last = self.ends[name]
-                return (
-                    f"warning: {name} decreases in every line, from {first} to {last}: does the newest line come first?"
-                )
+                what = "{} decreases in every line, from {} to {}".format(name, *self.ends[name])
+                return f"warning: {what}: does the newest line come first?"
         return ""
 
     def uneven(self) -> str:
@@ -164,12 +161,9 @@ def read_columns(
     second = next(rows, None)
     if header is None:
         header = is_header(first[1], second[1] if second else [])
-    # spreadsheets may end lines with empty fields
-    width = (
-        max((at for at, cell in enumerate(first[1], start=1) if cell.strip()), default=len(first[1]))
-        if header
-        else len(first[1])
-    )
+    width = len(first[1])
+    if header:  # spreadsheets may end lines with empty fields
+        width = max((at for at, cell in enumerate(first[1], start=1) if cell.strip()), default=width)
     names = [cell.strip() for cell in first[1][:width]] if header else [str(number + 1) for number in range(width)]
     twice = next((name for at, name in enumerate(names) if name in names[:at]), None) if width < 1000 else None
     if width > MOST_COLUMNS or twice is not None:
@@ -182,12 +176,11 @@ def read_columns(
     dated: int | None = None
     last: list[str] = []
     before: list[str] = []
-    for number, cells in _chain([] if header else [first], [second] if second else [], rows):
+    for number, cells in chain([] if header else [first], [second] if second else [], rows):
         if len(cells) < width or any(cells[width:]):
+            what = f"has {len(cells)} cells, but the first line has {width}"
             hint = "every line needs as many cells as the first: delete any text above or below the table"
-            raise UserError(
-                f"has {len(cells)} cells, but the first line has {width}", where=f"{path}: line {number}", hint=hint
-            )
+            raise UserError(what, where=f"{path}: line {number}", hint=hint)
         cells = cells[:width]
         if len(numbers) * width > LARGEST_CELLS:
             raise UserError(f"more than {LARGEST_CELLS:,} cells", where=str(path))
@@ -222,17 +215,9 @@ def table_rows(files: TextFiles, path: Path) -> Rows:
             points = Points(said[1], apart=True)
             continue
         points = points or Points(max(",\t;|", key=line.count), apart=True)
-        try:
-            cells = split_cells(line, points.separator)
-        except csv.Error as error:
-            raise UserError(str(error), where=f"{path}: line {number}") from None
-        yield number, points(cells, f"{path}: line {number}")
+        where = f"{path}: line {number}"
+        yield number, points(split_cells(line, points.separator, where), where)
     files.tell(points.notes if points else [])
-
-
-def _chain(*parts) -> Iterator[tuple[int, list[str]]]:
-    for part in parts:
-        yield from part
 
 
 def as_names(given: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -326,19 +311,16 @@ def _written(pattern: re.Pattern[str], text: str) -> datetime | None:
     found = pattern.fullmatch(text)
     if not found:
         return None
-    year, month, day, time, half = (found[name] for name in ("year", "month", "day", "time", "half"))
+    year, month, day, time, half = found.group("year", "month", "day", "time", "half")
     hour, minute, second = ([int(part) for part in (time or "").split(":") if part] + [0, 0, 0])[:3]
     hour = hour % 12 + 12 * (half in "pP") if half else hour
+    # of two digits, 69 to 99 are 1969 to 1999, as in POSIX and Python
+    century = 0 if len(year) == 4 else 1900 if int(year) >= 69 else 2000
     try:
         number = int(month) if month.isdigit() else MONTHS.index(month[:3].lower())
-        return datetime(_century(int(year)) if len(year) == 2 else int(year), number, int(day), hour, minute, second)
+        return datetime(century + int(year), number, int(day), hour, minute, second)
     except ValueError:
         return None
-
-
-def _century(year: int) -> int:
-    """The year of two digits: 69 to 99 are 1969 to 1999, as in POSIX and Python."""
-    return year + (1900 if year >= 69 else 2000)
 
 
 def _pattern(order: str) -> re.Pattern[str]:

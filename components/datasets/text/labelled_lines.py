@@ -11,6 +11,7 @@ from pydantic import Field
 from components.datasets.base import TextFilesReader
 from components.datasets.files.cells import lines
 from components.datasets.labelled import NamedLabels, Row, names_as_labels
+from components.errors import listed
 
 
 @dataclass(kw_only=True, eq=False)
@@ -29,7 +30,7 @@ class LabelledLinesReader(NamedLabels, TextFilesReader):
         label_of, what = names_as_labels(self.files, self.label_in) if labelled else ({}, "")
         if labelled:
             named = sorted(set(label_of.values()))
-            note = f"labels are {what}: {', '.join(named[:12])}{', …' if len(named) > 12 else ''}"
+            note = f"labels are {what}: {listed(named, 12)}"
             self.decided += [note] * (note not in self.decided)
         for path in self.files:
             for number, line in lines(self._text, path):
