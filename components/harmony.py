@@ -158,8 +158,8 @@ def parse_chord(text: str, *, where: str | None = None) -> Symbol | None:
     kind = _kind(suffix)
     if kind is None:
         near = nearest(_normal(suffix), KINDS)
-        meant = f"; did you mean {letter}{accidental}{_written(near)}?" if near else ""
-        choices = ", ".join(_written(kind) or "(nothing)" for kind in KINDS)
+        meant = f"; did you mean {letter}{accidental}{written_kind(near)}?" if near else ""
+        choices = ", ".join(written_kind(kind) or "(nothing)" for kind in KINDS)
         raise UserError(f"unknown chord {text!r}{meant}", where=where, hint=f"after the root: {choices}")
     root = _pitch_class(letter, accidental)
     bass = None if bass_letter is None else _pitch_class(bass_letter.upper(), bass_accidental.replace("+", "#"))
@@ -171,7 +171,7 @@ def format_chord(chord: Symbol | Chord | None) -> str:
     if chord is None:
         return "N.C."
     bass = "" if chord.bass is None else f"/{ROOTS[chord.bass]}"
-    return f"{ROOTS[chord.root]}{_written(chord.kind)}{bass}"
+    return f"{ROOTS[chord.root]}{written_kind(chord.kind)}{bass}"
 
 
 def chord_tones(chord: Symbol | Chord) -> frozenset[int]:
@@ -255,14 +255,10 @@ def find_key(weights: Sequence[float], sharps: int | None = None) -> Key:
     Krumhansl and Schmuckler's algorithm. Equal weights give C major.
     """
     fits = _FITS @ np.asarray(weights, dtype=np.float64)
-    if sharps is not None:
-        major = 7 * sharps % 12
-        minor = 12 + (major + 9) % 12
-        best = major if fits[major] >= fits[minor] else minor
-        return Key(best % 12, list(_PROFILES)[best // 12])
-    best = int(fits.argmax())
+    keys = range(24) if sharps is None else (7 * sharps % 12, 12 + (7 * sharps + 9) % 12)
+    best = max(keys, key=fits.__getitem__)
     # far below the effect of the smallest weight, far above rounding errors
-    if fits[best] <= 1e-9 * max(1.0, float(np.abs(weights).max())):
+    if sharps is None and fits[best] <= 1e-9 * max(1.0, float(np.abs(weights).max())):
         return Key(0, "major")
     return Key(best % 12, list(_PROFILES)[best // 12])
 
@@ -292,7 +288,8 @@ def _normal(suffix: str) -> str:
     return suffix
 
 
-def _written(kind: str | None) -> str:
+def written_kind(kind: str | None) -> str:
+    """A chord kind as written after the root: "" for a major triad, "m" for a minor one."""
     return {"maj": "", "min": "m", None: ""}.get(kind, kind or "")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from components.encodings.base import Encoding
 from components.encodings.timeline import Timeline
 from components.errors import UserError, meant
-from components.render.layout import Units, units
+from components.render.layout import units
 from components.score import Score
 
 WHERE = "rewrite"
@@ -65,31 +65,26 @@ def read_regions(text: str, score: Score, names: tuple[str, ...]) -> list[Region
         UserError: it can't be parsed, or the score has no such bars or voices; lists the existing ones.
     """
     bars, beats = units(score)
+    last_bar, upbeat = max(bars, default=0), ", 0 for the upbeat" if 0 in bars else ""
+    hint = (
+        f"the piece has bars 1-{last_bar} and beats 1-{max(beats, default=0)}{upbeat}; voices: {', '.join(names)} "
+        f'(default: all); write it like "bars {min(2, last_bar)}-{min(3, last_bar)}, {names[-1]}", '
+        "and separate several parts with ;"
+    )
     shown = text if len(text) <= 60 else text[:59] + "…"
     regions = []
     for part in text[:LONGEST].casefold().split(";") if len(text) <= LONGEST else [""]:
         span, *words = re.split(r"[\s,&]+(?=[a-z])", part.strip())
         found, named = _SPAN.fullmatch(span.rstrip(" ,")), [word.strip(" ,") for word in words if word != "and"]
         if found is None:
-            raise _refused(f"can't understand {shown!r}", bars, beats, names)
+            raise UserError(f"can't understand {shown!r}", where=WHERE, hint=hint)
         for word in named:
             if word not in names:
-                raise _refused(f"there is no voice {word!r}{meant(word, names)}", bars, beats, names)
+                raise UserError(f"there is no voice {word!r}{meant(word, names)}", where=WHERE, hint=hint)
         of = bars if found[1].startswith("bar") else beats
         first, last = int(found[2]), int(found[3] or found[2])
         if not first <= last or first not in of or last not in of:
-            raise _refused(f"the piece has no {found[0]}", bars, beats, names)
+            raise UserError(f"the piece has no {found[0]}", where=WHERE, hint=hint)
         voices = tuple(names.index(word) for word in named) or tuple(range(len(names)))
         regions.append(Region(of[first][0], of[last][1], voices))
     return regions
-
-
-def _refused(what: str, bars: Units, beats: Units, names: tuple[str, ...]) -> UserError:
-    upbeat = ", 0 for the upbeat" if 0 in bars else ""
-    last = max(bars, default=0)
-    example = f'"bars {min(2, last)}-{min(3, last)}, {names[-1]}"'
-    hint = (
-        f"the piece has bars 1-{last} and beats 1-{max(beats, default=0)}{upbeat}; voices: {', '.join(names)} "
-        f"(default: all); write it like {example}, and separate several parts with ;"
-    )
-    return UserError(what, where=WHERE, hint=hint)

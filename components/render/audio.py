@@ -41,22 +41,16 @@ def synthesise(score: Score, rate: int = 32000, soundfont: Soundfont | None = No
     Raises:
         UserError: the score is longer than 30 minutes or can't be played, or the font is damaged.
     """
-    end = score_end(score)
+    end, where = score_end(score), f"score {score.title[:60]!r}"
     seconds_per_step = 60.0 / score.tempo_bpm / score.steps_per_beat
     if end * seconds_per_step > LIMIT_SECONDS:
-        raise UserError(
-            f"lasts {end * seconds_per_step / 60:.0f} minutes; at most {LIMIT_SECONDS // 60} can be rendered",
-            where=f"score {score.title[:60]!r}",
-            hint="render it in parts, or at a faster tempo",
-        )
+        what = f"lasts {end * seconds_per_step / 60:.0f} minutes; at most {LIMIT_SECONDS // 60} can be rendered"
+        raise UserError(what, where=where, hint="render it in parts, or at a faster tempo")
     lengths = [sounding(part) for part in score.parts]
     in_all = sum(map(sum, lengths)) * seconds_per_step
     if in_all > _MOST_VOICES * LIMIT_SECONDS:
-        raise UserError(
-            f"has too many simultaneous notes: {in_all / 3600:.0f} hours of notes in all",
-            where=f"score {score.title[:60]!r}",
-            hint="render it in parts",
-        )
+        what = f"has too many simultaneous notes: {in_all / 3600:.0f} hours of notes in all"
+        raise UserError(what, where=where, hint="render it in parts")
     length = round((end * seconds_per_step + _RELEASE_SECONDS + _TAIL_SECONDS) * rate)
     mix = np.zeros((2, length), dtype=np.float32)
     tones: dict[tuple[object, ...], np.ndarray] = {}
@@ -116,16 +110,12 @@ def _strength(note: Note) -> int:
 
 
 def _gains(voice: int, score: Score, note: Note) -> tuple[float, float]:
-    """Gains of a note, left and right; each piece of a drum kit has a fixed position."""
-    if score.parts[voice].role != "drums":
-        return _pan(voice, len(score.parts))
-    angle = np.pi / 4 * (1 + 0.6 * PLACES[piece_of(note.pitch)])
-    return float(np.cos(angle)), float(np.sin(angle))
-
-
-def _pan(voice: int, count: int) -> tuple[float, float]:
-    """Equal-power gains, left and right; the voices are spread from slightly left to slightly right."""
-    angle = np.pi / 4 + (0.0 if count < 2 else (voice / (count - 1) - 0.5) * 0.6)
+    """Equal-power gains, left and right: the voices are spread from slightly left to slightly right; each piece of a
+    drum kit has a fixed position."""
+    others = len(score.parts) - 1
+    angle = np.pi / 4 + ((voice / others - 0.5) * 0.6 if others else 0.0)
+    if score.parts[voice].role == "drums":
+        angle = np.pi / 4 * (1 + 0.6 * PLACES[piece_of(note.pitch)])
     return float(np.cos(angle)), float(np.sin(angle))
 
 

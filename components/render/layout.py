@@ -46,11 +46,6 @@ def colour(voice: int) -> str:
     return PALETTE[voice % len(PALETTE)]
 
 
-def is_black(pitch: int) -> bool:
-    """Whether the pitch is a black key of the piano."""
-    return pitch % 12 in (1, 3, 6, 8, 10)
-
-
 def score_end(score: Score) -> int:
     """The score's length in steps: its own, or the end of its last note if that is later.
 
@@ -147,7 +142,7 @@ class Rows:
 
     def is_shaded(self, row: int) -> bool:
         """Whether the row is a black key, or every second piece of a kit."""
-        return row % 2 == 1 if self.names else is_black(row)
+        return row % 2 == 1 if self.names else row % 12 in (1, 3, 6, 8, 10)
 
 
 def pictured(score: Score, least: int = 12) -> tuple[Score, Rows]:

@@ -34,18 +34,15 @@ def write_page(piece: Piece, path: Path, audio: bytes) -> None:
             record isn't JSON-ready.
     """
     score, title, record = piece.score, piece.title, piece.record
-    steps = score_end(score)
+    steps, where = score_end(score), f"score {title[:60]!r}"
     if not steps:
-        raise UserError("contains nothing to play", where=f"score {title[:60]!r}", hint="generate at least one bar")
-    if audio[:4] != b"RIFF" or len(audio) > AUDIO_LIMIT_BYTES:
-        what = (
-            "isn't a wav file"
-            if audio[:4] != b"RIFF"
-            else f"has {len(audio):,} bytes; at most {AUDIO_LIMIT_BYTES:,} are allowed"
-        )
-        raise UserError(
-            f"the page's audio {what}", where=f"score {title[:60]!r}", hint="make it with page_audio(score)"
-        )
+        raise UserError("contains nothing to play", where=where, hint="generate at least one bar")
+    for wrong, what in (
+        (audio[:4] != b"RIFF", "isn't a wav file"),
+        (len(audio) > AUDIO_LIMIT_BYTES, f"has {len(audio):,} bytes; at most {AUDIO_LIMIT_BYTES:,} are allowed"),
+    ):
+        if wrong:
+            raise UserError(f"the page's audio {what}", where=where, hint="make it with page_audio(score)")
     score, rows = pictured(score)
     low, high = rows.low, rows.high
     script = "".join((_HERE / f"{name}.js").read_text(encoding="utf-8") for name in ("page", "select"))
@@ -88,7 +85,7 @@ def write_page(piece: Piece, path: Path, audio: bytes) -> None:
         "rows": str(high - low + 1),
         "steps": str(steps),
         "description": _text(description),
-        "grid": _grid(score, rows) + _grounds(piece.sections, low, high) + _marked(piece.marked, low, high),
+        "grid": _grid(score, rows) + _bands(piece, high - low + 1),
         "notes": _notes(score, high),
         "facts": "".join(
             f"<div><dt>{_text(name)}</dt><dd>{_text(value, 1000)}</dd></div>" for name, value in piece.facts.items()
@@ -145,10 +142,13 @@ def _form(sections: Sequence[tuple[str, int, int]], steps: int) -> str:
     return f'<div class="form" aria-label="form">{spans}</div>' if sections else ""
 
 
-def _grounds(sections: Sequence[tuple[str, int, int]], low: int, high: int) -> str:
+def _bands(piece: Piece, height: int) -> str:
+    """The background colours of the sections, and the marked stretches."""
+    colours = zip(piece.sections, _colours(piece.sections), strict=True)
+    bands = [(f"section {colour}", start, stop) for (_, start, stop), colour in colours]
     return "".join(
-        f'<rect class="section {colour}" x="{start}" y="0" width="{stop - start}" height="{high - low + 1}"/>'
-        for (_, start, stop), colour in zip(sections, _colours(sections), strict=True)
+        f'<rect class="{kind}" x="{start}" y="0" width="{stop - start}" height="{height}"/>'
+        for kind, start, stop in [*bands, *(("marked", *span) for span in piece.marked)]
     )
 
 
@@ -175,13 +175,6 @@ def _grid(score: Score, drawn: Rows) -> str:
             for part in score.parts
             for down, up in part.pedal
         )
-    )
-
-
-def _marked(marked: Sequence[tuple[int, int]], low: int, high: int) -> str:
-    return "".join(
-        f'<rect class="marked" x="{start}" y="0" width="{stop - start}" height="{high - low + 1}"/>'
-        for start, stop in marked
     )
 
 

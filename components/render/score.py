@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.drums import CHANNEL
+from components.harmony import written_kind
 from components.render.channels import CHANNELS, Shared
 from components.render.layout import Bar, bars, metres, score_end
 from components.render.record import Record, embed_marker, printable
@@ -238,18 +239,13 @@ def _add_chords(score: Score, staff: stream.Part, names: dict[int, str]) -> None
         kind, altered = _ALTERED.get(chord.kind, (_KINDS.get(chord.kind, "dominant-seventh"), ()))
         symbol = harmony.ChordSymbol(
             root=names[chord.root], kind=kind, bass=None if chord.bass is None else names[chord.bass],
-            kindStr=_written(chord.kind),
+            kindStr=written_kind(chord.kind),
         )  # fmt: skip
         for degree, semitones in altered:
             change = harmony.ChordStepModification("alter" if degree == 5 else "add", degree, semitones)
             symbol.addChordStepModification(change, updatePitches=False)
         symbol.writeAsChord = False
         measures[index].insert(Fraction(chord.start - places[index].start, score.steps_per_beat), symbol)
-
-
-def _written(kind: str) -> str:
-    """A chord kind as written after the root: "" for a major triad, "m" for a minor one."""
-    return {"maj": "", "min": "m"}.get(kind, kind)
 
 
 def _initials_differ(score: Score) -> bool:
