@@ -282,9 +282,11 @@ class Wrapped(Encoding):
 
 
 class Signed(Encoding):
-    """An encoding with a fixed vocabulary, `signs`; computations on ids depend on it."""
+    """An encoding with a fixed vocabulary, `signs`; computations on ids depend on it. `planned`: the number of bars is
+    the third token of a piece."""
 
     signs: Any
+    planned: bool
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -300,6 +302,11 @@ class Signed(Encoding):
                 where="encoding",
                 hint="ingest the data and train the model again, or use the version of Reprise that wrote it",
             )
+
+    def with_bars(self, bars: int, begun: np.ndarray) -> np.ndarray:
+        if not self.planned:
+            return super().with_bars(bars, begun)
+        return np.array([*begun, *[-1] * (2 - len(begun)), self.signs.bars0 + bars - 1], dtype=np.int64)
 
 
 def encoding_from_state(state: Mapping[str, Any]) -> Encoding:

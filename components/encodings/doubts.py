@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import methodcaller
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
@@ -80,7 +81,7 @@ def spelled(encoding: Reads, given: Text, where: str, doubts: Doubts) -> Text:
     for sign, name in TAKEN_OUT.items():
         if any(sign in word for word in text):
             doubts.add(f"{name}s removed", where)
-            text = _each(text, partial(_without, sign))
+            text = _each(text, methodcaller("replace", sign, ""))
     own = None if "".join(text).isascii() else _ids(encoding, text)
     for form in FORMS if own is not None else ():
         other = _each(text, partial(unicodedata.normalize, form))
@@ -89,10 +90,6 @@ def spelled(encoding: Reads, given: Text, where: str, doubts: Doubts) -> Text:
             doubts.add(f"normalised to {form}, the Unicode form of the training data", where)
             return other
     return text
-
-
-def _without(sign: str, word: str) -> str:
-    return word.replace(sign, "")
 
 
 def _each(text: Text, change: Callable[[str], str]) -> Text:

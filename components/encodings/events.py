@@ -12,6 +12,7 @@ from pydantic import Field
 from components.encodings.base import Encoding
 from components.encodings.copying import MATCHES
 from components.encodings.event_copies import BEGINS, ENDS, LAGS, EventPlaces, event_copies
+from components.encodings.notes import Shift, interval
 from components.encodings.sections import Sections
 from components.encodings.vocabulary import EOS, SPECIALS, Vocabulary
 from components.errors import UserError
@@ -20,7 +21,6 @@ from components.score import Score, pitch_name
 FIRST = len(SPECIALS)
 PITCHES = ("Pitch", "NoteOn", "NoteOff")  # types that are transposed; drums aren't
 ENDINGS = ("Duration", *ENDS)  # types after which a piece may end
-Shift = Annotated[int, Field(ge=-24, le=24)]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -186,12 +186,7 @@ class Events(Encoding):
         """The piece transposed by one random interval, except drums; int64 [T]."""
         ids = np.asarray(ids, dtype=np.int64)
         pitches = self._pitch[ids]
-        pitched = pitches >= 0
-        if self.transpose == (0, 0) or not pitched.any():
-            return ids
-        low = max(self.transpose[0], -int(pitches[pitched].min()))
-        high = min(self.transpose[1], 127 - int(pitches[pitched].max()))
-        return ids + int(rng.integers(low, high + 1)) * pitched if low <= high else ids
+        return ids + interval(self.transpose, pitches[pitches >= 0], 128, rng) * (pitches >= 0)
 
     def counts(self, ids: np.ndarray) -> dict[str, int]:
         return {"note": int(self._notes[np.asarray(ids, dtype=np.int64)].sum())}

@@ -12,6 +12,8 @@ import numpy as np
 from components.encodings.base import Encoding, Field
 from components.errors import UserError
 
+KNOTS = 5  # of the time-warping curve
+
 
 @dataclass(kw_only=True, eq=False)
 class Frames(Encoding):
@@ -106,6 +108,13 @@ class Frames(Encoding):
             if 0 < deviation < 50 * step:
                 what = f"float32 rounds numbers near {largest:.15g} to {step:g}, but they vary only by {deviation:.3g}"
                 raise UserError(what, where="encoding", hint="set standardise: true, which subtracts the mean")
+
+
+def warped(steps: int, warp: float, rng: np.random.Generator) -> np.ndarray:
+    """When each step is read if time is warped, float64 [T], from 0 to T - 1; `warp`: standard deviation of the speed's
+    logarithm."""
+    speed_T = np.exp(np.interp(np.linspace(0, KNOTS - 1, steps - 1), np.arange(KNOTS), rng.normal(0.0, warp, KNOTS)))
+    return np.concatenate([[0.0], np.cumsum(speed_T)]) * (steps - 1) / speed_T.sum()
 
 
 def _frames(item: Any) -> np.ndarray:

@@ -16,13 +16,13 @@ import numpy as np
 from pydantic import Field as Bounds
 
 from components.encodings.base import Encoding, Field
+from components.encodings.frames import warped
 from components.errors import UserError
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1000, 384_000
 LOUDEST = 100.0  # largest valid sample; float samples may exceed full scale, but not by that much
 FLOOR = 1e-10  # lower energies count as silence; 16 bits reach down to 1e-9
 BLOCK = 1024  # frames whose spectra are in memory at once
-KNOTS = 5  # of the time-warping curve
 NOISE_RANGE, NOISE_TILT = 30.0, 1.0  # decibels; nats, standard deviation at the lowest and the highest band
 
 
@@ -165,10 +165,7 @@ class Mel(Encoding):
             frames_TM = _between(frames_TM, np.linspace(0, len(frames_TM) - 1, max(1, round(length))))
         T, M = frames_TM.shape
         if self.warp and T > 1:
-            knots = rng.normal(0.0, self.warp, KNOTS)
-            speed_T = np.exp(np.interp(np.linspace(0, KNOTS - 1, T - 1), np.arange(KNOTS), knots))
-            when_T = np.concatenate([[0.0], np.cumsum(speed_T)]) * (T - 1) / speed_T.sum()
-            frames_TM = _between(frames_TM, when_T)
+            frames_TM = _between(frames_TM, warped(T, self.warp, rng))
         if self.shift:
             by = rng.uniform(-self.shift, self.shift)
             frames_TM = _between(frames_TM.T, np.clip(np.arange(M) + by, 0, M - 1)).T
@@ -232,7 +229,7 @@ def mel_filters(rate_hz: int, bins: int, bands: int, low_hz: float, high_hz: flo
     if not 0 <= low_hz < high_hz <= rate_hz / 2:
         raise UserError(f"invalid range: {low_hz:g} to {high_hz:g} Hz", where="encoding.low_hz",
                         hint=f"choose a range within 0 to {rate_hz / 2:g} Hz, half of rate_hz")  # fmt: skip
-    edges_hz = _hertz(np.linspace(_mel(low_hz), _mel(high_hz), bands + 2))
+    edges_hz = 700.0 * (10.0 ** (np.linspace(_mel(low_hz), _mel(high_hz), bands + 2) / 2595.0) - 1.0)
     bins_hz = np.arange(bins // 2 + 1)[:, None] * rate_hz / bins
     rising = (bins_hz - edges_hz[:-2]) / (edges_hz[1:-1] - edges_hz[:-2])
     falling = (edges_hz[2:] - bins_hz) / (edges_hz[2:] - edges_hz[1:-1])
@@ -269,10 +266,6 @@ def _between(frames: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 def _mel(hz: Any) -> Any:
     return 2595.0 * np.log10(1.0 + np.asarray(hz) / 700.0)
-
-
-def _hertz(mel: np.ndarray) -> np.ndarray:
-    return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
 
 
 def _checked(item: Any) -> np.ndarray:

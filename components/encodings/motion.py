@@ -10,9 +10,7 @@ import numpy as np
 from pydantic import Field as Bounds
 
 from components.encodings.base import Field
-from components.encodings.frames import Frames
-
-KNOTS = 5  # of the time-warping curve
+from components.encodings.frames import Frames, warped
 
 
 @dataclass(kw_only=True, eq=False)
@@ -66,9 +64,7 @@ class Motion(Frames):
         T, W = len(ids), len(self.mean_W)
         places_TW = np.asarray(ids[:, :W], dtype=np.float64)
         if self.warp:
-            knots = rng.normal(0.0, self.warp, KNOTS)
-            speed_T = np.exp(np.interp(np.linspace(0, KNOTS - 1, T - 1), np.arange(KNOTS), knots))
-            when_T = np.concatenate([[0.0], np.cumsum(speed_T)]) * (T - 1) / speed_T.sum()
+            when_T = warped(T, self.warp, rng)
             places_TW = np.stack([np.interp(when_T, np.arange(T), feature) for feature in places_TW.T], axis=1)
         places_TW = places_TW * np.exp(rng.normal(0.0, self.scale, W))
         if self.rotate and W == 2:

@@ -220,11 +220,7 @@ class Notes(Encoding):
         """The piece transposed by one random interval, with `stretch` also stretched; int64 [T, 4]."""
         ids = np.array(ids, dtype=np.int64)
         notes = ids[:, PITCH] >= PITCH0
-        if self.transpose != (0, 0) and notes.any():
-            pitches = ids[notes, PITCH] - PITCH0
-            low = max(self.transpose[0], -int(pitches.min()))
-            high = min(self.transpose[1], PITCHES - 1 - int(pitches.max()))
-            ids[notes, PITCH] += int(rng.integers(low, high + 1)) if low <= high else 0
+        ids[notes, PITCH] += interval(self.transpose, ids[notes, PITCH] - PITCH0, PITCHES, rng)
         if self.stretch and rng.random() < 0.5:
             lengths = np.maximum(ids[:, (DURATION, GAP)] - FIRST, 0)
             ids[:, (DURATION, GAP)] += self._stretched(ids, lengths, rng) - lengths
@@ -240,6 +236,15 @@ class Notes(Encoding):
         if not (lengths % 2).any() and not (ids[:, PITCH] == REST).any():
             choices.append(lengths // 2)
         return choices[int(rng.integers(len(choices)))] if choices else lengths
+
+
+def interval(within: tuple[int, int], pitches: np.ndarray, count: int, rng: np.random.Generator) -> int:
+    """A random number of semitones in a range, with which the pitches [N] stay from 0 to `count` - 1; 0 if there is
+    none."""
+    if within == (0, 0) or not len(pitches):
+        return 0
+    low, high = max(within[0], -int(pitches.min())), min(within[1], count - 1 - int(pitches.max()))
+    return int(rng.integers(low, high + 1)) if low <= high else 0
 
 
 def settled(notes: Iterable[Note]) -> tuple[Note, ...]:

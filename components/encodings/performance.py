@@ -11,7 +11,7 @@ from pydantic import Field
 
 from components.bounds import MOST_SECONDS
 from components.encodings.base import Encoding
-from components.encodings.notes import Shift, settled
+from components.encodings.notes import Shift, interval, settled
 from components.encodings.resumed import Resumed, Walk
 from components.encodings.vocabulary import BOS, EOS, SPECIALS, Vocabulary
 from components.errors import UserError
@@ -294,11 +294,7 @@ class Performance(Encoding):
         """The piece transposed by one random interval, within the range of the keys; int64 [T]."""
         ids = np.asarray(ids, dtype=np.int64)
         keyed = (ids >= ON) & (ids < LOUD)
-        if self.transpose == (0, 0) or not keyed.any():
-            return ids
-        keys = (ids[keyed] - ON) % KEYS
-        low, high = max(self.transpose[0], -int(keys.min())), min(self.transpose[1], KEYS - 1 - int(keys.max()))
-        return ids + int(rng.integers(low, high + 1)) * keyed if low <= high else ids
+        return ids + interval(self.transpose, (ids[keyed] - ON) % KEYS, KEYS, rng) * keyed
 
     def counts(self, ids: np.ndarray) -> dict[str, int]:
         ids = np.asarray(ids)

@@ -10,12 +10,12 @@ import numpy as np
 from pydantic import Field as Bounds
 
 from components.encodings.base import Encoding, Field
+from components.encodings.notes import Shift, interval
 from components.harmony import chord_tones
 from components.score import Note, Part, Score
 
 KEYS, LOWEST = 88, 21  # of a piano, from A0
 CHORDS_FROM = 48  # C3
-Shift = Annotated[int, Bounds(ge=-24, le=24)]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -68,8 +68,4 @@ class PianoRoll(Encoding):
         return Score((part,), steps_per_beat=self.steps_per_beat, length_steps=len(roll))
 
     def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        keys = np.flatnonzero(ids.any(axis=0))
-        if self.transpose == (0, 0) or not len(keys):
-            return ids
-        low, high = max(self.transpose[0], -int(keys[0])), min(self.transpose[1], KEYS - 1 - int(keys[-1]))
-        return np.roll(ids, int(rng.integers(low, high + 1)), axis=1) if low <= high else ids
+        return np.roll(ids, interval(self.transpose, np.flatnonzero(ids.any(axis=0)), KEYS, rng), axis=1)

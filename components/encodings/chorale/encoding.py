@@ -183,11 +183,6 @@ class Chorale(Signed):
             ids[PREFIX + 1] = signs.home0 + home_of(start, first=True)
         return ids
 
-    def with_bars(self, bars: int, begun: np.ndarray) -> np.ndarray:
-        if not self.planned:
-            return super().with_bars(bars, begun)
-        return np.array([*begun, *[-1] * (PREFIX - len(begun)), self.signs.bars0 + bars - 1], dtype=np.int64)
-
     def label(self, id: int) -> str:
         """The name of a pitch, a dash for a held note."""
         signs = self.signs

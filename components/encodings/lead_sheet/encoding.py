@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -81,12 +82,10 @@ class LeadSheet(Signed):
     relative: bool = False
 
     def __post_init__(self) -> None:
-        if not 2 <= self.steps_per_beat <= 48 or self.steps_per_beat % 2:
-            raise UserError(
-                f"must be an even number from 2 to 48, not {self.steps_per_beat}",
-                where="encoding.steps_per_beat",
-                hint="for example 12, which allows triplets and sixteenth notes",
-            )
+        if self.steps_per_beat % 2:
+            what = f"must be an even number from 2 to 48, not {self.steps_per_beat}"
+            hint = "for example 12, which allows triplets and sixteenth notes"
+            raise UserError(what, where="encoding.steps_per_beat", hint=hint)
         self.copy_places = len(LAGS) + self.patterns
         self.signs = Signs(self.steps_per_beat, self.planned, self.relative)
         self.prefix = self.signs.prefix
@@ -96,8 +95,6 @@ class LeadSheet(Signed):
         # type of the next token (see `context`), the form's columns, the last pitch and its role in the chord
         self.context_sizes = (5, *form_sizes(self.steps_per_beat), 2 + HIGHEST - LOWEST, 5)
         self.context_sizes += plan_sizes(self.steps_per_beat) if self.planned else ()
-        self._forms: dict[bytes, tuple[Form, np.ndarray]] = {}
-        self._returns: dict[tuple[bytes, Sections | None], tuple[np.ndarray, np.ndarray]] = {}
 
     def fit(self, items: Iterable[Score]) -> None:
         """Learn whether there are chord symbols (if not, chords given in generation are left out), the longest form
@@ -218,11 +215,6 @@ class LeadSheet(Signed):
         """The form in the ids [T] before a melody."""
         return self._form(ids)[0].moved(self.signs.home(ids))
 
-    def with_bars(self, bars: int, begun: np.ndarray) -> np.ndarray:
-        if not self.planned:
-            return super().with_bars(bars, begun)
-        return np.array([*begun, *[-1] * (2 - len(begun)), self.signs.bars0 + bars - 1], dtype=np.int64)
-
     def drawn_form(self, bars: int, seed: int) -> str:
         return draw_form(self.forms, bars, seed)
 
@@ -280,7 +272,8 @@ class LeadSheet(Signed):
         event that followed the latest intervals before."""
         ids = np.asarray(ids, dtype=np.int64)
         places = self.signs.places(ids)
-        returns = self._returned(ids[: places.begin], places.begin < len(ids), sections)
+        form = ids[: places.begin if places.begin < len(ids) else 0]  # counts as empty until it is complete
+        returns = self._returned(form.tobytes(), sections)
         lags = sections.lags(self._bar_numbers(ids, places), LAGS) if sections else LAGS
         found = lead_sheet_copies(self.signs, ids, places, *returns, lags)
         if not self.patterns:
@@ -371,23 +364,17 @@ class LeadSheet(Signed):
 
     def _form(self, ids: np.ndarray) -> tuple[Form, np.ndarray]:
         """The form in the ids [T] before a melody, and its columns [steps + 1, C]; cached."""
-        key = np.asarray(ids, dtype=np.int64).tobytes()
-        if key not in self._forms:
-            form = self.signs.read_form(ids.tolist())
-            if len(self._forms) >= REMEMBERED:
-                self._forms.pop(next(iter(self._forms)))
-            self._forms[key] = (form, form_columns(form, self.steps_per_beat))
-        return self._forms[key]
+        return self._read(np.asarray(ids, dtype=np.int64).tobytes())
 
-    def _returned(self, ids: np.ndarray, whole: bool, sections: Sections | None) -> tuple[np.ndarray, np.ndarray]:
-        """`form_returns` of the form in the ids [T] before a melody, cached; of an empty form until it is `whole`."""
-        key = ids.tobytes() if whole else b"", sections
-        if key not in self._returns:
-            if len(self._returns) >= REMEMBERED:
-                self._returns.pop(next(iter(self._returns)))
-            form = self._form(ids)[0] if whole else Form()
-            self._returns[key] = form_returns(form, self.steps_per_beat, sections)
-        return self._returns[key]
+    @lru_cache(maxsize=REMEMBERED)  # noqa: B019 - an encoding lives as long as its model or run
+    def _read(self, ids: bytes) -> tuple[Form, np.ndarray]:
+        form = self.signs.read_form(np.frombuffer(ids, dtype=np.int64).tolist())
+        return form, form_columns(form, self.steps_per_beat)
+
+    @lru_cache(maxsize=REMEMBERED)  # noqa: B019
+    def _returned(self, ids: bytes, sections: Sections | None) -> tuple[np.ndarray, np.ndarray]:
+        """`form_returns` of the form in the ids before a melody; cached."""
+        return form_returns(self._read(ids)[0], self.steps_per_beat, sections)
 
 
 def _melody(score: Score) -> tuple[Note, ...]:
