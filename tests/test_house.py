@@ -59,7 +59,7 @@ DOORS = {
     "av": ["components/datasets/media/video.py"],
     "chardet": ["components/datasets/files/codings.py"],
     "regex": ["components/encodings/"],
-    "scipy": ["components/datasets/music/roll_files.py"],
+    "scipy": ["components/datasets/families.py", "components/datasets/music/roll_files.py"],
     "optuna": ["components/runs/tune.py", "components/runs/watched.py"],
     "onnxruntime": ["components/export/"],
     "onnxscript": ["components/export/"],

@@ -7,6 +7,7 @@ weighted by rarity; the families are the connected components.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,6 +22,18 @@ SHARE = 0.2  # of the shorter melody, its patterns weighed by how rare they are
 ALIKE = 9
 NEXT = 20  # melodies with the same pattern that each is compared with, and the most that a title counts in
 _WIDEST = 24  # semitones; wider intervals count as this wide
+
+
+def in_any_key(score: Score) -> str:
+    """Digest of the notes relative to the first one, so that a transposed piece is the same piece."""
+    digest, reference = hashlib.sha256(), None
+    for part in score.parts:
+        columns = note_columns(part.notes)[:3].copy()
+        if reference is None and columns.size:
+            reference = columns[2, 0]
+        columns[2] -= reference or 0
+        digest.update(f"{columns.shape[1]} ".encode() + columns.tobytes())
+    return digest.hexdigest()
 
 
 def intervals(score: Score) -> np.ndarray:
@@ -44,6 +57,9 @@ def families(melodies: Sequence[np.ndarray], titles: Sequence[str]) -> np.ndarra
     melodies. Each melody is compared with the next `NEXT` that share a pattern, so time and memory are linear in the
     number of notes.
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     texts = [line.astype("<i4").tobytes() for line in melodies]
     known = sorted({text for text, line in zip(texts, melodies, strict=True) if len(line) >= LENGTH})
     number = {text: index for index, text in enumerate(known)}  # by content: the order of the pieces doesn't matter
@@ -51,19 +67,10 @@ def families(melodies: Sequence[np.ndarray], titles: Sequence[str]) -> np.ndarra
     names = sorted({title for title in titles if title})
     title_of = {title: index for index, title in enumerate(names)}
     titled = {(number[x], title_of[t]) for x, t in zip(texts, titles, strict=True) if t and x in number}
-    edges = _joined(rows, _one_title(sorted(titled))) if rows else []
-    root = list(range(len(rows)))
-
-    def find(index: int) -> int:
-        while root[index] != index:
-            root[index] = index = root[root[index]]
-        return index
-
-    for one, other in edges:
-        one, other = find(one), find(other)
-        root[max(one, other)] = min(one, other)
+    pairs = _joined(rows, _one_title(sorted(titled))) if rows else np.zeros((2, 0), np.int64)
+    _, family = connected_components(coo_array((np.ones(pairs.shape[1]), pairs), shape=(len(rows), len(rows))))
     found: dict[tuple[str, int], int] = {}
-    keys = [("family", find(number[text])) if text in number else ("alone", at) for at, text in enumerate(texts)]
+    keys = [("family", int(family[number[text]])) if text in number else ("alone", at) for at, text in enumerate(texts)]
     return np.array([found.setdefault(key, len(found)) for key in keys], dtype=np.int64)
 
 
@@ -82,8 +89,8 @@ def _one_title(titled: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
     return {(one, other) for found in few for at, one in enumerate(found) for other in found[at + 1 :]}
 
 
-def _joined(rows: Sequence[np.ndarray], one_title: set[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The pairs of melodies that are joined, given the different patterns of each."""
+def _joined(rows: Sequence[np.ndarray], one_title: set[tuple[int, int]]) -> np.ndarray:
+    """The pairs of melodies that are joined, int64 [2, pairs], given the different patterns of each."""
     count = len(rows)
     sizes = np.array([len(row) for row in rows])
     pattern, melody = np.concatenate(rows), np.repeat(np.arange(count), sizes)
@@ -103,4 +110,4 @@ def _joined(rows: Sequence[np.ndarray], one_title: set[tuple[int, int]]) -> list
     needed = np.maximum(SHARE, np.minimum(0.5, ALIKE / np.minimum(sizes[one], sizes[other])))
     named = np.array([pair in one_title for pair in zip(one.tolist(), other.tolist(), strict=True)], dtype=bool)
     joined = (shared >= LEAST) & (share >= needed) | (shared >= LEAST_TITLED) & named
-    return list(zip(one[joined].tolist(), other[joined].tolist(), strict=True))
+    return np.stack([one[joined], other[joined]])

@@ -118,10 +118,8 @@ def on_one_grid(data: Mapping[str, Any], encoding: Mapping[str, Any], reader: st
         UserError: steps of the encoding would be between those of the reader.
     """
     inner = encoding.get("encoding", encoding)
-    own, other = (
-        options_of(resolve("reader", reader)),
-        options_of(resolve("encoding", inner.get("kind", ""), where="encoding.kind")),
-    )
+    own = options_of(resolve("reader", reader))
+    other = options_of(resolve("encoding", inner.get("kind", ""), where="encoding.kind"))
     name = next((name for name in ("frames_per_beat", "steps_per_beat") if name in own), "")
     if not name or "steps_per_beat" not in other:
         return dict(data)

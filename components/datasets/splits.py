@@ -114,11 +114,9 @@ def group_split(reader: Reader, fractions: Sequence[float], seed: int) -> Pieces
     order = np.random.default_rng(seed).permutation(len(sizes))
     middles = np.cumsum(sizes[order]) - sizes[order] / 2  # a group goes where its middle item falls
     ends = np.searchsorted(middles, np.cumsum([fractions[index] for index in wanted]) * len(groups))
-    for at in range(len(ends)):
-        ends[at] = max(ends[at], at + 1, ends[at - 1] + 1 if at else 0)
+    at = np.arange(len(ends))
+    ends = np.minimum(at + np.maximum.accumulate(np.maximum(ends - at, 1)), len(sizes) - at[::-1])  # one group at least
     ends[-1] = len(sizes)
-    for at in reversed(range(len(ends) - 1)):
-        ends[at] = min(ends[at], ends[at + 1] - 1)
     split_of = np.empty(len(sizes), dtype=np.int64)
     split_of[order] = np.repeat(wanted, np.diff(ends, prepend=0))
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -52,18 +53,17 @@ class StoreWriter:
     def __init__(self, folder: Path, fields: Mapping[str, Field]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.fields = folder, dict(fields)
-        self._files: dict[tuple[str, str], BinaryIO] = {}
         self._steps = {(split, name): 0 for split in SPLITS for name in fields}
         # Offsets are streamed too: a corpus of short lines has nearly as many of them as tokens.
         self._sequences = dict.fromkeys(SPLITS, 0)
-        try:
-            for split in SPLITS:
-                for name in fields:
-                    for part in (name, f"{name}.offsets"):
-                        self._files[split, part] = (folder / f"{split}.{part}.bin").open("wb")
-        except OSError:
-            self.abandon()
-            raise
+        parts = [part for name in fields for part in (name, f"{name}.offsets")]
+        with ExitStack() as opened:  # they are closed if one of them can't be opened
+            self._files = {
+                (split, part): opened.enter_context((folder / f"{split}.{part}.bin").open("wb"))
+                for split in SPLITS
+                for part in parts
+            }
+            self._opened = opened.pop_all()
 
     def add(self, split: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Add a sequence: ids [T] or frames [T, width] of every field."""
@@ -98,8 +98,7 @@ class StoreWriter:
 
     def abandon(self) -> None:
         """Close the files without making the folder a store."""
-        for file in self._files.values():
-            file.close()
+        self._opened.close()
 
 
 class Sequences:

@@ -106,10 +106,8 @@ class Targets:
             notes.append(f"{len(same)} of the {len(self.ends[0])} numbers to predict never vary in train ({values})")
         largest = max(float(np.abs(edge).max()) for edge in self.ends) if self.ends is not None else 0.0
         if largest >= WHOLE:
-            step = f"{np.spacing(largest):g}"
-            notes.append(
-                f"warning: numbers to predict near {largest:g} are rounded to {step}: subtract a constant first"
-            )
+            what = f"numbers to predict near {largest:g} are rounded to {np.spacing(largest):g}"
+            notes.append(f"warning: {what}: subtract a constant first")
         return notes
 
     def facts(self) -> dict[str, dict[str, int]]:
@@ -124,24 +122,20 @@ class Targets:
         alike = [" and ".join(map(repr, sorted(found))) for found in by_letters.values() if len(found) > 1]
         if not alike or not self.whole:  # case distinguishes tags: NN and nn
             return []
-        return [
-            f"warning: labels that differ only in case, blanks or signs are treated as different: {_names(alike, '; ')}"
-        ]
+        what = "labels that differ only in case, blanks or signs are treated as different"
+        return [f"warning: {what}: {_names(alike, '; ')}"]
 
     def _odd(self) -> list[str]:
         """Notes on labels that mean "missing", and on items with a different label each."""
         if not self.whole:
             return []
         missing = [repr(label) for label in self._all if label.casefold() in MISSING]
-        notes = (
-            [f"read as a label: {_names(missing)} (leave the cell empty if it means a missing value)"]
-            if missing
-            else []
-        )
+        notes = []
+        if missing:
+            notes.append(f"read as a label: {_names(missing)} (leave the cell empty if it means a missing value)")
         if len(self._all) > 2 and {label.casefold() for label in self._all} <= TRUTH:
-            notes.append(
-                f"warning: yes and no in several spellings, treated as different labels: {_names(list(self._all))}"
-            )
+            what = "yes and no in several spellings, treated as different labels"
+            notes.append(f"warning: {what}: {_names(list(self._all))}")
         items, labels = sum(self.labels["train"].values()), len(self.labels["train"])
         if labels >= MANY and 2 * labels > items:
             what = f"warning: {labels:,} labels in {items:,} items of train: is it the right column,"

@@ -70,8 +70,7 @@ class ExampleBatches(Batches):
             for slot, row in enumerate(rows):
                 # repeated rows get different variants
                 again = [] if self.classes is None else [index, slot]
-                rng = np.random.default_rng([self.seed, epoch, int(row), *again])
-                variants.append(self.augment(self.inputs[int(row)], rng))
+                variants.append(self.augment(self.inputs[int(row)], self.rng(epoch, int(row), *again)))
         inputs, lengths_B = padded(self.inputs, rows, variants)
         targets, target_lengths_B = padded(self.targets, rows)
         return ExampleBatch(inputs, lengths_B, targets, target_lengths_B, rows)
@@ -80,17 +79,14 @@ class ExampleBatches(Batches):
     def _plan(self, epoch: int) -> list[np.ndarray]:
         # targets break ties, so that long ones share a batch too
         lengths = self.inputs.lengths + self.targets.lengths / (1 + self.targets.lengths.max(initial=0))
+        rng = self.rng(epoch)
         if not self.training:
-            order = np.argsort(lengths, kind="stable")
-            return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        rng = np.random.default_rng([self.seed, epoch])
+            return self.groups(np.argsort(lengths, kind="stable"), rng)
         # shuffled, then sorted with noise: similar lengths share a batch, but not the same neighbours every epoch
         drawn = rng.permutation(len(lengths)) if self.classes is None else balanced(self.classes, rng)
         noise = rng.uniform(0.9, 1.1, len(lengths))
         noise = noise[drawn] if self.classes is None else noise  # for each draw, or repeats would share a batch
-        order = drawn[np.argsort(lengths[drawn] * noise, kind="stable")]
-        groups = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        return [groups[i] for i in rng.permutation(len(groups))]
+        return self.groups(drawn[np.argsort(lengths[drawn] * noise, kind="stable")], rng)
 
 
 class FrameBatches(ExampleBatches):
@@ -106,8 +102,8 @@ class FrameBatches(ExampleBatches):
         rows = self._plan(epoch)[index]
         pieces = [self.targets[int(row)] for row in rows]
         if self.training:
-            generators = (np.random.default_rng([self.seed, epoch, int(row)]) for row in rows)
-            pieces = [self.encoding.augment(piece, rng) for piece, rng in zip(pieces, generators, strict=True)]
+            augment = self.encoding.augment
+            pieces = [augment(piece, self.rng(epoch, int(row))) for piece, row in zip(pieces, rows, strict=True)]
         targets, lengths_B = pad(pieces, Field(width=self.targets.tokens.shape[1]))
         inputs = np.concatenate([np.zeros_like(targets[:, :1]), targets[:, :-1]], axis=1)
         return ExampleBatch(inputs, lengths_B, targets, lengths_B, rows)

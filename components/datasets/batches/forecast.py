@@ -136,7 +136,7 @@ class ForecastBatches(Batches):
     def at(self, epoch: int, index: int) -> ForecastBatch:
         """Batch `index` of an epoch."""
         if self.training:
-            rng = np.random.default_rng([self.seed, epoch, index])
+            rng = self.rng(epoch, index)
             rows = rng.choice(len(self.room), self.batch_size, p=self.room / self.room.sum())
             chosen = [(int(row), int(rng.integers(1, self.room[row] + 1))) for row in rows]
         else:

@@ -50,6 +50,11 @@ class Batches(ABC):
         """All windows of an epoch."""
         return (self.at(epoch, index) for index in range(self.count(epoch)))
 
+    def groups(self, order: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+        """The rows in this order as batches; in training the batches are shuffled."""
+        found = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        return [found[i] for i in rng.permutation(len(found))] if self.training else found
+
     def rng(self, *key: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, *key])
 
@@ -96,18 +101,11 @@ class SequenceBatches(Batches):
     def _plan(self, epoch: int) -> list[tuple[np.ndarray, int, int]]:
         """(rows, start, stop) of every window, in order."""
         lengths = np.diff(self.sequences.offsets) - 1  # steps: inputs are all tokens but the last
-        order = np.arange(len(lengths))
-        if self.training:
-            rng = self.rng(epoch)
-            # sorted by length with noise: similar lengths share a batch, but not the same neighbours every epoch
-            order = np.argsort(lengths * rng.uniform(0.9, 1.1, len(lengths)), kind="stable")
-        else:
-            order = np.argsort(lengths, kind="stable")
-        groups = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        if self.training:
-            groups = [groups[i] for i in rng.permutation(len(groups))]
+        rng = self.rng(epoch)
+        # with noise, similar lengths share a batch, but not the same neighbours every epoch
+        noise = rng.uniform(0.9, 1.1, len(lengths)) if self.training else 1.0
         plan = []
-        for rows in groups:
+        for rows in self.groups(np.argsort(lengths * noise, kind="stable"), rng):
             longest = int(lengths[rows].max(initial=0))
             windows = max(1, -(-longest // self.window))
             edges = np.linspace(0, longest, windows + 1).round().astype(int)

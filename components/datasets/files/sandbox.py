@@ -168,7 +168,7 @@ class _Pool:
             self._start()
         for worker in self.live:
             while self.waiting and len(worker.assigned) < AT_ONCE and self.waiting[0] < end:
-                self._send(worker, self.waiting.popleft())
+                worker.send(index := self.waiting.popleft(), self.paths[index])
         deadlines = [worker.deadline for worker in self.live if worker.assigned or not worker.ready]
         left = min(deadlines, default=0.0) - time.monotonic()
         for key, _ in self.selector.select(max(0.0, min(left, CHECK_SECONDS))):
@@ -186,9 +186,6 @@ class _Pool:
         worker = _Worker(self.function, self.options, self.limits)
         self.selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
         return worker
-
-    def _send(self, worker: _Worker, index: int) -> None:
-        worker.send(index, self.paths[index])
 
     def _take(self, worker: _Worker) -> None:
         frames = worker.frames()
@@ -226,7 +223,7 @@ class _Pool:
         self.waiting.extendleft(reversed(worker.assigned))
         if not idle and code != -signal.SIGPROF and self._again(index, worker):
             self.suspects.add(index)
-            self._send(self._start(), index)
+            self._start().send(index, self.paths[index])
         else:
             self.done[index] = Outcome(reason=idle or _death(code, self.limits))
 

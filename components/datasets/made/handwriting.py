@@ -1,5 +1,4 @@
-"""Generated handwriting: random words in a single-line font. There are no files: the options and the seed define the
-data."""
+"""Generated handwriting: random words in a single-line font."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ class MadeHandwriting(MadeReader):
     """`count` texts of one to `words` words, each of two to six letters a to z. Size, slant, width, roundness, spacing
     and irregularity vary from text to text. The unit is about a pixel: small letters are 14 to 26 high.
 
-    Equal texts are in the same split. `seed`: seed of the data, independent of the recipe's.
+    Equal texts are in the same split.
     """
 
     files_by = "strokes"

@@ -1,5 +1,4 @@
-"""Generated piano performances: small pieces composed and performed by rules, not by people. There are no files: the
-options and the seed define the data. See `composed` and `performed`."""
+"""Generated piano performances: small pieces composed and performed by rules. See `composed` and `performed`."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ class MadePiano(MadeReader):
     played with the rules of Friberg, Bresin and Sundberg (2006): phrase arches, a final ritard, a melody that is louder
     and slightly ahead, louder high notes, articulation, and a pedal that changes with the harmony.
 
-    `seed`: seed of the data, independent of the recipe's. A piece in two keys would be in one split.
+    A piece in two keys would be in one split.
     """
 
     gives_way, files_by = True, "piano"

@@ -1,5 +1,4 @@
-"""Generated series: hourly loads with a trend, daily and weekly seasonality, and noise that grows with the load. There
-are no files: the options and the seed define the data."""
+"""Generated series: hourly loads with a trend, daily and weekly seasonality, and noise that grows with the load."""
 
 from __future__ import annotations
 

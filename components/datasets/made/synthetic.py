@@ -1,5 +1,4 @@
-"""Generated examples that measure memory: the lag is known, and so is the score of a model without memory. There are no
-files: the options and the seed define the data."""
+"""Generated examples that measure memory: the lag is known, and so is the score of a model without memory."""
 
 from __future__ import annotations
 

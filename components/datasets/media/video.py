@@ -17,7 +17,7 @@ from pydantic import Field
 
 from components.datasets.files.cells import lines, split_cells
 from components.datasets.files.folders import ending
-from components.datasets.files.sandbox import Limits, Outcome, Refused, read_all
+from components.datasets.files.sandbox import Limits, Refused, read_all
 from components.datasets.files.text import TextFiles
 from components.datasets.labelled import NamedLabels, Row
 from components.errors import UserError
@@ -85,7 +85,8 @@ class VideoReader(NamedLabels):
         kept, outcomes = tempfile.TemporaryFile(), []  # noqa: SIM115 - lives as long as the reader
         decoded = read_all("components.datasets.media.video:decode", self.files, self.options, LIMITS, self.workers)
         for number, outcome in enumerate(decoded, start=1):
-            pictures = self._pictures(outcome)
+            content = b"" if outcome.reason else base64.b64decode(outcome.value)
+            pictures = np.frombuffer(content, np.uint8).reshape(-1, self.size, self.size)
             outcomes.append((len(pictures), outcome.reason))
             kept.write(pictures.tobytes())
             yield (pictures if len(pictures) else None), outcome.reason
@@ -101,11 +102,6 @@ class VideoReader(NamedLabels):
             start += len(content)
             yield (np.frombuffer(content, np.uint8).reshape(count, size, size) if count else None), reason
 
-    def _pictures(self, outcome: Outcome) -> np.ndarray:
-        size = self.size
-        content = b"" if outcome.reason else base64.b64decode(outcome.value)
-        return np.frombuffer(content, np.uint8).reshape(-1, size, size)
-
     def _listed(self, table: Path) -> Iterator[Path]:
         """The videos in a table; a header line is skipped."""
         folder = table.parent.resolve()
@@ -114,7 +110,7 @@ class VideoReader(NamedLabels):
         for number, line in enumerate(text, start=1):
             where = f"{table}: line {number}"
             cells = split_cells(line, separator, where)
-            if not cells or (number == 1 and not _is_video(Path(cells[0].strip()))):
+            if not cells or (number == 1 and ending(Path(cells[0].strip())) not in VIDEOS):
                 continue
             if len(cells) != 2:
                 raise UserError(f"has {len(cells)} columns instead of two, file and label", where=where)
@@ -188,7 +184,3 @@ def _small(frame: Any, size: int) -> np.ndarray:
     """The frame in grey, upright, uint8 [size, size]; each pixel is the mean of its area."""
     grey = frame.reformat(size, size, format="gray", interpolation="AREA").to_ndarray()
     return np.rot90(grey, round(frame.rotation / 90))
-
-
-def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEOS and not path.name.startswith(".")

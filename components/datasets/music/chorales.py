@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from components.datasets.base import Reader
+from components.datasets.families import in_any_key
 from components.score import Note, Part, Score
 
 if TYPE_CHECKING:
@@ -67,10 +68,7 @@ class CorpusChoralesReader(Reader):
         return iter(self._scores)
 
     def group(self, item: Score) -> str:
-        """Digest of the notes relative to the first one, so that a transposed piece is the same piece."""
-        reference = next((note.pitch for part in item.parts for note in part.notes), 0)
-        notes = [[(note.start, note.duration, note.pitch - reference) for note in part.notes] for part in item.parts]
-        return hashlib.sha256(repr(notes).encode()).hexdigest()
+        return in_any_key(item)
 
     def family_title(self, item: Score) -> str:
         """The hymn's, without its number."""

@@ -5,18 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from components.datasets.music.performances import DrumsReader, PianoReader
-from components.datasets.music.reader import MusicReader
-
-PERFORMED = {"drums": DrumsReader, "piano": PianoReader}
+from components.datasets.music.performances import DrumsReader, PerformanceReader, PianoReader
+from components.datasets.music.reader import MusicFiles, MusicReader
 
 
 def kinds_of(music: int | str) -> tuple[str, ...]:
     """The file suffixes of such music."""
-    return PERFORMED[music].kinds if isinstance(music, str) else MusicReader.kinds
+    return PerformanceReader.kinds if isinstance(music, str) else MusicReader.kinds
 
 
-def music_reader(path: Path, music: int | str, parts: Literal["all", "melody"], workers: int = 2) -> MusicReader:
+def music_reader(path: Path, music: int | str, parts: Literal["all", "melody"], workers: int = 2) -> MusicFiles:
     """`music`: the steps of a quarter note, or "drums" or "piano" for performances, which are read whole."""
     if music == "drums":
         return DrumsReader([path], bars=0, min_notes=1, workers=workers)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from components.datasets.music.formats.midi_file import IN_SECONDS
 from components.datasets.music.played import METRE_CHANGES
-from components.datasets.music.reader import MusicReader
+from components.datasets.music.reader import MusicFiles
 from components.datasets.refusals import LISTED
 from components.errors import UserError
 from components.score import Score
@@ -23,7 +24,7 @@ PART = re.compile(r", (bars \d+ to \d+|part \d+)$")  # suffix of a title from `p
 SPLITS = {"train": "train", "validation": "val", "val": "val", "test": "test"}
 
 
-class PerformanceReader(MusicReader):
+class PerformanceReader(MusicFiles):
     """MIDI files, read in subprocesses. All pieces of a file are in the same split. A table in the folder with the
     columns midi_filename and split (as in MAESTRO and Groove) gives the split of each file."""
 
@@ -32,9 +33,8 @@ class PerformanceReader(MusicReader):
     wanted: ClassVar[str]  # the music it reads
     other: ClassVar[str]  # message for files with other music
 
-    def __init__(self, files: Sequence[Path], /, *, min_notes: int, workers: int, **options: Any) -> None:
-        super().__init__(files, min_notes=min_notes, workers=workers)
-        self.options = options | {"min_notes": min_notes}
+    def __post_init__(self, files: Sequence[Path]) -> None:
+        super().__post_init__(files)
         self._split_of = _splits(files, self.files)
 
     @property
@@ -76,6 +76,7 @@ class PerformanceReader(MusicReader):
             self.notes.append(f"warning: {len(flat):,} files have only one velocity, so no dynamics: {listed}")
 
 
+@dataclass(kw_only=True, eq=False)
 class DrumsReader(PerformanceReader):
     """Drums of MIDI files (channel 10, and channels that are made drum kits), with the times as played, and folders of
     such files. The keys of General MIDI and of the Roland TD-11 are mapped to the nine pieces of a kit; other keys are
@@ -88,19 +89,13 @@ class DrumsReader(PerformanceReader):
     function = "components.datasets.music.played:read_drums"
     wanted = "MIDI files with drums on channel 10"
     other = "read piano files with the reader piano, others with music"
+    sent = ("bars", "min_notes")
 
-    def __init__(
-        self,
-        files: Sequence[Path],
-        /,
-        *,
-        bars: Annotated[int, Field(ge=0, le=1024)] = 8,
-        min_notes: Annotated[int, Field(ge=1)] = 4,
-        workers: Annotated[int, Field(ge=1, le=64)] = 2,
-    ) -> None:
-        super().__init__(files, min_notes=min_notes, workers=workers, bars=bars)
+    bars: Annotated[int, Field(ge=0, le=1024)] = 8
+    min_notes: Annotated[int, Field(ge=1)] = 4
 
 
+@dataclass(kw_only=True, eq=False)
 class PianoReader(PerformanceReader):
     """Piano performances of MIDI files: notes, velocities and the sustain pedal in seconds, and folders of such files.
     Other instruments are left out and counted.
@@ -112,17 +107,9 @@ class PianoReader(PerformanceReader):
     function = "components.datasets.music.played:read_piano"
     wanted = "MIDI files with a piano"
     other = "read drum files with the reader drums, others with music"
+    sent = ("seconds", "min_notes")
 
-    def __init__(
-        self,
-        files: Sequence[Path],
-        /,
-        *,
-        seconds: Annotated[float, Field(ge=0, le=36_000)] = 30.0,
-        min_notes: Annotated[int, Field(ge=1)] = 8,
-        workers: Annotated[int, Field(ge=1, le=64)] = 2,
-    ) -> None:
-        super().__init__(files, min_notes=min_notes, workers=workers, seconds=float(seconds))
+    seconds: Annotated[float, Field(ge=0, le=36_000)] = 30.0
 
 
 def _splits(given: Sequence[Path], files: Sequence[Path]) -> dict[Path, str]:

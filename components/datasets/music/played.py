@@ -192,10 +192,7 @@ class _Clock:
 
 def _of_songs(read: Callable[..., list[Piece]], data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
     """The pieces of a file; for type 2, where each track is a separate song, those of every song."""
-    at = data.find(b"MThd", 0, 64)
-    if at < 0:
-        raise Refused(f"isn't a MIDI file: it begins with {bytes(data[:4])!r}, not with b'MThd'")
-    file, stem = parse_midi(bytes(data[at:])), clean(PurePath(name).stem)
+    file, stem = parse_midi(data), clean(PurePath(name).stem)
     if file.kind < 2 or len(file.tracks) < 2:
         return read(file, stem, options)
     rows: list[Piece] = []
@@ -256,7 +253,3 @@ def _row(
     if len(notes) < options["min_notes"]:
         return row | {"reason": f"has {len(notes)} notes, fewer than min_notes={options['min_notes']}"}, None
     return row, score | {"parts": parts}
-
-
-def warm_up() -> None:
-    """Nothing to do: importing this module imports everything."""

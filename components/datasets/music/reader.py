@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import os
 import tempfile
@@ -17,6 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from components.datasets.base import Reader
+from components.datasets.families import in_any_key
 from components.datasets.files.folders import printable
 from components.datasets.files.sandbox import Limits, read_all
 from components.datasets.music.formats.grid import ONLY_DRUMS
@@ -25,7 +25,7 @@ from components.datasets.music.formats.musicxml import SEVERAL
 from components.datasets.music.formats.repeats import DONT_FIT
 from components.datasets.refusals import LISTED, kind_of
 from components.errors import UserError
-from components.score import Chord, PackedNotes, Part, Score, note_columns
+from components.score import Chord, PackedNotes, Part, Score
 
 KINDS = (".mid", ".midi", ".kar", ".rmi", ".musicxml", ".xml", ".mxl", ".abc", ".krn")
 MOST_FILES = 200_000
@@ -33,7 +33,6 @@ DEEPEST = 16  # nested folders
 # A symphonic movement in MusicXML takes music21 long; MIDI takes milliseconds.
 LIMITS = Limits(cpu_seconds=30.0, wall_seconds=180.0)
 TELL_EVERY = 500
-# settings that the worker needs
 OPTIONS = ("steps_per_beat", "parts", "beats", "melody_track", "chords_track", "min_notes", "max_seconds")
 COLUMNS = (
     "file", "title", "format", "read", "reason", "tracks", "melody", "chords", "bass", "why", "metre", "upbeat_steps",
@@ -42,37 +41,27 @@ COLUMNS = (
 
 
 @dataclass(kw_only=True, eq=False)
-class MusicReader(Reader):
-    """Scores from files in .mid .midi .kar .rmi .musicxml .xml .mxl .abc .krn, and folders of them.
+class MusicFiles(Reader):
+    """Files of music and folders of them, each file read in a subprocess, so that a bad file can't crash the run; it is
+    skipped, with its reason in `report`: after a pass over `items`, one row for each piece or skipped file with the
+    keys of COLUMNS.
 
-    Each file is read in a subprocess, so that a bad file can't crash the run; it is skipped, with its reason in
-    `report`. `steps_per_beat`: the grid (12 has triplets and sixteenths, and keeps swing). `parts`: all of a piece's
-    parts, or its melody alone (chord symbols stay). `beats`: "follow" tracks the beats of MIDI that was played without
-    a click (a transcribed solo) from its notes, "file" uses the file's beats. `melody_track`, `chords_track`: the
-    number or (a part of) the name of a track, as in the report, instead of the automatic choice. `min_notes`: minimum
-    number of notes in the parts used. `max_seconds`: longer pieces are skipped.
-
-    `report`: after a pass over `items`, one row for each piece or skipped file with the keys of COLUMNS.
+    `steps_per_beat`: the grid (12 has triplets and sixteenths, and keeps swing). `min_notes`: minimum number of notes
+    in the parts used.
     """
 
     framing = "sequences"
     kinds: ClassVar[tuple[str, ...]] = KINDS
     told: ClassVar[tuple[str, ...]] = (DONT_FIT, IN_SECONDS, SEVERAL)  # remarks on a piece that are shown to the user
     function: ClassVar[str] = "components.datasets.music.formats.pieces:read"  # reads a file, in a subprocess
+    sent: ClassVar[tuple[str, ...]] = OPTIONS  # the settings that it needs
 
-    steps_per_beat: Annotated[int, Field(ge=1, le=96)] = 12
-    parts: Literal["all", "melody"] = "all"
-    beats: Literal["file", "follow"] = "file"
-    melody_track: int | str | None = None
-    chords_track: int | str | None = None
     min_notes: Annotated[int, Field(ge=1)] = 8
-    max_seconds: Annotated[float, Field(gt=0, le=36_000)] = 1800.0
-    families: bool = False
     workers: Annotated[int, Field(ge=1, le=64)] = 2
 
     def __post_init__(self, files: Sequence[Path]) -> None:
         super().__post_init__([])
-        self.options: dict[str, Any] = {name: getattr(self, name) for name in OPTIONS}
+        self.options: dict[str, Any] = {name: getattr(self, name) for name in self.sent}
         self.limits = LIMITS
         self.check: Callable[[], None] = lambda: None  # called while a file is read; raising ends the reading
         self.report: list[dict[str, Any]] = []
@@ -116,15 +105,7 @@ class MusicReader(Reader):
         return [row for row in self.report if row["read"]]
 
     def group(self, item: Score) -> str:
-        """Digest of the notes relative to the first one, so that a transposed piece is the same piece."""
-        digest, reference = hashlib.sha256(), None
-        for part in item.parts:
-            columns = note_columns(part.notes)[:3].copy()
-            if reference is None and columns.size:
-                reference = columns[2, 0]
-            columns[2] -= reference or 0
-            digest.update(f"{columns.shape[1]} ".encode() + columns.tobytes())
-        return digest.hexdigest()
+        return in_any_key(item)
 
     def family_title(self, item: Score) -> str:
         return item.title.strip().casefold()
@@ -224,6 +205,25 @@ class MusicReader(Reader):
             found.append(file)
         else:
             self._others[printable(file.suffix.lower()[:12]) or "no ending"] += 1
+
+
+@dataclass(kw_only=True, eq=False)
+class MusicReader(MusicFiles):
+    """Scores from files in .mid .midi .kar .rmi .musicxml .xml .mxl .abc .krn, and folders of them.
+
+    `parts`: all of a piece's parts, or its melody alone (chord symbols stay). `beats`: "follow" tracks the beats of
+    MIDI that was played without a click (a transcribed solo) from its notes, "file" uses the file's beats.
+    `melody_track`, `chords_track`: the number or (a part of) the name of a track, as in the report, instead of the
+    automatic choice. `max_seconds`: longer pieces are skipped.
+    """
+
+    steps_per_beat: Annotated[int, Field(ge=1, le=96)] = 12
+    parts: Literal["all", "melody"] = "all"
+    beats: Literal["file", "follow"] = "file"
+    melody_track: int | str | None = None
+    chords_track: int | str | None = None
+    max_seconds: Annotated[float, Field(gt=0, le=36_000)] = 1800.0
+    families: bool = False
 
 
 def _score(content: dict[str, Any]) -> Score:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from components.datasets.files.cells import NUMBERS, PLAIN
+from components.datasets.files.cells import PLAIN
 from components.datasets.series.times import counted, read_times
-from components.datasets.tables.columns import YEAR, dates, either_way, is_number
+from components.datasets.tables.columns import YEAR, as_number, dates, either_way
 from components.errors import UserError
 
 NUMBERED = re.compile(r"(.*?)(\d{1,9})")  # V2, d_1, 17
@@ -101,14 +100,9 @@ def numbers_of(cells: Sequence[str], where: str) -> np.ndarray:
     Raises:
         UserError: a cell isn't a number.
     """
-    try:
-        if any("_" in cell for cell in cells):  # Python reads 1_000 as a number
-            raise ValueError
-        values = np.array([cell if cell.strip().casefold() not in NUMBERS else "nan" for cell in cells], np.float64)
-        if not (np.abs(values[~np.isnan(values)]) < 3e38).all():
-            raise ValueError
-    except ValueError:
-        at = next(at for at, cell in enumerate(cells) if not is_number(cell))
+    values = [as_number(cell) for cell in cells]
+    if None in values:
+        at = values.index(None)
         hint = f"leave missing values empty; set data.series to the columns that aren't values; {PLAIN}"
-        raise UserError(f"value {at + 1}: {cells[at].strip()[:40]!r} isn't a number", where=where, hint=hint) from None
-    return values if len(cells) else np.full(0, math.nan)
+        raise UserError(f"value {at + 1}: {cells[at].strip()[:40]!r} isn't a number", where=where, hint=hint)
+    return np.array(values, dtype=np.float64)

@@ -190,7 +190,7 @@ def read_columns(
         table.moments[1].append(cells[dated] if dated is not None else "")
         values = []
         for name, cell in zip(names, cells, strict=True):
-            value = _number(cell)
+            value = as_number(cell)
             if value is None:
                 table.first_text.setdefault(name, (number, cell))
             values.append(math.nan if value is None else value)
@@ -227,12 +227,12 @@ def as_names(given: str | Sequence[str] | None) -> tuple[str, ...]:
 
 def is_header(first: Sequence[str], second: Sequence[str]) -> bool:
     named = [cell for cell in first if cell.strip()]  # a spreadsheet's index has no name
-    if (named and all(_number(cell) is None for cell in named)) or counts_columns(first):
+    if (named and all(as_number(cell) is None for cell in named)) or counts_columns(first):
         return True
     if _years(first) and not _years(second):
         return True
     pairs = zip(first, second, strict=False)
-    return any(_number(a) is None and is_finite(b) for a, b in pairs)
+    return any(as_number(a) is None and is_finite(b) for a, b in pairs)
 
 
 def counts_columns(first: Sequence[str]) -> bool:
@@ -247,7 +247,7 @@ def _years(cells: Sequence[str]) -> bool:
     return len(years) >= 5 and len(years) < len(cells) and years == list(range(years[0], years[0] + len(years)))
 
 
-def _number(cell: str) -> float | None:
+def as_number(cell: str) -> float | None:
     """The number in a cell; NaN: missing; None: a text."""
     if cell.strip().casefold() in NUMBERS:
         return math.nan
@@ -262,11 +262,11 @@ def _number(cell: str) -> float | None:
 
 def is_number(cell: str) -> bool:
     """Whether a cell is a number or marks a missing one."""
-    return _number(cell) is not None
+    return as_number(cell) is not None
 
 
 def is_finite(cell: str) -> bool:
-    value = _number(cell)
+    value = as_number(cell)
     return value is not None and math.isfinite(value)
 
 

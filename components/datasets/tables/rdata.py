@@ -10,7 +10,6 @@ import bz2
 import lzma
 import struct
 import zlib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -50,19 +49,17 @@ def read_tables(data: bytes, *, where: str) -> dict[str, Table]:
 
 def _unpacked(data: bytes) -> bytes:
     """The uncompressed bytes, at most LARGEST."""
-    kinds: tuple[tuple[bytes, Callable[[], Any]], ...] = (
-        (b"\xfd7zXZ", lzma.LZMADecompressor),
-        (b"BZh", bz2.BZ2Decompressor),
-    )
-    for magic, make in kinds:
+    for magic, packed in (
+        (b"\xfd7zXZ", lzma.LZMADecompressor()),
+        (b"BZh", bz2.BZ2Decompressor()),
+        (b"\x1f\x8b", zlib.decompressobj(31)),
+    ):
         if data.startswith(magic):
-            raw = make().decompress(data, LARGEST)
+            data = packed.decompress(data, LARGEST)
             break
-    else:
-        raw = zlib.decompressobj(31).decompress(data, LARGEST) if data.startswith(b"\x1f\x8b") else data
-    if len(raw) >= LARGEST:
+    if len(data) >= LARGEST:
         raise _Damaged(f"more than {LARGEST:,} bytes unpacked")
-    return raw
+    return data
 
 
 class _Reader:

@@ -37,7 +37,7 @@ def in_order(tune: Tune, voice: Voice, remarks: list[str]) -> list[Element]:
     """
     stretches = _stretches(voice.elements, tune.metre)
     others = _stretches(next(iter(tune.voices.values())).elements, tune.metre)
-    if len(others) == len(stretches) and not any(_signs(s) for s in stretches):
+    if len(others) == len(stretches) and all(s.bar == Bar() and not s.part for s in stretches):
         stretches = [Stretch(o.bar, s.elements, o.part, s.metre) for s, o in zip(stretches, others, strict=True)]
     try:
         order = _order(stretches, tune.parts)
@@ -57,10 +57,6 @@ def in_order(tune: Tune, voice: Voice, remarks: list[str]) -> list[Element]:
         if len(out) > MOST_ELEMENTS:
             raise Refused(f"repeats play more than {MOST_ELEMENTS:,} signs")
     return out
-
-
-def _signs(stretch: Stretch) -> bool:
-    return stretch.bar != Bar() or bool(stretch.part)
 
 
 def _stretches(elements: Sequence[Element], metre: tuple[int, int]) -> list[Stretch]:

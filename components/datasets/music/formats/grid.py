@@ -10,6 +10,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from components.datasets.files.codings import marked, unmarked
+from components.encodings.form import joined
 from components.errors import UserError
 from components.harmony import Symbol, find_key, match_chord, parse_chord
 from components.score import Chord
@@ -280,16 +281,7 @@ def chord_symbol(text: str, left_out: Counter[str]) -> Symbol | None:
 
 def chord_spans(symbols: list[tuple[int, Symbol | None]], end: int) -> list[Chord]:
     """Spans of chords: each symbol (None: no chord) lasts until the next one or the end; equal ones are merged."""
-    if not symbols:
-        return []
     symbols = sorted(symbols, key=lambda pair: pair[0])
-    chords: list[Chord] = []
-    for (start, symbol), stop in zip(symbols, [*(at for at, _ in symbols[1:]), end], strict=True):
-        if symbol is None or stop <= start:
-            continue
-        before = chords[-1] if chords else None
-        if before and before.start + before.duration == start and (before.root, before.kind, before.bass) == symbol:
-            chords[-1] = Chord(before.start, stop - before.start, *symbol)
-        else:
-            chords.append(Chord(start, stop - start, *symbol))
-    return chords
+    ends = [*(at for at, _ in symbols), end][1:]
+    spans = ((start, stop - start, symbol) for (start, symbol), stop in zip(symbols, ends, strict=True))
+    return list(joined(Chord(start, length, *symbol) for start, length, symbol in spans if symbol and length > 0))

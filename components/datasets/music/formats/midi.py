@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import PurePath
 from typing import Any
 
@@ -50,11 +51,7 @@ def read_midi(data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
     Raises:
         Refused: the file contains no music; the reason is shown to the user.
     """
-    at = data.find(b"MThd", 0, 64)  # it may be in a RIFF envelope (.rmi)
-    if at < 0:
-        raise Refused(f"isn't a MIDI file: it begins with {bytes(data[:4])!r}, not with b'MThd'")
-    file = parse_midi(bytes(data[at:]))
-    stem = clean(PurePath(name).stem)
+    file, stem = parse_midi(data), clean(PurePath(name).stem)
     if file.kind < 2 or len(file.tracks) < 2:
         return [_piece(file, file.tracks, stem, options)]
     pieces = []
@@ -136,8 +133,8 @@ def _piece(file: MidiFile, given: Sequence[MidiTrack], title: str, options: dict
         if track.lyrics and not track.notes:
             for other in tracks:
                 other.lyrics |= other.name != "" and other.name == clean(decoded(track.name))
-    changes = [] if followed else metres[1:]
-    changes = [(round((tick - skip) * spb / tpq), metre) for tick, metre in changes if tick > skip]
+    later = () if followed else metres[1:]
+    changes = [(round((tick - skip) * spb / tpq), metre) for tick, metre in later if tick > skip]
     opening = int(np.searchsorted(tempo_at, first, side="right") - 1)
     return Piece(
         format="MIDI",
@@ -197,10 +194,7 @@ def metres_of(
             remarks.append(f"the metre {metre[0]}/{metre[1]} is ignored: its bar isn't a whole number of steps")
         else:
             found[tick] = (metre[0], metre[1])
-    metres: list[tuple[int, tuple[int, int]]] = []
-    for tick in sorted(found):
-        if not metres or metres[-1][1] != found[tick]:
-            metres.append((tick, found[tick]))
+    metres = [next(same) for _, same in groupby(sorted(found.items()), key=lambda change: change[1])]
     if not metres or metres[0][0] > first_note:
         metres.insert(0, (0, (4, 4)))
         remarks.append("no metre in the file: 4/4 is assumed")

@@ -35,7 +35,4 @@ class Channels:
 
 
 def _put(channels: set[int], channel: int, inside: bool) -> None:
-    if inside:
-        channels.add(channel)
-    else:
-        channels.discard(channel)
+    (channels.add if inside else channels.discard)(channel)

@@ -89,11 +89,14 @@ def kept(tracks: Sequence[MidiTrack]) -> Counter[str]:
 
 
 def parse_midi(data: bytes) -> MidiFile:
-    """The file in `data`, which begins with its MThd chunk.
+    """The file in `data`, possibly in a RIFF envelope (.rmi).
 
     Raises:
-        Refused: it is damaged.
+        Refused: it is something else, or damaged.
     """
+    if (begin := data.find(b"MThd", 0, 64)) < 0:
+        raise Refused(f"isn't a MIDI file: it begins with {bytes(data[:4])!r}, not with b'MThd'")
+    data = data[begin:]
     if len(data) < 14 or int.from_bytes(data[4:8], "big") < 6:
         raise Refused("damaged MIDI: its header ends too soon")
     kind, count, division = (int.from_bytes(data[at : at + 2], "big") for at in (8, 10, 12))
@@ -314,6 +317,5 @@ def _paired(string: list[int], last: int) -> tuple[list[tuple[int, int, int]], i
     if not sounding:
         return notes, 0
     ends = [event >> 7 for event in string[1:]] + [last]
-    return [(event >> 7, end, event & 127) for event, end in zip(string, ends, strict=True) if event & 127], len(
-        sounding
-    )
+    notes = [(event >> 7, end, event & 127) for event, end in zip(string, ends, strict=True) if event & 127]
+    return notes, len(sounding)

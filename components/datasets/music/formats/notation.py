@@ -99,10 +99,9 @@ def _humdrum(text: str, remarks: list[str]) -> StreamScore:
         played = as_played(text)
         if played is not None:
             return parsed(played)
-    except Misfit as misfit:
-        remarks.append(f"{DONT_FIT} ({misfit}): read once, as written")
     except Exception as error:  # music21 raises various errors if the sections' spines don't join
-        remarks.append(f"{DONT_FIT} ({type(error).__name__}): read once, as written")
+        why = error if isinstance(error, Misfit) else type(error).__name__
+        remarks.append(f"{DONT_FIT} ({why}): read once, as written")
     return parsed(as_written(text))
 
 
