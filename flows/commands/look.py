@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from cyclopts import Parameter
-
 from flows.commands.base import LOOK, Name, Set, app, checked_recipe
 
 
@@ -85,14 +81,14 @@ def schema() -> None:
 
 
 @app.command(group=LOOK)
-def ui(
-    *,
-    port: Annotated[int | None, Parameter(help="Port of MLflow's UI (default: ui.port in mlflow.yaml).")] = None,
-    playground: Annotated[int, Parameter(help="Port of the playground.")] = 8000,
-) -> None:
+def ui(*, port: int | None = None, playground: int = 8000) -> None:
     """Serve MLflow's UI and the playground, and print their addresses and that of Prefect's UI. Ctrl-C stops them.
 
     Example: `reprise ui --port 5001`
+
+    Args:
+        port: Port of MLflow's UI (default: ui.port in mlflow.yaml).
+        playground: Port of the playground.
     """
     from flows.ui import serve
 
