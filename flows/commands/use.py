@@ -141,26 +141,28 @@ def predict(
         set: Override how the file is read: data.KEY=VALUE, e.g. data.coding=latin-1. Repeatable.
     """
     source = str(user_path(file, where="--file")) if file else None
-    texts, settings = text or [], set or []
     if best is not None and not explain:
         raise UserError("only works with --explain", where="--best", hint="add --explain")
+    if states and (explain or out or language_model):
+        what = "can't be used together with --explain, --out or --language-model"
+        raise UserError(what, where="--states", hint="use two commands")
+    target = str((output_folder if explain else output_file)(out, where="--out")) if out else None
+    kept = str(output_file(states, where="--states")) if states else ""
+    from components.runs.predict import Request
+
+    request = Request(model, text or [], source, column, language_model, set or [], device)
     if states:
-        if explain or out or language_model:
-            what = "can't be used together with --explain, --out or --language-model"
-            raise UserError(what, where="--states", hint="use two commands")
         from components.runs.explain import states as write_states
 
-        lines = write_states(model, str(output_file(states, where="--states")), texts, source, column, settings, device)
+        lines = write_states(request, kept)
     elif explain:
-        folder = str(output_folder(out, where="--out")) if out else None
         from components.runs.explain import explain as explain_answers
 
-        lines = explain_answers(model, texts, source, column, folder, best, language_model, settings, device)
+        lines = explain_answers(request, target, best)
     else:
-        target = str(output_file(out, where="--out")) if out else None
         from components.runs.predict import predict as answers
 
-        lines = answers(model, texts, source, column, target, language_model, settings, device)
+        lines = answers(request, target)
     for line in lines:
         print(line)
 
