@@ -7,11 +7,14 @@ A section may have the settings of the class that it names (components/options.p
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
+
+import yaml
 
 from components import schema
 from components.errors import UserError, nearest
@@ -46,6 +49,10 @@ class Recipe:
         """Plain data in the order of the YAML file; the inverse of `Recipe.from_dict`."""
         sections = {name: copy.deepcopy(dict(getattr(self, name))) for name in SECTIONS}
         return {"seed": self.seed, **sections, "accept": dict(self.accept)}
+
+    def as_yaml(self) -> str:
+        """The recipe as YAML, with all defaults."""
+        return yaml.safe_dump(json.loads(json.dumps(self.as_dict())), sort_keys=False, allow_unicode=True)
 
     @property
     def digest(self) -> str:

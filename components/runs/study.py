@@ -30,7 +30,6 @@ from components.runs.open_run import by_interrupt, ending
 from components.runs.places import places
 from components.runs.plan import Budget
 from components.runs.processes import Processes
-from components.runs.train import as_yaml
 from components.runs.travel import data_files, data_folder, facts_of
 from components.runs.trial_file import TrialFile
 from components.tracking.mlflow_backend import MlflowRun, MlflowTracker
@@ -156,7 +155,7 @@ class Study(ABC):
             keys = " × ".join(key.rpartition(".")[2] for key in first.keys) or "seeds"
             parent = tracker.start(self.name, f"{self.verb} {keys}", tags={"recipe": self.name, **first.tags})
             parent.params(first.params)
-            parent.text(as_yaml(first.recipe), first.file)
+            parent.text(first.recipe.as_yaml(), first.file)
             file.write_text(parent.ref.run_id, encoding="utf-8")
         parent.tags(tags)
         return parent

@@ -56,8 +56,10 @@ def _line(bundle: Bundle, text: str, answer: Any) -> str:
     if "tags" in named:
         tokens = named.get("tokens") or text.split()
         if len(tokens) == len(answer):
-            named_spans = isinstance(bundle.task, Tagging) and bundle.task.scheme == "iob"
-            return (marked if named_spans else _with_tags)(text, tokens, answer)
+            if isinstance(bundle.task, Tagging) and bundle.task.scheme == "iob":
+                return marked(text, tokens, answer)
+            both = zip(tokens, answer, strict=True)
+            return " ".join(token if tag in ("", "O") else f"{token}/{tag}" for token, tag in both)
     said = cells(named)
     return "  ".join([said["predicted"], *filter(None, [said.get("probability")]), text])
 
@@ -75,10 +77,6 @@ def marked(text: str, tokens: Sequence[str], tags: Sequence[str]) -> str:
         written += f"{text[at:start]}[{text[start:stop]} {kind.upper()}]"
         at = stop
     return written + text[at:]
-
-
-def _with_tags(_: str, tokens: Sequence[str], tags: Sequence[str]) -> str:
-    return " ".join(token if tag in ("", "O") else f"{token}/{tag}" for token, tag in zip(tokens, tags, strict=True))
 
 
 def with_language_model(bundle: Bundle, writer: Bundle) -> None:

@@ -34,13 +34,9 @@ def show(recipe: str, /, *, set: Set = None) -> None:
 
     Example: `reprise show chorales --set model.kind=gru`
     """
-    import json
-
-    import yaml
-
     checked = checked_recipe(recipe, set, "auto")
     print(f"# {checked.name}, digest {checked.digest[:12]}")
-    print(yaml.safe_dump(json.loads(json.dumps(checked.as_dict())), sort_keys=False, allow_unicode=True), end="")
+    print(checked.as_yaml(), end="")
 
 
 @app.command(group=LOOK)
