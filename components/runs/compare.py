@@ -120,9 +120,7 @@ class Combinations(Study):
         results = self._results()
         said = notes(self.plan, results, self.lower, self.threads, self.workers, choose_threads(0))
         about = {"metric": self.metric, "lower": self.lower, "notes": said, "charts": self.runs_url}
-        rows = publish(self.plan, self.parent, self.folder, results, **about)
-        run = self.parent.ref
-        return Comparison(run.run_id, run.url, self.runs_url, self.metric, rows, said, self.plan.folds)
+        return publish(self.plan, self.parent, self.folder, results, **about)
 
     def failure(self) -> str:
         results = self._results()

@@ -17,8 +17,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from filelock import FileLock, Timeout
-
 from components.console import bar, say
 from components.datasets.store import DatasetRef, Store
 from components.errors import UserError
@@ -35,6 +33,7 @@ from components.runs.trial_file import TrialFile
 from components.tracking.mlflow_backend import MlflowRun, MlflowTracker
 from components.training.device import choose_device, choose_threads, gpu_of
 from components.training.session import Session
+from components.whole_files import held
 
 UPLOAD_SECONDS = 600.0  # timeout for uploading data for workers
 
@@ -249,11 +248,9 @@ def alone(folder: Path, fresh: bool) -> Iterator[None]:
     """Context manager that locks the folder for this process; `fresh`: empty it first. Raises UserError if it is
     locked."""
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder.with_suffix(".lock"), timeout=0):
-            if fresh:
-                shutil.rmtree(folder)
-                folder.mkdir()
-            yield
-    except Timeout:
-        raise UserError("this study is already running in another process", where=str(folder)) from None
+    refusal = UserError("this study is already running in another process", where=str(folder))
+    with held(folder.with_suffix(".lock"), refusal):
+        if fresh:
+            shutil.rmtree(folder)
+            folder.mkdir()
+        yield
