@@ -7,20 +7,17 @@ A section may have the settings of the class that it names (components/options.p
 from __future__ import annotations
 
 import copy
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
-
 from components import schema
 from components.errors import UserError, nearest
 from components.options import check_kind, check_options, generation_targets, options_of, targets
 from components.provenance import digest_json
-from components.yaml_text import parse_yaml
+from components.yaml_text import as_yaml, parse_yaml
 
 SECTIONS = ("data", "encoding", "task", "model", "training", "evaluation", "generation")
 MAX_BYTES = 1 << 20
@@ -52,7 +49,7 @@ class Recipe:
 
     def as_yaml(self) -> str:
         """The recipe as YAML, with all defaults."""
-        return yaml.safe_dump(json.loads(json.dumps(self.as_dict())), sort_keys=False, allow_unicode=True)
+        return as_yaml(self.as_dict())
 
     @property
     def digest(self) -> str:
