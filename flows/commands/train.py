@@ -136,17 +136,17 @@ def compare(
     """
     from components.runs.plan import make_plan
 
-    asked = (recipe, vary or [], seeds, budget, steps, set or [])
-    make_plan(*asked, workers, name, folds)
+    plan = {"seeds": seeds, "budget": budget, "steps": steps, "overrides": set or []}
+    plan |= {"workers": workers, "name": name, "folds": folds}
+    make_plan(recipe, vary or [], **plan)
     with _study(recipe, set, device, name, cluster) as begin:
         from flows.study import compare as compare_settings
 
         begin()
         from components.runs.ranking import show
 
-        about = {"device": device, "threads": threads, "workers": workers, "fresh": fresh, "name": name}
-        about |= {"folds": folds, "cluster": cluster}
-        show(compare_settings(*asked, **about), prefect=server_address())
+        where = {"device": device, "threads": threads, "cluster": cluster}
+        show(compare_settings(recipe, vary or [], **plan, **where, fresh=fresh), prefect=server_address())
 
 
 @app.command(group=START)
