@@ -20,17 +20,13 @@ READS = {"frames": "numbers", "audio": "sound", "series": "series"}  # inputs ot
 
 def answer_texts(bundle: Bundle, texts: Sequence[str], tell: Callable[[str], None]) -> list[str]:
     """A line per text: the label, its probability and the text; or the text with its names marked, [Ann PERSON]; or its
-    words with their tags. `tell` receives warnings about words that the model doesn't know.
-
-    Raises:
-        UserError: the model doesn't read text, or a text can't be read.
-    """
+    words with their tags. For `tell` and errors see `text_items`."""
     items = text_items(bundle, texts, tell)
     return [_line(bundle, text, answer) for text, answer in zip(items, bundle.predict(items), strict=True)]
 
 
 def text_items(bundle: Bundle, texts: Sequence[str], tell: Callable[[str], None]) -> list[Any]:
-    """The texts as the model reads them.
+    """The texts as the model reads them. `tell` receives warnings about words that the model doesn't know.
 
     Raises:
         UserError: the model doesn't read text, or a text can't be read.
