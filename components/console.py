@@ -45,12 +45,12 @@ class _Warnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         line = f"{record.levelname.lower()}: {without_secrets(record.getMessage())}"
-        err.print(line, markup=False, soft_wrap=True)
+        err.print(line, soft_wrap=True)
         _pass_on(line, record.levelno)
 
 
-out = _Console(highlight=False, soft_wrap=True)
-err = _Console(stderr=True, highlight=False)
+out = _Console(markup=False, highlight=False, soft_wrap=True)
+err = _Console(stderr=True, markup=False, highlight=False)
 _warnings = _Warnings(logging.WARNING)
 listeners: list[Callable[[str, int], None]] = []  # called with each line and its level of `logging`
 
@@ -78,7 +78,7 @@ def prepare() -> None:
 
 def say(line: str) -> None:
     """Print a line and pass it to `listeners`."""
-    out.print(line, markup=False)
+    out.print(line)
     _pass_on(line, logging.INFO)
 
 
@@ -118,4 +118,4 @@ def lines(columns: list[str], rows: list[list[str]]) -> None:
     """Print a table with one line per row, whatever the terminal's width."""
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     for row in [columns, *rows]:
-        out.print("  ".join(map(str.ljust, row, widths)).rstrip(), markup=False)
+        out.print("  ".join(map(str.ljust, row, widths)).rstrip())

@@ -17,7 +17,7 @@ from components import schema
 from components.errors import UserError, nearest
 from components.options import check_kind, check_options, generation_targets, options_of, targets
 from components.provenance import digest_json
-from components.yaml_text import parse_yaml
+from components.yaml_text import as_yaml, parse_yaml
 
 SECTIONS = ("data", "encoding", "task", "model", "training", "evaluation", "generation")
 MAX_BYTES = 1 << 20
@@ -46,6 +46,10 @@ class Recipe:
         """Plain data in the order of the YAML file; the inverse of `Recipe.from_dict`."""
         sections = {name: copy.deepcopy(dict(getattr(self, name))) for name in SECTIONS}
         return {"seed": self.seed, **sections, "accept": dict(self.accept)}
+
+    def as_yaml(self) -> str:
+        """The recipe as YAML, with all defaults."""
+        return as_yaml(self.as_dict())
 
     @property
     def digest(self) -> str:

@@ -1,4 +1,4 @@
-"""Atomic writing of files, and removal of what killed processes left."""
+"""Atomic writing of files, removal of what killed processes left, and locks that one process holds at a time."""
 
 from __future__ import annotations
 
@@ -56,6 +56,23 @@ def new_folder(folder: Path, hint: str = "choose a new folder: --out FOLDER") ->
         made.mkdir()
         yield made
         made.rename(folder)
+
+
+@contextlib.contextmanager
+def held(file: Path, refusal: UserError) -> Iterator[None]:
+    """Context manager that holds a lock file for this process. Raises `refusal` if another one holds it."""
+    from filelock import FileLock, Timeout  # not needed by the code of a registered model, which reads this module
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise refusal from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager

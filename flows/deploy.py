@@ -4,15 +4,12 @@ UI, or on a schedule."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from filelock import FileLock, Timeout
 from prefect.client.orchestration import get_client
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
@@ -25,6 +22,7 @@ from components.paths import CODE
 from components.redaction import shown_address
 from components.runs.places import places
 from components.tracking.mlflow_backend import MlflowTracker
+from components.whole_files import held
 from flows.pipeline import pipeline_flow, resume_flow
 from flows.reaper import tidy
 from flows.schedules import FLOWS, NAME, deployment_of, set_aside, waiting
@@ -44,7 +42,8 @@ def serve(at_once: int, pick_up: bool) -> None:
     Raises:
         UserError: another process already serves from this home.
     """
-    with _alone():
+    refusal = UserError("another `reprise serve` is already running", where=str(places().home))
+    with held(places().home / "serve.lock", refusal):
         os.chdir(CODE)  # the runs' processes import the flows from here
         _tell_set_aside()
         skipped = _skip_missed()
@@ -141,12 +140,3 @@ def _keep(over: threading.Event, picks_up: bool) -> None:
 def _tell_set_aside() -> None:
     for name in set_aside():
         say(f"warning: schedule {name}; it is switched off because it would block all other schedules")
-
-
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    try:
-        with FileLock(places().home / "serve.lock", timeout=0):
-            yield
-    except Timeout:
-        raise UserError("another `reprise serve` is already running", where=str(places().home)) from None

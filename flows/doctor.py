@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
 
 from components.console import out
 from components.errors import UserError
@@ -19,22 +18,14 @@ from flows.server import Server, answers, check_database
 def examine() -> bool:
     """Print a line for each check. Returns True if nothing is missing."""
     where = places()
-    checks: list[tuple[str, Callable[[Places], str]]] = [
-        ("machine", _machine),
-        ("libraries", _libraries),
-        ("device", _device),
-        ("disk", _disk),
-        ("tracking", _tracking),
-        ("prefect", _prefect),
-        ("data", _data),
-    ]
     good = True
-    for name, check in checks:
+    for check in (_machine, _libraries, _device, _disk, _tracking, _prefect, _data):
+        name = check.__name__.removeprefix("_")
         try:
-            out.print(f"ok    {name:<10} {check(where)}", markup=False)
+            out.print(f"ok    {name:<10} {check(where)}")
         except UserError as error:
             good = False
-            out.print(f"WRONG {name:<10} {error}", markup=False)
+            out.print(f"WRONG {name:<10} {error}")
     return good
 
 

@@ -36,25 +36,6 @@ register_task = task(register, name="register", retries=1, **RETRIED)
 samples_task = task(write_samples, name="samples", **STEP)
 
 
-def pipeline(
-    recipe: str,
-    overrides: list[str] | None = None,
-    device: str = "auto",
-    threads: int = 0,
-    name: str | None = None,
-    processes: int = 1,
-) -> Outcome:
-    """Run a recipe in this process, see `pipeline_flow`."""
-    with foreground():
-        return pipeline_flow(recipe, overrides or [], device, threads, name, processes)
-
-
-def resume(run_id: str) -> Outcome:
-    """Resume a run in this process, see `resume_flow`."""
-    with foreground():
-        return resume_flow(run_id)
-
-
 @flow(name="pipeline", flow_run_name="{recipe}", on_failure=[failed], on_crashed=[ended], on_cancellation=[ended])
 def pipeline_flow(
     recipe: RecipeName,
@@ -144,3 +125,7 @@ def _link(run: OpenRun) -> None:
         text = f"[{run.record.run_name} in MLflow]({run.record.ref.url}) · run `{run.id}`"
         create_markdown_artifact(text, key="mlflow-run", description="this flow's run in MLflow")
         run.tracked.tags(flow_run_tags())
+
+
+# in this process
+pipeline, resume = foreground()(pipeline_flow), foreground()(resume_flow)

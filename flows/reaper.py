@@ -75,9 +75,9 @@ def tidy() -> Tidied:
 
 @contextlib.contextmanager
 def foreground() -> Iterator[None]:
-    """Context manager for a flow called in this process. Its run is tagged with this process, and Ctrl-C ends it as
-    Cancelled. Heartbeats are off, because at a flow's end Prefect waits for their thread, up to a second; dead runs are
-    recognised by their process."""
+    """Context manager or decorator for a flow called in this process. Its run is tagged with this process, and Ctrl-C
+    ends it as Cancelled. Heartbeats are off, because at a flow's end Prefect waits for their thread, up to a second;
+    dead runs are recognised by their process."""
     with tags(OURS, PROCESS + identity()), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         try:
             yield

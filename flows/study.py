@@ -37,18 +37,6 @@ trial_task = task(run_process, **TRIAL)
 cluster_trial_task = task(run_on_worker, **TRIAL)
 
 
-def compare(*arguments: Any, **named: Any) -> Comparison:
-    """`compare_flow` in this process."""
-    with foreground():
-        return compare_flow(*arguments, **named)
-
-
-def tune(*arguments: Any, **named: Any) -> Answer:
-    """`tune_flow` in this process."""
-    with foreground():
-        return tune_flow(*arguments, **named)
-
-
 @flow(name="compare", flow_run_name="{recipe}", on_failure=[failed], on_crashed=[ended], on_cancellation=[ended])
 def compare_flow(
     recipe: RecipeName,
@@ -135,3 +123,7 @@ def _first(futures: list[PrefectFuture]) -> PrefectFuture:
         future = next(done)
     future.wait()
     return future
+
+
+# in this process
+compare, tune = foreground()(compare_flow), foreground()(tune_flow)

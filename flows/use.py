@@ -7,7 +7,7 @@ from typing import Any
 from prefect import flow
 
 from components.runs.generate import generate_files
-from components.runs.predict import predict
+from components.runs.predict import Request, predict
 from flows.parameters import Device
 from flows.reaper import claimed, ended, failed
 
@@ -42,4 +42,4 @@ def predict_flow(
 ) -> list[str]:
     """Predict with a registered model for texts or the rows of a file; see `predict`."""
     with claimed():
-        return predict(model, texts or [], file, column, out, language_model, overrides or [], device)
+        return predict(Request(model, texts or [], file, column, language_model, overrides or [], device), out)

@@ -106,3 +106,11 @@ def test_a_warning_reaches_the_log_of_the_run(monkeypatch, capsys) -> None:
     console.say("update 3")
     assert lines == [(logging.WARNING, "warning: 3 of 4"), (logging.INFO, "update 3")]
     assert "warning: 3 of 4" in capsys.readouterr().err
+
+
+def test_brackets_in_a_table_are_shown_as_they_are(capsys) -> None:
+    from components.console import table
+
+    table("runs [of 3]", ["[b]"], [["split=[bold]"]])
+    out = capsys.readouterr().out
+    assert all(text in out for text in ("runs [of 3]", "[b]", "split=[bold]"))

@@ -88,14 +88,15 @@ class _Known:
         self.codes: dict[Hashable, str] = {}
         self.distributions = {name: Counter(count(training)) for name, count in _COUNTED.items()}
         self.text = "\n".join(line for score in training for line in self.lines(score))
-        self.grams = {line[i : i + GRAM] for line in self.text.split("\n") for i in range(len(line) - GRAM + 1)}
+        self.grams = {gram for line in self.text.split("\n") for gram in _grams(line)}
 
     def lines(self, score: Score) -> list[str]:
         """A string for each judged part, with a character for each (interval, duration)."""
-        return [
-            "".join(self.codes.setdefault(pair, chr(len(self.codes) + 32)) for pair in _pairs(score, notes))
-            for notes in lines(score)
-        ]
+        found = []
+        for notes in lines(score):
+            pairs = ((b.pitch - a.pitch, _length(score, b)) for a, b in pairwise(notes))
+            found.append("".join(self.codes.setdefault(pair, chr(len(self.codes) + 32)) for pair in pairs))
+        return found
 
     def compare(self, scores: Sequence[Score]) -> dict[str, float]:
         """The metrics that depend on the number of pieces."""
@@ -117,7 +118,7 @@ class _Known:
 
 def shares(scores: Sequence[Score], known: _Known) -> dict[str, float]:
     """The metrics that are ratios of sums over all pieces."""
-    found = [line[i : i + GRAM] in known.grams for s in scores for line in known.lines(s) for i in _starts(line)]
+    found = [gram in known.grams for score in scores for line in known.lines(score) for gram in _grams(line)]
     times = [pitch_class_times(score) for score in scores]
     diatonic = [[(tonic + tone) % 12 for tone in SCALES["major"]] for tonic in range(12)]
     in_key = sum(max(sum(time[c] for c in scale) for scale in diatonic) for time in times)
@@ -148,10 +149,6 @@ def jensen_shannon(one: Counter, other: Counter) -> float:
     middle = (p + q) / 2
     kl = sum(float((d[d > 0] * np.log2(d[d > 0] / middle[d > 0])).sum()) for d in (p, q)) / 2
     return float(np.sqrt(min(1.0, max(0.0, kl))))
-
-
-def _pairs(score: Score, notes: Sequence[Note]) -> Iterable[tuple[int, int]]:
-    return ((b.pitch - a.pitch, _length(score, b)) for a, b in pairwise(notes))
 
 
 def _length(score: Score, note: Note) -> int:
@@ -200,8 +197,8 @@ def _strong_notes(score: Score) -> Iterable[bool]:
                 yield note.pitch % 12 in chord_tones(chords[index])
 
 
-def _starts(line: str) -> range:
-    return range(len(line) - GRAM + 1)
+def _grams(line: str) -> list[str]:
+    return [line[i : i + GRAM] for i in range(len(line) - GRAM + 1)]
 
 
 def _ratio(part: float, whole: float) -> float | None:

@@ -141,7 +141,8 @@ def render(report: RunReport) -> str:
     if report.recipe:
         body.append(f"<h2>Recipe</h2>\n<pre>{_cut(report.recipe, MAX_TEXT)}</pre>")
     if report.digests:
-        body.append(f"<h2>Provenance</h2>\n{_grid(Grid('', _two_columns(report.digests), 100))}")
+        columns = {"what": list(report.digests), "value": list(report.digests.values())}
+        body.append(f"<h2>Provenance</h2>\n{_grid(Grid('', columns, 100))}")
     if room.left_out:
         body.append(
             f'<p class="note">Left out because the page would be too large: {html.escape(", ".join(room.left_out))}</p>'
@@ -257,7 +258,3 @@ def _cell(value: object) -> str:
 
 def _cut(text: str, limit: int) -> str:
     return html.escape(text if len(text) <= limit else text[:limit] + " …")
-
-
-def _two_columns(values: Mapping[str, str]) -> dict[str, list[str]]:
-    return {"what": list(values), "value": list(values.values())}

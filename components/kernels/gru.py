@@ -56,17 +56,7 @@ def forward(
     *,
     reset_after: bool = True,
 ) -> tuple[Tensor, State, Saved]:
-    """All steps of all rows.
-
-    Args:
-        gates_x_BTG: the input product of every step (`sequence.project`).
-        state: {"h": h⟨0⟩ [B, H]}.
-        lengths_B: steps in each row, 0 allowed; None = all T. After a row's end y is 0 and its state doesn't change.
-        reset_after: where the reset gate acts, see (3) and (4).
-
-    Returns:
-        y [B, T, H]; the state at each row's own end; what `backward` needs.
-    """
+    """As `rnn.forward`. `reset_after`: where the reset gate acts, see (3) and (4)."""
     B, T, G = gates_x_BTG.shape
     H = G // GATES
     alive_TB1 = steps_alive(lengths_B, T)
@@ -104,10 +94,7 @@ def split_bias(gates_x_BTG: Tensor, bias_hh_G: Tensor | None, reset_after: bool)
 
 @torch.no_grad()
 def backward(saved: Saved, grad_y_BTH: Tensor, grad_final_state: State, *, record: Tensor | None = None) -> Gradients:
-    """Backpropagation through time: ∂L/∂y and ∂L/∂(final state) to ∂L/∂(every input). (n′) undoes forward line (n).
-
-    `record` [T, B], if given, receives ‖∂L/∂h⟨t⟩‖, all paths from step t to the loss included.
-    """
+    """As `rnn.backward`: (n′) undoes forward line (n)."""
     gates_TBG, m_TBH, h_TBH, weight_hh_GH, _, alive_TB1, reset_after = saved
     T, _, H = m_TBH.shape
     dy_TBH = time_major(grad_y_BTH, alive_TB1)

@@ -56,17 +56,7 @@ def forward(
     *,
     peepholes: Tensor | None = None,
 ) -> tuple[Tensor, State, Saved]:
-    """All steps of all rows.
-
-    Args:
-        gates_x_BTG: the input product of every step (`sequence.project`).
-        state: {"h": h⟨0⟩ [B, H], "c": c⟨0⟩ [B, H]}.
-        lengths_B: steps in each row, 0 allowed; None = all T. After a row's end y is 0 and its state doesn't change.
-        peepholes: the vectors p_i p_f p_o, [3, H].
-
-    Returns:
-        y [B, T, H]; the state at each row's own end; what `backward` needs.
-    """
+    """As `rnn.forward`; the state also has c⟨0⟩ [B, H] under "c". `peepholes`: the vectors p_i p_f p_o, [3, H]."""
     B, T, G = gates_x_BTG.shape
     H = G // GATES
     alive_TB1 = steps_alive(lengths_B, T)
@@ -98,10 +88,7 @@ def forward(
 
 @torch.no_grad()
 def backward(saved: Saved, grad_y_BTH: Tensor, grad_final_state: State, *, record: Tensor | None = None) -> Gradients:
-    """Backpropagation through time: ∂L/∂y and ∂L/∂(final state) to ∂L/∂(every input). (n′) undoes forward line (n).
-
-    `record` [T, B], if given, receives ‖∂L/∂h⟨t⟩‖, all paths from step t to the loss included.
-    """
+    """As `rnn.backward`: (n′) undoes forward line (n)."""
     gates_TBG, tanh_c_TBH, _, c_TBH, weight_hh_GH, _, peepholes, alive_TB1 = saved
     T, B, G = gates_TBG.shape
     H = G // GATES

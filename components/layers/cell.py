@@ -51,7 +51,9 @@ class Cell(Recurrent):
     state_names: ClassVar[tuple[str, ...]] = ("h",)
     parameter_names: ClassVar[tuple[str, ...]] = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
-    def __init__(self, input_size: int, hidden_size: int, backend: Backend, recurrent_dropout: float) -> None:
+    def __init__(
+        self, input_size: int, /, *, hidden_size: Size = 256, recurrent_dropout: Rate = 0.0, backend: Backend = "auto"
+    ) -> None:
         super().__init__()
         self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, hidden_size
         self.backend, self.recurrent_dropout = backend, recurrent_dropout

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from components.errors import UserError
-from components.layers.cell import Backend, Cell, Rate, Size
+from components.layers.cell import Cell
 
 
 class GRU(Cell):
@@ -16,23 +18,14 @@ class GRU(Cell):
     gates = 3
     kernel = "gru"
 
-    def __init__(
-        self,
-        input_size: int,
-        /,
-        *,
-        hidden_size: Size = 256,
-        reset_after: bool = True,
-        recurrent_dropout: Rate = 0.0,
-        backend: Backend = "auto",
-    ) -> None:
-        super().__init__(input_size, hidden_size, backend, recurrent_dropout)
+    def __init__(self, input_size: int, /, *, reset_after: bool = True, **settings: Any) -> None:
+        super().__init__(input_size, **settings)
         self.kernel_options = {"reset_after": reset_after}
         if not reset_after:
             self.backends = ("by_hand", "triton")
-        if backend not in ("auto", *self.backends):
+        if self.backend not in ("auto", *self.backends):
             raise UserError(
-                f"the backend {backend} doesn't support reset_after: false",
+                f"the backend {self.backend} doesn't support reset_after: false",
                 where="model.backend",
                 hint="set model.backend: auto, by_hand or triton, or model.reset_after: true",
             )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
-from components.layers.cell import Backend, Cell, Rate, Size
+from components.layers.cell import Cell
 
 
 class LSTM(Cell):
@@ -15,18 +17,9 @@ class LSTM(Cell):
     state_names = ("h", "c")
     kernel = "lstm"
 
-    def __init__(
-        self,
-        input_size: int,
-        /,
-        *,
-        hidden_size: Size = 256,
-        forget_bias: float = 1.0,
-        recurrent_dropout: Rate = 0.0,
-        backend: Backend = "auto",
-    ) -> None:
+    def __init__(self, input_size: int, /, *, forget_bias: float = 1.0, **settings: Any) -> None:
         self.forget_bias = forget_bias
-        super().__init__(input_size, hidden_size, backend, recurrent_dropout)
+        super().__init__(input_size, **settings)
 
     def reset_parameters(self) -> None:
         """As in `Cell`; the forget gate starts open (Jozefowicz et al. 2015)."""

@@ -42,7 +42,7 @@ class MLSTM(SteppedCell):
         heads: Annotated[int, Field(ge=1, le=1024)] = 1,
         forget_bias: float = 3.0,
     ) -> None:
-        super().__init__(input_size, hidden_size, heads=heads, rows=4 * hidden_size + 2 * heads)
+        super().__init__(input_size, heads, 4 * hidden_size + 2 * heads, hidden_size=hidden_size)
         self.heads = heads
         with torch.no_grad():
             self.bias_ih[-heads:].fill_(forget_bias)

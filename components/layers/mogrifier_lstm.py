@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from components.layers.base import State, one_hot
-from components.layers.cell import Rate, Size
 from components.layers.stepped_cell import SteppedCell
 
 
@@ -29,20 +28,19 @@ class MogrifierLSTM(SteppedCell):
         input_size: int,
         /,
         *,
-        hidden_size: Size = 256,
         rounds: Annotated[int, Field(ge=1, le=20)] = 5,
         forget_bias: float = 1.0,
-        recurrent_dropout: Rate = 0.0,
+        **settings: Any,
     ) -> None:
-        super().__init__(input_size, hidden_size, recurrent_dropout)
-        self.rounds = rounds
-        bound = 1 / math.sqrt(hidden_size)
-        sizes = [(input_size, hidden_size), (hidden_size, input_size)]  # Q, R
+        super().__init__(input_size, **settings)
+        H = self.hidden_size
+        bound = 1 / math.sqrt(H)
+        sizes = [(input_size, H), (H, input_size)]  # Q, R
         self.mogrifiers = nn.ParameterList(
             nn.Parameter(torch.empty(sizes[turn % 2]).uniform_(-bound, bound)) for turn in range(rounds)
         )
         with torch.no_grad():
-            self.bias_ih[hidden_size : 2 * hidden_size].fill_(forget_bias)
+            self.bias_ih[H : 2 * H].fill_(forget_bias)
 
     def read(self, x_BTI: Tensor) -> Tensor:
         if x_BTI.is_floating_point():

@@ -23,12 +23,7 @@ class PeepholeLSTM(LSTM):
     parameter_names = (*LSTM.parameter_names, "peepholes")
 
     def __init__(
-        self,
-        input_size: int,
-        /,
-        *,
-        backend: Literal["auto", "by_hand", "triton"] = "auto",
-        **settings: Any,
+        self, input_size: int, /, *, backend: Literal["auto", "by_hand", "triton"] = "auto", **settings: Any
     ) -> None:
         super().__init__(input_size, backend=backend, **settings)
         bound = 1 / math.sqrt(self.hidden_size)

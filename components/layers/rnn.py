@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from components.layers.cell import Cell, Rate, Size
+from components.layers.cell import Cell
 
 
 class RNN(Cell):
@@ -19,11 +19,10 @@ class RNN(Cell):
         input_size: int,
         /,
         *,
-        hidden_size: Size = 256,
         nonlinearity: Literal["tanh", "relu"] = "tanh",
-        recurrent_dropout: Rate = 0.0,
         backend: Literal["auto", "torch", "by_hand", "native"] = "auto",
+        **settings: Any,
     ) -> None:
-        super().__init__(input_size, hidden_size, backend, recurrent_dropout)
+        super().__init__(input_size, backend=backend, **settings)
         self.kernel_options = {"nonlinearity": nonlinearity}
         self.torch_name = f"rnn_{nonlinearity}"

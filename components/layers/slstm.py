@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from components.layers.base import State, product
-from components.layers.cell import Rate, Size
 from components.layers.stepped_cell import SteppedCell
 
 
@@ -33,15 +32,14 @@ class SLSTM(SteppedCell):
         input_size: int,
         /,
         *,
-        hidden_size: Size = 256,
         heads: Annotated[int, Field(ge=1, le=1024)] = 1,
         forget_bias: float = 1.0,
-        recurrent_dropout: Rate = 0.0,
+        **settings: Any,
     ) -> None:
-        super().__init__(input_size, hidden_size, recurrent_dropout, heads)
+        super().__init__(input_size, heads, **settings)
         self.heads = heads
         with torch.no_grad():
-            self.bias_ih[hidden_size : 2 * hidden_size].fill_(forget_bias)
+            self.bias_ih[self.hidden_size : 2 * self.hidden_size].fill_(forget_bias)
 
     def read(self, x_BTI: Tensor) -> Tensor:
         return product(x_BTI, self.weight_ih, self.bias_ih)

@@ -13,6 +13,7 @@ from torch.nn.functional import dropout
 from components.errors import UserError
 from components.kernels.sequence import steps_alive, zero_after_end
 from components.layers.base import Recurrent, State, zeros_like_parameters
+from components.layers.cell import Rate, Size
 
 
 class SteppedCell(Recurrent):
@@ -26,7 +27,14 @@ class SteppedCell(Recurrent):
     state_names: ClassVar[tuple[str, ...]]
 
     def __init__(
-        self, input_size: int, hidden_size: int, recurrent_dropout: float = 0.0, heads: int = 1, *, rows: int = 0
+        self,
+        input_size: int,
+        heads: int = 1,
+        rows: int = 0,
+        /,
+        *,
+        hidden_size: Size = 256,
+        recurrent_dropout: Rate = 0.0,
     ) -> None:
         super().__init__()
         if hidden_size % heads:

@@ -108,6 +108,12 @@ class Look:
         found = [path for path in self.files if ending(path) in endings]
         return found if 2 * len(found) > len(self.files) else []
 
+    def most(self, endings: tuple[str, ...], otherwise: str = "") -> list[Path]:
+        """As `having`. Raises Unlike, with the message `otherwise`, if they aren't the majority."""
+        if not (found := self.having(endings)):
+            raise Unlike(otherwise or f"no files of {', '.join(endings)}")
+        return found
+
     def sample(self, path: Path) -> Sample | None:
         """The beginning of a file; None if it isn't text."""
         if path not in self._samples:

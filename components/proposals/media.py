@@ -26,9 +26,8 @@ MOST_LOOKED_AT = 64 << 20  # bytes to read of a file of strokes to find its firs
 
 
 def rolls(look: Look) -> Proposal:
-    found = look.having((".json", ".mat", ".npz", ".npy", *PICKLES))
-    if not found:
-        raise Unlike("no .json, .mat, .npz or .npy file of piano rolls")
+    wanted = (".json", ".mat", ".npz", ".npy", *PICKLES)
+    found = look.most(wanted, "no .json, .mat, .npz or .npy file of piano rolls")
     first = found[0]
     if ending(first) == ".json" and not _json_rolls(look):
         raise Unlike("JSON, but not piano rolls: lists of pieces, each a list of frames, each a list of MIDI pitches")
@@ -78,9 +77,7 @@ def piano(look: Look) -> Proposal:
 
 def _played(look: Look, recipe: str) -> Proposal:
     """Drums or piano from MIDI files; only chosen with `--as`, as the files aren't opened."""
-    found = look.having(PLAYED)
-    if not found:
-        raise Unlike(f"no files of {', '.join(PLAYED)}")
+    found = look.most(PLAYED)
     encoding = {"drums": {"kind": "drums"}, "piano": {"kind": "performance", "planned": True}}[recipe]
     return Proposal(
         f"MIDI ({len(found):,} files): {recipe} as played",
@@ -95,9 +92,7 @@ def _played(look: Look, recipe: str) -> Proposal:
 
 
 def _music(look: Look, of: str, like: str, data: dict, encoding: dict, task: dict, **changes: dict) -> Proposal:
-    found = look.having(SCORES)
-    if not found:
-        raise Unlike(f"no files of {', '.join(SCORES)}")
+    found = look.most(SCORES)
     counted = Counter(map(ending, found))
     listed = ", ".join(f"{count:,} × {one}" for one, count in counted.most_common(4))
     tunes = sum(sample.text.count("\nX:") + 1 for path, sample in look.texts if ending(path) == ".abc")
@@ -115,9 +110,7 @@ def _music(look: Look, of: str, like: str, data: dict, encoding: dict, task: dic
 
 
 def strokes(look: Look) -> Proposal:
-    found = look.having(StrokesReader.endings)
-    if not found:
-        raise Unlike(f"no files of {', '.join(StrokesReader.endings)}")
+    found = look.most(StrokesReader.endings)
     try:
         first = next(StrokesReader(found[:1], max_bytes=MOST_LOOKED_AT).items())
     except (UserError, StopIteration) as error:
@@ -156,10 +149,8 @@ def recordings(look: Look) -> Proposal:
 
 
 def videos(look: Look) -> Proposal:
-    found = look.having(VIDEOS)
+    found = look.most(VIDEOS, f"no videos ({', '.join(VIDEOS)})")
     labels = sorted({path.parent.name for path in found})
-    if not found:
-        raise Unlike(f"no videos ({', '.join(VIDEOS)})")
     if len(labels) < 2:
         raise Unlike("videos without labels: put them into one folder per label")
     return Proposal(

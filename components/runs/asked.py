@@ -156,15 +156,11 @@ def _anywhere(overrides: Sequence[str], before: Mapping[str, Any], after: Mappin
         kept = [each for each in kept if not f"{each.partition('=')[0].strip()}.".startswith(f"{key}.")]
         whole = user_paths(path, where=key)
         for split, one in whole.items() if isinstance(whole, Mapping) else [("", whole)]:
-            value = one if _is_plain(one) else json.dumps(one, ensure_ascii=False)
+            safe = re.fullmatch(r"[\w./+-]+(?: [\w./+-]+)*", one)  # YAML reads it as the same string
+            value = one if safe else json.dumps(one, ensure_ascii=False)
             kept.append(f"{key}{f'.{split}' if split else ''}={value}")
     return kept
 
 
 def _each(path: Any) -> list[Any]:
     return list(path.values()) if isinstance(path, Mapping) else [path]
-
-
-def _is_plain(text: str) -> bool:
-    """Whether YAML reads the text as the same string."""
-    return re.fullmatch(r"[\w./+-]+(?: [\w./+-]+)*", text) is not None

@@ -88,7 +88,8 @@ class Combinations(Study):
 
     def begin(self, fresh: bool) -> None:
         self.files = [self.folder / f"{number:03d}.json" for number in range(self.total)]
-        self.waiting = [n for n, path in enumerate(self.files) if not (path.exists() and _is_done(path))]
+        done = [path.exists() and TrialFile.load(path).metrics is not None for path in self.files]
+        self.waiting = [number for number in range(self.total) if not done[number]]
 
     def left(self) -> int:
         return len(self.waiting)
@@ -119,9 +120,7 @@ class Combinations(Study):
         results = self._results()
         said = notes(self.plan, results, self.lower, self.threads, self.workers, choose_threads(0))
         about = {"metric": self.metric, "lower": self.lower, "notes": said, "charts": self.runs_url}
-        rows = publish(self.plan, self.parent, self.folder, results, **about)
-        run = self.parent.ref
-        return Comparison(run.run_id, run.url, self.runs_url, self.metric, rows, said, self.plan.folds)
+        return publish(self.plan, self.parent, self.folder, results, **about)
 
     def failure(self) -> str:
         results = self._results()
@@ -141,7 +140,3 @@ class Combinations(Study):
             return Result(**about, run_id=run_id, failed=failed or "not finished")
         spent = {name: trial.progress[name] for name in ("seconds", "tokens", "stopped", "history")}
         return Result(**about, run_id=trial.run_id, metrics=trial.metrics, **spent)
-
-
-def _is_done(path: Path) -> bool:
-    return TrialFile.load(path).metrics is not None

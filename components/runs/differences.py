@@ -64,7 +64,7 @@ def show(found: Mapping[str, Any]) -> None:
     rows = [[key, *map(_shown, m["values"]), _shown(m["change"]), m["verdict"]] for key, m in found["metrics"].items()]
     table("figures", ["", *heads, "change", ""], rows)
     for note in found["notes"]:
-        out.print(f"note    {note}", markup=False)
+        out.print(f"note    {note}")
     if samples := found["samples"]:
         out.print()
         table(f"samples, seed {found['seed']}", heads, [[str(text) for text in pair] for pair in samples])

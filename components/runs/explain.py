@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
+from components.bundle import Bundle
 from components.console import say
-from components.datasets.labelled import stem
 from components.errors import UserError
 from components.paths import apart, as_user
 from components.runs.places import places
-from components.runs.predict import opened_for, reader_of, tell
+from components.runs.predict import Request, tell
 from components.use.explaining import TABLES, Asked, at_most, of_file, of_texts, write_explanations, write_states
-from components.use.opening import Opened
 from components.use.scoring import items_of
 
 SHOWN = 8  # inputs and arrays to print
 
 
-def explain(
-    model: str,
-    texts: Sequence[str] = (),
-    file: str | None = None,
-    column: str | None = None,
-    out: str | None = None,
-    best: int | None = None,
-    language_model: str | None = None,
-    overrides: Sequence[str] = (),
-    device: str = "cpu",
-) -> list[str]:
+def explain(request: Request, out: str | None = None, best: int | None = None) -> list[str]:
     """Write explanations of a model's predictions to a folder, `out`; at most `best` choices of each. Returns the paths
     of the files."""
-    opened = opened_for(model, texts, file, column, language_model, overrides, device)
+    opened = request.open()
     opened.bundle.explain([], best)  # raises if the model has no explanations
-    name = stem(Path(file)) if file else "texts"
-    folder = Path(out) if out else places().generated / f"{opened.label}-{name}-explained"
-    asked = at_most(_asked(opened, texts, file, column, overrides, *(folder / f"{table}.csv" for table in TABLES)))
+    folder = Path(out) if out else places().generated / f"{opened.label}-{request.name}-explained"
+    asked = at_most(_asked(opened.bundle, request, *(folder / f"{table}.csv" for table in TABLES)))
     with as_user():
         paths, lines = write_explanations(folder, opened.bundle, asked, best, title=opened.name)
     for line in lines[:SHOWN]:
@@ -43,22 +31,14 @@ def explain(
     return [str(path) for path in paths]
 
 
-def states(
-    model: str,
-    out: str,
-    texts: Sequence[str] = (),
-    file: str | None = None,
-    column: str | None = None,
-    overrides: Sequence[str] = (),
-    device: str = "cpu",
-) -> list[str]:
+def states(request: Request, out: str) -> list[str]:
     """Write embeddings and hidden states to an .npz file, `out`, and print their shapes."""
     if Path(out).suffix != ".npz":
         raise UserError(f"{out} doesn't end in .npz", where="--states")
-    opened = opened_for(model, texts, file, column, None, overrides, device)
-    opened.bundle.states([])  # raises if the model has no states
+    bundle = request.open().bundle
+    bundle.states([])  # raises if the model has no states
     with as_user():
-        shapes = write_states(Path(out), opened.bundle, _asked(opened, texts, file, column, overrides, Path(out)))
+        shapes = write_states(Path(out), bundle, _asked(bundle, request, Path(out)))
     for name, shape in list(shapes.items())[:SHOWN]:
         say(f"{name:16} {list(shape)}")
     if len(shapes) > SHOWN:
@@ -66,27 +46,19 @@ def states(
     return [out]
 
 
-def _asked(
-    opened: Opened,
-    texts: Sequence[str],
-    file: str | None,
-    column: str | None,
-    overrides: Sequence[str],
-    *written: Path,
-) -> Iterator[Asked]:
+def _asked(bundle: Bundle, request: Request, *written: Path) -> Iterator[Asked]:
     """The inputs; checks that no input file will be `written`. Notes on a file are printed after its last row."""
-    bundle = opened.bundle
-    if texts:
-        yield from of_texts(bundle, texts)
+    if request.texts:
+        yield from of_texts(bundle, request.texts)
     elif bundle.task.settings is not None:  # models that generate read what they write
-        if column or overrides:
-            raise UserError("only applies to models that predict", where="--column" if column else "--set")
-        items, notes = items_of(bundle, Path(str(file)), *written)
+        if request.column or request.overrides:
+            raise UserError("only applies to models that predict", where="--column" if request.column else "--set")
+        items, notes = items_of(bundle, Path(str(request.file)), *written)
         for note in notes:
             say(f"        {note}")
         yield from ((f"item {number}", item) for number, item in enumerate(items, 1))
     else:
-        _, reader, links = reader_of(bundle, str(file), column, overrides)
+        _, reader, links = request.reader(bundle)
         for path in written:
             apart(path, reader.files)
         yield from of_file(bundle, reader)

@@ -14,7 +14,7 @@ import numpy as np
 from components.console import out, table
 from components.evaluation import report
 from components.evaluation.baseline import is_baseline
-from components.evaluation.compare import Result, Row, plus_minus
+from components.evaluation.compare import Row, plus_minus
 from components.render.figures import figure, markdown_table
 from components.runs.places import places
 from components.tasks.base import Matrix
@@ -126,9 +126,6 @@ def _columns(rows: Sequence[Row], folds: int) -> dict[str, list[object]]:
         "sd": [mean_sd(values)[1] for _, _, values in lines],
     }
     for number in range(1, folds + 1):
-        columns[f"fold {number}"] = [_of_fold(row.results, f"{number}/{folds}", f"test/{m}") for row, m, _ in lines]
+        own = [{r.fold: r.metrics for r in row.results}.get(f"{number}/{folds}", {}) for row, _, _ in lines]
+        columns[f"fold {number}"] = [of.get(f"test/{m}", math.nan) for of, (_, m, _) in zip(own, lines, strict=True)]
     return columns
-
-
-def _of_fold(results: Sequence[Result], fold: str, metric: str) -> float:
-    return next((result.metrics.get(metric, math.nan) for result in results if result.fold == fold), math.nan)

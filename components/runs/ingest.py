@@ -92,6 +92,6 @@ def show_report(ref: DatasetRef) -> None:
     rows = manifest["report"] or [{"file": source["name"], "bytes": source["bytes"]} for source in manifest["sources"]]
     for row in rows:
         told = (f"{key.replace('_', ' ')} {value}" for key, value in list(row.items())[1:] if value not in (None, ""))
-        out.print(f"{next(iter(row.values()))}: {' · '.join(told)}", markup=False)
+        out.print(f"{next(iter(row.values()))}: {' · '.join(told)}")
     for reason, count in manifest["dropped"].items():
-        out.print(f"left out: {count:,} × {reason}", markup=False)
+        out.print(f"left out: {count:,} × {reason}")

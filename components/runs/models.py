@@ -74,12 +74,10 @@ def show_models() -> None:
         told = [model["data_digest"][:8], age(model["created"]), model["run"]]
         rows.append([model["name"], versions, aliases, model["shown"] + of, *told])
     if not rows:
-        out.print("no model is registered yet. next: reprise run chorales", markup=False)
+        out.print("no model is registered yet. next: reprise run chorales")
         return
     table("registered models", ["name", "versions", "aliases", "test", "data", "age", "run"], rows)
-    out.print(
-        "next    reprise models NAME    (its versions; reprise generate NAME, reprise predict NAME)", markup=False
-    )
+    out.print("next    reprise models NAME    (its versions; reprise generate NAME, reprise predict NAME)")
 
 
 def show_versions(name: str) -> None:
@@ -94,7 +92,7 @@ def show_versions(name: str) -> None:
     for change in models.alias_changes(name)[-10:]:
         moved = " → ".join(f"v{version}" if version else "none" for version in (change.before, change.after))
         back = "  (rollback)" if change.back else ""
-        out.print(f"{change.at}  {change.alias} {moved} by {change.by}: {change.why}{back}", markup=False)
+        out.print(f"{change.at}  {change.alias} {moved} by {change.by}: {change.why}{back}")
 
 
 @dataclass(frozen=True)

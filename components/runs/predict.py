@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from components.bundle import Bundle
@@ -20,26 +21,58 @@ from components.use.opening import Opened
 from components.use.table import NOT_READ, predict_file
 
 
-def predict(
-    model: str,
-    texts: Sequence[str] = (),
-    file: str | None = None,
-    column: str | None = None,
-    out: str | None = None,
-    language_model: str | None = None,
-    overrides: Sequence[str] = (),
-    device: str = "cpu",
-) -> list[str]:
-    """Predict with a registered model (NAME, NAME@champion, NAME@VERSION). Returns a line for each text; or the path of
-    the table of predictions for a file's rows, which are read like the training data, with `overrides`
-    (data.KEY=VALUE). `language_model`: a registered character model for decoding speech."""
-    if texts and out:
+@dataclass(frozen=True)
+class Request:
+    """What a registered model (NAME, NAME@champion, NAME@VERSION) is asked about: `texts`, or the rows of a `file`,
+    which are read like the training data, with `overrides` (data.KEY=VALUE). `column`: that of the texts.
+    `language_model`: a registered character model for decoding speech."""
+
+    model: str
+    texts: Sequence[str] = ()
+    file: str | None = None
+    column: str | None = None
+    language_model: str | None = None
+    overrides: Sequence[str] = ()
+    device: str = "cpu"
+
+    @property
+    def name(self) -> str:
+        """Part of the names of output files."""
+        return stem(Path(self.file)) if self.file else "texts"
+
+    def open(self) -> Opened:
+        """Load the model, with the language model if one is given.
+
+        Raises:
+            UserError: texts and a file are given or neither, or settings or a column without a file.
+        """
+        if bool(self.texts) == bool(self.file):
+            raise UserError("give either --text or --file", where="predict")
+        for option, given in (("--set", self.overrides), ("--column", self.column)):
+            if given and not self.file:
+                raise UserError("only works with --file", where=option)
+        opened = open_model(self.model, self.device)
+        if self.language_model:
+            with_language_model(opened.bundle, open_model(self.language_model, self.device).bundle)
+        return opened
+
+    def reader(self, bundle: Bundle) -> tuple[Path, LabelledReader, list[str]]:
+        """The file or the folder of the archive, its reader, and the links in an archive that were skipped."""
+        path, links = Path(str(self.file)), []
+        if path.is_file() and is_archive(path):
+            path, links = unpacked(path, places().datasets)
+        return path, reader_for(path, bundle.recipe["data"], self.column, self.overrides), links
+
+
+def predict(request: Request, out: str | None = None) -> list[str]:
+    """A line for each text; or the path of the table of predictions for a file's rows, by default under generated/."""
+    if request.texts and out:
         raise UserError("only works with --file: predictions for --text are printed", where="--out")
-    opened = opened_for(model, texts, file, column, language_model, overrides, device)
+    opened = request.open()
     bundle = opened.bundle
-    if texts:
-        return answer_texts(bundle, texts, say)
-    path, reader, links = reader_of(bundle, str(file), column, overrides)
+    if request.texts:
+        return answer_texts(bundle, request.texts, say)
+    path, reader, links = request.reader(bundle)
     target = Path(out) if out else places().generated / f"{opened.label}-{stem(path)}-predictions.csv"
     with as_user():
         counts = predict_file(bundle, reader, target, say)
@@ -57,38 +90,3 @@ def tell(reader: LabelledReader, links: list[str]) -> None:
     left_out = [f"left out: {count:,} × {reason}" for reason, count in reader.dropped.items()]
     for note in [*told(passed_over), *left_out, *reader.notes]:
         say(f"        {note}")
-
-
-def opened_for(
-    model: str,
-    texts: Sequence[str],
-    file: str | None,
-    column: str | None,
-    language_model: str | None,
-    overrides: Sequence[str],
-    device: str,
-) -> Opened:
-    """Load the model for texts or a file, with a language model if one is given.
-
-    Raises:
-        UserError: both are given or neither, or settings or a column without a file.
-    """
-    if bool(texts) == bool(file):
-        raise UserError("give either --text or --file", where="predict")
-    for option, given in (("--set", overrides), ("--column", column)):
-        if given and not file:
-            raise UserError("only works with --file", where=option)
-    opened = open_model(model, device)
-    if language_model:
-        with_language_model(opened.bundle, open_model(language_model, device).bundle)
-    return opened
-
-
-def reader_of(
-    bundle: Bundle, file: str, column: str | None, overrides: Sequence[str]
-) -> tuple[Path, LabelledReader, list[str]]:
-    """A file or archive, its reader, and the links in an archive that were skipped."""
-    path, links = Path(file), []
-    if path.is_file() and is_archive(path):
-        path, links = unpacked(path, places().datasets)
-    return path, reader_for(path, bundle.recipe["data"], column, overrides), links

@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 
 LAUNCHED = "TORCHELASTIC_RUN_ID"  # set by torchrun
 STOP_SECONDS = 45.0  # an interrupted run closes its tracked run, which may wait 30 s for the store
@@ -66,9 +65,7 @@ class Processes:
     def __enter__(self) -> Processes:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 

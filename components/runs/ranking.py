@@ -43,9 +43,9 @@ def publish(
     lower: bool,
     notes: list[str],
     charts: str,
-) -> list[Row]:
-    """Write the leaderboard, the plot and the final metrics to the parent run. Returns the rows, best first. `charts`
-    is the address of the page of its runs."""
+) -> Comparison:
+    """Write the leaderboard, the plot and the final metrics to the parent run. `charts` is the address of the page of
+    its runs."""
     rows = leaderboard(results, metric, lower=lower)
     parent.table(columns(rows, metric), "leaderboard.json")
     parent.table(_runs(results, metric), "runs.json")
@@ -72,7 +72,7 @@ def publish(
     picture = "Picture: `figures/compare.png`. " if has_val or not plan.folds else ""
     words += [f"[Its runs as charts]({charts}). {picture}Tables: `leaderboard.json`, `runs.json`.", *notes]
     parent.describe("\n\n".join(words) + "\n")
-    return rows
+    return Comparison(parent.ref.run_id, parent.ref.url, charts, metric, rows, notes, plan.folds)
 
 
 def notes(plan: Plan, results: Sequence[Result], lower: bool, threads: int, workers: int, cores: int) -> list[str]:
@@ -121,11 +121,11 @@ def show(comparison: Comparison, *, prefect: str | None = None) -> None:
         show_folds(comparison.rows)
     out.print()
     for note in comparison.notes:
-        out.print(f"note    {note}", markup=False)
-    out.print(f"mlflow  {comparison.url}\ncurves  {comparison.runs_url}", markup=False)
+        out.print(f"note    {note}")
+    out.print(f"mlflow  {comparison.url}\ncurves  {comparison.runs_url}")
     if prefect:
-        out.print(f"prefect {prefect}  (`reprise down` stops it)", markup=False)
-    out.print("next    reprise ui    (then open the links above)", markup=False)
+        out.print(f"prefect {prefect}  (`reprise down` stops it)")
+    out.print("next    reprise ui    (then open the links above)")
 
 
 def _best(row: Row, metric: str, lower: bool) -> Result | None:

@@ -65,11 +65,11 @@ def show(answer: Answer) -> None:
     table(f"{found.metric} on val, the best of {len(found.tried)} trials; test was not used", headings, rows)
     out.print()
     for key, share in found.importance.items():
-        out.print(f"matters {share:5.2f}  {key}", markup=False)
+        out.print(f"matters {share:5.2f}  {key}")
     for note in answer.notes:
-        out.print(f"note    {note}", markup=False)
-    out.print(f"mlflow  {answer.url}\ncurves  {answer.runs_url}", markup=False)
-    out.print(f"next    {answer.command}", markup=False)
+        out.print(f"note    {note}")
+    out.print(f"mlflow  {answer.url}\ncurves  {answer.runs_url}")
+    out.print(f"next    {answer.command}")
 
 
 def _command(search: Search, best: Tried) -> str:

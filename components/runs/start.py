@@ -10,7 +10,7 @@ from components.recipe import Recipe
 from components.runs.generate import exactly, open_model
 from components.tracking.mlflow_backend import MlflowRun
 from components.training.foreign import ENDINGS, named_file
-from components.training.imported import check_fit, read_weights
+from components.training.imported import check_fit, read_weights, take_file
 from components.training.session import Session
 
 
@@ -50,7 +50,7 @@ def begin(start: str, session: Session, tracked: MlflowRun) -> list[str]:
     """
     if not named_file(start):
         return [f"{start}: {line}" for line in session.start_from(open_model(start).bundle).told()]
-    taken = session.start_from_file(read_weights(start))
+    taken = take_file(session.model, read_weights(start), session.recipe.model)
     facts = taken.facts()
     layers = "; ".join(f"{mine} from {one['from']}" for mine, one in facts["taken"].items())
     tracked.tags({"start.sha256": facts["sha256"], "start.layers": layers})

@@ -17,8 +17,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from filelock import FileLock, Timeout
-
 from components.console import bar, say
 from components.datasets.store import DatasetRef, Store
 from components.errors import UserError
@@ -30,12 +28,12 @@ from components.runs.open_run import by_interrupt, ending
 from components.runs.places import places
 from components.runs.plan import Budget
 from components.runs.processes import Processes
-from components.runs.train import as_yaml
 from components.runs.travel import data_files, data_folder, facts_of
 from components.runs.trial_file import TrialFile
 from components.tracking.mlflow_backend import MlflowRun, MlflowTracker
 from components.training.device import choose_device, choose_threads, gpu_of
 from components.training.session import Session
+from components.whole_files import held
 
 UPLOAD_SECONDS = 600.0  # timeout for uploading data for workers
 
@@ -156,7 +154,7 @@ class Study(ABC):
             keys = " × ".join(key.rpartition(".")[2] for key in first.keys) or "seeds"
             parent = tracker.start(self.name, f"{self.verb} {keys}", tags={"recipe": self.name, **first.tags})
             parent.params(first.params)
-            parent.text(as_yaml(first.recipe), first.file)
+            parent.text(first.recipe.as_yaml(), first.file)
             file.write_text(parent.ref.run_id, encoding="utf-8")
         parent.tags(tags)
         return parent
@@ -250,11 +248,9 @@ def alone(folder: Path, fresh: bool) -> Iterator[None]:
     """Context manager that locks the folder for this process; `fresh`: empty it first. Raises UserError if it is
     locked."""
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder.with_suffix(".lock"), timeout=0):
-            if fresh:
-                shutil.rmtree(folder)
-                folder.mkdir()
-            yield
-    except Timeout:
-        raise UserError("this study is already running in another process", where=str(folder)) from None
+    refusal = UserError("this study is already running in another process", where=str(folder))
+    with held(folder.with_suffix(".lock"), refusal):
+        if fresh:
+            shutil.rmtree(folder)
+            folder.mkdir()
+        yield

@@ -25,18 +25,18 @@ def show(outcome: Outcome, asked: Sequence[str] = (), *, prefect: str | None = N
     out.print()
     table("results", ["what", "value"], rows)
     for remark in outcome.remarks:
-        out.print(f"note    {remark}", markup=False)
+        out.print(f"note    {remark}")
     out.print()
     for folder in sorted({str(Path(path).parent) for path in outcome.files}):
         names = sorted(Path(path).name for path in outcome.files if str(Path(path).parent) == folder)
-        out.print(f"files   {folder}/", markup=False)
+        out.print(f"files   {folder}/")
         for name in names:
-            out.print(f"          {name}", markup=False)
-    out.print(f"mlflow  {outcome.url}", markup=False)
+            out.print(f"          {name}")
+    out.print(f"mlflow  {outcome.url}")
     if prefect:
-        out.print(f"prefect {prefect}  (`reprise down` stops it)", markup=False)
+        out.print(f"prefect {prefect}  (`reprise down` stops it)")
     after = "\n        ".join(["reprise ui    (then open the mlflow link above)", *following(outcome, asked)])
-    out.print(f"next    {after}", markup=False)
+    out.print(f"next    {after}")
 
 
 def following(outcome: Outcome, asked: Sequence[str] = ()) -> list[str]:

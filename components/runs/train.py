@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-
-import yaml
 
 from components.console import bar, say
 from components.datasets.store import DatasetRef, Store
@@ -61,7 +58,7 @@ def begin_run(
     for context in ("train", "val", "test"):
         counts = manifest["counts"][context]
         run.dataset(manifest["name"], manifest["digests"]["splits"][context], manifest["name"], counts, context)
-    run.text(as_yaml(recipe), "recipe.yaml")
+    run.text(recipe.as_yaml(), "recipe.yaml")
     if report := manifest.get("report"):
         run.table({name: [row[name] for row in report] for name in report[0]}, "ingestion/files.json")
     run.table({"item": list(machine()), "value": [str(v) for v in machine().values()]}, "environment/machine.json")
@@ -133,8 +130,3 @@ def flat(values: dict, prefix: str = "") -> dict[str, object]:
     for key, value in values.items():
         items |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return items
-
-
-def as_yaml(recipe: Recipe) -> str:
-    """The fully resolved recipe as YAML, which repeats this run."""
-    return yaml.safe_dump(json.loads(json.dumps(recipe.as_dict())), sort_keys=False, allow_unicode=True)

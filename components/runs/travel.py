@@ -11,8 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from components.console import say
 from components.datasets.store import MANIFEST, DatasetRef, Store
 from components.errors import UserError
@@ -27,7 +25,7 @@ from components.tracking.mlflow_backend import MlflowRun
 from components.tracking.remote_runs import RemoteRun, RemoteRuns
 from components.tracking.state_upload import RunFiles
 from components.tracking.travel import DATA, Files, StateSet, checked_files
-from components.whole_files import written_whole
+from components.whole_files import held, written_whole
 
 CHECKPOINT, BEST, RECORD = "checkpoint.safetensors", "best.safetensors", "travel.json"
 SAMPLES = "samples.jsonl"  # written during training, see `components.runs.samples`
@@ -44,16 +42,9 @@ def alone(run_id: str) -> Iterator[Path]:
         UserError: another process is working on the run.
     """
     folder = places().run_folder(run_id)
-    lock = FileLock(folder / "run.lock", thread_local=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"run {run_id[:8]} is running in another process", hint="wait for it, or stop it") from None
-    try:
+    refusal = UserError(f"run {run_id[:8]} is running in another process", hint="wait for it, or stop it")
+    with held(folder / "run.lock", refusal):
         yield folder
-    finally:
-        lock.release()
 
 
 def send(record: RunRecord, folder: Path, tracked: MlflowRun) -> None:

@@ -26,8 +26,7 @@ from components.serving import carrying
 from components.serving.batching import Deadline, turn
 from components.serving.connections import BACKLOG, configured
 from components.serving.guard import LOOPBACK, Guard
-from components.serving.models import Models
-from components.serving.pieces import FILES, PieceCache
+from components.serving.pieces import FILES
 from components.serving.problems import Limits, Refusal, mistake
 from components.serving.requests import (
     Answered,
@@ -43,7 +42,6 @@ from components.serving.requests import (
     ScoreRequest,
 )  # fmt: skip
 from components.serving.requests import Models as ModelList
-from components.serving.uploads import Uploads
 from components.tracking.mlflow_store import MlflowStore
 from components.tracking.settings import Settings
 from components.use.opening import PATTERN
@@ -94,7 +92,8 @@ def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str]
         responses={422: {"model": Problem, "description": REFUSALS[422]}},
         default_response_class=Json,
     )
-    models, uploads, cache, work = Models(store, limits), Uploads(limits), PieceCache(limits), carrying.Work(limits)
+    work, service = carrying.Work(limits), carrying.Service(store, limits)
+    models, cache = service.models, service.cache
     app.state.models, app.state.work = models, work
     app.add_middleware(Guard, limits=limits, hosts=hosts)
     _answer_problems(app)
@@ -131,7 +130,7 @@ def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str]
     @app.post("/generate", tags=["use"], responses=said(400, 404, 413, 503, 504))
     async def generate(request: GenerateRequest) -> Generated:
         """Generate texts or pieces. The model, version, settings and seed in the response reproduce them."""
-        return await carried(lambda deadline: carrying.generate(models, uploads, cache, request, deadline))
+        return await carried(lambda deadline: service.generate(request, deadline))
 
     @app.post(
         "/generate/stream",
@@ -142,24 +141,25 @@ def build(store: MlflowStore, limits: Limits | None = None, hosts: Iterable[str]
     )
     async def stream(request: GenerateRequest) -> StreamingResponse:
         """As POST /generate, streamed as server-sent events."""
-        events = carrying.events(work, models, uploads, cache, request, Deadline(limits.seconds))
+        deadline = Deadline(limits.seconds)
+        events = carrying.events(work, lambda begun: service.generate(request, deadline, begun), deadline)
         first = await anext(events)  # a request that can't be started is refused with an HTTP status
         return StreamingResponse(carrying.written(first, events), media_type="text/event-stream")
 
     @app.post("/predict", tags=["use"], responses=said(400, 404, 413, 503, 504))
     async def predict(request: PredictRequest) -> Answered:
         """Predict from texts, symbols, frames, recordings or series."""
-        return await carried(lambda deadline: carrying.predict(models, request, deadline))
+        return await carried(lambda deadline: service.predict(request, deadline))
 
     @app.post("/explain", tags=["use"], responses=said(400, 404, 413, 503, 504))
     async def explain(request: ExplainRequest) -> ExplainedAnswers:
         """Predict and explain: choices, the contribution of each token or step, attention, times."""
-        return await carried(lambda deadline: carrying.explain(models, request, deadline))
+        return await carried(lambda deadline: service.explain(request, deadline))
 
     @app.post("/score", tags=["use"], responses=said(400, 404, 413, 503, 504))
     async def score(request: ScoreRequest) -> ScoredTexts:
         """The likelihood of texts to a language model, token by token."""
-        return await carried(lambda deadline: carrying.score(models, request, deadline))
+        return await carried(lambda deadline: service.score(request, deadline))
 
     @app.get(
         "/generated/{key}/{file}",

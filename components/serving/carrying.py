@@ -31,8 +31,10 @@ from components.serving.requests import (
     ScoreRequest,
 )
 from components.serving.uploads import Uploads, item
+from components.tracking.mlflow_store import MlflowStore
 
 T = TypeVar("T")
+Begun = Callable[[Served, int], Watch]
 log = logging.getLogger(__name__)
 
 
@@ -99,66 +101,64 @@ def problem(error: UserError) -> dict[str, Any]:
     return {"error": error.what, "where": error.where, "hint": error.hint}
 
 
-def generate(
-    models: Models,
-    uploads: Uploads,
-    cache: PieceCache,
-    request: GenerateRequest,
-    deadline: Deadline,
-    begun: Callable[[Served, int], Watch] | None = None,
-) -> Generated:
-    """Run a request to generate. `begun(model, seed)` returns the callback for the sequences so far."""
-    served = models.open(request.model)
-    asked = uploads.given(served.bundle, request, deadline)
-    asked |= {name: v for name, v in request.settings.model_dump().items() if v is not None}
-    seed = secrets.randbelow(2**31) if request.seed is None else request.seed
-    made: Generation = served.generate(asked, seed, deadline, begun(served, seed) if begun else None)
-    return answer(served.opened, made, cache)
+class Service:
+    """Answers the requests to use a store's models."""
+
+    def __init__(self, store: MlflowStore, limits: Limits) -> None:
+        self.limits = limits
+        self.models, self.uploads, self.cache = Models(store, limits), Uploads(limits), PieceCache(limits)
+
+    def generate(self, request: GenerateRequest, deadline: Deadline, begun: Begun | None = None) -> Generated:
+        """`begun` is called with the model and the seed, and returns the callback for the sequences so far."""
+        served = self.models.open(request.model)
+        asked = self.uploads.given(served.bundle, request, deadline)
+        asked |= {name: v for name, v in request.settings.model_dump().items() if v is not None}
+        seed = secrets.randbelow(2**31) if request.seed is None else request.seed
+        made: Generation = served.generate(asked, seed, deadline, begun(served, seed) if begun else None)
+        return answer(served.opened, made, self.cache)
+
+    def predict(self, request: PredictRequest, deadline: Deadline) -> Answered:
+        served, items, doubts = self._items(request)
+        answers = served.predict(items, deadline)
+        return Answered(**_about(served, doubts), answers=answers)
+
+    def explain(self, request: ExplainRequest, deadline: Deadline) -> ExplainedAnswers:
+        served, items, doubts = self._items(request)
+        found = [Explained(**one.as_dict()) for one in served.explain(items, request.best, deadline)]
+        return ExplainedAnswers(**_about(served, doubts), explanations=found)
+
+    def score(self, request: ScoreRequest, deadline: Deadline) -> ScoredTexts:
+        served, doubts = self._opened(request.model, len(request.texts), "texts"), Doubts()
+        scores = [
+            Likelihood(
+                nats_per_token=one.nats_per_token, bits_per_token=one.bits_per_token, perplexity=one.perplexity,
+                unknown=one.unknown, tokens=one.tokens, nats=one.nats.tolist(),
+            )
+            for one in served.score(request.texts, deadline, doubts)
+        ]  # fmt: skip
+        return ScoredTexts(**_about(served, doubts), unit=served.bundle.encoding.unit, scores=scores)
+
+    def _items(self, request: PredictRequest | ExplainRequest) -> tuple[Served, list[Any], Doubts]:
+        """The model of a request, its inputs converted for the model, and the warnings about them."""
+        served, doubts = self._opened(request.model, len(request.inputs), "inputs"), Doubts()
+        given = enumerate(request.inputs)
+        return served, [item(served.bundle, one, f"inputs[{n}]", self.limits, doubts) for n, one in given], doubts
+
+    def _opened(self, model: str, count: int, what: str) -> Served:
+        served = self.models.open(model)
+        if count > self.limits.inputs:
+            raise UserError(f"{count:,} {what}; at most {self.limits.inputs:,} are allowed", where=what)
+        return served
 
 
-def predict(models: Models, request: PredictRequest, deadline: Deadline) -> Answered:
-    served, items, doubts = _items(models, request)
-    answers = served.predict(items, deadline)
-    return Answered(model=served.ref.name, version=served.ref.version, answers=answers, warnings=doubts.lines())
-
-
-def explain(models: Models, request: ExplainRequest, deadline: Deadline) -> ExplainedAnswers:
-    served, items, doubts = _items(models, request)
-    found = [Explained(**one.as_dict()) for one in served.explain(items, request.best, deadline)]
-    about = {"model": served.ref.name, "version": served.ref.version, "warnings": doubts.lines()}
-    return ExplainedAnswers(**about, explanations=found)
-
-
-def _items(models: Models, request: PredictRequest | ExplainRequest) -> tuple[Served, list[Any], Doubts]:
-    """The model of a request, its inputs converted for the model, and the warnings about them."""
-    served = models.open(request.model)
-    if len(request.inputs) > models.limits.inputs:
-        raise UserError(f"{len(request.inputs):,} inputs; at most {models.limits.inputs:,} are allowed", where="inputs")
-    doubts, limits = Doubts(), models.limits
-    items = [item(served.bundle, one, f"inputs[{n}]", limits, doubts) for n, one in enumerate(request.inputs)]
-    return served, items, doubts
-
-
-def score(models: Models, request: ScoreRequest, deadline: Deadline) -> ScoredTexts:
-    served = models.open(request.model)
-    if len(request.texts) > models.limits.inputs:
-        raise UserError(f"{len(request.texts):,} texts; at most {models.limits.inputs:,} are allowed", where="texts")
-    doubts = Doubts()
-    scores = [
-        Likelihood(
-            nats_per_token=one.nats_per_token, bits_per_token=one.bits_per_token, perplexity=one.perplexity,
-            unknown=one.unknown, tokens=one.tokens, nats=one.nats.tolist(),
-        )
-        for one in served.score(request.texts, deadline, doubts)
-    ]  # fmt: skip
-    about = {"model": served.ref.name, "version": served.ref.version, "warnings": doubts.lines()}
-    return ScoredTexts(**about, unit=served.bundle.encoding.unit, scores=scores)
+def _about(served: Served, doubts: Doubts) -> dict[str, Any]:
+    return {"model": served.ref.name, "version": served.ref.version, "warnings": doubts.lines()}
 
 
 async def events(
-    work: Work, models: Models, uploads: Uploads, cache: PieceCache, request: GenerateRequest, deadline: Deadline
+    work: Work, generate: Callable[[Begun], Generated], deadline: Deadline
 ) -> AsyncIterator[tuple[str, Any]]:
-    """The events of a request. A request that can't be started raises before the first event."""
+    """The events of a request to `generate`. A request that can't be started raises before the first event."""
     loop, queue = asyncio.get_running_loop(), asyncio.Queue[tuple[str, Any] | None]()
 
     def tell(kind: str, data: Any) -> None:
@@ -178,10 +178,7 @@ async def events(
 
         return watch
 
-    def run() -> Generated:
-        return generate(models, uploads, cache, request, deadline, begun)
-
-    task = asyncio.ensure_future(work.carry_out(deadline, run))
+    task = asyncio.ensure_future(work.carry_out(deadline, lambda: generate(begun)))
     task.add_done_callback(lambda _: queue.put_nowait(None))
     try:
         while (event := await queue.get()) is not None:

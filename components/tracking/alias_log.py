@@ -5,11 +5,15 @@ The registry only stores where an alias is now; a rollback needs to know where i
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass
 
 KEPT = 100  # changes of a model; older ones are deleted
 MAX_WHY_CHARACTERS = 400
@@ -39,12 +43,8 @@ def from_tags(tags: Mapping[str, str]) -> list[AliasChange]:
     """The changes in a registered model's tags, oldest first. Invalid tags are skipped."""
     changes = []
     for key in keys(tags):
-        try:
-            values = json.loads(tags[key])
-            texts = {name: str(values[name]) for name in ("alias", "before", "after", "by", "at", "why")}
-            changes.append(AliasChange(**texts, back=values["back"] is True))
-        except (ValueError, TypeError, KeyError):
-            continue
+        with contextlib.suppress(ValueError):
+            changes.append(TypeAdapter(AliasChange).validate_json(tags[key]))
     return changes
 
 

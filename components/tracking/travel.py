@@ -8,11 +8,13 @@ of each file, so that a kill during an upload leaves the previous set. Artifacts
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from components.provenance import digest_bytes
 from components.tracking.process import machine_name
@@ -23,11 +25,12 @@ FOLDER = "travel"
 DATA = f"{FOLDER}/data"
 LARGEST_FILE = 64 << 30  # bytes
 MOST_FILES = 500
-_NAME = re.compile(r"[\w][\w.-]{0,99}")
-_SLOT = re.compile(rf"{FOLDER}/[0-9a-f]{{12}}-[01]")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
-Files = Mapping[str, tuple[int, str]]  # name → bytes, sha256
+Count = Annotated[int, Field(strict=True, ge=0, lt=1 << 53)]
+Size = Annotated[int, Field(strict=True, ge=0, le=LARGEST_FILE)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(pattern=r"^\w[\w.-]{0,99}$")]  # not a path
+Files = Annotated[dict[Name, tuple[Size, Sha256]], Field(max_length=MOST_FILES)]
 
 
 @dataclass(frozen=True)
@@ -35,43 +38,31 @@ class StateSet:
     """A complete set of files. `update`: that of the checkpoint; `seen`: the writer's last heartbeat (seconds since
     1970); `every`: the interval of heartbeats (seconds)."""
 
-    folder: str
-    update: int
-    seen: float
-    every: int
+    folder: Annotated[str, Field(pattern=f"^{FOLDER}/[0-9a-f]{{12}}-[01]$")]
+    update: Count
+    seen: Annotated[float, Field(ge=0, lt=1 << 53, allow_inf_nan=False)]
+    every: Count
     files: Files
 
     def as_tag(self) -> str:
-        values = {"folder": self.folder, "update": self.update, "seen": round(self.seen), "every": self.every}
-        return json.dumps(values | {"files": {name: list(facts) for name, facts in self.files.items()}})
+        return json.dumps(asdict(self) | {"seen": round(self.seen)})
 
     @classmethod
     def from_tag(cls, text: str) -> StateSet | None:
         """The set in a tag; None if the tag isn't valid: it is untrusted input."""
         try:
-            values = json.loads(text)
-            files = checked_files(values["files"])
-            folder, update, seen, every = (values[name] for name in ("folder", "update", "seen", "every"))
-        except (ValueError, KeyError, TypeError, RecursionError):
+            return TypeAdapter(cls).validate_json(text)
+        except ValueError:
             return None
-        whole = all(isinstance(each, int) and 0 <= each < 1 << 53 for each in (update, seen, every))
-        if not whole or not isinstance(folder, str) or not _SLOT.fullmatch(folder):
-            return None
-        return cls(folder, update, float(seen), every, files)
 
 
-def checked_files(values: Any) -> dict[str, tuple[int, str]]:
+def checked_files(values: Any) -> Files:
     """{name: (bytes, sha256)} from JSON. Raises ValueError for anything else, e.g. a name that is a path."""
-    if not isinstance(values, dict) or len(values) > MOST_FILES:
-        raise ValueError("not a list of files")
-    files = {}
-    for name, facts in values.items():
-        size, digest = facts if isinstance(facts, list) and len(facts) == 2 else (None, None)
-        good = isinstance(size, int) and 0 <= size <= LARGEST_FILE
-        if not good or not isinstance(digest, str) or not _SHA256.fullmatch(digest) or not _NAME.fullmatch(name):
-            raise ValueError(f"{str(name)[:80]!r} isn't a file that can be fetched")
-        files[name] = (size, digest)
-    return files
+    try:
+        return TypeAdapter(Files).validate_python(values)
+    except ValidationError as error:
+        place, what = error.errors()[0]["loc"], error.errors()[0]["msg"]
+        raise ValueError(f"{str(place)[:120]} isn't a file that can be fetched: {what}") from None
 
 
 def state_folder_id(home: Path) -> str:

@@ -77,12 +77,9 @@ class Thawing:
         """Lines for the user: what is trained from which update on."""
         if not self.every:
             return []
-        when = [f"{name} {_from(number * self.every, steps)}" for number, name in enumerate(self.names)]
+        begun = [(name, number * self.every) for number, name in enumerate(self.names)]
+        when = [f"{name} {f'from update {step + 1:,}' if step < steps else 'never'}" for name, step in begun]
         return [f"trained: {', '.join(when)}"]
-
-
-def _from(step: int, steps: int) -> str:
-    return f"from update {step + 1:,}" if step < steps else "never"
 
 
 def _told(names: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -89,6 +89,7 @@ class Reading:
         return {"global_step": self.global_step, "layers": layers}
 
 
+@dataclass
 class GradientProbe:
     """Probes a model on the same batch each time.
 
@@ -100,19 +101,16 @@ class GradientProbe:
         UserError: the targets aren't aligned with the inputs step by step (for example in translation).
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        loss: Callable[[nn.Module, Any, State | None], tuple[Any, State]],
-        batch: AnyBatch,
-        /,
-        *,
-        at: int | None = None,
-        way: Way | None = None,
-    ) -> None:
-        self.model, self.loss, self.batch, self.way = model, loss, batch, way
-        _, self.last_B = one_step(batch)
-        self.last_only, self.ends_B = one_step(batch, at)
+    model: nn.Module
+    loss: Callable[[nn.Module, Any, State | None], tuple[Any, State]]
+    batch: AnyBatch
+    _: KW_ONLY
+    at: int | None = None
+    way: Way | None = None
+
+    def __post_init__(self) -> None:
+        _, self.last_B = one_step(self.batch)
+        self.last_only, self.ends_B = one_step(self.batch, self.at)
 
     def measure(self, global_step: int = 0) -> Reading:
         """The norms with the current weights. Two forward and two backward passes over the batch."""

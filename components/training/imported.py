@@ -12,8 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from components.errors import UserError, unknown
-from components.layers.base import Recurrent
-from components.layers.bidirectional import Bidirectional
 from components.models.backbone import Backbone
 from components.models.encoder_decoder import EncoderDecoder
 from components.provenance import digest_file
@@ -175,7 +173,7 @@ def take_file(model: nn.Module, source: Weights, settings: Mapping[str, Any]) ->
     with torch.no_grad():
         for index, (own, layer) in enumerate(zip(reader.recurrent.layers, source.layers, strict=True)):
             name = f"{prefix}recurrent.layers.{index}"
-            for cell, values in zip(_directions(own), layer.directions, strict=True):
+            for cell, values in zip(getattr(own, "directions", [own]), layer.directions, strict=True):
                 for parameter, value in values.items():
                     if not (one_hot and index == 0 and parameter == "weight_ih"):
                         getattr(cell, parameter).copy_(value)
@@ -198,10 +196,6 @@ def take_file(model: nn.Module, source: Weights, settings: Mapping[str, Any]) ->
             f"with the recipe's {' and '.join(changed)} the layers compute something else than in the file's model"
         )
     return taken
-
-
-def _directions(layer: Recurrent) -> list[nn.Module]:
-    return list(layer.directions) if isinstance(layer, Bidirectional) else [layer]
 
 
 def _check_input(reader: Backbone, source: Weights, one_hot: bool) -> None:

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import math
+from dataclasses import KW_ONLY, dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field as Bounds
 
 
+@dataclass
 class Schedule:
     """A factor on the learning rate: linear warm-up over `warmup_steps`, then by `schedule` constant, a half cosine
     down to `final_factor` at the last step, or halved after `plateau_patience` evaluations without improvement."""
 
-    def __init__(
-        self,
-        steps: int,
-        /,
-        *,
-        schedule: Literal["constant", "cosine", "plateau"] = "cosine",
-        warmup_steps: Annotated[int, Field(ge=0)] = 0,
-        final_factor: Annotated[float, Field(ge=0, le=1)] = 0.05,
-        plateau_patience: Annotated[int, Field(gt=0)] = 2,
-    ) -> None:
-        self.steps, self.schedule, self.warmup_steps = steps, schedule, warmup_steps
-        self.final_factor, self.plateau_patience = final_factor, plateau_patience
-        self.halvings = self.bad_evaluations = 0
+    steps: int
+    _: KW_ONLY
+    schedule: Literal["constant", "cosine", "plateau"] = "cosine"
+    warmup_steps: Annotated[int, Bounds(ge=0)] = 0
+    final_factor: Annotated[float, Bounds(ge=0, le=1)] = 0.05
+    plateau_patience: Annotated[int, Bounds(gt=0)] = 2
+
+    halvings = bad_evaluations = 0
 
     def factor(self, step: int) -> float:
         """The factor for update `step` (the first is 0)."""

@@ -23,7 +23,6 @@ from components.schema import needing_val
 from components.training.captured import CapturedUpdate
 from components.training.device import prepare
 from components.training.gradients import PROBE_ROWS, held_out_probe
-from components.training.imported import Imported, Weights, take_file
 from components.training.optim import make_optimizer, takes_refusals
 from components.training.processes import Ranks, SharedUpdate
 from components.training.schedule import Schedule
@@ -93,14 +92,6 @@ class Session:
         """
         same_task = self.recipe.task["kind"] == source.recipe["task"]["kind"]
         return take_weights(self.model, self.encoding, source, same_task=same_task)
-
-    def start_from_file(self, weights: Weights) -> Imported:
-        """Take over weights that another library saved.
-
-        Raises:
-            UserError: they don't fit.
-        """
-        return take_file(self.model, weights, self.recipe.model)
 
     def follow(self, folder: Path, ranks: Ranks) -> None:
         """Take part in a training that another process leads."""

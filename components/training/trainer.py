@@ -7,12 +7,12 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
 import torch
-from pydantic import Field
+from pydantic import Field as Bounds
 from torch import nn
 
 from components.datasets.batches.truncated import Batches
@@ -69,6 +69,7 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)  # an entry for each evaluation
 
 
+@dataclass(eq=False)
 class Trainer:
     """The training loop. Keyword-only parameters are the settings of the recipe's training section.
 
@@ -86,50 +87,37 @@ class Trainer:
     graph, or shared by several processes.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        loss: Loss,
-        optimizer: torch.optim.Optimizer,
-        schedule: Schedule,
-        folder: Path,
-        events: Events,
-        kind: Callable[..., Update] = Update,
-        /,
-        *,
-        steps: Annotated[int, Field(gt=0)] = 5000,
-        batch_size: Annotated[int, Field(gt=0, le=65536)] = 32,
-        tbptt_length: Annotated[int, Field(gt=0, le=100_000)] = 128,
-        clip_norm: Annotated[float, Field(gt=0)] | None = 1.0,
-        clip_value: Annotated[float, Field(gt=0)] | None = None,
-        patience: Annotated[int, Field(ge=0)] = 0,
-        seconds: Annotated[float, Field(gt=0)] | None = None,
-        averaging: Annotated[float, Field(ge=0, lt=1)] | Literal["triggered"] = 0.0,
-        averaging_patience: Annotated[int, Field(ge=0)] = 5,
-        precision: Literal["float32", "tf32", "bfloat16"] = "float32",
-        checkpoint_seconds: Annotated[float, Field(ge=0)] = 15.0,
-    ) -> None:
-        self.model, self.optimizer, self.schedule = model, optimizer, schedule
-        self.folder, self.events = folder, events
-        self.steps, self.batch_size, self.tbptt_length = steps, batch_size, tbptt_length
-        self.patience, self.seconds = patience, seconds
-        self.precision, self.checkpoint_seconds = precision, checkpoint_seconds
+    model: nn.Module
+    loss: Loss
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    folder: Path
+    events: Events
+    kind: Callable[..., Update] = Update
+    _: KW_ONLY
+    steps: Annotated[int, Bounds(gt=0)] = 5000
+    batch_size: Annotated[int, Bounds(gt=0, le=65536)] = 32
+    tbptt_length: Annotated[int, Bounds(gt=0, le=100_000)] = 128
+    clip_norm: Annotated[float, Bounds(gt=0)] | None = 1.0
+    clip_value: Annotated[float, Bounds(gt=0)] | None = None
+    patience: Annotated[int, Bounds(ge=0)] = 0
+    seconds: Annotated[float, Bounds(gt=0)] | None = None
+    averaging: Annotated[float, Bounds(ge=0, lt=1)] | Literal["triggered"] = 0.0
+    averaging_patience: Annotated[int, Bounds(ge=0)] = 5
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    checkpoint_seconds: Annotated[float, Bounds(ge=0)] = 15.0
+
+    def __post_init__(self) -> None:
         self.average: Average | None = None
-        if averaging:
-            triggered = averaging == "triggered"
-            self.average = TriggeredAverage(model, averaging_patience) if triggered else Average(model, averaging)
+        if self.averaging == "triggered":
+            self.average = TriggeredAverage(self.model, self.averaging_patience)
+        elif self.averaging:
+            self.average = Average(self.model, self.averaging)
         self.at = Progress()
         self.state: State | None = None
         self.pending: list[tuple[dict[str, float], int]] = []
-        self.update = kind(
-            model,
-            loss,
-            optimizer,
-            clip_norm=clip_norm,
-            clip_value=clip_value,
-            precision=precision,
-            average=self.average,
-        )
+        limits = {"clip_norm": self.clip_norm, "clip_value": self.clip_value, "precision": self.precision}
+        self.update = self.kind(self.model, self.loss, self.optimizer, average=self.average, **limits)
         self.told = time.perf_counter()  # time of the last read of the sums
         self.saved = time.perf_counter()  # time of the last checkpoint
         self.writing = 0.0  # seconds it took

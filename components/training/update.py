@@ -7,6 +7,7 @@ the training curves stay on the device until they are read.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -34,6 +35,7 @@ class Sums(NamedTuple):
     state: State
 
 
+@dataclass(eq=False)
 class Update:
     """`update(batch, state, factor, step)` makes one step and returns the state to carry on. `read()` and `reset()`
     access the sums for the curves. `clip_norm`: maximum norm of the gradient over all parameters, in an ensemble of
@@ -41,29 +43,22 @@ class Update:
     updates before each one: it may change what is trained.
     """
 
-    processes = 1
+    model: nn.Module
+    loss: Loss
+    optimizer: torch.optim.Optimizer
+    _: KW_ONLY
+    clip_norm: float | None
+    clip_value: float | None
+    precision: str
+    average: Average | None
+    thaw: Callable[[int], None] = lambda step: None
 
-    def __init__(
-        self,
-        model: nn.Module,
-        loss: Loss,
-        optimizer: torch.optim.Optimizer,
-        /,
-        *,
-        clip_norm: float | None,
-        clip_value: float | None,
-        precision: str,
-        average: Average | None,
-        thaw: Callable[[int], None] = lambda step: None,
-    ) -> None:
-        self.thaw = thaw
-        self.model, self.loss, self.optimizer, self.average = model, loss, optimizer, average
-        self.clip_norm, self.clip_value, self.precision = clip_norm, clip_value, precision
-        self.device = next(model.parameters()).device
+    def __post_init__(self) -> None:
+        self.device = next(self.model.parameters()).device
         self.sums = torch.zeros(len(COUNTERS), dtype=torch.float64, device=self.device)
-        self.learning_rates = [float(group["lr"]) for group in optimizer.param_groups]
+        self.learning_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         if self.device.type != "cpu":  # a captured update reads the rate from the device
-            for group in optimizer.param_groups:
+            for group in self.optimizer.param_groups:
                 group["lr"] = torch.tensor(group["lr"], device=self.device)
 
     def __call__(self, batch: Any, state: State | None, factor: float, step: int) -> State:
@@ -125,7 +120,7 @@ class Update:
         Raises:
             UserError: the checkpoint was saved with another number of processes.
         """
-        check_processes(tensors, self.processes)
+        check_processes(tensors, 1)
         load_random_state(unpack("random", tensors), self.device)
         return {name: value.to(self.device) for name, value in unpack("state", tensors).items()} or None
 

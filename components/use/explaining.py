@@ -148,8 +148,5 @@ def _write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     with written_whole(path) as whole, whole.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(names))
         writer.writeheader()
-        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
-
-
-def _cell(value: Any) -> Any:
-    return f"{value:.6g}" if isinstance(value, float) else value
+        for row in rows:
+            writer.writerow({name: f"{v:.6g}" if isinstance(v, float) else v for name, v in row.items()})

@@ -20,17 +20,13 @@ READS = {"frames": "numbers", "audio": "sound", "series": "series"}  # inputs ot
 
 def answer_texts(bundle: Bundle, texts: Sequence[str], tell: Callable[[str], None]) -> list[str]:
     """A line per text: the label, its probability and the text; or the text with its names marked, [Ann PERSON]; or its
-    words with their tags. `tell` receives warnings about words that the model doesn't know.
-
-    Raises:
-        UserError: the model doesn't read text, or a text can't be read.
-    """
+    words with their tags. For `tell` and errors see `text_items`."""
     items = text_items(bundle, texts, tell)
     return [_line(bundle, text, answer) for text, answer in zip(items, bundle.predict(items), strict=True)]
 
 
 def text_items(bundle: Bundle, texts: Sequence[str], tell: Callable[[str], None]) -> list[Any]:
-    """The texts as the model reads them.
+    """The texts as the model reads them. `tell` receives warnings about words that the model doesn't know.
 
     Raises:
         UserError: the model doesn't read text, or a text can't be read.
@@ -56,8 +52,10 @@ def _line(bundle: Bundle, text: str, answer: Any) -> str:
     if "tags" in named:
         tokens = named.get("tokens") or text.split()
         if len(tokens) == len(answer):
-            named_spans = isinstance(bundle.task, Tagging) and bundle.task.scheme == "iob"
-            return (marked if named_spans else _with_tags)(text, tokens, answer)
+            if isinstance(bundle.task, Tagging) and bundle.task.scheme == "iob":
+                return marked(text, tokens, answer)
+            both = zip(tokens, answer, strict=True)
+            return " ".join(token if tag in ("", "O") else f"{token}/{tag}" for token, tag in both)
     said = cells(named)
     return "  ".join([said["predicted"], *filter(None, [said.get("probability")]), text])
 
@@ -75,10 +73,6 @@ def marked(text: str, tokens: Sequence[str], tags: Sequence[str]) -> str:
         written += f"{text[at:start]}[{text[start:stop]} {kind.upper()}]"
         at = stop
     return written + text[at:]
-
-
-def _with_tags(_: str, tokens: Sequence[str], tags: Sequence[str]) -> str:
-    return " ".join(token if tag in ("", "O") else f"{token}/{tag}" for token, tag in zip(tokens, tags, strict=True))
 
 
 def with_language_model(bundle: Bundle, writer: Bundle) -> None:

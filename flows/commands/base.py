@@ -31,6 +31,7 @@ app = App(
     help="Train, compare and use recurrent neural networks on sequences.",
     version_flags=["--version"],
     help_format="markdown",
+    default_parameter=Parameter(negative=""),  # no --no-OPTION
     suppress_keyboard_interrupt=False,  # flows/cli.py says what is saved and how to continue
 )
 START, LOOK, USE = Group.create_ordered("Train"), Group.create_ordered("Look"), Group.create_ordered("Use")
@@ -44,7 +45,6 @@ Set = Annotated[
     list[str] | None,
     Parameter(
         name="--set",
-        negative="",
         help="Override a setting: KEY=VALUE, e.g. training.steps=500. KEY=null removes it. Repeatable.",
     ),
 ]

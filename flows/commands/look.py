@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from cyclopts import Parameter
-
 from flows.commands.base import LOOK, Name, Set, app, checked_recipe
 
 
@@ -38,13 +34,9 @@ def show(recipe: str, /, *, set: Set = None) -> None:
 
     Example: `reprise show chorales --set model.kind=gru`
     """
-    import json
-
-    import yaml
-
     checked = checked_recipe(recipe, set, "auto")
     print(f"# {checked.name}, digest {checked.digest[:12]}")
-    print(yaml.safe_dump(json.loads(json.dumps(checked.as_dict())), sort_keys=False, allow_unicode=True), end="")
+    print(checked.as_yaml(), end="")
 
 
 @app.command(group=LOOK)
@@ -85,14 +77,14 @@ def schema() -> None:
 
 
 @app.command(group=LOOK)
-def ui(
-    *,
-    port: Annotated[int | None, Parameter(help="Port of MLflow's UI (default: ui.port in mlflow.yaml).")] = None,
-    playground: Annotated[int, Parameter(help="Port of the playground.")] = 8000,
-) -> None:
+def ui(*, port: int | None = None, playground: int = 8000) -> None:
     """Serve MLflow's UI and the playground, and print their addresses and that of Prefect's UI. Ctrl-C stops them.
 
     Example: `reprise ui --port 5001`
+
+    Args:
+        port: Port of MLflow's UI (default: ui.port in mlflow.yaml).
+        playground: Port of the playground.
     """
     from flows.ui import serve
 

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from components.paths import output_file
 from flows.commands.base import KEEP, app
 
-Json = Annotated[bool, Parameter(negative="", help="Print JSON to standard output.")]
+Json = Annotated[bool, Parameter(help="Print JSON to standard output.")]
 
 
 def _print(value: object) -> None:
@@ -43,20 +43,15 @@ def models(name: str | None = None, /, *, json: Json = False) -> None:
 
 
 @app.command(group=KEEP)
-def promote(
-    model: str,
-    /,
-    *,
-    force: Annotated[
-        bool, Parameter(negative="", help="Promote even if the recipe's accept bounds fail. The reason is recorded.")
-    ] = False,
-    json: Json = False,
-) -> None:
+def promote(model: str, /, *, force: bool = False, json: Json = False) -> None:
     """Make a version the champion.
 
     MODEL is NAME@3, NAME@challenger, or run:ID for the model of a run that wasn't registered.
 
     Example: `reprise promote chorales@3`
+
+    Args:
+        force: Promote even if the recipe's accept bounds fail. The reason is recorded.
     """
     from components.runs import models as registry
 
@@ -75,17 +70,13 @@ def rollback(name: str, /, *, json: Json = False) -> None:
 
 
 @app.command(group=KEEP)
-def diff(
-    one: str,
-    other: str,
-    /,
-    *,
-    seed: Annotated[int, Parameter(help="Seed of the samples from both versions.")] = 0,
-    json: Json = False,
-) -> None:
+def diff(one: str, other: str, /, *, seed: int = 0, json: Json = False) -> None:
     """Compare two versions: recipe, data, metrics, and samples or predictions.
 
     Example: `reprise diff chorales@champion chorales@challenger`
+
+    Args:
+        seed: Seed of the samples from both versions.
     """
     from components.runs import differences
 
@@ -97,26 +88,18 @@ def diff(
 
 
 @app.command(group=KEEP)
-def export(
-    model: str,
-    /,
-    *,
-    onnx: Annotated[
-        bool, Parameter(negative="", help="Write one step of a language model as ONNX, to run without Python.")
-    ] = False,
-    safetensors: Annotated[
-        bool, Parameter(negative="", help="Write a folder in the form of the Hugging Face Hub, with a model card.")
-    ] = False,
-    out: Annotated[
-        Path | None, Parameter(help="The folder to create (default: NAME-vVERSION in the current folder).")
-    ] = None,
-) -> None:
+def export(model: str, /, *, onnx: bool = False, safetensors: bool = False, out: Path | None = None) -> None:
     """Copy a version, with the code that serves it, into a new folder. Every file is verified by its digest.
 
     Use the copy with `mlflow.pyfunc.load_model` and `mlflow models serve`: both run code from the model's folder. The
     other forms hold no code of Reprise.
 
     Example: `reprise export chorales@3 --out chorales-3` · `reprise export names --onnx`
+
+    Args:
+        onnx: Write one step of a language model as ONNX, to run without Python.
+        safetensors: Write a folder in the form of the Hugging Face Hub, with a model card.
+        out: The folder to create (default: NAME-vVERSION in the current folder).
     """
     from components.errors import UserError
     from components.runs import models as registry
@@ -127,22 +110,16 @@ def export(
 
 
 @app.command(group=KEEP)
-def report(
-    recipe: str,
-    /,
-    *,
-    run: Annotated[
-        str | None, Parameter(help="The run to show in full, by the start of its id (default: the best run).")
-    ] = None,
-    out: Annotated[
-        Path | None, Parameter(help="The HTML file to write (default: RECIPE-report.html in the current folder).")
-    ] = None,
-) -> None:
+def report(recipe: str, /, *, run: str | None = None, out: Path | None = None) -> None:
     """Write a report on a recipe's runs as one HTML file: metrics, curves, settings, pictures, samples, sound.
 
     The file is self-contained: it needs no network and no server.
 
     Example: `reprise report chorales --out chorales.html`
+
+    Args:
+        run: The run to show in full, by the start of its id (default: the best run).
+        out: The HTML file to write (default: RECIPE-report.html in the current folder).
     """
     from components.runs.report import write
 

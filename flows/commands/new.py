@@ -10,24 +10,17 @@ from flows.commands.base import START, app
 
 
 @app.command(group=START)
-def new(
-    path: str,
-    /,
-    *,
-    kind: Annotated[
-        str | None,
-        Parameter(name="--as", help="The kind of data, if several are possible (the output lists them)."),
-    ] = None,
-    out: Annotated[
-        str | None, Parameter(help="File to write (default: NAME.yaml in the current folder). Never overwritten.")
-    ] = None,
-) -> None:
+def new(path: str, /, *, kind: Annotated[str | None, Parameter(name="--as")] = None, out: str | None = None) -> None:
     """Look at a file or folder, say what it seems to be, and write a recipe for it.
 
     Only the beginnings of files are read. The recipe has the settings of the built-in recipe for such data, with fewer
     steps where there are few data.
 
     Example: `reprise new reviews.csv` · `reprise new sales.csv --as windows --out sales.yaml`
+
+    Args:
+        kind: The kind of data, if several are possible (the output lists them).
+        out: File to write (default: NAME.yaml in the current folder). Never overwritten.
     """
     from components.runs.propose import propose
 

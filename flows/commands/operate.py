@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from components.errors import UserError
 from flows.commands.base import OPERATE, Device, Set, Threads, app, checked_recipe, start_server
 
 
 @app.command(group=OPERATE)
-def serve(
-    *,
-    at_once: Annotated[int, Parameter(help="Maximum number of runs at the same time; others wait.")] = 1,
-    resume: Annotated[bool, Parameter(negative="", help="Resume interrupted runs automatically.")] = False,
-) -> None:
+def serve(*, at_once: int = 1, resume: bool = False) -> None:
     """Serve the pipelines: start scheduled runs and runs requested in Prefect's UI. Ctrl-C stops it.
 
     Each run is a process of its own. Runs whose process was killed are closed in MLflow and in Prefect.
 
     Example: `reprise serve --resume`
+
+    Args:
+        at_once: Maximum number of runs at the same time; others wait.
+        resume: Resume interrupted runs automatically.
     """
     if at_once < 1:
         raise UserError(f"must be 1 or more, not {at_once}", where="--at-once")
@@ -37,17 +34,12 @@ def schedule(
     recipe: str | None = None,
     /,
     *,
-    cron: Annotated[str | None, Parameter(help='Minute hour day month weekday; "0 6 * * 1": Mondays at 6:00.')] = None,
-    every: Annotated[str | None, Parameter(help="Interval instead of --cron: 30m, 6h, 1d, 2w.")] = None,
-    timezone: Annotated[
-        str | None, Parameter(help="Time zone, e.g. Europe/Berlin (default: that of this machine).")
-    ] = None,
-    name: Annotated[
-        str | None,
-        Parameter(help="Name of the schedule (default: the recipe's name). Replaces a schedule of the same name."),
-    ] = None,
-    list: Annotated[bool, Parameter(negative="", help="List the schedules.")] = False,
-    remove: Annotated[str | None, Parameter(help="Remove the schedule of this name.")] = None,
+    cron: str | None = None,
+    every: str | None = None,
+    timezone: str | None = None,
+    name: str | None = None,
+    list: bool = False,
+    remove: str | None = None,
     set: Set = None,
     device: Device = "auto",
     threads: Threads = 0,
@@ -55,6 +47,14 @@ def schedule(
     """Run a recipe on a schedule. `reprise serve` has to be running to start the scheduled runs.
 
     Example: `reprise schedule chorales --cron "0 6 * * 1"` · `reprise schedule --list`
+
+    Args:
+        cron: Minute hour day month weekday; "0 6 * * 1": Mondays at 6:00.
+        every: Interval instead of --cron: 30m, 6h, 1d, 2w.
+        timezone: Time zone, e.g. Europe/Berlin (default: that of this machine).
+        name: Name of the schedule (default: the recipe's name). Replaces a schedule of the same name.
+        list: List the schedules.
+        remove: Remove the schedule of this name.
     """
     asked = [bool(recipe), list, bool(remove)]
     if sum(asked) != 1 or (recipe and bool(cron) == bool(every)):

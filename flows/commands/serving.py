@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from cyclopts import Parameter
-
 from flows.commands.base import OPERATE, app
 
 
 @app.command(group=OPERATE)
-def api(
-    *,
-    host: Annotated[str, Parameter(help="Address to listen on; 127.0.0.1 = this machine only.")] = "127.0.0.1",
-    port: Annotated[int, Parameter(help="Port to listen on.")] = 8000,
-) -> None:
+def api(*, host: str = "127.0.0.1", port: int = 8000) -> None:
     """Serve the registered models over HTTP, with a playground in the browser. Ctrl-C stops it.
 
     There is no authentication: anyone who can reach the address can use the models.
 
     Example: `reprise api --port 8000`
+
+    Args:
+        host: Address to listen on; 127.0.0.1 = this machine only.
+        port: Port to listen on.
     """
     import os
     import sys

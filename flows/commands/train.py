@@ -33,25 +33,22 @@ def run(
     set: Set = None,
     device: Device = "auto",
     threads: Threads = 0,
-    processes: Annotated[int, Parameter(help="Number of training processes; they share the threads or the GPUs.")] = 1,
-    offline: Annotated[
-        bool, Parameter(negative="", help="Run the recipe RECIPE-offline, which needs no network.")
-    ] = False,
+    processes: int = 1,
+    offline: bool = False,
     name: Name = None,
-    start: Annotated[
-        str | None,
-        Parameter(
-            name="--from",
-            help="What to start from: a trained model (NAME, NAME@3 or run:ID), or a file with weights from torch or "
-            "Keras (FILE or FILE#LAYER,LAYER).",
-        ),
-    ] = None,
+    start: Annotated[str | None, Parameter(name="--from")] = None,
 ) -> None:
     """Run a recipe: read the data, train, evaluate, register the model, and generate samples.
 
     RECIPE is a name from `reprise recipes` or the path of a YAML file.
 
     Example: `reprise run chorales` · `reprise run shakespeare-chars --set data.path=my.txt --from shakespeare-chars`
+
+    Args:
+        processes: Number of training processes; they share the threads or the GPUs.
+        offline: Run the recipe RECIPE-offline, which needs no network.
+        start: What to start from: a trained model (NAME, NAME@3 or run:ID), or a file with weights from torch or Keras
+            (FILE or FILE#LAYER,LAYER).
     """
     from components.runs.processes import launched_as
 
@@ -75,12 +72,7 @@ def run(
 
 
 @app.command(group=START)
-def resume(
-    run: str = "latest",
-    /,
-    *,
-    device: Annotated[str, Parameter(help="Continue on another device (default: the device of the run).")] = "",
-) -> None:
+def resume(run: str = "latest", /, *, device: str = "") -> None:
     """Resume a run that was stopped or killed from its last checkpoint.
 
     RUN is a run's id (or its first letters), its name, or "latest". A run that another machine left in a shared store
@@ -88,6 +80,9 @@ def resume(
     another kind, it differs by rounding.
 
     Example: `reprise resume latest`
+
+    Args:
+        device: Continue on another device (default: the device of the run).
     """
     from components.runs.record import moved_to
     from components.runs.travel import bring
@@ -108,31 +103,16 @@ def compare(
     recipe: str,
     /,
     *,
-    vary: Annotated[
-        list[str] | None,
-        Parameter(consume_multiple=True, negative="", help="Settings to vary: KEY=VALUE,VALUE,... Repeatable."),
-    ] = None,
-    seeds: Annotated[
-        int | None, Parameter(help="Runs per combination, with consecutive seeds from the recipe's seed (default: 3).")
-    ] = None,
-    folds: Annotated[
-        int | None,
-        Parameter(help="K-fold cross-validation instead of seeds: each fold of all the data is test data once."),
-    ] = None,
-    budget: Annotated[
-        str | None,
-        Parameter(
-            help="Training time per run, evaluation included: 90s, 5m, 1.5h. A run also ends at `training.steps`."
-        ),
-    ] = None,
-    steps: Annotated[int | None, Parameter(help="Updates per run (default: those of the recipe).")] = None,
-    workers: Annotated[int, Parameter(help="Number of runs in parallel (with --cluster: on each worker).")] = 1,
-    fresh: Annotated[
-        bool, Parameter(negative="", help="Start over instead of reusing runs of the same comparison.")
-    ] = False,
+    vary: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    seeds: int | None = None,
+    folds: int | None = None,
+    budget: str | None = None,
+    steps: int | None = None,
+    workers: int = 1,
+    fresh: bool = False,
     set: Set = None,
     device: Device = "auto",
-    threads: Annotated[int, Parameter(help="CPU threads per run; 0 = the cores divided by the workers.")] = 0,
+    threads: int = 0,
     name: Name = None,
     cluster: Cluster = "",
 ) -> None:
@@ -143,20 +123,30 @@ def compare(
 
     Example: `reprise compare names --vary model.kind=rnn,gru,lstm model.num_layers=1,2 --seeds 3 --steps 2000` ·
     `reprise compare dna --folds 10`
+
+    Args:
+        vary: Settings to vary: KEY=VALUE,VALUE,... Repeatable.
+        seeds: Runs per combination, with consecutive seeds from the recipe's seed (default: 3).
+        folds: K-fold cross-validation instead of seeds: each fold of all the data is test data once.
+        budget: Training time per run, evaluation included: 90s, 5m, 1.5h. A run also ends at `training.steps`.
+        steps: Updates per run (default: those of the recipe).
+        workers: Number of runs in parallel (with --cluster: on each worker).
+        fresh: Start over instead of reusing runs of the same comparison.
+        threads: CPU threads per run; 0 = the cores divided by the workers.
     """
     from components.runs.plan import make_plan
 
-    asked = (recipe, vary or [], seeds, budget, steps, set or [])
-    make_plan(*asked, workers, name, folds)
+    plan = {"seeds": seeds, "budget": budget, "steps": steps, "overrides": set or []}
+    plan |= {"workers": workers, "name": name, "folds": folds}
+    make_plan(recipe, vary or [], **plan)
     with _study(recipe, set, device, name, cluster) as begin:
         from flows.study import compare as compare_settings
 
         begin()
         from components.runs.ranking import show
 
-        about = {"device": device, "threads": threads, "workers": workers, "fresh": fresh, "name": name}
-        about |= {"folds": folds, "cluster": cluster}
-        show(compare_settings(*asked, **about), prefect=server_address())
+        where = {"device": device, "threads": threads, "cluster": cluster}
+        show(compare_settings(recipe, vary or [], **plan, **where, fresh=fresh), prefect=server_address())
 
 
 @app.command(group=START)
@@ -164,25 +154,15 @@ def tune(
     recipe: str,
     /,
     *,
-    trials: Annotated[int, Parameter(help="Total number of trials, earlier ones of the same search included.")] = 30,
-    space: Annotated[
-        list[str] | None,
-        Parameter(
-            consume_multiple=True,
-            negative="",
-            help="Search space: KEY=64,128 or KEY=0.0..0.5 or KEY=log:1e-4..1e-2. Repeatable. "
-            "Default: around the recipe's learning rate, size, depth and dropout.",
-        ),
-    ] = None,
-    jobs: Annotated[int, Parameter(help="Number of trials in parallel (with --cluster: on each worker).")] = 1,
-    budget: Annotated[
-        str | None, Parameter(help="Training time per trial, evaluation included: 90s, 5m, 1.5h.")
-    ] = None,
-    steps: Annotated[int | None, Parameter(help="Updates per trial (default: those of the recipe).")] = None,
-    fresh: Annotated[bool, Parameter(negative="", help="Start over instead of continuing an earlier search.")] = False,
+    trials: int = 30,
+    space: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    jobs: int = 1,
+    budget: str | None = None,
+    steps: int | None = None,
+    fresh: bool = False,
     set: Set = None,
     device: Device = "auto",
-    threads: Annotated[int, Parameter(help="CPU threads per trial; 0 = the cores divided by the jobs.")] = 0,
+    threads: int = 0,
     name: Name = None,
     cluster: Cluster = "",
 ) -> None:
@@ -192,6 +172,16 @@ def tune(
     the command that runs the recipe with the best settings.
 
     Example: `reprise tune names --trials 20 --steps 1000 --space training.learning_rate=log:1e-4..1e-2`
+
+    Args:
+        trials: Total number of trials, earlier ones of the same search included.
+        space: Search space: KEY=64,128 or KEY=0.0..0.5 or KEY=log:1e-4..1e-2. Repeatable. Default: around the recipe's
+            learning rate, size, depth and dropout.
+        jobs: Number of trials in parallel (with --cluster: on each worker).
+        budget: Training time per trial, evaluation included: 90s, 5m, 1.5h.
+        steps: Updates per trial (default: those of the recipe).
+        fresh: Start over instead of continuing an earlier search.
+        threads: CPU threads per trial; 0 = the cores divided by the jobs.
     """
     from components.runs.space import make_search
 
@@ -226,16 +216,13 @@ def _study(recipe: str, set: Set, device: str, name: str | None, cluster: str) -
 
 
 @app.command(group=START)
-def ingest(
-    recipe: str,
-    /,
-    *,
-    set: Set = None,
-    report: Annotated[bool, Parameter(negative="", help="Show the result for each file.")] = False,
-) -> None:
+def ingest(recipe: str, /, *, set: Set = None, report: bool = False) -> None:
     """Download, read and encode a recipe's data, and report what was kept and left out.
 
     Example: `reprise ingest names` · `reprise ingest lead-sheets --set data.path=songs --report`
+
+    Args:
+        report: Show the result for each file.
     """
     checked_recipe(recipe, set, "auto")
     begin = start_server()

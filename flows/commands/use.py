@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -12,75 +13,64 @@ from components.paths import output_file, output_folder, user_path
 from flows.commands.base import USE, Device, app
 
 
+@dataclass
+class Sampling:
+    """Settings of generation. Those that aren't given are the model's own.
+
+    Args:
+        count: Number of sequences.
+        temperature: Sampling temperature: below 1 more predictable, above 1 more varied, 0 always the likeliest.
+        top_p: Sample from the smallest set of tokens with this total probability.
+        top_k: Sample from the k likeliest tokens; 0 = all.
+        prompt: Text to continue; for handwriting the text to write; for chorales a metre such as "3/4".
+        max_length: Maximum number of tokens or points.
+        bias: For handwriting: 0 = as varied as the data; higher = neater and more uniform.
+        chords: Chords to play over: "Dm7 G7 | Cmaj7 | %" or a form, "blues in F".
+        choruses: How many times to play through the chords.
+        bars: Length in bars, for models that plan the length of a piece, such as chorales.
+        seconds: Length in seconds, for models that plan the length of a performance.
+        form: Form, e.g. "AABA": sections with the same letter are alike. Needs a model with model.copy.
+        form_strength: How strongly repeated sections are favoured, in nats; 0 = not at all.
+        pattern_strength: How strongly the soloist's own patterns are favoured, in nats; 0 = not at all.
+        tempo_bpm: Tempo in quarter notes per minute.
+        band: Rule-based bass and piano accompaniment: swing, straight, folk or none.
+        constraints: A constraint: "key F major", "range 55-84". Repeatable.
+        particles: Number of candidates to choose the rewritten part from; more take longer.
+    """
+
+    count: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    prompt: str | None = None
+    max_length: int | None = None
+    bias: float | None = None
+    chords: str | None = None
+    choruses: int | None = None
+    bars: int | None = None
+    seconds: int | None = None
+    form: str | None = None
+    form_strength: float | None = None
+    pattern_strength: float | None = None
+    tempo_bpm: float | None = None
+    band: str | None = None
+    constraints: Annotated[list[str] | None, Parameter(name="--constraint")] = None
+    particles: int | None = None
+
+
 @app.command(group=USE)
 def generate(
     model: str,
     /,
     *,
-    count: Annotated[int | None, Parameter(help="Number of sequences.")] = None,
-    seed: Annotated[int, Parameter(help="Random seed. The same seed gives the same output.")] = 0,
-    temperature: Annotated[
-        float | None,
-        Parameter(help="Sampling temperature: below 1 more predictable, above 1 more varied, 0 always the likeliest."),
-    ] = None,
-    top_p: Annotated[
-        float | None, Parameter(help="Sample from the smallest set of tokens with this total probability.")
-    ] = None,
-    top_k: Annotated[int | None, Parameter(help="Sample from the k likeliest tokens; 0 = all.")] = None,
-    prompt: Annotated[
-        str | None,
-        Parameter(help='Text to continue; for handwriting the text to write; for chorales a metre such as "3/4".'),
-    ] = None,
-    max_length: Annotated[int | None, Parameter(help="Maximum number of tokens or points.")] = None,
-    bias: Annotated[
-        float | None,
-        Parameter(help="For handwriting: 0 = as varied as the data; higher = neater and more uniform."),
-    ] = None,
-    chords: Annotated[
-        str | None, Parameter(help='Chords to play over: "Dm7 G7 | Cmaj7 | %" or a form, "blues in F".')
-    ] = None,
-    choruses: Annotated[int | None, Parameter(help="How many times to play through the chords.")] = None,
-    bars: Annotated[
-        int | None, Parameter(help="Length in bars, for models that plan the length of a piece, such as chorales.")
-    ] = None,
-    seconds: Annotated[
-        int | None, Parameter(help="Length in seconds, for models that plan the length of a performance.")
-    ] = None,
-    form: Annotated[
-        str | None,
-        Parameter(help='Form, e.g. "AABA": sections with the same letter are alike. Needs a model with model.copy.'),
-    ] = None,
-    form_strength: Annotated[
-        float | None,
-        Parameter(help="How strongly repeated sections are favoured, in nats; 0 = not at all."),
-    ] = None,
-    pattern_strength: Annotated[
-        float | None,
-        Parameter(help="How strongly the soloist's own patterns are favoured, in nats; 0 = not at all."),
-    ] = None,
-    tempo_bpm: Annotated[float | None, Parameter(help="Tempo in quarter notes per minute.")] = None,
-    band: Annotated[
-        str | None, Parameter(help="Rule-based bass and piano accompaniment: swing, straight, folk or none.")
-    ] = None,
-    constraint: Annotated[
-        list[str] | None, Parameter(negative="", help='A constraint: "key F major", "range 55-84". Repeatable.')
-    ] = None,
-    melody: Annotated[
-        Path | None, Parameter(help="Music file with a melody; a chorale model writes the lower voices.")
-    ] = None,
-    start: Annotated[Path | None, Parameter(help="Music file to continue.")] = None,
-    keep: Annotated[Path | None, Parameter(help="Music file to rewrite a part of; the rest is kept.")] = None,
-    rewrite: Annotated[
-        str | None,
-        Parameter(help='What to rewrite: "bars 5-8", "bars 5-8, alto tenor", "bar 3; beats 33-36, bass".'),
-    ] = None,
-    particles: Annotated[
-        int | None, Parameter(help="Number of candidates to choose the rewritten part from; more take longer.")
-    ] = None,
-    soundfont: Annotated[
-        Path | None, Parameter(help="SoundFont (.sf2) to play the music with instead of the built-in sound.")
-    ] = None,
-    out: Annotated[Path | None, Parameter(help="Folder for the files (default: a new one under generated/).")] = None,
+    settings: Annotated[Sampling | None, Parameter(name="*")] = None,
+    seed: int = 0,
+    melody: Path | None = None,
+    start: Path | None = None,
+    keep: Path | None = None,
+    rewrite: str | None = None,
+    soundfont: Path | None = None,
+    out: Path | None = None,
 ) -> None:
     """Generate sequences with a registered model.
 
@@ -88,33 +78,22 @@ def generate(
     records how it was made; `reprise replay FILE` regenerates it.
 
     Example: `reprise generate chorales@champion --count 4 --seed 7 --temperature 0.9 --top-p 0.95`
+
+    Args:
+        seed: Random seed. The same seed gives the same output.
+        melody: Music file with a melody; a chorale model writes the lower voices.
+        start: Music file to continue.
+        keep: Music file to rewrite a part of; the rest is kept.
+        rewrite: What to rewrite: "bars 5-8", "bars 5-8, alto tenor", "bar 3; beats 33-36, bass".
+        soundfont: SoundFont (.sf2) to play the music with instead of the built-in sound.
+        out: Folder for the files (default: a new one under generated/).
     """
-    given = {
-        "count": count,
-        "temperature": temperature,
-        "top_p": top_p,
-        "top_k": top_k,
-        "prompt": prompt,
-        "max_length": max_length,
-        "bias": bias,
-        "chords": chords,
-        "choruses": choruses,
-        "bars": bars,
-        "seconds": seconds,
-        "form": form,
-        "form_strength": form_strength,
-        "pattern_strength": pattern_strength,
-        "tempo_bpm": tempo_bpm,
-        "band": band,
-        "constraints": tuple(constraint) if constraint else None,
-        "particles": particles,
-    }
     options = {"--melody": melody, "--start": start, "--soundfont": soundfont, "--keep": keep}
     files = [path and str(user_path(path, where=option)) for option, path in options.items()]
     folder = str(output_folder(out, where="--out")) if out else None
     from components.runs.generate import generate_files
 
-    overrides = {name: value for name, value in given.items() if value is not None}
+    overrides = {name: value for name, value in asdict(settings or Sampling()).items() if value is not None}
     paths = generate_files(model, overrides, seed, folder, *files, rewrite)
     for path in paths:
         print(path)
@@ -130,42 +109,15 @@ def predict(
     model: str,
     /,
     *,
-    text: Annotated[list[str] | None, Parameter(negative="", help="A text to predict for. Repeatable.")] = None,
-    file: Annotated[
-        Path | None,
-        Parameter(
-            help="A file to predict for, row by row: table, lines, FASTA, .ts, .npy (frames or pictures), videos, WAV; "
-            "or a time series to continue."
-        ),
-    ] = None,
-    column: Annotated[str | None, Parameter(help="Name of the column that holds the texts.")] = None,
-    out: Annotated[
-        Path | None, Parameter(help="The CSV file to write, with --explain the folder (default: under generated/).")
-    ] = None,
-    explain: Annotated[
-        bool,
-        Parameter(
-            negative="",
-            help="Explain the predictions: all choices with scores, contributions of each token or step, attention.",
-        ),
-    ] = False,
-    best: Annotated[
-        int | None,
-        Parameter(help="With --explain: number of choices listed (default: all labels, or the whole beam)."),
-    ] = None,
-    states: Annotated[
-        Path | None, Parameter(help="Write embeddings and hidden states to this .npz file instead of predicting.")
-    ] = None,
-    language_model: Annotated[
-        str | None, Parameter(help="A registered character model; improves the spelling of a speech model.")
-    ] = None,
-    set: Annotated[
-        list[str] | None,
-        Parameter(
-            negative="",
-            help="Override how the file is read: data.KEY=VALUE, e.g. data.coding=latin-1. Repeatable.",
-        ),
-    ] = None,
+    text: list[str] | None = None,
+    file: Path | None = None,
+    column: str | None = None,
+    out: Path | None = None,
+    explain: bool = False,
+    best: int | None = None,
+    states: Path | None = None,
+    language_model: str | None = None,
+    set: list[str] | None = None,
     device: Device = "cpu",
 ) -> None:
     """Predict with a registered model: a label and its probability, numbers, tags, or a text.
@@ -175,28 +127,42 @@ def predict(
 
     Example: `reprise predict sentiment --text "a gripping , moving film"` · `reprise predict dna --file new.fasta` ·
     `reprise predict sentiment --text "a mess" --explain`
+
+    Args:
+        text: A text to predict for. Repeatable.
+        file: A file to predict for, row by row: table, lines, FASTA, .ts, .npy (frames or pictures), videos, WAV; or a
+            time series to continue.
+        column: Name of the column that holds the texts.
+        out: The CSV file to write, with --explain the folder (default: under generated/).
+        explain: Explain the predictions: all choices with scores, contributions of each token or step, attention.
+        best: With --explain: number of choices listed (default: all labels, or the whole beam).
+        states: Write embeddings and hidden states to this .npz file instead of predicting.
+        language_model: A registered character model; improves the spelling of a speech model.
+        set: Override how the file is read: data.KEY=VALUE, e.g. data.coding=latin-1. Repeatable.
     """
     source = str(user_path(file, where="--file")) if file else None
-    texts, settings = text or [], set or []
     if best is not None and not explain:
         raise UserError("only works with --explain", where="--best", hint="add --explain")
+    if states and (explain or out or language_model):
+        what = "can't be used together with --explain, --out or --language-model"
+        raise UserError(what, where="--states", hint="use two commands")
+    target = str((output_folder if explain else output_file)(out, where="--out")) if out else None
+    kept = str(output_file(states, where="--states")) if states else ""
+    from components.runs.predict import Request
+
+    request = Request(model, text or [], source, column, language_model, set or [], device)
     if states:
-        if explain or out or language_model:
-            what = "can't be used together with --explain, --out or --language-model"
-            raise UserError(what, where="--states", hint="use two commands")
         from components.runs.explain import states as write_states
 
-        lines = write_states(model, str(output_file(states, where="--states")), texts, source, column, settings, device)
+        lines = write_states(request, kept)
     elif explain:
-        folder = str(output_folder(out, where="--out")) if out else None
         from components.runs.explain import explain as explain_answers
 
-        lines = explain_answers(model, texts, source, column, folder, best, language_model, settings, device)
+        lines = explain_answers(request, target, best)
     else:
-        target = str(output_file(out, where="--out")) if out else None
         from components.runs.predict import predict as answers
 
-        lines = answers(model, texts, source, column, target, language_model, settings, device)
+        lines = answers(request, target)
     for line in lines:
         print(line)
 
@@ -206,17 +172,19 @@ def score(
     model: str,
     /,
     *,
-    text: Annotated[list[str] | None, Parameter(negative="", help="A text to score. Repeatable.")] = None,
-    file: Annotated[Path | None, Parameter(help="A file or folder, read as the model's own data.")] = None,
-    out: Annotated[
-        Path | None,
-        Parameter(help="The CSV file to write, with a picture next to it (default: under generated/)."),
-    ] = None,
+    text: list[str] | None = None,
+    file: Path | None = None,
+    out: Path | None = None,
     device: Device = "cpu",
 ) -> None:
     """Say how likely a language model finds a text or a piece: nats, bits and perplexity, in all and for each token.
 
     Example: `reprise score shakespeare-chars --text "To be, or not"` · `reprise score chorales --file mine.musicxml`
+
+    Args:
+        text: A text to score. Repeatable.
+        file: A file or folder, read as the model's own data.
+        out: The CSV file to write, with a picture next to it (default: under generated/).
     """
     source = str(user_path(file, where="--file")) if file else None
     target = str(output_file(out, where="--out")) if out else None
@@ -227,20 +195,14 @@ def score(
 
 
 @app.command(group=USE)
-def replay(
-    file: Path,
-    /,
-    *,
-    out: Annotated[
-        Path | None, Parameter(help="Folder for the new files (default: replayed/ next to the file).")
-    ] = None,
-    soundfont: Annotated[
-        Path | None, Parameter(help="The SoundFont named in the record, if the file was made with one.")
-    ] = None,
-) -> None:
+def replay(file: Path, /, *, out: Path | None = None, soundfont: Path | None = None) -> None:
     """Regenerate a file from the record inside it, and check that the two are identical byte for byte.
 
     Example: `reprise replay generated/chorales-v1-seed0-3fa4c1/chorales-1.mid`
+
+    Args:
+        out: Folder for the new files (default: replayed/ next to the file).
+        soundfont: The SoundFont named in the record, if the file was made with one.
     """
     from components.runs.generate import replay as again
 

@@ -20,32 +20,27 @@ def threads() -> int:
     return sum(thread.name == "request" for thread in threading.enumerate())
 
 
-def stream(work: carrying.Work, deadline: Deadline):
-    return carrying.events(work, None, None, None, None, deadline)
+def drawing(work: carrying.Work, deadline: Deadline):
+    """The events of a generation that shows one piece, and then takes until nobody wants it any more."""
 
-
-@pytest.fixture
-def drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A generation that shows one piece, and then takes until nobody wants it any more."""
-
-    def generate(models, uploads, kept, request, deadline, begun) -> None:
+    def generate(begun) -> None:
         shown = begun(SimpleNamespace(ref=SimpleNamespace(name="m", version="1"), bundle=BUNDLE), 0)
         shown([])
         while True:
             deadline.check()
             time.sleep(0.01)
 
-    monkeypatch.setattr(carrying, "generate", generate)
+    return carrying.events(work, generate, deadline)
 
 
 BUNDLE = SimpleNamespace(encoding=None)
 
 
 @pytest.mark.slow
-def test_a_stream_that_is_left_leaves_no_task_and_no_thread(drawing: None) -> None:
+def test_a_stream_that_is_left_leaves_no_task_and_no_thread() -> None:
     async def leave(how: str) -> None:
         deadline = Deadline(60.0)
-        events = stream(carrying.Work(Limits()), deadline)
+        events = drawing(carrying.Work(Limits()), deadline)
         assert (await anext(events))[0] == "started"
         if how == "closed":
             await events.aclose()
@@ -73,15 +68,13 @@ def test_a_stream_that_is_left_leaves_no_task_and_no_thread(drawing: None) -> No
     until(lambda: not threads())
 
 
-def test_a_stream_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_that_fails_says_why() -> None:
     def refuse(*_: object) -> None:
         raise UserError("no")
 
-    monkeypatch.setattr(carrying, "generate", refuse)
-
     async def ask() -> None:
         with pytest.raises(UserError, match="no"):
-            await anext(stream(carrying.Work(Limits()), Deadline(60.0)))
+            await anext(carrying.events(carrying.Work(Limits()), refuse, Deadline(60.0)))
 
     asyncio.run(ask())
 

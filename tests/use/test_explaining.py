@@ -191,6 +191,7 @@ def test_a_text_with_tokens_is_marked_as_it_is_written() -> None:
 def test_every_door_explains_alike(here, http, name, tmp_path, monkeypatch) -> None:
     from components.runs import explain, predict
     from components.runs.places import Places
+    from components.runs.predict import Request
 
     monkeypatch.setattr(predict, "places", lambda: Places(here.settings))
     given, json_input, file, content = QUESTIONS[name]
@@ -207,7 +208,7 @@ def test_every_door_explains_alike(here, http, name, tmp_path, monkeypatch) -> N
         (tmp_path / file).write_bytes(content)
     else:
         np.save(tmp_path / file, content)
-    paths = explain.explain(name, file=str(tmp_path / file), out=str(tmp_path / "out"))
+    paths = explain.explain(Request(name, file=str(tmp_path / file)), out=str(tmp_path / "out"))
     files = {Path(path).name for path in paths}
     assert {"explanation.json", "positions.csv", "1.png"} <= files
     assert ("explanation.html" in files) == (name == "moods")
@@ -222,7 +223,7 @@ def test_every_door_explains_alike(here, http, name, tmp_path, monkeypatch) -> N
 
     (kept,) = model.states([given])
     assert kept["layer_1"].shape[0] == (len(kept["tokens"]) if "tokens" in kept else len(kept["layer_1"]))
-    (path,) = explain.states(name, str(tmp_path / "states.npz"), file=str(tmp_path / file))
+    (path,) = explain.states(Request(name, file=str(tmp_path / file)), str(tmp_path / "states.npz"))
     with np.load(path) as arrays:
         assert {key.partition(".")[2] for key in arrays} == set(kept)
         assert np.allclose(arrays["1.layer_1"], kept["layer_1"])
@@ -232,6 +233,7 @@ def test_every_door_explains_alike(here, http, name, tmp_path, monkeypatch) -> N
 @pytest.mark.filterwarnings("ignore:Operation with range is deprecated", "ignore::DeprecationWarning")
 def test_what_has_no_explanation_is_refused(here, http, tmp_path) -> None:
     from components.runs import explain
+    from components.runs.predict import Request
 
     tales, loads, moods = (reprise.load(name) for name in ("tales", "loads", "moods"))
     with pytest.raises(UserError, match="tales: predictions of the task language_model can't be explained") as caught:
@@ -249,7 +251,7 @@ def test_what_has_no_explanation_is_refused(here, http, tmp_path) -> None:
     assert refused.status_code == 400
     assert http.post("/explain", json={"model": "moods", "inputs": ["good"], "best": 0}).status_code == 422
     with pytest.raises(UserError, match=r"doesn't end in \.npz"):
-        explain.states("moods", str(tmp_path / "states.csv"), ["good"])
+        explain.states(Request("moods", ["good"]), str(tmp_path / "states.csv"))
     with pytest.raises(UserError, match="100 can be explained"):
         reprise.load("marks").explain([["Ann"] * 101])
 
@@ -258,6 +260,7 @@ def test_what_has_no_explanation_is_refused(here, http, tmp_path) -> None:
 @pytest.mark.filterwarnings("ignore:Operation with range is deprecated", "ignore::DeprecationWarning")
 def test_states_are_what_the_layers_write(here, tmp_path) -> None:
     from components.runs import explain
+    from components.runs.predict import Request
 
     moods, tales = reprise.load("moods"), reprise.load("tales")
     (kept,) = moods.states(["a good day"])
@@ -279,7 +282,7 @@ def test_states_are_what_the_layers_write(here, tmp_path) -> None:
     (shorter,) = tales.states(["the"])
     assert np.allclose(read["layer_2"][:3], shorter["layer_2"], atol=1e-6), "the past ignores the future"
     assert read["layer_1"].dtype == np.float32
-    (path,) = explain.states("tales", str(tmp_path / "s.npz"), ["the cat", "a"])
+    (path,) = explain.states(Request("tales", ["the cat", "a"]), str(tmp_path / "s.npz"))
     with np.load(path) as arrays:
         assert arrays["2.layer_2"].shape == (1, 24)
         assert list(arrays["1.tokens"]) == list("the cat")

@@ -18,7 +18,7 @@ from components.datasets.store import Store
 from components.encodings.characters import Characters
 from components.errors import UserError
 from components.recipe import Recipe
-from components.runs.predict import predict, tell
+from components.runs.predict import Request, predict, tell
 from components.training.session import Session
 from components.use import table as module
 from components.use.files import reader_for
@@ -138,18 +138,18 @@ def test_the_answer_of_the_only_row_is_said_whatever_stands_beside_it(mood, tmp_
 
 
 def test_a_file_of_which_nothing_is_answered_is_an_error_and_says_why(mood, tmp_path, monkeypatch, capsys) -> None:
-    from components.runs import predict
     from components.use.opening import Opened
 
-    monkeypatch.setattr(predict, "opened_for", lambda *_: Opened(mood, "mood", "1", "run"))
+    monkeypatch.setattr(Request, "open", lambda _: Opened(mood, "mood", "1", "run"))
     path, out = tmp_path / "ask.csv", tmp_path / "new.csv"
     path.write_text("id,text\n1,\n2,\n", encoding="utf-8")
+    request = Request("mood", file=str(path), column="text")
     with pytest.raises(UserError, match=r"no row could be predicted\n.*new\.csv gives the reason"):
-        predict.predict("mood", file=str(path), column="text", out=str(out))
+        predict(request, out=str(out))
     assert "2 × not read: no input" in capsys.readouterr().out
     assert out.read_text(encoding="utf-8").count("no input") == 2
     path.write_text("id,text\n1,\n2,good\n", encoding="utf-8")
-    assert predict.predict("mood", file=str(path), column="text", out=str(out)) == [str(out)]
+    assert predict(request, out=str(out)) == [str(out)]
 
 
 def test_a_table_without_labels_and_lines_of_text_do_as_well(mood, tmp_path) -> None:
@@ -217,9 +217,10 @@ def test_what_was_taken_out_of_a_file_is_told(capsys, tmp_path) -> None:
 
 
 def test_texts_have_no_column_and_no_table() -> None:
-    for option, asked in (("--out", {"out": "answers.csv"}), ("--column", {"column": "text"})):
-        with pytest.raises(UserError, match=option):
-            predict("mood", ["good"], **asked)
+    with pytest.raises(UserError, match="--out"):
+        predict(Request("mood", ["good"]), out="answers.csv")
+    with pytest.raises(UserError, match="--column"):
+        predict(Request("mood", ["good"], column="text"))
 
 
 @pytest.mark.slow

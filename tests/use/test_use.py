@@ -76,7 +76,7 @@ def close(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def test_every_door_answers_alike(here, http, name, tmp_path) -> None:
     import pandas as pd
 
-    from components.runs.predict import predict
+    from components.runs.predict import Request, predict
 
     given, json_input, file, content = QUESTIONS[name]
     model = reprise.load(name)
@@ -95,21 +95,21 @@ def test_every_door_answers_alike(here, http, name, tmp_path) -> None:
         (tmp_path / file).write_bytes(content)
     else:
         np.save(tmp_path / file, content)
-    (path,) = predict(f"{name}@champion", file=str(tmp_path / file), out=str(tmp_path / "out.csv"))
+    (path,) = predict(Request(f"{name}@champion", file=str(tmp_path / file)), out=str(tmp_path / "out.csv"))
     with Path(path).open(encoding="utf-8", newline="") as table:
         (said,) = csv.DictReader(table)
     assert {column: said[column] for column in cells(wanted)} == cells(wanted)
     assert said["problem"] == ""
 
     if model.reads == "text":
-        (line,) = predict(name, [given])
+        (line,) = predict(Request(name, [given]))
         assert given.split()[0] in line
 
 
 def test_every_door_goes_on_with_a_series_alike(here, http, tmp_path) -> None:
     import pandas as pd
 
-    from components.runs.predict import predict
+    from components.runs.predict import Request, predict
 
     values = [round(5 + 2 * np.sin(hour / 4), 3) for hour in range(60)]
     times = pd.date_range("2024-03-01", periods=60, freq="h")
@@ -131,13 +131,13 @@ def test_every_door_goes_on_with_a_series_alike(here, http, tmp_path) -> None:
     assert plain(row) == wanted
 
     pd.DataFrame({"ds": times, "y": values}).to_csv(tmp_path / "ask.csv", index=False)
-    (path,) = predict("loads", file=str(tmp_path / "ask.csv"), out=str(tmp_path / "out.csv"))
+    (path,) = predict(Request("loads", file=str(tmp_path / "ask.csv")), out=str(tmp_path / "out.csv"))
     with Path(path).open(encoding="utf-8", newline="") as table:
         lines = list(csv.DictReader(table))
     assert [line["time"] for line in lines] == wanted["time"]
     assert [float(line["q0.9"]) for line in lines] == wanted["q0.9"]
     with pytest.raises(UserError, match="reads series, not text"):
-        predict("loads", ["1 2 3"])
+        predict(Request("loads", ["1 2 3"]))
 
 
 def test_every_door_writes_alike(here, http, tmp_path) -> None:
