@@ -105,8 +105,13 @@ class Look:
 
     def having(self, endings: tuple[str, ...]) -> list[Path]:
         """The files with one of the endings if they are the majority, else an empty list."""
-        found = [path for path in self.files if ending(path) in endings]
-        return found if 2 * len(found) > len(self.files) else []
+        if 2 * sum(self._all_endings[one] for one in set(endings)) <= len(self.files):
+            return []
+        return [path for path in self.files if ending(path) in endings]
+
+    @cached_property
+    def _all_endings(self) -> Counter[str]:
+        return Counter(map(ending, self.files))
 
     def sample(self, path: Path) -> Sample | None:
         """The beginning of a file; None if it isn't text."""

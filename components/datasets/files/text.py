@@ -51,6 +51,8 @@ class TextFiles:
         self._notes = notes if notes is not None else []
         self._settings = settings
         self._detected: dict[Path, str] = {}
+        # detected coding → the first file's name, its first line that isn't ASCII, and all files
+        self._shown: dict[str, tuple[str, str, set[Path]]] = {}
         self._doubts = TextDoubts()
 
     def tell(self, notes: Collection[str]) -> None:
@@ -156,10 +158,22 @@ class TextFiles:
         return text
 
     def _tell(self, path: Path, text: str) -> None:
-        """Show once how the letters that decided the coding are decoded."""
-        note = f"{path.name} is read as {self._detected[path]} (detected): {_first_line(text)!r}"
-        if note not in self._notes and self._detected[path] != "utf-8":
-            self._notes.append(note)
+        """Show for each detected coding how the letters of the first file are decoded, and the number of files."""
+        coding = self._detected[path]
+        if coding == "utf-8":
+            return
+        first, line, files = self._shown.setdefault(coding, (path.name, repr(_first_line(text)), set()))
+
+        def note() -> str:
+            more = f" and {len(files) - 1:,} more files are" if len(files) > 1 else " is"
+            return f"{first}{more} read as {coding} (detected): {line}"
+
+        before = note()
+        files.add(path)
+        if before in self._notes:
+            self._notes[self._notes.index(before)] = note()
+        elif note() not in self._notes:
+            self._notes.append(note())
 
     def _wrong(self, what: str, path: Path, coding: str = "") -> UserError:
         """The error for undecodable text; `coding`: its actual one, if known."""

@@ -24,6 +24,7 @@ UNSEEN = {
     "\u2060": "word joiner",
     **dict.fromkeys("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069", "mark of direction"),
 }
+GROUPS = dict.fromkeys(UNSEEN.values(), "unseen")
 LOST = "\ufffd"
 # é, ° or ’ in UTF-8: two or three bytes, each decoded as Latin-1 or Windows-1252
 GARBLED = re.compile("[ÂÃ][\u0080-\u00bf]|â€[\u2122\u0153\u009d\u201c\u201d\u02dc\u00a6]")
@@ -46,59 +47,66 @@ def web_page(path: Path, beginning: str) -> bool:
 
 
 class TextDoubts:
-    """Warnings about the files of a reader, each counted once even if it is read again."""
+    """Warnings about the files of a reader, each counted once even if it is read again. The work for a file doesn't
+    depend on the number of files, of which there may be 100,000."""
 
     def __init__(self) -> None:
-        self._seen: dict[Path, Counter[str]] = {}
-        self._begun: set[Path] = set()  # files of which a block was seen
+        self._seen: dict[Path, Counter[str]] = {}  # of the files with doubts
+        self._total: Counter[str] = Counter()
+        self._files: dict[str, dict[Path, None]] = {}  # doubt → its files, in order
+        self._unbegun: set[Path] = set()  # files of which no block was seen
         self._told: list[str] = []
 
     def begin(self, path: Path) -> None:
-        self._seen[path] = Counter()
-        self._begun.discard(path)
+        for name, count in self._seen.pop(path, {}).items():
+            self._total[name] -= count
+        self._unbegun.add(path)
 
     def look(self, path: Path, text: str) -> None:
         """Check the next block of the file."""
-        seen = self._seen[path]
-        if path not in self._begun and web_page(path, text):
-            seen[PAGE] += 1
-        self._begun.add(path)
-        if GUTENBERG in text:
-            seen[GUTENBERG] += 1
-        if text.isascii():
-            return
-        for sign, name in UNSEEN.items():
-            if sign in text:
-                seen[name] += text.count(sign)
-        if LOST in text:
-            seen[LOST] += text.count(LOST)
-        if pairs := len(GARBLED.findall(text)):
-            seen["garbled"] += pairs
-            seen["others"] += sum(not sign.isascii() for sign in GARBLED.sub("", text))
+        found: Counter[str] = Counter()
+        if path in self._unbegun:
+            self._unbegun.discard(path)
+            found[PAGE] += web_page(path, text)
+        found[GUTENBERG] += GUTENBERG in text
+        if not text.isascii():
+            for sign, name in UNSEEN.items():
+                if sign in text:
+                    found[name] += text.count(sign)
+            found[LOST] += text.count(LOST)
+            if pairs := len(GARBLED.findall(text)):
+                found["garbled"] += pairs
+                found["others"] += sum(not sign.isascii() for sign in GARBLED.sub("", text))
+        if found := +found:  # without zeros
+            self._seen.setdefault(path, Counter()).update(found)
+            self._total.update(found)
+            for name in found:
+                self._files.setdefault(GROUPS.get(name, name), {})[path] = None
 
     def tell(self, notes: list[str]) -> None:
         """Put the warnings about all files into `notes`, replacing earlier ones."""
-        notes[:] = [note for note in notes if note not in self._told]
-        seen = sum(self._seen.values(), Counter())
-        self._told = []
-        if unseen := [f"{seen[name]:,} × {name}" for name in dict.fromkeys(UNSEEN.values()) if seen[name]]:
+        seen, told = self._total, []
+        if unseen := [f"{seen[name]:,} × {name}" for name in GROUPS if seen[name] > 0]:
             what = "they are kept, so a word with one differs from the word without"
-            self._told.append(f"invisible characters in {self._first(*UNSEEN.values())}: {', '.join(unseen)}; {what}")
+            told.append(f"invisible characters in {self._first('unseen')}: {', '.join(unseen)}; {what}")
         if seen[LOST]:
-            self._told.append(f"{seen[LOST]:,} × U+FFFD, which replaces undecodable letters: {self._first(LOST)}")
+            told.append(f"{seen[LOST]:,} × U+FFFD, which replaces undecodable letters: {self._first(LOST)}")
         if seen["garbled"] >= FEW and seen["garbled"] > seen["others"]:
             what = "seems to be UTF-8 that was read as Latin-1 and saved again (Ã© instead of é)"
-            self._told.append(f"warning: {self._first('garbled')} {what}, {seen['garbled']:,} times")
+            told.append(f"warning: {self._first('garbled')} {what}, {seen['garbled']:,} times")
         if seen[PAGE]:
-            self._told.append(f"warning: {self._first(PAGE)}: {OF_PAGE}")
+            told.append(f"warning: {self._first(PAGE)}: {OF_PAGE}")
         if seen[GUTENBERG]:
             what = (
                 "the text contains Project Gutenberg's preface and licence, and test is taken from its end: delete them"
             )
-            self._told.append(f"warning: {self._first(GUTENBERG)}: {what}")
-        notes += self._told
+            told.append(f"warning: {self._first(GUTENBERG)}: {what}")
+        if told != self._told or not set(told) <= set(notes[-len(told) :]):
+            notes[:] = [note for note in notes if note not in {*self._told, *told}] + told
+            self._told = told
 
-    def _first(self, *names: str) -> str:
+    def _first(self, group: str) -> str:
         """The first file with one of these problems."""
-        found = [path.name for path, seen in self._seen.items() if any(seen[name] for name in names)]
-        return found[0] + (f" and {len(found) - 1:,} more files" if len(found) > 1 else "")
+        found = self._files[group]
+        first = next(iter(found)).name
+        return first + (f" and {len(found) - 1:,} more files" if len(found) > 1 else "")

@@ -46,15 +46,18 @@ class TextReader(TextFilesReader):
         return len(item)
 
     def _blocks(self) -> Iterator[str]:
-        last = "\n"
+        last, first, separated = "\n", "", 0
         for path in self.files:
             if last != "\n":
                 yield "\n"  # separates the words of two files
-                self.notes.append(f"a line feed was added before {path.name}")
+                first, separated = first or path.name, separated + 1
             for block in self._text.blocks(path):
                 if block:
                     last = block[-1]
                     yield block
+        if separated:
+            more = f" and {separated - 1:,} more files" if separated > 1 else ""
+            self.notes.append(f"a line feed was added before {first}{more}")
 
 
 class LinesReader(TextFilesReader):
