@@ -135,6 +135,7 @@ class TextFilesReader(Reader):
     """
 
     binary: ClassVar[tuple[str, ...]] = ()
+    plain: ClassVar[bool] = False  # takes all of a file as text, whatever its format
 
     def __init__(
         self,
@@ -147,7 +148,7 @@ class TextFilesReader(Reader):
         **settings: Any,
     ) -> None:
         super().__init__(files, **settings)
-        about = {"dropped": self.dropped, "notes": self.notes, "settings": options_of(type(self))}
+        about = {"dropped": self.dropped, "notes": self.notes, "settings": options_of(type(self)), "plain": self.plain}
         self._text = TextFiles(coding=coding, errors=errors, max_bytes=max_bytes, **about)
         kept = []
         for path in self.files:

@@ -21,6 +21,8 @@ class LabelledLinesReader(NamedLabels, TextFilesReader):
     or folder. Lines of more than `max_length` characters are dropped.
     """
 
+    plain = True
+
     def __init__(
         self,
         files: Sequence[Path],

@@ -30,6 +30,8 @@ class ParallelReader(TextFilesReader, LabelledReader):
         UserError: a file has no counterpart, or the two have different numbers of lines.
     """
 
+    plain = True
+
     def __init__(
         self,
         files: Sequence[Path],

@@ -21,6 +21,7 @@ class TextReader(TextFilesReader):
     """Text files, or folders of them at any depth, as one stream of characters."""
 
     framing = "stream"
+    plain = True
 
     def items(self) -> Iterator[str]:
         """Items of about a million characters, cut just before a whitespace character if there is one."""
@@ -68,6 +69,7 @@ class LinesReader(TextFilesReader):
     """
 
     framing = "sequences"
+    plain = True
 
     def __init__(
         self,
