@@ -117,9 +117,7 @@ def _proposal(
     rest = [column.name for column in grid.columns if column not in (read, target) and column.cells]
     notes = (f"not read: {', '.join(rest[:6])}{', …' * (len(rest) > 6)} (data.input, data.target)",) * bool(rest)
     units = kind == "labels" and all(map(WITH_UNIT.fullmatch, target.cells))
-    notes += (
-        f"{target.name} holds numbers with a unit, read as labels: leave out the unit to predict numbers",
-    ) * units
+    notes += (f"{target.name} holds numbers with a unit: leave out the unit to predict numbers, not labels",) * units
     amounts = all(map(AMOUNT.fullmatch, read.cells))
     return Proposal(
         f"{grid.told}: texts in {read.name}, {what} in {target.name}",

@@ -45,9 +45,10 @@ def check(look: Look, kind: str) -> None:
     if not grid.header:
         return
     if kind in OF_TEXTS and len(look.files) == 1 and ending(grid.path) in BY_ENDING:
+        _unread_times(grid, "texts", "labels")
         raise Stopped(f"is {grid.told}, but {_no_use(grid)}", f"{_odd_cells(grid)}{AS_TEXT}")
     if kind in OF_TABLES:
-        _unread_times(grid)
+        _unread_times(grid, "texts")
     if kind == "numbers" and len(grid.numbers) > MANY and not any(OF_TARGET.fullmatch(c.name) for c in grid.numbers):
         what = f"has {len(grid.numbers)} columns of numbers, and none is named as what to predict"
         hint = "if each line is a series, name these columns by their times in order: 2024-01, 2024-02, …, and give "
@@ -81,9 +82,9 @@ def _odd_cells(grid: Grid) -> str:
     return f"not numbers: {', '.join(found[:MOST_SHOWN])}{', …' * (len(found) > MOST_SHOWN)}; {way}; "
 
 
-def _unread_times(grid: Grid) -> None:
+def _unread_times(grid: Grid, *kinds: str) -> None:
     """A column of times that can't be read would be taken for texts."""
-    for column in grid.of("texts"):
+    for column in grid.of(*kinds):
         name = column.name.strip()
         of_time = name and not OF_INPUT.fullmatch(name) and (OF_TIME.fullmatch(name) or PERIOD.fullmatch(name))
         if of_time and all(re.search(r"\d", cell) and len(cell) <= 40 for cell in column.cells):
