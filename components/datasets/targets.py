@@ -150,9 +150,8 @@ class Targets:
             what = "warning: labels that seem to be several labels joined, each treated as a label of its own"
             notes.append(f"{what}: {_names(joined)}")
         items, labels = sum(self.labels["train"].values()), len(self.labels["train"])
-        units = sum(WITH_UNIT.fullmatch(label) is not None for label in self.labels["train"])
-        if labels >= FEWEST_AMOUNTS and units == labels:
-            what = f"warning: the labels are numbers with a unit: {_names(list(self.labels['train']))}; to predict"
+        if len(self._all) >= FEWEST_AMOUNTS and all(map(WITH_UNIT.fullmatch, self._all)):
+            what = f"warning: the labels are numbers with a unit: {_names(list(self._all))}; to predict"
             notes.append(f"{what} numbers, leave out the unit and set target: {{kind: frames}}")
         if labels >= MANY and 2 * labels > items:
             what = f"warning: {labels:,} labels in {items:,} items of train: is it the right column,"
