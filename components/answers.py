@@ -73,12 +73,18 @@ def read(encoding: Encoding, given: Any, where: str, doubts: Doubts | None = Non
         if given.isspace():  # as in files, where blank lines aren't inputs
             raise UserError("the text contains only blanks", where=where)
         return understood(encoding, checked_text(given, where), where, doubts)
+    if encoding.reads != "symbols" and isinstance(given, list | tuple) and any(_blank(word) for word in given):
+        raise UserError(f"word {[_blank(word) for word in given].index(True) + 1} is blank", where=where)
     listed = isinstance(given, list | tuple | np.ndarray) and all(isinstance(one, str) for one in given)
     can_split = splits(encoding)
     if not listed or not can_split:
         wanted = "a list of texts" if encoding.reads == "symbols" else "a text"
         raise UserError(f"the encoding {encoding.kind} needs {wanted}, not {type(given).__name__}", where=where)
     return understood(encoding, [str(one) for one in given], where, doubts)
+
+
+def _blank(word: Any) -> bool:
+    return isinstance(word, str) and not word.strip()
 
 
 def checked_text(text: str, where: str) -> str:
@@ -155,20 +161,30 @@ def has_tokens(bundle: Bundle) -> bool:
 def _numbers(given: Any, where: str) -> np.ndarray:
     if isinstance(given, str | bytes | Mapping):
         raise UserError(f"frames must be lists of numbers, not {type(given).__name__}", where=where)
-    if isinstance(given, np.ndarray) and given.dtype.kind in "fiub":
+    if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
+        raise UserError("some numbers are masked", where=where, hint="fill missing values first: array.filled(…)")
+    if isinstance(given, np.ndarray) and given.dtype.kind in "fiub" and given.ndim != 1:
         return given
     try:
-        return np.array(_listed(given), dtype=np.float64)
+        found = np.array(_listed(given), dtype=np.float64)
+    except OverflowError:
+        raise UserError("frames must be numbers below 1e308", where=where) from None
     except (TypeError, ValueError) as error:
         uneven = "inhomogeneous" in str(error)
         what = "all frames must have the same length" if uneven else "frames must be lists of numbers"
         raise UserError(what, where=where) from None
+    if found.ndim == 1:
+        what = "is one list of numbers: an input is a list of frames, each a list of numbers"
+        raise UserError(what, where=where, hint="[[0.5], [0.7]] has two frames; [[0.5, 0.7]] has one")
+    return found
 
 
 def _listed(given: Any) -> Any:
     """Convert arrays of arrays, as passed by MLflow, to lists."""
     if isinstance(given, list | tuple) or (isinstance(given, np.ndarray) and given.dtype == object):
         return [_listed(one) for one in given]
+    if isinstance(given, str | bytes):  # NumPy reads "0.5" as a number
+        raise TypeError(f"{given!r} is a text")
     return given
 
 

@@ -21,6 +21,8 @@ def user_path(text: str | os.PathLike[str], *, where: str, base: Path | None = N
     Raises:
         UserError: it isn't a valid path on this machine.
     """
+    if not os.fspath(text).strip():  # pathlib reads it as the current folder
+        raise UserError("the path is empty", where=where, hint="give a file or a folder; . is the current folder")
     try:
         path = Path(os.fspath(text)).expanduser()
         str(path).encode("utf-8")

@@ -31,7 +31,25 @@ class _Loader(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_int(self, node: Any) -> int:
+        return self._as_written(node, super().construct_yaml_int(node))
 
+    def construct_yaml_float(self, node: Any) -> float:
+        return self._as_written(node, super().construct_yaml_float(node))
+
+    def _as_written(self, node: Any, value: Any) -> Any:
+        """Refuse numbers that YAML 1.1 reads otherwise than people: 020 as 16, and 1:30 as 90."""
+        if not OTHER_BASE.fullmatch(node.value):
+            return value
+        what = (
+            f"{node.value} would be read as {value:g}: write the number without leading zeros and colons, or as a text"
+        )
+        raise yaml.constructor.ConstructorError(None, None, f"{what}: '{node.value}'", node.start_mark)
+
+
+OTHER_BASE = re.compile(r"[-+]?(0[\d_]+|\d[\d_]*(:[0-5]?\d)+(\.[\d_]*)?)")  # octal, or in sixties
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"[-+]?(?:\d[\d_]*)(?:\.[\d_]*)?(?:[eE][-+]?\d+)$|[-+]?\.[\d_]+(?:[eE][-+]?\d+)?$"),

@@ -14,6 +14,7 @@ from components.datasets.files.codings import Coding
 from components.datasets.series.windows import SeriesWindowsReader
 from components.errors import UserError
 from components.options import options_of
+from components.paths import user_path
 from components.recipe import Recipe, apply_override, load_yaml, read_recipe
 from components.runs.places import RECIPES, recipe_names, recipe_path
 from components.yaml_text import parse_yaml
@@ -137,6 +138,9 @@ accept: {val/nats_per_char: "less"}
         ("- a\n- b", "a mapping of sections"),
         ("seed: 1\nseed: 2", "'seed' is used twice"),
         ("a: &x [1]\nb: *x", "aliases"),
+        ("seed: 020", "020 would be read as 16"),
+        ("seed: 1:30", "1:30 would be read as 90"),
+        ("training: {seconds: 1:30.5}", "1:30.5 would be read as 90.5"),
         ("a: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
         ("a: [1", "line 1, column 6"),
         ("1: 2", "isn't text"),
@@ -145,6 +149,15 @@ accept: {val/nats_per_char: "less"}
 )
 def test_bad_yaml_is_refused_with_its_place(recipe_file, text, said) -> None:
     assert said in refused(recipe_file(text))
+
+
+def test_a_setting_with_two_values_and_an_empty_path_are_refused(recipe_file) -> None:
+    assert "training.steps is set twice, to 5 and to 6" in refused(
+        recipe_file(GOOD), "training.steps=5", "training.steps=6"
+    )
+    read_recipe(recipe_file(GOOD), ["training.steps=5", "training.steps=5"])
+    with pytest.raises(UserError, match="the path is empty"):
+        user_path(" ", where="data.path")
 
 
 def test_a_word_that_is_nearly_a_choice_among_numbers_gives_one_line(recipe_file) -> None:

@@ -152,6 +152,7 @@ class TextFilesReader(Reader):
     """
 
     binary: ClassVar[tuple[str, ...]] = ()
+    plain: ClassVar[bool] = False  # takes all of a file as text, whatever its format
 
     coding: Coding = "utf-8"
     errors: Literal["refuse", "replace"] = "refuse"
@@ -159,7 +160,7 @@ class TextFilesReader(Reader):
 
     def __post_init__(self, files: Sequence[Path]) -> None:
         super().__post_init__(files)
-        about = {"dropped": self.dropped, "notes": self.notes, "settings": options_of(type(self))}
+        about = {"dropped": self.dropped, "notes": self.notes, "settings": options_of(type(self)), "plain": self.plain}
         self._text = TextFiles(coding=self.coding, errors=self.errors, max_bytes=self.max_bytes, **about)
         kept = []
         for path in self.files:

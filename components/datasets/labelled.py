@@ -150,7 +150,7 @@ def names_as_labels(files: Sequence[Path], label_in: str | None) -> tuple[dict[P
     names.
 
     Raises:
-        UserError: None, and some files are in subfolders and others aren't.
+        UserError: None, and some files are in subfolders and others aren't, or two folders have the same name.
     """
     folders = {path.parent for path in files}
     if label_in is None and any(one in other.parents for one in folders for other in folders):
@@ -158,6 +158,14 @@ def names_as_labels(files: Sequence[Path], label_in: str | None) -> tuple[dict[P
         raise UserError(
             "contains both files and folders, so it is unclear what the labels are", where=str(min(folders)), hint=hint
         )
+    if label_in is None and (same := same_names(folders)):
+        above = sorted({folder.parent.name for folder in same})
+        hint = (
+            f"set data.label_in=folder if the labels are the innermost folders; if they are {', '.join(above[:3])}, "
+            "move the files there"
+        )
+        what = f"contains {_with_parents(same)}, so it is unclear what the labels are"
+        raise UserError(what, where=str(same[0].parent.parent), hint=hint)
     stems, endings = {stem(path) for path in files}, {ending(path) for path in files}
     if label_in is None:
         alike = len(stems) == 1 and len(endings) == len(files) > 1
@@ -168,6 +176,25 @@ def names_as_labels(files: Sequence[Path], label_in: str | None) -> tuple[dict[P
         return {path: Path(unpacked_name(path)).suffix[1:] for path in files}, "the files' endings"
     several = f" before their endings, {len(files)} files" if len(stems) < len(files) else ""
     return {path: stem(path) for path in files}, f"the files' names{several}"
+
+
+def same_names(folders: Collection[Path]) -> list[Path]:
+    """Two folders with the same name, if there are any."""
+    first: dict[str, Path] = {}
+    for folder in sorted(folders):
+        if first.setdefault(folder.name, folder) != folder:
+            return [first[folder.name], folder]
+    return []
+
+
+def _with_parents(folders: Sequence[Path]) -> str:
+    return " and ".join(f"{folder.parent.name}/{folder.name}" for folder in folders)
+
+
+def one_label(files: Collection[Path]) -> list[str]:
+    """A warning about folders with the same name, whose files get the same label: pos/a and neg/a."""
+    same = same_names({path.parent for path in files})
+    return [f"warning: {_with_parents(same)} are read as one label, {same[0].name}"] if same else []
 
 
 def _file_of(row: Row) -> str:

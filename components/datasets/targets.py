@@ -6,6 +6,7 @@ targets.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -34,6 +35,9 @@ MOST_TEXTS = 100_000  # texts whose labels are compared
 TRUTH = {"true", "false", "yes", "no", "t", "f", "y", "n", "1", "0"}
 # Cyrillic and Greek letters that look like Latin ones
 LOOK_ALIKE = str.maketrans("АВЕКМНОРСТУХаеорсухіјѕΑΒΕΖΗΙΚΜΝΟΡΤΥΧο", "ABEKMHOPCTYXaeopcyxijsABEZHIKMNOPTYXo")
+JOINS = re.compile(r"[;,|]|\s*[+&]\s*")  # between labels in one cell
+WITH_UNIT = re.compile(r"[$€£¥]\s*[-+]?\d[\d.,]*|[-+]?\d[\d.,]*\s*[%$€£¥°]")  # 43%, $5
+FEWEST_AMOUNTS = 6  # labels
 LOOKED_AT = 10_000  # rows of a file whose label is reported
 Labels = Mapping[str, Mapping[str, int]]  # by split: label → count
 
@@ -136,7 +140,13 @@ class Targets:
         if len(self._all) > 2 and {label.casefold() for label in self._all} <= TRUTH:
             what = "yes and no in several spellings, treated as different labels"
             notes.append(f"warning: {what}: {_names(list(self._all))}")
+        if joined := _joined(list(self._all)):
+            what = "warning: labels that seem to be several labels joined, each treated as a label of its own"
+            notes.append(f"{what}: {_names(joined)}")
         items, labels = sum(self.labels["train"].values()), len(self.labels["train"])
+        if len(self._all) >= FEWEST_AMOUNTS and all(map(WITH_UNIT.fullmatch, self._all)):
+            what = f"warning: the labels are numbers with a unit: {_names(list(self._all))}; to predict"
+            notes.append(f"{what} numbers, leave out the unit and set target: {{kind: frames}}")
         if labels >= MANY and 2 * labels > items:
             what = f"warning: {labels:,} labels in {items:,} items of train: is it the right column,"
             notes.append(f"{what} or are they numbers (then set target: {{kind: frames}})?")
@@ -154,6 +164,14 @@ class Targets:
         gave = [f"{name} gave {', '.join(map(repr, found))}" for name, found in islice(_by_file(readers), NAMED)]
         hint = f"give items with at least two labels{_target(readers)}"
         return UserError("; ".join([f"there is only one class: {what}", *gave]), where="data", hint=hint)
+
+
+def _joined(labels: list[str]) -> list[str]:
+    """The labels whose parts all occur in other labels: a;b beside a and b;c."""
+    parts = {label: [part.strip() for part in JOINS.split(label)] for label in labels}
+    several = {label: found for label, found in parts.items() if len(found) > 1 and all(found)}
+    uses = Counter(part for found in parts.values() for part in set(found))
+    return [repr(label) for label, found in several.items() if all(uses[part] > 1 for part in found)]
 
 
 def sense(label: str) -> str:

@@ -103,10 +103,15 @@ class Look:
     def endings(self) -> Counter[str]:
         return Counter(ending(path) for path in self.files[:MOST_FILES])
 
-    def having(self, endings: tuple[str, ...]) -> list[Path]:
-        """The files with one of the endings if they are the majority, else an empty list."""
-        found = [path for path in self.files if ending(path) in endings]
-        return found if 2 * len(found) > len(self.files) else []
+    def having(self, endings: tuple[str, ...], half: bool = False) -> list[Path]:
+        """The files with one of the endings if they are the majority (or at least half), else an empty list."""
+        if 2 * sum(self._all_endings[one] for one in set(endings)) + half <= len(self.files):
+            return []
+        return [path for path in self.files if ending(path) in endings]
+
+    @cached_property
+    def _all_endings(self) -> Counter[str]:
+        return Counter(map(ending, self.files))
 
     def most(self, endings: tuple[str, ...], otherwise: str = "") -> list[Path]:
         """As `having`. Raises Unlike, with the message `otherwise`, if they aren't the majority."""
@@ -136,6 +141,16 @@ class Look:
         """The setting `coding`, if the files aren't UTF-8."""
         found = {sample.coding for _, sample in self.texts} - {"utf-8"}
         return {"coding": found.pop() if len(found) == 1 else "auto"} if found else {}
+
+    def coding_note(self) -> list[str]:
+        """How the letters of the first file that isn't UTF-8 are read."""
+        for path, sample in self.texts:
+            line = next((line for line in sample.filled if not line.isascii()), "")
+            if sample.coding != "utf-8" and line:
+                shown = " ".join(line.split())[:60]
+                what = f"{path.name} is read as {sample.coding} (detected): {shown!r}"
+                return [f"{what}. If these letters are wrong, set data.coding"]
+        return []
 
     def characters(self) -> int:
         """Number of characters in all files, estimated from their bytes."""

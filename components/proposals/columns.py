@@ -163,7 +163,7 @@ def text_grid(look: Look) -> Grid:
 def _cells(begin: Sequence[str]) -> tuple[str, list[list[str]]]:
     """(name of the separator, rows) for the separator with the most regular number of cells."""
     best: tuple[float, int, str, list[list[str]]] = (0.0, 0, "", [])
-    for name, sign in SEPARATORS.items():
+    for name, sign in sorted(SEPARATORS.items(), key=lambda one: one[0] != "tab"):
         quoting = csv.QUOTE_NONE if sign == "\t" else csv.QUOTE_MINIMAL
         try:
             rows = list(csv.reader((f"{line}\n" for line in begin), delimiter=sign, quoting=quoting))
@@ -173,6 +173,8 @@ def _cells(begin: Sequence[str]) -> tuple[str, list[list[str]]]:
         share = sum(len(row) == width for row in rows) / len(rows)
         if width > 1 and share >= REGULAR and (share, width) > best[:2]:
             best = (share, width, name, [with_points(row, sign) for row in rows if len(row) == width])
+        if best[2] == "tab":  # texts may have the same number of commas in each line, but hardly of tabs
+            break
     if best[2]:
         return best[2], best[3]
     single = [[line.strip()] for line in begin]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from components.datasets.files.folders import ending
 from components.datasets.files.text import TextFiles
 from components.errors import UserError, unknown
-from components.proposals import media, series, series_lines, tables, texts
+from components.proposals import media, series, series_lines, tables, texts, unfit
 from components.proposals.base import Look, Proposal, Stopped, Unlike
 from components.proposals.columns import grid_of
 from components.proposals.texts import OF_LINES
@@ -83,9 +83,14 @@ INSTEAD = {
     ".mp3 .flac .ogg .opus .m4a .aac .aiff .wma": "recordings are read as WAV: ffmpeg -i IN OUT.wav",
     ".xlsx .xls .ods": "save the sheet as CSV",
     ".jsonl .ndjson .json .xml .html .htm .yaml .yml": "convert the texts to a CSV table, or to text files",
+    ".mscz .mscx .gp .gpx .gp3 .gp4 .gp5 .ly .mei .sib .musx": "scores are read as MusicXML, MIDI, ABC or kern: export "
+    "them as MusicXML",
+    ".srt .vtt .po .tmx .xliff .xlf .ipynb .fastq .fq .inkml .ann": "convert it to plain text, or to a CSV table; as "
+    "it is: --as text",
     ".pdf .docx .doc .odt .epub .rtf": "save it as plain text",
     ".pkl .pickle .p .pt .pth .joblib": "pickle files can run code and aren't opened: save a CSV table or .npy files",
-    ".h5 .hdf5 .nc .feather .arrow .db .sqlite .arff .rda .rds": "save the data as CSV or Parquet",
+    ".h5 .hdf5 .nc .feather .arrow .db .sqlite .arff .rda .rds .dta .sav .sas7bdat .xpt": "save the data as CSV or "
+    "Parquet",
     ".npy .npz .mat": "put .npy files of frames into one folder per label; piano rolls need 88 or 128 keys of 0 and 1",
 }
 NEEDED = (
@@ -126,10 +131,15 @@ def candidates(look: Look, wanted: str | None = None) -> tuple[str, dict[str, Pr
             raise UserError(f"not {wanted}: {reasons[wanted]}", where=f"--as: {look.shown}", hint=others)
         return wanted, found
     hint, near = _of(look, INSTEAD), _of(look, NEAREST)
-    if not found or ((hint or near) and not set(found) - TEXTS):
+    taken = next((name for name, proposal in found.items() if proposal.likely), next(iter(found), ""))
+    if not found or ((hint or near) and taken in TEXTS):
         what = reasons[near] if near else _why(look, reasons, hint)
         raise UserError(what, where=look.shown, hint=hint or NEEDED)
-    return next((name for name, proposal in found.items() if proposal.likely), next(iter(found))), found
+    try:
+        unfit.check(look, taken)
+    except Stopped as stopped:
+        raise UserError(str(stopped), where=look.shown, hint=stopped.hint) from None
+    return taken, found
 
 
 def worth_telling(name: str, taken: str, look: Look) -> bool:
@@ -154,5 +164,5 @@ def _why(look: Look, reasons: dict[str, str], hint: str) -> str:
 
 
 def _of(look: Look, hints: dict[str, str]) -> str:
-    """The hint for the ending of most of the files; "" if there is none."""
-    return next((hint for endings, hint in hints.items() if look.having(tuple(endings.split()))), "")
+    """The hint for the ending of at least half of the files (recordings beside their texts); "" if there is none."""
+    return next((hint for endings, hint in hints.items() if look.having(tuple(endings.split()), half=True)), "")

@@ -16,6 +16,7 @@ from components.proposals.columns import Column, Grid, grid_of, text_grid, time_
 
 FEW = 20  # most distinct whole numbers that may be labels
 VALUE = ("value", "y", "target", "sales", "sold", "demand", "count", "amount", "load", "volume")
+FEWEST_STEPS = 4  # of series after their label
 WINDOW, LENGTH = 100, 24  # default windows, in lines
 USUAL_HORIZON, HORIZON_SHARE = 12, 6  # steps without a season; minimum length of a series in horizons
 FORECAST = {"kind": "forecast", "output": "student_t", "samples": 100}
@@ -170,6 +171,16 @@ def _counts_again(column: Column) -> bool:
 
 
 def rows_labels(look: Look) -> Proposal:
+    grid = text_grid(look)
+    first, steps = grid.columns[0], len(grid.columns) - 1
+    if _label_first(grid):
+        return _series(
+            look,
+            f"{grid.told}: a series of {steps} numbers in each row, with a label before it",
+            f"the first column has {first.distinct} different values, such as {first.cells[0]}",
+            {"reader": "series-rows", "steps": steps, "label": "first"},
+            grid.lines,
+        )
     grid, last = _rows(look)
     if last.kind == "numbers" or (last.kind == "whole" and last.distinct > FEW) or last.kind == "texts":
         raise Unlike(f"the last column isn't a label: {last.distinct} different values in {len(last.cells)} rows")
@@ -182,6 +193,21 @@ def rows_labels(look: Look) -> Proposal:
         grid.lines,
         likely=evident and len(grid.columns) > 2,
         notes=("for several numbers per step set data.features, and data.steps to match",),
+    )
+
+
+def _label_first(grid: Grid) -> bool:
+    """Whether the rows are those of the UCR archive: a label, then numbers, which are no whole ones."""
+    first, *others = grid.columns
+    return (
+        not grid.header
+        and grid.separator != "bar"
+        and len(others) >= FEWEST_STEPS
+        and first.kind in ("labels", "whole")
+        and 2 <= first.distinct <= FEW
+        and 3 * first.distinct <= len(first.cells)
+        and all(column.kind in ("numbers", "empty") for column in others)
+        and others[0].kind == "numbers"
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from components.datasets.files.folders import ending
 from components.datasets.tables.reader import BY_ENDING, SEPARATORS
+from components.datasets.targets import WITH_UNIT
 from components.proposals.base import Look, Proposal, Unlike, pair
 from components.proposals.columns import OF_INPUT, OF_RATING, OF_TARGET, Column, Grid, grid_of
 from components.proposals.texts import MANY_PAIRS, SENTENCE, read_as, text_like
@@ -52,14 +53,21 @@ def numbers(look: Look) -> Proposal:
     has = f"{target.distinct} different numbers"
     found = _proposal(look, grid, read, target, "a number", has, "frames", "regression")
     likely = target.kind == "numbers" or target.distinct > FEW
+    likely &= not (_aside(target) and len(grid.of("texts")) > 1)  # an id beside a text and its translation
     return replace(found, data={**found.data, "numbers": True}, likely=likely)
 
 
 AMOUNT = re.compile(r"[$€£¥]?\s*[-+]?\d[\d.,]*\s*(?:[^\W\d]{1,4}|[%$€£¥°])?")  # 12 km, $1,234
 
 
+ATTRIBUTION = re.compile(r"CC[- ]BY.*|.*tatoeba\.org.*")  # a sentence's licence and authors
+
+
 def pairs(look: Look) -> Proposal:
-    grid, read, target = _columns(look, lambda c: c.kind == "texts")
+    grid, read, target = _columns(look, lambda column: column.kind == "texts" and not _aside(column))
+    texts = [column for column in grid.columns if column in (read, target) or not _aside(column)]
+    if not OF_INPUT.fullmatch(read.name) and not OF_TARGET.fullmatch(target.name):  # in the order of the columns
+        read, target = sorted((read, target), key=grid.columns.index)
     long = max(read.length, target.length) > 40
     kind = "subwords" if long and grid.lines >= MANY_PAIRS else "words" if long else "characters"
     return Proposal(
@@ -70,17 +78,25 @@ def pairs(look: Look) -> Proposal:
         pair({"kind": kind}, kind),
         {"kind": "translation"} if long else {"kind": "translation", "primary": "exact"},
         grid.lines,
-        likely=(grid.header or grid.separator == "tab") and not grid.numbers and len(grid.columns) == 2,
+        likely=(grid.header or grid.separator == "tab") and len(texts) == 2,
         notes=(f"{target.name} holds numbers with a unit: leave out the unit, and a number is predicted",)
         * all(map(AMOUNT.fullmatch, target.cells)),
     )
+
+
+def _aside(column: Column) -> bool:
+    """Whether a column numbers the sentences, or names their licence."""
+    numbers = column.kind == "whole" and column.distinct == len(column.cells)
+    return numbers or all(map(ATTRIBUTION.fullmatch, column.cells))
 
 
 def _columns(look: Look, fits: Callable[[Column], bool]) -> tuple[Grid, Column, Column]:
     """The table, its column of texts, and the column to predict: one with a matching name, else the last that fits.
     Raises Unlike if there is none."""
     grid = grid_of(look)
-    found = grid.of("texts") or [c for c in grid.of("labels") if not grid.numbers or OF_INPUT.fullmatch(c.name)]
+    found = [column for column in grid.of("texts") if not _aside(column)] or [
+        column for column in grid.of("labels") if not grid.numbers or OF_INPUT.fullmatch(column.name)
+    ]
     if not found or len(grid.columns) < 2:
         raise Unlike("no column of texts next to another column")
     named = [column for column in found if OF_INPUT.fullmatch(column.name)]
@@ -98,6 +114,10 @@ def _proposal(
 ) -> Proposal:
     """The proposal to predict `what`, encoded as `kind`, from texts."""
     encoding = read_as(read.cells, grid.lines)
+    rest = [column.name for column in grid.columns if column not in (read, target) and column.cells]
+    notes = (f"not read: {', '.join(rest[:6])}{', …' * (len(rest) > 6)} (data.input, data.target)",) * bool(rest)
+    units = kind == "labels" and all(map(WITH_UNIT.fullmatch, target.cells))
+    notes += (f"{target.name} holds numbers with a unit: leave out the unit to predict numbers, not labels",) * units
     amounts = all(map(AMOUNT.fullmatch, read.cells))
     return Proposal(
         f"{grid.told}: texts in {read.name}, {what} in {target.name}",
@@ -107,8 +127,8 @@ def _proposal(
         pair(encoding, kind),
         {"kind": task},
         grid.lines,
-        notes=(f"{read.name} holds numbers, read as texts: write them as 1234.5, without units, to use them",)
-        * amounts,
+        notes=notes
+        + (f"{read.name} holds numbers, read as texts: write them as 1234.5, without units, to use them",) * amounts,
     )
 
 

@@ -58,7 +58,8 @@ def propose(path: str, wanted: str | None = None, out: str | None = None) -> Pro
     look = Look(root, path)
     kind, found = candidates(look, wanted)
     pages = any(web_page(path, sample.text) for path, sample in look.texts)
-    proposal = _shown(replace(found[kind], notes=(*found[kind].notes, *[OF_PAGE] * pages)))
+    notes = (*found[kind].notes, *[OF_PAGE] * pages, *look.coding_note())
+    proposal = _shown(replace(found[kind], notes=notes))
     values = values_of(proposal, given)
     refused = _refused(file.stem, values)
     others = {

@@ -30,6 +30,12 @@ LABELS = {"kind": "pair", "input": {"kind": "characters"}, "target": {"kind": "l
         (["up", "'up'", "down"], "labels that differ only in case, blanks or signs"),
         (["C", "C++", "C#"], ""),
         (["y", "n", "x"], ""),
+        (
+            ["a;b", "a", "b;c", "c"],
+            "labels that seem to be several labels joined, each treated as a label of its own: 'a;b'",
+        ),
+        (["rock & roll", "jazz", "x;y"], ""),
+        (["10%", "20%", "30%", "40%", "50%", "60%"], "the labels are numbers with a unit: "),
         (["cat", "c\u0430t", "dog"], "labels that differ only in case, blanks or signs"),  # a Cyrillic letter
     ],
 )

@@ -18,7 +18,10 @@ COMMON = ("utf-8", "utf-16", "latin-1", "cp1252", "cp1251", "gbk", "gb18030", "b
 NO_FILES = ("idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined")  # not for text files
 NAMED = 5  # lines in a message
 SAMPLE = 64 << 10  # bytes that detection looks at
-MIXED = re.compile(r"[A-Za-z][\u0370-\u06ff]|[\u0370-\u06ff][A-Za-z]")
+MIXED = re.compile(r"[A-Za-z][\u0370-\u06ff\u0e01-\u0e5b]|[\u0370-\u06ff\u0e01-\u0e5b][A-Za-z]")
+NO_LETTERS = re.compile("[\x80-\x9f\ufffd]")  # control characters and undecodable bytes: the encoding is wrong
+JAPANESE = b"\x1b$B"  # begins Japanese letters in ISO-2022-JP, whose bytes are ASCII
+WESTERN = ("cp1252", "mac-roman")
 # UTF-32's mark begins with UTF-16's, so the longer ones come first.
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -93,6 +96,8 @@ def detect(blocks: Iterable[bytes]) -> str | None:
     good: list[int] = []  # numbers of the lines that are UTF-8 but not ASCII
     bad: list[int] = []  # numbers of the lines that aren't UTF-8
     for block in blocks:
+        if JAPANESE in block and block.isascii():
+            return "iso2022_jp"
         if not sample and b"\0" in block[:SAMPLE]:  # UTF-16 has no lines to look for
             return _named(chardet.detect(block[:SAMPLE])["encoding"])
         *lines, rest = (rest + block).split(b"\n")
@@ -129,7 +134,14 @@ def detect(blocks: Iterable[bytes]) -> str | None:
     text = sample.decode(found, "replace")
     # no word mixes Latin letters with Greek, Cyrillic, Hebrew or Arabic ones: caf\xe9 isn't Russian. If encodings
     # decode the sample to the same text, the commonest one is the safest for the rest of the file
-    return "cp1252" if MIXED.search(text) or text == sample.decode("cp1252", "replace") else found
+    if MIXED.search(text) or text == sample.decode("cp1252", "replace") or len(NO_LETTERS.findall(text)) > 1:
+        return next((one for one in WESTERN if _western(sample.decode(one, "replace"))), None)
+    return found
+
+
+def _western(text: str) -> bool:
+    """Whether a text may be of Western Europe: most of it is ASCII, and nothing is undecodable."""
+    return len(NO_LETTERS.findall(text)) < 2 and 2 * sum(map(str.isascii, text)) > len(text)
 
 
 def _is_utf8(line: bytes) -> bool:

@@ -42,8 +42,12 @@ def ending(path: Path) -> str:
     return Path(unpacked_name(path)).suffix.lower()
 
 
+# copies that editors and programs leave beside a file: a.txt~, #a.txt#, a.txt.bak, ~$a.txt
+BACKUP = re.compile(r".+~|#.*#|~\$.*|.+\.(bak|old|orig|sw[op]|tmp|part|crdownload)", re.IGNORECASE)
+
+
 def hidden(name: str) -> bool:
-    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
+    return name.startswith(".") or name.lower() in ("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 
 
 def inside(folder: Path, endings: Sequence[str] = ()) -> tuple[list[Path], PassedOver]:
@@ -61,6 +65,8 @@ def inside(folder: Path, endings: Sequence[str] = ()) -> tuple[list[Path], Passe
         passed_over.setdefault(reason, []).append(printable(os.path.relpath(path, folder)))
 
     for top, folders, names in os.walk(folder, onerror=lambda error: pass_over(error.filename, "can't be read")):
+        if not (folders or names) and Path(top) != folder:
+            pass_over(top, "empty folder")
         deep = len(Path(top).relative_to(folder).parts) >= DEEPEST
         kept = []
         for name in sorted(folders):
@@ -94,6 +100,8 @@ def inside(folder: Path, endings: Sequence[str] = ()) -> tuple[list[Path], Passe
 def _unfit(path: Path, endings: Sequence[str]) -> str:
     if hidden(path.name):
         return "hidden file"
+    if BACKUP.fullmatch(path.name):
+        return "backup or unfinished file"
     if not path.is_file():
         return "broken link" if path.is_symlink() else "no regular file"
     if not os.access(path, os.R_OK):

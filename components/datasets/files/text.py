@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from components.datasets.files.codings import AUTO, detect, known, marked, unmarked
+from components.datasets.files.codings import AUTO, JAPANESE, detect, known, marked, unmarked
 from components.datasets.files.text_doubts import TextDoubts, not_text
 from components.errors import UserError
 
@@ -27,7 +27,7 @@ NAME_IT = "set it, for example --set data.coding=latin-1"
 class TextFiles:
     """Decoded text of files: UTF-8, `coding`, or by a byte order mark; gzip is decompressed; line ends are converted to
     line feeds. The coding "auto" is detected for each file and reported in `notes`. `settings`: the reader's, for the
-    hints.
+    hints. `plain`: all of a file is taken as text.
 
     Raises:
         UserError: the file is missing, empty, damaged, expands too far, or isn't text in that coding.
@@ -42,6 +42,7 @@ class TextFiles:
         max_bytes: int | None = None,
         notes: list[str] | None = None,
         settings: Collection[str] = (),
+        plain: bool = False,
     ) -> None:
         try:
             self.coding = known(coding)
@@ -51,7 +52,9 @@ class TextFiles:
         self._notes = notes if notes is not None else []
         self._settings = settings
         self._detected: dict[Path, str] = {}
-        self._doubts = TextDoubts()
+        # detected coding → the first file's name, its first line that isn't ASCII, and all files
+        self._shown: dict[str, tuple[str, str, set[Path]]] = {}
+        self._doubts = TextDoubts(plain)
 
     def tell(self, notes: Collection[str]) -> None:
         """Add notes for the user, each once."""
@@ -151,15 +154,29 @@ class TextFiles:
             raise self._wrong(what, path) from error
         except UnicodeError as error:  # without a position: a missing mark
             raise self._wrong(f"isn't {coding.upper()}: {error}", path) from error
+        if coding == "utf-8" and JAPANESE.decode() in text:
+            raise self._wrong("is ISO-2022-JP, which looks like ASCII", path, "iso2022_jp")
         if self.coding == AUTO and not text.isascii() and path in self._detected:
             self._tell(path, text)
         return text
 
     def _tell(self, path: Path, text: str) -> None:
-        """Show once how the letters that decided the coding are decoded."""
-        note = f"{path.name} is read as {self._detected[path]} (detected): {_first_line(text)!r}"
-        if note not in self._notes and self._detected[path] != "utf-8":
-            self._notes.append(note)
+        """Show for each detected coding how the letters of the first file are decoded, and the number of files."""
+        coding = self._detected[path]
+        if coding == "utf-8":
+            return
+        first, line, files = self._shown.setdefault(coding, (path.name, repr(_first_line(text)), set()))
+
+        def note() -> str:
+            more = f" and {len(files) - 1:,} more files are" if len(files) > 1 else " is"
+            return f"{first}{more} read as {coding} (detected): {line}"
+
+        before = note()
+        files.add(path)
+        if before in self._notes:
+            self._notes[self._notes.index(before)] = note()
+        elif note() not in self._notes:
+            self._notes.append(note())
 
     def _wrong(self, what: str, path: Path, coding: str = "") -> UserError:
         """The error for undecodable text; `coding`: its actual one, if known."""

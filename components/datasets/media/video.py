@@ -19,7 +19,7 @@ from components.datasets.files.cells import lines, split_cells
 from components.datasets.files.folders import ending
 from components.datasets.files.sandbox import Limits, Refused, read_all
 from components.datasets.files.text import TextFiles
-from components.datasets.labelled import NamedLabels, Row
+from components.datasets.labelled import NamedLabels, Row, one_label
 from components.errors import UserError
 from components.provenance import digest_json
 
@@ -69,6 +69,8 @@ class VideoReader(NamedLabels):
         self._outcomes: list[tuple[int, str]] = []  # number of pictures and reason of each file
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
+        found = one_label([path for path in self.files if path not in self._label]) if labelled else []
+        self.decided += [note for note in found if note not in self.decided]
         decoded = self._decode() if self._kept is None else self._again()
         for path, (pictures, problem) in zip(self.files, decoded, strict=True):
             label = self._label.get(path, path.parent.name)

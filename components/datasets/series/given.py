@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from components.datasets.series.times import fits, following, frequency, grid, on_step, read_times
+from components.datasets.tables.columns import either_way
 from components.encodings.series import Series, SeriesValues
 from components.errors import UserError, unknown
 
@@ -46,6 +47,9 @@ def given_series(given: Any, encoding: SeriesValues, where: str) -> Series:
     times, utc = read_times(texts, [f"{where}.times[{at}]" for at in range(len(texts))])
     freq = encoding.freq
     if "start" in given:
+        if either_way(texts):
+            what = f"{texts[0]} may have the day or the month first"
+            raise UserError(what, where=f"{where}.start", hint="write it as 2024-03-31")
         if not on_step(times[0], freq):
             what = f"{given['start']} isn't on the model's time grid ({freq})"
             raise UserError(what, where=f"{where}.start", hint="choose a time on the grid")
@@ -73,8 +77,17 @@ def given_series(given: Any, encoding: SeriesValues, where: str) -> Series:
 
 
 def _numbers(given: Any, where: str) -> np.ndarray:
+    listed = given if isinstance(given, list | tuple) else ()
+    if any(isinstance(one, str | bytes | bool) for one in listed):  # NumPy reads "0.5" and True as numbers
+        raise UserError("must be a list of numbers, not of texts or truth values", where=where)
+    if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
+        raise UserError(
+            "some numbers are masked", where=where, hint="fill gaps first, e.g. by repeating the last value"
+        )
     try:
         values = np.array(given, dtype=np.float64)
+    except OverflowError:
+        raise UserError("must be numbers below 1e308", where=where) from None
     except (TypeError, ValueError):
         raise UserError("must be a list of numbers", where=where) from None
     if values.ndim != 1 or not np.isfinite(values).all():

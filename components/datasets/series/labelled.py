@@ -15,7 +15,7 @@ from components.datasets.base import TextFilesReader
 from components.datasets.beside_data import rises_evenly
 from components.datasets.files.cells import Points, lines, numbers, split_cells
 from components.datasets.files.folders import ending
-from components.datasets.labelled import NamedLabels, Row
+from components.datasets.labelled import NamedLabels, Row, one_label
 from components.errors import UserError, unknown
 
 LARGEST_SERIES = 64 << 20  # numbers
@@ -193,6 +193,7 @@ class FrameFilesReader(NamedLabels, TextFilesReader):
     def rows(self, *, labelled: bool) -> Iterator[Row]:
         if labelled:
             self._check_axes()
+            self._text.tell(one_label(self.files))
         even: list[bool] = []
         for path in self.files:
             frames, problem = _array(path, self.pictures) if ending(path) == ".npy" else self._table(path)

@@ -23,6 +23,8 @@ class LabelledLinesReader(NamedLabels, TextFilesReader):
     or folder. Lines of more than `max_length` characters are dropped.
     """
 
+    plain = True
+
     label_in: Literal["file", "ending", "folder"] | None = None
     max_length: Annotated[int, Field(gt=0)] = 1000
 

@@ -32,6 +32,8 @@ class ParallelReader(TextFilesReader, LabelledReader):
         UserError: a file has no counterpart, or the two have different numbers of lines.
     """
 
+    plain = True
+
     source: Annotated[str, Field(pattern=r"^\w[\w-]{0,31}$")]
     target: Annotated[str, Field(pattern=r"^\w[\w-]{0,31}$")]
     unique: bool = False

@@ -22,6 +22,7 @@ class TextReader(TextFilesReader):
     """Text files, or folders of them at any depth, as one stream of characters."""
 
     framing = "stream"
+    plain = True
 
     def items(self) -> Iterator[str]:
         """Items of about a million characters, cut just before a whitespace character if there is one."""
@@ -47,15 +48,18 @@ class TextReader(TextFilesReader):
         return len(item)
 
     def _blocks(self) -> Iterator[str]:
-        last = "\n"
+        last, first, separated = "\n", "", 0
         for path in self.files:
             if last != "\n":
                 yield "\n"  # separates the words of two files
-                self.notes.append(f"a line feed was added before {path.name}")
+                first, separated = first or path.name, separated + 1
             for block in self._text.blocks(path):
                 if block:
                     last = block[-1]
                     yield block
+        if separated:
+            more = f" and {separated - 1:,} more files" if separated > 1 else ""
+            self.notes.append(f"a line feed was added before {first}{more}")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -67,6 +71,7 @@ class LinesReader(TextFilesReader):
     """
 
     framing = "sequences"
+    plain = True
 
     unique: bool = True
     max_length: Annotated[int, Field(gt=0)] = 1000

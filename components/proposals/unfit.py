@@ -1,0 +1,159 @@
+"""Data for which the likeliest proposal would be wrong: refused, with what to do."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+
+from components.datasets.files.folders import ending
+from components.datasets.files.text_doubts import written_as
+from components.datasets.labelled import same_names
+from components.datasets.series.table import OF_TIME
+from components.datasets.tables.columns import dates, is_header, is_number
+from components.datasets.tables.reader import BY_ENDING, SEPARATORS
+from components.proposals.base import Look, Sample, Stopped, Unlike
+from components.proposals.columns import OF_INPUT, OF_TARGET, Grid, grid_of
+
+OF_TEXTS = {"tokens", "lines", "text", "labelled-lines"}  # kinds that fit any text
+OF_TABLES = {"labels", "numbers", "ratings", "pairs"}
+AS_TEXT = "to read its lines as they are: --as lines or --as text"
+PERIOD = re.compile(r"(?i)quarter|week|hour|datetime.*|.*\bdate|date\b.*|.*[ _]date|zeit|datum|fecha|jour|mois")
+PARTS = ({"year", "month"}, {"date", "hour"}, {"day", "hour"})  # columns that give a time together
+NUMERIC = re.compile(r"[-+]?(\d+:)?[-+]?\d[\d.]*([eE][-+]?\d+)?")  # 0.5 and 3:0.5
+FEW = 3  # most lines of a header
+MANY = 8  # columns of numbers, of which none is named as a target
+MOST_SHOWN = 4
+
+
+def check(look: Look, kind: str) -> None:
+    """Refuse a kind that fits the data only because nothing better does. Raises Stopped."""
+    if kind in OF_TEXTS:
+        _folders_and_files(look)
+    if kind in OF_TEXTS | OF_TABLES and look.texts:
+        _formats(look)
+    _different_tables(look)
+    try:
+        grid = grid_of(look)
+    except Unlike:
+        if kind in OF_TEXTS:
+            _blanks(look)
+        return
+    if kind in OF_TEXTS and ending(grid.path) in BY_ENDING and _several_headers(grid):
+        what = "has numbers below several lines of names, or below a line of units"
+        raise Stopped(what, f"keep one line of names above the numbers; {AS_TEXT}")
+    if not grid.header:
+        return
+    if kind in OF_TEXTS and len(look.files) == 1 and ending(grid.path) in BY_ENDING:
+        _unread_times(grid, "texts", "labels")
+        raise Stopped(f"is {grid.told}, but {_no_use(grid)}", f"{_odd_cells(grid)}{AS_TEXT}")
+    if kind in OF_TABLES:
+        _unread_times(grid, "texts")
+    if kind == "numbers" and len(grid.numbers) > MANY and not any(OF_TARGET.fullmatch(c.name) for c in grid.numbers):
+        what = f"has {len(grid.numbers)} columns of numbers, and none is named as what to predict"
+        hint = "if each line is a series, name these columns by their times in order: 2024-01, 2024-02, …, and give "
+        raise Stopped(what, f"{hint}each line another name; to predict the last one: --as numbers")
+    if kind in ("forecast", "windows"):
+        _parts_of_times(grid)
+
+
+def _no_use(grid: Grid) -> str:
+    texts = grid.of("texts")
+    return "no column of numbers or labels was found" if texts else "no column of texts was found beside the labels"
+
+
+def _several_headers(grid: Grid) -> bool:
+    """Whether most columns are numbers except for their first cells."""
+    below = [column for column in grid.columns if column.kind in ("texts", "labels") and len(column.cells) > MANY]
+    numbers = [c for c in below if not is_number(c.cells[0]) and all(map(is_number, c.cells[FEW:]))]
+    return 2 * len(numbers) >= len(grid.columns)
+
+
+def _odd_cells(grid: Grid) -> str:
+    """The cells because of which columns are no numbers: those with digits."""
+    found = []
+    for column in grid.of("texts", "labels"):
+        odd = [cell for cell in column.cells if not is_number(cell)]
+        if len(odd) < len(column.cells) or all(re.search(r"\d", cell) and len(cell) < 20 for cell in odd):
+            found.append(f"{column.name}: {odd[0].strip()[:20]!r}")
+    if not found:
+        return ""
+    way = "write numbers as 1234.5 or -1234.5, without signs and units, and leave missing ones empty"
+    return f"not numbers: {', '.join(found[:MOST_SHOWN])}{', …' * (len(found) > MOST_SHOWN)}; {way}; "
+
+
+def _unread_times(grid: Grid, *kinds: str) -> None:
+    """A column of times that can't be read would be taken for texts."""
+    for column in grid.of(*kinds):
+        name = column.name.strip()
+        of_time = name and not OF_INPUT.fullmatch(name) and (OF_TIME.fullmatch(name) or PERIOD.fullmatch(name))
+        if of_time and all(re.search(r"\d", cell) and len(cell) <= 40 for cell in column.cells):
+            read = dates(column.cells)
+            cell = column.cells[read.index(None)] if None in read else column.cells[0]
+            what = f"column {name} seems to hold times, but {cell.strip()[:40]!r} can't be read as one"
+            raise Stopped(what, "write all times alike, as 2024-03-31 or 2024-03-31 14:00 (a quarter as 2024-01-01)")
+
+
+def _parts_of_times(grid: Grid) -> None:
+    names = {column.name.strip().lower() for column in grid.columns if column.kind in ("whole", "times")}
+    for parts in PARTS:
+        if parts <= names:
+            what = f"gives each time in several columns: {', '.join(sorted(names & {'year', 'month', 'day', *parts}))}"
+            raise Stopped(what, "join them into one column, such as 2024-03-31 or 2024-03-31 14:00")
+
+
+def _formats(look: Look) -> None:
+    path, sample = look.first()
+    if form := written_as(sample.text):
+        what = f"is {form}" if len(look.files) == 1 else f"{path.name} is {form}"
+        raise Stopped(what, f"convert it to plain text, or to a CSV table with a header; {AS_TEXT}")
+
+
+def _blanks(look: Look) -> None:
+    """Columns of numbers that are separated by blanks, and features as `index:value`."""
+    words = [line.split() for line in look.first()[1].filled[:100]] if look.texts else []
+    numbers = sum(bool(NUMERIC.fullmatch(word)) for line in words for word in line)
+    if words and 2 * len(words) <= sum(map(len, words)) and numbers > 0.6 * sum(map(len, words)):
+        what = f"is lines of numbers, separated by blanks: {' '.join(words[0])[:40]!r}"
+        raise Stopped(what, f"separate them by commas or tabs; {AS_TEXT}")
+
+
+def _folders_and_files(look: Look) -> None:
+    """Most files are in folders, which would be the labels, and a few beside these."""
+    folders = Counter(path.parent for path in look.files)
+    if same := same_names(folders):
+        names = " and ".join(f"{folder.parent.name}/{folder.name}" for folder in same)
+        hint = "move the files of each label into one folder; if the innermost folders are the labels, write a recipe "
+        hint += f"with data.label_in: folder; {AS_TEXT}"
+        raise Stopped(f"contains {names}, so it is unclear what the labels are", hint)
+    tops = [one for one in folders if any(one in other.parents for other in folders)]
+    below = [one for one in folders if one not in tops]
+    beside = [path for path in look.files if path.parent in tops]
+    if len(below) > 1 and beside and 5 * len(beside) < len(look.files):
+        what = f"has files beside the folders {', '.join(sorted(one.name for one in below)[:MOST_SHOWN])}"
+        names = ", ".join(path.name for path in beside[:MOST_SHOWN])
+        raise Stopped(f"{what}: {names}", f"if the folders are labels, move these files away; {AS_TEXT}")
+
+
+def _different_tables(look: Look) -> None:
+    """Tables with different headers, as of a competition: only one of them may have the labels."""
+    tables = [path for path in look.having(tuple(BY_ENDING)) if path in dict(look.texts)]
+    headers = {path.name: header for path in tables if (header := _header(look.sample(path)))}
+    if len({tuple(sorted(header)) for header in headers.values()}) > 1:
+        shown = [f"{name} ({', '.join(header[:6])})" for name, header in headers.items()]
+        best = max(tables, key=lambda path: (len(headers.get(path.name, ())), path.stat().st_size))
+        hint = f"give the file to learn from: reprise new {look.shown.rstrip('/')}/{best.relative_to(look.path)}"
+        raise Stopped(f"contains tables with different columns: {'; '.join(shown[:MOST_SHOWN])}", hint)
+
+
+def _header(sample: Sample | None) -> tuple[str, ...]:
+    """The names in the first line of a table; () if there is none."""
+    if sample is None or len(sample.filled) < 2:
+        return ()
+    separator = max(SEPARATORS.values(), key=sample.filled[0].count)
+    try:
+        first, second = csv.reader(sample.filled[:2], delimiter=separator)
+    except (csv.Error, ValueError):
+        return ()
+    headed = len(first) > 1 and is_header(first, second) and len(set(first)) == len(first)
+    return tuple(cell.strip() for cell in first) if headed else ()
