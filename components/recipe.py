@@ -82,7 +82,8 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         UserError: the file can't be read, isn't YAML, or has wrong settings (all are listed).
     """
     values = load_yaml(path)
-    apply_overrides(values, overrides)
+    for override in overrides:  # of two for one setting the last applies
+        apply_override(values, override)
     return Recipe.from_dict(path.stem, values, where=str(path))
 
 
@@ -102,17 +103,6 @@ def load_yaml(path: Path) -> dict[str, Any]:
             "a recipe must be a mapping of sections", where=str(path), hint=f"sections: {', '.join(SECTIONS)}"
         )
     return values
-
-
-def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Apply `--set` overrides. Raises UserError if one is wrong, or a setting is given two values."""
-    given: dict[str, str] = {}
-    for override in overrides:
-        key, _, text = (part.strip() for part in override.partition("="))
-        if given.setdefault(key, text) != text:
-            what = f"{key} is set twice, to {given[key]} and to {text}"
-            raise UserError(what, where="--set", hint="leave one of them out")
-        apply_override(values, override)
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:

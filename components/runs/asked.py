@@ -14,7 +14,7 @@ from components.datasets.cards import load_card
 from components.datasets.splits import DEFAULT_SPLIT
 from components.errors import UserError
 from components.paths import user_path, user_paths
-from components.recipe import NAME, Recipe, apply_overrides, load_yaml
+from components.recipe import NAME, Recipe, apply_override, load_yaml
 from components.runs.places import RECIPES, recipe_path
 from components.schema import path_settings
 
@@ -117,7 +117,8 @@ def plain(text: str) -> str:
 
 
 def _with(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    apply_overrides(values, overrides)
+    for override in overrides:
+        apply_override(values, override)
     return values
 
 
