@@ -45,8 +45,8 @@ Set = Annotated[
     list[str] | None,
     Parameter(
         name="--set",
-        help="Override a setting: KEY=VALUE, e.g. training.steps=500. KEY=null removes it. Repeatable; of two values for one "
-        "setting the last applies.",
+        help="Override a setting: KEY=VALUE, e.g. training.steps=500. KEY=null removes it. Repeatable; of two "
+        "values for one setting the last applies.",
     ),
 ]
 Name = Annotated[
