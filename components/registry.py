@@ -48,6 +48,7 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "encoding": {
         "characters": "components.encodings.characters:Characters",
+        "reversed_characters": "components.encodings.reversed_characters:ReversedCharacters",
         "words": "components.encodings.words:Words",
         "whitespace": "components.encodings.whitespace:Whitespace",
         "subwords": "components.encodings.subwords:Subwords",

@@ -54,7 +54,7 @@ def model_card(
     metrics, kind = info["metrics"], recipe["task"]["kind"]
     splits = [split for split in ("test", "val") if any(m.startswith(f"{split}/") for m in metrics)]
     chosen = {m: v for m, v in sorted(metrics.items()) if splits and m.startswith(f"{splits[0]}/")}
-    text = recipe["encoding"]["kind"] in ("characters", "words", "subwords")
+    text = recipe["encoding"]["kind"] in ("characters", "reversed_characters", "words", "subwords")
     front: dict[str, Any] = {"library_name": "reprise", "tags": ["recurrent-neural-network", recipe["model"]["kind"]]}
     if kind in PIPELINES and (text or kind == "classification"):
         front["pipeline_tag"] = PIPELINES[kind]

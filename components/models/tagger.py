@@ -5,9 +5,10 @@ Shapes: B batch, T time, S columns of ids, O outputs, Y labels, N distinct words
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field as Bounds
 from torch import Tensor, nn
 
 from components.encodings.base import Field
@@ -18,6 +19,7 @@ from components.layers.bidirectional import Bidirectional
 from components.layers.crf import LinearChainCRF
 from components.layers.ragged import lengths_on
 from components.models.backbone import Backbone, Size
+from components.models.letter_models import LetterModels
 from components.options import options_of
 from components.registry import resolve
 
@@ -27,6 +29,11 @@ class Tagger(Backbone):
 
     With the encoding `spelled`, words come with their letters (`letters`: number of letters; their ids follow the
     words'). `letters_size`: half the size of the spelling's vector (`Spelling`), appended to the word's embedding.
+
+    `letter_models`: registered language models of characters (NAME, NAME@champion, NAME@3 or run:ID), whose frozen
+    states are features of each word (`LetterModels`). A run looks them up when it begins, and its model contains copies
+    of them. `letter_models_size`: number of features, projected from the states of all of them.
+    `letter_models_dropout`: dropout of the states before the projection.
     """
 
     def __init__(
@@ -38,16 +45,26 @@ class Tagger(Backbone):
         *,
         crf: bool = False,
         letters_size: Size = 32,
+        letter_models: tuple[str | dict[str, Any], ...] = (),
+        letter_models_size: Size = 64,
+        letter_models_dropout: Annotated[float, Bounds(ge=0, lt=1)] = 0.5,
         **options: Any,
     ) -> None:
         if letters and options.get("input") == "one_hot":
             raise UserError(
                 "words with letters need an embedding", where="model.input", hint="set model.input: embedding"
             )
+        if letter_models and not letters:
+            what, hint = "needs words with their letters", "set encoding.input.kind: spelled"
+            raise UserError(what, where="model.letter_models", hint=hint)
         words = Field(size=stream.size - letters) if letters else stream
-        super().__init__([words], 2 * letters_size if letters else 0, **options)
+        beside = bool(letters) * 2 * letters_size + bool(letter_models) * letter_models_size
+        super().__init__([words], beside, **options)
         self.first_letter = words.size
         self.spelling = Spelling(letters, letters_size, options) if letters else None
+        self.letter_models = (
+            LetterModels(letters, letter_models, letter_models_size, letter_models_dropout) if letter_models else None
+        )
         self.head = nn.Linear(self.recurrent.output_size, output_size)
         self.crf = LinearChainCRF(output_size - len(SPECIALS)) if crf else None
 
@@ -62,7 +79,8 @@ class Tagger(Backbone):
             return super().rows(inputs)
         letters = (inputs[..., 1:] - self.first_letter).clamp(min=0)  # 0, no letter, stays 0
         words = moved(inputs[..., :1], self.head.weight.device)
-        return torch.cat([super().rows(words), self.dropout(self.spelling(letters))], dim=-1)
+        read = [self.spelling, self.letter_models] if self.letter_models else [self.spelling]
+        return torch.cat([super().rows(words), *(self.dropout(each(letters)) for each in read)], dim=-1)
 
 
 class Spelling(nn.Module):

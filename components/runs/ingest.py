@@ -13,6 +13,7 @@ from components.errors import UserError
 from components.recipe import Recipe
 from components.runs.asked import Asked
 from components.runs.places import STATE, places
+from components.runs.start import with_letter_models
 
 
 def ingest_recipe(recipe: Recipe, asked: Asked | None = None) -> DatasetRef:
@@ -53,13 +54,14 @@ def ingest_recipe(recipe: Recipe, asked: Asked | None = None) -> DatasetRef:
 
 
 def settled(recipe: Recipe, dataset: DatasetRef, asked: Asked) -> Recipe:
-    """The recipe with generation settings that fit the data. They are checked before training, because a prompt that
-    doesn't fit the data would otherwise fail only at the end. The prompt of a built-in recipe on other data is
-    replaced.
+    """The recipe with exact versions of the models it names and generation settings that fit the data. They are checked
+    before training, because a prompt that doesn't fit the data would otherwise fail only at the end. The prompt of a
+    built-in recipe on other data is replaced.
 
     Raises:
         UserError: prompt, constraints or other settings don't fit the data.
     """
+    recipe = with_letter_models(recipe)
     store = Store.open(dataset.path)
     task = make_task(recipe.task, store.encoding(), store.manifest["framing"])
     if task.settings is None:

@@ -1,8 +1,10 @@
-"""Initial weights of a training: from a model, or from a file of another library."""
+"""Weights that a training takes over: initial weights from a model or from a file of another library, and language
+models whose states are features."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from components.errors import UserError
@@ -11,6 +13,7 @@ from components.runs.generate import exactly, open_model
 from components.tracking.mlflow_backend import MlflowRun
 from components.training.foreign import ENDINGS, named_file
 from components.training.imported import check_fit, read_weights, take_file
+from components.training.letter_models import described, take_letter_models
 from components.training.session import Session
 
 
@@ -29,11 +32,14 @@ def override(given: str) -> str:
 
 
 def check_start(recipe: Recipe) -> None:
-    """Check early that a recipe's initial model exists, or that its file can be read and has the right layers.
+    """Check early that a recipe's models exist, or that its file of initial weights can be read and has the right
+    layers.
 
     Raises:
         UserError: there is no such model, the file can't be read, or its layers don't fit.
     """
+    for selector in _letter_models(recipe):
+        exactly(selector)
     start = recipe.training["start"]
     if start and named_file(start):
         check_fit(read_weights(start), recipe.model)
@@ -56,3 +62,32 @@ def begin(start: str, session: Session, tracked: MlflowRun) -> list[str]:
     tracked.tags({"start.sha256": facts["sha256"], "start.layers": layers})
     tracked.text(json.dumps(facts, indent=1, ensure_ascii=False), "start.json")
     return [f"{taken.source.path.name}: {line}" for line in taken.told()]
+
+
+def with_letter_models(recipe: Recipe) -> Recipe:
+    """The recipe with exact versions and descriptions of its `letter_models`, so that it and the bundle are complete
+    without the registry.
+
+    Raises:
+        UserError: there is no such model, or it isn't a language model of characters.
+    """
+    if not (asked := _letter_models(recipe)):
+        return recipe
+    found = tuple(described(one, open_model(one).bundle) for one in map(exactly, asked))
+    return replace(recipe, model={**recipe.model, "letter_models": found})
+
+
+def begin_letter_models(session: Session) -> list[str]:
+    """Copy the weights of the recipe's `letter_models` into a session's model. Returns notes, a line each."""
+    given = session.recipe.model.get("letter_models") or ()
+    if given:
+        take_letter_models(session.model, session.encoding.input, given, lambda one: open_model(one).bundle)
+    return [f"{facts['model']}: its states are features of each word" for facts in given]
+
+
+def _letter_models(recipe: Recipe) -> list[str]:
+    """The selectors of `model.letter_models`, by name or in descriptions."""
+    given = [one if isinstance(one, str) else one.get("model") for one in recipe.model.get("letter_models") or ()]
+    if not all(isinstance(one, str) for one in given):
+        raise UserError("must be names of models", where="model.letter_models", hint="for example [letters@champion]")
+    return given

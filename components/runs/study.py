@@ -28,6 +28,7 @@ from components.runs.open_run import by_interrupt, ending
 from components.runs.places import places
 from components.runs.plan import Budget
 from components.runs.processes import Processes
+from components.runs.start import with_letter_models
 from components.runs.travel import data_files, data_folder, facts_of
 from components.runs.trial_file import TrialFile
 from components.tracking.mlflow_backend import MlflowRun, MlflowTracker
@@ -213,7 +214,7 @@ class Study(ABC):
             UserError: they don't go together, or trials are `ranked` and there is no val split.
         """
         store = Store.open(dataset.path)
-        session = Session(recipe, store, "cpu", 1)
+        session = Session(with_letter_models(recipe), store, "cpu", 1)
         if ranked and not len(store.split("val")):
             what = f"there is no validation split, but {self.things} are ranked by validation metrics"
             setting, value = ("join_val", "false") if recipe.data.get("join_val") else ("split", "[0.8,0.1,0.1]")

@@ -17,7 +17,7 @@ from components.runs.open_run import OpenRun
 from components.runs.places import places
 from components.runs.record import RunRecord
 from components.runs.samples import WithSamples
-from components.runs.start import begin
+from components.runs.start import begin, begin_letter_models
 from components.tracking.mlflow_backend import MlflowRun, MlflowTracker
 from components.training.device import choose_device, choose_threads, gpu_versions
 
@@ -79,8 +79,8 @@ def train(run: OpenRun) -> str:
         say(f"        {note}")
     tracked.params({"parameters": session.parameter_count})
     start = record.recipe.training["start"]
-    if start and not (run.folder / "checkpoint.safetensors").exists():
-        for line in begin(start, session, tracked):
+    if not (run.folder / "checkpoint.safetensors").exists():
+        for line in [*(begin(start, session, tracked) if start else ()), *begin_letter_models(session)]:
             say(f"start   {line}")
     steps = record.recipe.training["steps"]
     with bar("train", steps, "updates") as advance, together(run) as ranks:

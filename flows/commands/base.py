@@ -84,15 +84,20 @@ def checked_recipe(recipe: str, overrides: list[str] | None, device: str, name: 
     from components.runs.asked import ask
 
     checked = ask(recipe, overrides, name).recipe()
-    if checked.training["start"]:
-        from components.runs.start import check_start
-
-        check_start(checked)
+    check_models(checked)
     if device != "auto":
         from components.training.device import choose_device
 
         choose_device(device)
     return checked
+
+
+def check_models(checked: Any) -> None:
+    """Check that the models and the file of weights that a recipe names exist."""
+    if checked.training["start"] or checked.model.get("letter_models"):
+        from components.runs.start import check_start
+
+        check_start(checked)
 
 
 def run_recipe(

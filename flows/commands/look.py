@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.commands.base import LOOK, Name, Set, app, checked_recipe
+from flows.commands.base import LOOK, Name, Set, app, check_models
 
 
 @app.command(group=LOOK)
@@ -34,7 +34,9 @@ def show(recipe: str, /, *, set: Set = None) -> None:
 
     Example: `reprise show chorales --set model.kind=gru`
     """
-    checked = checked_recipe(recipe, set, "auto")
+    from components.runs.asked import ask
+
+    checked = ask(recipe, set).recipe()
     print(f"# {checked.name}, digest {checked.digest[:12]}")
     print(checked.as_yaml(), end="")
 
@@ -50,10 +52,7 @@ def validate(recipe: str, /, *, set: Set = None, name: Name = None) -> None:
     asked = ask(recipe, set, name)
     checked = asked.recipe()
     looked = ""
-    if checked.training["start"]:
-        from components.runs.start import check_start
-
-        check_start(checked)
+    check_models(checked)
     if checked.data["path"]:
         from components.runs.preview import preview
 

@@ -224,7 +224,9 @@ def ingest(recipe: str, /, *, set: Set = None, report: bool = False) -> None:
     Args:
         report: Show the result for each file.
     """
-    checked_recipe(recipe, set, "auto")
+    from components.runs.asked import ask
+
+    ask(recipe, set).recipe()
     begin = start_server()
     from components.runs.ingest import show_report
     from flows.pipeline import ingest_flow

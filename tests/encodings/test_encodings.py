@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from components.encodings import fast_pattern, words
 from components.encodings.base import encoding_from_state
 from components.encodings.characters import Characters
+from components.encodings.reversed_characters import ReversedCharacters
 from components.encodings.splitting import SPACE
 from components.encodings.vocabulary import BOS, EOS, PAD, UNK
 from components.encodings.whitespace import Whitespace
@@ -186,6 +187,18 @@ def test_characters_counts_more_than_one_batch(monkeypatch):
     encoding = Characters()
     encoding.fit(["abcabc", "c", "cc", "d" * 9])
     assert encoding.vocabulary.tokens[4:] == ("d", "c", "a", "b")
+
+
+@given(text=texts)
+def test_reversed_characters_are_those_of_the_text_from_its_end(text):
+    forwards, encoding = Characters(lowercase=True), ReversedCharacters(lowercase=True)
+    for each in (forwards, encoding):
+        each.fit([text])
+    ids = encoding.encode(text)
+    assert ids.tolist() == forwards.encode(text).tolist()[::-1]
+    assert encoding.decode(ids) == text.lower()
+    assert encoding.pieces(text) == forwards.pieces(text)[::-1]
+    assert encoding_from_state(encoding.state()).state() == encoding.state()
 
 
 def test_counting_words_forgets_the_rarest_before_the_memory_is_full(monkeypatch):
