@@ -3,7 +3,8 @@
 Runs the recipes one after the other, each in a process of its own, and writes a table, figures.md in the state folder,
 after each. What is finished in MLflow with the same settings isn't run again, and a run that was cut off is resumed, so
 the command can be stopped and typed again. A recipe that fails is told in its row, and the next one runs. Without names
-it takes all recipes but those that need a GPU (LARGE). Processor time is that of the run's process and those it starts.
+it takes all recipes but those that need a GPU (LARGE), last those that read with models of others. Processor time is
+that of the run's process and those it starts.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,12 @@ from components.recipe import Recipe, read_recipe
 from components.render.figures import figure, markdown_table
 from components.runs.places import places, recipe_names, recipe_path
 from components.runs.record import FILE
+from components.runs.start import with_letter_models
 from components.tracking.mlflow_client import open_client
 from components.tracking.promotion import lower_is_better
 from components.whole_files import written_whole
 
-LARGE = ("shakespeare-large", "ptb-words")
+LARGE = ("shakespeare-large",)
 SECONDS = "figures.processor_seconds"  # tag of a run that one process of ours did from beginning to end
 HEADINGS = ("recipe", "figure", "test", "val", "baseline", "processor", "data", "run")
 
@@ -38,6 +41,8 @@ def runs_of(recipe: Recipe) -> list[Any]:
     experiment = client.get_experiment_by_name(recipe.name)
     if experiment is None:
         return []
+    with suppress(UserError):  # its models are still to be trained
+        recipe = with_letter_models(recipe)
     found = client.search_runs([experiment.experiment_id], f"tags.`recipe.digest` = '{recipe.digest}'")
     return [run for run in found if "mlflow.parentRunId" not in run.data.tags]
 
@@ -106,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(str(error))
     rows: list[list[str]] = []
     total = 0.0
-    for name, recipes in wanted.items():
+    for name, recipes in sorted(wanted.items(), key=lambda item: bool(item[1][0].model.get("letter_models"))):
         for recipe in recipes:
             if finished(recipe) is None:
                 train(name, recipe, options.threads)

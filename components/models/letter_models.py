@@ -20,21 +20,35 @@ from components.options import checked_options
 from components.registry import resolve
 
 WHERE = "model.letter_models"
+SCALE = 0.2  # standard deviation of the states: about that of LSTM's; larger ones were learned by heart
+LARGEST = 1.0
 
 
 class LetterModels(nn.Module):
-    """The frozen states of all models, with dropout, projected to D = `size` features for each word."""
+    """The frozen states of all models, standardised, with dropout, projected to D = `size` features for each word."""
 
     def __init__(self, letters: int, models: Sequence[Mapping[str, Any]], size: int, dropout: float, /) -> None:
         super().__init__()
         self.models = nn.ModuleList(LetterModel(letters, facts) for facts in models)
         self.dropout = nn.Dropout(dropout)
-        self.project = nn.Linear(sum(model.reader.recurrent.output_size for model in self.models), size)
+        width = sum(model.reader.recurrent.output_size for model in self.models)
+        self.project = nn.Linear(width, size)
+        self.register_buffer("mean_H", torch.zeros(width))
+        self.register_buffer("scale_H", torch.ones(width))
 
     def forward(self, letters: Tensor) -> Tensor:
         """Features [B, T, D] for letters [B, T, L], 0 after each word's end."""
-        states = torch.cat([model(letters) for model in self.models], dim=-1)
-        return self.project(self.dropout(states))
+        states = (self.states(letters) - self.mean_H) * self.scale_H
+        return self.project(self.dropout(states.clamp(-LARGEST, LARGEST)))
+
+    def states(self, letters: Tensor) -> Tensor:
+        """The states [B, T, H] of all models, as they are."""
+        return torch.cat([model(letters) for model in self.models], dim=-1)
+
+    def standardise(self, states_NH: Tensor) -> None:
+        """From now on the features of the states have the mean and the standard deviation over these 0 and `SCALE`."""
+        self.mean_H.copy_(states_NH.mean(0))
+        self.scale_H.copy_(SCALE / (states_NH.std(0) + 1e-3))
 
 
 class LetterModel(nn.Module):

@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from components.errors import UserError
+from components.models.letter_models import WHERE
 from components.recipe import Recipe
 from components.runs.generate import exactly, open_model
+from components.runs.places import recipe_names
 from components.tracking.mlflow_backend import MlflowRun
 from components.training.foreign import ENDINGS, named_file
 from components.training.imported import check_fit, read_weights, take_file
@@ -38,8 +40,7 @@ def check_start(recipe: Recipe) -> None:
     Raises:
         UserError: there is no such model, the file can't be read, or its layers don't fit.
     """
-    for selector in _letter_models(recipe):
-        exactly(selector)
+    _letter_models(recipe)
     start = recipe.training["start"]
     if start and named_file(start):
         check_fit(read_weights(start), recipe.model)
@@ -73,7 +74,7 @@ def with_letter_models(recipe: Recipe) -> Recipe:
     """
     if not (asked := _letter_models(recipe)):
         return recipe
-    found = tuple(described(one, open_model(one).bundle) for one in map(exactly, asked))
+    found = tuple(described(one, open_model(one).bundle) for one in asked)
     return replace(recipe, model={**recipe.model, "letter_models": found})
 
 
@@ -81,13 +82,23 @@ def begin_letter_models(session: Session) -> list[str]:
     """Copy the weights of the recipe's `letter_models` into a session's model. Returns notes, a line each."""
     given = session.recipe.model.get("letter_models") or ()
     if given:
-        take_letter_models(session.model, session.encoding.input, given, lambda one: open_model(one).bundle)
+        train = session.store.split("train").fields["input"]
+        take_letter_models(session.model, session.encoding.input, train, given, lambda one: open_model(one).bundle)
     return [f"{facts['model']}: its states are features of each word" for facts in given]
 
 
 def _letter_models(recipe: Recipe) -> list[str]:
-    """The selectors of `model.letter_models`, by name or in descriptions."""
+    """Exact selectors of `model.letter_models`, which has names or descriptions."""
     given = [one if isinstance(one, str) else one.get("model") for one in recipe.model.get("letter_models") or ()]
     if not all(isinstance(one, str) for one in given):
-        raise UserError("must be names of models", where="model.letter_models", hint="for example [letters@champion]")
-    return given
+        raise UserError("must be names of models", where=WHERE, hint="for example [letters@champion]")
+    found = []
+    for selector in given:
+        try:
+            found.append(exactly(selector))
+        except UserError as error:
+            name = selector.partition("@")[0]
+            trained = error.what.startswith("unknown model") and name in recipe_names()
+            hint = f"`reprise run {name}` trains it" if trained else error.hint
+            raise UserError(error.what, where=WHERE, hint=hint) from None
+    return found

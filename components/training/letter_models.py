@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from components.bundle import Bundle
+from components.datasets.batches.examples import padded
+from components.datasets.store import Sequences
 from components.encodings.characters import Characters
 from components.encodings.reversed_characters import ReversedCharacters
 from components.encodings.spelled import Spelled
 from components.encodings.vocabulary import BOS, PAD, SPECIALS
 from components.errors import UserError
+from components.layers.base import moved
 from components.models.backbone import Backbone
 from components.models.ensemble import members
 from components.models.letter_models import WHERE
@@ -21,6 +25,8 @@ from components.models.sequence_model import SequenceModel
 from components.models.weights import load_weights, weights
 from components.options import options_of
 from components.registry import resolve
+
+MOST_TEXTS, BATCH = 2000, 64  # over which the states are standardised, and how many are read at once
 
 
 def described(selector: str, bundle: Bundle) -> dict[str, Any]:
@@ -50,21 +56,27 @@ def described(selector: str, bundle: Bundle) -> dict[str, Any]:
 
 
 def take_letter_models(
-    model: nn.Module, letters: Spelled, given: list[Mapping[str, Any]], opened: Callable[[str], Bundle]
+    model: nn.Module,
+    words: Spelled,
+    train: Sequences,
+    given: Sequence[Mapping[str, Any]],
+    opened: Callable[[str], Bundle],
 ) -> None:
-    """Copy the language models' weights to the `LetterModels` of a new run's model. `given`: their descriptions.
+    """Copy the language models' weights to the `LetterModels` of a new run's model, and standardise their states over
+    texts of the training data. `given`: their descriptions.
 
     Raises:
         UserError: a model has been removed, or has other weights than the recipe says.
     """
+    readers = [member.letter_models for member in members(model)]
     for place, facts in enumerate(given):
         bundle = opened(facts["model"])
         if bundle.weights_digest != facts["weights"]:
             what = f"{facts['model']} has other weights than when the run began"
             raise UserError(what, where=WHERE, hint="begin a new run")
-        ids = [int(bundle.encoding.encode(letter)[0]) for letter in letters.letters.tokens[len(SPECIALS) :]]
-        for member in members(model):
-            mine = member.letter_models.models[place]
+        ids = [int(bundle.encoding.encode(letter)[0]) for letter in words.letters.tokens[len(SPECIALS) :]]
+        for reader in readers:
+            mine = reader.models[place]
             own = weights(mine.reader)
             taken = {name: value for name, value in weights(bundle.model).items() if name in own}
             load_weights(mine.reader, taken, where=facts["model"])
@@ -73,3 +85,11 @@ def take_letter_models(
             if bundle.task.framing == "stream":  # else a text begins with BOS
                 mine.ids_L[BOS] = int(bundle.encoding.encode("\n")[0])
             mine.ids_L[len(SPECIALS) :] = torch.tensor(ids)
+    rows = np.arange(0, len(train), 1 + len(train) // MOST_TEXTS)
+    found = []
+    for start in range(0, len(rows), BATCH):
+        texts, _ = padded(train, rows[start : start + BATCH])
+        letters = torch.from_numpy(texts[..., 1:] - len(words.vocabulary)).clamp(min=0)
+        found.append(readers[0].states(letters)[moved((letters > 0).any(2), next(model.parameters()).device)])
+    for reader in readers:
+        reader.standardise(torch.cat(found))

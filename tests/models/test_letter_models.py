@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from test_tagging import conll, recipe_for
 
 from components.bundle import Bundle, load_bundle, save_bundle
 from components.datasets.ingest import ingest
-from components.datasets.store import Store
+from components.datasets.store import Sequences, Store
 from components.encodings.spelled import Spelled
 from components.errors import UserError
 from components.models.letter_models import LetterModels
@@ -60,7 +61,9 @@ def reading(encoding: Spelled, *bundles: Bundle) -> LetterModels:
     facts = [described(f"letters@{n}", bundle) for n, bundle in enumerate(bundles)]
     holder = torch.nn.Module()
     holder.letter_models = LetterModels(len(encoding.letters), facts, 5, 0.5)
-    take_letter_models(holder, encoding, facts, lambda name: bundles[int(name[-1])])
+    posts = [encoding.encode(line.split()) for line in TEXT.splitlines()]
+    train = Sequences(np.concatenate(posts), np.cumsum([0, *map(len, posts)]))
+    take_letter_models(holder, encoding, train, facts, lambda name: bundles[int(name[-1])])
     return holder.letter_models
 
 
@@ -101,6 +104,16 @@ def test_letters_beyond_the_words_first_are_not_read() -> None:
     torch.testing.assert_close(found[0], states(bundle, ["Then", "Ada"]), rtol=1e-5, atol=1e-6)
 
 
+def test_the_states_are_standardised_over_the_words_of_training() -> None:
+    encoding = spelled()
+    models = reading(encoding, language_model(), language_model("gru", reversed=True))
+    letters = letters_of(encoding, [line.split() for line in TEXT.splitlines()])
+    standard_NH = ((models.states(letters) - models.mean_H) * models.scale_H)[(letters > 0).any(2)]
+    torch.testing.assert_close(standard_NH.mean(0), torch.zeros(14), atol=1e-4, rtol=0)
+    assert (standard_NH.std(0) < 0.2).all()
+    assert (standard_NH.std(0) > 0.18).all()
+
+
 def test_only_a_causal_language_model_of_characters_will_do() -> None:
     encoding = resolve("encoding", "words")()
     encoding.fit([TEXT])
@@ -115,7 +128,7 @@ def test_other_weights_than_the_recipe_says_are_refused() -> None:
     encoding, bundle = spelled(), language_model()
     facts = described("letters@1", bundle) | {"weights": "other"}
     with pytest.raises(UserError, match="letters@1 has other weights"):
-        take_letter_models(torch.nn.Module(), encoding, [facts], lambda _: bundle)
+        take_letter_models(SimpleNamespace(letter_models=None), encoding, [], [facts], lambda _: bundle)
 
 
 @pytest.fixture(scope="module")
@@ -132,11 +145,12 @@ def test_a_tagger_trains_beside_them_and_takes_them_along(store, tmp_path, silen
     facts = tuple(described(f"letters@{n}", bundle) for n, bundle in enumerate(bundles))
     recipe = recipe_for(Path("a.conll"), letter_models=facts, letter_models_size=6, ensemble=ensemble)
     session = Session(recipe, store, "cpu", 1)
-    take_letter_models(session.model, session.encoding.input, facts, lambda name: bundles[int(name[-1])])
+    train = store.split("train").fields["input"]
+    take_letter_models(session.model, session.encoding.input, train, facts, lambda name: bundles[int(name[-1])])
     before = {name: value.clone() for name, value in session.model.state_dict().items()}
     session.train(tmp_path, silent)
     for name, value in session.model.state_dict().items():
-        read = ".reader." in name or name.endswith("ids_L")
+        read = ".reader." in name or name.endswith(("ids_L", "mean_H", "scale_H"))
         fixed = name.startswith("crf.") and not value.is_floating_point()
         assert torch.equal(value, before[name]) == read or fixed, name
     folder = tmp_path / "bundle"
