@@ -48,7 +48,7 @@ class LetterModels(nn.Module):
     def standardise(self, states_NH: Tensor) -> None:
         """From now on the features of the states have the mean and the standard deviation over these 0 and `SCALE`."""
         self.mean_H.copy_(states_NH.mean(0))
-        self.scale_H.copy_(SCALE / (states_NH.std(0) + 1e-3))
+        self.scale_H.copy_(SCALE / (states_NH.std(0, correction=0) + 1e-3))
 
 
 class LetterModel(nn.Module):

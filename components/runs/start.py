@@ -80,11 +80,11 @@ def with_letter_models(recipe: Recipe) -> Recipe:
 
 def begin_letter_models(session: Session) -> list[str]:
     """Copy the weights of the recipe's `letter_models` into a session's model. Returns notes, a line each."""
-    given = session.recipe.model.get("letter_models") or ()
-    if given:
-        train = session.store.split("train").fields["input"]
-        take_letter_models(session.model, session.encoding.input, train, given, lambda one: open_model(one).bundle)
-    return [f"{facts['model']}: its states are features of each word" for facts in given]
+    given = session.recipe.model.get("letter_models")
+    if not given:
+        return []
+    train = session.store.split("train").fields["input"]
+    return take_letter_models(session.model, session.encoding.input, train, given, lambda one: open_model(one).bundle)
 
 
 def _letter_models(recipe: Recipe) -> list[str]:

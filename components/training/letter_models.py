@@ -15,7 +15,7 @@ from components.datasets.store import Sequences
 from components.encodings.characters import Characters
 from components.encodings.reversed_characters import ReversedCharacters
 from components.encodings.spelled import Spelled
-from components.encodings.vocabulary import BOS, PAD, SPECIALS
+from components.encodings.vocabulary import BOS, PAD, SPECIALS, UNK
 from components.errors import UserError
 from components.layers.base import moved
 from components.models.backbone import Backbone
@@ -61,20 +61,22 @@ def take_letter_models(
     train: Sequences,
     given: Sequence[Mapping[str, Any]],
     opened: Callable[[str], Bundle],
-) -> None:
+) -> list[str]:
     """Copy the language models' weights to the `LetterModels` of a new run's model, and standardise their states over
-    texts of the training data. `given`: their descriptions.
+    texts of the training data. `given`: their descriptions. Returns notes, a line each.
 
     Raises:
         UserError: a model has been removed, or has other weights than the recipe says.
     """
-    readers = [member.letter_models for member in members(model)]
+    readers, notes = [member.letter_models for member in members(model)], []
     for place, facts in enumerate(given):
         bundle = opened(facts["model"])
         if bundle.weights_digest != facts["weights"]:
             what = f"{facts['model']} has other weights than when the run began"
             raise UserError(what, where=WHERE, hint="begin a new run")
         ids = [int(bundle.encoding.encode(letter)[0]) for letter in words.letters.tokens[len(SPECIALS) :]]
+        unknown = f"; it knows {len(ids) - ids.count(UNK)} of their {len(ids)} letters" if UNK in ids else ""
+        notes.append(f"{facts['model']}: its states are features of each word{unknown}")
         for reader in readers:
             mine = reader.models[place]
             own = weights(mine.reader)
@@ -93,3 +95,4 @@ def take_letter_models(
         found.append(readers[0].states(letters)[moved((letters > 0).any(2), next(model.parameters()).device)])
     for reader in readers:
         reader.standardise(torch.cat(found))
+    return notes
