@@ -32,7 +32,7 @@ from components.whole_files import written_whole
 
 LARGE = ("shakespeare-large",)
 SECONDS = "figures.processor_seconds"  # tag of a run that one process of ours did from beginning to end
-HEADINGS = ("recipe", "figure", "test", "val", "baseline", "processor", "data", "run")
+HEADINGS = ("recipe", "figure", "test", "val", "baseline", "accepted by", "processor", "data", "run")
 
 
 def runs_of(recipe: Recipe) -> list[Any]:
@@ -63,13 +63,14 @@ def train(name: str, recipe: Recipe, threads: int) -> None:
         open_client(places().settings).set_tag(run.info.run_id, SECONDS, f"{used.ru_utime + used.ru_stime:.0f}")
 
 
-def row(name: str, runs: Sequence[Any]) -> list[str]:
+def row(recipe: Recipe, runs: Sequence[Any]) -> list[str]:
     """The table's row of a recipe and its finished runs, the first seed's first."""
+    name = recipe.name
     if not runs:
         return [name, "failed", *[""] * (len(HEADINGS) - 2)]
     metrics, tags = runs[0].data.metrics, runs[0].data.tags
-    primary = next((key.removeprefix("best/") for key in metrics if key.startswith("best/")), "")
-    primary = primary or next(key.removeprefix("test/") for key in metrics if key.startswith("test/"))
+    primary = tags["primary.metric"]
+    others = [key for key in recipe.accept if key in metrics and key != f"test/{primary}"]
     test = [run.data.metrics[f"test/{primary}"] for run in runs if f"test/{primary}" in run.data.metrics]
     shown = figure(test[0]) if test else ""
     if len(test) > 1:
@@ -82,6 +83,7 @@ def row(name: str, runs: Sequence[Any]) -> list[str]:
         shown,
         figure(val) if val is not None else "",
         f"{beside.name} {figure(beside.value)}" if beside else "",
+        ", ".join(f"{key.removeprefix('test/')} {figure(metrics[key])}" for key in others),
         f"{tags[SECONDS]} s" if SECONDS in tags else "",
         tags["data.digest"][:8],
         runs[0].info.run_id[:8],
@@ -117,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 train(name, recipe, options.threads)
         runs = [run for recipe in recipes if (run := finished(recipe)) is not None]
         total += sum(float(run.data.tags.get(SECONDS, 0)) for run in runs)
-        rows.append(row(recipes[0].name, runs))
+        rows.append(row(recipes[0], runs))
         target = write(rows, total)
     print(f"{target.read_text(encoding='utf-8')}\nwritten to {target}")
     sys.exit(any(cells[1] == "failed" for cells in rows))

@@ -13,7 +13,7 @@ from benchmarks import figures
 def test_recipes_are_run_once_and_one_that_fails_is_told(home: Path, monkeypatch, capsys) -> None:
     from flows.pipeline import pipeline
 
-    good, bad = write_recipe(home, "figured"), write_recipe(home, "failing")
+    good, bad = write_recipe(home, "figured", accept={"test/perplexity": "> 1"}), write_recipe(home, "failing")
     ran = []
 
     def train(name: str, recipe, threads: int) -> None:
@@ -30,8 +30,9 @@ def test_recipes_are_run_once_and_one_that_fails_is_told(home: Path, monkeypatch
     lines = (home / "figures.md").read_text().splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:4]]
     assert rows[0][:3] == ["failing", "failed", ""]
-    name, primary, test, val, baseline, *_ = rows[1]
+    name, primary, test, val, baseline, accepted, *_ = rows[1]
     assert (name, primary) == ("figured", "nats_per_char")
+    assert accepted.startswith("perplexity ")
     assert "(2 seeds: " in test
     assert float(val) > 0
     assert baseline.startswith("unigram")
