@@ -53,7 +53,8 @@ def numbers(look: Look) -> Proposal:
     has = f"{target.distinct} different numbers"
     found = _proposal(look, grid, read, target, "a number", has, "frames", "regression")
     likely = target.kind == "numbers" or target.distinct > FEW
-    likely &= not (_aside(target) and len(grid.of("texts")) > 1)  # an id beside a text and its translation
+    # an id beside a text and its translation, or beside labels
+    likely &= not (_aside(target) and (len(grid.of("texts")) > 1 or grid.of("labels")))
     return replace(found, data={**found.data, "numbers": True}, likely=likely)
 
 

@@ -9,17 +9,25 @@ from collections import Counter
 from components.datasets.files.folders import ending
 from components.datasets.files.text_doubts import written_as
 from components.datasets.labelled import same_names
-from components.datasets.series.table import OF_TIME
+from components.datasets.series.table import CLOCK, OF_TIME
 from components.datasets.tables.columns import dates, is_header, is_number
 from components.datasets.tables.reader import BY_ENDING, SEPARATORS
-from components.proposals.base import Look, Sample, Stopped, Unlike
+from components.proposals.base import AS_TEXT, Look, Sample, Stopped, Unlike
 from components.proposals.columns import OF_INPUT, OF_TARGET, Grid, grid_of
 
 OF_TEXTS = {"tokens", "lines", "text", "labelled-lines"}  # kinds that fit any text
 OF_TABLES = {"labels", "numbers", "ratings", "pairs"}
-AS_TEXT = "to read its lines as they are: --as lines or --as text"
-PERIOD = re.compile(r"(?i)quarter|week|hour|datetime.*|.*\bdate|date\b.*|.*[ _]date|zeit|datum|fecha|jour|mois")
-PARTS = ({"year", "month"}, {"date", "hour"}, {"day", "hour"})  # columns that give a time together
+PERIOD = re.compile(
+    r"(?i)quarter|week|hour|datetime.*|.*\bdate|date\b.*|.*[ _]date|zeit(punkt|stempel)?|datum|monat|woche|quartal|jahr|"
+    r"fecha|mes|jour|mois|semaine|trimestre|heure|hora"
+)
+PARTS = (  # columns that give a time together
+    *({"year", "month"}, {"date", "hour"}, {"day", "hour"}, {"date", "time"}, {"datum", "uhrzeit"}, {"datum", "zeit"}),
+    *({"jahr", "monat"}, {"fecha", "hora"}, {"date", "heure"}),
+)
+MONTHS = re.compile(r"(?i)(jan|feb|mar|mär|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez)[a-zé]*\.?")
+HOURS = re.compile(r"(?i)(?:h|hour|hr|he|stunde)?[ _]?(\d{1,2})(?::00|h| ?uhr)?")
+SERIAL = range(20_000, 80_000)  # the days of 1954 to 2119 as Excel counts them
 NUMERIC = re.compile(r"[-+]?(\d+:)?[-+]?\d[\d.]*([eE][-+]?\d+)?")  # 0.5 and 3:0.5
 FEW = 3  # most lines of a header
 MANY = 8  # columns of numbers, of which none is named as a target
@@ -53,8 +61,9 @@ def check(look: Look, kind: str) -> None:
         what = f"has {len(grid.numbers)} columns of numbers, and none is named as what to predict"
         hint = "if each line is a series, name these columns by their times in order: 2024-01, 2024-02, …, and give "
         raise Stopped(what, f"{hint}each line another name; to predict the last one: --as numbers")
-    if kind in ("forecast", "windows"):
+    if kind in ("forecast", "windows", "series-lines"):
         _parts_of_times(grid)
+        _times_across(grid)
 
 
 def _no_use(grid: Grid) -> str:
@@ -95,11 +104,29 @@ def _unread_times(grid: Grid, *kinds: str) -> None:
 
 
 def _parts_of_times(grid: Grid) -> None:
-    names = {column.name.strip().lower() for column in grid.columns if column.kind in ("whole", "times")}
+    kinds = ("whole", "times", "labels", "texts")
+    names = {c.name.strip().lower() for c in grid.of(*kinds) if c.kind != "texts" or CLOCK.fullmatch(c.cells[0])}
     for parts in PARTS:
         if parts <= names:
             what = f"gives each time in several columns: {', '.join(sorted(names & {'year', 'month', 'day', *parts}))}"
             raise Stopped(what, "join them into one column, such as 2024-03-31 or 2024-03-31 14:00")
+
+
+def _times_across(grid: Grid) -> None:
+    """Refuse a table whose lines are days with a column for each hour, or years with a column for each month: each
+    column would be a series of its own. And Excel's numbers for days, which would be no times."""
+    names = [column.name.strip() for column in grid.numbers]
+    hours = {int(found[1]) for name in names if (found := HOURS.fullmatch(name))}
+    for count, told, what in ((12, list(filter(MONTHS.fullmatch, names)), "month"), (24, hours, "hour")):
+        if len(told) == count and len(names) <= count + 1 and len(grid.columns) > count:
+            said = f"has a column for each {what}: {', '.join(names[:MOST_SHOWN])}, …"
+            way = f"write the values below each other, a line for each {what} with its whole time"
+            raise Stopped(said, f"{way}; to read each column as a series of its own: --as forecast")
+    for column in grid.of("whole"):
+        if (OF_TIME.fullmatch(column.name) or PERIOD.fullmatch(column.name)) and column.name and column.counts:
+            if int(column.values[0]) in SERIAL:
+                what = f"column {column.name} has day numbers of Excel ({column.cells[0]}), which aren't read as times"
+                raise Stopped(what, "give the column a date format in Excel, such as 2024-03-31, and save it again")
 
 
 def _formats(look: Look) -> None:

@@ -125,8 +125,11 @@ class Table:
         """A note on irregular dates: duplicates, steps longer than usual or lines without a date; "" if there are
         none."""
         name, dates = self.dates
-        if undated := [line for line, date in zip(self.lines, dates, strict=True) if name and not date]:
-            return f"{name}: lines without a date: {len(undated):,}, the first in line {undated[0]}"
+        rows = zip(self.lines, dates, self.moments[1], strict=True)
+        if undated := [(line, cell.strip()) for line, date, cell in rows if name and not date]:
+            words = next((cell for _, cell in undated if re.search(r"[^\W\d_]", cell)), "")  # a total or a note
+            told = f"{name}: lines without a date: {len(undated):,}, the first in line {undated[0][0]}"
+            return f"warning: {told}, read as steps ({words[:40]!r})" if words else told
         steps = [
             (line, (date - before).total_seconds())
             for (before, date), line in zip(pairwise(dates), self.lines[1:], strict=True)
