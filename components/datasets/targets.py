@@ -32,8 +32,10 @@ MISSING = ("nan", "n/a", "#n/a", "na", "null", "none", "?")
 MANY = 10  # with this many labels, it is odd if most occur once
 WHOLE = 2.0**53  # from here on float64 can't represent every whole number
 MOST_TEXTS = 100_000  # texts whose labels are compared
-TRUTH = {"true", "false", "yes", "no", "t", "f", "y", "n", "1", "0", "wahr", "falsch", "ja", "nein", "j", "vrai", "faux",
-         "oui", "non", "o", "sí", "si", "verdadero", "falso"}  # fmt: skip
+TRUTH = {
+    *("true", "false", "yes", "no", "t", "f", "y", "n", "1", "0"),
+    *("wahr", "falsch", "ja", "nein", "j", "vrai", "faux", "oui", "non", "o", "sí", "si", "verdadero", "falso"),
+}
 # Cyrillic and Greek letters that look like Latin ones
 LOOK_ALIKE = str.maketrans("АВЕКМНОРСТУХаеорсухіјѕΑΒΕΖΗΙΚΜΝΟΡΤΥΧο", "ABEKMHOPCTYXaeopcyxijsABEZHIKMNOPTYXo")
 JOINS = re.compile(r"[;,|]|\s*[+&]\s*")  # between labels in one cell

@@ -18,8 +18,8 @@ from components.proposals.columns import OF_INPUT, OF_TARGET, Grid, grid_of
 OF_TEXTS = {"tokens", "lines", "text", "labelled-lines"}  # kinds that fit any text
 OF_TABLES = {"labels", "numbers", "ratings", "pairs"}
 PERIOD = re.compile(
-    r"(?i)quarter|week|hour|datetime.*|.*\bdate|date\b.*|.*[ _]date|zeit(punkt|stempel)?|datum|monat|woche|quartal|jahr|"
-    r"fecha|mes|jour|mois|semaine|trimestre|heure|hora"
+    r"(?i)quarter|week|hour|datetime.*|.*\bdate|date\b.*|.*[ _]date|zeit(punkt|stempel)?|datum|monat|woche|quartal|"
+    r"jahr|fecha|mes|jour|mois|semaine|trimestre|heure|hora"
 )
 PARTS = (  # columns that give a time together
     *({"year", "month"}, {"date", "hour"}, {"day", "hour"}, {"date", "time"}, {"datum", "uhrzeit"}, {"datum", "zeit"}),
@@ -123,10 +123,10 @@ def _times_across(grid: Grid) -> None:
             way = f"write the values below each other, a line for each {what} with its whole time"
             raise Stopped(said, f"{way}; to read each column as a series of its own: --as forecast")
     for column in grid.of("whole"):
-        if (OF_TIME.fullmatch(column.name) or PERIOD.fullmatch(column.name)) and column.name and column.counts:
-            if int(column.values[0]) in SERIAL:
-                what = f"column {column.name} has day numbers of Excel ({column.cells[0]}), which aren't read as times"
-                raise Stopped(what, "give the column a date format in Excel, such as 2024-03-31, and save it again")
+        of_time = column.name and (OF_TIME.fullmatch(column.name) or PERIOD.fullmatch(column.name))
+        if of_time and column.counts and int(column.values[0]) in SERIAL:
+            what = f"column {column.name} has day numbers of Excel ({column.cells[0]}), which aren't read as times"
+            raise Stopped(what, "give the column a date format in Excel, such as 2024-03-31, and save it again")
 
 
 def _formats(look: Look) -> None:
