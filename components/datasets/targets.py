@@ -30,6 +30,9 @@ from components.options import options_of
 SHOWN = 12  # labels listed with their counts
 NAMED = 5  # labels named in a sentence
 MISSING = ("nan", "n/a", "#n/a", "na", "null", "none", "?")
+LEFTOVERS = re.compile(
+    r"(?i)unsup(ervised)?|unlabell?ed|unsorted|left[ _-]?overs?|to[ _-]?do|tmp|backup|trash|unsortiert|papierkorb"
+)
 MANY = 10  # with this many labels, it is odd if most occur once
 WHOLE = 2.0**53  # from here on float64 can't represent every whole number
 MOST_TEXTS = 100_000  # texts whose labels are compared
@@ -143,6 +146,10 @@ class Targets:
         notes = []
         if missing:
             notes.append(f"read as a label: {_names(missing)} (leave the cell empty if it means a missing value)")
+        unsorted = [repr(label) for label in self._all if LEFTOVERS.fullmatch(label)]
+        if unsorted and len(self._all) > 2:
+            what = "warning: read as a label, though its name says that its items have none"
+            notes.append(f"{what}: {_names(unsorted)} (leave them out)")
         if len(self._all) > 2 and {label.casefold() for label in self._all} <= TRUTH:
             what = "yes and no in several spellings, treated as different labels"
             notes.append(f"warning: {what}: {_names(list(self._all))}")

@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 from itertools import groupby, islice, pairwise, takewhile
 from pathlib import Path
 
-from components.datasets.files.cells import SEPARATOR_LINE, split_cells, with_points
+from components.datasets.files.cells import SEPARATOR_LINE, separator_of, split_cells, with_points
 from components.datasets.files.folders import ending
 from components.datasets.series.table import OF_TIME
 from components.datasets.series.times import counted
@@ -187,7 +187,8 @@ def text_grid(look: Look) -> Grid:
 def _cells(begin: Sequence[str]) -> tuple[str, list[list[str]]]:
     """(name of the separator, rows) for the separator with the most regular number of cells."""
     best: tuple[float, int, str, list[list[str]]] = (0.0, 0, "", [])
-    for name, sign in sorted(SEPARATORS.items(), key=lambda one: one[0] != "tab"):
+    decimal = separator_of(begin[0]) == ";"  # 1,5;2,5 has as many commas
+    for name, sign in sorted(SEPARATORS.items(), key=lambda one: (one[0] != "tab", one[1] != ";" or not decimal)):
         quoting = csv.QUOTE_NONE if sign == "\t" else csv.QUOTE_MINIMAL
         try:
             rows = list(csv.reader((f"{line}\n" for line in begin), delimiter=sign, quoting=quoting))
@@ -197,7 +198,9 @@ def _cells(begin: Sequence[str]) -> tuple[str, list[list[str]]]:
         share = sum(len(row) == width for row in rows) / len(rows)
         if width > 1 and share >= REGULAR and (share, width) > best[:2]:
             best = (share, width, name, [with_points(row, sign) for row in rows if len(row) == width])
-        if best[2] == "tab":  # texts may have the same number of commas in each line, but hardly of tabs
+        if best[2] == "tab" or (
+            best[2] == "semicolon" and decimal
+        ):  # texts may have the same number of commas in each line, but hardly of tabs
             break
     if best[2]:
         return best[2], best[3]

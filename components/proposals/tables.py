@@ -95,7 +95,8 @@ def _columns(look: Look, fits: Callable[[Column], bool]) -> tuple[Grid, Column, 
     """The table, its column of texts, and the column to predict: one with a matching name, else the last that fits.
     Raises Unlike if there is none."""
     grid = grid_of(look)
-    found = [column for column in grid.of("texts") if not _aside(column)] or [
+    texts = [column for column in grid.of("texts") if 2 * len(column.cells) >= len(grid.rows)]
+    found = [column for column in texts if not _aside(column)] or [
         column for column in grid.of("labels") if not grid.numbers or OF_INPUT.fullmatch(column.name)
     ]
     if not found or len(grid.columns) < 2:

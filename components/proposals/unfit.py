@@ -27,6 +27,7 @@ PARTS = (  # columns that give a time together
 )
 MONTHS = re.compile(r"(?i)(jan|feb|mar|mär|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez)[a-zé]*\.?")
 HOURS = re.compile(r"(?i)(?:h|hour|hr|he|stunde)?[ _]?(\d{1,2})(?::00|h| ?uhr)?")
+TAG = re.compile(r"O|[BIESLUM]-\w+")
 SERIAL = range(20_000, 80_000)  # the days of 1954 to 2119 as Excel counts them
 NUMERIC = re.compile(r"[-+]?(\d+:)?[-+]?\d[\d.]*([eE][-+]?\d+)?")  # 0.5 and 3:0.5
 FEW = 3  # most lines of a header
@@ -50,13 +51,18 @@ def check(look: Look, kind: str) -> None:
     if kind in OF_TEXTS and ending(grid.path) in BY_ENDING and _several_headers(grid):
         what = "has numbers below several lines of names, or below a line of units"
         raise Stopped(what, f"keep one line of names above the numbers; {AS_TEXT}")
+    table = kind in OF_TEXTS and len(look.files) == 1 and ending(grid.path) in BY_ENDING
+    if table and not grid.header and len(grid.columns) > 2 and 2 * len(grid.numbers) >= len(grid.columns):
+        way = "give it a first line with the columns' names, without columns that are empty"
+        raise Stopped(f"is {grid.told}, which no kind fits", f"{way}; {_odd_cells(grid)}{AS_TEXT}")
     if not grid.header:
         return
-    if kind in OF_TEXTS and len(look.files) == 1 and ending(grid.path) in BY_ENDING:
+    if table:
         _unread_times(grid, "texts", "labels")
         raise Stopped(f"is {grid.told}, but {_no_use(grid)}", f"{_odd_cells(grid)}{AS_TEXT}")
     if kind in OF_TABLES:
         _unread_times(grid, "texts")
+        _words_and_tags(grid)
     if kind == "numbers" and len(grid.numbers) > MANY and not any(OF_TARGET.fullmatch(c.name) for c in grid.numbers):
         what = f"has {len(grid.numbers)} columns of numbers, and none is named as what to predict"
         hint = "if each line is a series, name these columns by their times in order: 2024-01, 2024-02, …, and give "
@@ -101,6 +107,14 @@ def _unread_times(grid: Grid, *kinds: str) -> None:
             cell = column.cells[read.index(None)] if None in read else column.cells[0]
             what = f"column {name} seems to hold times, but {cell.strip()[:40]!r} can't be read as one"
             raise Stopped(what, "write all times alike, as 2024-03-31 or 2024-03-31 14:00 (a quarter as 2024-01-01)")
+
+
+def _words_and_tags(grid: Grid) -> None:
+    """A word on each line, with a tag that depends on the words around it."""
+    for column in grid.of("labels"):
+        if "O" in column.cells and all(map(TAG.fullmatch, column.cells)):
+            way = "write sentences in CoNLL's form: a word and its tag on each line, an empty line between sentences"
+            raise Stopped(f"column {column.name} has tags of words, such as {column.cells[0]} and O", way)
 
 
 def _parts_of_times(grid: Grid) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from components.datasets.files.cells import separator_of
+from components.datasets.files.text import TextFiles
+from components.datasets.series.labelled import SeriesRowsReader
+from components.datasets.series.tagged_frames import TaggedFramesReader
 from components.datasets.series.windows import SeriesWindowsReader
+from components.datasets.tables.columns import read_columns
 from components.errors import UserError
 from components.proposals.base import Look, Proposal
 from components.proposals.kinds import candidates
@@ -119,3 +125,56 @@ def test_totals_between_the_lines_of_a_series_are_told(tmp_path: Path) -> None:
         "warning: month: lines without a date: 4, the first in line 5, read as steps ('spring total')" in note
         for note in reader.notes
     )
+
+
+def test_rows_with_as_many_decimal_commas_as_semicolons_are_rows(tmp_path: Path) -> None:
+    rows = [";".join(f"{at * of % 7},{of}" for of in range(6)) + f";{'ab'[at % 2]}" for at in range(40)]
+    kind, found = proposed(tmp_path / "a.csv", rows)
+    assert (kind, found.data["steps"]) == ("series-labels", 6)
+    assert [separator_of(line) for line in ("1,5;2,5;3,5", "x;y,1", "a, b; c,d", "a;b\tc", "a;b")] == [*";,,\t;"]
+    table = tmp_path / "c.csv"
+    table.write_text("".join(f"{at},5;{at},25\n" for at in range(9)), encoding="utf-8")
+    assert read_columns(TextFiles(dropped=Counter()), table).numbers[1].tolist() == [1.5, 1.25]
+
+
+def test_rows_of_numbers_that_no_kind_fits_are_no_text(tmp_path: Path) -> None:
+    rows = [",".join(f"{at * of % 7}.{of}" for of in range(6)) for at in range(40)]
+    for name, lines in (
+        ("a.csv", [f"{row},{'ab'[at % 2]}," for at, row in enumerate(rows)]),
+        ("b.csv", [f"x,{r}" for r in rows]),
+    ):
+        assert "without a header" in refused(tmp_path / name, lines)
+
+
+def test_words_of_a_table_with_their_tags_are_refused(tmp_path: Path) -> None:
+    words = [("Ann", "B-PER"), ("likes", "O"), ("Bonn", "B-LOC")]
+    rows = [f"{f'Sentence {at}' * (word == 'Ann')},{word},{tag}" for at in range(20) for word, tag in words]
+    assert "column tag has tags of words, such as B-PER and O" in refused(
+        tmp_path / "a.csv", ["sentence,word,tag", *rows]
+    )
+
+
+def test_a_column_that_tells_recordings_apart_is_no_measurement(tmp_path: Path) -> None:
+    rows = [f"{at // 50},{at % 7}.5,{at % 5}.5,{('sit', 'run')[at // 25 % 2]}" for at in range(200)]
+    kind, found = proposed(tmp_path / "a.csv", ["Subject_ID,x,y,doing", *rows])
+    assert (kind, found.data["recording"], found.data["columns"]) == ("tagged-frames", "Subject_ID", ["x", "y"])
+    reader = TaggedFramesReader([tmp_path / "a.csv"], window=10)
+    assert list(reader.items())
+    assert any("does it identify the recording? Then set data.recording=Subject_ID" in note for note in reader.notes)
+
+
+def test_numbers_in_a_column_called_id_are_told(tmp_path: Path) -> None:
+    for name, told in (("id", True), ("first", False)):
+        lines = [f"{name},b,c,class", *[f"{7 * at + 900},{at % 3}.5,{at % 4}.5,{'ab'[at % 2]}" for at in range(30)]]
+        (tmp_path / "a.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        reader = SeriesRowsReader([tmp_path / "a.csv"])
+        assert list(reader.items())
+        assert any("is it an index?" in note for note in reader.notes) == told
+
+
+def test_why_a_table_of_transcripts_cannot_be_read_is_told(tmp_path: Path) -> None:
+    for at in range(4):
+        (tmp_path / f"{at}.wav").write_bytes(b"RIFF")
+    (tmp_path / "said.csv").write_text("file,text\n0.wav,one\n0.wav,two\n1.wav,three\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"\(said.csv: line 3: '0.wav' has a different text in an earlier line\)"):
+        candidates(Look(tmp_path, "DATA"))

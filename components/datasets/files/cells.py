@@ -52,6 +52,13 @@ def split_cells(line: str, separator: str, where: str = "", hint: str | None = N
         raise UserError(str(error), where=where, hint=hint) from None
 
 
+def separator_of(line: str) -> str:
+    """The likeliest separator of a table's first line: the commonest sign, but semicolons between decimal commas."""
+    cells = line.split(";")
+    commas = all("," not in cell or DECIMAL_COMMA.fullmatch(cell) for cell in cells)
+    return ";" if len(cells) > 1 and commas and not {"\t", "|"} & set(line) else max(",\t;|", key=line.count)
+
+
 class Points:
     """Decimal points for the numbers of one file: `with_points` for its lines, in order.
 

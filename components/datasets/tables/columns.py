@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from components.datasets.beside_data import footer
-from components.datasets.files.cells import NUMBERS, PLAIN, SEPARATOR_LINE, Points, lines, split_cells
+from components.datasets.files.cells import NUMBERS, PLAIN, SEPARATOR_LINE, Points, lines, separator_of, split_cells
 from components.datasets.files.text import TextFiles
 from components.errors import UserError, unknown
 
@@ -217,7 +217,7 @@ def table_rows(files: TextFiles, path: Path) -> Rows:
         if points is None and (said := SEPARATOR_LINE.fullmatch(line)):
             points = Points(said[1], apart=True)
             continue
-        points = points or Points(max(",\t;|", key=line.count), apart=True)
+        points = points or Points(separator_of(line), apart=True)
         where = f"{path}: line {number}"
         yield number, points(split_cells(line, points.separator, where), where)
     files.tell(points.notes if points else [])
