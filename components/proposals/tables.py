@@ -108,6 +108,7 @@ def _columns(look: Look, fits: Callable[[Column], bool]) -> tuple[Grid, Column, 
     targets = [column for column in grid.columns if column is not read and not column.counts and fits(column)]
     if not targets:
         raise Unlike(f"no column of that kind next to {read.name}")
+    targets = [column for column in targets if column.distinct > 1] or targets
     return grid, read, next((column for column in targets if OF_TARGET.fullmatch(column.name)), targets[-1])
 
 

@@ -27,6 +27,7 @@ PARTS = (  # columns that give a time together
 )
 MONTHS = re.compile(r"(?i)(jan|feb|mar|mär|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez)[a-zé]*\.?")
 HOURS = re.compile(r"(?i)(?:h|hour|hr|he|stunde)?[ _]?(\d{1,2})(?::00|h| ?uhr)?")
+SPLITS_OF_LINES = {"train", "training", "val", "valid", "validation", "dev", "test"}
 TAG = re.compile(r"O|[BIESLUM]-\w+")
 SERIAL = range(20_000, 80_000)  # the days of 1954 to 2119 as Excel counts them
 NUMERIC = re.compile(r"[-+]?(\d+:)?[-+]?\d[\d.]*([eE][-+]?\d+)?")  # 0.5 and 3:0.5
@@ -52,7 +53,7 @@ def check(look: Look, kind: str) -> None:
         what = "has numbers below several lines of names, or below a line of units"
         raise Stopped(what, f"keep one line of names above the numbers; {AS_TEXT}")
     table = kind in OF_TEXTS and len(look.files) == 1 and ending(grid.path) in BY_ENDING
-    if table and not grid.header and len(grid.columns) > 2 and 2 * len(grid.numbers) >= len(grid.columns):
+    if table and not grid.header and len(grid.columns) > 2:
         way = "give it a first line with the columns' names, without columns that are empty"
         raise Stopped(f"is {grid.told}, which no kind fits", f"{way}; {_odd_cells(grid)}{AS_TEXT}")
     if not grid.header:
@@ -63,6 +64,7 @@ def check(look: Look, kind: str) -> None:
     if kind in OF_TABLES:
         _unread_times(grid, "texts")
         _words_and_tags(grid)
+        _splits(grid)
     if kind == "numbers" and len(grid.numbers) > MANY and not any(OF_TARGET.fullmatch(c.name) for c in grid.numbers):
         what = f"has {len(grid.numbers)} columns of numbers, and none is named as what to predict"
         hint = "if each line is a series, name these columns by their times in order: 2024-01, 2024-02, …, and give "
@@ -115,6 +117,17 @@ def _words_and_tags(grid: Grid) -> None:
         if "O" in column.cells and all(map(TAG.fullmatch, column.cells)):
             way = "write sentences in CoNLL's form: a word and its tag on each line, an empty line between sentences"
             raise Stopped(f"column {column.name} has tags of words, such as {column.cells[0]} and O", way)
+
+
+def _splits(grid: Grid) -> None:
+    """A column that says which split each line belongs to."""
+    for column in grid.of("labels"):
+        values = {cell.lower() for cell in column.cells}
+        if "train" in values and len(values) > 1 and values <= SPLITS_OF_LINES:
+            what = (
+                f"column {column.name} says which lines are {', '.join(sorted(values))}; lines would be split at random"
+            )
+            raise Stopped(what, "save the lines of each split in a file of its own (train.csv, val.csv, test.csv)")
 
 
 def _parts_of_times(grid: Grid) -> None:

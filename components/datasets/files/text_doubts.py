@@ -58,6 +58,7 @@ FORMATS = {
     "JSON": re.compile(r'\s*(\[\s*)?\{\s*"[^"\n]*"\s*:'),
     "XML": re.compile(r"\s*<\?xml\b"),
     "FASTQ": re.compile(r"@\S.*\n[A-Za-z.*-]+\n\+.*\n"),
+    "lines with labels as fastText writes them": re.compile(r"__label__\S+[ \t]"),
     "annotations of brat": re.compile(r"[TREAMN*#]\d*\t\S+ \d+ \d+.*\n"),
 }
 BEGINNING = 4000  # characters that show a format
