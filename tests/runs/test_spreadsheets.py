@@ -178,3 +178,20 @@ def test_why_a_table_of_transcripts_cannot_be_read_is_told(tmp_path: Path) -> No
     (tmp_path / "said.csv").write_text("file,text\n0.wav,one\n0.wav,two\n1.wav,three\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"\(said.csv: line 3: '0.wav' has a different text in an earlier line\)"):
         candidates(Look(tmp_path, "DATA"))
+
+
+def test_a_column_of_splits_is_no_remark(tmp_path: Path) -> None:
+    rows = [f"{text},{at % 2},{('train', 'train', 'test')[at % 3]}" for at, text in enumerate(TEXTS)]
+    said = refused(tmp_path / "a.csv", ["dish,taste,part", *rows])
+    assert "column part says which lines are test, train" in said
+
+
+def test_a_column_of_one_value_is_no_label(tmp_path: Path) -> None:
+    rows = [f'"{at % 2}","{900 + at}","none","{text}"' for at, text in enumerate(TEXTS)]
+    kind, found = proposed(tmp_path / "a.csv", rows)
+    assert (kind, found.data["input"], found.data["target"]) == ("labels", "4", "1")
+
+
+def test_lines_of_fasttext_are_no_text(tmp_path: Path) -> None:
+    lines = [f"__label__{at % 2} {text}" for at, text in enumerate(TEXTS)]
+    assert "is lines with labels as fastText writes them" in refused(tmp_path / "a.txt", lines)
