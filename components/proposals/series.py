@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import groupby, pairwise
 
-from components.datasets.beside_data import names_a_count, names_a_recording
+import numpy as np
+
+from components.datasets.beside_data import counts, names_a_count, names_a_recording
 from components.datasets.files.folders import ending
 from components.datasets.series.labelled import FRAME_FILES, FrameFilesReader, npy_shape
 from components.datasets.series.times import frequency, read_times, season_of
@@ -106,8 +108,6 @@ def _horizon(grid: Grid, at: int, series: list[Column], notes: list[str]) -> dic
         groups.setdefault(row[of] if of is not None else "", []).append(row[at])
     try:
         read = [sorted(read_times(cells, [str(grid.path)] * len(cells))[0]) for cells in groups.values()]
-        import numpy as np
-
         freq = frequency([np.array(times) for times in read])
     except UserError as error:
         raise Unlike(error.what) from None
@@ -241,7 +241,11 @@ def windows(look: Look) -> Proposal:
     grid = text_grid(look)
     if grid.of("texts"):
         raise Unlike(f"a column of texts: {grid.of('texts')[0].name}")
-    columns = [column for column in grid.numbers if not column.counts or len(grid.columns) == 1]
+    columns = [
+        column
+        for column in grid.numbers
+        if len(grid.columns) == 1 or not (column.counts or counts(column.name, np.array(column.values)))
+    ]
     if not columns:
         raise Unlike("no column of numbers")
     if ending(grid.path) not in SeriesWindowsReader.endings:

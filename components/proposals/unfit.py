@@ -28,6 +28,7 @@ PARTS = (  # columns that give a time together
 MONTHS = re.compile(r"(?i)(jan|feb|mar|mär|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez)[a-zé]*\.?")
 HOURS = re.compile(r"(?i)(?:h|hour|hr|he|stunde)?[ _]?(\d{1,2})(?::00|h| ?uhr)?")
 SPLITS_OF_LINES = {"train", "training", "val", "valid", "validation", "dev", "test"}
+DATED = re.compile(r"(\d{4}-\d{2}-\d{2}|\d{1,2}([./-])\d{1,2}\2\d{2,4})\b")  # begins with a date
 TAG = re.compile(r"O|[BIESLUM]-\w+")
 SERIAL = range(20_000, 80_000)  # the days of 1954 to 2119 as Excel counts them
 NUMERIC = re.compile(r"[-+]?(\d+:)?[-+]?\d[\d.]*([eE][-+]?\d+)?")  # 0.5 and 3:0.5
@@ -72,6 +73,7 @@ def check(look: Look, kind: str) -> None:
     if kind in ("forecast", "windows", "series-lines"):
         _parts_of_times(grid)
         _times_across(grid)
+        _hours_as_series(grid)
 
 
 def _no_use(grid: Grid) -> str:
@@ -104,6 +106,7 @@ def _unread_times(grid: Grid, *kinds: str) -> None:
     for column in grid.of(*kinds):
         name = column.name.strip()
         of_time = name and not OF_INPUT.fullmatch(name) and (OF_TIME.fullmatch(name) or PERIOD.fullmatch(name))
+        of_time = of_time or all(map(DATED.match, column.cells))
         if of_time and all(re.search(r"\d", cell) and len(cell) <= 40 for cell in column.cells):
             read = dates(column.cells)
             cell = column.cells[read.index(None)] if None in read else column.cells[0]
@@ -137,6 +140,16 @@ def _parts_of_times(grid: Grid) -> None:
         if parts <= names:
             what = f"gives each time in several columns: {', '.join(sorted(names & {'year', 'month', 'day', *parts}))}"
             raise Stopped(what, "join them into one column, such as 2024-03-31 or 2024-03-31 14:00")
+
+
+def _hours_as_series(grid: Grid) -> None:
+    """Refuse days in one column and the hours in another, which would be 24 series of days."""
+    for column in grid.of("whole", "labels"):
+        found = [int(hour[1]) for cell in set(column.cells) if (hour := HOURS.fullmatch(cell))]
+        if len(found) == column.distinct == 24 and sorted(found) in (list(range(24)), list(range(1, 25))):
+            what = f"column {column.name} seems to give the hours of the days: {', '.join(column.cells[:3])}, …"
+            way = "join it with the date, such as 2024-03-31 14:00"
+            raise Stopped(what, f"{way}; if these are 24 series of days: --as forecast")
 
 
 def _times_across(grid: Grid) -> None:

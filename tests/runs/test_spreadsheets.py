@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from components.datasets.files.cells import separator_of
+from components.datasets.files.cells import Points, separator_of
 from components.datasets.files.text import TextFiles
 from components.datasets.series.labelled import SeriesRowsReader
+from components.datasets.series.table import SeriesTableReader
 from components.datasets.series.tagged_frames import TaggedFramesReader
 from components.datasets.series.windows import SeriesWindowsReader
 from components.datasets.tables.columns import read_columns
@@ -195,3 +196,42 @@ def test_a_column_of_one_value_is_no_label(tmp_path: Path) -> None:
 def test_lines_of_fasttext_are_no_text(tmp_path: Path) -> None:
     lines = [f"__label__{at % 2} {text}" for at, text in enumerate(TEXTS)]
     assert "is lines with labels as fastText writes them" in refused(tmp_path / "a.txt", lines)
+
+
+def test_hours_in_a_column_of_their_own_are_no_series(tmp_path: Path) -> None:
+    rows = [f"{time:%Y-%m-%d},{time.hour + 1},{at}.5" for at, time in enumerate(HOURS[:96])]
+    assert "column HE seems to give the hours of the days: 1, 2, 3" in refused(
+        tmp_path / "a.csv", ["date,HE,kW", *rows]
+    )
+    rows = [
+        f"{time:%Y-%m-%d},{'north' if time.hour % 2 else 'south'}{time.hour},{at}.5"
+        for at, time in enumerate(HOURS[:96])
+    ]
+    assert proposed(tmp_path / "b.csv", ["date,shop,kW", *rows])[1].data["series"] == "shop"
+
+
+def test_spans_of_time_are_no_texts(tmp_path: Path) -> None:
+    rows = [f"{time:%d.%m.%Y %H:00} - {time.hour + 1}:00,{at}.5" for at, time in enumerate(HOURS)]
+    assert "column slot seems to hold times" in refused(tmp_path / "a.csv", ["slot,kW", *rows])
+
+
+def test_years_with_decimals_are_not_what_to_predict(tmp_path: Path) -> None:
+    rows = [f"{1960 + at / 12:.3f},{at}.5" for at in range(60)]
+    assert proposed(tmp_path / "a.csv", ["time,co2", *rows])[1].data["columns"] == ["co2"]
+
+
+def test_a_series_that_would_be_mostly_filled_is_refused(tmp_path: Path) -> None:
+    days = [(datetime(2021, 1, 1) + timedelta(day)).date() for day in range(40)]
+    rows = [f"{day if at != 20 else day.replace(year=2121)},{at}.5\n" for at, day in enumerate(days)]
+    (tmp_path / "a.csv").write_text("date,kW\n" + "".join(rows), encoding="utf-8")
+    with pytest.raises(UserError, match=r"only 40 of 36,5\d\d steps \(D\) have a line, up to 2121-01-21"):
+        list(SeriesTableReader([tmp_path / "a.csv"], horizon=2).items())
+    assert list(SeriesTableReader([tmp_path / "a.csv"], horizon=2, gaps="zero").items())
+
+
+def test_many_numbers_of_three_decimals_beside_semicolons_are_a_warning(tmp_path: Path) -> None:
+    for count, told in ((9, False), (10, True)):
+        points = Points(";", apart=True)
+        for at in range(count):
+            points(["a", f"1.{at:03}"], "a.csv")
+        assert [note.startswith("warning: 1.000 is read as 1.0") for note in points.notes] == [told]
