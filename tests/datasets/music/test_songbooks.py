@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from components.datasets.music.formats.abc_notation import read_abc
+from components.datasets.music.formats.grid import UNEVEN
 from components.datasets.music.formats.notation import read_notation
+from components.datasets.music.reader import MusicReader
 
 OPTIONS = {"steps_per_beat": 12, "max_seconds": 1800.0, "beats": "file"}
 GERMAN = "chord symbol in German: H read as B, Fis as F# (kept)"
-UNEVEN = "aren't where bars of the metre end"
 
 
 def abc(body: str, *fields: str, key: str = "C"):
@@ -75,6 +78,13 @@ def test_beats_that_are_missing_are_told_and_upbeats_are_not() -> None:
         ("ABcd|ABcd|ABcd|ABcd|", False),
     ):
         assert any(UNEVEN in remark for remark in abc(body).remarks) == told
+
+
+def test_missing_beats_are_told_by_ingestion(tmp_path: Path) -> None:
+    (tmp_path / "a.abc").write_text("X:1\nT:t\nM:3/4\nL:1/4\nK:C\nABc|AB|ABc|ABc|ABc|\n", encoding="utf-8")
+    reader = MusicReader([tmp_path / "a.abc"])
+    assert len(list(reader.items())) == 1
+    assert f"a.abc, 't': {UNEVEN} (4 of 5): beats are missing or too many" in reader.notes
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from components.harmony import Symbol, find_key, match_chord, parse_chord
 from components.score import Chord
 
 QUARTER_TONE = "quarter tone read as the semitone beside it (kept)"
+UNEVEN = "bar lines aren't where bars of the metre end"
 ONLY_DRUMS = "has only drums"  # reason of a refusal
 LONGEST_STEPS = 1_000_000
 THIRD = 0.04  # of a third of a beat: onsets this close count as being on it
@@ -302,5 +303,5 @@ def uneven_bars(bars: list[Fraction], first: Fraction, length: Fraction) -> list
     missing or too many. Upbeats of sections move one bar line each."""
     begin = first if first < length else Fraction(0)
     off = sum((time - begin) % length != 0 for time in bars)
-    told = f"{off} of {len(bars)} bar lines aren't where bars of the metre end: beats are missing or too many"
+    told = f"{UNEVEN} ({off} of {len(bars)}): beats are missing or too many"
     return [told] if len(bars) >= 4 and 3 * off > len(bars) else []
