@@ -66,6 +66,8 @@ def check(look: Look, kind: str) -> None:
         _unread_times(grid, "texts")
         _words_and_tags(grid)
         _splits(grid)
+    if kind == "pairs":
+        _numbers_as_texts(grid)
     if kind == "numbers" and len(grid.numbers) > MANY and not any(OF_TARGET.fullmatch(c.name) for c in grid.numbers):
         what = f"has {len(grid.numbers)} columns of numbers, and none is named as what to predict"
         hint = "if each line is a series, name these columns by their times in order: 2024-01, 2024-02, …, and give "
@@ -120,6 +122,18 @@ def _words_and_tags(grid: Grid) -> None:
         if "O" in column.cells and all(map(TAG.fullmatch, column.cells)):
             way = "write sentences in CoNLL's form: a word and its tag on each line, an empty line between sentences"
             raise Stopped(f"column {column.name} has tags of words, such as {column.cells[0]} and O", way)
+
+
+def _numbers_as_texts(grid: Grid) -> None:
+    """A column of numbers of which some can't be read, or of durations, would be texts to translate to."""
+    for column in grid.of("texts"):
+        odd = [cell for cell in column.cells if not is_number(cell)]
+        if 2 * len(odd) < len(column.cells):
+            what = f"column {column.name} has numbers, but {odd[0].strip()[:20]!r} isn't one"
+            raise Stopped(what, "leave cells without a number empty")
+        if all(map(CLOCK.fullmatch, column.cells)):
+            what = f"column {column.name} has times such as {column.cells[0]}, which can't be predicted as such"
+            raise Stopped(what, "write them as numbers, for example of seconds")
 
 
 def _splits(grid: Grid) -> None:

@@ -235,3 +235,10 @@ def test_many_numbers_of_three_decimals_beside_semicolons_are_a_warning(tmp_path
         for at in range(count):
             points(["a", f"1.{at:03}"], "a.csv")
         assert [note.startswith("warning: 1.000 is read as 1.0") for note in points.notes] == [told]
+
+
+def test_numbers_beside_spreadsheet_errors_and_durations_are_no_texts(tmp_path: Path) -> None:
+    rows = [f"{text},{'#DIV/0!' if at % 9 == 4 else at + 0.5}" for at, text in enumerate(TEXTS)]
+    assert "column cost has numbers, but '#DIV/0!' isn't one" in refused(tmp_path / "a.csv", ["dish,cost", *rows])
+    rows = [f"{text},{at % 12}:{at + 10}" for at, text in enumerate(TEXTS)]
+    assert "column took has times such as 0:10" in refused(tmp_path / "b.csv", ["dish,took", *rows])
