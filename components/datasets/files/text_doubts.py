@@ -148,8 +148,8 @@ class TextDoubts:
             what = "seems to be UTF-7, in which +AOk- is é: set data.coding=utf-7"
             told.append(f"warning: {self._first('utf-7')} {what}")
         if seen[ENTITIES] >= FEW:
-            what = "they are read as they are, so their letters are others: decode them first (html.unescape)"
-            told.append(f"warning: {self._first(ENTITIES)}: {seen[ENTITIES]:,} × {ENTITIES}: {what}")
+            what = f"{seen[ENTITIES]:,} × {ENTITIES}, read as it is: decode them first (html.unescape)"
+            told.append(f"{self._first(ENTITIES)}: {what}")
         if seen[PAGE]:
             told.append(f"warning: {self._first(PAGE)}: {OF_PAGE}")
         for form in FORMATS:
