@@ -135,7 +135,7 @@ X:2
 T:Broken rhythm, ties, chords and an odd symbol
 M:6/8
 K:Ador
-"Am"A>B c2- c2|"H7"[Ace]3 ^g'3|"G/b"G,6|
+"Am"A>B c2- c2|"X7"[Ace]3 ^g'3|"G/b"G,6|
 
 X:3
 T:Nothing

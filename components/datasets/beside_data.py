@@ -18,6 +18,11 @@ _COUNTING = re.compile(
     r"index|idx|id|n|no|nr|sec(ond)?s?|ms|millis(econds)?|(elapsed|epoch|unix)\b.*",
     re.IGNORECASE,
 )
+_RECORDING = re.compile(
+    r"(subj(ect)?|user|person|participant|patient|proband|session|recording|trial|experiment|sequence|device|volunteer)"
+    r"s?([ _]?(no|nr|number|id|code|name))?",
+    re.IGNORECASE,
+)
 FEWEST = 5  # minimum number of values to recognise a count
 
 
@@ -29,6 +34,11 @@ def footer(cells: Iterable[str]) -> str:
 def names_a_count(name: str) -> bool:
     """Whether a column is named as an index, a line number or time is."""
     return bool(_COUNTING.fullmatch(name.strip()))
+
+
+def names_a_recording(name: str) -> bool:
+    """Whether a column is named as one that tells recordings apart, such as subject_id."""
+    return bool(_RECORDING.fullmatch(name.strip()))
 
 
 def counts(name: str, values: np.ndarray) -> bool:

@@ -18,6 +18,10 @@ from components.datasets.files.folders import ending, unpacked_name
 from components.errors import UserError, listed, unknown
 from components.provenance import digest_file, digest_json
 
+SPLIT_NAME = re.compile(
+    r"(?i)^(train(ing)?|val(id(ation)?)?|dev|test)[ ._-]+(?=.)|(?<=.)[ ._-]+(train(ing)?|val(id(ation)?)?|dev|test)$"
+)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -166,6 +170,7 @@ def names_as_labels(files: Sequence[Path], label_in: str | None) -> tuple[dict[P
         )
         what = f"contains {_with_parents(same)}, so it is unclear what the labels are"
         raise UserError(what, where=str(same[0].parent.parent), hint=hint)
+    automatic = label_in is None
     stems, endings = {stem(path) for path in files}, {ending(path) for path in files}
     if label_in is None:
         alike = len(stems) == 1 and len(endings) == len(files) > 1
@@ -174,8 +179,14 @@ def names_as_labels(files: Sequence[Path], label_in: str | None) -> tuple[dict[P
         return {path: path.parent.name for path in files}, "the names of their folders"
     if label_in == "ending":
         return {path: Path(unpacked_name(path)).suffix[1:] for path in files}, "the files' endings"
+    middles = {path: Path(Path(unpacked_name(path)).stem).suffix[1:] for path in files}
+    if automatic and len(stems) == 1 and len(set(middles.values())) == len(files) > 1:  # rev.pos.txt and rev.neg.txt
+        return middles, "what the files' names have before their endings"
     several = f" before their endings, {len(files)} files" if len(stems) < len(files) else ""
-    return {path: stem(path) for path in files}, f"the files' names{several}"
+    named = {path: stem(path) for path in files}
+    if automatic and all(SPLIT_NAME.search(name) for name in named.values()):  # train_pos.txt, beside test_pos.txt
+        named = {path: SPLIT_NAME.sub("", name) for path, name in named.items()}
+    return named, f"the files' names{several}"
 
 
 def same_names(folders: Collection[Path]) -> list[Path]:

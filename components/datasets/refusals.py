@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from components.datasets.base import Reader
+from components.encodings.frames import OtherWidth
 from components.errors import UserError
 
 LISTED = 5  # items listed in a message
@@ -61,8 +62,13 @@ class Refusals:
         """Leave out the latest item.
 
         Raises:
-            UserError: there is none, or it is part of a stream, from which nothing can be left out.
+            UserError: there is none, it is part of a stream, from which nothing can be left out, or it has another
+                number of features than the first one.
         """
+        if isinstance(error, OtherWidth) and self.latest is not None:
+            place = next(iter(self.latest.reader.places([self.latest.given]).values()), "data")
+            hint = "all sequences need the same features in the same order: leave out those that have others"
+            raise UserError(error.what, where=place, hint=hint)
         if self.latest is None or self.latest.framing == "stream" or self.latest.given in self.latest.refused:
             raise error
         self.latest.refused[self.latest.given] = error

@@ -18,6 +18,7 @@ from unicodedata import category, normalize
 import numpy as np
 
 from components.datasets.base import Reader
+from components.datasets.sides import Sides
 from components.datasets.stand_ins import StandIns
 from components.datasets.store import SPLITS
 from components.datasets.unicode_forms import UnicodeForms
@@ -29,10 +30,16 @@ from components.options import options_of
 SHOWN = 12  # labels listed with their counts
 NAMED = 5  # labels named in a sentence
 MISSING = ("nan", "n/a", "#n/a", "na", "null", "none", "?")
+LEFTOVERS = re.compile(
+    r"(?i)unsup(ervised)?|unlabell?ed|unsorted|left[ _-]?overs?|to[ _-]?do|tmp|backup|trash|unsortiert|papierkorb"
+)
 MANY = 10  # with this many labels, it is odd if most occur once
 WHOLE = 2.0**53  # from here on float64 can't represent every whole number
 MOST_TEXTS = 100_000  # texts whose labels are compared
-TRUTH = {"true", "false", "yes", "no", "t", "f", "y", "n", "1", "0"}
+TRUTH = {
+    *("true", "false", "yes", "no", "t", "f", "y", "n", "1", "0"),
+    *("wahr", "falsch", "ja", "nein", "j", "vrai", "faux", "oui", "non", "o", "sí", "si", "verdadero", "falso"),
+}
 # Cyrillic and Greek letters that look like Latin ones
 LOOK_ALIKE = str.maketrans("АВЕКМНОРСТУХаеорсухіјѕΑΒΕΖΗΙΚΜΝΟΡΤΥΧο", "ABEKMHOPCTYXaeopcyxijsABEZHIKMNOPTYXo")
 JOINS = re.compile(r"[;,|]|\s*[+&]\s*")  # between labels in one cell
@@ -49,7 +56,7 @@ class Targets:
         self.encoding, self.stream = encoding, stream
         self.labels: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
         self.measured = dict.fromkeys(SPLITS, 0)
-        self.stand_ins, self.forms = StandIns(), UnicodeForms()
+        self.stand_ins, self.forms, self.sides = StandIns(), UnicodeForms(), Sides()
         self.of_texts: dict[int, set[str]] = {}  # the labels of train's texts, by the text's hash
         self.items = self.alike = 0  # in train: all items, and those with input equal to target
         self.whole = False  # one label for the item, not one for each step
@@ -59,6 +66,8 @@ class Targets:
         """Count an encoded item."""
         labels = self.encoding.labels_of(item)
         self.labels[split].update(labels)
+        if not labels and isinstance(item, tuple) and isinstance(item[0], str) and isinstance(item[1], str):
+            self.sides.add(split, *item)
         if split == "train":
             self.stand_ins.add(item)
             self.forms.add(item[0] if labels else item)  # labels that differ only in form are reported below
@@ -92,7 +101,7 @@ class Targets:
                 raise UserError(f"nothing is left to {what}: none of its steps is counted", where="data", hint=hint)
         if self.whole and len(self.labels["train"]) == 1:
             raise self._one_label(readers)
-        notes = [*self._alike(), *self._odd(), *self.stand_ins.notes(), *self.forms.notes()]
+        notes = [*self._alike(), *self._odd(), *self.stand_ins.notes(), *self.forms.notes(), *self.sides.notes()]
         several = sum(len(labels) > 1 for labels in self.of_texts.values())
         if self.labels["train"] and self.whole and several:
             many = "warning: " * (20 * several > len(self.of_texts))
@@ -137,6 +146,10 @@ class Targets:
         notes = []
         if missing:
             notes.append(f"read as a label: {_names(missing)} (leave the cell empty if it means a missing value)")
+        unsorted = [repr(label) for label in self._all if LEFTOVERS.fullmatch(label)]
+        if unsorted and len(self._all) > 2:
+            what = "warning: read as a label, though its name says that its items have none"
+            notes.append(f"{what}: {_names(unsorted)} (leave them out)")
         if len(self._all) > 2 and {label.casefold() for label in self._all} <= TRUTH:
             what = "yes and no in several spellings, treated as different labels"
             notes.append(f"warning: {what}: {_names(list(self._all))}")

@@ -136,5 +136,9 @@ def _shortest(value: float, step: float) -> float:
     return rounded if abs(rounded - value) <= step / 2 else round(value, decimals + 1)
 
 
-def _widths(found: int, wanted: int) -> UserError:
-    return UserError(f"a sequence has {found} features per step, but the first one has {wanted}", where="data")
+class OtherWidth(UserError):
+    """A sequence has another number of features than the first one. Either may be the odd one, so none is left out."""
+
+
+def _widths(found: int, wanted: int) -> OtherWidth:
+    return OtherWidth(f"a sequence has {found} features per step, but the first one has {wanted}", where="data")

@@ -17,6 +17,7 @@ from components.errors import UserError
 MOST_FILES = 2000  # names of files to look at in a folder
 OPENED = 12  # files of which the beginnings are read
 MOST_LINES = 2000  # lines to read of a file
+AS_TEXT = "to read its lines as they are: --as lines or --as text"
 
 
 class Unlike(Exception):
@@ -138,9 +139,9 @@ class Look:
         return self.texts[0]
 
     def coding(self) -> dict[str, str]:
-        """The setting `coding`, if the files aren't UTF-8."""
-        found = {sample.coding for _, sample in self.texts} - {"utf-8"}
-        return {"coding": found.pop() if len(found) == 1 else "auto"} if found else {}
+        """The setting `coding`, if the files aren't UTF-8. ASCII fits any coding."""
+        found = {sample.coding for _, sample in self.texts if sample.coding != "utf-8" or not sample.text.isascii()}
+        return {"coding": found.pop() if len(found) == 1 else "auto"} if found - {"utf-8"} else {}
 
     def coding_note(self) -> list[str]:
         """How the letters of the first file that isn't UTF-8 are read."""

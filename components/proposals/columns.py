@@ -11,19 +11,20 @@ from functools import cached_property, lru_cache
 from itertools import groupby, islice, pairwise, takewhile
 from pathlib import Path
 
-from components.datasets.files.cells import SEPARATOR_LINE, with_points
+from components.datasets.files.cells import SEPARATOR_LINE, separator_of, split_cells, with_points
 from components.datasets.files.folders import ending
 from components.datasets.series.table import OF_TIME
 from components.datasets.series.times import counted
 from components.datasets.tables.columns import dates, is_finite, is_header, is_number
 from components.datasets.tables.reader import PARQUET, SEPARATORS, Columns, is_rule, parquet_count, parquet_rows
-from components.proposals.base import Look, Stopped, Unlike
+from components.proposals.base import AS_TEXT, Look, Stopped, Unlike
 
 ROWS = 1000
 FEWEST_LINES = 3
 REGULAR = 0.95  # share of the lines that need the most frequent number of cells
 LONGEST_LABEL, MOST_LABELS = 60, 100
 MOST_SHOWN = 12  # columns listed in a message
+ABOVE = "delete the lines above the table's header"
 OF_TARGET = re.compile(
     r"(?i)(label|class|category|target|tag|sentiment|polarity|stars?|ratings?|score|price|y|output|answer|language)s?"
 )
@@ -130,7 +131,9 @@ def grid_of(look: Look) -> Grid:
         separator, rows = _cells(begin)
     except Unlike:
         _check_comments(begin, path)
+        _check_uneven(begin, path)
         raise
+    _check_title(rows)
     ruled = len(rows) > 2 and is_rule(rows[1])
     rows = [row for row in rows if not is_rule(row)]
     header = ruled or _headed(rows)
@@ -149,7 +152,28 @@ def _check_comments(begin: Sequence[str], path: Path) -> None:
     except Unlike:
         return
     what = f"begins with {comments} line{'s' * (comments > 1)} of comment, above a table (separator: {separator})"
-    raise Stopped(what, "delete the lines above the table's header")
+    raise Stopped(what, ABOVE)
+
+
+def _check_title(rows: Sequence[Sequence[str]]) -> None:
+    """Refuse a title above the header, the only cell of its row. Raises Stopped."""
+    filled = [sum(bool(cell.strip()) for cell in row) for row in rows]
+    usual = Counter(filled).most_common(1)[0][0]
+    if filled[0] == 1 < usual and len(rows[0]) > 2 and sum(filled[1:3]) > 2:
+        title = next(cell for cell in rows[0] if cell.strip())
+        raise Stopped(f"has only {title.strip()[:60]!r} in its first line", ABOVE)
+
+
+def _check_uneven(begin: Sequence[str], path: Path) -> None:
+    """Refuse a file named as a table with a few lines that have other numbers of cells. Raises Stopped."""
+    for separator in {".csv": ",;", ".tsv": "\t"}.get(ending(path), ""):
+        widths = [len(split_cells(line, separator)) for line in begin]
+        width, count = Counter(widths).most_common(1)[0]
+        if width > 1 and 2 * count > len(begin):
+            at = next(at for at, found in enumerate(widths) if found != width)
+            what = f"most lines have {width} cells, but {begin[at].strip()[:40]!r} has {widths[at]}"
+            quote = f"put quotes around cells that contain {separator!r}"
+            raise Stopped(what, f"{ABOVE} or below its end, and {quote}; {AS_TEXT}")
 
 
 def text_grid(look: Look) -> Grid:
@@ -163,7 +187,8 @@ def text_grid(look: Look) -> Grid:
 def _cells(begin: Sequence[str]) -> tuple[str, list[list[str]]]:
     """(name of the separator, rows) for the separator with the most regular number of cells."""
     best: tuple[float, int, str, list[list[str]]] = (0.0, 0, "", [])
-    for name, sign in sorted(SEPARATORS.items(), key=lambda one: one[0] != "tab"):
+    decimal = separator_of(begin[0]) == ";"  # 1,5;2,5 has as many commas
+    for name, sign in sorted(SEPARATORS.items(), key=lambda one: (one[0] != "tab", one[1] != ";" or not decimal)):
         quoting = csv.QUOTE_NONE if sign == "\t" else csv.QUOTE_MINIMAL
         try:
             rows = list(csv.reader((f"{line}\n" for line in begin), delimiter=sign, quoting=quoting))
@@ -173,7 +198,9 @@ def _cells(begin: Sequence[str]) -> tuple[str, list[list[str]]]:
         share = sum(len(row) == width for row in rows) / len(rows)
         if width > 1 and share >= REGULAR and (share, width) > best[:2]:
             best = (share, width, name, [with_points(row, sign) for row in rows if len(row) == width])
-        if best[2] == "tab":  # texts may have the same number of commas in each line, but hardly of tabs
+        if best[2] == "tab" or (
+            best[2] == "semicolon" and decimal
+        ):  # texts may have the same number of commas in each line, but hardly of tabs
             break
     if best[2]:
         return best[2], best[3]
@@ -184,13 +211,16 @@ def _cells(begin: Sequence[str]) -> tuple[str, list[list[str]]]:
 
 
 def _headed(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row is a header. In a table of texts it is if none of its cells is repeated below."""
+    """Whether the first row is a header. In a table of texts it is if none of its cells is repeated below. Cells
+    without a name, and of more than two columns some of the same name, are usual in spreadsheets."""
     if not is_header(rows[0], rows[1]):
         return False
     if any(is_number(cell) and cell.strip() for cell in rows[1]):
         return True
-    again = [cell in [row[at] for row in rows[1:]] for at, cell in enumerate(rows[0])]
-    return not any(again) and len(set(rows[0])) == len(rows[0]) and all(len(cell) <= 40 for cell in rows[0])
+    named = [(at, cell) for at, cell in enumerate(rows[0]) if cell.strip()]
+    again = any(cell in [row[at] for row in rows[1:]] for at, cell in named)
+    two = len(named) == 2 and named[0][1] == named[1][1]
+    return not again and not two and all(len(cell) <= 40 for _, cell in named)
 
 
 def _columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[Column]:

@@ -132,7 +132,11 @@ def recordings(look: Look) -> Proposal:
     found = look.having(WavReader.endings) or [path for path in look.files if ending(path) in WavReader.endings]
     if not found:
         raise Unlike("no .wav files")
-    said, why = _transcripts(look, found) or _names(found)
+    unread: list[str] = []
+    try:
+        said, why = _transcripts(look, found, unread) or _names(found)
+    except Unlike as unlike:
+        raise Unlike(f"{unlike}{f' ({unread[0]})' if unread else ''}") from None
     try:
         rate = min(16_000, max(1000, read_wav(found[0]).rate_hz))
     except UserError as error:
@@ -164,8 +168,9 @@ def videos(look: Look) -> Proposal:
     )
 
 
-def _transcripts(look: Look, sounds: list[Path]) -> tuple[dict, str] | None:
-    """The settings for the table of transcripts, and the reason; None if there is no table."""
+def _transcripts(look: Look, sounds: list[Path], unread: list[str]) -> tuple[dict, str] | None:
+    """The settings for the table of transcripts, and the reason; None if there is no table. `unread` gets why tables
+    beside the recordings can't be read."""
     root = look.path if look.path.is_dir() else look.path.parent
     found: dict[str, tuple[int, dict]] = {}
     for folder in dict.fromkeys((root, root.parent, sounds[0].parent)):
@@ -175,7 +180,9 @@ def _transcripts(look: Look, sounds: list[Path]) -> tuple[dict, str] | None:
             for settings in ({}, {"text_column": "2"}):
                 try:
                     count = len(Transcripts(path, sounds[:MOST_SOUNDS], **settings).texts)
-                except UserError:
+                except UserError as error:
+                    if path.parent in (root, sounds[0].parent):
+                        unread.append(f"{Path(error.where or path).name}: {error.what}")
                     continue
                 if count:  # the reader looks for the name in the given folder and in its parent
                     name = str(path.relative_to(root)) if path.is_relative_to(root) else path.name

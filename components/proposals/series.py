@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import groupby, pairwise
 
-from components.datasets.beside_data import names_a_count
+import numpy as np
+
+from components.datasets.beside_data import counts, names_a_count, names_a_recording
 from components.datasets.files.folders import ending
 from components.datasets.series.labelled import FRAME_FILES, FrameFilesReader, npy_shape
 from components.datasets.series.times import frequency, read_times, season_of
@@ -106,8 +108,6 @@ def _horizon(grid: Grid, at: int, series: list[Column], notes: list[str]) -> dic
         groups.setdefault(row[of] if of is not None else "", []).append(row[at])
     try:
         read = [sorted(read_times(cells, [str(grid.path)] * len(cells))[0]) for cells in groups.values()]
-        import numpy as np
-
         freq = frequency([np.array(times) for times in read])
     except UserError as error:
         raise Unlike(error.what) from None
@@ -137,10 +137,13 @@ def tagged_frames(look: Look) -> Proposal:
     runs = [tag for tag, _ in groupby(label.cells)]
     steady = len(runs) > label.distinct and 3 * len(runs) <= len(label.cells)
     window = min(WINDOW, max(4, grid.lines // 20))
+    who = next(
+        (column for column in grid.of("whole", "labels") if column is not label and _names_recordings(column)), None
+    )
     columns = [
         column.name
         for column in grid.numbers
-        if column is not label and not column.counts and not _counts_again(column)
+        if column not in (label, who) and not column.counts and not _counts_again(column)
     ]
     times = grid.of("times")
     return Proposal(
@@ -150,6 +153,7 @@ def tagged_frames(look: Look) -> Proposal:
         {
             "reader": "tagged-frames",
             **({"label": label.name} if label is not grid.columns[-1] else {}),
+            **({"recording": who.name} if who else {}),
             **({"columns": columns} if times or len(columns) < len(grid.columns) - 1 else {}),
             "window": window,
             **look.coding(),
@@ -159,8 +163,14 @@ def tagged_frames(look: Look) -> Proposal:
         max(1, grid.lines // window),
         likely=steady and label.kind == "labels" and grid.header,
         model={"pooling": None},
-        notes=("if a column identifies the recording, set data.recording to it",),
+        notes=("if a column identifies the recording, set data.recording to it",) * (who is None),
     )
+
+
+def _names_recordings(column: Column) -> bool:
+    """Whether a column tells by its name and its runs of the same value who or what was recorded."""
+    runs = len([value for value, _ in groupby(column.cells)])
+    return names_a_recording(column.name) and 5 * runs <= len(column.cells)
 
 
 def _counts_again(column: Column) -> bool:
@@ -231,7 +241,11 @@ def windows(look: Look) -> Proposal:
     grid = text_grid(look)
     if grid.of("texts"):
         raise Unlike(f"a column of texts: {grid.of('texts')[0].name}")
-    columns = [column for column in grid.numbers if not column.counts or len(grid.columns) == 1]
+    columns = [
+        column
+        for column in grid.numbers
+        if len(grid.columns) == 1 or not (column.counts or counts(column.name, np.array(column.values)))
+    ]
     if not columns:
         raise Unlike("no column of numbers")
     if ending(grid.path) not in SeriesWindowsReader.endings:

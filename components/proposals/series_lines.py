@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-from components.datasets.files.cells import split_cells
+from components.datasets.files.cells import separator_of, split_cells
 from components.datasets.files.folders import ending, given_splits
 from components.datasets.files.text import TextFiles
 from components.datasets.series.header import numbered_in, times_in
@@ -84,7 +84,7 @@ def _headless(rows: Sequence[Sequence[str]]) -> bool:
 def _table(sample: Sample) -> tuple[list[str], list[list[str]]]:
     """The header and the first lines below it."""
     first, *others = sample.filled[: LOOKED_AT + 1] or [""]
-    separator = max(",\t;|", key=first.count)
+    separator = separator_of(first)
     try:
         header, *rows = [split_cells(line, separator) for line in (first, *others)]
     except UserError:  # a quote that isn't closed

@@ -53,7 +53,8 @@ def numbers(look: Look) -> Proposal:
     has = f"{target.distinct} different numbers"
     found = _proposal(look, grid, read, target, "a number", has, "frames", "regression")
     likely = target.kind == "numbers" or target.distinct > FEW
-    likely &= not (_aside(target) and len(grid.of("texts")) > 1)  # an id beside a text and its translation
+    # an id beside a text and its translation, or beside labels
+    likely &= not (_aside(target) and (len(grid.of("texts")) > 1 or grid.of("labels")))
     return replace(found, data={**found.data, "numbers": True}, likely=likely)
 
 
@@ -94,7 +95,8 @@ def _columns(look: Look, fits: Callable[[Column], bool]) -> tuple[Grid, Column, 
     """The table, its column of texts, and the column to predict: one with a matching name, else the last that fits.
     Raises Unlike if there is none."""
     grid = grid_of(look)
-    found = [column for column in grid.of("texts") if not _aside(column)] or [
+    texts = [column for column in grid.of("texts") if 2 * len(column.cells) >= len(grid.rows)]
+    found = [column for column in texts if not _aside(column)] or [
         column for column in grid.of("labels") if not grid.numbers or OF_INPUT.fullmatch(column.name)
     ]
     if not found or len(grid.columns) < 2:
@@ -106,6 +108,7 @@ def _columns(look: Look, fits: Callable[[Column], bool]) -> tuple[Grid, Column, 
     targets = [column for column in grid.columns if column is not read and not column.counts and fits(column)]
     if not targets:
         raise Unlike(f"no column of that kind next to {read.name}")
+    targets = [column for column in targets if column.distinct > 1] or targets
     return grid, read, next((column for column in targets if OF_TARGET.fullmatch(column.name)), targets[-1])
 
 

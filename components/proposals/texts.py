@@ -136,6 +136,9 @@ def conll(look: Look) -> Proposal:
     )
 
 
+LABEL_IN = {"the files' names": "file", "the files' endings": "ending", "the names of their folders": "folder"}
+
+
 def bases(look: Look) -> Proposal:
     _, sample = look.first()
     first = sample.filled[0] if sample.filled else ""
@@ -145,11 +148,13 @@ def bases(look: Look) -> Proposal:
         runs = re.split(r"^>.*$", sample.text if sample.share == 1 else "\n".join(sample.lines), flags=re.MULTILINE)
         found = ["".join(run.split()) for run in runs[1:]]
         last = Counter(words[-1] for words in headers if len(words) > 1)
-        repeat = 2 * len(last) <= sum(last.values()) and 2 * sum(last.values()) > len(headers)
+        repeat = 1 < len(last) <= sum(last.values()) / 2 and 2 * sum(last.values()) > len(headers)
         labels = last
         if not repeat and len(look.files) > 1:
             labels, what = _by_names(look)
-            settings["label_in"] = {"names": "file", "endings": "ending", "folders": "folder"}[what.split()[-1]]
+            if what not in LABEL_IN:
+                raise Unlike(f"the labels would be {what}: name each file after its label, such as donor.fa")
+            settings["label_in"] = LABEL_IN[what]
         form, of_what = "FASTA", "of the headers" if "label_in" not in settings else "of the names"
     else:
         rows = [[cell.strip() for cell in line.split(",")] for line in sample.filled]
@@ -161,8 +166,9 @@ def bases(look: Look) -> Proposal:
     if not letters or letters - IUPAC.keys():
         wrong = ", ".join(sorted(letters - IUPAC.keys())[:5])
         raise Unlike(f"contains letters other than nucleotides: {wrong or 'none at all'} (for proteins use --as text)")
-    if len(labels) < 2 or 2 * len(labels) > sum(labels.values()):
-        raise Unlike("sequences of bases without labels: add the label to the end of each header")
+    if len(labels) < 2 or ("label_in" not in settings and 2 * len(labels) > sum(labels.values())):
+        way = "add the label to the end of each header, or put the sequences of each label into a file of its name"
+        raise Unlike(f"sequences of bases without labels: {way}")
     lengths = Counter(map(len, found))
     usual, count = lengths.most_common(1)[0]
     if count > 0.9 * len(found):

@@ -9,17 +9,28 @@ from collections import Counter
 from components.datasets.files.folders import ending
 from components.datasets.files.text_doubts import written_as
 from components.datasets.labelled import same_names
-from components.datasets.series.table import OF_TIME
+from components.datasets.series.table import CLOCK, OF_TIME
 from components.datasets.tables.columns import dates, is_header, is_number
 from components.datasets.tables.reader import BY_ENDING, SEPARATORS
-from components.proposals.base import Look, Sample, Stopped, Unlike
+from components.proposals.base import AS_TEXT, Look, Sample, Stopped, Unlike
 from components.proposals.columns import OF_INPUT, OF_TARGET, Grid, grid_of
 
 OF_TEXTS = {"tokens", "lines", "text", "labelled-lines"}  # kinds that fit any text
 OF_TABLES = {"labels", "numbers", "ratings", "pairs"}
-AS_TEXT = "to read its lines as they are: --as lines or --as text"
-PERIOD = re.compile(r"(?i)quarter|week|hour|datetime.*|.*\bdate|date\b.*|.*[ _]date|zeit|datum|fecha|jour|mois")
-PARTS = ({"year", "month"}, {"date", "hour"}, {"day", "hour"})  # columns that give a time together
+PERIOD = re.compile(
+    r"(?i)quarter|week|hour|datetime.*|.*\bdate|date\b.*|.*[ _]date|zeit(punkt|stempel)?|datum|monat|woche|quartal|"
+    r"jahr|fecha|mes|jour|mois|semaine|trimestre|heure|hora"
+)
+PARTS = (  # columns that give a time together
+    *({"year", "month"}, {"date", "hour"}, {"day", "hour"}, {"date", "time"}, {"datum", "uhrzeit"}, {"datum", "zeit"}),
+    *({"jahr", "monat"}, {"fecha", "hora"}, {"date", "heure"}),
+)
+MONTHS = re.compile(r"(?i)(jan|feb|mar|mär|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez)[a-zé]*\.?")
+HOURS = re.compile(r"(?i)(?:h|hour|hr|he|stunde)?[ _]?(\d{1,2})(?::00|h| ?uhr)?")
+SPLITS_OF_LINES = {"train", "training", "val", "valid", "validation", "dev", "test"}
+DATED = re.compile(r"(\d{4}-\d{2}-\d{2}|\d{1,2}([./-])\d{1,2}\2\d{2,4})\b")  # begins with a date
+TAG = re.compile(r"O|[BIESLUM]-\w+")
+SERIAL = range(20_000, 80_000)  # the days of 1954 to 2119 as Excel counts them
 NUMERIC = re.compile(r"[-+]?(\d+:)?[-+]?\d[\d.]*([eE][-+]?\d+)?")  # 0.5 and 3:0.5
 FEW = 3  # most lines of a header
 MANY = 8  # columns of numbers, of which none is named as a target
@@ -42,19 +53,29 @@ def check(look: Look, kind: str) -> None:
     if kind in OF_TEXTS and ending(grid.path) in BY_ENDING and _several_headers(grid):
         what = "has numbers below several lines of names, or below a line of units"
         raise Stopped(what, f"keep one line of names above the numbers; {AS_TEXT}")
+    table = kind in OF_TEXTS and len(look.files) == 1 and ending(grid.path) in BY_ENDING
+    if table and not grid.header and len(grid.columns) > 2:
+        way = "give it a first line with the columns' names, without columns that are empty"
+        raise Stopped(f"is {grid.told}, which no kind fits", f"{way}; {_odd_cells(grid)}{AS_TEXT}")
     if not grid.header:
         return
-    if kind in OF_TEXTS and len(look.files) == 1 and ending(grid.path) in BY_ENDING:
+    if table:
         _unread_times(grid, "texts", "labels")
         raise Stopped(f"is {grid.told}, but {_no_use(grid)}", f"{_odd_cells(grid)}{AS_TEXT}")
     if kind in OF_TABLES:
         _unread_times(grid, "texts")
+        _words_and_tags(grid)
+        _splits(grid)
+    if kind == "pairs":
+        _numbers_as_texts(grid)
     if kind == "numbers" and len(grid.numbers) > MANY and not any(OF_TARGET.fullmatch(c.name) for c in grid.numbers):
         what = f"has {len(grid.numbers)} columns of numbers, and none is named as what to predict"
         hint = "if each line is a series, name these columns by their times in order: 2024-01, 2024-02, …, and give "
         raise Stopped(what, f"{hint}each line another name; to predict the last one: --as numbers")
-    if kind in ("forecast", "windows"):
+    if kind in ("forecast", "windows", "series-lines"):
         _parts_of_times(grid)
+        _times_across(grid)
+        _hours_as_series(grid)
 
 
 def _no_use(grid: Grid) -> str:
@@ -87,6 +108,7 @@ def _unread_times(grid: Grid, *kinds: str) -> None:
     for column in grid.of(*kinds):
         name = column.name.strip()
         of_time = name and not OF_INPUT.fullmatch(name) and (OF_TIME.fullmatch(name) or PERIOD.fullmatch(name))
+        of_time = of_time or all(map(DATED.match, column.cells))
         if of_time and all(re.search(r"\d", cell) and len(cell) <= 40 for cell in column.cells):
             read = dates(column.cells)
             cell = column.cells[read.index(None)] if None in read else column.cells[0]
@@ -94,12 +116,71 @@ def _unread_times(grid: Grid, *kinds: str) -> None:
             raise Stopped(what, "write all times alike, as 2024-03-31 or 2024-03-31 14:00 (a quarter as 2024-01-01)")
 
 
+def _words_and_tags(grid: Grid) -> None:
+    """A word on each line, with a tag that depends on the words around it."""
+    for column in grid.of("labels"):
+        if "O" in column.cells and all(map(TAG.fullmatch, column.cells)):
+            way = "write sentences in CoNLL's form: a word and its tag on each line, an empty line between sentences"
+            raise Stopped(f"column {column.name} has tags of words, such as {column.cells[0]} and O", way)
+
+
+def _numbers_as_texts(grid: Grid) -> None:
+    """A column of numbers of which some can't be read, or of durations, would be texts to translate to."""
+    for column in grid.of("texts"):
+        odd = [cell for cell in column.cells if not is_number(cell)]
+        if 2 * len(odd) < len(column.cells):
+            what = f"column {column.name} has numbers, but {odd[0].strip()[:20]!r} isn't one"
+            raise Stopped(what, "leave cells without a number empty")
+        if all(map(CLOCK.fullmatch, column.cells)):
+            what = f"column {column.name} has times such as {column.cells[0]}, which can't be predicted as such"
+            raise Stopped(what, "write them as numbers, for example of seconds")
+
+
+def _splits(grid: Grid) -> None:
+    """A column that says which split each line belongs to."""
+    for column in grid.of("labels"):
+        values = {cell.lower() for cell in column.cells}
+        if "train" in values and len(values) > 1 and values <= SPLITS_OF_LINES:
+            what = (
+                f"column {column.name} says which lines are {', '.join(sorted(values))}; lines would be split at random"
+            )
+            raise Stopped(what, "save the lines of each split in a file of its own (train.csv, val.csv, test.csv)")
+
+
 def _parts_of_times(grid: Grid) -> None:
-    names = {column.name.strip().lower() for column in grid.columns if column.kind in ("whole", "times")}
+    kinds = ("whole", "times", "labels", "texts")
+    names = {c.name.strip().lower() for c in grid.of(*kinds) if c.kind != "texts" or CLOCK.fullmatch(c.cells[0])}
     for parts in PARTS:
         if parts <= names:
             what = f"gives each time in several columns: {', '.join(sorted(names & {'year', 'month', 'day', *parts}))}"
             raise Stopped(what, "join them into one column, such as 2024-03-31 or 2024-03-31 14:00")
+
+
+def _hours_as_series(grid: Grid) -> None:
+    """Refuse days in one column and the hours in another, which would be 24 series of days."""
+    for column in grid.of("whole", "labels"):
+        found = [int(hour[1]) for cell in set(column.cells) if (hour := HOURS.fullmatch(cell))]
+        if len(found) == column.distinct == 24 and sorted(found) in (list(range(24)), list(range(1, 25))):
+            what = f"column {column.name} seems to give the hours of the days: {', '.join(column.cells[:3])}, …"
+            way = "join it with the date, such as 2024-03-31 14:00"
+            raise Stopped(what, f"{way}; if these are 24 series of days: --as forecast")
+
+
+def _times_across(grid: Grid) -> None:
+    """Refuse a table whose lines are days with a column for each hour, or years with a column for each month: each
+    column would be a series of its own. And Excel's numbers for days, which would be no times."""
+    names = [column.name.strip() for column in grid.numbers]
+    hours = {int(found[1]) for name in names if (found := HOURS.fullmatch(name))}
+    for count, told, what in ((12, list(filter(MONTHS.fullmatch, names)), "month"), (24, hours, "hour")):
+        if len(told) == count and len(names) <= count + 1 and len(grid.columns) > count:
+            said = f"has a column for each {what}: {', '.join(names[:MOST_SHOWN])}, …"
+            way = f"write the values below each other, a line for each {what} with its whole time"
+            raise Stopped(said, f"{way}; to read each column as a series of its own: --as forecast")
+    for column in grid.of("whole"):
+        of_time = column.name and (OF_TIME.fullmatch(column.name) or PERIOD.fullmatch(column.name))
+        if of_time and column.counts and int(column.values[0]) in SERIAL:
+            what = f"column {column.name} has day numbers of Excel ({column.cells[0]}), which aren't read as times"
+            raise Stopped(what, "give the column a date format in Excel, such as 2024-03-31, and save it again")
 
 
 def _formats(look: Look) -> None:

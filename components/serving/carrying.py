@@ -111,11 +111,14 @@ class Service:
     def generate(self, request: GenerateRequest, deadline: Deadline, begun: Begun | None = None) -> Generated:
         """`begun` is called with the model and the seed, and returns the callback for the sequences so far."""
         served = self.models.open(request.model)
-        asked = self.uploads.given(served.bundle, request, deadline)
+        told: list[str] = []
+        asked = self.uploads.given(served.bundle, request, deadline, told)
         asked |= {name: v for name, v in request.settings.model_dump().items() if v is not None}
         seed = secrets.randbelow(2**31) if request.seed is None else request.seed
         made: Generation = served.generate(asked, seed, deadline, begun(served, seed) if begun else None)
-        return answer(served.opened, made, self.cache)
+        generated = answer(served.opened, made, self.cache)
+        generated.warnings[:0] = told
+        return generated
 
     def predict(self, request: PredictRequest, deadline: Deadline) -> Answered:
         served, items, doubts = self._items(request)

@@ -32,9 +32,11 @@ class Uploads:
         self._free = threading.Semaphore(limits.readers)
         self._lock, self._asked = threading.Lock(), 0
 
-    def given(self, bundle: Bundle, request: GenerateRequest, deadline: Deadline) -> dict[str, Any]:
+    def given(
+        self, bundle: Bundle, request: GenerateRequest, deadline: Deadline, told: list[str] | None = None
+    ) -> dict[str, Any]:
         """The generation settings for the file of a request: a `melody` is harmonised to its end, a `start` is
-        continued, and in a piece to `keep` the region in the settings is regenerated.
+        continued, and in a piece to `keep` the region in the settings is regenerated. `told` receives warnings.
 
         Raises:
             UserError: two files are given, the file can't be read, or the model can't encode such a piece.
@@ -48,13 +50,15 @@ class Uploads:
         ((name, upload),) = files.items()
         if region:
             bundle.can_rewrite()
-        score = self._music(upload, bundle.grid(name), name, deadline)
+        told = [] if told is None else told
+        score = self._music(upload, bundle.grid(name), name, deadline, told)
+        told += bundle.encoding.doubts(score) if name != "keep" else ()
         if region:
             return bundle.rewritten(score, region)
         return bundle.under(score) if name == "melody" else bundle.onwards(score)
 
-    def _music(self, upload: Upload, grid: int | str, where: str, deadline: Deadline) -> Score:
-        """The first piece in a music file."""
+    def _music(self, upload: Upload, grid: int | str, where: str, deadline: Deadline, told: list[str]) -> Score:
+        """The first piece in a music file; notes on what was read are added to `told`."""
         ending, limits = Path(upload.name).suffix.lower(), self.limits
         kinds = kinds_of(grid)
         if ending not in kinds:
@@ -72,7 +76,10 @@ class Uploads:
             )
             reader.check = deadline.check
             try:
-                return next(iter(reader.items()))
+                first, *others = reader.items()
+                told += reader.notes
+                told += [f"{len(others) + 1:,} pieces; the first is used: {first.title!r}"] if others else []
+                return first
             except Refusal:
                 raise
             except UserError as error:

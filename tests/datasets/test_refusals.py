@@ -151,3 +151,17 @@ def test_a_stream_loses_no_part() -> None:
     list(found.readers[None].items())
     with pytest.raises(UserError, match="odd"):
         found.refuse(UserError("odd"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("odd", [0, 11])
+def test_series_of_other_widths_are_refused_whichever_comes_first(odd: int, tmp_path) -> None:
+    draw = np.random.default_rng(1)
+    for at in range(12):
+        path = tmp_path / "xy"[at % 2] / f"{at:02}.npy"
+        path.parent.mkdir(exist_ok=True)
+        np.save(path, draw.normal(size=(9, 4 if at == odd else 3)))
+    data = {"path": ".", "reader": "frame-files"}
+    encoding = {"kind": "pair", "input": {"kind": "frames"}, "target": {"kind": "labels"}}
+    with pytest.raises(UserError, match=r"\.npy: a sequence has \d features per step, but the first one has \d"):
+        ingest(data, encoding, root=tmp_path, cache_dir=tmp_path / "cache", seed=0)

@@ -152,3 +152,16 @@ def test_columns_that_are_not_read_and_units_are_told(tmp_path: Path) -> None:
         "not read: hypothesis (data.input, data.target)",
         "score holds numbers with a unit: leave out the unit to predict numbers, not labels",
     )
+
+
+def test_sequences_of_bases_with_a_file_for_each_label(tmp_path: Path) -> None:
+    def fasta(*ends: str) -> str:
+        return "".join(f">s{at} a{end}\n{'ACGT'[at % 4 :]}{'GATTACA'[at % 7 :]}\n" for at, end in enumerate(ends * 9))
+
+    for name, ends in (("words", (" whole gene",)), ("none", ("",))):
+        kind, found = proposed(tmp_path / name, {"exon.fa": fasta(*ends), "intron.fa": fasta(*ends)})
+        assert (kind, found.data["label_in"]) == ("bases", "file")
+    kind, found = proposed(tmp_path / "headers", {"x.fa": fasta(" exon", " intron"), "y.fa": fasta(" exon", " intron")})
+    assert (kind, found.data.get("label_in")) == ("bases", None)
+    said = refused(tmp_path / "middle", {"s.exon.fa": fasta(""), "s.intron.fa": fasta("")})
+    assert "name each file after its label" in said

@@ -18,7 +18,11 @@ from components.serving.problems import Busy, Limits
 from components.serving.requests import GenerateRequest, Upload
 from components.serving.uploads import Uploads
 
-BUNDLE: Any = SimpleNamespace(grid=lambda where: 12, onwards=lambda score: {"score": score})
+BUNDLE: Any = SimpleNamespace(
+    grid=lambda where: 12,
+    onwards=lambda score: {"score": score},
+    encoding=SimpleNamespace(doubts=lambda score: [f"{score.title}: its tempo isn't kept"]),
+)
 
 
 def sent(name: str, text: str) -> GenerateRequest:
@@ -85,3 +89,13 @@ def test_a_reading_ends_when_nobody_waits_for_it() -> None:
         with pytest.raises(Cancelled):
             reading.result(10)
     assert readers() == []
+
+
+@pytest.mark.slow
+def test_what_is_not_read_of_a_file_is_told() -> None:
+    head, told = "X:1\nT:One\nM:4/4\nL:1/4\nK:Es\n", []
+    request = sent("two.abc", f"{head}CDEF|CDE|CDEF|CDEF|CDEF|\n\n{head.replace('One', 'Two')}CDEF|\n")
+    assert Uploads(Limits()).given(BUNDLE, request, Deadline(60.0), told)["score"].title == "One"
+    assert any("bar lines aren't where bars of the metre end (4 of 5)" in line for line in told)
+    assert "2 × key that can't be read: no sharps or flats (kept)" in told
+    assert told[-2:] == ["2 pieces; the first is used: 'One'", "One: its tempo isn't kept"]

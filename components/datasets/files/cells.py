@@ -19,6 +19,7 @@ DECIMAL_COMMA = re.compile(r"\s*[-+]?(\d+|\d{1,3}(\.\d{3})+),\d+([eE][-+]?\d+)?\
 SEPARATOR_LINE = re.compile(r"sep=(.)\s*")  # written first by Excel, to tell the separator
 THREE_DECIMALS = re.compile(r"\s*[-+]?[1-9]\d{0,2},\d{3}\s*")  # a decimal comma, or a thousands separator as in English
 THOUSANDS = re.compile(r"\s*[-+]?[1-9]\d{0,2}(\.\d{3})+\s*")  # thousands separators, or a number with three decimals
+OFTEN = 10  # cells of three decimals, and none of another number, are hardly by chance
 PLAIN = "numbers are written as 1234.5, without units and signs for thousands; where semicolons separate, as 1234,5 too"
 
 
@@ -52,6 +53,13 @@ def split_cells(line: str, separator: str, where: str = "", hint: str | None = N
         raise UserError(str(error), where=where, hint=hint) from None
 
 
+def separator_of(line: str) -> str:
+    """The likeliest separator of a table's first line: the commonest sign, but semicolons between decimal commas."""
+    cells = line.split(";")
+    commas = all("," not in cell or DECIMAL_COMMA.fullmatch(cell) for cell in cells)
+    return ";" if len(cells) > 1 and commas and not {"\t", "|"} & set(line) else max(",\t;|", key=line.count)
+
+
 class Points:
     """Decimal points for the numbers of one file: `with_points` for its lines, in order.
 
@@ -65,6 +73,7 @@ class Points:
         self.separator, self.apart = separator, apart
         self._commas: dict[int, str] = {}  # column → a cell with a comma
         self._thousands: dict[int, str] = {}
+        self._often = 0  # cells that may have a thousands separator
         self._sure: set[int] = set()  # columns with a comma that must be decimal
         self._pointed: set[int] = set()  # columns with a point that must be decimal
 
@@ -77,6 +86,7 @@ class Points:
                 found = self._commas if DECIMAL_COMMA.fullmatch(cell) else self._thousands
                 if found is self._commas or THOUSANDS.fullmatch(cell):
                     found.setdefault(column, cell.strip())
+                    self._often += found is self._thousands
                 elif cell.count(".") == 1:
                     self._pointed.add(column)
                 if found is self._commas and not THREE_DECIMALS.fullmatch(cell):
@@ -100,7 +110,8 @@ class Points:
             what = f"{pointed[0]} is read with a decimal point, but {comma} in another column has a decimal comma"
             notes.append(f"warning: {what}: write numbers without thousands separators")
         elif pointed and pointed[0].count(".") == 1:
-            notes.append(f"{pointed[0]} is read as {float(pointed[0])}: write numbers without thousands separators")
+            what = f"{pointed[0]} is read as {float(pointed[0])}: write numbers without thousands separators"
+            notes.append("warning: " * (self._often >= OFTEN) + what)
         return notes
 
 

@@ -123,7 +123,7 @@ class TextFiles:
                     utf8.decode(block)
                 except UnicodeDecodeError:
                     utf8 = None
-                shown = shown or ("" if text.isascii() else text)
+                shown = shown or ("" if text.isascii() or block.isascii() else text)  # UTF-7 is ASCII
             yield text
         if decoder is not None:
             yield self._decode(decoder, b"", path, coding, fed, final=True)

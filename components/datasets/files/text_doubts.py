@@ -41,6 +41,11 @@ GROUPS = dict.fromkeys(UNSEEN.values(), "unseen")
 LOST = "\ufffd"
 # é, ° or ’ in UTF-8: two or three bytes, each decoded as Latin-1 or Windows-1252
 GARBLED = re.compile("[ÂÃ][\u0080-\u00bf]|â€[\u2122\u0153\u009d\u201c\u201d\u02dc\u00a6]")
+ENTITY = re.compile(
+    r"&(?:amp|quot|apos|lt|gt|nbsp|szlig|[a-z](?:uml|acute|grave|circ|cedil|tilde|ring)|#x?\d{2,5});", re.I
+)
+ENTITIES = "sign of HTML such as &amp;"
+UTF7 = re.compile(r"\+([A-Za-z0-9/]{3,})")
 FEW = 3  # minimum number of such pairs: another language may have some
 PAGE = "web page"
 OF_PAGE = "a web page (HTML), whose tags are read as text: save it as plain text"
@@ -53,6 +58,7 @@ FORMATS = {
     "JSON": re.compile(r'\s*(\[\s*)?\{\s*"[^"\n]*"\s*:'),
     "XML": re.compile(r"\s*<\?xml\b"),
     "FASTQ": re.compile(r"@\S.*\n[A-Za-z.*-]+\n\+.*\n"),
+    "lines with labels as fastText writes them": re.compile(r"__label__\S+[ \t]"),
     "annotations of brat": re.compile(r"[TREAMN*#]\d*\t\S+ \d+ \d+.*\n"),
 }
 BEGINNING = 4000  # characters that show a format
@@ -72,6 +78,15 @@ def web_page(path: Path, beginning: str) -> bool:
 def written_as(beginning: str) -> str:
     """The format of a text whose signs may not be wanted as text; "" for plain text."""
     return next((name for name, form in FORMATS.items() if form.match(beginning[:BEGINNING])), "")
+
+
+def _is_utf7(coded: str) -> bool:
+    """Whether AOk, between + and -, stands for letters as of French, Greek or Arabic."""
+    try:
+        letters = f"+{coded}-".encode().decode("utf-7")
+    except UnicodeDecodeError:
+        return False
+    return all(letter.isalpha() and "\x7f" < letter < "\u0700" for letter in letters)
 
 
 class TextDoubts:
@@ -100,6 +115,8 @@ class TextDoubts:
             if self.plain and (form := written_as(text)):
                 found[form] += 1
         found[GUTENBERG] += GUTENBERG in text
+        found[ENTITIES] += len(ENTITY.findall(text)) if "&" in text else 0
+        found["utf-7"] += sum(map(_is_utf7, UTF7.findall(text))) if "+" in text and text.isascii() else 0
         if not text.isascii() or "\x1b" in text:
             found[LOST] += text.count(LOST)
             for sign, name in UNSEEN.items():
@@ -127,6 +144,12 @@ class TextDoubts:
         if garbled:
             what = "seems to be UTF-8 that was read as Latin-1 and saved again (Ã© instead of é)"
             told.append(f"warning: {self._first('garbled')} {what}, {seen['garbled']:,} times")
+        if seen["utf-7"] >= FEW:
+            what = "seems to be UTF-7, in which +AOk- is é: set data.coding=utf-7"
+            told.append(f"warning: {self._first('utf-7')} {what}")
+        if seen[ENTITIES] >= FEW:
+            what = f"{seen[ENTITIES]:,} × {ENTITIES}, read as it is: decode them first (html.unescape)"
+            told.append(f"{self._first(ENTITIES)}: {what}")
         if seen[PAGE]:
             told.append(f"warning: {self._first(PAGE)}: {OF_PAGE}")
         for form in FORMATS:

@@ -19,7 +19,7 @@ from components.datasets.base import Reader
 from components.datasets.families import in_any_key
 from components.datasets.files.folders import printable
 from components.datasets.files.sandbox import Limits, read_all
-from components.datasets.music.formats.grid import ONLY_DRUMS
+from components.datasets.music.formats.grid import ONLY_DRUMS, UNEVEN
 from components.datasets.music.formats.midi_file import IN_SECONDS
 from components.datasets.music.formats.musicxml import SEVERAL
 from components.datasets.music.formats.repeats import DONT_FIT
@@ -52,7 +52,12 @@ class MusicFiles(Reader):
 
     framing = "sequences"
     kinds: ClassVar[tuple[str, ...]] = KINDS
-    told: ClassVar[tuple[str, ...]] = (DONT_FIT, IN_SECONDS, SEVERAL)  # remarks on a piece that are shown to the user
+    told: ClassVar[tuple[str, ...]] = (
+        DONT_FIT,
+        IN_SECONDS,
+        SEVERAL,
+        UNEVEN,
+    )  # remarks on a piece that are shown to the user
     function: ClassVar[str] = "components.datasets.music.formats.pieces:read"  # reads a file, in a subprocess
     sent: ClassVar[tuple[str, ...]] = OPTIONS  # the settings that it needs
 

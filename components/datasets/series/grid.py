@@ -18,6 +18,7 @@ from components.encodings.series import Series
 from components.errors import UserError, listed
 
 MOST_SERIES = 100_000
+MOST_FILLED = 10  # steps that may be filled for each one with a value
 IN_UTC = "times with a zone are converted to UTC, where summer time shifts local days: leave the zone out; or "
 Gaps = Literal["forward", "zero", "refuse"]
 
@@ -153,6 +154,12 @@ def laid_out(one: Found, freq: str, gaps: Gaps, where: str) -> Found:
         what = f"{int(missing.sum()):,} times without a value or a covariate, the first {first_missing}"
         raise UserError(what, where=where, hint="fill them with data.gaps=forward or data.gaps=zero")
     edges = np.flatnonzero(np.diff(missing.astype(np.int8), prepend=0, append=0))
+    if gaps == "forward" and missing.sum() > MOST_FILLED * len(places):
+        what = f"only {len(places):,} of {ends:,} steps ({freq}) have a line, up to {written(times[-1:], one.utc)[0]}"
+        hint = (
+            "correct times that are wrong, or set data.freq to a longer step; if missing lines mean 0, data.gaps=zero"
+        )
+        raise UserError(what, where=where, hint=hint)
     one.filled, one.longest = int(missing.sum()), int((edges[1::2] - edges[::2]).max(initial=0))
     values[:ends] = np.nan_to_num(values[:ends]) if gaps == "zero" else forward(values[:ends, None])[:, 0]
     covariates[:ends] = forward(covariates[:ends])  # a price isn't 0 when nothing was sold

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from components.datasets.base import TextFilesReader
-from components.datasets.beside_data import rises_evenly
+from components.datasets.beside_data import names_a_count, rises_evenly
 from components.datasets.files.cells import Points, lines, numbers, split_cells
 from components.datasets.files.folders import ending
 from components.datasets.labelled import NamedLabels, Row, one_label
@@ -93,6 +93,7 @@ class SeriesRowsReader(NamedLabels, TextFilesReader):
         for path in self.files:
             points: Points | None = None
             begins: list[float] = []
+            name = ""
             for number, line in lines(self._text, path):
                 where = f"{path}: line {number}"
                 if not line.strip():
@@ -105,6 +106,7 @@ class SeriesRowsReader(NamedLabels, TextFilesReader):
                 if self.label == "first":
                     cells = [*cells[1:], cells[0]]
                 if number == 1:
+                    name = cells[0]
                     self._headed = False
                     self._first(cells, path, labelled)
                 row = self._row(where, number, cells, labelled)
@@ -112,7 +114,9 @@ class SeriesRowsReader(NamedLabels, TextFilesReader):
                     begins.append(float(row.input[0, 0]))
                 yield row
             self._text.tell(points.notes if points else [])
-            if len(begins) >= COUNTED and begins[0] in (0, 1) and all(b == a + 1 for a, b in pairwise(begins)):
+            index = names_a_count(name) and len(set(begins)) == len(begins)
+            counting = begins[:1] in ([0], [1]) and all(b == a + 1 for a, b in pairwise(begins))
+            if len(begins) >= COUNTED and (counting or index):
                 what = f"warning: {path.name}: the first number of each line counts the lines: is it an index?"
                 self._text.tell([f"{what} (leave it out; in pandas: to_csv(index=False))"])
 

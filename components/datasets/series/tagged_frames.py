@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from components.datasets.base import TextFilesReader
-from components.datasets.beside_data import counts, rises_evenly
+from components.datasets.beside_data import counts, names_a_recording, rises_evenly
 from components.datasets.labelled import LabelledReader, Row
 from components.datasets.tables.columns import Table, read_columns
 from components.errors import UserError, unknown
@@ -78,6 +78,9 @@ class TaggedFramesReader(TextFilesReader, LabelledReader):
             if rises_evenly(table.numbers[:, table.names.index(name)]):
                 what = f"{table.path.name}: {name} increases by a constant"
                 notes.append(f"warning: {what}: is it a line number or time?")
+            if names_a_recording(name) and not self.recording:
+                what = f"warning: {name} is read as a number of each frame: does it identify the recording?"
+                notes.append(f"{what} Then set data.recording={name}")
         self.tell(*notes)
 
     def _numbers(self, table: Table, label: str, labelled: bool) -> list[str]:

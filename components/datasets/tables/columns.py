@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from components.datasets.beside_data import footer
-from components.datasets.files.cells import NUMBERS, PLAIN, SEPARATOR_LINE, Points, lines, split_cells
+from components.datasets.files.cells import NUMBERS, PLAIN, SEPARATOR_LINE, Points, lines, separator_of, split_cells
 from components.datasets.files.text import TextFiles
 from components.errors import UserError, unknown
 
@@ -125,8 +125,11 @@ class Table:
         """A note on irregular dates: duplicates, steps longer than usual or lines without a date; "" if there are
         none."""
         name, dates = self.dates
-        if undated := [line for line, date in zip(self.lines, dates, strict=True) if name and not date]:
-            return f"{name}: lines without a date: {len(undated):,}, the first in line {undated[0]}"
+        rows = zip(self.lines, dates, self.moments[1], strict=True)
+        if undated := [(line, cell.strip()) for line, date, cell in rows if name and not date]:
+            words = next((cell for _, cell in undated if re.search(r"[^\W\d_]", cell)), "")  # a total or a note
+            told = f"{name}: lines without a date: {len(undated):,}, the first in line {undated[0][0]}"
+            return f"warning: {told}, read as steps ({words[:40]!r})" if words else told
         steps = [
             (line, (date - before).total_seconds())
             for (before, date), line in zip(pairwise(dates), self.lines[1:], strict=True)
@@ -214,7 +217,7 @@ def table_rows(files: TextFiles, path: Path) -> Rows:
         if points is None and (said := SEPARATOR_LINE.fullmatch(line)):
             points = Points(said[1], apart=True)
             continue
-        points = points or Points(max(",\t;|", key=line.count), apart=True)
+        points = points or Points(separator_of(line), apart=True)
         where = f"{path}: line {number}"
         yield number, points(split_cells(line, points.separator, where), where)
     files.tell(points.notes if points else [])

@@ -197,8 +197,13 @@ class TableReader(NamedLabels, TextFilesReader):
                     raise UserError(f"two columns are called {name!r}", where=where, hint=hint)
         if not labelled:
             self._text.tell(self._unsure(columns, path))
-        if self.header and not self.input and not only:
+        if self.header and not self.input and (not only or len(columns.names) > 1):  # a column of texts may be alone
             self.same("read", (read,), path)
+        elif only and (trained := self.found.get("read", ("", ()))[1]) and read not in trained:
+            parts = [part.strip("\"' ") for part in re.split(r"[,;|\t]", read or "")]
+            if len(parts) > 1 and set(trained) & set(parts):
+                hint = self._other_separator(columns, path).removeprefix("; ")
+                raise UserError(f"has one column, {read!r}, instead of {trained[0]!r}", where=str(path), hint=hint)
         if self.header and labelled and not self.target:
             self.same("predicted", wanted, path)
         return read, *wanted

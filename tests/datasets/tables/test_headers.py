@@ -124,6 +124,10 @@ def test_a_model_reads_the_columns_that_it_was_trained_on(tmp_path: Path) -> Non
     assert asked(tmp_path, "table", table, ["mood,text", "glad,good day"]) == ["good day"]
     assert asked(tmp_path, "table", table, ["id,text,mood", "7,good day,glad"]) == ["good day"]
     assert asked(tmp_path, "table", table, ["sentence", "good day"]) == ["good day"], "the only column"
+    with pytest.raises(UserError, match="would be An export, but those of the training data are text"):
+        asked(tmp_path, "table", table, ["An export,", "text,mood", "good day,glad"])
+    with pytest.raises(UserError, match="has one column, 'text;mood', instead of 'text'"):
+        asked(tmp_path, "table", table, ["text;mood", "good day;glad"])
     with pytest.raises(UserError, match="would be id, but those of the training data are text"):
         asked(tmp_path, "table", table, ["id,sentence", "7,good day"])
     assert asked(tmp_path, "table", table, ["id,sentence", "7,good day"], "data.input=sentence") == ["good day"]

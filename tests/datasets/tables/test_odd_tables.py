@@ -220,13 +220,15 @@ def test_a_label_for_nearly_every_item_is_told(tmp_path: Path) -> None:
         (["1", "1.0"], "as different: '1' and '1.0'"),
         (["7", "007"], "as different: '007' and '7'"),
         (["dry", "NaN"], "read as a label: 'NaN'"),
+        (["dry", "wet", "unsorted"], "its name says that its items have none: 'unsorted'"),
+        (["wahr", "FALSCH", "ja"], "yes and no in several spellings"),
         (["dry", "wet"], ""),
         (["+", "-"], ""),
         (["1_0", "10"], ""),
     ],
 )
 def test_labels_that_hardly_differ_and_such_as_are_none_are_told(labels: list[str], said: str, tmp_path: Path) -> None:
-    rows = "".join(f"{text},{labels[at % 2]}\n" for at, text in enumerate(TEXTS))
+    rows = "".join(f"{text},{labels[at % len(labels)]}\n" for at, text in enumerate(TEXTS))
     told = notes(tmp_path, "t.csv", "text,what\n" + rows)
     assert said in told if said else not told
 

@@ -205,6 +205,22 @@ def test_a_comma_in_a_sentence_makes_no_table_of_a_text(tmp_path):
     assert len(list(LabelledLinesReader([folder]).items())) == 3
 
 
+def test_labels_in_the_middle_of_names_and_beside_the_names_of_splits(tmp_path):
+    write(tmp_path, "mail.spam.txt", "buy\n")
+    write(tmp_path, "mail.ham.txt", "hi\n")
+    assert sorted(LabelledLinesReader([tmp_path]).items()) == [("buy", "spam"), ("hi", "ham")]
+    files = [tmp_path / name for name in ("train_spam.txt", "Train-ham.txt", "spam.train.txt")]
+    for path in files:
+        path.write_text(f"{path.stem}\n", encoding="utf-8")
+    assert [label for _, label in LabelledLinesReader(files[:2]).items()] == ["spam", "ham"]
+    alone = [files[0], tmp_path / "mail.ham.txt"]
+    assert [label for _, label in LabelledLinesReader(alone).items()] == ["train_spam", "mail"], "not all of a split"
+    assert [label for _, label in LabelledLinesReader(files[:2], label_in="file").items()] == [
+        "train_spam",
+        "Train-ham",
+    ]
+
+
 def test_labels_are_endings_or_folders_where_the_names_are_alike(tmp_path):
     polarity, mail, both = tmp_path / "polarity", tmp_path / "mail", tmp_path / "both"
     for path in (polarity, mail / "spam", mail / "ham", both / "one"):

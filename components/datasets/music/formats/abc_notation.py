@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from components.datasets.files.sandbox import Refused
+from components.datasets.music.formats.abc_fields import Tune
 from components.datasets.music.formats.abc_order import in_order
-from components.datasets.music.formats.abc_signs import Tune, parse_tune
+from components.datasets.music.formats.abc_signs import GERMAN_H, parse_tune
 from components.datasets.music.formats.grid import (
     LONGEST_STEPS,
     ONLY_DRUMS,
@@ -27,6 +28,7 @@ from components.datasets.music.formats.grid import (
     decoded,
     moved,
     settle,
+    uneven_bars,
     usable_metre,
 )
 from components.harmony import Symbol
@@ -44,12 +46,13 @@ def read_abc(data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
     starts = [match.start() for match in re.finditer(r"^X:", text, re.MULTILINE)][:MOST_TUNES]
     if not starts:
         raise Refused("contains no tune: no line begins with X:")
+    german = GERMAN_H.search(text) is not None
     stem = clean(PurePath(name).stem)
     pieces = []
     for index, (start, stop) in enumerate(zip(starts, [*starts[1:], len(text)], strict=True), start=1):
         title = f"{stem} {index}" if len(starts) > 1 else stem
         try:
-            tune = parse_tune(text[start:stop])
+            tune = parse_tune(text[start:stop], german)
             title = tune.title = clean(tune.title) or title
             pieces.append(_piece(tune, options))
         except Refused as refused:  # the other tunes of the file are still read
@@ -63,6 +66,7 @@ def _piece(tune: Tune, options: dict[str, Any]) -> Piece:
     chords: list[tuple[Fraction, Symbol | None]] = []
     metres: dict[Fraction, tuple[int, int]] = {}
     first_bar, errors, remarks = Fraction(0), [], []
+    bars: list[Fraction] = []
     for number, voice in enumerate(tune.voices.values()):
         time = Fraction(0)
         spans: list[list] = []  # start, end, pitch
@@ -84,8 +88,9 @@ def _piece(tune: Tune, options: dict[str, Any]) -> Piece:
                 chords.append((time, element.value))
             elif element.kind == "metre" and number == 0:
                 metres[time] = element.value
-            elif element.kind == "bar" and not first_bar and number == 0:
-                first_bar = time
+            elif element.kind == "bar" and number == 0:
+                first_bar = first_bar or time
+                bars.append(time)
             time += element.length
             if time * spb > LONGEST_STEPS:
                 raise Refused(f"lasts more than {LONGEST_STEPS // spb:,} beats")
@@ -105,13 +110,15 @@ def _piece(tune: Tune, options: dict[str, Any]) -> Piece:
     upbeat = round(first_bar * spb)
     tempo = tune.tempo or 120.0
     piece = Piece("ABC", tune.title, tracks, spb, opening, key=tune.key, left_out=tune.lost, remarks=remarks)
-    piece.tempo_bpm = tempo
+    piece.tempo_bpm, piece.tempo_changes = tempo, tune.tempo_changes
     piece.upbeat_steps = upbeat if 0 < upbeat < bar else 0
     before = opening
     for time, metre in sorted(metres.items()):
         if metre != before and usable_metre(*metre, spb):
             piece.metre_changes.append((round(time * spb), metre))
             before = metre
+    if not metres and usable_metre(*opening, spb):
+        piece.remarks += uneven_bars(bars, first_bar, Fraction(*opening) * 4)
     end = piece.length_steps
     piece.chords = chord_spans([(round(time * spb), symbol) for time, symbol in chords], end)
     piece.seconds = end / spb * 60.0 / tempo

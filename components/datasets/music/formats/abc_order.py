@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from components.datasets.files.sandbox import Refused
-from components.datasets.music.formats.abc_signs import MOST_ELEMENTS, Element, Tune, Voice
+from components.datasets.music.formats.abc_fields import Element, Tune, Voice
+from components.datasets.music.formats.abc_signs import MOST_ELEMENTS
 from components.datasets.music.formats.repeats import DONT_FIT, Bar, Misfit, played, read_words
 
 MOST_PARTS = 1000  # parts played in a tune

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
 
 from components.datasets.files.sandbox import Refused
+from components.datasets.music.formats.abc_fields import LETTERS, Element, Tune, Voice, drums, read_field, shift
 from components.datasets.music.formats.grid import QUARTER_TONE, chord_symbol
 from components.datasets.music.formats.repeats import ending_numbers, says_jump
 from components.drums import CHANNEL
-from components.harmony import Key, Symbol
+from components.harmony import Symbol
 
 MIDI_CHANNEL = re.compile(r"(?:%%|I:)\s*MIDI\s+channel\s*=?\s*(\d{1,2})\b")
 MIDI_TRANSPOSE = re.compile(r"(?:%%|I:)\s*MIDI\s+r?transpose\s*=?\s*[-+]?0*[1-9]")
-CLEF = re.compile(r"(?:^|\s)(?:clef=)?(perc|treble|alto|tenor|bass)|\bclef=(?=[GCF])")
 MOST_ELEMENTS = 100_000  # in a tune, repeats expanded
-LETTERS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
-SHARPS, FLATS = "FCGDAEB", "BEADGCF"
-FIFTHS = {"C": 0, "G": 1, "D": 2, "A": 3, "E": 4, "B": 5, "F": -1}
-MODES = {  # first three letters → (name, difference in fifths from major)
-    "": ("major", 0), "maj": ("major", 0), "ion": ("ionian", 0), "m": ("minor", 3), "min": ("minor", 3),
-    "aeo": ("minor", 3), "dor": ("dorian", 2), "phr": ("phrygian", 4), "lyd": ("lydian", -1),
-    "mix": ("mixolydian", 1), "loc": ("locrian", 5),
-}  # fmt: skip
 DECORATIONS = {
     "d.c.": "D.C.", "dacapo": "D.C.", "d.s.": "D.S.", "dacoda": "to coda", "fine": "fine",
     **{f"d.{of}.al{to}": f"D.{of.upper()}. al {to}" for of in "cs" for to in ("coda", "fine")},
 }  # fmt: skip
+GERMAN_H = re.compile(r'"H(?:[m7/"]|maj|sus|dim|is)')
+GERMAN_B = re.compile(r"^B(?!b(?!\d)|es|♭)|(?<=/)B(?=$|\s)")
 FIELD = re.compile(r"(?:[A-Z]|[mrsw]):(?![|:])")  # "G:|" is a note and a bar line
 BLOCK = re.compile(r"^%%begin(\w+).*?(?:^%%end\1.*?$|\Z)", re.MULTILINE | re.DOTALL)  # text, PostScript
 LENGTH = r"(\d{0,4})(/{0,4})(\d{0,4})"
@@ -48,65 +39,17 @@ TOKEN = re.compile(
 NOT_NOTES = re.compile(r"\"([^\"]*)\"|![^!]*!|\+[^+]*\+")  # in a chord
 PLUS = re.compile(r"\"[^\"\n]*\"|\+([^+\s]{1,40})\+")  # a decoration; before ABC 2, a chord
 NOTES = re.compile(r"(?!f+$)(?:[_^=]{0,2}[A-Ga-g][,']{0,5}\d{0,2}/{0,2}\d?){2,}")  # +ff+ is a dynamic
-NO_KEY = re.compile(r"(?i)none|hp|clef|treble|alto|tenor|bass|perc|middle|[a-z]+=|$")
 IN_CHORD = re.compile(rf"([_^=]{{0,2}})([A-Ga-g])([,']{{0,5}}){LENGTH}(-?)")
 
 
-@dataclass
-class Element:
-    """An element of a tune. `kind`: note, rest, chord, bar, open, close, ending, metre, part, segno, coda, words."""
-
-    kind: str
-    length: Fraction = Fraction(0)  # quarter notes
-    pitches: tuple[int, ...] = ()
-    tied: bool = False
-    value: Any = None
-
-
-@dataclass
-class Voice:
-    name: str = ""
-    elements: list[Element] = field(default_factory=list)
-    accidentals: dict[tuple[str, int], int] = field(default_factory=dict)  # of this bar
-    written: dict[tuple[str, int], int] = field(default_factory=dict)  # accidentals of the notes being read
-    sounding: dict[tuple[str, int], int] = field(default_factory=dict)  # accidentals of the last notes
-    carried: dict[tuple[str, int], int] = field(default_factory=dict)  # by ties over the bar line, for the next notes
-    triplets: int = 0  # notes left in the tuplet
-    ratio: Fraction = Fraction(1)
-    broken: Fraction = Fraction(1)  # factor for the length of the next note
-    # values that differ from the tune's: another voice keeps its own key
-    metre: tuple[int, int] | None = None
-    unit: Fraction | None = None
-    signature: dict[str, int] | None = None
-    shift: int = 0  # semitones from written to sounding pitch
-    drums: bool = False  # unpitched percussion
-    overlay: bool = False  # an overlay (&): notes from the beginning of the bar, until it ends
-
-
-@dataclass
-class Tune:
-    title: str = ""
-    metre: tuple[int, int] = (4, 4)
-    unit: Fraction | None = None
-    tempo: float = 0.0
-    key: str = ""
-    parts: str = ""  # playing order
-    part: str = ""  # part being read
-    signature: dict[str, int] = field(default_factory=dict)
-    shift: int = 0
-    drums: bool = False
-    voices: dict[str, Voice] = field(default_factory=dict)
-    lost: Counter[str] = field(default_factory=Counter)
-
-
-def parse_tune(text: str) -> Tune:
+def parse_tune(text: str, german: bool = False) -> Tune:
     """The tune in a text that begins with an X: line. An empty line ends the tune; bars and fields after it are still
-    read, but other text isn't.
+    read, but other text isn't. `german`: chord symbols are German, B is B flat.
 
     Raises:
         Refused: the tune is longer than MOST_ELEMENTS, or has no K: line.
     """
-    tune = Tune()
+    tune = Tune(german=german)
     in_body = ended = False
     voice = tune.voices.setdefault("1", Voice())
     for line in BLOCK.sub("%", text).splitlines():
@@ -122,7 +65,7 @@ def parse_tune(text: str) -> Tune:
             if letter == "V":
                 voice = _voice(tune, value)
             else:
-                _field(tune, voice, letter, value, in_body)
+                read_field(tune, voice, letter, value, in_body)
             in_body = in_body or letter == "K"
         elif line.startswith("+:"):  # continues the previous field
             continue
@@ -156,93 +99,8 @@ def _voice(tune: Tune, value: str) -> Voice:
     voice = tune.voices.setdefault(name, new)
     named = re.search(r'(?:name|nm)="([^"]{1,60})"', value)
     voice.name = named[1] if named else voice.name or name
-    voice.shift, voice.drums = _shift(value, voice.shift), _drums(value.partition(" ")[2], voice.drums)
+    voice.shift, voice.drums = shift(value, voice.shift), drums(value.partition(" ")[2], voice.drums)
     return voice
-
-
-def _field(tune: Tune, voice: Voice, letter: str, value: str, in_body: bool) -> None:
-    if letter == "T" and not tune.title:
-        tune.title = value[:120]
-    elif letter == "M":
-        metre = {"C": (4, 4), "C|": (2, 2)}.get(value) or _fraction_pair(value)
-        if metre and in_body:
-            voice.elements.append(Element("metre", value=metre))
-            voice.metre = metre
-        elif metre:
-            tune.metre = metre
-        elif value.lower() not in ("", "none"):
-            tune.lost["metre that can't be read: the one before holds (kept)"] += 1
-    elif letter == "L" and (pair := _fraction_pair(value)):
-        unit = Fraction(*pair) * 4
-        voice.unit, tune.unit = (unit, tune.unit) if in_body else (None, unit)
-    elif letter == "Q" and not tune.tempo:
-        found = re.search(r"(?:(\d{1,2})/(\d{1,2})\s*=\s*)?(\d{1,4})\s*$", re.sub(r'"[^"]*"', "", value))
-        if found and 5 <= int(found[3]) <= 1000:
-            beat = Fraction(int(found[1]), int(found[2])) * 4 if found[1] and int(found[2]) else Fraction(1)
-            tune.tempo = min(max(float(beat * int(found[3])), 5.0), 1000.0)
-    elif letter == "K":
-        signature = _key(tune, value)
-        if in_body:
-            voice.signature = voice.signature if signature is None else signature
-            voice.shift, voice.drums = _shift(value, voice.shift), _drums(value, voice.drums)
-        else:
-            tune.signature, tune.shift, tune.drums = signature or {}, _shift(value, 0), _drums(value, False)
-            for each in tune.voices.values():  # voices declared before the key
-                each.shift, each.drums = each.shift or tune.shift, each.drums or tune.drums
-    elif letter == "P" and in_body:
-        tune.part = value[:1]
-        for each in tune.voices.values():
-            each.elements.append(Element("part", value=tune.part))
-    elif letter == "P":
-        tune.parts = value
-
-
-def _fraction_pair(value: str) -> tuple[int, int] | None:
-    """The pair of numbers of 3/4 or (2+3)/8."""
-    found = re.match(r"\(?(\d{1,3}(?:\s*\+\s*\d{1,3}){0,9})\)?\s*/\s*(\d{1,3})\b", value)
-    top = sum(map(int, found[1].split("+"))) if found else 0
-    return (top, int(found[2])) if found and top and int(found[2]) else None
-
-
-def _shift(value: str, before: int) -> int:
-    """The transposition in semitones that a key or a voice gives (transpose=-2, octave=1, clef=treble-8)."""
-    semitones = re.search(r"\btranspose=([-+]?\d{1,2})\b", value)
-    octaves = re.search(r"\boctave=([-+]?\d)\b", value)
-    clef = re.search(r"(?:treble|alto|tenor|bass|[GCF])\d?([-+])8\b", value)
-    if not (semitones or octaves or clef):
-        return before
-    by_clef = (12 if clef[1] == "+" else -12) if clef else 0
-    return (int(semitones[1]) if semitones else 0) + 12 * (int(octaves[1]) if octaves else 0) + by_clef
-
-
-def _drums(value: str, before: bool) -> bool:
-    """Whether the clef of a key or a voice is percussion."""
-    clef = CLEF.search(re.sub(r'"[^"]*"', "", value))
-    return clef[1] == "perc" if clef else before
-
-
-def _key(tune: Tune, value: str) -> dict[str, int] | None:
-    """The signature: letter → 1 sharp, −1 flat, 0 natural; None if the field has no key."""
-    found = re.match(r"([A-G])([#b]?)\s*([A-Za-z]*)", value[:1].upper() + value[1:])
-    said = found and (found[3].lower()[:3] in MODES or found[3].lower() == "m")
-    if not found or (value[:1].islower() and not (said and found[3])):  # "g": G minor, as in German, or G major?
-        if not NO_KEY.match(value):
-            tune.lost["key that can't be read: no sharps or flats (kept)"] += 1
-        if value.lower().startswith("hp"):  # Highland pipes: F and C sharp
-            return {"F": 1, "C": 1}
-        return {} if value.lower().startswith("none") else None
-    mode = found[3].lower()
-    name, less = MODES.get(mode if mode == "m" else mode[:3], ("major", 0))
-    fifths = FIFTHS[found[1]] + 7 * ((found[2] == "#") - (found[2] == "b")) - less
-    signs = SHARPS[: min(fifths, 7)] if fifths > 0 else FLATS[: min(-fifths, 7)]
-    # with "exp" only the accidentals that follow count
-    signature = dict.fromkeys("" if mode == "exp" else signs, 1 if fifths > 0 else -1)
-    for sign, letter in re.findall(r"\s([_^=])([A-Ga-g])", value):
-        signature[letter.upper()] = {"_": -1, "^": 1, "=": 0}[sign]
-    if not tune.key and mode != "exp":
-        tonic = (LETTERS[found[1]] + (found[2] == "#") - (found[2] == "b") + _shift(value, 0)) % 12  # sounding pitch
-        tune.key = str(Key(tonic, name))
-    return signature
 
 
 def _music(tune: Tune, voice: Voice, line: str) -> Voice:
@@ -306,7 +164,7 @@ def _music(tune: Tune, voice: Voice, line: str) -> Voice:
             if group["field"] == "V":
                 voice = _voice(tune, group["value"].strip())
             else:
-                _field(tune, voice, group["field"], group["value"].strip(), True)
+                read_field(tune, voice, group["field"], group["value"].strip(), True)
             unit = voice.unit or usual
     return voice
 
@@ -378,6 +236,9 @@ def _symbol(tune: Tune, voice: Voice, text: str) -> None:
     if voice.elements and voice.elements[-1].kind == "chord":
         tune.lost["chord symbol beside another, the first kept (kept)"] += 1
         return
+    if tune.german and (found := GERMAN_B.sub("Bb", text)) != text:
+        tune.lost["chord symbol B, read as B flat: others of the file are called H (kept)"] += 1
+        text = found
     symbol = chord_symbol(text, tune.lost)
     if symbol is not None and voice.shift:  # the symbol names the chord in the written key
         root, kind, bass = symbol

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -16,11 +17,13 @@ from components.harmony import Symbol, find_key, match_chord, parse_chord
 from components.score import Chord
 
 QUARTER_TONE = "quarter tone read as the semitone beside it (kept)"
+UNEVEN = "bar lines aren't where bars of the metre end"
 ONLY_DRUMS = "has only drums"  # reason of a refusal
 LONGEST_STEPS = 1_000_000
 THIRD = 0.04  # of a third of a beat: onsets this close count as being on it
 GATHERED = 0.2  # mean resultant length of the phases of onsets that follow the beat
 START, DURATION, PITCH, VELOCITY = range(4)  # columns of a track's notes
+GERMAN = re.compile(r"(?:^|(?<=/))(?:[A-H]is|[CDFGB]es|[AE]s|H)")  # Cis is C sharp, As is A flat, H is B
 
 
 @dataclass
@@ -264,16 +267,24 @@ def _over_bass(intervals: frozenset[int]) -> Symbol | None:
     return match_chord(intervals, 0)
 
 
+def _parsed(text: str) -> Symbol | None:
+    try:
+        return parse_chord(text)
+    except UserError:
+        return None
+
+
 def chord_symbol(text: str, left_out: Counter[str]) -> Symbol | None:
     """The chord of a symbol; None for "N.C." and for an unreadable one, which ends the chord before."""
     try:
         return parse_chord(text)
     except UserError:
         plain = re.sub(r"\([^()]*\)", "", text)
-    try:
-        symbol = parse_chord(plain) if plain != text else None
-    except UserError:
-        symbol = None
+    german = GERMAN.sub(lambda root: root[0][0].replace("H", "B") + {"": "", "i": "#"}.get(root[0][1:2], "b"), text)
+    if german != text and (symbol := _parsed(german)):
+        left_out["chord symbol in German: H read as B, Fis as F# (kept)"] += 1
+        return symbol
+    symbol = _parsed(plain) if plain != text else None
     what = "chord symbol that can't be read: no chord there" if symbol is None else "addition in brackets to a chord"
     left_out[f"{what} (kept)"] += 1
     return symbol
@@ -285,3 +296,12 @@ def chord_spans(symbols: list[tuple[int, Symbol | None]], end: int) -> list[Chor
     ends = [*(at for at, _ in symbols), end][1:]
     spans = ((start, stop - start, symbol) for (start, symbol), stop in zip(symbols, ends, strict=True))
     return list(joined(Chord(start, length, *symbol) for start, length, symbol in spans if symbol and length > 0))
+
+
+def uneven_bars(bars: list[Fraction], first: Fraction, length: Fraction) -> list[str]:
+    """A remark if many bar lines, in quarter notes, aren't where bars of this length after the first one end: beats are
+    missing or too many. Upbeats of sections move one bar line each."""
+    begin = first if first < length else Fraction(0)
+    off = sum((time - begin) % length != 0 for time in bars)
+    told = f"{UNEVEN} ({off} of {len(bars)}): beats are missing or too many"
+    return [told] if len(bars) >= 4 and 3 * off > len(bars) else []

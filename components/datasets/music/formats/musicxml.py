@@ -89,6 +89,11 @@ def write_out(root: Element, left_out: Counter[str]) -> None:
                 left_out["cue note"] += 1
                 note.remove(pitch)
                 note.insert(0, Element("rest"))
+        for transpose in part.iter("transpose"):
+            if transpose.find("diatonic") is None:  # optional, but music21 needs it
+                steps = Element("diatonic")
+                steps.text = str(round(float(transpose.findtext("chromatic") or 0) * 7 / 12))
+                transpose.insert(0, steps)
         _chord_symbols(part, left_out)
         _repeat_measures(part.findall("measure"), left_out)
 

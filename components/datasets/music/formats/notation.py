@@ -28,6 +28,7 @@ from components.datasets.music.formats.grid import (
     key_name,
     moved,
     settle,
+    uneven_bars,
     usable_metre,
 )
 from components.datasets.music.formats.humdrum import as_played, as_written
@@ -187,6 +188,9 @@ def _piece(
     if not metres:
         remarks.append("no metre in the file: 4/4 is assumed")
     metre = metres[0][1] if metres else (4, 4)
+    if len(metres) == 1:
+        lines = [at for _, at in playing.order][1:]
+        remarks += uneven_bars(lines, next(iter(lines), Fraction(0)), Fraction(*metre) * 4)
     bar = bar_steps(metre, spb)
     upbeat = (bar - round(playing.upbeat * spb)) % bar
     marks = [mark.getQuarterBPM() for mark in flats[0].getElementsByClass(tempo.MetronomeMark)]
