@@ -52,12 +52,8 @@ class MusicFiles(Reader):
 
     framing = "sequences"
     kinds: ClassVar[tuple[str, ...]] = KINDS
-    told: ClassVar[tuple[str, ...]] = (
-        DONT_FIT,
-        IN_SECONDS,
-        SEVERAL,
-        UNEVEN,
-    )  # remarks on a piece that are shown to the user
+    # remarks on a piece that are shown to the user
+    told: ClassVar[tuple[str, ...]] = (DONT_FIT, IN_SECONDS, SEVERAL, UNEVEN)
     function: ClassVar[str] = "components.datasets.music.formats.pieces:read"  # reads a file, in a subprocess
     sent: ClassVar[tuple[str, ...]] = OPTIONS  # the settings that it needs
 
