@@ -198,9 +198,8 @@ def _cells(begin: Sequence[str]) -> tuple[str, list[list[str]]]:
         share = sum(len(row) == width for row in rows) / len(rows)
         if width > 1 and share >= REGULAR and (share, width) > best[:2]:
             best = (share, width, name, [with_points(row, sign) for row in rows if len(row) == width])
-        if best[2] == "tab" or (
-            best[2] == "semicolon" and decimal
-        ):  # texts may have the same number of commas in each line, but hardly of tabs
+        # texts may have the same number of commas in each line, but hardly of tabs
+        if best[2] == "tab" or (best[2] == "semicolon" and decimal):
             break
     if best[2]:
         return best[2], best[3]
