@@ -201,7 +201,7 @@ def _explain(section: str, item: Mapping[str, Any], fields: Mapping[str, Any]) -
         return f"{key}: unknown setting; {meant} (--set {key}=null removes it)"
     if item["type"] == "missing":
         return f"{key}: must be set"
-    message = item["msg"][0].lower() + item["msg"][1:]
+    message = item["msg"][0].lower() + item["msg"][1:].replace("valid tuple", "list, such as [a, b]")
     near = _near(item, fields)
     meant = f"; did you mean {near!r}?" if near else ""
     given = repr(item["input"])

@@ -151,6 +151,11 @@ def test_bad_yaml_is_refused_with_its_place(recipe_file, text, said) -> None:
     assert said in refused(recipe_file(text))
 
 
+def test_a_list_is_called_so(recipe_file) -> None:
+    said = refused(recipe_file(GOOD), "training.freeze=embedding")
+    assert "training.freeze: input should be a list, such as [a, b], not 'embedding'" in said
+
+
 def test_of_two_values_of_a_setting_the_last_applies(recipe_file) -> None:
     assert read_recipe(recipe_file(GOOD), ["training.steps=5", "training.steps=6"]).training["steps"] == 6
 
