@@ -48,19 +48,24 @@ def write_learning_curve(
     axes, loss_axes = panels[0], panels[-1]
     tokens = [point["tokens"] for point in history]
     for key, colour, name, on in (("train", TRAIN, "train", loss_axes), ("val", VAL, "val", axes)):
-        on.plot(tokens, [point[key] for point in history], color=colour, marker="o", markersize=3, label=name)
+        values = [point[key] for point in history]
+        if any(map(math.isfinite, values)):  # val may be part of train
+            on.plot(tokens, values, color=colour, marker="o", markersize=3, label=name)
     keys = ("val",) if loss_unit else ("train", "val")
     curves = [point[key] for point in history for key in keys if math.isfinite(point[key])]
+    drawn = bool(curves)
     curves += [test] if test is not None else []
     if curves:
         # a distant baseline would flatten the curves: it is only named in the legend
         low, high = min(curves), max(curves)
         near = [value for value in baselines.values() if value < 2.5 * high]
+        low = low if drawn else min([low, *near])  # the test figure alone has no scale
         top = max([high, *near, low + 1e-6])  # a single point needs an axis too
         bottom = low - 0.15 * (top - low)  # nats of a density may be negative
-        axes.set_ylim(bottom if low < 0 else max(0.0, bottom), top + 0.1 * (top - low))
+        bottom = bottom if low < 0 else max(0.0, bottom)
+        axes.set_ylim(bottom, top + 0.1 * (top - low))
         for name, value in baselines.items():
-            far = "" if value <= top else " (outside the plot)"
+            far = "" if bottom <= value <= top else " (outside the plot)"
             axes.axhline(value, color=SOFT, linewidth=0.9, linestyle="--", label=f"{name} {value:.3g}{far}")
     if test is not None and tokens:
         axes.plot(tokens[-1:], [test], color=INK, marker="*", markersize=11, linestyle="none", label=f"test {test:.3g}")
@@ -72,7 +77,8 @@ def write_learning_curve(
     for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(axis="y", color="#e6e6e6", linewidth=0.6)
-        panel.legend(frameon=False)
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(frameon=False)
     FigureCanvasAgg(figure).print_png(path)
 
 

@@ -21,7 +21,7 @@ from components.registry import resolve
 
 WHERE = "model.letter_models"
 SCALE = 0.2  # standard deviation of the states: about that of LSTM's; larger ones were learned by heart
-LARGEST = 1.0
+LARGEST = 5 * SCALE  # states are clipped to it
 
 
 class LetterModels(nn.Module):
@@ -52,8 +52,9 @@ class LetterModels(nn.Module):
 
 
 class LetterModel(nn.Module):
-    """A language model without its output layer. It reads the words with a blank between each two and a line break at
-    the beginning; a word's state is that after its last letter, or, if the model reads from the end, after its first.
+    """A language model without its output layer. It reads the words with a blank between each two, after a line break
+    (after BOS, if it was trained on single lines). A word's state is that after its last letter, or, if the model reads
+    from the end, after its first.
 
     `letters` is the number of letters in the words' encoding. `facts` describe the model: `size` of its vocabulary,
     whether it is `reversed`, and the `settings` of its layers; see `components.training.letter_models`.
@@ -66,7 +67,7 @@ class LetterModel(nn.Module):
         self.reader = Backbone([Field(size=int(facts["size"]))], **checked_options(WHERE, settings, kinds))
         self.reader.requires_grad_(False)
         self.reversed = bool(facts["reversed"])
-        # the model's id of each letter; of the blank at PAD, and of the line break at BOS
+        # the model's id of each letter; of the blank at PAD, and of what it begins with at BOS
         self.register_buffer("ids_L", torch.zeros(letters, dtype=torch.int64))
 
     def train(self, mode: bool = True) -> LetterModel:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from components.datasets.store import Sequences
@@ -68,6 +69,26 @@ def test_pictures_can_be_drawn(small_recipe, small_store, tmp_path, framing) -> 
         with Image.open(tmp_path / f"{name}.png") as image:
             assert min(image.size) > 100
             assert len(image.convert("L").getcolors(256)) > 10, "something is drawn"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("val", [math.nan, 0.8])
+def test_a_learning_curve_without_val_has_the_scale_of_its_baselines(val: float, tmp_path, monkeypatch) -> None:
+    drawn = []
+    monkeypatch.setattr(report, "Figure", lambda **words: drawn.append(Figure(**words)) or drawn[-1])
+    history = [{"step": s, "tokens": s * 10.0, "train": 1.0 / s, "val": val} for s in (1, 2)]
+    report.write_learning_curve(
+        tmp_path / "a.png", history, metric="f1", baselines={"common": 0.1}, test=0.7, title="a", loss_unit="nats"
+    )
+    axes = drawn[0].axes[0]
+    names, (low, high) = axes.get_legend_handles_labels()[1], axes.get_ylim()
+    assert high > 0.7
+    if math.isnan(val):
+        assert names == ["common 0.1", "test 0.7"]
+        assert low <= 0.1
+    else:
+        assert names == ["val", "common 0.1 (outside the plot)", "test 0.7"]
+        assert low > 0.1
 
 
 def test_every_token_of_a_piece_is_in_the_layout_once() -> None:
