@@ -49,8 +49,7 @@ def targets(section: str, kind: str | None = None) -> list[Any]:
 def generation_targets(task: Mapping[str, Any]) -> list[Any]:
     """The targets of the generation section, for a task that generates. Other tasks have none."""
     settings = resolve("task", task["kind"]).settings if task else None
-    # subclasses of settings list only their additions
-    return [part for part in reversed(settings.__mro__) if "__init__" in vars(part)][1:] if settings else []
+    return [settings] if settings else []
 
 
 def options_of(target: Any) -> dict[str, tuple[Any, Any]]:

@@ -10,7 +10,7 @@ Shapes: N particles, V vocabulary, S input streams, T tokens, L fixed tokens in 
 
 from __future__ import annotations
 
-from copy import copy
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -43,8 +43,7 @@ class Particles:
         self.copies = bool(getattr(model, "places", 0))
         self.device = next(model.parameters()).device
         # the temperature is already applied to the logits
-        self.drawn_with = copy(settings)
-        self.drawn_with.temperature = 1.0
+        self.drawn_with = replace(settings, temperature=1.0)
         count = settings.particles
         self.ids = np.full((count, 1), BOS, dtype=np.int64)  # padded with −1
         self.length = np.ones(count, dtype=np.int64)

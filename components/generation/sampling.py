@@ -5,7 +5,7 @@ Shapes: N sequences in a batch, V vocabulary, S input streams.
 
 from __future__ import annotations
 
-from copy import copy
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -98,8 +98,7 @@ def sample_plainly(model: SequenceModel, draft: Draft) -> list[Sampled]:
     ids, start = begun(draft)
     copies, drawn_with = bool(getattr(model, "places", 0)), settings
     if copies and settings.temperature:  # the temperatures are applied to the parts of the mixture
-        drawn_with = copy(settings)
-        drawn_with.temperature = 1.0
+        drawn_with = replace(settings, temperature=1.0)
     read = inputs(encoding, ids, 0, start).to(device)
     if copies:
         y, state = model.outputs(read, model.initial_state(count))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -65,9 +64,7 @@ class Settings:
 
     def as_trained(self) -> Settings:
         """These settings without temperature, top_k and top_p; temperature 0 is kept."""
-        plain = copy(self)
-        plain.temperature, plain.top_k, plain.top_p = 1.0 if self.temperature else 0.0, 0, 1.0
-        return plain
+        return replace(self, temperature=1.0 if self.temperature else 0.0, top_k=0, top_p=1.0)
 
 
 @dataclass(frozen=True)

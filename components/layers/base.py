@@ -97,6 +97,14 @@ def one_hot(ids: Tensor, size: int, like: Tensor) -> Tensor:
     return like.new_zeros(*ids.shape[:-1], size).scatter_(-1, ids, 1.0)
 
 
+def widen_one_hot(layer: nn.Module) -> None:
+    """Initialise the input weights of a layer that reads one-hot vectors uniformly in ±1. Only one entry of each is 1:
+    the fan-in is the number of streams, not the vocabulary's size."""
+    for name, parameter in layer.named_parameters():
+        if name.endswith("weight_ih"):
+            nn.init.uniform_(parameter, -1.0, 1.0)
+
+
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
     """Move a tensor to a device. Copies from the CPU to a GPU use pinned memory, so the CPU doesn't wait."""
     pinned = device.type == "cuda" and tensor.device.type == "cpu"

@@ -18,7 +18,7 @@ from components.datasets.vectors import read_vectors
 from components.encodings.base import Field
 from components.encodings.vocabulary import Vocabulary
 from components.errors import UserError
-from components.layers.base import Recurrent, State
+from components.layers.base import Recurrent, State, widen_one_hot
 from components.layers.bidirectional import Bidirectional
 from components.layers.dropout import DropoutKind, make_dropout
 from components.layers.stack import Stack
@@ -113,10 +113,7 @@ class Backbone(nn.Module):
             learn_initial_state=learn_initial_state,
         )
         if not self.frames and self.embedding is None:
-            # only S entries of a one-hot input are 1: the fan-in is S, not the vocabulary's size
-            for name, parameter in self.recurrent.layers[0].named_parameters():
-                if name.endswith("weight_ih"):
-                    nn.init.uniform_(parameter, -1.0, 1.0)
+            widen_one_hot(self.recurrent.layers[0])
 
     @staticmethod
     def is_causal(options: Mapping[str, Any]) -> bool:

@@ -69,11 +69,7 @@ class Recurrent(Layer):
         if module.input_size != source.size:
             raise UserError(f"needs {module.input_size} features, not {source}", where=self.label)
         if source.ids and not self._given:
-            # only one entry of a one-hot input is 1: the fan-in is 1, not the vocabulary's size
-            first = module if self._plain else module.layers[0]
-            for name, parameter in first.named_parameters():
-                if name.endswith("weight_ih"):
-                    nn.init.uniform_(parameter, -1.0, 1.0)
+            base.widen_one_hot(module if self._plain else module.layers[0])
         return module
 
     @property

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from components.encodings.base import Field
 from components.encodings.vocabulary import SPECIALS
 from components.errors import UserError
-from components.layers.base import moved
+from components.layers.base import moved, widen_one_hot
 from components.layers.bidirectional import Bidirectional
 from components.layers.crf import LinearChainCRF
 from components.layers.ragged import lengths_on
@@ -91,9 +91,7 @@ class Spelling(nn.Module):
         cell = resolve("cell", options.get("kind", "lstm"))
         own = {name: options[name] for name in options_of(cell) if name in options} | {"hidden_size": hidden_size}
         self.both = Bidirectional(*(cell(letters, **own) for _ in range(2)))
-        for name, parameter in self.both.named_parameters():
-            if name.endswith("weight_ih"):
-                nn.init.uniform_(parameter, -1.0, 1.0)  # one-hot input: the fan-in is 1
+        widen_one_hot(self.both)
 
     def forward(self, letters: Tensor) -> Tensor:
         """[..., 2 H] for letters [..., L], 0 after each word's end. Every distinct word is read once; counting them

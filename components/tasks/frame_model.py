@@ -19,6 +19,7 @@ from components.bounds import MAX_COUNT, MAX_STEPS
 from components.datasets.batches.examples import ExampleBatch, FrameBatches
 from components.datasets.store import Examples
 from components.encodings.base import Encoding
+from components.generation.drawing import generators
 from components.generation.settings import Progress, Sampled, unwatched
 from components.layers.base import State, steps_where
 from components.models.nade import FrameModel as Model
@@ -70,7 +71,7 @@ class FrameModel(Task):
         model.eval()
         device = next(model.parameters()).device
         count, keys = settings.count, self.encoding.fields["frames"].width
-        rngs = [np.random.Generator(np.random.PCG64([seed, n])) for n in range(count)]
+        rngs = generators(seed, count)
         frames_TNK = torch.zeros(settings.max_length + 1, count, keys, device=device)
         nats_N, state = torch.zeros(count, device=device, dtype=torch.float64), model.initial_state(count)
         memories = model.memories(count)

@@ -22,6 +22,7 @@ from components.encodings.base import Encoding
 from components.encodings.copying import Copying
 from components.encodings.notes import PITCH, PITCH0, STREAMS, Notes
 from components.encodings.vocabulary import BOS, EOS, PAD
+from components.generation.drawing import generators
 from components.generation.sampling import distribution, draw
 from components.generation.settings import Progress, Sampled, unwatched
 from components.layers.base import State, moved
@@ -85,7 +86,7 @@ class NoteModel(Task):
         model.eval()
         device = next(model.parameters()).device
         count = settings.count
-        rngs = [np.random.Generator(np.random.PCG64([seed, n])) for n in range(count)]
+        rngs = generators(seed, count)
         ids = np.full((count, settings.max_length + 1, len(STREAMS)), PAD, dtype=np.int64)
         ids[:, 0] = BOS
         nats, ended, length = np.zeros(count), np.zeros(count, dtype=bool), np.ones(count, dtype=np.int64)

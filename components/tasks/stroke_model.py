@@ -22,6 +22,7 @@ from components.datasets.store import Examples
 from components.encodings.strokes import MOST_TEXT, PEN, WIDTH, Strokes
 from components.encodings.vocabulary import PAD
 from components.errors import UserError
+from components.generation.drawing import generators
 from components.generation.settings import Progress, Sampled, unwatched
 from components.ink import MOST_POINTS, Ink
 from components.layers.base import State, steps_where
@@ -64,11 +65,11 @@ class StrokeModel(Task):
         return StrokeBatches(split, batch_size=batch_size, seed=seed, training=training)
 
     def loss(self, model: nn.Module, batch: StrokeBatch, state: State | None) -> tuple[Tally, State]:
-        nats_N, _ = self._nats(model, batch)
+        nats_N = self._nats(model, batch)
         return Tally(nats_N.sum(), len(nats_N)), {}
 
     def measure(self, model: nn.Module, batch: StrokeBatch, state: State | None) -> tuple[dict[str, Tally], State]:
-        nats_N, count = self._nats(model, batch)[0].double(), int(batch.lengths_B.sum())
+        nats_N, count = self._nats(model, batch).double(), int(batch.lengths_B.sum())
         return {"nats_per_point": Tally(nats_N.sum().item() + count * self.encoding.jacobian, count)}, {}
 
     @torch.inference_mode()
@@ -80,7 +81,7 @@ class StrokeModel(Task):
         ids_U, warnings = self._text(settings)
         model.eval()
         device, count = next(model.parameters()).device, settings.count
-        rngs = [np.random.Generator(np.random.PCG64([seed, n])) for n in range(count)]
+        rngs = generators(seed, count)
         text_BUV = model.letters(to_device(ids_U, model).expand(count, -1)) if self.encoding.texts else None
         points = np.zeros((count, settings.max_length, WIDTH))
         nats, ended, length = np.zeros(count), np.zeros(count, dtype=bool), np.ones(count, dtype=np.int64)
@@ -160,13 +161,13 @@ class StrokeModel(Task):
             raise UserError("this model can't write a given text", where="generation.prompt", hint=hint)
         return self.encoding.prompt(settings.prompt) if self.encoding.texts else (np.zeros(0, dtype=np.int64), [])
 
-    def _nats(self, model: nn.Module, batch: StrokeBatch) -> tuple[Tensor, State]:
+    def _nats(self, model: nn.Module, batch: StrokeBatch) -> Tensor:
         """Nats of every counted point of the batch, in the encoding's units."""
         text = None if batch.text_BU is None else to_device(batch.text_BU, model)
         raw_BTP = model(to_device(batch.inputs, model), text)
         counts_BT = torch.from_numpy(batch.targets != PAD)
         wanted_N4 = to_device(batch.next_BT4[batch.targets != PAD], model)
-        return model.mixture.loss(steps_where(raw_BTP, counts_BT), wanted_N4), {}
+        return model.mixture.loss(steps_where(raw_BTP, counts_BT), wanted_N4)
 
 
 def _steps(split: Examples) -> np.ndarray:
