@@ -17,11 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from components.evaluation.report import SOFT
+from components.evaluation.style import COLOURS, OTHER, SOFT, style_axes
 from components.render.figures import figure, markdown_table
-
-# Okabe and Ito's colours, which colour-blind readers can tell apart
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#b8a800")
 
 
 @dataclass(frozen=True)
@@ -159,11 +156,10 @@ def write_curves(path: Path, rows: Sequence[Row], *, metric: str, title: str, lo
         for place, row in reversed(list(enumerate(shown))):  # draw the best last, on top
             named = place < len(COLOURS)
             name = f"{place + 1}  {row.label}  {plus_minus(row.val, row.val_sd)}"
-            _draw(panel, row, axis, COLOURS[place] if named else "#cfcfcf", name if named else "_")
+            _draw(panel, row, axis, COLOURS[place] if named else OTHER, name if named else "_")
         panel.set(xlabel=words)
         panel.set_xlim(left=0)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.grid(axis="y", color="#e6e6e6", linewidth=0.6)
+        style_axes(panel)
         if not panel.lines:
             panel.text(0.5, 0.5, f"no run recorded its {axis}", transform=panel.transAxes, ha="center", color=SOFT)
     panels[0].set_ylabel(f"val {metric.replace('_', ' ')}")

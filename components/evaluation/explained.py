@@ -9,7 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from components.evaluation.report import INK, SIGNED, write_matrix
+from components.evaluation.report import write_matrix
+from components.evaluation.style import INK, SIGNED
 from components.tasks.explanation import Explanation
 
 LINE, MOST_LINES = 84, 60  # characters per line, and lines per picture

@@ -10,9 +10,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
+from components.evaluation.style import COLOURS, INK, SOFT, style_axes
 from components.tasks.base import Fan, Future
 
-INK, SOFT, MODEL, NAIVE = "#222222", "#8a8a8a", "#0072b2", "#d55e00"
+MODEL, NAIVE = COLOURS[:2]
 
 
 def write_fan(path: Path, fan: Fan) -> None:
@@ -51,5 +52,4 @@ def _panel(axes: Axes, future: Future) -> None:
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     axes.set_title(future.name, fontsize=10)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
+    style_axes(axes)

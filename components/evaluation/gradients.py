@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
-from components.evaluation.report import INK, TRAIN, VAL
+from components.evaluation.style import INK, TRAIN, VAL, style_axes
 
 READINGS = "gradients.jsonl"  # in a run's folder
 LARGEST_FILE = 256 << 20  # bytes
@@ -93,8 +93,7 @@ def dress_lag_axes(axes: Any) -> None:
     axes.set_yscale("log")
     axes.set_xlabel("lag k, steps")
     axes.margins(x=0.01)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
+    style_axes(axes)
 
 
 def bound_norms(axes: Any, norms: Sequence[float]) -> None:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from components.evaluation.drums import DRUM_UNITS
 from components.evaluation.music import UNITS as MUSIC_UNITS
 from components.evaluation.performances import PERFORMANCE_UNITS
-from components.evaluation.report import INK, SOFT, VAL
+from components.evaluation.style import INK, SOFT, VAL, style_axes
 
 UNITS = MUSIC_UNITS | DRUM_UNITS | PERFORMANCE_UNITS
 _PANELS = {
@@ -74,6 +74,6 @@ def _draw(axes: Axes, rows: list[tuple[str, Mapping[str, float]]]) -> None:
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=8)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.grid(axis="x", color="#e6e6e6", linewidth=0.6)
+    style_axes(axes, "x")
+    axes.spines["left"].set_visible(False)
     axes.set_axisbelow(True)

@@ -19,12 +19,11 @@ from matplotlib.transforms import Affine2D
 
 from components.encodings.base import Encoding
 from components.evaluation.fan import write_fan
+from components.evaluation.style import INK, SIGNED, SOFT, TRAIN, VAL, style_axes
 from components.evaluation.thresholds import write_thresholds
 from components.tasks.base import Fan, Matrix, Surprise, Thresholds
 
-INK, SOFT, TRAIN, VAL = "#222222", "#8a8a8a", "#56b4e9", "#d55e00"
 MOST_NAMES = 60  # labels of rows or columns; more would overlap
-SIGNED = "RdBu"  # colour map for signed numbers
 MAX_NATS = 4.0  # end of the colour scale: a probability of 1/55
 
 
@@ -75,8 +74,7 @@ def write_learning_curve(
     loss_axes.set(xlabel=f"{counted} seen in training")
     loss_axes.xaxis.set_major_formatter(lambda value, _: _amount(value))
     for panel in panels:
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.grid(axis="y", color="#e6e6e6", linewidth=0.6)
+        style_axes(panel)
         if panel.get_legend_handles_labels()[0]:
             panel.legend(frameon=False)
     FigureCanvasAgg(figure).print_png(path)

@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from components.evaluation.compare import COLOURS
+from components.evaluation.style import COLOURS, OTHER, style_axes
 from components.render.figures import figure
 
 MAX_BYTES = 16 << 20  # of the whole page
@@ -91,8 +91,7 @@ h3 { margin: 1.2rem 0 .4rem; font-size: 1rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .7rem; border-bottom: 1px solid var(--line); }
-td { white-space: pre-wrap; overflow-wrap: break-word; }
-td { min-width: 4rem; }
+td { min-width: 4rem; white-space: pre-wrap; overflow-wrap: break-word; }
 td:first-child { min-width: 9rem; }
 th { color: var(--soft); font-weight: 600; }
 tr:last-child td { border-bottom: 0; }
@@ -188,7 +187,7 @@ def curves_svg(curves: Mapping[str, Sequence[tuple[int, float]]], metric: str) -
         if not shown:
             continue
         named = place < len(COLOURS)
-        look = {"color": COLOURS[place] if named else "#cfcfcf", "linewidth": 2.4 if place == 0 else 1.3}
+        look = {"color": COLOURS[place] if named else OTHER, "linewidth": 2.4 if place == 0 else 1.3}
         label = name.replace("$", r"\$") if named else "_"
         axes.plot(*zip(*shown, strict=True), marker="o", markersize=2.5, label=label, **look)
     later = [value for points in curves.values() for _, value in points[len(points) // 4 :] if math.isfinite(value)]
@@ -197,8 +196,7 @@ def curves_svg(curves: Mapping[str, Sequence[tuple[int, float]]], metric: str) -
         pad = 0.08 * (max(later) - min(later))
         axes.set_ylim(min(later) - pad, max(later) + pad)
     axes.set(xlabel="updates", ylabel=f"val {metric.replace('_', ' ')}")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
+    style_axes(axes)
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         axes.legend(handles[::-1], labels[::-1], frameon=False, fontsize=9)

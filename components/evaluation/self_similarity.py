@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from components.evaluation.music_lines import judged_parts, place
-from components.evaluation.report import INK
+from components.evaluation.style import INK
 from components.score import Score
 
 MOST_BARS = 128  # later bars are left out

@@ -7,11 +7,10 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from components.evaluation.style import COLOURS, SOFT, style_axes
 from components.render.figures import figure as shown
 from components.tasks.base import Thresholds
 from components.tasks.thresholds import average_precision, precision_recall, roc, roc_auc
-
-LINE, SOFT = "#0072b2", "#8a8a8a"
 
 
 def write_thresholds(path: Path, found: Thresholds) -> None:
@@ -21,20 +20,19 @@ def write_thresholds(path: Path, found: Thresholds) -> None:
     left, right = figure.subplots(1, 2)
     precision, recall = precision_recall(scores, positive)
     share = float(positive.mean())
-    left.step([0.0, *recall], [precision[0], *precision], where="pre", color=LINE)
+    left.step([0.0, *recall], [precision[0], *precision], where="pre", color=COLOURS[0])
     left.axhline(share, color=SOFT, linestyle="--", linewidth=0.9)
     left.set(
         xlabel="recall", ylabel="precision", title=f"average precision {shown(average_precision(scores, positive))}"
     )
-    right.plot(*roc(scores, positive), color=LINE)
+    right.plot(*roc(scores, positive), color=COLOURS[0])
     right.plot([0, 1], [0, 1], color=SOFT, linestyle="--", linewidth=0.9)
     right.set(
         xlabel="false positive rate", ylabel="true positive rate", title=f"ROC AUC {shown(roc_auc(scores, positive))}"
     )
     for axes in (left, right):
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color="#e6e6e6", linewidth=0.6)
+        style_axes(axes, "both")
     count = f"{int(positive.sum()):,} of {len(positive):,} examples"
     figure.suptitle(f"{found.title}  ·  positive: {found.positive} ({count})", fontsize=11)
     FigureCanvasAgg(figure).print_png(path)

@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from components.evaluation.report import INK, SOFT, TRAIN, VAL
+from components.evaluation.style import INK, SOFT, TRAIN, VAL
 
 MOST_BARS = 12
 

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 
-from components.evaluation.report import INK, SOFT, TRAIN, VAL
+from components.evaluation.style import INK, SOFT, TRAIN, VAL
 
 GREEN = "#009e73"
 FILL = {INK: "#f4f4f4", SOFT: "#ffffff", TRAIN: "#e3f2fb", VAL: "#fbe6d9", GREEN: "#dff3ec"}

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from components.datasets.made.synthetic import AddingProblem
 from components.evaluation.gradients import bound_norms, dress_lag_axes
-from components.evaluation.report import INK, SOFT, TRAIN, VAL
+from components.evaluation.style import INK, SOFT, TRAIN, VAL, style_axes
 from components.kernels.function import recurrent
 from components.layers.cell import Cell
 from components.registry import resolve
@@ -176,8 +176,7 @@ def _panels() -> tuple[Figure, Sequence]:
 
 def _finish(path: Path, figure: Figure, title: str) -> None:
     for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
+        style_axes(axes)
         axes.legend(frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=12, color=INK)
     path.parent.mkdir(parents=True, exist_ok=True)
