@@ -33,7 +33,7 @@ settings.register_profile("house", deadline=None, max_examples=25, derandomize=T
 settings.register_profile("quick", settings.get_profile("house"), max_examples=10)
 settings.load_profile("house")
 
-pytest_plugins = ["suite", "tracking_fixtures"]
+pytest_plugins = ["suite", "tracking_fixtures", "chromium"]
 
 NAMES = [
     f"{a}{b}{c}" for a in ("ma", "li", "jo", "an", "ka") for b in ("ri", "na", "el", "to") for c in ("a", "na", "s")

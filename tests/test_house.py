@@ -39,7 +39,8 @@ DOORS = {
     "mlflow": ["components/tracking/"],
     "music21": [
         "components/datasets/music/chorales.py", "components/datasets/music/formats/notation.py",
-        "components/render/score.py",
+        "components/render/midi.py",
+        "components/render/musicxml.py",
     ],
     "symusic": ["components/encodings/midi_events.py"],
     "miditok": ["components/encodings/midi_events.py"],

@@ -54,9 +54,10 @@ def write_score(piece: Piece, base: Path, soundfont: Soundfont | None = None) ->
         return []
     from components.render.audio import page_audio, write_wav
     from components.render.engrave import can_engrave, write_svg
+    from components.render.midi import write_midi
+    from components.render.musicxml import write_musicxml
     from components.render.page import write_page
     from components.render.pianoroll import write_pianoroll
-    from components.render.score import write_midi, write_musicxml
 
     base.parent.mkdir(parents=True, exist_ok=True)
     midi, sheet, wav, picture, page = (base.with_suffix(s) for s in (".mid", ".musicxml", ".wav", ".png", ".html"))

@@ -69,8 +69,8 @@ class PieceCache:
 def rendered(piece: Piece, kind: str) -> bytes:
     """A score's file. `kind`: a key of OF_SCORES."""
     from components.render.audio import page_audio, write_wav
+    from components.render.midi import write_midi
     from components.render.page import write_page
-    from components.render.score import write_midi
 
     score, record = piece.score, piece.record
     with tempfile.TemporaryDirectory(prefix="reprise-") as folder:

@@ -203,7 +203,7 @@ def _content(item: Any) -> dict[str, str]:
         from components.render.ink import svg
 
         return {"text": str(item), "svg": svg(item, item.text)}
-    from components.render.score import write_midi
+    from components.render.midi import write_midi
     from components.score import spoken
 
     with tempfile.TemporaryDirectory() as folder:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chromium import Browser, Tags
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from test_page import Browser, Tags, browser  # noqa: F401 - a fixture
 
 from components.errors import UserError
 from components.evaluation import run_report
@@ -134,7 +134,7 @@ def test_what_is_no_sound_gives_none(content: bytes) -> None:
     assert small_sound(wav()[:44] + content[: len(content) // 4 * 4 + 1])[:4] in (b"", b"RIFF")
 
 
-def test_a_real_browser_shows_it_without_a_request_or_an_error(browser: Browser, tmp_path: Path) -> None:  # noqa: F811
+def test_a_real_browser_shows_it_without_a_request_or_an_error(browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text(render(hostile()), encoding="utf-8")
     browser.errors.clear(), browser.requests.clear()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_page import Browser, browser  # noqa: F401 - a fixture
+from chromium import Browser
 
 from components.export import onnx
 from components.export.onnx import EXAMPLES
@@ -38,7 +38,7 @@ DESCRIPTION = {
 
 
 @pytest.fixture
-def page(browser: Browser, tmp_path: Path) -> Iterator[Browser]:  # noqa: F811
+def page(browser: Browser, tmp_path: Path) -> Iterator[Browser]:
     shutil.copy(Path(onnx.__file__).with_name(EXAMPLES["index.html"]), tmp_path / "index.html")
     (tmp_path / "ort.wasm.min.mjs").write_text(TABLE)
     (tmp_path / "encoding.json").write_text(json.dumps(DESCRIPTION))

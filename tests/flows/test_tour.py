@@ -19,7 +19,7 @@ from conftest import TEXT
 from small_recipes import in_this_process
 from test_docs import FENCE
 
-from components.render.score import write_midi
+from components.render.midi import write_midi
 from components.runs.processes import Processes
 from components.score import Note, Part, Score
 

@@ -19,7 +19,7 @@ from components.generation.given import FREE, Given
 from components.generation.settings import Settings
 from components.models.sequence_model import SequenceModel
 from components.recipe import Recipe
-from components.render.score import write_midi
+from components.render.midi import write_midi
 from components.score import Note, Part, Score
 from components.tasks.language_model import LanguageModel
 from components.use.given import given

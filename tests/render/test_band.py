@@ -15,7 +15,7 @@ from components.harmony import KINDS, Symbol, chord_tones
 from components.progressions import FORMS, parse_progression
 from components.render.audio import synthesise
 from components.render.band import BASS_RANGE, PIANO_RANGE, accompaniment, voice
-from components.render.score import write_midi
+from components.render.midi import write_midi
 from components.score import Chord, Note, Part, Score
 
 STYLES = st.sampled_from(["swing", "straight", "folk"])

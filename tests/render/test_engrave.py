@@ -12,9 +12,9 @@ import pytest
 
 from components.errors import UserError
 from components.render import engrave, outputs
+from components.render.musicxml import write_musicxml
 from components.render.piece import Piece
 from components.render.record import read_record
-from components.render.score import write_musicxml
 from components.score import Chord, Note, Part, Score
 
 RECORD = {"model": "m", "seed": 7, "text": "--> Größe"}

@@ -9,8 +9,9 @@ from components.datasets.music.formats.midi import read_midi
 from components.errors import UserError
 from components.render import layout
 from components.render.band import accompaniment
+from components.render.midi import write_midi
+from components.render.musicxml import write_musicxml
 from components.render.outputs import described, playable
-from components.render.score import write_midi, write_musicxml
 from components.score import Chord, Note, Part, Score
 
 NOTES = tuple(Note(step, 4, 60 + step % 12) for step in range(0, 56, 4))

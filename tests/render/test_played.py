@@ -17,10 +17,10 @@ from components.encodings.drums import Drums
 from components.encodings.performance import Performance
 from components.render.audio import synthesise
 from components.render.layout import pictured
+from components.render.midi import write_midi
 from components.render.outputs import described, write_score
 from components.render.percussion import drum
 from components.render.piece import Piece
-from components.render.score import write_midi
 from components.score import Note, Part, Score, note_columns, sounding, spoken
 
 PATTERN = Drums().decode(Drums().encode(MadeDrums().item(10)))  # in 12/8

@@ -24,11 +24,12 @@ from hypothesis import strategies as st
 from components.errors import UserError
 from components.render import audio, layout
 from components.render.audio import write_wav
+from components.render.midi import write_midi
+from components.render.musicxml import spelling, write_musicxml
 from components.render.page import write_page
 from components.render.pianoroll import write_pianoroll
 from components.render.piece import Piece
 from components.render.record import read_record
-from components.render.score import spelling, write_midi, write_musicxml
 from components.score import Chord, Note, Part, Score
 
 RECORD = {"model": "chorales", "version": "3", "seed": 7, "settings": {"temperature": 0.95}, "prompt": "Größe ♯"}

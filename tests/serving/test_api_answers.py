@@ -15,7 +15,7 @@ from small_models import SOLD
 from components.answers import read
 from components.bundle import load_bundle
 from components.encodings.doubts import Doubts
-from components.render.score import write_midi
+from components.render.midi import write_midi
 from components.score import Note, Part, Score
 from components.tracking.mlflow_store import MlflowStore
 

@@ -15,11 +15,11 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from test_page import Browser, Tags, browser  # noqa: F401 - a fixture
+from chromium import Browser, Tags
 
 from components.encodings.chorale.encoding import Chorale
 from components.generation.region import Piece
-from components.render.score import write_midi
+from components.render.midi import write_midi
 from components.score import Note, Part, Score
 
 pytest_plugins = ["serving_fixtures", "tracking_fixtures"]
@@ -34,7 +34,7 @@ WIDE = "document.documentElement.scrollWidth > innerWidth"
 
 
 @pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Browser]:  # noqa: F811
+def page(browser: Browser, address: str) -> Iterator[Browser]:
     browser.errors.clear()
     browser.requests.clear()
     browser.call("Page.navigate", url=f"{address}/")

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from test_page import Browser, Tags, browser  # noqa: F401 - a fixture
+from chromium import Browser
 from test_playground import HOSTILE, PROBLEM, READY, STATUS, WIDE, choose, give, go, page  # noqa: F401 - a fixture
 
 from components.render.audio import wav_bytes

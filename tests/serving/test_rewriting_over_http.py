@@ -14,7 +14,7 @@ from components.errors import UserError
 from components.generation.draft import Draft
 from components.generation.region import Piece
 from components.generation.settings import Settings
-from components.render.score import write_midi
+from components.render.midi import write_midi
 from components.score import Note, Part, Score
 from components.serving.batching import Batcher, Deadline, Shared
 from components.serving.models import described

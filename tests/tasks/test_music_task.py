@@ -16,8 +16,8 @@ from components.generation.settings import Settings
 from components.harmony import KINDS, chord_tones, strong_steps
 from components.options import generation_targets, options_of
 from components.progressions import parse_progression
+from components.render.musicxml import write_musicxml
 from components.render.pianoroll import write_pianoroll
-from components.render.score import write_musicxml
 from components.render.swing import swung
 from components.score import Chord, Note, Part, Score
 from components.tasks.language_model import LanguageModel

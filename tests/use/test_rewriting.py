@@ -8,8 +8,8 @@ import pytest
 
 from components.bundle import Bundle, load_bundle
 from components.errors import UserError
+from components.render.musicxml import write_musicxml
 from components.render.record import read_record
-from components.render.score import write_musicxml
 from components.score import Note, Part, Score
 from components.use.given import given
 from components.use.opening import Opened

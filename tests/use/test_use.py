@@ -219,7 +219,7 @@ def test_music_that_is_read_is_not_written_over(here, tmp_path) -> None:
 
 
 def test_voices_under_a_melody_are_the_same(here, http, tmp_path) -> None:
-    from components.render.score import write_midi
+    from components.render.midi import write_midi
     from components.score import Note, Part, spoken
 
     tune = Score((Part("tune", tuple(Note(4 * n, 4, 65 + n % 5) for n in range(8))),), length_steps=32)
