@@ -9,15 +9,12 @@ import random
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from components.datasets.batches.examples import ExampleBatch
 from components.datasets.batches.truncated import Batch
 from components.encodings.characters import Characters
 from components.encodings.vocabulary import PAD
 from components.errors import UserError
-from components.evaluation.gradients import append_reading, read_readings, write_gradient_picture
 from components.layers.rnn import RNN
 from components.models.sequence_model import SequenceModel
 from components.models.weights import read_tensors
@@ -34,7 +31,6 @@ from components.training.gradients import (
     probe_batch,
 )
 from components.training.session import Session
-from components.training.spectrum import spectral_radius, weight_figures
 from components.training.state_gradients import probes, recurrent_layers, state_gradients
 
 B, T, H = 3, 11, 6
@@ -227,30 +223,6 @@ def test_a_batch_in_which_nothing_counts_has_no_lags(task, batch) -> None:
     assert reading.metrics()["gradients/0/whole_loss_norm"] == 0
 
 
-@given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 24), scale=st.floats(1e-150, 1e150), symmetric=st.booleans())
-def test_the_spectral_radius_is_the_largest_absolute_eigenvalue(seed, size, scale, symmetric) -> None:
-    matrix = torch.randn(size, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * scale
-    matrix = matrix + matrix.t() if symmetric else matrix
-    assert spectral_radius(matrix) == pytest.approx(float(torch.linalg.eigvals(matrix).abs().max()), rel=5e-3)
-
-
-def test_the_spectral_radius_of_matrices_without_one_dominant_eigenvalue() -> None:
-    turn = torch.tensor([[0.0, -2.0], [2.0, 0.0]], dtype=torch.float64)  # ± 2i
-    assert spectral_radius(turn) == pytest.approx(2.0, rel=1e-3)
-    assert spectral_radius(torch.zeros(3, 3)) == 0
-    assert spectral_radius(torch.tensor([[0.0, 1.0], [0.0, 0.0]])) == 0  # nilpotent: its norm is 1
-    assert np.isnan(spectral_radius(torch.full((2, 2), torch.nan)))
-
-
-def test_weights_that_are_not_finite_have_no_figures_and_print_none(capfd) -> None:
-    layer = RNN(3, hidden_size=4)
-    assert set(weight_figures(layer)) == {"spectral_radius", "spectral_radius_max", "singular_max"}
-    with torch.no_grad():
-        layer.weight_hh[0, 0] = torch.nan
-    assert weight_figures(layer) == {}
-    assert capfd.readouterr() == ("", "")
-
-
 def test_the_figures_of_the_weights_are_of_the_blocks_they_say(task, batch) -> None:
     model = model_of(task, "lstm", num_layers=1)
     radii = [0.5, 1.5, 0.9, 0.7]  # i f g o
@@ -333,66 +305,6 @@ def test_the_batch_to_probe_on_starts_anew_and_is_of_the_longest(small_recipe, s
     chosen = probe_batch(batches)
     assert chosen.fresh
     assert chosen.targets_BT.shape[1] == max(batch.targets_BT.shape[1] for batch in batches.epoch())
-
-
-def readings(count: int, layers: int = 1) -> list[dict]:
-    return [
-        Reading(
-            100 * n,
-            {
-                str(i): LayerGradients([0.99 ** (k * (1 + n + i)) for k in range(60)], 0.1, "steps")
-                for i in range(layers)
-            },
-        ).curves()
-        for n in range(count)
-    ]
-
-
-def test_a_resumed_run_has_each_reading_once_and_a_cut_off_line_does_no_harm(tmp_path) -> None:
-    path = tmp_path / "gradients.jsonl"
-    assert read_readings(path) == []
-    first, second, third = readings(3)
-    append_reading(path, first)
-    append_reading(path, {**second, "layers": first["layers"]})
-    append_reading(path, second)  # the same update again, after resuming
-    with path.open("a") as file:
-        file.write('{"global_step": 300, "lay')
-    append_reading(path, third)  # grows together with what was cut off: lost, alone
-    append_reading(path, third)
-    for nonsense in ("[]", "3", '{"layers": {"0": {"lags": [1], "norms": []}}, "global_step": 1}', '{"layers": 3}'):
-        with path.open("a") as file:
-            file.write(nonsense + "\n")
-    assert read_readings(path) == [first, second, third]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("count", "layers"), [(1, 1), (3, 2), (40, 7)])
-def test_the_picture_has_a_line_for_each_evaluation_and_a_panel_for_each_layer(
-    tmp_path, monkeypatch, count, layers
-) -> None:
-    drawn = []
-    from components.evaluation import gradients
-
-    class Canvas(gradients.FigureCanvasAgg):
-        def print_png(self, *args) -> None:
-            drawn.append(self.figure)
-            super().print_png(*args)
-
-    monkeypatch.setattr(gradients, "FigureCanvasAgg", Canvas)
-    path = tmp_path / "gradients.png"
-    write_gradient_picture(path, readings(count, layers), title="small")
-    panels = [axes for axes in drawn[0].axes if axes.lines]
-    assert len(panels) == min(layers, 3)
-    assert all(len(axes.lines) == min(count, 12) for axes in panels)
-    assert path.read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.slow
-def test_norms_of_zero_and_no_readings_are_survived(tmp_path) -> None:
-    dead = Reading(0, {"": LayerGradients([1.0, 0.0, 0.0], 0.0, "steps")}).curves()
-    write_gradient_picture(tmp_path / "dead.png", [dead], title="dead")
-    with pytest.raises(ValueError, match="no readings"):
-        write_gradient_picture(tmp_path / "none.png", [], title="none")
 
 
 def test_every_registered_cell_can_be_probed() -> None:
