@@ -38,7 +38,7 @@ from components.runs.generate import open_model
 from components.runs.places import places
 from components.runs.record import find_run
 from components.score import Note, Score
-from components.tasks.language_model import surprise
+from components.tasks.surprise import surprise
 
 AFTER = 64  # tokens after the gap whose likelihood is shown
 BARS = 2

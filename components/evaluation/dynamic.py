@@ -17,7 +17,7 @@ from components.datasets.batches.truncated import Batch, Batches
 from components.encodings.vocabulary import PAD
 from components.layers.base import State, detach
 from components.tasks.base import to_device
-from components.tasks.language_model import judged
+from components.tasks.surprise import judged
 
 MOST_WINDOWS = 100  # of the training data, evenly spaced, to estimate gradient sizes
 

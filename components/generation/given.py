@@ -8,6 +8,8 @@ import numpy as np
 
 from components.encodings.base import Encoding, Wrapped
 from components.encodings.vocabulary import BOS, EOS, PAD
+from components.errors import UserError
+from components.generation.settings import Settings
 
 FREE = -1  # a token for the model to choose
 
@@ -44,3 +46,44 @@ class Given(Wrapped):
             mask = np.zeros_like(mask)
             mask[EOS] = True
         return mask
+
+
+def given_ids(encoding: Encoding, settings: Settings) -> Given:
+    """The encoding restricted to the given ids of the settings.
+
+    Raises:
+        UserError: a prompt is given too, or they aren't ids of the encoding.
+    """
+    if settings.prompt:
+        what = "can't be used together with a start file"
+        raise UserError(what, where="generation.prompt", hint="leave one of the two out")
+    try:
+        return Given(encoding, settings.given, ends=settings.given_ends)
+    except ValueError as error:
+        raise UserError(str(error), where="generation.given") from None
+
+
+def restricted(
+    encoding: Encoding, read: Encoding, bars: int, settings: Settings, prompt_ids: np.ndarray
+) -> tuple[Encoding, np.ndarray]:
+    """The encoding `read` restricted to pieces of `settings.seconds`, of `bars` bars (0: any), or to the given ids of
+    the settings; and the ids to begin with.
+
+    Raises:
+        UserError: the encoding doesn't plan its pieces, two of these are given, or the ids aren't ids of the encoding.
+    """
+    if settings.seconds:
+        begun = encoding.with_seconds(settings.seconds)
+        if settings.given or settings.bars:
+            what = "can't be used together with a file or a number of bars"
+            raise UserError(what, where="generation.seconds", hint="set it to 0")
+        return Given(read, begun, ends=False), prompt_ids
+    if bars:
+        if settings.given:
+            what = "can't be used together with a file, which determines the length"
+            raise UserError(what, where="generation.bars", hint="set it to 0")
+        return Given(read, encoding.with_bars(bars, prompt_ids), ends=False), prompt_ids
+    if settings.given and not settings.rewrite:
+        given = given_ids(read, settings)
+        return given, given.beginning
+    return read, prompt_ids

@@ -16,7 +16,7 @@ from components.evaluation.report import write_surprise
 from components.paths import as_user
 from components.runs.generate import open_model
 from components.runs.places import places
-from components.tasks.language_model import excerpt
+from components.tasks.surprise import excerpt
 from components.use.scoring import items_of, score, write_scores
 
 SHOWN = 20  # items to print

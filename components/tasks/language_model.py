@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from components.datasets.batches.truncated import Batch, Batches, batches
@@ -28,7 +28,7 @@ from components.encodings.vocabulary import BOS, PAD
 from components.errors import UserError
 from components.generation.constraints import Constrained, parse_constraints
 from components.generation.draft import Draft, Sampler
-from components.generation.given import FREE, Given
+from components.generation.given import FREE, given_ids, restricted
 from components.generation.infill import rewrite
 from components.generation.region import Piece
 from components.generation.sampling import begun, sample
@@ -41,8 +41,8 @@ from components.models.states import arrays, watched
 from components.score import Chord
 from components.tasks.activation import activation_penalty
 from components.tasks.base import Finding, Made, Surprise, Tally, Task, cut_off, exp_mean, to_device
+from components.tasks.surprise import excerpt, judged, surprise
 
-WINDOW = 8192  # steps of a long text per call of the model
 MOST_CONTEXTS = 16  # streams of an encoding that a recipe's graph may name
 Weight = Annotated[float, Field(ge=0, le=1000)]
 
@@ -169,13 +169,7 @@ class LanguageModel(Task):
         piece = self.kept(settings)
         encoding, sections = self.formed(model, settings, settings.bars)
         bars = self.bars(settings, sections)
-        if settings.seconds:
-            encoding = timed(self.encoding, encoding, settings)
-        elif bars:
-            encoding = planned(self.encoding, encoding, bars, settings, prompt_ids)
-        elif settings.given and not piece:
-            encoding = given = given_ids(encoding, settings)
-            prompt_ids = given.beginning
+        encoding, prompt_ids = restricted(self.encoding, encoding, bars, settings, prompt_ids)
         if self.framing == "stream" and not len(prompt_ids):
             raise UserError(
                 "this model needs a prompt to continue", where="generation.prompt", hint="give --prompt TEXT"
@@ -304,78 +298,3 @@ class LanguageModel(Task):
         told = self.encoding.given
         nats = surprise(model, self.read, ids)
         return [Surprise("surprise", "surprise on held-out data", ids[told:], nats[told:])]
-
-
-def given_ids(encoding: Encoding, settings: Settings) -> Given:
-    """The encoding restricted to the given ids of the settings.
-
-    Raises:
-        UserError: a prompt is given too, or they aren't ids of the encoding.
-    """
-    if settings.prompt:
-        what = "can't be used together with a start file"
-        raise UserError(what, where="generation.prompt", hint="leave one of the two out")
-    try:
-        return Given(encoding, settings.given, ends=settings.given_ends)
-    except ValueError as error:
-        raise UserError(str(error), where="generation.given") from None
-
-
-def planned(encoding: Encoding, read: Encoding, bars: int, settings: Settings, prompt_ids: np.ndarray) -> Given:
-    """The encoding `read` restricted to pieces of `bars` bars.
-
-    Raises:
-        UserError: the encoding doesn't plan its pieces, or a file determines the length.
-    """
-    if settings.given:
-        what = "can't be used together with a file, which determines the length"
-        raise UserError(what, where="generation.bars", hint="set it to 0")
-    return Given(read, encoding.with_bars(bars, prompt_ids), ends=False)
-
-
-def timed(encoding: Encoding, read: Encoding, settings: Settings) -> Given:
-    """The encoding `read` restricted to pieces of `settings.seconds`.
-
-    Raises:
-        UserError: the encoding doesn't plan its pieces in seconds, or a file or a length in bars is given too.
-    """
-    begun = encoding.with_seconds(settings.seconds)
-    if settings.given or settings.bars:
-        what = "can't be used together with a file or a number of bars"
-        raise UserError(what, where="generation.seconds", hint="set it to 0")
-    return Given(read, begun, ends=False)
-
-
-@torch.inference_mode()
-def surprise(model: nn.Module, encoding: Encoding, ids: np.ndarray) -> np.ndarray:
-    """Nats of each of ids[1:] given the ids before it, float64 [T − 1]. A long text is read in windows."""
-    ids = np.asarray(ids, dtype=np.int64)
-    streams = np.concatenate([ids[:, None], encoding.context(ids)], axis=-1)[:-1]
-    found, state = [], None
-    for start in range(0, len(streams), WINDOW):
-        window = slice(start, start + WINDOW)
-        inputs, targets = to_device(streams[None, window], model), to_device(ids[None, 1:][:, window], model)
-        nats_BT, _, state = judged(model, inputs, targets, state)
-        found.append(nats_BT[0].double().cpu().numpy())
-    return np.concatenate(found)
-
-
-def judged(
-    model: nn.Module, inputs_BTS: Tensor, targets_BT: Tensor, state: State | None
-) -> tuple[Tensor, Tensor, State]:
-    """The nats of each target and the likeliest token of each step, [B, T] both, and the state after the window."""
-    if isinstance(model, SequenceModel):
-        y_BTH, state = model.outputs(inputs_BTS, state)
-        beside = (stream.flatten(0, 1) for stream in model.beside(inputs_BTS))
-        nats_N, best_N = model.head.judge(y_BTH.flatten(0, 1), targets_BT.flatten(), *beside)
-    else:
-        logits_BTV, state = model(inputs_BTS, state)
-        logits_NV = logits_BTV.flatten(0, 1).float()
-        nats_N, best_N = cross_entropy(logits_NV, targets_BT.flatten(), reduction="none"), logits_NV.argmax(dim=1)
-    return nats_N.view_as(targets_BT), best_N.view_as(targets_BT), state
-
-
-def excerpt(ids: np.ndarray, length: int = 640) -> np.ndarray:
-    """The beginning of a sequence with the token before it (BOS, or a stream's first), int64 [≤ length + 1]."""
-    ids = np.asarray(ids[: length + 1], dtype=np.int64)
-    return ids if len(ids) > 1 else np.array([BOS, *ids], dtype=np.int64)

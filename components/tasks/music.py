@@ -12,6 +12,7 @@ from components.encodings.copying import Copying
 from components.encodings.form import METRES, Form, joined, tempo_class
 from components.encodings.lead_sheet.encoding import LeadSheet
 from components.errors import UserError
+from components.generation.given import restricted
 from components.generation.region import Piece
 from components.generation.settings import Progress, Settings, unwatched
 from components.progressions import parse_progression
@@ -19,7 +20,7 @@ from components.render.band import accompaniment
 from components.render.swing import swung
 from components.score import Score
 from components.tasks.base import Made, cut_off
-from components.tasks.language_model import LanguageModel, given_ids, planned, timed
+from components.tasks.language_model import LanguageModel
 
 SOLOISTS = {"swing": 66, "straight": 73, "folk": 40}  # General MIDI: tenor saxophone, flute, violin
 
@@ -68,22 +69,15 @@ class Music(LanguageModel):
                 warnings.append("generation.learned_form has no effect: no forms were learned from the training pieces")
         in_chords = form.length // Score((), self.encoding.steps_per_beat, form.metre).bar_steps if form else 0
         encoding, sections = self.formed(model, settings, in_chords or settings.bars)
-        if settings.seconds:
-            encoding = timed(self.encoding, encoding, settings)
-        bars = 0 if form else self.bars(settings, sections)
-        if bars:
-            encoding = planned(self.encoding, encoding, bars, settings, prompt_ids)
-        elif settings.given and not piece:
-            if form and isinstance(self.encoding, LeadSheet):
+        if form and isinstance(self.encoding, LeadSheet):
+            if settings.given and not piece:
                 what = "can't be used together with a start file"
                 raise UserError(what, where="generation.chords", hint="leave one of the two out")
-            encoding = held = given_ids(encoding, settings)
-            prompt_ids = held.beginning
-        elif form and isinstance(self.encoding, LeadSheet):
             prompt_ids = self.encoding.form_ids(form)
             if not self.encoding.knows_chords:
-                hint = "its training pieces had no chords: use the constraints chord-tones or chord-scale"
-                warnings.append(hint)
+                warnings.append("its training pieces had no chords: use the constraints chord-tones or chord-scale")
+        bars = 0 if form else self.bars(settings, sections)
+        encoding, prompt_ids = restricted(self.encoding, encoding, bars, settings, prompt_ids)
         chords = form.chords if form else ()
         sampled, told = self.drawn(model, encoding, piece, prompt_ids, settings, chords, seed=seed, progress=progress)
         warnings += [*cut_off(sampled, settings), *told]

@@ -20,7 +20,8 @@ from components.errors import UserError
 from components.options import options_of
 from components.paths import apart, existing
 from components.registry import resolve
-from components.tasks.language_model import LanguageModel, surprise
+from components.tasks.language_model import LanguageModel
+from components.tasks.surprise import surprise
 from components.whole_files import written_whole
 
 MOST_TOKENS = 1_000_000  # largest item

@@ -27,8 +27,8 @@ from components.generation.settings import Settings
 from components.progressions import parse_progression
 from components.recipe import read_recipe
 from components.score import Note, Part, Score
-from components.tasks.language_model import surprise
 from components.tasks.music import Music, MusicSettings
+from components.tasks.surprise import surprise
 
 ENCODING = LeadSheet(steps_per_beat=4)
 SIGNS, LAGS = ENCODING.signs, ENCODING.copy_lags

@@ -18,7 +18,8 @@ from components.errors import UserError
 from components.generation.settings import Settings
 from components.recipe import read_recipe
 from components.score import Note, Part, Score
-from components.tasks.language_model import LanguageModel, surprise
+from components.tasks.language_model import LanguageModel
+from components.tasks.surprise import surprise
 
 pytestmark = pytest.mark.slow  # what reads them takes seconds to import
 

@@ -22,8 +22,8 @@ from components.generation.sampling import sample
 from components.generation.settings import Settings
 from components.recipe import read_recipe
 from components.score import Note, Part, Score
-from components.tasks.language_model import surprise
 from components.tasks.music import Music, MusicSettings
+from components.tasks.surprise import surprise
 
 RECIPES = Path(__file__).parents[2] / "flows" / "recipes"
 ENCODING = LeadSheet(steps_per_beat=4, patterns=True)

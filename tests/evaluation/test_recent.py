@@ -15,7 +15,7 @@ from components.errors import UserError
 from components.evaluation.cache import cache_probabilities, mixed, read
 from components.evaluation.dynamic import Adaptation, dynamic_nats, gradient_sizes
 from components.models.sequence_model import SequenceModel
-from components.tasks.language_model import surprise
+from components.tasks.surprise import surprise
 from components.training.session import Session
 
 V = 9

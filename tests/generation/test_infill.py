@@ -24,7 +24,8 @@ from components.generation.region import Piece, read_regions
 from components.generation.settings import Settings
 from components.models.sequence_model import SequenceModel
 from components.score import Chord, Note, Part, Score
-from components.tasks.language_model import LanguageModel, surprise
+from components.tasks.language_model import LanguageModel
+from components.tasks.surprise import surprise
 
 CHORALE = Chorale()
 NAMES = ("soprano", "alto", "tenor", "bass")

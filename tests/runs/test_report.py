@@ -14,7 +14,8 @@ from components.encodings.characters import Characters
 from components.encodings.vocabulary import SPECIALS, Vocabulary
 from components.evaluation import report
 from components.tasks.base import Matrix
-from components.tasks.language_model import LanguageModel, excerpt, surprise
+from components.tasks.language_model import LanguageModel
+from components.tasks.surprise import excerpt, surprise
 from components.training.session import Session
 
 

@@ -101,7 +101,7 @@ def test_each_line_is_scored_and_what_is_left_out_is_told(opened, tmp_path) -> N
 def test_windows_change_nothing(opened, monkeypatch) -> None:
     text = "the cat sat on the mat. " * 9
     whole = score(opened["tales"], [text])[0].nats
-    monkeypatch.setattr("components.tasks.language_model.WINDOW", 50)
+    monkeypatch.setattr("components.tasks.surprise.WINDOW", 50)
     assert np.allclose(score(opened["tales"], [text])[0].nats, whole, atol=1e-5)
 
 
