@@ -2,7 +2,8 @@
 2018, arXiv:1709.07432).
 
 θ ← θ − rate · g / (s + s̄) + decay · s / s̄ · (θ₀ − θ), with g the gradient of the part just scored, θ₀ the trained
-weights, s the root mean square of each weight's gradient over the training data, and s̄ its mean over all weights.
+weights, s the root mean square of each weight's gradient over the training data, and s̄ its mean over all weights. The
+paper divides by s + ε, with a constant ε; here the scale of the gradients sets it.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 class Average:
     """Exponential moving average of a model's parameters (Polyak & Juditsky 1992; Tarvainen & Valpola 2017).
 
-    The decay after n updates is min(decay, (1 + n) / (10 + n)), so the first weights are forgotten quickly.
+    The decay at update n, from 0, is min(decay, (1 + n) / (10 + n)), so the first weights are forgotten quickly.
     """
 
     taken: int | None = 1  # updates in the average; None: it hasn't begun
@@ -24,7 +24,7 @@ class Average:
         self.values = {name: value.detach().clone() for name, value in self.parameters.items()}
 
     def update(self, step: int) -> None:
-        """Add the weights after `step` updates to the average."""
+        """Add the current weights to the average, after update `step`, from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         self._draw_near(1 - decay)
 

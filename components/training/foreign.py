@@ -7,6 +7,7 @@ Shapes: G gate rows, I input features, H hidden units. Layers are converted to t
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ ENDINGS = TORCH + KERAS
 FILES = rf"(?is)(.*(?:{'|'.join(map(re.escape, ENDINGS))}))(?:#(.*))?"  # FILE, or FILE#PART,PART
 MOST_BYTES = 1 << 30  # of a file, and of its content
 CELLS = {"rnn": 1, "gru": 3, "lstm": 4}  # gates
+LISTED = 12  # names in a message
 
 
 @dataclass(frozen=True)
@@ -90,3 +92,8 @@ def described(layers: list[Layer]) -> str:
     sizes = sizes[:1] if len(set(sizes)) == 1 else sizes
     count = f"{len(layers)} layer{'s' * (len(layers) > 1)}"
     return f"{way}{first.cell.upper()}, {count}, {first.input_size} → {', '.join(sizes)}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of these names."""
+    return ", ".join(names[:LISTED]) + (" …" if len(names) > LISTED else "")

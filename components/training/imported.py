@@ -15,13 +15,12 @@ from components.errors import UserError, unknown
 from components.models.backbone import Backbone
 from components.models.encoder_decoder import EncoderDecoder
 from components.provenance import digest_file
-from components.training.foreign import KERAS, MOST_BYTES, Contents, Layer, Table, described, named_file
+from components.training.foreign import KERAS, MOST_BYTES, Contents, Layer, Table, described, listed, named_file
 from components.training.foreign_keras import read_keras
 from components.training.foreign_torch import read_torch
 
 DEFAULTS = {"num_layers": 1, "bidirectional": False, "reset_after": True, "nonlinearity": "tanh"}
 ORDERLESS = "the file doesn't say the order of its tokens and labels"
-LISTED = 12
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,9 @@ class Imported:
         ]
         if self.source.left:
             left = [f"{name} {list(shape)}" for name, shape in self.source.left.items()]
-            lines.append(f"not used: {_some(left)}; {ORDERLESS}")
+            lines.append(f"not used: {listed(left)}; {ORDERLESS}")
         if self.anew:
-            lines.append(f"initialised at random: {_some(self.anew)}")
+            lines.append(f"initialised at random: {listed(self.anew)}")
         return [*lines, *self.notes]
 
     def facts(self) -> dict[str, Any]:
@@ -99,7 +98,7 @@ def _chosen(contents: Contents, parts: list[str], path: Path) -> tuple[list[Laye
         if any(name.startswith("recurrent.layers.") for name in contents.shapes):
             hint = "to start from a Reprise model, give its name: NAME, NAME@3 or run:ID"
         raise UserError(
-            f"contains no recurrent layers; it contains {_some(shapes) or 'nothing'}", where=str(path), hint=hint
+            f"contains no recurrent layers; it contains {listed(shapes) or 'nothing'}", where=str(path), hint=hint
         )
     if not parts and len(known) > 1 and not contents.stacked:
         said = "; ".join(f"{part}: {described([one for one in contents.layers if one.part == part])}" for part in known)
@@ -229,7 +228,3 @@ def _place(model: nn.Module, reader: Backbone, name: str, values: Mapping[str, T
 
 def _value(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:LISTED]) + (" …" if len(names) > LISTED else "")

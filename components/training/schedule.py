@@ -12,7 +12,8 @@ from pydantic import Field as Bounds
 @dataclass
 class Schedule:
     """A factor on the learning rate: linear warm-up over `warmup_steps`, then by `schedule` constant, a half cosine
-    down to `final_factor` at the last step, or halved after `plateau_patience` evaluations without improvement."""
+    that reaches `final_factor` after the last step, or halved after `plateau_patience` evaluations without improvement,
+    down to `final_factor`."""
 
     steps: int
     _: KW_ONLY

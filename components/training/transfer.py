@@ -7,7 +7,7 @@ another task, the output's parameters are initialised anew.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -22,11 +22,10 @@ from components.errors import UserError, meant
 from components.models.ensemble import MEMBER, members
 from components.options import UserPath
 from components.training.depth import Thawing
-from components.training.foreign import FILES
+from components.training.foreign import FILES, listed
 
 ANSWERS = ("head.", "crf.")  # parameters of target tokens, in addition to `token_rows`
 LETTERS = ("spelling.",)  # parameters of input tokens, likewise
-LISTED = 8
 LEAST_SHARE = 0.1  # minimum share of weights that must fit
 
 
@@ -99,10 +98,10 @@ class Taken:
         """Lines for the user."""
         lines = [f"{self.share:.0%} of the weights were copied, {len(self.by_token)} tensors token by token"]
         if self.anew:
-            lines.append(f"initialised at random: {_some(self.anew)}")
+            lines.append(f"initialised at random: {listed(self.anew)}")
         for role, tokens in self.new_tokens.items():
             if tokens:
-                lines.append(f"{len(tokens):,} {role} tokens are new: {_some([repr(one) for one in tokens])}")
+                lines.append(f"{len(tokens):,} {role} tokens are new: {listed([repr(one) for one in tokens])}")
         return lines
 
 
@@ -193,7 +192,3 @@ def _by_token(
 
 def _described(model: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={model[key]}" for key in ("kind", "hidden_size", "num_layers", "input") if key in model)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:LISTED]) + (" …" if len(names) > LISTED else "")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 from conftest import NAMES, TEXT
+from small_recipes import client
 
 from components.errors import UserError
 from components.render.engrave import can_engrave
@@ -53,13 +54,6 @@ def trained(recipe) -> Outcome:
     from flows.pipeline import pipeline
 
     return pipeline(recipe("names"), ["training.learning_rate=0.02"], "cpu", 1)
-
-
-def client():
-    from components.runs.places import places
-    from components.tracking.mlflow_client import open_client
-
-    return open_client(places().settings)
 
 
 @pytest.mark.parametrize("framing", ["sequences", "stream"])

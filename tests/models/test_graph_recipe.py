@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_graph import same
 
 from components.bundle import load_bundle, save_bundle
 from components.encodings.characters import Characters
@@ -37,12 +38,6 @@ from components.training.session import Session
 
 B, T = 3, 5
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "graph.md"
-
-
-def same(a, b) -> None:
-    assert a.keys() == b.keys()
-    for name in a:
-        torch.testing.assert_close(a[name], b[name], rtol=0, atol=1e-11)
 
 
 LAYERS_OF_A_RECIPE = {

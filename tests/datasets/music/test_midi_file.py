@@ -10,6 +10,7 @@ import symusic
 from hypothesis import given
 from hypothesis import strategies as st
 from music_files import CHORDS, TUNE, events, midi, pop_song, smf
+from test_midi import rows
 
 from components.datasets.files.sandbox import Refused
 from components.datasets.music.formats.grid import decoded
@@ -41,10 +42,6 @@ def read(data: bytes, **options):
 def only(data: bytes, **options):
     (piece,) = read(data, **options)
     return piece
-
-
-def rows(track) -> list[tuple[int, ...]]:
-    return [tuple(row[:3]) for row in track.notes.tolist()]
 
 
 def test_what_symusic_reads_is_read_alike(tmp_path) -> None:
