@@ -30,7 +30,8 @@ from components.encodings.meaning import meaning_of
 from components.encodings.timeline import gaps
 from components.encodings.vocabulary import BOS, EOS
 from components.evaluation.voice_leading import faults
-from components.generation.constraints import Constrained, parse_constraints
+from components.generation.constraint_texts import parse_constraints
+from components.generation.constraints import Constrained
 from components.generation.infill import AHEAD, Particles
 from components.generation.region import Piece, units
 from components.generation.settings import Sampled, Settings

@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -199,15 +200,12 @@ def affordable(
         raise UserError(what, where="settings", hint=f"reduce one of: {reduced}")
 
 
-class turn:
-    """`with turn(lock, deadline)`: hold the lock, waiting for it until the deadline at most."""
-
-    def __init__(self, lock: threading.Lock | threading.Semaphore, deadline: Deadline) -> None:
-        self.lock, self.deadline = lock, deadline
-
-    def __enter__(self) -> None:
-        while not self.lock.acquire(timeout=0.2):
-            self.deadline.check()
-
-    def __exit__(self, *_: Any) -> None:
-        self.lock.release()
+@contextmanager
+def turn(lock: threading.Lock | threading.Semaphore, deadline: Deadline) -> Iterator[None]:
+    """Context manager that holds the lock, after waiting for it until the deadline at most."""
+    while not lock.acquire(timeout=0.2):
+        deadline.check()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -26,7 +26,8 @@ from components.encodings.meaning import meaning_of
 from components.encodings.sections import Sections
 from components.encodings.vocabulary import BOS, PAD
 from components.errors import UserError
-from components.generation.constraints import Constrained, parse_constraints
+from components.generation.constraint_texts import parse_constraints
+from components.generation.constraints import Constrained
 from components.generation.draft import Draft, Sampler
 from components.generation.given import FREE, given_ids, restricted
 from components.generation.infill import rewrite

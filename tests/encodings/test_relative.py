@@ -12,7 +12,7 @@ from components.encodings.lead_sheet.signs import HIGHEST
 from components.encodings.meaning import meaning_of
 from components.encodings.vocabulary import BOS, EOS
 from components.errors import UserError
-from components.generation.constraints import parse_constraints
+from components.generation.constraint_texts import parse_constraints
 from components.generation.region import Piece
 from components.progressions import parse_progression
 from components.score import Chord

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pytest
@@ -105,6 +105,18 @@ def test_a_wrong_option_is_exit_code_2_too(tmp_path, reprise) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_what_generate_can_set_are_settings_of_the_tasks() -> None:
+    from components.options import generation_targets, options_of
+    from components.registry import names
+    from flows.commands.use import Sampling
+
+    known = {name for kind in names("task") for one in generation_targets({"kind": kind}) for name in options_of(one)}
+    offered = {field.name for field in fields(Sampling)}
+    assert len(offered) > 10
+    assert offered <= known
+
+
 def test_recipes_show_and_validate(tmp_path, reprise) -> None:
     listed = reprise("recipes")
     assert listed.returncode == 0

@@ -24,13 +24,8 @@ from components.encodings.meaning import (
     meaning_of,
 )
 from components.errors import UserError
-from components.generation.constraints import (
-    RULES,
-    Constraints,
-    Longest,
-    parse_constraint,
-    parse_constraints,
-)
+from components.generation.constraint_texts import RULES, parse_constraint, parse_constraints
+from components.generation.constraints import Constraints, Longest
 from components.score import Chord
 
 MOMENT = Moment(0, 0, 16, 4, True, Chord(0, 16, 0, "maj"), 1, (67, 60, None, 48), 4, (60,) * 3)

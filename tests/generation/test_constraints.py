@@ -23,11 +23,8 @@ from components.encodings.meaning import (
 from components.encodings.vocabulary import BOS, EOS
 from components.errors import UserError
 from components.evaluation.music_structure import structure
-from components.generation.constraints import (
-    Constrained,
-    Constraints,
-    parse_constraints,
-)
+from components.generation.constraint_texts import parse_constraints
+from components.generation.constraints import Constrained, Constraints
 from components.generation.draft import Draft
 from components.generation.sampling import sample
 from components.generation.settings import Settings

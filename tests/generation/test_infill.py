@@ -17,7 +17,8 @@ from components.encodings.lead_sheet.encoding import LeadSheet
 from components.encodings.meaning import meaning_of
 from components.encodings.vocabulary import BOS, EOS
 from components.errors import UserError
-from components.generation.constraints import Constrained, parse_constraints
+from components.generation.constraint_texts import parse_constraints
+from components.generation.constraints import Constrained
 from components.generation.draft import Draft
 from components.generation.infill import Particles, rewrite
 from components.generation.region import Piece, read_regions

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from components.encodings.lead_sheet.melody import melody_of
 from components.encodings.lead_sheet.signs import HIGHEST, LOWEST
-from components.score import Note, Score
+from components.score import Score
 
 FAR = 1.25  # ratio of two tempi from which the difference is told
 
 
-def doubts(given: Score, line: tuple[Note, ...], kept: Score, semitones: int = 0) -> list[str]:
-    """What differs between the given piece with the melody `line` and the piece that is `kept` of it, written so
-    many semitones lower."""
-    found = []
+def doubts(given: Score, kept: Score, semitones: int) -> list[str]:
+    """What differs between the given piece and the piece that is `kept` of it, written so many semitones lower."""
+    found, line = [], melody_of(given)
     count, total = len(kept.parts[0].notes), sum(len(part.notes) for part in given.parts)
     if total > count:
         found.append(f"only the melody is read, one note at a time: {count:,} of {total:,} notes")

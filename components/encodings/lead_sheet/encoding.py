@@ -36,6 +36,7 @@ from components.encodings.form import (
 from components.encodings.lead_sheet.copies import HARMONIES, LAGS, form_returns, lead_sheet_copies
 from components.encodings.lead_sheet.doubts import doubts
 from components.encodings.lead_sheet.grammar import Grammar
+from components.encodings.lead_sheet.melody import line_of, melody_of
 from components.encodings.lead_sheet.patterns import pattern_copies
 from components.encodings.lead_sheet.plan import plan_columns, plan_sizes
 from components.encodings.lead_sheet.signs import HIGHEST, LOWEST, Places, Signs, above
@@ -107,7 +108,7 @@ class LeadSheet(Signed):
         lengths, forms, self.knows_chords = [], [], False
         for item in items:
             lengths.append(item.length_steps * self.steps_per_beat // item.steps_per_beat)
-            forms.append(form_of(replace(item, parts=(Part("", _melody(item)),))))
+            forms.append(form_of(replace(item, parts=(Part("", melody_of(item)),))))
             self.knows_chords |= bool(item.chords)
         self.forms = common_forms(forms)
         lengths = [length for length in lengths if length] or [MOST_STEPS]
@@ -139,7 +140,7 @@ class LeadSheet(Signed):
         scale = ratio.numerator if ratio.denominator == 1 else ratio  # fractions are slow
         chords = tuple(Chord(round(c.start * scale), round(c.duration * scale), c.root, c.kind) for c in item.chords)
         home = Form(length=round(item.length_steps * scale), chords=chords).home * self.relative
-        notes = self._line(item, scale, above(home))
+        notes = line_of(item, scale, above(home))
         end = max([round(item.length_steps * scale), *(note.start + note.duration for note in notes[-1:])])
         if end > MOST_STEPS:
             what = f"{end // self.steps_per_beat:,} beats, more than the limit of {MOST_STEPS // self.steps_per_beat:,}"
@@ -196,7 +197,7 @@ class LeadSheet(Signed):
 
     def doubts(self, melody: Score) -> list[str]:
         ids = self.encode(melody)
-        return doubts(melody, _melody(melody), self.decode(ids), above(self.signs.home(ids)))
+        return doubts(melody, self.decode(ids), above(self.signs.home(ids)))
 
     def onwards(self, start: Score) -> np.ndarray:
         """The ids of the piece, int64 [T], with its form repeated once: the model writes a second chorus over it."""
@@ -346,22 +347,6 @@ class LeadSheet(Signed):
         places = self.signs.places(np.asarray(ids, dtype=np.int64))
         return (self.form_in(ids[: places.begin]), int(places.time[-1])) if places.inside[-1] else None
 
-    def _line(self, score: Score, scale: Fraction | int, semitones: int) -> list[Note]:
-        """The melody on this grid, monophonic, so many semitones lower, in a piano's range."""
-        line: list[Note] = []
-        for note in sorted(_melody(score), key=lambda note: (note.start, note.pitch)):
-            start = round(note.start * scale)
-            end = max(start + 1, round((note.start + note.duration) * scale))
-            pitch = note.pitch - semitones
-            if not LOWEST <= pitch <= HIGHEST:
-                pitch += 12 * (-((pitch - LOWEST) // 12) if pitch < LOWEST else (HIGHEST - pitch) // 12)
-            if line and line[-1].start == start:
-                line.pop()
-            elif line and line[-1].start + line[-1].duration > start:
-                line[-1] = Note(line[-1].start, start - line[-1].start, line[-1].pitch)
-            line.append(Note(start, end - start, pitch))
-        return line
-
     def _form(self, ids: np.ndarray) -> tuple[Form, np.ndarray]:
         """The form in the ids [T] before a melody, and its columns [steps + 1, C]; cached."""
         return self._read(np.asarray(ids, dtype=np.int64).tobytes())
@@ -375,10 +360,3 @@ class LeadSheet(Signed):
     def _returned(self, ids: bytes, sections: Sections | None) -> tuple[np.ndarray, np.ndarray]:
         """`form_returns` of the form in the ids before a melody; cached."""
         return form_returns(self._read(ids)[0], self.steps_per_beat, sections)
-
-
-def _melody(score: Score) -> tuple[Note, ...]:
-    """The notes of the part with the role `melody`, else of the first part with notes."""
-    with_notes = [part for part in score.parts if part.notes]
-    parts = [part for part in with_notes if part.role == "melody"] or with_notes
-    return tuple(parts[0].notes) if parts else ()
