@@ -112,23 +112,21 @@ def answered(bundle: Bundle, items: Sequence[Any], where: str = "inputs", first:
     return [columns(bundle, item, answer) for item, answer in zip(items, answers, strict=True)]
 
 
-def explained(
-    bundle: Bundle, items: Sequence[Any], best: int | None = None, where: str = "inputs", first: int = 0
-) -> list[Explanation]:
+def explained(bundle: Bundle, items: Sequence[Any], best: int | None = None, first: int = 0) -> list[Explanation]:
     """As `answered`, with explanations: see `components.tasks.explanation.Explanation`, also for `best`.
 
     Raises:
         UserError: see `Bundle.explain`.
     """
-    explanations = _asked(lambda items: bundle.explain(items, best), items, where, first)
+    explanations = _asked(lambda items: bundle.explain(items, best), items, "inputs", first)
     for item, explanation in zip(items, explanations, strict=True):  # one at a time, as they were explained
-        explanation.answer = answered(bundle, [item], where, first)[0]
+        explanation.answer = answered(bundle, [item], first=first)[0]
     return explanations
 
 
-def states(bundle: Bundle, items: Sequence[Any], where: str = "inputs", first: int = 0) -> list[dict[str, np.ndarray]]:
+def states(bundle: Bundle, items: Sequence[Any], first: int = 0) -> list[dict[str, np.ndarray]]:
     """See `Bundle.states`; items are named by their index."""
-    return _asked(bundle.states, items, where, first)
+    return _asked(bundle.states, items, "inputs", first)
 
 
 def _asked(ask: Callable[[Sequence[Any]], list[Any]], items: Sequence[Any], where: str, first: int) -> list[Any]:

@@ -36,6 +36,12 @@ def listed(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + ", …" * (len(names) > most)
 
 
+def one_line(text: str, longest: int = 160) -> str:
+    """Text that may contain untrusted bytes, as one printable line."""
+    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
 def unknown(kind: str, name: str, choices: Iterable[str], *, where: str | None = None) -> UserError:
     """The error for a name that isn't among `choices`: it suggests the nearest one and lists them all."""
     choices = sorted(choices)

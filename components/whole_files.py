@@ -42,14 +42,14 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def new_folder(folder: Path, hint: str = "choose a new folder: --out FOLDER") -> Iterator[Path]:
+def new_folder(folder: Path) -> Iterator[Path]:
     """An empty folder to fill, in a hidden one next to `folder`; at the end of the block it becomes `folder`.
 
     Raises:
         UserError: `folder` exists.
     """
     if folder.exists():
-        raise UserError("already exists", where=str(folder), hint=hint)
+        raise UserError("already exists", where=str(folder), hint="choose a new folder: --out FOLDER")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".exporting-") as parent:
         made = Path(parent) / "made"

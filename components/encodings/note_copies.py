@@ -5,8 +5,6 @@ A candidate is a whole step: pitch, duration, gap and velocity. T steps, S strea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from components.encodings.copying import match_class, match_classes, returns
@@ -16,7 +14,7 @@ LAGS = (1, 2, 4, 8, 16)  # bars
 
 
 def note_copies(
-    ids: np.ndarray, time_T: np.ndarray, bar_T: np.ndarray, *, rest: int, size: int, lags: Sequence[int] = LAGS
+    ids: np.ndarray, time_T: np.ndarray, bar_T: np.ndarray, *, rest: int, size: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Candidate steps [T, S, L] and match classes [T, L] for ids [T, S], the pitch first.
 
@@ -31,8 +29,8 @@ def note_copies(
     kept = np.flatnonzero(pitch_T >= rest)
     key = begun_T[kept] * size + pitch_T[kept]
     order = np.argsort(key, kind="stable")
-    wanted_TL = time_T[:, None] - bar_T[:, None] * np.asarray(lags)
-    candidates_TSL = np.full((*ids.shape, len(lags)), PAD, dtype=np.int64)
+    wanted_TL = time_T[:, None] - bar_T[:, None] * np.asarray(LAGS)
+    candidates_TSL = np.full((*ids.shape, len(LAGS)), PAD, dtype=np.int64)
     if len(kept):
         found = np.searchsorted(key[order], wanted_TL * size + above_T[:, None], side="right")
         at_TL = kept[order[np.minimum(found, len(kept) - 1)]]

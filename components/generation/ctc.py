@@ -32,23 +32,22 @@ class Reading:
     score: float
 
 
-def collapse(path: Sequence[int] | np.ndarray, blank: int = BLANK) -> list[int]:
+def collapse(path: Sequence[int] | np.ndarray) -> list[int]:
     """The text of a path: repeats merged, then blanks removed."""
     path = np.asarray(path)
     first = np.append(True, path[1:] != path[:-1])[: len(path)]
-    return path[first & (path != blank)].tolist()
+    return path[first & (path != BLANK)].tolist()
 
 
-def greedy(log_probs_TV: np.ndarray, blank: int = BLANK) -> list[int]:
+def greedy(log_probs_TV: np.ndarray) -> list[int]:
     """The text of the likeliest path (best path decoding): fast, but not always the likeliest text."""
-    return collapse(log_probs_TV.argmax(axis=1), blank)
+    return collapse(log_probs_TV.argmax(axis=1))
 
 
 def prefix_beam_search(
     log_probs_TV: np.ndarray,
     beam_size: int,
     *,
-    blank: int = BLANK,
     scorer: Scorer | None = None,
     weight: float = 0.0,
     bonus: float = 0.0,
@@ -65,7 +64,7 @@ def prefix_beam_search(
     ends_blank_K, ends_token_K = np.zeros(1), np.full(1, -np.inf)
     prior_K = np.zeros(1)  # scores of language model and bonus
     V = log_probs_TV.shape[1]
-    tokens_V = np.arange(V) != blank
+    tokens_V = np.arange(V) != BLANK
 
     def next_prior(text: tuple[int, ...]) -> np.ndarray:
         return bonus + (weight * scorer(text) if scorer and weight else np.zeros(V))
@@ -73,10 +72,10 @@ def prefix_beam_search(
     growth_KV = next_prior(())[None]
     for log_probs_V in np.asarray(log_probs_TV, dtype=np.float64):
         K = len(ids)
-        last_K = np.array([text[-1] if text else blank for text in ids])
+        last_K = np.array([text[-1] if text else BLANK for text in ids])
         whole_K = np.logaddexp(ends_blank_K, ends_token_K)
-        stays_blank_K = whole_K + log_probs_V[blank]
-        stays_token_K = ends_token_K + np.where(last_K == blank, -np.inf, log_probs_V[last_K])
+        stays_blank_K = whole_K + log_probs_V[BLANK]
+        stays_token_K = ends_token_K + np.where(last_K == BLANK, -np.inf, log_probs_V[last_K])
         grown_KV = whole_K[:, None] + log_probs_V
         grown_KV[np.arange(K), last_K] = ends_blank_K + log_probs_V[last_K]
         grown_KV[:, ~tokens_V] = -np.inf
@@ -116,14 +115,14 @@ def _best(scores: np.ndarray, count: int) -> np.ndarray:
     return np.sort(possible)
 
 
-def aligned(log_probs_TV: np.ndarray, ids: Sequence[int], blank: int = BLANK) -> list[tuple[int, int]]:
+def aligned(log_probs_TV: np.ndarray, ids: Sequence[int]) -> list[tuple[int, int]]:
     """Forced alignment: the first frame and the frame after the last of each token on the text's likeliest path
     (Viterbi 1967).
 
     Raises:
         ValueError: the text needs more frames than there are.
     """
-    states = np.full(2 * len(ids) + 1, blank)  # a blank before, between and after the tokens
+    states = np.full(2 * len(ids) + 1, BLANK)  # a blank before, between and after the tokens
     states[1::2] = ids
     S, T = len(states), len(log_probs_TV)
     # the blank between two different tokens may be skipped

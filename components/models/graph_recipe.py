@@ -39,7 +39,6 @@ def graph_from_recipe(
     *,
     places: Mapping[str, str] | None = None,
     over_time: bool | None = None,
-    key: str = "model",
 ) -> Graph:
     """The graph that a recipe describes. Inputs that no layer reads are left out.
 
@@ -51,23 +50,23 @@ def graph_from_recipe(
     """
     problems: list[str] = []
     places = {name: name for name in outputs} if places is None else places
-    checked = check_layers(layers, places, inputs, problems, key=key)
-    _check_outputs(outputs, places, problems, key)
+    checked = check_layers(layers, places, inputs, problems)
+    _check_outputs(outputs, places, problems)
     sizes = {places[name]: size for name, size in outputs.items() if name in places}
-    symbols = _call_layers(checked, inputs, sizes, problems, f"{key}.layers")
+    symbols = _call_layers(checked, inputs, sizes, problems, "model.layers")
     for name, size in outputs.items():
         symbol = symbols.get(places.get(name, ""))
         if symbol is not None and (symbol.ids or symbol.size != size):
-            problems.append(f"{key}.outputs.{name}: the task needs {size} features, not {symbol}")
+            problems.append(f"model.outputs.{name}: the task needs {size} features, not {symbol}")
         elif symbol is not None and over_time is not None and symbol.time != over_time:
             needed = "a sequence" if over_time else "one vector per sequence (use last, mean or max)"
-            problems.append(f"{key}.outputs.{name}: the task needs {needed}, not {symbol}")
+            problems.append(f"model.outputs.{name}: the task needs {needed}, not {symbol}")
     graph = None
     if not problems:
         try:
             graph = _graph(inputs, {name: symbols[places[name]] for name in outputs})
         except UserError as error:
-            problems.append(f"{key}.layers: {error.what}")
+            problems.append(f"model.layers: {error.what}")
     if problems or graph is None:
         count = f"{len(problems)} problem{'s' * (len(problems) > 1)} in the graph"
         raise UserError("\n".join([count, *(f"  {one}" for one in problems)]))
@@ -229,12 +228,12 @@ def _meant(name: Any, choices: Iterable[str]) -> str:
     return meant(name, [str(one) for one in choices]) if isinstance(name, str) else ""
 
 
-def _check_outputs(outputs: Iterable[str], places: Mapping[str, str], problems: list[str], key: str) -> None:
+def _check_outputs(outputs: Iterable[str], places: Mapping[str, str], problems: list[str]) -> None:
     for name in places:
         if name not in outputs:
-            problems.append(f"{key}.outputs.{name}: the task has no such output (it has {', '.join(outputs)})")
+            problems.append(f"model.outputs.{name}: the task has no such output (it has {', '.join(outputs)})")
     problems += [
-        f"{key}.outputs.{name}: must be set, since the task needs it" for name in outputs if name not in places
+        f"model.outputs.{name}: must be set, since the task needs it" for name in outputs if name not in places
     ]
 
 

@@ -20,11 +20,10 @@ from components.layers.base import moved
 from components.models.ensemble import mean_probabilities
 from components.models.pooled import Pooled
 from components.tasks.base import Finding, Matrix, Table, Tally, Thresholds, lengths_to_device
-from components.tasks.examples import ExampleTask
+from components.tasks.examples import SHOWN, ExampleTask
 from components.tasks.explanation import Explanation, contributed
 from components.tasks.thresholds import average_precision, roc_auc
 
-SHOWN = 500  # rows of the table of predictions
 SHOWN_WEIGHTS = 12
 UNSEEN = "(not in training)"  # row of the confusion matrix for labels that aren't in the training data
 
@@ -186,7 +185,7 @@ class Classification(ExampleTask):
         """The prediction for each example, in any order."""
         model.eval()
         found: list[Examined] = []
-        for batch in self.batches(split, batch_size=64, window=0, seed=0, training=False).epoch():
+        for batch in self.each_once(split):
             outputs, targets, _ = self.outputs(model, batch)
             wanted_B = targets[:, 0]
             probabilities_BV = self.probabilities(outputs).double().cpu()

@@ -6,7 +6,7 @@ Shapes: B batch, T input steps, U target steps.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,6 +25,7 @@ from components.models.states import arrays, watched
 from components.tasks.base import Tally, Task, lengths_to_device, to_device
 
 PREDICT_ROWS = 64  # batch size of predictions
+SHOWN = 500  # rows of the table of predictions
 
 
 class ExampleTask(Task):
@@ -79,6 +80,10 @@ class ExampleTask(Task):
         return ExampleBatches(
             split, batch_size=batch_size, seed=seed, training=training, augment=self.encoding.input.augment
         )
+
+    def each_once(self, split: Examples) -> Iterator[ExampleBatch]:
+        """The batches of a split's examples, each once, in any order."""
+        return self.batches(split, batch_size=PREDICT_ROWS, window=0, seed=0, training=False).epoch()
 
     def outputs(self, model: nn.Module, batch: ExampleBatch) -> tuple[Tensor, Tensor, Tensor]:
         """The model's outputs on its device; the targets and the input lengths [B] on the CPU, where they are counted

@@ -18,10 +18,8 @@ from components.layers.base import moved
 from components.models.ensemble import mean_numbers
 from components.models.pooled import Pooled
 from components.tasks.base import Finding, Table, Tally
-from components.tasks.examples import ExampleTask
+from components.tasks.examples import SHOWN, ExampleTask
 from components.tasks.explanation import Explanation, contributed
-
-SHOWN = 500  # rows of the table of predictions
 
 
 class Regression(ExampleTask):
@@ -114,7 +112,7 @@ class Regression(ExampleTask):
             return []
         model.eval()
         rows: list[tuple[float, list[float], list[float]]] = []
-        for batch in self.batches(split, batch_size=64, window=0, seed=0, training=False).epoch():
+        for batch in self.each_once(split):
             outputs, targets, _ = self.outputs(model, batch)
             said = self.answers(model, outputs, batch.lengths_B)
             wanted = self.encoding.target.rounded(targets[:, 0].numpy())

@@ -17,6 +17,7 @@ from components.models.sequence_model import SequenceModel
 from components.tasks.base import to_device
 
 WINDOW = 8192  # steps of a long text per call of the model
+SHOWN = 640  # tokens in a picture
 
 
 @torch.inference_mode()
@@ -48,7 +49,7 @@ def judged(
     return nats_N.view_as(targets_BT), best_N.view_as(targets_BT), state
 
 
-def excerpt(ids: np.ndarray, length: int = 640) -> np.ndarray:
-    """The beginning of a sequence with the token before it (BOS, or a stream's first), int64 [≤ length + 1]."""
-    ids = np.asarray(ids[: length + 1], dtype=np.int64)
+def excerpt(ids: np.ndarray) -> np.ndarray:
+    """The beginning of a sequence with the token before it (BOS, or a stream's first), int64 [≤ SHOWN + 1]."""
+    ids = np.asarray(ids[: SHOWN + 1], dtype=np.int64)
     return ids if len(ids) > 1 else np.array([BOS, *ids], dtype=np.int64)

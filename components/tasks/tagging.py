@@ -27,10 +27,9 @@ from components.models.ensemble import mean_chains
 from components.models.tagger import Tagger
 from components.tasks.base import Finding, Matrix, Table, Tally, lengths_to_device
 from components.tasks.classification import confusion_matrix
-from components.tasks.examples import ExampleTask
+from components.tasks.examples import SHOWN, ExampleTask
 from components.tasks.explanation import Explanation, step_rows, totals_of
 
-SHOWN = 500  # rows of the table of predictions
 MOST_EXPLAINED = 100  # steps of a sequence: the cost is quadratic
 
 
@@ -112,11 +111,8 @@ class Tagging(ExampleTask):
         return Tally(nats, count)
 
     def metrics(self, outputs: Tensor, targets: Tensor, lengths_B: Tensor) -> dict[str, Tally]:
-        loss, counts_BT, said_BT = (
-            self.tally(outputs, targets, lengths_B),
-            targets != PAD,
-            self._said(outputs, lengths_B),
-        )
+        loss, counts_BT = self.tally(outputs, targets, lengths_B), targets != PAD
+        said_BT = self._said(outputs, lengths_B)
         wrong_BT = (said_BT != targets) & counts_BT
         found = {
             "accuracy": Tally(loss.count - wrong_BT.sum().item(), loss.count),
@@ -187,7 +183,7 @@ class Tagging(ExampleTask):
             return []
         model.eval()
         rows, tags = [], []
-        for batch in self.batches(split, batch_size=64, window=0, seed=0, training=False).epoch():
+        for batch in self.each_once(split):
             outputs, targets, lengths_B = self.outputs(model, batch)
             wanted = self._tags(targets, lengths_B)
             for row, answer, right in zip(

@@ -28,10 +28,9 @@ from components.layers.base import moved
 from components.models.ensemble import mean_probabilities
 from components.models.transcriber import Transcriber
 from components.tasks.base import Finding, Matrix, Table, Tally, lengths_to_device
-from components.tasks.examples import ExampleTask
+from components.tasks.examples import SHOWN, ExampleTask
 from components.tasks.explanation import Explanation, check_best, seconds_of
 
-SHOWN = 500  # rows of the table of predictions
 PICTURED = 4  # recordings with a picture
 NEVER = [UNK, BOS, EOS]  # tokens that are never predicted
 
@@ -245,7 +244,7 @@ class Transcription(ExampleTask):
         frames: list[np.ndarray] = []
         model.eval()
         with torch.inference_mode():
-            for batch in self.batches(split, batch_size=64, window=0, seed=0, training=False).epoch():
+            for batch in self.each_once(split):
                 outputs, targets, _ = self.outputs(model, batch)
                 rows += batch.rows.tolist()
                 wanted += self.texts(targets)

@@ -25,10 +25,9 @@ from components.layers.base import State, moved, steps_where
 from components.models.encoder_decoder import EncoderDecoder
 from components.tasks.base import Finding, Matrix, Table, Tally, lengths_to_device, to_device
 from components.tasks.bleu import bleu_of, bleu_statistics, chrf, sentence_bleu
-from components.tasks.examples import PREDICT_ROWS, ExampleTask
+from components.tasks.examples import SHOWN, ExampleTask
 from components.tasks.explanation import Explanation, check_best, step_rows
 
-SHOWN = 500  # rows of the table of predictions
 LOOKED_THROUGH = 2000  # rows of a split among which the table's worst are found
 MAPS = 4  # pictures of attention
 MOST_STEPS = 40  # of a sequence with a picture of attention
@@ -250,7 +249,7 @@ class Translation(ExampleTask):
         """The translations of a split's first rows, and their references."""
         model.eval()
         said = [""] * len(split)
-        for batch in self.batches(split, batch_size=PREDICT_ROWS, window=0, seed=0, training=False).epoch():
+        for batch in self.each_once(split):
             kept = batch.rows < count
             if kept.any():
                 lengths_B = batch.lengths_B[kept]

@@ -14,6 +14,7 @@ from components.errors import UserError, unknown
 from components.tracking.alias_log import shown_time
 from components.tracking.mlflow_client import StoreUser, deleted, explained
 
+MOST_RUNS = 200
 MAX_TABLE_BYTES = 16 << 20
 
 
@@ -35,8 +36,8 @@ class RunFacts:
 class MlflowReader(StoreUser):
     """Reads the store that `settings` names."""
 
-    def runs(self, experiment: str, limit: int = 200) -> list[RunFacts]:
-        """The experiment's last `limit` runs, newest first.
+    def runs(self, experiment: str) -> list[RunFacts]:
+        """The experiment's last MOST_RUNS runs, newest first.
 
         Raises:
             UserError: there is no such experiment (lists the existing ones), or it was deleted.
@@ -50,7 +51,7 @@ class MlflowReader(StoreUser):
             if found.lifecycle_stage != "active":
                 raise deleted(self.settings, found)
             order = ["attributes.start_time DESC"]
-            return [_facts(run) for run in self.client.search_runs([found.experiment_id], "", 1, limit, order)]
+            return [_facts(run) for run in self.client.search_runs([found.experiment_id], "", 1, MOST_RUNS, order)]
 
     def run(self, run_id: str) -> RunFacts:
         """One run. Raises UserError if there is no such run."""

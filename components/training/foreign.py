@@ -7,7 +7,6 @@ Shapes: G gate rows, I input features, H hidden units. Layers are converted to t
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,8 +91,3 @@ def described(layers: list[Layer]) -> str:
     sizes = sizes[:1] if len(set(sizes)) == 1 else sizes
     count = f"{len(layers)} layer{'s' * (len(layers) > 1)}"
     return f"{way}{first.cell.upper()}, {count}, {first.input_size} → {', '.join(sizes)}"
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first of these names."""
-    return ", ".join(names[:LISTED]) + (" …" if len(names) > LISTED else "")

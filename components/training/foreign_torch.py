@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from components.errors import UserError
+from components.errors import UserError, one_line
 from components.training.foreign import CELLS, MOST_BYTES, Contents, Layer, Table
 
 PARAMETER = re.compile(r"(?:(.+)\.)?((?:weight|bias)_(?:ih|hh|hr))_l(\d{1,4})(_reverse)?")
@@ -35,7 +35,7 @@ def read_torch(path: Path) -> Contents:
     except UserError:
         raise
     except Exception as error:  # parsers may raise anything on untrusted input
-        raise UserError(f"can't be read: {_line(error)}", where=str(path)) from None
+        raise UserError(f"can't be read: {one_line(str(error)) or type(error).__name__}", where=str(path)) from None
     tensors = {name: value for name, value in found.items() if _usable(name, value)}
     if sum(value.numel() * value.element_size() for value in tensors.values()) > MOST_BYTES:
         raise UserError(f"its tensors are larger than {MOST_BYTES >> 20:,} MB", where=str(path))
@@ -133,8 +133,3 @@ def _unlike(values: Mapping[str, Tensor]) -> str:
 
 def _cell(weight_hh: Tensor) -> str:
     return next((cell for cell, gates in CELLS.items() if len(weight_hh) == gates * weight_hh.shape[1]), "")
-
-
-def _line(error: Exception) -> str:
-    text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
-    return text[:200] or type(error).__name__

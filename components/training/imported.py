@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components.errors import UserError, unknown
+from components.errors import UserError, listed, unknown
 from components.models.backbone import Backbone
 from components.models.encoder_decoder import EncoderDecoder
 from components.provenance import digest_file
-from components.training.foreign import KERAS, MOST_BYTES, Contents, Layer, Table, described, listed, named_file
+from components.training.foreign import KERAS, LISTED, MOST_BYTES, Contents, Layer, Table, described, named_file
 from components.training.foreign_keras import read_keras
 from components.training.foreign_torch import read_torch
 
@@ -52,9 +52,9 @@ class Imported:
         ]
         if self.source.left:
             left = [f"{name} {list(shape)}" for name, shape in self.source.left.items()]
-            lines.append(f"not used: {listed(left)}; {ORDERLESS}")
+            lines.append(f"not used: {listed(left, LISTED)}; {ORDERLESS}")
         if self.anew:
-            lines.append(f"initialised at random: {listed(self.anew)}")
+            lines.append(f"initialised at random: {listed(self.anew, LISTED)}")
         return [*lines, *self.notes]
 
     def facts(self) -> dict[str, Any]:
@@ -98,7 +98,9 @@ def _chosen(contents: Contents, parts: list[str], path: Path) -> tuple[list[Laye
         if any(name.startswith("recurrent.layers.") for name in contents.shapes):
             hint = "to start from a Reprise model, give its name: NAME, NAME@3 or run:ID"
         raise UserError(
-            f"contains no recurrent layers; it contains {listed(shapes) or 'nothing'}", where=str(path), hint=hint
+            f"contains no recurrent layers; it contains {listed(shapes, LISTED) or 'nothing'}",
+            where=str(path),
+            hint=hint,
         )
     if not parts and len(known) > 1 and not contents.stacked:
         said = "; ".join(f"{part}: {described([one for one in contents.layers if one.part == part])}" for part in known)

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from components.bundle import Bundle
 from components.encodings.base import Encoding
 from components.encodings.vocabulary import SPECIALS, Vocabulary
-from components.errors import UserError, meant
+from components.errors import UserError, listed, meant
 from components.models.ensemble import MEMBER, members
 from components.options import UserPath
 from components.training.depth import Thawing
-from components.training.foreign import FILES, listed
+from components.training.foreign import FILES, LISTED
 
 ANSWERS = ("head.", "crf.")  # parameters of target tokens, in addition to `token_rows`
 LETTERS = ("spelling.",)  # parameters of input tokens, likewise
@@ -98,10 +98,10 @@ class Taken:
         """Lines for the user."""
         lines = [f"{self.share:.0%} of the weights were copied, {len(self.by_token)} tensors token by token"]
         if self.anew:
-            lines.append(f"initialised at random: {listed(self.anew)}")
+            lines.append(f"initialised at random: {listed(self.anew, LISTED)}")
         for role, tokens in self.new_tokens.items():
             if tokens:
-                lines.append(f"{len(tokens):,} {role} tokens are new: {listed([repr(one) for one in tokens])}")
+                lines.append(f"{len(tokens):,} {role} tokens are new: {listed([repr(one) for one in tokens], LISTED)}")
         return lines
 
 

@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from components.errors import UserError
+from components.errors import UserError, one_line
 from components.paths import CODE
 
 WORKERS = 2
@@ -255,7 +255,7 @@ def serve(settings: str) -> None:
         read = getattr(importlib.import_module(module), name)
         getattr(importlib.import_module(module), "warm_up", lambda: None)()
     except Exception as error:  # a broken installation: reported once, for all files
-        answer({"failed": _plain(repr(error))})
+        answer({"failed": one_line(repr(error))})
         return
     _hold(limits)
     reserve = bytearray(RESERVE_BYTES)
@@ -273,7 +273,7 @@ def serve(settings: str) -> None:
         except RecursionError:
             frame = {"reason": "is nested too deeply"}
         except Exception as error:  # a parser may raise anything on untrusted input
-            frame = {"reason": f"can't be parsed: {_plain(str(error)) or type(error).__name__}"}
+            frame = {"reason": f"can't be parsed: {one_line(str(error)) or type(error).__name__}"}
         signal.setitimer(signal.ITIMER_PROF, 0)
         answer(frame)
         if not reserve:  # memory may not be released completely: the next file gets a new process
@@ -316,12 +316,6 @@ def _hold(limits: Limits) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _plain(text: str, longest: int = 160) -> str:
-    """Text that may contain untrusted bytes, as one printable line."""
-    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
-    return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
 if __name__ == "__main__":

@@ -173,10 +173,10 @@ def triplets_moved(beats: np.ndarray, steps_per_beat: int) -> int:
     return int(((np.abs(beats * 3 - third) < THIRD) & (third % 3 != 0)).sum())
 
 
-def clean(text: str, longest: int = 80) -> str:
+def clean(text: str) -> str:
     """Untrusted text as one printable line."""
     line = " ".join("".join(character if character.isprintable() else " " for character in text[:400]).split())
-    return line[:longest]
+    return line[:80]
 
 
 def decoded(data: bytes) -> str:
