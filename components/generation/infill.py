@@ -126,9 +126,7 @@ class Particles:
         self._make_room(len(stays))
         _, first, which = np.unique(self.ids, axis=0, return_index=True, return_inverse=True)
         which = which.reshape(-1)
-        rows = torch.from_numpy(first).to(self.device)
-        self.state = {name: value.index_select(0, rows) for name, value in self.state.items()}
-        self.own, self.log_p = self.own[first], self.log_p[first]
+        self._go_on_from(first)
         found, total = self.log_p[:, stays[0]].copy(), self.own[:, stays[0]].copy()
         length = self.length[first].copy()
         for n in range(len(self.ids)):
@@ -145,9 +143,7 @@ class Particles:
                 found += mixed[:, step, token]
                 total += logits[:, step, token]
             self.own, self.log_p = logits[:, -1], mixed[:, -1]
-        rows = torch.from_numpy(which).to(self.device)
-        self.state = {name: value.index_select(0, rows) for name, value in self.state.items()}
-        self.own, self.log_p = self.own[which], self.log_p[which]
+        self._go_on_from(which)
         self.log_weights += found[which]
         self.total += total[which]
 
@@ -189,11 +185,16 @@ class Particles:
         self.log_weights[:] = 0.0
         places = (self.rng.random() + np.arange(len(weights))) / len(weights)
         chosen = np.minimum(np.searchsorted(np.cumsum(weights), places, side="right"), len(weights) - 1)
-        index = torch.from_numpy(chosen).to(self.device)
-        self.state = {name: value.index_select(0, index) for name, value in self.state.items()}
-        for name in ("ids", "length", "nats", "made", "total", "own", "log_p"):
+        self._go_on_from(chosen)
+        for name in ("ids", "length", "nats", "made", "total"):
             setattr(self, name, getattr(self, name)[chosen])
         return True
+
+    def _go_on_from(self, rows: np.ndarray) -> None:
+        """Replace the states by those of these rows, and what the model predicts after them."""
+        index = torch.from_numpy(rows).to(self.device)
+        self.state = {name: value.index_select(0, index) for name, value in self.state.items()}
+        self.own, self.log_p = self.own[rows], self.log_p[rows]
 
     def evidence(self) -> float:
         """The estimated log-likelihood of the fixed tokens read so far, given the tokens before the first gap,
