@@ -23,7 +23,7 @@ MOST_FEATURES = 32  # features with a column each
 Row = dict[str, Any]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Explanation:
     """The explanation of one prediction. Rows are dictionaries.
 
@@ -36,12 +36,12 @@ class Explanation:
     - `matrix`: attention, alignment, or contributions by step and output (`components.tasks.base.Matrix`).
     """
 
+    answer: Row = field(default_factory=dict)
     choices: list[Row] = field(default_factory=list)
     positions: list[Row] = field(default_factory=list)
     words: list[Row] = field(default_factory=list)
     totals: list[Row] = field(default_factory=list)
     matrix: Matrix | None = None
-    answer: Row = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The explanation as JSON."""
@@ -51,14 +51,7 @@ class Explanation:
             "columns": list(self.matrix.columns),
             "values": [[float(f"{value:.6g}") for value in row] for row in self.matrix.values.tolist()],
         }
-        return {
-            "answer": self.answer,
-            "choices": self.choices,
-            "positions": self.positions,
-            "words": self.words,
-            "totals": self.totals,
-            "matrix": drawn,
-        }
+        return vars(self) | {"matrix": drawn}
 
 
 def check_best(best: int | None, beam_size: int) -> None:

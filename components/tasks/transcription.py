@@ -166,7 +166,8 @@ class Transcription(ExampleTask):
                 words.append({"word": token, **when})
                 in_word = True
         text = self.text(ids)
-        return Explanation(choices, rows, words, matrix=self._alignment("alignment", text, text, log_probs_TV))
+        drawn = self._alignment("alignment", text, text, log_probs_TV)
+        return Explanation(choices=choices, positions=rows, words=words, matrix=drawn)
 
     def read(self, log_probs_TV: np.ndarray) -> list[Reading]:
         """The best texts by beam search, best first."""

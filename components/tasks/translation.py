@@ -187,7 +187,8 @@ class Translation(ExampleTask):
             most = int(weights_T.argmax())
             row |= {"looks_at": most + 1, "input": read[most], "weight": float(weights_T[most])}
         names = tuple(row["token"] for row in rows)
-        return Explanation(choices, rows, matrix=attention_map("attention", weights_UT, names, read))
+        drawn = attention_map("attention", weights_UT, names, read)
+        return Explanation(choices=choices, positions=rows, matrix=drawn)
 
     def baselines(self, train: Examples, test: Examples) -> dict[str, float]:
         """The most common target of the training data, and a copy of the input; for nats, a unigram model."""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_audio import chunk
 
 from components.errors import UserError
 from components.render.audio import page_audio, synthesise, write_wav
@@ -22,10 +23,6 @@ RATE, PERIOD = 22050, 50  # the recorded sine: 441 Hz
 INSTRUMENT, KEYS, PAN, RELEASE, SUSTAIN, DECAY, ATTENUATION = 41, 43, 17, 38, 37, 36, 48
 SAMPLE, LOOPED, ROOT, CUTOFF = 53, 54, 58, 8
 PIANO = Part("a", ())
-
-
-def chunk(name: bytes, data: bytes) -> bytes:
-    return name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
 
 
 def listed(name: bytes, *chunks: bytes) -> bytes:

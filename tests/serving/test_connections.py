@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from small_models import serving
+from test_carrying import until
 
 from components.serving.connections import configured
 from components.serving.guard import Guard
@@ -76,13 +77,6 @@ def status(address: str, one: socket.socket | None = None) -> int:
         assert block, found
         found += block
     return int(found.split()[1])
-
-
-def until(holds) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 HALF = b"GET /health HTTP/1.1\r\nhost: x\r\nx-more: "

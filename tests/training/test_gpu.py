@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from task_pairs import PAIRS, whole_use
+from test_training import Stop, assert_identical, stopping_at
 
 from components.layers.bidirectional import Bidirectional
 from components.layers.stack import Stack
@@ -156,25 +157,16 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_bits(
     store = small_store(recipe)
     whole = trained(recipe, store, tmp_path / "whole", silent)
     for stop in (1, 7, 8, 30):
-        with pytest.raises(KeyboardInterrupt):
-            trained(recipe, store, tmp_path / "parts", _stopping(type(silent)(), stop))
+        with pytest.raises(Stop):
+            trained(recipe, store, tmp_path / "parts", stopping_at(type(silent)(), stop))
     assert_identical(whole, trained(recipe, store, tmp_path / "parts", type(silent)()))
-
-
-def _stopping(listener, step: int):
-    def progress(at: int, steps: int, values: dict[str, float]) -> None:
-        if at == step:
-            raise KeyboardInterrupt
-
-    listener.progress = progress
-    return listener
 
 
 def test_a_run_that_began_on_a_gpu_goes_on_on_a_cpu(small_recipe, small_store, tmp_path, silent) -> None:
     recipe = small_recipe("stream", training={"checkpoint_seconds": 0.0})
     store = small_store(recipe)
-    with pytest.raises(KeyboardInterrupt):
-        trained(recipe, store, tmp_path / "run", _stopping(type(silent)(), 9))
+    with pytest.raises(Stop):
+        trained(recipe, store, tmp_path / "run", stopping_at(type(silent)(), 9))
     progress = Session(recipe, store, "cpu", 1).train(tmp_path / "run", silent)
     assert progress.global_step == recipe.training["steps"]
 
@@ -256,8 +248,3 @@ def test_every_task_gives_the_numbers_of_the_cpu(name, tmp_path, silent) -> None
 def trained(recipe, store, folder: Path, listener) -> dict[str, torch.Tensor]:
     Session(recipe, store, "cuda", 1).train(folder, listener)
     return read_tensors(folder / "checkpoint.safetensors")[0]
-
-
-def assert_identical(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
-    assert a.keys() == b.keys()
-    assert not [name for name in a if not torch.equal(a[name], b[name])]
