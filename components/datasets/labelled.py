@@ -149,9 +149,9 @@ def stem(path: Path) -> str:
 
 
 def names_as_labels(files: Sequence[Path], label_in: str | None) -> tuple[dict[Path, str], str]:
-    """The label of each file by its name, and what the labels are. `label_in`: file (the name without its suffixes,
-    and without that of a split if all have one), ending, or folder. None: the folders, if the files are in several; the endings, if only these differ; else the
-    names.
+    """The label of each file by its name, and what the labels are. `label_in`: file (the name without its suffixes, and
+    without that of a split if all have one), ending, or folder. None: the folders, if the files are in several; the
+    endings, if only these differ; else the names.
 
     Raises:
         UserError: None, and some files are in subfolders and others aren't, or two folders have the same name.

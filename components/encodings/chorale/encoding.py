@@ -156,7 +156,7 @@ class Chorale(Signed):
             doubts.append(f"its tempo, {own:g}, isn't kept: chorales are written at {ours:g} quarter notes per minute")
         if melody.chords:
             doubts.append(
-                f"its {len(melody.chords):,} chord symbols aren't read: the voices follow from the melody alone"
+                f"its {len(melody.chords):,} chord symbols aren't read: the voices follow the melody alone"
             )
         return doubts
 
