@@ -232,7 +232,7 @@ def is_header(first: Sequence[str], second: Sequence[str]) -> bool:
     named = [cell for cell in first if cell.strip()]  # a spreadsheet's index has no name
     if (named and all(as_number(cell) is None for cell in named)) or counts_columns(first):
         return True
-    if _years(first) and not _years(second):
+    if any(names(first) and not names(second) for names in (_years, _numbered)):
         return True
     pairs = zip(first, second, strict=False)
     return any(as_number(a) is None and is_finite(b) for a, b in pairs)
@@ -248,6 +248,13 @@ def _years(cells: Sequence[str]) -> bool:
     """Whether a line is names and then one year after the other, as statistics offices write a series in a row."""
     years = [int(cell) for cell in cells if YEAR.fullmatch(cell.strip())]
     return len(years) >= 5 and len(years) < len(cells) and years == list(range(years[0], years[0] + len(years)))
+
+
+def _numbered(cells: Sequence[str]) -> bool:
+    """Whether a line is names and then the numbers from 0 or 1 on, such as date, 1, 2, …, 24."""
+    numbers = [cell.strip() for cell in cells if as_number(cell) is not None]
+    counted = any(numbers == list(map(str, range(start, start + len(numbers)))) for start in (0, 1))
+    return 5 <= len(numbers) < len(cells) and counted
 
 
 def as_number(cell: str) -> float | None:
