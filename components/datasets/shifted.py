@@ -15,9 +15,11 @@ SHOWN = 40  # characters
 
 
 class Shifted:
-    """Finds blocks of pairs, in the order of the files, whose lengths fit those of neighbouring pairs better. A text and
-    its translation have similar lengths (Gale and Church, A program for aligning sentences in bilingual corpora,
-    1993)."""
+    """Finds blocks of pairs, in the order of the files, whose lengths fit those of neighbouring pairs better.
+
+    A text and its translation have similar lengths: Gale and Church, A program for aligning sentences in bilingual
+    corpora (1993).
+    """
 
     def __init__(self) -> None:
         self.texts: list[str] = []

@@ -375,6 +375,9 @@ def test_bars_that_repeat_what_is_not_there_and_cue_notes_are_counted() -> None:
     assert (letters(piece), piece.left_out) == ("C", {"bar that repeats those before it (left empty)": 1})
     (piece,) = read_notation(measures("", "").replace("<note>", "<note><cue/>", 1).encode(), "a.musicxml", OPTIONS)
     assert (letters(piece), piece.left_out) == ("B", {"cue note": 1})
+    slash = "<notehead>slash</notehead></note>"
+    (piece,) = read_notation(measures("", "").replace("</note>", slash, 1).encode(), "a.musicxml", OPTIONS)
+    assert (letters(piece), piece.left_out) == ("B", {"slash: a rhythm without a pitch": 1})
 
 
 def test_durations_without_a_unit_are_refused() -> None:

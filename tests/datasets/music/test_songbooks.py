@@ -92,6 +92,16 @@ def test_metre_and_unit_note_length_of_the_file_header_hold_for_all_tunes() -> N
     assert (second.metre, second.tracks[0].notes[:, 1].tolist()) == ((2, 4), [12] * 2)
 
 
+def test_invisible_rests_of_bars_take_time_and_macros_are_told() -> None:
+    notes = abc("ABcd|X2|edcB|").tracks[0].notes
+    assert (
+        notes[:, 0].tolist()
+        == abc("ABcd|Z2|edcB|").tracks[0].notes[:, 0].tolist()
+        == [0, 12, 24, 36, 144, 156, 168, 180]
+    )
+    assert abc("ABcd|", "m: A = cBA").left_out == {"macro (m:), not expanded (kept)": 1}
+
+
 def test_changes_of_tempo_are_counted_and_fields_that_cannot_be_read_told() -> None:
     assert abc("ABcd|[Q:1/4=60]ABcd|[Q:1/4=60]ABcd|", "Q:1/4=90").tempo_changes == 1
     assert abc("ABcd|").tempo_changes == 0

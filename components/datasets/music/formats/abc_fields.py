@@ -112,6 +112,8 @@ def read_field(tune: Tune, voice: Voice, letter: str, value: str, in_body: bool)
             tune.signature, tune.shift, tune.drums = signature or {}, shift(value, 0), drums(value, False)
             for each in tune.voices.values():  # voices declared before the key
                 each.shift, each.drums = each.shift or tune.shift, each.drums or tune.drums
+    elif letter == "m":
+        tune.lost["macro (m:), not expanded (kept)"] += 1
     elif letter == "P" and in_body:
         tune.part = value[:1]
         for each in tune.voices.values():

@@ -32,7 +32,7 @@ TOKEN = re.compile(
     | (?P<micro>[_^]\d?/\d?)(?=[A-Ga-g])
     | \[(?P<chord>[^\[\]|:\n]*)\]{LENGTH}
     | (?P<acc>[_^=]{{0,2}})(?P<note>[A-Ga-g])(?P<octave>[,']{{0,5}}){LENGTH}
-    | (?P<rest>[zx]){LENGTH} | (?P<bars>Z)(\d{{0,3}}) | (?P<tie>-) | (?P<broken>>{{1,3}}|<{{1,3}})
+    | (?P<rest>[zx]){LENGTH} | (?P<bars>[ZX])(\d{{0,3}}) | (?P<tie>-) | (?P<broken>>{{1,3}}|<{{1,3}})
     | (?P<sign>[SO]) | (?P<overlay>&) | .""",
     re.VERBOSE,
 )
