@@ -72,8 +72,8 @@ def _likely(members: list[str]) -> list[str]:
 
 
 def write_out(root: Element, left_out: Counter[str]) -> None:
-    """Expand measure-repeat signs, and replace cue notes, which aren't played, and slashes by rests; remove chord symbols without a
-    root, such as V7, which music21 can't read.
+    """Expand measure-repeat signs, and replace cue notes, which aren't played, and slashes by rests; remove chord
+    symbols without a root, such as V7, which music21 can't read.
 
     Raises:
         Refused: notes have durations, but the unit is missing.
