@@ -110,6 +110,27 @@ def test_days_with_numbers_but_no_header_are_no_names_of_series(tmp_path: Path) 
     assert (kind, found.data["reader"]) == ("forecast", "series-table")
 
 
+def test_days_that_end_at_24_and_an_hour_that_is_there_twice_are_forecast(tmp_path: Path) -> None:
+    ends = [f"2024-01-{1 + at // 24:02} {1 + at % 24:02}:00,{at}.5" for at in range(96)]
+    clock = [f"{time:%Y-%m-%d %H:%M},{at}.5" for at, time in enumerate([*HOURS[:50], *HOURS[49:99]])]
+    for name, rows in (("a", ends), ("b", clock)):
+        kind, found = proposed(tmp_path / f"{name}.csv", ["time,kW", *rows])
+        assert (kind, found.data["horizon"]) == ("forecast", 16)
+    (series,) = SeriesTableReader([tmp_path / "a.csv"], time="time").whole()
+    assert [str(time)[:16] for time in series.times[22:25]] == [
+        "2024-01-01T23:00", "2024-01-02T00:00", "2024-01-02T01:00",
+    ]  # fmt: skip
+
+
+def test_the_words_of_conll_u_are_its_second_column(tmp_path: Path) -> None:
+    lines = ["# text = Ada writes", "1-2\tAda's" + "\t_" * 8]
+    for at, (word, tag) in enumerate([("Ada", "PROPN"), ("writes", "VERB"), (".", "PUNCT")], 1):
+        lines.append(f"{at}\t{word}\t{word}\t{tag}" + "\t_" * 6)
+    kind, found = proposed(tmp_path / "a.conllu", [*lines, ""] * 9)
+    assert kind == "conll"
+    assert (found.data["token_column"], found.data["tag_column"], found.data["scheme"]) == (2, 4, "none")
+
+
 @pytest.mark.parametrize("names", ["Date,Time", "Datum,Uhrzeit", "fecha,hora"])
 def test_a_day_and_a_time_of_day_are_one_time(tmp_path: Path, names: str) -> None:
     rows = [f"{time:%Y-%m-%d,%H:%M},{at}.5" for at, time in enumerate(HOURS)]

@@ -58,6 +58,8 @@ FORMATS = {
     "JSON": re.compile(r'\s*(\[\s*)?\{\s*"[^"\n]*"\s*:'),
     "XML": re.compile(r"\s*<\?xml\b"),
     "FASTQ": re.compile(r"@\S.*\n[A-Za-z.*-]+\n\+.*\n"),
+    "sequences as GenBank or EMBL write them": re.compile(r"\s*(LOCUS {3,}\S+ +.*\n|ID {3}\S+; .*\n)"),
+    "a calendar or an address book": re.compile(r"\s*BEGIN:V(CALENDAR|CARD)\b"),
     "lines with labels as fastText writes them": re.compile(r"__label__\S+[ \t]"),
     "annotations of brat": re.compile(r"[TREAMN*#]\d*\t\S+ \d+ \d+.*\n"),
 }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import MAXYEAR, datetime, timedelta
 from functools import cached_property, partial
 from itertools import chain, pairwise
 from pathlib import Path
@@ -283,9 +283,15 @@ def is_finite(cell: str) -> bool:
 def dates(cells: Sequence[str]) -> list[datetime | None]:
     """The dates of a column, None where there is none. Whether 1/2/2024 has the day or the month first is decided by
     which order reads more of the column; then by which order increases more often; then by which has more even steps:
-    in 1/1/2023, 2/1/2023 … 12/1/2024 the month is first."""
-    readings = [[read(cell.strip()) for cell in cells] for read in READINGS]
+    in 1/1/2023, 2/1/2023 … 12/1/2024 the month is first. 24:00 is the next day's midnight."""
+    readings = [[_read(read, cell.strip()) for cell in cells] for read in READINGS]
     return max(readings, key=lambda dates: (sum(map(bool, dates)), *_forward(dates)))
+
+
+def _read(read: Callable[[str], datetime | None], text: str) -> datetime | None:
+    early = MIDNIGHT.sub("00:00", text) if text.endswith(("24:00", "24:00:00")) else text
+    found = read(early)
+    return found + timedelta(days=1) if found and early != text and found.year < MAXYEAR else found
 
 
 def either_way(cells: Sequence[str]) -> str:
@@ -339,5 +345,6 @@ def _pattern(order: str) -> re.Pattern[str]:
     return re.compile(r",?[./ -]".join(parts[one] for one in order) + time, re.ASCII)
 
 
+MIDNIGHT = re.compile(r"(?<=[ T])24:00(?=(:00)?$)")
 MONTHS = ("", "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 READINGS = (_iso, *(partial(_written, _pattern(order)) for order in ("ymd", "dmy", "mdy")))
