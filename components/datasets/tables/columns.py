@@ -113,13 +113,17 @@ class Table:
                 raise UserError(what, where=f"{self.path}: line {self.lines[self.doubled[0]]}", hint=hint)
 
     def falling(self, columns: Sequence[str]) -> str:
-        """The first column that falls in every line, as years do if the newest line comes first; "" if none does."""
-        for name in columns:
-            values = self.numbers[:, self.names.index(name)]
-            if len(values) > 2 and (np.diff(values) < 0).all():
-                what = "{} decreases in every line, from {} to {}".format(name, *self.ends[name])
-                return f"warning: {what}: does the newest line come first?"
-        return ""
+        """A warning about the first of these columns that falls in every line, or the column of dates, as years do if
+        the newest line comes first; "" if none does."""
+        named = {name: self.numbers[:, self.names.index(name)] for name in columns}
+        falling = [name for name, values in named.items() if len(values) > 2 and (np.diff(values) < 0).all()]
+        name, dates = self.dates
+        if len(dates) > 2 and all(dates) and all(b < a for a, b in pairwise(filter(None, dates))):
+            falling.append(name)
+        if not falling:
+            return ""
+        what = "{} decreases in every line, from {} to {}".format(falling[0], *self.ends[falling[0]])
+        return f"warning: {what}: does the newest line come first?"
 
     def uneven(self) -> str:
         """A note on irregular dates: duplicates, steps longer than usual or lines without a date; "" if there are
