@@ -53,7 +53,9 @@ _PAGE = re.compile(r"\s*(<!doctype\s+html|<html\b)", re.IGNORECASE)  # the begin
 GUTENBERG = "*** START OF TH"
 # the beginnings of texts in formats with signs and numbers that aren't text
 FORMATS = {
-    "subtitles, with numbers and times": re.compile(r"\s*(WEBVTT\b|\d+\s*\n\d\d:\d\d:\d\d[,.]\d{3} --> )"),
+    "subtitles, with numbers and times": re.compile(
+        r"\s*(WEBVTT\b|\d+\s*\n\d\d:\d\d:\d\d[,.]\d{3} --> |(\[[a-z]+:.*\]\s*)*\[\d\d:\d\d[.:]\d\d\d?\])"
+    ),
     "messages of gettext (PO)": re.compile(r'\s*(#.*\n\s*)*(msgctxt ".*\n)?msgid "'),
     "JSON": re.compile(r'\s*(\[\s*)?\{\s*"[^"\n]*"\s*:'),
     "XML": re.compile(r"\s*<\?xml\b"),

@@ -211,10 +211,9 @@ class FrameFilesReader(NamedLabels, TextFilesReader):
             elif frames is not None and frames.ndim == 3:
                 brightest.append(float(frames.max()))
             yield Row(str(path), {"file": path.name}, frames, path.parent.name if labelled else None, problem)
-        if dark := sum(one <= 1 for one in brightest) * (max(brightest, default=0.0) > WHITE):
-            what = (
-                f"the pictures of {dark:,} of {len(brightest):,} files go to 1, those of others to {max(brightest):g}"
-            )
+        most = max(brightest, default=0.0)
+        if dark := sum(one <= 1 for one in brightest) * (most > WHITE):
+            what = f"the pictures of {dark:,} of {len(brightest):,} files go to 1, those of others to {most:g}"
             self._text.tell([f"warning: {what}: scale all alike"])
         if even and all(even):
             what = "the first number of each frame increases by a constant: is it a frame number or time?"

@@ -14,6 +14,7 @@ from components.errors import UserError
 WORDS = "He came home late.\n" * 5
 BEGINNINGS = {
     "subtitles": "1\n00:00:01,000 --> 00:00:02,500\nHe came home.\n\n",
+    "lyrics": "[ti:Home]\n[ar:Anna]\n[00:12.00]He came home.\n[00:15.30]Late.\n",
     "WEBVTT": "WEBVTT\n\n00:01.000 --> 00:02.000\nHe came home.\n",
     "PO": '# German\nmsgid "Open"\nmsgstr "Öffnen"\n',
     "JSON": '{"text": "He came home.", "label": 1}\n{"text": "Late.", "label": 0}\n',
