@@ -18,6 +18,7 @@ from unicodedata import category, normalize
 import numpy as np
 
 from components.datasets.base import Reader
+from components.datasets.giveaways import Giveaways
 from components.datasets.shifted import Shifted
 from components.datasets.sides import Sides
 from components.datasets.stand_ins import StandIns
@@ -58,6 +59,7 @@ class Targets:
         self.labels: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
         self.measured = dict.fromkeys(SPLITS, 0)
         self.stand_ins, self.forms, self.sides, self.shifted = StandIns(), UnicodeForms(), Sides(), Shifted()
+        self.giveaways = Giveaways()
         self.of_texts: dict[int, set[str]] = {}  # the labels of train's texts, by the text's hash
         self.items = self.alike = 0  # in train: all items, and those with input equal to target
         self.whole = False  # one label for the item, not one for each step
@@ -76,6 +78,8 @@ class Targets:
             self.items += 1
             if isinstance(item, tuple) and isinstance(item[0], str) and isinstance(item[1], str):
                 self.alike += item[0] == item[1]
+                if labels:
+                    self.giveaways.add(*item)
                 if len(self.of_texts) < MOST_TEXTS:
                     self.of_texts.setdefault(hash(item[0].casefold()), set()).add(item[1])
         steps = arrays.get("target", next(iter(arrays.values())))
@@ -104,7 +108,7 @@ class Targets:
         if self.whole and len(self.labels["train"]) == 1:
             raise self._one_label(readers)
         notes = [*self._alike(), *self._odd()]
-        for doubts in (self.stand_ins, self.forms, self.sides, self.shifted):
+        for doubts in (self.stand_ins, self.forms, self.sides, self.shifted, self.giveaways):
             notes += doubts.notes()
         several = sum(len(labels) > 1 for labels in self.of_texts.values())
         if self.labels["train"] and self.whole and several:
