@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from components.datasets.ingest import ingest
 from components.datasets.giveaways import Giveaways
+from components.datasets.ingest import ingest
 from components.datasets.stand_ins import StandIns
 from components.datasets.store import Store
 from components.datasets.targets import Targets, told, unseen

@@ -99,6 +99,14 @@ def test_invisible_rests_of_bars_take_time_and_macros_are_told() -> None:
     assert abc("ABcd|", "m: A = cBA").left_out == {"macro (m:), not expanded (kept)": 1}
 
 
+@pytest.mark.parametrize(("said", "key"), [("", "F major"), ("*d:\n", "D minor"), ("*ITrd-1c-2\n", "F major")])
+def test_humdrum_names_its_key_and_a_transposition_is_told(said: str, key: str) -> None:
+    text = f"**kern\n*k[b-]\n{said}*M4/4\n*MM90\n4c\n4f\n4a\n4f\n==\n*-\n"
+    (piece,) = read_notation(text.encode(), "t.krn", OPTIONS)
+    told = {"transposition (*Tr, *ITr), read as written (kept)": 1} if "Tr" in said else {}
+    assert (piece.key, piece.left_out) == (key, told)
+
+
 def test_changes_of_tempo_are_counted_and_fields_that_cannot_be_read_told() -> None:
     assert abc("ABcd|[Q:1/4=60]ABcd|[Q:1/4=60]ABcd|", "Q:1/4=90").tempo_changes == 1
     assert abc("ABcd|").tempo_changes == 0
