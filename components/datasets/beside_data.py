@@ -42,8 +42,9 @@ def names_a_recording(name: str) -> bool:
 
 
 def counts(name: str, values: np.ndarray) -> bool:
-    """Whether a column is time, by its name and its numbers [T], which rise in every line."""
-    return names_a_count(name) and len(values) >= FEWEST and bool((np.diff(values) > 0).all())
+    """Whether a column is time, by its name and its numbers [T], which rise, or fall, in every line."""
+    steps = np.diff(values)
+    return names_a_count(name) and len(values) >= FEWEST and bool((steps > 0).all() or (steps < 0).all())
 
 
 def rises_evenly(values: np.ndarray) -> bool:

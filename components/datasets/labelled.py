@@ -149,9 +149,9 @@ def stem(path: Path) -> str:
 
 
 def names_as_labels(files: Sequence[Path], label_in: str | None) -> tuple[dict[Path, str], str]:
-    """The label of each file by its name, and what the labels are. `label_in`: file (the name without its suffixes),
-    ending, or folder. None: the folders, if the files are in several; the endings, if only these differ; else the
-    names.
+    """The label of each file by its name, and what the labels are. `label_in`: file (the name without its suffixes, and
+    without that of a split if all have one), ending, or folder. None: the folders, if the files are in several; the
+    endings, if only these differ; else the names.
 
     Raises:
         UserError: None, and some files are in subfolders and others aren't, or two folders have the same name.
@@ -184,7 +184,7 @@ def names_as_labels(files: Sequence[Path], label_in: str | None) -> tuple[dict[P
         return middles, "what the files' names have before their endings"
     several = f" before their endings, {len(files)} files" if len(stems) < len(files) else ""
     named = {path: stem(path) for path in files}
-    if automatic and all(SPLIT_NAME.search(name) for name in named.values()):  # train_pos.txt, beside test_pos.txt
+    if all(SPLIT_NAME.search(name) for name in named.values()):  # train_pos.txt, beside test_pos.txt
         named = {path: SPLIT_NAME.sub("", name) for path, name in named.items()}
     return named, f"the files' names{several}"
 

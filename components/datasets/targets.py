@@ -18,6 +18,8 @@ from unicodedata import category, normalize
 import numpy as np
 
 from components.datasets.base import Reader
+from components.datasets.giveaways import Giveaways
+from components.datasets.shifted import Shifted
 from components.datasets.sides import Sides
 from components.datasets.stand_ins import StandIns
 from components.datasets.store import SPLITS
@@ -56,7 +58,8 @@ class Targets:
         self.encoding, self.stream = encoding, stream
         self.labels: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
         self.measured = dict.fromkeys(SPLITS, 0)
-        self.stand_ins, self.forms, self.sides = StandIns(), UnicodeForms(), Sides()
+        self.stand_ins, self.forms, self.sides, self.shifted = StandIns(), UnicodeForms(), Sides(), Shifted()
+        self.giveaways = Giveaways()
         self.of_texts: dict[int, set[str]] = {}  # the labels of train's texts, by the text's hash
         self.items = self.alike = 0  # in train: all items, and those with input equal to target
         self.whole = False  # one label for the item, not one for each step
@@ -68,12 +71,15 @@ class Targets:
         self.labels[split].update(labels)
         if not labels and isinstance(item, tuple) and isinstance(item[0], str) and isinstance(item[1], str):
             self.sides.add(split, *item)
+            self.shifted.add(*item)
         if split == "train":
             self.stand_ins.add(item)
             self.forms.add(item[0] if labels else item)  # labels that differ only in form are reported below
             self.items += 1
             if isinstance(item, tuple) and isinstance(item[0], str) and isinstance(item[1], str):
                 self.alike += item[0] == item[1]
+                if labels:
+                    self.giveaways.add(*item)
                 if len(self.of_texts) < MOST_TEXTS:
                     self.of_texts.setdefault(hash(item[0].casefold()), set()).add(item[1])
         steps = arrays.get("target", next(iter(arrays.values())))
@@ -101,7 +107,9 @@ class Targets:
                 raise UserError(f"nothing is left to {what}: none of its steps is counted", where="data", hint=hint)
         if self.whole and len(self.labels["train"]) == 1:
             raise self._one_label(readers)
-        notes = [*self._alike(), *self._odd(), *self.stand_ins.notes(), *self.forms.notes(), *self.sides.notes()]
+        notes = [*self._alike(), *self._odd()]
+        for doubts in (self.stand_ins, self.forms, self.sides, self.shifted, self.giveaways):
+            notes += doubts.notes()
         several = sum(len(labels) > 1 for labels in self.of_texts.values())
         if self.labels["train"] and self.whole and several:
             many = "warning: " * (20 * several > len(self.of_texts))

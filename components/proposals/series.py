@@ -17,6 +17,7 @@ from components.proposals.base import Look, Proposal, Unlike, pair
 from components.proposals.columns import Column, Grid, grid_of, text_grid, time_column
 
 FEW = 20  # most distinct whole numbers that may be labels
+REPEATED = 0.02  # share of times that may be there twice, as in the hour when clocks are put back
 VALUE = ("value", "y", "target", "sales", "sold", "demand", "count", "amount", "load", "volume")
 FEWEST_STEPS = 4  # of series after their label
 WINDOW, LENGTH = 100, 24  # default windows, in lines
@@ -63,7 +64,7 @@ def forecast(look: Look) -> Proposal:
         raise Unlike(f"a column of texts: {grid.of('texts')[0].name}")
     at = grid.columns.index(time)
     times = [row[at] for row in grid.rows]
-    alone = len(set(times)) == len(times)
+    alone = len(times) - len(set(times)) <= len(times) * REPEATED
     series = [column for column in others if column.kind == "labels"]
     if len(series) > 1 or (not alone and not series):
         series = series[:1] or [c for c in others if c.kind == "whole" and c.distinct * 2 <= len(grid.rows)][:1]

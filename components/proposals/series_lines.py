@@ -13,7 +13,7 @@ from components.datasets.files.text import TextFiles
 from components.datasets.series.header import numbered_in, times_in
 from components.datasets.series.times import frequency
 from components.datasets.series.tsf import read_tsf
-from components.datasets.tables.columns import is_finite, is_number
+from components.datasets.tables.columns import dates, is_finite, is_number
 from components.errors import UserError
 from components.proposals.base import Look, Proposal, Sample, Stopped, Unlike
 from components.proposals.series import FORECAST, usual_horizon
@@ -38,13 +38,22 @@ def series_lines(look: Look) -> Proposal:
         return _tsf(look, path)
     header, rows = _table(sample)
     timed, begin = times_in(header), numbered_in(header)
+    names = [row[0].strip() for row in rows]
+    of_days = all(dates(names))
     if timed is None and begin is None and _headless([header, *rows]):
+        if of_days:
+            hint = (
+                "if the columns are the hours of a day, write the values below each other, a line for each hour with "
+                "its whole time, such as 2024-03-31 14:00; else add a first line with the columns' names: date,…"
+            )
+            raise Stopped(f"has a time and {len(header) - 1:,} numbers on each line, but no header", hint)
         hint = f"if each line is a series, add a first line: name,1,2,… to {len(header) - 1}"
         raise Stopped(f"has a name and {len(header) - 1:,} numbers on each line, but no header", hint)
     if timed is None and begin is None:
         raise Unlike("the names of the last columns are no times, and don't count up")
     begin = timed[0] if timed else begin or 0
-    names = [row[0].strip() for row in rows]
+    if of_days:
+        raise Unlike(f"each line has a time: {names[0]}")
     if "" in names or len(set(names)) < len(names):
         raise Unlike(f"{header[0]} doesn't name a series on each line")
     values = [row[begin : len(header)] for row in rows]

@@ -119,15 +119,21 @@ def conll(look: Look) -> Proposal:
     if width < 2 or width > 14 or count < 0.95 * len(rows) or not blanks:
         raise Unlike("not one word and its tags per line, with an empty line after each sentence")
     tags = Counter(row[-1] for row in rows if len(row) == width)
+    universal = width == 10 and all(row[0].partition("-")[0].partition(".")[0].isdecimal() for row in rows)
+    if universal:  # CoNLL-U: the words are numbered, and the fourth column is their part of speech
+        tags = Counter(row[3] for row in rows if len(row) == width and row[0].isdecimal())
     if 2 * len(tags) > len(rows) or len(tags) > 200:
         raise Unlike("the last column isn't a tag: it rarely repeats")
+    if len(tags) == 1:
+        raise Unlike(f"the last column isn't a tag: it is always {next(iter(tags))}")
     spans = all(SPAN.fullmatch(tag) for tag in tags) and "O" in tags
     scheme = "iob" if spans else "none"
+    settings = ({} if spans else {"scheme": "none"}) | ({"token_column": 2, "tag_column": 4} if universal else {})
     return Proposal(
         "words with a tag each (CoNLL)",
         f"{width} columns, empty lines between sentences, {len(tags)} tags such as {', '.join(list(tags)[:4])}",
         "entities",
-        {"reader": "conll", **({} if spans else {"scheme": "none"}), **look.coding()},
+        {"reader": "conll", **settings, **look.coding()},
         pair({"kind": "spelled"}, "labels"),
         {"kind": "tagging", "scheme": scheme},
         max(1, len(blanks)) * max(1, look.lines() // max(1, len(sample.filled))),

@@ -167,12 +167,15 @@ def _hours_as_series(grid: Grid) -> None:
 
 
 def _times_across(grid: Grid) -> None:
-    """Refuse a table whose lines are days with a column for each hour, or years with a column for each month: each
-    column would be a series of its own. And Excel's numbers for days, which would be no times."""
+    """Refuse a table whose lines are days with a column for each hour (or each half), or years with a column for each
+    month: each column would be a series of its own. And Excel's numbers for days, which would be no times."""
     names = [column.name.strip() for column in grid.numbers]
     hours = {int(found[1]) for name in names if (found := HOURS.fullmatch(name))}
-    for count, told, what in ((12, list(filter(MONTHS.fullmatch, names)), "month"), (24, hours, "hour")):
-        if len(told) == count and len(names) <= count + 1 and len(grid.columns) > count:
+    clock = {name for name in names if CLOCK.fullmatch(name)}
+    months = hours if hours == set(range(1, 13)) else list(filter(MONTHS.fullmatch, names))
+    kinds = [(12, months, "month"), (24, hours, "hour"), *((count, clock, "time of day") for count in (48, 96))]
+    for count, told, what in kinds:
+        if len(told) == count and len(names) <= count + 1 and grid.of("times"):
             said = f"has a column for each {what}: {', '.join(names[:MOST_SHOWN])}, …"
             way = f"write the values below each other, a line for each {what} with its whole time"
             raise Stopped(said, f"{way}; to read each column as a series of its own: --as forecast")

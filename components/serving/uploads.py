@@ -52,7 +52,7 @@ class Uploads:
             bundle.can_rewrite()
         told = [] if told is None else told
         score = self._music(upload, bundle.grid(name), name, deadline, told)
-        told += bundle.encoding.doubts(score) if name != "keep" else ()
+        told += bundle.encoding.doubts(score)
         if region:
             return bundle.rewritten(score, region)
         return bundle.under(score) if name == "melody" else bundle.onwards(score)

@@ -40,7 +40,7 @@ def given(
         bundle.can_rewrite()
     score = _read(Path(path), bundle.grid(name), "melody" if melody else "all", doubt)
     tell(f"{name:7} {Path(path).name}: {sum(len(part.notes) for part in score.parts)} notes")
-    for one in bundle.encoding.doubts(score) if melody or start else ():
+    for one in bundle.encoding.doubts(score):
         doubt(one)
     try:
         if rewrite:

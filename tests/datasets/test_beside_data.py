@@ -87,6 +87,13 @@ def test_a_column_that_counts_the_frames_is_left_out_and_told(name, value, read_
     assert {array.shape[1] for array, _ in items} == {2}
 
 
+@pytest.mark.parametrize("value", [lambda n: 900 - n * n, lambda n: f"2024-06-{30 - n:02}"])
+def test_frames_with_the_newest_first_are_told(value, tmp_path) -> None:
+    items, notes = read(tmp_path, frames("time", value), "tagged-frames")
+    assert {array.shape[1] for array, _ in items} == {1}
+    assert any("time decreases in every line, from" in note for note in notes)
+
+
 def test_each_recording_may_count_anew(tmp_path) -> None:
     lines = "".join(f"{n % 10},{n // 10},{n % 4},calm\n" for n in range(20))
     items, _ = read(tmp_path, f"t,swim,x,sea\n{lines}", "tagged-frames", recording="swim")

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from components.datasets.giveaways import Giveaways
 from components.datasets.ingest import ingest
 from components.datasets.stand_ins import StandIns
 from components.datasets.store import Store
@@ -45,6 +46,24 @@ def test_labels_are_counted_by_split(tmp_path: Path) -> None:
     ]
     assert unseen(manifest["labels"], "test") == "1 of 2, 1 of 4 targets: icy"
     assert unseen(manifest["labels"], "val") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (lambda n, own: f"[{own}] x{n}", True),
+        (lambda n, own: f"x{n}", False),
+        (lambda n, own: f"wet or dry, x{n}", False),
+        (lambda n, own: f"{own if n % 4 else ''} x{n}", False),
+    ],
+)
+def test_texts_that_contain_their_own_label_are_told(text, told: bool) -> None:
+    found = Giveaways()
+    for n in range(40):
+        own = ("Wet", "dry")[n % 3 == 0]
+        found.add(text(n, own), own)
+    notes = list(found.notes())
+    assert ["40 of 40 texts of train contain their own label, as '[dry] x0'" in note for note in notes] == [True] * told
 
 
 def test_labels_that_look_the_same_are_told(tmp_path: Path) -> None:

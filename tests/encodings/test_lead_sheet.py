@@ -133,6 +133,22 @@ def test_a_piece_drawn_at_random_within_the_grammar_ends_with_its_form() -> None
     assert ended >= 3
 
 
+def test_what_chord_symbols_lose_is_told_of_training_pieces_and_of_a_given_one() -> None:
+    over, plain = Chord(0, 48, 0, "maj", 7), Chord(48, 48, 2, "m7")
+    piece = lead_sheet([(0, 96, 60)], (over, plain, Chord(96, 48, 7, "m9", 5)), length_steps=144)
+    told = [
+        "chord symbols that lose their bass note (C/G is kept as C): 2 of 3",
+        "chord symbols kept as a simpler kind (Cm9 as Cm7): 1 of 3",
+    ]
+    encoding = LeadSheet()
+    encoding.fit([piece])
+    assert encoding.remarks() == told
+    assert encoding.doubts(piece)[-2:] == told
+    assert [chord.bass for chord in encoding.decode(encoding.encode(piece)).chords] == [None] * 3
+    encoding.fit([lead_sheet([(0, 96, 60)], (plain,), length_steps=144)])
+    assert encoding.remarks() == []
+
+
 @pytest.mark.parametrize(("chords", "bars"), [((), 8), ((Chord(0, 96, 0, "maj"),), 11)])
 def test_a_form_that_the_model_makes_up_is_no_longer_than_the_training_pieces(chords, bars) -> None:
     """The sign that ends a form is rare: cut off by top_p each time, it never came, and nothing was left for notes."""

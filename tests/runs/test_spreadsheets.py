@@ -86,6 +86,10 @@ def test_a_number_for_each_customer_is_not_what_to_predict(tmp_path: Path) -> No
         (["day", *[f"h{at}" for at in range(24)]], "a column for each hour: h0, h1"),
         (["Tag", *[f"{at} Uhr" for at in range(24)]], "a column for each hour: 0 Uhr, 1 Uhr"),
         (["year", *MONTHS], "a column for each month: Jan, Feb"),
+        (["date", *map(str, range(1, 25))], "a column for each hour: 1, 2"),
+        (["date", *map(str, range(24))], "a column for each hour: 0, 1"),
+        (["year", *map(str, range(1, 13))], "a column for each month: 1, 2"),
+        (["date", *[f"{at // 2:02}:{30 * (at % 2):02}" for at in range(48)]], "each time of day: 00:00, 00:30"),
     ],
 )
 def test_times_across_a_table_are_no_series_each(tmp_path: Path, header: list[str], told: str) -> None:
@@ -94,6 +98,37 @@ def test_times_across_a_table_are_no_series_each(tmp_path: Path, header: list[st
     said = refused(tmp_path / "a.csv", [",".join(header), *rows])
     assert told in said
     assert "to read each column as a series of its own: --as forecast" in said
+
+
+def test_days_with_numbers_but_no_header_are_no_names_of_series(tmp_path: Path) -> None:
+    rows = [",".join([f"2021-06-{at + 1:02}", *(f"{at}.{of}" for of in range(24))]) for at in range(30)]
+    said = refused(tmp_path / "a.csv", rows)
+    assert "has a time and 24 numbers on each line, but no header" in said
+    assert "a line for each hour with its whole time" in said
+    rows = [",".join([f"2021-06-{at + 1:02}", *(f"{at}.{of}" for of in range(9))]) for at in range(30)]
+    kind, found = proposed(tmp_path / "b.csv", [",".join(["date", *[f"s{at}" for at in range(1, 10)]]), *rows])
+    assert (kind, found.data["reader"]) == ("forecast", "series-table")
+
+
+def test_days_that_end_at_24_and_an_hour_that_is_there_twice_are_forecast(tmp_path: Path) -> None:
+    ends = [f"2024-01-{1 + at // 24:02} {1 + at % 24:02}:00,{at}.5" for at in range(96)]
+    clock = [f"{time:%Y-%m-%d %H:%M},{at}.5" for at, time in enumerate([*HOURS[:50], *HOURS[49:99]])]
+    for name, rows in (("a", ends), ("b", clock)):
+        kind, found = proposed(tmp_path / f"{name}.csv", ["time,kW", *rows])
+        assert (kind, found.data["horizon"]) == ("forecast", 16)
+    (series,) = SeriesTableReader([tmp_path / "a.csv"], time="time").whole()
+    assert [str(time)[:16] for time in series.times[22:25]] == [
+        "2024-01-01T23:00", "2024-01-02T00:00", "2024-01-02T01:00",
+    ]  # fmt: skip
+
+
+def test_the_words_of_conll_u_are_its_second_column(tmp_path: Path) -> None:
+    lines = ["# text = Ada writes", "1-2\tAda's" + "\t_" * 8]
+    for at, (word, tag) in enumerate([("Ada", "PROPN"), ("writes", "VERB"), (".", "PUNCT")], 1):
+        lines.append(f"{at}\t{word}\t{word}\t{tag}" + "\t_" * 6)
+    kind, found = proposed(tmp_path / "a.conllu", [*lines, ""] * 9)
+    assert kind == "conll"
+    assert (found.data["token_column"], found.data["tag_column"], found.data["scheme"]) == (2, 4, "none")
 
 
 @pytest.mark.parametrize("names", ["Date,Time", "Datum,Uhrzeit", "fecha,hora"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from components.bundle import Bundle, load_bundle
 from components.errors import UserError
 from components.render.musicxml import write_musicxml
 from components.render.record import read_record
-from components.score import Note, Part, Score
+from components.score import Chord, Note, Part, Score
 from components.use.given import given
 from components.use.opening import Opened
 from components.use.writing import write
@@ -61,6 +62,16 @@ def test_a_part_of_a_file_is_rewritten_and_its_record_makes_it_again(bundle, she
     settings = read_record(page)["settings"]
     again = bundle.generate(settings, seed=1)
     assert again.items == made.items
+
+
+@pytest.mark.slow
+def test_what_a_piece_to_rewrite_loses_is_told(bundle, tmp_path) -> None:
+    piece = replace(CHORALE, tempo_bpm=120.0, chords=(Chord(0, 16, 0, "maj"),))
+    write_musicxml(piece, tmp_path / "fast.musicxml", {})
+    told: list[str] = []
+    given(bundle, None, None, print, told.append, keep=str(tmp_path / "fast.musicxml"), rewrite="bar 2, alto tenor")
+    assert any("its tempo, 120, isn't kept" in one for one in told)
+    assert "its chord symbols aren't read" in told
 
 
 def test_what_does_not_go_together_is_refused(bundle, sheet, tmp_path) -> None:

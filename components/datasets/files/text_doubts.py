@@ -53,11 +53,15 @@ _PAGE = re.compile(r"\s*(<!doctype\s+html|<html\b)", re.IGNORECASE)  # the begin
 GUTENBERG = "*** START OF TH"
 # the beginnings of texts in formats with signs and numbers that aren't text
 FORMATS = {
-    "subtitles, with numbers and times": re.compile(r"\s*(WEBVTT\b|\d+\s*\n\d\d:\d\d:\d\d[,.]\d{3} --> )"),
+    "subtitles, with numbers and times": re.compile(
+        r"\s*(WEBVTT\b|\d+\s*\n\d\d:\d\d:\d\d[,.]\d{3} --> |(\[[a-z]+:.*\]\s*)*\[\d\d:\d\d[.:]\d\d\d?\])"
+    ),
     "messages of gettext (PO)": re.compile(r'\s*(#.*\n\s*)*(msgctxt ".*\n)?msgid "'),
     "JSON": re.compile(r'\s*(\[\s*)?\{\s*"[^"\n]*"\s*:'),
     "XML": re.compile(r"\s*<\?xml\b"),
     "FASTQ": re.compile(r"@\S.*\n[A-Za-z.*-]+\n\+.*\n"),
+    "sequences as GenBank or EMBL write them": re.compile(r"\s*(LOCUS {3,}\S+ +.*\n|ID {3}\S+; .*\n)"),
+    "a calendar or an address book": re.compile(r"\s*BEGIN:V(CALENDAR|CARD)\b"),
     "lines with labels as fastText writes them": re.compile(r"__label__\S+[ \t]"),
     "annotations of brat": re.compile(r"[TREAMN*#]\d*\t\S+ \d+ \d+.*\n"),
 }

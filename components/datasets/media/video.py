@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median_low
 from typing import IO, Annotated, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from components.datasets.files.folders import ending
 from components.datasets.files.sandbox import Limits, Refused, read_all
 from components.datasets.files.text import TextFiles
 from components.datasets.labelled import NamedLabels, Row, one_label
-from components.errors import UserError
+from components.errors import UserError, listed
 from components.provenance import digest_json
 
 # Common formats. No playlists: they contain other files and addresses, which FFmpeg would open.
@@ -33,16 +34,17 @@ MOST_PIXELS = 4096 * 2304  # of a frame
 MOST_PICTURES = 36_000  # of a clip
 LIMITS = Limits(file_bytes=256 << 20, cpu_seconds=120.0, wall_seconds=600.0, memory_bytes=2 << 30)
 TELL_EVERY = 100
+ALIKE = 0.05  # aspect ratios that differ by less count as one
 
 
 @dataclass(kw_only=True, eq=False)
 class VideoReader(NamedLabels):
     """A folder with a folder for each label and videos in it, or a table of `file, label` lines next to its videos.
 
-    Items: (uint8 [pictures, size, size], label). Pictures are grey, rotated upright and scaled to a square. `size`:
-    width and height of a picture in pixels. `rate`: pictures a second, each the frame shown at its time. `max_seconds`:
-    longer videos are dropped. Each file is decoded in a subprocess, so that a bad file can't crash the run; it is
-    dropped with its reason.
+    Items: (uint8 [pictures, size, size], label). Pictures are grey, rotated upright and scaled to a square; a warning
+    tells if the videos have several aspect ratios. `size`: width and height of a picture in pixels. `rate`: pictures a
+    second, each the frame shown at its time. `max_seconds`: longer videos are dropped. Each file is decoded in a
+    subprocess, so that a bad file can't crash the run; it is dropped with its reason.
 
     Raises:
         UserError: there are no videos, a video in a table is missing, or PyAV isn't installed.
@@ -85,9 +87,12 @@ class VideoReader(NamedLabels):
                 "reading videos needs PyAV", where="data.reader: video", hint="pip install 'reprise[video]'"
             )
         kept, outcomes = tempfile.TemporaryFile(), []  # noqa: SIM115 - lives as long as the reader
+        ratios: list[tuple[float, str]] = []  # width / height, file
         decoded = read_all("components.datasets.media.video:decode", self.files, self.options, LIMITS, self.workers)
         for number, outcome in enumerate(decoded, start=1):
-            content = b"" if outcome.reason else base64.b64decode(outcome.value)
+            ratio, content = (0.0, b"") if outcome.reason else (outcome.value[0], base64.b64decode(outcome.value[1]))
+            if ratio:
+                ratios.append((ratio, self.files[number - 1].name))
             pictures = np.frombuffer(content, np.uint8).reshape(-1, self.size, self.size)
             outcomes.append((len(pictures), outcome.reason))
             kept.write(pictures.tobytes())
@@ -95,6 +100,7 @@ class VideoReader(NamedLabels):
             if number % TELL_EVERY == 0:
                 self.progress(f"decoded {number:,} of {len(self.files):,} videos")
         kept.flush()
+        self.tell(_told(ratios))
         self._kept, self._outcomes = kept, outcomes  # only a whole pass is cached
 
     def _again(self) -> Iterator[tuple[np.ndarray | None, str]]:
@@ -129,8 +135,21 @@ class VideoReader(NamedLabels):
                 yield path
 
 
-def decode(data: bytes, name: str, options: dict[str, Any]) -> str:
-    """A video's pictures, uint8 [pictures, size, size] in base64: a reading function of the sandbox.
+def _told(ratios: list[tuple[float, str]]) -> str:
+    """A warning about videos whose aspect ratio isn't the usual one; "" if there are none."""
+    usual = median_low(ratio for ratio, _ in ratios) if ratios else 1.0
+    others = [f"{name}: {ratio:.2f}" for ratio, name in ratios if abs(ratio / usual - 1) > ALIKE]
+    if not others:
+        return ""
+    return (
+        f"warning: {len(others):,} of {len(ratios):,} videos have another aspect ratio than {usual:.2f} "
+        f"({listed(others, 3)}): all are scaled to a square, which distorts them differently; crop them alike first"
+    )
+
+
+def decode(data: bytes, name: str, options: dict[str, Any]) -> tuple[float, str]:
+    """A video's width / height as shown, and its pictures, uint8 [pictures, size, size] in base64: a reading function
+    of the sandbox.
 
     Raises:
         Refused: it isn't a video, or it is too long or too large.
@@ -172,7 +191,9 @@ def decode(data: bytes, name: str, options: dict[str, Any]) -> str:
         raise Refused("has no pictures")
     if not pictures or len(pictures) * interval <= at + interval / 1000:
         pictures.append(shown)
-    return base64.b64encode(np.stack(pictures).tobytes()).decode()
+    ratio = frame.width / frame.height * float(codec.sample_aspect_ratio or 1)
+    upright = 1 / ratio if round(frame.rotation / 90) % 2 else ratio
+    return upright, base64.b64encode(np.stack(pictures).tobytes()).decode()
 
 
 def warm_up() -> None:

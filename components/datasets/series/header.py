@@ -12,7 +12,7 @@ import numpy as np
 
 from components.datasets.files.cells import PLAIN
 from components.datasets.series.times import counted, read_times
-from components.datasets.tables.columns import YEAR, as_number, dates, either_way
+from components.datasets.tables.columns import YEAR, as_number, dates, either_way, is_number
 from components.errors import UserError
 
 NUMBERED = re.compile(r"(.*?)(\d{1,9})")  # V2, d_1, 17
@@ -86,7 +86,7 @@ def times_in(header: Sequence[str]) -> tuple[int, np.ndarray, bool] | None:
 
 def numbered_in(header: Sequence[str]) -> int | None:
     """The first of the columns at the end of a header whose names count up: V2, V3, V4. None: there are none."""
-    found = [NUMBERED.fullmatch(name) for name in header]
+    found = [None if is_number(name) and not name.isdecimal() else NUMBERED.fullmatch(name) for name in header]
     parts = [(one[1], int(one[2])) if one else None for one in found]
     begin = len(header) - 1
     while begin > 1 and (one := parts[begin]) and parts[begin - 1] == (one[0], one[1] - 1):

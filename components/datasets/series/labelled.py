@@ -20,6 +20,7 @@ from components.errors import UserError, unknown
 
 LARGEST_SERIES = 64 << 20  # numbers
 LOOKED_AT = 100  # arrays whose axes are compared, and lines whose first cells are
+WHITE = 1.5  # brighter pictures don't go from 0 to 1
 COUNTED = 5  # minimum number of lines that begin with 0, 1, 2 …: fewer may be chance
 FRAME_FILES = (".npy", ".csv", ".tsv")
 COLUMNS = (
@@ -189,7 +190,8 @@ class SeriesRowsReader(NamedLabels, TextFilesReader):
 @dataclass(kw_only=True, eq=False)
 class FrameFilesReader(NamedLabels, TextFilesReader):
     """A folder with a folder for each label, with files of frames: NumPy's .npy [steps, features], or CSV and TSV with
-    a frame a line (a header is skipped). Items: (float64 [steps, features], label)."""
+    a frame a line (a header is skipped). Or files of pictures, .npy [steps, height, width]. Items: (float64 [steps,
+    features] or [steps, height, width], label)."""
 
     endings, binary = FRAME_FILES, (".npy",)
     ways_out = {"not a number": COLUMNS}
@@ -198,12 +200,21 @@ class FrameFilesReader(NamedLabels, TextFilesReader):
         if labelled:
             self._check_axes()
             self._text.tell(one_label(self.files))
+        first = next((path for path in self.files if ending(path) == ".npy"), None)
+        pictures = self.pictures or (labelled and first is not None and len(npy_shape(first)) == 3)
         even: list[bool] = []
+        brightest: list[float] = []  # of each file of pictures
         for path in self.files:
-            frames, problem = _array(path, self.pictures) if ending(path) == ".npy" else self._table(path)
+            frames, problem = _array(path, pictures) if ending(path) == ".npy" else self._table(path)
             if frames is not None and frames.ndim == 2 and len(even) < LOOKED_AT:
                 even.append(frames.shape[1] > 1 and rises_evenly(frames[:, 0]))
+            elif frames is not None and frames.ndim == 3:
+                brightest.append(float(frames.max()))
             yield Row(str(path), {"file": path.name}, frames, path.parent.name if labelled else None, problem)
+        most = max(brightest, default=0.0)
+        if dark := sum(one <= 1 for one in brightest) * (most > WHITE):
+            what = f"the pictures of {dark:,} of {len(brightest):,} files go to 1, those of others to {most:g}"
+            self._text.tell([f"warning: {what}: scale all alike"])
         if even and all(even):
             what = "the first number of each frame increases by a constant: is it a frame number or time?"
             self._text.tell([f"warning: {what} (leave it out)"])

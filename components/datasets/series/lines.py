@@ -86,7 +86,10 @@ class SeriesLinesReader(SeriesFiles):
         if below and all(dates([columns.name(cells) for _, cells in below])):
             what = f"each line has a time: {columns.name(below[0][1])}"
             raise UserError(
-                what, where=str(path), hint="for a table with a line for each time set data.reader=series-table"
+                what,
+                where=str(path),
+                hint="for a table with a line for each time set data.reader=series-table; if its columns are the hours "
+                "of a day, first write the values below each other, each with its whole time",
             )
         for number, cells in chain(below, rows):
             where = f"{path}: line {number}"

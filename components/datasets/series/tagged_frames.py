@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from components.datasets.base import TextFilesReader
-from components.datasets.beside_data import counts, names_a_recording, rises_evenly
+from components.datasets.beside_data import counts, names_a_count, names_a_recording, rises_evenly
 from components.datasets.labelled import LabelledReader, Row
 from components.datasets.tables.columns import Table, read_columns
 from components.errors import UserError, unknown
@@ -74,6 +74,7 @@ class TaggedFramesReader(TextFilesReader, LabelledReader):
         unread = [name for name in table.of_numbers() if name not in {*columns, label, self.recording, ""}]
         note = f"read of each frame: {', '.join(columns)}"
         notes = [note + f"; not read: {', '.join(unread)} (data.columns chooses others)" * bool(unread)]
+        notes += filter(None, [table.falling([name for name in table.of_numbers() if names_a_count(name)])])
         for name in columns:
             if rises_evenly(table.numbers[:, table.names.index(name)]):
                 what = f"{table.path.name}: {name} increases by a constant"

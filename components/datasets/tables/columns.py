@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import MAXYEAR, datetime, timedelta
 from functools import cached_property, partial
 from itertools import chain, pairwise
 from pathlib import Path
@@ -113,13 +113,17 @@ class Table:
                 raise UserError(what, where=f"{self.path}: line {self.lines[self.doubled[0]]}", hint=hint)
 
     def falling(self, columns: Sequence[str]) -> str:
-        """The first column that falls in every line, as years do if the newest line comes first; "" if none does."""
-        for name in columns:
-            values = self.numbers[:, self.names.index(name)]
-            if len(values) > 2 and (np.diff(values) < 0).all():
-                what = "{} decreases in every line, from {} to {}".format(name, *self.ends[name])
-                return f"warning: {what}: does the newest line come first?"
-        return ""
+        """A warning about the first of these columns that falls in every line, or the column of dates, as years do if
+        the newest line comes first; "" if none does."""
+        named = {name: self.numbers[:, self.names.index(name)] for name in columns}
+        falling = [name for name, values in named.items() if len(values) > 2 and (np.diff(values) < 0).all()]
+        name, dates = self.dates
+        if len(dates) > 2 and all(dates) and all(b < a for a, b in pairwise(filter(None, dates))):
+            falling.append(name)
+        if not falling:
+            return ""
+        what = "{} decreases in every line, from {} to {}".format(falling[0], *self.ends[falling[0]])
+        return f"warning: {what}: does the newest line come first?"
 
     def uneven(self) -> str:
         """A note on irregular dates: duplicates, steps longer than usual or lines without a date; "" if there are
@@ -232,7 +236,7 @@ def is_header(first: Sequence[str], second: Sequence[str]) -> bool:
     named = [cell for cell in first if cell.strip()]  # a spreadsheet's index has no name
     if (named and all(as_number(cell) is None for cell in named)) or counts_columns(first):
         return True
-    if _years(first) and not _years(second):
+    if any(names(first) and not names(second) for names in (_years, _numbered)):
         return True
     pairs = zip(first, second, strict=False)
     return any(as_number(a) is None and is_finite(b) for a, b in pairs)
@@ -248,6 +252,13 @@ def _years(cells: Sequence[str]) -> bool:
     """Whether a line is names and then one year after the other, as statistics offices write a series in a row."""
     years = [int(cell) for cell in cells if YEAR.fullmatch(cell.strip())]
     return len(years) >= 5 and len(years) < len(cells) and years == list(range(years[0], years[0] + len(years)))
+
+
+def _numbered(cells: Sequence[str]) -> bool:
+    """Whether a line is names and then the numbers from 0 or 1 on, such as date, 1, 2, …, 24."""
+    numbers = [cell.strip() for cell in cells if as_number(cell) is not None]
+    counted = any(numbers == list(map(str, range(start, start + len(numbers)))) for start in (0, 1))
+    return 5 <= len(numbers) < len(cells) and counted
 
 
 def as_number(cell: str) -> float | None:
@@ -276,9 +287,15 @@ def is_finite(cell: str) -> bool:
 def dates(cells: Sequence[str]) -> list[datetime | None]:
     """The dates of a column, None where there is none. Whether 1/2/2024 has the day or the month first is decided by
     which order reads more of the column; then by which order increases more often; then by which has more even steps:
-    in 1/1/2023, 2/1/2023 … 12/1/2024 the month is first."""
-    readings = [[read(cell.strip()) for cell in cells] for read in READINGS]
+    in 1/1/2023, 2/1/2023 … 12/1/2024 the month is first. 24:00 is the next day's midnight."""
+    readings = [[_read(read, cell.strip()) for cell in cells] for read in READINGS]
     return max(readings, key=lambda dates: (sum(map(bool, dates)), *_forward(dates)))
+
+
+def _read(read: Callable[[str], datetime | None], text: str) -> datetime | None:
+    early = MIDNIGHT.sub("00:00", text) if text.endswith(("24:00", "24:00:00")) else text
+    found = read(early)
+    return found + timedelta(days=1) if found and early != text and found.year < MAXYEAR else found
 
 
 def either_way(cells: Sequence[str]) -> str:
@@ -332,5 +349,6 @@ def _pattern(order: str) -> re.Pattern[str]:
     return re.compile(r",?[./ -]".join(parts[one] for one in order) + time, re.ASCII)
 
 
+MIDNIGHT = re.compile(r"(?<=[ T])24:00(?=(:00)?$)")
 MONTHS = ("", "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 READINGS = (_iso, *(partial(_written, _pattern(order)) for order in ("ymd", "dmy", "mdy")))

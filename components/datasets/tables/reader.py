@@ -318,9 +318,10 @@ def parquet_rows(path: Path, dropped: Counter[str]) -> Iterator[tuple[str, Colum
                 for name, kind in zip(file.schema_arrow.names, file.schema_arrow.types, strict=True)
                 if pa.types.is_nested(kind)
             ]
+            index = _index(file.schema_arrow)
             for batch in file.iter_batches(batch_size=ROWS):
                 # keep integers next to missing values: labels 1 and 1.0 would be two
-                table = batch.to_pandas(integer_object_nulls=True)
+                table = batch.to_pandas(integer_object_nulls=True, ignore_metadata=True).drop(columns=index)
                 columns = Columns.of([str(column) for column in table.columns], path, nested)
                 for row in table.itertuples(index=False, name=None):
                     number += 1
@@ -333,6 +334,18 @@ def parquet_rows(path: Path, dropped: Counter[str]) -> Iterator[tuple[str, Colum
                     yield f"{path}: row {number}", columns, cells, ""
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"isn't a Parquet file: {str(error).splitlines()[0]}", where=str(path)) from None
+
+
+def _index(schema: Any) -> list[str]:
+    """The columns that are an index of pandas, as of rows taken from a longer table; none if there are times in it."""
+    from pyarrow.types import is_temporal
+
+    try:
+        stored = (schema.pandas_metadata or {}).get("index_columns", [])
+        index = [name for name in stored if name in schema.names]
+    except (AttributeError, TypeError, ValueError):  # metadata of another program
+        return []
+    return [] if any(is_temporal(schema.field(name).type) for name in index) else index
 
 
 def _cell(value: Any) -> str:

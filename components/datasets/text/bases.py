@@ -36,10 +36,13 @@ class BasesReader(NamedLabels, TextFilesReader):
 
     def __post_init__(self, files: Sequence[Path]) -> None:
         super().__post_init__(files)
+        self._labels: dict[Path, str] = {}
         if self.step and not self.window:
             raise UserError("only works with data.window", where="data.step", hint="set data.window too")
 
     def rows(self, *, labelled: bool) -> Iterator[Row]:
+        if self.label_in != "header":
+            self._labels = names_as_labels(self.files, self.label_in)[0]
         for path in self.files:
             found = ((number, line.strip()) for number, line in lines(self._text, path))
             first = next(((number, line) for number, line in found if line), None)
@@ -75,7 +78,7 @@ class BasesReader(NamedLabels, TextFilesReader):
         words = header.split()
         label = words[-1] if len(words) > 1 else None
         if self.label_in != "header":
-            label = names_as_labels([path], self.label_in)[0][path]
+            label = self._labels[path]
         name, where = words[0] if words else "", f"{path}: line {at}"
         if not self.window or not self.step or len(bases) <= self.window:
             yield self._row(where, {"name": name, "bases": bases}, bases, label if labelled else None)

@@ -140,7 +140,7 @@ class Chorale(Signed):
         return signs.vocabulary.ids(tokens), []
 
     def doubts(self, melody: Score) -> list[str]:
-        """Warns if the melody leaves the soprano's range or has a tempo, which is lost."""
+        """Warns if the melody leaves the soprano's range, or has a tempo or chord symbols, which are lost."""
         pitches = [note.pitch for note in _soprano(melody).notes]
         low, high = RANGES[0]
         doubts = []
@@ -154,6 +154,8 @@ class Chorale(Signed):
         own, ours = melody.tempo_bpm, Score(melody.parts).tempo_bpm  # `decode` returns the default tempo
         if f"{own:g}" != f"{ours:g}":  # 84 is 83.99999 in a MIDI file
             doubts.append(f"its tempo, {own:g}, isn't kept: chorales are written at {ours:g} quarter notes per minute")
+        if melody.chords:
+            doubts.append("its chord symbols aren't read")
         return doubts
 
     def with_melody(self, melody: Score) -> np.ndarray:

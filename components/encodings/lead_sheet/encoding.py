@@ -34,7 +34,7 @@ from components.encodings.form import (
     tempo_class,
 )
 from components.encodings.lead_sheet.copies import HARMONIES, LAGS, form_returns, lead_sheet_copies
-from components.encodings.lead_sheet.doubts import doubts
+from components.encodings.lead_sheet.doubts import doubts, of_chords
 from components.encodings.lead_sheet.grammar import Grammar
 from components.encodings.lead_sheet.melody import line_of, melody_of
 from components.encodings.lead_sheet.patterns import pattern_copies
@@ -92,6 +92,7 @@ class LeadSheet(Signed):
         self.prefix = self.signs.prefix
         self.knows_chords = True  # whether the training pieces had any
         self.form_steps = MOST_STEPS  # the longest form that is generated (see `fit`)
+        self._lost: list[str] = []  # what the training pieces' chord symbols lose
         self.forms: dict[str, int] = {}  # the training pieces' forms, such as AABB, and how many pieces have each
         # type of the next token (see `context`), the form's columns, the last pitch and its role in the chord
         self.context_sizes = (5, *form_sizes(self.steps_per_beat), 2 + HIGHEST - LOWEST, 5)
@@ -106,17 +107,19 @@ class LeadSheet(Signed):
         their median.
         """
         lengths, forms, self.knows_chords = [], [], False
+        chords: list[Chord] = []
         for item in items:
+            chords += item.chords
             lengths.append(item.length_steps * self.steps_per_beat // item.steps_per_beat)
             forms.append(form_of(replace(item, parts=(Part("", melody_of(item)),))))
             self.knows_chords |= bool(item.chords)
-        self.forms = common_forms(forms)
+        self.forms, self._lost = common_forms(forms), of_chords(chords)
         lengths = [length for length in lengths if length] or [MOST_STEPS]
         self.form_steps = min(MOST_STEPS, int(np.quantile(lengths, 0.95 if self.knows_chords else 0.5)))
 
     def remarks(self) -> list[str]:
         if self.knows_chords:
-            return []
+            return self._lost
         return ["no training piece has chord symbols: the model writes melodies without chords"]
 
     def learned(self) -> dict[str, Any]:

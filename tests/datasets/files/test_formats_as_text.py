@@ -14,12 +14,16 @@ from components.errors import UserError
 WORDS = "He came home late.\n" * 5
 BEGINNINGS = {
     "subtitles": "1\n00:00:01,000 --> 00:00:02,500\nHe came home.\n\n",
+    "lyrics": "[ti:Home]\n[ar:Anna]\n[00:12.00]He came home.\n[00:15.30]Late.\n",
     "WEBVTT": "WEBVTT\n\n00:01.000 --> 00:02.000\nHe came home.\n",
     "PO": '# German\nmsgid "Open"\nmsgstr "Öffnen"\n',
     "JSON": '{"text": "He came home.", "label": 1}\n{"text": "Late.", "label": 0}\n',
     "list of JSON": '[\n  {\n    "id": 1\n  }\n]\n',
     "XML": '<?xml version="1.0"?>\n<tmx version="1.4"><body/></tmx>\n',
     "FASTQ": "@read1 a\nACGTN\n+\nIIIII\n",
+    "GenBank": "LOCUS       AB000001   40 bp    DNA\nORIGIN\n        1 acgtacgtac\n//\n",
+    "EMBL": "ID   X56734; SV 1; linear; mRNA; STD; PLN; 40 BP.\nXX\n",
+    "calendar": "BEGIN:VCALENDAR\nVERSION:2.0\nEND:VCALENDAR\n",
     "brat": "T1\tPER 0 4\tAnna\nT2\tLOC 14 20\tRome\n",
 }
 
@@ -38,7 +42,9 @@ def test_signs_of_a_format_that_are_read_as_text_are_told(tmp_path: Path, form: 
     assert "all signs of which are read" in note
 
 
-@pytest.mark.parametrize("text", [WORDS, "[Verse 1]\nLa la\n", "# Title\n\nText\n", "@anna hello\nhi\n", "12\n13\n"])
+@pytest.mark.parametrize(
+    "text", [WORDS, "[Verse 1]\nLa la\n", "# Title\n\nText\n", "@anna hello\nhi\n", "ID 3 of 4\n", "12\n13\n"]
+)
 def test_plain_texts_are_no_format(tmp_path: Path, text: str) -> None:
     assert told(tmp_path / "a.txt", text) == []
 

@@ -57,7 +57,7 @@ def steps(count: int, size: int = 64) -> np.ndarray:
 
 def read(path: Path, **options) -> np.ndarray:
     """As the sandbox's worker does."""
-    content = decode(path.read_bytes(), path.name, OPTIONS | options)
+    _, content = decode(path.read_bytes(), path.name, OPTIONS | options)
     return np.frombuffer(base64.b64decode(content), np.uint8).reshape(-1, 16, 16)
 
 
@@ -98,6 +98,21 @@ def test_a_video_held_upright_is_turned_upright(tmp_path):
         found = read(film(tmp_path / f"{rotation}.mp4", lit, codec="h264", rotation=rotation))
         quarters = found[0].reshape(2, 8, 2, 8).mean((1, 3))
         assert np.unravel_index(quarters.argmax(), (2, 2)) == bright, rotation
+
+
+@pytest.mark.slow
+def test_videos_of_another_aspect_ratio_are_told(tmp_path):
+    wide, high = np.full((2, 36, 64), 90, np.uint8), np.full((2, 64, 36), 90, np.uint8)
+    files = [film(tmp_path / f"{at}.avi", wide) for at in range(3)]
+    files.append(film(tmp_path / "turned.mp4", high, codec="h264", rotation=90))  # 16:9 as it is shown
+    reader = VideoReader(files, size=16)
+    list(reader.rows(labelled=False))
+    assert reader.notes == []
+    reader = VideoReader([*files, film(tmp_path / "high.avi", high)], size=16)
+    for _ in range(2):
+        list(reader.rows(labelled=False))
+        (note,) = reader.notes
+        assert "1 of 5 videos have another aspect ratio than 1.78 (high.avi: 0.56)" in note
 
 
 def bad_files(folder: Path) -> dict[str, Path]:

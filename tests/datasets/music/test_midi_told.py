@@ -9,6 +9,7 @@ from xml.etree.ElementTree import fromstring
 import pytest
 from music_files import events, smf
 
+from components.datasets.music.formats import pieces
 from components.datasets.music.formats.midi import read_midi
 from components.datasets.music.formats.midi_file import SILENT
 from components.datasets.music.formats.musicxml import write_out
@@ -20,6 +21,7 @@ PIANO = {"seconds": 0.0, "min_notes": 1}
 DRUMS = {"bars": 0, "min_notes": 1}
 MUSIC = {"steps_per_beat": 12, "max_seconds": 1800.0, "beats": "file"}
 MOVED = "note that a pitch bend or a tuning moves, read at its written pitch (kept)"
+EFLAT = (63, 65, 67, 68, 70, 72, 74, 75, 70, 67, 63, 70, 63)
 TUNED = "tuning message, not followed (kept)"
 
 
@@ -53,6 +55,25 @@ def test_what_moves_or_silences_notes_is_told_with_their_number(between, told) -
     data = smf(line(0, *between))
     assert dict(read_midi(data, "a.mid", MUSIC)[0].left_out) == told
     assert json.loads(read_piano(data, "a.mid", PIANO)[0][0]["left_out"]) == told
+
+
+@pytest.mark.parametrize(
+    ("signatures", "key"),
+    [
+        ([], "Eb major"), ([(0, 0, 0)], "Eb major"), ([(0, -5, 0)], "Bb minor"), ([(0, -6, 1)], "Eb minor"),
+        ([(0, 0, 0), (0, -4, 0)], "Ab major"), ([(0, 0, 1)], "A minor"), ([(0, 2, 0), (1440, -5, 0)], "D major"),
+        ([(0, 12, 0)], "Eb major"),
+    ],
+)  # fmt: skip
+def test_a_key_signature_tells_the_key(signatures, key) -> None:
+    """C major is what programs write where nobody chose a key; the notes decide between major and minor."""
+    changes = [(tick, b"\xff\x59\x02" + bytes([sharps % 256, minor])) for tick, sharps, minor in signatures]
+    rows = [(240 * n, bytes([0x90, pitch, 70])) for n, pitch in enumerate(EFLAT)]
+    rows += [(240 * n + 200, bytes([0x80, pitch, 0])) for n, pitch in enumerate(EFLAT)]
+    data = smf(events(*sorted([*changes, *rows], key=lambda row: row[0])))
+    options = {"parts": "all", "melody_track": None, "chords_track": None, "min_notes": 1}
+    ((row, score),) = pieces.read(data, "a.mid", MUSIC | options)
+    assert row["key"] == score["key"] == key
 
 
 def test_other_pedals_are_told_and_the_sustain_pedal_may_have_a_track_of_its_own() -> None:

@@ -160,7 +160,7 @@ def test_a_segno_in_quotes_and_voices_within_parts_are_read() -> None:
     assert (letters(piece), piece.left_out) == ("ABCBC", {})
     (piece,) = read_abc(b"X:1\nM:4/4\nL:1/4\nK:C\nc4|Sd4|e4 !D.S.!|]\n", "a.abc", OPTIONS)
     assert letters(piece) == "ABCBC"
-    text = b"X:1\nP:ABA\nM:4/4\nL:1/4\nK:C\nP:A\n[V:1] c4|\n[V:2] C4|\nP:B\n[V:1] d4|\n[V:2] D4|\n"
+    text = b"X:1\nP:ABA\nM:4/4\nL:1/4\nQ:1/4=90\nK:C\nP:A\n[V:1] c4|\n[V:2] C4|\nP:B\n[V:1] d4|\n[V:2] D4|\n"
     (piece,) = read_abc(text, "a.abc", OPTIONS)
     assert [track.notes[:, 2].tolist() for track in piece.tracks] == [[72, 74, 72], [60, 62, 60]]
     assert piece.remarks == []
@@ -222,6 +222,9 @@ def test_bars_that_repeat_what_is_not_there_and_cue_notes_are_counted() -> None:
     assert (letters(piece), piece.left_out) == ("C", {"bar that repeats those before it (left empty)": 1})
     (piece,) = read_notation(measures("", "").replace("<note>", "<note><cue/>", 1).encode(), "a.musicxml", OPTIONS)
     assert (letters(piece), piece.left_out) == ("B", {"cue note": 1})
+    slash = "<notehead>slash</notehead></note>"
+    (piece,) = read_notation(measures("", "").replace("</note>", slash, 1).encode(), "a.musicxml", OPTIONS)
+    assert (letters(piece), piece.left_out) == ("B", {"slash: a rhythm without a pitch": 1})
 
 
 def test_durations_without_a_unit_are_refused() -> None:

@@ -63,6 +63,50 @@ def test_tempos(tempo: str, bpm: float) -> None:
     assert abc("ABcd|", f"Q:{tempo}").tempo_bpm == bpm
 
 
+@pytest.mark.parametrize(
+    ("fields", "bpm"),
+    [
+        (("L:1/8", "Q:C=100"), 50), (("Q:C3=40", "L:1/8"), 60), (("L:", "M:6/8", "Q: C3 = 80"), 120),
+        (("L:", "M:2/4", "Q:c2=80"), 40), (("L:1/8", 'Q:"Slow" C2=60'), 60),
+    ],
+)  # fmt: skip
+def test_an_old_tempo_counts_unit_note_lengths(fields: tuple[str, ...], bpm: float) -> None:
+    (piece,) = read_abc("\n".join(["X:1", *fields, "K:C", "ABcd|", ""]).encode(), "t.abc", OPTIONS)
+    assert (piece.tempo_bpm, piece.left_out) == (bpm, {})
+    piece = abc("ABcd|[L:1/8][Q:C=100]ABcd|", "Q:1/4=50")
+    assert (piece.tempo_bpm, piece.tempo_changes) == (50, 0)
+
+
+def test_a_tempo_without_a_note_length_and_a_missing_one_are_told() -> None:
+    what = "tempo without a note length, read in quarter notes a minute (kept)"
+    piece = abc("ABcd|", "L:1/8", "Q:90")
+    assert (piece.tempo_bpm, piece.left_out) == (90, {what: 1})
+    assert "no tempo in the file: 120 is assumed" in abc("ABcd|", 'Q:"Andante"').remarks
+    assert not abc("ABcd|", "Q:90").remarks
+
+
+def test_metre_and_unit_note_length_of_the_file_header_hold_for_all_tunes() -> None:
+    tunes = "%abc-2.1\nM:3/4\nL:1/16\nR:waltz\n\nX:1\nK:C\nA4B4c4|\n\nX:2\nM:2/4\nL:1/4\nK:C\nAB|\n"
+    first, second = read_abc(tunes.encode(), "t.abc", OPTIONS)
+    assert (first.metre, first.tracks[0].notes[:, 1].tolist()) == ((3, 4), [12] * 3)
+    assert (second.metre, second.tracks[0].notes[:, 1].tolist()) == ((2, 4), [12] * 2)
+
+
+def test_invisible_rests_of_bars_take_time_and_macros_are_told() -> None:
+    for rest in "XZ":
+        notes = abc(f"ABcd|{rest}2|edcB|").tracks[0].notes
+        assert notes[:, 0].tolist() == [0, 12, 24, 36, 144, 156, 168, 180]
+    assert abc("ABcd|", "m: A = cBA").left_out == {"macro (m:), not expanded (kept)": 1}
+
+
+@pytest.mark.parametrize(("said", "key"), [("", "F major"), ("*d:\n", "D minor"), ("*ITrd-1c-2\n", "F major")])
+def test_humdrum_names_its_key_and_a_transposition_is_told(said: str, key: str) -> None:
+    text = f"**kern\n*k[b-]\n{said}*M4/4\n*MM90\n4c\n4f\n4a\n4f\n==\n*-\n"
+    (piece,) = read_notation(text.encode(), "t.krn", OPTIONS)
+    told = {"transposition (*Tr, *ITr), read as written (kept)": 1} if "Tr" in said else {}
+    assert (piece.key, piece.left_out) == (key, told)
+
+
 def test_changes_of_tempo_are_counted_and_fields_that_cannot_be_read_told() -> None:
     assert abc("ABcd|[Q:1/4=60]ABcd|[Q:1/4=60]ABcd|", "Q:1/4=90").tempo_changes == 1
     assert abc("ABcd|").tempo_changes == 0

@@ -117,6 +117,22 @@ def test_files_of_frames_lie_in_a_folder_for_each_label(tmp_path):
     assert len(FrameFilesReader([tmp_path]).files) == 8, "endings in capitals too"
 
 
+def test_files_of_pictures_are_read_and_those_of_another_scale_told(tmp_path):
+    for at, label in enumerate(("up", "up", "down", "down")):
+        (tmp_path / label).mkdir(exist_ok=True)
+        np.save(tmp_path / label / f"{at}.npy", np.full((2, 4, 4), at + 1, np.uint8))
+    reader = FrameFilesReader([tmp_path])
+    assert [(frames.shape, label) for frames, label in reader.items()] == [((2, 4, 4), "down")] * 2 + [
+        ((2, 4, 4), "up")
+    ] * 2
+    assert reader.notes == ["warning: the pictures of 1 of 4 files go to 1, those of others to 4: scale all alike"]
+    np.save(tmp_path / "up" / "0.npy", np.full((2, 4, 4), 2, np.uint8))
+    reader = FrameFilesReader([tmp_path])
+    assert len(list(reader.items())) == 3
+    assert reader.notes == []
+    assert reader.dropped == {"repeated": 1}
+
+
 def test_arrays_that_lie_on_their_side_are_refused(tmp_path):
     for label, lengths in (("run", (40, 55)), ("walk", (61, 47))):
         (tmp_path / label).mkdir()

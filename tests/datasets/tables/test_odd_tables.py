@@ -13,6 +13,7 @@ import pytest
 from components.datasets.files.cells import Points, numbers
 from components.datasets.ingest import ingest
 from components.datasets.labelled import stem
+from components.datasets.series.table import SeriesTableReader
 from components.datasets.sources import path_readers
 from components.datasets.store import Store
 from components.datasets.tables.columns import is_header
@@ -242,6 +243,17 @@ def test_texts_of_parquet_may_be_bytes_but_not_lists(tmp_path: Path) -> None:
     _, readers = path_readers(data | {"input": "words"}, tmp_path, tmp_path)
     with pytest.raises(UserError, match="column 'words' contains lists"):
         list(readers[None].items())
+
+
+def test_an_index_of_pandas_is_a_column_only_if_it_has_times(tmp_path: Path) -> None:
+    days = pd.date_range("2024-01-01", periods=6, name="day")
+    pd.DataFrame({"kW": np.arange(6.0)}, index=days).to_parquet(tmp_path / "days.parquet")
+    (series,) = SeriesTableReader([tmp_path / "days.parquet"], horizon=1).whole()
+    assert (str(series.times[5])[:10], series.values[5]) == ("2024-01-06", 5)
+    rows = pd.DataFrame({"text": ["a", "b", "c"], "mood": ["glad", "sad", "glad"]})
+    rows[rows.mood == "glad"].to_parquet(tmp_path / "t.parquet")  # with an index of 0 and 2
+    _, readers = path_readers({"path": "t.parquet", "reader": "table"}, tmp_path, tmp_path)
+    assert list(readers[None].items()) == [("a", "glad"), ("c", "glad")]
 
 
 def test_nul_characters_of_parquet_are_taken_out_and_counted(tmp_path: Path) -> None:

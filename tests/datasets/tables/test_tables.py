@@ -215,10 +215,7 @@ def test_labels_in_the_middle_of_names_and_beside_the_names_of_splits(tmp_path):
     assert [label for _, label in LabelledLinesReader(files[:2]).items()] == ["spam", "ham"]
     alone = [files[0], tmp_path / "mail.ham.txt"]
     assert [label for _, label in LabelledLinesReader(alone).items()] == ["train_spam", "mail"], "not all of a split"
-    assert [label for _, label in LabelledLinesReader(files[:2], label_in="file").items()] == [
-        "train_spam",
-        "Train-ham",
-    ]
+    assert [label for _, label in LabelledLinesReader(files[:2], label_in="file").items()] == ["spam", "ham"]
 
 
 def test_labels_are_endings_or_folders_where_the_names_are_alike(tmp_path):

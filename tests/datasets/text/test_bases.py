@@ -39,6 +39,14 @@ def write(folder, text, name="x.data"):
     return path
 
 
+def test_the_name_of_a_split_is_no_part_of_a_label(tmp_path):
+    for split in ("train", "test"):
+        files = [write(tmp_path, f">a\n{bases}\n", f"{split}_{name}.fa") for name, bases in (("x", "AC"), ("y", "GT"))]
+        assert list(BasesReader(files, label_in="file").items()) == [("AC", "x"), ("GT", "y")]
+    alone = [*files, write(tmp_path, ">a\nTT\n", "z.fa")]
+    assert [label for _, label in BasesReader(alone, label_in="file").items()] == ["test_x", "test_y", "z"]
+
+
 @pytest.mark.parametrize("name", ["x.data", "x.data.gz"])
 def test_lines_of_label_name_and_bases(tmp_path, name):
     reader = BasesReader([write(tmp_path, UCI, name)], window=6)

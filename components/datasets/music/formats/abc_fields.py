@@ -58,7 +58,8 @@ class Tune:
     title: str = ""
     metre: tuple[int, int] = (4, 4)
     unit: Fraction | None = None
-    tempo: float = 0.0
+    tempo: float = 0.0  # quarter notes a minute
+    tempi: list[str] = field(default_factory=list)  # tempo fields before the key, in a unit that may follow them
     last_tempo: float = 0.0
     tempo_changes: int = 0
     german: bool = False
@@ -70,6 +71,11 @@ class Tune:
     drums: bool = False
     voices: dict[str, Voice] = field(default_factory=dict)
     lost: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def usual(self) -> Fraction:
+        """The unit note length in quarter notes; if there is no L: field, that of the metre."""
+        return self.unit or (Fraction(1, 2) if Fraction(*self.metre) >= Fraction(3, 4) else Fraction(1, 4))
 
 
 def read_field(tune: Tune, voice: Voice, letter: str, value: str, in_body: bool) -> None:
@@ -91,18 +97,23 @@ def read_field(tune: Tune, voice: Voice, letter: str, value: str, in_body: bool)
             voice.unit, tune.unit = (unit, tune.unit) if in_body else (None, unit)
         elif value:
             tune.lost["unit note length that can't be read: the one before holds (kept)"] += 1
-    elif letter == "Q" and (tempo := _tempo(value)):
-        tune.tempo_changes += bool(tune.tempo) and in_body and tempo != tune.last_tempo
-        tune.tempo, tune.last_tempo = tune.tempo or tempo, tempo
+    elif letter == "Q" and not in_body:
+        tune.tempi.append(value)
+    elif letter == "Q":
+        tune.tempo_changes += _set_tempo(tune, value, voice.unit or tune.usual)
     elif letter == "K":
         signature = _key(tune, value)
         if in_body:
             voice.signature = voice.signature if signature is None else signature
             voice.shift, voice.drums = shift(value, voice.shift), drums(value, voice.drums)
         else:
+            for each in tune.tempi:
+                _set_tempo(tune, each, tune.usual)
             tune.signature, tune.shift, tune.drums = signature or {}, shift(value, 0), drums(value, False)
             for each in tune.voices.values():  # voices declared before the key
                 each.shift, each.drums = each.shift or tune.shift, each.drums or tune.drums
+    elif letter == "m":
+        tune.lost["macro (m:), not expanded (kept)"] += 1
     elif letter == "P" and in_body:
         tune.part = value[:1]
         for each in tune.voices.values():
@@ -118,13 +129,29 @@ def _fraction_pair(value: str) -> tuple[int, int] | None:
     return (top, int(found[2])) if found and top and int(found[2]) else None
 
 
-def _tempo(value: str) -> float:
-    """Quarter notes a minute of Q:1/4=120, Q:3/8 1/8=40 or Q:120; 0 if there is no number."""
+def _set_tempo(tune: Tune, value: str, unit: Fraction) -> bool:
+    """Set the tempo of a field, if it has one; whether another was in effect before."""
+    tempo = _tempo(value, unit)
+    if not tempo:
+        return False
+    if unit != 1 and "=" not in value:
+        tune.lost["tempo without a note length, read in quarter notes a minute (kept)"] += 1
+    changed = bool(tune.tempo) and tempo != tune.last_tempo
+    tune.tempo, tune.last_tempo = tune.tempo or tempo, tempo
+    return changed
+
+
+def _tempo(value: str, unit: Fraction) -> float:
+    """Quarter notes a minute of Q:1/4=120, Q:3/8 1/8=40 or Q:120, or of an old Q:C3=40, where C is the unit note length
+    (in quarter notes); 0 if there is no number. By the standard Q:120 counts unit note lengths too, but files usually
+    mean quarter notes."""
     beats, _, number = re.sub(r'"[^"]*"', "", value).rpartition("=")
     found = re.search(r"(?<![\d/])\d{1,4}(?:\.\d{1,3})?(?![\d/])", number)
     if not found or not 5 <= float(found[0]) <= 1000:
         return 0.0
     beat = sum(Fraction(int(a), int(b)) for a, b in re.findall(r"(\d{1,2})/(\d{1,2})", beats) if int(b))
+    if units := re.fullmatch(r"\s*[A-Ga-g]\s*(\d{0,2})\s*", beats):
+        beat = unit / 4 * (int(units[1] or 1) or 1)
     return min(max(float((beat or Fraction(1, 4)) * 4) * float(found[0]), 5.0), 1000.0)
 
 

@@ -34,6 +34,7 @@ from components.datasets.music.formats.grid import (
 from components.harmony import Symbol
 
 MOST_TUNES = 20_000
+FOR_ALL = re.compile(r"^[LM]:.*\n", re.MULTILINE)  # in the file header, before the first tune
 
 
 def read_abc(data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
@@ -47,12 +48,13 @@ def read_abc(data: bytes, name: str, options: dict[str, Any]) -> list[Piece]:
     if not starts:
         raise Refused("contains no tune: no line begins with X:")
     german = GERMAN_H.search(text) is not None
+    for_all = "".join(FOR_ALL.findall(text, 0, starts[0]))
     stem = clean(PurePath(name).stem)
     pieces = []
     for index, (start, stop) in enumerate(zip(starts, [*starts[1:], len(text)], strict=True), start=1):
         title = f"{stem} {index}" if len(starts) > 1 else stem
         try:
-            tune = parse_tune(text[start:stop], german)
+            tune = parse_tune(for_all + text[start:stop], german)
             title = tune.title = clean(tune.title) or title
             pieces.append(_piece(tune, options))
         except Refused as refused:  # the other tunes of the file are still read
@@ -109,6 +111,8 @@ def _piece(tune: Tune, options: dict[str, Any]) -> Piece:
     bar = bar_steps(opening, spb)
     upbeat = round(first_bar * spb)
     tempo = tune.tempo or 120.0
+    if not tune.tempo:
+        remarks.append("no tempo in the file: 120 is assumed")
     piece = Piece("ABC", tune.title, tracks, spb, opening, key=tune.key, left_out=tune.lost, remarks=remarks)
     piece.tempo_bpm, piece.tempo_changes = tempo, tune.tempo_changes
     piece.upbeat_steps = upbeat if 0 < upbeat < bar else 0

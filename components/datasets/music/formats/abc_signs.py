@@ -32,7 +32,7 @@ TOKEN = re.compile(
     | (?P<micro>[_^]\d?/\d?)(?=[A-Ga-g])
     | \[(?P<chord>[^\[\]|:\n]*)\]{LENGTH}
     | (?P<acc>[_^=]{{0,2}})(?P<note>[A-Ga-g])(?P<octave>[,']{{0,5}}){LENGTH}
-    | (?P<rest>[zx]){LENGTH} | (?P<bars>Z)(\d{{0,3}}) | (?P<tie>-) | (?P<broken>>{{1,3}}|<{{1,3}})
+    | (?P<rest>[zx]){LENGTH} | (?P<bars>[ZX])(\d{{0,3}}) | (?P<tie>-) | (?P<broken>>{{1,3}}|<{{1,3}})
     | (?P<sign>[SO]) | (?P<overlay>&) | .""",
     re.VERBOSE,
 )
@@ -104,8 +104,7 @@ def _voice(tune: Tune, value: str) -> Voice:
 
 
 def _music(tune: Tune, voice: Voice, line: str) -> Voice:
-    usual = tune.unit or (Fraction(1, 2) if Fraction(*tune.metre) >= Fraction(3, 4) else Fraction(1, 4))
-    unit = voice.unit or usual
+    unit = voice.unit or tune.usual
     line = PLUS.sub(lambda found: f"[{found[1]}]" if found[1] and NOTES.fullmatch(found[1]) else found[0], line)
     for match in TOKEN.finditer(line):
         if len(voice.elements) > MOST_ELEMENTS:
@@ -165,7 +164,7 @@ def _music(tune: Tune, voice: Voice, line: str) -> Voice:
                 voice = _voice(tune, group["value"].strip())
             else:
                 read_field(tune, voice, group["field"], group["value"].strip(), True)
-            unit = voice.unit or usual
+            unit = voice.unit or tune.usual
     return voice
 
 

@@ -22,11 +22,13 @@ from components.datasets.music.formats.grid import (
     clean,
     decoded,
     follows_beat,
+    key_name,
     settle_tracks,
     triplets_moved,
     usable_metre,
 )
 from components.datasets.music.formats.midi_file import IN_SECONDS, TICKS, MidiFile, MidiTrack, kept, parse_midi
+from components.harmony import Key
 
 KIT = (27, 87)  # pitches of General MIDI 2's drum kits
 MOST_NOTES = 200_000
@@ -135,6 +137,7 @@ def _piece(file: MidiFile, given: Sequence[MidiTrack], title: str, options: dict
                 other.lyrics |= other.name != "" and other.name == clean(decoded(track.name))
     later = () if followed else metres[1:]
     changes = [(round((tick - skip) * spb / tpq), metre) for tick, metre in later if tick > skip]
+    piece_key = key_of(given, first, tracks)
     opening = int(np.searchsorted(tempo_at, first, side="right") - 1)
     return Piece(
         format="MIDI",
@@ -147,6 +150,7 @@ def _piece(file: MidiFile, given: Sequence[MidiTrack], title: str, options: dict
         tempo_bpm=float(tempo_qpm[opening]),
         tempo_changes=int((np.diff(tempo_qpm[opening:]) != 0).sum()),
         seconds=seconds,
+        key=piece_key,
         left_out=left_out,
         remarks=remarks,
         timing_error_ms=float(error.mean()),
@@ -158,6 +162,19 @@ def called_drums(track: MidiTrack, channel: int) -> bool:
     if not DRUMS.search(decoded(track.name)):
         return False
     return all(KIT[0] <= pitch <= KIT[1] for _, _, pitch, _ in track.notes[channel])
+
+
+def key_of(tracks: Sequence[MidiTrack], first_note: int, parts: list[Track]) -> str:
+    """The key of the key signature in effect at the first note; "" if there is none, or only C major, which programs
+    write where no key was chosen. Whether a signature is major or minor is decided by the notes, as many programs
+    write major always; minor counts."""
+    before = [key for track in tracks for key in track.keys if key[0] <= first_note]
+    last = max((tick for tick, *_ in before), default=0)
+    there = [(sharps, minor) for tick, sharps, minor in before if tick == last and (sharps or minor)]
+    sharps, minor = there[0] if there else (0, False)
+    if minor:
+        return str(Key((7 * sharps + 9) % 12, "minor"))
+    return key_name(parts, sharps) if sharps else ""
 
 
 def tempi_of(tracks: Sequence[MidiTrack], remarks: list[str]) -> tuple[np.ndarray, np.ndarray]:

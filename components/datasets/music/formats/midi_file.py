@@ -26,7 +26,8 @@ IN_SECONDS = "its time is in seconds (SMPTE), not in beats"
 BANK, MODE = 0, 1
 GM2_DRUMS, GM2_MELODY = 120, 121  # bank numbers; General MIDI 2 (RP-024)
 XG_DRUMS = (126, 127)  # Yamaha XG: sound effects and drum kits
-NAME, LYRIC, TEMPO, METRE = 0x03, 0x05, 0x51, 0x58  # kinds of meta events
+NAME, LYRIC, TEMPO, METRE, KEY = 0x03, 0x05, 0x51, 0x58, 0x59  # kinds of meta events
+SHARPS = frozenset((*range(8), *range(249, 256)))  # seven sharps to seven flats, −7 to 7 in a byte
 BANK_SELECT, SUSTAIN = 0, 64  # controllers
 Notes = list[tuple[int, int, int, int]]  # start, end, pitch, velocity
 
@@ -53,6 +54,7 @@ class MidiTrack:
     programs: dict[int, Counter[int]] = field(default_factory=dict)  # by channel: program → number of notes
     tempi: list[tuple[int, float]] = field(default_factory=list)  # tick, quarter notes a minute
     metres: list[tuple[int, int, int]] = field(default_factory=list)  # tick, beats, unit
+    keys: list[tuple[int, int, bool]] = field(default_factory=list)  # tick, sharps (negative: flats), minor?
     pedals: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # by channel: tick, position (0 to 127)
     changes: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # by channel: tick, program from there on
     lyrics: int = 0
@@ -287,6 +289,8 @@ def _meta(data: bytes, at: int, time: int, track: MidiTrack) -> int:
         track.tempi.append((time, 6e7 / int.from_bytes(value, "big")))
     elif kind == METRE and size >= 2:
         track.metres.append((time, value[0], 1 << min(value[1], 16)))
+    elif kind == KEY and size == 2 and value[0] in SHARPS and value[1] < 2:
+        track.keys.append((time, (value[0] + 7) % 256 - 7, value[1] == 1))
     return -1 if kind == 0x2F else at + size
 
 

@@ -72,8 +72,8 @@ def _likely(members: list[str]) -> list[str]:
 
 
 def write_out(root: Element, left_out: Counter[str]) -> None:
-    """Expand measure-repeat signs, and replace cue notes, which aren't played, by rests; remove chord symbols without a
-    root, such as V7, which music21 can't read.
+    """Expand measure-repeat signs, and replace cue notes, which aren't played, and slashes by rests; remove chord
+    symbols without a root, such as V7, which music21 can't read.
 
     Raises:
         Refused: notes have durations, but the unit is missing.
@@ -85,8 +85,9 @@ def write_out(root: Element, left_out: Counter[str]) -> None:
         if part.find("measure/note/duration") is not None and part.find("measure/attributes/divisions") is None:
             raise Refused("its durations have no unit: <divisions> is missing")
         for note in part.iterfind("measure/note"):
-            if note.find("cue") is not None and (pitch := note.find("pitch")) is not None:
-                left_out["cue note"] += 1
+            slash = (note.findtext("notehead") or "").strip() == "slash"
+            if (slash or note.find("cue") is not None) and (pitch := note.find("pitch")) is not None:
+                left_out["slash: a rhythm without a pitch" if slash else "cue note"] += 1
                 note.remove(pitch)
                 note.insert(0, Element("rest"))
         for transpose in part.iter("transpose"):

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from music21.stream import Score as StreamScore
 
 OF_DRUMS = re.compile(r"[bst]?drum|perc|.?cymb|crshc|ridec|hihat|trngl|tambu|tmtam|gong|casts|mracs|wdblk|claps")
+TRANSPOSED = re.compile(r"(?:^|\t)\*I?Tr(?!d0c0\b)d-?\d+c-?\d+", re.MULTILINE)
 MOST_NOTES = 200_000
 MOST_PARTS = 128
 
@@ -60,7 +61,10 @@ def read_notation(data: bytes, name: str, options: dict[str, Any]) -> list[Piece
     remarks: list[str] = []
     left_out: Counter[str] = Counter()
     if PurePath(name).suffix.lower() == ".krn":
-        stream, kind, bars = _humdrum(decoded(data), remarks), "Humdrum", []
+        text = decoded(data)
+        if transposed := len(TRANSPOSED.findall(text)):
+            left_out["transposition (*Tr, *ITr), read as written (kept)"] += transposed
+        stream, kind, bars = _humdrum(text, remarks), "Humdrum", []
     else:
         root = _xml(unpacked(data, remarks) if data.startswith(b"PK") else data)
         write_out(root, left_out)
@@ -211,7 +215,10 @@ def _piece(
         left_out=left_out,
         remarks=remarks,
     )
-    declared = next(iter(flats[0].getElementsByClass(key.KeySignature)), None)
+    signatures = list(flats[0].getElementsByClass(key.KeySignature))
+    # Humdrum names the key beside its signature
+    named = (one for one in signatures if isinstance(one, key.Key) and one.offset == signatures[0].offset)
+    declared = next(named, next(iter(signatures), None))
     if isinstance(declared, key.Key) and declared.mode in SCALES:
         piece.key = str(Key(declared.tonic.pitchClass, declared.mode))
     elif declared is not None and declared.sharps is not None:
