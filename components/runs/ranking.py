@@ -60,7 +60,7 @@ def publish(
         name = " ".join(re.findall(r"[\w.-]+", row.label))[:100]
         figures |= {f"val_mean/{name}": row.val, f"val_sd/{name}": row.val_sd}
     parent.metrics({key: value for key, value in figures.items() if math.isfinite(value)})
-    best = None if plan.folds else _best(rows[0], metric, lower)  # folds have different test data
+    best = None if plan.folds else best_run(rows[0], metric, lower)  # folds have different test data
     if best:
         parent.tags({"compare.best_setting": rows[0].label, "compare.best_run": best.run_id})
     how = RANKED
@@ -128,11 +128,11 @@ def show(comparison: Comparison, *, prefect: str | None = None) -> None:
     out.print("next    reprise ui    (then open the links above)")
 
 
-def _best(row: Row, metric: str, lower: bool) -> Result | None:
-    """The best run of a row, by val."""
-    if not row.finished:
-        return None
-    return (min if lower else max)(row.finished, key=lambda result: result.metrics.get(f"val/{metric}", math.inf))
+def best_run(row: Row, metric: str, lower: bool) -> Result | None:
+    """The best run of a row by val; None if no run has a figure on val."""
+    name = f"val/{metric}"
+    measured = [result for result in row.finished if math.isfinite(result.metrics.get(name, math.nan))]
+    return (min if lower else max)(measured, key=lambda result: result.metrics[name], default=None)
 
 
 def _means(results: Sequence[Result]) -> dict[str, float]:

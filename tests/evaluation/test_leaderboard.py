@@ -11,6 +11,7 @@ from PIL import Image, ImageColor
 
 from components.evaluation import compare as table
 from components.evaluation.compare import Result, leaderboard
+from components.runs.ranking import best_run
 
 
 def result(name: str, seed: int, val: float, test: float = 1.0, **more: object) -> Result:
@@ -31,6 +32,16 @@ def test_settings_are_ranked_by_the_mean_on_val_and_never_by_test() -> None:
     assert rows[1].test == pytest.approx(0.15)
     assert rows[0].tokens_per_second == pytest.approx(200.0)
     assert [row.label for row in leaderboard(runs, "x", lower=False)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(("lower", "seed"), [(True, 1), (False, 2)])
+def test_a_run_without_a_figure_on_val_is_never_the_best(lower, seed) -> None:
+    runs = [result("a", number, val) for number, val in enumerate((math.nan, 1.0, 2.0))]
+    unmeasured = Result("a", {"a": "a"}, 3, "id", metrics={"test/x": 1.0})
+    (row,) = leaderboard([*runs, unmeasured], "x", lower=lower)
+    assert best_run(row, "x", lower).seed == seed
+    (row,) = leaderboard([unmeasured], "x", lower=lower)
+    assert best_run(row, "x", lower) is None
 
 
 def test_a_failed_run_counts_in_no_mean_and_is_shown_with_its_reason() -> None:
