@@ -189,6 +189,19 @@ def test_sparse_rows_without_a_table_are_refused_before_a_model_is_built(recipe_
     read_recipe(recipe_file(GOOD), ["training.sparse_rows=true"])
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("encoding={kind: spelled}", "encoding.kind: gives several ids a step"),
+        ("encoding={kind: tokens, stem: 3}", "encoding.stem: gives several ids a step"),
+        ("encoding={kind: conditioned, encoding: {kind: tokens, stem: 3}}", "encoding.encoding.stem: gives several"),
+        ("encoding={kind: performance, transpose: [3, -3]}", "encoding.transpose: must go from a lower to a higher"),
+    ],
+)
+def test_encodings_that_no_task_can_read_are_refused(recipe_file, setting, said) -> None:
+    assert said in refused(recipe_file(GOOD), setting)
+
+
 def test_a_long_wrong_value_is_cut_short_in_the_message(recipe_file) -> None:
     said = refused(recipe_file(GOOD), f"training.steps={'ab' * 5000}")
     assert "not 'abab" in said

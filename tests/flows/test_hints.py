@@ -104,11 +104,14 @@ def typed_recipe(line: str) -> str:
 
 @pytest.mark.slow
 def test_validate_says_what_to_type_with_what_was_set(own: Path, capsys) -> None:
-    validate("../my work/tiny.yaml", set=["training.steps=3", "model.pooling=max"], name="mine")
-    line = capsys.readouterr().out.partition("next: ")[2].strip()
+    settings = ["training.steps=3", "model.pooling=max", "training.warmup_steps=3"]
+    validate("../my work/tiny.yaml", set=settings, name="mine")
+    said, _, line = capsys.readouterr().out.partition("next: ")
+    assert "warning training.warmup_steps: 3 of 3 updates" in said
+    line = line.strip()
     assert typed_recipe(line) == "../my work/tiny.yaml"
     words = shlex.split(line)
-    assert words[3:] == ["--set", "training.steps=3", "--set", "model.pooling=max", "--name", "mine"]
+    assert words[3:] == [*(word for setting in settings for word in ("--set", setting)), "--name", "mine"]
 
 
 @pytest.mark.slow
