@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cyclopts import ValidationError
 import yaml
 
 from components.errors import UserError
@@ -100,6 +101,12 @@ def typed_recipe(line: str) -> str:
     if command.__name__ == "compare":
         make_plan(given["recipe"], given["vary"], 1, overrides=given.get("set") or [], name=given.get("name"))
     return str(given["recipe"])
+
+
+@pytest.mark.parametrize("command", ["run", "compare", "tune"])
+def test_a_number_of_threads_below_zero_is_refused_before_anything_starts(command: str) -> None:
+    with pytest.raises(ValidationError, match="Must be >= 0"):
+        app.parse_args([command, "names", "--threads", "-5"], print_error=False, exit_on_error=False)
 
 
 @pytest.mark.slow
