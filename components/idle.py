@@ -52,9 +52,7 @@ ANY_EMBEDDING = Need(
 COPYING = Need("model.copy: true", lambda recipe, own: bool(recipe["model"].get("copy")))
 SAMPLING = Need("a temperature above 0", lambda recipe, own: own.get("temperature") != 0)
 FORM = Need("form or learned_form", lambda recipe, own: bool(own.get("form") or own.get("learned_form")))
-LETTERS = Need(
-    "the encoding spelled", lambda recipe, own: recipe["encoding"].get("input", {}).get("kind") == "spelled"
-)
+LETTERS = Need("the encoding spelled", lambda recipe, own: recipe["encoding"].get("input", {}).get("kind") == "spelled")
 NEEDS: dict[str, Need] = {
     "encoding.only_stem": _own("stem"),
     "encoding.time_mask": _own("time_masks"),

@@ -27,8 +27,14 @@ ROLLS = {"encoding": {"kind": "pianoroll"}, "task": {"kind": "frame_model"}, "mo
 PENS = {"encoding": {"kind": "strokes"}, "task": {"kind": "stroke_model"}, "model": {"kind": "gru"}}
 SONGS = {"encoding": {"kind": "lead_sheet"}, "task": {"kind": "music"}, "model": {"kind": "gru"}}
 READERS = {
-    **{"language_model": "lines", "classification": "table", "tagging": "conll", "transcription": "wav"},
-    **{"frame_model": "rolls", "stroke_model": "strokes", "music": "music", "translation": "table"},
+    "language_model": "lines",
+    "classification": "table",
+    "tagging": "conll",
+    "transcription": "wav",
+    "frame_model": "rolls",
+    "stroke_model": "strokes",
+    "music": "music",
+    "translation": "table",
 }
 
 # the recipe, a setting, and one with which it acts

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cyclopts import ValidationError
 import yaml
+from cyclopts import ValidationError
 
 from components.errors import UserError
 from components.runs.asked import ask

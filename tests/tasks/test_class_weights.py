@@ -150,8 +150,8 @@ def test_what_makes_no_sense_is_refused() -> None:
     with pytest.raises(UserError, match="Did you mean 'b'"):
         task.prepare(Examples({}))
     arrays = [Sequences(np.array([4, 5, 4]), np.array(ends)) for ends in ([0, 1, 3], [0, 1, 3])]
+    split = Examples(dict(zip(("input", "target"), arrays, strict=True)))
     with pytest.raises(UserError, match="gives 2 tokens for a label, but this task predicts one"):
-        split = Examples(dict(zip(("input", "target"), arrays, strict=True)))
         task.batches(split, batch_size=1, window=0, seed=0, training=False)
     values = {"encoding": ENCODING, "data": {"path": "x.csv", "reader": "table"}}
     values["task"] = {"kind": "classification", "class_weights": {"a": -1.0}}
