@@ -138,14 +138,20 @@ def _too_late(recipe: Values) -> list[str]:
     """Settings that wait for more updates or evaluations than there are."""
     training, found = recipe["training"], []
     steps, warmup = training["steps"], training["warmup_steps"]
-    if warmup >= steps:
+    if warmup > steps:
         found.append(f"training.warmup_steps: {warmup:,} of {steps:,} updates: learning_rate isn't reached")
     count = math.ceil(steps / recipe["evaluation"]["every"])
-    # evaluations that must have been before one with an effect on the updates after it
+    # how many evaluations must have been before one that changes the updates after it, and what that does
     waits = {
-        "patience": training["patience"] + 1 if training["patience"] else 0,
-        "plateau_patience": training["plateau_patience"] + 1 if training["schedule"] == "plateau" else 0,
-        "averaging_patience": training["averaging_patience"] + 2 if training["averaging"] == "triggered" else 0,
+        "patience": (training["patience"] + 1 if training["patience"] else 0, "training can't end early"),
+        "plateau_patience": (
+            training["plateau_patience"] + 1 if training["schedule"] == "plateau" else 0,
+            "the learning rate is never halved",
+        ),
+        "averaging_patience": (
+            training["averaging_patience"] + 2 if training["averaging"] == "triggered" else 0,
+            "averaging never begins",
+        ),
     }
     few = f"with {count:,} evaluation{'s' * (count > 1)} (evaluation.every)"
-    return found + [f"training.{name}: has no effect, {few}" for name, before in waits.items() if before >= count > 0]
+    return found + [f"training.{name}: {what}, {few}" for name, (before, what) in waits.items() if before >= count]

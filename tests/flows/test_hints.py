@@ -111,10 +111,10 @@ def test_a_number_of_threads_below_zero_is_refused_before_anything_starts(comman
 
 @pytest.mark.slow
 def test_validate_says_what_to_type_with_what_was_set(own: Path, capsys) -> None:
-    settings = ["training.steps=3", "model.pooling=max", "training.warmup_steps=3"]
+    settings = ["training.steps=3", "model.pooling=max", "training.warmup_steps=4"]
     validate("../my work/tiny.yaml", set=settings, name="mine")
     said, _, line = capsys.readouterr().out.partition("next: ")
-    assert "warning training.warmup_steps: 3 of 3 updates" in said
+    assert "warning training.warmup_steps: 4 of 3 updates" in said
     line = line.strip()
     assert typed_recipe(line) == "../my work/tiny.yaml"
     words = shlex.split(line)
