@@ -21,6 +21,7 @@ from components.encodings.sections import Sections
 from components.errors import UserError, meant
 from components.generation.region import Piece
 from components.generation.settings import Progress, Sampled, unwatched
+from components.idle import idle
 from components.models.ensemble import Ensemble, members
 from components.models.pooled import Pooled
 from components.models.states import has_states
@@ -90,6 +91,8 @@ class Bundle:
             raise UserError("; ".join(problems), where="generation")
         made = self.task.generate(self.model, self.task.settings(**values), seed=seed, progress=progress)
         items, warnings = playable(made.items)
+        of_no_use = idle({**self.recipe, "generation": values}, ["generation"])
+        warnings += [line for line in of_no_use if line.partition(":")[0].partition(".")[2] in overrides]
         return Generation(items, made.sampled, values, seed, made.warnings + warnings, made.sections)
 
     def grid(self, where: str) -> int | str:

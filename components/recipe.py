@@ -144,11 +144,11 @@ def _resolve(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
             )
     sections = {}
     for section in SECTIONS:
-        given = values.get(section) or {}
-        if not isinstance(given, Mapping):
+        given = values.get(section)
+        if not isinstance(given, Mapping | None):
             problems.append(f"{section}: must be a mapping of settings, not {given!r}")
             given = {}
-        sections[section] = dict(given)
+        sections[section] = dict(given or {})
     for section in ("encoding", "task"):
         sections[section] = check_kind(section, section, sections[section], problems)
     sections["model"] = schema.check_model(sections["model"], sections["task"], problems)
@@ -164,7 +164,7 @@ def _resolve(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     seed = values.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
         problems.append(f"seed: must be a whole number from 0 to {2**32 - 1}, not {seed!r}")
-    accept = values.get("accept") or {}
+    accept = {} if values.get("accept") is None else values["accept"]
     if not isinstance(accept, Mapping) or not all(isinstance(v, str) for v in accept.values()):
         problems.append(f'accept: must map a metric to a bound such as "< 1.6", not {accept!r}')
         accept = {}

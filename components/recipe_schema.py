@@ -44,7 +44,8 @@ DATA_TEXTS = {
     "path": "Your own file or folder, or one each for train, val and test.",
     "reader": "How files are read (default: the card's reader, or text).",
     "split": "Fractions of train, val and test.",
-    "fold": "K-fold cross-validation: 3/10 tests on the third of ten folds of all data; data.split isn't used.",
+    "fold": "K-fold cross-validation: 3/10 tests on the third of ten folds of all data; train and val share "
+    "the rest as in data.split.",
     "join_val": "Train on val as well, once the settings are chosen; the last weights are kept.",
 }
 

@@ -81,6 +81,8 @@ def check_together(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
             data |= on_one_grid(data, encoding, data["reader"])
         except UserError as error:
             problems.append(f"{error.where}: {error.what} ({error.hint})")
+    if encoding:
+        problems += _check_encodings("encoding", encoding)
     if encoding and model and not model.get("vectors") and _known_words(encoding):
         problems.append("encoding.known_words: needs model.vectors, which isn't set")
     if encoding and model and model.get("copy") and not resolve("encoding", encoding["kind"]).copy_lags:
@@ -175,6 +177,21 @@ def _no_rows(encoding: Mapping[str, Any], task: Mapping[str, Any], model: Mappin
     if read.form in ("frames", "series", "strokes") or model.get("input") == "one_hot":
         return True
     return bool(model.get("tie_weights")) and read.context is Encoding.context  # tokens only, without context features
+
+
+def _check_encodings(place: str, encoding: Mapping[str, Any]) -> list[str]:
+    """Problems of an encoding and of those in it: which read several ids a step, and whether ranges are in order."""
+    problems = []
+    several = encoding["kind"] == "spelled" or encoding.get("stem")
+    if several and place != "encoding.input":
+        what = "gives several ids a step, which only an input can have"
+        problems.append(f"{place}.{'kind' if encoding['kind'] == 'spelled' else 'stem'}: {what}")
+    low, high = encoding.get("transpose", (0, 0))
+    if low > high:
+        problems.append(f"{place}.transpose: must go from a lower to a higher number, not [{low}, {high}]")
+    for name, inner in encoding.items():
+        problems += _check_encodings(f"{place}.{name}", inner) if isinstance(inner, Mapping) else []
+    return problems
 
 
 def _known_words(encoding: Mapping[str, Any]) -> bool:

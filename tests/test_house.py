@@ -18,7 +18,7 @@ CEILING = 400
 RANKS = {
     "errors": 0, "paths": 0, "redaction": 0, "score": 0, "drums": 0, "ink": 0, "harmony": 0, "progressions": 0,
     "registry": 0,
-    "provenance": 0, "options": 0, "yaml_text": 0, "whole_files": 0, "bounds": 0, "console": 0,
+    "provenance": 0, "options": 0, "idle": 0, "yaml_text": 0, "whole_files": 0, "bounds": 0, "console": 0,
     "encodings": 1, "kernels": 1, "render": 1,
     "datasets": 2, "layers": 2,
     "models": 3, "proposals": 3,
@@ -83,6 +83,7 @@ LIGHT = [
     "components/errors.py",
     "components/registry.py",
     "components/options.py",
+    "components/idle.py",
     "components/schema.py",
     "components/recipe.py",
     "components/runs/asked.py",

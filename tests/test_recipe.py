@@ -13,6 +13,7 @@ from components.datasets.base import TextFilesReader
 from components.datasets.files.codings import Coding
 from components.datasets.series.windows import SeriesWindowsReader
 from components.errors import UserError
+from components.idle import idle
 from components.options import options_of
 from components.paths import user_path
 from components.recipe import Recipe, apply_override, load_yaml, read_recipe
@@ -52,6 +53,7 @@ def test_every_recipe_of_ours_is_valid_and_says_what_to_expect() -> None:
     for name in names:
         recipe = read_recipe(RECIPES / f"{name}.yaml")
         assert recipe.name == name
+        assert idle(recipe.as_dict()) == []
         first = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
         assert first.startswith(f"# {name}: "), first
 
@@ -145,6 +147,9 @@ accept: {val/nats_per_char: "less"}
         ("a: [1", "line 1, column 6"),
         ("1: 2", "isn't text"),
         ("model: 3\n" + GOOD.replace("model:", "training_:"), "model: must be a mapping"),
+        ("training: []", "training: must be a mapping of settings, not []"),
+        ("generation: false", "generation: must be a mapping"),
+        ("accept: []", "accept: must map a metric"),
     ],
 )
 def test_bad_yaml_is_refused_with_its_place(recipe_file, text, said) -> None:
@@ -182,6 +187,19 @@ def test_sparse_rows_without_a_table_are_refused_before_a_model_is_built(recipe_
     assert way in said
     read_recipe(recipe_file(GOOD), ["training.sparse_rows=true", setting, "model.softmax=sampled"])
     read_recipe(recipe_file(GOOD), ["training.sparse_rows=true"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("encoding={kind: spelled}", "encoding.kind: gives several ids a step"),
+        ("encoding={kind: tokens, stem: 3}", "encoding.stem: gives several ids a step"),
+        ("encoding={kind: conditioned, encoding: {kind: tokens, stem: 3}}", "encoding.encoding.stem: gives several"),
+        ("encoding={kind: performance, transpose: [3, -3]}", "encoding.transpose: must go from a lower to a higher"),
+    ],
+)
+def test_encodings_that_no_task_can_read_are_refused(recipe_file, setting, said) -> None:
+    assert said in refused(recipe_file(GOOD), setting)
 
 
 def test_a_long_wrong_value_is_cut_short_in_the_message(recipe_file) -> None:

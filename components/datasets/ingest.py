@@ -79,7 +79,8 @@ def ingest(
     card = load_card(str(data["dataset"])) if data.get("dataset") else None
     kind = str(data.get("reader") or (card.reader if card else "text"))
     data = on_one_grid(data, encoding, kind)
-    fractions = split_fractions(data.get("split") or (card.split if card else DEFAULT_SPLIT))
+    usual = split_fractions(card.split if card else DEFAULT_SPLIT)
+    fractions = split_fractions(data["split"]) if data.get("split") else usual
     if card:
         name, readers = card.name, card_readers(card, data, root, cache_dir, progress is not None)
     elif own:
@@ -92,6 +93,7 @@ def ingest(
         fractions = fold_fractions(fractions, fold[1])
     check_parted(readers, fractions, data)
     described = {file: describe(file) for reader in readers.values() for file in reader.files}  # each file is read once
+    unused = not fold and "val" in readers and fractions != usual
     if not (card or fold):
         next(iter(readers.values())).decided += same_files(readers, described)
     readers = by_time(readers, fractions)
@@ -130,7 +132,7 @@ def ingest(
                 "seed": split_seed,
                 "sources": sources,
                 "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
-                "notes": _notes(readers, fold, joined),
+                "notes": _notes(readers, fold, joined, unused),
             }
             tell("reading")
             wanted = dict(zip(SPLITS, map(bool, fractions), strict=True))
@@ -186,8 +188,8 @@ def _pieces(
     return group_split(reader, fractions, seed)
 
 
-def _notes(readers: Readers, fold: tuple[int, int] | None, joined: bool) -> list[str]:
-    notes = []
+def _notes(readers: Readers, fold: tuple[int, int] | None, joined: bool, unused: bool) -> list[str]:
+    notes = ["data.split has no effect, since the files define the splits"] * unused
     if fold:
         given = "" if None in readers else "; the data set's own split isn't used"
         notes.append(f"fold {fold[0]} of {fold[1]} is test, the other folds are train and val{given}")

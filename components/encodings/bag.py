@@ -43,8 +43,16 @@ class Bag(Encoding):
         self.encoding.fit(items)
 
     def encode(self, item: Any) -> np.ndarray:
-        counts = np.bincount(self.encoding.encode(item), minlength=len(self.encoding.vocabulary))
-        return counts[None].astype(np.float32)
+        return self._counts(self.encoding.encode(item))
+
+    def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if type(self.encoding).augment is Encoding.augment:
+            return ids
+        each = np.repeat(np.arange(ids.shape[1]), ids[0].astype(np.int64))
+        return self._counts(self.encoding.augment(each, rng))
+
+    def _counts(self, ids: np.ndarray) -> np.ndarray:
+        return np.bincount(ids, minlength=len(self.encoding.vocabulary))[None].astype(np.float32)
 
     def decode(self, ids: Sequence[Any] | np.ndarray) -> Any:
         counts = np.asarray(ids, dtype=np.float64).reshape(-1, len(self.encoding.vocabulary)).sum(axis=0)

@@ -31,7 +31,7 @@ class EncoderDecoder(nn.Module):
     reads tanh(W [context, output]) (Luong et al. 2015). Attention is applied to the decoder's outputs, so with teacher
     forcing all steps run at once; `input_feeding` adds the head's input to the next step's input, which makes steps
     sequential. `tie_weights`: use the target's embedding as the output matrix (Press & Wolf 2017). `input`,
-    `bidirectional` and `learn_initial_state` apply to the encoder.
+    `embedding_scale`, `embedding_dropout`, `bidirectional` and `learn_initial_state` apply to the encoder.
 
     A state is a flat dict of batch-first tensors with all that `step` needs: `memory`, `keys` and `absent` for the
     encoder's outputs, `decoder.…`, and with input feeding `fed`.

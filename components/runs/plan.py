@@ -98,6 +98,10 @@ def make_plan(
     asked = ask(recipe, overrides, name)
     name, values, where = asked.name, copy.deepcopy(asked.values), asked.where
     varied = parse_vary(vary)
+    for key in varied:
+        if key.startswith(("generation.", "accept.")):
+            what = "has no effect on what is compared: the validation metric"
+            raise UserError(what, where=f"--vary {key}", hint="vary settings of other sections")
     spent = Budget.parse(budget, steps)
     for key, given in spent.settings.items():
         if key in varied:

@@ -99,6 +99,11 @@ class Classification(ExampleTask):
         return [f"training loss weighted by label: {shown}{more}; metrics aren't weighted", *notes]
 
     def batches(self, split: Examples, *, batch_size: int, window: int, seed: int, training: bool) -> ExampleBatches:
+        """Raises UserError if a target is several tokens: only one label can be predicted."""
+        counts = split.fields["target"].lengths
+        if (counts != 1).any():
+            what = f"gives {counts.max()} tokens for a label, but this task predicts one"
+            raise UserError(what, where="encoding.target", hint="set encoding.target to {kind: labels}")
         return ExampleBatches(
             split,
             batch_size=batch_size,

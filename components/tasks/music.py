@@ -82,6 +82,8 @@ class Music(LanguageModel):
         sampled, told = self.drawn(model, encoding, piece, prompt_ids, settings, chords, seed=seed, progress=progress)
         warnings += [*cut_off(sampled, settings), *told]
         items = [self._played(self.encoding.decode(one.ids), form, settings, seed + n) for n, one in enumerate(sampled)]
+        if settings.band != "none" and not any(item.chords for item in items):
+            warnings.append("generation.band: no accompaniment, since the pieces have no chords (set chords)")
         return Made(items, sampled, warnings, sections)
 
     def _form(self, settings: MusicSettings, piece: Piece | None) -> Form | None:

@@ -16,6 +16,7 @@ from components.errors import UserError
 from components.evaluation.evaluator import Evaluator
 from components.evaluation.gradients import READINGS, append_reading
 from components.evaluation.recent import Recent
+from components.idle import idle
 from components.models.weights import load_weights, read_tensors
 from components.options import options_of
 from components.recipe import Recipe
@@ -46,8 +47,9 @@ class Session:
         self.model = self.task.build_model(recipe.model).to(device)
         self.thawing = Start(**_part(recipe.training, Start)).thawing(self.model)
         self.notes += self.thawing.told(recipe.training["steps"])
-        if (idle := needing_val(recipe.as_dict())) and not len(store.split("val")):
-            self.notes.append(f"warning: no effect without val: {', '.join(idle)}")
+        if (needing := needing_val(recipe.as_dict())) and not len(store.split("val")):
+            self.notes.append(f"warning: no effect without val: {', '.join(needing)}")
+        self.notes += [f"warning: {line}" for line in idle(recipe.as_dict())]
         self.evaluator = Evaluator(self.task, **_part(recipe.evaluation, Evaluator))
         self.recent = Recent(self.task, self.model, store, **_part(recipe.evaluation, Recent))
 

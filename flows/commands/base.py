@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, Group, Parameter
+from cyclopts import App, Group, Parameter, validators
 
 from components.errors import UserError
 
@@ -54,7 +54,8 @@ Name = Annotated[
     Parameter(help="Name of the experiment and the model (default: the recipe's name, plus that of your own data)."),
 ]
 Device = Annotated[str, Parameter(help="Device to use: auto, cpu, cuda or cuda:N.")]
-Threads = Annotated[int, Parameter(help="Number of CPU threads; 0 = one per core.")]
+OwnThreads = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=1024))]  # described by the command
+Threads = Annotated[OwnThreads, Parameter(help="Number of CPU threads; 0 = one per core.")]
 Cluster = Annotated[
     str,
     Parameter(

@@ -47,6 +47,7 @@ def validate(recipe: str, /, *, set: Set = None, name: Name = None) -> None:
 
     Example: `reprise validate my-recipe.yaml`
     """
+    from components.idle import idle
     from components.runs.asked import ask, typed, words_of
 
     asked = ask(recipe, set, name)
@@ -59,6 +60,8 @@ def validate(recipe: str, /, *, set: Set = None, name: Name = None) -> None:
         looked = preview(checked)
     for note in [*asked.notes, *([looked] if looked else [])]:
         print(f"note    {note}")
+    for line in idle(checked.as_dict()):
+        print(f"warning {line}")
     print(f"{checked.name} is valid, digest {checked.digest[:12]}. next: {typed('run', words_of(recipe, set, name))}")
 
 

@@ -63,6 +63,10 @@ def schedule(
             where="reprise schedule",
             hint='for example: reprise schedule chorales --cron "0 6 * * 1"',
         )
+    only = {"--cron": cron, "--every": every, "--timezone": timezone, "--name": name, "--set": set}
+    only |= {"--threads": threads, "--device": device != "auto"}
+    if not recipe and (given := [option for option, value in only.items() if value]):
+        raise UserError("only works with a recipe", where=given[0], hint="name the recipe, or leave the option out")
     from flows.timing import check_cron, check_timezone, parse_every
 
     parameters, when = {}, {}

@@ -14,6 +14,7 @@ from flows.commands.base import (
     Cluster,
     Device,
     Name,
+    OwnThreads,
     Set,
     Threads,
     app,
@@ -112,7 +113,7 @@ def compare(
     fresh: bool = False,
     set: Set = None,
     device: Device = "auto",
-    threads: int = 0,
+    threads: OwnThreads = 0,
     name: Name = None,
     cluster: Cluster = "",
 ) -> None:
@@ -162,7 +163,7 @@ def tune(
     fresh: bool = False,
     set: Set = None,
     device: Device = "auto",
-    threads: int = 0,
+    threads: OwnThreads = 0,
     name: Name = None,
     cluster: Cluster = "",
 ) -> None:

@@ -88,8 +88,12 @@ def test_each_file_is_digested_once(tmp_path, monkeypatch) -> None:
     for name in "abc":  # of one size, as arrays often are
         (tmp_path / f"{name}.txt").write_text(f"{name} boat\n" * 3)
     data = {"reader": "lines", "path": {"train": "a.txt", "val": "b.txt", "test": "c.txt"}}
-    assert "has the same contents" not in manifest_notes(tmp_path, data, {"kind": "characters"})
+    said = manifest_notes(tmp_path, data, {"kind": "characters"})
+    assert "has the same contents" not in said
+    assert "data.split" not in said
     assert sorted(digested) == ["a.txt", "b.txt", "c.txt"]
+    said = manifest_notes(tmp_path, {**data, "split": [0.5, 0.25, 0.25]}, {"kind": "characters"})
+    assert "data.split has no effect, since the files define the splits" in said
 
 
 def test_one_file_that_holds_the_splits_is_not_its_own_copy(tmp_path) -> None:

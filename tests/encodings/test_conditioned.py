@@ -216,3 +216,16 @@ def test_a_bag_knows_how_often_and_not_where() -> None:
     assert np.array_equal(again.encode("cab!"), bag.encode("cab!"))
     with pytest.raises(UserError, match="doesn't give plain tokens"):
         Bag(encoding={"kind": "frames"})
+
+
+def test_words_are_hidden_in_a_bag_too() -> None:
+    bag = Bag(encoding={"kind": "tokens", "hidden": 0.5})
+    bag.fit(["a b c", "a"])
+    before = bag.encode("a b c " * 40)
+    after = bag.augment(before, np.random.default_rng(0))
+    assert after.sum() == before.sum() == 120
+    assert after.dtype == before.dtype
+    assert 40 < after[0, UNK] < 80
+    plain = Bag(encoding={"kind": "tokens"})
+    plain.fit(["a b c"])
+    assert np.array_equal(plain.augment(plain.encode("a b"), np.random.default_rng(0)), plain.encode("a b"))

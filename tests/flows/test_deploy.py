@@ -269,6 +269,8 @@ def test_what_is_wrong_is_said_before_anything_starts(tmp_path) -> None:
         (["schedule", "chorales"], "--cron or --every"),
         (["schedule", "chorales", "--cron", "0 6 * * 1", "--timezone", "Berlin"], "no time zone"),
         (["schedule", "--list", "--remove", "x"], "takes a recipe with"),
+        (["schedule", "--list", "--cron", "0 6 * * 1"], "--cron: only works with a recipe"),
+        (["schedule", "--remove", "x", "--set", "seed=1"], "--set: only works with a recipe"),
         (["serve", "--at-once", "0"], "must be 1 or more, not 0"),
     ):
         with pytest.raises(UserError, match=said):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from cyclopts import ValidationError
 
 from components.errors import UserError
 from components.runs.asked import ask
@@ -102,13 +103,22 @@ def typed_recipe(line: str) -> str:
     return str(given["recipe"])
 
 
+@pytest.mark.parametrize("command", ["run", "compare", "tune"])
+def test_a_number_of_threads_below_zero_is_refused_before_anything_starts(command: str) -> None:
+    with pytest.raises(ValidationError, match="Must be >= 0"):
+        app.parse_args([command, "names", "--threads", "-5"], print_error=False, exit_on_error=False)
+
+
 @pytest.mark.slow
 def test_validate_says_what_to_type_with_what_was_set(own: Path, capsys) -> None:
-    validate("../my work/tiny.yaml", set=["training.steps=3", "model.pooling=max"], name="mine")
-    line = capsys.readouterr().out.partition("next: ")[2].strip()
+    settings = ["training.steps=3", "model.pooling=max", "training.warmup_steps=4"]
+    validate("../my work/tiny.yaml", set=settings, name="mine")
+    said, _, line = capsys.readouterr().out.partition("next: ")
+    assert "warning training.warmup_steps: 4 of 3 updates" in said
+    line = line.strip()
     assert typed_recipe(line) == "../my work/tiny.yaml"
     words = shlex.split(line)
-    assert words[3:] == ["--set", "training.steps=3", "--set", "model.pooling=max", "--name", "mine"]
+    assert words[3:] == [*(word for setting in settings for word in ("--set", setting)), "--name", "mine"]
 
 
 @pytest.mark.slow

@@ -144,7 +144,9 @@ def test_a_text_is_learned_measured_saved_and_written(options, small_recipe, sma
     session.model.eval()
     save_bundle(tmp_path / "b", "x", session.model, session.encoding, recipe.as_dict(), {"framing": "stream"})
     bundle = load_bundle(tmp_path / "b")
-    made = bundle.generate({"prompt": "the cat", "max_length": 30, "temperature": 0.3, "count": 2}, seed=0)
+    asked = {"prompt": "the cat", "max_length": 30, "temperature": 0.3, "count": 2, "particles": 5}
+    made = bundle.generate(asked, seed=0)
+    assert made.warnings == ["generation.particles: has no effect, since it needs rewrite, which isn't set"]
     assert all("sat on the" in item for item in made.items)
     assert (obstacle(bundle.model) in (None, NOT_COMPILED)) == (options["softmax"] != "adaptive")
 

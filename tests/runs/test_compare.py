@@ -80,6 +80,7 @@ def test_all_wrong_combinations_are_told_at_once_by_name(tmp_path) -> None:
         ({"vary": ["model.num_layers=&a [*a]"]}, "aliases"),
         ({"vary": ["seed=1,2"]}, "use --seeds"),
         ({"vary": ["training.steps=1,2"], "steps": 3}, "--steps sets training.steps"),
+        ({"vary": ["generation.top_k=1,2"]}, "has no effect on what is compared"),
         ({"vary": [], "budget": "5 minutes"}, "'5 minutes' isn't a duration"),
         ({"vary": [], "budget": "0s"}, "isn't a duration"),
         ({"vary": [], "seeds": 0}, "--seeds"),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from components.bundle import make_task
 from components.datasets.batches.examples import balanced
 from components.datasets.ingest import ingest
-from components.datasets.store import Examples, Store
+from components.datasets.store import Examples, Sequences, Store
 from components.encodings.pair import Pair
 from components.encodings.vocabulary import SPECIALS
 from components.errors import UserError
@@ -149,6 +149,10 @@ def test_what_makes_no_sense_is_refused() -> None:
     task = make_task({"kind": "classification", "class_weights": {"bb": 2.0}}, encoding, "sequences")
     with pytest.raises(UserError, match="Did you mean 'b'"):
         task.prepare(Examples({}))
+    arrays = [Sequences(np.array([4, 5, 4]), np.array(ends)) for ends in ([0, 1, 3], [0, 1, 3])]
+    split = Examples(dict(zip(("input", "target"), arrays, strict=True)))
+    with pytest.raises(UserError, match="gives 2 tokens for a label, but this task predicts one"):
+        task.batches(split, batch_size=1, window=0, seed=0, training=False)
     values = {"encoding": ENCODING, "data": {"path": "x.csv", "reader": "table"}}
     values["task"] = {"kind": "classification", "class_weights": {"a": -1.0}}
     with pytest.raises(UserError, match=r"1 problem[^$]*task\.class_weights\.a: input should be greater than 0"):

@@ -60,7 +60,9 @@ def test_the_chords_that_were_asked_for_are_kept_to_the_letter(task, model) -> N
 def test_the_band_plays_along_in_its_style(task, model) -> None:
     settings = {"count": 1, "max_length": 3000, "chords": "Dm7 G7 | Cmaj7", "choruses": 2}
     for band, programs in (("swing", [66, 0, 32]), ("folk", [40, 0, 32])):
-        (score,) = task.generate(model, MusicSettings(band=band, **settings), seed=3).items
+        made = task.generate(model, MusicSettings(band=band, **settings), seed=3)
+        (score,) = made.items
+        assert not made.warnings
         assert [part.program for part in score.parts] == programs
         assert [part.role for part in score.parts] == ["melody", "chords", "bass"]
         assert max(note.start + note.duration for part in score.parts for note in part.notes) <= 4 * 48
@@ -106,6 +108,9 @@ def test_a_beginning_from_a_file_is_gone_on_from(task, model) -> None:
 def test_without_chords_the_model_makes_up_its_own_form(task, model) -> None:
     made = task.generate(model, MusicSettings(count=1, max_length=300), seed=2)
     assert isinstance(made.items[0], Score)
+    made = task.generate(model, MusicSettings(count=1, max_length=300, band="swing"), seed=2)
+    assert not made.items[0].chords
+    assert any("no accompaniment, since the pieces have no chords" in warning for warning in made.warnings)
     with pytest.raises(UserError, match="choruses: only works with chords"):
         task.generate(model, MusicSettings(count=1, choruses=2), seed=2)
 

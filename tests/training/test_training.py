@@ -221,10 +221,12 @@ def test_a_loss_that_is_nan_from_the_start_names_no_file_that_is_not_there(
 @pytest.mark.slow
 def test_settings_that_need_val_are_told_where_the_files_give_none(small_recipe, small_store) -> None:
     for split, expected in (([0.8, 0.0, 0.2], True), ([0.6, 0.2, 0.2], False)):
-        recipe = small_recipe(data={"split": split}, training={"patience": 2, "schedule": "plateau"})
+        settings = {"patience": 2, "schedule": "plateau", "momentum": 0.5}
+        recipe = small_recipe(data={"split": split}, training=settings)
         notes = Session(recipe, small_store(recipe), "cpu", 1).notes
         told = "warning: no effect without val: training.patience, training.schedule" in notes
         assert told is expected
+        assert "warning: training.momentum: has no effect, since it needs optimizer: sgd" in notes
 
 
 @pytest.mark.slow

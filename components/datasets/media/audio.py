@@ -58,6 +58,13 @@ class WavReader(NamedLabels):
 
     def __post_init__(self, files: Sequence[Path]) -> None:
         super().__post_init__(files)
+        if self.file_name and self.transcripts:
+            what = "can't be used together with data.transcripts: a recording has one text"
+            raise UserError(what, where="data.file_name", hint="--set data.file_name=null removes it")
+        of_table = {"file_column": self.file_column, "text_column": self.text_column}
+        for name in (name for name, column in of_table.items() if column and not self.transcripts):
+            what, hint = "only works with data.transcripts, a table", "set data.transcripts too"
+            raise UserError(what, where=f"data.{name}", hint=hint)
         self._name = _name_pattern(self.file_name) if self.file_name else None
         self._table = None
         if self.transcripts and files:

@@ -110,6 +110,8 @@ class TableReader(NamedLabels, TextFilesReader):
             self.endings = ()  # any file suffix
         super().__post_init__(files)
         self.target = (self.target,) if isinstance(self.target, str) else self.target
+        if self.input and self.input in (self.target or ()):
+            raise UserError("is the input column too", where="data.target", hint="predict another column")
         if len(self.target or ()) > 1 and not self.numbers:
             raise UserError(
                 "several columns can only be predicted as numbers", where="data.target", hint="set data.numbers: true"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from components.datasets.media.audio import WavReader
 from components.datasets.media.transcripts import Transcripts
 from components.errors import UserError
 
@@ -90,3 +91,16 @@ def test_transcripts_have_a_coding_and_the_hint_names_it(tmp_path) -> None:
     with pytest.raises(UserError, match=r"data\.coding=latin-1"):
         Transcripts(table, [sound])
     assert Transcripts(table, [sound], coding="latin-1").texts == {sound: "été"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"file_name": "{text}", "transcripts": "t.csv"}, r"data\.file_name: can't be used together with"),
+        ({"file_name": "{text}", "text_column": "said"}, r"data\.text_column: only works with data\.transcripts"),
+        ({"file_column": "file"}, r"data\.file_column: only works with data\.transcripts"),
+    ],
+)
+def test_of_names_and_a_table_one_has_the_texts(options, said) -> None:
+    with pytest.raises(UserError, match=said):
+        WavReader([], **options)

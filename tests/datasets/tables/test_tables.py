@@ -91,6 +91,7 @@ def test_every_row_that_is_left_out_is_counted_with_its_reason(tmp_path):
     [
         ({"input": "txet"}, r"data\.input: .*unknown column 'txet'\. Did you mean 'text'\?"),
         ({"target": "labels"}, r"data\.target: .*Did you mean 'label'\?"),
+        ({"input": "text", "target": "text"}, r"data\.target: is the input column too"),
         ({"labels": {"0": "negative", "11": "positive"}}, r"line 2: unknown label '1'\. Did you mean '11'\?"),
         ({"labels": {"negative": "n"}}, r"line 2: unknown label '1'\.\n.*--set data\.labels=null"),
     ],
