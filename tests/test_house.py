@@ -147,6 +147,18 @@ def too_long(path: str, text: str) -> list[str]:
     return [f"{path} has {lines} lines"] if lines > CEILING else []
 
 
+def named_by_time(path: str, text: str) -> list[str]:
+    """Cases of a test with gzip's time in their names: two workers would collect different tests."""
+    decorated = (node.decorator_list for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef))
+    calls = (call for each in decorated for one in each for call in ast.walk(one) if isinstance(call, ast.Call))
+    packed = (call for call in calls if ast.unparse(call.func) == "gzip.compress")
+    return [
+        f"{path}: line {call.lineno}: without mtime"
+        for call in packed
+        if not any(word.arg == "mtime" for word in call.keywords)
+    ]
+
+
 def module(path: str) -> str:
     return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
@@ -188,6 +200,13 @@ def test_the_house_keeps_its_rules(rule) -> None:
     assert not found, "\n".join(found)
 
 
+@pytest.mark.slow
+def test_no_case_is_named_by_the_time() -> None:
+    files = sorted(ROOT.glob("tests/**/*.py"))
+    assert len(files) >= 50
+    assert [one for path in files for one in named_by_time(path.name, path.read_text(encoding="utf-8"))] == []
+
+
 @pytest.mark.parametrize(
     ("rule", "path", "text"),
     [
@@ -202,6 +221,7 @@ def test_the_house_keeps_its_rules(rule) -> None:
         (wrong_door, "components/encodings/words.py", "import torch.nn"),
         (too_heavy, "flows/cli.py", "import torch"),
         (too_long, "components/layers/base.py", "x = 1\n" * (CEILING + 1)),
+        (named_by_time, "tests/test_x.py", "@cases(gzip.compress(b''))\ndef test_it(packed): ..."),
     ],
 )
 def test_each_rule_bites(rule, path: str, text: str) -> None:
