@@ -39,6 +39,7 @@ DOORS = {
     "mlflow": ["components/tracking/"],
     "music21": [
         "components/datasets/music/chorales.py", "components/datasets/music/formats/notation.py",
+        "components/render/keys.py",
         "components/render/midi.py",
         "components/render/musicxml.py",
     ],
@@ -77,6 +78,7 @@ ROOMS = ("components/datasets/", "components/encodings/")
 # On the way to `--help` nothing heavy may be imported at a module's top.
 LIGHT = [
     "reprise/__init__.py",
+    "reprise/model.py",
     "flows/cli.py",
     *(f"flows/commands/{n}.py" for n in ("base", "new", "train", "look", "use", "models", "operate", "serving")),
     "components/runs/places.py",

@@ -15,8 +15,11 @@ from components.datasets.files.cells import SEPARATOR_LINE, separator_of, split_
 from components.datasets.files.folders import ending
 from components.datasets.series.table import OF_TIME
 from components.datasets.series.times import counted
-from components.datasets.tables.columns import dates, is_finite, is_header, is_number
-from components.datasets.tables.reader import PARQUET, SEPARATORS, Columns, is_rule, parquet_count, parquet_rows
+from components.datasets.tables.columns import is_finite, is_header, is_number
+from components.datasets.tables.dates import dates
+from components.datasets.tables.header import Columns
+from components.datasets.tables.parquet import PARQUET, parquet_count, parquet_rows
+from components.datasets.tables.reader import SEPARATORS, is_rule
 from components.proposals.base import AS_TEXT, Look, Stopped, Unlike
 
 ROWS = 1000

@@ -13,7 +13,8 @@ from components.datasets.files.text import TextFiles
 from components.datasets.series.header import numbered_in, times_in
 from components.datasets.series.times import frequency
 from components.datasets.series.tsf import read_tsf
-from components.datasets.tables.columns import dates, is_finite, is_number
+from components.datasets.tables.columns import is_finite, is_number
+from components.datasets.tables.dates import dates
 from components.errors import UserError
 from components.proposals.base import Look, Proposal, Sample, Stopped, Unlike
 from components.proposals.series import FORECAST, usual_horizon

@@ -10,7 +10,8 @@ from components.datasets.files.folders import ending
 from components.datasets.files.text_doubts import written_as
 from components.datasets.labelled import same_names
 from components.datasets.series.table import CLOCK, OF_TIME
-from components.datasets.tables.columns import dates, is_header, is_number
+from components.datasets.tables.columns import is_header, is_number
+from components.datasets.tables.dates import dates
 from components.datasets.tables.reader import BY_ENDING, SEPARATORS
 from components.proposals.base import AS_TEXT, Look, Sample, Stopped, Unlike
 from components.proposals.columns import OF_INPUT, OF_TARGET, Grid, grid_of

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from components.drums import CHANNEL
 from components.render.channels import CHANNELS
+from components.render.keys import estimate_key
 from components.render.layout import metres, score_end
-from components.render.musicxml import estimate_key
 from components.render.record import Record, embed_marker, printable
 from components.score import Part, Score
 

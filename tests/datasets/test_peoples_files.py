@@ -14,7 +14,7 @@ from components.datasets.music.formats.abc_notation import read_abc
 from components.datasets.music.formats.notation import read_notation
 from components.datasets.series.labelled import SeriesRowsReader
 from components.datasets.series.table import SeriesTableReader
-from components.datasets.tables.columns import dates
+from components.datasets.tables.dates import dates
 from components.datasets.tables.reader import TableReader
 from components.datasets.text.labelled_lines import LabelledLinesReader
 from components.encodings.mel import Mel, Sound

@@ -24,8 +24,9 @@ from hypothesis import strategies as st
 from components.errors import UserError
 from components.render import audio, layout
 from components.render.audio import write_wav
+from components.render.keys import spelling
 from components.render.midi import write_midi
-from components.render.musicxml import spelling, write_musicxml
+from components.render.musicxml import write_musicxml
 from components.render.page import write_page
 from components.render.pianoroll import write_pianoroll
 from components.render.piece import Piece

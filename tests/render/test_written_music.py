@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from components.render.keys import estimate_key
 from components.render.layout import bars
-from components.render.musicxml import estimate_key, write_musicxml
+from components.render.musicxml import write_musicxml
 from components.render.outputs import playable
 from components.render.pianoroll import _legend_room
 from components.render.swing import evened, swung

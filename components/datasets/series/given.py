@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from components.datasets.series.times import fits, following, frequency, grid, on_step, read_times
-from components.datasets.tables.columns import either_way
+from components.datasets.tables.dates import either_way
 from components.encodings.series import Series, SeriesValues
 from components.errors import UserError, unknown
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from components.datasets.files.cells import PLAIN
 from components.datasets.series.times import counted, read_times
-from components.datasets.tables.columns import YEAR, as_number, dates, either_way, is_number
+from components.datasets.tables.columns import as_number, is_number
+from components.datasets.tables.dates import YEAR, dates, either_way
 from components.errors import UserError
 
 NUMBERED = re.compile(r"(.*?)(\d{1,9})")  # V2, d_1, 17

@@ -15,7 +15,8 @@ from components.datasets.series.grid import MOST_SERIES, Found
 from components.datasets.series.header import LineColumns, numbered_in, numbers_of, times_in
 from components.datasets.series.times import at_step, from_start, read_times, written
 from components.datasets.series.tsf import read_tsf
-from components.datasets.tables.columns import LARGEST_CELLS, as_names, dates, is_header, is_number, table_rows
+from components.datasets.tables.columns import LARGEST_CELLS, as_names, is_header, is_number, table_rows
+from components.datasets.tables.dates import dates
 from components.errors import UserError, unknown
 
 START = "2000-01-01"  # of series without times

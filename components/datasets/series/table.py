@@ -14,8 +14,9 @@ from components.datasets.files.folders import ending
 from components.datasets.series.files import SeriesFiles
 from components.datasets.series.grid import Found, Layout, gather
 from components.datasets.series.times import counted, read_times
-from components.datasets.tables.columns import Rows, as_names, dates, either_way, is_number, read_columns, table_rows
-from components.datasets.tables.reader import PARQUET, parquet_rows
+from components.datasets.tables.columns import Rows, as_names, is_number, read_columns, table_rows
+from components.datasets.tables.dates import dates, either_way
+from components.datasets.tables.parquet import PARQUET, parquet_rows
 from components.errors import UserError, unknown
 
 OF_TIME = re.compile(

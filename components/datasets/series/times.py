@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from components.datasets.tables.columns import dates
+from components.datasets.tables.dates import dates
 from components.errors import UserError
 
 MOST_STEPS = 16 << 20  # of a series, with its gaps

@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import itertools
 import re
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -17,19 +16,15 @@ from components.datasets.base import TextFilesReader
 from components.datasets.beside_data import names_a_count
 from components.datasets.files.cells import PLAIN, SEPARATOR_LINE, Points, lines, numbers
 from components.datasets.files.folders import ending
-from components.datasets.files.text import TAKEN_OUT
 from components.datasets.labelled import NamedLabels, Row
+from components.datasets.tables.header import Columns
+from components.datasets.tables.parquet import PARQUET, parquet_rows
 from components.datasets.text.labelled_lines import LabelledLinesReader
 from components.errors import UserError, unknown
 from components.options import options_of
 
-ROWS = 5_000  # of a Parquet file, in a batch
-MOST_ROWS = 100_000_000  # of a Parquet file: a small one can claim any number
-MOST_COLUMNS = 100_000
-LARGEST_GROUP = 2 << 30  # bytes of a row group of a Parquet file, uncompressed
 SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "bar": "|"}
 BY_ENDING = {".csv": "comma", ".tsv": "tab", ".tab": "tab"}
-PARQUET = (".parquet", ".pq")
 RULE = re.compile(r":?-{3,}:?")
 BAD_QUOTES = "quotes out of place"
 OTHERS = {  # files of other types, and a hint for each
@@ -45,34 +40,6 @@ def refuse_other(path: Path) -> None:
     if other := OTHERS.get(ending(path)):
         what, _, hint = other.partition(": ")
         raise UserError(f"is {what}", where=str(path), hint=hint)
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The unique names of a table's columns: an unnamed or repeated column is named by its number."""
-
-    names: list[str]
-    numbered: set[str]  # columns named by their numbers
-    twice: dict[str, str]  # repeated name → the second column's name
-    nested: Collection[str] = ()  # columns of lists
-
-    @classmethod
-    def of(cls, header: Sequence[str], path: Path, nested: Collection[str] = ()) -> Columns:
-        if len(header) > MOST_COLUMNS:
-            raise UserError(f"more than {MOST_COLUMNS:,} columns", where=str(path))
-        names: dict[str, None] = {}
-        numbered, twice = set(), {}
-        for number, name in enumerate(header, start=1):
-            if not name.strip() or name in names:
-                given = str(number)
-                while given in names or given in header:
-                    given = f"column {given}"
-                numbered.add(given)
-                twice.setdefault(name, given)
-                name = given
-            names[name] = None
-        twice.pop("", None)
-        return cls(list(names), numbered, twice, nested)
 
 
 def is_rule(cells: Sequence[str]) -> bool:
@@ -290,66 +257,3 @@ class TableReader(NamedLabels, TextFilesReader):
             rest = any(cells[width:])  # spreadsheets may end lines with empty fields
             cells = (cells + [""] * width)[:width]
             yield f"{path}: line {before + 1}", columns, cells, "more fields than columns" if rest else ""
-
-
-def parquet_count(path: Path) -> int:
-    """The number of rows in a Parquet file, from its footer."""
-    from pyarrow import parquet
-
-    return parquet.read_metadata(path).num_rows
-
-
-def parquet_rows(path: Path, dropped: Counter[str]) -> Iterator[tuple[str, Columns, list[str], str]]:
-    """As `TableReader._csv`; NUL characters are removed, as in text files, and counted."""
-    import pyarrow as pa
-    from pandas import isna
-    from pandas.api.types import is_scalar
-    from pyarrow import parquet
-
-    number = 0
-    try:
-        with parquet.ParquetFile(path) as file:
-            facts = file.metadata
-            groups = [facts.row_group(index).total_byte_size for index in range(facts.num_row_groups)]
-            if facts.num_rows > MOST_ROWS or facts.num_columns > MOST_COLUMNS or max(groups, default=0) > LARGEST_GROUP:
-                raise UserError(
-                    f"{facts.num_rows:,} rows × {facts.num_columns:,} columns are too many", where=str(path)
-                )
-            nested = [
-                name
-                for name, kind in zip(file.schema_arrow.names, file.schema_arrow.types, strict=True)
-                if pa.types.is_nested(kind)
-            ]
-            index = _index(file.schema_arrow)
-            for batch in file.iter_batches(batch_size=ROWS):
-                # keep integers next to missing values: labels 1 and 1.0 would be two
-                table = batch.to_pandas(integer_object_nulls=True, ignore_metadata=True).drop(columns=index)
-                columns = Columns.of([str(column) for column in table.columns], path, nested)
-                for row in table.itertuples(index=False, name=None):
-                    number += 1
-                    missing = (is_scalar(cell) and isna(cell) for cell in row)  # a list in a cell isn't missing
-                    cells = ["" if gone else _cell(cell) for gone, cell in zip(missing, row, strict=True)]
-                    for sign, name in TAKEN_OUT.items():
-                        if count := sum(cell.count(sign) for cell in cells):
-                            dropped[name] += count
-                            cells = [cell.replace(sign, "") for cell in cells]
-                    yield f"{path}: row {number}", columns, cells, ""
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"isn't a Parquet file: {str(error).splitlines()[0]}", where=str(path)) from None
-
-
-def _index(schema: Any) -> list[str]:
-    """The columns that are an index of pandas, as of rows taken from a longer table; none if there are times in it."""
-    from pyarrow.types import is_temporal
-
-    try:
-        stored = (schema.pandas_metadata or {}).get("index_columns", [])
-        index = [name for name in stored if name in schema.names]
-    except (AttributeError, TypeError, ValueError):  # metadata of another program
-        return []
-    return [] if any(is_temporal(schema.field(name).type) for name in index) else index
-
-
-def _cell(value: Any) -> str:
-    # some programs store texts as bytes without marking them as text
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -51,7 +51,7 @@ def test_csv_tsv_and_parquet_packed_or_not_read_alike(tmp_path, name):
 
 def test_numbers_and_lists_of_parquet_stay_as_they_are(tmp_path, monkeypatch):
     """A batch of rows with a label missing gives the same labels as one without; other columns may hold lists."""
-    monkeypatch.setattr("components.datasets.tables.reader.ROWS", 2)
+    monkeypatch.setattr("components.datasets.tables.parquet.ROWS", 2)
     path = tmp_path / "t.parquet"
     texts = ["a", "b", "c", "d"]
     frame = pd.DataFrame({"text": texts, "label": pd.array([1, None, 1, 2**53 + 1], dtype="Int64")})
@@ -267,7 +267,7 @@ def test_whatever_pandas_writes_is_read_back(tmp_path, rows):
 
 
 def test_pieces_of_a_large_table_join(tmp_path, monkeypatch):
-    monkeypatch.setattr("components.datasets.tables.reader.ROWS", 7)
+    monkeypatch.setattr("components.datasets.tables.parquet.ROWS", 7)
     rows = [(f"text {number}", str(number % 3)) for number in range(50)]
     for name in ("t.csv", "t.parquet"):
         reader = TableReader([table(tmp_path, name, rows)])

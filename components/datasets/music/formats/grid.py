@@ -12,7 +12,7 @@ import numpy as np
 
 from components.datasets.files.codings import marked, unmarked
 from components.encodings.form import joined
-from components.errors import UserError
+from components.errors import UserError, one_line
 from components.harmony import Symbol, find_key, match_chord, parse_chord
 from components.score import Chord
 
@@ -175,8 +175,7 @@ def triplets_moved(beats: np.ndarray, steps_per_beat: int) -> int:
 
 def clean(text: str) -> str:
     """Untrusted text as one printable line."""
-    line = " ".join("".join(character if character.isprintable() else " " for character in text[:400]).split())
-    return line[:80]
+    return one_line(text[:400])[:80]
 
 
 def decoded(data: bytes) -> str:
